@@ -1,1 +1,43 @@
-//! Being written.
+//! Decides which hosts may be reached, and says why.
+//!
+//! This crate is the decision point of the proxy: plain data in, a [`Decision`] out. Resolved
+//! addresses arrive as arguments; records, sockets and time are somebody else's.
+//!
+//! Reading order is the order of a decision: a [`Host`] exists only through its parser, an
+//! [`Authority`] adds the port, a [`Pattern`] is one line of a list, a [`DomainSet`] is a list
+//! that answers in time that depends on the host's labels alone, [`AddressClass`] says what an
+//! address is, and [`Policy::decide`] puts them in the one order that every door shares.
+//!
+//! # Invariants
+//!
+//! - No I/O, no clock, no async: the crate is `no_std`, so none of them compiles.
+//! - A decision cannot be made without a reason, and a list's verdict names its rule.
+//! - Deny wins: nothing that is found later lifts it.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod address;
+mod authority;
+mod decide;
+mod decision;
+mod domain_set;
+mod explain;
+mod host;
+mod method;
+mod pattern;
+mod policy;
+mod request;
+
+pub use address::{AddressClass, SPECIAL_PURPOSE_V4, SPECIAL_PURPOSE_V6, SpecialPurpose};
+pub use authority::{Authority, AuthorityError};
+pub use decision::{Decision, Reach, Reason, Source, Verdict};
+pub use domain_set::{DomainSet, Listed, RuleId};
+pub use explain::Explanation;
+pub use host::{Host, HostError, Ipv6Host, Name};
+pub use method::{Mode, ModeError, is_read_only};
+pub use pattern::{ListKind, Pattern, PatternError};
+pub use policy::{Origin, Policy, PolicyError, PolicySpec, Rule, RuleRef};
+pub use request::{Protocol, Request};

@@ -1,0 +1,113 @@
+//! The one decision function, in the one order of SPEC P3.
+
+use core::net::IpAddr;
+
+use crate::address::{AddressClass, embedded_v4};
+use crate::decision::{Decision, Reach, Reason, Source};
+use crate::domain_set::{DomainSet, Listed};
+use crate::host::Host;
+use crate::method::{Mode, is_read_only};
+use crate::policy::{Policy, RuleRef};
+use crate::request::{Protocol, Request};
+
+impl Policy {
+    /// Judges a request by what it names, before anything is resolved.
+    ///
+    /// The order is that of SPEC P3: a proxy that is off refuses; the deny list wins over
+    /// everything; a local host needs local binding or an entry that spells it out; then the allow
+    /// list; and only for a host that passed all of it, what the mode lets through.
+    pub fn decide(&self, request: &Request<'_>) -> Decision {
+        if !self.enabled {
+            return Decision::deny(Source::ProxyState, Reason::ProxyDisabled, None);
+        }
+        let host = request.host;
+        if let Some(listed) = self.find_denied(host) {
+            let rule = RuleRef::Denied(listed.rule);
+            return Decision::deny(Source::BaselinePolicy, Reason::Denied, Some(rule));
+        }
+        let allowed = self.lists.allowed.find(host);
+        let spelled_out = allowed.is_some_and(|listed| listed.literal);
+        if is_local(host) && !self.allow_local_binding && !spelled_out {
+            return Decision::deny(Source::BaselinePolicy, Reason::NotAllowedLocal, None);
+        }
+        let Some(listed) = allowed else {
+            return Decision::deny(Source::BaselinePolicy, Reason::NotAllowed, None);
+        };
+        if let Some(reason) = self.mode_refuses(request) {
+            return Decision::deny(Source::ModeGuard, reason, None);
+        }
+        let rule = Some(RuleRef::Allowed(listed.rule));
+        Decision::allow(Source::BaselinePolicy, rule, self.reach(host, listed))
+    }
+
+    /// Judges what an allowed host resolved to (SPEC P4): all of the addresses, since any of them
+    /// may be dialled. Give it the decision that allowed the host; the answer is that decision, or
+    /// the refusal. No addresses at all is a name that does not resolve.
+    pub fn decide_addresses(&self, allowed: Decision, addresses: &[IpAddr]) -> Decision {
+        if addresses.is_empty() {
+            return Decision::deny(Source::ProxyState, Reason::DnsFailure, None);
+        }
+        // An entry of the deny list for an address holds for the names that lead there.
+        for address in addresses {
+            if let Some(listed) = self.find_denied(&Host::from(*address)) {
+                let rule = RuleRef::Denied(listed.rule);
+                return Decision::deny(Source::BaselinePolicy, Reason::Denied, Some(rule));
+            }
+        }
+        let within_reach = |address: &IpAddr| match (allowed.reach(), AddressClass::of(*address)) {
+            (Reach::Any, _) | (_, AddressClass::Public) => true,
+            (Reach::Loopback, class) => class == AddressClass::Loopback,
+            (Reach::Public, _) => false,
+        };
+        if addresses.iter().all(within_reach) {
+            allowed
+        } else {
+            Decision::deny(Source::BaselinePolicy, Reason::NotAllowedLocal, None)
+        }
+    }
+
+    /// The deny list, for the host and for the IPv4 addresses that an IPv6 literal carries.
+    fn find_denied(&self, host: &Host) -> Option<Listed> {
+        let denied: &DomainSet = &self.lists.denied;
+        denied.find(host).or_else(|| match host {
+            Host::V6(v6) => embedded_v4(v6.address()).find_map(|v4| denied.find(&Host::V4(v4))),
+            Host::Name(_) | Host::V4(_) => None,
+        })
+    }
+
+    /// Why the mode, or the interception that the host needs, refuses a permitted host.
+    fn mode_refuses(&self, request: &Request<'_>) -> Option<Reason> {
+        if self.lists.intercepted.contains(request.host) && request.protocol != Protocol::Https {
+            return Some(Reason::MitmRequired);
+        }
+        if self.mode == Mode::Full {
+            return None;
+        }
+        match request.protocol {
+            Protocol::Http | Protocol::Https => {
+                let reads = request.method.is_some_and(is_read_only);
+                (!reads).then_some(Reason::MethodNotAllowed)
+            }
+            Protocol::HttpConnect => Some(Reason::MitmRequired),
+            Protocol::Socks5Tcp if request.port == 443 => Some(Reason::MitmRequired),
+            Protocol::Socks5Tcp | Protocol::Socks5Udp => Some(Reason::MethodNotAllowed),
+        }
+    }
+
+    fn reach(&self, host: &Host, listed: Listed) -> Reach {
+        match host {
+            _ if self.allow_local_binding => Reach::Any,
+            Host::V4(_) | Host::V6(_) if listed.literal => Reach::Any,
+            Host::Name(_) if listed.literal && host.is_localhost() => Reach::Loopback,
+            _ => Reach::Public,
+        }
+    }
+}
+
+/// Whether the host names this machine or a site's own addresses without being resolved.
+fn is_local(host: &Host) -> bool {
+    match host.ip() {
+        Some(address) => !AddressClass::of(address).is_public(),
+        None => host.is_localhost(),
+    }
+}

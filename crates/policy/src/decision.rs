@@ -1,0 +1,198 @@
+//! What was decided, by what, and why (SPEC P10).
+
+use core::fmt;
+
+use crate::policy::RuleRef;
+
+/// Whether a request may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It may.
+    Allow,
+    /// It may not.
+    Deny,
+    /// Somebody has to be asked first; until then it may not.
+    Ask,
+}
+
+/// What decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The lists and the address rules.
+    BaselinePolicy,
+    /// Limited mode, or what the interception of a host requires.
+    ModeGuard,
+    /// The proxy's own state: disabled, its own listener, a name that does not resolve.
+    ProxyState,
+    /// The embedder's decider.
+    Decider,
+}
+
+/// Why. The words are part of the interface: clients match on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Nothing stands against it.
+    Allow,
+    /// The deny list names the host, or an address that it resolves to.
+    Denied,
+    /// The allow list does not name the host.
+    NotAllowed,
+    /// The host is, or resolves to, an address that is not public.
+    NotAllowedLocal,
+    /// Limited mode does not let the method through.
+    MethodNotAllowed,
+    /// The request can be judged only inside TLS interception, which does not happen here.
+    MitmRequired,
+    /// No hook of the host matches the request.
+    MitmHookDenied,
+    /// A decider refused without saying why.
+    PolicyDenied,
+    /// The proxy is switched off.
+    ProxyDisabled,
+    /// This platform does not proxy to unix sockets.
+    UnixSocketUnsupported,
+    /// The host is none.
+    InvalidHost,
+    /// The name does not resolve.
+    DnsFailure,
+    /// The destination is one of the proxy's own listeners.
+    LoopDetected,
+}
+
+/// Which addresses an allowed host may turn out to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// Public ones.
+    Public,
+    /// Loopback: `localhost` was allowed by name.
+    Loopback,
+    /// Any: the address itself was allowed, or local binding is on.
+    Any,
+}
+
+/// The outcome of a request's judgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a decision that nobody looks at protects nothing"]
+pub struct Decision {
+    verdict: Verdict,
+    source: Source,
+    reason: Reason,
+    rule: Option<RuleRef>,
+    reach: Reach,
+}
+
+impl Decision {
+    /// Lets a request through, by a rule of the allow list if one did it.
+    pub fn allow(source: Source, rule: Option<RuleRef>, reach: Reach) -> Self {
+        Self {
+            verdict: Verdict::Allow,
+            source,
+            reason: Reason::Allow,
+            rule,
+            reach,
+        }
+    }
+
+    /// Refuses.
+    pub fn deny(source: Source, reason: Reason, rule: Option<RuleRef>) -> Self {
+        Self {
+            verdict: Verdict::Deny,
+            source,
+            reason,
+            rule,
+            reach: Reach::Public,
+        }
+    }
+
+    /// Whether the request may go on.
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// What decided.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The rule that decided, where one did. [`Policy::rule`](crate::Policy::rule) tells its text.
+    pub fn rule(&self) -> Option<RuleRef> {
+        self.rule
+    }
+
+    /// Which addresses the host may resolve to; it says something only for allowed requests.
+    pub fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Whether the verdict is [`Verdict::Allow`].
+    pub fn is_allow(&self) -> bool {
+        self.verdict == Verdict::Allow
+    }
+}
+
+impl Verdict {
+    /// The word in records and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Ask => "ask",
+        }
+    }
+}
+
+impl Source {
+    /// The word in records and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BaselinePolicy => "baseline_policy",
+            Self::ModeGuard => "mode_guard",
+            Self::ProxyState => "proxy_state",
+            Self::Decider => "decider",
+        }
+    }
+}
+
+impl Reason {
+    /// The word in records and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Denied => "denied",
+            Self::NotAllowed => "not_allowed",
+            Self::NotAllowedLocal => "not_allowed_local",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::MitmRequired => "mitm_required",
+            Self::MitmHookDenied => "mitm_hook_denied",
+            Self::PolicyDenied => "policy_denied",
+            Self::ProxyDisabled => "proxy_disabled",
+            Self::UnixSocketUnsupported => "unix_socket_unsupported",
+            Self::InvalidHost => "invalid_host",
+            Self::DnsFailure => "dns_failure",
+            Self::LoopDetected => "loop_detected",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,109 @@
+//! A decision in words: what happened, by which rule, and what would have to change.
+//!
+//! It asks [`Policy::decide`] and describes the answer, so it can never tell another story than
+//! the one that the doors act on.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::fmt;
+
+use crate::decision::{Decision, Reason};
+use crate::host::Host;
+use crate::policy::{Policy, Rule};
+use crate::request::Request;
+
+/// What the policy says to a request, for people. `Display` gives it in sentences.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The decision itself.
+    pub decision: Decision,
+    /// The rule that decided, where one did.
+    pub rule: Option<Rule>,
+    /// What the decision rests on.
+    pub because: String,
+    /// What would have to change for the other answer; empty when nothing sensible would.
+    pub remedy: String,
+}
+
+impl Policy {
+    /// Explains what [`decide`](Self::decide) says to a request. Addresses are not looked at: a
+    /// name that is allowed here can still be refused for what it resolves to.
+    pub fn explain(&self, request: &Request<'_>) -> Explanation {
+        let decision = self.decide(request);
+        let rule = decision.rule().and_then(|rule| self.rule(rule));
+        let host = request.host;
+        let because = match (decision.reason(), &rule) {
+            (Reason::Allow, Some(rule)) => format!("the allow list has {rule}"),
+            (Reason::Denied, Some(rule)) => format!("the deny list has {rule}"),
+            (Reason::NotAllowedLocal, _) => format!("{host} is a local or private address"),
+            (Reason::NotAllowed, _) if self.allowed().is_empty() => {
+                "the allow list is empty".to_string()
+            }
+            (Reason::NotAllowed, _) => match self.near_miss(host) {
+                Some(rule) => {
+                    format!("the allow list has only {rule}, which does not cover {host} itself")
+                }
+                None => format!("no entry of the allow list covers {host}"),
+            },
+            (Reason::MethodNotAllowed, _) => match request.method {
+                Some(method) => {
+                    format!("limited mode lets only GET, HEAD and OPTIONS through, not {method}")
+                }
+                None => {
+                    "limited mode lets only requests through whose method can be seen".to_string()
+                }
+            },
+            (Reason::MitmRequired, _) => {
+                "requests to it can be judged only inside TLS interception, which is not available"
+                    .to_string()
+            }
+            (Reason::ProxyDisabled, _) => "the proxy is switched off".to_string(),
+            (reason, _) => format!("the reason is {reason}"),
+        };
+        Explanation {
+            decision,
+            rule,
+            because,
+            remedy: remedy(decision.reason(), host),
+        }
+    }
+
+    /// The wildcard of the allow list that stops just below the host, if there is one.
+    fn near_miss(&self, host: &Host) -> Option<Rule> {
+        let Host::Name(_) = host else { return None };
+        let below = Host::parse(&format!("x.{host}")).ok()?;
+        self.allowed().rule(self.allowed().find(&below)?.rule)
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decision = &self.decision;
+        write!(
+            f,
+            "{} ({}): {}.",
+            decision.verdict(),
+            decision.reason(),
+            self.because
+        )?;
+        if self.remedy.is_empty() {
+            return Ok(());
+        }
+        write!(f, " {}.", self.remedy)
+    }
+}
+
+fn remedy(reason: Reason, host: &Host) -> String {
+    match reason {
+        Reason::Denied => "To allow it, remove that entry: no allow entry can lift it".to_string(),
+        Reason::NotAllowed => format!("To allow it, add \"{host}\" to allowed_domains and reload"),
+        Reason::NotAllowedLocal => format!(
+            "To allow it, add \"{host}\" itself to allowed_domains, or set allow_local_binding = true"
+        ),
+        Reason::MethodNotAllowed | Reason::MitmRequired => {
+            "To allow it, set mode = \"full\"".to_string()
+        }
+        Reason::ProxyDisabled => "To use it, set enabled = true and reload".to_string(),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,262 @@
+//! One entry of an allow or deny list, as text and as meaning (SPEC P2).
+
+use alloc::string::{String, ToString};
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::host::{Host, HostError, check_name};
+
+/// The list that a pattern is written in. It decides about `*` alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListKind {
+    /// An allow list of the machine's own configuration.
+    Allow,
+    /// A deny list.
+    Deny,
+    /// An allow list that an administrator pins for others.
+    ManagedAllow,
+}
+
+/// A parsed pattern. `Display` gives its canonical text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pattern(pub(crate) Shape);
+
+/// What a pattern covers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Shape {
+    /// `*`: every host.
+    Everything,
+    /// An address literal; IPv6 without a zone covers every zone.
+    Address {
+        address: IpAddr,
+        scope: Option<String>,
+    },
+    /// A name, with what around it is covered.
+    Name { depth: Depth, name: String },
+    /// A name in which some labels hold a `*`: matched label by label.
+    Labels { depth: Depth, labels: String },
+}
+
+/// How far below a name a pattern reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Depth {
+    /// `example.com`: this name alone.
+    Exact,
+    /// `*.example.com`: one or more labels below, not the name.
+    Below,
+    /// `**.example.com`: the name and everything below.
+    ApexAndBelow,
+}
+
+/// Why a text is not a pattern. Each says what to write instead, where there is something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// Nothing, or white space only.
+    #[error("the pattern is empty")]
+    Empty,
+    /// White space inside or around.
+    #[error("the pattern holds white space")]
+    WhiteSpace,
+    /// A URL.
+    #[error("a pattern names a host, not a URL: write {0:?}")]
+    Url(String),
+    /// A path or an address range.
+    #[error("a pattern names a host: it has no path and no address range (`/`)")]
+    Slash,
+    /// A port.
+    #[error("a pattern names a host without a port: write {0:?}")]
+    Port(String),
+    /// `*` where it may not stand alone.
+    #[error("`*` alone may stand only in an allow list of your own configuration")]
+    GlobalWildcard,
+    /// `*` in the last label, or nothing but wildcards.
+    #[error("the last label of a pattern must be spelled out: write `*.example.com`, not {0:?}")]
+    OpenEnd(String),
+    /// `**` anywhere but as the first label.
+    #[error("`**` may stand only as the first label, as in `**.example.com`")]
+    DoubleStar,
+    /// A character class or `?`.
+    #[error("the pattern holds {0:?}: the only wildcard is `*`")]
+    NotAWildcard(char),
+    /// What is left is no host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+impl Pattern {
+    /// Parses one list entry.
+    ///
+    /// - `example.com`: this host.
+    /// - `*.example.com`: one or more labels below it, not the apex.
+    /// - `**.example.com`: the apex and everything below.
+    /// - `region*.v2.example.com`: `*` inside a label stands for any characters of that label.
+    /// - `192.0.2.1`, `2001:db8::1`, `fe80::1%eth0`: address literals.
+    /// - `*`: every host, in [`ListKind::Allow`] alone.
+    ///
+    /// # Errors
+    ///
+    /// A [`PatternError`] for anything that could be read in two ways.
+    pub fn parse(text: &str, list: ListKind) -> Result<Self, PatternError> {
+        if text.is_empty() {
+            return Err(PatternError::Empty);
+        }
+        if text.contains(char::is_whitespace) {
+            return Err(PatternError::WhiteSpace);
+        }
+        check_not_a_url(text)?;
+        if let Some(other) = text.chars().find(|c| matches!(c, '?' | '{' | '}')) {
+            return Err(PatternError::NotAWildcard(other));
+        }
+        if text == "*" {
+            return match list {
+                ListKind::Allow => Ok(Self(Shape::Everything)),
+                ListKind::Deny | ListKind::ManagedAllow => Err(PatternError::GlobalWildcard),
+            };
+        }
+        let (depth, rest) = if let Some(rest) = text.strip_prefix("**.") {
+            (Depth::ApexAndBelow, rest)
+        } else if let Some(rest) = text.strip_prefix("*.") {
+            (Depth::Below, rest)
+        } else {
+            (Depth::Exact, text)
+        };
+        if rest.is_empty() {
+            return Err(PatternError::OpenEnd(text.to_string()));
+        }
+        if rest.contains('*') {
+            return parse_labels(text, depth, rest);
+        }
+        check_no_port(rest)?;
+        let shape = match (Host::parse(rest)?, depth) {
+            (Host::Name(name), depth) => Shape::Name {
+                depth,
+                name: name.as_str().to_string(),
+            },
+            (Host::V4(address), Depth::Exact) => Shape::Address {
+                address: address.into(),
+                scope: None,
+            },
+            (Host::V6(host), Depth::Exact) => Shape::Address {
+                address: host.address().into(),
+                scope: host.scope().map(ToString::to_string),
+            },
+            // Nothing lies below an address.
+            (Host::V4(_), _) => return Err(HostError::BadIpv4.into()),
+            (Host::V6(_), _) => return Err(HostError::BadIpv6.into()),
+        };
+        Ok(Self(shape))
+    }
+
+    /// Whether this is `*`, which covers every host.
+    pub fn is_everything(&self) -> bool {
+        self.0 == Shape::Everything
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Shape::Everything => f.write_str("*"),
+            Shape::Address {
+                address,
+                scope: None,
+            } => address.fmt(f),
+            Shape::Address {
+                address,
+                scope: Some(scope),
+            } => write!(f, "{address}%{scope}"),
+            Shape::Name { depth, name }
+            | Shape::Labels {
+                depth,
+                labels: name,
+            } => {
+                f.write_str(depth.prefix())?;
+                f.write_str(name)
+            }
+        }
+    }
+}
+
+impl Depth {
+    /// What stands before the name in the pattern's text.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Exact => "",
+            Self::Below => "*.",
+            Self::ApexAndBelow => "**.",
+        }
+    }
+}
+
+/// Whether a label matches a pattern's label, in which each `*` stands for any run of characters.
+/// Both are at most 63 bytes, so going back to the last `*` is cheap.
+pub(crate) fn label_matches(pattern: &[u8], label: &[u8]) -> bool {
+    let (mut p, mut l) = (0, 0);
+    // Where the last `*` stood, and how much of the label it has swallowed so far.
+    let mut star: Option<(usize, usize)> = None;
+    while l < label.len() {
+        if pattern.get(p) == Some(&b'*') {
+            star = Some((p, l));
+            p += 1;
+        } else if pattern.get(p) == Some(&label[l]) {
+            p += 1;
+            l += 1;
+        } else if let Some((at, swallowed)) = star {
+            star = Some((at, swallowed + 1));
+            p = at + 1;
+            l = swallowed + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+fn check_not_a_url(text: &str) -> Result<(), PatternError> {
+    if let Some((_, rest)) = text.split_once("://") {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        return Err(PatternError::Url(host.to_string()));
+    }
+    if text.contains('/') {
+        return Err(PatternError::Slash);
+    }
+    Ok(())
+}
+
+fn check_no_port(text: &str) -> Result<(), PatternError> {
+    // One colon outside brackets, or something behind the bracket: a port. More colons: IPv6.
+    let host = match (text.rfind("]:"), text.split_once(':')) {
+        (Some(end), _) => &text[..=end],
+        (None, Some((host, rest))) if !rest.contains(':') => host,
+        _ => return Ok(()),
+    };
+    Err(PatternError::Port(host.to_string()))
+}
+
+/// Patterns with a `*` inside a label are ASCII: what a `*` should stand for in a label that is
+/// about to be punycoded has no answer.
+fn parse_labels(text: &str, depth: Depth, rest: &str) -> Result<Pattern, PatternError> {
+    if rest.split('.').any(|label| label.contains("**")) {
+        return Err(PatternError::DoubleStar);
+    }
+    let labels = rest.strip_suffix('.').unwrap_or(rest).to_ascii_lowercase();
+    if labels
+        .rsplit('.')
+        .next()
+        .is_none_or(|last| last.contains('*'))
+    {
+        return Err(PatternError::OpenEnd(text.to_string()));
+    }
+    check_no_port(&labels)?;
+    // A `*` stands for characters that are checked in the host itself.
+    check_name(&labels.replace('*', "x"))?;
+    // The literal end must be a name: `*1.0.0.1` would be read as an address.
+    let end = labels.rsplit('.').next().unwrap_or(&labels);
+    Host::parse(end)
+        .map_err(PatternError::Host)
+        .and_then(|host| match host {
+            Host::Name(_) => Ok(()),
+            Host::V4(_) | Host::V6(_) => Err(HostError::BadIpv4.into()),
+        })?;
+    Ok(Pattern(Shape::Labels { depth, labels }))
+}

@@ -1,0 +1,173 @@
+//! The rules in force: two lists and a few switches, compiled once and never changed.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use hashbrown::HashSet;
+
+use crate::domain_set::{DomainSet, RuleId, TooLarge};
+use crate::host::Host;
+use crate::method::Mode;
+use crate::pattern::Pattern;
+
+/// What a policy is made from. The default refuses everything.
+#[derive(Clone, Debug)]
+pub struct PolicySpec {
+    /// Whether the proxy is switched on at all.
+    pub enabled: bool,
+    /// Limited or full.
+    pub mode: Mode,
+    /// Whether hosts on the allow list may be, or resolve to, addresses that are not public.
+    pub allow_local_binding: bool,
+    /// Patterns of the allow list, in the order in which they were written.
+    pub allowed: Vec<(Pattern, Option<Origin>)>,
+    /// Patterns of the deny list, in the order in which they were written.
+    pub denied: Vec<(Pattern, Option<Origin>)>,
+    /// Hosts whose requests are judged one by one inside TLS interception.
+    pub intercepted: Vec<Host>,
+}
+
+/// A compiled policy. Cloning it is cheap, and so is changing its mode.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub(crate) enabled: bool,
+    pub(crate) mode: Mode,
+    pub(crate) allow_local_binding: bool,
+    pub(crate) lists: Arc<Lists>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Lists {
+    pub(crate) allowed: DomainSet,
+    pub(crate) denied: DomainSet,
+    pub(crate) intercepted: HashSet<Host>,
+}
+
+/// Where a rule is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The file's path, or a word for what is no file (`-c`).
+    pub file: Arc<str>,
+    /// The line, from 1; 0 where there are no lines.
+    pub line: u32,
+}
+
+/// A rule, for people: `Display` gives `*.example.com (config.toml:4)`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// The pattern in its canonical text.
+    pub pattern: String,
+    /// Where it is written, when that is known.
+    pub origin: Option<Origin>,
+}
+
+/// Names a rule of a policy, for that policy to look up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RuleRef {
+    /// A rule of the allow list.
+    Allowed(RuleId),
+    /// A rule of the deny list.
+    Denied(RuleId),
+}
+
+/// A list that is too large to index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct PolicyError(#[from] TooLarge);
+
+impl Default for PolicySpec {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            mode: Mode::Full,
+            allow_local_binding: false,
+            allowed: Vec::new(),
+            denied: Vec::new(),
+            intercepted: Vec::new(),
+        }
+    }
+}
+
+impl Policy {
+    /// Compiles a policy.
+    ///
+    /// # Errors
+    ///
+    /// When a list's names take more than 4 GiB.
+    pub fn compile(spec: &PolicySpec) -> Result<Self, PolicyError> {
+        let lists = Lists {
+            allowed: DomainSet::compile(&spec.allowed)?,
+            denied: DomainSet::compile(&spec.denied)?,
+            intercepted: spec.intercepted.iter().cloned().collect(),
+        };
+        Ok(Self {
+            enabled: spec.enabled,
+            mode: spec.mode,
+            allow_local_binding: spec.allow_local_binding,
+            lists: Arc::new(lists),
+        })
+    }
+
+    /// The same rules in another mode. The lists are shared, not copied.
+    #[must_use]
+    pub fn with_mode(&self, mode: Mode) -> Self {
+        Self {
+            mode,
+            ..self.clone()
+        }
+    }
+
+    /// Whether the proxy is switched on.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Limited or full.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether addresses that are not public may be reached by hosts on the allow list.
+    pub fn allows_local_binding(&self) -> bool {
+        self.allow_local_binding
+    }
+
+    /// The allow list.
+    pub fn allowed(&self) -> &DomainSet {
+        &self.lists.allowed
+    }
+
+    /// The deny list.
+    pub fn denied(&self) -> &DomainSet {
+        &self.lists.denied
+    }
+
+    /// The text of a rule that a decision of this policy named.
+    pub fn rule(&self, rule: RuleRef) -> Option<Rule> {
+        match rule {
+            RuleRef::Allowed(id) => self.lists.allowed.rule(id),
+            RuleRef::Denied(id) => self.lists.denied.rule(id),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{line}", self.file),
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.pattern)?;
+        match &self.origin {
+            None => Ok(()),
+            Some(origin) => write!(f, " ({origin})"),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What is asked of the policy: plain data, the same for every door.
+
+use core::fmt;
+
+use crate::host::Host;
+
+/// How a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// A plain HTTP request in absolute-form.
+    Http,
+    /// A CONNECT request.
+    HttpConnect,
+    /// A request inside intercepted TLS.
+    Https,
+    /// SOCKS5 CONNECT.
+    Socks5Tcp,
+    /// A datagram of a SOCKS5 association.
+    Socks5Udp,
+}
+
+/// One question: may this host be reached like this?
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The door and what it was asked for.
+    pub protocol: Protocol,
+    /// The host that is wanted.
+    pub host: &'a Host,
+    /// The port that is wanted.
+    pub port: u16,
+    /// The HTTP method, where there is one to see.
+    pub method: Option<&'a str>,
+}
+
+impl Protocol {
+    /// The name in blocked-request entries (SPEC R1).
+    pub fn record_name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::HttpConnect => "http-connect",
+            Self::Https => "https",
+            Self::Socks5Tcp => "socks5",
+            Self::Socks5Udp => "socks5-udp",
+        }
+    }
+
+    /// The name in answers to clients (SPEC H5) and in audit events (SPEC R3).
+    pub fn audit_name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::HttpConnect => "https_connect",
+            Self::Https => "https",
+            Self::Socks5Tcp => "socks5_tcp",
+            Self::Socks5Udp => "socks5_udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.audit_name())
+    }
+}
