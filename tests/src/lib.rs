@@ -1,1 +1,27 @@
-//! Being written.
+//! What the behaviour tests stand on: the daemon as a child process, origins to
+//! reach through it, and clients to reach them with. Read in that order:
+//!
+//! - [`daemon`] starts the shipped binary on a configuration written for one
+//!   test, waits until it says that it is ready, and keeps its log;
+//! - [`origin`] is an HTTP server whose answers a test scripts, and which can
+//!   prove that a refused request never reached it;
+//! - [`client`] speaks HTTP and SOCKS5 by hand, byte for byte, and [`program`]
+//!   runs real clients (curl, git, pip) under a deadline;
+//! - [`tls`] issues certificates, [`port`] offers ports where connecting fails,
+//!   [`wire`] reads HTTP/1.1 for both sides, [`wait`] bounds every wait.
+//!
+//! Everything blocks and uses threads: a test reads from top to bottom. All
+//! traffic stays on loopback, on ports that the kernel chooses.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a test helper reports a broken expectation by panicking; every function here may"
+)]
+
+pub mod client;
+pub mod daemon;
+pub mod origin;
+pub mod port;
+pub mod program;
+pub mod tls;
+pub mod wait;
+pub mod wire;

@@ -1,1 +1,92 @@
-//! Being written.
+//! Turns configuration files into settled [`Settings`], or into every problem that they have.
+//!
+//! [`load`] reads the layers that [`Sources`] names (SPEC C1), lays them over each other on a tree
+//! whose values remember their file and line, brings the generation that is used to one form
+//! (SPEC C2), and settles each value. It gives all of the settings or none (SPEC C7): one error and
+//! there is nothing to run on, but every other error of the files is told as well (SPEC C4).
+//!
+//! Modules in the order in which a configuration passes them: `layers` reads, `text` keeps what was
+//! read, `merge` parses and merges, `generation` knows the keys' names, `read` judges one value,
+//! `settle` with `listen`, `mitm` and `daemon` gives it its meaning, [`Settings`] is the result.
+//! `diagnostic` is what goes wrong on the way. Managed constraints (SPEC C6) will stand between
+//! `settle` and the result.
+//!
+//! # Invariants
+//!
+//! - Only `layers` touches the file system; the environment comes through a closure.
+//! - A value is never judged without its place, so every error can point at it.
+//! - Nothing here needs a file: no file at all gives the defaults (SPEC L7).
+
+mod daemon;
+mod diagnostic;
+mod duration;
+mod generation;
+mod layers;
+mod listen;
+mod merge;
+mod mitm;
+mod read;
+mod settings;
+mod settle;
+mod text;
+mod unavailable;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
+pub use layers::Sources;
+pub use settings::{
+    Admin, AdminAccess, CaPaths, Control, Daemon, Interception, Limits, Listen, LogFormat, Mitm,
+    Principal, Resolver, Settings, UnixSockets,
+};
+
+use diagnostic::Problems;
+
+/// A configuration that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it means.
+    pub settings: Settings,
+    /// What does not do what it seems to say. To be logged at start and at reload.
+    pub warnings: Vec<Diagnostic>,
+    /// What has a newer form (SPEC C2). For `check` alone: old forms go on working.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// Reads and judges a configuration.
+///
+/// ```
+/// use codex_network_config::{Sources, load};
+///
+/// let sources = Sources::none().with_text(
+///     "example.toml",
+///     r#"
+///     [network]
+///     allowed_domains = ["*.example.com"]
+///     "#,
+/// );
+/// let loaded = load(&sources)?;
+/// assert_eq!(loaded.settings.policy.allowed().len(), 1);
+/// # Ok::<(), codex_network_config::Diagnostics>(())
+/// ```
+///
+/// # Errors
+///
+/// Every problem that was found, with its place. Files that cannot be read and texts that are not
+/// TOML are told first: without them nothing can be said about the others' meaning.
+pub fn load(sources: &Sources) -> Result<Loaded, Diagnostics> {
+    let read = layers::read(sources);
+    let mut problems = Problems::new(&read.texts);
+    for unreadable in read.unreadable {
+        problems.error_about(unreadable);
+    }
+    let root = merge::merge(&mut problems);
+    problems.check()?;
+    let mut settings = settle::settle(&root, &mut problems);
+    problems.check()?;
+    settings.files = read.files;
+    let (warnings, notes) = problems.into_warnings_and_notes();
+    Ok(Loaded {
+        settings,
+        warnings,
+        notes,
+    })
+}

@@ -1,1 +1,68 @@
-//! Being written.
+//! Enforces the policy: the proxy's doors, the one enforcement point, the way out, and the records.
+//!
+//! # Life of a connection
+//!
+//! The modules stand in the order in which a request meets them.
+//!
+//! 1. `accept` takes the connection, within the limits; `client` says who it is.
+//! 2. `http` or `socks5` reads what is wanted, strictly.
+//! 3. `enforce` decides and records, and hands out a permit.
+//! 4. `upstream` resolves the name once, has the addresses vetted, and dials exactly those.
+//! 5. `http` sends the request on and brings the answer, or a `tunnel` moves bytes.
+//! 6. `respond` turns every refusal and failure into the answer that the door gives.
+//!
+//! # Invariants
+//!
+//! - Only `enforce` makes a permit, and only `upstream::connect` dials; it takes vetted addresses.
+//! - Every decision is recorded once, in `record`.
+//! - Every error path refuses.
+//! - Nothing here reads configuration files or holds a lock across an await.
+
+mod accept;
+mod client;
+mod limits;
+
+mod http;
+mod socks5;
+
+mod enforce;
+mod live_policy;
+mod own;
+
+mod tunnel;
+mod upstream;
+
+mod audit;
+mod blocked;
+mod clock;
+mod error;
+mod record;
+mod respond;
+
+mod drain;
+mod server;
+
+use std::sync::Arc;
+
+pub use audit::{AuditEvent, AuditSink, Override, TracingAudit};
+pub use blocked::{BlockedEntry, BlockedLog};
+pub use clock::{Clock, SystemClock};
+pub use drain::Drain;
+pub use live_policy::{Generation, LivePolicy};
+pub use own::{OwnListener, OwnListeners};
+pub use server::{Counters, Door, Engine, EngineParts, Listening};
+pub use upstream::{
+    ConnectError, Dial, DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError,
+    TcpDialler,
+};
+
+/// What all doors of one engine share.
+struct Shared {
+    live: LivePolicy,
+    recorder: Arc<record::Recorder>,
+    upstream: upstream::Upstream,
+    connections: Arc<limits::ConnectionCount>,
+    drain: Drain,
+    /// A resolver that was given to us and outlives the settings.
+    fixed_resolver: Option<Arc<dyn Resolve>>,
+}

@@ -21,11 +21,12 @@ impl Policy {
             return Decision::deny(Source::ProxyState, Reason::ProxyDisabled, None);
         }
         let host = request.host;
-        if let Some(listed) = self.find_denied(host) {
+        let lists = [&self.lists.denied, &self.lists.allowed];
+        let [denied, allowed] = DomainSet::find_in(lists, host);
+        if let Some(listed) = denied.or_else(|| self.find_denied_inside(host)) {
             let rule = RuleRef::Denied(listed.rule);
             return Decision::deny(Source::BaselinePolicy, Reason::Denied, Some(rule));
         }
-        let allowed = self.lists.allowed.find(host);
         let spelled_out = allowed.is_some_and(|listed| listed.literal);
         if is_local(host) && !self.allow_local_binding && !spelled_out {
             return Decision::deny(Source::BaselinePolicy, Reason::NotAllowedLocal, None);
@@ -49,7 +50,9 @@ impl Policy {
         }
         // An entry of the deny list for an address holds for the names that lead there.
         for address in addresses {
-            if let Some(listed) = self.find_denied(&Host::from(*address)) {
+            let host = Host::from(*address);
+            let denied = self.lists.denied.find(&host);
+            if let Some(listed) = denied.or_else(|| self.find_denied_inside(&host)) {
                 let rule = RuleRef::Denied(listed.rule);
                 return Decision::deny(Source::BaselinePolicy, Reason::Denied, Some(rule));
             }
@@ -66,13 +69,10 @@ impl Policy {
         }
     }
 
-    /// The deny list, for the host and for the IPv4 addresses that an IPv6 literal carries.
-    fn find_denied(&self, host: &Host) -> Option<Listed> {
-        let denied: &DomainSet = &self.lists.denied;
-        denied.find(host).or_else(|| match host {
-            Host::V6(v6) => embedded_v4(v6.address()).find_map(|v4| denied.find(&Host::V4(v4))),
-            Host::Name(_) | Host::V4(_) => None,
-        })
+    /// The deny list, for the IPv4 addresses that an IPv6 literal carries.
+    fn find_denied_inside(&self, host: &Host) -> Option<Listed> {
+        let Host::V6(v6) = host else { return None };
+        embedded_v4(v6.address()).find_map(|v4| self.lists.denied.find(&Host::V4(v4)))
     }
 
     /// Why the mode, or the interception that the host needs, refuses a permitted host.

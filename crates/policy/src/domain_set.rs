@@ -1,16 +1,21 @@
 //! A list of patterns, compiled for lookup.
 //!
-//! Names are kept in one table of suffixes. A host is looked up by hashing it once from its end and
-//! probing at each dot, so the cost depends on its labels and not on how many patterns there are
-//! (DESIGN section 6). Patterns with a `*` inside a label hang off the literal suffix behind their
-//! last `*` and are compared only when the host ends in it.
+//! Every name that a pattern spells out is a record in one hash table, and a host is looked up by
+//! probing for itself and each of its suffixes. So the cost depends on the host's labels and not
+//! on how many patterns there are (DESIGN section 6). Patterns with a `*` inside a label hang off
+//! the literal suffix behind their last `*` and are compared only when the host ends in it.
+//!
+//! With a million patterns the cost is that of reaching memory, so there is little to reach: a
+//! probe that misses reads one [`Slot`], and a hit reads the slot and then a record that holds the
+//! rules and the name side by side. The hash of a host's suffixes is grown from its end in one
+//! pass, for both lists of a policy at once.
 
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 
 use crate::host::Host;
 use crate::pattern::{Depth, Pattern, Shape, label_matches};
@@ -19,15 +24,14 @@ use crate::policy::{Origin, Rule};
 /// A compiled list.
 #[derive(Debug, Default)]
 pub struct DomainSet {
-    /// The names of all entries, one after the other.
-    text: String,
-    entries: Vec<Entry>,
-    /// Indices into `entries`, by the hash of the entry's name. Kept apart from the entries, so
-    /// that a probe which misses touches few cache lines.
-    table: HashTable<u32>,
-    /// No entry has more labels than this: longer suffixes of a host need no probe.
-    deepest: usize,
-    /// Patterns with a `*` inside a label, by the index of the entry for their literal suffix.
+    /// Where the records are, by the hash of their names; see [`SuffixTable`].
+    table: SuffixTable,
+    /// Records and texts, one after the other; see [`Record`].
+    bytes: Vec<u8>,
+    /// Bit `n` says that some record's name has `n + 1` labels: other suffixes need no probe. A
+    /// name has at most 127.
+    depths: u128,
+    /// Patterns with a `*` inside a label, by the record of their literal suffix.
     wildcards: HashMap<u32, Vec<Wildcard>>,
     addresses: HashMap<IpAddr, Vec<AddressRule>>,
     everything: Option<u32>,
@@ -48,28 +52,38 @@ pub struct Listed {
     pub literal: bool,
 }
 
+impl Listed {
+    fn by_wildcard(rule: u32) -> Self {
+        Self {
+            rule: RuleId(rule),
+            literal: false,
+        }
+    }
+}
+
 /// More patterns or longer names than a list can index: over 2³² bytes of names or rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the list is too large: its names take more than 4 GiB")]
 pub(crate) struct TooLarge;
 
-/// "No rule" in an [`Entry`].
+/// "No rule" in a [`Record`].
 const NONE: u32 = u32::MAX;
 
+/// A name that some pattern spells out. In [`DomainSet::bytes`] it is the two rules, four bytes
+/// each and little-endian, the length of the name in one byte, and the name.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    start: u32,
-    length: u8,
+struct Record<'a> {
     /// The rule that covers the name itself.
     exact: u32,
     /// The rule that covers every name below it.
     below: u32,
+    name: &'a [u8],
 }
 
 #[derive(Clone, Copy, Debug)]
 struct RuleRow {
     kind: RuleKind,
-    /// Index into what `kind` says.
+    /// A place in `bytes`; `kind` says what is there.
     subject: u32,
     /// Index into `files`, one-based; 0 when the rule came from no file.
     file: u16,
@@ -79,16 +93,16 @@ struct RuleRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RuleKind {
     Everything,
-    /// `subject` is the start of the pattern's text in `text`, with its length.
+    /// The pattern's text, with its length.
     Verbatim(u8),
-    /// `subject` is an entry.
+    /// A record.
     Name(Depth),
 }
 
 #[derive(Debug)]
 struct Wildcard {
     depth: Depth,
-    /// The labels in front of the entry's name, the leftmost first.
+    /// The labels in front of the record's name, the leftmost first.
     labels: Vec<String>,
     rule: u32,
 }
@@ -113,8 +127,7 @@ impl DomainSet {
             };
             set.insert(&pattern.0, file, line)?;
         }
-        set.text.shrink_to_fit();
-        set.entries.shrink_to_fit();
+        set.bytes.shrink_to_fit();
         set.rules.shrink_to_fit();
         Ok(set)
     }
@@ -122,17 +135,23 @@ impl DomainSet {
     /// Finds the rule that covers a host: its own entry before a suffix, a longer suffix before a
     /// shorter one, `*` last.
     pub fn find(&self, host: &Host) -> Option<Listed> {
-        let found = match host {
-            Host::Name(name) => self.find_name(name.as_str()),
-            Host::V4(address) => self.find_address((*address).into(), None),
-            Host::V6(host) => self.find_address(host.address().into(), host.scope()),
+        let [found] = Self::find_in([self], host);
+        found
+    }
+
+    /// [`find`](Self::find) in several lists, reading the host once.
+    pub(crate) fn find_in<const N: usize>(lists: [&Self; N], host: &Host) -> [Option<Listed>; N] {
+        let mut found = match host {
+            Host::Name(name) => Self::find_name(lists, name.as_str().as_bytes()),
+            Host::V4(address) => lists.map(|list| list.find_address((*address).into(), None)),
+            Host::V6(host) => {
+                lists.map(|list| list.find_address(host.address().into(), host.scope()))
+            }
         };
-        found.or_else(|| {
-            self.everything.map(|rule| Listed {
-                rule: RuleId(rule),
-                literal: false,
-            })
-        })
+        for (list, found) in lists.iter().zip(&mut found) {
+            *found = found.or(list.everything.map(Listed::by_wildcard));
+        }
+        found
     }
 
     /// How many rules the list holds, repeated ones left out.
@@ -150,12 +169,11 @@ impl DomainSet {
         let row = self.rules.get(usize::try_from(id.0).ok()?)?;
         let pattern = match row.kind {
             RuleKind::Everything => String::from("*"),
-            RuleKind::Verbatim(length) => String::from(self.slice(row.subject, length)),
+            RuleKind::Verbatim(length) => text(self.slice(row.subject, length)),
             RuleKind::Name(depth) => {
-                let entry = self.entries.get(usize::try_from(row.subject).ok()?)?;
-                let mut text = String::from(depth.prefix());
-                text.push_str(self.slice(entry.start, entry.length));
-                text
+                let mut pattern = String::from(depth.prefix());
+                pattern.push_str(&text(self.record(row.subject).name));
+                pattern
             }
         };
         let origin = usize::from(row.file).checked_sub(1).and_then(|file| {
@@ -172,55 +190,54 @@ impl DomainSet {
         (0..).map_while(|index| self.rule(RuleId(index)))
     }
 
-    fn find_name(&self, name: &str) -> Option<Listed> {
-        let mut found = None;
-        let mut hash = SuffixHash::new();
-        let mut labels = 0;
-        let mut end = name.len();
+    fn find_name<const N: usize>(lists: [&Self; N], name: &[u8]) -> [Option<Listed>; N] {
+        let mut depths = lists.map(|list| list.depths);
+        let mut found = [None; N];
         // From the last label outwards: what is found later is more specific and wins.
-        while end > 0 && labels < self.deepest {
-            let start = name[..end].rfind('.').map_or(0, |dot| dot + 1);
-            hash.prepend(&name.as_bytes()[start..end]);
-            labels += 1;
-            if let Some(index) = self.find_entry(&name[start..], hash.finish()) {
-                let entry = &self.entries[index as usize];
-                let whole = start == 0;
-                let rule = if whole { entry.exact } else { entry.below };
-                if rule != NONE {
-                    let literal = whole && self.is_exact(rule);
-                    found = Some(Listed {
-                        rule: RuleId(rule),
-                        literal,
-                    });
-                }
-                if !whole
-                    && !self.wildcards.is_empty()
-                    && let Some(rule) = self.find_wildcard(index, &name[..start - 1])
+        for (start, hash) in suffixes(name) {
+            for ((list, depths), found) in lists.iter().zip(&mut depths).zip(&mut found) {
+                if *depths & 1 == 1
+                    && let Some(listed) = list.find_suffix(name, start, hash)
                 {
-                    found = Some(Listed {
-                        rule: RuleId(rule),
-                        literal: false,
-                    });
+                    *found = Some(listed);
                 }
+                *depths >>= 1;
             }
-            end = start.saturating_sub(1);
+            if depths.iter().all(|depths| *depths == 0) {
+                break;
+            }
         }
         found
     }
 
-    fn find_entry(&self, name: &str, hash: u64) -> Option<u32> {
-        self.table
-            .find(hash, |index| {
-                let entry = &self.entries[*index as usize];
-                usize::from(entry.length) == name.len()
-                    && self.slice(entry.start, entry.length) == name
-            })
-            .copied()
+    /// The rule that covers a host by its suffix from `start`.
+    fn find_suffix(&self, host: &[u8], start: usize, hash: u32) -> Option<Listed> {
+        let (at, record) = self.find_record(&host[start..], hash)?;
+        if start == 0 {
+            return (record.exact != NONE).then(|| Listed {
+                rule: RuleId(record.exact),
+                literal: self.is_exact(record.exact),
+            });
+        }
+        self.find_wildcard(at, &host[..start - 1])
+            .or((record.below != NONE).then_some(record.below))
+            .map(Listed::by_wildcard)
     }
 
-    /// `front` is what stands before the entry's name in the host.
-    fn find_wildcard(&self, entry: u32, front: &str) -> Option<u32> {
-        let candidates = self.wildcards.get(&entry)?;
+    fn find_record(&self, name: &[u8], hash: u32) -> Option<(u32, Record<'_>)> {
+        self.table.probe(hash).find_map(|at| {
+            let record = self.record(at);
+            (record.name == name).then_some((at, record))
+        })
+    }
+
+    /// `front` is what stands before the record's name in the host.
+    fn find_wildcard(&self, record: u32, front: &[u8]) -> Option<u32> {
+        // Most lists have none: spare them the hashing.
+        if self.wildcards.is_empty() {
+            return None;
+        }
+        let candidates = self.wildcards.get(&record)?;
         candidates
             .iter()
             .find(|wildcard| wildcard.matches(front))
@@ -229,12 +246,10 @@ impl DomainSet {
 
     fn find_address(&self, address: IpAddr, scope: Option<&str>) -> Option<Listed> {
         let rules = self.addresses.get(&address)?;
-        let rule = rules
-            .iter()
-            .find(|rule| rule.scope.is_none() || rule.scope.as_deref() == scope)?
-            .rule;
+        let with = |scope| rules.iter().find(|rule| rule.scope.as_deref() == scope);
+        let rule = with(scope).or_else(|| with(None))?;
         Some(Listed {
-            rule: RuleId(rule),
+            rule: RuleId(rule.rule),
             literal: true,
         })
     }
@@ -243,9 +258,26 @@ impl DomainSet {
         self.rules[rule as usize].kind == RuleKind::Name(Depth::Exact)
     }
 
-    fn slice(&self, start: u32, length: u8) -> &str {
+    fn slice(&self, start: u32, length: u8) -> &[u8] {
         let start = start as usize;
-        &self.text[start..start + usize::from(length)]
+        &self.bytes[start..start + usize::from(length)]
+    }
+
+    fn record(&self, at: u32) -> Record<'_> {
+        let (head, rest) = self.bytes[at as usize..].split_at(9);
+        let word =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        Record {
+            exact: word(0),
+            below: word(4),
+            name: &rest[..usize::from(head[8])],
+        }
+    }
+
+    fn set_rules(&mut self, at: u32, exact: u32, below: u32) {
+        let at = at as usize;
+        self.bytes[at..at + 4].copy_from_slice(&exact.to_le_bytes());
+        self.bytes[at + 4..at + 8].copy_from_slice(&below.to_le_bytes());
     }
 
     fn insert(&mut self, shape: &Shape, file: u16, line: u32) -> Result<(), TooLarge> {
@@ -274,25 +306,26 @@ impl DomainSet {
                 self.keep_text(&mut row, &Pattern(shape.clone()))?;
             }
             Shape::Name { depth, name } => {
-                let index = self.entry(name)?;
-                let entry = &self.entries[index as usize];
+                let at = self.ensure_record(name)?;
+                let Record { exact, below, .. } = self.record(at);
                 let taken = match depth {
-                    Depth::Exact => entry.exact != NONE && self.is_exact(entry.exact),
-                    Depth::Below => entry.below != NONE,
-                    Depth::ApexAndBelow => entry.exact != NONE && entry.below != NONE,
+                    Depth::Exact => exact != NONE && self.is_exact(exact),
+                    Depth::Below => below != NONE,
+                    Depth::ApexAndBelow => exact != NONE && below != NONE,
                 };
                 if taken {
                     return Ok(());
                 }
-                let entry = &mut self.entries[index as usize];
-                if *depth != Depth::Below && (entry.exact == NONE || *depth == Depth::Exact) {
-                    entry.exact = rule;
-                }
-                if *depth != Depth::Exact && entry.below == NONE {
-                    entry.below = rule;
-                }
+                let names_it =
+                    *depth == Depth::Exact || (*depth == Depth::ApexAndBelow && exact == NONE);
+                let reaches_below = *depth != Depth::Exact && below == NONE;
+                self.set_rules(
+                    at,
+                    if names_it { rule } else { exact },
+                    if reaches_below { rule } else { below },
+                );
                 row.kind = RuleKind::Name(*depth);
-                row.subject = index;
+                row.subject = at;
             }
             Shape::Labels { depth, labels } => {
                 // The parser leaves the last label free of `*`, so there is a literal end.
@@ -301,9 +334,9 @@ impl DomainSet {
                     .find('.')
                     .map_or(labels.len(), |dot| star + dot);
                 let (front, end) = labels.split_at(split);
-                let index = self.entry(end.trim_start_matches('.'))?;
+                let at = self.ensure_record(end.trim_start_matches('.'))?;
                 let front = front.split('.').map(String::from).collect();
-                self.wildcards.entry(index).or_default().push(Wildcard {
+                self.wildcards.entry(at).or_default().push(Wildcard {
                     depth: *depth,
                     labels: front,
                     rule,
@@ -315,42 +348,37 @@ impl DomainSet {
         Ok(())
     }
 
-    /// The index of the entry for a name, made if there is none.
-    fn entry(&mut self, name: &str) -> Result<u32, TooLarge> {
-        let hash = SuffixHash::of(name);
-        if let Some(index) = self.find_entry(name, hash) {
-            return Ok(index);
+    /// The record of a name, made if there is none.
+    fn ensure_record(&mut self, name: &str) -> Result<u32, TooLarge> {
+        let hash = hash_of(name.as_bytes());
+        if let Some((at, _)) = self.find_record(name.as_bytes(), hash) {
+            return Ok(at);
         }
-        let index = u32::try_from(self.entries.len()).map_err(|_| TooLarge)?;
-        let (start, length) = self.push_text(name)?;
-        self.entries.push(Entry {
-            start,
-            length,
-            exact: NONE,
-            below: NONE,
-        });
-        let (entries, text) = (&self.entries, &self.text);
-        self.table.insert_unique(hash, index, |index| {
-            let entry = &entries[*index as usize];
-            let start = entry.start as usize;
-            SuffixHash::of(&text[start..start + usize::from(entry.length)])
-        });
-        self.deepest = self.deepest.max(name.split('.').count());
-        Ok(index)
+        let length = u8::try_from(name.len()).map_err(|_| TooLarge)?;
+        let at = self.end()?;
+        self.bytes.extend_from_slice(&NONE.to_le_bytes());
+        self.bytes.extend_from_slice(&NONE.to_le_bytes());
+        self.bytes.push(length);
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.table.insert(hash, at);
+        self.depths |= 1 << name.bytes().filter(|byte| *byte == b'.').count();
+        Ok(at)
     }
 
     fn keep_text(&mut self, row: &mut RuleRow, pattern: &Pattern) -> Result<(), TooLarge> {
-        let (start, length) = self.push_text(&alloc::format!("{pattern}"))?;
-        row.subject = start;
-        row.kind = RuleKind::Verbatim(length);
+        let pattern = alloc::format!("{pattern}");
+        row.subject = self.end()?;
+        row.kind = RuleKind::Verbatim(u8::try_from(pattern.len()).map_err(|_| TooLarge)?);
+        self.bytes.extend_from_slice(pattern.as_bytes());
         Ok(())
     }
 
-    fn push_text(&mut self, text: &str) -> Result<(u32, u8), TooLarge> {
-        let start = u32::try_from(self.text.len()).map_err(|_| TooLarge)?;
-        let length = u8::try_from(text.len()).map_err(|_| TooLarge)?;
-        self.text.push_str(text);
-        Ok((start, length))
+    /// Where the next record or text will stand.
+    fn end(&self) -> Result<u32, TooLarge> {
+        u32::try_from(self.bytes.len())
+            .ok()
+            .filter(|at| *at != VACANT)
+            .ok_or(TooLarge)
     }
 
     fn file_number(&mut self, numbers: &mut HashMap<Arc<str>, u16>, file: &Arc<str>) -> u16 {
@@ -369,11 +397,11 @@ impl DomainSet {
 
 impl Wildcard {
     /// Whether the labels in front of the literal suffix match, from the right.
-    fn matches(&self, front: &str) -> bool {
-        let mut host = front.rsplit('.');
+    fn matches(&self, front: &[u8]) -> bool {
+        let mut host = front.rsplit(|byte| *byte == b'.');
         for pattern in self.labels.iter().rev() {
             match host.next() {
-                Some(label) if label_matches(pattern.as_bytes(), label.as_bytes()) => {}
+                Some(label) if label_matches(pattern.as_bytes(), label) => {}
                 _ => return false,
             }
         }
@@ -385,42 +413,109 @@ impl Wildcard {
     }
 }
 
-/// A hash of a name's suffixes, grown label by label from the end.
-struct SuffixHash(u64);
+/// Names are ASCII; see [`Name`](crate::Name).
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
 
-impl SuffixHash {
-    fn new() -> Self {
-        Self(0x243f_6a88_85a3_08d3)
+/// Where records are, by the hash of their names: open addressing with linear probing. Written
+/// here and not taken from `hashbrown`, because a probe of that reads its control bytes and then,
+/// somewhere else, its entry; here it is one place.
+#[derive(Debug, Default)]
+struct SuffixTable {
+    /// None, or a power of two of which at most half is taken.
+    slots: Vec<Slot>,
+    taken: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// The hash of the record's name. Its leading bits say where the search for it begins, so the
+    /// table grows without looking at names.
+    hash: u32,
+    /// Where the record is, or [`VACANT`].
+    record: u32,
+}
+
+/// "No record" in a [`Slot`].
+const VACANT: u32 = u32::MAX;
+
+impl SuffixTable {
+    const EMPTY: Slot = Slot {
+        hash: 0,
+        record: VACANT,
+    };
+
+    /// The records whose names have this hash.
+    fn probe(&self, hash: u32) -> impl Iterator<Item = u32> + '_ {
+        let mut at = self.home(hash);
+        core::iter::from_fn(move || {
+            loop {
+                let slot = self.slots.get(at).filter(|slot| slot.record != VACANT)?;
+                at = (at + 1) & (self.slots.len() - 1);
+                if slot.hash == hash {
+                    return Some(slot.record);
+                }
+            }
+        })
     }
 
-    fn of(name: &str) -> u64 {
-        let mut hash = Self::new();
-        for label in name.as_bytes().rsplit(|byte| *byte == b'.') {
-            hash.prepend(label);
+    fn insert(&mut self, hash: u32, record: u32) {
+        if (self.taken + 1) * 2 > self.slots.len() {
+            let room = (self.slots.len() * 2).max(8);
+            let old = core::mem::replace(&mut self.slots, alloc::vec![Self::EMPTY; room]);
+            for slot in old.into_iter().filter(|slot| slot.record != VACANT) {
+                self.place(slot);
+            }
         }
-        hash.finish()
+        self.place(Slot { hash, record });
+        self.taken += 1;
     }
 
-    /// Folds in the label in front of those that are in already.
-    fn prepend(&mut self, label: &[u8]) {
-        for chunk in label.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.mix(u64::from_le_bytes(word));
+    fn place(&mut self, slot: Slot) {
+        let mut at = self.home(slot.hash);
+        while self.slots[at].record != VACANT {
+            at = (at + 1) & (self.slots.len() - 1);
         }
-        // The length keeps `a` + `b.c` apart from `ab` + `c`, and from a padded label.
-        self.mix(label.len() as u64);
+        self.slots[at] = slot;
     }
 
-    fn mix(&mut self, word: u64) {
-        const FACTOR: u128 = 0x9e37_79b9_7f4a_7c15;
-        let product = u128::from(self.0 ^ word) * FACTOR;
-        #[expect(clippy::cast_possible_truncation, reason = "both halves are folded in")]
-        let folded = (product as u64) ^ ((product >> 64) as u64);
-        self.0 = folded.rotate_left(23);
+    /// The slot at which the search for a hash begins.
+    fn home(&self, hash: u32) -> usize {
+        // At most 2³² slots, since `record` has 32 bits: the product's upper half is below them.
+        ((u64::from(hash) * self.slots.len() as u64) >> 32) as usize
     }
+}
 
-    fn finish(&self) -> u64 {
-        self.0
-    }
+/// The suffixes of a name that begin at a label, the shortest first: where each begins, and its
+/// hash. The hash takes in a name from its end, so one pass over the host gives all of them.
+fn suffixes(name: &[u8]) -> impl Iterator<Item = (usize, u32)> + '_ {
+    let mut state = SEED;
+    let mut end = name.len();
+    core::iter::from_fn(move || {
+        let mut start = end.checked_sub(1)?;
+        // The dot behind the label belongs to it, so that `a` + `b.c` is not `ab` + `c`.
+        loop {
+            state = (state ^ u64::from(name[start])).wrapping_mul(FACTOR);
+            if start == 0 || name[start - 1] == b'.' {
+                break;
+            }
+            start -= 1;
+        }
+        end = start;
+        Some((start, finish(state)))
+    })
+}
+
+fn hash_of(name: &[u8]) -> u32 {
+    suffixes(name).last().map_or(0, |(_, hash)| hash)
+}
+
+const SEED: u64 = 0x243f_6a88_85a3_08d3;
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Multiplying carries differences upwards only; this brings them down and up once more.
+fn finish(state: u64) -> u32 {
+    let mixed = (state ^ (state >> 32)).wrapping_mul(FACTOR);
+    (mixed >> 32) as u32
 }

@@ -1,0 +1,378 @@
+//! What is wrong with a configuration, where, and what to write instead.
+//!
+//! A [`Diagnostic`] stands alone: it holds a copy of the line that it is about, cut and escaped, so
+//! it can be printed, logged or sent when the files are long gone. Nothing here decides what is
+//! wrong.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::text::{Place, Texts};
+
+/// Errors that are listed in full; the others are counted.
+const MAX_LISTED: usize = 100;
+/// Characters of a line that are shown.
+const MAX_WIDTH: usize = 96;
+/// Characters shown in front of the place in question when the line is cut.
+const LEAD: usize = 32;
+/// Characters of a message that are kept; keys and values in messages are user input.
+const MAX_MESSAGE: usize = 400;
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How much it matters.
+    pub severity: Severity,
+    /// The file's path, or `-c`; empty where there is none.
+    pub source: Arc<str>,
+    /// The line, from 1; 0 when the finding is about the whole source.
+    pub line: u32,
+    /// The column, in characters, from 1; 0 when the finding is about the whole source.
+    pub column: u32,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// The offending line.
+    pub excerpt: Option<Excerpt>,
+    /// What to do about it, in one line.
+    pub help: Option<String>,
+}
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// It can, but does not do what it seems to say.
+    Warning,
+    /// Nothing is wrong; there is a newer way to write it.
+    Note,
+}
+
+/// A line of a source, ready to be shown: cut to a bearable length (`…` marks a cut), tabs as
+/// spaces, unprintable characters escaped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The text.
+    pub text: String,
+    /// How many characters of `text` stand before the part in question.
+    pub start: usize,
+    /// How many characters the part has; at least 1.
+    pub len: usize,
+}
+
+/// Everything that keeps a configuration from being used; never empty. Errors come first in the
+/// order of the layers, and warnings are among them at their place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostics {
+    listed: Vec<Diagnostic>,
+    unlisted: usize,
+}
+
+/// Collects findings while a configuration is judged. Costs bounded memory however bad it is.
+#[derive(Debug)]
+pub(crate) struct Problems<'t> {
+    pub(crate) texts: &'t Texts,
+    errors: Found,
+    warnings: Found,
+    notes: Found,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// With the place, to sort by; `None` sorts first.
+    listed: Vec<(Option<Place>, Diagnostic)>,
+    unlisted: usize,
+}
+
+impl Diagnostics {
+    /// The findings that are listed, at most a hundred errors and a hundred warnings.
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.listed.iter()
+    }
+
+    /// How many errors there are in all, listed or not.
+    pub fn error_count(&self) -> usize {
+        let errors = |found: &&Diagnostic| found.severity == Severity::Error;
+        self.listed.iter().filter(errors).count() + self.unlisted
+    }
+
+    /// The first error in one line, with how many more there are.
+    pub fn one_line(&self) -> String {
+        let mut errors = self
+            .listed
+            .iter()
+            .filter(|found| found.severity == Severity::Error);
+        let first = errors.next().map(Diagnostic::one_line).unwrap_or_default();
+        match self.error_count() {
+            0 | 1 => first,
+            2 => format!("{first} (and 1 more error)"),
+            count => format!("{first} (and {} more errors)", count - 1),
+        }
+    }
+}
+
+impl Diagnostic {
+    /// A finding about a whole source.
+    pub(crate) fn about(source: &str, message: &str, help: Option<&str>) -> Self {
+        Self {
+            severity: Severity::Error,
+            source: Arc::from(printable(source)),
+            line: 0,
+            column: 0,
+            message: printable(message),
+            excerpt: None,
+            help: help.map(printable),
+        }
+    }
+
+    fn at(severity: Severity, texts: &Texts, place: Place, message: &str, help: &str) -> Self {
+        let (line, span) = texts.excerpt(place);
+        let column = line[..span.start].chars().count() + 1;
+        Self {
+            severity,
+            source: Arc::from(printable(&texts.text(place).name)),
+            line: texts.line(place),
+            column: u32::try_from(column).unwrap_or(u32::MAX),
+            message: printable(message),
+            excerpt: Some(Excerpt::new(line, span)),
+            help: (!help.is_empty()).then(|| printable(help)),
+        }
+    }
+
+    /// `source:line:column: message (help)`, without the excerpt.
+    pub fn one_line(&self) -> String {
+        let mut line = self.place();
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&self.message);
+        if let Some(help) = &self.help {
+            line.push_str(" (");
+            line.push_str(help);
+            line.push(')');
+        }
+        line
+    }
+
+    /// `source:line:column`, as much of it as there is.
+    fn place(&self) -> String {
+        match (self.source.is_empty(), self.line) {
+            (true, _) => String::new(),
+            (false, 0) => self.source.to_string(),
+            (false, line) => format!("{}:{line}:{}", self.source, self.column),
+        }
+    }
+}
+
+impl Excerpt {
+    fn new(line: &str, span: std::ops::Range<usize>) -> Self {
+        let before: Vec<char> = line[..span.start].chars().rev().take(LEAD + 1).collect();
+        // A line that fits is shown whole; only then may the lead be longer.
+        let fits = line.len() <= MAX_WIDTH;
+        let mut text = String::new();
+        if fits {
+            line[..span.start]
+                .chars()
+                .for_each(|c| push_printable(&mut text, c));
+        } else {
+            if before.len() > LEAD {
+                text.push('…');
+            }
+            let lead = before.iter().take(LEAD).rev();
+            lead.for_each(|c| push_printable(&mut text, *c));
+        }
+        let start = text.chars().count();
+        let mut width = start;
+        let mut end = start;
+        for (at, character) in line[span.start..].char_indices() {
+            let length = text.len();
+            push_printable(&mut text, character);
+            width += text[length..].chars().count();
+            if !fits && width > MAX_WIDTH {
+                text.truncate(length);
+                text.push('…');
+                break;
+            }
+            if span.start + at < span.end {
+                end = width;
+            }
+        }
+        Self {
+            text,
+            start,
+            len: (end - start).max(1),
+        }
+    }
+}
+
+impl<'t> Problems<'t> {
+    pub(crate) fn new(texts: &'t Texts) -> Self {
+        Self {
+            texts,
+            errors: Found::default(),
+            warnings: Found::default(),
+            notes: Found::default(),
+        }
+    }
+
+    /// Something that makes the configuration unusable. `help` may be empty.
+    pub(crate) fn error(&mut self, place: Place, message: &str, help: &str) {
+        self.errors.add(place, || {
+            Diagnostic::at(Severity::Error, self.texts, place, message, help)
+        });
+    }
+
+    /// Something that does not do what it seems to say.
+    pub(crate) fn warning(&mut self, place: Place, message: &str, help: &str) {
+        self.warnings.add(place, || {
+            Diagnostic::at(Severity::Warning, self.texts, place, message, help)
+        });
+    }
+
+    /// Something that has a newer form.
+    pub(crate) fn note(&mut self, place: Place, message: &str, help: &str) {
+        self.notes.add(place, || {
+            Diagnostic::at(Severity::Note, self.texts, place, message, help)
+        });
+    }
+
+    /// An error about a whole source, or about none.
+    pub(crate) fn error_about(&mut self, found: Diagnostic) {
+        self.errors.listed.push((None, found));
+    }
+
+    /// The errors, if there are any.
+    pub(crate) fn check(&mut self) -> Result<(), Diagnostics> {
+        if self.errors.listed.is_empty() {
+            return Ok(());
+        }
+        let unlisted = self.errors.unlisted;
+        let mut all = std::mem::take(&mut self.errors.listed);
+        all.append(&mut self.warnings.listed);
+        Err(Diagnostics {
+            listed: sorted(all),
+            unlisted,
+        })
+    }
+
+    /// The warnings and the notes of a configuration that can be used.
+    pub(crate) fn into_warnings_and_notes(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+        (sorted(self.warnings.listed), sorted(self.notes.listed))
+    }
+}
+
+impl Found {
+    fn add(&mut self, place: Place, make: impl FnOnce() -> Diagnostic) {
+        if self.listed.len() < MAX_LISTED {
+            self.listed.push((Some(place), make()));
+        } else {
+            self.unlisted += 1;
+        }
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// All findings, each as [`Diagnostic`] shows itself, then how many errors are not listed.
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, found) in self.listed.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            found.fmt(f)?;
+        }
+        match self.unlisted {
+            0 => Ok(()),
+            1 => f.write_str("\nand 1 more error"),
+            more => write!(f, "\nand {more} more errors"),
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Diagnostics {
+    type Item = &'a Diagnostic;
+    type IntoIter = std::slice::Iter<'a, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// ```text
+/// error: config.toml:4:1: unknown key `allowed_domain` in [network]
+///   4 | allowed_domain = ["x"]
+///     | ^^^^^^^^^^^^^^
+///   help: did you mean `allowed_domains`?
+/// ```
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.place();
+        let colon = if place.is_empty() { "" } else { ": " };
+        write!(f, "{}: {place}{colon}{}", self.severity, self.message)?;
+        if let Some(excerpt) = &self.excerpt {
+            let number = self.line.to_string();
+            let gutter = number.len();
+            write!(f, "\n  {number} | {}", excerpt.text)?;
+            let carets = "^".repeat(excerpt.len);
+            let indent = excerpt.start;
+            write!(f, "\n  {:gutter$} | {:indent$}{carets}", "", "")?;
+        }
+        if let Some(help) = &self.help {
+            write!(f, "\n  help: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        })
+    }
+}
+
+/// User input inside a message: in backquotes, and not longer than a line can bear.
+pub(crate) fn quoted(text: &str) -> String {
+    const MAX: usize = 80;
+    let mut cut: String = text.chars().take(MAX).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    format!("`{cut}`")
+}
+
+/// By place: the order of the layers, then of the text.
+fn sorted(mut found: Vec<(Option<Place>, Diagnostic)>) -> Vec<Diagnostic> {
+    found.sort_by_key(|(place, _)| *place);
+    found
+        .into_iter()
+        .map(|(_, diagnostic)| diagnostic)
+        .collect()
+}
+
+/// A message without anything that a terminal or a log line would act on.
+fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    for character in characters.by_ref().take(MAX_MESSAGE) {
+        push_printable(&mut out, character);
+    }
+    if characters.next().is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// Quotes and backslashes stay as they are; tabs become spaces; what is not printable (control
+/// characters, text direction marks) is escaped.
+fn push_printable(out: &mut String, character: char) {
+    match character {
+        '\t' => out.push_str("    "),
+        '"' | '\'' | '\\' => out.push(character),
+        _ => out.extend(character.escape_debug()),
+    }
+}

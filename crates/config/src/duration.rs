@@ -1,0 +1,130 @@
+//! Durations as people write them: `"250ms"`, `"10s"`, `"1m30s"`.
+
+use std::time::Duration;
+
+/// The longest duration that is taken; longer ones are typing errors.
+const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The units, the largest first, in milliseconds.
+const UNITS: [(&str, u64); 5] = [
+    ("d", 24 * 60 * 60 * 1000),
+    ("h", 60 * 60 * 1000),
+    ("m", 60 * 1000),
+    ("s", 1000),
+    ("ms", 1),
+];
+
+/// Why a text is no duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DurationError {
+    #[error("a duration needs a number and a unit")]
+    Shape,
+    #[error("a duration needs a unit: `ms`, `s`, `m`, `h` or `d`")]
+    NoUnit,
+    #[error("the units of a duration are `ms`, `s`, `m`, `h` and `d`")]
+    UnknownUnit,
+    #[error("the units of a duration go from large to small, each at most once")]
+    Order,
+    #[error("a duration is at most 365 days")]
+    TooLong,
+}
+
+/// Reads whole numbers with units, from the largest unit to the smallest, without spaces.
+pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
+    let mut rest = text;
+    let mut units = UNITS.iter();
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return Err(DurationError::Shape);
+    }
+    while !rest.is_empty() {
+        let (number, behind) = split_at_end(rest, |byte| byte.is_ascii_digit());
+        let (unit, behind) = split_at_end(behind, |byte| byte.is_ascii_alphabetic());
+        if number.is_empty() {
+            return Err(DurationError::Shape);
+        }
+        if unit.is_empty() {
+            // Nothing follows, or something that is neither number nor unit.
+            return Err(match behind {
+                "" => DurationError::NoUnit,
+                _ => DurationError::Shape,
+            });
+        }
+        if UNITS.iter().all(|(known, _)| *known != unit) {
+            return Err(DurationError::UnknownUnit);
+        }
+        let (_, millis) = units
+            .find(|(known, _)| *known == unit)
+            .ok_or(DurationError::Order)?;
+        let part = number
+            .parse()
+            .ok()
+            .and_then(|number: u64| number.checked_mul(*millis))
+            .ok_or(DurationError::TooLong)?;
+        total = total.saturating_add(Duration::from_millis(part));
+        rest = behind;
+    }
+    if total > MAX {
+        return Err(DurationError::TooLong);
+    }
+    Ok(total)
+}
+
+/// Splits where the first byte that does not fit stands.
+fn split_at_end(text: &str, fits: impl Fn(u8) -> bool) -> (&str, &str) {
+    let end = text.bytes().position(|byte| !fits(byte));
+    text.split_at(end.unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_whole_numbers_with_units_c5() {
+        let good: [(&str, u64); 12] = [
+            ("0s", 0),
+            ("1ms", 1),
+            ("250ms", 250),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("2d", 172_800_000),
+            ("1m30s", 90_000),
+            ("1h1ms", 3_600_001),
+            ("1d2h3m4s5ms", 93_784_005),
+            ("007s", 7000),
+            ("365d", 31_536_000_000),
+        ];
+        for (text, millis) in good {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        let bad = [
+            ("", DurationError::Shape),
+            ("s", DurationError::Shape),
+            ("10", DurationError::NoUnit),
+            ("1h30", DurationError::NoUnit),
+            ("-1s", DurationError::Shape),
+            ("+1s", DurationError::Shape),
+            ("1.5s", DurationError::Shape),
+            ("1 s", DurationError::Shape),
+            (" 1s", DurationError::Shape),
+            ("1s ", DurationError::Shape),
+            ("1µs", DurationError::Shape),
+            ("1us", DurationError::UnknownUnit),
+            ("1S", DurationError::UnknownUnit),
+            ("1min", DurationError::UnknownUnit),
+            ("10sec", DurationError::UnknownUnit),
+            ("1s1h", DurationError::Order),
+            ("1s1s", DurationError::Order),
+            ("1ms1s", DurationError::Order),
+            ("366d", DurationError::TooLong),
+            ("365d1ms", DurationError::TooLong),
+            ("99999999999999999999s", DurationError::TooLong),
+            ("18446744073709551615d", DurationError::TooLong),
+        ];
+        for (text, error) in bad {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Third and fourth generation: `default_permissions = "NAME"` selects a `[permissions.NAME]`, whose
+//! `network` table holds lists (third) or the maps `domains` and `unix_sockets` (fourth).
+//!
+//! A profile says more than we read (file system rules, for one); everything beside `network` is
+//! left alone.
+
+use super::{COMMON, Found, Key, LISTS, Schema, Slot, as_key, nearest};
+use crate::diagnostic::{Problems, quoted};
+use crate::merge::{Entry, Table, Value};
+
+/// The key that selects a profile.
+pub(crate) const SELECTOR: &str = "default_permissions";
+
+/// The table of profiles.
+pub(crate) const TABLE: &str = "permissions";
+
+/// Both forms; that they are not mixed is checked when they are settled.
+pub(crate) static SCHEMA: Schema = Schema(&[
+    COMMON,
+    LISTS,
+    &[
+        ("domains", Slot::Value(Key::Domains)),
+        ("unix_sockets", Slot::Value(Key::UnixSockets)),
+    ],
+]);
+
+/// The selected profile's `network` table, if it has one.
+pub(crate) fn find<'t>(
+    root: &'t Table<'t>,
+    others_used: bool,
+    problems: &mut Problems<'_>,
+) -> Option<Found<'t>> {
+    let profiles = match root.get(TABLE) {
+        None => &[][..],
+        Some(entry) => match &entry.node.value {
+            Value::Table(table) => table.entries(),
+            other => {
+                let message = format!("`permissions` must be a table, not {}", other.describe());
+                problems.error(
+                    entry.node.at,
+                    &message,
+                    "write `[permissions.NAME.network]`",
+                );
+                return None;
+            }
+        },
+    };
+    let Some(selector) = root.get(SELECTOR) else {
+        if !others_used {
+            require_selection(profiles, problems);
+        }
+        return None;
+    };
+    let Value::String(name) = &selector.node.value else {
+        let message = format!(
+            "`{SELECTOR}` must be the name of a profile, not {}",
+            selector.node.value.describe()
+        );
+        problems.error(selector.node.at, &message, "");
+        return None;
+    };
+    let Some(profile) = profiles.iter().find(|profile| profile.name == *name) else {
+        // Codex's built-in profiles (`:workspace`, `:read-only`, …) have no network rules.
+        if !name.starts_with(':') {
+            let names: Vec<&str> = profiles.iter().map(|profile| &*profile.name).collect();
+            let help = match (nearest(name, &names), &names[..]) {
+                (Some(near), _) => format!("did you mean {}?", quoted(near)),
+                (None, []) => "there is no [permissions.NAME] at all".to_owned(),
+                (None, [first, ..]) => format!("a profile that exists is {}", quoted(first)),
+            };
+            let message = format!("unknown profile {}", quoted(name));
+            problems.error(selector.node.at, &message, &help);
+        }
+        return None;
+    };
+    let Value::Table(table) = &profile.node.value else {
+        let message = format!(
+            "the profile {} must be a table, not {}",
+            quoted(name),
+            profile.node.value.describe()
+        );
+        problems.error(profile.node.at, &message, "");
+        return None;
+    };
+    warn_of_inheritance(table, problems);
+    let network = table.get("network")?;
+    Some(Found {
+        path: format!("{TABLE}.{}.network", as_key(name)),
+        at: network.at,
+        node: &network.node,
+        schema: &SCHEMA,
+    })
+}
+
+/// Profiles with network rules of which none is selected are probably meant to count.
+fn require_selection(profiles: &[Entry<'_>], problems: &mut Problems<'_>) {
+    let with_network = profiles
+        .iter()
+        .find_map(|profile| match &profile.node.value {
+            Value::Table(table) => table.get("network").map(|network| (profile, network)),
+            _ => None,
+        });
+    if let Some((profile, network)) = with_network {
+        let message = format!(
+            "[permissions.{}.network] has no effect: no profile is selected",
+            as_key(&profile.name)
+        );
+        let help = format!(
+            "write `{SELECTOR} = {:?}` at the top of the file",
+            profile.name
+        );
+        problems.error(network.at, &message, &help);
+    }
+}
+
+/// A profile may extend another one in Codex. We do not follow that, and an inherited deny list that
+/// does not count must not go unsaid.
+fn warn_of_inheritance(profile: &Table<'_>, problems: &mut Problems<'_>) {
+    let Some(extends) = profile.get("extends") else {
+        return;
+    };
+    let built_in = matches!(&extends.node.value, Value::String(name) if name.starts_with(':'));
+    if !built_in {
+        problems.warning(
+            extends.at,
+            "`extends` is not followed: network rules of the other profile do not count here",
+            "repeat them in this profile's `network` table",
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! Which files there are, in which order, and reading them (SPEC C1).
+//!
+//! This is the only file of the crate that touches the file system. A file that is not there is fine
+//! in a layer and an error when somebody named it; a file that is there and cannot be read is always
+//! an error, since going on without it would drop its deny list.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::Diagnostic;
+use crate::text::{Text, TextKind, Texts};
+
+/// Largest file that is read.
+pub(crate) const MAX_BYTES: usize = 64 << 20;
+
+/// Where a configuration comes from, the weakest layer first.
+///
+/// ```
+/// use codex_network_config::Sources;
+///
+/// // What the system service reads.
+/// let service = Sources::system();
+/// // What a person who runs the proxy gets, with one value of their own.
+/// let person = Sources::system_and_user(|name| std::env::var_os(name))
+///     .with_override("network_proxy.mode=limited");
+/// // `--config FILE` stands for all layers.
+/// let one_file = Sources::file("proxy.toml");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    layers: Vec<Layer>,
+    overrides: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Layer {
+    /// A file that may be missing.
+    File(PathBuf),
+    /// A file that somebody named.
+    NamedFile(PathBuf),
+    /// The `*.toml` of a directory that may be missing, in the order of their names.
+    Directory(PathBuf),
+    /// A document that the caller holds.
+    Text { name: String, content: String },
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(crate) struct ReadLayers {
+    pub(crate) texts: Texts,
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) unreadable: Vec<Diagnostic>,
+}
+
+impl Sources {
+    /// No layers: the built-in defaults.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The files in `/etc`: what the system service reads.
+    pub fn system() -> Self {
+        Self::system_under(Path::new("/"))
+    }
+
+    /// The files in `etc` under another root, for images and tests.
+    pub fn system_under(root: &Path) -> Self {
+        let own = root.join("etc/codex-network-proxy");
+        Self {
+            layers: vec![
+                Layer::File(root.join("etc/codex/config.toml")),
+                Layer::File(own.join("config.toml")),
+                Layer::Directory(own.join("conf.d")),
+            ],
+            overrides: Vec::new(),
+        }
+    }
+
+    /// The files in `/etc`, then the user's. `environment` looks a variable up; see
+    /// [`with_user`](Self::with_user).
+    pub fn system_and_user(environment: impl Fn(&str) -> Option<OsString>) -> Self {
+        Self::system().with_user(environment)
+    }
+
+    /// `--config FILE`: this file, which must be there, and no layers.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self {
+            layers: vec![Layer::NamedFile(path.into())],
+            overrides: Vec::new(),
+        }
+    }
+
+    /// Adds `$CODEX_HOME/config.toml`, where `CODEX_HOME` defaults to `$HOME/.codex`. An empty
+    /// variable counts as unset; without either there is no such layer.
+    #[must_use]
+    pub fn with_user(mut self, environment: impl Fn(&str) -> Option<OsString>) -> Self {
+        let variable = |name| environment(name).filter(|value| !value.is_empty());
+        let home = variable("CODEX_HOME")
+            .map(PathBuf::from)
+            .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".codex")));
+        if let Some(home) = home {
+            self.layers.push(Layer::File(home.join("config.toml")));
+        }
+        self
+    }
+
+    /// Adds a layer that is held in memory. `name` stands in messages for the path.
+    #[must_use]
+    pub fn with_text(mut self, name: impl Into<String>, content: impl Into<String>) -> Self {
+        self.layers.push(Layer::Text {
+            name: name.into(),
+            content: content.into(),
+        });
+        self
+    }
+
+    /// Adds `-c dotted.key=value`, which is stronger than all layers and the overrides before it.
+    /// The value is read as TOML, or as a plain string when it is none.
+    #[must_use]
+    pub fn with_override(mut self, assignment: impl Into<String>) -> Self {
+        self.overrides.push(assignment.into());
+        self
+    }
+}
+
+/// Reads all layers. What cannot be read is told in the result, beside what could.
+pub(crate) fn read(sources: &Sources) -> ReadLayers {
+    let mut read = ReadLayers::default();
+    for layer in &sources.layers {
+        match layer {
+            Layer::File(path) => read.file(path, Wanted::IfThere),
+            Layer::NamedFile(path) => read.file(path, Wanted::ByName),
+            Layer::Directory(path) => read.directory(path),
+            Layer::Text { name, content } => read.text(TextKind::Inline, name, content),
+        }
+    }
+    for assignment in &sources.overrides {
+        read.text(TextKind::Override, "-c", assignment);
+    }
+    read
+}
+
+/// Who asks for a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// A layer's place: it may be empty.
+    IfThere,
+    /// A directory that lists it.
+    Listed,
+    /// A person.
+    ByName,
+}
+
+/// Why a file is of no use.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("cannot be read: it is a directory")]
+    Directory,
+    #[error("cannot be read: it is neither a regular file nor a pipe")]
+    Special,
+    #[error("is larger than {} MiB", MAX_BYTES >> 20)]
+    TooLarge,
+    #[error("is not UTF-8: line {line} holds the byte 0x{byte:02x}")]
+    NotUtf8 { line: usize, byte: u8 },
+}
+
+impl ReadLayers {
+    fn file(&mut self, path: &Path, wanted: Wanted) {
+        match read_file(path, wanted) {
+            Ok(content) => {
+                let name = path.display().to_string();
+                let kind = TextKind::File(path.to_owned());
+                self.texts.push(Text::new(kind, &name, content));
+                self.files.push(path.to_owned());
+            }
+            Err(ReadError::Io(error))
+                if error.kind() == ErrorKind::NotFound && wanted == Wanted::IfThere => {}
+            Err(error) => self.unreadable(path, wanted, &error),
+        }
+    }
+
+    fn directory(&mut self, path: &Path) {
+        let listed = fs::read_dir(path).and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect::<io::Result<Vec<_>>>()
+        });
+        match listed {
+            Ok(mut files) => {
+                files.retain(|file| is_drop_in(file));
+                files.sort();
+                for file in files {
+                    // One that is listed and not there is a dangling link: worth an error.
+                    self.file(&file, Wanted::Listed);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => self.unreadable(path, Wanted::IfThere, &error.into()),
+        }
+    }
+
+    fn text(&mut self, kind: TextKind, name: &str, content: &str) {
+        if content.len() > MAX_BYTES {
+            self.unreadable(Path::new(name), Wanted::ByName, &ReadError::TooLarge);
+        } else {
+            self.texts.push(Text::new(kind, name, content.to_owned()));
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, wanted: Wanted, error: &ReadError) {
+        let help = match error {
+            ReadError::Io(error)
+                if error.kind() == ErrorKind::NotFound && wanted == Wanted::ByName =>
+            {
+                Some("leave `--config` out to use the built-in defaults and the system's files")
+            }
+            ReadError::NotUtf8 { .. } => Some("TOML files are UTF-8"),
+            _ => None,
+        };
+        let source = path.display().to_string();
+        let found = Diagnostic::about(&source, &error.to_string(), help);
+        self.unreadable.push(found);
+    }
+}
+
+/// `*.toml`, but not the hidden files that editors leave.
+fn is_drop_in(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "toml")
+        && path
+            .file_name()
+            .is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn read_file(path: &Path, wanted: Wanted) -> Result<String, ReadError> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(ReadError::Directory);
+    }
+    // Only a file that somebody named may be a pipe, as in `--config <(generate)`: opening one
+    // waits for its writer.
+    if !metadata.is_file() && wanted != Wanted::ByName {
+        return Err(ReadError::Special);
+    }
+    if metadata.len() > MAX_BYTES as u64 {
+        return Err(ReadError::TooLarge);
+    }
+    let mut bytes = Vec::new();
+    // The length may be wrong: of a pipe, or of a file that grows.
+    File::open(path)?
+        .take(MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(ReadError::TooLarge);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let bytes = error.as_bytes();
+        let ends = bytes[..valid].iter().filter(|byte| **byte == b'\n');
+        ReadError::NotUtf8 {
+            line: ends.count() + 1,
+            byte: bytes[valid],
+        }
+    })
+}

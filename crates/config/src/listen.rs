@@ -1,0 +1,232 @@
+//! Where the proxy listens: addresses out of URLs (SPEC L11), the clamp to loopback (SPEC L8), and no
+//! two listeners in one place.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+
+use codex_network_policy::{Host, HostError};
+
+use crate::diagnostic::Problems;
+use crate::generation::{Key, Raw, Setting};
+use crate::read;
+use crate::settings::Listen;
+
+/// Why a text names no address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error("there is no host in the address")]
+    NoHost,
+    #[error("the port of the address is not a number from 0 to 65535")]
+    Port,
+    #[error("an IPv6 zone in an address to listen on must be the interface's number")]
+    Zone,
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// One listener's keys.
+struct Door {
+    /// What messages call it.
+    name: &'static str,
+    url: Key,
+    default: SocketAddr,
+    /// The key that lets it leave loopback.
+    opt_in: &'static str,
+}
+
+const HTTP: Door = Door {
+    name: "HTTP proxy",
+    url: Key::ProxyUrl,
+    default: Listen::DEFAULT_HTTP,
+    opt_in: "dangerously_allow_non_loopback_proxy",
+};
+const SOCKS5: Door = Door {
+    name: "SOCKS5 proxy",
+    url: Key::SocksUrl,
+    default: Listen::DEFAULT_SOCKS5,
+    opt_in: HTTP.opt_in,
+};
+const ADMIN: Door = Door {
+    name: "admin API",
+    url: Key::AdminUrl,
+    default: Listen::DEFAULT_ADMIN,
+    opt_in: "dangerously_allow_non_loopback_admin",
+};
+
+/// What decides about listeners besides their addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Whether there is a SOCKS5 door.
+    pub(crate) socks5: bool,
+    /// Whether there is an admin API.
+    pub(crate) admin: bool,
+    /// From where both doors may be reached.
+    pub(crate) proxy_reach: Reach,
+    /// From where the admin API may be reached.
+    pub(crate) admin_reach: Reach,
+}
+
+/// From where a listener may be reached (SPEC L8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Loopback: nobody opted in to more.
+    Loopback,
+    /// Loopback whatever is opted in, since who reaches the proxy reaches local sockets.
+    ForcedLoopback,
+    /// What the address says.
+    Anywhere,
+}
+
+/// The address that an `*_url` key names (SPEC L11): a URL or a bare `host:port`, of which only host
+/// and port count. Without a port it is `default_port`; a host name means loopback.
+pub(crate) fn parse(text: &str, default_port: u16) -> Result<SocketAddr, ListenError> {
+    let text = text.trim();
+    let behind_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = behind_scheme.split(['/', '?', '#']).next().unwrap_or("");
+    let host_and_port = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, rest)| rest);
+    let (host, port) = split_port(host_and_port)?;
+    // A number alone is a port whose host was forgotten; `Host` would read an IPv4 address.
+    if host.is_empty() || host.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(ListenError::NoHost);
+    }
+    let port = match port {
+        None | Some("") => default_port,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().map_err(|_| ListenError::Port)?
+        }
+        Some(_) => return Err(ListenError::Port),
+    };
+    match Host::parse(host)? {
+        Host::Name(_) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Host::V4(address) => Ok((address, port).into()),
+        Host::V6(host) => {
+            let scope = host.scope().map_or(Ok(0), str::parse);
+            let scope = scope.map_err(|_| ListenError::Zone)?;
+            Ok(SocketAddrV6::new(host.address(), port, 0, scope).into())
+        }
+    }
+}
+
+/// `[::1]:80`, `::1`, `host:80`, `host`.
+fn split_port(text: &str) -> Result<(&str, Option<&str>), ListenError> {
+    if text.starts_with('[') {
+        let end = text.find(']').ok_or(HostError::BadIpv6)?;
+        let (host, rest) = text.split_at(end + 1);
+        return match rest.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if rest.is_empty() => Ok((host, None)),
+            None => Err(ListenError::Port),
+        };
+    }
+    Ok(match text.rsplit_once(':') {
+        None => (text, None),
+        // Bare IPv6, unless it is none and the last colon can only be the port's.
+        Some((host, _)) if host.contains(':') && Host::parse(text).is_ok() => (text, None),
+        Some((host, port)) => (host, Some(port)),
+    })
+}
+
+/// Settles the listeners.
+pub(crate) fn settle(raw: &Raw<'_>, wanted: Wanted, problems: &mut Problems<'_>) -> Listen {
+    let proxy = wanted.proxy_reach;
+    let http = settle_door(&HTTP, raw, proxy, problems);
+    // Judged even when it is not wanted: a wrong value is wrong.
+    let socks5 = settle_door(&SOCKS5, raw, proxy, problems);
+    let admin = settle_door(&ADMIN, raw, wanted.admin_reach, problems);
+    let listen = Listen {
+        http,
+        socks5: wanted.socks5.then_some(socks5),
+        admin: wanted.admin.then_some(admin),
+    };
+    refuse_collisions(&listen, raw, problems);
+    listen
+}
+
+fn settle_door(
+    door: &Door,
+    raw: &Raw<'_>,
+    reach: Reach,
+    problems: &mut Problems<'_>,
+) -> SocketAddr {
+    let Some(setting) = raw.get(door.url) else {
+        return door.default;
+    };
+    let Some(text) = read::text(setting, problems) else {
+        return door.default;
+    };
+    match parse(text, door.default.port()) {
+        Ok(address) => clamp(door, setting, address, reach, problems),
+        Err(error) => {
+            let message = format!("`{}`: {error}", setting.name);
+            let help = format!(
+                "write for example `{} = \"{}\"`",
+                setting.name, door.default
+            );
+            problems.error(setting.node.at, &message, &help);
+            door.default
+        }
+    }
+}
+
+/// Keeps a listener on loopback unless it may be reached from elsewhere (SPEC L8).
+fn clamp(
+    door: &Door,
+    setting: Setting<'_>,
+    address: SocketAddr,
+    reach: Reach,
+    problems: &mut Problems<'_>,
+) -> SocketAddr {
+    if address.ip().is_loopback() || reach == Reach::Anywhere {
+        return address;
+    }
+    let clamped: SocketAddr = (Ipv4Addr::LOCALHOST, address.port()).into();
+    let message = format!(
+        "the {} will listen on {clamped}, since {} is not a loopback address",
+        door.name,
+        address.ip()
+    );
+    let help = match reach {
+        Reach::ForcedLoopback => {
+            "unix-socket proxying is on, which keeps every listener on loopback".to_owned()
+        }
+        Reach::Loopback | Reach::Anywhere => format!("`{} = true` would allow it", door.opt_in),
+    };
+    problems.warning(setting.node.at, &message, &help);
+    clamped
+}
+
+/// Two listeners cannot share an address; port 0 is a different port each time.
+fn refuse_collisions(listen: &Listen, raw: &Raw<'_>, problems: &mut Problems<'_>) {
+    let doors = [
+        (&HTTP, Some(listen.http)),
+        (&SOCKS5, listen.socks5),
+        (&ADMIN, listen.admin),
+    ];
+    for (index, (door, address)) in doors.iter().enumerate() {
+        let Some(address) = address else { continue };
+        let taken = |other: &&(&Door, Option<SocketAddr>)| {
+            other.1.is_some_and(|taken| collide(*address, taken))
+        };
+        let Some((other, _)) = doors[..index].iter().find(taken) else {
+            continue;
+        };
+        // At least one of the two is written somewhere: the defaults differ.
+        let urls = [raw.get(other.url), raw.get(door.url)];
+        let Some(setting) = urls.into_iter().flatten().max_by_key(|url| url.at) else {
+            continue;
+        };
+        let message = format!(
+            "the {} and the {} would both listen on {address}",
+            other.name, door.name
+        );
+        problems.error(setting.node.at, &message, "give them different ports");
+    }
+}
+
+/// Whether a socket on one address keeps another from the other one.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
+}

@@ -1,0 +1,351 @@
+//! From texts to one tree: parsing, `-c`, and laying one layer over another (SPEC C1).
+//!
+//! Every key and value of the tree remembers its place. Tables merge, scalars and arrays replace.
+//! What the keys mean is not known here.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::diagnostic::Problems;
+use crate::text::{Place, Text, TextKind};
+
+/// Tables and arrays inside each other; more than any configuration has, little enough to recurse.
+const MAX_DEPTH: usize = 32;
+/// Texts up to this size are searched for more than their first syntax error.
+const MAX_RECOVERY: usize = 1 << 20;
+
+/// A value and where it is written. For a table with a header that is the header.
+#[derive(Clone, Debug)]
+pub(crate) struct Node<'t> {
+    pub(crate) at: Place,
+    pub(crate) value: Value<'t>,
+}
+
+/// A TOML value. Floats and dates have no use in our keys, so their content is dropped.
+#[derive(Clone, Debug)]
+pub(crate) enum Value<'t> {
+    String(Cow<'t, str>),
+    /// `None` when it does not fit.
+    Integer(Option<i64>),
+    Float,
+    Boolean(bool),
+    Datetime,
+    Array(Vec<Node<'t>>),
+    Table(Table<'t>),
+}
+
+/// A table's entries, sorted by key, without duplicates.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table<'t>(Vec<Entry<'t>>);
+
+/// One key with its value.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry<'t> {
+    pub(crate) name: Cow<'t, str>,
+    pub(crate) at: Place,
+    pub(crate) node: Node<'t>,
+}
+
+impl<'t> Table<'t> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Entry<'t>> {
+        let found = self.0.binary_search_by(|entry| (*entry.name).cmp(name));
+        found.ok().map(|index| &self.0[index])
+    }
+
+    /// The entries, sorted by name.
+    pub(crate) fn entries(&self) -> &[Entry<'t>] {
+        &self.0
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Entry<'t>> {
+        self.0.iter()
+    }
+
+    /// The entries in the order in which they are written, weaker layers first.
+    pub(crate) fn in_order(&self) -> Vec<&Entry<'t>> {
+        let mut entries: Vec<_> = self.0.iter().collect();
+        entries.sort_by_key(|entry| entry.at);
+        entries
+    }
+
+    /// Lays `over` over this table.
+    fn merge(&mut self, over: Self) {
+        if self.0.is_empty() {
+            *self = over;
+            return;
+        }
+        let mut merged = Vec::with_capacity(self.0.len() + over.0.len());
+        let mut under = std::mem::take(&mut self.0).into_iter().peekable();
+        let mut over = over.0.into_iter().peekable();
+        loop {
+            let order = match (under.peek(), over.peek()) {
+                (Some(lower), Some(upper)) => lower.name.cmp(&upper.name),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => break,
+            };
+            let lower = (order != Ordering::Greater).then(|| under.next()).flatten();
+            let upper = (order != Ordering::Less).then(|| over.next()).flatten();
+            merged.extend(match (lower, upper) {
+                (Some(lower), Some(upper)) => Some(lower.merge(upper)),
+                (lower, upper) => lower.or(upper),
+            });
+        }
+        self.0 = merged;
+    }
+}
+
+impl Entry<'_> {
+    fn merge(self, over: Self) -> Self {
+        let Self { name, at, node } = over;
+        let value = match (self.node.value, node.value) {
+            (Value::Table(mut lower), Value::Table(upper)) => {
+                lower.merge(upper);
+                Value::Table(lower)
+            }
+            (_, upper) => upper,
+        };
+        let node = Node { at: node.at, value };
+        Self { name, at, node }
+    }
+}
+
+impl Value<'_> {
+    /// With an article, for messages.
+    pub(crate) fn describe(&self) -> &'static str {
+        match self {
+            Self::String(_) => "a string",
+            Self::Integer(_) => "an integer",
+            Self::Float => "a float",
+            Self::Boolean(_) => "a boolean",
+            Self::Datetime => "a date",
+            Self::Array(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+/// Parses all texts and lays them over each other. Syntax errors go to `problems`; the tree is of
+/// use only when there were none.
+pub(crate) fn merge<'t>(problems: &mut Problems<'t>) -> Table<'t> {
+    let mut root = Table::default();
+    for (index, text) in problems.texts.iter() {
+        let layer = match &text.kind {
+            TextKind::File(_) | TextKind::Inline => parse_document(index, text, problems),
+            TextKind::Override => parse_override(index, text, problems),
+        };
+        if let Some(layer) = layer {
+            root.merge(layer);
+        }
+    }
+    root
+}
+
+fn parse_document<'t>(
+    index: u32,
+    text: &'t Text,
+    problems: &mut Problems<'_>,
+) -> Option<Table<'t>> {
+    match DeTable::parse(&text.content) {
+        Ok(table) => {
+            let origin = Origin { index, start: 0 };
+            Some(convert_table(
+                origin,
+                MAX_DEPTH,
+                table.into_inner(),
+                problems,
+            ))
+        }
+        Err(first) => {
+            let mut errors = vec![first];
+            if text.content.len() <= MAX_RECOVERY {
+                errors = DeTable::parse_recoverable(&text.content).1;
+            }
+            report_syntax(index, &errors, problems);
+            None
+        }
+    }
+}
+
+/// One error per line: what follows the first is mostly its consequence.
+fn report_syntax(index: u32, errors: &[toml::de::Error], problems: &mut Problems<'_>) {
+    let mut last = None;
+    for error in errors {
+        let place = Place::new(index, &error.span().unwrap_or(0..0));
+        let line = Some(problems.texts.line(place));
+        if last != line {
+            let (line, span) = problems.texts.excerpt(place);
+            let help = help_for_bare_word(&line[span]);
+            let message = format!("not TOML: {}", error.message());
+            problems.error(place, &message, &help);
+        }
+        last = line;
+    }
+}
+
+/// What parsers call an invalid boolean or number is mostly a string without its quotes.
+fn help_for_bare_word(word: &str) -> String {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-*:/".contains(&byte);
+    if word.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '*')
+        && word.bytes().all(is_word)
+    {
+        format!("a string is written in quotes: {word:?}")
+    } else {
+        String::new()
+    }
+}
+
+/// `dotted.key=value`: the key as TOML writes it, the value as TOML or else as a plain string.
+fn parse_override<'t>(
+    index: u32,
+    text: &'t Text,
+    problems: &mut Problems<'_>,
+) -> Option<Table<'t>> {
+    let content: &'t str = &text.content;
+    let whole = Place::new(index, &(0..content.len()));
+    let help = "write it as `table.key=value`";
+    let Some(equals) = find_equals(content) else {
+        problems.error(whole, "an override needs a key and a value", help);
+        return None;
+    };
+    let key = &content[..equals];
+    let key_place = Place::new(index, &(0..equals));
+    let Some(path) = key_path(key) else {
+        problems.error(key_place, "this is no dotted TOML key", help);
+        return None;
+    };
+    let raw = content[equals + 1..].trim();
+    let start = content.len() - content[equals + 1..].trim_start().len();
+    let mut node = match DeValue::parse(raw) {
+        Ok(value) => {
+            let origin = Origin { index, start };
+            convert(origin, MAX_DEPTH, value, problems)?
+        }
+        Err(_) => Node {
+            at: Place::new(index, &(start..start + raw.len())),
+            value: Value::String(Cow::Borrowed(raw)),
+        },
+    };
+    for (name, span) in path.into_iter().rev() {
+        let at = Place::new(index, &span);
+        let name = Cow::Owned(name);
+        let value = Value::Table(Table(vec![Entry { name, at, node }]));
+        node = Node { at, value };
+    }
+    match node.value {
+        Value::Table(layer) => Some(layer),
+        _ => None,
+    }
+}
+
+/// The first `=` outside quotes.
+fn find_equals(text: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match (quote, byte) {
+            (None, b'=') => return Some(at),
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (Some(b'"'), b'\\') if !escaped => {
+                escaped = true;
+                continue;
+            }
+            (Some(open), _) if open == byte && !escaped => quote = None,
+            _ => {}
+        }
+        escaped = false;
+    }
+    None
+}
+
+/// The parts of a dotted key, with where they stand.
+fn key_path(key: &str) -> Option<Vec<(String, Range<usize>)>> {
+    // Line ends and comments would let a key smuggle in a header or a second key.
+    if key.contains(['\n', '\r']) {
+        return None;
+    }
+    let document = format!("{key}= 0");
+    let mut table = DeTable::parse(&document).ok()?.into_inner();
+    let mut path = Vec::new();
+    loop {
+        let mut entries = table.into_iter();
+        let (Some((name, value)), None) = (entries.next(), entries.next()) else {
+            return None;
+        };
+        path.push((name.get_ref().to_string(), name.span()));
+        match value.into_inner() {
+            DeValue::Table(inner) => table = inner,
+            _ => return Some(path),
+        }
+    }
+}
+
+/// Which text spans are counted in, and from where.
+#[derive(Clone, Copy)]
+struct Origin {
+    index: u32,
+    start: usize,
+}
+
+impl Origin {
+    fn place(self, span: &Range<usize>) -> Place {
+        Place::new(
+            self.index,
+            &(self.start + span.start..self.start + span.end),
+        )
+    }
+}
+
+fn convert<'t>(
+    origin: Origin,
+    depth: usize,
+    value: Spanned<DeValue<'t>>,
+    problems: &mut Problems<'_>,
+) -> Option<Node<'t>> {
+    let at = origin.place(&value.span());
+    let Some(depth) = depth.checked_sub(1) else {
+        problems.error(at, "tables and lists are nested too deeply here", "");
+        return None;
+    };
+    let value = match value.into_inner() {
+        DeValue::String(text) => Value::String(text),
+        DeValue::Integer(integer) => {
+            Value::Integer(i64::from_str_radix(integer.as_str(), integer.radix()).ok())
+        }
+        DeValue::Float(_) => Value::Float,
+        DeValue::Boolean(boolean) => Value::Boolean(boolean),
+        DeValue::Datetime(_) => Value::Datetime,
+        DeValue::Array(array) => Value::Array(
+            array
+                .into_iter()
+                .filter_map(|item| convert(origin, depth, item, problems))
+                .collect(),
+        ),
+        DeValue::Table(table) => Value::Table(convert_table(origin, depth, table, problems)),
+    };
+    Some(Node { at, value })
+}
+
+fn convert_table<'t>(
+    origin: Origin,
+    depth: usize,
+    table: DeTable<'t>,
+    problems: &mut Problems<'_>,
+) -> Table<'t> {
+    let mut entries: Vec<_> = table
+        .into_iter()
+        .filter_map(|(name, value)| {
+            let at = origin.place(&name.span());
+            let node = convert(origin, depth, value, problems)?;
+            let name = name.into_inner();
+            Some(Entry { name, at, node })
+        })
+        .collect();
+    // `toml` sorts too, unless somebody in the build asks it to preserve the order.
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
+    Table(entries)
+}

@@ -1,0 +1,230 @@
+//! One value at a time: types, ranges, words. Each function tells what is wrong with its value and
+//! gives nothing then, so the caller goes on and finds the other problems.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::diagnostic::{Problems, quoted};
+use crate::duration;
+use crate::generation::{Setting, nearest};
+use crate::merge::{Entry, Node, Table, Value};
+
+/// Whether zero means something for a duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Zero {
+    Allowed,
+    Refused,
+}
+
+pub(crate) fn boolean(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<bool> {
+    match &setting.node.value {
+        Value::Boolean(boolean) => Some(*boolean),
+        other => {
+            let help = match other {
+                Value::String(text) if matches!(&**text, "true" | "false") => {
+                    format!("write `{} = {text}`, without quotes", setting.name)
+                }
+                _ => String::new(),
+            };
+            wrong_type(setting, "`true` or `false`", &help, problems);
+            None
+        }
+    }
+}
+
+pub(crate) fn string<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
+    let Value::String(text) = &setting.node.value else {
+        wrong_type(setting, "a string", "", problems);
+        return None;
+    };
+    Some(text)
+}
+
+/// A string that says something.
+pub(crate) fn text<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
+    let text = string(setting, problems)?;
+    if text.trim().is_empty() {
+        let message = format!("`{}` is empty", setting.name);
+        let help = "leave the key out for the default";
+        problems.error(setting.node.at, &message, help);
+        return None;
+    }
+    Some(text)
+}
+
+/// One of a few words.
+pub(crate) fn word<T: Copy>(
+    setting: Setting<'_>,
+    words: &[(&str, T)],
+    problems: &mut Problems<'_>,
+) -> Option<T> {
+    let text = string(setting, problems)?;
+    let found = words.iter().find(|(word, _)| *word == text);
+    if found.is_none() {
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let list = one_of(&names);
+        let message = format!("`{}` must be {list}, not {}", setting.name, quoted(text));
+        let help = nearest(text, &names).map(|near| format!("did you mean `{near}`?"));
+        problems.error(setting.node.at, &message, &help.unwrap_or_default());
+    }
+    found.map(|(_, meaning)| *meaning)
+}
+
+/// A whole number in a range.
+pub(crate) fn integer(
+    setting: Setting<'_>,
+    range: RangeInclusive<i64>,
+    problems: &mut Problems<'_>,
+) -> Option<i64> {
+    let Value::Integer(integer) = setting.node.value else {
+        wrong_type(setting, "a whole number", "", problems);
+        return None;
+    };
+    let integer = integer.filter(|integer| range.contains(integer));
+    if integer.is_none() {
+        let (low, high) = (range.start(), range.end());
+        let message = format!("`{}` must be from {low} to {high}", setting.name);
+        problems.error(setting.node.at, &message, "");
+    }
+    integer
+}
+
+/// A duration with a unit, as `duration` reads it.
+pub(crate) fn duration(
+    setting: Setting<'_>,
+    zero: Zero,
+    problems: &mut Problems<'_>,
+) -> Option<Duration> {
+    let help = format!(
+        "write for example `{} = \"10s\"` or `\"1m30s\"`",
+        setting.name
+    );
+    let Value::String(text) = &setting.node.value else {
+        wrong_type(setting, "a string with a unit", &help, problems);
+        return None;
+    };
+    match duration::parse(text) {
+        Ok(Duration::ZERO) if zero == Zero::Refused => {
+            let message = format!("`{}` must not be zero", setting.name);
+            problems.error(setting.node.at, &message, &help);
+            None
+        }
+        Ok(duration) => Some(duration),
+        Err(error) => {
+            let message = format!("`{}`: {error}", setting.name);
+            problems.error(setting.node.at, &message, &help);
+            None
+        }
+    }
+}
+
+/// A path. A relative one starts from the directory of the file that says it.
+pub(crate) fn path(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
+    let text = text(setting, problems)?;
+    if text.contains('\0') {
+        let message = format!("`{}` holds a NUL, which no path can", setting.name);
+        problems.error(setting.node.at, &message, "");
+        return None;
+    }
+    let directory = problems.texts.directory(setting.node.at);
+    Some(directory.unwrap_or(Path::new("")).join(text))
+}
+
+/// The strings of a list, each with its node, for the caller to judge. Elements that are no strings
+/// are told and left out.
+pub(crate) fn strings<'t>(
+    setting: Setting<'t>,
+    problems: &mut Problems<'_>,
+) -> Vec<(&'t str, &'t Node<'t>)> {
+    let Value::Array(items) = &setting.node.value else {
+        let help = match &setting.node.value {
+            Value::String(_) => format!("write `{} = [\"…\"]`", setting.name),
+            _ => String::new(),
+        };
+        wrong_type(setting, "a list of strings", &help, problems);
+        return Vec::new();
+    };
+    let mut strings = Vec::with_capacity(items.len());
+    for item in items {
+        match &item.value {
+            Value::String(text) => strings.push((&**text, item)),
+            other => {
+                let message = format!(
+                    "`{}` must be a list of strings, but here is {}",
+                    setting.name,
+                    other.describe()
+                );
+                problems.error(item.at, &message, "");
+            }
+        }
+    }
+    strings
+}
+
+/// A table whose keys are the user's own names.
+pub(crate) fn table<'t>(
+    setting: Setting<'t>,
+    problems: &mut Problems<'_>,
+) -> Option<&'t Table<'t>> {
+    let Value::Table(table) = &setting.node.value else {
+        wrong_type(setting, "a table", "", problems);
+        return None;
+    };
+    Some(table)
+}
+
+/// What a map says about a pattern or a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Permission {
+    /// As if the entry were not there; cancels the same entry of a weaker layer.
+    None,
+    Allow,
+    Deny,
+}
+
+/// The entries of a map of permissions, in the order in which they are written.
+pub(crate) fn permissions<'t>(
+    setting: Setting<'t>,
+    problems: &mut Problems<'_>,
+) -> Vec<(&'t Entry<'t>, Permission)> {
+    const WORDS: &[(&str, Permission)] = &[
+        ("allow", Permission::Allow),
+        ("deny", Permission::Deny),
+        ("none", Permission::None),
+    ];
+    let Value::Table(map) = &setting.node.value else {
+        let help = match &setting.node.value {
+            Value::Array(_) => format!("write `{} = {{ \"…\" = \"allow\" }}`", setting.name),
+            _ => String::new(),
+        };
+        wrong_type(setting, "a table of permissions", &help, problems);
+        return Vec::new();
+    };
+    map.in_order()
+        .into_iter()
+        .filter_map(|entry| Some((entry, word(Setting::of(entry), WORDS, problems)?)))
+        .collect()
+}
+
+pub(crate) fn wrong_type(
+    setting: Setting<'_>,
+    wanted: &str,
+    help: &str,
+    problems: &mut Problems<'_>,
+) {
+    let found = setting.node.value.describe();
+    let message = format!("{} must be {wanted}, not {found}", quoted(setting.name));
+    problems.error(setting.node.at, &message, help);
+}
+
+/// `"a", "b" or "c"`.
+fn one_of(names: &[&str]) -> Cow<'static, str> {
+    let quoted: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    match quoted.split_last() {
+        None => Cow::Borrowed("nothing"),
+        Some((last, [])) => Cow::Owned(last.clone()),
+        Some((last, others)) => Cow::Owned(format!("{} or {last}", others.join(", "))),
+    }
+}

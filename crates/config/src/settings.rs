@@ -1,0 +1,302 @@
+//! What a configuration means: the settled values that the proxy runs on.
+//!
+//! Everything here is plain data without a trace of the file that it came from, except for the
+//! origins of the rules inside [`Policy`] and the list of files. A `Settings` is made whole by
+//! [`load`](crate::load()) or by `Default`, is never changed afterwards, and is replaced whole by a
+//! reload (SPEC C7).
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use codex_network_policy::{Policy, PolicySpec};
+
+/// Everything the proxy runs on. The default is what it does without any file (SPEC L7).
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of SPEC C3, each on its own"
+)]
+pub struct Settings {
+    /// Whether the proxy is on, its mode, its lists, and the hosts with interception hooks.
+    pub policy: Arc<Policy>,
+    /// Where the proxy listens, after the clamp of SPEC L8.
+    pub listen: Listen,
+    /// `enable_socks5_udp`: whether the SOCKS5 door offers UDP ASSOCIATE.
+    pub socks5_udp: bool,
+    /// `allow_upstream_proxy`: whether the daemon's own `HTTP_PROXY` and kin are honoured (SPEC H12).
+    pub allow_upstream_proxy: bool,
+    /// TLS interception.
+    pub mitm: Mitm,
+    /// Unix sockets that `x-unix-socket` may name (SPEC H10).
+    pub unix_sockets: UnixSockets,
+    /// `credential_broker`: whether children get dummies for known credentials (SPEC B3).
+    pub credential_broker: bool,
+    /// `dangerously_allow_plaintext_credential_injection`.
+    pub plaintext_credential_injection: bool,
+    /// What concerns the daemon and not the policy (SPEC C5).
+    pub daemon: Daemon,
+    /// The files that were read, the weakest layer first.
+    pub files: Vec<PathBuf>,
+}
+
+/// Listen addresses. Port 0 means any free port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The HTTP door (SPEC L1).
+    pub http: SocketAddr,
+    /// The SOCKS5 door (SPEC L2), unless `enable_socks5 = false`.
+    pub socks5: Option<SocketAddr>,
+    /// The admin API (SPEC L3), unless `[daemon.admin] enabled = false`.
+    pub admin: Option<SocketAddr>,
+}
+
+/// TLS interception (SPEC M1, M3, M8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mitm {
+    /// Whether anything may be intercepted.
+    pub interception: Interception,
+    /// Whether body sizes are logged.
+    pub inspect: bool,
+    /// How many bytes of a body are looked at for that.
+    pub max_body_bytes: u64,
+    /// The CA's files, when the CA is not made at each start.
+    pub ca: Option<CaPaths>,
+}
+
+/// Whether TLS may be intercepted (SPEC M1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interception {
+    /// Where limited mode, hooks or brokered credentials ask for it, and nowhere else.
+    #[default]
+    Automatic,
+    /// Never (`mitm = false`): what would need it is refused.
+    Forbidden,
+}
+
+/// Where the CA is kept (SPEC M3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaPaths {
+    /// The public certificate.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// Which unix sockets may be reached (SPEC H10).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnixSockets {
+    /// Absolute paths.
+    pub allowed: Vec<PathBuf>,
+    /// `dangerously_allow_all_unix_sockets`.
+    pub allow_all: bool,
+}
+
+/// `[daemon]` (SPEC C5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// The user that the worker runs as.
+    pub user: Option<String>,
+    /// The group that the worker runs as.
+    pub group: Option<String>,
+    /// Where state is kept.
+    pub state_dir: Option<PathBuf>,
+    /// The log level or filter; never empty.
+    pub log: String,
+    /// How log records are written.
+    pub log_format: LogFormat,
+    /// `[daemon.control]`.
+    pub control: Control,
+    /// `[daemon.admin]`.
+    pub admin: Admin,
+    /// `[daemon.resolver]`.
+    pub resolver: Resolver,
+    /// `[daemon.limits]`.
+    pub limits: Limits,
+}
+
+/// How log records are written (SPEC R4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The journal under systemd, else text.
+    #[default]
+    Auto,
+    /// Native journal fields.
+    Journal,
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The control socket (SPEC L4, K3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Where it is, when not in the default place.
+    pub socket: Option<PathBuf>,
+    /// Who may change things, besides root and the daemon's own user.
+    pub administrators: Vec<Principal>,
+    /// Who may look.
+    pub observers: Vec<Principal>,
+}
+
+/// Somebody who may use the control socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Principal {
+    /// A user name.
+    User(String),
+    /// A group name, written `@group`.
+    Group(String),
+}
+
+/// The admin HTTP API (SPEC A2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Whether it is there at all; [`Listen::admin`] is `None` when it is not.
+    pub enabled: bool,
+    /// What it may do.
+    pub access: AdminAccess,
+}
+
+/// What the admin API may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdminAccess {
+    /// Show, change the mode, reload.
+    #[default]
+    ReadWrite,
+    /// Show.
+    ReadOnly,
+}
+
+/// How names are resolved (SPEC P4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolver {
+    /// Name servers instead of the system's; empty means the system's.
+    pub nameservers: Vec<SocketAddr>,
+    /// How long a lookup may take in all.
+    pub timeout: Duration,
+    /// A hosts file instead of the system's.
+    pub hosts_file: Option<PathBuf>,
+}
+
+/// Bounds on what clients and upstreams may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections at once, all doors together; at least 1.
+    pub max_connections: usize,
+    /// Bytes of a request's or response's header section; 1 KiB to 1 MiB.
+    pub max_header_bytes: usize,
+    /// How long a client may take to send a header section.
+    pub header_timeout: Duration,
+    /// How long dialling an upstream may take.
+    pub connect_timeout: Duration,
+    /// How long a tunnel or a kept connection may be silent.
+    pub idle_timeout: Duration,
+    /// How long open connections may go on after a stop was asked for; zero cuts them at once.
+    pub drain_timeout: Duration,
+    /// Entries of the blocked buffer (SPEC R1); 1 to 100 000.
+    pub blocked_buffer: usize,
+}
+
+impl Listen {
+    /// The HTTP door's default address.
+    pub const DEFAULT_HTTP: SocketAddr = loopback(3128);
+    /// The SOCKS5 door's default address.
+    pub const DEFAULT_SOCKS5: SocketAddr = loopback(8081);
+    /// The admin API's default address.
+    pub const DEFAULT_ADMIN: SocketAddr = loopback(8080);
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let policy =
+            Policy::compile(&PolicySpec::default()).expect("empty lists are not too large");
+        Self {
+            policy: Arc::new(policy),
+            listen: Listen::default(),
+            socks5_udp: true,
+            allow_upstream_proxy: true,
+            mitm: Mitm::default(),
+            unix_sockets: UnixSockets::default(),
+            credential_broker: false,
+            plaintext_credential_injection: false,
+            daemon: Daemon::default(),
+            files: Vec::new(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            http: Self::DEFAULT_HTTP,
+            socks5: Some(Self::DEFAULT_SOCKS5),
+            admin: Some(Self::DEFAULT_ADMIN),
+        }
+    }
+}
+
+impl Default for Mitm {
+    fn default() -> Self {
+        Self {
+            interception: Interception::Automatic,
+            inspect: false,
+            max_body_bytes: 4096,
+            ca: None,
+        }
+    }
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            user: None,
+            group: None,
+            state_dir: None,
+            log: "info".to_owned(),
+            log_format: LogFormat::Auto,
+            control: Control::default(),
+            admin: Admin::default(),
+            resolver: Resolver::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            access: AdminAccess::ReadWrite,
+        }
+    }
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self {
+            nameservers: Vec::new(),
+            timeout: Duration::from_secs(2),
+            hosts_file: None,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 4096,
+            max_header_bytes: 65536,
+            header_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60 * 60),
+            drain_timeout: Duration::from_secs(30),
+            blocked_buffer: 200,
+        }
+    }
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}

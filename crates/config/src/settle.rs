@@ -1,0 +1,198 @@
+//! From the tree to [`Settings`]: what each key means, whatever generation it came in.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use codex_network_policy::{ListKind, Mode, Origin, Pattern, Policy, PolicySpec};
+
+use crate::diagnostic::{Diagnostic, Problems, quoted};
+use crate::generation::{self, Key, Raw, Setting};
+use crate::listen::{Reach, Wanted};
+use crate::merge::Table;
+use crate::read::{self, Permission};
+use crate::settings::{Settings, UnixSockets};
+use crate::text::Place;
+use crate::{daemon, listen, mitm, unavailable};
+
+const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("limited", Mode::Limited)];
+
+/// A compiled list's source: patterns with where they are written.
+type Rules = Vec<(Pattern, Option<Origin>)>;
+
+/// Settles everything. The result is of use only when `problems` holds no error afterwards.
+pub(crate) fn settle(root: &Table<'_>, problems: &mut Problems<'_>) -> Settings {
+    let raw = generation::read(root, problems);
+    refuse_mixture(&raw, problems);
+    let flag = |key, default: bool, problems: &mut Problems<'_>| {
+        raw.get(key)
+            .and_then(|setting| read::boolean(setting, problems))
+            .unwrap_or(default)
+    };
+    let daemon = daemon::settle(root, problems);
+    let unix_sockets = UnixSockets {
+        allowed: unix_sockets(&raw, problems),
+        allow_all: flag(Key::AllowAllUnixSockets, false, problems),
+    };
+    let opens_unix_sockets = unix_sockets.allow_all || !unix_sockets.allowed.is_empty();
+    let reach = |key, problems: &mut Problems<'_>| {
+        // Judged in any case: a wrong value is wrong.
+        match (flag(key, false, problems), opens_unix_sockets) {
+            (_, true) => Reach::ForcedLoopback,
+            (true, false) => Reach::Anywhere,
+            (false, false) => Reach::Loopback,
+        }
+    };
+    let wanted = Wanted {
+        socks5: flag(Key::EnableSocks5, true, problems),
+        admin: daemon.admin.enabled,
+        proxy_reach: reach(Key::NonLoopbackProxy, problems),
+        admin_reach: reach(Key::NonLoopbackAdmin, problems),
+    };
+    let (allowed, denied) = lists(&raw, problems);
+    let spec = PolicySpec {
+        enabled: flag(Key::Enabled, true, problems),
+        mode: raw
+            .get(Key::Mode)
+            .and_then(|setting| read::word(setting, MODES, problems))
+            .unwrap_or_default(),
+        allow_local_binding: flag(Key::AllowLocalBinding, false, problems),
+        allowed,
+        denied,
+        intercepted: mitm::hooked_hosts(&raw, problems),
+    };
+    let settings = Settings {
+        policy: compile(&spec, problems),
+        listen: listen::settle(&raw, wanted, problems),
+        socks5_udp: flag(Key::EnableSocks5Udp, true, problems),
+        allow_upstream_proxy: flag(Key::AllowUpstreamProxy, true, problems),
+        mitm: mitm::settle(&raw, problems),
+        unix_sockets,
+        credential_broker: flag(Key::CredentialBroker, false, problems),
+        plaintext_credential_injection: flag(Key::PlaintextInjection, false, problems),
+        daemon,
+        files: Vec::new(),
+    };
+    unavailable::warn(&raw, problems);
+    settings
+}
+
+fn compile(spec: &PolicySpec, problems: &mut Problems<'_>) -> Arc<Policy> {
+    let compiled = Policy::compile(spec).or_else(|error| {
+        problems.error_about(Diagnostic::about("", &error.to_string(), None));
+        Policy::compile(&PolicySpec::default())
+    });
+    Arc::new(compiled.expect("empty lists are not too large"))
+}
+
+/// Lists and maps of one table say the same in two ways; which one counts would be a guess.
+fn refuse_mixture(raw: &Raw<'_>, problems: &mut Problems<'_>) {
+    let first = |keys: &[Key]| keys.iter().find_map(|key| raw.get(*key));
+    let list = first(&[
+        Key::AllowedDomains,
+        Key::DeniedDomains,
+        Key::AllowUnixSockets,
+    ]);
+    let map = first(&[Key::Domains, Key::UnixSockets]);
+    if let (Some(list), Some(map)) = (list, map) {
+        let (first, second) = if list.at < map.at {
+            (list, map)
+        } else {
+            (map, list)
+        };
+        let message = format!(
+            "`{}` and `{}` ({}) mix the list form and the map form",
+            second.name,
+            first.name,
+            problems.texts.name_place(first.at)
+        );
+        let help = "write everything in `domains` and `unix_sockets`, or nothing";
+        problems.error(second.at, &message, help);
+    }
+}
+
+/// The allow list and the deny list. A pattern that is in both counts as denied: deny wins in every
+/// decision (SPEC P3).
+fn lists(raw: &Raw<'_>, problems: &mut Problems<'_>) -> (Rules, Rules) {
+    let mut allowed = Vec::new();
+    let mut denied = Vec::new();
+    for (key, kind, rules) in [
+        (Key::AllowedDomains, ListKind::Allow, &mut allowed),
+        (Key::DeniedDomains, ListKind::Deny, &mut denied),
+    ] {
+        let Some(setting) = raw.get(key) else {
+            continue;
+        };
+        let items = read::strings(setting, problems);
+        rules.reserve(items.len());
+        for (text, node) in items {
+            rules.extend(pattern(text, node.at, kind, problems));
+        }
+    }
+    let map = raw.get(Key::Domains);
+    let entries = map.map(|setting| read::permissions(setting, problems));
+    for (entry, permission) in entries.into_iter().flatten() {
+        let (kind, rules) = match permission {
+            Permission::Allow => (ListKind::Allow, &mut allowed),
+            Permission::Deny => (ListKind::Deny, &mut denied),
+            Permission::None => continue,
+        };
+        rules.extend(pattern(&entry.name, entry.at, kind, problems));
+    }
+    (allowed, denied)
+}
+
+fn pattern(
+    text: &str,
+    at: Place,
+    kind: ListKind,
+    problems: &mut Problems<'_>,
+) -> Option<(Pattern, Option<Origin>)> {
+    match Pattern::parse(text, kind) {
+        Ok(pattern) => {
+            let origin = Origin {
+                file: problems.texts.text(at).name.clone(),
+                line: problems.texts.line(at),
+            };
+            Some((pattern, Some(origin)))
+        }
+        Err(error) => {
+            let message = format!("bad pattern {}: {error}", quoted(text));
+            problems.error(at, &message, "");
+            None
+        }
+    }
+}
+
+fn unix_sockets(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    if let Some(setting) = raw.get(Key::AllowUnixSockets) {
+        for (text, node) in read::strings(setting, problems) {
+            paths.extend(socket_path(setting, text, node.at, problems));
+        }
+    }
+    if let Some(setting) = raw.get(Key::UnixSockets) {
+        for (entry, permission) in read::permissions(setting, problems) {
+            let path = socket_path(setting, &entry.name, entry.at, problems);
+            paths.extend(path.filter(|_| permission == Permission::Allow));
+        }
+    }
+    paths
+}
+
+fn socket_path(
+    setting: Setting<'_>,
+    text: &str,
+    at: Place,
+    problems: &mut Problems<'_>,
+) -> Option<PathBuf> {
+    if text.starts_with('/') && !text.contains('\0') {
+        return Some(PathBuf::from(text));
+    }
+    let message = format!(
+        "`{}`: {} is not an absolute path",
+        setting.name,
+        quoted(text)
+    );
+    problems.error(at, &message, "");
+    None
+}

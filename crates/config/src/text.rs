@@ -1,0 +1,145 @@
+//! The texts that were read, and places in them.
+//!
+//! A value keeps the [`Place`] that it came from, twelve bytes without a lifetime, until it has been
+//! judged. Lines and columns are worked out only for what is told to somebody.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A part of one text, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// Index into [`Texts`], which is the order of the layers: a later layer has a higher one.
+    pub(crate) text: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+/// One file or one `-c`.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) kind: TextKind,
+    /// What messages call it.
+    pub(crate) name: Arc<str>,
+    pub(crate) content: String,
+    /// Where each line begins.
+    lines: Vec<u32>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TextKind {
+    /// A TOML document from a file.
+    File(PathBuf),
+    /// A TOML document that the caller holds.
+    Inline,
+    /// `dotted.key=value`.
+    Override,
+}
+
+/// All texts, the weakest layer first.
+#[derive(Debug, Default)]
+pub(crate) struct Texts(Vec<Text>);
+
+impl Text {
+    /// `content` has at most [`MAX_BYTES`](crate::layers::MAX_BYTES), so offsets fit 32 bits.
+    /// A byte order mark is dropped: it is no column.
+    pub(crate) fn new(kind: TextKind, name: &str, mut content: String) -> Self {
+        if content.starts_with('\u{feff}') {
+            content.remove(0);
+        }
+        let starts = content.bytes().enumerate();
+        let lines = std::iter::once(0)
+            .chain(
+                starts
+                    .filter(|(_, byte)| *byte == b'\n')
+                    .map(|(at, _)| offset(at + 1)),
+            )
+            .collect();
+        Self {
+            kind,
+            name: Arc::from(name),
+            content,
+            lines,
+        }
+    }
+
+    /// Line of a byte, from 0.
+    fn line(&self, at: u32) -> usize {
+        self.lines.partition_point(|start| *start <= at) - 1
+    }
+}
+
+impl Texts {
+    pub(crate) fn push(&mut self, text: Text) {
+        self.0.push(text);
+    }
+
+    /// Each text with its index.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Text)> {
+        (0..).zip(&self.0)
+    }
+
+    pub(crate) fn text(&self, place: Place) -> &Text {
+        &self.0[place.text as usize]
+    }
+
+    /// The line that a place begins on, from 1.
+    pub(crate) fn line(&self, place: Place) -> u32 {
+        offset(self.text(place).line(place.start) + 1)
+    }
+
+    /// The line's text without its end, and the place's part of it in bytes. A place that goes on
+    /// beyond the line is cut at its end.
+    pub(crate) fn excerpt(&self, place: Place) -> (&str, std::ops::Range<usize>) {
+        let text = self.text(place);
+        let line = text.line(place.start);
+        let start = text.lines[line] as usize;
+        let end = text
+            .lines
+            .get(line + 1)
+            .map_or(text.content.len(), |next| *next as usize - 1);
+        let content = &text.content[start..end];
+        let content = content.strip_suffix('\r').unwrap_or(content);
+        let from = floor(content, place.start as usize - start);
+        let to = floor(content, (place.end as usize).saturating_sub(start));
+        (content, from..to.max(from))
+    }
+
+    /// `FILE:LINE`, for naming a second place in a message.
+    pub(crate) fn name_place(&self, place: Place) -> String {
+        format!("{}:{}", self.text(place).name, self.line(place))
+    }
+
+    /// Where relative paths of a text start from: its file's directory, or nothing for `-c`, whose
+    /// paths are relative to the working directory.
+    pub(crate) fn directory(&self, place: Place) -> Option<&Path> {
+        match &self.text(place).kind {
+            TextKind::File(path) => path.parent(),
+            TextKind::Inline | TextKind::Override => None,
+        }
+    }
+}
+
+impl Place {
+    /// A part of text number `text`.
+    pub(crate) fn new(text: u32, span: &std::ops::Range<usize>) -> Self {
+        Self {
+            text,
+            start: offset(span.start),
+            end: offset(span.end),
+        }
+    }
+}
+
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// The character boundary at or before a byte. (`str::floor_char_boundary` needs Rust 1.91.)
+fn floor(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0)
+}

@@ -1,0 +1,452 @@
+//! Every key in every generation (SPEC C2, C3): four files that say the same reach one `Settings`,
+//! and each key alone does what it says whatever table it stands in.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use codex_network_config::{
+    CaPaths, Interception, Loaded, Mitm, Settings, Sources, UnixSockets, load,
+};
+use codex_network_policy::{Host, Mode, Protocol, Reason, Request};
+
+/// Where the text of a generation's keys starts and how it writes its lists.
+struct Generation {
+    name: &'static str,
+    /// The header of the table of common keys.
+    top: &'static str,
+    /// The header of the table with lists or maps.
+    rules: &'static str,
+    /// The header of the interception table.
+    mitm: &'static str,
+    lists: Lists,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    Arrays,
+    Maps,
+}
+
+const GENERATIONS: [Generation; 4] = [
+    Generation {
+        name: "network_proxy",
+        top: "[network_proxy]\n",
+        rules: "[network_proxy.policy]\n",
+        mitm: "[network_proxy.mitm",
+        lists: Lists::Arrays,
+    },
+    Generation {
+        name: "network",
+        top: "[network]\n",
+        rules: "",
+        mitm: "[network.mitm",
+        lists: Lists::Arrays,
+    },
+    Generation {
+        name: "permissions with lists",
+        top: "default_permissions = \"dev\"\n[permissions.dev.network]\n",
+        rules: "",
+        mitm: "[permissions.dev.network.mitm",
+        lists: Lists::Arrays,
+    },
+    Generation {
+        name: "permissions with maps",
+        top: "default_permissions = \"dev\"\n[permissions.dev.network]\n",
+        rules: "",
+        mitm: "[permissions.dev.network.mitm",
+        lists: Lists::Maps,
+    },
+];
+
+impl Generation {
+    /// Common keys at the top of the generation's table.
+    fn with_common(&self, keys: &str) -> Settings {
+        self.load(&format!("{}{keys}\n", self.top))
+    }
+
+    /// The three lists in the generation's own form.
+    fn with_lists(&self, allowed: &[&str], denied: &[&str], sockets: &[&str]) -> Settings {
+        let rules = match self.lists {
+            Lists::Arrays => format!(
+                "allowed_domains = {allowed:?}\ndenied_domains = {denied:?}\nallow_unix_sockets = {sockets:?}\n"
+            ),
+            Lists::Maps => {
+                let entries = |list: &[&str], word: &str| -> String {
+                    list.iter()
+                        .map(|entry| format!("{entry:?} = {word:?}\n"))
+                        .collect()
+                };
+                format!(
+                    "[permissions.dev.network.domains]\n{}{}[permissions.dev.network.unix_sockets]\n{}",
+                    entries(allowed, "allow"),
+                    entries(denied, "deny"),
+                    entries(sockets, "allow"),
+                )
+            }
+        };
+        self.load(&format!("{}{}{rules}", self.top, self.rules))
+    }
+
+    fn with_mitm(&self, keys: &str, tables: &[(&str, &str)]) -> Settings {
+        let mitm = self.mitm;
+        let mut text = format!("{}{mitm}]\n{keys}\n", self.top);
+        for (table, keys) in tables {
+            text.push_str(&format!("{mitm}.{table}]\n{keys}\n"));
+        }
+        self.load(&text)
+    }
+
+    fn load(&self, text: &str) -> Settings {
+        loaded(text, self.name).settings
+    }
+}
+
+#[track_caller]
+fn loaded(text: &str, name: &str) -> Loaded {
+    match load(&Sources::none().with_text("config.toml", text)) {
+        Ok(loaded) => loaded,
+        Err(errors) => panic!("{name}:\n{text}\n{errors}"),
+    }
+}
+
+/// Whether any of the four generations exposes a key's effect wrongly is one loop away.
+#[track_caller]
+fn for_each_generation(keys: &str, check: impl Fn(&Settings)) {
+    for generation in &GENERATIONS {
+        check(&generation.with_common(keys));
+    }
+}
+
+#[test]
+fn switches_mean_the_same_everywhere_c3() {
+    for_each_generation("", |settings| {
+        assert!(settings.policy.is_enabled());
+        assert_eq!(settings.policy.mode(), Mode::Full);
+        assert!(!settings.policy.allows_local_binding());
+        assert!(settings.policy.allowed().is_empty());
+        assert!(settings.listen.socks5.is_some());
+        assert!(settings.socks5_udp);
+        assert!(settings.allow_upstream_proxy);
+        assert!(!settings.unix_sockets.allow_all);
+        assert!(!settings.credential_broker);
+        assert!(!settings.plaintext_credential_injection);
+        assert_eq!(settings.mitm, Mitm::default());
+    });
+    for_each_generation("enabled = false", |settings| {
+        assert!(!settings.policy.is_enabled());
+    });
+    for_each_generation("mode = \"limited\"", |settings| {
+        assert_eq!(settings.policy.mode(), Mode::Limited);
+    });
+    for_each_generation("mode = \"full\"", |settings| {
+        assert_eq!(settings.policy.mode(), Mode::Full);
+    });
+    for_each_generation("enable_socks5 = false", |settings| {
+        assert_eq!(settings.listen.socks5, None);
+    });
+    for_each_generation("enable_socks5_udp = false", |settings| {
+        assert!(!settings.socks5_udp);
+    });
+    for_each_generation("allow_upstream_proxy = false", |settings| {
+        assert!(!settings.allow_upstream_proxy);
+    });
+    for_each_generation("allow_local_binding = true", |settings| {
+        assert!(settings.policy.allows_local_binding());
+    });
+    for_each_generation("dangerously_allow_all_unix_sockets = true", |settings| {
+        assert!(settings.unix_sockets.allow_all);
+    });
+    for_each_generation("credential_broker = true", |settings| {
+        assert!(settings.credential_broker);
+    });
+    for_each_generation(
+        "dangerously_allow_plaintext_credential_injection = true",
+        |settings| assert!(settings.plaintext_credential_injection),
+    );
+    for_each_generation("mitm = false", |settings| {
+        assert_eq!(settings.mitm.interception, Interception::Forbidden);
+    });
+    for_each_generation("mitm = true", |settings| {
+        assert_eq!(settings.mitm.interception, Interception::Automatic);
+    });
+}
+
+#[test]
+fn addresses_mean_the_same_everywhere_c3() {
+    let urls =
+        "proxy_url = \"http://127.0.0.2:1\"\nsocks_url = \"127.0.0.3:2\"\nadmin_url = \"[::1]:3\"";
+    for_each_generation(urls, |settings| {
+        assert_eq!(settings.listen.http, address("127.0.0.2:1"));
+        assert_eq!(settings.listen.socks5, Some(address("127.0.0.3:2")));
+        assert_eq!(settings.listen.admin, Some(address("[::1]:3")));
+    });
+    let exposed =
+        "proxy_url = \"192.0.2.1:1\"\nsocks_url = \"192.0.2.1:2\"\nadmin_url = \"192.0.2.1:3\"\n";
+    for_each_generation(
+        &format!("{exposed}dangerously_allow_non_loopback_proxy = true"),
+        |settings| {
+            assert_eq!(settings.listen.http, address("192.0.2.1:1"));
+            assert_eq!(settings.listen.socks5, Some(address("192.0.2.1:2")));
+            assert_eq!(settings.listen.admin, Some(address("127.0.0.1:3")));
+        },
+    );
+    for_each_generation(
+        &format!("{exposed}dangerously_allow_non_loopback_admin = true"),
+        |settings| {
+            assert_eq!(settings.listen.http, address("127.0.0.1:1"));
+            assert_eq!(settings.listen.socks5, Some(address("127.0.0.1:2")));
+            assert_eq!(settings.listen.admin, Some(address("192.0.2.1:3")));
+        },
+    );
+}
+
+/// SPEC C2: the first generation's old name.
+#[test]
+fn the_old_name_of_the_non_loopback_key_works_c2() {
+    let text =
+        "[network_proxy]\nproxy_url = \"192.0.2.1:1\"\ndangerously_allow_non_loopback = true\n";
+    let settings = loaded(text, "old name").settings;
+    assert_eq!(settings.listen.http, address("192.0.2.1:1"));
+}
+
+#[test]
+fn lists_and_maps_mean_the_same_c2() {
+    for generation in &GENERATIONS {
+        let settings = generation.with_lists(
+            &["**.b.example", "a.example"],
+            &["*.c.example", "::1"],
+            &["/run/one", "/run/two"],
+        );
+        let name = generation.name;
+        let patterns = |list: &codex_network_policy::DomainSet| -> Vec<String> {
+            list.rules().map(|rule| rule.pattern).collect()
+        };
+        let allowed = patterns(settings.policy.allowed());
+        assert_eq!(allowed, ["**.b.example", "a.example"], "{name}");
+        let denied = patterns(settings.policy.denied());
+        assert_eq!(denied, ["*.c.example", "::1"], "{name}");
+        let sockets = UnixSockets {
+            allowed: vec!["/run/one".into(), "/run/two".into()],
+            allow_all: false,
+        };
+        assert_eq!(settings.unix_sockets, sockets, "{name}");
+    }
+}
+
+/// SPEC P10: a rule knows its file and line, in an array and in a map.
+#[test]
+fn rules_know_where_they_are_written_p10() {
+    let array =
+        "[network]\nallowed_domains = [\n  \"a.example\",\n\n  \"b.example\", \"c.example\",\n]\n";
+    let map = "default_permissions = \"p\"\n[permissions.p.network.domains]\n\"z.example\" = \"allow\"\n\"a.example\" = \"allow\"\n";
+    for (text, expected) in [
+        (
+            array,
+            &[
+                "a.example (config.toml:3)",
+                "b.example (config.toml:5)",
+                "c.example (config.toml:5)",
+            ][..],
+        ),
+        (
+            map,
+            &["z.example (config.toml:3)", "a.example (config.toml:4)"],
+        ),
+    ] {
+        let settings = loaded(text, "origins").settings;
+        let rules: Vec<String> = settings
+            .policy
+            .allowed()
+            .rules()
+            .map(|rule| rule.to_string())
+            .collect();
+        assert_eq!(rules, expected);
+    }
+}
+
+/// SPEC C2: none < allow < deny, however a pattern is spelled.
+#[test]
+fn duplicates_of_a_pattern_count_as_the_strictest_c2() {
+    let cases = [
+        (
+            "[network]\nallowed_domains = [\"a.example\", \"A.EXAMPLE.\"]\ndenied_domains = [\"a.Example\"]\n",
+            Reason::Denied,
+        ),
+        (
+            "default_permissions = \"p\"\n[permissions.p.network.domains]\n\"a.example\" = \"deny\"\n\"A.example\" = \"allow\"\n",
+            Reason::Denied,
+        ),
+        (
+            "default_permissions = \"p\"\n[permissions.p.network.domains]\n\"a.example\" = \"none\"\n",
+            Reason::NotAllowed,
+        ),
+        (
+            "default_permissions = \"p\"\n[permissions.p.network.domains]\n\"a.example\" = \"none\"\n\"A.example\" = \"allow\"\n",
+            Reason::Allow,
+        ),
+    ];
+    for (text, reason) in cases {
+        let settings = loaded(text, "duplicates").settings;
+        let reached = reason_for(&settings, "a.example", Protocol::HttpConnect);
+        assert_eq!(reached, reason, "{text}");
+    }
+}
+
+#[test]
+fn interception_means_the_same_everywhere_c2_m1() {
+    for generation in &GENERATIONS {
+        let keys = concat!(
+            "enabled = false\n",
+            "inspect = true\n",
+            "max_body_bytes = 17\n",
+            "ca_cert_path = \"ca/cert.pem\"\n",
+            "ca_key_path = \"/etc/ca.key\"\n",
+        );
+        let settings = generation.with_mitm(keys, &[]);
+        let expected = Mitm {
+            interception: Interception::Forbidden,
+            inspect: true,
+            max_body_bytes: 17,
+            ca: Some(CaPaths {
+                certificate: "ca/cert.pem".into(),
+                key: "/etc/ca.key".into(),
+            }),
+        };
+        assert_eq!(settings.mitm, expected, "{}", generation.name);
+        assert_eq!(Mitm::default().max_body_bytes, 4096, "SPEC C2");
+    }
+}
+
+/// Hooks do not work yet: their hosts are refused (SPEC M9, M10), other hosts are not touched.
+#[test]
+fn hosts_with_hooks_fail_closed_m9() {
+    for generation in &GENERATIONS {
+        let hook = (
+            "hooks.api",
+            concat!(
+                "host = \"API.example.com\"\n",
+                "methods = [\"get\"]\n",
+                "path_prefixes = [\"/v1\", \"pattern:/x/*\"]\n",
+                "query = { q = [\"1\"] }\n",
+                "headers = { accept = [] }\n",
+                "action = [\"auth\"]\n",
+            ),
+        );
+        let action = (
+            "actions.auth",
+            concat!(
+                "strip_request_headers = [\"authorization\"]\n",
+                "inject_request_headers = [{ name = \"authorization\", secret_env_var = \"T\", prefix = \"Bearer \" }]\n",
+            ),
+        );
+        let text = generation.with_mitm("", &[hook, action]);
+        assert_eq!(text.mitm, Mitm::default(), "{}", generation.name);
+        // The hook's host must be allowed too before interception is asked about.
+        let allowed = match generation.name {
+            "network_proxy" => "network_proxy.policy.allowed_domains=['*']",
+            "network" => "network.allowed_domains=['*']",
+            "permissions with lists" => "permissions.dev.network.allowed_domains=['*']",
+            _ => "permissions.dev.network.domains={'*'='allow'}",
+        };
+        let text = format!(
+            "{}{}.{}]\n{}\n",
+            generation.top, generation.mitm, hook.0, hook.1
+        )
+        .replace("action = [\"auth\"]\n", "");
+        let sources = Sources::none()
+            .with_text("config.toml", text)
+            .with_override(allowed);
+        let settings = load(&sources).expect(generation.name).settings;
+        let hooked = reason_for(&settings, "api.example.com", Protocol::HttpConnect);
+        assert_eq!(hooked, Reason::MitmRequired, "{}", generation.name);
+        let other = reason_for(&settings, "www.example.com", Protocol::HttpConnect);
+        assert_eq!(other, Reason::Allow, "{}", generation.name);
+    }
+}
+
+/// SPEC C4: the file may be Codex's own, with whatever else it holds.
+#[test]
+fn tables_of_others_are_ignored_c4() {
+    let text = concat!(
+        "model = \"o1\"\n",
+        "sandbox_mode = \"read-only\"\n",
+        "notify = [\"a\", 1, { x = 1979-05-27T07:32:00Z }]\n",
+        "[tools]\nweb_search = true\n",
+        "[mcp_servers.x]\ncommand = \"y\"\n",
+        "[features]\nunknown = 1.5\n",
+        "[permissions.dev.filesystem]\n\":root\" = \"read\"\n",
+        "[network]\nmode = \"limited\"\n",
+    );
+    let loaded = loaded(text, "Codex's own");
+    assert_eq!(loaded.settings.policy.mode(), Mode::Limited);
+    assert_eq!(loaded.warnings, []);
+}
+
+/// A profile without network rules means the defaults, and so does one that Codex brings along.
+#[test]
+fn a_profile_without_network_rules_means_the_defaults_c2() {
+    for text in [
+        "default_permissions = \"dev\"\n[permissions.dev.filesystem]\nx = 1\n",
+        "default_permissions = \":workspace\"\n",
+        "default_permissions = \"dev\"\n[permissions.dev]\n[permissions.ci.network]\nmode = \"limited\"\n",
+        // Another generation is used: profiles are Codex's business then.
+        "[network]\n[permissions.ci.network]\nmode = \"limited\"\n",
+        "default_permissions = \"dev\"\n[permissions.dev]\n[network]\n",
+    ] {
+        let settings = loaded(text, "profile").settings;
+        assert_eq!(settings.policy.mode(), Mode::Full, "{text}");
+        assert_eq!(settings.policy.allowed().len(), 0, "{text}");
+    }
+}
+
+/// SPEC L7: no configuration at all.
+#[test]
+fn nothing_at_all_is_the_defaults_l7() {
+    let loaded = load(&Sources::none()).expect("nothing is wrong with nothing");
+    let (settings, defaults) = (loaded.settings, Settings::default());
+    assert_eq!(settings.listen, defaults.listen);
+    assert_eq!(settings.daemon, defaults.daemon);
+    assert_eq!(settings.mitm, defaults.mitm);
+    assert_eq!(settings.files, Vec::<PathBuf>::new());
+    assert_eq!(settings.listen.http, address("127.0.0.1:3128"), "SPEC L1");
+    let socks5 = Some(address("127.0.0.1:8081"));
+    assert_eq!(settings.listen.socks5, socks5, "SPEC L2");
+    let admin = Some(address("127.0.0.1:8080"));
+    assert_eq!(settings.listen.admin, admin, "SPEC L3");
+    let refused = reason_for(&settings, "example.com", Protocol::Http);
+    assert_eq!(refused, Reason::NotAllowed);
+    assert!(loaded.warnings.is_empty() && loaded.notes.is_empty());
+}
+
+/// The full example in this directory holds every key there is.
+#[test]
+fn the_full_example_is_sound_c5() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/full.toml");
+    let settings = load(&Sources::file(&path)).expect("the example").settings;
+    let directory = path.parent().expect("a file has a directory");
+    assert_eq!(settings.files, [path.clone()]);
+    let ca = settings.mitm.ca.clone().expect("the example has a CA");
+    assert_eq!(
+        ca.certificate,
+        directory.join("ca.pem"),
+        "SPEC C2: relative to the file"
+    );
+    let shown = format!("{:#?}\n{:#?}", settings.listen, settings.daemon);
+    let shown = shown.replace(directory.to_str().expect("UTF-8"), "DIRECTORY");
+    insta::assert_snapshot!(shown);
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+fn reason_for(settings: &Settings, host: &str, protocol: Protocol) -> Reason {
+    let host = Host::parse(host).expect("a host");
+    let request = Request {
+        protocol,
+        host: &host,
+        port: 443,
+        method: Some("GET"),
+    };
+    settings.policy.decide(&request).reason()
+}

@@ -1,0 +1,227 @@
+//! Whatever the bytes: an answer, in bounded time and memory, and never a panic (SPEC C4).
+
+use std::fmt::Write as _;
+
+use codex_network_config::{Sources, load};
+use proptest::prelude::*;
+
+/// Words that lead deep into the code when they meet by chance.
+const WORDS: &[&str] = &[
+    "network",
+    "network_proxy",
+    "policy",
+    "permissions",
+    "default_permissions",
+    "p",
+    "domains",
+    "unix_sockets",
+    "mitm",
+    "hooks",
+    "actions",
+    "daemon",
+    "limits",
+    "resolver",
+    "control",
+    "admin",
+    "enabled",
+    "mode",
+    "proxy_url",
+    "allowed_domains",
+    "denied_domains",
+    "host",
+    "query",
+    "headers",
+    "action",
+    "inject_request_headers",
+    "idle_timeout",
+    "nameservers",
+    "max_connections",
+    "\"limited\"",
+    "\"allow\"",
+    "\"deny\"",
+    "\"*\"",
+    "\"a.example\"",
+    "\"1h\"",
+    "\"/run/x\"",
+    "true",
+    "5",
+    "-1",
+    "0x10",
+    "1.5",
+    "inf",
+    "1979-05-27",
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "{",
+    "}",
+    "=",
+    ".",
+    ",",
+    "\n",
+    "\r\n",
+    "\t",
+    " ",
+    "#",
+    "\"",
+    "'",
+    "\"\"\"",
+    "\\",
+    "\\u0000",
+    "é",
+    "\u{202e}",
+    "\0",
+];
+
+fn answers(text: &str) {
+    let sources = Sources::none().with_text("config.toml", text);
+    match load(&sources) {
+        Ok(loaded) => {
+            let told = loaded.warnings.iter().chain(&loaded.notes);
+            told.for_each(|found| drop(found.to_string()));
+        }
+        Err(errors) => {
+            assert!(errors.error_count() > 0);
+            assert!(!errors.one_line().is_empty());
+            let said = errors.to_string();
+            assert!(
+                said.chars().all(|c| c == '\n' || !c.is_control()),
+                "{said:?}"
+            );
+            for line in said.lines() {
+                assert!(line.chars().count() < 2000, "a line of {}", line.len());
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_answered(text in ".{0,200}") {
+        answers(&text);
+    }
+
+    #[test]
+    fn any_words_are_answered(words in prop::collection::vec(prop::sample::select(WORDS), 0..40)) {
+        answers(&words.concat());
+        answers(&words.join(" "));
+    }
+
+    #[test]
+    fn any_override_is_answered(words in prop::collection::vec(prop::sample::select(WORDS), 0..12)) {
+        let assignment = words.concat();
+        let _ = load(&Sources::none().with_override(&*assignment)).map_err(|e| e.to_string());
+    }
+
+    #[test]
+    fn any_layers_are_answered(
+        lower in prop::collection::vec(prop::sample::select(WORDS), 0..20),
+        upper in prop::collection::vec(prop::sample::select(WORDS), 0..20),
+    ) {
+        let sources = Sources::none()
+            .with_text("lower", lower.concat())
+            .with_text("upper", upper.concat());
+        let _ = load(&sources).map_err(|e| e.to_string());
+    }
+
+    /// Any value of any type for any key that there is.
+    #[test]
+    fn any_value_for_any_key_is_answered(line in 0_usize..80, value in "[ -~é\u{202e}\t]{0,20}") {
+        let full = include_str!("full.toml");
+        let changed: Vec<String> = full
+            .lines()
+            .enumerate()
+            .map(|(at, text)| match text.split_once(" = ") {
+                Some((key, _)) if at == line => format!("{key} = {value}"),
+                _ => text.to_owned(),
+            })
+            .collect();
+        answers(&changed.join("\n"));
+    }
+
+    #[test]
+    fn any_bytes_in_a_file_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), &bytes).expect("written");
+        let _ = load(&Sources::file(file.path())).map_err(|e| e.to_string());
+    }
+}
+
+/// A file that is being written, or was cut off.
+#[test]
+fn every_prefix_of_the_full_example_is_answered() {
+    let full = include_str!("full.toml");
+    for (end, _) in full.char_indices() {
+        answers(&full[..end]);
+    }
+    // And with a character taken out.
+    for (at, character) in full.char_indices() {
+        let rest = &full[at + character.len_utf8()..];
+        answers(&format!("{}{rest}", &full[..at]));
+    }
+}
+
+/// What could blow a stack or the memory.
+#[test]
+fn deep_and_long_texts_are_answered() {
+    let n = 100_000;
+    answers(&format!("{}a = 1", "a.".repeat(n)));
+    answers(&format!("[{}a]", "a.".repeat(n)));
+    answers(&format!("x = {}", "[".repeat(n)));
+    answers(&format!("x = {}1{}", "[".repeat(n), "]".repeat(n)));
+    answers(&format!("x = {}", "{a=".repeat(n)));
+    answers(&"[[a]]\n".repeat(n));
+    answers(&"[".repeat(n));
+    answers(&"=".repeat(n));
+    answers(&"\n".repeat(n));
+    answers(&"\"".repeat(n));
+    answers(&format!("[network]\nmode = \"{}\"", "é\u{1}".repeat(n)));
+    answers(&format!("[network]\n{} = 1", "k".repeat(n)));
+    answers(&format!(
+        "[network]\nallowed_domains = [\"{}\"]",
+        "a.".repeat(n)
+    ));
+    answers(&format!("[network]\nproxy_url = \"{}\"", "[".repeat(n)));
+    answers(&format!(
+        "[daemon.limits]\nidle_timeout = \"{}\"",
+        "1s".repeat(n)
+    ));
+    answers(&format!("default_permissions = \"{}\"", "p".repeat(n)));
+    // As deep as the parser lets through, and deeper than any stack should have to go.
+    let path = "a.".repeat(70);
+    let mut deep = format!("[network.{path}b]\n");
+    for _ in 0..78 {
+        let _ = write!(deep, "{path}b = {{ ");
+    }
+    deep.push_str("x = 1");
+    deep.push_str(&" }".repeat(78));
+    answers(&deep);
+}
+
+/// The list sizes that people import: a million patterns, and a million bad ones, in one file.
+#[test]
+fn a_million_patterns_load() {
+    let n = if cfg!(debug_assertions) {
+        100_000
+    } else {
+        1_000_000
+    };
+    let mut good = String::from("[network]\nallowed_domains = [\n");
+    for index in 0..n {
+        let _ = writeln!(good, "  \"host-{index}.example.com\",");
+    }
+    good.push_str("]\n");
+    let loaded = load(&Sources::none().with_text("config.toml", &*good)).expect("all are good");
+    assert_eq!(loaded.settings.policy.allowed().len(), n);
+    let bad = good.replace(".com", "/com");
+    let errors = load(&Sources::none().with_text("config.toml", bad)).expect_err("all are bad");
+    assert_eq!(errors.error_count(), n);
+    assert!(errors.to_string().len() < 100_000);
+    // All in one line: columns are far to the right, excerpts stay short.
+    let line = good
+        .replace('\n', " ")
+        .replacen("] ", "]\n", 1)
+        .replacen(' ', "\n", 1);
+    answers(&line.replace(".com", "/com"));
+}

@@ -1,0 +1,319 @@
+//! What people read when a configuration is wrong (SPEC C4): snapshots, a theme per file.
+
+use codex_network_config::{Sources, load};
+
+/// Everything that is said about each text, one after the other.
+fn said(texts: &[&str]) -> String {
+    let mut said = String::new();
+    for text in texts {
+        let sources = Sources::none().with_text("config.toml", *text);
+        said.push_str(&say(&sources));
+        said.push_str("\n----\n");
+    }
+    said
+}
+
+fn said_of_overrides(overrides: &[&str]) -> String {
+    let mut said = String::new();
+    for assignment in overrides {
+        said.push_str(&say(&Sources::none().with_override(*assignment)));
+        said.push_str("\n----\n");
+    }
+    said
+}
+
+fn say(sources: &Sources) -> String {
+    match load(sources) {
+        Err(errors) => errors.to_string(),
+        Ok(loaded) => {
+            let found = loaded.warnings.iter().chain(&loaded.notes);
+            let lines: Vec<String> = found.map(ToString::to_string).collect();
+            lines.join("\n")
+        }
+    }
+}
+
+/// SPEC C4: inside our tables an unknown key is an error that names the nearest one.
+#[test]
+fn unknown_keys_name_the_nearest_c4() {
+    let said = said(&[
+        "[network]\n\n\nallowed_domain = [\"x\"]\n",
+        "[network]\nmodes = \"full\"\n",
+        "[network]\nenable-socks5 = true\n",
+        "[network]\nALLOW_LOCAL_BINDING = true\n",
+        "[network]\nzzz = 1\n",
+        // Known, but elsewhere.
+        "[network_proxy]\nallowed_domains = []\n",
+        "[network_proxy]\nca_key_path = \"k\"\n",
+        "[network]\ndomains = { \"a.example\" = \"allow\" }\n",
+        "[network]\nlog = \"debug\"\n",
+        "[network]\ndangerously_allow_non_loopback = true\n",
+        "[network_proxy.policy]\nallow_local_bindings = true\n",
+        "[network_proxy.policy]\nmode = \"limited\"\n",
+        "[daemon]\nusers = \"proxy\"\n[daemon.limits]\nmax_conections = 5\n[daemon.resolver]\nhost_file = \"h\"\n",
+        "default_permissions = \"dev\"\n[permissions.dev.network]\ndomain = {}\n",
+        "[network.mitm]\ninspct = true\n",
+        // Not ours, but close: it would mean nothing.
+        "[netwrok]\nmode = \"limited\"\n",
+        "[network-proxy]\nmode = \"limited\"\n",
+        "default_permission = \"dev\"\n",
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn wrong_types_and_ranges_c3_c5() {
+    let said = said(&[
+        "[network]\nenabled = \"true\"\n",
+        "[network]\nenabled = 1\n",
+        "[network]\nmode = \"ful\"\n",
+        "[network]\nmode = true\n",
+        "[network]\nallowed_domains = \"example.com\"\n",
+        "[network]\nallowed_domains = [\"example.com\", 5, [], \"b.example\"]\n",
+        "[network]\nproxy_url = 3128\n",
+        "[network]\nproxy_url = \" \"\n",
+        "network = 5\n",
+        "[network_proxy]\npolicy = []\n",
+        "[network]\nmitm = \"off\"\n",
+        "[[daemon]]\nlog = \"info\"\n",
+        "[daemon]\nlog = \"\"\nlog_format = \"xml\"\nuser = 5\n",
+        "[daemon.limits]\nmax_connections = 0\nmax_header_bytes = 2_000_000\nblocked_buffer = 9223372036854775808\n",
+        "[daemon.limits]\nmax_connections = 1.5\nheader_timeout = 10\nconnect_timeout = \"10\"\nidle_timeout = \"0s\"\ndrain_timeout = \"0s\"\n",
+        "[daemon.resolver]\ntimeout = \"2 s\"\nnameservers = [\"ns.example:53\", \"192.0.2.1:0\", \"192.0.2.1\", \"[::1]:5353\"]\n",
+        "[daemon.control]\nadministrators = [\"\", \"@\", \"a b\"]\nobservers = \"me\"\n",
+        "[daemon]\nstate_dir = 1979-05-27\n",
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn bad_patterns_point_at_the_element_p2() {
+    let said = said(&[
+        concat!(
+            "[network]\n",
+            "allowed_domains = [\n",
+            "  \"good.example\",\n",
+            "  \"https://x.example/path\",\n",
+            "  \"x/y\", \"*.\", \"*.*\", # two and three on one line\n",
+            "  \"a b\",\n",
+            "  \"host.example:443\",\n",
+            "  \"\",\n",
+            "]\n",
+            "denied_domains = [\"*\"]\n",
+        ),
+        "default_permissions = \"p\"\n[permissions.p.network.domains]\n\"*\" = \"deny\"\n\"x/y\" = \"allow\"\n\"a.example\" = \"alow\"\n\"b.example\" = true\n",
+        "[network]\nallowed_domains = [\"*\"]\n",
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn generations_exclude_each_other_c2() {
+    let said = said(&[
+        "[network]\nmode = \"full\"\n\n[network_proxy]\nmode = \"limited\"\n",
+        "default_permissions = \"dev\"\n[network]\n[permissions.dev.network]\nenabld = true\n[network_proxy]\nx = 1\n",
+        "default_permissions = \"dve\"\n[permissions.dev.network]\n[permissions.ci.network]\n",
+        "default_permissions = \"dev\"\n",
+        "default_permissions = [\"dev\"]\n[permissions.dev.network]\n",
+        "[permissions.dev.network]\nallowed_domains = []\n",
+        "permissions = 5\n",
+        "default_permissions = \"dev\"\n[permissions]\ndev = 5\n",
+        "default_permissions = \"dev\"\n[permissions.dev]\nnetwork = false\n",
+        "default_permissions = \"dev\"\n[permissions.dev]\nextends = \"base\"\n[permissions.dev.network]\n",
+        "default_permissions = \"dev\"\n[permissions.dev.network]\nallowed_domains = [\"a.example\"]\n[permissions.dev.network.domains]\n\"b.example\" = \"allow\"\n",
+        "default_permissions = \"dev\"\n[permissions.dev.network]\nallow_unix_sockets = []\ndomains = []\n",
+        "[network_proxy]\nallow_local_binding = true\n[network_proxy.policy]\nallow_local_binding = false\n",
+        "[network_proxy]\ndangerously_allow_non_loopback = true\ndangerously_allow_non_loopback_proxy = true\n",
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+/// SPEC C2: old generations work without complaint; `check` mentions the newest form.
+#[test]
+fn older_generations_get_a_note_c2() {
+    let said = said(&[
+        "[network_proxy]\n",
+        "[network]\n",
+        "default_permissions = \"dev\"\n[permissions.dev.network]\nallowed_domains = []\n",
+        "default_permissions = \"dev\"\n[permissions.dev.network.domains]\n",
+        "",
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn listen_addresses_l8_l11() {
+    let said = said(&[
+        "[network]\nproxy_url = \"http://0.0.0.0:3128\"\nsocks_url = \"192.0.2.1\"\nadmin_url = \"[2001:db8::1]:9\"\n",
+        "[network]\nproxy_url = \"http://0.0.0.0:3128\"\ndangerously_allow_non_loopback_proxy = true\nallow_unix_sockets = [\"/run/docker.sock\"]\n",
+        "[network]\nproxy_url = \"http://127.0.0.1:70000\"\nsocks_url = \"3128\"\nadmin_url = \":8080\"\n",
+        "[network]\nproxy_url = \"http://[::1:3128\"\nsocks_url = \"ho st:1\"\nadmin_url = \"[::1]x\"\n",
+        "[network]\nproxy_url = \"127.0.0.1:8080\"\n",
+        "[network]\nproxy_url = \"127.0.0.1:9\"\nsocks_url = \"localhost:9\"\nadmin_url = \"http://proxy.example:9\"\n",
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn hooks_and_actions_m9() {
+    let said = said(&[
+        concat!(
+            "[network.mitm.hooks.a]\n",
+            "methods = []\n",
+            "path_prefixes = \"/x\"\n",
+            "query = { q = [], r = [1] }\n",
+            "headers = { accept = [], h = \"x\" }\n",
+            "body = {}\n",
+            "action = [\"ghost\"]\n",
+            "hots = \"x\"\n",
+            "[network.mitm.hooks.b]\n",
+            "host = \"*.example.com\"\n",
+            "[network.mitm.hooks]\n",
+            "c = 5\n",
+        ),
+        concat!(
+            "[network.mitm.hooks.a]\n",
+            "host = \"api.example.com\"\n",
+            "methods = [\"GET\", \"\"]\n",
+            "action = [\"auth\"]\n",
+            "[network.mitm.actions.auth]\n",
+            "strip_request_headers = []\n",
+            "add = 1\n",
+            "[[network.mitm.actions.auth.inject_request_headers]]\n",
+            "name = \"authorization\"\n",
+            "[[network.mitm.actions.auth.inject_request_headers]]\n",
+            "secret_env_var = \"TOKEN\"\n",
+            "secret_file = \"token\"\n",
+            "prefx = \"Bearer \"\n",
+            "[network.mitm.actions.other]\n",
+            "inject_request_headers = [5]\n",
+            "[network.mitm.actions.none]\n",
+            "inject_request_headers = []\n",
+        ),
+        "[network.mitm]\nca_cert_path = \"ca.pem\"\n",
+        "[network.mitm]\nca_key_path = \"ca.key\"\nmax_body_bytes = -1\n",
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn what_this_version_cannot_do_is_said() {
+    let said = said(&[
+        concat!(
+            "default_permissions = \"p\"\n",
+            "[permissions.p.network]\n",
+            "enable_socks5_udp = true\n",
+            "credential_broker = true\n",
+            "dangerously_allow_plaintext_credential_injection = true\n",
+            "dangerously_allow_all_unix_sockets = true\n",
+            "unix_sockets = { \"/run/a\" = \"allow\" }\n",
+            "[permissions.p.network.mitm]\n",
+            "enabled = true\n",
+            "inspect = true\n",
+            "ca_cert_path = \"ca.pem\"\n",
+            "ca_key_path = \"ca.key\"\n",
+            "[permissions.p.network.mitm.hooks.h]\n",
+            "host = \"api.example.com\"\n",
+        ),
+        // Switched off, nothing is missing.
+        concat!(
+            "default_permissions = \"p\"\n",
+            "[permissions.p.network]\n",
+            "enable_socks5_udp = false\n",
+            "credential_broker = false\n",
+            "mitm = false\n",
+            "unix_sockets = { \"/run/a\" = \"deny\", \"/run/b\" = \"none\" }\n",
+        ),
+        "[network]\nallow_unix_sockets = [\"/run/a\", \"relative\"]\n",
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn syntax_errors_have_the_same_form_c4() {
+    let said = said(&[
+        "[network\nmode = \"full\"\n",
+        "[network]\nmode = full\n",
+        "[network]\nmode = \"full\nenabled = true\n",
+        "[network]\nmode = \"full\"\nmode = \"limited\"\n",
+        "[network]\n[network]\n",
+        "[network]\nallowed_domains = [\"a\"\n",
+        "= 5\n\n\nx y\n",
+        "mode",
+        "[network]\nproxy_url = http://127.0.0.1:1\nallowed_domains = [*.example.com, b.example]\n",
+        "[daemon.limits]\nidle_timeout = 10s\n",
+        // A byte order mark is no column.
+        "\u{feff}[network\n",
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn overrides_c1() {
+    let said = said_of_overrides(&[
+        "network.mode",
+        "=5",
+        ".a=5",
+        "network.mode=limitd",
+        "network.modes=full",
+        "network.allowed_domains=example.com",
+        "network.allowed_domains=[\"ok.example\", \"no/t\"]",
+        "permissions.\"a = b\".network.enabled = true",
+        "network.\nmode=1",
+        "network . enabled =   \"yes\"   ",
+        "# x",
+        "#=5",
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+/// Excerpts: long lines are cut around the place, tabs and unprintable characters cannot disturb a
+/// terminal, and the caret still stands under what it means.
+#[test]
+fn excerpts_are_cut_and_escaped_c4() {
+    let long = format!(
+        "[network]\nallowed_domains = [{} \"bad/one\", {}]\n",
+        "\"good.example\", ".repeat(50),
+        "\"good.example\", ".repeat(50)
+    );
+    let long_key = format!("[network]\n{} = 1\n", "k".repeat(300));
+    let wide = "[network]\nallowed_domains = [\"ünïcödé.example\", \"a/b\"]\n";
+    let said = said(&[
+        &long,
+        &long_key,
+        wide,
+        "[network]\n\t\tmodes\t=\t1\n",
+        "[network]\r\nmodes = 1\r\n",
+        "[network]\nallowed_domains = [\"\u{202e}evil\u{2066}/x\"]\n",
+        "[network]\n\"es\\u001b[31mc\" = 1\n",
+        "[network]\nallowed_domains = [\"\u{1b}[31m\"]\n",
+        "[network]\nallowed_domains = [\"\"\"\na\nb/c\"\"\"]\n",
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+/// Problems are counted, not all listed: a message stays readable and its cost bounded.
+#[test]
+fn a_flood_of_problems_is_capped_c4() {
+    let bad: String = (0..1000).map(|n| format!("\"bad/{n}\",\n")).collect();
+    let text = format!("[network]\nallowed_domains = [\n{bad}]\n");
+    let sources = Sources::none().with_text("config.toml", text);
+    let errors = load(&sources).expect_err("no pattern is good");
+    assert_eq!(errors.error_count(), 1000);
+    assert_eq!(errors.iter().count(), 100);
+    let said = errors.to_string();
+    assert!(said.ends_with("\nand 900 more errors"), "{said}");
+    assert!(said.len() < 20_000);
+    insta::assert_snapshot!(
+        errors.one_line(),
+        @"config.toml:3:1: bad pattern `bad/0`: a pattern names a host: it has no path and no address range (`/`) (and 999 more errors)"
+    );
+}
+
+/// SPEC C4: all problems at once, in the order of the text.
+#[test]
+fn problems_come_all_at_once_and_in_order_c4() {
+    let text = "[daemon]\nlogs = 1\n[network]\nmode = \"x\"\nproxy_url = \"http://0.0.0.0\"\ndenied_domains = [\"*\"]\n[daemon.limits]\nmax_connections = 0\n";
+    let said = said(&[text]);
+    insta::assert_snapshot!(said);
+}

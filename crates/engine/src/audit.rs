@@ -1,0 +1,89 @@
+//! One event for each decision, allow or deny (SPEC R3).
+//!
+//! Events go to an [`AuditSink`]; the one that ships is a `tracing` event under the target
+//! `codex_otel.network_proxy`. An event never holds a URL, a path or a query.
+
+use codex_network_policy::{Decision, Protocol, Source};
+use time::OffsetDateTime;
+use time::format_description::StaticFormatDescription;
+use time::macros::format_description;
+
+/// RFC 3339 in UTC with milliseconds.
+const TIMESTAMP: StaticFormatDescription =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+/// What is recorded of a decision.
+#[derive(Clone, Debug)]
+pub struct AuditEvent<'a> {
+    /// When it was made, in UTC.
+    pub timestamp: OffsetDateTime,
+    /// The decision.
+    pub decision: Decision,
+    /// Whether a decider overrode what the lists said.
+    pub overridden: Override,
+    /// The door.
+    pub protocol: Protocol,
+    /// The host that was asked for.
+    pub server_address: &'a str,
+    /// The port that was asked for; 0 when none could be read.
+    pub server_port: u16,
+    /// The HTTP method, where there is one.
+    pub method: Option<&'a str>,
+    /// The client, `ip:port`, where it is known.
+    pub client_address: Option<&'a str>,
+    /// The attempt that the client belongs to.
+    pub attempt_id: Option<&'a str>,
+}
+
+/// Whether the lists had the last word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Override {
+    /// They had.
+    Kept,
+    /// A decider allowed what they refused.
+    Overridden,
+}
+
+/// Takes audit events.
+pub trait AuditSink: Send + Sync + 'static {
+    /// Takes one. Called on the request's path: it must not block for long.
+    fn record(&self, event: &AuditEvent<'_>);
+}
+
+/// Sends audit events to `tracing`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TracingAudit;
+
+impl AuditSink for TracingAudit {
+    fn record(&self, event: &AuditEvent<'_>) {
+        if !tracing::enabled!(target: "codex_otel.network_proxy", tracing::Level::INFO) {
+            return;
+        }
+        let timestamp = event.timestamp.format(TIMESTAMP).unwrap_or_default();
+        tracing::event!(
+            target: "codex_otel.network_proxy",
+            tracing::Level::INFO,
+            event.name = "codex.network_proxy.policy_decision",
+            event.timestamp = timestamp,
+            network.policy.scope = scope(event.decision.source()),
+            network.policy.decision = event.decision.verdict().as_str(),
+            network.policy.source = event.decision.source().as_str(),
+            network.policy.reason = event.decision.reason().as_str(),
+            network.policy.override = event.overridden == Override::Overridden,
+            network.transport.protocol = event.protocol.audit_name(),
+            server.address = event.server_address,
+            server.port = event.server_port,
+            http.request.method = event.method.unwrap_or("none"),
+            client.address = event.client_address.unwrap_or("unknown"),
+            attempt_id = event.attempt_id,
+        );
+    }
+}
+
+/// Whether the decision was about the destination, or about something else.
+fn scope(source: Source) -> &'static str {
+    match source {
+        Source::BaselinePolicy | Source::Decider => "domain",
+        Source::ModeGuard | Source::ProxyState => "non_domain",
+    }
+}

@@ -1,0 +1,71 @@
+//! Ending: first no new work, then no work at all.
+//!
+//! A drain has two steps. [`Drain::begin`] asks: listeners stop accepting, kept-alive connections
+//! end after the request in hand, tunnels go on. [`Drain::cut`] tells: whatever is left ends where
+//! it stands. Every task of an engine is tracked here, so that nothing outlives it.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The two signals and the tasks that they reach.
+#[derive(Clone, Debug, Default)]
+pub struct Drain {
+    begun: CancellationToken,
+    cut: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Drain {
+    /// A drain that has not begun.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks everything to finish what it has in hand.
+    pub fn begin(&self) {
+        self.begun.cancel();
+        self.tasks.close();
+    }
+
+    /// Ends everything where it stands.
+    pub fn cut(&self) {
+        self.begin();
+        self.cut.cancel();
+    }
+
+    /// Begins, waits until every task has ended or `limit` is over, then cuts. Returns how many
+    /// tasks had to be cut.
+    pub async fn finish(&self, limit: Duration) -> usize {
+        self.begin();
+        let left = match tokio::time::timeout(limit, self.tasks.wait()).await {
+            Ok(()) => 0,
+            Err(_) => self.tasks.len(),
+        };
+        self.cut();
+        self.tasks.wait().await;
+        left
+    }
+
+    /// Resolves when the drain begins; at once if it has.
+    pub async fn begun(&self) {
+        self.begun.cancelled().await;
+    }
+
+    /// Whether the drain has begun.
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_cancelled()
+    }
+
+    /// Runs a task that the drain waits for and, in the end, cuts.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+}

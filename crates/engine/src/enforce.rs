@@ -1,0 +1,243 @@
+//! The enforcement point: the only place that turns a request into a [`Permit`], and resolved
+//! addresses into [`VettedAddrs`] (DESIGN section 4).
+//!
+//! Every door comes through here with an [`Attempt`] and leaves with a permit or a [`Refusal`];
+//! both are recorded here, once each, so no door can forget to. Whatever wants to dial must show
+//! vetted addresses, and those come from a permit alone: a connection without a decision, or a
+//! second lookup between the check and the dial, does not compile.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use codex_network_policy::{Authority, Decision, Host, Protocol, Reason, Request, Source};
+
+use crate::client::Client;
+use crate::live_policy::Generation;
+use crate::record::Recorder;
+
+/// What a client wants, as far as policy is concerned.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) client: Client,
+    pub(crate) protocol: Protocol,
+    /// The HTTP method, where there is one.
+    pub(crate) method: Option<String>,
+}
+
+/// That this attempt may reach this authority, under this generation of the settings. It still
+/// says nothing about addresses.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    attempt: Attempt,
+    authority: Authority,
+    decision: Decision,
+    generation: Arc<Generation>,
+    recorder: Arc<Recorder>,
+}
+
+/// Addresses that may be dialled: those, and no others.
+#[derive(Debug)]
+pub(crate) struct VettedAddrs(Vec<SocketAddr>);
+
+/// A refused attempt. It has been recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) decision: Decision,
+    pub(crate) protocol: Protocol,
+    /// The host in canonical form, or what was given for one, escaped.
+    pub(crate) host: String,
+    /// 0 when none could be read.
+    pub(crate) port: u16,
+}
+
+/// Judges an attempt to reach an authority, by the settings in force at this moment.
+pub(crate) fn authorize(
+    recorder: &Arc<Recorder>,
+    generation: Arc<Generation>,
+    attempt: Attempt,
+    authority: Authority,
+) -> Result<Permit, Refusal> {
+    let policy = generation.policy();
+    let own = || own_listener_literal(recorder, &authority);
+    let decision = if policy.is_enabled() && own() {
+        Decision::deny(Source::ProxyState, Reason::LoopDetected, None)
+    } else {
+        policy.decide(&attempt.request(&authority))
+    };
+    let permit = Permit {
+        attempt,
+        authority,
+        decision,
+        generation,
+        recorder: Arc::clone(recorder),
+    };
+    if decision.is_allow() {
+        Ok(permit)
+    } else {
+        Err(permit.refuse(decision))
+    }
+}
+
+/// Refuses an attempt whose host is none: there is nothing to judge, and it is recorded like any
+/// other refusal. `text` is what was given.
+pub(crate) fn refuse_invalid_host(
+    recorder: &Arc<Recorder>,
+    generation: &Generation,
+    attempt: &Attempt,
+    text: &[u8],
+    port: u16,
+) -> Refusal {
+    let reason = if generation.policy().is_enabled() {
+        Reason::InvalidHost
+    } else {
+        Reason::ProxyDisabled
+    };
+    let source = if reason == Reason::InvalidHost {
+        Source::BaselinePolicy
+    } else {
+        Source::ProxyState
+    };
+    let refusal = Refusal {
+        decision: Decision::deny(source, reason, None),
+        protocol: attempt.protocol,
+        host: escape(text),
+        port,
+    };
+    recorder.refused(generation, attempt, &refusal);
+    refusal
+}
+
+/// What the policy in force now says to an attempt that an earlier one permitted: what a tunnel asks
+/// after a change (SPEC P11). `peer` is the address that was dialled. Nothing is recorded.
+pub(crate) fn still_permitted(
+    generation: &Generation,
+    permit: &Permit,
+    peer: Option<SocketAddr>,
+) -> Decision {
+    let policy = generation.policy();
+    let decision = policy.decide(&permit.attempt.request(&permit.authority));
+    if !decision.is_allow() {
+        return decision;
+    }
+    let addresses: Vec<IpAddr> = peer.iter().map(SocketAddr::ip).collect();
+    policy.decide_addresses(decision, &addresses)
+}
+
+impl Attempt {
+    fn request<'a>(&'a self, authority: &'a Authority) -> Request<'a> {
+        Request {
+            protocol: self.protocol,
+            host: &authority.host,
+            port: authority.port,
+            method: self.method.as_deref(),
+        }
+    }
+}
+
+impl Permit {
+    pub(crate) fn attempt(&self) -> &Attempt {
+        &self.attempt
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub(crate) fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    /// Admits the attempt to a connection that was vetted earlier for the same authority under the
+    /// same generation, and records that.
+    pub(crate) fn admit_pooled(&self) {
+        self.recorder
+            .allowed(&self.attempt, &self.authority, self.decision);
+    }
+
+    /// Judges the addresses that the host resolved to, and records the outcome: the decision is
+    /// complete only now.
+    pub(crate) fn vet(&self, addresses: &[IpAddr]) -> Result<VettedAddrs, Refusal> {
+        let mut decision = self
+            .generation
+            .policy()
+            .decide_addresses(self.decision, addresses);
+        let port = self.authority.port;
+        if addresses
+            .iter()
+            .any(|address| self.recorder.own.covers(*address, port))
+        {
+            decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
+        }
+        if !decision.is_allow() {
+            return Err(self.refuse(decision));
+        }
+        self.recorder
+            .allowed(&self.attempt, &self.authority, decision);
+        let scope = scope_id(&self.authority.host);
+        let vetted = addresses.iter().map(|address| match address {
+            IpAddr::V4(address) => SocketAddr::from((*address, port)),
+            IpAddr::V6(address) => std::net::SocketAddrV6::new(*address, port, 0, scope).into(),
+        });
+        Ok(VettedAddrs(vetted.collect()))
+    }
+
+    /// Records that the attempt ended without an address: the name did not resolve.
+    pub(crate) fn unresolved(&self) {
+        let decision = Decision::deny(Source::ProxyState, Reason::DnsFailure, None);
+        self.recorder
+            .unresolved(&self.attempt, &self.authority, decision);
+    }
+
+    fn refuse(&self, decision: Decision) -> Refusal {
+        let refusal = Refusal {
+            decision,
+            protocol: self.attempt.protocol,
+            host: self.authority.host.to_string(),
+            port: self.authority.port,
+        };
+        self.recorder
+            .refused(&self.generation, &self.attempt, &refusal);
+        refusal
+    }
+}
+
+impl VettedAddrs {
+    pub(crate) fn as_slice(&self) -> &[SocketAddr] {
+        &self.0
+    }
+}
+
+/// Whether the authority names one of our own listeners without being resolved.
+fn own_listener_literal(recorder: &Recorder, authority: &Authority) -> bool {
+    let covers = |address: IpAddr| recorder.own.covers(address, authority.port);
+    match authority.host.ip() {
+        Some(address) => covers(address),
+        None if authority.host.is_localhost() => {
+            covers(Ipv4Addr::LOCALHOST.into()) || covers(Ipv6Addr::LOCALHOST.into())
+        }
+        None => false,
+    }
+}
+
+/// The interface that a zone identifier means; 0, "any", when the host has none or there is no
+/// such interface (connecting then fails, as it should).
+fn scope_id(host: &Host) -> u32 {
+    let Host::V6(host) = host else { return 0 };
+    host.scope().map_or(0, |scope| {
+        scope
+            .parse()
+            .or_else(|_| nix::net::if_::if_nametoindex(scope))
+            .unwrap_or(0)
+    })
+}
+
+/// What was given for a host, fit for a log line and a header: printable ASCII, of bounded length.
+fn escape(text: &[u8]) -> String {
+    const LONGEST: usize = 255;
+    let shown = &text[..text.len().min(LONGEST)];
+    let mut escaped = shown.escape_ascii().to_string();
+    if text.len() > LONGEST {
+        escaped.push_str("...");
+    }
+    escaped
+}

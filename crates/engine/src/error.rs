@@ -1,0 +1,64 @@
+//! What goes wrong between a permit and an answer, and whose fault it is.
+
+use std::time::Duration;
+
+use crate::enforce::Refusal;
+use crate::upstream::{ConnectError, ResolveError};
+
+/// Whose fault a failure is: the first thing an operator asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The client sent something that cannot be served.
+    Client,
+    /// The origin, or the way to it.
+    Upstream,
+    /// This proxy, or the machine that it runs on.
+    Proxy,
+}
+
+/// Why a permitted request did not reach its origin, or got no answer from it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The addresses were refused after all.
+    #[error("refused: {}", .0.decision.reason())]
+    Refused(Box<Refusal>),
+    /// The name did not resolve.
+    #[error("the name does not resolve: {0}")]
+    Resolve(#[source] ResolveError),
+    /// No address could be connected to.
+    #[error("{0}")]
+    Connect(#[source] ConnectError),
+    /// The client's request body broke off.
+    #[error("the request body broke off")]
+    RequestBody(#[source] hyper::Error),
+    /// The origin did not speak HTTP, or hung up before its answer was complete.
+    #[error("the origin's answer is not usable: {0}")]
+    Answer(#[source] hyper::Error),
+    /// The origin wanted to change protocols, though nobody had asked it to.
+    #[error("the origin switched protocols unasked")]
+    UnaskedUpgrade,
+    /// The origin did not begin its answer in time.
+    #[error("the origin did not answer within {0:?}")]
+    AnswerTimeout(Duration),
+}
+
+impl Failure {
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::Connect(ConnectError::ExhaustedDescriptors) => Fault::Proxy,
+            Self::RequestBody(_) => Fault::Client,
+            Self::Refused(_)
+            | Self::Resolve(_)
+            | Self::Connect(_)
+            | Self::Answer(_)
+            | Self::UnaskedUpgrade
+            | Self::AnswerTimeout(_) => Fault::Upstream,
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}

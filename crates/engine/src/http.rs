@@ -1,0 +1,174 @@
+//! The HTTP door: one client connection from its first byte to its last (SPEC section 4).
+//!
+//! hyper reads and writes the messages; [`ClientStream`] stands between it and the socket and lets
+//! only strictly framed bytes through; `target` and `headers` say what a request means; `forward`
+//! and `connect` carry it out.
+
+mod body;
+mod client_stream;
+mod connect;
+mod forward;
+mod framing;
+mod headers;
+mod target;
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+pub(crate) use body::{Answer, RequestBody};
+use client_stream::{ClientStream, Stop, Timeouts};
+
+use crate::Shared;
+use crate::client::{AttemptId, Client};
+use crate::respond;
+use crate::tunnel::Tunnel;
+
+/// The listener's name in records and messages.
+pub(crate) const DOOR: &str = "http";
+
+/// What the requests of one connection share.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    /// A CONNECT that was answered with 200: the connection becomes this tunnel.
+    tunnel: Mutex<Option<Tunnel>>,
+    /// Interim answers (1xx) on their way to the client.
+    interim: client_stream::Interim,
+    /// Whether an answer has begun and not ended.
+    answering: Arc<AtomicBool>,
+}
+
+/// Serves one accepted connection to its end.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
+    let limits = shared.live.current().settings().daemon.limits;
+    let timeouts = Timeouts {
+        header: limits.header_timeout,
+        idle: limits.idle_timeout,
+    };
+    let interim = client_stream::Interim::default();
+    let client = ClientStream::new(stream, limits.max_header_bytes, timeouts, interim.clone());
+    let session = Arc::new(Session {
+        shared: Arc::clone(&shared),
+        address,
+        tunnel: Mutex::default(),
+        interim,
+        answering: Arc::default(),
+    });
+    let service = service_fn(|request: Request<Incoming>| {
+        let session = Arc::clone(&session);
+        session.answering.store(true, Ordering::Relaxed);
+        let answer: BoxFuture<'static, _> = Box::pin(async move {
+            let answer = session.answer(request).await;
+            Ok::<_, std::convert::Infallible>(answer.map(|body| body.tracked(&session.answering)))
+        });
+        answer
+    });
+    let mut connection = http1::Builder::new()
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        // The framing has refused more than this already.
+        .max_buf_size(limits.max_header_bytes.max(8192) * 2)
+        .serve_connection(TokioIo::new(client), service);
+    let mut asked_to_end = false;
+    let outcome = loop {
+        tokio::select! {
+            outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break outcome,
+            () = shared.drain.begun(), if !asked_to_end => {}
+        }
+        asked_to_end = true;
+        Pin::new(&mut connection).graceful_shutdown();
+    };
+    let parts = connection.into_parts();
+    let client = parts.io.into_inner();
+    let tunnel = session.take_tunnel();
+    if let Some(tunnel) = tunnel {
+        let (stream, _) = client.into_parts();
+        tunnel.run(&shared, stream, parts.read_buf).await;
+        return;
+    }
+    if let Err(error) = outcome {
+        tracing::debug!(%address, %error, "a client connection ended early");
+    }
+    session.close(client).await;
+}
+
+impl Session {
+    /// Answers one request.
+    async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+        let attempt = request
+            .headers()
+            .get(http::header::PROXY_AUTHORIZATION)
+            .and_then(|field| AttemptId::from_credentials(field.as_bytes()));
+        let client = Client {
+            address: self.address,
+            attempt,
+        };
+        if request.method() == Method::CONNECT {
+            connect::answer(self, client, &request).await
+        } else {
+            forward::answer(self, client, request).await
+        }
+    }
+
+    /// Makes the connection a tunnel once the answer in hand has been sent.
+    fn become_tunnel(&self, tunnel: Tunnel) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Ends the connection, with an answer if its stream was cut for a reason that the client
+    /// should hear and no other answer is half way out.
+    async fn close(&self, client: ClientStream) {
+        let (mut stream, stop) = client.into_parts();
+        let answer = match stop {
+            None | Some(Stop::Idle) => None,
+            Some(Stop::Flaw(flaw)) => {
+                tracing::info!(client = %self.address, door = DOOR, "refused a malformed request: {flaw}");
+                Some(respond::framing_flaw(flaw.status(), &flaw.to_string()))
+            }
+            Some(Stop::SlowHead) => {
+                tracing::info!(client = %self.address, door = DOOR, "gave up on a request whose header did not arrive in time");
+                Some(respond::framing_flaw(
+                    408,
+                    "the request's header did not arrive in time",
+                ))
+            }
+        };
+        if let Some(answer) = answer
+            && !self.answering.load(Ordering::Relaxed)
+        {
+            let _ = stream.write_all(&answer).await;
+        }
+        linger(stream).await;
+    }
+}
+
+/// Closes so that the client can read what was sent: closing a socket with unread input resets it,
+/// and a reset throws away what the client has not read yet (RFC 9112 section 9.6).
+pub(crate) async fn linger(mut stream: TcpStream) {
+    const LONGEST: std::time::Duration = std::time::Duration::from_secs(2);
+    const MOST: u64 = 256 * 1024;
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let (mut rest, mut nowhere) = (stream.take(MOST), tokio::io::sink());
+    let _ = tokio::time::timeout(LONGEST, tokio::io::copy(&mut rest, &mut nowhere)).await;
+}

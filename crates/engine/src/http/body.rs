@@ -1,0 +1,216 @@
+//! The bodies that pass through: never held whole, each knowing what its end means.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::{Empty, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
+
+use crate::upstream::Lease;
+
+/// How long a client that sent `Expect: 100-continue` is held back when the origin says nothing:
+/// an origin that does not know the expectation waits for the body (RFC 9110 section 10.1.1).
+const CONTINUE_AFTER: Duration = Duration::from_secs(1);
+
+/// What goes wrong in a body.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request's body on its way upstream.
+pub(crate) enum RequestBody {
+    /// None: the request can be sent again.
+    Empty(Empty<Bytes>),
+    /// As the client sends it.
+    Streamed(Incoming),
+    /// Held back until the origin asks for it.
+    Expected(Expected),
+}
+
+/// A body that waits for `100 (Continue)`.
+pub(crate) struct Expected {
+    body: Incoming,
+    wait: Option<(oneshot::Receiver<()>, Pin<Box<Sleep>>)>,
+}
+
+/// An answer's body on its way to the client.
+pub(crate) struct Answer {
+    content: Content,
+    _answering: Option<AnsweringFlag>,
+}
+
+/// Cleared when the answer has been sent or given up.
+struct AnsweringFlag(Arc<AtomicBool>);
+
+enum Content {
+    Own(Full<Bytes>),
+    Upstream {
+        body: Incoming,
+        /// The connection, to be kept when the body ends well.
+        lease: Option<Lease>,
+        /// Lets a held-back request body end with the answer.
+        _expected: Option<oneshot::Sender<()>>,
+    },
+}
+
+impl RequestBody {
+    pub(crate) fn empty() -> Self {
+        Self::Empty(Empty::new())
+    }
+
+    /// Holds the body back until the sender is used, or for a second. Dropping the sender unused
+    /// says that the body is not wanted, and breaks the request off.
+    pub(crate) fn expected(body: Incoming) -> (Self, oneshot::Sender<()>) {
+        let (sender, receiver) = oneshot::channel();
+        let wait = Some((receiver, Box::pin(sleep(CONTINUE_AFTER))));
+        (Self::Expected(Expected { body, wait }), sender)
+    }
+}
+
+impl Answer {
+    /// A body of our own.
+    pub(crate) fn own(text: impl Into<Bytes>) -> Self {
+        Self {
+            content: Content::Own(Full::new(text.into())),
+            _answering: None,
+        }
+    }
+
+    /// The body of an upstream's answer.
+    pub(crate) fn upstream(
+        body: Incoming,
+        lease: Lease,
+        expected: Option<oneshot::Sender<()>>,
+    ) -> Self {
+        let mut lease = Some(lease);
+        if body.is_end_stream()
+            && let Some(lease) = lease.take()
+        {
+            lease.release();
+        }
+        Self {
+            content: Content::Upstream {
+                body,
+                lease,
+                _expected: expected,
+            },
+            _answering: None,
+        }
+    }
+
+    /// Clears the flag when the body has been sent or given up.
+    pub(super) fn tracked(self, answering: &Arc<AtomicBool>) -> Self {
+        Self {
+            _answering: Some(AnsweringFlag(Arc::clone(answering))),
+            ..self
+        }
+    }
+}
+
+impl Drop for AnsweringFlag {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty(_) => Poll::Ready(None),
+            Self::Streamed(body) => poll_incoming(body, cx),
+            Self::Expected(expected) => {
+                if let Some((wanted, give_up)) = &mut expected.wait {
+                    match wanted.poll_unpin(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => {
+                            return Poll::Ready(Some(Err("the body is not wanted".into())));
+                        }
+                        Poll::Pending => ready!(give_up.as_mut().poll(cx)),
+                    }
+                    expected.wait = None;
+                }
+                poll_incoming(&mut expected.body, cx)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty(_) => true,
+            Self::Streamed(body) => body.is_end_stream(),
+            Self::Expected(expected) => expected.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty(body) => body.size_hint(),
+            Self::Streamed(body) => body.size_hint(),
+            Self::Expected(expected) => expected.body.size_hint(),
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().content {
+            Content::Own(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Content::Upstream { body, lease, .. } => {
+                let frame = ready!(poll_incoming(body, cx));
+                let ended = match &frame {
+                    None => true,
+                    Some(Ok(_)) => body.is_end_stream(),
+                    // The connection is in no state to carry another request.
+                    Some(Err(_)) => {
+                        *lease = None;
+                        false
+                    }
+                };
+                if ended && let Some(lease) = lease.take() {
+                    lease.release();
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(body) => body.is_end_stream(),
+            Content::Upstream { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(body) => body.size_hint(),
+            Content::Upstream { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+fn poll_incoming(
+    body: &mut Incoming,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    Pin::new(body).poll_frame(cx).map_err(Into::into)
+}

@@ -1,0 +1,222 @@
+//! The client's socket as hyper sees it: strictly framed, with time limits.
+//!
+//! Bytes are looked at as they pass ([`Framing`]); at the first flaw the stream ends for hyper,
+//! which therefore never sees a complete malformed head. The same place knows whether a head is
+//! under way, so it also holds the time limits; and since it knows when hyper has nothing left to
+//! write, interim answers go out here, which hyper's server cannot send.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::framing::{Flaw, Framing, Position};
+
+/// Interim answers kept for a client that reads slowly; an origin that sends more loses the rest,
+/// as any 1xx may be (RFC 9110 section 15.2).
+const MOST_INTERIM: usize = 16;
+
+/// How long the client may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    /// For a whole head, from its first byte; for the first one, from the accept.
+    pub(super) header: Duration,
+    /// Without a byte, anywhere else.
+    pub(super) idle: Duration,
+}
+
+/// Why the stream was ended for hyper before the client ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    Flaw(Flaw),
+    /// A head was begun and not finished in time.
+    SlowHead,
+    /// Nothing came for too long.
+    Idle,
+}
+
+/// Interim answers on their way out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Interim(Arc<Mutex<VecDeque<Bytes>>>);
+
+pub(super) struct ClientStream {
+    stream: TcpStream,
+    framing: Framing,
+    timeouts: Timeouts,
+    deadline: Pin<Box<Sleep>>,
+    /// What `deadline` was set for.
+    waiting: Waiting,
+    stop: Option<Stop>,
+    interim: Interim,
+    /// The interim answer that is half way out.
+    partial: Bytes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    FirstHead,
+    Head,
+    Else,
+}
+
+impl Interim {
+    /// Queues an interim answer.
+    pub(super) fn push(&self, answer: Bytes) {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() < MOST_INTERIM {
+            queue.push_back(answer);
+        }
+    }
+
+    fn pop(&self) -> Option<Bytes> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    }
+}
+
+impl ClientStream {
+    pub(super) fn new(
+        stream: TcpStream,
+        max_head_bytes: usize,
+        timeouts: Timeouts,
+        interim: Interim,
+    ) -> Self {
+        Self {
+            stream,
+            framing: Framing::new(max_head_bytes),
+            timeouts,
+            deadline: Box::pin(sleep_until(Instant::now() + timeouts.header)),
+            waiting: Waiting::FirstHead,
+            stop: None,
+            interim,
+            partial: Bytes::new(),
+        }
+    }
+
+    /// The socket, and why its reading was stopped, if it was.
+    pub(super) fn into_parts(self) -> (TcpStream, Option<Stop>) {
+        (self.stream, self.stop)
+    }
+
+    /// Sets the time limit for what comes next. A head keeps the limit that it began with.
+    fn bytes_came(&mut self) {
+        let waiting = match self.framing.position() {
+            Position::InHead if self.waiting == Waiting::FirstHead => return,
+            Position::InHead => Waiting::Head,
+            Position::BetweenMessages | Position::InBody | Position::Opaque => Waiting::Else,
+        };
+        if waiting == Waiting::Head && self.waiting == Waiting::Head {
+            return;
+        }
+        self.waiting = waiting;
+        let limit = if waiting == Waiting::Head {
+            self.timeouts.header
+        } else {
+            self.timeouts.idle
+        };
+        self.deadline.as_mut().reset(Instant::now() + limit);
+    }
+
+    fn time_is_up(&self) -> Stop {
+        match self.waiting {
+            Waiting::Head => Stop::SlowHead,
+            Waiting::FirstHead if self.framing.position() == Position::InHead => Stop::SlowHead,
+            Waiting::FirstHead | Waiting::Else => Stop::Idle,
+        }
+    }
+
+    /// Writes interim answers. To be called only when hyper has nothing of its own half written.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.partial.is_empty() {
+                match self.interim.pop() {
+                    Some(next) => self.partial = next,
+                    None => return Poll::Ready(Ok(())),
+                }
+            }
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.partial))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.partial.advance(written);
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.stop.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut this.stream).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {
+                ready!(this.deadline.as_mut().poll(cx));
+                this.stop = Some(this.time_is_up());
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if buf.filled().len() > before {
+            if let Err(cut) = this.framing.scan(&buf.filled()[before..]) {
+                this.stop = Some(Stop::Flaw(cut.flaw));
+                buf.set_filled(before + cut.accepted);
+            }
+            this.bytes_came();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.partial.is_empty() {
+            ready!(self.poll_interim(cx))?;
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if !self.partial.is_empty() {
+            ready!(self.poll_interim(cx))?;
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes the socket when its own buffer is empty: the moment for interim answers.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interim(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,89 @@
+//! What can be wrong with the framing of a request, in words for the client, and the status code
+//! that answers it. How each flaw is found is the business of `framing.rs`.
+
+/// Why the stream was cut. The text is for the client.
+#[derive(thiserror::Error, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// RFC 9112 section 2.2 lets a recipient accept it; who does and who does not disagree about
+    /// where lines end.
+    #[error("a line ends in a bare LF")]
+    BareLf,
+    /// RFC 9112 section 2.2: a bare CR is invalid.
+    #[error("a CR is not followed by LF")]
+    BareCr,
+    /// More than `MAX_EMPTY_LINES`.
+    #[error("there are too many empty lines before the request line")]
+    EmptyLines,
+    /// Not `method SP request-target SP HTTP-version` (RFC 9112 section 3).
+    #[error("the request line is malformed")]
+    RequestLine,
+    /// Well formed, but neither HTTP/1.0 nor HTTP/1.1; the preface of HTTP/2 is met here too.
+    #[error("the HTTP version is not supported")]
+    Version,
+    /// The limit was reached within the request-target.
+    #[error("the request-target is longer than the limit")]
+    TargetTooLong,
+    /// The limit was reached elsewhere in a request line, header section or trailer section.
+    #[error("the header section is larger than the limit")]
+    SectionTooLong,
+    /// More than `MAX_FIELDS`.
+    #[error("there are too many header fields")]
+    TooManyFields,
+    /// A line of a header section begins with white space (obs-fold, RFC 9112 section 5.2).
+    #[error("a header line is folded")]
+    Folded,
+    /// RFC 9112 section 5.1.
+    #[error("white space before the colon of a header field")]
+    SpaceBeforeColon,
+    /// Not a token followed by a colon.
+    #[error("the name of a header field is malformed")]
+    FieldName,
+    /// A byte that RFC 9110 section 5.5 keeps out of field values: NUL and the other controls, DEL.
+    #[error("the value of a header field has a forbidden byte")]
+    FieldValue,
+    /// Not one decimal number of at most 64 bits.
+    #[error("Content-Length is malformed")]
+    Length,
+    /// A second Content-Length field, whatever it says.
+    #[error("Content-Length is given more than once")]
+    RepeatedLength,
+    /// RFC 9112 section 6.1, in either order.
+    #[error("Content-Length and Transfer-Encoding are both given")]
+    LengthAndCoding,
+    /// Another coding, a list, a parameter, or a second Transfer-Encoding field.
+    #[error("the transfer coding is not a single \"chunked\"")]
+    Coding,
+    /// RFC 9112 section 6.1: HTTP/1.0 has no transfer codings.
+    #[error("Transfer-Encoding is given in an HTTP/1.0 request")]
+    CodingInHttp10,
+    /// RFC 9110 section 9.3.6: a CONNECT request has no content.
+    #[error("a CONNECT request has Content-Length or Transfer-Encoding")]
+    ConnectContent,
+    /// Not 1 to `MAX_CHUNK_DIGITS` hexadecimal digits directly followed by `;` or CR LF.
+    #[error("a chunk size is malformed")]
+    ChunkSize,
+    /// A control or a byte outside ASCII.
+    #[error("a chunk extension has a forbidden byte")]
+    ChunkExtension,
+    /// Longer than `MAX_CHUNK_LINE`.
+    #[error("a chunk-size line is longer than the limit")]
+    ChunkLineTooLong,
+    /// The data is longer or shorter than the chunk size said.
+    #[error("the data of a chunk is not followed by CR LF")]
+    ChunkEnd,
+    /// RFC 9110 section 6.5.1: a trailer field must not frame or route the message.
+    #[error("Content-Length, Transfer-Encoding or Host is in the trailer section")]
+    Trailer,
+}
+
+impl Flaw {
+    /// The status code that answers it.
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Self::TargetTooLong => 414,
+            Self::SectionTooLong | Self::TooManyFields => 431,
+            Self::Version => 505,
+            _ => 400,
+        }
+    }
+}

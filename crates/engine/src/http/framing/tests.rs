@@ -1,0 +1,269 @@
+//! SPEC H1 and H4, as far as framing goes: tables of sound and of flawed streams, each in every
+//! split, and comparisons with httparse and hyper, the parsers that the scanner guards.
+
+use std::fmt::Write as _;
+
+use super::{Flaw, Framing, MAX_CHUNK_LINE, MAX_FIELDS, Position};
+use streams::{CHUNKED_HEAD, FLAWED, FLAWED_CHUNKS, SOUND, flawed_streams, latin1};
+
+mod differential;
+mod streams;
+
+const LIMIT: usize = 4096;
+
+/// What the scanner says about a whole stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Verdict {
+    accepted: usize,
+    flaw: Option<Flaw>,
+    position: Position,
+}
+
+/// Feeds the pieces in order, those after a flaw too: none of their bytes may be accepted.
+fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Verdict {
+    let mut framing = Framing::new(limit);
+    let mut accepted = 0;
+    let mut flaw = None;
+    for piece in pieces {
+        match framing.scan(piece) {
+            Ok(()) => {
+                assert_eq!(flaw, None, "accepted {piece:?} after a flaw");
+                accepted += piece.len();
+            }
+            Err(cut) if flaw.is_none() => {
+                assert!(cut.accepted < piece.len(), "{cut:?} in {piece:?}");
+                accepted += cut.accepted;
+                flaw = Some(cut.flaw);
+            }
+            Err(cut) => assert_eq!((0, flaw), (cut.accepted, Some(cut.flaw))),
+        }
+    }
+    Verdict {
+        accepted,
+        flaw,
+        position: framing.position(),
+    }
+}
+
+/// The verdict on a stream, after checking that it is the same whole, byte by byte, and in every
+/// split into two.
+fn verdict(stream: &[u8]) -> Verdict {
+    let whole = feed([stream], LIMIT);
+    assert_eq!(whole, feed(stream.chunks(1), LIMIT), "byte by byte");
+    for at in 0..=stream.len() {
+        let (first, second) = stream.split_at(at);
+        assert_eq!(whole, feed([first, second], LIMIT), "split at {at}");
+    }
+    whole
+}
+
+#[test]
+fn h1_sound_messages_pass_in_every_split_and_so_does_every_prefix() {
+    for text in SOUND {
+        let stream = latin1(text);
+        let sound = Verdict {
+            accepted: stream.len(),
+            flaw: None,
+            position: Position::BetweenMessages,
+        };
+        assert_eq!(verdict(&stream), sound, "{text:?}");
+        for end in 0..stream.len() {
+            let prefix = feed([&stream[..end]], LIMIT);
+            assert_eq!(prefix.flaw, None, "{text:?} up to {end}");
+            assert_eq!(prefix.accepted, end, "{text:?} up to {end}");
+        }
+    }
+}
+
+#[test]
+fn h4_flawed_streams_are_cut_at_the_flaw_in_every_split() {
+    for (stream, accepted, flaw) in flawed_streams() {
+        let text = stream.escape_ascii();
+        let verdict = verdict(&stream);
+        assert_eq!(
+            (verdict.accepted, verdict.flaw),
+            (accepted, Some(flaw)),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn h4_what_comes_after_sound_requests_is_cut_at_the_same_place() {
+    let before = SOUND.concat();
+    let before = latin1(&before);
+    for (flawed, accepted, flaw) in flawed_streams() {
+        let verdict = feed([&before[..], &flawed[..]], LIMIT);
+        let text = flawed.escape_ascii();
+        let total = before.len() + accepted;
+        assert_eq!(
+            (verdict.accepted, verdict.flaw),
+            (total, Some(flaw)),
+            "{text}"
+        );
+    }
+}
+
+/// The property that keeps a bad request from hyper: what is released of it is not a whole head.
+#[test]
+fn h4_no_head_is_released_whole_when_it_has_a_flaw() {
+    for (sound, rest, flaw) in FLAWED {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut fields);
+        let released = latin1(sound);
+        let parsed = request.parse(&released);
+        assert!(
+            !matches!(parsed, Ok(status) if status.is_complete()),
+            "{rest:?}: {flaw}"
+        );
+    }
+}
+
+#[test]
+fn h1_positions_are_told_between_any_two_bytes() {
+    let steps = [
+        ("", Position::BetweenMessages),
+        ("\r", Position::BetweenMessages),
+        ("\n", Position::BetweenMessages),
+        ("G", Position::InHead),
+        ("ET / HTTP/1.1\r\nA: b\r\n\r", Position::InHead),
+        ("\n", Position::BetweenMessages),
+        (
+            "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r",
+            Position::InHead,
+        ),
+        ("\n", Position::InBody),
+        ("x", Position::InBody),
+        ("\n", Position::BetweenMessages),
+        (CHUNKED_HEAD, Position::InBody),
+        ("1\r", Position::InBody),
+        ("\nx", Position::InBody),
+        ("\r\n0\r\n", Position::InBody),
+        ("X: 1\r\n\r", Position::InBody),
+        ("\n", Position::BetweenMessages),
+        (
+            "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r",
+            Position::InHead,
+        ),
+        ("\n", Position::Opaque),
+        ("\0\n\n GET", Position::Opaque),
+    ];
+    let mut framing = Framing::new(LIMIT);
+    for (bytes, position) in steps {
+        assert_eq!(framing.scan(bytes.as_bytes()), Ok(()), "{bytes:?}");
+        assert_eq!(framing.position(), position, "after {bytes:?}");
+    }
+}
+
+#[test]
+fn h1_the_largest_sizes_are_counted_and_not_looked_into() {
+    for head in [
+        format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", u64::MAX),
+        format!("{CHUNKED_HEAD}{:x}\r\n", u64::MAX),
+    ] {
+        let bytes = vec![b'\n'; 1 << 16];
+        let mut framing = Framing::new(LIMIT);
+        assert_eq!(framing.scan(head.as_bytes()), Ok(()));
+        for _ in 0..16 {
+            assert_eq!(framing.scan(&bytes), Ok(()));
+            assert_eq!(framing.position(), Position::InBody);
+        }
+    }
+}
+
+/// The stream just fits a limit of its own length, and one less gives the flaw at the last byte.
+fn assert_limited(before: &str, section: &str, flaw: Flaw) {
+    let stream = latin1(&format!("{before}{section}"));
+    let fits = feed([&stream[..]], section.len());
+    assert_eq!(
+        (fits.accepted, fits.flaw),
+        (stream.len(), None),
+        "{section:?}"
+    );
+    for pieces in [1, 7, stream.len()] {
+        let cut = feed(stream.chunks(pieces), section.len() - 1);
+        assert_eq!(
+            (cut.accepted, cut.flaw),
+            (stream.len() - 1, Some(flaw)),
+            "{section:?}"
+        );
+    }
+}
+
+#[test]
+fn h4_heads_and_trailer_sections_are_limited() {
+    let long = "x".repeat(100);
+    assert_limited("", &long, Flaw::SectionTooLong);
+    assert_limited("", &format!("GET /{long}"), Flaw::TargetTooLong);
+    assert_limited("", &format!("GET /{long} H"), Flaw::SectionTooLong);
+    assert_limited(
+        "",
+        &format!("GET / HTTP/1.1\r\n{long}"),
+        Flaw::SectionTooLong,
+    );
+    assert_limited(
+        "",
+        &format!("GET / HTTP/1.1\r\nA: {long}"),
+        Flaw::SectionTooLong,
+    );
+    assert_limited("", "GET / HTTP/1.1\r\nA: 1\r\n\r\n", Flaw::SectionTooLong);
+    // Empty lines before the request line and the requests before it do not count.
+    assert_limited("\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", Flaw::SectionTooLong);
+    let before = "GET / HTTP/1.1\r\n\r\n";
+    assert_limited(
+        before,
+        "GET / HTTP/1.1\r\nA: 1\r\n\r\n",
+        Flaw::SectionTooLong,
+    );
+    // Nor do the head, the chunk lines and the data count against the trailers.
+    let chunks = format!("{CHUNKED_HEAD}40\r\n{}\r\n0\r\n", "x".repeat(0x40));
+    assert_limited(&chunks, &format!("A: {long}\r\n\r\n"), Flaw::SectionTooLong);
+}
+
+#[test]
+fn h4_fields_are_counted_in_heads_and_in_trailer_sections() {
+    let mut fields = String::new();
+    for number in 0..MAX_FIELDS {
+        write!(fields, "f{number}: x\r\n").unwrap();
+    }
+    for before in [
+        "GET / HTTP/1.1\r\n".to_owned(),
+        format!("{CHUNKED_HEAD}0\r\n"),
+    ] {
+        let fits = feed([format!("{before}{fields}\r\n").as_bytes()], LIMIT);
+        assert_eq!(
+            (fits.flaw, fits.position),
+            (None, Position::BetweenMessages)
+        );
+        let cut = feed([format!("{before}{fields}g: x\r\n\r\n").as_bytes()], LIMIT);
+        assert_eq!(cut.flaw, Some(Flaw::TooManyFields));
+        assert_eq!(cut.accepted, before.len() + fields.len());
+    }
+}
+
+#[test]
+fn h4_chunk_size_lines_are_limited() {
+    let padding = "x".repeat(MAX_CHUNK_LINE - "1;\r\n".len());
+    // Twice, since what one line used must not count against the next.
+    let fits = format!("{CHUNKED_HEAD}1;{padding}\r\ny\r\n0;{padding}\r\n\r\n");
+    let fits = feed(fits.as_bytes().chunks(5), LIMIT);
+    assert_eq!(
+        (fits.flaw, fits.position),
+        (None, Position::BetweenMessages)
+    );
+    let line = format!("{CHUNKED_HEAD}1;{padding}x\r\n");
+    let cut = feed(line.as_bytes().chunks(5), LIMIT);
+    assert_eq!(cut.flaw, Some(Flaw::ChunkLineTooLong));
+    assert_eq!(cut.accepted, line.len() - 1);
+}
+
+#[test]
+fn h4_each_flaw_has_its_status() {
+    assert_eq!(Flaw::TargetTooLong.status(), 414);
+    assert_eq!(Flaw::SectionTooLong.status(), 431);
+    assert_eq!(Flaw::TooManyFields.status(), 431);
+    for (_, _, flaw) in FLAWED.iter().chain(FLAWED_CHUNKS) {
+        let expected = if *flaw == Flaw::Version { 505 } else { 400 };
+        assert_eq!(flaw.status(), expected, "{flaw}");
+    }
+}

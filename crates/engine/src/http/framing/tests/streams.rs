@@ -1,0 +1,206 @@
+//! The tables of sound and of flawed streams that the tests of framing share.
+
+use super::super::Flaw;
+
+/// Complete messages that leave the connection ready for the next one.
+pub(super) const SOUND: &[&str] = &[
+    "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    "GET http://a.test/ HTTP/1.1\r\n\r\n",
+    "GET / HTTP/1.0\r\n\r\n",
+    "OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    "!#$%&'*+-.^_`|~09azAZ http://a.test/?q={}|\"<>\\^` HTTP/1.1\r\n\r\n",
+    // A method is case-sensitive: this is not CONNECT, and one that merely begins so is not either.
+    "connect a.test:443 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+    "CONNECTED a.test:443 HTTP/1.1\r\n\r\n",
+    // Field values: empty, white space at both ends, HTAB, obs-text.
+    "GET / HTTP/1.1\r\nA:\r\nB: \t x\ty \t \r\nC:d:e\r\nD: \u{e9}\u{ff}\r\n\r\n",
+    "GET / HTTP/1.1\r\nX-Content-Length: 9\r\nContent-Lengths: 9\r\nTransfer-Encoding2: x\r\n\r\n",
+    // Not our business: two Host fields are refused elsewhere.
+    "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    // Content-Length, with any method and in both versions.
+    "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+    "POST / HTTP/1.0\r\ncontent-LENGTH:\t5 \t\r\n\r\nhello",
+    "GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+    "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    "POST / HTTP/1.1\r\nContent-Length: 000000000000000000000000000003\r\n\r\nabc",
+    "POST / HTTP/1.1\r\nContent-Length:30\r\n\r\nGET http://evil/ HTTP/1.1\r\n\r\n\0",
+    // chunked.
+    "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "POST / HTTP/1.1\r\ntransfer-encoding:CHUNKED\t \r\n\r\n000\r\n\r\n",
+    "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n\r\n\r\nA\r\n0\r\n\r\n\n\n\n\n\n\r\n\
+     0\r\n\r\n",
+    "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+     5;a;b=\"c\\\"d\";\te f\r\nhello\r\n000000000000000F\r\n0123456789abcde\r\n0;last\r\n\r\n",
+    "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n\
+     1\r\nx\r\n0\r\nX: 1\r\nY:\r\nHosts: z\r\n\r\n",
+    // Empty lines first.
+    "\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+];
+
+/// A sound beginning, the rest whose first byte is the flaw, and the flaw.
+#[rustfmt::skip] // One row, one line.
+pub(super) const FLAWED: &[(&str, &str, Flaw)] = &[
+    // Request line.
+    ("", " GET / HTTP/1.1\r\n\r\n", Flaw::RequestLine),
+    ("", "\nGET / HTTP/1.1\r\n\r\n", Flaw::BareLf),
+    ("\r", "GET / HTTP/1.1\r\n\r\n", Flaw::BareCr),
+    ("\r\n\r\n\r\n\r\n", "\r\nGET / HTTP/1.1\r\n\r\n", Flaw::EmptyLines),
+    ("", "\x16\x03\x01\x02", Flaw::RequestLine),
+    ("GET", "\t/ HTTP/1.1\r\n\r\n", Flaw::RequestLine),
+    ("G", "(T / HTTP/1.1\r\n\r\n", Flaw::RequestLine),
+    ("GET ", " / HTTP/1.1\r\n\r\n", Flaw::RequestLine),
+    ("GET / ", " HTTP/1.1\r\n\r\n", Flaw::RequestLine),
+    ("GET /", "\tHTTP/1.1\r\n\r\n", Flaw::RequestLine),
+    ("GET /a ", "b HTTP/1.1\r\n\r\n", Flaw::RequestLine),
+    ("GET /", "\0 HTTP/1.1\r\n\r\n", Flaw::RequestLine),
+    ("GET /", "\x7f HTTP/1.1\r\n\r\n", Flaw::RequestLine),
+    ("GET /", "\u{e9} HTTP/1.1\r\n\r\n", Flaw::RequestLine),
+    ("GET /", "\r\n\r\n", Flaw::RequestLine), // HTTP/0.9
+    ("GET /", "\n\n", Flaw::BareLf),
+    ("GET / HTTP/1.1", " \r\n\r\n", Flaw::RequestLine),
+    ("GET / HTTP/1.1", "1\r\n\r\n", Flaw::RequestLine),
+    ("GET / HTTP/1.1", "\n\n", Flaw::BareLf),
+    ("GET / HTTP/1.1\r", "X", Flaw::BareCr),
+    ("GET / ", "http/1.1\r\n\r\n", Flaw::RequestLine),
+    ("GET / HTT", "X/1.1\r\n\r\n", Flaw::RequestLine),
+    ("GET / HTTP/1", "\r\n\r\n", Flaw::RequestLine),
+    ("GET / HTTP/1.", "x\r\n\r\n", Flaw::RequestLine),
+    ("GET / HTTP/1.", "2\r\n\r\n", Flaw::Version),
+    ("GET / HTTP/", "0.9\r\n\r\n", Flaw::Version),
+    ("GET / HTTP/", "3\r\n\r\n", Flaw::Version),
+    ("PRI * HTTP/", "2.0\r\n\r\nSM\r\n\r\n", Flaw::Version),
+    // Field lines.
+    ("GET / HTTP/1.1\r\n", " X: 1\r\n\r\n", Flaw::Folded),
+    ("GET / HTTP/1.1\r\nX: 1\r\n", "\ty\r\n\r\n", Flaw::Folded),
+    ("GET / HTTP/1.1\r\nX: 1\r\n", " \r\n\r\n", Flaw::Folded),
+    ("GET / HTTP/1.1\r\n", ": 1\r\n\r\n", Flaw::FieldName),
+    ("GET / HTTP/1.1\r\nX", "\r\n\r\n", Flaw::FieldName),
+    ("GET / HTTP/1.1\r\nX", "\0: 1\r\n\r\n", Flaw::FieldName),
+    ("GET / HTTP/1.1\r\nX", "\u{e9}: 1\r\n\r\n", Flaw::FieldName),
+    ("GET / HTTP/1.1\r\nX", " : 1\r\n\r\n", Flaw::SpaceBeforeColon),
+    ("GET / HTTP/1.1\r\nX", "\n: 1\r\n\r\n", Flaw::BareLf),
+    ("GET / HTTP/1.1\r\n", "\n", Flaw::BareLf),
+    ("GET / HTTP/1.1\r\nX: 1", "\n\r\n", Flaw::BareLf),
+    ("GET / HTTP/1.1\r\nX: 1\r", "Y: 2\r\n\r\n", Flaw::BareCr),
+    ("GET / HTTP/1.1\r\nX: 1\r", "\r\n\r\n", Flaw::BareCr),
+    ("GET / HTTP/1.1\r\nX: 1\r\n\r", "\r\n", Flaw::BareCr),
+    ("GET / HTTP/1.1\r\nX: a", "\0b\r\n\r\n", Flaw::FieldValue),
+    ("GET / HTTP/1.1\r\nX: a", "\x0bb\r\n\r\n", Flaw::FieldValue),
+    ("GET / HTTP/1.1\r\nX: a", "\x7f\r\n\r\n", Flaw::FieldValue),
+    // Content-Length.
+    ("POST / HTTP/1.1\r\nContent-Length:", "\r\n\r\n", Flaw::Length),
+    ("POST / HTTP/1.1\r\nContent-Length: ", "\r\n 5\r\n\r\nhello", Flaw::Length),
+    ("POST / HTTP/1.1\r\nContent-Length: ", "+5\r\n\r\nhello", Flaw::Length),
+    ("POST / HTTP/1.1\r\nContent-Length: ", "-5\r\n\r\nhello", Flaw::Length),
+    ("POST / HTTP/1.1\r\nContent-Length: 5", "a\r\n\r\nhello", Flaw::Length),
+    ("POST / HTTP/1.1\r\nContent-Length: 0", "x5\r\n\r\nhello", Flaw::Length),
+    ("POST / HTTP/1.1\r\nContent-Length: 5", ", 5\r\n\r\nhello", Flaw::Length),
+    ("POST / HTTP/1.1\r\nContent-Length: 5 ", "5\r\n\r\nhello", Flaw::Length),
+    ("POST / HTTP/1.1\r\nContent-Length: 5", "\x0b\r\n\r\nhello", Flaw::Length),
+    ("POST / HTTP/1.1\r\nContent-Length: 5", "\n\r\nhello", Flaw::BareLf),
+    ("POST / HTTP/1.1\r\nContent-Length: 1844674407370955161", "6\r\n\r\n", Flaw::Length),
+    ("POST / HTTP/1.1\r\nContent-Length: 18446744073709551615", "0\r\n\r\n", Flaw::Length),
+    ("POST / HTTP/1.1\r\nContent-Length", " : 5\r\n\r\nhello", Flaw::SpaceBeforeColon),
+    ("POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length", ": 5\r\n\r\nhello", Flaw::RepeatedLength),
+    ("POST / HTTP/1.1\r\nContent-Length: 0\r\nX: 1\r\nCONTENT-LENGTH", ": 6\r\n\r\nhello!", Flaw::RepeatedLength),
+    // CL.TE and TE.CL, also where either would be harmless.
+    ("POST / HTTP/1.1\r\nContent-Length: 6\r\nTransfer-Encoding", ": chunked\r\n\r\n0\r\n\r\nG", Flaw::LengthAndCoding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX: y\r\nContent-length", ": 4\r\n\r\n5c\r\n", Flaw::LengthAndCoding),
+    ("POST / HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding", ": identity\r\n\r\n", Flaw::LengthAndCoding),
+    // TE.TE: every coding that is not a single `chunked`.
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: ", "xchunked\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked", "x\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked", ", identity\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked", ",chunked\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked", ";q=1\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked ", "chunked\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: ", ",chunked\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: ", "\"chunked\"\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: ", "gzip, chunked\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: ", "identity\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: ", "\x0bchunked\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: ", "\0chunked\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked", "\0\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked", "\u{a0}\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chun", " ked\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunke", "\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding:", "\r\n chunked\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked", "\n\r\n", Flaw::BareLf),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", " , x\r\n\r\n", Flaw::Folded),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding", "\n: chunked\r\n\r\n", Flaw::BareLf),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding", " : chunked\r\n\r\n", Flaw::SpaceBeforeColon),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding", "\t: chunked\r\n\r\n", Flaw::SpaceBeforeColon),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding", "\0: chunked\r\n\r\n", Flaw::FieldName),
+    ("POST / HTTP/1.1\r\n", " Transfer-Encoding: chunked\r\n\r\n", Flaw::Folded),
+    ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-encoding", ": chunked\r\n\r\n", Flaw::Coding),
+    ("POST / HTTP/1.0\r\nTransfer-Encoding", ": chunked\r\n\r\n", Flaw::CodingInHttp10),
+    ("CONNECT a:443 HTTP/1.1\r\nContent-Length", ": 5\r\n\r\n", Flaw::ConnectContent),
+    ("CONNECT a:443 HTTP/1.1\r\nTransfer-Encoding", ": chunked\r\n\r\n", Flaw::ConnectContent),
+];
+
+/// The same for what comes after the head of a chunked request.
+#[rustfmt::skip] // One row, one line.
+pub(super) const FLAWED_CHUNKS: &[(&str, &str, Flaw)] = &[
+    ("", "\r\n", Flaw::ChunkSize),
+    ("", " 5\r\nhello\r\n", Flaw::ChunkSize),
+    ("", "+5\r\nhello\r\n", Flaw::ChunkSize),
+    ("", "-5\r\nhello\r\n", Flaw::ChunkSize),
+    ("", ";x\r\n", Flaw::ChunkSize),
+    ("", "g\r\n", Flaw::ChunkSize),
+    ("0", "x5\r\nhello\r\n", Flaw::ChunkSize),
+    ("5", " \r\nhello\r\n", Flaw::ChunkSize),
+    ("5", " ;x\r\nhello\r\n", Flaw::ChunkSize),
+    ("5", "\t\r\nhello\r\n", Flaw::ChunkSize),
+    ("5", "\0\r\nhello\r\n", Flaw::ChunkSize),
+    ("5", "_0\r\nhello\r\n", Flaw::ChunkSize),
+    ("0000000000000000", "5\r\nhello\r\n", Flaw::ChunkSize),
+    ("1000000000000000", "5\r\nhello\r\n", Flaw::ChunkSize),
+    ("5", "\nhello\r\n", Flaw::BareLf),
+    ("5\r", "hello\r\n", Flaw::BareCr),
+    ("5;a", "\nhello\r\n", Flaw::BareLf),
+    ("5;a\r", "b\r\nhello\r\n", Flaw::BareCr),
+    ("5;a", "\0\r\nhello\r\n", Flaw::ChunkExtension),
+    ("5;a", "\u{e9}\r\nhello\r\n", Flaw::ChunkExtension),
+    ("5\r\nhello", "0\r\n\r\n", Flaw::ChunkEnd),
+    ("5\r\nhello", "!\r\n0\r\n\r\n", Flaw::ChunkEnd),
+    ("5\r\nhello", "\n0\r\n\r\n", Flaw::ChunkEnd),
+    ("5\r\nhel\r\n", "0\r\n\r\n", Flaw::ChunkEnd),
+    ("5\r\nhello\r", "0\r\n\r\n", Flaw::BareCr),
+    ("5\r\nhello\r\n", "\r\n", Flaw::ChunkSize),
+    // The last chunk and the trailer section.
+    ("0", "\n\r\n", Flaw::BareLf),
+    ("0\r\n", "\n", Flaw::BareLf),
+    ("0\r\n\r", "G", Flaw::BareCr),
+    ("0\r\n", " X: 1\r\n\r\n", Flaw::Folded),
+    ("0\r\nX: 1\r\n", "\t2\r\n\r\n", Flaw::Folded),
+    ("0\r\nX: 1", "\n\r\n", Flaw::BareLf),
+    ("0\r\nX", " : 1\r\n\r\n", Flaw::SpaceBeforeColon),
+    ("0\r\nX: ", "\x01\r\n\r\n", Flaw::FieldValue),
+    ("0\r\nGET", " / HTTP/1.1\r\n\r\n", Flaw::SpaceBeforeColon),
+    ("0\r\nContent-Length", ": 5\r\n\r\n", Flaw::Trailer),
+    ("0\r\nX: 1\r\nTRANSFER-encoding", ": chunked\r\n\r\n", Flaw::Trailer),
+    ("0\r\nhost", ": a\r\n\r\n", Flaw::Trailer),
+];
+
+pub(super) const CHUNKED_HEAD: &str = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// The strings are Unicode to be readable; on the wire each character is one byte.
+pub(super) fn latin1(text: &str) -> Vec<u8> {
+    text.chars()
+        .map(|char| u8::try_from(u32::from(char)).unwrap())
+        .collect()
+}
+
+pub(super) fn flawed_streams() -> impl Iterator<Item = (Vec<u8>, usize, Flaw)> {
+    let chunks = FLAWED_CHUNKS
+        .iter()
+        .map(|(sound, rest, flaw)| (format!("{CHUNKED_HEAD}{sound}"), *rest, *flaw));
+    FLAWED
+        .iter()
+        .map(|(sound, rest, flaw)| ((*sound).to_owned(), *rest, *flaw))
+        .chain(chunks)
+        .map(|(sound, rest, flaw)| {
+            let stream = latin1(&(sound.clone() + rest));
+            (stream, latin1(&sound).len(), flaw)
+        })
+}

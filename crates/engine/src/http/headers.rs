@@ -1,0 +1,238 @@
+//! Which fields go on and which stay here (SPEC H3, P7; RFC 9110 section 7.6.1).
+
+use codex_network_policy::{Authority, Mode};
+use http::header::{
+    CONNECTION, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderValue};
+
+/// Fields that concern one connection, besides those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Request fields that end here, besides the hop-by-hop ones: credentials for this proxy, the
+/// address of a unix socket, and what a client claims about the way its request has come.
+const ENDS_HERE: [&str; 4] = ["x-unix-socket", "forwarded", "x-real-ip", "via"];
+
+/// Fields that make an origin take a request for one with another method.
+const METHOD_OVERRIDES: [&str; 3] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
+
+/// Turns the client's fields into those of the request upstream.
+pub(super) fn to_upstream(headers: &mut HeaderMap, authority: &Authority, mode: Mode) {
+    let trailers = wants_trailers(headers);
+    remove_hop_by_hop(headers);
+    headers.remove(PROXY_AUTHORIZATION);
+    headers.remove(VIA);
+    for name in ENDS_HERE {
+        headers.remove(name);
+    }
+    let forwarded: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-forwarded-"))
+        .cloned()
+        .collect();
+    for name in forwarded {
+        headers.remove(name);
+    }
+    if mode == Mode::Limited {
+        for name in METHOD_OVERRIDES {
+            headers.remove(name);
+        }
+    }
+    if trailers {
+        // Said anew for the connection upstream (RFC 9110 section 10.1.4).
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    headers.insert(HOST, host_field(authority));
+}
+
+/// Turns an origin's fields into those of the answer to the client.
+pub(super) fn to_client(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+}
+
+/// The `Host` field for an authority: without the port where it is the scheme's own (RFC 9110
+/// section 7.2).
+fn host_field(authority: &Authority) -> HeaderValue {
+    let text = authority.to_string();
+    let text = text.strip_suffix(":80").unwrap_or(&text);
+    // A canonical host has no byte that a field could not hold, but for an IPv6 zone, which means
+    // nothing to anybody else (RFC 6874 section 4).
+    let text = match text.split_once('%') {
+        Some((address, zone)) => match zone.split_once(']') {
+            Some((_, rest)) => format!("{address}]{rest}"),
+            None => address.to_owned(),
+        },
+        None => text.to_owned(),
+    };
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(TE).iter().any(|field| {
+        field
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    for name in named {
+        // A client must not be able to take these from us: without them the message means
+        // something else.
+        if name != HOST && name != http::header::CONTENT_LENGTH {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a field name");
+            headers.append(name, HeaderValue::from_str(value).expect("a field value"));
+        }
+        headers
+    }
+
+    fn list(headers: &HeaderMap) -> Vec<(&str, &str)> {
+        headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().expect("ASCII")))
+            .collect()
+    }
+
+    fn upstream(fields: &[(&str, &str)], mode: Mode) -> Vec<(String, String)> {
+        let mut headers = map(fields);
+        let authority = Authority::parse("example.com", Some(80)).expect("an authority");
+        to_upstream(&mut headers, &authority, mode);
+        let mut list: Vec<_> = list(&headers)
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        list.retain(|(name, _)| name != "host");
+        list
+    }
+
+    #[test]
+    fn h3_what_concerns_one_connection_stays_here() {
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authorization",
+            "proxy-authenticate",
+            "te",
+            "transfer-encoding",
+            "upgrade",
+            "x-unix-socket",
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-anything",
+            "x-real-ip",
+            "via",
+        ] {
+            assert_eq!(upstream(&[(name, "x")], Mode::Full), [], "{name}");
+        }
+        assert_eq!(
+            upstream(
+                &[("connection", "close, X-Mine"), ("x-mine", "1")],
+                Mode::Full
+            ),
+            []
+        );
+    }
+
+    #[test]
+    fn h3_everything_else_goes_on_unchanged_and_in_order() {
+        let fields = [
+            ("accept", "a"),
+            ("cookie", "1"),
+            ("x-two", "b"),
+            ("x-two", "a"),
+            ("x-two", ""),
+        ];
+        let wanted: Vec<_> = fields
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect();
+        assert_eq!(upstream(&fields, Mode::Full), wanted);
+    }
+
+    #[test]
+    fn h3_connection_cannot_take_the_framing_away() {
+        let fields = [
+            ("connection", "content-length, host"),
+            ("content-length", "5"),
+        ];
+        assert_eq!(
+            upstream(&fields, Mode::Full),
+            [("content-length".to_owned(), "5".to_owned())]
+        );
+    }
+
+    #[test]
+    fn h1_trailers_are_asked_for_anew() {
+        let sent = upstream(
+            &[("te", "gzip, Trailers"), ("connection", "TE")],
+            Mode::Full,
+        );
+        assert_eq!(
+            sent,
+            [
+                ("te".into(), "trailers".into()),
+                ("connection".into(), "te".into())
+            ]
+        );
+    }
+
+    #[test]
+    fn p7_limited_mode_removes_method_overrides() {
+        for name in METHOD_OVERRIDES {
+            assert_eq!(upstream(&[(name, "DELETE")], Mode::Limited), [], "{name}");
+            assert_eq!(upstream(&[(name, "DELETE")], Mode::Full).len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn h2_the_host_field_is_the_canonical_authority() {
+        for (authority, wanted) in [
+            ("EXAMPLE.com.:80", "example.com"),
+            ("example.com:8080", "example.com:8080"),
+            ("example.com:180", "example.com:180"),
+            ("[2001:db8::1]:80", "[2001:db8::1]"),
+            ("[fe80::1%25eth0]:81", "[fe80::1]:81"),
+            ("0x7f.1:80", "127.0.0.1"),
+        ] {
+            let authority = Authority::parse(authority, None).expect("an authority");
+            assert_eq!(host_field(&authority), wanted, "{authority}");
+        }
+    }
+}

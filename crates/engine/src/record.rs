@@ -1,0 +1,115 @@
+//! Writes decisions down: audit event, blocked entry, counters.
+//!
+//! Called by `enforce.rs` and by nobody else, so that there is one record per decision.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use codex_network_policy::{Authority, Decision};
+
+use crate::audit::{AuditEvent, AuditSink, Override};
+use crate::blocked::{BlockedEntry, BlockedLog};
+use crate::clock::Clock;
+use crate::enforce::{Attempt, Refusal};
+use crate::live_policy::Generation;
+use crate::own::OwnListeners;
+
+/// Where decisions are written to.
+pub(crate) struct Recorder {
+    pub(crate) blocked: BlockedLog,
+    pub(crate) own: OwnListeners,
+    audit: Arc<dyn AuditSink>,
+    clock: Arc<dyn Clock>,
+    allowed: AtomicU64,
+}
+
+impl Recorder {
+    pub(crate) fn new(audit: Arc<dyn AuditSink>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            blocked: BlockedLog::default(),
+            own: OwnListeners::default(),
+            audit,
+            clock,
+            allowed: AtomicU64::new(0),
+        }
+    }
+
+    /// How many attempts were ever allowed.
+    pub(crate) fn allowed_total(&self) -> u64 {
+        self.allowed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn allowed(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
+        self.allowed.fetch_add(1, Ordering::Relaxed);
+        self.audit(
+            attempt,
+            &authority.host.to_string(),
+            authority.port,
+            decision,
+        );
+    }
+
+    /// A name that does not resolve is an outcome, not a violation: it is audited, and does not
+    /// crowd the blocked entries.
+    pub(crate) fn unresolved(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
+        self.audit(
+            attempt,
+            &authority.host.to_string(),
+            authority.port,
+            decision,
+        );
+    }
+
+    pub(crate) fn refused(&self, generation: &Generation, attempt: &Attempt, refusal: &Refusal) {
+        self.audit(attempt, &refusal.host, refusal.port, refusal.decision);
+        let policy = generation.policy();
+        let rule = refusal.decision.rule().and_then(|rule| policy.rule(rule));
+        let entry = BlockedEntry {
+            host: refusal.host.clone(),
+            reason: refusal.decision.reason().as_str(),
+            client: Some(attempt.client.address.to_string()),
+            method: attempt.method.clone(),
+            mode: Some(policy.mode().as_str()),
+            protocol: refusal.protocol.record_name(),
+            decision: refusal.decision.verdict().as_str(),
+            source: refusal.decision.source().as_str(),
+            port: (refusal.port != 0).then_some(refusal.port),
+            timestamp: self.clock.now().unix_timestamp(),
+            attempt_id: attempt
+                .client
+                .attempt
+                .as_ref()
+                .map(|id| id.as_str().to_owned()),
+            rule: rule.map(|rule| rule.to_string()),
+            sequence: 0,
+        };
+        self.blocked
+            .push(entry, generation.settings().daemon.limits.blocked_buffer);
+    }
+
+    fn audit(&self, attempt: &Attempt, host: &str, port: u16, decision: Decision) {
+        self.audit.record(&AuditEvent {
+            timestamp: self.clock.now(),
+            decision,
+            overridden: Override::Kept,
+            protocol: attempt.protocol,
+            server_address: host,
+            server_port: port,
+            method: attempt.method.as_deref(),
+            client_address: Some(&attempt.client.address.to_string()),
+            attempt_id: attempt
+                .client
+                .attempt
+                .as_ref()
+                .map(crate::client::AttemptId::as_str),
+        });
+    }
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder")
+            .field("blocked", &self.blocked)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,389 @@
+//! Turns decisions and failures into answers: the only file that writes a status code of our own
+//! (SPEC H5 to H8, S2).
+//!
+//! Sentences for clients say what happened and what to do. They never hold paths, rules or
+//! resolver detail (SPEC H7): those are for the operator, in the log and the blocked entries.
+
+use bytes::Bytes;
+use codex_network_policy::{Authority, Protocol, Reason};
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use crate::enforce::Refusal;
+use crate::error::{Failure, Fault};
+use crate::http::Answer;
+use crate::upstream::{ConnectError, ResolveError};
+
+/// Says which kind of block an answer is (SPEC H6).
+const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
+/// The decision as JSON (SPEC H5).
+const POLICY_DECISION: HeaderName = HeaderName::from_static("x-network-policy-decision");
+/// What the first line of a text answer to a blocked request begins with (SPEC H5).
+const DECISION_LINE: &str = "CODEX_NETWORK_POLICY_DECISION";
+
+/// How a block is told: as JSON to plain HTTP, as text to those who read it off a failed CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Http,
+    Connect,
+}
+
+/// The fields that machines read, in the order that SPEC H5 gives.
+#[derive(Serialize)]
+struct DecisionFields<'a> {
+    decision: &'a str,
+    reason: &'a str,
+    source: &'a str,
+    protocol: &'a str,
+    host: &'a str,
+    port: u16,
+}
+
+/// The body of a block of plain HTTP.
+#[derive(Serialize)]
+struct BlockedBody<'a> {
+    status: &'static str,
+    host: &'a str,
+    reason: &'a str,
+    decision: &'a str,
+    source: &'a str,
+    protocol: &'a str,
+    port: u16,
+    message: String,
+}
+
+/// The answer to a refused request.
+pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
+    let decision = &refusal.decision;
+    let reason = decision.reason();
+    let fields = DecisionFields {
+        decision: decision.verdict().as_str(),
+        reason: reason.as_str(),
+        source: decision.source().as_str(),
+        protocol: refusal.protocol.audit_name(),
+        host: &refusal.host,
+        port: refusal.port,
+    };
+    let json = serde_json::to_string(&fields).unwrap_or_default();
+    let sentence = sentence(refusal);
+    let (status, content_type, body) = match door {
+        _ if reason == Reason::ProxyDisabled => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain",
+            "network proxy is disabled".to_owned(),
+        ),
+        Door::Http => {
+            let body = BlockedBody {
+                status: "blocked",
+                host: fields.host,
+                reason: fields.reason,
+                decision: fields.decision,
+                source: fields.source,
+                protocol: fields.protocol,
+                port: fields.port,
+                message: sentence,
+            };
+            (
+                StatusCode::FORBIDDEN,
+                "application/json",
+                serde_json::to_string(&body).unwrap_or_default(),
+            )
+        }
+        Door::Connect => (
+            StatusCode::FORBIDDEN,
+            "text/plain",
+            format!("{DECISION_LINE} {json}\n{sentence}\n"),
+        ),
+    };
+    let mut response = own(status, content_type, body);
+    let headers = response.headers_mut();
+    headers.insert(PROXY_ERROR, HeaderValue::from_static(proxy_error(reason)));
+    // The host is canonical or escaped, so the JSON is printable ASCII.
+    if let Ok(json) = HeaderValue::from_str(&json) {
+        headers.insert(POLICY_DECISION, json);
+    }
+    response
+}
+
+/// The answer to a request that policy allowed and that failed all the same.
+pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> Response<Answer> {
+    let status = match failure {
+        Failure::Refused(refused) => return refusal(refused, door),
+        Failure::Resolve(ResolveError::Timeout)
+        | Failure::Connect(ConnectError::Timeout)
+        | Failure::AnswerTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        Failure::RequestBody(_) => StatusCode::BAD_REQUEST,
+        Failure::Connect(ConnectError::ExhaustedDescriptors) => StatusCode::SERVICE_UNAVAILABLE,
+        Failure::Resolve(_)
+        | Failure::Connect(_)
+        | Failure::Answer(_)
+        | Failure::UnaskedUpgrade => StatusCode::BAD_GATEWAY,
+    };
+    let what = match failure {
+        Failure::Refused(_) => "it was refused",
+        Failure::Resolve(ResolveError::NotFound) => "dns_failure: the name does not exist",
+        Failure::Resolve(ResolveError::Timeout) => {
+            "dns_failure: the name could not be looked up in time"
+        }
+        Failure::Resolve(ResolveError::Unavailable(_)) => {
+            "dns_failure: the name could not be looked up"
+        }
+        Failure::Connect(ConnectError::Timeout) => "the connection timed out",
+        Failure::Connect(ConnectError::Refused) => "the connection was refused",
+        Failure::Connect(ConnectError::Unreachable) => "the host is unreachable",
+        Failure::Connect(ConnectError::ExhaustedDescriptors) => {
+            "the proxy has no file descriptors left"
+        }
+        Failure::Connect(ConnectError::Other(_)) => "the connection failed",
+        Failure::RequestBody(_) => "the request's body broke off",
+        Failure::Answer(_) => "the host closed the connection or did not answer in HTTP",
+        Failure::UnaskedUpgrade => "the host switched protocols unasked",
+        Failure::AnswerTimeout(_) => "the host did not answer in time",
+    };
+    let whose = match failure.fault() {
+        Fault::Client => "The request is at fault",
+        Fault::Upstream => {
+            "The proxy allowed the request; the fault lies with the host or the way to it"
+        }
+        Fault::Proxy => "The fault lies with the proxy: try again later, and tell whoever runs it",
+    };
+    text(status, &format!("{authority}: {what}. {whose}."))
+}
+
+/// `400` for a request that cannot be served as it stands.
+pub(crate) fn bad_request(why: &str) -> Response<Answer> {
+    let mut response = text(StatusCode::BAD_REQUEST, why);
+    response
+        .headers_mut()
+        .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// `200` for a CONNECT whose other end is there.
+pub(crate) fn connected() -> Response<Answer> {
+    Response::new(Answer::own(Bytes::new()))
+}
+
+/// A whole message for a client whose bytes never made a request.
+pub(crate) fn framing_flaw(status: u16, why: &str) -> Vec<u8> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let phrase = status.canonical_reason().unwrap_or_default();
+    let body = format!("{why}\n");
+    format!(
+        "HTTP/1.1 {} {phrase}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        status.as_u16(),
+        body.len(),
+    )
+    .into_bytes()
+}
+
+/// An origin's interim answer, as it goes to the client.
+pub(crate) fn interim(status: StatusCode, fields: &HeaderMap) -> Bytes {
+    let phrase = status.canonical_reason().unwrap_or_default();
+    let mut message = format!("HTTP/1.1 {} {phrase}\r\n", status.as_u16()).into_bytes();
+    for (name, value) in fields {
+        message.extend_from_slice(name.as_str().as_bytes());
+        message.extend_from_slice(b": ");
+        message.extend_from_slice(value.as_bytes());
+        message.extend_from_slice(b"\r\n");
+    }
+    message.extend_from_slice(b"\r\n");
+    message.into()
+}
+
+/// The reply field of a SOCKS5 answer (RFC 1928 section 6, SPEC S2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reply {
+    Succeeded = 0x00,
+    GeneralFailure = 0x01,
+    NotAllowed = 0x02,
+    HostUnreachable = 0x04,
+    ConnectionRefused = 0x05,
+    TtlExpired = 0x06,
+    CommandNotSupported = 0x07,
+    AddressTypeNotSupported = 0x08,
+}
+
+/// The SOCKS5 reply to a request that policy allowed and that failed all the same.
+pub(crate) fn socks_failure(failure: &Failure) -> Reply {
+    match failure {
+        Failure::Refused(_) => Reply::NotAllowed,
+        Failure::Resolve(ResolveError::Timeout) | Failure::Connect(ConnectError::Timeout) => {
+            Reply::TtlExpired
+        }
+        Failure::Resolve(_) | Failure::Connect(ConnectError::Unreachable) => Reply::HostUnreachable,
+        Failure::Connect(ConnectError::Refused) => Reply::ConnectionRefused,
+        Failure::Connect(_)
+        | Failure::RequestBody(_)
+        | Failure::Answer(_)
+        | Failure::UnaskedUpgrade
+        | Failure::AnswerTimeout(_) => Reply::GeneralFailure,
+    }
+}
+
+fn text(status: StatusCode, line: &str) -> Response<Answer> {
+    own(status, "text/plain", format!("{line}\n"))
+}
+
+fn own(status: StatusCode, content_type: &'static str, body: String) -> Response<Answer> {
+    let mut response = Response::new(Answer::own(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn proxy_error(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NotAllowed | Reason::NotAllowedLocal => "blocked-by-allowlist",
+        Reason::Denied => "blocked-by-denylist",
+        Reason::MethodNotAllowed => "blocked-by-method-policy",
+        Reason::MitmRequired => "blocked-by-mitm-required",
+        Reason::MitmHookDenied => "blocked-by-mitm-hook",
+        Reason::Allow
+        | Reason::PolicyDenied
+        | Reason::ProxyDisabled
+        | Reason::UnixSocketUnsupported
+        | Reason::InvalidHost
+        | Reason::DnsFailure
+        | Reason::LoopDetected => "blocked-by-policy",
+    }
+}
+
+/// What happened and what to do about it (SPEC H7).
+fn sentence(refusal: &Refusal) -> String {
+    let host = &refusal.host;
+    match refusal.decision.reason() {
+        Reason::Denied => format!(
+            "{host} is explicitly denied by the network policy; allowing it elsewhere does not help, its deny rule \
+             has to go."
+        ),
+        Reason::NotAllowed => format!(
+            "{host} is not on the allow list of the network policy (nothing denies it explicitly); add it to \
+             allowed_domains and reload the proxy to allow it."
+        ),
+        Reason::NotAllowedLocal => format!(
+            "{host} is, or resolves to, a local or private address; the network policy allows those only when \
+             allow_local_binding is on or the address itself is on the allow list."
+        ),
+        Reason::MethodNotAllowed if refusal.protocol == Protocol::Http => format!(
+            "the network policy is in limited mode, which lets only GET, HEAD and OPTIONS requests through to {host}; \
+             full mode is needed for this one."
+        ),
+        Reason::MethodNotAllowed => format!(
+            "the network policy is in limited mode, which lets no such connection through to {host}; use HTTP, or \
+             full mode."
+        ),
+        Reason::MitmRequired => format!(
+            "requests to {host} have to be judged one by one, which needs TLS interception, and this proxy cannot \
+             intercept; full mode without rules for this host lets it through."
+        ),
+        Reason::MitmHookDenied => format!("no rule of the network policy for {host} matches this request."),
+        Reason::InvalidHost => {
+            "what was given for a host is neither a host name nor an address; check the URL.".to_owned()
+        }
+        Reason::LoopDetected => {
+            "the destination is this proxy itself; check the URL and the proxy settings of the client.".to_owned()
+        }
+        reason => format!("the network policy refuses {host} ({reason})."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codex_network_policy::{Decision, Source};
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn refused(reason: Reason, source: Source, protocol: Protocol) -> Refusal {
+        Refusal {
+            decision: Decision::deny(source, reason, None),
+            protocol,
+            host: "blocked.example".to_owned(),
+            port: 443,
+        }
+    }
+
+    async fn read(response: Response<Answer>) -> (u16, HeaderMap, String) {
+        let (parts, body) = response.into_parts();
+        let body = body
+            .collect()
+            .await
+            .expect("own bodies do not fail")
+            .to_bytes();
+        (
+            parts.status.as_u16(),
+            parts.headers,
+            String::from_utf8(body.to_vec()).expect("UTF-8"),
+        )
+    }
+
+    #[tokio::test]
+    async fn h5_a_block_of_plain_http_is_json() {
+        let refusal_ = refused(Reason::NotAllowed, Source::BaselinePolicy, Protocol::Http);
+        let (status, headers, body) = read(refusal(&refusal_, Door::Http)).await;
+        assert_eq!(status, 403);
+        assert_eq!(headers[CONTENT_TYPE], "application/json");
+        assert_eq!(headers[PROXY_ERROR], "blocked-by-allowlist");
+        assert!(body.starts_with(
+            r#"{"status":"blocked","host":"blocked.example","reason":"not_allowed","decision":"deny","source":"baseline_policy","protocol":"http","port":443,"message":"#
+        ), "{body}");
+        assert_eq!(
+            headers[POLICY_DECISION],
+            r#"{"decision":"deny","reason":"not_allowed","source":"baseline_policy","protocol":"http","host":"blocked.example","port":443}"#
+        );
+    }
+
+    #[tokio::test]
+    async fn h5_a_block_of_connect_is_text_with_the_decision_first() {
+        let refusal_ = refused(
+            Reason::Denied,
+            Source::BaselinePolicy,
+            Protocol::HttpConnect,
+        );
+        let (status, headers, body) = read(refusal(&refusal_, Door::Connect)).await;
+        assert_eq!(status, 403);
+        assert_eq!(headers[CONTENT_TYPE], "text/plain");
+        assert_eq!(headers[PROXY_ERROR], "blocked-by-denylist");
+        let (first, rest) = body.split_once('\n').expect("two lines");
+        assert_eq!(
+            first,
+            r#"CODEX_NETWORK_POLICY_DECISION {"decision":"deny","reason":"denied","source":"baseline_policy","protocol":"https_connect","host":"blocked.example","port":443}"#
+        );
+        assert!(
+            rest.contains("explicitly denied") && rest.ends_with(".\n"),
+            "{rest}"
+        );
+    }
+
+    #[tokio::test]
+    async fn l6_a_disabled_proxy_answers_503() {
+        let refusal_ = refused(Reason::ProxyDisabled, Source::ProxyState, Protocol::Http);
+        for door in [Door::Http, Door::Connect] {
+            let (status, headers, body) = read(refusal(&refusal_, door)).await;
+            assert_eq!((status, body.as_str()), (503, "network proxy is disabled"));
+            assert_eq!(headers[PROXY_ERROR], "blocked-by-policy");
+        }
+    }
+
+    #[test]
+    fn h6_every_reason_has_its_proxy_error() {
+        for (reason, wanted) in [
+            (Reason::NotAllowed, "blocked-by-allowlist"),
+            (Reason::NotAllowedLocal, "blocked-by-allowlist"),
+            (Reason::Denied, "blocked-by-denylist"),
+            (Reason::MethodNotAllowed, "blocked-by-method-policy"),
+            (Reason::MitmRequired, "blocked-by-mitm-required"),
+            (Reason::MitmHookDenied, "blocked-by-mitm-hook"),
+            (Reason::PolicyDenied, "blocked-by-policy"),
+            (Reason::InvalidHost, "blocked-by-policy"),
+            (Reason::LoopDetected, "blocked-by-policy"),
+        ] {
+            assert_eq!(proxy_error(reason), wanted, "{reason}");
+        }
+    }
+}

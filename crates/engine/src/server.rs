@@ -1,0 +1,283 @@
+//! The engine as its owner holds it: settings in, doors open, records out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use codex_network_config::Settings;
+use codex_network_policy::Mode;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::accept::Accept;
+use crate::audit::{AuditSink, TracingAudit};
+use crate::blocked::BlockedLog;
+use crate::clock::{Clock, SystemClock};
+use crate::drain::Drain;
+use crate::limits::ConnectionCount;
+use crate::live_policy::{Generation, LivePolicy};
+use crate::own::{OwnListener, OwnListeners};
+use crate::record::Recorder;
+use crate::upstream::{
+    Dial, DnsResolver, Resolve, ResolverOptions, ResolverSetupError, TcpDialler, Upstream,
+};
+use crate::{Shared, http, socks5};
+
+/// A running proxy. Cloning it gives another handle to the same one.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// What an engine is made of besides its settings; the defaults are the real things.
+pub struct EngineParts {
+    /// Resolves names. `None`: DNS as the settings say, made anew with them.
+    pub resolver: Option<Arc<dyn Resolve>>,
+    /// Dials addresses.
+    pub dialler: Arc<dyn Dial>,
+    /// Takes audit events.
+    pub audit: Arc<dyn AuditSink>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// HTTP forward proxy with CONNECT.
+    Http,
+    /// SOCKS5.
+    Socks5,
+}
+
+/// An open door. Dropping it stops accepting; connections that were accepted go on.
+#[derive(Debug)]
+pub struct Listening {
+    address: SocketAddr,
+    stop: CancellationToken,
+    _own: OwnListener,
+}
+
+/// Counts for people and tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Client connections that are open now.
+    pub connections: usize,
+    /// Upstream HTTP connections kept for the next request.
+    pub idle_upstream: usize,
+    /// Attempts that were allowed since the start.
+    pub allowed: u64,
+    /// Attempts that were refused since the start.
+    pub blocked: u64,
+}
+
+impl Door {
+    /// The name in configurations, logs and systemd's `LISTEN_FDNAMES`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => http::DOOR,
+            Self::Socks5 => socks5::DOOR,
+        }
+    }
+}
+
+impl Default for EngineParts {
+    fn default() -> Self {
+        Self {
+            resolver: None,
+            dialler: Arc::new(TcpDialler),
+            audit: Arc::new(TracingAudit),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl Engine {
+    /// Makes an engine. No door is open yet.
+    ///
+    /// # Errors
+    ///
+    /// When no resolver can be made from the settings.
+    pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, ResolverSetupError> {
+        let resolver = resolver(parts.resolver.as_ref(), &settings)?;
+        let drain = Drain::new();
+        let shared = Shared {
+            live: LivePolicy::new(settings, resolver),
+            recorder: Arc::new(Recorder::new(parts.audit, parts.clock)),
+            upstream: Upstream::new(parts.dialler, drain.clone()),
+            connections: Arc::new(ConnectionCount::default()),
+            drain,
+            fixed_resolver: parts.resolver,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Opens a door on a bound listener, which keeps its address. To be called inside a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the listener cannot be made non-blocking or has no address.
+    pub fn open(&self, door: Door, listener: std::net::TcpListener) -> io::Result<Listening> {
+        let connections = Arc::clone(&self.shared.connections);
+        let live = Arc::clone(&self.shared);
+        let limit = move || live.live.current().settings().daemon.limits.max_connections;
+        let shared = Arc::clone(&self.shared);
+        match door {
+            Door::Http => self.listen(
+                door.as_str(),
+                listener,
+                connections,
+                limit,
+                move |stream, address| http::serve(Arc::clone(&shared), stream, address),
+            ),
+            Door::Socks5 => self.listen(
+                door.as_str(),
+                listener,
+                connections,
+                limit,
+                move |stream, address| socks5::serve(Arc::clone(&shared), stream, address),
+            ),
+        }
+    }
+
+    /// Opens a listener of the owner's own beside the doors: accepted and drained like theirs,
+    /// never reachable through them, and with `limit` connections of its own, so that it answers
+    /// when the doors are full.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_beside<S, F>(
+        &self,
+        name: &'static str,
+        listener: std::net::TcpListener,
+        limit: usize,
+        serve: S,
+    ) -> io::Result<Listening>
+    where
+        S: Fn(TcpStream, SocketAddr) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.listen(name, listener, Arc::default(), move || limit, serve)
+    }
+
+    fn listen<S, F>(
+        &self,
+        door: &'static str,
+        listener: std::net::TcpListener,
+        connections: Arc<ConnectionCount>,
+        limit: impl Fn() -> usize + Send + Sync + 'static,
+        serve: S,
+    ) -> io::Result<Listening>
+    where
+        S: Fn(TcpStream, SocketAddr) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let address = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let own = self.own_listeners().add(address);
+        let drain = self.shared.drain.clone();
+        let accept = Accept {
+            listener,
+            door,
+            stop: stop.clone(),
+            drain,
+            connections,
+        };
+        self.shared.drain.spawn(accept.run(limit, serve));
+        Ok(Listening {
+            address,
+            stop,
+            _own: own,
+        })
+    }
+
+    /// Puts other settings in force, all at once. Requests that were judged go on under the old
+    /// ones; tunnels that the new ones forbid end. Returns the generation's number.
+    ///
+    /// # Errors
+    ///
+    /// When no resolver can be made from the settings; then nothing has changed.
+    pub fn replace(&self, settings: &Arc<Settings>) -> Result<u64, ResolverSetupError> {
+        let resolver = resolver(self.shared.fixed_resolver.as_ref(), settings)?;
+        Ok(self.shared.live.replace(settings, &resolver))
+    }
+
+    /// Changes the mode until the next [`replace`](Self::replace). Returns the generation's number.
+    pub fn set_mode(&self, mode: Mode) -> u64 {
+        self.shared.live.set_mode(mode)
+    }
+
+    /// The settings in force.
+    pub fn current(&self) -> Arc<Generation> {
+        self.shared.live.current()
+    }
+
+    /// What was refused lately.
+    pub fn blocked(&self) -> &BlockedLog {
+        &self.shared.recorder.blocked
+    }
+
+    /// The addresses that no request may reach because they are our own. Add any other listener of
+    /// this process here.
+    pub fn own_listeners(&self) -> &OwnListeners {
+        &self.shared.recorder.own
+    }
+
+    /// Counts as of now.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            connections: self.shared.connections.open(),
+            idle_upstream: self.shared.upstream.idle(),
+            allowed: self.shared.recorder.allowed_total(),
+            blocked: self.shared.recorder.blocked.total(),
+        }
+    }
+
+    /// The signals that end the engine.
+    pub fn drain(&self) -> &Drain {
+        &self.shared.drain
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("counters", &self.counters())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Listening {
+    /// Where the door is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn resolver(
+    fixed: Option<&Arc<dyn Resolve>>,
+    settings: &Settings,
+) -> Result<Arc<dyn Resolve>, ResolverSetupError> {
+    if let Some(fixed) = fixed {
+        return Ok(Arc::clone(fixed));
+    }
+    let options = &settings.daemon.resolver;
+    let resolver = DnsResolver::new(&ResolverOptions {
+        nameservers: options.nameservers.clone(),
+        timeout: options.timeout,
+        hosts_file: options.hosts_file.clone(),
+    })?;
+    Ok(Arc::new(resolver))
+}

@@ -1,0 +1,175 @@
+//! The SOCKS5 door (SPEC section 5): names are resolved here and never by the client, and the same
+//! enforcement point decides as for HTTP.
+//!
+//! BIND is refused, and so is UDP ASSOCIATE in this version.
+
+pub(crate) mod handshake;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::{Buf as _, BytesMut};
+use codex_network_policy::{Authority, Protocol};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use self::handshake::{Command, Flaw, Method, Parsed};
+use crate::Shared;
+use crate::client::{AttemptId, Client};
+use crate::enforce::{self, Attempt};
+use crate::http::linger;
+use crate::respond::{self, Reply};
+use crate::tunnel::Tunnel;
+
+/// The listener's name in records and messages.
+pub(crate) const DOOR: &str = "socks5";
+
+/// What ends a connection before it becomes a tunnel.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Flaw(#[from] Flaw),
+    #[error("the client accepts neither no authentication nor a user name")]
+    NoMethod,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Serves one accepted connection to its end.
+pub(crate) async fn serve(shared: Arc<Shared>, mut stream: TcpStream, address: SocketAddr) {
+    let limit = shared
+        .live
+        .current()
+        .settings()
+        .daemon
+        .limits
+        .header_timeout;
+    let mut buffer = BytesMut::with_capacity(512);
+    let outcome = timeout(limit, negotiate(&mut stream, &mut buffer)).await;
+    let (request, attempt) = match outcome {
+        Ok(Ok(negotiated)) => negotiated,
+        Ok(Err(refused)) => {
+            if let Refused::Flaw(flaw) = &refused
+                && let Some(reply) = flaw.reply()
+            {
+                let _ = answer(&mut stream, reply).await;
+            }
+            if matches!(refused, Refused::Io(_)) {
+                tracing::debug!(client = %address, door = DOOR, "a client went away: {refused}");
+            } else {
+                tracing::info!(client = %address, door = DOOR, "refused a malformed request: {refused}");
+            }
+            return linger(stream).await;
+        }
+        Err(_) => {
+            tracing::info!(client = %address, door = DOOR, "gave up on a request that did not arrive in time");
+            return;
+        }
+    };
+    let client = Client { address, attempt };
+    match open(&shared, client, request).await {
+        Ok(tunnel) => {
+            let bound = tunnel.bound();
+            if stream
+                .write_all(&handshake::reply(Reply::Succeeded, bound))
+                .await
+                .is_ok()
+            {
+                tunnel.run(&shared, stream, buffer.freeze()).await;
+            }
+        }
+        Err(reply) => {
+            let _ = answer(&mut stream, reply).await;
+            linger(stream).await;
+        }
+    }
+}
+
+/// Reads the greeting, the user name if there is one, and the request.
+async fn negotiate(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+) -> Result<(handshake::Request, Option<AttemptId>), Refused> {
+    let method = read(stream, buffer, handshake::greeting).await?;
+    stream
+        .write_all(&[handshake::VERSION, method as u8])
+        .await?;
+    let attempt = match method {
+        Method::NoAuthentication => None,
+        Method::NoneAcceptable => return Err(Refused::NoMethod),
+        Method::UserName => {
+            let name = read(stream, buffer, handshake::user_name).await?;
+            stream.write_all(&[handshake::AUTH_VERSION, 0]).await?;
+            AttemptId::from_user_name(&name)
+        }
+    };
+    let request = read(stream, buffer, handshake::request).await?;
+    Ok((request, attempt))
+}
+
+/// Reads one message. What the client sent behind it stays in the buffer.
+async fn read<T>(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    parse: fn(&[u8]) -> Result<Parsed<T>, Flaw>,
+) -> Result<T, Refused> {
+    loop {
+        if let Parsed::Complete(message, length) = parse(buffer)? {
+            buffer.advance(length);
+            return Ok(message);
+        }
+        // A message is far shorter than the buffer, so the buffer does not grow.
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}
+
+/// Judges the request and dials.
+async fn open(
+    shared: &Arc<Shared>,
+    client: Client,
+    request: handshake::Request,
+) -> Result<Tunnel, Reply> {
+    if request.command != Command::Connect {
+        tracing::info!(client = %client.address, door = DOOR, command = ?request.command, "refused a command");
+        return Err(Reply::CommandNotSupported);
+    }
+    let generation = shared.live.current();
+    let attempt = Attempt {
+        client,
+        protocol: Protocol::Socks5Tcp,
+        method: None,
+    };
+    let port = request.port;
+    let host = request.host.map_err(|invalid| {
+        let _refusal = enforce::refuse_invalid_host(
+            &shared.recorder,
+            &generation,
+            &attempt,
+            &invalid.text,
+            port,
+        );
+        Reply::NotAllowed
+    })?;
+    if port == 0 {
+        return Err(Reply::GeneralFailure);
+    }
+    let authority = Authority { host, port };
+    let permit = enforce::authorize(&shared.recorder, generation, attempt, authority)
+        .map_err(|_refusal| Reply::NotAllowed)?;
+    match shared.upstream.open(&permit).await {
+        Ok(upstream) => Ok(Tunnel::new(permit, upstream)),
+        Err(failure) => {
+            tracing::debug!(authority = %permit.authority(), error = %failure, "a permitted connection failed");
+            Err(respond::socks_failure(&failure))
+        }
+    }
+}
+
+async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<()> {
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    stream.write_all(&handshake::reply(reply, nowhere)).await
+}

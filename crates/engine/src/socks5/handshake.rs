@@ -1,0 +1,330 @@
+//! The SOCKS5 messages that a client sends, read without I/O (RFC 1928, RFC 1929).
+//!
+//! Each parser takes what has arrived so far and says whether that is a whole message, the
+//! beginning of one, or none. They look at no more than one message, whose length is bounded by
+//! its own one-byte lengths: 262 bytes at most.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use codex_network_policy::{Host, HostError};
+
+use crate::respond::Reply;
+
+/// The version byte of SOCKS5.
+pub(crate) const VERSION: u8 = 5;
+/// The version byte of the user name and password negotiation (RFC 1929 section 2).
+pub(crate) const AUTH_VERSION: u8 = 1;
+
+/// What the bytes so far amount to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Parsed<T> {
+    /// A whole message, and its length in bytes.
+    Complete(T, usize),
+    /// The beginning of one.
+    Incomplete,
+}
+
+/// What a client can be answered with before it has asked for anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Method {
+    NoAuthentication = 0x00,
+    UserName = 0x02,
+    NoneAcceptable = 0xff,
+}
+
+/// A request for a connection, or for something that is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) command: Command,
+    /// The host, or the bytes that are none.
+    pub(crate) host: Result<Host, InvalidHost>,
+    pub(crate) port: u16,
+}
+
+/// Bytes of a DOMAINNAME that are no host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InvalidHost {
+    pub(crate) text: Vec<u8>,
+    pub(crate) error: HostError,
+}
+
+/// What is asked for (RFC 1928 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Connect,
+    Bind,
+    UdpAssociate,
+    Unknown(u8),
+}
+
+/// Why bytes are no SOCKS5 message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Flaw {
+    /// Another protocol, or SOCKS4.
+    #[error("the client does not speak SOCKS5 (version byte {0:#04x})")]
+    Version(u8),
+    /// Another version of the authentication negotiation.
+    #[error("the authentication message has version {0:#04x}, not 0x01")]
+    AuthVersion(u8),
+    /// No method at all.
+    #[error("the client offers no authentication method")]
+    NoMethods,
+    /// The reserved byte is not zero.
+    #[error("the reserved byte of the request is not zero")]
+    Reserved,
+    /// An address type that does not exist.
+    #[error("the request's address type {0:#04x} does not exist")]
+    AddressType(u8),
+    /// A domain name without a byte.
+    #[error("the request's domain name is empty")]
+    EmptyName,
+}
+
+impl Flaw {
+    /// What the client is answered, if it got far enough to expect an answer.
+    pub(crate) fn reply(self) -> Option<Reply> {
+        match self {
+            Self::AddressType(_) => Some(Reply::AddressTypeNotSupported),
+            Self::Reserved | Self::EmptyName => Some(Reply::GeneralFailure),
+            Self::Version(_) | Self::AuthVersion(_) | Self::NoMethods => None,
+        }
+    }
+}
+
+/// Reads the greeting and chooses a method: a user name if one is offered, since it may carry an
+/// attempt id (SPEC H11), else none.
+pub(crate) fn greeting(bytes: &[u8]) -> Result<Parsed<Method>, Flaw> {
+    let Some((&version, rest)) = bytes.split_first() else {
+        return Ok(Parsed::Incomplete);
+    };
+    if version != VERSION {
+        return Err(Flaw::Version(version));
+    }
+    let Some((&count, rest)) = rest.split_first() else {
+        return Ok(Parsed::Incomplete);
+    };
+    if count == 0 {
+        return Err(Flaw::NoMethods);
+    }
+    let Some(methods) = rest.get(..usize::from(count)) else {
+        return Ok(Parsed::Incomplete);
+    };
+    let method = if methods.contains(&(Method::UserName as u8)) {
+        Method::UserName
+    } else if methods.contains(&(Method::NoAuthentication as u8)) {
+        Method::NoAuthentication
+    } else {
+        Method::NoneAcceptable
+    };
+    Ok(Parsed::Complete(method, 2 + methods.len()))
+}
+
+/// Reads a user name; the password is nobody's business here.
+pub(crate) fn user_name(bytes: &[u8]) -> Result<Parsed<Vec<u8>>, Flaw> {
+    let Some((&version, rest)) = bytes.split_first() else {
+        return Ok(Parsed::Incomplete);
+    };
+    if version != AUTH_VERSION {
+        return Err(Flaw::AuthVersion(version));
+    }
+    let Some((name, rest)) = counted(rest) else {
+        return Ok(Parsed::Incomplete);
+    };
+    let Some((password, _)) = counted(rest) else {
+        return Ok(Parsed::Incomplete);
+    };
+    Ok(Parsed::Complete(
+        name.to_vec(),
+        3 + name.len() + password.len(),
+    ))
+}
+
+/// Reads a request.
+pub(crate) fn request(bytes: &[u8]) -> Result<Parsed<Request>, Flaw> {
+    let Some(&version) = bytes.first() else {
+        return Ok(Parsed::Incomplete);
+    };
+    if version != VERSION {
+        return Err(Flaw::Version(version));
+    }
+    let &[_, command, reserved, address_type, ref rest @ ..] = bytes else {
+        return Ok(Parsed::Incomplete);
+    };
+    if reserved != 0 {
+        return Err(Flaw::Reserved);
+    }
+    let (host, rest) = match address_type {
+        0x01 => match rest.split_first_chunk::<4>() {
+            Some((address, rest)) => (
+                Ok(Host::from(std::net::IpAddr::V4(Ipv4Addr::from(*address)))),
+                rest,
+            ),
+            None => return Ok(Parsed::Incomplete),
+        },
+        0x04 => match rest.split_first_chunk::<16>() {
+            Some((address, rest)) => (
+                Ok(Host::from(std::net::IpAddr::V6(Ipv6Addr::from(*address)))),
+                rest,
+            ),
+            None => return Ok(Parsed::Incomplete),
+        },
+        0x03 => match counted(rest) {
+            Some(([], _)) => return Err(Flaw::EmptyName),
+            Some((name, rest)) => (
+                Host::parse_bytes(name).map_err(|error| InvalidHost {
+                    text: name.to_vec(),
+                    error,
+                }),
+                rest,
+            ),
+            None => return Ok(Parsed::Incomplete),
+        },
+        other => return Err(Flaw::AddressType(other)),
+    };
+    let Some((port, rest)) = rest.split_first_chunk::<2>() else {
+        return Ok(Parsed::Incomplete);
+    };
+    let command = match command {
+        0x01 => Command::Connect,
+        0x02 => Command::Bind,
+        0x03 => Command::UdpAssociate,
+        other => Command::Unknown(other),
+    };
+    let request = Request {
+        command,
+        host,
+        port: u16::from_be_bytes(*port),
+    };
+    Ok(Parsed::Complete(request, bytes.len() - rest.len()))
+}
+
+/// A reply with the address that the connection comes from (RFC 1928 section 6).
+pub(crate) fn reply(reply: Reply, bound: std::net::SocketAddr) -> Vec<u8> {
+    let mut message = vec![VERSION, reply as u8, 0];
+    match bound.ip().to_canonical() {
+        std::net::IpAddr::V4(address) => {
+            message.push(0x01);
+            message.extend_from_slice(&address.octets());
+        }
+        std::net::IpAddr::V6(address) => {
+            message.push(0x04);
+            message.extend_from_slice(&address.octets());
+        }
+    }
+    message.extend_from_slice(&bound.port().to_be_bytes());
+    message
+}
+
+/// A one-byte length and that many bytes.
+fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&length, rest) = bytes.split_first()?;
+    rest.split_at_checked(usize::from(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every shorter prefix is incomplete, and trailing bytes are not touched.
+    fn whole<T: Debug + PartialEq>(parse: fn(&[u8]) -> Result<Parsed<T>, Flaw>, bytes: &[u8]) -> T {
+        for end in 0..bytes.len() {
+            assert_eq!(
+                parse(&bytes[..end]),
+                Ok(Parsed::Incomplete),
+                "prefix of {end}"
+            );
+        }
+        let mut longer = bytes.to_vec();
+        longer.extend_from_slice(&[5, 1, 0]);
+        match parse(&longer) {
+            Ok(Parsed::Complete(message, length)) => {
+                assert_eq!(length, bytes.len());
+                message
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn connect(address: &[u8]) -> Vec<u8> {
+        [&[5, 1, 0][..], address, &[0x01, 0xbb]].concat()
+    }
+
+    #[test]
+    fn s1_the_greeting_chooses_a_method() {
+        assert_eq!(whole(greeting, &[5, 1, 0]), Method::NoAuthentication);
+        assert_eq!(whole(greeting, &[5, 2, 0, 2]), Method::UserName);
+        assert_eq!(whole(greeting, &[5, 2, 1, 0x80]), Method::NoneAcceptable);
+        assert_eq!(greeting(&[4, 1]), Err(Flaw::Version(4)));
+        assert_eq!(greeting(b"GET / HTTP/1.1"), Err(Flaw::Version(b'G')));
+        assert_eq!(greeting(&[5, 0]), Err(Flaw::NoMethods));
+    }
+
+    #[test]
+    fn h11_the_user_name_is_read_and_the_password_skipped() {
+        assert_eq!(whole(user_name, b"\x01\x03bob\x02pw"), b"bob");
+        assert_eq!(whole(user_name, b"\x01\x00\x00"), b"");
+        assert_eq!(user_name(&[5]), Err(Flaw::AuthVersion(5)));
+    }
+
+    #[test]
+    fn s1_the_three_address_types() {
+        let parsed = whole(request, &connect(&[1, 192, 0, 2, 1]));
+        assert_eq!(parsed.host, Ok(Host::parse("192.0.2.1").expect("a host")));
+        assert_eq!((parsed.command, parsed.port), (Command::Connect, 443));
+        let parsed = whole(request, &connect(b"\x03\x0bEXAMPLE.com"));
+        assert_eq!(parsed.host, Ok(Host::parse("example.com").expect("a host")));
+        let mut v6 = vec![4];
+        v6.extend_from_slice(&Ipv6Addr::LOCALHOST.octets());
+        assert_eq!(
+            whole(request, &connect(&v6)).host,
+            Ok(Host::parse("::1").expect("a host"))
+        );
+    }
+
+    #[test]
+    fn p1_an_address_in_any_clothes_is_that_address() {
+        let loopback = Host::parse("127.0.0.1").expect("a host");
+        let mapped = [&[4][..], &Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets()].concat();
+        for address in [
+            &b"\x03\x09127.0.0.1"[..],
+            b"\x03\x060x7f.1",
+            b"\x03\x0a2130706433",
+            &mapped,
+        ] {
+            assert_eq!(whole(request, &connect(address)).host, Ok(loopback.clone()));
+        }
+    }
+
+    #[test]
+    fn s2_what_is_refused_and_how() {
+        let mut bind = connect(&[1, 127, 0, 0, 1]);
+        bind[1] = 2;
+        assert_eq!(whole(request, &bind).command, Command::Bind);
+        bind[1] = 9;
+        assert_eq!(whole(request, &bind).command, Command::Unknown(9));
+        assert_eq!(request(&[5, 1, 0, 2]), Err(Flaw::AddressType(2)));
+        assert_eq!(
+            Flaw::AddressType(2).reply(),
+            Some(Reply::AddressTypeNotSupported)
+        );
+        assert_eq!(request(&[5, 1, 1, 1]), Err(Flaw::Reserved));
+        assert_eq!(request(b"\x05\x01\x00\x03\x00"), Err(Flaw::EmptyName));
+        let parsed = whole(request, &connect(b"\x03\x04a..b"));
+        assert_eq!(
+            parsed.host.map_err(|invalid| invalid.error),
+            Err(HostError::EmptyLabel)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn s1_no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = (greeting(&bytes), user_name(&bytes), request(&bytes));
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! Names to addresses: `localhost`, then the hosts file, then DNS (SPEC P4, C5).
+//!
+//! A lookup is made once per connection, for exactly the name that the policy judged: search domains
+//! are never applied, and what comes back is vetted elsewhere before anything is dialled. This file
+//! deliberately judges neither names nor addresses, opens no connection to them, and never asks a name
+//! server that nobody configured: hickory's built-in public servers are not used.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, Either, FutureExt, select};
+use hickory_resolver::{
+    TokioResolver,
+    config::{
+        ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+        ServerOrderingStrategy,
+    },
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::{Name, RecordType},
+    system_conf,
+};
+use tokio::time::{Instant, timeout};
+
+/// The hosts file that is read when the settings name none.
+const SYSTEM_HOSTS: &str = "/etc/hosts";
+/// Answers kept per name server; the two families of a name are two answers.
+const CACHE_ENTRIES: u64 = 1024;
+/// The longest that addresses are kept, whatever their TTL says.
+const POSITIVE_TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest that "there is no such name" is kept: short, because people fix such names and retry.
+const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(30);
+/// How long IPv6 addresses are waited for once there are IPv4 ones, so that a name server that drops
+/// AAAA queries does not cost every connection the whole limit. RFC 8305 section 3 suggests 50 ms, but
+/// lets late addresses join a race that has begun; here the set is closed when it is vetted, so we wait
+/// longer. IPv4 is waited for to the limit: without a route for IPv6 it is all that helps.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(300);
+/// How long a name server that did not answer in its share of the limit is asked last.
+const SILENCE_PENALTY: Duration = Duration::from_secs(30);
+
+/// What the engine needs of name resolution; tests bring scripted ones.
+pub trait Resolve: Send + Sync + 'static {
+    /// All addresses of `name`, in the order of preference; never an empty list.
+    ///
+    /// `name` is a canonical host name as the policy judged it: lower-case A-labels, no trailing dot, not
+    /// an address literal. It is looked up as it stands, as an absolute name.
+    ///
+    /// # Errors
+    ///
+    /// See [`ResolveError`]; all of them are `dns_failure` to a client (SPEC P4).
+    fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>>;
+}
+
+/// Why there are no addresses for a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The name does not exist, or has no address. The name's fault, not the resolver's.
+    #[error("no such host")]
+    NotFound,
+    /// No name server answered within the limit.
+    #[error("the name lookup timed out")]
+    Timeout,
+    /// The name servers failed, or there are none. The detail is for the log, never for clients (SPEC H7).
+    #[error("the name lookup failed: {0}")]
+    Unavailable(String),
+}
+
+/// Why a resolver cannot be made from its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolverSetupError {
+    /// The hosts file that the settings name cannot be read.
+    #[error("cannot read the hosts file {}", path.display())]
+    HostsFile {
+        /// As written in the settings.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The DNS client refused its configuration.
+    #[error("cannot set up the DNS client")]
+    Client(#[from] NetError),
+}
+
+/// The settings of `[daemon.resolver]` (SPEC C5).
+#[derive(Debug, Clone)]
+pub struct ResolverOptions {
+    /// The servers to ask, in this order, over UDP and, for answers that do not fit, TCP. Empty: those of
+    /// the system (`/etc/resolv.conf`).
+    pub nameservers: Vec<SocketAddr>,
+    /// The limit of one lookup, everything included: both families, all servers, retries, TCP.
+    pub timeout: Duration,
+    /// The hosts file; `None` is the system's, which may be missing.
+    pub hosts_file: Option<PathBuf>,
+}
+
+/// The resolver of the daemon: hosts file and DNS.
+///
+/// Files are read once, when it is made; new settings mean a new resolver. Name servers are asked in the
+/// order of the settings, the next one when the previous failed or did not answer in its share of the
+/// limit, and only then: with split DNS the first server knows names that the others deny.
+#[derive(Debug)]
+pub struct DnsResolver {
+    hosts: Hosts,
+    servers: Servers,
+    limit: Duration,
+}
+
+impl DnsResolver {
+    /// Reads the hosts file and, if the options name no servers, the system's DNS configuration. Sends
+    /// nothing. If the system has no usable configuration this succeeds, and lookups that need DNS are
+    /// [`ResolveError::Unavailable`].
+    ///
+    /// # Errors
+    ///
+    /// A hosts file that was named but cannot be read, or a client that cannot be made.
+    pub fn new(options: &ResolverOptions) -> Result<Self, ResolverSetupError> {
+        let hosts = match &options.hosts_file {
+            Some(path) => Hosts::read(path).map_err(|source| ResolverSetupError::HostsFile {
+                path: path.clone(),
+                source,
+            })?,
+            None => Hosts::read_system(),
+        };
+        let servers = if options.nameservers.is_empty() {
+            let system = system_conf::read_system_conf().map_err(|error| error.to_string());
+            Servers::of_system(system, options.timeout)?
+        } else {
+            let configs = options.nameservers.iter().map(plain_dns).collect();
+            Servers::of_configs(configs, ResolverOpts::default(), options.timeout)?
+        };
+        Ok(Self {
+            hosts,
+            servers,
+            limit: options.timeout,
+        })
+    }
+
+    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        if is_localhost(name) {
+            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
+        if let Some(addresses) = self.hosts.0.get(name) {
+            return Ok(addresses.clone());
+        }
+        let servers = match &self.servers {
+            Servers::Ready(servers) => servers,
+            Servers::Unavailable(detail) => return Err(ResolveError::Unavailable(detail.clone())),
+        };
+        // Labels as they are, absolute: no search domain, no escapes, no second IDNA conversion. What DNS
+        // cannot carry it cannot know.
+        let name = Name::from_labels(name.split('.').map(str::as_bytes))
+            .map_err(|_| ResolveError::NotFound)?;
+
+        let deadline = Instant::now() + self.limit;
+        let mut in_order: Vec<&NameServer> = servers.iter().collect();
+        in_order.sort_by_key(|server| server.fell_silent()); // stable: else the order of the settings
+        let mut failure = ResolveError::Timeout;
+        for (asked, server) in (0_u32..).zip(&in_order) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let unasked = u32::try_from(in_order.len()).unwrap_or(u32::MAX) - asked;
+            match server.addresses(&name, left / unasked).await {
+                Err(ResolveError::Timeout) => {
+                    server.note_silence();
+                    failure = ResolveError::Timeout;
+                }
+                Err(error @ ResolveError::Unavailable(_)) => failure = error,
+                answer => return answer,
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl Resolve for DnsResolver {
+    fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
+        self.lookup(name).boxed()
+    }
+}
+
+/// RFC 6761 section 6.3: such names are this host, whatever a file or a server says.
+fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// A server that speaks plain DNS, UDP first, on a port of its own.
+fn plain_dns(address: &SocketAddr) -> NameServerConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = address.port();
+        connection
+    });
+    NameServerConfig::new(address.ip(), true, connections.into())
+}
+
+/// What a hosts file says, IPv6 addresses of a name first.
+#[derive(Debug, Default)]
+struct Hosts(HashMap<Box<str>, Vec<IpAddr>>);
+
+// Not hickory's `Hosts`: that one answers per family, so that a name which the file gives only an IPv4
+// address would still get IPv6 ones from DNS, and it ends at the first line that is not UTF-8.
+impl Hosts {
+    fn read(path: &Path) -> io::Result<Self> {
+        Ok(Self::parse(&String::from_utf8_lossy(&fs::read(path)?)))
+    }
+
+    fn read_system() -> Self {
+        Self::read(Path::new(SYSTEM_HOSTS)).unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(%error, path = SYSTEM_HOSTS, "cannot read the hosts file");
+            }
+            Self::default()
+        })
+    }
+
+    /// hosts(5): an address, then names, then perhaps a comment. Other lines are skipped, as everywhere;
+    /// so are addresses with a scope, which cannot be dialled without it.
+    fn parse(text: &str) -> Self {
+        let mut hosts: HashMap<Box<str>, Vec<IpAddr>> = HashMap::new();
+        for line in text.trim_start_matches('\u{feff}').lines() {
+            let entry = line.split_once('#').map_or(line, |(entry, _)| entry);
+            let mut words = entry.split_ascii_whitespace();
+            let Some(Ok(address)) = words.next().map(str::parse::<IpAddr>) else {
+                continue;
+            };
+            for name in words {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                let addresses = hosts.entry(name.to_ascii_lowercase().into()).or_default();
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        for addresses in hosts.values_mut() {
+            addresses.sort_by_key(|address| Reverse(address.is_ipv6()));
+        }
+        Self(hosts)
+    }
+}
+
+/// Whom to ask.
+#[derive(Debug)]
+enum Servers {
+    Ready(Vec<NameServer>),
+    /// There is nobody to ask, and why.
+    Unavailable(String),
+}
+
+impl Servers {
+    /// `system` is what hickory made of the system's configuration: its servers and its choice about EDNS
+    /// are kept, search domains and the rest are not.
+    fn of_system(
+        system: Result<(ResolverConfig, ResolverOpts), String>,
+        limit: Duration,
+    ) -> Result<Self, NetError> {
+        match system {
+            Ok((config, options)) if !config.name_servers.is_empty() => {
+                Self::of_configs(config.name_servers, options, limit)
+            }
+            Ok(_) => Ok(Self::Unavailable("the system names no name server".into())),
+            Err(error) => Ok(Self::Unavailable(format!(
+                "cannot read the system's DNS configuration: {error}"
+            ))),
+        }
+    }
+
+    /// One client per server, because within one hickory never comes to the second server of a fixed
+    /// order when the first is silent (it has used up the limit) or fails (it takes that for the answer).
+    fn of_configs(
+        configs: Vec<NameServerConfig>,
+        mut options: ResolverOpts,
+        limit: Duration,
+    ) -> Result<Self, NetError> {
+        options.timeout = limit;
+        options.attempts = 0; // UDP queries are repeated below this; else the next server is the retry
+        options.cache_size = CACHE_ENTRIES;
+        options.positive_max_ttl = Some(POSITIVE_TTL_MAX);
+        options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
+        options.use_hosts_file = ResolveHosts::Never;
+        options.preserve_intermediates = false;
+        options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
+        let runtime = TokioRuntimeProvider::default();
+        configs
+            .into_iter()
+            .map(|config| NameServer::new(config, options.clone(), runtime.clone()))
+            .collect::<Result<_, _>>()
+            .map(Self::Ready)
+    }
+}
+
+/// One name server, with the answers that it gave.
+#[derive(Debug)]
+struct NameServer {
+    address: IpAddr,
+    client: TokioResolver,
+    since: Instant,
+    /// Milliseconds after `since` until which this server is asked last.
+    silent_until: AtomicU64,
+}
+
+impl NameServer {
+    fn new(
+        config: NameServerConfig,
+        options: ResolverOpts,
+        runtime: TokioRuntimeProvider,
+    ) -> Result<Self, NetError> {
+        let address = config.ip;
+        let config = ResolverConfig::from_name_servers(vec![config]);
+        let client = TokioResolver::builder_with_config(config, runtime)
+            .with_options(options)
+            .build()?;
+        Ok(Self {
+            address,
+            client,
+            since: Instant::now(),
+            silent_until: AtomicU64::new(0),
+        })
+    }
+
+    fn fell_silent(&self) -> bool {
+        let until = Duration::from_millis(self.silent_until.load(Ordering::Relaxed));
+        self.since.elapsed() < until
+    }
+
+    fn note_silence(&self) {
+        let until = (self.since.elapsed() + SILENCE_PENALTY).as_millis();
+        let until = u64::try_from(until).unwrap_or(u64::MAX);
+        self.silent_until.store(until, Ordering::Relaxed);
+        tracing::debug!(server = %self.address, "the name server did not answer in time");
+    }
+
+    /// Both families, asked at once. One that fails does not spoil the other.
+    async fn addresses(&self, name: &Name, limit: Duration) -> Result<Vec<IpAddr>, ResolveError> {
+        let ipv6 = pin!(self.records(name, RecordType::AAAA, limit));
+        let ipv4 = pin!(self.records(name, RecordType::A, limit));
+        let both = match select(ipv6, ipv4).await {
+            Either::Left((ipv6, ipv4)) => (ipv6, ipv4.await),
+            Either::Right((Err(ipv4), ipv6)) => (ipv6.await, Err(ipv4)),
+            Either::Right((Ok(ipv4), ipv6)) => {
+                let ipv6 = timeout(RESOLUTION_DELAY, ipv6).await;
+                (ipv6.unwrap_or(Err(ResolveError::Timeout)), Ok(ipv4))
+            }
+        };
+        match both {
+            (Ok(ipv6), Ok(ipv4)) => Ok([ipv6, ipv4].concat()),
+            (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
+            // "No such name" holds only if neither family may have had an address.
+            (Err(ResolveError::NotFound), Err(error)) | (Err(error), Err(_)) => Err(error),
+        }
+    }
+
+    /// The addresses of one family, from the cache while their TTL lasts; never an empty list.
+    async fn records(
+        &self,
+        name: &Name,
+        family: RecordType,
+        limit: Duration,
+    ) -> Result<Vec<IpAddr>, ResolveError> {
+        let answer = timeout(limit, self.client.lookup(name.clone(), family)).await;
+        let addresses: Vec<IpAddr> = match answer {
+            Ok(Ok(lookup)) => {
+                let records = lookup.answers().iter();
+                records.filter_map(|record| record.data.ip_addr()).collect()
+            }
+            Ok(Err(error)) if error.is_no_records_found() => Vec::new(),
+            Ok(Err(NetError::Timeout)) | Err(_) => return Err(ResolveError::Timeout),
+            Ok(Err(error)) => {
+                let detail = format!("{}: {error}", self.address);
+                return Err(ResolveError::Unavailable(detail));
+            }
+        };
+        if addresses.is_empty() {
+            return Err(ResolveError::NotFound);
+        }
+        Ok(addresses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::proto::op::Message;
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// A resolver that has this hosts file and nobody to ask: a lookup that would need DNS says so.
+    fn without_dns(hosts: &str) -> DnsResolver {
+        let servers = Servers::of_system(Err("it is not there".into()), LIMIT).unwrap();
+        DnsResolver {
+            hosts: Hosts::parse(hosts),
+            servers,
+            limit: LIMIT,
+        }
+    }
+
+    async fn found(resolver: &DnsResolver, name: &str) -> Vec<String> {
+        let addresses = resolver.resolve(name).await.unwrap();
+        addresses.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn localhost_is_this_host_whatever_the_hosts_file_says() {
+        let resolver = without_dns("192.0.2.1 localhost db.localhost");
+        for name in ["localhost", "db.localhost", "a.b.localhost"] {
+            assert_eq!(found(&resolver, name).await, ["127.0.0.1", "::1"], "{name}");
+        }
+        for name in ["notlocalhost", "localhost.test"] {
+            let answer = resolver.resolve(name).await;
+            assert!(
+                matches!(answer, Err(ResolveError::Unavailable(_))),
+                "{name}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_hosts_file_answers_with_ipv6_first() {
+        let resolver = without_dns(
+            "\u{feff}192.0.2.1\tapi.test  www.api.test # the first\n\
+             # 192.0.2.9 commented.test\n\
+             \n\
+             192.0.2.2 API.Test.\r\n\
+             2001:db8::1 api.test#close\n\
+             192.0.2.1 api.test\n\
+             fe80::1%lo0 scoped.test\n\
+             not-an-address bad.test\n\
+             192.0.2.3\n\
+             192.0.2.4 last.test",
+        );
+        let api = ["2001:db8::1", "192.0.2.1", "192.0.2.2"];
+        assert_eq!(found(&resolver, "api.test").await, api);
+        assert_eq!(found(&resolver, "www.api.test").await, ["192.0.2.1"]);
+        assert_eq!(found(&resolver, "last.test").await, ["192.0.2.4"]);
+        for name in ["commented.test", "scoped.test", "bad.test", "the", "first"] {
+            let answer = resolver.resolve(name).await;
+            assert!(
+                matches!(answer, Err(ResolveError::Unavailable(_))),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_not_utf8_does_not_end_the_hosts_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), b"192.0.2.1 caf\xe9\n192.0.2.2 next.test\n").unwrap();
+        let hosts = Hosts::read(file.path()).unwrap();
+        let expected: IpAddr = "192.0.2.2".parse().unwrap();
+        assert_eq!(hosts.0["next.test"], [expected]);
+    }
+
+    #[test]
+    fn a_hosts_file_that_is_named_must_be_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = ResolverOptions {
+            nameservers: vec!["127.0.0.1:9".parse().unwrap()],
+            timeout: LIMIT,
+            hosts_file: Some(directory.path().join("hosts")),
+        };
+        let error = DnsResolver::new(&options).unwrap_err();
+        assert!(
+            matches!(error, ResolverSetupError::HostsFile { .. }),
+            "{error}"
+        );
+    }
+
+    /// hickory's default configuration is a public service: a machine without one must not use it.
+    #[tokio::test]
+    async fn without_a_system_configuration_lookups_are_unavailable_and_say_why() {
+        let nobody = (
+            ResolverConfig::from_name_servers(vec![]),
+            ResolverOpts::default(),
+        );
+        for system in [Err("it is not there".to_owned()), Ok(nobody)] {
+            let servers = Servers::of_system(system, LIMIT).unwrap();
+            assert!(matches!(&servers, Servers::Unavailable(why) if why.contains("system")));
+            let resolver = DnsResolver {
+                servers,
+                ..without_dns("")
+            };
+            let answer = resolver.resolve("example.test").await;
+            assert!(
+                matches!(answer, Err(ResolveError::Unavailable(_))),
+                "{answer:?}"
+            );
+        }
+    }
+
+    /// The policy judged exactly this name, so exactly this name is asked for.
+    #[tokio::test]
+    async fn the_systems_search_domains_and_ndots_are_never_applied() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut config = ResolverConfig::from_parts(
+            Some("corp.test.".parse().unwrap()),
+            vec!["search.test.".parse().unwrap()],
+            vec![plain_dns(&server.local_addr().unwrap())],
+        );
+        config.name_servers[0].connections.truncate(1); // UDP alone
+        let options = ResolverOpts::default();
+        let servers = Servers::of_system(Ok((config, options)), LIMIT).unwrap();
+        let resolver = DnsResolver {
+            servers,
+            ..without_dns("")
+        };
+
+        let answer_all_with_no_such_name = async {
+            let mut asked = Vec::new();
+            let mut buffer = [0; 512];
+            while asked.len() < 2 {
+                let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+                asked.push(
+                    Message::from_vec(&buffer[..length]).unwrap().queries[0]
+                        .name()
+                        .to_string(),
+                );
+                buffer[2] |= 0x80; // QR: a response
+                buffer[3] = 0x83; // RA, RCODE 3: no such name
+                server.send_to(&buffer[..length], client).await.unwrap();
+            }
+            asked
+        };
+        let lookup = resolver.resolve("intranet");
+        let (asked, answer) = tokio::join!(answer_all_with_no_such_name, lookup);
+        assert_eq!(asked, ["intranet.", "intranet."]); // AAAA and A
+        assert_eq!(answer, Err(ResolveError::NotFound));
+    }
+}

@@ -1,0 +1,207 @@
+//! What a decision costs, by the size of the lists (DESIGN section 6): the time must not grow with
+//! the number of patterns. Beside it, in the same run, `globset` with the same patterns.
+//!
+//! Two access patterns: `rotated` asks for 4096 hosts spread over the whole list in turn, so that
+//! the caches do not lie; `repeated` asks for one host again and again, as a busy client does.
+//! The line before the measurements tells what 1 000 000 patterns take to compile and to hold.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use codex_network_policy::{
+    Host, ListKind, Pattern, Policy, PolicySpec, Protocol, Request, Verdict,
+};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+const SIZES: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
+/// Past this size building the twin takes minutes.
+const GLOBSET_MOST: usize = 100_000;
+const ROTATED: usize = 4096;
+const TLDS: [&str; 8] = ["com", "org", "net", "io", "dev", "co.uk", "de", "example"];
+/// Of ten patterns, half are names, the others cover what is below a name.
+const SHAPES: [Shape; 10] = [
+    Shape::Exact,
+    Shape::Below,
+    Shape::Exact,
+    Shape::ApexAndBelow,
+    Shape::Exact,
+    Shape::Below,
+    Shape::Deep,
+    Shape::Exact,
+    Shape::ApexAndBelow,
+    Shape::Exact,
+];
+/// Which of the ten cover what is below a name that is not deep.
+const WILDCARDS: [usize; 4] = [1, 3, 5, 8];
+/// Which of the ten is deep.
+const DEEP: usize = 6;
+/// Which of the ten stands on the deny list, as blocklists and allowlists go together.
+const DENIED: usize = 5;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Shape {
+    Exact,
+    Below,
+    ApexAndBelow,
+    Deep,
+}
+
+#[derive(Clone, Copy)]
+enum Wanted {
+    Hit,
+    Miss,
+    Deepest,
+}
+
+const FILLER: &str = "registry-of-packages";
+
+/// The name that the pattern with this number is about; names differ in length.
+fn name(number: usize) -> String {
+    let tld = TLDS[number % TLDS.len()];
+    format!("{}n{number}.{tld}", &FILLER[..number % 13])
+}
+
+fn pattern(number: usize) -> String {
+    let name = name(number);
+    match SHAPES[number % SHAPES.len()] {
+        Shape::Exact => name,
+        Shape::Below => format!("*.{name}"),
+        Shape::ApexAndBelow => format!("**.{name}"),
+        Shape::Deep => format!("*.eu-west-1.cell.prod.{name}"),
+    }
+}
+
+/// The host for a turn. Its first label differs from turn to turn in length and letters, whatever
+/// the size, so that ten patterns are not quicker for being asked for ten hosts.
+fn host(wanted: Wanted, turn: usize, size: usize) -> Host {
+    let front = format!("{}w{turn}", &FILLER[turn % 3..turn % 17 + 3]);
+    // A stride that is prime to the sizes, so that neighbours in time are none in memory.
+    let ten = turn * 7_368_787 % (size / 10) * 10;
+    let text = match wanted {
+        Wanted::Miss => format!("{front}.absent-{turn}.{}", TLDS[turn % TLDS.len()]),
+        Wanted::Deepest => format!("{front}.s3.eu-west-1.cell.prod.{}", name(ten + DEEP)),
+        Wanted::Hit => format!("{front}.{}", name(ten + WILDCARDS[turn / 7 % 4])),
+    };
+    Host::parse(&text).expect("the generator makes hosts")
+}
+
+fn spec(size: usize) -> PolicySpec {
+    let mut spec = PolicySpec::default();
+    for number in 0..size {
+        let pattern = Pattern::parse(&pattern(number), ListKind::Deny).expect("a pattern");
+        let list = if number % 10 == DENIED {
+            &mut spec.denied
+        } else {
+            &mut spec.allowed
+        };
+        list.push((pattern, None));
+    }
+    spec
+}
+
+fn globset(size: usize) -> (GlobSet, GlobSet) {
+    let mut lists = [GlobSetBuilder::new(), GlobSetBuilder::new()];
+    for number in 0..size {
+        let list = &mut lists[usize::from(number % 10 == DENIED)];
+        let text = pattern(number);
+        if let Some(apex) = text.strip_prefix("**.") {
+            list.add(Glob::new(apex).expect("a glob"));
+        }
+        list.add(Glob::new(&text.replace("**", "*")).expect("a glob"));
+    }
+    let [allowed, denied] = lists.map(|list| list.build().expect("a set of globs"));
+    (allowed, denied)
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|word| word.parse().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a measurement that criterion has no word for"
+)]
+fn report_compilation() {
+    let spec = spec(1_000_000);
+    let before = resident_bytes();
+    let start = Instant::now();
+    let policy = Policy::compile(&spec).expect("it fits");
+    let took = start.elapsed();
+    let bytes = resident_bytes().saturating_sub(before) / 1_000_000;
+    eprintln!("1 000 000 patterns: compiled in {took:.0?}, {bytes} bytes each");
+    drop(policy);
+}
+
+fn decide(criterion: &mut Criterion) {
+    report_compilation();
+    for size in SIZES {
+        let policy = Policy::compile(&spec(size)).expect("it fits");
+        let twin = (size <= GLOBSET_MOST).then(|| globset(size));
+        for (wanted, word) in [
+            (Wanted::Hit, "hit"),
+            (Wanted::Miss, "miss"),
+            (Wanted::Deepest, "deepest"),
+        ] {
+            let hosts: Vec<Host> = (0..ROTATED).map(|turn| host(wanted, turn, size)).collect();
+            check(&policy, wanted, &hosts);
+            let mut group = criterion.benchmark_group(word);
+            for (access, count) in [("rotated", ROTATED), ("repeated", 1)] {
+                let hosts = &hosts[..count];
+                group.bench_function(BenchmarkId::new(format!("decide/{access}"), size), |b| {
+                    let mut turn = 0;
+                    b.iter(|| {
+                        turn = if turn + 1 < hosts.len() { turn + 1 } else { 0 };
+                        policy.decide(black_box(&request(&hosts[turn])))
+                    });
+                });
+                let Some((allowed, denied)) = &twin else {
+                    continue;
+                };
+                let texts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+                group.bench_function(BenchmarkId::new(format!("globset/{access}"), size), |b| {
+                    let mut turn = 0;
+                    b.iter(|| {
+                        turn = if turn + 1 < texts.len() { turn + 1 } else { 0 };
+                        let text = black_box(texts[turn].as_str());
+                        !denied.is_match(text) && allowed.is_match(text)
+                    });
+                });
+            }
+            group.finish();
+        }
+    }
+}
+
+fn request(host: &Host) -> Request<'_> {
+    Request {
+        protocol: Protocol::HttpConnect,
+        host,
+        port: 443,
+        method: None,
+    }
+}
+
+/// That the hosts are what they are called: a bench of the wrong thing is fast too.
+fn check(policy: &Policy, wanted: Wanted, hosts: &[Host]) {
+    for host in hosts {
+        let decision = policy.decide(&request(host));
+        match wanted {
+            Wanted::Hit => assert!(decision.rule().is_some(), "{host}"),
+            Wanted::Miss => assert!(decision.rule().is_none(), "{host}"),
+            Wanted::Deepest => assert_eq!(decision.verdict(), Verdict::Allow, "{host}"),
+        }
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(30)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    targets = decide
+}
+criterion_main!(benches);

@@ -1,0 +1,91 @@
+//! The command line of `codex-network-proxy` (SPEC L5, C1).
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use codex_network_config::Sources;
+
+/// Decides which hosts the programs on this machine may talk to: an HTTP and SOCKS5 proxy that
+/// enforces an allow list and a deny list, deny wins.
+#[derive(Debug, Parser)]
+#[command(
+    name = "codex-network-proxy",
+    version,
+    after_help = "Without a command the proxy runs in the foreground. It needs no configuration: on its built-in \
+                  defaults it refuses everything and says how to allow a host.\n\n\
+                  Signals: SIGHUP reloads, SIGTERM and SIGINT drain and stop (a second one stops at once)."
+)]
+pub(crate) struct Args {
+    /// Read this file instead of all others.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Set one value on top of the files, as in `-c network.mode=limited`; can be repeated.
+    #[arg(short = 'c', value_name = "KEY=VALUE", global = true)]
+    pub(crate) overrides: Vec<String>,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run in the foreground; the same as no command.
+    Proxy,
+    /// Judge a configuration: print every problem with its file, line and column, and how to mend
+    /// it. Exits with 1 if there is an error.
+    Check {
+        /// The file to judge; without it, the configuration that the proxy would start with.
+        file: Option<PathBuf>,
+    },
+}
+
+impl Args {
+    /// Where the configuration comes from; `file` stands for everything else.
+    pub(crate) fn sources(&self, file: Option<&Path>) -> Sources {
+        let layers = match file.or(self.config.as_deref()) {
+            Some(file) => Sources::file(file),
+            None if is_system_service() => Sources::system(),
+            None => Sources::system_and_user(|name| std::env::var_os(name)),
+        };
+        self.overrides.iter().fold(layers, |layers, assignment| {
+            layers.with_override(assignment)
+        })
+    }
+}
+
+/// Whether an init system runs us for the whole machine: then no user's files count.
+fn is_system_service() -> bool {
+    nix::unistd::Uid::effective().is_root() && std::env::var_os("INVOCATION_ID").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn l5_the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn l5_no_command_is_proxy_and_options_stand_anywhere() {
+        let parse = |words: &[&str]| Args::try_parse_from(words).expect("a command line");
+        assert!(parse(&["codex-network-proxy"]).command.is_none());
+        let args = parse(&[
+            "codex-network-proxy",
+            "check",
+            "a.toml",
+            "-c",
+            "network.mode=limited",
+        ]);
+        assert_eq!(args.overrides, ["network.mode=limited"]);
+        assert!(matches!(
+            args.command,
+            Some(Command::Check { file: Some(_) })
+        ));
+    }
+}

@@ -1,0 +1,58 @@
+//! `codex-network-proxy check`: every problem of a configuration, and what it amounts to.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use codex_network_config::{Loaded, Sources, load};
+
+/// Judges a configuration. A summary goes to standard output, problems to standard error.
+pub(crate) fn run(sources: &Sources) -> ExitCode {
+    // Whoever reads our output may have heard enough and gone; the exit code still tells.
+    match load(sources) {
+        Ok(loaded) => {
+            for told in loaded.warnings.iter().chain(&loaded.notes) {
+                let _ = writeln!(io::stderr(), "{told}\n");
+            }
+            let _ = summary(&mut io::stdout(), &loaded);
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            let _ = writeln!(io::stderr(), "{problems}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn summary(out: &mut impl Write, loaded: &Loaded) -> io::Result<()> {
+    let settings = &loaded.settings;
+    let policy = &settings.policy;
+    match settings.files.as_slice() {
+        [] => writeln!(out, "no configuration files: built-in defaults")?,
+        files => {
+            for file in files {
+                writeln!(out, "read {}", file.display())?;
+            }
+        }
+    }
+    let state = if policy.is_enabled() {
+        "enabled"
+    } else {
+        "disabled"
+    };
+    writeln!(
+        out,
+        "ok: {state}, {} mode, {} allow rules, {} deny rules",
+        policy.mode(),
+        policy.allowed().len(),
+        policy.denied().len()
+    )?;
+    let listen = &settings.listen;
+    write!(out, "listens on http {}", listen.http)?;
+    if let Some(socks5) = listen.socks5 {
+        write!(out, ", socks5 {socks5}")?;
+    }
+    if let Some(admin) = listen.admin {
+        write!(out, ", admin {admin}")?;
+    }
+    writeln!(out)
+}

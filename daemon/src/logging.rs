@@ -1,0 +1,23 @@
+//! Where messages and records go: lines on standard error, as text or JSON (SPEC R4).
+
+use anyhow::Context as _;
+use codex_network_config::LogFormat;
+use tracing_subscriber::EnvFilter;
+
+/// Sets the process's logging up. To be called once.
+pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter)
+        .with_context(|| format!("[daemon] log = {filter:?} is neither a level nor a filter"))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let set = match format {
+        LogFormat::Json => lines.json().try_init(),
+        LogFormat::Auto | LogFormat::Journal | LogFormat::Text => {
+            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
+                && std::env::var_os("NO_COLOR").is_none();
+            lines.with_ansi(colour).with_target(false).try_init()
+        }
+    };
+    set.map_err(|error| anyhow::anyhow!("cannot set up logging: {error}"))
+}

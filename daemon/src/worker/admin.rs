@@ -1,0 +1,302 @@
+//! The admin HTTP API (SPEC section 8).
+//!
+//! It is unauthenticated by design: it binds to loopback, is never reachable through the proxy,
+//! and turns away whatever a browser may have been tricked into sending ([`guard`]).
+
+mod answer;
+mod config;
+mod guard;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use codex_network_config::AdminAccess;
+use codex_network_engine::{BlockedEntry, Engine, Listening};
+use codex_network_policy::Mode;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+
+use self::answer::{failed, json, text};
+use super::reload::{ReloadError, Reloader};
+
+/// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
+pub(super) const NAME: &str = "admin";
+
+/// Connections at once; the API serves people and scripts.
+const MOST_CONNECTIONS: usize = 64;
+/// Largest body.
+const MOST_BODY: usize = 8 * 1024;
+/// How long a request may take to arrive, and a kept connection to be silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Answer = Response<Full<Bytes>>;
+
+/// What an API connection works on.
+#[derive(Debug)]
+struct Admin {
+    engine: Engine,
+    reloader: Arc<Reloader>,
+    /// The address that this connection came in on.
+    local: Option<SocketAddr>,
+}
+
+/// The paths, each with the one method that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Health,
+    Config,
+    Patterns,
+    Blocked,
+    Mode,
+    Reload,
+}
+
+/// The body of `POST /mode`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModeBody {
+    mode: String,
+}
+
+/// The body of `GET /blocked`.
+#[derive(Serialize)]
+struct BlockedBody {
+    blocked: Vec<BlockedEntry>,
+}
+
+/// The body of `GET /patterns`.
+#[derive(Serialize)]
+struct PatternsBody {
+    allowed: Vec<String>,
+    denied: Vec<String>,
+}
+
+/// Opens the API on a bound listener.
+pub(super) fn open(
+    engine: &Engine,
+    reloader: Arc<Reloader>,
+    listener: std::net::TcpListener,
+) -> std::io::Result<Listening> {
+    let owner = engine.clone();
+    engine.open_beside(NAME, listener, MOST_CONNECTIONS, move |stream, _address| {
+        let admin = Admin {
+            engine: owner.clone(),
+            reloader: Arc::clone(&reloader),
+            local: stream.local_addr().ok(),
+        };
+        serve(Arc::new(admin), stream)
+    })
+}
+
+async fn serve(admin: Arc<Admin>, stream: TcpStream) {
+    let drain = admin.engine.drain().clone();
+    let service = service_fn(move |request| {
+        let admin = Arc::clone(&admin);
+        async move { Ok::<_, std::convert::Infallible>(admin.answer(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = drain.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "an admin connection ended early");
+    }
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/health" => Self::Health,
+            "/config" => Self::Config,
+            "/patterns" => Self::Patterns,
+            "/blocked" => Self::Blocked,
+            "/mode" => Self::Mode,
+            "/reload" => Self::Reload,
+            _ => return None,
+        })
+    }
+
+    /// Whether the route takes a method; HEAD goes where GET goes.
+    fn takes(self, method: &Method) -> bool {
+        match self {
+            Self::Health | Self::Config | Self::Patterns | Self::Blocked => {
+                matches!(*method, Method::GET | Method::HEAD)
+            }
+            Self::Mode | Self::Reload => *method == Method::POST,
+        }
+    }
+
+    fn allow(self) -> &'static str {
+        match self {
+            Self::Health | Self::Config | Self::Patterns | Self::Blocked => "GET, HEAD",
+            Self::Mode | Self::Reload => "POST",
+        }
+    }
+}
+
+impl Admin {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        if let Err(refused) = guard::check(request.uri(), request.headers(), self.local) {
+            tracing::warn!("refused an admin request: {refused}");
+            return text(StatusCode::FORBIDDEN, &refused.to_string());
+        }
+        let Some(route) = Route::of(request.uri().path()) else {
+            return text(
+                StatusCode::NOT_FOUND,
+                "there is no such path; try /health, /config, /patterns, /blocked, /mode or /reload",
+            );
+        };
+        if !route.takes(request.method()) {
+            let mut answer = text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                &format!("use {}", route.allow()),
+            );
+            answer.headers_mut().insert(
+                http::header::ALLOW,
+                http::HeaderValue::from_static(route.allow()),
+            );
+            return answer;
+        }
+        match route {
+            Route::Health => text(StatusCode::OK, "ok"),
+            Route::Config => json(&config::effective(&self.engine.current())),
+            Route::Patterns => self.patterns(),
+            Route::Blocked => self.blocked(request.uri().query().unwrap_or_default()),
+            Route::Mode => self.set_mode(request.into_body()).await,
+            Route::Reload => self.reload().await,
+        }
+    }
+
+    fn patterns(&self) -> Answer {
+        let generation = self.engine.current();
+        let list = |set: &codex_network_policy::DomainSet| {
+            set.rules().map(|rule| rule.pattern).collect::<Vec<_>>()
+        };
+        let policy = generation.policy();
+        json(&PatternsBody {
+            allowed: list(policy.allowed()),
+            denied: list(policy.denied()),
+        })
+    }
+
+    fn blocked(&self, query: &str) -> Answer {
+        let mut since = 0;
+        let mut drain = false;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("drain", "true")) => drain = true,
+                Some(("drain", "false")) => drain = false,
+                Some(("since", number)) => match number.parse() {
+                    Ok(number) => since = number,
+                    Err(_) => {
+                        return text(StatusCode::BAD_REQUEST, "since takes a sequence number");
+                    }
+                },
+                _ => {
+                    return text(
+                        StatusCode::BAD_REQUEST,
+                        "the query takes drain=true and since=SEQUENCE",
+                    );
+                }
+            }
+        }
+        if drain && self.is_read_only() {
+            return read_only();
+        }
+        let log = self.engine.blocked();
+        let mut entries = if drain {
+            log.drain()
+        } else {
+            log.entries(since)
+        };
+        entries.retain(|entry| entry.sequence > since);
+        json(&BlockedBody { blocked: entries })
+    }
+
+    async fn set_mode(&self, body: Incoming) -> Answer {
+        if self.is_read_only() {
+            return read_only();
+        }
+        let body = match read(body).await {
+            Ok(body) => body,
+            Err(answer) => return *answer,
+        };
+        if body.trim_ascii().is_empty() {
+            return text(StatusCode::BAD_REQUEST, "missing body");
+        }
+        let Ok(body) = serde_json::from_slice::<ModeBody>(&body) else {
+            return text(
+                StatusCode::BAD_REQUEST,
+                "invalid json: send {\"mode\":\"full\"} or {\"mode\":\"limited\"}",
+            );
+        };
+        let mode: Mode = match body.mode.parse() {
+            Ok(mode) => mode,
+            Err(error) => return text(StatusCode::BAD_REQUEST, &format!("invalid json: {error}")),
+        };
+        let generation = self.engine.set_mode(mode);
+        tracing::info!(
+            mode = mode.as_str(),
+            generation,
+            "the mode was changed through the admin API"
+        );
+        json(&serde_json::json!({ "status": "ok", "mode": mode.as_str() }))
+    }
+
+    async fn reload(&self) -> Answer {
+        if self.is_read_only() {
+            return read_only();
+        }
+        match self.reloader.reload().await {
+            Ok(()) => json(&serde_json::json!({ "status": "reloaded" })),
+            Err(ReloadError::Configuration(problems)) => failed(&problems.to_string()),
+            Err(ReloadError::Unusable(error)) => failed(&format!("{error:#}")),
+        }
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.engine.current().settings().daemon.admin.access == AdminAccess::ReadOnly
+    }
+}
+
+fn read_only() -> Answer {
+    text(
+        StatusCode::FORBIDDEN,
+        "the admin API is read-only ([daemon.admin] read_only = true)",
+    )
+}
+
+/// Reads a small body that arrives in time.
+async fn read(body: Incoming) -> Result<Bytes, Box<Answer>> {
+    let whole = tokio::time::timeout(PATIENCE, Limited::new(body, MOST_BODY).collect()).await;
+    match whole {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Box::new(text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than 8 KiB",
+        ))),
+        Ok(Err(_)) => Err(Box::new(text(
+            StatusCode::BAD_REQUEST,
+            "the body broke off",
+        ))),
+        Err(_) => Err(Box::new(text(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time",
+        ))),
+    }
+}

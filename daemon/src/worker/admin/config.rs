@@ -1,0 +1,94 @@
+//! `GET /config`: the effective settings as JSON, under the names that the files use. Nothing that
+//! is secret is in [`Settings`](codex_network_config::Settings), so nothing here can leak one.
+
+use codex_network_config::{AdminAccess, Interception, LogFormat, Principal};
+use codex_network_engine::Generation;
+use codex_network_policy::DomainSet;
+use serde_json::{Value, json};
+
+/// The settings that a generation was made from.
+pub(super) fn effective(generation: &Generation) -> Value {
+    let settings = generation.settings();
+    let policy = generation.policy();
+    let patterns = |set: &DomainSet| set.rules().map(|rule| rule.pattern).collect::<Vec<_>>();
+    json!({
+        "generation": generation.number(),
+        "files": settings.files,
+        "enabled": policy.is_enabled(),
+        "mode": policy.mode().as_str(),
+        "proxy_url": format!("http://{}", settings.listen.http),
+        "socks_url": settings.listen.socks5.map(|address| format!("socks5h://{address}")),
+        "admin_url": settings.listen.admin.map(|address| format!("http://{address}")),
+        "enable_socks5": settings.listen.socks5.is_some(),
+        "enable_socks5_udp": settings.socks5_udp,
+        "allow_upstream_proxy": settings.allow_upstream_proxy,
+        "allow_local_binding": policy.allows_local_binding(),
+        "allowed_domains": patterns(policy.allowed()),
+        "denied_domains": patterns(policy.denied()),
+        "allow_unix_sockets": settings.unix_sockets.allowed,
+        "dangerously_allow_all_unix_sockets": settings.unix_sockets.allow_all,
+        "credential_broker": settings.credential_broker,
+        "dangerously_allow_plaintext_credential_injection": settings.plaintext_credential_injection,
+        "mitm": {
+            "allowed": settings.mitm.interception == Interception::Automatic,
+            "inspect": settings.mitm.inspect,
+            "max_body_bytes": settings.mitm.max_body_bytes,
+            "ca_cert_path": settings.mitm.ca.as_ref().map(|ca| &ca.certificate),
+            "ca_key_path": settings.mitm.ca.as_ref().map(|ca| &ca.key),
+        },
+        "daemon": daemon(&settings.daemon),
+    })
+}
+
+fn daemon(daemon: &codex_network_config::Daemon) -> Value {
+    let limits = &daemon.limits;
+    json!({
+        "user": daemon.user,
+        "group": daemon.group,
+        "state_dir": daemon.state_dir,
+        "log": daemon.log,
+        "log_format": log_format(daemon.log_format),
+        "control": {
+            "socket": daemon.control.socket,
+            "administrators": principals(&daemon.control.administrators),
+            "observers": principals(&daemon.control.observers),
+        },
+        "admin": {
+            "enabled": daemon.admin.enabled,
+            "read_only": daemon.admin.access == AdminAccess::ReadOnly,
+        },
+        "resolver": {
+            "nameservers": daemon.resolver.nameservers,
+            "timeout": format!("{:?}", daemon.resolver.timeout),
+            "hosts_file": daemon.resolver.hosts_file,
+        },
+        "limits": {
+            "max_connections": limits.max_connections,
+            "max_header_bytes": limits.max_header_bytes,
+            "header_timeout": format!("{:?}", limits.header_timeout),
+            "connect_timeout": format!("{:?}", limits.connect_timeout),
+            "idle_timeout": format!("{:?}", limits.idle_timeout),
+            "drain_timeout": format!("{:?}", limits.drain_timeout),
+            "blocked_buffer": limits.blocked_buffer,
+        },
+    })
+}
+
+fn log_format(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Auto => "auto",
+        LogFormat::Journal => "journal",
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    }
+}
+
+fn principals(principals: &[Principal]) -> Vec<String> {
+    principals
+        .iter()
+        .map(|principal| match principal {
+            Principal::User(name) => name.clone(),
+            Principal::Group(name) => format!("@{name}"),
+        })
+        .collect()
+}

@@ -1,0 +1,154 @@
+//! Who may use the API: programs on this machine, and no web page (SPEC A2).
+//!
+//! A page in a browser can make it send requests to loopback, and a name that its owner controls
+//! can point there (DNS rebinding). The first betrays itself by `Origin` or `Sec-Fetch-Site`, the
+//! second by `Host`.
+
+use std::net::SocketAddr;
+
+use codex_network_policy::{AddressClass, Authority, Host};
+use http::{HeaderMap, Uri, header};
+
+/// Why a request was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    /// The request came from a web page.
+    #[error("requests from web pages are not served (they carry Origin)")]
+    Origin,
+    /// The request came from another site's page.
+    #[error("requests from web pages are not served (they carry Sec-Fetch-Site)")]
+    CrossSite,
+    /// The request does not name us.
+    #[error("the Host field must be localhost or a loopback address")]
+    Host,
+}
+
+/// Looks at where a request says it comes from and goes to. `local` is the address that it came in
+/// on, which may be named too.
+pub(super) fn check(
+    uri: &Uri,
+    headers: &HeaderMap,
+    local: Option<SocketAddr>,
+) -> Result<(), Refused> {
+    if headers.contains_key(header::ORIGIN) {
+        return Err(Refused::Origin);
+    }
+    let site = headers.get_all("sec-fetch-site").iter();
+    if site
+        .into_iter()
+        .any(|site| site != "none" && site != "same-origin")
+    {
+        return Err(Refused::CrossSite);
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let named = hosts
+        .next()
+        .and_then(|host| host.to_str().ok())
+        .ok_or(Refused::Host)?;
+    if hosts.next().is_some() || !is_us(named, local) {
+        return Err(Refused::Host);
+    }
+    match uri.authority() {
+        Some(authority) if !is_us(authority.as_str(), local) => Err(Refused::Host),
+        _ => Ok(()),
+    }
+}
+
+fn is_us(text: &str, local: Option<SocketAddr>) -> bool {
+    let Ok(authority) = Authority::parse(text, Some(80)) else {
+        return false;
+    };
+    match authority.host.ip() {
+        Some(address) => {
+            AddressClass::of(address) == AddressClass::Loopback
+                || local.is_some_and(|local| local.ip().to_canonical() == address)
+        }
+        // Names below `localhost` are loopback too, but nobody calls this API by them.
+        None => matches!(&authority.host, Host::Name(name) if name.as_str() == "localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn ask(uri: &str, fields: &[(&str, &str)]) -> Result<(), Refused> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            headers.append(name, HeaderValue::from_str(value).expect("a value"));
+        }
+        let local = "192.0.2.7:8080".parse().ok();
+        check(&uri.parse().expect("a URI"), &headers, local)
+    }
+
+    #[test]
+    fn a2_programs_on_this_machine_are_served() {
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "LOCALHOST:1",
+            "127.0.0.1:8080",
+            "127.9.9.9",
+            "[::1]:8080",
+            "192.0.2.7:8080",
+        ] {
+            assert_eq!(ask("/health", &[("host", host)]), Ok(()), "{host}");
+        }
+        assert_eq!(
+            ask(
+                "/health",
+                &[("host", "localhost"), ("sec-fetch-site", "none")]
+            ),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a2_other_hosts_are_refused() {
+        for host in [
+            "",
+            "example.com",
+            "localhost.example.com",
+            "a.localhost",
+            "10.0.0.1",
+            "0.0.0.0",
+            "192.0.2.8",
+            "user@localhost",
+            "localhost,localhost",
+        ] {
+            assert_eq!(
+                ask("/health", &[("host", host)]),
+                Err(Refused::Host),
+                "{host}"
+            );
+        }
+        assert_eq!(ask("/health", &[]), Err(Refused::Host));
+        assert_eq!(
+            ask("/health", &[("host", "localhost"), ("host", "localhost")]),
+            Err(Refused::Host)
+        );
+        assert_eq!(
+            ask("http://example.com/health", &[("host", "localhost")]),
+            Err(Refused::Host)
+        );
+    }
+
+    #[test]
+    fn a2_web_pages_are_refused() {
+        for (name, value, wanted) in [
+            ("origin", "http://localhost:8080", Refused::Origin),
+            ("origin", "null", Refused::Origin),
+            ("sec-fetch-site", "cross-site", Refused::CrossSite),
+            ("sec-fetch-site", "same-site", Refused::CrossSite),
+        ] {
+            assert_eq!(
+                ask("/health", &[("host", "localhost"), (name, value)]),
+                Err(wanted),
+                "{name}: {value}"
+            );
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! cargo, which fetches a crate of the test's own from a sparse registry of the
+//! test's own.
+
+use std::fs;
+
+use e2e::origin::{Answer, Builder, Origin};
+use e2e::program::Program;
+use ring::digest::{SHA256, digest};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, tar_gz};
+
+struct Cargo;
+
+impl Client for Cargo {
+    /// A sparse index with one crate, and the crate (the Cargo Book, "Index Format").
+    fn origin(&self, scheme: Scheme) -> Builder {
+        let package = package();
+        let checksum = digest(&SHA256, &package)
+            .as_ref()
+            .iter()
+            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        Origin::answering(move |request| match request.target.as_str() {
+            "/index/config.json" => {
+                let authority = request.header("host").unwrap_or_default();
+                Answer::json(&json!({ "dl": format!("{}://{authority}/dl", scheme.name()) }))
+            }
+            "/index/ti/ny/tiny" => Answer::json(&json!({
+                "name": "tiny", "vers": "1.0.0", "deps": [], "features": {},
+                "cksum": checksum, "yanked": false,
+            })),
+            "/dl/tiny/1.0.0/download" => Answer::bytes("application/gzip", &package),
+            _ => Answer::status(404),
+        })
+    }
+
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
+        let project = TempDir::new().expect("a temporary directory");
+        let put = |name: &str, text: &str| {
+            fs::write(project.path().join(name), text).expect("a file");
+        };
+        put(
+            "Cargo.toml",
+            "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
+             [lib]\npath = \"lib.rs\"\n\
+             [dependencies]\ntiny = { version = \"1\", registry = \"test\" }\n\
+             [workspace]\n",
+        );
+        put("lib.rs", "");
+        let index = format!("sparse+{}/index/", attempt.base);
+        let mut program = Program::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        // Where a rustup keeps its toolchains, since there is a new HOME.
+        for name in ["RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
+            if let Some(value) = std::env::var_os(name) {
+                program = program.env(name, value);
+            }
+        }
+        let home = TempDir::new().expect("a temporary directory");
+        let run = program
+            .args(["fetch", "--color=never"])
+            .env("CARGO_HOME", home.path())
+            .env("CARGO_NET_RETRY", "0")
+            .env("CARGO_REGISTRIES_TEST_INDEX", index)
+            .env("CARGO_HTTP_CAINFO", attempt.ca)
+            .env("CARGO_HTTP_PROXY", attempt.proxy_or_empty())
+            .current_dir(project.path())
+            .run();
+        let sources = home.path().join("registry/src");
+        let fetched = fs::read_dir(sources)
+            .ok()
+            .and_then(|mut registries| registries.next()?.ok())
+            .and_then(|registry| {
+                fs::read_to_string(registry.path().join("tiny-1.0.0/src/lib.rs")).ok()
+            });
+        Outcome { run, fetched }
+    }
+
+    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
+        match (scheme, door) {
+            (Scheme::Http, Door::Http) => "got 403",
+            (Scheme::Https, Door::Http) => "CONNECT tunnel failed, response 403",
+            (_, Door::Socks5) => "blocked.test. (2)",
+        }
+    }
+}
+
+/// What `cargo package` would make.
+fn package() -> Vec<u8> {
+    let directory = TempDir::new().expect("a temporary directory");
+    let root = directory.path().join("tiny-1.0.0");
+    fs::create_dir_all(root.join("src")).expect("a directory");
+    fs::write(
+        root.join("Cargo.toml"),
+        "[package]\nname = \"tiny\"\nversion = \"1.0.0\"\nedition = \"2021\"\n",
+    )
+    .expect("a file");
+    fs::write(root.join("src/lib.rs"), CONTENT).expect("a file");
+    tar_gz(directory.path(), "tiny-1.0.0")
+}
+
+client_tests!(Cargo; http, https, socks5);

@@ -1,0 +1,190 @@
+//! git over smart HTTP, served by `git http-backend` run as a CGI program by the
+//! test's own origin: a clone brings something home, a push leaves something there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use e2e::origin::{Answer, Body, Builder, Origin, Reply, Request};
+use e2e::program::{Program, Run};
+use tempfile::TempDir;
+
+use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme};
+
+/// A bare repository `tiny.git` with one commit, and where to work on clones.
+struct Repository {
+    directory: TempDir,
+}
+
+impl Repository {
+    fn new() -> Self {
+        let repository = Self {
+            directory: TempDir::new().expect("a temporary directory"),
+        };
+        let start = repository.path("start");
+        git(&["init", "--quiet", "--initial-branch=main"], &start);
+        commit(&start, "file");
+        let root = repository.directory.path();
+        git(&["clone", "--quiet", "--bare", "start", "tiny.git"], root);
+        git(
+            &["config", "http.receivepack", "true"],
+            &root.join("tiny.git"),
+        );
+        repository
+    }
+
+    /// A directory in the same place.
+    fn path(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::create_dir_all(&path).expect("a directory");
+        path
+    }
+
+    /// An origin that serves it.
+    fn origin(&self) -> Builder {
+        let root = self.directory.path().to_owned();
+        Origin::answering(move |request| http_backend(&root, request))
+    }
+}
+
+/// `git clone`.
+struct Clone(Repository);
+
+impl Client for Clone {
+    fn origin(&self, _scheme: Scheme) -> Builder {
+        self.0.origin()
+    }
+
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
+        let url = format!("{}/tiny.git", attempt.base);
+        let directory = self.0.path(".");
+        let run = over_http(attempt, &["clone", &url, "cloned"], &directory);
+        let fetched = fs::read_to_string(directory.join("cloned/file")).ok();
+        Outcome { run, fetched }
+    }
+
+    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
+        refusal(scheme, door)
+    }
+}
+
+/// `git push`.
+struct Push(Repository);
+
+impl Client for Push {
+    fn origin(&self, _scheme: Scheme) -> Builder {
+        self.0.origin()
+    }
+
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
+        let url = format!("{}/tiny.git", attempt.base);
+        let work = self.0.path("start");
+        commit(&work, "pushed");
+        let run = over_http(attempt, &["push", &url, "main"], &work);
+        let bare = self.0.path("tiny.git");
+        let shown = Program::new("git")
+            .args(["show", "main:pushed"])
+            .current_dir(&bare)
+            .run();
+        let fetched = (shown.code == Some(0)).then_some(shown.stdout);
+        Outcome { run, fetched }
+    }
+
+    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
+        refusal(scheme, door)
+    }
+}
+
+fn refusal(scheme: Scheme, door: Door) -> &'static str {
+    match (scheme, door) {
+        (Scheme::Http, Door::Http) => "The requested URL returned error: 403",
+        (Scheme::Https, Door::Http) => "CONNECT tunnel failed, response 403",
+        (_, Door::Socks5) => "blocked.test. (2)",
+    }
+}
+
+/// Runs git as a user behind the proxy would.
+fn over_http(attempt: &Attempt<'_>, arguments: &[&str], directory: &Path) -> Run {
+    Program::new("git")
+        .arg("-c")
+        .arg(format!("http.proxy={}", attempt.proxy_or_empty()))
+        .args(arguments)
+        .env("GIT_SSL_CAINFO", attempt.ca)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .current_dir(directory)
+        .run()
+}
+
+/// Runs git on local files.
+fn git(arguments: &[&str], directory: &Path) {
+    Program::new("git")
+        .args(arguments)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .current_dir(directory)
+        .run()
+        .succeeded();
+}
+
+fn commit(directory: &Path, file: &str) {
+    fs::write(directory.join(file), CONTENT).expect("a file");
+    git(&["add", file], directory);
+    let author = ["-c", "user.name=Test", "-c", "user.email=test@allowed.test"];
+    let commit = ["commit", "--quiet", "--message", file];
+    git(&[&author[..], &commit[..]].concat(), directory);
+}
+
+/// One request through the CGI interface (RFC 3875; git-http-backend(1)).
+fn http_backend(root: &Path, request: &Request) -> Answer {
+    let (path, query) = request
+        .target
+        .split_once('?')
+        .unwrap_or((&request.target, ""));
+    let mut program = Program::new("git")
+        .arg("http-backend")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_PROJECT_ROOT", root)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("REQUEST_METHOD", &request.method)
+        .env("PATH_INFO", path)
+        .env("QUERY_STRING", query)
+        .env("CONTENT_LENGTH", request.body.len().to_string())
+        .env("REMOTE_ADDR", "127.0.0.1")
+        .stdin(&request.body);
+    for (field, variable) in [
+        ("content-type", "CONTENT_TYPE"),
+        ("content-encoding", "HTTP_CONTENT_ENCODING"),
+        ("git-protocol", "GIT_PROTOCOL"),
+    ] {
+        if let Some(value) = request.header(field) {
+            program = program.env(variable, value);
+        }
+    }
+    let (run, output) = program.run_for_bytes();
+    run.succeeded();
+    let end = output
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .expect("a CGI program ends its fields");
+    let head = String::from_utf8_lossy(&output[..end]);
+    let mut reply = Reply::new(200, Body::Sized(output[end + 4..].to_vec()));
+    for line in head.lines() {
+        match line.split_once(": ").expect("a CGI program writes fields") {
+            ("Status", status) => {
+                let code = status.split(' ').next().unwrap_or_default();
+                reply.status = code.parse().expect("a numeric status");
+            }
+            (name, value) => reply = reply.header(name, value),
+        }
+    }
+    Answer::Reply(reply)
+}
+
+mod clone {
+    use super::{Clone, Repository};
+    crate::scene::client_tests!(Clone(Repository::new()); http, https, socks5);
+}
+
+mod push {
+    use super::{Push, Repository};
+    crate::scene::client_tests!(Push(Repository::new()); http, https, socks5);
+}

@@ -1,0 +1,16 @@
+//! Real clients through the real binary: each through every door it can use,
+//! once to an allowed origin and once to a blocked one, which must then never
+//! have been touched (issue 2, "Real components"; SPEC H1, H5, H8, S1, S2, R1).
+//!
+//! Each client also meets its origin without a proxy, so that a failure tells
+//! whether the proxy or the test is at fault. `.ci/clients` installs them all.
+
+mod cargo;
+mod curl;
+mod git;
+mod node;
+mod npm;
+mod pip;
+mod python;
+mod scene;
+mod wget;

@@ -1,0 +1,105 @@
+//! pip, which installs a wheel of the test's own from an index of the test's own.
+
+use std::fs;
+use std::path::Path;
+
+use e2e::origin::{Answer, Builder, Origin};
+use e2e::program::{Program, installed};
+use tempfile::TempDir;
+
+use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
+
+const WHEEL: &str = "tiny-1.0-py3-none-any.whl";
+
+struct Pip;
+
+impl Client for Pip {
+    /// The simple index of PEP 503, with one project.
+    fn origin(&self, _scheme: Scheme) -> Builder {
+        let wheel = wheel();
+        Origin::answering(move |request| match request.target.as_str() {
+            "/simple/tiny/" => {
+                let page = format!("<a href=\"../../files/{WHEEL}\">{WHEEL}</a>");
+                Answer::bytes("text/html", page.as_bytes())
+            }
+            target if target.ends_with(WHEEL) => Answer::bytes("application/zip", &wheel),
+            _ => Answer::status(404),
+        })
+    }
+
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
+        let target = TempDir::new().expect("a temporary directory");
+        let run = Program::new(installed("venv/bin/python"))
+            // Very verbose: otherwise a refusal reads like an unknown project.
+            .args(["-m", "pip", "install", "-vv"])
+            .args(["--retries=0", "--no-deps"])
+            .args(["--proxy", attempt.proxy_or_empty()])
+            .args(["--index-url", &format!("{}/simple/", attempt.base)])
+            .arg("--cert")
+            .arg(attempt.ca)
+            .arg("--target")
+            .arg(target.path())
+            .args(trusting(attempt))
+            .arg("tiny==1.0")
+            .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+            // No configuration file of this machine.
+            .env("PIP_CONFIG_FILE", "/dev/null")
+            .run();
+        let fetched = fs::read_to_string(target.path().join("tiny.py")).ok();
+        Outcome { run, fetched }
+    }
+
+    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
+        match (scheme, door) {
+            (Scheme::Http, Door::Http) => "403 Client Error: Forbidden",
+            (Scheme::Https, Door::Http) => "Tunnel connection failed: 403 Forbidden",
+            (_, Door::Socks5) => "0x02: Connection not allowed by ruleset",
+        }
+    }
+}
+
+/// pip takes nothing over plain HTTP unless it is told to.
+fn trusting(attempt: &Attempt<'_>) -> Vec<String> {
+    if attempt.base.starts_with("https:") {
+        return Vec::new();
+    }
+    vec!["--trusted-host".to_owned(), attempt.host().to_owned()]
+}
+
+/// A wheel with one module and the little that PEP 427 demands.
+fn wheel() -> Vec<u8> {
+    let directory = TempDir::new().expect("a temporary directory");
+    let put = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).expect("a directory");
+        fs::write(path, text).expect("a file");
+    };
+    put("tiny.py", CONTENT);
+    put(
+        "tiny-1.0.dist-info/METADATA",
+        "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+    );
+    put(
+        "tiny-1.0.dist-info/WHEEL",
+        "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    );
+    put(
+        "tiny-1.0.dist-info/RECORD",
+        "tiny.py,,\ntiny-1.0.dist-info/METADATA,,\ntiny-1.0.dist-info/WHEEL,,\ntiny-1.0.dist-info/RECORD,,\n",
+    );
+    Program::new(installed("venv/bin/python"))
+        .args([
+            "-m",
+            "zipfile",
+            "-c",
+            WHEEL,
+            "tiny.py",
+            "tiny-1.0.dist-info",
+        ])
+        .current_dir(directory.path())
+        .run()
+        .succeeded();
+    fs::read(directory.path().join(WHEEL)).expect("the wheel that was just made")
+}
+
+client_tests!(Pip; http, https, socks5);

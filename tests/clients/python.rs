@@ -1,0 +1,111 @@
+//! The HTTP libraries of Python: requests, httpx, aiohttp, and `PySocks` alone.
+
+use std::path::Path;
+
+use e2e::origin::{Answer, Builder, Origin};
+use e2e::program::{Program, installed};
+
+use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme};
+
+/// A library, by the script that uses it as its users do.
+struct Library {
+    /// `tests/clients/python/NAME.py`, run with the URL and the proxy's URL.
+    name: &'static str,
+    /// What it says when a plain request, a CONNECT or a SOCKS5 one is refused.
+    refusals: [&'static str; 3],
+    /// How its plain requests through the HTTP door are recorded.
+    plain: &'static [&'static str],
+}
+
+impl Client for Library {
+    fn origin(&self, _scheme: Scheme) -> Builder {
+        Origin::answering(|_| Answer::text(CONTENT))
+    }
+
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("clients/python")
+            .join(format!("{}.py", self.name));
+        let run = Program::new(installed("venv/bin/python"))
+            .arg("-B")
+            .arg(script)
+            .arg(format!("{}/some/path", attempt.base))
+            .arg(attempt.proxy_or_empty())
+            // Each by its library's own means: requests reads the one, the ssl
+            // module the other.
+            .env("REQUESTS_CA_BUNDLE", attempt.ca)
+            .env("SSL_CERT_FILE", attempt.ca)
+            .run();
+        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
+        Outcome { run, fetched }
+    }
+
+    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
+        match (scheme, door) {
+            (Scheme::Http, Door::Http) => self.refusals[0],
+            (Scheme::Https, Door::Http) => self.refusals[1],
+            (_, Door::Socks5) => self.refusals[2],
+        }
+    }
+
+    fn protocols(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
+        match (scheme, door) {
+            (_, Door::Socks5) => &["socks5"],
+            (Scheme::Http, Door::Http) => self.plain,
+            (Scheme::Https, Door::Http) => &["http-connect"],
+        }
+    }
+}
+
+mod requests {
+    const REQUESTS: super::Library = super::Library {
+        name: "requests_get",
+        refusals: [
+            "403 Client Error: Forbidden",
+            "Tunnel connection failed: 403 Forbidden",
+            "0x02: Connection not allowed by ruleset",
+        ],
+        plain: &["http"],
+    };
+    crate::scene::client_tests!(REQUESTS; http, https, socks5);
+}
+
+mod httpx {
+    const HTTPX: super::Library = super::Library {
+        name: "httpx_get",
+        refusals: [
+            "Client error '403 Forbidden'",
+            "ProxyError: 403 Forbidden",
+            "Connection not allowed by ruleset",
+        ],
+        plain: &["http"],
+    };
+    crate::scene::client_tests!(HTTPX; http, https, socks5);
+}
+
+mod aiohttp {
+    const AIOHTTP: super::Library = super::Library {
+        name: "aiohttp_get",
+        refusals: [
+            "403, message='Forbidden'",
+            "403, message='Forbidden'",
+            "Connection not allowed by ruleset",
+        ],
+        plain: &["http"],
+    };
+    crate::scene::client_tests!(AIOHTTP; http, https, socks5);
+}
+
+mod pysocks {
+    const PYSOCKS: super::Library = super::Library {
+        name: "pysocks_get",
+        refusals: [
+            "403: Forbidden",
+            "403: Forbidden",
+            "0x02: Connection not allowed by ruleset",
+        ],
+        // It only knows tunnels.
+        plain: &["http-connect"],
+    };
+    crate::scene::client_tests!(PYSOCKS; http, https, socks5);
+}

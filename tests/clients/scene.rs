@@ -1,0 +1,258 @@
+//! The scene in which every client plays the same part: an allowed and a blocked
+//! origin, the proxy between, and what must be true at the end.
+
+use std::path::Path;
+
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Builder, Origin};
+use e2e::program::{Program, Run};
+use e2e::tls::TestCa;
+
+/// What every origin offers in the form that its client asks for.
+pub(crate) const CONTENT: &str = "brought home";
+
+/// How the origin is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+/// Which way a client takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Http,
+    Socks5,
+}
+
+/// What a client is told: where to go, which way, and whom to trust.
+pub(crate) struct Attempt<'a> {
+    /// The origin, without a slash at the end.
+    pub(crate) base: String,
+    /// The proxy's URL; `None` to do without.
+    pub(crate) proxy: Option<String>,
+    /// The authority that issued the origin's certificate.
+    pub(crate) ca: &'a Path,
+}
+
+/// What came of an attempt.
+pub(crate) struct Outcome {
+    /// How the client ended.
+    pub(crate) run: Run,
+    /// What it brought home.
+    pub(crate) fetched: Option<String>,
+}
+
+/// A client of the tests.
+pub(crate) trait Client {
+    /// An origin that serves this client.
+    fn origin(&self, scheme: Scheme) -> Builder;
+
+    /// Runs the client.
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome;
+
+    /// What the client must tell its user when it was refused.
+    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str;
+
+    /// How the blocked request may be recorded (R1): by the door and by whether
+    /// this client makes a tunnel.
+    fn protocols(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
+        match (scheme, door) {
+            (_, Door::Socks5) => &["socks5"],
+            (Scheme::Http, Door::Http) => &["http"],
+            (Scheme::Https, Door::Http) => &["http-connect"],
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// The host and port in the base.
+    pub(crate) fn authority(&self) -> &str {
+        self.base
+            .split_once("://")
+            .map_or(&self.base, |(_, authority)| authority)
+    }
+
+    /// The host in the base.
+    pub(crate) fn host(&self) -> &str {
+        self.authority()
+            .split_once(':')
+            .map_or(self.authority(), |(host, _)| host)
+    }
+
+    /// The proxy's URL, or nothing at all.
+    pub(crate) fn proxy_or_empty(&self) -> &str {
+        self.proxy.as_deref().unwrap_or_default()
+    }
+}
+
+/// The client reaches its origin with no proxy between them.
+pub(crate) fn directly(client: &impl Client, scheme: Scheme) {
+    let ca = TestCa::new();
+    let origin = open(client, scheme, &ca);
+    let outcome = client.attempt(&Attempt {
+        base: origin.url("localhost", ""),
+        proxy: None,
+        ca: ca.file(),
+    });
+    outcome.run.succeeded();
+    assert_eq!(outcome.fetched.as_deref(), Some(CONTENT));
+}
+
+/// The client reaches an allowed origin through a door (H1, H8, S1).
+pub(crate) fn allowed(client: &impl Client, scheme: Scheme, door: Door) {
+    let ca = TestCa::new();
+    let origin = open(client, scheme, &ca);
+    let daemon = Daemon::start(std::env::var("STAND_IN").expect("stub"), &Config::example());
+    let outcome = client.attempt(&Attempt {
+        // Only the proxy knows this name, so success proves the way.
+        base: origin.url("allowed.test", ""),
+        proxy: Some(door.url(&daemon)),
+        ca: ca.file(),
+    });
+    outcome.run.succeeded();
+    assert_eq!(outcome.fetched.as_deref(), Some(CONTENT));
+    assert!(!origin.requests().is_empty());
+    assert!(daemon.blocked().is_empty(), "{:?}", daemon.blocked());
+}
+
+/// The client is refused a blocked origin at a door, tells its user, and the
+/// origin is never connected to (H5, H8, S2, R1).
+pub(crate) fn refused(client: &impl Client, scheme: Scheme, door: Door) {
+    let ca = TestCa::new();
+    let origin = open(client, scheme, &ca);
+    let daemon = Daemon::start(std::env::var("STAND_IN").expect("stub"), &Config::example());
+    let outcome = client.attempt(&Attempt {
+        base: origin.url("blocked.test", ""),
+        proxy: Some(door.url(&daemon)),
+        ca: ca.file(),
+    });
+    outcome.run.failed().says(client.refusal(scheme, door));
+    assert_eq!(outcome.fetched, None);
+    assert_eq!(origin.connections(), 0);
+    let entry = daemon.wait_for_blocked(|entry| entry["host"] == "blocked.test");
+    assert_eq!(entry["reason"], "not_allowed", "{entry}");
+    assert_eq!(entry["port"], origin.addr().port(), "{entry}");
+    let protocol = entry["protocol"].as_str().unwrap_or_default();
+    let expected = client.protocols(scheme, door);
+    assert!(expected.contains(&protocol), "{expected:?}: {entry}");
+}
+
+fn open(client: &impl Client, scheme: Scheme, ca: &TestCa) -> Origin {
+    let origin = client.origin(scheme);
+    match scheme {
+        Scheme::Http => origin.start(),
+        Scheme::Https => {
+            let names = ["localhost", "allowed.test", "blocked.test"];
+            origin.tls(ca, &names).start()
+        }
+    }
+}
+
+impl Scheme {
+    /// As it is written in a URL.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+impl Door {
+    fn url(self, daemon: &Daemon) -> String {
+        match self {
+            Self::Http => format!("http://{}", daemon.http_addr()),
+            // socks5h: the proxy resolves, not the client.
+            Self::Socks5 => format!("socks5h://{}", daemon.socks_addr()),
+        }
+    }
+}
+
+/// The tests of one client: which doors it can use, and how.
+macro_rules! client_tests {
+    ($client:expr; $($case:ident),+) => {
+        $(crate::scene::client_tests!(@$case $client);)+
+    };
+    (@http $client:expr) => {
+        #[test]
+        fn http_is_spoken_without_the_proxy() {
+            crate::scene::directly(&$client, crate::scene::Scheme::Http);
+        }
+
+        /// H1.
+        #[test]
+        fn http_through_the_http_door_is_served_where_allowed() {
+            use crate::scene::{Door, Scheme};
+            crate::scene::allowed(&$client, Scheme::Http, Door::Http);
+        }
+
+        /// H5, R1.
+        #[test]
+        fn http_through_the_http_door_is_refused_where_blocked() {
+            use crate::scene::{Door, Scheme};
+            crate::scene::refused(&$client, Scheme::Http, Door::Http);
+        }
+    };
+    (@https $client:expr) => {
+        #[test]
+        fn https_is_spoken_without_the_proxy() {
+            crate::scene::directly(&$client, crate::scene::Scheme::Https);
+        }
+
+        /// H8.
+        #[test]
+        fn https_through_connect_is_served_where_allowed() {
+            use crate::scene::{Door, Scheme};
+            crate::scene::allowed(&$client, Scheme::Https, Door::Http);
+        }
+
+        /// H5, H8, R1.
+        #[test]
+        fn https_through_connect_is_refused_where_blocked() {
+            use crate::scene::{Door, Scheme};
+            crate::scene::refused(&$client, Scheme::Https, Door::Http);
+        }
+    };
+    (@socks5 $client:expr) => {
+        /// S1.
+        #[test]
+        fn http_through_the_socks5_door_is_served_where_allowed() {
+            use crate::scene::{Door, Scheme};
+            crate::scene::allowed(&$client, Scheme::Http, Door::Socks5);
+        }
+
+        /// S2, R1.
+        #[test]
+        fn http_through_the_socks5_door_is_refused_where_blocked() {
+            use crate::scene::{Door, Scheme};
+            crate::scene::refused(&$client, Scheme::Http, Door::Socks5);
+        }
+
+        /// S1.
+        #[test]
+        fn https_through_the_socks5_door_is_served_where_allowed() {
+            use crate::scene::{Door, Scheme};
+            crate::scene::allowed(&$client, Scheme::Https, Door::Socks5);
+        }
+
+        /// S2, R1.
+        #[test]
+        fn https_through_the_socks5_door_is_refused_where_blocked() {
+            use crate::scene::{Door, Scheme};
+            crate::scene::refused(&$client, Scheme::Https, Door::Socks5);
+        }
+    };
+}
+
+pub(crate) use client_tests;
+
+/// A gzipped tar of one entry of a directory: what npm and cargo call a package.
+pub(crate) fn tar_gz(directory: &Path, entry: &str) -> Vec<u8> {
+    let (run, archive) = Program::new("tar")
+        .args(["--create", "--gzip", "--file=-", entry])
+        .current_dir(directory)
+        .run_for_bytes();
+    run.succeeded();
+    archive
+}

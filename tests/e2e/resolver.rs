@@ -1,0 +1,366 @@
+//! The resolver against a real name server on loopback (SPEC P4, C5).
+//!
+//! Assumes `codex_network_engine::upstream::{DnsResolver, Resolve, ResolveError, ResolverOptions}`. What
+//! needs no server (hosts file syntax, `localhost`, the system's configuration) is tested beside the code.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use codex_network_engine::upstream::{DnsResolver, Resolve, ResolveError, ResolverOptions};
+use e2e::resolver::{Family, StubResolver};
+
+/// Longer than any test needs: one that comes to it fails.
+const AMPLE: Duration = Duration::from_secs(20);
+
+fn resolver(servers: &[&StubResolver]) -> DnsResolver {
+    resolver_with(servers, AMPLE, "")
+}
+
+fn resolver_with(servers: &[&StubResolver], timeout: Duration, hosts: &str) -> DnsResolver {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), hosts).expect("a hosts file");
+    let nameservers = servers.iter().map(|server| server.address()).collect();
+    let hosts_file = Some(file.path().to_owned()); // read now, so it need not outlive this
+    DnsResolver::new(&ResolverOptions {
+        nameservers,
+        timeout,
+        hosts_file,
+    })
+    .expect("a resolver")
+}
+
+fn ips<const N: usize>(addresses: [&str; N]) -> Vec<IpAddr> {
+    addresses
+        .iter()
+        .map(|address| address.parse().expect(address))
+        .collect()
+}
+
+#[tokio::test]
+async fn both_families_are_merged_ipv6_first() {
+    let dns = StubResolver::start();
+    dns.answer(
+        "api.test",
+        ips(["192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2"]),
+    );
+    let answer = resolver(&[&dns]).resolve("api.test").await.unwrap();
+    assert_eq!(answer.len(), 4);
+    assert!(answer[0].is_ipv6() && answer[1].is_ipv6(), "{answer:?}");
+    assert!(answer[2].is_ipv4() && answer[3].is_ipv4(), "{answer:?}");
+    assert_eq!(dns.names_asked(), ["api.test"]);
+}
+
+#[tokio::test]
+async fn a_name_with_one_family_resolves_to_it() {
+    let dns = StubResolver::start();
+    dns.answer("four.test", ips(["192.0.2.1"]));
+    dns.answer("six.test", ips(["2001:db8::1"]));
+    let resolver = resolver(&[&dns]);
+    assert_eq!(resolver.resolve("four.test").await, Ok(ips(["192.0.2.1"])));
+    assert_eq!(resolver.resolve("six.test").await, Ok(ips(["2001:db8::1"])));
+}
+
+#[tokio::test]
+async fn answers_are_kept_for_their_ttl_and_asked_for_once() {
+    let dns = StubResolver::start();
+    dns.answer("api.test", ips(["192.0.2.1", "2001:db8::1"]));
+    let resolver = resolver(&[&dns]);
+    let first = resolver.resolve("api.test").await;
+    let queries = dns.queries("api.test");
+    dns.answer("api.test", ips(["192.0.2.99"]));
+    assert_eq!(resolver.resolve("api.test").await, first);
+    assert_eq!(dns.queries("api.test"), queries);
+}
+
+/// The rebinding case: the second answer differs, and is seen because the first one was not kept.
+#[tokio::test]
+async fn answers_with_a_ttl_of_zero_are_not_kept() {
+    let dns = StubResolver::start();
+    dns.answer_sequence("rebind.test", vec![ips(["192.0.2.1"]), ips(["127.0.0.1"])]);
+    let resolver = resolver(&[&dns]);
+    assert_eq!(
+        resolver.resolve("rebind.test").await,
+        Ok(ips(["192.0.2.1"]))
+    );
+    assert_eq!(
+        resolver.resolve("rebind.test").await,
+        Ok(ips(["127.0.0.1"]))
+    );
+    assert_eq!(
+        resolver.resolve("rebind.test").await,
+        Ok(ips(["127.0.0.1"]))
+    );
+}
+
+#[tokio::test]
+async fn kept_answers_end_with_their_ttl() {
+    let dns = StubResolver::start();
+    dns.answer_with_ttl("short.test", ips(["192.0.2.1"]), 1);
+    let resolver = resolver(&[&dns]);
+    assert_eq!(resolver.resolve("short.test").await, Ok(ips(["192.0.2.1"])));
+    dns.answer_with_ttl("short.test", ips(["192.0.2.2"]), 1);
+    tokio::time::timeout(AMPLE, async {
+        while resolver.resolve("short.test").await != Ok(ips(["192.0.2.2"])) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the new address is seen once the old one has expired");
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_not_found_and_that_is_kept() {
+    let dns = StubResolver::start();
+    let resolver = resolver(&[&dns]);
+    assert_eq!(
+        resolver.resolve("missing.test").await,
+        Err(ResolveError::NotFound)
+    );
+    let queries = dns.queries("missing.test");
+    assert_eq!(
+        resolver.resolve("missing.test").await,
+        Err(ResolveError::NotFound)
+    );
+    assert_eq!(dns.queries("missing.test"), queries);
+}
+
+#[tokio::test]
+async fn a_name_without_addresses_is_not_found() {
+    let dns = StubResolver::start();
+    dns.answer("empty.test", []);
+    assert_eq!(
+        resolver(&[&dns]).resolve("empty.test").await,
+        Err(ResolveError::NotFound)
+    );
+}
+
+#[tokio::test]
+async fn names_are_asked_for_as_they_stand() {
+    let dns = StubResolver::start();
+    let resolver = resolver(&[&dns]);
+    let names = [
+        "-odd-.test",
+        "intranet",
+        "under_score.test",
+        "xn--bcher-kva.test",
+    ];
+    for name in names {
+        assert_eq!(resolver.resolve(name).await, Err(ResolveError::NotFound));
+    }
+    assert_eq!(dns.names_asked(), names);
+}
+
+#[tokio::test]
+async fn aliases_are_followed() {
+    let dns = StubResolver::start();
+    dns.alias("www.test", "cdn.test");
+    dns.alias("cdn.test", "edge.test");
+    dns.answer("edge.test", ips(["192.0.2.1", "2001:db8::1"]));
+    dns.alias("round.test", "round.test");
+    let resolver = resolver(&[&dns]);
+    let expected = ips(["2001:db8::1", "192.0.2.1"]);
+    assert_eq!(resolver.resolve("www.test").await, Ok(expected));
+    assert_eq!(
+        resolver.resolve("round.test").await,
+        Err(ResolveError::NotFound)
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_is_fetched_over_tcp() {
+    let dns = StubResolver::start();
+    let many: Vec<IpAddr> = (0..200)
+        .map(|last| IpAddr::from([192, 0, 2, last]))
+        .collect();
+    dns.answer("many.test", many.clone());
+    let mut answer = resolver(&[&dns]).resolve("many.test").await.unwrap();
+    answer.sort();
+    assert_eq!(answer, many);
+}
+
+#[tokio::test]
+async fn the_limit_ends_a_lookup_that_nobody_answers() {
+    let dns = StubResolver::start();
+    dns.silent("silent.test");
+    let resolver = resolver_with(&[&dns], Duration::from_millis(100), "");
+    let lookup = tokio::time::timeout(AMPLE, resolver.resolve("silent.test"));
+    let answer = lookup
+        .await
+        .expect("the limit is 100 ms, not hickory's five seconds per try");
+    assert_eq!(answer, Err(ResolveError::Timeout));
+    assert!(dns.queries("silent.test") > 0);
+}
+
+/// Name servers that drop AAAA queries exist: they must not cost every connection the whole limit.
+#[tokio::test]
+async fn ipv4_addresses_do_not_wait_for_an_answer_about_ipv6_that_never_comes() {
+    let dns = StubResolver::start();
+    dns.answer("half.test", ips(["192.0.2.1", "2001:db8::1"]));
+    dns.silent_family("half.test", Family::Ipv6);
+    let resolver = resolver_with(&[&dns], 10 * AMPLE, "");
+    let lookup = tokio::time::timeout(AMPLE, resolver.resolve("half.test"));
+    let answer = lookup.await.expect("the limit is not waited for");
+    assert_eq!(answer, Ok(ips(["192.0.2.1"])));
+}
+
+#[tokio::test]
+async fn ipv6_addresses_wait_for_ipv4_up_to_the_limit_and_are_then_enough() {
+    let dns = StubResolver::start();
+    dns.answer("half.test", ips(["192.0.2.1", "2001:db8::1"]));
+    dns.silent_family("half.test", Family::Ipv4);
+    let resolver = resolver_with(&[&dns], Duration::from_millis(500), "");
+    assert_eq!(
+        resolver.resolve("half.test").await,
+        Ok(ips(["2001:db8::1"]))
+    );
+}
+
+#[tokio::test]
+async fn one_family_that_fails_does_not_spoil_the_other() {
+    let dns = StubResolver::start();
+    for (name, family) in [
+        ("no-six.test", Family::Ipv6),
+        ("no-four.test", Family::Ipv4),
+    ] {
+        dns.answer(name, ips(["192.0.2.1", "2001:db8::1"]));
+        dns.servfail_family(name, family);
+    }
+    dns.answer("nothing.test", []);
+    dns.servfail_family("nothing.test", Family::Ipv6);
+    let resolver = resolver(&[&dns]);
+    assert_eq!(
+        resolver.resolve("no-six.test").await,
+        Ok(ips(["192.0.2.1"]))
+    );
+    assert_eq!(
+        resolver.resolve("no-four.test").await,
+        Ok(ips(["2001:db8::1"]))
+    );
+    // No IPv4 address, and nobody knows about IPv6: that is not "no such host".
+    let answer = resolver.resolve("nothing.test").await;
+    assert!(
+        matches!(answer, Err(ResolveError::Unavailable(_))),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_unavailable_with_its_address_in_the_detail_and_that_is_not_kept() {
+    let dns = StubResolver::start();
+    dns.servfail("broken.test");
+    let resolver = resolver(&[&dns]);
+    let answer = resolver.resolve("broken.test").await;
+    let Err(ResolveError::Unavailable(detail)) = answer else {
+        panic!("{answer:?}")
+    };
+    assert!(detail.contains("127.0.0.1"), "{detail}");
+    dns.answer("broken.test", ips(["192.0.2.1"]));
+    assert_eq!(
+        resolver.resolve("broken.test").await,
+        Ok(ips(["192.0.2.1"]))
+    );
+}
+
+/// Split DNS: what the first server says holds, also when it says no, and nobody else hears of the name.
+#[tokio::test]
+async fn servers_are_asked_in_order_and_the_second_only_when_the_first_fails() {
+    let (first, second) = (StubResolver::start(), StubResolver::start());
+    first.answer("intranet.test", ips(["192.0.2.1"]));
+    first.servfail("broken.test");
+    for name in ["intranet.test", "broken.test", "missing.test"] {
+        second.answer(name, ips(["192.0.2.99"]));
+    }
+    let resolver = resolver(&[&first, &second]);
+    assert_eq!(
+        resolver.resolve("intranet.test").await,
+        Ok(ips(["192.0.2.1"]))
+    );
+    assert_eq!(
+        resolver.resolve("missing.test").await,
+        Err(ResolveError::NotFound)
+    );
+    assert_eq!(second.names_asked(), [""; 0]);
+    assert_eq!(
+        resolver.resolve("broken.test").await,
+        Ok(ips(["192.0.2.99"]))
+    );
+}
+
+#[tokio::test]
+async fn a_silent_server_leaves_time_for_the_next_one_and_is_then_asked_last() {
+    let (first, second) = (StubResolver::start(), StubResolver::start());
+    first.silent("api.test");
+    second.answer("api.test", ips(["192.0.2.1"]));
+    second.answer("www.test", ips(["192.0.2.2"]));
+    let resolver = resolver_with(&[&first, &second], Duration::from_secs(2), "");
+    assert_eq!(resolver.resolve("api.test").await, Ok(ips(["192.0.2.1"])));
+    assert_eq!(resolver.resolve("www.test").await, Ok(ips(["192.0.2.2"])));
+    assert_eq!(first.names_asked(), ["api.test"]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_passed_over() {
+    let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap(); // bound, and never read
+    let second = StubResolver::start();
+    second.answer("api.test", ips(["192.0.2.1"]));
+    let resolver = DnsResolver::new(&ResolverOptions {
+        nameservers: vec![closed.local_addr().unwrap(), second.address()],
+        timeout: Duration::from_secs(1),
+        hosts_file: Some("/dev/null".into()),
+    });
+    assert_eq!(
+        resolver.unwrap().resolve("api.test").await,
+        Ok(ips(["192.0.2.1"]))
+    );
+}
+
+#[tokio::test]
+async fn the_hosts_file_wins_for_both_families_and_causes_no_query() {
+    let dns = StubResolver::start();
+    dns.answer("api.test", ips(["192.0.2.99", "2001:db8::99"]));
+    let resolver = resolver_with(&[&dns], AMPLE, "192.0.2.1 api.test");
+    assert_eq!(resolver.resolve("api.test").await, Ok(ips(["192.0.2.1"])));
+    assert_eq!(
+        resolver.resolve("db.localhost").await,
+        Ok(ips(["127.0.0.1", "::1"]))
+    );
+    assert_eq!(dns.names_asked(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_lookups_at_once_all_succeed() {
+    let dns = StubResolver::start();
+    let resolver = std::sync::Arc::new(resolver(&[&dns]));
+    let mut lookups = tokio::task::JoinSet::new();
+    for number in 0..300_u16 {
+        let name = format!("n{number}.test");
+        // Some answers need TCP.
+        let size = if number % 10 == 0 { 40 } else { 1 };
+        let [high, low] = number.to_be_bytes();
+        let addresses: Vec<IpAddr> = (0..size)
+            .map(|n| IpAddr::from([10, high, low, n]))
+            .collect();
+        dns.answer(&name, addresses.clone());
+        let resolver = resolver.clone();
+        lookups.spawn(async move {
+            let mut answer = resolver.resolve(&name).await.expect(&name);
+            answer.sort();
+            assert_eq!(answer, addresses);
+        });
+    }
+    while let Some(lookup) = lookups.join_next().await {
+        lookup.unwrap();
+    }
+}
+
+#[test]
+fn the_stub_serves_tests_without_a_runtime_and_frees_its_port_when_dropped() {
+    let dns = StubResolver::start();
+    let address: SocketAddr = dns.address();
+    assert!(address.ip().is_loopback());
+    drop(dns);
+    std::net::TcpListener::bind(address).expect("TCP is free again");
+    std::net::UdpSocket::bind(address).expect("UDP is free again");
+}

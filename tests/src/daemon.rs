@@ -1,0 +1,340 @@
+//! The daemon as a child process, started on a configuration of one test.
+//!
+//! The binary is the one that ships, found by [`binary!`](crate::binary). What
+//! it must do to be driven: log JSON lines on stderr, one with the message
+//! `listening` and the fields `listener` and `address` per listener, and one
+//! with the message `ready` when all of them accept.
+
+mod config;
+mod log;
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use nix::sys::signal::Signal;
+
+pub use self::config::Config;
+use self::log::Log;
+pub use self::log::LogLine;
+use crate::client::{self, Response};
+use crate::wait::{PATIENCE, poll};
+
+/// How long the daemon may take to go away by itself when a test is over.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// The path of the shipped binary; only integration tests can name it.
+#[macro_export]
+macro_rules! binary {
+    () => {
+        env!("CARGO_BIN_EXE_codex-network-proxy-under-test")
+    };
+}
+
+/// A running daemon. Dropping it ends it; when the test has failed, its log is
+/// printed.
+pub struct Daemon {
+    child: Child,
+    stderr: Log,
+    stdout: Log,
+    config_path: PathBuf,
+    directory: TempDir,
+    /// Kept for the name server that it holds.
+    _config: Option<Config>,
+}
+
+/// A daemon that ended, and all that it said.
+#[derive(Debug)]
+pub struct Exit {
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Every line of stderr.
+    pub logs: Vec<LogLine>,
+    /// Every line of stdout.
+    pub stdout: Vec<LogLine>,
+}
+
+/// A daemon about to be started.
+pub struct Launch {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(String, OsString)>,
+    text: String,
+    config: Option<Config>,
+    directory: TempDir,
+}
+
+impl Daemon {
+    /// Starts the binary on a configuration and waits until it is ready.
+    pub fn start(binary: impl AsRef<Path>, config: &Config) -> Self {
+        Self::launch(binary).config(config).start()
+    }
+
+    /// Prepares a start with more than a configuration.
+    pub fn launch(binary: impl AsRef<Path>) -> Launch {
+        Launch {
+            program: binary.as_ref().to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            text: String::new(),
+            config: None,
+            directory: TempDir::new().expect("a temporary directory"),
+        }
+    }
+
+    /// Where the HTTP proxy listens.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.listener("http")
+    }
+
+    /// Where the SOCKS5 proxy listens.
+    pub fn socks_addr(&self) -> SocketAddr {
+        self.listener("socks5")
+    }
+
+    /// Where the admin API listens.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.listener("admin")
+    }
+
+    /// Where this listener was last said to listen: a reload may move it.
+    fn listener(&self, name: &str) -> SocketAddr {
+        self.logs()
+            .iter()
+            .rev()
+            .filter(|line| line.message() == Some("listening"))
+            .find(|line| line.field("listener").and_then(Value::as_str) == Some(name))
+            .and_then(|line| line.field("address")?.as_str()?.parse().ok())
+            .unwrap_or_else(|| panic!("the daemon has not said where {name} listens"))
+    }
+
+    /// The configuration file.
+    pub fn config_path(&self) -> &Path {
+        &self.config_path
+    }
+
+    /// A directory of this daemon alone, which holds its configuration.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Every line of stderr so far.
+    pub fn logs(&self) -> Vec<LogLine> {
+        self.stderr.lines()
+    }
+
+    /// Every line of stdout so far.
+    pub fn stdout(&self) -> Vec<LogLine> {
+        self.stdout.lines()
+    }
+
+    /// Waits for a line of stderr, past or future.
+    pub fn wait_for_log(&self, look: impl FnMut(&LogLine) -> bool) -> LogLine {
+        self.stderr
+            .wait_for(PATIENCE, look)
+            .expect("the daemon logs the line that the test waits for")
+    }
+
+    /// Replaces the configuration file; nothing reads it before a reload.
+    pub fn rewrite_config(&self, config: &Config) {
+        self.rewrite_config_text(&config.write(self.directory.path()));
+    }
+
+    /// Replaces the configuration file by any text.
+    pub fn rewrite_config_text(&self, text: &str) {
+        std::fs::write(&self.config_path, text).expect("the test's own file can be written");
+    }
+
+    /// Makes a request to the admin API; a body is sent with curl's content type.
+    pub fn admin(&self, method: &str, target: &str, body: Option<&str>) -> Response {
+        client::request(self.admin_addr(), method, target, body)
+    }
+
+    /// `POST /reload`.
+    pub fn reload(&self) -> Response {
+        self.admin("POST", "/reload", None)
+    }
+
+    /// What `GET /blocked` lists.
+    pub fn blocked(&self) -> Vec<Value> {
+        let response = self.admin("GET", "/blocked", None);
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.json()["blocked"]
+            .as_array()
+            .expect("a list of blocked requests")
+            .clone()
+    }
+
+    /// Waits until `GET /blocked` lists an entry that satisfies `look`.
+    pub fn wait_for_blocked(&self, look: impl Fn(&Value) -> bool) -> Value {
+        poll(PATIENCE, || {
+            self.blocked().into_iter().find(|entry| look(entry))
+        })
+        .unwrap_or_else(|| {
+            panic!(
+                "the blocked request is not listed, only {:?}",
+                self.blocked()
+            )
+        })
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("our own child takes signals");
+    }
+
+    /// Waits until the daemon has ended.
+    pub fn wait_exit(mut self) -> Exit {
+        let status = poll(PATIENCE, || self.child.try_wait().expect("our own child"))
+            .unwrap_or_else(|| panic!("the daemon does not end; it said\n{}", self.stderr.text()));
+        self.exit(status)
+    }
+
+    fn exit(&self, status: ExitStatus) -> Exit {
+        self.stderr.wait_for_end(PATIENCE);
+        self.stdout.wait_for_end(PATIENCE);
+        Exit {
+            code: status.code(),
+            signal: status.signal(),
+            logs: self.stderr.lines(),
+            stdout: self.stdout.lines(),
+        }
+    }
+}
+
+impl Exit {
+    /// Everything on stderr, for a look at what a person would have read.
+    pub fn text(&self) -> String {
+        let raw = |line: &LogLine| line.raw.clone();
+        self.logs.iter().map(raw).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Launch {
+    /// Uses this configuration.
+    #[must_use]
+    pub fn config(mut self, config: &Config) -> Self {
+        self.text = config.write(self.directory.path());
+        self.config = Some(config.clone());
+        self
+    }
+
+    /// Uses this text as the configuration file, whatever it is. It must keep the
+    /// daemon on loopback: give it a resolver.
+    #[must_use]
+    pub fn config_text(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.text);
+        self
+    }
+
+    /// Adds an argument, after `--config FILE`.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Sets an environment variable; otherwise there are only `PATH`, and `HOME`
+    /// and `CODEX_HOME`, which are the daemon's own directory.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    pub fn start(self) -> Daemon {
+        match self.try_start() {
+            Ok(daemon) => daemon,
+            Err(exit) => panic!("the daemon ended ({:?}):\n{}", exit.code, exit.text()),
+        }
+    }
+
+    /// Starts the daemon and waits until it is ready or has given up.
+    ///
+    /// # Errors
+    /// It ended before it was ready.
+    pub fn try_start(self) -> Result<Daemon, Exit> {
+        let daemon = self.spawn();
+        let ready = |line: &LogLine| line.message() == Some("ready");
+        if daemon.stderr.wait_for(PATIENCE, ready).is_some() {
+            return Ok(daemon);
+        }
+        Err(daemon.wait_exit())
+    }
+
+    /// Starts the daemon and waits for nothing.
+    pub fn spawn(self) -> Daemon {
+        let config_path = self.directory.path().join("config.toml");
+        std::fs::write(&config_path, &self.text).expect("a new directory takes a file");
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--config")
+            .arg(&config_path)
+            .args(&self.arguments)
+            .env_clear()
+            .env("HOME", self.directory.path())
+            .env("CODEX_HOME", self.directory.path())
+            .envs(self.environment)
+            .current_dir(self.directory.path());
+        // The second is for those who measure coverage.
+        for name in ["PATH", "LLVM_PROFILE_FILE"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()));
+        Daemon {
+            stderr: Log::read(child.stderr.take().expect("a piped stderr")),
+            stdout: Log::read(child.stdout.take().expect("a piped stdout")),
+            child,
+            config_path,
+            directory: self.directory,
+            _config: self.config,
+        }
+    }
+}
+
+impl Drop for Daemon {
+    #[expect(
+        clippy::print_stderr,
+        reason = "the test runner shows it with the failed test, where it is looked for"
+    )]
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            self.signal(Signal::SIGTERM);
+            if poll(GOODBYE, || self.child.try_wait().ok().flatten()).is_none() {
+                self.child.kill().expect("our own child can be killed");
+                self.child.wait().expect("our own child");
+            }
+        }
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.stderr.text());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! What the daemon has said so far, line by line.
+
+use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::wait::Watched;
+
+/// One line of a log: JSON as tracing-subscriber writes it, or anything else.
+#[derive(Clone, Debug)]
+pub struct LogLine {
+    /// The line as it came.
+    pub raw: String,
+    json: Option<Value>,
+}
+
+impl LogLine {
+    fn new(raw: String) -> Self {
+        let json = serde_json::from_str(&raw).ok();
+        Self { raw, json }
+    }
+
+    /// The event's message.
+    pub fn message(&self) -> Option<&str> {
+        self.field("message")?.as_str()
+    }
+
+    /// One of the event's fields.
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        self.json.as_ref()?.get("fields")?.get(name)
+    }
+
+    /// The event's level, such as `INFO`.
+    pub fn level(&self) -> Option<&str> {
+        self.json.as_ref()?.get("level")?.as_str()
+    }
+
+    /// The event's target.
+    pub fn target(&self) -> Option<&str> {
+        self.json.as_ref()?.get("target")?.as_str()
+    }
+}
+
+/// A stream of lines that a thread reads for as long as there are any.
+#[derive(Clone)]
+pub(super) struct Log(Arc<Watched<Lines>>);
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<LogLine>,
+    ended: bool,
+}
+
+impl Log {
+    pub(super) fn read(stream: impl Read + Send + 'static) -> Self {
+        let log = Self(Arc::default());
+        let watched = Arc::clone(&log.0);
+        thread::spawn(move || {
+            let mut reader = BufReader::new(stream);
+            let mut line = Vec::new();
+            while reader
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|count| count > 0)
+            {
+                let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+                watched.update(|log| log.lines.push(LogLine::new(text)));
+                line.clear();
+            }
+            watched.update(|log| log.ended = true);
+        });
+        log
+    }
+
+    pub(super) fn lines(&self) -> Vec<LogLine> {
+        self.0.lock().lines.clone()
+    }
+
+    /// Waits for a line; `None` when the log ended or the deadline passed first.
+    pub(super) fn wait_for(
+        &self,
+        patience: Duration,
+        mut look: impl FnMut(&LogLine) -> bool,
+    ) -> Option<LogLine> {
+        self.0.wait(patience, |log| {
+            let line = log.lines.iter().find(|line| look(line)).cloned();
+            (line.is_some() || log.ended).then_some(line)
+        })?
+    }
+
+    /// Waits until everything that writes to it is gone.
+    pub(super) fn wait_for_end(&self, patience: Duration) {
+        self.0.wait(patience, |log| log.ended.then_some(()));
+    }
+
+    pub(super) fn text(&self) -> String {
+        let raw = |line: &LogLine| line.raw.clone();
+        self.lines().iter().map(raw).collect::<Vec<_>>().join("\n")
+    }
+}

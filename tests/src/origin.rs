@@ -1,0 +1,218 @@
+//! An HTTP/1.1 server on loopback whose answers a test scripts.
+//!
+//! It remembers every request as it came, and can prove that none came: see
+//! [`Origin::connections`]. It is naive on purpose and shares no code with the
+//! proxy. It does not speak HTTP/2.
+
+mod answer;
+mod request;
+mod serve;
+
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use rustls::ServerConfig;
+
+pub use self::answer::{Answer, Body, Gate, Reply};
+pub use self::request::Request;
+use self::serve::Protocol;
+use crate::tls::TestCa;
+use crate::wait::{PATIENCE, Watched};
+
+/// How a test decides what to answer; it may block, which holds the answer back.
+type Script = dyn Fn(&Request) -> Answer + Send + Sync;
+/// How a test decides, seeing only the head, whether to read the body at all.
+type EarlyScript = dyn Fn(&Request) -> Option<Answer> + Send + Sync;
+
+/// A running origin; it stops and hangs up on everyone when dropped.
+pub struct Origin {
+    addr: SocketAddr,
+    scheme: &'static str,
+    state: Arc<Watched<State>>,
+}
+
+/// What an origin has seen so far.
+#[derive(Default)]
+struct State {
+    stopping: bool,
+    /// The peers whose connections were accepted, oldest first.
+    accepted: Vec<SocketAddr>,
+    /// Which of those are our own probes.
+    probes: Vec<usize>,
+    /// The connections that have not ended, by their place in `accepted`.
+    open: Vec<(usize, TcpStream)>,
+    requests: Vec<Request>,
+}
+
+/// What an origin will do, before it is started.
+pub struct Builder {
+    protocol: Protocol,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+impl Origin {
+    /// A plain HTTP origin that answers by `script`.
+    pub fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::answering(script).start()
+    }
+
+    /// An origin that answers by `script`, to be refined and then started.
+    pub fn answering(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Builder {
+        Builder {
+            protocol: Protocol::Http {
+                early: Arc::new(|_| None),
+                script: Arc::new(script),
+            },
+            tls: None,
+        }
+    }
+
+    /// An origin that sends every byte back and closes after the peer did: for
+    /// what goes through a tunnel and is not HTTP.
+    pub fn echoing_bytes() -> Builder {
+        Builder {
+            protocol: Protocol::Echo,
+            tls: None,
+        }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The URL of `path` here, under a name which somebody else must resolve.
+    pub fn url(&self, host: &str, path: &str) -> String {
+        format!("{}://{host}:{}{path}", self.scheme, self.addr.port())
+    }
+
+    /// Every request whose head has arrived, oldest first. The last of each
+    /// connection may still be receiving its body: see [`Request::complete`].
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.lock().requests.clone()
+    }
+
+    /// Waits until the requests satisfy `look`.
+    pub fn wait_for<R>(&self, what: &str, mut look: impl FnMut(&[Request]) -> Option<R>) -> R {
+        self.state
+            .wait(PATIENCE, |state| look(&state.requests))
+            .unwrap_or_else(|| {
+                panic!(
+                    "the origin waited in vain for {what}; it has {:#?}",
+                    self.requests()
+                )
+            })
+    }
+
+    /// How many TCP connections were made here.
+    ///
+    /// Zero is proof: the answer is given only after a connection of our own has
+    /// been accepted, and the kernel hands connections out in the order in which
+    /// they were made, so none can still be waiting in its queue.
+    pub fn connections(&self) -> usize {
+        let before = self.state.lock().accepted.len();
+        let probe = TcpStream::connect(self.addr).expect("a running origin accepts");
+        let mine = probe
+            .local_addr()
+            .expect("a connected socket has an address");
+        self.state
+            .wait(PATIENCE, |state| {
+                let later = &state.accepted[before..];
+                let at = before + later.iter().position(|peer| *peer == mine)?;
+                let probes = state.probes.iter().filter(|probe| **probe < at).count();
+                state.probes.push(at);
+                Some(at - probes)
+            })
+            .expect("the origin accepts what is connected")
+    }
+
+    /// Waits until every accepted connection has ended, from either side.
+    pub fn wait_until_idle(&self) {
+        self.state
+            .wait(PATIENCE, |state| state.open.is_empty().then_some(()))
+            .expect("every connection to the origin ends");
+    }
+}
+
+impl Builder {
+    /// Speaks TLS, with a certificate for `names` issued by `ca`.
+    #[must_use]
+    pub fn tls(mut self, ca: &TestCa, names: &[&str]) -> Self {
+        self.tls = Some(ca.server(names));
+        self
+    }
+
+    /// Looks at each head before its body is read. Answering there leaves the
+    /// body unread and closes the connection; blocking there leaves the peer
+    /// with a full pipe; `None` sends `100 Continue` if asked to, and reads on.
+    #[must_use]
+    pub fn before_body(
+        mut self,
+        early_script: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
+        match &mut self.protocol {
+            Protocol::Http { early, .. } => *early = Arc::new(early_script),
+            Protocol::Echo => panic!("an origin that echoes bytes has no bodies"),
+        }
+        self
+    }
+
+    /// Listens on a free port of 127.0.0.1 and serves from now on.
+    pub fn start(self) -> Origin {
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on 127.0.0.1");
+        let addr = listener
+            .local_addr()
+            .expect("a bound listener has an address");
+        let state = Arc::new(Watched::<State>::default());
+        let origin = Origin {
+            addr,
+            scheme: if self.tls.is_some() { "https" } else { "http" },
+            state: Arc::clone(&state),
+        };
+        thread::spawn(move || self.accept(&listener, &state));
+        origin
+    }
+
+    fn accept(&self, listener: &TcpListener, state: &Arc<Watched<State>>) {
+        while let Ok((stream, peer)) = listener.accept() {
+            let hang_up = stream.try_clone().expect("a second handle on a socket");
+            let (index, stopping) = state.update(|state| {
+                let index = state.accepted.len();
+                state.accepted.push(peer);
+                state.open.push((index, hang_up));
+                (index, state.stopping)
+            });
+            if stopping {
+                return;
+            }
+            let (protocol, tls) = (self.protocol.clone(), self.tls.clone());
+            let state = Arc::clone(state);
+            thread::spawn(move || {
+                // A peer that hangs up early is no failure of the origin; what
+                // it did send is on record.
+                let _: io::Result<()> = serve::connection(&stream, index, &protocol, tls, &state);
+                drop(stream);
+                state.update(|state| state.open.retain(|(open, _)| *open != index));
+            });
+        }
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.state.update(|state| {
+            state.stopping = true;
+            for (_, stream) in &state.open {
+                let _: io::Result<()> = stream.shutdown(Shutdown::Both);
+            }
+        });
+        // Wakes the accepting thread, which sees that it is to stop.
+        let _: io::Result<TcpStream> = TcpStream::connect(self.addr);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Ports where connecting fails in a chosen way, for as long as the value lives.
+//!
+//! Nobody else can be given the port meanwhile, so tests that run in parallel
+//! never meet each other's listeners.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+/// A port that answers every connection attempt with a reset: bound, so that no
+/// one else gets it, but never listening.
+#[derive(Debug)]
+pub struct RefusingPort(Socket);
+
+impl RefusingPort {
+    /// Takes a free port on 127.0.0.1.
+    pub fn open() -> Self {
+        Self(bound())
+    }
+
+    /// Where to connect.
+    pub fn addr(&self) -> SocketAddr {
+        local_addr(&self.0)
+    }
+}
+
+/// A port where connecting neither succeeds nor fails: its accept queue is full,
+/// so the kernel drops further SYNs. Linux only behaviour.
+#[derive(Debug)]
+pub struct StalledPort {
+    socket: Socket,
+    _fillers: Vec<TcpStream>,
+}
+
+impl StalledPort {
+    /// Takes a free port on 127.0.0.1 and fills its accept queue.
+    pub fn open() -> Self {
+        let socket = bound();
+        socket.listen(0).expect("a bound socket can listen");
+        let addr = local_addr(&socket);
+        let mut fillers = Vec::new();
+        // A queue of length 0 still takes one or two, depending on the kernel.
+        while let Ok(filler) = TcpStream::connect_timeout(&addr, Duration::from_millis(300)) {
+            fillers.push(filler);
+            assert!(fillers.len() < 64, "the accept queue never fills up");
+        }
+        Self {
+            socket,
+            _fillers: fillers,
+        }
+    }
+
+    /// Where to connect.
+    pub fn addr(&self) -> SocketAddr {
+        local_addr(&self.socket)
+    }
+}
+
+fn bound() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
+    socket
+        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+        .expect("a free port on 127.0.0.1");
+    socket
+}
+
+fn local_addr(socket: &Socket) -> SocketAddr {
+    socket
+        .local_addr()
+        .expect("a bound socket has an address")
+        .as_socket()
+        .expect("an IPv4 socket has an IP address")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn a_refusing_port_refuses_at_once() {
+        let port = RefusingPort::open();
+        let error = TcpStream::connect(port.addr()).expect_err("nobody listens");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_stalled_port_lets_the_connect_time_out() {
+        let port = StalledPort::open();
+        let error = TcpStream::connect_timeout(&port.addr(), Duration::from_millis(200))
+            .expect_err("the accept queue is full");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,361 @@
+//! A name server for tests: loopback only, a table that the test fills and changes, and a count of what
+//! was asked.
+//!
+//! It speaks real DNS over UDP and TCP on one port, runs on a thread of its own (so that tests with and
+//! without a runtime use it alike) and stops when dropped. It deliberately knows no zones, forwards
+//! nothing, and caches nothing: a name that is not in the table does not exist.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use hickory_server::{
+    net::runtime::Time,
+    proto::{
+        op::{Header, HeaderCounts, Metadata, ResponseCode},
+        rr::{
+            Name, RData, Record, RecordType,
+            rdata::{CNAME, SOA},
+        },
+    },
+    server::{Request, RequestHandler, ResponseHandler, ResponseInfo, Server},
+    zone_handler::MessageResponseBuilder,
+};
+use tokio::sync::oneshot;
+
+/// The TTL of answers that were given none, in seconds: long enough that no test sees it pass.
+const DEFAULT_TTL: u32 = 60;
+/// The TTL of "no such name" and "no such records", in seconds.
+const NEGATIVE_TTL: u32 = 60;
+
+/// A family of addresses, and so the type of the records that hold them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// A records.
+    Ipv4,
+    /// AAAA records.
+    Ipv6,
+}
+
+/// The name server. Names are given as a client would write them, without the trailing dot. Any name can
+/// be in the table, not only those under `.test`: nothing else is asked about it.
+#[derive(Debug)]
+pub struct StubResolver {
+    address: SocketAddr,
+    table: Table,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StubResolver {
+    /// Starts a server with an empty table on a free port of `127.0.0.1`; it answers when this returns.
+    /// Blocks for no longer than binding takes, so it may be called from asynchronous tests too.
+    ///
+    /// # Panics
+    ///
+    /// When there is no free port or no thread: the test cannot go on.
+    pub fn start() -> Self {
+        let table = Table::default();
+        let handler = table.clone();
+        let (stop, stopped) = oneshot::channel();
+        let (ready, address) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime for the stub resolver");
+            runtime.block_on(async move {
+                let (udp, tcp) = bind_both().await.expect("a port for the stub resolver");
+                ready.send(udp.local_addr()).expect("the starter waits");
+                let mut server = Server::new(handler);
+                server.register_socket(udp);
+                server.register_listener(tcp, Duration::from_secs(60), 32);
+                // Dropping the server ends its tasks; an error of `stopped` means the same as a message.
+                let _ = stopped.await;
+            });
+        });
+        let address = address
+            .recv()
+            .expect("the stub resolver starts")
+            .expect("a bound socket");
+        Self {
+            address,
+            table,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// Where it listens, UDP and TCP.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on `name` has these addresses, with a TTL of a minute. A family without any has no records
+    /// (NOERROR, nothing in it), not NXDOMAIN.
+    pub fn answer(&self, name: &str, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.answer_with_ttl(name, addresses, DEFAULT_TTL);
+    }
+
+    /// As [`answer`](Self::answer), with a TTL in seconds.
+    pub fn answer_with_ttl(
+        &self,
+        name: &str,
+        addresses: impl IntoIterator<Item = IpAddr>,
+        ttl: u32,
+    ) {
+        self.put(
+            name,
+            Answer {
+                sets: vec![addresses.into_iter().collect()],
+                ttl,
+                ..Answer::default()
+            },
+        );
+    }
+
+    /// The first query of each record type for `name` gets the addresses of the first set, the second those
+    /// of the second, and so on; the last set stays. The TTL is 0, so that every lookup asks again.
+    pub fn answer_sequence(&self, name: &str, sets: Vec<Vec<IpAddr>>) {
+        self.put(
+            name,
+            Answer {
+                sets,
+                ..Answer::default()
+            },
+        );
+    }
+
+    /// `name` is another name of `target`: the answer is a CNAME and what the table has for `target`, as a
+    /// recursive server would send it.
+    pub fn alias(&self, name: &str, target: &str) {
+        let target = Some(name_of(target));
+        self.put(
+            name,
+            Answer {
+                target,
+                ttl: DEFAULT_TTL,
+                ..Answer::default()
+            },
+        );
+    }
+
+    /// Queries for `name` are counted and never answered.
+    pub fn silent(&self, name: &str) {
+        self.silent_family(name, Family::Ipv4);
+        self.silent_family(name, Family::Ipv6);
+    }
+
+    /// Queries for one family of `name` are never answered; the other family is as it was.
+    pub fn silent_family(&self, name: &str, family: Family) {
+        self.misbehave(name, family, Misbehaviour::Silent);
+    }
+
+    /// Queries for `name` are answered with SERVFAIL.
+    pub fn servfail(&self, name: &str) {
+        self.servfail_family(name, Family::Ipv4);
+        self.servfail_family(name, Family::Ipv6);
+    }
+
+    /// Queries for one family of `name` are answered with SERVFAIL; the other family is as it was.
+    pub fn servfail_family(&self, name: &str, family: Family) {
+        self.misbehave(name, family, Misbehaviour::ServFail);
+    }
+
+    /// How many queries came for `name`, of both families, over UDP and TCP, repetitions included.
+    pub fn queries(&self, name: &str) -> usize {
+        self.table.lock().queries.get(name).copied().unwrap_or(0)
+    }
+
+    /// Every name that was asked for, sorted: to say that nothing else was.
+    pub fn names_asked(&self) -> Vec<String> {
+        self.table.lock().queries.keys().cloned().collect()
+    }
+
+    fn put(&self, name: &str, answer: Answer) {
+        self.table.lock().answers.insert(name.to_owned(), answer);
+    }
+
+    fn misbehave(&self, name: &str, family: Family, misbehaviour: Misbehaviour) {
+        let mut table = self.table.lock();
+        let answer = table.answers.entry(name.to_owned()).or_default();
+        answer.misbehaviour.insert(family, misbehaviour);
+    }
+}
+
+impl Drop for StubResolver {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It panicked only if it never started, which the test has seen by then.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// UDP and TCP on the same free port. The port that UDP gets may be taken for TCP: then another one.
+async fn bind_both() -> io::Result<(tokio::net::UdpSocket, tokio::net::TcpListener)> {
+    let mut tries = 0;
+    loop {
+        let udp = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        match tokio::net::TcpListener::bind(udp.local_addr()?).await {
+            Ok(tcp) => return Ok((udp, tcp)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 20 => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Shared between the test and the server's thread.
+#[derive(Debug, Clone, Default)]
+struct Table(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    answers: HashMap<String, Answer>,
+    queries: BTreeMap<String, usize>,
+}
+
+#[derive(Debug, Default)]
+struct Answer {
+    /// One after the other, the last one for ever.
+    sets: Vec<Vec<IpAddr>>,
+    /// How many sets each family has used up.
+    used: HashMap<Family, usize>,
+    ttl: u32,
+    target: Option<Name>,
+    misbehaviour: HashMap<Family, Misbehaviour>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Misbehaviour {
+    Silent,
+    ServFail,
+}
+
+/// What a query gets.
+enum Reply {
+    Records(Vec<Record>),
+    Code(ResponseCode),
+    Nothing,
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reply(&self, name: &Name, record_type: RecordType) -> Reply {
+        let mut inner = self.lock();
+        let text = text_of(name);
+        *inner.queries.entry(text.clone()).or_default() += 1;
+        let family = match record_type {
+            RecordType::A => Family::Ipv4,
+            RecordType::AAAA => Family::Ipv6,
+            _ => return Reply::Records(Vec::new()),
+        };
+        let mut records = Vec::new();
+        let mut owner = (name.clone(), text);
+        // A chain of aliases ends at a name that has none; one that goes round is cut.
+        for _ in 0..8 {
+            let Some(answer) = inner.answers.get_mut(&owner.1) else {
+                return Reply::Code(ResponseCode::NXDomain);
+            };
+            match answer.misbehaviour.get(&family) {
+                Some(Misbehaviour::Silent) => return Reply::Nothing,
+                Some(Misbehaviour::ServFail) => return Reply::Code(ResponseCode::ServFail),
+                None => {}
+            }
+            let Some(target) = answer.target.clone() else {
+                records.extend(answer.next(family, &owner.0));
+                break;
+            };
+            let alias = RData::CNAME(CNAME(target.clone()));
+            records.push(Record::from_rdata(owner.0, answer.ttl, alias));
+            owner = (target.clone(), text_of(&target));
+        }
+        Reply::Records(records)
+    }
+}
+
+impl Answer {
+    fn next(&mut self, family: Family, owner: &Name) -> Vec<Record> {
+        let used = self.used.entry(family).or_default();
+        let set = self.sets.get(*used).or(self.sets.last());
+        *used += 1;
+        let of_family = |address: &&IpAddr| address.is_ipv4() == (family == Family::Ipv4);
+        let records = set.into_iter().flatten().filter(of_family);
+        records
+            .map(|address| Record::from_rdata(owner.clone(), self.ttl, (*address).into()))
+            .collect()
+    }
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for Table {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut client: R,
+    ) -> ResponseInfo {
+        let mut metadata = Metadata::response_from_request(&request.metadata);
+        metadata.recursion_available = true;
+        let mut answers = Vec::new();
+        match request.request_info() {
+            Err(_) => metadata.response_code = ResponseCode::FormErr,
+            Ok(info) => match self.reply(info.query.name(), info.query.query_type()) {
+                Reply::Records(records) => answers = records,
+                Reply::Code(code) => metadata.response_code = code,
+                Reply::Nothing => return unsent(metadata),
+            },
+        }
+        // Names that do not exist, and names without such records, are remembered by their SOA (RFC 2308).
+        let negative = matches!(
+            metadata.response_code,
+            ResponseCode::NXDomain | ResponseCode::NoError
+        );
+        let authority = (answers.is_empty() && negative).then(start_of_authority);
+        // Without EDNS an answer over UDP ends at 512 bytes: some thirty addresses make a client come by TCP.
+        let response = MessageResponseBuilder::from_message_request(request).build(
+            metadata,
+            &answers,
+            &[],
+            &authority,
+            &[],
+        );
+        // A client that has gone needs no answer.
+        client
+            .send_response(response)
+            .await
+            .unwrap_or_else(|_| unsent(metadata))
+    }
+}
+
+fn unsent(metadata: Metadata) -> ResponseInfo {
+    ResponseInfo::from(Header {
+        metadata,
+        counts: HeaderCounts::default(),
+    })
+}
+
+fn start_of_authority() -> Record {
+    let zone = name_of("test");
+    let soa = SOA::new(zone.clone(), zone.clone(), 1, 60, 60, 60, NEGATIVE_TTL);
+    Record::from_rdata(zone, NEGATIVE_TTL, RData::SOA(soa))
+}
+
+fn name_of(text: &str) -> Name {
+    Name::from_labels(text.split('.').map(str::as_bytes)).expect("a DNS name in a test")
+}
+
+/// The labels as they came, not as hickory displays them (it escapes some and decodes A-labels): lower
+/// case, without the trailing dot.
+fn text_of(name: &Name) -> String {
+    let labels: Vec<_> = name.iter().map(String::from_utf8_lossy).collect();
+    labels.join(".").to_ascii_lowercase()
+}

@@ -1,0 +1,338 @@
+//! Reads HTTP/1.1 messages off a byte stream, for both the test origin and the
+//! test client.
+//!
+//! Deliberately naive and deliberately not the code under test: it accepts what
+//! RFC 9112 writes down and fails on anything else, so that a message which the
+//! proxy mangled is noticed here and not repaired.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// What both sides read and write: a TCP connection, or TLS on one.
+pub trait Stream: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Stream for T {}
+
+/// Header or trailer fields in the order and the spelling in which they came.
+///
+/// A byte above 0x7F appears as the Latin-1 character, so nothing is lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// The first value of `name`, whatever its case.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.all(name).first().copied()
+    }
+
+    /// Every value of `name`, whatever its case, in order.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.0
+            .iter()
+            .filter(|(given, _)| given.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+            .collect()
+    }
+
+    /// Every field, as it came.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// How many fields there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no field at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn says(&self, name: &str, token: &str) -> bool {
+        self.all(name)
+            .iter()
+            .flat_map(|value| value.split(','))
+            .any(|item| item.trim().eq_ignore_ascii_case(token))
+    }
+
+    /// Whether the body is framed by chunks (RFC 9112 section 7.1).
+    pub fn is_chunked(&self) -> bool {
+        self.says("transfer-encoding", "chunked")
+    }
+
+    /// Whether `Connection: close` was said.
+    pub fn closes(&self) -> bool {
+        self.says("connection", "close")
+    }
+
+    /// The length that `Content-Length` states.
+    ///
+    /// # Errors
+    /// It is repeated, or not a number.
+    pub fn content_length(&self) -> io::Result<Option<usize>> {
+        match self.all("content-length")[..] {
+            [] => Ok(None),
+            [one] => one
+                .parse()
+                .map(Some)
+                .map_err(|_| malformed(format!("content-length {one:?}"))),
+            ref many => Err(malformed(format!("content-length {many:?}"))),
+        }
+    }
+}
+
+/// The start line and the fields of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The request line or status line, without its CRLF.
+    pub start: String,
+    /// The fields below it.
+    pub fields: Fields,
+    /// Exactly the bytes that came, up to and including the empty line.
+    pub raw: Vec<u8>,
+}
+
+/// A byte stream and what was read of it but not yet used.
+pub struct Wire<S> {
+    stream: S,
+    /// Bytes that came with an earlier read: the next message when pipelined.
+    ahead: Vec<u8>,
+}
+
+impl<S: Read> Wire<S> {
+    /// Starts reading `stream`.
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            ahead: Vec::new(),
+        }
+    }
+
+    /// The stream, to write to.
+    pub fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// The stream and the bytes read ahead of it, to speak another protocol on.
+    pub fn into_parts(self) -> (S, Vec<u8>) {
+        (self.stream, self.ahead)
+    }
+
+    /// Reads a start line and fields; `None` when the peer closed before a byte.
+    ///
+    /// # Errors
+    /// The connection failed or closed inside the head, or the head is not RFC 9112.
+    pub fn read_head(&mut self) -> io::Result<Option<Head>> {
+        let mut searched = 0;
+        let end = loop {
+            if let Some(at) = find(&self.ahead[searched..], b"\r\n\r\n") {
+                break searched + at + 4;
+            }
+            searched = self.ahead.len().saturating_sub(3);
+            if self.fill()? == 0 {
+                return if self.ahead.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(truncated("inside a head"))
+                };
+            }
+        };
+        let raw: Vec<u8> = self.ahead.drain(..end).collect();
+        let text = latin1(&raw[..end - 4]);
+        let mut lines = text.split("\r\n");
+        let start = lines.next().unwrap_or_default().to_owned();
+        let fields = lines.map(parse_field).collect::<io::Result<_>>()?;
+        Ok(Some(Head {
+            start,
+            fields: Fields(fields),
+            raw,
+        }))
+    }
+
+    /// Reads exactly `length` bytes, handing them on as they come.
+    ///
+    /// # Errors
+    /// The connection failed or closed before.
+    pub fn read_sized(&mut self, length: usize, mut sink: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut left = length;
+        while left > 0 {
+            if self.ahead.is_empty() && self.fill()? == 0 {
+                return Err(truncated("inside a body"));
+            }
+            let part = left.min(self.ahead.len());
+            sink(&self.ahead[..part]);
+            self.ahead.drain(..part);
+            left -= part;
+        }
+        Ok(())
+    }
+
+    /// Reads a chunked body, handing its data on as it comes; gives the trailers.
+    ///
+    /// # Errors
+    /// The connection failed or closed before the end, or the framing is wrong.
+    pub fn read_chunked(&mut self, mut sink: impl FnMut(&[u8])) -> io::Result<Fields> {
+        loop {
+            let line = self.read_line()?;
+            let digits = line.split(';').next().unwrap_or_default();
+            let size = usize::from_str_radix(digits, 16)
+                .map_err(|_| malformed(format!("chunk size {line:?}")))?;
+            if size == 0 {
+                break;
+            }
+            self.read_sized(size, &mut sink)?;
+            let end = self.read_line()?;
+            if !end.is_empty() {
+                return Err(malformed(format!("after a chunk came {end:?}")));
+            }
+        }
+        let mut trailers = Vec::new();
+        loop {
+            let line = self.read_line()?;
+            if line.is_empty() {
+                return Ok(Fields(trailers));
+            }
+            trailers.push(parse_field(&line)?);
+        }
+    }
+
+    /// Reads until the peer closes, handing the bytes on as they come.
+    ///
+    /// # Errors
+    /// The connection failed; a TLS peer that closes without saying so is no failure.
+    pub fn read_to_end(&mut self, mut sink: impl FnMut(&[u8])) -> io::Result<()> {
+        loop {
+            let part = self.read_some()?;
+            if part.is_empty() {
+                return Ok(());
+            }
+            sink(&part);
+        }
+    }
+
+    /// Reads whatever comes next, as it comes; nothing when the peer has closed.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn read_some(&mut self) -> io::Result<Vec<u8>> {
+        if self.ahead.is_empty() {
+            self.fill()?;
+        }
+        Ok(std::mem::take(&mut self.ahead))
+    }
+
+    fn read_line(&mut self) -> io::Result<String> {
+        loop {
+            if let Some(at) = find(&self.ahead, b"\r\n") {
+                let line: Vec<u8> = self.ahead.drain(..at + 2).collect();
+                return Ok(latin1(&line[..at]));
+            }
+            if self.fill()? == 0 {
+                return Err(truncated("inside a line"));
+            }
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        let mut part = [0; 16 * 1024];
+        let count = match self.stream.read(&mut part) {
+            // rustls says so when TLS ends without close_notify; RFC 9112
+            // section 9.8 leaves it to the framing whether that is a truncation.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+            other => other?,
+        };
+        self.ahead.extend_from_slice(&part[..count]);
+        Ok(count)
+    }
+}
+
+/// Prepares a connection for tests: small writes leave at once, and neither side
+/// can hang for ever.
+///
+/// # Errors
+/// The socket is already gone.
+pub fn prepare(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))
+}
+
+/// One character per byte.
+pub fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+fn parse_field(line: &str) -> io::Result<(String, String)> {
+    let (name, value) = line
+        .split_once(':')
+        .filter(|(name, _)| !name.is_empty() && !name.contains([' ', '\t']))
+        .ok_or_else(|| malformed(format!("field {line:?}")))?;
+    Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+}
+
+fn malformed(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+fn truncated(place: &str) -> io::Error {
+    io::Error::other(format!("the peer closed {place}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands out one byte per read, as the slowest network would.
+    struct Trickle<'a>(&'a [u8]);
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let Some((first, rest)) = self.0.split_first() else {
+                return Ok(0);
+            };
+            into[0] = *first;
+            self.0 = rest;
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn reads_pipelined_messages_one_by_one_however_they_arrive() {
+        let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nx:2\r\n\r\n\
+            POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+            3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\nT: end\r\n\r\n";
+        let mut wire = Wire::new(Trickle(bytes));
+        let first = wire.read_head().expect("well formed").expect("a head");
+        assert_eq!(first.start, "GET / HTTP/1.1");
+        assert_eq!(first.fields.all("x"), ["1", "2"]);
+        let second = wire.read_head().expect("well formed").expect("a head");
+        assert!(second.fields.is_chunked());
+        let mut body = Vec::new();
+        let trailers = wire
+            .read_chunked(|part| body.extend_from_slice(part))
+            .expect("well formed");
+        assert_eq!(body, b"abcde");
+        assert_eq!(trailers.get("t"), Some("end"));
+        assert!(wire.read_head().expect("a clean end").is_none());
+    }
+
+    #[test]
+    fn a_message_cut_short_at_any_byte_is_an_error() {
+        let bytes = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+        for length in 1..bytes.len() {
+            let mut wire = Wire::new(Trickle(&bytes[..length]));
+            let whole = wire.read_head().and_then(|_| wire.read_chunked(|_| ()));
+            assert!(whole.is_err(), "cut after {length} bytes");
+        }
+    }
+}
