@@ -2,6 +2,7 @@
 //! test's own.
 
 use std::fs;
+use std::path::PathBuf;
 
 use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::Program;
@@ -50,11 +51,11 @@ impl Client for Cargo {
         put("lib.rs", "");
         let index = format!("sparse+{}/index/", attempt.base);
         let mut program = Program::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        // Where a rustup keeps its toolchains, since there is a new HOME.
-        for name in ["RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
-            if let Some(value) = std::env::var_os(name) {
-                program = program.env(name, value);
-            }
+        if let Some(toolchains) = rustup_home() {
+            program = program.env("RUSTUP_HOME", toolchains);
+        }
+        if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
+            program = program.env("RUSTUP_TOOLCHAIN", toolchain);
         }
         let home = TempDir::new().expect("a temporary directory");
         let run = program
@@ -83,6 +84,16 @@ impl Client for Cargo {
             (_, Door::Socks5) => "blocked.test. (2)",
         }
     }
+}
+
+/// Where a rustup keeps its toolchains, which it must be told since cargo gets an
+/// empty `HOME`; otherwise it would go and download them.
+fn rustup_home() -> Option<PathBuf> {
+    let usual = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".rustup"));
+    std::env::var_os("RUSTUP_HOME")
+        .map(PathBuf::from)
+        .or_else(usual)
+        .filter(|path| path.exists())
 }
 
 /// What `cargo package` would make.

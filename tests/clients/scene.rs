@@ -103,7 +103,7 @@ pub(crate) fn directly(client: &impl Client, scheme: Scheme) {
 pub(crate) fn allowed(client: &impl Client, scheme: Scheme, door: Door) {
     let ca = TestCa::new();
     let origin = open(client, scheme, &ca);
-    let daemon = Daemon::start(std::env::var("STAND_IN").expect("stub"), &Config::example());
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
     let outcome = client.attempt(&Attempt {
         // Only the proxy knows this name, so success proves the way.
         base: origin.url("allowed.test", ""),
@@ -121,7 +121,7 @@ pub(crate) fn allowed(client: &impl Client, scheme: Scheme, door: Door) {
 pub(crate) fn refused(client: &impl Client, scheme: Scheme, door: Door) {
     let ca = TestCa::new();
     let origin = open(client, scheme, &ca);
-    let daemon = Daemon::start(std::env::var("STAND_IN").expect("stub"), &Config::example());
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
     let outcome = client.attempt(&Attempt {
         base: origin.url("blocked.test", ""),
         proxy: Some(door.url(&daemon)),

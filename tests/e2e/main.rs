@@ -1,1 +1,17 @@
-//! x
+//! Behaviour over real sockets: the shipped binary, clients and origins on loopback.
+//!
+//! One module per door or concern. Each test starts a daemon of its own on free ports, so that it
+//! can run alone and beside the others.
+
+mod admin;
+mod connect;
+mod forward;
+mod limits;
+mod policy;
+mod readme;
+mod records;
+mod reload;
+mod resolver;
+mod smuggling;
+mod socks5;
+mod startup;

@@ -1,6 +1,6 @@
 //! The resolver against a real name server on loopback (SPEC P4, C5).
 //!
-//! Assumes `codex_network_engine::upstream::{DnsResolver, Resolve, ResolveError, ResolverOptions}`. What
+//! Assumes `codex_network_engine::{DnsResolver, Resolve, ResolveError, ResolverOptions}`. What
 //! needs no server (hosts file syntax, `localhost`, the system's configuration) is tested beside the code.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use codex_network_engine::upstream::{DnsResolver, Resolve, ResolveError, ResolverOptions};
+use codex_network_engine::{DnsResolver, Resolve, ResolveError, ResolverOptions};
 use e2e::resolver::{Family, StubResolver};
 
 /// Longer than any test needs: one that comes to it fails.

@@ -7,6 +7,7 @@
 //!   prove that a refused request never reached it;
 //! - [`client`] speaks HTTP and SOCKS5 by hand, byte for byte, and [`program`]
 //!   runs real clients (curl, git, pip) under a deadline;
+//! - [`resolver`] is a name server that answers what a test tells it to;
 //! - [`tls`] issues certificates, [`port`] offers ports where connecting fails,
 //!   [`wire`] reads HTTP/1.1 for both sides, [`wait`] bounds every wait.
 //!
@@ -16,12 +17,17 @@
     clippy::missing_panics_doc,
     reason = "a test helper reports a broken expectation by panicking; every function here may"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test is the client and the origin, which dial as they please; only the proxy may not"
+)]
 
 pub mod client;
 pub mod daemon;
 pub mod origin;
 pub mod port;
 pub mod program;
+pub mod resolver;
 pub mod tls;
 pub mod wait;
 pub mod wire;

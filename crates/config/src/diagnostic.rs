@@ -60,8 +60,9 @@ pub struct Excerpt {
     pub len: usize,
 }
 
-/// Everything that keeps a configuration from being used; never empty. Errors come first in the
-/// order of the layers, and warnings are among them at their place.
+/// Everything that is said about a configuration that cannot be used: at least one error, and the
+/// warnings. What is about a whole file comes first, then the rest in the order of the layers and of
+/// their text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
     listed: Vec<Diagnostic>,

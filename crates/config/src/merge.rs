@@ -10,11 +10,13 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Diagnostic, Problems};
 use crate::text::{Place, Text, TextKind};
 
 /// Tables and arrays inside each other; more than any configuration has, little enough to recurse.
 const MAX_DEPTH: usize = 32;
+/// Stack for parsing: the deepest tree takes between 2 and 4 MiB in a debug build.
+const STACK: usize = 32 << 20;
 /// Texts up to this size are searched for more than their first syntax error.
 const MAX_RECOVERY: usize = 1 << 20;
 
@@ -131,7 +133,30 @@ impl Value<'_> {
 
 /// Parses all texts and lays them over each other. Syntax errors go to `problems`; the tree is of
 /// use only when there were none.
+///
+/// `toml` bounds how deep lists, inline tables and dotted keys each go, but their product is some
+/// thousand levels, which it takes down by recursion. So this runs on a stack that is large enough
+/// for that, whatever the caller's is; nothing that is deeper than [`MAX_DEPTH`] leaves it.
 pub(crate) fn merge<'t>(problems: &mut Problems<'t>) -> Table<'t> {
+    let merged = std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("config".to_owned())
+            .stack_size(STACK)
+            .spawn_scoped(scope, || merge_layers(problems))
+            .map(std::thread::ScopedJoinHandle::join)
+    });
+    match merged {
+        Ok(Ok(root)) => root,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => {
+            let message = format!("the configuration cannot be parsed: {error}");
+            problems.error_about(Diagnostic::about("", &message, None));
+            Table::default()
+        }
+    }
+}
+
+fn merge_layers<'t>(problems: &mut Problems<'t>) -> Table<'t> {
     let mut root = Table::default();
     for (index, text) in problems.texts.iter() {
         let layer = match &text.kind {

@@ -1,5 +1,6 @@
 //! From the tree to [`Settings`]: what each key means, whatever generation it came in.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -164,19 +165,26 @@ fn pattern(
 }
 
 fn unix_sockets(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
+    let mut allowed = Vec::new();
+    let mut denied = HashSet::new();
     if let Some(setting) = raw.get(Key::AllowUnixSockets) {
         for (text, node) in read::strings(setting, problems) {
-            paths.extend(socket_path(setting, text, node.at, problems));
+            allowed.extend(socket_path(setting, text, node.at, problems));
         }
     }
     if let Some(setting) = raw.get(Key::UnixSockets) {
         for (entry, permission) in read::permissions(setting, problems) {
             let path = socket_path(setting, &entry.name, entry.at, problems);
-            paths.extend(path.filter(|_| permission == Permission::Allow));
+            match permission {
+                Permission::Allow => allowed.extend(path),
+                Permission::Deny => denied.extend(path),
+                Permission::None => {}
+            }
         }
     }
-    paths
+    // Spellings of one path (`/run//x`) are equal here, and deny wins.
+    allowed.retain(|path| !denied.contains(path));
+    allowed
 }
 
 fn socket_path(

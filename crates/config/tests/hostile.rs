@@ -197,6 +197,8 @@ fn deep_and_long_texts_are_answered() {
     deep.push_str("x = 1");
     deep.push_str(&" }".repeat(78));
     answers(&deep);
+    answers(&deep[..deep.len() - 1]);
+    answers(&format!("{deep}\nx y"));
 }
 
 /// The list sizes that people import: a million patterns, and a million bad ones, in one file.

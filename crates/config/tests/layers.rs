@@ -1,7 +1,7 @@
 //! Where a configuration comes from and which layer wins (SPEC C1), on real files; and that a load
 //! gives everything or nothing (SPEC C7).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -116,24 +116,19 @@ fn codex_home_names_the_user_layer_c1() {
 fn drop_ins_are_read_in_name_order_and_only_toml_c1() {
     let root = Root::new();
     let directory = "etc/codex-network-proxy/conf.d";
-    root.write(
-        &format!("{directory}/9.toml"),
-        "[daemon]\nuser = \"nine\"\n",
-    );
-    root.write(
-        &format!("{directory}/10.toml"),
-        "[daemon]\nuser = \"ten\"\n",
-    );
+    // Names in byte order: `10` before `9`. Enough of them that no file system has them sorted.
+    let mut names: Vec<String> = (1..40).map(|n| format!("{n}.toml")).collect();
+    for name in &names {
+        let content = format!("[daemon]\nuser = \"{name}\"\n");
+        root.write(&format!("{directory}/{name}"), content);
+    }
+    names.sort();
     root.write(&format!("{directory}/99.toml.bak"), "not toml");
     root.write(&format!("{directory}/.#99.toml"), "not toml");
     let settings = settings(&root.sources());
-    assert_eq!(settings.daemon.user.as_deref(), Some("nine"));
-    let names: Vec<_> = settings
-        .files
-        .iter()
-        .filter_map(|file| file.file_name())
-        .collect();
-    assert_eq!(names, ["10.toml", "9.toml"]);
+    assert_eq!(settings.daemon.user.as_deref(), Some("9.toml"));
+    let read = settings.files.iter().filter_map(|file| file.file_name());
+    assert!(read.eq(names.iter().map(OsStr::new)));
 }
 
 /// `--config FILE` stands for all layers.
@@ -229,6 +224,11 @@ fn overrides_are_toml_or_strings_c1() {
     assert_eq!(patterns(&loaded), ["a.example"]);
     let rule = loaded.policy.allowed().rules().next().expect("one rule");
     assert_eq!(rule.to_string(), "a.example (-c:1)");
+    let quotes = r#"permissions."a\"=b".network.enabled=false"#;
+    let sources = Sources::none()
+        .with_override(r#"default_permissions='a"=b'"#)
+        .with_override(quotes);
+    assert!(!settings(&sources).policy.is_enabled());
     // The file's other keys stay.
     let sources = Sources::none()
         .with_text("f", "[network]\nenabled = false\n")

@@ -295,8 +295,8 @@ fn excerpts_are_cut_and_escaped_c4() {
 /// Problems are counted, not all listed: a message stays readable and its cost bounded.
 #[test]
 fn a_flood_of_problems_is_capped_c4() {
-    let bad: String = (0..1000).map(|n| format!("\"bad/{n}\",\n")).collect();
-    let text = format!("[network]\nallowed_domains = [\n{bad}]\n");
+    let bad: Vec<String> = (0..1000).map(|n| format!("\"bad/{n}\"")).collect();
+    let text = format!("[network]\nallowed_domains = [\n{}]\n", bad.join(",\n"));
     let sources = Sources::none().with_text("config.toml", text);
     let errors = load(&sources).expect_err("no pattern is good");
     assert_eq!(errors.error_count(), 1000);

@@ -8,7 +8,7 @@ mod body;
 mod client_stream;
 mod connect;
 mod forward;
-mod framing;
+pub(crate) mod framing;
 mod headers;
 mod target;
 
@@ -142,14 +142,11 @@ impl Session {
             None | Some(Stop::Idle) => None,
             Some(Stop::Flaw(flaw)) => {
                 tracing::info!(client = %self.address, door = DOOR, "refused a malformed request: {flaw}");
-                Some(respond::framing_flaw(flaw.status(), &flaw.to_string()))
+                Some(respond::malformed(flaw))
             }
             Some(Stop::SlowHead) => {
                 tracing::info!(client = %self.address, door = DOOR, "gave up on a request whose header did not arrive in time");
-                Some(respond::framing_flaw(
-                    408,
-                    "the request's header did not arrive in time",
-                ))
+                Some(respond::slow_head())
             }
         };
         if let Some(answer) = answer

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::enforce::Refusal;
 use crate::error::{Failure, Fault};
 use crate::http::Answer;
+use crate::http::framing::Flaw;
 use crate::upstream::{ConnectError, ResolveError};
 
 /// Says which kind of block an answer is (SPEC H6).
@@ -165,9 +166,22 @@ pub(crate) fn connected() -> Response<Answer> {
     Response::new(Answer::own(Bytes::new()))
 }
 
-/// A whole message for a client whose bytes never made a request.
-pub(crate) fn framing_flaw(status: u16, why: &str) -> Vec<u8> {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+/// A whole message for a client whose bytes never made a request (SPEC H4).
+pub(crate) fn malformed(flaw: Flaw) -> Vec<u8> {
+    let status = StatusCode::from_u16(flaw.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    whole_message(status, &flaw.to_string())
+}
+
+/// A whole message for a client that began a request and did not go on.
+pub(crate) fn slow_head() -> Vec<u8> {
+    whole_message(
+        StatusCode::REQUEST_TIMEOUT,
+        "the request's header did not arrive in time",
+    )
+}
+
+/// For a connection on which hyper has said its last.
+fn whole_message(status: StatusCode, why: &str) -> Vec<u8> {
     let phrase = status.canonical_reason().unwrap_or_default();
     let body = format!("{why}\n");
     format!(

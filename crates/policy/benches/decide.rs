@@ -54,6 +54,11 @@ enum Wanted {
     Deepest,
 }
 
+const WANTED: [(Wanted, &str); 3] = [
+    (Wanted::Hit, "hit"),
+    (Wanted::Miss, "miss"),
+    (Wanted::Deepest, "deepest"),
+];
 const FILLER: &str = "registry-of-packages";
 
 /// The name that the pattern with this number is about; names differ in length.
@@ -72,18 +77,33 @@ fn pattern(number: usize) -> String {
     }
 }
 
-/// The host for a turn. Its first label differs from turn to turn in length and letters, whatever
-/// the size, so that ten patterns are not quicker for being asked for ten hosts.
+/// The host for a turn, from all over the list and in no order that a branch predictor or a
+/// prefetcher could learn. Its first label is new in each turn, whatever the size, so that ten
+/// patterns are not quicker for being asked for ten hosts.
 fn host(wanted: Wanted, turn: usize, size: usize) -> Host {
-    let front = format!("{}w{turn}", &FILLER[turn % 3..turn % 17 + 3]);
-    // A stride that is prime to the sizes, so that neighbours in time are none in memory.
-    let ten = turn * 7_368_787 % (size / 10) * 10;
+    let mut random = turn;
+    // The first steps of a linear congruential generator; the upper bits are the good ones.
+    let mut pick = |choices: usize| {
+        random = (random.wrapping_add(turn))
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % choices
+    };
+    let front = format!("{}w{turn}", &FILLER[..pick(FILLER.len())]);
+    let ten = pick(size / 10) * 10;
     let text = match wanted {
-        Wanted::Miss => format!("{front}.absent-{turn}.{}", TLDS[turn % TLDS.len()]),
+        Wanted::Miss => {
+            let (filler, tld) = (&FILLER[..pick(13)], TLDS[pick(TLDS.len())]);
+            format!("{front}.{filler}absent{turn}.{tld}")
+        }
         Wanted::Deepest => format!("{front}.s3.eu-west-1.cell.prod.{}", name(ten + DEEP)),
-        Wanted::Hit => format!("{front}.{}", name(ten + WILDCARDS[turn / 7 % 4])),
+        Wanted::Hit => format!("{front}.{}", name(ten + WILDCARDS[pick(WILDCARDS.len())])),
     };
     Host::parse(&text).expect("the generator makes hosts")
+}
+
+fn hosts(wanted: Wanted, size: usize) -> Vec<Host> {
+    (0..ROTATED).map(|turn| host(wanted, turn, size)).collect()
 }
 
 fn spec(size: usize) -> PolicySpec {
@@ -135,17 +155,47 @@ fn report_compilation() {
     drop(policy);
 }
 
+/// The shortest time that each size took over many short rounds, taken in turn: what else runs on
+/// the machine disturbs some rounds and not the shortest one, so the ratios hold on a busy machine.
+#[expect(
+    clippy::print_stderr,
+    reason = "a measurement that criterion has no word for"
+)]
+fn report_flatness() {
+    let policies = SIZES.map(|size| Policy::compile(&spec(size)).expect("it fits"));
+    for (wanted, word) in WANTED {
+        let hosts = SIZES.map(|size| hosts(wanted, size));
+        let mut shortest = [Duration::MAX; SIZES.len()];
+        for _ in 0..200 {
+            for ((policy, hosts), shortest) in policies.iter().zip(&hosts).zip(&mut shortest) {
+                // The first time over the hosts brings back what the other sizes pushed out.
+                for counts in [false, true] {
+                    let start = Instant::now();
+                    for host in hosts {
+                        let _ = black_box(policy.decide(black_box(&request(host))));
+                    }
+                    if counts {
+                        *shortest = start.elapsed().min(*shortest);
+                    }
+                }
+            }
+        }
+        for (size, time) in SIZES.iter().zip(shortest) {
+            let each = time.as_secs_f64() * 1e9 / ROTATED as f64;
+            let ratio = time.as_secs_f64() / shortest[0].as_secs_f64();
+            eprintln!("{word:8} {size:9} patterns: {each:5.1} ns, x{ratio:.2}");
+        }
+    }
+}
+
 fn decide(criterion: &mut Criterion) {
     report_compilation();
+    report_flatness();
     for size in SIZES {
         let policy = Policy::compile(&spec(size)).expect("it fits");
         let twin = (size <= GLOBSET_MOST).then(|| globset(size));
-        for (wanted, word) in [
-            (Wanted::Hit, "hit"),
-            (Wanted::Miss, "miss"),
-            (Wanted::Deepest, "deepest"),
-        ] {
-            let hosts: Vec<Host> = (0..ROTATED).map(|turn| host(wanted, turn, size)).collect();
+        for (wanted, word) in WANTED {
+            let hosts = hosts(wanted, size);
             check(&policy, wanted, &hosts);
             let mut group = criterion.benchmark_group(word);
             for (access, count) in [("rotated", ROTATED), ("repeated", 1)] {

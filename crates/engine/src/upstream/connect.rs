@@ -44,7 +44,7 @@ impl Dial for TcpDialler {
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
         async move {
             let stream = TcpStream::connect(address).await?;
-            // We forward what the client wrote when it wrote it; Nagle's delay would only add to the client's.
+            // What the client wrote goes on when it wrote it: Nagle's delay would come on top of its own.
             stream.set_nodelay(true)?;
             Ok(stream)
         }
@@ -89,13 +89,16 @@ pub(crate) async fn connect(
     addresses: &VettedAddrs,
     limit: Duration,
 ) -> Result<TcpStream, ConnectError> {
+    first_of(dialler, interleave(addresses.as_slice()), limit).await
+}
+
+async fn first_of(
+    dialler: &dyn Dial,
+    addresses: Vec<SocketAddr>,
+    limit: Duration,
+) -> Result<TcpStream, ConnectError> {
     let mut failure = Failure::default();
-    match timeout(
-        limit,
-        race(dialler, interleave(addresses.as_slice()), &mut failure),
-    )
-    .await
-    {
+    match timeout(limit, race(dialler, addresses, &mut failure)).await {
         Ok(Some(stream)) => return Ok(stream),
         Ok(None) => {}
         Err(_) => failure.note(io::ErrorKind::TimedOut.into()),
@@ -301,6 +304,7 @@ mod tests {
     }
 
     /// A connection of this process to itself, made without letting the paused clock run on.
+    #[expect(clippy::disallowed_methods, reason = "to a listener of this very test")]
     fn connected() -> TcpStream {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -320,7 +324,7 @@ mod tests {
         dialler: &Scripted,
         addresses: &[SocketAddr],
     ) -> Result<TcpStream, ConnectError> {
-        connect(dialler, addresses, LIMIT).await
+        first_of(dialler, interleave(addresses), LIMIT).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -478,14 +482,16 @@ mod tests {
     async fn the_real_dialler_connects_without_nagle_and_says_refused() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let stream = connect(&TcpDialler, &[address], LIMIT).await.unwrap();
+        let stream = first_of(&TcpDialler, vec![address], LIMIT).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
         assert!(stream.nodelay().unwrap());
 
         let not_listening = tokio::net::TcpSocket::new_v4().unwrap();
         not_listening.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = not_listening.local_addr().unwrap();
-        let error = connect(&TcpDialler, &[address], LIMIT).await.unwrap_err();
+        let error = first_of(&TcpDialler, vec![address], LIMIT)
+            .await
+            .unwrap_err();
         assert!(matches!(error, ConnectError::Refused), "{error:?}");
     }
 }

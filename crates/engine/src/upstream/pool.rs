@@ -16,7 +16,7 @@ use crate::enforce::Permit;
 use crate::http::RequestBody;
 
 /// Kept connections per authority; more are closed after use.
-const PER_AUTHORITY: usize = 32;
+const PER_AUTHORITY: usize = 256;
 /// Kept connections in all.
 const IN_ALL: usize = 1024;
 /// How long a connection is kept without a request. Most origins close theirs after 60 seconds or

@@ -83,7 +83,7 @@ impl Framing {
         if !length && !coding {
             return Ok(State::Value);
         }
-        if self.method == Method::Connect {
+        if coding && self.method == Method::Connect {
             return Err(Flaw::ConnectContent);
         }
         if coding && self.version == Version::Http10 {
@@ -108,6 +108,8 @@ impl Framing {
                 .and_then(|length| length.checked_add(u64::from(byte - b'0')))
                 .map(State::Length)
                 .ok_or(Flaw::Length),
+            // Some clients say that their CONNECT has no content; none may say that it has some.
+            (State::Length(1..), _) if self.method == Method::Connect => Err(Flaw::ConnectContent),
             (State::Length(length), _) => {
                 self.content = Content::Length(length);
                 value_end(byte, Flaw::Length)

@@ -134,7 +134,7 @@ pub(super) const FLAWED: &[(&str, &str, Flaw)] = &[
     ("POST / HTTP/1.1\r\n", " Transfer-Encoding: chunked\r\n\r\n", Flaw::Folded),
     ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-encoding", ": chunked\r\n\r\n", Flaw::Coding),
     ("POST / HTTP/1.0\r\nTransfer-Encoding", ": chunked\r\n\r\n", Flaw::CodingInHttp10),
-    ("CONNECT a:443 HTTP/1.1\r\nContent-Length", ": 5\r\n\r\n", Flaw::ConnectContent),
+    ("CONNECT a:443 HTTP/1.1\r\nContent-Length: 5", "\r\n\r\n", Flaw::ConnectContent),
     ("CONNECT a:443 HTTP/1.1\r\nTransfer-Encoding", ": chunked\r\n\r\n", Flaw::ConnectContent),
 ];
 

@@ -1,0 +1,68 @@
+//! Who may do what (DESIGN section 8).
+
+use crate::sources::{Source, rust};
+
+/// Asserts that `word` occurs in the product code of `allowed` files alone, and there at all.
+fn only_in(word: &str, allowed: &[&str], scope: impl Fn(&Source) -> bool) {
+    let mut used = false;
+    for source in rust().iter().filter(|source| !source.is_test() && scope(source)) {
+        for (number, line) in source.product().lines().enumerate() {
+            if line.trim_start().starts_with("//") || !line.contains(word) {
+                continue;
+            }
+            let place = format!("{}:{}", source.path, number + 1);
+            assert!(allowed.contains(&source.path.as_str()), "{place}: `{word}` belongs in {allowed:?}: {line}");
+            used = true;
+        }
+    }
+    assert!(used || allowed.is_empty(), "`{word}` is nowhere: does the rule still look for the right thing?");
+}
+
+fn anywhere(_: &Source) -> bool {
+    true
+}
+
+#[test]
+fn invariant_1_policy_is_pure() {
+    let sources = rust();
+    let library = sources.iter().find(|source| source.path == "crates/policy/src/lib.rs").expect("the crate");
+    assert!(library.text.contains("\n#![no_std]\n"), "without no_std, I/O and clocks compile");
+    only_in("std::", &[], |source| source.path.starts_with("crates/policy/src/"));
+}
+
+#[test]
+fn invariant_3_only_enforce_makes_permits_and_vetted_addresses() {
+    let in_engine = |source: &Source| source.path.starts_with("crates/engine/");
+    only_in("Permit {", &["crates/engine/src/enforce.rs"], in_engine);
+    only_in("VettedAddrs(", &["crates/engine/src/enforce.rs"], in_engine);
+}
+
+#[test]
+fn invariant_3_only_connect_dials() {
+    let dialler = ["crates/engine/src/upstream/connect.rs"];
+    only_in("TcpStream::connect", &dialler, anywhere);
+    only_in("TcpSocket::new", &[], anywhere);
+    only_in("lookup_host", &[], anywhere);
+    only_in("ToSocketAddrs", &[], anywhere);
+}
+
+#[test]
+fn invariant_3_only_respond_writes_status_codes() {
+    let in_engine = |source: &Source| source.path.starts_with("crates/engine/");
+    only_in("status_mut()", &["crates/engine/src/respond.rs"], in_engine);
+    only_in("HTTP/1.1 {}", &["crates/engine/src/respond.rs"], in_engine);
+}
+
+#[test]
+fn invariant_4_unsafe_code_has_its_places() {
+    // None yet: the channel, the sandbox and splice come with the service.
+    only_in("unsafe ", &[], anywhere);
+    only_in("unsafe_code", &[], anywhere);
+}
+
+#[test]
+fn one_decision_function_is_asked_in_one_place() {
+    let allowed = ["crates/engine/src/enforce.rs", "crates/policy/src/explain.rs"];
+    only_in(".decide(", &allowed, anywhere);
+    only_in(".decide_addresses(", &["crates/engine/src/enforce.rs"], anywhere);
+}
