@@ -77,11 +77,11 @@ impl Client for Cargo {
         Outcome { run, fetched }
     }
 
-    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
+    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
         match (scheme, door) {
-            (Scheme::Http, Door::Http) => "got 403",
-            (Scheme::Https, Door::Http) => "CONNECT tunnel failed, response 403",
-            (_, Door::Socks5) => "blocked.test. (2)",
+            (Scheme::Http, Door::Http) => &["got 403"],
+            (Scheme::Https, Door::Http) => &["CONNECT tunnel failed, response 403"],
+            (_, Door::Socks5) => &["blocked.test. (2)"],
         }
     }
 }

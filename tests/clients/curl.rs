@@ -23,13 +23,16 @@ impl Client for Curl {
         Outcome { run, fetched }
     }
 
-    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
+    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
         match (scheme, door) {
             // The body of H5.
-            (Scheme::Http, Door::Http) => r#""reason":"not_allowed""#,
-            (Scheme::Https, Door::Http) => "CONNECT tunnel failed, response 403",
+            (Scheme::Http, Door::Http) => &[r#""reason":"not_allowed""#],
+            (Scheme::Https, Door::Http) => &[
+                "CONNECT tunnel failed, response 403",
+                "HTTP code 403 from proxy after CONNECT",
+            ],
             // 2 is "not allowed by ruleset": RFC 1928 section 6.
-            (_, Door::Socks5) => "Can't complete SOCKS5 connection to blocked.test. (2)",
+            (_, Door::Socks5) => &["Can't complete SOCKS5 connection to blocked.test. (2)"],
         }
     }
 }

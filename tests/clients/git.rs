@@ -62,8 +62,8 @@ impl Client for Clone {
         Outcome { run, fetched }
     }
 
-    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
-        refusal(scheme, door)
+    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
+        refusals(scheme, door)
     }
 }
 
@@ -89,16 +89,19 @@ impl Client for Push {
         Outcome { run, fetched }
     }
 
-    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
-        refusal(scheme, door)
+    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
+        refusals(scheme, door)
     }
 }
 
-fn refusal(scheme: Scheme, door: Door) -> &'static str {
+fn refusals(scheme: Scheme, door: Door) -> &'static [&'static str] {
     match (scheme, door) {
-        (Scheme::Http, Door::Http) => "The requested URL returned error: 403",
-        (Scheme::Https, Door::Http) => "CONNECT tunnel failed, response 403",
-        (_, Door::Socks5) => "blocked.test. (2)",
+        (Scheme::Http, Door::Http) => &["The requested URL returned error: 403"],
+        (Scheme::Https, Door::Http) => &[
+            "CONNECT tunnel failed, response 403",
+            "HTTP code 403 from proxy after CONNECT",
+        ],
+        (_, Door::Socks5) => &["blocked.test. (2)"],
     }
 }
 

@@ -50,8 +50,9 @@ impl Client for Fetch {
         Outcome { run, fetched }
     }
 
-    fn refusal(&self, _scheme: Scheme, _door: Door) -> &'static str {
-        "403"
+    fn refusals(&self, _scheme: Scheme, _door: Door) -> &'static [&'static str] {
+        // The `fetch` of node 18 keeps to itself why a tunnel was refused.
+        &["403", "TypeError: fetch failed"]
     }
 
     fn protocols(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {

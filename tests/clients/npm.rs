@@ -42,11 +42,11 @@ impl Client for Npm {
         Outcome { run, fetched }
     }
 
-    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
+    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
         match (scheme, door) {
-            (Scheme::Http, Door::Http) => "403 Forbidden",
-            (Scheme::Https, Door::Http) => "403",
-            (_, Door::Socks5) => "NotAllowed",
+            (Scheme::Http, Door::Http) => &["403 Forbidden"],
+            (Scheme::Https, Door::Http) => &["403"],
+            (_, Door::Socks5) => &["NotAllowed"],
         }
     }
 }

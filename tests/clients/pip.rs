@@ -49,11 +49,11 @@ impl Client for Pip {
         Outcome { run, fetched }
     }
 
-    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
+    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
         match (scheme, door) {
-            (Scheme::Http, Door::Http) => "403 Client Error: Forbidden",
-            (Scheme::Https, Door::Http) => "Tunnel connection failed: 403 Forbidden",
-            (_, Door::Socks5) => "0x02: Connection not allowed by ruleset",
+            (Scheme::Http, Door::Http) => &["403 Client Error: Forbidden"],
+            (Scheme::Https, Door::Http) => &["Tunnel connection failed: 403 Forbidden"],
+            (_, Door::Socks5) => &["0x02: Connection not allowed by ruleset"],
         }
     }
 }

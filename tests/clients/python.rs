@@ -12,7 +12,7 @@ struct Library {
     /// `tests/clients/python/NAME.py`, run with the URL and the proxy's URL.
     name: &'static str,
     /// What it says when a plain request, a CONNECT or a SOCKS5 one is refused.
-    refusals: [&'static str; 3],
+    refusals: [&'static [&'static str]; 3],
     /// How its plain requests through the HTTP door are recorded.
     plain: &'static [&'static str],
 }
@@ -40,7 +40,7 @@ impl Client for Library {
         Outcome { run, fetched }
     }
 
-    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str {
+    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
         match (scheme, door) {
             (Scheme::Http, Door::Http) => self.refusals[0],
             (Scheme::Https, Door::Http) => self.refusals[1],
@@ -61,9 +61,9 @@ mod requests {
     const REQUESTS: super::Library = super::Library {
         name: "requests_get",
         refusals: [
-            "403 Client Error: Forbidden",
-            "Tunnel connection failed: 403 Forbidden",
-            "0x02: Connection not allowed by ruleset",
+            &["403 Client Error: Forbidden"],
+            &["Tunnel connection failed: 403 Forbidden"],
+            &["0x02: Connection not allowed by ruleset"],
         ],
         plain: &["http"],
     };
@@ -74,9 +74,9 @@ mod httpx {
     const HTTPX: super::Library = super::Library {
         name: "httpx_get",
         refusals: [
-            "Client error '403 Forbidden'",
-            "ProxyError: 403 Forbidden",
-            "Connection not allowed by ruleset",
+            &["Client error '403 Forbidden'"],
+            &["ProxyError: 403 Forbidden"],
+            &["Connection not allowed by ruleset"],
         ],
         plain: &["http"],
     };
@@ -87,9 +87,9 @@ mod aiohttp {
     const AIOHTTP: super::Library = super::Library {
         name: "aiohttp_get",
         refusals: [
-            "403, message='Forbidden'",
-            "403, message='Forbidden'",
-            "Connection not allowed by ruleset",
+            &["403, message='Forbidden'"],
+            &["403, message='Forbidden'"],
+            &["Connection not allowed by ruleset"],
         ],
         plain: &["http"],
     };
@@ -100,9 +100,9 @@ mod pysocks {
     const PYSOCKS: super::Library = super::Library {
         name: "pysocks_get",
         refusals: [
-            "403: Forbidden",
-            "403: Forbidden",
-            "0x02: Connection not allowed by ruleset",
+            &["403: Forbidden"],
+            &["403: Forbidden"],
+            &["0x02: Connection not allowed by ruleset"],
         ],
         // It only knows tunnels.
         plain: &["http-connect"],

@@ -51,8 +51,8 @@ pub(crate) trait Client {
     /// Runs the client.
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome;
 
-    /// What the client must tell its user when it was refused.
-    fn refusal(&self, scheme: Scheme, door: Door) -> &'static str;
+    /// What the client must tell its user when it was refused: one of these.
+    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str];
 
     /// How the blocked request may be recorded (R1): by the door and by whether
     /// this client makes a tunnel.
@@ -127,7 +127,8 @@ pub(crate) fn refused(client: &impl Client, scheme: Scheme, door: Door) {
         proxy: Some(door.url(&daemon)),
         ca: ca.file(),
     });
-    outcome.run.failed().says(client.refusal(scheme, door));
+    let refusals = client.refusals(scheme, door);
+    outcome.run.failed().says_one_of(refusals);
     assert_eq!(outcome.fetched, None);
     assert_eq!(origin.connections(), 0);
     let entry = daemon.wait_for_blocked(|entry| entry["host"] == "blocked.test");

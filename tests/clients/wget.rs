@@ -25,10 +25,10 @@ impl Client for Wget {
         Outcome { run, fetched }
     }
 
-    fn refusal(&self, scheme: Scheme, _door: Door) -> &'static str {
+    fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {
         match scheme {
-            Scheme::Http => "ERROR 403: Forbidden.",
-            Scheme::Https => "Proxy tunneling failed: Forbidden",
+            Scheme::Http => &["ERROR 403: Forbidden."],
+            Scheme::Https => &["Proxy tunneling failed: Forbidden"],
         }
     }
 }

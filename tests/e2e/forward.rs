@@ -1,1 +1,250 @@
-//! Being written.
+//! Plain HTTP through the HTTP door: requests, answers, and what a connection carries (SPEC H1).
+
+mod blocked;
+mod bodies;
+mod fields;
+mod interim;
+pub(crate) mod scene;
+mod targets;
+mod upstream;
+
+use e2e::origin::{Answer, Body, Origin, Reply};
+use scene::Scene;
+use serde_json::Value;
+
+#[test]
+fn h1_a_get_in_absolute_form_reaches_the_origin_in_origin_form() {
+    let scene = Scene::new(Origin::start(|_| Answer::text("hello")));
+    let answer = scene.ask("GET", "allowed.test", "/a/b?c=d&e", &[]);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    assert_eq!(answer.header("content-type"), Some("text/plain"));
+    let seen = &scene.origin.requests()[0];
+    assert_eq!(
+        [&*seen.method, &*seen.target, &*seen.version],
+        ["GET", "/a/b?c=d&e", "HTTP/1.1"]
+    );
+    assert_eq!(
+        seen.header("host"),
+        Some(&*scene.authority("allowed.test"))
+    );
+    assert!(seen.body.is_empty());
+}
+
+#[test]
+fn h1_an_empty_path_is_the_root() {
+    let scene = Scene::echoing();
+    scene.ask("GET", "allowed.test", "", &[]);
+    scene.ask("GET", "allowed.test", "?q", &[]);
+    assert_eq!(scene.paths(), ["/", "/?q"]);
+}
+
+/// RFC 9112 section 3.2.4: the last proxy asks about the server as a whole.
+#[test]
+fn h1_options_without_a_path_is_about_the_server_as_a_whole() {
+    let scene = Scene::echoing();
+    scene.ask("OPTIONS", "allowed.test", "/here", &[]);
+    scene.ask("OPTIONS", "allowed.test", "/", &[]);
+    scene.ask("OPTIONS", "allowed.test", "", &[]);
+    assert_eq!(scene.paths(), ["/here", "/", "*"]);
+}
+
+#[test]
+fn h1_any_method_passes_in_full_mode_as_it_is_spelled() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    let methods = [
+        "POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "BREW", "get", "M-SEARCH",
+    ];
+    for method in methods {
+        let answer = client.exchange(&scene.message(method, "allowed.test", "/", &[]));
+        assert_eq!(answer.status, 200, "{method}: {}", answer.text());
+        assert_eq!(answer.json()["method"], method);
+    }
+}
+
+#[test]
+fn h1_bodies_of_either_framing_arrive_whole() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    let sized = scene.message("POST", "allowed.test", "/", &["Content-Length: 5"]);
+    let answer = client.exchange(&format!("{sized}hello"));
+    assert_eq!(answer.json()["body"], "hello");
+    let chunked = scene.message("PUT", "allowed.test", "/", &["Transfer-Encoding: chunked"]);
+    let answer = client.exchange(&format!("{chunked}3;x=y\r\nhel\r\n002\r\nlo\r\n0\r\n\r\n"));
+    assert_eq!(answer.json()["body"], "hello");
+    let empty = scene.message("POST", "allowed.test", "/", &["Content-Length: 0"]);
+    assert_eq!(client.exchange(&empty).json()["body"], "");
+    let seen = scene.origin.requests();
+    assert_eq!(seen[0].header("content-length"), Some("5"));
+    assert_eq!(seen[1].header("transfer-encoding"), Some("chunked"));
+    assert_eq!(seen[2].header("content-length"), Some("0"));
+    assert!(seen.iter().all(|request| request.complete));
+}
+
+#[test]
+fn h1_head_tells_the_length_and_brings_no_body() {
+    let scene = Scene::new(Origin::start(|_| Answer::text("hello")));
+    let mut client = scene.client();
+    let answer = client.exchange(&scene.message("HEAD", "allowed.test", "/", &[]));
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-length"), Some("5"));
+    let next = client.exchange(&scene.get("allowed.test", "/"));
+    assert_eq!(next.text(), "hello");
+}
+
+#[test]
+fn h1_answers_without_content_leave_the_connection_usable() {
+    let scene = Scene::new(Origin::start(|request| {
+        match &*request.target {
+            "/204" => Answer::Reply(Reply::new(204, Body::Sized(Vec::new()))),
+            "/304" => Answer::Reply(
+                Reply::new(304, Body::Sized(b"not sent".to_vec())).header("ETag", "\"v1\""),
+            ),
+            _ => Answer::text("content"),
+        }
+    }));
+    let mut client = scene.client();
+    for (path, status) in [("/204", 204), ("/304", 304), ("/200", 200)] {
+        let answer = client.exchange(&scene.get("allowed.test", path));
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("transfer-encoding"), None, "{path}");
+        if status == 304 {
+            assert_eq!(answer.header("etag"), Some("\"v1\""));
+        }
+    }
+    assert_eq!(scene.origin.connections(), 1);
+}
+
+#[test]
+fn h1_status_and_reason_phrase_are_the_origins() {
+    let raw = b"HTTP/1.1 299 Quite Well\r\nContent-Length: 0\r\n\r\n";
+    let scene = Scene::new(Origin::start(|_| Answer::Raw(raw.to_vec())));
+    let answer = scene.ask("GET", "allowed.test", "/", &[]);
+    assert_eq!(answer.start, "HTTP/1.1 299 Quite Well");
+}
+
+#[test]
+fn h1_an_http_1_0_client_is_served_and_hung_up_on() {
+    let scene = Scene::new(Origin::start(|request| {
+        assert_eq!(request.version, "HTTP/1.1");
+        let (chunks, trailers) = (vec![b"hel".to_vec(), b"lo".to_vec()], Vec::new());
+        Answer::Reply(Reply::new(200, Body::Chunked { chunks, trailers }))
+    }));
+    let mut client = scene.client();
+    let authority = scene.authority("allowed.test");
+    let answer = client.exchange(&format!("GET http://{authority}/ HTTP/1.0\r\n\r\n"));
+    // HTTP/1.0 knows no chunks: the body ends with the connection.
+    assert_eq!(answer.header("transfer-encoding"), None);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    client.expect_closed();
+    let seen = &scene.origin.requests()[0];
+    assert_eq!(seen.header("host"), Some(&*authority));
+}
+
+#[test]
+fn h1_an_http_1_0_client_may_ask_to_keep_the_connection() {
+    let scene = Scene::new(Origin::start(|_| Answer::text("hello")));
+    let mut client = scene.client();
+    let authority = scene.authority("allowed.test");
+    let request = format!("GET http://{authority}/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    for _ in 0..3 {
+        let answer = client.exchange(&request);
+        assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    }
+    assert_eq!(scene.origin.requests().len(), 3);
+}
+
+#[test]
+fn h1_connection_close_is_obeyed() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    let request = scene.message("GET", "allowed.test", "/", &["Connection: close"]);
+    let answer = client.exchange(&request);
+    assert_eq!(answer.status, 200);
+    client.expect_closed();
+}
+
+#[test]
+fn h1_each_request_of_a_connection_is_judged_by_itself() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    for round in 0..20 {
+        for (host, status) in [
+            ("allowed.test", 200),
+            ("blocked.test", 403),
+            ("denied.test", 403),
+        ] {
+            let answer = client.exchange(&scene.get(host, &format!("/{round}")));
+            assert_eq!(answer.status, status, "{host} in round {round}");
+        }
+    }
+    let seen = scene.origin.requests();
+    assert_eq!(seen.len(), 20);
+    let wanted = scene.authority("allowed.test");
+    assert!(seen.iter().all(|request| request.header("host") == Some(&*wanted)));
+}
+
+#[test]
+fn h1_pipelined_requests_are_answered_in_their_order() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    let hosts = ["allowed.test", "blocked.test"];
+    let burst: String = (0..10)
+        .map(|n| {
+            let body = ["Content-Length: 1"];
+            scene.message("POST", hosts[n % 2], &format!("/{n}"), &body) + &n.to_string()
+        })
+        .collect();
+    client.send(burst);
+    for n in 0..10 {
+        let answer = client.read_final_response();
+        if n % 2 == 1 {
+            assert_eq!(answer.json()["host"], "blocked.test", "number {n}");
+            continue;
+        }
+        assert_eq!(answer.json()["target"], format!("/{n}"));
+        assert_eq!(answer.json()["body"], n.to_string());
+    }
+    assert_eq!(scene.paths(), ["/0", "/2", "/4", "/6", "/8"]);
+}
+
+#[test]
+fn h1_a_request_may_arrive_byte_by_byte() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    let chunked = scene.message("POST", "allowed.test", "/", &["Transfer-Encoding: chunked"]);
+    for byte in format!("\r\n{chunked}2\r\nab\r\n0\r\n\r\n").bytes() {
+        client.send([byte]);
+    }
+    assert_eq!(client.read_final_response().json()["body"], "ab");
+}
+
+#[test]
+fn h1_origin_form_is_told_that_this_is_a_proxy() {
+    let scene = Scene::echoing();
+    let authority = scene.authority("allowed.test");
+    for line in [
+        "GET / HTTP/1.1",
+        "GET /http://allowed.test/ HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "POST / HTTP/1.0",
+    ] {
+        let mut client = scene.client();
+        let answer = client.exchange(&format!("{line}\r\nHost: {authority}\r\n\r\n"));
+        assert_eq!(answer.status, 400, "{line}");
+        assert!(answer.text().contains("this is a proxy"), "{}", answer.text());
+        assert_eq!(answer.header("content-type"), Some("text/plain"));
+    }
+    assert_eq!(scene.origin.connections(), 0);
+}
+
+/// A web page's own request to this port has origin-form, and so never gets further.
+#[test]
+fn h1_the_answer_to_origin_form_names_no_policy() {
+    let scene = Scene::echoing();
+    let answer = scene
+        .client()
+        .exchange("GET /index.html HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    assert_eq!(answer.header("x-network-policy-decision"), None);
+    assert_eq!(scene.daemon.blocked(), Vec::<Value>::new());
+}

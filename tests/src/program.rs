@@ -203,9 +203,18 @@ impl Run {
     /// Fails unless this text is in what the client said, on either stream.
     #[track_caller]
     pub fn says(&self, text: &str) -> &Self {
+        self.says_one_of(&[text])
+    }
+
+    /// Fails unless one of these texts is in what the client said, on either
+    /// stream: for clients whose versions differ in their wording.
+    #[track_caller]
+    pub fn says_one_of(&self, texts: &[&str]) -> &Self {
         assert!(
-            self.stdout.contains(text) || self.stderr.contains(text),
-            "should have said {text:?}: {self:#?}"
+            texts
+                .iter()
+                .any(|text| self.stdout.contains(text) || self.stderr.contains(text)),
+            "should have said one of {texts:?}: {self:#?}"
         );
         self
     }

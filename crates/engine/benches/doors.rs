@@ -7,7 +7,6 @@
 //!
 //! The client is made of blocking sockets, so that it is the same for all. Quote ratios.
 #![expect(clippy::disallowed_methods, reason = "the bench's own client dials as clients do")]
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};

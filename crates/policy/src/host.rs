@@ -191,10 +191,12 @@ impl Ipv6Host {
 impl fmt::Display for Ipv6Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)?;
-        if let Some(scope) = &self.scope {
-            write!(f, "%{scope}")?;
+        match self.scope() {
+            None => Ok(()),
+            // `%251` would be read as zone `1`: a zone that begins with `25` needs the long form.
+            Some(scope) if scope.len() > 2 && scope.starts_with("25") => write!(f, "%25{scope}"),
+            Some(scope) => write!(f, "%{scope}"),
         }
-        Ok(())
     }
 }
 
@@ -307,6 +309,7 @@ fn parse_v6(text: &str) -> Result<Host, HostError> {
         None => (text, None),
         Some((address, scope)) => {
             // RFC 6874 writes the `%` itself as `%25`; a zone that is just `25` stays what it is.
+            // Zone `251` can therefore be written only as `%25251`.
             let scope = match scope.strip_prefix("25") {
                 Some(rest) if !rest.is_empty() => rest,
                 _ => scope,

@@ -82,7 +82,7 @@ pub(crate) fn find<'t>(
         problems.error(profile.node.at, &message, "");
         return None;
     };
-    warn_of_inheritance(table, problems);
+    refuse_inheritance(table, problems);
     let network = table.get("network")?;
     Some(Found {
         path: format!("{TABLE}.{}.network", as_key(name)),
@@ -113,18 +113,18 @@ fn require_selection(profiles: &[Entry<'_>], problems: &mut Problems<'_>) {
     }
 }
 
-/// A profile may extend another one in Codex. We do not follow that, and an inherited deny list that
-/// does not count must not go unsaid.
-fn warn_of_inheritance(profile: &Table<'_>, problems: &mut Problems<'_>) {
+/// A profile may extend another one in Codex. We do not follow that, and going on without a deny list
+/// that was meant to be inherited would open what it shuts.
+fn refuse_inheritance(profile: &Table<'_>, problems: &mut Problems<'_>) {
     let Some(extends) = profile.get("extends") else {
         return;
     };
     let built_in = matches!(&extends.node.value, Value::String(name) if name.starts_with(':'));
     if !built_in {
-        problems.warning(
+        problems.error(
             extends.at,
-            "`extends` is not followed: network rules of the other profile do not count here",
-            "repeat them in this profile's `network` table",
+            "`extends` is not followed: network rules of the other profile would not count here",
+            "repeat them in this profile's `network` table and take `extends` out",
         );
     }
 }

@@ -49,13 +49,11 @@ impl<'a> Draft<'a> {
             return Err(TooLarge);
         }
         let placed = match &pattern.0 {
-            Shape::Everything => match self.set.everything {
-                Some(_) => None,
-                None => {
-                    self.set.everything = Some(rule);
-                    Some(self.keep_text(pattern)?)
-                }
-            },
+            Shape::Everything if self.set.everything.is_some() => None,
+            Shape::Everything => {
+                self.set.everything = Some(rule);
+                Some(self.keep_text(pattern)?)
+            }
             Shape::Address { address, scope } => {
                 let rules = self.set.addresses.entry(*address).or_default();
                 if rules.iter().any(|rule| rule.scope == *scope) {

@@ -1,0 +1,412 @@
+//! Bodies stream both ways, with backpressure and trailers, and a broken one stays broken (SPEC H1).
+
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Body, Gate, Origin, Reply};
+use e2e::wait::{PATIENCE, poll};
+
+use super::scene::{Scene, answer_ok, by_hand, message, read_head};
+
+/// So many bytes that do not repeat soon.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    })
+    .take(length)
+    .collect()
+}
+
+#[test]
+fn h1_a_request_body_reaches_the_origin_while_it_is_being_sent() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    client.send(scene.message("POST", "allowed.test", "/", &["Content-Length: 10"]));
+    for (part, so_far) in [("first", "first"), ("after", "firstafter")] {
+        client.send(part);
+        scene.origin.wait_for("a part of the body", |requests| {
+            requests.first().filter(|request| request.text() == so_far)?;
+            Some(())
+        });
+    }
+    assert_eq!(client.read_final_response().json()["body"], "firstafter");
+}
+
+#[test]
+fn h1_a_chunk_reaches_the_origin_while_the_body_is_being_sent() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    client.send(scene.message("POST", "allowed.test", "/", &["Transfer-Encoding: chunked"]));
+    client.send("3\r\none\r\n");
+    scene.origin.wait_for("the first chunk", |requests| {
+        requests.first().filter(|request| request.text() == "one")?;
+        Some(())
+    });
+    client.send("3\r\ntwo\r\n0\r\n\r\n");
+    assert_eq!(client.read_final_response().json()["body"], "onetwo");
+}
+
+#[test]
+fn h1_an_answer_reaches_the_client_while_it_is_being_made() {
+    let (gate, body) = Gate::new();
+    let body = Mutex::new(Some(body));
+    let scene = Scene::new(Origin::start(move |_| {
+        let body = body.lock().expect("the lock").take().expect("one request");
+        Answer::Reply(Reply::new(200, body))
+    }));
+    let mut client = scene.client();
+    client.send(scene.get("allowed.test", "/"));
+    let head = client.read_head();
+    assert!(head.headers.is_chunked());
+    gate.release(b"first");
+    assert_eq!(client.read_some(), b"5\r\nfirst\r\n");
+    gate.release(b"second");
+    assert_eq!(client.read_some(), b"6\r\nsecond\r\n");
+    drop(gate);
+    assert_eq!(client.read_some(), b"0\r\n\r\n");
+}
+
+#[test]
+fn h1_a_large_body_is_neither_changed_nor_held() {
+    let scene = Scene::new(Origin::start(|request| {
+        Answer::bytes("application/octet-stream", &request.body)
+    }));
+    let sent = noise(8 * 1024 * 1024);
+    let mut client = scene.client();
+    let length = format!("Content-Length: {}", sent.len());
+    client.send(scene.message("PUT", "allowed.test", "/", &[&length]));
+    client.send(&sent);
+    let answer = client.read_final_response();
+    assert!(answer.body == sent, "{} bytes came back", answer.body.len());
+}
+
+/// The origin takes nothing and the client sends all it can: the kernel's buffers fill up, and the
+/// daemon's memory must not.
+#[test]
+fn h1_an_origin_that_does_not_read_holds_the_client_back() {
+    const PART: usize = 1024 * 1024;
+    const PARTS: usize = 96;
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let origin = Origin::answering(|_| Answer::text("done")).before_body(move |_| {
+        let _: Result<(), mpsc::RecvError> = wait.lock().expect("the lock").recv();
+        None
+    });
+    let scene = Scene::new(origin.start());
+    let (before, _) = scene.memory();
+    let progress = Arc::new(AtomicUsize::new(0));
+    let mut client = scene.client();
+    let length = format!("Content-Length: {}", PART * PARTS);
+    client.send(scene.message("PUT", "allowed.test", "/", &[&length]));
+    let sender = thread::spawn({
+        let progress = Arc::clone(&progress);
+        move || {
+            let part = vec![7; PART];
+            for _ in 0..PARTS {
+                client.send(&part);
+                progress.fetch_add(1, Ordering::SeqCst);
+            }
+            client
+        }
+    });
+    // Until nothing moves any more.
+    let (mut last, mut since) = (0, Instant::now());
+    poll(PATIENCE, || {
+        let now = progress.load(Ordering::SeqCst);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        (now > 0 && since.elapsed() > Duration::from_millis(300)).then_some(())
+    })
+    .expect("the sender stalls or has finished");
+    let (_, most) = scene.memory();
+    let grown = most.saturating_sub(before);
+    assert!(grown < 16 * 1024, "the daemon took {grown} KiB more");
+    drop(go);
+    let mut client = sender.join().expect("the sender");
+    assert_eq!(client.read_final_response().text(), "done");
+    assert_eq!(scene.origin.requests()[0].body.len(), PART * PARTS);
+}
+
+#[test]
+fn h1_trailers_of_a_request_reach_the_origin() {
+    let scene = Scene::echoing();
+    let fields = ["Transfer-Encoding: chunked", "Trailer: X-Sum, X-Note"];
+    let request = scene.message("POST", "allowed.test", "/", &fields);
+    let answer = scene.client().exchange(&format!(
+        "{request}2\r\nab\r\n0\r\nX-Sum: 42\r\nX-Note: n\r\n\r\n"
+    ));
+    assert_eq!(answer.json()["body"], "ab");
+    let seen = &scene.origin.requests()[0];
+    assert_eq!(seen.header("trailer"), Some("X-Sum, X-Note"));
+    assert_eq!(seen.trailers.get("x-sum"), Some("42"));
+    assert_eq!(seen.trailers.get("x-note"), Some("n"));
+}
+
+#[test]
+fn h1_trailers_of_an_answer_reach_a_client_that_takes_them() {
+    let scene = Scene::new(Origin::start(|_| {
+        let (chunks, trailers) = (vec![b"ab".to_vec()], vec![("X-Sum".into(), "42".into())]);
+        let reply = Reply::new(200, Body::Chunked { chunks, trailers });
+        Answer::Reply(reply.header("Trailer", "X-Sum"))
+    }));
+    let fields = ["TE: trailers", "Connection: TE"];
+    let answer = scene.ask("GET", "allowed.test", "/", &fields);
+    assert_eq!(answer.text(), "ab");
+    assert_eq!(answer.trailers.get("x-sum"), Some("42"));
+    let seen = &scene.origin.requests()[0];
+    assert_eq!(seen.header("te"), Some("trailers"));
+}
+
+/// What may not stand in the header section must not come in behind the body either.
+#[test]
+fn h3_trailers_cannot_carry_what_ends_here() {
+    let scene = Scene::echoing();
+    let names = "Proxy-Authorization, X-Forwarded-For, Via, X-Unix-Socket, Forwarded, X-Good";
+    let fields = ["Transfer-Encoding: chunked", &format!("Trailer: {names}")];
+    let request = scene.message("POST", "allowed.test", "/", &fields);
+    let trailers = "Proxy-Authorization: Basic eDp5\r\nX-Forwarded-For: 192.0.2.1\r\nVia: 1.1 x\r\n\
+                    X-Unix-Socket: /x\r\nForwarded: for=_x\r\nX-Good: 1\r\n";
+    let answer = scene
+        .client()
+        .exchange(&format!("{request}0\r\n{trailers}\r\n"));
+    assert_eq!(answer.status, 200);
+    let seen = &scene.origin.requests()[0];
+    let names: Vec<_> = seen.trailers.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["x-good"]);
+}
+
+#[test]
+fn p7_trailers_cannot_carry_a_method_override() {
+    let config = Config::example().set("network", "mode", r#""limited""#);
+    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let fields = [
+        "Transfer-Encoding: chunked",
+        "Trailer: X-HTTP-Method-Override",
+    ];
+    let request = scene.message("OPTIONS", "allowed.test", "/", &fields);
+    let answer = scene.client().exchange(&format!(
+        "{request}0\r\nX-HTTP-Method-Override: DELETE\r\n\r\n"
+    ));
+    assert_eq!(answer.status, 200);
+    assert!(scene.origin.requests()[0].trailers.is_empty());
+}
+
+/// A search with `GET` and content (as Elasticsearch has it) is rare and allowed: it must not become
+/// another request on the way.
+#[test]
+fn h1_a_get_with_content_keeps_it() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    let sized = scene.message("GET", "allowed.test", "/", &["Content-Length: 5"]);
+    let answer = client.exchange(&format!("{sized}hello"));
+    assert_eq!(answer.json()["body"], "hello");
+    let chunked = scene.message("GET", "allowed.test", "/", &["Transfer-Encoding: chunked"]);
+    let answer = client.exchange(&format!("{chunked}5\r\nhello\r\n0\r\n\r\n"));
+    assert_eq!(answer.json()["body"], "hello");
+    // And what follows is a request of its own.
+    let answer = client.exchange(&scene.get("allowed.test", "/next"));
+    assert_eq!(answer.json()["target"], "/next");
+}
+
+fn cut_short(answer: &'static str) -> Scene {
+    Scene::new(Origin::start(move |_| Answer::Raw(answer.into())))
+}
+
+#[test]
+fn h1_a_sized_answer_that_breaks_off_is_not_completed() {
+    let scene = cut_short("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+    let mut client = scene.client();
+    client.send(scene.get("allowed.test", "/"));
+    assert_eq!(client.read_head().header("content-length"), Some("10"));
+    assert_eq!(client.read_exact(4), b"half");
+    client.expect_closed();
+}
+
+#[test]
+fn h1_a_chunked_answer_that_breaks_off_is_not_completed() {
+    let scene = cut_short("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+    let mut client = scene.client();
+    client.send(scene.get("allowed.test", "/"));
+    assert!(client.read_head().headers.is_chunked());
+    assert_eq!(client.read_exact(9), b"4\r\nhalf\r\n");
+    client.expect_closed();
+}
+
+/// Towards HTTP/1.0 the end of the connection is the end of the body, so only a reset can say that
+/// this was not the end.
+#[test]
+fn h1_an_answer_that_breaks_off_is_not_completed_towards_http_1_0_either() {
+    let scene = cut_short("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+    let mut client = scene.client();
+    let authority = scene.authority("allowed.test");
+    client.send(format!("GET http://{authority}/ HTTP/1.0\r\n\r\n"));
+    assert_eq!(client.read_head().status, 200);
+    client.expect_reset_within_body();
+}
+
+trait BrokenBody {
+    fn expect_reset_within_body(&mut self);
+}
+
+impl BrokenBody for Connection {
+    fn expect_reset_within_body(&mut self) {
+        // The bytes before the reset may or may not be seen.
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.read_to_end()));
+        assert!(ended.is_err(), "an orderly end after {ended:?}");
+    }
+}
+
+/// RFC 9112 section 6.3: the transfer coding counts, and the length must not go on.
+#[test]
+fn h1_an_answer_with_both_framings_is_not_cut_to_the_wrong_one() {
+    let scene = cut_short(
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n\
+         6\r\nabcdef\r\n0\r\n\r\n",
+    );
+    let answer = scene.ask("GET", "allowed.test", "/", &[]);
+    match answer.status {
+        200 => assert_eq!(answer.text(), "abcdef"),
+        status => assert_eq!(status, 502),
+    }
+}
+
+#[test]
+fn h1_an_answer_with_two_lengths_is_the_origins_fault() {
+    let scene = cut_short(
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 6\r\n\r\nabcdef",
+    );
+    let answer = scene.ask("GET", "allowed.test", "/", &[]);
+    assert_eq!(answer.status, 502, "{}", answer.text());
+}
+
+#[test]
+fn h1_a_request_body_that_breaks_off_is_not_completed() {
+    let scene = Scene::echoing();
+    for (field, body) in [
+        ("Content-Length: 10", "half"),
+        ("Transfer-Encoding: chunked", "4\r\nhalf\r\n"),
+    ] {
+        let mut client = scene.client();
+        client.send(scene.message("POST", "allowed.test", field, &[field]).replace(field, "/"));
+        drop(client);
+        let mut client = scene.client();
+        client.send(scene.message("POST", "allowed.test", "/", &[field]) + body);
+        scene.origin.wait_for("half a body", |requests| {
+            requests.last().filter(|request| request.text() == "half")?;
+            Some(())
+        });
+        drop(client);
+        scene.origin.wait_until_idle();
+        let requests = scene.origin.requests();
+        assert!(!requests.last().expect("a request").complete, "{field}");
+    }
+}
+
+#[test]
+fn h1_a_client_that_hangs_up_takes_its_request_back() {
+    let scene = Scene::new(Origin::start(|_| Answer::Silence));
+    let mut client = scene.client();
+    client.send(scene.get("allowed.test", "/"));
+    scene.origin.wait_for("the request", |requests| {
+        (!requests.is_empty()).then_some(())
+    });
+    drop(client);
+    scene.origin.wait_until_idle();
+}
+
+#[test]
+fn h1_a_client_that_hangs_up_in_the_answer_ends_it_upstream() {
+    let (gate, body) = Gate::new();
+    let body = Mutex::new(Some(body));
+    let scene = Scene::new(Origin::start(move |_| {
+        let body = body.lock().expect("the lock").take().expect("one request");
+        Answer::Reply(Reply::new(200, body))
+    }));
+    let mut client = scene.client();
+    client.send(scene.get("allowed.test", "/"));
+    client.read_head();
+    drop(client);
+    // Somebody must write to notice.
+    let part = vec![0; 64 * 1024];
+    poll(PATIENCE, || {
+        gate.release(&part);
+        (scene.open_upstream() == 0).then_some(())
+    })
+    .expect("the connection to the origin ends");
+}
+
+impl Scene {
+    fn open_upstream(&self) -> usize {
+        self.origin.open_connections()
+    }
+}
+
+fn impatient() -> Config {
+    Config::example().set("daemon.limits", "idle_timeout", r#""1s""#)
+}
+
+/// The limit is for silence, not for size: each pause is shorter than the limit, all of them longer.
+#[test]
+fn h1_a_slow_download_that_goes_on_is_not_idle() {
+    let origin = by_hand(|mut stream| {
+        read_head(&mut stream)?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")?;
+        for _ in 0..8 {
+            thread::sleep(Duration::from_millis(250));
+            stream.write_all(b"x")?;
+        }
+        Ok(())
+    });
+    let daemon = Daemon::start(e2e::binary!(), &impatient());
+    let mut client = Connection::open(daemon.http_addr());
+    let authority = format!("allowed.test:{}", origin.port());
+    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    assert_eq!(answer.text(), "xxxxxxxx");
+}
+
+#[test]
+fn h1_a_slow_upload_that_goes_on_is_not_idle() {
+    let origin = by_hand(|mut stream| {
+        read_head(&mut stream)?;
+        stream.read_exact(&mut [0; 8])?;
+        answer_ok(&mut stream)
+    });
+    let daemon = Daemon::start(e2e::binary!(), &impatient());
+    let mut client = Connection::open(daemon.http_addr());
+    let authority = format!("allowed.test:{}", origin.port());
+    client.send(message("POST", &authority, "/", &["Content-Length: 8"]));
+    for _ in 0..8 {
+        thread::sleep(Duration::from_millis(250));
+        client.send("x");
+    }
+    let answer = client.read_final_response();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn h8_an_origin_that_never_answers_is_given_up_after_idle_timeout() {
+    let scene = Scene::with(&impatient(), Origin::start(|_| Answer::Silence));
+    for _ in 0..3 {
+        let answer = scene.ask("GET", "allowed.test", "/", &[]);
+        assert_eq!(answer.status, 504, "{}", answer.text());
+        assert!(answer.text().contains("did not answer in time"));
+    }
+    scene.origin.wait_until_idle();
+}
+
+#[test]
+fn h1_a_connection_without_requests_ends_after_idle_timeout() {
+    let scene = Scene::with(&impatient(), Origin::start(|_| Answer::Echo));
+    let mut client = scene.client();
+    let answer = client.exchange(&scene.get("allowed.test", "/"));
+    assert_eq!(answer.status, 200);
+    client.expect_closed();
+}

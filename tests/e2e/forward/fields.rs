@@ -1,0 +1,245 @@
+//! Which header fields go through and which end here (SPEC H3, P7, H11).
+
+use e2e::daemon::Config;
+use e2e::origin::{Answer, Body, Origin, Reply};
+
+use super::scene::Scene;
+
+/// What the origin was sent, but for `Host`.
+fn sent(scene: &Scene, fields: &[&str]) -> Vec<(String, String)> {
+    let answer = scene.ask("GET", "allowed.test", "/", fields);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let seen = scene.origin.requests().pop().expect("a request");
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let fields = seen.headers.iter().map(owned);
+    fields.filter(|(name, _)| name != "Host").collect()
+}
+
+fn pairs<const N: usize>(fields: [(&str, &str); N]) -> Vec<(String, String)> {
+    fields
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+#[test]
+fn h3_what_concerns_this_hop_ends_here() {
+    let scene = Scene::echoing();
+    for field in [
+        "Keep-Alive: timeout=5",
+        "Proxy-Connection: keep-alive",
+        "Proxy-Authorization: Basic eDp5",
+        "Proxy-Authenticate: Basic",
+        "TE: gzip",
+        "Upgrade: h2c",
+        "x-unix-socket: /var/run/docker.sock",
+        "Forwarded: for=192.0.2.1",
+        "X-Forwarded-For: 192.0.2.1",
+        "x-forwarded-host: other.test",
+        "X-Forwarded-Proto: https",
+        "X-FORWARDED-ANYTHING: 1",
+        "X-Real-IP: 192.0.2.1",
+        "Via: 1.1 somebody",
+    ] {
+        assert_eq!(sent(&scene, &[field]), [], "{field}");
+    }
+}
+
+#[test]
+fn h3_what_connection_names_ends_here() {
+    let scene = Scene::echoing();
+    let fields = [
+        "Connection: X-One, keep-alive",
+        "X-One: 1",
+        "connection: ,x-two,",
+        "X-Two: 2",
+        "X-Two: 3",
+        "X-Three: stays",
+    ];
+    assert_eq!(sent(&scene, &fields), pairs([("X-Three", "stays")]));
+}
+
+/// Without them the message would be another one, or go elsewhere.
+#[test]
+fn h3_connection_cannot_take_away_what_routes_and_frames() {
+    let scene = Scene::echoing();
+    let fields = ["Connection: Host, Content-Length", "Content-Length: 5"];
+    let request = scene.message("POST", "allowed.test", "/", &fields);
+    let answer = scene.client().exchange(&format!("{request}hello"));
+    assert_eq!(answer.json()["body"], "hello");
+    let seen = &scene.origin.requests()[0];
+    assert_eq!(seen.header("content-length"), Some("5"));
+    assert_eq!(
+        seen.header("host"),
+        Some(&*scene.authority("allowed.test"))
+    );
+}
+
+#[test]
+fn h3_everything_else_goes_through_as_it_is_and_nothing_is_added() {
+    let scene = Scene::echoing();
+    let fields = [
+        "User-Agent: a/1 (b; c)",
+        "accept: */*",
+        "ACCEPT-encoding: gzip, br",
+        "Authorization: Bearer t0k.en",
+        "Cookie: a=1; b=2",
+        "x-EMPTY:",
+        "X-Spaces:   inside  kept\t ",
+        "Range: bytes=0-1",
+        "Content-Type: text/plain; charset=\"utf-8\"",
+        "Origin: http://page.test",
+        "Max-Forwards: 3",
+        "DNT: 1",
+    ];
+    let mut wanted = pairs([
+        ("User-Agent", "a/1 (b; c)"),
+        ("accept", "*/*"),
+        ("ACCEPT-encoding", "gzip, br"),
+        ("Authorization", "Bearer t0k.en"),
+        ("Cookie", "a=1; b=2"),
+        ("x-EMPTY", ""),
+        ("X-Spaces", "inside  kept"),
+        ("Range", "bytes=0-1"),
+        ("Content-Type", "text/plain; charset=\"utf-8\""),
+        ("Origin", "http://page.test"),
+        ("Max-Forwards", "3"),
+        ("DNT", "1"),
+    ]);
+    let mut seen = sent(&scene, &fields);
+    wanted.sort();
+    seen.sort();
+    assert_eq!(seen, wanted);
+}
+
+#[test]
+fn h3_the_values_of_one_name_stay_in_their_order() {
+    let scene = Scene::echoing();
+    let fields = [
+        "X-List: 3", "Cookie: z=1", "x-list: 1", "Via: gone", "X-LIST: 2", "Cookie: a=2",
+    ];
+    sent(&scene, &fields);
+    let seen = &scene.origin.requests()[0];
+    assert_eq!(seen.headers.all("x-list"), ["3", "1", "2"]);
+    assert_eq!(seen.headers.all("cookie"), ["z=1", "a=2"]);
+    let spelled: Vec<&str> = seen.headers.iter().map(|(name, _)| name).collect();
+    assert!(spelled.contains(&"X-LIST") && spelled.contains(&"x-list"), "{spelled:?}");
+}
+
+#[test]
+fn h3_bytes_beyond_ascii_in_a_value_go_through() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    let request = scene.message("GET", "allowed.test", "/", &["X-Name: caf\u{1}"]);
+    let request: Vec<u8> = request
+        .bytes()
+        .map(|byte| if byte == 1 { 0xe9 } else { byte })
+        .collect();
+    client.send(request);
+    assert_eq!(client.read_final_response().status, 200);
+    let seen = &scene.origin.requests()[0];
+    assert_eq!(seen.header("x-name"), Some("caf\u{e9}"));
+}
+
+#[test]
+fn h3_an_answer_keeps_its_fields_but_for_those_of_the_hop() {
+    let scene = Scene::new(Origin::start(|_| {
+        let reply = Reply::new(200, Body::Sized(b"ok".to_vec()))
+            .header("Set-Cookie", "b=1")
+            .header("ETag", "\"x\"")
+            .header("set-cookie", "a=2")
+            .header("Via", "1.1 cdn")
+            .header("Connection", "X-Private")
+            .header("X-Private", "1")
+            .header("Keep-Alive", "timeout=5")
+            .header("Proxy-Authenticate", "Basic realm=x")
+            .header("Upgrade", "h2c")
+            .header("X-Proxy-Error", "the origin's own");
+        Answer::Reply(reply)
+    }));
+    let answer = scene.ask("GET", "allowed.test", "/", &[]);
+    assert_eq!(answer.headers.all("set-cookie"), ["b=1", "a=2"]);
+    let mut seen: Vec<_> = answer.headers.iter().collect();
+    seen.sort_unstable();
+    assert_eq!(
+        seen,
+        [
+            ("Content-Length", "2"),
+            ("ETag", "\"x\""),
+            ("Set-Cookie", "b=1"),
+            ("Via", "1.1 cdn"),
+            ("X-Proxy-Error", "the origin's own"),
+            ("set-cookie", "a=2"),
+        ]
+    );
+}
+
+/// This version carries no upgrade in plain HTTP: the origin is not asked for one.
+#[test]
+fn h3_an_upgrade_is_not_asked_for() {
+    let scene = Scene::echoing();
+    let fields = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+    ];
+    assert_eq!(
+        sent(&scene, &fields),
+        pairs([("Sec-WebSocket-Version", "13")])
+    );
+}
+
+#[test]
+fn p7_limited_mode_takes_method_overrides_away() {
+    let config = Config::example().set("network", "mode", r#""limited""#);
+    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let fields = [
+        "X-HTTP-Method-Override: DELETE",
+        "x-http-method: PUT",
+        "X-Method-Override: POST",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "X-Kept: 1",
+    ];
+    assert_eq!(sent(&scene, &fields), pairs([("X-Kept", "1")]));
+}
+
+#[test]
+fn p7_full_mode_leaves_method_overrides_alone() {
+    let scene = Scene::echoing();
+    let fields = ["X-HTTP-Method-Override: DELETE"];
+    assert_eq!(
+        sent(&scene, &fields),
+        pairs([("X-HTTP-Method-Override", "DELETE")])
+    );
+}
+
+#[test]
+fn h11_an_attempt_id_marks_records_and_goes_no_further() {
+    let scene = Scene::echoing();
+    // codex-net-attempt-a1.B:secret
+    let credentials = "Proxy-Authorization: Basic Y29kZXgtbmV0LWF0dGVtcHQtYTEuQjpzZWNyZXQ=";
+    assert_eq!(sent(&scene, &[credentials]), []);
+    let answer = scene.ask("GET", "blocked.test", "/", &[credentials]);
+    assert_eq!(answer.status, 403);
+    let entry = scene
+        .daemon
+        .wait_for_blocked(|entry| entry["host"] == "blocked.test");
+    assert_eq!(entry["attempt_id"], "a1.B");
+    for line in scene.daemon.logs() {
+        assert!(!line.raw.contains("secret"), "{}", line.raw);
+    }
+}
+
+#[test]
+fn h11_other_credentials_are_neither_needed_nor_used() {
+    let scene = Scene::echoing();
+    for field in ["Proxy-Authorization: Basic YWxpY2U6c2VjcmV0", "Proxy-Authorization: nonsense"] {
+        assert_eq!(sent(&scene, &[field]), []);
+        let answer = scene.ask("GET", "blocked.test", "/", &[field]);
+        assert_eq!(answer.status, 403, "never 407");
+    }
+    for entry in scene.daemon.blocked() {
+        assert_eq!(entry.get("attempt_id"), None, "{entry}");
+    }
+}
