@@ -6,7 +6,10 @@
 //! - `bulk`: 8 MiB from the origin: direct, plain HTTP, CONNECT tunnel.
 //!
 //! The client is made of blocking sockets, so that it is the same for all. Quote ratios.
-#![expect(clippy::disallowed_methods, reason = "the bench's own client dials as clients do")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the bench's own client dials as clients do"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -39,10 +42,18 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let policy = "[network]\nallow_local_binding = true\nallowed_domains = [\"origin.test\"]\n";
-        let settings = load(&Sources::none().with_text("bench", policy)).expect("a policy").settings;
-        let parts = EngineParts { resolver: Some(Arc::new(Here)), ..EngineParts::default() };
+        let settings = load(&Sources::none().with_text("bench", policy))
+            .expect("a policy")
+            .settings;
+        let parts = EngineParts {
+            resolver: Some(Arc::new(Here)),
+            ..EngineParts::default()
+        };
         let engine = Engine::new(Arc::new(settings), parts).expect("an engine");
         let (http, socks5) = runtime.block_on(async {
             let open = |door| engine.open(door, listener()).expect("a door");
@@ -83,8 +94,13 @@ fn origin(runtime: &tokio::runtime::Runtime) -> SocketAddr {
                         let _ = stream.write_all(b"!").await;
                         seen.clear();
                     } else if seen.ends_with(b"\r\n\r\n") {
-                        let body: &[u8] = if seen.starts_with(b"GET /bulk") { &bulk } else { b"hello" };
-                        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                        let body: &[u8] = if seen.starts_with(b"GET /bulk") {
+                            &bulk
+                        } else {
+                            b"hello"
+                        };
+                        let head =
+                            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
                         let mut answer = head.into_bytes();
                         answer.extend_from_slice(body);
                         if stream.write_all(&answer).await.is_err() {
@@ -102,7 +118,9 @@ fn origin(runtime: &tokio::runtime::Runtime) -> SocketAddr {
 fn open(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("a connection");
     stream.set_nodelay(true).expect("a socket");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("a socket");
     stream
 }
 
@@ -119,7 +137,9 @@ fn read_answer(stream: &mut TcpStream) -> usize {
         let read = stream.read(&mut buffer).expect("an answer");
         assert_ne!(read, 0, "the answer broke off");
         seen.extend_from_slice(&buffer[..read]);
-        let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
         let head = String::from_utf8_lossy(&seen[..end]).to_lowercase();
         assert!(head.starts_with("http/1.1 200"), "{head}");
         let length: usize = head
@@ -140,13 +160,21 @@ fn read_answer(stream: &mut TcpStream) -> usize {
 
 fn request_line(scene: &Scene, path: &str, proxied: bool) -> Vec<u8> {
     let host = format!("origin.test:{}", scene.origin.port());
-    let target = if proxied { format!("http://{host}{path}") } else { path.to_owned() };
-    format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n").into_bytes()
+    let target = if proxied {
+        format!("http://{host}{path}")
+    } else {
+        path.to_owned()
+    };
+    format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
+        .into_bytes()
 }
 
 fn connect(scene: &Scene) -> TcpStream {
     let mut stream = open(scene.http);
-    let head = format!("CONNECT origin.test:{0} HTTP/1.1\r\nHost: origin.test:{0}\r\n\r\n", scene.origin.port());
+    let head = format!(
+        "CONNECT origin.test:{0} HTTP/1.1\r\nHost: origin.test:{0}\r\n\r\n",
+        scene.origin.port()
+    );
     get(&mut stream, head.as_bytes());
     stream
 }
@@ -170,7 +198,10 @@ fn ping(mut stream: TcpStream) {
 
 fn requests(criterion: &mut Criterion) {
     let scene = Scene::new();
-    let ways = [("direct", scene.origin, false), ("proxied", scene.http, true)];
+    let ways = [
+        ("direct", scene.origin, false),
+        ("proxied", scene.http, true),
+    ];
     let mut group = criterion.benchmark_group("request");
     for (name, address, proxied) in ways {
         let request = request_line(&scene, "/", proxied);
@@ -198,7 +229,9 @@ fn requests(criterion: &mut Criterion) {
 fn setups(criterion: &mut Criterion) {
     let scene = Scene::new();
     let mut group = criterion.benchmark_group("setup");
-    group.bench_function("direct", |bencher| bencher.iter(|| ping(open(scene.origin))));
+    group.bench_function("direct", |bencher| {
+        bencher.iter(|| ping(open(scene.origin)))
+    });
     group.bench_function("connect", |bencher| bencher.iter(|| ping(connect(&scene))));
     group.bench_function("socks5", |bencher| bencher.iter(|| ping(socks5(&scene))));
     group.finish();
@@ -207,7 +240,9 @@ fn setups(criterion: &mut Criterion) {
 fn bulk(criterion: &mut Criterion) {
     let scene = Scene::new();
     let mut group = criterion.benchmark_group("bulk");
-    group.throughput(Throughput::Bytes(BULK as u64)).sample_size(30);
+    group
+        .throughput(Throughput::Bytes(BULK as u64))
+        .sample_size(30);
     let ways = [
         ("direct", open(scene.origin), false),
         ("forward", open(scene.http), true),

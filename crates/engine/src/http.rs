@@ -98,8 +98,14 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: Socke
         tunnel.run(&shared, stream, parts.read_buf).await;
         return;
     }
-    if let Err(error) = outcome {
-        tracing::debug!(%address, %error, "a client connection ended early");
+    match outcome {
+        // What the framing lets through and hyper cannot read, such as a target that is no URI;
+        // hyper has answered it.
+        Err(error) if error.is_parse() => {
+            tracing::info!(client = %address, door = DOOR, "refused a malformed request: {error}");
+        }
+        Err(error) => tracing::debug!(client = %address, %error, "a client connection ended early"),
+        Ok(()) => {}
     }
     session.close(client).await;
 }

@@ -93,14 +93,15 @@ async fn addresses_of(permit: &Permit) -> Result<Vec<IpAddr>, Failure> {
         Host::V4(address) => return Ok(vec![IpAddr::V4(*address)]),
         Host::V6(host) => return Ok(vec![IpAddr::V6(host.address())]),
     };
-    permit
-        .generation()
-        .resolver()
-        .resolve(name.as_str())
-        .await
-        .map_err(|error| {
-            tracing::debug!(%error, host = name.as_str(), "a permitted name does not resolve");
-            permit.unresolved();
-            Failure::Resolve(error)
-        })
+    let resolved = permit.generation().resolver().resolve(name.as_str()).await;
+    match resolved {
+        Ok(addresses) if !addresses.is_empty() => Ok(addresses),
+        Ok(_) => Err(ResolveError::NotFound),
+        Err(error) => Err(error),
+    }
+    .map_err(|error| {
+        tracing::debug!(%error, host = name.as_str(), "a permitted name does not resolve");
+        permit.unresolved();
+        Failure::Resolve(error)
+    })
 }

@@ -172,33 +172,34 @@ pub(crate) fn embedded_v4(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let bytes = address.octets();
     let take = |at: [usize; 4]| Ipv4Addr::from(at.map(|index| bytes[index]));
     let last = take([12, 13, 14, 15]);
+    // ISATAP interface identifiers (RFC 5214 section 6.1), below any prefix that has 64 bits.
+    let isatap = matches!(address.segments(), [.., 0 | 0x200, 0x5efe, _, _]).then_some(last);
     let found: [Option<Ipv4Addr>; 4] = match address.segments() {
         // The unspecified address and loopback look like compatible ones and are none.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => [None; 4],
-        // IPv4-compatible and -mapped (RFC 4291 sections 2.5.5.1 and 2.5.5.2), and NAT64 with
-        // the well-known prefix (RFC 6052 section 2.1).
-        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
-            [Some(last), None, None, None]
-        }
+        // IPv4-compatible and -mapped (RFC 4291 sections 2.5.5.1 and 2.5.5.2), IPv4-translated
+        // (RFC 2765 section 2.1), and NAT64 with the well-known prefix (RFC 6052 section 2.1).
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..]
+        | [0, 0, 0, 0, 0xffff, 0, ..]
+        | [0x64, 0xff9b, 0, 0, 0, 0, ..] => [Some(last), None, None, None],
         // NAT64, local use (RFC 8215). Which prefix length the site uses cannot be seen from
-        // here, so each reading of RFC 6052 section 2.2 counts, bar those that are all zero.
+        // here, so each reading of RFC 6052 section 2.2 counts, bar those in 0.0.0.0/8: no packet
+        // goes there, and a reading at the wrong place often begins with zeros.
         [0x64, 0xff9b, 1, ..] => [
             take([6, 7, 9, 10]),
             take([7, 9, 10, 11]),
             take([9, 10, 11, 12]),
             last,
         ]
-        .map(|reading| (!reading.is_unspecified()).then_some(reading)),
+        .map(|reading| (reading.octets()[0] != 0).then_some(reading)),
         // 6to4 (RFC 3056 section 2).
-        [0x2002, ..] => [Some(take([2, 3, 4, 5])), None, None, None],
+        [0x2002, ..] => [Some(take([2, 3, 4, 5])), isatap, None, None],
         // Teredo: server, and the client's address with its bits turned (RFC 4380 section 4).
         [0x2001, 0, ..] => {
             let client = Ipv4Addr::from(!u32::from(last));
             [Some(take([4, 5, 6, 7])), Some(client), None, None]
         }
-        // ISATAP interface identifiers (RFC 5214 section 6.1).
-        [.., 0 | 0x200, 0x5efe, _, _] => [None, None, None, Some(last)],
-        _ => [None; 4],
+        _ => [isatap, None, None, None],
     };
     found.into_iter().flatten()
 }

@@ -59,7 +59,8 @@ impl Policy {
         }
         let within_reach = |address: &IpAddr| match (allowed.reach(), AddressClass::of(*address)) {
             (Reach::Any, _) | (_, AddressClass::Public) => true,
-            (Reach::Loopback, class) => class == AddressClass::Loopback,
+            // A translated loopback address is somebody else's.
+            (Reach::Loopback, _) => address.to_canonical().is_loopback(),
             (Reach::Public, _) => false,
         };
         if addresses.iter().all(within_reach) {

@@ -191,13 +191,15 @@ impl Ipv6Host {
 impl fmt::Display for Ipv6Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)?;
-        match self.scope() {
-            None => Ok(()),
-            // `%251` would be read as zone `1`: a zone that begins with `25` needs the long form.
-            Some(scope) if scope.len() > 2 && scope.starts_with("25") => write!(f, "%25{scope}"),
-            Some(scope) => write!(f, "%{scope}"),
-        }
+        self.scope().map_or(Ok(()), |scope| write_scope(f, scope))
     }
+}
+
+/// Writes a zone with its `%`.
+pub(crate) fn write_scope(f: &mut fmt::Formatter<'_>, scope: &str) -> fmt::Result {
+    // `%251` would be read as zone `1`: a zone that begins with `25` needs the long form.
+    let long = scope.len() > 2 && scope.starts_with("25");
+    write!(f, "{}{scope}", if long { "%25" } else { "%" })
 }
 
 /// Maps a name to lower-case A-labels. Plain ASCII without an `xn--` label, nearly every host

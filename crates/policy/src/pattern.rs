@@ -1,10 +1,11 @@
 //! One entry of an allow or deny list, as text and as meaning (SPEC P2).
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
 use core::net::IpAddr;
 
-use crate::host::{Host, HostError, check_name};
+use crate::host::{Host, HostError, check_name, write_scope};
 
 /// The list that a pattern is written in. It decides about `*` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,13 @@ pub(crate) enum Shape {
     /// A name, with what around it is covered.
     Name { depth: Depth, name: String },
     /// A name in which some labels hold a `*`: matched label by label.
-    Labels { depth: Depth, labels: String },
+    Labels {
+        depth: Depth,
+        /// The labels up to the last one with a `*`.
+        front: String,
+        /// The name behind them.
+        end: String,
+    },
 }
 
 /// How far below a name a pattern reaches.
@@ -126,7 +133,7 @@ impl Pattern {
         if rest.contains('*') {
             return parse_labels(text, depth, rest);
         }
-        check_no_port(rest)?;
+        check_no_port(text)?;
         let shape = match (Host::parse(rest)?, depth) {
             (Host::Name(name), depth) => Shape::Name {
                 depth,
@@ -157,22 +164,14 @@ impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Shape::Everything => f.write_str("*"),
-            Shape::Address {
-                address,
-                scope: None,
-            } => address.fmt(f),
-            Shape::Address {
-                address,
-                scope: Some(scope),
-            } => write!(f, "{address}%{scope}"),
-            Shape::Name { depth, name }
-            | Shape::Labels {
-                depth,
-                labels: name,
-            } => {
-                f.write_str(depth.prefix())?;
-                f.write_str(name)
+            Shape::Address { address, scope } => {
+                address.fmt(f)?;
+                scope
+                    .as_deref()
+                    .map_or(Ok(()), |scope| write_scope(f, scope))
             }
+            Shape::Name { depth, name } => write!(f, "{}{name}", depth.prefix()),
+            Shape::Labels { depth, front, end } => write!(f, "{}{front}.{end}", depth.prefix()),
         }
     }
 }
@@ -233,30 +232,26 @@ fn check_no_port(text: &str) -> Result<(), PatternError> {
     Err(PatternError::Port(host.to_string()))
 }
 
-/// Patterns with a `*` inside a label are ASCII: what a `*` should stand for in a label that is
-/// about to be punycoded has no answer.
+/// Labels with a `*` are ASCII: what a `*` should stand for in a label that is about to be
+/// punycoded has no answer. What follows the last of them is a name like any other.
 fn parse_labels(text: &str, depth: Depth, rest: &str) -> Result<Pattern, PatternError> {
-    if rest.split('.').any(|label| label.contains("**")) {
+    if rest.contains("**") {
         return Err(PatternError::DoubleStar);
     }
-    let labels = rest.strip_suffix('.').unwrap_or(rest).to_ascii_lowercase();
-    if labels
-        .rsplit('.')
-        .next()
-        .is_none_or(|last| last.contains('*'))
-    {
-        return Err(PatternError::OpenEnd(text.to_string()));
+    let star = rest.rfind('*').unwrap_or(0);
+    let open_end = || PatternError::OpenEnd(text.to_string());
+    let dot = star + rest[star..].find('.').ok_or_else(open_end)?;
+    let (front, end) = (rest[..dot].to_ascii_lowercase(), &rest[dot + 1..]);
+    if end.is_empty() {
+        return Err(open_end());
     }
-    check_no_port(&labels)?;
+    check_no_port(text)?;
+    let end = match Host::parse(end)? {
+        Host::Name(name) => name.as_str().to_string(),
+        // `*1.0.0.1`: what it would match is an address.
+        Host::V4(_) | Host::V6(_) => return Err(HostError::BadIpv4.into()),
+    };
     // A `*` stands for characters that are checked in the host itself.
-    check_name(&labels.replace('*', "x"))?;
-    // The literal end must be a name: `*1.0.0.1` would be read as an address.
-    let end = labels.rsplit('.').next().unwrap_or(&labels);
-    Host::parse(end)
-        .map_err(PatternError::Host)
-        .and_then(|host| match host {
-            Host::Name(_) => Ok(()),
-            Host::V4(_) | Host::V6(_) => Err(HostError::BadIpv4.into()),
-        })?;
-    Ok(Pattern(Shape::Labels { depth, labels }))
+    check_name(&format!("{}.{end}", front.replace('*', "x")))?;
+    Ok(Pattern(Shape::Labels { depth, front, end }))
 }

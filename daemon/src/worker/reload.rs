@@ -94,7 +94,11 @@ impl Reloader {
         for warning in &loaded.warnings {
             tracing::warn!("{}", warning.one_line());
         }
-        log_changes(old.policy(), &settings.policy);
+        let (before, after) = (old.policy().clone(), Arc::clone(&settings.policy));
+        let logged = tokio::task::spawn_blocking(move || log_changes(&before, &after)).await;
+        if let Err(error) = logged {
+            tracing::warn!(%error, "the changes of the lists could not be logged");
+        }
         tracing::info!(
             generation = number,
             mode = settings.policy.mode().as_str(),

@@ -68,14 +68,14 @@ pub(super) async fn answer(
 async fn send(
     session: &Session,
     permit: &Permit,
-    parts: http::request::Parts,
+    mut parts: http::request::Parts,
     body: Incoming,
 ) -> Result<Response<Answer>, Failure> {
     let upstream = &session.shared.upstream;
     // A request without a body can be sent a second time, if its method allows (RFC 9110
     // section 9.2.2) and the first connection was a kept one that the origin had closed meanwhile.
     let spare = (body.is_end_stream() && is_idempotent(&parts.method)).then(|| parts.clone());
-    let (body, mut expected) = request_body(&parts, body);
+    let (body, mut expected) = request_body(&mut parts, body);
     let mut message = Request::from_parts(parts, body);
     while let Some(lease) = upstream.pooled(permit).await {
         match exchange(session, permit, lease, message, &mut expected).await {
@@ -183,11 +183,16 @@ impl Interim {
 }
 
 fn request_body(
-    parts: &http::request::Parts,
+    parts: &mut http::request::Parts,
     body: Incoming,
 ) -> (RequestBody, Option<oneshot::Sender<()>>) {
     if body.is_end_stream() {
         return (RequestBody::empty(), None);
+    }
+    if body.size_hint().exact().is_none() {
+        // Of methods that seldom have content, hyper sends some only if the fields say so.
+        let chunked = http::HeaderValue::from_static("chunked");
+        parts.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
     let expects = parts
         .headers

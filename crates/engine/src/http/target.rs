@@ -233,12 +233,7 @@ mod tests {
 
     #[test]
     fn h2_a_host_that_is_none_is_left_to_policy() {
-        for uri in [
-            "http://a..b/",
-            "http://256.1.1.1/",
-            "http://a%2eb/",
-            "http://1.2.3.4.5/",
-        ] {
+        for uri in ["http://a..b/", "http://256.1.1.1/", "http://1.2.3.4.5/"] {
             assert!(
                 matches!(get(uri, &[]), Err(TargetError::Host { .. })),
                 "{uri}"

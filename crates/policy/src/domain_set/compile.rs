@@ -67,8 +67,7 @@ impl<'a> Draft<'a> {
             Shape::Name { depth, name } => self
                 .cover(*depth, name, rule)?
                 .map(|index| (RuleKind::Name(*depth), index)),
-            Shape::Labels { depth, labels } => {
-                let (front, end) = split_at_literal_end(labels);
+            Shape::Labels { depth, front, end } => {
                 let index = self.name(end)?;
                 let wildcards = self.set.wildcards.entry(index).or_default();
                 wildcards.push(Wildcard {
@@ -184,13 +183,4 @@ impl<'a> Draft<'a> {
         set.rules.shrink_to_fit();
         Ok(set)
     }
-}
-
-/// Splits a pattern behind the label that holds its last `*`. The parser leaves the last label
-/// free of it, so there is a literal end.
-fn split_at_literal_end(labels: &str) -> (&str, &str) {
-    let star = labels.rfind('*').unwrap_or(0);
-    labels[star..].find('.').map_or((labels, ""), |dot| {
-        (&labels[..star + dot], &labels[star + dot + 1..])
-    })
 }

@@ -1,0 +1,172 @@
+//! `Expect: 100-continue` from end to end, and the other 1xx answers (SPEC H1; RFC 9110 section 15.2).
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Body, Origin, Reply};
+use e2e::wait::PATIENCE;
+
+use super::scene::{Scene, by_hand, message, read_head};
+
+const EXPECTING: [&str; 2] = ["Expect: 100-continue", "Content-Length: 4"];
+
+#[test]
+fn h1_the_client_is_told_to_continue_when_the_origin_says_so() {
+    let said = Arc::new(AtomicBool::new(false));
+    let origin = Origin::answering(|request| Answer::text(&request.text()));
+    let scene = Scene::new(
+        origin
+            .before_body({
+                let said = Arc::clone(&said);
+                move |_| {
+                    said.store(true, Ordering::SeqCst);
+                    None
+                }
+            })
+            .start(),
+    );
+    let mut client = scene.client();
+    for _ in 0..3 {
+        said.store(false, Ordering::SeqCst);
+        client.send(scene.message("POST", "allowed.test", "/", &EXPECTING));
+        let interim = client.read_response();
+        assert_eq!(interim.status, 100);
+        assert!(said.load(Ordering::SeqCst), "before the origin had said so");
+        client.send("body");
+        assert_eq!(client.read_response().text(), "body");
+    }
+}
+
+#[test]
+fn h1_an_answer_without_100_means_that_the_body_is_not_wanted() {
+    for status in [417, 403] {
+        let origin = Origin::answering(|_| panic!("the body was read"));
+        let scene = Scene::new(
+            origin
+                .before_body(move |_| Some(Answer::status(status)))
+                .start(),
+        );
+        let mut client = scene.client();
+        client.send(scene.message("PUT", "allowed.test", "/", &EXPECTING));
+        let answer = client.read_response();
+        assert_eq!((answer.status, answer.text()), (status, status.to_string()));
+        scene.origin.wait_until_idle();
+        assert!(scene.origin.requests()[0].body.is_empty());
+    }
+}
+
+#[test]
+fn h1_a_refused_request_is_not_asked_for_its_body() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    client.send(scene.message("POST", "blocked.test", "/", &EXPECTING));
+    assert_eq!(client.read_response().status, 403);
+}
+
+/// An origin that does not know the expectation waits for the body, and the client for the origin.
+#[test]
+fn h1_a_silent_origin_gets_the_body_after_about_a_second() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let origin = Origin::answering(|request| Answer::text(&request.text())).before_body(move |_| {
+        let _: Result<(), _> = wait.lock().expect("the lock").recv_timeout(PATIENCE);
+        None
+    });
+    let scene = Scene::new(origin.start());
+    let mut client = scene.client();
+    let begun = Instant::now();
+    client.send(scene.message("POST", "allowed.test", "/", &EXPECTING));
+    assert_eq!(client.read_response().status, 100);
+    assert!(begun.elapsed() > Duration::from_millis(900));
+    client.send("body");
+    drop(go);
+    assert_eq!(client.read_final_response().text(), "body");
+}
+
+#[test]
+fn h1_a_client_that_does_not_wait_may_send_its_body_at_once() {
+    let scene = Scene::echoing();
+    let request = scene.message("POST", "allowed.test", "/", &EXPECTING);
+    let mut client = scene.client();
+    for _ in 0..5 {
+        let answer = client.exchange(&format!("{request}body"));
+        assert_eq!(answer.json()["body"], "body");
+    }
+}
+
+#[test]
+fn h1_early_hints_arrive_before_the_answer_is_there() {
+    let (go, wait) = mpsc::channel::<()>();
+    let origin = by_hand(move |mut stream| {
+        read_head(&mut stream)?;
+        stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b>\r\n\r\n")?;
+        let _: Result<(), _> = wait.recv_timeout(PATIENCE);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    });
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let mut client = Connection::open(daemon.http_addr());
+    let authority = format!("allowed.test:{}", origin.port());
+    client.send(message("GET", &authority, "/", &[]));
+    let hints = client.read_response();
+    assert_eq!(hints.status, 103);
+    assert_eq!(hints.headers.all("link"), ["</a.css>; rel=preload", "</b>"]);
+    drop(go);
+    assert_eq!(client.read_response().text(), "ok");
+}
+
+/// In one piece with the answer they still have to come before it.
+#[test]
+fn h1_interim_answers_come_before_the_final_one_however_they_arrive() {
+    const ANSWER: &str = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+                          HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let scene = Scene::new(Origin::start(|_| Answer::Raw(ANSWER.into())));
+    let mut client = scene.client();
+    for round in 0..20 {
+        client.send(scene.get("allowed.test", "/"));
+        let mut seen = Vec::new();
+        let last = loop {
+            let answer = client.read_response();
+            if answer.status / 100 != 1 {
+                break answer;
+            }
+            seen.push(answer.status);
+        };
+        assert_eq!(last.text(), "ok");
+        assert_eq!(seen, [102, 103], "in round {round}");
+    }
+}
+
+/// RFC 9110 section 15.2: such a client would take it for the answer.
+#[test]
+fn h1_an_http_1_0_client_gets_no_interim_answer() {
+    let scene = Scene::new(Origin::start(|_| {
+        let reply = Reply::new(200, Body::Sized(b"ok".to_vec()));
+        Answer::Reply(reply.interim(103, &[("Link", "</a>")]))
+    }));
+    let authority = scene.authority("allowed.test");
+    for _ in 0..10 {
+        let mut client = scene.client();
+        client.send(format!("GET http://{authority}/ HTTP/1.0\r\n\r\n"));
+        let answer = client.read_response();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+        client.expect_closed();
+    }
+}
+
+#[test]
+fn h1_an_origin_that_switches_protocols_unasked_is_at_fault() {
+    let upgrade = vec![("Upgrade".to_owned(), "websocket".to_owned())];
+    let scene = Scene::new(Origin::start(move |_| Answer::Upgrade(upgrade.clone())));
+    let fields = ["Connection: Upgrade", "Upgrade: websocket"];
+    for fields in [&fields[..], &[]] {
+        let answer = scene.ask("GET", "allowed.test", "/", fields);
+        assert_eq!(answer.status, 502);
+        assert!(answer.text().contains("switched protocols unasked"), "{}", answer.text());
+        assert_eq!(answer.header("upgrade"), None);
+    }
+    scene.origin.wait_until_idle();
+}

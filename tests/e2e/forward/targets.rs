@@ -1,0 +1,255 @@
+//! What a request is for: request-target, `Host`, and every spelling of a host (SPEC H2, P1).
+
+use std::net::Ipv6Addr;
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
+
+use super::scene::{Scene, answer_ok, by_hand_at, message, read_head};
+
+#[test]
+fn h2_a_host_field_that_names_something_else_is_refused() {
+    let scene = Scene::echoing();
+    let port = scene.origin.addr().port();
+    for host in [
+        format!("denied.test:{port}"),
+        format!("blocked.test:{port}"),
+        format!("127.0.0.1:{port}"),
+        "allowed.test".to_owned(),
+        "allowed.test:80".to_owned(),
+        format!("allowed.test:{port}, denied.test"),
+        format!("user@allowed.test:{port}"),
+        format!("allowed.test:{port}/"),
+        format!("allowed.test:0{port}0"),
+        format!("http://allowed.test:{port}"),
+        String::new(),
+    ] {
+        let mut client = scene.client();
+        let answer = client.exchange(&format!(
+            "GET http://allowed.test:{port}/ HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        ));
+        assert_eq!(answer.status, 400, "Host: {host}");
+        assert!(answer.text().contains("Host"), "{}", answer.text());
+        client.expect_closed();
+    }
+    assert_eq!(scene.origin.connections(), 0);
+}
+
+#[test]
+fn h2_two_host_fields_are_refused_even_when_they_agree() {
+    let scene = Scene::echoing();
+    let authority = scene.authority("allowed.test");
+    for second in [format!("Host: {authority}"), "hOST: denied.test".to_owned()] {
+        let answer = scene.ask("GET", "allowed.test", "/", &[&second]);
+        assert_eq!(answer.status, 400, "{second}");
+        assert!(answer.text().contains("more than one Host"));
+    }
+    assert_eq!(scene.origin.connections(), 0);
+}
+
+#[test]
+fn h2_a_host_field_may_spell_the_same_host_differently() {
+    let scene = Scene::echoing();
+    let port = scene.origin.addr().port();
+    for host in ["allowed.test", "ALLOWED.test", "allowed.test."] {
+        let answer = scene.client().exchange(&format!(
+            "GET http://Allowed.Test:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
+        ));
+        assert_eq!(answer.status, 200, "{host}");
+    }
+    let wanted = scene.authority("allowed.test");
+    for request in scene.origin.requests() {
+        assert_eq!(request.header("host"), Some(&*wanted));
+    }
+}
+
+#[test]
+fn h2_a_target_that_is_not_plainly_a_host_and_a_port_is_refused() {
+    let scene = Scene::echoing();
+    let port = scene.origin.addr().port();
+    for target in [
+        format!("http://user@allowed.test:{port}/"),
+        format!("http://user:pass@allowed.test:{port}/"),
+        format!("http://allowed.test:{port}@denied.test/"),
+        format!("http://denied.test@allowed.test:{port}/"),
+        "http://allowed.test:/".to_owned(),
+        "http://allowed.test:0/".to_owned(),
+        "http://allowed.test:65536/".to_owned(),
+        "http://allowed.test:+80/".to_owned(),
+        "http://allowed.test:8a/".to_owned(),
+        format!("http://allowed.test:{port}:{port}/"),
+        "http:///path".to_owned(),
+        "http://".to_owned(),
+        "http:".to_owned(),
+        format!("http:allowed.test:{port}/"),
+        format!("//allowed.test:{port}/"),
+        format!("allowed.test:{port}"),
+        format!("http://[allowed.test]:{port}/"),
+        format!("http://[::1:{port}/"),
+        format!("http://allowed.test:{port}\\@denied.test/"),
+    ] {
+        let mut client = scene.client();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let answer = client.read_final_response();
+        // What can be told from the rest of the target as a host, and is none, is a policy's answer.
+        let invalid = answer.status == 403 && answer.json()["reason"] == "invalid_host";
+        assert!(answer.status == 400 || invalid, "{target}: {}", answer.start);
+    }
+    assert_eq!(scene.origin.connections(), 0);
+}
+
+#[test]
+fn h2_other_schemes_are_told_to_use_connect() {
+    let scene = Scene::echoing();
+    for scheme in ["https", "HTTPS", "ftp", "ws"] {
+        let target = format!("{scheme}://{}/", scene.authority("allowed.test"));
+        let answer = scene
+            .client()
+            .exchange(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(answer.status, 400, "{target}");
+        assert!(answer.text().contains("CONNECT"), "{}", answer.text());
+    }
+    assert_eq!(scene.origin.connections(), 0);
+}
+
+#[test]
+fn h2_a_fragment_never_reaches_the_origin() {
+    let scene = Scene::echoing();
+    for path in ["/a?b#c", "/a#b?c", "#frag"] {
+        scene.ask("GET", "allowed.test", path, &[]);
+    }
+    assert_eq!(scene.paths(), ["/a?b", "/a", "/"]);
+}
+
+#[test]
+fn h2_a_path_goes_through_as_it_is_spelled() {
+    let scene = Scene::echoing();
+    let paths = [
+        "/a%2Fb/../c/./d//e",
+        "/%00%zz%",
+        "/a;b=c,d?e=f?g&h=[i]{j}|",
+        "/http://denied.test/@x",
+        "/~user/'(x)!*+$\"",
+    ];
+    for path in paths {
+        let answer = scene.ask("GET", "allowed.test", path, &[]);
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    assert_eq!(scene.paths(), paths);
+}
+
+/// Spellings of a name that mean the same host.
+#[test]
+fn p1_a_name_is_the_same_host_however_it_is_spelled() {
+    let scene = Scene::echoing();
+    for (host, status) in [
+        ("ALLOWED.TEST", 200),
+        ("Allowed.test.", 200),
+        ("DENIED.TEST", 403),
+        ("denied.test.", 403),
+        ("BLOCKED.test.", 403),
+    ] {
+        let answer = scene.ask("GET", host, "/", &[]);
+        assert_eq!(answer.status, status, "{host}: {}", answer.text());
+        if status == 403 {
+            let canonical = host.trim_end_matches('.').to_ascii_lowercase();
+            assert_eq!(answer.json()["host"], canonical);
+        }
+    }
+    assert_eq!(scene.origin.requests().len(), 2);
+}
+
+const LOOPBACK: [&str; 14] = [
+    "127.0.0.1",
+    "127.0.0.1.",
+    "127.1",
+    "127.0.1",
+    "0x7f.1",
+    "0X7F.0x0.0.1",
+    "0x7f000001",
+    "2130706433",
+    "0177.0.0.1",
+    "017700000001",
+    "[::ffff:127.0.0.1]",
+    "[::FFFF:7f00:1]",
+    "[0:0:0:0:0:ffff:127.0.0.1]",
+    "127.000.000.001",
+];
+
+#[test]
+fn p1_an_address_is_denied_however_it_is_spelled() {
+    let config = Config::new().allow("*").deny("127.0.0.1");
+    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    for host in LOOPBACK {
+        let answer = scene.ask("GET", host, "/", &[]);
+        assert_eq!(answer.status, 403, "{host}");
+        let block = answer.json();
+        assert_eq!([&block["host"], &block["reason"]], ["127.0.0.1", "denied"], "{host}");
+    }
+    assert_eq!(scene.origin.connections(), 0);
+}
+
+#[test]
+fn p1_an_address_is_allowed_however_it_is_spelled() {
+    let config = Config::new().allow("127.0.0.1");
+    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    for host in LOOPBACK {
+        let answer = scene.ask("GET", host, "/", &[]);
+        assert_eq!(answer.status, 200, "{host}: {}", answer.text());
+    }
+    let wanted = scene.authority("127.0.0.1");
+    for request in scene.origin.requests() {
+        assert_eq!(request.header("host"), Some(&*wanted));
+    }
+}
+
+#[test]
+fn h1_an_ipv6_literal_is_reached() {
+    let origin = by_hand_at(Ipv6Addr::LOCALHOST.into(), |mut stream| {
+        let head = read_head(&mut stream)?;
+        assert!(head.contains("[::1]:"), "{head}");
+        answer_ok(&mut stream)
+    });
+    let daemon = Daemon::start(e2e::binary!(), &Config::new().allow("::1"));
+    let mut client = Connection::open(daemon.http_addr());
+    let authority = format!("[0:0::0:1]:{}", origin.port());
+    assert_eq!(client.exchange(&message("GET", &authority, "/", &[])).text(), "ok");
+}
+
+#[test]
+fn p1_what_no_host_can_be_spelled_like_is_refused_and_recorded() {
+    let scene = Scene::echoing();
+    let port = scene.origin.addr().port();
+    let hosts = [
+        "a..test", ".test", "256.1.1.1", "1.2.3.4.5", "0x7f.0.0.0.1", "09.1.1.1", "1.2.3.4.5.6",
+        "allowed.test%00.denied.test", "allowed%2etest", "a;b.test", "a!b.test", "-.0x",
+        "[::1%25]", "[1::2::3]",
+    ];
+    for host in hosts {
+        let answer = scene.client().exchange(&format!(
+            "GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
+        ));
+        let invalid = answer.status == 403 && answer.json()["reason"] == "invalid_host";
+        assert!(invalid || answer.status == 400, "{host}: {} {}", answer.start, answer.text());
+    }
+    assert_eq!(scene.origin.connections(), 0);
+    let blocked = scene.daemon.blocked();
+    assert!(blocked.iter().all(|entry| entry["reason"] == "invalid_host"));
+    assert!(blocked.iter().any(|entry| entry["host"] == "256.1.1.1"));
+}
+
+#[test]
+fn p1_a_name_is_judged_by_its_a_labels() {
+    let config = Config::new()
+        .allow("b\u{fc}cher.test")
+        .host("xn--bcher-kva.test", std::net::Ipv4Addr::LOCALHOST);
+    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    for host in ["xn--bcher-kva.test", "XN--BCHER-KVA.test"] {
+        let answer = scene.ask("GET", host, "/", &[]);
+        assert_eq!(answer.status, 200, "{host}: {}", answer.text());
+    }
+    let seen = scene.origin.requests();
+    let wanted = scene.authority("xn--bcher-kva.test");
+    assert!(seen.iter().all(|request| request.header("host") == Some(&*wanted)));
+}

@@ -1,0 +1,207 @@
+//! Connections to origins: kept, dropped, retried; and what is said when there is none (SPEC H8, C7).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Body, Origin, Reply};
+use e2e::port::{RefusingPort, StalledPort};
+use e2e::resolver::StubResolver;
+
+use super::scene::{Scene, message};
+
+#[test]
+fn h1_a_connection_to_an_origin_is_used_again() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    for _ in 0..5 {
+        client.exchange(&scene.get("allowed.test", "/"));
+    }
+    // It belongs to the proxy, not to one client.
+    scene.ask("GET", "allowed.test", "/", &[]);
+    assert_eq!(scene.origin.requests().len(), 6);
+    assert_eq!(scene.origin.connections(), 1);
+}
+
+#[test]
+fn h1_a_connection_is_not_used_for_another_name_of_the_same_address() {
+    let config = Config::example()
+        .allow("other.test")
+        .host("other.test", std::net::Ipv4Addr::LOCALHOST);
+    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    for host in ["allowed.test", "other.test", "allowed.test", "other.test"] {
+        scene.ask("GET", host, "/", &[]);
+    }
+    let used: Vec<_> = scene
+        .origin
+        .requests()
+        .iter()
+        .map(|request| request.connection)
+        .collect();
+    assert_eq!(used, [0, 1, 0, 1]);
+}
+
+#[test]
+fn c7_connections_kept_under_old_settings_are_not_used_after_a_reload() {
+    let scene = Scene::echoing();
+    let mut client = scene.client();
+    for connection in 0..3 {
+        for _ in 0..2 {
+            client.exchange(&scene.get("allowed.test", "/"));
+            let requests = scene.origin.requests();
+            let last = requests.last().expect("a request");
+            assert_eq!(last.connection, connection);
+        }
+        assert_eq!(scene.daemon.reload().status, 200);
+    }
+}
+
+#[test]
+fn h1_an_origin_that_closes_its_connection_gets_a_new_one() {
+    let scene = Scene::new(Origin::start(|request| match &*request.target {
+        "/says-so" => {
+            Answer::Reply(Reply::new(200, Body::UntilClose(b"ok".to_vec())))
+        }
+        _ => Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()),
+    }));
+    let mut client = scene.client();
+    for path in ["/says-so", "/just-does", "/says-so", "/just-does"] {
+        assert_eq!(client.exchange(&scene.get("allowed.test", path)).text(), "ok");
+    }
+    assert_eq!(scene.origin.requests().len(), 4);
+}
+
+/// An origin that hangs up on the second request of every connection, as one does that closes an
+/// idle connection at the moment when a request comes.
+fn forgetful(ending: Answer) -> Scene {
+    let last = AtomicUsize::new(usize::MAX);
+    Scene::new(Origin::start(move |request| {
+        if last.swap(request.connection, Ordering::SeqCst) == request.connection {
+            return ending.clone();
+        }
+        Answer::Echo
+    }))
+}
+
+#[test]
+fn h1_a_request_that_a_closing_connection_swallowed_is_sent_again() {
+    for ending in [Answer::Close, Answer::Reset] {
+        let scene = forgetful(ending);
+        let mut client = scene.client();
+        for method in ["GET", "HEAD", "OPTIONS", "DELETE", "TRACE"] {
+            client.exchange(&scene.get("allowed.test", "/first"));
+            let path = format!("/{method}");
+            let answer = client.exchange(&scene.message(method, "allowed.test", &path, &[]));
+            assert_eq!(answer.status, 200, "{method}: {}", answer.text());
+            let tries = scene.paths().iter().filter(|seen| **seen == path).count();
+            assert_eq!(tries, 2, "{method}");
+            // The next round begins with a connection that has not been used.
+            scene.daemon.reload();
+        }
+    }
+}
+
+#[test]
+fn h1_a_request_that_may_have_been_carried_out_is_not_sent_again() {
+    let scene = forgetful(Answer::Close);
+    let mut client = scene.client();
+    for (method, fields, body) in [
+        ("POST", &["Content-Length: 4"][..], "body"),
+        ("POST", &["Content-Length: 0"], ""),
+        ("PATCH", &["Transfer-Encoding: chunked"], "1\r\nx\r\n0\r\n\r\n"),
+        ("PUT", &["Content-Length: 4"], "body"),
+    ] {
+        client.exchange(&scene.get("allowed.test", "/first"));
+        let before = scene.paths().len();
+        let request = scene.message(method, "allowed.test", "/once", fields);
+        let answer = client.exchange(&(request + body));
+        assert_eq!(answer.status, 502, "{method}");
+        assert_eq!(scene.paths().len(), before + 1, "{method}");
+    }
+}
+
+#[test]
+fn h8_an_answer_that_is_none_is_the_origins_fault() {
+    for answer in [
+        Answer::Close,
+        Answer::Reset,
+        Answer::Raw(b"\x15\x03\x03\x00\x02\x02\x28".to_vec()),
+        Answer::Raw(b"SSH-2.0-OpenSSH_9.9\r\n".to_vec()),
+        Answer::Raw(b"HTTP/1.1 20".to_vec()),
+        Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n".to_vec()),
+        Answer::Raw(b"HTTP/2 200\r\n\r\n".to_vec()),
+        Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Len".to_vec()),
+    ] {
+        let scene = Scene::new(Origin::start(move |_| answer.clone()));
+        let mut client = scene.client();
+        let answer = client.exchange(&scene.get("allowed.test", "/secret"));
+        assert_eq!(answer.status, 502);
+        assert_eq!(answer.header("content-type"), Some("text/plain"));
+        let text = answer.text();
+        assert!(text.starts_with(&scene.authority("allowed.test")), "{text}");
+        assert!(text.contains("the fault lies with the host"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+        // Whatever it was, it concerned one request.
+        let answer = client.exchange(&scene.get("blocked.test", "/"));
+        assert_eq!(answer.status, 403);
+    }
+}
+
+#[test]
+fn h8_a_refused_connection_is_502() {
+    let port = RefusingPort::open();
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let mut client = Connection::open(daemon.http_addr());
+    let authority = format!("allowed.test:{}", port.addr().port());
+    for _ in 0..2 {
+        let answer = client.exchange(&message("GET", &authority, "/", &[]));
+        assert_eq!(answer.status, 502);
+        let wanted = format!("{authority}: the connection was refused.");
+        assert!(answer.text().starts_with(&wanted), "{}", answer.text());
+        assert_eq!(answer.header("x-proxy-error"), None, "it is no block");
+    }
+    assert!(daemon.blocked().is_empty());
+}
+
+#[test]
+fn h8_a_connection_that_stalls_is_504_after_connect_timeout() {
+    let port = StalledPort::open();
+    let config = Config::example().set("daemon.limits", "connect_timeout", r#""300ms""#);
+    let daemon = Daemon::start(e2e::binary!(), &config);
+    let mut client = Connection::open(daemon.http_addr());
+    let authority = format!("allowed.test:{}", port.addr().port());
+    let begun = Instant::now();
+    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    assert_eq!(answer.status, 504);
+    assert!(answer.text().contains("the connection timed out"), "{}", answer.text());
+    assert!(begun.elapsed().as_millis() >= 300);
+}
+
+#[test]
+fn p4_a_name_that_does_not_resolve_is_an_outcome_and_no_block() {
+    let dns = StubResolver::start();
+    dns.servfail("broken.test");
+    dns.silent("silent.test");
+    dns.answer("empty.test", []);
+    let config = Config::new()
+        .allow("**.test")
+        .nameserver(dns.address())
+        .set("daemon.resolver", "timeout", r#""500ms""#);
+    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let mut client = scene.client();
+    for (host, status) in [
+        ("missing.test", 502),
+        ("empty.test", 502),
+        ("broken.test", 502),
+        ("silent.test", 504),
+    ] {
+        let answer = client.exchange(&scene.get(host, "/"));
+        assert_eq!(answer.status, status, "{host}: {}", answer.text());
+        assert!(answer.text().contains("dns_failure"), "{}", answer.text());
+        assert!(!answer.text().contains("127.0.0.1"), "{}", answer.text());
+        assert!(!answer.text().contains("private"), "{}", answer.text());
+    }
+    assert!(scene.daemon.blocked().is_empty());
+    assert_eq!(scene.origin.connections(), 0);
+}
