@@ -230,7 +230,7 @@ fn setups(criterion: &mut Criterion) {
     let scene = Scene::new();
     let mut group = criterion.benchmark_group("setup");
     group.bench_function("direct", |bencher| {
-        bencher.iter(|| ping(open(scene.origin)))
+        bencher.iter(|| ping(open(scene.origin)));
     });
     group.bench_function("connect", |bencher| bencher.iter(|| ping(connect(&scene))));
     group.bench_function("socks5", |bencher| bencher.iter(|| ping(socks5(&scene))));

@@ -90,10 +90,10 @@ impl Tunnel {
         match end {
             End::Closed(Ok(())) => {}
             End::Closed(Err(error)) => {
-                tracing::debug!(%client, %authority, %error, "a tunnel broke")
+                tracing::debug!(%client, %authority, %error, "a tunnel broke");
             }
             End::Idle(limit) => {
-                tracing::debug!(%client, %authority, ?limit, "closed an idle tunnel")
+                tracing::debug!(%client, %authority, ?limit, "closed an idle tunnel");
             }
             End::Forbidden(reason) => {
                 tracing::info!(%client, %authority, %reason, "closed a tunnel that the policy no longer permits");

@@ -1,6 +1,11 @@
 //! Resolve, vet, dial (SPEC P4), with public addresses that no packet is ever sent to: the resolver
 //! and the dialler are scripted, and every dial ends at an origin on loopback.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a poisoned lock is a test that has failed already"
+)]
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -5,16 +5,14 @@
 //! deliberately judges neither names nor addresses, opens no connection to them, and never asks a name
 //! server that nobody configured: hickory's built-in public servers are not used.
 
-use std::{
-    cmp::Reverse,
-    collections::HashMap,
-    fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::{Path, PathBuf},
-    pin::pin,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+mod hosts;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, Either, FutureExt, select};
 use hickory_resolver::{
@@ -29,8 +27,8 @@ use hickory_resolver::{
 };
 use tokio::time::{Instant, timeout};
 
-/// The hosts file that is read when the settings name none.
-const SYSTEM_HOSTS: &str = "/etc/hosts";
+use self::hosts::Hosts;
+
 /// Answers kept per name server; the two families of a name are two answers.
 const CACHE_ENTRIES: u64 = 1024;
 /// The longest that addresses are kept, whatever their TTL says.
@@ -199,51 +197,6 @@ fn plain_dns(address: &SocketAddr) -> NameServerConfig {
         connection
     });
     NameServerConfig::new(address.ip(), true, connections.into())
-}
-
-/// What a hosts file says, IPv6 addresses of a name first.
-#[derive(Debug, Default)]
-struct Hosts(HashMap<Box<str>, Vec<IpAddr>>);
-
-// Not hickory's `Hosts`: that one answers per family, so that a name which the file gives only an IPv4
-// address would still get IPv6 ones from DNS, and it ends at the first line that is not UTF-8.
-impl Hosts {
-    fn read(path: &Path) -> io::Result<Self> {
-        Ok(Self::parse(&String::from_utf8_lossy(&fs::read(path)?)))
-    }
-
-    fn read_system() -> Self {
-        Self::read(Path::new(SYSTEM_HOSTS)).unwrap_or_else(|error| {
-            if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(%error, path = SYSTEM_HOSTS, "cannot read the hosts file");
-            }
-            Self::default()
-        })
-    }
-
-    /// hosts(5): an address, then names, then perhaps a comment. Other lines are skipped, as everywhere;
-    /// so are addresses with a scope, which cannot be dialled without it.
-    fn parse(text: &str) -> Self {
-        let mut hosts: HashMap<Box<str>, Vec<IpAddr>> = HashMap::new();
-        for line in text.trim_start_matches('\u{feff}').lines() {
-            let entry = line.split_once('#').map_or(line, |(entry, _)| entry);
-            let mut words = entry.split_ascii_whitespace();
-            let Some(Ok(address)) = words.next().map(str::parse::<IpAddr>) else {
-                continue;
-            };
-            for name in words {
-                let name = name.strip_suffix('.').unwrap_or(name);
-                let addresses = hosts.entry(name.to_ascii_lowercase().into()).or_default();
-                if !addresses.contains(&address) {
-                    addresses.push(address);
-                }
-            }
-        }
-        for addresses in hosts.values_mut() {
-            addresses.sort_by_key(|address| Reverse(address.is_ipv6()));
-        }
-        Self(hosts)
-    }
 }
 
 /// Whom to ask.
@@ -453,7 +406,7 @@ mod tests {
     #[test]
     fn a_line_that_is_not_utf8_does_not_end_the_hosts_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), b"192.0.2.1 caf\xe9\n192.0.2.2 next.test\n").unwrap();
+        std::fs::write(file.path(), b"192.0.2.1 caf\xe9\n192.0.2.2 next.test\n").unwrap();
         let hosts = Hosts::read(file.path()).unwrap();
         let expected: IpAddr = "192.0.2.2".parse().unwrap();
         assert_eq!(hosts.0["next.test"], [expected]);

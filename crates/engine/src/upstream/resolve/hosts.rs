@@ -1,0 +1,55 @@
+//! The hosts file: names that are known without asking anybody (hosts(5)).
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::{fs, io};
+
+/// The hosts file that is read when the settings name none.
+const SYSTEM_HOSTS: &str = "/etc/hosts";
+
+/// What a hosts file says, IPv6 addresses of a name first.
+#[derive(Debug, Default)]
+pub(super) struct Hosts(pub(super) HashMap<Box<str>, Vec<IpAddr>>);
+
+// Not hickory's `Hosts`: that one answers per family, so that a name which the file gives only an IPv4
+// address would still get IPv6 ones from DNS, and it ends at the first line that is not UTF-8.
+impl Hosts {
+    pub(super) fn read(path: &Path) -> io::Result<Self> {
+        Ok(Self::parse(&String::from_utf8_lossy(&fs::read(path)?)))
+    }
+
+    pub(super) fn read_system() -> Self {
+        Self::read(Path::new(SYSTEM_HOSTS)).unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(%error, path = SYSTEM_HOSTS, "cannot read the hosts file");
+            }
+            Self::default()
+        })
+    }
+
+    /// hosts(5): an address, then names, then perhaps a comment. Other lines are skipped, as everywhere;
+    /// so are addresses with a scope, which cannot be dialled without it.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut hosts: HashMap<Box<str>, Vec<IpAddr>> = HashMap::new();
+        for line in text.trim_start_matches('\u{feff}').lines() {
+            let entry = line.split_once('#').map_or(line, |(entry, _)| entry);
+            let mut words = entry.split_ascii_whitespace();
+            let Some(Ok(address)) = words.next().map(str::parse::<IpAddr>) else {
+                continue;
+            };
+            for name in words {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                let addresses = hosts.entry(name.to_ascii_lowercase().into()).or_default();
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        for addresses in hosts.values_mut() {
+            addresses.sort_by_key(|address| Reverse(address.is_ipv6()));
+        }
+        Self(hosts)
+    }
+}
