@@ -1,5 +1,6 @@
 //! The command line of `codex-network-proxy` (SPEC L5, C1).
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
@@ -39,9 +40,27 @@ pub(crate) enum Command {
         /// The file to judge; without it, the configuration that the proxy would start with.
         file: Option<PathBuf>,
     },
+    /// Judge the configuration for the monitor; not for people.
+    #[command(hide = true)]
+    Load,
+    /// Serve for the monitor; not for people.
+    #[command(hide = true)]
+    Work,
 }
 
 impl Args {
+    /// The arguments with which a loader finds the same configuration.
+    pub(crate) fn for_loader(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        if let Some(config) = &self.config {
+            arguments.extend(["--config".into(), config.clone().into_os_string()]);
+        }
+        for assignment in &self.overrides {
+            arguments.extend(["-c".into(), assignment.into()]);
+        }
+        arguments
+    }
+
     /// Where the configuration comes from; `file` stands for everything else.
     pub(crate) fn sources(&self, file: Option<&Path>) -> Sources {
         let layers = match file.or(self.config.as_deref()) {

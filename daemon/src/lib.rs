@@ -7,12 +7,17 @@
 //! - `args`: the command line.
 //! - `check`: judging a configuration without using it.
 //! - `logging`: where records and messages go.
-//! - `worker`: the running proxy, its listeners, reloads and signals; `worker::admin` is the admin
-//!   HTTP API.
+//! - `monitor`: what keeps the service's privilege and sockets, and starts the other two roles.
+//! - `loader`: judges the configuration for the monitor, and is gone.
+//! - `worker`: the running proxy, confined; `worker::admin` is the admin HTTP API.
+//! - `privsep`: what stands between monitor and worker.
 
 mod args;
 mod check;
+mod loader;
 mod logging;
+mod monitor;
+mod privsep;
 mod worker;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -27,14 +32,24 @@ use args::{Args, Command};
 pub fn main() -> ExitCode {
     let args = Args::parse();
     match args.command {
-        None | Some(Command::Proxy) => match worker::run(args.sources(None)) {
+        None | Some(Command::Proxy) => end(monitor::run(args.for_loader())),
+        Some(Command::Load) => loader::run(&args.sources(None)),
+        Some(Command::Work) => match worker::run() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                complain(&format!("{error:#}"));
-                ExitCode::FAILURE
-            }
+            // The monitor has been told, and tells.
+            Err(_) => ExitCode::FAILURE,
         },
         Some(Command::Check { ref file }) => check::run(&args.sources(file.as_deref())),
+    }
+}
+
+fn end(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -4,6 +4,18 @@ use anyhow::Context as _;
 use codex_network_config::LogFormat;
 use tracing_subscriber::EnvFilter;
 
+/// Sets the monitor's logging up, which has no settings to look into. To be called once.
+pub(crate) fn init_plain(json: bool) -> anyhow::Result<()> {
+    init(
+        "info",
+        if json {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        },
+    )
+}
+
 /// Sets the process's logging up. To be called once.
 pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)

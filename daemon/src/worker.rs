@@ -1,76 +1,130 @@
-//! The running proxy: an engine, its listeners, and the orders that it takes.
+//! The worker: an engine, its doors, and the orders that it takes (DESIGN section 1).
+//!
+//! It gets its settings and sockets from the monitor, gives up what privilege it was started with
+//! before it looks at either, and confines itself before it accepts. When it dies another takes
+//! its place.
 
 mod admin;
-mod listen;
-mod port_holder;
+mod doors;
+mod link;
 mod reload;
+mod sandbox;
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use codex_network_config::{Loaded, Sources, load};
+use anyhow::{Context as _, bail};
+use codex_network_config::load;
 use codex_network_engine::{Engine, EngineParts};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::logging;
-use listen::Doors;
+use crate::privsep::message::ToMonitor;
+use doors::Doors;
+use link::{Order, Orders};
 use reload::Reloader;
 
-/// Runs the proxy in the foreground until a signal ends it.
+/// Runs a worker until the monitor ends it or is gone.
 ///
 /// # Errors
 ///
-/// What keeps it from starting, as one message for a person.
-pub(crate) fn run(sources: Sources) -> anyhow::Result<()> {
-    let loaded = load(&sources).map_err(|problems| {
-        let places = problems.to_string();
-        anyhow::anyhow!("the configuration cannot be used\n\n{places}")
-    })?;
-    logging::init(
-        &loaded.settings.daemon.log,
-        loaded.settings.daemon.log_format,
-    )?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(serve(sources, loaded))
+/// What keeps it from starting; the monitor has been told.
+pub(crate) fn run() -> anyhow::Result<()> {
+    sandbox::die_with_the_monitor().context("cannot tie the worker to its monitor")?;
+    let (link, mut receiver) = link::open().context("cannot use the channel to the monitor")?;
+    let Some(Order::Settings(orders)) = link::next(&mut receiver)? else {
+        bail!("the monitor sent no settings");
+    };
+    let started = start(&orders).and_then(|started| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        Ok((started, runtime))
+    });
+    let ((settings, confined), runtime) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            link.tell(&ToMonitor::Rejected {
+                ticket: orders.ticket,
+                why: format!("{error:#}"),
+            });
+            return Err(error);
+        }
+    };
+    let (orders_in, orders_out) = mpsc::channel(8);
+    std::thread::spawn(move || {
+        while let Ok(Some(order)) = link::next(&mut receiver) {
+            if orders_in.blocking_send(order).is_err() {
+                return;
+            }
+        }
+    });
+    runtime.block_on(serve(link, *orders, settings, confined, orders_out))
 }
 
-async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
-    let mut hang_up = signal(SignalKind::hangup()).context("cannot watch SIGHUP")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch SIGINT")?;
+/// From root, perhaps, with sockets in hand, to somebody who can do nothing else.
+fn start(orders: &Orders) -> anyhow::Result<(codex_network_config::Loaded, sandbox::Confined)> {
+    sandbox::drop_privilege(orders.account).context("the worker cannot give up its privilege")?;
+    let loaded =
+        load(&orders.sources).map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
+    let daemon = &loaded.settings.daemon;
+    logging::init(&daemon.log, daemon.log_format)?;
+    let files = daemon.resolver.hosts_file.as_deref();
+    let confined =
+        sandbox::confine(orders.confinement, files).context("the worker cannot confine itself")?;
+    Ok((loaded, confined))
+}
 
+async fn serve(
+    link: Arc<link::Link>,
+    orders: Orders,
+    loaded: codex_network_config::Loaded,
+    confined: sandbox::Confined,
+    mut incoming: mpsc::Receiver<Order>,
+) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.one_line());
     }
-    let settings = Arc::new(loaded.settings);
-    let engine = Engine::new(Arc::clone(&settings), EngineParts::default())?;
-    let reloader = Reloader::new(engine.clone(), sources);
-    let doors = Doors::open(&engine, &reloader, &settings)?;
+    confined.report();
+    let ticket = orders.ticket;
+    let started = (|| {
+        let engine = Engine::new(Arc::new(loaded.settings), EngineParts::default())?;
+        let reloader = Reloader::new(engine.clone(), Arc::clone(&link));
+        let mut doors = Doors::default();
+        doors.change(&engine, &reloader, orders.listeners)?;
+        anyhow::Ok((engine, reloader, doors))
+    })();
+    let (engine, reloader, doors) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            link.tell(&ToMonitor::Rejected {
+                ticket,
+                why: format!("{error:#}"),
+            });
+            return Err(error);
+        }
+    };
+    link.tell(&ToMonitor::Applied { ticket });
     doors.announce(&engine.current());
     reloader.keep(doors);
 
-    loop {
-        tokio::select! {
-            _ = hang_up.recv() => {
-                // What went wrong is in the log; there is nobody else to tell.
-                let _ = reloader.reload().await;
+    let mut limit = None;
+    while let Some(order) = incoming.recv().await {
+        match order {
+            Order::Settings(orders) => reloader.put_in_force(*orders).await,
+            Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
+            Order::Drain(within) => {
+                limit = Some(within);
+                break;
             }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
         }
     }
-
-    let limit = engine.current().settings().daemon.limits.drain_timeout;
+    // Without a monitor there is nobody to serve for.
+    let limit = limit.unwrap_or_default();
     let open = engine.counters().connections;
-    tracing::info!(open, limit = ?limit, "stopping: waiting for open connections");
+    tracing::info!(open, ?limit, "stopping: waiting for open connections");
     reloader.close();
-    tokio::select! {
-        cut = engine.drain().finish(limit) => tracing::info!(cut, "stopped"),
-        _ = terminate.recv() => tracing::info!("stopped at once"),
-        _ = interrupt.recv() => tracing::info!("stopped at once"),
-    }
+    let cut = engine.drain().finish(limit).await;
+    tracing::info!(cut, "stopped");
     Ok(())
 }

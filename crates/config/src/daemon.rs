@@ -8,7 +8,7 @@ use crate::generation::{Key, Raw, Schema, Setting, Slot};
 use crate::merge::Table;
 use crate::read::{self, Zero};
 use crate::settings::{
-    Admin, AdminAccess, Control, Daemon, Limits, LogFormat, Principal, Resolver,
+    Admin, AdminAccess, Control, Daemon, Limits, LogFormat, Principal, Resolver, Sandbox,
 };
 
 /// The table's name.
@@ -17,6 +17,7 @@ pub(crate) const TABLE: &str = "daemon";
 pub(crate) static SCHEMA: Schema = Schema(&[&[
     ("user", Slot::Value(Key::User)),
     ("group", Slot::Value(Key::Group)),
+    ("sandbox", Slot::Value(Key::Sandbox)),
     ("state_dir", Slot::Value(Key::StateDir)),
     ("log", Slot::Value(Key::Log)),
     ("log_format", Slot::Value(Key::LogFormat)),
@@ -60,6 +61,12 @@ const LOG_FORMATS: &[(&str, LogFormat)] = &[
     ("json", LogFormat::Json),
 ];
 
+const SANDBOXES: &[(&str, Sandbox)] = &[
+    ("require", Sandbox::Require),
+    ("try", Sandbox::Try),
+    ("off", Sandbox::Off),
+];
+
 /// Reads and settles the table. Every key is optional.
 pub(crate) fn settle(root: &Table<'_>, problems: &mut Problems<'_>) -> Daemon {
     let mut raw = Raw::default();
@@ -75,6 +82,10 @@ pub(crate) fn settle(root: &Table<'_>, problems: &mut Problems<'_>) -> Daemon {
     Daemon {
         user: name(Key::User, problems),
         group: name(Key::Group, problems),
+        sandbox: raw
+            .get(Key::Sandbox)
+            .and_then(|setting| read::word(setting, SANDBOXES, problems))
+            .unwrap_or(default.sandbox),
         state_dir: path(Key::StateDir, problems),
         log: name(Key::Log, problems).unwrap_or(default.log),
         log_format: raw

@@ -86,6 +86,13 @@ struct Found {
 }
 
 impl Diagnostics {
+    pub(crate) fn of(listed: Vec<Diagnostic>) -> Self {
+        Self {
+            listed,
+            unlisted: 0,
+        }
+    }
+
     /// The findings that are listed, at most a hundred errors and a hundred warnings.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.listed.iter()

@@ -52,6 +52,7 @@ pub(crate) enum Key {
     MitmActions,
     User,
     Group,
+    Sandbox,
     StateDir,
     Log,
     LogFormat,

@@ -35,7 +35,7 @@ pub struct Sources {
 }
 
 #[derive(Clone, Debug)]
-enum Layer {
+pub(crate) enum Layer {
     /// A file that may be missing.
     File(PathBuf),
     /// A file that somebody named.
@@ -44,6 +44,8 @@ enum Layer {
     Directory(PathBuf),
     /// A document that the caller holds.
     Text { name: String, content: String },
+    /// A file that was read before, elsewhere.
+    Captured { path: PathBuf, content: String },
 }
 
 /// What was read.
@@ -125,6 +127,60 @@ impl Sources {
     }
 }
 
+impl Sources {
+    pub(crate) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    pub(crate) fn overrides(&self) -> &[String] {
+        &self.overrides
+    }
+
+    pub(crate) fn with_captured(mut self, path: &Path, content: &str) -> Self {
+        self.layers.push(Layer::Captured {
+            path: path.to_owned(),
+            content: content.to_owned(),
+        });
+        self
+    }
+}
+
+/// The sources with every file read, so that loading them touches no file and always gives the same.
+///
+/// This is how a configuration gets to a process that may not open files: read where one may,
+/// carried over as bytes, and loaded there.
+///
+/// # Errors
+///
+/// When a file that counts cannot be read.
+pub(crate) fn capture(sources: &Sources) -> Result<Sources, Vec<Diagnostic>> {
+    let mut captured = Sources {
+        layers: Vec::new(),
+        overrides: sources.overrides.clone(),
+    };
+    let layers = Sources {
+        layers: sources.layers.clone(),
+        overrides: Vec::new(),
+    };
+    let read = read(&layers);
+    if !read.unreadable.is_empty() {
+        return Err(read.unreadable);
+    }
+    captured
+        .layers
+        .extend(read.texts.into_iter().map(|text| match text.kind {
+            TextKind::File(path) => Layer::Captured {
+                path,
+                content: text.content,
+            },
+            TextKind::Inline | TextKind::Override => Layer::Text {
+                name: text.name.to_string(),
+                content: text.content,
+            },
+        }));
+    Ok(captured)
+}
+
 /// Reads all layers. What cannot be read is told in the result, beside what could.
 pub(crate) fn read(sources: &Sources) -> ReadLayers {
     let mut read = ReadLayers::default();
@@ -134,6 +190,11 @@ pub(crate) fn read(sources: &Sources) -> ReadLayers {
             Layer::NamedFile(path) => read.file(path, Wanted::ByName),
             Layer::Directory(path) => read.directory(path),
             Layer::Text { name, content } => read.text(TextKind::Inline, name, content),
+            Layer::Captured { path, content } => {
+                let kind = TextKind::File(path.clone());
+                read.text(kind, &path.display().to_string(), content);
+                read.files.push(path.clone());
+            }
         }
     }
     for assignment in &sources.overrides {

@@ -17,6 +17,7 @@
 //! - A value is never judged without its place, so every error can point at it.
 //! - Nothing here needs a file: no file at all gives the defaults (SPEC L7).
 
+mod captured;
 mod daemon;
 mod diagnostic;
 mod duration;
@@ -31,11 +32,12 @@ mod settle;
 mod text;
 mod unavailable;
 
+pub use captured::NotCaptured;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use layers::Sources;
 pub use settings::{
     Admin, AdminAccess, CaPaths, Control, Daemon, Interception, Limits, Listen, LogFormat, Mitm,
-    Principal, Resolver, Settings, UnixSockets,
+    Principal, Resolver, Sandbox, Settings, UnixSockets,
 };
 
 use diagnostic::Problems;

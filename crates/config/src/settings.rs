@@ -100,6 +100,8 @@ pub struct Daemon {
     pub user: Option<String>,
     /// The group that the worker runs as.
     pub group: Option<String>,
+    /// How hard the worker insists on being confined.
+    pub sandbox: Sandbox,
     /// Where state is kept.
     pub state_dir: Option<PathBuf>,
     /// The log level or filter; never empty.
@@ -114,6 +116,18 @@ pub struct Daemon {
     pub resolver: Resolver,
     /// `[daemon.limits]`.
     pub limits: Limits,
+}
+
+/// Whether the process that talks to the network confines itself before it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Fully, or it does not run.
+    Require,
+    /// As far as the system goes; what is missing is logged.
+    #[default]
+    Try,
+    /// Not at all.
+    Off,
 }
 
 /// How log records are written (SPEC R4).
@@ -253,6 +267,7 @@ impl Default for Daemon {
         Self {
             user: None,
             group: None,
+            sandbox: Sandbox::Try,
             state_dir: None,
             log: "info".to_owned(),
             log_format: LogFormat::Auto,

@@ -74,6 +74,11 @@ impl Texts {
         self.0.push(text);
     }
 
+    /// The texts themselves.
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = Text> {
+        self.0.into_iter()
+    }
+
     /// Each text with its index.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Text)> {
         (0..).zip(&self.0)

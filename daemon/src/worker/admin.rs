@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
 use self::answer::{failed, json, text};
-use super::reload::{ReloadError, Reloader};
+use super::reload::Reloader;
 
 /// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
 pub(super) const NAME: &str = "admin";
@@ -264,8 +264,7 @@ impl Admin {
         }
         match self.reloader.reload().await {
             Ok(()) => json(&serde_json::json!({ "status": "reloaded" })),
-            Err(ReloadError::Configuration(problems)) => failed(&problems.to_string()),
-            Err(ReloadError::Unusable(error)) => failed(&format!("{error:#}")),
+            Err(problems) => failed(&problems),
         }
     }
 

@@ -1,45 +1,36 @@
 //! Reloading: all of the new settings, or none of them (SPEC C7).
+//!
+//! Whoever asks, the monitor has a loader judge the files, and what comes back here is a
+//! configuration that was found sound, or its problems.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use codex_network_config::{Diagnostics, Sources, load};
+use codex_network_config::load;
 use codex_network_engine::Engine;
 use codex_network_policy::{DomainSet, Policy};
 
-use super::listen::Doors;
+use super::doors::Doors;
+use super::link::{Link, Orders, Outcome};
+use crate::privsep::message::ToMonitor;
 
 /// How many changed rules of a list are logged one by one.
 const LOGGED_RULES: usize = 20;
 
-/// Loads the configuration again and puts it in force, one reload at a time.
+/// Puts new settings in force.
 #[derive(Debug)]
 pub(super) struct Reloader {
     engine: Engine,
-    sources: Sources,
+    link: Arc<Link>,
     doors: Mutex<Doors>,
-    /// Held for the whole of a reload: a second one waits and then sees newer files.
-    one_at_a_time: tokio::sync::Mutex<()>,
-}
-
-/// Why nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ReloadError {
-    /// The files have problems.
-    #[error("{0}")]
-    Configuration(Diagnostics),
-    /// The settings are sound but cannot be put in force here.
-    #[error("{0:#}")]
-    Unusable(anyhow::Error),
 }
 
 impl Reloader {
-    pub(super) fn new(engine: Engine, sources: Sources) -> Arc<Self> {
+    pub(super) fn new(engine: Engine, link: Arc<Link>) -> Arc<Self> {
         Arc::new(Self {
             engine,
-            sources,
+            link,
             doors: Mutex::default(),
-            one_at_a_time: tokio::sync::Mutex::new(()),
         })
     }
 
@@ -53,44 +44,55 @@ impl Reloader {
         *self.doors() = Doors::default();
     }
 
-    /// Reloads. On any error the old settings stay in force, and the log says why.
-    pub(super) async fn reload(self: &Arc<Self>) -> Result<(), ReloadError> {
-        let _turn = self.one_at_a_time.lock().await;
-        let reloaded = self.try_reload().await;
-        match &reloaded {
-            Ok(()) => {}
-            Err(ReloadError::Configuration(problems)) => {
-                for problem in problems {
-                    tracing::error!("{}", problem.one_line());
-                }
-                tracing::error!("the reload failed: the old settings stay in force");
-            }
-            Err(ReloadError::Unusable(error)) => {
-                tracing::error!("the reload failed: {error:#}; the old settings stay in force");
-            }
-        }
-        reloaded
+    /// Asks for a reload. On any error the old settings stay in force, and the error is every
+    /// problem, in words.
+    pub(super) async fn reload(&self) -> Outcome {
+        self.link.reload().await
     }
 
-    async fn try_reload(self: &Arc<Self>) -> Result<(), ReloadError> {
-        let sources = self.sources.clone();
-        // Long lists take a while to compile, and files may be slow: not on a thread that serves.
+    /// A reload came to nothing: the configuration has problems. The monitor has logged them.
+    pub(super) fn failed(&self, ticket: u32, problems: String) {
+        self.link.reload_ended(ticket, Err(problems));
+    }
+
+    /// Puts settings in force that the monitor sends, and tells it and the asker.
+    pub(super) async fn put_in_force(self: &Arc<Self>, orders: Orders) {
+        let ticket = orders.ticket;
+        let outcome = self.try_put_in_force(orders).await;
+        match &outcome {
+            Ok(()) => self.link.tell(&ToMonitor::Applied { ticket }),
+            Err(why) => {
+                tracing::error!("the reload failed: {why}; the old settings stay in force");
+                self.link.tell(&ToMonitor::Rejected {
+                    ticket,
+                    why: why.clone(),
+                });
+            }
+        }
+        self.link.reload_ended(ticket, outcome);
+    }
+
+    async fn try_put_in_force(self: &Arc<Self>, orders: Orders) -> Outcome {
+        let Orders {
+            sources, listeners, ..
+        } = orders;
+        // Long lists take a while to compile: not on a thread that serves.
         let loaded = tokio::task::spawn_blocking(move || load(&sources))
             .await
-            .map_err(|error| ReloadError::Unusable(error.into()))?
-            .map_err(ReloadError::Configuration)?;
+            .map_err(|error| error.to_string())?
+            .map_err(|problems| problems.to_string())?;
         let settings = Arc::new(loaded.settings);
-        let pending = self
-            .doors()
-            .prepare(&self.engine, self, &settings)
-            .map_err(ReloadError::Unusable)?;
         let old = self.engine.current();
         let number = self
             .engine
             .replace(&settings)
-            .map_err(|error| ReloadError::Unusable(error.into()))?;
-        // The new listeners accept already; only now do the old ones close.
-        self.doors().apply(pending);
+            .map_err(|error| error.to_string())?;
+        if let Err(error) = self.doors().change(&self.engine, self, listeners) {
+            // Nothing but a full descriptor table stands between a bound socket and its service.
+            let restored = self.engine.replace(old.settings());
+            tracing::debug!(?restored, "the old settings are back");
+            return Err(format!("{error:#}"));
+        }
         for warning in &loaded.warnings {
             tracing::warn!("{}", warning.one_line());
         }

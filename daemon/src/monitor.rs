@@ -1,0 +1,353 @@
+//! The monitor: keeps the sockets, starts the other roles, and parses nothing.
+//!
+//! One loop takes events one after the other: a signal, a message of the worker, a worker's end, a
+//! loader's outcome. Threads only wait and pass on. What a worker may ask for stands in
+//! [`dispatch`]; a worker that says anything else is ended and replaced, since it may have been
+//! taken over. When a worker dies the sockets stay, and clients wait in the kernel's queue.
+
+mod dispatch;
+mod listen;
+mod load;
+mod supervise;
+
+use std::ffi::OsString;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use self::listen::{Listeners, Prepared};
+use self::supervise::{BackOff, Worker};
+use crate::logging;
+use crate::privsep::message::{Lines, Loaded, Settled, ToMonitor, ToWorker};
+
+/// Tickets of reloads that a worker asks for lie below this, the monitor's own above.
+const OWN_TICKETS: u32 = 1 << 31;
+/// The ticket of the settings that a worker starts with.
+const FIRST: u32 = 0;
+/// How long after the end of a drain's limit a worker may still take to exit.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What the loop takes.
+enum Event {
+    Signal(i32),
+    /// A worker said something.
+    Said(u64, ToMonitor),
+    /// A worker said something that is no message, or hung up.
+    Garbled(u64, String),
+    /// A worker is gone, and how.
+    Exited(u64, String),
+    /// A loader is done.
+    Loaded(u32, anyhow::Result<Loaded>),
+}
+
+struct Monitor {
+    arguments: Vec<OsString>,
+    events: Sender<Event>,
+    listeners: Listeners,
+    settled: Settled,
+    worker: Option<Worker>,
+    workers: u64,
+    back_off: BackOff,
+    /// Settings that the worker was told to put in force and has not yet.
+    pending: Option<Pending>,
+    /// Reloads that were asked for, the one that is being loaded first.
+    reloads: Vec<u32>,
+    own_tickets: u32,
+    phase: Phase,
+}
+
+struct Pending {
+    ticket: u32,
+    settled: Settled,
+    prepared: Prepared,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No worker has been ready yet.
+    Starting,
+    Serving,
+    /// A worker died; another starts then.
+    Restarting(Instant),
+    /// Asked to stop; the worker is killed then.
+    Draining(Instant),
+}
+
+/// Why the loop ended.
+enum End {
+    Stopped,
+    Failed(anyhow::Error),
+}
+
+/// Runs the service until a signal ends it. `arguments` are those that a loader needs to find the
+/// configuration.
+///
+/// # Errors
+///
+/// What keeps the service from starting, as one message for a person.
+pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
+    let settled = match load::load(&arguments)? {
+        Loaded::Settled(settled) => settled,
+        Loaded::Problems(problems) => {
+            return Err(anyhow!("the configuration cannot be used\n\n{problems}"));
+        }
+    };
+    logging::init_plain(settled.lines == Lines::Json)?;
+    let mut listeners = Listeners::default();
+    let prepared = listeners.prepare(&settled)?;
+    listeners.apply(prepared);
+    let (events, receiver) = mpsc::channel();
+    watch_signals(events.clone())?;
+    let mut monitor = Monitor {
+        arguments,
+        events,
+        listeners,
+        settled,
+        worker: None,
+        workers: 0,
+        back_off: BackOff::default(),
+        pending: None,
+        reloads: Vec::new(),
+        own_tickets: OWN_TICKETS,
+        phase: Phase::Starting,
+    };
+    monitor.start_worker()?;
+    match monitor.serve(&receiver) {
+        End::Stopped => Ok(()),
+        End::Failed(error) => Err(error),
+    }
+}
+
+fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])
+        .context("cannot watch signals")?;
+    std::thread::spawn(move || {
+        for signal in &mut signals {
+            if events.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+impl Monitor {
+    fn serve(&mut self, events: &Receiver<Event>) -> End {
+        loop {
+            let event = match self.next_deadline() {
+                None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            let end = match event {
+                Ok(event) => self.take(event),
+                Err(RecvTimeoutError::Timeout) => self.deadline(),
+                // We hold a sender ourselves.
+                Err(RecvTimeoutError::Disconnected) => Some(End::Stopped),
+            };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Starting | Phase::Serving => None,
+            Phase::Restarting(at) | Phase::Draining(at) => Some(at),
+        }
+    }
+
+    fn deadline(&mut self) -> Option<End> {
+        match self.phase {
+            Phase::Restarting(_) => {
+                self.phase = Phase::Serving;
+                if let Err(error) = self.start_worker() {
+                    tracing::error!("cannot start a worker: {error:#}");
+                    self.phase = Phase::Restarting(Instant::now() + self.back_off.next());
+                }
+            }
+            Phase::Draining(_) => {
+                tracing::warn!("the worker did not end in time and is killed");
+                self.kill_worker();
+            }
+            Phase::Starting | Phase::Serving => {}
+        }
+        None
+    }
+
+    fn take(&mut self, event: Event) -> Option<End> {
+        match event {
+            Event::Signal(SIGHUP) => {
+                if !matches!(self.phase, Phase::Draining(_)) {
+                    self.own_tickets = self.own_tickets.wrapping_add(1) | OWN_TICKETS;
+                    self.reload(self.own_tickets);
+                }
+                None
+            }
+            Event::Signal(_) => self.stop(),
+            Event::Said(number, message) => {
+                if self.is_current(number) {
+                    return self.dispatch(message);
+                }
+                None
+            }
+            Event::Garbled(number, why) => {
+                if self.is_current(number) {
+                    self.distrust(&why);
+                }
+                None
+            }
+            Event::Exited(number, how) => {
+                if self.is_current(number) {
+                    self.worker_ended(&how)
+                } else {
+                    None
+                }
+            }
+            Event::Loaded(ticket, loaded) => {
+                self.loaded(ticket, loaded);
+                None
+            }
+        }
+    }
+
+    /// The first request to stop drains, the second ends at once.
+    fn stop(&mut self) -> Option<End> {
+        if matches!(self.phase, Phase::Draining(_)) || self.worker.is_none() {
+            self.kill_worker();
+            return Some(End::Stopped);
+        }
+        let limit = self.settled.drain_limit;
+        self.phase = Phase::Draining(Instant::now() + limit + GRACE);
+        // Ours are copies of the worker's: as long as they are open, clients would wait in vain.
+        self.listeners.close();
+        self.tell(&ToWorker::Drain { limit }, &[]);
+        None
+    }
+
+    fn worker_ended(&mut self, how: &str) -> Option<End> {
+        let worker = self.worker.take()?;
+        match self.phase {
+            Phase::Draining(_) => Some(End::Stopped),
+            Phase::Starting => Some(End::Failed(anyhow!("the worker did not start: {how}"))),
+            Phase::Serving | Phase::Restarting(_) => {
+                let wait = self.back_off.after(worker.started);
+                // What it was told to put in force went down with it; the asker hears nothing more.
+                self.pending = None;
+                let restarts = self.back_off.restarts();
+                tracing::error!(
+                    restarts,
+                    ?wait,
+                    "the worker is gone ({how}); starting another, clients wait meanwhile"
+                );
+                self.phase = Phase::Restarting(Instant::now() + wait);
+                None
+            }
+        }
+    }
+
+    /// Ends a worker that said what no sound worker says.
+    fn distrust(&mut self, why: &str) {
+        tracing::error!("the worker is not to be trusted any more ({why}) and is replaced");
+        self.kill_worker();
+    }
+
+    fn reload(&mut self, ticket: u32) {
+        self.reloads.push(ticket);
+        if self.reloads.len() == 1 && self.pending.is_none() {
+            load::start(&self.arguments, ticket, self.events.clone());
+        }
+    }
+
+    /// A reload is over, one way or the other: the next one in the queue begins.
+    fn reload_done(&mut self, ticket: u32) {
+        self.reloads.retain(|queued| *queued != ticket);
+        if let Some(next) = self.reloads.first() {
+            load::start(&self.arguments, *next, self.events.clone());
+        }
+    }
+
+    fn loaded(&mut self, ticket: u32, loaded: anyhow::Result<Loaded>) {
+        let problems = match loaded {
+            Ok(Loaded::Settled(settled)) => match self.listeners.prepare(&settled) {
+                Ok(prepared) => return self.put_in_force(ticket, settled, prepared),
+                Err(error) => format!("error: {error:#}"),
+            },
+            Ok(Loaded::Problems(problems)) => problems,
+            Err(error) => format!("error: {error:#}"),
+        };
+        for line in problems.lines().filter(|line| line.starts_with("error")) {
+            tracing::error!("{line}");
+        }
+        tracing::error!("the reload failed: the old settings stay in force");
+        self.tell(&ToWorker::ReloadFailed { ticket, problems }, &[]);
+        self.reload_done(ticket);
+    }
+
+    fn put_in_force(&mut self, ticket: u32, settled: Settled, prepared: Prepared) {
+        self.send_settings(ticket, &settled, &prepared);
+        self.pending = Some(Pending {
+            ticket,
+            settled,
+            prepared,
+        });
+    }
+
+    /// Starts a worker on the settings and sockets in force.
+    fn start_worker(&mut self) -> anyhow::Result<()> {
+        self.workers += 1;
+        self.worker = Some(Worker::start(self.workers, self.events.clone())?);
+        let all = self
+            .listeners
+            .all()
+            .context("cannot hand the sockets over")?;
+        let settled = self.settled.clone();
+        self.send_settings(FIRST, &settled, &all);
+        Ok(())
+    }
+
+    fn send_settings(&mut self, ticket: u32, settled: &Settled, prepared: &Prepared) {
+        let message = ToWorker::Settings {
+            ticket,
+            listeners: prepared.changes(),
+            account: settled.account,
+            confinement: settled.confinement,
+        };
+        let descriptors = || -> anyhow::Result<_> {
+            let mut descriptors = vec![listen::sealed(&settled.blob)?];
+            descriptors.extend(prepared.descriptors()?);
+            Ok(descriptors)
+        };
+        match descriptors() {
+            Ok(descriptors) => self.tell(&message, &descriptors),
+            Err(error) => {
+                // A worker that waits for settings in vain is no use to anybody.
+                tracing::error!("cannot hand the settings over: {error:#}");
+                self.kill_worker();
+            }
+        }
+    }
+
+    fn tell(&mut self, message: &ToWorker, descriptors: &[std::os::fd::OwnedFd]) {
+        if let Some(worker) = &self.worker
+            && let Err(error) = worker.tell(message, descriptors)
+        {
+            // Its end will be told by whoever waits for it.
+            tracing::debug!(%error, "the worker does not listen");
+        }
+    }
+
+    fn kill_worker(&self) {
+        if let Some(worker) = &self.worker {
+            worker.kill();
+        }
+    }
+
+    fn is_current(&self, number: u64) -> bool {
+        self.worker
+            .as_ref()
+            .is_some_and(|worker| worker.number == number)
+    }
+}

@@ -1,0 +1,117 @@
+//! What a worker may ask of the monitor: a table, one row for each operation.
+//!
+//! A row says when its operation is in phase and what it does. An operation that is not here, or
+//! that comes when it may not, is a worker gone wrong: it is ended and replaced. Giving the worker
+//! another power is adding a row.
+
+use anyhow::anyhow;
+
+use super::{End, FIRST, Monitor, OWN_TICKETS, Phase};
+use crate::privsep::message::{ToMonitor, operation};
+
+struct Row {
+    operation: u8,
+    /// Whether the message may come now.
+    in_phase: fn(&Monitor, &ToMonitor) -> bool,
+    answer: fn(&mut Monitor, ToMonitor) -> Option<End>,
+}
+
+const TABLE: [Row; 3] = [
+    Row {
+        operation: operation::APPLIED,
+        in_phase: settings_are_out,
+        answer: applied,
+    },
+    Row {
+        operation: operation::REJECTED,
+        in_phase: settings_are_out,
+        answer: rejected,
+    },
+    Row {
+        operation: operation::RELOAD,
+        in_phase: may_reload,
+        answer: reload,
+    },
+];
+
+impl Monitor {
+    pub(super) fn dispatch(&mut self, message: ToMonitor) -> Option<End> {
+        let (operation, _) = message.encode();
+        let row = TABLE.iter().find(|row| row.operation == operation);
+        match row {
+            Some(row) if (row.in_phase)(self, &message) => (row.answer)(self, message),
+            _ => {
+                self.distrust(&format!("operation {operation} out of phase"));
+                None
+            }
+        }
+    }
+}
+
+/// Whether the worker was told to put settings with this ticket in force.
+fn settings_are_out(monitor: &Monitor, message: &ToMonitor) -> bool {
+    let (ToMonitor::Applied { ticket }
+    | ToMonitor::Rejected { ticket, .. }
+    | ToMonitor::Reload { ticket }) = message;
+    match &monitor.pending {
+        Some(pending) if pending.ticket == *ticket => true,
+        _ => {
+            *ticket == FIRST
+                && monitor
+                    .worker
+                    .as_ref()
+                    .is_some_and(|worker| !worker.is_ready())
+        }
+    }
+}
+
+fn may_reload(monitor: &Monitor, message: &ToMonitor) -> bool {
+    let ToMonitor::Reload { ticket } = message else {
+        return false;
+    };
+    let ready = monitor.worker.as_ref().is_some_and(super::Worker::is_ready);
+    ready && *ticket != FIRST && *ticket < OWN_TICKETS && !monitor.reloads.contains(ticket)
+}
+
+fn applied(monitor: &mut Monitor, message: ToMonitor) -> Option<End> {
+    let ToMonitor::Applied { ticket } = message else {
+        return None;
+    };
+    if ticket == FIRST {
+        if let Some(worker) = &mut monitor.worker {
+            worker.ready();
+        }
+        if monitor.phase == Phase::Starting {
+            monitor.phase = Phase::Serving;
+        }
+    } else if let Some(pending) = monitor.pending.take() {
+        monitor.listeners.apply(pending.prepared);
+        monitor.settled = pending.settled;
+        monitor.reload_done(ticket);
+    }
+    None
+}
+
+fn rejected(monitor: &mut Monitor, message: ToMonitor) -> Option<End> {
+    let ToMonitor::Rejected { ticket, why } = message else {
+        return None;
+    };
+    if ticket == FIRST && monitor.phase == Phase::Starting {
+        return Some(End::Failed(anyhow!("{why}")));
+    }
+    tracing::error!("the worker cannot put the settings in force: {why}");
+    if ticket == FIRST {
+        monitor.kill_worker();
+    } else {
+        monitor.pending = None;
+        monitor.reload_done(ticket);
+    }
+    None
+}
+
+fn reload(monitor: &mut Monitor, message: ToMonitor) -> Option<End> {
+    if let ToMonitor::Reload { ticket } = message {
+        monitor.reload(ticket);
+    }
+    None
+}

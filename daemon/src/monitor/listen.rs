@@ -1,0 +1,176 @@
+//! The listening sockets, which outlive every worker (SPEC L1 to L3, L6, C7).
+
+mod port_holder;
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+
+use anyhow::Context as _;
+use socket2::{Domain, Socket, Type};
+
+use crate::privsep::message::{Listener, Name, Power, Settled};
+
+/// How many clients may wait in the kernel for a worker to accept them; the kernel cuts it down to
+/// its own limit (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+
+/// The sockets in force, in the order of [`Name::ALL`].
+#[derive(Debug, Default)]
+pub(super) struct Listeners([Option<Bound>; 3]);
+
+#[derive(Debug)]
+struct Bound {
+    /// What the settings ask for; with port 0 the real address differs.
+    wanted: SocketAddr,
+    socket: TcpListener,
+}
+
+/// What settings ask to change about the sockets: bound already, not yet in force.
+#[derive(Debug)]
+pub(super) struct Prepared([Change; 3]);
+
+#[derive(Debug)]
+enum Change {
+    Keep,
+    Close,
+    Move(Bound),
+}
+
+impl Listeners {
+    /// Binds what the settings ask for and what is not open yet. On an error nothing has changed.
+    /// Settings that switch the proxy off bind nothing new and close nothing, so that what was
+    /// open can say that the proxy is off (SPEC L6).
+    pub(super) fn prepare(&self, settled: &Settled) -> anyhow::Result<Prepared> {
+        let mut changes = [Change::Keep, Change::Keep, Change::Keep];
+        if settled.power == Power::On {
+            for (index, name) in Name::ALL.into_iter().enumerate() {
+                changes[index] = change(self.0[index].as_ref(), settled.listen[index], name)?;
+            }
+        }
+        Ok(Prepared(changes))
+    }
+
+    /// Puts prepared sockets in force; those that they replace close.
+    pub(super) fn apply(&mut self, prepared: Prepared) {
+        for (place, change) in self.0.iter_mut().zip(prepared.0) {
+            match change {
+                Change::Keep => {}
+                Change::Close => *place = None,
+                Change::Move(bound) => *place = Some(bound),
+            }
+        }
+    }
+
+    /// All of them anew, for a worker that has none.
+    pub(super) fn all(&self) -> io::Result<Prepared> {
+        let again = |bound: &Option<Bound>| match bound {
+            None => io::Result::Ok(Change::Close),
+            Some(bound) => {
+                let socket = bound.socket.try_clone()?;
+                Ok(Change::Move(Bound {
+                    wanted: bound.wanted,
+                    socket,
+                }))
+            }
+        };
+        let [http, socks5, admin] = &self.0;
+        Ok(Prepared([again(http)?, again(socks5)?, again(admin)?]))
+    }
+
+    pub(super) fn close(&mut self) {
+        self.0 = Default::default();
+    }
+}
+
+impl Prepared {
+    /// What the worker is told.
+    pub(super) fn changes(&self) -> [Listener; 3] {
+        self.0.each_ref().map(|change| match change {
+            Change::Keep => Listener::Keep,
+            Change::Close => Listener::Close,
+            Change::Move(_) => Listener::Open,
+        })
+    }
+
+    /// What the worker is given, in the same order.
+    pub(super) fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut descriptors = Vec::new();
+        for change in &self.0 {
+            if let Change::Move(bound) = change {
+                descriptors.push(bound.socket.try_clone()?.into());
+            }
+        }
+        Ok(descriptors)
+    }
+}
+
+/// A file in memory that nobody can change any more.
+pub(super) fn sealed(content: &[u8]) -> anyhow::Result<OwnedFd> {
+    let mut file = in_memory().context("cannot make a file in memory for the settings")?;
+    file.write_all(content)
+        .context("cannot write the settings into memory")?;
+    seal(&file).context("cannot seal the settings")?;
+    Ok(file.into())
+}
+
+#[cfg(target_os = "linux")]
+fn in_memory() -> io::Result<File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    Ok(memfd_create(c"settings", flags)?.into())
+}
+
+#[cfg(target_os = "linux")]
+fn seal(file: &File) -> io::Result<()> {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+    Ok(())
+}
+
+/// Other systems have no sealed memory; a file without a name comes nearest.
+#[cfg(not(target_os = "linux"))]
+fn in_memory() -> io::Result<File> {
+    tempfile::tempfile()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn seal(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+fn change(open: Option<&Bound>, wanted: Option<SocketAddr>, name: Name) -> anyhow::Result<Change> {
+    let Some(wanted) = wanted else {
+        return Ok(Change::Close);
+    };
+    if open.is_some_and(|open| open.wanted == wanted) {
+        return Ok(Change::Keep);
+    }
+    let socket = bind(wanted).with_context(|| cannot_listen(name, wanted))?;
+    Ok(Change::Move(Bound { wanted, socket }))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A restart must not wait for the connections of the one before to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// One line that says which listener, which address, and who holds the port if that can be seen.
+fn cannot_listen(name: Name, address: SocketAddr) -> String {
+    let key = match name {
+        Name::Http => "proxy_url",
+        Name::Socks5 => "socks_url",
+        Name::Admin => "admin_url",
+    };
+    let holder = port_holder::find(address)
+        .map_or_else(String::new, |holder| format!(", which {holder} listens on"));
+    let name = name.as_str();
+    format!(
+        "cannot listen on {address} for {name}{holder}; stop what holds it, or set {key} to another port"
+    )
+}

@@ -1,0 +1,165 @@
+//! One worker process: started, listened to, told things, ended; and how long to wait before the
+//! next one.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::Event;
+use crate::privsep;
+use crate::privsep::channel::{self, Receiver};
+use crate::privsep::message::{LONGEST_TO_MONITOR, ToMonitor, ToWorker};
+
+/// A worker that lived this long was sound, and the next one starts at once.
+const SOUND: Duration = Duration::from_secs(10);
+/// The wait before the second restart in a row, and the longest.
+const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// A running worker.
+pub(super) struct Worker {
+    pub(super) number: u64,
+    pub(super) started: Instant,
+    pid: Pid,
+    sender: channel::Sender,
+    ready: Ready,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ready {
+    NotYet,
+    Yes,
+}
+
+/// How long to wait before the next worker.
+#[derive(Debug, Default)]
+pub(super) struct BackOff {
+    restarts: u32,
+    wait: Duration,
+}
+
+impl Worker {
+    /// Starts one. To be called on the main thread: the kernel ends the worker when the thread that
+    /// started it ends.
+    pub(super) fn start(number: u64, events: Sender<Event>) -> anyhow::Result<Self> {
+        let (ours, theirs) = UnixStream::pair().context("cannot make the channel to the worker")?;
+        let program =
+            std::env::current_exe().context("cannot find this program to start its worker")?;
+        let mut child = Command::new(program)
+            .arg(privsep::WORKER)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            // A terminal's Ctrl-C is for the monitor, which then drains the worker.
+            .process_group(0)
+            .spawn()
+            .context("cannot start the worker")?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).context("the worker has no process id")?);
+        let (sender, receiver) =
+            channel::split(ours, LONGEST_TO_MONITOR).context("cannot use the channel")?;
+        let heard = events.clone();
+        std::thread::spawn(move || listen(number, receiver, &heard));
+        std::thread::spawn(move || {
+            let how = child
+                .wait()
+                .map_or_else(|error| error.to_string(), |status| status.to_string());
+            let _ = events.send(Event::Exited(number, how));
+        });
+        Ok(Self {
+            number,
+            started: Instant::now(),
+            pid,
+            sender,
+            ready: Ready::NotYet,
+        })
+    }
+
+    pub(super) fn tell(&self, message: &ToWorker, descriptors: &[OwnedFd]) -> std::io::Result<()> {
+        let (operation, payload) = message.encode();
+        let raw: Vec<_> = descriptors
+            .iter()
+            .map(std::os::fd::AsRawFd::as_raw_fd)
+            .collect();
+        self.sender.send(operation, &payload, &raw)
+    }
+
+    pub(super) fn ready(&mut self) {
+        self.ready = Ready::Yes;
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready == Ready::Yes
+    }
+
+    /// Ends it at once. That it is gone is heard from whoever waits for it.
+    pub(super) fn kill(&self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+    }
+}
+
+impl BackOff {
+    /// How many workers were replaced.
+    pub(super) fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// The wait after a worker that was started then.
+    pub(super) fn after(&mut self, started: Instant) -> Duration {
+        self.restarts += 1;
+        if started.elapsed() >= SOUND {
+            self.wait = Duration::ZERO;
+        }
+        self.next()
+    }
+
+    /// The wait now; the next one is longer.
+    pub(super) fn next(&mut self) -> Duration {
+        let wait = self.wait;
+        self.wait = (wait * 2).clamp(WAITS.0, WAITS.1);
+        wait
+    }
+}
+
+fn listen(number: u64, mut receiver: Receiver, events: &Sender<Event>) {
+    loop {
+        let event = match receiver.receive() {
+            // Its end is heard from whoever waits for it.
+            Ok(None) => return,
+            Ok(Some(frame)) if !frame.descriptors.is_empty() => {
+                Event::Garbled(number, "it sent descriptors".to_owned())
+            }
+            Ok(Some(frame)) => match ToMonitor::decode(frame.operation, &frame.payload) {
+                Ok(message) => Event::Said(number, message),
+                Err(error) => Event::Garbled(number, error.to_string()),
+            },
+            Err(error) => Event::Garbled(number, error.to_string()),
+        };
+        let garbled = matches!(event, Event::Garbled(..));
+        if events.send(event).is_err() || garbled {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_restart_is_at_once_and_the_waits_grow_to_a_bound() {
+        let mut back_off = BackOff::default();
+        let now = Instant::now();
+        let waits: Vec<u128> = (0..8).map(|_| back_off.after(now).as_millis()).collect();
+        assert_eq!(waits, [0, 100, 200, 400, 800, 1600, 3200, 5000]);
+        assert_eq!(back_off.restarts(), 8);
+        let long_ago = now
+            .checked_sub(SOUND)
+            .expect("the machine is up for that long");
+        assert_eq!(back_off.after(long_ago), Duration::ZERO);
+    }
+}

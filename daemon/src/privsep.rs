@@ -1,0 +1,16 @@
+//! What stands between the monitor and the worker: a socket, and few, small messages on it.
+//!
+//! The service is three roles of one program (DESIGN section 1). The *monitor* keeps the privilege
+//! that the service was started with; it owns the listening sockets and parses nothing. The
+//! *loader* is started for each configuration, judges it, and is gone. The *worker* talks to
+//! clients and upstreams and can ask the monitor for nothing but the rows of
+//! `monitor/dispatch.rs`.
+
+pub(crate) mod channel;
+mod layout;
+pub(crate) mod message;
+
+/// The hidden command that makes this program a loader.
+pub(crate) const LOADER: &str = "load";
+/// The hidden command that makes this program a worker. Its standard input is the channel.
+pub(crate) const WORKER: &str = "work";

@@ -1,0 +1,225 @@
+//! Frames and descriptors over a unix socket.
+//!
+//! A frame is one byte that says what it is, four bytes of length, and that many bytes. Lengths are
+//! checked before anything is allocated. Descriptors travel beside the first byte of a frame; who
+//! does not expect any closes them.
+
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+
+/// Most descriptors in one frame: the settings and one for each listener.
+pub(crate) const MOST_DESCRIPTORS: usize = 8;
+/// Bytes before a frame's payload.
+const HEAD: usize = 5;
+
+/// One frame.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// What it is.
+    pub(crate) operation: u8,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+/// The sending half; clones send whole frames in turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender(Arc<Mutex<UnixStream>>);
+
+/// The receiving half, with the longest payload that it takes.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    stream: UnixStream,
+    longest: usize,
+}
+
+/// Splits a connected socket into its halves.
+pub(crate) fn split(stream: UnixStream, longest: usize) -> io::Result<(Sender, Receiver)> {
+    let sending = stream.try_clone()?;
+    Ok((
+        Sender(Arc::new(Mutex::new(sending))),
+        Receiver { stream, longest },
+    ))
+}
+
+impl Sender {
+    /// Sends a frame. Blocks until the other side has taken it.
+    pub(crate) fn send(
+        &self,
+        operation: u8,
+        payload: &[u8],
+        descriptors: &[RawFd],
+    ) -> io::Result<()> {
+        let length = u32::try_from(payload.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let mut head = [operation; HEAD];
+        head[1..].copy_from_slice(&length.to_le_bytes());
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        let rights = if descriptors.is_empty() {
+            &[][..]
+        } else {
+            &rights[..]
+        };
+        let sent = loop {
+            match sendmsg::<()>(
+                stream.as_raw_fd(),
+                &[IoSlice::new(&head)],
+                rights,
+                MsgFlags::empty(),
+                None,
+            ) {
+                Err(nix::Error::EINTR) => {}
+                sent => break sent?,
+            }
+        };
+        stream.write_all(&head[sent..])?;
+        stream.write_all(payload)
+    }
+}
+
+impl Receiver {
+    /// Waits for a frame; `None` when the other side is gone.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` for a frame that is longer than it may be, else what the system says.
+    pub(crate) fn receive(&mut self) -> io::Result<Option<Frame>> {
+        let mut head = [0; HEAD];
+        let (read, descriptors) = self.receive_first(&mut head)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.stream.read_exact(&mut head[read..])?;
+        let [operation, length @ ..] = head;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > self.longest {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a frame is longer than it may be",
+            ));
+        }
+        let mut payload = vec![0; length];
+        self.stream.read_exact(&mut payload)?;
+        Ok(Some(Frame {
+            operation,
+            payload,
+            descriptors,
+        }))
+    }
+
+    /// Reads the beginning of a frame, and the descriptors that come with it.
+    fn receive_first(&mut self, head: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        let mut space = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+        loop {
+            let mut buffers = [IoSliceMut::new(head)];
+            let flags = close_on_exec();
+            let message = match recvmsg::<()>(
+                self.stream.as_raw_fd(),
+                &mut buffers,
+                Some(&mut space),
+                flags,
+            ) {
+                Err(nix::Error::EINTR) => continue,
+                message => message?,
+            };
+            let mut descriptors = Vec::new();
+            for control in message.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(raw) = control {
+                    descriptors.extend(raw.into_iter().map(own));
+                }
+            }
+            return Ok((message.bytes, descriptors));
+        }
+    }
+}
+
+/// Received descriptors must not outlive this program's image.
+fn close_on_exec() -> MsgFlags {
+    #[cfg(target_os = "linux")]
+    return MsgFlags::MSG_CMSG_CLOEXEC;
+    // The other systems have no such flag; the worker, which receives, starts no programs.
+    #[cfg(not(target_os = "linux"))]
+    return MsgFlags::empty();
+}
+
+#[expect(
+    unsafe_code,
+    reason = "the standard library cannot receive descriptors"
+)]
+fn own(raw: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+    unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+
+    fn pair(longest: usize) -> (Sender, UnixStream, Receiver) {
+        let (a, b) = UnixStream::pair().unwrap();
+        let (sender, _) = split(a.try_clone().unwrap(), longest).unwrap();
+        let (_, receiver) = split(b, longest).unwrap();
+        (sender, a, receiver)
+    }
+
+    #[test]
+    fn frames_and_descriptors_arrive_as_they_were_sent() {
+        let (sender, _raw, mut receiver) = pair(100);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"hello").unwrap();
+        sender.send(7, b"payload", &[file.as_raw_fd()]).unwrap();
+        sender.send(8, b"", &[]).unwrap();
+        let frame = receiver.receive().unwrap().unwrap();
+        assert_eq!(
+            (frame.operation, frame.payload.as_slice()),
+            (7, &b"payload"[..])
+        );
+        let [descriptor] = <[OwnedFd; 1]>::try_from(frame.descriptors).unwrap();
+        let mut content = String::new();
+        let mut received = File::from(descriptor);
+        io::Seek::rewind(&mut received).unwrap();
+        received.read_to_string(&mut content).unwrap();
+        assert_eq!(content, "hello");
+        let frame = receiver.receive().unwrap().unwrap();
+        assert_eq!(
+            (
+                frame.operation,
+                frame.payload.len(),
+                frame.descriptors.len()
+            ),
+            (8, 0, 0)
+        );
+    }
+
+    #[test]
+    fn a_frame_that_is_too_long_is_refused_before_it_is_read() {
+        let (sender, _raw, mut receiver) = pair(4);
+        sender.send(1, b"12345", &[]).unwrap();
+        assert_eq!(
+            receiver.receive().unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+    }
+
+    #[test]
+    fn every_prefix_of_a_frame_ends_in_an_error_or_in_nothing() {
+        let frame = [1, 3, 0, 0, 0, b'a', b'b', b'c'];
+        for end in 0..frame.len() {
+            let (sender, mut raw, mut receiver) = pair(10);
+            raw.write_all(&frame[..end]).unwrap();
+            drop((sender, raw));
+            match receiver.receive() {
+                Ok(None) => assert_eq!(end, 0),
+                Ok(Some(frame)) => panic!("{frame:?} out of {end} bytes"),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{end}"),
+            }
+        }
+    }
+}

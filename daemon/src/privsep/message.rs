@@ -1,0 +1,459 @@
+//! The messages, in a fixed layout: numbers of known size, and texts with their length.
+//!
+//! Nothing here needs a parser worth the name, since the monitor reads what a worker sends that may
+//! have been taken over. A message that is not exactly what it should be is refused whole.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::layout::{Reader, Writer};
+
+/// Longest message to the monitor: a rejection with its text.
+pub(crate) const LONGEST_TO_MONITOR: usize = 64 * 1024;
+/// Longest message to the worker: a failed reload with all its problems.
+pub(crate) const LONGEST_TO_WORKER: usize = 1024 * 1024;
+
+/// A listening socket's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Name {
+    Http = 0,
+    Socks5 = 1,
+    Admin = 2,
+}
+
+impl Name {
+    pub(crate) const ALL: [Self; 3] = [Self::Http, Self::Socks5, Self::Admin];
+
+    /// The name in logs and in systemd's `LISTEN_FDNAMES`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Socks5 => "socks5",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// What becomes of a listener when settings are put in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Listener {
+    /// It stays as it is, open or closed.
+    Keep = 0,
+    /// It closes.
+    Close = 1,
+    /// It is replaced by the next descriptor.
+    Open = 2,
+}
+
+/// What a worker drops to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// How hard a worker insists on being confined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Confinement {
+    /// Not at all.
+    Off = 0,
+    /// As far as the kernel goes.
+    #[default]
+    Try = 1,
+    /// Fully, or not at all running.
+    Require = 2,
+}
+
+/// How log lines are written, as far as it concerns the monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Lines {
+    Text = 0,
+    Json = 1,
+}
+
+/// What the loader says of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Loaded {
+    /// It cannot be used, for these reasons.
+    Problems(String),
+    /// It can.
+    Settled(Settled),
+}
+
+/// What the monitor has to know of a configuration, and the rest, which it does not look into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// Where to listen, in the order of [`Name::ALL`]. None of them when the proxy is disabled.
+    pub(crate) listen: [Option<SocketAddr>; 3],
+    /// Whether the proxy is switched on: off, listeners that are open stay.
+    pub(crate) power: Power,
+    pub(crate) account: Option<Account>,
+    pub(crate) confinement: Confinement,
+    pub(crate) drain_limit: Duration,
+    pub(crate) lines: Lines,
+    /// The settings, for the worker.
+    pub(crate) blob: Vec<u8>,
+}
+
+/// Whether the proxy is switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Power {
+    Off = 0,
+    On = 1,
+}
+
+/// From the monitor to the worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ToWorker {
+    /// Put these settings in force. The first descriptor holds them; one follows for each listener
+    /// that is [`Listener::Open`], in the order of [`Name::ALL`].
+    Settings {
+        ticket: u32,
+        listeners: [Listener; 3],
+        account: Option<Account>,
+        confinement: Confinement,
+    },
+    /// A reload that the worker asked for failed before it came to settings.
+    ReloadFailed { ticket: u32, problems: String },
+    /// Finish what is in hand within this time, and exit.
+    Drain { limit: Duration },
+}
+
+/// From the worker to the monitor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ToMonitor {
+    /// The settings with this ticket are in force.
+    Applied { ticket: u32 },
+    /// They cannot be put in force, and the old ones still are.
+    Rejected { ticket: u32, why: String },
+    /// Load the configuration again. The answer carries the ticket back.
+    Reload { ticket: u32 },
+}
+
+/// A message that is not what it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message does not have the layout of its operation")]
+pub(crate) struct Malformed;
+
+/// Operation numbers: odd ones to the worker, even ones to the monitor.
+pub(crate) mod operation {
+    pub(crate) const SETTINGS: u8 = 1;
+    pub(crate) const RELOAD_FAILED: u8 = 3;
+    pub(crate) const DRAIN: u8 = 5;
+    pub(crate) const APPLIED: u8 = 2;
+    pub(crate) const REJECTED: u8 = 4;
+    pub(crate) const RELOAD: u8 = 6;
+}
+
+impl ToWorker {
+    pub(crate) fn encode(&self) -> (u8, Vec<u8>) {
+        let mut out = Writer::default();
+        let operation = match self {
+            Self::Settings {
+                ticket,
+                listeners,
+                account,
+                confinement,
+            } => {
+                out.u32(*ticket);
+                for listener in listeners {
+                    out.u8(*listener as u8);
+                }
+                out.account(*account);
+                out.u8(*confinement as u8);
+                operation::SETTINGS
+            }
+            Self::ReloadFailed { ticket, problems } => {
+                out.u32(*ticket);
+                out.text(problems, LONGEST_TO_WORKER);
+                operation::RELOAD_FAILED
+            }
+            Self::Drain { limit } => {
+                out.millis(*limit);
+                operation::DRAIN
+            }
+        };
+        (operation, out.0)
+    }
+
+    pub(crate) fn decode(operation: u8, payload: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Reader(payload);
+        let message = match operation {
+            operation::SETTINGS => Self::Settings {
+                ticket: input.u32()?,
+                listeners: [input.listener()?, input.listener()?, input.listener()?],
+                account: input.account()?,
+                confinement: input.confinement()?,
+            },
+            operation::RELOAD_FAILED => Self::ReloadFailed {
+                ticket: input.u32()?,
+                problems: input.text()?,
+            },
+            operation::DRAIN => Self::Drain {
+                limit: input.millis()?,
+            },
+            _ => return Err(Malformed),
+        };
+        input.end(message)
+    }
+}
+
+impl ToMonitor {
+    pub(crate) fn encode(&self) -> (u8, Vec<u8>) {
+        let mut out = Writer::default();
+        let operation = match self {
+            Self::Applied { ticket } => {
+                out.u32(*ticket);
+                operation::APPLIED
+            }
+            Self::Rejected { ticket, why } => {
+                out.u32(*ticket);
+                out.text(why, LONGEST_TO_MONITOR);
+                operation::REJECTED
+            }
+            Self::Reload { ticket } => {
+                out.u32(*ticket);
+                operation::RELOAD
+            }
+        };
+        (operation, out.0)
+    }
+
+    pub(crate) fn decode(operation: u8, payload: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Reader(payload);
+        let message = match operation {
+            operation::APPLIED => Self::Applied {
+                ticket: input.u32()?,
+            },
+            operation::REJECTED => Self::Rejected {
+                ticket: input.u32()?,
+                why: input.text()?,
+            },
+            operation::RELOAD => Self::Reload {
+                ticket: input.u32()?,
+            },
+            _ => return Err(Malformed),
+        };
+        input.end(message)
+    }
+}
+
+impl Loaded {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        match self {
+            Self::Problems(problems) => {
+                out.u8(0);
+                out.text(problems, LONGEST_TO_WORKER);
+            }
+            Self::Settled(settled) => {
+                out.u8(1);
+                for address in settled.listen {
+                    out.address(address);
+                }
+                out.u8(settled.power as u8);
+                out.account(settled.account);
+                out.u8(settled.confinement as u8);
+                out.millis(settled.drain_limit);
+                out.u8(settled.lines as u8);
+                out.0.extend_from_slice(&settled.blob);
+            }
+        }
+        out.0
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Reader(bytes);
+        match input.u8()? {
+            0 => {
+                let problems = Self::Problems(input.text()?);
+                input.end(problems)
+            }
+            1 => Ok(Self::Settled(Settled {
+                listen: [input.address()?, input.address()?, input.address()?],
+                power: match input.u8()? {
+                    0 => Power::Off,
+                    1 => Power::On,
+                    _ => return Err(Malformed),
+                },
+                account: input.account()?,
+                confinement: input.confinement()?,
+                drain_limit: input.millis()?,
+                lines: match input.u8()? {
+                    0 => Lines::Text,
+                    1 => Lines::Json,
+                    _ => return Err(Malformed),
+                },
+                blob: input.0.to_vec(),
+            })),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl Writer {
+    fn account(&mut self, account: Option<Account>) {
+        match account {
+            None => self.u8(0),
+            Some(Account { uid, gid }) => {
+                self.u8(1);
+                self.u32(uid);
+                self.u32(gid);
+            }
+        }
+    }
+}
+
+impl Reader<'_> {
+    fn listener(&mut self) -> Result<Listener, Malformed> {
+        match self.u8()? {
+            0 => Ok(Listener::Keep),
+            1 => Ok(Listener::Close),
+            2 => Ok(Listener::Open),
+            _ => Err(Malformed),
+        }
+    }
+
+    fn account(&mut self) -> Result<Option<Account>, Malformed> {
+        match self.u8()? {
+            0 => Ok(None),
+            1 => Ok(Some(Account {
+                uid: self.u32()?,
+                gid: self.u32()?,
+            })),
+            _ => Err(Malformed),
+        }
+    }
+
+    fn confinement(&mut self) -> Result<Confinement, Malformed> {
+        match self.u8()? {
+            0 => Ok(Confinement::Off),
+            1 => Ok(Confinement::Try),
+            2 => Ok(Confinement::Require),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled() -> Loaded {
+        Loaded::Settled(Settled {
+            listen: ["127.0.0.1:3128", "[::1]:8081", "0.0.0.0:0"].map(|text| text.parse().ok()),
+            power: Power::On,
+            account: Some(Account { uid: 1, gid: 2 }),
+            confinement: Confinement::Require,
+            drain_limit: Duration::from_millis(1500),
+            lines: Lines::Json,
+            blob: b"anything".to_vec(),
+        })
+    }
+
+    /// A message comes back as it was, every shorter one is refused, and so is a longer one.
+    fn round_trip<T: PartialEq + std::fmt::Debug>(
+        message: &T,
+        bytes: &[u8],
+        decode: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) {
+        assert_eq!(decode(bytes).as_ref(), Ok(message));
+        for end in 0..bytes.len() {
+            assert_eq!(
+                decode(&bytes[..end]),
+                Err(Malformed),
+                "{message:?} cut to {end}"
+            );
+        }
+        let longer = [bytes, &[0]].concat();
+        assert_eq!(
+            decode(&longer),
+            Err(Malformed),
+            "{message:?} with a byte behind it"
+        );
+    }
+
+    #[test]
+    fn messages_survive_the_way_and_nothing_else_does() {
+        let account = Some(Account {
+            uid: 65_534,
+            gid: 65_534,
+        });
+        let listeners = [Listener::Keep, Listener::Close, Listener::Open];
+        for message in [
+            ToWorker::Settings {
+                ticket: 7,
+                listeners,
+                account,
+                confinement: Confinement::Try,
+            },
+            ToWorker::Settings {
+                ticket: 0,
+                listeners,
+                account: None,
+                confinement: Confinement::Off,
+            },
+            ToWorker::ReloadFailed {
+                ticket: 1,
+                problems: "line 1\nline 2".to_owned(),
+            },
+            ToWorker::Drain {
+                limit: Duration::from_secs(30),
+            },
+        ] {
+            let (operation, bytes) = message.encode();
+            round_trip(&message, &bytes, |bytes| ToWorker::decode(operation, bytes));
+            assert_eq!(
+                ToMonitor::decode(operation, &bytes),
+                Err(Malformed),
+                "a direction has its own numbers"
+            );
+        }
+        for message in [
+            ToMonitor::Applied { ticket: 7 },
+            ToMonitor::Rejected {
+                ticket: 7,
+                why: "because".to_owned(),
+            },
+            ToMonitor::Reload { ticket: u32::MAX },
+        ] {
+            let (operation, bytes) = message.encode();
+            round_trip(&message, &bytes, |bytes| {
+                ToMonitor::decode(operation, bytes)
+            });
+            assert_eq!(
+                ToWorker::decode(operation, &bytes),
+                Err(Malformed),
+                "a direction has its own numbers"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_loader_says_survives_the_way() {
+        let problems = Loaded::Problems("a problem".to_owned());
+        round_trip(&problems, &problems.encode(), Loaded::decode);
+        let bytes = settled().encode();
+        assert_eq!(Loaded::decode(&bytes), Ok(settled()));
+        for end in 0..bytes.len() - b"anything".len() {
+            assert_eq!(
+                Loaded::decode(&bytes[..end]),
+                Err(Malformed),
+                "cut to {end}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_between_characters() {
+        let why = "\u{e9}".repeat(LONGEST_TO_MONITOR);
+        let (operation, bytes) = ToMonitor::Rejected { ticket: 1, why }.encode();
+        assert!(bytes.len() <= LONGEST_TO_MONITOR);
+        assert!(ToMonitor::decode(operation, &bytes).is_ok());
+    }
+}

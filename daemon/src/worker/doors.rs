@@ -1,0 +1,83 @@
+//! The listeners as the worker has them: sockets from the monitor, served by the engine.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use codex_network_engine::{Door, Engine, Generation, Listening};
+
+use super::admin;
+use super::link::Change;
+use super::reload::Reloader;
+use crate::privsep::message::Name;
+
+/// The open listeners. Dropping them closes them.
+#[derive(Debug, Default)]
+pub(super) struct Doors([Option<Listening>; 3]);
+
+impl Doors {
+    /// Opens and closes listeners as the monitor says. New ones accept before old ones close. On an
+    /// error nothing has changed.
+    pub(super) fn change(
+        &mut self,
+        engine: &Engine,
+        reloader: &Arc<Reloader>,
+        changes: Vec<(Name, Change)>,
+    ) -> anyhow::Result<()> {
+        let mut changed = Vec::new();
+        for (name, change) in changes {
+            let listening = match change {
+                Change::Close => None,
+                Change::Open(socket) => Some(
+                    open(engine, reloader, name, socket)
+                        .with_context(|| format!("cannot listen for {}", name.as_str()))?,
+                ),
+            };
+            changed.push((name, listening));
+        }
+        for (name, listening) in changed {
+            if let Some(listening) = &listening {
+                tracing::info!(listener = name.as_str(), address = %listening.address(), "listening");
+            }
+            self.0[name as usize] = listening;
+        }
+        Ok(())
+    }
+
+    /// Says in which mode, with how many rules, and how to try it.
+    pub(super) fn announce(&self, generation: &Generation) {
+        let policy = generation.policy();
+        let Some(http) = &self.0[Name::Http as usize] else {
+            tracing::warn!(
+                "the proxy is disabled (enabled = false) and listens nowhere; set enabled = true and send SIGHUP"
+            );
+            tracing::info!("ready");
+            return;
+        };
+        if policy.allowed().is_empty() {
+            tracing::warn!(
+                "the allow list is empty, so everything is refused; add hosts to allowed_domains and reload"
+            );
+        }
+        tracing::info!(
+            mode = policy.mode().as_str(),
+            allow_rules = policy.allowed().len(),
+            deny_rules = policy.denied().len(),
+            try_it = format!("curl -x http://{} http://example.com/", http.address()),
+            "ready"
+        );
+    }
+}
+
+fn open(
+    engine: &Engine,
+    reloader: &Arc<Reloader>,
+    name: Name,
+    socket: TcpListener,
+) -> std::io::Result<Listening> {
+    match name {
+        Name::Http => engine.open(Door::Http, socket),
+        Name::Socks5 => engine.open(Door::Socks5, socket),
+        Name::Admin => admin::open(engine, Arc::clone(reloader), socket),
+    }
+}

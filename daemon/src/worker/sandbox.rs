@@ -1,0 +1,77 @@
+//! What the worker gives up before it serves anybody.
+//!
+//! First its privilege: user, groups, capabilities, and the way back to any of them. Then what an
+//! ordinary user's program may still do and this one never needs: see the file system, start
+//! programs, look into other processes. Every step that a kernel lacks is reported; with
+//! `[daemon] sandbox = "require"` it is an error.
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
+mod linux;
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+
+#[cfg(not(target_os = "linux"))]
+use self::elsewhere as platform;
+#[cfg(target_os = "linux")]
+use self::linux as platform;
+use crate::privsep::message::{Account, Confinement};
+
+/// How far the worker is confined.
+#[derive(Debug)]
+pub(super) struct Confined {
+    wanted: Confinement,
+    /// What is missing, and why.
+    missing: Vec<String>,
+}
+
+/// Makes the kernel end this process when the monitor ends, so that nothing serves unsupervised.
+pub(super) fn die_with_the_monitor() -> anyhow::Result<()> {
+    platform::die_with_the_parent()
+}
+
+/// Becomes somebody who owns nothing, for good. `None` when there is nothing to give up, because
+/// the service was started by an ordinary user.
+pub(super) fn drop_privilege(account: Option<Account>) -> anyhow::Result<()> {
+    platform::drop_capability_bounds().context("cannot give up the capabilities")?;
+    if let Some(account) = account {
+        let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+        setgroups(&[]).context("cannot give up the supplementary groups")?;
+        setgid(gid).with_context(|| format!("cannot become group {gid}"))?;
+        setuid(uid).with_context(|| format!("cannot become user {uid}"))?;
+        if !uid.is_root() && setuid(Uid::from_raw(0)).is_ok() {
+            anyhow::bail!("could become root again after giving it up");
+        }
+    }
+    platform::lose_privileges_for_good()
+}
+
+/// Confines the process. `hosts_file` stays readable beside the system's resolver files. To be
+/// called before there are other threads.
+pub(super) fn confine(wanted: Confinement, hosts_file: Option<&Path>) -> anyhow::Result<Confined> {
+    let missing = if wanted == Confinement::Off {
+        Vec::new()
+    } else {
+        platform::confine(hosts_file)
+    };
+    if wanted == Confinement::Require && !missing.is_empty() {
+        anyhow::bail!("[daemon] sandbox = \"require\", but {}", missing.join("; "));
+    }
+    Ok(Confined { wanted, missing })
+}
+
+impl Confined {
+    /// Says in the log what is missing.
+    pub(super) fn report(&self) {
+        if self.wanted == Confinement::Off {
+            tracing::warn!("the worker is not confined ([daemon] sandbox = \"off\")");
+        }
+        for missing in &self.missing {
+            tracing::warn!("the worker is less confined than it could be: {missing}");
+        }
+    }
+}

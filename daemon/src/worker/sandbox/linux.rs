@@ -1,0 +1,202 @@
+//! Linux: capabilities, `no_new_privs`, seccomp and Landlock.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use landlock::{
+    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus,
+};
+use nix::libc;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+
+/// The files that resolving names needs (SPEC P4), and `/proc/net` for nobody.
+const RESOLVER_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/host.conf"];
+
+pub(super) fn die_with_the_parent() -> anyhow::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // It may have ended before the kernel knew of our wish.
+    if getppid().as_raw() == 1 && !started_by_init() {
+        bail!("the monitor is gone");
+    }
+    Ok(())
+}
+
+/// In a container the monitor itself can be process 1.
+fn started_by_init() -> bool {
+    std::fs::read_link("/proc/1/exe").ok() == std::env::current_exe().ok()
+}
+
+/// Takes the capabilities out of reach that a set-user-id program could bring back. Only a process
+/// that has them can, and only there does it matter.
+pub(super) fn drop_capability_bounds() -> anyhow::Result<()> {
+    if caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SETPCAP)? {
+        for capability in caps::read(None, caps::CapSet::Bounding)? {
+            caps::drop(None, caps::CapSet::Bounding, capability)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn lose_privileges_for_good() -> anyhow::Result<()> {
+    prctl::set_no_new_privs().context("cannot set no_new_privs")?;
+    for set in [
+        caps::CapSet::Ambient,
+        caps::CapSet::Inheritable,
+        caps::CapSet::Effective,
+        caps::CapSet::Permitted,
+    ] {
+        caps::clear(None, set).with_context(|| format!("cannot clear the {set:?} capabilities"))?;
+    }
+    // Becoming another user has done it already; an ordinary user's worker has secrets too.
+    prctl::set_dumpable(false).context("cannot turn core dumps off")?;
+    // Changing user resets the wish to die with the parent.
+    prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie the worker to its monitor")?;
+    Ok(())
+}
+
+/// Confines as far as the kernel goes, and says what is missing.
+pub(super) fn confine(hosts_file: Option<&Path>) -> Vec<String> {
+    let mut missing = Vec::new();
+    match restrict_files(hosts_file) {
+        Ok(RulesetStatus::FullyEnforced) => {}
+        Ok(RulesetStatus::PartiallyEnforced) => {
+            missing.push("this kernel's Landlock knows only some of the restrictions".to_owned());
+        }
+        Ok(RulesetStatus::NotEnforced) => missing.push("this kernel has no Landlock".to_owned()),
+        Err(error) => missing.push(format!("Landlock failed: {error:#}")),
+    }
+    if let Err(error) = restrict_calls() {
+        missing.push(format!("seccomp failed: {error:#}"));
+    }
+    missing
+}
+
+/// Nothing of the file system is there but the files that resolving names needs, to be read.
+fn restrict_files(hosts_file: Option<&Path>) -> anyhow::Result<RulesetStatus> {
+    // The newest rights that the library knows, as far as the kernel does; the oldest are a must.
+    let handled = AccessFs::from_all(ABI::V5);
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(handled)?
+        .create()?;
+    let files = RESOLVER_FILES
+        .into_iter()
+        .map(PathBuf::from)
+        .chain(hosts_file.map(Path::to_owned));
+    for file in files {
+        // A rule holds for what a path leads to now: a link's target.
+        if let Ok(descriptor) = PathFd::new(&file) {
+            ruleset = ruleset.add_rule(PathBeneath::new(descriptor, AccessFs::ReadFile))?;
+        }
+    }
+    Ok(ruleset.restrict_self()?.ruleset)
+}
+
+/// Every system call that is not on the list fails with `EPERM`.
+fn restrict_calls() -> anyhow::Result<()> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    // Threads, but no processes in namespaces of their own.
+    let same_namespaces = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Qword,
+        SeccompCmpOp::MaskedEq(NEW_NAMESPACES),
+        0,
+    )?;
+    let is_a_thread = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Qword,
+        SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64),
+        libc::CLONE_THREAD as u64,
+    )?;
+    rules.insert(
+        libc::SYS_clone,
+        vec![SeccompRule::new(vec![same_namespaces, is_a_thread])?],
+    );
+    let families = [
+        libc::AF_INET,
+        libc::AF_INET6,
+        libc::AF_UNIX,
+        libc::AF_NETLINK,
+    ];
+    let mut sockets = Vec::new();
+    for family in families {
+        let family = u64::try_from(family)?;
+        let condition =
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family)?;
+        sockets.push(SeccompRule::new(vec![condition])?);
+    }
+    rules.insert(libc::SYS_socket, sockets);
+    let arch = std::env::consts::ARCH
+        .try_into()
+        .context("seccomp does not know this architecture")?;
+    let refuse = SeccompAction::Errno(u32::try_from(libc::EPERM)?);
+    let filter = SeccompFilter::new(rules, refuse, SeccompAction::Allow, arch)?;
+    let program: BpfProgram = filter.try_into()?;
+    // glibc starts threads with clone3, whose flags a filter cannot see; told that there is no
+    // such call it uses clone. The other filter lets clone3 be, and of two the stricter counts.
+    let no_such_call = SeccompAction::Errno(u32::try_from(libc::ENOSYS)?);
+    let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let arch = std::env::consts::ARCH
+        .try_into()
+        .context("seccomp does not know this architecture")?;
+    let first: BpfProgram =
+        SeccompFilter::new(clone3, SeccompAction::Allow, no_such_call, arch)?.try_into()?;
+    seccompiler::apply_filter(&first)?;
+    seccompiler::apply_filter(&program)?;
+    Ok(())
+}
+
+#[expect(clippy::cast_sign_loss, reason = "flags are bits")]
+const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u64;
+
+/// What a network server that starts no programs and writes no files needs.
+#[rustfmt::skip]
+const ALLOWED: &[i64] = &[
+    // Bytes in and out.
+    libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_pread64, libc::SYS_splice,
+    libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_sendmmsg,
+    libc::SYS_recvmmsg, libc::SYS_close, libc::SYS_close_range, libc::SYS_dup, libc::SYS_dup3, libc::SYS_pipe2,
+    libc::SYS_fcntl, libc::SYS_ioctl, libc::SYS_lseek,
+    // Sockets; `socket` itself has conditions.
+    libc::SYS_socketpair, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen, libc::SYS_accept4,
+    libc::SYS_accept, libc::SYS_shutdown, libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_setsockopt,
+    libc::SYS_getsockopt,
+    // Waiting.
+    libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_ppoll, libc::SYS_eventfd2,
+    libc::SYS_futex, libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_clock_gettime,
+    libc::SYS_clock_getres, libc::SYS_gettimeofday, libc::SYS_restart_syscall, libc::SYS_sched_yield,
+    // Memory.
+    libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise, libc::SYS_brk,
+    libc::SYS_membarrier,
+    // Threads and signals; `clone` itself has conditions, `clone3` a filter of its own.
+    libc::SYS_clone3, libc::SYS_set_robust_list, libc::SYS_rseq, libc::SYS_set_tid_address, libc::SYS_gettid, libc::SYS_getpid,
+    libc::SYS_getppid, libc::SYS_tgkill, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack, libc::SYS_sched_getaffinity,
+    libc::SYS_prctl,
+    // Who we are, and chance.
+    libc::SYS_getuid, libc::SYS_geteuid, libc::SYS_getgid, libc::SYS_getegid, libc::SYS_getrandom,
+    libc::SYS_uname, libc::SYS_prlimit64, libc::SYS_getcwd,
+    // Files: which ones, Landlock says.
+    libc::SYS_openat, libc::SYS_newfstatat, libc::SYS_fstat, libc::SYS_statx, libc::SYS_readlinkat,
+    libc::SYS_getdents64, libc::SYS_unlinkat,
+    #[cfg(target_arch = "x86_64")] libc::SYS_epoll_wait,
+    #[cfg(target_arch = "x86_64")] libc::SYS_poll,
+    #[cfg(target_arch = "x86_64")] libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")] libc::SYS_unlink,
+    #[cfg(target_arch = "x86_64")] libc::SYS_stat,
+];
