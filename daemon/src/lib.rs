@@ -17,6 +17,7 @@ mod check;
 mod loader;
 mod logging;
 mod monitor;
+mod notify;
 mod privsep;
 mod worker;
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use codex_network_config::{LogFormat, Sandbox, Settings, Sources, load};
 use nix::unistd::{Group, Uid, User};
 
-use crate::privsep::message::{Account, Confinement, Lines, Loaded, Power, Settled};
+use crate::privsep::message::{Account, Confinement, Lines, Loaded, Power, Reach, Settled};
 
 /// The user that a worker runs as when root started the service and nobody said otherwise.
 const DEFAULT_USER: &str = "codex-network-proxy";
@@ -36,6 +36,13 @@ fn settle(sources: &Sources) -> Result<Loaded, String> {
     let listen = &settings.listen;
     Ok(Loaded::Settled(Settled {
         listen: [Some(listen.http), listen.socks5, listen.admin],
+        reach: [listen.proxy_reach, listen.proxy_reach, listen.admin_reach].map(
+            |reach| match reach {
+                codex_network_config::Reach::Anywhere => Reach::Anywhere,
+                codex_network_config::Reach::Loopback
+                | codex_network_config::Reach::ForcedLoopback => Reach::Loopback,
+            },
+        ),
         power: if settings.policy.is_enabled() {
             Power::On
         } else {

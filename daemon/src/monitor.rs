@@ -6,6 +6,7 @@
 //! taken over. When a worker dies the sockets stay, and clients wait in the kernel's queue.
 
 mod dispatch;
+mod inherit;
 mod listen;
 mod load;
 mod supervise;
@@ -17,15 +18,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use self::inherit::Inherited;
 use self::listen::{Listeners, Prepared};
 use self::supervise::{BackOff, Worker};
-use crate::logging;
 use crate::privsep::message::{Lines, Loaded, Settled, ToMonitor, ToWorker};
+use crate::{logging, notify};
 
 /// Tickets of reloads that a worker asks for lie below this, the monitor's own above.
 const OWN_TICKETS: u32 = 1 << 31;
 /// The ticket of the settings that a worker starts with.
 const FIRST: u32 = 0;
+/// How often a worker is asked how it is, unless the service manager wants to hear it more often.
+const PING: Duration = Duration::from_secs(5);
+/// A worker that does not answer this many times in a row is replaced.
+const UNANSWERED: u32 = 6;
 /// How long after the end of a drain's limit a worker may still take to exit.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -55,7 +61,15 @@ struct Monitor {
     /// Reloads that were asked for, the one that is being loaded first.
     reloads: Vec<u32>,
     own_tickets: u32,
+    ping: Ping,
     phase: Phase,
+}
+
+/// Asking the worker how it is.
+struct Ping {
+    every: Duration,
+    next: Instant,
+    unanswered: u32,
 }
 
 struct Pending {
@@ -95,7 +109,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         }
     };
     logging::init_plain(settled.lines == Lines::Json)?;
-    let mut listeners = Listeners::default();
+    let mut listeners = Listeners::new(Inherited::take()?);
     let prepared = listeners.prepare(&settled)?;
     listeners.apply(prepared);
     let (events, receiver) = mpsc::channel();
@@ -111,6 +125,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         pending: None,
         reloads: Vec::new(),
         own_tickets: OWN_TICKETS,
+        ping: Ping::new(),
         phase: Phase::Starting,
     };
     monitor.start_worker()?;
@@ -133,10 +148,24 @@ fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
     Ok(())
 }
 
+impl Ping {
+    fn new() -> Self {
+        // Three times within what the service manager waits, so that one late answer is no alarm.
+        let every = notify::watchdog().map_or(PING, |watchdog| (watchdog / 3).min(PING));
+        Self {
+            every,
+            next: Instant::now() + every,
+            unanswered: 0,
+        }
+    }
+}
+
 impl Monitor {
     fn serve(&mut self, events: &Receiver<Event>) -> End {
         loop {
             let event = match self.next_deadline() {
+                // Events that keep coming must not put a deadline off.
+                Some(at) if at <= Instant::now() => Err(RecvTimeoutError::Timeout),
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
@@ -154,7 +183,8 @@ impl Monitor {
 
     fn next_deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Starting | Phase::Serving => None,
+            Phase::Starting => None,
+            Phase::Serving => Some(self.ping.next),
             Phase::Restarting(at) | Phase::Draining(at) => Some(at),
         }
     }
@@ -172,9 +202,22 @@ impl Monitor {
                 tracing::warn!("the worker did not end in time and is killed");
                 self.kill_worker();
             }
-            Phase::Starting | Phase::Serving => {}
+            Phase::Serving => self.ping(),
+            Phase::Starting => {}
         }
         None
+    }
+
+    /// Asks the worker how it is. One that owes many answers is stuck.
+    fn ping(&mut self) {
+        self.ping.next = Instant::now() + self.ping.every;
+        self.ping.unanswered += 1;
+        if self.ping.unanswered > UNANSWERED {
+            tracing::error!("the worker does not answer and is replaced");
+            self.kill_worker();
+        } else {
+            self.tell(&ToWorker::Ping, &[]);
+        }
     }
 
     fn take(&mut self, event: Event) -> Option<End> {
@@ -219,6 +262,7 @@ impl Monitor {
             self.kill_worker();
             return Some(End::Stopped);
         }
+        notify::stopping();
         let limit = self.settled.drain_limit;
         self.phase = Phase::Draining(Instant::now() + limit + GRACE);
         // Ours are copies of the worker's: as long as they are open, clients would wait in vain.
@@ -234,9 +278,12 @@ impl Monitor {
             Phase::Starting => Some(End::Failed(anyhow!("the worker did not start: {how}"))),
             Phase::Serving | Phase::Restarting(_) => {
                 let wait = self.back_off.after(worker.started);
-                // What it was told to put in force went down with it; the asker hears nothing more.
+                // What it was told to put in force, and whoever asked for it, went down with it.
                 self.pending = None;
+                self.reloads.clear();
+                self.ping.unanswered = 0;
                 let restarts = self.back_off.restarts();
+                notify::restarting(restarts);
                 tracing::error!(
                     restarts,
                     ?wait,
@@ -256,7 +303,8 @@ impl Monitor {
 
     fn reload(&mut self, ticket: u32) {
         self.reloads.push(ticket);
-        if self.reloads.len() == 1 && self.pending.is_none() {
+        if self.reloads.len() == 1 {
+            notify::reloading();
             load::start(&self.arguments, ticket, self.events.clone());
         }
     }
@@ -264,12 +312,17 @@ impl Monitor {
     /// A reload is over, one way or the other: the next one in the queue begins.
     fn reload_done(&mut self, ticket: u32) {
         self.reloads.retain(|queued| *queued != ticket);
-        if let Some(next) = self.reloads.first() {
-            load::start(&self.arguments, *next, self.events.clone());
+        match self.reloads.first() {
+            Some(next) => load::start(&self.arguments, *next, self.events.clone()),
+            None => notify::ready(),
         }
     }
 
     fn loaded(&mut self, ticket: u32, loaded: anyhow::Result<Loaded>) {
+        if self.reloads.first() != Some(&ticket) {
+            // Whoever asked died meanwhile.
+            return;
+        }
         let problems = match loaded {
             Ok(Loaded::Settled(settled)) => match self.listeners.prepare(&settled) {
                 Ok(prepared) => return self.put_in_force(ticket, settled, prepared),

@@ -18,7 +18,7 @@ use codex_network_engine::{Engine, EngineParts};
 use tokio::sync::mpsc;
 
 use crate::logging;
-use crate::privsep::message::ToMonitor;
+use crate::privsep::message::{Mode, Report, ToMonitor};
 use doors::Doors;
 use link::{Order, Orders};
 use reload::Reloader;
@@ -113,6 +113,7 @@ async fn serve(
         match order {
             Order::Settings(orders) => reloader.put_in_force(*orders).await,
             Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
+            Order::Ping => link.tell(&ToMonitor::Well(report(&engine))),
             Order::Drain(within) => {
                 limit = Some(within);
                 break;
@@ -127,4 +128,20 @@ async fn serve(
     let cut = engine.drain().finish(limit).await;
     tracing::info!(cut, "stopped");
     Ok(())
+}
+
+/// How the worker is, in a few numbers.
+fn report(engine: &Engine) -> Report {
+    let generation = engine.current();
+    let policy = generation.policy();
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Report {
+        mode: match policy.mode() {
+            codex_network_policy::Mode::Limited => Mode::Limited,
+            codex_network_policy::Mode::Full => Mode::Full,
+        },
+        allow_rules: count(policy.allowed().len()),
+        deny_rules: count(policy.denied().len()),
+        connections: count(engine.counters().connections),
+    }
 }

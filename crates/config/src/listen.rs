@@ -8,7 +8,7 @@ use codex_network_policy::{Host, HostError};
 use crate::diagnostic::Problems;
 use crate::generation::{Key, Raw, Setting};
 use crate::read;
-use crate::settings::Listen;
+use crate::settings::{Listen, Reach};
 
 /// Why a text names no address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,17 +63,6 @@ pub(crate) struct Wanted {
     pub(crate) proxy_reach: Reach,
     /// From where the admin API may be reached.
     pub(crate) admin_reach: Reach,
-}
-
-/// From where a listener may be reached (SPEC L8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// Loopback: nobody opted in to more.
-    Loopback,
-    /// Loopback whatever is opted in, since who reaches the proxy reaches local sockets.
-    ForcedLoopback,
-    /// What the address says.
-    Anywhere,
 }
 
 /// The address that an `*_url` key names (SPEC L11): a URL or a bare `host:port`, of which only host
@@ -138,6 +127,8 @@ pub(crate) fn settle(raw: &Raw<'_>, wanted: Wanted, problems: &mut Problems<'_>)
         http,
         socks5: wanted.socks5.then_some(socks5),
         admin: wanted.admin.then_some(admin),
+        proxy_reach: proxy,
+        admin_reach: wanted.admin_reach,
     };
     refuse_collisions(&listen, raw, problems);
     listen

@@ -50,6 +50,22 @@ pub struct Listen {
     pub socks5: Option<SocketAddr>,
     /// The admin API (SPEC L3), unless `[daemon.admin] enabled = false`.
     pub admin: Option<SocketAddr>,
+    /// From where a socket for the doors that is handed to us may be reached.
+    pub proxy_reach: Reach,
+    /// From where a socket for the admin API that is handed to us may be reached.
+    pub admin_reach: Reach,
+}
+
+/// From where a listener may be reached (SPEC L8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Loopback: nobody opted in to more.
+    #[default]
+    Loopback,
+    /// Loopback whatever is opted in, since who reaches the proxy reaches local sockets.
+    ForcedLoopback,
+    /// What the address says.
+    Anywhere,
 }
 
 /// TLS interception (SPEC M1, M3, M8).
@@ -247,6 +263,8 @@ impl Default for Listen {
             http: Self::DEFAULT_HTTP,
             socks5: Some(Self::DEFAULT_SOCKS5),
             admin: Some(Self::DEFAULT_ADMIN),
+            proxy_reach: Reach::default(),
+            admin_reach: Reach::default(),
         }
     }
 }

@@ -8,10 +8,10 @@ use codex_network_policy::{ListKind, Mode, Origin, Pattern, Policy, PolicySpec};
 
 use crate::diagnostic::{Diagnostic, Problems, quoted};
 use crate::generation::{self, Key, Raw, Setting};
-use crate::listen::{Reach, Wanted};
+use crate::listen::Wanted;
 use crate::merge::Table;
 use crate::read::{self, Permission};
-use crate::settings::{Settings, UnixSockets};
+use crate::settings::{Reach, Settings, UnixSockets};
 use crate::text::Place;
 use crate::{daemon, listen, mitm, unavailable};
 

@@ -7,16 +7,17 @@
 use anyhow::anyhow;
 
 use super::{End, FIRST, Monitor, OWN_TICKETS, Phase};
+use crate::notify;
 use crate::privsep::message::{ToMonitor, operation};
 
 struct Row {
     operation: u8,
     /// Whether the message may come now.
     in_phase: fn(&Monitor, &ToMonitor) -> bool,
-    answer: fn(&mut Monitor, ToMonitor) -> Option<End>,
+    answer: fn(&mut Monitor, &ToMonitor) -> Option<End>,
 }
 
-const TABLE: [Row; 3] = [
+const TABLE: [Row; 4] = [
     Row {
         operation: operation::APPLIED,
         in_phase: settings_are_out,
@@ -32,6 +33,11 @@ const TABLE: [Row; 3] = [
         in_phase: may_reload,
         answer: reload,
     },
+    Row {
+        operation: operation::WELL,
+        in_phase: was_asked,
+        answer: well,
+    },
 ];
 
 impl Monitor {
@@ -39,7 +45,7 @@ impl Monitor {
         let (operation, _) = message.encode();
         let row = TABLE.iter().find(|row| row.operation == operation);
         match row {
-            Some(row) if (row.in_phase)(self, &message) => (row.answer)(self, message),
+            Some(row) if (row.in_phase)(self, &message) => (row.answer)(self, &message),
             _ => {
                 self.distrust(&format!("operation {operation} out of phase"));
                 None
@@ -50,9 +56,9 @@ impl Monitor {
 
 /// Whether the worker was told to put settings with this ticket in force.
 fn settings_are_out(monitor: &Monitor, message: &ToMonitor) -> bool {
-    let (ToMonitor::Applied { ticket }
-    | ToMonitor::Rejected { ticket, .. }
-    | ToMonitor::Reload { ticket }) = message;
+    let (ToMonitor::Applied { ticket } | ToMonitor::Rejected { ticket, .. }) = message else {
+        return false;
+    };
     match &monitor.pending {
         Some(pending) if pending.ticket == *ticket => true,
         _ => {
@@ -65,6 +71,10 @@ fn settings_are_out(monitor: &Monitor, message: &ToMonitor) -> bool {
     }
 }
 
+fn was_asked(monitor: &Monitor, _message: &ToMonitor) -> bool {
+    monitor.ping.unanswered > 0
+}
+
 fn may_reload(monitor: &Monitor, message: &ToMonitor) -> bool {
     let ToMonitor::Reload { ticket } = message else {
         return false;
@@ -73,45 +83,56 @@ fn may_reload(monitor: &Monitor, message: &ToMonitor) -> bool {
     ready && *ticket != FIRST && *ticket < OWN_TICKETS && !monitor.reloads.contains(ticket)
 }
 
-fn applied(monitor: &mut Monitor, message: ToMonitor) -> Option<End> {
+fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     let ToMonitor::Applied { ticket } = message else {
         return None;
     };
-    if ticket == FIRST {
+    if *ticket == FIRST {
         if let Some(worker) = &mut monitor.worker {
             worker.ready();
         }
         if monitor.phase == Phase::Starting {
             monitor.phase = Phase::Serving;
         }
+        notify::ready();
+        // At once, so that the service manager's status line has something to say.
+        monitor.ping();
     } else if let Some(pending) = monitor.pending.take() {
         monitor.listeners.apply(pending.prepared);
         monitor.settled = pending.settled;
-        monitor.reload_done(ticket);
+        monitor.reload_done(*ticket);
     }
     None
 }
 
-fn rejected(monitor: &mut Monitor, message: ToMonitor) -> Option<End> {
+fn rejected(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     let ToMonitor::Rejected { ticket, why } = message else {
         return None;
     };
-    if ticket == FIRST && monitor.phase == Phase::Starting {
+    if *ticket == FIRST && monitor.phase == Phase::Starting {
         return Some(End::Failed(anyhow!("{why}")));
     }
     tracing::error!("the worker cannot put the settings in force: {why}");
-    if ticket == FIRST {
+    if *ticket == FIRST {
         monitor.kill_worker();
     } else {
         monitor.pending = None;
-        monitor.reload_done(ticket);
+        monitor.reload_done(*ticket);
     }
     None
 }
 
-fn reload(monitor: &mut Monitor, message: ToMonitor) -> Option<End> {
+fn reload(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::Reload { ticket } = message {
-        monitor.reload(ticket);
+        monitor.reload(*ticket);
+    }
+    None
+}
+
+fn well(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
+    if let ToMonitor::Well(report) = message {
+        monitor.ping.unanswered = 0;
+        notify::well(report);
     }
     None
 }

@@ -7,24 +7,40 @@ use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use socket2::{Domain, Socket, Type};
 
-use crate::privsep::message::{Listener, Name, Power, Settled};
+use super::inherit::{self, From, Inherited};
+use crate::notify;
+use crate::privsep::message::{Listener, Name, Power, Reach, Settled};
 
 /// How many clients may wait in the kernel for a worker to accept them; the kernel cuts it down to
 /// its own limit (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
-/// The sockets in force, in the order of [`Name::ALL`].
+/// The sockets in force, in the order of [`Name::ALL`], and those that were handed to us.
 #[derive(Debug, Default)]
-pub(super) struct Listeners([Option<Bound>; 3]);
+pub(super) struct Listeners {
+    open: [Option<Bound>; 3],
+    inherited: Inherited,
+}
 
 #[derive(Debug)]
 struct Bound {
-    /// What the settings ask for; with port 0 the real address differs.
+    /// What the settings ask for; with port 0 the real address differs, and the address of a
+    /// socket unit is its own.
     wanted: SocketAddr,
     socket: TcpListener,
+    from: Origin,
+}
+
+/// Where a socket came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// We bound it.
+    Own,
+    /// A socket unit: it cannot be moved.
+    Unit,
 }
 
 /// What settings ask to change about the sockets: bound already, not yet in force.
@@ -39,26 +55,87 @@ enum Change {
 }
 
 impl Listeners {
+    /// With the sockets that the service manager handed to us, none in force yet.
+    pub(super) fn new(inherited: Inherited) -> Self {
+        Self {
+            open: Default::default(),
+            inherited,
+        }
+    }
+
     /// Binds what the settings ask for and what is not open yet. On an error nothing has changed.
-    /// Settings that switch the proxy off bind nothing new and close nothing, so that what was
+    /// Settings that switch the proxy off open nothing new and close nothing, so that what was
     /// open can say that the proxy is off (SPEC L6).
     pub(super) fn prepare(&self, settled: &Settled) -> anyhow::Result<Prepared> {
         let mut changes = [Change::Keep, Change::Keep, Change::Keep];
         if settled.power == Power::On {
             for (index, name) in Name::ALL.into_iter().enumerate() {
-                changes[index] = change(self.0[index].as_ref(), settled.listen[index], name)?;
+                changes[index] = self.change(index, name, settled)?;
             }
         }
         Ok(Prepared(changes))
     }
 
-    /// Puts prepared sockets in force; those that they replace close.
+    fn change(&self, index: usize, name: Name, settled: &Settled) -> anyhow::Result<Change> {
+        let Some(wanted) = settled.listen[index] else {
+            return Ok(Change::Close);
+        };
+        let handed = self.inherited.get(index);
+        if let Some(unit) = handed.filter(|handed| handed.from == From::Unit) {
+            if !unit.address.ip().is_loopback() && settled.reach[index] == Reach::Loopback {
+                bail!(
+                    "the socket {:?} that the service manager handed over listens on {}, which is not a loopback \
+                     address; change its unit, or allow it with dangerously_allow_non_loopback_{}",
+                    name.as_str(),
+                    unit.address,
+                    if name == Name::Admin {
+                        "admin"
+                    } else {
+                        "proxy"
+                    },
+                );
+            }
+            if self.open[index].is_some() {
+                return Ok(Change::Keep);
+            }
+            let socket = unit.socket.try_clone()?;
+            return Ok(Change::Move(Bound {
+                wanted: unit.address,
+                socket,
+                from: Origin::Unit,
+            }));
+        }
+        if self.open[index]
+            .as_ref()
+            .is_some_and(|open| open.wanted == wanted)
+        {
+            return Ok(Change::Keep);
+        }
+        let stored = handed.filter(|handed| handed.address == wanted && self.open[index].is_none());
+        let socket = match stored {
+            Some(stored) => stored.socket.try_clone()?,
+            None => bind(wanted).with_context(|| cannot_listen(name, wanted))?,
+        };
+        Ok(Change::Move(Bound {
+            wanted,
+            socket,
+            from: Origin::Own,
+        }))
+    }
+
+    /// Puts prepared sockets in force; those that they replace close. Sockets of our own are left
+    /// with the service manager as well, so that a restart refuses no client.
     pub(super) fn apply(&mut self, prepared: Prepared) {
-        for (place, change) in self.0.iter_mut().zip(prepared.0) {
+        for ((place, change), name) in self.open.iter_mut().zip(prepared.0).zip(Name::ALL) {
             match change {
                 Change::Keep => {}
                 Change::Close => *place = None,
-                Change::Move(bound) => *place = Some(bound),
+                Change::Move(bound) => {
+                    if bound.from == Origin::Own {
+                        notify::store(&inherit::stored_name(name), &bound.socket);
+                    }
+                    *place = Some(bound);
+                }
             }
         }
     }
@@ -67,20 +144,26 @@ impl Listeners {
     pub(super) fn all(&self) -> io::Result<Prepared> {
         let again = |bound: &Option<Bound>| match bound {
             None => io::Result::Ok(Change::Close),
-            Some(bound) => {
-                let socket = bound.socket.try_clone()?;
+            Some(Bound {
+                wanted,
+                socket,
+                from,
+            }) => {
+                let socket = socket.try_clone()?;
                 Ok(Change::Move(Bound {
-                    wanted: bound.wanted,
+                    wanted: *wanted,
                     socket,
+                    from: *from,
                 }))
             }
         };
-        let [http, socks5, admin] = &self.0;
+        let [http, socks5, admin] = &self.open;
         Ok(Prepared([again(http)?, again(socks5)?, again(admin)?]))
     }
 
+    /// Closes our copies.
     pub(super) fn close(&mut self) {
-        self.0 = Default::default();
+        *self = Self::default();
     }
 }
 
@@ -138,17 +221,6 @@ fn in_memory() -> io::Result<File> {
 #[cfg(not(target_os = "linux"))]
 fn seal(_file: &File) -> io::Result<()> {
     Ok(())
-}
-
-fn change(open: Option<&Bound>, wanted: Option<SocketAddr>, name: Name) -> anyhow::Result<Change> {
-    let Some(wanted) = wanted else {
-        return Ok(Change::Close);
-    };
-    if open.is_some_and(|open| open.wanted == wanted) {
-        return Ok(Change::Keep);
-    }
-    let socket = bind(wanted).with_context(|| cannot_listen(name, wanted))?;
-    Ok(Change::Move(Bound { wanted, socket }))
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

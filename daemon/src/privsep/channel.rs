@@ -146,12 +146,15 @@ fn close_on_exec() -> MsgFlags {
     return MsgFlags::empty();
 }
 
+/// Takes a descriptor over that came to this process by number: received on a channel, or left by
+/// the service manager. To be called once for each.
 #[expect(
     unsafe_code,
-    reason = "the standard library cannot receive descriptors"
+    reason = "the standard library cannot take descriptors over by number"
 )]
-fn own(raw: RawFd) -> OwnedFd {
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+pub(crate) fn own(raw: RawFd) -> OwnedFd {
+    // SAFETY: the callers have the number from the kernel, or from the service manager's protocol;
+    // both make a new descriptor for whoever is told, and tell nobody else.
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
@@ -183,9 +186,9 @@ mod tests {
         );
         let [descriptor] = <[OwnedFd; 1]>::try_from(frame.descriptors).unwrap();
         let mut content = String::new();
-        let mut received = File::from(descriptor);
-        io::Seek::rewind(&mut received).unwrap();
-        received.read_to_string(&mut content).unwrap();
+        let mut passed = File::from(descriptor);
+        io::Seek::rewind(&mut passed).unwrap();
+        passed.read_to_string(&mut content).unwrap();
         assert_eq!(content, "hello");
         let frame = receiver.receive().unwrap().unwrap();
         assert_eq!(

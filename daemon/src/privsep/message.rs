@@ -89,6 +89,8 @@ pub(crate) enum Loaded {
 pub(crate) struct Settled {
     /// Where to listen, in the order of [`Name::ALL`]. None of them when the proxy is disabled.
     pub(crate) listen: [Option<SocketAddr>; 3],
+    /// Which sockets that are handed to us may be reached from elsewhere, in the same order.
+    pub(crate) reach: [Reach; 3],
     /// Whether the proxy is switched on: off, listeners that are open stay.
     pub(crate) power: Power,
     pub(crate) account: Option<Account>,
@@ -97,6 +99,31 @@ pub(crate) struct Settled {
     pub(crate) lines: Lines,
     /// The settings, for the worker.
     pub(crate) blob: Vec<u8>,
+}
+
+/// From where a socket may be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reach {
+    Loopback = 0,
+    Anywhere = 1,
+}
+
+/// What a worker says of itself when it is asked whether it is well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) mode: Mode,
+    pub(crate) allow_rules: u32,
+    pub(crate) deny_rules: u32,
+    pub(crate) connections: u32,
+}
+
+/// The mode, for a line of status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Mode {
+    Limited = 0,
+    Full = 1,
 }
 
 /// Whether the proxy is switched on.
@@ -122,6 +149,8 @@ pub(crate) enum ToWorker {
     ReloadFailed { ticket: u32, problems: String },
     /// Finish what is in hand within this time, and exit.
     Drain { limit: Duration },
+    /// Say how you are.
+    Ping,
 }
 
 /// From the worker to the monitor.
@@ -133,6 +162,8 @@ pub(crate) enum ToMonitor {
     Rejected { ticket: u32, why: String },
     /// Load the configuration again. The answer carries the ticket back.
     Reload { ticket: u32 },
+    /// The answer to a ping.
+    Well(Report),
 }
 
 /// A message that is not what it should be.
@@ -145,9 +176,11 @@ pub(crate) mod operation {
     pub(crate) const SETTINGS: u8 = 1;
     pub(crate) const RELOAD_FAILED: u8 = 3;
     pub(crate) const DRAIN: u8 = 5;
+    pub(crate) const PING: u8 = 7;
     pub(crate) const APPLIED: u8 = 2;
     pub(crate) const REJECTED: u8 = 4;
     pub(crate) const RELOAD: u8 = 6;
+    pub(crate) const WELL: u8 = 8;
 }
 
 impl ToWorker {
@@ -177,6 +210,7 @@ impl ToWorker {
                 out.millis(*limit);
                 operation::DRAIN
             }
+            Self::Ping => operation::PING,
         };
         (operation, out.0)
     }
@@ -197,6 +231,7 @@ impl ToWorker {
             operation::DRAIN => Self::Drain {
                 limit: input.millis()?,
             },
+            operation::PING => Self::Ping,
             _ => return Err(Malformed),
         };
         input.end(message)
@@ -220,6 +255,13 @@ impl ToMonitor {
                 out.u32(*ticket);
                 operation::RELOAD
             }
+            Self::Well(report) => {
+                out.u8(report.mode as u8);
+                out.u32(report.allow_rules);
+                out.u32(report.deny_rules);
+                out.u32(report.connections);
+                operation::WELL
+            }
         };
         (operation, out.0)
     }
@@ -237,6 +279,16 @@ impl ToMonitor {
             operation::RELOAD => Self::Reload {
                 ticket: input.u32()?,
             },
+            operation::WELL => Self::Well(Report {
+                mode: match input.u8()? {
+                    0 => Mode::Limited,
+                    1 => Mode::Full,
+                    _ => return Err(Malformed),
+                },
+                allow_rules: input.u32()?,
+                deny_rules: input.u32()?,
+                connections: input.u32()?,
+            }),
             _ => return Err(Malformed),
         };
         input.end(message)
@@ -255,6 +307,9 @@ impl Loaded {
                 out.u8(1);
                 for address in settled.listen {
                     out.address(address);
+                }
+                for reach in settled.reach {
+                    out.u8(reach as u8);
                 }
                 out.u8(settled.power as u8);
                 out.account(settled.account);
@@ -276,6 +331,7 @@ impl Loaded {
             }
             1 => Ok(Self::Settled(Settled {
                 listen: [input.address()?, input.address()?, input.address()?],
+                reach: [input.reach()?, input.reach()?, input.reach()?],
                 power: match input.u8()? {
                     0 => Power::Off,
                     1 => Power::On,
@@ -319,6 +375,14 @@ impl Reader<'_> {
         }
     }
 
+    fn reach(&mut self) -> Result<Reach, Malformed> {
+        match self.u8()? {
+            0 => Ok(Reach::Loopback),
+            1 => Ok(Reach::Anywhere),
+            _ => Err(Malformed),
+        }
+    }
+
     fn account(&mut self) -> Result<Option<Account>, Malformed> {
         match self.u8()? {
             0 => Ok(None),
@@ -347,6 +411,7 @@ mod tests {
     fn settled() -> Loaded {
         Loaded::Settled(Settled {
             listen: ["127.0.0.1:3128", "[::1]:8081", "0.0.0.0:0"].map(|text| text.parse().ok()),
+            reach: [Reach::Loopback, Reach::Loopback, Reach::Anywhere],
             power: Power::On,
             account: Some(Account { uid: 1, gid: 2 }),
             confinement: Confinement::Require,
@@ -405,6 +470,7 @@ mod tests {
             ToWorker::Drain {
                 limit: Duration::from_secs(30),
             },
+            ToWorker::Ping,
         ] {
             let (operation, bytes) = message.encode();
             round_trip(&message, &bytes, |bytes| ToWorker::decode(operation, bytes));
@@ -421,6 +487,12 @@ mod tests {
                 why: "because".to_owned(),
             },
             ToMonitor::Reload { ticket: u32::MAX },
+            ToMonitor::Well(Report {
+                mode: Mode::Full,
+                allow_rules: 1,
+                deny_rules: 2,
+                connections: 3,
+            }),
         ] {
             let (operation, bytes) = message.encode();
             round_trip(&message, &bytes, |bytes| {

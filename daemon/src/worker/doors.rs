@@ -24,7 +24,7 @@ impl Doors {
         reloader: &Arc<Reloader>,
         changes: Vec<(Name, Change)>,
     ) -> anyhow::Result<()> {
-        let mut changed = Vec::new();
+        let mut opened = Vec::new();
         for (name, change) in changes {
             let listening = match change {
                 Change::Close => None,
@@ -33,9 +33,9 @@ impl Doors {
                         .with_context(|| format!("cannot listen for {}", name.as_str()))?,
                 ),
             };
-            changed.push((name, listening));
+            opened.push((name, listening));
         }
-        for (name, listening) in changed {
+        for (name, listening) in opened {
             if let Some(listening) = &listening {
                 tracing::info!(listener = name.as_str(), address = %listening.address(), "listening");
             }

@@ -55,6 +55,7 @@ pub(super) enum Order {
     Settings(Box<Orders>),
     ReloadFailed { ticket: u32, problems: String },
     Drain(std::time::Duration),
+    Ping,
 }
 
 /// The channel that the monitor made our standard input.
@@ -100,6 +101,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
         }
         ToWorker::ReloadFailed { ticket, problems } => Order::ReloadFailed { ticket, problems },
         ToWorker::Drain { limit } => Order::Drain(limit),
+        ToWorker::Ping => Order::Ping,
     }))
 }
 

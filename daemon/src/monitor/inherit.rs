@@ -1,0 +1,98 @@
+//! Sockets that somebody else opened: systemd's, or ours from before a restart (SPEC L9).
+//!
+//! A socket unit's `FileDescriptorName=` says which listener it is. Those that we bound ourselves
+//! and left with systemd's file-descriptor store come back under a name with a prefix.
+
+use std::net::{SocketAddr, TcpListener};
+
+use anyhow::{Context as _, bail};
+use socket2::{Socket, Type};
+
+use crate::privsep::channel;
+use crate::privsep::message::Name;
+
+/// Sockets that we left with the service manager are called this and the listener's name.
+const STORED: &str = "stored-";
+
+/// What was handed to us, in the order of [`Name::ALL`].
+#[derive(Debug, Default)]
+pub(super) struct Inherited([Option<Handed>; 3]);
+
+/// One socket that was handed to us.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) socket: TcpListener,
+    pub(super) address: SocketAddr,
+    pub(super) from: From,
+}
+
+/// Whom a socket is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// A socket unit: its address is the administrator's choice.
+    Unit,
+    /// Ourselves, before a restart.
+    Store,
+}
+
+/// The name under which a socket of ours is stored.
+pub(super) fn stored_name(name: Name) -> String {
+    format!("{STORED}{}", name.as_str())
+}
+
+impl Inherited {
+    /// Takes what the service manager handed over.
+    ///
+    /// # Errors
+    ///
+    /// A socket whose name we do not know, or of the wrong kind: it was meant for something, and
+    /// going on without it would serve nobody.
+    pub(super) fn take() -> anyhow::Result<Self> {
+        let mut inherited = Self::default();
+        let handed = sd_notify::listen_fds_with_names()
+            .context("cannot take the sockets of the service manager")?;
+        for (descriptor, given) in handed {
+            let (name, from) = match given.strip_prefix(STORED) {
+                Some(name) => (name, From::Store),
+                None => (given.as_str(), From::Unit),
+            };
+            let Some(index) = Name::ALL.iter().position(|known| known.as_str() == name) else {
+                bail!(
+                    "the service manager handed over a socket called {given:?}; set FileDescriptorName= of its \
+                     unit to http, socks5 or admin"
+                );
+            };
+            let socket = Socket::from(channel::own(descriptor));
+            let address = check(&socket).with_context(|| {
+                format!("the socket {given:?} that the service manager handed over is not usable")
+            })?;
+            let slot = &mut inherited.0[index];
+            // A unit's socket is worth more than what we kept.
+            if slot.as_ref().is_none_or(|taken| taken.from == From::Store) {
+                *slot = Some(Handed {
+                    socket: socket.into(),
+                    address,
+                    from,
+                });
+            }
+        }
+        Ok(inherited)
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Handed> {
+        self.0.get(index)?.as_ref()
+    }
+}
+
+fn check(socket: &Socket) -> anyhow::Result<SocketAddr> {
+    if socket.r#type()? != Type::STREAM {
+        bail!("it is not a stream socket (ListenStream=)");
+    }
+    if !socket.is_listener()? {
+        bail!("it does not listen (Accept=no is needed)");
+    }
+    socket
+        .local_addr()?
+        .as_socket()
+        .context("it has no internet address")
+}

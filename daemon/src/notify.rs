@@ -1,0 +1,75 @@
+//! What the service manager is told (sd_notify(3)). Without one, nobody is told and nothing fails.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use crate::privsep::message::{Mode, Report};
+
+/// The service is up, or up again after a reload.
+pub(crate) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// A reload has begun. `ready` ends it, whatever came of it.
+pub(crate) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "the system has no monotonic clock"),
+    }
+}
+
+/// The service is about to end.
+pub(crate) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// The worker answers: the watchdog is fed, and the status line says what it serves.
+pub(crate) fn well(report: &Report) {
+    let mode = match report.mode {
+        Mode::Limited => "limited",
+        Mode::Full => "full",
+    };
+    let Report {
+        allow_rules,
+        deny_rules,
+        connections,
+        ..
+    } = report;
+    let status = format!(
+        "{mode} mode, {allow_rules} allow and {deny_rules} deny rules, {connections} connections"
+    );
+    tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
+}
+
+/// A worker had to be replaced.
+pub(crate) fn restarting(restarts: u32) {
+    tell(&[NotifyState::Status(&format!(
+        "starting another worker (restart {restarts})"
+    ))]);
+}
+
+/// Keeps a socket over our own end, under a name.
+pub(crate) fn store(name: &str, socket: &impl AsFd) {
+    // One that is stored under this name already would come back beside it.
+    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+    let told = sd_notify::notify_with_fds(
+        &[NotifyState::FdStore, NotifyState::FdName(name)],
+        &[socket.as_fd()],
+    );
+    if let Err(error) = told {
+        tracing::debug!(%error, name, "the service manager does not keep the socket");
+    }
+}
+
+/// How often the service manager wants to hear that we are well, if it does.
+pub(crate) fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager does not listen");
+    }
+}
