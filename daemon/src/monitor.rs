@@ -232,7 +232,7 @@ impl Monitor {
             Event::Signal(_) => self.stop(),
             Event::Said(number, message) => {
                 if self.is_current(number) {
-                    return self.dispatch(message);
+                    return self.dispatch(&message);
                 }
                 None
             }

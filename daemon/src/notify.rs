@@ -1,4 +1,4 @@
-//! What the service manager is told (sd_notify(3)). Without one, nobody is told and nothing fails.
+//! What the service manager is told (`sd_notify(3)`). Without one, nobody is told and nothing fails.
 
 use std::os::fd::AsFd;
 use std::time::Duration;

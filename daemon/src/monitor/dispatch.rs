@@ -41,11 +41,11 @@ const TABLE: [Row; 4] = [
 ];
 
 impl Monitor {
-    pub(super) fn dispatch(&mut self, message: ToMonitor) -> Option<End> {
+    pub(super) fn dispatch(&mut self, message: &ToMonitor) -> Option<End> {
         let (operation, _) = message.encode();
         let row = TABLE.iter().find(|row| row.operation == operation);
         match row {
-            Some(row) if (row.in_phase)(self, &message) => (row.answer)(self, &message),
+            Some(row) if (row.in_phase)(self, message) => (row.answer)(self, message),
             _ => {
                 self.distrust(&format!("operation {operation} out of phase"));
                 None

@@ -32,7 +32,10 @@ impl Writer {
     /// A text, cut so that the message that it ends fits into `longest` bytes.
     pub(super) fn text(&mut self, text: &str, longest: usize) {
         let room = longest.saturating_sub(self.0.len() + 4);
-        let text = &text[..text.floor_char_boundary(room)];
+        let end = (0..=room.min(text.len()))
+            .rev()
+            .find(|end| text.is_char_boundary(*end));
+        let text = &text[..end.unwrap_or(0)];
         self.u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
         self.0.extend_from_slice(text.as_bytes());
     }

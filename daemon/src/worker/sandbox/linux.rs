@@ -155,7 +155,6 @@ fn restrict_calls() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::cast_sign_loss, reason = "flags are bits")]
 const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
