@@ -10,6 +10,7 @@ mod log;
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -88,7 +89,7 @@ impl Daemon {
             environment: Vec::new(),
             text: String::new(),
             config: None,
-            directory: TempDir::new().expect("a temporary directory"),
+            directory: open_directory(),
         }
     }
 
@@ -224,6 +225,15 @@ impl Exit {
         let raw = |line: &LogLine| line.raw.clone();
         self.logs.iter().map(raw).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// A directory that the daemon's worker can look into too, which is another user when root runs the
+/// tests.
+fn open_directory() -> TempDir {
+    let directory = TempDir::new().expect("a temporary directory");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).expect("the directory is ours");
+    directory
 }
 
 impl Launch {
