@@ -126,15 +126,12 @@ fn restrict_calls() -> anyhow::Result<()> {
         libc::AF_INET6,
         libc::AF_UNIX,
         libc::AF_NETLINK,
-    ];
-    let mut sockets = Vec::new();
-    for family in families {
-        let family = u64::try_from(family)?;
-        let condition =
-            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family)?;
-        sockets.push(SeccompRule::new(vec![condition])?);
-    }
-    rules.insert(libc::SYS_socket, sockets);
+    ]
+    .map(|family| u64::from(family.cast_unsigned()));
+    rules.insert(libc::SYS_socket, argument_is_one_of(0, &families)?);
+    // Not those that put input into a terminal (TIOCSTI), which standard error may be.
+    let requests = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS];
+    rules.insert(libc::SYS_ioctl, argument_is_one_of(1, &requests)?);
     let arch = std::env::consts::ARCH
         .try_into()
         .context("seccomp does not know this architecture")?;
@@ -155,6 +152,16 @@ fn restrict_calls() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A rule for each value that an argument of 32 bits may have.
+fn argument_is_one_of(argument: u8, values: &[u64]) -> anyhow::Result<Vec<SeccompRule>> {
+    let rule = |value: &u64| -> anyhow::Result<SeccompRule> {
+        let condition =
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *value)?;
+        Ok(SeccompRule::new(vec![condition])?)
+    };
+    values.iter().map(rule).collect()
+}
+
 const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
@@ -170,8 +177,8 @@ const ALLOWED: &[i64] = &[
     libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_pread64, libc::SYS_splice,
     libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_sendmmsg,
     libc::SYS_recvmmsg, libc::SYS_close, libc::SYS_close_range, libc::SYS_dup, libc::SYS_dup3, libc::SYS_pipe2,
-    libc::SYS_fcntl, libc::SYS_ioctl, libc::SYS_lseek,
-    // Sockets; `socket` itself has conditions.
+    libc::SYS_fcntl, libc::SYS_lseek,
+    // Sockets; `socket` itself has conditions, and so has `ioctl`.
     libc::SYS_socketpair, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen, libc::SYS_accept4,
     libc::SYS_accept, libc::SYS_shutdown, libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_setsockopt,
     libc::SYS_getsockopt,
