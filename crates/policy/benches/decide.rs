@@ -282,6 +282,7 @@ fn request(host: &Host) -> Request<'_> {
         host,
         port: 443,
         method: None,
+        upgrade: None,
     }
 }
 

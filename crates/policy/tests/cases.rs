@@ -81,6 +81,7 @@ struct Asked {
     protocol: Option<String>,
     port: Option<u16>,
     method: Option<String>,
+    upgrade: Option<String>,
     host: String,
     /// What the host resolves to, for the judgement that follows.
     addresses: Option<Vec<IpAddr>>,
@@ -282,6 +283,7 @@ impl Asked {
                 host: &host,
                 port: row.port.unwrap_or(443),
                 method: row.method.as_deref(),
+                upgrade: row.upgrade.as_deref(),
             };
             let mut decision = policy.decide(&request);
             same("explained", policy.explain(&request).decision, decision)?;

@@ -80,6 +80,7 @@ fn connect(host: &Host) -> Request<'_> {
         host,
         port: 443,
         method: None,
+        upgrade: None,
     }
 }
 

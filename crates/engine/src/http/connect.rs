@@ -23,6 +23,7 @@ pub(super) async fn answer(
         client,
         protocol: Protocol::HttpConnect,
         method: Some("CONNECT".to_owned()),
+        upgrade: None,
     };
     let authority = match target::connect(request.uri(), request.headers()) {
         Ok(authority) => authority,

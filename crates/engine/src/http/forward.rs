@@ -26,6 +26,10 @@ pub(super) async fn answer(
         client,
         protocol: Protocol::Http,
         method: Some(request.method().as_str().to_owned()),
+        upgrade: request
+            .headers()
+            .get(header::UPGRADE)
+            .map(|token| String::from_utf8_lossy(token.as_bytes()).into_owned()),
     };
     let target = match target::absolute(request.uri(), request.headers()) {
         Ok(target) => target,
