@@ -42,6 +42,7 @@ fuzz_target!(|text: &str| {
         host: &host,
         port: 443,
         method: None,
+        upgrade: None,
     };
     let decision = policy.decide(&request);
     let texts = |list: &[Pattern]| list.iter().map(ToString::to_string).collect::<Vec<_>>();

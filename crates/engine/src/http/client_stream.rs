@@ -6,16 +6,19 @@
 //! write, interim answers go out here, which hyper's server cannot send.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::framing::{Flaw, Framing, Position};
 
@@ -36,6 +39,8 @@ pub(super) struct Timeouts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     Flaw(Flaw),
+    /// In the content of a request, which then is answered like any that breaks off.
+    BrokenContent(Flaw),
     /// A head was begun and not finished in time.
     SlowHead,
     /// Nothing came for too long.
@@ -44,7 +49,66 @@ pub(super) enum Stop {
 
 /// Interim answers on their way out.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Interim(Arc<Mutex<VecDeque<Bytes>>>);
+pub(super) struct Interim(Arc<Mutex<Queue>>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    answers: VecDeque<Bytes>,
+    /// Whether the one that was taken out last is still half way.
+    writing: bool,
+    waker: Option<Waker>,
+}
+
+/// Whose turn it is on a connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turns(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    whose: AtomicU8,
+    /// Whoever waits for the client's turn.
+    waker: AtomicWaker,
+}
+
+/// Our turn, from a request to the end of its answer. Dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Turn(Turns);
+
+const CLIENTS: u8 = 0;
+const OURS: u8 = 1;
+const ANSWERING: u8 = 2;
+
+impl Turns {
+    /// Takes the turn for a request that has come.
+    pub(super) fn take(&self) -> Turn {
+        self.0.whose.store(OURS, Ordering::Relaxed);
+        Turn(self.clone())
+    }
+
+    /// Whether a request is in hand.
+    fn is_ours(&self) -> bool {
+        self.0.whose.load(Ordering::Relaxed) != CLIENTS
+    }
+
+    /// Whether a request is in hand that has no answer yet.
+    fn awaits_answer(&self) -> bool {
+        self.0.whose.load(Ordering::Relaxed) == OURS
+    }
+}
+
+impl Turn {
+    /// The answer begins.
+    pub(super) fn answers(&self) {
+        self.0.0.whose.store(ANSWERING, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.0.whose.store(CLIENTS, Ordering::Relaxed);
+        self.0.0.waker.wake();
+    }
+}
 
 pub(super) struct ClientStream {
     stream: TcpStream,
@@ -54,6 +118,7 @@ pub(super) struct ClientStream {
     /// What `deadline` was set for.
     waiting: Waiting,
     stop: Option<Stop>,
+    turns: Turns,
     interim: Interim,
     /// The interim answer that is half way out.
     partial: Bytes,
@@ -69,17 +134,42 @@ enum Waiting {
 impl Interim {
     /// Queues an interim answer.
     pub(super) fn push(&self, answer: Bytes) {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.len() < MOST_INTERIM {
-            queue.push_back(answer);
+        let mut queue = self.lock();
+        if queue.answers.len() < MOST_INTERIM {
+            queue.answers.push_back(answer);
+        }
+    }
+
+    /// Resolves when all that was queued has been written, for only then may the final answer
+    /// follow; what a client does not take within `limit` is lost to it.
+    pub(super) async fn written(&self, limit: Duration) {
+        let written = poll_fn(|cx| {
+            let mut queue = self.lock();
+            if queue.answers.is_empty() && !queue.writing {
+                return Poll::Ready(());
+            }
+            queue.waker = Some(cx.waker().clone());
+            Poll::Pending
+        });
+        if timeout(limit, written).await.is_err() {
+            self.lock().answers.clear();
         }
     }
 
     fn pop(&self) -> Option<Bytes> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
+        let mut queue = self.lock();
+        let next = queue.answers.pop_front();
+        queue.writing = next.is_some();
+        if next.is_none()
+            && let Some(waker) = queue.waker.take()
+        {
+            waker.wake();
+        }
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,6 +178,7 @@ impl ClientStream {
         stream: TcpStream,
         max_head_bytes: usize,
         timeouts: Timeouts,
+        turns: Turns,
         interim: Interim,
     ) -> Self {
         Self {
@@ -97,6 +188,7 @@ impl ClientStream {
             deadline: Box::pin(sleep_until(Instant::now() + timeouts.header)),
             waiting: Waiting::FirstHead,
             stop: None,
+            turns,
             interim,
             partial: Bytes::new(),
         }
@@ -124,6 +216,27 @@ impl ClientStream {
             self.timeouts.idle
         };
         self.deadline.as_mut().reset(Instant::now() + limit);
+    }
+
+    /// Ends the stream for hyper. A flaw behind a request in hand is not that request's fault, and
+    /// waits until it has been answered.
+    fn poll_end(&self, stop: Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if matches!(stop, Stop::Flaw(_)) {
+            self.turns.0.waker.register(cx.waker());
+            if self.turns.is_ours() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// A client that takes bytes is not idle.
+    fn bytes_went(&mut self) {
+        if self.waiting == Waiting::Else {
+            self.deadline
+                .as_mut()
+                .reset(Instant::now() + self.timeouts.idle);
+        }
     }
 
     fn time_is_up(&self) -> Stop {
@@ -159,8 +272,8 @@ impl AsyncRead for ClientStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.stop.is_some() {
-            return Poll::Ready(Ok(()));
+        if let Some(stop) = this.stop {
+            return this.poll_end(stop, cx);
         }
         let before = buf.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
@@ -168,16 +281,32 @@ impl AsyncRead for ClientStream {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
                 ready!(this.deadline.as_mut().poll(cx));
+                if this.waiting == Waiting::Else && this.turns.awaits_answer() {
+                    // It is not the client who is silent; how long to wait for others is not
+                    // decided here.
+                    this.deadline
+                        .as_mut()
+                        .reset(Instant::now() + this.timeouts.idle);
+                    ready!(this.deadline.as_mut().poll(cx));
+                }
                 this.stop = Some(this.time_is_up());
                 return Poll::Ready(Ok(()));
             }
         }
         if buf.filled().len() > before {
             if let Err(cut) = this.framing.scan(&buf.filled()[before..]) {
-                this.stop = Some(Stop::Flaw(cut.flaw));
+                this.stop = Some(match this.framing.position() {
+                    Position::InBody => Stop::BrokenContent(cut.flaw),
+                    _ => Stop::Flaw(cut.flaw),
+                });
                 buf.set_filled(before + cut.accepted);
             }
             this.bytes_came();
+        }
+        if let Some(stop) = this.stop
+            && buf.filled().len() == before
+        {
+            return this.poll_end(stop, cx);
         }
         Poll::Ready(Ok(()))
     }
@@ -192,7 +321,9 @@ impl AsyncWrite for ClientStream {
         if !self.partial.is_empty() {
             ready!(self.poll_interim(cx))?;
         }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.bytes_went();
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -203,7 +334,9 @@ impl AsyncWrite for ClientStream {
         if !self.partial.is_empty() {
             ready!(self.poll_interim(cx))?;
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.bytes_went();
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -39,7 +39,10 @@ pub(super) async fn answer(
             );
             return last(respond::refusal(&refusal, Door::Connect));
         }
-        Err(error) => return last(respond::bad_request(&error.to_string())),
+        Err(error) => {
+            session.say_malformed(&error);
+            return last(respond::bad_request(&error.to_string()));
+        }
     };
     let permit = match enforce::authorize(&shared.recorder, generation, attempt, authority) {
         Ok(permit) => permit,
