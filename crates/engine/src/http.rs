@@ -10,7 +10,9 @@ mod connect;
 mod forward;
 pub(crate) mod framing;
 mod headers;
+mod interim;
 mod target;
+mod turn;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -28,6 +30,8 @@ use tokio::net::TcpStream;
 
 pub(crate) use body::{Answer, RequestBody};
 use client_stream::{ClientStream, Stop, Timeouts};
+use interim::Interim;
+use turn::Turns;
 
 use crate::Shared;
 use crate::client::{AttemptId, Client};
@@ -44,9 +48,9 @@ pub(crate) struct Session {
     /// A CONNECT that was answered with 200: the connection becomes this tunnel.
     tunnel: Mutex<Option<Tunnel>>,
     /// Interim answers (1xx) on their way to the client.
-    interim: client_stream::Interim,
+    interim: Interim,
     /// Whether a request is in hand.
-    turns: client_stream::Turns,
+    turns: Turns,
 }
 
 /// Serves one accepted connection to its end.
@@ -56,8 +60,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: Socke
         header: limits.header_timeout,
         idle: limits.idle_timeout,
     };
-    let interim = client_stream::Interim::default();
-    let turns = client_stream::Turns::default();
+    let interim = Interim::default();
+    let turns = Turns::default();
     let client = ClientStream::new(
         stream,
         limits.max_header_bytes,

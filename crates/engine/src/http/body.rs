@@ -13,8 +13,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
-use super::client_stream::Turn;
 use super::headers;
+use super::turn::Turn;
 use crate::activity::Activity;
 use crate::upstream::Lease;
 

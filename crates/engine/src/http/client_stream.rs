@@ -5,26 +5,19 @@
 //! under way, so it also holds the time limits; and since it knows when hyper has nothing left to
 //! write, interim answers go out here, which hyper's server cannot send.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::framing::{Flaw, Framing, Position};
-
-/// Interim answers kept for a client that reads slowly; an origin that sends more loses the rest,
-/// as any 1xx may be (RFC 9110 section 15.2).
-const MOST_INTERIM: usize = 16;
+use super::interim::Interim;
+use super::turn::Turns;
 
 /// How long the client may take.
 #[derive(Clone, Copy, Debug)]
@@ -47,69 +40,6 @@ pub(super) enum Stop {
     Idle,
 }
 
-/// Interim answers on their way out.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Interim(Arc<Mutex<Queue>>);
-
-#[derive(Debug, Default)]
-struct Queue {
-    answers: VecDeque<Bytes>,
-    /// Whether the one that was taken out last is still half way.
-    writing: bool,
-    waker: Option<Waker>,
-}
-
-/// Whose turn it is on a connection.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Turns(Arc<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    whose: AtomicU8,
-    /// Whoever waits for the client's turn.
-    waker: AtomicWaker,
-}
-
-/// Our turn, from a request to the end of its answer. Dropping it gives it back.
-#[derive(Debug)]
-pub(super) struct Turn(Turns);
-
-const CLIENTS: u8 = 0;
-const OURS: u8 = 1;
-const ANSWERING: u8 = 2;
-
-impl Turns {
-    /// Takes the turn for a request that has come.
-    pub(super) fn take(&self) -> Turn {
-        self.0.whose.store(OURS, Ordering::Relaxed);
-        Turn(self.clone())
-    }
-
-    /// Whether a request is in hand.
-    fn is_ours(&self) -> bool {
-        self.0.whose.load(Ordering::Relaxed) != CLIENTS
-    }
-
-    /// Whether a request is in hand that has no answer yet.
-    fn awaits_answer(&self) -> bool {
-        self.0.whose.load(Ordering::Relaxed) == OURS
-    }
-}
-
-impl Turn {
-    /// The answer begins.
-    pub(super) fn answers(&self) {
-        self.0.0.whose.store(ANSWERING, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.0.whose.store(CLIENTS, Ordering::Relaxed);
-        self.0.0.waker.wake();
-    }
-}
-
 pub(super) struct ClientStream {
     stream: TcpStream,
     framing: Framing,
@@ -129,48 +59,6 @@ enum Waiting {
     FirstHead,
     Head,
     Else,
-}
-
-impl Interim {
-    /// Queues an interim answer.
-    pub(super) fn push(&self, answer: Bytes) {
-        let mut queue = self.lock();
-        if queue.answers.len() < MOST_INTERIM {
-            queue.answers.push_back(answer);
-        }
-    }
-
-    /// Resolves when all that was queued has been written, for only then may the final answer
-    /// follow; what a client does not take within `limit` is lost to it.
-    pub(super) async fn written(&self, limit: Duration) {
-        let written = poll_fn(|cx| {
-            let mut queue = self.lock();
-            if queue.answers.is_empty() && !queue.writing {
-                return Poll::Ready(());
-            }
-            queue.waker = Some(cx.waker().clone());
-            Poll::Pending
-        });
-        if timeout(limit, written).await.is_err() {
-            self.lock().answers.clear();
-        }
-    }
-
-    fn pop(&self) -> Option<Bytes> {
-        let mut queue = self.lock();
-        let next = queue.answers.pop_front();
-        queue.writing = next.is_some();
-        if next.is_none()
-            && let Some(waker) = queue.waker.take()
-        {
-            waker.wake();
-        }
-        next
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl ClientStream {
@@ -222,7 +110,7 @@ impl ClientStream {
     /// waits until it has been answered.
     fn poll_end(&self, stop: Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if matches!(stop, Stop::Flaw(_)) {
-            self.turns.0.waker.register(cx.waker());
+            self.turns.wake_when_given_back(cx);
             if self.turns.is_ours() {
                 return Poll::Pending;
             }
