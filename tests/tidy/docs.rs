@@ -15,14 +15,28 @@ fn ci_runs_the_readmes_test_command() {
         .map(|rest| format!("cargo test{rest}"))
         .expect("the README says how to run the tests");
     let ci = read(".ci/run");
-    assert_eq!(ci.lines().last(), Some(command.as_str()), ".ci/run ends with the README's test command");
+    assert_eq!(
+        ci.lines().last(),
+        Some(command.as_str()),
+        ".ci/run ends with the README's test command"
+    );
 }
 
 #[test]
 fn the_readme_names_every_crate_and_file_that_it_needs() {
     let readme = read("README.md");
-    for name in ["crates/policy", "crates/config", "crates/engine", "daemon", "tests", ".ci/run"] {
-        assert!(readme.contains(&format!("`{name}`")), "the README does not say what {name} is");
+    for name in [
+        "crates/policy",
+        "crates/config",
+        "crates/engine",
+        "daemon",
+        "tests",
+        ".ci/run",
+    ] {
+        assert!(
+            readme.contains(&format!("`{name}`")),
+            "the README does not say what {name} is"
+        );
         assert!(root().join(name).exists(), "{name} is gone");
     }
 }

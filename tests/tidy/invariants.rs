@@ -5,17 +5,26 @@ use crate::sources::{Source, rust};
 /// Asserts that `word` occurs in the product code of `allowed` files alone, and there at all.
 fn only_in(word: &str, allowed: &[&str], scope: impl Fn(&Source) -> bool) {
     let mut used = false;
-    for source in rust().iter().filter(|source| !source.is_test() && scope(source)) {
+    for source in rust()
+        .iter()
+        .filter(|source| !source.is_test() && scope(source))
+    {
         for (number, line) in source.product().lines().enumerate() {
             if line.trim_start().starts_with("//") || !line.contains(word) {
                 continue;
             }
             let place = format!("{}:{}", source.path, number + 1);
-            assert!(allowed.contains(&source.path.as_str()), "{place}: `{word}` belongs in {allowed:?}: {line}");
+            assert!(
+                allowed.contains(&source.path.as_str()),
+                "{place}: `{word}` belongs in {allowed:?}: {line}"
+            );
             used = true;
         }
     }
-    assert!(used || allowed.is_empty(), "`{word}` is nowhere: does the rule still look for the right thing?");
+    assert!(
+        used || allowed.is_empty(),
+        "`{word}` is nowhere: does the rule still look for the right thing?"
+    );
 }
 
 fn anywhere(_: &Source) -> bool {
@@ -25,9 +34,17 @@ fn anywhere(_: &Source) -> bool {
 #[test]
 fn invariant_1_policy_is_pure() {
     let sources = rust();
-    let library = sources.iter().find(|source| source.path == "crates/policy/src/lib.rs").expect("the crate");
-    assert!(library.text.contains("\n#![no_std]\n"), "without no_std, I/O and clocks compile");
-    only_in("std::", &[], |source| source.path.starts_with("crates/policy/src/"));
+    let library = sources
+        .iter()
+        .find(|source| source.path == "crates/policy/src/lib.rs")
+        .expect("the crate");
+    assert!(
+        library.text.contains("\n#![no_std]\n"),
+        "without no_std, I/O and clocks compile"
+    );
+    only_in("std::", &[], |source| {
+        source.path.starts_with("crates/policy/src/")
+    });
 }
 
 #[test]
@@ -62,7 +79,14 @@ fn invariant_4_unsafe_code_has_its_places() {
 
 #[test]
 fn one_decision_function_is_asked_in_one_place() {
-    let allowed = ["crates/engine/src/enforce.rs", "crates/policy/src/explain.rs"];
+    let allowed = [
+        "crates/engine/src/enforce.rs",
+        "crates/policy/src/explain.rs",
+    ];
     only_in(".decide(", &allowed, anywhere);
-    only_in(".decide_addresses(", &["crates/engine/src/enforce.rs"], anywhere);
+    only_in(
+        ".decide_addresses(",
+        &["crates/engine/src/enforce.rs"],
+        anywhere,
+    );
 }

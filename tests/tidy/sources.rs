@@ -12,19 +12,26 @@ pub(crate) struct Source {
 impl Source {
     /// The part that ships: without the tests at the end of the file.
     pub(crate) fn product(&self) -> &str {
-        self.text.split("#[cfg(test)]\nmod tests").next().unwrap_or(&self.text)
+        self.text
+            .split("#[cfg(test)]\nmod tests")
+            .next()
+            .unwrap_or(&self.text)
     }
 
     pub(crate) fn is_test(&self) -> bool {
-        ["tests/", "benches/"].iter().any(|folder| self.path.starts_with(folder) || self.path.contains(&format!("/{folder}")))
-            || self.path.ends_with("/tests.rs")
+        ["tests/", "benches/"].iter().any(|folder| {
+            self.path.starts_with(folder) || self.path.contains(&format!("/{folder}"))
+        }) || self.path.ends_with("/tests.rs")
     }
 }
 
 /// The root of the tree.
 pub(crate) fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().expect("the tests stand in the tree").to_path_buf()
+    tests
+        .parent()
+        .expect("the tests stand in the tree")
+        .to_path_buf()
 }
 
 /// All Rust files, fuzz targets included.
@@ -38,7 +45,10 @@ pub(crate) fn rust() -> Vec<Source> {
 }
 
 fn collect(folder: &Path, found: &mut Vec<Source>) {
-    for entry in std::fs::read_dir(folder).expect("a folder of the tree").flatten() {
+    for entry in std::fs::read_dir(folder)
+        .expect("a folder of the tree")
+        .flatten()
+    {
         let path = entry.path();
         if path.is_dir() {
             if !path.ends_with("target") {
@@ -47,7 +57,10 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).expect("a source file");
             let relative = path.strip_prefix(root()).expect("below the root");
-            found.push(Source { path: relative.to_string_lossy().into_owned(), text });
+            found.push(Source {
+                path: relative.to_string_lossy().into_owned(),
+                text,
+            });
         }
     }
 }
@@ -64,16 +77,26 @@ fn every_file_says_first_what_it_is_for() {
 fn product_files_hold_one_idea() {
     for source in rust().iter().filter(|source| !source.is_test()) {
         let lines = source.text.lines().count();
-        assert!(lines <= 600, "{} has {lines} lines; 600 is the most", source.path);
+        assert!(
+            lines <= 600,
+            "{} has {lines} lines; 600 is the most",
+            source.path
+        );
     }
 }
 
 #[test]
 fn names_say_something() {
-    const NOTHING: [&str; 8] = ["util", "utils", "helpers", "common", "misc", "manager", "types", "mod"];
+    const NOTHING: [&str; 8] = [
+        "util", "utils", "helpers", "common", "misc", "manager", "types", "mod",
+    ];
     for source in rust() {
         for part in source.path.trim_end_matches(".rs").split('/') {
-            assert!(!NOTHING.contains(&part), "{}: {part:?} says nothing", source.path);
+            assert!(
+                !NOTHING.contains(&part),
+                "{}: {part:?} says nothing",
+                source.path
+            );
         }
     }
 }
@@ -85,7 +108,8 @@ fn nothing_is_left_for_later() {
     let ignore = ["#[", "ignore"].concat();
     for source in rust() {
         for (number, line) in source.text.lines().enumerate() {
-            let left = marks.iter().any(|mark| line.contains(mark.as_str())) || line.contains(&ignore);
+            let left =
+                marks.iter().any(|mark| line.contains(mark.as_str())) || line.contains(&ignore);
             assert!(!left, "{}:{}: {line}", source.path, number + 1);
         }
     }

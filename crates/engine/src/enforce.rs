@@ -22,6 +22,8 @@ pub(crate) struct Attempt {
     pub(crate) protocol: Protocol,
     /// The HTTP method, where there is one.
     pub(crate) method: Option<String>,
+    /// The protocol that the request asks to change to.
+    pub(crate) upgrade: Option<String>,
 }
 
 /// That this attempt may reach this authority, under this generation of the settings. It still
@@ -130,6 +132,7 @@ impl Attempt {
             host: &authority.host,
             port: authority.port,
             method: self.method.as_deref(),
+            upgrade: self.upgrade.as_deref(),
         }
     }
 }

@@ -10,12 +10,13 @@ mod connect;
 mod forward;
 pub(crate) mod framing;
 mod headers;
+mod interim;
 mod target;
+mod turn;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -29,6 +30,8 @@ use tokio::net::TcpStream;
 
 pub(crate) use body::{Answer, RequestBody};
 use client_stream::{ClientStream, Stop, Timeouts};
+use interim::Interim;
+use turn::Turns;
 
 use crate::Shared;
 use crate::client::{AttemptId, Client};
@@ -45,9 +48,9 @@ pub(crate) struct Session {
     /// A CONNECT that was answered with 200: the connection becomes this tunnel.
     tunnel: Mutex<Option<Tunnel>>,
     /// Interim answers (1xx) on their way to the client.
-    interim: client_stream::Interim,
-    /// Whether an answer has begun and not ended.
-    answering: Arc<AtomicBool>,
+    interim: Interim,
+    /// Whether a request is in hand.
+    turns: Turns,
 }
 
 /// Serves one accepted connection to its end.
@@ -57,21 +60,28 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: Socke
         header: limits.header_timeout,
         idle: limits.idle_timeout,
     };
-    let interim = client_stream::Interim::default();
-    let client = ClientStream::new(stream, limits.max_header_bytes, timeouts, interim.clone());
+    let interim = Interim::default();
+    let turns = Turns::default();
+    let client = ClientStream::new(
+        stream,
+        limits.max_header_bytes,
+        timeouts,
+        turns.clone(),
+        interim.clone(),
+    );
     let session = Arc::new(Session {
         shared: Arc::clone(&shared),
         address,
         tunnel: Mutex::default(),
         interim,
-        answering: Arc::default(),
+        turns,
     });
     let service = service_fn(|request: Request<Incoming>| {
         let session = Arc::clone(&session);
-        session.answering.store(true, Ordering::Relaxed);
+        let turn = session.turns.take();
         let answer: BoxFuture<'static, _> = Box::pin(async move {
             let answer = session.answer(request).await;
-            Ok::<_, std::convert::Infallible>(answer.map(|body| body.tracked(&session.answering)))
+            Ok::<_, std::convert::Infallible>(answer.map(|body| body.tracked(turn)))
         });
         answer
     });
@@ -104,7 +114,15 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: Socke
         Err(error) if error.is_parse() => {
             tracing::info!(client = %address, door = DOOR, "refused a malformed request: {error}");
         }
-        Err(error) => tracing::debug!(client = %address, %error, "a client connection ended early"),
+        Err(error) => {
+            tracing::debug!(client = %address, %error, "a client connection ended early");
+            if error.is_user() {
+                // An answer broke off in its body: an orderly close would end it for HTTP/1.0.
+                let (stream, _) = client.into_parts();
+                let _ = stream.set_zero_linger();
+                return;
+            }
+        }
         Ok(()) => {}
     }
     session.close(client).await;
@@ -126,6 +144,12 @@ impl Session {
         } else {
             forward::answer(self, client, request).await
         }
+    }
+
+    /// Logs a request that is none. What is said must hold nothing of the client's that could end a
+    /// line.
+    fn say_malformed(&self, why: &dyn std::fmt::Display) {
+        tracing::info!(client = %self.address, door = DOOR, "refused a malformed request: {why}");
     }
 
     /// Makes the connection a tunnel once the answer in hand has been sent.
@@ -150,14 +174,17 @@ impl Session {
                 tracing::info!(client = %self.address, door = DOOR, "refused a malformed request: {flaw}");
                 Some(respond::malformed(flaw))
             }
+            Some(Stop::BrokenContent(flaw)) => {
+                tracing::info!(client = %self.address, door = DOOR, "refused a malformed request: {flaw}");
+                // The request itself has had its answer.
+                None
+            }
             Some(Stop::SlowHead) => {
                 tracing::info!(client = %self.address, door = DOOR, "gave up on a request whose header did not arrive in time");
                 Some(respond::slow_head())
             }
         };
-        if let Some(answer) = answer
-            && !self.answering.load(Ordering::Relaxed)
-        {
+        if let Some(answer) = answer {
             let _ = stream.write_all(&answer).await;
         }
         linger(stream).await;

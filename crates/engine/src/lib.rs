@@ -29,6 +29,7 @@ mod enforce;
 mod live_policy;
 mod own;
 
+mod activity;
 mod tunnel;
 mod upstream;
 

@@ -68,7 +68,10 @@ impl Recorder {
             host: refusal.host.clone(),
             reason: refusal.decision.reason().as_str(),
             client: Some(attempt.client.address.to_string()),
-            method: attempt.method.clone(),
+            method: attempt
+                .method
+                .as_deref()
+                .map(|method| short(method).to_owned()),
             mode: Some(policy.mode().as_str()),
             protocol: refusal.protocol.record_name(),
             decision: refusal.decision.verdict().as_str(),
@@ -95,7 +98,7 @@ impl Recorder {
             protocol: attempt.protocol,
             server_address: host,
             server_port: port,
-            method: attempt.method.as_deref(),
+            method: attempt.method.as_deref().map(short),
             client_address: Some(&attempt.client.address.to_string()),
             attempt_id: attempt
                 .client
@@ -104,6 +107,12 @@ impl Recorder {
                 .map(crate::client::AttemptId::as_str),
         });
     }
+}
+
+/// A method may be any token, as long as a whole head; a record takes its beginning.
+fn short(method: &str) -> &str {
+    const LONGEST: usize = 64;
+    method.get(..LONGEST).unwrap_or(method)
 }
 
 impl std::fmt::Debug for Recorder {

@@ -142,6 +142,7 @@ async fn open(
         client,
         protocol: Protocol::Socks5Tcp,
         method: None,
+        upgrade: None,
     };
     let port = request.port;
     let host = request.host.map_err(|invalid| {

@@ -7,16 +7,15 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::time::{Instant, sleep_until};
 
 use crate::Shared;
+use crate::activity::Activity;
 use crate::enforce::{self, Permit};
 
 /// What is moved at once. Larger pieces win little once a socket's buffer is emptied by each.
@@ -29,13 +28,6 @@ pub(crate) struct Tunnel {
     upstream: TcpStream,
     /// Where the upstream end really is; unknown only if the socket is gone already.
     peer: Option<SocketAddr>,
-}
-
-/// When something last flowed, in either direction.
-struct Activity {
-    start: Instant,
-    /// Milliseconds after `start`.
-    last: AtomicU64,
 }
 
 /// Why a tunnel ended.
@@ -82,10 +74,14 @@ impl Tunnel {
             let back = relay(from_upstream, to_client, Bytes::new(), &activity);
             tokio::select! {
                 moved = async { tokio::try_join!(there, back) } => End::Closed(moved.map(|_| ())),
-                () = silence(&activity, limit) => End::Idle(limit),
+                () = activity.silence(limit) => End::Idle(limit),
                 reason = forbidden(shared, &permit, peer) => End::Forbidden(reason),
             }
         };
+        if let End::Closed(Err(_)) = end {
+            // One end broke; an orderly close would tell the other that it has everything.
+            let _ = (client.set_zero_linger(), upstream.set_zero_linger());
+        }
         let (client, authority) = (permit.attempt().client.address, permit.authority());
         match end {
             End::Closed(Ok(())) => {}
@@ -99,24 +95,6 @@ impl Tunnel {
                 tracing::info!(%client, %authority, %reason, "closed a tunnel that the policy no longer permits");
             }
         }
-    }
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            last: AtomicU64::new(0),
-        }
-    }
-
-    fn note(&self) {
-        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(elapsed, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.last.load(Ordering::Relaxed))
     }
 }
 
@@ -149,17 +127,6 @@ async fn relay(
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-/// Resolves when nothing has flowed for `limit`.
-async fn silence(activity: &Activity, limit: Duration) {
-    loop {
-        let until = activity.last() + limit;
-        if until <= Instant::now() {
-            return;
-        }
-        sleep_until(until).await;
     }
 }
 

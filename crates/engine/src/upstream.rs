@@ -73,8 +73,18 @@ impl Upstream {
             .handshake::<_, RequestBody>(TokioIo::new(stream))
             .await
             .map_err(Failure::Answer)?;
+        let (pool, drain) = (Arc::clone(&self.pool), self.drain.clone());
         self.drain.spawn(async move {
-            if let Err(error) = connection.await {
+            tokio::pin!(connection);
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                () = drain.begun() => {
+                    // What is kept for a next request has none to wait for.
+                    pool.close();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "an upstream connection ended");
             }
         });

@@ -86,7 +86,8 @@ impl Policy {
         }
         match request.protocol {
             Protocol::Http | Protocol::Https => {
-                let reads = request.method.is_some_and(is_read_only);
+                // What is said after an upgrade has no method that could be looked at.
+                let reads = request.upgrade.is_none() && request.method.is_some_and(is_read_only);
                 (!reads).then_some(Reason::MethodNotAllowed)
             }
             Protocol::HttpConnect => Some(Reason::MitmRequired),

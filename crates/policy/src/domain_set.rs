@@ -28,7 +28,7 @@ pub struct DomainSet {
     /// Bit `n` says that some name in `names` has `n + 1` labels: other suffixes of a host need no
     /// probe. A name has at most 127 labels.
     depths: u128,
-    /// Patterns with a `*` inside a label, by the place of their literal suffix in `names`.
+    /// Patterns with a `*` inside a label, by the index of their literal suffix in `names`.
     wildcards: HashMap<u32, Vec<Wildcard>>,
     addresses: HashMap<IpAddr, Vec<AddressRule>>,
     everything: Option<u32>,
@@ -68,7 +68,7 @@ pub(crate) struct TooLarge;
 #[derive(Clone, Copy, Debug)]
 struct RuleRow {
     kind: RuleKind,
-    /// A place; `kind` says in what.
+    /// An index; `kind` says into what.
     subject: u32,
     /// Index into `files`, one-based; 0 when the rule came from no file.
     file: u16,
@@ -86,7 +86,7 @@ enum RuleKind {
 #[derive(Debug)]
 struct Wildcard {
     depth: Depth,
-    /// The labels in front of the record's name, the leftmost first.
+    /// The labels in front of the name, the leftmost first.
     labels: Vec<String>,
     rule: u32,
 }
@@ -137,7 +137,7 @@ impl DomainSet {
             RuleKind::Verbatim => self.texts.get(usize::try_from(row.subject).ok()?)?.clone(),
             RuleKind::Name(depth) => {
                 let mut text = String::from(depth.prefix());
-                text.push_str(core::str::from_utf8(self.names.record(row.subject).name).ok()?);
+                text.push_str(&self.names.name(row.subject));
                 text
             }
         };
@@ -177,25 +177,25 @@ impl DomainSet {
 
     /// The rule that covers a host by its suffix from `start`.
     fn find_suffix(&self, host: &[u8], start: usize, hash: Hash) -> Option<Listed> {
-        let record = self.names.find(&host[start..], hash)?;
+        let (name, rules) = self.names.find(&host[start..], hash)?;
         if start == 0 {
-            return (record.exact != NONE).then(|| Listed {
-                rule: RuleId(record.exact),
-                literal: self.is_exact(record.exact),
+            return (rules.exact != NONE).then_some(Listed {
+                rule: RuleId(rules.exact),
+                literal: rules.literal,
             });
         }
-        self.find_wildcard(record.place, &host[..start - 1])
-            .or((record.below != NONE).then_some(record.below))
+        self.find_wildcard(name, &host[..start - 1])
+            .or((rules.below != NONE).then_some(rules.below))
             .map(Listed::by_wildcard)
     }
 
-    /// `front` is what stands before the record's name in the host.
-    fn find_wildcard(&self, place: u32, front: &[u8]) -> Option<u32> {
+    /// `front` is what stands before the name in the host.
+    fn find_wildcard(&self, name: u32, front: &[u8]) -> Option<u32> {
         // Most lists have none: spare them the hashing.
         if self.wildcards.is_empty() {
             return None;
         }
-        let candidates = self.wildcards.get(&place)?;
+        let candidates = self.wildcards.get(&name)?;
         candidates
             .iter()
             .find(|wildcard| wildcard.matches(front))
@@ -210,10 +210,6 @@ impl DomainSet {
             rule: RuleId(rule.rule),
             literal: true,
         })
-    }
-
-    fn is_exact(&self, rule: u32) -> bool {
-        self.rules[rule as usize].kind == RuleKind::Name(Depth::Exact)
     }
 }
 

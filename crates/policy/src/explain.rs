@@ -45,6 +45,9 @@ impl Policy {
                 }
                 None => format!("no entry of the allow list covers {host}"),
             },
+            (Reason::MethodNotAllowed, _) if request.upgrade.is_some() => {
+                "limited mode lets no protocol upgrade through".to_string()
+            }
             (Reason::MethodNotAllowed, _) => match request.method {
                 Some(method) => {
                     format!("limited mode lets only GET, HEAD and OPTIONS through, not {method}")

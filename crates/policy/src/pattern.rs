@@ -255,3 +255,55 @@ fn parse_labels(text: &str, depth: Depth, rest: &str) -> Result<Pattern, Pattern
     check_name(&format!("{}.{end}", front.replace('*', "x")))?;
     Ok(Pattern(Shape::Labels { depth, front, end }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::label_matches;
+
+    /// What a star means, in three lines.
+    fn matches_naively(pattern: &[u8], label: &[u8]) -> bool {
+        match (pattern, label) {
+            ([b'*', rest @ ..], _) => {
+                (0..=label.len()).any(|taken| matches_naively(rest, &label[taken..]))
+            }
+            ([first, rest @ ..], [letter, more @ ..]) => {
+                first == letter && matches_naively(rest, more)
+            }
+            (pattern, label) => pattern.is_empty() && label.is_empty(),
+        }
+    }
+
+    /// All texts of up to `longest` bytes over an alphabet.
+    fn texts(alphabet: &[u8], longest: usize) -> Vec<Vec<u8>> {
+        let mut all = std::vec![Vec::new()];
+        let mut from = 0;
+        for _ in 0..longest {
+            let until = all.len();
+            for index in from..until {
+                for letter in alphabet {
+                    let mut text = all[index].clone();
+                    text.push(*letter);
+                    all.push(text);
+                }
+            }
+            from = until;
+        }
+        all
+    }
+
+    #[test]
+    fn p2_every_short_label_pattern_matches_as_its_naive_twin() {
+        let labels = texts(b"ab", 6);
+        for pattern in texts(b"ab*", 5) {
+            for label in &labels {
+                assert_eq!(
+                    label_matches(&pattern, label),
+                    matches_naively(&pattern, label),
+                    "{pattern:?} {label:?}"
+                );
+            }
+        }
+    }
+}

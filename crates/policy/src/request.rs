@@ -30,6 +30,8 @@ pub struct Request<'a> {
     pub port: u16,
     /// The HTTP method, where there is one to see.
     pub method: Option<&'a str>,
+    /// The protocol that the request asks to change to (RFC 9110 section 7.8), if it does.
+    pub upgrade: Option<&'a str>,
 }
 
 impl Protocol {

@@ -12,18 +12,7 @@ use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Body, Gate, Origin, Reply};
 use e2e::wait::{PATIENCE, poll};
 
-use super::scene::{Scene, answer_ok, by_hand, message, read_head};
-
-/// So many bytes that do not repeat soon.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_u32;
-    std::iter::repeat_with(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    })
-    .take(length)
-    .collect()
-}
+use super::scene::{Scene, answer_ok, by_hand, message, noise, read_head};
 
 #[test]
 fn h1_a_request_body_reaches_the_origin_while_it_is_being_sent() {
@@ -33,7 +22,9 @@ fn h1_a_request_body_reaches_the_origin_while_it_is_being_sent() {
     for (part, so_far) in [("first", "first"), ("after", "firstafter")] {
         client.send(part);
         scene.origin.wait_for("a part of the body", |requests| {
-            requests.first().filter(|request| request.text() == so_far)?;
+            requests
+                .first()
+                .filter(|request| request.text() == so_far)?;
             Some(())
         });
     }
@@ -79,7 +70,7 @@ fn h1_a_large_body_is_neither_changed_nor_held() {
     let scene = Scene::new(Origin::start(|request| {
         Answer::bytes("application/octet-stream", &request.body)
     }));
-    let sent = noise(8 * 1024 * 1024);
+    let sent = noise(1, 8 * 1024 * 1024);
     let mut client = scene.client();
     let length = format!("Content-Length: {}", sent.len());
     client.send(scene.message("PUT", "allowed.test", "/", &[&length]));
@@ -218,6 +209,25 @@ fn h1_a_get_with_content_keeps_it() {
     assert_eq!(answer.json()["target"], "/next");
 }
 
+/// An origin that has heard enough: what it says must not wait for the rest, nor be lost.
+#[test]
+fn h1_an_early_answer_reaches_a_client_that_is_still_sending() {
+    const PART: usize = 64 * 1024;
+    const PARTS: usize = 256;
+    let origin = Origin::answering(|_| panic!("the body was read to its end"));
+    let origin = origin.before_body(|_| Some(Answer::status(413)));
+    let scene = Scene::new(origin.start());
+    let mut client = scene.client();
+    let length = format!("Content-Length: {}", PART * PARTS);
+    client.send(scene.message("PUT", "allowed.test", "/", &[&length]));
+    let part = vec![0; PART];
+    let sent = (0..PARTS)
+        .take_while(|_| client.try_send(&part).is_ok())
+        .count();
+    let answer = client.read_final_response();
+    assert_eq!(answer.status, 413, "after {sent} parts");
+}
+
 fn cut_short(answer: &'static str) -> Scene {
     Scene::new(Origin::start(move |_| Answer::Raw(answer.into())))
 }
@@ -272,9 +282,8 @@ fn h1_an_answer_with_both_framings_is_not_cut_to_the_wrong_one() {
 
 #[test]
 fn h1_an_answer_with_two_lengths_is_the_origins_fault() {
-    let scene = cut_short(
-        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 6\r\n\r\nabcdef",
-    );
+    let scene =
+        cut_short("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 6\r\n\r\nabcdef");
     let answer = scene.ask("GET", "allowed.test", "/", &[]);
     assert_eq!(answer.status, 502, "{}", answer.text());
 }
@@ -318,7 +327,7 @@ fn h1_a_client_that_hangs_up_in_the_answer_ends_it_upstream() {
         read_head(&mut stream)?;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         // Somebody must write to notice.
-        while stream.write_all(&[0; 64 * 1024]).is_ok() {}
+        while stream.write_all(&[0; 8 * 1024]).is_ok() {}
         ended.send(()).map_err(std::io::Error::other)
     });
     let daemon = Daemon::start(e2e::binary!(), &Config::example());

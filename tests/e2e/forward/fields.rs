@@ -69,10 +69,7 @@ fn h3_connection_cannot_take_away_what_routes_and_frames() {
     assert_eq!(answer.json()["body"], "hello");
     let seen = &scene.origin.requests()[0];
     assert_eq!(seen.header("content-length"), Some("5"));
-    assert_eq!(
-        seen.header("host"),
-        Some(&*scene.authority("allowed.test"))
-    );
+    assert_eq!(seen.header("host"), Some(&*scene.authority("allowed.test")));
 }
 
 #[test]
@@ -116,14 +113,22 @@ fn h3_everything_else_goes_through_as_it_is_and_nothing_is_added() {
 fn h3_the_values_of_one_name_stay_in_their_order() {
     let scene = Scene::echoing();
     let fields = [
-        "X-List: 3", "Cookie: z=1", "x-list: 1", "Via: gone", "X-LIST: 2", "Cookie: a=2",
+        "X-List: 3",
+        "Cookie: z=1",
+        "x-list: 1",
+        "Via: gone",
+        "X-LIST: 2",
+        "Cookie: a=2",
     ];
     sent(&scene, &fields);
     let seen = &scene.origin.requests()[0];
     assert_eq!(seen.headers.all("x-list"), ["3", "1", "2"]);
     assert_eq!(seen.headers.all("cookie"), ["z=1", "a=2"]);
     let spelled: Vec<&str> = seen.headers.iter().map(|(name, _)| name).collect();
-    assert!(spelled.contains(&"X-LIST") && spelled.contains(&"x-list"), "{spelled:?}");
+    assert!(
+        spelled.contains(&"X-LIST") && spelled.contains(&"x-list"),
+        "{spelled:?}"
+    );
 }
 
 #[test]
@@ -197,11 +202,25 @@ fn p7_limited_mode_takes_method_overrides_away() {
         "X-HTTP-Method-Override: DELETE",
         "x-http-method: PUT",
         "X-Method-Override: POST",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
         "X-Kept: 1",
     ];
     assert_eq!(sent(&scene, &fields), pairs([("X-Kept", "1")]));
+}
+
+/// What an upgraded connection carries nobody could look at.
+#[test]
+fn p7_limited_mode_refuses_an_upgrade() {
+    let config = Config::example().set("network", "mode", r#""limited""#);
+    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    for fields in [
+        &["Connection: Upgrade", "Upgrade: websocket"][..],
+        &["Upgrade: h2c"],
+    ] {
+        let answer = scene.ask("GET", "allowed.test", "/", fields);
+        assert_eq!(answer.status, 403, "{fields:?}");
+        assert_eq!(answer.json()["reason"], "method_not_allowed");
+    }
+    assert_eq!(scene.origin.connections(), 0);
 }
 
 #[test]
@@ -234,7 +253,10 @@ fn h11_an_attempt_id_marks_records_and_goes_no_further() {
 #[test]
 fn h11_other_credentials_are_neither_needed_nor_used() {
     let scene = Scene::echoing();
-    for field in ["Proxy-Authorization: Basic YWxpY2U6c2VjcmV0", "Proxy-Authorization: nonsense"] {
+    for field in [
+        "Proxy-Authorization: Basic YWxpY2U6c2VjcmV0",
+        "Proxy-Authorization: nonsense",
+    ] {
         assert_eq!(sent(&scene, &[field]), []);
         let answer = scene.ask("GET", "blocked.test", "/", &[field]);
         assert_eq!(answer.status, 403, "never 407");

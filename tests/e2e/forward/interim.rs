@@ -72,10 +72,11 @@ fn h1_a_refused_request_is_not_asked_for_its_body() {
 fn h1_a_silent_origin_gets_the_body_after_about_a_second() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
-    let origin = Origin::answering(|request| Answer::text(&request.text())).before_body(move |_| {
-        let _: Result<(), _> = wait.lock().expect("the lock").recv_timeout(PATIENCE);
-        None
-    });
+    let origin =
+        Origin::answering(|request| Answer::text(&request.text())).before_body(move |_| {
+            let _: Result<(), _> = wait.lock().expect("the lock").recv_timeout(PATIENCE);
+            None
+        });
     let scene = Scene::new(origin.start());
     let mut client = scene.client();
     let begun = Instant::now();
@@ -103,7 +104,9 @@ fn h1_early_hints_arrive_before_the_answer_is_there() {
     let (go, wait) = mpsc::channel::<()>();
     let origin = by_hand(move |mut stream| {
         read_head(&mut stream)?;
-        stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b>\r\n\r\n")?;
+        stream.write_all(
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b>\r\n\r\n",
+        )?;
         let _: Result<(), _> = wait.recv_timeout(PATIENCE);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     });
@@ -165,7 +168,11 @@ fn h1_an_origin_that_switches_protocols_unasked_is_at_fault() {
     for fields in [&fields[..], &[]] {
         let answer = scene.ask("GET", "allowed.test", "/", fields);
         assert_eq!(answer.status, 502);
-        assert!(answer.text().contains("switched protocols unasked"), "{}", answer.text());
+        assert!(
+            answer.text().contains("switched protocols unasked"),
+            "{}",
+            answer.text()
+        );
         assert_eq!(answer.header("upgrade"), None);
     }
     scene.origin.wait_until_idle();

@@ -11,8 +11,9 @@ use e2e::wait::PATIENCE;
 
 /// A daemon and an origin; names that the daemon's hosts file has lead to the origin.
 pub(crate) struct Scene {
-    pub(crate) daemon: Daemon,
+    /// First to go, so that the daemon has nothing left to wait for when it ends.
     pub(crate) origin: Origin,
+    pub(crate) daemon: Daemon,
 }
 
 impl Scene {
@@ -126,4 +127,15 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> io::Result<String> {
 /// Answers 200 to the next request by hand.
 pub(crate) fn answer_ok(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+}
+
+/// So many bytes that do not repeat soon.
+pub(crate) fn noise(seed: u32, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    })
+    .take(length)
+    .collect()
 }

@@ -94,7 +94,11 @@ fn h2_a_target_that_is_not_plainly_a_host_and_a_port_is_refused() {
         let answer = client.read_final_response();
         // What can be told from the rest of the target as a host, and is none, is a policy's answer.
         let invalid = answer.status == 403 && answer.json()["reason"] == "invalid_host";
-        assert!(answer.status == 400 || invalid, "{target}: {}", answer.start);
+        assert!(
+            answer.status == 400 || invalid,
+            "{target}: {}",
+            answer.start
+        );
     }
     assert_eq!(scene.origin.connections(), 0);
 }
@@ -185,7 +189,11 @@ fn p1_an_address_is_denied_however_it_is_spelled() {
         let answer = scene.ask("GET", host, "/", &[]);
         assert_eq!(answer.status, 403, "{host}");
         let block = answer.json();
-        assert_eq!([&block["host"], &block["reason"]], ["127.0.0.1", "denied"], "{host}");
+        assert_eq!(
+            [&block["host"], &block["reason"]],
+            ["127.0.0.1", "denied"],
+            "{host}"
+        );
     }
     assert_eq!(scene.origin.connections(), 0);
 }
@@ -214,7 +222,12 @@ fn h1_an_ipv6_literal_is_reached() {
     let daemon = Daemon::start(e2e::binary!(), &Config::new().allow("::1"));
     let mut client = Connection::open(daemon.http_addr());
     let authority = format!("[0:0::0:1]:{}", origin.port());
-    assert_eq!(client.exchange(&message("GET", &authority, "/", &[])).text(), "ok");
+    assert_eq!(
+        client
+            .exchange(&message("GET", &authority, "/", &[]))
+            .text(),
+        "ok"
+    );
 }
 
 #[test]
@@ -222,20 +235,40 @@ fn p1_what_no_host_can_be_spelled_like_is_refused_and_recorded() {
     let scene = Scene::echoing();
     let port = scene.origin.addr().port();
     let hosts = [
-        "a..test", ".test", "256.1.1.1", "1.2.3.4.5", "0x7f.0.0.0.1", "09.1.1.1", "1.2.3.4.5.6",
-        "allowed.test%00.denied.test", "allowed%2etest", "a;b.test", "a!b.test", "-.0x",
-        "[::1%25]", "[1::2::3]",
+        "a..test",
+        ".test",
+        "256.1.1.1",
+        "1.2.3.4.5",
+        "0x7f.0.0.0.1",
+        "09.1.1.1",
+        "1.2.3.4.5.6",
+        "allowed.test%00.denied.test",
+        "allowed%2etest",
+        "a;b.test",
+        "a!b.test",
+        "-.0x",
+        "[::1%]",
+        "[1::2::3]",
     ];
     for host in hosts {
         let answer = scene.client().exchange(&format!(
             "GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
         ));
         let invalid = answer.status == 403 && answer.json()["reason"] == "invalid_host";
-        assert!(invalid || answer.status == 400, "{host}: {} {}", answer.start, answer.text());
+        assert!(
+            invalid || answer.status == 400,
+            "{host}: {} {}",
+            answer.start,
+            answer.text()
+        );
     }
     assert_eq!(scene.origin.connections(), 0);
     let blocked = scene.daemon.blocked();
-    assert!(blocked.iter().all(|entry| entry["reason"] == "invalid_host"));
+    assert!(
+        blocked
+            .iter()
+            .all(|entry| entry["reason"] == "invalid_host")
+    );
     assert!(blocked.iter().any(|entry| entry["host"] == "256.1.1.1"));
 }
 
@@ -251,5 +284,8 @@ fn p1_a_name_is_judged_by_its_a_labels() {
     }
     let seen = scene.origin.requests();
     let wanted = scene.authority("xn--bcher-kva.test");
-    assert!(seen.iter().all(|request| request.header("host") == Some(&*wanted)));
+    assert!(
+        seen.iter()
+            .all(|request| request.header("host") == Some(&*wanted))
+    );
 }

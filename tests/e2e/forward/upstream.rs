@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use e2e::client::Connection;
-use e2e::daemon::{Config, Daemon};
+use e2e::daemon::{Config, Daemon, Signal};
 use e2e::origin::{Answer, Body, Origin, Reply};
 use e2e::port::{RefusingPort, StalledPort};
 use e2e::resolver::StubResolver;
@@ -60,14 +60,15 @@ fn c7_connections_kept_under_old_settings_are_not_used_after_a_reload() {
 #[test]
 fn h1_an_origin_that_closes_its_connection_gets_a_new_one() {
     let scene = Scene::new(Origin::start(|request| match &*request.target {
-        "/says-so" => {
-            Answer::Reply(Reply::new(200, Body::UntilClose(b"ok".to_vec())))
-        }
+        "/says-so" => Answer::Reply(Reply::new(200, Body::UntilClose(b"ok".to_vec()))),
         _ => Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()),
     }));
     let mut client = scene.client();
     for path in ["/says-so", "/just-does", "/says-so", "/just-does"] {
-        assert_eq!(client.exchange(&scene.get("allowed.test", path)).text(), "ok");
+        assert_eq!(
+            client.exchange(&scene.get("allowed.test", path)).text(),
+            "ok"
+        );
     }
     assert_eq!(scene.origin.requests().len(), 4);
 }
@@ -109,7 +110,11 @@ fn h1_a_request_that_may_have_been_carried_out_is_not_sent_again() {
     for (method, fields, body) in [
         ("POST", &["Content-Length: 4"][..], "body"),
         ("POST", &["Content-Length: 0"], ""),
-        ("PATCH", &["Transfer-Encoding: chunked"], "1\r\nx\r\n0\r\n\r\n"),
+        (
+            "PATCH",
+            &["Transfer-Encoding: chunked"],
+            "1\r\nx\r\n0\r\n\r\n",
+        ),
         ("PUT", &["Content-Length: 4"], "body"),
     ] {
         client.exchange(&scene.get("allowed.test", "/first"));
@@ -174,7 +179,11 @@ fn h8_a_connection_that_stalls_is_504_after_connect_timeout() {
     let begun = Instant::now();
     let answer = client.exchange(&message("GET", &authority, "/", &[]));
     assert_eq!(answer.status, 504);
-    assert!(answer.text().contains("the connection timed out"), "{}", answer.text());
+    assert!(
+        answer.text().contains("the connection timed out"),
+        "{}",
+        answer.text()
+    );
     assert!(begun.elapsed().as_millis() >= 300);
 }
 
@@ -204,4 +213,21 @@ fn p4_a_name_that_does_not_resolve_is_an_outcome_and_no_block() {
     }
     assert!(scene.daemon.blocked().is_empty());
     assert_eq!(scene.origin.connections(), 0);
+}
+
+/// An idle connection to an origin is nobody's work in hand.
+#[test]
+fn h1_kept_connections_do_not_hold_up_the_end_of_the_proxy() {
+    let Scene { origin, daemon } = Scene::echoing();
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    let mut client = Connection::open(daemon.http_addr());
+    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    assert_eq!(answer.status, 200);
+    drop(client);
+    let begun = Instant::now();
+    daemon.signal(Signal::SIGTERM);
+    let exit = daemon.wait_exit();
+    assert_eq!(exit.code, Some(0));
+    // Far below `drain_timeout`, after which the connection is cut.
+    assert!(begun.elapsed().as_secs() < 10, "{}", exit.text());
 }

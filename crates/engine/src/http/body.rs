@@ -2,17 +2,20 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use codex_network_policy::Mode;
 use futures_util::FutureExt as _;
 use http_body_util::{Empty, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
+use super::headers;
+use super::turn::Turn;
+use crate::activity::Activity;
 use crate::upstream::Lease;
 
 /// How long a client that sent `Expect: 100-continue` is held back when the origin says nothing:
@@ -27,25 +30,31 @@ pub(crate) enum RequestBody {
     /// None: the request can be sent again.
     Empty(Empty<Bytes>),
     /// As the client sends it.
-    Streamed(Incoming),
+    Streamed(Streamed),
     /// Held back until the origin asks for it.
     Expected(Expected),
 }
 
+/// What the client sends.
+pub(crate) struct Streamed {
+    pub(super) body: Incoming,
+    /// Told of every part: while a body is on its way nobody is silent.
+    pub(super) activity: Arc<Activity>,
+    pub(super) mode: Mode,
+}
+
 /// A body that waits for `100 (Continue)`.
 pub(crate) struct Expected {
-    body: Incoming,
+    body: Streamed,
     wait: Option<(oneshot::Receiver<()>, Pin<Box<Sleep>>)>,
 }
 
 /// An answer's body on its way to the client.
 pub(crate) struct Answer {
     content: Content,
-    _answering: Option<AnsweringFlag>,
+    /// Given back when the answer has been sent or given up.
+    _turn: Option<Turn>,
 }
-
-/// Cleared when the answer has been sent or given up.
-struct AnsweringFlag(Arc<AtomicBool>);
 
 enum Content {
     Own(Full<Bytes>),
@@ -65,10 +74,27 @@ impl RequestBody {
 
     /// Holds the body back until the sender is used, or for a second. Dropping the sender unused
     /// says that the body is not wanted, and breaks the request off.
-    pub(crate) fn expected(body: Incoming) -> (Self, oneshot::Sender<()>) {
+    pub(crate) fn expected(body: Streamed) -> (Self, oneshot::Sender<()>) {
         let (sender, receiver) = oneshot::channel();
         let wait = Some((receiver, Box::pin(sleep(CONTINUE_AFTER))));
         (Self::Expected(Expected { body, wait }), sender)
+    }
+}
+
+impl Streamed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(poll_incoming(&mut self.body, cx));
+        self.activity.note();
+        let frame = frame.map(|frame| {
+            frame.map(|frame| match frame.into_trailers() {
+                Ok(mut trailers) => {
+                    headers::trailers_to_upstream(&mut trailers, self.mode);
+                    Frame::trailers(trailers)
+                }
+                Err(frame) => frame,
+            })
+        });
+        Poll::Ready(frame)
     }
 }
 
@@ -77,7 +103,7 @@ impl Answer {
     pub(crate) fn own(text: impl Into<Bytes>) -> Self {
         Self {
             content: Content::Own(Full::new(text.into())),
-            _answering: None,
+            _turn: None,
         }
     }
 
@@ -99,22 +125,17 @@ impl Answer {
                 lease,
                 _expected: expected,
             },
-            _answering: None,
+            _turn: None,
         }
     }
 
-    /// Clears the flag when the body has been sent or given up.
-    pub(super) fn tracked(self, answering: &Arc<AtomicBool>) -> Self {
+    /// Keeps our turn until the body has been sent or given up.
+    pub(super) fn tracked(self, turn: Turn) -> Self {
+        turn.answers();
         Self {
-            _answering: Some(AnsweringFlag(Arc::clone(answering))),
+            _turn: Some(turn),
             ..self
         }
-    }
-}
-
-impl Drop for AnsweringFlag {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -128,7 +149,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty(_) => Poll::Ready(None),
-            Self::Streamed(body) => poll_incoming(body, cx),
+            Self::Streamed(body) => body.poll(cx),
             Self::Expected(expected) => {
                 if let Some((wanted, give_up)) = &mut expected.wait {
                     match wanted.poll_unpin(cx) {
@@ -140,7 +161,7 @@ impl Body for RequestBody {
                     }
                     expected.wait = None;
                 }
-                poll_incoming(&mut expected.body, cx)
+                expected.body.poll(cx)
             }
         }
     }
@@ -148,16 +169,16 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty(_) => true,
-            Self::Streamed(body) => body.is_end_stream(),
-            Self::Expected(expected) => expected.body.is_end_stream(),
+            Self::Streamed(streamed) => streamed.body.is_end_stream(),
+            Self::Expected(expected) => expected.body.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty(body) => body.size_hint(),
-            Self::Streamed(body) => body.size_hint(),
-            Self::Expected(expected) => expected.body.size_hint(),
+            Self::Streamed(streamed) => streamed.body.size_hint(),
+            Self::Expected(expected) => expected.body.body.size_hint(),
         }
     }
 }

@@ -5,10 +5,8 @@
 //! under way, so it also holds the time limits; and since it knows when hyper has nothing left to
 //! write, interim answers go out here, which hyper's server cannot send.
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,10 +16,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::framing::{Flaw, Framing, Position};
-
-/// Interim answers kept for a client that reads slowly; an origin that sends more loses the rest,
-/// as any 1xx may be (RFC 9110 section 15.2).
-const MOST_INTERIM: usize = 16;
+use super::interim::Interim;
+use super::turn::Turns;
 
 /// How long the client may take.
 #[derive(Clone, Copy, Debug)]
@@ -36,15 +32,13 @@ pub(super) struct Timeouts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     Flaw(Flaw),
+    /// In the content of a request, which then is answered like any that breaks off.
+    BrokenContent(Flaw),
     /// A head was begun and not finished in time.
     SlowHead,
     /// Nothing came for too long.
     Idle,
 }
-
-/// Interim answers on their way out.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Interim(Arc<Mutex<VecDeque<Bytes>>>);
 
 pub(super) struct ClientStream {
     stream: TcpStream,
@@ -54,6 +48,7 @@ pub(super) struct ClientStream {
     /// What `deadline` was set for.
     waiting: Waiting,
     stop: Option<Stop>,
+    turns: Turns,
     interim: Interim,
     /// The interim answer that is half way out.
     partial: Bytes,
@@ -66,28 +61,12 @@ enum Waiting {
     Else,
 }
 
-impl Interim {
-    /// Queues an interim answer.
-    pub(super) fn push(&self, answer: Bytes) {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.len() < MOST_INTERIM {
-            queue.push_back(answer);
-        }
-    }
-
-    fn pop(&self) -> Option<Bytes> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
-    }
-}
-
 impl ClientStream {
     pub(super) fn new(
         stream: TcpStream,
         max_head_bytes: usize,
         timeouts: Timeouts,
+        turns: Turns,
         interim: Interim,
     ) -> Self {
         Self {
@@ -97,6 +76,7 @@ impl ClientStream {
             deadline: Box::pin(sleep_until(Instant::now() + timeouts.header)),
             waiting: Waiting::FirstHead,
             stop: None,
+            turns,
             interim,
             partial: Bytes::new(),
         }
@@ -124,6 +104,27 @@ impl ClientStream {
             self.timeouts.idle
         };
         self.deadline.as_mut().reset(Instant::now() + limit);
+    }
+
+    /// Ends the stream for hyper. A flaw behind a request in hand is not that request's fault, and
+    /// waits until it has been answered.
+    fn poll_end(&self, stop: Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if matches!(stop, Stop::Flaw(_)) {
+            self.turns.wake_when_given_back(cx);
+            if self.turns.is_ours() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// A client that takes bytes is not idle.
+    fn bytes_went(&mut self) {
+        if self.waiting == Waiting::Else {
+            self.deadline
+                .as_mut()
+                .reset(Instant::now() + self.timeouts.idle);
+        }
     }
 
     fn time_is_up(&self) -> Stop {
@@ -159,8 +160,8 @@ impl AsyncRead for ClientStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.stop.is_some() {
-            return Poll::Ready(Ok(()));
+        if let Some(stop) = this.stop {
+            return this.poll_end(stop, cx);
         }
         let before = buf.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
@@ -168,16 +169,32 @@ impl AsyncRead for ClientStream {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
                 ready!(this.deadline.as_mut().poll(cx));
+                if this.waiting == Waiting::Else && this.turns.awaits_answer() {
+                    // It is not the client who is silent; how long to wait for others is not
+                    // decided here.
+                    this.deadline
+                        .as_mut()
+                        .reset(Instant::now() + this.timeouts.idle);
+                    ready!(this.deadline.as_mut().poll(cx));
+                }
                 this.stop = Some(this.time_is_up());
                 return Poll::Ready(Ok(()));
             }
         }
         if buf.filled().len() > before {
             if let Err(cut) = this.framing.scan(&buf.filled()[before..]) {
-                this.stop = Some(Stop::Flaw(cut.flaw));
+                this.stop = Some(match this.framing.position() {
+                    Position::InBody => Stop::BrokenContent(cut.flaw),
+                    _ => Stop::Flaw(cut.flaw),
+                });
                 buf.set_filled(before + cut.accepted);
             }
             this.bytes_came();
+        }
+        if let Some(stop) = this.stop
+            && buf.filled().len() == before
+        {
+            return this.poll_end(stop, cx);
         }
         Poll::Ready(Ok(()))
     }
@@ -192,7 +209,9 @@ impl AsyncWrite for ClientStream {
         if !self.partial.is_empty() {
             ready!(self.poll_interim(cx))?;
         }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.bytes_went();
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -203,7 +222,9 @@ impl AsyncWrite for ClientStream {
         if !self.partial.is_empty() {
             ready!(self.poll_interim(cx))?;
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.bytes_went();
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -23,6 +23,7 @@ pub(super) async fn answer(
         client,
         protocol: Protocol::HttpConnect,
         method: Some("CONNECT".to_owned()),
+        upgrade: None,
     };
     let authority = match target::connect(request.uri(), request.headers()) {
         Ok(authority) => authority,
@@ -38,7 +39,10 @@ pub(super) async fn answer(
             );
             return last(respond::refusal(&refusal, Door::Connect));
         }
-        Err(error) => return last(respond::bad_request(&error.to_string())),
+        Err(error) => {
+            session.say_malformed(&error);
+            return last(respond::bad_request(&error.to_string()));
+        }
     };
     let permit = match enforce::authorize(&shared.recorder, generation, attempt, authority) {
         Ok(permit) => permit,

@@ -1,14 +1,17 @@
 //! Plain HTTP requests: judged one by one, sent on over a kept or new connection (SPEC H1 to H3).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use codex_network_policy::Protocol;
+use codex_network_policy::{Mode, Protocol};
 use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::{mpsc, oneshot};
 
-use super::body::{Answer, RequestBody};
+use super::body::{Answer, RequestBody, Streamed};
 use super::target::{self, TargetError};
 use super::{Session, headers};
+use crate::activity::Activity;
 use crate::client::Client;
 use crate::enforce::{self, Attempt, Permit};
 use crate::error::Failure;
@@ -26,6 +29,10 @@ pub(super) async fn answer(
         client,
         protocol: Protocol::Http,
         method: Some(request.method().as_str().to_owned()),
+        upgrade: request
+            .headers()
+            .get(header::UPGRADE)
+            .map(|token| String::from_utf8_lossy(token.as_bytes()).into_owned()),
     };
     let target = match target::absolute(request.uri(), request.headers()) {
         Ok(target) => target,
@@ -41,7 +48,10 @@ pub(super) async fn answer(
             );
             return respond::refusal(&refusal, Door::Http);
         }
-        Err(error) => return respond::bad_request(&error.to_string()),
+        Err(error) => {
+            session.say_malformed(&error);
+            return respond::bad_request(&error.to_string());
+        }
     };
     let mode = generation.policy().mode();
     let permit = match enforce::authorize(&shared.recorder, generation, attempt, target.authority) {
@@ -51,8 +61,17 @@ pub(super) async fn answer(
     let (mut parts, body) = request.into_parts();
     headers::to_upstream(&mut parts.headers, permit.authority(), mode);
     parts.uri = Uri::from(target.path);
+    let sent = Sent {
+        activity: Arc::new(Activity::new()),
+        mode,
+        // RFC 9110 section 15.2: HTTP/1.0 knows none.
+        takes_interim: parts.version != Version::HTTP_10,
+    };
     parts.version = Version::HTTP_11;
-    match send(session, &permit, parts, body).await {
+    let outcome = send(session, &permit, &sent, parts, body).await;
+    let limit = permit.generation().settings().daemon.limits.idle_timeout;
+    session.interim.written(limit).await;
+    match outcome {
         Ok(response) => response,
         Err(failure) => {
             tracing::debug!(
@@ -64,10 +83,19 @@ pub(super) async fn answer(
     }
 }
 
+/// What the exchanges of one request share.
+struct Sent {
+    activity: Arc<Activity>,
+    mode: Mode,
+    /// Whether the client understands interim answers.
+    takes_interim: bool,
+}
+
 /// Sends a request and brings its answer, over a kept connection if there is one.
 async fn send(
     session: &Session,
     permit: &Permit,
+    sent: &Sent,
     mut parts: http::request::Parts,
     body: Incoming,
 ) -> Result<Response<Answer>, Failure> {
@@ -75,10 +103,10 @@ async fn send(
     // A request without a body can be sent a second time, if its method allows (RFC 9110
     // section 9.2.2) and the first connection was a kept one that the origin had closed meanwhile.
     let spare = (body.is_end_stream() && is_idempotent(&parts.method)).then(|| parts.clone());
-    let (body, mut expected) = request_body(&mut parts, body);
+    let (body, mut expected) = request_body(&mut parts, body, sent);
     let mut message = Request::from_parts(parts, body);
     while let Some(lease) = upstream.pooled(permit).await {
-        match exchange(session, permit, lease, message, &mut expected).await {
+        match exchange(session, permit, sent, lease, message, &mut expected).await {
             Ok(response) => return Ok(response),
             Err(Broken {
                 unsent: Some(unsent),
@@ -96,7 +124,7 @@ async fn send(
         }
     }
     let lease = upstream.connect_http(permit).await?;
-    exchange(session, permit, lease, message, &mut expected)
+    exchange(session, permit, sent, lease, message, &mut expected)
         .await
         .map_err(|broken| broken.failure)
 }
@@ -112,6 +140,7 @@ struct Broken {
 async fn exchange(
     session: &Session,
     permit: &Permit,
+    sent: &Sent,
     mut lease: Lease,
     mut request: Request<RequestBody>,
     expected: &mut Option<oneshot::Sender<()>>,
@@ -122,18 +151,19 @@ async fn exchange(
         let _ = interim.try_send(Interim::read(response.status(), response.headers()));
     });
     let limit = permit.generation().settings().daemon.limits.idle_timeout;
-    let deadline = tokio::time::sleep(limit);
+    let silence = sent.activity.silence(limit);
     let answer = lease.sender.try_send_request(request);
-    tokio::pin!(deadline, answer);
+    tokio::pin!(silence, answer);
     let answer = loop {
         tokio::select! {
             biased;
             Some(interim) = interims.recv() => match interim {
                 Interim::Continue => { expected.take().map(|wanted| wanted.send(())); }
-                Interim::Pass(bytes) => session.interim.push(bytes),
+                Interim::Pass(bytes) if sent.takes_interim => session.interim.push(bytes),
+                Interim::Pass(_) => {}
             },
             answer = &mut answer => break answer,
-            () = &mut deadline => {
+            () = &mut silence => {
                 return Err(Broken { failure: Failure::AnswerTimeout(limit), unsent: None });
             }
         }
@@ -185,6 +215,7 @@ impl Interim {
 fn request_body(
     parts: &mut http::request::Parts,
     body: Incoming,
+    sent: &Sent,
 ) -> (RequestBody, Option<oneshot::Sender<()>>) {
     if body.is_end_stream() {
         return (RequestBody::empty(), None);
@@ -194,6 +225,11 @@ fn request_body(
         let chunked = http::HeaderValue::from_static("chunked");
         parts.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
+    let body = Streamed {
+        body,
+        activity: Arc::clone(&sent.activity),
+        mode: sent.mode,
+    };
     let expects = parts
         .headers
         .get(header::EXPECT)

@@ -32,6 +32,22 @@ const METHOD_OVERRIDES: [&str; 3] = [
 /// Turns the client's fields into those of the request upstream.
 pub(super) fn to_upstream(headers: &mut HeaderMap, authority: &Authority, mode: Mode) {
     let trailers = wants_trailers(headers);
+    remove_what_ends_here(headers, mode);
+    if trailers {
+        // Said anew for the connection upstream (RFC 9110 section 10.1.4).
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    headers.insert(HOST, host_field(authority));
+}
+
+/// Turns the client's trailer fields into those upstream: what may not stand before the content may
+/// not come behind it either.
+pub(super) fn trailers_to_upstream(trailers: &mut HeaderMap, mode: Mode) {
+    remove_what_ends_here(trailers, mode);
+}
+
+fn remove_what_ends_here(headers: &mut HeaderMap, mode: Mode) {
     remove_hop_by_hop(headers);
     headers.remove(PROXY_AUTHORIZATION);
     headers.remove(VIA);
@@ -51,16 +67,14 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, authority: &Authority, mode: 
             headers.remove(name);
         }
     }
-    if trailers {
-        // Said anew for the connection upstream (RFC 9110 section 10.1.4).
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
-    }
-    headers.insert(HOST, host_field(authority));
 }
 
 /// Turns an origin's fields into those of the answer to the client.
 pub(super) fn to_client(headers: &mut HeaderMap) {
+    // RFC 9112 section 6.3: the coding counts, and the length must not go on beside it.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(http::header::CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers);
 }
 

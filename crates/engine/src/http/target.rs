@@ -58,6 +58,8 @@ pub(super) fn absolute(uri: &Uri, headers: &HeaderMap) -> Result<Target, TargetE
     check_host(headers, &authority, Some(80))?;
     let path = uri
         .path_and_query()
+        // Empty where a fragment follows the authority; it reads as "/" and is written as nothing.
+        .filter(|path| path.as_str() != "/")
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
     Ok(Target { authority, path })

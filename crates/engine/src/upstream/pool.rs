@@ -42,6 +42,7 @@ struct Kept {
     by_authority: HashMap<Authority, Vec<Idle>>,
     count: usize,
     swept: Option<Instant>,
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -90,6 +91,14 @@ impl Pool {
         }
     }
 
+    /// Keeps nothing any more, from now on.
+    pub(crate) fn close(&self) {
+        *self.lock() = Kept {
+            closed: true,
+            ..Kept::default()
+        };
+    }
+
     fn put(&self, key: Checkout, sender: SendRequest<RequestBody>) {
         self.lock().put(key, sender);
     }
@@ -112,7 +121,7 @@ impl Kept {
 
     fn put(&mut self, key: Checkout, sender: SendRequest<RequestBody>) {
         self.sweep(key.generation);
-        if key.generation != self.generation || self.count >= IN_ALL {
+        if self.closed || key.generation != self.generation || self.count >= IN_ALL {
             return;
         }
         let idle = self.by_authority.entry(key.authority).or_default();
@@ -131,6 +140,7 @@ impl Kept {
         if generation > self.generation {
             *self = Self {
                 generation,
+                closed: self.closed,
                 ..Self::default()
             };
         }

@@ -5,28 +5,29 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{HashMap, HashSet};
 
-use super::names::{Hash, NONE, Names, Record};
+use super::names::{Hash, NONE, Names, Rules};
 use super::{AddressRule, DomainSet, RuleKind, RuleRow, TooLarge, Wildcard};
 use crate::pattern::{Depth, Pattern, Shape};
 use crate::policy::Origin;
 
-/// A list in the making. Until [`finish`](Self::finish), what will be a place in the table of
-/// names is an index into `names`.
+/// A list in the making. Until [`finish`](Self::finish), what will be an index into the table of
+/// names is one into `names`.
 #[derive(Default)]
 struct Draft<'a> {
     set: DomainSet,
     names: Vec<DraftName<'a>>,
-    by_name: HashTable<u32>,
+    by_name: HashMap<&'a str, u32>,
+    /// Patterns with a `*` inside a label.
+    starred: HashSet<&'a Pattern>,
     files: HashMap<&'a Arc<str>, u16>,
 }
 
 struct DraftName<'a> {
     name: &'a str,
     hash: Hash,
-    exact: u32,
-    below: u32,
+    rules: Rules,
 }
 
 impl DomainSet {
@@ -67,6 +68,7 @@ impl<'a> Draft<'a> {
             Shape::Name { depth, name } => self
                 .cover(*depth, name, rule)?
                 .map(|index| (RuleKind::Name(*depth), index)),
+            Shape::Labels { .. } if !self.starred.insert(pattern) => None,
             Shape::Labels { depth, front, end } => {
                 let index = self.name(end)?;
                 let wildcards = self.set.wildcards.entry(index).or_default();
@@ -96,43 +98,38 @@ impl<'a> Draft<'a> {
     /// Notes what a rule says of a name. `None` when other rules say all of it.
     fn cover(&mut self, depth: Depth, name: &'a str, rule: u32) -> Result<Option<u32>, TooLarge> {
         let index = self.name(name)?;
-        let rules = &self.set.rules;
-        let entry = &mut self.names[index as usize];
-        // A rule that spells the name out goes before one that includes it.
-        let spelled_out = rules
-            .get(entry.exact as usize)
-            .is_some_and(|row| row.kind == RuleKind::Name(Depth::Exact));
+        let rules = &mut self.names[index as usize].rules;
         let (exact, below) = match depth {
-            Depth::Exact => (!spelled_out, false),
-            Depth::Below => (false, entry.below == NONE),
-            Depth::ApexAndBelow => (entry.exact == NONE, entry.below == NONE),
+            // A rule that spells the name out goes before one that includes it.
+            Depth::Exact => (!rules.literal, false),
+            Depth::Below => (false, rules.below == NONE),
+            Depth::ApexAndBelow => (rules.exact == NONE, rules.below == NONE),
         };
         if exact {
-            entry.exact = rule;
+            rules.exact = rule;
+            rules.literal = depth == Depth::Exact;
         }
         if below {
-            entry.below = rule;
+            rules.below = rule;
         }
         Ok((exact || below).then_some(index))
     }
 
     /// The index of a name, which is added if it is new.
     fn name(&mut self, name: &'a str) -> Result<u32, TooLarge> {
-        let hash = Hash::of(name);
-        let same = |index: &u32| self.names[*index as usize].name == name;
-        if let Some(index) = self.by_name.find(hash.bits(), same) {
+        if let Some(index) = self.by_name.get(name) {
             return Ok(*index);
         }
         let index = u32::try_from(self.names.len()).map_err(|_| TooLarge)?;
+        self.by_name.insert(name, index);
         self.names.push(DraftName {
             name,
-            hash,
-            exact: NONE,
-            below: NONE,
-        });
-        let names = &self.names;
-        self.by_name.insert_unique(hash.bits(), index, |index| {
-            names[*index as usize].hash.bits()
+            hash: Hash::of(name),
+            rules: Rules {
+                exact: NONE,
+                below: NONE,
+                literal: false,
+            },
         });
         self.set.depths |= 1 << name.bytes().filter(|byte| *byte == b'.').count();
         Ok(index)
@@ -159,28 +156,53 @@ impl<'a> Draft<'a> {
 
     fn finish(self) -> Result<DomainSet, TooLarge> {
         let mut set = self.set;
-        let records = self.names.iter().map(|entry| {
-            let record = Record {
-                place: 0,
-                exact: entry.exact,
-                below: entry.below,
-                name: entry.name.as_bytes(),
-            };
-            (entry.hash, record)
-        });
-        let (names, places) = Names::build(records)?;
+        let entries = self.names.iter();
+        let (names, indices) =
+            Names::build(entries.map(|entry| (entry.name, entry.hash, entry.rules)))?;
         set.names = names;
         for row in &mut set.rules {
             if let RuleKind::Name(_) = row.kind {
-                row.subject = places[row.subject as usize];
+                row.subject = indices[row.subject as usize];
             }
         }
         set.wildcards = set
             .wildcards
             .into_iter()
-            .map(|(index, wildcards)| (places[index as usize], wildcards))
+            .map(|(index, wildcards)| (indices[index as usize], wildcards))
             .collect();
         set.rules.shrink_to_fit();
         Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    use super::DomainSet;
+    use crate::pattern::{ListKind, Pattern};
+
+    #[test]
+    fn p10_repeated_patterns_are_one_rule_and_keep_their_order() {
+        let texts = [
+            "*.example.com",
+            "a*.example.com",
+            "10.0.0.1",
+            "example.com",
+            "*",
+            // From here on, nothing new.
+            "A*.example.com.",
+            "012.1",
+            "EXAMPLE.com",
+            "**.example.com",
+            "*",
+        ];
+        let parse = |text: &&str| (Pattern::parse(text, ListKind::Allow).expect("good"), None);
+        let patterns: Vec<_> = texts.iter().map(parse).collect();
+        let set = DomainSet::compile(&patterns).expect("it fits");
+        let rules: Vec<_> = set.rules().map(|rule| rule.to_string()).collect();
+        assert_eq!(rules, texts[..5]);
+        assert_eq!(set.len(), 5);
     }
 }

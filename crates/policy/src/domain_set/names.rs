@@ -1,12 +1,13 @@
 //! The names of a list in one table, laid out so that a lookup reaches into memory as seldom as
 //! can be: with a million names that is all that it costs.
 //!
-//! The records of all names stand one after the other, in the order of their hashes. A directory
-//! says where each run of about [`RUN`] records begins, and in 32 bits which of them may be there:
-//! nearly every name that is not in the table is turned away by the directory, a small array, and
-//! a name that is costs one further place in memory, where its rules and its text stand together.
-//! The table is made once, from all names, and never changed.
+//! The records of all names stand in the order of their hashes. A directory says where each run of
+//! about [`RUN`] records begins, and in 32 bits which of them may be there: nearly every name that
+//! is not in the table is turned away by the directory, and counting the bits in front leads to
+//! the record of a name that is. That record is half a cache line and holds all that an answer
+//! needs, unless the name is a long one. The table is made once, from all names, and never changed.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::TooLarge;
@@ -15,123 +16,163 @@ use super::TooLarge;
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Records that share a place in the directory, on average.
-const RUN: usize = 4;
+const RUN: usize = 2;
 
-/// What stands before the name in a record: a byte of the hash, the length, the two rules.
-const HEAD: usize = 10;
+/// Bytes of a name that its record has room for.
+const FRONT: usize = 18;
 
 /// A table from names to rules.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// One more than there are runs, so that the next one's start is a run's end.
     directory: Vec<Run>,
-    records: Vec<u8>,
+    records: Vec<Record>,
+    /// What is behind the first [`FRONT`] bytes of the longer names, one after the other.
+    backs: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    /// Where its records begin.
+    /// The index of its first record.
     start: u32,
-    /// The bits that its names have in [`Hash::filter`].
+    /// The [`bit`](Hash::bit) of each of its records. They stand in the order of these bits.
     filter: u32,
 }
 
 /// What the table knows of a name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Record<'a> {
-    /// Its place in the table, which is what a rule remembers.
-    pub(super) place: u32,
+#[repr(align(32))]
+struct Record {
+    /// As in [`Rules`], spread out so that a record has 32 bytes.
+    exact: u32,
+    below: u32,
+    literal: bool,
+    length: u8,
+    front: [u8; FRONT],
+    /// Where in `backs` the rest of the name begins.
+    back: u32,
+}
+
+/// The rules that speak of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rules {
     /// The rule that covers the name itself, or [`NONE`].
     pub(super) exact: u32,
     /// The rule that covers every name below it, or [`NONE`].
     pub(super) below: u32,
-    /// The name.
-    pub(super) name: &'a [u8],
+    /// Whether `exact` is a rule for this name alone.
+    pub(super) literal: bool,
 }
 
-/// A hash of a name, from [`suffixes`]: the upper half says which run, other bits which record.
-/// It needs no secret: what collides costs one comparison, and the patterns are the owner's own.
+/// A hash of a name, from [`suffixes`]. It needs no secret: names that collide cost comparisons,
+/// never a wrong answer, and the patterns are the owner's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Hash(u64);
 
 impl Names {
-    /// Makes the table of names, with their hashes, the rules that cover each and what is below
-    /// it. No name comes twice. Gives the place of each, in the order in which they came.
+    /// Makes the table of names with their hashes and rules. No name comes twice. Gives the index
+    /// of each in the table, in the order in which they came.
     pub(super) fn build<'a>(
-        names: impl ExactSizeIterator<Item = (Hash, Record<'a>)>,
+        names: impl ExactSizeIterator<Item = (&'a str, Hash, Rules)>,
     ) -> Result<(Self, Vec<u32>), TooLarge> {
-        let mut places = alloc::vec![0; names.len()];
-        let mut sorted: Vec<_> = names.enumerate().collect();
-        sorted.sort_unstable_by_key(|(_, (hash, _))| *hash);
-        let bytes = sorted
-            .iter()
-            .map(|(_, (_, record))| HEAD + record.name.len());
-        let bytes = bytes.sum();
-        u32::try_from(bytes).map_err(|_| TooLarge)?;
+        let count = names.len();
+        let runs = count / RUN + 1;
         let mut table = Self {
-            directory: Vec::with_capacity(sorted.len() / RUN + 2),
-            records: Vec::with_capacity(bytes),
+            directory: Vec::with_capacity(runs + 1),
+            records: Vec::with_capacity(count),
+            backs: Vec::new(),
         };
-        let runs = sorted.len() / RUN + 1;
+        let mut indices = alloc::vec![0; count];
+        let mut sorted: Vec<_> = names.enumerate().collect();
+        sorted.sort_unstable_by_key(|(_, (_, hash, _))| *hash);
         let mut sorted = sorted.into_iter().peekable();
         for run in 0..=runs {
-            let start = table.end()?;
+            let start = index(table.records.len())?;
             let mut filter = 0;
-            while let Some((index, (hash, record))) =
-                sorted.next_if(|(_, (hash, _))| hash.run(runs) == run)
+            while let Some((came, (name, hash, rules))) =
+                sorted.next_if(|(_, (_, hash, _))| hash.run(runs) == run)
             {
-                filter |= hash.filter();
-                places[index] = table.end()?;
-                let length = u8::try_from(record.name.len()).map_err(|_| TooLarge)?;
-                table.records.extend([hash.tag(), length]);
-                table.records.extend(record.exact.to_le_bytes());
-                table.records.extend(record.below.to_le_bytes());
-                table.records.extend(record.name);
+                filter |= hash.bit(runs);
+                indices[came] = index(table.records.len())?;
+                table.push(name.as_bytes(), rules)?;
             }
             table.directory.push(Run { start, filter });
         }
-        Ok((table, places))
+        table.backs.shrink_to_fit();
+        Ok((table, indices))
     }
 
-    /// Finds a name by its hash and its text.
-    pub(super) fn find(&self, name: &[u8], hash: Hash) -> Option<Record<'_>> {
-        let run = hash.run(self.directory.len().checked_sub(1)?);
+    /// Finds a name by its hash and its text: its index and the rules that speak of it.
+    pub(super) fn find(&self, name: &[u8], hash: Hash) -> Option<(u32, Rules)> {
+        let runs = self.directory.len().checked_sub(1)?;
+        let run = hash.run(runs);
         let Run { start, filter } = self.directory[run];
-        if filter & hash.filter() == 0 {
+        let bit = hash.bit(runs);
+        if filter & bit == 0 {
             return None;
         }
+        // Records that share a bit are seldom; they stand behind this place.
+        let first = start + (filter & (bit - 1)).count_ones();
         let end = self.directory[run + 1].start;
-        let mut place = start;
-        while place < end {
-            let at = place as usize;
-            let length = self.records[at + 1];
-            if self.records[at] == hash.tag() && usize::from(length) == name.len() {
-                let record = self.record(place);
-                if record.name == name {
-                    return Some(record);
-                }
+        (first..end).find_map(|index| {
+            let record = &self.records[index as usize];
+            let rules = Rules {
+                exact: record.exact,
+                below: record.below,
+                literal: record.literal,
+            };
+            self.is(record, name).then_some((index, rules))
+        })
+    }
+
+    /// The name at an index that [`build`](Self::build) or [`find`](Self::find) gave.
+    pub(super) fn name(&self, index: u32) -> String {
+        let record = &self.records[index as usize];
+        let front = &record.front[..usize::from(record.length).min(FRONT)];
+        let bytes = front.iter().chain(self.back(record));
+        bytes.map(|byte| char::from(*byte)).collect()
+    }
+
+    fn is(&self, record: &Record, name: &[u8]) -> bool {
+        if usize::from(record.length) != name.len() {
+            return false;
+        }
+        // An empty back is not compared: with AVX-512 the C library would load from the empty
+        // slice's dangling address under a mask, and that took 80 ns.
+        match name.split_at_checked(FRONT) {
+            Some((front, back)) if !back.is_empty() => {
+                record.front == *front && self.back(record) == back
             }
-            place = place.saturating_add(u32::from(length) + HEAD as u32);
-        }
-        None
-    }
-
-    /// The record at a place that [`build`](Self::build) or [`find`](Self::find) gave.
-    pub(super) fn record(&self, place: u32) -> Record<'_> {
-        let (head, rest) = self.records[place as usize..].split_at(HEAD);
-        let word =
-            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        Record {
-            place,
-            exact: word(2),
-            below: word(6),
-            name: &rest[..usize::from(head[1])],
+            _ => record.front[..name.len()] == *name,
         }
     }
 
-    fn end(&self) -> Result<u32, TooLarge> {
-        u32::try_from(self.records.len()).map_err(|_| TooLarge)
+    /// What is behind the first bytes of a record's name.
+    fn back(&self, record: &Record) -> &[u8] {
+        let start = record.back as usize;
+        let length = usize::from(record.length).saturating_sub(FRONT);
+        &self.backs[start..start + length]
     }
+
+    fn push(&mut self, name: &[u8], rules: Rules) -> Result<(), TooLarge> {
+        let (start, rest) = name.split_at(name.len().min(FRONT));
+        let mut front = [0; FRONT];
+        front[..start.len()].copy_from_slice(start);
+        self.records.push(Record {
+            exact: rules.exact,
+            below: rules.below,
+            literal: rules.literal,
+            back: index(self.backs.len())?,
+            length: u8::try_from(name.len()).map_err(|_| TooLarge)?,
+            front,
+        });
+        self.backs.extend_from_slice(rest);
+        Ok(())
+    }
+}
+
+fn index(length: usize) -> Result<u32, TooLarge> {
+    u32::try_from(length).map_err(|_| TooLarge)
 }
 
 impl Hash {
@@ -141,23 +182,20 @@ impl Hash {
         whole.map_or(Self(SEED), |(_, hash)| hash)
     }
 
-    /// All of it, for a table that grows.
-    pub(super) fn bits(self) -> u64 {
-        self.0
-    }
-
+    /// The run in which a name stands. Runs are in the order of the hashes.
     fn run(self, runs: usize) -> usize {
-        // Below `runs`, and in the order of the hashes. There are fewer than 2³² records, and so
-        // fewer runs.
-        (((self.0 >> 32) * runs as u64) >> 32) as usize
+        // There are fewer than 2³² records, so fewer runs, and the product has 64 bits.
+        ((self.upper() * runs as u64) >> 32) as usize
     }
 
-    fn filter(self) -> u32 {
-        1 << (self.0 >> 16 & 31)
+    /// One bit of 32, for a name among those of its run. In the order of the hashes too.
+    fn bit(self, runs: usize) -> u32 {
+        // The half of the product that `run` drops says where in its run the name is.
+        1 << ((self.upper() * runs as u64) >> 27 & 31)
     }
 
-    fn tag(self) -> u8 {
-        self.0.to_le_bytes()[1]
+    fn upper(self) -> u64 {
+        self.0 >> 32
     }
 }
 
@@ -183,4 +221,90 @@ pub(super) fn suffixes(name: &[u8]) -> impl Iterator<Item = (usize, Hash)> + '_ 
         // Multiplying carries differences upwards only: this brings them down, and up once more.
         Some((start, Hash((state ^ (state >> 32)).wrapping_mul(FACTOR))))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
+
+    use super::{Hash, Names, Rules, suffixes};
+
+    fn table(names: &[String], hash: impl Fn(&str) -> Hash) -> (Names, Vec<u32>) {
+        let rules = |number| Rules {
+            exact: number,
+            below: number + 1,
+            literal: number % 2 == 0,
+        };
+        let entries: Vec<_> = names
+            .iter()
+            .zip(0..)
+            .map(|(name, number)| (name.as_str(), hash(name), rules(number)))
+            .collect();
+        Names::build(entries.into_iter()).expect("they fit")
+    }
+
+    #[test]
+    fn every_name_is_found_and_no_other() {
+        for size in [0, 1, 2, 3, 5, 1000, 20_000] {
+            let filler = "of-all-lengths.that-there-are.";
+            let names: Vec<_> = (0..size)
+                .map(|n| format!("{}n{n}.example", &filler[n % 31..]))
+                .collect();
+            let (table, indices) = table(&names, Hash::of);
+            for (came, name) in names.iter().enumerate() {
+                let (index, rules) = table.find(name.as_bytes(), Hash::of(name)).expect("there");
+                assert_eq!(
+                    (rules.exact as usize, rules.below as usize),
+                    (came, came + 1)
+                );
+                assert_eq!(rules.literal, came % 2 == 0);
+                assert_eq!(index, indices[came]);
+                assert_eq!(table.name(index), *name);
+            }
+            for other in ["example", "n.example", "x0.example", "n0.examplf"] {
+                let found = table.find(other.as_bytes(), Hash::of(other));
+                assert!(found.is_none(), "{other} in {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_with_one_hash_are_told_apart() {
+        let long = "a-name-that-is-longer-than-a-record.x";
+        let names: Vec<_> = [
+            "a.b",
+            "c.d",
+            long,
+            "c.e",
+            "b-name-that-is-longer-than-a-record.x",
+        ]
+        .map(String::from)
+        .into();
+        let (table, indices) = table(&names, |_| Hash(42));
+        for (name, place) in names.iter().zip(indices) {
+            let found = table.find(name.as_bytes(), Hash(42));
+            assert_eq!(found.map(|(index, _)| index), Some(place), "{name}");
+        }
+        for other in [
+            "c.f",
+            "a-name-that-is-longer-than-a-record.y",
+            "a-name-that-is-lon",
+        ] {
+            assert!(table.find(other.as_bytes(), Hash(42)).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn suffixes_have_the_hash_that_they_have_alone() {
+        let name = "a.bc.d.example";
+        let found: Vec<_> = suffixes(name.as_bytes()).collect();
+        let starts: Vec<_> = found.iter().map(|(start, _)| *start).collect();
+        assert_eq!(starts, [7, 5, 2, 0]);
+        for (start, hash) in found {
+            assert_eq!(hash, Hash::of(&name[start..]));
+        }
+        assert_ne!(Hash::of("ab.c"), Hash::of("a.bc"));
+    }
 }

@@ -1,0 +1,254 @@
+//! The caller's side: connect, say hello, make calls.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tarpc::client::{Config as ChannelConfig, RpcError};
+use tarpc::context::Context;
+use tokio::net::UnixStream;
+
+use crate::error::ControlError;
+use crate::message::{
+    Blocked, BlockedQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce, Nothing,
+    Patterns, Reloaded, Status,
+};
+use crate::service::ControlClient;
+use crate::transport;
+use crate::version::{Hello, Welcome};
+
+/// How long connecting, saying hello, and calls that only look may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a reload may take: long lists, slow disks.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
+
+/// A connection to a daemon that has been greeted. To be used inside a tokio runtime.
+#[derive(Debug)]
+pub struct Client {
+    calls: ControlClient,
+    welcome: Welcome,
+    path: PathBuf,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers at the path.
+    #[error("{}: {}", path.display(), in_words(source))]
+    Unreachable {
+        /// The socket that was tried.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file's permissions keep this user out.
+    #[error("{}: this user may not connect to it", path.display())]
+    Barred {
+        /// The socket that was tried.
+        path: PathBuf,
+    },
+    /// The daemon hung up before it answered: that is how it treats strangers.
+    #[error("{}: the proxy hung up without a word, as it does on users whom it does not serve", path.display())]
+    HungUp {
+        /// The socket that was tried.
+        path: PathBuf,
+    },
+    /// Whoever answers speaks something else.
+    #[error("{}: what answers there is not codex-network-proxy ({why})", path.display())]
+    Stranger {
+        /// The socket that was tried.
+        path: PathBuf,
+        /// What was strange.
+        why: String,
+    },
+    /// The daemon refused the hello, with its reason.
+    #[error("{}: {reason}", path.display())]
+    Refused {
+        /// The socket that was tried.
+        path: PathBuf,
+        /// The daemon's reason.
+        reason: ControlError,
+    },
+}
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The daemon said no.
+    #[error(transparent)]
+    Refused(#[from] ControlError),
+    /// The connection ended before the answer came.
+    #[error("the proxy hung up before it answered; has it been stopped?")]
+    HungUp,
+    /// The daemon took too long.
+    #[error("the proxy did not answer in time")]
+    TimedOut,
+    /// What came back is not an answer.
+    #[error("the answer cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl Client {
+    /// Connects to a socket and says hello. `program` is the caller's name and version, for the
+    /// daemon's log.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no connection, or no common version.
+    pub async fn connect(path: &Path, program: &str) -> Result<Self, ConnectError> {
+        let path = path.to_path_buf();
+        let stream = match tokio::time::timeout(PATIENCE, UnixStream::connect(&path)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(ConnectError::Barred { path });
+            }
+            Ok(Err(source)) => return Err(ConnectError::Unreachable { path, source }),
+            Err(_) => {
+                let source = io::ErrorKind::TimedOut.into();
+                return Err(ConnectError::Unreachable { path, source });
+            }
+        };
+        let calls =
+            ControlClient::new(ChannelConfig::default(), transport::of_caller(stream)).spawn();
+        let welcome = settle(calls.hello(within(PATIENCE), Hello::of(program)).await);
+        match welcome {
+            Ok(welcome) => Ok(Self {
+                calls,
+                welcome,
+                path,
+            }),
+            Err(CallError::Refused(reason)) => Err(ConnectError::Refused { path, reason }),
+            Err(CallError::HungUp) => Err(ConnectError::HungUp { path }),
+            Err(error @ (CallError::TimedOut | CallError::Unreadable(_))) => {
+                let why = error.to_string();
+                Err(ConnectError::Stranger { path, why })
+            }
+        }
+    }
+
+    /// What the daemon said to the hello.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// The socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the proxy is doing, and how it is.
+    ///
+    /// # Errors
+    ///
+    /// As every call: [`CallError`].
+    pub async fn status(&self) -> Result<Status, CallError> {
+        settle(self.calls.status(within(PATIENCE), Nothing {}).await)
+    }
+
+    /// The mode in force.
+    ///
+    /// # Errors
+    ///
+    /// As every call: [`CallError`].
+    pub async fn mode(&self) -> Result<ModeInForce, CallError> {
+        settle(self.calls.mode(within(PATIENCE), Nothing {}).await)
+    }
+
+    /// Changes the mode until the next reload.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::NotPermitted`] for a caller that may only observe,
+    /// [`ControlError::ConstraintViolation`] when the mode is managed; as every call otherwise.
+    pub async fn set_mode(&self, change: ModeChange) -> Result<ModeInForce, CallError> {
+        settle(self.calls.set_mode(within(PATIENCE), change).await)
+    }
+
+    /// Reloads.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::ReloadFailed`] with every problem when nothing was changed,
+    /// [`ControlError::NotPermitted`] for a caller that may only observe; as every call otherwise.
+    pub async fn reload(&self) -> Result<Reloaded, CallError> {
+        settle(self.calls.reload(within(RELOAD_PATIENCE), Nothing {}).await)
+    }
+
+    /// What was refused; may wait for it.
+    ///
+    /// # Errors
+    ///
+    /// As every call: [`CallError`].
+    pub async fn blocked(&self, query: BlockedQuery) -> Result<Blocked, CallError> {
+        let deadline = PATIENCE.saturating_add(Duration::from_secs(query.wait));
+        settle(self.calls.blocked(within(deadline), query).await)
+    }
+
+    /// Both lists.
+    ///
+    /// # Errors
+    ///
+    /// As every call: [`CallError`].
+    pub async fn patterns(&self) -> Result<Patterns, CallError> {
+        settle(self.calls.patterns(within(PATIENCE), Nothing {}).await)
+    }
+
+    /// The settings in force.
+    ///
+    /// # Errors
+    ///
+    /// As every call: [`CallError`].
+    pub async fn config(&self) -> Result<Config, CallError> {
+        settle(self.calls.config(within(PATIENCE), Nothing {}).await)
+    }
+
+    /// What the policy in force says to a request.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Invalid`] for what is no destination; as every call otherwise.
+    pub async fn explain(&self, query: ExplainQuery) -> Result<Explained, CallError> {
+        settle(self.calls.explain(within(PATIENCE), query).await)
+    }
+}
+
+fn within(patience: Duration) -> Context {
+    let mut context = tarpc::context::current();
+    context.deadline = Instant::now() + patience.min(transport::FURTHEST_DEADLINE);
+    context
+}
+
+fn settle<T>(answer: Result<Result<T, ControlError>, RpcError>) -> Result<T, CallError> {
+    match answer {
+        Ok(answer) => Ok(answer?),
+        Err(RpcError::DeadlineExceeded) => Err(CallError::TimedOut),
+        Err(RpcError::Shutdown) => Err(CallError::HungUp),
+        Err(error) => {
+            let source = innermost(&error);
+            match source.downcast_ref::<io::Error>() {
+                Some(error) if transport::is_hang_up(error) => Err(CallError::HungUp),
+                _ => Err(CallError::Unreadable(source.to_string())),
+            }
+        }
+    }
+}
+
+fn innermost<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
+}
+
+/// The usual reasons, without the errno that says them worse.
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+        io::ErrorKind::ConnectionRefused => "nobody listens on it".to_owned(),
+        io::ErrorKind::TimedOut => "nobody took the connection".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,95 @@
+//! Why a call was not done, as both sides know it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::Access;
+use crate::version::VersionMismatch;
+
+/// A refusal or failure that the daemon tells the caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The two sides have no version in common.
+    #[error(transparent)]
+    VersionMismatch(VersionMismatch),
+    /// A call came before `hello`.
+    #[error("the first call has to be hello")]
+    HelloFirst,
+    /// The caller may not make this call.
+    #[error("{call} needs the right to {needed}, and this caller may only {has}")]
+    NotPermitted {
+        /// The call's name.
+        call: String,
+        /// The access that it needs.
+        needed: Access,
+        /// The access that the caller has.
+        has: Access,
+    },
+    /// A reload changed nothing; the old settings stay in force.
+    #[error("the reload failed; the old settings stay in force")]
+    ReloadFailed {
+        /// Every problem, in the order in which it was found.
+        problems: Vec<ReloadProblem>,
+    },
+    /// What was asked for would widen what is managed (SPEC C6).
+    #[error("{message}")]
+    ConstraintViolation {
+        /// What is allowed instead.
+        message: String,
+    },
+    /// An argument that cannot be understood.
+    #[error("{message}")]
+    Invalid {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The daemon cannot do it.
+    #[error("{message}")]
+    Failed {
+        /// Why not.
+        message: String,
+    },
+    /// A kind that this version does not know.
+    #[error("the proxy gave a reason that this version does not know")]
+    #[serde(other)]
+    Unknown,
+}
+
+/// One problem of a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReloadProblem {
+    /// `error`, `warning` or `note`.
+    pub severity: String,
+    /// The file, or a word for what is no file; empty where the problem has no place.
+    pub file: String,
+    /// The line, from 1; 0 where there is none.
+    pub line: u32,
+    /// The column, from 1; 0 where there is none.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+    /// The whole of it for people: place, excerpt and suggested fix, over several lines.
+    pub text: String,
+}
+
+impl From<VersionMismatch> for ControlError {
+    fn from(mismatch: VersionMismatch) -> Self {
+        Self::VersionMismatch(mismatch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k4_kinds_of_later_versions_can_be_read() {
+        let later = r#"{"kind":"moon_phase","message":"waning"}"#;
+        let error: ControlError = serde_json::from_str(later).expect("an error");
+        assert_eq!(error, ControlError::Unknown);
+        let known = serde_json::to_string(&ControlError::HelloFirst).expect("JSON");
+        assert_eq!(known, r#"{"kind":"hello_first"}"#);
+    }
+}

@@ -1,0 +1,86 @@
+//! What calls take and give. Every field has a default, so that either side may be the newer one.
+//!
+//! The names are also those of `proxyctl --json`. Times are seconds since 1970 (UTC).
+
+use codex_network_policy::Mode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+mod blocked;
+mod explain;
+mod status;
+
+pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MOST_WAIT};
+pub use explain::{ExplainQuery, Explained, Rule};
+pub use status::{Counters, GenerationInForce, LastReload, Listener, Outcome, Role, Status};
+
+/// Asks for nothing in particular.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Nothing {}
+
+/// A mode to change to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModeChange {
+    /// `full` or `limited`.
+    pub mode: String,
+}
+
+/// The mode in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModeInForce {
+    /// `full` or `limited`.
+    pub mode: String,
+    /// The generation of the settings that it belongs to.
+    pub generation: u64,
+    /// The mode before, when the call changed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+}
+
+/// A reload that was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloaded {
+    /// The generation of the settings that are in force now.
+    pub generation: u64,
+    /// Their mode.
+    pub mode: String,
+    /// Patterns of the allow list.
+    pub allow_rules: usize,
+    /// Patterns of the deny list.
+    pub deny_rules: usize,
+    /// What does not do what it seems to say, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Both lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Patterns {
+    /// The allow list.
+    pub allowed: Vec<Rule>,
+    /// The deny list.
+    pub denied: Vec<Rule>,
+}
+
+/// The settings in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// The settings, under the names that the files use; secrets are never in them.
+    pub settings: Value,
+    /// The files that they were read from, the weakest layer first.
+    pub files: Vec<String>,
+}
+
+impl ModeChange {
+    /// A change to this mode.
+    pub fn to(mode: Mode) -> Self {
+        Self {
+            mode: mode.as_str().to_owned(),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `explain`: what the policy in force says to a request, and why.
+
+use codex_network_policy::{Explanation, Request, RuleRef};
+use serde::{Deserialize, Serialize};
+
+/// What to judge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExplainQuery {
+    /// A URL, `host` or `host:port`.
+    pub url: String,
+    /// The HTTP method.
+    pub method: Option<String>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Explained {
+    /// The host in its canonical form.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// How the request would come in, as audit events say it.
+    pub protocol: String,
+    /// The method, where the proxy would see one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// `allow`, `deny` or `ask`.
+    pub decision: String,
+    /// What decides.
+    pub source: String,
+    /// Why.
+    pub reason: String,
+    /// The rule that decides, where one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
+    /// What the decision rests on, in words.
+    pub because: String,
+    /// What would have to change for the other answer; empty when nothing sensible would.
+    pub remedy: String,
+    /// What else is to be known, a sentence each.
+    pub notes: Vec<String>,
+    /// The mode in force.
+    pub mode: String,
+    /// The generation of the settings in force.
+    pub generation: u64,
+}
+
+/// A pattern of a list and where it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rule {
+    /// The pattern in its canonical text.
+    pub pattern: String,
+    /// `allow` or `deny`, where the list does not go without saying.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
+    /// The file, or a word for what is no file (`-c`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+}
+
+impl Explained {
+    /// What the policy said to a request, without notes, mode and generation.
+    pub fn of(request: &Request<'_>, explanation: &Explanation) -> Self {
+        let decision = &explanation.decision;
+        let list = decision.rule().map(|rule| match rule {
+            RuleRef::Allowed(_) => "allow",
+            RuleRef::Denied(_) => "deny",
+        });
+        Self {
+            host: request.host.to_string(),
+            port: request.port,
+            protocol: request.protocol.audit_name().to_owned(),
+            method: request.method.map(str::to_owned),
+            decision: decision.verdict().as_str().to_owned(),
+            source: decision.source().as_str().to_owned(),
+            reason: decision.reason().as_str().to_owned(),
+            rule: explanation.rule.as_ref().map(|rule| Rule {
+                list: list.map(str::to_owned),
+                ..Rule::from(rule)
+            }),
+            because: explanation.because.clone(),
+            remedy: explanation.remedy.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&codex_network_policy::Rule> for Rule {
+    fn from(rule: &codex_network_policy::Rule) -> Self {
+        let origin = rule.origin.as_ref();
+        Self {
+            pattern: rule.pattern.clone(),
+            list: None,
+            file: origin.map(|origin| origin.file.to_string()),
+            line: origin.map(|origin| origin.line).filter(|line| *line > 0),
+        }
+    }
+}
+
+impl Rule {
+    /// Where it is written, as `file:line`.
+    pub fn place(&self) -> Option<String> {
+        let file = self.file.as_ref()?;
+        Some(match self.line {
+            Some(line) => format!("{file}:{line}"),
+            None => file.clone(),
+        })
+    }
+}

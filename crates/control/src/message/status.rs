@@ -1,0 +1,128 @@
+//! `status`: what the proxy is doing, and how it is.
+
+use serde::{Deserialize, Serialize};
+
+/// The whole of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The version of the daemon's program.
+    pub version: String,
+    /// When it started.
+    pub started: i64,
+    /// For how many seconds it has been running, by a clock that nobody sets.
+    pub uptime: u64,
+    /// Its processes.
+    pub roles: Vec<Role>,
+    /// Whether the proxy is switched on.
+    pub enabled: bool,
+    /// `full` or `limited`.
+    pub mode: String,
+    /// Patterns of the allow list.
+    pub allow_rules: usize,
+    /// Patterns of the deny list.
+    pub deny_rules: usize,
+    /// Where it listens.
+    pub listeners: Vec<Listener>,
+    /// The settings in force.
+    pub generation: GenerationInForce,
+    /// The files that they were read from, the weakest layer first.
+    pub files: Vec<String>,
+    /// The last reload; `None` before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_reload: Option<LastReload>,
+    /// Counts.
+    pub counters: Counters,
+    /// What is not as it should be, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// One process of the proxy. What a system does not report is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Role {
+    /// `proxy`, or `monitor` and `worker`.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Its effective user id.
+    pub uid: u32,
+    /// Its effective capabilities as the kernel prints them, in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<String>,
+    /// Whether it and its children are barred from new privileges.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_new_privs: Option<bool>,
+    /// How its system calls are filtered: `off`, `strict` or `filter`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<String>,
+    /// How its view of the file system is confined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub landlock: Option<String>,
+    /// How often it was started again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u64>,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Listener {
+    /// `http`, `socks5`, `admin` or `control`.
+    pub name: String,
+    /// `ip:port`, or the path of a unix socket.
+    pub address: String,
+    /// Where the socket comes from: `bound` by the proxy itself, `systemd` or `launchd`.
+    pub origin: String,
+}
+
+/// The settings in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GenerationInForce {
+    /// Counts up from 1 with every change.
+    pub number: u64,
+    /// Since when it is in force, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
+}
+
+/// A reload, whatever came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastReload {
+    /// When it ended.
+    pub at: i64,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Errors when it failed, warnings when it did not; a line each.
+    pub problems: Vec<String>,
+}
+
+/// What came of a reload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The settings were put in force.
+    Applied,
+    /// The old settings stayed.
+    Failed,
+    /// Something that this version does not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// Counts as of now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Client connections that are open.
+    pub connections: usize,
+    /// Upstream connections kept for the next request.
+    pub idle_upstream: usize,
+    /// Attempts that were allowed since the start.
+    pub allowed: u64,
+    /// Attempts that were refused since the start.
+    pub blocked: u64,
+}

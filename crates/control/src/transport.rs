@@ -1,0 +1,291 @@
+//! Frames: four bytes of length (big-endian), then one message in JSON.
+//!
+//! Whatever arrives is held against bounds before anything else sees it: the length before the
+//! body is read, the deadline before tarpc computes with it. tarpc adds a caller's deadline to the
+//! clock, formats it as a date and puts it in a timer wheel, and each of these panics on a deadline
+//! in the far future; so requests are read into a form of our own first and clamped.
+
+use std::future::Future as _;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut as _, BytesMut};
+use futures_core::Stream;
+use futures_sink::Sink;
+use serde::{Deserialize, Serialize};
+use tarpc::{ClientMessage, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
+
+use crate::service::{ControlRequest, ControlResponse};
+
+/// Largest message of a caller.
+const MOST_REQUEST: usize = 1 << 20;
+/// Largest message of the daemon: both lists and the settings may be long.
+const MOST_ANSWER: usize = 64 << 20;
+/// The furthest deadline of a call; a later one is taken for this.
+pub(crate) const FURTHEST_DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// How long the other side may take nothing of what is written to it.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The daemon's side of a connection.
+pub(crate) fn of_daemon<S>(
+    stream: S,
+) -> Transport<S, FromCaller, ClientMessage<ControlRequest>, Response<ControlResponse>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    Transport::new(stream, MOST_REQUEST, MOST_ANSWER)
+}
+
+/// The caller's side of a connection.
+pub(crate) fn of_caller<S>(
+    stream: S,
+) -> Transport<S, Response<ControlResponse>, Response<ControlResponse>, ClientMessage<ControlRequest>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    Transport::new(stream, MOST_ANSWER, MOST_REQUEST)
+}
+
+/// Whether an error says no more than that the other side has gone.
+pub(crate) fn is_hang_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Messages over a byte stream. `Wire` is the form that comes in, `In` what it means.
+pub(crate) struct Transport<S, Wire, In, Out> {
+    frames: Framed<Patient<S>, Json<Wire, Out>>,
+    meaning: PhantomData<fn() -> In>,
+}
+
+impl<S, Wire, In, Out> Transport<S, Wire, In, Out>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn new(stream: S, most_in: usize, most_out: usize) -> Self {
+        let stream = Patient {
+            stream,
+            stalled: None,
+        };
+        let limited = |most| {
+            LengthDelimitedCodec::builder()
+                .max_frame_length(most)
+                .new_codec()
+        };
+        let json = Json {
+            incoming: limited(most_in),
+            outgoing: limited(most_out),
+            messages: PhantomData,
+        };
+        Self {
+            frames: Framed::new(stream, json),
+            meaning: PhantomData,
+        }
+    }
+}
+
+impl<S, Wire, In, Out> Stream for Transport<S, Wire, In, Out>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    Wire: for<'de> Deserialize<'de> + Into<In>,
+    Out: Serialize,
+{
+    type Item = io::Result<In>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(match ready!(Pin::new(&mut self.frames).poll_next(cx)) {
+            Some(message) => Some(message.map(Into::into)),
+            // Nobody waits for the answers to a caller that has gone: an error ends its calls.
+            None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+        })
+    }
+}
+
+impl<S, Wire, In, Out> Sink<Out> for Transport<S, Wire, In, Out>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    Out: Serialize,
+{
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.frames).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Out) -> io::Result<()> {
+        Pin::new(&mut self.frames).start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.frames).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.frames).poll_close(cx)
+    }
+}
+
+/// One JSON message per frame, with a cap for each direction.
+struct Json<Wire, Out> {
+    incoming: LengthDelimitedCodec,
+    outgoing: LengthDelimitedCodec,
+    messages: PhantomData<fn(Out) -> Wire>,
+}
+
+impl<Wire, Out> Decoder for Json<Wire, Out>
+where
+    Wire: for<'de> Deserialize<'de>,
+{
+    type Item = Wire;
+    type Error = io::Error;
+
+    fn decode(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Wire>> {
+        let most = self.incoming.max_frame_length();
+        let frame = self.incoming.decode(bytes).map_err(|_| {
+            let why = format!("a frame is longer than {most} bytes");
+            io::Error::new(io::ErrorKind::InvalidData, why)
+        })?;
+        let Some(frame) = frame else { return Ok(None) };
+        serde_json::from_slice(&frame).map(Some).map_err(|error| {
+            let why = format!("a frame holds no message of this protocol: {error}");
+            io::Error::new(io::ErrorKind::InvalidData, why)
+        })
+    }
+
+    fn decode_eof(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Wire>> {
+        match self.decode(bytes)? {
+            None if !bytes.is_empty() => {
+                let why = "the connection ended inside a frame";
+                Err(io::Error::new(io::ErrorKind::InvalidData, why))
+            }
+            message => Ok(message),
+        }
+    }
+}
+
+impl<Wire, Out: Serialize> Encoder<Out> for Json<Wire, Out> {
+    type Error = io::Error;
+
+    fn encode(&mut self, message: Out, bytes: &mut BytesMut) -> io::Result<()> {
+        let mut frame = BytesMut::new().writer();
+        serde_json::to_writer(&mut frame, &message)?;
+        let most = self.outgoing.max_frame_length();
+        let frame = frame.into_inner().freeze();
+        self.outgoing.encode(frame, bytes).map_err(|_| {
+            let why = format!("an answer is longer than {most} bytes");
+            io::Error::new(io::ErrorKind::InvalidInput, why)
+        })
+    }
+}
+
+/// What a caller sends, before its deadline means anything.
+#[derive(Deserialize)]
+pub(crate) enum FromCaller {
+    Request {
+        context: CallerContext,
+        id: u64,
+        message: ControlRequest,
+    },
+    Cancel {
+        request_id: u64,
+    },
+}
+
+/// The part of a caller's context that counts here: traces do not cross this socket.
+#[derive(Deserialize)]
+pub(crate) struct CallerContext {
+    /// From now on.
+    deadline: Duration,
+}
+
+impl From<FromCaller> for ClientMessage<ControlRequest> {
+    fn from(message: FromCaller) -> Self {
+        match message {
+            FromCaller::Request {
+                context: caller,
+                id,
+                message,
+            } => {
+                let mut context = tarpc::context::current();
+                context.deadline = Instant::now() + caller.deadline.min(FURTHEST_DEADLINE);
+                Self::Request(Request {
+                    context,
+                    id,
+                    message,
+                })
+            }
+            FromCaller::Cancel { request_id } => Self::Cancel {
+                trace_context: tarpc::trace::Context::default(),
+                request_id,
+            },
+        }
+    }
+}
+
+/// A stream whose writes fail when the other side takes nothing for too long.
+struct Patient<S> {
+    stream: S,
+    /// Runs while a write waits.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Patient<S> {
+    /// Takes a write's outcome: progress stops the clock, waiting runs it.
+    fn judge<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_PATIENCE)));
+        ready!(stalled.as_mut().poll(cx));
+        let why = format!(
+            "it took no byte of its answers for {} s",
+            WRITE_PATIENCE.as_secs()
+        );
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.judge(written, cx)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.judge(flushed, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,145 @@
+//! Which versions of the contract can talk to each other (SPEC K4).
+//!
+//! The `hello` that carries them is frozen: these structs may get new fields with defaults, and
+//! nothing else may ever change about them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::Access;
+
+/// The newest version of the contract that this crate speaks. Goes up by one when calls are added.
+pub const NEWEST: u32 = 1;
+
+/// The oldest version that it still speaks.
+pub const OLDEST: u32 = 1;
+
+/// The first call of a caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hello {
+    /// The oldest version that the caller speaks.
+    pub oldest: u32,
+    /// The newest version that the caller speaks.
+    pub newest: u32,
+    /// The caller's program and version, for the log.
+    pub program: String,
+}
+
+/// The answer to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Welcome {
+    /// The version that both will speak from now on.
+    pub protocol: u32,
+    /// The version of the daemon's program.
+    pub version: String,
+    /// What the caller may do.
+    pub access: Access,
+}
+
+/// Two sides without a common version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(default)]
+#[error("{}", self.in_words())]
+pub struct VersionMismatch {
+    /// The oldest version that the caller speaks.
+    pub caller_oldest: u32,
+    /// The newest version that the caller speaks.
+    pub caller_newest: u32,
+    /// The oldest version that the daemon speaks.
+    pub daemon_oldest: u32,
+    /// The newest version that the daemon speaks.
+    pub daemon_newest: u32,
+    /// The version of the daemon's program.
+    pub daemon_version: String,
+}
+
+impl Hello {
+    /// The hello of this crate's own version.
+    pub fn of(program: impl Into<String>) -> Self {
+        Self {
+            oldest: OLDEST,
+            newest: NEWEST,
+            program: program.into(),
+        }
+    }
+
+    /// The version to speak with this caller: the newest that both know.
+    ///
+    /// # Errors
+    ///
+    /// When there is none. `daemon_version` is for the message.
+    pub fn agree(&self, daemon_version: &str) -> Result<u32, VersionMismatch> {
+        let newest = self.newest.min(NEWEST);
+        if newest >= self.oldest.max(OLDEST) {
+            return Ok(newest);
+        }
+        Err(VersionMismatch {
+            caller_oldest: self.oldest,
+            caller_newest: self.newest,
+            daemon_oldest: OLDEST,
+            daemon_newest: NEWEST,
+            daemon_version: daemon_version.to_owned(),
+        })
+    }
+}
+
+impl VersionMismatch {
+    fn in_words(&self) -> String {
+        let older = if self.caller_newest < self.daemon_oldest {
+            "update proxyctl"
+        } else {
+            "update and restart the proxy"
+        };
+        format!(
+            "the caller speaks {} of the control protocol and the proxy (version {}) speaks {}; {older}",
+            range(self.caller_oldest, self.caller_newest),
+            self.daemon_version,
+            range(self.daemon_oldest, self.daemon_newest),
+        )
+    }
+}
+
+fn range(oldest: u32, newest: u32) -> String {
+    if oldest == newest {
+        format!("version {newest}")
+    } else {
+        format!("versions {oldest} to {newest}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(oldest: u32, newest: u32) -> Hello {
+        Hello {
+            oldest,
+            newest,
+            program: String::new(),
+        }
+    }
+
+    #[test]
+    fn k4_the_newest_common_version_is_spoken() {
+        assert_eq!(hello(OLDEST, NEWEST).agree("0"), Ok(NEWEST));
+        assert_eq!(hello(0, NEWEST + 7).agree("0"), Ok(NEWEST));
+    }
+
+    #[test]
+    fn k4_without_a_common_version_the_older_side_is_named() {
+        let newer = hello(NEWEST + 1, NEWEST + 3).agree("0.1.0").unwrap_err();
+        assert_eq!(
+            newer.to_string(),
+            format!(
+                "the caller speaks versions {} to {} of the control protocol and the proxy (version 0.1.0) \
+                 speaks version 1; update and restart the proxy",
+                NEWEST + 1,
+                NEWEST + 3
+            )
+        );
+        // An empty hello speaks version 0, which never was.
+        let older = Hello::default().agree("0.1.0").unwrap_err();
+        assert!(older.to_string().ends_with("update proxyctl"), "{older}");
+    }
+}

@@ -1,0 +1,145 @@
+//! A caller that writes frames by hand, and a daemon that is none.
+use codex_network_control::message::{
+    Blocked, BlockedQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce, Nothing,
+    Patterns, Reloaded, Status,
+};
+use codex_network_control::version::{Hello, Welcome};
+use codex_network_control::{Access, Context, Control, ControlError, Ended, serve};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// A hello of this version.
+pub(crate) const HELLO: &str = r#"{"Hello":{"request":{"oldest":1,"newest":1,"program":"test"}}}"#;
+/// A call that takes nothing.
+pub(crate) const STATUS: &str = r#"{"Status":{"request":{}}}"#;
+
+/// One message in its frame.
+pub(crate) fn frame(message: &str) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("a short message");
+    [&length.to_be_bytes(), message.as_bytes()].concat()
+}
+
+/// A call with a deadline in JSON.
+pub(crate) fn message(id: u64, deadline: &str, call: &str) -> String {
+    format!(r#"{{"Request":{{"context":{{"deadline":{deadline}}},"id":{id},"message":{call}}}}}"#)
+}
+
+/// A call with an ordinary deadline.
+pub(crate) fn call(id: u64, call: &str) -> String {
+    message(id, r#"{"secs":10,"nanos":0}"#, call)
+}
+
+/// Makes the calls one after the other, each when the one before is answered, and hangs up. Gives
+/// the answers and how the daemon saw the end.
+pub(crate) async fn serve_all(access: Access, calls: &[&str]) -> (Vec<Value>, Ended) {
+    let messages: Vec<String> = (1..).zip(calls).map(|(id, text)| call(id, text)).collect();
+    serve_messages(access, &messages).await
+}
+
+/// The same with whole messages, numbered from 1.
+pub(crate) async fn serve_messages(access: Access, messages: &[String]) -> (Vec<Value>, Ended) {
+    let (mut caller, daemon) = tokio::io::duplex(4 << 20);
+    let served = tokio::spawn(serve(daemon, access, Toy, std::future::pending::<()>()));
+    let mut answers = Vec::new();
+    for (id, message) in (1_u64..).zip(messages) {
+        caller.write_all(&frame(message)).await.expect("it reads");
+        let length = caller.read_u32().await.expect("an answer");
+        let mut answer = vec![0; usize::try_from(length).expect("a length")];
+        caller.read_exact(&mut answer).await.expect("all of it");
+        let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+        assert_eq!(answer["request_id"], id);
+        answers.push(answer["message"].clone());
+    }
+    drop(caller);
+    (answers, served.await.expect("no panic"))
+}
+
+/// Sends bytes as they are, takes what answers there are until the daemon falls silent, and hangs
+/// up.
+pub(crate) async fn serve_bytes(access: Access, bytes: &[u8]) -> (Vec<Value>, Ended) {
+    let (mut caller, daemon) = tokio::io::duplex(4 << 20);
+    caller.write_all(bytes).await.expect("there is room");
+    caller.shutdown().await.expect("an end");
+    let ended = serve(daemon, access, Toy, std::future::pending::<()>()).await;
+    let mut rest = Vec::new();
+    caller.read_to_end(&mut rest).await.expect("the rest");
+    let mut rest = &rest[..];
+    let mut answers = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = usize::try_from(u32::from_be_bytes(*length)).expect("a length");
+        let answer: Value = serde_json::from_slice(&after[..length]).expect("JSON");
+        answers.push(answer["message"].clone());
+        rest = &after[length..];
+    }
+    (answers, ended)
+}
+
+/// A service without a proxy behind it.
+#[derive(Clone)]
+pub(crate) struct Toy;
+
+impl Control for Toy {
+    async fn hello(self, _: Context, request: Hello) -> Result<Welcome, ControlError> {
+        let protocol = request.agree("toy")?;
+        Ok(Welcome {
+            protocol,
+            version: "toy".to_owned(),
+            access: Access::Administer,
+        })
+    }
+
+    async fn status(self, _: Context, _: Nothing) -> Result<Status, ControlError> {
+        let version = "toy".to_owned();
+        Ok(Status {
+            version,
+            ..Status::default()
+        })
+    }
+
+    async fn mode(self, _: Context, _: Nothing) -> Result<ModeInForce, ControlError> {
+        let mode = "full".to_owned();
+        Ok(ModeInForce {
+            mode,
+            ..ModeInForce::default()
+        })
+    }
+
+    async fn set_mode(self, _: Context, change: ModeChange) -> Result<ModeInForce, ControlError> {
+        assert_ne!(change.mode, "panic", "as the test asked");
+        Ok(ModeInForce {
+            mode: change.mode,
+            ..ModeInForce::default()
+        })
+    }
+
+    async fn reload(self, _: Context, _: Nothing) -> Result<Reloaded, ControlError> {
+        let problems = Vec::new();
+        Err(ControlError::ReloadFailed { problems })
+    }
+
+    async fn blocked(self, _: Context, query: BlockedQuery) -> Result<Blocked, ControlError> {
+        if query.wait > 0 {
+            std::future::pending::<()>().await;
+        }
+        Ok(Blocked {
+            next: query.since,
+            ..Blocked::default()
+        })
+    }
+
+    async fn patterns(self, _: Context, _: Nothing) -> Result<Patterns, ControlError> {
+        Ok(Patterns::default())
+    }
+
+    async fn config(self, _: Context, _: Nothing) -> Result<Config, ControlError> {
+        Ok(Config::default())
+    }
+
+    async fn explain(self, _: Context, _: ExplainQuery) -> Result<Explained, ControlError> {
+        let decision = "deny".to_owned();
+        Ok(Explained {
+            decision,
+            ..Explained::default()
+        })
+    }
+}

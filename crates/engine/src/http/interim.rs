@@ -1,0 +1,70 @@
+//! Interim answers (1xx) on their way from an origin to the client, which hyper's server cannot send
+//! (RFC 9110 section 15.2).
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+/// Interim answers kept for a client that reads slowly; an origin that sends more loses the rest,
+/// as any 1xx may be (RFC 9110 section 15.2).
+const MOST_INTERIM: usize = 16;
+
+/// Interim answers on their way out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Interim(Arc<Mutex<Queue>>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    answers: VecDeque<Bytes>,
+    /// Whether the one that was taken out last is still half way.
+    writing: bool,
+    waker: Option<Waker>,
+}
+
+impl Interim {
+    /// Queues an interim answer.
+    pub(super) fn push(&self, answer: Bytes) {
+        let mut queue = self.lock();
+        if queue.answers.len() < MOST_INTERIM {
+            queue.answers.push_back(answer);
+        }
+    }
+
+    /// Resolves when all that was queued has been written, for only then may the final answer
+    /// follow; what a client does not take within `limit` is lost to it.
+    pub(super) async fn written(&self, limit: Duration) {
+        let written = poll_fn(|cx| {
+            let mut queue = self.lock();
+            if queue.answers.is_empty() && !queue.writing {
+                return Poll::Ready(());
+            }
+            queue.waker = Some(cx.waker().clone());
+            Poll::Pending
+        });
+        if timeout(limit, written).await.is_err() {
+            self.lock().answers.clear();
+        }
+    }
+
+    /// The next one to write; asking says that the one before has been written.
+    pub(super) fn pop(&self) -> Option<Bytes> {
+        let mut queue = self.lock();
+        let next = queue.answers.pop_front();
+        queue.writing = next.is_some();
+        if next.is_none()
+            && let Some(waker) = queue.waker.take()
+        {
+            waker.wake();
+        }
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

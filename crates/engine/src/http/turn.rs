@@ -1,0 +1,63 @@
+//! Whose turn it is on a connection: the client's to ask, or ours to answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Context;
+
+use futures_util::task::AtomicWaker;
+
+/// Whose turn it is on a connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turns(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    whose: AtomicU8,
+    /// Whoever waits for the client's turn.
+    waker: AtomicWaker,
+}
+
+/// Our turn, from a request to the end of its answer. Dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Turn(Turns);
+
+const CLIENTS: u8 = 0;
+const OURS: u8 = 1;
+const ANSWERING: u8 = 2;
+
+impl Turns {
+    /// Takes the turn for a request that has come.
+    pub(super) fn take(&self) -> Turn {
+        self.0.whose.store(OURS, Ordering::Relaxed);
+        Turn(self.clone())
+    }
+
+    /// Whether a request is in hand.
+    pub(super) fn is_ours(&self) -> bool {
+        self.0.whose.load(Ordering::Relaxed) != CLIENTS
+    }
+
+    /// Wakes the task when the turn is the client's again.
+    pub(super) fn wake_when_given_back(&self, cx: &Context<'_>) {
+        self.0.waker.register(cx.waker());
+    }
+
+    /// Whether a request is in hand that has no answer yet.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.0.whose.load(Ordering::Relaxed) == OURS
+    }
+}
+
+impl Turn {
+    /// The answer begins.
+    pub(super) fn answers(&self) {
+        self.0.0.whose.store(ANSWERING, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.0.whose.store(CLIENTS, Ordering::Relaxed);
+        self.0.0.waker.wake();
+    }
+}

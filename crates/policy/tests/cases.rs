@@ -1,0 +1,353 @@
+//! The decision tables of `tests/cases`: a row per behaviour, one `check` per kind of row.
+//!
+//! All rows of a table are looked at before a test fails; each that is wrong is reported with its
+//! name and the line of SPEC.md that it stands for.
+
+use std::collections::HashSet;
+use std::fmt::{Debug, Write};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use codex_network_policy::{
+    AddressClass, Authority, Decision, Host, ListKind, Mode, Origin, Pattern, Policy, PolicySpec,
+    Protocol, Request,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+const DOORS: [Protocol; 5] = [
+    Protocol::Http,
+    Protocol::HttpConnect,
+    Protocol::Https,
+    Protocol::Socks5Tcp,
+    Protocol::Socks5Udp,
+];
+
+/// A text, and what it means or what is wrong with it, as the error's `Debug` form.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spelling {
+    name: String,
+    spec: String,
+    text: String,
+    is: Option<String>,
+    error: Option<String>,
+    /// For hosts: a host that it must not become.
+    not: Option<String>,
+    /// For authorities: the port that is meant when there is none.
+    default: Option<u16>,
+    /// For patterns: the list that it stands in.
+    #[serde(default)]
+    list: List,
+    /// Whether a `{` in `text` is one.
+    #[serde(default)]
+    verbatim: bool,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum List {
+    #[default]
+    Allow,
+    Deny,
+    Managed,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Classified {
+    name: String,
+    spec: String,
+    address: IpAddr,
+    class: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    name: String,
+    spec: String,
+    #[serde(default = "yes")]
+    enabled: bool,
+    mode: Option<String>,
+    #[serde(default)]
+    local: bool,
+    allow: Option<Vec<String>>,
+    deny: Option<Vec<String>>,
+    #[serde(default)]
+    hooked: Vec<String>,
+    /// The name in records. Without it the row holds at every door.
+    protocol: Option<String>,
+    port: Option<u16>,
+    method: Option<String>,
+    upgrade: Option<String>,
+    host: String,
+    /// What the host resolves to, for the judgement that follows.
+    addresses: Option<Vec<IpAddr>>,
+    says: String,
+    rule: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table<T> {
+    /// The lists of the rows that have none of their own.
+    #[serde(default)]
+    allow: Vec<String>,
+    #[serde(default)]
+    deny: Vec<String>,
+    cases: Vec<T>,
+}
+
+trait Row {
+    fn title(&self) -> (&str, &str);
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[test]
+fn hosts_are_read_in_one_way_only() {
+    run("hosts", |_, row: &Spelling| {
+        let text = row.expand(&row.text);
+        let host = Host::parse(&text);
+        if let Ok(host) = &host {
+            let canonical = host.to_string();
+            same("parsed again", Host::parse(&canonical).as_ref(), Ok(host))?;
+            let is_v4 = matches!(host, Host::V4(_));
+            same(
+                "an IPv4 address",
+                is_v4,
+                canonical.parse::<std::net::Ipv4Addr>().is_ok(),
+            )?;
+        }
+        row.check(host)
+    });
+}
+
+#[test]
+fn authorities_are_read_in_one_way_only() {
+    run("authorities", |_, row: &Spelling| {
+        row.check(Authority::parse(&row.text, row.default))
+    });
+}
+
+#[test]
+fn patterns_mean_one_thing_or_are_refused() {
+    run("patterns", |_, row: &Spelling| {
+        let list = match row.list {
+            List::Allow => ListKind::Allow,
+            List::Deny => ListKind::Deny,
+            List::Managed => ListKind::ManagedAllow,
+        };
+        let text = if row.verbatim {
+            row.text.clone()
+        } else {
+            row.expand(&row.text)
+        };
+        let pattern = Pattern::parse(&text, list);
+        if let Ok(pattern) = &pattern {
+            let again = Pattern::parse(&pattern.to_string(), list);
+            same("parsed again", again.as_ref(), Ok(pattern))?;
+        }
+        row.check(pattern)
+    });
+}
+
+#[test]
+fn addresses_have_the_class_of_the_registry() {
+    run("addresses", |_, row: &Classified| {
+        let class = AddressClass::of(row.address);
+        same("class", class.as_str(), row.class.as_str())?;
+        same("public", class.is_public(), row.class == "public")
+    });
+}
+
+#[test]
+fn lists_decide() {
+    run("decisions", Asked::check);
+}
+
+#[test]
+fn resolved_addresses_decide() {
+    run("resolved", Asked::check);
+}
+
+#[test]
+fn modes_decide() {
+    run("modes", Asked::check);
+}
+
+/// Reads a table and checks all of its rows.
+fn run<T: Row + DeserializeOwned>(
+    table: &str,
+    check: impl Fn(&Table<T>, &T) -> Result<(), String>,
+) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/cases")
+        .join(table)
+        .with_extension("toml");
+    let text = std::fs::read_to_string(&path).expect("the table is there");
+    let table: Table<T> = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}"));
+    let mut wrong = String::new();
+    let mut names = HashSet::new();
+    for row in &table.cases {
+        let (name, spec) = row.title();
+        let result = check(&table, row).and_then(|()| {
+            let known = spec.starts_with(|letter: char| letter.is_ascii_uppercase());
+            same("a line of SPEC.md", known, true)?;
+            same("a name of its own", names.insert(name.to_owned()), true)
+        });
+        if let Err(problem) = result {
+            let _ = writeln!(wrong, "{name} ({spec}): {problem}");
+        }
+    }
+    assert!(!table.cases.is_empty(), "an empty table");
+    assert!(wrong.is_empty(), "{}:\n{wrong}", path.display());
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "most of what is compared is made for the comparison"
+)]
+fn same<T: PartialEq + Debug>(what: &str, got: T, expected: T) -> Result<(), String> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: got {got:?}, expected {expected:?}"))
+    }
+}
+
+/// Replaces each `{text*n}` with `text`, `n` times over.
+fn expand(text: &str) -> String {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, (repeated, after))) = rest
+        .split_once('{')
+        .and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+    {
+        let (unit, times) = repeated.split_once('*').expect("{text*n}");
+        expanded.push_str(before);
+        expanded.push_str(&unit.repeat(times.parse().expect("a number")));
+        rest = after;
+    }
+    expanded + rest
+}
+
+impl Spelling {
+    fn expand(&self, text: &str) -> String {
+        if self.verbatim {
+            text.to_owned()
+        } else {
+            expand(text)
+        }
+    }
+
+    fn check<T: ToString, E: Debug>(&self, parsed: Result<T, E>) -> Result<(), String> {
+        let parsed = match parsed {
+            Ok(meaning) => Ok(meaning.to_string()),
+            Err(error) => Err(format!("{error:?}")),
+        };
+        let expected = match (&self.is, &self.error) {
+            (Some(meaning), None) => Ok(self.expand(meaning)),
+            (None, Some(error)) => Err(error.clone()),
+            _ => return Err("the row needs either `is` or `error`".to_owned()),
+        };
+        if let (Ok(meaning), Some(other)) = (&parsed, &self.not)
+            && meaning == other
+        {
+            return Err(format!("it became {other}"));
+        }
+        same("reading", parsed, expected)
+    }
+}
+
+impl Asked {
+    fn check(table: &Table<Self>, row: &Self) -> Result<(), String> {
+        let policy = row.policy(table);
+        let Ok(host) = Host::parse(&expand(&row.host)) else {
+            return same("an invalid host", "invalid", row.says.as_str());
+        };
+        let doors = DOORS.into_iter().filter(|door| {
+            row.protocol
+                .as_deref()
+                .is_none_or(|name| name == door.record_name())
+        });
+        let mut asked = 0;
+        for protocol in doors {
+            asked += 1;
+            let request = Request {
+                protocol,
+                host: &host,
+                port: row.port.unwrap_or(443),
+                method: row.method.as_deref(),
+                upgrade: row.upgrade.as_deref(),
+            };
+            let mut decision = policy.decide(&request);
+            same("explained", policy.explain(&request).decision, decision)?;
+            if let Some(addresses) = &row.addresses {
+                same("allowed before resolution", decision.is_allow(), true)?;
+                decision = policy.decide_addresses(decision, addresses);
+            }
+            same(protocol.record_name(), told(&decision), row.says.clone())?;
+            let rule = decision.rule().and_then(|rule| policy.rule(rule));
+            same(
+                "rule",
+                rule.map(|rule| rule.to_string()),
+                row.rule.as_deref().map(expand),
+            )?;
+        }
+        same("doors", asked > 0, true)
+    }
+
+    fn policy(&self, table: &Table<Self>) -> Policy {
+        let list = |name: &str, kind, texts: &[String]| {
+            let file: Arc<str> = Arc::from(name);
+            let numbered = texts.iter().zip(1..);
+            let entry = |(text, line): (&String, u32)| {
+                let pattern = Pattern::parse(&expand(text), kind).expect("the row has patterns");
+                let file = Arc::clone(&file);
+                (pattern, Some(Origin { file, line }))
+            };
+            numbered.map(entry).collect()
+        };
+        let allow = self.allow.as_ref().unwrap_or(&table.allow);
+        let deny = self.deny.as_ref().unwrap_or(&table.deny);
+        let mode = self.mode.as_deref().map_or(Ok(Mode::Full), str::parse);
+        let hooked = self.hooked.iter().map(|host| Host::parse(host));
+        Policy::compile(&PolicySpec {
+            enabled: self.enabled,
+            mode: mode.expect("the row has a mode"),
+            allow_local_binding: self.local,
+            allowed: list("allow", ListKind::Allow, allow),
+            denied: list("deny", ListKind::Deny, deny),
+            intercepted: hooked.map(|host| host.expect("a host")).collect(),
+        })
+        .expect("the lists are short")
+    }
+}
+
+fn told(decision: &Decision) -> String {
+    let (verdict, source) = (decision.verdict(), decision.source());
+    format!("{verdict} {source} {}", decision.reason())
+}
+
+impl Row for Spelling {
+    fn title(&self) -> (&str, &str) {
+        (&self.name, &self.spec)
+    }
+}
+
+impl Row for Classified {
+    fn title(&self) -> (&str, &str) {
+        (&self.name, &self.spec)
+    }
+}
+
+impl Row for Asked {
+    fn title(&self) -> (&str, &str) {
+        (&self.name, &self.spec)
+    }
+}

@@ -1,0 +1,93 @@
+//! The policy once more, as slowly and as plainly as can be: every pattern of a list against the
+//! host, label by label, on nothing but texts. It is what `Policy::decide` is compared with, here
+//! and in `tests/fuzz`.
+
+use codex_network_policy::{AddressClass, Host, Mode, Pattern, Policy, PolicySpec, Reason};
+
+/// What the lists, written as canonical texts, say to a CONNECT to a host in full mode.
+pub(crate) fn reason(
+    allowed: &[String],
+    denied: &[String],
+    local_binding: bool,
+    host: &Host,
+) -> Reason {
+    let text = host.to_string();
+    // Only the class of an address is taken from the crate; tables of their own check that.
+    let carried = carried_v4(&text);
+    let is_denied = |pattern: &String| {
+        covers(pattern, &text) || carried.as_ref().is_some_and(|v4| covers(pattern, v4))
+    };
+    let is_local = match host.ip() {
+        Some(address) => !AddressClass::of(address).is_public(),
+        None => format!(".{text}").ends_with(".localhost"),
+    };
+    let spelled_out = |pattern: &String| !pattern.contains('*') && covers(pattern, &text);
+    if denied.iter().any(is_denied) {
+        Reason::Denied
+    } else if is_local && !local_binding && !allowed.iter().any(spelled_out) {
+        Reason::NotAllowedLocal
+    } else if allowed.iter().any(|pattern| covers(pattern, &text)) {
+        Reason::Allow
+    } else {
+        Reason::NotAllowed
+    }
+}
+
+/// Whether a pattern in its canonical text covers a host in its canonical text.
+pub(crate) fn covers(pattern: &str, host: &str) -> bool {
+    if pattern == "*" || pattern == host {
+        return true;
+    }
+    if host.contains(':') {
+        // A rule without a zone is for every zone.
+        return host
+            .split_once('%')
+            .is_some_and(|(address, _)| pattern == address);
+    }
+    let (least, most, pattern) = match (pattern.strip_prefix("**."), pattern.strip_prefix("*.")) {
+        (Some(rest), _) => (0, usize::MAX, rest),
+        (None, Some(rest)) => (1, usize::MAX, rest),
+        (None, None) => (0, 0, pattern),
+    };
+    let (pattern, host): (Vec<_>, Vec<_>) =
+        (pattern.split('.').collect(), host.split('.').collect());
+    let Some(more) = host.len().checked_sub(pattern.len()) else {
+        return false;
+    };
+    let mut pairs = pattern.iter().zip(&host[more..]);
+    (least..=most).contains(&more)
+        && pairs.all(|(pattern, label)| label_matches(pattern.as_bytes(), label.as_bytes()))
+}
+
+fn label_matches(pattern: &[u8], label: &[u8]) -> bool {
+    match (pattern, label) {
+        ([b'*', rest @ ..], _) => {
+            (0..=label.len()).any(|taken| label_matches(rest, &label[taken..]))
+        }
+        ([first, rest @ ..], [letter, more @ ..]) => first == letter && label_matches(rest, more),
+        (pattern, label) => pattern.is_empty() && label.is_empty(),
+    }
+}
+
+/// The IPv4 address in the last 32 bits of an address below `64:ff9b::/96`: the one form of P5 that
+/// the generated hosts have.
+fn carried_v4(host: &str) -> Option<String> {
+    let address: std::net::Ipv6Addr = host.parse().ok()?;
+    let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = address.segments() else {
+        return None;
+    };
+    Some(std::net::Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).to_string())
+}
+
+/// Compiles lists for the comparison.
+pub(crate) fn compile(allowed: &[Pattern], denied: &[Pattern], local_binding: bool) -> Policy {
+    let list = |patterns: &[Pattern]| patterns.iter().map(|one| (one.clone(), None)).collect();
+    Policy::compile(&PolicySpec {
+        mode: Mode::Full,
+        allow_local_binding: local_binding,
+        allowed: list(allowed),
+        denied: list(denied),
+        ..PolicySpec::default()
+    })
+    .expect("the lists are short")
+}

@@ -1,0 +1,154 @@
+//! What goes through a tunnel comes out of it, and nothing else (SPEC H8, M1).
+
+use std::io::{Read, Write};
+use std::thread;
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
+use e2e::tls::TestCa;
+
+use crate::forward::scene::{Scene, by_hand, noise};
+
+fn tunnel(scene: &Scene) -> Connection {
+    let mut client = scene.client();
+    let answer = client.connect(&scene.authority("allowed.test"));
+    assert_eq!(answer.status, 200);
+    client
+}
+
+#[test]
+fn h8_bytes_go_both_ways_as_they_come() {
+    let scene = Scene::new(Origin::echoing_bytes().start());
+    let mut client = tunnel(&scene);
+    let every: Vec<u8> = (0..=255).collect();
+    for part in [b"ping".as_slice(), b"\0", b"\r\n\r\n", &every] {
+        client.send(part);
+        assert_eq!(client.read_exact(part.len()), part);
+    }
+}
+
+/// A `ClientHello` in the same packet as the CONNECT, or bytes that come before the answer.
+#[test]
+fn h8_bytes_sent_right_behind_connect_reach_the_other_end() {
+    let scene = Scene::new(Origin::echoing_bytes().start());
+    let target = scene.authority("allowed.test");
+    let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    for size in [1, 1000, 60_000, 1_000_000] {
+        let early = noise(7, size);
+        let mut client = scene.client();
+        let all = [connect.as_bytes(), &early].concat();
+        // The first piece holds the head and some of what follows it.
+        let (first, rest) = all.split_at(all.len().min(connect.len() + 16_000));
+        client.send(first);
+        assert_eq!(client.read_head().status, 200);
+        let taken = first.len() - connect.len();
+        assert!(client.read_exact(taken) == early[..taken]);
+        for part in rest.chunks(16_000) {
+            client.send(part);
+            assert!(client.read_exact(part.len()) == part);
+        }
+    }
+}
+
+#[test]
+fn h8_megabytes_go_both_ways_at_once_unchanged() {
+    const LENGTH: usize = 8 * 1024 * 1024;
+    let upstream = by_hand(|stream| {
+        let (mut reader, mut writer) = (stream.try_clone()?, stream);
+        let sender = thread::spawn(move || {
+            writer.write_all(&noise(1, LENGTH))?;
+            Ok::<_, std::io::Error>(writer)
+        });
+        let mut received = vec![0; LENGTH];
+        reader.read_exact(&mut received)?;
+        let mut writer = sender.join().expect("the sender")?;
+        writer.write_all(&[u8::from(received == noise(2, LENGTH))])
+    });
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let mut client = Connection::open(daemon.http_addr());
+    client.connect(&format!("allowed.test:{}", upstream.port()));
+    // The harness has one thread for a connection: send in parts, and read between them.
+    let (there, back) = (noise(2, LENGTH), noise(1, LENGTH));
+    let mut received = Vec::with_capacity(LENGTH);
+    for part in there.chunks(256 * 1024) {
+        client.send(part);
+        received.extend(client.read_exact(part.len()));
+    }
+    assert!(received == back, "what came back differs");
+    assert_eq!(client.read_exact(1), [1], "what went there differs");
+}
+
+#[test]
+fn h8_many_tunnels_stay_apart() {
+    let scene = Scene::new(Origin::echoing_bytes().start());
+    thread::scope(|scope| {
+        for seed in 0..48 {
+            let scene = &scene;
+            scope.spawn(move || {
+                let mut client = tunnel(scene);
+                for round in 0..4 {
+                    let part = noise(seed * 100 + round, 20_000);
+                    client.send(&part);
+                    assert!(client.read_exact(part.len()) == part, "tunnel {seed}");
+                }
+            });
+        }
+    });
+    assert_eq!(scene.origin.connections(), 48);
+}
+
+#[test]
+fn h8_an_end_of_sending_goes_through_and_the_other_way_stays_open() {
+    let (upstream, daemon) = (
+        by_hand(|mut stream| {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all)?;
+            stream.write_all(format!("{} bytes", all.len()).as_bytes())
+        }),
+        Daemon::start(e2e::binary!(), &Config::example()),
+    );
+    let mut client = Connection::open(daemon.http_addr());
+    client.connect(&format!("allowed.test:{}", upstream.port()));
+    client.send([0; 1234]);
+    client.finish_sending();
+    assert_eq!(client.read_to_end(), b"1234 bytes");
+}
+
+#[test]
+fn h8_an_end_of_sending_upstream_leaves_the_way_there_open() {
+    let (report, received) = std::sync::mpsc::channel();
+    let upstream = by_hand(move |mut stream| {
+        stream.write_all(b"goodbye")?;
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let mut all = String::new();
+        stream.read_to_string(&mut all)?;
+        report.send(all).map_err(std::io::Error::other)
+    });
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let mut client = Connection::open(daemon.http_addr());
+    client.connect(&format!("allowed.test:{}", upstream.port()));
+    assert_eq!(client.read_to_end(), b"goodbye");
+    client.send("still ");
+    client.send("there");
+    client.finish_sending();
+    let received = received.recv_timeout(e2e::wait::PATIENCE);
+    assert_eq!(received.expect("the upstream reads on"), "still there");
+}
+
+#[test]
+fn m1_tls_through_a_tunnel_is_the_origins_own() {
+    let ca = TestCa::new();
+    let origin = Origin::answering(|_| Answer::Echo).tls(&ca, &["allowed.test"]);
+    let scene = Scene::new(origin.start());
+    // The client trusts the origin's authority and nobody else.
+    let mut client = tunnel(&scene).start_tls(&ca, "allowed.test");
+    let fields = "Host: allowed.test\r\nVia: mine\r\nProxy-Authorization: Basic eDp5\r\n";
+    let answer = client.exchange(&format!("GET /inside HTTP/1.1\r\n{fields}\r\n"));
+    assert_eq!(answer.json()["target"], "/inside");
+    let seen = &scene.origin.requests()[0];
+    assert_eq!(seen.header("via"), Some("mine"), "nobody looked inside");
+    for line in scene.daemon.logs() {
+        assert!(!line.raw.contains("/inside"), "{}", line.raw);
+    }
+}

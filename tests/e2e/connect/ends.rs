@@ -1,0 +1,205 @@
+//! How tunnels end: resets, silence, and policy that changes (SPEC H8, C5, P11).
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use e2e::client::Connection;
+use e2e::daemon::Config;
+use e2e::origin::{Answer, Origin};
+use e2e::wait::PATIENCE;
+
+use crate::forward::scene::Scene;
+
+fn echoing(config: &Config) -> Scene {
+    Scene::with(config, Origin::echoing_bytes().start())
+}
+
+/// A tunnel that has been seen to work.
+fn tunnel(scene: &Scene, host: &str) -> Connection {
+    let mut client = scene.client();
+    let answer = client.connect(&scene.authority(host));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_alive(&mut client);
+    client
+}
+
+fn assert_alive(client: &mut Connection) {
+    client.send("alive?");
+    assert_eq!(client.read_exact(6), b"alive?");
+}
+
+#[test]
+fn h8_a_client_that_hangs_up_ends_the_connection_upstream() {
+    let scene = echoing(&Config::example());
+    drop(tunnel(&scene, "allowed.test"));
+    scene.origin.wait_until_idle();
+    tunnel(&scene, "allowed.test").reset();
+    scene.origin.wait_until_idle();
+}
+
+/// An orderly close would tell the client that it has everything.
+#[test]
+fn h8_a_reset_upstream_is_a_reset_for_the_client() {
+    let scene = Scene::new(Origin::start(|_| Answer::Reset));
+    let mut client = scene.client();
+    assert_eq!(client.connect(&scene.authority("allowed.test")).status, 200);
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    client.expect_reset();
+}
+
+#[test]
+fn c5_a_tunnel_in_which_nothing_flows_ends_after_idle_timeout() {
+    let config = Config::example().set("daemon.limits", "idle_timeout", r#""500ms""#);
+    let scene = echoing(&config);
+    let begun = Instant::now();
+    let mut client = tunnel(&scene, "allowed.test");
+    client.expect_closed();
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    scene.origin.wait_until_idle();
+}
+
+#[test]
+fn c5_a_tunnel_in_which_something_flows_now_and_then_goes_on() {
+    let config = Config::example().set("daemon.limits", "idle_timeout", r#""1s""#);
+    let scene = echoing(&config);
+    let mut client = tunnel(&scene, "allowed.test");
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(300));
+        assert_alive(&mut client);
+    }
+}
+
+#[test]
+fn p11_a_tunnel_whose_host_a_reload_denies_ends_at_once_and_is_logged() {
+    let config = Config::example()
+        .allow("other.test")
+        .host("other.test", std::net::Ipv4Addr::LOCALHOST);
+    let scene = echoing(&config);
+    let mut doomed = tunnel(&scene, "allowed.test");
+    let mut spared = tunnel(&scene, "other.test");
+    scene
+        .daemon
+        .rewrite_config(&config.clone().deny("allowed.test"));
+    assert_eq!(scene.daemon.reload().status, 200);
+    let begun = Instant::now();
+    doomed.expect_closed();
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    let authority = scene.authority("allowed.test");
+    let line = scene.daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|text| text.contains("no longer permits"))
+    });
+    assert_eq!(line.level(), Some("INFO"));
+    assert_eq!(
+        line.field("authority").and_then(|value| value.as_str()),
+        Some(&*authority)
+    );
+    assert_eq!(
+        line.field("reason").and_then(|value| value.as_str()),
+        Some("denied")
+    );
+    assert_alive(&mut spared);
+}
+
+#[test]
+fn p11_every_way_to_tighten_the_policy_ends_tunnels() {
+    let lists = |config: Config| config.host("allowed.test", std::net::Ipv4Addr::LOCALHOST);
+    let limited = Config::example().set("network", "mode", r#""limited""#);
+    let inside_only = Config::example().unset("network", "allow_local_binding");
+    let disabled = Config::example().set("network", "enabled", "false");
+    for (what, tighter) in [
+        ("no longer on the allow list", lists(Config::new())),
+        ("limited mode", limited),
+        ("local addresses no longer allowed", inside_only),
+        ("its address denied", Config::example().deny("127.0.0.1")),
+        ("disabled", disabled),
+    ] {
+        let scene = echoing(&Config::example());
+        let mut client = tunnel(&scene, "allowed.test");
+        scene.daemon.rewrite_config(&tighter);
+        assert_eq!(scene.daemon.reload().status, 200, "{what}");
+        let begun = Instant::now();
+        client.expect_closed();
+        assert!(begun.elapsed() < Duration::from_secs(1), "{what}");
+        scene.origin.wait_until_idle();
+    }
+}
+
+#[test]
+fn p11_a_change_of_mode_ends_tunnels_too() {
+    let scene = echoing(&Config::example());
+    let mut client = tunnel(&scene, "allowed.test");
+    let answer = scene
+        .daemon
+        .admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
+    assert_eq!(answer.status, 200);
+    client.expect_closed();
+}
+
+#[test]
+fn p11_a_tunnel_that_sends_and_never_reads_ends_as_well() {
+    let scene = echoing(&Config::example());
+    let mut client = tunnel(&scene, "allowed.test");
+    scene
+        .daemon
+        .rewrite_config(&Config::example().deny("allowed.test"));
+    let sender = std::thread::spawn(move || {
+        let part = vec![0; 256 * 1024];
+        loop {
+            if let Err(error) = client.try_send(&part) {
+                return error.kind();
+            }
+        }
+    });
+    assert_eq!(scene.daemon.reload().status, 200);
+    let begun = Instant::now();
+    let ended = sender.join().expect("the sender");
+    // And not because one of the ends gave up waiting for the other to read.
+    assert!(begun.elapsed() < PATIENCE / 3);
+    let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+    assert!(closed.contains(&ended), "{ended}");
+    scene.origin.wait_until_idle();
+}
+
+#[test]
+fn p11_a_reload_that_still_allows_it_leaves_a_tunnel_alone() {
+    let scene = echoing(&Config::example());
+    let mut client = tunnel(&scene, "allowed.test");
+    for config in [
+        Config::example(),
+        Config::example().deny("something.else.test"),
+        Config::example().allow("**.test"),
+    ] {
+        scene.daemon.rewrite_config(&config);
+        assert_eq!(scene.daemon.reload().status, 200);
+        assert_alive(&mut client);
+    }
+    // A reload that fails changes nothing.
+    scene
+        .daemon
+        .rewrite_config_text("[network]\nallowed_domain = 1\n");
+    assert_eq!(scene.daemon.reload().status, 500);
+    assert_alive(&mut client);
+}
+
+#[test]
+fn p11_a_request_under_way_goes_on_under_the_policy_that_allowed_it() {
+    let (gate, body) = e2e::origin::Gate::new();
+    let body = std::sync::Mutex::new(Some(body));
+    let origin = Origin::start(move |_| {
+        let body = body.lock().expect("the lock").take().expect("one request");
+        Answer::Reply(e2e::origin::Reply::new(200, body))
+    });
+    let scene = Scene::new(origin);
+    let mut client = scene.client();
+    client.send(scene.get("allowed.test", "/"));
+    let head = client.read_head();
+    scene
+        .daemon
+        .rewrite_config(&Config::example().deny("allowed.test"));
+    assert_eq!(scene.daemon.reload().status, 200);
+    gate.release(b"whole");
+    drop(gate);
+    assert_eq!(client.read_body_of(head).text(), "whole");
+    assert_eq!(client.exchange(&scene.get("allowed.test", "/")).status, 403);
+}

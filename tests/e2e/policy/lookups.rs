@@ -1,0 +1,145 @@
+//! Which names are looked up, how often, and what holds for the addresses that come back (SPEC P4).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use e2e::client::Connection;
+use e2e::daemon::Config;
+use e2e::origin::{Answer, Origin};
+use e2e::resolver::StubResolver;
+
+use super::doors::{DOORS, ask};
+use crate::forward::scene::Scene;
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+fn scene(config: Config, dns: &StubResolver) -> Scene {
+    let config = config.nameserver(dns.address());
+    Scene::with(&config, Origin::start(|_| Answer::Echo))
+}
+
+#[test]
+fn p4_a_refused_name_causes_no_query() {
+    let dns = StubResolver::start();
+    for name in ["allowed.test", "blocked.test", "denied.test"] {
+        dns.answer(name, [HERE]);
+    }
+    let config = Config::new().allow("allowed.test").deny("denied.test");
+    let scene = scene(config, &dns);
+    let port = scene.origin.addr().port();
+    for door in DOORS {
+        for (host, reason) in [
+            ("blocked.test", "not_allowed"),
+            ("denied.test", "denied"),
+            ("a..test", "invalid_host"),
+            ("secret-in-a-name.blocked.test", "not_allowed"),
+        ] {
+            assert_eq!(ask(&scene, door, host, port).as_deref(), Some(reason));
+        }
+    }
+    assert_eq!(dns.names_asked(), [""; 0]);
+    assert_eq!(ask(&scene, "http", "allowed.test", port), None);
+    assert_eq!(dns.names_asked(), ["allowed.test"]);
+}
+
+#[test]
+fn p4_limited_mode_refuses_before_it_looks_up() {
+    let dns = StubResolver::start();
+    dns.answer("allowed.test", [HERE]);
+    let config = Config::new()
+        .allow("allowed.test")
+        .set("network", "mode", r#""limited""#);
+    let scene = scene(config, &dns);
+    for door in ["http-connect", "socks5"] {
+        assert!(ask(&scene, door, "allowed.test", 443).is_some());
+    }
+    let answer = scene.ask("POST", "allowed.test", "/", &[]);
+    assert_eq!(answer.status, 403);
+    assert_eq!(dns.names_asked(), [""; 0]);
+}
+
+/// One query for each family, and the answer is what is dialled.
+#[test]
+fn p4_a_connection_costs_one_lookup() {
+    for door in DOORS {
+        let dns = StubResolver::start();
+        dns.answer_with_ttl("allowed.test", [HERE], 0);
+        let scene = scene(Config::new().allow("allowed.test"), &dns);
+        let port = scene.origin.addr().port();
+        assert_eq!(ask(&scene, door, "allowed.test", port), None);
+        assert_eq!(dns.queries("allowed.test"), 2, "{door}");
+    }
+}
+
+/// The second answer differs: it is vetted like the first, and nothing is dialled that was not.
+#[test]
+fn p4_a_name_that_changes_its_address_is_judged_anew() {
+    for door in DOORS {
+        let dns = StubResolver::start();
+        dns.answer_sequence("rebind.test", vec![vec![HERE], vec![ELSEWHERE]]);
+        let config = Config::new().allow("rebind.test").deny("127.0.0.2");
+        let scene = scene(config, &dns);
+        let port = scene.origin.addr().port();
+        assert_eq!(ask(&scene, door, "rebind.test", port), None, "{door}");
+        // A kept connection would need no lookup.
+        scene.daemon.reload();
+        assert_eq!(
+            ask(&scene, door, "rebind.test", port).as_deref(),
+            Some("denied"),
+            "{door}"
+        );
+    }
+}
+
+#[test]
+fn p4_one_bad_address_among_good_ones_is_enough() {
+    let dns = StubResolver::start();
+    dns.answer("mixed.test", [HERE, ELSEWHERE]);
+    dns.answer(
+        "mixed-local.test",
+        ["8.8.8.8".parse().expect("an address"), HERE],
+    );
+    let config = Config::new().allow("**.test").deny("127.0.0.2");
+    let strict = config.clone().unset("network", "allow_local_binding");
+    let open = scene(config, &dns);
+    let port = open.origin.addr().port();
+    for door in DOORS {
+        assert_eq!(
+            ask(&open, door, "mixed.test", port).as_deref(),
+            Some("denied")
+        );
+    }
+    let strict = scene(strict, &dns);
+    let port = strict.origin.addr().port();
+    for door in DOORS {
+        let got = ask(&strict, door, "mixed-local.test", port);
+        assert_eq!(got.as_deref(), Some("not_allowed_local"), "{door}");
+    }
+    assert_eq!(open.origin.connections() + strict.origin.connections(), 0);
+}
+
+/// An alias is not what was asked for: the name that the client gave is judged, and where it leads.
+#[test]
+fn p4_an_alias_of_a_denied_name_is_judged_by_its_own_name_and_address() {
+    let dns = StubResolver::start();
+    dns.alias("www.test", "denied.test");
+    dns.answer("denied.test", [HERE]);
+    let scene = scene(Config::new().allow("www.test").deny("denied.test"), &dns);
+    let port = scene.origin.addr().port();
+    for door in DOORS {
+        assert_eq!(ask(&scene, door, "www.test", port), None, "{door}");
+    }
+}
+
+#[test]
+fn p4_a_kept_connection_needs_no_lookup() {
+    let dns = StubResolver::start();
+    dns.answer_with_ttl("allowed.test", [HERE], 0);
+    let scene = scene(Config::new().allow("allowed.test"), &dns);
+    let mut client = Connection::open(scene.daemon.http_addr());
+    for _ in 0..5 {
+        assert_eq!(client.exchange(&scene.get("allowed.test", "/")).status, 200);
+    }
+    assert_eq!(dns.queries("allowed.test"), 2);
+    assert_eq!(scene.origin.connections(), 1);
+}

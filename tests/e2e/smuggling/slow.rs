@@ -1,0 +1,80 @@
+//! Heads that take too long, and connections that say nothing (SPEC C5, "Bad input").
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, LogLine};
+use e2e::origin::{Answer, Origin};
+use e2e::wait::PATIENCE;
+
+use super::assert_unharmed;
+use crate::forward::scene::Scene;
+
+fn quick_headers() -> Scene {
+    let config = Config::example().set("daemon.limits", "header_timeout", r#""400ms""#);
+    Scene::with(&config, Origin::start(|_| Answer::Echo))
+}
+
+#[test]
+fn c5_a_head_that_does_not_come_to_its_end_is_408() {
+    let scene = quick_headers();
+    let mut client = scene.client();
+    let begun = Instant::now();
+    client.send("GET http://allowed.test/ HTTP/1.1\r\nX: ");
+    let answer = client.read_final_response();
+    assert_eq!(answer.status, 408);
+    assert!(answer.headers.closes());
+    assert!(begun.elapsed() >= Duration::from_millis(400));
+    client.expect_closed();
+    scene.daemon.wait_for_log(|line: &LogLine| {
+        line.message()
+            .is_some_and(|text| text.contains("did not arrive in time"))
+    });
+    assert_unharmed(&scene);
+}
+
+/// The limit is for the whole head: a byte now and then does not extend it.
+#[test]
+fn c5_a_head_that_drips_is_408_as_well() {
+    let scene = quick_headers();
+    let mut client = scene.client();
+    let begun = Instant::now();
+    client.send("GET http://allowed.test/ HTTP/1.1\r\nX: ");
+    while begun.elapsed() < PATIENCE && client.try_send("x").is_ok() {
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(begun.elapsed() < PATIENCE, "it went on for ever");
+    assert_eq!(client.read_final_response().status, 408);
+}
+
+#[test]
+fn c5_a_later_request_has_the_same_time() {
+    let scene = quick_headers();
+    let mut client = scene.client();
+    assert_eq!(client.exchange(&scene.get("allowed.test", "/")).status, 200);
+    // Between two requests there is more time than that.
+    thread::sleep(Duration::from_millis(600));
+    assert_eq!(client.exchange(&scene.get("allowed.test", "/")).status, 200);
+    client.send("GET ");
+    assert_eq!(client.read_final_response().status, 408);
+    client.expect_closed();
+}
+
+#[test]
+fn c5_a_connection_that_says_nothing_is_closed() {
+    let scene = quick_headers();
+    scene.client().expect_closed();
+}
+
+/// Many at once cost the others nothing.
+#[test]
+fn c5_slow_clients_do_not_keep_others_waiting() {
+    let scene = Scene::echoing();
+    let mut slow: Vec<Connection> = (0..200).map(|_| scene.client()).collect();
+    for client in &mut slow {
+        client.send("GET http://allowed.test/ HTTP/1.1\r\nX: ");
+    }
+    let answer = scene.ask("GET", "allowed.test", "/", &[]);
+    assert_eq!(answer.status, 200);
+}

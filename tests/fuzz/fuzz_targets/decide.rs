@@ -1,0 +1,58 @@
+//! The decision is that of the naive interpreter, whatever the lists and the host (SPEC P2, P3).
+//!
+//! The input is lines: first a host, then patterns, those behind a `!` on the deny list; an empty
+//! first line stands for local binding.
+#![no_main]
+
+#[path = "../../../crates/policy/tests/naive/interpreter.rs"]
+mod interpreter;
+
+use codex_network_policy::{Host, ListKind, Pattern, Protocol, Reason, Request};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let (local_binding, text) = match text.strip_prefix('\n') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let mut lines = text.lines().take(40);
+    let Some(Ok(host)) = lines.next().map(Host::parse) else {
+        return;
+    };
+    // The interpreter knows one form that carries an IPv4 address. The classes have tables.
+    if let Host::V6(v6) = &host
+        && !matches!(
+            v6.address().segments(),
+            [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0xfe80, 0, 0, 0, 0, 0, ..]
+        )
+    {
+        return;
+    }
+    let (mut allowed, mut denied) = (Vec::new(), Vec::new());
+    for line in lines {
+        let (list, kind, text) = match line.strip_prefix('!') {
+            Some(text) => (&mut denied, ListKind::Deny, text),
+            None => (&mut allowed, ListKind::Allow, line),
+        };
+        list.extend(Pattern::parse(text, kind));
+    }
+    let policy = interpreter::compile(&allowed, &denied, local_binding);
+    let request = Request {
+        protocol: Protocol::HttpConnect,
+        host: &host,
+        port: 443,
+        method: None,
+        upgrade: None,
+    };
+    let decision = policy.decide(&request);
+    let texts = |list: &[Pattern]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (allowed, denied) = (texts(&allowed), texts(&denied));
+    let reason = interpreter::reason(&allowed, &denied, local_binding, &host);
+    assert_eq!(decision.reason(), reason, "{host}: {allowed:?} {denied:?}");
+    let rule = decision.rule().and_then(|rule| policy.rule(rule));
+    assert_eq!(
+        rule.is_some(),
+        matches!(reason, Reason::Allow | Reason::Denied)
+    );
+    assert_eq!(policy.explain(&request).decision, decision);
+});
