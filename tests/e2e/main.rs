@@ -12,6 +12,7 @@ mod readme;
 mod records;
 mod reload;
 mod resolver;
+mod roles;
 mod smuggling;
 mod socks5;
 mod startup;

@@ -1,0 +1,182 @@
+//! The three roles of the service, seen from outside: what the kernel says of the worker, and what
+//! clients notice when it dies (DESIGN section 1).
+
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use e2e::client::{Connection, Response};
+use e2e::daemon::{Config, Daemon, Signal};
+use e2e::origin::{Answer, Origin};
+use e2e::wait::poll;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The processes that the daemon's first process has started and that are still there.
+fn children(daemon: &Daemon) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").expect("a Linux machine");
+    let parent = |pid: u32| {
+        status(pid)?
+            .lines()
+            .find_map(|line| line.strip_prefix("PPid:\t")?.parse::<u32>().ok())
+    };
+    processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| parent(*pid) == Some(daemon.pid()))
+        .collect()
+}
+
+fn worker(daemon: &Daemon) -> u32 {
+    let children = poll(PATIENCE, || {
+        Some(children(daemon)).filter(|children| children.len() == 1)
+    });
+    children.expect("one worker and nothing else")[0]
+}
+
+fn status(pid: u32) -> Option<String> {
+    std::fs::read_to_string(PathBuf::from("/proc").join(pid.to_string()).join("status")).ok()
+}
+
+/// A line of `/proc/PID/status`.
+fn field(pid: u32, name: &str) -> String {
+    let status = status(pid).expect("the worker is there");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+    line.unwrap_or_else(|| panic!("no {name} in\n{status}"))
+        .to_owned()
+}
+
+/// One request on a connection of its own.
+fn get(daemon: &Daemon, url: &str) -> Response {
+    Connection::open(daemon.http_addr()).exchange(&format!("GET {url} HTTP/1.1\r\n\r\n"))
+}
+
+fn end(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
+    kill(pid, Signal::SIGKILL).expect("a process of ours");
+}
+
+#[test]
+fn l5_the_worker_has_no_privilege_and_cannot_get_any() {
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let worker = worker(&daemon);
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(field(worker, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(field(worker, "NoNewPrivs"), "1");
+    assert_eq!(field(worker, "Seccomp"), "2", "a filter");
+    let ours = nix::unistd::Uid::effective();
+    let uids: Vec<String> = field(worker, "Uid")
+        .split('\t')
+        .map(str::to_owned)
+        .collect();
+    if ours.is_root() {
+        assert_eq!(field(worker, "CapBnd"), "0000000000000000");
+        assert!(
+            uids.iter().all(|uid| uid != "0"),
+            "root's worker is somebody else: {uids:?}"
+        );
+        assert_eq!(field(worker, "Groups").trim(), "");
+    } else {
+        assert!(uids.iter().all(|uid| *uid == ours.to_string()), "{uids:?}");
+    }
+}
+
+#[test]
+fn l5_an_unknown_user_is_one_clear_error() {
+    if !nix::unistd::Uid::effective().is_root() {
+        // Only root can make the worker somebody else; for others the key has no effect.
+        let config = Config::example().set("daemon", "user", r#""nobody-by-this-name""#);
+        drop(Daemon::start(e2e::binary!(), &config));
+        return;
+    }
+    let config = Config::example().set("daemon", "user", r#""nobody-by-this-name""#);
+    let exit = Daemon::launch(e2e::binary!())
+        .config(&config)
+        .try_start()
+        .err()
+        .expect("a refusal");
+    assert_eq!(exit.code, Some(1));
+    assert!(
+        exit.text()
+            .contains(r#"there is no user "nobody-by-this-name""#),
+        "{}",
+        exit.text()
+    );
+}
+
+#[test]
+fn l5_clients_wait_for_the_next_worker_and_none_is_refused() {
+    let origin = Origin::start(|_| Answer::text("here"));
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let first = worker(&daemon);
+    end(first);
+    // At once: whoever connects now is taken by the kernel and served by the next worker.
+    for _ in 0..20 {
+        let answer = get(&daemon, &origin.url("allowed.test", "/"));
+        assert_eq!(answer.status, 200);
+    }
+    assert_ne!(worker(&daemon), first);
+    let told = daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|said| said.starts_with("the worker is gone"))
+    });
+    assert_eq!(
+        told.field("restarts")
+            .and_then(|restarts| restarts.as_u64()),
+        Some(1)
+    );
+}
+
+#[test]
+fn l5_a_new_worker_has_the_settings_in_force_and_not_those_of_the_start() {
+    let origin = Origin::start(|_| Answer::text("here"));
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    daemon.rewrite_config(&Config::example().allow("blocked.test"));
+    assert_eq!(daemon.reload().status, 200);
+    end(worker(&daemon));
+    let answer = get(&daemon, &origin.url("blocked.test", "/"));
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn l5_nothing_serves_when_the_monitor_is_gone() {
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let (worker, http) = (worker(&daemon), daemon.http_addr());
+    end(daemon.pid());
+    let gone = poll(PATIENCE, || {
+        status(worker)
+            .is_none_or(|status| status.contains("State:\tZ"))
+            .then_some(())
+    });
+    gone.expect("the worker ends with its monitor");
+    assert!(TcpStream::connect(http).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn c7_many_reloads_at_once_are_each_answered() {
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    std::thread::scope(|scope| {
+        let reloads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| daemon.reload().status))
+            .collect();
+        for reload in reloads {
+            assert_eq!(reload.join().expect("an answer"), 200);
+        }
+    });
+}
+
+#[test]
+fn p11_a_tunnel_does_not_outlive_its_worker() {
+    let origin = Origin::echoing_bytes().start();
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let mut tunnel = Connection::open(daemon.http_addr());
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    assert_eq!(tunnel.connect(&authority).status, 200);
+    end(worker(&daemon));
+    tunnel.expect_closed();
+}
