@@ -1,6 +1,7 @@
 //! The running proxy: an engine, its listeners, and the orders that it takes.
 
 mod admin;
+mod control;
 mod listen;
 mod port_holder;
 mod reload;
@@ -42,13 +43,11 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch SIGINT")?;
 
-    for warning in &loaded.warnings {
-        tracing::warn!("{}", warning.one_line());
-    }
     let settings = Arc::new(loaded.settings);
     let engine = Engine::new(Arc::clone(&settings), EngineParts::default())?;
-    let reloader = Reloader::new(engine.clone(), sources);
+    let reloader = Reloader::new(engine.clone(), sources, &settings, &loaded.warnings);
     let doors = Doors::open(&engine, &reloader, &settings)?;
+    let control = control::open(&engine, &reloader, &settings)?;
     doors.announce(&engine.current());
     reloader.keep(doors);
 
@@ -71,6 +70,9 @@ async fn serve(sources: Sources, loaded: Loaded) -> anyhow::Result<()> {
         cut = engine.drain().finish(limit) => tracing::info!(cut, "stopped"),
         _ = terminate.recv() => tracing::info!("stopped at once"),
         _ = interrupt.recv() => tracing::info!("stopped at once"),
+    }
+    if let Some(control) = control {
+        control.close().await;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ pub enum ControlError {
     #[error("the first call has to be hello")]
     HelloFirst,
     /// The caller may not make this call.
-    #[error("{call} needs the right to {needed}, and this caller may only {has}")]
+    #[error("{call} needs the right to {needed}, and this user may only {has}")]
     NotPermitted {
         /// The call's name.
         call: String,

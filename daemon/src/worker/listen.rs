@@ -99,6 +99,19 @@ impl Doors {
         pending.admin.apply(&mut self.admin);
     }
 
+    /// The open listeners: name and address.
+    pub(super) fn listening(&self) -> Vec<(&'static str, SocketAddr)> {
+        let doors = [
+            (Door::Http.as_str(), &self.http),
+            (Door::Socks5.as_str(), &self.socks5),
+            (admin::NAME, &self.admin),
+        ];
+        doors
+            .into_iter()
+            .filter_map(|(name, bound)| Some((name, bound.as_ref()?.listening.address())))
+            .collect()
+    }
+
     /// Says what listens where, in which mode, with how many rules, and how to try it.
     pub(super) fn announce(&self, generation: &Generation) {
         let policy = generation.policy();
