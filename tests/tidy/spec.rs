@@ -21,8 +21,8 @@ fn every_built_point_has_a_test_that_names_it() {
         .into_iter()
         .filter(|id| {
             let id = id.to_lowercase();
-            let named = |name: &String| name.split('_').any(|word| word == id);
-            !names.iter().any(named) && !rows.contains(&id)
+            let is_named = |name: &String| name.split('_').any(|word| word == id);
+            !names.iter().any(is_named) && !rows.contains(&id)
         })
         .collect();
     assert!(missing.is_empty(), "no test is named after {missing:?}");
