@@ -4,6 +4,7 @@
 //! comes from `codex-network-config`, enforcement is `codex-network-engine`, and what is here
 //! starts them, keeps them running and takes an operator's orders.
 //!
+//! - `admitted`: who may call on the control socket, by id.
 //! - `args`: the command line.
 //! - `check`: judging a configuration without using it.
 //! - `logging`: where records and messages go.
@@ -12,6 +13,7 @@
 //! - `worker`: the running proxy, confined; `worker::admin` is the admin HTTP API.
 //! - `privsep`: what stands between monitor and worker.
 
+mod admitted;
 mod args;
 mod check;
 mod loader;

@@ -9,10 +9,18 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use codex_network_config::{LogFormat, Sandbox, Settings, Sources, load};
+use codex_network_config::{
+    Control, Diagnostic, Diagnostics, LogFormat, Principal, Sandbox, Settings, Severity, Sources,
+    load,
+};
+use codex_network_control::{ReloadProblem, place};
 use nix::unistd::{Group, Uid, User};
 
-use crate::privsep::message::{Account, Confinement, Lines, Loaded, Power, Reach, Settled};
+use crate::admitted::{Admitted, SystemDirectory};
+use crate::privsep::message::{
+    Account, Callers, Chosen, Confinement, ControlPlace, Lines, Loaded, Power, Problems, Reach,
+    Settled,
+};
 
 /// The user that a worker runs as when root started the service and nobody said otherwise.
 const DEFAULT_USER: &str = "codex-network-proxy";
@@ -28,14 +36,13 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
     }
 }
 
-fn settle(sources: &Sources) -> Result<Loaded, String> {
-    let captured = sources.capture().map_err(|problems| problems.to_string())?;
-    let settings = load(&captured)
-        .map_err(|problems| problems.to_string())?
-        .settings;
+fn settle(sources: &Sources) -> Result<Loaded, Problems> {
+    let captured = sources.capture().map_err(|found| diagnosed(&found))?;
+    let settings = load(&captured).map_err(|found| diagnosed(&found))?.settings;
     let listen = &settings.listen;
     Ok(Loaded::Settled(Settled {
         listen: [Some(listen.http), listen.socks5, listen.admin],
+        control: control(&settings.daemon.control),
         reach: [listen.proxy_reach, listen.proxy_reach, listen.admin_reach].map(
             |reach| match reach {
                 codex_network_config::Reach::Anywhere => Reach::Anywhere,
@@ -48,7 +55,10 @@ fn settle(sources: &Sources) -> Result<Loaded, String> {
         } else {
             Power::Off
         },
-        account: account(&settings)?,
+        account: account(&settings).map_err(|text| Problems {
+            text,
+            detail: String::new(),
+        })?,
         confinement: match settings.daemon.sandbox {
             Sandbox::Off => Confinement::Off,
             Sandbox::Try => Confinement::Try,
@@ -59,8 +69,91 @@ fn settle(sources: &Sources) -> Result<Loaded, String> {
             LogFormat::Json => Lines::Json,
             LogFormat::Auto | LogFormat::Journal | LogFormat::Text => Lines::Text,
         },
-        blob: captured.to_bytes(),
+        blob: blob(&settings, &captured),
     }))
+}
+
+/// Diagnostics for people, and for the programs that ask over the control socket.
+fn diagnosed(found: &Diagnostics) -> Problems {
+    let listed = found
+        .iter()
+        .filter(|found| found.severity == Severity::Error)
+        .count();
+    let more = found.error_count() - listed;
+    let more = (more > 0).then(|| ReloadProblem::placeless(&format!("{more} more errors")));
+    let problems: Vec<ReloadProblem> = found.iter().map(problem).chain(more).collect();
+    Problems {
+        text: found.to_string(),
+        detail: serde_json::to_string(&problems).unwrap_or_default(),
+    }
+}
+
+fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
+    let severity = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    };
+    ReloadProblem {
+        severity: severity.to_owned(),
+        file: diagnostic.source.to_string(),
+        line: diagnostic.line,
+        column: diagnostic.column,
+        message: diagnostic.message.clone(),
+        text: diagnostic.to_string(),
+    }
+}
+
+/// What the worker gets and the monitor does not look into: who may call, by id, and the
+/// configuration.
+fn blob(settings: &Settings, captured: &Sources) -> Vec<u8> {
+    // Names that admit nobody are told by the worker's warnings at the next load of the same names.
+    let (admitted, unknown) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
+    let mut blob = admitted.to_bytes();
+    blob.extend_from_slice(&(unknown.len() as u64).to_le_bytes());
+    for warning in &unknown {
+        blob.extend_from_slice(&(warning.len() as u64).to_le_bytes());
+        blob.extend_from_slice(warning.as_bytes());
+    }
+    blob.extend(captured.to_bytes());
+    blob
+}
+
+/// Where the control socket belongs: the configured place, else the default one of whoever runs
+/// the service. `None` for a user without a runtime directory.
+fn control(control: &Control) -> Option<ControlPlace> {
+    let default = || {
+        if Uid::effective().is_root() {
+            Some(place::of_system().to_path_buf())
+        } else {
+            place::of_user(|name| std::env::var_os(name))
+        }
+    };
+    Some(ControlPlace {
+        path: control.socket.clone().or_else(default)?,
+        chosen: if control.socket.is_some() {
+            Chosen::Configured
+        } else {
+            Chosen::Default
+        },
+        callers: callers(control),
+    })
+}
+
+fn callers(control: &Control) -> Callers {
+    let mut named = control.administrators.iter().chain(&control.observers);
+    let Some(first) = named.next() else {
+        return Callers::Owner;
+    };
+    let alone = named.all(|other| other == first);
+    match first {
+        Principal::Group(name) if alone => match Group::from_name(name) {
+            Ok(Some(group)) => Callers::Group(group.gid.as_raw()),
+            // It admits nobody, which the log tells.
+            _ => Callers::Owner,
+        },
+        _ => Callers::Everyone,
+    }
 }
 
 /// Whom the worker becomes. Only root can make it somebody else.

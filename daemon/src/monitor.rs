@@ -5,6 +5,7 @@
 //! [`dispatch`]; a worker that says anything else is ended and replaced, since it may have been
 //! taken over. When a worker dies the sockets stay, and clients wait in the kernel's queue.
 
+mod control_socket;
 mod dispatch;
 mod inherit;
 mod listen;
@@ -18,10 +19,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use self::control_socket::ControlSocket;
 use self::inherit::Inherited;
 use self::listen::{Listeners, Prepared};
 use self::supervise::{BackOff, Worker};
-use crate::privsep::message::{Lines, Loaded, Settled, ToMonitor, ToWorker};
+use crate::privsep::message::{Lines, Loaded, Mode, Problems, Settled, ToMonitor, ToWorker};
 use crate::{logging, notify};
 
 /// Tickets of reloads that a worker asks for lie below this, the monitor's own above.
@@ -52,6 +54,7 @@ struct Monitor {
     arguments: Vec<OsString>,
     events: Sender<Event>,
     listeners: Listeners,
+    control: Option<ControlSocket>,
     settled: Settled,
     worker: Option<Worker>,
     workers: u64,
@@ -61,6 +64,9 @@ struct Monitor {
     /// Reloads that were asked for, the one that is being loaded first.
     reloads: Vec<u32>,
     own_tickets: u32,
+    /// Limited mode was set at run time; a worker that takes another's place keeps it. That it was
+    /// widened is not kept: whoever has taken a worker over could say so.
+    narrowed: Option<Mode>,
     ping: Ping,
     phase: Phase,
 }
@@ -105,19 +111,27 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let settled = match load::load(&arguments)? {
         Loaded::Settled(settled) => settled,
         Loaded::Problems(problems) => {
-            return Err(anyhow!("the configuration cannot be used\n\n{problems}"));
+            return Err(anyhow!(
+                "the configuration cannot be used\n\n{}",
+                problems.text
+            ));
         }
     };
     logging::init_plain(settled.lines == Lines::Json)?;
     let mut listeners = Listeners::new(Inherited::take()?);
     let prepared = listeners.prepare(&settled)?;
     listeners.apply(prepared);
+    let control = match &settled.control {
+        Some(place) => control_socket::bind(place)?,
+        None => None,
+    };
     let (events, receiver) = mpsc::channel();
     watch_signals(events.clone())?;
     let mut monitor = Monitor {
         arguments,
         events,
         listeners,
+        control,
         settled,
         worker: None,
         workers: 0,
@@ -125,6 +139,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         pending: None,
         reloads: Vec::new(),
         own_tickets: OWN_TICKETS,
+        narrowed: None,
         ping: Ping::new(),
         phase: Phase::Starting,
     };
@@ -267,6 +282,7 @@ impl Monitor {
         self.phase = Phase::Draining(Instant::now() + limit + GRACE);
         // Ours are copies of the worker's: as long as they are open, clients would wait in vain.
         self.listeners.close();
+        self.control = None;
         self.tell(&ToWorker::Drain { limit }, &[]);
         None
     }
@@ -323,15 +339,23 @@ impl Monitor {
             // Whoever asked died meanwhile.
             return;
         }
+        let said = |text: String| Problems {
+            text,
+            detail: String::new(),
+        };
         let problems = match loaded {
             Ok(Loaded::Settled(settled)) => match self.listeners.prepare(&settled) {
                 Ok(prepared) => return self.put_in_force(ticket, settled, prepared),
-                Err(error) => format!("error: {error:#}"),
+                Err(error) => said(format!("error: {error:#}")),
             },
             Ok(Loaded::Problems(problems)) => problems,
-            Err(error) => format!("error: {error:#}"),
+            Err(error) => said(format!("error: {error:#}")),
         };
-        for line in problems.lines().filter(|line| line.starts_with("error")) {
+        for line in problems
+            .text
+            .lines()
+            .filter(|line| line.starts_with("error"))
+        {
             tracing::error!("{line}");
         }
         tracing::error!("the reload failed: the old settings stay in force");
@@ -362,8 +386,13 @@ impl Monitor {
     }
 
     fn send_settings(&mut self, ticket: u32, settled: &Settled, prepared: &Prepared) {
+        // A worker keeps the control socket that it started with.
+        let control = self.control.as_ref().filter(|_| ticket == FIRST);
         let message = ToWorker::Settings {
             ticket,
+            control: control.map(ControlSocket::address),
+            mode: self.narrowed.filter(|_| ticket == FIRST),
+            restarts: self.back_off.restarts(),
             listeners: prepared.changes(),
             account: settled.account,
             confinement: settled.confinement,
@@ -371,6 +400,9 @@ impl Monitor {
         let descriptors = || -> anyhow::Result<_> {
             let mut descriptors = vec![listen::sealed(&settled.blob)?];
             descriptors.extend(prepared.descriptors()?);
+            if let Some(control) = control {
+                descriptors.push(control.descriptor()?);
+            }
             Ok(descriptors)
         };
         match descriptors() {

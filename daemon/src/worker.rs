@@ -5,15 +5,17 @@
 //! its place.
 
 mod admin;
+mod control;
 mod doors;
 mod link;
 mod reload;
 mod sandbox;
+mod witness;
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use codex_network_config::load;
+use codex_network_config::{Diagnostic, Loaded, load};
 use codex_network_engine::{Engine, EngineParts};
 use tokio::sync::mpsc;
 
@@ -22,6 +24,8 @@ use crate::privsep::message::{Mode, Report, ToMonitor};
 use doors::Doors;
 use link::{Order, Orders};
 use reload::Reloader;
+use sandbox::Confined;
+use witness::Witness;
 
 /// Runs a worker until the monitor ends it or is gone.
 ///
@@ -41,7 +45,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .context("cannot start the runtime")?;
         Ok((started, runtime))
     });
-    let ((settings, confined), runtime) = match started {
+    let (started, runtime) = match started {
         Ok(started) => started,
         Err(error) => {
             link.tell(&ToMonitor::Rejected {
@@ -59,42 +63,76 @@ pub(crate) fn run() -> anyhow::Result<()> {
             }
         }
     });
-    runtime.block_on(serve(link, *orders, settings, confined, orders_out))
+    runtime.block_on(serve(link, *orders, started, orders_out))
+}
+
+/// A worker that has nothing left to lose.
+struct Started {
+    loaded: Loaded,
+    confined: Confined,
+    witness: Witness,
 }
 
 /// From root, perhaps, with sockets in hand, to somebody who can do nothing else.
-fn start(orders: &Orders) -> anyhow::Result<(codex_network_config::Loaded, sandbox::Confined)> {
+fn start(orders: &Orders) -> anyhow::Result<Started> {
     sandbox::drop_privilege(orders.account).context("the worker cannot give up its privilege")?;
     let loaded =
         load(&orders.sources).map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
     logging::init(&daemon.log, daemon.log_format)?;
+    let mut witness = Witness::open(orders.restarts);
     let files = daemon.resolver.hosts_file.as_deref();
     let confined =
         sandbox::confine(orders.confinement, files).context("the worker cannot confine itself")?;
-    Ok((loaded, confined))
+    witness.note_landlock(confined.landlock().map(str::to_owned));
+    Ok(Started {
+        loaded,
+        confined,
+        witness,
+    })
 }
 
 async fn serve(
     link: Arc<link::Link>,
     orders: Orders,
-    loaded: codex_network_config::Loaded,
-    confined: sandbox::Confined,
+    started: Started,
     mut incoming: mpsc::Receiver<Order>,
 ) -> anyhow::Result<()> {
-    for warning in &loaded.warnings {
-        tracing::warn!("{}", warning.one_line());
-    }
+    let Started {
+        loaded,
+        confined,
+        witness,
+    } = started;
     confined.report();
     let ticket = orders.ticket;
     let started = (|| {
         let engine = Engine::new(Arc::new(loaded.settings), EngineParts::default())?;
-        let reloader = Reloader::new(engine.clone(), Arc::clone(&link));
+        if let Some(mode) = orders.mode {
+            tracing::info!("the mode that was set at run time stays in force");
+            engine.set_mode(mode.into());
+        }
+        let warnings = loaded
+            .warnings
+            .iter()
+            .map(Diagnostic::one_line)
+            .chain(orders.unknown);
+        let reloader = Reloader::new(
+            engine.clone(),
+            Arc::clone(&link),
+            orders.admitted,
+            warnings.collect(),
+        );
         let mut doors = Doors::default();
         doors.change(&engine, &reloader, orders.listeners)?;
-        anyhow::Ok((engine, reloader, doors))
+        let control = match orders.control {
+            None => None,
+            Some((listener, path)) => {
+                Some(control::open(&engine, &reloader, witness, listener, &path)?)
+            }
+        };
+        anyhow::Ok((engine, reloader, doors, control))
     })();
-    let (engine, reloader, doors) = match started {
+    let (engine, reloader, doors, control) = match started {
         Ok(started) => started,
         Err(error) => {
             link.tell(&ToMonitor::Rejected {
@@ -126,8 +164,29 @@ async fn serve(
     tracing::info!(open, ?limit, "stopping: waiting for open connections");
     reloader.close();
     let cut = engine.drain().finish(limit).await;
+    if let Some(control) = control {
+        control.close().await;
+    }
     tracing::info!(cut, "stopped");
     Ok(())
+}
+
+impl From<codex_network_policy::Mode> for Mode {
+    fn from(mode: codex_network_policy::Mode) -> Self {
+        match mode {
+            codex_network_policy::Mode::Limited => Self::Limited,
+            codex_network_policy::Mode::Full => Self::Full,
+        }
+    }
+}
+
+impl From<Mode> for codex_network_policy::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Limited => Self::Limited,
+            Mode::Full => Self::Full,
+        }
+    }
 }
 
 /// How the worker is, in a few numbers.
@@ -136,10 +195,7 @@ fn report(engine: &Engine) -> Report {
     let policy = generation.policy();
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Report {
-        mode: match policy.mode() {
-            codex_network_policy::Mode::Limited => Mode::Limited,
-            codex_network_policy::Mode::Full => Mode::Full,
-        },
+        mode: policy.mode().into(),
         allow_rules: count(policy.allowed().len()),
         deny_rules: count(policy.denied().len()),
         connections: count(engine.counters().connections),

@@ -5,6 +5,7 @@
 
 mod admin;
 mod connect;
+mod control;
 mod forward;
 mod limits;
 mod policy;

@@ -298,6 +298,8 @@ impl Launch {
         command
             .arg("--config")
             .arg(&config_path)
+            // Its own: the default place belongs to one proxy of a user.
+            .args(["-c", &control_socket(self.directory.path())])
             .args(&self.arguments)
             .env_clear()
             .env("HOME", self.directory.path())
@@ -325,6 +327,12 @@ impl Launch {
             _config: self.config,
         }
     }
+}
+
+/// `daemon.control.socket="DIRECTORY/control.sock"`.
+fn control_socket(directory: &Path) -> String {
+    let path = Value::from(directory.join("control.sock").to_string_lossy());
+    format!("daemon.control.socket={path}")
 }
 
 impl Drop for Daemon {

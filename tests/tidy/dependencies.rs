@@ -33,6 +33,16 @@ fn crates_depend_downwards() {
         ours("crates/engine"),
         ["codex-network-config", "codex-network-policy"]
     );
+    assert_eq!(ours("crates/control"), ["codex-network-policy"]);
+    // `proxyctl` asks the proxy; it holds none.
+    let below_ctl = [
+        "codex-network-config",
+        "codex-network-control",
+        "codex-network-policy",
+    ];
+    for name in ours("ctl") {
+        assert!(below_ctl.contains(&name.as_str()), "ctl depends on {name}");
+    }
 }
 
 #[test]
@@ -54,7 +64,9 @@ fn every_crate_takes_the_shared_lints() {
         "crates/policy",
         "crates/config",
         "crates/engine",
+        "crates/control",
         "daemon",
+        "ctl",
         "tests",
     ] {
         let shared = manifest(folder)

@@ -449,6 +449,7 @@ fn reason_for(settings: &Settings, host: &str, protocol: Protocol) -> Reason {
         host: &host,
         port: 443,
         method: Some("GET"),
+        upgrade: None,
     };
     settings.policy.decide(&request).reason()
 }

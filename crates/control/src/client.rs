@@ -219,28 +219,25 @@ fn within(patience: Duration) -> Context {
 }
 
 fn settle<T>(answer: Result<Result<T, ControlError>, RpcError>) -> Result<T, CallError> {
+    use tarpc::ChannelError::{Close, Flush, Read, Ready, Write};
     match answer {
         Ok(answer) => Ok(answer?),
         Err(RpcError::DeadlineExceeded) => Err(CallError::TimedOut),
         Err(RpcError::Shutdown) => Err(CallError::HungUp),
-        Err(error) => {
-            let source = innermost(&error);
-            match source.downcast_ref::<io::Error>() {
-                Some(error) if transport::is_hang_up(error) => Err(CallError::HungUp),
-                _ => Err(CallError::Unreadable(source.to_string())),
-            }
-        }
+        Err(RpcError::Server(error)) => Err(CallError::Unreadable(error.detail)),
+        Err(RpcError::Send(error)) => Err(broken(&*error)),
+        Err(RpcError::Channel(
+            Read(error) | Ready(error) | Write(error) | Flush(error) | Close(error),
+        )) => Err(broken(&*error)),
     }
 }
 
-fn innermost<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> &'a (dyn std::error::Error + 'static) {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+/// What a transport's error says about the other side.
+fn broken(error: &(dyn std::error::Error + Send + Sync + 'static)) -> CallError {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) if transport::is_hang_up(error) => CallError::HungUp,
+        _ => CallError::Unreadable(error.to_string()),
     }
-    innermost
 }
 
 /// The usual reasons, without the errno that says them worse.

@@ -17,7 +17,7 @@ pub enum ControlError {
     #[error("the first call has to be hello")]
     HelloFirst,
     /// The caller may not make this call.
-    #[error("{call} needs the right to {needed}, and this caller may only {has}")]
+    #[error("{call} needs the right to {needed}, and this user may only {has}")]
     NotPermitted {
         /// The call's name.
         call: String,
@@ -72,6 +72,18 @@ pub struct ReloadProblem {
     pub message: String,
     /// The whole of it for people: place, excerpt and suggested fix, over several lines.
     pub text: String,
+}
+
+impl ReloadProblem {
+    /// An error that stands in no file.
+    pub fn placeless(message: &str) -> Self {
+        Self {
+            severity: "error".to_owned(),
+            message: message.to_owned(),
+            text: format!("error: {message}"),
+            ..Self::default()
+        }
+    }
 }
 
 impl From<VersionMismatch> for ControlError {

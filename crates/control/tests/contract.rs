@@ -6,6 +6,7 @@ mod caller;
 use std::time::Duration;
 
 use caller::{HELLO, STATUS, Toy, call, frame, serve_all, serve_bytes, serve_messages};
+use codex_network_control::client::ConnectError;
 use codex_network_control::message::{BlockedQuery, ExplainQuery, ModeChange};
 use codex_network_control::version::NEWEST;
 use codex_network_control::{Access, Client, ControlError, Ended, serve};
@@ -13,20 +14,18 @@ use codex_network_policy::Mode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixListener;
 
 #[tokio::test]
 async fn k1_every_call_is_answered() {
-    let directory = std::env::temp_dir().join(format!("control-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let path = directory.join("k1.sock");
-    let _ = std::fs::remove_file(&path);
-    let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("k1.sock");
+    let listener = UnixListener::bind(&path).expect("a socket");
     let served = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("the caller");
         serve(stream, Access::Administer, Toy, std::future::pending()).await
     });
     let client = Client::connect(&path, "test 1").await.expect("a daemon");
-    std::fs::remove_dir_all(&directory).expect("our own directory");
     assert_eq!(client.welcome().protocol, NEWEST);
     assert_eq!(client.status().await.expect("an answer").version, "toy");
     assert_eq!(client.mode().await.expect("an answer").mode, "full");
@@ -42,6 +41,51 @@ async fn k1_every_call_is_answered() {
     drop(client);
     let ended = served.await.expect("no panic");
     assert!(matches!(ended, Ended::HungUp), "{ended}");
+}
+
+#[tokio::test]
+async fn k3_a_caller_who_is_hung_up_on_learns_that_and_no_more() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("k3.sock");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let doorman = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            drop(stream);
+        }
+    });
+    // Often, since the hello may or may not be on its way when the other end closes.
+    for _ in 0..100 {
+        let error = Client::connect(&path, "test").await.expect_err("nobody");
+        assert!(matches!(error, ConnectError::HungUp { .. }), "{error:?}");
+    }
+    doorman.abort();
+}
+
+#[tokio::test]
+async fn k2_a_socket_of_something_else_is_told_apart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("k2.sock");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let stranger = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("the caller");
+        let page = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+        stream.write_all(page).await.expect("it listens");
+        stream
+    });
+    let error = Client::connect(&path, "test")
+        .await
+        .expect_err("a stranger");
+    assert!(matches!(error, ConnectError::Stranger { .. }), "{error:?}");
+    drop(stranger.await);
+    let nobody = Client::connect(&path, "test").await.expect_err("nobody");
+    assert!(
+        matches!(nobody, ConnectError::Unreachable { .. }),
+        "{nobody:?}"
+    );
+    assert!(
+        nobody.to_string().ends_with("nobody listens on it"),
+        "{nobody}"
+    );
 }
 
 #[tokio::test]
@@ -258,7 +302,7 @@ fn errors_are_told_in_words() {
     };
     assert_eq!(
         error.to_string(),
-        "reload needs the right to administer, and this caller may only observe"
+        "reload needs the right to administer, and this user may only observe"
     );
 }
 

@@ -8,7 +8,7 @@ use anyhow::anyhow;
 
 use super::{End, FIRST, Monitor, OWN_TICKETS, Phase};
 use crate::notify;
-use crate::privsep::message::{ToMonitor, operation};
+use crate::privsep::message::{Mode, ToMonitor, operation};
 
 struct Row {
     operation: u8,
@@ -17,7 +17,7 @@ struct Row {
     answer: fn(&mut Monitor, &ToMonitor) -> Option<End>,
 }
 
-const TABLE: [Row; 4] = [
+const TABLE: [Row; 5] = [
     Row {
         operation: operation::APPLIED,
         in_phase: settings_are_out,
@@ -37,6 +37,11 @@ const TABLE: [Row; 4] = [
         operation: operation::WELL,
         in_phase: was_asked,
         answer: well,
+    },
+    Row {
+        operation: operation::MODE_SET,
+        in_phase: is_ready,
+        answer: mode_set,
     },
 ];
 
@@ -71,6 +76,10 @@ fn settings_are_out(monitor: &Monitor, message: &ToMonitor) -> bool {
     }
 }
 
+fn is_ready(monitor: &Monitor, _message: &ToMonitor) -> bool {
+    monitor.worker.as_ref().is_some_and(super::Worker::is_ready)
+}
+
 fn was_asked(monitor: &Monitor, _message: &ToMonitor) -> bool {
     monitor.ping.unanswered > 0
 }
@@ -100,6 +109,7 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     } else if let Some(pending) = monitor.pending.take() {
         monitor.listeners.apply(pending.prepared);
         monitor.settled = pending.settled;
+        monitor.narrowed = None;
         monitor.reload_done(*ticket);
     }
     None
@@ -133,6 +143,13 @@ fn well(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::Well(report) = message {
         monitor.ping.unanswered = 0;
         notify::well(report);
+    }
+    None
+}
+
+fn mode_set(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
+    if let ToMonitor::ModeSet { mode } = message {
+        monitor.narrowed = (*mode == Mode::Limited).then_some(Mode::Limited);
     }
     None
 }

@@ -1,6 +1,9 @@
 //! Numbers and texts in bytes, and nothing more: little-endian, texts with a four-byte length.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::message::Malformed;
@@ -38,6 +41,12 @@ impl Writer {
         let text = &text[..end.unwrap_or(0)];
         self.u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
         self.0.extend_from_slice(text.as_bytes());
+    }
+
+    pub(super) fn path(&mut self, path: &Path) {
+        let bytes = path.as_os_str().as_bytes();
+        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.0.extend_from_slice(bytes);
     }
 
     /// An address as IPv6, IPv4 mapped into it, with the port; port and address 0 with a 0 before
@@ -89,6 +98,11 @@ impl<'a> Reader<'a> {
         let length = self.u32()? as usize;
         let bytes = self.bytes(length)?;
         String::from_utf8(bytes.to_vec()).map_err(|_| Malformed)
+    }
+
+    pub(super) fn path(&mut self) -> Result<PathBuf, Malformed> {
+        let length = self.u32()? as usize;
+        Ok(OsStr::from_bytes(self.bytes(length)?).into())
     }
 
     pub(super) fn address(&mut self) -> Result<Option<SocketAddr>, Malformed> {

@@ -4,6 +4,7 @@
 //! have been taken over. A message that is not exactly what it should be is refused whole.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::layout::{Reader, Writer};
@@ -78,10 +79,19 @@ pub(crate) enum Lines {
 /// What the loader says of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Loaded {
-    /// It cannot be used, for these reasons.
-    Problems(String),
+    /// It cannot be used.
+    Problems(Problems),
     /// It can.
     Settled(Settled),
+}
+
+/// Why a configuration cannot be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Problems {
+    /// For people, over several lines.
+    pub(crate) text: String,
+    /// For programs; the monitor does not look into it. Empty where there is nothing to add.
+    pub(crate) detail: String,
 }
 
 /// What the monitor has to know of a configuration, and the rest, which it does not look into.
@@ -89,6 +99,7 @@ pub(crate) enum Loaded {
 pub(crate) struct Settled {
     /// Where to listen, in the order of [`Name::ALL`]. None of them when the proxy is disabled.
     pub(crate) listen: [Option<SocketAddr>; 3],
+    pub(crate) control: Option<ControlPlace>,
     /// Which sockets that are handed to us may be reached from elsewhere, in the same order.
     pub(crate) reach: [Reach; 3],
     /// Whether the proxy is switched on: off, listeners that are open stay.
@@ -99,6 +110,36 @@ pub(crate) struct Settled {
     pub(crate) lines: Lines,
     /// The settings, for the worker.
     pub(crate) blob: Vec<u8>,
+}
+
+/// Where the control socket is, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ControlPlace {
+    pub(crate) path: PathBuf,
+    pub(crate) chosen: Chosen,
+    pub(crate) callers: Callers,
+}
+
+/// Who chose a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Chosen {
+    /// Nobody: without it the proxy runs too.
+    Default = 0,
+    /// The configuration.
+    Configured = 1,
+}
+
+/// Who has to be able to connect to the control socket; who may is decided from the peer's
+/// credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Callers {
+    /// Nobody is named: the owner (and root).
+    Owner,
+    /// One group is named and nobody else.
+    Group(u32),
+    /// Users, or several groups: file permissions cannot say that.
+    Everyone,
 }
 
 /// From where a socket may be reached.
@@ -138,15 +179,21 @@ pub(crate) enum Power {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToWorker {
     /// Put these settings in force. The first descriptor holds them; one follows for each listener
-    /// that is [`Listener::Open`], in the order of [`Name::ALL`].
+    /// that is [`Listener::Open`], in the order of [`Name::ALL`], and one for the control socket,
+    /// if its path is given.
     Settings {
         ticket: u32,
+        control: Option<String>,
+        /// The mode that was set at run time, where it is not that of the settings.
+        mode: Option<Mode>,
+        /// How many workers came before this one.
+        restarts: u32,
         listeners: [Listener; 3],
         account: Option<Account>,
         confinement: Confinement,
     },
     /// A reload that the worker asked for failed before it came to settings.
-    ReloadFailed { ticket: u32, problems: String },
+    ReloadFailed { ticket: u32, problems: Problems },
     /// Finish what is in hand within this time, and exit.
     Drain { limit: Duration },
     /// Say how you are.
@@ -164,6 +211,8 @@ pub(crate) enum ToMonitor {
     Reload { ticket: u32 },
     /// The answer to a ping.
     Well(Report),
+    /// The mode was changed at run time.
+    ModeSet { mode: Mode },
 }
 
 /// A message that is not what it should be.
@@ -181,6 +230,7 @@ pub(crate) mod operation {
     pub(crate) const REJECTED: u8 = 4;
     pub(crate) const RELOAD: u8 = 6;
     pub(crate) const WELL: u8 = 8;
+    pub(crate) const MODE_SET: u8 = 10;
 }
 
 impl ToWorker {
@@ -189,6 +239,9 @@ impl ToWorker {
         let operation = match self {
             Self::Settings {
                 ticket,
+                control,
+                mode,
+                restarts,
                 listeners,
                 account,
                 confinement,
@@ -199,11 +252,21 @@ impl ToWorker {
                 }
                 out.account(*account);
                 out.u8(*confinement as u8);
+                out.u32(*restarts);
+                match mode {
+                    None => out.u8(0),
+                    Some(mode) => {
+                        out.u8(1);
+                        out.u8(*mode as u8);
+                    }
+                }
+                // No path is empty, so an empty one stands for none.
+                out.text(control.as_deref().unwrap_or_default(), LONGEST_TO_WORKER);
                 operation::SETTINGS
             }
             Self::ReloadFailed { ticket, problems } => {
                 out.u32(*ticket);
-                out.text(problems, LONGEST_TO_WORKER);
+                out.problems(problems);
                 operation::RELOAD_FAILED
             }
             Self::Drain { limit } => {
@@ -223,10 +286,17 @@ impl ToWorker {
                 listeners: [input.listener()?, input.listener()?, input.listener()?],
                 account: input.account()?,
                 confinement: input.confinement()?,
+                restarts: input.u32()?,
+                mode: match input.u8()? {
+                    0 => None,
+                    1 => Some(input.mode()?),
+                    _ => return Err(Malformed),
+                },
+                control: Some(input.text()?).filter(|path| !path.is_empty()),
             },
             operation::RELOAD_FAILED => Self::ReloadFailed {
                 ticket: input.u32()?,
-                problems: input.text()?,
+                problems: input.problems()?,
             },
             operation::DRAIN => Self::Drain {
                 limit: input.millis()?,
@@ -262,6 +332,10 @@ impl ToMonitor {
                 out.u32(report.connections);
                 operation::WELL
             }
+            Self::ModeSet { mode } => {
+                out.u8(*mode as u8);
+                operation::MODE_SET
+            }
         };
         (operation, out.0)
     }
@@ -279,12 +353,11 @@ impl ToMonitor {
             operation::RELOAD => Self::Reload {
                 ticket: input.u32()?,
             },
+            operation::MODE_SET => Self::ModeSet {
+                mode: input.mode()?,
+            },
             operation::WELL => Self::Well(Report {
-                mode: match input.u8()? {
-                    0 => Mode::Limited,
-                    1 => Mode::Full,
-                    _ => return Err(Malformed),
-                },
+                mode: input.mode()?,
                 allow_rules: input.u32()?,
                 deny_rules: input.u32()?,
                 connections: input.u32()?,
@@ -301,13 +374,14 @@ impl Loaded {
         match self {
             Self::Problems(problems) => {
                 out.u8(0);
-                out.text(problems, LONGEST_TO_WORKER);
+                out.problems(problems);
             }
             Self::Settled(settled) => {
                 out.u8(1);
                 for address in settled.listen {
                     out.address(address);
                 }
+                out.control(settled.control.as_ref());
                 for reach in settled.reach {
                     out.u8(reach as u8);
                 }
@@ -326,11 +400,12 @@ impl Loaded {
         let mut input = Reader(bytes);
         match input.u8()? {
             0 => {
-                let problems = Self::Problems(input.text()?);
+                let problems = Self::Problems(input.problems()?);
                 input.end(problems)
             }
             1 => Ok(Self::Settled(Settled {
                 listen: [input.address()?, input.address()?, input.address()?],
+                control: input.control()?,
                 reach: [input.reach()?, input.reach()?, input.reach()?],
                 power: match input.u8()? {
                     0 => Power::Off,
@@ -353,6 +428,29 @@ impl Loaded {
 }
 
 impl Writer {
+    /// Half of the room each, so that a long text does not take the detail along.
+    fn problems(&mut self, problems: &Problems) {
+        self.text(&problems.text, LONGEST_TO_WORKER / 2);
+        self.text(&problems.detail, LONGEST_TO_WORKER);
+    }
+
+    fn control(&mut self, place: Option<&ControlPlace>) {
+        let Some(place) = place else {
+            return self.u8(0);
+        };
+        self.u8(1);
+        self.path(&place.path);
+        self.u8(place.chosen as u8);
+        match place.callers {
+            Callers::Owner => self.u8(0),
+            Callers::Group(group) => {
+                self.u8(1);
+                self.u32(group);
+            }
+            Callers::Everyone => self.u8(2),
+        }
+    }
+
     fn account(&mut self, account: Option<Account>) {
         match account {
             None => self.u8(0),
@@ -366,6 +464,43 @@ impl Writer {
 }
 
 impl Reader<'_> {
+    fn problems(&mut self) -> Result<Problems, Malformed> {
+        Ok(Problems {
+            text: self.text()?,
+            detail: self.text()?,
+        })
+    }
+
+    fn control(&mut self) -> Result<Option<ControlPlace>, Malformed> {
+        match self.u8()? {
+            0 => return Ok(None),
+            1 => {}
+            _ => return Err(Malformed),
+        }
+        Ok(Some(ControlPlace {
+            path: self.path()?,
+            chosen: match self.u8()? {
+                0 => Chosen::Default,
+                1 => Chosen::Configured,
+                _ => return Err(Malformed),
+            },
+            callers: match self.u8()? {
+                0 => Callers::Owner,
+                1 => Callers::Group(self.u32()?),
+                2 => Callers::Everyone,
+                _ => return Err(Malformed),
+            },
+        }))
+    }
+
+    fn mode(&mut self) -> Result<Mode, Malformed> {
+        match self.u8()? {
+            0 => Ok(Mode::Limited),
+            1 => Ok(Mode::Full),
+            _ => Err(Malformed),
+        }
+    }
+
     fn listener(&mut self) -> Result<Listener, Malformed> {
         match self.u8()? {
             0 => Ok(Listener::Keep),
@@ -408,9 +543,21 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
+    fn problems() -> Problems {
+        Problems {
+            text: "line 1\nline 2".to_owned(),
+            detail: "[]".to_owned(),
+        }
+    }
+
     fn settled() -> Loaded {
         Loaded::Settled(Settled {
             listen: ["127.0.0.1:3128", "[::1]:8081", "0.0.0.0:0"].map(|text| text.parse().ok()),
+            control: Some(ControlPlace {
+                path: "/run/control.sock".into(),
+                chosen: Chosen::Configured,
+                callers: Callers::Group(7),
+            }),
             reach: [Reach::Loopback, Reach::Loopback, Reach::Anywhere],
             power: Power::On,
             account: Some(Account { uid: 1, gid: 2 }),
@@ -453,19 +600,25 @@ mod tests {
         for message in [
             ToWorker::Settings {
                 ticket: 7,
+                control: Some("/run/control.sock".to_owned()),
+                mode: Some(Mode::Limited),
+                restarts: 3,
                 listeners,
                 account,
                 confinement: Confinement::Try,
             },
             ToWorker::Settings {
                 ticket: 0,
+                control: None,
+                mode: None,
+                restarts: 0,
                 listeners,
                 account: None,
                 confinement: Confinement::Off,
             },
             ToWorker::ReloadFailed {
                 ticket: 1,
-                problems: "line 1\nline 2".to_owned(),
+                problems: problems(),
             },
             ToWorker::Drain {
                 limit: Duration::from_secs(30),
@@ -487,6 +640,9 @@ mod tests {
                 why: "because".to_owned(),
             },
             ToMonitor::Reload { ticket: u32::MAX },
+            ToMonitor::ModeSet {
+                mode: Mode::Limited,
+            },
             ToMonitor::Well(Report {
                 mode: Mode::Full,
                 allow_rules: 1,
@@ -508,7 +664,7 @@ mod tests {
 
     #[test]
     fn what_the_loader_says_survives_the_way() {
-        let problems = Loaded::Problems("a problem".to_owned());
+        let problems = Loaded::Problems(problems());
         round_trip(&problems, &problems.encode(), Loaded::decode);
         let bytes = settled().encode();
         assert_eq!(Loaded::decode(&bytes), Ok(settled()));

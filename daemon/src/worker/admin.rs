@@ -4,7 +4,7 @@
 //! and turns away whatever a browser may have been tricked into sending ([`guard`]).
 
 mod answer;
-mod config;
+pub(super) mod config;
 mod guard;
 
 use std::net::SocketAddr;
@@ -249,7 +249,7 @@ impl Admin {
             Ok(mode) => mode,
             Err(error) => return text(StatusCode::BAD_REQUEST, &format!("invalid json: {error}")),
         };
-        let generation = self.engine.set_mode(mode);
+        let generation = self.reloader.set_mode(mode);
         tracing::info!(
             mode = mode.as_str(),
             generation,
@@ -264,7 +264,7 @@ impl Admin {
         }
         match self.reloader.reload().await {
             Ok(()) => json(&serde_json::json!({ "status": "reloaded" })),
-            Err(problems) => failed(&problems),
+            Err(error) => failed(&error.text),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The listeners as the worker has them: sockets from the monitor, served by the engine.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -42,6 +42,14 @@ impl Doors {
             self.0[name as usize] = listening;
         }
         Ok(())
+    }
+
+    /// The open listeners: name and address.
+    pub(super) fn listening(&self) -> Vec<(&'static str, SocketAddr)> {
+        let named = Name::ALL.into_iter().zip(&self.0);
+        named
+            .filter_map(|(name, door)| Some((name.as_str(), door.as_ref()?.address())))
+            .collect()
     }
 
     /// Says in which mode, with how many rules, and how to try it.

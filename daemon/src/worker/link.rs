@@ -8,35 +8,82 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use codex_network_config::Sources;
+use codex_network_control::ReloadProblem;
 use tokio::sync::oneshot;
 
+use crate::admitted::Admitted;
 use crate::privsep::channel::{self, Frame, Receiver, Sender};
 use crate::privsep::message::{
-    Account, Confinement, LONGEST_TO_WORKER, Listener, Name, ToMonitor, ToWorker,
+    Account, Confinement, LONGEST_TO_WORKER, Listener, Mode, Name, Problems, ToMonitor, ToWorker,
 };
 
-/// What came of a reload, with the problems in words.
-pub(super) type Outcome = Result<(), String>;
+/// Why a reload changed nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct ReloadError {
+    /// For people, over several lines.
+    pub(super) text: String,
+    /// One by one, with their places.
+    pub(super) problems: Vec<ReloadProblem>,
+}
+
+impl ReloadError {
+    /// One error that stands in no file.
+    pub(super) fn placeless(message: &str) -> Self {
+        let problem = ReloadProblem::placeless(message);
+        Self {
+            text: problem.text.clone(),
+            problems: vec![problem],
+        }
+    }
+}
+
+impl From<Problems> for ReloadError {
+    fn from(problems: Problems) -> Self {
+        let listed: Vec<ReloadProblem> = serde_json::from_str(&problems.detail).unwrap_or_default();
+        if listed.is_empty() {
+            let message = problems
+                .text
+                .strip_prefix("error: ")
+                .unwrap_or(&problems.text);
+            return Self::placeless(message);
+        }
+        Self {
+            text: problems.text,
+            problems: listed,
+        }
+    }
+}
 
 /// Talks to the monitor.
 #[derive(Debug)]
 pub(super) struct Link {
     sender: Sender,
     tickets: AtomicU32,
-    waiting: Mutex<HashMap<u32, oneshot::Sender<Outcome>>>,
+    waiting: Mutex<HashMap<u32, oneshot::Sender<Result<(), ReloadError>>>>,
 }
 
 /// Settings to put in force, with the sockets that change.
 #[derive(Debug)]
 pub(super) struct Orders {
     pub(super) ticket: u32,
+    /// The mode that was set at run time, where it is not that of the configuration.
+    pub(super) mode: Option<Mode>,
+    /// How many workers came before this one.
+    pub(super) restarts: u32,
     pub(super) sources: Sources,
+    /// Who may call on the control socket.
+    pub(super) admitted: Admitted,
+    /// Names that stand for nobody, in words.
+    pub(super) unknown: Vec<String>,
+    /// The control socket, with its path; a worker gets it with its first orders.
+    pub(super) control: Option<(UnixListener, String)>,
     pub(super) listeners: Vec<(Name, Change)>,
     pub(super) account: Option<Account>,
     pub(super) confinement: Confinement,
@@ -53,7 +100,7 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) enum Order {
     Settings(Box<Orders>),
-    ReloadFailed { ticket: u32, problems: String },
+    ReloadFailed { ticket: u32, problems: Problems },
     Drain(std::time::Duration),
     Ping,
 }
@@ -86,14 +133,40 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
     Ok(Some(match ToWorker::decode(operation, &payload)? {
         ToWorker::Settings {
             ticket,
+            control,
+            mode,
+            restarts,
             listeners,
             account,
             confinement,
         } => {
-            let (sources, listeners) = take_in(descriptors, listeners)?;
+            let mut descriptors = descriptors.into_iter();
+            let blob = File::from(descriptors.next().context("no settings came")?);
+            let listeners = take_listeners(&mut descriptors, listeners)?;
+            let control = match control {
+                None => None,
+                Some(path) => {
+                    let socket = descriptors
+                        .next()
+                        .context("the control socket is missing")?;
+                    Some((UnixListener::from(socket), path))
+                }
+            };
+            if descriptors.next().is_some() {
+                bail!("more descriptors came than were announced");
+            }
+            let bytes = read(&blob).context("cannot read the settings")?;
+            let (admitted, unknown, sources) =
+                unpack(&bytes).context("the settings are garbled")?;
+            let sources = Sources::from_bytes(sources)?;
             Order::Settings(Box::new(Orders {
                 ticket,
+                mode,
+                restarts,
                 sources,
+                admitted,
+                unknown,
+                control,
                 listeners,
                 account,
                 confinement,
@@ -105,12 +178,10 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
     }))
 }
 
-fn take_in(
-    descriptors: Vec<OwnedFd>,
+fn take_listeners(
+    descriptors: &mut impl Iterator<Item = OwnedFd>,
     listeners: [Listener; 3],
-) -> anyhow::Result<(Sources, Vec<(Name, Change)>)> {
-    let mut descriptors = descriptors.into_iter();
-    let blob = File::from(descriptors.next().context("no settings came")?);
+) -> anyhow::Result<Vec<(Name, Change)>> {
     let mut changes = Vec::new();
     for (name, listener) in Name::ALL.into_iter().zip(listeners) {
         match listener {
@@ -122,15 +193,38 @@ fn take_in(
             }
         }
     }
-    if descriptors.next().is_some() {
-        bail!("more descriptors came than were announced");
-    }
-    let length = usize::try_from(blob.metadata()?.len()).context("the settings are too large")?;
+    Ok(changes)
+}
+
+/// Reads the file from its beginning: its own position is shared with every worker that it was ever
+/// given to.
+fn read(file: &File) -> anyhow::Result<Vec<u8>> {
+    let length = usize::try_from(file.metadata()?.len()).context("it is too large")?;
     let mut bytes = vec![0; length];
-    // The file's own position is shared with every worker that this file was ever given to.
-    blob.read_exact_at(&mut bytes, 0)
-        .context("cannot read the settings")?;
-    Ok((Sources::from_bytes(&bytes)?, changes))
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Takes apart what the loader put together.
+fn unpack(bytes: &[u8]) -> Option<(Admitted, Vec<String>, &[u8])> {
+    let counted = |bytes: &'_ [u8]| {
+        let (number, rest) = bytes.split_first_chunk()?;
+        Some((
+            usize::try_from(u64::from_le_bytes(*number)).ok()?,
+            bytes.len() - rest.len(),
+        ))
+    };
+    let (admitted, mut rest) = Admitted::from_bytes(bytes)?;
+    let (count, read) = counted(rest)?;
+    rest = &rest[read..];
+    let mut unknown = Vec::new();
+    for _ in 0..count {
+        let (length, read) = counted(rest)?;
+        let (text, left) = rest[read..].split_at_checked(length)?;
+        unknown.push(String::from_utf8_lossy(text).into_owned());
+        rest = left;
+    }
+    Some((admitted, unknown, rest))
 }
 
 impl Link {
@@ -143,25 +237,27 @@ impl Link {
     }
 
     /// Asks for a reload and waits for what comes of it.
-    pub(super) async fn reload(&self) -> Outcome {
+    pub(super) async fn reload(&self) -> Result<(), ReloadError> {
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let (outcome, waiting) = oneshot::channel();
         self.waiting().insert(ticket, outcome);
         self.tell(&ToMonitor::Reload { ticket });
         waiting
             .await
-            .unwrap_or_else(|_| Err("error: the proxy is stopping".to_owned()))
+            .unwrap_or_else(|_| Err(ReloadError::placeless("the proxy is stopping")))
     }
 
     /// Tells whoever asked for the reload with this ticket; the monitor's own have no asker here.
-    pub(super) fn reload_ended(&self, ticket: u32, outcome: Outcome) {
+    pub(super) fn reload_ended(&self, ticket: u32, outcome: Result<(), ReloadError>) {
         if let Some(asker) = self.waiting().remove(&ticket) {
             // An asker that has gone away needs no answer.
             let _ = asker.send(outcome);
         }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u32, oneshot::Sender<Outcome>>> {
+    fn waiting(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<u32, oneshot::Sender<Result<(), ReloadError>>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

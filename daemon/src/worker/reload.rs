@@ -4,15 +4,20 @@
 //! configuration that was found sound, or its problems.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use codex_network_config::load;
+use codex_network_config::{Diagnostic, load};
+use codex_network_control::ReloadProblem;
+use codex_network_control::message::{LastReload, Outcome};
 use codex_network_engine::Engine;
-use codex_network_policy::{DomainSet, Policy};
+use codex_network_policy::{DomainSet, Mode, Policy};
 
 use super::doors::Doors;
-use super::link::{Link, Orders, Outcome};
-use crate::privsep::message::ToMonitor;
+use super::link::{Link, Orders, ReloadError};
+use crate::admitted::Admitted;
+use crate::privsep::message::{Problems, ToMonitor};
 
 /// How many changed rules of a list are logged one by one.
 const LOGGED_RULES: usize = 20;
@@ -23,14 +28,43 @@ pub(super) struct Reloader {
     engine: Engine,
     link: Arc<Link>,
     doors: Mutex<Doors>,
+    /// What is known about the settings in force and how they came about.
+    told: Mutex<Told>,
+}
+
+/// What `status` tells about settings and reloads, and whom the settings admit.
+#[derive(Debug)]
+struct Told {
+    /// A generation's number, and when it came into force.
+    generation: (u64, i64),
+    last: Option<LastReload>,
+    /// What the settings in force do not do although they seem to say so.
+    warnings: Vec<String>,
+    admitted: Arc<Admitted>,
 }
 
 impl Reloader {
-    pub(super) fn new(engine: Engine, link: Arc<Link>) -> Arc<Self> {
+    /// For an engine that was just started. Logs the `warnings` about its settings.
+    pub(super) fn new(
+        engine: Engine,
+        link: Arc<Link>,
+        admitted: Admitted,
+        warnings: Vec<String>,
+    ) -> Arc<Self> {
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let told = Told {
+            generation: (engine.current().number(), unix_seconds(SystemTime::now())),
+            last: None,
+            warnings,
+            admitted: Arc::new(admitted),
+        };
         Arc::new(Self {
             engine,
             link,
             doors: Mutex::default(),
+            told: Mutex::new(told),
         })
     }
 
@@ -39,20 +73,54 @@ impl Reloader {
         *self.doors() = doors;
     }
 
+    /// The open listeners: name and address.
+    pub(super) fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        self.doors().listening()
+    }
+
+    /// The last reload, whatever came of it.
+    pub(super) fn last(&self) -> Option<LastReload> {
+        self.told().last.clone()
+    }
+
+    /// What the settings in force do not do although they seem to say so, a line each.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.told().warnings.clone()
+    }
+
+    /// The callers of the control socket whom the settings in force admit.
+    pub(super) fn admitted(&self) -> Arc<Admitted> {
+        Arc::clone(&self.told().admitted)
+    }
+
+    /// Since when a generation is in force, in seconds since 1970, if that was noted.
+    pub(super) fn in_force_since(&self, number: u64) -> Option<i64> {
+        let (noted, since) = self.told().generation;
+        (noted == number).then_some(since)
+    }
+
     /// Closes the listeners.
     pub(super) fn close(&self) {
         *self.doors() = Doors::default();
     }
 
-    /// Asks for a reload. On any error the old settings stay in force, and the error is every
-    /// problem, in words.
-    pub(super) async fn reload(&self) -> Outcome {
+    /// Changes the mode until the next reload. The monitor hears of it, so that a worker that takes
+    /// this one's place is not less strict. Returns the generation's number.
+    pub(super) fn set_mode(&self, mode: Mode) -> u64 {
+        let number = self.engine.set_mode(mode);
+        self.note_generation(number);
+        self.link.tell(&ToMonitor::ModeSet { mode: mode.into() });
+        number
+    }
+
+    /// Asks for a reload. On any error the old settings stay in force.
+    pub(super) async fn reload(&self) -> Result<(), ReloadError> {
         self.link.reload().await
     }
 
     /// A reload came to nothing: the configuration has problems. The monitor has logged them.
-    pub(super) fn failed(&self, ticket: u32, problems: String) {
-        self.link.reload_ended(ticket, Err(problems));
+    pub(super) fn failed(&self, ticket: u32, problems: Problems) {
+        self.end(ticket, Err(problems.into()));
     }
 
     /// Puts settings in force that the monitor sends, and tells it and the asker.
@@ -61,41 +129,58 @@ impl Reloader {
         let outcome = self.try_put_in_force(orders).await;
         match &outcome {
             Ok(()) => self.link.tell(&ToMonitor::Applied { ticket }),
-            Err(why) => {
-                tracing::error!("the reload failed: {why}; the old settings stay in force");
+            Err(error) => {
+                tracing::error!("the reload failed: {error}; the old settings stay in force");
                 self.link.tell(&ToMonitor::Rejected {
                     ticket,
-                    why: why.clone(),
+                    why: error.text.clone(),
                 });
             }
         }
-        self.link.reload_ended(ticket, outcome);
+        self.end(ticket, outcome);
     }
 
-    async fn try_put_in_force(self: &Arc<Self>, orders: Orders) -> Outcome {
+    async fn try_put_in_force(self: &Arc<Self>, orders: Orders) -> Result<(), ReloadError> {
         let Orders {
-            sources, listeners, ..
+            sources,
+            admitted,
+            unknown,
+            listeners,
+            ..
         } = orders;
+        let unusable = |error: &dyn std::fmt::Display| ReloadError::placeless(&error.to_string());
         // Long lists take a while to compile: not on a thread that serves.
         let loaded = tokio::task::spawn_blocking(move || load(&sources))
             .await
-            .map_err(|error| error.to_string())?
-            .map_err(|problems| problems.to_string())?;
+            .map_err(|error| unusable(&error))?
+            .map_err(|problems| unusable(&problems.one_line()))?;
         let settings = Arc::new(loaded.settings);
         let old = self.engine.current();
         let number = self
             .engine
             .replace(&settings)
-            .map_err(|error| error.to_string())?;
-        if let Err(error) = self.doors().change(&self.engine, self, listeners) {
+            .map_err(|error| unusable(&error))?;
+        let changed = self.doors().change(&self.engine, self, listeners);
+        if let Err(error) = changed {
             // Nothing but a full descriptor table stands between a bound socket and its service.
             let restored = self.engine.replace(old.settings());
             tracing::debug!(?restored, "the old settings are back");
-            return Err(format!("{error:#}"));
+            return Err(unusable(&format!("{error:#}")));
         }
-        for warning in &loaded.warnings {
-            tracing::warn!("{}", warning.one_line());
+        self.note_generation(number);
+        let warnings: Vec<String> = loaded
+            .warnings
+            .iter()
+            .map(Diagnostic::one_line)
+            .chain(unknown)
+            .collect();
+        for warning in &warnings {
+            tracing::warn!("{warning}");
         }
+        if old.settings().daemon.control.socket != settings.daemon.control.socket {
+            tracing::warn!("the control socket stays where it is until the proxy is restarted");
+        }
+        self.tell(warnings, admitted);
         let (before, after) = (old.policy().clone(), Arc::clone(&settings.policy));
         let logged = tokio::task::spawn_blocking(move || log_changes(&before, &after)).await;
         if let Err(error) = logged {
@@ -111,9 +196,56 @@ impl Reloader {
         Ok(())
     }
 
-    fn doors(&self) -> std::sync::MutexGuard<'_, Doors> {
+    /// A reload is over: it is remembered, and whoever asked for it hears.
+    fn end(&self, ticket: u32, outcome: Result<(), ReloadError>) {
+        let (came_of_it, problems) = match &outcome {
+            Ok(()) => (Outcome::Applied, self.warnings()),
+            Err(error) => (
+                Outcome::Failed,
+                error.problems.iter().map(one_line).collect(),
+            ),
+        };
+        self.told().last = Some(LastReload {
+            at: unix_seconds(SystemTime::now()),
+            outcome: came_of_it,
+            problems,
+        });
+        self.link.reload_ended(ticket, outcome);
+    }
+
+    /// Remembers since when a generation is in force: since now.
+    fn note_generation(&self, number: u64) {
+        let mut told = self.told();
+        // Two changes may get here in either order.
+        if number > told.generation.0 {
+            told.generation = (number, unix_seconds(SystemTime::now()));
+        }
+    }
+
+    fn tell(&self, warnings: Vec<String>, admitted: Admitted) {
+        let mut told = self.told();
+        told.warnings = warnings;
+        told.admitted = Arc::new(admitted);
+    }
+
+    fn doors(&self) -> MutexGuard<'_, Doors> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A problem in one line, as the log tells it: without the excerpt and the suggested fix.
+fn one_line(problem: &ReloadProblem) -> String {
+    problem.text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// A time as messages carry it: seconds since 1970 (UTC).
+pub(super) fn unix_seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn log_changes(old: &Policy, new: &Policy) {

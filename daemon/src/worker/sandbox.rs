@@ -25,6 +25,8 @@ use crate::privsep::message::{Account, Confinement};
 #[derive(Debug)]
 pub(super) struct Confined {
     wanted: Confinement,
+    /// How far Landlock goes.
+    landlock: Option<&'static str>,
     /// What is missing, and why.
     missing: Vec<String>,
 }
@@ -53,18 +55,27 @@ pub(super) fn drop_privilege(account: Option<Account>) -> anyhow::Result<()> {
 /// Confines the process. `hosts_file` stays readable beside the system's resolver files. To be
 /// called before there are other threads.
 pub(super) fn confine(wanted: Confinement, hosts_file: Option<&Path>) -> anyhow::Result<Confined> {
-    let missing = if wanted == Confinement::Off {
-        Vec::new()
+    let (landlock, missing) = if wanted == Confinement::Off {
+        (None, Vec::new())
     } else {
         platform::confine(hosts_file)
     };
     if wanted == Confinement::Require && !missing.is_empty() {
         anyhow::bail!("[daemon] sandbox = \"require\", but {}", missing.join("; "));
     }
-    Ok(Confined { wanted, missing })
+    Ok(Confined {
+        wanted,
+        landlock,
+        missing,
+    })
 }
 
 impl Confined {
+    /// How far Landlock confines the view of the file system; `None` where it does not.
+    pub(super) fn landlock(&self) -> Option<&str> {
+        self.landlock
+    }
+
     /// Says in the log what is missing.
     pub(super) fn report(&self) {
         if self.wanted == Confinement::Off {

@@ -7,7 +7,7 @@ use codex_network_policy::DomainSet;
 use serde_json::{Value, json};
 
 /// The settings that a generation was made from.
-pub(super) fn effective(generation: &Generation) -> Value {
+pub(in crate::worker) fn effective(generation: &Generation) -> Value {
     let settings = generation.settings();
     let policy = generation.policy();
     let patterns = |set: &DomainSet| set.rules().map(|rule| rule.pattern).collect::<Vec<_>>();

@@ -16,6 +16,9 @@ pub(super) fn lose_privileges_for_good() -> anyhow::Result<()> {
 }
 
 /// What is missing: all of it.
-pub(super) fn confine(_hosts_file: Option<&Path>) -> Vec<String> {
-    vec!["this system has neither seccomp nor Landlock".to_owned()]
+pub(super) fn confine(_hosts_file: Option<&Path>) -> (Option<&'static str>, Vec<String>) {
+    (
+        None,
+        vec!["this system has neither seccomp nor Landlock".to_owned()],
+    )
 }

@@ -63,11 +63,13 @@ pub(super) fn lose_privileges_for_good() -> anyhow::Result<()> {
 }
 
 /// Confines as far as the kernel goes, and says what is missing.
-pub(super) fn confine(hosts_file: Option<&Path>) -> Vec<String> {
+pub(super) fn confine(hosts_file: Option<&Path>) -> (Option<&'static str>, Vec<String>) {
     let mut missing = Vec::new();
+    let mut landlock = None;
     match restrict_files(hosts_file) {
-        Ok(RulesetStatus::FullyEnforced) => {}
+        Ok(RulesetStatus::FullyEnforced) => landlock = Some("enforced"),
         Ok(RulesetStatus::PartiallyEnforced) => {
+            landlock = Some("partly enforced");
             missing.push("this kernel's Landlock knows only some of the restrictions".to_owned());
         }
         Ok(RulesetStatus::NotEnforced) => missing.push("this kernel has no Landlock".to_owned()),
@@ -76,7 +78,7 @@ pub(super) fn confine(hosts_file: Option<&Path>) -> Vec<String> {
     if let Err(error) = restrict_calls() {
         missing.push(format!("seccomp failed: {error:#}"));
     }
-    missing
+    (landlock, missing)
 }
 
 /// Nothing of the file system is there but the files that resolving names needs, to be read.

@@ -1,0 +1,123 @@
+//! The command line of `proxyctl` (SPEC K1). Completions and man pages are made from it.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use codex_network_policy::Mode;
+
+use crate::output::Form;
+
+/// Ask a running codex-network-proxy how it is, and tell it what to do.
+#[derive(Debug, Parser)]
+#[command(
+    name = "proxyctl",
+    version,
+    after_help = "The proxy's control socket is the one that --socket or CODEX_NETWORK_PROXY_CONTROL names; without them, \
+                  $XDG_RUNTIME_DIR/codex-network-proxy/control.sock, then /run/codex-network-proxy/control.sock.\n\n\
+                  Exit codes: 0 done, 1 failed, 2 the command line was not understood, 3 no proxy answers, 4 not permitted."
+)]
+pub(crate) struct Args {
+    /// The control socket of the proxy.
+    #[arg(long, value_name = "PATH", global = true)]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Write JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what the proxy is doing: version, listeners, policy, last reload, counts.
+    Status,
+    /// Show the mode, or change it until the next reload.
+    Mode {
+        /// The mode to change to.
+        mode: Option<ModeWord>,
+    },
+    /// Read the configuration again: all of it is put in force, or nothing.
+    Reload,
+    /// List what was refused lately, the oldest first.
+    Blocked {
+        /// Go on and list what is refused from now on, until interrupted.
+        #[arg(long, short)]
+        follow: bool,
+        /// List only what came after this sequence number.
+        #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+        since: u64,
+    },
+    /// List the patterns of both lists, and where each is written.
+    Patterns,
+    /// Show the settings in force.
+    Config,
+    /// Say what the policy in force does with a URL, by which rule, and what would change that.
+    Explain {
+        /// http://…, https://…, socks5h://HOST:PORT, HOST or HOST:PORT.
+        url: String,
+        /// The method of a plain HTTP request.
+        #[arg(long, short = 'X', value_name = "METHOD")]
+        method: Option<String>,
+    },
+    /// Write completions for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// An existing directory.
+        directory: PathBuf,
+    },
+}
+
+/// A mode's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeWord {
+    /// Allowed hosts may be talked to in any way.
+    Full,
+    /// Only requests that read get through.
+    Limited,
+}
+
+impl Args {
+    pub(crate) fn form(&self) -> Form {
+        if self.json { Form::Json } else { Form::Text }
+    }
+}
+
+impl From<ModeWord> for Mode {
+    fn from(word: ModeWord) -> Self {
+        match word {
+            ModeWord::Full => Self::Full,
+            ModeWord::Limited => Self::Limited,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn k1_the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn k1_options_stand_anywhere() {
+        let args =
+            Args::try_parse_from(["proxyctl", "explain", "x.test", "--json", "--socket", "/s"]);
+        let args = args.expect("a command line");
+        assert_eq!(args.form(), Form::Json);
+        assert!(args.socket.is_some());
+    }
+}

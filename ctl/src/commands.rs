@@ -1,0 +1,66 @@
+//! One module per command. Each asks the proxy and writes the answer.
+
+mod blocked;
+mod completions;
+mod config;
+mod explain;
+mod man;
+mod mode;
+mod patterns;
+mod reload;
+mod status;
+
+use codex_network_control::ControlError;
+use codex_network_control::client::CallError;
+
+use crate::args::{Args, Command};
+use crate::output::Output;
+use crate::{Failure, find};
+
+/// Does what the command line says.
+pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
+    // What needs no proxy.
+    match args.command {
+        Command::Completions { shell } => return completions::run(shell),
+        Command::Man { directory } => return man::run(&directory),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let client = find::connect(args.socket).await?;
+        match args.command {
+            Command::Status => status::run(&client, output).await,
+            Command::Mode { mode } => mode::run(&client, output, mode.map(Into::into)).await,
+            Command::Reload => reload::run(&client, output).await,
+            Command::Blocked {
+                follow: true,
+                since,
+            } => blocked::follow(&client, output, since).await,
+            Command::Blocked {
+                follow: false,
+                since,
+            } => blocked::list(&client, output, since).await,
+            Command::Patterns => patterns::run(&client, output).await,
+            Command::Config => config::run(&client, output).await,
+            Command::Explain { url, method } => explain::run(&client, output, url, method).await,
+            Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        }
+    })
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(refused @ ControlError::NotPermitted { .. }) => {
+                Self::NotPermitted(refused.to_string())
+            }
+            CallError::HungUp => Self::Unreachable(error.to_string()),
+            CallError::Refused(_) | CallError::TimedOut | CallError::Unreadable(_) => {
+                Self::Failed(error.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! `proxyctl completions SHELL`: for packagers, and for shells that load them at start.
+
+use std::io::Write as _;
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use crate::Failure;
+use crate::args::Args;
+
+pub(super) fn run(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "proxyctl", &mut script);
+    Ok(std::io::stdout().write_all(&script)?)
+}

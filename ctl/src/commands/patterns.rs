@@ -1,0 +1,36 @@
+//! `proxyctl patterns`.
+
+use codex_network_control::Client;
+use codex_network_control::message::Rule;
+
+use crate::Failure;
+use crate::output::{Form, Output, Tone, printable};
+
+pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
+    let patterns = client.patterns().await?;
+    if output.form() == Form::Json {
+        return Ok(output.json(&patterns)?);
+    }
+    list(output, "allow", &patterns.allowed)?;
+    list(output, "deny", &patterns.denied)
+}
+
+fn list(output: &Output, name: &str, rules: &[Rule]) -> Result<(), Failure> {
+    let heading = output.paint(Tone::Heading, name);
+    if rules.is_empty() {
+        let nothing = match name {
+            "allow" => "nothing, so everything is refused",
+            _ => "nothing",
+        };
+        return Ok(output.line(&format!("{heading} {nothing}"))?);
+    }
+    output.line(&heading)?;
+    let rows: Vec<_> = rules
+        .iter()
+        .map(|rule| {
+            let place = rule.place().unwrap_or_default();
+            [format!("  {}", printable(&rule.pattern)), printable(&place)]
+        })
+        .collect();
+    Ok(output.table([0, 0], None, &rows)?)
+}

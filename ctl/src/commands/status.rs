@@ -1,0 +1,140 @@
+//! `proxyctl status`.
+
+use codex_network_control::Client;
+use codex_network_control::message::{LastReload, Listener, Outcome, Role, Status};
+
+use crate::Failure;
+use crate::output::{Form, Output, Tone, ago, counted, printable, span, utc};
+
+pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
+    let status = client.status().await?;
+    if output.form() == Form::Json {
+        return Ok(output.json(&status)?);
+    }
+    let title = format!("codex-network-proxy {}", printable(&status.version));
+    let title = output.paint(Tone::Heading, &title);
+    output.line(&format!(
+        "{title}, up {}, since {}",
+        span(status.uptime),
+        utc(status.started)
+    ))?;
+    let mut rows = Vec::new();
+    for role in &status.roles {
+        rows.push(("process", describe_role(role)));
+    }
+    rows.push(("policy", policy(output, &status)));
+    rows.push(("settings", settings(&status)));
+    rows.extend(
+        status
+            .last_reload
+            .iter()
+            .flat_map(|last| last_reload(output, last)),
+    );
+    rows.extend(continued(
+        "listening",
+        status.listeners.iter().map(listener),
+    ));
+    let counters = status.counters;
+    rows.push((
+        "connections",
+        format!(
+            "{} open, {} kept upstream",
+            counters.connections, counters.idle_upstream
+        ),
+    ));
+    rows.push((
+        "decisions",
+        format!("{} allowed, {} refused", counters.allowed, counters.blocked),
+    ));
+    let warnings = status.warnings.iter().map(|warning| printable(warning));
+    rows.extend(continued("warnings", warnings));
+    Ok(output.labelled(&rows)?)
+}
+
+fn describe_role(role: &Role) -> String {
+    let mut text = format!("{} {}, uid {}", printable(&role.name), role.pid, role.uid);
+    let mut add = |label: &str, value: Option<String>| {
+        if let Some(value) = value {
+            text.push_str(", ");
+            text.push_str(label);
+            text.push_str(&printable(&value));
+        }
+    };
+    add("capabilities ", role.capabilities.clone());
+    let barred = role.no_new_privs.filter(|barred| *barred);
+    add("", barred.map(|_| "no new privileges".to_owned()));
+    add("seccomp ", role.seccomp.clone());
+    add("landlock ", role.landlock.clone());
+    let restarts = role.restarts.filter(|restarts| *restarts > 0);
+    add(
+        "restarted ",
+        restarts.map(|restarts| format!("{restarts} times")),
+    );
+    text
+}
+
+fn policy(output: &Output, status: &Status) -> String {
+    let rules = format!(
+        "{}, {}",
+        counted(status.allow_rules, "allow rule", "allow rules"),
+        counted(status.deny_rules, "deny rule", "deny rules")
+    );
+    if status.enabled {
+        format!("{} mode, {rules}", printable(&status.mode))
+    } else {
+        let off = output.paint(Tone::Bad, "switched off (enabled = false)");
+        format!("{off}; {rules}")
+    }
+}
+
+fn settings(status: &Status) -> String {
+    let generation = status.generation;
+    let age = generation
+        .since
+        .map_or_else(String::new, |since| format!(", for {}", ago(since)));
+    let from = match status.files.as_slice() {
+        [] => "built-in defaults".to_owned(),
+        files => format!("from {}", printable(&files.join(", "))),
+    };
+    format!("generation {}{age}, {from}", generation.number)
+}
+
+fn last_reload(output: &Output, last: &LastReload) -> Vec<(&'static str, String)> {
+    let when = ago(last.at);
+    let outcome = match last.outcome {
+        Outcome::Applied => format!("{}, {when} ago", output.paint(Tone::Good, "applied")),
+        Outcome::Failed => format!(
+            "{}, {when} ago; the old settings stay in force",
+            output.paint(Tone::Bad, "failed")
+        ),
+        Outcome::Unknown => format!("{when} ago"),
+    };
+    // Warnings of a reload that was applied are those of the settings, told below.
+    let problems = match last.outcome {
+        Outcome::Failed => last.problems.as_slice(),
+        Outcome::Applied | Outcome::Unknown => &[],
+    };
+    let problems = problems.iter().map(|problem| printable(problem));
+    continued("last reload", std::iter::once(outcome).chain(problems))
+}
+
+fn listener(listener: &Listener) -> String {
+    let origin = match listener.origin.as_str() {
+        "bound" => String::new(),
+        origin => format!(" (from {})", printable(origin)),
+    };
+    format!(
+        "{:<8}{}{origin}",
+        printable(&listener.name),
+        printable(&listener.address)
+    )
+}
+
+/// One label for several lines.
+fn continued(
+    label: &'static str,
+    lines: impl Iterator<Item = String>,
+) -> Vec<(&'static str, String)> {
+    let labels = std::iter::once(label).chain(std::iter::repeat(""));
+    labels.zip(lines).collect()
+}

@@ -1,0 +1,119 @@
+//! Finding the proxy (SPEC K2): the flag, the variable, the user's socket, the system's.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use codex_network_control::client::ConnectError;
+use codex_network_control::{Client, place};
+
+use crate::Failure;
+
+/// The sockets to try, in order. What is named is tried alone: whoever names a socket means it.
+fn candidates(
+    flag: Option<PathBuf>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Vec<PathBuf> {
+    let named = flag.or_else(|| {
+        environment(place::VARIABLE)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    });
+    if let Some(named) = named {
+        return vec![named];
+    }
+    let user = place::of_user(environment);
+    user.into_iter()
+        .chain([place::of_system().to_path_buf()])
+        .collect()
+}
+
+/// Connects to the first proxy that answers.
+pub(crate) async fn connect(flag: Option<PathBuf>) -> Result<Client, Failure> {
+    let program = concat!("proxyctl ", env!("CARGO_PKG_VERSION"));
+    let mut tried = Vec::new();
+    for path in candidates(flag, |name| std::env::var_os(name)) {
+        match Client::connect(&path, program).await {
+            Ok(client) => return Ok(client),
+            Err(error) => tried.push(error),
+        }
+    }
+    Err(failure(&tried))
+}
+
+/// What to tell when nobody answered: the refusal if there was one, else everything that was tried.
+fn failure(tried: &[ConnectError]) -> Failure {
+    match tried.iter().find(|error| is_refusal(error)) {
+        Some(refused @ (ConnectError::Barred { .. } | ConnectError::HungUp { .. })) => {
+            Failure::NotPermitted(format!("{refused}\n{}", how_to_be_admitted()))
+        }
+        Some(other) => Failure::Failed(other.to_string()),
+        None => {
+            let mut message = String::from("no proxy answers. Tried:\n");
+            for error in tried {
+                message.push_str("  ");
+                message.push_str(&error.to_string());
+                message.push('\n');
+            }
+            message.push_str(how_to_start());
+            Failure::Unreachable(message)
+        }
+    }
+}
+
+/// Whether somebody was there.
+fn is_refusal(error: &ConnectError) -> bool {
+    !matches!(error, ConnectError::Unreachable { .. })
+}
+
+fn how_to_be_admitted() -> String {
+    let user = nix::unistd::Uid::effective();
+    let name = nix::unistd::User::from_uid(user)
+        .ok()
+        .flatten()
+        .map_or_else(|| format!("uid {user}"), |user| user.name);
+    format!(
+        "Run proxyctl as root or as the user that the proxy runs as, or add {name:?} to \
+         [daemon.control] administrators or observers and restart the proxy."
+    )
+}
+
+fn how_to_start() -> &'static str {
+    if cfg!(target_os = "macos") {
+        "Start it with `codex-network-proxy`, or name its socket with --socket."
+    } else {
+        "Start it with `codex-network-proxy`, or the service with `systemctl start codex-network-proxy`; \
+         or name its socket with --socket."
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(flag: Option<&str>, variables: &[(&str, &str)]) -> Vec<String> {
+        let found = candidates(flag.map(PathBuf::from), |name| {
+            let variable = variables.iter().find(|(given, _)| *given == name)?;
+            Some(variable.1.into())
+        });
+        let text = |path: PathBuf| path.display().to_string();
+        found.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn k2_the_flag_then_the_variable_then_the_users_then_the_systems_socket() {
+        let variables = [
+            (place::VARIABLE, "/variable"),
+            ("XDG_RUNTIME_DIR", "/run/user/7"),
+        ];
+        assert_eq!(with(Some("/flag"), &variables), ["/flag"]);
+        assert_eq!(with(None, &variables), ["/variable"]);
+        assert_eq!(
+            with(None, &[(place::VARIABLE, ""), variables[1]]),
+            [
+                "/run/user/7/codex-network-proxy/control.sock",
+                place::SYSTEM
+            ]
+        );
+        assert_eq!(with(None, &[]), [place::SYSTEM]);
+    }
+}

@@ -1,0 +1,260 @@
+//! `[daemon.control] administrators` and `observers`: from names to ids (SPEC K3).
+//!
+//! Names are looked up once, when the configuration is loaded: whoever serves callers later may not
+//! be able to read the user database, and must not wait for it. So the loader does it, and the worker gets ids. A group stands for its id and for
+//! its members as of then; who joins or leaves a group counts from the next reload.
+
+use std::collections::HashSet;
+
+use codex_network_config::{Control, Principal};
+use codex_network_control::Access;
+use nix::unistd::{Gid, Group, Uid, User};
+
+/// The callers whom the configuration admits, by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Admitted {
+    /// Who runs the service, and so administers it: not the user that the worker becomes, who may
+    /// share an account with others.
+    owner: u32,
+    administrators: Ids,
+    observers: Ids,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Ids {
+    users: HashSet<u32>,
+    groups: HashSet<u32>,
+}
+
+/// What names stand for: the system's user database, or a test's.
+pub(crate) trait Directory {
+    /// The id of a user.
+    fn user(&self, name: &str) -> nix::Result<Option<u32>>;
+    /// The id of a group, and the ids of its members.
+    fn group(&self, name: &str) -> nix::Result<Option<(u32, Vec<u32>)>>;
+}
+
+/// The user database of this machine.
+pub(crate) struct SystemDirectory;
+
+impl Directory for SystemDirectory {
+    fn user(&self, name: &str) -> nix::Result<Option<u32>> {
+        Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
+    }
+
+    fn group(&self, name: &str) -> nix::Result<Option<(u32, Vec<u32>)>> {
+        let Some(group) = Group::from_name(name)? else {
+            return Ok(None);
+        };
+        let mut members = Vec::new();
+        for member in &group.mem {
+            // A member without an account cannot call either.
+            members.extend(self.user(member)?);
+        }
+        Ok(Some((group.gid.as_raw(), members)))
+    }
+}
+
+impl Admitted {
+    /// Looks the names up. Also gives a sentence for each that admits nobody.
+    pub(crate) fn resolve(control: &Control, directory: &impl Directory) -> (Self, Vec<String>) {
+        let mut problems = Vec::new();
+        let admitted = Self {
+            owner: Uid::effective().as_raw(),
+            administrators: Ids::of(
+                "administrators",
+                &control.administrators,
+                directory,
+                &mut problems,
+            ),
+            observers: Ids::of("observers", &control.observers, directory, &mut problems),
+        };
+        (admitted, problems)
+    }
+
+    /// The ids as bytes, for the way to the worker: four lists of numbers, each behind its length.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.owner.to_le_bytes().to_vec();
+        for ids in self.lists() {
+            bytes.extend_from_slice(&(ids.len() as u64).to_le_bytes());
+            bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+        }
+        bytes
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote, from the front; also gives what is left.
+    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (owner, rest) = bytes.split_first_chunk()?;
+        let owner = u32::from_le_bytes(*owner);
+        bytes = rest;
+        let mut list = || -> Option<HashSet<u32>> {
+            let (length, rest) = bytes.split_first_chunk()?;
+            let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+            let (ids, rest) = rest.split_at_checked(length.checked_mul(4)?)?;
+            bytes = rest;
+            let ids = ids.chunks_exact(4).filter_map(|id| id.try_into().ok());
+            Some(ids.map(u32::from_le_bytes).collect())
+        };
+        let administrators = Ids {
+            users: list()?,
+            groups: list()?,
+        };
+        let observers = Ids {
+            users: list()?,
+            groups: list()?,
+        };
+        Some((
+            Self {
+                owner,
+                administrators,
+                observers,
+            },
+            bytes,
+        ))
+    }
+
+    fn lists(&self) -> [&HashSet<u32>; 4] {
+        let Self {
+            administrators,
+            observers,
+            ..
+        } = self;
+        [
+            &administrators.users,
+            &administrators.groups,
+            &observers.users,
+            &observers.groups,
+        ]
+    }
+
+    /// What a caller may do; nothing for strangers. Root and who runs the service administer.
+    pub(crate) fn access(&self, user: Uid, group: Gid) -> Option<Access> {
+        if user.is_root() || user.as_raw() == self.owner || self.administrators.hold(user, group) {
+            Some(Access::Administer)
+        } else if self.observers.hold(user, group) {
+            Some(Access::Observe)
+        } else {
+            None
+        }
+    }
+}
+
+impl Ids {
+    fn of(
+        key: &str,
+        principals: &[Principal],
+        directory: &impl Directory,
+        problems: &mut Vec<String>,
+    ) -> Self {
+        let mut ids = Self::default();
+        for principal in principals {
+            let (written, found) = match principal {
+                Principal::User(name) => (name.clone(), ids.add_user(name, directory)),
+                Principal::Group(name) => (format!("@{name}"), ids.add_group(name, directory)),
+            };
+            let why = match found {
+                Ok(true) => continue,
+                Ok(false) => "this system does not know that name".to_owned(),
+                Err(error) => format!("it cannot be looked up: {error}"),
+            };
+            problems.push(format!(
+                "[daemon.control] {key} has {written:?}, which admits nobody: {why}"
+            ));
+        }
+        ids
+    }
+
+    fn add_user(&mut self, name: &str, directory: &impl Directory) -> nix::Result<bool> {
+        let user = directory.user(name)?;
+        self.users.extend(user);
+        Ok(user.is_some())
+    }
+
+    fn add_group(&mut self, name: &str, directory: &impl Directory) -> nix::Result<bool> {
+        let Some((group, members)) = directory.group(name)? else {
+            return Ok(false);
+        };
+        self.groups.insert(group);
+        self.users.extend(members);
+        Ok(true)
+    }
+
+    fn hold(&self, user: Uid, group: Gid) -> bool {
+        self.users.contains(&user.as_raw()) || self.groups.contains(&group.as_raw())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `alice` 1000, `bob` 1001; `staff` 50 with `bob` in it.
+    struct Village;
+
+    impl Directory for Village {
+        fn user(&self, name: &str) -> nix::Result<Option<u32>> {
+            match name {
+                "alice" => Ok(Some(1000)),
+                "bob" => Ok(Some(1001)),
+                "unreachable" => Err(nix::Error::EIO),
+                _ => Ok(None),
+            }
+        }
+
+        fn group(&self, name: &str) -> nix::Result<Option<(u32, Vec<u32>)>> {
+            Ok((name == "staff").then(|| (50, vec![1001])))
+        }
+    }
+
+    fn admitted(administrators: &[Principal], observers: &[Principal]) -> (Admitted, Vec<String>) {
+        let control = Control {
+            socket: None,
+            administrators: administrators.to_vec(),
+            observers: observers.to_vec(),
+        };
+        Admitted::resolve(&control, &Village)
+    }
+
+    fn access(admitted: &Admitted, user: u32, group: u32) -> Option<Access> {
+        admitted.access(Uid::from_raw(user), Gid::from_raw(group))
+    }
+
+    #[test]
+    fn k3_users_and_the_members_of_groups_are_admitted_and_nobody_else() {
+        let alice = Principal::User("alice".to_owned());
+        let staff = Principal::Group("staff".to_owned());
+        let (admitted, problems) = admitted(&[alice], &[staff]);
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(access(&admitted, 1000, 1000), Some(Access::Administer));
+        // By membership, and by the group that the caller runs with.
+        assert_eq!(access(&admitted, 1001, 1001), Some(Access::Observe));
+        assert_eq!(access(&admitted, 2000, 50), Some(Access::Observe));
+        assert_eq!(access(&admitted, 2000, 2000), None);
+        // Ids of users and of groups are different things.
+        assert_eq!(access(&admitted, 50, 1000), None);
+    }
+
+    #[test]
+    fn k3_an_administrator_who_also_observes_administers() {
+        let bob = Principal::User("bob".to_owned());
+        let staff = Principal::Group("staff".to_owned());
+        let (admitted, _) = admitted(&[bob], &[staff]);
+        assert_eq!(access(&admitted, 1001, 1001), Some(Access::Administer));
+    }
+
+    #[test]
+    fn k3_names_that_mean_nobody_are_told_and_admit_nobody() {
+        let user = |name: &str| Principal::User(name.to_owned());
+        let nobody = Principal::Group("nobody".to_owned());
+        let (admitted, problems) = admitted(&[user("eve"), user("unreachable")], &[nobody]);
+        assert_eq!(admitted, Admitted::default());
+        assert_eq!(
+            problems,
+            [
+                "[daemon.control] administrators has \"eve\", which admits nobody: this system does not know that name",
+                "[daemon.control] administrators has \"unreachable\", which admits nobody: it cannot be looked up: EIO: I/O error",
+                "[daemon.control] observers has \"@nobody\", which admits nobody: this system does not know that name",
+            ]
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! Making the control socket: where, with which permissions, and never at another's expense.
+
+use std::fs::{self, DirBuilder, File, Metadata, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::Uid;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::privsep::message::{Callers, Chosen, ControlPlace};
+
+/// A bound socket and its file, which goes with it.
+#[derive(Debug)]
+pub(super) struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the file, to know it again.
+    file: (u64, u64),
+}
+
+/// Binds the socket. `None`: nobody chose its place and the directory cannot be made; the log says
+/// so, and the proxy runs without.
+pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>> {
+    let path = &place.path;
+    let mode = if Uid::effective().is_root() {
+        0o755
+    } else {
+        0o700
+    };
+    if let Err(error) = make_directory(path, mode) {
+        if place.chosen == Chosen::Configured {
+            return Err(error);
+        }
+        tracing::warn!(
+            "there is no control socket: {error:#}; set [daemon.control] socket to another place to use proxyctl"
+        );
+        return Ok(None);
+    }
+    let cannot = || format!("cannot open the control socket {}", path.display());
+    let _turn = one_at_a_time(path);
+    clear(path).with_context(cannot)?;
+    // The mode is right from the first moment on; widening it, if at all, comes last.
+    let at_first = if place.callers == Callers::Everyone {
+        0o666
+    } else {
+        0o600
+    };
+    let before = umask(Mode::from_bits_truncate(!at_first & 0o777));
+    let bound = UnixListener::bind(path);
+    umask(before);
+    let listener = bound.with_context(cannot)?;
+    let file = fs::symlink_metadata(path).with_context(cannot)?;
+    let socket = ControlSocket {
+        listener,
+        path: path.clone(),
+        file: identity(&file),
+    };
+    if let Callers::Group(group) = place.callers {
+        std::os::unix::fs::chown(path, None, Some(group)).with_context(cannot)?;
+        fs::set_permissions(path, Permissions::from_mode(0o660)).with_context(cannot)?;
+    }
+    Ok(Some(socket))
+}
+
+fn make_directory(socket: &Path, mode: u32) -> anyhow::Result<()> {
+    let directory = parent(socket);
+    match DirBuilder::new().mode(mode).create(directory) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // It may be there although we may not make it.
+        Err(_) if directory.is_dir() => Ok(()),
+        Err(error) => {
+            let path = directory.display();
+            Err(error)
+                .with_context(|| format!("cannot make the directory {path} for the control socket"))
+        }
+    }
+}
+
+/// Keeps two proxies that start at the same moment from removing each other's sockets. Only in a
+/// directory of our own: in another, somebody else could hold the lock for ever.
+fn one_at_a_time(socket: &Path) -> Option<Flock<File>> {
+    let directory = File::open(parent(socket)).ok()?;
+    let ours = directory.metadata().ok()?.uid() == Uid::effective().as_raw();
+    ours.then(|| Flock::lock(directory, FlockArg::LockExclusive).ok())?
+}
+
+/// Takes a socket away that nobody listens on, and nothing else.
+fn clear(path: &Path) -> anyhow::Result<()> {
+    let file = match fs::symlink_metadata(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if !file.file_type().is_socket() {
+        bail!(
+            "there is a file that is no socket; move it away, or set [daemon.control] socket to another path"
+        );
+    }
+    match connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).context("cannot remove the stale socket that is there")?;
+            tracing::info!(path = %path.display(), "removed a stale control socket");
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+            Err(error).context("there is a socket of somebody else")
+        }
+        other => {
+            let holder = other.ok().and_then(|socket| holder(&socket));
+            let holder = holder.map_or_else(String::new, |pid| format!(" (process {pid})"));
+            bail!(
+                "another codex-network-proxy{holder} listens on it; stop that one, or set [daemon.control] socket to another path"
+            );
+        }
+    }
+}
+
+/// Connects without waiting: a full queue is an answer too.
+fn connect(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
+}
+
+/// The process that listens, as far as the system tells.
+#[cfg(target_os = "linux")]
+fn holder(socket: &Socket) -> Option<i32> {
+    let credentials =
+        nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::PeerCredentials).ok()?;
+    Some(credentials.pid()).filter(|pid| *pid > 0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn holder(_socket: &Socket) -> Option<i32> {
+    None
+}
+
+fn parent(socket: &Path) -> &Path {
+    match socket.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+impl ControlSocket {
+    /// Where it is, in words.
+    pub(super) fn address(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// A copy for a worker.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(self.listener.try_clone()?.into())
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // Somebody may have put another socket there since.
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| identity(&file) == self.file);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the control socket");
+        }
+    }
+}

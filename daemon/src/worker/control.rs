@@ -1,0 +1,221 @@
+//! The control socket: `proxyctl`'s way in (SPEC L4, section 9).
+//!
+//! Life of a caller: accepted here, known by `peer` from the kernel, hung up on or given an access,
+//! served by `codex-network-control` in a task of its own, answered by `service`. The monitor makes
+//! the socket.
+
+mod explain;
+mod peer;
+mod service;
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use codex_network_control::{Access, serve};
+use codex_network_engine::Engine;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use self::peer::Peer;
+use self::service::Service;
+use super::reload::Reloader;
+use super::witness::Witness;
+
+/// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
+const NAME: &str = "control";
+
+/// Connections of one user at once. Admitted users are few, so all of them together are bounded
+/// too, and none can keep another out.
+const MOST_OF_ONE_USER: usize = 16;
+/// How long to wait when accepting fails: the process is short of something.
+const BACK_OFF: Duration = Duration::from_millis(200);
+/// How long answers in hand may take when the proxy stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The open control socket. Dropping it closes our copy.
+#[derive(Debug)]
+pub(super) struct ControlSocket {
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+/// Serves the control socket until the engine's drain begins.
+pub(super) fn open(
+    engine: &Engine,
+    reloader: &Arc<Reloader>,
+    witness: Witness,
+    listener: StdListener,
+    path: &str,
+) -> std::io::Result<ControlSocket> {
+    listener.set_nonblocking(true)?;
+    let accept = Accept {
+        listener: UnixListener::from_std(listener)?,
+        callers: Arc::default(),
+        service: Service::new(
+            engine.clone(),
+            Arc::clone(reloader),
+            witness,
+            Path::new(path),
+            "bound",
+        ),
+        engine: engine.clone(),
+        reloader: Arc::clone(reloader),
+    };
+    tracing::info!(listener = NAME, address = path, "listening");
+    Ok(ControlSocket {
+        accepting: tokio::spawn(accept.run()),
+    })
+}
+
+impl ControlSocket {
+    /// Waits a moment for answers in hand, then closes. To be called when the engine has drained.
+    pub(super) async fn close(mut self) {
+        if tokio::time::timeout(LAST_WORDS, &mut self.accepting)
+            .await
+            .is_err()
+        {
+            self.accepting.abort();
+        }
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// The accept loop.
+struct Accept {
+    listener: UnixListener,
+    callers: Arc<Callers>,
+    service: Service,
+    engine: Engine,
+    reloader: Arc<Reloader>,
+}
+
+impl Accept {
+    async fn run(self) {
+        let drain = self.engine.drain().clone();
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = drain.begun() => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => self.admit(stream, &mut connections),
+                    Err(error) => {
+                        tracing::error!(%error, "cannot accept on the control socket; trying again");
+                        tokio::time::sleep(BACK_OFF).await;
+                    }
+                },
+                Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                    report_panic(ended);
+                }
+            }
+        }
+        drop(self);
+        while let Some(ended) = connections.join_next().await {
+            report_panic(ended);
+        }
+    }
+
+    /// Serves a caller whom the kernel has named, or hangs up before a byte is read.
+    fn admit(&self, stream: UnixStream, connections: &mut JoinSet<()>) {
+        let peer = match Peer::of(&stream) {
+            Ok(peer) => peer,
+            Err(error) => {
+                tracing::warn!(%error, "hung up on a caller of the control socket whom the system does not name");
+                return;
+            }
+        };
+        let Some(access) = peer.access(&self.reloader.admitted()) else {
+            tracing::warn!(
+                uid = peer.user.as_raw(),
+                pid = peer.pid,
+                "hung up on a caller of the control socket who is neither administrator nor observer"
+            );
+            return;
+        };
+        let Some(place) = Callers::enter(&self.callers, peer) else {
+            tracing::warn!(
+                uid = peer.user.as_raw(),
+                pid = peer.pid,
+                "hung up on a caller of the control socket: this user has {MOST_OF_ONE_USER} connections"
+            );
+            return;
+        };
+        let service = self.service.of(peer, access);
+        let drain = self.engine.drain().clone();
+        connections.spawn(async move {
+            let ended = serve(stream, access, service, async move { drain.begun().await }).await;
+            drop(place);
+            tell_end(peer, access, &ended);
+        });
+    }
+}
+
+fn tell_end(peer: Peer, access: Access, ended: &codex_network_control::Ended) {
+    let (uid, pid) = (peer.user.as_raw(), peer.pid);
+    if ended.is_the_callers_fault() {
+        tracing::warn!(
+            uid,
+            pid,
+            "hung up on a caller of the control socket: {ended}"
+        );
+    } else {
+        tracing::debug!(uid, pid, %access, "a control connection ended: {ended}");
+    }
+}
+
+fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a control connection ended in a panic; this is a bug");
+    }
+}
+
+/// How many connections each user has.
+#[derive(Debug, Default)]
+struct Callers(Mutex<HashMap<u32, usize>>);
+
+/// One connection among them; dropping it gives its place back.
+struct Place {
+    callers: Arc<Callers>,
+    user: u32,
+}
+
+impl Callers {
+    fn enter(callers: &Arc<Self>, peer: Peer) -> Option<Place> {
+        let user = peer.user.as_raw();
+        let mut counts = callers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(user).or_default();
+        if *count >= MOST_OF_ONE_USER {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Place {
+            callers: Arc::clone(callers),
+            user,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self
+            .callers
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.user);
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! `explain`: a URL as a person writes it, and what the policy in force says to it.
+//!
+//! Nothing is resolved and nothing is dialled: asking about a host must not tell anybody about it.
+//! A URL may hold a secret, so no message repeats one.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use codex_network_control::message::{ExplainQuery, Explained};
+use codex_network_engine::Generation;
+use codex_network_policy::{
+    Authority, AuthorityError, Host, Protocol, Reach, Reason, Request, Source, Verdict,
+};
+
+/// What a text asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Destination {
+    protocol: Protocol,
+    authority: Authority,
+    /// Whether the text says how it would be asked for, or we suppose it.
+    stated: Stated,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stated {
+    Scheme,
+    Nothing,
+}
+
+/// Why a text asks for nothing that the proxy could judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum NoDestination {
+    #[error(
+        "the proxy carries http, https, ws, wss and, through SOCKS5, any TCP (socks5h://HOST:PORT); the URL has another scheme"
+    )]
+    Scheme,
+    #[error("leave the user information (what stands before @) out of the URL")]
+    Userinfo,
+    #[error("this is neither a URL, nor a host, nor host:port: {0}")]
+    Authority(AuthorityError),
+}
+
+impl From<AuthorityError> for NoDestination {
+    fn from(error: AuthorityError) -> Self {
+        match error {
+            AuthorityError::Userinfo => Self::Userinfo,
+            error => Self::Authority(error),
+        }
+    }
+}
+
+/// Judges a destination under one generation. `listeners` are the proxy's own, by name.
+pub(super) fn explain(
+    generation: &Generation,
+    listeners: &[(&'static str, SocketAddr)],
+    query: &ExplainQuery,
+) -> Result<Explained, String> {
+    let destination = destination(&query.url).map_err(|error| error.to_string())?;
+    let Destination {
+        protocol,
+        authority,
+        stated,
+    } = &destination;
+    let method = query.method.as_deref();
+    let request = Request {
+        protocol: *protocol,
+        host: &authority.host,
+        port: authority.port,
+        // In a tunnel the proxy sees none.
+        method: (*protocol == Protocol::Http).then(|| method.unwrap_or("GET")),
+        upgrade: None,
+    };
+    let policy = generation.policy();
+    let explanation = policy.explain(&request);
+    let mut explained = Explained::of(&request, &explanation);
+    policy.mode().as_str().clone_into(&mut explained.mode);
+    explained.generation = generation.number();
+    if let Some(listener) = own_listener(listeners, authority) {
+        Verdict::Deny.as_str().clone_into(&mut explained.decision);
+        Source::ProxyState
+            .as_str()
+            .clone_into(&mut explained.source);
+        Reason::LoopDetected
+            .as_str()
+            .clone_into(&mut explained.reason);
+        explained.rule = None;
+        explained.because = format!("this is the proxy's own {listener} listener");
+        explained.remedy.clear();
+    } else if explanation.decision.is_allow() {
+        explained
+            .notes
+            .extend(address_note(&authority.host, explanation.decision.reach()));
+    }
+    if *stated == Stated::Nothing {
+        explained.notes.push(supposed(*protocol, authority.port));
+    }
+    if method.is_some() && *protocol != Protocol::Http {
+        let note = "the method is inside the tunnel, where it is not seen: the answer is the same for all methods";
+        explained.notes.push(note.to_owned());
+    }
+    Ok(explained)
+}
+
+fn address_note(host: &Host, reach: Reach) -> Option<String> {
+    if host.ip().is_some() {
+        return None;
+    }
+    let note = match reach {
+        Reach::Any => "its addresses are checked against the deny list when it is dialled",
+        Reach::Loopback => {
+            "its addresses are checked when it is dialled: all of them have to be loopback or public"
+        }
+        Reach::Public => {
+            "its addresses are checked when it is dialled: one that is local or private, or denied, and the connection is refused"
+        }
+    };
+    Some(note.to_owned())
+}
+
+fn supposed(protocol: Protocol, port: u16) -> String {
+    let how = match protocol {
+        Protocol::Http => "a plain HTTP request",
+        _ => "a tunnel (CONNECT), as https makes it,",
+    };
+    format!("judged as {how} to port {port}; give a URL to ask about another way")
+}
+
+/// Reads `http://…`, `https://…`, `ws://…`, `wss://…`, `socks5h://host:port`, `host` and
+/// `host:port`. Without a scheme port 80 means plain HTTP, and everything else a tunnel.
+fn destination(text: &str) -> Result<Destination, NoDestination> {
+    let text = text.trim();
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
+        None => (None, text),
+    };
+    let known = match scheme.as_deref() {
+        Some("http" | "ws") => Some((Protocol::Http, 80)),
+        Some("https" | "wss") => Some((Protocol::HttpConnect, 443)),
+        Some("socks5" | "socks5h") => Some((Protocol::Socks5Tcp, 443)),
+        Some(_) => return Err(NoDestination::Scheme),
+        None => None,
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let authority = Authority::parse(&rest[..end], Some(known.map_or(443, |(_, port)| port)))?;
+    let (protocol, stated) = match known {
+        Some((protocol, _)) => (protocol, Stated::Scheme),
+        None if authority.port == 80 => (Protocol::Http, Stated::Nothing),
+        None => (Protocol::HttpConnect, Stated::Nothing),
+    };
+    Ok(Destination {
+        protocol,
+        authority,
+        stated,
+    })
+}
+
+/// The name of our own listener that the authority spells out. What a name resolves to is looked at
+/// when it is dialled.
+fn own_listener(
+    listeners: &[(&'static str, SocketAddr)],
+    authority: &Authority,
+) -> Option<&'static str> {
+    let wanted: Vec<IpAddr> = match authority.host.ip() {
+        Some(address) => vec![address.to_canonical()],
+        None if authority.host.is_localhost() => {
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        }
+        None => return None,
+    };
+    listeners
+        .iter()
+        .find(|(_, own)| {
+            let ip = own.ip().to_canonical();
+            own.port() == authority.port
+                && wanted.iter().any(|wanted| {
+                    ip == *wanted
+                        || (wanted.is_unspecified() && ip.is_loopback())
+                        || (ip.is_unspecified() && wanted.is_loopback())
+                })
+        })
+        .map(|(name, _)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (Protocol, String) {
+        let destination = destination(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        (destination.protocol, destination.authority.to_string())
+    }
+
+    #[test]
+    fn k1_explain_reads_urls_and_hosts_as_people_write_them() {
+        for (text, protocol, authority) in [
+            ("example.com", Protocol::HttpConnect, "example.com:443"),
+            (
+                "example.com:8443",
+                Protocol::HttpConnect,
+                "example.com:8443",
+            ),
+            ("example.com:80", Protocol::Http, "example.com:80"),
+            (
+                "example.com/path?q",
+                Protocol::HttpConnect,
+                "example.com:443",
+            ),
+            (
+                "http://EXAMPLE.com./a?b#c",
+                Protocol::Http,
+                "example.com:80",
+            ),
+            (
+                "HTTPS://example.com",
+                Protocol::HttpConnect,
+                "example.com:443",
+            ),
+            (
+                "https://example.com?q=1",
+                Protocol::HttpConnect,
+                "example.com:443",
+            ),
+            (
+                "wss://example.com:9/x",
+                Protocol::HttpConnect,
+                "example.com:9",
+            ),
+            ("ws://example.com/x", Protocol::Http, "example.com:80"),
+            (
+                "socks5h://example.com:22",
+                Protocol::Socks5Tcp,
+                "example.com:22",
+            ),
+            (
+                "[2001:db8::1]:8080",
+                Protocol::HttpConnect,
+                "[2001:db8::1]:8080",
+            ),
+            ("2001:db8::1", Protocol::HttpConnect, "[2001:db8::1]:443"),
+            ("0x7f.1", Protocol::HttpConnect, "127.0.0.1:443"),
+        ] {
+            assert_eq!(parsed(text), (protocol, authority.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn k1_explain_refuses_what_is_no_destination_without_repeating_it() {
+        for text in [
+            "",
+            "http://",
+            "ftp://example.com",
+            "https://user:hunter2@example.com/",
+            "http://example.com:99999",
+            "hunter2 hunter2",
+            "file:///etc/hunter2",
+        ] {
+            let error = destination(text).expect_err(text).to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn p6_explain_knows_the_proxys_own_listeners() {
+        let listeners = [
+            ("http", SocketAddr::from(([127, 0, 0, 1], 3128))),
+            ("socks5", SocketAddr::from(([0, 0, 0, 0], 8081))),
+        ];
+        let own = |text: &str| {
+            own_listener(
+                &listeners,
+                &destination(text).expect("a destination").authority,
+            )
+        };
+        assert_eq!(own("http://127.0.0.1:3128/"), Some("http"));
+        assert_eq!(own("http://localhost:3128/"), Some("http"));
+        assert_eq!(own("[::ffff:127.0.0.1]:3128"), Some("http"));
+        assert_eq!(own("0.0.0.0:3128"), Some("http"));
+        assert_eq!(own("127.0.0.1:8081"), Some("socks5"));
+        assert_eq!(own("127.0.0.1:3129"), None);
+        assert_eq!(own("example.com:3128"), None);
+    }
+}

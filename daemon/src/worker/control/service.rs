@@ -1,0 +1,284 @@
+//! The calls, answered from the engine and the reloader.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use codex_network_control::message::{
+    Blocked, BlockedEntry, BlockedQuery, Config, Counters, ExplainQuery, Explained,
+    GenerationInForce, Listener, MOST_WAIT, ModeChange, ModeInForce, Nothing, Patterns, Reloaded,
+    Rule, Status,
+};
+use codex_network_control::version::{Hello, Welcome};
+use codex_network_control::{Access, Context, Control, ControlError};
+use codex_network_engine::Engine;
+use codex_network_policy::{DomainSet, Mode};
+
+use super::explain;
+use super::peer::Peer;
+use crate::worker::admin::config;
+use crate::worker::reload::{Reloader, unix_seconds};
+use crate::worker::witness::Witness;
+
+/// Between two looks at the record while a caller waits for it to grow.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+/// What every connection shares.
+#[derive(Clone)]
+pub(super) struct Service {
+    engine: Engine,
+    reloader: Arc<Reloader>,
+    witness: Arc<Witness>,
+    started: (SystemTime, Instant),
+    /// The control socket itself.
+    own: Arc<Listener>,
+}
+
+/// The service of one caller.
+#[derive(Clone)]
+pub(super) struct Session {
+    service: Service,
+    peer: Peer,
+    access: Access,
+}
+
+impl Service {
+    pub(super) fn new(
+        engine: Engine,
+        reloader: Arc<Reloader>,
+        witness: Witness,
+        path: &Path,
+        origin: &str,
+    ) -> Self {
+        let own = Listener {
+            name: super::NAME.to_owned(),
+            address: path.display().to_string(),
+            origin: origin.to_owned(),
+        };
+        Self {
+            engine,
+            reloader,
+            witness: Arc::new(witness),
+            started: (SystemTime::now(), Instant::now()),
+            own: Arc::new(own),
+        }
+    }
+
+    pub(super) fn of(&self, peer: Peer, access: Access) -> Session {
+        Session {
+            service: self.clone(),
+            peer,
+            access,
+        }
+    }
+
+    fn status(&self) -> Status {
+        let generation = self.engine.current();
+        let settings = generation.settings();
+        let policy = generation.policy();
+        let counters = self.engine.counters();
+        let (started, since_start) = self.started;
+        let mut listeners: Vec<Listener> = self
+            .reloader
+            .listeners()
+            .into_iter()
+            .map(|(name, address)| Listener {
+                name: name.to_owned(),
+                address: address.to_string(),
+                origin: "bound".to_owned(),
+            })
+            .collect();
+        listeners.push(Listener::clone(&self.own));
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: unix_seconds(started),
+            uptime: since_start.elapsed().as_secs(),
+            roles: self.witness.roles(),
+            enabled: policy.is_enabled(),
+            mode: policy.mode().as_str().to_owned(),
+            allow_rules: policy.allowed().len(),
+            deny_rules: policy.denied().len(),
+            listeners,
+            generation: GenerationInForce {
+                number: generation.number(),
+                since: self.reloader.in_force_since(generation.number()),
+            },
+            files: paths(&settings.files),
+            last_reload: self.reloader.last(),
+            counters: Counters {
+                connections: counters.connections,
+                idle_upstream: counters.idle_upstream,
+                allowed: counters.allowed,
+                blocked: counters.blocked,
+            },
+            warnings: self.reloader.warnings(),
+        }
+    }
+
+    /// The entries as of now.
+    fn blocked_after(&self, since: u64) -> Blocked {
+        let log = self.engine.blocked();
+        // Read first, so that nothing that comes in between is passed over.
+        let total = log.total().max(since);
+        let blocked: Vec<BlockedEntry> = log.entries(since).into_iter().map(entry).collect();
+        Blocked {
+            next: blocked.last().map_or(total, |last| last.sequence),
+            dropped: match blocked.first() {
+                Some(first) => first.sequence - since - 1,
+                None => total - since,
+            },
+            blocked,
+        }
+    }
+}
+
+impl Control for Session {
+    async fn hello(self, _: Context, request: Hello) -> Result<Welcome, ControlError> {
+        let version = env!("CARGO_PKG_VERSION");
+        let protocol = request.agree(version).inspect_err(|mismatch| {
+            // A program's name is the caller's own words.
+            let program: String = request.program.escape_debug().take(100).collect();
+            tracing::warn!(parent: None, uid = self.peer.user.as_raw(), pid = self.peer.pid, program, "cannot talk to a caller of the control socket: {mismatch}");
+        })?;
+        Ok(Welcome {
+            protocol,
+            version: version.to_owned(),
+            access: self.access,
+        })
+    }
+
+    async fn status(self, _: Context, _: Nothing) -> Result<Status, ControlError> {
+        Ok(self.service.status())
+    }
+
+    async fn mode(self, _: Context, _: Nothing) -> Result<ModeInForce, ControlError> {
+        let generation = self.service.engine.current();
+        Ok(ModeInForce {
+            mode: generation.policy().mode().as_str().to_owned(),
+            generation: generation.number(),
+            was: None,
+        })
+    }
+
+    async fn set_mode(self, _: Context, change: ModeChange) -> Result<ModeInForce, ControlError> {
+        let mode: Mode =
+            change
+                .mode
+                .parse()
+                .map_err(
+                    |error: codex_network_policy::ModeError| ControlError::Invalid {
+                        message: error.to_string(),
+                    },
+                )?;
+        let was = self.service.engine.current().policy().mode();
+        let generation = self.service.reloader.set_mode(mode);
+        tracing::info!(
+            parent: None,
+            mode = mode.as_str(),
+            generation,
+            uid = self.peer.user.as_raw(),
+            pid = self.peer.pid,
+            "the mode was changed through the control socket"
+        );
+        Ok(ModeInForce {
+            mode: mode.as_str().to_owned(),
+            generation,
+            was: Some(was.as_str().to_owned()),
+        })
+    }
+
+    async fn reload(self, _: Context, _: Nothing) -> Result<Reloaded, ControlError> {
+        tracing::info!(
+            parent: None,
+            uid = self.peer.user.as_raw(),
+            pid = self.peer.pid,
+            "a reload was asked for through the control socket"
+        );
+        let reloader = Arc::clone(&self.service.reloader);
+        // In a task of its own: a caller who hangs up does not stop a reload half-way.
+        let outcome = tokio::spawn(async move { reloader.reload().await }).await;
+        match outcome {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(ControlError::ReloadFailed {
+                problems: error.problems,
+            }),
+            Err(error) => Err(ControlError::Failed {
+                message: format!("the reload broke off: {error}"),
+            }),
+        }?;
+        let generation = self.service.engine.current();
+        let policy = generation.policy();
+        Ok(Reloaded {
+            generation: generation.number(),
+            mode: policy.mode().as_str().to_owned(),
+            allow_rules: policy.allowed().len(),
+            deny_rules: policy.denied().len(),
+            warnings: self.service.reloader.warnings(),
+        })
+    }
+
+    async fn blocked(self, _: Context, query: BlockedQuery) -> Result<Blocked, ControlError> {
+        let log = self.service.engine.blocked();
+        // A number that was never given out, as one from before a restart: from now on.
+        let since = query.since.min(log.total());
+        let until = Instant::now() + Duration::from_secs(query.wait).min(MOST_WAIT);
+        let drain = self.service.engine.drain();
+        loop {
+            let found = self.service.blocked_after(since);
+            if !found.blocked.is_empty() || Instant::now() >= until || drain.has_begun() {
+                return Ok(found);
+            }
+            // The record wakes nobody, so look again.
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+
+    async fn patterns(self, _: Context, _: Nothing) -> Result<Patterns, ControlError> {
+        let generation = self.service.engine.current();
+        let list = |set: &DomainSet| set.rules().map(|rule| Rule::from(&rule)).collect();
+        Ok(Patterns {
+            allowed: list(generation.policy().allowed()),
+            denied: list(generation.policy().denied()),
+        })
+    }
+
+    async fn config(self, _: Context, _: Nothing) -> Result<Config, ControlError> {
+        let generation = self.service.engine.current();
+        Ok(Config {
+            settings: config::effective(&generation),
+            files: paths(&generation.settings().files),
+        })
+    }
+
+    async fn explain(self, _: Context, query: ExplainQuery) -> Result<Explained, ControlError> {
+        let generation = self.service.engine.current();
+        let listeners = self.service.reloader.listeners();
+        explain::explain(&generation, &listeners, &query)
+            .map_err(|message| ControlError::Invalid { message })
+    }
+}
+
+fn paths(paths: &[PathBuf]) -> Vec<String> {
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect()
+}
+
+fn entry(entry: codex_network_engine::BlockedEntry) -> BlockedEntry {
+    BlockedEntry {
+        host: entry.host,
+        reason: entry.reason.to_owned(),
+        client: entry.client,
+        method: entry.method,
+        mode: entry.mode.map(str::to_owned),
+        protocol: entry.protocol.to_owned(),
+        decision: entry.decision.to_owned(),
+        source: entry.source.to_owned(),
+        port: entry.port,
+        timestamp: entry.timestamp,
+        attempt_id: entry.attempt_id,
+        rule: entry.rule,
+        sequence: entry.sequence,
+    }
+}

@@ -1,0 +1,61 @@
+//! The control socket and `proxyctl`: the real daemon, the real program (SPEC section 9).
+
+mod callers;
+mod commands;
+mod follow;
+mod socket;
+
+use std::path::{Path, PathBuf};
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon};
+use e2e::program::{Program, Run};
+use serde_json::Value;
+
+/// The path of the shipped program.
+const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
+
+/// A daemon on the usual example.
+fn daemon() -> Daemon {
+    Daemon::start(e2e::binary!(), &Config::example())
+}
+
+/// Where the daemon says that its control socket is.
+fn socket(daemon: &Daemon) -> PathBuf {
+    let line = daemon.wait_for_log(|line| {
+        line.message() == Some("listening")
+            && line.field("listener").and_then(Value::as_str) == Some("control")
+    });
+    let address = line.field("address").and_then(Value::as_str);
+    PathBuf::from(address.expect("an address"))
+}
+
+/// Runs `proxyctl --socket SOCKET …`.
+fn proxyctl_at(socket: &Path, arguments: &[&str]) -> Run {
+    Program::new(PROXYCTL)
+        .arg("--socket")
+        .arg(socket)
+        .args(arguments)
+        .run()
+}
+
+/// Runs `proxyctl` on a daemon.
+fn proxyctl(daemon: &Daemon, arguments: &[&str]) -> Run {
+    proxyctl_at(&socket(daemon), arguments)
+}
+
+/// What `proxyctl … --json` says.
+#[track_caller]
+fn json(daemon: &Daemon, arguments: &[&str]) -> Value {
+    let arguments = [arguments, &["--json"]].concat();
+    let run = proxyctl(daemon, &arguments);
+    serde_json::from_str(&run.succeeded().stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", run.stdout))
+}
+
+/// Has the proxy refuse a request to a host.
+fn be_refused(daemon: &Daemon, host: &str) {
+    let request = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let answer = Connection::open(daemon.http_addr()).exchange(&request);
+    assert_eq!(answer.status, 403, "{}", answer.text());
+}

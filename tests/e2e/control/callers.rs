@@ -1,0 +1,220 @@
+//! Who may call, and what a bad caller gets.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use e2e::daemon::{Config, Daemon};
+use e2e::program::{Program, Run};
+use e2e::wait::PATIENCE;
+use nix::unistd::Uid;
+
+use super::{PROXYCTL, daemon, json, proxyctl, proxyctl_at, socket};
+
+/// An account that every system has and that is not ours.
+const NOBODY: &str = "nobody";
+
+/// Runs `proxyctl` as `nobody`. Needs root.
+fn as_nobody(daemon: &Daemon, arguments: &[&str]) -> Run {
+    let nobody = nix::unistd::User::from_name(NOBODY)
+        .expect("a user database")
+        .expect("every system has nobody");
+    open_to_all(daemon.directory());
+    // The build directory may be closed to others. Not copied by this process: another test's child
+    // could inherit the file while it is open for writing, and it could not be run then.
+    let program = daemon.directory().join("proxyctl");
+    if !program.exists() {
+        Program::new("cp")
+            .args([Path::new(PROXYCTL), &program])
+            .run()
+            .succeeded();
+    }
+    Program::new("setpriv")
+        .args(["--clear-groups", "--reuid"])
+        .arg(nobody.uid.to_string())
+        .arg("--regid")
+        .arg(nobody.gid.to_string())
+        .arg(program)
+        .arg("--socket")
+        .arg(socket(daemon))
+        .args(arguments)
+        .current_dir(Path::new("/"))
+        .run()
+}
+
+fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("our own directory");
+}
+
+fn with_control(key: &str, names: &str) -> Daemon {
+    Daemon::start(
+        e2e::binary!(),
+        &Config::example().set("daemon.control", key, names),
+    )
+}
+
+#[test]
+fn k3_strangers_are_hung_up_on_and_told_how_to_be_admitted() {
+    let daemon = with_control("observers", r#"["daemon"]"#);
+    if !Uid::effective().is_root() {
+        // Only root can become somebody else. What is left to see is the file's own barrier.
+        fs::set_permissions(socket(&daemon), fs::Permissions::from_mode(0o000)).expect("ours");
+        let run = proxyctl(&daemon, &["status"]);
+        assert_eq!(run.code, Some(4), "{run:?}");
+        return;
+    }
+    let run = as_nobody(&daemon, &["status"]);
+    assert_eq!(run.code, Some(4), "{run:?}");
+    run.says("hung up without a word")
+        .says("add \"nobody\" to [daemon.control] administrators or observers");
+    let line = daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|message| message.contains("neither administrator nor observer"))
+    });
+    assert!(line.field("uid").is_some(), "{}", line.raw);
+}
+
+#[test]
+fn k3_without_anybody_named_the_file_keeps_others_out() {
+    let daemon = daemon();
+    let mode = fs::metadata(socket(&daemon)).expect("it is there");
+    assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    if Uid::effective().is_root() {
+        let run = as_nobody(&daemon, &["status"]);
+        assert_eq!(run.code, Some(4), "{run:?}");
+        run.says("this user may not connect to it");
+    }
+}
+
+#[test]
+fn k3_observers_look_and_administrators_change() {
+    if !Uid::effective().is_root() {
+        // Our own user administers, named or not.
+        let daemon = with_control("observers", r#"["nobody"]"#);
+        proxyctl(&daemon, &["mode", "limited"]).succeeded();
+        return;
+    }
+    let daemon = with_control("observers", r#"["nobody"]"#);
+    as_nobody(&daemon, &["status"]).succeeded();
+    for arguments in [&["mode", "limited"][..], &["reload"]] {
+        let run = as_nobody(&daemon, arguments);
+        assert_eq!(run.code, Some(4), "{run:?}");
+        run.says("needs the right to administer");
+    }
+    assert_eq!(json(&daemon, &["mode"])["mode"], "full");
+
+    // By group, and only after a reload.
+    let group = nix::unistd::User::from_name(NOBODY).expect("a user database");
+    let group = nix::unistd::Group::from_gid(group.expect("nobody").gid);
+    let group = group.expect("a group database").expect("its group").name;
+    let administrators = format!(r#"["@{group}"]"#);
+    daemon.rewrite_config(&Config::example().set(
+        "daemon.control",
+        "administrators",
+        &administrators,
+    ));
+    proxyctl(&daemon, &["reload"]).succeeded();
+    as_nobody(&daemon, &["mode", "limited"]).succeeded();
+    let logged = daemon.wait_for_log(|line| {
+        line.message() == Some("the mode was changed through the control socket")
+    });
+    assert_ne!(
+        logged.field("uid").and_then(serde_json::Value::as_u64),
+        Some(0)
+    );
+}
+
+#[test]
+fn k3_a_name_that_nobody_has_is_told_in_the_log_and_in_status() {
+    let daemon = with_control("administrators", r#"["no-such-user"]"#);
+    let told = "[daemon.control] administrators has \"no-such-user\", which admits nobody: this system does not know that name";
+    daemon.wait_for_log(|line| line.message() == Some(told));
+    proxyctl(&daemon, &["status"]).succeeded().says(told);
+}
+
+/// A caller that speaks bytes.
+fn raw(socket: &PathBuf) -> UnixStream {
+    let stream = UnixStream::connect(socket).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+    stream
+}
+
+fn send(stream: &mut UnixStream, id: u32, call: &str) -> io::Result<()> {
+    let message = format!(
+        r#"{{"Request":{{"context":{{"deadline":{{"secs":18446744073709551615,"nanos":0}}}},"id":{id},"message":{call}}}}}"#
+    );
+    let length = u32::try_from(message.len()).expect("short");
+    stream.write_all(&[&length.to_be_bytes(), message.as_bytes()].concat())
+}
+
+fn hello(newest: u32) -> String {
+    format!(r#"{{"Hello":{{"request":{{"oldest":{newest},"newest":{newest},"program":"raw"}}}}}}"#)
+}
+
+fn receive(stream: &mut UnixStream) -> String {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).expect("an answer");
+    let mut answer = vec![0; usize::try_from(u32::from_be_bytes(length)).expect("a length")];
+    stream.read_exact(&mut answer).expect("all of it");
+    String::from_utf8(answer).expect("text")
+}
+
+#[test]
+fn k4_a_version_that_cannot_talk_is_told_on_both_sides() {
+    let daemon = daemon();
+    let mut caller = raw(&socket(&daemon));
+    send(&mut caller, 0, &hello(99)).expect("it reads");
+    let answer = receive(&mut caller);
+    assert!(answer.contains(r#""kind":"version_mismatch""#), "{answer}");
+    daemon.wait_for_log(|line| {
+        line.message().is_some_and(|message| {
+            message.contains("the caller speaks version 99 of the control protocol")
+                && message.contains("update and restart the proxy")
+        })
+    });
+}
+
+#[test]
+fn k3_bad_callers_end_alone_with_a_reason_in_the_log() {
+    let daemon = daemon();
+    let path = socket(&daemon);
+    let giant = [0x7f; 4];
+    for (bytes, reason) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "longer than"),
+        (&giant[..], "longer than"),
+        (&b"\0\0\0\x04null"[..], "holds no message"),
+    ] {
+        let mut caller = raw(&path);
+        caller.write_all(bytes).expect("it reads");
+        let mut rest = Vec::new();
+        // The end may come as a reset, since not all was read.
+        let _ = caller.read_to_end(&mut rest);
+        assert!(rest.is_empty(), "{rest:?}");
+        daemon.wait_for_log(|line| {
+            line.message()
+                .is_some_and(|message| message.contains(reason))
+        });
+    }
+    proxyctl_at(&path, &["status"]).succeeded();
+}
+
+#[test]
+fn k3_callers_that_never_read_or_say_nothing_keep_nobody_waiting() {
+    let daemon = daemon();
+    let path = socket(&daemon);
+    let silent: Vec<UnixStream> = (0..4).map(|_| raw(&path)).collect();
+    let mut deaf = raw(&path);
+    send(&mut deaf, 0, &hello(1)).expect("it reads");
+    receive(&mut deaf);
+    // Until it is hung up on, or the kernel takes no more.
+    deaf.set_write_timeout(Some(std::time::Duration::from_millis(200)))
+        .expect("a socket");
+    let config = r#"{"Config":{"request":{}}}"#;
+    let asked = (1..10_000).take_while(|id| send(&mut deaf, *id, config).is_ok());
+    assert!(asked.count() > 0);
+    proxyctl_at(&path, &["status"]).succeeded();
+    drop(silent);
+}

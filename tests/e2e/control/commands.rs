@@ -1,0 +1,247 @@
+//! Every command, for people and for programs, done and not done.
+
+use e2e::daemon::Config;
+use e2e::program::Program;
+use serde_json::json;
+
+use super::{PROXYCTL, be_refused, daemon, json, proxyctl, socket};
+
+#[test]
+fn k1_status_tells_what_runs_where_and_since_when() {
+    let daemon = daemon();
+    be_refused(&daemon, "blocked.test");
+    let status = json(&daemon, &["status"]);
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["roles"][0]["name"], "monitor");
+    assert_eq!(status["roles"][0]["pid"], daemon.pid());
+    assert_eq!(status["roles"][1]["name"], "worker");
+    assert_eq!(status["roles"][1]["capabilities"], "0000000000000000");
+    assert_eq!(status["roles"][1]["no_new_privs"], true);
+    assert_eq!(status["roles"][1]["seccomp"], "filter");
+    assert_eq!(status["mode"], "full");
+    assert_eq!(status["allow_rules"], 1);
+    assert_eq!(status["generation"]["number"], 1);
+    assert!(status["generation"]["since"].as_i64() >= status["started"].as_i64());
+    assert!(status.get("last_reload").is_none());
+    assert_eq!(status["counters"]["blocked"], 1);
+    assert_eq!(status["files"], json!([daemon.config_path()]));
+    let listeners = status["listeners"].as_array().expect("a list");
+    let address = |name: &str| {
+        let listener = listeners.iter().find(|listener| listener["name"] == name);
+        let listener = listener.unwrap_or_else(|| panic!("no {name} in {listeners:?}"));
+        assert_eq!(listener["origin"], "bound");
+        listener["address"].as_str().expect("text").to_owned()
+    };
+    assert_eq!(address("http"), daemon.http_addr().to_string());
+    assert_eq!(address("socks5"), daemon.socks_addr().to_string());
+    assert_eq!(address("admin"), daemon.admin_addr().to_string());
+    assert_eq!(address("control"), socket(&daemon).display().to_string());
+
+    let text = proxyctl(&daemon, &["status"]);
+    text.succeeded()
+        .says(&format!("monitor {}, uid ", daemon.pid()))
+        .says("full mode, 1 allow rule, 1 deny rule")
+        .says("generation 1, for ")
+        .says(&address("http"))
+        .says("0 allowed, 1 refused");
+    assert!(!text.stdout.contains('\x1b'), "no colour into a pipe");
+}
+
+#[test]
+fn k1_mode_is_shown_and_changed_until_the_next_reload() {
+    let daemon = daemon();
+    assert_eq!(proxyctl(&daemon, &["mode"]).succeeded().stdout, "full\n");
+    let changed = proxyctl(&daemon, &["mode", "limited"]);
+    changed
+        .succeeded()
+        .says("limited, until the next reload (was full)");
+    assert_eq!(json(&daemon, &["mode"])["mode"], "limited");
+    let logged = daemon.wait_for_log(|line| {
+        line.message() == Some("the mode was changed through the control socket")
+    });
+    let uid = nix::unistd::Uid::effective().as_raw();
+    assert_eq!(logged.field("uid"), Some(&json!(uid)), "K3: {}", logged.raw);
+    assert!(logged.field("pid").is_some(), "{}", logged.raw);
+    proxyctl(&daemon, &["reload"]).succeeded();
+    assert_eq!(json(&daemon, &["mode"])["mode"], "full");
+}
+
+#[test]
+fn k1_reload_applies_the_files_and_names_what_is_in_force() {
+    let daemon = daemon();
+    daemon.rewrite_config(&Config::example().allow("more.test"));
+    let reloaded = proxyctl(&daemon, &["reload"]);
+    reloaded
+        .succeeded()
+        .says("reloaded: full mode, 2 allow rules, 1 deny rule");
+    let reloaded = json(&daemon, &["reload"]);
+    assert_eq!(reloaded["status"], "reloaded");
+    assert_eq!(reloaded["generation"], 3);
+    let last = &json(&daemon, &["status"])["last_reload"];
+    assert_eq!(last["outcome"], "applied");
+    daemon.wait_for_log(|line| {
+        line.message() == Some("a reload was asked for through the control socket")
+    });
+}
+
+#[test]
+fn k1_c7_a_reload_that_fails_gives_every_problem_back_and_changes_nothing() {
+    let daemon = daemon();
+    daemon.rewrite_config_text("[network]\nmode = 3\nallowed_domans = []\n");
+    let failed = proxyctl(&daemon, &["reload"]);
+    assert_eq!(failed.code, Some(1));
+    assert_eq!(failed.stdout, "");
+    failed
+        .says("config.toml:2:8: `mode` must be a string")
+        .says("did you mean `allowed_domains`?")
+        .says("the reload failed; the old settings stay in force");
+    let failed = proxyctl(&daemon, &["reload", "--json"]);
+    assert_eq!(failed.code, Some(1));
+    let told: serde_json::Value = serde_json::from_str(&failed.stdout).expect("JSON");
+    assert_eq!(told["status"], "failed");
+    assert_eq!(told["problems"][0]["line"], 2);
+    let status = json(&daemon, &["status"]);
+    assert_eq!(status["allow_rules"], 1);
+    assert_eq!(status["last_reload"]["outcome"], "failed");
+    proxyctl(&daemon, &["status"])
+        .succeeded()
+        .says("failed, ")
+        .says("config.toml:2:8");
+}
+
+#[test]
+fn k1_blocked_lists_what_was_refused_and_why() {
+    let daemon = daemon();
+    proxyctl(&daemon, &["blocked"])
+        .succeeded()
+        .says("nothing was refused");
+    be_refused(&daemon, "blocked.test");
+    be_refused(&daemon, "denied.test");
+    let blocked = json(&daemon, &["blocked"]);
+    assert_eq!(blocked["next"], 2);
+    assert_eq!(blocked["blocked"][0]["host"], "blocked.test");
+    assert_eq!(blocked["blocked"][1]["reason"], "denied");
+    // The same entries as the admin API gives.
+    assert_eq!(blocked["blocked"], json!(daemon.blocked()));
+    let later = json(&daemon, &["blocked", "--since", "1"]);
+    assert_eq!(later["blocked"].as_array().map(Vec::len), Some(1));
+    assert_eq!(later["dropped"], 0);
+    proxyctl(&daemon, &["blocked"])
+        .succeeded()
+        .says("blocked.test:80")
+        .says("denied: denied.test (");
+    daemon.admin("GET", "/blocked?drain=true", None);
+    let drained = json(&daemon, &["blocked"]);
+    assert_eq!(
+        (&drained["next"], &drained["dropped"]),
+        (&json!(2), &json!(2))
+    );
+}
+
+#[test]
+fn k1_patterns_and_config_show_what_is_in_force() {
+    let daemon = daemon();
+    let patterns = json(&daemon, &["patterns"]);
+    assert_eq!(patterns["allowed"][0]["pattern"], "allowed.test");
+    assert!(patterns["denied"][0]["line"].as_u64() > Some(0));
+    proxyctl(&daemon, &["patterns"])
+        .succeeded()
+        .says("allow\n  allowed.test  ")
+        .says("deny\n  denied.test  ");
+    let config = json(&daemon, &["config"]);
+    assert_eq!(config, daemon.admin("GET", "/config", None).json());
+    proxyctl(&daemon, &["config"])
+        .succeeded()
+        .says("daemon.limits.drain_timeout ")
+        .says(&format!("# {}", daemon.config_path().display()));
+}
+
+#[test]
+fn k1_explain_says_the_verdict_the_rule_its_place_and_the_remedy() {
+    let daemon = daemon();
+    let config = daemon.config_path().display().to_string();
+    proxyctl(&daemon, &["explain", "https://allowed.test/x"])
+        .succeeded()
+        .says("CONNECT allowed.test:443 in full mode is allowed")
+        .says(&format!("the allow list has allowed.test ({config}:"))
+        .says("its addresses are checked");
+    proxyctl(&daemon, &["explain", "http://denied.test"])
+        .succeeded()
+        .says("GET http://denied.test:80 in full mode is refused")
+        .says("denied (baseline_policy)")
+        .says("remove that entry");
+    proxyctl(&daemon, &["explain", "nobody.test"])
+        .succeeded()
+        .says("add \"nobody.test\" to allowed_domains");
+    let explained = json(&daemon, &["explain", "denied.test"]);
+    assert_eq!(explained["decision"], "deny");
+    assert_eq!(explained["rule"]["list"], "deny");
+    assert_eq!(explained["rule"]["file"], config);
+    let own = format!("http://{}/", daemon.http_addr());
+    assert_eq!(json(&daemon, &["explain", &own])["reason"], "loop_detected");
+    proxyctl(&daemon, &["mode", "limited"]).succeeded();
+    let post = ["explain", "http://allowed.test", "--method", "POST"];
+    assert_eq!(json(&daemon, &post)["reason"], "method_not_allowed");
+    assert_eq!(json(&daemon, &post[..2])["decision"], "allow");
+    let none = proxyctl(&daemon, &["explain", "https://me:hunter2@allowed.test"]);
+    assert_eq!(none.code, Some(1));
+    assert!(!none.says("out of the URL").stderr.contains("hunter2"));
+}
+
+#[test]
+fn k1_explain_agrees_with_what_the_proxy_does() {
+    let daemon = daemon();
+    for host in ["blocked.test", "denied.test"] {
+        be_refused(&daemon, host);
+        let entry = daemon.wait_for_blocked(|entry| entry["host"] == host);
+        let explained = json(&daemon, &["explain", &format!("http://{host}/")]);
+        for key in ["decision", "source", "reason"] {
+            assert_eq!(explained[key], entry[key], "{host}: {key}");
+        }
+    }
+}
+
+#[test]
+fn k1_a_command_line_that_is_not_understood_is_2() {
+    for arguments in [
+        &[][..],
+        &["statsu"],
+        &["mode", "half"],
+        &["blocked", "--since", "yesterday"],
+        &["explain"],
+    ] {
+        let run = Program::new(PROXYCTL).args(arguments).run();
+        assert_eq!(run.code, Some(2), "{arguments:?}: {run:?}");
+    }
+}
+
+#[test]
+fn k1_a_reader_who_has_heard_enough_is_no_failure() {
+    let daemon = daemon();
+    Program::new("bash")
+        .args([
+            "-c",
+            "set -o pipefail; \"$0\" --socket \"$1\" config | true",
+        ])
+        .arg(PROXYCTL)
+        .arg(socket(&daemon))
+        .run()
+        .succeeded();
+}
+
+#[test]
+fn k1_completions_and_man_pages_come_from_the_same_definitions() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = Program::new(PROXYCTL).args(["completions", shell]).run();
+        script.succeeded().says("explain").says("socket");
+    }
+    let man = tempfile::tempdir().expect("a directory");
+    Program::new(PROXYCTL)
+        .arg("man")
+        .arg(man.path())
+        .run()
+        .succeeded();
+    let page = |name: &str| std::fs::read_to_string(man.path().join(name)).expect("a page");
+    assert!(page("proxyctl.1").contains("Exit codes"));
+    assert!(page("proxyctl-explain.1").contains("method"));
+}
