@@ -17,9 +17,9 @@ use codex_network_control::{ReloadProblem, place};
 use nix::unistd::{Group, Uid, User};
 
 use crate::admitted::{Admitted, SystemDirectory};
-use crate::privsep::message::{
-    Account, Callers, Chosen, Confinement, ControlPlace, Lines, Loaded, Power, Problems, Reach,
-    Settled,
+use crate::privsep::message::{Account, Confinement, Problems};
+use crate::privsep::settled::{
+    Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
 };
 
 /// The user that a worker runs as when root started the service and nobody said otherwise.

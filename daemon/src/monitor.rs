@@ -23,7 +23,8 @@ use self::control_socket::ControlSocket;
 use self::inherit::Inherited;
 use self::listen::{Listeners, Prepared};
 use self::supervise::{BackOff, Worker};
-use crate::privsep::message::{Lines, Loaded, Mode, Problems, Settled, ToMonitor, ToWorker};
+use crate::privsep::message::{Mode, Problems, ToMonitor, ToWorker};
+use crate::privsep::settled::{Lines, Loaded, Settled};
 use crate::{logging, notify};
 
 /// Tickets of reloads that a worker asks for lie below this, the monitor's own above.

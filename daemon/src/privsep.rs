@@ -9,6 +9,7 @@
 pub(crate) mod channel;
 mod layout;
 pub(crate) mod message;
+pub(crate) mod settled;
 
 /// The hidden command that makes this program a loader.
 pub(crate) const LOADER: &str = "load";

@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::privsep::message::{Callers, Chosen, ControlPlace};
+use crate::privsep::settled::{Callers, Chosen, ControlPlace};
 
 /// A bound socket and its file, which goes with it.
 #[derive(Debug)]

@@ -12,7 +12,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::inherit::{self, From, Inherited};
 use crate::notify;
-use crate::privsep::message::{Listener, Name, Power, Reach, Settled};
+use crate::privsep::message::{Listener, Name};
+use crate::privsep::settled::{Power, Reach, Settled};
 
 /// How many clients may wait in the kernel for a worker to accept them; the kernel cuts it down to
 /// its own limit (`net.core.somaxconn`).

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::Event;
 use crate::privsep;
-use crate::privsep::message::Loaded;
+use crate::privsep::settled::Loaded;
 
 /// Most that a loader may say: some files of the largest size that is read.
 const LONGEST: u64 = 512 << 20;

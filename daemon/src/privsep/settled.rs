@@ -1,0 +1,241 @@
+//! What a loader says of a configuration: what the monitor has to know of it, in a fixed layout, and
+//! the rest as a blob for the worker.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::layout::{Reader, Writer};
+use super::message::{Account, Confinement, Malformed, Problems};
+
+/// What the loader says of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Loaded {
+    /// It cannot be used.
+    Problems(Problems),
+    /// It can.
+    Settled(Settled),
+}
+
+/// What the monitor has to know of a configuration, and the rest, which it does not look into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// Where to listen, in the order of [`Name::ALL`]. None of them when the proxy is disabled.
+    pub(crate) listen: [Option<SocketAddr>; 3],
+    pub(crate) control: Option<ControlPlace>,
+    /// Which sockets that are handed to us may be reached from elsewhere, in the same order.
+    pub(crate) reach: [Reach; 3],
+    /// Whether the proxy is switched on: off, listeners that are open stay.
+    pub(crate) power: Power,
+    pub(crate) account: Option<Account>,
+    pub(crate) confinement: Confinement,
+    pub(crate) drain_limit: Duration,
+    pub(crate) lines: Lines,
+    /// The settings, for the worker.
+    pub(crate) blob: Vec<u8>,
+}
+
+/// Where the control socket is, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ControlPlace {
+    pub(crate) path: PathBuf,
+    pub(crate) chosen: Chosen,
+    pub(crate) callers: Callers,
+}
+
+/// Who chose a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Chosen {
+    /// Nobody: without it the proxy runs too.
+    Default = 0,
+    /// The configuration.
+    Configured = 1,
+}
+
+/// Who has to be able to connect to the control socket; who may is decided from the peer's
+/// credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Callers {
+    /// Nobody is named: the owner (and root).
+    Owner,
+    /// One group is named and nobody else.
+    Group(u32),
+    /// Users, or several groups: file permissions cannot say that.
+    Everyone,
+}
+
+/// From where a socket may be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reach {
+    Loopback = 0,
+    Anywhere = 1,
+}
+
+/// Whether the proxy is switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Power {
+    Off = 0,
+    On = 1,
+}
+
+/// How log lines are written, as far as it concerns the monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Lines {
+    Text = 0,
+    Json = 1,
+}
+
+impl Loaded {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        match self {
+            Self::Problems(problems) => {
+                out.u8(0);
+                out.problems(problems);
+            }
+            Self::Settled(settled) => {
+                out.u8(1);
+                for address in settled.listen {
+                    out.address(address);
+                }
+                out.control(settled.control.as_ref());
+                for reach in settled.reach {
+                    out.u8(reach as u8);
+                }
+                out.u8(settled.power as u8);
+                out.account(settled.account);
+                out.u8(settled.confinement as u8);
+                out.millis(settled.drain_limit);
+                out.u8(settled.lines as u8);
+                out.0.extend_from_slice(&settled.blob);
+            }
+        }
+        out.0
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Reader(bytes);
+        match input.u8()? {
+            0 => {
+                let problems = Self::Problems(input.problems()?);
+                input.end(problems)
+            }
+            1 => Ok(Self::Settled(Settled {
+                listen: [input.address()?, input.address()?, input.address()?],
+                control: input.control()?,
+                reach: [input.reach()?, input.reach()?, input.reach()?],
+                power: match input.u8()? {
+                    0 => Power::Off,
+                    1 => Power::On,
+                    _ => return Err(Malformed),
+                },
+                account: input.account()?,
+                confinement: input.confinement()?,
+                drain_limit: input.millis()?,
+                lines: match input.u8()? {
+                    0 => Lines::Text,
+                    1 => Lines::Json,
+                    _ => return Err(Malformed),
+                },
+                blob: input.0.to_vec(),
+            })),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl Writer {
+    fn control(&mut self, place: Option<&ControlPlace>) {
+        let Some(place) = place else {
+            return self.u8(0);
+        };
+        self.u8(1);
+        self.path(&place.path);
+        self.u8(place.chosen as u8);
+        match place.callers {
+            Callers::Owner => self.u8(0),
+            Callers::Group(group) => {
+                self.u8(1);
+                self.u32(group);
+            }
+            Callers::Everyone => self.u8(2),
+        }
+    }
+}
+
+impl Reader<'_> {
+    fn control(&mut self) -> Result<Option<ControlPlace>, Malformed> {
+        match self.u8()? {
+            0 => return Ok(None),
+            1 => {}
+            _ => return Err(Malformed),
+        }
+        Ok(Some(ControlPlace {
+            path: self.path()?,
+            chosen: match self.u8()? {
+                0 => Chosen::Default,
+                1 => Chosen::Configured,
+                _ => return Err(Malformed),
+            },
+            callers: match self.u8()? {
+                0 => Callers::Owner,
+                1 => Callers::Group(self.u32()?),
+                2 => Callers::Everyone,
+                _ => return Err(Malformed),
+            },
+        }))
+    }
+
+    fn reach(&mut self) -> Result<Reach, Malformed> {
+        match self.u8()? {
+            0 => Ok(Reach::Loopback),
+            1 => Ok(Reach::Anywhere),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled() -> Loaded {
+        Loaded::Settled(Settled {
+            listen: ["127.0.0.1:3128", "[::1]:8081", "0.0.0.0:0"].map(|text| text.parse().ok()),
+            control: Some(ControlPlace {
+                path: "/run/control.sock".into(),
+                chosen: Chosen::Configured,
+                callers: Callers::Group(7),
+            }),
+            reach: [Reach::Loopback, Reach::Loopback, Reach::Anywhere],
+            power: Power::On,
+            account: Some(Account { uid: 1, gid: 2 }),
+            confinement: Confinement::Require,
+            drain_limit: Duration::from_millis(1500),
+            lines: Lines::Json,
+            blob: b"anything".to_vec(),
+        })
+    }
+
+    #[test]
+    fn what_the_loader_says_survives_the_way() {
+        let problems = Loaded::Problems(Problems {
+            text: "line 1\nline 2".to_owned(),
+            detail: "[]".to_owned(),
+        });
+        assert_eq!(Loaded::decode(&problems.encode()), Ok(problems));
+        let bytes = settled().encode();
+        assert_eq!(Loaded::decode(&bytes), Ok(settled()));
+        for end in 0..bytes.len() - b"anything".len() {
+            assert_eq!(
+                Loaded::decode(&bytes[..end]),
+                Err(Malformed),
+                "cut to {end}"
+            );
+        }
+    }
+}
