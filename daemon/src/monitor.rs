@@ -119,12 +119,15 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         }
     };
     logging::init_plain(settled.lines == Lines::Json)?;
-    let mut listeners = Listeners::new(Inherited::take()?);
+    let mut inherited = Inherited::take()?;
+    let handed = inherited.take_control();
+    let mut listeners = Listeners::new(inherited);
     let prepared = listeners.prepare(&settled)?;
     listeners.apply(prepared);
-    let control = match &settled.control {
-        Some(place) => control_socket::bind(place)?,
-        None => None,
+    let control = match (handed, &settled.control) {
+        (Some(handed), _) => Some(ControlSocket::handed(handed)?),
+        (None, Some(place)) => control_socket::bind(place)?,
+        (None, None) => None,
     };
     let (events, receiver) = mpsc::channel();
     watch_signals(events.clone())?;

@@ -17,13 +17,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::privsep::settled::{Callers, Chosen, ControlPlace};
 
-/// A bound socket and its file, which goes with it.
+/// The listening socket. The file of one that we bound goes with it.
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the file, to know it again.
-    file: (u64, u64),
+    /// Device and inode of our file, to know it again; `None` when the socket was handed to us, and
+    /// its file is the service manager's.
+    file: Option<(u64, u64)>,
 }
 
 /// Binds the socket. `None`: nobody chose its place and the directory cannot be made; the log says
@@ -61,7 +62,7 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
     let socket = ControlSocket {
         listener,
         path: path.clone(),
-        file: identity(&file),
+        file: Some(identity(&file)),
     };
     if let Callers::Group(group) = place.callers {
         std::os::unix::fs::chown(path, None, Some(group)).with_context(cannot)?;
@@ -158,6 +159,20 @@ fn identity(file: &Metadata) -> (u64, u64) {
 }
 
 impl ControlSocket {
+    /// One that the service manager made.
+    pub(super) fn handed(listener: UnixListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let path = address
+            .as_pathname()
+            .unwrap_or(Path::new("(unnamed)"))
+            .to_path_buf();
+        Ok(Self {
+            listener,
+            path,
+            file: None,
+        })
+    }
+
     /// Where it is, in words.
     pub(super) fn address(&self) -> String {
         self.path.display().to_string()
@@ -172,7 +187,11 @@ impl ControlSocket {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         // Somebody may have put another socket there since.
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| identity(&file) == self.file);
+        let ours = self.file.is_some()
+            && fs::symlink_metadata(&self.path)
+                .ok()
+                .map(|file| identity(&file))
+                == self.file;
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the control socket");
         }

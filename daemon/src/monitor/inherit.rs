@@ -4,6 +4,8 @@
 //! and left with systemd's file-descriptor store come back under a name with a prefix.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 
 use anyhow::{Context as _, bail};
 use socket2::{Socket, Type};
@@ -14,9 +16,16 @@ use crate::privsep::message::Name;
 /// Sockets that we left with the service manager are called this and the listener's name.
 const STORED: &str = "stored-";
 
-/// What was handed to us, in the order of [`Name::ALL`].
+/// The name of the control socket.
+const CONTROL: &str = "control";
+
+/// What was handed to us.
 #[derive(Debug, Default)]
-pub(super) struct Inherited([Option<Handed>; 3]);
+pub(super) struct Inherited {
+    /// In the order of [`Name::ALL`].
+    listeners: [Option<Handed>; 3],
+    control: Option<UnixListener>,
+}
 
 /// One socket that was handed to us.
 #[derive(Debug)]
@@ -56,17 +65,25 @@ impl Inherited {
                 Some(name) => (name, From::Store),
                 None => (given.as_str(), From::Unit),
             };
+            if name == CONTROL && from == From::Unit {
+                let socket = Socket::from(channel::own(descriptor));
+                check_control(&socket).context(
+                    "the socket \"control\" that the service manager handed over is not usable",
+                )?;
+                inherited.control = Some(OwnedFd::from(socket).into());
+                continue;
+            }
             let Some(index) = Name::ALL.iter().position(|known| known.as_str() == name) else {
                 bail!(
                     "the service manager handed over a socket called {given:?}; set FileDescriptorName= of its \
-                     unit to http, socks5 or admin"
+                     unit to http, socks5, admin or control"
                 );
             };
             let socket = Socket::from(channel::own(descriptor));
             let address = check(&socket).with_context(|| {
                 format!("the socket {given:?} that the service manager handed over is not usable")
             })?;
-            let slot = &mut inherited.0[index];
+            let slot = &mut inherited.listeners[index];
             // A unit's socket is worth more than what we kept.
             if slot.as_ref().is_none_or(|taken| taken.from == From::Store) {
                 *slot = Some(Handed {
@@ -80,19 +97,37 @@ impl Inherited {
     }
 
     pub(super) fn get(&self, index: usize) -> Option<&Handed> {
-        self.0.get(index)?.as_ref()
+        self.listeners.get(index)?.as_ref()
+    }
+
+    /// The control socket, once.
+    pub(super) fn take_control(&mut self) -> Option<UnixListener> {
+        self.control.take()
     }
 }
 
 fn check(socket: &Socket) -> anyhow::Result<SocketAddr> {
+    check_listens(socket)?;
+    socket
+        .local_addr()?
+        .as_socket()
+        .context("it has no internet address")
+}
+
+fn check_control(socket: &Socket) -> anyhow::Result<()> {
+    check_listens(socket)?;
+    if !socket.local_addr()?.is_unix() {
+        bail!("it is not a unix socket (ListenStream= with a path)");
+    }
+    Ok(())
+}
+
+fn check_listens(socket: &Socket) -> anyhow::Result<()> {
     if socket.r#type()? != Type::STREAM {
         bail!("it is not a stream socket (ListenStream=)");
     }
     if !socket.is_listener()? {
         bail!("it does not listen (Accept=no is needed)");
     }
-    socket
-        .local_addr()?
-        .as_socket()
-        .context("it has no internet address")
+    Ok(())
 }

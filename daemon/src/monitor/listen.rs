@@ -174,6 +174,7 @@ impl Prepared {
         self.0.each_ref().map(|change| match change {
             Change::Keep => Listener::Keep,
             Change::Close => Listener::Close,
+            Change::Move(bound) if bound.from == Origin::Unit => Listener::Handed,
             Change::Move(_) => Listener::Open,
         })
     }

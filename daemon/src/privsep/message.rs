@@ -42,8 +42,10 @@ pub(crate) enum Listener {
     Keep = 0,
     /// It closes.
     Close = 1,
-    /// It is replaced by the next descriptor.
+    /// It is replaced by the next descriptor, a socket that we bound.
     Open = 2,
+    /// It is replaced by the next descriptor, a socket that was handed to us.
+    Handed = 3,
 }
 
 /// What a worker drops to.
@@ -96,7 +98,7 @@ pub(crate) enum Mode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToWorker {
     /// Put these settings in force. The first descriptor holds them; one follows for each listener
-    /// that is [`Listener::Open`], in the order of [`Name::ALL`], and one for the control socket,
+    /// that is replaced, in the order of [`Name::ALL`], and one for the control socket,
     /// if its path is given.
     Settings {
         ticket: u32,
@@ -325,6 +327,7 @@ impl Reader<'_> {
             0 => Ok(Listener::Keep),
             1 => Ok(Listener::Close),
             2 => Ok(Listener::Open),
+            3 => Ok(Listener::Handed),
             _ => Err(Malformed),
         }
     }
@@ -389,7 +392,7 @@ mod tests {
             uid: 65_534,
             gid: 65_534,
         });
-        let listeners = [Listener::Keep, Listener::Close, Listener::Open];
+        let listeners = [Listener::Handed, Listener::Close, Listener::Open];
         for message in [
             ToWorker::Settings {
                 ticket: 7,

@@ -7,13 +7,13 @@ use anyhow::Context as _;
 use codex_network_engine::{Door, Engine, Generation, Listening};
 
 use super::admin;
-use super::link::Change;
+use super::link::{Change, Origin};
 use super::reload::Reloader;
 use crate::privsep::message::Name;
 
 /// The open listeners. Dropping them closes them.
 #[derive(Debug, Default)]
-pub(super) struct Doors([Option<Listening>; 3]);
+pub(super) struct Doors([Option<(Listening, Origin)>; 3]);
 
 impl Doors {
     /// Opens and closes listeners as the monitor says. New ones accept before old ones close. On an
@@ -28,15 +28,16 @@ impl Doors {
         for (name, change) in changes {
             let listening = match change {
                 Change::Close => None,
-                Change::Open(socket) => Some(
-                    open(engine, reloader, name, socket)
-                        .with_context(|| format!("cannot listen for {}", name.as_str()))?,
-                ),
+                Change::Open(socket, origin) => {
+                    let listening = open(engine, reloader, name, socket)
+                        .with_context(|| format!("cannot listen for {}", name.as_str()))?;
+                    Some((listening, origin))
+                }
             };
             opened.push((name, listening));
         }
         for (name, listening) in opened {
-            if let Some(listening) = &listening {
+            if let Some((listening, _)) = &listening {
                 tracing::info!(listener = name.as_str(), address = %listening.address(), "listening");
             }
             self.0[name as usize] = listening;
@@ -44,18 +45,21 @@ impl Doors {
         Ok(())
     }
 
-    /// The open listeners: name and address.
-    pub(super) fn listening(&self) -> Vec<(&'static str, SocketAddr)> {
+    /// The open listeners: name, address and where they came from.
+    pub(super) fn listening(&self) -> Vec<(&'static str, SocketAddr, &'static str)> {
         let named = Name::ALL.into_iter().zip(&self.0);
         named
-            .filter_map(|(name, door)| Some((name.as_str(), door.as_ref()?.address())))
+            .filter_map(|(name, door)| {
+                let (listening, origin) = door.as_ref()?;
+                Some((name.as_str(), listening.address(), origin.as_str()))
+            })
             .collect()
     }
 
     /// Says in which mode, with how many rules, and how to try it.
     pub(super) fn announce(&self, generation: &Generation) {
         let policy = generation.policy();
-        let Some(http) = &self.0[Name::Http as usize] else {
+        let Some((http, _)) = &self.0[Name::Http as usize] else {
             tracing::warn!(
                 "the proxy is disabled (enabled = false) and listens nowhere; set enabled = true and send SIGHUP"
             );

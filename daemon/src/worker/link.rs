@@ -93,7 +93,26 @@ pub(super) struct Orders {
 #[derive(Debug)]
 pub(super) enum Change {
     Close,
-    Open(TcpListener),
+    Open(TcpListener, Origin),
+}
+
+/// Where a socket came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The monitor bound it.
+    Bound,
+    /// The service manager made it.
+    ServiceManager,
+}
+
+impl Origin {
+    /// The word in `proxyctl status`.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Bound => "bound",
+            Self::ServiceManager => "service manager",
+        }
+    }
 }
 
 /// What the monitor says, with its descriptors taken in.
@@ -187,9 +206,14 @@ fn take_listeners(
         match listener {
             Listener::Keep => {}
             Listener::Close => changes.push((name, Change::Close)),
-            Listener::Open => {
+            Listener::Open | Listener::Handed => {
+                let origin = if listener == Listener::Open {
+                    Origin::Bound
+                } else {
+                    Origin::ServiceManager
+                };
                 let socket = descriptors.next().context("a socket is missing")?;
-                changes.push((name, Change::Open(TcpListener::from(socket))));
+                changes.push((name, Change::Open(TcpListener::from(socket), origin)));
             }
         }
     }

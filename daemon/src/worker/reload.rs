@@ -73,8 +73,8 @@ impl Reloader {
         *self.doors() = doors;
     }
 
-    /// The open listeners: name and address.
-    pub(super) fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+    /// The open listeners: name, address and where they came from.
+    pub(super) fn listeners(&self) -> Vec<(&'static str, SocketAddr, &'static str)> {
         self.doors().listening()
     }
 

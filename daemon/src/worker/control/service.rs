@@ -82,10 +82,10 @@ impl Service {
             .reloader
             .listeners()
             .into_iter()
-            .map(|(name, address)| Listener {
+            .map(|(name, address, origin)| Listener {
                 name: name.to_owned(),
                 address: address.to_string(),
-                origin: "bound".to_owned(),
+                origin: origin.to_owned(),
             })
             .collect();
         listeners.push(Listener::clone(&self.own));
@@ -252,7 +252,11 @@ impl Control for Session {
 
     async fn explain(self, _: Context, query: ExplainQuery) -> Result<Explained, ControlError> {
         let generation = self.service.engine.current();
-        let listeners = self.service.reloader.listeners();
+        let open = self.service.reloader.listeners();
+        let listeners: Vec<_> = open
+            .into_iter()
+            .map(|(name, address, _)| (name, address))
+            .collect();
         explain::explain(&generation, &listeners, &query)
             .map_err(|message| ControlError::Invalid { message })
     }
