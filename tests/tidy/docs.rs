@@ -29,6 +29,8 @@ fn the_readme_names_every_crate_and_file_that_it_needs() {
         "crates/policy",
         "crates/config",
         "crates/engine",
+        "crates/control",
+        "ctl",
         "daemon",
         "tests",
         ".ci/run",
