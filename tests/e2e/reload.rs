@@ -1,1 +1,273 @@
-//! Being written.
+//! Reloads: all or nothing, however they are asked for, and seen by everything that is under way
+//! (SPEC C7, L6).
+
+mod enabled;
+mod failing;
+mod listeners;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use e2e::client::{Connection, Response, Socks5Target};
+use e2e::daemon::{Config, Daemon, LogLine, Signal};
+use e2e::origin::{Answer, Origin};
+use e2e::wait::{PATIENCE, poll};
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+
+fn start(config: &Config) -> Daemon {
+    Daemon::start(e2e::binary!(), config)
+}
+
+fn get(door: SocketAddr, host: &str, port: u16) -> Response {
+    Connection::open(door).exchange(&format!(
+        "GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
+    ))
+}
+
+fn hello() -> Origin {
+    Origin::start(|_| Answer::text("hello"))
+}
+
+/// The lines with this message, once there are `count` of them.
+fn lines(daemon: &Daemon, message: &str, count: usize) -> Vec<LogLine> {
+    poll(PATIENCE, || {
+        let mut lines = daemon.logs();
+        lines.retain(|line| line.message() == Some(message));
+        (lines.len() >= count).then_some(lines)
+    })
+    .unwrap_or_else(|| panic!("{message:?} is not logged {count} times"))
+}
+
+/// A port of an address of loopback that is free for the daemon and for nobody who takes any free
+/// port, for as long as the value lives.
+struct Reserved(Socket);
+
+impl Reserved {
+    fn open() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
+        // Bound and not listening: whoever says so too may listen there, and the daemon does.
+        socket.set_reuse_address(true).expect("a fresh socket");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).expect("a free port");
+        Self(socket)
+    }
+
+    fn address(&self) -> SocketAddr {
+        let address = self.0.local_addr().expect("a bound socket");
+        address.as_socket().expect("an IP address")
+    }
+
+    fn url(&self) -> String {
+        json!(format!("http://{}", self.address())).to_string()
+    }
+}
+
+#[test]
+fn c7_a_reload_through_the_api_applies_the_file() {
+    let origin = hello();
+    let daemon = start(&Config::example());
+    let port = origin.addr().port();
+    assert_eq!(get(daemon.http_addr(), "blocked.test", port).status, 403);
+    daemon.rewrite_config(&Config::example().allow("blocked.test").deny("allowed.test"));
+    assert_eq!(
+        get(daemon.http_addr(), "blocked.test", port).status,
+        403,
+        "not before it was asked for"
+    );
+    let answer = daemon.reload();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.text(), r#"{"status":"reloaded"}"#);
+    assert_eq!(get(daemon.http_addr(), "blocked.test", port).text(), "hello");
+    let refused = get(daemon.http_addr(), "allowed.test", port);
+    assert_eq!(refused.json()["reason"], "denied");
+}
+
+#[test]
+fn c7_a_reload_by_sighup_applies_the_file() {
+    let origin = hello();
+    let daemon = start(&Config::example());
+    daemon.rewrite_config(&Config::example().allow("blocked.test"));
+    daemon.signal(Signal::SIGHUP);
+    let line = daemon.wait_for_log(|line| line.message() == Some("reloaded"));
+    assert_eq!(line.field("allow_rules"), Some(&json!(2)));
+    assert_eq!(line.field("generation"), Some(&json!(2)));
+    let answer = get(daemon.http_addr(), "blocked.test", origin.addr().port());
+    assert_eq!(answer.text(), "hello");
+}
+
+#[test]
+fn c7_reloads_at_once_are_all_answered_and_the_last_file_holds() {
+    let daemon = start(&Config::example());
+    daemon.rewrite_config(&Config::example().allow("new.test"));
+    let together = Barrier::new(8);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                together.wait();
+                daemon.signal(Signal::SIGHUP);
+                assert_eq!(daemon.reload().status, 200);
+            });
+        }
+    });
+    let patterns = daemon.admin("GET", "/patterns", None).json();
+    assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
+}
+
+/// Neither policy lets one of these requests through; only the allow list of one with the mode or
+/// the deny list of the other would.
+#[test]
+fn c7_every_request_is_judged_by_one_whole_policy() {
+    const RELOADS: usize = 10;
+    const CLIENTS: usize = 3;
+    let origin = hello();
+    let base = || {
+        Config::new()
+            .host("first.test", Ipv4Addr::LOCALHOST)
+            .host("second.test", Ipv4Addr::LOCALHOST)
+    };
+    let one = base().allow("first.test").set("network", "mode", r#""limited""#);
+    let other = base().allow("second.test").deny("second.test");
+    let daemon = start(&one);
+    let (door, port) = (daemon.http_addr(), origin.addr().port());
+    let reloading = AtomicBool::new(true);
+    let client = || {
+        let mut seen = Vec::new();
+        let mut client = Connection::open(door);
+        while reloading.load(Ordering::Relaxed) || seen.len() < 200 {
+            for (host, reasons) in [
+                ("first.test", ["method_not_allowed", "not_allowed"]),
+                ("second.test", ["not_allowed", "denied"]),
+            ] {
+                let answer = client.exchange(&format!(
+                    "POST http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\
+                     Content-Length: 0\r\n\r\n"
+                ));
+                assert_eq!(answer.status, 403, "{}", answer.text());
+                let reason = answer.json()["reason"].as_str().expect("a reason").to_owned();
+                assert!(reasons.contains(&&*reason), "{host}: {reason}");
+                seen.push(reason);
+            }
+        }
+        seen
+    };
+    let seen = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        for number in 0..RELOADS {
+            daemon.rewrite_config(if number % 2 == 0 { &other } else { &one });
+            assert_eq!(daemon.reload().status, 200);
+        }
+        reloading.store(false, Ordering::Relaxed);
+        let all = clients.into_iter().flat_map(|client| client.join().expect("a client"));
+        all.collect::<Vec<_>>()
+    });
+    assert!(seen.len() >= 300);
+    for reason in ["method_not_allowed", "not_allowed", "denied"] {
+        assert!(seen.iter().any(|seen| seen == reason), "{reason} was never seen");
+    }
+    assert_eq!(origin.connections(), 0);
+}
+
+#[test]
+fn c7_changed_lists_are_logged_as_a_difference() {
+    let daemon = start(&Config::example().deny("*.old.example"));
+    let new = Config::new()
+        .allow("allowed.test")
+        .allow("**.new.example")
+        .deny("denied.test")
+        .set("network", "mode", r#""limited""#);
+    daemon.rewrite_config(&new);
+    daemon.reload();
+    let told = |line: &LogLine| {
+        let field = |name| line.field(name).and_then(Value::as_str).map(str::to_owned);
+        [field("list"), field("change"), field("pattern")].map(Option::unwrap_or_default)
+    };
+    let changes: Vec<_> = lines(&daemon, "a rule changes", 2).iter().map(told).collect();
+    assert_eq!(
+        changes,
+        [
+            ["allow", "added", "**.new.example"],
+            ["deny", "removed", "*.old.example"]
+        ]
+    );
+    let mode = &lines(&daemon, "the mode changes", 1)[0];
+    assert_eq!(mode.field("from"), Some(&json!("full")));
+    assert_eq!(mode.field("to"), Some(&json!("limited")));
+}
+
+#[test]
+fn c7_a_difference_of_thousands_is_cut() {
+    let daemon = start(&Config::example());
+    let many = (0..3000).fold(Config::example(), |config, number| {
+        config.allow(&format!("n{number}.example"))
+    });
+    daemon.rewrite_config(&many);
+    daemon.reload();
+    let more = &lines(&daemon, "more rules change", 1)[0];
+    let told = lines(&daemon, "a rule changes", 1).len() as u64;
+    let cut = more.field("more").and_then(Value::as_u64).expect("a number");
+    assert_eq!(told + cut, 3000);
+    assert!(told <= 100, "{told} lines");
+}
+
+#[test]
+fn c7_a_reload_that_changes_nothing_says_so_and_lets_tunnels_live() {
+    let origin = Origin::echoing_bytes().start();
+    let daemon = start(&Config::example());
+    let mut tunnel = Connection::open(daemon.socks_addr());
+    let target = Socks5Target::name("allowed.test", origin.addr().port());
+    assert_eq!(tunnel.socks5_connect(&target).reply, 0);
+    for _ in 0..3 {
+        assert_eq!(daemon.reload().status, 200);
+    }
+    tunnel.send("still");
+    assert_eq!(tunnel.read_exact(5), b"still");
+    let logs = daemon.logs();
+    let changes = |line: &&LogLine| line.message() == Some("a rule changes");
+    assert_eq!(logs.iter().filter(changes).count(), 0);
+}
+
+#[test]
+fn c7_a_reload_is_carried_out_when_its_asker_hangs_up() {
+    let daemon = start(&Config::example());
+    for number in 1..=20 {
+        let name = format!("n{number}.test");
+        daemon.rewrite_config(&Config::example().allow(&name));
+        let mut asker = Connection::open(daemon.admin_addr());
+        asker.send("POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        drop(asker);
+        lines(&daemon, "reloaded", number);
+        let patterns = daemon.admin("GET", "/patterns", None).json();
+        assert_eq!(patterns["allowed"], json!(["allowed.test", name]));
+    }
+}
+
+#[test]
+fn r1_what_was_blocked_survives_a_reload() {
+    let daemon = start(&Config::example());
+    get(daemon.http_addr(), "one.test", 80);
+    daemon.rewrite_config(&Config::new());
+    assert_eq!(daemon.reload().status, 200);
+    get(daemon.http_addr(), "two.test", 80);
+    let told: Vec<_> = daemon
+        .blocked()
+        .iter()
+        .map(|entry| json!([entry["host"], entry["sequence"]]))
+        .collect();
+    assert_eq!(told, [json!(["one.test", 1]), json!(["two.test", 2])]);
+}
+
+#[test]
+fn c5_a_smaller_blocked_buffer_holds_after_a_reload() {
+    let daemon = start(&Config::example());
+    for number in 0..5 {
+        get(daemon.http_addr(), &format!("n{number}.test"), 80);
+    }
+    daemon.rewrite_config(&Config::example().set("daemon.limits", "blocked_buffer", "2"));
+    assert_eq!(daemon.reload().status, 200);
+    get(daemon.http_addr(), "last.test", 80);
+    let hosts: Vec<_> = daemon.blocked().iter().map(|entry| entry["host"].clone()).collect();
+    assert_eq!(hosts, [json!("n4.test"), json!("last.test")]);
+}

@@ -20,7 +20,7 @@ pub(crate) enum Loaded {
 /// What the monitor has to know of a configuration, and the rest, which it does not look into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settled {
-    /// Where to listen, in the order of [`Name::ALL`]. None of them when the proxy is disabled.
+    /// Where to listen, in the order of [`Name::ALL`](super::message::Name::ALL). None of them when the proxy is disabled.
     pub(crate) listen: [Option<SocketAddr>; 3],
     pub(crate) control: Option<ControlPlace>,
     /// Which sockets that are handed to us may be reached from elsewhere, in the same order.
