@@ -5,11 +5,17 @@ use std::process::ExitCode;
 
 use codex_network_config::{Loaded, Sources, load};
 
+use crate::logging;
+
 /// Judges a configuration. A summary goes to standard output, problems to standard error.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
     // Whoever reads our output may have heard enough and gone; the exit code still tells.
     match load(sources) {
         Ok(loaded) => {
+            if let Err(error) = logging::check(&loaded.settings.daemon.log) {
+                let _ = writeln!(io::stderr(), "error: {error}");
+                return ExitCode::FAILURE;
+            }
             for told in loaded.warnings.iter().chain(&loaded.notes) {
                 let _ = writeln!(io::stderr(), "{told}\n");
             }
@@ -39,12 +45,16 @@ fn summary(out: &mut impl Write, loaded: &Loaded) -> io::Result<()> {
     } else {
         "disabled"
     };
+    let rules = |count: usize, list: &str| match count {
+        1 => format!("1 {list} rule"),
+        count => format!("{count} {list} rules"),
+    };
     writeln!(
         out,
-        "ok: {state}, {} mode, {} allow rules, {} deny rules",
+        "ok: {state}, {} mode, {}, {}",
         policy.mode(),
-        policy.allowed().len(),
-        policy.denied().len()
+        rules(policy.allowed().len(), "allow"),
+        rules(policy.denied().len(), "deny"),
     )?;
     let listen = &settings.listen;
     write!(out, "listens on http {}", listen.http)?;

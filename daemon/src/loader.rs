@@ -17,6 +17,7 @@ use codex_network_control::{ReloadProblem, place};
 use nix::unistd::{Group, Uid, User};
 
 use crate::admitted::{Admitted, SystemDirectory};
+use crate::logging;
 use crate::privsep::message::{Account, Confinement, Problems};
 use crate::privsep::settled::{
     Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
@@ -39,6 +40,10 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
 fn settle(sources: &Sources) -> Result<Loaded, Problems> {
     let captured = sources.capture().map_err(|found| diagnosed(&found))?;
     let settings = load(&captured).map_err(|found| diagnosed(&found))?.settings;
+    logging::check(&settings.daemon.log).map_err(|why| Problems {
+        text: format!("error: {why}"),
+        detail: String::new(),
+    })?;
     let listen = &settings.listen;
     Ok(Loaded::Settled(Settled {
         listen: [Some(listen.http), listen.socks5, listen.admin],
@@ -177,6 +182,12 @@ fn account(settings: &Settings) -> Result<Option<Account>, String> {
         }
         None => user.gid,
     };
+    if user.uid.is_root() {
+        return Err(
+            "error: the worker cannot be root; set [daemon] user to one that owns nothing"
+                .to_owned(),
+        );
+    }
     Ok(Some(Account {
         uid: user.uid.as_raw(),
         gid: gid.as_raw(),

@@ -4,6 +4,21 @@ use anyhow::Context as _;
 use codex_network_config::LogFormat;
 use tracing_subscriber::EnvFilter;
 
+/// Whether `[daemon] log` can be used.
+///
+/// # Errors
+///
+/// What is wrong with it, in a sentence.
+pub(crate) fn check(filter: &str) -> Result<(), String> {
+    match EnvFilter::try_new(filter) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!(
+            "[daemon] log = {filter:?} is neither a level (as \"info\") nor a filter (as \
+             \"warn,codex_network_engine=debug\"): {error}"
+        )),
+    }
+}
+
 /// Sets the monitor's logging up, which has no settings to look into. To be called once.
 pub(crate) fn init_plain(json: bool) -> anyhow::Result<()> {
     init(
@@ -22,7 +37,9 @@ pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
         .with_context(|| format!("[daemon] log = {filter:?} is neither a level nor a filter"))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // Whoever read our log may have gone; telling that to the same place would be a panic.
+        .log_internal_errors(false);
     let set = match format {
         LogFormat::Json => lines.json().try_init(),
         LogFormat::Auto | LogFormat::Journal | LogFormat::Text => {

@@ -57,6 +57,8 @@ struct Monitor {
     listeners: Listeners,
     control: Option<ControlSocket>,
     settled: Settled,
+    /// The settings before, while no worker has been well with `settled`.
+    before: Option<Settled>,
     worker: Option<Worker>,
     workers: u64,
     back_off: BackOff,
@@ -137,6 +139,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         listeners,
         control,
         settled,
+        before: None,
         worker: None,
         workers: 0,
         back_off: BackOff::default(),
@@ -298,9 +301,19 @@ impl Monitor {
             Phase::Starting => Some(End::Failed(anyhow!("the worker did not start: {how}"))),
             Phase::Serving | Phase::Restarting(_) => {
                 let wait = self.back_off.after(worker.started);
-                // What it was told to put in force, and whoever asked for it, went down with it.
-                self.pending = None;
-                self.reloads.clear();
+                if !worker.is_ready() {
+                    self.go_back();
+                }
+                // Whoever asked the worker went down with it; what a signal asked for did not.
+                let reloading = self.reloads.clone();
+                self.reloads.retain(|ticket| *ticket >= OWN_TICKETS);
+                if let Some(pending) = self.pending.take() {
+                    self.adopt(pending.settled, pending.prepared);
+                    self.reloads.retain(|ticket| *ticket != pending.ticket);
+                }
+                if reloading.first() != self.reloads.first() {
+                    self.load_next();
+                }
                 self.ping.unanswered = 0;
                 let restarts = self.back_off.restarts();
                 notify::restarting(restarts);
@@ -332,6 +345,11 @@ impl Monitor {
     /// A reload is over, one way or the other: the next one in the queue begins.
     fn reload_done(&mut self, ticket: u32) {
         self.reloads.retain(|queued| *queued != ticket);
+        self.load_next();
+    }
+
+    /// Begins the reload that is first in the queue; without one, the last is over.
+    fn load_next(&mut self) {
         match self.reloads.first() {
             Some(next) => load::start(&self.arguments, *next, self.events.clone()),
             None => notify::ready(),
@@ -339,7 +357,7 @@ impl Monitor {
     }
 
     fn loaded(&mut self, ticket: u32, loaded: anyhow::Result<Loaded>) {
-        if self.reloads.first() != Some(&ticket) {
+        if self.reloads.first() != Some(&ticket) || self.pending.is_some() {
             // Whoever asked died meanwhile.
             return;
         }
@@ -368,12 +386,42 @@ impl Monitor {
     }
 
     fn put_in_force(&mut self, ticket: u32, settled: Settled, prepared: Prepared) {
+        if !self.worker.as_ref().is_some_and(Worker::is_ready) {
+            // There is nobody to tell; one that is starting on the old settings is of no use.
+            self.kill_worker();
+            self.adopt(settled, prepared);
+            return self.reload_done(ticket);
+        }
         self.send_settings(ticket, &settled, &prepared);
         self.pending = Some(Pending {
             ticket,
             settled,
             prepared,
         });
+    }
+
+    /// Takes settings over that no worker has tried yet: the next one starts on them. Should it fail,
+    /// the ones before come back.
+    fn adopt(&mut self, settled: Settled, prepared: Prepared) {
+        tracing::info!(
+            "reloaded while no worker was there: the next one starts on the new settings"
+        );
+        self.listeners.apply(prepared);
+        self.before = Some(std::mem::replace(&mut self.settled, settled));
+        self.narrowed = None;
+    }
+
+    /// Goes back to the settings that a worker was last well with.
+    fn go_back(&mut self) {
+        let Some(before) = self.before.take() else {
+            return;
+        };
+        tracing::error!("no worker starts on the new settings: back to the ones before");
+        match self.listeners.prepare(&before) {
+            Ok(prepared) => self.listeners.apply(prepared),
+            Err(error) => tracing::error!("the listeners stay as they are: {error:#}"),
+        }
+        self.settled = before;
     }
 
     /// Starts a worker on the settings and sockets in force.
@@ -423,8 +471,9 @@ impl Monitor {
         if let Some(worker) = &self.worker
             && let Err(error) = worker.tell(message, descriptors)
         {
-            // Its end will be told by whoever waits for it.
+            // Gone, or stuck: either way there will be another.
             tracing::debug!(%error, "the worker does not listen");
+            worker.kill();
         }
     }
 

@@ -15,3 +15,13 @@ pub(crate) mod settled;
 pub(crate) const LOADER: &str = "load";
 /// The hidden command that makes this program a worker. Its standard input is the channel.
 pub(crate) const WORKER: &str = "work";
+
+/// What starts another role of this very program, even after an upgrade has replaced its file: the
+/// roles must be of one build.
+pub(crate) fn this_program() -> std::io::Result<std::path::PathBuf> {
+    if cfg!(target_os = "linux") {
+        Ok("/proc/self/exe".into())
+    } else {
+        std::env::current_exe()
+    }
+}

@@ -19,9 +19,10 @@ fn start(config: &Config) -> Daemon {
 
 /// A request to the API with these field lines besides `Connection`, each without its end.
 fn ask(daemon: &Daemon, method: &str, target: &str, fields: &[&str]) -> Response {
-    let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+    let fields = fields.join("\r\n");
+    let end = if fields.is_empty() { "" } else { "\r\n" };
     Connection::open(daemon.admin_addr()).exchange(&format!(
-        "{method} {target} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n"
+        "{method} {target} HTTP/1.1\r\n{fields}{end}Connection: close\r\n\r\n"
     ))
 }
 
@@ -123,11 +124,7 @@ fn a1_an_unknown_path_is_404_with_the_paths_that_there_are() {
 fn a1_a_wrong_method_is_405_and_names_the_right_one() {
     let daemon = start(&Config::example());
     for (paths, wrong, allow) in [
-        (
-            &GETS[..],
-            ["POST", "PUT", "DELETE", "OPTIONS"],
-            "GET, HEAD",
-        ),
+        (&GETS[..], ["POST", "PUT", "DELETE", "OPTIONS"], "GET, HEAD"),
         (&POSTS[..], ["GET", "HEAD", "PUT", "DELETE"], "POST"),
     ] {
         for path in paths {
@@ -174,7 +171,10 @@ fn c5_a_read_only_api_tells_everything_and_changes_nothing() {
     }
     assert_eq!(daemon.blocked().len(), 1, "nothing was drained");
     let told = daemon.admin("GET", "/config", None).json();
-    assert_eq!((&told["mode"], &told["generation"]), (&json!("full"), &json!(1)));
+    assert_eq!(
+        (&told["mode"], &told["generation"]),
+        (&json!("full"), &json!(1))
+    );
 }
 
 #[test]

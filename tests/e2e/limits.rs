@@ -1,1 +1,172 @@
-//! Being written.
+//! What happens when there is too much of something: connections, or descriptors (SPEC C5).
+
+mod descriptors;
+
+use std::thread;
+
+use e2e::client::{Connection, Socks5Target};
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
+use e2e::wait::{PATIENCE, poll};
+
+const AT_THE_LIMIT: &str = "at the limit of connections: further clients wait";
+
+fn limited(most: usize) -> Config {
+    Config::example().set("daemon.limits", "max_connections", &most.to_string())
+}
+
+fn start(config: &Config) -> Daemon {
+    Daemon::start(e2e::binary!(), config)
+}
+
+fn is_full(daemon: &Daemon) {
+    daemon.wait_for_log(|line| line.message() == Some(AT_THE_LIMIT));
+}
+
+fn get(origin: &Origin) -> String {
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")
+}
+
+/// Connections that have been greeted, and so have their places.
+fn hold(daemon: &Daemon, count: usize) -> Vec<Connection> {
+    let greeted = |_| {
+        let mut client = Connection::open(daemon.socks_addr());
+        assert_eq!(client.socks5_greet(&[0]), 0);
+        client
+    };
+    (0..count).map(greeted).collect()
+}
+
+#[test]
+fn c5_clients_beyond_max_connections_wait_and_are_served_when_a_place_is_freed() {
+    let origin = Origin::echoing_bytes().start();
+    let daemon = start(&limited(2));
+    let mut held = hold(&daemon, 2);
+    is_full(&daemon);
+    let target = Socks5Target::name("allowed.test", origin.addr().port());
+    let mut waiting: Vec<_> = (0..3)
+        .map(|_| Connection::open(daemon.socks_addr()))
+        .collect();
+    for client in &mut waiting {
+        client.send([&[5, 1, 0][..], &target.request(1), b"hello"].concat());
+    }
+    // Those inside are served meanwhile, and nobody has been let in behind them.
+    for client in &mut held {
+        assert_eq!(client.socks5_request(1, &target).reply, 0);
+    }
+    assert_eq!(origin.connections(), 2);
+    drop(held);
+    for mut client in waiting {
+        assert_eq!(client.read_exact(2), [5, 0]);
+        assert_eq!(client.socks5_reply().reply, 0);
+        assert_eq!(client.read_exact(5), b"hello");
+    }
+}
+
+#[test]
+fn c5_a_place_is_freed_however_its_connection_ends() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = start(&limited(1));
+    for number in 0..30 {
+        let mut client = Connection::open(daemon.http_addr());
+        match number % 5 {
+            0 => drop(client),
+            1 => client.reset(),
+            2 => {
+                client.send("nonsense\r\n\r\n");
+                client.read_to_end();
+            }
+            3 => {
+                let authority = format!("allowed.test:{}", origin.addr().port());
+                assert_eq!(client.connect(&authority).status, 200);
+            }
+            _ => assert_eq!(client.exchange(&get(&origin)).text(), "hello"),
+        }
+    }
+}
+
+#[test]
+fn c5_a_higher_limit_lets_waiting_clients_in_when_it_is_reloaded() {
+    let origin = Origin::echoing_bytes().start();
+    let daemon = start(&limited(1));
+    // A tunnel, since a handshake would give its place up by and by.
+    let mut held = hold(&daemon, 1).remove(0);
+    let target = Socks5Target::name("allowed.test", origin.addr().port());
+    assert_eq!(held.socks5_request(1, &target).reply, 0);
+    is_full(&daemon);
+    let mut waiting = Connection::open(daemon.socks_addr());
+    waiting.send([5, 1, 0]);
+    daemon.rewrite_config(&limited(2));
+    assert_eq!(daemon.reload().status, 200);
+    assert_eq!(waiting.read_exact(2), [5, 0]);
+    held.send("still");
+    assert_eq!(held.read_exact(5), b"still");
+}
+
+#[test]
+fn c5_the_limit_is_told_in_the_log_once_and_not_for_every_client() {
+    const CLIENTS: usize = 20;
+    let daemon = start(&limited(1));
+    let held = hold(&daemon, 1);
+    is_full(&daemon);
+    let waiting: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Connection::open(daemon.socks_addr());
+            client.send([5, 1, 0]);
+            client
+        })
+        .collect();
+    drop(held);
+    for mut client in waiting {
+        assert_eq!(client.read_exact(2), [5, 0]);
+    }
+    let logs = daemon.logs();
+    let told = logs
+        .iter()
+        .filter(|line| line.message() == Some(AT_THE_LIMIT))
+        .count();
+    assert!(
+        told < CLIENTS / 2,
+        "{told} lines about one and the same thing"
+    );
+}
+
+#[test]
+fn c5_slow_clients_cost_nobody_else_anything() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = start(&Config::example());
+    let mut slow: Vec<_> = (0..200)
+        .map(|_| Connection::open(daemon.http_addr()))
+        .collect();
+    for client in &mut slow {
+        client.send("GET http://allowed.test/ HT");
+    }
+    for _ in 0..10 {
+        let answer = Connection::open(daemon.http_addr()).exchange(&get(&origin));
+        assert_eq!(answer.text(), "hello");
+    }
+}
+
+#[test]
+fn c5_five_hundred_clients_at_once_are_all_answered() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = start(&limited(100));
+    // All of them are connected before the first is read from.
+    let clients: Vec<_> = (0..500)
+        .map(|_| {
+            let mut client = Connection::open(daemon.http_addr());
+            client.send(get(&origin));
+            client
+        })
+        .collect();
+    thread::scope(|scope| {
+        for mut client in clients {
+            scope.spawn(move || assert_eq!(client.read_final_response().text(), "hello"));
+        }
+    });
+    poll(PATIENCE, || {
+        let told = daemon.admin("GET", "/health", None);
+        (told.text() == "ok").then_some(())
+    });
+}

@@ -5,6 +5,7 @@ mod enabled;
 mod failing;
 mod listeners;
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,7 +81,10 @@ fn c7_a_reload_through_the_api_applies_the_file() {
     let answer = daemon.reload();
     assert_eq!(answer.status, 200);
     assert_eq!(answer.text(), r#"{"status":"reloaded"}"#);
-    assert_eq!(get(daemon.http_addr(), "blocked.test", port).text(), "hello");
+    assert_eq!(
+        get(daemon.http_addr(), "blocked.test", port).text(),
+        "hello"
+    );
     let refused = get(daemon.http_addr(), "allowed.test", port);
     assert_eq!(refused.json()["reason"], "denied");
 }
@@ -128,7 +132,9 @@ fn c7_every_request_is_judged_by_one_whole_policy() {
             .host("first.test", Ipv4Addr::LOCALHOST)
             .host("second.test", Ipv4Addr::LOCALHOST)
     };
-    let one = base().allow("first.test").set("network", "mode", r#""limited""#);
+    let one = base()
+        .allow("first.test")
+        .set("network", "mode", r#""limited""#);
     let other = base().allow("second.test").deny("second.test");
     let daemon = start(&one);
     let (door, port) = (daemon.http_addr(), origin.addr().port());
@@ -146,7 +152,10 @@ fn c7_every_request_is_judged_by_one_whole_policy() {
                      Content-Length: 0\r\n\r\n"
                 ));
                 assert_eq!(answer.status, 403, "{}", answer.text());
-                let reason = answer.json()["reason"].as_str().expect("a reason").to_owned();
+                let reason = answer.json()["reason"]
+                    .as_str()
+                    .expect("a reason")
+                    .to_owned();
                 assert!(reasons.contains(&&*reason), "{host}: {reason}");
                 seen.push(reason);
             }
@@ -160,12 +169,17 @@ fn c7_every_request_is_judged_by_one_whole_policy() {
             assert_eq!(daemon.reload().status, 200);
         }
         reloading.store(false, Ordering::Relaxed);
-        let all = clients.into_iter().flat_map(|client| client.join().expect("a client"));
+        let all = clients
+            .into_iter()
+            .flat_map(|client| client.join().expect("a client"));
         all.collect::<Vec<_>>()
     });
     assert!(seen.len() >= 300);
     for reason in ["method_not_allowed", "not_allowed", "denied"] {
-        assert!(seen.iter().any(|seen| seen == reason), "{reason} was never seen");
+        assert!(
+            seen.iter().any(|seen| seen == reason),
+            "{reason} was never seen"
+        );
     }
     assert_eq!(origin.connections(), 0);
 }
@@ -184,7 +198,10 @@ fn c7_changed_lists_are_logged_as_a_difference() {
         let field = |name| line.field(name).and_then(Value::as_str).map(str::to_owned);
         [field("list"), field("change"), field("pattern")].map(Option::unwrap_or_default)
     };
-    let changes: Vec<_> = lines(&daemon, "a rule changes", 2).iter().map(told).collect();
+    let changes: Vec<_> = lines(&daemon, "a rule changes", 2)
+        .iter()
+        .map(told)
+        .collect();
     assert_eq!(
         changes,
         [
@@ -207,7 +224,10 @@ fn c7_a_difference_of_thousands_is_cut() {
     daemon.reload();
     let more = &lines(&daemon, "more rules change", 1)[0];
     let told = lines(&daemon, "a rule changes", 1).len() as u64;
-    let cut = more.field("more").and_then(Value::as_u64).expect("a number");
+    let cut = more
+        .field("more")
+        .and_then(Value::as_u64)
+        .expect("a number");
     assert_eq!(told + cut, 3000);
     assert!(told <= 100, "{told} lines");
 }
@@ -229,19 +249,36 @@ fn c7_a_reload_that_changes_nothing_says_so_and_lets_tunnels_live() {
     assert_eq!(logs.iter().filter(changes).count(), 0);
 }
 
+/// The file is a pipe: the reload waits for its writer, which is the test.
 #[test]
-fn c7_a_reload_is_carried_out_when_its_asker_hangs_up() {
+fn c7_a_reload_that_takes_long_stops_nobody_and_is_carried_out_when_its_asker_has_gone() {
+    let origin = hello();
     let daemon = start(&Config::example());
-    for number in 1..=20 {
-        let name = format!("n{number}.test");
-        daemon.rewrite_config(&Config::example().allow(&name));
-        let mut asker = Connection::open(daemon.admin_addr());
-        asker.send("POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        drop(asker);
-        lines(&daemon, "reloaded", number);
-        let patterns = daemon.admin("GET", "/patterns", None).json();
-        assert_eq!(patterns["allowed"], json!(["allowed.test", name]));
+    let path = daemon.config_path();
+    std::fs::remove_file(path).expect("the test's own file");
+    e2e::program::Program::new("mkfifo")
+        .arg(path)
+        .run()
+        .succeeded();
+    let mut asker = Connection::open(daemon.admin_addr());
+    asker.send("POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    // Returns when the other end is opened: the reload has begun.
+    let mut pipe = std::fs::File::create(path).expect("a pipe that is read");
+    drop(asker);
+    for _ in 0..10 {
+        let answer = get(daemon.http_addr(), "allowed.test", origin.addr().port());
+        assert_eq!(answer.text(), "hello");
+        assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
     }
+    let text = Config::example()
+        .allow("late.test")
+        .write(daemon.directory());
+    pipe.write_all(text.as_bytes())
+        .expect("a pipe that is read");
+    drop(pipe);
+    lines(&daemon, "reloaded", 1);
+    let patterns = daemon.admin("GET", "/patterns", None).json();
+    assert_eq!(patterns["allowed"], json!(["allowed.test", "late.test"]));
 }
 
 #[test]
@@ -268,6 +305,10 @@ fn c5_a_smaller_blocked_buffer_holds_after_a_reload() {
     daemon.rewrite_config(&Config::example().set("daemon.limits", "blocked_buffer", "2"));
     assert_eq!(daemon.reload().status, 200);
     get(daemon.http_addr(), "last.test", 80);
-    let hosts: Vec<_> = daemon.blocked().iter().map(|entry| entry["host"].clone()).collect();
+    let hosts: Vec<_> = daemon
+        .blocked()
+        .iter()
+        .map(|entry| entry["host"].clone())
+        .collect();
     assert_eq!(hosts, [json!("n4.test"), json!("last.test")]);
 }

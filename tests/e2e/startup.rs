@@ -1,1 +1,106 @@
-//! Being written.
+//! The command line, what a start says and refuses, and how the proxy ends (SPEC L1 to L8, C1, C4).
+
+mod check;
+mod ending;
+mod layers;
+mod starting;
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+
+use e2e::daemon::{Config, Daemon};
+use e2e::program::{Program, Run};
+use tempfile::TempDir;
+
+fn start(config: &Config) -> Daemon {
+    Daemon::start(e2e::binary!(), config)
+}
+
+/// Runs the binary to its end, with an empty home.
+fn run(arguments: &[&str]) -> Run {
+    Program::new(e2e::binary!()).args(arguments).run()
+}
+
+/// `check` on a file `policy.toml` with this text; messages call it by this name.
+fn check(text: &str) -> Run {
+    let program = Program::new(e2e::binary!());
+    std::fs::write(program.home().join("policy.toml"), text).expect("a new directory");
+    program.args(["check", "policy.toml"]).run()
+}
+
+/// Runs the binary in another way than [`Daemon`] does, which starts what it is given with
+/// `--config FILE` in front: this script stands between them.
+pub(crate) struct Wrapped {
+    directory: TempDir,
+}
+
+impl Wrapped {
+    /// Without `--config FILE`.
+    pub(crate) fn without_config() -> Self {
+        Self::script("shift 2")
+    }
+
+    /// Without `--config FILE`, in this directory.
+    pub(crate) fn without_config_in(directory: &Path) -> Self {
+        Self::script(&format!("shift 2\ncd '{}'", directory.display()))
+    }
+
+    /// With no more than this many file descriptors.
+    pub(crate) fn with_descriptors(most: u32) -> Self {
+        Self::script(&format!("ulimit -n {most}"))
+    }
+
+    fn script(first: &str) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let path = directory.path().join("proxy");
+        let text = format!("#!/bin/sh\n{first}\nexec {} \"$@\"\n", e2e::binary!());
+        // Another program writes it: a file that this process has open for writing can be
+        // inherited by what another test starts at this moment, and could not be run then.
+        Program::new("sh")
+            .args(["-c", "cat > \"$0\" && chmod +x \"$0\""])
+            .arg(&path)
+            .stdin(text.as_bytes())
+            .run()
+            .succeeded();
+        Self { directory }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("proxy")
+    }
+}
+
+/// Whether somebody accepts there.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test may knock on any door; the rule is for the product"
+)]
+pub(crate) fn accepts(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_ok()
+}
+
+/// Arguments that let a proxy without a configuration listen on free ports, log JSON and resolve
+/// nothing.
+fn by_hand(nameserver: SocketAddr) -> Vec<String> {
+    let assignments = [
+        "network.proxy_url=http://127.0.0.1:0".to_owned(),
+        "network.socks_url=socks5h://127.0.0.1:0".to_owned(),
+        "network.admin_url=http://127.0.0.1:0".to_owned(),
+        "daemon.log_format=json".to_owned(),
+        format!("daemon.resolver.nameservers=[\"{nameserver}\"]"),
+    ];
+    assignments
+        .into_iter()
+        .flat_map(|assignment| ["-c".to_owned(), assignment])
+        .collect()
+}
+
+/// No layer of this machine must reach these tests.
+fn assert_nothing_in_etc() {
+    for path in ["/etc/codex/config.toml", "/etc/codex-network-proxy"] {
+        assert!(
+            !Path::new(path).exists(),
+            "{path} is in the way of this test"
+        );
+    }
+}

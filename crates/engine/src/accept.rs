@@ -7,7 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +18,9 @@ use crate::limits::ConnectionCount;
 
 /// How long the loop waits after the first failure in a row, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// A proxy that stays full says so no more often than this.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// What an error of `accept` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +52,13 @@ impl Accept {
         F: Future<Output = ()> + Send + 'static,
     {
         let mut backing_off: Option<(Duration, u64)> = None;
+        let mut told = None;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = self.drain.begun() => return,
-                accepted = self.next(&limit) => accepted,
+                accepted = self.next(&limit, &mut told) => accepted,
             };
             match accepted {
                 Ok((stream, address)) => {
@@ -88,13 +92,21 @@ impl Accept {
 
     /// Waits for a place, then for a client. Doors share their places, so each of them may go over
     /// the limit by the one client that it was waiting for.
-    async fn next(&self, limit: &impl Fn() -> usize) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn next(
+        &self,
+        limit: &impl Fn() -> usize,
+        told: &mut Option<Instant>,
+    ) -> io::Result<(TcpStream, SocketAddr)> {
         if !self.connections.has_room(limit()) {
-            tracing::warn!(
-                door = self.door,
-                limit = limit(),
-                "at the limit of connections: further clients wait"
-            );
+            let quiet = told.is_some_and(|told| told.elapsed() < TELL_AGAIN);
+            if !quiet {
+                *told = Some(Instant::now());
+                tracing::warn!(
+                    door = self.door,
+                    limit = limit(),
+                    "at the limit of connections: further clients wait"
+                );
+            }
             self.connections.room(limit).await;
         }
         self.listener.accept().await

@@ -5,8 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+
+/// How often a full proxy looks whether its limit was raised.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Counts the connections of all doors.
 #[derive(Debug, Default)]
@@ -36,7 +40,8 @@ impl ConnectionCount {
         self.open() < limit
     }
 
-    /// Waits until there is room. `limit` is asked again whenever a place is freed.
+    /// Waits until there is room. `limit` is asked again whenever a place is freed, and now and then,
+    /// since a reload may have raised it.
     pub(crate) async fn room(&self, limit: impl Fn() -> usize) {
         loop {
             // Registered before the look, so that a place freed in between is not missed.
@@ -46,7 +51,7 @@ impl ConnectionCount {
             if self.has_room(limit()) {
                 return;
             }
-            freed.await;
+            let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
         }
     }
 }

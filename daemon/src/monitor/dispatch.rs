@@ -100,6 +100,7 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         if let Some(worker) = &mut monitor.worker {
             worker.ready();
         }
+        monitor.before = None;
         if monitor.phase == Phase::Starting {
             monitor.phase = Phase::Serving;
         }

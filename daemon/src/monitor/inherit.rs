@@ -84,6 +84,11 @@ impl Inherited {
                 format!("the socket {given:?} that the service manager handed over is not usable")
             })?;
             let slot = &mut inherited.listeners[index];
+            if from == From::Unit && slot.as_ref().is_some_and(|taken| taken.from == From::Unit) {
+                bail!(
+                    "the service manager handed over two sockets called {given:?}; leave one ListenStream= in its unit"
+                );
+            }
             // A unit's socket is worth more than what we kept.
             if slot.as_ref().is_none_or(|taken| taken.from == From::Store) {
                 *slot = Some(Handed {

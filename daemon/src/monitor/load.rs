@@ -16,9 +16,7 @@ const LONGEST: u64 = 512 << 20;
 
 /// Runs a loader to its end.
 pub(super) fn load(arguments: &[OsString]) -> anyhow::Result<Loaded> {
-    let program =
-        std::env::current_exe().context("cannot find this program to start its loader")?;
-    let mut loader = Command::new(program)
+    let mut loader = Command::new(privsep::this_program()?)
         .args(arguments)
         .arg(privsep::LOADER)
         .stdin(Stdio::null())

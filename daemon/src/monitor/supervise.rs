@@ -17,6 +17,10 @@ use crate::privsep;
 use crate::privsep::channel::{self, Receiver};
 use crate::privsep::message::{LONGEST_TO_MONITOR, ToMonitor, ToWorker};
 
+/// How long a worker may take to read what it is told.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What a worker gets of the environment: how to write its log.
+const PASSED_ON: [&str; 4] = ["JOURNAL_STREAM", "NO_COLOR", "RUST_BACKTRACE", "TERM"];
 /// A worker that lived this long was sound, and the next one starts at once.
 const SOUND: Duration = Duration::from_secs(10);
 /// The wait before the second restart in a row, and the longest.
@@ -49,10 +53,17 @@ impl Worker {
     /// started it ends.
     pub(super) fn start(number: u64, events: Sender<Event>) -> anyhow::Result<Self> {
         let (ours, theirs) = UnixStream::pair().context("cannot make the channel to the worker")?;
-        let program =
-            std::env::current_exe().context("cannot find this program to start its worker")?;
-        let mut child = Command::new(program)
+        // A worker that does not listen must not hold the monitor up.
+        ours.set_write_timeout(Some(PATIENCE))
+            .context("cannot use the channel to the worker")?;
+        let mut child = Command::new(privsep::this_program()?)
             .arg(privsep::WORKER)
+            // Whatever the starter's environment holds is nobody's business who talks to the network.
+            .env_clear()
+            .envs(
+                std::env::vars_os()
+                    .filter(|(name, _)| PASSED_ON.iter().any(|passed| name == passed)),
+            )
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             // A terminal's Ctrl-C is for the monitor, which then drains the worker.

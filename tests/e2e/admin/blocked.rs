@@ -1,0 +1,77 @@
+//! `GET /blocked`: what it lists, from where on, and how it is emptied.
+
+use e2e::daemon::{Config, Daemon};
+use serde_json::Value;
+
+use super::{start, through};
+
+/// Has this many requests refused, each for a host of its own: `n1.test` and so on.
+fn refuse(daemon: &Daemon, count: usize) {
+    for number in 1..=count {
+        let answer = through(daemon, "GET", &format!("n{number}.test"), 80);
+        assert_eq!(answer.status, 403);
+    }
+}
+
+fn hosts(daemon: &Daemon, query: &str) -> Vec<String> {
+    let answer = daemon.admin("GET", &format!("/blocked{query}"), None);
+    assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+    let listed = answer.json();
+    let host = |entry: &Value| entry["host"].as_str().expect("a host").to_owned();
+    let entries = listed["blocked"].as_array().expect("a list");
+    entries.iter().map(host).collect()
+}
+
+#[test]
+fn a1_nothing_blocked_is_an_empty_list() {
+    let daemon = start(&Config::example());
+    let answer = daemon.admin("GET", "/blocked", None);
+    assert_eq!(answer.text(), r#"{"blocked":[]}"#);
+}
+
+#[test]
+fn a1_entries_are_kept_and_listed_from_a_sequence_number_on() {
+    let daemon = start(&Config::example());
+    refuse(&daemon, 3);
+    for _ in 0..2 {
+        assert_eq!(hosts(&daemon, ""), ["n1.test", "n2.test", "n3.test"]);
+    }
+    assert_eq!(hosts(&daemon, "?since=1"), ["n2.test", "n3.test"]);
+    assert_eq!(hosts(&daemon, "?since=3"), [""; 0]);
+    assert_eq!(hosts(&daemon, "?since=18446744073709551615"), [""; 0]);
+    assert_eq!(hosts(&daemon, "?drain=false&since=2"), ["n3.test"]);
+    assert_eq!(hosts(&daemon, "?"), ["n1.test", "n2.test", "n3.test"]);
+}
+
+#[test]
+fn a1_drain_hands_the_entries_out_once_and_the_numbers_go_on() {
+    let daemon = start(&Config::example());
+    refuse(&daemon, 2);
+    assert_eq!(hosts(&daemon, "?drain=true"), ["n1.test", "n2.test"]);
+    assert_eq!(hosts(&daemon, ""), [""; 0]);
+    refuse(&daemon, 1);
+    assert_eq!(daemon.blocked()[0]["sequence"], 3);
+}
+
+#[test]
+fn a1_a_query_that_is_not_understood_is_400_and_drains_nothing() {
+    let daemon = start(&Config::example());
+    refuse(&daemon, 1);
+    for query in [
+        "?since=",
+        "?since=-1",
+        "?since=1.5",
+        "?since=18446744073709551616",
+        "?since",
+        "?drain",
+        "?drain=1",
+        "?drain=yes",
+        "?limit=3",
+        "?drain=true&sine=1",
+        "?drain=true&since=x",
+    ] {
+        let answer = daemon.admin("GET", &format!("/blocked{query}"), None);
+        assert_eq!(answer.status, 400, "{query}");
+    }
+    assert_eq!(hosts(&daemon, ""), ["n1.test"]);
+}

@@ -1,0 +1,172 @@
+//! `POST /mode`: what it takes, and that it acts on what is under way.
+
+use e2e::client::{Connection, Response};
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
+use e2e::program;
+
+use super::{start, through};
+
+const LIMITED: &str = r#"{"mode":"limited"}"#;
+
+fn post(daemon: &Daemon, head: &str, body: impl AsRef<[u8]>) -> Response {
+    let mut connection = Connection::open(daemon.admin_addr());
+    let head = format!("POST /mode HTTP/1.1\r\nHost: localhost\r\n{head}\r\n");
+    connection.send([head.as_bytes(), body.as_ref()].concat());
+    connection.read_final_response()
+}
+
+fn mode(daemon: &Daemon) -> String {
+    let told = daemon.admin("GET", "/config", None).json();
+    told["mode"].as_str().expect("a mode").to_owned()
+}
+
+#[test]
+fn a1_curl_changes_the_mode_with_its_default_content_type() {
+    let daemon = start(&Config::example());
+    let url = format!("http://{}/mode", daemon.admin_addr());
+    let run = program::run("curl", &["-s", "-d", LIMITED, &url]);
+    assert_eq!(
+        run.succeeded().stdout,
+        r#"{"status":"ok","mode":"limited"}"#
+    );
+    assert_eq!(mode(&daemon), "limited");
+    let answer = daemon.admin("POST", "/mode", Some(" {\"mode\": \"full\"}\n"));
+    assert_eq!(answer.text(), r#"{"status":"ok","mode":"full"}"#);
+    assert_eq!(mode(&daemon), "full");
+}
+
+#[test]
+fn a1_a_change_of_mode_is_logged() {
+    let daemon = start(&Config::example());
+    daemon.admin("POST", "/mode", Some(LIMITED));
+    let line = daemon
+        .wait_for_log(|line| line.message() == Some("the mode was changed through the admin API"));
+    assert_eq!(line.field("mode").expect("a mode"), "limited");
+}
+
+#[test]
+fn a1_a_change_of_mode_acts_on_connections_that_are_open() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = start(&Config::example());
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    let request = |method: &str| {
+        format!(
+            "{method} http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    let mut client = Connection::open(daemon.http_addr());
+    assert_eq!(client.exchange(&request("POST")).status, 200);
+    assert_eq!(daemon.admin("POST", "/mode", Some(LIMITED)).status, 200);
+    let refused = client.exchange(&request("POST"));
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.json()["reason"], "method_not_allowed");
+    assert_eq!(client.exchange(&request("GET")).status, 200);
+    daemon.admin("POST", "/mode", Some(r#"{"mode":"full"}"#));
+    assert_eq!(client.exchange(&request("POST")).status, 200);
+    assert_eq!(origin.requests().len(), 3);
+}
+
+#[test]
+fn a1_a_change_of_mode_lasts_until_the_next_reload() {
+    let daemon = start(&Config::example());
+    daemon.admin("POST", "/mode", Some(LIMITED));
+    assert_eq!(daemon.reload().status, 200);
+    assert_eq!(mode(&daemon), "full");
+    assert_eq!(through(&daemon, "POST", "allowed.test", 1).status, 502);
+}
+
+#[test]
+fn a1_a_body_that_is_missing_or_wrong_is_400_and_changes_nothing() {
+    let daemon = start(&Config::example());
+    for body in ["", " \r\n\t"] {
+        let answer = daemon.admin("POST", "/mode", Some(body));
+        assert_eq!((answer.status, &*answer.text()), (400, "missing body"));
+    }
+    let answer = daemon.admin("POST", "/mode", None);
+    assert_eq!((answer.status, &*answer.text()), (400, "missing body"));
+    for body in [
+        "{",
+        "mode=limited",
+        "null",
+        "[]",
+        "\"limited\"",
+        "{}",
+        r#"{"mode":1}"#,
+        r#"{"mode":null}"#,
+        r#"{"mode":"limited","mode":"full"}"#,
+        r#"{"mode":"limited","more":1}"#,
+        r#"{"mode":"limited"} trailing"#,
+        r#"{"mode":"strict"}"#,
+        r#"{"mode":"Limited"}"#,
+        r#"{"mode":""}"#,
+        "\u{feff}{\"mode\":\"limited\"}",
+    ] {
+        let answer = daemon.admin("POST", "/mode", Some(body));
+        assert_eq!(answer.status, 400, "{body}");
+        assert!(
+            answer.text().starts_with("invalid json"),
+            "{body}: {}",
+            answer.text()
+        );
+    }
+    let answer = post(&daemon, "Content-Length: 2\r\n", [0xff, 0xfe]);
+    assert_eq!(answer.status, 400);
+    assert_eq!(mode(&daemon), "full");
+}
+
+#[test]
+fn a1_an_unknown_mode_is_told_which_ones_there_are() {
+    let daemon = start(&Config::example());
+    let answer = daemon.admin("POST", "/mode", Some(r#"{"mode":"strict"}"#));
+    let text = answer.text();
+    assert!(text.contains("full") && text.contains("limited"), "{text}");
+}
+
+#[test]
+fn a1_a_body_of_8_kib_is_read_and_a_larger_one_is_413() {
+    let daemon = start(&Config::example());
+    let padded = |length: usize| format!("{LIMITED:<length$}");
+    let sized = |body: String| {
+        let head = format!("Content-Length: {}\r\n", body.len());
+        post(&daemon, &head, body)
+    };
+    let chunked = |body: String| {
+        let body = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        post(&daemon, "Transfer-Encoding: chunked\r\n", body)
+    };
+    assert_eq!(sized(padded(8 * 1024)).status, 200);
+    assert_eq!(chunked(padded(8 * 1024)).status, 200);
+    daemon.admin("POST", "/mode", Some(r#"{"mode":"full"}"#));
+    for answer in [sized(padded(8 * 1024 + 1)), chunked(padded(8 * 1024 + 1))] {
+        assert_eq!(answer.status, 413);
+        assert_eq!(answer.text(), "the body is larger than 8 KiB");
+    }
+    assert_eq!(mode(&daemon), "full");
+}
+
+/// The answer must not be lost to a reset because most of the body was never read.
+#[test]
+fn a1_curl_sees_the_413_however_large_the_body_is() {
+    let daemon = start(&Config::example());
+    let url = format!("http://{}/mode", daemon.admin_addr());
+    for length in [100_000, 900_000, 4_000_000] {
+        let run = program::Program::new("curl")
+            .args(["-s", "-w", " %{http_code}", "--data-binary", "@-", &url])
+            .stdin(" ".repeat(length).as_bytes())
+            .run();
+        run.says("the body is larger than 8 KiB 413");
+    }
+}
+
+#[test]
+fn a1_a_body_that_breaks_off_changes_nothing() {
+    let daemon = start(&Config::example());
+    let mut connection = Connection::open(daemon.admin_addr());
+    connection.send(format!(
+        "POST /mode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{LIMITED}"
+    ));
+    connection.finish_sending();
+    connection.read_to_end();
+    assert_eq!(mode(&daemon), "full");
+}

@@ -1,0 +1,112 @@
+//! Running out of file descriptors is a condition that passes, not a reason to die.
+
+use e2e::client::{Connection, Socks5Target};
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
+
+use super::get;
+use crate::startup::Wrapped;
+
+/// Enough to start with, and soon used up.
+const FEW: u32 = 48;
+
+fn start() -> Daemon {
+    let wrapped = Wrapped::with_descriptors(FEW);
+    Daemon::start(wrapped.path(), &Config::example())
+}
+
+/// Opens connections until the door says that it cannot accept another one.
+fn exhaust(daemon: &Daemon) -> Vec<Connection> {
+    let clients = (0..FEW)
+        .map(|_| Connection::open(daemon.http_addr()))
+        .collect();
+    let line = daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|message| message.starts_with("cannot accept clients"))
+    });
+    assert_eq!(line.level(), Some("ERROR"));
+    clients
+}
+
+fn count(daemon: &Daemon, beginning: &str) -> usize {
+    let logs = daemon.logs();
+    let begins = |line: &&e2e::daemon::LogLine| {
+        line.message()
+            .is_some_and(|message| message.starts_with(beginning))
+    };
+    logs.iter().filter(begins).count()
+}
+
+#[test]
+fn c5_a_door_out_of_descriptors_says_so_once_waits_and_works_again() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = start();
+    let fillers = exhaust(&daemon);
+    let mut waiting = Connection::open(daemon.http_addr());
+    waiting.send(get(&origin));
+    drop(fillers);
+    assert_eq!(waiting.read_final_response().text(), "hello");
+    daemon.wait_for_log(|line| line.message() == Some("accepting again"));
+    for _ in 0..50 {
+        let answer = Connection::open(daemon.http_addr()).exchange(&get(&origin));
+        assert_eq!(answer.text(), "hello");
+    }
+    assert_eq!(
+        count(&daemon, "cannot accept clients"),
+        count(&daemon, "accepting again"),
+        "one line when it begins and one when it is over"
+    );
+}
+
+#[test]
+fn c5_a_dial_without_a_descriptor_is_503_and_names_the_proxy_as_the_one_at_fault() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = start();
+    let mut early = Connection::open(daemon.http_addr());
+    let request = get(&origin).replace("Connection: close\r\n", "");
+    let refused = "GET http://blocked.test/ HTTP/1.1\r\nHost: blocked.test\r\n\r\n";
+    assert_eq!(early.exchange(refused).status, 403);
+    let mut socks5 = Connection::open(daemon.socks_addr());
+    assert_eq!(socks5.socks5_greet(&[0]), 0);
+    let mut tunnel = Connection::open(daemon.http_addr());
+    assert_eq!(tunnel.exchange(refused).status, 403);
+    let fillers = exhaust(&daemon);
+    let answer = early.exchange(&request);
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(
+        answer.text().contains("no file descriptors left"),
+        "{}",
+        answer.text()
+    );
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    assert_eq!(tunnel.connect(&authority).status, 503);
+    let target = Socks5Target::name("allowed.test", origin.addr().port());
+    assert_eq!(socks5.socks5_request(1, &target).reply, 1);
+    assert_eq!(origin.connections(), 0);
+    drop(fillers);
+    daemon.wait_for_log(|line| line.message() == Some("accepting again"));
+    // The very connection that was answered 503 goes on.
+    assert_eq!(early.exchange(&request).text(), "hello");
+}
+
+#[test]
+fn c5_many_clients_and_few_descriptors_all_get_an_answer() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = start();
+    let clients: Vec<_> = (0..300)
+        .map(|_| {
+            let mut client = Connection::open(daemon.http_addr());
+            client.send(get(&origin));
+            client
+        })
+        .collect();
+    let mut served = 0;
+    for mut client in clients {
+        let answer = client.read_final_response();
+        assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
+        served += usize::from(answer.status == 200);
+    }
+    assert!(served > 0);
+    let answer = Connection::open(daemon.http_addr()).exchange(&get(&origin));
+    assert_eq!(answer.text(), "hello");
+}

@@ -1,0 +1,128 @@
+//! Runs the README's commands, one after the other, as a person would.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+
+use e2e::daemon::Daemon;
+use e2e::origin::{Answer, Origin};
+use e2e::program::Program;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::text;
+use crate::startup::Wrapped;
+
+/// The client that ships beside the proxy.
+pub(super) const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
+
+/// A person's directory, the proxy that they started last, and an origin that the README calls
+/// `example.com`.
+pub(super) struct Console {
+    daemon: Option<Daemon>,
+    origin: Origin,
+    directory: TempDir,
+    /// Never answers, so that no name is asked for off this machine.
+    mute: UdpSocket,
+}
+
+impl Console {
+    /// In a directory that holds nothing but this policy, as `policy.toml`.
+    pub(super) fn new(policy: &str) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), open).expect("the directory is ours");
+        let write = |name: &str, text: &str| {
+            std::fs::write(directory.path().join(name), text).expect("a new directory");
+        };
+        write("policy.toml", policy);
+        write("hosts", "127.0.0.1 example.com\n");
+        Self {
+            daemon: None,
+            origin: Origin::start(|_| Answer::text("hello")),
+            directory,
+            mute: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"),
+        }
+    }
+
+    /// Runs a command and compares what it says with what is shown.
+    pub(super) fn run(&mut self, command: &str, shown: &[String]) {
+        let words: Vec<&str> = command.split(' ').collect();
+        let said = match words[..] {
+            // This is what runs us.
+            ["cargo", "test", "--workspace"] => return,
+            ["codex-network-proxy", "check", ..] => {
+                self.shell(&command.replacen("codex-network-proxy", e2e::binary!(), 1))
+            }
+            [
+                "cargo",
+                "run",
+                "-p",
+                "codex-network-proxy",
+                "--",
+                ref arguments @ ..,
+            ]
+            | ["codex-network-proxy", ref arguments @ ..] => {
+                self.start(arguments);
+                String::new()
+            }
+            ["proxyctl", ..] => self.shell(&command.replacen("proxyctl", PROXYCTL, 1)),
+            // On a terminal it shows no progress.
+            ["curl", ..] if !words.contains(&"-s") => self.shell(&format!("{command} 2>/dev/null")),
+            ["curl", ..] => self.shell(command),
+            _ => panic!("the README has a command that this test does not run: {command}"),
+        };
+        let lines: Vec<&str> = said.lines().map(str::trim_end).collect();
+        assert!(
+            text::lines_match(shown, &lines),
+            "$ {command}\nsays\n{said}\nand the README shows\n{}",
+            shown.join("\n")
+        );
+    }
+
+    /// What a script says on either stream, with the proxy's real ports in it.
+    pub(super) fn shell(&self, script: &str) -> String {
+        let port = self.origin.addr().port();
+        let mut script = script.replace("//example.com/", &format!("//example.com:{port}/"));
+        let mut program = Program::new("sh").current_dir(self.directory.path());
+        if let Some(daemon) = &self.daemon {
+            for (shown, real) in [
+                ("127.0.0.1:3128", daemon.http_addr()),
+                ("127.0.0.1:8081", daemon.socks_addr()),
+                ("127.0.0.1:8080", daemon.admin_addr()),
+            ] {
+                script = script.replace(shown, &real.to_string());
+            }
+            let socket = daemon.directory().join("control.sock");
+            program = program.env("CODEX_NETWORK_PROXY_CONTROL", socket);
+        }
+        program
+            .args(["-c", &format!("exec 2>&1\n{script}")])
+            .run()
+            .stdout
+    }
+
+    /// Starts a proxy in place of the one before, on free ports and with an `example.com` here.
+    fn start(&mut self, arguments: &[&str]) {
+        drop(self.daemon.take());
+        let hosts = self.directory.path().join("hosts");
+        let mute = self.mute.local_addr().expect("a bound socket");
+        let wrapped = Wrapped::without_config_in(self.directory.path());
+        let mut launch = Daemon::launch(wrapped.path());
+        for argument in arguments.iter().filter(|argument| !argument.is_empty()) {
+            launch = launch.arg(argument);
+        }
+        for assignment in [
+            "network.proxy_url=127.0.0.1:0".to_owned(),
+            "network.socks_url=127.0.0.1:0".to_owned(),
+            "network.admin_url=127.0.0.1:0".to_owned(),
+            "network.allow_local_binding=true".to_owned(),
+            "daemon.log_format=json".to_owned(),
+            format!("daemon.resolver.nameservers={}", json!([mute.to_string()])),
+            format!("daemon.resolver.hosts_file={}", json!(hosts)),
+        ] {
+            launch = launch.arg("-c").arg(assignment);
+        }
+        let empty = self.directory.path().join("no-user-layer");
+        self.daemon = Some(launch.env("CODEX_HOME", empty).start());
+    }
+}

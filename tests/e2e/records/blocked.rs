@@ -1,0 +1,147 @@
+//! The entries of `GET /blocked`, field by field.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use e2e::client::Connection;
+use e2e::daemon::Config;
+use e2e::resolver::StubResolver;
+use serde_json::{Value, json};
+
+use super::{audit_events, get, hello, http, socks5, start};
+
+#[test]
+fn r1_an_entry_has_every_field_under_its_name_and_in_its_order() {
+    let daemon = start(&Config::example());
+    let seconds = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.expect("after 1970").as_secs()
+    };
+    let before = seconds();
+    let mut client = Connection::open(daemon.http_addr());
+    let attempt = "Proxy-Authorization: Basic Y29kZXgtbmV0LWF0dGVtcHQtYWJjLjE6c2VjcmV0\r\n";
+    http(&mut client, "PUT", "http://Denied.Test.:8000/path", attempt);
+    let entry = daemon.blocked().remove(0);
+    let fields = entry.as_object().expect("an object");
+    let keys: Vec<_> = fields.keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "host",
+            "reason",
+            "client",
+            "method",
+            "mode",
+            "protocol",
+            "decision",
+            "source",
+            "port",
+            "timestamp",
+            "attempt_id",
+            "rule",
+            "sequence"
+        ]
+    );
+    for (key, value) in [
+        ("host", json!("denied.test")),
+        ("reason", json!("denied")),
+        ("client", json!(client.local_addr().to_string())),
+        ("method", json!("PUT")),
+        ("mode", json!("full")),
+        ("protocol", json!("http")),
+        ("decision", json!("deny")),
+        ("source", json!("baseline_policy")),
+        ("port", json!(8000)),
+        ("attempt_id", json!("abc.1")),
+        ("sequence", json!(1)),
+    ] {
+        assert_eq!(entry[key], value, "{key}");
+    }
+    let timestamp = entry["timestamp"].as_u64().expect("seconds");
+    assert!((before..=seconds()).contains(&timestamp), "{timestamp}");
+}
+
+#[test]
+fn r1_each_door_has_its_protocol_and_method() {
+    let daemon = start(&Config::example());
+    get(&daemon, "http://blocked.test/");
+    Connection::open(daemon.http_addr()).connect("blocked.test:443");
+    socks5(&daemon, "blocked.test", 22);
+    let told: Vec<_> = daemon
+        .blocked()
+        .iter()
+        .map(|entry| json!([entry["protocol"], entry["method"], entry["port"]]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            json!(["http", "GET", 80]),
+            json!(["http-connect", "CONNECT", 443]),
+            json!(["socks5", null, 22]),
+        ]
+    );
+}
+
+#[test]
+fn r1_the_buffer_holds_the_last_ones_and_counts_all() {
+    let daemon = start(&Config::example().set("daemon.limits", "blocked_buffer", "3"));
+    let mut client = Connection::open(daemon.http_addr());
+    for number in 1..=10 {
+        http(&mut client, "GET", &format!("http://n{number}.test/"), "");
+    }
+    let told: Vec<_> = daemon
+        .blocked()
+        .iter()
+        .map(|entry| json!([entry["host"], entry["sequence"]]))
+        .collect();
+    let wanted = [8, 9, 10].map(|number| json!([format!("n{number}.test"), number]));
+    assert_eq!(told, wanted);
+}
+
+#[test]
+fn r1_it_holds_200_entries_unless_told_otherwise() {
+    let daemon = start(&Config::example());
+    let mut client = Connection::open(daemon.http_addr());
+    for _ in 0..205 {
+        http(&mut client, "GET", "http://blocked.test/", "");
+    }
+    let entries = daemon.blocked();
+    assert_eq!(entries.len(), 200);
+    assert_eq!(entries[0]["sequence"], 6);
+}
+
+#[test]
+fn r1_a_name_that_does_not_resolve_is_audited_and_no_block() {
+    let dns = StubResolver::start();
+    let config = Config::new()
+        .allow("missing.test")
+        .nameserver(dns.address());
+    let daemon = start(&config);
+    assert_eq!(get(&daemon, "http://missing.test/").status, 502);
+    Connection::open(daemon.http_addr()).connect("missing.test:443");
+    assert_eq!(socks5(&daemon, "missing.test", 22), 4);
+    let events = audit_events(&daemon, 3);
+    for event in events {
+        for (field, value) in [
+            ("network.policy.decision", "deny"),
+            ("network.policy.reason", "dns_failure"),
+            ("network.policy.source", "proxy_state"),
+            ("network.policy.scope", "non_domain"),
+        ] {
+            assert_eq!(event.field(field), Some(&Value::from(value)), "{field}");
+        }
+    }
+    assert!(daemon.blocked().is_empty());
+}
+
+#[test]
+fn r1_a_host_that_is_none_is_recorded_as_it_was_given_and_escaped() {
+    let origin = hello();
+    let daemon = start(&Config::example());
+    let port = origin.addr().port();
+    let answer = get(&daemon, &format!("http://a..b:{port}/"));
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    let entry = &daemon.blocked()[0];
+    assert_eq!(entry["host"], "a..b");
+    assert_eq!(entry["reason"], "invalid_host");
+    assert_eq!(origin.connections(), 0);
+}

@@ -1,0 +1,105 @@
+//! `enabled = false`, at the start and at run time (SPEC L6).
+
+use e2e::client::{Connection, Socks5Target};
+use e2e::daemon::{Config, Signal};
+use e2e::origin::Origin;
+use e2e::wait::{PATIENCE, poll};
+
+use super::{Reserved, get, hello, lines, start};
+use crate::startup::accepts;
+
+#[test]
+fn l6_a_proxy_that_starts_disabled_binds_nothing_and_a_reload_enables_it() {
+    let origin = hello();
+    let [http, socks5, admin] = [(); 3].map(|()| Reserved::open());
+    let config = Config::example()
+        .set("network", "proxy_url", &http.url())
+        .set("network", "socks_url", &socks5.url())
+        .set("network", "admin_url", &admin.url());
+    let daemon = start(&config.clone().set("network", "enabled", "false"));
+    let line = daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|message| message.contains("disabled"))
+    });
+    assert!(
+        line.raw.contains("SIGHUP"),
+        "it says what to do: {}",
+        line.raw
+    );
+    for place in [&http, &socks5, &admin] {
+        assert!(!accepts(place.address()));
+    }
+    // Another reload that leaves it disabled changes nothing.
+    daemon.signal(Signal::SIGHUP);
+    lines(&daemon, "reloaded", 1);
+    assert!(!accepts(http.address()));
+    daemon.rewrite_config(&config);
+    daemon.signal(Signal::SIGHUP);
+    poll(PATIENCE, || accepts(http.address()).then_some(())).expect("the door opens");
+    let answer = get(http.address(), "allowed.test", origin.addr().port());
+    assert_eq!(answer.text(), "hello");
+    lines(&daemon, "reloaded", 2);
+    let health = e2e::client::request(admin.address(), "GET", "/health", None);
+    assert_eq!(health.text(), "ok");
+}
+
+#[test]
+fn l6_a_reload_that_enables_says_what_listens_where() {
+    let daemon = start(&Config::example().set("network", "enabled", "false"));
+    daemon.rewrite_config(&Config::example());
+    daemon.signal(Signal::SIGHUP);
+    for name in ["http", "socks5", "admin"] {
+        daemon.wait_for_log(|line| {
+            line.message() == Some("listening")
+                && line.field("listener").is_some_and(|told| told == name)
+        });
+    }
+    assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
+}
+
+#[test]
+fn l6_a_proxy_that_is_disabled_at_run_time_says_so_at_every_door() {
+    let origin = hello();
+    let daemon = start(&Config::example());
+    let port = origin.addr().port();
+    daemon.rewrite_config(&Config::example().set("network", "enabled", "false"));
+    assert_eq!(daemon.reload().status, 200);
+    let plain = get(daemon.http_addr(), "allowed.test", port);
+    assert_eq!(
+        (plain.status, &*plain.text()),
+        (503, "network proxy is disabled")
+    );
+    assert_eq!(plain.header("content-type"), Some("text/plain"));
+    let connect = Connection::open(daemon.http_addr()).connect(&format!("allowed.test:{port}"));
+    assert_eq!(connect.status, 503);
+    let mut socks5 = Connection::open(daemon.socks_addr());
+    let target = Socks5Target::name("allowed.test", port);
+    assert_eq!(socks5.socks5_connect(&target).reply, 2);
+    let entries = daemon.blocked();
+    assert_eq!(entries.len(), 3);
+    for (entry, protocol) in entries.iter().zip(["http", "http-connect", "socks5"]) {
+        assert_eq!(entry["reason"], "proxy_disabled");
+        assert_eq!(entry["source"], "proxy_state");
+        assert_eq!(entry["protocol"], protocol);
+    }
+    assert_eq!(origin.connections(), 0);
+    daemon.rewrite_config(&Config::example());
+    assert_eq!(daemon.reload().status, 200);
+    assert_eq!(
+        get(daemon.http_addr(), "allowed.test", port).text(),
+        "hello"
+    );
+}
+
+#[test]
+fn l6_p11_disabling_ends_open_tunnels() {
+    let origin = Origin::echoing_bytes().start();
+    let daemon = start(&Config::example());
+    let target = Socks5Target::name("allowed.test", origin.addr().port());
+    let mut tunnel = Connection::open(daemon.socks_addr());
+    assert_eq!(tunnel.socks5_connect(&target).reply, 0);
+    daemon.rewrite_config(&Config::example().set("network", "enabled", "false"));
+    assert_eq!(daemon.reload().status, 200);
+    tunnel.expect_closed();
+    origin.wait_until_idle();
+}

@@ -1,0 +1,114 @@
+//! Reloads that fail: everything that is wrong is told, and nothing has changed.
+
+use e2e::daemon::{Config, Daemon, Signal};
+use e2e::origin::Origin;
+
+use super::{get, hello, lines, start};
+
+const OLD: &str = "the old settings stay in force";
+
+/// Fails unless the daemon serves by [`Config::example`] in its first generation.
+fn is_as_before(daemon: &Daemon, origin: &Origin) {
+    let port = origin.addr().port();
+    assert_eq!(
+        get(daemon.http_addr(), "allowed.test", port).text(),
+        "hello"
+    );
+    assert_eq!(get(daemon.http_addr(), "blocked.test", port).status, 403);
+    let told = daemon.admin("GET", "/config", None).json();
+    assert_eq!(told["generation"], 1);
+}
+
+fn broken() -> Config {
+    Config::example()
+        .allow("blocked.test")
+        .allow("https://bad.test/")
+        .deny("*.*")
+        .set("network", "mod", r#""limited""#)
+        .set("daemon.limits", "header_timeout", "10")
+}
+
+#[test]
+fn c7_every_problem_of_a_broken_file_comes_back_with_its_place() {
+    let origin = hello();
+    let daemon = start(&Config::example());
+    daemon.rewrite_config(&broken());
+    let answer = daemon.reload();
+    assert_eq!(answer.status, 500);
+    let text = answer.text();
+    assert!(text.contains(OLD), "{text}");
+    let file = std::fs::read_to_string(daemon.config_path()).expect("the file");
+    for part in ["https://bad.test/", "*.*", "mod =", "header_timeout"] {
+        let (number, line) = (1..)
+            .zip(file.lines())
+            .find(|(_, line)| line.contains(part))
+            .expect("a line with the fault");
+        assert!(!line.is_empty());
+        let place = format!("{}:{number}:", daemon.config_path().display());
+        assert!(text.contains(&place), "{place} is not in\n{text}");
+    }
+    assert!(text.contains("did you mean `mode`?"), "{text}");
+    is_as_before(&daemon, &origin);
+}
+
+#[test]
+fn c7_a_broken_file_at_sighup_is_told_in_the_log_line_by_line() {
+    let origin = hello();
+    let daemon = start(&Config::example());
+    daemon.rewrite_config(&broken());
+    daemon.signal(Signal::SIGHUP);
+    let failed = &lines(&daemon, &format!("the reload failed: {OLD}"), 1)[0];
+    assert_eq!(failed.level(), Some("ERROR"));
+    let place = format!("{}:", daemon.config_path().display());
+    let told = daemon
+        .logs()
+        .iter()
+        .filter(|line| {
+            line.message()
+                .is_some_and(|message| message.contains(&place))
+        })
+        .count();
+    assert_eq!(told, 4);
+    is_as_before(&daemon, &origin);
+}
+
+#[test]
+fn c7_a_file_that_is_gone_or_unreadable_or_no_toml_changes_nothing() {
+    let origin = hello();
+    let daemon = start(&Config::example());
+    let path = daemon.config_path();
+    let whole = std::fs::read(path).expect("the file");
+    let fails = |part: &str| {
+        let answer = daemon.reload();
+        assert_eq!(answer.status, 500, "{part}");
+        let text = answer.text();
+        assert!(text.contains(part), "{text}");
+        is_as_before(&daemon, &origin);
+    };
+    std::fs::remove_file(path).expect("the test's own file");
+    fails("config.toml");
+    std::fs::create_dir(path).expect("the test's own directory");
+    fails("directory");
+    std::fs::remove_dir(path).expect("the test's own directory");
+    std::fs::write(path, [&whole[..], b"\xff\n"].concat()).expect("the test's own file");
+    fails("not UTF-8");
+    std::fs::write(path, &whole[..whole.len() / 2]).expect("the test's own file");
+    fails("config.toml:");
+    std::fs::write(path, whole).expect("the test's own file");
+    assert_eq!(daemon.reload().status, 200, "and the next one works");
+}
+
+#[test]
+fn c7_settings_that_are_sound_and_cannot_be_put_in_force_change_nothing() {
+    let origin = hello();
+    let daemon = start(&Config::example());
+    let path = daemon.config_path();
+    let file = std::fs::read_to_string(path).expect("the file");
+    let (old, new) = ("/hosts\"", "/no-such-hosts\"");
+    assert!(file.contains(old), "{file}");
+    daemon.rewrite_config_text(&file.replace(old, new));
+    let answer = daemon.reload();
+    assert_eq!(answer.status, 500);
+    assert!(answer.text().contains("no-such-hosts"), "{}", answer.text());
+    is_as_before(&daemon, &origin);
+}

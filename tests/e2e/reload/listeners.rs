@@ -1,0 +1,163 @@
+//! Listeners that a reload moves, closes, opens, or cannot have.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Barrier;
+use std::thread;
+
+use e2e::client::{Connection, Socks5Target};
+use e2e::daemon::Config;
+use e2e::origin::Origin;
+use e2e::wait::{PATIENCE, poll};
+
+use super::{Reserved, get, hello, start};
+use crate::startup::accepts;
+
+fn closes(address: SocketAddr) {
+    poll(PATIENCE, || (!accepts(address)).then_some(())).expect("the listener closes");
+}
+
+#[test]
+fn c7_a_listener_that_moves_accepts_at_the_new_place_before_the_old_one_closes() {
+    let origin = hello();
+    let place = Reserved::open();
+    let daemon = start(&Config::example());
+    let (old, new) = (daemon.http_addr(), place.address());
+    assert!(!accepts(new));
+    daemon.rewrite_config(&Config::example().set("network", "proxy_url", &place.url()));
+    let together = Barrier::new(2);
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            together.wait();
+            poll(PATIENCE, || (!accepts(old)).then(|| accepts(new)))
+        });
+        together.wait();
+        assert_eq!(daemon.reload().status, 200);
+        let moved = watcher
+            .join()
+            .expect("the watcher")
+            .expect("the old one closes");
+        assert!(moved, "nobody accepted when the old one had closed");
+    });
+    let answer = get(new, "allowed.test", origin.addr().port());
+    assert_eq!(answer.text(), "hello");
+}
+
+#[test]
+fn c7_connections_that_came_in_at_the_old_place_go_on() {
+    let origin = Origin::echoing_bytes().start();
+    let places = [Reserved::open(), Reserved::open()];
+    let daemon = start(&Config::example());
+    let old = daemon.socks_addr();
+    let target = Socks5Target::name("allowed.test", origin.addr().port());
+    let mut tunnel = Connection::open(old);
+    assert_eq!(tunnel.socks5_connect(&target).reply, 0);
+    let mut kept = Connection::open(daemon.http_addr());
+    let moved = Config::example()
+        .set("network", "socks_url", &places[0].url())
+        .set("network", "proxy_url", &places[1].url());
+    daemon.rewrite_config(&moved);
+    assert_eq!(daemon.reload().status, 200);
+    closes(old);
+    tunnel.send("still");
+    assert_eq!(tunnel.read_exact(5), b"still");
+    let refused = kept.exchange("GET http://blocked.test/ HTTP/1.1\r\nHost: blocked.test\r\n\r\n");
+    assert_eq!(refused.json()["reason"], "not_allowed");
+    let mut anew = Connection::open(places[0].address());
+    assert_eq!(anew.socks5_connect(&target).reply, 0);
+}
+
+#[test]
+fn c7_the_admin_api_can_move_and_answers_the_one_who_moved_it() {
+    let place = Reserved::open();
+    let daemon = start(&Config::example());
+    let old = daemon.admin_addr();
+    daemon.rewrite_config(&Config::example().set("network", "admin_url", &place.url()));
+    assert_eq!(daemon.reload().text(), r#"{"status":"reloaded"}"#);
+    closes(old);
+    let answer = e2e::client::request(place.address(), "GET", "/health", None);
+    assert_eq!(answer.text(), "ok");
+}
+
+#[test]
+fn p6_the_new_place_of_a_listener_is_the_proxy_and_the_old_one_is_not() {
+    let place = Reserved::open();
+    let config = Config::example().allow("127.0.0.1");
+    let daemon = start(&config);
+    let (http, old) = (daemon.http_addr(), daemon.admin_addr());
+    daemon.rewrite_config(&config.set("network", "admin_url", &place.url()));
+    assert_eq!(daemon.reload().status, 200);
+    let refused = get(http, "127.0.0.1", place.address().port());
+    assert_eq!(refused.json()["reason"], "loop_detected");
+    closes(old);
+    assert_eq!(get(http, "127.0.0.1", old.port()).status, 502);
+}
+
+#[test]
+fn c7_a_reload_that_moves_listeners_says_where_they_are() {
+    let place = Reserved::open();
+    let daemon = start(&Config::example());
+    daemon.rewrite_config(&Config::example().set("network", "proxy_url", &place.url()));
+    assert_eq!(daemon.reload().status, 200);
+    let address = place.address().to_string();
+    daemon.wait_for_log(|line| {
+        line.message() == Some("listening")
+            && line.field("listener").is_some_and(|name| name == "http")
+            && line.field("address").is_some_and(|told| *told == *address)
+    });
+}
+
+#[test]
+fn c7_an_address_that_is_taken_fails_the_reload_and_nothing_has_changed() {
+    let origin = hello();
+    let (free, taken) = (
+        Reserved::open(),
+        TcpListener::bind("127.0.0.1:0").expect("a free port"),
+    );
+    let address = taken.local_addr().expect("a bound listener");
+    let daemon = start(&Config::example());
+    let wanted = Config::example()
+        .allow("blocked.test")
+        .set("network", "proxy_url", &free.url())
+        .set("network", "socks_url", &format!("\"{address}\""));
+    daemon.rewrite_config(&wanted);
+    let answer = daemon.reload();
+    assert_eq!(answer.status, 500);
+    let text = answer.text();
+    for part in [
+        &address.to_string(),
+        &format!("process {} ", std::process::id()),
+        "socks_url",
+        "the old settings stay in force",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let port = origin.addr().port();
+    assert_eq!(
+        get(daemon.http_addr(), "allowed.test", port).text(),
+        "hello"
+    );
+    assert_eq!(get(daemon.http_addr(), "blocked.test", port).status, 403);
+    closes(free.address());
+    // And once the address is free, the same file will do.
+    drop(taken);
+    assert_eq!(daemon.reload().status, 200);
+    assert_eq!(get(free.address(), "blocked.test", port).text(), "hello");
+}
+
+#[test]
+fn l2_socks5_can_be_switched_off_and_on() {
+    let origin = Origin::echoing_bytes().start();
+    let place = Reserved::open();
+    let on = Config::example().set("network", "socks_url", &place.url());
+    let off = on.clone().set("network", "enable_socks5", "false");
+    let daemon = start(&off);
+    assert!(!accepts(place.address()));
+    let target = Socks5Target::name("allowed.test", origin.addr().port());
+    daemon.rewrite_config(&on);
+    assert_eq!(daemon.reload().status, 200);
+    let mut tunnel = Connection::open(place.address());
+    assert_eq!(tunnel.socks5_connect(&target).reply, 0);
+    daemon.rewrite_config(&off);
+    assert_eq!(daemon.reload().status, 200);
+    closes(place.address());
+}

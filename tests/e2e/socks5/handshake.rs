@@ -1,0 +1,113 @@
+//! Clients that speak something else, nothing, or too slowly.
+
+use e2e::client::Socks5Target;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::Origin;
+
+use super::{client, start, tunnel};
+
+/// Sends bytes as the first of a connection and expects an end without a word.
+fn is_hung_up_on(daemon: &Daemon, bytes: &[u8]) {
+    let mut client = client(daemon);
+    client.send(bytes);
+    client.expect_closed();
+}
+
+#[test]
+fn s1_clients_that_speak_something_else_are_hung_up_on_and_logged_in_one_line() {
+    let origin = Origin::echoing_bytes().start();
+    let daemon = start(&Config::example());
+    let before = daemon.logs().len();
+    let others: [&[u8]; 6] = [
+        b"\x04\x01\x00\x50\x7f\x00\x00\x01user\x00",
+        b"GET http://allowed.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\n",
+        b"CONNECT allowed.test:443 HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\x00\x00\x00\x00",
+        &[0xff; 4096],
+    ];
+    for bytes in others {
+        is_hung_up_on(&daemon, bytes);
+    }
+    // Past all of them in the log, since it is one thread that asks.
+    tunnel(&daemon, "allowed.test", origin.addr().port());
+    let refused = |number: usize| {
+        let logs = daemon.logs();
+        let told = logs[before..].iter().filter(|line| {
+            line.message()
+                .is_some_and(|message| message.starts_with("refused a malformed request"))
+        });
+        (told.count() >= number).then_some(())
+    };
+    e2e::wait::poll(e2e::wait::PATIENCE, || refused(others.len())).expect("a line for each");
+    assert!(daemon.blocked().is_empty(), "nothing was judged");
+}
+
+#[test]
+fn s1_a_client_without_an_acceptable_method_is_told_0xff() {
+    let daemon = start(&Config::example());
+    let mut client = client(&daemon);
+    assert_eq!(client.socks5_greet(&[1, 0x80]), 0xff);
+    client.expect_closed();
+    is_hung_up_on(&daemon, &[5, 0]);
+}
+
+#[test]
+fn s1_a_wrong_version_further_on_ends_the_connection() {
+    let daemon = start(&Config::example());
+    let mut client = client(&daemon);
+    assert_eq!(client.socks5_greet(&[2]), 2);
+    client.send(b"\x05\x01a\x01b");
+    client.expect_closed();
+    let mut client = super::client(&daemon);
+    assert_eq!(client.socks5_greet(&[0]), 0);
+    client.send([4, 1, 0, 1, 127, 0, 0, 1, 0, 80]);
+    client.expect_closed();
+}
+
+#[test]
+fn s1_clients_that_go_away_in_the_middle_harm_nobody() {
+    let origin = Origin::echoing_bytes().start();
+    let daemon = start(&Config::example());
+    let target = Socks5Target::name("allowed.test", origin.addr().port());
+    let whole = [
+        &b"\x05\x02\x00\x02\x01\x05alice\x01b"[..],
+        &target.request(1),
+    ]
+    .concat();
+    for length in 0..whole.len() {
+        let mut client = client(&daemon);
+        client.send(&whole[..length]);
+        if length % 2 == 0 {
+            client.reset();
+        } else {
+            client.finish_sending();
+            client.read_to_end();
+        }
+    }
+    assert_eq!(origin.connections(), 0);
+    let mut client = tunnel(&daemon, "allowed.test", origin.addr().port());
+    client.send("still there");
+    assert_eq!(client.read_exact(11), b"still there");
+}
+
+#[test]
+fn c5_a_handshake_that_takes_too_long_ends_however_busy_the_client_is() {
+    let daemon = start(&Config::example().set("daemon.limits", "header_timeout", r#""300ms""#));
+    let mut silent = client(&daemon);
+    let mut half = client(&daemon);
+    half.send([5]);
+    let mut greeted = client(&daemon);
+    assert_eq!(greeted.socks5_greet(&[0]), 0);
+    let mut dripping = client(&daemon);
+    dripping.send(b"\x05\x01\x02\x01\xff");
+    // One byte of the user name after the other, each of them in time.
+    let ended = e2e::wait::poll(e2e::wait::PATIENCE, || dripping.try_send(b"x").err());
+    assert!(ended.is_some(), "a dripping client is not served for ever");
+    for client in [&mut silent, &mut half, &mut greeted] {
+        client.expect_closed();
+    }
+    daemon.wait_for_log(|line| {
+        line.message() == Some("gave up on a request that did not arrive in time")
+    });
+}

@@ -1,0 +1,201 @@
+//! `check`: good and bad configurations, exit codes, and messages that lead to the place.
+
+use std::path::Path;
+
+use e2e::program::Program;
+
+use super::{assert_nothing_in_etc, check, run};
+
+const DEFAULTS: &str = "http 127.0.0.1:3128, socks5 127.0.0.1:8081, admin 127.0.0.1:8080";
+
+#[test]
+fn l1_l2_l3_the_default_addresses_are_those_of_the_readme() {
+    let run = check("");
+    assert_eq!(
+        run.succeeded().stdout,
+        format!(
+            "read policy.toml\nok: enabled, full mode, 0 allow rules, 0 deny rules\nlistens on {DEFAULTS}\n"
+        )
+    );
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = std::fs::read_to_string(readme).expect("the README");
+    for row in [
+        r#"| `proxy_url` | `"http://127.0.0.1:3128"` |"#,
+        r#"| `"socks5h://127.0.0.1:8081"`, `true` |"#,
+        r#"| `admin_url` | `"http://127.0.0.1:8080"` |"#,
+    ] {
+        assert!(readme.contains(row), "{row} is not in the README");
+    }
+}
+
+#[test]
+fn l5_check_judges_what_the_proxy_would_start_with_when_no_file_is_named() {
+    assert_nothing_in_etc();
+    let run = run(&["check"]);
+    assert!(
+        run.succeeded()
+            .stdout
+            .starts_with("no configuration files: built-in defaults\n"),
+        "{run:?}"
+    );
+    let program = Program::new(e2e::binary!());
+    let directory = program.home().join(".codex");
+    std::fs::create_dir(&directory).expect("a new directory");
+    std::fs::write(
+        directory.join("config.toml"),
+        "[network]\nmode = \"limited\"\n",
+    )
+    .expect("a new file");
+    program.arg("check").run().succeeded().says("limited mode");
+}
+
+#[test]
+fn l5_check_counts_rules_and_names_mode_and_state() {
+    let run = check(
+        "[network]\nenabled = false\nmode = \"limited\"\nenable_socks5 = false\n\
+         allowed_domains = [\"a.example\", \"*.b.example\"]\ndenied_domains = [\"c.example\"]\n\
+         [daemon.admin]\nenabled = false\n",
+    );
+    run.succeeded()
+        .says("ok: disabled, limited mode, 2 allow rules, 1 deny rule\n")
+        .says("listens on http 127.0.0.1:3128\n");
+}
+
+#[test]
+fn c4_every_problem_is_told_at_once_with_file_line_and_column_and_exit_code_1() {
+    let run = check(
+        "[network]\nallowed_domains = [\"ok.example\", \"*.\"]\n  modee = \"full\"\n\
+         enabled = \"yes\"\n[daemon.limits]\nidle_timeout = \"10\"\n",
+    );
+    assert_eq!(run.failed().code, Some(1));
+    assert_eq!(run.stdout, "", "problems go to standard error");
+    for place in [
+        "error: policy.toml:2:34: ",
+        "error: policy.toml:3:3: ",
+        "error: policy.toml:4:11: ",
+        "error: policy.toml:6:16: ",
+        "help: did you mean `mode`?",
+        "\n  3 |   modee = \"full\"\n    |   ^^^^^\n",
+    ] {
+        run.says(place);
+    }
+    assert_eq!(run.stderr.matches("error: ").count(), 4, "{}", run.stderr);
+}
+
+#[test]
+fn c4_a_syntax_error_is_told_with_its_place() {
+    let run = check("[network]\nmode = \"full\n");
+    run.failed().says("error: policy.toml:2:");
+    assert_eq!(run.code, Some(1));
+}
+
+#[test]
+fn c4_tables_of_others_are_left_alone_and_an_unknown_key_of_ours_is_not() {
+    check("model = \"x\"\n[tui]\ntheme = 1\n[network]\nmode = \"full\"\n").succeeded();
+    check("[daemon.limit]\nmax_connections = 1\n")
+        .failed()
+        .says("did you mean `limits`?");
+}
+
+#[test]
+fn c2_all_four_generations_are_understood_and_the_newest_form_is_mentioned() {
+    let newest = "default_permissions = \"p\"\n[permissions.p.network]\nenabled = true\n\
+                  [permissions.p.network.domains]\n\"a.example\" = \"allow\"\n\"b.example\" = \"deny\"\n";
+    let older = [
+        "[network_proxy]\n[network_proxy.policy]\nallowed_domains = [\"a.example\"]\ndenied_domains = [\"b.example\"]\n",
+        "[network]\nallowed_domains = [\"a.example\"]\ndenied_domains = [\"b.example\"]\n",
+        "default_permissions = \"p\"\n[permissions.p.network]\nenabled = true\n\
+         allowed_domains = [\"a.example\"]\ndenied_domains = [\"b.example\"]\n",
+    ];
+    for text in older.into_iter().chain([newest]) {
+        let run = check(text);
+        run.succeeded().says("1 allow rule, 1 deny rule");
+        let noted = run.stderr.contains("note: policy.toml:");
+        assert_eq!(noted, text != newest, "{text}\n{}", run.stderr);
+    }
+    check(&format!("{newest}[network]\nmode = \"full\"\n")).failed();
+}
+
+#[test]
+fn c4_a_file_that_cannot_be_read_is_told_by_name_with_exit_code_1() {
+    let program = Program::new(e2e::binary!());
+    let home = program.home().to_owned();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(home.join(name), bytes).expect(name);
+    write("latin1.toml", b"# caf\xe9\n");
+    write("utf16.toml", b"\xff\xfe[\0");
+    write("binary.toml", b"\x7fELF\x02\x01\x00");
+    std::fs::create_dir(home.join("directory.toml")).expect("a new directory");
+    let large = std::fs::File::create(home.join("large.toml")).expect("a new file");
+    large.set_len(65 << 20).expect("a sparse file");
+    for (name, why) in [
+        ("missing.toml", "No such file or directory"),
+        ("directory.toml", "it is a directory"),
+        ("latin1.toml", "is not UTF-8: line 1 holds the byte 0xe9"),
+        ("utf16.toml", "is not UTF-8: line 1 holds the byte 0xff"),
+        ("binary.toml", "binary.toml:1:"),
+        ("large.toml", "is larger than 64 MiB"),
+    ] {
+        let run = Program::new(e2e::binary!())
+            .current_dir(&home)
+            .args(["check", name])
+            .run();
+        assert_eq!(run.failed().code, Some(1), "{name}");
+        run.says(&format!("error: {name}")).says(why);
+    }
+}
+
+#[test]
+fn c4_a_file_that_lies_about_its_size_costs_little() {
+    let run = check(&"x = [".repeat(200_000));
+    assert_eq!(run.failed().code, Some(1));
+    assert!(run.stderr.len() < 10_000, "{} bytes", run.stderr.len());
+}
+
+#[test]
+fn l8_a_bind_that_is_not_loopback_is_clamped_with_a_warning_unless_asked_for() {
+    let clamped = check(
+        "[network]\nproxy_url = \"http://0.0.0.0:3128\"\nsocks_url = \"10.1.2.3:9\"\n\
+         admin_url = \"[::]:8080\"\n",
+    );
+    clamped
+        .succeeded()
+        .says("listens on http 127.0.0.1:3128, socks5 127.0.0.1:9, admin 127.0.0.1:8080\n");
+    for place in ["2:13", "3:13", "4:13"] {
+        clamped.says(&format!("warning: policy.toml:{place}: "));
+    }
+    clamped.says("dangerously_allow_non_loopback_admin = true");
+    check(
+        "[network]\nproxy_url = \"http://0.0.0.0:3128\"\nadmin_url = \"[::]:8080\"\n\
+         dangerously_allow_non_loopback_proxy = true\ndangerously_allow_non_loopback_admin = true\n",
+    )
+    .succeeded()
+    .says("listens on http 0.0.0.0:3128, socks5 127.0.0.1:8081, admin [::]:8080\n");
+}
+
+#[test]
+fn l11_listen_addresses_are_urls_or_bare() {
+    check(
+        "[network]\nproxy_url = \"example.com:9999\"\nsocks_url = \"socks5h://[::1]\"\n\
+         admin_url = \"https://user:secret@localhost:70/path\"\n",
+    )
+    .succeeded()
+    .says("listens on http 127.0.0.1:9999, socks5 [::1]:8081, admin 127.0.0.1:70\n");
+}
+
+#[test]
+fn c5_check_judges_the_log_filter_too() {
+    // The proxy does not start with it.
+    check("[daemon]\nlog = \"==[\"\n")
+        .failed()
+        .says("[daemon] log = \"==[\"");
+}
+
+#[test]
+fn l5_a_reader_that_has_gone_does_not_change_the_verdict() {
+    let text = format!("{} check policy.toml | true", e2e::binary!());
+    let program = Program::new("sh");
+    std::fs::write(program.home().join("policy.toml"), "").expect("a new file");
+    let run = program.args(["-c", &text]).run();
+    assert!(!run.succeeded().stderr.contains("panicked"), "{run:?}");
+    assert!(Path::new(e2e::binary!()).exists());
+}

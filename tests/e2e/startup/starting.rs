@@ -1,0 +1,189 @@
+//! Starts: what is said, and what one is refused for.
+
+use std::net::TcpListener;
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
+use serde_json::{Value, json};
+
+use super::{run, start};
+
+#[test]
+fn l5_help_names_the_commands_the_signals_and_what_no_configuration_means() {
+    let run = run(&["--help"]);
+    for part in [
+        "proxy",
+        "check",
+        "--config",
+        "-c",
+        "SIGHUP",
+        "SIGTERM",
+        "no configuration",
+    ] {
+        run.succeeded().says(part);
+    }
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn l5_a_command_line_that_is_not_understood_is_exit_code_2() {
+    for arguments in [
+        &["bogus"][..],
+        &["--bogus"],
+        &["-c"],
+        &["--config"],
+        &["--config", "a", "--config", "b"],
+        &["check", "a", "b"],
+        &["proxy", "a"],
+    ] {
+        let run = run(arguments);
+        assert_eq!(run.failed().code, Some(2), "{arguments:?}");
+        assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
+        assert_eq!(run.stdout, "");
+    }
+}
+
+#[test]
+fn l5_proxy_is_the_same_as_no_command() {
+    let daemon = Daemon::launch(e2e::binary!())
+        .config(&Config::example())
+        .arg("proxy")
+        .start();
+    assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
+}
+
+#[test]
+fn l5_a_start_says_what_listens_the_mode_the_rules_and_how_to_try_it() {
+    let daemon = start(&Config::example().set("network", "mode", r#""limited""#));
+    let ready = daemon.wait_for_log(|line| line.message() == Some("ready"));
+    let http = daemon.http_addr();
+    for (field, value) in [
+        ("mode", json!("limited")),
+        ("allow_rules", json!(1)),
+        ("deny_rules", json!(1)),
+        (
+            "try_it",
+            json!(format!("curl -x http://{http} http://example.com/")),
+        ),
+    ] {
+        assert_eq!(ready.field(field), Some(&value), "{field}");
+    }
+    for address in [http, daemon.socks_addr(), daemon.admin_addr()] {
+        assert!(address.ip().is_loopback());
+        Connection::open(address);
+    }
+    assert!(daemon.stdout().is_empty(), "the log is on standard error");
+}
+
+#[test]
+fn c4_a_bad_configuration_is_told_in_full_with_exit_code_1() {
+    let config = Config::example()
+        .set("network", "modee", r#""limited""#)
+        .set("daemon.limits", "max_connections", "0");
+    let exit = Daemon::launch(e2e::binary!())
+        .config(&config)
+        .try_start()
+        .err()
+        .expect("it does not start");
+    assert_eq!((exit.code, exit.signal), (Some(1), None));
+    let text = exit.text();
+    for part in [
+        "error: the configuration cannot be used",
+        "did you mean `mode`?",
+        "max_connections",
+        "config.toml:",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
+
+#[test]
+fn l1_l2_l3_a_port_in_use_is_one_line_with_the_address_and_who_holds_it() {
+    for (key, name) in [
+        ("proxy_url", "http"),
+        ("socks_url", "socks5"),
+        ("admin_url", "admin"),
+    ] {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("a bound listener");
+        let config = Config::example().set("network", key, &format!("\"{address}\""));
+        let exit = Daemon::launch(e2e::binary!())
+            .config(&config)
+            .try_start()
+            .err()
+            .expect("it does not start");
+        assert_eq!(exit.code, Some(1), "{key}");
+        let errors: Vec<_> = exit
+            .logs
+            .iter()
+            .map(|line| &*line.raw)
+            .filter(|line| !line.starts_with('{'))
+            .collect();
+        let [error] = errors[..] else {
+            panic!("one line, not {errors:?}");
+        };
+        for part in [
+            &format!("cannot listen on {address} for {name}"),
+            &format!("process {} (", std::process::id()),
+            &format!("set {key} to another port"),
+        ] {
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
+    }
+}
+
+#[test]
+fn l8_a_start_on_an_address_that_is_not_loopback_is_clamped_and_warned_of() {
+    let daemon = start(&Config::example().set("network", "proxy_url", r#""http://0.0.0.0:0""#));
+    assert!(daemon.http_addr().ip().is_loopback());
+    daemon.wait_for_log(|line| {
+        line.level() == Some("WARN")
+            && line.message().is_some_and(|message| {
+                message.contains("is not a loopback address") && message.contains("config.toml:")
+            })
+    });
+}
+
+#[test]
+fn l11_it_listens_on_ipv6_loopback() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = start(&Config::example().set("network", "proxy_url", r#""http://[::1]:0""#));
+    assert!(daemon.http_addr().is_ipv6());
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    let answer = Connection::open(daemon.http_addr()).exchange(&format!(
+        "GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n"
+    ));
+    assert_eq!(answer.text(), "hello");
+}
+
+#[test]
+fn c5_a_text_log_is_one_plain_line_per_event() {
+    let config = Config::example().set("daemon", "log_format", r#""text""#);
+    let daemon = Daemon::launch(e2e::binary!()).config(&config).spawn();
+    let ready = daemon.wait_for_log(|line| line.raw.contains(" ready "));
+    assert!(ready.raw.contains("INFO"), "{}", ready.raw);
+    for line in daemon.logs() {
+        assert!(!line.raw.chars().any(char::is_control), "{:?}", line.raw);
+    }
+}
+
+#[test]
+fn c5_a_log_filter_that_is_none_is_exit_code_1() {
+    let config = Config::example().set("daemon", "log", r#""==[""#);
+    let exit = Daemon::launch(e2e::binary!())
+        .config(&config)
+        .try_start()
+        .err()
+        .expect("it does not start");
+    assert_eq!(exit.code, Some(1));
+    assert!(exit.text().contains("log = "), "{}", exit.text());
+}
+
+#[test]
+fn l5_two_proxies_run_beside_each_other() {
+    let (one, other) = (start(&Config::example()), start(&Config::example()));
+    let files = |daemon: &Daemon| daemon.admin("GET", "/config", None).json()["files"].clone();
+    assert_ne!(files(&one), files(&other));
+    assert_ne!(files(&one), Value::Null);
+}

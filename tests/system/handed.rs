@@ -1,0 +1,415 @@
+//! Sockets handed over and messages sent the way systemd does it, without a systemd (SPEC L8, L9).
+//!
+//! But for the one with `systemd-socket-activate`, these need neither root nor a machine: a shell stands
+//! between, since only the program itself can know the process id that `LISTEN_PID` has to name.
+
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon, Signal};
+use e2e::wait::{PATIENCE, Watched, poll};
+use tempfile::TempDir;
+
+use crate::scene::Scene;
+
+/// Hands standard input and output over as the first two descriptors.
+const HAND_OVER: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; \
+    [ \"$LISTEN_FDS\" = 2 ] || exec 4>&-; \
+    export LISTEN_PID=$$; exec \"$@\"";
+
+/// The program, started with sockets.
+struct Handed {
+    child: Child,
+    stderr: std::sync::Arc<Watched<String>>,
+    _folder: TempDir,
+    _config: Config,
+}
+
+impl Handed {
+    /// Starts it with one or two sockets under these names.
+    fn start(names: &str, sockets: Vec<OwnedFd>, config: &Config) -> Self {
+        let folder = open_folder();
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, config.write(folder.path())).expect("the folder is ours");
+        let count = sockets.len();
+        let mut sockets = sockets.into_iter();
+        let mut next = || sockets.next().map_or_else(Stdio::null, Stdio::from);
+        let mut child = Command::new("sh")
+            .args(["-c", HAND_OVER, "sh", e2e::binary!(), "--config"])
+            .arg(&file)
+            .args(["-c", &own_control_socket(&folder)])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("LISTEN_FDS", count.to_string())
+            .env("LISTEN_FDNAMES", names)
+            .stdin(next())
+            .stdout(next())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("there is a shell");
+        let mut pipe = child.stderr.take().expect("a piped stderr");
+        let stderr = std::sync::Arc::new(Watched::new(String::new()));
+        let said = std::sync::Arc::clone(&stderr);
+        thread::spawn(move || {
+            let mut part = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut part) {
+                said.update(|said| said.push_str(&String::from_utf8_lossy(&part[..count])));
+            }
+        });
+        Self {
+            child,
+            stderr,
+            _folder: folder,
+            _config: config.clone(),
+        }
+    }
+
+    /// Waits until it has said this.
+    #[track_caller]
+    fn wait_for(&self, text: &str) {
+        let seen = self
+            .stderr
+            .wait(PATIENCE, |said| said.contains(text).then_some(()));
+        assert!(seen.is_some(), "not {text:?}, but: {}", self.stderr.lock());
+    }
+
+    /// Waits for its end, which must be a failure, and gives what it said.
+    fn fails(mut self) -> String {
+        let status = poll(PATIENCE, || self.child.try_wait().expect("our own child"));
+        let said = self.stderr.lock().clone();
+        assert_eq!(status.and_then(|s| s.code()), Some(1), "{said}");
+        self.wait_for("error");
+        self.stderr.lock().clone()
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn listener() -> (OwnedFd, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound socket");
+    (listener.into(), address)
+}
+
+/// A folder that the worker can look into too, who is another user when root runs the tests.
+fn open_folder() -> TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = TempDir::new().expect("a temporary folder");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).expect("the folder is ours");
+    folder
+}
+
+/// The system's is for one proxy only.
+fn own_control_socket(folder: &TempDir) -> String {
+    format!(
+        "daemon.control.socket=\"{}/control.sock\"",
+        folder.path().display()
+    )
+}
+
+fn is_the_http_door(address: SocketAddr) {
+    let answer = Connection::open(address).exchange(
+        "GET http://blocked.test/ HTTP/1.1\r\nHost: blocked.test\r\nConnection: close\r\n\r\n",
+    );
+    assert_eq!(answer.status, 403, "{}", answer.text());
+}
+
+#[test]
+fn l9_sockets_are_served_by_their_names_whatever_their_order() {
+    for (names, http) in [("http:admin", 0), ("admin:http", 1)] {
+        let (first, second) = (listener(), listener());
+        let addresses = [first.1, second.1];
+        let handed = Handed::start(names, vec![first.0, second.0], &Config::example());
+        is_the_http_door(addresses[http]);
+        let health = e2e::client::request(addresses[1 - http], "GET", "/health", None);
+        assert_eq!(health.text().trim(), "ok", "{names}");
+        // The third was not handed over and is bound.
+        handed.wait_for("socks5");
+    }
+}
+
+#[test]
+fn l9_the_name_of_a_socket_must_be_known() {
+    for name in [
+        "web",
+        "unknown",
+        "",
+        "HTTP",
+        "http ",
+        "stored-",
+        "stored-web",
+    ] {
+        let (socket, _) = listener();
+        let said = Handed::start(name, vec![socket], &Config::example()).fails();
+        assert!(said.contains("http, socks5"), "{name:?}: {said}");
+        assert_eq!(said.trim().lines().count(), 1, "{name:?}: {said}");
+    }
+}
+
+#[test]
+fn l9_a_socket_of_the_wrong_kind_is_refused_in_one_sentence() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let datagram = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let unix = UnixListener::bind(folder.path().join("socket")).expect("a free path");
+    let listening = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listening.local_addr().expect("a bound socket");
+    let connected = TcpStream::connect(address).expect("it listens");
+    let file = tempfile::tempfile().expect("a temporary file");
+    for (socket, wanted) in [
+        (
+            OwnedFd::from(datagram),
+            "not a stream socket (ListenStream=)",
+        ),
+        (OwnedFd::from(unix), "no internet address"),
+        (OwnedFd::from(connected), "does not listen (Accept=no"),
+        (OwnedFd::from(file), "the socket \"http\""),
+    ] {
+        let said = Handed::start("http", vec![socket], &Config::example()).fails();
+        assert!(said.contains(wanted), "{wanted}: {said}");
+        assert_eq!(said.trim().lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn l8_an_inherited_socket_beyond_loopback_is_refused() {
+    let socket = TcpListener::bind("0.0.0.0:0").expect("a free port");
+    let said = Handed::start("http", vec![socket.into()], &Config::example()).fails();
+    assert!(said.contains("not a loopback address"), "{said}");
+    assert!(
+        said.contains("dangerously_allow_non_loopback_proxy"),
+        "{said}"
+    );
+
+    let socket = TcpListener::bind("0.0.0.0:0").expect("a free port");
+    let said = Handed::start("admin", vec![socket.into()], &Config::example()).fails();
+    assert!(
+        said.contains("dangerously_allow_non_loopback_admin"),
+        "{said}"
+    );
+}
+
+#[test]
+fn l9_sockets_that_are_meant_for_somebody_else_are_left_alone() {
+    // As after a fork: LISTEN_PID names another process.
+    let daemon = Daemon::launch(e2e::binary!())
+        .config(&Config::example())
+        .env("LISTEN_PID", "1")
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDNAMES", "web")
+        .start();
+    is_the_http_door(daemon.http_addr());
+}
+
+#[test]
+fn l9_a_client_that_waited_in_the_queue_is_served() {
+    let (socket, address) = listener();
+    // Connected and asking before there is a program.
+    let mut early = Connection::open(address);
+    early.send("GET http://blocked.test/ HTTP/1.1\r\nHost: blocked.test\r\n\r\n");
+    let _handed = Handed::start("http", vec![socket], &Config::example());
+    assert_eq!(early.read_response().status, 403);
+}
+
+/// In the machine's network, where every port is free.
+#[test]
+fn l9_systemd_socket_activate_hands_its_socket_over() {
+    let _scene = Scene::new();
+    let folder = open_folder();
+    let config = Config::example();
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, config.write(folder.path())).expect("the folder is ours");
+    let mut child = Command::new("systemd-socket-activate")
+        .args([
+            "--listen=127.0.0.1:4000",
+            "--fdname=http",
+            e2e::binary!(),
+            "--config",
+        ])
+        .arg(&file)
+        .args(["-c", &own_control_socket(&folder)])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("there is systemd-socket-activate: run .ci/system");
+    let address = SocketAddr::from(([127, 0, 0, 1], 4000));
+    // The first client makes it start the program, which then has that client in its queue.
+    let client = poll(PATIENCE, || TcpStream::connect(address).ok());
+    let outcome = std::panic::catch_unwind(|| is_the_http_door(address));
+    child.kill().expect("our own child");
+    child.wait().expect("our own child");
+    assert!(client.is_some());
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Stands in for the service manager's end of the notification socket.
+struct Notified {
+    socket: UnixDatagram,
+    folder: TempDir,
+}
+
+impl Notified {
+    fn new() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a free path");
+        socket
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket takes options");
+        Self { socket, folder }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("notify")
+    }
+
+    /// The next message that has a line which begins so; gives all lines of it.
+    #[track_caller]
+    fn next(&self, start: &str) -> Vec<String> {
+        let mut message = [0; 4096];
+        let mut others = Vec::new();
+        loop {
+            let length = match self.socket.recv(&mut message) {
+                Ok(length) => length,
+                Err(error) => panic!("no {start} came ({error}), only {others:#?}"),
+            };
+            let text = String::from_utf8_lossy(&message[..length]).into_owned();
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            if lines.iter().any(|line| line.starts_with(start)) {
+                return lines;
+            }
+            others.push(lines);
+        }
+    }
+}
+
+fn notifying(notified: &Notified, watchdog: Option<Duration>) -> Daemon {
+    let launch = Daemon::launch(e2e::binary!())
+        .config(&Config::example())
+        .env("NOTIFY_SOCKET", notified.path());
+    let launch = match watchdog {
+        Some(every) => launch.env("WATCHDOG_USEC", every.as_micros().to_string()),
+        None => launch,
+    };
+    launch.start()
+}
+
+#[test]
+fn l9_ready_is_said_when_the_worker_serves_and_the_status_follows() {
+    let notified = Notified::new();
+    let daemon = notifying(&notified, None);
+    notified.next("READY=1");
+    let status = notified.next("STATUS=");
+    is_the_http_door(daemon.http_addr());
+    assert!(
+        status
+            .iter()
+            .any(|line| line == "STATUS=full mode, 1 allow and 1 deny rules, 0 connections"),
+        "{status:?}"
+    );
+}
+
+#[test]
+fn l9_a_reload_is_announced_with_its_time_and_ends_in_ready_whatever_came_of_it() {
+    let notified = Notified::new();
+    let daemon = notifying(&notified, None);
+    notified.next("READY=1");
+    for text in [None, Some("[network]\nnonsense = 1\n")] {
+        if let Some(text) = text {
+            daemon.rewrite_config_text(text);
+        }
+        daemon.signal(Signal::SIGHUP);
+        let reloading = notified.next("RELOADING=1");
+        let stamp = reloading
+            .iter()
+            .find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+        assert!(
+            stamp.is_some_and(|stamp| stamp.parse::<u64>().is_ok()),
+            "{reloading:?}"
+        );
+        notified.next("READY=1");
+    }
+}
+
+#[test]
+fn l9_stopping_is_said_before_the_end() {
+    let notified = Notified::new();
+    let daemon = notifying(&notified, None);
+    notified.next("READY=1");
+    daemon.signal(Signal::SIGTERM);
+    notified.next("STOPPING=1");
+    assert_eq!(daemon.wait_exit().code, Some(0));
+}
+
+#[test]
+fn l9_the_watchdog_is_fed_while_the_worker_answers_and_not_when_it_is_stuck() {
+    let notified = Notified::new();
+    let watchdog = Duration::from_secs(2);
+    let daemon = notifying(&notified, Some(watchdog));
+    for _ in 0..3 {
+        notified.next("WATCHDOG=1");
+    }
+    let worker = child_of(daemon.pid()).expect("there is a worker");
+    let worker = nix::unistd::Pid::from_raw(i32::try_from(worker).expect("a process id"));
+    nix::sys::signal::kill(worker, Signal::SIGSTOP).expect("the worker is there");
+    // Another worker, before the service manager would have ended everything: then it is fed again.
+    daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|m| m.contains("does not answer"))
+    });
+    notified.next("STATUS=starting another worker");
+    notified.next("WATCHDOG=1");
+    assert_ne!(child_of(daemon.pid()), u32::try_from(worker.as_raw()).ok());
+}
+
+#[test]
+fn l9_own_sockets_are_left_with_the_service_manager() {
+    let notified = Notified::new();
+    let _daemon = notifying(&notified, None);
+    for name in ["http", "socks5", "admin"] {
+        let stored = notified.next("FDSTORE=1");
+        assert!(
+            stored.contains(&format!("FDNAME=stored-{name}")),
+            "{stored:?}"
+        );
+    }
+}
+
+#[test]
+fn l9_a_service_manager_that_is_gone_is_no_error() {
+    let nobody = Path::new("/nonexistent/notify");
+    let daemon = Daemon::launch(e2e::binary!())
+        .config(&Config::example())
+        .env("NOTIFY_SOCKET", nobody)
+        .start();
+    is_the_http_door(daemon.http_addr());
+}
+
+/// A child of a process.
+fn child_of(pid: u32) -> Option<u32> {
+    let entries = std::fs::read_dir("/proc").ok()?.flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .find(|child| {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            let parent = stat
+                .rsplit(')')
+                .next()
+                .and_then(|rest| rest.split(' ').nth(2)?.parse().ok());
+            parent == Some(pid)
+        })
+}

@@ -1,0 +1,70 @@
+//! The launchd property list: well formed, complete, and of one mind with the code and with systemd's
+//! units. It cannot be loaded here.
+
+use std::collections::BTreeSet;
+
+use e2e::program::Program;
+use serde_json::Value;
+
+use crate::machine::tree;
+use crate::units::asked_for;
+
+const PLIST: &str = "launchd/com.openai.codex-network-proxy.plist";
+
+/// The list as JSON, read by Python's own parser.
+fn plist() -> Value {
+    let script = "import json, plistlib, sys\n\
+                  with open(sys.argv[1], 'rb') as file:\n    print(json.dumps(plistlib.load(file)))";
+    let run = Program::new("python3")
+        .args(["-c", script])
+        .arg(tree().join(PLIST))
+        .run();
+    serde_json::from_str(&run.succeeded().stdout).expect("JSON")
+}
+
+#[test]
+fn l9_launchd_hands_over_the_sockets_that_the_code_asks_for() {
+    let plist = plist();
+    let sockets = plist["Sockets"].as_object().expect("a dictionary");
+    let names: BTreeSet<String> = sockets.keys().cloned().collect();
+    assert_eq!(names, asked_for());
+    for (name, port) in [("http", "3128"), ("socks5", "8081"), ("admin", "8080")] {
+        let socket = &sockets[name];
+        // L8: loopback, which launchd binds before the program can object.
+        assert_eq!(socket["SockNodeName"], "127.0.0.1", "{name}");
+        assert_eq!(socket["SockServiceName"], port, "{name}");
+        assert_eq!(socket["SockFamily"], "IPv4", "{name}");
+        assert_eq!(socket["SockType"], "stream", "{name}");
+        // And the same as under systemd.
+        let unit = tree().join(format!("systemd/codex-network-proxy-{name}.socket"));
+        let unit = std::fs::read_to_string(unit).expect("the unit");
+        assert!(
+            unit.contains(&format!("\nListenStream=127.0.0.1:{port}\n")),
+            "{name}"
+        );
+    }
+    assert_eq!(sockets["control"]["SockPathMode"], 0o660);
+}
+
+#[test]
+fn launchd_keeps_the_service_alive_with_room_and_a_log() {
+    let plist = plist();
+    assert_eq!(
+        format!("launchd/{}.plist", plist["Label"].as_str().expect("a text")),
+        PLIST
+    );
+    assert_eq!(plist["KeepAlive"], true);
+    assert_eq!(plist["RunAtLoad"], true);
+    for limits in ["SoftResourceLimits", "HardResourceLimits"] {
+        assert!(
+            plist[limits]["NumberOfFiles"].as_u64() >= Some(65_536),
+            "{limits}"
+        );
+    }
+    let log = plist["StandardErrorPath"].as_str().expect("a path");
+    assert!(log.starts_with("/var/log/"), "{log}");
+    // C5: longer than a drain of 30 s and the 2 s after it.
+    assert!(plist["ExitTimeOut"].as_u64() > Some(32));
+    let program = plist["ProgramArguments"][0].as_str().expect("a path");
+    assert!(program.ends_with("/codex-network-proxy"), "{program}");
+}

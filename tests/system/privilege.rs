@@ -1,0 +1,250 @@
+//! Who may do what: the monitor what its unit grants, the worker nothing (DESIGN section 1).
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use e2e::program::Program;
+use nix::libc;
+
+use crate::machine::status_field;
+use crate::scene::{SERVICE, Scene};
+
+/// `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID` and `CAP_SETPCAP`.
+const GRANTED: &str = "00000000000001e0";
+const NONE: &str = "0000000000000000";
+
+#[test]
+fn c5_the_worker_is_somebody_else_and_has_no_privilege() {
+    let scene = Scene::new();
+    scene.start();
+    let worker = scene.wait_for_worker(None);
+    scene.wait_for_message("ready");
+    let id = |what: &str| {
+        let run = scene.machine().run(["id", what, "codex-network-proxy"]);
+        run.succeeded().stdout.trim().to_owned()
+    };
+    let (uid, gid) = (id("--user"), id("--group"));
+    assert_ne!(uid, "0");
+    assert_eq!(scene.status(worker, "Uid"), [uid.as_str(); 4].join("\t"));
+    assert_eq!(scene.status(worker, "Gid"), [gid.as_str(); 4].join("\t"));
+    assert_eq!(scene.status(worker, "Groups"), "");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(scene.status(worker, set), NONE, "{set}");
+    }
+    assert_eq!(scene.status(worker, "NoNewPrivs"), "1");
+    assert_eq!(scene.status(worker, "Seccomp"), "2");
+    // Two filters of its own on top of those of the unit.
+    let filters = |pid| -> u32 {
+        let count = scene.status(pid, "Seccomp_filters");
+        count.parse().expect("a number")
+    };
+    assert_eq!(filters(worker), filters(scene.monitor()) + 2);
+    // What a process that is not dumpable has in /proc belongs to root.
+    let owner = scene
+        .machine()
+        .run(["stat", "--format=%u", &format!("/proc/{worker}/environ")]);
+    assert_eq!(owner.stdout.trim(), "0");
+    let shown = scene
+        .machine()
+        .run(["ps", "-o", "user:32=", "-p", &worker.to_string()]);
+    assert_eq!(shown.stdout.trim(), "codex-network-proxy");
+    let log = scene.log();
+    assert!(!log.contains("less confined"), "{log}");
+}
+
+#[test]
+fn c5_the_monitor_has_the_capabilities_of_its_unit_and_no_more() {
+    let scene = Scene::new();
+    scene.start();
+    let monitor = scene.monitor();
+    assert_eq!(scene.status(monitor, "Uid"), "0\t0\t0\t0");
+    for (set, wanted) in [
+        ("CapInh", NONE),
+        ("CapPrm", GRANTED),
+        ("CapEff", GRANTED),
+        ("CapBnd", GRANTED),
+        ("CapAmb", NONE),
+    ] {
+        assert_eq!(scene.status(monitor, set), wanted, "{set}");
+    }
+    assert_eq!(scene.status(monitor, "NoNewPrivs"), "1");
+    // What the unit asks for, or as much as this machine may have.
+    let files = |pid| -> u64 {
+        let limits = scene.process(pid, "limits").expect("the process is there");
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"));
+        let hard = line.and_then(|line| line.split_whitespace().nth(1));
+        hard.and_then(|hard| hard.parse().ok()).expect("a number")
+    };
+    assert_eq!(files(monitor), files(1).min(524_288));
+    // Programs and settings are there, and nobody's files.
+    let root = scene.machine().path(&format!("/proc/{monitor}/root"));
+    let mut names: Vec<String> = std::fs::read_dir(root)
+        .expect("root looks everywhere")
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    let expected = [
+        "bin", "dev", "etc", "home", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp",
+        "usr", "var",
+    ];
+    for name in names {
+        assert!(expected.contains(&name.as_str()), "/{name}");
+    }
+}
+
+/// A system call to be made from inside the worker.
+struct Call {
+    what: &'static str,
+    number: libc::c_long,
+    /// In C, each after a comma.
+    arguments: String,
+    /// The error number that must come of it; 0 for success.
+    error: i32,
+}
+
+const EPERM: i32 = 1;
+/// Another user's process is not even to be seen (`ProtectProc=`).
+const ENOENT: i32 = 2;
+const EACCES: i32 = 13;
+
+/// What somebody who has taken the worker over would try.
+#[rustfmt::skip]
+fn attempts(monitor: u32) -> Vec<Call> {
+    let call = |what, number, arguments: &str, error| Call { what, number, arguments: arguments.to_owned(), error };
+    let open = |what, path: &str, flags: i32, error| {
+        let here = libc::AT_FDCWD;
+        call(what, libc::SYS_openat, &format!(r#",{here}L,"{path}",{flags}L,0600L"#), error)
+    };
+    vec![
+        // The method works: what resolving needs can be read.
+        open("read /etc/resolv.conf", "/etc/resolv.conf", 0, 0),
+        call("know its pid", libc::SYS_getpid, "", 0),
+        // Files.
+        open("read /etc/shadow", "/etc/shadow", 0, EACCES),
+        open("read what everybody may", "/etc/passwd", 0, EACCES),
+        open("read the configuration", "/etc/codex-network-proxy/config.toml", 0, EACCES),
+        open("read the monitor's memory", &format!("/proc/{monitor}/mem"), 0, ENOENT),
+        open("make a file", "/tmp/x", libc::O_CREAT | libc::O_WRONLY, EACCES),
+        // Programs and processes.
+        call("start a program", libc::SYS_execve, r#","/bin/true",0L,0L"#, EPERM),
+        call("start it by another call", libc::SYS_execveat, r#",-100L,"/bin/true",0L,0L,0L"#, EPERM),
+        call("fork", libc::SYS_clone, &format!(",{}L,0L,0L,0L,0L", libc::SIGCHLD), EPERM),
+        call("ptrace the monitor", libc::SYS_ptrace, &format!(",16L,{monitor}L,0L,0L"), EPERM),
+        call("copy the monitor's memory", libc::SYS_process_vm_readv, &format!(",{monitor}L,0L,0L,0L,0L,0L"), EPERM),
+        call("kill the monitor", libc::SYS_kill, &format!(",{monitor}L,9L"), EPERM),
+        call("kill a thread of it", libc::SYS_tgkill, &format!(",{monitor}L,{monitor}L,9L"), EPERM),
+        // The kernel.
+        call("become root", libc::SYS_setuid, ",0L", EPERM),
+        call("make a user namespace", libc::SYS_unshare, &format!(",{}L", libc::CLONE_NEWUSER), EPERM),
+        call("mount", libc::SYS_mount, r#","none","/","tmpfs",0L,0L"#, EPERM),
+        call("load a module", libc::SYS_finit_module, r#",0L,"",0L"#, EPERM),
+        call("add a key", libc::SYS_add_key, r#","user","a","b",1L,-2L"#, EPERM),
+        call("load a BPF program", libc::SYS_bpf, ",5L,0L,0L", EPERM),
+        call("open a packet socket", libc::SYS_socket, &format!(",{}L,3L,0L", libc::AF_PACKET), EPERM),
+    ]
+}
+
+/// The worker as an attacker would have it: a debugger makes calls from within its main thread, so
+/// they meet what the kernel holds against this very process.
+#[test]
+fn c5_a_worker_that_was_taken_over_can_do_nothing() {
+    let scene = Scene::new();
+    scene.start();
+    scene.wait_for_message("ready");
+    let (monitor, worker) = (scene.monitor(), scene.wait_for_worker(None));
+    let attempts = attempts(monitor);
+    let mut script = String::new();
+    for Call {
+        what,
+        number,
+        arguments,
+        ..
+    } in &attempts
+    {
+        writeln!(
+            script,
+            "echo {what}:\\ \n\
+             print ((long(*)(long,...))syscall)({number}L{arguments})\n\
+             print *((int*(*)(void))__errno_location)()"
+        )
+        .expect("a string takes text");
+    }
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), script).expect("it is ours");
+    let pid = scene.machine().outside(worker).to_string();
+    let run = Program::new("gdb")
+        .args(["-nx", "-batch", "-p", &pid, "-x"])
+        .arg(file.path())
+        .deadline(Duration::from_secs(60))
+        .run();
+    let results = results(&run.stdout);
+    assert_eq!(results.len(), 2 * attempts.len(), "{run:#?}");
+    for (Call { what, error, .. }, result) in attempts.iter().zip(results.chunks(2)) {
+        match *error {
+            0 => assert!(result[0] >= 0, "{what}: {result:?}"),
+            error => assert_eq!(result, [-1, i64::from(error)], "{what}"),
+        }
+    }
+    // And all of that did it no harm.
+    assert_eq!(scene.get("http://blocked.test/").0, 403);
+    assert_eq!(scene.worker(), Some(worker));
+    assert_eq!(scene.monitor(), monitor);
+}
+
+/// The unit's own limits, on a program that it runs beside the monitor.
+#[test]
+fn l9_the_unit_lets_nobody_in_it_send_to_many_or_see_other_files() {
+    let scene = Scene::new();
+    let probe = "/bin/bash -c '\
+        ! ls /srv && ! ls /boot && ! touch /etc/x && ! touch /usr/x && \
+        echo x >/dev/udp/127.0.0.1/9 && ! echo x >/dev/udp/224.0.0.1/9 && \
+        touch /var/lib/codex-network-proxy/x /run/codex-network-proxy/x && echo as it should be'";
+    scene.edit(SERVICE, &format!("[Service]\nExecStartPost={probe}\n"));
+    scene.start();
+    scene.wait_for_message("as it should be");
+}
+
+#[test]
+fn c5_a_worker_without_its_sandbox_says_so() {
+    let scene = Scene::new();
+    let config = e2e::daemon::Config::example().set("daemon", "sandbox", "\"off\"");
+    scene.configure(&config);
+    scene.start();
+    scene.wait_for_message("not confined ([daemon] sandbox = \"off\")");
+    let worker = scene.wait_for_worker(None);
+    // No privilege all the same.
+    assert_eq!(scene.status(worker, "CapEff"), NONE);
+    let status = scene.process(worker, "status").expect("it is there");
+    assert_ne!(status_field(&status, "Uid"), Some("0\t0\t0\t0"));
+}
+
+#[test]
+fn c5_a_required_sandbox_is_there_or_the_service_is_not() {
+    let scene = Scene::new();
+    let config = e2e::daemon::Config::example().set("daemon", "sandbox", "\"require\"");
+    scene.configure(&config);
+    scene.start();
+    // A kernel without Landlock, as far as the service can see.
+    scene.systemctl(&["stop", SERVICE]).succeeded();
+    scene.edit(
+        SERVICE,
+        "[Service]\nSystemCallFilter=~landlock_create_ruleset\n",
+    );
+    scene.start_in_vain();
+    scene.wait_for_message("sandbox = \"require\"");
+}
+
+/// The numbers that gdb printed, in order.
+fn results(stdout: &str) -> Vec<i64> {
+    stdout
+        .lines()
+        .filter_map(|line| {
+            line.rsplit_once(" = ")
+                .filter(|(name, _)| name.contains('$'))
+        })
+        .filter_map(|(_, value)| value.trim().parse().ok())
+        .collect()
+}

@@ -1,0 +1,99 @@
+//! Socket units that do not fit: each is refused with a sentence that says what to change (SPEC L8, L9).
+
+use crate::scene::{SOCKETS, Scene};
+
+#[test]
+fn l9_an_unknown_name_is_an_error_that_says_which_names_there_are() {
+    let scene = Scene::new();
+    scene.edit(SOCKETS[0], "[Socket]\nFileDescriptorName=web\n");
+    scene.start_in_vain();
+    let said = scene.wait_for_message("a socket called \"web\"");
+    assert!(
+        said.message().contains("http, socks5"),
+        "{}",
+        said.message()
+    );
+}
+
+#[test]
+fn l8_a_socket_that_others_can_reach_is_refused() {
+    let scene = Scene::new();
+    scene.edit(
+        SOCKETS[0],
+        "[Socket]\nListenStream=\nListenStream=0.0.0.0:3128\n",
+    );
+    scene.start_in_vain();
+    let said = scene.wait_for_message("listens on 0.0.0.0:3128");
+    let said = said.message();
+    assert!(
+        said.contains("dangerously_allow_non_loopback_proxy"),
+        "{said}"
+    );
+}
+
+#[test]
+fn l8_a_socket_that_others_can_reach_is_taken_where_that_is_allowed() {
+    let scene = Scene::new();
+    scene.edit(
+        SOCKETS[0],
+        "[Socket]\nListenStream=\nListenStream=0.0.0.0:3128\n",
+    );
+    let key = "dangerously_allow_non_loopback_proxy";
+    scene.configure(&e2e::daemon::Config::example().set("network", key, "true"));
+    scene.start();
+    assert_eq!(scene.get("http://blocked.test/").0, 403);
+    // P6: every way back to us is known.
+    let (_, body) = scene.get("http://127.0.0.9:3128/");
+    assert!(body.contains("loop_detected"), "{body}");
+    let (_, body) = scene.get("http://blocked.test:3128/");
+    assert!(body.contains("not_allowed"), "{body}");
+}
+
+#[test]
+fn l9_a_datagram_socket_is_refused() {
+    let scene = Scene::new();
+    scene.edit(
+        SOCKETS[1],
+        "[Socket]\nListenStream=\nListenDatagram=127.0.0.1:8081\n",
+    );
+    scene.start_in_vain();
+    scene.wait_for_message("not a stream socket (ListenStream=)");
+}
+
+#[test]
+fn l9_two_sockets_of_one_name_are_refused() {
+    let scene = Scene::new();
+    scene.edit(SOCKETS[0], "[Socket]\nListenStream=127.0.0.1:3129\n");
+    scene.start_in_vain();
+    scene.wait_for_message("two sockets called \"http\"");
+}
+
+#[test]
+fn l9_socket_units_and_own_sockets_mix() {
+    let scene = Scene::new();
+    scene.mask(&SOCKETS[1..]);
+    scene.start();
+    assert_eq!(scene.get("http://blocked.test/").0, 403);
+    let open = scene.machine().run(["ss", "-H", "-tln"]).stdout;
+    for port in ["127.0.0.1:3128", "127.0.0.1:8081", "127.0.0.1:8080"] {
+        assert!(open.contains(port), "{open}");
+    }
+    assert_eq!(scene.show("NFileDescriptorStore"), "2");
+}
+
+#[test]
+fn p6_an_address_of_another_machine_is_not_taken_for_our_own() {
+    let scene = Scene::new();
+    scene.edit(
+        SOCKETS[0],
+        "[Socket]\nListenStream=\nListenStream=0.0.0.0:3128\n",
+    );
+    let key = "dangerously_allow_non_loopback_proxy";
+    let config = e2e::daemon::Config::example().set("network", key, "true");
+    scene.configure(&config.allow("192.0.2.1"));
+    scene.start();
+    // It cannot be reached from the machine, but that is another matter.
+    let (status, body) = scene.get("http://192.0.2.1:3128/");
+    assert_eq!(status, 502, "{body}");
+    assert!(!body.contains("loop_detected"), "{body}");
+}
