@@ -23,7 +23,7 @@ use self::control_socket::ControlSocket;
 use self::inherit::Inherited;
 use self::listen::{Listeners, Prepared};
 use self::supervise::{BackOff, Worker};
-use crate::privsep::message::{Mode, Problems, ToMonitor, ToWorker};
+use crate::privsep::message::{Listener, Mode, Problems, ToMonitor, ToWorker};
 use crate::privsep::settled::{Lines, Loaded, Settled};
 use crate::{logging, notify};
 
@@ -34,7 +34,7 @@ const FIRST: u32 = 0;
 /// How often a worker is asked how it is, unless the service manager wants to hear it more often.
 const PING: Duration = Duration::from_secs(5);
 /// A worker that does not answer this many times in a row is replaced.
-const UNANSWERED: u32 = 6;
+const UNANSWERED: u32 = 3;
 /// How long after the end of a drain's limit a worker may still take to exit.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -172,8 +172,11 @@ fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
 
 impl Ping {
     fn new() -> Self {
-        // Three times within what the service manager waits, so that one late answer is no alarm.
-        let every = notify::watchdog().map_or(PING, |watchdog| (watchdog / 3).min(PING));
+        // A stuck worker is to be replaced in half the time that the service manager waits for us,
+        // or it would end us first.
+        let every = notify::watchdog().map_or(PING, |watchdog| {
+            (watchdog / (2 * (UNANSWERED + 1))).min(PING)
+        });
         Self {
             every,
             next: Instant::now() + every,
@@ -443,6 +446,7 @@ impl Monitor {
         let message = ToWorker::Settings {
             ticket,
             control: control.map(ControlSocket::address),
+            control_from: control.map_or(Listener::Keep, ControlSocket::from),
             mode: self.narrowed.filter(|_| ticket == FIRST),
             restarts: self.back_off.restarts(),
             listeners: prepared.changes(),

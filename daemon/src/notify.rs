@@ -25,8 +25,9 @@ pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// The worker answers: the watchdog is fed, and the status line says what it serves.
-pub(crate) fn well(report: &Report) {
+/// The worker answers: the watchdog is fed, and the status line says what it serves and how many
+/// workers were replaced.
+pub(crate) fn well(report: &Report, restarts: u32) {
     let mode = match report.mode {
         Mode::Limited => "limited",
         Mode::Full => "full",
@@ -37,8 +38,12 @@ pub(crate) fn well(report: &Report) {
         connections,
         ..
     } = report;
+    let replaced = match restarts {
+        0 => String::new(),
+        restarts => format!(", worker restarted {restarts} times"),
+    };
     let status = format!(
-        "{mode} mode, {allow_rules} allow and {deny_rules} deny rules, {connections} connections"
+        "{mode} mode, {allow_rules} allow and {deny_rules} deny rules, {connections} connections{replaced}"
     );
     tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
 }

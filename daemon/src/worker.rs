@@ -126,9 +126,14 @@ async fn serve(
         doors.change(&engine, &reloader, orders.listeners)?;
         let control = match orders.control {
             None => None,
-            Some((listener, path)) => {
-                Some(control::open(&engine, &reloader, witness, listener, &path)?)
-            }
+            Some((listener, path, origin)) => Some(control::open(
+                &engine,
+                &reloader,
+                witness,
+                listener,
+                &path,
+                origin.as_str(),
+            )?),
         };
         anyhow::Ok((engine, reloader, doors, control))
     })();

@@ -312,3 +312,25 @@ fn c5_a_smaller_blocked_buffer_holds_after_a_reload() {
         .collect();
     assert_eq!(hosts, [json!("n4.test"), json!("last.test")]);
 }
+
+#[test]
+fn c5_a_changed_log_filter_is_applied_or_warned_of() {
+    let daemon = start(&Config::example());
+    let quiet = Config::example().set("daemon", "log", r#""error""#);
+    daemon.rewrite_config(&quiet);
+    assert_eq!(daemon.reload().status, 200);
+    get(daemon.http_addr(), "blocked.test", 80);
+    assert_eq!(daemon.blocked().len(), 1);
+    let logs = daemon.logs();
+    let applied = !logs.iter().any(|line| line.raw.contains("VIOLATION"));
+    let warned = logs.iter().any(|line| {
+        line.level() == Some("WARN")
+            && line
+                .message()
+                .is_some_and(|message| message.contains("log"))
+    });
+    assert!(
+        applied || warned,
+        "the setting is neither used nor spoken of"
+    );
+}

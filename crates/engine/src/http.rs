@@ -18,6 +18,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
@@ -40,6 +41,8 @@ use crate::tunnel::Tunnel;
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "http";
+/// How long after a drain has begun a connection may still begin a request.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// What the requests of one connection share.
 pub(crate) struct Session {
@@ -91,11 +94,18 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: Socke
         // The framing has refused more than this already.
         .max_buf_size(limits.max_header_bytes.max(8192) * 2)
         .serve_connection(TokioIo::new(client), service);
+    // A client that has only just connected has its first request on the way: hyper would hang up on
+    // it, where it would have been refused nothing.
+    let drain = async {
+        shared.drain.begun().await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    let mut drain = std::pin::pin!(drain);
     let mut asked_to_end = false;
     let outcome = loop {
         tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break outcome,
-            () = shared.drain.begun(), if !asked_to_end => {}
+            () = &mut drain, if !asked_to_end => {}
         }
         asked_to_end = true;
         Pin::new(&mut connection).graceful_shutdown();
@@ -194,7 +204,7 @@ impl Session {
 /// Closes so that the client can read what was sent: closing a socket with unread input resets it,
 /// and a reset throws away what the client has not read yet (RFC 9112 section 9.6).
 pub(crate) async fn linger(mut stream: TcpStream) {
-    const LONGEST: std::time::Duration = std::time::Duration::from_secs(2);
+    const LONGEST: Duration = Duration::from_secs(2);
     const MOST: u64 = 256 * 1024;
     if stream.shutdown().await.is_err() {
         return;

@@ -1,6 +1,7 @@
 //! The proxy's own listeners, which it must never be talked into reaching (SPEC P6).
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The addresses that this process listens on, doors and admin alike.
@@ -36,7 +37,7 @@ impl OwnListeners {
             .any(|listener| {
                 let ip = listener.ip().to_canonical();
                 // The unspecified address connects to loopback; an unspecified listener takes every
-                // address of this machine, and whether one is ours only its interfaces can tell.
+                // address of this machine, and whether one is ours only the kernel can tell.
                 ip == address
                     || (address.is_unspecified() && ip.is_loopback())
                     || (ip.is_unspecified() && is_of_this_machine(address))
@@ -57,17 +58,12 @@ fn is_of_this_machine(address: IpAddr) -> bool {
     if address.is_loopback() || address.is_unspecified() {
         return true;
     }
-    // Not knowing our interfaces is no reason to dial ourselves: then every address is suspect.
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
-        return true;
-    };
-    interfaces
-        .filter_map(|interface| interface.address)
-        .any(|own| {
-            let v4 = own.as_sockaddr_in().map(|own| IpAddr::V4(own.ip()));
-            let v6 = own.as_sockaddr_in6().map(|own| IpAddr::V6(own.ip()));
-            v4.or(v6) == Some(address)
-        })
+    // Only an address of this machine can be bound. Not knowing is no reason to dial ourselves: then
+    // every address is suspect.
+    match UdpSocket::bind((address, 0)) {
+        Ok(_) => true,
+        Err(error) => error.kind() != ErrorKind::AddrNotAvailable,
+    }
 }
 
 #[cfg(test)]

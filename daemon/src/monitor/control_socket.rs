@@ -15,6 +15,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::privsep::message::Listener;
 use crate::privsep::settled::{Callers, Chosen, ControlPlace};
 
 /// The listening socket. The file of one that we bound goes with it.
@@ -65,8 +66,16 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
         file: Some(identity(&file)),
     };
     if let Callers::Group(group) = place.callers {
-        std::os::unix::fs::chown(path, None, Some(group)).with_context(cannot)?;
-        fs::set_permissions(path, Permissions::from_mode(0o660)).with_context(cannot)?;
+        let given = std::os::unix::fs::chown(path, None, Some(group))
+            .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o660)));
+        if let Err(error) = given {
+            // It is narrower than it should be, and the proxy is worth more than its control socket.
+            tracing::warn!(
+                path = %path.display(),
+                "the control socket cannot be given to its group ({error}) and is root's alone; enable \
+                 codex-network-proxy-control.socket, which makes it right"
+            );
+        }
     }
     Ok(Some(socket))
 }
@@ -171,6 +180,15 @@ impl ControlSocket {
             path,
             file: None,
         })
+    }
+
+    /// Whether we bound it or it was handed to us.
+    pub(super) fn from(&self) -> Listener {
+        if self.file.is_some() {
+            Listener::Open
+        } else {
+            Listener::Handed
+        }
     }
 
     /// Where it is, in words.

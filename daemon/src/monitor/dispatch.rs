@@ -143,7 +143,7 @@ fn reload(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
 fn well(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::Well(report) = message {
         monitor.ping.unanswered = 0;
-        notify::well(report);
+        notify::well(report, monitor.back_off.restarts());
     }
     None
 }

@@ -54,10 +54,13 @@ impl Inherited {
     ///
     /// # Errors
     ///
-    /// A socket whose name we do not know, or of the wrong kind: it was meant for something, and
-    /// going on without it would serve nobody.
+    /// A socket whose name we do not know or have already, or of the wrong kind: it was meant for
+    /// something, and going on without it would serve nobody.
     pub(super) fn take() -> anyhow::Result<Self> {
         let mut inherited = Self::default();
+        if !is_for_us() {
+            return Ok(inherited);
+        }
         let handed = sd_notify::listen_fds_with_names()
             .context("cannot take the sockets of the service manager")?;
         for (descriptor, given) in handed {
@@ -66,6 +69,9 @@ impl Inherited {
                 None => (given.as_str(), From::Unit),
             };
             if name == CONTROL && from == From::Unit {
+                if inherited.control.is_some() {
+                    bail!(two_of(name));
+                }
                 let socket = Socket::from(channel::own(descriptor));
                 check_control(&socket).context(
                     "the socket \"control\" that the service manager handed over is not usable",
@@ -85,9 +91,7 @@ impl Inherited {
             })?;
             let slot = &mut inherited.listeners[index];
             if from == From::Unit && slot.as_ref().is_some_and(|taken| taken.from == From::Unit) {
-                bail!(
-                    "the service manager handed over two sockets called {given:?}; leave one ListenStream= in its unit"
-                );
+                bail!(two_of(name));
             }
             // A unit's socket is worth more than what we kept.
             if slot.as_ref().is_none_or(|taken| taken.from == From::Store) {
@@ -109,6 +113,19 @@ impl Inherited {
     pub(super) fn take_control(&mut self) -> Option<UnixListener> {
         self.control.take()
     }
+}
+
+/// Whether what the environment says of sockets is said to this process, and not to one that it
+/// descends from (`sd_listen_fds(3)`).
+fn is_for_us() -> bool {
+    std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string())
+}
+
+fn two_of(name: &str) -> String {
+    format!(
+        "the service manager handed over two sockets called {name:?}, and only one can be served; leave one \
+         address in its unit"
+    )
 }
 
 fn check(socket: &Socket) -> anyhow::Result<SocketAddr> {

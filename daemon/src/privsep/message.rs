@@ -103,6 +103,8 @@ pub(crate) enum ToWorker {
     Settings {
         ticket: u32,
         control: Option<String>,
+        /// Whether the control socket is ours or was handed to us.
+        control_from: Listener,
         /// The mode that was set at run time, where it is not that of the settings.
         mode: Option<Mode>,
         /// How many workers came before this one.
@@ -159,6 +161,7 @@ impl ToWorker {
             Self::Settings {
                 ticket,
                 control,
+                control_from,
                 mode,
                 restarts,
                 listeners,
@@ -171,6 +174,7 @@ impl ToWorker {
                 }
                 out.account(*account);
                 out.u8(*confinement as u8);
+                out.u8(*control_from as u8);
                 out.u32(*restarts);
                 match mode {
                     None => out.u8(0),
@@ -205,6 +209,7 @@ impl ToWorker {
                 listeners: [input.listener()?, input.listener()?, input.listener()?],
                 account: input.account()?,
                 confinement: input.confinement()?,
+                control_from: input.listener()?,
                 restarts: input.u32()?,
                 mode: match input.u8()? {
                     0 => None,
@@ -397,6 +402,7 @@ mod tests {
             ToWorker::Settings {
                 ticket: 7,
                 control: Some("/run/control.sock".to_owned()),
+                control_from: Listener::Handed,
                 mode: Some(Mode::Limited),
                 restarts: 3,
                 listeners,
@@ -406,6 +412,7 @@ mod tests {
             ToWorker::Settings {
                 ticket: 0,
                 control: None,
+                control_from: Listener::Keep,
                 mode: None,
                 restarts: 0,
                 listeners,

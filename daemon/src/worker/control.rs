@@ -48,6 +48,7 @@ pub(super) fn open(
     witness: Witness,
     listener: StdListener,
     path: &str,
+    origin: &'static str,
 ) -> std::io::Result<ControlSocket> {
     listener.set_nonblocking(true)?;
     let accept = Accept {
@@ -58,7 +59,7 @@ pub(super) fn open(
             Arc::clone(reloader),
             witness,
             Path::new(path),
-            "bound",
+            origin,
         ),
         engine: engine.clone(),
         reloader: Arc::clone(reloader),

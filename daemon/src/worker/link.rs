@@ -83,7 +83,7 @@ pub(super) struct Orders {
     /// Names that stand for nobody, in words.
     pub(super) unknown: Vec<String>,
     /// The control socket, with its path; a worker gets it with its first orders.
-    pub(super) control: Option<(UnixListener, String)>,
+    pub(super) control: Option<(UnixListener, String, Origin)>,
     pub(super) listeners: Vec<(Name, Change)>,
     pub(super) account: Option<Account>,
     pub(super) confinement: Confinement,
@@ -106,6 +106,14 @@ pub(super) enum Origin {
 }
 
 impl Origin {
+    fn of(listener: Listener) -> Self {
+        if listener == Listener::Handed {
+            Self::ServiceManager
+        } else {
+            Self::Bound
+        }
+    }
+
     /// The word in `proxyctl status`.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -153,6 +161,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
         ToWorker::Settings {
             ticket,
             control,
+            control_from,
             mode,
             restarts,
             listeners,
@@ -168,7 +177,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                     let socket = descriptors
                         .next()
                         .context("the control socket is missing")?;
-                    Some((UnixListener::from(socket), path))
+                    Some((UnixListener::from(socket), path, Origin::of(control_from)))
                 }
             };
             if descriptors.next().is_some() {
@@ -207,11 +216,7 @@ fn take_listeners(
             Listener::Keep => {}
             Listener::Close => changes.push((name, Change::Close)),
             Listener::Open | Listener::Handed => {
-                let origin = if listener == Listener::Open {
-                    Origin::Bound
-                } else {
-                    Origin::ServiceManager
-                };
+                let origin = Origin::of(listener);
                 let socket = descriptors.next().context("a socket is missing")?;
                 changes.push((name, Change::Open(TcpListener::from(socket), origin)));
             }

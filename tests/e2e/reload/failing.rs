@@ -112,3 +112,14 @@ fn c7_settings_that_are_sound_and_cannot_be_put_in_force_change_nothing() {
     assert!(answer.text().contains("no-such-hosts"), "{}", answer.text());
     is_as_before(&daemon, &origin);
 }
+
+/// A worker that took the place of the one that serves could not start with it.
+#[test]
+fn c7_a_log_filter_that_is_none_fails_the_reload() {
+    let origin = hello();
+    let daemon = start(&Config::example());
+    daemon.rewrite_config(&Config::example().set("daemon", "log", r#""==[""#));
+    let answer = daemon.reload();
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    is_as_before(&daemon, &origin);
+}

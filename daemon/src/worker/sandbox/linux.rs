@@ -123,13 +123,8 @@ fn restrict_calls() -> anyhow::Result<()> {
         libc::SYS_clone,
         vec![SeccompRule::new(vec![same_namespaces, is_a_thread])?],
     );
-    let families = [
-        libc::AF_INET,
-        libc::AF_INET6,
-        libc::AF_UNIX,
-        libc::AF_NETLINK,
-    ]
-    .map(|family| u64::from(family.cast_unsigned()));
+    let families = [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX]
+        .map(|family| u64::from(family.cast_unsigned()));
     rules.insert(libc::SYS_socket, argument_is_one_of(0, &families)?);
     // Not those that put input into a terminal (TIOCSTI), which standard error may be.
     let requests = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS];
