@@ -7,6 +7,7 @@
 //! sees the same.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use codex_network_config::{
@@ -27,6 +28,10 @@ use crate::privsep::settled::{
 const DEFAULT_USER: &str = "codex-network-proxy";
 /// Who it is where that user does not exist, as in a checkout: anybody rather than root.
 const NOBODY: &str = "nobody";
+
+/// The files that resolving names needs; the worker, which needs them, may not open any.
+const SYSTEM_HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Loads, and writes the outcome to standard output.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
@@ -74,7 +79,7 @@ fn settle(sources: &Sources) -> Result<Loaded, Problems> {
             LogFormat::Json => Lines::Json,
             LogFormat::Auto | LogFormat::Journal | LogFormat::Text => Lines::Text,
         },
-        blob: blob(&settings, &captured),
+        blob: blob(&settings, &captured)?,
     }))
 }
 
@@ -109,19 +114,38 @@ fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
     }
 }
 
-/// What the worker gets and the monitor does not look into: who may call, by id, and the
-/// configuration.
-fn blob(settings: &Settings, captured: &Sources) -> Vec<u8> {
-    // Names that admit nobody are told by the worker's warnings at the next load of the same names.
+/// What the worker gets and the monitor does not look into: who may call, by id, names that stand for
+/// nobody, the resolver's files, and the configuration.
+fn blob(settings: &Settings, captured: &Sources) -> Result<Vec<u8>, Problems> {
     let (admitted, unknown) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
     let mut blob = admitted.to_bytes();
-    blob.extend_from_slice(&(unknown.len() as u64).to_le_bytes());
-    for warning in &unknown {
-        blob.extend_from_slice(&(warning.len() as u64).to_le_bytes());
-        blob.extend_from_slice(warning.as_bytes());
-    }
+    part(&mut blob, unknown.join("\n").as_bytes());
+    let resolver = &settings.daemon.resolver;
+    part(&mut blob, &hosts(resolver.hosts_file.as_deref())?);
+    // Without it the names that need DNS fail, and say so.
+    part(&mut blob, &std::fs::read(RESOLV_CONF).unwrap_or_default());
     blob.extend(captured.to_bytes());
-    blob
+    Ok(blob)
+}
+
+/// Appends bytes behind their length.
+fn part(blob: &mut Vec<u8>, bytes: &[u8]) {
+    blob.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    blob.extend_from_slice(bytes);
+}
+
+/// The hosts file. One that is named has to be there.
+fn hosts(named: Option<&Path>) -> Result<Vec<u8>, Problems> {
+    let Some(path) = named else {
+        return Ok(std::fs::read(SYSTEM_HOSTS).unwrap_or_default());
+    };
+    std::fs::read(path).map_err(|error| Problems {
+        text: format!(
+            "error: [daemon.resolver] hosts_file: cannot read {}: {error}",
+            path.display()
+        ),
+        detail: String::new(),
+    })
 }
 
 /// Where the control socket belongs: the configured place, else the default one of whoever runs

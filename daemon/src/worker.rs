@@ -81,9 +81,8 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
     let daemon = &loaded.settings.daemon;
     logging::init(&daemon.log, daemon.log_format)?;
     let mut witness = Witness::open(orders.restarts);
-    let files = daemon.resolver.hosts_file.as_deref();
     let confined =
-        sandbox::confine(orders.confinement, files).context("the worker cannot confine itself")?;
+        sandbox::confine(orders.confinement).context("the worker cannot confine itself")?;
     witness.note_landlock(confined.landlock().map(str::to_owned));
     Ok(Started {
         loaded,
@@ -106,7 +105,9 @@ async fn serve(
     confined.report();
     let ticket = orders.ticket;
     let started = (|| {
-        let engine = Engine::new(Arc::new(loaded.settings), EngineParts::default())?;
+        let mut settings = loaded.settings;
+        settings.daemon.resolver.files = orders.files;
+        let engine = Engine::new(Arc::new(settings), EngineParts::default())?;
         if let Some(mode) = orders.mode {
             tracing::info!("the mode that was set at run time stays in force");
             engine.set_mode(mode.into());

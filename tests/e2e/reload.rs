@@ -321,6 +321,10 @@ fn c5_a_changed_log_filter_is_applied_or_warned_of() {
     assert_eq!(daemon.reload().status, 200);
     get(daemon.http_addr(), "blocked.test", 80);
     assert_eq!(daemon.blocked().len(), 1);
+    // An error comes through any filter, and behind whatever was said before.
+    daemon.rewrite_config_text("broken");
+    assert_eq!(daemon.reload().status, 500);
+    daemon.wait_for_log(|line| line.level() == Some("ERROR"));
     let logs = daemon.logs();
     let applied = !logs.iter().any(|line| line.raw.contains("VIOLATION"));
     let warned = logs.iter().any(|line| {

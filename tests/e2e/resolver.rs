@@ -27,6 +27,7 @@ fn resolver_with(servers: &[&StubResolver], timeout: Duration, hosts: &str) -> D
         nameservers,
         timeout,
         hosts_file,
+        files: codex_network_config::ResolverFiles::default(),
     })
     .expect("a resolver")
 }
@@ -309,6 +310,7 @@ async fn a_server_that_is_not_there_is_passed_over() {
         nameservers: vec![closed.local_addr().unwrap(), second.address()],
         timeout: Duration::from_secs(1),
         hosts_file: Some("/dev/null".into()),
+        files: codex_network_config::ResolverFiles::default(),
     });
     assert_eq!(
         resolver.unwrap().resolve("api.test").await,

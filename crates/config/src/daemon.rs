@@ -8,7 +8,8 @@ use crate::generation::{Key, Raw, Schema, Setting, Slot};
 use crate::merge::Table;
 use crate::read::{self, Zero};
 use crate::settings::{
-    Admin, AdminAccess, Control, Daemon, Limits, LogFormat, Principal, Resolver, Sandbox,
+    Admin, AdminAccess, Control, Daemon, Limits, LogFormat, Principal, Resolver, ResolverFiles,
+    Sandbox,
 };
 
 /// The table's name.
@@ -103,6 +104,7 @@ pub(crate) fn settle(root: &Table<'_>, problems: &mut Problems<'_>) -> Daemon {
             timeout: duration(&raw, Key::ResolverTimeout, problems)
                 .unwrap_or(default.resolver.timeout),
             hosts_file: path(Key::HostsFile, problems),
+            files: ResolverFiles::default(),
         },
         limits: limits(&raw, default.limits, problems),
     }

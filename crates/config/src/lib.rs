@@ -37,7 +37,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use layers::Sources;
 pub use settings::{
     Admin, AdminAccess, CaPaths, Control, Daemon, Interception, Limits, Listen, LogFormat, Mitm,
-    Principal, Reach, Resolver, Sandbox, Settings, UnixSockets,
+    Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, UnixSockets,
 };
 
 use diagnostic::Problems;

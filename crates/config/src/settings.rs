@@ -208,6 +208,18 @@ pub struct Resolver {
     pub timeout: Duration,
     /// A hosts file instead of the system's.
     pub hosts_file: Option<PathBuf>,
+    /// What the files hold that resolving needs, for a process that may not open them. Nothing in a
+    /// configuration sets it; whoever reads the files does.
+    pub files: ResolverFiles,
+}
+
+/// The contents of the files that resolving names needs; `None` where they are to be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResolverFiles {
+    /// The hosts file.
+    pub hosts: Option<Arc<str>>,
+    /// The system's DNS configuration (`resolv.conf(5)`).
+    pub resolv_conf: Option<Arc<str>>,
 }
 
 /// Bounds on what clients and upstreams may cost.
@@ -312,6 +324,7 @@ impl Default for Resolver {
             nameservers: Vec::new(),
             timeout: Duration::from_secs(2),
             hosts_file: None,
+            files: ResolverFiles::default(),
         }
     }
 }

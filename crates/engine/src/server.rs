@@ -278,6 +278,7 @@ fn resolver(
         nameservers: options.nameservers.clone(),
         timeout: options.timeout,
         hosts_file: options.hosts_file.clone(),
+        files: options.files.clone(),
     })?;
     Ok(Arc::new(resolver))
 }

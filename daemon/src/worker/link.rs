@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
-use codex_network_config::Sources;
+use codex_network_config::{ResolverFiles, Sources};
 use codex_network_control::ReloadProblem;
 use tokio::sync::oneshot;
 
@@ -82,6 +82,8 @@ pub(super) struct Orders {
     pub(super) admitted: Admitted,
     /// Names that stand for nobody, in words.
     pub(super) unknown: Vec<String>,
+    /// The files that resolving names needs.
+    pub(super) files: ResolverFiles,
     /// The control socket, with its path; a worker gets it with its first orders.
     pub(super) control: Option<(UnixListener, String, Origin)>,
     pub(super) listeners: Vec<(Name, Change)>,
@@ -184,16 +186,16 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 bail!("more descriptors came than were announced");
             }
             let bytes = read(&blob).context("cannot read the settings")?;
-            let (admitted, unknown, sources) =
-                unpack(&bytes).context("the settings are garbled")?;
-            let sources = Sources::from_bytes(sources)?;
+            let unpacked = unpack(&bytes).context("the settings are garbled")?;
+            let sources = Sources::from_bytes(unpacked.sources)?;
             Order::Settings(Box::new(Orders {
                 ticket,
                 mode,
                 restarts,
                 sources,
-                admitted,
-                unknown,
+                admitted: unpacked.admitted,
+                unknown: unpacked.unknown,
+                files: unpacked.files,
                 control,
                 listeners,
                 account,
@@ -234,26 +236,39 @@ fn read(file: &File) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What the loader put together.
+struct Unpacked<'a> {
+    admitted: Admitted,
+    unknown: Vec<String>,
+    files: ResolverFiles,
+    sources: &'a [u8],
+}
+
 /// Takes apart what the loader put together.
-fn unpack(bytes: &[u8]) -> Option<(Admitted, Vec<String>, &[u8])> {
-    let counted = |bytes: &'_ [u8]| {
-        let (number, rest) = bytes.split_first_chunk()?;
-        Some((
-            usize::try_from(u64::from_le_bytes(*number)).ok()?,
-            bytes.len() - rest.len(),
-        ))
-    };
-    let (admitted, mut rest) = Admitted::from_bytes(bytes)?;
-    let (count, read) = counted(rest)?;
-    rest = &rest[read..];
-    let mut unknown = Vec::new();
-    for _ in 0..count {
-        let (length, read) = counted(rest)?;
-        let (text, left) = rest[read..].split_at_checked(length)?;
-        unknown.push(String::from_utf8_lossy(text).into_owned());
-        rest = left;
-    }
-    Some((admitted, unknown, rest))
+fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
+    let (admitted, rest) = Admitted::from_bytes(bytes)?;
+    let (unknown, rest) = part(rest)?;
+    let (hosts, rest) = part(rest)?;
+    let (resolv_conf, sources) = part(rest)?;
+    let text = |bytes| Some(Arc::from(String::from_utf8_lossy(bytes)));
+    Some(Unpacked {
+        admitted,
+        unknown: String::from_utf8_lossy(unknown)
+            .lines()
+            .map(str::to_owned)
+            .collect(),
+        files: ResolverFiles {
+            hosts: text(hosts),
+            resolv_conf: text(resolv_conf),
+        },
+        sources,
+    })
+}
+
+/// Bytes behind their length, and what is left.
+fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
 }
 
 impl Link {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use codex_network_config::{Diagnostic, load};
+use codex_network_config::{Daemon, Diagnostic, load};
 use codex_network_control::ReloadProblem;
 use codex_network_control::message::{LastReload, Outcome};
 use codex_network_engine::Engine;
@@ -145,6 +145,7 @@ impl Reloader {
             sources,
             admitted,
             unknown,
+            files,
             listeners,
             ..
         } = orders;
@@ -154,7 +155,9 @@ impl Reloader {
             .await
             .map_err(|error| unusable(&error))?
             .map_err(|problems| unusable(&problems.one_line()))?;
-        let settings = Arc::new(loaded.settings);
+        let mut settings = loaded.settings;
+        settings.daemon.resolver.files = files;
+        let settings = Arc::new(settings);
         let old = self.engine.current();
         let number = self
             .engine
@@ -177,9 +180,7 @@ impl Reloader {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        if old.settings().daemon.control.socket != settings.daemon.control.socket {
-            tracing::warn!("the control socket stays where it is until the proxy is restarted");
-        }
+        warn_of_what_waits(&old.settings().daemon, &settings.daemon);
         self.tell(warnings, admitted);
         let (before, after) = (old.policy().clone(), Arc::clone(&settings.policy));
         let logged = tokio::task::spawn_blocking(move || log_changes(&before, &after)).await;
@@ -246,6 +247,22 @@ fn one_line(problem: &ReloadProblem) -> String {
 pub(super) fn unix_seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Says what a reload cannot change: how the processes were set up when they were started.
+fn warn_of_what_waits(old: &Daemon, new: &Daemon) {
+    for (key, changed) in [
+        ("user", old.user != new.user),
+        ("group", old.group != new.group),
+        ("sandbox", old.sandbox != new.sandbox),
+        ("log", old.log != new.log),
+        ("log_format", old.log_format != new.log_format),
+        ("control.socket", old.control.socket != new.control.socket),
+    ] {
+        if changed {
+            tracing::warn!("[daemon] {key} has changed, which counts only from a restart on");
+        }
+    }
 }
 
 fn log_changes(old: &Policy, new: &Policy) {

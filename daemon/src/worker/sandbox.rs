@@ -10,8 +10,6 @@ mod elsewhere;
 #[cfg(target_os = "linux")]
 mod linux;
 
-use std::path::Path;
-
 use anyhow::Context as _;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
@@ -52,13 +50,12 @@ pub(super) fn drop_privilege(account: Option<Account>) -> anyhow::Result<()> {
     platform::lose_privileges_for_good()
 }
 
-/// Confines the process. `hosts_file` stays readable beside the system's resolver files. To be
-/// called before there are other threads.
-pub(super) fn confine(wanted: Confinement, hosts_file: Option<&Path>) -> anyhow::Result<Confined> {
+/// Confines the process. To be called before there are other threads.
+pub(super) fn confine(wanted: Confinement) -> anyhow::Result<Confined> {
     let (landlock, missing) = if wanted == Confinement::Off {
         (None, Vec::new())
     } else {
-        platform::confine(hosts_file)
+        platform::confine()
     };
     if wanted == Confinement::Require && !missing.is_empty() {
         anyhow::bail!("[daemon] sandbox = \"require\", but {}", missing.join("; "));

@@ -14,6 +14,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use codex_network_config::ResolverFiles;
 use futures_util::future::{BoxFuture, Either, FutureExt, select};
 use hickory_resolver::{
     TokioResolver,
@@ -96,6 +97,8 @@ pub struct ResolverOptions {
     pub timeout: Duration,
     /// The hosts file; `None` is the system's, which may be missing.
     pub hosts_file: Option<PathBuf>,
+    /// What the files hold, when somebody else has read them; then no file is opened.
+    pub files: ResolverFiles,
 }
 
 /// The resolver of the daemon: hosts file and DNS.
@@ -119,15 +122,22 @@ impl DnsResolver {
     ///
     /// A hosts file that was named but cannot be read, or a client that cannot be made.
     pub fn new(options: &ResolverOptions) -> Result<Self, ResolverSetupError> {
-        let hosts = match &options.hosts_file {
-            Some(path) => Hosts::read(path).map_err(|source| ResolverSetupError::HostsFile {
-                path: path.clone(),
-                source,
-            })?,
-            None => Hosts::read_system(),
+        let hosts = match (&options.files.hosts, &options.hosts_file) {
+            (Some(content), _) => Hosts::parse(content),
+            (None, Some(path)) => {
+                Hosts::read(path).map_err(|source| ResolverSetupError::HostsFile {
+                    path: path.clone(),
+                    source,
+                })?
+            }
+            (None, None) => Hosts::read_system(),
         };
         let servers = if options.nameservers.is_empty() {
-            let system = system_conf::read_system_conf().map_err(|error| error.to_string());
+            let system = match &options.files.resolv_conf {
+                Some(content) => system_conf::parse_resolv_conf(content.as_bytes()),
+                None => system_conf::read_system_conf(),
+            };
+            let system = system.map_err(|error| error.to_string());
             Servers::of_system(system, options.timeout)?
         } else {
             let configs = options.nameservers.iter().map(plain_dns).collect();
@@ -419,6 +429,7 @@ mod tests {
             nameservers: vec!["127.0.0.1:9".parse().unwrap()],
             timeout: LIMIT,
             hosts_file: Some(directory.path().join("hosts")),
+            files: ResolverFiles::default(),
         };
         let error = DnsResolver::new(&options).unwrap_err();
         assert!(

@@ -1,7 +1,5 @@
 //! Systems without seccomp and Landlock: the worker is another user's process, and that is all.
 
-use std::path::Path;
-
 pub(super) fn die_with_the_parent() -> anyhow::Result<()> {
     // The channel's end tells the worker instead.
     Ok(())
@@ -16,7 +14,7 @@ pub(super) fn lose_privileges_for_good() -> anyhow::Result<()> {
 }
 
 /// What is missing: all of it.
-pub(super) fn confine(_hosts_file: Option<&Path>) -> (Option<&'static str>, Vec<String>) {
+pub(super) fn confine() -> (Option<&'static str>, Vec<String>) {
     (
         None,
         vec!["this system has neither seccomp nor Landlock".to_owned()],

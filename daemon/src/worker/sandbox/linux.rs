@@ -1,12 +1,11 @@
 //! Linux: capabilities, `no_new_privs`, seccomp and Landlock.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use landlock::{
-    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
-    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus,
+    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
+    RulesetStatus,
 };
 use nix::libc;
 use nix::sys::prctl;
@@ -16,9 +15,6 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
 };
-
-/// The files that resolving names needs (SPEC P4), and `/proc/net` for nobody.
-const RESOLVER_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/host.conf"];
 
 pub(super) fn die_with_the_parent() -> anyhow::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -63,10 +59,10 @@ pub(super) fn lose_privileges_for_good() -> anyhow::Result<()> {
 }
 
 /// Confines as far as the kernel goes, and says what is missing.
-pub(super) fn confine(hosts_file: Option<&Path>) -> (Option<&'static str>, Vec<String>) {
+pub(super) fn confine() -> (Option<&'static str>, Vec<String>) {
     let mut missing = Vec::new();
     let mut landlock = None;
-    match restrict_files(hosts_file) {
+    match restrict_files() {
         Ok(RulesetStatus::FullyEnforced) => landlock = Some("enforced"),
         Ok(RulesetStatus::PartiallyEnforced) => {
             landlock = Some("partly enforced");
@@ -81,24 +77,14 @@ pub(super) fn confine(hosts_file: Option<&Path>) -> (Option<&'static str>, Vec<S
     (landlock, missing)
 }
 
-/// Nothing of the file system is there but the files that resolving names needs, to be read.
-fn restrict_files(hosts_file: Option<&Path>) -> anyhow::Result<RulesetStatus> {
+/// Nothing of the file system is there: what the worker needs of it was read by the loader.
+fn restrict_files() -> anyhow::Result<RulesetStatus> {
     // The newest rights that the library knows, as far as the kernel does; the oldest are a must.
     let handled = AccessFs::from_all(ABI::V5);
-    let mut ruleset = Ruleset::default()
+    let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(handled)?
         .create()?;
-    let files = RESOLVER_FILES
-        .into_iter()
-        .map(PathBuf::from)
-        .chain(hosts_file.map(Path::to_owned));
-    for file in files {
-        // A rule holds for what a path leads to now: a link's target.
-        if let Ok(descriptor) = PathFd::new(&file) {
-            ruleset = ruleset.add_rule(PathBeneath::new(descriptor, AccessFs::ReadFile))?;
-        }
-    }
     Ok(ruleset.restrict_self()?.ruleset)
 }
 
