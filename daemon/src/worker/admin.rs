@@ -15,7 +15,7 @@ use codex_network_config::AdminAccess;
 use codex_network_engine::{BlockedEntry, Engine, Listening};
 use codex_network_policy::Mode;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -33,6 +33,8 @@ pub(super) const NAME: &str = "admin";
 const MOST_CONNECTIONS: usize = 64;
 /// Largest body.
 const MOST_BODY: usize = 8 * 1024;
+/// Most of a larger body that is read and thrown away.
+const MOST_DISCARDED: usize = 16 << 20;
 /// How long a request may take to arrive, and a kept connection to be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -282,10 +284,9 @@ fn read_only() -> Answer {
 
 /// Reads a small body that arrives in time.
 async fn read(body: Incoming) -> Result<Bytes, Box<Answer>> {
-    let whole = tokio::time::timeout(PATIENCE, Limited::new(body, MOST_BODY).collect()).await;
-    match whole {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Box::new(text(
+    match tokio::time::timeout(PATIENCE, collect(body)).await {
+        Ok(Ok(Some(body))) => Ok(body),
+        Ok(Ok(None)) => Err(Box::new(text(
             StatusCode::PAYLOAD_TOO_LARGE,
             "the body is larger than 8 KiB",
         ))),
@@ -298,4 +299,23 @@ async fn read(body: Incoming) -> Result<Bytes, Box<Answer>> {
             "the body did not arrive in time",
         ))),
     }
+}
+
+/// The whole body; `None` when it is too large. What is too large is read and thrown away up to a
+/// point: closing a connection with unread input resets it, and the client never sees the answer.
+async fn collect(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
+    let mut whole = Vec::new();
+    let mut seen = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        seen += data.len();
+        if seen <= MOST_BODY {
+            whole.extend_from_slice(&data);
+        } else if seen > MOST_DISCARDED {
+            break;
+        }
+    }
+    Ok((seen <= MOST_BODY).then(|| whole.into()))
 }
