@@ -77,7 +77,9 @@ fn settle(sources: &Sources) -> Result<Loaded, Problems> {
         drain_limit: settings.daemon.limits.drain_timeout,
         lines: match settings.daemon.log_format {
             LogFormat::Json => Lines::Json,
-            LogFormat::Auto | LogFormat::Journal | LogFormat::Text => Lines::Text,
+            LogFormat::Text => Lines::Text,
+            LogFormat::Journal => Lines::Journal,
+            LogFormat::Auto => Lines::Auto,
         },
         blob: blob(&settings, &captured)?,
     }))

@@ -24,7 +24,7 @@ use self::inherit::Inherited;
 use self::listen::{Listeners, Prepared};
 use self::supervise::{BackOff, Worker};
 use crate::privsep::message::{Listener, Mode, Problems, ToMonitor, ToWorker};
-use crate::privsep::settled::{Lines, Loaded, Settled};
+use crate::privsep::settled::{Loaded, Settled};
 use crate::{logging, notify};
 
 /// Tickets of reloads that a worker asks for lie below this, the monitor's own above.
@@ -120,7 +120,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
             ));
         }
     };
-    logging::init_plain(settled.lines == Lines::Json)?;
+    logging::init_plain(settled.lines)?;
     let mut inherited = Inherited::take()?;
     let handed = inherited.take_control();
     let mut listeners = Listeners::new(inherited);
@@ -129,7 +129,13 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let control = match (handed, &settled.control) {
         (Some(handed), _) => Some(ControlSocket::handed(handed)?),
         (None, Some(place)) => control_socket::bind(place)?,
-        (None, None) => None,
+        (None, None) => {
+            tracing::warn!(
+                "there is no control socket, since XDG_RUNTIME_DIR is not set; set it, or [daemon.control] socket, \
+                 to use proxyctl"
+            );
+            None
+        }
     };
     let (events, receiver) = mpsc::channel();
     watch_signals(events.clone())?;
@@ -304,7 +310,7 @@ impl Monitor {
             Phase::Starting => Some(End::Failed(anyhow!("the worker did not start: {how}"))),
             Phase::Serving | Phase::Restarting(_) => {
                 let wait = self.back_off.after(worker.started);
-                if !worker.is_ready() {
+                if worker.tries_new_settings && !worker.is_ready() {
                     self.go_back();
                 }
                 // Whoever asked the worker went down with it; what a signal asked for did not.
@@ -430,7 +436,9 @@ impl Monitor {
     /// Starts a worker on the settings and sockets in force.
     fn start_worker(&mut self) -> anyhow::Result<()> {
         self.workers += 1;
-        self.worker = Some(Worker::start(self.workers, self.events.clone())?);
+        let mut worker = Worker::start(self.workers, self.events.clone())?;
+        worker.tries_new_settings = self.before.is_some();
+        self.worker = Some(worker);
         let all = self
             .listeners
             .all()

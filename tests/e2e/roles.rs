@@ -179,3 +179,73 @@ fn p11_a_tunnel_does_not_outlive_its_worker() {
     end(worker(&daemon));
     tunnel.expect_closed();
 }
+
+#[test]
+fn c7_a_reload_while_no_worker_lives_is_not_lost() {
+    let origin = Origin::start(|_| Answer::text("here"));
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    // Each death in a row makes the wait for the next worker longer.
+    for _ in 0..4 {
+        end(worker(&daemon));
+    }
+    daemon.rewrite_config(&Config::example().deny("allowed.test"));
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|said| said.starts_with("reloaded"))
+    });
+    assert_eq!(get(&daemon, &origin.url("allowed.test", "/")).status, 403);
+    assert_eq!(daemon.reload().status, 200, "further reloads are answered");
+}
+
+#[test]
+fn c7_a_reload_that_its_worker_does_not_survive_is_not_lost() {
+    let origin = Origin::start(|_| Answer::text("here"));
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let first = worker(&daemon);
+    daemon.rewrite_config(&Config::example().deny("allowed.test"));
+    daemon.signal(Signal::SIGHUP);
+    end(first);
+    let url = origin.url("allowed.test", "/");
+    let refused = poll(PATIENCE, || {
+        (get(&daemon, &url).status == 403).then_some(())
+    });
+    refused.expect("the deny rule comes into force");
+}
+
+#[test]
+fn l5_the_roles_are_of_one_build_even_when_an_upgrade_replaces_the_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let copy = directory.path().join("codex-network-proxy");
+    // Not written by this process, which may be forking at this moment: see ETXTBSY.
+    e2e::program::Program::new("cp")
+        .arg(e2e::binary!())
+        .arg(&copy)
+        .run()
+        .succeeded();
+    let daemon = Daemon::start(&copy, &Config::example());
+    std::fs::remove_file(&copy).expect("the copy is there");
+    assert_eq!(daemon.reload().status, 200, "a loader starts");
+    let first = worker(&daemon);
+    end(first);
+    let next = poll(PATIENCE, || {
+        Some(worker(&daemon)).filter(|next| *next != first)
+    });
+    next.expect("another worker starts");
+}
+
+#[test]
+fn l5_the_worker_gets_nothing_of_the_starters_environment() {
+    let daemon = Daemon::launch(e2e::binary!())
+        .config(&Config::example())
+        .env("SECRET_TOKEN", "not-for-the-worker")
+        .start();
+    let environment = PathBuf::from("/proc")
+        .join(worker(&daemon).to_string())
+        .join("environ");
+    match std::fs::read(environment) {
+        Ok(environment) => assert!(!String::from_utf8_lossy(&environment).contains("SECRET_TOKEN")),
+        // Without privilege nobody may look into a process that cannot be dumped, as is right.
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
+    }
+}

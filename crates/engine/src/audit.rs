@@ -76,6 +76,13 @@ impl AuditSink for TracingAudit {
             http.request.method = event.method.unwrap_or("none"),
             client.address = event.client_address.unwrap_or("unknown"),
             attempt_id = event.attempt_id,
+            // A journal entry without a message is an empty line to people.
+            "{} {} {}:{} ({})",
+            event.decision.verdict(),
+            event.protocol,
+            event.server_address,
+            event.server_port,
+            event.decision.reason(),
         );
     }
 }

@@ -68,7 +68,10 @@ fn describe_role(role: &Role) -> String {
     let restarts = role.restarts.filter(|restarts| *restarts > 0);
     add(
         "restarted ",
-        restarts.map(|restarts| format!("{restarts} times")),
+        restarts.map(|restarts| match restarts {
+            1 => "once".to_owned(),
+            more => format!("{more} times"),
+        }),
     );
     text
 }

@@ -30,6 +30,8 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 pub(super) struct Worker {
     pub(super) number: u64,
     pub(super) started: Instant,
+    /// Whether no worker has been well with the settings that it was started on.
+    pub(super) tries_new_settings: bool,
     pid: Pid,
     sender: channel::Sender,
     ready: Ready,
@@ -84,6 +86,7 @@ impl Worker {
         Ok(Self {
             number,
             started: Instant::now(),
+            tries_new_settings: false,
             pid,
             sender,
             ready: Ready::NotYet,

@@ -87,6 +87,9 @@ pub(crate) enum Power {
 pub(crate) enum Lines {
     Text = 0,
     Json = 1,
+    Journal = 2,
+    /// The journal, if standard error goes there anyway, else text.
+    Auto = 3,
 }
 
 impl Loaded {
@@ -139,6 +142,8 @@ impl Loaded {
                 lines: match input.u8()? {
                     0 => Lines::Text,
                     1 => Lines::Json,
+                    2 => Lines::Journal,
+                    3 => Lines::Auto,
                     _ => return Err(Malformed),
                 },
                 blob: input.0.to_vec(),

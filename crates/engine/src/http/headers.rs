@@ -1,9 +1,10 @@
 //! Which fields go on and which stay here (SPEC H3, P7; RFC 9110 section 7.6.1).
 
+use std::borrow::Cow;
+
 use codex_network_policy::{Authority, Mode};
 use http::header::{
-    CONNECTION, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    CONNECTION, HOST, HeaderName, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue};
 
@@ -20,7 +21,13 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 
 /// Request fields that end here, besides the hop-by-hop ones: credentials for this proxy, the
 /// address of a unix socket, and what a client claims about the way its request has come.
-const ENDS_HERE: [&str; 4] = ["x-unix-socket", "forwarded", "x-real-ip", "via"];
+const ENDS_HERE: [&str; 5] = [
+    "proxy-authorization",
+    "x-unix-socket",
+    "forwarded",
+    "x-real-ip",
+    "via",
+];
 
 /// Fields that make an origin take a request for one with another method.
 const METHOD_OVERRIDES: [&str; 3] = [
@@ -49,24 +56,26 @@ pub(super) fn trailers_to_upstream(trailers: &mut HeaderMap, mode: Mode) {
 
 fn remove_what_ends_here(headers: &mut HeaderMap, mode: Mode) {
     remove_hop_by_hop(headers);
-    headers.remove(PROXY_AUTHORIZATION);
-    headers.remove(VIA);
-    for name in ENDS_HERE {
-        headers.remove(name);
-    }
-    let forwarded: Vec<HeaderName> = headers
+    let ending: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| name.as_str().starts_with("x-forwarded-"))
+        .filter(|name| ends_here(name.as_str(), mode))
         .cloned()
         .collect();
-    for name in forwarded {
+    for name in ending {
         headers.remove(name);
     }
-    if mode == Mode::Limited {
-        for name in METHOD_OVERRIDES {
-            headers.remove(name);
-        }
-    }
+}
+
+/// Origins behind CGI, WSGI or Rack read `X_Forwarded_For` as `X-Forwarded-For`, and so do we.
+fn ends_here(name: &str, mode: Mode) -> bool {
+    let name = if name.contains('_') {
+        Cow::Owned(name.replace('_', "-"))
+    } else {
+        Cow::Borrowed(name)
+    };
+    ENDS_HERE.contains(&name.as_ref())
+        || name.starts_with("x-forwarded-")
+        || (mode == Mode::Limited && METHOD_OVERRIDES.contains(&name.as_ref()))
 }
 
 /// Turns an origin's fields into those of the answer to the client.
@@ -172,6 +181,8 @@ mod tests {
             "x-forwarded-anything",
             "x-real-ip",
             "via",
+            "x_forwarded_for",
+            "x-real_ip",
         ] {
             assert_eq!(upstream(&[(name, "x")], Mode::Full), [], "{name}");
         }
@@ -232,6 +243,8 @@ mod tests {
         for name in METHOD_OVERRIDES {
             assert_eq!(upstream(&[(name, "DELETE")], Mode::Limited), [], "{name}");
             assert_eq!(upstream(&[(name, "DELETE")], Mode::Full).len(), 1, "{name}");
+            let underscores = name.replace('-', "_");
+            assert_eq!(upstream(&[(&underscores, "DELETE")], Mode::Limited), []);
         }
     }
 
