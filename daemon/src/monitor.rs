@@ -121,6 +121,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         }
     };
     logging::init_plain(settled.lines)?;
+    raise_descriptor_limit();
     let mut inherited = Inherited::take()?;
     let handed = inherited.take_control();
     let mut listeners = Listeners::new(inherited);
@@ -160,6 +161,16 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     match monitor.serve(&receiver) {
         End::Stopped => Ok(()),
         End::Failed(error) => Err(error),
+    }
+}
+
+/// Every connection takes descriptors, and the soft limit is made for programs that use `select`.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of descriptors stays as it is");
     }
 }
 

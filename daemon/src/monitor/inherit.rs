@@ -1,10 +1,10 @@
-//! Sockets that somebody else opened: systemd's, or ours from before a restart (SPEC L9).
+//! Sockets that somebody else opened: systemd's, launchd's, or ours from before a restart (SPEC L9).
 //!
 //! A socket unit's `FileDescriptorName=` says which listener it is. Those that we bound ourselves
 //! and left with systemd's file-descriptor store come back under a name with a prefix.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
 use anyhow::{Context as _, bail};
@@ -58,12 +58,7 @@ impl Inherited {
     /// something, and going on without it would serve nobody.
     pub(super) fn take() -> anyhow::Result<Self> {
         let mut inherited = Self::default();
-        if !is_for_us() {
-            return Ok(inherited);
-        }
-        let handed = sd_notify::listen_fds_with_names()
-            .context("cannot take the sockets of the service manager")?;
-        for (descriptor, given) in handed {
+        for (descriptor, given) in handed_over()? {
             let (name, from) = match given.strip_prefix(STORED) {
                 Some(name) => (name, From::Store),
                 None => (given.as_str(), From::Unit),
@@ -115,8 +110,41 @@ impl Inherited {
     }
 }
 
+/// What the service manager handed over: descriptors, each with its name.
+#[cfg(not(target_os = "macos"))]
+fn handed_over() -> anyhow::Result<Vec<(RawFd, String)>> {
+    if !is_for_us() {
+        return Ok(Vec::new());
+    }
+    let handed = sd_notify::listen_fds_with_names()
+        .context("cannot take the sockets of the service manager")?;
+    Ok(handed.collect())
+}
+
+/// What launchd holds for us under the names in the property list's `Sockets`.
+#[cfg(target_os = "macos")]
+fn handed_over() -> anyhow::Result<Vec<(RawFd, String)>> {
+    use raunch::Error::{NotInPlist, NotManaged};
+    let mut handed = Vec::new();
+    for name in Name::ALL.map(Name::as_str).into_iter().chain([CONTROL]) {
+        match raunch::activate_socket(name) {
+            Ok(descriptors) => {
+                handed.extend(
+                    descriptors
+                        .into_iter()
+                        .map(|descriptor| (descriptor, name.to_owned())),
+                );
+            }
+            Err(NotInPlist | NotManaged) => {}
+            Err(error) => bail!("cannot take the socket {name:?} over from launchd: {error}"),
+        }
+    }
+    Ok(handed)
+}
+
 /// Whether what the environment says of sockets is said to this process, and not to one that it
 /// descends from (`sd_listen_fds(3)`).
+#[cfg(not(target_os = "macos"))]
 fn is_for_us() -> bool {
     std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string())
 }
