@@ -11,7 +11,7 @@ mod elsewhere;
 mod linux;
 
 use anyhow::Context as _;
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, setgid, setuid};
 
 #[cfg(not(target_os = "linux"))]
 use self::elsewhere as platform;
@@ -40,7 +40,7 @@ pub(super) fn drop_privilege(account: Option<Account>) -> anyhow::Result<()> {
     platform::drop_capability_bounds().context("cannot give up the capabilities")?;
     if let Some(account) = account {
         let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
-        setgroups(&[]).context("cannot give up the supplementary groups")?;
+        platform::drop_groups(gid).context("cannot give up the supplementary groups")?;
         setgid(gid).with_context(|| format!("cannot become group {gid}"))?;
         setuid(uid).with_context(|| format!("cannot become user {uid}"))?;
         if !uid.is_root() && setuid(Uid::from_raw(0)).is_ok() {

@@ -133,11 +133,7 @@ impl DnsResolver {
             (None, None) => Hosts::read_system(),
         };
         let servers = if options.nameservers.is_empty() {
-            let system = match &options.files.resolv_conf {
-                Some(content) => system_conf::parse_resolv_conf(content.as_bytes()),
-                None => system_conf::read_system_conf(),
-            };
-            let system = system.map_err(|error| error.to_string());
+            let system = system_configuration(options.files.resolv_conf.as_deref());
             Servers::of_system(system, options.timeout)?
         } else {
             let configs = options.nameservers.iter().map(plain_dns).collect();
@@ -193,6 +189,22 @@ impl Resolve for DnsResolver {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
         self.lookup(name).boxed()
     }
+}
+
+/// What the system says of its name servers: in the text that somebody read for us, or read now.
+#[cfg(not(target_vendor = "apple"))]
+fn system_configuration(read: Option<&str>) -> Result<(ResolverConfig, ResolverOpts), String> {
+    let system = match read {
+        Some(content) => system_conf::parse_resolv_conf(content.as_bytes()),
+        None => system_conf::read_system_conf(),
+    };
+    system.map_err(|error| error.to_string())
+}
+
+/// Apple's systems tell it by a call and not in a file.
+#[cfg(target_vendor = "apple")]
+fn system_configuration(_read: Option<&str>) -> Result<(ResolverConfig, ResolverOpts), String> {
+    system_conf::read_system_conf().map_err(|error| error.to_string())
 }
 
 /// RFC 6761 section 6.3: such names are this host, whatever a file or a server says.

@@ -10,7 +10,7 @@ use landlock::{
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::unistd::getppid;
+use nix::unistd::{Gid, getppid, setgroups};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
@@ -28,6 +28,10 @@ pub(super) fn die_with_the_parent() -> anyhow::Result<()> {
 /// In a container the monitor itself can be process 1.
 fn started_by_init() -> bool {
     std::fs::read_link("/proc/1/exe").ok() == std::env::current_exe().ok()
+}
+
+pub(super) fn drop_groups(_own: Gid) -> anyhow::Result<()> {
+    Ok(setgroups(&[])?)
 }
 
 /// Takes the capabilities out of reach that a set-user-id program could bring back. Only a process
