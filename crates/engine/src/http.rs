@@ -20,8 +20,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use codex_network_policy::Protocol;
 use futures_util::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -32,11 +33,14 @@ use tokio::net::TcpStream;
 pub(crate) use body::{Answer, RequestBody};
 use client_stream::{ClientStream, Stop, Timeouts};
 use interim::Interim;
+use target::TargetError;
 use turn::Turns;
 
 use crate::Shared;
 use crate::client::{AttemptId, Client};
-use crate::respond;
+use crate::enforce::{self, Attempt};
+use crate::live_policy::Generation;
+use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;
 
 /// The listener's name in records and messages.
@@ -154,6 +158,30 @@ impl Session {
         } else {
             forward::answer(self, client, request).await
         }
+    }
+
+    /// Answers a request whose target cannot be served. What was given for a host and is none is
+    /// policy's to refuse, so that it is recorded as at every door.
+    fn refuse_target(
+        &self,
+        error: &TargetError,
+        generation: &Generation,
+        attempt: &Attempt,
+        uri: &Uri,
+    ) -> Response<Answer> {
+        let TargetError::Host { text, .. } = error else {
+            self.say_malformed(error);
+            return respond::bad_request(&error.to_string());
+        };
+        let (door, default_port) = match attempt.protocol {
+            Protocol::HttpConnect => (Door::Connect, 0),
+            _ => (Door::Http, 80),
+        };
+        let port = uri.port_u16().unwrap_or(default_port);
+        let host = uri.host().unwrap_or(text).as_bytes();
+        let recorder = &self.shared.recorder;
+        let refusal = enforce::refuse_invalid_host(recorder, generation, attempt, host, port);
+        respond::refusal(&refusal, door)
     }
 
     /// Logs a request that is none. What is said must hold nothing of the client's that could end a

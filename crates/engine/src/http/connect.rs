@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 
 use super::Session;
 use super::body::Answer;
-use super::target::{self, TargetError};
+use super::target;
 use crate::client::Client;
 use crate::enforce::{self, Attempt};
 use crate::respond::{self, Door};
@@ -27,21 +27,9 @@ pub(super) async fn answer(
     };
     let authority = match target::connect(request.uri(), request.headers()) {
         Ok(authority) => authority,
-        Err(TargetError::Host { text, .. }) => {
-            let port = request.uri().port_u16().unwrap_or(0);
-            let host = request.uri().host().unwrap_or(&text);
-            let refusal = enforce::refuse_invalid_host(
-                &shared.recorder,
-                &generation,
-                &attempt,
-                host.as_bytes(),
-                port,
-            );
-            return last(respond::refusal(&refusal, Door::Connect));
-        }
         Err(error) => {
-            session.say_malformed(&error);
-            return last(respond::bad_request(&error.to_string()));
+            let refused = session.refuse_target(&error, &generation, &attempt, request.uri());
+            return last(refused);
         }
     };
     let permit = match enforce::authorize(&shared.recorder, generation, attempt, authority) {

@@ -9,7 +9,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio::sync::{mpsc, oneshot};
 
 use super::body::{Answer, RequestBody, Streamed};
-use super::target::{self, TargetError};
+use super::target;
 use super::{Session, headers};
 use crate::activity::Activity;
 use crate::client::Client;
@@ -36,21 +36,8 @@ pub(super) async fn answer(
     };
     let target = match target::absolute(request.uri(), request.headers()) {
         Ok(target) => target,
-        Err(TargetError::Host { text, .. }) => {
-            let port = request.uri().port_u16().unwrap_or(80);
-            let host = request.uri().host().unwrap_or(&text);
-            let refusal = enforce::refuse_invalid_host(
-                &shared.recorder,
-                &generation,
-                &attempt,
-                host.as_bytes(),
-                port,
-            );
-            return respond::refusal(&refusal, Door::Http);
-        }
         Err(error) => {
-            session.say_malformed(&error);
-            return respond::bad_request(&error.to_string());
+            return session.refuse_target(&error, &generation, &attempt, request.uri());
         }
     };
     let mode = generation.policy().mode();
