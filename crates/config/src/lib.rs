@@ -36,7 +36,7 @@ pub use captured::NotCaptured;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use layers::Sources;
 pub use settings::{
-    Admin, AdminAccess, CaPaths, Control, Daemon, Interception, Limits, Listen, LogFormat, Mitm,
+    Admin, AdminAccess, CaCertificate, CaPaths, Control, Daemon, Limits, Listen, LogFormat, Mitm,
     Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, UnixSockets,
 };
 

@@ -4,13 +4,13 @@
 //! which refuses what cannot be judged request by request with `mitm_required`: a hook that does not
 //! work fails closed. Secrets are not read here.
 
-use codex_network_policy::Host;
+use codex_network_policy::{Host, Interception};
 
 use crate::diagnostic::{Problems, quoted};
 use crate::generation::{Key, Raw, Setting, as_key, report_unknown};
 use crate::merge::{Entry, Table, Value};
 use crate::read;
-use crate::settings::{CaPaths, Interception, Mitm};
+use crate::settings::{CaPaths, Mitm};
 
 const HOOK_KEYS: &[&str] = &[
     "host",
@@ -27,9 +27,6 @@ const INJECT_KEYS: &[&str] = &["name", "secret_env_var", "secret_file", "prefix"
 /// The settings of the table, hooks aside.
 pub(crate) fn settle(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Mitm {
     let default = Mitm::default();
-    let enabled = raw
-        .get(Key::Mitm)
-        .and_then(|setting| read::boolean(setting, problems));
     let inspect = raw
         .get(Key::MitmInspect)
         .and_then(|setting| read::boolean(setting, problems));
@@ -38,13 +35,21 @@ pub(crate) fn settle(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Mitm {
         .and_then(|setting| read::integer(setting, 0..=1 << 30, problems))
         .and_then(|integer| u64::try_from(integer).ok());
     Mitm {
-        interception: match enabled {
-            Some(false) => Interception::Forbidden,
-            Some(true) | None => Interception::Automatic,
-        },
         inspect: inspect.unwrap_or(default.inspect),
         max_body_bytes: max_body_bytes.unwrap_or(default.max_body_bytes),
-        ca: ca(raw, problems),
+        ca_paths: ca(raw, problems),
+        ..default
+    }
+}
+
+/// Whether anything may be intercepted (SPEC M1).
+pub(crate) fn interception(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Interception {
+    let enabled = raw
+        .get(Key::Mitm)
+        .and_then(|setting| read::boolean(setting, problems));
+    match enabled {
+        Some(false) => Interception::Forbidden,
+        Some(true) | None => Interception::Automatic,
     }
 }
 

@@ -71,24 +71,31 @@ pub enum Reach {
 /// TLS interception (SPEC M1, M3, M8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mitm {
-    /// Whether anything may be intercepted.
-    pub interception: Interception,
     /// Whether body sizes are logged.
     pub inspect: bool,
     /// How many bytes of a body are looked at for that.
     pub max_body_bytes: u64,
-    /// The CA's files, when the CA is not made at each start.
-    pub ca: Option<CaPaths>,
+    /// The CA's files, where the configuration names them.
+    pub ca_paths: Option<CaPaths>,
+    /// The CA in force, for a process that may not see its key. Nothing in a configuration sets it;
+    /// whoever has the CA does.
+    pub ca: Option<Arc<CaCertificate>>,
+    /// The certificates (DER) that upstreams are verified against, never our own CA; set in the same
+    /// way (SPEC M6).
+    pub roots: Arc<[Arc<[u8]>]>,
 }
 
-/// Whether TLS may be intercepted (SPEC M1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Interception {
-    /// Where limited mode, hooks or brokered credentials ask for it, and nowhere else.
-    #[default]
-    Automatic,
-    /// Never (`mitm = false`): what would need it is refused.
-    Forbidden,
+/// What everybody may know of the CA (SPEC M5).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaCertificate {
+    /// The certificate.
+    pub der: Arc<[u8]>,
+    /// Where it is kept; `None` when it was made at the start and goes at the end.
+    pub kept_at: Option<PathBuf>,
+    /// The public file with the certificate; `None` when it could not be written.
+    pub certificate_file: Option<PathBuf>,
+    /// The public file with the system's roots and the certificate.
+    pub bundle_file: Option<PathBuf>,
 }
 
 /// Where the CA is kept (SPEC M3).
@@ -284,10 +291,11 @@ impl Default for Listen {
 impl Default for Mitm {
     fn default() -> Self {
         Self {
-            interception: Interception::Automatic,
             inspect: false,
             max_body_bytes: 4096,
+            ca_paths: None,
             ca: None,
+            roots: Arc::default(),
         }
     }
 }

@@ -60,6 +60,7 @@ pub(crate) fn settle(root: &Table<'_>, problems: &mut Problems<'_>) -> Settings 
         allowed,
         denied,
         intercepted: mitm::hooked_hosts(&raw, problems),
+        interception: mitm::interception(&raw, problems),
     };
     let settings = Settings {
         policy: compile(&spec, problems),

@@ -4,10 +4,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use codex_network_config::{
-    CaPaths, Interception, Loaded, Mitm, Settings, Sources, UnixSockets, load,
-};
-use codex_network_policy::{Host, Mode, Protocol, Reason, Request};
+use codex_network_config::{CaPaths, Loaded, Mitm, Settings, Sources, UnixSockets, load};
+use codex_network_policy::{Hooked, Host, Interception, Mode, Protocol, Reason, Request};
 
 /// Where the text of a generation's keys starts and how it writes its lists.
 struct Generation {
@@ -165,10 +163,10 @@ fn switches_mean_the_same_everywhere_c3() {
         |settings| assert!(settings.plaintext_credential_injection),
     );
     for_each_generation("mitm = false", |settings| {
-        assert_eq!(settings.mitm.interception, Interception::Forbidden);
+        assert_eq!(settings.policy.interception(), Interception::Forbidden);
     });
     for_each_generation("mitm = true", |settings| {
-        assert_eq!(settings.mitm.interception, Interception::Automatic);
+        assert_eq!(settings.policy.interception(), Interception::Automatic);
     });
 }
 
@@ -313,22 +311,22 @@ fn interception_means_the_same_everywhere_c2_m1() {
         );
         let settings = generation.load(&generation.with_mitm(keys, &[]));
         let expected = Mitm {
-            interception: Interception::Forbidden,
             inspect: true,
             max_body_bytes: 17,
-            ca: Some(CaPaths {
+            ca_paths: Some(CaPaths {
                 certificate: "ca/cert.pem".into(),
                 key: "/etc/ca.key".into(),
             }),
+            ..Mitm::default()
         };
         assert_eq!(settings.mitm, expected, "{}", generation.name);
         assert_eq!(Mitm::default().max_body_bytes, 4096, "SPEC C2");
     }
 }
 
-/// Hooks do not work yet: their hosts are refused (SPEC M9, M10), other hosts are not touched.
+/// Plain HTTP to a host with hooks is refused (SPEC M10), other hosts are not touched.
 #[test]
-fn hosts_with_hooks_fail_closed_m9() {
+fn hosts_with_hooks_need_interception_m10() {
     for generation in &GENERATIONS {
         let hook = (
             "hooks.api",
@@ -359,9 +357,9 @@ fn hosts_with_hooks_fail_closed_m9() {
             .with_text("config.toml", generation.with_mitm("", &[hook, action]))
             .with_override(allowed);
         let settings = load(&sources).expect(generation.name).settings;
-        let hooked = reason_for(&settings, "api.example.com", Protocol::HttpConnect);
+        let hooked = reason_for(&settings, "api.example.com", Protocol::Http);
         assert_eq!(hooked, Reason::MitmRequired, "{}", generation.name);
-        let other = reason_for(&settings, "www.example.com", Protocol::HttpConnect);
+        let other = reason_for(&settings, "www.example.com", Protocol::Http);
         assert_eq!(other, Reason::Allow, "{}", generation.name);
     }
 }
@@ -427,7 +425,7 @@ fn the_full_example_is_sound_c5() {
     let settings = load(&Sources::file(&path)).expect("the example").settings;
     let directory = path.parent().expect("a file has a directory");
     assert_eq!(settings.files, std::slice::from_ref(&path));
-    let ca = settings.mitm.ca.clone().expect("the example has a CA");
+    let ca = settings.mitm.ca_paths.clone().expect("the example has a CA");
     assert_eq!(
         ca.certificate,
         directory.join("ca.pem"),
@@ -450,6 +448,7 @@ fn reason_for(settings: &Settings, host: &str, protocol: Protocol) -> Reason {
         port: 443,
         method: Some("GET"),
         upgrade: None,
+        hooked: Hooked::Unasked,
     };
     settings.policy.decide(&request).reason()
 }

@@ -1,5 +1,6 @@
 //! When something last flowed, for limits on silence.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,7 +12,13 @@ pub(crate) struct Activity {
     start: Instant,
     /// Milliseconds after `start`.
     last: AtomicU64,
+    /// How many are busy: while there are any, it is not silent.
+    busy: AtomicU64,
 }
+
+/// Somebody who is busy, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Activity>);
 
 impl Activity {
     /// Something flows now.
@@ -19,7 +26,14 @@ impl Activity {
         Self {
             start: Instant::now(),
             last: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
         }
+    }
+
+    /// Holds the silence off until the value is dropped.
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(self))
     }
 
     pub(crate) fn note(&self) {
@@ -30,9 +44,12 @@ impl Activity {
     /// Resolves when nothing has flowed for `limit`.
     pub(crate) async fn silence(&self, limit: Duration) {
         loop {
-            let until = self.last() + limit;
+            let mut until = self.last() + limit;
             if until <= Instant::now() {
-                return;
+                if self.busy.load(Ordering::Relaxed) == 0 {
+                    return;
+                }
+                until = Instant::now() + limit;
             }
             sleep_until(until).await;
         }
@@ -40,5 +57,12 @@ impl Activity {
 
     fn last(&self) -> Instant {
         self.start + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.note();
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -38,6 +38,9 @@ pub struct BlockedEntry {
     /// The rule that decided, with the file and line it is written in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// What is wrong in particular, where the reason alone does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<&'static str>,
     /// Counts up from 1 over the life of the engine; gaps say that entries were dropped.
     pub sequence: u64,
 }
@@ -112,6 +115,7 @@ mod tests {
             timestamp: 0,
             attempt_id: None,
             rule: None,
+            detail: None,
             sequence: 0,
         }
     }

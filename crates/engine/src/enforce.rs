@@ -9,10 +9,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use codex_network_policy::{Authority, Decision, Host, Protocol, Reason, Request, Source};
+use codex_network_policy::{
+    Authority, Decision, Handling, Hooked, Host, Protocol, Reason, Request, Source,
+};
 
 use crate::client::Client;
-use crate::live_policy::Generation;
+use crate::live_policy::{Generation, LivePolicy};
 use crate::record::Recorder;
 
 /// What a client wants, as far as policy is concerned.
@@ -24,6 +26,8 @@ pub(crate) struct Attempt {
     pub(crate) method: Option<String>,
     /// The protocol that the request asks to change to.
     pub(crate) upgrade: Option<String>,
+    /// What the hooks of the host say to it, inside interception.
+    pub(crate) hooked: Hooked,
 }
 
 /// That this attempt may reach this authority, under this generation of the settings. It still
@@ -50,6 +54,8 @@ pub(crate) struct Refusal {
     pub(crate) host: String,
     /// 0 when none could be read.
     pub(crate) port: u16,
+    /// What is wrong in particular, where the reason alone does not say.
+    pub(crate) detail: Option<&'static str>,
 }
 
 /// Judges an attempt to reach an authority, by the settings in force at this moment.
@@ -64,7 +70,12 @@ pub(crate) fn authorize(
     let decision = if policy.is_enabled() && own() {
         Decision::deny(Source::ProxyState, Reason::LoopDetected, None)
     } else {
-        policy.decide(&attempt.request(&authority))
+        match policy.decide(&attempt.request(&authority)) {
+            decision if decision.handling() == Handling::Intercept && !generation.intercepts() => {
+                Decision::deny(Source::ModeGuard, Reason::MitmRequired, None)
+            }
+            decision => decision,
+        }
     };
     let permit = Permit {
         attempt,
@@ -104,18 +115,59 @@ pub(crate) fn refuse_invalid_host(
         protocol: attempt.protocol,
         host: escape(text),
         port,
+        detail: None,
     };
     recorder.refused(generation, attempt, &refusal);
     refusal
 }
 
-/// What the policy in force now says to an attempt that an earlier one permitted: what a tunnel asks
-/// after a change (SPEC P11). `peer` is the address that was dialled. Nothing is recorded.
-pub(crate) fn still_permitted(
+/// Refuses a request inside intercepted TLS that is for another authority than the connection, and
+/// records it under the connection's: what it names instead is nothing that was connected to.
+pub(crate) fn refuse_misdirected(
+    recorder: &Recorder,
     generation: &Generation,
+    attempt: &Attempt,
+    authority: &Authority,
+) -> Refusal {
+    let refusal = Refusal {
+        decision: Decision::deny(Source::BaselinePolicy, Reason::PolicyDenied, None),
+        protocol: attempt.protocol,
+        host: authority.host.to_string(),
+        port: authority.port,
+        detail: Some("authority_mismatch"),
+    };
+    recorder.refused(generation, attempt, &refusal);
+    refusal
+}
+
+/// Judges a permitted attempt again at every change of the settings, until `end` finds in the
+/// decision that it has to end (SPEC P11). `peer` is the address that was dialled.
+pub(crate) async fn rejudged<T>(
+    live: &LivePolicy,
     permit: &Permit,
     peer: Option<SocketAddr>,
-) -> Decision {
+    end: impl Fn(Decision) -> Option<T>,
+) -> T {
+    let mut changes = live.watch();
+    // The change may have come between the permit and now.
+    changes.mark_changed();
+    loop {
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let generation = live.current();
+        if generation.number() == permit.generation.number() {
+            continue;
+        }
+        if let Some(ended) = end(still_permitted(&generation, permit, peer)) {
+            return ended;
+        }
+    }
+}
+
+/// What the policy in force now says to an attempt that an earlier one permitted. Nothing is
+/// recorded.
+fn still_permitted(generation: &Generation, permit: &Permit, peer: Option<SocketAddr>) -> Decision {
     let policy = generation.policy();
     let decision = policy.decide(&permit.attempt.request(&permit.authority));
     if !decision.is_allow() {
@@ -133,6 +185,7 @@ impl Attempt {
             port: authority.port,
             method: self.method.as_deref(),
             upgrade: self.upgrade.as_deref(),
+            hooked: self.hooked,
         }
     }
 }
@@ -148,6 +201,18 @@ impl Permit {
 
     pub(crate) fn generation(&self) -> &Arc<Generation> {
         &self.generation
+    }
+
+    /// What becomes of the connection.
+    pub(crate) fn handling(&self) -> Handling {
+        self.decision.handling()
+    }
+
+    /// Refuses after all what was permitted from outside, for what turned out inside: `detail` says
+    /// what that is. Recorded like any refusal.
+    pub(crate) fn withdraw(&self, reason: Reason, detail: &'static str) -> Refusal {
+        let decision = Decision::deny(Source::ModeGuard, reason, None);
+        self.refuse_for(decision, Some(detail))
     }
 
     /// Admits the attempt to a connection that was vetted earlier for the same authority under the
@@ -192,11 +257,16 @@ impl Permit {
     }
 
     fn refuse(&self, decision: Decision) -> Refusal {
+        self.refuse_for(decision, None)
+    }
+
+    fn refuse_for(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {
         let refusal = Refusal {
             decision,
             protocol: self.attempt.protocol,
             host: self.authority.host.to_string(),
             port: self.authority.port,
+            detail,
         };
         self.recorder
             .refused(&self.generation, &self.attempt, &refusal);

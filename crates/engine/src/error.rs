@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::enforce::Refusal;
+use crate::upstream::tls::TlsError;
 use crate::upstream::{ConnectError, ResolveError};
 
 /// Whose fault a failure is: the first thing an operator asks.
@@ -28,6 +29,12 @@ pub(crate) enum Failure {
     /// No address could be connected to.
     #[error("{0}")]
     Connect(#[source] ConnectError),
+    /// There is no TLS session with the origin.
+    #[error("no TLS with the origin: {0}")]
+    Tls(#[from] TlsError),
+    /// TLS is not intercepted any more.
+    #[error("interception was switched off")]
+    NoInterception,
     /// The client's request body broke off.
     #[error("the request body broke off")]
     RequestBody(#[source] hyper::Error),
@@ -45,11 +52,14 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::Connect(ConnectError::ExhaustedDescriptors) => Fault::Proxy,
+            Self::Connect(ConnectError::ExhaustedDescriptors) | Self::NoInterception => {
+                Fault::Proxy
+            }
             Self::RequestBody(_) => Fault::Client,
             Self::Refused(_)
             | Self::Resolve(_)
             | Self::Connect(_)
+            | Self::Tls(_)
             | Self::Answer(_)
             | Self::UnaskedUpgrade
             | Self::AnswerTimeout(_) => Fault::Upstream,

@@ -2,17 +2,21 @@
 //!
 //! hyper reads and writes the messages; [`ClientStream`] stands between it and the socket and lets
 //! only strictly framed bytes through; `target` and `headers` say what a request means; `forward`
-//! and `connect` carry it out.
+//! and `connect` carry it out, and `inside` does where the client takes us for the origin, in
+//! HTTP/2 as well.
 
 mod body;
 mod client_stream;
 mod connect;
+mod exchange;
 mod forward;
 pub(crate) mod framing;
 mod headers;
+mod inside;
 mod interim;
 mod target;
 mod turn;
+mod upgrade;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -20,26 +24,33 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use codex_network_config::Limits;
 use codex_network_policy::Protocol;
 use futures_util::future::BoxFuture;
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 pub(crate) use body::{Answer, RequestBody};
+pub(crate) use client_stream::ClientEnd;
 use client_stream::{ClientStream, Stop, Timeouts};
+pub(crate) use inside::Inside;
 use interim::Interim;
 use target::TargetError;
-use turn::Turns;
+use turn::{Turns, Upgrade};
+use upgrade::Switched;
 
 use crate::Shared;
+use crate::activity::Activity;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt};
 use crate::live_policy::Generation;
+use crate::mitm::Interception;
 use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;
 
@@ -48,46 +59,169 @@ pub(crate) const DOOR: &str = "http";
 /// How long after a drain has begun a connection may still begin a request.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// Requests that one HTTP/2 connection may have in hand.
+const MAX_STREAMS: u32 = 128;
+/// Streams that a client may reset before they were begun here ("rapid reset"), and streams that we
+/// may reset for its faults, before the connection ends.
+const MAX_RESET_STREAMS: usize = 20;
+const MAX_ERROR_STREAMS: usize = 128;
+/// Bytes of answers that wait in one HTTP/2 stream for a client to take them.
+const SEND_BUFFER: usize = 64 * 1024;
+
 /// What the requests of one connection share.
 pub(crate) struct Session {
     shared: Arc<Shared>,
     address: SocketAddr,
-    /// A CONNECT that was answered with 200: the connection becomes this tunnel.
-    tunnel: Mutex<Option<Tunnel>>,
+    place: Place,
+    /// What the connection becomes once the answer in hand has been sent.
+    next: Mutex<Option<Next>>,
     /// Interim answers (1xx) on their way to the client.
     interim: Interim,
     /// Whether a request is in hand.
     turns: Turns,
 }
 
+/// Where requests come from.
+enum Place {
+    /// A client that talks to a proxy.
+    Door,
+    /// A client that takes us for the origin.
+    Inside(Box<Inside>),
+}
+
+/// What a connection becomes after an answer of its own kind.
+pub(crate) enum Next {
+    /// After a CONNECT: bytes, unseen.
+    Tunnel(Tunnel),
+    /// After a CONNECT: TLS that is intercepted.
+    Intercept(Interception),
+    /// After an upgrade: messages, unseen.
+    Switched(Switched),
+}
+
+/// A connection that is not HTTP any more.
+struct Continued<S> {
+    stream: S,
+    /// What the client has sent already.
+    early: Bytes,
+    next: Next,
+}
+
 /// Serves one accepted connection to its end.
 pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
-    let limits = shared.live.current().settings().daemon.limits;
+    let session = Session::new(&shared, address, Place::Door);
+    let Some(continued) = run(session, stream).await else {
+        return;
+    };
+    let Continued {
+        stream,
+        early,
+        next,
+    } = continued;
+    match next {
+        Next::Tunnel(tunnel) => tunnel.run(&shared, stream, early).await,
+        Next::Intercept(interception) => Box::pin(interception.run(&shared, stream, early)).await,
+        Next::Switched(switched) => switched.run(&shared, stream, early).await,
+    }
+}
+
+/// Serves HTTP/1.1 inside intercepted TLS to its end.
+pub(crate) async fn serve_inside<S: ClientEnd>(
+    shared: &Arc<Shared>,
+    stream: S,
+    address: SocketAddr,
+    inside: Inside,
+) {
+    let session = Session::new(shared, address, Place::Inside(Box::new(inside)));
+    let Some(continued) = run(session, stream).await else {
+        return;
+    };
+    if let Next::Switched(switched) = continued.next {
+        switched
+            .run(shared, continued.stream, continued.early)
+            .await;
+    }
+}
+
+/// Serves HTTP/2 inside intercepted TLS to its end.
+pub(crate) async fn serve_inside_http2<S: ClientEnd>(
+    shared: &Arc<Shared>,
+    stream: S,
+    address: SocketAddr,
+    inside: Inside,
+) {
+    let end = inside.end.clone();
+    let session = Session::new(shared, address, Place::Inside(Box::new(inside)));
+    let limits = session.limits();
+    let activity = Arc::new(Activity::new());
+    let service = service_fn(|request: Request<Incoming>| {
+        let (session, activity) = (Arc::clone(&session), Arc::clone(&activity));
+        let answer: BoxFuture<'static, _> = Box::pin(async move {
+            let busy = activity.busy();
+            let answer = session.answer(request).await;
+            Ok::<_, std::convert::Infallible>(answer.map(|body| body.keeping(busy)))
+        });
+        answer
+    });
+    let max_headers = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
+    let mut connection = std::pin::pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .auto_date_header(false)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(max_headers)
+            .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+            .max_local_error_reset_streams(MAX_ERROR_STREAMS)
+            .max_send_buf_size(SEND_BUFFER)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let mut drain = std::pin::pin!(async {
+        tokio::select! {
+            () = shared.drain.begun() => {}
+            () = end.cancelled() => {}
+            () = activity.silence(limits.idle_timeout) => {}
+        }
+    });
+    let mut asked_to_end = false;
+    let outcome = loop {
+        tokio::select! {
+            outcome = connection.as_mut() => break outcome,
+            () = &mut drain, if !asked_to_end => {}
+        }
+        asked_to_end = true;
+        connection.as_mut().graceful_shutdown();
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(client = %address, %error, "an intercepted connection ended early");
+    }
+}
+
+/// Serves HTTP/1.x until the end, or until the connection becomes something else.
+async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued<S>> {
+    let limits = session.limits();
     let timeouts = Timeouts {
         header: limits.header_timeout,
         idle: limits.idle_timeout,
     };
-    let interim = Interim::default();
-    let turns = Turns::default();
     let client = ClientStream::new(
         stream,
         limits.max_header_bytes,
         timeouts,
-        turns.clone(),
-        interim.clone(),
+        session.turns.clone(),
+        session.interim.clone(),
     );
-    let session = Arc::new(Session {
-        shared: Arc::clone(&shared),
-        address,
-        tunnel: Mutex::default(),
-        interim,
-        turns,
-    });
     let service = service_fn(|request: Request<Incoming>| {
         let session = Arc::clone(&session);
         let turn = session.turns.take();
+        if upgrade::wanted(request.headers(), request.version()) == upgrade::Wanted::WebSocket {
+            session.turns.set_upgrade(Upgrade::Asked);
+        }
         let answer: BoxFuture<'static, _> = Box::pin(async move {
             let answer = session.answer(request).await;
+            session.turns.set_upgrade(match answer.status() {
+                StatusCode::SWITCHING_PROTOCOLS => Upgrade::Done,
+                _ => Upgrade::None,
+            });
             Ok::<_, std::convert::Infallible>(answer.map(|body| body.tracked(turn)))
         });
         answer
@@ -98,13 +232,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: Socke
         // The framing has refused more than this already.
         .max_buf_size(limits.max_header_bytes.max(8192) * 2)
         .serve_connection(TokioIo::new(client), service);
-    // A client that has only just connected has its first request on the way: hyper would hang up on
-    // it, where it would have been refused nothing.
-    let drain = async {
-        shared.drain.begun().await;
-        tokio::time::sleep(LAST_WORDS).await;
-    };
-    let mut drain = std::pin::pin!(drain);
+    let mut drain = std::pin::pin!(session.asked_to_end());
     let mut asked_to_end = false;
     let outcome = loop {
         tokio::select! {
@@ -116,35 +244,81 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: Socke
     };
     let parts = connection.into_parts();
     let client = parts.io.into_inner();
-    let tunnel = session.take_tunnel();
-    if let Some(tunnel) = tunnel {
+    if let Some(next) = session.take_next() {
         let (stream, _) = client.into_parts();
-        tunnel.run(&shared, stream, parts.read_buf).await;
-        return;
+        return Some(Continued {
+            stream,
+            early: parts.read_buf,
+            next,
+        });
     }
+    let (address, door) = (session.address, session.door());
     match outcome {
         // What the framing lets through and hyper cannot read, such as a target that is no URI;
         // hyper has answered it.
         Err(error) if error.is_parse() => {
-            tracing::info!(client = %address, door = DOOR, "refused a malformed request: {error}");
+            tracing::info!(client = %address, door, "refused a malformed request: {error}");
         }
         Err(error) => {
-            tracing::debug!(client = %address, %error, "a client connection ended early");
+            tracing::debug!(client = %address, door, %error, "a client connection ended early");
             if error.is_user() {
                 // An answer broke off in its body: an orderly close would end it for HTTP/1.0.
                 let (stream, _) = client.into_parts();
-                let _ = stream.set_zero_linger();
-                return;
+                let _ = stream.socket().set_zero_linger();
+                return None;
             }
         }
         Ok(()) => {}
     }
     session.close(client).await;
+    None
 }
 
 impl Session {
+    fn new(shared: &Arc<Shared>, address: SocketAddr, place: Place) -> Arc<Self> {
+        Arc::new(Self {
+            shared: Arc::clone(shared),
+            address,
+            place,
+            next: Mutex::default(),
+            interim: Interim::default(),
+            turns: Turns::default(),
+        })
+    }
+
+    fn limits(&self) -> Limits {
+        self.shared.live.current().settings().daemon.limits
+    }
+
+    /// The place's name in records and messages.
+    fn door(&self) -> &'static str {
+        match self.place {
+            Place::Door => DOOR,
+            Place::Inside(_) => "https",
+        }
+    }
+
+    /// Resolves when the connection should end after the request in hand.
+    async fn asked_to_end(&self) {
+        match &self.place {
+            Place::Door => {
+                self.shared.drain.begun().await;
+                // A client that has only just connected has its first request on the way: hyper
+                // would hang up on it, where it would have been refused nothing.
+                tokio::time::sleep(LAST_WORDS).await;
+            }
+            Place::Inside(inside) => tokio::select! {
+                () = self.shared.drain.begun() => tokio::time::sleep(LAST_WORDS).await,
+                () = inside.end.cancelled() => {}
+            },
+        }
+    }
+
     /// Answers one request.
     async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+        if let Place::Inside(inside) = &self.place {
+            return inside::answer(self, inside, request).await;
+        }
         let attempt = request
             .headers()
             .get(http::header::PROXY_AUTHORIZATION)
@@ -187,16 +361,16 @@ impl Session {
     /// Logs a request that is none. What is said must hold nothing of the client's that could end a
     /// line.
     fn say_malformed(&self, why: &dyn std::fmt::Display) {
-        tracing::info!(client = %self.address, door = DOOR, "refused a malformed request: {why}");
+        tracing::info!(client = %self.address, door = self.door(), "refused a malformed request: {why}");
     }
 
-    /// Makes the connection a tunnel once the answer in hand has been sent.
-    fn become_tunnel(&self, tunnel: Tunnel) {
-        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    /// Makes the connection something else once the answer in hand has been sent.
+    fn become_next(&self, next: Next) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
     }
 
-    fn take_tunnel(&self) -> Option<Tunnel> {
-        self.tunnel
+    fn take_next(&self) -> Option<Next> {
+        self.next
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
@@ -204,21 +378,22 @@ impl Session {
 
     /// Ends the connection, with an answer if its stream was cut for a reason that the client
     /// should hear and no other answer is half way out.
-    async fn close(&self, client: ClientStream) {
+    async fn close<S: ClientEnd>(&self, client: ClientStream<S>) {
         let (mut stream, stop) = client.into_parts();
+        let door = self.door();
         let answer = match stop {
             None | Some(Stop::Idle) => None,
             Some(Stop::Flaw(flaw)) => {
-                tracing::info!(client = %self.address, door = DOOR, "refused a malformed request: {flaw}");
+                tracing::info!(client = %self.address, door, "refused a malformed request: {flaw}");
                 Some(respond::malformed(flaw))
             }
             Some(Stop::BrokenContent(flaw)) => {
-                tracing::info!(client = %self.address, door = DOOR, "refused a malformed request: {flaw}");
+                tracing::info!(client = %self.address, door, "refused a malformed request: {flaw}");
                 // The request itself has had its answer.
                 None
             }
             Some(Stop::SlowHead) => {
-                tracing::info!(client = %self.address, door = DOOR, "gave up on a request whose header did not arrive in time");
+                tracing::info!(client = %self.address, door, "gave up on a request whose header did not arrive in time");
                 Some(respond::slow_head())
             }
         };
@@ -231,7 +406,7 @@ impl Session {
 
 /// Closes so that the client can read what was sent: closing a socket with unread input resets it,
 /// and a reset throws away what the client has not read yet (RFC 9112 section 9.6).
-pub(crate) async fn linger(mut stream: TcpStream) {
+pub(crate) async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     const LONGEST: Duration = Duration::from_secs(2);
     const MOST: u64 = 256 * 1024;
     if stream.shutdown().await.is_err() {

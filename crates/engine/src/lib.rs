@@ -8,7 +8,8 @@
 //! 2. `http` or `socks5` reads what is wanted, strictly.
 //! 3. `enforce` decides and records, and hands out a permit.
 //! 4. `upstream` resolves the name once, has the addresses vetted, and dials exactly those.
-//! 5. `http` sends the request on and brings the answer, or a `tunnel` moves bytes.
+//! 5. `http` sends the request on and brings the answer; or a `tunnel` moves bytes; or `client_hello`
+//!    says that it is TLS and `mitm` takes it apart, and each request inside goes through 2 to 5 again.
 //! 6. `respond` turns every refusal and failure into the answer that the door gives.
 //!
 //! # Invariants
@@ -22,11 +23,6 @@ mod accept;
 mod client;
 mod limits;
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "interception (SPEC M2) reads first bytes with it")
-)]
-mod client_hello;
 mod http;
 mod socks5;
 
@@ -35,6 +31,8 @@ mod live_policy;
 mod own;
 
 mod activity;
+mod client_hello;
+mod mitm;
 mod tunnel;
 mod upstream;
 
@@ -55,8 +53,9 @@ pub use blocked::{BlockedEntry, BlockedLog};
 pub use clock::{Clock, SystemClock};
 pub use drain::Drain;
 pub use live_policy::{Generation, LivePolicy};
+pub use mitm::{InterceptionError, IssueError, IssuedLeaf, KeyError, LeafIssuer};
 pub use own::{OwnListener, OwnListeners};
-pub use server::{Counters, Door, Engine, EngineParts, Listening};
+pub use server::{Counters, Door, Engine, EngineParts, Listening, SetupError};
 pub use upstream::{
     ConnectError, Dial, DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError,
     TcpDialler,
@@ -71,4 +70,6 @@ struct Shared {
     drain: Drain,
     /// A resolver that was given to us and outlives the settings.
     fixed_resolver: Option<Arc<dyn Resolve>>,
+    /// Issues certificates for intercepted hosts.
+    issuer: Option<Arc<dyn LeafIssuer>>,
 }

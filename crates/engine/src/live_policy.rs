@@ -10,6 +10,7 @@ use codex_network_config::Settings;
 use codex_network_policy::{Mode, Policy};
 use tokio::sync::watch;
 
+use crate::mitm::Interceptor;
 use crate::upstream::Resolve;
 
 /// Settings with what was made from them.
@@ -17,6 +18,7 @@ pub struct Generation {
     number: u64,
     settings: Arc<Settings>,
     resolver: Arc<dyn Resolve>,
+    interceptor: Option<Arc<Interceptor>>,
 }
 
 /// Holds the generation in force.
@@ -41,6 +43,16 @@ impl Generation {
         &self.settings.policy
     }
 
+    /// Intercepts TLS; `None` where that is impossible.
+    pub(crate) fn interceptor(&self) -> Option<&Arc<Interceptor>> {
+        self.interceptor.as_ref()
+    }
+
+    /// Whether TLS can be intercepted.
+    pub fn intercepts(&self) -> bool {
+        self.interceptor.is_some()
+    }
+
     pub(crate) fn resolver(&self) -> &Arc<dyn Resolve> {
         &self.resolver
     }
@@ -56,11 +68,16 @@ impl std::fmt::Debug for Generation {
 
 impl LivePolicy {
     /// Starts with generation 1.
-    pub(crate) fn new(settings: Arc<Settings>, resolver: Arc<dyn Resolve>) -> Self {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        resolver: Arc<dyn Resolve>,
+        interceptor: Option<Arc<Interceptor>>,
+    ) -> Self {
         let first = Generation {
             number: 1,
             settings,
             resolver,
+            interceptor,
         };
         Self {
             current: ArcSwap::from_pointee(first),
@@ -79,8 +96,18 @@ impl LivePolicy {
     }
 
     /// Puts other settings in force. Returns their number.
-    pub(crate) fn replace(&self, settings: &Arc<Settings>, resolver: &Arc<dyn Resolve>) -> u64 {
-        self.swap(|_| (Arc::clone(settings), Arc::clone(resolver)))
+    pub(crate) fn replace(
+        &self,
+        settings: &Arc<Settings>,
+        resolver: &Arc<dyn Resolve>,
+        interceptor: Option<&Arc<Interceptor>>,
+    ) -> u64 {
+        self.swap(|old| Generation {
+            number: old.number + 1,
+            settings: Arc::clone(settings),
+            resolver: Arc::clone(resolver),
+            interceptor: interceptor.cloned(),
+        })
     }
 
     /// Changes the mode and nothing else. Returns the number of the new generation.
@@ -88,19 +115,17 @@ impl LivePolicy {
         self.swap(|old| {
             let mut settings = Settings::clone(&old.settings);
             settings.policy = Arc::new(settings.policy.with_mode(mode));
-            (Arc::new(settings), Arc::clone(&old.resolver))
+            Generation {
+                number: old.number + 1,
+                settings: Arc::new(settings),
+                resolver: Arc::clone(&old.resolver),
+                interceptor: old.interceptor.clone(),
+            }
         })
     }
 
-    fn swap(&self, next: impl Fn(&Generation) -> (Arc<Settings>, Arc<dyn Resolve>)) -> u64 {
-        let old = self.current.rcu(|old| {
-            let (settings, resolver) = next(old);
-            Generation {
-                number: old.number + 1,
-                settings,
-                resolver,
-            }
-        });
+    fn swap(&self, next: impl Fn(&Generation) -> Generation) -> u64 {
+        let old = self.current.rcu(|old| next(old));
         let number = old.number + 1;
         // Two swaps may get here in either order; the watched number only ever grows.
         self.number.send_if_modified(|seen| {

@@ -84,6 +84,7 @@ impl Recorder {
                 .as_ref()
                 .map(|id| id.as_str().to_owned()),
             rule: rule.map(|rule| rule.to_string()),
+            detail: refusal.detail,
             sequence: 0,
         };
         self.blocked

@@ -14,6 +14,7 @@ use crate::enforce::Refusal;
 use crate::error::{Failure, Fault};
 use crate::http::Answer;
 use crate::http::framing::Flaw;
+use crate::upstream::tls::TlsError;
 use crate::upstream::{ConnectError, ResolveError};
 
 /// Says which kind of block an answer is (SPEC H6).
@@ -113,11 +114,15 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
         Failure::Refused(refused) => return refusal(refused, door),
         Failure::Resolve(ResolveError::Timeout)
         | Failure::Connect(ConnectError::Timeout)
+        | Failure::Tls(TlsError::Timeout)
         | Failure::AnswerTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
         Failure::RequestBody(_) => StatusCode::BAD_REQUEST,
-        Failure::Connect(ConnectError::ExhaustedDescriptors) => StatusCode::SERVICE_UNAVAILABLE,
+        Failure::Connect(ConnectError::ExhaustedDescriptors) | Failure::NoInterception => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Failure::Resolve(_)
         | Failure::Connect(_)
+        | Failure::Tls(_)
         | Failure::Answer(_)
         | Failure::UnaskedUpgrade => StatusCode::BAD_GATEWAY,
     };
@@ -137,6 +142,8 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
             "the proxy has no file descriptors left"
         }
         Failure::Connect(ConnectError::Other(_)) => "the connection failed",
+        Failure::Tls(error) => tls_sentence(error),
+        Failure::NoInterception => "TLS interception was switched off",
         Failure::RequestBody(_) => "the request's body broke off",
         Failure::Answer(_) => "the host closed the connection or did not answer in HTTP",
         Failure::UnaskedUpgrade => "the host switched protocols unasked",
@@ -152,6 +159,25 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
     text(status, &format!("{authority}: {what}. {whose}."))
 }
 
+/// What is wrong with an origin's TLS, without the detail that is for the log (SPEC H7).
+fn tls_sentence(error: &TlsError) -> &'static str {
+    match error {
+        TlsError::Timeout => "the TLS handshake timed out",
+        TlsError::Expired => {
+            "certificate_expired: the host's certificate has expired or is not valid yet"
+        }
+        TlsError::WrongName => "certificate_wrong_name: the host's certificate is for another name",
+        TlsError::UnknownIssuer => {
+            "certificate_unknown_issuer: the host's certificate is not signed by an authority that this machine trusts"
+        }
+        TlsError::Revoked => "certificate_revoked: the host's certificate was revoked",
+        TlsError::Certificate(_) => "certificate_invalid: the host's certificate is not valid",
+        TlsError::Protocol(_) | TlsError::Io(_) | TlsError::NoServerName => {
+            "the TLS handshake with the host failed"
+        }
+    }
+}
+
 /// `400` for a request that cannot be served as it stands.
 pub(crate) fn bad_request(why: &str) -> Response<Answer> {
     let mut response = text(StatusCode::BAD_REQUEST, why);
@@ -159,6 +185,40 @@ pub(crate) fn bad_request(why: &str) -> Response<Answer> {
         .headers_mut()
         .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// `405` for a CONNECT inside intercepted TLS (SPEC M7).
+pub(crate) fn connect_inside() -> Response<Answer> {
+    let mut response = text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "CONNECT is for the proxy itself, not for a connection through it",
+    );
+    let allowed = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
+    response.headers_mut().insert(http::header::ALLOW, allowed);
+    response
+}
+
+/// `421` for a request inside intercepted TLS that is for somebody else (SPEC M7, RFC 9110
+/// section 15.5.20).
+pub(crate) fn misdirected(refused: &Refusal) -> Response<Answer> {
+    let mut response = refusal(refused, Door::Connect);
+    *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+    response
+}
+
+/// A fatal TLS alert (RFC 8446 section 6.2), for a client that cannot be answered in any other way.
+pub(crate) fn tls_alert(alert: TlsAlert) -> [u8; 7] {
+    // A record of type alert, version 3.3, two bytes: fatal, and what.
+    [21, 3, 3, 0, 2, 2, alert as u8]
+}
+
+/// Why a TLS client is refused before there is a session (RFC 8446 section 6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum TlsAlert {
+    DecodeError = 50,
+    InternalError = 80,
+    UnrecognizedName = 112,
 }
 
 /// `200` for a CONNECT whose other end is there.
@@ -230,6 +290,8 @@ pub(crate) fn socks_failure(failure: &Failure) -> Reply {
         Failure::Resolve(_) | Failure::Connect(ConnectError::Unreachable) => Reply::HostUnreachable,
         Failure::Connect(ConnectError::Refused) => Reply::ConnectionRefused,
         Failure::Connect(_)
+        | Failure::Tls(_)
+        | Failure::NoInterception
         | Failure::RequestBody(_)
         | Failure::Answer(_)
         | Failure::UnaskedUpgrade
@@ -283,17 +345,21 @@ fn sentence(refusal: &Refusal) -> String {
             "{host} is, or resolves to, a local or private address; the network policy allows those only when \
              allow_local_binding is on or the address itself is on the allow list."
         ),
-        Reason::MethodNotAllowed if refusal.protocol == Protocol::Http => format!(
+        Reason::MethodNotAllowed
+            if matches!(refusal.protocol, Protocol::Http | Protocol::Https) =>
+        {
+            format!(
             "the network policy is in limited mode, which lets only GET, HEAD and OPTIONS requests through to {host}; \
              full mode is needed for this one."
-        ),
+            )
+        }
         Reason::MethodNotAllowed => format!(
             "the network policy is in limited mode, which lets no such connection through to {host}; use HTTP, or \
              full mode."
         ),
         Reason::MitmRequired => format!(
-            "requests to {host} have to be judged one by one, which needs TLS interception, and this proxy cannot \
-             intercept; full mode without rules for this host lets it through."
+            "requests to {host} have to be judged one by one, which needs TLS interception, and here it cannot be \
+             intercepted; use https on port 443 through this proxy, or full mode without hooks for this host."
         ),
         Reason::MitmHookDenied => format!("no rule of the network policy for {host} matches this request."),
         Reason::InvalidHost => {
@@ -319,6 +385,7 @@ mod tests {
             protocol,
             host: "blocked.example".to_owned(),
             port: 443,
+            detail: None,
         }
     }
 

@@ -16,6 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::drain::Drain;
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, LivePolicy};
+use crate::mitm::{InterceptionError, Interceptor, LeafIssuer};
 use crate::own::{OwnListener, OwnListeners};
 use crate::record::Recorder;
 use crate::upstream::{
@@ -33,12 +34,26 @@ pub struct Engine {
 pub struct EngineParts {
     /// Resolves names. `None`: DNS as the settings say, made anew with them.
     pub resolver: Option<Arc<dyn Resolve>>,
+    /// Issues certificates for intercepted hosts. `None`: nothing can be intercepted, and what would
+    /// need it is refused.
+    pub issuer: Option<Arc<dyn LeafIssuer>>,
     /// Dials addresses.
     pub dialler: Arc<dyn Dial>,
     /// Takes audit events.
     pub audit: Arc<dyn AuditSink>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+}
+
+/// Why settings cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// No resolver can be made.
+    #[error(transparent)]
+    Resolver(#[from] ResolverSetupError),
+    /// TLS cannot be intercepted though it should be possible.
+    #[error("TLS cannot be intercepted: {0}")]
+    Interception(#[from] InterceptionError),
 }
 
 /// A way in.
@@ -85,6 +100,7 @@ impl Default for EngineParts {
     fn default() -> Self {
         Self {
             resolver: None,
+            issuer: None,
             dialler: Arc::new(TcpDialler),
             audit: Arc::new(TracingAudit),
             clock: Arc::new(SystemClock),
@@ -97,17 +113,19 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When no resolver can be made from the settings.
-    pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, ResolverSetupError> {
+    /// When no resolver, or nothing that intercepts, can be made from the settings.
+    pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, SetupError> {
         let resolver = resolver(parts.resolver.as_ref(), &settings)?;
+        let interceptor = Interceptor::renewed(None, parts.issuer.as_ref(), &settings)?;
         let drain = Drain::new();
         let shared = Shared {
-            live: LivePolicy::new(settings, resolver),
+            live: LivePolicy::new(settings, resolver, interceptor),
             recorder: Arc::new(Recorder::new(parts.audit, parts.clock)),
             upstream: Upstream::new(parts.dialler, drain.clone()),
             connections: Arc::new(ConnectionCount::default()),
             drain,
             fixed_resolver: parts.resolver,
+            issuer: parts.issuer,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -202,10 +220,15 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When no resolver can be made from the settings; then nothing has changed.
-    pub fn replace(&self, settings: &Arc<Settings>) -> Result<u64, ResolverSetupError> {
+    /// When no resolver, or nothing that intercepts, can be made from the settings; then nothing has
+    /// changed.
+    pub fn replace(&self, settings: &Arc<Settings>) -> Result<u64, SetupError> {
         let resolver = resolver(self.shared.fixed_resolver.as_ref(), settings)?;
-        Ok(self.shared.live.replace(settings, &resolver))
+        let current = self.current();
+        let issuer = self.shared.issuer.as_ref();
+        let interceptor = Interceptor::renewed(current.interceptor(), issuer, settings)?;
+        let live = &self.shared.live;
+        Ok(live.replace(settings, &resolver, interceptor.as_ref()))
     }
 
     /// Changes the mode until the next [`replace`](Self::replace). Returns the generation's number.

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
-use codex_network_policy::{Authority, Protocol};
+use codex_network_policy::{Authority, Handling, Hooked, Protocol};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -18,8 +18,9 @@ use tokio::time::timeout;
 use self::handshake::{Command, Flaw, Method, Parsed};
 use crate::Shared;
 use crate::client::{AttemptId, Client};
-use crate::enforce::{self, Attempt};
+use crate::enforce::{self, Attempt, Permit};
 use crate::http::linger;
+use crate::mitm::Interception;
 use crate::respond::{self, Reply};
 use crate::tunnel::Tunnel;
 
@@ -70,14 +71,24 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: TcpStream, address: S
     };
     let client = Client { address, attempt };
     match open(&shared, client, request).await {
-        Ok(tunnel) => {
-            let bound = tunnel.bound();
-            if stream
-                .write_all(&handshake::reply(Reply::Succeeded, bound))
-                .await
-                .is_ok()
-            {
-                tunnel.run(&shared, stream, buffer.freeze()).await;
+        Ok((permit, upstream)) => {
+            let bound = upstream
+                .local_addr()
+                .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+            let answer = handshake::reply(Reply::Succeeded, bound);
+            if stream.write_all(&answer).await.is_err() {
+                return;
+            }
+            let early = buffer.freeze();
+            match permit.handling() {
+                Handling::Carry => {
+                    let tunnel = Tunnel::new(permit, upstream);
+                    tunnel.run(&shared, stream, early).await;
+                }
+                Handling::Intercept => {
+                    let interception = Interception::new(permit, upstream);
+                    Box::pin(interception.run(&shared, stream, early)).await;
+                }
             }
         }
         Err(reply) => {
@@ -132,7 +143,7 @@ async fn open(
     shared: &Arc<Shared>,
     client: Client,
     request: handshake::Request,
-) -> Result<Tunnel, Reply> {
+) -> Result<(Permit, TcpStream), Reply> {
     if request.command != Command::Connect {
         tracing::info!(client = %client.address, door = DOOR, command = ?request.command, "refused a command");
         return Err(Reply::CommandNotSupported);
@@ -143,6 +154,7 @@ async fn open(
         protocol: Protocol::Socks5Tcp,
         method: None,
         upgrade: None,
+        hooked: Hooked::Unasked,
     };
     let port = request.port;
     let host = request.host.map_err(|invalid| {
@@ -162,7 +174,7 @@ async fn open(
     let permit = enforce::authorize(&shared.recorder, generation, attempt, authority)
         .map_err(|_refusal| Reply::NotAllowed)?;
     match shared.upstream.open(&permit).await {
-        Ok(upstream) => Ok(Tunnel::new(permit, upstream)),
+        Ok(upstream) => Ok((permit, upstream)),
         Err(failure) => {
             tracing::debug!(authority = %permit.authority(), error = %failure, "a permitted connection failed");
             Err(respond::socks_failure(&failure))

@@ -6,10 +6,11 @@
 //! file's own affair; nothing outside sees more than two sockets.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use codex_network_policy::{Handling, Reason};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -38,7 +39,7 @@ enum End {
     /// Nothing flowed for too long.
     Idle(Duration),
     /// The policy no longer permits it.
-    Forbidden(codex_network_policy::Reason),
+    Forbidden(Reason),
 }
 
 impl Tunnel {
@@ -49,13 +50,6 @@ impl Tunnel {
             upstream,
             peer,
         }
-    }
-
-    /// The address that the upstream connection comes from.
-    pub(crate) fn bound(&self) -> SocketAddr {
-        self.upstream
-            .local_addr()
-            .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
     }
 
     /// Moves bytes until the end. `early` are bytes that the client sent before the tunnel stood.
@@ -130,26 +124,18 @@ async fn relay(
     }
 }
 
-/// Resolves when a change of the settings no longer permits the tunnel.
-async fn forbidden(
+/// Resolves when a change of the settings no longer permits the tunnel; as it is, unseen.
+pub(crate) async fn forbidden(
     shared: &Shared,
     permit: &Permit,
     peer: Option<SocketAddr>,
-) -> codex_network_policy::Reason {
-    let mut changes = shared.live.watch();
-    // The change may have come between the permit and now.
-    changes.mark_changed();
-    loop {
-        if changes.changed().await.is_err() {
-            std::future::pending::<()>().await;
+) -> Reason {
+    enforce::rejudged(&shared.live, permit, peer, |decision| {
+        match (decision.is_allow(), decision.handling()) {
+            (false, _) => Some(decision.reason()),
+            (true, Handling::Intercept) => Some(Reason::MitmRequired),
+            (true, Handling::Carry) => None,
         }
-        let generation = shared.live.current();
-        if generation.number() == permit.generation().number() {
-            continue;
-        }
-        let decision = enforce::still_permitted(&generation, permit, peer);
-        if !decision.is_allow() {
-            return decision.reason();
-        }
-    }
+    })
+    .await
 }

@@ -6,23 +6,33 @@
 mod connect;
 mod pool;
 mod resolve;
+pub(crate) mod tls;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use codex_network_policy::Host;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 pub use connect::{ConnectError, Dial, TcpDialler};
-pub(crate) use pool::{Checkout, Lease, Pool};
+pub(crate) use pool::Lease;
+use pool::{Checkout, Pool, Sender};
 pub use resolve::{DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError};
 
 use crate::drain::Drain;
 use crate::enforce::Permit;
 use crate::error::Failure;
 use crate::http::RequestBody;
+use tls::{Offer, Wire};
+
+/// Largest header section of an HTTP/2 answer, in bytes.
+const MAX_HTTP2_HEADERS: u32 = 256 * 1024;
+/// An HTTP/2 connection in use is asked this often whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Dials permitted authorities and keeps their HTTP connections.
 pub(crate) struct Upstream {
@@ -56,23 +66,94 @@ impl Upstream {
     }
 
     /// A kept HTTP connection that was vetted for the same authority under the same generation.
-    pub(crate) async fn pooled(&self, permit: &Permit) -> Option<Lease> {
+    pub(crate) async fn pooled(&self, permit: &Permit, wire: Wire) -> Option<Lease> {
         let lease = self
             .pool
-            .checkout(Checkout::of(permit), &self.drain)
+            .checkout(Checkout::of(permit, wire), &self.drain)
             .await?;
         permit.admit_pooled();
         Some(lease)
     }
 
-    /// A new HTTP/1.1 connection, which goes to the pool once its answer has been read.
-    pub(crate) async fn connect_http(&self, permit: &Permit) -> Result<Lease, Failure> {
+    /// A new HTTP connection, which is kept for further requests.
+    pub(crate) async fn connect_http(&self, permit: &Permit, wire: Wire) -> Result<Lease, Failure> {
         let stream = self.open(permit).await?;
-        let (sender, connection) = http1::Builder::new()
-            .preserve_header_case(true)
-            .handshake::<_, RequestBody>(TokioIo::new(stream))
-            .await
-            .map_err(Failure::Answer)?;
+        match wire {
+            Wire::Plain => {
+                let peer = stream.peer_addr().ok();
+                self.over(permit, wire, stream, peer).await
+            }
+            Wire::TlsHttp1 => self
+                .secure(permit, stream, Offer::Http1)
+                .await
+                .map(|it| it.0),
+            Wire::TlsHttp2 => self
+                .secure(permit, stream, Offer::Http2)
+                .await
+                .map(|it| it.0),
+        }
+    }
+
+    /// Makes a connection that was opened for the permit one for HTTP in TLS, and tells what the
+    /// origin chose.
+    pub(crate) async fn secure(
+        &self,
+        permit: &Permit,
+        stream: TcpStream,
+        offer: Offer,
+    ) -> Result<(Lease, Wire), Failure> {
+        let generation = permit.generation();
+        // Without it nothing is intercepted, and nobody gets here.
+        let tls = generation.interceptor().ok_or(Failure::NoInterception)?;
+        let limit = generation.settings().daemon.limits.connect_timeout;
+        let peer = stream.peer_addr().ok();
+        let host = &permit.authority().host;
+        let (stream, wire) = tls.upstream.connect(stream, host, offer, limit).await?;
+        let lease = self.over(permit, wire, stream, peer).await?;
+        Ok((lease, wire))
+    }
+
+    async fn over<S>(
+        &self,
+        permit: &Permit,
+        wire: Wire,
+        stream: S,
+        peer: Option<SocketAddr>,
+    ) -> Result<Lease, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let stream = TokioIo::new(stream);
+        let sender = if wire == Wire::TlsHttp2 {
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_header_list_size(MAX_HTTP2_HEADERS)
+                .keep_alive_interval(KEEP_ALIVE)
+                .handshake::<_, RequestBody>(stream)
+                .await
+                .map_err(Failure::Answer)?;
+            self.drive(connection);
+            Sender::Http2(sender)
+        } else {
+            let (sender, connection) = http1::Builder::new()
+                .preserve_header_case(true)
+                .handshake::<_, RequestBody>(stream)
+                .await
+                .map_err(Failure::Answer)?;
+            self.drive(connection.with_upgrades());
+            Sender::Http1(sender)
+        };
+        Ok(Lease::new(
+            Arc::clone(&self.pool),
+            Checkout::of(permit, wire),
+            sender,
+            peer,
+            self.drain.clone(),
+        ))
+    }
+
+    /// Runs a connection to its end.
+    fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
         let (pool, drain) = (Arc::clone(&self.pool), self.drain.clone());
         self.drain.spawn(async move {
             tokio::pin!(connection);
@@ -88,12 +169,6 @@ impl Upstream {
                 tracing::debug!(%error, "an upstream connection ended");
             }
         });
-        Ok(Lease::new(
-            Arc::clone(&self.pool),
-            Checkout::of(permit),
-            sender,
-            self.drain.clone(),
-        ))
     }
 }
 

@@ -7,15 +7,15 @@ use crate::decision::{Decision, Reach, Reason, Source};
 use crate::domain_set::{DomainSet, Listed};
 use crate::host::Host;
 use crate::method::{Mode, is_read_only};
-use crate::policy::{Policy, RuleRef};
-use crate::request::{Protocol, Request};
+use crate::policy::{Interception, Policy, RuleRef};
+use crate::request::{Hooked, Protocol, Request};
 
 impl Policy {
     /// Judges a request by what it names, before anything is resolved.
     ///
     /// The order is that of SPEC P3: a proxy that is off refuses; the deny list wins over
     /// everything; a local host needs local binding or an entry that spells it out; then the allow
-    /// list; and only for a host that passed all of it, what the mode lets through.
+    /// list; and only for a host that passed all of it, what its hooks and the mode let through.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         if !self.enabled {
             return Decision::deny(Source::ProxyState, Reason::ProxyDisabled, None);
@@ -34,11 +34,18 @@ impl Policy {
         let Some(listed) = allowed else {
             return Decision::deny(Source::BaselinePolicy, Reason::NotAllowed, None);
         };
-        if let Some(reason) = self.mode_refuses(request) {
-            return Decision::deny(Source::ModeGuard, reason, None);
-        }
         let rule = Some(RuleRef::Allowed(listed.rule));
-        Decision::allow(Source::BaselinePolicy, rule, self.reach(host, listed))
+        let allow = Decision::allow(Source::BaselinePolicy, rule, self.reach(host, listed));
+        match self.condition(request) {
+            Condition::None => allow,
+            Condition::Interception if self.interception == Interception::Automatic => {
+                allow.through_interception()
+            }
+            Condition::Interception => {
+                Decision::deny(Source::ModeGuard, Reason::MitmRequired, None)
+            }
+            Condition::Unmet(reason) => Decision::deny(Source::ModeGuard, reason, None),
+        }
     }
 
     /// Judges what an allowed host resolved to (SPEC P4): all of the addresses, since any of them
@@ -76,23 +83,35 @@ impl Policy {
         embedded_v4(v6.address()).find_map(|v4| self.lists.denied.find(&Host::V4(v4)))
     }
 
-    /// Why the mode, or the interception that the host needs, refuses a permitted host.
-    fn mode_refuses(&self, request: &Request<'_>) -> Option<Reason> {
-        if self.lists.intercepted.contains(request.host) && request.protocol != Protocol::Https {
-            return Some(Reason::MitmRequired);
-        }
-        if self.mode == Mode::Full {
-            return None;
-        }
+    /// What the hooks of a permitted host, and then the mode, ask of a request (SPEC P7, M7, M10).
+    fn condition(&self, request: &Request<'_>) -> Condition {
+        let has_hooks = self.lists.intercepted.contains(request.host);
+        let limited = self.mode == Mode::Limited;
         match request.protocol {
+            Protocol::Http if has_hooks => Condition::Unmet(Reason::MitmRequired),
+            Protocol::Https if has_hooks && request.hooked != Hooked::Matched => {
+                Condition::Unmet(Reason::MitmHookDenied)
+            }
             Protocol::Http | Protocol::Https => {
                 // What is said after an upgrade has no method that could be looked at.
                 let reads = request.upgrade.is_none() && request.method.is_some_and(is_read_only);
-                (!reads).then_some(Reason::MethodNotAllowed)
+                if limited && !reads {
+                    Condition::Unmet(Reason::MethodNotAllowed)
+                } else {
+                    Condition::None
+                }
             }
-            Protocol::HttpConnect => Some(Reason::MitmRequired),
-            Protocol::Socks5Tcp if request.port == 443 => Some(Reason::MitmRequired),
-            Protocol::Socks5Tcp | Protocol::Socks5Udp => Some(Reason::MethodNotAllowed),
+            Protocol::HttpConnect if has_hooks || limited => Condition::Interception,
+            Protocol::Socks5Tcp if request.port == 443 && (has_hooks || limited) => {
+                Condition::Interception
+            }
+            Protocol::Socks5Tcp | Protocol::Socks5Udp if has_hooks => {
+                Condition::Unmet(Reason::MitmRequired)
+            }
+            Protocol::Socks5Tcp | Protocol::Socks5Udp if limited => {
+                Condition::Unmet(Reason::MethodNotAllowed)
+            }
+            Protocol::HttpConnect | Protocol::Socks5Tcp | Protocol::Socks5Udp => Condition::None,
         }
     }
 
@@ -104,6 +123,15 @@ impl Policy {
             _ => Reach::Public,
         }
     }
+}
+
+/// What a request to a permitted host still has to meet.
+enum Condition {
+    None,
+    /// Its TLS has to be intercepted.
+    Interception,
+    /// It cannot be met.
+    Unmet(Reason),
 }
 
 /// Whether the host names this machine or a site's own addresses without being resolved.

@@ -41,7 +41,7 @@ pub enum Reason {
     NotAllowedLocal,
     /// Limited mode does not let the method through.
     MethodNotAllowed,
-    /// The request can be judged only inside TLS interception, which does not happen here.
+    /// The request can be judged only inside TLS interception, which is not to be had here.
     MitmRequired,
     /// No hook of the host matches the request.
     MitmHookDenied,
@@ -70,6 +70,16 @@ pub enum Reach {
     Any,
 }
 
+/// What becomes of an allowed connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Handling {
+    /// It is carried as it is.
+    Carry,
+    /// Its TLS is intercepted and every request inside is judged by itself; what is no TLS is
+    /// refused (SPEC M1, M2).
+    Intercept,
+}
+
 /// The outcome of a request's judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a decision that nobody looks at protects nothing"]
@@ -79,6 +89,7 @@ pub struct Decision {
     reason: Reason,
     rule: Option<RuleRef>,
     reach: Reach,
+    handling: Handling,
 }
 
 impl Decision {
@@ -90,6 +101,15 @@ impl Decision {
             reason: Reason::Allow,
             rule,
             reach,
+            handling: Handling::Carry,
+        }
+    }
+
+    /// The same, on the condition that the connection's TLS is intercepted.
+    pub fn through_interception(self) -> Self {
+        Self {
+            handling: Handling::Intercept,
+            ..self
         }
     }
 
@@ -101,6 +121,7 @@ impl Decision {
             reason,
             rule,
             reach: Reach::Public,
+            handling: Handling::Carry,
         }
     }
 
@@ -127,6 +148,11 @@ impl Decision {
     /// Which addresses the host may resolve to; it says something only for allowed requests.
     pub fn reach(&self) -> Reach {
         self.reach
+    }
+
+    /// What becomes of the connection; it says something only for allowed requests.
+    pub fn handling(&self) -> Handling {
+        self.handling
     }
 
     /// Whether the verdict is [`Verdict::Allow`].

@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
 
-use crate::decision::{Decision, Reason};
+use crate::decision::{Decision, Handling, Reason};
 use crate::host::Host;
 use crate::policy::{Policy, Rule};
 use crate::request::Request;
@@ -33,6 +33,9 @@ impl Policy {
         let rule = decision.rule().and_then(|rule| self.rule(rule));
         let host = request.host;
         let because = match (decision.reason(), &rule) {
+            (Reason::Allow, Some(rule)) if decision.handling() == Handling::Intercept => format!(
+                "the allow list has {rule}; TLS is intercepted and every request inside is judged by itself"
+            ),
             (Reason::Allow, Some(rule)) => format!("the allow list has {rule}"),
             (Reason::Denied, Some(rule)) => format!("the deny list has {rule}"),
             (Reason::NotAllowedLocal, _) => format!("{host} is a local or private address"),
@@ -57,9 +60,10 @@ impl Policy {
                 }
             },
             (Reason::MitmRequired, _) => {
-                "requests to it can be judged only inside TLS interception, which is not available"
+                "requests to it can be judged only inside TLS interception, which is not possible here"
                     .to_string()
             }
+            (Reason::MitmHookDenied, _) => format!("{host} has hooks, and none matches the request"),
             (Reason::ProxyDisabled, _) => "the proxy is switched off".to_string(),
             (reason, _) => format!("the reason is {reason}"),
         };
@@ -105,6 +109,9 @@ fn remedy(reason: Reason, host: &Host) -> String {
         ),
         Reason::MethodNotAllowed | Reason::MitmRequired => {
             "To allow it, set mode = \"full\"".to_string()
+        }
+        Reason::MitmHookDenied => {
+            "To allow it, add a hook that matches it, or remove the host's hooks".to_string()
         }
         Reason::ProxyDisabled => "To use it, set enabled = true and reload".to_string(),
         _ => String::new(),

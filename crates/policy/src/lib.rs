@@ -33,11 +33,11 @@ mod request;
 
 pub use address::{AddressClass, SPECIAL_PURPOSE_V4, SPECIAL_PURPOSE_V6, SpecialPurpose};
 pub use authority::{Authority, AuthorityError};
-pub use decision::{Decision, Reach, Reason, Source, Verdict};
+pub use decision::{Decision, Handling, Reach, Reason, Source, Verdict};
 pub use domain_set::{DomainSet, Listed, RuleId};
 pub use explain::Explanation;
 pub use host::{Host, HostError, Ipv6Host, Name};
 pub use method::{Mode, ModeError, is_read_only};
 pub use pattern::{ListKind, Pattern, PatternError};
-pub use policy::{Origin, Policy, PolicyError, PolicySpec, Rule, RuleRef};
-pub use request::{Protocol, Request};
+pub use policy::{Interception, Origin, Policy, PolicyError, PolicySpec, Rule, RuleRef};
+pub use request::{Hooked, Protocol, Request};

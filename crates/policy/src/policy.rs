@@ -25,8 +25,20 @@ pub struct PolicySpec {
     pub allowed: Vec<(Pattern, Option<Origin>)>,
     /// Patterns of the deny list, in the order in which they were written.
     pub denied: Vec<(Pattern, Option<Origin>)>,
-    /// Hosts whose requests are judged one by one inside TLS interception.
+    /// Hosts with hooks: their requests are judged one by one inside TLS interception.
     pub intercepted: Vec<Host>,
+    /// Whether TLS may be intercepted where a request needs it.
+    pub interception: Interception,
+}
+
+/// Whether TLS may be intercepted (SPEC M1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Interception {
+    /// Where limited mode or hooks ask for it, and nowhere else.
+    #[default]
+    Automatic,
+    /// Never (`mitm = false`): what would need it is refused.
+    Forbidden,
 }
 
 /// A compiled policy. Cloning it is cheap, and so is changing its mode.
@@ -35,6 +47,7 @@ pub struct Policy {
     pub(crate) enabled: bool,
     pub(crate) mode: Mode,
     pub(crate) allow_local_binding: bool,
+    pub(crate) interception: Interception,
     pub(crate) lists: Arc<Lists>,
 }
 
@@ -86,6 +99,7 @@ impl Default for PolicySpec {
             allowed: Vec::new(),
             denied: Vec::new(),
             intercepted: Vec::new(),
+            interception: Interception::Automatic,
         }
     }
 }
@@ -106,6 +120,7 @@ impl Policy {
             enabled: spec.enabled,
             mode: spec.mode,
             allow_local_binding: spec.allow_local_binding,
+            interception: spec.interception,
             lists: Arc::new(lists),
         })
     }
@@ -132,6 +147,11 @@ impl Policy {
     /// Whether addresses that are not public may be reached by hosts on the allow list.
     pub fn allows_local_binding(&self) -> bool {
         self.allow_local_binding
+    }
+
+    /// Whether TLS may be intercepted where a request needs it.
+    pub fn interception(&self) -> Interception {
+        self.interception
     }
 
     /// The allow list.

@@ -32,6 +32,20 @@ pub struct Request<'a> {
     pub method: Option<&'a str>,
     /// The protocol that the request asks to change to (RFC 9110 section 7.8), if it does.
     pub upgrade: Option<&'a str>,
+    /// What the hooks of the host say to it; [`Hooked::Unasked`] outside interception.
+    pub hooked: Hooked,
+}
+
+/// What the hooks of a host say to a request inside intercepted TLS (SPEC M10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Hooked {
+    /// Nothing: the host has none, or this is not the place to ask them.
+    #[default]
+    Unasked,
+    /// One of them matches.
+    Matched,
+    /// The host has hooks, and none matches.
+    Unmatched,
 }
 
 impl Protocol {

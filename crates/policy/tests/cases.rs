@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use codex_network_policy::{
-    AddressClass, Authority, Decision, Host, ListKind, Mode, Origin, Pattern, Policy, PolicySpec,
-    Protocol, Request,
+    AddressClass, Authority, Decision, Handling, Hooked, Host, Interception, ListKind, Mode,
+    Origin, Pattern, Policy, PolicySpec, Protocol, Request,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -82,6 +82,10 @@ struct Asked {
     port: Option<u16>,
     method: Option<String>,
     upgrade: Option<String>,
+    /// Whether TLS may be intercepted; it may where nothing is said.
+    mitm: Option<bool>,
+    /// What the hooks of the host say to the request: `matched` or `unmatched`.
+    hooks: Option<String>,
     host: String,
     /// What the host resolves to, for the judgement that follows.
     addresses: Option<Vec<IpAddr>>,
@@ -284,6 +288,12 @@ impl Asked {
                 port: row.port.unwrap_or(443),
                 method: row.method.as_deref(),
                 upgrade: row.upgrade.as_deref(),
+                hooked: match row.hooks.as_deref() {
+                    None => Hooked::Unasked,
+                    Some("matched") => Hooked::Matched,
+                    Some("unmatched") => Hooked::Unmatched,
+                    Some(other) => return Err(format!("hooks = {other:?}")),
+                },
             };
             let mut decision = policy.decide(&request);
             same("explained", policy.explain(&request).decision, decision)?;
@@ -324,6 +334,10 @@ impl Asked {
             allowed: list("allow", ListKind::Allow, allow),
             denied: list("deny", ListKind::Deny, deny),
             intercepted: hooked.map(|host| host.expect("a host")).collect(),
+            interception: match self.mitm {
+                Some(false) => Interception::Forbidden,
+                Some(true) | None => Interception::Automatic,
+            },
         })
         .expect("the lists are short")
     }
@@ -331,7 +345,11 @@ impl Asked {
 
 fn told(decision: &Decision) -> String {
     let (verdict, source) = (decision.verdict(), decision.source());
-    format!("{verdict} {source} {}", decision.reason())
+    let through = match decision.handling() {
+        Handling::Carry => "",
+        Handling::Intercept => " intercepted",
+    };
+    format!("{verdict} {source} {}{through}", decision.reason())
 }
 
 impl Row for Spelling {

@@ -7,7 +7,9 @@ mod interpreter;
 
 use std::net::Ipv4Addr;
 
-use codex_network_policy::{Host, ListKind, Pattern, Protocol, Reason, Request, RuleRef, Verdict};
+use codex_network_policy::{
+    Hooked, Host, ListKind, Pattern, Protocol, Reason, Request, RuleRef, Verdict,
+};
 use interpreter::{compile, covers};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -81,6 +83,7 @@ fn connect(host: &Host) -> Request<'_> {
         port: 443,
         method: None,
         upgrade: None,
+        hooked: Hooked::Unasked,
     }
 }
 

@@ -179,19 +179,42 @@ fn h3_an_answer_keeps_its_fields_but_for_those_of_the_hop() {
     );
 }
 
-/// This version carries no upgrade in plain HTTP: the origin is not asked for one.
+/// HTTP/2 without TLS is never carried; the client that offers it is served in HTTP/1.1.
 #[test]
-fn h3_an_upgrade_is_not_asked_for() {
+fn h9_an_upgrade_to_h2c_is_not_asked_for() {
     let scene = Scene::echoing();
     let fields = [
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
+        "X-Kept: 1",
     ];
-    assert_eq!(
-        sent(&scene, &fields),
-        pairs([("Sec-WebSocket-Version", "13")])
-    );
+    assert_eq!(sent(&scene, &fields), pairs([("X-Kept", "1")]));
+}
+
+#[test]
+fn h9_what_is_no_websocket_is_no_upgrade_that_is_carried() {
+    let scene = Scene::echoing();
+    for fields in [
+        &["Connection: Upgrade", "Upgrade: TLS/1.0"][..],
+        &["Connection: upgrade", "Upgrade: h2c, irc/6.9"],
+    ] {
+        let answer = scene.ask("GET", "allowed.test", "/", fields);
+        assert_eq!(answer.status, 400, "{fields:?}");
+        assert!(answer.text().contains("websocket"), "{}", answer.text());
+    }
+    let fields = ["Connection: Upgrade", "Upgrade: websocket"];
+    let answer = scene.ask("POST", "allowed.test", "/", &fields);
+    assert_eq!(answer.status, 400, "RFC 6455 section 4.1");
+    assert_eq!(scene.origin.connections(), 0);
+}
+
+/// RFC 9110 section 7.8: without the connection option the field means nothing.
+#[test]
+fn h9_an_upgrade_field_alone_asks_for_nothing() {
+    let scene = Scene::echoing();
+    let fields = ["Upgrade: websocket", "X-Kept: 1"];
+    assert_eq!(sent(&scene, &fields), pairs([("X-Kept", "1")]));
 }
 
 #[test]
@@ -214,13 +237,16 @@ fn p7_limited_mode_refuses_an_upgrade() {
     let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
     for fields in [
         &["Connection: Upgrade", "Upgrade: websocket"][..],
-        &["Upgrade: h2c"],
+        &["Connection: Upgrade", "Upgrade: TLS/1.0"],
     ] {
         let answer = scene.ask("GET", "allowed.test", "/", fields);
         assert_eq!(answer.status, 403, "{fields:?}");
         assert_eq!(answer.json()["reason"], "method_not_allowed");
     }
     assert_eq!(scene.origin.connections(), 0);
+    // Some clients offer this with every request; it is not carried, so it opens nothing.
+    let fields = ["Connection: Upgrade", "Upgrade: h2c"];
+    assert_eq!(scene.ask("GET", "allowed.test", "/", &fields).status, 200);
 }
 
 #[test]

@@ -162,10 +162,10 @@ fn h1_an_http_1_0_client_gets_no_interim_answer() {
 
 #[test]
 fn h1_an_origin_that_switches_protocols_unasked_is_at_fault() {
-    let upgrade = vec![("Upgrade".to_owned(), "websocket".to_owned())];
+    let upgrade = vec![("Upgrade".to_owned(), "irc".to_owned())];
     let scene = Scene::new(Origin::start(move |_| Answer::Upgrade(upgrade.clone())));
     let fields = ["Connection: Upgrade", "Upgrade: websocket"];
-    for fields in [&fields[..], &[]] {
+    for fields in [&fields[..], &["Upgrade: websocket"], &[]] {
         let answer = scene.ask("GET", "allowed.test", "/", fields);
         assert_eq!(answer.status, 502);
         assert!(

@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::headers;
 use super::turn::Turn;
-use crate::activity::Activity;
+use crate::activity::{Activity, Busy};
 use crate::upstream::Lease;
 
 /// How long a client that sent `Expect: 100-continue` is held back when the origin says nothing:
@@ -53,7 +53,14 @@ pub(crate) struct Expected {
 pub(crate) struct Answer {
     content: Content,
     /// Given back when the answer has been sent or given up.
-    _turn: Option<Turn>,
+    _held: Held,
+}
+
+/// What an answer holds until it has been sent or given up.
+enum Held {
+    Nothing,
+    Turn(#[expect(dead_code, reason = "held for its drop")] Turn),
+    Busy(#[expect(dead_code, reason = "held for its drop")] Busy),
 }
 
 enum Content {
@@ -103,7 +110,7 @@ impl Answer {
     pub(crate) fn own(text: impl Into<Bytes>) -> Self {
         Self {
             content: Content::Own(Full::new(text.into())),
-            _turn: None,
+            _held: Held::Nothing,
         }
     }
 
@@ -125,7 +132,7 @@ impl Answer {
                 lease,
                 _expected: expected,
             },
-            _turn: None,
+            _held: Held::Nothing,
         }
     }
 
@@ -133,7 +140,15 @@ impl Answer {
     pub(super) fn tracked(self, turn: Turn) -> Self {
         turn.answers();
         Self {
-            _turn: Some(turn),
+            _held: Held::Turn(turn),
+            ..self
+        }
+    }
+
+    /// Keeps the connection busy until the body has been sent or given up.
+    pub(super) fn keeping(self, busy: Busy) -> Self {
+        Self {
+            _held: Held::Busy(busy),
             ..self
         }
     }

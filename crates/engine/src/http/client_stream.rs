@@ -1,4 +1,4 @@
-//! The client's socket as hyper sees it: strictly framed, with time limits.
+//! The client's end of a connection as hyper sees it: strictly framed, with time limits.
 //!
 //! Bytes are looked at as they pass ([`Framing`]); at the first flaw the stream ends for hyper,
 //! which therefore never sees a complete malformed head. The same place knows whether a head is
@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::framing::{Flaw, Framing, Position};
 use super::interim::Interim;
-use super::turn::Turns;
+use super::turn::{Turns, Upgrade};
 
 /// How long the client may take.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +40,20 @@ pub(super) enum Stop {
     Idle,
 }
 
-pub(super) struct ClientStream {
-    stream: TcpStream,
+/// The client's end of a connection: a socket, or TLS over one.
+pub(crate) trait ClientEnd: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// The socket underneath.
+    fn socket(&self) -> &TcpStream;
+}
+
+impl ClientEnd for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+pub(super) struct ClientStream<S> {
+    stream: S,
     framing: Framing,
     timeouts: Timeouts,
     deadline: Pin<Box<Sleep>>,
@@ -61,9 +73,9 @@ enum Waiting {
     Else,
 }
 
-impl ClientStream {
+impl<S: ClientEnd> ClientStream<S> {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: S,
         max_head_bytes: usize,
         timeouts: Timeouts,
         turns: Turns,
@@ -82,8 +94,8 @@ impl ClientStream {
         }
     }
 
-    /// The socket, and why its reading was stopped, if it was.
-    pub(super) fn into_parts(self) -> (TcpStream, Option<Stop>) {
+    /// The client's end, and why its reading was stopped, if it was.
+    pub(super) fn into_parts(self) -> (S, Option<Stop>) {
         (self.stream, self.stop)
     }
 
@@ -153,7 +165,7 @@ impl ClientStream {
     }
 }
 
-impl AsyncRead for ClientStream {
+impl<S: ClientEnd> AsyncRead for ClientStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -162,6 +174,12 @@ impl AsyncRead for ClientStream {
         let this = &mut *self;
         if let Some(stop) = this.stop {
             return this.poll_end(stop, cx);
+        }
+        match this.turns.poll_upgrade(cx) {
+            Upgrade::None => {}
+            // What comes next is HTTP or it is not, depending on an answer that is not here yet.
+            Upgrade::Asked => return Poll::Pending,
+            Upgrade::Done => return Pin::new(&mut this.stream).poll_read(cx, buf),
         }
         let before = buf.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
@@ -200,7 +218,7 @@ impl AsyncRead for ClientStream {
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl<S: ClientEnd> AsyncWrite for ClientStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

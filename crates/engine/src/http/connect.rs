@@ -1,14 +1,15 @@
 //! CONNECT: dial first, answer then (SPEC H8). A 200 means that the other end is there.
 
-use codex_network_policy::Protocol;
+use codex_network_policy::{Handling, Hooked, Protocol};
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::Session;
 use super::body::Answer;
 use super::target;
+use super::{Next, Session};
 use crate::client::Client;
 use crate::enforce::{self, Attempt};
+use crate::mitm::Interception;
 use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;
 
@@ -24,6 +25,7 @@ pub(super) async fn answer(
         protocol: Protocol::HttpConnect,
         method: Some("CONNECT".to_owned()),
         upgrade: None,
+        hooked: Hooked::Unasked,
     };
     let authority = match target::connect(request.uri(), request.headers()) {
         Ok(authority) => authority,
@@ -38,7 +40,10 @@ pub(super) async fn answer(
     };
     match shared.upstream.open(&permit).await {
         Ok(upstream) => {
-            session.become_tunnel(Tunnel::new(permit, upstream));
+            session.become_next(match permit.handling() {
+                Handling::Carry => Next::Tunnel(Tunnel::new(permit, upstream)),
+                Handling::Intercept => Next::Intercept(Interception::new(permit, upstream)),
+            });
             respond::connected()
         }
         Err(failure) => last(respond::failure(

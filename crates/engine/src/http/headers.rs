@@ -8,6 +8,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
+use crate::upstream::tls::Wire;
+
 /// Fields that concern one connection, besides those that `Connection` names.
 const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
@@ -37,15 +39,23 @@ const METHOD_OVERRIDES: [&str; 3] = [
 ];
 
 /// Turns the client's fields into those of the request upstream.
-pub(super) fn to_upstream(headers: &mut HeaderMap, authority: &Authority, mode: Mode) {
+pub(super) fn to_upstream(headers: &mut HeaderMap, authority: &Authority, wire: Wire, mode: Mode) {
     let trailers = wants_trailers(headers);
     remove_what_ends_here(headers, mode);
     if trailers {
         // Said anew for the connection upstream (RFC 9110 section 10.1.4).
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if wire == Wire::TlsHttp2 {
+        // There the pseudo-header field says it (RFC 9113 section 8.3.1), and no connection has options.
+        headers.remove(HOST);
+        return;
+    }
+    if trailers {
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    headers.insert(HOST, host_field(authority));
+    let own_port = if wire == Wire::Plain { ":80" } else { ":443" };
+    headers.insert(HOST, host_field(authority, own_port));
 }
 
 /// Turns the client's trailer fields into those upstream: what may not stand before the content may
@@ -89,9 +99,9 @@ pub(super) fn to_client(headers: &mut HeaderMap) {
 
 /// The `Host` field for an authority: without the port where it is the scheme's own (RFC 9110
 /// section 7.2).
-fn host_field(authority: &Authority) -> HeaderValue {
+pub(super) fn host_field(authority: &Authority, own_port: &str) -> HeaderValue {
     let text = authority.to_string();
-    let text = text.strip_suffix(":80").unwrap_or(&text);
+    let text = text.strip_suffix(own_port).unwrap_or(&text);
     // A canonical host has no byte that a field could not hold, but for an IPv6 zone, which means
     // nothing to anybody else (RFC 6874 section 4).
     let text = match text.split_once('%') {
@@ -155,7 +165,7 @@ mod tests {
     fn upstream(fields: &[(&str, &str)], mode: Mode) -> Vec<(String, String)> {
         let mut headers = map(fields);
         let authority = Authority::parse("example.com", Some(80)).expect("an authority");
-        to_upstream(&mut headers, &authority, mode);
+        to_upstream(&mut headers, &authority, Wire::Plain, mode);
         let mut list: Vec<_> = list(&headers)
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -259,7 +269,7 @@ mod tests {
             ("0x7f.1:80", "127.0.0.1"),
         ] {
             let authority = Authority::parse(authority, None).expect("an authority");
-            assert_eq!(host_field(&authority), wanted, "{authority}");
+            assert_eq!(host_field(&authority, ":80"), wanted, "{authority}");
         }
     }
 }

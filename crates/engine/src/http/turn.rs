@@ -13,8 +13,21 @@ pub(super) struct Turns(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     whose: AtomicU8,
-    /// Whoever waits for the client's turn.
+    /// Whoever waits for the client's turn, or for what becomes of an upgrade.
     waker: AtomicWaker,
+    upgrade: AtomicU8,
+}
+
+/// Whether the connection changes to another protocol (RFC 9110 section 7.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Upgrade {
+    /// It does not.
+    None = 0,
+    /// A request asks for it, and there is no answer yet.
+    Asked = 1,
+    /// It did: the bytes are not HTTP any more.
+    Done = 2,
 }
 
 /// Our turn, from a request to the end of its answer. Dropping it gives it back.
@@ -40,6 +53,28 @@ impl Turns {
     /// Wakes the task when the turn is the client's again.
     pub(super) fn wake_when_given_back(&self, cx: &Context<'_>) {
         self.0.waker.register(cx.waker());
+    }
+
+    /// Notes what becomes of an upgrade.
+    pub(super) fn set_upgrade(&self, upgrade: Upgrade) {
+        self.0.upgrade.store(upgrade as u8, Ordering::Release);
+        self.0.waker.wake();
+    }
+
+    /// What became of an upgrade. While that is open the task is woken when it is settled.
+    pub(super) fn poll_upgrade(&self, cx: &Context<'_>) -> Upgrade {
+        if self.upgrade() == Upgrade::Asked {
+            self.0.waker.register(cx.waker());
+        }
+        self.upgrade()
+    }
+
+    fn upgrade(&self) -> Upgrade {
+        match self.0.upgrade.load(Ordering::Acquire) {
+            0 => Upgrade::None,
+            1 => Upgrade::Asked,
+            _ => Upgrade::Done,
+        }
     }
 
     /// Whether a request is in hand that has no answer yet.

@@ -1,19 +1,27 @@
-//! Upstream HTTP/1.1 connections between two requests.
+//! Upstream HTTP connections between two requests.
 //!
 //! A connection is kept under the authority that it was vetted for and the generation of the
 //! settings that vetted it: after a change nothing old is handed out, so a kept connection can
-//! never carry what the new policy would refuse to dial.
+//! never carry what the new policy would refuse to dial. An HTTP/2 connection carries many requests
+//! at once, so it stays in the pool while it is used.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use codex_network_policy::Authority;
-use hyper::client::conn::http1::SendRequest;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
 
+use super::tls::Wire;
 use crate::drain::Drain;
 use crate::enforce::Permit;
 use crate::http::RequestBody;
+use crate::live_policy::Generation;
 
 /// Kept connections per authority; more are closed after use.
 const PER_AUTHORITY: usize = 256;
@@ -26,8 +34,24 @@ const KEEP: Duration = Duration::from_secs(50);
 /// What a kept connection was vetted for.
 #[derive(Clone, Debug)]
 pub(crate) struct Checkout {
-    authority: Authority,
+    key: Key,
     generation: u64,
+}
+
+/// Whom a connection leads to, and how it is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    authority: Authority,
+    wire: Wire,
+}
+
+/// The sending half of a connection.
+#[derive(Debug)]
+pub(crate) enum Sender {
+    /// One request at a time.
+    Http1(http1::SendRequest<RequestBody>),
+    /// Many at a time.
+    Http2(http2::SendRequest<RequestBody>),
 }
 
 /// The kept connections.
@@ -39,7 +63,7 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct Kept {
     generation: u64,
-    by_authority: HashMap<Authority, Vec<Idle>>,
+    idle: HashMap<Key, Vec<Idle>>,
     count: usize,
     swept: Option<Instant>,
     closed: bool,
@@ -47,7 +71,8 @@ struct Kept {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    sender: Sender,
+    peer: Option<SocketAddr>,
     since: Instant,
 }
 
@@ -58,14 +83,18 @@ pub(crate) struct Lease {
     pool: Arc<Pool>,
     key: Checkout,
     drain: Drain,
-    /// The connection, for sending.
-    pub(crate) sender: SendRequest<RequestBody>,
+    sender: Sender,
+    /// Where the connection really leads.
+    pub(crate) peer: Option<SocketAddr>,
 }
 
 impl Checkout {
-    pub(crate) fn of(permit: &Permit) -> Self {
+    pub(crate) fn of(permit: &Permit, wire: Wire) -> Self {
         Self {
-            authority: permit.authority().clone(),
+            key: Key {
+                authority: permit.authority().clone(),
+                wire,
+            },
             generation: permit.generation().number(),
         }
     }
@@ -86,6 +115,7 @@ impl Pool {
                     key,
                     drain: drain.clone(),
                     sender: idle.sender,
+                    peer: idle.peer,
                 });
             }
         }
@@ -99,8 +129,8 @@ impl Pool {
         };
     }
 
-    fn put(&self, key: Checkout, sender: SendRequest<RequestBody>) {
-        self.lock().put(key, sender);
+    fn put(&self, key: Checkout, sender: Sender, peer: Option<SocketAddr>) {
+        self.lock().put(key, sender, peer);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -114,20 +144,40 @@ impl Kept {
         if key.generation != self.generation {
             return None;
         }
-        let idle = self.by_authority.get_mut(&key.authority)?.pop()?;
+        let idle = self.idle.get_mut(&key.key)?;
+        if let Some(Idle {
+            sender: Sender::Http2(sender),
+            peer,
+            since,
+        }) = idle.last_mut()
+        {
+            if sender.is_closed() {
+                idle.pop();
+                self.count -= 1;
+                return self.take(key);
+            }
+            *since = Instant::now();
+            return Some(Idle {
+                sender: Sender::Http2(sender.clone()),
+                peer: *peer,
+                since: *since,
+            });
+        }
+        let idle = idle.pop()?;
         self.count -= 1;
         Some(idle)
     }
 
-    fn put(&mut self, key: Checkout, sender: SendRequest<RequestBody>) {
+    fn put(&mut self, key: Checkout, sender: Sender, peer: Option<SocketAddr>) {
         self.sweep(key.generation);
         if self.closed || key.generation != self.generation || self.count >= IN_ALL {
             return;
         }
-        let idle = self.by_authority.entry(key.authority).or_default();
+        let idle = self.idle.entry(key.key).or_default();
         if idle.len() < PER_AUTHORITY {
             idle.push(Idle {
                 sender,
+                peer,
                 since: Instant::now(),
             });
             self.count += 1;
@@ -149,11 +199,11 @@ impl Kept {
             return;
         }
         self.swept = Some(now);
-        self.by_authority.retain(|_, idle| {
+        self.idle.retain(|_, idle| {
             idle.retain(|idle| now - idle.since < KEEP && !idle.sender.is_closed());
             !idle.is_empty()
         });
-        self.count = self.by_authority.values().map(Vec::len).sum();
+        self.count = self.idle.values().map(Vec::len).sum();
     }
 }
 
@@ -161,31 +211,72 @@ impl Lease {
     pub(crate) fn new(
         pool: Arc<Pool>,
         key: Checkout,
-        sender: SendRequest<RequestBody>,
+        sender: Sender,
+        peer: Option<SocketAddr>,
         drain: Drain,
     ) -> Self {
+        if let Sender::Http2(sender) = &sender {
+            pool.put(key.clone(), Sender::Http2(sender.clone()), peer);
+        }
         Self {
             pool,
             key,
             drain,
             sender,
+            peer,
         }
+    }
+
+    /// Sends a request. What cannot be sent comes back with the error.
+    pub(crate) fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> BoxFuture<'static, Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.try_send_request(request).boxed(),
+            Sender::Http2(sender) => sender.try_send_request(request).boxed(),
+        }
+    }
+
+    /// Whether the connection was vetted under these settings.
+    pub(crate) fn is_of(&self, generation: &Generation) -> bool {
+        self.key.generation == generation.number()
     }
 
     /// Gives the connection back once its answer has been read to the end.
     pub(crate) fn release(mut self) {
-        if self.sender.is_closed() || self.drain.has_begun() {
+        // One that carries many requests is in the pool all the time.
+        let Sender::Http1(sender) = &self.sender else {
+            return;
+        };
+        if sender.is_closed() || self.drain.has_begun() {
             return;
         }
-        if self.sender.is_ready() {
-            self.pool.put(self.key, self.sender);
+        if sender.is_ready() {
+            self.pool.put(self.key, self.sender, self.peer);
             return;
         }
         // The connection's task has not seen the end yet; that it will is a matter of one poll.
         self.drain.clone().spawn(async move {
             if self.sender.ready().await.is_ok() {
-                self.pool.put(self.key, self.sender);
+                self.pool.put(self.key, self.sender, self.peer);
             }
         });
+    }
+}
+
+impl Sender {
+    async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Self::Http1(sender) => sender.ready().await,
+            Self::Http2(sender) => sender.ready().await,
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_closed(),
+            Self::Http2(sender) => sender.is_closed(),
+        }
     }
 }

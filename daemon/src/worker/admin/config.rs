@@ -1,9 +1,9 @@
 //! `GET /config`: the effective settings as JSON, under the names that the files use. Nothing that
 //! is secret is in [`Settings`](codex_network_config::Settings), so nothing here can leak one.
 
-use codex_network_config::{AdminAccess, Interception, LogFormat, Principal};
+use codex_network_config::{AdminAccess, LogFormat, Principal};
 use codex_network_engine::Generation;
-use codex_network_policy::DomainSet;
+use codex_network_policy::{DomainSet, Interception};
 use serde_json::{Value, json};
 
 /// The settings that a generation was made from.
@@ -30,11 +30,11 @@ pub(in crate::worker) fn effective(generation: &Generation) -> Value {
         "credential_broker": settings.credential_broker,
         "dangerously_allow_plaintext_credential_injection": settings.plaintext_credential_injection,
         "mitm": {
-            "allowed": settings.mitm.interception == Interception::Automatic,
+            "allowed": settings.policy.interception() == Interception::Automatic,
             "inspect": settings.mitm.inspect,
             "max_body_bytes": settings.mitm.max_body_bytes,
-            "ca_cert_path": settings.mitm.ca.as_ref().map(|ca| &ca.certificate),
-            "ca_key_path": settings.mitm.ca.as_ref().map(|ca| &ca.key),
+            "ca_cert_path": settings.mitm.ca_paths.as_ref().map(|ca| &ca.certificate),
+            "ca_key_path": settings.mitm.ca_paths.as_ref().map(|ca| &ca.key),
         },
         "daemon": daemon(&settings.daemon),
     })

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use codex_network_control::message::{ExplainQuery, Explained};
 use codex_network_engine::Generation;
 use codex_network_policy::{
-    Authority, AuthorityError, Host, Protocol, Reach, Reason, Request, Source, Verdict,
+    Authority, AuthorityError, Hooked, Host, Protocol, Reach, Reason, Request, Source, Verdict,
 };
 
 /// What a text asks for.
@@ -68,6 +68,7 @@ pub(super) fn explain(
         // In a tunnel the proxy sees none.
         method: (*protocol == Protocol::Http).then(|| method.unwrap_or("GET")),
         upgrade: None,
+        hooked: Hooked::Unasked,
     };
     let policy = generation.policy();
     let explanation = policy.explain(&request);

@@ -1,0 +1,296 @@
+//! One request and its answer: over a kept or a new connection, both bodies streaming (SPEC H1).
+//!
+//! Who may be asked was decided before: everything here needs a permit.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use codex_network_policy::Mode;
+use http::{Method, Request, Response, StatusCode, Version, header};
+use hyper::body::{Body as _, Incoming};
+use hyper::upgrade::Upgraded;
+use tokio::sync::{mpsc, oneshot};
+
+use super::body::{Answer, RequestBody, Streamed};
+use super::upgrade::{self, Switched};
+use super::{Next, Session, headers};
+use crate::activity::Activity;
+use crate::enforce::Permit;
+use crate::error::Failure;
+use crate::respond;
+use crate::upstream::Lease;
+use crate::upstream::tls::Wire;
+
+/// Kept connections that are tried before a new one is made: origins close theirs without notice.
+const KEPT_TRIES: usize = 8;
+
+/// What the exchanges of one request share.
+pub(super) struct Sent {
+    activity: Arc<Activity>,
+    mode: Mode,
+    wire: Wire,
+    /// Whether the client understands interim answers.
+    takes_interim: bool,
+    /// Whether the request asks to change to WebSocket.
+    upgrade: Upgrade,
+}
+
+/// Whether a request asks to change protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upgrade {
+    Unasked,
+    WebSocket,
+}
+
+/// A connection that was opened before there was a request for it, or what became of opening it.
+pub(crate) type First = Mutex<Option<Result<Lease, Failure>>>;
+
+impl Sent {
+    pub(super) fn new(mode: Mode, wire: Wire, version: Version, upgrade: Upgrade) -> Self {
+        Self {
+            activity: Arc::new(Activity::new()),
+            mode,
+            wire,
+            // RFC 9110 section 15.2: HTTP/1.0 knows none. hyper's HTTP/2 server cannot send any.
+            takes_interim: version == Version::HTTP_11,
+            upgrade,
+        }
+    }
+}
+
+/// Sends a request and brings its answer, over a kept connection if there is one.
+pub(super) async fn send(
+    session: &Session,
+    permit: Permit,
+    sent: &Sent,
+    parts: http::request::Parts,
+    body: Incoming,
+    first: Option<&First>,
+) -> Result<Response<Answer>, (Failure, Permit)> {
+    let outcome = try_send(session, &permit, sent, parts, body, first).await;
+    let limit = permit.generation().settings().daemon.limits.idle_timeout;
+    session.interim.written(limit).await;
+    match outcome {
+        Ok(Outcome::Answer(response)) => Ok(response),
+        Ok(Outcome::Switched(response, upgraded, peer)) => {
+            session.become_next(Next::Switched(Switched::new(permit, upgraded, peer)));
+            Ok(response)
+        }
+        Err(failure) => {
+            tracing::debug!(
+                client = %session.address, authority = %permit.authority(), fault = ?failure.fault(), error = %failure,
+                "a permitted request failed",
+            );
+            Err((failure, permit))
+        }
+    }
+}
+
+/// What comes of a request that went well.
+enum Outcome {
+    Answer(Response<Answer>),
+    /// The connection changes to WebSocket.
+    Switched(Response<Answer>, Upgraded, Option<SocketAddr>),
+}
+
+async fn try_send(
+    session: &Session,
+    permit: &Permit,
+    sent: &Sent,
+    mut parts: http::request::Parts,
+    body: Incoming,
+    first: Option<&First>,
+) -> Result<Outcome, Failure> {
+    let upstream = &session.shared.upstream;
+    // A request without a body can be sent a second time, if its method allows (RFC 9110
+    // section 9.2.2) and the first connection was a kept one that the origin had closed meanwhile.
+    let spare = (body.is_end_stream() && is_idempotent(&parts.method)).then(|| parts.clone());
+    let (body, mut expected) = request_body(&mut parts, body, sent);
+    let mut message = Request::from_parts(parts, body);
+    let mut opened = take_first(first, permit)?;
+    for _ in 0..KEPT_TRIES {
+        let kept = match opened.take() {
+            Some(opened) => Some(opened),
+            None => upstream.pooled(permit, sent.wire).await,
+        };
+        let Some(lease) = kept else { break };
+        match exchange(session, permit, sent, lease, message, &mut expected).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(Broken {
+                unsent: Some(unsent),
+                ..
+            }) => message = *unsent,
+            Err(Broken {
+                failure,
+                unsent: None,
+            }) => match (&spare, &failure) {
+                (Some(parts), Failure::Answer(_)) => {
+                    message = Request::from_parts(parts.clone(), RequestBody::empty());
+                }
+                _ => return Err(failure),
+            },
+        }
+    }
+    let lease = upstream.connect_http(permit, sent.wire).await?;
+    exchange(session, permit, sent, lease, message, &mut expected)
+        .await
+        .map_err(|broken| broken.failure)
+}
+
+/// The connection that was opened beforehand, if the settings that vetted it are still in force.
+fn take_first(first: Option<&First>, permit: &Permit) -> Result<Option<Lease>, Failure> {
+    let taken = first.and_then(|first| first.lock().unwrap_or_else(PoisonError::into_inner).take());
+    match taken {
+        Some(Ok(lease)) if lease.is_of(permit.generation()) => {
+            permit.admit_pooled();
+            Ok(Some(lease))
+        }
+        Some(Err(failure)) => {
+            permit.admit_pooled();
+            Err(failure)
+        }
+        Some(Ok(_)) | None => Ok(None),
+    }
+}
+
+/// An exchange that did not work out.
+struct Broken {
+    failure: Failure,
+    /// The request, when it never left.
+    unsent: Option<Box<Request<RequestBody>>>,
+}
+
+/// One request and its answer over one connection.
+async fn exchange(
+    session: &Session,
+    permit: &Permit,
+    sent: &Sent,
+    mut lease: Lease,
+    mut request: Request<RequestBody>,
+    expected: &mut Option<oneshot::Sender<()>>,
+) -> Result<Outcome, Broken> {
+    let (interim, mut interims) = mpsc::channel(4);
+    hyper::ext::on_informational(&mut request, move |response| {
+        // A full queue loses an interim answer, which is allowed; it must not hold the origin up.
+        let _ = interim.try_send(Interim::read(response.status(), response.headers()));
+    });
+    let limit = permit.generation().settings().daemon.limits.idle_timeout;
+    let silence = sent.activity.silence(limit);
+    let answer = lease.send(request);
+    tokio::pin!(silence, answer);
+    let answer = loop {
+        tokio::select! {
+            biased;
+            Some(interim) = interims.recv() => match interim {
+                Interim::Continue => { expected.take().map(|wanted| wanted.send(())); }
+                Interim::Pass(bytes) if sent.takes_interim => session.interim.push(bytes),
+                Interim::Pass(_) => {}
+            },
+            answer = &mut answer => break answer,
+            () = &mut silence => {
+                return Err(Broken { failure: Failure::AnswerTimeout(limit), unsent: None });
+            }
+        }
+    };
+    let response = answer.map_err(|mut error| {
+        let unsent = error.take_message().map(Box::new);
+        let error = error.into_error();
+        let failure = if error.is_user() {
+            Failure::RequestBody(error)
+        } else {
+            Failure::Answer(error)
+        };
+        Broken { failure, unsent }
+    })?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(sent, &lease, response)
+            .await
+            .map_err(|failure| Broken {
+                failure,
+                unsent: None,
+            });
+    }
+    let (mut parts, body) = response.into_parts();
+    headers::to_client(&mut parts.headers);
+    parts.version = Version::HTTP_11;
+    Ok(Outcome::Answer(Response::from_parts(
+        parts,
+        Answer::upstream(body, lease, expected.take()),
+    )))
+}
+
+/// The origin changes protocols: only to what was asked for (RFC 9110 section 15.2.2).
+async fn switch(
+    sent: &Sent,
+    lease: &Lease,
+    mut response: Response<Incoming>,
+) -> Result<Outcome, Failure> {
+    if sent.upgrade == Upgrade::Unasked || !upgrade::is_accepted(response.headers()) {
+        return Err(Failure::UnaskedUpgrade);
+    }
+    let upgraded = hyper::upgrade::on(&mut response)
+        .await
+        .map_err(Failure::Answer)?;
+    let (mut parts, _) = response.into_parts();
+    headers::to_client(&mut parts.headers);
+    upgrade::mark(&mut parts.headers);
+    parts.version = Version::HTTP_11;
+    let response = Response::from_parts(parts, Answer::own(Bytes::new()));
+    Ok(Outcome::Switched(response, upgraded, lease.peer))
+}
+
+/// An interim answer of the origin's.
+enum Interim {
+    /// `100`: the body may come. The client hears of it when its body is asked for.
+    Continue,
+    /// Any other, as it goes to the client.
+    Pass(Bytes),
+}
+
+impl Interim {
+    fn read(status: StatusCode, fields: &http::HeaderMap) -> Self {
+        if status == StatusCode::CONTINUE {
+            return Self::Continue;
+        }
+        let mut fields = fields.clone();
+        headers::to_client(&mut fields);
+        Self::Pass(respond::interim(status, &fields))
+    }
+}
+
+fn request_body(
+    parts: &mut http::request::Parts,
+    body: Incoming,
+    sent: &Sent,
+) -> (RequestBody, Option<oneshot::Sender<()>>) {
+    if body.is_end_stream() {
+        return (RequestBody::empty(), None);
+    }
+    if sent.wire != Wire::TlsHttp2 && body.size_hint().exact().is_none() {
+        // Of methods that seldom have content, hyper sends some only if the fields say so.
+        let chunked = http::HeaderValue::from_static("chunked");
+        parts.headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
+    let body = Streamed {
+        body,
+        activity: Arc::clone(&sent.activity),
+        mode: sent.mode,
+    };
+    let expects = parts
+        .headers
+        .get(header::EXPECT)
+        .is_some_and(|field| field.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !expects {
+        return (RequestBody::Streamed(body), None);
+    }
+    let (body, wanted) = RequestBody::expected(body);
+    (body, Some(wanted))
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
+    )
+}

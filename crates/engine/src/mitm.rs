@@ -1,0 +1,363 @@
+//! TLS interception: a connection that has to be judged request by request is taken apart, and every
+//! request inside meets the enforcement point by itself (SPEC section 6).
+//!
+//! It happens only where the decision says so (SPEC M1), so nothing here asks whether to: what turns
+//! out not to be TLS, or to be TLS for somebody else, is refused. The origin is spoken to first; the
+//! client is then offered what the origin speaks. A client gets a session only with a certificate
+//! for the host that it named to the proxy, whatever it writes into its `ClientHello`.
+
+mod distrust;
+mod issuer;
+mod leaf_cache;
+mod replay;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use codex_network_config::Settings;
+use codex_network_policy::{Handling, Interception as Allowed, Reason};
+use futures_util::future::BoxFuture;
+use rustls::crypto::CryptoProvider;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use distrust::Distrust;
+pub use issuer::{IssueError, IssuedLeaf, LeafIssuer};
+pub use leaf_cache::KeyError;
+use leaf_cache::{LeafCache, LeafError, Speaks};
+use replay::Replay;
+
+use crate::Shared;
+use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
+use crate::enforce::{self, Permit};
+use crate::error::Failure;
+use crate::http::{self, ClientEnd, Inside};
+use crate::respond::{self, TlsAlert};
+use crate::upstream::Lease;
+use crate::upstream::tls::{Offer, UpstreamTls, Wire};
+
+/// What intercepts: certificates for clients, verification of origins.
+pub(crate) struct Interceptor {
+    leaves: LeafCache,
+    pub(crate) upstream: UpstreamTls,
+    distrust: Distrust,
+    /// What it was made for, to tell whether new settings ask for another one.
+    made_for: MadeFor,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct MadeFor {
+    roots: Arc<[Arc<[u8]>]>,
+    /// Another CA: its leaves have to be issued anew.
+    ca: Option<Arc<[u8]>>,
+}
+
+/// A permitted pair of ends whose TLS is to be intercepted, the upstream one connected.
+pub(crate) struct Interception {
+    permit: Permit,
+    upstream: TcpStream,
+}
+
+/// Why TLS cannot be intercepted at all.
+#[derive(Debug, thiserror::Error)]
+pub enum InterceptionError {
+    /// There is no key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+/// Why a client gets no session.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("it sent no TLS ClientHello in time")]
+    Slow,
+    #[error("it closed the connection before its TLS ClientHello was complete")]
+    Gone,
+    #[error("what it sent is not TLS")]
+    NotTls,
+    #[error("{0}")]
+    Flaw(#[from] crate::client_hello::Flaw),
+    #[error("its TLS ClientHello names another host")]
+    OtherName,
+    #[error("{0}")]
+    Leaf(#[from] LeafError),
+    #[error("TLS is not intercepted any more")]
+    SwitchedOff,
+}
+
+impl Interceptor {
+    /// Makes what the settings ask for; the one that is there already where it is the same, so that
+    /// certificates and sessions survive a reload. `None` where nothing may be intercepted.
+    pub(crate) fn renewed(
+        old: Option<&Arc<Self>>,
+        issuer: Option<&Arc<dyn LeafIssuer>>,
+        settings: &Settings,
+    ) -> Result<Option<Arc<Self>>, InterceptionError> {
+        let Some(issuer) = issuer else {
+            return Ok(None);
+        };
+        if settings.policy.interception() == Allowed::Forbidden {
+            return Ok(None);
+        }
+        let made_for = MadeFor {
+            roots: Arc::clone(&settings.mitm.roots),
+            ca: settings.mitm.ca.as_ref().map(|ca| Arc::clone(&ca.der)),
+        };
+        if let Some(old) = old
+            && old.made_for == made_for
+        {
+            return Ok(Some(Arc::clone(old)));
+        }
+        let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
+        Ok(Some(Arc::new(Self {
+            upstream: UpstreamTls::new(&provider, made_for.roots.iter())?,
+            leaves: LeafCache::new(Arc::clone(issuer), provider)?,
+            distrust: Distrust::default(),
+            made_for,
+        })))
+    }
+}
+
+impl Interception {
+    pub(crate) fn new(permit: Permit, upstream: TcpStream) -> Self {
+        Self { permit, upstream }
+    }
+
+    /// Serves the client to its end. `early` are bytes that it sent before the answer.
+    pub(crate) async fn run(self, shared: &Arc<Shared>, mut client: TcpStream, early: Bytes) {
+        let Self { permit, upstream } = self;
+        let address = permit.attempt().client.address;
+        match meet(&permit, &mut client, early).await {
+            Ok((hello, early)) => {
+                Box::pin(serve(shared, permit, upstream, client, &hello, early)).await;
+            }
+            Err(refused) => {
+                refuse(&permit, client, &refused).await;
+                tracing::info!(client = %address, authority = %permit.authority(), "refused to intercept a client: {refused}");
+            }
+        }
+    }
+}
+
+/// Reads the `ClientHello`, which has to be for the authority that the client named. The bytes come
+/// along, since the handshake needs them again.
+async fn meet(
+    permit: &Permit,
+    client: &mut TcpStream,
+    early: Bytes,
+) -> Result<(ClientHello, Bytes), Refused> {
+    let limit = permit.generation().settings().daemon.limits.header_timeout;
+    let mut bytes = BytesMut::from(early);
+    let mut reader = Reader::new();
+    let hello = async {
+        loop {
+            match reader.feed(&bytes) {
+                FirstBytes::ClientHello(hello) => return Ok(hello),
+                FirstBytes::NotTls => return Err(Refused::NotTls),
+                FirstBytes::Malformed(flaw) => return Err(flaw.into()),
+                FirstBytes::Undecided => {}
+            }
+            match client.read_buf(&mut bytes).await {
+                Ok(0) | Err(_) => return Err(Refused::Gone),
+                Ok(_) => {}
+            }
+        }
+    };
+    let hello = timeout(limit, hello).await.map_err(|_| Refused::Slow)??;
+    match &hello.server_name {
+        Some(name) if *name != permit.authority().host => Err(Refused::OtherName),
+        _ => Ok((hello, bytes.freeze())),
+    }
+}
+
+/// Tells a client that gets no session why, as far as TLS can; and records what policy refused.
+async fn refuse(permit: &Permit, mut client: TcpStream, refused: &Refused) {
+    let alert = match refused {
+        Refused::NotTls | Refused::Slow => {
+            let _refusal = permit.withdraw(Reason::MitmRequired, "not_tls");
+            None
+        }
+        Refused::OtherName => {
+            let _refusal = permit.withdraw(Reason::PolicyDenied, "sni_mismatch");
+            Some(TlsAlert::UnrecognizedName)
+        }
+        Refused::Flaw(_) => Some(TlsAlert::DecodeError),
+        Refused::Leaf(_) | Refused::SwitchedOff => Some(TlsAlert::InternalError),
+        Refused::Gone => None,
+    };
+    if let Some(alert) = alert {
+        let _ = client.write_all(&respond::tls_alert(alert)).await;
+    }
+    http::linger(client).await;
+}
+
+/// Makes both sessions and serves the requests inside.
+async fn serve(
+    shared: &Arc<Shared>,
+    permit: Permit,
+    upstream: TcpStream,
+    client: TcpStream,
+    hello: &ClientHello,
+    early: Bytes,
+) {
+    let address = permit.attempt().client.address;
+    let peer = upstream.peer_addr().ok();
+    let (first, wire) = match shared
+        .upstream
+        .secure(&permit, upstream, offer(hello.alpn))
+        .await
+    {
+        Ok((lease, wire)) => (Ok(lease), wire),
+        // The client hears of it in HTTP: a session has to be made for that.
+        Err(failure) => (Err(failure), preferred(hello.alpn)),
+    };
+    let stream = match accept(&permit, client, early, speaks(hello.alpn, wire)).await {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return,
+        Err((client, refused)) => {
+            tracing::error!(client = %address, authority = %permit.authority(), "cannot intercept: {refused}");
+            return refuse(&permit, client, &refused).await;
+        }
+    };
+    let end = CancellationToken::new();
+    let inside = inside(&permit, wire, first, end.clone());
+    let mut served: BoxFuture<'_, ()> = if wire == Wire::TlsHttp2 {
+        Box::pin(http::serve_inside_http2(shared, stream, address, inside))
+    } else {
+        Box::pin(http::serve_inside(shared, stream, address, inside))
+    };
+    let authority = permit.authority();
+    tokio::select! {
+        () = &mut served => {}
+        changed = changed(shared, &permit, peer) => match changed {
+            Changed::Forbidden(reason) => {
+                tracing::info!(client = %address, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
+            }
+            Changed::Needless => {
+                tracing::debug!(client = %address, %authority, "ending an intercepted connection that needs no interception any more");
+                end.cancel();
+                served.await;
+            }
+        }
+    }
+}
+
+fn inside(
+    permit: &Permit,
+    wire: Wire,
+    first: Result<Lease, Failure>,
+    end: CancellationToken,
+) -> Inside {
+    Inside {
+        client: permit.attempt().client.clone(),
+        authority: permit.authority().clone(),
+        wire,
+        first: Mutex::new(Some(first)),
+        end,
+    }
+}
+
+/// What a change of the settings means for an intercepted connection.
+enum Changed {
+    /// Its destination is not permitted any more (SPEC P11).
+    Forbidden(Reason),
+    /// It would not be intercepted any more (SPEC M1).
+    Needless,
+}
+
+async fn changed(shared: &Shared, permit: &Permit, peer: Option<SocketAddr>) -> Changed {
+    enforce::rejudged(&shared.live, permit, peer, |decision| {
+        match (decision.is_allow(), decision.handling()) {
+            (false, _) => Some(Changed::Forbidden(decision.reason())),
+            (true, Handling::Carry) => Some(Changed::Needless),
+            (true, Handling::Intercept) => None,
+        }
+    })
+    .await
+}
+
+/// Makes the client's session. `None`: the handshake failed, and that has been said.
+async fn accept(
+    permit: &Permit,
+    client: TcpStream,
+    early: Bytes,
+    speaks: Speaks,
+) -> Result<Option<TlsStream<Replay>>, (TcpStream, Refused)> {
+    let generation = permit.generation();
+    let Some(interceptor) = generation.interceptor() else {
+        return Err((client, Refused::SwitchedOff));
+    };
+    let host = &permit.authority().host;
+    let leaf = match interceptor.leaves.leaf(host).await {
+        Ok(leaf) => leaf,
+        Err(error) => return Err((client, error.into())),
+    };
+    let config = match leaf.server(speaks) {
+        Ok(config) => config,
+        Err(error) => return Err((client, error.into())),
+    };
+    let limit = generation.settings().daemon.limits.header_timeout;
+    let accepted = TlsAcceptor::from(config).accept(Replay::new(early, client));
+    let address = permit.attempt().client.address;
+    match timeout(limit, accepted).await {
+        Ok(Ok(stream)) => Ok(Some(stream)),
+        Ok(Err(error)) => {
+            interceptor.distrust.note(address, host, &error);
+            Ok(None)
+        }
+        Err(_) => {
+            tracing::info!(client = %address, authority = %permit.authority(), "a client did not finish its TLS handshake in time");
+            Ok(None)
+        }
+    }
+}
+
+/// What to offer the origin: what the client offers, so that it may be offered what the origin takes.
+fn offer(alpn: Alpn) -> Offer {
+    match (alpn.h2, alpn.http11) {
+        (true, true) => Offer::Either,
+        (true, false) => Offer::Http2,
+        (false, _) => Offer::Http1,
+    }
+}
+
+/// What to speak with a client whose origin cannot be spoken to.
+fn preferred(alpn: Alpn) -> Wire {
+    if alpn.h2 {
+        Wire::TlsHttp2
+    } else {
+        Wire::TlsHttp1
+    }
+}
+
+/// What to offer the client.
+fn speaks(alpn: Alpn, wire: Wire) -> Speaks {
+    match wire {
+        Wire::TlsHttp2 => Speaks::Http2,
+        Wire::TlsHttp1 | Wire::Plain if alpn == Alpn::default() => Speaks::Unsaid,
+        Wire::TlsHttp1 | Wire::Plain => Speaks::Http1,
+    }
+}
+
+impl ClientEnd for TlsStream<Replay> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0.socket()
+    }
+}
+
+impl fmt::Debug for Interceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interceptor")
+            .field("leaves", &self.leaves)
+            .finish_non_exhaustive()
+    }
+}

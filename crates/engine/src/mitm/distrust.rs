@@ -1,0 +1,103 @@
+//! Clients that do not take our certificates: said once per client and host and minute.
+//!
+//! A program that has not been told of the CA tries again and again; one line names the cause and
+//! what to do.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use codex_network_policy::Host;
+use rustls::AlertDescription;
+
+const QUIET: Duration = Duration::from_secs(60);
+/// Clients and hosts that are remembered; beyond them everything is forgotten and said again.
+const MOST: usize = 1024;
+
+/// What was said lately.
+#[derive(Debug, Default)]
+pub(super) struct Distrust {
+    said: Mutex<HashMap<(IpAddr, Host), Instant>>,
+}
+
+impl Distrust {
+    /// Logs a handshake that the client broke off.
+    pub(super) fn note(&self, client: SocketAddr, host: &Host, error: &io::Error) {
+        if !is_distrust(error) {
+            tracing::info!(%client, %host, %error, "the TLS handshake with a client failed");
+            return;
+        }
+        if self.is_new(client.ip(), host) {
+            tracing::warn!(
+                %client,
+                %host,
+                %error,
+                "a client does not trust the proxy's CA, so it cannot reach the host: have it trust the certificate that `proxyctl ca show` names"
+            );
+        }
+    }
+
+    fn is_new(&self, client: IpAddr, host: &Host) -> bool {
+        let now = Instant::now();
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() >= MOST {
+            said.retain(|_, at| now - *at < QUIET);
+        }
+        if said.len() >= MOST {
+            said.clear();
+        }
+        let last = said.insert((client, host.clone()), now);
+        match last {
+            Some(at) if now - at < QUIET => {
+                // The minute is counted from when it was said.
+                said.insert((client, host.clone()), at);
+                false
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Whether the client did not like the certificate: it said so, or hung up on seeing it.
+fn is_distrust(error: &io::Error) -> bool {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::AlertReceived(alert)) => matches!(
+            alert,
+            AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnsupportedCertificate
+        ),
+        Some(_) => false,
+        None => matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_of_once_per_host_and_the_memory_is_bounded() {
+        let distrust = Distrust::default();
+        let client = IpAddr::from([127, 0, 0, 1]);
+        let host = |number: usize| Host::parse(&format!("h{number}.test")).expect("a host");
+        assert!(distrust.is_new(client, &host(0)));
+        assert!(!distrust.is_new(client, &host(0)));
+        assert!(distrust.is_new(client, &host(1)));
+        assert!(distrust.is_new(IpAddr::from([127, 0, 0, 2]), &host(0)));
+        for number in 0..3 * MOST {
+            distrust.is_new(client, &host(number));
+            let said = distrust.said.lock().expect("not poisoned");
+            assert!(said.len() <= MOST);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Where leaf certificates come from: somebody else's key.
+//!
+//! The engine holds one key of its own, shared by all leaves, and no CA key. It shows its public key
+//! and a host, and gets a certificate for exactly those (SPEC M4). In the service that somebody is
+//! the monitor; in the library it is an issuer in the same process.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use codex_network_policy::Host;
+use futures_util::future::BoxFuture;
+use rustls::pki_types::CertificateDer;
+
+/// Issues leaf certificates for the interception. Implementations hold the CA key; the engine
+/// never sees it.
+pub trait LeafIssuer: fmt::Debug + Send + Sync + 'static {
+    /// Issues a server certificate for `host` alone. `public_key` is a P-256 point, uncompressed
+    /// (SEC 1 section 2.3.3).
+    ///
+    /// # Errors
+    ///
+    /// When there is no certificate to be had. The connection is then refused.
+    fn issue<'a>(
+        &'a self,
+        host: &'a Host,
+        public_key: &'a [u8; 65],
+    ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>>;
+}
+
+/// A certificate for one host.
+#[derive(Clone, Debug)]
+pub struct IssuedLeaf {
+    /// The leaf first, then what leads to the CA.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// When the leaf ends.
+    pub not_after: SystemTime,
+}
+
+/// Why there is no certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// Too many are asked for at once.
+    #[error("too many certificates are being asked for")]
+    Busy,
+    /// The issuer does not issue this one.
+    #[error("the issuer refuses: {0}")]
+    Refused(String),
+    /// The issuer is not there, or did not answer in time.
+    #[error("the issuer does not answer")]
+    Gone,
+}

@@ -1,0 +1,196 @@
+//! Leaf certificates, one per host, issued once however many ask (SPEC M4).
+//!
+//! All leaves share one key pair that is made at the start and never leaves this process. The cache
+//! is bounded: beyond [`MOST`] hosts the one that was asked for least recently is forgotten, and so
+//! is its session ticket key.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use codex_network_policy::Host;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use tokio::sync::OnceCell;
+
+use super::issuer::{IssueError, LeafIssuer};
+
+/// Hosts that are remembered.
+const MOST: usize = 1024;
+/// A leaf that ends sooner than this is issued anew, so that no client sees it end.
+const RENEW_BEFORE: Duration = Duration::from_secs(3600);
+
+/// What is offered to a client in ALPN (RFC 7301): what the origin speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// Nothing: the client did not ask.
+    Unsaid = 0,
+    /// `http/1.1`.
+    Http1 = 1,
+    /// `h2`.
+    Http2 = 2,
+}
+
+/// The leaves.
+pub(crate) struct LeafCache {
+    issuer: Arc<dyn LeafIssuer>,
+    provider: Arc<CryptoProvider>,
+    key: Arc<dyn SigningKey>,
+    public_key: [u8; 65],
+    leaves: Mutex<HashMap<Host, Arc<Slot>>>,
+    /// Counts the askings, to tell which leaf was asked for least recently.
+    asked: AtomicU64,
+}
+
+/// A host's place in the cache: the first who asks fills it, the others wait.
+#[derive(Default)]
+struct Slot {
+    leaf: OnceCell<Arc<Leaf>>,
+    last_asked: AtomicU64,
+}
+
+/// A certificate with what a server makes of it.
+pub(crate) struct Leaf {
+    certified: Arc<CertifiedKey>,
+    provider: Arc<CryptoProvider>,
+    not_after: SystemTime,
+    /// One for each [`Speaks`], made when it is first needed. Sessions resume within one of them.
+    configs: [OnceLock<Arc<ServerConfig>>; 3],
+}
+
+/// Why there is no leaf.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum LeafError {
+    /// The issuer has none for us.
+    #[error("{0}")]
+    Issue(#[from] IssueError),
+    /// What the issuer gave cannot be used.
+    #[error("the issued certificate cannot be used: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+/// That no key pair can be made: the system gives no randomness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no key can be made for intercepted connections")]
+pub struct KeyError;
+
+impl LeafCache {
+    pub(super) fn new(
+        issuer: Arc<dyn LeafIssuer>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, KeyError> {
+        let random = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
+            .map_err(|_| KeyError)?;
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &random)
+                .map_err(|_| KeyError)?;
+        let public_key = pair
+            .public_key()
+            .as_ref()
+            .try_into()
+            .map_err(|_| KeyError)?;
+        let key = provider
+            .key_provider
+            .load_private_key(PrivatePkcs8KeyDer::from(pkcs8.as_ref().to_vec()).into())
+            .map_err(|_| KeyError)?;
+        Ok(Self {
+            issuer,
+            provider,
+            key,
+            public_key,
+            leaves: Mutex::default(),
+            asked: AtomicU64::new(0),
+        })
+    }
+
+    /// The leaf of a host, issued now if there is none. Whoever asks while it is being issued waits
+    /// for the same one; who gives up leaves the asking to the next.
+    pub(crate) async fn leaf(&self, host: &Host) -> Result<Arc<Leaf>, LeafError> {
+        let slot = self.slot(host);
+        let leaf = slot.leaf.get_or_try_init(|| self.issue(host)).await?;
+        Ok(Arc::clone(leaf))
+    }
+
+    fn slot(&self, host: &Host) -> Arc<Slot> {
+        let now = self.asked.fetch_add(1, Ordering::Relaxed);
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = leaves.get(host).filter(|slot| !slot.ends_soon());
+        let slot = if let Some(slot) = known {
+            Arc::clone(slot)
+        } else {
+            if leaves.len() >= MOST && !leaves.contains_key(host) {
+                let oldest = leaves
+                    .iter()
+                    .min_by_key(|(_, slot)| slot.last_asked.load(Ordering::Relaxed))
+                    .map(|(host, _)| host.clone());
+                oldest.map(|host| leaves.remove(&host));
+            }
+            let slot = Arc::<Slot>::default();
+            leaves.insert(host.clone(), Arc::clone(&slot));
+            slot
+        };
+        slot.last_asked.store(now, Ordering::Relaxed);
+        slot
+    }
+
+    async fn issue(&self, host: &Host) -> Result<Arc<Leaf>, LeafError> {
+        let issued = self.issuer.issue(host, &self.public_key).await?;
+        let certified = CertifiedKey::new(issued.chain, Arc::clone(&self.key));
+        certified.keys_match()?;
+        Ok(Arc::new(Leaf {
+            certified: Arc::new(certified),
+            provider: Arc::clone(&self.provider),
+            not_after: issued.not_after,
+            configs: Default::default(),
+        }))
+    }
+}
+
+impl Slot {
+    fn ends_soon(&self) -> bool {
+        let soon = SystemTime::now() + RENEW_BEFORE;
+        self.leaf.get().is_some_and(|leaf| leaf.not_after < soon)
+    }
+}
+
+impl Leaf {
+    /// The server's side of a handshake that offers this protocol.
+    pub(crate) fn server(&self, alpn: Speaks) -> Result<Arc<ServerConfig>, LeafError> {
+        let made = &self.configs[alpn as usize];
+        if let Some(config) = made.get() {
+            return Ok(Arc::clone(config));
+        }
+        let key = SingleCertAndKey::from(Arc::clone(&self.certified));
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(key));
+        config.alpn_protocols = match alpn {
+            Speaks::Unsaid => Vec::new(),
+            Speaks::Http1 => vec![b"http/1.1".to_vec()],
+            Speaks::Http2 => vec![b"h2".to_vec()],
+        };
+        // Sessions resume by tickets, which the client keeps; nothing is kept here.
+        config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Arc::clone(made.get_or_init(|| Arc::new(config))))
+    }
+}
+
+impl fmt::Debug for LeafCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        f.debug_struct("LeafCache")
+            .field("issuer", &self.issuer)
+            .field("leaves", &leaves.len())
+            .finish_non_exhaustive()
+    }
+}
