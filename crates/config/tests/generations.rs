@@ -425,7 +425,11 @@ fn the_full_example_is_sound_c5() {
     let settings = load(&Sources::file(&path)).expect("the example").settings;
     let directory = path.parent().expect("a file has a directory");
     assert_eq!(settings.files, std::slice::from_ref(&path));
-    let ca = settings.mitm.ca_paths.clone().expect("the example has a CA");
+    let ca = settings
+        .mitm
+        .ca_paths
+        .clone()
+        .expect("the example has a CA");
     assert_eq!(
         ca.certificate,
         directory.join("ca.pem"),

@@ -1,0 +1,240 @@
+//! TLS interception inside one process (SPEC section 6): who gets which certificate, what is
+//! offered to whom, and what is refused.
+
+#[path = "interception/scene.rs"]
+mod scene;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use codex_network_policy::Mode;
+use http::Request;
+use http_body_util::Empty;
+use scene::{Scene, ask, settings};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const LIMITED: &str = "[network]\nmode = \"limited\"\nallowed_domains = [\"**.test\"]\n";
+const FULL: &str = "[network]\nallowed_domains = [\"**.test\"]\n";
+
+fn request(method: &str, uri: &str) -> Request<Empty<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri(uri)
+        .header("host", "origin.test")
+        .body(Empty::new())
+        .expect("a request")
+}
+
+fn over_http2(method: &str) -> Request<Empty<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri("https://origin.test/path")
+        .body(Empty::new())
+        .expect("a request")
+}
+
+#[tokio::test]
+async fn m1_in_full_mode_the_client_sees_the_origins_own_certificate() {
+    let scene = Scene::new(FULL, &["http/1.1"]).await;
+    let trusting = scene.origin_ca.client(&["http/1.1"]);
+    let stream = scene
+        .tls("origin.test:443", "origin.test", trusting)
+        .await
+        .expect("the origin's certificate");
+    let answer = ask(stream, request("POST", "/path")).await;
+    assert_eq!(answer.body(), "POST /path HTTP/1.1");
+    assert_eq!(scene.ca.issued.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn m6_the_client_is_offered_what_the_origin_speaks() {
+    for (origin, client, wanted) in [
+        (&["h2", "http/1.1"][..], &["h2", "http/1.1"][..], "HTTP/2.0"),
+        (&["h2", "http/1.1"], &["http/1.1"], "HTTP/1.1"),
+        (&["http/1.1"], &["h2", "http/1.1"], "HTTP/1.1"),
+        (&["h2"], &["h2"], "HTTP/2.0"),
+        (&[], &["h2", "http/1.1"], "HTTP/1.1"),
+        (&["http/1.1"], &[], "HTTP/1.1"),
+    ] {
+        let scene = Scene::new(LIMITED, origin).await;
+        let stream = scene
+            .tls("origin.test:443", "origin.test", scene.ca.client(client))
+            .await
+            .expect("a session with the proxy");
+        let answer = match wanted {
+            "HTTP/2.0" => ask(stream, over_http2("GET")).await,
+            _ => ask(stream, request("GET", "/path")).await,
+        };
+        assert_eq!(answer.status(), 200, "{origin:?} {client:?}");
+        assert_eq!(*answer.body(), format!("GET /path {wanted}"));
+        let records = scene.records();
+        assert_eq!(
+            records,
+            ["allow allow https_connect CONNECT", "allow allow https GET"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn p7_inside_limited_mode_only_reads() {
+    for protocol in ["h2", "http/1.1"] {
+        let scene = Scene::new(LIMITED, &[protocol]).await;
+        let stream = scene
+            .tls(
+                "origin.test:443",
+                "origin.test",
+                scene.ca.client(&[protocol]),
+            )
+            .await
+            .expect("a session with the proxy");
+        let answer = match protocol {
+            "h2" => ask(stream, over_http2("POST")).await,
+            _ => ask(stream, request("POST", "/path")).await,
+        };
+        assert_eq!(answer.status(), 403);
+        assert_eq!(
+            answer.headers()["x-proxy-error"],
+            "blocked-by-method-policy"
+        );
+        let body = String::from_utf8_lossy(answer.body());
+        assert!(
+            body.starts_with("CODEX_NETWORK_POLICY_DECISION {"),
+            "{body}"
+        );
+        assert!(body.contains(r#""protocol":"https""#), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn m7_another_authority_is_misdirected() {
+    let scene = Scene::new(LIMITED, &["http/1.1"]).await;
+    for uri in ["https://other.test/", "http://origin.test/"] {
+        let stream = scene
+            .tls("origin.test:443", "origin.test", scene.ca.client(&[]))
+            .await
+            .expect("a session with the proxy");
+        let answer = ask(stream, request("GET", uri)).await;
+        assert_eq!(answer.status(), 421, "{uri}");
+    }
+    assert_eq!(scene.engine.blocked().total(), 2);
+    let entry = &scene.engine.blocked().entries(0)[0];
+    assert_eq!(entry.detail, Some("authority_mismatch"));
+    assert_eq!((entry.reason, entry.protocol), ("policy_denied", "https"));
+}
+
+#[tokio::test]
+async fn m2_a_client_hello_for_another_host_gets_an_alert() {
+    let scene = Scene::new(LIMITED, &["http/1.1"]).await;
+    let error = scene
+        .tls("origin.test:443", "other.test", scene.ca.client(&[]))
+        .await
+        .expect_err("no session");
+    assert!(error.to_string().contains("UnrecognisedName"), "{error}");
+    let entry = &scene.engine.blocked().entries(0)[0];
+    assert_eq!(
+        (entry.reason, entry.detail),
+        ("policy_denied", Some("sni_mismatch"))
+    );
+    assert_eq!(scene.ca.issued.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn m2_what_is_not_tls_is_refused_where_interception_is_needed() {
+    let scene = Scene::new(LIMITED, &["http/1.1"]).await;
+    let mut stream = scene.connect("origin.test:443").await;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: origin.test\r\n\r\n")
+        .await
+        .expect("bytes");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an end");
+    assert_eq!(answer, b"");
+    let entry = &scene.engine.blocked().entries(0)[0];
+    assert_eq!(
+        (entry.reason, entry.detail),
+        ("mitm_required", Some("not_tls"))
+    );
+}
+
+#[tokio::test]
+async fn m4_one_leaf_however_many_ask_and_the_cache_is_bounded() {
+    let scene = Scene::new(LIMITED, &["http/1.1"]).await;
+    let client = scene.ca.client(&["http/1.1"]);
+    let sessions =
+        (0..32).map(|_| scene.tls("origin.test:443", "origin.test", Arc::clone(&client)));
+    for session in futures_util::future::join_all(sessions).await {
+        session.expect("a session");
+    }
+    assert_eq!(scene.ca.issued.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn m6_a_bad_certificate_upstream_is_a_502_that_names_the_reason() {
+    for protocol in ["h2", "http/1.1"] {
+        let scene = Scene::new(LIMITED, &[protocol]).await;
+        let authority = "wrong.test:443";
+        let stream = scene
+            .tls(authority, "wrong.test", scene.ca.client(&[protocol]))
+            .await
+            .expect("a session to be told in");
+        let request = Request::builder()
+            .uri("https://wrong.test/")
+            .header("host", "wrong.test")
+            .body(Empty::new())
+            .expect("a request");
+        let answer = ask(stream, request).await;
+        assert_eq!(answer.status(), 502);
+        let text = String::from_utf8_lossy(answer.body());
+        assert!(text.contains("certificate_wrong_name"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn p11_a_connection_ends_when_it_is_forbidden_or_needs_no_interception() {
+    let scene = Scene::new(LIMITED, &["h2"]).await;
+    let client = scene.ca.client(&["h2"]);
+    let mut forbidden = scene
+        .tls("origin.test:443", "origin.test", Arc::clone(&client))
+        .await
+        .expect("a session");
+    let denied = settings("[network]\nmode = \"limited\"\n", &scene.origin_ca);
+    scene.engine.replace(&Arc::new(denied)).expect("settings");
+    ended(&mut forbidden).await;
+
+    let allowed = settings(LIMITED, &scene.origin_ca);
+    scene.engine.replace(&Arc::new(allowed)).expect("settings");
+    let mut needless = scene
+        .tls("origin.test:443", "origin.test", client)
+        .await
+        .expect("a session");
+    scene.engine.set_mode(Mode::Full);
+    ended(&mut needless).await;
+}
+
+/// An opaque tunnel is nothing that limited mode could look into.
+#[tokio::test]
+async fn p11_an_opaque_tunnel_ends_when_interception_becomes_necessary() {
+    let scene = Scene::new(FULL, &["http/1.1"]).await;
+    let mut tunnel = scene
+        .tls(
+            "origin.test:443",
+            "origin.test",
+            scene.origin_ca.client(&[]),
+        )
+        .await
+        .expect("the origin itself");
+    scene.engine.set_mode(Mode::Limited);
+    ended(&mut tunnel).await;
+}
+
+/// Reads what is left until the connection ends, in whatever way.
+async fn ended(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
+    let mut rest = Vec::new();
+    let end = stream.read_to_end(&mut rest);
+    tokio::time::timeout(Duration::from_secs(10), end)
+        .await
+        .expect("it ends")
+        .ok();
+}

@@ -1,0 +1,328 @@
+//! An engine that intercepts, an origin that speaks TLS, and a client between them, all of one
+//! process: the CA is the test's own, so it can count what is issued.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use codex_network_config::{Settings, Sources, load};
+use codex_network_engine::{
+    AuditEvent, AuditSink, Dial, Door, Engine, EngineParts, IssueError, IssuedLeaf, LeafIssuer,
+    Listening, Resolve, ResolveError,
+};
+use codex_network_policy::Host;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{
+    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, SignatureAlgorithm,
+};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// An authority of one test.
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pub der: CertificateDer<'static>,
+    pub issued: AtomicUsize,
+}
+
+/// A public key as a bare point.
+struct Point([u8; 65]);
+
+impl PublicKeyData for Point {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl Ca {
+    pub fn new(name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        let der = params.self_signed(&key).expect("a CA").der().clone();
+        Self {
+            issuer: Issuer::new(params, key),
+            der,
+            issued: AtomicUsize::new(0),
+        }
+    }
+
+    fn sign(&self, name: &str, key: &impl PublicKeyData) -> Vec<CertificateDer<'static>> {
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let leaf = params.signed_by(key, &self.issuer).expect("a leaf");
+        vec![leaf.der().clone(), self.der.clone()]
+    }
+
+    fn server(&self, name: &str, protocols: &[&str]) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().expect("a key");
+        let chain = self.sign(name, &key);
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key.into())
+            .expect("a certificate");
+        config.alpn_protocols = alpn(protocols);
+        Arc::new(config)
+    }
+
+    pub fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("a root");
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn(protocols);
+        Arc::new(config)
+    }
+}
+
+impl std::fmt::Debug for Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ca")
+    }
+}
+
+impl LeafIssuer for Ca {
+    fn issue<'a>(
+        &'a self,
+        host: &'a Host,
+        public_key: &'a [u8; 65],
+    ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
+        Box::pin(async move {
+            self.issued.fetch_add(1, Ordering::Relaxed);
+            // As long as it takes others to ask for the same.
+            tokio::task::yield_now().await;
+            Ok(IssuedLeaf {
+                chain: self.sign(&host.to_string(), &Point(*public_key)),
+                not_after: SystemTime::now() + Duration::from_secs(7 * 86_400),
+            })
+        })
+    }
+}
+
+/// Every name is a public address, and every dial ends at the origin.
+struct Everywhere(SocketAddr);
+
+impl Resolve for Everywhere {
+    fn resolve<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
+        Box::pin(async { Ok(vec![IpAddr::from([93, 184, 215, 14])]) })
+    }
+}
+
+impl Dial for Everywhere {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the scripted dialler ends at the test's origin"
+    )]
+    fn dial(&self, _address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
+        Box::pin(TcpStream::connect(self.0))
+    }
+}
+
+/// Keeps what was recorded, as `verdict reason protocol method`.
+#[derive(Default)]
+pub struct Audit(Mutex<Vec<String>>);
+
+impl AuditSink for Audit {
+    fn record(&self, event: &AuditEvent<'_>) {
+        let line = format!(
+            "{} {} {} {}",
+            event.decision.verdict(),
+            event.decision.reason(),
+            event.protocol,
+            event.method.unwrap_or("none"),
+        );
+        self.0.lock().expect("not poisoned").push(line);
+    }
+}
+
+pub struct Scene {
+    pub engine: Engine,
+    pub http: Listening,
+    pub socks5: Listening,
+    pub ca: Arc<Ca>,
+    pub audit: Arc<Audit>,
+    pub origin_ca: Arc<Ca>,
+}
+
+impl Scene {
+    /// `policy` is a configuration; the origin is `origin.test`, speaking `protocols`.
+    pub async fn new(policy: &str, protocols: &[&str]) -> Self {
+        let origin_ca = Arc::new(Ca::new("the origin's"));
+        let origin = origin(origin_ca.server("origin.test", protocols)).await;
+        let ca = Arc::new(Ca::new("the proxy's"));
+        let audit = Arc::new(Audit::default());
+        let parts = EngineParts {
+            resolver: Some(Arc::new(Everywhere(origin))),
+            dialler: Arc::new(Everywhere(origin)),
+            issuer: Some(Arc::clone(&ca) as Arc<dyn LeafIssuer>),
+            audit: Arc::clone(&audit) as Arc<dyn AuditSink>,
+            ..EngineParts::default()
+        };
+        let settings = Arc::new(settings(policy, &origin_ca));
+        let engine = Engine::new(settings, parts).expect("an engine");
+        let open = |door| {
+            let listener =
+                std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+            engine.open(door, listener).expect("a door")
+        };
+        let (http, socks5) = (open(Door::Http), open(Door::Socks5));
+        Self {
+            engine,
+            http,
+            socks5,
+            ca,
+            audit,
+            origin_ca,
+        }
+    }
+
+    /// A connection through CONNECT, before any TLS.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "to the test's own engine on loopback"
+    )]
+    pub async fn connect(&self, authority: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.http.address())
+            .await
+            .expect("the door is open");
+        let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("a request");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("an answer"));
+        }
+        let head = String::from_utf8_lossy(&head);
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        stream
+    }
+
+    /// TLS through CONNECT, with somebody who has a certificate of this authority.
+    pub async fn tls(
+        &self,
+        authority: &str,
+        name: &str,
+        client: Arc<ClientConfig>,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let stream = self.connect(authority).await;
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        TlsConnector::from(client).connect(name, stream).await
+    }
+
+    /// The records since the last call.
+    pub fn records(&self) -> Vec<String> {
+        std::mem::take(&mut *self.audit.0.lock().expect("not poisoned"))
+    }
+}
+
+/// The settings that a text means, with this authority as the only trusted one.
+pub fn settings(policy: &str, trusted: &Ca) -> Settings {
+    let mut settings = load(&Sources::none().with_text("test", policy))
+        .expect("a policy")
+        .settings;
+    settings.mitm.roots = [Arc::from(trusted.der.as_ref())].into();
+    settings
+}
+
+/// Sends one request, in the protocol that the two sides agreed on.
+pub async fn ask(stream: TlsStream<TcpStream>, request: Request<Empty<Bytes>>) -> Response<Bytes> {
+    let response = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("HTTP/2");
+        tokio::spawn(connection);
+        sender.send_request(request).await
+    } else {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .expect("HTTP/1.1");
+        tokio::spawn(connection);
+        sender.send_request(request).await
+    };
+    whole(response.expect("an answer")).await
+}
+
+pub async fn whole(response: Response<Incoming>) -> Response<Bytes> {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a whole body").to_bytes();
+    Response::from_parts(parts, body)
+}
+
+/// Answers every request with its method, target and protocol version.
+async fn origin(config: Arc<ServerConfig>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let acceptor = TlsAcceptor::from(config);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let service = service_fn(|request: Request<Incoming>| async move {
+                    let text = format!(
+                        "{} {} {:?}",
+                        request.method(),
+                        request.uri().path(),
+                        request.version()
+                    );
+                    Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(text))))
+                });
+                let stream = TokioIo::new(stream);
+                let _ended = if h2 {
+                    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(stream, service)
+                        .await
+                } else {
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(stream, service)
+                        .await
+                };
+            });
+        }
+    });
+    address
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn alpn(protocols: &[&str]) -> Vec<Vec<u8>> {
+    protocols
+        .iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect()
+}
