@@ -3,6 +3,8 @@
 //!
 //! It follows no redirect, keeps no cookie, adds no field.
 
+mod http2;
+mod secure;
 mod socks5;
 
 use std::io::{self, Write};
@@ -12,6 +14,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 
+pub use self::http2::{Exchange, Http2};
 pub use self::socks5::{Bound, Socks5Target};
 use crate::tls::TestCa;
 use crate::wait::PATIENCE;

@@ -1,10 +1,12 @@
-//! An HTTP/1.1 server on loopback whose answers a test scripts.
+//! An HTTP server on loopback whose answers a test scripts.
 //!
 //! It remembers every request as it came, and can prove that none came: see
 //! [`Origin::connections`]. It is naive on purpose and shares no code with the
-//! proxy. It does not speak HTTP/2.
+//! proxy. HTTP/1.1 is its own; HTTP/2, which TLS alone can choose, is hyper's.
 
 mod answer;
+mod handshake;
+mod http2;
 mod request;
 mod serve;
 
@@ -16,9 +18,10 @@ use std::thread;
 use rustls::ServerConfig;
 
 pub use self::answer::{Answer, Body, Gate, Reply};
+pub use self::handshake::Handshake;
 pub use self::request::Request;
 use self::serve::Protocol;
-use crate::tls::TestCa;
+use crate::tls::{Server, TestCa};
 use crate::wait::{PATIENCE, Watched};
 
 /// How a test decides what to answer; it may block, which holds the answer back.
@@ -44,6 +47,7 @@ struct State {
     /// The connections that have not ended, by their place in `accepted`.
     open: Vec<(usize, TcpStream)>,
     requests: Vec<Request>,
+    handshakes: Vec<Handshake>,
 }
 
 /// What an origin will do, before it is started.
@@ -94,6 +98,11 @@ impl Origin {
         self.state.lock().requests.clone()
     }
 
+    /// Every TLS handshake whose `ClientHello` has arrived, oldest first.
+    pub fn handshakes(&self) -> Vec<Handshake> {
+        self.state.lock().handshakes.clone()
+    }
+
     /// Waits until the requests satisfy `look`.
     pub fn wait_for<R>(&self, what: &str, mut look: impl FnMut(&[Request]) -> Option<R>) -> R {
         self.state
@@ -141,6 +150,13 @@ impl Builder {
     #[must_use]
     pub fn tls(mut self, ca: &TestCa, names: &[&str]) -> Self {
         self.tls = Some(ca.server(names));
+        self
+    }
+
+    /// Speaks TLS like this; HTTP/2 where ALPN chooses `h2`.
+    #[must_use]
+    pub fn tls_as(mut self, server: &Server<'_>) -> Self {
+        self.tls = Some(server.config());
         self
     }
 

@@ -21,6 +21,11 @@ impl<T: Read + Write + Send> Stream for T {}
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
+    /// Fields that came some other way than as lines.
+    pub(crate) fn from_pairs(pairs: Vec<(String, String)>) -> Self {
+        Self(pairs)
+    }
+
     /// The first value of `name`, whatever its case.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all(name).first().copied()

@@ -6,7 +6,7 @@ use std::thread;
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
-use e2e::tls::TestCa;
+use e2e::tls::{Client, Server, TestCa};
 
 use crate::forward::scene::{Scene, by_hand, noise};
 
@@ -151,4 +151,20 @@ fn m1_tls_through_a_tunnel_is_the_origins_own() {
     for line in scene.daemon.logs() {
         assert!(!line.raw.contains("/inside"), "{}", line.raw);
     }
+}
+
+#[test]
+fn m1_http2_through_a_tunnel_is_the_origins_own() {
+    let ca = TestCa::new();
+    let server = Server::of(&ca, &["allowed.test"]).alpn(&["h2", "http/1.1"]);
+    let scene = Scene::new(Origin::answering(|_| Answer::Echo).tls_as(&server).start());
+    let client = Client::trusting(&ca).alpn(&["h2"]);
+    let http2 = tunnel(&scene).into_http2(&client, "allowed.test");
+    let answer = http2.request("POST", "https://allowed.test/inside", &[], b"body");
+    assert_eq!(answer.json()["body"], "body");
+    // The very session that the origin began, hello and all.
+    let handshake = &scene.origin.handshakes()[0];
+    assert_eq!(handshake.server_name.as_deref(), Some("allowed.test"));
+    assert_eq!(handshake.offered, ["h2"]);
+    assert_eq!(http2.session().certificates.len(), 1);
 }

@@ -7,7 +7,7 @@ use std::thread;
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
-use e2e::tls::TestCa;
+use e2e::tls::{Client, Server, TestCa};
 
 use super::{client, reply, start, tunnel};
 
@@ -185,6 +185,21 @@ fn s1_tls_goes_through_untouched() {
     let mut client =
         tunnel(&daemon, "allowed.test", origin.addr().port()).start_tls(&ca, "allowed.test");
     let answer = client.exchange("GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
+    assert_eq!(answer.text(), "secret");
+}
+
+#[test]
+fn s1_http2_goes_through_untouched() {
+    let ca = TestCa::new();
+    let server = Server::of(&ca, &["allowed.test"]).alpn(&["h2"]);
+    let origin = Origin::answering(|_| Answer::text("secret"))
+        .tls_as(&server)
+        .start();
+    let daemon = start(&Config::example());
+    let client = Client::trusting(&ca).alpn(&["h2"]);
+    let http2 =
+        tunnel(&daemon, "allowed.test", origin.addr().port()).into_http2(&client, "allowed.test");
+    let answer = http2.request("GET", "https://allowed.test/", &[], b"");
     assert_eq!(answer.text(), "secret");
 }
 

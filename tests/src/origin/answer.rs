@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::Request;
 
-/// One answer of an origin.
+/// One answer of an origin. Over HTTP/2 `Upgrade`, `Raw` and interim responses do
+/// not exist, and asking for them is a mistake of the test.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// A response.
@@ -21,9 +22,12 @@ pub enum Answer {
     Raw(Vec<u8>),
     /// Nothing, and the connection stays open until the peer ends it.
     Silence,
-    /// Nothing, and an orderly close.
+    /// 200 whose body is the request's, piece by piece as it comes, with its
+    /// trailers: only over HTTP/2, and only [before the body](super::Builder::before_body).
+    Mirror,
+    /// Nothing, and a close, orderly in HTTP/1.1; in HTTP/2 it ends every stream.
     Close,
-    /// Nothing, and a reset.
+    /// Nothing, and a reset: of the connection in HTTP/1.1, of the stream in HTTP/2.
     Reset,
 }
 

@@ -9,7 +9,8 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::to_vec;
 
 use super::answer::{AfterReply, write_head};
-use super::{Answer, EarlyScript, Request, Script, State};
+use super::handshake::ClientHello;
+use super::{Answer, EarlyScript, Request, Script, State, http2};
 use crate::wait::{PATIENCE, Watched};
 use crate::wire::{self, Stream, Wire};
 
@@ -37,16 +38,28 @@ pub(super) fn connection(
     index: usize,
     protocol: &Protocol,
     tls: Option<Arc<ServerConfig>>,
-    state: &Watched<State>,
+    state: &Arc<Watched<State>>,
 ) -> io::Result<()> {
     wire::prepare(socket, PATIENCE)?;
-    let stream = socket.try_clone()?;
-    let stream: Box<dyn Stream> = match tls {
-        Some(config) => {
-            let session = ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut stream = socket.try_clone()?;
+    let stream: Box<dyn Stream> = match (tls, protocol) {
+        (None, _) => Box::new(stream),
+        (Some(config), protocol) => {
+            let hello = ClientHello::read(&mut stream, index, state)?;
+            if let Protocol::Http { early, script } = protocol
+                && hello.chooses_http2(&config)
+            {
+                let connection = http2::Connection {
+                    index,
+                    early: Arc::clone(early),
+                    script: Arc::clone(script),
+                    state: Arc::clone(state),
+                };
+                return connection.serve(hello, stream, config);
+            }
+            let session = hello.finish(&mut stream, config, state)?;
             Box::new(Tls(StreamOwned::new(session, stream)))
         }
-        None => Box::new(stream),
     };
     let wire = Wire::new(stream);
     let end = match protocol {
@@ -186,6 +199,7 @@ impl Http<'_> {
                 self.socket.set_read_timeout(None)?;
                 self.wire.read_to_end(|_| ())?;
             }
+            Answer::Mirror => panic!("HTTP/1.1 has no answer that mirrors"),
             Answer::Close => {}
             Answer::Reset => return Ok(Next::End(End::Reset)),
         }

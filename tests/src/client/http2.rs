@@ -1,0 +1,236 @@
+//! A client of HTTP/2 over TLS: hyper's side of the protocol, behind calls that
+//! block.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::{Connection, Response};
+use crate::frames::{self, Frames, Sender};
+use crate::tls::{self, Session, Writes};
+use crate::wait::PATIENCE;
+use crate::wire::Fields;
+
+/// A connection that carries requests beside each other. Every wait gives up
+/// after [`PATIENCE`].
+pub struct Http2 {
+    sender: SendRequest<Frames>,
+    /// Moves the bytes until the connection ends.
+    driver: JoinHandle<hyper::Result<()>>,
+    session: Session,
+    runtime: Runtime,
+}
+
+/// One stream: a request under way and what comes back. Dropping it before its
+/// end resets the stream.
+pub struct Exchange {
+    runtime: Handle,
+    body: Option<Sender>,
+    response: Reply,
+    trailers: Fields,
+}
+
+/// The answer, as far as it was waited for.
+enum Reply {
+    Awaited(Pin<Box<dyn Future<Output = hyper::Result<hyper::Response<Incoming>>> + Send>>),
+    Begun(Incoming),
+    Over,
+}
+
+impl Connection {
+    /// Starts TLS like `client`, which offers `h2`, with `name`, and HTTP/2 on it.
+    pub fn into_http2(self, client: &tls::Client, name: &str) -> Http2 {
+        self.try_into_http2(client, name)
+            .expect("a TLS handshake that chooses HTTP/2")
+    }
+
+    /// Starts TLS and HTTP/2 with a server that may be refused, or may refuse.
+    ///
+    /// # Errors
+    /// The handshake failed, or chose something else.
+    pub fn try_into_http2(self, client: &tls::Client, name: &str) -> io::Result<Http2> {
+        assert_eq!(client.writes(), Writes::Whole, "only HTTP/1.1 trickles");
+        let (_, ahead) = self.wire.into_parts();
+        assert!(ahead.is_empty(), "the server spoke before the client hello");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let connector = TlsConnector::from(client.config());
+        let name = tls::server_name(name);
+        self.socket.set_nonblocking(true)?;
+        let (sender, driver, session) = within(runtime.handle(), async {
+            let socket = tokio::net::TcpStream::from_std(self.socket)?;
+            let stream = connector.connect(name, socket).await?;
+            let session = Session::of(stream.get_ref().1);
+            if session.alpn.as_deref() != Some("h2") {
+                return Err(io::Error::other(format!("no HTTP/2: {session:?}")));
+            }
+            let (sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .map_err(io::Error::other)?;
+            Ok((sender, tokio::spawn(driver), session))
+        })?;
+        Ok(Http2 {
+            sender,
+            driver,
+            session,
+            runtime,
+        })
+    }
+}
+
+impl Http2 {
+    /// What the TLS handshake negotiated.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Makes a request with a whole body and reads the answer to its end.
+    pub fn request(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let mut exchange = self.start(method, url, headers, Frames::whole(body));
+        let mut response = exchange.head();
+        loop {
+            let part = exchange.read_some();
+            if part.is_empty() {
+                break;
+            }
+            response.body.extend(part);
+        }
+        response.trailers = exchange.trailers;
+        response
+    }
+
+    /// Begins a request whose body follows.
+    pub fn open(&self, method: &str, url: &str, headers: &[(&str, &str)]) -> Exchange {
+        let (sender, frames) = Frames::open();
+        let mut exchange = self.start(method, url, headers, frames);
+        exchange.body = Some(sender);
+        exchange
+    }
+
+    /// Waits until the connection has ended, from either side.
+    pub fn wait_until_closed(&mut self) {
+        let driver = &mut self.driver;
+        within(self.runtime.handle(), async {
+            // An end without a goodbye is one too.
+            let _: hyper::Result<()> = driver.await.map_err(io::Error::other)?;
+            Ok(())
+        })
+        .expect("the connection ends");
+    }
+
+    fn start(&self, method: &str, url: &str, headers: &[(&str, &str)], body: Frames) -> Exchange {
+        let mut request = hyper::Request::new(body);
+        *request.method_mut() = method.parse().expect("a method");
+        *request.uri_mut() = url.parse().expect("a URL with scheme and authority");
+        *request.headers_mut() = frames::map(headers);
+        let response = self.sender.clone().send_request(request);
+        Exchange {
+            runtime: self.runtime.handle().clone(),
+            body: None,
+            response: Reply::Awaited(Box::pin(response)),
+            trailers: Fields::default(),
+        }
+    }
+}
+
+impl Exchange {
+    /// Sends a piece of the body.
+    pub fn send(&mut self, data: &[u8]) {
+        frames::send(self.body.as_ref().expect("a body that is still open"), data);
+    }
+
+    /// Ends the body, with trailers if there are any.
+    pub fn finish(&mut self, trailers: &[(&str, &str)]) {
+        let body = self.body.take().expect("a body that is still open");
+        if !trailers.is_empty() {
+            frames::send_trailers(&body, trailers);
+        }
+    }
+
+    /// Waits for the head of the answer; its body is still to be read.
+    pub fn head(&mut self) -> Response {
+        self.try_head().expect("an answer")
+    }
+
+    /// Waits for the head of an answer that may not come.
+    ///
+    /// # Errors
+    /// The stream was reset, or the connection ended.
+    pub fn try_head(&mut self) -> io::Result<Response> {
+        let Reply::Awaited(response) = &mut self.response else {
+            panic!("the head was read already");
+        };
+        let received = within(&self.runtime, async {
+            response.as_mut().await.map_err(io::Error::other)
+        });
+        self.response = Reply::Over;
+        let (head, body) = received?.into_parts();
+        self.response = Reply::Begun(body);
+        Ok(Response {
+            status: head.status.as_u16(),
+            start: format!("HTTP/2.0 {}", head.status.as_u16()),
+            headers: frames::fields(&head.headers),
+            body: Vec::new(),
+            trailers: Fields::default(),
+        })
+    }
+
+    /// Reads the next piece of the answer's body; nothing at its end.
+    pub fn read_some(&mut self) -> Vec<u8> {
+        self.try_read_some()
+            .expect("more of the answer, or its end")
+    }
+
+    /// Reads the next piece of a body that may break off.
+    ///
+    /// # Errors
+    /// The stream was reset, or the connection ended.
+    pub fn try_read_some(&mut self) -> io::Result<Vec<u8>> {
+        let Reply::Begun(body) = &mut self.response else {
+            return Ok(Vec::new());
+        };
+        loop {
+            let next = async { body.frame().await.transpose().map_err(io::Error::other) };
+            let Some(frame) = within(&self.runtime, next)? else {
+                self.response = Reply::Over;
+                return Ok(Vec::new());
+            };
+            match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Ok(data.to_vec()),
+                Err(frame) => {
+                    if let Some(trailers) = frame.trailers_ref() {
+                        self.trailers = frames::fields(trailers);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The trailers, once [`Self::read_some`] has found the end.
+    pub fn trailers(&self) -> &Fields {
+        &self.trailers
+    }
+}
+
+/// Waits, but not for ever.
+fn within<R>(runtime: &Handle, work: impl Future<Output = io::Result<R>>) -> io::Result<R> {
+    runtime.block_on(async { timeout(PATIENCE, work).await? })
+}

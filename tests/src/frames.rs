@@ -1,0 +1,91 @@
+//! What both sides of HTTP/2 share: a body that is sent frame by frame, and
+//! fields in the form in which tests look at them.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::body::{Body, Frame};
+use hyper::header::{HeaderName, HeaderValue};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use crate::wire::{Fields, latin1};
+
+/// A body whose frames somebody else sends; it ends when the sender is dropped.
+pub(crate) struct Frames(UnboundedReceiver<Frame<Bytes>>);
+
+/// The other end of [`Frames`].
+pub(crate) type Sender = UnboundedSender<Frame<Bytes>>;
+
+impl Frames {
+    pub(crate) fn open() -> (Sender, Self) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (sender, Self(receiver))
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self::open().1
+    }
+
+    /// One frame, or none when there is nothing to send.
+    pub(crate) fn whole(body: &[u8]) -> Self {
+        let (sender, frames) = Self::open();
+        if !body.is_empty() {
+            send(&sender, body);
+        }
+        frames
+    }
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|frame| frame.map(Ok))
+    }
+
+    /// Known only when the sender has gone: then the headers end the stream.
+    fn is_end_stream(&self) -> bool {
+        self.0.is_closed() && self.0.is_empty()
+    }
+}
+
+/// Sends data; when the stream is gone it goes nowhere.
+pub(crate) fn send(to: &Sender, data: &[u8]) {
+    let frame = Frame::data(Bytes::copy_from_slice(data));
+    let _: Result<(), mpsc::error::SendError<_>> = to.send(frame);
+}
+
+/// Sends trailers likewise.
+pub(crate) fn send_trailers<N: AsRef<str>, V: AsRef<str>>(to: &Sender, trailers: &[(N, V)]) {
+    let frame = Frame::trailers(map(trailers));
+    let _: Result<(), mpsc::error::SendError<_>> = to.send(frame);
+}
+
+/// Fields in hyper's form.
+pub(crate) fn map<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> HeaderMap {
+    let pair = |(name, value): &(N, V)| {
+        let name = HeaderName::from_bytes(name.as_ref().as_bytes()).expect("a field name");
+        let value = HeaderValue::from_str(value.as_ref()).expect("a field value");
+        (name, value)
+    };
+    pairs.iter().map(pair).collect()
+}
+
+/// Fields from hyper's form: the values of one name are in order, the names in
+/// lower case, as HTTP/2 has them.
+pub(crate) fn pairs(map: &HeaderMap) -> Vec<(String, String)> {
+    map.iter()
+        .map(|(name, value)| (name.as_str().to_owned(), latin1(value.as_bytes())))
+        .collect()
+}
+
+pub(crate) fn fields(map: &HeaderMap) -> Fields {
+    Fields::from_pairs(pairs(map))
+}

@@ -1,0 +1,234 @@
+//! One HTTP/2 connection to an origin: hyper's side of the protocol, the test's
+//! answers.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::{Arc, PoisonError};
+use std::thread;
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Method, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
+use tokio::sync::Notify;
+use tokio_rustls::server::StartHandshake;
+
+use super::handshake::{self, ClientHello};
+use super::{Answer, Body, EarlyScript, Reply, Request, Script, State};
+use crate::frames::{self, Frames};
+use crate::wait::{PATIENCE, Watched};
+use crate::wire::Fields;
+
+/// What a connection answers by and where it records.
+pub(super) struct Connection {
+    pub(super) index: usize,
+    pub(super) early: Arc<EarlyScript>,
+    pub(super) script: Arc<Script>,
+    pub(super) state: Arc<Watched<State>>,
+}
+
+impl Connection {
+    /// Ends the handshake and serves until either side ends the connection.
+    pub(super) fn serve(
+        self,
+        hello: ClientHello,
+        socket: TcpStream,
+        config: Arc<ServerConfig>,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let served = runtime.block_on(self.run(hello, socket, config));
+        // A script may still be blocking; nobody waits for its answer now.
+        runtime.shutdown_background();
+        served
+    }
+
+    async fn run(
+        self,
+        hello: ClientHello,
+        socket: TcpStream,
+        config: Arc<ServerConfig>,
+    ) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        let socket = tokio::net::TcpStream::from_std(socket)?;
+        let (accepted, entry) = hello.into_parts();
+        let start = StartHandshake::from_parts(accepted, socket);
+        let stream = tokio::time::timeout(PATIENCE, start.into_stream(config)).await??;
+        handshake::finished(entry, stream.get_ref().1, &self.state);
+        let connection = Arc::new(self);
+        let close = Arc::new(Notify::new());
+        let service =
+            service_fn(|request| Arc::clone(&connection).answer(request, Arc::clone(&close)));
+        let serving = http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            served = serving => served.map_err(io::Error::other),
+            () = close.notified() => Ok(()),
+        }
+    }
+
+    /// An error resets the stream.
+    async fn answer(
+        self: Arc<Self>,
+        request: hyper::Request<Incoming>,
+        close: Arc<Notify>,
+    ) -> io::Result<Response<Frames>> {
+        let is_head = request.method() == Method::HEAD;
+        let (head, body) = request.into_parts();
+        let request = parse(self.index, &head);
+        let entry = self.state.update(|state| {
+            state.requests.push(request.clone());
+            state.requests.len() - 1
+        });
+        let early = Arc::clone(&self.early);
+        let answer = match blocking(move || early(&request)).await? {
+            Some(Answer::Mirror) => {
+                let (sender, frames) = Frames::open();
+                tokio::spawn(async move { self.read_body(body, entry, Some(sender)).await });
+                return Ok(Response::new(frames));
+            }
+            Some(answer) => answer,
+            None => {
+                self.read_body(body, entry, None).await?;
+                let request = self.state.lock().requests[entry].clone();
+                let script = Arc::clone(&self.script);
+                blocking(move || match script(&request) {
+                    Answer::Echo => Answer::json(&request.to_json()),
+                    answer => answer,
+                })
+                .await?
+            }
+        };
+        match answer {
+            Answer::Reply(reply) => Ok(respond(&reply, is_head)),
+            Answer::Silence => std::future::pending().await,
+            Answer::Close => {
+                close.notify_one();
+                std::future::pending().await
+            }
+            Answer::Reset => Err(io::Error::other("the test wants a reset")),
+            Answer::Echo | Answer::Mirror | Answer::Upgrade(_) | Answer::Raw(_) => {
+                panic!("HTTP/2 has no such answer here: {answer:?}")
+            }
+        }
+    }
+
+    /// Records the body as it comes, and passes it on if it is to be mirrored.
+    async fn read_body(
+        &self,
+        mut body: Incoming,
+        entry: usize,
+        mirror: Option<frames::Sender>,
+    ) -> io::Result<()> {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(io::Error::other)?;
+            self.state.update(|state| {
+                let request = &mut state.requests[entry];
+                if let Some(data) = frame.data_ref() {
+                    request.body.extend_from_slice(data);
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    request.trailers = frames::fields(trailers);
+                }
+            });
+            if let Some(mirror) = &mirror {
+                mirror.send(frame).map_err(io::Error::other)?;
+            }
+        }
+        self.state
+            .update(|state| state.requests[entry].complete = true);
+        Ok(())
+    }
+}
+
+/// The request, with its pseudo-header fields first (RFC 9113 section 8.3.1).
+fn parse(connection: usize, head: &hyper::http::request::Parts) -> Request {
+    let pseudo = [
+        (":scheme", head.uri.scheme_str()),
+        (
+            ":authority",
+            head.uri
+                .authority()
+                .map(hyper::http::uri::Authority::as_str),
+        ),
+    ];
+    let mut headers: Vec<(String, String)> = pseudo
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+        .collect();
+    headers.extend(frames::pairs(&head.headers));
+    Request {
+        connection,
+        method: head.method.to_string(),
+        target: head
+            .uri
+            .path_and_query()
+            .map_or_else(String::new, ToString::to_string),
+        version: "HTTP/2.0".to_owned(),
+        headers: Fields::from_pairs(headers),
+        raw_head: Vec::new(),
+        body: Vec::new(),
+        trailers: Fields::default(),
+        complete: false,
+    }
+}
+
+fn respond(reply: &Reply, is_head: bool) -> Response<Frames> {
+    assert!(
+        reply.interim.is_empty(),
+        "hyper's HTTP/2 server sends no interim response"
+    );
+    let mut headers = frames::map(&reply.headers);
+    if let Body::Sized(body) = &reply.body
+        && reply.status != 204
+    {
+        headers.insert("content-length", body.len().into());
+    }
+    let body = if is_head || matches!(reply.status, 204 | 304) {
+        Frames::empty()
+    } else {
+        stream(&reply.body)
+    };
+    let mut response = Response::new(body);
+    *response.headers_mut() = headers;
+    *response.status_mut() = reply.status.try_into().expect("a status code");
+    response
+}
+
+fn stream(body: &Body) -> Frames {
+    match body {
+        Body::Sized(body) | Body::UntilClose(body) => Frames::whole(body),
+        Body::Chunked { chunks, trailers } => {
+            let (sender, frames) = Frames::open();
+            for chunk in chunks {
+                frames::send(&sender, chunk);
+            }
+            frames::send_trailers(&sender, trailers);
+            frames
+        }
+        Body::Stepped(receiver) => {
+            let (sender, frames) = Frames::open();
+            let receiver = Arc::clone(receiver);
+            thread::spawn(move || {
+                let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+                for chunk in receiver.iter() {
+                    frames::send(&sender, &chunk);
+                }
+            });
+            frames
+        }
+    }
+}
+
+/// Runs a script, which may block, beside the connection's other streams.
+async fn blocking<R: Send + 'static>(script: impl FnOnce() -> R + Send + 'static) -> io::Result<R> {
+    tokio::task::spawn_blocking(script)
+        .await
+        .map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! A server's side of TLS: which certificate it shows, and what it speaks.
+
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use time::{Duration, OffsetDateTime};
+
+use super::{TestCa, provider};
+
+/// A server about to be. Sound unless told otherwise: for a wrong name give it
+/// another, for an unknown issuer a [`TestCa`] that the client does not trust.
+#[derive(Clone)]
+pub struct Server<'a> {
+    ca: &'a TestCa,
+    names: Vec<String>,
+    signed_by: Signer,
+    lifetime: Lifetime,
+    versions: Vec<&'static SupportedProtocolVersion>,
+    alpn: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, Copy)]
+enum Signer {
+    Authority,
+    Itself,
+}
+
+#[derive(Clone, Copy)]
+enum Lifetime {
+    Now,
+    Past,
+}
+
+impl<'a> Server<'a> {
+    /// TLS 1.2 and 1.3, no application protocol, and a certificate for `names`
+    /// (DNS names or IP literals) from `ca`.
+    pub fn of(ca: &'a TestCa, names: &[&str]) -> Self {
+        Self {
+            ca,
+            names: names.iter().map(ToString::to_string).collect(),
+            signed_by: Signer::Authority,
+            lifetime: Lifetime::Now,
+            versions: vec![&rustls::version::TLS12, &rustls::version::TLS13],
+            alpn: Vec::new(),
+        }
+    }
+
+    /// The application protocols that it speaks, the one it prefers first.
+    #[must_use]
+    pub fn alpn(mut self, protocols: &[&str]) -> Self {
+        self.alpn = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        self
+    }
+
+    /// Only this version of TLS.
+    #[must_use]
+    pub fn only(mut self, version: &'static SupportedProtocolVersion) -> Self {
+        self.versions = vec![version];
+        self
+    }
+
+    /// The certificate ended yesterday.
+    #[must_use]
+    pub fn expired(mut self) -> Self {
+        self.lifetime = Lifetime::Past;
+        self
+    }
+
+    /// The certificate is signed with its own key; the authority has no part in it.
+    #[must_use]
+    pub fn self_signed(mut self) -> Self {
+        self.signed_by = Signer::Itself;
+        self
+    }
+
+    /// The configuration, with a certificate made now.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().expect("a P-256 key");
+        let mut params =
+            CertificateParams::new(self.names.clone()).expect("names that a certificate can hold");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        if let Lifetime::Past = self.lifetime {
+            let now = OffsetDateTime::now_utc();
+            params.not_before = now - Duration::days(30);
+            params.not_after = now - Duration::days(1);
+        }
+        let leaf = match self.signed_by {
+            Signer::Authority => {
+                // Python 3.13 and later refuse a leaf without it.
+                params.use_authority_key_identifier_extension = true;
+                params.signed_by(&key, &self.ca.issuer)
+            }
+            Signer::Itself => params.self_signed(&key),
+        }
+        .expect("a leaf certificate");
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&self.versions)
+            .expect("ring knows TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], key)
+            .expect("the key belongs to the certificate");
+        config.alpn_protocols.clone_from(&self.alpn);
+        Arc::new(config)
+    }
+}
