@@ -10,6 +10,7 @@ mod dispatch;
 mod inherit;
 mod listen;
 mod load;
+mod numbering;
 mod supervise;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use self::control_socket::ControlSocket;
 use self::inherit::Inherited;
 use self::listen::{Listeners, Prepared};
+use self::numbering::Numbering;
 use self::supervise::{BackOff, Worker};
 use crate::privsep::message::{Listener, Mode, Problems, ToMonitor, ToWorker};
 use crate::privsep::settled::{Loaded, Settled};
@@ -61,6 +63,7 @@ struct Monitor {
     before: Option<Settled>,
     worker: Option<Worker>,
     workers: u64,
+    numbering: Numbering,
     back_off: BackOff,
     /// Settings that the worker was told to put in force and has not yet.
     pending: Option<Pending>,
@@ -149,6 +152,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         before: None,
         worker: None,
         workers: 0,
+        numbering: Numbering::new(),
         back_off: BackOff::default(),
         pending: None,
         reloads: Vec::new(),
@@ -468,6 +472,7 @@ impl Monitor {
             control_from: control.map_or(Listener::Keep, ControlSocket::from),
             mode: self.narrowed.filter(|_| ticket == FIRST),
             restarts: self.back_off.restarts(),
+            blocked_base: self.numbering.base(),
             listeners: prepared.changes(),
             account: settled.account,
             confinement: settled.confinement,

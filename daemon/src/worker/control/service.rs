@@ -119,14 +119,17 @@ impl Service {
     fn blocked_after(&self, since: u64) -> Blocked {
         let log = self.engine.blocked();
         // Read first, so that nothing that comes in between is passed over.
-        let total = log.total().max(since);
+        let last = log.last().max(since);
+        // What an earlier worker had is gone, and nobody knows how much that was.
+        let known = since.max(log.base());
         let blocked: Vec<BlockedEntry> = log.entries(since).into_iter().map(entry).collect();
         Blocked {
-            next: blocked.last().map_or(total, |last| last.sequence),
+            next: blocked.last().map_or(last, |entry| entry.sequence),
             dropped: match blocked.first() {
-                Some(first) => first.sequence - since - 1,
-                None => total - since,
+                Some(first) => first.sequence - known - 1,
+                None => last - known,
             },
+            ending: self.engine.drain().has_begun(),
             blocked,
         }
     }
@@ -219,13 +222,12 @@ impl Control for Session {
 
     async fn blocked(self, _: Context, query: BlockedQuery) -> Result<Blocked, ControlError> {
         let log = self.service.engine.blocked();
-        // A number that was never given out, as one from before a restart: from now on.
-        let since = query.since.min(log.total());
+        // A number that was never given out: from now on.
+        let since = query.since.min(log.last());
         let until = Instant::now() + Duration::from_secs(query.wait).min(MOST_WAIT);
-        let drain = self.service.engine.drain();
         loop {
             let found = self.service.blocked_after(since);
-            if !found.blocked.is_empty() || Instant::now() >= until || drain.has_begun() {
+            if !found.blocked.is_empty() || found.ending || Instant::now() >= until {
                 return Ok(found);
             }
             // The record wakes nobody, so look again.
