@@ -17,9 +17,9 @@ use crate::http::framing::Flaw;
 use crate::upstream::{ConnectError, ResolveError};
 
 /// Says which kind of block an answer is (SPEC H6).
-const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
+pub(crate) const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
 /// The decision as JSON (SPEC H5).
-const POLICY_DECISION: HeaderName = HeaderName::from_static("x-network-policy-decision");
+pub(crate) const POLICY_DECISION: HeaderName = HeaderName::from_static("x-network-policy-decision");
 /// What the first line of a text answer to a blocked request begins with (SPEC H5).
 const DECISION_LINE: &str = "CODEX_NETWORK_POLICY_DECISION";
 

@@ -8,6 +8,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
+use crate::respond::{POLICY_DECISION, PROXY_ERROR};
+
 /// Fields that concern one connection, besides those that `Connection` names.
 const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
@@ -84,7 +86,20 @@ pub(super) fn to_client(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(http::header::CONTENT_LENGTH);
     }
+    fields_to_client(headers);
+}
+
+/// Turns an origin's trailer fields into those to the client.
+pub(super) fn trailers_to_client(trailers: &mut HeaderMap) {
+    fields_to_client(trailers);
+}
+
+/// Whoever finds our words in an answer takes them for ours: no origin may say them (SPEC H5, H6).
+fn fields_to_client(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
+    for name in [PROXY_ERROR, POLICY_DECISION] {
+        headers.remove(name);
+    }
 }
 
 /// The `Host` field for an authority: without the port where it is the scheme's own (RFC 9110
@@ -221,6 +236,26 @@ mod tests {
             upstream(&fields, Mode::Full),
             [("content-length".to_owned(), "5".to_owned())]
         );
+    }
+
+    #[test]
+    fn h5_h6_an_origin_cannot_speak_for_the_proxy() {
+        for (name, goes_on) in [
+            ("x-proxy-error", false),
+            ("X-Proxy-Error", false),
+            ("x-network-policy-decision", false),
+            ("X-NETWORK-POLICY-DECISION", false),
+            ("keep-alive", false),
+            ("x-proxy-errors", true),
+            ("x-network-policy", true),
+            ("x-error", true),
+        ] {
+            for turn in [to_client, trailers_to_client] {
+                let mut headers = map(&[(name, "1"), (name, "2")]);
+                turn(&mut headers);
+                assert_eq!(headers.len(), if goes_on { 2 } else { 0 }, "{name}");
+            }
+        }
     }
 
     #[test]
