@@ -119,6 +119,7 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
         Failure::Resolve(_)
         | Failure::Connect(_)
         | Failure::Answer(_)
+        | Failure::TransferCoding
         | Failure::UnaskedUpgrade => StatusCode::BAD_GATEWAY,
     };
     let what = match failure {
@@ -139,6 +140,7 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
         Failure::Connect(ConnectError::Other(_)) => "the connection failed",
         Failure::RequestBody(_) => "the request's body broke off",
         Failure::Answer(_) => "the host closed the connection or did not answer in HTTP",
+        Failure::TransferCoding => "the host used a transfer coding that nobody asked for",
         Failure::UnaskedUpgrade => "the host switched protocols unasked",
         Failure::AnswerTimeout(_) => "the host did not answer in time",
     };
@@ -232,6 +234,7 @@ pub(crate) fn socks_failure(failure: &Failure) -> Reply {
         Failure::Connect(_)
         | Failure::RequestBody(_)
         | Failure::Answer(_)
+        | Failure::TransferCoding
         | Failure::UnaskedUpgrade
         | Failure::AnswerTimeout(_) => Reply::GeneralFailure,
     }
