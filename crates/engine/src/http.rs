@@ -69,12 +69,26 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: Socke
     };
     let interim = Interim::default();
     let turns = Turns::default();
+    let crowded = {
+        let shared = Arc::clone(&shared);
+        move || {
+            let most = shared
+                .live
+                .current()
+                .settings()
+                .daemon
+                .limits
+                .max_connections;
+            !shared.connections.has_room(most)
+        }
+    };
     let client = ClientStream::new(
         stream,
         limits.max_header_bytes,
         timeouts,
         turns.clone(),
         interim.clone(),
+        Box::new(crowded),
     );
     let session = Arc::new(Session {
         shared: Arc::clone(&shared),
