@@ -83,7 +83,7 @@ fn how_to_be_admitted() -> String {
         .map_or_else(|| format!("uid {user}"), |user| user.name);
     format!(
         "Run proxyctl as root or as the user that the proxy runs as, or add {name:?} to \
-         [daemon.control] administrators or observers and restart the proxy."
+         [daemon.control] administrators or observers and reload the proxy."
     )
 }
 

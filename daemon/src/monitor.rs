@@ -432,6 +432,7 @@ impl Monitor {
         );
         self.listeners.apply(prepared);
         self.before = Some(std::mem::replace(&mut self.settled, settled));
+        self.admit_callers();
         self.narrowed = None;
     }
 
@@ -446,6 +447,14 @@ impl Monitor {
             Err(error) => tracing::error!("the listeners stay as they are: {error:#}"),
         }
         self.settled = before;
+        self.admit_callers();
+    }
+
+    /// Gives the control socket the permissions of the settings in force.
+    fn admit_callers(&self) {
+        if let (Some(control), Some(place)) = (&self.control, &self.settled.control) {
+            control.admit(place.callers);
+        }
     }
 
     /// Starts a worker on the settings and sockets in force.

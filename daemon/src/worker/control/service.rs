@@ -14,8 +14,8 @@ use codex_network_control::{Access, Context, Control, ControlError};
 use codex_network_engine::Engine;
 use codex_network_policy::{DomainSet, Mode};
 
-use super::explain;
 use super::peer::Peer;
+use super::{MOST_OF_ONE_USER, Room, explain};
 use crate::worker::admin::config;
 use crate::worker::reload::{Reloader, unix_seconds};
 use crate::worker::witness::Witness;
@@ -40,6 +40,7 @@ pub(super) struct Session {
     service: Service,
     peer: Peer,
     access: Access,
+    room: Room,
 }
 
 impl Service {
@@ -64,11 +65,12 @@ impl Service {
         }
     }
 
-    pub(super) fn of(&self, peer: Peer, access: Access) -> Session {
+    pub(super) fn of(&self, peer: Peer, access: Access, room: Room) -> Session {
         Session {
             service: self.clone(),
             peer,
             access,
+            room,
         }
     }
 
@@ -137,6 +139,14 @@ impl Service {
 
 impl Control for Session {
     async fn hello(self, _: Context, request: Hello) -> Result<Welcome, ControlError> {
+        if self.room == Room::TurnedAway {
+            return Err(ControlError::Failed {
+                message: format!(
+                    "this user has {MOST_OF_ONE_USER} connections already; end one of them, such as a \
+                     `proxyctl blocked --follow`, and try again"
+                ),
+            });
+        }
         let version = env!("CARGO_PKG_VERSION");
         let protocol = request.agree(version).inspect_err(|mismatch| {
             // A program's name is the caller's own words.
