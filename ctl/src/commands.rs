@@ -38,7 +38,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             Command::Blocked {
                 follow: true,
                 since,
-            } => blocked::follow(&client, output, since).await,
+            } => blocked::follow(client, output, since).await,
             Command::Blocked {
                 follow: false,
                 since,

@@ -8,6 +8,9 @@ use codex_network_control::{Client, place};
 
 use crate::Failure;
 
+/// What we call ourselves, for the proxy's log.
+const PROGRAM: &str = concat!("proxyctl ", env!("CARGO_PKG_VERSION"));
+
 /// The sockets to try, in order. What is named is tried alone: whoever names a socket means it.
 fn candidates(
     flag: Option<PathBuf>,
@@ -29,15 +32,22 @@ fn candidates(
 
 /// Connects to the first proxy that answers.
 pub(crate) async fn connect(flag: Option<PathBuf>) -> Result<Client, Failure> {
-    let program = concat!("proxyctl ", env!("CARGO_PKG_VERSION"));
     let mut tried = Vec::new();
     for path in candidates(flag, |name| std::env::var_os(name)) {
-        match Client::connect(&path, program).await {
+        match Client::connect(&path, PROGRAM).await {
             Ok(client) => return Ok(client),
             Err(error) => tried.push(error),
         }
     }
     Err(failure(&tried))
+}
+
+/// Connects once more to the proxy whose worker has hung up: the next one takes over its socket.
+pub(crate) async fn connect_again(lost: &Client) -> Result<Client, Failure> {
+    let again = Client::connect(lost.path(), PROGRAM).await;
+    again.map_err(|error| {
+        Failure::Unreachable(format!("the proxy hung up and does not come back: {error}"))
+    })
 }
 
 /// What to tell when nobody answered: the refusal if there was one, else everything that was tried.
@@ -73,7 +83,7 @@ fn how_to_be_admitted() -> String {
         .map_or_else(|| format!("uid {user}"), |user| user.name);
     format!(
         "Run proxyctl as root or as the user that the proxy runs as, or add {name:?} to \
-         [daemon.control] administrators or observers and restart the proxy."
+         [daemon.control] administrators or observers and reload the proxy."
     )
 }
 

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
 use codex_network_config::Sources;
 
 /// Decides which hosts the programs on this machine may talk to: an HTTP and SOCKS5 proxy that
@@ -49,6 +50,23 @@ pub(crate) enum Command {
 }
 
 impl Args {
+    /// Reads the command line. One that is not understood is told, and ends the program with 2.
+    pub(crate) fn read() -> Self {
+        let understood = Self::try_parse().and_then(Self::checked);
+        understood.unwrap_or_else(|error| error.exit())
+    }
+
+    /// clap cannot tell that an option of all commands and an argument of one exclude each other.
+    fn checked(self) -> Result<Self, clap::Error> {
+        if self.config.is_some() && matches!(self.command, Some(Command::Check { file: Some(_) })) {
+            return Err(Self::command().error(
+                ErrorKind::ArgumentConflict,
+                "`check FILE` and `--config FILE` both name the file to judge; give one of them",
+            ));
+        }
+        Ok(self)
+    }
+
     /// The arguments with which a loader finds the same configuration.
     pub(crate) fn for_loader(&self) -> Vec<OsString> {
         let mut arguments = Vec::new();
@@ -81,8 +99,6 @@ fn is_system_service() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

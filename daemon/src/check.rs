@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use codex_network_config::{Loaded, Sources, load};
 
-use crate::logging;
+use crate::{loader, logging};
 
 /// Judges a configuration. A summary goes to standard output, problems to standard error.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
@@ -14,6 +14,12 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
         Ok(loaded) => {
             if let Err(error) = logging::check(&loaded.settings.daemon.log) {
                 let _ = writeln!(io::stderr(), "error: {error}");
+                return ExitCode::FAILURE;
+            }
+            if let Err(problems) =
+                loader::hosts(loaded.settings.daemon.resolver.hosts_file.as_deref())
+            {
+                let _ = writeln!(io::stderr(), "{}", problems.text);
                 return ExitCode::FAILURE;
             }
             for told in loaded.warnings.iter().chain(&loaded.notes) {

@@ -26,14 +26,12 @@ mod worker;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use args::{Args, Command};
 
 /// Runs the program with the arguments that it was started with, to its end. Exit codes: 0 done,
 /// 1 failed, 2 the command line was not understood.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::read();
     match args.command {
         None | Some(Command::Proxy) => end(monitor::run(args.for_loader())),
         Some(Command::Load) => loader::run(&args.sources(None)),

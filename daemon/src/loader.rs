@@ -137,7 +137,7 @@ fn part(blob: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// The hosts file. One that is named has to be there.
-fn hosts(named: Option<&Path>) -> Result<Vec<u8>, Problems> {
+pub(crate) fn hosts(named: Option<&Path>) -> Result<Vec<u8>, Problems> {
     let Some(path) = named else {
         return Ok(std::fs::read(SYSTEM_HOSTS).unwrap_or_default());
     };

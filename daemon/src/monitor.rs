@@ -10,6 +10,7 @@ mod dispatch;
 mod inherit;
 mod listen;
 mod load;
+mod numbering;
 mod supervise;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use self::control_socket::ControlSocket;
 use self::inherit::Inherited;
 use self::listen::{Listeners, Prepared};
+use self::numbering::Numbering;
 use self::supervise::{BackOff, Worker};
 use crate::privsep::message::{Listener, Mode, Problems, ToMonitor, ToWorker};
 use crate::privsep::settled::{Loaded, Settled};
@@ -61,6 +63,7 @@ struct Monitor {
     before: Option<Settled>,
     worker: Option<Worker>,
     workers: u64,
+    numbering: Numbering,
     back_off: BackOff,
     /// Settings that the worker was told to put in force and has not yet.
     pending: Option<Pending>,
@@ -149,6 +152,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         before: None,
         worker: None,
         workers: 0,
+        numbering: Numbering::new(),
         back_off: BackOff::default(),
         pending: None,
         reloads: Vec::new(),
@@ -428,6 +432,7 @@ impl Monitor {
         );
         self.listeners.apply(prepared);
         self.before = Some(std::mem::replace(&mut self.settled, settled));
+        self.admit_callers();
         self.narrowed = None;
     }
 
@@ -442,6 +447,14 @@ impl Monitor {
             Err(error) => tracing::error!("the listeners stay as they are: {error:#}"),
         }
         self.settled = before;
+        self.admit_callers();
+    }
+
+    /// Gives the control socket the permissions of the settings in force.
+    fn admit_callers(&self) {
+        if let (Some(control), Some(place)) = (&self.control, &self.settled.control) {
+            control.admit(place.callers);
+        }
     }
 
     /// Starts a worker on the settings and sockets in force.
@@ -468,6 +481,7 @@ impl Monitor {
             control_from: control.map_or(Listener::Keep, ControlSocket::from),
             mode: self.narrowed.filter(|_| ticket == FIRST),
             restarts: self.back_off.restarts(),
+            blocked_base: self.numbering.base(),
             listeners: prepared.changes(),
             account: settled.account,
             confinement: settled.confinement,

@@ -107,7 +107,11 @@ async fn serve(
     let started = (|| {
         let mut settings = loaded.settings;
         settings.daemon.resolver.files = orders.files;
-        let engine = Engine::new(Arc::new(settings), EngineParts::default())?;
+        let parts = EngineParts {
+            blocked_base: orders.blocked_base,
+            ..EngineParts::default()
+        };
+        let engine = Engine::new(Arc::new(settings), parts)?;
         if let Some(mode) = orders.mode {
             tracing::info!("the mode that was set at run time stays in force");
             engine.set_mode(mode.into());

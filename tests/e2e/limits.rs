@@ -86,6 +86,69 @@ fn c5_a_place_is_freed_however_its_connection_ends() {
     }
 }
 
+fn impatient(most: usize) -> Config {
+    limited(most).set("daemon.limits", "header_timeout", r#""300ms""#)
+}
+
+/// Whoever keeps a connection alive for requests that may never come does not keep others out.
+#[test]
+fn c5_at_the_limit_connections_that_wait_for_their_next_request_give_their_places_up() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    let kept = format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    let daemon = start(&impatient(2));
+    let mut idle: Vec<_> = (0..2)
+        .map(|_| Connection::open(daemon.http_addr()))
+        .collect();
+    for client in &mut idle {
+        assert_eq!(client.exchange(&kept).text(), "hello");
+    }
+    // As many as may be: each waits for a place that one of the others has.
+    for _ in 0..4 {
+        let mut client = Connection::open(daemon.http_addr());
+        assert_eq!(client.exchange(&kept).text(), "hello");
+        idle.push(client);
+    }
+}
+
+#[test]
+fn c5_at_the_limit_tunnels_and_answers_under_way_keep_their_places() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let slow = Origin::start(move |_| {
+        let _ = wait.lock().expect("the lock").recv_timeout(PATIENCE);
+        Answer::text("late")
+    });
+    let echo = Origin::echoing_bytes().start();
+    let daemon = start(&impatient(2));
+    let mut tunnel = Connection::open(daemon.http_addr());
+    let authority = format!("allowed.test:{}", echo.addr().port());
+    assert_eq!(tunnel.connect(&authority).status, 200);
+    let mut asking = Connection::open(daemon.http_addr());
+    asking.send(get(&slow));
+    is_full(&daemon);
+    slow.wait_for("the request", |seen| (!seen.is_empty()).then_some(()));
+    // Longer than an idle connection would be kept.
+    thread::sleep(std::time::Duration::from_millis(800));
+    tunnel.send("still");
+    assert_eq!(tunnel.read_exact(5), b"still");
+    drop(go);
+    assert_eq!(asking.read_final_response().text(), "late");
+}
+
+#[test]
+fn c5_below_the_limit_a_connection_waits_for_its_next_request_undisturbed() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    let kept = format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    let daemon = start(&impatient(2));
+    let mut client = Connection::open(daemon.http_addr());
+    for _ in 0..2 {
+        assert_eq!(client.exchange(&kept).text(), "hello");
+        thread::sleep(std::time::Duration::from_millis(800));
+    }
+}
+
 #[test]
 fn c5_a_higher_limit_lets_waiting_clients_in_when_it_is_reloaded() {
     let origin = Origin::echoing_bytes().start();

@@ -288,12 +288,11 @@ fn r1_what_was_blocked_survives_a_reload() {
     daemon.rewrite_config(&Config::new());
     assert_eq!(daemon.reload().status, 200);
     get(daemon.http_addr(), "two.test", 80);
-    let told: Vec<_> = daemon
-        .blocked()
-        .iter()
-        .map(|entry| json!([entry["host"], entry["sequence"]]))
-        .collect();
-    assert_eq!(told, [json!(["one.test", 1]), json!(["two.test", 2])]);
+    let entries = daemon.blocked();
+    let hosts: Vec<_> = entries.iter().map(|entry| &entry["host"]).collect();
+    assert_eq!(hosts, ["one.test", "two.test"]);
+    let sequence = |entry: &Value| entry["sequence"].as_u64().expect("a number");
+    assert_eq!(sequence(&entries[1]), sequence(&entries[0]) + 1);
 }
 
 #[test]

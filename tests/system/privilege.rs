@@ -136,6 +136,11 @@ fn attempts(monitor: u32) -> Vec<Call> {
         call("copy the monitor's memory", libc::SYS_process_vm_readv, &format!(",{monitor}L,0L,0L,0L,0L,0L"), EPERM),
         call("kill the monitor", libc::SYS_kill, &format!(",{monitor}L,9L"), EPERM),
         call("kill a thread of it", libc::SYS_tgkill, &format!(",{monitor}L,{monitor}L,9L"), EPERM),
+        call("outlive the monitor", libc::SYS_prctl, &format!(",{}L,0L", libc::PR_SET_PDEATHSIG), EPERM),
+        call("let itself be looked into", libc::SYS_prctl, &format!(",{}L,1L", libc::PR_SET_DUMPABLE), EPERM),
+        call("look at its own limits", libc::SYS_prlimit64, ",0L,7L,0L,0L", 0),
+        call("change them", libc::SYS_prlimit64, ",0L,7L,1L,0L", EPERM),
+        call("look at the monitor's", libc::SYS_prlimit64, &format!(",{monitor}L,7L,0L,0L"), EPERM),
         // The kernel.
         call("become root", libc::SYS_setuid, ",0L", EPERM),
         call("make a user namespace", libc::SYS_unshare, &format!(",{}L", libc::CLONE_NEWUSER), EPERM),

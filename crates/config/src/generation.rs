@@ -300,6 +300,7 @@ fn find_at_top<'t>(root: &'t Table<'t>, name: &str, schema: &'static Schema) -> 
     })
 }
 
+/// A file's form is there to be kept up; what is said with `-c` is said once, and shortest so.
 fn note_newer_form(found: &Found<'_>, problems: &mut Problems<'_>) {
     const NEWEST: &str = "the newest form is `default_permissions = \"NAME\"` with \
          `[permissions.NAME.network]` and its maps `domains` and `unix_sockets`";
@@ -309,7 +310,7 @@ fn note_newer_form(found: &Found<'_>, problems: &mut Problems<'_>) {
             Value::Table(table) => lists.iter().all(|list| table.get(list).is_none()),
             _ => true,
         };
-    if !is_newest {
+    if !is_newest && !problems.texts.is_override(found.at) {
         let message = format!("[{}] is an older form, and goes on working", found.path);
         problems.note(found.at, &message, NEWEST);
     }

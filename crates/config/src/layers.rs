@@ -277,7 +277,9 @@ impl ReadLayers {
             ReadError::Io(error)
                 if error.kind() == ErrorKind::NotFound && wanted == Wanted::ByName =>
             {
-                Some("leave `--config` out to use the built-in defaults and the system's files")
+                Some(
+                    "is the path right? Where no file is named, the built-in defaults and the system's files are used",
+                )
             }
             ReadError::NotUtf8 { .. } => Some("TOML files are UTF-8"),
             _ => None,

@@ -115,6 +115,11 @@ impl Texts {
         format!("{}:{}", self.text(place).name, self.line(place))
     }
 
+    /// Whether a place is in a `-c`.
+    pub(crate) fn is_override(&self, place: Place) -> bool {
+        self.text(place).kind == TextKind::Override
+    }
+
     /// Where relative paths of a text start from: its file's directory, or nothing for `-c`, whose
     /// paths are relative to the working directory.
     pub(crate) fn directory(&self, place: Place) -> Option<&Path> {

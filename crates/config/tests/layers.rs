@@ -275,7 +275,7 @@ fn files_that_cannot_be_read_are_told_by_name_c4() {
     let missing = load(&Sources::file(root.path().join("missing.toml"))).expect_err("no file");
     insta::assert_snapshot!(root.said(&missing), @"
     error: ROOT/missing.toml: cannot be read: No such file or directory (os error 2)
-      help: leave `--config` out to use the built-in defaults and the system's files
+      help: is the path right? Where no file is named, the built-in defaults and the system's files are used
     ");
 }
 

@@ -2,7 +2,8 @@
 //!
 //! It is for people and for tools that ask "why did that fail"; the audit events in `audit.rs`
 //! are the record of everything. It survives a reload, since it belongs to the engine and not to
-//! the settings.
+//! the settings. It does not survive the engine; but an owner that starts another one lets it count
+//! on above the numbers of the first, so that whoever asks for what came after a number gets it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -41,7 +42,8 @@ pub struct BlockedEntry {
     /// What is wrong in particular, where the reason alone does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'static str>,
-    /// Counts up from 1 over the life of the engine; gaps say that entries were dropped.
+    /// Counts up by 1 from the engine's base, 0 where its owner gives none; gaps within one engine's
+    /// life say that entries were dropped.
     pub sequence: u64,
 }
 
@@ -49,6 +51,7 @@ pub struct BlockedEntry {
 #[derive(Debug, Default)]
 pub struct BlockedLog {
     ring: Mutex<Ring>,
+    base: u64,
 }
 
 #[derive(Debug, Default)]
@@ -58,11 +61,19 @@ struct Ring {
 }
 
 impl BlockedLog {
+    /// An empty one, whose first entry gets the number after `base`.
+    pub(crate) fn after(base: u64) -> Self {
+        Self {
+            ring: Mutex::default(),
+            base,
+        }
+    }
+
     /// Adds an entry, numbers it and drops the oldest beyond `capacity`.
     pub(crate) fn push(&self, mut entry: BlockedEntry, capacity: usize) {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.total += 1;
-        entry.sequence = ring.total;
+        entry.sequence = self.base + ring.total;
         let line = serde_json::to_string(&entry).unwrap_or_default();
         while ring.entries.len() >= capacity.max(1) {
             ring.entries.pop_front();
@@ -88,7 +99,17 @@ impl BlockedLog {
         ring.entries.drain(..).collect()
     }
 
-    /// How many requests were ever refused.
+    /// The number that was given last, or the base.
+    pub fn last(&self) -> u64 {
+        self.base + self.total()
+    }
+
+    /// The number after which this log counts.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// How many requests this engine has refused.
     pub fn total(&self) -> u64 {
         self.ring
             .lock()
@@ -133,6 +154,15 @@ mod tests {
         assert_eq!(hosts(&log.entries(0)), ["b", "c"]);
         assert_eq!(log.total(), 3);
         assert_eq!(hosts(&log.entries(2)), ["c"]);
+    }
+
+    #[test]
+    fn r1_another_log_counts_on_above_the_first_and_counts_its_own() {
+        let log = BlockedLog::after(1 << 50);
+        log.push(entry("a"), 10);
+        assert_eq!(log.entries(7)[0].sequence, (1 << 50) + 1);
+        assert_eq!((log.last(), log.total()), ((1 << 50) + 1, 1));
+        assert!(log.entries(log.last()).is_empty());
     }
 
     #[test]

@@ -41,6 +41,10 @@ pub(crate) enum Failure {
     /// The origin did not speak HTTP, or hung up before its answer was complete.
     #[error("the origin's answer is not usable: {0}")]
     Answer(#[source] hyper::Error),
+    /// The origin used a transfer coding besides `chunked`, which this proxy never says it takes (RFC
+    /// 9112 section 7.4). Without the coding's name, which is the hop's, the content means nothing.
+    #[error("the origin used a transfer coding besides chunked")]
+    TransferCoding,
     /// The origin wanted to change protocols, though nobody had asked it to.
     #[error("the origin switched protocols unasked")]
     UnaskedUpgrade,
@@ -61,6 +65,7 @@ impl Failure {
             | Self::Connect(_)
             | Self::Tls(_)
             | Self::Answer(_)
+            | Self::TransferCoding
             | Self::UnaskedUpgrade
             | Self::AnswerTimeout(_) => Fault::Upstream,
         }

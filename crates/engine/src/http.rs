@@ -203,12 +203,26 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         header: limits.header_timeout,
         idle: limits.idle_timeout,
     };
+    let crowded = {
+        let shared = Arc::clone(&session.shared);
+        move || {
+            let most = shared
+                .live
+                .current()
+                .settings()
+                .daemon
+                .limits
+                .max_connections;
+            !shared.connections.has_room(most)
+        }
+    };
     let client = ClientStream::new(
         stream,
         limits.max_header_bytes,
         timeouts,
         session.turns.clone(),
         session.interim.clone(),
+        Box::new(crowded),
     );
     let service = service_fn(|request: Request<Incoming>| {
         let session = Arc::clone(&session);

@@ -24,9 +24,13 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(audit: Arc<dyn AuditSink>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        audit: Arc<dyn AuditSink>,
+        clock: Arc<dyn Clock>,
+        blocked: BlockedLog,
+    ) -> Self {
         Self {
-            blocked: BlockedLog::default(),
+            blocked,
             own: OwnListeners::default(),
             audit,
             clock,

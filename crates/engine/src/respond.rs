@@ -18,9 +18,9 @@ use crate::upstream::tls::TlsError;
 use crate::upstream::{ConnectError, ResolveError};
 
 /// Says which kind of block an answer is (SPEC H6).
-const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
+pub(crate) const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
 /// The decision as JSON (SPEC H5).
-const POLICY_DECISION: HeaderName = HeaderName::from_static("x-network-policy-decision");
+pub(crate) const POLICY_DECISION: HeaderName = HeaderName::from_static("x-network-policy-decision");
 /// What the first line of a text answer to a blocked request begins with (SPEC H5).
 const DECISION_LINE: &str = "CODEX_NETWORK_POLICY_DECISION";
 
@@ -124,6 +124,7 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
         | Failure::Connect(_)
         | Failure::Tls(_)
         | Failure::Answer(_)
+        | Failure::TransferCoding
         | Failure::UnaskedUpgrade => StatusCode::BAD_GATEWAY,
     };
     let what = match failure {
@@ -146,6 +147,7 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
         Failure::NoInterception => "TLS interception was switched off",
         Failure::RequestBody(_) => "the request's body broke off",
         Failure::Answer(_) => "the host closed the connection or did not answer in HTTP",
+        Failure::TransferCoding => "the host used a transfer coding that nobody asked for",
         Failure::UnaskedUpgrade => "the host switched protocols unasked",
         Failure::AnswerTimeout(_) => "the host did not answer in time",
     };
@@ -294,6 +296,7 @@ pub(crate) fn socks_failure(failure: &Failure) -> Reply {
         | Failure::NoInterception
         | Failure::RequestBody(_)
         | Failure::Answer(_)
+        | Failure::TransferCoding
         | Failure::UnaskedUpgrade
         | Failure::AnswerTimeout(_) => Reply::GeneralFailure,
     }

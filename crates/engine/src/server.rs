@@ -43,6 +43,9 @@ pub struct EngineParts {
     pub audit: Arc<dyn AuditSink>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// The number after which refused requests are counted. An owner who starts one engine in place
+    /// of another, and wants the numbers to go on rising, gives one that is above all of the other's.
+    pub blocked_base: u64,
 }
 
 /// Why settings cannot be put in force.
@@ -104,6 +107,7 @@ impl Default for EngineParts {
             dialler: Arc::new(TcpDialler),
             audit: Arc::new(TracingAudit),
             clock: Arc::new(SystemClock),
+            blocked_base: 0,
         }
     }
 }
@@ -120,7 +124,11 @@ impl Engine {
         let drain = Drain::new();
         let shared = Shared {
             live: LivePolicy::new(settings, resolver, interceptor),
-            recorder: Arc::new(Recorder::new(parts.audit, parts.clock)),
+            recorder: Arc::new(Recorder::new(
+                parts.audit,
+                parts.clock,
+                BlockedLog::after(parts.blocked_base),
+            )),
             upstream: Upstream::new(parts.dialler, drain.clone()),
             connections: Arc::new(ConnectionCount::default()),
             drain,

@@ -14,6 +14,7 @@ use http::Request;
 use http_body_util::Empty;
 use scene::{Scene, ask, settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsConnector;
 
 const LIMITED: &str = "[network]\nmode = \"limited\"\nallowed_domains = [\"**.test\"]\n";
 const FULL: &str = "[network]\nallowed_domains = [\"**.test\"]\n";
@@ -75,6 +76,26 @@ async fn m6_the_client_is_offered_what_the_origin_speaks() {
             ["allow allow https_connect CONNECT", "allow allow https GET"]
         );
     }
+}
+
+#[tokio::test]
+async fn p7_socks5_to_443_is_intercepted_like_connect() {
+    let scene = Scene::new(LIMITED, &["http/1.1"]).await;
+    let stream = scene.socks5("origin.test", 443).await;
+    let name = "origin.test".try_into().expect("a name");
+    let stream = TlsConnector::from(scene.ca.client(&[]))
+        .connect(name, stream)
+        .await
+        .expect("a session with the proxy");
+    let answer = ask(stream, request("DELETE", "/path")).await;
+    assert_eq!(answer.status(), 403);
+    assert_eq!(
+        scene.records(),
+        [
+            "allow allow socks5_tcp none",
+            "deny method_not_allowed https DELETE"
+        ]
+    );
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! `proxyctl blocked [--follow] [--since SEQUENCE]`.
 
 use codex_network_control::Client;
+use codex_network_control::client::CallError;
 use codex_network_control::message::{Blocked, BlockedEntry, BlockedQuery, MOST_WAIT};
 
-use crate::Failure;
 use crate::output::{Form, Output, bracketed, counted, printable, utc};
+use crate::{Failure, find};
 
 /// While following, widths that are rarely exceeded: what comes stays aligned with what was.
-const LEAST: [usize; 6] = [6, 20, 28, 12, 7, 0];
+const LEAST: [usize; 6] = [16, 20, 28, 12, 7, 0];
 
 const HEADING: [&str; 6] = ["#", "TIME", "DESTINATION", "PROTOCOL", "METHOD", "REASON"];
 
@@ -23,14 +24,24 @@ pub(super) async fn list(client: &Client, output: &Output, since: u64) -> Result
     rows(output, &found, [0; 6], Some(HEADING))
 }
 
-/// What was refused lately, and from now on. Ends when the proxy does, or the reader.
-pub(super) async fn follow(client: &Client, output: &Output, since: u64) -> Result<(), Failure> {
+/// What was refused lately, and from now on. Ends when the proxy does, or the reader. Numbers never go
+/// back, so that it goes on where it was when a worker has taken another's place.
+pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> Result<(), Failure> {
     let mut query = BlockedQuery { since, wait: 0 };
     if output.form() == Form::Text {
         output.table(LEAST, Some(HEADING), &[])?;
     }
     loop {
-        let found = client.blocked(query).await?;
+        let found = match client.blocked(query).await {
+            Err(CallError::HungUp) => {
+                client = find::connect_again(&client).await?;
+                output.remark(
+                    "(the proxy's worker was replaced; what the one before kept is in the log)",
+                );
+                continue;
+            }
+            found => found?,
+        };
         match output.form() {
             Form::Json => {
                 for entry in &found.blocked {
@@ -38,6 +49,9 @@ pub(super) async fn follow(client: &Client, output: &Output, since: u64) -> Resu
                 }
             }
             Form::Text => rows(output, &found, LEAST, None)?,
+        }
+        if found.ending {
+            return Err(Failure::Unreachable("the proxy is stopping".to_owned()));
         }
         query = BlockedQuery {
             since: found.next,

@@ -20,7 +20,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     ))?;
     let mut rows = Vec::new();
     for role in &status.roles {
-        rows.push(("process", describe_role(role)));
+        rows.extend(continued("process", describe_role(role).into_iter()));
     }
     rows.push(("policy", policy(output, &status)));
     rows.push(("settings", settings(&status)));
@@ -51,13 +51,15 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     Ok(output.labelled(&rows)?)
 }
 
-fn describe_role(role: &Role) -> String {
-    let mut text = format!("{} {}, uid {}", printable(&role.name), role.pid, role.uid);
+/// What the kernel says of a process, as wide as a terminal is at least.
+fn describe_role(role: &Role) -> Vec<String> {
+    let mut told = vec![
+        format!("{} {}", printable(&role.name), role.pid),
+        format!("uid {}", role.uid),
+    ];
     let mut add = |label: &str, value: Option<String>| {
         if let Some(value) = value {
-            text.push_str(", ");
-            text.push_str(label);
-            text.push_str(&printable(&value));
+            told.push(format!("{label}{}", printable(&value)));
         }
     };
     add("capabilities ", role.capabilities.clone());
@@ -73,7 +75,30 @@ fn describe_role(role: &Role) -> String {
             more => format!("{more} times"),
         }),
     );
-    text
+    wrapped(&told)
+}
+
+/// A list, on as many lines as it needs beside the labels.
+fn wrapped(items: &[String]) -> Vec<String> {
+    // 80, less the widest label and the blanks around it.
+    const ROOM: usize = 80 - 2 - "connections".len() - 2;
+    let mut lines: Vec<String> = Vec::new();
+    for item in items {
+        match lines.last_mut() {
+            // One more for the comma behind it.
+            Some(line) if line.chars().count() + 2 + item.chars().count() < ROOM => {
+                line.push_str(", ");
+                line.push_str(item);
+            }
+            full => {
+                if let Some(line) = full {
+                    line.push(',');
+                }
+                lines.push(item.clone());
+            }
+        }
+    }
+    lines
 }
 
 fn policy(output: &Output, status: &Status) -> String {

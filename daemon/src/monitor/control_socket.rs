@@ -49,13 +49,8 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
     let cannot = || format!("cannot open the control socket {}", path.display());
     let _turn = one_at_a_time(path);
     clear(path).with_context(cannot)?;
-    // The mode is right from the first moment on; widening it, if at all, comes last.
-    let at_first = if place.callers == Callers::Everyone {
-        0o666
-    } else {
-        0o600
-    };
-    let before = umask(Mode::from_bits_truncate(!at_first & 0o777));
+    // Never wider than it should be, from the first moment on.
+    let before = umask(Mode::from_bits_truncate(0o177));
     let bound = UnixListener::bind(path);
     umask(before);
     let listener = bound.with_context(cannot)?;
@@ -65,18 +60,7 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
         path: path.clone(),
         file: Some(identity(&file)),
     };
-    if let Callers::Group(group) = place.callers {
-        let given = std::os::unix::fs::chown(path, None, Some(group))
-            .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o660)));
-        if let Err(error) = given {
-            // It is narrower than it should be, and the proxy is worth more than its control socket.
-            tracing::warn!(
-                path = %path.display(),
-                "the control socket cannot be given to its group ({error}) and is root's alone; enable \
-                 codex-network-proxy-control.socket, which makes it right"
-            );
-        }
-    }
+    socket.admit(place.callers);
     Ok(Some(socket))
 }
 
@@ -182,6 +166,42 @@ impl ControlSocket {
         })
     }
 
+    /// Lets those connect who have to be able to; who may stay is the worker's business. The file of a
+    /// socket that was handed to us is the service manager's, and stays as it is.
+    pub(super) fn admit(&self, callers: Callers) {
+        let path = &self.path;
+        let Some(file) = fs::symlink_metadata(path)
+            .ok()
+            .filter(|file| self.made(file))
+        else {
+            return;
+        };
+        let set = |mode| fs::set_permissions(path, Permissions::from_mode(mode));
+        let admitted = match callers {
+            Callers::Owner => set(0o600),
+            Callers::Everyone => set(0o666),
+            Callers::Group(group) if file.gid() == group && file.mode() & 0o777 == 0o660 => Ok(()),
+            // Closed in between, so that no other group is let in.
+            Callers::Group(group) => set(0o600)
+                .and_then(|()| std::os::unix::fs::chown(path, None, Some(group)))
+                .and_then(|()| set(0o660)),
+        };
+        if let Err(error) = admitted {
+            // The worker knows its callers all the same, and the proxy is worth more than its control
+            // socket.
+            tracing::warn!(
+                path = %path.display(),
+                "the control socket cannot be given to those who are named ({error}); enable \
+                 codex-network-proxy-control.socket, which makes it right"
+            );
+        }
+    }
+
+    /// Whether the file is the one that we made: somebody may have put another in its place.
+    fn made(&self, file: &Metadata) -> bool {
+        self.file == Some(identity(file))
+    }
+
     /// Whether we bound it or it was handed to us.
     pub(super) fn from(&self) -> Listener {
         if self.file.is_some() {
@@ -204,12 +224,7 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // Somebody may have put another socket there since.
-        let ours = self.file.is_some()
-            && fs::symlink_metadata(&self.path)
-                .ok()
-                .map(|file| identity(&file))
-                == self.file;
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| self.made(&file));
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the control socket");
         }

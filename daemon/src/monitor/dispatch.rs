@@ -110,6 +110,7 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     } else if let Some(pending) = monitor.pending.take() {
         monitor.listeners.apply(pending.prepared);
         monitor.settled = pending.settled;
+        monitor.admit_callers();
         monitor.narrowed = None;
         monitor.reload_done(*ticket);
     }

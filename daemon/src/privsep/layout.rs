@@ -28,6 +28,10 @@ impl Writer {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
+    pub(super) fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
     pub(super) fn millis(&mut self, value: Duration) {
         self.u32(u32::try_from(value.as_millis()).unwrap_or(u32::MAX));
     }
@@ -88,6 +92,10 @@ impl<'a> Reader<'a> {
 
     pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
         self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
     }
 
     pub(super) fn millis(&mut self) -> Result<Duration, Malformed> {

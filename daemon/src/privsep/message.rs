@@ -109,6 +109,8 @@ pub(crate) enum ToWorker {
         mode: Option<Mode>,
         /// How many workers came before this one.
         restarts: u32,
+        /// The number after which a worker that starts counts what it refuses.
+        blocked_base: u64,
         listeners: [Listener; 3],
         account: Option<Account>,
         confinement: Confinement,
@@ -164,6 +166,7 @@ impl ToWorker {
                 control_from,
                 mode,
                 restarts,
+                blocked_base,
                 listeners,
                 account,
                 confinement,
@@ -176,6 +179,7 @@ impl ToWorker {
                 out.u8(*confinement as u8);
                 out.u8(*control_from as u8);
                 out.u32(*restarts);
+                out.u64(*blocked_base);
                 match mode {
                     None => out.u8(0),
                     Some(mode) => {
@@ -211,6 +215,7 @@ impl ToWorker {
                 confinement: input.confinement()?,
                 control_from: input.listener()?,
                 restarts: input.u32()?,
+                blocked_base: input.u64()?,
                 mode: match input.u8()? {
                     0 => None,
                     1 => Some(input.mode()?),
@@ -405,6 +410,7 @@ mod tests {
                 control_from: Listener::Handed,
                 mode: Some(Mode::Limited),
                 restarts: 3,
+                blocked_base: 1 << 50,
                 listeners,
                 account,
                 confinement: Confinement::Try,
@@ -415,6 +421,7 @@ mod tests {
                 control_from: Listener::Keep,
                 mode: None,
                 restarts: 0,
+                blocked_base: 0,
                 listeners,
                 account: None,
                 confinement: Confinement::Off,

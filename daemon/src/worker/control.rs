@@ -30,6 +30,10 @@ const NAME: &str = "control";
 /// Connections of one user at once. Admitted users are few, so all of them together are bounded
 /// too, and none can keep another out.
 const MOST_OF_ONE_USER: usize = 16;
+/// Further connections of one user that are told so. The rest are hung up on.
+const TOLD_OF_ONE_USER: usize = 4;
+/// How long those may take to hear it.
+const TURNING_AWAY: Duration = Duration::from_secs(2);
 /// How long to wait when accepting fails: the process is short of something.
 const BACK_OFF: Duration = Duration::from_millis(200);
 /// How long answers in hand may take when the proxy stops.
@@ -139,20 +143,34 @@ impl Accept {
             );
             return;
         };
-        let Some(place) = Callers::enter(&self.callers, peer) else {
+        let place = Callers::enter(&self.callers, peer);
+        if !matches!(
+            place,
+            Some(Place {
+                room: Room::Served,
+                ..
+            })
+        ) {
             tracing::warn!(
                 uid = peer.user.as_raw(),
                 pid = peer.pid,
-                "hung up on a caller of the control socket: this user has {MOST_OF_ONE_USER} connections"
+                "turned a caller of the control socket away: this user has {MOST_OF_ONE_USER} connections"
             );
+        }
+        let Some(place) = place else {
             return;
         };
-        let service = self.service.of(peer, access);
+        let room = place.room;
+        let service = self.service.of(peer, access, room);
         let drain = self.engine.drain().clone();
         connections.spawn(async move {
-            let ended = serve(stream, access, service, async move { drain.begun().await }).await;
+            let served = serve(stream, access, service, async move { drain.begun().await });
+            match room {
+                Room::Served => tell_end(peer, access, &served.await),
+                // It was told when it said hello, or never did.
+                Room::TurnedAway => drop(tokio::time::timeout(TURNING_AWAY, served).await),
+            }
             drop(place);
-            tell_end(peer, access, &ended);
         });
     }
 }
@@ -186,6 +204,15 @@ struct Callers(Mutex<HashMap<u32, usize>>);
 struct Place {
     callers: Arc<Callers>,
     user: u32,
+    room: Room,
+}
+
+/// Whether there is room for a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Served,
+    /// Its hello is answered with a refusal.
+    TurnedAway,
 }
 
 impl Callers {
@@ -193,14 +220,17 @@ impl Callers {
         let user = peer.user.as_raw();
         let mut counts = callers.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(user).or_default();
-        if *count >= MOST_OF_ONE_USER {
-            return None;
-        }
+        let room = match *count {
+            0..MOST_OF_ONE_USER => Room::Served,
+            count if count < MOST_OF_ONE_USER + TOLD_OF_ONE_USER => Room::TurnedAway,
+            _ => return None,
+        };
         *count += 1;
         drop(counts);
         Some(Place {
             callers: Arc::clone(callers),
             user,
+            room,
         })
     }
 }

@@ -77,6 +77,8 @@ pub(super) struct Orders {
     pub(super) mode: Option<Mode>,
     /// How many workers came before this one.
     pub(super) restarts: u32,
+    /// The number after which to count what is refused; of use to a worker that starts.
+    pub(super) blocked_base: u64,
     pub(super) sources: Sources,
     /// Who may call on the control socket.
     pub(super) admitted: Admitted,
@@ -166,6 +168,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
             control_from,
             mode,
             restarts,
+            blocked_base,
             listeners,
             account,
             confinement,
@@ -192,6 +195,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 ticket,
                 mode,
                 restarts,
+                blocked_base,
                 sources,
                 admitted: unpacked.admitted,
                 unknown: unpacked.unknown,

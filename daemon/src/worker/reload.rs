@@ -162,7 +162,7 @@ impl Reloader {
         let number = self
             .engine
             .replace(&settings)
-            .map_err(|error| unusable(&error))?;
+            .map_err(|error| unusable(&format!("{:#}", anyhow::Error::new(error))))?;
         let changed = self.doors().change(&self.engine, self, listeners);
         if let Err(error) = changed {
             // Nothing but a full descriptor table stands between a bound socket and its service.

@@ -1,7 +1,7 @@
 //! Who may call, and what a bad caller gets.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -86,6 +86,65 @@ fn k3_without_anybody_named_the_file_keeps_others_out() {
         assert_eq!(run.code, Some(4), "{run:?}");
         run.says("this user may not connect to it");
     }
+}
+
+#[test]
+fn k3_c7_a_reload_lets_others_at_the_socket_and_keeps_them_out_again() {
+    let daemon = daemon();
+    let mode_with = |key: &str, names: &str, wanted: (u32, Option<u32>)| {
+        daemon.rewrite_config(&Config::example().set("daemon.control", key, names));
+        assert_eq!(daemon.reload().status, 200);
+        // They follow when the monitor has heard that the settings are in force.
+        let followed = e2e::wait::poll(PATIENCE, || {
+            let file = fs::metadata(socket(&daemon)).expect("it is there");
+            let mode = file.permissions().mode() & 0o777 == wanted.0;
+            (mode && wanted.1.is_none_or(|group| file.gid() == group)).then_some(())
+        });
+        followed.unwrap_or_else(|| panic!("{key} = {names}: not {wanted:?}"));
+    };
+    let root = Uid::effective().is_root();
+    mode_with("observers", r#"["nobody"]"#, (0o666, None));
+    if root {
+        as_nobody(&daemon, &["status"]).succeeded();
+    }
+    mode_with("observers", "[]", (0o600, None));
+    let group = if root {
+        let run = as_nobody(&daemon, &["status"]);
+        run.says("this user may not connect to it");
+        let nobody = nix::unistd::User::from_name(NOBODY).expect("a user database");
+        nobody.expect("every system has nobody").gid
+    } else {
+        nix::unistd::Gid::effective()
+    };
+    let name = nix::unistd::Group::from_gid(group).expect("a group database");
+    let one_group = format!(r#"["@{}"]"#, name.expect("the group").name);
+    mode_with("administrators", &one_group, (0o660, Some(group.as_raw())));
+    if root {
+        as_nobody(&daemon, &["mode", "limited"]).succeeded();
+    }
+}
+
+#[test]
+fn k3_one_caller_too_many_is_told_what_the_matter_is() {
+    let daemon = daemon();
+    let path = socket(&daemon);
+    let mut held: Vec<UnixStream> = (0..16).map(|_| raw(&path)).collect();
+    for stream in &mut held {
+        send(stream, 0, &hello(1)).expect("it reads");
+        receive(stream);
+    }
+    let run = proxyctl_at(&path, &["status"]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    run.says("this user has 16 connections already");
+    daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|message| message.contains("turned a caller of the control socket away"))
+    });
+    drop(held);
+    let served = e2e::wait::poll(PATIENCE, || {
+        (proxyctl_at(&path, &["status"]).code == Some(0)).then_some(())
+    });
+    served.expect("there is room again");
 }
 
 #[test]

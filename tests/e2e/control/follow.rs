@@ -9,7 +9,7 @@ use e2e::daemon::{Daemon, Signal};
 use e2e::wait::{PATIENCE, poll};
 use serde_json::Value;
 
-use super::{PROXYCTL, be_refused, daemon, socket};
+use super::{PROXYCTL, be_refused, daemon, json, socket};
 
 /// A running `proxyctl blocked --follow`, line by line.
 struct Follower {
@@ -77,14 +77,51 @@ fn k1_follow_tells_what_was_refused_and_then_each_refusal_as_it_happens() {
 fn k1_follow_for_people_starts_where_it_is_told() {
     let daemon = daemon();
     be_refused(&daemon, "blocked.test");
-    let follower = Follower::start(&daemon, &["--since", "1"]);
+    let first = daemon.blocked()[0]["sequence"].as_u64().expect("a number");
+    let follower = Follower::start(&daemon, &["--since", &first.to_string()]);
     assert!(follower.line().contains("DESTINATION"));
     be_refused(&daemon, "denied.test");
     let line = follower.line();
     assert!(
-        line.starts_with("2 ") && line.contains("denied.test:80"),
+        line.starts_with(&format!("{} ", first + 1)) && line.contains("denied.test:80"),
         "{line}"
     );
+}
+
+#[test]
+fn r1_numbers_never_go_back_and_follow_goes_on_when_a_worker_is_replaced() {
+    let daemon = daemon();
+    be_refused(&daemon, "blocked.test");
+    be_refused(&daemon, "denied.test");
+    let follower = Follower::start(&daemon, &["--json"]);
+    let next = || {
+        let entry: Value = serde_json::from_str(&follower.line()).expect("a line of JSON");
+        let host = entry["host"].as_str().expect("a host").to_owned();
+        (host, entry["sequence"].as_u64().expect("a number"))
+    };
+    let (_, first) = next();
+    let (_, second) = next();
+    assert_eq!(second, first + 1);
+    let mut last = second;
+    for host in ["one.test", "two.test"] {
+        let worker = json(&daemon, &["status"])["roles"][1]["pid"].clone();
+        let worker = i32::try_from(worker.as_i64().expect("a process")).expect("its id");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), Signal::SIGKILL)
+            .expect("the worker is there");
+        be_refused(&daemon, host);
+        let (told, sequence) = next();
+        assert_eq!(told, host);
+        assert!(sequence > last, "{sequence} after {last}");
+        // A crash loses the list; whoever asks from an old number on gets all that is newer.
+        let asked = json(&daemon, &["blocked", "--since", &last.to_string()]);
+        assert_eq!(asked["blocked"][0]["host"], host, "{asked}");
+        assert_eq!(asked["dropped"], 0, "{asked}");
+        assert_eq!(asked["next"], sequence, "{asked}");
+        let polled = daemon.admin("GET", &format!("/blocked?since={last}"), None);
+        assert_eq!(polled.json()["blocked"][0]["sequence"], sequence);
+        assert_eq!(json(&daemon, &["status"])["counters"]["blocked"], 1);
+        last = sequence;
+    }
 }
 
 #[test]

@@ -146,14 +146,21 @@ fn h1_trailers_of_a_request_reach_the_origin() {
 #[test]
 fn h1_trailers_of_an_answer_reach_a_client_that_takes_them() {
     let scene = Scene::new(Origin::start(|_| {
-        let (chunks, trailers) = (vec![b"ab".to_vec()], vec![("X-Sum".into(), "42".into())]);
+        let (chunks, trailers) = (
+            vec![b"ab".to_vec()],
+            vec![
+                ("X-Sum".into(), "42".into()),
+                ("X-Proxy-Error".into(), "blocked-by-denylist".into()),
+            ],
+        );
         let reply = Reply::new(200, Body::Chunked { chunks, trailers });
-        Answer::Reply(reply.header("Trailer", "X-Sum"))
+        Answer::Reply(reply.header("Trailer", "X-Sum, X-Proxy-Error"))
     }));
     let fields = ["TE: trailers", "Connection: TE"];
     let answer = scene.ask("GET", "allowed.test", "/", &fields);
     assert_eq!(answer.text(), "ab");
     assert_eq!(answer.trailers.get("x-sum"), Some("42"));
+    assert_eq!(answer.trailers.get("x-proxy-error"), None, "ours to say");
     let seen = &scene.origin.requests()[0];
     assert_eq!(seen.header("te"), Some("trailers"));
 }

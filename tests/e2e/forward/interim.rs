@@ -105,7 +105,8 @@ fn h1_early_hints_arrive_before_the_answer_is_there() {
     let origin = by_hand(move |mut stream| {
         read_head(&mut stream)?;
         stream.write_all(
-            b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b>\r\n\r\n",
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b>\r\n\
+              X-Proxy-Error: blocked-by-denylist\r\n\r\n",
         )?;
         let _: Result<(), _> = wait.recv_timeout(PATIENCE);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -117,6 +118,7 @@ fn h1_early_hints_arrive_before_the_answer_is_there() {
     let hints = client.read_response();
     assert_eq!(hints.status, 103);
     assert_eq!(hints.headers.all("link"), ["</a.css>; rel=preload", "</b>"]);
+    assert_eq!(hints.headers.get("x-proxy-error"), None, "ours to say");
     drop(go);
     assert_eq!(client.read_response().text(), "ok");
 }

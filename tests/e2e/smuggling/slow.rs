@@ -67,6 +67,21 @@ fn c5_a_connection_that_says_nothing_is_closed() {
     scene.client().expect_closed();
 }
 
+/// Empty lines are no request: they buy no time (RFC 9112 section 2.2 has us skip them).
+#[test]
+fn c5_empty_lines_do_not_lift_the_limit_of_the_first_head() {
+    let scene = quick_headers();
+    for lines in ["\r\n", "\r\n\r\n", "\r\n\r\n\r"] {
+        let mut client = scene.client();
+        client.send(lines);
+        client.expect_closed();
+    }
+    let mut client = scene.client();
+    client.send("\r\n\r\nGET ");
+    assert_eq!(client.read_final_response().status, 408);
+    assert_unharmed(&scene);
+}
+
 /// Many at once cost the others nothing.
 #[test]
 fn c5_slow_clients_do_not_keep_others_waiting() {

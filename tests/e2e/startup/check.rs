@@ -50,6 +50,42 @@ fn l5_check_judges_what_the_proxy_would_start_with_when_no_file_is_named() {
 }
 
 #[test]
+fn l5_check_of_a_file_and_config_together_is_not_understood() {
+    for arguments in [
+        &["check", "a.toml", "--config", "b.toml"][..],
+        &["--config", "b.toml", "check", "a.toml"],
+    ] {
+        let run = run(arguments);
+        assert_eq!(run.code, Some(2), "{run:?}");
+        run.says("both name the file to judge");
+    }
+}
+
+#[test]
+fn l5_check_of_a_file_that_is_missing_does_not_speak_of_config() {
+    let run = run(&["check", "missing.toml"]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    run.says("missing.toml: cannot be read: No such file")
+        .says("is the path right?");
+    assert!(!run.stderr.contains("--config"), "{run:?}");
+}
+
+#[test]
+fn c2_the_older_form_is_noted_of_files_and_not_of_the_command_line() {
+    let run = run(&["check", "-c", "network.mode=limited"]);
+    run.succeeded().says("limited mode");
+    assert_eq!(run.stderr, "");
+    check("[network]\n").succeeded().says("is an older form");
+}
+
+#[test]
+fn c5_check_looks_for_the_hosts_file_and_says_what_the_system_said() {
+    let run = check("[daemon.resolver]\nhosts_file = \"/nowhere/hosts\"\n");
+    assert_eq!(run.code, Some(1), "{run:?}");
+    run.says("hosts_file: cannot read /nowhere/hosts: No such file or directory");
+}
+
+#[test]
 fn l5_check_counts_rules_and_names_mode_and_state() {
     let run = check(
         "[network]\nenabled = false\nmode = \"limited\"\nenable_socks5 = false\n\

@@ -25,8 +25,12 @@ pub struct Blocked {
     pub blocked: Vec<BlockedEntry>,
     /// What to ask for as `since` to get what comes after these.
     pub next: u64,
-    /// How many entries after `since` are no longer kept.
+    /// How many entries after `since` are no longer kept, of those of the worker that answers: what
+    /// one before it kept went with it.
     pub dropped: u64,
+    /// Whether the proxy is stopping: nothing comes after these.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
 }
 
 /// One refused attempt.
@@ -59,6 +63,7 @@ pub struct BlockedEntry {
     /// The rule that decided, with the file and line it is written in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// Counts up from 1 over the life of the proxy.
+    /// Rises with every entry, and never goes back, whichever worker answers; a worker counts on by
+    /// 1 from a number of its own.
     pub sequence: u64,
 }

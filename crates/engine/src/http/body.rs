@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use codex_network_policy::Mode;
 use futures_util::FutureExt as _;
+use http::HeaderMap;
 use http_body_util::{Empty, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
@@ -93,12 +94,10 @@ impl Streamed {
         let frame = ready!(poll_incoming(&mut self.body, cx));
         self.activity.note();
         let frame = frame.map(|frame| {
-            frame.map(|frame| match frame.into_trailers() {
-                Ok(mut trailers) => {
-                    headers::trailers_to_upstream(&mut trailers, self.mode);
-                    Frame::trailers(trailers)
-                }
-                Err(frame) => frame,
+            frame.map(|frame| {
+                with_trailers(frame, |trailers| {
+                    headers::trailers_to_upstream(trailers, self.mode);
+                })
             })
         });
         Poll::Ready(frame)
@@ -224,7 +223,9 @@ impl Body for Answer {
                 if ended && let Some(lease) = lease.take() {
                     lease.release();
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| {
+                    frame.map(|frame| with_trailers(frame, headers::trailers_to_client))
+                }))
             }
         }
     }
@@ -241,6 +242,17 @@ impl Body for Answer {
             Content::Own(body) => body.size_hint(),
             Content::Upstream { body, .. } => body.size_hint(),
         }
+    }
+}
+
+/// The frame, its trailer fields changed if it is made of them.
+fn with_trailers(frame: Frame<Bytes>, change: impl FnOnce(&mut HeaderMap)) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            change(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 

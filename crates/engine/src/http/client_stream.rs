@@ -28,6 +28,9 @@ pub(super) struct Timeouts {
     pub(super) idle: Duration,
 }
 
+/// Whether the proxy is at its limit of connections.
+pub(super) type Crowded = Box<dyn Fn() -> bool + Send>;
+
 /// Why the stream was ended for hyper before the client ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -59,6 +62,8 @@ pub(super) struct ClientStream<S> {
     deadline: Pin<Box<Sleep>>,
     /// What `deadline` was set for.
     waiting: Waiting,
+    /// Asked when a connection has waited for its next request as long as a head may take.
+    crowded: Crowded,
     stop: Option<Stop>,
     turns: Turns,
     interim: Interim,
@@ -68,8 +73,12 @@ pub(super) struct ClientStream<S> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
+    /// A whole head; empty lines before it, and what it begins with, are none.
     FirstHead,
     Head,
+    /// The next request of a connection that is kept alive, at most until then. Whether its place is
+    /// needed by others is asked now and then.
+    NextRequest(Instant),
     Else,
 }
 
@@ -80,6 +89,7 @@ impl<S: ClientEnd> ClientStream<S> {
         timeouts: Timeouts,
         turns: Turns,
         interim: Interim,
+        crowded: Crowded,
     ) -> Self {
         Self {
             stream,
@@ -87,6 +97,7 @@ impl<S: ClientEnd> ClientStream<S> {
             timeouts,
             deadline: Box::pin(sleep_until(Instant::now() + timeouts.header)),
             waiting: Waiting::FirstHead,
+            crowded,
             stop: None,
             turns,
             interim,
@@ -101,8 +112,10 @@ impl<S: ClientEnd> ClientStream<S> {
 
     /// Sets the time limit for what comes next. A head keeps the limit that it began with.
     fn bytes_came(&mut self) {
+        if !self.framing.has_had_head() {
+            return;
+        }
         let waiting = match self.framing.position() {
-            Position::InHead if self.waiting == Waiting::FirstHead => return,
             Position::InHead => Waiting::Head,
             Position::BetweenMessages | Position::InBody | Position::Opaque => Waiting::Else,
         };
@@ -132,10 +145,53 @@ impl<S: ClientEnd> ClientStream<S> {
 
     /// A client that takes bytes is not idle.
     fn bytes_went(&mut self) {
-        if self.waiting == Waiting::Else {
-            self.deadline
-                .as_mut()
-                .reset(Instant::now() + self.timeouts.idle);
+        match self.waiting {
+            Waiting::FirstHead | Waiting::Head => {}
+            Waiting::NextRequest(_) => self.wait_for_next_request(),
+            Waiting::Else => {
+                self.deadline
+                    .as_mut()
+                    .reset(Instant::now() + self.timeouts.idle);
+            }
+        }
+    }
+
+    fn wait_for_next_request(&mut self) {
+        let now = Instant::now();
+        let until = now + self.timeouts.idle;
+        self.waiting = Waiting::NextRequest(until);
+        let look = now + self.timeouts.header;
+        self.deadline.as_mut().reset(look.min(until));
+    }
+
+    /// Resolves when the client has been silent for too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        let between = self.framing.position() == Position::BetweenMessages;
+        if self.waiting == Waiting::Else && between {
+            // hyper asks for bytes before it has sent the answer, and not again after.
+            self.turns.wake_when_given_back(cx);
+            if !self.turns.is_ours() {
+                self.wait_for_next_request();
+            }
+        }
+        loop {
+            ready!(self.deadline.as_mut().poll(cx));
+            let now = Instant::now();
+            let next = match self.waiting {
+                // It is not the client who is silent; how long to wait for others is not decided
+                // here.
+                Waiting::Else if self.turns.awaits_answer() => now + self.timeouts.idle,
+                // A pipelined request, which had come already.
+                Waiting::NextRequest(_) if self.turns.is_ours() => {
+                    self.waiting = Waiting::Else;
+                    now + self.timeouts.idle
+                }
+                Waiting::NextRequest(until) if now < until && !(self.crowded)() => {
+                    until.min(now + self.timeouts.header)
+                }
+                _ => return Poll::Ready(self.time_is_up()),
+            };
+            self.deadline.as_mut().reset(next);
         }
     }
 
@@ -143,7 +199,7 @@ impl<S: ClientEnd> ClientStream<S> {
         match self.waiting {
             Waiting::Head => Stop::SlowHead,
             Waiting::FirstHead if self.framing.position() == Position::InHead => Stop::SlowHead,
-            Waiting::FirstHead | Waiting::Else => Stop::Idle,
+            Waiting::FirstHead | Waiting::NextRequest(_) | Waiting::Else => Stop::Idle,
         }
     }
 
@@ -186,16 +242,7 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
-                ready!(this.deadline.as_mut().poll(cx));
-                if this.waiting == Waiting::Else && this.turns.awaits_answer() {
-                    // It is not the client who is silent; how long to wait for others is not
-                    // decided here.
-                    this.deadline
-                        .as_mut()
-                        .reset(Instant::now() + this.timeouts.idle);
-                    ready!(this.deadline.as_mut().poll(cx));
-                }
-                this.stop = Some(this.time_is_up());
+                this.stop = Some(ready!(this.poll_patience(cx)));
                 return Poll::Ready(Ok(()));
             }
         }

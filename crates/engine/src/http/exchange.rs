@@ -211,6 +211,12 @@ async fn exchange(
                 unsent: None,
             });
     }
+    if !headers::is_plainly_coded(response.headers()) {
+        return Err(Broken {
+            failure: Failure::TransferCoding,
+            unsent: None,
+        });
+    }
     let (mut parts, body) = response.into_parts();
     headers::to_client(&mut parts.headers);
     parts.version = Version::HTTP_11;

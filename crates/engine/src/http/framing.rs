@@ -77,6 +77,8 @@ pub(crate) struct Framing {
     method: Method,
     version: Version,
     content: Content,
+    /// Whether a whole head has ever come on this connection.
+    had_head: bool,
     /// Set for good by the first flaw.
     flaw: Option<Flaw>,
 }
@@ -171,6 +173,7 @@ impl Framing {
             method: Method::Other,
             version: Version::Http11,
             content: Content::Unsaid,
+            had_head: false,
             flaw: None,
         }
     }
@@ -210,6 +213,11 @@ impl Framing {
             (_, Section::Head) => Position::InHead,
             (_, Section::Body) => Position::InBody,
         }
+    }
+
+    /// Whether the connection has ever brought a whole head. Empty lines are none.
+    pub(crate) fn has_had_head(&self) -> bool {
+        self.had_head
     }
 
     /// Takes the leading bytes that cannot surprise, all at once, and tells how many they are. It
@@ -313,6 +321,7 @@ impl Framing {
         if self.section == Section::Body {
             return self.next_message();
         }
+        self.had_head = true;
         if self.method == Method::Connect {
             return State::Opaque;
         }
@@ -335,7 +344,10 @@ impl Framing {
     }
 
     fn next_message(&mut self) -> State {
-        *self = Self::new(self.max_head_bytes);
+        *self = Self {
+            had_head: self.had_head,
+            ..Self::new(self.max_head_bytes)
+        };
         self.state
     }
 

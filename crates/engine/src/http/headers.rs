@@ -8,6 +8,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
+use crate::respond::{POLICY_DECISION, PROXY_ERROR};
 use crate::upstream::tls::Wire;
 
 /// Fields that concern one connection, besides those that `Connection` names.
@@ -88,13 +89,35 @@ fn ends_here(name: &str, mode: Mode) -> bool {
         || (mode == Mode::Limited && METHOD_OVERRIDES.contains(&name.as_ref()))
 }
 
+/// Whether an origin's fields name no transfer coding but a single `chunked`.
+pub(super) fn is_plainly_coded(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TRANSFER_ENCODING)
+        .iter()
+        .enumerate()
+        .all(|(number, coding)| number == 0 && coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
+
 /// Turns an origin's fields into those of the answer to the client.
 pub(super) fn to_client(headers: &mut HeaderMap) {
     // RFC 9112 section 6.3: the coding counts, and the length must not go on beside it.
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(http::header::CONTENT_LENGTH);
     }
+    fields_to_client(headers);
+}
+
+/// Turns an origin's trailer fields into those to the client.
+pub(super) fn trailers_to_client(trailers: &mut HeaderMap) {
+    fields_to_client(trailers);
+}
+
+/// Whoever finds our words in an answer takes them for ours: no origin may say them (SPEC H5, H6).
+fn fields_to_client(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
+    for name in [PROXY_ERROR, POLICY_DECISION] {
+        headers.remove(name);
+    }
 }
 
 /// The `Host` field for an authority: without the port where it is the scheme's own (RFC 9110
@@ -231,6 +254,43 @@ mod tests {
             upstream(&fields, Mode::Full),
             [("content-length".to_owned(), "5".to_owned())]
         );
+    }
+
+    #[test]
+    fn h5_h6_an_origin_cannot_speak_for_the_proxy() {
+        for (name, goes_on) in [
+            ("x-proxy-error", false),
+            ("X-Proxy-Error", false),
+            ("x-network-policy-decision", false),
+            ("X-NETWORK-POLICY-DECISION", false),
+            ("keep-alive", false),
+            ("x-proxy-errors", true),
+            ("x-network-policy", true),
+            ("x-error", true),
+        ] {
+            for turn in [to_client, trailers_to_client] {
+                let mut headers = map(&[(name, "1"), (name, "2")]);
+                turn(&mut headers);
+                assert_eq!(headers.len(), if goes_on { 2 } else { 0 }, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn h8_only_a_single_chunked_is_a_coding_that_can_be_passed_on() {
+        let coding = |value| ("transfer-encoding", value);
+        assert!(is_plainly_coded(&map(&[])));
+        assert!(is_plainly_coded(&map(&[coding("Chunked")])));
+        for fields in [
+            &[coding("gzip")][..],
+            &[coding("gzip, chunked")],
+            &[coding("gzip"), coding("chunked")],
+            &[coding("chunked"), coding("chunked")],
+            &[coding("identity")],
+            &[coding("")],
+        ] {
+            assert!(!is_plainly_coded(&map(fields)), "{fields:?}");
+        }
     }
 
     #[test]

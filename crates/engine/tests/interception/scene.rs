@@ -33,10 +33,10 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// An authority of one test.
-pub struct Ca {
+pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
-    pub der: CertificateDer<'static>,
-    pub issued: AtomicUsize,
+    pub(crate) der: CertificateDer<'static>,
+    pub(crate) issued: AtomicUsize,
 }
 
 /// A public key as a bare point.
@@ -53,7 +53,7 @@ impl PublicKeyData for Point {
 }
 
 impl Ca {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -88,7 +88,7 @@ impl Ca {
         Arc::new(config)
     }
 
-    pub fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
+    pub(crate) fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).expect("a root");
         let mut config = ClientConfig::builder_with_provider(provider())
@@ -146,7 +146,7 @@ impl Dial for Everywhere {
 
 /// Keeps what was recorded, as `verdict reason protocol method`.
 #[derive(Default)]
-pub struct Audit(Mutex<Vec<String>>);
+pub(crate) struct Audit(Mutex<Vec<String>>);
 
 impl AuditSink for Audit {
     fn record(&self, event: &AuditEvent<'_>) {
@@ -161,18 +161,18 @@ impl AuditSink for Audit {
     }
 }
 
-pub struct Scene {
-    pub engine: Engine,
-    pub http: Listening,
-    pub socks5: Listening,
-    pub ca: Arc<Ca>,
-    pub audit: Arc<Audit>,
-    pub origin_ca: Arc<Ca>,
+pub(crate) struct Scene {
+    pub(crate) engine: Engine,
+    pub(crate) http: Listening,
+    pub(crate) socks5: Listening,
+    pub(crate) ca: Arc<Ca>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) origin_ca: Arc<Ca>,
 }
 
 impl Scene {
     /// `policy` is a configuration; the origin is `origin.test`, speaking `protocols`.
-    pub async fn new(policy: &str, protocols: &[&str]) -> Self {
+    pub(crate) async fn new(policy: &str, protocols: &[&str]) -> Self {
         let origin_ca = Arc::new(Ca::new("the origin's"));
         let origin = origin(origin_ca.server("origin.test", protocols)).await;
         let ca = Arc::new(Ca::new("the proxy's"));
@@ -207,7 +207,7 @@ impl Scene {
         clippy::disallowed_methods,
         reason = "to the test's own engine on loopback"
     )]
-    pub async fn connect(&self, authority: &str) -> TcpStream {
+    pub(crate) async fn connect(&self, authority: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.http.address())
             .await
             .expect("the door is open");
@@ -225,8 +225,28 @@ impl Scene {
         stream
     }
 
+    /// A connection through SOCKS5 to a name, before any TLS.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "to the test's own engine on loopback"
+    )]
+    pub(crate) async fn socks5(&self, name: &str, port: u16) -> TcpStream {
+        let mut stream = TcpStream::connect(self.socks5.address())
+            .await
+            .expect("the door is open");
+        let mut request = vec![5, 1, 0, 5, 1, 0, 3];
+        request.push(u8::try_from(name.len()).expect("a short name"));
+        request.extend_from_slice(name.as_bytes());
+        request.extend_from_slice(&port.to_be_bytes());
+        stream.write_all(&request).await.expect("a request");
+        let mut reply = [0; 2 + 10];
+        stream.read_exact(&mut reply).await.expect("a reply");
+        assert_eq!(reply[..4], [5, 0, 5, 0], "{reply:?}");
+        stream
+    }
+
     /// TLS through CONNECT, with somebody who has a certificate of this authority.
-    pub async fn tls(
+    pub(crate) async fn tls(
         &self,
         authority: &str,
         name: &str,
@@ -238,13 +258,13 @@ impl Scene {
     }
 
     /// The records since the last call.
-    pub fn records(&self) -> Vec<String> {
+    pub(crate) fn records(&self) -> Vec<String> {
         std::mem::take(&mut *self.audit.0.lock().expect("not poisoned"))
     }
 }
 
 /// The settings that a text means, with this authority as the only trusted one.
-pub fn settings(policy: &str, trusted: &Ca) -> Settings {
+pub(crate) fn settings(policy: &str, trusted: &Ca) -> Settings {
     let mut settings = load(&Sources::none().with_text("test", policy))
         .expect("a policy")
         .settings;
@@ -253,7 +273,10 @@ pub fn settings(policy: &str, trusted: &Ca) -> Settings {
 }
 
 /// Sends one request, in the protocol that the two sides agreed on.
-pub async fn ask(stream: TlsStream<TcpStream>, request: Request<Empty<Bytes>>) -> Response<Bytes> {
+pub(crate) async fn ask(
+    stream: TlsStream<TcpStream>,
+    request: Request<Empty<Bytes>>,
+) -> Response<Bytes> {
     let response = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
@@ -270,7 +293,7 @@ pub async fn ask(stream: TlsStream<TcpStream>, request: Request<Empty<Bytes>>) -
     whole(response.expect("an answer")).await
 }
 
-pub async fn whole(response: Response<Incoming>) -> Response<Bytes> {
+pub(crate) async fn whole(response: Response<Incoming>) -> Response<Bytes> {
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a whole body").to_bytes();
     Response::from_parts(parts, body)

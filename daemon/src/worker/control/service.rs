@@ -14,8 +14,8 @@ use codex_network_control::{Access, Context, Control, ControlError};
 use codex_network_engine::Engine;
 use codex_network_policy::{DomainSet, Mode};
 
-use super::explain;
 use super::peer::Peer;
+use super::{MOST_OF_ONE_USER, Room, explain};
 use crate::worker::admin::config;
 use crate::worker::reload::{Reloader, unix_seconds};
 use crate::worker::witness::Witness;
@@ -40,6 +40,7 @@ pub(super) struct Session {
     service: Service,
     peer: Peer,
     access: Access,
+    room: Room,
 }
 
 impl Service {
@@ -64,11 +65,12 @@ impl Service {
         }
     }
 
-    pub(super) fn of(&self, peer: Peer, access: Access) -> Session {
+    pub(super) fn of(&self, peer: Peer, access: Access, room: Room) -> Session {
         Session {
             service: self.clone(),
             peer,
             access,
+            room,
         }
     }
 
@@ -119,14 +121,17 @@ impl Service {
     fn blocked_after(&self, since: u64) -> Blocked {
         let log = self.engine.blocked();
         // Read first, so that nothing that comes in between is passed over.
-        let total = log.total().max(since);
+        let last = log.last().max(since);
+        // What an earlier worker had is gone, and nobody knows how much that was.
+        let known = since.max(log.base());
         let blocked: Vec<BlockedEntry> = log.entries(since).into_iter().map(entry).collect();
         Blocked {
-            next: blocked.last().map_or(total, |last| last.sequence),
+            next: blocked.last().map_or(last, |entry| entry.sequence),
             dropped: match blocked.first() {
-                Some(first) => first.sequence - since - 1,
-                None => total - since,
+                Some(first) => first.sequence - known - 1,
+                None => last - known,
             },
+            ending: self.engine.drain().has_begun(),
             blocked,
         }
     }
@@ -134,6 +139,14 @@ impl Service {
 
 impl Control for Session {
     async fn hello(self, _: Context, request: Hello) -> Result<Welcome, ControlError> {
+        if self.room == Room::TurnedAway {
+            return Err(ControlError::Failed {
+                message: format!(
+                    "this user has {MOST_OF_ONE_USER} connections already; end one of them, such as a \
+                     `proxyctl blocked --follow`, and try again"
+                ),
+            });
+        }
         let version = env!("CARGO_PKG_VERSION");
         let protocol = request.agree(version).inspect_err(|mismatch| {
             // A program's name is the caller's own words.
@@ -219,13 +232,12 @@ impl Control for Session {
 
     async fn blocked(self, _: Context, query: BlockedQuery) -> Result<Blocked, ControlError> {
         let log = self.service.engine.blocked();
-        // A number that was never given out, as one from before a restart: from now on.
-        let since = query.since.min(log.total());
+        // A number that was never given out: from now on.
+        let since = query.since.min(log.last());
         let until = Instant::now() + Duration::from_secs(query.wait).min(MOST_WAIT);
-        let drain = self.service.engine.drain();
         loop {
             let found = self.service.blocked_after(since);
-            if !found.blocked.is_empty() || Instant::now() >= until || drain.has_begun() {
+            if !found.blocked.is_empty() || found.ending || Instant::now() >= until {
                 return Ok(found);
             }
             // The record wakes nobody, so look again.

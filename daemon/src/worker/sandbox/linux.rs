@@ -120,6 +120,25 @@ fn restrict_calls() -> anyhow::Result<()> {
     // Not those that put input into a terminal (TIOCSTI), which standard error may be.
     let requests = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS];
     rules.insert(libc::SYS_ioctl, argument_is_one_of(1, &requests)?);
+    // Names of threads and, from glibc 2.39 on, of memory; every other option changes what a process
+    // may do.
+    let names =
+        [libc::PR_SET_NAME, libc::PR_SET_VMA].map(|option| u64::from(option.cast_unsigned()));
+    rules.insert(libc::SYS_prctl, argument_is_one_of(0, &names)?);
+    // How `abort` ends us; the other processes of this user are none of ours.
+    let own = u64::from(std::process::id());
+    rules.insert(libc::SYS_tgkill, argument_is_one_of(0, &[own])?);
+    // Limits are asked for, our own, and not set.
+    let of_ours =
+        |process| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, process);
+    let sets_none = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
+    rules.insert(
+        libc::SYS_prlimit64,
+        vec![
+            SeccompRule::new(vec![of_ours(0)?, sets_none.clone()])?,
+            SeccompRule::new(vec![of_ours(own)?, sets_none])?,
+        ],
+    );
     let arch = std::env::consts::ARCH
         .try_into()
         .context("seccomp does not know this architecture")?;
@@ -201,14 +220,13 @@ const ALLOWED: &[i64] = &[
     // Memory.
     libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise, libc::SYS_brk,
     libc::SYS_membarrier,
-    // Threads and signals; `clone` itself has conditions, `clone3` a filter of its own.
+    // Threads and signals; `clone`, `tgkill` and `prctl` have conditions, `clone3` a filter of its own.
     libc::SYS_clone3, libc::SYS_set_robust_list, libc::SYS_rseq, libc::SYS_set_tid_address, libc::SYS_gettid, libc::SYS_getpid,
-    libc::SYS_getppid, libc::SYS_tgkill, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigaction,
+    libc::SYS_getppid, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack, libc::SYS_sched_getaffinity,
-    libc::SYS_prctl,
-    // Who we are, and chance.
+    // Who we are, and chance; `prlimit64` has conditions.
     libc::SYS_getuid, libc::SYS_geteuid, libc::SYS_getgid, libc::SYS_getegid, libc::SYS_getrandom,
-    libc::SYS_uname, libc::SYS_prlimit64, libc::SYS_getcwd,
+    libc::SYS_uname, libc::SYS_getcwd,
     // Files: none, says Landlock; libraries ask all the same and get the error that they expect.
     libc::SYS_openat, libc::SYS_newfstatat, libc::SYS_fstat, libc::SYS_statx, libc::SYS_readlinkat,
     #[cfg(target_arch = "x86_64")] libc::SYS_epoll_wait,

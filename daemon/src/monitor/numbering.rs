@@ -1,0 +1,70 @@
+//! From which number on each worker counts what it refuses (SPEC R1).
+//!
+//! Whoever polls `?since=SEQUENCE` or follows must get every newer entry, also from a worker that
+//! has taken another's place, so numbers never go back. Nothing is remembered for it: the base is
+//! the time in milliseconds times 1024, which a worker would only outrun by refusing a thousand
+//! requests in every millisecond of its life. Time is measured from the monitor's start by a clock
+//! that nobody sets, and so the base rises although the clock on the wall be put back.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Numbers that a worker may use up per millisecond of its life. Programs that read JSON numbers as
+/// floating point see them whole below 2^53, which the product reaches in the year 2248.
+const PER_MILLISECOND: u64 = 1024;
+
+/// Gives out bases.
+#[derive(Debug)]
+pub(super) struct Numbering {
+    /// Milliseconds since 1970 at the monitor's start.
+    started: u64,
+    since: Instant,
+}
+
+impl Numbering {
+    /// To be called once, at the monitor's start.
+    pub(super) fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            started: milliseconds(now.unwrap_or_default()),
+            since: Instant::now(),
+        }
+    }
+
+    /// What a worker that starts now counts from.
+    pub(super) fn base(&self) -> u64 {
+        self.started
+            .saturating_add(milliseconds(self.since.elapsed()))
+            .saturating_mul(PER_MILLISECOND)
+    }
+}
+
+fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn r1_a_later_worker_counts_from_a_higher_number() {
+        let numbering = Numbering::new();
+        let later = Numbering {
+            since: numbering
+                .since
+                .checked_sub(Duration::from_secs(1))
+                .expect("a machine that is up"),
+            ..numbering
+        };
+        assert!(later.base() >= numbering.base() + 900 * PER_MILLISECOND);
+    }
+
+    #[test]
+    fn r1_numbers_are_whole_in_floating_point_for_a_century() {
+        let numbering = Numbering::new();
+        let century = 100 * 366 * 24 * 60 * 60 * 1000 * PER_MILLISECOND;
+        assert!(numbering.base() + century < 1 << 53);
+    }
+}
