@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_policy::{Policy, PolicySpec};
+use codex_network_policy::{Hooks, Policy, PolicySpec};
+
+use crate::action::Actions;
 
 /// Everything the proxy runs on. The default is what it does without any file (SPEC L7).
 #[derive(Clone, Debug)]
@@ -68,7 +70,7 @@ pub enum Reach {
     Anywhere,
 }
 
-/// TLS interception (SPEC M1, M3, M8).
+/// TLS interception (SPEC M1, M3, M8, M9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mitm {
     /// Whether anything may be intercepted.
@@ -79,6 +81,11 @@ pub struct Mitm {
     pub max_body_bytes: u64,
     /// The CA's files, when the CA is not made at each start.
     pub ca: Option<CaPaths>,
+    /// Which requests may be made of hosts that have hooks. Tried in the order in which they are
+    /// written, weaker layers first; one that a later layer says something about stands there.
+    pub hooks: Arc<Hooks>,
+    /// What each of `hooks` does to the requests that it is for.
+    pub actions: Arc<Actions>,
 }
 
 /// Whether TLS may be intercepted (SPEC M1).
@@ -288,6 +295,8 @@ impl Default for Mitm {
             inspect: false,
             max_body_bytes: 4096,
             ca: None,
+            hooks: Arc::default(),
+            actions: Arc::default(),
         }
     }
 }

@@ -26,7 +26,9 @@ pub struct HeaderNameText(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAToken {
     /// It is empty, or holds a character that no token can.
-    #[error("a method or field name is letters, digits and `!#$%&'*+-.^_`|~`")]
+    #[error(
+        "a method or field name has letters, digits and hyphens, and neither spaces nor colons"
+    )]
     Characters,
     /// `CONNECT` as a hook's method.
     #[error("no hook can be for `CONNECT`: it is refused inside TLS")]
