@@ -3,8 +3,8 @@
 //! It runs with the monitor's privilege, so that it may read what the administrator wrote, for
 //! milliseconds and without the network. To its standard output it writes what the monitor has to
 //! know in a fixed layout, and the configuration itself as a blob that the monitor does not look
-//! into: the files as they were read at this moment, so that every worker of this configuration
-//! sees the same.
+//! into: the files and secrets as they were read at this moment, so that every worker of this
+//! configuration sees the same.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -44,7 +44,10 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
 
 fn settle(sources: &Sources) -> Result<Loaded, Problems> {
     let captured = sources.capture().map_err(|found| diagnosed(&found))?;
-    let settings = load(&captured).map_err(|found| diagnosed(&found))?.settings;
+    let loaded = load(&captured).map_err(|found| diagnosed(&found))?;
+    // The worker can read neither the environment nor the files that they come from.
+    let captured = captured.with_secrets(loaded.secrets);
+    let settings = loaded.settings;
     logging::check(&settings.daemon.log).map_err(|why| Problems {
         text: format!("error: {why}"),
         detail: String::new(),
@@ -117,7 +120,7 @@ fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
 }
 
 /// What the worker gets and the monitor does not look into: who may call, by id, names that stand for
-/// nobody, the resolver's files, and the configuration.
+/// nobody, the resolver's files, and the configuration with the secrets that it names.
 fn blob(settings: &Settings, captured: &Sources) -> Result<Vec<u8>, Problems> {
     let (admitted, unknown) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
     let mut blob = admitted.to_bytes();
@@ -126,7 +129,7 @@ fn blob(settings: &Settings, captured: &Sources) -> Result<Vec<u8>, Problems> {
     part(&mut blob, &hosts(resolver.hosts_file.as_deref())?);
     // Without it the names that need DNS fail, and say so.
     part(&mut blob, &std::fs::read(RESOLV_CONF).unwrap_or_default());
-    blob.extend(captured.to_bytes());
+    blob.extend_from_slice(&captured.to_bytes());
     Ok(blob)
 }
 

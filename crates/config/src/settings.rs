@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_policy::{Policy, PolicySpec};
+use codex_network_policy::{Hooks, Policy, PolicySpec};
+
+use crate::action::Actions;
 
 /// Everything the proxy runs on. The default is what it does without any file (SPEC L7).
 #[derive(Clone, Debug)]
@@ -68,7 +70,7 @@ pub enum Reach {
     Anywhere,
 }
 
-/// TLS interception (SPEC M1, M3, M8).
+/// TLS interception (SPEC M1, M3, M8, M9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mitm {
     /// Whether body sizes are logged.
@@ -83,6 +85,11 @@ pub struct Mitm {
     /// The certificates (DER) that upstreams are verified against, never our own CA; set in the same
     /// way (SPEC M6).
     pub roots: Arc<[Arc<[u8]>]>,
+    /// Which requests may be made of hosts that have hooks. Tried in the order in which they are
+    /// written, weaker layers first; one that a later layer says something about stands there.
+    pub hooks: Arc<Hooks>,
+    /// What each of `hooks` does to the requests that it is for.
+    pub actions: Arc<Actions>,
 }
 
 /// What everybody may know of the CA (SPEC M5).
@@ -296,6 +303,8 @@ impl Default for Mitm {
             ca_paths: None,
             ca: None,
             roots: Arc::default(),
+            hooks: Arc::default(),
+            actions: Arc::default(),
         }
     }
 }

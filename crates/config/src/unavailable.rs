@@ -48,11 +48,6 @@ const UNAVAILABLE: &[(Key, &str, &str)] = &[
         "TLS interception",
         "the CA is not read",
     ),
-    (
-        Key::MitmHooks,
-        "TLS interception",
-        "requests to hosts with hooks are refused (mitm_required)",
-    ),
 ];
 
 /// A warning for each setting that is switched on in vain.

@@ -16,6 +16,7 @@ use anyhow::{Context as _, bail};
 use codex_network_config::{ResolverFiles, Sources};
 use codex_network_control::ReloadProblem;
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use crate::admitted::Admitted;
 use crate::privsep::channel::{self, Frame, Receiver, Sender};
@@ -188,7 +189,8 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
             if descriptors.next().is_some() {
                 bail!("more descriptors came than were announced");
             }
-            let bytes = read(&blob).context("cannot read the settings")?;
+            // Secrets are among them.
+            let bytes = Zeroizing::new(read(&blob).context("cannot read the settings")?);
             let unpacked = unpack(&bytes).context("the settings are garbled")?;
             let sources = Sources::from_bytes(unpacked.sources)?;
             Order::Settings(Box::new(Orders {
