@@ -23,7 +23,7 @@ mod notify;
 mod privsep;
 mod worker;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -34,7 +34,7 @@ use args::{Args, Command};
 /// 1 failed, 2 the command line was not understood.
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    match args.command {
+    let code = match args.command {
         None | Some(Command::Proxy) => end(monitor::run(args.for_loader())),
         Some(Command::Load) => loader::run(&args.sources(None)),
         Some(Command::Work) => match worker::run() {
@@ -43,7 +43,9 @@ pub fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         },
         Some(Command::Check { ref file }) => check::run(&args.sources(file.as_deref())),
-    }
+    };
+    logging::flush();
+    code
 }
 
 fn end(outcome: anyhow::Result<()>) -> ExitCode {
@@ -56,15 +58,13 @@ fn end(outcome: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Tells the person who started the program what went wrong. A closed standard error is no reason
-/// to fail in another way.
+/// Tells the person who started the program what went wrong. A standard error that is closed or that
+/// nobody reads is no reason to fail in another way.
 fn complain(message: &str) {
-    let mut stderr = std::io::stderr();
-    let colour = stderr.is_terminal();
-    let (red, plain) = if colour {
+    let (red, plain) = if std::io::stderr().is_terminal() {
         ("\x1b[1;31m", "\x1b[0m")
     } else {
         ("", "")
     };
-    let _ = writeln!(stderr, "{red}error{plain}: {message}");
+    logging::last_words(&format!("{red}error{plain}: {message}\n"));
 }

@@ -120,7 +120,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
             ));
         }
     };
-    logging::init_plain(settled.lines)?;
+    logging::init_plain(settled.lines)?.start()?;
     raise_descriptor_limit();
     let mut inherited = Inherited::take()?;
     let handed = inherited.take_control();
@@ -241,8 +241,8 @@ impl Monitor {
                 }
             }
             Phase::Draining(_) => {
-                tracing::warn!("the worker did not end in time and is killed");
                 self.kill_worker();
+                tracing::warn!("the worker did not end in time and is killed");
             }
             Phase::Serving => self.ping(),
             Phase::Starting => {}
@@ -255,8 +255,8 @@ impl Monitor {
         self.ping.next = Instant::now() + self.ping.every;
         self.ping.unanswered += 1;
         if self.ping.unanswered > UNANSWERED {
-            tracing::error!("the worker does not answer and is replaced");
             self.kill_worker();
+            tracing::error!("the worker does not answer and is replaced");
         } else {
             self.tell(&ToWorker::Ping, &[]);
         }
@@ -350,8 +350,8 @@ impl Monitor {
 
     /// Ends a worker that said what no sound worker says.
     fn distrust(&mut self, why: &str) {
-        tracing::error!("the worker is not to be trusted any more ({why}) and is replaced");
         self.kill_worker();
+        tracing::error!("the worker is not to be trusted any more ({why}) and is replaced");
     }
 
     fn reload(&mut self, ticket: u32) {
@@ -484,8 +484,8 @@ impl Monitor {
             Ok(descriptors) => self.tell(&message, &descriptors),
             Err(error) => {
                 // A worker that waits for settings in vain is no use to anybody.
-                tracing::error!("cannot hand the settings over: {error:#}");
                 self.kill_worker();
+                tracing::error!("cannot hand the settings over: {error:#}");
             }
         }
     }
@@ -495,8 +495,8 @@ impl Monitor {
             && let Err(error) = worker.tell(message, descriptors)
         {
             // Gone, or stuck: either way there will be another.
-            tracing::debug!(%error, "the worker does not listen");
             worker.kill();
+            tracing::debug!(%error, "the worker does not listen");
         }
     }
 

@@ -79,10 +79,12 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
     let loaded =
         load(&orders.sources).map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
-    logging::init(&daemon.log, daemon.log_format)?;
+    let writing = logging::init(&daemon.log, daemon.log_format)?;
     let mut witness = Witness::open(orders.restarts);
     let confined =
         sandbox::confine(orders.confinement).context("the worker cannot confine itself")?;
+    // The first thread beside this one: confined like it.
+    writing.start()?;
     witness.note_landlock(confined.landlock().map(str::to_owned));
     Ok(Started {
         loaded,

@@ -44,10 +44,10 @@ fn lines(daemon: &Daemon, message: &str, count: usize) -> Vec<LogLine> {
 
 /// A port of an address of loopback that is free for the daemon and for nobody who takes any free
 /// port, for as long as the value lives.
-struct Reserved(Socket);
+pub(crate) struct Reserved(Socket);
 
 impl Reserved {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
         // Bound and not listening: whoever says so too may listen there, and the daemon does.
         socket.set_reuse_address(true).expect("a fresh socket");
@@ -56,12 +56,12 @@ impl Reserved {
         Self(socket)
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         let address = self.0.local_addr().expect("a bound socket");
         address.as_socket().expect("an IP address")
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         json!(format!("http://{}", self.address())).to_string()
     }
 }

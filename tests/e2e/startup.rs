@@ -4,6 +4,7 @@ mod check;
 mod ending;
 mod layers;
 mod starting;
+mod unread;
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
