@@ -30,8 +30,12 @@ use clap::Parser as _;
 
 use args::{Args, Command};
 
+/// What `sysexits(3)` calls `EX_CONFIG`. The service unit takes it as a reason not to try again.
+const UNUSABLE_CONFIGURATION: u8 = 78;
+
 /// Runs the program with the arguments that it was started with, to its end. Exit codes: 0 done,
-/// 1 failed, 2 the command line was not understood.
+/// 1 failed (and `check` found an error), 2 the command line was not understood, 78 the proxy cannot
+/// start with this configuration.
 pub fn main() -> ExitCode {
     let args = Args::parse();
     let code = match args.command {
@@ -53,7 +57,11 @@ fn end(outcome: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("{error:#}"));
-            ExitCode::FAILURE
+            if error.is::<monitor::UnusableConfiguration>() {
+                ExitCode::from(UNUSABLE_CONFIGURATION)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

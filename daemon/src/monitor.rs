@@ -104,20 +104,24 @@ enum End {
     Failed(anyhow::Error),
 }
 
+/// Why the service does not start, where starting it again would not help: someone has to mend the
+/// configuration first.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration cannot be used\n\n{0}")]
+pub(crate) struct UnusableConfiguration(String);
+
 /// Runs the service until a signal ends it. `arguments` are those that a loader needs to find the
 /// configuration.
 ///
 /// # Errors
 ///
-/// What keeps the service from starting, as one message for a person.
+/// What keeps the service from starting, as one message for a person; [`UnusableConfiguration`] where
+/// that is the configuration.
 pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let settled = match load::load(&arguments)? {
         Loaded::Settled(settled) => settled,
         Loaded::Problems(problems) => {
-            return Err(anyhow!(
-                "the configuration cannot be used\n\n{}",
-                problems.text
-            ));
+            return Err(UnusableConfiguration(problems.text).into());
         }
     };
     logging::init_plain(settled.lines)?.start()?;

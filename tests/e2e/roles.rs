@@ -104,13 +104,35 @@ fn l5_an_unknown_user_is_one_clear_error() {
         .try_start()
         .err()
         .expect("a refusal");
-    assert_eq!(exit.code, Some(1));
+    assert_eq!(exit.code, Some(78));
     assert!(
         exit.text()
             .contains(r#"there is no user "nobody-by-this-name""#),
         "{}",
         exit.text()
     );
+}
+
+#[test]
+fn l5_root_is_no_user_for_a_worker() {
+    if !nix::unistd::Uid::effective().is_root() {
+        // For others the key has no effect.
+        return;
+    }
+    for user in ["root", "nobody"] {
+        let config = Config::example().set("daemon", "user", &format!("\"{user}\""));
+        let started = Daemon::launch(e2e::binary!()).config(&config).try_start();
+        match started {
+            Ok(daemon) => {
+                assert_eq!(user, "nobody");
+                assert!(!field(worker(&daemon), "Uid").starts_with("0\t"));
+            }
+            Err(exit) => {
+                assert_eq!((user, exit.code), ("root", Some(78)), "{}", exit.text());
+                assert!(exit.text().contains("the worker cannot be root"));
+            }
+        }
+    }
 }
 
 #[test]
