@@ -5,6 +5,7 @@
 //! its place.
 
 mod admin;
+mod askers;
 mod control;
 mod doors;
 mod link;
