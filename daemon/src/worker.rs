@@ -28,13 +28,19 @@ use reload::Reloader;
 use sandbox::Confined;
 use witness::Witness;
 
+/// Makes the kernel end this process when the monitor ends. On systems that cannot, a worker hears
+/// of it from the channel, and a loader is gone before long.
+pub(crate) fn die_with_the_monitor() -> anyhow::Result<()> {
+    sandbox::die_with_the_monitor()
+}
+
 /// Runs a worker until the monitor ends it or is gone.
 ///
 /// # Errors
 ///
 /// What keeps it from starting; the monitor has been told.
 pub(crate) fn run() -> anyhow::Result<()> {
-    sandbox::die_with_the_monitor().context("cannot tie the worker to its monitor")?;
+    die_with_the_monitor().context("cannot tie the worker to its monitor")?;
     let (link, mut receiver) = link::open().context("cannot use the channel to the monitor")?;
     let Some(Order::Settings(orders)) = link::next(&mut receiver)? else {
         bail!("the monitor sent no settings");

@@ -111,6 +111,12 @@ impl Receiver {
         }))
     }
 
+    /// Waits until the other side is gone, whatever it says.
+    pub(crate) fn wait_for_the_end(mut self) {
+        // A failure is its end as well.
+        let _ = io::copy(&mut self.stream, &mut io::sink());
+    }
+
     /// Reads the beginning of a frame, and the descriptors that come with it.
     fn receive_first(&mut self, head: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         let mut space = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
