@@ -26,6 +26,7 @@ use self::listen::{Listeners, Prepared};
 use self::load::Loading;
 use self::reloads::{Begin, Reloads};
 use self::supervise::{BackOff, Worker};
+use crate::privsep::channel;
 use crate::privsep::message::{Listener, Mode, Problems, ToMonitor, ToWorker};
 use crate::privsep::settled::{Loaded, Settled};
 use crate::{logging, notify};
@@ -121,6 +122,9 @@ pub(crate) struct UnusableConfiguration(String);
 /// What keeps the service from starting, as one message for a person; [`UnusableConfiguration`] where
 /// that is the configuration.
 pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
+    // Sockets that were handed over too: other roles get them over the channel.
+    channel::keep_descriptors_to_ourselves()
+        .context("cannot keep inherited descriptors from the other roles")?;
     let settled = match load::load(&arguments)? {
         Loaded::Settled(settled) => settled,
         Loaded::Problems(problems) => {

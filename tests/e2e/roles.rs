@@ -11,6 +11,8 @@ use e2e::wait::poll;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
+use crate::startup::Wrapped;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The processes that the daemon's first process has started and that are still there.
@@ -319,4 +321,37 @@ fn l5_the_worker_gets_nothing_of_the_starters_environment() {
         // Without privilege nobody may look into a process that cannot be dumped, as is right.
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
     }
+}
+
+#[test]
+fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("left-open");
+    let wrapped = Wrapped::with_open_file(9, &file);
+    let daemon = Daemon::start(wrapped.path(), &Config::example());
+    let opened = |pid: u32| -> Vec<PathBuf> {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        let descriptors = descriptors.into_iter().flatten().flatten();
+        descriptors
+            .filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok())
+            .collect()
+    };
+    assert!(opened(daemon.pid()).contains(&file), "the monitor has it");
+    assert!(!opened(worker(&daemon)).contains(&file));
+    // A loader that waits for a pipe can be looked at.
+    let pipe = daemon.config_path().to_owned();
+    std::fs::remove_file(&pipe).expect("the test's own file");
+    e2e::program::Program::new("mkfifo")
+        .arg(&pipe)
+        .run()
+        .succeeded();
+    daemon.signal(Signal::SIGHUP);
+    let _pipe = std::fs::File::create(&pipe).expect("a pipe that is read");
+    let children = children(&daemon);
+    let loader = children
+        .iter()
+        .find(|pid| command_line(**pid).ends_with("load"));
+    let opened = opened(*loader.expect("a loader"));
+    assert!(opened.contains(&pipe), "{opened:?}");
+    assert!(!opened.contains(&file), "{opened:?}");
 }

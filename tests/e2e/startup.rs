@@ -51,6 +51,11 @@ impl Wrapped {
         Self::script(&format!("ulimit -n {most}"))
     }
 
+    /// With this descriptor open for writing to this file, as by a careless starter.
+    pub(crate) fn with_open_file(descriptor: u32, file: &Path) -> Self {
+        Self::script(&format!("exec {descriptor}>'{}'", file.display()))
+    }
+
     fn script(first: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let path = directory.path().join("proxy");
