@@ -102,14 +102,16 @@ pub(super) enum Origin {
     Bound,
     /// The service manager made it.
     ServiceManager,
+    /// The service manager made it for a door that is switched off.
+    SwitchedOff,
 }
 
 impl Origin {
     fn of(listener: Listener) -> Self {
-        if listener == Listener::Handed {
-            Self::ServiceManager
-        } else {
-            Self::Bound
+        match listener {
+            Listener::Handed => Self::ServiceManager,
+            Listener::Shut => Self::SwitchedOff,
+            Listener::Keep | Listener::Close | Listener::Open => Self::Bound,
         }
     }
 
@@ -117,7 +119,7 @@ impl Origin {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Bound => "bound",
-            Self::ServiceManager => "service manager",
+            Self::ServiceManager | Self::SwitchedOff => "service manager",
         }
     }
 }
@@ -213,7 +215,7 @@ fn take_listeners(
         match listener {
             Listener::Keep => {}
             Listener::Close => changes.push((name, Change::Close)),
-            Listener::Open | Listener::Handed => {
+            Listener::Open | Listener::Handed | Listener::Shut => {
                 let origin = Origin::of(listener);
                 let socket = descriptors.next().context("a socket is missing")?;
                 changes.push((name, Change::Open(TcpListener::from(socket), origin)));
