@@ -15,7 +15,9 @@ use codex_network_config::Sources;
     version,
     after_help = "Without a command the proxy runs in the foreground. It needs no configuration: on its built-in \
                   defaults it refuses everything and says how to allow a host.\n\n\
-                  Signals: SIGHUP reloads, SIGTERM and SIGINT drain and stop (a second one stops at once)."
+                  Signals: SIGHUP reloads, SIGTERM and SIGINT drain and stop (a second one stops at once).\n\n\
+                  Exit codes: 0 asked to stop, or `check` found no error; 1 could not start, or `check` found an \
+                  error; 2 the command line was not understood; 78 the configuration cannot be used."
 )]
 pub(crate) struct Args {
     /// Read this file instead of all others.

@@ -35,8 +35,18 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Loads, and writes the outcome to standard output.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
-    let loaded = settle(sources).unwrap_or_else(Loaded::Problems);
-    match std::io::stdout().lock().write_all(&loaded.encode()) {
+    // It may be reading from something that never answers.
+    if crate::worker::die_with_the_monitor().is_err() {
+        return ExitCode::FAILURE;
+    }
+    let loaded = settle(sources).unwrap_or_else(Loaded::Problems).encode();
+    // The length tells the monitor that it has heard everything.
+    let length = (loaded.len() as u64).to_le_bytes();
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(&length)
+        .and_then(|()| stdout.write_all(&loaded))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

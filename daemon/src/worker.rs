@@ -5,6 +5,7 @@
 //! its place.
 
 mod admin;
+mod askers;
 mod control;
 mod doors;
 mod link;
@@ -27,13 +28,19 @@ use reload::Reloader;
 use sandbox::Confined;
 use witness::Witness;
 
+/// Makes the kernel end this process when the monitor ends. On systems that cannot, a worker hears
+/// of it from the channel, and a loader is gone before long.
+pub(crate) fn die_with_the_monitor() -> anyhow::Result<()> {
+    sandbox::die_with_the_monitor()
+}
+
 /// Runs a worker until the monitor ends it or is gone.
 ///
 /// # Errors
 ///
 /// What keeps it from starting; the monitor has been told.
 pub(crate) fn run() -> anyhow::Result<()> {
-    sandbox::die_with_the_monitor().context("cannot tie the worker to its monitor")?;
+    die_with_the_monitor().context("cannot tie the worker to its monitor")?;
     let (link, mut receiver) = link::open().context("cannot use the channel to the monitor")?;
     let Some(Order::Settings(orders)) = link::next(&mut receiver)? else {
         bail!("the monitor sent no settings");
@@ -79,10 +86,12 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
     let loaded =
         load(&orders.sources).map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
-    logging::init(&daemon.log, daemon.log_format)?;
+    let writing = logging::init(&daemon.log, daemon.log_format)?;
     let mut witness = Witness::open(orders.restarts);
     let confined =
         sandbox::confine(orders.confinement).context("the worker cannot confine itself")?;
+    // The first thread beside this one: confined like it.
+    writing.start()?;
     witness.note_landlock(confined.landlock().map(str::to_owned));
     Ok(Started {
         loaded,

@@ -6,7 +6,8 @@
 
 use anyhow::anyhow;
 
-use super::{End, FIRST, Monitor, OWN_TICKETS, Phase};
+use super::reloads::OWN_TICKETS;
+use super::{End, FIRST, Monitor, Phase};
 use crate::notify;
 use crate::privsep::message::{Mode, ToMonitor, operation};
 
@@ -89,7 +90,9 @@ fn may_reload(monitor: &Monitor, message: &ToMonitor) -> bool {
         return false;
     };
     let ready = monitor.worker.as_ref().is_some_and(super::Worker::is_ready);
-    ready && *ticket != FIRST && *ticket < OWN_TICKETS && !monitor.reloads.contains(ticket)
+    // One at a time: those who ask the worker share.
+    let asked = monitor.reloads.is_asked_by_worker();
+    ready && *ticket != FIRST && *ticket < OWN_TICKETS && !asked
 }
 
 fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
@@ -112,7 +115,7 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         monitor.settled = pending.settled;
         monitor.admit_callers();
         monitor.narrowed = None;
-        monitor.reload_done(*ticket);
+        monitor.reload_done();
     }
     None
 }
@@ -129,14 +132,15 @@ fn rejected(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         monitor.kill_worker();
     } else {
         monitor.pending = None;
-        monitor.reload_done(*ticket);
+        monitor.reload_done();
     }
     None
 }
 
 fn reload(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::Reload { ticket } = message {
-        monitor.reload(*ticket);
+        let begin = monitor.reloads.ask(*ticket);
+        monitor.reload(begin);
     }
     None
 }

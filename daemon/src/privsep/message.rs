@@ -46,6 +46,9 @@ pub(crate) enum Listener {
     Open = 2,
     /// It is replaced by the next descriptor, a socket that was handed to us.
     Handed = 3,
+    /// The same, and its door is switched off: whoever connects is hung up on, since a socket unit
+    /// goes on taking connections whatever the settings say.
+    Shut = 4,
 }
 
 /// What a worker drops to.
@@ -338,6 +341,7 @@ impl Reader<'_> {
             1 => Ok(Listener::Close),
             2 => Ok(Listener::Open),
             3 => Ok(Listener::Handed),
+            4 => Ok(Listener::Shut),
             _ => Err(Malformed),
         }
     }
@@ -402,7 +406,7 @@ mod tests {
             uid: 65_534,
             gid: 65_534,
         });
-        let listeners = [Listener::Handed, Listener::Close, Listener::Open];
+        let listeners = [Listener::Handed, Listener::Shut, Listener::Open];
         for message in [
             ToWorker::Settings {
                 ticket: 7,

@@ -1,23 +1,21 @@
 //! The worker's end of the channel to the monitor.
 //!
-//! One thread listens; whoever asked for a reload waits for the outcome under its ticket.
+//! One thread listens; whoever asked for a reload waits among the [`askers`](super::askers).
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{ResolverFiles, Sources};
 use codex_network_control::ReloadProblem;
-use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::askers::Askers;
 use crate::admitted::Admitted;
 use crate::privsep::channel::{self, Frame, Receiver, Sender};
 use crate::privsep::message::{
@@ -66,8 +64,7 @@ impl From<Problems> for ReloadError {
 #[derive(Debug)]
 pub(super) struct Link {
     sender: Sender,
-    tickets: AtomicU32,
-    waiting: Mutex<HashMap<u32, oneshot::Sender<Result<(), ReloadError>>>>,
+    askers: Askers,
 }
 
 /// Settings to put in force, with the sockets that change.
@@ -108,14 +105,16 @@ pub(super) enum Origin {
     Bound,
     /// The service manager made it.
     ServiceManager,
+    /// The service manager made it for a door that is switched off.
+    SwitchedOff,
 }
 
 impl Origin {
     fn of(listener: Listener) -> Self {
-        if listener == Listener::Handed {
-            Self::ServiceManager
-        } else {
-            Self::Bound
+        match listener {
+            Listener::Handed => Self::ServiceManager,
+            Listener::Shut => Self::SwitchedOff,
+            Listener::Keep | Listener::Close | Listener::Open => Self::Bound,
         }
     }
 
@@ -123,7 +122,7 @@ impl Origin {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Bound => "bound",
-            Self::ServiceManager => "service manager",
+            Self::ServiceManager | Self::SwitchedOff => "service manager",
         }
     }
 }
@@ -143,8 +142,7 @@ pub(super) fn open() -> io::Result<(Arc<Link>, Receiver)> {
     let (sender, receiver) = channel::split(stream, LONGEST_TO_WORKER)?;
     let link = Link {
         sender,
-        tickets: AtomicU32::new(1),
-        waiting: Mutex::default(),
+        askers: Askers::default(),
     };
     Ok((Arc::new(link), receiver))
 }
@@ -223,7 +221,7 @@ fn take_listeners(
         match listener {
             Listener::Keep => {}
             Listener::Close => changes.push((name, Change::Close)),
-            Listener::Open | Listener::Handed => {
+            Listener::Open | Listener::Handed | Listener::Shut => {
                 let origin = Origin::of(listener);
                 let socket = descriptors.next().context("a socket is missing")?;
                 changes.push((name, Change::Open(TcpListener::from(socket), origin)));
@@ -288,26 +286,21 @@ impl Link {
 
     /// Asks for a reload and waits for what comes of it.
     pub(super) async fn reload(&self) -> Result<(), ReloadError> {
-        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        let (outcome, waiting) = oneshot::channel();
-        self.waiting().insert(ticket, outcome);
-        self.tell(&ToMonitor::Reload { ticket });
-        waiting
+        let joined = self.askers.join()?;
+        if let Some(ticket) = joined.ask {
+            self.tell(&ToMonitor::Reload { ticket });
+        }
+        joined
+            .outcome
             .await
             .unwrap_or_else(|_| Err(ReloadError::placeless("the proxy is stopping")))
     }
 
-    /// Tells whoever asked for the reload with this ticket; the monitor's own have no asker here.
-    pub(super) fn reload_ended(&self, ticket: u32, outcome: Result<(), ReloadError>) {
-        if let Some(asker) = self.waiting().remove(&ticket) {
-            // An asker that has gone away needs no answer.
-            let _ = asker.send(outcome);
+    /// Tells whoever waits for the reload with this ticket, and asks for the next one if somebody
+    /// waits for that.
+    pub(super) fn reload_ended(&self, ticket: u32, outcome: &Result<(), ReloadError>) {
+        if let Some(ticket) = self.askers.ended(ticket, outcome) {
+            self.tell(&ToMonitor::Reload { ticket });
         }
-    }
-
-    fn waiting(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<u32, oneshot::Sender<Result<(), ReloadError>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

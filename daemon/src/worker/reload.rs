@@ -120,7 +120,7 @@ impl Reloader {
 
     /// A reload came to nothing: the configuration has problems. The monitor has logged them.
     pub(super) fn failed(&self, ticket: u32, problems: Problems) {
-        self.end(ticket, Err(problems.into()));
+        self.end(ticket, &Err(problems.into()));
     }
 
     /// Puts settings in force that the monitor sends, and tells it and the asker.
@@ -137,7 +137,7 @@ impl Reloader {
                 });
             }
         }
-        self.end(ticket, outcome);
+        self.end(ticket, &outcome);
     }
 
     async fn try_put_in_force(self: &Arc<Self>, orders: Orders) -> Result<(), ReloadError> {
@@ -198,8 +198,8 @@ impl Reloader {
     }
 
     /// A reload is over: it is remembered, and whoever asked for it hears.
-    fn end(&self, ticket: u32, outcome: Result<(), ReloadError>) {
-        let (came_of_it, problems) = match &outcome {
+    fn end(&self, ticket: u32, outcome: &Result<(), ReloadError>) {
+        let (came_of_it, problems) = match outcome {
             Ok(()) => (Outcome::Applied, self.warnings()),
             Err(error) => (
                 Outcome::Failed,
