@@ -25,6 +25,8 @@ mod limits;
 mod http;
 mod socks5;
 
+mod mitm;
+
 mod enforce;
 mod live_policy;
 mod own;
@@ -50,6 +52,7 @@ pub use blocked::{BlockedEntry, BlockedLog};
 pub use clock::{Clock, SystemClock};
 pub use drain::Drain;
 pub use live_policy::{Generation, LivePolicy};
+pub use mitm::{IssueError, IssuedLeaf, LeafIssuer};
 pub use own::{OwnListener, OwnListeners};
 pub use server::{Counters, Door, Engine, EngineParts, Listening};
 pub use upstream::{

@@ -16,6 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::drain::Drain;
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, LivePolicy};
+use crate::mitm::LeafIssuer;
 use crate::own::{OwnListener, OwnListeners};
 use crate::record::Recorder;
 use crate::upstream::{
@@ -39,6 +40,8 @@ pub struct EngineParts {
     pub audit: Arc<dyn AuditSink>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Issues certificates for intercepted hosts. `None`: nothing can be intercepted.
+    pub issuer: Option<Arc<dyn LeafIssuer>>,
 }
 
 /// A way in.
@@ -88,6 +91,7 @@ impl Default for EngineParts {
             dialler: Arc::new(TcpDialler),
             audit: Arc::new(TracingAudit),
             clock: Arc::new(SystemClock),
+            issuer: None,
         }
     }
 }

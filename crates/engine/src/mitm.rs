@@ -1,0 +1,5 @@
+//! TLS interception (SPEC M1 to M10).
+
+mod issuer;
+
+pub use issuer::{IssueError, IssuedLeaf, LeafIssuer};
