@@ -6,7 +6,10 @@
 //! into: the files as they were read at this moment, so that every worker of this configuration
 //! sees the same.
 
-use std::io::Write as _;
+mod authority;
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,6 +20,7 @@ use codex_network_config::{
 use codex_network_control::{ReloadProblem, place};
 use nix::unistd::{Group, Uid, User};
 
+use self::authority::Chosen as ChosenCa;
 use crate::admitted::{Admitted, SystemDirectory};
 use crate::logging;
 use crate::privsep::message::{Account, Confinement, Problems};
@@ -33,19 +37,41 @@ const NOBODY: &str = "nobody";
 const SYSTEM_HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Loads, and writes the outcome to standard output.
+/// Longest certificate that the monitor hands in.
+const LONGEST_CERTIFICATE: u64 = 64 * 1024;
+
+/// Loads, and writes the outcome to standard output: the key of a CA that is kept, or zeros, and the
+/// rest. Standard input has the certificate of the CA that the monitor made.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
-    let loaded = settle(sources).unwrap_or_else(Loaded::Problems);
-    match std::io::stdout().lock().write_all(&loaded.encode()) {
+    let mut ephemeral = Vec::new();
+    let given = std::io::stdin()
+        .lock()
+        .take(LONGEST_CERTIFICATE)
+        .read_to_end(&mut ephemeral);
+    if given.is_err() {
+        return ExitCode::FAILURE;
+    }
+    let loaded = settle(sources, &ephemeral).unwrap_or_else(Loaded::Problems);
+    let (key, rest) = loaded.encode();
+    // Not `Stdout`, whose buffer would keep a copy of the key.
+    let mut out = std::fs::File::from(match std::io::stdout().as_fd().try_clone_to_owned() {
+        Ok(out) => out,
+        Err(_) => return ExitCode::FAILURE,
+    });
+    match out.write_all(&key[..]).and_then(|()| out.write_all(&rest)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn settle(sources: &Sources) -> Result<Loaded, Problems> {
+fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
     let captured = sources.capture().map_err(|found| diagnosed(&found))?;
     let settings = load(&captured).map_err(|found| diagnosed(&found))?.settings;
     logging::check(&settings.daemon.log).map_err(|why| Problems {
+        text: format!("error: {why}"),
+        detail: String::new(),
+    })?;
+    let chosen = authority::choose(&settings, ephemeral).map_err(|why| Problems {
         text: format!("error: {why}"),
         detail: String::new(),
     })?;
@@ -81,7 +107,8 @@ fn settle(sources: &Sources) -> Result<Loaded, Problems> {
             LogFormat::Journal => Lines::Journal,
             LogFormat::Auto => Lines::Auto,
         },
-        blob: blob(&settings, &captured)?,
+        blob: blob(&settings, &captured, &chosen)?,
+        authority: chosen.authority,
     }))
 }
 
@@ -117,15 +144,17 @@ fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
 }
 
 /// What the worker gets and the monitor does not look into: who may call, by id, names that stand for
-/// nobody, the resolver's files, and the configuration.
-fn blob(settings: &Settings, captured: &Sources) -> Result<Vec<u8>, Problems> {
-    let (admitted, unknown) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
+/// nobody, the resolver's files, what everybody may know of the CA, and the configuration.
+fn blob(settings: &Settings, captured: &Sources, chosen: &ChosenCa) -> Result<Vec<u8>, Problems> {
+    let (admitted, mut warnings) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
     let mut blob = admitted.to_bytes();
-    part(&mut blob, unknown.join("\n").as_bytes());
+    warnings.extend_from_slice(&chosen.warnings);
+    part(&mut blob, warnings.join("\n").as_bytes());
     let resolver = &settings.daemon.resolver;
     part(&mut blob, &hosts(resolver.hosts_file.as_deref())?);
     // Without it the names that need DNS fail, and say so.
     part(&mut blob, &std::fs::read(RESOLV_CONF).unwrap_or_default());
+    part(&mut blob, &chosen.handed.to_bytes());
     blob.extend(captured.to_bytes());
     Ok(blob)
 }

@@ -8,6 +8,7 @@
 mod control_socket;
 mod dispatch;
 mod inherit;
+mod issue;
 mod listen;
 mod load;
 mod supervise;
@@ -21,6 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::control_socket::ControlSocket;
 use self::inherit::Inherited;
+use self::issue::Issuing;
 use self::listen::{Listeners, Prepared};
 use self::supervise::{BackOff, Worker};
 use crate::privsep::message::{Listener, Mode, Problems, ToMonitor, ToWorker};
@@ -52,7 +54,8 @@ enum Event {
 }
 
 struct Monitor {
-    arguments: Vec<OsString>,
+    arguments: load::Arguments,
+    issuing: Issuing,
     events: Sender<Event>,
     listeners: Listeners,
     control: Option<ControlSocket>,
@@ -111,6 +114,11 @@ enum End {
 ///
 /// What keeps the service from starting, as one message for a person.
 pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
+    let issuing = Issuing::new().context("cannot make a CA")?;
+    let arguments = load::Arguments {
+        words: arguments,
+        certificate: issuing.certificate().to_vec(),
+    };
     let settled = match load::load(&arguments)? {
         Loaded::Settled(settled) => settled,
         Loaded::Problems(problems) => {
@@ -142,6 +150,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     watch_signals(events.clone())?;
     let mut monitor = Monitor {
         arguments,
+        issuing,
         events,
         listeners,
         control,

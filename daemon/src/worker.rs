@@ -7,6 +7,7 @@
 mod admin;
 mod control;
 mod doors;
+mod issuer;
 mod link;
 mod reload;
 mod sandbox;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 use crate::logging;
 use crate::privsep::message::{Mode, Report, ToMonitor};
 use doors::Doors;
+use issuer::Issuer;
 use link::{Order, Orders};
 use reload::Reloader;
 use sandbox::Confined;
@@ -55,15 +57,21 @@ pub(crate) fn run() -> anyhow::Result<()> {
             return Err(error);
         }
     };
+    let issuer = Issuer::new(Arc::clone(&link));
     let (orders_in, orders_out) = mpsc::channel(8);
+    let answers = Arc::clone(&issuer);
     std::thread::spawn(move || {
         while let Ok(Some(order)) = link::next(&mut receiver) {
-            if orders_in.blocking_send(order).is_err() {
-                return;
+            match order {
+                // Connections wait for it, also while a reload or the end is under way.
+                Order::Leaf { ticket, outcome } => answers.answered(ticket, outcome),
+                // When nobody takes orders any more, answers still come.
+                order => drop(orders_in.blocking_send(order)),
             }
         }
+        answers.close();
     });
-    runtime.block_on(serve(link, *orders, started, orders_out))
+    runtime.block_on(serve(link, issuer, *orders, started, orders_out))
 }
 
 /// A worker that has nothing left to lose.
@@ -93,6 +101,7 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
 
 async fn serve(
     link: Arc<link::Link>,
+    issuer: Arc<Issuer>,
     orders: Orders,
     started: Started,
     mut incoming: mpsc::Receiver<Order>,
@@ -107,7 +116,13 @@ async fn serve(
     let started = (|| {
         let mut settings = loaded.settings;
         settings.daemon.resolver.files = orders.files;
-        let engine = Engine::new(Arc::new(settings), EngineParts::default())?;
+        orders.handed.fill(&mut settings.mitm);
+        issuer.use_ca(settings.mitm.ca.as_deref());
+        let parts = EngineParts {
+            issuer: Some(Arc::<Issuer>::clone(&issuer)),
+            ..EngineParts::default()
+        };
+        let engine = Engine::new(Arc::new(settings), parts)?;
         if let Some(mode) = orders.mode {
             tracing::info!("the mode that was set at run time stays in force");
             engine.set_mode(mode.into());
@@ -120,6 +135,7 @@ async fn serve(
         let reloader = Reloader::new(
             engine.clone(),
             Arc::clone(&link),
+            Arc::clone(&issuer),
             orders.admitted,
             warnings.collect(),
         );
@@ -149,6 +165,7 @@ async fn serve(
         }
     };
     link.tell(&ToMonitor::Applied { ticket });
+    issuer.serving();
     doors.announce(&engine.current());
     reloader.keep(doors);
 
@@ -157,6 +174,8 @@ async fn serve(
         match order {
             Order::Settings(orders) => reloader.put_in_force(*orders).await,
             Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
+            // Taken where it is heard.
+            Order::Leaf { .. } => {}
             Order::Ping => link.tell(&ToMonitor::Well(report(&engine))),
             Order::Drain(within) => {
                 limit = Some(within);

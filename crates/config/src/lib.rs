@@ -36,8 +36,8 @@ pub use captured::NotCaptured;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use layers::Sources;
 pub use settings::{
-    Admin, AdminAccess, CaPaths, Control, Daemon, Interception, Limits, Listen, LogFormat, Mitm,
-    Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, UnixSockets,
+    Admin, AdminAccess, CaCertificate, CaPaths, Control, Daemon, Interception, Limits, Listen,
+    LogFormat, Mitm, Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, UnixSockets,
 };
 
 use diagnostic::Problems;

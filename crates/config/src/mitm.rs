@@ -44,12 +44,14 @@ pub(crate) fn settle(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Mitm {
         },
         inspect: inspect.unwrap_or(default.inspect),
         max_body_bytes: max_body_bytes.unwrap_or(default.max_body_bytes),
-        ca: ca(raw, problems),
+        ca_paths: ca_paths(raw, problems),
+        ca: default.ca,
+        roots: default.roots,
     }
 }
 
 /// Both files or none.
-fn ca(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
+fn ca_paths(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
     let certificate = raw.get(Key::MitmCaCertPath);
     let key = raw.get(Key::MitmCaKeyPath);
     if let (Some(lone), None) | (None, Some(lone)) = (certificate, key) {

@@ -77,8 +77,14 @@ pub struct Mitm {
     pub inspect: bool,
     /// How many bytes of a body are looked at for that.
     pub max_body_bytes: u64,
-    /// The CA's files, when the CA is not made at each start.
-    pub ca: Option<CaPaths>,
+    /// The CA's files, where the configuration names them.
+    pub ca_paths: Option<CaPaths>,
+    /// The CA in force, for a process that may not see its key. Nothing in a configuration sets it;
+    /// whoever has the CA does.
+    pub ca: Option<Arc<CaCertificate>>,
+    /// The certificates (DER) that upstreams are verified against, never our own CA; set in the same
+    /// way (SPEC M6).
+    pub roots: Arc<[Arc<[u8]>]>,
 }
 
 /// Whether TLS may be intercepted (SPEC M1).
@@ -89,6 +95,19 @@ pub enum Interception {
     Automatic,
     /// Never (`mitm = false`): what would need it is refused.
     Forbidden,
+}
+
+/// What everybody may know of the CA (SPEC M5).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaCertificate {
+    /// The certificate.
+    pub der: Arc<[u8]>,
+    /// Where it is kept; `None` when it was made at the start and goes at the end.
+    pub kept_at: Option<PathBuf>,
+    /// The public file with the certificate; `None` when it could not be written.
+    pub certificate_file: Option<PathBuf>,
+    /// The public file with the system's roots and the certificate.
+    pub bundle_file: Option<PathBuf>,
 }
 
 /// Where the CA is kept (SPEC M3).
@@ -287,7 +306,9 @@ impl Default for Mitm {
             interception: Interception::Automatic,
             inspect: false,
             max_body_bytes: 4096,
+            ca_paths: None,
             ca: None,
+            roots: Arc::default(),
         }
     }
 }

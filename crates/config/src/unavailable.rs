@@ -44,11 +44,6 @@ const UNAVAILABLE: &[(Key, &str, &str)] = &[
     ),
     (Key::MitmInspect, "TLS interception", "no body is looked at"),
     (
-        Key::MitmCaCertPath,
-        "TLS interception",
-        "the CA is not read",
-    ),
-    (
         Key::MitmHooks,
         "TLS interception",
         "requests to hosts with hooks are refused (mitm_required)",

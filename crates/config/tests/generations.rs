@@ -316,10 +316,11 @@ fn interception_means_the_same_everywhere_c2_m1() {
             interception: Interception::Forbidden,
             inspect: true,
             max_body_bytes: 17,
-            ca: Some(CaPaths {
+            ca_paths: Some(CaPaths {
                 certificate: "ca/cert.pem".into(),
                 key: "/etc/ca.key".into(),
             }),
+            ..Mitm::default()
         };
         assert_eq!(settings.mitm, expected, "{}", generation.name);
         assert_eq!(Mitm::default().max_body_bytes, 4096, "SPEC C2");
@@ -427,7 +428,11 @@ fn the_full_example_is_sound_c5() {
     let settings = load(&Sources::file(&path)).expect("the example").settings;
     let directory = path.parent().expect("a file has a directory");
     assert_eq!(settings.files, std::slice::from_ref(&path));
-    let ca = settings.mitm.ca.clone().expect("the example has a CA");
+    let ca = settings
+        .mitm
+        .ca_paths
+        .clone()
+        .expect("the example has a CA");
     assert_eq!(
         ca.certificate,
         directory.join("ca.pem"),

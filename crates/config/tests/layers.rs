@@ -243,7 +243,7 @@ fn relative_paths_start_from_their_file_c2() {
     let paths = "[network.mitm]\nca_cert_path = \"ca.pem\"\nca_key_path = \"/abs/ca.key\"\n[daemon]\nstate_dir = \"state\"\n";
     let file = root.write("etc/codex-network-proxy/conf.d/1.toml", paths);
     let read = settings(&root.sources());
-    let ca = read.mitm.ca.expect("two files");
+    let ca = read.mitm.ca_paths.expect("two files");
     assert_eq!(ca.certificate, file.with_file_name("ca.pem"));
     assert_eq!(ca.key, Path::new("/abs/ca.key"));
     assert_eq!(read.daemon.state_dir, Some(file.with_file_name("state")));

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use nix::unistd::Pid;
 use super::Event;
 use crate::privsep;
 use crate::privsep::channel::{self, Receiver};
-use crate::privsep::message::{LONGEST_TO_MONITOR, ToMonitor, ToWorker};
+use crate::privsep::message::{LONGEST_TO_MONITOR, MOST_LEAVES_ASKED, ToMonitor, ToWorker};
 
 /// How long a worker may take to read what it is told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -26,6 +28,9 @@ const SOUND: Duration = Duration::from_secs(10);
 /// The wait before the second restart in a row, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// Leaves that a worker may wait for at once; a sound one waits for fewer.
+const MOST_LEAVES: usize = 2 * MOST_LEAVES_ASKED;
+
 /// A running worker.
 pub(super) struct Worker {
     pub(super) number: u64,
@@ -33,6 +38,8 @@ pub(super) struct Worker {
     /// Whether no worker has been well with the settings that it was started on.
     pub(super) tries_new_settings: bool,
     pid: Pid,
+    /// Leaves that were asked for and are not answered.
+    leaves: Arc<AtomicUsize>,
     sender: channel::Sender,
     ready: Ready,
 }
@@ -76,7 +83,9 @@ impl Worker {
         let (sender, receiver) =
             channel::split(ours, LONGEST_TO_MONITOR).context("cannot use the channel")?;
         let heard = events.clone();
-        std::thread::spawn(move || listen(number, receiver, &heard));
+        let leaves = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&leaves);
+        std::thread::spawn(move || listen(number, receiver, &heard, &asked));
         std::thread::spawn(move || {
             let how = child
                 .wait()
@@ -88,6 +97,7 @@ impl Worker {
             started: Instant::now(),
             tries_new_settings: false,
             pid,
+            leaves,
             sender,
             ready: Ready::NotYet,
         })
@@ -100,6 +110,11 @@ impl Worker {
             .map(std::os::fd::AsRawFd::as_raw_fd)
             .collect();
         self.sender.send(operation, &payload, &raw)
+    }
+
+    /// One that waited for a leaf has its answer.
+    pub(super) fn leaf_is_answered(&self) {
+        self.leaves.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn ready(&mut self) {
@@ -139,7 +154,7 @@ impl BackOff {
     }
 }
 
-fn listen(number: u64, mut receiver: Receiver, events: &Sender<Event>) {
+fn listen(number: u64, mut receiver: Receiver, events: &Sender<Event>, leaves: &AtomicUsize) {
     loop {
         let event = match receiver.receive() {
             // Its end is heard from whoever waits for it.
@@ -148,6 +163,12 @@ fn listen(number: u64, mut receiver: Receiver, events: &Sender<Event>) {
                 Event::Garbled(number, "it sent descriptors".to_owned())
             }
             Ok(Some(frame)) => match ToMonitor::decode(frame.operation, &frame.payload) {
+                // What the loop has not come to yet piles up in memory.
+                Ok(ToMonitor::IssueLeaf { .. })
+                    if leaves.fetch_add(1, Ordering::Relaxed) >= MOST_LEAVES =>
+                {
+                    Event::Garbled(number, "it asks for too many certificates".to_owned())
+                }
                 Ok(message) => Event::Said(number, message),
                 Err(error) => Event::Garbled(number, error.to_string()),
             },

@@ -33,8 +33,8 @@ pub(in crate::worker) fn effective(generation: &Generation) -> Value {
             "allowed": settings.mitm.interception == Interception::Automatic,
             "inspect": settings.mitm.inspect,
             "max_body_bytes": settings.mitm.max_body_bytes,
-            "ca_cert_path": settings.mitm.ca.as_ref().map(|ca| &ca.certificate),
-            "ca_key_path": settings.mitm.ca.as_ref().map(|ca| &ca.key),
+            "ca_cert_path": settings.mitm.ca_paths.as_ref().map(|ca| &ca.certificate),
+            "ca_key_path": settings.mitm.ca_paths.as_ref().map(|ca| &ca.key),
         },
         "daemon": daemon(&settings.daemon),
     })
