@@ -56,7 +56,8 @@ pub(crate) fn fingerprint(der: &[u8]) -> [u8; 32] {
 
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    pairs.concat()
 }
 
 /// Upper-case hexadecimal with colons.
@@ -133,7 +134,7 @@ pub(super) fn issued_by(leaf: &[u8], ca: &[u8]) -> bool {
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Unfit> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         _ => Err(Unfit::Unreadable),
     }
 }

@@ -13,10 +13,7 @@ pub(crate) struct Roots {
 /// somebody who has our key.
 pub(crate) fn load(own: &[&[u8]]) -> Roots {
     let found = rustls_native_certs::load_native_certs();
-    let certificates = without(
-        found.certs.iter().map(|certificate| certificate.as_ref()),
-        own,
-    );
+    let certificates = without(found.certs.iter().map(AsRef::as_ref), own);
     let warning = certificates.is_empty().then(|| {
         let why = found
             .errors
@@ -35,10 +32,14 @@ pub(crate) fn load(own: &[&[u8]]) -> Roots {
 }
 
 fn without<'a>(found: impl Iterator<Item = &'a [u8]>, own: &[&[u8]]) -> Vec<Arc<[u8]>> {
-    found
+    let mut roots: Vec<Arc<[u8]>> = found
         .filter(|certificate| !own.contains(certificate))
         .map(Arc::from)
-        .collect()
+        .collect();
+    // The bundle is named by its content, so the same roots have to make the same bundle.
+    roots.sort_unstable();
+    roots.dedup();
+    roots
 }
 
 #[cfg(test)]
@@ -50,5 +51,7 @@ mod tests {
         let installed: [&[u8]; 3] = [b"one", b"ours", b"two"];
         let roots = without(installed.into_iter(), &[b"ours"]);
         assert_eq!(roots, [Arc::from(&b"one"[..]), Arc::from(&b"two"[..])]);
+        let again: [&[u8]; 3] = [b"two", b"one", b"two"];
+        assert_eq!(without(again.into_iter(), &[]), roots, "in one order");
     }
 }

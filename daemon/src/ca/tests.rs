@@ -127,6 +127,32 @@ fn m4_a_leaf_is_for_one_name_and_for_a_week() {
 }
 
 #[test]
+fn m4_openssl_takes_the_leaf_for_a_servers() {
+    let ca = ca();
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, der: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, pem::certificate(der)).expect("a new file");
+        path
+    };
+    let authority = write("ca.pem", ca.certificate());
+    for (name, option) in [
+        ("a.test", "-verify_hostname"),
+        ("2001:db8::7", "-verify_ip"),
+    ] {
+        let leaf = ca.issue(name, &public_key(), SystemTime::now());
+        let leaf = write("leaf.pem", &leaf.expect("a leaf").certificate);
+        let said = std::process::Command::new("openssl")
+            .args(["verify", "-x509_strict", "-purpose", "sslserver"])
+            .args([option, name, "-CAfile"])
+            .args([&authority, &leaf])
+            .output()
+            .expect("openssl is installed");
+        assert!(said.status.success(), "{name}: {said:?}");
+    }
+}
+
+#[test]
 fn m4_a_leaf_names_its_issuers_key() {
     let ca = ca();
     let leaf = ca.issue("a.test", &public_key(), SystemTime::now());

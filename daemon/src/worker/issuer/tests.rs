@@ -69,8 +69,8 @@ async fn m4_a_leaf_comes_with_the_ca_that_was_asked() {
     issuer.use_ca(None);
     issuer.answered(ticket + 1, Ok(leaf()));
     issuer.answered(ticket, Ok(leaf()));
-    let issued = asking.await.unwrap().expect("a leaf");
-    let chain: Vec<&[u8]> = issued.chain.iter().map(|link| link.as_ref()).collect();
+    let outcome = asking.await.unwrap().expect("a leaf");
+    let chain: Vec<&[u8]> = outcome.chain.iter().map(AsRef::as_ref).collect();
     assert_eq!(chain, [&b"the leaf"[..], b"the CA"]);
 }
 
