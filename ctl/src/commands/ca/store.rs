@@ -153,8 +153,11 @@ impl Store {
         if removed.is_empty() {
             return Ok(Changed::Nothing(removed));
         }
-        if self.kind != Kind::Macos {
-            self.run(&self.arguments_to_trust(Path::new("")), run)?;
+        match self.kind {
+            // Without it links to what is gone stay in /etc/ssl/certs.
+            Kind::Debian => self.run(&["--fresh".into()], run)?,
+            Kind::Fedora => self.run(&["extract".into()], run)?,
+            Kind::Macos => {}
         }
         Ok(Changed::Files(removed))
     }
