@@ -37,6 +37,10 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run in the foreground; the same as no command.
     Proxy,
+    /// Make the CA with which intercepted connections are signed, and keep it: in the files that
+    /// `ca_cert_path` and `ca_key_path` name, else in the state directory. Without it a CA is made at
+    /// each start. Changes nothing where a good one is.
+    Init,
     /// Judge a configuration: print every problem with its file, line and column, and how to mend
     /// it. Exits with 1 if there is an error.
     Check {

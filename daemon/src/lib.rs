@@ -6,21 +6,27 @@
 //!
 //! - `admitted`: who may call on the control socket, by id.
 //! - `args`: the command line.
+//! - `ca`: the CA of the interception, its files, and what everybody may know of it.
 //! - `check`: judging a configuration without using it.
+//! - `init`: making the CA that is kept.
 //! - `logging`: where records and messages go.
 //! - `monitor`: what keeps the service's privilege and sockets, and starts the other two roles.
 //! - `loader`: judges the configuration for the monitor, and is gone.
 //! - `worker`: the running proxy, confined; `worker::admin` is the admin HTTP API.
+//! - `state`: where state is kept.
 //! - `privsep`: what stands between monitor and worker.
 
 mod admitted;
 mod args;
+mod ca;
 mod check;
+mod init;
 mod loader;
 mod logging;
 mod monitor;
 mod notify;
 mod privsep;
+mod state;
 mod worker;
 
 use std::io::IsTerminal as _;
@@ -44,6 +50,7 @@ pub fn main() -> ExitCode {
             // The monitor has been told, and tells.
             Err(_) => ExitCode::FAILURE,
         },
+        Some(Command::Init) => init::run(&args.sources(None)),
         Some(Command::Check { ref file }) => check::run(&args.sources(file.as_deref())),
     };
     logging::flush();

@@ -6,7 +6,10 @@
 //! into: the files and secrets as they were read at this moment, so that every worker of this
 //! configuration sees the same.
 
-use std::io::Write as _;
+mod authority;
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,6 +20,7 @@ use codex_network_config::{
 use codex_network_control::{ReloadProblem, place};
 use nix::unistd::{Group, Uid, User};
 
+use self::authority::Chosen as ChosenCa;
 use crate::admitted::{Admitted, SystemDirectory};
 use crate::logging;
 use crate::privsep::message::{Account, Confinement, Problems};
@@ -33,32 +37,54 @@ const NOBODY: &str = "nobody";
 const SYSTEM_HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Loads, and writes the outcome to standard output.
+/// Longest certificate that the monitor hands in.
+const LONGEST_CERTIFICATE: u64 = 64 * 1024;
+
+/// Loads, and writes the outcome to standard output: the key of a CA that is kept, or zeros, and the
+/// rest. Standard input has the certificate of the CA that the monitor made.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
     // It may be reading from something that never answers.
     if crate::worker::die_with_the_monitor().is_err() {
         return ExitCode::FAILURE;
     }
-    let loaded = settle(sources).unwrap_or_else(Loaded::Problems).encode();
+    let mut ephemeral = Vec::new();
+    let given = std::io::stdin()
+        .lock()
+        .take(LONGEST_CERTIFICATE)
+        .read_to_end(&mut ephemeral);
+    if given.is_err() {
+        return ExitCode::FAILURE;
+    }
+    let loaded = settle(sources, &ephemeral).unwrap_or_else(Loaded::Problems);
+    let (key, rest) = loaded.encode();
+    // Not `Stdout`, whose buffer would keep a copy of the key.
+    let mut out = std::fs::File::from(match std::io::stdout().as_fd().try_clone_to_owned() {
+        Ok(out) => out,
+        Err(_) => return ExitCode::FAILURE,
+    });
     // The length tells the monitor that it has heard everything.
-    let length = (loaded.len() as u64).to_le_bytes();
-    let mut stdout = std::io::stdout().lock();
-    match stdout
-        .write_all(&length)
-        .and_then(|()| stdout.write_all(&loaded))
+    let length = (rest.len() as u64).to_le_bytes();
+    match out
+        .write_all(&key[..])
+        .and_then(|()| out.write_all(&length))
+        .and_then(|()| out.write_all(&rest))
     {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn settle(sources: &Sources) -> Result<Loaded, Problems> {
+fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
     let captured = sources.capture().map_err(|found| diagnosed(&found))?;
     let loaded = load(&captured).map_err(|found| diagnosed(&found))?;
     // The worker can read neither the environment nor the files that they come from.
     let captured = captured.with_secrets(loaded.secrets);
     let settings = loaded.settings;
     logging::check(&settings.daemon.log).map_err(|why| Problems {
+        text: format!("error: {why}"),
+        detail: String::new(),
+    })?;
+    let chosen = authority::choose(&settings, ephemeral).map_err(|why| Problems {
         text: format!("error: {why}"),
         detail: String::new(),
     })?;
@@ -94,7 +120,8 @@ fn settle(sources: &Sources) -> Result<Loaded, Problems> {
             LogFormat::Journal => Lines::Journal,
             LogFormat::Auto => Lines::Auto,
         },
-        blob: blob(&settings, &captured)?,
+        blob: blob(&settings, &captured, &chosen)?,
+        authority: chosen.authority,
     }))
 }
 
@@ -130,15 +157,18 @@ fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
 }
 
 /// What the worker gets and the monitor does not look into: who may call, by id, names that stand for
-/// nobody, the resolver's files, and the configuration with the secrets that it names.
-fn blob(settings: &Settings, captured: &Sources) -> Result<Vec<u8>, Problems> {
-    let (admitted, unknown) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
+/// nobody, the resolver's files, what everybody may know of the CA, and the configuration with the
+/// secrets that it names.
+fn blob(settings: &Settings, captured: &Sources, chosen: &ChosenCa) -> Result<Vec<u8>, Problems> {
+    let (admitted, mut warnings) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
     let mut blob = admitted.to_bytes();
-    part(&mut blob, unknown.join("\n").as_bytes());
+    warnings.extend_from_slice(&chosen.warnings);
+    part(&mut blob, warnings.join("\n").as_bytes());
     let resolver = &settings.daemon.resolver;
     part(&mut blob, &hosts(resolver.hosts_file.as_deref())?);
     // Without it the names that need DNS fail, and say so.
     part(&mut blob, &std::fs::read(RESOLV_CONF).unwrap_or_default());
+    part(&mut blob, &chosen.handed.to_bytes());
     blob.extend_from_slice(&captured.to_bytes());
     Ok(blob)
 }

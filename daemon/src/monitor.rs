@@ -8,6 +8,7 @@
 mod control_socket;
 mod dispatch;
 mod inherit;
+mod issue;
 mod listen;
 mod load;
 mod numbering;
@@ -23,6 +24,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::control_socket::ControlSocket;
 use self::inherit::Inherited;
+use self::issue::Issuing;
 use self::listen::{Listeners, Prepared};
 use self::load::Loading;
 use self::numbering::Numbering;
@@ -58,7 +60,8 @@ enum Event {
 }
 
 struct Monitor {
-    arguments: Vec<OsString>,
+    arguments: load::Arguments,
+    issuing: Issuing,
     events: SyncSender<Event>,
     listeners: Listeners,
     control: Option<ControlSocket>,
@@ -128,6 +131,11 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     // Sockets that were handed over too: other roles get them over the channel.
     channel::keep_descriptors_to_ourselves()
         .context("cannot keep inherited descriptors from the other roles")?;
+    let issuing = Issuing::new().context("cannot make a CA")?;
+    let arguments = load::Arguments {
+        words: arguments,
+        certificate: issuing.certificate().to_vec(),
+    };
     let settled = match load::load(&arguments)? {
         Loaded::Settled(settled) => settled,
         Loaded::Problems(problems) => {
@@ -156,6 +164,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     watch_signals(events.clone())?;
     let mut monitor = Monitor {
         arguments,
+        issuing,
         events,
         listeners,
         control,

@@ -8,6 +8,7 @@ mod admin;
 mod askers;
 mod control;
 mod doors;
+mod issuer;
 mod link;
 mod reload;
 mod sandbox;
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 use crate::logging;
 use crate::privsep::message::{Mode, Report, ToMonitor};
 use doors::Doors;
+use issuer::Issuer;
 use link::{Order, Orders};
 use reload::Reloader;
 use sandbox::Confined;
@@ -62,15 +64,21 @@ pub(crate) fn run() -> anyhow::Result<()> {
             return Err(error);
         }
     };
+    let issuer = Issuer::new(Arc::clone(&link));
     let (orders_in, orders_out) = mpsc::channel(8);
+    let answers = Arc::clone(&issuer);
     std::thread::spawn(move || {
         while let Ok(Some(order)) = link::next(&mut receiver) {
-            if orders_in.blocking_send(order).is_err() {
-                return;
+            match order {
+                // Connections wait for it, also while a reload or the end is under way.
+                Order::Leaf { ticket, outcome } => answers.answered(ticket, outcome),
+                // When nobody takes orders any more, answers still come.
+                order => drop(orders_in.blocking_send(order)),
             }
         }
+        answers.close();
     });
-    runtime.block_on(serve(link, *orders, started, orders_out))
+    runtime.block_on(serve(link, issuer, *orders, started, orders_out))
 }
 
 /// A worker that has nothing left to lose.
@@ -102,6 +110,7 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
 
 async fn serve(
     link: Arc<link::Link>,
+    issuer: Arc<Issuer>,
     orders: Orders,
     started: Started,
     mut incoming: mpsc::Receiver<Order>,
@@ -116,8 +125,11 @@ async fn serve(
     let started = (|| {
         let mut settings = loaded.settings;
         settings.daemon.resolver.files = orders.files;
+        orders.handed.fill(&mut settings.mitm);
+        issuer.use_ca(settings.mitm.ca.as_deref());
         let parts = EngineParts {
             blocked_base: orders.blocked_base,
+            issuer: Some(Arc::<Issuer>::clone(&issuer)),
             ..EngineParts::default()
         };
         let engine = Engine::new(Arc::new(settings), parts)?;
@@ -133,6 +145,7 @@ async fn serve(
         let reloader = Reloader::new(
             engine.clone(),
             Arc::clone(&link),
+            Arc::clone(&issuer),
             orders.admitted,
             warnings.collect(),
         );
@@ -162,6 +175,7 @@ async fn serve(
         }
     };
     link.tell(&ToMonitor::Applied { ticket });
+    issuer.serving();
     doors.announce(&engine.current());
     reloader.keep(doors);
 
@@ -170,6 +184,8 @@ async fn serve(
         match order {
             Order::Settings(orders) => reloader.put_in_force(*orders).await,
             Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
+            // Taken where it is heard.
+            Order::Leaf { .. } => {}
             Order::Ping => link.tell(&ToMonitor::Well(report(&engine))),
             Order::Drain(within) => {
                 limit = Some(within);

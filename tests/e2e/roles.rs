@@ -30,7 +30,7 @@ pub(crate) fn children(daemon: &Daemon) -> Vec<u32> {
         .collect()
 }
 
-fn worker(daemon: &Daemon) -> u32 {
+pub(crate) fn worker(daemon: &Daemon) -> u32 {
     let children = poll(PATIENCE, || {
         Some(children(daemon)).filter(|children| children.len() == 1)
     });
@@ -68,7 +68,7 @@ fn get(daemon: &Daemon, url: &str) -> Response {
     Connection::open(daemon.http_addr()).exchange(&format!("GET {url} HTTP/1.1\r\n\r\n"))
 }
 
-fn end(pid: u32) {
+pub(crate) fn end(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
     // It may have gone by itself since it was looked up.
     let killed = kill(pid, Signal::SIGKILL);

@@ -35,7 +35,7 @@ pub(crate) fn settle(raw: &Raw<'_>, secrets: &mut Reader<'_>, problems: &mut Pro
     Mitm {
         inspect: inspect.unwrap_or(default.inspect),
         max_body_bytes: max_body_bytes.unwrap_or(default.max_body_bytes),
-        ca_paths: ca(raw, problems),
+        ca_paths: ca_paths(raw, problems),
         hooks: Arc::new(Hooks::compile(hooks)),
         actions: Arc::new(Actions::new(actions, taken)),
         ..default
@@ -54,7 +54,7 @@ pub(crate) fn interception(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Interc
 }
 
 /// Both files or none.
-fn ca(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
+fn ca_paths(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
     let certificate = raw.get(Key::MitmCaCertPath);
     let key = raw.get(Key::MitmCaKeyPath);
     if let (Some(lone), None) | (None, Some(lone)) = (certificate, key) {

@@ -37,17 +37,7 @@ const UNAVAILABLE: &[(Key, &str, &str)] = &[
         "the credential broker",
         "nothing is injected",
     ),
-    (
-        Key::Mitm,
-        "TLS interception",
-        "what needs it is refused (mitm_required)",
-    ),
     (Key::MitmInspect, "TLS interception", "no body is looked at"),
-    (
-        Key::MitmCaCertPath,
-        "TLS interception",
-        "the CA is not read",
-    ),
 ];
 
 /// A warning for each setting that is switched on in vain.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::Access;
 
 /// The newest version of the contract that this crate speaks. Goes up by one when calls are added.
-pub const NEWEST: u32 = 1;
+pub const NEWEST: u32 = 2;
 
 /// The oldest version that it still speaks.
 pub const OLDEST: u32 = 1;

@@ -5,7 +5,7 @@
 //! ([`crate::worker::die_with_the_monitor`]).
 
 use std::ffi::OsString;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::SyncSender;
@@ -17,6 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Event;
 use super::reloads::Begin;
+use crate::ca::Scalar;
 use crate::privsep;
 use crate::privsep::settled::Loaded;
 
@@ -29,20 +30,29 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Loading(Arc<Mutex<Child>>);
 
+/// What a loader is given.
+#[derive(Clone, Debug)]
+pub(super) struct Arguments {
+    /// How to find the configuration.
+    pub(super) words: Vec<OsString>,
+    /// The certificate of the CA that the monitor made, for the public files.
+    pub(super) certificate: Vec<u8>,
+}
+
 /// Runs a loader to its end.
-pub(super) fn load(arguments: &[OsString]) -> anyhow::Result<Loaded> {
-    let (loading, stdout) = Loading::begin(&mut loader(arguments)?)?;
+pub(super) fn load(arguments: &Arguments) -> anyhow::Result<Loaded> {
+    let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.certificate)?;
     loading.finish(stdout, LIMIT)
 }
 
 /// Runs a loader beside the loop, which hears of the outcome.
 pub(super) fn start(
-    arguments: &[OsString],
+    arguments: &Arguments,
     Begin(load): Begin,
     events: SyncSender<Event>,
 ) -> anyhow::Result<Loading> {
     // On this thread, which lives as long as the monitor: the loader ends with whoever started it.
-    let (loading, stdout) = Loading::begin(&mut loader(arguments)?)?;
+    let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.certificate)?;
     let working = Loading(Arc::clone(&loading.0));
     std::thread::spawn(move || {
         // A loop that has ended needs no outcome.
@@ -51,25 +61,29 @@ pub(super) fn start(
     Ok(loading)
 }
 
-fn loader(arguments: &[OsString]) -> anyhow::Result<Command> {
+fn loader(arguments: &Arguments) -> anyhow::Result<Command> {
     let mut command = Command::new(privsep::this_program()?);
-    command.args(arguments).arg(privsep::LOADER);
+    command.args(&arguments.words).arg(privsep::LOADER);
     Ok(command)
 }
 
 impl Loading {
-    fn begin(command: &mut Command) -> anyhow::Result<(Self, ChildStdout)> {
+    /// Starts one, which reads `input`: so little that it fits into a pipe.
+    fn begin(command: &mut Command, input: &[u8]) -> anyhow::Result<(Self, ChildStdout)> {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start the loader")?;
+        // One that is gone already says more by how it went.
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
         let stdout = child.stdout.take().context("the loader has no output")?;
         Ok((Self(Arc::new(Mutex::new(child))), stdout))
     }
 
     fn finish(&self, mut stdout: ChildStdout, limit: Duration) -> anyhow::Result<Loaded> {
-        let said = read(&mut stdout, limit);
+        let mut key = Scalar::default();
+        let said = read(&mut stdout, &mut key, limit);
         // It has closed its output, which it does at its very end, or it is of no use.
         let status = self.end().context("cannot wait for the loader")?;
         let said = said?;
@@ -79,7 +93,7 @@ impl Loading {
         if said.len() as u64 != u64::from_le_bytes(*length) {
             bail!("the loader failed ({status})");
         }
-        Loaded::decode(said).context("the loader says something else than it should")
+        Loaded::decode(&key, said).context("the loader says something else than it should")
     }
 
     /// Kills and reaps it. One that has ended already keeps its own status, and its process id
@@ -98,11 +112,12 @@ impl Drop for Loading {
     }
 }
 
-/// Everything up to the end of its output.
-fn read(stdout: &mut ChildStdout, limit: Duration) -> anyhow::Result<Vec<u8>> {
+/// Everything up to the end of its output. What comes first goes into `key` and nowhere else.
+fn read(stdout: &mut ChildStdout, key: &mut Scalar, limit: Duration) -> anyhow::Result<Vec<u8>> {
     let deadline = Instant::now() + limit;
     let mut said = Vec::new();
     let mut part = vec![0; 64 * 1024];
+    let mut of_key = 0;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut output = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
@@ -124,8 +139,15 @@ fn read(stdout: &mut ChildStdout, limit: Duration) -> anyhow::Result<Vec<u8>> {
         if ready == 0 {
             continue;
         }
-        match stdout.read(&mut part) {
+        let is_key = of_key < key.len();
+        let read = if is_key {
+            stdout.read(&mut key[of_key..])
+        } else {
+            stdout.read(&mut part)
+        };
+        match read {
             Ok(0) => return Ok(said),
+            Ok(length) if is_key => of_key += length,
             Ok(length) => said.extend_from_slice(&part[..length]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error).context("cannot read what the loader says"),
@@ -144,7 +166,7 @@ mod tests {
 
     fn finish(script: &str, limit: Duration) -> (String, Loading) {
         let mut command = Command::new("sh");
-        let (loading, stdout) = Loading::begin(command.args(["-c", script])).expect("a shell");
+        let (loading, stdout) = Loading::begin(command.args(["-c", script]), &[]).expect("a shell");
         let error = loading.finish(stdout, limit).expect_err("no settings");
         (format!("{error:#}"), loading)
     }
@@ -170,8 +192,8 @@ mod tests {
         for script in [
             "exit 3",
             "printf 1234567; exit 3",
-            r"printf '\011\0\0\0\0\0\0\0less'; exit 3",
-            r"printf '\001\0\0\0\0\0\0\0more'; exit 3",
+            r"head -c 32 /dev/zero; printf '\011\0\0\0\0\0\0\0less'; exit 3",
+            r"head -c 32 /dev/zero; printf '\001\0\0\0\0\0\0\0more'; exit 3",
         ] {
             let (error, _) = finish(script, minute);
             assert!(
@@ -179,7 +201,10 @@ mod tests {
                 "{error}"
             );
         }
-        let (error, _) = finish(r"printf '\001\0\0\0\0\0\0\0\007'", minute);
+        let (error, _) = finish(
+            r"head -c 32 /dev/zero; printf '\001\0\0\0\0\0\0\0\007'",
+            minute,
+        );
         assert!(error.contains("something else"), "{error}");
     }
 }

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use anyhow::Context as _;
 use super::Event;
 use crate::privsep;
 use crate::privsep::channel::{self, Receiver};
-use crate::privsep::message::{LONGEST_TO_MONITOR, ToMonitor, ToWorker};
+use crate::privsep::message::{LONGEST_TO_MONITOR, MOST_LEAVES_ASKED, ToMonitor, ToWorker};
 
 /// How long a worker may take to read what it is told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,6 +27,9 @@ const SOUND: Duration = Duration::from_secs(10);
 /// The wait before the second restart in a row, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// Leaves that a worker may wait for at once; a sound one waits for fewer.
+const MOST_LEAVES: usize = 2 * MOST_LEAVES_ASKED;
+
 /// A running worker.
 pub(super) struct Worker {
     pub(super) number: u64,
@@ -34,6 +39,8 @@ pub(super) struct Worker {
     /// Reaped by [`end`](Self::end) alone, on the thread that kills: until then its process id is its
     /// own, and afterwards `Child` sends no signal. So none can hit another process.
     child: Child,
+    /// Leaves that were asked for and are not answered.
+    leaves: Arc<AtomicUsize>,
     sender: channel::Sender,
     ready: Ready,
 }
@@ -75,12 +82,15 @@ impl Worker {
             .context("cannot start the worker")?;
         let (sender, receiver) =
             channel::split(ours, LONGEST_TO_MONITOR).context("cannot use the channel")?;
-        std::thread::spawn(move || listen(number, receiver, &events));
+        let leaves = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&leaves);
+        std::thread::spawn(move || listen(number, receiver, &events, &asked));
         Ok(Self {
             number,
             started: Instant::now(),
             tries_new_settings: false,
             child,
+            leaves,
             sender,
             ready: Ready::NotYet,
         })
@@ -93,6 +103,11 @@ impl Worker {
             .map(std::os::fd::AsRawFd::as_raw_fd)
             .collect();
         self.sender.send(operation, &payload, &raw)
+    }
+
+    /// One that waited for a leaf has its answer.
+    pub(super) fn leaf_is_answered(&self) {
+        self.leaves.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn ready(&mut self) {
@@ -142,7 +157,7 @@ impl BackOff {
     }
 }
 
-fn listen(number: u64, mut receiver: Receiver, events: &SyncSender<Event>) {
+fn listen(number: u64, mut receiver: Receiver, events: &SyncSender<Event>, leaves: &AtomicUsize) {
     loop {
         let event = match receiver.receive() {
             // Cut off in the middle, or with something unread: it died, which is no reason to
@@ -153,6 +168,12 @@ fn listen(number: u64, mut receiver: Receiver, events: &SyncSender<Event>) {
                 Event::Garbled(number, "it sent descriptors".to_owned())
             }
             Ok(Some(frame)) => match ToMonitor::decode(frame.operation, &frame.payload) {
+                // What the loop has not come to yet piles up in memory.
+                Ok(ToMonitor::IssueLeaf { .. })
+                    if leaves.fetch_add(1, Ordering::Relaxed) >= MOST_LEAVES =>
+                {
+                    Event::Garbled(number, "it asks for too many certificates".to_owned())
+                }
                 Ok(message) => Event::Said(number, message),
                 Err(error) => Event::Garbled(number, error.to_string()),
             },
@@ -193,7 +214,7 @@ mod tests {
             sender.send(unread[0], &unread[1..], &[]).expect("room");
         }
         drop(theirs);
-        listen(7, receiver, &events);
+        listen(7, receiver, &events, &AtomicUsize::new(0));
         drop(events);
         heard.iter().collect()
     }

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{ResolverFiles, Sources};
@@ -17,9 +18,12 @@ use zeroize::Zeroizing;
 
 use super::askers::Askers;
 use crate::admitted::Admitted;
+use crate::ca::Leaf;
+use crate::ca::handed::Handed;
 use crate::privsep::channel::{self, Frame, Receiver, Sender};
 use crate::privsep::message::{
-    Account, Confinement, LONGEST_TO_WORKER, Listener, Mode, Name, Problems, ToMonitor, ToWorker,
+    Account, Confinement, LONGEST_TO_WORKER, Listener, Mode, Name, NoLeaf, Problems, ToMonitor,
+    ToWorker,
 };
 
 /// Why a reload changed nothing.
@@ -84,6 +88,8 @@ pub(super) struct Orders {
     pub(super) unknown: Vec<String>,
     /// The files that resolving names needs.
     pub(super) files: ResolverFiles,
+    /// The CA and the roots.
+    pub(super) handed: Handed,
     /// The control socket, with its path; a worker gets it with its first orders.
     pub(super) control: Option<(UnixListener, String, Origin)>,
     pub(super) listeners: Vec<(Name, Change)>,
@@ -131,14 +137,26 @@ impl Origin {
 #[derive(Debug)]
 pub(super) enum Order {
     Settings(Box<Orders>),
-    ReloadFailed { ticket: u32, problems: Problems },
-    Drain(std::time::Duration),
+    ReloadFailed {
+        ticket: u32,
+        problems: Problems,
+    },
+    Drain(Duration),
     Ping,
+    /// What came of asking for a leaf.
+    Leaf {
+        ticket: u32,
+        outcome: Result<Leaf, NoLeaf>,
+    },
 }
 
 /// The channel that the monitor made our standard input.
 pub(super) fn open() -> io::Result<(Arc<Link>, Receiver)> {
-    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    over(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// Both ends of the conversation over a connected socket.
+pub(super) fn over(stream: UnixStream) -> io::Result<(Arc<Link>, Receiver)> {
     let (sender, receiver) = channel::split(stream, LONGEST_TO_WORKER)?;
     let link = Link {
         sender,
@@ -200,6 +218,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 admitted: unpacked.admitted,
                 unknown: unpacked.unknown,
                 files: unpacked.files,
+                handed: unpacked.handed,
                 control,
                 listeners,
                 account,
@@ -209,6 +228,21 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
         ToWorker::ReloadFailed { ticket, problems } => Order::ReloadFailed { ticket, problems },
         ToWorker::Drain { limit } => Order::Drain(limit),
         ToWorker::Ping => Order::Ping,
+        ToWorker::Leaf {
+            ticket,
+            certificate,
+            not_after,
+        } => Order::Leaf {
+            ticket,
+            outcome: Ok(Leaf {
+                certificate,
+                not_after: UNIX_EPOCH + Duration::from_secs(not_after),
+            }),
+        },
+        ToWorker::LeafRefused { ticket, why } => Order::Leaf {
+            ticket,
+            outcome: Err(why),
+        },
     }))
 }
 
@@ -245,6 +279,7 @@ struct Unpacked<'a> {
     admitted: Admitted,
     unknown: Vec<String>,
     files: ResolverFiles,
+    handed: Handed,
     sources: &'a [u8],
 }
 
@@ -253,7 +288,8 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
     let (admitted, rest) = Admitted::from_bytes(bytes)?;
     let (unknown, rest) = part(rest)?;
     let (hosts, rest) = part(rest)?;
-    let (resolv_conf, sources) = part(rest)?;
+    let (resolv_conf, rest) = part(rest)?;
+    let (handed, sources) = part(rest)?;
     let text = |bytes| Some(Arc::from(String::from_utf8_lossy(bytes)));
     Some(Unpacked {
         admitted,
@@ -265,6 +301,7 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
             hosts: text(hosts),
             resolv_conf: text(resolv_conf),
         },
+        handed: Handed::from_bytes(handed)?,
         sources,
     })
 }

@@ -15,6 +15,7 @@ use codex_network_engine::Engine;
 use codex_network_policy::{DomainSet, Mode, Policy};
 
 use super::doors::Doors;
+use super::issuer::Issuer;
 use super::link::{Link, Orders, ReloadError};
 use crate::admitted::Admitted;
 use crate::privsep::message::{Problems, ToMonitor};
@@ -27,6 +28,7 @@ const LOGGED_RULES: usize = 20;
 pub(super) struct Reloader {
     engine: Engine,
     link: Arc<Link>,
+    issuer: Arc<Issuer>,
     doors: Mutex<Doors>,
     /// What is known about the settings in force and how they came about.
     told: Mutex<Told>,
@@ -48,6 +50,7 @@ impl Reloader {
     pub(super) fn new(
         engine: Engine,
         link: Arc<Link>,
+        issuer: Arc<Issuer>,
         admitted: Admitted,
         warnings: Vec<String>,
     ) -> Arc<Self> {
@@ -63,6 +66,7 @@ impl Reloader {
         Arc::new(Self {
             engine,
             link,
+            issuer,
             doors: Mutex::default(),
             told: Mutex::new(told),
         })
@@ -146,6 +150,7 @@ impl Reloader {
             admitted,
             unknown,
             files,
+            handed,
             listeners,
             ..
         } = orders;
@@ -157,16 +162,19 @@ impl Reloader {
             .map_err(|problems| unusable(&problems.one_line()))?;
         let mut settings = loaded.settings;
         settings.daemon.resolver.files = files;
+        handed.fill(&mut settings.mitm);
         let settings = Arc::new(settings);
         let old = self.engine.current();
         let number = self
             .engine
             .replace(&settings)
             .map_err(|error| unusable(&format!("{:#}", anyhow::Error::new(error))))?;
+        self.issuer.use_ca(settings.mitm.ca.as_deref());
         let changed = self.doors().change(&self.engine, self, listeners);
         if let Err(error) = changed {
             // Nothing but a full descriptor table stands between a bound socket and its service.
             let restored = self.engine.replace(old.settings());
+            self.issuer.use_ca(old.settings().mitm.ca.as_deref());
             tracing::debug!(?restored, "the old settings are back");
             return Err(unusable(&format!("{error:#}")));
         }
