@@ -252,7 +252,7 @@ fn params_of_ca(
     Ok(params)
 }
 
-/// A positive number of 159 random bits: RFC 5280 section 4.1.2.2 wants at most 20 bytes, and the
+/// A positive number with 158 random bits: RFC 5280 section 4.1.2.2 wants at most 20 bytes, and the
 /// CA/Browser Forum at least 64 bits of chance.
 fn serial() -> anyhow::Result<SerialNumber> {
     let mut bytes = [0; 20];

@@ -41,8 +41,10 @@ pub(super) enum Answer {
 }
 
 impl Issuing {
-    /// Makes the CA that is used unless one is kept. Its key is never anywhere else.
+    /// Makes the CA that is used unless one is kept. Its key is never anywhere else, and from here on
+    /// nobody but root looks into this process.
     pub(super) fn new() -> anyhow::Result<Self> {
+        keep_memory_private();
         Ok(Self {
             ephemeral: Ca::generate(Lifetime::Ephemeral, SystemTime::now())?,
             bucket: Bucket::new(Instant::now()),
@@ -98,6 +100,15 @@ impl Issuing {
     }
 }
 
+/// The CA's key is in this process: its memory is closed to a worker of the same user, and no core dump
+/// holds it.
+fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::debug!(%error, "other processes of this user may look into this one");
+    }
+}
+
 /// A token bucket: full at first, refilled evenly.
 #[derive(Debug)]
 struct Bucket {
@@ -150,6 +161,13 @@ mod tests {
             public_key,
             name,
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn m4_who_holds_the_key_cannot_be_looked_into_by_others_of_the_same_user() {
+        let _issuing = Issuing::new().expect("a CA");
+        assert_eq!(nix::sys::prctl::get_dumpable(), Ok(false));
     }
 
     #[test]

@@ -236,6 +236,30 @@ mod tests {
     }
 
     #[test]
+    fn m4_a_worker_that_floods_the_monitor_with_questions_is_ended() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (worker, _) = channel::split(theirs, 0).expect("a channel");
+        let (_, receiver) = channel::split(ours, LONGEST_TO_MONITOR).expect("a channel");
+        let (events, heard) = std::sync::mpsc::channel();
+        let leaves = AtomicUsize::new(0);
+        let (operation, question) = ToMonitor::IssueLeaf {
+            ticket: 1,
+            authority: [0; 32],
+            public_key: [4; 65],
+            name: "a.test".to_owned(),
+        }
+        .encode();
+        // Until the monitor stops reading.
+        std::thread::spawn(move || while worker.send(operation, &question, &[]).is_ok() {});
+        listen(1, receiver, &events, &leaves);
+        let heard: Vec<Event> = heard.try_iter().collect();
+        let questions =
+            |event: &&Event| matches!(event, Event::Said(1, ToMonitor::IssueLeaf { .. }));
+        assert_eq!(heard.iter().filter(questions).count(), MOST_LEAVES);
+        assert!(matches!(heard.last(), Some(Event::Garbled(1, why)) if why.contains("too many")));
+    }
+
+    #[test]
     fn the_first_restart_is_at_once_and_the_waits_grow_to_a_bound() {
         let mut back_off = BackOff::default();
         let now = Instant::now();
