@@ -240,7 +240,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let (worker, _) = channel::split(theirs, 0).expect("a channel");
         let (_, receiver) = channel::split(ours, LONGEST_TO_MONITOR).expect("a channel");
-        let (events, heard) = std::sync::mpsc::channel();
+        let (events, heard) = std::sync::mpsc::sync_channel(2 * MOST_LEAVES);
         let leaves = AtomicUsize::new(0);
         let (operation, question) = ToMonitor::IssueLeaf {
             ticket: 1,
