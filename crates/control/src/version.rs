@@ -133,9 +133,10 @@ mod tests {
             newer.to_string(),
             format!(
                 "the caller speaks versions {} to {} of the control protocol and the proxy (version 0.1.0) \
-                 speaks version 1; update and restart the proxy",
+                 speaks {}; update and restart the proxy",
                 NEWEST + 1,
-                NEWEST + 3
+                NEWEST + 3,
+                range(OLDEST, NEWEST)
             )
         );
         // An empty hello speaks version 0, which never was.
