@@ -3,6 +3,7 @@
 //!
 //! Logging never holds anybody up: [`outlet`] says how, and when an entry can be lost.
 
+mod captured;
 mod journal;
 mod outlet;
 
@@ -19,22 +20,21 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use self::captured::Capture;
 use self::journal::Journal;
-use self::outlet::{Outlet, Sink};
+use self::outlet::{Entry, Outlet, write_to_stderr};
 use crate::privsep::settled::Lines;
 
 /// How long a process that ends waits for somebody to take the rest of its log.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// The queue of this process, for [`flush`].
-static OUTLET: OnceLock<Arc<Outlet>> = OnceLock::new();
+/// Flushes the queue of this process.
+static FLUSH: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
 
 /// Logging that is set up and not yet written: what is said meanwhile waits.
-#[derive(Debug)]
 #[must_use = "nothing is written before it is started"]
 pub(crate) struct Writing {
-    outlet: Arc<Outlet>,
-    sink: Sink,
+    start: Box<dyn FnOnce() -> io::Result<()>>,
 }
 
 /// Whether `[daemon] log` can be used.
@@ -74,47 +74,57 @@ pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<Writing> {
         LogFormat::Auto => stderr_is_the_journal(),
         LogFormat::Text | LogFormat::Json => false,
     };
-    let (outlet, sink, set) = if journal {
-        let sink = journal::open()
+    let (set, writing) = if journal {
+        let journal = Journal::open()
             .context("cannot reach the journal; set [daemon] log_format to \"text\" or \"json\"")?;
         let outlet = Outlet::new(journal::notice);
-        let layer = Journal(Arc::clone(&outlet));
-        (outlet, sink, registry.with(layer).try_init())
+        let capture = Capture(Arc::clone(&outlet));
+        let set = registry.with(capture).try_init();
+        (set, Writing::new(outlet, move |event| journal.write(event)))
     } else if format == LogFormat::Json {
         let outlet = Outlet::new(json_notice);
         let lines = fmt::layer().with_writer(Queued(Arc::clone(&outlet)));
         let set = registry.with(lines.json()).try_init();
-        (outlet, Sink::Stderr, set)
+        (set, Writing::new(outlet, write_to_stderr))
     } else {
         let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let outlet = Outlet::new(text_notice);
         let lines = fmt::layer().with_writer(Queued(Arc::clone(&outlet)));
         let lines = lines.with_ansi(colour).with_target(false);
-        (outlet, Sink::Stderr, registry.with(lines).try_init())
+        let set = registry.with(lines).try_init();
+        (set, Writing::new(outlet, write_to_stderr))
     };
     set.map_err(|error| anyhow::anyhow!("cannot set up logging: {error}"))?;
-    // Of the only one: `try_init` has let nobody else in.
-    let _ = OUTLET.set(Arc::clone(&outlet));
     // The default one writes to standard error and waits for whoever reads it.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-    Ok(Writing { outlet, sink })
+    Ok(writing)
 }
 
 impl Writing {
+    fn new<E: Entry>(
+        outlet: Arc<Outlet<E>>,
+        write: impl Fn(&E) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        let flushed = Arc::clone(&outlet);
+        // Of the only one: logging is set up once.
+        let _ = FLUSH.set(Box::new(move || flushed.flush(GOODBYE)));
+        Self {
+            start: Box::new(move || outlet.start(write)),
+        }
+    }
+
     /// Starts the thread that writes. To be called when the process is confined, since a thread that
     /// is there before would not be.
     pub(crate) fn start(self) -> anyhow::Result<()> {
-        self.outlet
-            .start(self.sink)
-            .context("cannot start the thread that writes the log")
+        (self.start)().context("cannot start the thread that writes the log")
     }
 }
 
 /// Has the log written to its end, unless nobody takes it within a second. To be called before the
 /// process ends.
 pub(crate) fn flush() {
-    if let Some(outlet) = OUTLET.get() {
-        outlet.flush(GOODBYE);
+    if let Some(flush) = FLUSH.get() {
+        flush();
     }
 }
 
@@ -123,15 +133,15 @@ pub(crate) fn flush() {
 pub(crate) fn last_words(line: &str) {
     flush();
     let outlet = Outlet::new(text_notice);
-    outlet.push(line.as_bytes());
+    outlet.push(line.as_bytes().to_vec());
     // Without a thread there is no way to write that is sure to end.
-    if outlet.start(Sink::Stderr).is_ok() {
+    if outlet.start(write_to_stderr).is_ok() {
         outlet.flush(GOODBYE);
     }
 }
 
 /// Puts formatted lines into the queue; the layer writes each event at once.
-struct Queued(Arc<Outlet>);
+struct Queued(Arc<Outlet<Vec<u8>>>);
 
 impl<'a> MakeWriter<'a> for Queued {
     type Writer = &'a Self;
@@ -143,7 +153,7 @@ impl<'a> MakeWriter<'a> for Queued {
 
 impl io::Write for &Queued {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
+        self.0.push(line.to_vec());
         Ok(line.len())
     }
 

@@ -9,12 +9,12 @@
 //!
 //! - [`MOST_ENTRIES`] or [`MOST_BYTES`] wait already (counted, and told);
 //! - the place refuses it, as a pipe whose reader has gone (counted, and told where it takes another);
+//! - the journal goes away between the look whether it is there and the sending;
 //! - the process is killed, or nobody takes what waits within the limit of [`Outlet::flush`].
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,30 +25,23 @@ const MOST_ENTRIES: usize = 4096;
 /// Most bytes that wait.
 const MOST_BYTES: usize = 4 << 20;
 
-/// Where entries go.
-#[derive(Debug)]
-pub(super) enum Sink {
-    /// Lines on standard error.
-    Stderr,
-    /// Datagrams to the journal at this path.
-    Journal(UnixDatagram, &'static str),
+/// What can wait in the queue.
+pub(super) trait Entry: Send + 'static {
+    /// The memory that it takes, in bytes.
+    fn size(&self) -> usize;
 }
 
 /// The queue.
-pub(super) struct Outlet {
-    queue: Mutex<Queue>,
+pub(super) struct Outlet<E> {
+    queue: Mutex<Queue<E>>,
     filled: Condvar,
     drained: Condvar,
-    /// How the log says that entries were lost.
-    notice: Notice,
+    /// Makes the entry that says how many were lost.
+    notice: fn(u64) -> E,
 }
 
-/// Makes the entry that says how many were lost.
-type Notice = Box<dyn Fn(u64) -> Vec<u8> + Send + Sync>;
-
-#[derive(Default)]
-struct Queue {
-    entries: VecDeque<Entry>,
+struct Queue<E> {
+    entries: VecDeque<Waiting<E>>,
     bytes: usize,
     /// Lost since the last entry that waits, for want of room.
     lost: u64,
@@ -57,52 +50,62 @@ struct Queue {
     writer: Writer,
 }
 
-struct Entry {
-    bytes: Vec<u8>,
+struct Waiting<E> {
+    entry: E,
     /// How many entries are lost when this one is: a notice stands for those that it tells of.
     stands_for: u64,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Writer {
-    #[default]
     NotStarted,
     Idle,
     Writing,
 }
 
-impl Outlet {
-    /// An empty queue; nothing is written before [`start`](Self::start).
-    pub(super) fn new(notice: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Arc<Self> {
+impl<E: Entry> Outlet<E> {
+    /// An empty queue; nothing is written before [`start`](Self::start). `notice` makes the entry
+    /// that says how many were lost.
+    pub(super) fn new(notice: fn(u64) -> E) -> Arc<Self> {
         Arc::new(Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue {
+                entries: VecDeque::new(),
+                bytes: 0,
+                lost: 0,
+                refused: 0,
+                writer: Writer::NotStarted,
+            }),
             filled: Condvar::new(),
             drained: Condvar::new(),
-            notice: Box::new(notice),
+            notice,
         })
     }
 
-    /// Starts the thread that writes. It lives as long as the process.
-    pub(super) fn start(self: &Arc<Self>, sink: Sink) -> io::Result<()> {
+    /// Starts the thread that writes: each entry with `write`, however long that takes. The thread
+    /// lives as long as the process.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        write: impl Fn(&E) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
         let outlet = Arc::clone(self);
         self.lock().writer = Writer::Idle;
         std::thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || {
                 loop {
-                    let entry = outlet.next();
-                    let outcome = sink.write(&entry.bytes);
-                    outlet.written(&entry, &outcome);
+                    let waiting = outlet.next();
+                    let outcome = write(&waiting.entry);
+                    outlet.written(&waiting, &outcome);
                 }
             })
             .inspect_err(|_| self.lock().writer = Writer::NotStarted)?;
         Ok(())
     }
 
-    /// Puts an entry behind the others, or counts it as lost. Never waits for the sink.
-    pub(super) fn push(&self, bytes: &[u8]) {
+    /// Puts an entry behind the others, or counts it as lost. Never waits for the one that writes.
+    pub(super) fn push(&self, entry: E) {
         let mut queue = self.lock();
-        if queue.entries.len() >= MOST_ENTRIES || queue.bytes + bytes.len() > MOST_BYTES {
+        if queue.entries.len() >= MOST_ENTRIES || queue.bytes + entry.size() > MOST_BYTES {
             queue.lost += 1;
             return;
         }
@@ -110,7 +113,7 @@ impl Outlet {
         if lost > 0 {
             queue.put((self.notice)(lost), lost);
         }
-        queue.put(bytes.to_vec(), 1);
+        queue.put(entry, 1);
         drop(queue);
         self.filled.notify_one();
     }
@@ -121,26 +124,26 @@ impl Outlet {
         if queue.writer == Writer::NotStarted {
             return;
         }
-        let unwritten = |queue: &mut Queue| {
+        let unwritten = |queue: &mut Queue<E>| {
             queue.writer == Writer::Writing || !queue.entries.is_empty() || queue.lost > 0
         };
         let _ = self.drained.wait_timeout_while(queue, limit, unwritten);
     }
 
     /// The next entry to write, once there is one.
-    fn next(&self) -> Entry {
+    fn next(&self) -> Waiting<E> {
         let mut queue = self.lock();
         loop {
-            let entry = queue.take().or_else(|| {
+            let waiting = queue.take().or_else(|| {
                 let lost = std::mem::take(&mut queue.lost);
-                (lost > 0).then(|| Entry {
-                    bytes: (self.notice)(lost),
+                (lost > 0).then(|| Waiting {
+                    entry: (self.notice)(lost),
                     stands_for: lost,
                 })
             });
-            if let Some(entry) = entry {
+            if let Some(waiting) = waiting {
                 queue.writer = Writer::Writing;
-                return entry;
+                return waiting;
             }
             queue = self
                 .filled
@@ -149,52 +152,44 @@ impl Outlet {
         }
     }
 
-    fn written(&self, entry: &Entry, outcome: &io::Result<()>) {
+    fn written(&self, waiting: &Waiting<E>, outcome: &io::Result<()>) {
         let mut queue = self.lock();
         queue.writer = Writer::Idle;
         if outcome.is_err() {
-            queue.refused += entry.stands_for;
+            queue.refused += waiting.stands_for;
         }
         drop(queue);
         self.drained.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, Queue<E>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl std::fmt::Debug for Outlet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outlet").finish_non_exhaustive()
+impl<E: Entry> Queue<E> {
+    fn put(&mut self, entry: E, stands_for: u64) {
+        self.bytes += entry.size();
+        self.entries.push_back(Waiting { entry, stands_for });
+    }
+
+    fn take(&mut self) -> Option<Waiting<E>> {
+        let waiting = self.entries.pop_front()?;
+        self.bytes -= waiting.entry.size();
+        Some(waiting)
     }
 }
 
-impl Queue {
-    fn put(&mut self, bytes: Vec<u8>, stands_for: u64) {
-        self.bytes += bytes.len();
-        self.entries.push_back(Entry { bytes, stands_for });
-    }
-
-    fn take(&mut self) -> Option<Entry> {
-        let entry = self.entries.pop_front()?;
-        self.bytes -= entry.bytes.len();
-        Some(entry)
+/// A line, or several.
+impl Entry for Vec<u8> {
+    fn size(&self) -> usize {
+        self.capacity()
     }
 }
 
-impl Sink {
-    /// Writes one entry, however long that takes.
-    fn write(&self, entry: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Stderr => write_to_stderr(entry),
-            Self::Journal(socket, place) => socket.send_to(entry, place).map(|_| ()),
-        }
-    }
-}
-
-/// Past the standard library's lock, which others would then wait for.
-fn write_to_stderr(mut rest: &[u8]) -> io::Result<()> {
+/// Writes lines past the standard library's lock, which others would then wait for.
+pub(super) fn write_to_stderr(lines: &Vec<u8>) -> io::Result<()> {
+    let mut rest = lines.as_slice();
     let stderr = io::stderr();
     while !rest.is_empty() {
         match nix::unistd::write(&stderr, rest) {
@@ -217,17 +212,17 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    fn outlet() -> Arc<Outlet> {
+    fn outlet() -> Arc<Outlet<Vec<u8>>> {
         Outlet::new(|lost| format!("{lost} lost").into_bytes())
     }
 
     /// What the sink takes until nothing is left to write.
-    fn drain(outlet: &Outlet) -> Vec<String> {
+    fn drain(outlet: &Outlet<Vec<u8>>) -> Vec<String> {
         let mut taken = Vec::new();
         while !outlet.lock().entries.is_empty() || outlet.lock().lost > 0 {
-            let entry = outlet.next();
-            outlet.written(&entry, &Ok(()));
-            taken.push(String::from_utf8(entry.bytes).expect("text"));
+            let waiting = outlet.next();
+            outlet.written(&waiting, &Ok(()));
+            taken.push(String::from_utf8(waiting.entry).expect("text"));
         }
         taken
     }
@@ -236,11 +231,11 @@ mod tests {
     fn r4_a_full_queue_loses_what_comes_and_says_how_much_at_the_place_of_the_gap() {
         let outlet = outlet();
         for number in 0..MOST_ENTRIES + 3 {
-            outlet.push(number.to_string().as_bytes());
+            outlet.push(number.to_string().into_bytes());
         }
         let first = outlet.next();
         outlet.written(&first, &Ok(()));
-        outlet.push(b"later");
+        outlet.push(b"later".to_vec());
         let taken = drain(&outlet);
         let last = &taken[taken.len() - 3..];
         assert_eq!(last, ["4095", "3 lost", "later"]);
@@ -252,7 +247,7 @@ mod tests {
         let outlet = outlet();
         let large = vec![b'x'; MOST_BYTES / 2];
         for _ in 0..5 {
-            outlet.push(&large);
+            outlet.push(large.clone());
         }
         let taken = drain(&outlet);
         assert_eq!(taken.len(), 3);
@@ -262,41 +257,37 @@ mod tests {
     #[test]
     fn r4_what_the_place_refused_is_said_when_it_takes_something_again() {
         let outlet = outlet();
-        outlet.push(b"one");
-        outlet.push(b"two");
+        outlet.push(b"one".to_vec());
+        outlet.push(b"two".to_vec());
         for _ in 0..2 {
-            let entry = outlet.next();
-            outlet.written(&entry, &Err(io::ErrorKind::BrokenPipe.into()));
+            let waiting = outlet.next();
+            outlet.written(&waiting, &Err(io::ErrorKind::BrokenPipe.into()));
         }
-        outlet.push(b"three");
+        outlet.push(b"three".to_vec());
         // The notice is refused too, and what it tells of is not forgotten.
         let notice = outlet.next();
-        assert_eq!(notice.bytes, b"2 lost");
+        assert_eq!(notice.entry, b"2 lost");
         outlet.written(&notice, &Err(io::ErrorKind::BrokenPipe.into()));
         assert_eq!(drain(&outlet), ["three"]);
-        outlet.push(b"four");
+        outlet.push(b"four".to_vec());
         assert_eq!(drain(&outlet), ["2 lost", "four"]);
     }
 
     #[test]
-    fn r4_a_journal_that_takes_nothing_holds_nobody_up() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let place = folder.path().join("journal");
-        let journal = UnixDatagram::bind(&place).expect("a free path");
-        let place: &'static str = Box::leak(place.to_string_lossy().into_owned().into_boxed_str());
+    fn r4_a_place_that_takes_nothing_holds_nobody_up() {
+        let (one, other) = std::os::unix::net::UnixDatagram::pair().expect("sockets");
         let outlet = outlet();
-        let socket = UnixDatagram::unbound().expect("a socket");
         outlet
-            .start(Sink::Journal(socket, place))
+            .start(move |entry| one.send(entry).map(|_| ()))
             .expect("a thread");
         // Far more than a socket's queue holds.
         for number in 0..3000 {
-            outlet.push(number.to_string().as_bytes());
+            outlet.push(number.to_string().into_bytes());
         }
         outlet.flush(Duration::from_millis(10));
         let mut entry = [0; 16];
         for number in 0..3000 {
-            let length = journal.recv(&mut entry).expect("an entry");
+            let length = other.recv(&mut entry).expect("an entry");
             assert_eq!(entry[..length], *number.to_string().as_bytes());
         }
         outlet.flush(LIMIT);
