@@ -113,7 +113,7 @@ fn m3_what_cannot_be_trusted_is_refused_by_init_and_by_the_daemon_in_one_sentenc
             .try_start()
             .err()
             .expect("a refusal");
-        assert_eq!(exit.code, Some(1));
+        assert_eq!(exit.code, Some(78));
         assert!(exit.text().contains(sentence), "{}", exit.text());
     }
 }
