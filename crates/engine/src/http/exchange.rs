@@ -14,6 +14,7 @@ use hyper::upgrade::Upgraded;
 use tokio::sync::{mpsc, oneshot};
 
 use super::body::{Answer, RequestBody, Streamed};
+use super::inspect::{Direction, Inspection};
 use super::upgrade::{self, Switched};
 use super::{Next, Session, headers};
 use crate::activity::Activity;
@@ -59,6 +60,19 @@ impl Sent {
             takes_interim: version == Version::HTTP_11,
             upgrade,
             actions: Vec::new(),
+        }
+    }
+
+    /// Bodies are looked at inside interception alone.
+    fn inspection(
+        &self,
+        session: &Session,
+        permit: &Permit,
+        direction: Direction,
+    ) -> Option<Box<Inspection>> {
+        match self.wire {
+            Wire::Plain => None,
+            Wire::TlsHttp1 | Wire::TlsHttp2 => Inspection::wanted(session, permit, direction),
         }
     }
 }
@@ -110,7 +124,8 @@ async fn try_send(
     // A request without a body can be sent a second time, if its method allows (RFC 9110
     // section 9.2.2) and the first connection was a kept one that the origin had closed meanwhile.
     let spare = (body.is_end_stream() && is_idempotent(&parts.method)).then(|| parts.clone());
-    let (body, mut expected) = request_body(&mut parts, body, sent);
+    let inspection = sent.inspection(session, permit, Direction::Request);
+    let (body, mut expected) = request_body(&mut parts, body, sent, inspection);
     let mut message = Request::from_parts(parts, body);
     let mut opened = take_first(first, permit)?;
     for _ in 0..KEPT_TRIES {
@@ -226,7 +241,12 @@ async fn exchange(
     parts.version = Version::HTTP_11;
     Ok(Outcome::Answer(Response::from_parts(
         parts,
-        Answer::upstream(body, lease, expected.take()),
+        Answer::upstream(
+            body,
+            lease,
+            expected.take(),
+            sent.inspection(session, permit, Direction::Response),
+        ),
     )))
 }
 
@@ -273,6 +293,7 @@ fn request_body(
     parts: &mut http::request::Parts,
     body: Incoming,
     sent: &Sent,
+    inspection: Option<Box<Inspection>>,
 ) -> (RequestBody, Option<oneshot::Sender<()>>) {
     if body.is_end_stream() {
         return (RequestBody::empty(), None);
@@ -287,6 +308,7 @@ fn request_body(
         activity: Arc::clone(&sent.activity),
         mode: sent.mode,
         actions: sent.actions.clone(),
+        inspection,
     };
     let expects = parts
         .headers
