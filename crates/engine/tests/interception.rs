@@ -14,7 +14,9 @@ use http::{Request, Version};
 use http_body_util::Empty;
 use scene::{Scene, ask, settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 const LIMITED: &str = "[network]\nmode = \"limited\"\nallowed_domains = [\"**.test\"]\n";
 const FULL: &str = "[network]\nallowed_domains = [\"**.test\"]\n";
@@ -47,6 +49,27 @@ async fn m1_in_full_mode_the_client_sees_the_origins_own_certificate() {
     let answer = ask(stream, request("POST", "/path")).await;
     assert_eq!(answer.body(), "POST /path HTTP/1.1 None None");
     assert_eq!(scene.ca.issued.load(Ordering::Relaxed), 0);
+}
+
+/// It is the same origin that answers, whosever certificate the client sees.
+#[tokio::test]
+async fn m1_in_limited_mode_the_client_sees_a_certificate_of_the_proxys() {
+    let scene = Scene::new(LIMITED, &["http/1.1"]).await;
+    let direct = scene.direct(scene.origin_ca.client(&[])).await;
+    let through = scene
+        .tls("origin.test:443", "origin.test", scene.ca.client(&[]))
+        .await
+        .expect("a session with the proxy");
+    let certificate = |stream: &TlsStream<TcpStream>| {
+        let chain = stream.get_ref().1.peer_certificates();
+        chain.and_then(<[_]>::first).cloned()
+    };
+    assert_ne!(certificate(&direct), certificate(&through));
+    let (direct, through) = (
+        ask(direct, request("GET", "/path")).await,
+        ask(through, request("GET", "/path")).await,
+    );
+    assert_eq!(direct.body(), through.body());
 }
 
 #[tokio::test]

@@ -168,6 +168,7 @@ pub(crate) struct Scene {
     pub(crate) ca: Arc<Ca>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) origin_ca: Arc<Ca>,
+    pub(crate) origin: SocketAddr,
 }
 
 impl Scene {
@@ -199,6 +200,7 @@ impl Scene {
             ca,
             audit,
             origin_ca,
+            origin,
         }
     }
 
@@ -255,6 +257,18 @@ impl Scene {
         let stream = self.connect(authority).await;
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         TlsConnector::from(client).connect(name, stream).await
+    }
+
+    /// TLS with the origin itself.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "to the test's own origin on loopback"
+    )]
+    pub(crate) async fn direct(&self, client: Arc<ClientConfig>) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(self.origin).await.expect("the origin");
+        let name = ServerName::try_from("origin.test").expect("a name");
+        let connector = TlsConnector::from(client);
+        connector.connect(name, stream).await.expect("TLS")
     }
 
     /// The records since the last call.
