@@ -96,7 +96,7 @@ fn p11_limited_mode_ends_associations() {
 }
 
 #[test]
-fn p11_switching_udp_off_ends_associations_and_tunnels_go_on() {
+fn p11_switching_udp_off_ends_associations_and_on_again_lets_new_ones_in() {
     let server = here();
     let daemon = start(&Config::example());
     let mut association = associate(&daemon);
