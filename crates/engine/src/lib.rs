@@ -9,7 +9,8 @@
 //! 3. `enforce` decides and records, and hands out a permit.
 //! 4. `upstream` resolves the name once, has the addresses vetted, and dials exactly those.
 //! 5. `http` sends the request on and brings the answer; or a `tunnel` moves bytes, or `socks5::udp`
-//!    datagrams, each of which goes through 3 and 4 by itself; or `client_hello` says that it is TLS and `mitm` takes it apart, and each request inside goes through 2 to 5 again.
+//!    datagrams, each of which is a matter of 3 and 4 by itself; or `client_hello` says that it is TLS
+//!    and `mitm` takes it apart, and each request inside goes through 2 to 5 again.
 //! 6. `respond` turns every refusal and failure into the answer that the door gives.
 //!
 //! # Invariants
