@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_policy::{
-    Authority, Decision, Handling, Hooked, Host, Protocol, Reason, Request, Source,
+    Authority, Decision, Handling, Hooked, Host, Mode, Protocol, Reason, Request, Source,
 };
 
 use crate::client::Client;
@@ -66,7 +66,7 @@ pub(crate) fn authorize(
     authority: Authority,
 ) -> Result<Permit, Refusal> {
     let policy = generation.policy();
-    let own = || own_listener_literal(recorder, &authority);
+    let own = || own_listener_literal(recorder, attempt.protocol, &authority);
     let decision = if policy.is_enabled() && own() {
         Decision::deny(Source::ProxyState, Reason::LoopDetected, None)
     } else {
@@ -140,6 +140,39 @@ pub(crate) fn refuse_misdirected(
     refusal
 }
 
+/// What the policy says to every datagram that there could be, whatever its destination: nothing, or
+/// the refusal of them all (SPEC P7, L6).
+pub(crate) fn forbids_datagrams(generation: &Generation) -> Option<Decision> {
+    let policy = generation.policy();
+    if !policy.is_enabled() {
+        let (source, reason) = (Source::ProxyState, Reason::ProxyDisabled);
+        return Some(Decision::deny(source, reason, None));
+    }
+    (policy.mode() == Mode::Limited)
+        .then(|| Decision::deny(Source::ModeGuard, Reason::MethodNotAllowed, None))
+}
+
+/// Refuses a UDP association of which every datagram would be refused, and records it. It names no
+/// destination; `host` and `port` are what it names instead, the client's own end (RFC 1928 section
+/// 6), and `detail` says so.
+pub(crate) fn refuse_association(
+    recorder: &Recorder,
+    generation: &Generation,
+    attempt: &Attempt,
+    host: &[u8],
+    port: u16,
+) -> Option<Refusal> {
+    let refusal = Refusal {
+        decision: forbids_datagrams(generation)?,
+        protocol: attempt.protocol,
+        host: escape(host),
+        port,
+        detail: Some("udp_associate"),
+    };
+    recorder.refused(generation, attempt, &refusal);
+    Some(refusal)
+}
+
 /// Judges a permitted attempt again at every change of the settings, until `end` finds in the
 /// decision that it has to end (SPEC P11). `peer` is the address that was dialled.
 pub(crate) async fn rejudged<T>(
@@ -159,22 +192,29 @@ pub(crate) async fn rejudged<T>(
         if generation.number() == permit.generation.number() {
             continue;
         }
-        if let Some(ended) = end(still_permitted(&generation, permit, peer)) {
+        let peer = peer.map(|peer| peer.ip());
+        let (attempt, authority) = (&permit.attempt, &permit.authority);
+        let decision = still_permitted(&generation, attempt, authority, peer.as_slice());
+        if let Some(ended) = end(decision) {
             return ended;
         }
     }
 }
 
-/// What the policy in force now says to an attempt that an earlier one permitted. Nothing is
-/// recorded.
-fn still_permitted(generation: &Generation, permit: &Permit, peer: Option<SocketAddr>) -> Decision {
+/// What the policy in force now says to an attempt that an earlier one permitted, and to the
+/// addresses that were vetted then. Nothing is recorded.
+pub(crate) fn still_permitted(
+    generation: &Generation,
+    attempt: &Attempt,
+    authority: &Authority,
+    addresses: &[IpAddr],
+) -> Decision {
     let policy = generation.policy();
-    let decision = policy.decide(&permit.attempt.request(&permit.authority));
+    let decision = policy.decide(&attempt.request(authority));
     if !decision.is_allow() {
         return decision;
     }
-    let addresses: Vec<IpAddr> = peer.iter().map(SocketAddr::ip).collect();
-    policy.decide_addresses(decision, &addresses)
+    policy.decide_addresses(decision, addresses)
 }
 
 impl Attempt {
@@ -229,10 +269,10 @@ impl Permit {
             .generation
             .policy()
             .decide_addresses(self.decision, addresses);
-        let port = self.authority.port;
+        let (port, recorder) = (self.authority.port, &self.recorder);
         if addresses
             .iter()
-            .any(|address| self.recorder.own.covers(*address, port))
+            .any(|address| recorder.is_own(self.attempt.protocol, *address, port))
         {
             decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
         }
@@ -278,11 +318,22 @@ impl VettedAddrs {
     pub(crate) fn as_slice(&self) -> &[SocketAddr] {
         &self.0
     }
+
+    /// For tables of them in tests, where nothing is sent.
+    #[cfg(test)]
+    pub(crate) fn none_for_tests() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The addresses without their port, to be vetted again.
+    pub(crate) fn ips(&self) -> Vec<IpAddr> {
+        self.0.iter().map(SocketAddr::ip).collect()
+    }
 }
 
 /// Whether the authority names one of our own listeners without being resolved.
-fn own_listener_literal(recorder: &Recorder, authority: &Authority) -> bool {
-    let covers = |address: IpAddr| recorder.own.covers(address, authority.port);
+fn own_listener_literal(recorder: &Recorder, protocol: Protocol, authority: &Authority) -> bool {
+    let covers = |address: IpAddr| recorder.is_own(protocol, address, authority.port);
     match authority.host.ip() {
         Some(address) => covers(address),
         None if authority.host.is_localhost() => {

@@ -1,9 +1,10 @@
 //! The SOCKS5 door (SPEC section 5): names are resolved here and never by the client, and the same
-//! enforcement point decides as for HTTP.
-//!
-//! BIND is refused, and so is UDP ASSOCIATE in this version.
+//! enforcement point decides as for HTTP. A connection becomes a tunnel, or the control connection of
+//! a UDP association (`udp`). BIND is refused.
 
+pub(crate) mod address;
 pub(crate) mod handshake;
+mod udp;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -70,6 +71,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: TcpStream, address: S
         }
     };
     let client = Client { address, attempt };
+    if request.command == Command::UdpAssociate {
+        return Box::pin(udp::associate(&shared, stream, client, request)).await;
+    }
     match open(&shared, client, request).await {
         Ok((permit, upstream)) => {
             let bound = upstream

@@ -1,9 +1,10 @@
 //! The way out: resolve, vet, connect; and for HTTP, keep connections for the next request.
 //!
 //! Everything here needs a [`Permit`]. A name is looked up once per connection, the addresses are
-//! vetted in `enforce.rs`, and those very addresses are dialled (SPEC P4).
+//! vetted in `enforce.rs`, and those very addresses are dialled or sent to (SPEC P4).
 
 mod connect;
+pub(crate) mod datagram;
 mod pool;
 mod resolve;
 pub(crate) mod tls;
@@ -24,7 +25,7 @@ use pool::{Checkout, Pool, Sender};
 pub use resolve::{DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError};
 
 use crate::drain::Drain;
-use crate::enforce::Permit;
+use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
 use crate::http::RequestBody;
 use tls::{Offer, Wire};
@@ -57,8 +58,7 @@ impl Upstream {
 
     /// Opens a connection for a permit: one lookup, one vetting, then only those addresses.
     pub(crate) async fn open(&self, permit: &Permit) -> Result<TcpStream, Failure> {
-        let addresses = addresses_of(permit).await?;
-        let vetted = permit.vet(&addresses)?;
+        let vetted = vetted(permit).await?;
         let limit = permit.generation().settings().daemon.limits.connect_timeout;
         connect::connect(self.dialler.as_ref(), &vetted, limit)
             .await
@@ -170,6 +170,12 @@ impl Upstream {
             }
         });
     }
+}
+
+/// The addresses of a permit: one lookup at most, one vetting.
+pub(crate) async fn vetted(permit: &Permit) -> Result<VettedAddrs, Failure> {
+    let addresses = addresses_of(permit).await?;
+    Ok(permit.vet(&addresses)?)
 }
 
 async fn addresses_of(permit: &Permit) -> Result<Vec<IpAddr>, Failure> {
