@@ -67,6 +67,7 @@ pub(crate) fn settle(root: &Table<'_>, problems: &mut Problems<'_>) -> Settings 
         listen: listen::settle(&raw, wanted, problems),
         socks5_udp: flag(Key::EnableSocks5Udp, true, problems),
         allow_upstream_proxy: flag(Key::AllowUpstreamProxy, true, problems),
+        upstream_proxies: Arc::default(),
         mitm: mitm::settle(&raw, problems),
         unix_sockets,
         credential_broker: flag(Key::CredentialBroker, false, problems),
