@@ -40,21 +40,13 @@ use crate::error::Failure;
 use crate::http::{self, ClientEnd, Inside};
 use crate::respond::{self, TlsAlert};
 use crate::upstream::Lease;
-use crate::upstream::tls::{Offer, UpstreamTls, Wire};
+use crate::upstream::tls::{Offer, Wire};
 
-/// What intercepts: certificates for clients, verification of origins.
+/// What intercepts: certificates for clients.
 pub(crate) struct Interceptor {
     leaves: LeafCache,
-    pub(crate) upstream: UpstreamTls,
     distrust: Distrust,
-    /// What it was made for, to tell whether new settings ask for another one.
-    made_for: MadeFor,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-struct MadeFor {
-    roots: Arc<[Arc<[u8]>]>,
-    /// Another CA: its leaves have to be issued anew.
+    /// The CA that it was made for: with another one, leaves have to be issued anew.
     ca: Option<Arc<[u8]>>,
 }
 
@@ -96,7 +88,7 @@ enum Refused {
 
 impl Interceptor {
     /// Makes what the settings ask for; the one that is there already where it is the same, so that
-    /// certificates and sessions survive a reload. `None` where nothing may be intercepted.
+    /// certificates survive a reload. `None` where nothing may be intercepted.
     pub(crate) fn renewed(
         old: Option<&Arc<Self>>,
         issuer: Option<&Arc<dyn LeafIssuer>>,
@@ -108,21 +100,17 @@ impl Interceptor {
         if settings.policy.interception() == Allowed::Forbidden {
             return Ok(None);
         }
-        let made_for = MadeFor {
-            roots: Arc::clone(&settings.mitm.roots),
-            ca: settings.mitm.ca.as_ref().map(|ca| Arc::clone(&ca.der)),
-        };
+        let ca = settings.mitm.ca.as_ref().map(|ca| Arc::clone(&ca.der));
         if let Some(old) = old
-            && old.made_for == made_for
+            && old.ca == ca
         {
             return Ok(Some(Arc::clone(old)));
         }
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
         Ok(Some(Arc::new(Self {
-            upstream: UpstreamTls::new(&provider, made_for.roots.iter())?,
             leaves: LeafCache::new(Arc::clone(issuer), provider)?,
             distrust: Distrust::default(),
-            made_for,
+            ca,
         })))
     }
 }

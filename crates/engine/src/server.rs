@@ -19,6 +19,7 @@ use crate::live_policy::{Generation, LivePolicy};
 use crate::mitm::{InterceptionError, Interceptor, LeafIssuer};
 use crate::own::{OwnListener, OwnListeners};
 use crate::record::Recorder;
+use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{
     Dial, DnsResolver, Resolve, ResolverOptions, ResolverSetupError, TcpDialler, Upstream,
 };
@@ -54,6 +55,9 @@ pub enum SetupError {
     /// No resolver can be made.
     #[error(transparent)]
     Resolver(#[from] ResolverSetupError),
+    /// The client's side of TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
     /// TLS cannot be intercepted though it should be possible.
     #[error("TLS cannot be intercepted: {0}")]
     Interception(#[from] InterceptionError),
@@ -120,10 +124,11 @@ impl Engine {
     /// When no resolver, or nothing that intercepts, can be made from the settings.
     pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, SetupError> {
         let resolver = resolver(parts.resolver.as_ref(), &settings)?;
+        let tls = UpstreamTls::renewed(None, &settings.mitm.roots)?;
         let interceptor = Interceptor::renewed(None, parts.issuer.as_ref(), &settings)?;
         let drain = Drain::new();
         let shared = Shared {
-            live: LivePolicy::new(settings, resolver, interceptor),
+            live: LivePolicy::new(settings, resolver, tls, interceptor),
             recorder: Arc::new(Recorder::new(
                 parts.audit,
                 parts.clock,
@@ -233,10 +238,11 @@ impl Engine {
     pub fn replace(&self, settings: &Arc<Settings>) -> Result<u64, SetupError> {
         let resolver = resolver(self.shared.fixed_resolver.as_ref(), settings)?;
         let current = self.current();
+        let tls = UpstreamTls::renewed(Some(current.tls()), &settings.mitm.roots)?;
         let issuer = self.shared.issuer.as_ref();
         let interceptor = Interceptor::renewed(current.interceptor(), issuer, settings)?;
         let live = &self.shared.live;
-        Ok(live.replace(settings, &resolver, interceptor.as_ref()))
+        Ok(live.replace(settings, &resolver, &tls, interceptor.as_ref()))
     }
 
     /// Changes the mode until the next [`replace`](Self::replace). Returns the generation's number.

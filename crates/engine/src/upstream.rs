@@ -104,11 +104,13 @@ impl Upstream {
     ) -> Result<(Lease, Wire), Failure> {
         let generation = permit.generation();
         // Without it nothing is intercepted, and nobody gets here.
-        let tls = generation.interceptor().ok_or(Failure::NoInterception)?;
+        if !generation.intercepts() {
+            return Err(Failure::NoInterception);
+        }
         let limit = generation.settings().daemon.limits.connect_timeout;
         let peer = stream.peer_addr().ok();
         let host = &permit.authority().host;
-        let (stream, wire) = tls.upstream.connect(stream, host, offer, limit).await?;
+        let (stream, wire) = generation.tls().connect(stream, host, offer, limit).await?;
         let lease = self.over(permit, wire, stream, peer).await?;
         Ok((lease, wire))
     }
