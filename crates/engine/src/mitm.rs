@@ -12,7 +12,6 @@ mod leaf_cache;
 mod replay;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -35,12 +34,12 @@ use replay::Replay;
 
 use crate::Shared;
 use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
-use crate::enforce::{self, Permit};
+use crate::enforce::{self, LeadsTo, Permit};
 use crate::error::Failure;
 use crate::http::{self, ClientEnd, Inside};
 use crate::respond::{self, TlsAlert};
-use crate::upstream::Lease;
 use crate::upstream::tls::{Offer, Wire};
+use crate::upstream::{Connection, Lease};
 
 /// What intercepts: certificates for clients.
 pub(crate) struct Interceptor {
@@ -53,7 +52,7 @@ pub(crate) struct Interceptor {
 /// A permitted pair of ends whose TLS is to be intercepted, the upstream one connected.
 pub(crate) struct Interception {
     permit: Permit,
-    upstream: TcpStream,
+    upstream: Connection,
 }
 
 /// Why TLS cannot be intercepted at all.
@@ -116,7 +115,7 @@ impl Interceptor {
 }
 
 impl Interception {
-    pub(crate) fn new(permit: Permit, upstream: TcpStream) -> Self {
+    pub(crate) fn new(permit: Permit, upstream: Connection) -> Self {
         Self { permit, upstream }
     }
 
@@ -192,13 +191,13 @@ async fn refuse(permit: &Permit, mut client: TcpStream, refused: &Refused) {
 async fn serve(
     shared: &Arc<Shared>,
     permit: Permit,
-    upstream: TcpStream,
+    upstream: Connection,
     client: TcpStream,
     hello: &ClientHello,
     early: Bytes,
 ) {
     let address = permit.attempt().client.address;
-    let peer = upstream.peer_addr().ok();
+    let leads_to = upstream.leads_to().clone();
     let (first, wire) = match shared
         .upstream
         .secure(&permit, upstream, offer(hello.alpn))
@@ -226,7 +225,7 @@ async fn serve(
     let authority = permit.authority();
     tokio::select! {
         () = &mut served => {}
-        changed = changed(shared, &permit, peer) => match changed {
+        changed = changed(shared, &permit, &leads_to) => match changed {
             Changed::Forbidden(reason) => {
                 tracing::info!(client = %address, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
             }
@@ -262,8 +261,8 @@ enum Changed {
     Needless,
 }
 
-async fn changed(shared: &Shared, permit: &Permit, peer: Option<SocketAddr>) -> Changed {
-    enforce::rejudged(&shared.live, permit, peer, |decision| {
+async fn changed(shared: &Shared, permit: &Permit, leads_to: &LeadsTo) -> Changed {
+    enforce::rejudged(&shared.live, permit, leads_to, |decision| {
         match (decision.is_allow(), decision.handling()) {
             (false, _) => Some(Changed::Forbidden(decision.reason())),
             (true, Handling::Carry) => Some(Changed::Needless),

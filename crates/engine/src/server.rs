@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use codex_network_config::Settings;
+use codex_network_config::{Settings, UpstreamProxy};
 use codex_network_policy::Mode;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{
     Dial, DnsResolver, Resolve, ResolverOptions, ResolverSetupError, TcpDialler, Upstream,
 };
-use crate::{Shared, http, socks5};
+use crate::{Shared, enforce, http, socks5};
 
 /// A running proxy. Cloning it gives another handle to the same one.
 #[derive(Clone)]
@@ -87,6 +87,12 @@ pub struct Counters {
     pub connections: usize,
     /// Upstream HTTP connections kept for the next request.
     pub idle_upstream: usize,
+    /// Connections to origins that were opened since the start.
+    pub upstream_direct: u64,
+    /// Connections since the start that plain HTTP went to an upstream proxy by.
+    pub upstream_http_proxy: u64,
+    /// Connections since the start that an upstream proxy made for us.
+    pub upstream_tunnel_proxy: u64,
     /// Attempts that were allowed since the start.
     pub allowed: u64,
     /// Attempts that were refused since the start.
@@ -266,11 +272,32 @@ impl Engine {
         &self.shared.recorder.own
     }
 
+    /// Says of each upstream proxy that is one of our own listeners, by address, that everything for it
+    /// is refused (SPEC H12). A name that leads here is found out when it is looked up.
+    pub fn looping_proxies(&self) -> Vec<String> {
+        let settings = Arc::clone(self.current().settings());
+        let proxies = &settings.upstream_proxies;
+        let mut looping: Vec<_> = proxies.http().into_iter().chain(proxies.tunnel()).collect();
+        looping.dedup();
+        looping.retain(|proxy| enforce::is_own_listener(&self.shared.recorder, &proxy.authority));
+        let warning = |proxy: &&Arc<UpstreamProxy>| {
+            format!(
+                "the upstream proxy {proxy} is this proxy itself, so what should go through it is refused \
+                 (loop_detected); start the daemon without that variable, or set allow_upstream_proxy = false"
+            )
+        };
+        looping.iter().map(warning).collect()
+    }
+
     /// Counts as of now.
     pub fn counters(&self) -> Counters {
+        let opened = self.shared.upstream.opened();
         Counters {
             connections: self.shared.connections.open(),
             idle_upstream: self.shared.upstream.idle(),
+            upstream_direct: opened.direct,
+            upstream_http_proxy: opened.http_proxy,
+            upstream_tunnel_proxy: opened.tunnel_proxy,
             allowed: self.shared.recorder.allowed_total(),
             blocked: self.shared.recorder.blocked.total(),
         }
