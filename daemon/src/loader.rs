@@ -6,13 +6,15 @@
 //! into: the files as they were read at this moment, so that every worker of this configuration
 //! sees the same.
 
+use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use codex_network_config::{
     Control, Diagnostic, Diagnostics, LogFormat, Principal, Sandbox, Settings, Severity, Sources,
-    load,
+    UpstreamProxies, load,
 };
 use codex_network_control::{ReloadProblem, place};
 use nix::unistd::{Group, Uid, User};
@@ -117,7 +119,7 @@ fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
 }
 
 /// What the worker gets and the monitor does not look into: who may call, by id, names that stand for
-/// nobody, the resolver's files, and the configuration.
+/// nobody, the resolver's files, the upstream proxies, and the configuration.
 fn blob(settings: &Settings, captured: &Sources) -> Result<Vec<u8>, Problems> {
     let (admitted, unknown) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
     let mut blob = admitted.to_bytes();
@@ -126,6 +128,9 @@ fn blob(settings: &Settings, captured: &Sources) -> Result<Vec<u8>, Problems> {
     part(&mut blob, &hosts(resolver.hosts_file.as_deref())?);
     // Without it the names that need DNS fail, and say so.
     part(&mut blob, &std::fs::read(RESOLV_CONF).unwrap_or_default());
+    for value in proxy_variables(settings)? {
+        part(&mut blob, value.as_bytes());
+    }
     blob.extend(captured.to_bytes());
     Ok(blob)
 }
@@ -134,6 +139,29 @@ fn blob(settings: &Settings, captured: &Sources) -> Result<Vec<u8>, Problems> {
 fn part(blob: &mut Vec<u8>, bytes: &[u8]) {
     blob.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
     blob.extend_from_slice(bytes);
+}
+
+/// The values of [`UpstreamProxies::VARIABLES`] in the environment that the service was started with,
+/// none of them if they are not to count (SPEC H12).
+fn proxy_variables(settings: &Settings) -> Result<Vec<OsString>, Problems> {
+    if !settings.allow_upstream_proxy {
+        return Ok(vec![OsString::new(); UpstreamProxies::VARIABLES.len()]);
+    }
+    let variable = |name: &str| std::env::var_os(name);
+    UpstreamProxies::from_environment(variable).map_err(|errors| {
+        let errors: Vec<String> = errors
+            .iter()
+            .map(|error| format!("error: {error}"))
+            .collect();
+        Problems {
+            text: errors.join("\n"),
+            detail: String::new(),
+        }
+    })?;
+    let values = UpstreamProxies::VARIABLES
+        .iter()
+        .map(|name| variable(name).unwrap_or_default());
+    Ok(values.collect())
 }
 
 /// The hosts file. One that is named has to be there.

@@ -107,6 +107,7 @@ async fn serve(
     let started = (|| {
         let mut settings = loaded.settings;
         settings.daemon.resolver.files = orders.files;
+        settings.upstream_proxies = orders.upstream_proxies;
         let parts = EngineParts {
             blocked_base: orders.blocked_base,
             ..EngineParts::default()
@@ -120,7 +121,8 @@ async fn serve(
             .warnings
             .iter()
             .map(Diagnostic::one_line)
-            .chain(orders.unknown);
+            .chain(orders.unknown)
+            .chain(engine.current().settings().upstream_proxies.warnings());
         let reloader = Reloader::new(
             engine.clone(),
             Arc::clone(&link),
@@ -129,6 +131,7 @@ async fn serve(
         );
         let mut doors = Doors::default();
         doors.change(&engine, &reloader, orders.listeners)?;
+        reloader.warn(engine.looping_proxies());
         let control = match orders.control {
             None => None,
             Some((listener, path, origin)) => Some(control::open(

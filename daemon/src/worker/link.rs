@@ -3,17 +3,19 @@
 //! One thread listens; whoever asked for a reload waits for the outcome under its ticket.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
-use codex_network_config::{ResolverFiles, Sources};
+use codex_network_config::{ResolverFiles, Sources, UpstreamProxies};
 use codex_network_control::ReloadProblem;
 use tokio::sync::oneshot;
 
@@ -86,6 +88,8 @@ pub(super) struct Orders {
     pub(super) unknown: Vec<String>,
     /// The files that resolving names needs.
     pub(super) files: ResolverFiles,
+    /// The proxies of the environment that the service was started with.
+    pub(super) upstream_proxies: Arc<UpstreamProxies>,
     /// The control socket, with its path; a worker gets it with its first orders.
     pub(super) control: Option<(UnixListener, String, Origin)>,
     pub(super) listeners: Vec<(Name, Change)>,
@@ -200,6 +204,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 admitted: unpacked.admitted,
                 unknown: unpacked.unknown,
                 files: unpacked.files,
+                upstream_proxies: Arc::new(unpacked.upstream_proxies),
                 control,
                 listeners,
                 account,
@@ -245,6 +250,7 @@ struct Unpacked<'a> {
     admitted: Admitted,
     unknown: Vec<String>,
     files: ResolverFiles,
+    upstream_proxies: UpstreamProxies,
     sources: &'a [u8],
 }
 
@@ -253,7 +259,14 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
     let (admitted, rest) = Admitted::from_bytes(bytes)?;
     let (unknown, rest) = part(rest)?;
     let (hosts, rest) = part(rest)?;
-    let (resolv_conf, sources) = part(rest)?;
+    let (resolv_conf, mut rest) = part(rest)?;
+    let mut variables = HashMap::new();
+    for name in UpstreamProxies::VARIABLES {
+        let (value, after) = part(rest)?;
+        variables.insert(name, OsStr::from_bytes(value));
+        rest = after;
+    }
+    let variable = |name: &str| variables.get(name).map(|value| (*value).to_owned());
     let text = |bytes| Some(Arc::from(String::from_utf8_lossy(bytes)));
     Some(Unpacked {
         admitted,
@@ -265,7 +278,9 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
             hosts: text(hosts),
             resolv_conf: text(resolv_conf),
         },
-        sources,
+        // The loader has judged them.
+        upstream_proxies: UpstreamProxies::from_environment(variable).ok()?,
+        sources: rest,
     })
 }
 

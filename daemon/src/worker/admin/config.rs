@@ -1,7 +1,9 @@
 //! `GET /config`: the effective settings as JSON, under the names that the files use. Nothing that
-//! is secret is in [`Settings`](codex_network_config::Settings), so nothing here can leak one.
+//! is secret has a form that could be shown, so nothing here can leak one.
 
-use codex_network_config::{AdminAccess, LogFormat, Principal};
+use std::sync::Arc;
+
+use codex_network_config::{AdminAccess, LogFormat, Principal, Settings, UpstreamProxy};
 use codex_network_engine::Generation;
 use codex_network_policy::{DomainSet, Interception};
 use serde_json::{Value, json};
@@ -22,6 +24,7 @@ pub(in crate::worker) fn effective(generation: &Generation) -> Value {
         "enable_socks5": settings.listen.socks5.is_some(),
         "enable_socks5_udp": settings.socks5_udp,
         "allow_upstream_proxy": settings.allow_upstream_proxy,
+        "upstream_proxy": upstream_proxy(settings),
         "allow_local_binding": policy.allows_local_binding(),
         "allowed_domains": patterns(policy.allowed()),
         "denied_domains": patterns(policy.denied()),
@@ -37,6 +40,17 @@ pub(in crate::worker) fn effective(generation: &Generation) -> Value {
             "ca_key_path": settings.mitm.ca_paths.as_ref().map(|ca| &ca.key),
         },
         "daemon": daemon(&settings.daemon),
+    })
+}
+
+/// The proxies of the environment, without credentials (SPEC H12).
+fn upstream_proxy(settings: &Settings) -> Value {
+    let proxies = &settings.upstream_proxies;
+    let shown = |proxy: Option<&Arc<UpstreamProxy>>| proxy.map(ToString::to_string);
+    json!({
+        "http": shown(proxies.http()),
+        "tunnel": shown(proxies.tunnel()),
+        "no_proxy": proxies.except().entries(),
     })
 }
 
