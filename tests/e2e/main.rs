@@ -17,3 +17,4 @@ mod roles;
 mod smuggling;
 mod socks5;
 mod startup;
+mod upstream_proxy;
