@@ -64,6 +64,10 @@ impl Real {
         })
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test asks its own proxy whether it accepts"
+    )]
     fn start(prepare: impl FnOnce(&Path, SocketAddr) -> Command) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         // Both drop root, and then write here.
