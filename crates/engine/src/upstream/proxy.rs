@@ -240,3 +240,48 @@ fn basic(proxy: &UpstreamProxy) -> Option<HeaderValue> {
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    #[test]
+    fn h12_a_request_changes_its_form_with_whoever_gets_it() {
+        let variable = |name: &str| {
+            (name == "http_proxy").then(|| OsString::from("http://user:pass@proxy.test:3128"))
+        };
+        let proxies = UpstreamProxies::from_environment(variable).expect("a usable variable");
+        for (authority, whole) in [
+            ("origin.test:80", "http://origin.test/a?b"),
+            ("origin.test:8000", "http://origin.test:8000/a?b"),
+            ("[2001:db8::1]:80", "http://[2001:db8::1]/a?b"),
+            ("[fe80::1%eth0]:80", "http://[fe80::1]/a?b"),
+        ] {
+            let authority = Authority::parse(authority, None).expect("an authority");
+            let proxy = proxies.http().expect("a proxy");
+            let form = AbsoluteForm::new(proxy, &authority).expect("a form");
+            assert!(!format!("{form:?}").contains("dXNlcjpwYXNz"), "{form:?}");
+            let mut request = Request::new(RequestBody::empty());
+            *request.uri_mut() = Uri::from_static("/a?b");
+            // To the proxy, where it could not be sent, twice; then to the origin itself.
+            for _ in 0..2 {
+                address(&mut request, Some(&form));
+                assert_eq!(request.uri().to_string(), whole);
+                let fields: Vec<_> = request
+                    .headers()
+                    .get_all(PROXY_AUTHORIZATION)
+                    .iter()
+                    .collect();
+                assert_eq!(fields, ["Basic dXNlcjpwYXNz"]);
+            }
+            address(&mut request, None);
+            assert_eq!(request.uri().to_string(), "/a?b");
+            assert!(
+                request.headers().is_empty(),
+                "the origin gets no credentials"
+            );
+        }
+    }
+}
