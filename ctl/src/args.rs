@@ -63,6 +63,11 @@ pub(crate) enum Command {
         #[arg(long, short = 'X', value_name = "METHOD")]
         method: Option<String>,
     },
+    /// Show the CA with which intercepted connections are signed, and make this system trust it.
+    Ca {
+        #[command(subcommand)]
+        command: CaCommand,
+    },
     /// Write completions for a shell.
     #[command(hide = true)]
     Completions {
@@ -75,6 +80,26 @@ pub(crate) enum Command {
         /// An existing directory.
         directory: PathBuf,
     },
+}
+
+/// What to do with the CA.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Show its fingerprint, validity and files, and how programs are made to trust it.
+    Show,
+    /// Write its certificate as PEM.
+    Export {
+        /// Write the system's root certificates as well, for programs that take one list.
+        #[arg(long)]
+        bundle: bool,
+        /// Write into this new file instead of to standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Make this system trust it, with the system's own tools. Needs root.
+    Install,
+    /// Undo what `install` did. Needs root, and no running proxy.
+    Uninstall,
 }
 
 /// A mode's name.

@@ -1,6 +1,7 @@
 //! One module per command. Each asks the proxy and writes the answer.
 
 mod blocked;
+mod ca;
 mod completions;
 mod config;
 mod explain;
@@ -13,7 +14,7 @@ mod status;
 use codex_network_control::ControlError;
 use codex_network_control::client::CallError;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, CaCommand, Command};
 use crate::output::Output;
 use crate::{Failure, find};
 
@@ -23,6 +24,9 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
     match args.command {
         Command::Completions { shell } => return completions::run(shell),
         Command::Man { directory } => return man::run(&directory),
+        Command::Ca {
+            command: CaCommand::Uninstall,
+        } => return ca::uninstall(output),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -46,6 +50,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             Command::Patterns => patterns::run(&client, output).await,
             Command::Config => config::run(&client, output).await,
             Command::Explain { url, method } => explain::run(&client, output, url, method).await,
+            Command::Ca { command } => ca::run(&client, output, command).await,
             Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }
     })
@@ -58,9 +63,10 @@ impl From<CallError> for Failure {
                 Self::NotPermitted(refused.to_string())
             }
             CallError::HungUp => Self::Unreachable(error.to_string()),
-            CallError::Refused(_) | CallError::TimedOut | CallError::Unreadable(_) => {
-                Self::Failed(error.to_string())
-            }
+            CallError::Refused(_)
+            | CallError::TimedOut
+            | CallError::Unreadable(_)
+            | CallError::TooOld { .. } => Self::Failed(error.to_string()),
         }
     }
 }

@@ -15,7 +15,9 @@ use codex_network_config::Sources;
     version,
     after_help = "Without a command the proxy runs in the foreground. It needs no configuration: on its built-in \
                   defaults it refuses everything and says how to allow a host.\n\n\
-                  Signals: SIGHUP reloads, SIGTERM and SIGINT drain and stop (a second one stops at once)."
+                  Signals: SIGHUP reloads, SIGTERM and SIGINT drain and stop (a second one stops at once).\n\n\
+                  Exit codes: 0 asked to stop, or `check` found no error; 1 could not start, or `check` found an \
+                  error; 2 the command line was not understood; 78 the configuration cannot be used."
 )]
 pub(crate) struct Args {
     /// Read this file instead of all others.
@@ -35,6 +37,10 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run in the foreground; the same as no command.
     Proxy,
+    /// Make the CA with which intercepted connections are signed, and keep it: in the files that
+    /// `ca_cert_path` and `ca_key_path` name, else in the state directory. Without it a CA is made at
+    /// each start. Changes nothing where a good one is.
+    Init,
     /// Judge a configuration: print every problem with its file, line and column, and how to mend
     /// it. Exits with 1 if there is an error.
     Check {

@@ -62,6 +62,11 @@ fn summary(out: &mut impl Write, loaded: &Loaded) -> io::Result<()> {
         rules(policy.allowed().len(), "allow"),
         rules(policy.denied().len(), "deny"),
     )?;
+    match settings.mitm.hooks.len() {
+        0 => {}
+        1 => writeln!(out, "1 hook")?,
+        count => writeln!(out, "{count} hooks")?,
+    }
     let listen = &settings.listen;
     write!(out, "listens on http {}", listen.http)?;
     if let Some(socks5) = listen.socks5 {

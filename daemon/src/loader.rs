@@ -3,14 +3,18 @@
 //! It runs with the monitor's privilege, so that it may read what the administrator wrote, for
 //! milliseconds and without the network. To its standard output it writes what the monitor has to
 //! know in a fixed layout, and the configuration itself as a blob that the monitor does not look
-//! into: the files as they were read at this moment, so that every worker of this configuration
-//! sees the same.
+//! into: the files and secrets as they were read at this moment, so that every worker of this
+//! configuration sees the same.
+
+mod authority;
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use codex_network_config::{
     Control, Diagnostic, Diagnostics, LogFormat, Principal, Sandbox, Settings, Severity, Sources,
@@ -19,6 +23,7 @@ use codex_network_config::{
 use codex_network_control::{ReloadProblem, place};
 use nix::unistd::{Group, Uid, User};
 
+use self::authority::Chosen as ChosenCa;
 use crate::admitted::{Admitted, SystemDirectory};
 use crate::logging;
 use crate::privsep::message::{Account, Confinement, Problems};
@@ -35,19 +40,55 @@ const NOBODY: &str = "nobody";
 const SYSTEM_HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Loads, and writes the outcome to standard output.
+/// Longest certificate that the monitor hands in.
+const LONGEST_CERTIFICATE: u64 = 64 * 1024;
+
+/// Loads, and writes the outcome to standard output: the key of a CA that is kept, or zeros, and the
+/// rest. Standard input has the certificate of the CA that the monitor made.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
-    let loaded = settle(sources).unwrap_or_else(Loaded::Problems);
-    match std::io::stdout().lock().write_all(&loaded.encode()) {
+    // It may be reading from something that never answers.
+    if crate::worker::die_with_the_monitor().is_err() {
+        return ExitCode::FAILURE;
+    }
+    let mut ephemeral = Vec::new();
+    let given = std::io::stdin()
+        .lock()
+        .take(LONGEST_CERTIFICATE)
+        .read_to_end(&mut ephemeral);
+    if given.is_err() {
+        return ExitCode::FAILURE;
+    }
+    let loaded = settle(sources, &ephemeral).unwrap_or_else(Loaded::Problems);
+    let (key, rest) = loaded.encode();
+    // Not `Stdout`, whose buffer would keep a copy of the key.
+    let mut out = std::fs::File::from(match std::io::stdout().as_fd().try_clone_to_owned() {
+        Ok(out) => out,
+        Err(_) => return ExitCode::FAILURE,
+    });
+    // The length tells the monitor that it has heard everything.
+    let length = (rest.len() as u64).to_le_bytes();
+    match out
+        .write_all(&key[..])
+        .and_then(|()| out.write_all(&length))
+        .and_then(|()| out.write_all(&rest))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn settle(sources: &Sources) -> Result<Loaded, Problems> {
+fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
     let captured = sources.capture().map_err(|found| diagnosed(&found))?;
-    let settings = load(&captured).map_err(|found| diagnosed(&found))?.settings;
+    let loaded = load(&captured).map_err(|found| diagnosed(&found))?;
+    // The worker can read neither the environment nor the files that they come from.
+    let captured = captured.with_secrets(loaded.secrets);
+    let mut settings = loaded.settings;
+    settings.upstream_proxies = Arc::new(upstream_proxies(&settings)?);
     logging::check(&settings.daemon.log).map_err(|why| Problems {
+        text: format!("error: {why}"),
+        detail: String::new(),
+    })?;
+    let chosen = authority::choose(&settings, ephemeral).map_err(|why| Problems {
         text: format!("error: {why}"),
         detail: String::new(),
     })?;
@@ -83,7 +124,8 @@ fn settle(sources: &Sources) -> Result<Loaded, Problems> {
             LogFormat::Journal => Lines::Journal,
             LogFormat::Auto => Lines::Auto,
         },
-        blob: blob(&settings, &captured)?,
+        blob: blob(&settings, &captured, &chosen)?,
+        authority: chosen.authority,
     }))
 }
 
@@ -119,19 +161,22 @@ fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
 }
 
 /// What the worker gets and the monitor does not look into: who may call, by id, names that stand for
-/// nobody, the resolver's files, the upstream proxies, and the configuration.
-fn blob(settings: &Settings, captured: &Sources) -> Result<Vec<u8>, Problems> {
-    let (admitted, unknown) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
+/// nobody, the resolver's files, the upstream proxies, what everybody may know of the CA, and the
+/// configuration with the secrets that it names.
+fn blob(settings: &Settings, captured: &Sources, chosen: &ChosenCa) -> Result<Vec<u8>, Problems> {
+    let (admitted, mut warnings) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
     let mut blob = admitted.to_bytes();
-    part(&mut blob, unknown.join("\n").as_bytes());
+    warnings.extend_from_slice(&chosen.warnings);
+    part(&mut blob, warnings.join("\n").as_bytes());
     let resolver = &settings.daemon.resolver;
     part(&mut blob, &hosts(resolver.hosts_file.as_deref())?);
     // Without it the names that need DNS fail, and say so.
     part(&mut blob, &std::fs::read(RESOLV_CONF).unwrap_or_default());
-    for value in proxy_variables(settings)? {
+    for value in proxy_variables(settings) {
         part(&mut blob, value.as_bytes());
     }
-    blob.extend(captured.to_bytes());
+    part(&mut blob, &chosen.handed.to_bytes());
+    blob.extend_from_slice(&captured.to_bytes());
     Ok(blob)
 }
 
@@ -141,14 +186,12 @@ fn part(blob: &mut Vec<u8>, bytes: &[u8]) {
     blob.extend_from_slice(bytes);
 }
 
-/// The values of [`UpstreamProxies::VARIABLES`] in the environment that the service was started with,
-/// none of them if they are not to count (SPEC H12).
-fn proxy_variables(settings: &Settings) -> Result<Vec<OsString>, Problems> {
+/// The proxies that the environment names, with which the service was started (SPEC H12).
+fn upstream_proxies(settings: &Settings) -> Result<UpstreamProxies, Problems> {
     if !settings.allow_upstream_proxy {
-        return Ok(vec![OsString::new(); UpstreamProxies::VARIABLES.len()]);
+        return Ok(UpstreamProxies::default());
     }
-    let variable = |name: &str| std::env::var_os(name);
-    UpstreamProxies::from_environment(variable).map_err(|errors| {
+    UpstreamProxies::from_environment(|name| std::env::var_os(name)).map_err(|errors| {
         let errors: Vec<String> = errors
             .iter()
             .map(|error| format!("error: {error}"))
@@ -157,11 +200,16 @@ fn proxy_variables(settings: &Settings) -> Result<Vec<OsString>, Problems> {
             text: errors.join("\n"),
             detail: String::new(),
         }
-    })?;
-    let values = UpstreamProxies::VARIABLES
-        .iter()
-        .map(|name| variable(name).unwrap_or_default());
-    Ok(values.collect())
+    })
+}
+
+/// The values of [`UpstreamProxies::VARIABLES`], none of them if they are not to count.
+fn proxy_variables(settings: &Settings) -> impl Iterator<Item = OsString> {
+    let count = settings.allow_upstream_proxy;
+    let value = move |name| std::env::var_os(name).filter(|_| count);
+    UpstreamProxies::VARIABLES
+        .into_iter()
+        .map(move |name| value(name).unwrap_or_default())
 }
 
 /// The hosts file. One that is named has to be there.

@@ -1,15 +1,41 @@
 //! Where messages and records go: native journal fields under systemd, else lines on standard error,
 //! as text or JSON (SPEC R4).
+//!
+//! Logging never holds anybody up: [`outlet`] says how, and when an entry can be lost.
+
+mod captured;
+mod journal;
+mod outlet;
 
 use std::io::{self, IsTerminal as _};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use codex_network_config::LogFormat;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use self::captured::Capture;
+use self::journal::Journal;
+use self::outlet::{Entry, Outlet, write_to_stderr};
 use crate::privsep::settled::Lines;
+
+/// How long a process that ends waits for somebody to take the rest of its log.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Flushes the queue of this process.
+static FLUSH: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
+
+/// Logging that is set up and not yet written: what is said meanwhile waits.
+#[must_use = "nothing is written before it is started"]
+pub(crate) struct Writing {
+    start: Box<dyn FnOnce() -> io::Result<()>>,
+}
 
 /// Whether `[daemon] log` can be used.
 ///
@@ -27,7 +53,7 @@ pub(crate) fn check(filter: &str) -> Result<(), String> {
 }
 
 /// Sets the monitor's logging up, which has no settings to look into. To be called once.
-pub(crate) fn init_plain(lines: Lines) -> anyhow::Result<()> {
+pub(crate) fn init_plain(lines: Lines) -> anyhow::Result<Writing> {
     let format = match lines {
         Lines::Auto => LogFormat::Auto,
         Lines::Journal => LogFormat::Journal,
@@ -39,7 +65,7 @@ pub(crate) fn init_plain(lines: Lines) -> anyhow::Result<()> {
 
 /// Sets the process's logging up. To be called once, and before the process is confined: the
 /// journal's socket is opened here.
-pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<Writing> {
     let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("[daemon] log = {filter:?} is neither a level nor a filter"))?;
     let registry = tracing_subscriber::registry().with(filter);
@@ -48,25 +74,119 @@ pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
         LogFormat::Auto => stderr_is_the_journal(),
         LogFormat::Text | LogFormat::Json => false,
     };
-    // Whoever read our log may have gone; telling that to the same place would be a panic.
-    let lines = fmt::layer()
-        .with_writer(io::stderr)
-        .log_internal_errors(false);
-    let set = if journal {
-        let journal = tracing_journald::layer()
-            .context("cannot reach the journal; set [daemon] log_format to \"text\" or \"json\"")?
-            .with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned())
-            .with_field_prefix(None);
-        registry.with(journal).try_init()
+    let (set, writing) = if journal {
+        let journal = Journal::open()
+            .context("cannot reach the journal; set [daemon] log_format to \"text\" or \"json\"")?;
+        let outlet = Outlet::new(journal::notice);
+        let capture = Capture(Arc::clone(&outlet));
+        let set = registry.with(capture).try_init();
+        (set, Writing::new(outlet, move |event| journal.write(event)))
     } else if format == LogFormat::Json {
-        registry.with(lines.json()).try_init()
+        let outlet = Outlet::new(json_notice);
+        let lines = fmt::layer().with_writer(Queued(Arc::clone(&outlet)));
+        let set = registry.with(lines.json()).try_init();
+        (set, Writing::new(outlet, write_to_stderr))
     } else {
         let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        registry
-            .with(lines.with_ansi(colour).with_target(false))
-            .try_init()
+        let outlet = Outlet::new(text_notice);
+        let lines = fmt::layer().with_writer(Queued(Arc::clone(&outlet)));
+        let lines = lines.with_ansi(colour).with_target(false);
+        let set = registry.with(lines).try_init();
+        (set, Writing::new(outlet, write_to_stderr))
     };
-    set.map_err(|error| anyhow::anyhow!("cannot set up logging: {error}"))
+    set.map_err(|error| anyhow::anyhow!("cannot set up logging: {error}"))?;
+    // The default one writes to standard error and waits for whoever reads it.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    Ok(writing)
+}
+
+impl Writing {
+    fn new<E: Entry>(
+        outlet: Arc<Outlet<E>>,
+        write: impl Fn(&E) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        let flushed = Arc::clone(&outlet);
+        // Of the only one: logging is set up once.
+        let _ = FLUSH.set(Box::new(move || flushed.flush(GOODBYE)));
+        Self {
+            start: Box::new(move || outlet.start(write)),
+        }
+    }
+
+    /// Starts the thread that writes. To be called when the process is confined, since a thread that
+    /// is there before would not be.
+    pub(crate) fn start(self) -> anyhow::Result<()> {
+        (self.start)().context("cannot start the thread that writes the log")
+    }
+}
+
+/// Has the log written to its end, unless nobody takes it within a second. To be called before the
+/// process ends.
+pub(crate) fn flush() {
+    if let Some(flush) = FLUSH.get() {
+        flush();
+    }
+}
+
+/// Puts one line on standard error behind the log, whatever form that has. Gives up after a second
+/// when nobody reads it.
+pub(crate) fn last_words(line: &str) {
+    flush();
+    let outlet = Outlet::new(text_notice);
+    outlet.push(line.as_bytes().to_vec());
+    // Without a thread there is no way to write that is sure to end.
+    if outlet.start(write_to_stderr).is_ok() {
+        outlet.flush(GOODBYE);
+    }
+}
+
+/// Puts formatted lines into the queue; the layer writes each event at once.
+struct Queued(Arc<Outlet<Vec<u8>>>);
+
+impl<'a> MakeWriter<'a> for Queued {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+impl io::Write for &Queued {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The sentence about lost entries.
+fn said(lost: u64) -> String {
+    format!("{lost} log lines were lost")
+}
+
+fn text_notice(lost: u64) -> Vec<u8> {
+    format!("{}  WARN {}\n", now(), said(lost)).into_bytes()
+}
+
+fn json_notice(lost: u64) -> Vec<u8> {
+    let (time, message) = (now(), said(lost));
+    let target = env!("CARGO_CRATE_NAME");
+    format!(
+        "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"fields\":{{\"message\":\"{message}\",\"lost\":{lost}}},\
+         \"target\":\"{target}\"}}\n"
+    )
+    .into_bytes()
+}
+
+/// The time as the other lines have it.
+fn now() -> String {
+    let mut text = String::new();
+    // A line without its time is worth more than none.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
 }
 
 /// Whether standard error goes to the journal anyway: then native fields say more than lines

@@ -8,13 +8,15 @@
 mod control_socket;
 mod dispatch;
 mod inherit;
+mod issue;
 mod listen;
 mod load;
 mod numbering;
+mod reloads;
 mod supervise;
 
 use std::ffi::OsString;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
@@ -22,15 +24,17 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::control_socket::ControlSocket;
 use self::inherit::Inherited;
+use self::issue::Issuing;
 use self::listen::{Listeners, Prepared};
+use self::load::Loading;
 use self::numbering::Numbering;
+use self::reloads::{Begin, Reloads};
 use self::supervise::{BackOff, Worker};
+use crate::privsep::channel;
 use crate::privsep::message::{Listener, Mode, Problems, ToMonitor, ToWorker};
 use crate::privsep::settled::{Loaded, Settled};
 use crate::{logging, notify};
 
-/// Tickets of reloads that a worker asks for lie below this, the monitor's own above.
-const OWN_TICKETS: u32 = 1 << 31;
 /// The ticket of the settings that a worker starts with.
 const FIRST: u32 = 0;
 /// How often a worker is asked how it is, unless the service manager wants to hear it more often.
@@ -39,23 +43,26 @@ const PING: Duration = Duration::from_secs(5);
 const UNANSWERED: u32 = 3;
 /// How long after the end of a drain's limit a worker may still take to exit.
 const GRACE: Duration = Duration::from_secs(2);
+/// Most events that wait for the loop: a worker that says more is not listened to meanwhile.
+const MOST_EVENTS: usize = 64;
 
 /// What the loop takes.
 enum Event {
     Signal(i32),
     /// A worker said something.
     Said(u64, ToMonitor),
-    /// A worker said something that is no message, or hung up.
+    /// A worker said something that is no message.
     Garbled(u64, String),
-    /// A worker is gone, and how.
-    Exited(u64, String),
-    /// A loader is done.
+    /// A worker has closed its end of the channel: it is gone, or of no use.
+    Gone(u64),
+    /// A loader is done, by the number of its load.
     Loaded(u32, anyhow::Result<Loaded>),
 }
 
 struct Monitor {
-    arguments: Vec<OsString>,
-    events: Sender<Event>,
+    arguments: load::Arguments,
+    issuing: Issuing,
+    events: SyncSender<Event>,
     listeners: Listeners,
     control: Option<ControlSocket>,
     settled: Settled,
@@ -67,9 +74,9 @@ struct Monitor {
     back_off: BackOff,
     /// Settings that the worker was told to put in force and has not yet.
     pending: Option<Pending>,
-    /// Reloads that were asked for, the one that is being loaded first.
-    reloads: Vec<u32>,
-    own_tickets: u32,
+    reloads: Reloads,
+    /// The loader at work, or the last one.
+    loading: Option<Loading>,
     /// Limited mode was set at run time; a worker that takes another's place keeps it. That it was
     /// widened is not kept: whoever has taken a worker over could say so.
     narrowed: Option<Mode>,
@@ -107,23 +114,35 @@ enum End {
     Failed(anyhow::Error),
 }
 
+/// Why the service does not start, where starting it again would not help: someone has to mend the
+/// configuration first.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration cannot be used\n\n{0}")]
+pub(crate) struct UnusableConfiguration(String);
+
 /// Runs the service until a signal ends it. `arguments` are those that a loader needs to find the
 /// configuration.
 ///
 /// # Errors
 ///
-/// What keeps the service from starting, as one message for a person.
+/// What keeps the service from starting, as one message for a person; [`UnusableConfiguration`] where
+/// that is the configuration.
 pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
+    // Sockets that were handed over too: other roles get them over the channel.
+    channel::keep_descriptors_to_ourselves()
+        .context("cannot keep inherited descriptors from the other roles")?;
+    let issuing = Issuing::new().context("cannot make a CA")?;
+    let arguments = load::Arguments {
+        words: arguments,
+        certificate: issuing.certificate().to_vec(),
+    };
     let settled = match load::load(&arguments)? {
         Loaded::Settled(settled) => settled,
         Loaded::Problems(problems) => {
-            return Err(anyhow!(
-                "the configuration cannot be used\n\n{}",
-                problems.text
-            ));
+            return Err(UnusableConfiguration(problems.text).into());
         }
     };
-    logging::init_plain(settled.lines)?;
+    logging::init_plain(settled.lines)?.start()?;
     raise_descriptor_limit();
     let mut inherited = Inherited::take()?;
     let handed = inherited.take_control();
@@ -141,10 +160,11 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
             None
         }
     };
-    let (events, receiver) = mpsc::channel();
+    let (events, receiver) = mpsc::sync_channel(MOST_EVENTS);
     watch_signals(events.clone())?;
     let mut monitor = Monitor {
         arguments,
+        issuing,
         events,
         listeners,
         control,
@@ -155,8 +175,8 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         numbering: Numbering::new(),
         back_off: BackOff::default(),
         pending: None,
-        reloads: Vec::new(),
-        own_tickets: OWN_TICKETS,
+        reloads: Reloads::default(),
+        loading: None,
         narrowed: None,
         ping: Ping::new(),
         phase: Phase::Starting,
@@ -178,7 +198,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn watch_signals(events: Sender<Event>) -> anyhow::Result<()> {
+fn watch_signals(events: SyncSender<Event>) -> anyhow::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])
         .context("cannot watch signals")?;
     std::thread::spawn(move || {
@@ -245,8 +265,8 @@ impl Monitor {
                 }
             }
             Phase::Draining(_) => {
-                tracing::warn!("the worker did not end in time and is killed");
                 self.kill_worker();
+                tracing::warn!("the worker did not end in time and is killed");
             }
             Phase::Serving => self.ping(),
             Phase::Starting => {}
@@ -259,8 +279,8 @@ impl Monitor {
         self.ping.next = Instant::now() + self.ping.every;
         self.ping.unanswered += 1;
         if self.ping.unanswered > UNANSWERED {
-            tracing::error!("the worker does not answer and is replaced");
             self.kill_worker();
+            tracing::error!("the worker does not answer and is replaced");
         } else {
             self.tell(&ToWorker::Ping, &[]);
         }
@@ -270,8 +290,8 @@ impl Monitor {
         match event {
             Event::Signal(SIGHUP) => {
                 if !matches!(self.phase, Phase::Draining(_)) {
-                    self.own_tickets = self.own_tickets.wrapping_add(1) | OWN_TICKETS;
-                    self.reload(self.own_tickets);
+                    let begin = self.reloads.ask_by_signal();
+                    self.reload(begin);
                 }
                 None
             }
@@ -288,15 +308,17 @@ impl Monitor {
                 }
                 None
             }
-            Event::Exited(number, how) => {
+            Event::Gone(number) => {
                 if self.is_current(number) {
-                    self.worker_ended(&how)
+                    self.worker_ended()
                 } else {
                     None
                 }
             }
-            Event::Loaded(ticket, loaded) => {
-                self.loaded(ticket, loaded);
+            Event::Loaded(load, loaded) => {
+                if !matches!(self.phase, Phase::Draining(_)) {
+                    self.loaded(load, loaded);
+                }
                 None
             }
         }
@@ -308,6 +330,8 @@ impl Monitor {
             self.kill_worker();
             return Some(End::Stopped);
         }
+        // Nobody needs its outcome, and it may hang.
+        self.loading = None;
         notify::stopping();
         let limit = self.settled.drain_limit;
         self.phase = Phase::Draining(Instant::now() + limit + GRACE);
@@ -318,8 +342,9 @@ impl Monitor {
         None
     }
 
-    fn worker_ended(&mut self, how: &str) -> Option<End> {
-        let worker = self.worker.take()?;
+    fn worker_ended(&mut self) -> Option<End> {
+        let mut worker = self.worker.take()?;
+        let how = worker.end();
         match self.phase {
             Phase::Draining(_) => Some(End::Stopped),
             Phase::Starting => Some(End::Failed(anyhow!("the worker did not start: {how}"))),
@@ -328,15 +353,10 @@ impl Monitor {
                 if worker.tries_new_settings && !worker.is_ready() {
                     self.go_back();
                 }
-                // Whoever asked the worker went down with it; what a signal asked for did not.
-                let reloading = self.reloads.clone();
-                self.reloads.retain(|ticket| *ticket >= OWN_TICKETS);
+                self.reloads.disown();
                 if let Some(pending) = self.pending.take() {
                     self.adopt(pending.settled, pending.prepared);
-                    self.reloads.retain(|ticket| *ticket != pending.ticket);
-                }
-                if reloading.first() != self.reloads.first() {
-                    self.load_next();
+                    self.reload_done();
                 }
                 self.ping.unanswered = 0;
                 let restarts = self.back_off.restarts();
@@ -354,37 +374,37 @@ impl Monitor {
 
     /// Ends a worker that said what no sound worker says.
     fn distrust(&mut self, why: &str) {
-        tracing::error!("the worker is not to be trusted any more ({why}) and is replaced");
         self.kill_worker();
+        tracing::error!("the worker is not to be trusted any more ({why}) and is replaced");
     }
 
-    fn reload(&mut self, ticket: u32) {
-        self.reloads.push(ticket);
-        if self.reloads.len() == 1 {
+    /// Somebody asked for a reload, which begins now or later.
+    fn reload(&mut self, begin: Option<Begin>) {
+        if let Some(begin) = begin {
             notify::reloading();
-            load::start(&self.arguments, ticket, self.events.clone());
+            self.begin(begin);
         }
     }
 
-    /// A reload is over, one way or the other: the next one in the queue begins.
-    fn reload_done(&mut self, ticket: u32) {
-        self.reloads.retain(|queued| *queued != ticket);
-        self.load_next();
-    }
-
-    /// Begins the reload that is first in the queue; without one, the last is over.
-    fn load_next(&mut self) {
-        match self.reloads.first() {
-            Some(next) => load::start(&self.arguments, *next, self.events.clone()),
+    /// A reload is over, one way or the other: the next one begins.
+    fn reload_done(&mut self) {
+        match self.reloads.done() {
+            Some(next) => self.begin(next),
             None => notify::ready(),
         }
     }
 
-    fn loaded(&mut self, ticket: u32, loaded: anyhow::Result<Loaded>) {
-        if self.reloads.first() != Some(&ticket) || self.pending.is_some() {
-            // Whoever asked died meanwhile.
-            return;
+    fn begin(&mut self, begin: Begin) {
+        match load::start(&self.arguments, begin, self.events.clone()) {
+            Ok(loading) => self.loading = Some(loading),
+            Err(error) => self.loaded(begin.0, Err(error)),
         }
+    }
+
+    fn loaded(&mut self, load: u32, loaded: anyhow::Result<Loaded>) {
+        let Some(ticket) = self.reloads.ticket(load) else {
+            return;
+        };
         let said = |text: String| Problems {
             text,
             detail: String::new(),
@@ -406,7 +426,7 @@ impl Monitor {
         }
         tracing::error!("the reload failed: the old settings stay in force");
         self.tell(&ToWorker::ReloadFailed { ticket, problems }, &[]);
-        self.reload_done(ticket);
+        self.reload_done();
     }
 
     fn put_in_force(&mut self, ticket: u32, settled: Settled, prepared: Prepared) {
@@ -414,7 +434,7 @@ impl Monitor {
             // There is nobody to tell; one that is starting on the old settings is of no use.
             self.kill_worker();
             self.adopt(settled, prepared);
-            return self.reload_done(ticket);
+            return self.reload_done();
         }
         self.send_settings(ticket, &settled, &prepared);
         self.pending = Some(Pending {
@@ -498,24 +518,24 @@ impl Monitor {
             Ok(descriptors) => self.tell(&message, &descriptors),
             Err(error) => {
                 // A worker that waits for settings in vain is no use to anybody.
-                tracing::error!("cannot hand the settings over: {error:#}");
                 self.kill_worker();
+                tracing::error!("cannot hand the settings over: {error:#}");
             }
         }
     }
 
     fn tell(&mut self, message: &ToWorker, descriptors: &[std::os::fd::OwnedFd]) {
-        if let Some(worker) = &self.worker
+        if let Some(worker) = &mut self.worker
             && let Err(error) = worker.tell(message, descriptors)
         {
             // Gone, or stuck: either way there will be another.
-            tracing::debug!(%error, "the worker does not listen");
             worker.kill();
+            tracing::debug!(%error, "the worker does not listen");
         }
     }
 
-    fn kill_worker(&self) {
-        if let Some(worker) = &self.worker {
+    fn kill_worker(&mut self) {
+        if let Some(worker) = &mut self.worker {
             worker.kill();
         }
     }

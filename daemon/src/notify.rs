@@ -68,6 +68,11 @@ pub(crate) fn store(name: &str, socket: &impl AsFd) {
     }
 }
 
+/// Takes a socket back that was kept under this name.
+pub(crate) fn unstore(name: &str) {
+    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+}
+
 /// How often the service manager wants to hear that we are well, if it does.
 pub(crate) fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()

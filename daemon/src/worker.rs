@@ -5,8 +5,10 @@
 //! its place.
 
 mod admin;
+mod askers;
 mod control;
 mod doors;
+mod issuer;
 mod link;
 mod reload;
 mod sandbox;
@@ -22,10 +24,17 @@ use tokio::sync::mpsc;
 use crate::logging;
 use crate::privsep::message::{Mode, Report, ToMonitor};
 use doors::Doors;
+use issuer::Issuer;
 use link::{Order, Orders};
 use reload::Reloader;
 use sandbox::Confined;
 use witness::Witness;
+
+/// Makes the kernel end this process when the monitor ends. On systems that cannot, a worker hears
+/// of it from the channel, and a loader is gone before long.
+pub(crate) fn die_with_the_monitor() -> anyhow::Result<()> {
+    sandbox::die_with_the_monitor()
+}
 
 /// Runs a worker until the monitor ends it or is gone.
 ///
@@ -33,7 +42,7 @@ use witness::Witness;
 ///
 /// What keeps it from starting; the monitor has been told.
 pub(crate) fn run() -> anyhow::Result<()> {
-    sandbox::die_with_the_monitor().context("cannot tie the worker to its monitor")?;
+    die_with_the_monitor().context("cannot tie the worker to its monitor")?;
     let (link, mut receiver) = link::open().context("cannot use the channel to the monitor")?;
     let Some(Order::Settings(orders)) = link::next(&mut receiver)? else {
         bail!("the monitor sent no settings");
@@ -55,15 +64,21 @@ pub(crate) fn run() -> anyhow::Result<()> {
             return Err(error);
         }
     };
+    let issuer = Issuer::new(Arc::clone(&link));
     let (orders_in, orders_out) = mpsc::channel(8);
+    let answers = Arc::clone(&issuer);
     std::thread::spawn(move || {
         while let Ok(Some(order)) = link::next(&mut receiver) {
-            if orders_in.blocking_send(order).is_err() {
-                return;
+            match order {
+                // Connections wait for it, also while a reload or the end is under way.
+                Order::Leaf { ticket, outcome } => answers.answered(ticket, outcome),
+                // When nobody takes orders any more, answers still come.
+                order => drop(orders_in.blocking_send(order)),
             }
         }
+        answers.close();
     });
-    runtime.block_on(serve(link, *orders, started, orders_out))
+    runtime.block_on(serve(link, issuer, *orders, started, orders_out))
 }
 
 /// A worker that has nothing left to lose.
@@ -79,10 +94,12 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
     let loaded =
         load(&orders.sources).map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
-    logging::init(&daemon.log, daemon.log_format)?;
+    let writing = logging::init(&daemon.log, daemon.log_format)?;
     let mut witness = Witness::open(orders.restarts);
     let confined =
         sandbox::confine(orders.confinement).context("the worker cannot confine itself")?;
+    // The first thread beside this one: confined like it.
+    writing.start()?;
     witness.note_landlock(confined.landlock().map(str::to_owned));
     Ok(Started {
         loaded,
@@ -93,6 +110,7 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
 
 async fn serve(
     link: Arc<link::Link>,
+    issuer: Arc<Issuer>,
     orders: Orders,
     started: Started,
     mut incoming: mpsc::Receiver<Order>,
@@ -108,8 +126,11 @@ async fn serve(
         let mut settings = loaded.settings;
         settings.daemon.resolver.files = orders.files;
         settings.upstream_proxies = orders.upstream_proxies;
+        orders.handed.fill(&mut settings.mitm);
+        issuer.use_ca(settings.mitm.ca.as_deref());
         let parts = EngineParts {
             blocked_base: orders.blocked_base,
+            issuer: Some(Arc::<Issuer>::clone(&issuer)),
             ..EngineParts::default()
         };
         let engine = Engine::new(Arc::new(settings), parts)?;
@@ -126,6 +147,7 @@ async fn serve(
         let reloader = Reloader::new(
             engine.clone(),
             Arc::clone(&link),
+            Arc::clone(&issuer),
             orders.admitted,
             warnings.collect(),
         );
@@ -156,6 +178,7 @@ async fn serve(
         }
     };
     link.tell(&ToMonitor::Applied { ticket });
+    issuer.serving();
     doors.announce(&engine.current());
     reloader.keep(doors);
 
@@ -164,6 +187,8 @@ async fn serve(
         match order {
             Order::Settings(orders) => reloader.put_in_force(*orders).await,
             Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
+            // Taken where it is heard.
+            Order::Leaf { .. } => {}
             Order::Ping => link.tell(&ToMonitor::Well(report(&engine))),
             Order::Drain(within) => {
                 limit = Some(within);

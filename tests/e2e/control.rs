@@ -3,6 +3,7 @@
 mod callers;
 mod commands;
 mod follow;
+mod secrets;
 mod socket;
 
 use std::path::{Path, PathBuf};

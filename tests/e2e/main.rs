@@ -4,6 +4,7 @@
 //! can run alone and beside the others.
 
 mod admin;
+mod ca;
 mod connect;
 mod control;
 mod forward;

@@ -44,10 +44,10 @@ fn lines(daemon: &Daemon, message: &str, count: usize) -> Vec<LogLine> {
 
 /// A port of an address of loopback that is free for the daemon and for nobody who takes any free
 /// port, for as long as the value lives.
-struct Reserved(Socket);
+pub(crate) struct Reserved(Socket);
 
 impl Reserved {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
         // Bound and not listening: whoever says so too may listen there, and the daemon does.
         socket.set_reuse_address(true).expect("a fresh socket");
@@ -56,12 +56,12 @@ impl Reserved {
         Self(socket)
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         let address = self.0.local_addr().expect("a bound socket");
         address.as_socket().expect("an IP address")
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         json!(format!("http://{}", self.address())).to_string()
     }
 }
@@ -118,6 +118,74 @@ fn c7_reloads_at_once_are_all_answered_and_the_last_file_holds() {
     });
     let patterns = daemon.admin("GET", "/patterns", None).json();
     assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
+}
+
+/// As many as this on a few connections at a time, with signals in between: a load serves everybody
+/// who asked before it began.
+#[test]
+fn c7_hundreds_of_askers_share_a_few_loads_and_each_is_answered() {
+    const ASKERS: usize = 200;
+    let daemon = start(&Config::example());
+    daemon.rewrite_config(&Config::example().allow("new.test"));
+    let together = Barrier::new(ASKERS);
+    thread::scope(|scope| {
+        for number in 0..ASKERS {
+            let (daemon, together) = (&daemon, &together);
+            scope.spawn(move || {
+                together.wait();
+                if number % 4 == 0 {
+                    daemon.signal(Signal::SIGHUP);
+                }
+                let answer = daemon.reload();
+                assert_eq!(answer.status, 200, "{}", answer.text());
+            });
+        }
+    });
+    let patterns = daemon.admin("GET", "/patterns", None).json();
+    assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
+    let loads = lines(&daemon, "reloaded", 1).len();
+    assert!(loads <= ASKERS / 4, "{loads} loads");
+}
+
+#[test]
+fn c7_askers_who_share_a_load_all_hear_of_its_problems() {
+    const ASKERS: usize = 20;
+    let daemon = start(&Config::example());
+    daemon.rewrite_config_text("[network]\nallowed_domains = []\nnonsense = 1\n");
+    let together = Barrier::new(ASKERS);
+    thread::scope(|scope| {
+        for _ in 0..ASKERS {
+            scope.spawn(|| {
+                together.wait();
+                let answer = daemon.reload();
+                assert_eq!(answer.status, 500);
+                assert!(answer.text().contains("nonsense"), "{}", answer.text());
+            });
+        }
+    });
+}
+
+/// The loader waits for a pipe that nobody will ever write to.
+#[test]
+fn c7_stopping_ends_a_loader_that_hangs() {
+    let daemon = start(&Config::example());
+    let path = daemon.config_path().to_owned();
+    std::fs::remove_file(&path).expect("the test's own file");
+    e2e::program::Program::new("mkfifo")
+        .arg(&path)
+        .run()
+        .succeeded();
+    daemon.signal(Signal::SIGHUP);
+    // Returns when the loader has opened the other end, where it now waits.
+    let pipe = std::fs::File::create(&path).expect("a pipe that is read");
+    let loader = crate::roles::children(&daemon)
+        .into_iter()
+        .find(|pid| crate::roles::command_line(*pid).ends_with("load"))
+        .expect("a loader");
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_exit().code, Some(0));
+    poll(PATIENCE, || crate::roles::is_gone(loader).then_some(())).expect("no loader is left");
+    drop(pipe);
 }
 
 /// Neither policy lets one of these requests through; only the allow list of one with the mode or

@@ -11,10 +11,12 @@ use e2e::wait::poll;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
+use crate::startup::Wrapped;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The processes that the daemon's first process has started and that are still there.
-fn children(daemon: &Daemon) -> Vec<u32> {
+pub(crate) fn children(daemon: &Daemon) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").expect("a Linux machine");
     let parent = |pid: u32| {
         status(pid)?
@@ -28,11 +30,23 @@ fn children(daemon: &Daemon) -> Vec<u32> {
         .collect()
 }
 
-fn worker(daemon: &Daemon) -> u32 {
+pub(crate) fn worker(daemon: &Daemon) -> u32 {
     let children = poll(PATIENCE, || {
         Some(children(daemon)).filter(|children| children.len() == 1)
     });
     children.expect("one worker and nothing else")[0]
+}
+
+/// The words of a process's command line, with spaces between them.
+pub(crate) fn command_line(pid: u32) -> String {
+    let words = std::fs::read(PathBuf::from("/proc").join(pid.to_string()).join("cmdline"));
+    let words = String::from_utf8_lossy(&words.unwrap_or_default()).replace('\0', " ");
+    words.trim_end().to_owned()
+}
+
+/// Whether a process has ended; somebody may still have to reap it.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    status(pid).is_none_or(|status| status.contains("State:\tZ"))
 }
 
 fn status(pid: u32) -> Option<String> {
@@ -54,7 +68,7 @@ fn get(daemon: &Daemon, url: &str) -> Response {
     Connection::open(daemon.http_addr()).exchange(&format!("GET {url} HTTP/1.1\r\n\r\n"))
 }
 
-fn end(pid: u32) {
+pub(crate) fn end(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
     // It may have gone by itself since it was looked up.
     let killed = kill(pid, Signal::SIGKILL);
@@ -104,13 +118,35 @@ fn l5_an_unknown_user_is_one_clear_error() {
         .try_start()
         .err()
         .expect("a refusal");
-    assert_eq!(exit.code, Some(1));
+    assert_eq!(exit.code, Some(78));
     assert!(
         exit.text()
             .contains(r#"there is no user "nobody-by-this-name""#),
         "{}",
         exit.text()
     );
+}
+
+#[test]
+fn l5_root_is_no_user_for_a_worker() {
+    if !nix::unistd::Uid::effective().is_root() {
+        // For others the key has no effect.
+        return;
+    }
+    for user in ["root", "nobody"] {
+        let config = Config::example().set("daemon", "user", &format!("\"{user}\""));
+        let started = Daemon::launch(e2e::binary!()).config(&config).try_start();
+        match started {
+            Ok(daemon) => {
+                assert_eq!(user, "nobody");
+                assert!(!field(worker(&daemon), "Uid").starts_with("0\t"));
+            }
+            Err(exit) => {
+                assert_eq!((user, exit.code), ("root", Some(78)), "{}", exit.text());
+                assert!(exit.text().contains("the worker cannot be root"));
+            }
+        }
+    }
 }
 
 #[test]
@@ -135,6 +171,42 @@ fn l5_clients_wait_for_the_next_worker_and_none_is_refused() {
     );
 }
 
+/// Signals, reloads and the end are the monitor's, whatever a worker does.
+#[test]
+fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
+    let daemon = Daemon::launch(e2e::binary!())
+        .config(&Config::example())
+        // The monitor looks at its worker as often as a service manager wants to hear of it.
+        .env("WATCHDOG_USEC", "2000000")
+        .start();
+    let stuck = worker(&daemon);
+    let pid = Pid::from_raw(i32::try_from(stuck).expect("a process id"));
+    kill(pid, Signal::SIGSTOP).expect("the worker is there");
+    daemon.rewrite_config(&Config::example().deny("allowed.test"));
+    for _ in 0..50 {
+        daemon.signal(Signal::SIGHUP);
+    }
+    daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|said| said.contains("does not answer"))
+    });
+    assert_eq!(get(&daemon, "http://allowed.test/").status, 403);
+    assert_ne!(worker(&daemon), stuck);
+    // A worker's death is told as that.
+    let distrusted = daemon
+        .logs()
+        .iter()
+        .any(|line| line.raw.contains("trusted"));
+    assert!(!distrusted);
+    let stuck = worker(&daemon);
+    let pid = Pid::from_raw(i32::try_from(stuck).expect("a process id"));
+    kill(pid, Signal::SIGSTOP).expect("the worker is there");
+    daemon.signal(Signal::SIGTERM);
+    daemon.signal(Signal::SIGINT);
+    assert_eq!(daemon.wait_exit().code, Some(0));
+    poll(PATIENCE, || is_gone(stuck).then_some(())).expect("no worker is left");
+}
+
 #[test]
 fn l5_a_new_worker_has_the_settings_in_force_and_not_those_of_the_start() {
     let origin = Origin::start(|_| Answer::text("here"));
@@ -151,11 +223,7 @@ fn l5_nothing_serves_when_the_monitor_is_gone() {
     let daemon = Daemon::start(e2e::binary!(), &Config::example());
     let worker = worker(&daemon);
     end(daemon.pid());
-    let gone = poll(PATIENCE, || {
-        status(worker)
-            .is_none_or(|status| status.contains("State:\tZ"))
-            .then_some(())
-    });
+    let gone = poll(PATIENCE, || is_gone(worker).then_some(()));
     gone.expect("the worker ends with its monitor");
 }
 
@@ -253,4 +321,37 @@ fn l5_the_worker_gets_nothing_of_the_starters_environment() {
         // Without privilege nobody may look into a process that cannot be dumped, as is right.
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
     }
+}
+
+#[test]
+fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("left-open");
+    let wrapped = Wrapped::with_open_file(9, &file);
+    let daemon = Daemon::start(wrapped.path(), &Config::example());
+    let opened = |pid: u32| -> Vec<PathBuf> {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        let descriptors = descriptors.into_iter().flatten().flatten();
+        descriptors
+            .filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok())
+            .collect()
+    };
+    assert!(opened(daemon.pid()).contains(&file), "the monitor has it");
+    assert!(!opened(worker(&daemon)).contains(&file));
+    // A loader that waits for a pipe can be looked at.
+    let pipe = daemon.config_path().to_owned();
+    std::fs::remove_file(&pipe).expect("the test's own file");
+    e2e::program::Program::new("mkfifo")
+        .arg(&pipe)
+        .run()
+        .succeeded();
+    daemon.signal(Signal::SIGHUP);
+    let _pipe = std::fs::File::create(&pipe).expect("a pipe that is read");
+    let children = children(&daemon);
+    let loader = children
+        .iter()
+        .find(|pid| command_line(**pid).ends_with("load"));
+    let opened = opened(*loader.expect("a loader"));
+    assert!(opened.contains(&pipe), "{opened:?}");
+    assert!(!opened.contains(&file), "{opened:?}");
 }

@@ -4,6 +4,7 @@ mod check;
 mod ending;
 mod layers;
 mod starting;
+mod unread;
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,11 @@ impl Wrapped {
     /// With no more than this many file descriptors.
     pub(crate) fn with_descriptors(most: u32) -> Self {
         Self::script(&format!("ulimit -n {most}"))
+    }
+
+    /// With this descriptor open for writing to this file, as by a careless starter.
+    pub(crate) fn with_open_file(descriptor: u32, file: &Path) -> Self {
+        Self::script(&format!("exec {descriptor}>'{}'", file.display()))
     }
 
     fn script(first: &str) -> Self {

@@ -4,12 +4,13 @@
 //! The proxied targets have an address that counts as public and that nothing is routed to: the space
 //! of the former 6bone, which was given back (RFC 3701).
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Launch};
 use e2e::origin::{Answer, Origin};
 use e2e::program::Program;
+use e2e::tls::TestCa;
 use e2e::upstream_proxy::UpstreamProxy;
 
 const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 1);
@@ -138,7 +139,7 @@ fn h12_a_proxy_that_cannot_be_used_is_an_error_at_the_start() {
     let socks = "socks5://agent:s3cret@127.0.0.1:1080";
     let exit = launch(&config()).env("ALL_PROXY", socks).try_start();
     let exit = exit.err().expect("no start");
-    assert_eq!(exit.code, Some(1));
+    assert_eq!(exit.code, Some(78));
     let text = exit.text();
     assert!(
         text.contains("ALL_PROXY: socks5 proxies are not supported"),
@@ -174,4 +175,34 @@ fn h12_a_proxy_that_is_this_proxy_is_told_and_never_used() {
     assert_eq!(Connection::open(own).connect("far.test:443").status, 403);
     let status = proxyctl(&daemon, &["status"]);
     assert!(status.contains("is this proxy itself"), "{status}");
+}
+
+#[test]
+fn h12_a_proxy_in_tls_is_verified_whether_or_not_anything_is_intercepted() {
+    let ca = TestCa::new();
+    // To plain HTTP an origin that reads whole URLs is a proxy.
+    let far = Origin::answering(|_| Answer::text("far"))
+        .tls(&ca, &["proxy.test"])
+        .start();
+    for interception in ["true", "false"] {
+        let config = config().host("proxy.test", Ipv4Addr::LOCALHOST).set(
+            "network.mitm",
+            "enabled",
+            interception,
+        );
+        let daemon = |roots: &TestCa| {
+            let proxy = far.url("proxy.test", "");
+            let launch = launch(&config).env("HTTP_PROXY", proxy);
+            launch.env("SSL_CERT_FILE", roots.file()).start()
+        };
+        let get = |daemon: &Daemon| {
+            let request = "GET http://far.test/ HTTP/1.1\r\nHost: far.test\r\n\r\n";
+            Connection::open(daemon.http_addr()).exchange(request)
+        };
+        assert_eq!(get(&daemon(&ca)).text(), "far", "{interception}");
+        let answer = get(&daemon(&TestCa::new()));
+        assert_eq!(answer.status, 502);
+        let whose = "TLS handshake with the upstream proxy failed";
+        assert!(answer.text().contains(whose), "{}", answer.text());
+    }
 }

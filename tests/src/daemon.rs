@@ -300,6 +300,7 @@ impl Launch {
             .arg(&config_path)
             // Its own: the default place belongs to one proxy of a user.
             .args(["-c", &control_socket(self.directory.path())])
+            .args(["-c", &state_directory(self.directory.path())])
             .args(&self.arguments)
             .env_clear()
             .env("HOME", self.directory.path())
@@ -333,6 +334,12 @@ impl Launch {
 fn control_socket(directory: &Path) -> String {
     let path = Value::from(directory.join("control.sock").to_string_lossy());
     format!("daemon.control.socket={path}")
+}
+
+/// `daemon.state_dir="DIRECTORY/state"`.
+fn state_directory(directory: &Path) -> String {
+    let path = Value::from(directory.join("state").to_string_lossy());
+    format!("daemon.state_dir={path}")
 }
 
 impl Drop for Daemon {

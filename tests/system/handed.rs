@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use e2e::client::Connection;
+use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon, Signal};
 use e2e::wait::{PATIENCE, Watched, poll};
 use tempfile::TempDir;
@@ -28,7 +28,7 @@ const HAND_OVER: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; \
 struct Handed {
     child: Child,
     stderr: std::sync::Arc<Watched<String>>,
-    _folder: TempDir,
+    folder: TempDir,
     _config: Config,
 }
 
@@ -66,7 +66,7 @@ impl Handed {
         Self {
             child,
             stderr,
-            _folder: folder,
+            folder,
             _config: config.clone(),
         }
     }
@@ -78,6 +78,15 @@ impl Handed {
             .stderr
             .wait(PATIENCE, |said| said.contains(text).then_some(()));
         assert!(seen.is_some(), "not {text:?}, but: {}", self.stderr.lock());
+    }
+
+    /// Puts another configuration in the place of its own, and tells it.
+    fn reload(&self, config: &Config) {
+        let folder = self.folder.path();
+        std::fs::write(folder.join("config.toml"), config.write(folder)).expect("it is ours");
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGHUP)
+            .expect("our own child");
     }
 
     /// Waits for its end, which must be a failure, and gives what it said.
@@ -158,6 +167,79 @@ fn l9_the_name_of_a_socket_must_be_known() {
         assert!(said.contains("http, socks5"), "{name:?}: {said}");
         assert_eq!(said.trim().lines().count(), 1, "{name:?}: {said}");
     }
+}
+
+#[test]
+fn l9_two_sockets_of_one_name_are_refused_in_one_sentence() {
+    let sockets = vec![listener().0, listener().0];
+    let said = Handed::start("http:http", sockets, &Config::example()).fails();
+    assert!(said.contains("two sockets called \"http\""), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{said}");
+}
+
+/// Clients would wait in the queue of a socket that nobody serves.
+#[test]
+fn l6_a_disabled_proxy_says_so_at_the_sockets_that_were_handed_over_and_binds_nothing() {
+    let (http, socks5) = (listener(), listener());
+    let off = Config::example().set("network", "enabled", "false");
+    let handed = Handed::start("http:socks5", vec![http.0, socks5.0], &off);
+    handed.wait_for("refuses everything at the sockets");
+    let answer = Connection::open(http.1)
+        .exchange("GET http://allowed.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
+    assert_eq!(
+        (answer.status, &*answer.text()),
+        (503, "network proxy is disabled")
+    );
+    let target = Socks5Target::name("allowed.test", 80);
+    let refused = Connection::open(socks5.1).socks5_connect(&target);
+    assert_eq!(refused.reply, 2);
+    let said = handed.stderr.lock().clone();
+    assert!(
+        !said.contains("\"admin\""),
+        "the third is not bound: {said}"
+    );
+}
+
+#[test]
+fn l6_the_socket_of_a_listener_that_is_switched_off_hangs_up() {
+    for (name, table, key) in [
+        ("socks5", "network", "enable_socks5"),
+        ("admin", "daemon.admin", "enabled"),
+    ] {
+        let (socket, address) = listener();
+        // Who has connected before there is a program is not forgotten either.
+        let mut early = Connection::open(address);
+        let off = Config::example().set(table, key, "false");
+        let handed = Handed::start(name, vec![socket], &off);
+        handed.wait_for(&format!(
+            "disable its socket unit too (codex-network-proxy-{name}.socket)"
+        ));
+        early.expect_closed();
+        Connection::open(address).expect_closed();
+        handed.wait_for("\"ready\"");
+        // A reload can switch it on, and off again.
+        for (value, served) in [("true", true), ("false", false)] {
+            let config = Config::example().set(table, key, value);
+            handed.reload(&config);
+            poll(PATIENCE, || {
+                (is_served(name, address) == served).then_some(())
+            })
+            .unwrap_or_else(|| panic!("{name} is not switched to {value}"));
+        }
+    }
+}
+
+/// Whether this door answers in its protocol.
+fn is_served(name: &str, address: SocketAddr) -> bool {
+    let mut client = Connection::open(address);
+    let question: &[u8] = match name {
+        "admin" => b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        _ => &[5, 1, 0],
+    };
+    let answered = |client: &mut Connection| !client.read_some().is_empty();
+    client.try_send(question).is_ok()
+        && std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| answered(&mut client)))
+            .unwrap_or(false)
 }
 
 #[test]
@@ -387,6 +469,24 @@ fn l9_own_sockets_are_left_with_the_service_manager() {
             "{stored:?}"
         );
     }
+}
+
+/// It would go on listening there, and its clients would wait.
+#[test]
+fn l2_the_socket_of_a_listener_that_a_reload_closes_is_taken_back() {
+    let notified = Notified::new();
+    let daemon = notifying(&notified, None);
+    while !notified
+        .next("FDSTORE=1")
+        .contains(&"FDNAME=stored-admin".to_owned())
+    {}
+    daemon.rewrite_config(&Config::example().set("network", "enable_socks5", "false"));
+    assert_eq!(daemon.reload().status, 200);
+    let taken_back = notified.next("FDSTOREREMOVE=1");
+    assert!(
+        taken_back.contains(&"FDNAME=stored-socks5".to_owned()),
+        "{taken_back:?}"
+    );
 }
 
 #[test]

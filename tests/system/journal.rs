@@ -1,6 +1,12 @@
 //! What an operator finds in the journal (SPEC R2, R4).
 
-use crate::scene::Scene;
+use e2e::client::Connection;
+use e2e::wait::{PATIENCE, poll};
+
+use crate::scene::{HTTP, SERVICE, Scene};
+
+/// Each makes two entries: more than the journal's socket and the queue before it hold.
+const REQUESTS: usize = 4000;
 
 #[test]
 fn r4_the_journal_has_the_life_of_the_service_and_its_refusals() {
@@ -26,6 +32,8 @@ fn r4_a_refusal_is_found_by_its_fields() {
     assert_eq!(scene.get("http://blocked.test/").0, 403);
     let entry = scene.wait_for_message("deny http blocked.test:80 (not_allowed)");
     for (field, value) in [
+        ("PRIORITY", "5"),
+        ("TARGET", "codex_otel.network_proxy"),
         ("EVENT_NAME", "codex.network_proxy.policy_decision"),
         ("NETWORK_POLICY_DECISION", "deny"),
         ("NETWORK_POLICY_REASON", "not_allowed"),
@@ -34,9 +42,108 @@ fn r4_a_refusal_is_found_by_its_fields() {
     ] {
         assert_eq!(entry.field(field), Some(value), "{field}");
     }
+    let file = entry.field("CODE_FILE").unwrap_or_default();
+    assert!(file.ends_with("audit.rs"), "{file}");
     let once = scene
         .log()
         .matches("deny http blocked.test:80 (not_allowed)")
         .count();
     assert_eq!(once, 1, "nothing is logged twice");
+}
+
+/// The journal of the machine, which takes nothing as long as this lives.
+struct Stuck<'a> {
+    scene: &'a Scene,
+    journal: u32,
+}
+
+impl<'a> Stuck<'a> {
+    fn new(scene: &'a Scene) -> Self {
+        let show = ["show", "--value", "--property=MainPID", "systemd-journald"];
+        let run = scene.systemctl(&show);
+        let journal = run
+            .succeeded()
+            .stdout
+            .trim()
+            .parse()
+            .expect("the journal runs");
+        scene.kill("STOP", journal);
+        Self { scene, journal }
+    }
+}
+
+impl Drop for Stuck<'_> {
+    fn drop(&mut self) {
+        self.scene.kill("CONT", self.journal);
+    }
+}
+
+/// As many refused requests as this, each of which is answered.
+fn refuse(requests: usize) {
+    let mut client = Connection::open(HTTP.parse().expect("an address"));
+    for _ in 0..requests {
+        let answer =
+            client.exchange("GET http://blocked.test/ HTTP/1.1\r\nHost: blocked.test\r\n\r\n");
+        assert_eq!(answer.status, 403);
+    }
+}
+
+#[test]
+fn r4_a_stuck_journal_holds_up_neither_requests_nor_the_end() {
+    let scene = Scene::new();
+    scene.start();
+    let _stuck = Stuck::new(&scene);
+    refuse(REQUESTS);
+    scene.systemctl(&["stop", SERVICE]).succeeded();
+    assert_eq!(scene.show("Result"), "success");
+}
+
+#[test]
+fn r4_entries_that_a_stuck_journal_did_not_take_are_counted_in_it() {
+    let scene = Scene::new();
+    // The journal itself throws nothing away.
+    scene.edit(SERVICE, "[Service]\nLogRateLimitIntervalSec=0\n");
+    scene.start();
+    let stuck = Stuck::new(&scene);
+    refuse(REQUESTS);
+    drop(stuck);
+    let written = all_but_the_lost(&scene, 2 * REQUESTS);
+    assert!(written > 1000, "{written}");
+}
+
+#[test]
+fn r4_entries_for_which_there_was_no_journal_are_counted_when_there_is_one_again() {
+    let scene = Scene::new();
+    scene.edit(SERVICE, "[Service]\nLogRateLimitIntervalSec=0\n");
+    scene.start();
+    scene.wait_for_message("ready");
+    let rename = |from: &str, to: &str| {
+        let path = |name: &str| format!("/run/systemd/journal/{name}");
+        let run = scene.machine().run(["mv", &path(from), &path(to)]);
+        run.succeeded();
+    };
+    rename("socket", "away");
+    refuse(100);
+    rename("away", "socket");
+    refuse(1);
+    all_but_the_lost(&scene, 2 * 101);
+}
+
+/// How many entries about refusals the journal has, which must be all of these without those that it
+/// says were lost.
+#[track_caller]
+fn all_but_the_lost(scene: &Scene, all: usize) -> usize {
+    let entry = scene.wait_for_message("log lines were lost");
+    let lost = entry.field("LOST").expect("a number");
+    assert_eq!(entry.message(), format!("{lost} log lines were lost"));
+    assert_eq!(entry.field("PRIORITY"), Some("4"));
+    let lost: usize = lost.parse().expect("a number");
+    assert!(lost > 0);
+    // The rest may be on its way.
+    let written = || {
+        let entries = scene.journal().into_iter();
+        let written = entries.filter(|entry| entry.message().contains("blocked.test"));
+        Some(written.count()).filter(|written| written + lost == all)
+    };
+    poll(PATIENCE, written).unwrap_or_else(|| panic!("{lost} of {all}\n{}", scene.log()))
 }

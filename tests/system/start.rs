@@ -120,7 +120,7 @@ fn c5_a_missing_user_is_one_clear_sentence() {
         .wait_for_message("there is no user \"nobody-has-this\"")
         .message();
     assert!(said.contains("set [daemon] user"), "{said}");
-    assert_eq!(scene.show("ExecMainStatus"), "1");
+    assert_eq!(scene.show("ExecMainStatus"), "78");
 }
 
 #[test]
@@ -202,4 +202,16 @@ fn the_tools_are_there() {
             .run()
             .succeeded();
     }
+}
+
+/// Without `start_in_vain`: the unit itself must see that trying again is of no use.
+#[test]
+fn c4_systemd_does_not_try_a_broken_configuration_again() {
+    let scene = Scene::new();
+    scene.configure_text("[network]\nallowed_domains = []\nnonsense = true\n");
+    scene.systemctl(&["start", SERVICE]).failed();
+    scene.wait_for_message("/etc/codex-network-proxy/config.toml:3:1: unknown key `nonsense`");
+    assert_eq!(scene.show("ExecMainStatus"), "78");
+    assert_eq!(scene.show("NRestarts"), "0");
+    assert_eq!(scene.show("ActiveState"), "failed");
 }

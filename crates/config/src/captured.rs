@@ -1,14 +1,18 @@
 //! Sources as bytes: how a configuration travels to a process that may not open files.
 //!
 //! The layout is as plain as can be, since both ends are the same program: each part is a length in
-//! eight bytes and that many bytes of UTF-8 (paths as the system has them).
+//! eight bytes and that many bytes of UTF-8 (paths and secrets as the system has them). Secrets that
+//! the configuration names travel along: the bytes are as secret as they are, and stay in memory.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::layers::{self, Layer, Sources};
+use crate::secret::{Found, Keeper, Readers, Secret, SecretSource, Secrets};
 
 /// Bytes that are no sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,9 +22,14 @@ pub struct NotCaptured;
 const FILE: u8 = b'f';
 const TEXT: u8 = b't';
 const OVERRIDE: u8 = b'c';
+const VARIABLE: u8 = b'e';
+const SECRET_FILE: u8 = b's';
+/// A secret file that others than its owner may read.
+const OPEN_SECRET_FILE: u8 = b'S';
 
 impl Sources {
-    /// The sources with every file read: loading the result touches no file.
+    /// The sources with every file read: loading the result touches no file of the configuration.
+    /// The secrets that it names are known when it is loaded; see [`with_secrets`](Self::with_secrets).
     ///
     /// # Errors
     ///
@@ -29,52 +38,113 @@ impl Sources {
         layers::capture(self).map_err(|unreadable: Vec<Diagnostic>| Diagnostics::of(unreadable))
     }
 
-    /// Captured sources as bytes. Layers that were not captured are left out.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+    /// Captured sources as bytes, with the secrets that they were given. Layers that were not
+    /// captured are left out. The bytes are overwritten when they go.
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        // One allocation, of all that is written below or more: a vector that grows leaves its old
+        // bytes behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.size_in_bytes()));
         for layer in self.layers() {
             match layer {
                 Layer::Captured { path, content } => {
-                    part(&mut bytes, FILE, path.as_os_str().as_bytes(), content);
+                    part(
+                        &mut bytes,
+                        FILE,
+                        path.as_os_str().as_bytes(),
+                        content.as_bytes(),
+                    );
                 }
-                Layer::Text { name, content } => part(&mut bytes, TEXT, name.as_bytes(), content),
+                Layer::Text { name, content } => {
+                    part(&mut bytes, TEXT, name.as_bytes(), content.as_bytes());
+                }
                 Layer::File(_) | Layer::NamedFile(_) | Layer::Directory(_) => {}
             }
         }
         for assignment in self.overrides() {
-            part(&mut bytes, OVERRIDE, b"", assignment);
+            part(&mut bytes, OVERRIDE, b"", assignment.as_bytes());
+        }
+        if let Keeper::Carried(secrets) = self.keeper() {
+            for (source, found) in secrets.iter() {
+                let (kind, name) = match (source, found.readers) {
+                    (SecretSource::Environment(name), _) => (VARIABLE, name.as_bytes()),
+                    (SecretSource::File(path), Readers::Owner) => {
+                        (SECRET_FILE, path.as_os_str().as_bytes())
+                    }
+                    (SecretSource::File(path), Readers::Others) => {
+                        (OPEN_SECRET_FILE, path.as_os_str().as_bytes())
+                    }
+                };
+                part(&mut bytes, kind, name, found.secret.expose());
+            }
         }
         bytes
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    fn size_in_bytes(&self) -> usize {
+        let layers = self.layers().iter().map(|layer| match layer {
+            Layer::Captured { path, content } => path.as_os_str().len() + content.len(),
+            Layer::Text { name, content } => name.len() + content.len(),
+            Layer::File(_) | Layer::NamedFile(_) | Layer::Directory(_) => 0,
+        });
+        let overrides = self.overrides().iter().map(String::len);
+        let secrets = match self.keeper() {
+            Keeper::Here(_) => None,
+            Keeper::Carried(secrets) => Some(secrets),
+        };
+        let secrets = secrets.into_iter().flat_map(Secrets::iter);
+        let secrets = secrets.map(|(source, found)| {
+            let name = match source {
+                SecretSource::Environment(name) => name.len(),
+                SecretSource::File(path) => path.as_os_str().len(),
+            };
+            name + found.secret.expose().len()
+        });
+        let parts = layers.chain(overrides).chain(secrets);
+        parts.map(|part| part + 1 + 2 * size_of::<u64>()).sum()
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote. Loading the result looks at no file and no
+    /// environment, whatever secrets it names.
     ///
     /// # Errors
     ///
     /// When the bytes are anything else.
     pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, NotCaptured> {
         let mut sources = Self::none();
+        let mut secrets = Secrets::default();
         while let Some((&kind, rest)) = bytes.split_first() {
             let (name, rest) = counted(rest).ok_or(NotCaptured)?;
             let (content, rest) = counted(rest).ok_or(NotCaptured)?;
-            let content = std::str::from_utf8(content).map_err(|_| NotCaptured)?;
-            sources = match kind {
-                FILE => sources.with_captured(Path::new(OsStr::from_bytes(name)), content),
-                TEXT => {
-                    sources.with_text(std::str::from_utf8(name).map_err(|_| NotCaptured)?, content)
-                }
-                OVERRIDE => sources.with_override(content),
-                _ => return Err(NotCaptured),
+            let path = || PathBuf::from(OsStr::from_bytes(name));
+            let mut carry = |source, readers| {
+                let secret = Secret::new(content.to_vec());
+                secrets.insert(source, Found { secret, readers });
             };
+            match kind {
+                FILE => sources = sources.with_captured(&path(), text(content)?),
+                TEXT => sources = sources.with_text(text(name)?, text(content)?),
+                OVERRIDE => sources = sources.with_override(text(content)?),
+                VARIABLE => carry(
+                    SecretSource::Environment(text(name)?.to_owned()),
+                    Readers::Owner,
+                ),
+                SECRET_FILE => carry(SecretSource::File(path()), Readers::Owner),
+                OPEN_SECRET_FILE => carry(SecretSource::File(path()), Readers::Others),
+                _ => return Err(NotCaptured),
+            }
             bytes = rest;
         }
-        Ok(sources)
+        Ok(sources.with_secrets(secrets))
     }
 }
 
-fn part(bytes: &mut Vec<u8>, kind: u8, name: &[u8], content: &str) {
+fn text(bytes: &[u8]) -> Result<&str, NotCaptured> {
+    std::str::from_utf8(bytes).map_err(|_| NotCaptured)
+}
+
+fn part(bytes: &mut Vec<u8>, kind: u8, name: &[u8], content: &[u8]) {
     bytes.push(kind);
-    for field in [name, content.as_bytes()] {
+    for field in [name, content] {
         bytes.extend_from_slice(&(field.len() as u64).to_le_bytes());
         bytes.extend_from_slice(field);
     }

@@ -73,9 +73,18 @@ pub struct Diagnostics {
 #[derive(Debug)]
 pub(crate) struct Problems<'t> {
     pub(crate) texts: &'t Texts,
+    excerpts: Excerpts,
     errors: Found,
     warnings: Found,
     notes: Found,
+}
+
+/// Whether findings show the line that they are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Excerpts {
+    Shown,
+    /// It may hold a secret.
+    LeftOut,
 }
 
 #[derive(Debug, Default)]
@@ -145,6 +154,13 @@ impl Diagnostic {
             excerpt: Some(Excerpt::new(line, span)),
             help: (!help.is_empty()).then(|| printable(help)),
         }
+    }
+
+    fn with(mut self, excerpts: Excerpts) -> Self {
+        if excerpts == Excerpts::LeftOut {
+            self.excerpt = None;
+        }
+        self
     }
 
     /// `source:line:column: message (help)`, without the excerpt.
@@ -217,30 +233,43 @@ impl<'t> Problems<'t> {
     pub(crate) fn new(texts: &'t Texts) -> Self {
         Self {
             texts,
+            excerpts: Excerpts::Shown,
             errors: Found::default(),
             warnings: Found::default(),
             notes: Found::default(),
         }
     }
 
+    /// Judges a part of the text that may hold a secret in plain sight: what is found there is told
+    /// without the line (SPEC B4).
+    pub(crate) fn without_excerpts<T>(&mut self, judge: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.excerpts, Excerpts::LeftOut);
+        let judged = judge(self);
+        self.excerpts = before;
+        judged
+    }
+
     /// Something that makes the configuration unusable. `help` may be empty.
     pub(crate) fn error(&mut self, place: Place, message: &str, help: &str) {
+        let excerpts = self.excerpts;
         self.errors.add(place, || {
-            Diagnostic::at(Severity::Error, self.texts, place, message, help)
+            Diagnostic::at(Severity::Error, self.texts, place, message, help).with(excerpts)
         });
     }
 
     /// Something that does not do what it seems to say.
     pub(crate) fn warning(&mut self, place: Place, message: &str, help: &str) {
+        let excerpts = self.excerpts;
         self.warnings.add(place, || {
-            Diagnostic::at(Severity::Warning, self.texts, place, message, help)
+            Diagnostic::at(Severity::Warning, self.texts, place, message, help).with(excerpts)
         });
     }
 
     /// Something that has a newer form.
     pub(crate) fn note(&mut self, place: Place, message: &str, help: &str) {
+        let excerpts = self.excerpts;
         self.notes.add(place, || {
-            Diagnostic::at(Severity::Note, self.texts, place, message, help)
+            Diagnostic::at(Severity::Note, self.texts, place, message, help).with(excerpts)
         });
     }
 

@@ -1,6 +1,6 @@
 //! Which files there are, in which order, and reading them (SPEC C1).
 //!
-//! This is the only file of the crate that touches the file system. A file that is not there is fine
+//! Beside `secret` this is the only file of the crate that touches the file system. A file that is not there is fine
 //! in a layer and an error when somebody named it; a file that is there and cannot be read is always
 //! an error, since going on without it would drop its deny list.
 
@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Diagnostic;
+use crate::secret::{Environment, Keeper, Secrets};
 use crate::text::{Text, TextKind, Texts};
 
 /// Largest file that is read.
@@ -32,6 +33,7 @@ pub(crate) const MAX_BYTES: usize = 64 << 20;
 pub struct Sources {
     layers: Vec<Layer>,
     overrides: Vec<String>,
+    keeper: Keeper,
 }
 
 #[derive(Clone, Debug)]
@@ -76,7 +78,7 @@ impl Sources {
                 Layer::File(own.join("config.toml")),
                 Layer::Directory(own.join("conf.d")),
             ],
-            overrides: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -90,7 +92,7 @@ impl Sources {
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self {
             layers: vec![Layer::NamedFile(path.into())],
-            overrides: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -125,6 +127,25 @@ impl Sources {
         self.overrides.push(assignment.into());
         self
     }
+
+    /// Looks up the variables that the configuration names for secrets here, and not in the
+    /// environment of this process.
+    #[must_use]
+    pub fn with_environment(
+        mut self,
+        environment: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static,
+    ) -> Self {
+        self.keeper = Keeper::Here(Environment::of(environment));
+        self
+    }
+
+    /// Takes the secrets that the configuration names from these alone, which an earlier load of it
+    /// has read: neither the environment nor a secret file is looked at any more.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Secrets) -> Self {
+        self.keeper = Keeper::Carried(secrets);
+        self
+    }
 }
 
 impl Sources {
@@ -134,6 +155,10 @@ impl Sources {
 
     pub(crate) fn overrides(&self) -> &[String] {
         &self.overrides
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
     }
 
     pub(crate) fn with_captured(mut self, path: &Path, content: &str) -> Self {
@@ -157,10 +182,11 @@ pub(crate) fn capture(sources: &Sources) -> Result<Sources, Vec<Diagnostic>> {
     let mut captured = Sources {
         layers: Vec::new(),
         overrides: sources.overrides.clone(),
+        keeper: sources.keeper.clone(),
     };
     let layers = Sources {
         layers: sources.layers.clone(),
-        overrides: Vec::new(),
+        ..Sources::default()
     };
     let read = read(&layers);
     if !read.unreadable.is_empty() {

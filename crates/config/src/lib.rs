@@ -7,17 +7,20 @@
 //!
 //! Modules in the order in which a configuration passes them: `layers` reads, `text` keeps what was
 //! read, `merge` parses and merges, `generation` knows the keys' names, `read` judges one value,
-//! `settle` with `listen`, `mitm` and `daemon` gives it its meaning, [`Settings`] is the result.
-//! `upstream_proxy` reads what stands in the environment instead of a file.
+//! `settle` with `listen`, `mitm` and `daemon` gives it its meaning, `secret` reads what `mitm` only
+//! names, [`Settings`] is the result. `upstream_proxy` reads what stands in the environment instead.
 //! `diagnostic` is what goes wrong on the way. Managed constraints (SPEC C6) will stand between
 //! `settle` and the result.
 //!
 //! # Invariants
 //!
-//! - Only `layers` touches the file system; the environment comes through a closure.
+//! - Only `layers` and `secret` touch the file system, and only `secret` the environment, unless
+//!   it comes through a closure. Loading what was carried here from another process does neither.
+//! - The text of a secret is nowhere but in [`Secret`] (SPEC B4): a configuration names it only.
 //! - A value is never judged without its place, so every error can point at it.
 //! - Nothing here needs a file: no file at all gives the defaults (SPEC L7).
 
+mod action;
 mod captured;
 mod daemon;
 mod diagnostic;
@@ -28,15 +31,19 @@ mod listen;
 mod merge;
 mod mitm;
 mod read;
+mod secret;
 mod settings;
 mod settle;
 mod text;
 mod unavailable;
 mod upstream_proxy;
 
+pub use action::{Action, Actions, Injection};
 pub use captured::NotCaptured;
+pub use codex_network_policy::HeaderNameText;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use layers::Sources;
+pub use secret::{Secret, SecretSource, Secrets};
 pub use settings::{
     Admin, AdminAccess, CaCertificate, CaPaths, Control, Daemon, Limits, Listen, LogFormat, Mitm,
     Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, UnixSockets,
@@ -46,6 +53,7 @@ pub use upstream_proxy::{
 };
 
 use diagnostic::Problems;
+use secret::Reader;
 
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
@@ -56,6 +64,8 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// What has a newer form (SPEC C2). For `check` alone: old forms go on working.
     pub notes: Vec<Diagnostic>,
+    /// The secrets that it names, for [`Sources::with_secrets`]. What uses them is in the settings.
+    pub secrets: Secrets,
 }
 
 /// Reads and judges a configuration.
@@ -87,7 +97,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Diagnostics> {
     }
     let root = merge::merge(&mut problems);
     problems.check()?;
-    let mut settings = settle::settle(&root, &mut problems);
+    let mut secrets = Reader::new(sources.keeper());
+    let mut settings = settle::settle(&root, &mut secrets, &mut problems);
     problems.check()?;
     settings.files = read.files;
     let (warnings, notes) = problems.into_warnings_and_notes();
@@ -95,5 +106,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, Diagnostics> {
         settings,
         warnings,
         notes,
+        secrets: secrets.into_secrets(),
     })
 }

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_policy::{Policy, PolicySpec};
+use codex_network_policy::{Hooks, Policy, PolicySpec};
+
+use crate::action::Actions;
 
 use crate::upstream_proxy::UpstreamProxies;
 
@@ -72,7 +74,7 @@ pub enum Reach {
     Anywhere,
 }
 
-/// TLS interception (SPEC M1, M3, M8).
+/// TLS interception (SPEC M1, M3, M8, M9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mitm {
     /// Whether body sizes are logged.
@@ -87,6 +89,11 @@ pub struct Mitm {
     /// The certificates (DER) that upstreams are verified against, never our own CA; set in the same
     /// way (SPEC M6).
     pub roots: Arc<[Arc<[u8]>]>,
+    /// Which requests may be made of hosts that have hooks. Tried in the order in which they are
+    /// written, weaker layers first; one that a later layer says something about stands there.
+    pub hooks: Arc<Hooks>,
+    /// What each of `hooks` does to the requests that it is for.
+    pub actions: Arc<Actions>,
 }
 
 /// What everybody may know of the CA (SPEC M5).
@@ -301,6 +308,8 @@ impl Default for Mitm {
             ca_paths: None,
             ca: None,
             roots: Arc::default(),
+            hooks: Arc::default(),
+            actions: Arc::default(),
         }
     }
 }

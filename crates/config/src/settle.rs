@@ -11,6 +11,7 @@ use crate::generation::{self, Key, Raw, Setting};
 use crate::listen::Wanted;
 use crate::merge::Table;
 use crate::read::{self, Permission};
+use crate::secret::Reader;
 use crate::settings::{Reach, Settings, UnixSockets};
 use crate::text::Place;
 use crate::{daemon, listen, mitm, unavailable};
@@ -21,7 +22,11 @@ const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("limited", Mode::Limited
 type Rules = Vec<(Pattern, Option<Origin>)>;
 
 /// Settles everything. The result is of use only when `problems` holds no error afterwards.
-pub(crate) fn settle(root: &Table<'_>, problems: &mut Problems<'_>) -> Settings {
+pub(crate) fn settle(
+    root: &Table<'_>,
+    secrets: &mut Reader<'_>,
+    problems: &mut Problems<'_>,
+) -> Settings {
     let raw = generation::read(root, problems);
     refuse_mixture(&raw, problems);
     let flag = |key, default: bool, problems: &mut Problems<'_>| {
@@ -50,6 +55,8 @@ pub(crate) fn settle(root: &Table<'_>, problems: &mut Problems<'_>) -> Settings 
         admin_reach: reach(Key::NonLoopbackAdmin, problems),
     };
     let (allowed, denied) = lists(&raw, problems);
+    let mitm = mitm::settle(&raw, secrets, problems);
+    let hooked = mitm.hooks.iter().map(|(_, hook)| hook.host.clone());
     let spec = PolicySpec {
         enabled: flag(Key::Enabled, true, problems),
         mode: raw
@@ -59,7 +66,7 @@ pub(crate) fn settle(root: &Table<'_>, problems: &mut Problems<'_>) -> Settings 
         allow_local_binding: flag(Key::AllowLocalBinding, false, problems),
         allowed,
         denied,
-        intercepted: mitm::hooked_hosts(&raw, problems),
+        intercepted: hooked.collect(),
         interception: mitm::interception(&raw, problems),
     };
     let settings = Settings {
@@ -68,7 +75,7 @@ pub(crate) fn settle(root: &Table<'_>, problems: &mut Problems<'_>) -> Settings 
         socks5_udp: flag(Key::EnableSocks5Udp, true, problems),
         allow_upstream_proxy: flag(Key::AllowUpstreamProxy, true, problems),
         upstream_proxies: Arc::default(),
-        mitm: mitm::settle(&raw, problems),
+        mitm,
         unix_sockets,
         credential_broker: flag(Key::CredentialBroker, false, problems),
         plaintext_credential_injection: flag(Key::PlaintextInjection, false, problems),

@@ -37,22 +37,7 @@ const UNAVAILABLE: &[(Key, &str, &str)] = &[
         "the credential broker",
         "nothing is injected",
     ),
-    (
-        Key::Mitm,
-        "TLS interception",
-        "what needs it is refused (mitm_required)",
-    ),
     (Key::MitmInspect, "TLS interception", "no body is looked at"),
-    (
-        Key::MitmCaCertPath,
-        "TLS interception",
-        "the CA is not read",
-    ),
-    (
-        Key::MitmHooks,
-        "TLS interception",
-        "requests to hosts with hooks are refused (mitm_required)",
-    ),
 ];
 
 /// A warning for each setting that is switched on in vain.

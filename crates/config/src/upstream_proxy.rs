@@ -153,9 +153,10 @@ impl UpstreamProxies {
         &self.except
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.http.is_none() && self.tunnel.is_none()
+    /// Whether one of them is spoken to in TLS.
+    pub fn need_tls(&self) -> bool {
+        let mut proxies = self.http.iter().chain(&self.tunnel);
+        proxies.any(|proxy| proxy.scheme == ProxyScheme::Https)
     }
 
     /// What stands in the variables and does nothing, a line each.

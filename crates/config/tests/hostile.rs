@@ -1,6 +1,8 @@
 //! Whatever the bytes: an answer, in bounded time and memory, and never a panic (SPEC C4).
 
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::LazyLock;
 
 use codex_network_config::{Sources, load};
 use proptest::prelude::*;
@@ -32,7 +34,14 @@ const WORDS: &[&str] = &[
     "query",
     "headers",
     "action",
+    "methods",
+    "path_prefixes",
     "inject_request_headers",
+    "secret_env_var",
+    "secret_file",
+    "prefix",
+    "\"pattern:/a/*\"",
+    "\"GET\"",
     "idle_timeout",
     "nameservers",
     "max_connections",
@@ -74,8 +83,30 @@ const WORDS: &[&str] = &[
     "\0",
 ];
 
+/// The full example, with a secret file that is there.
+static FULL: LazyLock<(String, tempfile::NamedTempFile)> = LazyLock::new(|| {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(b"sesame").expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let text = include_str!("full.toml").replace("/etc/secrets/key", path);
+    answers_well(&text);
+    (text, file)
+});
+
+fn sources(text: &str) -> Sources {
+    Sources::none()
+        .with_text("config.toml", text)
+        .with_environment(|name| (name == "API_TOKEN").then(|| "hunter2".into()))
+}
+
+fn answers_well(text: &str) {
+    if let Err(errors) = load(&sources(text)) {
+        panic!("{errors}");
+    }
+}
+
 fn answers(text: &str) {
-    let sources = Sources::none().with_text("config.toml", text);
+    let sources = sources(text);
     match load(&sources) {
         Ok(loaded) => {
             let told = loaded.warnings.iter().chain(&loaded.notes);
@@ -128,7 +159,7 @@ proptest! {
     /// Any value of any type for any key that there is.
     #[test]
     fn any_value_for_any_key_is_answered(line in 0_usize..80, value in "[ -~é\u{202e}\t]{0,20}") {
-        let full = include_str!("full.toml");
+        let full = &FULL.0;
         let changed: Vec<String> = full
             .lines()
             .enumerate()
@@ -151,7 +182,7 @@ proptest! {
 /// A file that is being written, or was cut off.
 #[test]
 fn every_prefix_of_the_full_example_is_answered() {
-    let full = include_str!("full.toml");
+    let full = &FULL.0;
     for (end, _) in full.char_indices() {
         answers(&full[..end]);
     }

@@ -6,7 +6,9 @@ use codex_network_config::{Sources, load};
 fn said(texts: &[&str]) -> String {
     let mut said = String::new();
     for text in texts {
-        let sources = Sources::none().with_text("config.toml", *text);
+        let sources = Sources::none()
+            .with_text("config.toml", *text)
+            .with_environment(|name| (name == "TOKEN").then(|| "hunter2".into()));
         said.push_str(&say(&sources));
         said.push_str("\n----\n");
     }
@@ -174,25 +176,56 @@ fn hooks_and_actions_m9() {
         concat!(
             "[network.mitm.hooks.a]\n",
             "host = \"api.example.com\"\n",
-            "methods = [\"GET\", \"\"]\n",
+            "methods = [\"GET\", \"\", \"connect\", \"GET POST\"]\n",
+            "path_prefixes = [\"v1/\", \"/a?b\", \"/a/../b\", \"pattern:/a/**\", \"/a/*/b\", \"pattern:/x[1]\", \"/100%\"]\n",
+            "query = { q = [\"pattern:a?\", \"\"] }\n",
+            "headers = { Accept = [\"a\\nb\"], accept = [], \"a b\" = [] }\n",
             "action = [\"auth\"]\n",
             "[network.mitm.actions.auth]\n",
-            "strip_request_headers = []\n",
+            "strip_request_headers = [\"Host\", \"a:b\", \"authorization\"]\n",
             "add = 1\n",
             "[[network.mitm.actions.auth.inject_request_headers]]\n",
             "name = \"authorization\"\n",
             "[[network.mitm.actions.auth.inject_request_headers]]\n",
             "secret_env_var = \"TOKEN\"\n",
             "secret_file = \"token\"\n",
-            "prefx = \"Bearer \"\n",
             "[network.mitm.actions.other]\n",
             "inject_request_headers = [5]\n",
             "[network.mitm.actions.none]\n",
             "inject_request_headers = []\n",
+            "strip_request_headers = []\n",
+            "[network.mitm.actions.nothing]\n",
+        ),
+        concat!(
+            "[network.mitm.actions.framing]\n",
+            "inject_request_headers = [\n",
+            "  { name = \"Host\", secret_env_var = \"TOKEN\" },\n",
+            "  { name = \"content-length\", secret_env_var = \"TOKEN\" },\n",
+            "  { name = \"Proxy-Authorization\", secret_env_var = \"TOKEN\" },\n",
+            "  { name = \"x-unix-socket\", secret_env_var = \"TOKEN\" },\n",
+            "  { name = \"X_HTTP_Method_Override\", secret_env_var = \"TOKEN\" },\n",
+            "  { name = \"x:y\", secret_env_var = \"TOKEN\" },\n",
+            "  { name = \"x-key\", secret_env_var = \"TOKEN\", prefix = \"a\\nb\" },\n",
+            "  { name = \"x-key\", secret_env_var = \"TOKEN\", prefix = \" Bearer\" },\n",
+            "  { name = \"x-key\", secret_env_var = \"GITHUB_TOKEN\" },\n",
+            "  { name = \"x-key\", secret_file = \"/nowhere/token\" },\n",
+            "  { name = \"x-key\", secret_file = \"/\" },\n",
+            "]\n",
+        ),
+        // What is written here may be the secret: no line is shown.
+        concat!(
+            "[[network.mitm.actions.a.inject_request_headers]]\n",
+            "name = \"authorization\"\n",
+            "value = \"hunter2\"\n",
+            "[network.mitm.actions.b]\n",
+            "inject_request_headers = [{ name = \"te\", secret = \"hunter2\" }, { name = \"a\", tokn = \"hunter2\", prefx = 5 }]\n",
+            "[network.mitm.actions.c]\n",
+            "inject_request_headers = [\"hunter2\"]\n",
         ),
         "[network.mitm]\nca_cert_path = \"ca.pem\"\n",
         "[network.mitm]\nca_key_path = \"ca.key\"\nmax_body_bytes = -1\n",
     ]);
+    assert!(!said.contains("hunter2"), "SPEC B4");
     insta::assert_snapshot!(said);
 }
 
@@ -212,8 +245,6 @@ fn what_this_version_cannot_do_is_said() {
             "inspect = true\n",
             "ca_cert_path = \"ca.pem\"\n",
             "ca_key_path = \"ca.key\"\n",
-            "[permissions.p.network.mitm.hooks.h]\n",
-            "host = \"api.example.com\"\n",
         ),
         // Switched off, nothing is missing.
         concat!(

@@ -52,6 +52,7 @@ pub(crate) fn needed(request: &ControlRequest) -> (&'static str, Access) {
         ControlRequest::Patterns { .. } => ("patterns", Access::Observe),
         ControlRequest::Config { .. } => ("config", Access::Observe),
         ControlRequest::Explain { .. } => ("explain", Access::Observe),
+        ControlRequest::Ca { .. } => ("ca", Access::Observe),
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::net::UnixStream;
 
 use crate::error::ControlError;
 use crate::message::{
-    Blocked, BlockedQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce, Nothing,
-    Patterns, Reloaded, Status,
+    Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
+    Nothing, Patterns, Reloaded, Status,
 };
 use crate::service::ControlClient;
 use crate::transport;
@@ -86,6 +86,14 @@ pub enum CallError {
     /// What came back is not an answer.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
+    /// The daemon is older than the call.
+    #[error(
+        "the proxy is older (version {version}) and cannot do that; restart it on this version"
+    )]
+    TooOld {
+        /// The version of the daemon's program.
+        version: String,
+    },
 }
 
 impl Client {
@@ -119,7 +127,9 @@ impl Client {
             }),
             Err(CallError::Refused(reason)) => Err(ConnectError::Refused { path, reason }),
             Err(CallError::HungUp) => Err(ConnectError::HungUp { path }),
-            Err(error @ (CallError::TimedOut | CallError::Unreadable(_))) => {
+            Err(
+                error @ (CallError::TimedOut | CallError::Unreadable(_) | CallError::TooOld { .. }),
+            ) => {
                 let why = error.to_string();
                 Err(ConnectError::Stranger { path, why })
             }
@@ -209,6 +219,26 @@ impl Client {
     /// [`ControlError::Invalid`] for what is no destination; as every call otherwise.
     pub async fn explain(&self, query: ExplainQuery) -> Result<Explained, CallError> {
         settle(self.calls.explain(within(PATIENCE), query).await)
+    }
+
+    /// The CA of the interception, without its key.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::TooOld`] when the daemon has no such call; as every call otherwise.
+    pub async fn ca(&self, query: CaQuery) -> Result<Ca, CallError> {
+        self.since(2)?;
+        settle(self.calls.ca(within(PATIENCE), query).await)
+    }
+
+    /// A daemon hangs up on a call that it does not know, so it is not made.
+    fn since(&self, protocol: u32) -> Result<(), CallError> {
+        if self.welcome.protocol >= protocol {
+            return Ok(());
+        }
+        Err(CallError::TooOld {
+            version: self.welcome.version.clone(),
+        })
     }
 }
 

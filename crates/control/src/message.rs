@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 mod blocked;
+mod ca;
 mod explain;
 mod status;
 
 pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MOST_WAIT};
+pub use ca::{Ca, CaQuery};
 pub use explain::{ExplainQuery, Explained, Rule};
 pub use status::{Counters, GenerationInForce, LastReload, Listener, Outcome, Role, Status};
 

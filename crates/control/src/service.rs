@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::access::{Access, needed};
 use crate::error::ControlError;
 use crate::message::{
-    Blocked, BlockedQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce, Nothing,
-    Patterns, Reloaded, Status,
+    Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
+    Nothing, Patterns, Reloaded, Status,
 };
 use crate::transport;
 use crate::version::{Hello, Welcome};
@@ -55,6 +55,8 @@ pub trait Control {
     async fn config(request: Nothing) -> Result<Config, ControlError>;
     /// What the policy in force says to a request.
     async fn explain(request: ExplainQuery) -> Result<Explained, ControlError>;
+    /// The CA of the interception, without its key.
+    async fn ca(request: CaQuery) -> Result<Ca, ControlError>;
 }
 
 /// How a connection ended. `Display` is for the log.
@@ -230,5 +232,6 @@ fn refusal(request: &ControlRequest, error: ControlError) -> ControlResponse {
         ControlRequest::Patterns { .. } => ControlResponse::Patterns(Err(error)),
         ControlRequest::Config { .. } => ControlResponse::Config(Err(error)),
         ControlRequest::Explain { .. } => ControlResponse::Explain(Err(error)),
+        ControlRequest::Ca { .. } => ControlResponse::Ca(Err(error)),
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::Access;
 
 /// The newest version of the contract that this crate speaks. Goes up by one when calls are added.
-pub const NEWEST: u32 = 1;
+pub const NEWEST: u32 = 2;
 
 /// The oldest version that it still speaks.
 pub const OLDEST: u32 = 1;
@@ -133,9 +133,10 @@ mod tests {
             newer.to_string(),
             format!(
                 "the caller speaks versions {} to {} of the control protocol and the proxy (version 0.1.0) \
-                 speaks version 1; update and restart the proxy",
+                 speaks {}; update and restart the proxy",
                 NEWEST + 1,
-                NEWEST + 3
+                NEWEST + 3,
+                range(OLDEST, NEWEST)
             )
         );
         // An empty hello speaks version 0, which never was.

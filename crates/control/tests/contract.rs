@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use caller::{HELLO, STATUS, Toy, call, frame, serve_all, serve_bytes, serve_messages};
 use codex_network_control::client::ConnectError;
-use codex_network_control::message::{BlockedQuery, ExplainQuery, ModeChange};
+use codex_network_control::message::{BlockedQuery, CaQuery, ExplainQuery, ModeChange};
 use codex_network_control::version::NEWEST;
 use codex_network_control::{Access, Client, ControlError, Ended, serve};
 use codex_network_policy::Mode;
@@ -38,6 +38,8 @@ async fn k1_every_call_is_answered() {
     assert!(client.config().await.expect("an answer").settings.is_null());
     let explained = client.explain(ExplainQuery::default()).await;
     assert_eq!(explained.expect("an answer").decision, "deny");
+    let ca = client.ca(CaQuery::default()).await;
+    assert_eq!(ca.expect("an answer").subject, "CN=toy");
     drop(client);
     let ended = served.await.expect("no panic");
     assert!(matches!(ended, Ended::HungUp), "{ended}");
@@ -129,6 +131,7 @@ async fn k3_an_observer_changes_nothing_and_sees_everything() {
         ("Patterns", true),
         ("Config", true),
         ("Explain", true),
+        ("Ca", true),
     ] {
         let (answers, _) = serve_all(Access::Observe, &[HELLO, &nothing(name)]).await;
         let error = &answers[1]["Ok"][name]["Err"];

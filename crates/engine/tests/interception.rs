@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_policy::Mode;
-use http::Request;
+use http::{Request, Version};
 use http_body_util::Empty;
 use scene::{Scene, ask, settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,7 +45,7 @@ async fn m1_in_full_mode_the_client_sees_the_origins_own_certificate() {
         .await
         .expect("the origin's certificate");
     let answer = ask(stream, request("POST", "/path")).await;
-    assert_eq!(answer.body(), "POST /path HTTP/1.1");
+    assert_eq!(answer.body(), "POST /path HTTP/1.1 None None");
     assert_eq!(scene.ca.issued.load(Ordering::Relaxed), 0);
 }
 
@@ -69,7 +69,7 @@ async fn m6_the_client_is_offered_what_the_origin_speaks() {
             _ => ask(stream, request("GET", "/path")).await,
         };
         assert_eq!(answer.status(), 200, "{origin:?} {client:?}");
-        assert_eq!(*answer.body(), format!("GET /path {wanted}"));
+        assert_eq!(*answer.body(), format!("GET /path {wanted} None None"));
         let records = scene.records();
         assert_eq!(
             records,
@@ -258,6 +258,69 @@ async fn ended(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
         .await
         .expect("it ends")
         .ok();
+}
+
+const HOOKED: &str = r#"
+default_permissions = "agent"
+[permissions.agent.network.domains]
+"**.test" = "allow"
+[permissions.agent.network.mitm.hooks.read]
+host = "origin.test"
+methods = ["GET"]
+path_prefixes = ["/repos/"]
+action = ["token"]
+[permissions.agent.network.mitm.actions.token]
+strip_request_headers = ["x-api-key"]
+inject_request_headers = [{ name = "authorization", secret_env_var = "TOKEN", prefix = "Bearer " }]
+"#;
+
+/// The worked example of the README, over both protocols.
+#[tokio::test]
+async fn m9_a_hook_strips_and_injects_and_what_matches_none_is_refused() {
+    for protocol in ["h2", "http/1.1"] {
+        let scene = Scene::new(HOOKED, &[protocol]).await;
+        for (method, path, status) in [
+            ("GET", "/repos/a", 200),
+            ("POST", "/repos/a", 403),
+            ("GET", "/repos/../orgs", 403),
+            ("GET", "/orgs", 403),
+        ] {
+            let client = scene.ca.client(&[protocol]);
+            let stream = scene
+                .tls("origin.test:443", "origin.test", client)
+                .await
+                .expect("a session with the proxy");
+            let (uri, version) = match protocol {
+                "h2" => (format!("https://origin.test{path}"), Version::HTTP_2),
+                _ => (path.to_owned(), Version::HTTP_11),
+            };
+            let request = Request::builder()
+                .method(method)
+                .uri(uri)
+                .version(version)
+                .header("host", "origin.test")
+                .header("authorization", "Bearer of the client")
+                .header("x_api_key", "mine")
+                .body(Empty::new())
+                .expect("a request");
+            let answer = ask(stream, request).await;
+            assert_eq!(answer.status(), status, "{protocol} {method} {path}");
+            if status == 200 {
+                let wanted = "Some(\"Bearer hunter2\") None";
+                let body = String::from_utf8_lossy(answer.body());
+                assert!(body.ends_with(wanted), "{body}");
+            } else {
+                assert_eq!(answer.headers()["x-proxy-error"], "blocked-by-mitm-hook");
+            }
+        }
+        let other = scene.connect("other.test:443").await;
+        drop(other);
+        let records = scene.records();
+        assert!(
+            records.contains(&"deny mitm_hook_denied https POST".to_owned()),
+            "{records:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@
 //! Reading order is the order of a decision: a [`Host`] exists only through its parser, an
 //! [`Authority`] adds the port, a [`Pattern`] is one line of a list, a [`DomainSet`] is a list
 //! that answers in time that depends on the host's labels alone, [`AddressClass`] says what an
-//! address is, and [`Policy::decide`] puts them in the one order that every door shares.
+//! address is, and [`Policy::decide`] puts them in the one order that every door shares. Inside TLS
+//! interception [`Hooks`] say, host by host, which requests may be made at all.
 //!
 //! # Invariants
 //!
@@ -25,6 +26,7 @@ mod decide;
 mod decision;
 mod domain_set;
 mod explain;
+mod hook;
 mod host;
 mod method;
 mod pattern;
@@ -36,6 +38,11 @@ pub use authority::{Authority, AuthorityError};
 pub use decision::{Decision, Handling, Reach, Reason, Source, Verdict};
 pub use domain_set::{DomainSet, Listed, RuleId};
 pub use explain::Explanation;
+pub use hook::{
+    Fields, HeaderNameText, HookId, HookMethod, HookRequest, HookSpec, HookVerdict, Hooks,
+    NotAToken, PathFlaw, PathPrefix, PathPrefixError, ValuePattern, ValuePatternError,
+    WildcardError,
+};
 pub use host::{Host, HostError, Ipv6Host, Name};
 pub use method::{Mode, ModeError, is_read_only};
 pub use pattern::{ListKind, Pattern, PatternError};

@@ -3,6 +3,9 @@
 //! All rows of a table are looked at before a test fails; each that is wrong is reported with its
 //! name and the line of SPEC.md that it stands for.
 
+#[path = "cases/hooks.rs"]
+mod hooks;
+
 use std::collections::HashSet;
 use std::fmt::{Debug, Write};
 use std::net::IpAddr;
@@ -101,6 +104,9 @@ struct Table<T> {
     allow: Vec<String>,
     #[serde(default)]
     deny: Vec<String>,
+    /// The hooks of the rows that have none of their own.
+    #[serde(default)]
+    hooks: Vec<hooks::Written>,
     cases: Vec<T>,
 }
 
@@ -184,6 +190,16 @@ fn modes_decide() {
     run("modes", Asked::check);
 }
 
+#[test]
+fn hooks_decide() {
+    run("hooks", hooks::Asked::check);
+}
+
+#[test]
+fn hook_texts_mean_one_thing_or_are_refused() {
+    run("hook-texts", |_, row: &hooks::Text| row.check());
+}
+
 /// Reads a table and checks all of its rows.
 fn run<T: Row + DeserializeOwned>(
     table: &str,
@@ -232,7 +248,7 @@ fn expand(text: &str) -> String {
         .split_once('{')
         .and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
     {
-        let (unit, times) = repeated.split_once('*').expect("{text*n}");
+        let (unit, times) = repeated.rsplit_once('*').expect("{text*n}");
         expanded.push_str(before);
         expanded.push_str(&unit.repeat(times.parse().expect("a number")));
         rest = after;

@@ -4,11 +4,16 @@
 //! that comes when it may not, is a worker gone wrong: it is ended and replaced. Giving the worker
 //! another power is adding a row.
 
+use std::time::{Instant, UNIX_EPOCH};
+
 use anyhow::anyhow;
 
-use super::{End, FIRST, Monitor, OWN_TICKETS, Phase};
+use super::issue::{Answer, Asked};
+use super::reloads::OWN_TICKETS;
+use super::{End, FIRST, Monitor, Phase};
 use crate::notify;
-use crate::privsep::message::{Mode, ToMonitor, operation};
+use crate::privsep::message::{Mode, ToMonitor, ToWorker, operation};
+use crate::privsep::settled::Authority;
 
 struct Row {
     operation: u8,
@@ -17,7 +22,7 @@ struct Row {
     answer: fn(&mut Monitor, &ToMonitor) -> Option<End>,
 }
 
-const TABLE: [Row; 5] = [
+const TABLE: [Row; 6] = [
     Row {
         operation: operation::APPLIED,
         in_phase: settings_are_out,
@@ -42,6 +47,11 @@ const TABLE: [Row; 5] = [
         operation: operation::MODE_SET,
         in_phase: is_ready,
         answer: mode_set,
+    },
+    Row {
+        operation: operation::ISSUE_LEAF,
+        in_phase: may_issue,
+        answer: issue_leaf,
     },
 ];
 
@@ -89,7 +99,17 @@ fn may_reload(monitor: &Monitor, message: &ToMonitor) -> bool {
         return false;
     };
     let ready = monitor.worker.as_ref().is_some_and(super::Worker::is_ready);
-    ready && *ticket != FIRST && *ticket < OWN_TICKETS && !monitor.reloads.contains(ticket)
+    // One at a time: those who ask the worker share.
+    let asked = monitor.reloads.is_asked_by_worker();
+    ready && *ticket != FIRST && *ticket < OWN_TICKETS && !asked
+}
+
+/// Whether the worker is ready, and settings were ever in force that let it intercept: one that asks
+/// while a reload takes the CA away is only late.
+fn may_issue(monitor: &Monitor, message: &ToMonitor) -> bool {
+    let pending = monitor.pending.as_ref();
+    let pending = pending.is_some_and(|pending| pending.settled.authority != Authority::None);
+    is_ready(monitor, message) && (pending || monitor.issuing.has_begun())
 }
 
 fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
@@ -112,8 +132,9 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         monitor.settled = pending.settled;
         monitor.admit_callers();
         monitor.narrowed = None;
-        monitor.reload_done(*ticket);
+        monitor.reload_done();
     }
+    monitor.issuing.note(&monitor.settled.authority);
     None
 }
 
@@ -129,14 +150,15 @@ fn rejected(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         monitor.kill_worker();
     } else {
         monitor.pending = None;
-        monitor.reload_done(*ticket);
+        monitor.reload_done();
     }
     None
 }
 
 fn reload(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::Reload { ticket } = message {
-        monitor.reload(*ticket);
+        let begin = monitor.reloads.ask(*ticket);
+        monitor.reload(begin);
     }
     None
 }
@@ -153,5 +175,53 @@ fn mode_set(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::ModeSet { mode } = message {
         monitor.narrowed = (*mode == Mode::Limited).then_some(Mode::Limited);
     }
+    None
+}
+
+fn issue_leaf(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
+    let ToMonitor::IssueLeaf {
+        ticket,
+        authority,
+        public_key,
+        name,
+    } = message
+    else {
+        return None;
+    };
+    if let Some(worker) = &monitor.worker {
+        worker.leaf_is_answered();
+    }
+    let asked = Asked {
+        authority,
+        public_key,
+        name,
+    };
+    // A worker that puts new settings in force may ask for their CA before it has said so.
+    let pending = monitor.pending.as_ref();
+    let settled = [
+        Some(&monitor.settled),
+        pending.map(|pending| &pending.settled),
+    ];
+    let allowed = settled
+        .into_iter()
+        .flatten()
+        .map(|settled| &settled.authority);
+    let ticket = *ticket;
+    let answer = match monitor.issuing.answer(asked, allowed, Instant::now()) {
+        Answer::Leaf(leaf) => ToWorker::Leaf {
+            ticket,
+            certificate: leaf.certificate,
+            not_after: leaf
+                .not_after
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+        },
+        Answer::Refused(why) => ToWorker::LeafRefused { ticket, why },
+        Answer::Unsound(why) => {
+            monitor.distrust(&format!("it asked for a certificate: {why}"));
+            return None;
+        }
+    };
+    monitor.tell(&answer, &[]);
     None
 }

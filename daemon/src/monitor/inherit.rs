@@ -104,6 +104,13 @@ impl Inherited {
         self.listeners.get(index)?.as_ref()
     }
 
+    /// Closes the socket that we had left with the service manager for this listener, if it is still
+    /// here: whoever wanted it has a copy by now. Gives whether there was one.
+    pub(super) fn let_go_of_stored(&mut self, name: Name) -> bool {
+        let slot = &mut self.listeners[name as usize];
+        slot.take_if(|handed| handed.from == From::Store).is_some()
+    }
+
     /// The control socket, once.
     pub(super) fn take_control(&mut self) -> Option<UnixListener> {
         self.control.take()

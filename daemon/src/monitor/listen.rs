@@ -42,6 +42,8 @@ enum Origin {
     Own,
     /// A socket unit: it cannot be moved.
     Unit,
+    /// A socket unit whose door is switched off.
+    Shut,
 }
 
 /// What settings ask to change about the sockets: bound already, not yet in force.
@@ -65,25 +67,28 @@ impl Listeners {
     }
 
     /// Binds what the settings ask for and what is not open yet. On an error nothing has changed.
-    /// Settings that switch the proxy off open nothing new and close nothing, so that what was
-    /// open can say that the proxy is off (SPEC L6).
+    /// Settings that switch the proxy off bind nothing and close nothing, so that what was open can
+    /// say that the proxy is off (SPEC L6). Sockets that were handed over are served all the same:
+    /// clients who connect to them would wait in their queues for ever.
     pub(super) fn prepare(&self, settled: &Settled) -> anyhow::Result<Prepared> {
         let mut changes = [Change::Keep, Change::Keep, Change::Keep];
-        if settled.power == Power::On {
-            for (index, name) in Name::ALL.into_iter().enumerate() {
-                changes[index] = self.change(index, name, settled)?;
-            }
+        for (index, name) in Name::ALL.into_iter().enumerate() {
+            changes[index] = self.change(index, name, settled)?;
         }
         Ok(Prepared(changes))
     }
 
     fn change(&self, index: usize, name: Name, settled: &Settled) -> anyhow::Result<Change> {
-        let Some(wanted) = settled.listen[index] else {
-            return Ok(Change::Close);
-        };
         let handed = self.inherited.get(index);
         if let Some(unit) = handed.filter(|handed| handed.from == From::Unit) {
-            if !unit.address.ip().is_loopback() && settled.reach[index] == Reach::Loopback {
+            let from = if settled.listen[index].is_some() {
+                Origin::Unit
+            } else {
+                Origin::Shut
+            };
+            let beyond =
+                !unit.address.ip().is_loopback() && settled.reach[index] == Reach::Loopback;
+            if from == Origin::Unit && beyond {
                 bail!(
                     "the socket {:?} that the service manager handed over listens on {}, which is not a loopback \
                      address; change its unit, or allow it with dangerously_allow_non_loopback_{}",
@@ -96,16 +101,25 @@ impl Listeners {
                     },
                 );
             }
-            if self.open[index].is_some() {
+            if self.open[index]
+                .as_ref()
+                .is_some_and(|open| open.from == from)
+            {
                 return Ok(Change::Keep);
             }
             let socket = unit.socket.try_clone()?;
             return Ok(Change::Move(Bound {
                 wanted: unit.address,
                 socket,
-                from: Origin::Unit,
+                from,
             }));
         }
+        if settled.power == Power::Off {
+            return Ok(Change::Keep);
+        }
+        let Some(wanted) = settled.listen[index] else {
+            return Ok(Change::Close);
+        };
         if self.open[index]
             .as_ref()
             .is_some_and(|open| open.wanted == wanted)
@@ -125,9 +139,14 @@ impl Listeners {
     }
 
     /// Puts prepared sockets in force; those that they replace close. Sockets of our own are left
-    /// with the service manager as well, so that a restart refuses no client.
+    /// with the service manager as well, so that a restart refuses no client; those that nobody serves
+    /// any more are taken back, or clients would wait in their queues.
     pub(super) fn apply(&mut self, prepared: Prepared) {
         for ((place, change), name) in self.open.iter_mut().zip(prepared.0).zip(Name::ALL) {
+            let was_own = self.inherited.let_go_of_stored(name)
+                || place
+                    .as_ref()
+                    .is_some_and(|bound| bound.from == Origin::Own);
             match change {
                 Change::Keep => {}
                 Change::Close => *place = None,
@@ -137,6 +156,12 @@ impl Listeners {
                     }
                     *place = Some(bound);
                 }
+            }
+            let serves_own = place
+                .as_ref()
+                .is_some_and(|bound| bound.from == Origin::Own);
+            if !serves_own && was_own {
+                notify::unstore(&inherit::stored_name(name));
             }
         }
     }
@@ -174,8 +199,11 @@ impl Prepared {
         self.0.each_ref().map(|change| match change {
             Change::Keep => Listener::Keep,
             Change::Close => Listener::Close,
-            Change::Move(bound) if bound.from == Origin::Unit => Listener::Handed,
-            Change::Move(_) => Listener::Open,
+            Change::Move(bound) => match bound.from {
+                Origin::Own => Listener::Open,
+                Origin::Unit => Listener::Handed,
+                Origin::Shut => Listener::Shut,
+            },
         })
     }
 

@@ -1,21 +1,22 @@
 //! One worker process: started, listened to, told things, ended; and how long to wait before the
 //! next one.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
-use std::sync::mpsc::Sender;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use super::Event;
 use crate::privsep;
 use crate::privsep::channel::{self, Receiver};
-use crate::privsep::message::{LONGEST_TO_MONITOR, ToMonitor, ToWorker};
+use crate::privsep::message::{LONGEST_TO_MONITOR, MOST_LEAVES_ASKED, ToMonitor, ToWorker};
 
 /// How long a worker may take to read what it is told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -26,13 +27,20 @@ const SOUND: Duration = Duration::from_secs(10);
 /// The wait before the second restart in a row, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// Leaves that a worker may wait for at once; a sound one waits for fewer.
+const MOST_LEAVES: usize = 2 * MOST_LEAVES_ASKED;
+
 /// A running worker.
 pub(super) struct Worker {
     pub(super) number: u64,
     pub(super) started: Instant,
     /// Whether no worker has been well with the settings that it was started on.
     pub(super) tries_new_settings: bool,
-    pid: Pid,
+    /// Reaped by [`end`](Self::end) alone, on the thread that kills: until then its process id is its
+    /// own, and afterwards `Child` sends no signal. So none can hit another process.
+    child: Child,
+    /// Leaves that were asked for and are not answered.
+    leaves: Arc<AtomicUsize>,
     sender: channel::Sender,
     ready: Ready,
 }
@@ -53,12 +61,12 @@ pub(super) struct BackOff {
 impl Worker {
     /// Starts one. To be called on the main thread: the kernel ends the worker when the thread that
     /// started it ends.
-    pub(super) fn start(number: u64, events: Sender<Event>) -> anyhow::Result<Self> {
+    pub(super) fn start(number: u64, events: SyncSender<Event>) -> anyhow::Result<Self> {
         let (ours, theirs) = UnixStream::pair().context("cannot make the channel to the worker")?;
         // A worker that does not listen must not hold the monitor up.
         ours.set_write_timeout(Some(PATIENCE))
             .context("cannot use the channel to the worker")?;
-        let mut child = Command::new(privsep::this_program()?)
+        let child = Command::new(privsep::this_program()?)
             .arg(privsep::WORKER)
             // Whatever the starter's environment holds is nobody's business who talks to the network.
             .env_clear()
@@ -72,34 +80,34 @@ impl Worker {
             .process_group(0)
             .spawn()
             .context("cannot start the worker")?;
-        let pid = Pid::from_raw(i32::try_from(child.id()).context("the worker has no process id")?);
         let (sender, receiver) =
             channel::split(ours, LONGEST_TO_MONITOR).context("cannot use the channel")?;
-        let heard = events.clone();
-        std::thread::spawn(move || listen(number, receiver, &heard));
-        std::thread::spawn(move || {
-            let how = child
-                .wait()
-                .map_or_else(|error| error.to_string(), |status| status.to_string());
-            let _ = events.send(Event::Exited(number, how));
-        });
+        let leaves = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&leaves);
+        std::thread::spawn(move || listen(number, receiver, &events, &asked));
         Ok(Self {
             number,
             started: Instant::now(),
             tries_new_settings: false,
-            pid,
+            child,
+            leaves,
             sender,
             ready: Ready::NotYet,
         })
     }
 
-    pub(super) fn tell(&self, message: &ToWorker, descriptors: &[OwnedFd]) -> std::io::Result<()> {
+    pub(super) fn tell(&self, message: &ToWorker, descriptors: &[OwnedFd]) -> io::Result<()> {
         let (operation, payload) = message.encode();
         let raw: Vec<_> = descriptors
             .iter()
             .map(std::os::fd::AsRawFd::as_raw_fd)
             .collect();
         self.sender.send(operation, &payload, &raw)
+    }
+
+    /// One that waited for a leaf has its answer.
+    pub(super) fn leaf_is_answered(&self) {
+        self.leaves.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn ready(&mut self) {
@@ -110,9 +118,19 @@ impl Worker {
         self.ready == Ready::Yes
     }
 
-    /// Ends it at once. That it is gone is heard from whoever waits for it.
-    pub(super) fn kill(&self) {
-        let _ = kill(self.pid, Signal::SIGKILL);
+    /// Ends it at once. That it is gone is heard from the channel, which closes with it.
+    pub(super) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+    }
+
+    /// Reaps one whose channel has closed, and says how it ended. One that has only closed it is of
+    /// no use, and killed; one that has ended keeps its own status.
+    pub(super) fn end(&mut self) -> String {
+        self.kill();
+        self.child
+            .wait()
+            .map_or_else(|error| error.to_string(), |status| status.to_string())
     }
 }
 
@@ -139,30 +157,113 @@ impl BackOff {
     }
 }
 
-fn listen(number: u64, mut receiver: Receiver, events: &Sender<Event>) {
+fn listen(number: u64, mut receiver: Receiver, events: &SyncSender<Event>, leaves: &AtomicUsize) {
     loop {
         let event = match receiver.receive() {
-            // Its end is heard from whoever waits for it.
-            Ok(None) => return,
+            // Cut off in the middle, or with something unread: it died, which is no reason to
+            // distrust it.
+            Ok(None) => break,
+            Err(error) if is_its_end(&error) => break,
             Ok(Some(frame)) if !frame.descriptors.is_empty() => {
                 Event::Garbled(number, "it sent descriptors".to_owned())
             }
             Ok(Some(frame)) => match ToMonitor::decode(frame.operation, &frame.payload) {
+                // What the loop has not come to yet piles up in memory.
+                Ok(ToMonitor::IssueLeaf { .. })
+                    if leaves.fetch_add(1, Ordering::Relaxed) >= MOST_LEAVES =>
+                {
+                    Event::Garbled(number, "it asks for too many certificates".to_owned())
+                }
                 Ok(message) => Event::Said(number, message),
                 Err(error) => Event::Garbled(number, error.to_string()),
             },
             Err(error) => Event::Garbled(number, error.to_string()),
         };
         let garbled = matches!(event, Event::Garbled(..));
-        if events.send(event).is_err() || garbled {
+        if events.send(event).is_err() {
             return;
         }
+        if garbled {
+            // Nothing that it says counts any more but its end, which comes when it is killed.
+            receiver.wait_for_the_end();
+            break;
+        }
     }
+    // A loop that has ended needs no event.
+    let _ = events.send(Event::Gone(number));
+}
+
+/// Whether the other side is gone, and not gone wrong.
+fn is_its_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the loop hears when a worker says this and is gone, with something unread or not.
+    fn heard(said: &[u8], unread: &[u8]) -> Vec<Event> {
+        use std::io::Write as _;
+        let (ours, mut theirs) = UnixStream::pair().expect("a channel");
+        let (sender, receiver) = channel::split(ours, LONGEST_TO_MONITOR).expect("two halves");
+        let (events, heard) = std::sync::mpsc::sync_channel(8);
+        theirs.write_all(said).expect("the monitor listens");
+        if !unread.is_empty() {
+            sender.send(unread[0], &unread[1..], &[]).expect("room");
+        }
+        drop(theirs);
+        listen(7, receiver, &events, &AtomicUsize::new(0));
+        drop(events);
+        heard.iter().collect()
+    }
+
+    #[test]
+    fn a_worker_that_is_cut_off_or_leaves_something_unread_is_gone_and_not_distrusted() {
+        for said in [&b""[..], b"\x06", b"\x06\x04\0\0\0\x01"] {
+            for unread in [&b""[..], b"\x07"] {
+                let heard = heard(said, unread);
+                assert!(matches!(heard[..], [Event::Gone(7)]), "{said:?} {unread:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_that_talks_nonsense_is_distrusted_before_it_is_gone() {
+        let heard = heard(b"\xff\0\0\0\0\x06\x04\0\0\0\x01\0\0\0", b"");
+        assert!(matches!(heard[..], [Event::Garbled(7, _), Event::Gone(7)]));
+    }
+
+    #[test]
+    fn m4_a_worker_that_floods_the_monitor_with_questions_is_ended() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (worker, _) = channel::split(theirs, 0).expect("a channel");
+        let (_, receiver) = channel::split(ours, LONGEST_TO_MONITOR).expect("a channel");
+        let (events, heard) = std::sync::mpsc::sync_channel(2 * MOST_LEAVES);
+        let leaves = AtomicUsize::new(0);
+        let (operation, question) = ToMonitor::IssueLeaf {
+            ticket: 1,
+            authority: [0; 32],
+            public_key: [4; 65],
+            name: "a.test".to_owned(),
+        }
+        .encode();
+        std::thread::spawn(move || {
+            for _ in 0..2 * MOST_LEAVES {
+                let _ = worker.send(operation, &question, &[]);
+            }
+        });
+        listen(1, receiver, &events, &leaves);
+        let heard: Vec<Event> = heard.try_iter().collect();
+        let questions =
+            |event: &&Event| matches!(event, Event::Said(1, ToMonitor::IssueLeaf { .. }));
+        assert_eq!(heard.iter().filter(questions).count(), MOST_LEAVES);
+        let [.., Event::Garbled(1, why), Event::Gone(1)] = &heard[..] else {
+            panic!("not distrusted");
+        };
+        assert!(why.contains("too many"), "{why}");
+    }
 
     #[test]
     fn the_first_restart_is_at_once_and_the_waits_grow_to_a_bound() {

@@ -111,6 +111,12 @@ impl Receiver {
         }))
     }
 
+    /// Waits until the other side is gone, whatever it says.
+    pub(crate) fn wait_for_the_end(mut self) {
+        // A failure is its end as well.
+        let _ = io::copy(&mut self.stream, &mut io::sink());
+    }
+
     /// Reads the beginning of a frame, and the descriptors that come with it.
     fn receive_first(&mut self, head: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
         let mut space = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
@@ -144,6 +150,57 @@ fn close_on_exec() -> MsgFlags {
     // The other systems have no such flag; the worker, which receives, starts no programs.
     #[cfg(not(target_os = "linux"))]
     return MsgFlags::empty();
+}
+
+/// Marks every descriptor but the standard three to be closed in the programs that this one starts.
+/// Those that whoever started us left open are nobody's business who talks to the network; what other
+/// roles are to have they are given.
+pub(crate) fn keep_descriptors_to_ourselves() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if mark_all() {
+        return Ok(());
+    }
+    // Kernels before Linux 5.11, and other systems.
+    let open: Vec<RawFd> = std::fs::read_dir("/dev/fd")?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|descriptor| *descriptor > 2)
+        .collect();
+    for descriptor in open {
+        mark(descriptor)?;
+    }
+    Ok(())
+}
+
+/// `close_range(2)`; false where the kernel does not know it.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "nix has no close_range")]
+fn mark_all() -> bool {
+    use nix::libc;
+    // SAFETY: with this flag the call closes nothing and touches no memory.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    outcome == 0
+}
+
+#[expect(unsafe_code, reason = "nix's fcntl takes no descriptor by number")]
+fn mark(descriptor: RawFd) -> io::Result<()> {
+    use nix::libc;
+    // SAFETY: the call touches no memory, and closes nothing in this program.
+    let outcome = unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+    let error = io::Error::last_os_error();
+    // The directory that was read has been in it, and is closed again.
+    if outcome == 0 || error.raw_os_error() == Some(libc::EBADF) {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 /// Takes a descriptor over that came to this process by number: received on a channel, or left by
@@ -199,6 +256,17 @@ mod tests {
             ),
             (8, 0, 0)
         );
+    }
+
+    #[test]
+    fn descriptors_are_marked_one_by_one_where_the_kernel_cannot_do_it_at_once() {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        let file = tempfile::tempfile().unwrap();
+        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        mark(file.as_raw_fd()).unwrap();
+        let flags = fcntl(&file, FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags, FdFlag::FD_CLOEXEC.bits());
+        mark(RawFd::MAX).unwrap();
     }
 
     #[test]

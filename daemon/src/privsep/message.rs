@@ -6,11 +6,17 @@
 use std::time::Duration;
 
 use super::layout::{Reader, Writer};
+use crate::ca::PublicKey;
 
 /// Longest message to the monitor: a rejection with its text.
 pub(crate) const LONGEST_TO_MONITOR: usize = 64 * 1024;
 /// Longest message to the worker: a failed reload with all its problems.
 pub(crate) const LONGEST_TO_WORKER: usize = 1024 * 1024;
+
+/// Leaves that a worker waits for at once.
+pub(crate) const MOST_LEAVES_ASKED: usize = 128;
+/// Longest name that a certificate is asked for: a DNS name, or an address with a scope.
+const LONGEST_NAME: usize = 255;
 
 /// A listening socket's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +52,9 @@ pub(crate) enum Listener {
     Open = 2,
     /// It is replaced by the next descriptor, a socket that was handed to us.
     Handed = 3,
+    /// The same, and its door is switched off: whoever connects is hung up on, since a socket unit
+    /// goes on taking connections whatever the settings say.
+    Shut = 4,
 }
 
 /// What a worker drops to.
@@ -94,6 +103,18 @@ pub(crate) enum Mode {
     Full = 1,
 }
 
+/// Why a leaf was not issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum NoLeaf {
+    /// Too many are asked for.
+    Busy = 0,
+    /// The CA that was meant is not the one in force.
+    OtherCa = 1,
+    Expired = 2,
+    Failed = 3,
+}
+
 /// From the monitor to the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToWorker {
@@ -121,6 +142,14 @@ pub(crate) enum ToWorker {
     Drain { limit: Duration },
     /// Say how you are.
     Ping,
+    /// A leaf that was asked for (DER), and when it expires, in seconds since 1970.
+    Leaf {
+        ticket: u32,
+        certificate: Vec<u8>,
+        not_after: u64,
+    },
+    /// A leaf that was asked for is not issued.
+    LeafRefused { ticket: u32, why: NoLeaf },
 }
 
 /// From the worker to the monitor.
@@ -136,6 +165,14 @@ pub(crate) enum ToMonitor {
     Well(Report),
     /// The mode was changed at run time.
     ModeSet { mode: Mode },
+    /// Issue a leaf for this host and key, with the CA whose certificate has this SHA-256. The answer
+    /// carries the ticket back.
+    IssueLeaf {
+        ticket: u32,
+        authority: [u8; 32],
+        public_key: PublicKey,
+        name: String,
+    },
 }
 
 /// A message that is not what it should be.
@@ -149,11 +186,14 @@ pub(crate) mod operation {
     pub(crate) const RELOAD_FAILED: u8 = 3;
     pub(crate) const DRAIN: u8 = 5;
     pub(crate) const PING: u8 = 7;
+    pub(crate) const LEAF: u8 = 9;
+    pub(crate) const LEAF_REFUSED: u8 = 11;
     pub(crate) const APPLIED: u8 = 2;
     pub(crate) const REJECTED: u8 = 4;
     pub(crate) const RELOAD: u8 = 6;
     pub(crate) const WELL: u8 = 8;
     pub(crate) const MODE_SET: u8 = 10;
+    pub(crate) const ISSUE_LEAF: u8 = 12;
 }
 
 impl ToWorker {
@@ -201,6 +241,21 @@ impl ToWorker {
                 operation::DRAIN
             }
             Self::Ping => operation::PING,
+            Self::Leaf {
+                ticket,
+                certificate,
+                not_after,
+            } => {
+                out.u32(*ticket);
+                out.u64(*not_after);
+                out.counted(certificate);
+                operation::LEAF
+            }
+            Self::LeafRefused { ticket, why } => {
+                out.u32(*ticket);
+                out.u8(*why as u8);
+                operation::LEAF_REFUSED
+            }
         };
         (operation, out.0)
     }
@@ -231,6 +286,21 @@ impl ToWorker {
                 limit: input.millis()?,
             },
             operation::PING => Self::Ping,
+            operation::LEAF => Self::Leaf {
+                ticket: input.u32()?,
+                not_after: input.u64()?,
+                certificate: input.counted()?.to_vec(),
+            },
+            operation::LEAF_REFUSED => Self::LeafRefused {
+                ticket: input.u32()?,
+                why: match input.u8()? {
+                    0 => NoLeaf::Busy,
+                    1 => NoLeaf::OtherCa,
+                    2 => NoLeaf::Expired,
+                    3 => NoLeaf::Failed,
+                    _ => return Err(Malformed),
+                },
+            },
             _ => return Err(Malformed),
         };
         input.end(message)
@@ -265,6 +335,18 @@ impl ToMonitor {
                 out.u8(*mode as u8);
                 operation::MODE_SET
             }
+            Self::IssueLeaf {
+                ticket,
+                authority,
+                public_key,
+                name,
+            } => {
+                out.u32(*ticket);
+                out.0.extend_from_slice(authority);
+                out.0.extend_from_slice(public_key);
+                out.text(name, LONGEST_TO_MONITOR);
+                operation::ISSUE_LEAF
+            }
         };
         (operation, out.0)
     }
@@ -284,6 +366,14 @@ impl ToMonitor {
             },
             operation::MODE_SET => Self::ModeSet {
                 mode: input.mode()?,
+            },
+            operation::ISSUE_LEAF => Self::IssueLeaf {
+                ticket: input.u32()?,
+                authority: input.array()?,
+                public_key: input.public_key()?,
+                name: Some(input.text()?)
+                    .filter(|name| name.len() <= LONGEST_NAME)
+                    .ok_or(Malformed)?,
             },
             operation::WELL => Self::Well(Report {
                 mode: input.mode()?,
@@ -324,6 +414,12 @@ impl Reader<'_> {
         })
     }
 
+    /// Whether it is a point of the curve is for whoever uses it to find out.
+    fn public_key(&mut self) -> Result<PublicKey, Malformed> {
+        let key: PublicKey = self.array()?;
+        if key[0] == 4 { Ok(key) } else { Err(Malformed) }
+    }
+
     fn mode(&mut self) -> Result<Mode, Malformed> {
         match self.u8()? {
             0 => Ok(Mode::Limited),
@@ -338,6 +434,7 @@ impl Reader<'_> {
             1 => Ok(Listener::Close),
             2 => Ok(Listener::Open),
             3 => Ok(Listener::Handed),
+            4 => Ok(Listener::Shut),
             _ => Err(Malformed),
         }
     }
@@ -364,119 +461,4 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problems() -> Problems {
-        Problems {
-            text: "line 1\nline 2".to_owned(),
-            detail: "[]".to_owned(),
-        }
-    }
-
-    /// A message comes back as it was, every shorter one is refused, and so is a longer one.
-    fn round_trip<T: PartialEq + std::fmt::Debug>(
-        message: &T,
-        bytes: &[u8],
-        decode: impl Fn(&[u8]) -> Result<T, Malformed>,
-    ) {
-        assert_eq!(decode(bytes).as_ref(), Ok(message));
-        for end in 0..bytes.len() {
-            assert_eq!(
-                decode(&bytes[..end]),
-                Err(Malformed),
-                "{message:?} cut to {end}"
-            );
-        }
-        let longer = [bytes, &[0]].concat();
-        assert_eq!(
-            decode(&longer),
-            Err(Malformed),
-            "{message:?} with a byte behind it"
-        );
-    }
-
-    #[test]
-    fn messages_survive_the_way_and_nothing_else_does() {
-        let account = Some(Account {
-            uid: 65_534,
-            gid: 65_534,
-        });
-        let listeners = [Listener::Handed, Listener::Close, Listener::Open];
-        for message in [
-            ToWorker::Settings {
-                ticket: 7,
-                control: Some("/run/control.sock".to_owned()),
-                control_from: Listener::Handed,
-                mode: Some(Mode::Limited),
-                restarts: 3,
-                blocked_base: 1 << 50,
-                listeners,
-                account,
-                confinement: Confinement::Try,
-            },
-            ToWorker::Settings {
-                ticket: 0,
-                control: None,
-                control_from: Listener::Keep,
-                mode: None,
-                restarts: 0,
-                blocked_base: 0,
-                listeners,
-                account: None,
-                confinement: Confinement::Off,
-            },
-            ToWorker::ReloadFailed {
-                ticket: 1,
-                problems: problems(),
-            },
-            ToWorker::Drain {
-                limit: Duration::from_secs(30),
-            },
-            ToWorker::Ping,
-        ] {
-            let (operation, bytes) = message.encode();
-            round_trip(&message, &bytes, |bytes| ToWorker::decode(operation, bytes));
-            assert_eq!(
-                ToMonitor::decode(operation, &bytes),
-                Err(Malformed),
-                "a direction has its own numbers"
-            );
-        }
-        for message in [
-            ToMonitor::Applied { ticket: 7 },
-            ToMonitor::Rejected {
-                ticket: 7,
-                why: "because".to_owned(),
-            },
-            ToMonitor::Reload { ticket: u32::MAX },
-            ToMonitor::ModeSet {
-                mode: Mode::Limited,
-            },
-            ToMonitor::Well(Report {
-                mode: Mode::Full,
-                allow_rules: 1,
-                deny_rules: 2,
-                connections: 3,
-            }),
-        ] {
-            let (operation, bytes) = message.encode();
-            round_trip(&message, &bytes, |bytes| {
-                ToMonitor::decode(operation, bytes)
-            });
-            assert_eq!(
-                ToWorker::decode(operation, &bytes),
-                Err(Malformed),
-                "a direction has its own numbers"
-            );
-        }
-    }
-
-    #[test]
-    fn a_text_that_is_too_long_is_cut_between_characters() {
-        let why = "\u{e9}".repeat(LONGEST_TO_MONITOR);
-        let (operation, bytes) = ToMonitor::Rejected { ticket: 1, why }.encode();
-        assert!(bytes.len() <= LONGEST_TO_MONITOR);
-        assert!(ToMonitor::decode(operation, &bytes).is_ok());
-    }
-}
+mod tests;

@@ -3,10 +3,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::layout::{Reader, Writer};
 use super::message::{Account, Confinement, Malformed, Problems};
+use crate::ca::{Ca, Scalar};
 
 /// What the loader says of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +33,21 @@ pub(crate) struct Settled {
     pub(crate) confinement: Confinement,
     pub(crate) drain_limit: Duration,
     pub(crate) lines: Lines,
+    /// Which CA issues leaves.
+    pub(crate) authority: Authority,
     /// The settings, for the worker.
     pub(crate) blob: Vec<u8>,
+}
+
+/// Which CA issues leaves (SPEC M3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Authority {
+    /// None: interception is forbidden.
+    None,
+    /// The one that the monitor made when it started.
+    Ephemeral,
+    /// One that is kept in files.
+    Kept(Arc<Ca>),
 }
 
 /// Where the control socket is, and for whom.
@@ -93,8 +108,11 @@ pub(crate) enum Lines {
 }
 
 impl Loaded {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The bytes, and what goes before them: the CA's key, or nothing but zeros. It is apart so that it
+    /// is never in a buffer that grows and leaves copies behind.
+    pub(crate) fn encode(&self) -> (Scalar, Vec<u8>) {
         let mut out = Writer::default();
+        let mut key = Scalar::default();
         match self {
             Self::Problems(problems) => {
                 out.u8(0);
@@ -114,13 +132,22 @@ impl Loaded {
                 out.u8(settled.confinement as u8);
                 out.millis(settled.drain_limit);
                 out.u8(settled.lines as u8);
+                match &settled.authority {
+                    Authority::None => out.u8(0),
+                    Authority::Ephemeral => out.u8(1),
+                    Authority::Kept(ca) => {
+                        out.u8(2);
+                        out.counted(ca.certificate());
+                        key = ca.scalar();
+                    }
+                }
                 out.0.extend_from_slice(&settled.blob);
             }
         }
-        out.0
+        (key, out.0)
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(key: &Scalar, bytes: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader(bytes);
         match input.u8()? {
             0 => {
@@ -144,6 +171,15 @@ impl Loaded {
                     1 => Lines::Json,
                     2 => Lines::Journal,
                     3 => Lines::Auto,
+                    _ => return Err(Malformed),
+                },
+                authority: match input.u8()? {
+                    0 => Authority::None,
+                    1 => Authority::Ephemeral,
+                    2 => {
+                        let ca = Ca::load(key, input.counted()?, SystemTime::now());
+                        Authority::Kept(Arc::new(ca.map_err(|_| Malformed)?))
+                    }
                     _ => return Err(Malformed),
                 },
                 blob: input.0.to_vec(),
@@ -207,8 +243,9 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ca::Lifetime;
 
-    fn settled() -> Loaded {
+    fn settled(authority: Authority) -> Loaded {
         Loaded::Settled(Settled {
             listen: ["127.0.0.1:3128", "[::1]:8081", "0.0.0.0:0"].map(|text| text.parse().ok()),
             control: Some(ControlPlace {
@@ -222,6 +259,7 @@ mod tests {
             confinement: Confinement::Require,
             drain_limit: Duration::from_millis(1500),
             lines: Lines::Json,
+            authority,
             blob: b"anything".to_vec(),
         })
     }
@@ -232,12 +270,30 @@ mod tests {
             text: "line 1\nline 2".to_owned(),
             detail: "[]".to_owned(),
         });
-        assert_eq!(Loaded::decode(&problems.encode()), Ok(problems));
-        let bytes = settled().encode();
-        assert_eq!(Loaded::decode(&bytes), Ok(settled()));
+        let (key, bytes) = problems.encode();
+        assert_eq!(Loaded::decode(&key, &bytes), Ok(problems));
+        for authority in [Authority::None, Authority::Ephemeral] {
+            let (key, bytes) = settled(authority.clone()).encode();
+            assert_eq!(*key, [0; 32], "there is no key to tell");
+            assert_eq!(Loaded::decode(&key, &bytes), Ok(settled(authority)));
+        }
+        let ca = Ca::generate(Lifetime::Kept, SystemTime::now()).expect("a CA");
+        let settled = settled(Authority::Kept(Arc::new(ca)));
+        let (key, bytes) = settled.encode();
+        assert_eq!(Loaded::decode(&key, &bytes), Ok(settled));
+        assert!(
+            !bytes.windows(32).any(|window| *window == key[..]),
+            "the key goes apart"
+        );
+        let other = Scalar::new([1; 32]);
+        assert_eq!(
+            Loaded::decode(&other, &bytes),
+            Err(Malformed),
+            "another CA's key"
+        );
         for end in 0..bytes.len() - b"anything".len() {
             assert_eq!(
-                Loaded::decode(&bytes[..end]),
+                Loaded::decode(&key, &bytes[..end]),
                 Err(Malformed),
                 "cut to {end}"
             );

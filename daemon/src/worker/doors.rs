@@ -29,7 +29,13 @@ impl Doors {
             let listening = match change {
                 Change::Close => None,
                 Change::Open(socket, origin) => {
-                    let listening = open(engine, reloader, name, socket)
+                    let listening = match origin {
+                        Origin::SwitchedOff => hang_up(engine, name, socket),
+                        Origin::Bound | Origin::ServiceManager => {
+                            open(engine, reloader, name, socket)
+                        }
+                    };
+                    let listening = listening
                         .with_context(|| format!("cannot listen for {}", name.as_str()))?;
                     Some((listening, origin))
                 }
@@ -37,8 +43,18 @@ impl Doors {
             opened.push((name, listening));
         }
         for (name, listening) in opened {
-            if let Some((listening, _)) = &listening {
-                tracing::info!(listener = name.as_str(), address = %listening.address(), "listening");
+            let told = name.as_str();
+            match &listening {
+                Some((listening, Origin::SwitchedOff)) => tracing::warn!(
+                    listener = told,
+                    address = %listening.address(),
+                    "the listener {told} is switched off, but the service manager has a socket for it: whoever \
+                     connects is hung up on; disable its socket unit too (codex-network-proxy-{told}.socket)"
+                ),
+                Some((listening, Origin::Bound | Origin::ServiceManager)) => {
+                    tracing::info!(listener = told, address = %listening.address(), "listening");
+                }
+                None => {}
             }
             self.0[name as usize] = listening;
         }
@@ -50,7 +66,9 @@ impl Doors {
         let named = Name::ALL.into_iter().zip(&self.0);
         named
             .filter_map(|(name, door)| {
-                let (listening, origin) = door.as_ref()?;
+                let open = door.as_ref();
+                let (listening, origin) =
+                    open.filter(|(_, origin)| *origin != Origin::SwitchedOff)?;
                 Some((name.as_str(), listening.address(), origin.as_str()))
             })
             .collect()
@@ -66,6 +84,14 @@ impl Doors {
             tracing::info!("ready");
             return;
         };
+        if !policy.is_enabled() {
+            tracing::warn!(
+                "the proxy is disabled (enabled = false) and refuses everything at the sockets that the service \
+                 manager has for it; set enabled = true and send SIGHUP, or disable its socket units too"
+            );
+            tracing::info!("ready");
+            return;
+        }
         if policy.allowed().is_empty() {
             tracing::warn!(
                 "the allow list is empty, so everything is refused; add hosts to allowed_domains and reload"
@@ -79,6 +105,17 @@ impl Doors {
             "ready"
         );
     }
+}
+
+/// Connections that are being hung up on at once.
+const MOST_HUNG_UP_ON: usize = 64;
+
+/// Takes connections off a socket's queue, where clients would wait for ever, and ends them
+/// (SPEC L6).
+fn hang_up(engine: &Engine, name: Name, socket: TcpListener) -> std::io::Result<Listening> {
+    engine.open_beside(name.as_str(), socket, MOST_HUNG_UP_ON, |stream, _| async {
+        drop(stream);
+    })
 }
 
 fn open(

@@ -1,6 +1,6 @@
 //! The worker's end of the channel to the monitor.
 //!
-//! One thread listens; whoever asked for a reload waits for the outcome under its ticket.
+//! One thread listens; whoever asked for a reload waits among the [`askers`](super::askers).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -11,18 +11,22 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{ResolverFiles, Sources, UpstreamProxies};
 use codex_network_control::ReloadProblem;
-use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
+use super::askers::Askers;
 use crate::admitted::Admitted;
+use crate::ca::Leaf;
+use crate::ca::handed::Handed;
 use crate::privsep::channel::{self, Frame, Receiver, Sender};
 use crate::privsep::message::{
-    Account, Confinement, LONGEST_TO_WORKER, Listener, Mode, Name, Problems, ToMonitor, ToWorker,
+    Account, Confinement, LONGEST_TO_WORKER, Listener, Mode, Name, NoLeaf, Problems, ToMonitor,
+    ToWorker,
 };
 
 /// Why a reload changed nothing.
@@ -67,8 +71,7 @@ impl From<Problems> for ReloadError {
 #[derive(Debug)]
 pub(super) struct Link {
     sender: Sender,
-    tickets: AtomicU32,
-    waiting: Mutex<HashMap<u32, oneshot::Sender<Result<(), ReloadError>>>>,
+    askers: Askers,
 }
 
 /// Settings to put in force, with the sockets that change.
@@ -90,6 +93,8 @@ pub(super) struct Orders {
     pub(super) files: ResolverFiles,
     /// The proxies of the environment that the service was started with.
     pub(super) upstream_proxies: Arc<UpstreamProxies>,
+    /// The CA and the roots.
+    pub(super) handed: Handed,
     /// The control socket, with its path; a worker gets it with its first orders.
     pub(super) control: Option<(UnixListener, String, Origin)>,
     pub(super) listeners: Vec<(Name, Change)>,
@@ -111,14 +116,16 @@ pub(super) enum Origin {
     Bound,
     /// The service manager made it.
     ServiceManager,
+    /// The service manager made it for a door that is switched off.
+    SwitchedOff,
 }
 
 impl Origin {
     fn of(listener: Listener) -> Self {
-        if listener == Listener::Handed {
-            Self::ServiceManager
-        } else {
-            Self::Bound
+        match listener {
+            Listener::Handed => Self::ServiceManager,
+            Listener::Shut => Self::SwitchedOff,
+            Listener::Keep | Listener::Close | Listener::Open => Self::Bound,
         }
     }
 
@@ -126,7 +133,7 @@ impl Origin {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Bound => "bound",
-            Self::ServiceManager => "service manager",
+            Self::ServiceManager | Self::SwitchedOff => "service manager",
         }
     }
 }
@@ -135,19 +142,30 @@ impl Origin {
 #[derive(Debug)]
 pub(super) enum Order {
     Settings(Box<Orders>),
-    ReloadFailed { ticket: u32, problems: Problems },
-    Drain(std::time::Duration),
+    ReloadFailed {
+        ticket: u32,
+        problems: Problems,
+    },
+    Drain(Duration),
     Ping,
+    /// What came of asking for a leaf.
+    Leaf {
+        ticket: u32,
+        outcome: Result<Leaf, NoLeaf>,
+    },
 }
 
 /// The channel that the monitor made our standard input.
 pub(super) fn open() -> io::Result<(Arc<Link>, Receiver)> {
-    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    over(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// Both ends of the conversation over a connected socket.
+pub(super) fn over(stream: UnixStream) -> io::Result<(Arc<Link>, Receiver)> {
     let (sender, receiver) = channel::split(stream, LONGEST_TO_WORKER)?;
     let link = Link {
         sender,
-        tickets: AtomicU32::new(1),
-        waiting: Mutex::default(),
+        askers: Askers::default(),
     };
     Ok((Arc::new(link), receiver))
 }
@@ -192,7 +210,8 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
             if descriptors.next().is_some() {
                 bail!("more descriptors came than were announced");
             }
-            let bytes = read(&blob).context("cannot read the settings")?;
+            // Secrets are among them.
+            let bytes = Zeroizing::new(read(&blob).context("cannot read the settings")?);
             let unpacked = unpack(&bytes).context("the settings are garbled")?;
             let sources = Sources::from_bytes(unpacked.sources)?;
             Order::Settings(Box::new(Orders {
@@ -205,6 +224,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 unknown: unpacked.unknown,
                 files: unpacked.files,
                 upstream_proxies: Arc::new(unpacked.upstream_proxies),
+                handed: unpacked.handed,
                 control,
                 listeners,
                 account,
@@ -214,6 +234,21 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
         ToWorker::ReloadFailed { ticket, problems } => Order::ReloadFailed { ticket, problems },
         ToWorker::Drain { limit } => Order::Drain(limit),
         ToWorker::Ping => Order::Ping,
+        ToWorker::Leaf {
+            ticket,
+            certificate,
+            not_after,
+        } => Order::Leaf {
+            ticket,
+            outcome: Ok(Leaf {
+                certificate,
+                not_after: UNIX_EPOCH + Duration::from_secs(not_after),
+            }),
+        },
+        ToWorker::LeafRefused { ticket, why } => Order::Leaf {
+            ticket,
+            outcome: Err(why),
+        },
     }))
 }
 
@@ -226,7 +261,7 @@ fn take_listeners(
         match listener {
             Listener::Keep => {}
             Listener::Close => changes.push((name, Change::Close)),
-            Listener::Open | Listener::Handed => {
+            Listener::Open | Listener::Handed | Listener::Shut => {
                 let origin = Origin::of(listener);
                 let socket = descriptors.next().context("a socket is missing")?;
                 changes.push((name, Change::Open(TcpListener::from(socket), origin)));
@@ -251,6 +286,7 @@ struct Unpacked<'a> {
     unknown: Vec<String>,
     files: ResolverFiles,
     upstream_proxies: UpstreamProxies,
+    handed: Handed,
     sources: &'a [u8],
 }
 
@@ -267,6 +303,7 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
         rest = after;
     }
     let variable = |name: &str| variables.get(name).map(|value| (*value).to_owned());
+    let (handed, sources) = part(rest)?;
     let text = |bytes| Some(Arc::from(String::from_utf8_lossy(bytes)));
     Some(Unpacked {
         admitted,
@@ -280,7 +317,8 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
         },
         // The loader has judged them.
         upstream_proxies: UpstreamProxies::from_environment(variable).ok()?,
-        sources: rest,
+        handed: Handed::from_bytes(handed)?,
+        sources,
     })
 }
 
@@ -301,26 +339,21 @@ impl Link {
 
     /// Asks for a reload and waits for what comes of it.
     pub(super) async fn reload(&self) -> Result<(), ReloadError> {
-        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        let (outcome, waiting) = oneshot::channel();
-        self.waiting().insert(ticket, outcome);
-        self.tell(&ToMonitor::Reload { ticket });
-        waiting
+        let joined = self.askers.join()?;
+        if let Some(ticket) = joined.ask {
+            self.tell(&ToMonitor::Reload { ticket });
+        }
+        joined
+            .outcome
             .await
             .unwrap_or_else(|_| Err(ReloadError::placeless("the proxy is stopping")))
     }
 
-    /// Tells whoever asked for the reload with this ticket; the monitor's own have no asker here.
-    pub(super) fn reload_ended(&self, ticket: u32, outcome: Result<(), ReloadError>) {
-        if let Some(asker) = self.waiting().remove(&ticket) {
-            // An asker that has gone away needs no answer.
-            let _ = asker.send(outcome);
+    /// Tells whoever waits for the reload with this ticket, and asks for the next one if somebody
+    /// waits for that.
+    pub(super) fn reload_ended(&self, ticket: u32, outcome: &Result<(), ReloadError>) {
+        if let Some(ticket) = self.askers.ended(ticket, outcome) {
+            self.tell(&ToMonitor::Reload { ticket });
         }
-    }
-
-    fn waiting(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<u32, oneshot::Sender<Result<(), ReloadError>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

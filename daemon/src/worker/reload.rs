@@ -15,6 +15,7 @@ use codex_network_engine::Engine;
 use codex_network_policy::{DomainSet, Mode, Policy};
 
 use super::doors::Doors;
+use super::issuer::Issuer;
 use super::link::{Link, Orders, ReloadError};
 use crate::admitted::Admitted;
 use crate::privsep::message::{Problems, ToMonitor};
@@ -27,6 +28,7 @@ const LOGGED_RULES: usize = 20;
 pub(super) struct Reloader {
     engine: Engine,
     link: Arc<Link>,
+    issuer: Arc<Issuer>,
     doors: Mutex<Doors>,
     /// What is known about the settings in force and how they came about.
     told: Mutex<Told>,
@@ -48,6 +50,7 @@ impl Reloader {
     pub(super) fn new(
         engine: Engine,
         link: Arc<Link>,
+        issuer: Arc<Issuer>,
         admitted: Admitted,
         warnings: Vec<String>,
     ) -> Arc<Self> {
@@ -63,6 +66,7 @@ impl Reloader {
         Arc::new(Self {
             engine,
             link,
+            issuer,
             doors: Mutex::default(),
             told: Mutex::new(told),
         })
@@ -128,7 +132,7 @@ impl Reloader {
 
     /// A reload came to nothing: the configuration has problems. The monitor has logged them.
     pub(super) fn failed(&self, ticket: u32, problems: Problems) {
-        self.end(ticket, Err(problems.into()));
+        self.end(ticket, &Err(problems.into()));
     }
 
     /// Puts settings in force that the monitor sends, and tells it and the asker.
@@ -145,7 +149,7 @@ impl Reloader {
                 });
             }
         }
-        self.end(ticket, outcome);
+        self.end(ticket, &outcome);
     }
 
     async fn try_put_in_force(self: &Arc<Self>, orders: Orders) -> Result<(), ReloadError> {
@@ -155,6 +159,7 @@ impl Reloader {
             unknown,
             files,
             upstream_proxies,
+            handed,
             listeners,
             ..
         } = orders;
@@ -167,16 +172,19 @@ impl Reloader {
         let mut settings = loaded.settings;
         settings.daemon.resolver.files = files;
         settings.upstream_proxies = upstream_proxies;
+        handed.fill(&mut settings.mitm);
         let settings = Arc::new(settings);
         let old = self.engine.current();
         let number = self
             .engine
             .replace(&settings)
             .map_err(|error| unusable(&format!("{:#}", anyhow::Error::new(error))))?;
+        self.issuer.use_ca(settings.mitm.ca.as_deref());
         let changed = self.doors().change(&self.engine, self, listeners);
         if let Err(error) = changed {
             // Nothing but a full descriptor table stands between a bound socket and its service.
             let restored = self.engine.replace(old.settings());
+            self.issuer.use_ca(old.settings().mitm.ca.as_deref());
             tracing::debug!(?restored, "the old settings are back");
             return Err(unusable(&format!("{error:#}")));
         }
@@ -210,8 +218,8 @@ impl Reloader {
     }
 
     /// A reload is over: it is remembered, and whoever asked for it hears.
-    fn end(&self, ticket: u32, outcome: Result<(), ReloadError>) {
-        let (came_of_it, problems) = match &outcome {
+    fn end(&self, ticket: u32, outcome: &Result<(), ReloadError>) {
+        let (came_of_it, problems) = match outcome {
             Ok(()) => (Outcome::Applied, self.warnings()),
             Err(error) => (
                 Outcome::Failed,

@@ -260,8 +260,10 @@ fn h4_connect_may_say_that_it_has_no_content_but_not_have_any() {
 }
 
 #[test]
-fn p7_limited_mode_has_no_tunnels() {
-    let config = Config::example().set("network", "mode", r#""limited""#);
+fn p7_limited_mode_has_no_tunnels_where_tls_may_not_be_intercepted() {
+    let config = Config::example()
+        .set("network", "mode", r#""limited""#)
+        .set("network", "mitm", "false");
     let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
     let answer = scene.client().connect(&scene.authority("allowed.test"));
     assert_eq!(answer.status, 403);

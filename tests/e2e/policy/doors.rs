@@ -323,10 +323,11 @@ fn p10_every_decision_is_audited_the_same_way_at_every_door() {
 }
 
 #[test]
-fn p9_limited_mode_holds_at_every_door() {
+fn p9_limited_mode_without_interception_holds_at_every_door() {
     let config = Config::example()
         .allow("127.0.0.1")
-        .set("network", "mode", r#""limited""#);
+        .set("network", "mode", r#""limited""#)
+        .set("network", "mitm", "false");
     let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
     let port = scene.origin.addr().port();
     for (door, port, wanted) in [

@@ -48,7 +48,8 @@ fn p4_limited_mode_refuses_before_it_looks_up() {
     dns.answer("allowed.test", [HERE]);
     let config = Config::new()
         .allow("allowed.test")
-        .set("network", "mode", r#""limited""#);
+        .set("network", "mode", r#""limited""#)
+        .set("network", "mitm", "false");
     let scene = scene(config, &dns);
     for door in ["http-connect", "socks5"] {
         assert!(ask(&scene, door, "allowed.test", 443).is_some());

@@ -53,6 +53,11 @@ impl Console {
             ["codex-network-proxy", "check", ..] => {
                 self.shell(&command.replacen("codex-network-proxy", e2e::binary!(), 1))
             }
+            ["codex-network-proxy", "init"] => {
+                let state = json!(self.directory.path().join("state"));
+                let program = e2e::binary!();
+                self.shell(&format!("{program} init -c 'daemon.state_dir={state}'"))
+            }
             [
                 "cargo",
                 "run",

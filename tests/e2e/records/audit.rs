@@ -168,7 +168,10 @@ fn r3_what_the_addresses_decide_is_one_event_and_not_an_allow_and_a_deny() {
 
 #[test]
 fn r3_the_mode_and_the_proxy_itself_decide_outside_the_domain() {
-    let daemon = start(&Config::example().set("network", "mode", r#""limited""#));
+    let config = Config::example()
+        .set("network", "mode", r#""limited""#)
+        .set("network", "mitm", "false");
+    let daemon = start(&config);
     let mut client = Connection::open(daemon.http_addr());
     http(&mut client, "DELETE", "http://allowed.test/", "");
     socks5(&daemon, "allowed.test", 443);

@@ -84,9 +84,12 @@ fn p1_what_no_name_can_hold_is_refused_and_recorded_escaped() {
 }
 
 #[test]
-fn p7_limited_mode_refuses_every_connection_and_says_why_for_each_port() {
+fn p7_limited_mode_without_interception_refuses_every_connection_and_says_why_for_each_port() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example().set("network", "mode", r#""limited""#));
+    let config = Config::example()
+        .set("network", "mode", r#""limited""#)
+        .set("network", "mitm", "false");
+    let daemon = start(&config);
     for (name, port, reason) in [
         ("allowed.test", 443, "mitm_required"),
         ("allowed.test", origin.addr().port(), "method_not_allowed"),

@@ -20,6 +20,7 @@ fn l5_help_names_the_commands_the_signals_and_what_no_configuration_means() {
         "SIGHUP",
         "SIGTERM",
         "no configuration",
+        "78 the configuration cannot be used",
     ] {
         run.succeeded().says(part);
     }
@@ -77,7 +78,7 @@ fn l5_a_start_says_what_listens_the_mode_the_rules_and_how_to_try_it() {
 }
 
 #[test]
-fn c4_a_bad_configuration_is_told_in_full_with_exit_code_1() {
+fn c4_a_bad_configuration_is_told_in_full_with_exit_code_78() {
     let config = Config::example()
         .set("network", "modee", r#""limited""#)
         .set("daemon.limits", "max_connections", "0");
@@ -86,7 +87,7 @@ fn c4_a_bad_configuration_is_told_in_full_with_exit_code_1() {
         .try_start()
         .err()
         .expect("it does not start");
-    assert_eq!((exit.code, exit.signal), (Some(1), None));
+    assert_eq!((exit.code, exit.signal), (Some(78), None));
     let text = exit.text();
     for part in [
         "error: the configuration cannot be used",
@@ -169,14 +170,14 @@ fn c5_a_text_log_is_one_plain_line_per_event() {
 }
 
 #[test]
-fn c5_a_log_filter_that_is_none_is_exit_code_1() {
+fn c5_a_log_filter_that_is_none_is_exit_code_78() {
     let config = Config::example().set("daemon", "log", r#""==[""#);
     let exit = Daemon::launch(e2e::binary!())
         .config(&config)
         .try_start()
         .err()
         .expect("it does not start");
-    assert_eq!(exit.code, Some(1));
+    assert_eq!(exit.code, Some(78));
     assert!(exit.text().contains("log = "), "{}", exit.text());
 }
 

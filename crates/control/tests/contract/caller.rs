@@ -1,7 +1,7 @@
 //! A caller that writes frames by hand, and a daemon that is none.
 use codex_network_control::message::{
-    Blocked, BlockedQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce, Nothing,
-    Patterns, Reloaded, Status,
+    Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
+    Nothing, Patterns, Reloaded, Status,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError, Ended, serve};
@@ -140,6 +140,14 @@ impl Control for Toy {
         Ok(Explained {
             decision,
             ..Explained::default()
+        })
+    }
+
+    async fn ca(self, _: Context, _: CaQuery) -> Result<Ca, ControlError> {
+        let subject = "CN=toy".to_owned();
+        Ok(Ca {
+            subject,
+            ..Ca::default()
         })
     }
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use codex_network_config::Action;
 use codex_network_policy::Mode;
 use futures_util::FutureExt as _;
 use http::HeaderMap;
@@ -42,6 +43,8 @@ pub(crate) struct Streamed {
     /// Told of every part: while a body is on its way nobody is silent.
     pub(super) activity: Arc<Activity>,
     pub(super) mode: Mode,
+    /// What a hook takes away from the fields, it takes away from the trailer fields.
+    pub(super) actions: Vec<Action>,
 }
 
 /// A body that waits for `100 (Continue)`.
@@ -97,6 +100,9 @@ impl Streamed {
             frame.map(|frame| {
                 with_trailers(frame, |trailers| {
                     headers::trailers_to_upstream(trailers, self.mode);
+                    for action in &self.actions {
+                        headers::strip(trailers, action);
+                    }
                 })
             })
         });

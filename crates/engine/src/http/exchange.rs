@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use codex_network_config::Action;
 use codex_network_policy::Mode;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
@@ -33,6 +34,8 @@ pub(super) struct Sent {
     takes_interim: bool,
     /// Whether the request asks to change to WebSocket.
     upgrade: Upgrade,
+    /// What the hook that matches does to the request.
+    pub(super) actions: Vec<Action>,
 }
 
 /// Whether a request asks to change protocols.
@@ -54,6 +57,7 @@ impl Sent {
             // RFC 9110 section 15.2: HTTP/1.0 knows none. hyper's HTTP/2 server cannot send any.
             takes_interim: version == Version::HTTP_11,
             upgrade,
+            actions: Vec::new(),
         }
     }
 
@@ -303,6 +307,7 @@ fn request_body(
         body,
         activity: Arc::clone(&sent.activity),
         mode: sent.mode,
+        actions: sent.actions.clone(),
     };
     let expects = parts
         .headers

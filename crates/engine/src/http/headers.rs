@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use codex_network_config::Action;
 use codex_network_policy::{Authority, Mode};
 use http::header::{
     CONNECTION, HOST, HeaderName, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE,
@@ -59,6 +60,48 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, authority: &Authority, wire: 
     headers.insert(HOST, host_field(authority, own_port));
 }
 
+/// Does what an action of a hook says: strips, then injects in place of what is there (SPEC M9).
+/// A name is also stripped where it is spelt with `_`, as origins behind CGI would read it.
+pub(super) fn act(
+    headers: &mut HeaderMap,
+    action: &Action,
+) -> Result<(), http::header::InvalidHeaderValue> {
+    strip(headers, action);
+    for injection in &action.inject {
+        let mut value = HeaderValue::from_bytes(injection.value.expose())?;
+        value.set_sensitive(true);
+        if let Ok(name) = HeaderName::from_bytes(injection.name.as_str().as_bytes()) {
+            headers.insert(name, value);
+        }
+    }
+    Ok(())
+}
+
+/// Takes away what an action strips or puts something else in place of: from the fields, and from
+/// the trailer fields too.
+pub(super) fn strip(headers: &mut HeaderMap, action: &Action) {
+    let injected = action.inject.iter().map(|injection| &injection.name);
+    for unwanted in action.strip.iter().chain(injected) {
+        let spelt: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| dashed(name.as_str()) == dashed(unwanted.as_str()))
+            .cloned()
+            .collect();
+        for name in spelt {
+            headers.remove(name);
+        }
+    }
+}
+
+/// A field name as origins behind CGI, WSGI or Rack read it: they take `_` for `-`.
+fn dashed(name: &str) -> Cow<'_, str> {
+    if name.contains('_') {
+        Cow::Owned(name.replace('_', "-"))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
 /// Turns the client's trailer fields into those upstream: what may not stand before the content may
 /// not come behind it either.
 pub(super) fn trailers_to_upstream(trailers: &mut HeaderMap, mode: Mode) {
@@ -79,11 +122,7 @@ fn remove_what_ends_here(headers: &mut HeaderMap, mode: Mode) {
 
 /// Origins behind CGI, WSGI or Rack read `X_Forwarded_For` as `X-Forwarded-For`, and so do we.
 fn ends_here(name: &str, mode: Mode) -> bool {
-    let name = if name.contains('_') {
-        Cow::Owned(name.replace('_', "-"))
-    } else {
-        Cow::Borrowed(name)
-    };
+    let name = dashed(name);
     ENDS_HERE.contains(&name.as_ref())
         || name.starts_with("x-forwarded-")
         || (mode == Mode::Limited && METHOD_OVERRIDES.contains(&name.as_ref()))

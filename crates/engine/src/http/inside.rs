@@ -5,7 +5,7 @@
 //! one that an origin could give. The authority is the one that CONNECT named: a request for
 //! another one is misdirected, whatever else stands in it.
 
-use codex_network_policy::{Authority, Hooked, Protocol};
+use codex_network_policy::{Authority, HookRequest, HookVerdict, Hooked, Protocol};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
 use hyper::body::{Body as _, Incoming};
@@ -46,12 +46,26 @@ pub(super) async fn answer(
     let generation = shared.live.current();
     let mode = generation.policy().mode();
     let wanted = upgrade::wanted(request.headers(), request.version());
+    let mitm = &generation.settings().mitm;
+    let verdict = mitm.hooks.judge(&HookRequest {
+        host: &inside.authority.host,
+        method: request.method().as_str(),
+        target: request
+            .uri()
+            .path_and_query()
+            .map_or("", PathAndQuery::as_str),
+        fields: &Fields(request.headers()),
+    });
     let attempt = Attempt {
         client: inside.client.clone(),
         protocol: Protocol::Https,
         method: Some(request.method().as_str().to_owned()),
         upgrade: wanted.token().map(str::to_owned),
-        hooked: Hooked::Unasked,
+        hooked: match verdict {
+            HookVerdict::NotHooked => Hooked::Unasked,
+            HookVerdict::Matched(_) => Hooked::Matched,
+            HookVerdict::NoMatch => Hooked::Unmatched,
+        },
     };
     let authority = inside.authority.clone();
     let Some(path) = path(request.uri(), request.headers(), &authority) else {
@@ -76,7 +90,16 @@ pub(super) async fn answer(
     if upgrade == Upgrade::WebSocket {
         upgrade::mark(&mut parts.headers);
     }
-    let sent = Sent::new(mode, inside.wire, parts.version, upgrade);
+    let mut sent = Sent::new(mode, inside.wire, parts.version, upgrade);
+    if let HookVerdict::Matched(hook) = verdict {
+        let actions = permit.generation().settings().mitm.actions.of(hook);
+        sent.actions.extend(actions.cloned());
+    }
+    for action in &sent.actions {
+        if headers::act(&mut parts.headers, action).is_err() {
+            return respond::bad_request("a header that the policy injects cannot be written");
+        }
+    }
     (parts.uri, parts.version) = match inside.wire {
         Wire::TlsHttp2 => match whole_uri(permit.authority(), path) {
             Some(uri) => (uri, Version::HTTP_2),
@@ -89,6 +112,17 @@ pub(super) async fn answer(
         .unwrap_or_else(|(failure, permit)| {
             respond::failure(&failure, permit.authority(), Door::Connect)
         })
+}
+
+/// Header fields as hooks look at them.
+struct Fields<'a>(&'a HeaderMap);
+
+impl codex_network_policy::Fields for Fields<'_> {
+    fn for_each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        for value in self.0.get_all(name) {
+            each(value.as_bytes().trim_ascii());
+        }
+    }
 }
 
 /// The path that is asked for, if the request is for this authority and no other: in whatever form

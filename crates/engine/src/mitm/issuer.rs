@@ -40,7 +40,7 @@ pub struct IssuedLeaf {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
     /// Too many are asked for at once.
-    #[error("too many certificates are being asked for")]
+    #[error("too many certificates are being asked for; try again")]
     Busy,
     /// The issuer does not issue this one.
     #[error("the issuer refuses: {0}")]

@@ -300,9 +300,13 @@ impl Scene {
 
 /// The settings that a text means, with this authority as the only trusted one.
 pub(crate) fn settings(policy: &str, trusted: &Ca) -> Settings {
-    let mut settings = load(&Sources::none().with_text("test", policy))
-        .expect("a policy")
-        .settings;
+    let mut settings = load(
+        &Sources::none()
+            .with_text("test", policy)
+            .with_environment(|name| (name == "TOKEN").then(|| "hunter2".into())),
+    )
+    .expect("a policy")
+    .settings;
     settings.mitm.roots = [Arc::from(trusted.der.as_ref())].into();
     settings
 }
@@ -334,7 +338,7 @@ pub(crate) async fn whole(response: Response<Incoming>) -> Response<Bytes> {
     Response::from_parts(parts, body)
 }
 
-/// Answers every request with its method, target and protocol version.
+/// Answers every request with its method, target, protocol version and credentials.
 async fn origin(config: Arc<ServerConfig>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
@@ -350,11 +354,14 @@ async fn origin(config: Arc<ServerConfig>) -> SocketAddr {
                 };
                 let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let service = service_fn(|request: Request<Incoming>| async move {
+                    let field = |name| request.headers().get(name).and_then(|it| it.to_str().ok());
                     let text = format!(
-                        "{} {} {:?}",
+                        "{} {} {:?} {:?} {:?}",
                         request.method(),
                         request.uri().path(),
-                        request.version()
+                        request.version(),
+                        field("authorization"),
+                        field("x_api_key").or(field("x-api-key")),
                     );
                     Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(text))))
                 });

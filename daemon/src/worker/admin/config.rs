@@ -1,11 +1,14 @@
-//! `GET /config`: the effective settings as JSON, under the names that the files use. Nothing that
-//! is secret has a form that could be shown, so nothing here can leak one.
+//! `GET /config`: the effective settings as JSON, under the names that the files use. What is secret
+//! in [`Settings`](codex_network_config::Settings) is a [`Secret`](codex_network_config::Secret) or
+//! the credentials of an upstream proxy, which have no form that could be shown by accident.
+
+mod mitm;
 
 use std::sync::Arc;
 
 use codex_network_config::{AdminAccess, LogFormat, Principal, Settings, UpstreamProxy};
 use codex_network_engine::Generation;
-use codex_network_policy::{DomainSet, Interception};
+use codex_network_policy::DomainSet;
 use serde_json::{Value, json};
 
 /// The settings that a generation was made from.
@@ -32,13 +35,7 @@ pub(in crate::worker) fn effective(generation: &Generation) -> Value {
         "dangerously_allow_all_unix_sockets": settings.unix_sockets.allow_all,
         "credential_broker": settings.credential_broker,
         "dangerously_allow_plaintext_credential_injection": settings.plaintext_credential_injection,
-        "mitm": {
-            "allowed": settings.policy.interception() == Interception::Automatic,
-            "inspect": settings.mitm.inspect,
-            "max_body_bytes": settings.mitm.max_body_bytes,
-            "ca_cert_path": settings.mitm.ca_paths.as_ref().map(|ca| &ca.certificate),
-            "ca_key_path": settings.mitm.ca_paths.as_ref().map(|ca| &ca.key),
-        },
+        "mitm": mitm::effective(settings),
         "daemon": daemon(&settings.daemon),
     })
 }

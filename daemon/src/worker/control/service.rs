@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use codex_network_config::UpstreamProxy;
+use codex_network_config::{Mitm, UpstreamProxy};
 use codex_network_control::message::{
-    Blocked, BlockedEntry, BlockedQuery, Config, Counters, ExplainQuery, Explained,
+    Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
     GenerationInForce, Listener, MOST_WAIT, ModeChange, ModeInForce, Nothing, Patterns, Reloaded,
     Rule, Status,
 };
@@ -17,6 +17,8 @@ use codex_network_policy::{DomainSet, Mode};
 
 use super::peer::Peer;
 use super::{MOST_OF_ONE_USER, Room, explain};
+use crate::ca::certificate::describe;
+use crate::ca::pem;
 use crate::worker::admin::config;
 use crate::worker::reload::{Reloader, unix_seconds};
 use crate::worker::witness::Witness;
@@ -278,6 +280,37 @@ impl Control for Session {
             .collect();
         explain::explain(&generation, &listeners, &query)
             .map_err(|message| ControlError::Invalid { message })
+    }
+
+    async fn ca(self, _: Context, query: CaQuery) -> Result<Ca, ControlError> {
+        let generation = self.service.engine.current();
+        Ok(ca(&generation.settings().mitm, query))
+    }
+}
+
+/// What everybody may know of the CA.
+fn ca(mitm: &Mitm, query: CaQuery) -> Ca {
+    let described = mitm
+        .ca
+        .as_deref()
+        .and_then(|ca| Some((ca, describe(&ca.der)?)));
+    let Some((ca, described)) = described else {
+        return Ca::default();
+    };
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    Ca {
+        subject: described.subject,
+        fingerprint: described.fingerprint,
+        not_before: described.not_before,
+        not_after: described.not_after,
+        kept_at: path(&ca.kept_at),
+        certificate_file: path(&ca.certificate_file),
+        bundle_file: path(&ca.bundle_file),
+        roots: mitm.roots.len(),
+        pem: pem::certificate(&ca.der),
+        bundle: query
+            .bundle
+            .then(|| pem::bundle(mitm.roots.iter().map(|root| &**root), &ca.der)),
     }
 }
 

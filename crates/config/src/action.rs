@@ -1,0 +1,62 @@
+//! What hooks do to the requests that they are for (SPEC M9): take fields away, put secrets in.
+
+use codex_network_policy::{HeaderNameText, HookId};
+
+use crate::secret::{Secret, SecretSource};
+
+/// What is done to a request before it goes on: first all fields of `strip` are removed, then each of
+/// `inject` takes the place of every field of its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Action {
+    /// Fields to remove.
+    pub strip: Vec<HeaderNameText>,
+    /// Fields to set.
+    pub inject: Vec<Injection>,
+}
+
+/// A field that an action sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injection {
+    /// Its name: never one that frames the message or belongs to one connection.
+    pub name: HeaderNameText,
+    /// Its value, the prefix and the secret: printable ASCII without white space around it.
+    pub value: Secret,
+    /// Where the secret comes from.
+    pub source: SecretSource,
+}
+
+/// The actions of a configuration, and which of them each hook takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actions {
+    named: Vec<(String, Action)>,
+    /// For each hook the indices of its actions, in the order of its `action` list.
+    of_hooks: Vec<Vec<usize>>,
+}
+
+impl Actions {
+    pub(crate) fn new(named: Vec<(String, Action)>, of_hooks: Vec<Vec<usize>>) -> Self {
+        Self { named, of_hooks }
+    }
+
+    /// What a hook of the same configuration does, in the order in which it says so.
+    pub fn of(&self, hook: HookId) -> impl Iterator<Item = &Action> {
+        self.named_of(hook).map(|(_, action)| action)
+    }
+
+    /// [`of`](Self::of), with the actions' names.
+    pub fn named_of(&self, hook: HookId) -> impl Iterator<Item = (&str, &Action)> {
+        let indices = self.of_hooks.get(hook.index()).into_iter().flatten();
+        indices
+            .filter_map(|index| self.named.get(*index))
+            .map(named)
+    }
+
+    /// All actions with their names, in the order in which they are written.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Action)> {
+        self.named.iter().map(named)
+    }
+}
+
+fn named((name, action): &(String, Action)) -> (&str, &Action) {
+    (name, action)
+}

@@ -1,0 +1,292 @@
+//! `mitm.actions.NAME`: fields to strip, and fields to inject with their secrets (SPEC M9).
+
+use std::path::PathBuf;
+
+use codex_network_policy::HeaderNameText;
+use zeroize::Zeroizing;
+
+use super::{Named, empty_list, non_empty_strings};
+use crate::action::{Action, Injection};
+use crate::diagnostic::{Problems, quoted};
+use crate::generation::{Key, Raw, Setting, as_key, report_unknown};
+use crate::merge::{Entry, Node, Table, Value};
+use crate::read;
+use crate::secret::{Reader, Readers, Secret, SecretSource};
+
+const KEYS: &[&str] = &["strip_request_headers", "inject_request_headers"];
+const INJECT_KEYS: &[&str] = &["name", "secret_env_var", "secret_file", "prefix"];
+
+/// Fields that say where a message ends or whom it is for, or that concern one connection alone
+/// (RFC 9110 section 7.6.1): the proxy writes them anew for each request.
+const FRAMING: &[&str] = &[
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Fields that never reach an origin from here, or that would make it take the request for another
+/// one than was judged (SPEC H3, P7).
+const NOT_SENT: &[&str] = &[
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-unix-socket",
+];
+
+/// The actions in the order in which they are written. One that is wrong is empty.
+pub(super) fn settle(
+    raw: &Raw<'_>,
+    secrets: &mut Reader<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<Named> {
+    let table = raw
+        .get(Key::MitmActions)
+        .and_then(|setting| read::table(setting, problems));
+    let entries = table.into_iter().flat_map(Table::in_order);
+    entries
+        .map(|entry| {
+            let action = action(entry, secrets, problems).unwrap_or_default();
+            (entry.name.clone().into_owned(), action)
+        })
+        .collect()
+}
+
+fn action(
+    entry: &Entry<'_>,
+    secrets: &mut Reader<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Action> {
+    let path = format!("….mitm.actions.{}", as_key(&entry.name));
+    let table = read::table(Setting::of(entry), problems)?;
+    let mut action = Action::default();
+    for key in table.in_order() {
+        let setting = Setting::of(key);
+        match &*key.name {
+            "strip_request_headers" => action.strip = strip(setting, problems),
+            "inject_request_headers" => {
+                action.inject = injections(setting, &path, secrets, problems);
+            }
+            _ => report_unknown(KEYS, &path, key, None, problems),
+        }
+    }
+    if KEYS.iter().all(|key| table.get(key).is_none()) {
+        let message = format!("the action {} does nothing", quoted(&entry.name));
+        let help = "give it `strip_request_headers` or `inject_request_headers`";
+        problems.error(entry.at, &message, help);
+    }
+    Some(action)
+}
+
+fn strip(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<HeaderNameText> {
+    let mut names = Vec::new();
+    for (text, node) in non_empty_strings(setting, problems) {
+        match HeaderNameText::parse(text) {
+            Ok(name) if FRAMING.contains(&name.as_str()) => {
+                let message = format!("{} cannot be stripped", quoted(name.as_str()));
+                problems.error(node.at, &message, "the proxy writes this field itself");
+            }
+            Ok(name) => names.push(name),
+            Err(error) => {
+                let message = format!("{}: {}: {error}", quoted(setting.name), quoted(text));
+                problems.error(node.at, &message, "");
+            }
+        }
+    }
+    names
+}
+
+fn injections(
+    setting: Setting<'_>,
+    path: &str,
+    secrets: &mut Reader<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<Injection> {
+    let Value::Array(items) = &setting.node.value else {
+        let help = "write `[[….inject_request_headers]]`, once per header";
+        read::wrong_type(setting, "a list of tables", help, problems);
+        return Vec::new();
+    };
+    if items.is_empty() {
+        empty_list(setting, problems);
+    }
+    let path = format!("{path}.inject_request_headers");
+    let mut injections = Vec::new();
+    for item in items {
+        let Value::Table(table) = &item.value else {
+            let found = item.value.describe();
+            let message = format!(
+                "`{}` must be a list of tables, not of {found}",
+                setting.name
+            );
+            problems.without_excerpts(|problems| problems.error(item.at, &message, ""));
+            continue;
+        };
+        let is_known = |entry: &Entry<'_>| INJECT_KEYS.contains(&&*entry.name);
+        if table.iter().all(is_known) {
+            injections.extend(injection(item, table, &path, secrets, problems));
+        } else {
+            // What stands behind a key that we do not have is often the secret itself.
+            problems.without_excerpts(|problems| {
+                injection(item, table, &path, secrets, problems);
+            });
+        }
+    }
+    injections
+}
+
+fn injection(
+    item: &Node<'_>,
+    table: &Table<'_>,
+    path: &str,
+    secrets: &mut Reader<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Injection> {
+    let mut name = None;
+    let mut prefix = Some("");
+    let mut sources = Vec::new();
+    for entry in table.in_order() {
+        let setting = Setting::of(entry);
+        match &*entry.name {
+            "name" => name = field_name(setting, problems),
+            "prefix" => prefix = field_prefix(setting, problems),
+            "secret_env_var" => {
+                let variable = read::text(setting, problems);
+                let variable = variable.map(|name| SecretSource::Environment(name.to_owned()));
+                sources.push((variable, setting));
+            }
+            "secret_file" => sources.push((secret_file(setting, problems), setting)),
+            "value" | "secret" => {
+                let help = "a secret does not stand in the configuration: name a `secret_env_var` or a `secret_file`";
+                report_unknown(INJECT_KEYS, path, entry, Some(help.to_owned()), problems);
+            }
+            _ => report_unknown(INJECT_KEYS, path, entry, None, problems),
+        }
+    }
+    if table.get("name").is_none() {
+        problems.error(item.at, "an injected header has no `name`", "");
+    }
+    let [(source, setting)] = &sources[..] else {
+        let message = "an injected header needs exactly one of `secret_env_var` and `secret_file`";
+        problems.error(item.at, message, "");
+        return None;
+    };
+    let source = source.clone()?;
+    let secret = secret(&source, *setting, secrets, problems)?;
+    let value = value(prefix?, &secret, &source, *setting, problems)?;
+    Some(Injection {
+        name: name?,
+        value,
+        source,
+    })
+}
+
+fn field_name(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<HeaderNameText> {
+    let text = read::text(setting, problems)?;
+    let name = match HeaderNameText::parse(text) {
+        Ok(name) => name,
+        Err(error) => {
+            let message = format!("`name`: {}: {error}", quoted(text));
+            problems.error(setting.node.at, &message, "");
+            return None;
+        }
+    };
+    // Origins behind CGI read `X_A` as `X-A`.
+    let alike = name.as_str().replace('_', "-");
+    let is_refused =
+        FRAMING.contains(&&*alike) || NOT_SENT.contains(&&*alike) || alike.starts_with("proxy-");
+    if is_refused {
+        let message = format!("{} cannot be injected", quoted(name.as_str()));
+        let help =
+            "it frames the request, belongs to one connection, or would change what was judged";
+        problems.error(setting.node.at, &message, help);
+        return None;
+    }
+    Some(name)
+}
+
+fn field_prefix<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
+    let prefix = read::string(setting, problems)?;
+    if is_value(prefix.as_bytes()) && !prefix.starts_with(' ') {
+        return Some(prefix);
+    }
+    let message = "`prefix` is printable ASCII, and does not begin with a space";
+    problems.error(
+        setting.node.at,
+        message,
+        "write for example `prefix = \"Bearer \"`",
+    );
+    None
+}
+
+fn secret_file(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<SecretSource> {
+    let text = read::text(setting, problems)?;
+    if !text.starts_with('/') {
+        problems.error(setting.node.at, "`secret_file` must be absolute", "");
+        return None;
+    }
+    if text.contains('\0') {
+        let message = "`secret_file` holds a NUL, which no path can";
+        problems.error(setting.node.at, message, "");
+        return None;
+    }
+    Some(SecretSource::File(PathBuf::from(text)))
+}
+
+fn secret(
+    source: &SecretSource,
+    setting: Setting<'_>,
+    secrets: &mut Reader<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Secret> {
+    match secrets.read(source) {
+        Ok(found) => {
+            if found.readers == Readers::Others {
+                let message = format!("{source} can be read by others than its owner");
+                let help = "take that right away, as in `chmod go-r FILE`";
+                problems.warning(setting.node.at, &message, help);
+            }
+            Some(found.secret)
+        }
+        Err(error) => {
+            let message = format!("{source} {error}");
+            problems.error(setting.node.at, &message, error.help());
+            None
+        }
+    }
+}
+
+/// Prefix and secret as a field value (RFC 9110 section 5.5), as narrow as credentials are: a value
+/// with white space around it is another one on the other side.
+fn value(
+    prefix: &str,
+    secret: &Secret,
+    source: &SecretSource,
+    setting: Setting<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Secret> {
+    // One allocation: a vector that grows leaves its old bytes behind.
+    let mut value = Zeroizing::new(Vec::with_capacity(prefix.len() + secret.expose().len()));
+    value.extend_from_slice(prefix.as_bytes());
+    value.extend_from_slice(secret.expose());
+    let why = if !is_value(&value) {
+        "holds something other than printable ASCII, such as a line end"
+    } else if secret.expose().starts_with(b" ") || value.ends_with(b" ") {
+        "has a space in front or behind"
+    } else {
+        return Some(Secret::new(std::mem::take(&mut *value)));
+    };
+    let message = format!("{source} {why}, so it cannot be a header's value");
+    problems.error(setting.node.at, &message, "");
+    None
+}
+
+fn is_value(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}

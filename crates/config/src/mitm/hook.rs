@@ -1,0 +1,208 @@
+//! `mitm.hooks.NAME`: which requests a hook is for, and which actions it takes (SPEC M9).
+
+use std::fmt::Display;
+
+use codex_network_policy::{
+    HeaderNameText, HookMethod, HookSpec, Host, Origin, PathPrefix, ValuePattern,
+};
+
+use super::{Named, non_empty_list, non_empty_strings};
+use crate::diagnostic::{Problems, quoted};
+use crate::generation::{Key, Raw, Setting, as_key, report_unknown};
+use crate::merge::{Entry, Node, Table};
+use crate::read;
+
+const KEYS: &[&str] = &[
+    "host",
+    "methods",
+    "path_prefixes",
+    "query",
+    "headers",
+    "body",
+    "action",
+];
+
+/// Keys without which a hook would be for more than its author sees, and how to write each.
+pub(super) const REQUIRED: &[(&str, &str)] = &[
+    ("host", "host = \"api.example.com\""),
+    ("methods", "methods = [\"GET\"]"),
+    ("path_prefixes", "path_prefixes = [\"/v1/\"]"),
+];
+
+/// A hook, and the indices of its actions.
+pub(super) type Hook = (HookSpec, Vec<usize>);
+
+/// The hooks in the order in which they are tried: that in which they are written, those of weaker
+/// layers first. A hook that a later layer says something about stands where that layer has it.
+pub(super) fn settle(raw: &Raw<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Vec<Hook> {
+    let table = raw
+        .get(Key::MitmHooks)
+        .and_then(|setting| read::table(setting, problems));
+    table
+        .into_iter()
+        .flat_map(Table::in_order)
+        .filter_map(|entry| hook(entry, actions, problems))
+        .collect()
+}
+
+fn hook(entry: &Entry<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Option<Hook> {
+    let path = format!("….mitm.hooks.{}", as_key(&entry.name));
+    let table = read::table(Setting::of(entry), problems)?;
+    let mut host = None;
+    let (mut methods, mut path_prefixes) = (Vec::new(), Vec::new());
+    let (mut query, mut headers) = (Vec::new(), Vec::new());
+    let mut taken = Vec::new();
+    for key in table.in_order() {
+        let setting = Setting::of(key);
+        match &*key.name {
+            "host" => host = exact_host(setting, problems),
+            "methods" => {
+                let texts = non_empty_strings(setting, problems);
+                methods = parsed(setting.name, texts, HookMethod::parse, problems);
+            }
+            "path_prefixes" => path_prefixes = prefixes(setting, problems),
+            "query" => query = conditions(setting, Empty::Refused, problems),
+            "headers" => headers = fields(setting, problems),
+            "body" => {
+                let message = "`body` is reserved: hooks cannot look at bodies";
+                problems.error(key.at, message, "remove it");
+            }
+            "action" => taken = references(setting, actions, problems),
+            _ => report_unknown(KEYS, &path, key, None, problems),
+        }
+    }
+    for (key, example) in REQUIRED {
+        if table.get(key).is_none() {
+            let message = format!("the hook {} has no `{key}`", quoted(&entry.name));
+            let help = format!("write for example `{example}`");
+            problems.error(entry.at, &message, &help);
+        }
+    }
+    let spec = HookSpec {
+        name: entry.name.clone().into_owned(),
+        origin: Some(Origin {
+            file: problems.texts.text(entry.at).name.clone(),
+            line: problems.texts.line(entry.at),
+        }),
+        host: host?,
+        methods,
+        path_prefixes,
+        query,
+        headers,
+    };
+    Some((spec, taken))
+}
+
+/// Hooks are for exact hosts: a pattern would intercept more than its author sees.
+fn exact_host(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Host> {
+    let text = read::text(setting, problems)?;
+    match Host::parse(text) {
+        Ok(host) => Some(host),
+        Err(error) => {
+            let help = if text.contains('*') {
+                "a hook's host is exact: write one hook per host"
+            } else {
+                "write for example `host = \"api.example.com\"`"
+            };
+            problems.error(setting.node.at, &format!("`host`: {error}"), help);
+            None
+        }
+    }
+}
+
+/// The elements of a list, each read by `parse`.
+fn parsed<T, E: Display>(
+    name: &str,
+    strings: Vec<(&str, &Node<'_>)>,
+    parse: impl Fn(&str) -> Result<T, E>,
+    problems: &mut Problems<'_>,
+) -> Vec<T> {
+    let mut meanings = Vec::with_capacity(strings.len());
+    for (text, node) in strings {
+        match parse(text) {
+            Ok(meaning) => meanings.push(meaning),
+            Err(error) => {
+                let message = format!("{}: {}: {error}", quoted(name), quoted(text));
+                problems.error(node.at, &message, "");
+            }
+        }
+    }
+    meanings
+}
+
+fn prefixes(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<PathPrefix> {
+    let strings = non_empty_strings(setting, problems);
+    for (text, node) in &strings {
+        if text.starts_with('/') && text.contains('*') {
+            let message = format!("{}: the `*` stands for itself here", quoted(text));
+            let help = "put `pattern:` in front for a wildcard, or `literal:` if it is meant";
+            problems.warning(node.at, &message, help);
+        }
+    }
+    parsed(setting.name, strings, PathPrefix::parse, problems)
+}
+
+/// Whether an empty list of values means something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Empty {
+    /// The name must be there, with any value.
+    Present,
+    Refused,
+}
+
+/// A table of names to the values that each may have.
+fn conditions(
+    setting: Setting<'_>,
+    empty: Empty,
+    problems: &mut Problems<'_>,
+) -> Vec<(String, Vec<ValuePattern>)> {
+    let table = read::table(setting, problems);
+    let mut conditions = Vec::new();
+    for entry in table.into_iter().flat_map(Table::in_order) {
+        let values = Setting::of(entry);
+        let texts = match empty {
+            Empty::Present => read::strings(values, problems),
+            Empty::Refused => non_empty_list(values, problems),
+        };
+        let meanings = parsed(values.name, texts, ValuePattern::parse, problems);
+        conditions.push((entry.name.clone().into_owned(), meanings));
+    }
+    conditions
+}
+
+/// Conditions on fields, whose names have no case.
+fn fields(
+    setting: Setting<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<(HeaderNameText, Vec<ValuePattern>)> {
+    let conditions = conditions(setting, Empty::Present, problems);
+    let mut fields: Vec<(HeaderNameText, _)> = Vec::with_capacity(conditions.len());
+    for (name, values) in conditions {
+        match HeaderNameText::parse(&name) {
+            Ok(name) if fields.iter().any(|(other, _)| *other == name) => {
+                let message = format!("`headers` has {} twice", quoted(name.as_str()));
+                problems.error(setting.at, &message, "field names have no case: keep one");
+            }
+            Ok(name) => fields.push((name, values)),
+            Err(error) => {
+                let message = format!("`headers`: {}: {error}", quoted(&name));
+                problems.error(setting.at, &message, "");
+            }
+        }
+    }
+    fields
+}
+
+fn references(setting: Setting<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Vec<usize> {
+    let mut indices = Vec::new();
+    for (name, node) in non_empty_strings(setting, problems) {
+        let index = actions.iter().position(|(other, _)| other == name);
+        if index.is_none() {
+            let message = format!("there is no action {}", quoted(name));
+            let help = "actions are written as `[….mitm.actions.NAME]`";
+            problems.error(node.at, &message, help);
+        }
+        indices.extend(index);
+    }
+    indices
+}

@@ -1,0 +1,271 @@
+//! Secrets that a configuration names, and reading them (SPEC M9, B4).
+//!
+//! A configuration names an environment variable or a file and never holds the value. Whoever loads
+//! it reads both, and may hand them on with the captured configuration to a process that has neither
+//! (see `captured`): there is no other way to [`Secrets`] than a load that succeeded, so exactly those
+//! that the configuration names are in them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+/// Largest secret file that is read.
+const MAX_BYTES: usize = 64 << 10;
+/// Permission bits that let somebody else than the owner read.
+const READ_BY_OTHERS: u32 = 0o044;
+
+/// Bytes that nobody should see. They are overwritten when the last clone goes, and only
+/// [`expose`](Self::expose) leads to them: there is no `Display`, and `Debug` does not show them.
+///
+/// ```
+/// let secret = codex_network_config::Secret::new(b"hunter2".to_vec());
+/// assert_eq!(format!("{secret:?}"), "Secret(…)");
+/// assert_eq!(secret.expose(), b"hunter2");
+/// ```
+///
+/// ```compile_fail
+/// let secret = codex_network_config::Secret::new(b"hunter2".to_vec());
+/// println!("{secret}");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
+
+/// Where a secret comes from. This is no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SecretSource {
+    /// `secret_env_var`: a variable in the environment of the process that loads.
+    Environment(String),
+    /// `secret_file`: the content of a file, less one line end behind it.
+    File(PathBuf),
+}
+
+/// The secrets of a configuration as they were read, to be handed on with it.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets(BTreeMap<SecretSource, Found>);
+
+/// A secret that was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) secret: Secret,
+    pub(crate) readers: Readers,
+}
+
+/// Who may read the place that a secret comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// Nobody, as far as file permissions tell.
+    Owner,
+    /// The file's group, or everybody.
+    Others,
+}
+
+/// Where a load gets secrets.
+#[derive(Clone, Debug)]
+pub(crate) enum Keeper {
+    /// From this process's environment and files.
+    Here(Environment),
+    /// From somebody who has read them. Nothing else is looked at.
+    Carried(Secrets),
+}
+
+/// How variables are looked up; nothing for the process's own environment.
+#[derive(Clone, Default)]
+pub(crate) struct Environment(Option<Arc<Lookup>>);
+
+type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
+/// Reads secrets for one load, each once.
+#[derive(Debug)]
+pub(crate) struct Reader<'k> {
+    keeper: &'k Keeper,
+    read: Secrets,
+}
+
+/// Why there is no secret. It names the place and never a part of the value.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SecretError {
+    #[error("is not set")]
+    Unset,
+    #[error("is empty")]
+    Empty,
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("is not a regular file")]
+    Special,
+    #[error("is larger than {} KiB", MAX_BYTES >> 10)]
+    TooLarge,
+    #[error("was not carried along with the configuration")]
+    NotCarried,
+}
+
+impl Secret {
+    /// Takes bytes over.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Zeroizing::new(bytes)))
+    }
+
+    /// The bytes themselves: for the one place that sends them, and for nothing that is kept.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment(name) => write!(f, "the environment variable `{name}`"),
+            Self::File(path) => write!(f, "the secret file `{}`", path.display()),
+        }
+    }
+}
+
+impl Secrets {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the configuration names none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&SecretSource, &Found)> {
+        self.0.iter()
+    }
+
+    pub(crate) fn insert(&mut self, source: SecretSource, found: Found) {
+        self.0.insert(source, found);
+    }
+}
+
+impl Environment {
+    pub(crate) fn of(lookup: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(lookup)))
+    }
+
+    fn get(&self, name: &str) -> Option<OsString> {
+        match &self.0 {
+            Some(lookup) => lookup(name),
+            None => std::env::var_os(name),
+        }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment(…)")
+    }
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Self::Here(Environment::default())
+    }
+}
+
+impl<'k> Reader<'k> {
+    pub(crate) fn new(keeper: &'k Keeper) -> Self {
+        Self {
+            keeper,
+            read: Secrets::default(),
+        }
+    }
+
+    /// The secret of a place, read now or before.
+    pub(crate) fn read(&mut self, source: &SecretSource) -> Result<Found, SecretError> {
+        if let Some(found) = self.read.0.get(source) {
+            return Ok(found.clone());
+        }
+        let found = match self.keeper {
+            Keeper::Carried(secrets) => secrets
+                .0
+                .get(source)
+                .cloned()
+                .ok_or(SecretError::NotCarried)?,
+            Keeper::Here(environment) => match source {
+                SecretSource::Environment(name) => {
+                    let value = environment.get(name).ok_or(SecretError::Unset)?;
+                    Found {
+                        secret: Secret::new(value.into_vec()),
+                        readers: Readers::Owner,
+                    }
+                }
+                SecretSource::File(path) => read_file(path)?,
+            },
+        };
+        if found.secret.expose().is_empty() {
+            return Err(SecretError::Empty);
+        }
+        self.read.insert(source.clone(), found.clone());
+        Ok(found)
+    }
+
+    /// All that were read.
+    pub(crate) fn into_secrets(self) -> Secrets {
+        self.read
+    }
+}
+
+fn read_file(path: &Path) -> Result<Found, SecretError> {
+    // Asked before it is opened: opening a pipe waits for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(SecretError::Special);
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(SecretError::Special);
+    }
+    // One allocation from the start: a vector that grows leaves its old bytes behind.
+    let mut content = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut content)?;
+    if content.len() > MAX_BYTES {
+        return Err(SecretError::TooLarge);
+    }
+    let line = content.strip_suffix(b"\n");
+    let value = line.map_or(&content[..], |line| {
+        line.strip_suffix(b"\r").unwrap_or(line)
+    });
+    Ok(Found {
+        secret: Secret::new(value.to_vec()),
+        readers: if metadata.permissions().mode() & READ_BY_OTHERS == 0 {
+            Readers::Owner
+        } else {
+            Readers::Others
+        },
+    })
+}
+
+impl SecretError {
+    /// What to do about it.
+    pub(crate) fn help(&self) -> &'static str {
+        match self {
+            Self::Unset | Self::Empty => {
+                "whoever starts the proxy gives it the secret, before the start"
+            }
+            Self::Io(error) if error.kind() == ErrorKind::PermissionDenied => {
+                "whoever starts the proxy reads it: run this as that user"
+            }
+            Self::Special | Self::TooLarge => {
+                "a secret file holds nothing but the secret, and a line end if you like"
+            }
+            Self::Io(_) => "",
+            Self::NotCarried => "reload the configuration",
+        }
+    }
+}

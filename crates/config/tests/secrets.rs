@@ -1,0 +1,381 @@
+//! Secrets that actions inject: where they come from, how they travel, and that nothing shows them
+//! (SPEC M9, B4).
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use codex_network_config::{Diagnostics, HeaderNameText, Loaded, Settings, Sources, load};
+
+const VALUE: &str = "hunter2-correct-horse";
+
+/// A configuration that injects one secret.
+fn with_source(source: &str) -> String {
+    format!(
+        "[[network.mitm.actions.a.inject_request_headers]]\nname = \"authorization\"\nprefix = \"Bearer \"\n{source}\n"
+    )
+}
+
+/// A variable with the secret in it.
+fn from_variable(value: impl Into<OsString>) -> Sources {
+    let value = value.into();
+    Sources::none()
+        .with_text("config.toml", with_source("secret_env_var = \"TOKEN\""))
+        .with_environment(move |name| (name == "TOKEN").then(|| value.clone()))
+}
+
+/// A file with the secret in it.
+struct SecretFile {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl SecretFile {
+    fn new(content: impl AsRef<[u8]>, mode: u32) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("token");
+        fs::write(&path, content).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
+        Self {
+            _directory: directory,
+            path,
+        }
+    }
+
+    fn sources(&self) -> Sources {
+        let source = format!("secret_file = \"{}\"", self.path.display());
+        Sources::none().with_text("config.toml", with_source(&source))
+    }
+
+    fn said(&self, errors: &Diagnostics) -> String {
+        let path = self.path.to_str().expect("UTF-8");
+        errors.one_line().replace(path, "FILE")
+    }
+}
+
+#[track_caller]
+fn loaded(sources: &Sources) -> Loaded {
+    match load(sources) {
+        Ok(loaded) => loaded,
+        Err(errors) => panic!("{errors}"),
+    }
+}
+
+fn injected(settings: &Settings) -> Vec<Vec<u8>> {
+    let actions = settings.mitm.actions.iter();
+    let values = actions.flat_map(|(_, action)| &action.inject);
+    values.map(|one| one.value.expose().to_vec()).collect()
+}
+
+#[test]
+fn a_secret_comes_from_a_variable_with_its_prefix_m9() {
+    let settings = loaded(&from_variable(VALUE)).settings;
+    assert_eq!(
+        injected(&settings),
+        [format!("Bearer {VALUE}").into_bytes()]
+    );
+}
+
+#[test]
+fn a_secret_comes_from_a_file_without_its_last_line_end_m9() {
+    for end in ["", "\n", "\r\n"] {
+        let file = SecretFile::new(format!("{VALUE}{end}"), 0o600);
+        let loaded = loaded(&file.sources());
+        assert_eq!(
+            injected(&loaded.settings),
+            [format!("Bearer {VALUE}").into_bytes()]
+        );
+        let told: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert!(told.is_empty(), "{told:?}");
+    }
+}
+
+#[test]
+fn a_secret_is_read_anew_at_each_load_m9() {
+    let file = SecretFile::new("one", 0o600);
+    assert_eq!(injected(&loaded(&file.sources()).settings), [b"Bearer one"]);
+    fs::write(&file.path, "another").expect("written");
+    assert_eq!(
+        injected(&loaded(&file.sources()).settings),
+        [b"Bearer another"]
+    );
+}
+
+/// A value that no field can have, or that is none, and what is said about it.
+#[test]
+fn a_secret_that_cannot_be_a_field_value_is_refused_m9() {
+    for bad in [
+        "a\nb",
+        "a\r\nb\n",
+        "\n\n",
+        "a\0b",
+        "a\tb",
+        "pass\u{e9}",
+        " lead",
+        "trail ",
+        "\u{7f}",
+    ] {
+        let file = SecretFile::new(bad, 0o600);
+        for sources in [from_variable(bad.replace('\0', "\u{1}")), file.sources()] {
+            let said = load(&sources).expect_err(bad).to_string();
+            assert!(said.contains("so it cannot be a header's value"), "{said}");
+            assert!(said.contains("config.toml:4:"), "{said}");
+            assert!(
+                !said.contains(bad.trim()) || bad.trim().is_empty(),
+                "{said}"
+            );
+        }
+    }
+    let not_text = from_variable(OsString::from_vec(vec![b'a', 0xff]));
+    load(&not_text).expect_err("no field value");
+}
+
+#[test]
+fn an_empty_secret_is_refused_m9() {
+    let said = load(&from_variable("")).expect_err("empty").one_line();
+    assert!(
+        said.contains("the environment variable `TOKEN` is empty"),
+        "{said}"
+    );
+    for content in ["", "\n", "\r\n"] {
+        let file = SecretFile::new(content, 0o600);
+        let said = file.said(&load(&file.sources()).expect_err("empty"));
+        assert!(said.contains("the secret file `FILE` is empty"), "{said}");
+    }
+}
+
+#[test]
+fn a_secret_file_is_a_regular_file_of_bounded_size_m9() {
+    let file = SecretFile::new("x".repeat((64 << 10) + 1), 0o600);
+    let said = file.said(&load(&file.sources()).expect_err("too large"));
+    assert!(said.contains("is larger than 64 KiB"), "{said}");
+    assert!(!said.contains("xxx"), "{said}");
+    fs::write(&file.path, "x".repeat(64 << 10)).expect("written");
+    loaded(&file.sources());
+
+    for special in ["/dev/null", "/"] {
+        let source = format!("secret_file = {special:?}");
+        let sources = Sources::none().with_text("config.toml", with_source(&source));
+        let said = load(&sources).expect_err(special).one_line();
+        assert!(said.contains("is not a regular file"), "{said}");
+    }
+}
+
+/// What the configuration names and is not there is told with its place, all of it at once.
+#[test]
+fn all_missing_secrets_are_told_at_once_m9_c4() {
+    let text = with_source("secret_env_var = \"ONE\"")
+        + &with_source("secret_env_var = \"TWO\"").replace("actions.a", "actions.b")
+        + &with_source("secret_file = \"/nowhere/three\"").replace("actions.a", "actions.c")
+        + "[network.mitm.hooks.h]\nhost = \"*\"\n";
+    let sources = Sources::none()
+        .with_text("config.toml", text)
+        .with_environment(|_| None);
+    let errors = load(&sources).expect_err("nothing is there");
+    let lines: Vec<u32> = errors.iter().map(|found| found.line).collect();
+    // The hook: no methods, no prefixes, a bad host.
+    assert_eq!(lines, [4, 8, 12, 13, 13, 14]);
+    let said = errors.to_string();
+    assert!(
+        said.contains("the environment variable `ONE` is not set"),
+        "{said}"
+    );
+    assert!(
+        said.contains("the environment variable `TWO` is not set"),
+        "{said}"
+    );
+    assert!(
+        said.contains("the secret file `/nowhere/three` cannot be read: No such file"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_secret_file_that_others_may_read_is_warned_of_m9() {
+    for (mode, warned) in [(0o600, 0), (0o400, 0), (0o640, 1), (0o604, 1), (0o644, 1)] {
+        let file = SecretFile::new(VALUE, mode);
+        let captured = file.sources().capture().expect("in memory");
+        let here = loaded(&captured);
+        assert_eq!(here.warnings.len(), warned, "{mode:o}");
+        // Whoever gets it in bytes says so too: that is where warnings are logged.
+        let bytes = captured.with_secrets(here.secrets).to_bytes();
+        let there = loaded(&Sources::from_bytes(&bytes).expect("just written"));
+        assert_eq!(there.warnings, here.warnings);
+    }
+}
+
+/// The worker gets bytes: it may open no file and has no environment (DESIGN section 1).
+#[test]
+fn secrets_travel_with_the_captured_configuration_c7_m9() {
+    let file = SecretFile::new(format!("{VALUE}-2\n"), 0o600);
+    let text = with_source("secret_env_var = \"TOKEN\"")
+        + &with_source(&format!("secret_file = \"{}\"", file.path.display()))
+            .replace("actions.a", "actions.b");
+    let lookups = std::sync::Arc::new(AtomicUsize::new(0));
+    let counter = std::sync::Arc::clone(&lookups);
+    let captured = Sources::none()
+        .with_text("config.toml", text)
+        .with_environment(move |name| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(name, "TOKEN", "only what is named is looked at");
+            Some(VALUE.into())
+        })
+        .capture()
+        .expect("in memory");
+    let here = loaded(&captured);
+    assert_eq!(here.secrets.len(), 2);
+    let captured = captured.with_secrets(here.secrets);
+    let bytes = captured.to_bytes();
+    fs::remove_file(&file.path).expect("it is ours");
+    let there = loaded(&Sources::from_bytes(&bytes).expect("just written"));
+    assert_eq!(there.settings.mitm, here.settings.mitm);
+    assert_eq!(injected(&there.settings).len(), 2);
+    assert_eq!(
+        lookups.load(Ordering::Relaxed),
+        1,
+        "read once, and not again"
+    );
+}
+
+/// A process that was handed its configuration reads neither its environment nor a file, even where
+/// it could.
+#[test]
+fn what_was_not_carried_along_is_not_looked_for_c7_m9() {
+    let file = SecretFile::new(VALUE, 0o600);
+    for source in [
+        "secret_env_var = \"PATH\"".to_owned(),
+        format!("secret_file = \"{}\"", file.path.display()),
+    ] {
+        let sources = Sources::none().with_text("config.toml", with_source(&source));
+        loaded(&sources);
+        let carried = Sources::from_bytes(&sources.to_bytes()).expect("just written");
+        // A text layer goes along as it is; the secret was never asked for.
+        let said = load(&carried).expect_err("no secret").to_string();
+        assert!(said.contains("was not carried along"), "{said}");
+    }
+}
+
+#[test]
+fn no_part_of_carried_secrets_is_taken_for_all_of_them_c7() {
+    let captured = from_variable(VALUE);
+    let secrets = loaded(&captured).secrets;
+    let bytes = captured.with_secrets(secrets).to_bytes();
+    let whole = (0..bytes.len()).filter(|end| Sources::from_bytes(&bytes[..*end]).is_ok());
+    // Nothing, and the text without the secret.
+    assert_eq!(whole.count(), 2);
+}
+
+/// SPEC B4: whatever is printed of a configuration, the secret is not in it. The one way out is the
+/// bytes that are carried to the worker.
+#[test]
+fn nothing_that_is_printed_shows_a_secret_b4() {
+    let file = SecretFile::new(VALUE, 0o644);
+    let text = format!(
+        "{}secret_env_var = \"TOKEN\"\n{}",
+        with_source(&format!("secret_file = \"{}\"", file.path.display())),
+        with_source("secret_env_var = \"TOKEN\"").replace("actions.a", "actions.b"),
+    )
+    .replacen("secret_env_var = \"TOKEN\"\n", "", 1);
+    let sources = Sources::none()
+        .with_text("config.toml", text)
+        .with_environment(|_| Some(VALUE.into()))
+        .capture()
+        .expect("in memory");
+    let loaded = loaded(&sources);
+    assert_eq!(injected(&loaded.settings).len(), 2);
+    let carried = sources.clone().with_secrets(loaded.secrets.clone());
+    let read = Sources::from_bytes(&carried.to_bytes()).expect("just written");
+    // As bytes too: `Debug` of a vector is a list of numbers.
+    let numbers = format!("{:?}", VALUE.as_bytes());
+    let numbers = numbers.trim_matches(['[', ']']);
+    for printed in [
+        format!("{loaded:?}"),
+        format!("{loaded:#?}"),
+        format!("{:?}", loaded.settings.mitm.actions),
+        format!("{:?}", loaded.secrets),
+        format!("{sources:?}"),
+        format!("{carried:#?}"),
+        format!("{read:?}"),
+        format!("{:?}", load(&read)),
+        loaded.warnings.iter().map(ToString::to_string).collect(),
+    ] {
+        assert!(!printed.contains(VALUE), "{printed}");
+        assert!(!printed.contains(numbers), "{printed}");
+        assert!(
+            !printed
+                .replace([' ', '\n'], "")
+                .contains(&numbers.replace(' ', ""))
+        );
+    }
+    let told = format!("{:?}", loaded.settings.mitm.actions);
+    assert!(told.contains("Secret(…)"), "{told}");
+    let bytes = carried.to_bytes();
+    assert!(
+        bytes
+            .windows(VALUE.len())
+            .any(|part| part == VALUE.as_bytes())
+    );
+    let without = sources.to_bytes();
+    assert!(
+        !without
+            .windows(VALUE.len())
+            .any(|part| part == VALUE.as_bytes())
+    );
+}
+
+/// Two layers: hooks are tried in the order in which they are written, weaker layers first, and one
+/// that a later layer says something about stands there.
+#[test]
+fn hooks_are_tried_in_the_order_of_the_files_m9() {
+    let hook = |name: &str, host: &str| {
+        format!(
+            "[network.mitm.hooks.{name}]\nhost = {host:?}\nmethods = [\"GET\"]\npath_prefixes = [\"/\"]\naction = [\"{name}\"]\n[network.mitm.actions.{name}]\nstrip_request_headers = [\"x-{name}\"]\n"
+        )
+    };
+    let lower = hook("z", "a.example") + &hook("b", "a.example") + &hook("m", "a.example");
+    let upper = hook("c", "a.example") + "[network.mitm.hooks.b]\nmethods = [\"POST\"]\n";
+    let order = |sources: Sources| -> Vec<(String, String)> {
+        let mitm = loaded(&sources).settings.mitm;
+        let hooks = mitm.hooks.iter().map(|(id, hook)| {
+            let (name, action) = mitm.actions.named_of(id).next().expect("one action");
+            assert_eq!(name, hook.name);
+            (hook.name.clone(), action.strip[0].to_string())
+        });
+        hooks.collect()
+    };
+    let names =
+        |sources| -> Vec<String> { order(sources).into_iter().map(|(name, _)| name).collect() };
+    let one = Sources::none().with_text("lower", lower);
+    assert_eq!(names(one.clone()), ["z", "b", "m"]);
+    let two = one.with_text("upper", upper);
+    assert_eq!(names(two.clone()), ["z", "m", "c", "b"]);
+    assert_eq!(order(two)[3].1, "x-b", "each hook keeps its own action");
+}
+
+#[test]
+fn a_hook_takes_its_actions_in_the_order_that_it_says_m9() {
+    let text = "[network.mitm.hooks.h]\nhost = \"a.example\"\nmethods = [\"GET\"]\npath_prefixes = [\"/\"]\naction = [\"two\", \"one\"]\n[network.mitm.actions.one]\nstrip_request_headers = [\"x-one\"]\n[network.mitm.actions.two]\nstrip_request_headers = [\"x-two\", \"x-three\"]\n";
+    let mitm = loaded(&Sources::none().with_text("config.toml", text))
+        .settings
+        .mitm;
+    let (id, _) = mitm.hooks.iter().next().expect("one hook");
+    let names: Vec<&str> = mitm.actions.named_of(id).map(|(name, _)| name).collect();
+    assert_eq!(names, ["two", "one"]);
+    let stripped = mitm.actions.of(id).flat_map(|action| &action.strip);
+    let stripped: Vec<&str> = stripped.map(HeaderNameText::as_str).collect();
+    assert_eq!(stripped, ["x-two", "x-three", "x-one"]);
+}
+
+/// A hook without actions lets through what it is for, and nothing else of its host.
+#[test]
+fn a_hook_needs_no_action_m9() {
+    let text = "[network.mitm.hooks.h]\nhost = \"a.example\"\nmethods = [\"GET\"]\npath_prefixes = [\"/\"]\n";
+    let mitm = loaded(&Sources::none().with_text("config.toml", text))
+        .settings
+        .mitm;
+    let (id, _) = mitm.hooks.iter().next().expect("one hook");
+    assert_eq!(mitm.actions.of(id).count(), 0);
+}

@@ -1,0 +1,38 @@
+//! The CA of the interception: what everybody may know of it (SPEC M5).
+
+use serde::{Deserialize, Serialize};
+
+/// What to tell of the CA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CaQuery {
+    /// Also the system's roots together with the CA, as PEM: some hundred kilobytes.
+    pub bundle: bool,
+}
+
+/// The CA in force. Without one (`mitm = false`) every field is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ca {
+    /// The certificate's subject.
+    pub subject: String,
+    /// The certificate's SHA-256, as upper-case pairs with colons.
+    pub fingerprint: String,
+    /// From when it is valid.
+    pub not_before: i64,
+    /// Until when it is valid.
+    pub not_after: i64,
+    /// The certificate's own file; nothing when the CA was made at the start and goes at the end.
+    pub kept_at: Option<String>,
+    /// The public file with the certificate; nothing when it could not be written.
+    pub certificate_file: Option<String>,
+    /// The public file with the system's roots and the certificate.
+    pub bundle_file: Option<String>,
+    /// How many root certificates the system has.
+    pub roots: usize,
+    /// The certificate.
+    pub pem: String,
+    /// The roots and the certificate, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
+}

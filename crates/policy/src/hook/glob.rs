@@ -1,0 +1,137 @@
+//! Texts with `*` in them, where a `*` stands for any run of characters other than `/`, none included.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// A wildcard text: its literal pieces, with a `*` between each and the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Glob {
+    first: Box<str>,
+    /// Each stands behind a `*`.
+    others: Vec<Box<str>>,
+}
+
+impl Glob {
+    /// A text without wildcards.
+    pub(super) fn literal(text: &str) -> Self {
+        Self {
+            first: text.into(),
+            others: Vec::new(),
+        }
+    }
+
+    /// Pieces with a `*` between each two. Without any, the empty text.
+    pub(super) fn of<'p>(pieces: impl IntoIterator<Item = &'p str>) -> Self {
+        let mut pieces = pieces.into_iter().map(Box::from);
+        Self {
+            first: pieces.next().unwrap_or_default(),
+            others: pieces.collect(),
+        }
+    }
+
+    /// Whether a text as a whole is of this form.
+    pub(super) fn covers(&self, text: &str) -> bool {
+        let Some((last, middle)) = self.others.split_last() else {
+            return *text == *self.first;
+        };
+        self.behind(middle, text)
+            .and_then(|rest| rest.strip_suffix(&**last))
+            .is_some_and(|starred| !starred.contains('/'))
+    }
+
+    /// Whether some beginning of a text is of this form.
+    pub(super) fn begins(&self, text: &str) -> bool {
+        self.behind(&self.others, text).is_some()
+    }
+
+    /// What is left of a text behind the first piece and some of the others.
+    ///
+    /// Each piece is taken where it comes first, and that is never wrong: a `*` does not leave its
+    /// segment, so all places where a piece may end lie in one segment, and the `*` behind it makes
+    /// up for whatever lies between them. So nothing is tried twice, and the cost is the length of
+    /// both texts (`str::find` takes linear time).
+    fn behind<'t>(&self, pieces: &[Box<str>], text: &'t str) -> Option<&'t str> {
+        let mut rest = text.strip_prefix(&*self.first)?;
+        let mut segment = segment_end(rest);
+        for piece in pieces {
+            let end = match piece.find('/') {
+                None => rest[..segment].find(&**piece)? + piece.len(),
+                // Its first `/` is the one that ends the segment, or it is not here.
+                Some(head) => {
+                    let start = segment.checked_sub(head)?;
+                    if !rest.get(start..)?.starts_with(&**piece) {
+                        return None;
+                    }
+                    start + piece.len()
+                }
+            };
+            rest = &rest[end..];
+            segment = match segment.checked_sub(end) {
+                Some(left) => left,
+                None => segment_end(rest),
+            };
+        }
+        Some(rest)
+    }
+}
+
+fn segment_end(text: &str) -> usize {
+    text.find('/').unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+    use std::vec::Vec;
+
+    use super::Glob;
+
+    /// What a star means, in three lines.
+    fn covers_naively(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
+            ([b'*', rest @ ..], _) => {
+                let segment = text
+                    .split(|byte| *byte == b'/')
+                    .next()
+                    .map_or(0, <[u8]>::len);
+                (0..=segment).any(|taken| covers_naively(rest, &text[taken..]))
+            }
+            ([first, rest @ ..], [letter, more @ ..]) => {
+                first == letter && covers_naively(rest, more)
+            }
+            (pattern, text) => pattern.is_empty() && text.is_empty(),
+        }
+    }
+
+    /// All texts of up to `longest` characters over an alphabet.
+    fn texts(alphabet: &str, longest: usize) -> Vec<String> {
+        let mut all = std::vec![String::new()];
+        let mut from = 0;
+        for _ in 0..longest {
+            let until = all.len();
+            for index in from..until {
+                for letter in alphabet.chars() {
+                    let mut text = all[index].clone();
+                    text.push(letter);
+                    all.push(text);
+                }
+            }
+            from = until;
+        }
+        all
+    }
+
+    #[test]
+    fn m9_every_short_pattern_covers_and_begins_as_its_naive_twin() {
+        let texts_to_match = texts("ab/", 5);
+        for pattern in texts("ab/*", 5) {
+            let glob = Glob::of(pattern.split('*'));
+            let naively = |text: &str| covers_naively(pattern.as_bytes(), text.as_bytes());
+            for text in &texts_to_match {
+                assert_eq!(glob.covers(text), naively(text), "{pattern} {text}");
+                let begins = (0..=text.len()).any(|end| naively(&text[..end]));
+                assert_eq!(glob.begins(text), begins, "{pattern} begins {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `proxyctl ca`: the CA with which intercepted connections are signed, and who trusts it.
+
+mod export;
+mod install;
+mod show;
+mod store;
+
+use codex_network_control::Client;
+
+use crate::Failure;
+use crate::args::CaCommand;
+use crate::output::Output;
+
+pub(super) use install::uninstall;
+
+pub(super) async fn run(
+    client: &Client,
+    output: &Output,
+    command: CaCommand,
+) -> Result<(), Failure> {
+    match command {
+        CaCommand::Show => show::run(client, output).await,
+        CaCommand::Export { bundle, out } => {
+            let what = if bundle {
+                export::What::Bundle
+            } else {
+                export::What::Certificate
+            };
+            export::run(client, output, what, out.as_deref()).await
+        }
+        CaCommand::Install => install::install(client, output).await,
+        CaCommand::Uninstall => uninstall(output),
+    }
+}
+
+/// What to say where there is no CA.
+fn none() -> Failure {
+    Failure::Failed(
+        "there is no CA, since the configuration forbids interception (mitm = false)".to_owned(),
+    )
+}

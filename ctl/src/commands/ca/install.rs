@@ -1,0 +1,94 @@
+//! `proxyctl ca install` and `uninstall`: whether this system trusts the CA.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use codex_network_control::Client;
+use codex_network_control::message::CaQuery;
+use nix::unistd::Uid;
+use serde_json::json;
+
+use super::none;
+use super::store::{Changed, Store, Tool};
+use crate::Failure;
+use crate::output::{Form, Output};
+
+pub(super) async fn install(client: &Client, output: &Output) -> Result<(), Failure> {
+    need_root("install")?;
+    let ca = client.ca(CaQuery::default()).await?;
+    if ca.subject.is_empty() {
+        return Err(none());
+    }
+    if ca.kept_at.is_none() {
+        return Err(Failure::Failed(
+            "this CA goes when the proxy stops, so trusting it would be worthless after a restart; make one that \
+             stays with `codex-network-proxy init`, then `proxyctl reload`, then install that"
+                .to_owned(),
+        ));
+    }
+    let store = find()?;
+    let changed = store.install(&ca.pem, &mut run).map_err(Failure::Failed)?;
+    tell(output, "installed", "is installed already", &changed)
+}
+
+/// Needs no proxy: what was installed is found by its name and content.
+pub(crate) fn uninstall(output: &Output) -> Result<(), Failure> {
+    need_root("uninstall")?;
+    let changed = find()?.uninstall(&mut run).map_err(Failure::Failed)?;
+    tell(output, "removed", "was not installed", &changed)
+}
+
+fn need_root(what: &str) -> Result<(), Failure> {
+    if Uid::effective().is_root() {
+        return Ok(());
+    }
+    Err(Failure::NotPermitted(format!(
+        "the system's certificates belong to root: run `sudo proxyctl ca {what}`"
+    )))
+}
+
+fn find() -> Result<Store, Failure> {
+    Store::of(Path::new("/")).ok_or_else(|| {
+        Failure::Failed(
+            "this system has neither update-ca-certificates nor update-ca-trust; install ca-certificates, or see \
+             `proxyctl ca show` for other ways"
+                .to_owned(),
+        )
+    })
+}
+
+/// Runs a tool of the system, which tells what it does on standard error.
+fn run(tool: &Tool<'_>) -> Result<(), String> {
+    let status = Command::new(tool.program)
+        .args(&tool.arguments)
+        .stdin(Stdio::null())
+        // Standard output is for our own answer.
+        .stdout(Stdio::from(std::io::stderr()))
+        .status()
+        .map_err(|error| format!("cannot run {}: {error}", tool.program.display()))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("{} failed ({status})", tool.program.display()))
+}
+
+fn tell(output: &Output, done: &str, nothing: &str, changed: &Changed) -> Result<(), Failure> {
+    if output.form() == Form::Json {
+        return Ok(output.json(&json!({ "status": done, "files": changed.files() }))?);
+    }
+    match changed {
+        Changed::Nothing(files) if files.is_empty() => {
+            Ok(output.line(&format!("the CA {nothing}"))?)
+        }
+        Changed::Nothing(files) | Changed::Files(files) => {
+            let word = match changed {
+                Changed::Nothing(_) => "was there already",
+                Changed::Files(_) => done,
+            };
+            for file in files {
+                output.line(&format!("{word}: {}", file.display()))?;
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! `proxyctl ca show`.
+
+use codex_network_control::Client;
+use codex_network_control::message::{Ca, CaQuery};
+
+use super::none;
+use crate::Failure;
+use crate::output::{Form, Output, Tone, printable, utc};
+
+pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
+    let ca = client.ca(CaQuery::default()).await?;
+    if output.form() == Form::Json {
+        return Ok(output.json(&ca)?);
+    }
+    if ca.subject.is_empty() {
+        return Err(none());
+    }
+    output.line(&output.paint(Tone::Heading, &printable(&ca.subject)))?;
+    let path = |path: &Option<String>| match path {
+        Some(path) => printable(path),
+        None => output.paint(
+            Tone::Bad,
+            "not written: the state directory cannot be used, see `proxyctl status`",
+        ),
+    };
+    let kept = match &ca.kept_at {
+        Some(path) => printable(path),
+        None => "nowhere: made at the start, gone at the end; `codex-network-proxy init` makes one that stays"
+            .to_owned(),
+    };
+    let roots = match ca.roots {
+        0 => output.paint(
+            Tone::Bad,
+            "none were found; install ca-certificates, or set SSL_CERT_FILE for the proxy, and reload",
+        ),
+        count => format!("{count} of the system"),
+    };
+    output.labelled(&[
+        (
+            "fingerprint",
+            format!("SHA-256 {}", printable(&ca.fingerprint)),
+        ),
+        (
+            "valid",
+            format!("from {} to {}", utc(ca.not_before), utc(ca.not_after)),
+        ),
+        ("kept", kept),
+        ("certificate", path(&ca.certificate_file)),
+        ("bundle", path(&ca.bundle_file)),
+        ("roots", roots),
+    ])?;
+    output.line("")?;
+    output.line(&output.paint(Tone::Heading, "To make programs trust it"))?;
+    Ok(output.labelled(&ways(&ca))?)
+}
+
+/// How the usual systems and programs are told. The bundle is for those whose list of roots is
+/// replaced, the certificate for those whose list is added to.
+fn ways(ca: &Ca) -> [(&'static str, String); 7] {
+    let file = ca.certificate_file.as_deref().map_or_else(
+        || "ca.pem (from `proxyctl ca export --out ca.pem`)".to_owned(),
+        printable,
+    );
+    let bundle = ca.bundle_file.as_deref().map_or_else(
+        || "bundle.pem (from `proxyctl ca export --bundle --out bundle.pem`)".to_owned(),
+        printable,
+    );
+    [
+        (
+            "one program",
+            format!("SSL_CERT_FILE={bundle} PROGRAM (curl, git, Python, Ruby, Go and others)"),
+        ),
+        (
+            "Debian, Ubuntu",
+            "sudo proxyctl ca install (which runs update-ca-certificates)".to_owned(),
+        ),
+        (
+            "Fedora, RHEL",
+            "sudo proxyctl ca install (which runs update-ca-trust)".to_owned(),
+        ),
+        (
+            "macOS",
+            "sudo proxyctl ca install (which runs security add-trusted-cert)".to_owned(),
+        ),
+        (
+            "Firefox",
+            format!("Settings, Privacy & Security, View Certificates, Authorities, Import: {file}"),
+        ),
+        (
+            "Java",
+            format!(
+                "keytool -importcert -cacerts -storepass changeit -alias codex-network-proxy -file {file}"
+            ),
+        ),
+        ("Node", format!("NODE_EXTRA_CA_CERTS={file} node PROGRAM")),
+    ]
+}

@@ -1,0 +1,274 @@
+//! The system's own store of trusted certificates, changed with the system's own tools.
+//!
+//! What is installed is a file whose name carries the certificate's fingerprint. Only files of such a
+//! name that hold that very certificate are ever removed, so that uninstalling undoes what installing
+//! did, and nothing else.
+
+use std::ffi::OsString;
+use std::fs::{File, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use sha2::{Digest as _, Sha256};
+
+const PREFIX: &str = "codex-network-proxy-ca-";
+const SUFFIX: &str = ".crt";
+/// Bytes of the fingerprint in a name.
+const MARK: usize = 8;
+/// No certificate is longer.
+const LONGEST: u64 = 64 * 1024;
+/// The store of macOS.
+const KEYCHAIN: &str = "/Library/Keychains/System.keychain";
+
+/// A store, below a root that is `/` but for tests.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    root: PathBuf,
+    kind: Kind,
+}
+
+/// Which tools there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// `update-ca-certificates(8)`: Debian, Ubuntu, Alpine and others.
+    Debian,
+    /// `update-ca-trust(8)`: Fedora, RHEL and others.
+    Fedora,
+    /// `security(1)`.
+    Macos,
+}
+
+/// A tool to be run.
+#[derive(Debug)]
+pub(super) struct Tool<'a> {
+    pub(super) program: &'a Path,
+    pub(super) arguments: Vec<OsString>,
+}
+
+/// Runs a tool, or says why it failed.
+type Run<'a> = dyn FnMut(&Tool<'_>) -> Result<(), String> + 'a;
+
+/// What was changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// Nothing: these files were there, or none.
+    Nothing(Vec<PathBuf>),
+    Files(Vec<PathBuf>),
+}
+
+impl Changed {
+    pub(super) fn files(&self) -> &[PathBuf] {
+        let (Self::Nothing(files) | Self::Files(files)) = self;
+        files
+    }
+}
+
+impl Store {
+    /// The store of the system below this root; `None` when it has none that we know.
+    pub(super) fn of(root: &Path) -> Option<Self> {
+        let kind = if cfg!(target_os = "macos") {
+            Kind::Macos
+        } else {
+            // Either may have the directories of the other, never the tool.
+            [Kind::Debian, Kind::Fedora]
+                .into_iter()
+                .find(|kind| root.join(kind.program()).exists())?
+        };
+        Some(Self {
+            root: root.to_owned(),
+            kind,
+        })
+    }
+
+    /// Makes the system trust a certificate.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, when it cannot; nothing is left behind then.
+    pub(super) fn install(&self, pem: &str, run: &mut Run<'_>) -> Result<Changed, String> {
+        let mark = mark(pem.as_bytes()).ok_or("the proxy's CA cannot be read")?;
+        let path = self.directory().join(format!("{PREFIX}{mark}{SUFFIX}"));
+        let is_new = match write_new(&path, pem.as_bytes()) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if read(&path).as_deref() != Some(pem.as_bytes()) {
+                    let path = path.display();
+                    return Err(format!(
+                        "{path} is there and is not this CA; look at it, and move it away"
+                    ));
+                }
+                false
+            }
+            Err(error) => return Err(format!("cannot write {}: {error}", path.display())),
+        };
+        // Also where the file was there: an earlier run may have been interrupted.
+        let outcome = self.run(&self.arguments_to_trust(&path), run);
+        if let Err(why) = outcome {
+            if is_new {
+                // What is not trusted must not be taken for it.
+                let _ = std::fs::remove_file(&path);
+            }
+            return Err(why);
+        }
+        Ok(if is_new {
+            Changed::Files(vec![path])
+        } else {
+            Changed::Nothing(vec![path])
+        })
+    }
+
+    /// Takes back every certificate that [`install`](Self::install) installed.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, when something could not be taken back.
+    pub(super) fn uninstall(&self, run: &mut Run<'_>) -> Result<Changed, String> {
+        let mut removed = Vec::new();
+        for path in self.ours() {
+            if self.kind == Kind::Macos {
+                let distrust = [
+                    "remove-trusted-cert".into(),
+                    "-d".into(),
+                    path.clone().into(),
+                ];
+                self.run(&distrust, run)?;
+                let hash = read(&path).and_then(|pem| fingerprint(&pem));
+                let hash = hash.ok_or_else(|| format!("cannot read {}", path.display()))?;
+                let delete = [
+                    "delete-certificate".into(),
+                    "-Z".into(),
+                    hash.into(),
+                    KEYCHAIN.into(),
+                ];
+                self.run(&delete, run)?;
+            }
+            std::fs::remove_file(&path)
+                .map_err(|error| format!("cannot remove {}: {error}", path.display()))?;
+            removed.push(path);
+        }
+        if removed.is_empty() {
+            return Ok(Changed::Nothing(removed));
+        }
+        match self.kind {
+            // Without it links to what is gone stay in /etc/ssl/certs.
+            Kind::Debian => self.run(&["--fresh".into()], run)?,
+            Kind::Fedora => self.run(&["extract".into()], run)?,
+            Kind::Macos => {}
+        }
+        Ok(Changed::Files(removed))
+    }
+
+    /// The files of our name that hold the certificate that the name says.
+    fn ours(&self) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(self.directory()) else {
+            return Vec::new();
+        };
+        let mut ours: Vec<PathBuf> = entries
+            .flatten()
+            .filter(|entry| {
+                let name = entry.file_name();
+                let named = name
+                    .to_str()
+                    .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+                let held = read(&entry.path()).and_then(|pem| mark(&pem));
+                named.is_some() && named == held.as_deref()
+            })
+            .map(|entry| entry.path())
+            .collect();
+        ours.sort_unstable();
+        ours
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.root.join(match self.kind {
+            Kind::Debian => "usr/local/share/ca-certificates",
+            Kind::Fedora => "etc/pki/ca-trust/source/anchors",
+            // The keychain has a copy; this is how we know that it is ours.
+            Kind::Macos => "Library/Application Support/codex-network-proxy",
+        })
+    }
+
+    /// What makes the tool take the directory, or this file, into account.
+    fn arguments_to_trust(&self, path: &Path) -> Vec<OsString> {
+        match self.kind {
+            Kind::Debian => Vec::new(),
+            Kind::Fedora => vec!["extract".into()],
+            Kind::Macos => ["add-trusted-cert", "-d", "-r", "trustRoot", "-k", KEYCHAIN]
+                .map(OsString::from)
+                .into_iter()
+                .chain([path.into()])
+                .collect(),
+        }
+    }
+
+    fn run(&self, arguments: &[OsString], run: &mut Run<'_>) -> Result<(), String> {
+        run(&Tool {
+            program: &self.root.join(self.kind.program()),
+            arguments: arguments.to_vec(),
+        })
+    }
+}
+
+impl Kind {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Debian => "usr/sbin/update-ca-certificates",
+            Self::Fedora => "usr/bin/update-ca-trust",
+            Self::Macos => "usr/bin/security",
+        }
+    }
+}
+
+/// The fingerprint's first bytes; `None` for what is not exactly one certificate.
+fn mark(pem: &[u8]) -> Option<String> {
+    let fingerprint = fingerprint(pem)?;
+    Some(fingerprint[..2 * MARK].to_owned())
+}
+
+/// SHA-256 of a certificate, in lower-case hexadecimal.
+fn fingerprint(pem: &[u8]) -> Option<String> {
+    let mut found = CertificateDer::pem_slice_iter(pem);
+    let (Some(Ok(certificate)), None) = (found.next(), found.next()) else {
+        return None;
+    };
+    let digest = Sha256::digest(&certificate);
+    let pairs: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(pairs.concat())
+}
+
+/// A small regular file, whatever its name leads to.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let file = File::options()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path)
+        .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut content = Vec::new();
+    file.take(LONGEST).read_to_end(&mut content).ok()?;
+    Some(content)
+}
+
+/// A new file that everybody may read, whatever the umask, in a directory that may be missing.
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?;
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Installing below a scratch root, with tools that only note that they were run.
+
+use tempfile::TempDir;
+
+use super::*;
+
+// Any certificate does; what it says is not looked at.
+fn pem(content: &[u8]) -> String {
+    let pairs: Vec<String> = content.iter().map(|byte| format!("{byte:02x}")).collect();
+    let body = pairs.concat();
+    // Hexadecimal digits are base64 too.
+    let body = &body[..body.len() / 4 * 4];
+    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+}
+
+fn system(kind: Kind) -> (TempDir, Store) {
+    let root = tempfile::tempdir().unwrap();
+    let program = root.path().join(kind.program());
+    std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+    std::fs::write(program, "").unwrap();
+    let store = match kind {
+        Kind::Macos => Store {
+            root: root.path().to_owned(),
+            kind,
+        },
+        Kind::Debian | Kind::Fedora => Store::of(root.path()).expect("a store"),
+    };
+    assert_eq!(store.kind, kind);
+    (root, store)
+}
+
+/// The arguments of each run.
+#[derive(Default)]
+struct Runs(Vec<String>);
+
+impl Runs {
+    #[expect(clippy::unnecessary_wraps, reason = "in the place of what runs tools")]
+    fn note(&mut self, tool: &Tool<'_>) -> Result<(), String> {
+        let words = tool.arguments.join(std::ffi::OsStr::new(" "));
+        let program = tool.program.file_name().unwrap().to_string_lossy();
+        self.0.push(
+            format!("{program} {}", words.to_string_lossy())
+                .trim_end()
+                .to_owned(),
+        );
+        Ok(())
+    }
+}
+
+#[cfg(not(target_os = "macos"))]
+#[test]
+fn k1_ca_install_uses_the_systems_own_place_and_tool_and_uninstall_undoes_it() {
+    for (kind, place, [trust, distrust]) in [
+        (
+            Kind::Debian,
+            "usr/local/share/ca-certificates",
+            ["update-ca-certificates", "update-ca-certificates --fresh"],
+        ),
+        (
+            Kind::Fedora,
+            "etc/pki/ca-trust/source/anchors",
+            ["update-ca-trust extract"; 2],
+        ),
+    ] {
+        let (root, store) = system(kind);
+        let mut runs = Runs::default();
+        let pem = pem(b"the CA of this test");
+        let changed = store.install(&pem, &mut |tool| runs.note(tool)).unwrap();
+        let Changed::Files(files) = &changed else {
+            panic!("{changed:?}");
+        };
+        let [file] = files.as_slice() else {
+            panic!("{files:?}");
+        };
+        assert_eq!(file.parent(), Some(root.path().join(place).as_path()));
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let mark = mark(pem.as_bytes()).unwrap();
+        assert_eq!(name, format!("codex-network-proxy-ca-{mark}.crt"));
+        assert_eq!(std::fs::read_to_string(file).unwrap(), pem);
+        let mode = file.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o644);
+        // Again: nothing new, and the tool runs in case it did not.
+        let again = store.install(&pem, &mut |tool| runs.note(tool)).unwrap();
+        assert_eq!(again, Changed::Nothing(files.clone()));
+        assert_eq!(runs.0, [trust, trust]);
+        let gone = store.uninstall(&mut |tool| runs.note(tool)).unwrap();
+        assert_eq!(gone, changed);
+        assert!(!file.exists());
+        assert_eq!(runs.0, [trust, trust, distrust]);
+        let again = store.uninstall(&mut |tool| runs.note(tool)).unwrap();
+        assert_eq!(again, Changed::Nothing(Vec::new()));
+        assert_eq!(runs.0.len(), 3, "nothing to do");
+    }
+}
+
+#[test]
+fn k1_ca_uninstall_leaves_what_is_not_ours() {
+    let (_root, store) = system(Kind::Debian);
+    let mut runs = Runs::default();
+    let ours = pem(b"the CA of this test");
+    store.install(&ours, &mut |tool| runs.note(tool)).unwrap();
+    let directory = store.directory();
+    let stranger = |name: &str, content: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let mark = mark(ours.as_bytes()).unwrap();
+    let left = [
+        stranger("codex-network-proxy-ca-0000000000000000.crt", &ours),
+        stranger("company.crt", &ours),
+        stranger(&format!("codex-network-proxy-ca-{mark}.pem"), &ours),
+        stranger("codex-network-proxy-ca-.crt", ""),
+    ];
+    store.uninstall(&mut |tool| runs.note(tool)).unwrap();
+    for path in left {
+        assert!(path.exists(), "{}", path.display());
+    }
+}
+
+#[test]
+fn k1_ca_install_does_not_replace_what_is_not_this_ca() {
+    let (_root, store) = system(Kind::Debian);
+    let mut runs = Runs::default();
+    let ours = pem(b"the CA of this test");
+    let mark = mark(ours.as_bytes()).unwrap();
+    let path = store
+        .directory()
+        .join(format!("codex-network-proxy-ca-{mark}.crt"));
+    std::fs::create_dir_all(store.directory()).unwrap();
+    std::fs::write(&path, "something else").unwrap();
+    let why = store
+        .install(&ours, &mut |tool| runs.note(tool))
+        .expect_err("a refusal");
+    assert!(why.contains("is not this CA"), "{why}");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+    store
+        .install(&ours, &mut |tool| runs.note(tool))
+        .expect_err("a symlink is not followed");
+    assert!(runs.0.is_empty());
+}
+
+#[test]
+fn k1_ca_install_leaves_nothing_when_the_tool_fails() {
+    let (_root, store) = system(Kind::Debian);
+    let ours = pem(b"the CA of this test");
+    let why = store
+        .install(&ours, &mut |_| Err("it failed".to_owned()))
+        .expect_err("a failure");
+    assert_eq!(why, "it failed");
+    assert!(store.ours().is_empty());
+}
+
+#[test]
+fn k1_ca_install_on_macos_uses_the_keychain_and_uninstall_takes_it_out() {
+    let (_root, store) = system(Kind::Macos);
+    let mut runs = Runs::default();
+    let ours = pem(b"the CA of this test");
+    let changed = store.install(&ours, &mut |tool| runs.note(tool)).unwrap();
+    let file = changed.files()[0].display().to_string();
+    store.uninstall(&mut |tool| runs.note(tool)).unwrap();
+    let hash = fingerprint(ours.as_bytes()).unwrap();
+    let keychain = "/Library/Keychains/System.keychain";
+    assert_eq!(
+        runs.0,
+        [
+            format!("security add-trusted-cert -d -r trustRoot -k {keychain} {file}"),
+            format!("security remove-trusted-cert -d {file}"),
+            format!("security delete-certificate -Z {hash} {keychain}"),
+        ]
+    );
+}

@@ -1,0 +1,334 @@
+//! The CA of the interception: its key, its certificate, and the leaves that it signs (SPEC M3, M4).
+//!
+//! The key lives in the monitor alone. It is one of `p256`, which wipes it when it is dropped; `rcgen`
+//! writes the certificates and sees the key behind its trait for signers. Everything about a CA that is
+//! no secret is in [`certificate`]; what touches files is in [`files`] and [`publish`], which the
+//! loader and `init` use.
+
+pub(crate) mod certificate;
+pub(crate) mod files;
+pub(crate) mod handed;
+pub(crate) mod pem;
+pub(crate) mod publish;
+pub(crate) mod roots;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use codex_network_policy::Host;
+use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::{DerSignature, SigningKey};
+use p256::elliptic_curve::Generate as _;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    SignatureAlgorithm,
+};
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use certificate::{Unfit, hex};
+
+/// Clocks of clients may be behind ours by this much.
+const SKEW: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a CA is valid that is kept in files.
+const KEPT: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+/// How long a CA is valid that goes with the process.
+const EPHEMERAL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// How long a leaf is valid.
+const LEAF: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// An uncompressed P-256 point as SEC 1 section 2.3.3 writes it: 4, x, y.
+pub(crate) type PublicKey = [u8; 65];
+
+/// A secret scalar, big-endian; wiped when dropped.
+pub(crate) type Scalar = Zeroizing<[u8; 32]>;
+
+/// A CA that can issue. Neither `Debug` nor an error tells anything of the key.
+pub(crate) struct Ca {
+    issuer: Issuer<'static, CaKey>,
+    certificate: Arc<[u8]>,
+    fingerprint: [u8; 32],
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+}
+
+/// A certificate for one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    /// DER.
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) not_after: SystemTime,
+}
+
+/// Why a leaf is not issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotIssued {
+    /// The name is not one that [`Host`] writes: no sound asker sends it.
+    #[error("the name is no host in its canonical form")]
+    Name,
+    /// The key is no point of the curve: no sound asker sends it.
+    #[error("the public key is no point of P-256")]
+    PublicKey,
+    /// RFC 5280 section 4.2.1.6 has no place for a scope.
+    #[error("a certificate cannot name an address with a scope")]
+    Scope,
+    #[error("the CA has expired")]
+    Expired,
+    #[error("signing failed")]
+    Signing,
+}
+
+/// How long a new CA is meant to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// It is kept in files.
+    Kept,
+    /// It goes with the process.
+    Ephemeral,
+}
+
+/// The CA's key, as `rcgen` wants to see it.
+struct CaKey {
+    key: SigningKey,
+    public: PublicKey,
+}
+
+/// Somebody else's public key.
+struct LeafKey<'a>(&'a PublicKey);
+
+impl Ca {
+    /// Makes a key and its certificate.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no random numbers, or the certificate cannot be written.
+    pub(crate) fn generate(lifetime: Lifetime, now: SystemTime) -> anyhow::Result<Self> {
+        let key = SigningKey::try_generate()
+            .map_err(|error| anyhow::anyhow!("the system has no random numbers: {error}"))?;
+        let key = CaKey::new(key);
+        let valid = match lifetime {
+            Lifetime::Kept => KEPT,
+            Lifetime::Ephemeral => EPHEMERAL,
+        };
+        let params = params_of_ca(&key, now - SKEW, now + valid)?;
+        let certificate = params.self_signed(&key)?;
+        Ok(Self::from_parts(key, certificate.der(), now)?)
+    }
+
+    /// The CA of this key and certificate (DER).
+    ///
+    /// # Errors
+    ///
+    /// When they do not make a CA that can be used now.
+    pub(crate) fn load(
+        scalar: &Scalar,
+        certificate: &[u8],
+        now: SystemTime,
+    ) -> Result<Self, Unfit> {
+        let key = SigningKey::from_slice(&scalar[..]).map_err(|_| Unfit::Key)?;
+        Self::from_parts(CaKey::new(key), certificate, now)
+    }
+
+    fn from_parts(key: CaKey, certificate: &[u8], now: SystemTime) -> Result<Self, Unfit> {
+        let judged = certificate::judge(certificate, &key.public, now)?;
+        let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(certificate), key)
+            .map_err(|_| Unfit::Subject)?;
+        let ca = Self {
+            issuer,
+            certificate: certificate.into(),
+            fingerprint: certificate::fingerprint(certificate),
+            not_before: judged.not_before,
+            not_after: judged.not_after,
+        };
+        // Chains are built by comparing names byte by byte (RFC 5280 section 7.1), and not every name
+        // that a certificate may have survives the way through `rcgen`.
+        let host = Host::parse("probe.invalid").map_err(|_| Unfit::Subject)?;
+        let probe = ca.sign(&host, &ca.issuer.key().public, now);
+        let probe = probe.map_err(|_| Unfit::Subject)?;
+        if !certificate::issued_by(&probe.certificate, certificate) {
+            return Err(Unfit::Subject);
+        }
+        Ok(ca)
+    }
+
+    /// The certificate (DER).
+    pub(crate) fn certificate(&self) -> &Arc<[u8]> {
+        &self.certificate
+    }
+
+    /// SHA-256 of the certificate.
+    pub(crate) fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
+    }
+
+    /// The key, for the way from the loader to the monitor.
+    pub(crate) fn scalar(&self) -> Scalar {
+        self.issuer.key().scalar()
+    }
+
+    /// Issues a certificate for exactly one host.
+    ///
+    /// # Errors
+    ///
+    /// Anything but a name in the form in which [`Host`] writes it and a point of the curve.
+    pub(crate) fn issue(
+        &self,
+        name: &str,
+        public_key: &PublicKey,
+        now: SystemTime,
+    ) -> Result<Leaf, NotIssued> {
+        let host = Host::parse(name)
+            .ok()
+            .filter(|host| host.to_string() == name)
+            .ok_or(NotIssued::Name)?;
+        if public_key[0] != 4 || p256::PublicKey::from_sec1_bytes(public_key).is_err() {
+            return Err(NotIssued::PublicKey);
+        }
+        self.sign(&host, public_key, now)
+    }
+
+    fn sign(
+        &self,
+        host: &Host,
+        public_key: &PublicKey,
+        now: SystemTime,
+    ) -> Result<Leaf, NotIssued> {
+        let subject = match host {
+            Host::V6(host) if host.scope().is_some() => return Err(NotIssued::Scope),
+            Host::V6(host) => SanType::IpAddress(host.address().into()),
+            Host::V4(address) => SanType::IpAddress((*address).into()),
+            Host::Name(name) => {
+                SanType::DnsName(name.as_str().try_into().map_err(|_| NotIssued::Name)?)
+            }
+        };
+        // A leaf that outlives its CA, or is older, is refused by some clients.
+        let not_before = whole_seconds(now - SKEW).max(self.not_before);
+        let not_after = whole_seconds(now + LEAF).min(self.not_after);
+        if not_after <= whole_seconds(now) {
+            return Err(NotIssued::Expired);
+        }
+        let mut params = CertificateParams::default();
+        // The name stands in the alternative name alone, which is critical then.
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = vec![subject];
+        params.serial_number = Some(serial().map_err(|_| NotIssued::Signing)?);
+        params.not_before = not_before;
+        params.not_after = not_after;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let signed = params
+            .signed_by(&LeafKey(public_key), &self.issuer)
+            .map_err(|_| NotIssued::Signing)?;
+        Ok(Leaf {
+            certificate: signed.der().to_vec(),
+            not_after: not_after.into(),
+        })
+    }
+}
+
+/// What a CA certificate of ours says.
+fn params_of_ca(
+    key: &CaKey,
+    not_before: SystemTime,
+    not_after: SystemTime,
+) -> anyhow::Result<CertificateParams> {
+    let mut params = CertificateParams::default();
+    // Two CAs of ours are told apart by name in a list of trusted ones.
+    let mark = hex(&certificate::fingerprint(&key.public)[..4]);
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("codex-network-proxy CA {mark}"));
+    params.serial_number = Some(serial()?);
+    params.not_before = whole_seconds(not_before);
+    params.not_after = whole_seconds(not_after);
+    // Leaves only: nothing below it is a CA.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+/// A positive number with 158 random bits: RFC 5280 section 4.1.2.2 wants at most 20 bytes, and the
+/// CA/Browser Forum at least 64 bits of chance.
+fn serial() -> anyhow::Result<SerialNumber> {
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| anyhow::anyhow!("the system has no random numbers: {error}"))?;
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+/// Certificates know no fractions (RFC 5280 section 4.1.2.5).
+fn whole_seconds(time: SystemTime) -> OffsetDateTime {
+    let time = OffsetDateTime::from(time);
+    time.replace_nanosecond(0).unwrap_or(time)
+}
+
+impl CaKey {
+    fn new(key: SigningKey) -> Self {
+        let mut public = [0; 65];
+        let point = key.verifying_key().to_sec1_point(false);
+        public.copy_from_slice(point.as_bytes());
+        Self { key, public }
+    }
+
+    fn scalar(&self) -> Scalar {
+        let mut scalar = Scalar::default();
+        // The copy in between is wiped too.
+        let bytes = Zeroizing::new(<[u8; 32]>::from(self.key.to_bytes()));
+        scalar.copy_from_slice(&bytes[..]);
+        scalar
+    }
+}
+
+impl rcgen::SigningKey for CaKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature: Result<DerSignature, _> = self.key.try_sign(message);
+        let signature = signature.map_err(|_| rcgen::Error::RemoteKeyError)?;
+        Ok(signature.as_bytes().to_vec())
+    }
+}
+
+impl PublicKeyData for CaKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl PublicKeyData for LeafKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl std::fmt::Debug for Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ca")
+            .field("fingerprint", &hex(&self.fingerprint))
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Ca {
+    /// A certificate holds the public key, and a CA is made only where the two keys belong together.
+    fn eq(&self, other: &Self) -> bool {
+        self.certificate == other.certificate
+    }
+}
+
+impl Eq for Ca {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! The CA in files: a certificate and a key, read by the loader and made by `init` (SPEC M3).
+//!
+//! Both are opened without following a symlink, and judged by what was opened: a regular file of
+//! root's or our own, the key for its owner's eyes alone. One without the other is refused. This is the
+//! only place that reads or writes the key; [`make`] writes it.
+
+mod make;
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use codex_network_config::CaPaths;
+use nix::fcntl::OFlag;
+use nix::unistd::Uid;
+use p256::pkcs8::DecodePrivateKey as _;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use zeroize::Zeroizing;
+
+pub(crate) use make::{Made, make, make_directory};
+
+use super::certificate::Unfit;
+use super::{Ca, Scalar};
+
+/// The names in a state directory.
+const CERTIFICATE: &str = "ca.pem";
+const KEY: &str = "ca.key";
+/// Longer files hold something else.
+const LONGEST: u64 = 64 * 1024;
+
+/// What is wrong with the files, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    #[error("cannot {doing} {path}: {error}", path = path.display())]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        error: io::Error,
+    },
+    #[error("{path} is a symlink, which is not followed; give the path of the file itself", path = .0.display())]
+    Symlink(PathBuf),
+    #[error("{path} is no regular file", path = .0.display())]
+    NotAFile(PathBuf),
+    #[error("{path} belongs to user {owner}; it must belong to root or to user {ours}, who runs the proxy", path = path.display())]
+    Owner {
+        path: PathBuf,
+        owner: u32,
+        ours: u32,
+    },
+    #[error("{path} holds a private key and has mode {mode:04o}; make it the owner's alone: chmod 600 {path}", path = path.display())]
+    OpenKey { path: PathBuf, mode: u32 },
+    #[error("others than its owner may write {path} (mode {mode:04o}); forbid it: chmod go-w {path}", path = path.display())]
+    OpenCertificate { path: PathBuf, mode: u32 },
+    #[error(
+        "{there} is there and {missing} is not: a CA is two files; bring the other back, or run \
+         `codex-network-proxy init` if it was interrupted, or move this one away",
+        there = there.display(), missing = missing.display()
+    )]
+    Lone { there: PathBuf, missing: PathBuf },
+    #[error("{path} holds no single certificate in PEM form", path = .0.display())]
+    NotACertificate(PathBuf),
+    #[error("{path} holds no unencrypted P-256 key in PKCS#8 form (`BEGIN PRIVATE KEY`); `openssl pkcs8 -topk8 -nocrypt` converts one", path = .0.display())]
+    NotAKey(PathBuf),
+    #[error("the CA {certificate} with the key {key} cannot be used: {why}", certificate = certificate.display(), key = key.display())]
+    Unfit {
+        certificate: PathBuf,
+        key: PathBuf,
+        why: Unfit,
+    },
+    #[error("another `codex-network-proxy init` is at work in {path}", path = .0.display())]
+    Busy(PathBuf),
+    #[error("cannot make a CA: {0:#}")]
+    NotMade(anyhow::Error),
+}
+
+impl FileError {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Io { doing, path, error }
+    }
+
+    /// Whether it is about rights that this process lacks.
+    pub(crate) fn is_permission_denied(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// Where the CA is in a state directory.
+pub(crate) fn in_state(directory: &Path) -> CaPaths {
+    CaPaths {
+        certificate: directory.join(CERTIFICATE),
+        key: directory.join(KEY),
+    }
+}
+
+/// Reads the pair; `None` when neither file is there.
+///
+/// # Errors
+///
+/// When it is there and cannot be used, or one half is missing.
+pub(crate) fn read(paths: &CaPaths, now: SystemTime) -> Result<Option<Ca>, FileError> {
+    let lone = |there: &Path, missing: &Path| FileError::Lone {
+        there: there.to_owned(),
+        missing: missing.to_owned(),
+    };
+    match (open(&paths.certificate)?, open(&paths.key)?) {
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(lone(&paths.certificate, &paths.key)),
+        (None, Some(_)) => Err(lone(&paths.key, &paths.certificate)),
+        (Some(certificate), Some(key)) => {
+            let certificate = read_certificate(&paths.certificate, certificate)?;
+            let key = read_key(&paths.key, key)?;
+            let ca = Ca::load(&key, &certificate, now).map_err(|why| FileError::Unfit {
+                certificate: paths.certificate.clone(),
+                key: paths.key.clone(),
+                why,
+            })?;
+            Ok(Some(ca))
+        }
+    }
+}
+
+/// Opens a file that may be missing, with what the system says of it. Everything is judged by the
+/// opened file: its name may come to mean another one.
+fn open(path: &Path) -> Result<Option<(File, Metadata)>, FileError> {
+    let opened = File::options()
+        .read(true)
+        // A pipe would make us wait for whoever writes to it.
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) if error.raw_os_error() == Some(nix::Error::ELOOP as i32) => {
+            return Err(FileError::Symlink(path.to_owned()));
+        }
+        Err(error) => return Err(FileError::io("open", path)(error)),
+    };
+    let metadata = file.metadata().map_err(FileError::io("look at", path))?;
+    if !metadata.is_file() {
+        return Err(FileError::NotAFile(path.to_owned()));
+    }
+    check_owner(path, &metadata, Uid::effective().as_raw())?;
+    Ok(Some((file, metadata)))
+}
+
+/// A file of somebody else's is theirs to change.
+fn check_owner(path: &Path, metadata: &Metadata, ours: u32) -> Result<(), FileError> {
+    let owner = metadata.uid();
+    if owner == 0 || owner == ours {
+        return Ok(());
+    }
+    Err(FileError::Owner {
+        path: path.to_owned(),
+        owner,
+        ours,
+    })
+}
+
+fn read_certificate(path: &Path, (file, metadata): (File, Metadata)) -> Result<Vec<u8>, FileError> {
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(FileError::OpenCertificate {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let mut pem = Vec::new();
+    file.take(LONGEST)
+        .read_to_end(&mut pem)
+        .map_err(FileError::io("read", path))?;
+    let mut found = CertificateDer::pem_slice_iter(&pem);
+    match (found.next(), found.next()) {
+        (Some(Ok(certificate)), None) => Ok(certificate.to_vec()),
+        _ => Err(FileError::NotACertificate(path.to_owned())),
+    }
+}
+
+fn read_key(path: &Path, (file, metadata): (File, Metadata)) -> Result<Scalar, FileError> {
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(FileError::OpenKey {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let longest = usize::try_from(LONGEST).unwrap_or(usize::MAX);
+    // As large as it ever gets, since a buffer that grows leaves copies behind.
+    let mut pem = Zeroizing::new(Vec::with_capacity(longest + 1));
+    file.take(LONGEST)
+        .read_to_end(&mut pem)
+        .map_err(FileError::io("read", path))?;
+    let key = std::str::from_utf8(&pem)
+        .ok()
+        .and_then(|pem| p256::SecretKey::from_pkcs8_pem(pem).ok())
+        .ok_or_else(|| FileError::NotAKey(path.to_owned()))?;
+    let mut scalar = Scalar::default();
+    let bytes = Zeroizing::new(<[u8; 32]>::from(key.to_bytes()));
+    scalar.copy_from_slice(&bytes[..]);
+    Ok(scalar)
+}
+
+#[cfg(test)]
+mod tests;

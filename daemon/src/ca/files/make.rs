@@ -1,0 +1,241 @@
+//! Making the CA's two files, so that an interruption at any point leaves nothing, or what the next
+//! run completes (SPEC M3, L5).
+//!
+//! Both files are first written whole beside their places, under a name that ends in `.pending`, and
+//! synced. Then the key appears under its name, then the certificate, each by a hard link: a rename
+//! would replace a file that somebody has put there meanwhile, a link fails. The pending names go last.
+//! So what a run finds says how far the one before came:
+//!
+//! | key | certificate | it stopped | what happens now |
+//! | --- | --- | --- | --- |
+//! | no  | no  | before the key appeared | pending files are thrown away; from the beginning |
+//! | yes | no  | in between | the pending certificate of this key appears; without one the key is refused |
+//! | no  | yes | that is not ours | refused |
+//! | yes | yes | after that | pending files are thrown away |
+//!
+//! A lock on the key's directory keeps two runs apart.
+
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use codex_network_config::CaPaths;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
+use zeroize::Zeroizing;
+
+use super::{FileError, open, read, read_certificate, read_key};
+use crate::ca::{Ca, Lifetime, pem};
+
+/// What a run of `init` did.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// A new CA.
+    New(Ca),
+    /// Completed what an interrupted run had begun.
+    Completed(Ca),
+    /// Nothing: a good one is there.
+    There(Ca),
+}
+
+impl Made {
+    pub(crate) fn ca(&self) -> &Ca {
+        let (Self::New(ca) | Self::Completed(ca) | Self::There(ca)) = self;
+        ca
+    }
+}
+
+/// Makes the pair, unless a good one is there.
+///
+/// # Errors
+///
+/// When what is there is not a good pair, and when the files cannot be written. Nothing that is there
+/// is ever overwritten.
+pub(crate) fn make(paths: &CaPaths, now: SystemTime) -> Result<Made, FileError> {
+    for path in [&paths.key, &paths.certificate] {
+        make_directory(directory(path))?;
+    }
+    let _lock = lock(directory(&paths.key))?;
+    let pending = Pending::of(paths);
+    if let Some(made) = pending.complete(now)? {
+        return Ok(made);
+    }
+    if let Some(there) = read(paths, now)? {
+        pending.discard()?;
+        return Ok(Made::There(there));
+    }
+    pending.discard()?;
+    let ca = Ca::generate(Lifetime::Kept, now).map_err(FileError::NotMade)?;
+    pending.stage_certificate(&ca)?;
+    pending.stage_key(&ca)?;
+    pending.publish_key()?;
+    pending.publish_certificate()?;
+    pending.discard()?;
+    match read(paths, now)? {
+        Some(ca) => Ok(Made::New(ca)),
+        None => Err(FileError::NotMade(anyhow::anyhow!(
+            "the files are gone again"
+        ))),
+    }
+}
+
+/// Makes a directory that everybody may look into, whatever the umask, and those above it. One that is
+/// there stays as it is.
+///
+/// # Errors
+///
+/// When it cannot be made, or something else has its name.
+pub(crate) fn make_directory(path: &Path) -> Result<(), FileError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        make_directory(above)?;
+    }
+    match DirBuilder::new().mode(0o755).create(path) {
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o755))
+            .map_err(FileError::io("set the mode of", path)),
+        // Somebody else was faster.
+        Err(_) if path.is_dir() => Ok(()),
+        Err(error) => Err(FileError::io("make the directory", path)(error)),
+    }
+}
+
+/// The steps on the way to the two files.
+struct Pending<'a> {
+    paths: &'a CaPaths,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl<'a> Pending<'a> {
+    fn of(paths: &'a CaPaths) -> Self {
+        Self {
+            paths,
+            certificate: pending(&paths.certificate),
+            key: pending(&paths.key),
+        }
+    }
+
+    /// If a run stopped between the two files, brings it to its end.
+    fn complete(&self, now: SystemTime) -> Result<Option<Made>, FileError> {
+        let (certificate, key) = (open(&self.paths.certificate)?, open(&self.paths.key)?);
+        let (None, Some(key)) = (certificate, key) else {
+            return Ok(None);
+        };
+        let Some(certificate) = open(&self.certificate)? else {
+            // A lone key: `read` refuses it.
+            return Ok(None);
+        };
+        let certificate = read_certificate(&self.certificate, certificate)?;
+        let key = read_key(&self.paths.key, key)?;
+        let ca = Ca::load(&key, &certificate, now).map_err(|why| FileError::Unfit {
+            certificate: self.certificate.clone(),
+            key: self.paths.key.clone(),
+            why,
+        })?;
+        self.publish_certificate()?;
+        self.discard()?;
+        Ok(Some(Made::Completed(ca)))
+    }
+
+    fn stage_certificate(&self, ca: &Ca) -> Result<(), FileError> {
+        let pem = pem::certificate(ca.certificate());
+        write_new(&self.certificate, pem.as_bytes(), 0o644)
+    }
+
+    fn stage_key(&self, ca: &Ca) -> Result<(), FileError> {
+        let pem = key_pem(ca).map_err(FileError::NotMade)?;
+        write_new(&self.key, pem.as_bytes(), 0o600)
+    }
+
+    fn publish_key(&self) -> Result<(), FileError> {
+        publish(&self.key, &self.paths.key)
+    }
+
+    fn publish_certificate(&self) -> Result<(), FileError> {
+        publish(&self.certificate, &self.paths.certificate)
+    }
+
+    /// Takes the pending names away.
+    fn discard(&self) -> Result<(), FileError> {
+        for path in [&self.key, &self.certificate] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(FileError::io("remove", path)(error));
+                }
+                _ => {}
+            }
+        }
+        for path in [&self.key, &self.certificate] {
+            sync_directory(path)?;
+        }
+        Ok(())
+    }
+}
+
+fn key_pem(ca: &Ca) -> anyhow::Result<Zeroizing<String>> {
+    let key = p256::SecretKey::from_slice(&ca.scalar()[..])?;
+    Ok(key.to_pkcs8_pem(LineEnding::LF)?)
+}
+
+fn pending(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".pending");
+    name.into()
+}
+
+/// Writes a file that must not be there, with this mode whatever the umask, and syncs it.
+fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
+    let write = || -> io::Result<()> {
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            // Never wider than this, not even for a moment.
+            .mode(mode)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(path)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(FileError::io("write", path))?;
+    sync_directory(path)
+}
+
+/// Gives a written file its name. Fails when something has that name already.
+fn publish(from: &Path, to: &Path) -> Result<(), FileError> {
+    std::fs::hard_link(from, to).map_err(FileError::io("make", to))?;
+    sync_directory(to)
+}
+
+/// Syncs the directory in which a file is, so that its name outlives a crash of the system.
+fn sync_directory(of: &Path) -> Result<(), FileError> {
+    let directory = directory(of);
+    File::open(directory)
+        .and_then(|opened| opened.sync_all())
+        .map_err(FileError::io("sync", directory))
+}
+
+fn directory(of: &Path) -> &Path {
+    match of.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
+}
+
+fn lock(path: &Path) -> Result<Flock<File>, FileError> {
+    let directory = File::open(path).map_err(FileError::io("open", path))?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        if error == nix::Error::EWOULDBLOCK {
+            FileError::Busy(path.to_owned())
+        } else {
+            FileError::io("lock", path)(error.into())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

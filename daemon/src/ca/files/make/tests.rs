@@ -1,0 +1,155 @@
+//! Interrupted runs, umasks, and what is there already.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use super::super::in_state;
+use super::*;
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+fn ca() -> Ca {
+    Ca::generate(Lifetime::Kept, SystemTime::now()).unwrap()
+}
+
+#[test]
+fn m3_the_key_is_the_owners_alone_and_the_certificate_everybodys() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("above/state");
+    let paths = in_state(&state);
+    make(&paths, SystemTime::now()).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
+    assert_eq!(mode(&paths.key), 0o600);
+    assert_eq!(mode(&paths.certificate), 0o644);
+    assert_eq!(mode(&state), 0o755);
+    assert_eq!(names(&state), ["ca.key", "ca.pem"], "and nothing else");
+}
+
+#[test]
+fn l5_a_good_pair_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = in_state(directory.path());
+    make(&paths, SystemTime::now()).unwrap();
+    let before = [&paths.key, &paths.certificate].map(|path| std::fs::read(path).unwrap());
+    let again = make(&paths, SystemTime::now()).unwrap();
+    assert!(matches!(again, Made::There(_)), "{again:?}");
+    let after = [&paths.key, &paths.certificate].map(|path| std::fs::read(path).unwrap());
+    assert_eq!(before, after);
+}
+
+/// Stops after each step in turn, and runs again.
+#[test]
+fn m3_an_interrupted_run_leaves_nothing_or_what_the_next_one_completes() {
+    type Step = fn(&Pending<'_>, &Ca) -> Result<(), FileError>;
+    let steps: [Step; 5] = [
+        |pending, ca| pending.stage_certificate(ca),
+        |pending, ca| pending.stage_key(ca),
+        |pending, _| pending.publish_key(),
+        |pending, _| pending.publish_certificate(),
+        |pending, _| {
+            std::fs::remove_file(&pending.key).map_err(FileError::io("remove", Path::new("")))
+        },
+    ];
+    for done in 0..=steps.len() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = in_state(directory.path());
+        let ca = ca();
+        let pending = Pending::of(&paths);
+        for step in &steps[..done] {
+            step(&pending, &ca).unwrap();
+        }
+        // What a daemon makes of it meanwhile: nothing, a refusal, or the pair.
+        let meanwhile = read(&paths, SystemTime::now());
+        match done {
+            0..=2 => assert!(matches!(meanwhile, Ok(None)), "{done}: {meanwhile:?}"),
+            3 => assert!(
+                matches!(meanwhile, Err(FileError::Lone { .. })),
+                "{done}: {meanwhile:?}"
+            ),
+            _ => assert_eq!(meanwhile.unwrap().as_ref(), Some(&ca), "{done}"),
+        }
+        let made = make(&paths, SystemTime::now()).unwrap();
+        match (done, &made) {
+            (0..=2, Made::New(new)) => assert_ne!(*new, ca),
+            (3, Made::Completed(completed)) => assert_eq!(*completed, ca),
+            (_, Made::There(there)) => assert_eq!(*there, ca),
+            _ => panic!("after {done} steps: {made:?}"),
+        }
+        assert_eq!(names(directory.path()), ["ca.key", "ca.pem"], "{done}");
+        assert_eq!(
+            read(&paths, SystemTime::now()).unwrap().as_ref(),
+            Some(made.ca())
+        );
+    }
+}
+
+#[test]
+fn m3_a_write_that_broke_off_is_begun_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = in_state(directory.path());
+    let pending = Pending::of(&paths);
+    std::fs::write(&pending.certificate, "half a cert").unwrap();
+    std::fs::write(&pending.key, "half a k").unwrap();
+    let made = make(&paths, SystemTime::now()).unwrap();
+    assert!(matches!(made, Made::New(_)), "{made:?}");
+    assert_eq!(names(directory.path()), ["ca.key", "ca.pem"]);
+}
+
+#[test]
+fn m3_a_lone_half_is_refused_and_left_alone() {
+    for lone in ["ca.key", "ca.pem"] {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = in_state(directory.path());
+        make(&paths, SystemTime::now()).unwrap();
+        let other = if lone == "ca.key" { "ca.pem" } else { "ca.key" };
+        std::fs::remove_file(directory.path().join(other)).unwrap();
+        let made = make(&paths, SystemTime::now());
+        assert!(matches!(made, Err(FileError::Lone { .. })), "{made:?}");
+        assert_eq!(names(directory.path()), [lone]);
+    }
+}
+
+#[test]
+fn m3_a_pending_certificate_of_another_key_completes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = in_state(directory.path());
+    make(&paths, SystemTime::now()).unwrap();
+    std::fs::remove_file(&paths.certificate).unwrap();
+    Pending::of(&paths).stage_certificate(&ca()).unwrap();
+    let made = make(&paths, SystemTime::now());
+    assert!(matches!(made, Err(FileError::Unfit { .. })), "{made:?}");
+    assert!(!paths.certificate.exists());
+}
+
+#[test]
+fn m3_a_file_that_appears_meanwhile_is_not_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = in_state(directory.path());
+    let pending = Pending::of(&paths);
+    let ca = ca();
+    pending.stage_certificate(&ca).unwrap();
+    pending.stage_key(&ca).unwrap();
+    std::fs::write(&paths.key, "somebody else's").unwrap();
+    assert!(pending.publish_key().is_err());
+    assert_eq!(
+        std::fs::read(&paths.key).unwrap(),
+        b"somebody else's",
+        "as it was"
+    );
+    assert!(pending.stage_key(&ca).is_err(), "nor is a pending one");
+}
+
+#[test]
+fn m3_two_runs_at_once_do_not_meet() {
+    let directory = tempfile::tempdir().unwrap();
+    let _lock = lock(directory.path()).unwrap();
+    let paths = in_state(directory.path());
+    let made = make(&paths, SystemTime::now());
+    assert!(matches!(made, Err(FileError::Busy(_))), "{made:?}");
+}

@@ -1,0 +1,105 @@
+//! What the worker gets of the CA: nothing that is secret, as bytes in the loader's blob.
+//!
+//! Each part is a length in eight bytes and that many bytes, as in the rest of the blob.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use codex_network_config::{CaCertificate, Mitm};
+
+/// The CA in force, and the roots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Handed {
+    pub(crate) ca: Option<Arc<CaCertificate>>,
+    pub(crate) roots: Arc<[Arc<[u8]>]>,
+}
+
+impl Handed {
+    /// Puts it where the engine looks for it.
+    pub(crate) fn fill(self, mitm: &mut Mitm) {
+        mitm.ca = self.ca;
+        mitm.roots = self.roots;
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // No certificate is empty, and neither is a path, so empty parts stand for none.
+        let none = CaCertificate::default();
+        let ca = self.ca.as_deref().unwrap_or(&none);
+        part(&mut bytes, &ca.der);
+        for path in [&ca.kept_at, &ca.certificate_file, &ca.bundle_file] {
+            let path = path.as_deref().unwrap_or(Path::new(""));
+            part(&mut bytes, path.as_os_str().as_bytes());
+        }
+        for root in self.roots.iter() {
+            part(&mut bytes, root);
+        }
+        bytes
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (der, rest) = take(bytes)?;
+        let (kept_at, rest) = take(rest)?;
+        let (certificate_file, rest) = take(rest)?;
+        let (bundle_file, mut rest) = take(rest)?;
+        let mut roots = Vec::new();
+        while !rest.is_empty() {
+            let (root, left) = take(rest)?;
+            roots.push(Arc::from(root));
+            rest = left;
+        }
+        let path =
+            |bytes: &[u8]| (!bytes.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(bytes)));
+        let ca = (!der.is_empty()).then(|| {
+            Arc::new(CaCertificate {
+                der: der.into(),
+                kept_at: path(kept_at),
+                certificate_file: path(certificate_file),
+                bundle_file: path(bundle_file),
+            })
+        });
+        Some(Self {
+            ca,
+            roots: roots.into(),
+        })
+    }
+}
+
+fn part(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn take(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m5_what_the_worker_gets_survives_the_way_and_no_part_of_it_is_taken_for_the_whole() {
+        let handed = Handed {
+            ca: Some(Arc::new(CaCertificate {
+                der: Arc::from(&b"certificate"[..]),
+                kept_at: None,
+                certificate_file: Some("/state/ca-0.pem".into()),
+                bundle_file: Some("/state/ca-bundle-0.pem".into()),
+            })),
+            roots: [Arc::from(&b"root"[..])].into(),
+        };
+        let bytes = handed.to_bytes();
+        assert_eq!(Handed::from_bytes(&bytes), Some(handed));
+        let last = bytes.len() - (8 + b"root".len());
+        for end in (0..bytes.len()).filter(|end| *end != last) {
+            assert_eq!(Handed::from_bytes(&bytes[..end]), None, "cut to {end}");
+        }
+        let nothing = Handed::default();
+        assert_eq!(Handed::from_bytes(&nothing.to_bytes()), Some(nothing));
+    }
+}

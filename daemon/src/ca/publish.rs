@@ -1,0 +1,186 @@
+//! The public files: the CA's certificate, and a bundle of it and the system's roots (SPEC M5).
+//!
+//! They are named by the SHA-256 of their content and never change: whoever has a path has the content
+//! that goes with it, across reloads and changes of the CA. Old ones are removed after a while.
+
+use std::fs::{DirEntry, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::fcntl::OFlag;
+use nix::unistd::Uid;
+
+use super::certificate::{fingerprint, hex};
+use super::files::make_directory;
+use super::pem;
+
+const CERTIFICATE: &str = "ca-";
+const BUNDLE: &str = "ca-bundle-";
+const END: &str = ".pem";
+/// Begins the name of a file that is being written.
+const NEW: &str = ".ca-new-";
+/// Hexadecimal digits of a name.
+const DIGITS: usize = 16;
+/// Files of this age are removed, but for the newest.
+const OLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// As many of a kind stay, however old.
+const NEWEST: usize = 8;
+/// A file that is still being written after this time never will be.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
+
+/// Where the files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) certificate: PathBuf,
+    pub(crate) bundle: PathBuf,
+}
+
+/// Writes both files into the state directory, which is made if it is missing.
+///
+/// # Errors
+///
+/// A sentence that says why not. Nothing half-written is ever under a final name.
+pub(crate) fn publish<'a>(
+    state: &Path,
+    ca: &'a [u8],
+    roots: impl IntoIterator<Item = &'a [u8]>,
+    now: SystemTime,
+) -> Result<Published, String> {
+    make_directory(state).map_err(|error| error.to_string())?;
+    let write = || -> io::Result<Published> {
+        check(state)?;
+        let certificate = pem::certificate(ca);
+        let bundle = pem::bundle(roots, ca);
+        let published = Published {
+            certificate: put(state, CERTIFICATE, certificate.as_bytes(), now)?,
+            bundle: put(state, BUNDLE, bundle.as_bytes(), now)?,
+        };
+        prune(state, &published, now)?;
+        Ok(published)
+    };
+    write().map_err(|error| format!("cannot write {}: {error}", state.display()))
+}
+
+/// Who can write into the directory decides whom others trust.
+fn check(state: &Path) -> io::Result<()> {
+    let metadata = state.metadata()?;
+    let ours = [0, Uid::effective().as_raw()].contains(&metadata.uid());
+    if !ours || metadata.mode() & 0o002 != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "others may write there",
+        ));
+    }
+    Ok(())
+}
+
+/// Writes a file under the name of its content, unless it is there.
+fn put(state: &Path, kind: &str, content: &[u8], now: SystemTime) -> io::Result<PathBuf> {
+    let mark = &hex(&fingerprint(content))[..DIGITS];
+    let path = state.join(format!("{kind}{mark}{END}"));
+    if is_there(&path, content, now) {
+        return Ok(path);
+    }
+    let mut chance = [0; DIGITS / 2];
+    getrandom::fill(&mut chance).map_err(io::Error::from)?;
+    let new = state.join(format!("{NEW}{}", hex(&chance)));
+    let write = || -> io::Result<()> {
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(&new)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        // What has this name has this content, or is broken.
+        std::fs::rename(&new, &path)?;
+        File::open(state)?.sync_all()
+    };
+    write().inspect_err(|_| {
+        // The next prune would find it too.
+        let _ = std::fs::remove_file(&new);
+    })?;
+    Ok(path)
+}
+
+/// Whether the file is there as it should be; if so it counts as new again.
+fn is_there(path: &Path, content: &[u8], now: SystemTime) -> bool {
+    let sound = || -> io::Result<bool> {
+        let metadata = path.symlink_metadata()?;
+        Ok(metadata.is_file()
+            && metadata.mode() & 0o7777 == 0o644
+            && std::fs::read(path)? == content)
+    };
+    let sound = sound().unwrap_or(false);
+    if sound {
+        // Only its age suffers when that fails.
+        let _ = File::options()
+            .append(true)
+            .open(path)
+            .and_then(|file| file.set_modified(now));
+    }
+    sound
+}
+
+/// Removes what is old, and nothing whose name is not exactly one of ours.
+fn prune(state: &Path, current: &Published, now: SystemTime) -> io::Result<()> {
+    let (mut certificates, mut bundles) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(state)?.flatten() {
+        let Some(age) = age(&entry, now) else {
+            continue;
+        };
+        let path = entry.path();
+        match kind(&entry) {
+            Some(BUNDLE) => bundles.push((age, path)),
+            Some(CERTIFICATE) => certificates.push((age, path)),
+            Some(_) if age > ABANDONED => std::fs::remove_file(path)?,
+            Some(_) | None => {}
+        }
+    }
+    for mut files in [certificates, bundles] {
+        files.sort_unstable();
+        for (age, path) in files.into_iter().skip(NEWEST) {
+            if age > OLD && path != current.certificate && path != current.bundle {
+                std::fs::remove_file(path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The time since a regular file was written.
+fn age(entry: &DirEntry, now: SystemTime) -> Option<Duration> {
+    let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    // One from the future is new.
+    Some(
+        now.duration_since(metadata.modified().ok()?)
+            .unwrap_or_default(),
+    )
+}
+
+/// Which of our forms a name has.
+fn kind(entry: &DirEntry) -> Option<&'static str> {
+    let name = entry.file_name();
+    let name = name.to_str()?;
+    let is_mark = |text: &str| {
+        text.len() == DIGITS
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    [(BUNDLE, END), (CERTIFICATE, END), (NEW, "")]
+        .into_iter()
+        .find(|(kind, end)| {
+            name.strip_prefix(kind)
+                .and_then(|rest| rest.strip_suffix(end))
+                .is_some_and(is_mark)
+        })
+        .map(|(kind, _)| kind)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Which CA a configuration asks for (SPEC M3), and what the worker may know of it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use codex_network_config::{CaCertificate, Settings};
+use codex_network_policy::Interception;
+
+use crate::ca::files::{self, FileError};
+use crate::ca::handed::Handed;
+use crate::ca::roots::Roots;
+use crate::ca::{Ca, publish, roots};
+use crate::privsep::settled::Authority;
+use crate::state;
+
+/// The CA for the monitor, what the worker gets, and what to warn of.
+pub(super) struct Chosen {
+    pub(super) authority: Authority,
+    pub(super) handed: Handed,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Finds the CA. `ephemeral` is the certificate of the one that the monitor made when it started.
+///
+/// # Errors
+///
+/// One sentence, when a CA is kept and cannot be used.
+pub(super) fn choose(settings: &Settings, ephemeral: &[u8]) -> Result<Chosen, String> {
+    if settings.policy.interception() == Interception::Forbidden {
+        // An upstream proxy in TLS has to prove who it is all the same (SPEC H12).
+        let roots = if settings.upstream_proxies.need_tls() {
+            roots::load(&[ephemeral])
+        } else {
+            Roots::default()
+        };
+        return Ok(Chosen {
+            authority: Authority::None,
+            handed: Handed {
+                roots: roots.certificates.into(),
+                ..Handed::default()
+            },
+            warnings: roots.warning.into_iter().collect(),
+        });
+    }
+    let now = SystemTime::now();
+    let state = state::directory(&settings.daemon, |name| std::env::var_os(name));
+    let mut warnings = Vec::new();
+    let kept = match &settings.mitm.ca_paths {
+        Some(paths) => {
+            let ca = files::read(paths, now).map_err(|error| error.to_string())?;
+            let ca = ca.ok_or_else(|| {
+                format!(
+                    "there is neither {} nor {}; run `codex-network-proxy init` to make the CA, or remove \
+                     ca_cert_path and ca_key_path for one that is made at each start",
+                    paths.certificate.display(),
+                    paths.key.display()
+                )
+            })?;
+            Some((ca, paths.certificate.clone()))
+        }
+        None => match state.as_deref().map(files::in_state) {
+            Some(paths) => {
+                in_state(files::read(&paths, now), &mut warnings)?.map(|ca| (ca, paths.certificate))
+            }
+            None => None,
+        },
+    };
+    let (authority, certificate, kept_at): (_, Arc<[u8]>, _) = match kept {
+        Some((ca, at)) => {
+            let certificate = Arc::clone(ca.certificate());
+            (Authority::Kept(Arc::new(ca)), certificate, Some(at))
+        }
+        None => (Authority::Ephemeral, ephemeral.into(), None),
+    };
+    let roots = roots::load(&[&certificate, ephemeral]);
+    warnings.extend(roots.warning);
+    let published = public_files(state.as_deref(), &certificate, &roots.certificates, now)
+        .map_err(|why| {
+            warnings.push(format!(
+                "the CA's public files are not there, so programs cannot be pointed at them: {why}"
+            ));
+        })
+        .ok();
+    let (certificate_file, bundle_file) = published
+        .map(|published| (published.certificate, published.bundle))
+        .unzip();
+    let ca = CaCertificate {
+        der: certificate,
+        kept_at,
+        certificate_file,
+        bundle_file,
+    };
+    Ok(Chosen {
+        authority,
+        handed: Handed {
+            ca: Some(Arc::new(ca)),
+            roots: roots.certificates.into(),
+        },
+        warnings,
+    })
+}
+
+/// What was found in a state directory that nobody asked us to look into. Whoever may not look is not
+/// kept from running.
+fn in_state(
+    found: Result<Option<Ca>, FileError>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Ca>, String> {
+    match found {
+        Ok(ca) => Ok(ca),
+        Err(error) if error.is_permission_denied() => {
+            warnings.push(format!("{error}; a CA that goes with the process is used"));
+            Ok(None)
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn public_files(
+    state: Option<&Path>,
+    certificate: &[u8],
+    roots: &[Arc<[u8]>],
+    now: SystemTime,
+) -> Result<publish::Published, String> {
+    let state = state.ok_or(state::NOWHERE)?;
+    publish::publish(state, certificate, roots.iter().map(|root| &**root), now)
+}

@@ -1,0 +1,264 @@
+//! Events that outlive the call that logged them: taken down on the thread that logs, replayed to
+//! another subscriber on the thread that writes.
+//!
+//! Values are kept as text, which is what the journal makes of them anyway, and are cut. Spans are
+//! not kept.
+
+use std::fmt::{self, Write as _};
+use std::mem::size_of;
+use std::sync::Arc;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Metadata, Subscriber};
+use tracing_core::field::Value;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+use super::outlet::{Entry, Outlet};
+
+/// Longest value, in bytes.
+const LONGEST_VALUE: usize = 32 * 1024;
+/// Most bytes of all values of an event. With the names of its fields they fit into one datagram
+/// (the kernel lets a socket send 208 KiB, `net.core.wmem_default`): longer ones go to the journal in
+/// a memfd, which the worker's sandbox does not have.
+const LONGEST_TEXT: usize = 96 * 1024;
+
+/// Takes events down and puts them into the queue.
+pub(super) struct Capture(pub(super) Arc<Outlet<Captured>>);
+
+/// An event and what it holds.
+#[derive(Debug)]
+pub(super) struct Captured {
+    metadata: &'static Metadata<'static>,
+    /// The values, one behind the other.
+    text: String,
+    /// The index of a value's field, and where in the text the value ends.
+    values: Vec<(usize, usize)>,
+}
+
+impl<S: Subscriber> Layer<S> for Capture {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let mut captured = Captured::new(event.metadata());
+        event.record(&mut captured);
+        self.0.push(captured);
+    }
+}
+
+impl Captured {
+    /// An event without values.
+    pub(super) fn new(metadata: &'static Metadata<'static>) -> Self {
+        Self {
+            metadata,
+            text: String::new(),
+            values: Vec::with_capacity(metadata.fields().len()),
+        }
+    }
+
+    /// Adds a value, as far as there is room.
+    pub(super) fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let end = (self.text.len() + LONGEST_VALUE).min(LONGEST_TEXT);
+        let text = &mut self.text;
+        // Fails where the room ends or the value itself fails; what there is of it is kept.
+        let _ = Room { text, end }.write_fmt(value);
+        self.values.push((field.index(), self.text.len()));
+    }
+
+    /// Logs the event to this subscriber and no other, whatever it is interested in.
+    pub(super) fn replay(&self, subscriber: &impl Subscriber) {
+        let fields = self.metadata.fields();
+        let mut texts = vec![None; fields.len()];
+        let mut start = 0;
+        for (field, end) in &self.values {
+            if let Some(text) = texts.get_mut(*field) {
+                *text = Some(&self.text[start..*end]);
+            }
+            start = *end;
+        }
+        let values: Vec<Option<&dyn Value>> = texts
+            .iter()
+            .map(|text| text.as_ref().map(|text| text as &dyn Value))
+            .collect();
+        let values = fields.value_set_all(&values);
+        subscriber.event(&Event::new(self.metadata, &values));
+    }
+}
+
+impl Visit for Captured {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format_args!("{value:?}"));
+    }
+}
+
+impl Entry for Captured {
+    fn size(&self) -> usize {
+        size_of::<Self>()
+            + self.text.capacity()
+            + self.values.capacity() * size_of::<(usize, usize)>()
+    }
+}
+
+/// Text that may grow to this length, so that a value that is too long is never written out.
+struct Room<'a> {
+    text: &'a mut String,
+    end: usize,
+}
+
+impl fmt::Write for Room<'_> {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let room = self.end.saturating_sub(self.text.len());
+        if more.len() <= room {
+            self.text.push_str(more);
+            return Ok(());
+        }
+        let cut = (0..=room).rev().find(|end| more.is_char_boundary(*end));
+        self.text.push_str(&more[..cut.unwrap_or(0)]);
+        Err(fmt::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use tracing::subscriber::with_default;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::registry;
+
+    use super::*;
+
+    /// Keeps what it is told, as the journal would: names and texts.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Vec<(String, String)>>>);
+
+    impl<S: Subscriber> Layer<S> for Told {
+        fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+            struct Texts<'a>(&'a mut Vec<(String, String)>);
+            impl Visit for Texts<'_> {
+                fn record_str(&mut self, field: &Field, value: &str) {
+                    self.0.push((field.name().to_owned(), value.to_owned()));
+                }
+                fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+                    self.0.push((field.name().to_owned(), format!("{value:?}")));
+                }
+            }
+            let metadata = event.metadata();
+            let mut told = self.0.lock().expect("no panic");
+            let about = format!("{} {:?}", metadata.level(), metadata.line());
+            told.push((metadata.target().to_owned(), about));
+            event.record(&mut Texts(&mut told));
+        }
+    }
+
+    /// What a subscriber is told directly, and by way of the queue.
+    fn directly_and_replayed(log: impl FnOnce()) -> [Vec<(String, String)>; 2] {
+        let (direct, replayed) = (Told::default(), Told::default());
+        let outlet = Outlet::new(|_| unreachable!("nothing is lost"));
+        let capture = Capture(Arc::clone(&outlet));
+        with_default(registry().with(direct.clone()).with(capture), log);
+        let to = registry().with(replayed.clone());
+        let write = move |captured: &Captured| {
+            captured.replay(&to);
+            Ok(())
+        };
+        outlet.start(write).expect("a thread");
+        outlet.flush(Duration::from_secs(10));
+        [direct, replayed].map(|told| std::mem::take(&mut *told.0.lock().expect("no panic")))
+    }
+
+    #[test]
+    fn r4_a_replayed_event_has_the_values_of_the_one_that_was_logged() {
+        let [direct, replayed] = directly_and_replayed(|| {
+            let (absent, host) = (None::<&str>, "\u{fc}.test");
+            tracing::event!(
+                target: "codex_otel.network_proxy",
+                tracing::Level::WARN,
+                event.name = "a\nb",
+                server.port = 443,
+                share = 1.5,
+                network.policy.override = true,
+                absent,
+                shown = %host,
+                debugged = ?host,
+                huge = u128::MAX,
+                empty = "",
+                "deny {host}",
+            );
+        });
+        assert_eq!(direct.len(), 10, "{direct:?}");
+        assert_eq!(direct, replayed);
+    }
+
+    #[test]
+    fn r4_an_event_of_any_number_of_fields_is_replayed() {
+        let [direct, replayed] = directly_and_replayed(|| {
+            tracing::info!(
+                a = 0,
+                b = 1,
+                c = 2,
+                d = 3,
+                e = 4,
+                f = 5,
+                g = 6,
+                h = 7,
+                i = 8,
+                j = 9,
+                k = 10,
+                l = 11,
+                m = 12,
+                n = 13,
+                o = 14,
+                p = 15,
+                q = 16,
+                r = 17,
+                s = 18,
+                t = 19,
+                u = 20,
+                v = 21,
+                w = 22,
+                x = 23,
+                y = 24,
+                z = 25,
+                aa = 26,
+                ab = 27,
+                ac = 28,
+                ad = 29,
+                ae = 30,
+                af = 31,
+                ag = 32,
+                ah = 33,
+                "many"
+            );
+            tracing::info!("none");
+        });
+        assert_eq!(direct.len(), 1 + 35 + 2, "{direct:?}");
+        assert_eq!(direct, replayed);
+    }
+
+    #[test]
+    fn r4_values_that_are_too_long_are_cut_between_characters() {
+        let long = "\u{20ac}".repeat(LONGEST_VALUE);
+        let [direct, replayed] = directly_and_replayed(|| {
+            tracing::info!(first = "x", long, b = %long, c = ?long, d = ?long, last = "y");
+        });
+        assert_eq!(direct.len(), replayed.len());
+        let lengths: Vec<usize> = replayed[2..].iter().map(|(_, text)| text.len()).collect();
+        assert!(lengths.iter().sum::<usize>() <= LONGEST_TEXT, "{lengths:?}");
+        assert!(lengths.iter().all(|length| *length <= LONGEST_VALUE));
+        assert!(lengths[0] > LONGEST_VALUE - 3, "{lengths:?}");
+        assert!(direct[2].1.starts_with(&replayed[2].1));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn r4_a_datagram_takes_the_longest_event() {
+        let (one, _other) = std::os::unix::net::UnixDatagram::pair().expect("sockets");
+        let names = 16 * 1024;
+        one.send(&vec![b'x'; LONGEST_TEXT + names])
+            .expect("the kernel takes it");
+    }
+}

@@ -1,0 +1,296 @@
+//! A bounded queue between those who log and a place that may not take what they say.
+//!
+//! Whoever logs never waits: it puts an entry into the queue, and a thread of its own writes. Where
+//! nobody reads, the queue fills up and what comes then is lost; how much, the log says as soon as
+//! there is room again. So a terminal that is stopped, a full pipe or a stuck journal costs log lines
+//! and never a client.
+//!
+//! An entry is lost in these cases and in no other:
+//!
+//! - [`MOST_ENTRIES`] or [`MOST_BYTES`] wait already (counted, and told);
+//! - the place refuses it, as a pipe whose reader has gone (counted, and told where it takes another);
+//! - the journal goes away between the look whether it is there and the sending;
+//! - the process is killed, or nobody takes what waits within the limit of [`Outlet::flush`].
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Most entries that wait.
+const MOST_ENTRIES: usize = 4096;
+/// Most bytes that wait.
+const MOST_BYTES: usize = 4 << 20;
+
+/// What can wait in the queue.
+pub(super) trait Entry: Send + 'static {
+    /// The memory that it takes, in bytes.
+    fn size(&self) -> usize;
+}
+
+/// The queue.
+pub(super) struct Outlet<E> {
+    queue: Mutex<Queue<E>>,
+    filled: Condvar,
+    drained: Condvar,
+    /// Makes the entry that says how many were lost.
+    notice: fn(u64) -> E,
+}
+
+struct Queue<E> {
+    entries: VecDeque<Waiting<E>>,
+    bytes: usize,
+    /// Lost since the last entry that waits, for want of room.
+    lost: u64,
+    /// Lost since the sink took the last one, since it refused them.
+    refused: u64,
+    writer: Writer,
+}
+
+struct Waiting<E> {
+    entry: E,
+    /// How many entries are lost when this one is: a notice stands for those that it tells of.
+    stands_for: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    NotStarted,
+    Idle,
+    Writing,
+}
+
+impl<E: Entry> Outlet<E> {
+    /// An empty queue; nothing is written before [`start`](Self::start). `notice` makes the entry
+    /// that says how many were lost.
+    pub(super) fn new(notice: fn(u64) -> E) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Mutex::new(Queue {
+                entries: VecDeque::new(),
+                bytes: 0,
+                lost: 0,
+                refused: 0,
+                writer: Writer::NotStarted,
+            }),
+            filled: Condvar::new(),
+            drained: Condvar::new(),
+            notice,
+        })
+    }
+
+    /// Starts the thread that writes: each entry with `write`, however long that takes. The thread
+    /// lives as long as the process.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        write: impl Fn(&E) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let outlet = Arc::clone(self);
+        self.lock().writer = Writer::Idle;
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || {
+                loop {
+                    let waiting = outlet.next();
+                    let outcome = write(&waiting.entry);
+                    outlet.written(&waiting, &outcome);
+                }
+            })
+            .inspect_err(|_| self.lock().writer = Writer::NotStarted)?;
+        Ok(())
+    }
+
+    /// Puts an entry behind the others, or counts it as lost. Never waits for the one that writes.
+    pub(super) fn push(&self, entry: E) {
+        let mut queue = self.lock();
+        if queue.entries.len() >= MOST_ENTRIES || queue.bytes + entry.size() > MOST_BYTES {
+            queue.lost += 1;
+            return;
+        }
+        let lost = std::mem::take(&mut queue.lost) + std::mem::take(&mut queue.refused);
+        if lost > 0 {
+            queue.put((self.notice)(lost), lost);
+        }
+        queue.put(entry, 1);
+        drop(queue);
+        self.filled.notify_one();
+    }
+
+    /// Waits until everything is written, but no longer than `limit`.
+    pub(super) fn flush(&self, limit: Duration) {
+        let queue = self.lock();
+        if queue.writer == Writer::NotStarted {
+            return;
+        }
+        let unwritten = |queue: &mut Queue<E>| {
+            queue.writer == Writer::Writing || !queue.entries.is_empty() || queue.lost > 0
+        };
+        let _ = self.drained.wait_timeout_while(queue, limit, unwritten);
+    }
+
+    /// The next entry to write, once there is one.
+    fn next(&self) -> Waiting<E> {
+        let mut queue = self.lock();
+        loop {
+            let waiting = queue.take().or_else(|| {
+                let lost = std::mem::take(&mut queue.lost);
+                (lost > 0).then(|| Waiting {
+                    entry: (self.notice)(lost),
+                    stands_for: lost,
+                })
+            });
+            if let Some(waiting) = waiting {
+                queue.writer = Writer::Writing;
+                return waiting;
+            }
+            queue = self
+                .filled
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn written(&self, waiting: &Waiting<E>, outcome: &io::Result<()>) {
+        let mut queue = self.lock();
+        queue.writer = Writer::Idle;
+        if outcome.is_err() {
+            queue.refused += waiting.stands_for;
+        }
+        drop(queue);
+        self.drained.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<E>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E: Entry> Queue<E> {
+    fn put(&mut self, entry: E, stands_for: u64) {
+        self.bytes += entry.size();
+        self.entries.push_back(Waiting { entry, stands_for });
+    }
+
+    fn take(&mut self) -> Option<Waiting<E>> {
+        let waiting = self.entries.pop_front()?;
+        self.bytes -= waiting.entry.size();
+        Some(waiting)
+    }
+}
+
+/// A line, or several.
+impl Entry for Vec<u8> {
+    fn size(&self) -> usize {
+        self.capacity()
+    }
+}
+
+/// Writes lines past the standard library's lock, which others would then wait for.
+pub(super) fn write_to_stderr(lines: &Vec<u8>) -> io::Result<()> {
+    let mut rest = lines.as_slice();
+    let stderr = io::stderr();
+    while !rest.is_empty() {
+        match nix::unistd::write(&stderr, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(nix::Error::EINTR) => {}
+            // Whoever shares our standard error may have made it non-blocking.
+            Err(nix::Error::EAGAIN) => {
+                let mut room = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+                poll(&mut room, PollTimeout::NONE)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn outlet() -> Arc<Outlet<Vec<u8>>> {
+        Outlet::new(|lost| format!("{lost} lost").into_bytes())
+    }
+
+    /// What the sink takes until nothing is left to write.
+    fn drain(outlet: &Outlet<Vec<u8>>) -> Vec<String> {
+        let mut taken = Vec::new();
+        while !outlet.lock().entries.is_empty() || outlet.lock().lost > 0 {
+            let waiting = outlet.next();
+            outlet.written(&waiting, &Ok(()));
+            taken.push(String::from_utf8(waiting.entry).expect("text"));
+        }
+        taken
+    }
+
+    #[test]
+    fn r4_a_full_queue_loses_what_comes_and_says_how_much_at_the_place_of_the_gap() {
+        let outlet = outlet();
+        for number in 0..MOST_ENTRIES + 3 {
+            outlet.push(number.to_string().into_bytes());
+        }
+        let first = outlet.next();
+        outlet.written(&first, &Ok(()));
+        outlet.push(b"later".to_vec());
+        let taken = drain(&outlet);
+        let last = &taken[taken.len() - 3..];
+        assert_eq!(last, ["4095", "3 lost", "later"]);
+        assert_eq!(taken.len(), MOST_ENTRIES + 1);
+    }
+
+    #[test]
+    fn r4_what_was_lost_is_said_even_when_nothing_follows() {
+        let outlet = outlet();
+        let large = vec![b'x'; MOST_BYTES / 2];
+        for _ in 0..5 {
+            outlet.push(large.clone());
+        }
+        let taken = drain(&outlet);
+        assert_eq!(taken.len(), 3);
+        assert_eq!(taken[2], "3 lost");
+    }
+
+    #[test]
+    fn r4_what_the_place_refused_is_said_when_it_takes_something_again() {
+        let outlet = outlet();
+        outlet.push(b"one".to_vec());
+        outlet.push(b"two".to_vec());
+        for _ in 0..2 {
+            let waiting = outlet.next();
+            outlet.written(&waiting, &Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        outlet.push(b"three".to_vec());
+        // The notice is refused too, and what it tells of is not forgotten.
+        let notice = outlet.next();
+        assert_eq!(notice.entry, b"2 lost");
+        outlet.written(&notice, &Err(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(drain(&outlet), ["three"]);
+        outlet.push(b"four".to_vec());
+        assert_eq!(drain(&outlet), ["2 lost", "four"]);
+    }
+
+    #[test]
+    fn r4_a_place_that_takes_nothing_holds_nobody_up() {
+        let (one, other) = std::os::unix::net::UnixDatagram::pair().expect("sockets");
+        let outlet = outlet();
+        outlet
+            .start(move |entry| one.send(entry).map(|_| ()))
+            .expect("a thread");
+        // Far more than a socket's queue holds.
+        for number in 0..3000 {
+            outlet.push(number.to_string().into_bytes());
+        }
+        outlet.flush(Duration::from_millis(10));
+        let mut entry = [0; 16];
+        for number in 0..3000 {
+            let length = other.recv(&mut entry).expect("an entry");
+            assert_eq!(entry[..length], *number.to_string().as_bytes());
+        }
+        outlet.flush(LIMIT);
+        assert!(outlet.lock().entries.is_empty());
+    }
+}

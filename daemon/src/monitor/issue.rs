@@ -1,0 +1,262 @@
+//! Issuing leaves for the worker (SPEC M4): with the CA of the settings in force or of those that the
+//! worker is about to put in force, and no more of them than a bound.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::ca::{Ca, Leaf, Lifetime, NotIssued, PublicKey};
+use crate::privsep::message::NoLeaf;
+use crate::privsep::settled::Authority;
+
+/// Leaves at once, after a quiet time.
+const BURST: u32 = 1000;
+/// Leaves in a second, in the long run. A browser that opens a hundred hosts is far below it.
+const RATE: u32 = 200;
+
+/// Holds the CA that goes with the process, and counts.
+#[derive(Debug)]
+pub(super) struct Issuing {
+    ephemeral: Ca,
+    bucket: Bucket,
+    /// Whether a worker was ever allowed to intercept.
+    begun: bool,
+}
+
+/// What a worker asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    /// The CA that the worker has in mind, by the SHA-256 of its certificate: in the middle of a
+    /// reload there are two.
+    pub(super) authority: &'a [u8; 32],
+    pub(super) public_key: &'a PublicKey,
+    pub(super) name: &'a str,
+}
+
+/// What comes of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Leaf(Leaf),
+    Refused(NoLeaf),
+    /// No sound worker asks for that.
+    Unsound(NotIssued),
+}
+
+impl Issuing {
+    /// Makes the CA that is used unless one is kept. Its key is never anywhere else, and from here on
+    /// nobody but root looks into this process.
+    pub(super) fn new() -> anyhow::Result<Self> {
+        keep_memory_private();
+        Ok(Self {
+            ephemeral: Ca::generate(Lifetime::Ephemeral, SystemTime::now())?,
+            bucket: Bucket::new(Instant::now()),
+            begun: false,
+        })
+    }
+
+    /// The certificate of the CA that goes with the process.
+    pub(super) fn certificate(&self) -> &[u8] {
+        self.ephemeral.certificate()
+    }
+
+    /// Whether a worker was ever told to put settings in force with which it may intercept.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Notes that settings with this CA are in force.
+    pub(super) fn note(&mut self, authority: &Authority) {
+        self.begun |= *authority != Authority::None;
+    }
+
+    /// Issues with whichever of the allowed CAs was asked for.
+    pub(super) fn answer<'a>(
+        &'a mut self,
+        asked: Asked<'_>,
+        allowed: impl IntoIterator<Item = &'a Authority>,
+        now: Instant,
+    ) -> Answer {
+        if !self.bucket.take(now) {
+            return Answer::Refused(NoLeaf::Busy);
+        }
+        let ephemeral = &self.ephemeral;
+        let ca = allowed
+            .into_iter()
+            .filter_map(|authority| match authority {
+                Authority::None => None,
+                Authority::Ephemeral => Some(ephemeral),
+                Authority::Kept(ca) => Some(&**ca),
+            })
+            .find(|ca| ca.fingerprint() == asked.authority);
+        let Some(ca) = ca else {
+            return Answer::Refused(NoLeaf::OtherCa);
+        };
+        match ca.issue(asked.name, asked.public_key, SystemTime::now()) {
+            Ok(leaf) => Answer::Leaf(leaf),
+            Err(unsound @ (NotIssued::Name | NotIssued::PublicKey | NotIssued::Scope)) => {
+                Answer::Unsound(unsound)
+            }
+            Err(NotIssued::Expired) => Answer::Refused(NoLeaf::Expired),
+            Err(NotIssued::Signing) => Answer::Refused(NoLeaf::Failed),
+        }
+    }
+}
+
+/// The CA's key is in this process: its memory is closed to a worker of the same user, and no core dump
+/// holds it.
+fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::debug!(%error, "other processes of this user may look into this one");
+    }
+}
+
+/// A token bucket: full at first, refilled evenly.
+#[derive(Debug)]
+struct Bucket {
+    tokens: u32,
+    refilled: Instant,
+}
+
+impl Bucket {
+    fn new(now: Instant) -> Self {
+        Self {
+            tokens: BURST,
+            refilled: now,
+        }
+    }
+
+    /// Takes a token, if there is one.
+    fn take(&mut self, now: Instant) -> bool {
+        let every = Duration::from_secs(1) / RATE;
+        let due = now.saturating_duration_since(self.refilled).as_nanos() / every.as_nanos();
+        let due = u32::try_from(due).unwrap_or(u32::MAX).min(BURST);
+        if due == BURST {
+            self.refilled = now;
+        } else {
+            // What is left of a token's time counts for the next one.
+            self.refilled += every * due;
+        }
+        self.tokens = (self.tokens + due).min(BURST);
+        let taken = self.tokens > 0;
+        self.tokens -= u32::from(taken);
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn public_key() -> PublicKey {
+        let mut key = [0; 65];
+        let secret = p256::SecretKey::from_slice(&[7; 32]).expect("a scalar");
+        key.copy_from_slice(secret.public_key().to_sec1_bytes().as_ref());
+        key
+    }
+
+    fn asked<'a>(authority: &'a [u8; 32], public_key: &'a PublicKey, name: &'a str) -> Asked<'a> {
+        Asked {
+            authority,
+            public_key,
+            name,
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn m4_who_holds_the_key_cannot_be_looked_into_by_others_of_the_same_user() {
+        let _issuing = Issuing::new().expect("a CA");
+        assert_eq!(nix::sys::prctl::get_dumpable(), Ok(false));
+    }
+
+    #[test]
+    fn m4_a_burst_is_issued_and_then_so_many_a_second() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(start);
+        let taken = |bucket: &mut Bucket, at: Instant| {
+            std::iter::from_fn(|| bucket.take(at).then_some(())).count()
+        };
+        assert_eq!(taken(&mut bucket, start), BURST as usize);
+        assert!(!bucket.take(start), "and none more");
+        let later = start + Duration::from_secs(1);
+        assert_eq!(taken(&mut bucket, later), RATE as usize);
+        // Asking often does not lose the time in between.
+        let mut issued = 0;
+        for step in 1..=1000 {
+            issued += usize::from(bucket.take(later + Duration::from_millis(step)));
+        }
+        assert_eq!(issued, RATE as usize);
+        let much_later = later + Duration::from_secs(3600);
+        assert_eq!(taken(&mut bucket, much_later), BURST as usize);
+    }
+
+    #[test]
+    fn m4_over_the_rate_the_answer_is_busy_and_nothing_is_signed() {
+        let mut issuing = Issuing::new().expect("a CA");
+        let now = Instant::now();
+        while issuing.bucket.take(now) {}
+        let authority = *issuing.ephemeral.fingerprint();
+        let answer = issuing.answer(
+            asked(&authority, &public_key(), "a.test"),
+            [&Authority::Ephemeral],
+            now,
+        );
+        assert_eq!(answer, Answer::Refused(NoLeaf::Busy));
+    }
+
+    #[test]
+    fn m4_only_the_ca_of_the_settings_is_used_and_only_if_it_is_the_one_that_was_asked_for() {
+        let mut issuing = Issuing::new().expect("a CA");
+        let ephemeral = *issuing.ephemeral.fingerprint();
+        let kept = Ca::generate(Lifetime::Kept, SystemTime::now()).expect("a CA");
+        let kept_print = *kept.fingerprint();
+        let kept = Authority::Kept(Arc::new(kept));
+        let key = public_key();
+        let now = Instant::now();
+        for (settings, authority, issued) in [
+            (&[Authority::Ephemeral][..], ephemeral, true),
+            (&[Authority::Ephemeral], kept_print, false),
+            (&[Authority::None], ephemeral, false),
+            (&[], ephemeral, false),
+            (std::slice::from_ref(&kept), kept_print, true),
+            (std::slice::from_ref(&kept), ephemeral, false),
+            // In the middle of a reload.
+            (&[Authority::Ephemeral, kept.clone()], ephemeral, true),
+            (&[Authority::Ephemeral, kept.clone()], kept_print, true),
+        ] {
+            let answer = issuing.answer(asked(&authority, &key, "a.test"), settings, now);
+            match answer {
+                Answer::Leaf(_) => assert!(issued, "{settings:?}"),
+                Answer::Refused(NoLeaf::OtherCa) => assert!(!issued, "{settings:?}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn m4_what_no_sound_worker_asks_for_is_told_apart() {
+        let mut issuing = Issuing::new().expect("a CA");
+        let authority = *issuing.ephemeral.fingerprint();
+        let key = public_key();
+        let mut bent = key;
+        bent[40] ^= 1;
+        for (name, key, why) in [
+            ("A.test", &key, NotIssued::Name),
+            ("*.test", &key, NotIssued::Name),
+            ("a.test,b.test", &key, NotIssued::Name),
+            ("", &key, NotIssued::Name),
+            ("127.1", &key, NotIssued::Name),
+            ("fe80::1%eth0", &key, NotIssued::Scope),
+            ("a.test", &bent, NotIssued::PublicKey),
+            ("a.test", &[0; 65], NotIssued::PublicKey),
+        ] {
+            let answer = issuing.answer(
+                asked(&authority, key, name),
+                [&Authority::Ephemeral],
+                Instant::now(),
+            );
+            assert_eq!(answer, Answer::Unsound(why), "{name}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Every message on its way, whole and cut.
+
+use super::*;
+
+fn problems() -> Problems {
+    Problems {
+        text: "line 1\nline 2".to_owned(),
+        detail: "[]".to_owned(),
+    }
+}
+
+/// A message comes back as it was, every shorter one is refused, and so is a longer one.
+fn round_trip<T: PartialEq + std::fmt::Debug>(
+    message: &T,
+    bytes: &[u8],
+    decode: impl Fn(&[u8]) -> Result<T, Malformed>,
+) {
+    assert_eq!(decode(bytes).as_ref(), Ok(message));
+    for end in 0..bytes.len() {
+        assert_eq!(
+            decode(&bytes[..end]),
+            Err(Malformed),
+            "{message:?} cut to {end}"
+        );
+    }
+    let longer = [bytes, &[0]].concat();
+    assert_eq!(
+        decode(&longer),
+        Err(Malformed),
+        "{message:?} with a byte behind it"
+    );
+}
+
+#[test]
+fn messages_survive_the_way_and_nothing_else_does() {
+    let account = Some(Account {
+        uid: 65_534,
+        gid: 65_534,
+    });
+    let listeners = [Listener::Handed, Listener::Shut, Listener::Open];
+    for message in [
+        ToWorker::Settings {
+            ticket: 7,
+            control: Some("/run/control.sock".to_owned()),
+            control_from: Listener::Handed,
+            mode: Some(Mode::Limited),
+            restarts: 3,
+            blocked_base: 1 << 50,
+            listeners,
+            account,
+            confinement: Confinement::Try,
+        },
+        ToWorker::Settings {
+            ticket: 0,
+            control: None,
+            control_from: Listener::Keep,
+            mode: None,
+            restarts: 0,
+            blocked_base: 0,
+            listeners,
+            account: None,
+            confinement: Confinement::Off,
+        },
+        ToWorker::ReloadFailed {
+            ticket: 1,
+            problems: problems(),
+        },
+        ToWorker::Drain {
+            limit: Duration::from_secs(30),
+        },
+        ToWorker::Ping,
+        ToWorker::Leaf {
+            ticket: 9,
+            certificate: b"DER".to_vec(),
+            not_after: 1 << 40,
+        },
+        ToWorker::LeafRefused {
+            ticket: 9,
+            why: NoLeaf::Failed,
+        },
+    ] {
+        let (operation, bytes) = message.encode();
+        round_trip(&message, &bytes, |bytes| ToWorker::decode(operation, bytes));
+        assert_eq!(
+            ToMonitor::decode(operation, &bytes),
+            Err(Malformed),
+            "a direction has its own numbers"
+        );
+    }
+    for message in [
+        ToMonitor::Applied { ticket: 7 },
+        ToMonitor::Rejected {
+            ticket: 7,
+            why: "because".to_owned(),
+        },
+        ToMonitor::Reload { ticket: u32::MAX },
+        ToMonitor::ModeSet {
+            mode: Mode::Limited,
+        },
+        issue_leaf("a.test", 4),
+        ToMonitor::Well(Report {
+            mode: Mode::Full,
+            allow_rules: 1,
+            deny_rules: 2,
+            connections: 3,
+        }),
+    ] {
+        let (operation, bytes) = message.encode();
+        round_trip(&message, &bytes, |bytes| {
+            ToMonitor::decode(operation, bytes)
+        });
+        assert_eq!(
+            ToWorker::decode(operation, &bytes),
+            Err(Malformed),
+            "a direction has its own numbers"
+        );
+    }
+}
+
+fn issue_leaf(name: &str, first: u8) -> ToMonitor {
+    let mut public_key = [9; 65];
+    public_key[0] = first;
+    ToMonitor::IssueLeaf {
+        ticket: 9,
+        authority: [7; 32],
+        public_key,
+        name: name.to_owned(),
+    }
+}
+
+#[test]
+fn m4_a_leaf_is_asked_for_with_an_uncompressed_key_and_a_name_that_can_be_one() {
+    let longest = "a".repeat(LONGEST_NAME);
+    for (message, sound) in [
+        (issue_leaf("a.test", 4), true),
+        (issue_leaf(&longest, 4), true),
+        (issue_leaf(&format!("{longest}a"), 4), false),
+        (issue_leaf("a.test", 2), false),
+        (issue_leaf("a.test", 0), false),
+    ] {
+        let (operation, bytes) = message.encode();
+        let decoded = ToMonitor::decode(operation, &bytes);
+        assert_eq!(decoded.is_ok(), sound, "{message:?}");
+    }
+}
+
+#[test]
+fn a_text_that_is_too_long_is_cut_between_characters() {
+    let why = "\u{e9}".repeat(LONGEST_TO_MONITOR);
+    let (operation, bytes) = ToMonitor::Rejected { ticket: 1, why }.encode();
+    assert!(bytes.len() <= LONGEST_TO_MONITOR);
+    assert!(ToMonitor::decode(operation, &bytes).is_ok());
+}

@@ -1,0 +1,164 @@
+//! Leaves for intercepted hosts, asked for over the channel to the monitor (SPEC M4).
+//!
+//! Only so many are asked for at once: one that was asked for counts until it is answered, whoever
+//! may still wait for it. Nobody waits for long, and when the channel ends everybody hears it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use codex_network_config::CaCertificate;
+use codex_network_engine::{IssueError, IssuedLeaf, LeafIssuer};
+use codex_network_policy::Host;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use rustls_pki_types::CertificateDer;
+use tokio::sync::{SetOnce, oneshot};
+
+use super::link::Link;
+use crate::ca::certificate::fingerprint;
+use crate::ca::{Leaf, PublicKey};
+use crate::privsep::message::{MOST_LEAVES_ASKED, NoLeaf, ToMonitor};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks the monitor.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    link: Arc<Link>,
+    /// The CA of the settings in force.
+    ca: RwLock<Option<Authority>>,
+    /// Set when the monitor knows that this worker serves: before that it takes no such question.
+    serving: SetOnce<()>,
+    tickets: AtomicU32,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Clone, Debug)]
+struct Authority {
+    certificate: CertificateDer<'static>,
+    fingerprint: [u8; 32],
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    askers: HashMap<u32, oneshot::Sender<Result<Leaf, NoLeaf>>>,
+    channel: Channel,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Channel {
+    #[default]
+    Open,
+    /// The monitor is gone.
+    Ended,
+}
+
+impl Issuer {
+    pub(super) fn new(link: Arc<Link>) -> Arc<Self> {
+        Arc::new(Self {
+            link,
+            ca: RwLock::default(),
+            serving: SetOnce::new(),
+            tickets: AtomicU32::new(0),
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// Asks for leaves of this CA from now on.
+    pub(super) fn use_ca(&self, ca: Option<&CaCertificate>) {
+        let authority = ca.map(|ca| Authority {
+            certificate: CertificateDer::from(ca.der.to_vec()),
+            fingerprint: fingerprint(&ca.der),
+        });
+        *self.ca.write().unwrap_or_else(PoisonError::into_inner) = authority;
+    }
+
+    /// The monitor was told that this worker serves.
+    pub(super) fn serving(&self) {
+        // Once is enough.
+        let _ = self.serving.set(());
+    }
+
+    /// An answer came.
+    pub(super) fn answered(&self, ticket: u32, outcome: Result<Leaf, NoLeaf>) {
+        if let Some(asker) = self.waiting().askers.remove(&ticket) {
+            // An asker that has gone away needs no answer.
+            let _ = asker.send(outcome);
+        }
+    }
+
+    /// No answer will come any more.
+    pub(super) fn close(&self) {
+        let mut waiting = self.waiting();
+        waiting.channel = Channel::Ended;
+        waiting.askers.clear();
+    }
+
+    async fn ask(&self, host: &Host, public_key: &PublicKey) -> Result<IssuedLeaf, IssueError> {
+        let refused = |why: &str| IssueError::Refused(why.to_owned());
+        if matches!(host, Host::V6(host) if host.scope().is_some()) {
+            return Err(refused("a certificate cannot name an address with a scope"));
+        }
+        self.serving.wait().await;
+        let ca = self
+            .ca
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let ca = ca.ok_or_else(|| refused("there is no CA, since interception is off"))?;
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let (asker, answer) = oneshot::channel();
+        {
+            let mut waiting = self.waiting();
+            if waiting.channel == Channel::Ended {
+                return Err(IssueError::Gone);
+            }
+            if waiting.askers.len() >= MOST_LEAVES_ASKED {
+                return Err(IssueError::Busy);
+            }
+            waiting.askers.insert(ticket, asker);
+        }
+        self.link.tell(&ToMonitor::IssueLeaf {
+            ticket,
+            authority: ca.fingerprint,
+            public_key: *public_key,
+            name: host.to_string(),
+        });
+        match answer.await {
+            Ok(Ok(leaf)) => Ok(IssuedLeaf {
+                chain: vec![CertificateDer::from(leaf.certificate), ca.certificate],
+                not_after: leaf.not_after,
+            }),
+            Ok(Err(NoLeaf::Busy)) => Err(IssueError::Busy),
+            Ok(Err(NoLeaf::OtherCa)) => Err(refused("the CA has just been replaced")),
+            Ok(Err(NoLeaf::Expired)) => Err(refused("the CA has expired")),
+            Ok(Err(NoLeaf::Failed)) => Err(refused("signing failed")),
+            Err(_) => Err(IssueError::Gone),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LeafIssuer for Issuer {
+    fn issue<'a>(
+        &'a self,
+        host: &'a Host,
+        public_key: &'a PublicKey,
+    ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
+        async move {
+            tokio::time::timeout(PATIENCE, self.ask(host, public_key))
+                .await
+                .unwrap_or(Err(IssueError::Gone))
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests;

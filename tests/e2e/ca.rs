@@ -1,0 +1,64 @@
+//! The CA: made at the start or by `init`, shown and exported, and its key kept from the worker
+//! (SPEC M3, M4, M5, L5).
+
+mod init;
+mod memory;
+mod public;
+
+use std::path::Path;
+
+use e2e::daemon::{Config, Daemon};
+use e2e::program::{Program, Run};
+use serde_json::Value;
+
+/// The path of the shipped program.
+const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
+
+/// A TOML assignment for `-c`.
+fn set(key: &str, path: &Path) -> String {
+    format!("{key}={}", Value::from(path.to_string_lossy()))
+}
+
+/// `codex-network-proxy init` on an empty configuration, with state in this directory.
+fn init(state: &Path) -> Run {
+    run_init(Program::new(e2e::binary!()), state)
+}
+
+fn run_init(program: Program, state: &Path) -> Run {
+    program
+        .arg("init")
+        .args(["-c", &set("daemon.state_dir", state)])
+        .run()
+}
+
+/// A daemon with state in this directory.
+fn daemon_in(state: &Path) -> Daemon {
+    Daemon::launch(e2e::binary!())
+        .config(&Config::example())
+        .arg("-c")
+        .arg(set("daemon.state_dir", state))
+        .start()
+}
+
+/// Runs `proxyctl ca …` on a daemon.
+fn ca(daemon: &Daemon, arguments: &[&str]) -> Run {
+    Program::new(PROXYCTL)
+        .arg("--socket")
+        .arg(daemon.directory().join("control.sock"))
+        .arg("ca")
+        .args(arguments)
+        .run()
+}
+
+/// What `proxyctl ca show --json` says.
+fn shown(daemon: &Daemon) -> Value {
+    let run = ca(daemon, &["show", "--json"]);
+    serde_json::from_str(&run.succeeded().stdout).expect("JSON")
+}
+
+fn fingerprint(daemon: &Daemon) -> String {
+    let shown = shown(daemon);
+    let fingerprint = shown["fingerprint"].as_str().expect("a fingerprint");
+    assert_eq!(fingerprint.len(), 32 * 3 - 1, "{fingerprint}");
+    fingerprint.to_owned()
+}

@@ -1,0 +1,201 @@
+//! `init`, and what the daemon makes of the files.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use e2e::daemon::{Config, Daemon};
+use e2e::program::{Program, Run};
+
+use super::{daemon_in, fingerprint, init, set, shown};
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("a file").mode() & 0o7777
+}
+
+fn files(state: &Path) -> (PathBuf, PathBuf) {
+    (state.join("ca.pem"), state.join("ca.key"))
+}
+
+/// The fingerprint in what `init` said.
+fn told(run: &Run) -> String {
+    let (_, rest) = run
+        .succeeded()
+        .stdout
+        .split_once("fingerprint  SHA-256 ")
+        .unwrap_or_else(|| panic!("{run:?}"));
+    rest.lines().next().expect("a line").to_owned()
+}
+
+#[test]
+fn l5_init_makes_a_ca_whatever_the_umask_and_says_where_it_is_and_what_comes_next() {
+    for umask in ["077", "000", "022"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let state = directory.path().join("state");
+        let run = Program::new("sh")
+            .args(["-c", r#"umask "$1"; shift; exec "$@""#, "sh", umask])
+            .arg(e2e::binary!())
+            .args(["init", "-c", &set("daemon.state_dir", &state)])
+            .run();
+        let (certificate, key) = files(&state);
+        run.succeeded()
+            .says("made a CA")
+            .says(&certificate.to_string_lossy())
+            .says(&key.to_string_lossy())
+            .says("proxyctl reload")
+            .says("proxyctl ca install");
+        assert_eq!(mode(&state), 0o755, "umask {umask}");
+        assert_eq!(mode(&certificate), 0o644, "umask {umask}");
+        assert_eq!(mode(&key), 0o600, "umask {umask}");
+        assert_eq!(std::fs::read_dir(&state).expect("it is there").count(), 2);
+    }
+}
+
+#[test]
+fn l5_init_again_changes_nothing_and_is_no_failure() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let first = init(directory.path());
+    let again = init(directory.path());
+    again.succeeded().says("a good CA is there already");
+    assert_eq!(told(&first), told(&again));
+}
+
+#[test]
+fn m3_what_cannot_be_trusted_is_refused_by_init_and_by_the_daemon_in_one_sentence() {
+    type Bend = fn(&Path, &Path);
+    let cases: [(Bend, &str); 6] = [
+        (
+            |_, key| {
+                std::fs::rename(key, key.with_extension("moved")).expect("it is ours");
+                symlink(key.with_extension("moved"), key).expect("a link");
+            },
+            "ca.key is a symlink",
+        ),
+        (
+            |certificate, _| {
+                std::fs::rename(certificate, certificate.with_extension("moved"))
+                    .expect("it is ours");
+                symlink(certificate.with_extension("moved"), certificate).expect("a link");
+            },
+            "ca.pem is a symlink",
+        ),
+        (
+            |certificate, _| std::fs::remove_file(certificate).expect("it is ours"),
+            "ca.key is there and",
+        ),
+        (
+            |_, key| std::fs::remove_file(key).expect("it is ours"),
+            "ca.pem is there and",
+        ),
+        (
+            |_, key| {
+                let open = std::fs::Permissions::from_mode(0o640);
+                std::fs::set_permissions(key, open).expect("it is ours");
+            },
+            "has mode 0640",
+        ),
+        (
+            |_, key| std::fs::write(key, "nothing").expect("it is ours"),
+            "openssl pkcs8",
+        ),
+    ];
+    for (bend, sentence) in cases {
+        let directory = tempfile::tempdir().expect("a directory");
+        init(directory.path()).succeeded();
+        let (certificate, key) = files(directory.path());
+        bend(&certificate, &key);
+        let run = init(directory.path());
+        run.failed().says(sentence);
+        assert_eq!(run.stderr.trim_end().lines().count(), 1, "{run:?}");
+        let exit = Daemon::launch(e2e::binary!())
+            .config(&Config::example())
+            .arg("-c")
+            .arg(set("daemon.state_dir", directory.path()))
+            .try_start()
+            .err()
+            .expect("a refusal");
+        assert_eq!(exit.code, Some(78));
+        assert!(exit.text().contains(sentence), "{}", exit.text());
+    }
+}
+
+#[test]
+fn m3_configured_files_that_are_missing_are_asked_for_and_init_makes_them_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let paths = [
+        ("ca_cert_path", directory.path().join("here/cert.pem")),
+        ("ca_key_path", directory.path().join("there/key.pem")),
+    ];
+    let config = paths.iter().fold(Config::example(), |config, (key, path)| {
+        let path = serde_json::json!(path).to_string();
+        config.set("network.mitm", key, &path)
+    });
+    let exit = Daemon::launch(e2e::binary!())
+        .config(&config)
+        .try_start()
+        .err()
+        .expect("a refusal");
+    assert!(
+        exit.text().contains("run `codex-network-proxy init`"),
+        "{}",
+        exit.text()
+    );
+    let file = directory.path().join("config.toml");
+    std::fs::write(&file, config.write(directory.path())).expect("a new file");
+    let run = Program::new(e2e::binary!())
+        .args(["init", "--config"])
+        .arg(&file)
+        .run();
+    assert_eq!(mode(&paths[1].1), 0o600);
+    let daemon = Daemon::start(e2e::binary!(), &config);
+    assert_eq!(fingerprint(&daemon), told(&run));
+    assert_eq!(shown(&daemon)["kept_at"], serde_json::json!(paths[0].1));
+}
+
+#[test]
+fn m3_a_kept_ca_survives_restarts_and_one_that_is_not_kept_does_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path();
+    let first = fingerprint(&daemon_in(state));
+    let second = fingerprint(&daemon_in(state));
+    assert_ne!(first, second, "made at each start");
+    let run = init(state);
+    for _ in 0..2 {
+        let daemon = daemon_in(state);
+        assert_eq!(fingerprint(&daemon), told(&run));
+        assert_eq!(shown(&daemon)["subject"], subject(&run));
+    }
+}
+
+fn subject(run: &Run) -> &str {
+    let (_, rest) = run.stdout.split_once("subject      ").expect("a subject");
+    rest.lines().next().expect("a line")
+}
+
+#[test]
+fn m3_a_ca_of_the_start_survives_workers_and_reloads_and_goes_when_one_is_kept() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let daemon = daemon_in(directory.path());
+    let first = fingerprint(&daemon);
+    assert_eq!(daemon.reload().status, 200);
+    assert_eq!(fingerprint(&daemon), first, "after a reload");
+    let worker = crate::roles::worker(&daemon);
+    crate::roles::end(worker);
+    // The next one serves on the same socket.
+    assert_eq!(daemon.admin("GET", "/health", None).status, 200);
+    assert_eq!(fingerprint(&daemon), first, "after a worker's death");
+    let run = init(directory.path());
+    assert_eq!(fingerprint(&daemon), first, "nothing was reloaded");
+    assert_eq!(daemon.reload().status, 200);
+    assert_eq!(fingerprint(&daemon), told(&run), "the kept one");
+    // A bad pair leaves the good one in force.
+    let (_, key) = files(directory.path());
+    std::fs::remove_file(key).expect("it is ours");
+    let answer = daemon.reload();
+    assert_eq!(answer.status, 500);
+    assert!(
+        answer.text().contains("ca.pem is there and"),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(fingerprint(&daemon), told(&run));
+}

@@ -1,0 +1,222 @@
+//! What everybody may know of the CA: `proxyctl ca`, and the public files.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use e2e::daemon::{Config, Daemon};
+use e2e::program::Program;
+use serde_json::Value;
+
+use super::{PROXYCTL, ca, daemon_in, fingerprint, init, set, shown};
+
+/// Two roots of nobody's, as PEM.
+fn roots(directory: &Path) -> (PathBuf, String) {
+    let mut made = ["one.test", "two.test"].map(|name| {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]);
+        made.expect("a certificate").cert
+    });
+    // As the bundle has them.
+    made.sort_unstable_by(|one, other| one.der().cmp(other.der()));
+    let pem: String = made.map(|made| made.pem().replace("\r\n", "\n")).concat();
+    let path = directory.join("roots.pem");
+    std::fs::write(&path, &pem).expect("a new file");
+    (path, pem)
+}
+
+fn with_roots(state: &Path, roots: &Path) -> Daemon {
+    Daemon::launch(e2e::binary!())
+        .config(&Config::example())
+        .env("SSL_CERT_FILE", roots)
+        .arg("-c")
+        .arg(set("daemon.state_dir", state))
+        .start()
+}
+
+fn file(shown: &Value, key: &str) -> PathBuf {
+    let path = shown[key].as_str();
+    path.unwrap_or_else(|| panic!("no {key}: {shown}")).into()
+}
+
+#[test]
+fn m5_the_certificate_and_the_bundle_are_files_that_everybody_may_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, roots) = roots(directory.path());
+    let daemon = with_roots(&directory.path().join("state"), &path);
+    let shown = shown(&daemon);
+    assert_eq!(shown["roots"], 2);
+    let certificate = file(&shown, "certificate_file");
+    let bundle = file(&shown, "bundle_file");
+    for (path, kind) in [(&certificate, "ca-"), (&bundle, "ca-bundle-")] {
+        let content = std::fs::read(path).expect("a file");
+        let sum = Program::new("sha256sum").arg(path).run();
+        let name = format!("{kind}{}.pem", &sum.succeeded().stdout[..16]);
+        assert_eq!(
+            path.file_name().and_then(|name| name.to_str()),
+            Some(&*name)
+        );
+        assert_eq!(path.metadata().expect("a file").mode() & 0o7777, 0o644);
+        assert!(!String::from_utf8_lossy(&content).contains("PRIVATE"));
+    }
+    let certificate = std::fs::read_to_string(certificate).expect("text");
+    let bundle = std::fs::read_to_string(bundle).expect("text");
+    assert_eq!(bundle, roots + &certificate);
+    assert_eq!(ca(&daemon, &["export"]).succeeded().stdout, certificate);
+    let exported = ca(&daemon, &["export", "--bundle"]);
+    assert_eq!(exported.succeeded().stdout, bundle);
+}
+
+#[test]
+fn m6_our_own_ca_is_never_a_root() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("state");
+    init(&state).succeeded();
+    let (path, roots) = roots(directory.path());
+    let own = std::fs::read_to_string(state.join("ca.pem")).expect("text");
+    std::fs::write(&path, own.clone() + &roots).expect("a file");
+    let daemon = with_roots(&state, &path);
+    assert_eq!(shown(&daemon)["roots"], 2);
+    let bundle = ca(&daemon, &["export", "--bundle"]);
+    assert_eq!(bundle.succeeded().stdout, roots + &own, "once, and last");
+}
+
+#[test]
+fn m5_without_roots_the_proxy_runs_and_says_so() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let empty = directory.path().join("empty.pem");
+    std::fs::write(&empty, "").expect("a new file");
+    let daemon = with_roots(&directory.path().join("state"), &empty);
+    assert_eq!(shown(&daemon)["roots"], 0);
+    ca(&daemon, &["show"]).succeeded().says("none were found");
+    daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|said| said.starts_with("no root certificates were found"))
+    });
+}
+
+#[test]
+fn m5_a_state_directory_that_cannot_be_written_is_a_warning() {
+    // Not even root makes directories there.
+    let daemon = daemon_in(Path::new("/proc/no-such-place"));
+    daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|said| said.starts_with("the CA's public files are not there"))
+    });
+    let shown = shown(&daemon);
+    assert_eq!(
+        (&shown["certificate_file"], &shown["bundle_file"]),
+        (&Value::Null, &Value::Null)
+    );
+    ca(&daemon, &["show"])
+        .succeeded()
+        .says("the state directory cannot be used");
+    ca(&daemon, &["export"])
+        .succeeded()
+        .says("BEGIN CERTIFICATE");
+}
+
+#[test]
+fn k1_ca_show_tells_fingerprint_validity_files_and_how_to_trust_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let daemon = daemon_in(directory.path());
+    let run = ca(&daemon, &["show"]);
+    run.succeeded()
+        .says("CN=codex-network-proxy CA ")
+        .says(&fingerprint(&daemon))
+        .says("codex-network-proxy init");
+    for program in [
+        "Debian",
+        "Fedora",
+        "macOS",
+        "Firefox",
+        "keytool",
+        "NODE_EXTRA_CA_CERTS",
+    ] {
+        run.says(program);
+    }
+    let shown = shown(&daemon);
+    let (from, until) = (&shown["not_before"], &shown["not_after"]);
+    assert!(from.as_i64() < until.as_i64(), "{shown}");
+    assert_eq!(shown["kept_at"], Value::Null);
+}
+
+#[test]
+fn k1_ca_export_writes_a_new_file_and_never_over_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let daemon = daemon_in(directory.path());
+    let out = directory.path().join("out.pem");
+    let path = out.to_string_lossy();
+    ca(&daemon, &["export", "--out", &path]).succeeded();
+    let pem = std::fs::read_to_string(&out).expect("a file");
+    assert_eq!(pem, ca(&daemon, &["export"]).stdout);
+    assert_eq!(out.metadata().expect("a file").mode() & 0o7777, 0o644);
+    std::fs::write(&out, "mine").expect("a file");
+    let again = ca(&daemon, &["export", "--out", &path]);
+    again.failed().says("stays as it is");
+    assert_eq!(std::fs::read_to_string(&out).expect("a file"), "mine");
+}
+
+#[test]
+fn k1_ca_install_refuses_a_ca_that_goes_with_the_process() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let daemon = daemon_in(directory.path());
+    let run = ca(&daemon, &["install"]);
+    if nix::unistd::Uid::effective().is_root() {
+        assert_eq!(run.code, Some(1), "{run:?}");
+        run.says("worthless after a restart")
+            .says("codex-network-proxy init");
+    } else {
+        assert_eq!(run.code, Some(4), "{run:?}");
+        run.says("sudo proxyctl ca install");
+    }
+}
+
+#[test]
+fn m1_without_interception_there_is_no_ca() {
+    let config = Config::example().set("network.mitm", "enabled", "false");
+    let daemon = Daemon::start(e2e::binary!(), &config);
+    for command in ["show", "export", "install"] {
+        if command == "install" && !nix::unistd::Uid::effective().is_root() {
+            continue;
+        }
+        ca(&daemon, &[command]).failed().says("mitm = false");
+    }
+    assert!(
+        !daemon.directory().join("state").exists(),
+        "nothing is written"
+    );
+}
+
+#[test]
+fn m3_openssl_takes_the_certificate_for_a_cas() {
+    let directory = tempfile::tempdir().expect("a directory");
+    init(directory.path()).succeeded();
+    let path = directory.path().join("ca.pem");
+    let path = path.to_string_lossy();
+    let openssl = |arguments: &[&str]| Program::new("openssl").args(arguments).run();
+    let text = openssl(&["x509", "-in", &path, "-noout", "-text"]);
+    text.succeeded()
+        .says("Subject: CN = codex-network-proxy CA")
+        .says("X509v3 Basic Constraints: critical\n                CA:TRUE, pathlen:0")
+        .says("X509v3 Key Usage: critical\n                Certificate Sign, CRL Sign")
+        .says("X509v3 Subject Key Identifier")
+        .says("ecdsa-with-SHA256")
+        .says("P-256");
+    openssl(&["verify", "-x509_strict", "-CAfile", &path, &path])
+        .succeeded()
+        .says(": OK");
+    let key = directory.path().join("ca.key");
+    openssl(&["pkey", "-in", &key.to_string_lossy(), "-noout", "-check"])
+        .succeeded()
+        .says("Key is valid");
+}
+
+#[test]
+fn k2_ca_without_a_proxy_says_how_to_start_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = Program::new(PROXYCTL)
+        .arg("--socket")
+        .arg(directory.path().join("nobody.sock"))
+        .args(["ca", "show"])
+        .run();
+    assert_eq!(run.code, Some(3), "{run:?}");
+}

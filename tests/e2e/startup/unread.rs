@@ -1,0 +1,157 @@
+//! A log that nobody reads: it is lost in part, and nothing else is (SPEC R4; DESIGN section 1).
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+
+use e2e::client::Connection;
+use e2e::daemon::Config;
+use e2e::wait::{PATIENCE, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::accepts;
+use crate::reload::Reserved;
+
+/// Each writes two lines: far more than a pipe and the queue before it hold.
+const REQUESTS: u64 = 5000;
+
+/// A proxy whose log the test reads when it wants to, or never.
+struct Unread {
+    child: Child,
+    http: Reserved,
+    _directory: TempDir,
+    _config: Config,
+}
+
+impl Unread {
+    /// Starts it with this standard error, behind a shell that runs `first`.
+    fn start(first: &str, stderr: Stdio) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let http = Reserved::open();
+        let config = Config::example().set("network", "proxy_url", &http.url());
+        let file = directory.path().join("config.toml");
+        std::fs::write(&file, config.write(directory.path())).expect("a new directory");
+        let control = Value::from(directory.path().join("control.sock").to_string_lossy());
+        let child = Command::new("sh")
+            .args(["-c", &format!("{first}\nexec \"$@\""), "sh"])
+            .args([
+                e2e::binary!(),
+                "-c",
+                &format!("daemon.control.socket={control}"),
+            ])
+            .arg("--config")
+            .arg(&file)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .expect("there is a shell");
+        let unread = Self {
+            child,
+            http,
+            _directory: directory,
+            _config: config,
+        };
+        let address = unread.http.address();
+        poll(PATIENCE, || accepts(address).then_some(())).expect("it starts and serves");
+        unread
+    }
+
+    /// As many refused requests as this, each of which is answered.
+    fn refuse(&self, requests: u64) {
+        let mut client = Connection::open(self.http.address());
+        for _ in 0..requests {
+            let answer =
+                client.exchange("GET http://blocked.test/ HTTP/1.1\r\nHost: blocked.test\r\n\r\n");
+            assert_eq!(answer.status, 403);
+        }
+    }
+
+    fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("our own child");
+    }
+
+    fn ends_in_time(&mut self) {
+        let ended = poll(PATIENCE, || self.child.try_wait().expect("our own child"));
+        assert_eq!(ended.expect("it ends").code(), Some(0));
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn r4_a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
+    let mut unread = Unread::start("", Stdio::piped());
+    // Held open, and not read.
+    let _pipe = unread.child.stderr.take().expect("a piped stderr");
+    unread.refuse(REQUESTS);
+    unread.terminate();
+    unread.ends_in_time();
+}
+
+#[test]
+fn r4_lines_that_were_lost_are_counted_in_the_log_when_it_is_read_again() {
+    let mut unread = Unread::start("", Stdio::piped());
+    let pipe = unread.child.stderr.take().expect("a piped stderr");
+    unread.refuse(REQUESTS);
+    let (mut written, mut lost) = (0, None);
+    let mut lines = BufReader::new(pipe).lines();
+    while lost.is_none() {
+        let line = lines.next().expect("the count comes").expect("a line");
+        let line: Value = serde_json::from_str(&line).expect("whole lines");
+        let fields = &line["fields"];
+        lost = fields["lost"].as_u64();
+        match lost {
+            None => written += u64::from(fields["message"] != "listening"),
+            Some(lost) => {
+                let message = format!("{lost} log lines were lost");
+                assert_eq!(fields["message"], *message);
+                assert_eq!(line["level"], "WARN");
+            }
+        }
+    }
+    let (all, lost) = (2 * REQUESTS, lost.unwrap_or_default());
+    // Every line is in the log or in the count; a few more are about the start.
+    assert!(written + lost >= all, "{written} + {lost}");
+    assert!(written + lost < all + 20, "{written} + {lost}");
+    assert!(lost > 0 && written > 1000, "{written} + {lost}");
+    // And what follows is there again, to the very end.
+    unread.refuse(1);
+    unread.terminate();
+    let rest: Vec<String> = lines.map(|line| line.expect("a line")).collect();
+    for part in ["CODEX_NETWORK_POLICY_VIOLATION", "\"stopped\""] {
+        assert!(rest.iter().any(|line| line.contains(part)), "{rest:#?}");
+    }
+    unread.ends_in_time();
+}
+
+#[test]
+fn r4_a_proxy_without_standard_error_starts_and_serves() {
+    let mut unread = Unread::start("exec 2>&-", Stdio::null());
+    unread.refuse(3);
+    unread.terminate();
+    unread.ends_in_time();
+}
+
+#[test]
+fn r4_a_log_whose_reader_has_gone_holds_nobody_up() {
+    let mut unread = Unread::start("", Stdio::piped());
+    let mut pipe = unread.child.stderr.take().expect("a piped stderr");
+    let mut some = [0; 1];
+    pipe.read_exact(&mut some).expect("it says something");
+    drop(pipe);
+    unread.refuse(100);
+    unread.terminate();
+    unread.ends_in_time();
+}

@@ -1,0 +1,117 @@
+//! The CA as the units keep it, and as the system trusts it (SPEC M3, M5, L5).
+
+use crate::scene::{SERVICE, Scene};
+
+const STATE: &str = "/var/lib/codex-network-proxy";
+
+/// The fingerprint in what a command said.
+fn fingerprint(said: &str) -> &str {
+    let (_, rest) = said.split_once("SHA-256 ").expect("a fingerprint");
+    rest.lines().next().expect("a line").trim()
+}
+
+#[test]
+fn m3_root_keeps_a_ca_that_the_service_takes_up_and_nobody_else_can_read() {
+    let scene = Scene::new();
+    scene.start();
+    let first = scene.proxyctl("root", &["ca", "show"]);
+    let made = scene.machine().run(["codex-network-proxy", "init"]);
+    made.succeeded().says(&format!("{STATE}/ca.key"));
+    let kept = fingerprint(&made.stdout).to_owned();
+    assert_ne!(fingerprint(&first.succeeded().stdout), kept);
+    scene.systemctl(&["reload", SERVICE]).succeeded();
+    scene
+        .proxyctl("root", &["ca", "show"])
+        .succeeded()
+        .says(&kept);
+    scene.systemctl(&["restart", SERVICE]).succeeded();
+    let shown = scene.proxyctl("root", &["ca", "show"]);
+    shown.succeeded().says(&kept);
+    let read = |user: &str, file: &str| {
+        let path = format!("{STATE}/{file}");
+        scene
+            .machine()
+            .run(["runuser", "-u", user, "--", "cat", &path])
+    };
+    read("codex-network-proxy", "ca.key").failed();
+    read("nobody", "ca.key").failed();
+    read("nobody", "ca.pem")
+        .succeeded()
+        .says("BEGIN CERTIFICATE");
+    // The public files, which the service wrote under its own umask.
+    let bundle = scene.machine().run([
+        "sh",
+        "-c",
+        &format!("runuser -u nobody -- sh -c 'cat {STATE}/ca-bundle-*.pem'"),
+    ]);
+    let count = bundle
+        .succeeded()
+        .stdout
+        .matches("BEGIN CERTIFICATE")
+        .count();
+    assert!(count > 100, "the roots of Debian and ours: {count}");
+}
+
+#[test]
+fn k1_ca_install_makes_debian_trust_it_and_uninstall_undoes_exactly_that() {
+    let scene = Scene::new();
+    scene.start();
+    scene
+        .proxyctl("root", &["ca", "install"])
+        .failed()
+        .says("worthless after a restart");
+    scene
+        .proxyctl("nobody", &["ca", "uninstall"])
+        .failed()
+        .says("sudo proxyctl ca uninstall");
+    scene
+        .machine()
+        .run(["codex-network-proxy", "init"])
+        .succeeded();
+    scene.systemctl(&["reload", SERVICE]).succeeded();
+    let trusted = || {
+        let list = "sha256sum /etc/ssl/certs/ca-certificates.crt; ls /etc/ssl/certs /usr/local/share/ca-certificates";
+        scene
+            .machine()
+            .run(["sh", "-c", list])
+            .succeeded()
+            .stdout
+            .clone()
+    };
+    let before = trusted();
+    let verify = || {
+        let verify = format!("openssl verify {STATE}/ca.pem");
+        scene.machine().run(["sh", "-c", &verify])
+    };
+    verify().failed();
+    for said in ["installed: ", "was there already: "] {
+        let installed = scene.proxyctl("root", &["ca", "install"]);
+        installed
+            .succeeded()
+            .says(said)
+            .says("/usr/local/share/ca-certificates/codex-network-proxy-ca-");
+        verify().succeeded();
+    }
+    // The proxy does not trust it all the same (SPEC M6).
+    let roots = || {
+        let json = scene.proxyctl("root", &["ca", "show", "--json"]);
+        let json: serde_json::Value = serde_json::from_str(&json.succeeded().stdout).expect("JSON");
+        json["roots"].as_u64().expect("a number")
+    };
+    let trusted_by_us = roots();
+    scene.systemctl(&["reload", SERVICE]).succeeded();
+    assert_eq!(roots(), trusted_by_us);
+    // Without the service.
+    scene.systemctl(&["stop", SERVICE]).succeeded();
+    scene
+        .proxyctl("root", &["ca", "uninstall"])
+        .succeeded()
+        .says("removed: ");
+    verify().failed();
+    // Everything but the links is in the first line.
+    assert!(trusted() == before, "not as it was:\n{}", trusted());
+    scene
+        .proxyctl("root", &["ca", "uninstall"])
+        .succeeded()
+        .says("was not installed");
+}
