@@ -342,7 +342,8 @@ async fn h12_tls_goes_through_the_upstream_proxy_intercepted_or_not() {
                 _ => (request("GET", "/path"), "HTTP/1.1"),
             };
             let answer = ask(stream, request).await;
-            assert_eq!(*answer.body(), format!("GET /path {version}"), "{scheme}");
+            let wanted = format!("GET /path {version}");
+            assert!(answer.body().starts_with(wanted.as_bytes()), "{scheme}");
             assert_eq!(scene.engine.counters().upstream_tunnel_proxy, 1);
         }
         let scene = Scene::behind(FULL, &["http/1.1"], Some(scheme)).await;
@@ -352,7 +353,10 @@ async fn h12_tls_goes_through_the_upstream_proxy_intercepted_or_not() {
             .await
             .expect("the origin's own certificate");
         let answer = ask(stream, request("POST", "/path")).await;
-        assert_eq!(*answer.body(), "POST /path HTTP/1.1", "{scheme}");
+        assert!(
+            answer.body().starts_with(b"POST /path HTTP/1.1"),
+            "{scheme}"
+        );
         assert_eq!(scene.ca.issued.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,5 +1,5 @@
 //! `GET /config`: the effective settings as JSON, under the names that the files use. What is secret
-//! in [`Settings`](codex_network_config::Settings) is a [`Secret`](codex_network_config::Secret) or
+//! in [`Settings`] is a [`Secret`](codex_network_config::Secret) or
 //! the credentials of an upstream proxy, which have no form that could be shown by accident.
 
 mod mitm;
