@@ -37,7 +37,6 @@ const UNAVAILABLE: &[(Key, &str, &str)] = &[
         "the credential broker",
         "nothing is injected",
     ),
-    (Key::MitmInspect, "TLS interception", "no body is looked at"),
 ];
 
 /// A warning for each setting that is switched on in vain.

@@ -13,6 +13,7 @@ mod forward;
 pub(crate) mod framing;
 mod headers;
 mod inside;
+mod inspect;
 mod interim;
 mod target;
 mod turn;

@@ -13,6 +13,7 @@ use hyper::upgrade::Upgraded;
 use tokio::sync::{mpsc, oneshot};
 
 use super::body::{Answer, RequestBody, Streamed};
+use super::inspect::{Direction, Inspection};
 use super::upgrade::{self, Switched};
 use super::{Next, Session, headers};
 use crate::activity::Activity;
@@ -65,6 +66,19 @@ impl Sent {
     fn asks_plainly(&self) -> bool {
         self.wire == Wire::Plain && self.upgrade == Upgrade::WebSocket
     }
+
+    /// Bodies are looked at inside interception alone.
+    fn inspection(
+        &self,
+        session: &Session,
+        permit: &Permit,
+        direction: Direction,
+    ) -> Option<Box<Inspection>> {
+        match self.wire {
+            Wire::Plain => None,
+            Wire::TlsHttp1 | Wire::TlsHttp2 => Inspection::wanted(session, permit, direction),
+        }
+    }
 }
 
 /// Sends a request and brings its answer, over a kept connection if there is one.
@@ -114,7 +128,8 @@ async fn try_send(
     // A request without a body can be sent a second time, if its method allows (RFC 9110
     // section 9.2.2) and the first connection was a kept one that the origin had closed meanwhile.
     let spare = (body.is_end_stream() && is_idempotent(&parts.method)).then(|| parts.clone());
-    let (body, mut expected) = request_body(&mut parts, body, sent);
+    let inspection = sent.inspection(session, permit, Direction::Request);
+    let (body, mut expected) = request_body(&mut parts, body, sent, inspection);
     let mut message = Request::from_parts(parts, body);
     let mut opened = take_first(first, permit)?;
     for _ in 0..KEPT_TRIES {
@@ -243,7 +258,12 @@ async fn exchange(
     parts.version = Version::HTTP_11;
     Ok(Outcome::Answer(Response::from_parts(
         parts,
-        Answer::upstream(body, lease, expected.take()),
+        Answer::upstream(
+            body,
+            lease,
+            expected.take(),
+            sent.inspection(session, permit, Direction::Response),
+        ),
     )))
 }
 
@@ -294,6 +314,7 @@ fn request_body(
     parts: &mut http::request::Parts,
     body: Incoming,
     sent: &Sent,
+    inspection: Option<Box<Inspection>>,
 ) -> (RequestBody, Option<oneshot::Sender<()>>) {
     if body.is_end_stream() {
         return (RequestBody::empty(), None);
@@ -308,6 +329,7 @@ fn request_body(
         activity: Arc::clone(&sent.activity),
         mode: sent.mode,
         actions: sent.actions.clone(),
+        inspection,
     };
     let expects = parts
         .headers
