@@ -18,3 +18,4 @@ mod roles;
 mod smuggling;
 mod socks5;
 mod startup;
+mod upstream_proxy;

@@ -40,6 +40,7 @@ use tokio::net::TcpStream;
 pub(crate) use body::{Answer, RequestBody};
 pub(crate) use client_stream::ClientEnd;
 use client_stream::{ClientStream, Stop, Timeouts};
+pub(crate) use headers::host_field;
 pub(crate) use inside::Inside;
 use interim::Interim;
 use target::TargetError;

@@ -24,6 +24,7 @@ use crate::http::linger;
 use crate::mitm::Interception;
 use crate::respond::{self, Reply};
 use crate::tunnel::Tunnel;
+use crate::upstream::Connection;
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "socks5";
@@ -147,7 +148,7 @@ async fn open(
     shared: &Arc<Shared>,
     client: Client,
     request: handshake::Request,
-) -> Result<(Permit, TcpStream), Reply> {
+) -> Result<(Permit, Connection), Reply> {
     if request.command != Command::Connect {
         tracing::info!(client = %client.address, door = DOOR, command = ?request.command, "refused a command");
         return Err(Reply::CommandNotSupported);

@@ -345,3 +345,55 @@ async fn m9_a_hook_strips_and_injects_and_what_matches_none_is_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn h12_tls_goes_through_the_upstream_proxy_intercepted_or_not() {
+    for scheme in ["http", "https"] {
+        for protocol in ["h2", "http/1.1"] {
+            let origin = &["h2", "http/1.1"];
+            let scene = Scene::behind(LIMITED, origin, Some(scheme)).await;
+            let stream = scene
+                .tls(
+                    "origin.test:443",
+                    "origin.test",
+                    scene.ca.client(&[protocol]),
+                )
+                .await
+                .expect("a session with the proxy");
+            let (request, version) = match protocol {
+                "h2" => (over_http2("GET"), "HTTP/2.0"),
+                _ => (request("GET", "/path"), "HTTP/1.1"),
+            };
+            let answer = ask(stream, request).await;
+            let wanted = format!("GET /path {version}");
+            assert!(answer.body().starts_with(wanted.as_bytes()), "{scheme}");
+            assert_eq!(scene.engine.counters().upstream_tunnel_proxy, 1);
+        }
+        let scene = Scene::behind(FULL, &["http/1.1"], Some(scheme)).await;
+        let trusting = scene.origin_ca.client(&["http/1.1"]);
+        let stream = scene
+            .tls("origin.test:443", "origin.test", trusting)
+            .await
+            .expect("the origin's own certificate");
+        let answer = ask(stream, request("POST", "/path")).await;
+        assert!(
+            answer.body().starts_with(b"POST /path HTTP/1.1"),
+            "{scheme}"
+        );
+        assert_eq!(scene.ca.issued.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[tokio::test]
+async fn h12_an_upstream_proxy_has_to_prove_who_it_is() {
+    let scene = Scene::behind(FULL, &["http/1.1"], Some("https")).await;
+    let mut settings = settings(FULL, &scene.ca);
+    settings.upstream_proxies = Arc::clone(&scene.engine.current().settings().upstream_proxies);
+    scene.engine.replace(&Arc::new(settings)).expect("settings");
+    let answer = scene.refused("origin.test:443").await;
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    assert!(
+        answer.contains("TLS handshake with the upstream proxy failed"),
+        "{answer}"
+    );
+}

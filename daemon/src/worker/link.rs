@@ -2,17 +2,20 @@
 //!
 //! One thread listens; whoever asked for a reload waits among the [`askers`](super::askers).
 
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use codex_network_config::{ResolverFiles, Sources};
+use codex_network_config::{ResolverFiles, Sources, UpstreamProxies};
 use codex_network_control::ReloadProblem;
 use zeroize::Zeroizing;
 
@@ -88,6 +91,8 @@ pub(super) struct Orders {
     pub(super) unknown: Vec<String>,
     /// The files that resolving names needs.
     pub(super) files: ResolverFiles,
+    /// The proxies of the environment that the service was started with.
+    pub(super) upstream_proxies: Arc<UpstreamProxies>,
     /// The CA and the roots.
     pub(super) handed: Handed,
     /// The control socket, with its path; a worker gets it with its first orders.
@@ -218,6 +223,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 admitted: unpacked.admitted,
                 unknown: unpacked.unknown,
                 files: unpacked.files,
+                upstream_proxies: Arc::new(unpacked.upstream_proxies),
                 handed: unpacked.handed,
                 control,
                 listeners,
@@ -279,6 +285,7 @@ struct Unpacked<'a> {
     admitted: Admitted,
     unknown: Vec<String>,
     files: ResolverFiles,
+    upstream_proxies: UpstreamProxies,
     handed: Handed,
     sources: &'a [u8],
 }
@@ -288,7 +295,14 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
     let (admitted, rest) = Admitted::from_bytes(bytes)?;
     let (unknown, rest) = part(rest)?;
     let (hosts, rest) = part(rest)?;
-    let (resolv_conf, rest) = part(rest)?;
+    let (resolv_conf, mut rest) = part(rest)?;
+    let mut variables = HashMap::new();
+    for name in UpstreamProxies::VARIABLES {
+        let (value, after) = part(rest)?;
+        variables.insert(name, OsStr::from_bytes(value));
+        rest = after;
+    }
+    let variable = |name: &str| variables.get(name).map(|value| (*value).to_owned());
     let (handed, sources) = part(rest)?;
     let text = |bytes| Some(Arc::from(String::from_utf8_lossy(bytes)));
     Some(Unpacked {
@@ -301,6 +315,8 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
             hosts: text(hosts),
             resolv_conf: text(resolv_conf),
         },
+        // The loader has judged them.
+        upstream_proxies: UpstreamProxies::from_environment(variable).ok()?,
         handed: Handed::from_bytes(handed)?,
         sources,
     })

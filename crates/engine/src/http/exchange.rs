@@ -2,7 +2,6 @@
 //!
 //! Who may be asked was decided before: everything here needs a permit.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -18,11 +17,11 @@ use super::inspect::{Direction, Inspection};
 use super::upgrade::{self, Switched};
 use super::{Next, Session, headers};
 use crate::activity::Activity;
-use crate::enforce::Permit;
+use crate::enforce::{LeadsTo, Permit};
 use crate::error::Failure;
 use crate::respond;
-use crate::upstream::Lease;
 use crate::upstream::tls::Wire;
+use crate::upstream::{Lease, ProxyError};
 
 /// Kept connections that are tried before a new one is made: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
@@ -63,6 +62,11 @@ impl Sent {
         }
     }
 
+    /// Whether the request asks to change to WebSocket outside TLS.
+    fn asks_plainly(&self) -> bool {
+        self.wire == Wire::Plain && self.upgrade == Upgrade::WebSocket
+    }
+
     /// Bodies are looked at inside interception alone.
     fn inspection(
         &self,
@@ -91,8 +95,8 @@ pub(super) async fn send(
     session.interim.written(limit).await;
     match outcome {
         Ok(Outcome::Answer(response)) => Ok(response),
-        Ok(Outcome::Switched(response, upgraded, peer)) => {
-            session.become_next(Next::Switched(Switched::new(permit, upgraded, peer)));
+        Ok(Outcome::Switched(response, upgraded, leads_to)) => {
+            session.become_next(Next::Switched(Switched::new(permit, upgraded, leads_to)));
             Ok(response)
         }
         Err(failure) => {
@@ -109,7 +113,7 @@ pub(super) async fn send(
 enum Outcome {
     Answer(Response<Answer>),
     /// The connection changes to WebSocket.
-    Switched(Response<Answer>, Upgraded, Option<SocketAddr>),
+    Switched(Response<Answer>, Upgraded, LeadsTo),
 }
 
 async fn try_send(
@@ -131,6 +135,8 @@ async fn try_send(
     for _ in 0..KEPT_TRIES {
         let kept = match opened.take() {
             Some(opened) => Some(opened),
+            // Who answers on a kept one may be a proxy, which reads requests and changes nothing.
+            None if sent.asks_plainly() => None,
             None => upstream.pooled(permit, sent.wire).await,
         };
         let Some(lease) = kept else { break };
@@ -151,7 +157,11 @@ async fn try_send(
             },
         }
     }
-    let lease = upstream.connect_http(permit, sent.wire).await?;
+    let lease = if sent.asks_plainly() {
+        upstream.connect_websocket(permit).await?
+    } else {
+        upstream.connect_http(permit, sent.wire).await?
+    };
     exchange(session, permit, sent, lease, message, &mut expected)
         .await
         .map_err(|broken| broken.failure)
@@ -230,6 +240,13 @@ async fn exchange(
                 unsent: None,
             });
     }
+    if lease.is_with_proxy() && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        // Between the proxies: the client was asked for nothing and could give nothing.
+        return Err(Broken {
+            failure: ProxyError::Credentials.into(),
+            unsent: None,
+        });
+    }
     if !headers::is_plainly_coded(response.headers()) {
         return Err(Broken {
             failure: Failure::TransferCoding,
@@ -267,7 +284,11 @@ async fn switch(
     upgrade::mark(&mut parts.headers);
     parts.version = Version::HTTP_11;
     let response = Response::from_parts(parts, Answer::own(Bytes::new()));
-    Ok(Outcome::Switched(response, upgraded, lease.peer))
+    Ok(Outcome::Switched(
+        response,
+        upgraded,
+        lease.leads_to().clone(),
+    ))
 }
 
 /// An interim answer of the origin's.
