@@ -57,7 +57,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let (started, runtime) = match started {
         Ok(started) => started,
         Err(error) => {
-            link.tell(&ToMonitor::Rejected {
+            link.tell(ToMonitor::Rejected {
                 ticket: orders.ticket,
                 why: format!("{error:#}"),
             });
@@ -170,15 +170,14 @@ async fn serve(
     let (engine, reloader, doors, control) = match started {
         Ok(started) => started,
         Err(error) => {
-            link.tell(&ToMonitor::Rejected {
+            link.tell(ToMonitor::Rejected {
                 ticket,
                 why: format!("{error:#}"),
             });
             return Err(error);
         }
     };
-    link.tell(&ToMonitor::Applied { ticket });
-    issuer.serving();
+    link.tell(ToMonitor::Applied { ticket });
     doors.announce(&engine.current());
     reloader.keep(doors);
 
@@ -189,7 +188,7 @@ async fn serve(
             Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
             // Taken where it is heard.
             Order::Leaf { .. } => {}
-            Order::Ping => link.tell(&ToMonitor::Well(report(&engine))),
+            Order::Ping => link.tell(ToMonitor::Well(report(&engine))),
             Order::Drain(within) => {
                 limit = Some(within);
                 break;

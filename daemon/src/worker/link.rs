@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
@@ -72,6 +72,9 @@ impl From<Problems> for ReloadError {
 pub(super) struct Link {
     sender: Sender,
     askers: Askers,
+    /// What was to be said before the monitor knew that this worker serves, which it would take for
+    /// nonsense; `None` from then on.
+    early: Mutex<Option<Vec<ToMonitor>>>,
 }
 
 /// Settings to put in force, with the sockets that change.
@@ -166,6 +169,7 @@ pub(super) fn over(stream: UnixStream) -> io::Result<(Arc<Link>, Receiver)> {
     let link = Link {
         sender,
         askers: Askers::default(),
+        early: Mutex::new(Some(Vec::new())),
     };
     Ok((Arc::new(link), receiver))
 }
@@ -329,8 +333,23 @@ fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl Link {
-    /// Tells the monitor something. It may be gone; then so are we, soon.
-    pub(super) fn tell(&self, message: &ToMonitor) {
+    /// Tells the monitor something. It may be gone; then so are we, soon. Doors open a moment before
+    /// the monitor hears that they do, so what their clients ask for may have to wait for that.
+    pub(super) fn tell(&self, message: ToMonitor) {
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *early, &message) {
+            (Some(_), ToMonitor::Applied { .. }) => {
+                self.send(&message);
+                for waited in early.take().unwrap_or_default() {
+                    self.send(&waited);
+                }
+            }
+            (Some(_), ToMonitor::Rejected { .. }) | (None, _) => self.send(&message),
+            (Some(early), _) => early.push(message),
+        }
+    }
+
+    fn send(&self, message: &ToMonitor) {
         let (operation, payload) = message.encode();
         if let Err(error) = self.sender.send(operation, &payload, &[]) {
             tracing::debug!(%error, "the monitor does not listen");
@@ -341,7 +360,7 @@ impl Link {
     pub(super) async fn reload(&self) -> Result<(), ReloadError> {
         let joined = self.askers.join()?;
         if let Some(ticket) = joined.ask {
-            self.tell(&ToMonitor::Reload { ticket });
+            self.tell(ToMonitor::Reload { ticket });
         }
         joined
             .outcome
@@ -353,7 +372,34 @@ impl Link {
     /// waits for that.
     pub(super) fn reload_ended(&self, ticket: u32, outcome: &Result<(), ReloadError>) {
         if let Some(ticket) = self.askers.ended(ticket, outcome) {
-            self.tell(&ToMonitor::Reload { ticket });
+            self.tell(ToMonitor::Reload { ticket });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::privsep::message::LONGEST_TO_MONITOR;
+
+    /// An old wound: a client of a worker that had only just opened its doors asked for a reload, and
+    /// the monitor took the worker for one gone wrong.
+    #[test]
+    fn what_is_asked_before_the_worker_serves_is_said_right_after_that_it_does() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (link, _) = over(ours).expect("a channel");
+        let (_, mut heard) = channel::split(theirs, LONGEST_TO_MONITOR).expect("a channel");
+        link.tell(ToMonitor::Reload { ticket: 7 });
+        link.tell(ToMonitor::Applied { ticket: 0 });
+        link.tell(ToMonitor::Reload { ticket: 8 });
+        for wanted in [
+            ToMonitor::Applied { ticket: 0 },
+            ToMonitor::Reload { ticket: 7 },
+            ToMonitor::Reload { ticket: 8 },
+        ] {
+            let frame = heard.receive().expect("a channel").expect("a message");
+            let said = ToMonitor::decode(frame.operation, &frame.payload);
+            assert_eq!(said, Ok(wanted));
         }
     }
 }

@@ -121,7 +121,7 @@ impl Reloader {
     pub(super) fn set_mode(&self, mode: Mode) -> u64 {
         let number = self.engine.set_mode(mode);
         self.note_generation(number);
-        self.link.tell(&ToMonitor::ModeSet { mode: mode.into() });
+        self.link.tell(ToMonitor::ModeSet { mode: mode.into() });
         number
     }
 
@@ -140,10 +140,10 @@ impl Reloader {
         let ticket = orders.ticket;
         let outcome = self.try_put_in_force(orders).await;
         match &outcome {
-            Ok(()) => self.link.tell(&ToMonitor::Applied { ticket }),
+            Ok(()) => self.link.tell(ToMonitor::Applied { ticket }),
             Err(error) => {
                 tracing::error!("the reload failed: {error}; the old settings stay in force");
-                self.link.tell(&ToMonitor::Rejected {
+                self.link.tell(ToMonitor::Rejected {
                     ticket,
                     why: error.text.clone(),
                 });
