@@ -203,7 +203,7 @@ async fn m2_what_is_not_tls_is_refused_where_interception_is_needed() {
 }
 
 #[tokio::test]
-async fn m4_one_leaf_however_many_ask_and_the_cache_is_bounded() {
+async fn m4_many_first_requests_to_one_name_issue_one_leaf() {
     let scene = Scene::new(LIMITED, &["http/1.1"]).await;
     let client = scene.ca.client(&["http/1.1"]);
     let sessions =

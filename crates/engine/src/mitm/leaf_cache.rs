@@ -194,3 +194,107 @@ impl fmt::Debug for LeafCache {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::future::{BoxFuture, join_all};
+    use rcgen::{CertificateParams, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
+
+    use super::super::issuer::IssuedLeaf;
+    use super::*;
+
+    /// One certificate for all hosts, which no client would take: what counts here is how often it is
+    /// asked for.
+    #[derive(Debug)]
+    struct Counting {
+        asked: AtomicUsize,
+        lasts: Duration,
+    }
+
+    struct Point([u8; 65]);
+
+    impl PublicKeyData for Point {
+        fn der_bytes(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn algorithm(&self) -> &'static SignatureAlgorithm {
+            &PKCS_ECDSA_P256_SHA256
+        }
+    }
+
+    impl LeafIssuer for Counting {
+        fn issue<'a>(
+            &'a self,
+            _host: &'a Host,
+            public_key: &'a [u8; 65],
+        ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
+            Box::pin(async move {
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                let key = rcgen::KeyPair::generate().expect("a key");
+                let issuer = rcgen::Issuer::new(CertificateParams::default(), key);
+                let leaf = CertificateParams::default()
+                    .signed_by(&Point(*public_key), &issuer)
+                    .expect("a leaf");
+                Ok(IssuedLeaf {
+                    chain: vec![leaf.der().clone()],
+                    not_after: SystemTime::now() + self.lasts,
+                })
+            })
+        }
+    }
+
+    fn cache(lasts: Duration) -> (Arc<Counting>, LeafCache) {
+        let issuer = Arc::new(Counting {
+            asked: AtomicUsize::new(0),
+            lasts,
+        });
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let cache = LeafCache::new(Arc::<Counting>::clone(&issuer), provider).expect("a key");
+        (issuer, cache)
+    }
+
+    fn host(number: usize) -> Host {
+        Host::parse(&format!("h{number}.test")).expect("a host")
+    }
+
+    const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+    #[tokio::test]
+    async fn m4_ten_thousand_names_leave_a_bounded_cache() {
+        let (issuer, cache) = cache(WEEK);
+        for number in 0..10_000 {
+            cache.leaf(&host(number)).await.expect("a leaf");
+            // One that is asked for again and again stays.
+            cache.leaf(&host(0)).await.expect("a leaf");
+        }
+        assert_eq!(cache.leaves.lock().expect("not poisoned").len(), MOST);
+        assert_eq!(issuer.asked.load(Ordering::Relaxed), 10_000);
+    }
+
+    #[tokio::test]
+    async fn m4_whoever_asks_meanwhile_waits_for_the_same_leaf() {
+        let (issuer, cache) = cache(WEEK);
+        let name = host(0);
+        let leaves = join_all((0..64).map(|_| cache.leaf(&name))).await;
+        let first = leaves[0].as_ref().expect("a leaf");
+        assert!(
+            leaves
+                .iter()
+                .all(|leaf| leaf.as_ref().is_ok_and(|leaf| Arc::ptr_eq(leaf, first)))
+        );
+        assert_eq!(issuer.asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn m4_a_leaf_that_ends_soon_is_issued_anew() {
+        let (issuer, cache) = cache(RENEW_BEFORE / 2);
+        for _ in 0..3 {
+            cache.leaf(&host(0)).await.expect("a leaf");
+        }
+        assert_eq!(issuer.asked.load(Ordering::Relaxed), 3);
+    }
+}
