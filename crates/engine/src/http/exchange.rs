@@ -129,7 +129,8 @@ async fn try_send(
                 failure,
                 unsent: None,
             }) => match (&spare, &failure) {
-                (Some(parts), Failure::Answer(_)) => {
+                // An origin that resets a stream has read the request, and has not closed anything.
+                (Some(parts), Failure::Answer(error)) if !was_reset(error) => {
                     message = Request::from_parts(parts.clone(), RequestBody::empty());
                 }
                 _ => return Err(failure),
@@ -297,6 +298,13 @@ fn request_body(
     }
     let (body, wanted) = RequestBody::expected(body);
     (body, Some(wanted))
+}
+
+/// Whether the origin gave up on one HTTP/2 stream, rather than the connection breaking.
+fn was_reset(error: &hyper::Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(h2::Error::is_reset)
 }
 
 fn is_idempotent(method: &Method) -> bool {
