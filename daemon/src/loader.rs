@@ -8,14 +8,17 @@
 
 mod authority;
 
+use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use codex_network_config::{
     Control, Diagnostic, Diagnostics, LogFormat, Principal, Sandbox, Settings, Severity, Sources,
-    load,
+    UpstreamProxies, load,
 };
 use codex_network_control::{ReloadProblem, place};
 use nix::unistd::{Group, Uid, User};
@@ -79,7 +82,8 @@ fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
     let loaded = load(&captured).map_err(|found| diagnosed(&found))?;
     // The worker can read neither the environment nor the files that they come from.
     let captured = captured.with_secrets(loaded.secrets);
-    let settings = loaded.settings;
+    let mut settings = loaded.settings;
+    settings.upstream_proxies = Arc::new(upstream_proxies(&settings)?);
     logging::check(&settings.daemon.log).map_err(|why| Problems {
         text: format!("error: {why}"),
         detail: String::new(),
@@ -157,8 +161,8 @@ fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
 }
 
 /// What the worker gets and the monitor does not look into: who may call, by id, names that stand for
-/// nobody, the resolver's files, what everybody may know of the CA, and the configuration with the
-/// secrets that it names.
+/// nobody, the resolver's files, the upstream proxies, what everybody may know of the CA, and the
+/// configuration with the secrets that it names.
 fn blob(settings: &Settings, captured: &Sources, chosen: &ChosenCa) -> Result<Vec<u8>, Problems> {
     let (admitted, mut warnings) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
     let mut blob = admitted.to_bytes();
@@ -168,6 +172,9 @@ fn blob(settings: &Settings, captured: &Sources, chosen: &ChosenCa) -> Result<Ve
     part(&mut blob, &hosts(resolver.hosts_file.as_deref())?);
     // Without it the names that need DNS fail, and say so.
     part(&mut blob, &std::fs::read(RESOLV_CONF).unwrap_or_default());
+    for value in proxy_variables(settings) {
+        part(&mut blob, value.as_bytes());
+    }
     part(&mut blob, &chosen.handed.to_bytes());
     blob.extend_from_slice(&captured.to_bytes());
     Ok(blob)
@@ -177,6 +184,32 @@ fn blob(settings: &Settings, captured: &Sources, chosen: &ChosenCa) -> Result<Ve
 fn part(blob: &mut Vec<u8>, bytes: &[u8]) {
     blob.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
     blob.extend_from_slice(bytes);
+}
+
+/// The proxies that the environment names, with which the service was started (SPEC H12).
+fn upstream_proxies(settings: &Settings) -> Result<UpstreamProxies, Problems> {
+    if !settings.allow_upstream_proxy {
+        return Ok(UpstreamProxies::default());
+    }
+    UpstreamProxies::from_environment(|name| std::env::var_os(name)).map_err(|errors| {
+        let errors: Vec<String> = errors
+            .iter()
+            .map(|error| format!("error: {error}"))
+            .collect();
+        Problems {
+            text: errors.join("\n"),
+            detail: String::new(),
+        }
+    })
+}
+
+/// The values of [`UpstreamProxies::VARIABLES`], none of them if they are not to count.
+fn proxy_variables(settings: &Settings) -> impl Iterator<Item = OsString> {
+    let count = settings.allow_upstream_proxy;
+    let value = move |name| std::env::var_os(name).filter(|_| count);
+    UpstreamProxies::VARIABLES
+        .into_iter()
+        .map(move |name| value(name).unwrap_or_default())
 }
 
 /// The hosts file. One that is named has to be there.

@@ -57,7 +57,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let (started, runtime) = match started {
         Ok(started) => started,
         Err(error) => {
-            link.tell(&ToMonitor::Rejected {
+            link.tell(ToMonitor::Rejected {
                 ticket: orders.ticket,
                 why: format!("{error:#}"),
             });
@@ -125,6 +125,7 @@ async fn serve(
     let started = (|| {
         let mut settings = loaded.settings;
         settings.daemon.resolver.files = orders.files;
+        settings.upstream_proxies = orders.upstream_proxies;
         orders.handed.fill(&mut settings.mitm);
         issuer.use_ca(settings.mitm.ca.as_deref());
         let parts = EngineParts {
@@ -141,7 +142,8 @@ async fn serve(
             .warnings
             .iter()
             .map(Diagnostic::one_line)
-            .chain(orders.unknown);
+            .chain(orders.unknown)
+            .chain(engine.current().settings().upstream_proxies.warnings());
         let reloader = Reloader::new(
             engine.clone(),
             Arc::clone(&link),
@@ -151,6 +153,7 @@ async fn serve(
         );
         let mut doors = Doors::default();
         doors.change(&engine, &reloader, orders.listeners)?;
+        reloader.warn(engine.looping_proxies());
         let control = match orders.control {
             None => None,
             Some((listener, path, origin)) => Some(control::open(
@@ -167,15 +170,14 @@ async fn serve(
     let (engine, reloader, doors, control) = match started {
         Ok(started) => started,
         Err(error) => {
-            link.tell(&ToMonitor::Rejected {
+            link.tell(ToMonitor::Rejected {
                 ticket,
                 why: format!("{error:#}"),
             });
             return Err(error);
         }
     };
-    link.tell(&ToMonitor::Applied { ticket });
-    issuer.serving();
+    link.tell(ToMonitor::Applied { ticket });
     doors.announce(&engine.current());
     reloader.keep(doors);
 
@@ -186,7 +188,7 @@ async fn serve(
             Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
             // Taken where it is heard.
             Order::Leaf { .. } => {}
-            Order::Ping => link.tell(&ToMonitor::Well(report(&engine))),
+            Order::Ping => link.tell(ToMonitor::Well(report(&engine))),
             Order::Drain(within) => {
                 limit = Some(within);
                 break;

@@ -13,4 +13,5 @@ mod npm;
 mod pip;
 mod python;
 mod scene;
+mod upstream_proxy;
 mod wget;

@@ -1,11 +1,60 @@
-//! The HTTP libraries of Python: requests, httpx, aiohttp, and `PySocks` alone.
+//! The HTTP libraries of Python: requests, httpx, aiohttp, and `PySocks` alone, datagrams too.
 
-use std::path::Path;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::thread;
 
+use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Builder, Origin};
-use e2e::program::{Program, installed};
+use e2e::program::{Program, Run, installed};
 
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme};
+
+/// Sends a datagram through the SOCKS5 door, to a server that sends it back, and waits for that as
+/// long as a client would.
+fn datagram(daemon: &Daemon, name: &str) -> Run {
+    let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let port = server.local_addr().expect("a bound socket").port();
+    let echo = server.try_clone().expect("a second handle on a socket");
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = echo.recv_from(&mut buffer) {
+            let _ = echo.send_to(&buffer[..length], from);
+        }
+    });
+    Program::new(installed("venv/bin/python"))
+        .arg("-B")
+        .arg(script("pysocks_datagram"))
+        .args([name, &port.to_string(), CONTENT])
+        .arg(daemon.socks_addr().to_string())
+        .run()
+}
+
+/// S3.
+#[test]
+fn pysocks_sends_a_datagram_where_allowed_and_is_answered() {
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let run = datagram(&daemon, "allowed.test");
+    run.succeeded();
+    assert_eq!(run.stdout, CONTENT);
+    assert!(daemon.blocked().is_empty(), "{:?}", daemon.blocked());
+}
+
+/// S3, R1.
+#[test]
+fn pysocks_is_not_answered_where_blocked() {
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let run = datagram(&daemon, "blocked.test");
+    run.failed().says_one_of(&["timed out"]);
+    let entry = daemon.wait_for_blocked(|entry| entry["host"] == "blocked.test");
+    assert_eq!(entry["protocol"], "socks5-udp", "{entry}");
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("clients/python")
+        .join(format!("{name}.py"))
+}
 
 /// A library, by the script that uses it as its users do.
 struct Library {
@@ -23,12 +72,9 @@ impl Client for Library {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("clients/python")
-            .join(format!("{}.py", self.name));
         let run = Program::new(installed("venv/bin/python"))
             .arg("-B")
-            .arg(script)
+            .arg(script(self.name))
             .arg(format!("{}/some/path", attempt.base))
             .arg(attempt.proxy_or_empty())
             // Each by its library's own means: requests reads the one, the ssl

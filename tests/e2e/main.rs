@@ -19,3 +19,4 @@ mod roles;
 mod smuggling;
 mod socks5;
 mod startup;
+mod upstream_proxy;

@@ -175,7 +175,10 @@ fn every_proxyctl_command_in_the_readme_exists() {
 fn the_variables_in_the_readme_point_curl_at_the_proxy() {
     let mut console = Console::new(&text::blocks("toml")[0]);
     console.run("codex-network-proxy --config policy.toml", &[]);
-    let script = text::blocks("sh").remove(0) + "curl -s http://blocked.example/\n";
+    let blocks = text::blocks("sh");
+    let variables = blocks.iter().find(|block| block.contains("HTTP_PROXY="));
+    let script =
+        variables.expect("a block of variables").clone() + "curl -s http://blocked.example/\n";
     let said = console.shell(&script);
     assert!(said.contains("\"reason\":\"not_allowed\""), "{said}");
 }

@@ -4,6 +4,7 @@ mod carrying;
 mod handshake;
 mod judging;
 mod replies;
+mod udp;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

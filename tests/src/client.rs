@@ -3,6 +3,7 @@
 //!
 //! It follows no redirect, keeps no cookie, adds no field.
 
+mod association;
 mod http2;
 mod secure;
 mod socks5;
@@ -14,6 +15,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 
+pub use self::association::Association;
 pub use self::http2::{Exchange, Http2};
 pub use self::socks5::{Bound, Socks5Target};
 use crate::tls::TestCa;

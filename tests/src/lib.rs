@@ -5,10 +5,11 @@
 //!   test, waits until it says that it is ready, and keeps its log;
 //! - [`origin`] is an HTTP server whose answers a test scripts, and which can
 //!   prove that a refused request never reached it;
-//! - [`client`] speaks HTTP and SOCKS5 by hand, byte for byte, TLS and HTTP/2 over
+//! - [`client`] speaks HTTP and SOCKS5, UDP too, by hand, byte for byte, TLS and HTTP/2 over
 //!   what it opened, and [`program`] runs real clients (curl, git, pip) under a deadline;
 //! - [`resolver`] is a name server that answers what a test tells it to;
 //! - [`tls`] issues certificates, good and bad, [`port`] offers ports where connecting fails,
+//!   [`upstream_proxy`] is a proxy behind the proxy,
 //!   [`wire`] reads HTTP/1.1 for both sides, [`wait`] bounds every wait.
 //!
 //! Everything blocks and uses threads: a test reads from top to bottom. All
@@ -30,5 +31,6 @@ pub mod port;
 pub mod program;
 pub mod resolver;
 pub mod tls;
+pub mod upstream_proxy;
 pub mod wait;
 pub mod wire;

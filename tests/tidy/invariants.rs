@@ -124,6 +124,16 @@ fn invariant_3_only_connect_dials() {
 }
 
 #[test]
+fn invariant_3_only_one_place_sends_datagrams_out_and_one_answers_the_client() {
+    let out = "crates/engine/src/upstream/datagram.rs";
+    let back = "crates/engine/src/socks5/udp/relay.rs";
+    only_in("send_to(", &[out, back], anywhere);
+    // What is bound elsewhere asks the kernel about an address, and about a holder of a port.
+    let bound = [out, back, "crates/engine/src/own.rs"];
+    only_in("UdpSocket::bind", &bound, anywhere);
+}
+
+#[test]
 fn invariant_3_only_respond_writes_status_codes() {
     let in_engine = |source: &Source| source.path.starts_with("crates/engine/");
     only_in("status_mut()", &["crates/engine/src/respond.rs"], in_engine);

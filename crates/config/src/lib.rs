@@ -8,7 +8,7 @@
 //! Modules in the order in which a configuration passes them: `layers` reads, `text` keeps what was
 //! read, `merge` parses and merges, `generation` knows the keys' names, `read` judges one value,
 //! `settle` with `listen`, `mitm` and `daemon` gives it its meaning, `secret` reads what `mitm` only
-//! names, [`Settings`] is the result.
+//! names, [`Settings`] is the result. `upstream_proxy` reads what stands in the environment instead.
 //! `diagnostic` is what goes wrong on the way. Managed constraints (SPEC C6) will stand between
 //! `settle` and the result.
 //!
@@ -36,6 +36,7 @@ mod settings;
 mod settle;
 mod text;
 mod unavailable;
+mod upstream_proxy;
 
 pub use action::{Action, Actions, Injection};
 pub use captured::NotCaptured;
@@ -46,6 +47,9 @@ pub use secret::{Secret, SecretSource, Secrets};
 pub use settings::{
     Admin, AdminAccess, CaCertificate, CaPaths, Control, Daemon, Limits, Listen, LogFormat, Mitm,
     Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, UnixSockets,
+};
+pub use upstream_proxy::{
+    Except, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,
 };
 
 use diagnostic::Problems;

@@ -14,6 +14,8 @@ use codex_network_policy::{Hooks, Policy, PolicySpec};
 
 use crate::action::Actions;
 
+use crate::upstream_proxy::UpstreamProxies;
+
 /// Everything the proxy runs on. The default is what it does without any file (SPEC L7).
 #[derive(Clone, Debug)]
 #[expect(
@@ -29,6 +31,8 @@ pub struct Settings {
     pub socks5_udp: bool,
     /// `allow_upstream_proxy`: whether the daemon's own `HTTP_PROXY` and kin are honoured (SPEC H12).
     pub allow_upstream_proxy: bool,
+    /// Those proxies. Nothing in a configuration sets them; whoever reads the environment does.
+    pub upstream_proxies: Arc<UpstreamProxies>,
     /// TLS interception.
     pub mitm: Mitm,
     /// Unix sockets that `x-unix-socket` may name (SPEC H10).
@@ -273,6 +277,7 @@ impl Default for Settings {
             listen: Listen::default(),
             socks5_udp: true,
             allow_upstream_proxy: true,
+            upstream_proxies: Arc::default(),
             mitm: Mitm::default(),
             unix_sockets: UnixSockets::default(),
             credential_broker: false,

@@ -8,11 +8,6 @@ use crate::merge::{Node, Value};
 /// The setting, what it would be, and what happens instead.
 const UNAVAILABLE: &[(Key, &str, &str)] = &[
     (
-        Key::EnableSocks5Udp,
-        "SOCKS5 UDP",
-        "UDP ASSOCIATE is refused",
-    ),
-    (
         Key::AllowUnixSockets,
         "unix-socket proxying",
         "requests to unix sockets are refused",
@@ -37,7 +32,6 @@ const UNAVAILABLE: &[(Key, &str, &str)] = &[
         "the credential broker",
         "nothing is injected",
     ),
-    (Key::MitmInspect, "TLS interception", "no body is looked at"),
 ];
 
 /// A warning for each setting that is switched on in vain.

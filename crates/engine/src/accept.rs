@@ -68,7 +68,8 @@ impl Accept {
                     // Nothing is gained by holding back small pieces that the other end waits for.
                     let _ = stream.set_nodelay(true);
                     let slot = self.connections.enter();
-                    let served = serve(stream, address);
+                    // Boxed: it would be copied into each layer of the task.
+                    let served = Box::pin(serve(stream, address));
                     self.drain.spawn(async move {
                         served.await;
                         drop(slot);

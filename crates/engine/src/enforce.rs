@@ -10,12 +10,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_policy::{
-    Authority, Decision, Handling, Hooked, Host, Protocol, Reason, Request, Source,
+    AddressClass, Authority, Decision, Handling, Hooked, Host, Mode, Protocol, Reason, Request,
+    Source,
 };
 
 use crate::client::Client;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::record::Recorder;
+
+/// The detail of a refusal because the upstream proxy is this proxy.
+pub(crate) const LOOPING_PROXY: &str = "upstream_proxy";
 
 /// What a client wants, as far as policy is concerned.
 #[derive(Clone, Debug)]
@@ -45,6 +49,11 @@ pub(crate) struct Permit {
 #[derive(Debug)]
 pub(crate) struct VettedAddrs(Vec<SocketAddr>);
 
+/// The addresses that a connection may lead to, for when it is judged again: the one that was
+/// dialled; all that were vetted, where an upstream proxy chose.
+#[derive(Clone, Debug)]
+pub(crate) struct LeadsTo(Arc<[IpAddr]>);
+
 /// A refused attempt. It has been recorded.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
@@ -66,7 +75,7 @@ pub(crate) fn authorize(
     authority: Authority,
 ) -> Result<Permit, Refusal> {
     let policy = generation.policy();
-    let own = || own_listener_literal(recorder, &authority);
+    let own = || is_own_listener(recorder, attempt.protocol, &authority);
     let decision = if policy.is_enabled() && own() {
         Decision::deny(Source::ProxyState, Reason::LoopDetected, None)
     } else {
@@ -140,12 +149,45 @@ pub(crate) fn refuse_misdirected(
     refusal
 }
 
+/// What the policy says to every datagram that there could be, whatever its destination: nothing, or
+/// the refusal of them all (SPEC P7, L6).
+pub(crate) fn forbids_datagrams(generation: &Generation) -> Option<Decision> {
+    let policy = generation.policy();
+    if !policy.is_enabled() {
+        let (source, reason) = (Source::ProxyState, Reason::ProxyDisabled);
+        return Some(Decision::deny(source, reason, None));
+    }
+    (policy.mode() == Mode::Limited)
+        .then(|| Decision::deny(Source::ModeGuard, Reason::MethodNotAllowed, None))
+}
+
+/// Refuses a UDP association of which every datagram would be refused, and records it. It names no
+/// destination; `host` and `port` are what it names instead, the client's own end (RFC 1928 section
+/// 6), and `detail` says so.
+pub(crate) fn refuse_association(
+    recorder: &Recorder,
+    generation: &Generation,
+    attempt: &Attempt,
+    host: &[u8],
+    port: u16,
+) -> Option<Refusal> {
+    let refusal = Refusal {
+        decision: forbids_datagrams(generation)?,
+        protocol: attempt.protocol,
+        host: escape(host),
+        port,
+        detail: Some("udp_associate"),
+    };
+    recorder.refused(generation, attempt, &refusal);
+    Some(refusal)
+}
+
 /// Judges a permitted attempt again at every change of the settings, until `end` finds in the
-/// decision that it has to end (SPEC P11). `peer` is the address that was dialled.
+/// decision that it has to end (SPEC P11).
 pub(crate) async fn rejudged<T>(
     live: &LivePolicy,
     permit: &Permit,
-    peer: Option<SocketAddr>,
+    leads_to: &LeadsTo,
     end: impl Fn(Decision) -> Option<T>,
 ) -> T {
     let mut changes = live.watch();
@@ -159,22 +201,28 @@ pub(crate) async fn rejudged<T>(
         if generation.number() == permit.generation.number() {
             continue;
         }
-        if let Some(ended) = end(still_permitted(&generation, permit, peer)) {
+        let (attempt, authority) = (&permit.attempt, &permit.authority);
+        let decision = still_permitted(&generation, attempt, authority, &leads_to.0);
+        if let Some(ended) = end(decision) {
             return ended;
         }
     }
 }
 
-/// What the policy in force now says to an attempt that an earlier one permitted. Nothing is
-/// recorded.
-fn still_permitted(generation: &Generation, permit: &Permit, peer: Option<SocketAddr>) -> Decision {
+/// What the policy in force now says to an attempt that an earlier one permitted, and to the
+/// addresses that were vetted then. Nothing is recorded.
+pub(crate) fn still_permitted(
+    generation: &Generation,
+    attempt: &Attempt,
+    authority: &Authority,
+    addresses: &[IpAddr],
+) -> Decision {
     let policy = generation.policy();
-    let decision = policy.decide(&permit.attempt.request(&permit.authority));
+    let decision = policy.decide(&attempt.request(authority));
     if !decision.is_allow() {
         return decision;
     }
-    let addresses: Vec<IpAddr> = peer.iter().map(SocketAddr::ip).collect();
-    policy.decide_addresses(decision, &addresses)
+    policy.decide_addresses(decision, addresses)
 }
 
 impl Attempt {
@@ -229,10 +277,10 @@ impl Permit {
             .generation
             .policy()
             .decide_addresses(self.decision, addresses);
-        let port = self.authority.port;
+        let (port, recorder) = (self.authority.port, &self.recorder);
         if addresses
             .iter()
-            .any(|address| self.recorder.own.covers(*address, port))
+            .any(|address| recorder.is_own(self.attempt.protocol, *address, port))
         {
             decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
         }
@@ -241,12 +289,26 @@ impl Permit {
         }
         self.recorder
             .allowed(&self.attempt, &self.authority, decision);
-        let scope = scope_id(&self.authority.host);
-        let vetted = addresses.iter().map(|address| match address {
-            IpAddr::V4(address) => SocketAddr::from((*address, port)),
-            IpAddr::V6(address) => std::net::SocketAddrV6::new(*address, port, 0, scope).into(),
-        });
-        Ok(VettedAddrs(vetted.collect()))
+        Ok(VettedAddrs::of(&self.authority, addresses))
+    }
+
+    /// The addresses of the upstream proxy that is to carry what was vetted (SPEC H12). They are the
+    /// operator's choice, so they may be private; they may not be ours.
+    pub(crate) fn proxy_addresses(
+        &self,
+        _vetted: &VettedAddrs,
+        proxy: &Authority,
+        addresses: &[IpAddr],
+    ) -> Result<VettedAddrs, Refusal> {
+        let own = &self.recorder.own;
+        if addresses
+            .iter()
+            .any(|address| own.covers(*address, proxy.port))
+        {
+            let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
+            return Err(self.refuse_for(decision, Some(LOOPING_PROXY)));
+        }
+        Ok(VettedAddrs::of(proxy, addresses))
     }
 
     /// Records that the attempt ended without an address: the name did not resolve.
@@ -275,14 +337,57 @@ impl Permit {
 }
 
 impl VettedAddrs {
+    fn of(authority: &Authority, addresses: &[IpAddr]) -> Self {
+        let (port, scope) = (authority.port, scope_id(&authority.host));
+        let addresses = addresses.iter().map(|address| match address {
+            IpAddr::V4(address) => SocketAddr::from((*address, port)),
+            IpAddr::V6(address) => std::net::SocketAddrV6::new(*address, port, 0, scope).into(),
+        });
+        Self(addresses.collect())
+    }
+
+    /// Whether one of them is no public address.
+    pub(crate) fn has_local(&self) -> bool {
+        self.0
+            .iter()
+            .any(|address| !AddressClass::of(address.ip()).is_public())
+    }
+
+    /// What a connection may lead to that somebody else makes for us.
+    pub(crate) fn all(&self) -> LeadsTo {
+        LeadsTo(self.0.iter().map(SocketAddr::ip).collect())
+    }
+
     pub(crate) fn as_slice(&self) -> &[SocketAddr] {
         &self.0
+    }
+
+    /// For tables of them in tests, where nothing is sent.
+    #[cfg(test)]
+    pub(crate) fn none_for_tests() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The addresses without their port, to be vetted again.
+    pub(crate) fn ips(&self) -> Vec<IpAddr> {
+        self.0.iter().map(SocketAddr::ip).collect()
+    }
+}
+
+impl LeadsTo {
+    /// The address that was dialled; unknown only if the socket is gone already.
+    pub(crate) fn peer(peer: Option<SocketAddr>) -> Self {
+        Self(peer.iter().map(SocketAddr::ip).collect())
     }
 }
 
 /// Whether the authority names one of our own listeners without being resolved.
-fn own_listener_literal(recorder: &Recorder, authority: &Authority) -> bool {
-    let covers = |address: IpAddr| recorder.own.covers(address, authority.port);
+pub(crate) fn is_own_listener(
+    recorder: &Recorder,
+    protocol: Protocol,
+    authority: &Authority,
+) -> bool {
+    let covers = |address: IpAddr| recorder.is_own(protocol, address, authority.port);
     match authority.host.ip() {
         Some(address) => covers(address),
         None if authority.host.is_localhost() => {

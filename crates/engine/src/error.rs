@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::enforce::Refusal;
 use crate::upstream::tls::TlsError;
-use crate::upstream::{ConnectError, ResolveError};
+use crate::upstream::{ConnectError, ProxyError, ResolveError};
 
 /// Whose fault a failure is: the first thing an operator asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum Fault {
     Client,
     /// The origin, or the way to it.
     Upstream,
+    /// The proxy that carries what this one allows, or the way to it.
+    UpstreamProxy,
     /// This proxy, or the machine that it runs on.
     Proxy,
 }
@@ -32,6 +34,9 @@ pub(crate) enum Failure {
     /// There is no TLS session with the origin.
     #[error("no TLS with the origin: {0}")]
     Tls(#[from] TlsError),
+    /// There is no way through the upstream proxy.
+    #[error("the upstream proxy: {0}")]
+    UpstreamProxy(#[from] ProxyError),
     /// TLS is not intercepted any more.
     #[error("interception was switched off")]
     NoInterception,
@@ -56,9 +61,10 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::Connect(ConnectError::ExhaustedDescriptors) | Self::NoInterception => {
-                Fault::Proxy
-            }
+            Self::Connect(ConnectError::ExhaustedDescriptors)
+            | Self::UpstreamProxy(ProxyError::Connect(ConnectError::ExhaustedDescriptors))
+            | Self::NoInterception => Fault::Proxy,
+            Self::UpstreamProxy(_) => Fault::UpstreamProxy,
             Self::RequestBody(_) => Fault::Client,
             Self::Refused(_)
             | Self::Resolve(_)

@@ -8,13 +8,15 @@
 //! 2. `http` or `socks5` reads what is wanted, strictly.
 //! 3. `enforce` decides and records, and hands out a permit.
 //! 4. `upstream` resolves the name once, has the addresses vetted, and dials exactly those.
-//! 5. `http` sends the request on and brings the answer; or a `tunnel` moves bytes; or `client_hello`
-//!    says that it is TLS and `mitm` takes it apart, and each request inside goes through 2 to 5 again.
+//! 5. `http` sends the request on and brings the answer; or a `tunnel` moves bytes, or `socks5::udp`
+//!    datagrams, each of which is a matter of 3 and 4 by itself; or `client_hello` says that it is TLS
+//!    and `mitm` takes it apart, and each request inside goes through 2 to 5 again.
 //! 6. `respond` turns every refusal and failure into the answer that the door gives.
 //!
 //! # Invariants
 //!
-//! - Only `enforce` makes a permit, and only `upstream::connect` dials; it takes vetted addresses.
+//! - Only `enforce` makes a permit, only `upstream::connect` dials, and only `upstream::datagram` sends
+//!   datagrams out; both take vetted addresses.
 //! - Every decision is recorded once, in `record`.
 //! - Every error path refuses.
 //! - Nothing here reads configuration files or holds a lock across an await.

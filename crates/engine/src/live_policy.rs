@@ -12,12 +12,14 @@ use tokio::sync::watch;
 
 use crate::mitm::Interceptor;
 use crate::upstream::Resolve;
+use crate::upstream::tls::UpstreamTls;
 
 /// Settings with what was made from them.
 pub struct Generation {
     number: u64,
     settings: Arc<Settings>,
     resolver: Arc<dyn Resolve>,
+    tls: Arc<UpstreamTls>,
     interceptor: Option<Arc<Interceptor>>,
 }
 
@@ -41,6 +43,11 @@ impl Generation {
     /// The policy among the settings.
     pub fn policy(&self) -> &Policy {
         &self.settings.policy
+    }
+
+    /// The client's side of TLS.
+    pub(crate) fn tls(&self) -> &Arc<UpstreamTls> {
+        &self.tls
     }
 
     /// Intercepts TLS; `None` where that is impossible.
@@ -71,12 +78,14 @@ impl LivePolicy {
     pub(crate) fn new(
         settings: Arc<Settings>,
         resolver: Arc<dyn Resolve>,
+        tls: Arc<UpstreamTls>,
         interceptor: Option<Arc<Interceptor>>,
     ) -> Self {
         let first = Generation {
             number: 1,
             settings,
             resolver,
+            tls,
             interceptor,
         };
         Self {
@@ -100,12 +109,14 @@ impl LivePolicy {
         &self,
         settings: &Arc<Settings>,
         resolver: &Arc<dyn Resolve>,
+        tls: &Arc<UpstreamTls>,
         interceptor: Option<&Arc<Interceptor>>,
     ) -> u64 {
         self.swap(|old| Generation {
             number: old.number + 1,
             settings: Arc::clone(settings),
             resolver: Arc::clone(resolver),
+            tls: Arc::clone(tls),
             interceptor: interceptor.cloned(),
         })
     }
@@ -119,6 +130,7 @@ impl LivePolicy {
                 number: old.number + 1,
                 settings: Arc::new(settings),
                 resolver: Arc::clone(&old.resolver),
+                tls: Arc::clone(&old.tls),
                 interceptor: old.interceptor.clone(),
             }
         })

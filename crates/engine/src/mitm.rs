@@ -12,7 +12,6 @@ mod leaf_cache;
 mod replay;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -35,33 +34,25 @@ use replay::Replay;
 
 use crate::Shared;
 use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
-use crate::enforce::{self, Permit};
+use crate::enforce::{self, LeadsTo, Permit};
 use crate::error::Failure;
 use crate::http::{self, ClientEnd, Inside};
 use crate::respond::{self, TlsAlert};
-use crate::upstream::Lease;
-use crate::upstream::tls::{Offer, UpstreamTls, Wire};
+use crate::upstream::tls::{Offer, Wire};
+use crate::upstream::{Connection, Lease};
 
-/// What intercepts: certificates for clients, verification of origins.
+/// What intercepts: certificates for clients.
 pub(crate) struct Interceptor {
     leaves: LeafCache,
-    pub(crate) upstream: UpstreamTls,
     distrust: Distrust,
-    /// What it was made for, to tell whether new settings ask for another one.
-    made_for: MadeFor,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-struct MadeFor {
-    roots: Arc<[Arc<[u8]>]>,
-    /// Another CA: its leaves have to be issued anew.
+    /// The CA that it was made for: with another one, leaves have to be issued anew.
     ca: Option<Arc<[u8]>>,
 }
 
 /// A permitted pair of ends whose TLS is to be intercepted, the upstream one connected.
 pub(crate) struct Interception {
     permit: Permit,
-    upstream: TcpStream,
+    upstream: Connection,
 }
 
 /// Why TLS cannot be intercepted at all.
@@ -96,7 +87,7 @@ enum Refused {
 
 impl Interceptor {
     /// Makes what the settings ask for; the one that is there already where it is the same, so that
-    /// certificates and sessions survive a reload. `None` where nothing may be intercepted.
+    /// certificates survive a reload. `None` where nothing may be intercepted.
     pub(crate) fn renewed(
         old: Option<&Arc<Self>>,
         issuer: Option<&Arc<dyn LeafIssuer>>,
@@ -108,27 +99,23 @@ impl Interceptor {
         if settings.policy.interception() == Allowed::Forbidden {
             return Ok(None);
         }
-        let made_for = MadeFor {
-            roots: Arc::clone(&settings.mitm.roots),
-            ca: settings.mitm.ca.as_ref().map(|ca| Arc::clone(&ca.der)),
-        };
+        let ca = settings.mitm.ca.as_ref().map(|ca| Arc::clone(&ca.der));
         if let Some(old) = old
-            && old.made_for == made_for
+            && old.ca == ca
         {
             return Ok(Some(Arc::clone(old)));
         }
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
         Ok(Some(Arc::new(Self {
-            upstream: UpstreamTls::new(&provider, made_for.roots.iter())?,
             leaves: LeafCache::new(Arc::clone(issuer), provider)?,
             distrust: Distrust::default(),
-            made_for,
+            ca,
         })))
     }
 }
 
 impl Interception {
-    pub(crate) fn new(permit: Permit, upstream: TcpStream) -> Self {
+    pub(crate) fn new(permit: Permit, upstream: Connection) -> Self {
         Self { permit, upstream }
     }
 
@@ -204,13 +191,13 @@ async fn refuse(permit: &Permit, mut client: TcpStream, refused: &Refused) {
 async fn serve(
     shared: &Arc<Shared>,
     permit: Permit,
-    upstream: TcpStream,
+    upstream: Connection,
     client: TcpStream,
     hello: &ClientHello,
     early: Bytes,
 ) {
     let address = permit.attempt().client.address;
-    let peer = upstream.peer_addr().ok();
+    let leads_to = upstream.leads_to().clone();
     let (first, wire) = match shared
         .upstream
         .secure(&permit, upstream, offer(hello.alpn))
@@ -240,7 +227,7 @@ async fn serve(
     loop {
         tokio::select! {
             () = &mut served => return,
-            changed = changed(shared, &permit, peer, is_needed) => match changed {
+            changed = changed(shared, &permit, &leads_to, is_needed) => match changed {
                 Changed::Forbidden(reason) => {
                     tracing::info!(client = %address, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
                     return;
@@ -282,10 +269,10 @@ enum Changed {
 async fn changed(
     shared: &Shared,
     permit: &Permit,
-    peer: Option<SocketAddr>,
+    leads_to: &LeadsTo,
     is_needed: bool,
 ) -> Changed {
-    enforce::rejudged(&shared.live, permit, peer, |decision| {
+    enforce::rejudged(&shared.live, permit, leads_to, |decision| {
         match (decision.is_allow(), decision.handling()) {
             (false, _) => Some(Changed::Forbidden(decision.reason())),
             (true, Handling::Carry) if is_needed => Some(Changed::Needless),

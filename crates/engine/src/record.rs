@@ -2,10 +2,11 @@
 //!
 //! Called by `enforce.rs` and by nobody else, so that there is one record per decision.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use codex_network_policy::{Authority, Decision};
+use codex_network_policy::{Authority, Decision, Protocol};
 
 use crate::audit::{AuditEvent, AuditSink, Override};
 use crate::blocked::{BlockedEntry, BlockedLog};
@@ -18,6 +19,8 @@ use crate::own::OwnListeners;
 pub(crate) struct Recorder {
     pub(crate) blocked: BlockedLog,
     pub(crate) own: OwnListeners,
+    /// The sockets of our own UDP associations, which only datagrams can reach.
+    pub(crate) own_datagrams: OwnListeners,
     audit: Arc<dyn AuditSink>,
     clock: Arc<dyn Clock>,
     allowed: AtomicU64,
@@ -32,10 +35,19 @@ impl Recorder {
         Self {
             blocked,
             own: OwnListeners::default(),
+            own_datagrams: OwnListeners::default(),
             audit,
             clock,
             allowed: AtomicU64::new(0),
         }
+    }
+
+    /// Whether an attempt by this protocol would reach a socket of our own (SPEC P6). A datagram to a
+    /// TCP listener would reach nothing, and is refused all the same: one destination, one verdict
+    /// (SPEC P9).
+    pub(crate) fn is_own(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
+        self.own.covers(address, port)
+            || (protocol == Protocol::Socks5Udp && self.own_datagrams.covers(address, port))
     }
 
     /// How many attempts were ever allowed.

@@ -4,18 +4,20 @@
 //! Sentences for clients say what happened and what to do. They never hold paths, rules or
 //! resolver detail (SPEC H7): those are for the operator, in the log and the blocked entries.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use codex_network_policy::{Authority, Protocol, Reason};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::enforce::Refusal;
+use crate::enforce::{LOOPING_PROXY, Refusal};
 use crate::error::{Failure, Fault};
 use crate::http::Answer;
 use crate::http::framing::Flaw;
 use crate::upstream::tls::TlsError;
-use crate::upstream::{ConnectError, ResolveError};
+use crate::upstream::{ConnectError, ProxyError, ResolveError};
 
 /// Says which kind of block an answer is (SPEC H6).
 pub(crate) const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
@@ -116,13 +118,15 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
         | Failure::Connect(ConnectError::Timeout)
         | Failure::Tls(TlsError::Timeout)
         | Failure::AnswerTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        Failure::UpstreamProxy(error) if is_timeout(error) => StatusCode::GATEWAY_TIMEOUT,
         Failure::RequestBody(_) => StatusCode::BAD_REQUEST,
-        Failure::Connect(ConnectError::ExhaustedDescriptors) | Failure::NoInterception => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Failure::Connect(ConnectError::ExhaustedDescriptors)
+        | Failure::UpstreamProxy(ProxyError::Connect(ConnectError::ExhaustedDescriptors))
+        | Failure::NoInterception => StatusCode::SERVICE_UNAVAILABLE,
         Failure::Resolve(_)
         | Failure::Connect(_)
         | Failure::Tls(_)
+        | Failure::UpstreamProxy(_)
         | Failure::Answer(_)
         | Failure::TransferCoding
         | Failure::UnaskedUpgrade => StatusCode::BAD_GATEWAY,
@@ -144,6 +148,7 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
         }
         Failure::Connect(ConnectError::Other(_)) => "the connection failed",
         Failure::Tls(error) => tls_sentence(error),
+        Failure::UpstreamProxy(error) => &proxy_sentence(error),
         Failure::NoInterception => "TLS interception was switched off",
         Failure::RequestBody(_) => "the request's body broke off",
         Failure::Answer(_) => "the host closed the connection or did not answer in HTTP",
@@ -155,6 +160,9 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
         Fault::Client => "The request is at fault",
         Fault::Upstream => {
             "The proxy allowed the request; the fault lies with the host or the way to it"
+        }
+        Fault::UpstreamProxy => {
+            "The proxy allowed the request; the fault lies with its upstream proxy or the way to it: tell whoever runs them"
         }
         Fault::Proxy => "The fault lies with the proxy: try again later, and tell whoever runs it",
     };
@@ -178,6 +186,45 @@ fn tls_sentence(error: &TlsError) -> &'static str {
             "the TLS handshake with the host failed"
         }
     }
+}
+
+/// What is wrong with the upstream proxy, whose name is the operator's affair (SPEC H7).
+fn proxy_sentence(error: &ProxyError) -> Cow<'static, str> {
+    Cow::Borrowed(match error {
+        ProxyError::Resolve(_) => "the name of the upstream proxy could not be looked up",
+        ProxyError::Connect(ConnectError::Timeout) => {
+            "the connection to the upstream proxy timed out"
+        }
+        ProxyError::Connect(ConnectError::Refused) => "the upstream proxy refused the connection",
+        ProxyError::Connect(ConnectError::Unreachable) => "the upstream proxy is unreachable",
+        ProxyError::Connect(ConnectError::ExhaustedDescriptors) => {
+            "the proxy has no file descriptors left"
+        }
+        ProxyError::Connect(ConnectError::Other(_)) => {
+            "the connection to the upstream proxy failed"
+        }
+        ProxyError::Tls(_) => "the TLS handshake with the upstream proxy failed",
+        ProxyError::Timeout => "the upstream proxy did not answer in time",
+        ProxyError::HungUp | ProxyError::Io(_) => {
+            "the upstream proxy closed the connection before it had answered"
+        }
+        ProxyError::Flaw(_) => "the upstream proxy did not answer as an HTTP proxy does",
+        ProxyError::Credentials => "the upstream proxy wants other credentials",
+        ProxyError::NoForm => "the upstream proxy cannot be asked for this host",
+        ProxyError::Status(status) => {
+            return Cow::Owned(format!("the upstream proxy answered with status {status}"));
+        }
+    })
+}
+
+fn is_timeout(error: &ProxyError) -> bool {
+    matches!(
+        error,
+        ProxyError::Timeout
+            | ProxyError::Resolve(ResolveError::Timeout)
+            | ProxyError::Connect(ConnectError::Timeout)
+            | ProxyError::Tls(TlsError::Timeout)
+    )
 }
 
 /// `400` for a request that cannot be served as it stands.
@@ -289,10 +336,12 @@ pub(crate) fn socks_failure(failure: &Failure) -> Reply {
         Failure::Resolve(ResolveError::Timeout) | Failure::Connect(ConnectError::Timeout) => {
             Reply::TtlExpired
         }
+        Failure::UpstreamProxy(error) if is_timeout(error) => Reply::TtlExpired,
         Failure::Resolve(_) | Failure::Connect(ConnectError::Unreachable) => Reply::HostUnreachable,
         Failure::Connect(ConnectError::Refused) => Reply::ConnectionRefused,
         Failure::Connect(_)
         | Failure::Tls(_)
+        | Failure::UpstreamProxy(_)
         | Failure::NoInterception
         | Failure::RequestBody(_)
         | Failure::Answer(_)
@@ -367,6 +416,11 @@ fn sentence(refusal: &Refusal) -> String {
         Reason::MitmHookDenied => format!("no rule of the network policy for {host} matches this request."),
         Reason::InvalidHost => {
             "what was given for a host is neither a host name nor an address; check the URL.".to_owned()
+        }
+        Reason::LoopDetected if refusal.detail == Some(LOOPING_PROXY) => {
+            "this proxy is its own upstream proxy; whoever runs it has to change HTTP_PROXY and its kin in the \
+             environment of the proxy itself."
+                .to_owned()
         }
         Reason::LoopDetected => {
             "the destination is this proxy itself; check the URL and the proxy settings of the client.".to_owned()

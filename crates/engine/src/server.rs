@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use codex_network_config::Settings;
-use codex_network_policy::Mode;
+use codex_network_config::{Settings, UpstreamProxy};
+use codex_network_policy::{Mode, Protocol};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -19,10 +19,11 @@ use crate::live_policy::{Generation, LivePolicy};
 use crate::mitm::{InterceptionError, Interceptor, LeafIssuer};
 use crate::own::{OwnListener, OwnListeners};
 use crate::record::Recorder;
+use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{
     Dial, DnsResolver, Resolve, ResolverOptions, ResolverSetupError, TcpDialler, Upstream,
 };
-use crate::{Shared, http, socks5};
+use crate::{Shared, enforce, http, socks5};
 
 /// A running proxy. Cloning it gives another handle to the same one.
 #[derive(Clone)]
@@ -54,6 +55,9 @@ pub enum SetupError {
     /// No resolver can be made.
     #[error(transparent)]
     Resolver(#[from] ResolverSetupError),
+    /// The client's side of TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
     /// TLS cannot be intercepted though it should be possible.
     #[error("TLS cannot be intercepted: {0}")]
     Interception(#[from] InterceptionError),
@@ -83,6 +87,12 @@ pub struct Counters {
     pub connections: usize,
     /// Upstream HTTP connections kept for the next request.
     pub idle_upstream: usize,
+    /// Connections to origins that were opened since the start.
+    pub upstream_direct: u64,
+    /// Connections since the start that plain HTTP went to an upstream proxy by.
+    pub upstream_http_proxy: u64,
+    /// Connections since the start that an upstream proxy made for us.
+    pub upstream_tunnel_proxy: u64,
     /// Attempts that were allowed since the start.
     pub allowed: u64,
     /// Attempts that were refused since the start.
@@ -120,10 +130,11 @@ impl Engine {
     /// When no resolver, or nothing that intercepts, can be made from the settings.
     pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, SetupError> {
         let resolver = resolver(parts.resolver.as_ref(), &settings)?;
+        let tls = UpstreamTls::renewed(None, &settings.mitm.roots)?;
         let interceptor = Interceptor::renewed(None, parts.issuer.as_ref(), &settings)?;
         let drain = Drain::new();
         let shared = Shared {
-            live: LivePolicy::new(settings, resolver, interceptor),
+            live: LivePolicy::new(settings, resolver, tls, interceptor),
             recorder: Arc::new(Recorder::new(
                 parts.audit,
                 parts.clock,
@@ -233,10 +244,11 @@ impl Engine {
     pub fn replace(&self, settings: &Arc<Settings>) -> Result<u64, SetupError> {
         let resolver = resolver(self.shared.fixed_resolver.as_ref(), settings)?;
         let current = self.current();
+        let tls = UpstreamTls::renewed(Some(current.tls()), &settings.mitm.roots)?;
         let issuer = self.shared.issuer.as_ref();
         let interceptor = Interceptor::renewed(current.interceptor(), issuer, settings)?;
         let live = &self.shared.live;
-        Ok(live.replace(settings, &resolver, interceptor.as_ref()))
+        Ok(live.replace(settings, &resolver, &tls, interceptor.as_ref()))
     }
 
     /// Changes the mode until the next [`replace`](Self::replace). Returns the generation's number.
@@ -260,11 +272,38 @@ impl Engine {
         &self.shared.recorder.own
     }
 
+    /// Says of each upstream proxy that is one of our own listeners, by address, that everything for it
+    /// is refused (SPEC H12). A name that leads here is found out when it is looked up.
+    pub fn looping_proxies(&self) -> Vec<String> {
+        let settings = Arc::clone(self.current().settings());
+        let proxies = &settings.upstream_proxies;
+        let mut looping: Vec<_> = proxies.http().into_iter().chain(proxies.tunnel()).collect();
+        looping.dedup();
+        looping.retain(|proxy| {
+            enforce::is_own_listener(
+                &self.shared.recorder,
+                Protocol::HttpConnect,
+                &proxy.authority,
+            )
+        });
+        let warning = |proxy: &&Arc<UpstreamProxy>| {
+            format!(
+                "the upstream proxy {proxy} is this proxy itself, so what should go through it is refused \
+                 (loop_detected); start the daemon without that variable, or set allow_upstream_proxy = false"
+            )
+        };
+        looping.iter().map(warning).collect()
+    }
+
     /// Counts as of now.
     pub fn counters(&self) -> Counters {
+        let opened = self.shared.upstream.opened();
         Counters {
             connections: self.shared.connections.open(),
             idle_upstream: self.shared.upstream.idle(),
+            upstream_direct: opened.direct,
+            upstream_http_proxy: opened.http_proxy,
+            upstream_tunnel_proxy: opened.tunnel_proxy,
             allowed: self.shared.recorder.allowed_total(),
             blocked: self.shared.recorder.blocked.total(),
         }

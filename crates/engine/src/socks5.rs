@@ -1,9 +1,10 @@
 //! The SOCKS5 door (SPEC section 5): names are resolved here and never by the client, and the same
-//! enforcement point decides as for HTTP.
-//!
-//! BIND is refused, and so is UDP ASSOCIATE in this version.
+//! enforcement point decides as for HTTP. A connection becomes a tunnel, or the control connection of
+//! a UDP association (`udp`). BIND is refused.
 
+pub(crate) mod address;
 pub(crate) mod handshake;
+mod udp;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,6 +24,7 @@ use crate::http::linger;
 use crate::mitm::Interception;
 use crate::respond::{self, Reply};
 use crate::tunnel::Tunnel;
+use crate::upstream::Connection;
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "socks5";
@@ -70,6 +72,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: TcpStream, address: S
         }
     };
     let client = Client { address, attempt };
+    if request.command == Command::UdpAssociate {
+        return Box::pin(udp::associate(&shared, stream, client, request)).await;
+    }
     match open(&shared, client, request).await {
         Ok((permit, upstream)) => {
             let bound = upstream
@@ -143,7 +148,7 @@ async fn open(
     shared: &Arc<Shared>,
     client: Client,
     request: handshake::Request,
-) -> Result<(Permit, TcpStream), Reply> {
+) -> Result<(Permit, Connection), Reply> {
     if request.command != Command::Connect {
         tracing::info!(client = %client.address, door = DOOR, command = ?request.command, "refused a command");
         return Err(Reply::CommandNotSupported);

@@ -6,29 +6,29 @@
 //! file's own affair; nothing outside sees more than two sockets.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_policy::{Handling, Reason};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::Shared;
 use crate::activity::Activity;
-use crate::enforce::{self, Permit};
+use crate::enforce::{self, LeadsTo, Permit};
+use crate::upstream::{Connection, Stream};
 
 /// What is moved at once. Larger pieces win little once a socket's buffer is emptied by each.
 const BUFFER: usize = 32 * 1024;
+/// The same for streams that are no sockets; a TLS record holds no more.
+const STREAM_BUFFER: usize = 16 * 1024;
 
 /// A permitted pair of ends, the upstream one connected.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     permit: Permit,
-    upstream: TcpStream,
-    /// Where the upstream end really is; unknown only if the socket is gone already.
-    peer: Option<SocketAddr>,
+    upstream: Connection,
 }
 
 /// Why a tunnel ended.
@@ -43,38 +43,31 @@ enum End {
 }
 
 impl Tunnel {
-    pub(crate) fn new(permit: Permit, upstream: TcpStream) -> Self {
-        let peer = upstream.peer_addr().ok();
-        Self {
-            permit,
-            upstream,
-            peer,
-        }
+    pub(crate) fn new(permit: Permit, upstream: Connection) -> Self {
+        Self { permit, upstream }
     }
 
     /// Moves bytes until the end. `early` are bytes that the client sent before the tunnel stood.
     pub(crate) async fn run(self, shared: &Shared, mut client: TcpStream, early: Bytes) {
-        let Self {
-            permit,
-            mut upstream,
-            peer,
-        } = self;
+        let Self { permit, upstream } = self;
+        let leads_to = upstream.leads_to().clone();
+        let (mut upstream, behind) = upstream.into_parts();
         let limit = permit.generation().settings().daemon.limits.idle_timeout;
         let activity = Activity::new();
         let end = {
-            let (from_client, to_client) = client.split();
-            let (from_upstream, to_upstream) = upstream.split();
-            let there = relay(from_client, to_upstream, early, &activity);
-            let back = relay(from_upstream, to_client, Bytes::new(), &activity);
+            let moved = relay_both(&mut client, &mut upstream, early, behind, &activity);
             tokio::select! {
-                moved = async { tokio::try_join!(there, back) } => End::Closed(moved.map(|_| ())),
+                moved = moved => End::Closed(moved),
                 () = activity.silence(limit) => End::Idle(limit),
-                reason = forbidden(shared, &permit, peer) => End::Forbidden(reason),
+                reason = forbidden(shared, &permit, &leads_to) => End::Forbidden(reason),
             }
         };
         if let End::Closed(Err(_)) = end {
             // One end broke; an orderly close would tell the other that it has everything.
-            let _ = (client.set_zero_linger(), upstream.set_zero_linger());
+            let _ = (
+                client.set_zero_linger(),
+                upstream.socket().set_zero_linger(),
+            );
         }
         let (client, authority) = (permit.attempt().client.address, permit.authority());
         match end {
@@ -88,6 +81,31 @@ impl Tunnel {
             End::Forbidden(reason) => {
                 tracing::info!(%client, %authority, %reason, "closed a tunnel that the policy no longer permits");
             }
+        }
+    }
+}
+
+/// Moves both directions. `early` goes to the upstream first, and `behind` to the client.
+async fn relay_both(
+    client: &mut TcpStream,
+    upstream: &mut Stream,
+    early: Bytes,
+    behind: Bytes,
+    activity: &Activity,
+) -> io::Result<()> {
+    let (from_client, to_client) = client.split();
+    match upstream {
+        Stream::Tcp(upstream) => {
+            let (from_upstream, to_upstream) = upstream.split();
+            let there = relay(from_client, to_upstream, early, activity);
+            let back = relay(from_upstream, to_client, behind, activity);
+            tokio::try_join!(there, back).map(|_| ())
+        }
+        Stream::Tls(upstream) => {
+            let (from_upstream, to_upstream) = tokio::io::split(upstream);
+            let there = relay_stream(from_client, to_upstream, early, activity);
+            let back = relay_stream(from_upstream, to_client, behind, activity);
+            tokio::try_join!(there, back).map(|_| ())
         }
     }
 }
@@ -124,13 +142,31 @@ async fn relay(
     }
 }
 
+/// As [`relay`], for ends that are more than a socket: such a buffer is held while nothing flows.
+pub(crate) async fn relay_stream(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    early: Bytes,
+    activity: &Activity,
+) -> io::Result<()> {
+    to.write_all(&early).await?;
+    drop(early);
+    let mut buffer = vec![0; STREAM_BUFFER];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        activity.note();
+        to.write_all(&buffer[..read]).await?;
+        to.flush().await?;
+        activity.note();
+    }
+}
+
 /// Resolves when a change of the settings no longer permits the tunnel; as it is, unseen.
-pub(crate) async fn forbidden(
-    shared: &Shared,
-    permit: &Permit,
-    peer: Option<SocketAddr>,
-) -> Reason {
-    enforce::rejudged(&shared.live, permit, peer, |decision| {
+pub(crate) async fn forbidden(shared: &Shared, permit: &Permit, leads_to: &LeadsTo) -> Reason {
+    enforce::rejudged(&shared.live, permit, leads_to, |decision| {
         match (decision.is_allow(), decision.handling()) {
             (false, _) => Some(decision.reason()),
             (true, Handling::Intercept) => Some(Reason::MitmRequired),

@@ -1,30 +1,39 @@
 //! The way out: resolve, vet, connect; and for HTTP, keep connections for the next request.
 //!
 //! Everything here needs a [`Permit`]. A name is looked up once per connection, the addresses are
-//! vetted in `enforce.rs`, and those very addresses are dialled (SPEC P4).
+//! vetted in `enforce.rs`, and those very addresses are dialled or sent to (SPEC P4), or the operator's
+//! own proxy is asked for the name (SPEC H12).
 
 mod connect;
+mod connect_answer;
+mod connection;
+pub(crate) mod datagram;
 mod pool;
+mod proxy;
 mod resolve;
 pub(crate) mod tls;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use codex_network_policy::Host;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 pub use connect::{ConnectError, Dial, TcpDialler};
+pub(crate) use connection::{Connection, Stream};
 pub(crate) use pool::Lease;
-use pool::{Checkout, Pool, Sender};
+use pool::{Checkout, FarEnd, Pool, Sender};
+pub(crate) use proxy::ProxyError;
+use proxy::{AbsoluteForm, Errand, Ways};
 pub use resolve::{DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError};
 
 use crate::drain::Drain;
-use crate::enforce::Permit;
+use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
 use crate::http::RequestBody;
 use tls::{Offer, Wire};
@@ -39,6 +48,15 @@ pub(crate) struct Upstream {
     dialler: Arc<dyn Dial>,
     pool: Arc<Pool>,
     drain: Drain,
+    ways: Ways,
+}
+
+/// Connections since the start, by where they went first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opened {
+    pub(crate) direct: u64,
+    pub(crate) http_proxy: u64,
+    pub(crate) tunnel_proxy: u64,
 }
 
 impl Upstream {
@@ -47,6 +65,7 @@ impl Upstream {
             dialler,
             pool: Arc::default(),
             drain,
+            ways: Ways::default(),
         }
     }
 
@@ -55,14 +74,42 @@ impl Upstream {
         self.pool.idle()
     }
 
-    /// Opens a connection for a permit: one lookup, one vetting, then only those addresses.
-    pub(crate) async fn open(&self, permit: &Permit) -> Result<TcpStream, Failure> {
-        let addresses = addresses_of(permit).await?;
-        let vetted = permit.vet(&addresses)?;
-        let limit = permit.generation().settings().daemon.limits.connect_timeout;
-        connect::connect(self.dialler.as_ref(), &vetted, limit)
+    /// How many connections were opened.
+    pub(crate) fn opened(&self) -> Opened {
+        let count = |way: &std::sync::atomic::AtomicU64| way.load(Ordering::Relaxed);
+        Opened {
+            direct: count(&self.ways.direct),
+            http_proxy: count(&self.ways.http_proxy),
+            tunnel_proxy: count(&self.ways.tunnel_proxy),
+        }
+    }
+
+    /// Opens a connection for a permit: one lookup, one vetting, then only those addresses, or the
+    /// upstream proxy for what leaves the site.
+    pub(crate) async fn open(&self, permit: &Permit) -> Result<Connection, Failure> {
+        self.open_for(permit, Errand::Tunnel).await
+    }
+
+    async fn open_for(&self, permit: &Permit, errand: Errand) -> Result<Connection, Failure> {
+        let vetted = vetted(permit).await?;
+        let Some(proxy) = proxy::carrying(permit, &vetted, errand) else {
+            return self.dial(permit, &vetted).await;
+        };
+        let deadline = Instant::now() + connect_timeout(permit);
+        let dialler = self.dialler.as_ref();
+        let mut stream = proxy::reach(dialler, permit, &vetted, proxy, deadline).await?;
+        let early = proxy::ask(&mut stream, proxy, permit.authority(), deadline).await?;
+        self.ways.note(errand);
+        Ok(Connection::new(stream, early, vetted.all()))
+    }
+
+    async fn dial(&self, permit: &Permit, vetted: &VettedAddrs) -> Result<Connection, Failure> {
+        let limit = connect_timeout(permit);
+        let stream = connect::connect(self.dialler.as_ref(), vetted, limit)
             .await
-            .map_err(Failure::Connect)
+            .map_err(Failure::Connect)?;
+        self.ways.direct.fetch_add(1, Ordering::Relaxed);
+        Ok(Connection::direct(stream))
     }
 
     /// A kept HTTP connection that was vetted for the same authority under the same generation.
@@ -77,21 +124,37 @@ impl Upstream {
 
     /// A new HTTP connection, which is kept for further requests.
     pub(crate) async fn connect_http(&self, permit: &Permit, wire: Wire) -> Result<Lease, Failure> {
-        let stream = self.open(permit).await?;
-        match wire {
-            Wire::Plain => {
-                let peer = stream.peer_addr().ok();
-                self.over(permit, wire, stream, peer).await
-            }
-            Wire::TlsHttp1 => self
-                .secure(permit, stream, Offer::Http1)
-                .await
-                .map(|it| it.0),
-            Wire::TlsHttp2 => self
-                .secure(permit, stream, Offer::Http2)
-                .await
-                .map(|it| it.0),
-        }
+        let offer = match wire {
+            Wire::Plain => return self.connect_plain(permit).await,
+            Wire::TlsHttp1 => Offer::Http1,
+            Wire::TlsHttp2 => Offer::Http2,
+        };
+        let connection = self.open(permit).await?;
+        self.secure(permit, connection, offer).await.map(|it| it.0)
+    }
+
+    /// A new connection for plain HTTP that is to change to WebSocket: with the origin itself, as far
+    /// as it can tell.
+    pub(crate) async fn connect_websocket(&self, permit: &Permit) -> Result<Lease, Failure> {
+        let connection = self.open_for(permit, Errand::WebSocket).await?;
+        let far = FarEnd::origin(&connection);
+        self.over(permit, Wire::Plain, connection, far).await
+    }
+
+    async fn connect_plain(&self, permit: &Permit) -> Result<Lease, Failure> {
+        let vetted = vetted(permit).await?;
+        let Some(proxy) = proxy::carrying(permit, &vetted, Errand::Requests) else {
+            let connection = self.dial(permit, &vetted).await?;
+            let far = FarEnd::origin(&connection);
+            return self.over(permit, Wire::Plain, connection, far).await;
+        };
+        let form = AbsoluteForm::new(proxy, permit.authority())?;
+        let deadline = Instant::now() + connect_timeout(permit);
+        let dialler = self.dialler.as_ref();
+        let stream = proxy::reach(dialler, permit, &vetted, proxy, deadline).await?;
+        self.ways.note(Errand::Requests);
+        let far = FarEnd::proxy(vetted.all(), form);
+        self.over(permit, Wire::Plain, stream, far).await
     }
 
     /// Makes a connection that was opened for the permit one for HTTP in TLS, and tells what the
@@ -99,17 +162,22 @@ impl Upstream {
     pub(crate) async fn secure(
         &self,
         permit: &Permit,
-        stream: TcpStream,
+        connection: Connection,
         offer: Offer,
     ) -> Result<(Lease, Wire), Failure> {
         let generation = permit.generation();
         // Without it nothing is intercepted, and nobody gets here.
-        let tls = generation.interceptor().ok_or(Failure::NoInterception)?;
-        let limit = generation.settings().daemon.limits.connect_timeout;
-        let peer = stream.peer_addr().ok();
+        if !generation.intercepts() {
+            return Err(Failure::NoInterception);
+        }
+        let limit = connect_timeout(permit);
+        let far = FarEnd::origin(&connection);
         let host = &permit.authority().host;
-        let (stream, wire) = tls.upstream.connect(stream, host, offer, limit).await?;
-        let lease = self.over(permit, wire, stream, peer).await?;
+        let (stream, wire) = generation
+            .tls()
+            .connect(connection, host, offer, limit)
+            .await?;
+        let lease = self.over(permit, wire, stream, far).await?;
         Ok((lease, wire))
     }
 
@@ -118,7 +186,7 @@ impl Upstream {
         permit: &Permit,
         wire: Wire,
         stream: S,
-        peer: Option<SocketAddr>,
+        far: FarEnd,
     ) -> Result<Lease, Failure>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -147,7 +215,7 @@ impl Upstream {
             Arc::clone(&self.pool),
             Checkout::of(permit, wire),
             sender,
-            peer,
+            far,
             self.drain.clone(),
         ))
     }
@@ -172,21 +240,33 @@ impl Upstream {
     }
 }
 
-async fn addresses_of(permit: &Permit) -> Result<Vec<IpAddr>, Failure> {
-    let name = match &permit.authority().host {
+fn connect_timeout(permit: &Permit) -> Duration {
+    permit.generation().settings().daemon.limits.connect_timeout
+}
+
+/// Looks the host up, once, and has the addresses judged.
+pub(crate) async fn vetted(permit: &Permit) -> Result<VettedAddrs, Failure> {
+    let host = &permit.authority().host;
+    let addresses = lookup(permit.generation().resolver().as_ref(), host)
+        .await
+        .map_err(|error| {
+            tracing::debug!(%error, %host, "a permitted name does not resolve");
+            permit.unresolved();
+            Failure::Resolve(error)
+        })?;
+    Ok(permit.vet(&addresses)?)
+}
+
+/// The addresses of a host; never none.
+async fn lookup(resolver: &dyn Resolve, host: &Host) -> Result<Vec<IpAddr>, ResolveError> {
+    let name = match host {
         Host::Name(name) => name,
         Host::V4(address) => return Ok(vec![IpAddr::V4(*address)]),
         Host::V6(host) => return Ok(vec![IpAddr::V6(host.address())]),
     };
-    let resolved = permit.generation().resolver().resolve(name.as_str()).await;
-    match resolved {
-        Ok(addresses) if !addresses.is_empty() => Ok(addresses),
-        Ok(_) => Err(ResolveError::NotFound),
-        Err(error) => Err(error),
+    let addresses = resolver.resolve(name.as_str()).await?;
+    if addresses.is_empty() {
+        return Err(ResolveError::NotFound);
     }
-    .map_err(|error| {
-        tracing::debug!(%error, host = name.as_str(), "a permitted name does not resolve");
-        permit.unresolved();
-        Failure::Resolve(error)
-    })
+    Ok(addresses)
 }

@@ -14,7 +14,9 @@ use http::{Request, Version};
 use http_body_util::Empty;
 use scene::{Scene, ask, settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 const LIMITED: &str = "[network]\nmode = \"limited\"\nallowed_domains = [\"**.test\"]\n";
 const FULL: &str = "[network]\nallowed_domains = [\"**.test\"]\n";
@@ -47,6 +49,27 @@ async fn m1_in_full_mode_the_client_sees_the_origins_own_certificate() {
     let answer = ask(stream, request("POST", "/path")).await;
     assert_eq!(answer.body(), "POST /path HTTP/1.1 None None");
     assert_eq!(scene.ca.issued.load(Ordering::Relaxed), 0);
+}
+
+/// It is the same origin that answers, whosever certificate the client sees.
+#[tokio::test]
+async fn m1_in_limited_mode_the_client_sees_a_certificate_of_the_proxys() {
+    let scene = Scene::new(LIMITED, &["http/1.1"]).await;
+    let direct = scene.direct(scene.origin_ca.client(&[])).await;
+    let through = scene
+        .tls("origin.test:443", "origin.test", scene.ca.client(&[]))
+        .await
+        .expect("a session with the proxy");
+    let certificate = |stream: &TlsStream<TcpStream>| {
+        let chain = stream.get_ref().1.peer_certificates();
+        chain.and_then(<[_]>::first).cloned()
+    };
+    assert_ne!(certificate(&direct), certificate(&through));
+    let (direct, through) = (
+        ask(direct, request("GET", "/path")).await,
+        ask(through, request("GET", "/path")).await,
+    );
+    assert_eq!(direct.body(), through.body());
 }
 
 #[tokio::test]
@@ -321,4 +344,56 @@ async fn m9_a_hook_strips_and_injects_and_what_matches_none_is_refused() {
             "{records:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn h12_tls_goes_through_the_upstream_proxy_intercepted_or_not() {
+    for scheme in ["http", "https"] {
+        for protocol in ["h2", "http/1.1"] {
+            let origin = &["h2", "http/1.1"];
+            let scene = Scene::behind(LIMITED, origin, Some(scheme)).await;
+            let stream = scene
+                .tls(
+                    "origin.test:443",
+                    "origin.test",
+                    scene.ca.client(&[protocol]),
+                )
+                .await
+                .expect("a session with the proxy");
+            let (request, version) = match protocol {
+                "h2" => (over_http2("GET"), "HTTP/2.0"),
+                _ => (request("GET", "/path"), "HTTP/1.1"),
+            };
+            let answer = ask(stream, request).await;
+            let wanted = format!("GET /path {version}");
+            assert!(answer.body().starts_with(wanted.as_bytes()), "{scheme}");
+            assert_eq!(scene.engine.counters().upstream_tunnel_proxy, 1);
+        }
+        let scene = Scene::behind(FULL, &["http/1.1"], Some(scheme)).await;
+        let trusting = scene.origin_ca.client(&["http/1.1"]);
+        let stream = scene
+            .tls("origin.test:443", "origin.test", trusting)
+            .await
+            .expect("the origin's own certificate");
+        let answer = ask(stream, request("POST", "/path")).await;
+        assert!(
+            answer.body().starts_with(b"POST /path HTTP/1.1"),
+            "{scheme}"
+        );
+        assert_eq!(scene.ca.issued.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[tokio::test]
+async fn h12_an_upstream_proxy_has_to_prove_who_it_is() {
+    let scene = Scene::behind(FULL, &["http/1.1"], Some("https")).await;
+    let mut settings = settings(FULL, &scene.ca);
+    settings.upstream_proxies = Arc::clone(&scene.engine.current().settings().upstream_proxies);
+    scene.engine.replace(&Arc::new(settings)).expect("settings");
+    let answer = scene.refused("origin.test:443").await;
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    assert!(
+        answer.contains("TLS handshake with the upstream proxy failed"),
+        "{answer}"
+    );
 }

@@ -42,6 +42,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
             counters.connections, counters.idle_upstream
         ),
     ));
+    rows.extend(continued("upstream", upstream(&status).into_iter()));
     rows.push((
         "decisions",
         format!("{} allowed, {} refused", counters.allowed, counters.blocked),
@@ -49,6 +50,28 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     let warnings = status.warnings.iter().map(|warning| printable(warning));
     rows.extend(continued("warnings", warnings));
     Ok(output.labelled(&rows)?)
+}
+
+/// How many connections took which way.
+fn upstream(status: &Status) -> Vec<String> {
+    let counters = status.counters;
+    let direct = format!("{} direct", counters.upstream_direct);
+    let through = |proxy: &Option<String>, what, count| {
+        let proxy = proxy.as_deref().map(printable)?;
+        Some(format!("{what} through {proxy}: {count}"))
+    };
+    std::iter::once(direct)
+        .chain(through(
+            &status.upstream_http_proxy,
+            "plain HTTP",
+            counters.upstream_http_proxy,
+        ))
+        .chain(through(
+            &status.upstream_tunnel_proxy,
+            "tunnels",
+            counters.upstream_tunnel_proxy,
+        ))
+        .collect()
 }
 
 /// What the kernel says of a process, as wide as a terminal is at least.

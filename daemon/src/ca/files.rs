@@ -2,7 +2,7 @@
 //!
 //! Both are opened without following a symlink, and judged by what was opened: a regular file of
 //! root's or our own, the key for its owner's eyes alone. One without the other is refused. This is the
-//! only place that reads or writes the key; [`make`] writes it.
+//! only place that reads or writes the key; [`mod@make`] writes it.
 
 mod make;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 /// The roots (DER), and what to tell when there are none.
+#[derive(Default)]
 pub(crate) struct Roots {
     pub(crate) certificates: Vec<Arc<[u8]>>,
     pub(crate) warning: Option<String>,

@@ -9,6 +9,7 @@ use codex_network_policy::Interception;
 
 use crate::ca::files::{self, FileError};
 use crate::ca::handed::Handed;
+use crate::ca::roots::Roots;
 use crate::ca::{Ca, publish, roots};
 use crate::privsep::settled::Authority;
 use crate::state;
@@ -27,10 +28,19 @@ pub(super) struct Chosen {
 /// One sentence, when a CA is kept and cannot be used.
 pub(super) fn choose(settings: &Settings, ephemeral: &[u8]) -> Result<Chosen, String> {
     if settings.policy.interception() == Interception::Forbidden {
+        // An upstream proxy in TLS has to prove who it is all the same (SPEC H12).
+        let roots = if settings.upstream_proxies.need_tls() {
+            roots::load(&[ephemeral])
+        } else {
+            Roots::default()
+        };
         return Ok(Chosen {
             authority: Authority::None,
-            handed: Handed::default(),
-            warnings: Vec::new(),
+            handed: Handed {
+                roots: roots.certificates.into(),
+                ..Handed::default()
+            },
+            warnings: roots.warning.into_iter().collect(),
         });
     }
     let now = SystemTime::now();

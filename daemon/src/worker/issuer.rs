@@ -14,7 +14,7 @@ use codex_network_policy::Host;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use rustls_pki_types::CertificateDer;
-use tokio::sync::{SetOnce, oneshot};
+use tokio::sync::oneshot;
 
 use super::link::Link;
 use crate::ca::certificate::fingerprint;
@@ -30,8 +30,6 @@ pub(super) struct Issuer {
     link: Arc<Link>,
     /// The CA of the settings in force.
     ca: RwLock<Option<Authority>>,
-    /// Set when the monitor knows that this worker serves: before that it takes no such question.
-    serving: SetOnce<()>,
     tickets: AtomicU32,
     waiting: Mutex<Waiting>,
 }
@@ -61,7 +59,6 @@ impl Issuer {
         Arc::new(Self {
             link,
             ca: RwLock::default(),
-            serving: SetOnce::new(),
             tickets: AtomicU32::new(0),
             waiting: Mutex::default(),
         })
@@ -74,12 +71,6 @@ impl Issuer {
             fingerprint: fingerprint(&ca.der),
         });
         *self.ca.write().unwrap_or_else(PoisonError::into_inner) = authority;
-    }
-
-    /// The monitor was told that this worker serves.
-    pub(super) fn serving(&self) {
-        // Once is enough.
-        let _ = self.serving.set(());
     }
 
     /// An answer came.
@@ -102,7 +93,6 @@ impl Issuer {
         if matches!(host, Host::V6(host) if host.scope().is_some()) {
             return Err(refused("a certificate cannot name an address with a scope"));
         }
-        self.serving.wait().await;
         let ca = self
             .ca
             .read()
@@ -121,7 +111,7 @@ impl Issuer {
             }
             waiting.askers.insert(ticket, asker);
         }
-        self.link.tell(&ToMonitor::IssueLeaf {
+        self.link.tell(ToMonitor::IssueLeaf {
             ticket,
             authority: ca.fingerprint,
             public_key: *public_key,

@@ -2,17 +2,20 @@
 //!
 //! One thread listens; whoever asked for a reload waits among the [`askers`](super::askers).
 
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use codex_network_config::{ResolverFiles, Sources};
+use codex_network_config::{ResolverFiles, Sources, UpstreamProxies};
 use codex_network_control::ReloadProblem;
 use zeroize::Zeroizing;
 
@@ -69,6 +72,9 @@ impl From<Problems> for ReloadError {
 pub(super) struct Link {
     sender: Sender,
     askers: Askers,
+    /// What was to be said before the monitor knew that this worker serves, which it would take for
+    /// nonsense; `None` from then on.
+    early: Mutex<Option<Vec<ToMonitor>>>,
 }
 
 /// Settings to put in force, with the sockets that change.
@@ -88,6 +94,8 @@ pub(super) struct Orders {
     pub(super) unknown: Vec<String>,
     /// The files that resolving names needs.
     pub(super) files: ResolverFiles,
+    /// The proxies of the environment that the service was started with.
+    pub(super) upstream_proxies: Arc<UpstreamProxies>,
     /// The CA and the roots.
     pub(super) handed: Handed,
     /// The control socket, with its path; a worker gets it with its first orders.
@@ -161,6 +169,7 @@ pub(super) fn over(stream: UnixStream) -> io::Result<(Arc<Link>, Receiver)> {
     let link = Link {
         sender,
         askers: Askers::default(),
+        early: Mutex::new(Some(Vec::new())),
     };
     Ok((Arc::new(link), receiver))
 }
@@ -218,6 +227,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 admitted: unpacked.admitted,
                 unknown: unpacked.unknown,
                 files: unpacked.files,
+                upstream_proxies: Arc::new(unpacked.upstream_proxies),
                 handed: unpacked.handed,
                 control,
                 listeners,
@@ -279,6 +289,7 @@ struct Unpacked<'a> {
     admitted: Admitted,
     unknown: Vec<String>,
     files: ResolverFiles,
+    upstream_proxies: UpstreamProxies,
     handed: Handed,
     sources: &'a [u8],
 }
@@ -288,7 +299,14 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
     let (admitted, rest) = Admitted::from_bytes(bytes)?;
     let (unknown, rest) = part(rest)?;
     let (hosts, rest) = part(rest)?;
-    let (resolv_conf, rest) = part(rest)?;
+    let (resolv_conf, mut rest) = part(rest)?;
+    let mut variables = HashMap::new();
+    for name in UpstreamProxies::VARIABLES {
+        let (value, after) = part(rest)?;
+        variables.insert(name, OsStr::from_bytes(value));
+        rest = after;
+    }
+    let variable = |name: &str| variables.get(name).map(|value| (*value).to_owned());
     let (handed, sources) = part(rest)?;
     let text = |bytes| Some(Arc::from(String::from_utf8_lossy(bytes)));
     Some(Unpacked {
@@ -301,6 +319,8 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
             hosts: text(hosts),
             resolv_conf: text(resolv_conf),
         },
+        // The loader has judged them.
+        upstream_proxies: UpstreamProxies::from_environment(variable).ok()?,
         handed: Handed::from_bytes(handed)?,
         sources,
     })
@@ -313,8 +333,23 @@ fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl Link {
-    /// Tells the monitor something. It may be gone; then so are we, soon.
-    pub(super) fn tell(&self, message: &ToMonitor) {
+    /// Tells the monitor something. It may be gone; then so are we, soon. Doors open a moment before
+    /// the monitor hears that they do, so what their clients ask for may have to wait for that.
+    pub(super) fn tell(&self, message: ToMonitor) {
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *early, &message) {
+            (Some(_), ToMonitor::Applied { .. }) => {
+                self.send(&message);
+                for waited in early.take().unwrap_or_default() {
+                    self.send(&waited);
+                }
+            }
+            (Some(_), ToMonitor::Rejected { .. }) | (None, _) => self.send(&message),
+            (Some(early), _) => early.push(message),
+        }
+    }
+
+    fn send(&self, message: &ToMonitor) {
         let (operation, payload) = message.encode();
         if let Err(error) = self.sender.send(operation, &payload, &[]) {
             tracing::debug!(%error, "the monitor does not listen");
@@ -325,7 +360,7 @@ impl Link {
     pub(super) async fn reload(&self) -> Result<(), ReloadError> {
         let joined = self.askers.join()?;
         if let Some(ticket) = joined.ask {
-            self.tell(&ToMonitor::Reload { ticket });
+            self.tell(ToMonitor::Reload { ticket });
         }
         joined
             .outcome
@@ -337,7 +372,34 @@ impl Link {
     /// waits for that.
     pub(super) fn reload_ended(&self, ticket: u32, outcome: &Result<(), ReloadError>) {
         if let Some(ticket) = self.askers.ended(ticket, outcome) {
-            self.tell(&ToMonitor::Reload { ticket });
+            self.tell(ToMonitor::Reload { ticket });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::privsep::message::LONGEST_TO_MONITOR;
+
+    /// An old wound: a client of a worker that had only just opened its doors asked for a reload, and
+    /// the monitor took the worker for one gone wrong.
+    #[test]
+    fn what_is_asked_before_the_worker_serves_is_said_right_after_that_it_does() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (link, _) = over(ours).expect("a channel");
+        let (_, mut heard) = channel::split(theirs, LONGEST_TO_MONITOR).expect("a channel");
+        link.tell(ToMonitor::Reload { ticket: 7 });
+        link.tell(ToMonitor::Applied { ticket: 0 });
+        link.tell(ToMonitor::Reload { ticket: 8 });
+        for wanted in [
+            ToMonitor::Applied { ticket: 0 },
+            ToMonitor::Reload { ticket: 7 },
+            ToMonitor::Reload { ticket: 8 },
+        ] {
+            let frame = heard.receive().expect("a channel").expect("a message");
+            let said = ToMonitor::decode(frame.operation, &frame.payload);
+            assert_eq!(said, Ok(wanted));
         }
     }
 }

@@ -72,6 +72,14 @@ impl Reloader {
         })
     }
 
+    /// Logs further warnings about the settings in force, and remembers them.
+    pub(super) fn warn(&self, warnings: Vec<String>) {
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        self.told().warnings.extend(warnings);
+    }
+
     /// Takes the open listeners over.
     pub(super) fn keep(&self, doors: Doors) {
         *self.doors() = doors;
@@ -113,7 +121,7 @@ impl Reloader {
     pub(super) fn set_mode(&self, mode: Mode) -> u64 {
         let number = self.engine.set_mode(mode);
         self.note_generation(number);
-        self.link.tell(&ToMonitor::ModeSet { mode: mode.into() });
+        self.link.tell(ToMonitor::ModeSet { mode: mode.into() });
         number
     }
 
@@ -132,10 +140,10 @@ impl Reloader {
         let ticket = orders.ticket;
         let outcome = self.try_put_in_force(orders).await;
         match &outcome {
-            Ok(()) => self.link.tell(&ToMonitor::Applied { ticket }),
+            Ok(()) => self.link.tell(ToMonitor::Applied { ticket }),
             Err(error) => {
                 tracing::error!("the reload failed: {error}; the old settings stay in force");
-                self.link.tell(&ToMonitor::Rejected {
+                self.link.tell(ToMonitor::Rejected {
                     ticket,
                     why: error.text.clone(),
                 });
@@ -150,6 +158,7 @@ impl Reloader {
             admitted,
             unknown,
             files,
+            upstream_proxies,
             handed,
             listeners,
             ..
@@ -162,6 +171,7 @@ impl Reloader {
             .map_err(|problems| unusable(&problems.one_line()))?;
         let mut settings = loaded.settings;
         settings.daemon.resolver.files = files;
+        settings.upstream_proxies = upstream_proxies;
         handed.fill(&mut settings.mitm);
         let settings = Arc::new(settings);
         let old = self.engine.current();
@@ -184,6 +194,8 @@ impl Reloader {
             .iter()
             .map(Diagnostic::one_line)
             .chain(unknown)
+            .chain(settings.upstream_proxies.warnings())
+            .chain(self.engine.looping_proxies())
             .collect();
         for warning in &warnings {
             tracing::warn!("{warning}");

@@ -1,8 +1,8 @@
 //! Tables of destinations, each asked for at every door (SPEC P3, P4, P5, P9, P10).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-use e2e::client::{Connection, Socks5Target};
+use e2e::client::{Association, Connection, Socks5Target};
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::forward::scene::{Scene, message};
 
 /// A way in, by its name in records.
-pub(super) const DOORS: [&str; 3] = ["http", "http-connect", "socks5"];
+pub(super) const DOORS: [&str; 4] = ["http", "http-connect", "socks5", "socks5-udp"];
 
 /// What came of asking for a destination: nothing if it was let through, else the reason.
 pub(super) fn ask(scene: &Scene, door: &str, host: &str, port: u16) -> Option<String> {
@@ -37,20 +37,45 @@ pub(super) fn ask(scene: &Scene, door: &str, host: &str, port: u16) -> Option<St
             let decision: Value = serde_json::from_str(json).expect("JSON");
             decision["reason"].as_str().map(str::to_owned)
         }
-        _ => {
-            let bare = host.trim_matches(['[', ']']);
-            let target = match bare.parse::<IpAddr>() {
-                Ok(ip) => Socks5Target::Address(SocketAddr::new(ip, port)),
-                Err(_) => Socks5Target::name(bare, port),
-            };
+        "socks5" => {
             let mut client = Connection::open(daemon.socks_addr());
-            match client.socks5_connect(&target).reply {
+            match client.socks5_connect(&target(host, port)).reply {
                 0 => None,
                 2 => last_blocked(scene)["reason"].as_str().map(str::to_owned),
                 reply => panic!("SOCKS5 {authority} got {reply}"),
             }
         }
+        "socks5-udp" => ask_for_a_datagram(scene, host, port),
+        door => panic!("there is no door {door}"),
     }
+}
+
+fn target(host: &str, port: u16) -> Socks5Target {
+    let bare = host.trim_matches(['[', ']']);
+    match bare.parse::<IpAddr>() {
+        Ok(ip) => Socks5Target::Address(SocketAddr::new(ip, port)),
+        Err(_) => Socks5Target::name(bare, port),
+    }
+}
+
+/// A datagram is not answered by the proxy, so its decision is read where each one is written.
+fn ask_for_a_datagram(scene: &Scene, host: &str, port: u16) -> Option<String> {
+    // Nobody else's port meanwhile, not even a socket of the proxy's own.
+    let _reserved = UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
+    let association = Association::open(scene.daemon.socks_addr());
+    association.send(&target(host, port), b"datagram");
+    let client = Value::from(association.client());
+    let event = scene.daemon.wait_for_log(|line| {
+        line.target() == Some("codex_otel.network_proxy")
+            && line.field("client.address") == Some(&client)
+    });
+    if event.field("network.policy.decision") == Some(&Value::from("allow")) {
+        return None;
+    }
+    let entry = scene
+        .daemon
+        .wait_for_blocked(|entry| entry["client"] == client);
+    entry["reason"].as_str().map(str::to_owned)
 }
 
 fn last_blocked(scene: &Scene) -> Value {
@@ -270,7 +295,7 @@ fn p5_a_name_that_leads_to_a_special_purpose_address_is_refused() {
     let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
     for (number, address) in SPECIAL.iter().enumerate() {
         let host = format!("n{number}.test");
-        let door = DOORS[number % 3];
+        let door = DOORS[number % DOORS.len()];
         let got = ask(&scene, door, &host, scene.origin.addr().port());
         assert_eq!(
             got.as_deref(),
@@ -289,6 +314,7 @@ fn p10_every_decision_is_audited_the_same_way_at_every_door() {
         ("http", "http", "GET"),
         ("http-connect", "https_connect", "CONNECT"),
         ("socks5", "socks5_tcp", "none"),
+        ("socks5-udp", "socks5_udp", "none"),
     ] {
         for (host, decision, reason) in [
             ("allowed.test", "allow", "allow"),
@@ -319,7 +345,7 @@ fn p10_every_decision_is_audited_the_same_way_at_every_door() {
     let audited = audited
         .iter()
         .filter(|line| line.target() == Some("codex_otel.network_proxy"));
-    assert_eq!(audited.count(), 9, "once per decision");
+    assert_eq!(audited.count(), 12, "once per decision");
 }
 
 #[test]

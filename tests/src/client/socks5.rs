@@ -30,7 +30,17 @@ impl Socks5Target {
 
     /// The request for this target, with any command.
     pub fn request(&self, command: u8) -> Vec<u8> {
-        let mut bytes = vec![5, command, 0];
+        self.after([5, command, 0])
+    }
+
+    /// A datagram of an association to this target (RFC 1928 section 7).
+    pub fn datagram(&self, data: &[u8]) -> Vec<u8> {
+        [self.after([0, 0, 0]), data.to_vec()].concat()
+    }
+
+    /// The address in its SOCKS5 form, after three bytes.
+    fn after(&self, beginning: [u8; 3]) -> Vec<u8> {
+        let mut bytes = beginning.to_vec();
         let port = match self {
             Self::Address(addr) => {
                 match addr.ip() {

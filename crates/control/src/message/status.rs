@@ -35,6 +35,12 @@ pub struct Status {
     pub counters: Counters,
     /// What is not as it should be, a sentence each.
     pub warnings: Vec<String>,
+    /// The proxy that plain HTTP goes through, without its credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_http_proxy: Option<String>,
+    /// The proxy that makes all other connections, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_tunnel_proxy: Option<String>,
 }
 
 /// One process of the proxy. What a system does not report is `None`.
@@ -121,6 +127,12 @@ pub struct Counters {
     pub connections: usize,
     /// Upstream connections kept for the next request.
     pub idle_upstream: usize,
+    /// Connections to origins that were opened since the start.
+    pub upstream_direct: u64,
+    /// Connections since the start by which plain HTTP went to an upstream proxy.
+    pub upstream_http_proxy: u64,
+    /// Connections since the start that an upstream proxy made.
+    pub upstream_tunnel_proxy: u64,
     /// Attempts that were allowed since the start.
     pub allowed: u64,
     /// Attempts that were refused since the start.

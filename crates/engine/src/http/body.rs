@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use super::headers;
+use super::inspect::Inspection;
 use super::turn::Turn;
 use crate::activity::{Activity, Busy};
 use crate::upstream::Lease;
@@ -45,6 +46,7 @@ pub(crate) struct Streamed {
     pub(super) mode: Mode,
     /// What a hook takes away from the fields, it takes away from the trailer fields.
     pub(super) actions: Vec<Action>,
+    pub(super) inspection: Option<Box<Inspection>>,
 }
 
 /// A body that waits for `100 (Continue)`.
@@ -75,6 +77,7 @@ enum Content {
         lease: Option<Lease>,
         /// Lets a held-back request body end with the answer.
         _expected: Option<oneshot::Sender<()>>,
+        inspection: Option<Box<Inspection>>,
     },
 }
 
@@ -96,6 +99,7 @@ impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(poll_incoming(&mut self.body, cx));
         self.activity.note();
+        inspect(&mut self.inspection, frame.as_ref());
         let frame = frame.map(|frame| {
             frame.map(|frame| {
                 with_trailers(frame, |trailers| {
@@ -120,10 +124,11 @@ impl Answer {
     }
 
     /// The body of an upstream's answer.
-    pub(crate) fn upstream(
+    pub(super) fn upstream(
         body: Incoming,
         lease: Lease,
         expected: Option<oneshot::Sender<()>>,
+        inspection: Option<Box<Inspection>>,
     ) -> Self {
         let mut lease = Some(lease);
         if body.is_end_stream()
@@ -136,6 +141,7 @@ impl Answer {
                 body,
                 lease,
                 _expected: expected,
+                inspection,
             },
             _held: Held::Nothing,
         }
@@ -215,8 +221,14 @@ impl Body for Answer {
             Content::Own(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            Content::Upstream { body, lease, .. } => {
+            Content::Upstream {
+                body,
+                lease,
+                inspection,
+                ..
+            } => {
                 let frame = ready!(poll_incoming(body, cx));
+                inspect(inspection, frame.as_ref());
                 let ended = match &frame {
                     None => true,
                     Some(Ok(_)) => body.is_end_stream(),
@@ -259,6 +271,18 @@ fn with_trailers(frame: Frame<Bytes>, change: impl FnOnce(&mut HeaderMap)) -> Fr
             Frame::trailers(trailers)
         }
         Err(frame) => frame,
+    }
+}
+
+fn inspect(
+    inspection: &mut Option<Box<Inspection>>,
+    frame: Option<&Result<Frame<Bytes>, BodyError>>,
+) {
+    if let Some(inspection) = inspection
+        && let Some(Ok(frame)) = frame
+        && let Some(data) = frame.data_ref()
+    {
+        inspection.note(data);
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Who may be asked was decided before: everything here needs a permit.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,14 +13,15 @@ use hyper::upgrade::Upgraded;
 use tokio::sync::{mpsc, oneshot};
 
 use super::body::{Answer, RequestBody, Streamed};
+use super::inspect::{Direction, Inspection};
 use super::upgrade::{self, Switched};
 use super::{Next, Session, headers};
 use crate::activity::Activity;
-use crate::enforce::Permit;
+use crate::enforce::{LeadsTo, Permit};
 use crate::error::Failure;
 use crate::respond;
-use crate::upstream::Lease;
 use crate::upstream::tls::Wire;
+use crate::upstream::{Lease, ProxyError};
 
 /// Kept connections that are tried before a new one is made: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
@@ -61,6 +61,24 @@ impl Sent {
             actions: Vec::new(),
         }
     }
+
+    /// Whether the request asks to change to WebSocket outside TLS.
+    fn asks_plainly(&self) -> bool {
+        self.wire == Wire::Plain && self.upgrade == Upgrade::WebSocket
+    }
+
+    /// Bodies are looked at inside interception alone.
+    fn inspection(
+        &self,
+        session: &Session,
+        permit: &Permit,
+        direction: Direction,
+    ) -> Option<Box<Inspection>> {
+        match self.wire {
+            Wire::Plain => None,
+            Wire::TlsHttp1 | Wire::TlsHttp2 => Inspection::wanted(session, permit, direction),
+        }
+    }
 }
 
 /// Sends a request and brings its answer, over a kept connection if there is one.
@@ -77,8 +95,8 @@ pub(super) async fn send(
     session.interim.written(limit).await;
     match outcome {
         Ok(Outcome::Answer(response)) => Ok(response),
-        Ok(Outcome::Switched(response, upgraded, peer)) => {
-            session.become_next(Next::Switched(Switched::new(permit, upgraded, peer)));
+        Ok(Outcome::Switched(response, upgraded, leads_to)) => {
+            session.become_next(Next::Switched(Switched::new(permit, upgraded, leads_to)));
             Ok(response)
         }
         Err(failure) => {
@@ -95,7 +113,7 @@ pub(super) async fn send(
 enum Outcome {
     Answer(Response<Answer>),
     /// The connection changes to WebSocket.
-    Switched(Response<Answer>, Upgraded, Option<SocketAddr>),
+    Switched(Response<Answer>, Upgraded, LeadsTo),
 }
 
 async fn try_send(
@@ -110,12 +128,15 @@ async fn try_send(
     // A request without a body can be sent a second time, if its method allows (RFC 9110
     // section 9.2.2) and the first connection was a kept one that the origin had closed meanwhile.
     let spare = (body.is_end_stream() && is_idempotent(&parts.method)).then(|| parts.clone());
-    let (body, mut expected) = request_body(&mut parts, body, sent);
+    let inspection = sent.inspection(session, permit, Direction::Request);
+    let (body, mut expected) = request_body(&mut parts, body, sent, inspection);
     let mut message = Request::from_parts(parts, body);
     let mut opened = take_first(first, permit)?;
     for _ in 0..KEPT_TRIES {
         let kept = match opened.take() {
             Some(opened) => Some(opened),
+            // Who answers on a kept one may be a proxy, which reads requests and changes nothing.
+            None if sent.asks_plainly() => None,
             None => upstream.pooled(permit, sent.wire).await,
         };
         let Some(lease) = kept else { break };
@@ -137,7 +158,11 @@ async fn try_send(
             },
         }
     }
-    let lease = upstream.connect_http(permit, sent.wire).await?;
+    let lease = if sent.asks_plainly() {
+        upstream.connect_websocket(permit).await?
+    } else {
+        upstream.connect_http(permit, sent.wire).await?
+    };
     exchange(session, permit, sent, lease, message, &mut expected)
         .await
         .map_err(|broken| broken.failure)
@@ -216,6 +241,13 @@ async fn exchange(
                 unsent: None,
             });
     }
+    if lease.is_with_proxy() && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        // Between the proxies: the client was asked for nothing and could give nothing.
+        return Err(Broken {
+            failure: ProxyError::Credentials.into(),
+            unsent: None,
+        });
+    }
     if !headers::is_plainly_coded(response.headers()) {
         return Err(Broken {
             failure: Failure::TransferCoding,
@@ -227,7 +259,12 @@ async fn exchange(
     parts.version = Version::HTTP_11;
     Ok(Outcome::Answer(Response::from_parts(
         parts,
-        Answer::upstream(body, lease, expected.take()),
+        Answer::upstream(
+            body,
+            lease,
+            expected.take(),
+            sent.inspection(session, permit, Direction::Response),
+        ),
     )))
 }
 
@@ -248,7 +285,11 @@ async fn switch(
     upgrade::mark(&mut parts.headers);
     parts.version = Version::HTTP_11;
     let response = Response::from_parts(parts, Answer::own(Bytes::new()));
-    Ok(Outcome::Switched(response, upgraded, lease.peer))
+    Ok(Outcome::Switched(
+        response,
+        upgraded,
+        lease.leads_to().clone(),
+    ))
 }
 
 /// An interim answer of the origin's.
@@ -274,6 +315,7 @@ fn request_body(
     parts: &mut http::request::Parts,
     body: Incoming,
     sent: &Sent,
+    inspection: Option<Box<Inspection>>,
 ) -> (RequestBody, Option<oneshot::Sender<()>>) {
     if body.is_end_stream() {
         return (RequestBody::empty(), None);
@@ -288,6 +330,7 @@ fn request_body(
         activity: Arc::clone(&sent.activity),
         mode: sent.mode,
         actions: sent.actions.clone(),
+        inspection,
     };
     let expects = parts
         .headers

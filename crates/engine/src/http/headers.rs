@@ -161,7 +161,7 @@ fn fields_to_client(headers: &mut HeaderMap) {
 
 /// The `Host` field for an authority: without the port where it is the scheme's own (RFC 9110
 /// section 7.2).
-pub(super) fn host_field(authority: &Authority, own_port: &str) -> HeaderValue {
+pub(crate) fn host_field(authority: &Authority, own_port: &str) -> HeaderValue {
     let text = authority.to_string();
     let text = text.strip_suffix(own_port).unwrap_or(&text);
     // A canonical host has no byte that a field could not hold, but for an IPv6 zone, which means

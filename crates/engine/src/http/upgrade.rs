@@ -4,24 +4,17 @@
 //! follows a `101` is moved unseen, extensions and all. `h2c` is never carried: a client that offers
 //! it hears an ordinary answer in HTTP/1.1, as RFC 9110 lets a server choose.
 
-use std::io;
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::client_stream::ClientEnd;
 use crate::Shared;
 use crate::activity::Activity;
-use crate::enforce::Permit;
-use crate::tunnel;
-
-/// What is moved at once.
-const BUFFER: usize = 16 * 1024;
+use crate::enforce::{LeadsTo, Permit};
+use crate::tunnel::{self, relay_stream};
 
 /// What a request asks to change to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +31,7 @@ pub(super) enum Wanted<'a> {
 pub(crate) struct Switched {
     permit: Permit,
     upstream: Upgraded,
-    /// Where the upstream end really is.
-    peer: Option<SocketAddr>,
+    leads_to: LeadsTo,
 }
 
 /// Reads what a request asks to change to. Without the connection option `upgrade` the field means
@@ -112,11 +104,11 @@ fn is(token: &str, name: &str) -> bool {
 }
 
 impl Switched {
-    pub(super) fn new(permit: Permit, upstream: Upgraded, peer: Option<SocketAddr>) -> Self {
+    pub(super) fn new(permit: Permit, upstream: Upgraded, leads_to: LeadsTo) -> Self {
         Self {
             permit,
             upstream,
-            peer,
+            leads_to,
         }
     }
 
@@ -136,8 +128,8 @@ impl Switched {
         let moved = async {
             let (from_client, to_client) = tokio::io::split(client);
             let (from_upstream, to_upstream) = tokio::io::split(upstream);
-            let there = relay(from_client, to_upstream, early, &activity);
-            let back = relay(from_upstream, to_client, Bytes::new(), &activity);
+            let there = relay_stream(from_client, to_upstream, early, &activity);
+            let back = relay_stream(from_upstream, to_client, Bytes::new(), &activity);
             tokio::try_join!(there, back).map(|_| ())
         };
         tokio::select! {
@@ -149,31 +141,9 @@ impl Switched {
             () = activity.silence(limit) => {
                 tracing::debug!(client = %address, %authority, ?limit, "closed an idle upgraded connection");
             }
-            reason = tunnel::forbidden(shared, &self.permit, self.peer) => {
+            reason = tunnel::forbidden(shared, &self.permit, &self.leads_to) => {
                 tracing::info!(client = %address, %authority, %reason, "closed a connection that the policy no longer permits");
             }
         }
-    }
-}
-
-/// Moves one direction to its end, then says so to the other side.
-async fn relay(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    early: Bytes,
-    activity: &Activity,
-) -> io::Result<()> {
-    to.write_all(&early).await?;
-    drop(early);
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            return to.shutdown().await;
-        }
-        activity.note();
-        to.write_all(&buffer[..read]).await?;
-        to.flush().await?;
-        activity.note();
     }
 }

@@ -4,10 +4,9 @@
 //! beginning of one, or none. They look at no more than one message, whose length is bounded by
 //! its own one-byte lengths: 262 bytes at most.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use codex_network_policy::Host;
 
-use codex_network_policy::{Host, HostError};
-
+use super::address::{self, Address, AddressFlaw, InvalidHost, counted};
 use crate::respond::Reply;
 
 /// The version byte of SOCKS5.
@@ -42,13 +41,6 @@ pub(crate) struct Request {
     pub(crate) port: u16,
 }
 
-/// Bytes of a DOMAINNAME that are no host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct InvalidHost {
-    pub(crate) text: Vec<u8>,
-    pub(crate) error: HostError,
-}
-
 /// What is asked for (RFC 1928 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -79,6 +71,15 @@ pub(crate) enum Flaw {
     /// A domain name without a byte.
     #[error("the request's domain name is empty")]
     EmptyName,
+}
+
+impl From<AddressFlaw> for Flaw {
+    fn from(flaw: AddressFlaw) -> Self {
+        match flaw {
+            AddressFlaw::Type(found) => Self::AddressType(found),
+            AddressFlaw::EmptyName => Self::EmptyName,
+        }
+    }
 }
 
 impl Flaw {
@@ -148,41 +149,13 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Parsed<Request>, Flaw> {
     if version != VERSION {
         return Err(Flaw::Version(version));
     }
-    let &[_, command, reserved, address_type, ref rest @ ..] = bytes else {
+    let &[_, command, reserved, _, ..] = bytes else {
         return Ok(Parsed::Incomplete);
     };
     if reserved != 0 {
         return Err(Flaw::Reserved);
     }
-    let (host, rest) = match address_type {
-        0x01 => match rest.split_first_chunk::<4>() {
-            Some((address, rest)) => (
-                Ok(Host::from(std::net::IpAddr::V4(Ipv4Addr::from(*address)))),
-                rest,
-            ),
-            None => return Ok(Parsed::Incomplete),
-        },
-        0x04 => match rest.split_first_chunk::<16>() {
-            Some((address, rest)) => (
-                Ok(Host::from(std::net::IpAddr::V6(Ipv6Addr::from(*address)))),
-                rest,
-            ),
-            None => return Ok(Parsed::Incomplete),
-        },
-        0x03 => match counted(rest) {
-            Some(([], _)) => return Err(Flaw::EmptyName),
-            Some((name, rest)) => (
-                Host::parse_bytes(name).map_err(|error| InvalidHost {
-                    text: name.to_vec(),
-                    error,
-                }),
-                rest,
-            ),
-            None => return Ok(Parsed::Incomplete),
-        },
-        other => return Err(Flaw::AddressType(other)),
-    };
-    let Some((port, rest)) = rest.split_first_chunk::<2>() else {
+    let Some((Address { host, port }, rest)) = address::read(&bytes[3..])? else {
         return Ok(Parsed::Incomplete);
     };
     let command = match command {
@@ -194,7 +167,7 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Parsed<Request>, Flaw> {
     let request = Request {
         command,
         host,
-        port: u16::from_be_bytes(*port),
+        port,
     };
     Ok(Parsed::Complete(request, bytes.len() - rest.len()))
 }
@@ -202,30 +175,16 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Parsed<Request>, Flaw> {
 /// A reply with the address that the connection comes from (RFC 1928 section 6).
 pub(crate) fn reply(reply: Reply, bound: std::net::SocketAddr) -> Vec<u8> {
     let mut message = vec![VERSION, reply as u8, 0];
-    match bound.ip().to_canonical() {
-        std::net::IpAddr::V4(address) => {
-            message.push(0x01);
-            message.extend_from_slice(&address.octets());
-        }
-        std::net::IpAddr::V6(address) => {
-            message.push(0x04);
-            message.extend_from_slice(&address.octets());
-        }
-    }
-    message.extend_from_slice(&bound.port().to_be_bytes());
+    address::write(bound, &mut message);
     message
-}
-
-/// A one-byte length and that many bytes.
-fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&length, rest) = bytes.split_first()?;
-    rest.split_at_checked(usize::from(length))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
+    use codex_network_policy::HostError;
     use proptest::prelude::*;
 
     use super::*;

@@ -6,7 +6,6 @@
 //! at once, so it stays in the pool while it is used.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,9 +16,11 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 
+use super::connection::Connection;
+use super::proxy::{self, AbsoluteForm};
 use super::tls::Wire;
 use crate::drain::Drain;
-use crate::enforce::Permit;
+use crate::enforce::{LeadsTo, Permit};
 use crate::http::RequestBody;
 use crate::live_policy::Generation;
 
@@ -72,7 +73,7 @@ struct Kept {
 #[derive(Debug)]
 struct Idle {
     sender: Sender,
-    peer: Option<SocketAddr>,
+    far: FarEnd,
     since: Instant,
 }
 
@@ -84,8 +85,33 @@ pub(crate) struct Lease {
     key: Checkout,
     drain: Drain,
     sender: Sender,
-    /// Where the connection really leads.
-    pub(crate) peer: Option<SocketAddr>,
+    far: FarEnd,
+}
+
+/// Who reads what is sent, and where that leads.
+#[derive(Clone, Debug)]
+pub(super) struct FarEnd {
+    leads_to: LeadsTo,
+    /// An upstream proxy reads it; `None`: the origin.
+    proxy: Option<Arc<AbsoluteForm>>,
+}
+
+impl FarEnd {
+    /// The origin, whoever else passes its bytes on.
+    pub(super) fn origin(connection: &Connection) -> Self {
+        Self {
+            leads_to: connection.leads_to().clone(),
+            proxy: None,
+        }
+    }
+
+    /// An upstream proxy.
+    pub(super) fn proxy(leads_to: LeadsTo, form: AbsoluteForm) -> Self {
+        Self {
+            leads_to,
+            proxy: Some(Arc::new(form)),
+        }
+    }
 }
 
 impl Checkout {
@@ -115,7 +141,7 @@ impl Pool {
                     key,
                     drain: drain.clone(),
                     sender: idle.sender,
-                    peer: idle.peer,
+                    far: idle.far,
                 });
             }
         }
@@ -129,8 +155,8 @@ impl Pool {
         };
     }
 
-    fn put(&self, key: Checkout, sender: Sender, peer: Option<SocketAddr>) {
-        self.lock().put(key, sender, peer);
+    fn put(&self, key: Checkout, sender: Sender, far: FarEnd) {
+        self.lock().put(key, sender, far);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -147,7 +173,7 @@ impl Kept {
         let idle = self.idle.get_mut(&key.key)?;
         if let Some(Idle {
             sender: Sender::Http2(sender),
-            peer,
+            far,
             since,
         }) = idle.last_mut()
         {
@@ -159,7 +185,7 @@ impl Kept {
             *since = Instant::now();
             return Some(Idle {
                 sender: Sender::Http2(sender.clone()),
-                peer: *peer,
+                far: far.clone(),
                 since: *since,
             });
         }
@@ -168,7 +194,7 @@ impl Kept {
         Some(idle)
     }
 
-    fn put(&mut self, key: Checkout, sender: Sender, peer: Option<SocketAddr>) {
+    fn put(&mut self, key: Checkout, sender: Sender, far: FarEnd) {
         self.sweep(key.generation);
         if self.closed || key.generation != self.generation || self.count >= IN_ALL {
             return;
@@ -177,7 +203,7 @@ impl Kept {
         if idle.len() < PER_AUTHORITY {
             idle.push(Idle {
                 sender,
-                peer,
+                far,
                 since: Instant::now(),
             });
             self.count += 1;
@@ -208,34 +234,47 @@ impl Kept {
 }
 
 impl Lease {
-    pub(crate) fn new(
+    pub(super) fn new(
         pool: Arc<Pool>,
         key: Checkout,
         sender: Sender,
-        peer: Option<SocketAddr>,
+        far: FarEnd,
         drain: Drain,
     ) -> Self {
         if let Sender::Http2(sender) = &sender {
-            pool.put(key.clone(), Sender::Http2(sender.clone()), peer);
+            pool.put(key.clone(), Sender::Http2(sender.clone()), far.clone());
         }
         Self {
             pool,
             key,
             drain,
             sender,
-            peer,
+            far,
         }
     }
 
     /// Sends a request. What cannot be sent comes back with the error.
     pub(crate) fn send(
         &mut self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> BoxFuture<'static, Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
         match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).boxed(),
+            Sender::Http1(sender) => {
+                proxy::address(&mut request, self.far.proxy.as_deref());
+                sender.try_send_request(request).boxed()
+            }
             Sender::Http2(sender) => sender.try_send_request(request).boxed(),
         }
+    }
+
+    /// The addresses that the connection may lead to.
+    pub(crate) fn leads_to(&self) -> &LeadsTo {
+        &self.far.leads_to
+    }
+
+    /// Whether an upstream proxy answers, for the origin or for itself.
+    pub(crate) fn is_with_proxy(&self) -> bool {
+        self.far.proxy.is_some()
     }
 
     /// Whether the connection was vetted under these settings.
@@ -253,13 +292,13 @@ impl Lease {
             return;
         }
         if sender.is_ready() {
-            self.pool.put(self.key, self.sender, self.peer);
+            self.pool.put(self.key, self.sender, self.far);
             return;
         }
         // The connection's task has not seen the end yet; that it will is a matter of one poll.
         self.drain.clone().spawn(async move {
             if self.sender.ready().await.is_ok() {
-                self.pool.put(self.key, self.sender, self.peer);
+                self.pool.put(self.key, self.sender, self.far);
             }
         });
     }

@@ -474,6 +474,10 @@ mod tests {
 
     /// The policy judged exactly this name, so exactly this name is asked for.
     #[tokio::test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test is the name server, which answers"
+    )]
     async fn the_systems_search_domains_and_ndots_are_never_applied() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let mut config = ResolverConfig::from_parts(

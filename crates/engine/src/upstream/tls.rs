@@ -1,4 +1,4 @@
-//! TLS to origins: verified against the platform's roots, never against our own CA (SPEC M6).
+//! TLS to origins and upstream proxies: verified against the platform's roots, never against our own CA (SPEC M6).
 //!
 //! The name that is verified and sent as SNI is the authority's host. There is no way around the
 //! verification: a certificate that does not hold is a failure that names the reason.
@@ -12,7 +12,7 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, DnsName, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -46,6 +46,8 @@ pub(crate) enum Wire {
 #[derive(Debug)]
 pub(crate) struct UpstreamTls {
     configs: [Arc<ClientConfig>; 3],
+    /// What is trusted, to tell whether new settings trust something else.
+    roots: Arc<[Arc<[u8]>]>,
 }
 
 /// Why there is no TLS session with an origin.
@@ -81,20 +83,28 @@ pub(crate) enum TlsError {
 }
 
 impl UpstreamTls {
-    /// Trusts these roots (DER) and no others. Ones that cannot be read are left out.
-    pub(crate) fn new(
-        provider: &Arc<CryptoProvider>,
-        roots: impl IntoIterator<Item = impl AsRef<[u8]>>,
-    ) -> Result<Self, rustls::Error> {
+    /// Trusts these roots (DER) and no others. The one that is there already where it trusts the
+    /// same, so that sessions survive a reload.
+    pub(crate) fn renewed(
+        old: Option<&Arc<Self>>,
+        roots: &Arc<[Arc<[u8]>]>,
+    ) -> Result<Arc<Self>, rustls::Error> {
+        match old {
+            Some(old) if old.roots == *roots => Ok(Arc::clone(old)),
+            _ => Self::new(Arc::clone(roots)).map(Arc::new),
+        }
+    }
+
+    /// Roots that cannot be read are left out.
+    fn new(roots: Arc<[Arc<[u8]>]>) -> Result<Self, rustls::Error> {
+        let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
         let mut store = RootCertStore::empty();
-        let roots = roots
-            .into_iter()
-            .map(|root| CertificateDer::from(root.as_ref().to_vec()));
-        let (_, unread) = store.add_parsable_certificates(roots);
+        let certificates = roots.iter().map(|root| CertificateDer::from(root.to_vec()));
+        let (_, unread) = store.add_parsable_certificates(certificates);
         if unread > 0 {
             tracing::warn!(unread, "some of the trusted certificates cannot be read");
         }
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(store)
             .with_no_client_auth();
@@ -111,17 +121,18 @@ impl UpstreamTls {
                 offering(&[b"h2"]),
                 offering(&[b"h2", b"http/1.1"]),
             ],
+            roots,
         })
     }
 
     /// Makes a TLS session with `host` over a connection to it.
-    pub(super) async fn connect(
+    pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: TcpStream,
+        stream: S,
         host: &Host,
         offer: Offer,
         limit: Duration,
-    ) -> Result<(TlsStream<TcpStream>, Wire), TlsError> {
+    ) -> Result<(TlsStream<S>, Wire), TlsError> {
         let name = server_name(host)?;
         let connector = TlsConnector::from(Arc::clone(&self.configs[offer as usize]));
         let stream = timeout(limit, connector.connect(name, stream))

@@ -1,6 +1,7 @@
 //! An engine that intercepts, an origin that speaks TLS, and a client between them, all of one
 //! process: the CA is the test's own, so it can count what is issued.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use codex_network_config::{Settings, Sources, load};
+use codex_network_config::{Settings, Sources, UpstreamProxies, load};
 use codex_network_engine::{
     AuditEvent, AuditSink, Dial, Door, Engine, EngineParts, IssueError, IssuedLeaf, LeafIssuer,
     Listening, Resolve, ResolveError,
@@ -27,7 +28,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -168,24 +169,41 @@ pub(crate) struct Scene {
     pub(crate) ca: Arc<Ca>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) origin_ca: Arc<Ca>,
+    pub(crate) origin: SocketAddr,
 }
 
 impl Scene {
     /// `policy` is a configuration; the origin is `origin.test`, speaking `protocols`.
     pub(crate) async fn new(policy: &str, protocols: &[&str]) -> Self {
+        Self::behind(policy, protocols, None).await
+    }
+
+    /// The same with an upstream proxy between the engine and the origin: its URL is `scheme` and
+    /// `proxy.test`, and dialling anything else leads nowhere.
+    pub(crate) async fn behind(policy: &str, protocols: &[&str], scheme: Option<&str>) -> Self {
         let origin_ca = Arc::new(Ca::new("the origin's"));
         let origin = origin(origin_ca.server("origin.test", protocols)).await;
+        let mut end = origin;
+        let mut settings = settings(policy, &origin_ca);
+        if let Some(scheme) = scheme {
+            let url = OsString::from(format!("{scheme}://proxy.test:3128"));
+            let proxies = UpstreamProxies::from_environment(|name| {
+                (name == "https_proxy").then(|| url.clone())
+            });
+            settings.upstream_proxies = Arc::new(proxies.expect("a usable variable"));
+            let tls = (scheme == "https").then(|| origin_ca.server("proxy.test", &["http/1.1"]));
+            end = proxy(end, tls).await;
+        }
         let ca = Arc::new(Ca::new("the proxy's"));
         let audit = Arc::new(Audit::default());
         let parts = EngineParts {
-            resolver: Some(Arc::new(Everywhere(origin))),
-            dialler: Arc::new(Everywhere(origin)),
+            resolver: Some(Arc::new(Everywhere(end))),
+            dialler: Arc::new(Everywhere(end)),
             issuer: Some(Arc::clone(&ca) as Arc<dyn LeafIssuer>),
             audit: Arc::clone(&audit) as Arc<dyn AuditSink>,
             ..EngineParts::default()
         };
-        let settings = Arc::new(settings(policy, &origin_ca));
-        let engine = Engine::new(settings, parts).expect("an engine");
+        let engine = Engine::new(Arc::new(settings), parts).expect("an engine");
         let open = |door| {
             let listener =
                 std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
@@ -199,6 +217,7 @@ impl Scene {
             ca,
             audit,
             origin_ca,
+            origin,
         }
     }
 
@@ -223,6 +242,25 @@ impl Scene {
         let head = String::from_utf8_lossy(&head);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         stream
+    }
+
+    /// The whole answer to a CONNECT that makes no connection.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "to the test's own engine on loopback"
+    )]
+    pub(crate) async fn refused(&self, authority: &str) -> String {
+        let mut stream = TcpStream::connect(self.http.address())
+            .await
+            .expect("the door is open");
+        let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer
     }
 
     /// A connection through SOCKS5 to a name, before any TLS.
@@ -255,6 +293,18 @@ impl Scene {
         let stream = self.connect(authority).await;
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         TlsConnector::from(client).connect(name, stream).await
+    }
+
+    /// TLS with the origin itself.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "to the test's own origin on loopback"
+    )]
+    pub(crate) async fn direct(&self, client: Arc<ClientConfig>) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(self.origin).await.expect("the origin");
+        let name = ServerName::try_from("origin.test").expect("a name");
+        let connector = TlsConnector::from(client);
+        connector.connect(name, stream).await.expect("TLS")
     }
 
     /// The records since the last call.
@@ -344,6 +394,44 @@ async fn origin(config: Arc<ServerConfig>) -> SocketAddr {
         }
     });
     address
+}
+
+/// Answers CONNECT and carries what follows to the origin, whatever was asked for; in TLS if there is
+/// a certificate.
+async fn proxy(origin: SocketAddr, tls: Option<Arc<ServerConfig>>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                match tls {
+                    None => carry(stream, origin).await,
+                    Some(tls) => {
+                        if let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await {
+                            carry(stream, origin).await;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test's own proxy")]
+async fn carry(mut client: impl AsyncRead + AsyncWrite + Unpin, origin: SocketAddr) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.expect("a head"));
+    }
+    assert!(head.starts_with(b"CONNECT origin.test:443 "));
+    let mut origin = TcpStream::connect(origin).await.expect("the origin");
+    let _ = client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+    let _ = client.flush().await;
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut origin).await;
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

@@ -1,10 +1,12 @@
 //! `GET /config`: the effective settings as JSON, under the names that the files use. What is secret
-//! in [`Settings`](codex_network_config::Settings) is a [`Secret`](codex_network_config::Secret),
-//! which cannot be serialised, so nothing here can leak one by accident.
+//! in [`Settings`] is a [`Secret`](codex_network_config::Secret) or
+//! the credentials of an upstream proxy, which have no form that could be shown by accident.
 
 mod mitm;
 
-use codex_network_config::{AdminAccess, LogFormat, Principal};
+use std::sync::Arc;
+
+use codex_network_config::{AdminAccess, LogFormat, Principal, Settings, UpstreamProxy};
 use codex_network_engine::Generation;
 use codex_network_policy::DomainSet;
 use serde_json::{Value, json};
@@ -25,6 +27,7 @@ pub(in crate::worker) fn effective(generation: &Generation) -> Value {
         "enable_socks5": settings.listen.socks5.is_some(),
         "enable_socks5_udp": settings.socks5_udp,
         "allow_upstream_proxy": settings.allow_upstream_proxy,
+        "upstream_proxy": upstream_proxy(settings),
         "allow_local_binding": policy.allows_local_binding(),
         "allowed_domains": patterns(policy.allowed()),
         "denied_domains": patterns(policy.denied()),
@@ -34,6 +37,17 @@ pub(in crate::worker) fn effective(generation: &Generation) -> Value {
         "dangerously_allow_plaintext_credential_injection": settings.plaintext_credential_injection,
         "mitm": mitm::effective(settings),
         "daemon": daemon(&settings.daemon),
+    })
+}
+
+/// The proxies of the environment, without credentials (SPEC H12).
+fn upstream_proxy(settings: &Settings) -> Value {
+    let proxies = &settings.upstream_proxies;
+    let shown = |proxy: Option<&Arc<UpstreamProxy>>| proxy.map(ToString::to_string);
+    json!({
+        "http": shown(proxies.http()),
+        "tunnel": shown(proxies.tunnel()),
+        "no_proxy": proxies.except().entries(),
     })
 }
 

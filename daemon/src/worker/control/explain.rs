@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use codex_network_control::message::{ExplainQuery, Explained};
 use codex_network_engine::Generation;
 use codex_network_policy::{
-    Authority, AuthorityError, Hooked, Host, Protocol, Reach, Reason, Request, Source, Verdict,
+    Authority, AuthorityError, Fields, Handling, HookRequest, HookVerdict, Hooked, Host, Protocol,
+    Reach, Reason, Request, Source, Verdict,
 };
 
 /// What a text asks for.
@@ -16,6 +17,10 @@ use codex_network_policy::{
 struct Destination {
     protocol: Protocol,
     authority: Authority,
+    /// What is asked for there: path and query.
+    target: String,
+    /// The protocol that the URL means to change to.
+    upgrade: Option<&'static str>,
     /// Whether the text says how it would be asked for, or we suppose it.
     stated: Stated,
 }
@@ -58,21 +63,37 @@ pub(super) fn explain(
     let Destination {
         protocol,
         authority,
+        target,
+        upgrade,
         stated,
     } = &destination;
     let method = query.method.as_deref();
-    let request = Request {
+    let mut request = Request {
         protocol: *protocol,
         host: &authority.host,
         port: authority.port,
         // In a tunnel the proxy sees none.
         method: (*protocol == Protocol::Http).then(|| method.unwrap_or("GET")),
-        upgrade: None,
+        upgrade: upgrade.filter(|_| *protocol == Protocol::Http),
         hooked: Hooked::Unasked,
     };
     let policy = generation.policy();
-    let explanation = policy.explain(&request);
+    let mut notes = Vec::new();
+    let mut explanation = policy.explain(&request);
+    if explanation.decision.handling() == Handling::Intercept {
+        // What the client is told is what the request inside is told.
+        request.protocol = Protocol::Https;
+        request.method = Some(method.unwrap_or("GET"));
+        request.upgrade = *upgrade;
+        let (hooked, told) = ask_hooks(generation, &request, target);
+        request.hooked = hooked;
+        notes.push("TLS is intercepted, and every request inside is judged by itself".to_owned());
+        notes.extend(told);
+        explanation = policy.explain(&request);
+    }
+    let protocol = &request.protocol;
     let mut explained = Explained::of(&request, &explanation);
+    explained.notes.extend(notes);
     policy.mode().as_str().clone_into(&mut explained.mode);
     explained.generation = generation.number();
     if let Some(listener) = own_listener(listeners, authority) {
@@ -94,11 +115,51 @@ pub(super) fn explain(
     if *stated == Stated::Nothing {
         explained.notes.push(supposed(*protocol, authority.port));
     }
-    if method.is_some() && *protocol != Protocol::Http {
+    if method.is_some() && request.method.is_none() {
         let note = "the method is inside the tunnel, where it is not seen: the answer is the same for all methods";
         explained.notes.push(note.to_owned());
     }
     Ok(explained)
+}
+
+/// What the hooks of the host say to a request without header fields of its own, and a sentence
+/// about that.
+fn ask_hooks(
+    generation: &Generation,
+    request: &Request<'_>,
+    target: &str,
+) -> (Hooked, Option<String>) {
+    let hooks = &generation.settings().mitm.hooks;
+    let verdict = hooks.judge(&HookRequest {
+        host: request.host,
+        method: request.method.unwrap_or_default(),
+        target,
+        fields: &NoFields,
+    });
+    match verdict {
+        HookVerdict::NotHooked => (Hooked::Unasked, None),
+        HookVerdict::Matched(id) => {
+            let told = hooks.get(id).map(|hook| {
+                let origin = hook.origin.as_ref().map(|at| format!(" ({at})"));
+                format!(
+                    "the hook {}{} matches",
+                    hook.name,
+                    origin.unwrap_or_default()
+                )
+            });
+            (Hooked::Matched, told)
+        }
+        HookVerdict::NoMatch => {
+            let told = "hooks are asked here as if the request had no header fields";
+            (Hooked::Unmatched, Some(told.to_owned()))
+        }
+    }
+}
+
+struct NoFields;
+
+impl Fields for NoFields {
+    fn for_each_value(&self, _name: &str, _each: &mut dyn FnMut(&[u8])) {}
 }
 
 fn address_note(host: &Host, reach: Reach) -> Option<String> {
@@ -141,6 +202,9 @@ fn destination(text: &str) -> Result<Destination, NoDestination> {
         None => None,
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let target = rest[end..].split('#').next().unwrap_or_default();
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    let upgrade = matches!(scheme.as_deref(), Some("ws" | "wss")).then_some("websocket");
     let authority = Authority::parse(&rest[..end], Some(known.map_or(443, |(_, port)| port)))?;
     let (protocol, stated) = match known {
         Some((protocol, _)) => (protocol, Stated::Scheme),
@@ -150,6 +214,8 @@ fn destination(text: &str) -> Result<Destination, NoDestination> {
     Ok(Destination {
         protocol,
         authority,
+        target: format!("{slash}{target}"),
+        upgrade,
         stated,
     })
 }

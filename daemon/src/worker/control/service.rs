@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use codex_network_config::Mitm;
+use codex_network_config::{Mitm, UpstreamProxy};
 use codex_network_control::message::{
     Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
     GenerationInForce, Listener, MOST_WAIT, ModeChange, ModeInForce, Nothing, Patterns, Reloaded,
@@ -83,6 +83,7 @@ impl Service {
         let policy = generation.policy();
         let counters = self.engine.counters();
         let (started, since_start) = self.started;
+        let shown = |proxy: Option<&Arc<UpstreamProxy>>| proxy.map(ToString::to_string);
         let mut listeners: Vec<Listener> = self
             .reloader
             .listeners()
@@ -113,10 +114,15 @@ impl Service {
             counters: Counters {
                 connections: counters.connections,
                 idle_upstream: counters.idle_upstream,
+                upstream_direct: counters.upstream_direct,
+                upstream_http_proxy: counters.upstream_http_proxy,
+                upstream_tunnel_proxy: counters.upstream_tunnel_proxy,
                 allowed: counters.allowed,
                 blocked: counters.blocked,
             },
             warnings: self.reloader.warnings(),
+            upstream_http_proxy: shown(settings.upstream_proxies.http()),
+            upstream_tunnel_proxy: shown(settings.upstream_proxies.tunnel()),
         }
     }
 

@@ -11,7 +11,9 @@ use crate::worker::link;
 fn scene() -> (Arc<Issuer>, Receiver) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (link, _) = link::over(ours).unwrap();
-    let (_, heard) = channel::split(theirs, LONGEST_TO_MONITOR).unwrap();
+    let (_, mut heard) = channel::split(theirs, LONGEST_TO_MONITOR).unwrap();
+    link.tell(ToMonitor::Applied { ticket: 0 });
+    heard.receive().unwrap().expect("that the worker serves");
     let issuer = Issuer::new(link);
     let ca = CaCertificate {
         der: Arc::from(&b"the CA"[..]),
@@ -48,7 +50,6 @@ async fn question(mut heard: Receiver) -> (ToMonitor, Receiver) {
 #[tokio::test]
 async fn m4_a_leaf_comes_with_the_ca_that_was_asked() {
     let (issuer, heard) = scene();
-    issuer.serving();
     let asking = {
         let issuer = Arc::clone(&issuer);
         tokio::spawn(async move { issuer.issue(&host("A.test."), &KEY).await })
@@ -75,24 +76,8 @@ async fn m4_a_leaf_comes_with_the_ca_that_was_asked() {
 }
 
 #[tokio::test]
-async fn m4_nothing_is_asked_before_the_worker_serves() {
-    let (issuer, heard) = scene();
-    let mut asking = tokio::spawn({
-        let issuer = Arc::clone(&issuer);
-        async move { issuer.issue(&host("a.test"), &KEY).await }
-    });
-    let early = tokio::time::timeout(Duration::from_millis(1), &mut asking).await;
-    assert!(early.is_err(), "it waits");
-    assert_eq!(issuer.waiting().askers.len(), 0, "and has not asked");
-    issuer.serving();
-    let (asked, _heard) = question(heard).await;
-    assert!(matches!(asked, ToMonitor::IssueLeaf { .. }), "{asked:?}");
-}
-
-#[tokio::test]
 async fn m4_too_many_at_once_are_told_so_and_one_counts_until_it_is_answered() {
     let (issuer, mut heard) = scene();
-    issuer.serving();
     for _ in 0..MOST_LEAVES_ASKED {
         // Whoever asked goes away, and the question stays.
         let host = host("a.test");
@@ -117,7 +102,6 @@ async fn m4_refusals_are_told_in_words() {
         (NoLeaf::Failed, "signing failed"),
     ] {
         let (issuer, heard) = scene();
-        issuer.serving();
         let asking = tokio::spawn({
             let issuer = Arc::clone(&issuer);
             async move { issuer.issue(&host("a.test"), &KEY).await }
@@ -132,7 +116,6 @@ async fn m4_refusals_are_told_in_words() {
 #[tokio::test]
 async fn m4_everybody_hears_that_the_monitor_is_gone() {
     let (issuer, heard) = scene();
-    issuer.serving();
     let asking = tokio::spawn({
         let issuer = Arc::clone(&issuer);
         async move { issuer.issue(&host("a.test"), &KEY).await }
@@ -148,7 +131,6 @@ async fn m4_everybody_hears_that_the_monitor_is_gone() {
 #[tokio::test(start_paused = true)]
 async fn m4_a_monitor_that_does_not_answer_is_not_waited_for() {
     let (issuer, _heard) = scene();
-    issuer.serving();
     let waited = issuer.issue(&host("a.test"), &KEY).await;
     assert!(matches!(waited, Err(IssueError::Gone)), "{waited:?}");
 }
@@ -156,7 +138,6 @@ async fn m4_a_monitor_that_does_not_answer_is_not_waited_for() {
 #[tokio::test]
 async fn m4_without_a_ca_or_with_a_scope_nothing_is_asked() {
     let (issuer, _heard) = scene();
-    issuer.serving();
     let scoped = issuer.issue(&host("[fe80::1%eth0]"), &KEY).await;
     assert!(matches!(scoped, Err(IssueError::Refused(_))), "{scoped:?}");
     issuer.use_ca(None);

@@ -1,0 +1,309 @@
+//! The daemon's own way out: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` of its environment
+//! (SPEC H12).
+//!
+//! Read as curl reads them: the lower-case name wins, an empty value is none, and `NO_PROXY` is a list
+//! of names that each cover what is below them. Unlike curl, the upper-case `HTTP_PROXY` counts too:
+//! that a web server could set it for a program that it runs concerns CGI, which this is not. What
+//! cannot be used is an error and never a direct connection: who names a proxy expects that nothing
+//! goes past it.
+//!
+//! Deliberately knows nothing of addresses that are looked up: which ones go direct is the engine's
+//! to say.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::sync::Arc;
+
+use codex_network_policy::Authority;
+
+mod except;
+
+pub use except::Except;
+
+/// The proxies that carry what policy has allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamProxies {
+    http: Option<Arc<UpstreamProxy>>,
+    tunnel: Option<Arc<UpstreamProxy>>,
+    except: Except,
+}
+
+/// One proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamProxy {
+    /// Where it is.
+    pub authority: Authority,
+    /// How it is spoken to.
+    pub scheme: ProxyScheme,
+    /// What it wants to be told, if anything.
+    pub credentials: Option<ProxyCredentials>,
+}
+
+/// How a proxy is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyScheme {
+    /// HTTP as it is.
+    Http,
+    /// HTTP in TLS.
+    Https,
+}
+
+/// A user name and a password. They have no form that a log could print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyCredentials(Arc<str>);
+
+/// Why a variable cannot be used. Never holds its value, which may be a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: {flaw}; or set allow_upstream_proxy = false to go without a proxy")]
+pub struct ProxyVariableError {
+    /// The variable as it is spelled in the environment.
+    pub variable: &'static str,
+    flaw: Flaw,
+}
+
+/// What is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Flaw {
+    #[error("the value is not UTF-8; write it anew")]
+    NotText,
+    #[error(
+        "{0} proxies are not supported; name an http:// or https:// proxy, as in http://proxy.example:3128"
+    )]
+    Scheme(String),
+    #[error("the value names no host and port; write it as in http://proxy.example:3128")]
+    Authority,
+    #[error("a proxy has no path or query; leave out what follows the port")]
+    Path,
+    #[error(
+        "the user name or password holds a bad percent escape, a control character, or a `/`, `?` or `#` that is \
+         not escaped; write `/` as %2F, for example"
+    )]
+    Credentials,
+}
+
+impl UpstreamProxies {
+    /// Every variable that counts, a lower-case name before the one that it wins over.
+    pub const VARIABLES: [&str; 8] = [
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+        "no_proxy",
+        "NO_PROXY",
+    ];
+
+    /// Reads the variables. `ALL_PROXY` is looked at only where it would be used.
+    ///
+    /// # Errors
+    ///
+    /// Every variable that names something which cannot be used.
+    pub fn from_environment(
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Vec<ProxyVariableError>> {
+        let mut errors = Vec::new();
+        let mut proxy = |names: [usize; 2]| {
+            let found = value(&variable, names).and_then(|found| {
+                found
+                    .map(|(name, text)| parse(&text).map_err(|flaw| (name, flaw)))
+                    .transpose()
+            });
+            found.unwrap_or_else(|(variable, flaw)| {
+                errors.push(ProxyVariableError { variable, flaw });
+                None
+            })
+        };
+        let is_set = |names| !matches!(value(&variable, names), Ok(None));
+        let (http, https) = (proxy([0, 1]), proxy([2, 3]));
+        let all = if is_set([0, 1]) && is_set([2, 3]) {
+            None
+        } else {
+            proxy([4, 5])
+        };
+        let except = match value(&variable, [6, 7]) {
+            Ok(found) => found.map(|(_, text)| Except::parse(&text)),
+            Err((variable, flaw)) => {
+                errors.push(ProxyVariableError { variable, flaw });
+                None
+            }
+        };
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(Self {
+            http: http.or_else(|| all.clone()),
+            tunnel: https.or(all),
+            except: except.unwrap_or_default(),
+        })
+    }
+
+    /// The proxy that plain HTTP requests are given to.
+    pub fn http(&self) -> Option<&Arc<UpstreamProxy>> {
+        self.http.as_ref()
+    }
+
+    /// The proxy that is asked for connections: for CONNECT, SOCKS5 and intercepted TLS.
+    pub fn tunnel(&self) -> Option<&Arc<UpstreamProxy>> {
+        self.tunnel.as_ref()
+    }
+
+    /// What goes past the proxies by name.
+    pub fn except(&self) -> &Except {
+        &self.except
+    }
+
+    /// Whether one of them is spoken to in TLS.
+    pub fn need_tls(&self) -> bool {
+        let mut proxies = self.http.iter().chain(&self.tunnel);
+        proxies.any(|proxy| proxy.scheme == ProxyScheme::Https)
+    }
+
+    /// What stands in the variables and does nothing, a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.except.warnings()
+    }
+}
+
+impl ProxyCredentials {
+    /// `user:password`, for the one field that carries it (RFC 7617 section 2). Not for anything that
+    /// is shown.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ProxyCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// As a URL, without the credentials: `http://***@proxy.example:3128`.
+impl fmt::Display for UpstreamProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secret = if self.credentials.is_some() {
+            "***@"
+        } else {
+            ""
+        };
+        write!(f, "{}://{secret}{}", self.scheme.as_str(), self.authority)
+    }
+}
+
+impl ProxyScheme {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port where a URL has none: the scheme's own, as everybody but curl has it.
+    fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// The first of two spellings that is not empty.
+fn value(
+    variable: impl Fn(&str) -> Option<OsString>,
+    names: [usize; 2],
+) -> Result<Option<(&'static str, String)>, (&'static str, Flaw)> {
+    for name in names.map(|index| UpstreamProxies::VARIABLES[index]) {
+        let Some(value) = variable(name) else {
+            continue;
+        };
+        let text = value.into_string().map_err(|_| (name, Flaw::NotText))?;
+        if !text.trim().is_empty() {
+            return Ok(Some((name, text)));
+        }
+    }
+    Ok(None)
+}
+
+fn parse(text: &str) -> Result<Arc<UpstreamProxy>, Flaw> {
+    let text = text.trim();
+    let (scheme, rest) = match text.split_once("://") {
+        None => (ProxyScheme::Http, text),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (ProxyScheme::Http, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (ProxyScheme::Https, rest),
+        Some((scheme, _)) => return Err(Flaw::Scheme(shown_scheme(scheme)?)),
+    };
+    // Nothing before the last `@` may be taken for a host, which would be shown.
+    let (userinfo, rest) = match rest.rsplit_once('@') {
+        Some((userinfo, rest)) => (Some(userinfo), rest),
+        None => (None, rest),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if !matches!(path, "" | "/") {
+        return Err(Flaw::Path);
+    }
+    let authority =
+        Authority::parse(authority, Some(scheme.port())).map_err(|_| Flaw::Authority)?;
+    let credentials = userinfo
+        .filter(|userinfo| !userinfo.is_empty())
+        .map(credentials)
+        .transpose()?;
+    Ok(Arc::new(UpstreamProxy {
+        authority,
+        scheme,
+        credentials,
+    }))
+}
+
+/// A scheme, if it is one (RFC 3986 section 3.1): anything else may be a part of a password.
+fn shown_scheme(text: &str) -> Result<String, Flaw> {
+    let is_scheme = (1..=16).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    if is_scheme {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(Flaw::Authority)
+    }
+}
+
+/// `user:password` out of a URL; a user name alone has an empty password.
+fn credentials(userinfo: &str) -> Result<ProxyCredentials, Flaw> {
+    // RFC 3986 section 3.2 ends the authority at the first of these: unescaped, they could mean that
+    // the host is another.
+    if userinfo.contains(['/', '?', '#']) {
+        return Err(Flaw::Credentials);
+    }
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let (user, password) = (unescape(user)?, unescape(password)?);
+    // RFC 7617 section 2: the first colon ends the user name, so it can hold none.
+    if user.contains(':') {
+        return Err(Flaw::Credentials);
+    }
+    Ok(ProxyCredentials(format!("{user}:{password}").into()))
+}
+
+fn unescape(text: &str) -> Result<String, Flaw> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            let value = digit().zip(digit()).map(|(high, low)| high * 16 + low);
+            let value = value.and_then(|value| u8::try_from(value).ok());
+            value.ok_or(Flaw::Credentials)?
+        } else {
+            byte
+        });
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Flaw::Credentials)?;
+    if text.chars().any(char::is_control) {
+        return Err(Flaw::Credentials);
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

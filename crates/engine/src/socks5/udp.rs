@@ -1,0 +1,494 @@
+//! UDP associations (RFC 1928 sections 6 and 7, SPEC S3): datagrams of a client, each judged by
+//! itself, and the answers to them.
+//!
+//! An association is the task of its control connection and ends with it; nothing else is spawned.
+//! It also ends when nothing flows for `idle_timeout`, when a change of the policy refuses every
+//! datagram (SPEC P11), and with the drain, as tunnels do.
+//!
+//! # What is decided, and recorded, when
+//!
+//! Every datagram is judged by the settings in force when it comes. The same question under the same
+//! settings has the same answer, so the enforcement point is asked once for each destination and
+//! generation of the settings while `destinations` remembers it; that decision is recorded, allowed
+//! or refused, and the datagrams after it act on it. Those that a refusal drops are counted, and the
+//! count is logged when the refusal is forgotten. A name is looked up once, and the addresses that
+//! were vetted then are judged again, and not looked up again, when the settings change.
+//!
+//! What is no well-formed datagram of the client, and what comes from addresses that this
+//! association never sent to, is no request: it is dropped, and logged once in an association.
+//!
+//! # What is refused as a whole
+//!
+//! With `enable_socks5_udp = false` the command is not supported (0x07). Where the policy refuses all
+//! datagrams, in limited mode or switched off, the association is refused (0x02) and recorded, so
+//! that a client hears of it and does not send into nothing.
+
+mod destinations;
+mod header;
+mod relay;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use codex_network_policy::{Authority, Hooked, Protocol, Reason};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::destinations::{Destinations, Forgotten, Known, Wanted};
+use self::relay::Relay;
+use super::handshake::Request;
+use super::{DOOR, answer, handshake, linger};
+use crate::Shared;
+use crate::activity::Activity;
+use crate::client::Client;
+use crate::enforce::{self, Attempt, VettedAddrs};
+use crate::error::Failure;
+use crate::live_policy::Generation;
+use crate::respond::Reply;
+use crate::upstream;
+use crate::upstream::datagram::{Family, Outlets};
+
+/// Room for any datagram: a length is 16 bits, headers included (RFC 768).
+const BUFFER: usize = 64 * 1024;
+/// Datagrams that are moved in one direction before the other gets its turn.
+const BATCH: usize = 64;
+/// Names that are looked up at once; a datagram for one more is dropped unjudged.
+const LOOKUPS_MAX: usize = 16;
+/// How often unused destinations are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// The end of a lookup: what was wanted, under which settings, and where that is.
+type Lookup = BoxFuture<'static, (Wanted, u64, Result<VettedAddrs, Failure>)>;
+
+/// Why an association ended.
+#[derive(Debug)]
+enum End {
+    /// The control connection did.
+    Control,
+    /// Nothing flowed for too long.
+    Idle(Duration),
+    /// The policy refuses all datagrams.
+    Forbidden(Reason),
+    /// There are no associations any more.
+    SwitchedOff,
+    /// The socket broke.
+    Broken(io::Error),
+}
+
+/// A client's association.
+struct Association<'a> {
+    shared: &'a Arc<Shared>,
+    attempt: Attempt,
+    relay: Relay,
+    outlets: Outlets,
+    destinations: Destinations,
+    lookups: FuturesUnordered<Lookup>,
+    activity: &'a Activity,
+    counts: Counts,
+}
+
+/// What became of datagrams.
+#[derive(Debug, Default)]
+struct Counts {
+    sent: u64,
+    answered: u64,
+    /// Refused, recorded or repeated.
+    refused: u64,
+    /// Not from the client.
+    foreign: u64,
+    /// From the client, and not well-formed.
+    malformed: u64,
+    /// From somebody who was not asked.
+    unasked: u64,
+    /// For want of room or of a way.
+    lost: u64,
+}
+
+/// Serves a request for an association to its end.
+pub(super) async fn associate(
+    shared: &Arc<Shared>,
+    mut control: TcpStream,
+    client: Client,
+    request: Request,
+) {
+    let activity = Activity::new();
+    let mut association = match open(shared, &control, client, request, &activity).await {
+        Ok(association) => association,
+        Err(reply) => {
+            let _ = answer(&mut control, reply).await;
+            return linger(control).await;
+        }
+    };
+    let bound = handshake::reply(Reply::Succeeded, association.relay.address());
+    if control.write_all(&bound).await.is_err() {
+        return;
+    }
+    let end = association.run(&mut control).await;
+    let client = association.attempt.client.address;
+    match end {
+        End::Control => {}
+        End::Idle(limit) => tracing::debug!(%client, ?limit, "ended an idle UDP association"),
+        End::Forbidden(reason) => {
+            tracing::info!(%client, %reason, "ended a UDP association that the policy no longer permits");
+        }
+        End::SwitchedOff => {
+            tracing::info!(%client, reason = "enable_socks5_udp is off", "ended a UDP association that the policy no longer permits");
+        }
+        End::Broken(error) => tracing::debug!(%client, %error, "a UDP association broke"),
+    }
+}
+
+/// Judges the request for an association as far as that goes, and binds its socket.
+async fn open<'a>(
+    shared: &'a Arc<Shared>,
+    control: &TcpStream,
+    client: Client,
+    request: Request,
+    activity: &'a Activity,
+) -> Result<Association<'a>, Reply> {
+    let generation = shared.live.current();
+    let attempt = Attempt {
+        client,
+        protocol: Protocol::Socks5Udp,
+        method: None,
+        upgrade: None,
+        hooked: Hooked::Unasked,
+    };
+    let peer = attempt.client.address;
+    let switched_off = !generation.settings().socks5_udp;
+    if switched_off && generation.policy().is_enabled() {
+        tracing::info!(client = %peer, door = DOOR, command = ?request.command, "refused a command");
+        return Err(Reply::CommandNotSupported);
+    }
+    let named = match &request.host {
+        Ok(host) => host.to_string().into_bytes(),
+        Err(invalid) => invalid.text.clone(),
+    };
+    let recorder = &shared.recorder;
+    if enforce::refuse_association(recorder, &generation, &attempt, &named, request.port).is_some()
+    {
+        return Err(Reply::NotAllowed);
+    }
+    let own = recorder.own_datagrams.clone();
+    let bound = match control.local_addr() {
+        Ok(local) => Relay::bind(local, peer, request.port, &own).await,
+        Err(error) => Err(error),
+    };
+    let relay = bound.map_err(|error| {
+        tracing::warn!(client = %peer, %error, "cannot open a socket for a UDP association; is max_connections too high for the limit of open files?");
+        Reply::GeneralFailure
+    })?;
+    Ok(Association {
+        shared,
+        attempt,
+        relay,
+        outlets: Outlets::new(own),
+        destinations: Destinations::default(),
+        lookups: FuturesUnordered::new(),
+        activity,
+        counts: Counts::default(),
+    })
+}
+
+/// Resolves when the control connection ends. Nothing that is said on it means anything now.
+async fn ended(control: &mut TcpStream) {
+    let mut nothing = [0; 64];
+    while let Ok(1..) = control.read(&mut nothing).await {}
+}
+
+impl Association<'_> {
+    async fn run(&mut self, control: &mut TcpStream) -> End {
+        let settings = Arc::clone(self.shared.live.current().settings());
+        let limit = settings.daemon.limits.idle_timeout;
+        let activity = self.activity;
+        let (ended, silence) = (ended(control), activity.silence(limit));
+        tokio::pin!(ended, silence);
+        let mut changes = self.shared.live.watch();
+        // A change may have come between the judgement and now.
+        changes.mark_changed();
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut ended => return End::Control,
+                () = &mut silence => return End::Idle(limit),
+                Ok(()) = changes.changed() => if let Some(end) = self.rejudge() {
+                    return end;
+                },
+                Some((wanted, number, outcome)) = self.lookups.next(), if !self.lookups.is_empty() => {
+                    self.resolved(wanted, number, outcome).await;
+                }
+                ready = self.relay.readable() => if let Err(error) = self.take_from_client(ready).await {
+                    return End::Broken(error);
+                },
+                family = self.outlets.readable() => self.take_from_upstream(family),
+                _ = sweep.tick(), if !self.destinations.is_empty() => {
+                    let forgotten = self.destinations.expire(Instant::now());
+                    self.tell(&forgotten);
+                }
+            }
+        }
+    }
+
+    /// Judges and sends what the client has sent. The buffer is given back when that is done: an
+    /// association holds none while nothing flows.
+    async fn take_from_client(&mut self, ready: io::Result<()>) -> io::Result<()> {
+        ready?;
+        let mut buffer = Vec::with_capacity(BUFFER);
+        for _ in 0..BATCH {
+            buffer.clear();
+            let Some(from) = self.relay.receive(&mut buffer)? else {
+                break;
+            };
+            if !self.relay.is_client(from) {
+                if self.counts.foreign == 0 {
+                    tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram that is not from the client of the UDP association; further ones are dropped unsaid");
+                }
+                self.counts.foreign += 1;
+                continue;
+            }
+            match header::read(&buffer) {
+                Ok(datagram) => {
+                    self.relay.pin(from);
+                    self.activity.note();
+                    let wanted = Wanted {
+                        host: datagram.host.map_err(|invalid| invalid.text),
+                        port: datagram.port,
+                    };
+                    self.take(wanted, datagram.data).await;
+                }
+                Err(flaw) => {
+                    if self.counts.malformed == 0 {
+                        tracing::info!(client = %self.attempt.client.address, door = DOOR, "dropped a malformed datagram: {flaw}; further ones are dropped unsaid");
+                    }
+                    self.counts.malformed += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a datagram, or keeps it until its name is looked up, or drops it.
+    async fn take(&mut self, wanted: Wanted, data: &[u8]) {
+        let generation = self.shared.live.current();
+        let known = self
+            .destinations
+            .look(&wanted, generation.number(), Instant::now());
+        let before = match known {
+            Known::Permitted(addresses) => {
+                let sent = self.outlets.send(addresses, data).await;
+                return self.sent(&wanted, sent);
+            }
+            Known::Refused => {
+                self.counts.refused += 1;
+                return;
+            }
+            Known::Resolving => {
+                if !self.destinations.wait(&wanted, data) {
+                    self.counts.lost += 1;
+                }
+                return;
+            }
+            Known::Before(addresses) => Some(addresses.ips()),
+            Known::Nothing => None,
+        };
+        let known_addresses = before.or_else(|| Some(vec![wanted.host.as_ref().ok()?.ip()?]));
+        if known_addresses.is_none() && self.lookups.len() >= LOOKUPS_MAX && wanted.host.is_ok() {
+            self.counts.lost += 1;
+            return;
+        }
+        let number = generation.number();
+        let permit = match self.authorize(generation, &wanted) {
+            Ok(permit) => permit,
+            Err(reason) => return self.refuse(wanted, number, reason),
+        };
+        let Some(addresses) = known_addresses else {
+            let forgotten = self
+                .destinations
+                .resolving(wanted.clone(), number, Instant::now());
+            self.tell(&forgotten);
+            self.destinations.wait(&wanted, data);
+            self.lookups.push(Box::pin(async move {
+                let outcome = upstream::vetted(&permit).await;
+                (wanted, number, outcome)
+            }));
+            return;
+        };
+        match permit.vet(&addresses) {
+            Ok(vetted) => {
+                let sent = self.outlets.send(&vetted, data).await;
+                self.permit(wanted.clone(), number, vetted);
+                self.sent(&wanted, sent);
+            }
+            Err(refusal) => self.refuse(wanted, number, refusal.decision.reason()),
+        }
+    }
+
+    /// Asks the enforcement point, which records the answer.
+    fn authorize(
+        &self,
+        generation: Arc<Generation>,
+        wanted: &Wanted,
+    ) -> Result<enforce::Permit, Reason> {
+        let recorder = &self.shared.recorder;
+        let host = match &wanted.host {
+            Ok(host) => host.clone(),
+            Err(text) => {
+                let attempt = &self.attempt;
+                let refusal =
+                    enforce::refuse_invalid_host(recorder, &generation, attempt, text, wanted.port);
+                return Err(refusal.decision.reason());
+            }
+        };
+        let port = wanted.port;
+        let authority = Authority { host, port };
+        enforce::authorize(recorder, generation, self.attempt.clone(), authority)
+            .map_err(|refusal| refusal.decision.reason())
+    }
+
+    /// A lookup has ended: sends what waited for it, by the settings in force now.
+    async fn resolved(
+        &mut self,
+        wanted: Wanted,
+        number: u64,
+        outcome: Result<VettedAddrs, Failure>,
+    ) {
+        // Another destination may have taken its place.
+        let Some(waiting) = self.destinations.take_waiting(&wanted) else {
+            return;
+        };
+        // A refusal is that of the datagram that was there first.
+        let judged = match outcome {
+            Ok(vetted) => {
+                self.permit(wanted.clone(), number, vetted);
+                0
+            }
+            Err(failure) => {
+                let reason = match failure {
+                    Failure::Refused(refusal) => refusal.decision.reason(),
+                    _ => Reason::DnsFailure,
+                };
+                self.refuse(wanted.clone(), number, reason);
+                1
+            }
+        };
+        for data in waiting.into_iter().skip(judged) {
+            self.take(wanted.clone(), &data).await;
+        }
+    }
+
+    fn permit(&mut self, wanted: Wanted, number: u64, addresses: VettedAddrs) {
+        let now = Instant::now();
+        let forgotten = self.destinations.permit(wanted, number, addresses, now);
+        self.tell(&forgotten);
+    }
+
+    fn refuse(&mut self, wanted: Wanted, number: u64, reason: Reason) {
+        self.counts.refused += 1;
+        let now = Instant::now();
+        let forgotten = self.destinations.refuse(wanted, number, reason, now);
+        self.tell(&forgotten);
+    }
+
+    fn sent(&mut self, wanted: &Wanted, outcome: io::Result<SocketAddr>) {
+        match outcome {
+            Ok(to) => {
+                self.counts.sent += 1;
+                self.destinations.sent(wanted, to);
+            }
+            Err(error) => {
+                if self.counts.lost == 0 {
+                    tracing::debug!(client = %self.attempt.client.address, authority = %wanted, %error, "a permitted datagram was not sent");
+                }
+                self.counts.lost += 1;
+            }
+        }
+    }
+
+    /// Brings the client what came from those that it sent to, and from nobody else: without that a
+    /// stranger could reach the client through us.
+    fn take_from_upstream(&mut self, family: Family) {
+        let mut buffer = Vec::with_capacity(header::LONGEST_WRITTEN + BUFFER);
+        for _ in 0..BATCH {
+            buffer.clear();
+            buffer.resize(header::LONGEST_WRITTEN, 0);
+            let Some(from) = self.outlets.receive(family, &mut buffer) else {
+                return;
+            };
+            if !self.destinations.may_answer(from) {
+                if self.counts.unasked == 0 {
+                    tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram from an address that nothing was sent to; further ones are dropped unsaid");
+                }
+                self.counts.unasked += 1;
+                continue;
+            }
+            // With its header it may be longer than a datagram can be; then it is lost.
+            match self.relay.answer(header::write_before(&mut buffer, from)) {
+                Ok(()) => {
+                    self.counts.answered += 1;
+                    self.activity.note();
+                }
+                Err(_) => self.counts.lost += 1,
+            }
+        }
+    }
+
+    /// Other settings are in force: ends what they forbid (SPEC P11). What they permit is judged, and
+    /// recorded, when the next datagram comes.
+    fn rejudge(&mut self) -> Option<End> {
+        let generation = self.shared.live.current();
+        if let Some(decision) = enforce::forbids_datagrams(&generation) {
+            return Some(End::Forbidden(decision.reason()));
+        }
+        if !generation.settings().socks5_udp {
+            return Some(End::SwitchedOff);
+        }
+        let attempt = &self.attempt;
+        let forbidden = self.destinations.rejudge(|authority, addresses| {
+            let ips = addresses.ips();
+            let decision = enforce::still_permitted(&generation, attempt, authority, &ips);
+            (!decision.is_allow()).then(|| decision.reason())
+        });
+        for (authority, reason) in forbidden {
+            tracing::info!(client = %attempt.client.address, %authority, %reason, "closed a destination of a UDP association that the policy no longer permits");
+        }
+        let forgotten = self.destinations.forget_refusals();
+        self.tell(&forgotten);
+        None
+    }
+
+    /// Says how much refusals that are forgotten have dropped beyond their records.
+    fn tell(&self, forgotten: &[Forgotten]) {
+        for Forgotten {
+            wanted,
+            reason,
+            further,
+        } in forgotten
+        {
+            tracing::info!(client = %self.attempt.client.address, authority = %wanted, %reason, count = further, "further datagrams to a refused destination were dropped");
+        }
+    }
+}
+
+impl Drop for Association<'_> {
+    /// Also when a drain cuts the task.
+    fn drop(&mut self) {
+        let forgotten = self.destinations.forget_refusals();
+        self.tell(&forgotten);
+        tracing::debug!(client = %self.attempt.client.address, counts = ?self.counts, "a UDP association ended");
+    }
+}
+
+impl fmt::Debug for Association<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Association")
+            .field("client", &self.attempt.client)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}

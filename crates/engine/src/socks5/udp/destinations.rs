@@ -1,0 +1,456 @@
+//! What an association knows of its destinations: which were permitted and with what addresses,
+//! which were refused, and who may answer.
+//!
+//! It is a table of bounded size: the destination that was unused the longest makes room for a new
+//! one, and one that is unused for [`UNUSED_MAX`] is forgotten. What was forgotten is judged, and
+//! recorded, like any new one. Nothing is judged here, and nothing sent.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use codex_network_policy::{Authority, Host, Reason};
+
+use crate::enforce::VettedAddrs;
+
+/// Destinations remembered at once, and so addresses that may answer.
+pub(crate) const MOST: usize = 256;
+/// How long a destination is remembered that nothing is sent to (RFC 4787 section 4.3, the
+/// recommended value). Only what the client sends counts: what comes from outside could keep the way
+/// in open for ever (REQ-6).
+pub(crate) const UNUSED_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long a name that did not resolve is not looked up again, as long as "no such name" is kept by
+/// the resolver.
+const UNRESOLVED_MAX: Duration = Duration::from_secs(30);
+/// Bytes that wait for lookups at once, two of the largest datagrams, with [`OVERHEAD`] for each datagram.
+const WAITING_MAX: usize = 128 * 1024;
+/// What a waiting datagram costs besides its bytes, so that empty ones are bounded too.
+const OVERHEAD: usize = 64;
+
+/// What a datagram asks for: an authority, or bytes that are no host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Wanted {
+    pub(crate) host: Result<Host, Vec<u8>>,
+    pub(crate) port: u16,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(crate) struct Destinations {
+    table: HashMap<Wanted, Destination>,
+    /// Who was sent to, and by how many of the destinations.
+    peers: HashMap<SocketAddr, usize>,
+    /// Bytes that wait for lookups.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Destination {
+    /// The settings under which it was judged.
+    generation: u64,
+    used: Instant,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Its name is being looked up; what came for it meanwhile.
+    Resolving(Vec<Vec<u8>>),
+    /// It may be sent to, and where it was last sent to.
+    Permitted(VettedAddrs, Option<SocketAddr>),
+    /// It may not, or not before a time; and how much more was dropped since that was recorded.
+    Refused(Reason, Option<Instant>, u64),
+}
+
+/// What is known about a destination.
+#[derive(Debug)]
+pub(crate) enum Known<'a> {
+    /// Nothing: it has to be judged.
+    Nothing,
+    /// It was permitted under other settings and has to be judged again, its addresses too.
+    Before(&'a VettedAddrs),
+    /// It is being looked up.
+    Resolving,
+    /// It may be sent to.
+    Permitted(&'a VettedAddrs),
+    /// It may not, and this datagram is counted.
+    Refused,
+}
+
+/// A refusal that is forgotten, with what was dropped after its record was written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forgotten {
+    pub(crate) wanted: Wanted,
+    pub(crate) reason: Reason,
+    /// More than 0.
+    pub(crate) further: u64,
+}
+
+impl Destinations {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// What is known about the destination of a datagram, under the settings of this number.
+    pub(crate) fn look(&mut self, wanted: &Wanted, generation: u64, now: Instant) -> Known<'_> {
+        let Some(destination) = self.table.get_mut(wanted) else {
+            return Known::Nothing;
+        };
+        destination.used = now;
+        let current = destination.generation == generation;
+        match &mut destination.state {
+            State::Resolving(_) => Known::Resolving,
+            State::Permitted(addresses, _) => {
+                if current {
+                    Known::Permitted(addresses)
+                } else {
+                    Known::Before(addresses)
+                }
+            }
+            State::Refused(_, until, further) => {
+                if current && until.is_none_or(|until| now < until) {
+                    *further += 1;
+                    Known::Refused
+                } else {
+                    Known::Nothing
+                }
+            }
+        }
+    }
+
+    /// Remembers a refusal. Gives those that are forgotten for it.
+    pub(crate) fn refuse(
+        &mut self,
+        wanted: Wanted,
+        generation: u64,
+        reason: Reason,
+        now: Instant,
+    ) -> Vec<Forgotten> {
+        let until = (reason == Reason::DnsFailure).then(|| now + UNRESOLVED_MAX);
+        let state = State::Refused(reason, until, 0);
+        self.put(wanted, generation, state, now)
+    }
+
+    /// Remembers where a permitted destination is. Gives the refusals that are forgotten for it, and
+    /// see [`take_waiting`](Self::take_waiting).
+    pub(crate) fn permit(
+        &mut self,
+        wanted: Wanted,
+        generation: u64,
+        addresses: VettedAddrs,
+        now: Instant,
+    ) -> Vec<Forgotten> {
+        let state = State::Permitted(addresses, None);
+        self.put(wanted, generation, state, now)
+    }
+
+    /// Remembers that a name is being looked up.
+    pub(crate) fn resolving(
+        &mut self,
+        wanted: Wanted,
+        generation: u64,
+        now: Instant,
+    ) -> Vec<Forgotten> {
+        self.put(wanted, generation, State::Resolving(Vec::new()), now)
+    }
+
+    /// Keeps a datagram for a destination that is being looked up; `false` if there is no room.
+    pub(crate) fn wait(&mut self, wanted: &Wanted, data: &[u8]) -> bool {
+        let cost = data.len() + OVERHEAD;
+        let Some(destination) = self.table.get_mut(wanted) else {
+            return false;
+        };
+        let State::Resolving(waiting) = &mut destination.state else {
+            return false;
+        };
+        if self.waiting + cost > WAITING_MAX {
+            return false;
+        }
+        self.waiting += cost;
+        waiting.push(data.to_vec());
+        true
+    }
+
+    /// What waits for a destination that is being looked up; `None` if it is not, or no more.
+    pub(crate) fn take_waiting(&mut self, wanted: &Wanted) -> Option<Vec<Vec<u8>>> {
+        let destination = self.table.get_mut(wanted)?;
+        let State::Resolving(waiting) = &mut destination.state else {
+            return None;
+        };
+        let taken = std::mem::take(waiting);
+        self.waiting -= cost(&taken);
+        Some(taken)
+    }
+
+    /// Notes where a permitted destination was sent to: from there it may be answered.
+    pub(crate) fn sent(&mut self, wanted: &Wanted, to: SocketAddr) {
+        let Some(destination) = self.table.get_mut(wanted) else {
+            return;
+        };
+        if let State::Permitted(_, peer) = &mut destination.state
+            && *peer != Some(to)
+        {
+            let before = peer.replace(to);
+            *self.peers.entry(to).or_default() += 1;
+            self.release(before);
+        }
+    }
+
+    /// Whether something was sent there, for a destination that is still remembered.
+    pub(crate) fn may_answer(&self, from: SocketAddr) -> bool {
+        self.peers.contains_key(&from)
+    }
+
+    /// Forgets what was unused for long. Gives the refusals among it.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Forgotten> {
+        self.forget(|destination| now.duration_since(destination.used) < UNUSED_MAX)
+    }
+
+    /// Forgets every refusal, since other settings are in force.
+    pub(crate) fn forget_refusals(&mut self) -> Vec<Forgotten> {
+        self.forget(|destination| !matches!(destination.state, State::Refused(..)))
+    }
+
+    /// Asks about every permitted destination whether it still is, and forgets those for which the
+    /// answer is a reason, which it gives.
+    pub(crate) fn rejudge(
+        &mut self,
+        judge: impl Fn(&Authority, &VettedAddrs) -> Option<Reason>,
+    ) -> Vec<(Authority, Reason)> {
+        let mut forbidden = Vec::new();
+        for (wanted, destination) in &self.table {
+            if let (State::Permitted(addresses, _), Some(authority)) =
+                (&destination.state, wanted.authority())
+                && let Some(reason) = judge(&authority, addresses)
+            {
+                forbidden.push((wanted.clone(), authority, reason));
+            }
+        }
+        let forget = |(wanted, authority, reason)| {
+            self.remove(&wanted);
+            (authority, reason)
+        };
+        forbidden.into_iter().map(forget).collect()
+    }
+
+    fn put(
+        &mut self,
+        wanted: Wanted,
+        generation: u64,
+        state: State,
+        now: Instant,
+    ) -> Vec<Forgotten> {
+        let mut forgotten = Vec::from_iter(self.remove(&wanted));
+        if self.table.len() >= MOST {
+            let oldest = self.table.iter().min_by_key(|(_, it)| it.used);
+            if let Some(oldest) = oldest.map(|(wanted, _)| wanted.clone()) {
+                forgotten.extend(self.remove(&oldest));
+            }
+        }
+        let destination = Destination {
+            generation,
+            used: now,
+            state,
+        };
+        self.table.insert(wanted, destination);
+        forgotten
+    }
+
+    fn forget(&mut self, keep: impl Fn(&Destination) -> bool) -> Vec<Forgotten> {
+        let gone = self.table.iter().filter(|(_, it)| !keep(it));
+        let gone: Vec<Wanted> = gone.map(|(wanted, _)| wanted.clone()).collect();
+        let forget = |wanted: Wanted| self.remove(&wanted);
+        gone.into_iter().filter_map(forget).collect()
+    }
+
+    fn remove(&mut self, wanted: &Wanted) -> Option<Forgotten> {
+        let (wanted, destination) = self.table.remove_entry(wanted)?;
+        match destination.state {
+            State::Resolving(waiting) => self.waiting -= cost(&waiting),
+            State::Permitted(_, peer) => self.release(peer),
+            State::Refused(reason, _, further) if further > 0 => {
+                return Some(Forgotten {
+                    wanted,
+                    reason,
+                    further,
+                });
+            }
+            State::Refused(..) => {}
+        }
+        None
+    }
+
+    /// One destination fewer was sent to there.
+    fn release(&mut self, peer: Option<SocketAddr>) {
+        let Some(peer) = peer else { return };
+        if let Some(count) = self.peers.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.peers.remove(&peer);
+            }
+        }
+    }
+}
+
+impl Wanted {
+    /// The authority, if the host is one.
+    pub(crate) fn authority(&self) -> Option<Authority> {
+        let host = self.host.clone().ok()?;
+        Some(Authority {
+            host,
+            port: self.port,
+        })
+    }
+}
+
+/// The host as it may be shown.
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.host, self.authority()) {
+            (_, Some(authority)) => authority.fmt(f),
+            (host, None) => {
+                let bytes = host.as_ref().err().map_or(&[][..], Vec::as_slice);
+                write!(f, "{}:{}", bytes.escape_ascii(), self.port)
+            }
+        }
+    }
+}
+
+fn cost(waiting: &[Vec<u8>]) -> usize {
+    waiting.iter().map(|data| data.len() + OVERHEAD).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(number: usize) -> Wanted {
+        Wanted {
+            host: Ok(Host::parse(&format!("n{number}.test")).expect("a host")),
+            port: 53,
+        }
+    }
+
+    fn peer(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    /// A destination that may be sent to. Its addresses do not matter to the table.
+    fn permit(table: &mut Destinations, number: usize, now: Instant) {
+        let addresses = VettedAddrs::none_for_tests();
+        assert_eq!(table.permit(wanted(number), 1, addresses, now), []);
+    }
+
+    #[test]
+    fn s3_ten_thousand_destinations_leave_the_last_ones() {
+        let mut table = Destinations::default();
+        let start = Instant::now();
+        for number in 0..10_000 {
+            let now = start + Duration::from_millis(number as u64);
+            permit(&mut table, number, now);
+            table.sent(&wanted(number), peer(u16::try_from(number).expect("small")));
+            assert!(table.table.len() <= MOST);
+            assert!(table.peers.len() <= MOST);
+        }
+        assert!(table.may_answer(peer(9_999)));
+        assert!(!table.may_answer(peer(1)));
+        assert!(matches!(table.look(&wanted(0), 1, start), Known::Nothing));
+    }
+
+    #[test]
+    fn s3_what_is_used_stays_and_what_is_not_expires() {
+        let mut table = Destinations::default();
+        let start = Instant::now();
+        permit(&mut table, 1, start);
+        permit(&mut table, 2, start);
+        table.sent(&wanted(1), peer(1));
+        table.sent(&wanted(2), peer(2));
+        let later = start + UNUSED_MAX / 2;
+        table.look(&wanted(1), 1, later);
+        table.expire(start + UNUSED_MAX);
+        assert!(table.may_answer(peer(1)));
+        assert!(!table.may_answer(peer(2)));
+    }
+
+    #[test]
+    fn s3_a_peer_of_two_destinations_stays_with_the_second() {
+        let mut table = Destinations::default();
+        let now = Instant::now();
+        for number in [1, 2] {
+            permit(&mut table, number, now);
+            table.sent(&wanted(number), peer(1));
+            table.sent(&wanted(number), peer(1));
+        }
+        table.sent(&wanted(1), peer(3));
+        assert!(table.may_answer(peer(1)));
+        assert!(table.may_answer(peer(3)));
+        table.remove(&wanted(2));
+        assert!(!table.may_answer(peer(1)));
+    }
+
+    #[test]
+    fn r1_a_refusal_is_remembered_once_and_what_follows_is_counted() {
+        let mut table = Destinations::default();
+        let now = Instant::now();
+        table.refuse(wanted(1), 1, Reason::Denied, now);
+        for _ in 0..3 {
+            assert!(matches!(table.look(&wanted(1), 1, now), Known::Refused));
+        }
+        // Under other settings it is judged again.
+        assert!(matches!(table.look(&wanted(1), 2, now), Known::Nothing));
+        let forgotten = table.refuse(wanted(1), 2, Reason::NotAllowed, now);
+        let told = Forgotten {
+            wanted: wanted(1),
+            reason: Reason::Denied,
+            further: 3,
+        };
+        assert_eq!(forgotten, [told]);
+        assert_eq!(table.forget_refusals(), [], "nothing further was dropped");
+    }
+
+    #[test]
+    fn s3_a_name_that_does_not_resolve_is_looked_up_again_later() {
+        let mut table = Destinations::default();
+        let now = Instant::now();
+        table.refuse(wanted(1), 1, Reason::DnsFailure, now);
+        assert!(matches!(table.look(&wanted(1), 1, now), Known::Refused));
+        let later = now + UNRESOLVED_MAX;
+        assert!(matches!(table.look(&wanted(1), 1, later), Known::Nothing));
+    }
+
+    #[test]
+    fn s3_what_waits_for_lookups_is_bounded_and_counted_exactly() {
+        let mut table = Destinations::default();
+        let now = Instant::now();
+        table.resolving(wanted(1), 1, now);
+        table.resolving(wanted(2), 1, now);
+        let data = [0; 1000];
+        let kept = (0..200).filter(|_| table.wait(&wanted(1), &data)).count();
+        assert_eq!(kept, WAITING_MAX / (1000 + OVERHEAD));
+        assert!(!table.wait(&wanted(2), &data), "they share the room");
+        let empty = (0..10_000).filter(|_| table.wait(&wanted(2), b"")).count();
+        assert!(empty < 20, "{empty} empty ones beside them");
+        let waiting = table.take_waiting(&wanted(1)).expect("it is looked up");
+        assert_eq!(waiting.len(), kept);
+        table.remove(&wanted(2));
+        assert_eq!(table.waiting, 0);
+    }
+
+    #[test]
+    fn p11_what_is_no_longer_permitted_is_forgotten_with_its_peer() {
+        let mut table = Destinations::default();
+        let now = Instant::now();
+        for number in [1, 2] {
+            permit(&mut table, number, now);
+            table.sent(&wanted(number), peer(u16::try_from(number).expect("small")));
+        }
+        let first = wanted(1).authority().expect("an authority");
+        let judge = |authority: &Authority, _: &VettedAddrs| {
+            (*authority == first).then_some(Reason::Denied)
+        };
+        assert_eq!(table.rejudge(judge), [(first.clone(), Reason::Denied)]);
+        assert!(!table.may_answer(peer(1)));
+        assert!(table.may_answer(peer(2)));
+        assert!(matches!(table.look(&wanted(2), 2, now), Known::Before(_)));
+    }
+}

@@ -1,0 +1,105 @@
+//! The client's side of an association: the socket that its datagrams come to, and who may send
+//! some (RFC 1928 sections 6 and 7).
+//!
+//! A client is the address that its control connection comes from, and the port that its request
+//! names. Most requests name none; then the first well-formed datagram from that address says which
+//! it is, for good. The address that a request names is not looked at: behind a translator it is
+//! not the one that is seen here.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::net::UdpSocket;
+
+use crate::own::{OwnListener, OwnListeners};
+
+/// The socket of one association towards its client.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    socket: UdpSocket,
+    address: SocketAddr,
+    client: Client,
+    /// Datagrams through an association must not reach it (SPEC P6).
+    _own: OwnListener,
+}
+
+/// What is known of the client.
+#[derive(Clone, Copy, Debug)]
+enum Client {
+    /// Its address, and its port if it has named that.
+    Expected(IpAddr, Option<u16>),
+    /// The very place that its first datagram came from.
+    Pinned(SocketAddr),
+}
+
+impl Relay {
+    /// Binds a free port of the address that the control connection came in on. `named` is the port
+    /// of the request, 0 if it names none.
+    pub(crate) async fn bind(
+        control: SocketAddr,
+        peer: SocketAddr,
+        named: u16,
+        own: &OwnListeners,
+    ) -> io::Result<Self> {
+        let mut wanted = control;
+        wanted.set_port(0);
+        let socket = UdpSocket::bind(wanted).await?;
+        // Answers do not wait for room: the runtime has to have seen that there is some.
+        socket.writable().await?;
+        let address = socket.local_addr()?;
+        let named = (named != 0).then_some(named);
+        Ok(Self {
+            socket,
+            address,
+            client: Client::Expected(peer.ip().to_canonical(), named),
+            _own: own.add(address),
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resolves when something may have arrived.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// Appends one datagram to the buffer, as far as it has room, and gives its sender. `None`: there
+    /// is nothing more at present.
+    pub(crate) fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<SocketAddr>> {
+        match self.socket.try_recv_buf_from(buffer) {
+            Ok((_, from)) => Ok(Some(from)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a datagram from there is the client's.
+    pub(crate) fn is_client(&self, from: SocketAddr) -> bool {
+        match self.client {
+            Client::Expected(ip, port) => {
+                from.ip().to_canonical() == ip && port.is_none_or(|port| port == from.port())
+            }
+            Client::Pinned(client) => client == from,
+        }
+    }
+
+    /// Takes the sender of a well-formed datagram of the client for the client from now on.
+    pub(crate) fn pin(&mut self, from: SocketAddr) {
+        self.client = Client::Pinned(from);
+    }
+
+    /// Sends one datagram to the client, if it has ever sent one. It does not wait for room.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this goes back to the client, and upstream::datagram sends what goes out"
+    )]
+    pub(crate) fn answer(&self, datagram: &[u8]) -> io::Result<()> {
+        let Client::Pinned(client) = self.client else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        self.socket.try_send_to(datagram, client).map(|_| ())
+    }
+}

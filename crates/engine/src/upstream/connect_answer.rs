@@ -1,0 +1,312 @@
+//! What an upstream proxy answers to CONNECT, read without I/O (RFC 9112 section 4, RFC 9110
+//! section 9.3.6).
+//!
+//! A [`Reader`] is fed all that has arrived so far, again and again, and says as early as it can
+//! whether that is an answer. It is as strict with a proxy as we are with clients: CRLF ends a line, a
+//! field is a name, a colon and a value, and a head has a largest size. What stands in the fields
+//! counts only where it says that the answer is no tunnel.
+
+/// Largest head, interim answers before it included.
+const LONGEST: usize = 64 * 1024;
+
+/// What the bytes so far amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// A whole head; what follows it belongs to the tunnel, if the status says that there is one.
+    Complete(Answer),
+    /// The beginning of one.
+    Incomplete,
+}
+
+/// The head of a final answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// 200 to 999.
+    pub(crate) status: u16,
+    /// Its length in bytes.
+    pub(crate) length: usize,
+}
+
+/// Why bytes are no answer to CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Flaw {
+    /// The status line is not one of HTTP/1.
+    #[error("its answer does not begin with an HTTP/1 status line")]
+    StatusLine,
+    /// A line ends in something else than CRLF.
+    #[error("a line of its answer does not end in CRLF")]
+    LineEnd,
+    /// A field line is no field.
+    #[error("its answer has a malformed field")]
+    Field,
+    /// The head does not end.
+    #[error("the head of its answer is too large")]
+    TooLarge,
+    /// It changes protocols, which nobody asked for.
+    #[error("it switches protocols unasked")]
+    Switch,
+    /// It says yes and announces content. A proxy must not (RFC 9110 section 9.3.6), and a client may
+    /// pass over it; but a web server that takes CONNECT for something else answers just so, and its
+    /// page is not what a tunnel carries.
+    #[error("it answers with content where a tunnel should begin")]
+    Content,
+}
+
+/// Reads an answer piece by piece: what was read once is not read again.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    /// Where the line that is not complete begins.
+    line: usize,
+    /// How much of it holds no line end.
+    seen: usize,
+    /// The status, once its line is complete.
+    status: Option<u16>,
+    announces_content: bool,
+}
+
+impl Reader {
+    /// Looks at all bytes so far, those of earlier calls first.
+    ///
+    /// # Errors
+    ///
+    /// When no further byte can make them an answer to CONNECT.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Parsed, Flaw> {
+        loop {
+            let fresh = bytes.get(self.line + self.seen..).unwrap_or_default();
+            let Some(end) = fresh.iter().position(|byte| *byte == b'\n') else {
+                self.seen += fresh.len();
+                let begun = bytes.get(self.line..).unwrap_or_default();
+                return self.check_beginning(begun, bytes.len());
+            };
+            let end = self.line + self.seen + end;
+            if end >= LONGEST {
+                return Err(Flaw::TooLarge);
+            }
+            self.check_start(&bytes[self.line..end])?;
+            let line = bytes[self.line..end]
+                .strip_suffix(b"\r")
+                .ok_or(Flaw::LineEnd)?;
+            (self.line, self.seen) = (end + 1, 0);
+            if let Some(status) = self.take(line)? {
+                let length = self.line;
+                return Ok(Parsed::Complete(Answer { status, length }));
+            }
+        }
+    }
+
+    /// Takes a whole line. Gives the status at the end of a final head.
+    fn take(&mut self, line: &[u8]) -> Result<Option<u16>, Flaw> {
+        let Some(status) = self.status else {
+            self.status = Some(status_line(line).ok_or(Flaw::StatusLine)?);
+            return Ok(None);
+        };
+        if !line.is_empty() {
+            self.announces_content |= announces_content(field(line).ok_or(Flaw::Field)?);
+            return Ok(None);
+        }
+        match status {
+            101 => Err(Flaw::Switch),
+            // RFC 9110 section 15.2: another head follows.
+            100..200 => {
+                (self.status, self.announces_content) = (None, false);
+                Ok(None)
+            }
+            200..300 if self.announces_content => Err(Flaw::Content),
+            _ => Ok(Some(status)),
+        }
+    }
+
+    /// What is wrong with a line that is not complete, as far as that can be told.
+    fn check_beginning(&self, line: &[u8], length: usize) -> Result<Parsed, Flaw> {
+        if length >= LONGEST {
+            return Err(Flaw::TooLarge);
+        }
+        self.check_start(line)?;
+        Ok(Parsed::Incomplete)
+    }
+
+    /// A status line is known by its first bytes, whatever follows.
+    fn check_start(&self, line: &[u8]) -> Result<(), Flaw> {
+        const START: &[u8] = b"HTTP/1.";
+        let compared = line.len().min(START.len());
+        if self.status.is_none() && line[..compared] != START[..compared] {
+            return Err(Flaw::StatusLine);
+        }
+        Ok(())
+    }
+}
+
+/// The status of `HTTP/1.1 200 Reason`. Some proxies leave the blank before an empty reason out.
+fn status_line(line: &[u8]) -> Option<u16> {
+    let rest = line
+        .strip_prefix(b"HTTP/1.1 ")
+        .or_else(|| line.strip_prefix(b"HTTP/1.0 "))?;
+    let (digits, reason) = rest.split_at_checked(3)?;
+    let is_text = reason.iter().all(|byte| is_text(*byte));
+    if !matches!(reason.first(), None | Some(b' ')) || !is_text {
+        return None;
+    }
+    let status = digits.iter().try_fold(0, |status: u16, digit| {
+        digit
+            .is_ascii_digit()
+            .then(|| status * 10 + u16::from(digit - b'0'))
+    })?;
+    (status >= 100).then_some(status)
+}
+
+/// The name and the value of a field line.
+fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    let is_sound = !name.is_empty()
+        && name.iter().all(|byte| is_token(*byte))
+        && value.iter().all(|byte| is_text(*byte));
+    is_sound.then_some((name, value))
+}
+
+fn announces_content((name, value): (&[u8], &[u8])) -> bool {
+    name.eq_ignore_ascii_case(b"transfer-encoding")
+        // Some proxies say that there is none, which is harmless.
+        || (name.eq_ignore_ascii_case(b"content-length") && value != b"0")
+}
+
+/// `tchar` of RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// What a value or a reason may hold: blanks, visible characters and `obs-text`.
+fn is_text(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What all bytes at once amount to; and that every way to cut them amounts to the same.
+    fn read(bytes: &[u8]) -> Result<Parsed, Flaw> {
+        let whole = Reader::default().feed(bytes);
+        let mut reader = Reader::default();
+        let trickled = (0..=bytes.len())
+            .map(|end| reader.feed(&bytes[..end]))
+            .find(|parsed| *parsed != Ok(Parsed::Incomplete))
+            .unwrap_or(Ok(Parsed::Incomplete));
+        assert_eq!(whole, trickled, "{:?}", bytes.escape_ascii().to_string());
+        whole
+    }
+
+    fn complete(status: u16, length: usize) -> Parsed {
+        Parsed::Complete(Answer { status, length })
+    }
+
+    #[test]
+    fn h12_answers_of_real_proxies_are_understood() {
+        for (text, status) in [
+            ("HTTP/1.1 200 Connection established\r\n\r\n", 200),
+            (
+                "HTTP/1.0 200 Connection established\r\nProxy-agent: tinyproxy/1.11.1\r\n\r\n",
+                200,
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200),
+            ("HTTP/1.1 200\r\n\r\n", 200),
+            ("HTTP/1.1 200 \r\nVia:\r\n\r\n", 200),
+            ("HTTP/1.1 204 No\tContent \u{e9}\r\n\r\n", 204),
+            (
+                "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 9\r\n\r\n",
+                407,
+            ),
+            ("HTTP/1.1 503 Service Unavailable\r\n\r\n", 503),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", 200),
+        ] {
+            assert_eq!(
+                read(text.as_bytes()),
+                Ok(complete(status, text.len())),
+                "{text}"
+            );
+            for end in 0..text.len() {
+                assert_eq!(read(&text.as_bytes()[..end]), Ok(Parsed::Incomplete));
+            }
+        }
+    }
+
+    #[test]
+    fn h12_what_follows_the_head_is_left_to_the_tunnel() {
+        let head = "HTTP/1.1 200 OK\r\n\r\n";
+        for behind in ["\r\n", "SSH-2.0-x\r\n", "HTTP/1.1 500 No\r\n\r\n", "\0\n"] {
+            let bytes = format!("{head}{behind}");
+            assert_eq!(read(bytes.as_bytes()), Ok(complete(200, head.len())));
+        }
+    }
+
+    #[test]
+    fn h12_what_is_no_answer_is_known_as_early_as_it_can_be() {
+        for (text, flaw) in [
+            ("S", Flaw::StatusLine),
+            ("SSH-2.0-OpenSSH\r\n", Flaw::StatusLine),
+            ("http/1.1 200 OK\r\n", Flaw::StatusLine),
+            ("HTTP/2", Flaw::StatusLine),
+            ("HTTP/1.2 200 OK\r\n", Flaw::StatusLine),
+            ("HTTP/1.1  200 OK\r\n", Flaw::StatusLine),
+            ("HTTP/1.1 20 OK\r\n", Flaw::StatusLine),
+            ("HTTP/1.1 2000\r\n", Flaw::StatusLine),
+            ("HTTP/1.1 099 OK\r\n", Flaw::StatusLine),
+            ("HTTP/1.1 +20 OK\r\n", Flaw::StatusLine),
+            ("HTTP/1.1 200 O\0K\r\n", Flaw::StatusLine),
+            ("HTTP/1.1 200 O\rK\r\n", Flaw::StatusLine),
+            ("\r\nHTTP/1.1 200 OK\r\n", Flaw::StatusLine),
+            ("\n", Flaw::LineEnd),
+            ("HTTP/1.1 200 OK\n", Flaw::LineEnd),
+            ("HTTP/1.1 200 OK\r\na: b\n", Flaw::LineEnd),
+            ("HTTP/1.1 200 OK\r\nno colon\r\n", Flaw::Field),
+            ("HTTP/1.1 200 OK\r\n: b\r\n", Flaw::Field),
+            ("HTTP/1.1 200 OK\r\na : b\r\n", Flaw::Field),
+            ("HTTP/1.1 200 OK\r\na: b\r\n folded\r\n", Flaw::Field),
+            ("HTTP/1.1 200 OK\r\na: \0\r\n", Flaw::Field),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", Flaw::Switch),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+                Flaw::Content,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Flaw::Content,
+            ),
+        ] {
+            assert_eq!(read(text.as_bytes()), Err(flaw), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn h12_a_head_has_a_largest_size() {
+        let endless = b"HTTP/1.1 200 OK\r\na: ".iter().copied();
+        let endless: Vec<u8> = endless.chain(std::iter::repeat_n(b'x', LONGEST)).collect();
+        let mut reader = Reader::default();
+        assert_eq!(reader.feed(&endless[..LONGEST - 1]), Ok(Parsed::Incomplete));
+        assert_eq!(reader.feed(&endless[..LONGEST]), Err(Flaw::TooLarge));
+        let many = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(LONGEST / 20);
+        assert_eq!(Reader::default().feed(&many), Err(Flaw::TooLarge));
+    }
+
+    proptest! {
+        /// Whatever we take for an answer, httparse takes for the same one.
+        #[test]
+        fn h12_httparse_reads_the_same(bytes in prop::collection::vec(
+            prop::sample::select(vec![
+                &b"HTTP/1.1 200 OK\r\n"[..], b"HTTP/1.0 407 ", b"HTTP/1.1 ", b"200", b"\r\n", b"\r", b"\n", b" ",
+                b"a: b\r\n", b"Content-Length: 0", b"x", b":", b"\t", b"\0", b"\x80", b"503 No\r\n\r\n",
+            ]),
+            0..12,
+        )) {
+            let bytes = bytes.concat();
+            if let Ok(Parsed::Complete(answer)) = read(&bytes) {
+                let mut fields = [httparse::EMPTY_HEADER; 16];
+                let mut twin = httparse::Response::new(&mut fields);
+                prop_assert_eq!(twin.parse(&bytes), Ok(httparse::Status::Complete(answer.length)));
+                prop_assert_eq!(twin.code, Some(answer.status));
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Whether a connection goes through one of the operator's own proxies, and what that proxy is told
+//! (SPEC H12).
+//!
+//! Policy comes first: whoever gets here shows a permit and addresses that were vetted as for a direct
+//! connection, though the proxy looks the name up once more by itself. What is local stays here. Only
+//! `connect.rs` dials, and a proxy's addresses pass the enforcement point like all others.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::{Bytes, BytesMut};
+use codex_network_config::{ProxyScheme, UpstreamProxies, UpstreamProxy};
+use codex_network_policy::Authority;
+use http::header::PROXY_AUTHORIZATION;
+use http::uri::Scheme;
+use http::{HeaderValue, Request, Uri, uri};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::connect::{self, ConnectError, Dial};
+use super::connect_answer::{Flaw, Parsed, Reader};
+use super::connection::Stream;
+use super::resolve::ResolveError;
+use super::tls::{Offer, TlsError};
+use crate::enforce::{Permit, VettedAddrs};
+use crate::error::Failure;
+use crate::http::{RequestBody, host_field};
+
+/// What a connection is wanted for, which says whose variable counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// Plain HTTP requests.
+    Requests,
+    /// A change to WebSocket over plain HTTP: an HTTP request, but one that proxies pass on in a tunnel
+    /// alone (RFC 6455 section 4.1).
+    WebSocket,
+    /// Anything that the proxy is to see nothing of.
+    Tunnel,
+}
+
+/// Why there is no way through an upstream proxy.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyError {
+    /// Its name does not resolve.
+    #[error("its name does not resolve: {0}")]
+    Resolve(#[source] ResolveError),
+    /// It cannot be connected to.
+    #[error("{0}")]
+    Connect(#[source] ConnectError),
+    /// There is no TLS session with it.
+    #[error("no TLS with it: {0}")]
+    Tls(#[source] TlsError),
+    /// It did not answer in time.
+    #[error("it did not answer in time")]
+    Timeout,
+    /// It closed the connection before its answer was complete.
+    #[error("it hung up before its answer was complete")]
+    HungUp,
+    /// The connection broke.
+    #[error("the connection to it broke")]
+    Io(#[source] io::Error),
+    /// Its answer is none.
+    #[error("{0}")]
+    Flaw(#[from] Flaw),
+    /// It wants other credentials than it got.
+    #[error("it wants other credentials")]
+    Credentials,
+    /// It does not connect.
+    #[error("it answered CONNECT with status {0}")]
+    Status(u16),
+    /// The destination has no form that a URL knows.
+    #[error("a URL has no form for the destination")]
+    NoForm,
+}
+
+/// Connections since the start, by where they went first.
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    pub(super) direct: AtomicU64,
+    pub(super) http_proxy: AtomicU64,
+    pub(super) tunnel_proxy: AtomicU64,
+}
+
+/// How requests are written for a proxy that reads them: with a whole URL, and our credentials.
+#[derive(Clone, Debug)]
+pub(super) struct AbsoluteForm {
+    authority: uri::Authority,
+    credentials: Option<HeaderValue>,
+}
+
+impl Ways {
+    pub(super) fn note(&self, errand: Errand) {
+        let way = match errand {
+            Errand::Requests | Errand::WebSocket => &self.http_proxy,
+            Errand::Tunnel => &self.tunnel_proxy,
+        };
+        way.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The proxy that carries such a connection; `None` for the direct way. Local and private addresses
+/// go direct, all of them vetted: to the proxy they would be other machines, if any.
+pub(super) fn carrying<'a>(
+    permit: &'a Permit,
+    vetted: &VettedAddrs,
+    errand: Errand,
+) -> Option<&'a Arc<UpstreamProxy>> {
+    let settings = permit.generation().settings();
+    let proxies: &UpstreamProxies = &settings.upstream_proxies;
+    let proxy = match errand {
+        Errand::Requests | Errand::WebSocket => proxies.http(),
+        Errand::Tunnel => proxies.tunnel(),
+    }?;
+    let goes_past = !settings.allow_upstream_proxy
+        || vetted.has_local()
+        || proxies.except().covers(permit.authority());
+    (!goes_past).then_some(proxy)
+}
+
+/// Connects to a proxy, in TLS if it wants that, before the deadline.
+pub(super) async fn reach(
+    dialler: &dyn Dial,
+    permit: &Permit,
+    vetted: &VettedAddrs,
+    proxy: &UpstreamProxy,
+    deadline: Instant,
+) -> Result<Stream, Failure> {
+    let generation = permit.generation();
+    let host = &proxy.authority.host;
+    let addresses = super::lookup(generation.resolver().as_ref(), host)
+        .await
+        .map_err(ProxyError::Resolve)?;
+    let addresses = permit.proxy_addresses(vetted, &proxy.authority, &addresses)?;
+    let stream = connect::connect(dialler, &addresses, left(deadline))
+        .await
+        .map_err(ProxyError::Connect)?;
+    match proxy.scheme {
+        ProxyScheme::Http => Ok(Stream::Tcp(stream)),
+        ProxyScheme::Https => {
+            let stream: TcpStream = stream;
+            let tls = generation.tls();
+            let (stream, _) = tls
+                .connect(stream, host, Offer::Http1, left(deadline))
+                .await
+                .map_err(ProxyError::Tls)?;
+            Ok(Stream::Tls(Box::new(stream)))
+        }
+    }
+}
+
+/// Asks a proxy for a connection to the authority. Gives what came behind its answer.
+pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    proxy: &UpstreamProxy,
+    authority: &Authority,
+    deadline: Instant,
+) -> Result<Bytes, ProxyError> {
+    let request = connect_request(proxy, authority);
+    let exchange = async {
+        stream.write_all(&request).await.map_err(ProxyError::Io)?;
+        stream.flush().await.map_err(ProxyError::Io)?;
+        let mut bytes = BytesMut::with_capacity(1024);
+        let mut reader = Reader::default();
+        loop {
+            if let Parsed::Complete(answer) = reader.feed(&bytes)? {
+                return Ok((answer, bytes));
+            }
+            match stream.read_buf(&mut bytes).await {
+                Ok(0) => return Err(ProxyError::HungUp),
+                Ok(_) => {}
+                Err(error) => return Err(ProxyError::Io(error)),
+            }
+        }
+    };
+    let (answer, mut bytes) = timeout_at(deadline, exchange)
+        .await
+        .map_err(|_| ProxyError::Timeout)??;
+    match answer.status {
+        200..300 => Ok(bytes.split_off(answer.length).freeze()),
+        407 => Err(ProxyError::Credentials),
+        status => Err(ProxyError::Status(status)),
+    }
+}
+
+fn connect_request(proxy: &UpstreamProxy, authority: &Authority) -> Vec<u8> {
+    // A zone means nothing to anybody else, and no port is left out (RFC 9110 section 9.3.6).
+    let target = host_field(authority, "");
+    let target = target.as_bytes();
+    let mut request = [b"CONNECT ", target, b" HTTP/1.1\r\nHost: ", target, b"\r\n"].concat();
+    if let Some(credentials) = basic(proxy) {
+        request.extend_from_slice(b"Proxy-Authorization: ");
+        request.extend_from_slice(credentials.as_bytes());
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+    request
+}
+
+impl AbsoluteForm {
+    pub(super) fn new(proxy: &UpstreamProxy, authority: &Authority) -> Result<Self, ProxyError> {
+        let authority = uri::Authority::try_from(host_field(authority, ":80").as_bytes())
+            .map_err(|_| ProxyError::NoForm)?;
+        Ok(Self {
+            authority,
+            credentials: basic(proxy),
+        })
+    }
+}
+
+/// Gives an HTTP/1 request the form that whoever gets it reads: the proxy, or (`None`) the origin.
+pub(super) fn address(request: &mut Request<RequestBody>, proxy: Option<&AbsoluteForm>) {
+    // A request that could not be sent comes here once more.
+    request.headers_mut().remove(PROXY_AUTHORIZATION);
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    (parts.scheme, parts.authority) = match proxy {
+        None => (None, None),
+        Some(form) => (Some(Scheme::HTTP), Some(form.authority.clone())),
+    };
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    if let Some(credentials) = proxy.and_then(|form| form.credentials.clone()) {
+        request
+            .headers_mut()
+            .insert(PROXY_AUTHORIZATION, credentials);
+    }
+}
+
+/// The field that carries the credentials (RFC 7617 section 2).
+fn basic(proxy: &UpstreamProxy) -> Option<HeaderValue> {
+    let credentials = BASE64_STANDARD.encode(proxy.credentials.as_ref()?.reveal());
+    let mut value = HeaderValue::try_from(format!("Basic {credentials}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    #[test]
+    fn h12_a_request_changes_its_form_with_whoever_gets_it() {
+        let variable = |name: &str| {
+            (name == "http_proxy").then(|| OsString::from("http://user:pass@proxy.test:3128"))
+        };
+        let proxies = UpstreamProxies::from_environment(variable).expect("a usable variable");
+        for (authority, whole) in [
+            ("origin.test:80", "http://origin.test/a?b"),
+            ("origin.test:8000", "http://origin.test:8000/a?b"),
+            ("[2001:db8::1]:80", "http://[2001:db8::1]/a?b"),
+            ("[fe80::1%eth0]:80", "http://[fe80::1]/a?b"),
+        ] {
+            let authority = Authority::parse(authority, None).expect("an authority");
+            let proxy = proxies.http().expect("a proxy");
+            let form = AbsoluteForm::new(proxy, &authority).expect("a form");
+            assert!(!format!("{form:?}").contains("dXNlcjpwYXNz"), "{form:?}");
+            let mut request = Request::new(RequestBody::empty());
+            *request.uri_mut() = Uri::from_static("/a?b");
+            // To the proxy, where it could not be sent, twice; then to the origin itself.
+            for _ in 0..2 {
+                address(&mut request, Some(&form));
+                assert_eq!(request.uri().to_string(), whole);
+                let fields: Vec<_> = request
+                    .headers()
+                    .get_all(PROXY_AUTHORIZATION)
+                    .iter()
+                    .collect();
+                assert_eq!(fields, ["Basic dXNlcjpwYXNz"]);
+            }
+            address(&mut request, None);
+            assert_eq!(request.uri().to_string(), "/a?b");
+            assert!(
+                request.headers().is_empty(),
+                "the origin gets no credentials"
+            );
+        }
+    }
+}

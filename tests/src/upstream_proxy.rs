@@ -1,0 +1,74 @@
+//! A small HTTP proxy for the way out of the one under test: it remembers every head, and carries
+//! whatever was asked for to one place.
+
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use crate::wait::{PATIENCE, Watched};
+use crate::wire;
+
+/// A running proxy.
+pub struct UpstreamProxy {
+    addr: SocketAddr,
+    heads: Arc<Watched<Vec<String>>>,
+}
+
+impl UpstreamProxy {
+    /// Listens on a free port; every connection ends at `to`.
+    pub fn start(to: SocketAddr) -> Self {
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on 127.0.0.1");
+        let addr = listener
+            .local_addr()
+            .expect("a bound listener has an address");
+        let heads = Arc::<Watched<Vec<String>>>::default();
+        let seen = Arc::clone(&heads);
+        // Ends with the test's process: nothing waits for it.
+        thread::spawn(move || {
+            while let Ok((client, _)) = listener.accept() {
+                let seen = Arc::clone(&seen);
+                // A client that hangs up early is no failure of the proxy; what it sent is on record.
+                thread::spawn(move || serve(client, to, &seen));
+            }
+        });
+        Self { addr, heads }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The head of every connection's first request, oldest first.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().clone()
+    }
+}
+
+fn serve(mut client: TcpStream, to: SocketAddr, heads: &Watched<Vec<String>>) -> io::Result<()> {
+    wire::prepare(&client, PATIENCE)?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        io::Read::read_exact(&mut client, &mut byte)?;
+        head.extend_from_slice(&byte);
+    }
+    let text = wire::latin1(&head);
+    let tunnels = text.starts_with("CONNECT ");
+    heads.update(|heads| heads.push(text));
+    let mut upstream = TcpStream::connect(to)?;
+    if tunnels {
+        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+    } else {
+        upstream.write_all(&head)?;
+    }
+    let (mut from_client, mut to_upstream) = (client.try_clone()?, upstream.try_clone()?);
+    thread::spawn(move || {
+        let _copied = io::copy(&mut from_client, &mut to_upstream);
+        let _closed: io::Result<()> = to_upstream.shutdown(Shutdown::Write);
+    });
+    io::copy(&mut upstream, &mut client)?;
+    client.shutdown(Shutdown::Write)
+}
