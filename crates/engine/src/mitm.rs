@@ -266,12 +266,7 @@ enum Changed {
     Needless,
 }
 
-async fn changed(
-    shared: &Shared,
-    permit: &Permit,
-    leads_to: &LeadsTo,
-    is_needed: bool,
-) -> Changed {
+async fn changed(shared: &Shared, permit: &Permit, leads_to: &LeadsTo, is_needed: bool) -> Changed {
     enforce::rejudged(&shared.live, permit, leads_to, |decision| {
         match (decision.is_allow(), decision.handling()) {
             (false, _) => Some(Changed::Forbidden(decision.reason())),

@@ -260,3 +260,35 @@ fn m6_malformed_requests_reach_nobody() {
         });
     }
 }
+
+/// What one client holds, it holds of its own.
+#[test]
+fn m6_clients_of_one_origin_do_not_starve_each_other() {
+    survives(|scene, raw| {
+        let block = raw.request("GET", "/silent", &[]);
+        let mut greedy: Vec<Raw> = (0..3)
+            .map(|_| Raw::open(scene, "allowed.test", &[]))
+            .collect();
+        for raw in &mut greedy {
+            for number in 0..100 {
+                let begun = frame(HEADERS, END_STREAM | END_HEADERS, stream(number), &block);
+                raw.send(begun);
+            }
+        }
+        scene
+            .origin
+            .wait_for("what it can have in hand", |requests| {
+                let held = requests
+                    .iter()
+                    .filter(|request| request.target == "/silent");
+                (held.count() >= 200).then_some(())
+            });
+        let block = raw.request("GET", "/", &[]);
+        raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
+        let answer = raw.until(|frame| frame.stream == 1).expect("an answer");
+        assert_eq!(answer.payload.first(), Some(&0x88), "200: {answer:?}");
+        raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 3, &block));
+        let answer = raw.until(|frame| frame.stream == 3).expect("another");
+        assert_eq!(answer.payload.first(), Some(&0x88), "200: {answer:?}");
+    });
+}
