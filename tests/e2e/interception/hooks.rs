@@ -213,41 +213,46 @@ fn m10_a_hook_does_not_lift_limited_mode() {
 
 #[test]
 fn m9_b4_the_secret_is_told_to_the_origin_and_to_nobody_else() {
-    let (_directory, file) = secret();
-    let config = hooked(&file).set("daemon", "log", r#""trace""#);
-    let scene = Scene::new(&config, &["http/1.1"], |request| {
-        match request.target.as_str() {
-            "/api/raw" => Answer::Raw(b"no HTTP".to_vec()),
-            "/api/close" => Answer::Close,
-            _ => Answer::text("ok"),
+    for protocol in BOTH {
+        let (_directory, file) = secret();
+        let config = hooked(&file).set("daemon", "log", r#""trace""#);
+        let scene = Scene::new(&config, &[protocol], |request| {
+            match request.target.as_str() {
+                "/api/reset" => Answer::Reset,
+                "/api/close" => Answer::Close,
+                _ => Answer::text("ok"),
+            }
+        });
+        for (method, path, status) in [
+            ("GET", "/api/x", 200),
+            ("GET", "/api/x", 200),
+            ("GET", "/api/reset", 502),
+            ("POST", "/api/close", 502),
+            ("GET", "/no", 403),
+        ] {
+            let answer = scene.ask(protocol, method, "hooked.test", path, &[]);
+            assert_eq!(answer.status, status, "{path}: {}", answer.text());
+            assert!(!answer.text().contains("hunter2"), "{}", answer.text());
+            let heads: Vec<_> = answer.headers.iter().collect();
+            assert!(!format!("{heads:?}").contains("hunter2"));
         }
-    });
-    for (method, path, status) in [
-        ("GET", "/api/x", 200),
-        ("GET", "/api/raw", 502),
-        ("POST", "/api/close", 502),
-        ("GET", "/no", 403),
-    ] {
-        let answer = scene.ask("http/1.1", method, "hooked.test", path, &[]);
-        assert_eq!(answer.status, status, "{path}: {}", answer.text());
-        assert!(!answer.text().contains("hunter2"), "{}", answer.text());
-        let heads: Vec<_> = answer.headers.iter().collect();
-        assert!(!format!("{heads:?}").contains("hunter2"));
-    }
-    let sent = scene.origin.requests();
-    assert!(
-        sent.iter()
-            .all(|request| request.header("authorization").is_some())
-    );
-    for target in ["/config", "/blocked", "/patterns"] {
-        let told = scene.daemon.admin("GET", target, None).text();
-        assert!(!told.contains("hunter2"), "{target}: {told}");
-    }
-    // Behind whatever was said before.
-    assert_eq!(scene.daemon.reload().status, 200);
-    scene.wait_for_message("reloaded");
-    for line in scene.daemon.logs() {
-        assert!(!line.raw.contains("hunter2"), "{}", line.raw);
+        let sent = scene.origin.requests();
+        assert!(
+            sent.iter()
+                .all(|request| request.header("authorization").is_some())
+        );
+        for target in ["/config", "/blocked", "/patterns"] {
+            let told = scene.daemon.admin("GET", target, None).text();
+            assert!(!told.contains("hunter2"), "{target}: {told}");
+        }
+        // Behind whatever was said before.
+        assert_eq!(scene.daemon.reload().status, 200);
+        scene.wait_for_message("reloaded");
+        for line in scene.daemon.logs() {
+            assert!(!line.raw.contains("hunter2"), "{}", line.raw);
+            // Nor as bytes.
+            assert!(!line.raw.contains("104, 117, 110, 116"), "{}", line.raw);
+        }
     }
 }
 
