@@ -8,6 +8,7 @@ mod ca;
 mod connect;
 mod control;
 mod forward;
+mod interception;
 mod limits;
 mod policy;
 mod readme;

@@ -203,11 +203,19 @@ impl Connection {
 
     /// Reads exactly `length` bytes.
     pub fn read_exact(&mut self, length: usize) -> Vec<u8> {
+        self.try_read_exact(length)
+            .expect("as many bytes as were expected")
+    }
+
+    /// Reads exactly `length` bytes from a peer that may hang up before.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn try_read_exact(&mut self, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.wire
-            .read_sized(length, |part| bytes.extend_from_slice(part))
-            .expect("as many bytes as were expected");
-        bytes
+            .read_sized(length, |part| bytes.extend_from_slice(part))?;
+        Ok(bytes)
     }
 
     /// Reads everything up to the close.

@@ -36,6 +36,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 pub(crate) use body::{Answer, RequestBody};
 pub(crate) use client_stream::ClientEnd;
@@ -156,7 +158,9 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
     let session = Session::new(shared, address, Place::Inside(Box::new(inside)));
     let limits = session.limits();
     let activity = Arc::new(Activity::new());
+    let asked = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
+        asked.notify_one();
         let (session, activity) = (Arc::clone(&session), Arc::clone(&activity));
         let answer: BoxFuture<'static, _> = Box::pin(async move {
             let busy = activity.busy();
@@ -178,20 +182,32 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
             .serve_connection(TokioIo::new(stream), service)
     );
     let mut drain = std::pin::pin!(async {
+        let patience = async {
+            // As over HTTP/1.1: for the first request there is as long as a head may take.
+            if timeout(limits.header_timeout, asked.notified())
+                .await
+                .is_ok()
+            {
+                activity.silence(limits.idle_timeout).await;
+            }
+        };
         tokio::select! {
             () = shared.drain.begun() => {}
             () = end.cancelled() => {}
-            () = activity.silence(limits.idle_timeout) => {}
+            () = patience => {}
         }
     });
-    let mut asked_to_end = false;
-    let outcome = loop {
-        tokio::select! {
-            outcome = connection.as_mut() => break outcome,
-            () = &mut drain, if !asked_to_end => {}
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = &mut drain => {
+            connection.as_mut().graceful_shutdown();
+            activity.note();
+            tokio::select! {
+                outcome = connection.as_mut() => outcome,
+                // The goodbye has to be acknowledged (RFC 9113 section 6.8), and not every client does.
+                () = activity.silence(limits.header_timeout) => return,
+            }
         }
-        asked_to_end = true;
-        connection.as_mut().graceful_shutdown();
     };
     if let Err(error) = outcome {
         tracing::debug!(client = %address, %error, "an intercepted connection ended early");
@@ -429,5 +445,5 @@ pub(crate) async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         return;
     }
     let (mut rest, mut nowhere) = (stream.take(MOST), tokio::io::sink());
-    let _ = tokio::time::timeout(LONGEST, tokio::io::copy(&mut rest, &mut nowhere)).await;
+    let _ = timeout(LONGEST, tokio::io::copy(&mut rest, &mut nowhere)).await;
 }

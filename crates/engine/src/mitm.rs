@@ -223,16 +223,21 @@ async fn serve(
         Box::pin(http::serve_inside(shared, stream, address, inside))
     };
     let authority = permit.authority();
-    tokio::select! {
-        () = &mut served => {}
-        changed = changed(shared, &permit, &leads_to) => match changed {
-            Changed::Forbidden(reason) => {
-                tracing::info!(client = %address, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
-            }
-            Changed::Needless => {
-                tracing::debug!(client = %address, %authority, "ending an intercepted connection that needs no interception any more");
-                end.cancel();
-                served.await;
+    let mut is_needed = true;
+    loop {
+        tokio::select! {
+            () = &mut served => return,
+            changed = changed(shared, &permit, &leads_to, is_needed) => match changed {
+                Changed::Forbidden(reason) => {
+                    tracing::info!(client = %address, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
+                    return;
+                }
+                // The requests in hand may end, as long as they are permitted.
+                Changed::Needless => {
+                    tracing::debug!(client = %address, %authority, "ending an intercepted connection that needs no interception any more");
+                    end.cancel();
+                    is_needed = false;
+                }
             }
         }
     }
@@ -261,12 +266,12 @@ enum Changed {
     Needless,
 }
 
-async fn changed(shared: &Shared, permit: &Permit, leads_to: &LeadsTo) -> Changed {
+async fn changed(shared: &Shared, permit: &Permit, leads_to: &LeadsTo, is_needed: bool) -> Changed {
     enforce::rejudged(&shared.live, permit, leads_to, |decision| {
         match (decision.is_allow(), decision.handling()) {
             (false, _) => Some(Changed::Forbidden(decision.reason())),
-            (true, Handling::Carry) => Some(Changed::Needless),
-            (true, Handling::Intercept) => None,
+            (true, Handling::Carry) if is_needed => Some(Changed::Needless),
+            (true, Handling::Carry | Handling::Intercept) => None,
         }
     })
     .await

@@ -46,7 +46,8 @@ pub(super) enum Upgrade {
     WebSocket,
 }
 
-/// A connection that was opened before there was a request for it, or what became of opening it.
+/// A connection that was opened before there was a request for it, or what became of opening it. One
+/// over HTTP/2 is this client's alone: what many clients shared, one of them could use up.
 pub(crate) type First = Mutex<Option<Result<Lease, Failure>>>;
 
 impl Sent {
@@ -150,7 +151,8 @@ async fn try_send(
                 failure,
                 unsent: None,
             }) => match (&spare, &failure) {
-                (Some(parts), Failure::Answer(_)) => {
+                // An origin that resets a stream has read the request, and has not closed anything.
+                (Some(parts), Failure::Answer(error)) if !was_reset(error) => {
                     message = Request::from_parts(parts.clone(), RequestBody::empty());
                 }
                 _ => return Err(failure),
@@ -162,14 +164,22 @@ async fn try_send(
     } else {
         upstream.connect_http(permit, sent.wire).await?
     };
+    keep(first, &lease);
     exchange(session, permit, sent, lease, message, &mut expected)
         .await
         .map_err(|broken| broken.failure)
 }
 
-/// The connection that was opened beforehand, if the settings that vetted it are still in force.
+/// The connection that was opened beforehand, if the settings that vetted it are still in force. One
+/// that carries many requests stays where it is for the next.
 fn take_first(first: Option<&First>, permit: &Permit) -> Result<Option<Lease>, Failure> {
-    let taken = first.and_then(|first| first.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let taken = first.and_then(|first| {
+        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = first
+            .as_ref()
+            .and_then(|first| first.as_ref().ok()?.shared());
+        shared.map(Ok).or_else(|| first.take())
+    });
     match taken {
         Some(Ok(lease)) if lease.is_of(permit.generation()) => {
             permit.admit_pooled();
@@ -180,6 +190,15 @@ fn take_first(first: Option<&First>, permit: &Permit) -> Result<Option<Lease>, F
             Err(failure)
         }
         Some(Ok(_)) | None => Ok(None),
+    }
+}
+
+/// Keeps a new connection that carries many requests for the client's next ones.
+fn keep(first: Option<&First>, lease: &Lease) {
+    if let Some(first) = first
+        && let Some(shared) = lease.shared()
+    {
+        *first.lock().unwrap_or_else(PoisonError::into_inner) = Some(Ok(shared));
     }
 }
 
@@ -340,6 +359,13 @@ fn request_body(
     }
     let (body, wanted) = RequestBody::expected(body);
     (body, Some(wanted))
+}
+
+/// Whether the origin gave up on one HTTP/2 stream, rather than the connection breaking.
+fn was_reset(error: &hyper::Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(h2::Error::is_reset)
 }
 
 fn is_idempotent(method: &Method) -> bool {

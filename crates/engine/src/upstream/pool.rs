@@ -3,7 +3,7 @@
 //! A connection is kept under the authority that it was vetted for and the generation of the
 //! settings that vetted it: after a change nothing old is handed out, so a kept connection can
 //! never carry what the new policy would refuse to dial. An HTTP/2 connection carries many requests
-//! at once, so it stays in the pool while it is used.
+//! at once and never gets here: it belongs to the client that it was made for, and ends with it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -170,26 +170,7 @@ impl Kept {
         if key.generation != self.generation {
             return None;
         }
-        let idle = self.idle.get_mut(&key.key)?;
-        if let Some(Idle {
-            sender: Sender::Http2(sender),
-            far,
-            since,
-        }) = idle.last_mut()
-        {
-            if sender.is_closed() {
-                idle.pop();
-                self.count -= 1;
-                return self.take(key);
-            }
-            *since = Instant::now();
-            return Some(Idle {
-                sender: Sender::Http2(sender.clone()),
-                far: far.clone(),
-                since: *since,
-            });
-        }
-        let idle = idle.pop()?;
+        let idle = self.idle.get_mut(&key.key)?.pop()?;
         self.count -= 1;
         Some(idle)
     }
@@ -241,9 +222,6 @@ impl Lease {
         far: FarEnd,
         drain: Drain,
     ) -> Self {
-        if let Sender::Http2(sender) = &sender {
-            pool.put(key.clone(), Sender::Http2(sender.clone()), far.clone());
-        }
         Self {
             pool,
             key,
@@ -282,9 +260,23 @@ impl Lease {
         self.key.generation == generation.number()
     }
 
+    /// Another lease of the same connection, if it carries many requests at once and is open.
+    pub(crate) fn shared(&self) -> Option<Self> {
+        let Sender::Http2(sender) = &self.sender else {
+            return None;
+        };
+        (!sender.is_closed()).then(|| Self {
+            pool: Arc::clone(&self.pool),
+            key: self.key.clone(),
+            drain: self.drain.clone(),
+            sender: Sender::Http2(sender.clone()),
+            far: self.far.clone(),
+        })
+    }
+
     /// Gives the connection back once its answer has been read to the end.
     pub(crate) fn release(mut self) {
-        // One that carries many requests is in the pool all the time.
+        // One that carries many requests is its client's, which has another lease.
         let Sender::Http1(sender) = &self.sender else {
             return;
         };

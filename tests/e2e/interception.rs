@@ -1,0 +1,199 @@
+//! TLS interception by the shipped daemon, over real sockets (SPEC section 6, and what it makes of
+//! P7, P9, P11, H5, H9, R1 and R3 inside).
+//!
+//! SOCKS5 to port 443 is with the engine's tests: nobody but root may listen there.
+
+mod bodies;
+mod changes;
+mod clients;
+mod floods;
+mod frames;
+mod hooks;
+mod limited;
+mod negotiation;
+mod origins;
+mod requests;
+mod resets;
+mod websocket;
+
+use e2e::client::{Connection, Http2, Response};
+use e2e::daemon::{Config, Daemon, LogLine};
+use e2e::origin::{Answer, Builder, Origin, Request};
+use e2e::program::Program;
+use e2e::tls::{Client, Server, TestCa};
+use serde_json::Value;
+
+/// The path of the shipped program.
+const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
+/// For whom the origins here have certificates.
+const NAMES: [&str; 3] = ["allowed.test", "hooked.test", "127.0.0.1"];
+/// Both ways of speaking HTTP, by their names in ALPN.
+const BOTH: [&str; 2] = ["h2", "http/1.1"];
+
+/// A daemon that trusts the origin's authority, and clients that trust the daemon's.
+pub(crate) struct Scene {
+    /// First to go, so that the daemon has nothing left to wait for when it ends.
+    origin: Origin,
+    daemon: Daemon,
+    /// The origin's authority.
+    ca: TestCa,
+    /// The proxy's, as PEM.
+    proxy_ca: String,
+}
+
+/// `allowed.test` may be read, and anything else is refused.
+fn limited() -> Config {
+    Config::example().set("network", "mode", r#""limited""#)
+}
+
+/// Starts a daemon that trusts this authority.
+fn start(config: &Config, ca: &TestCa) -> Daemon {
+    Daemon::launch(e2e::binary!())
+        .config(config)
+        .env("SSL_CERT_FILE", ca.file())
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .start()
+}
+
+impl Scene {
+    /// With an origin that speaks these protocols and echoes what it is asked.
+    fn echoing(config: &Config, protocols: &[&str]) -> Self {
+        Self::new(config, protocols, |_| Answer::Echo)
+    }
+
+    /// With an origin that speaks these protocols.
+    fn new(
+        config: &Config,
+        protocols: &[&str],
+        script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(config, protocols, Origin::answering(script))
+    }
+
+    /// With an origin of any kind that speaks these protocols.
+    fn with(config: &Config, protocols: &[&str], origin: Builder) -> Self {
+        Self::serving(config, origin, |ca| Server::of(ca, &NAMES).alpn(protocols))
+    }
+
+    /// With an origin whose TLS is the test's affair.
+    fn serving<'a>(
+        config: &Config,
+        origin: Builder,
+        server: impl FnOnce(&TestCa) -> Server<'_> + 'a,
+    ) -> Self {
+        let ca = TestCa::new();
+        let origin = origin.tls_as(&server(&ca)).start();
+        let daemon = start(config, &ca);
+        let proxy_ca = exported(&daemon);
+        Self {
+            origin,
+            daemon,
+            ca,
+            proxy_ca,
+        }
+    }
+
+    fn authority(&self, host: &str) -> String {
+        format!("{host}:{}", self.origin.addr().port())
+    }
+
+    /// What a CONNECT has opened.
+    fn tunnel(&self, host: &str) -> Connection {
+        let mut client = Connection::open(self.daemon.http_addr());
+        let answer = client.connect(&self.authority(host));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        client
+    }
+
+    /// A client that trusts the proxy's authority alone.
+    fn client(&self, protocols: &[&str]) -> Client {
+        Client::trusting_pem(&self.proxy_ca).alpn(protocols)
+    }
+
+    /// HTTP/1.1 inside intercepted TLS.
+    fn http1(&self, host: &str) -> Connection {
+        let (client, session) = self.tunnel(host).secure(&self.client(&["http/1.1"]), host);
+        assert_ne!(session.alpn.as_deref(), Some("h2"));
+        client
+    }
+
+    /// HTTP/2 inside intercepted TLS.
+    fn http2(&self, host: &str) -> Http2 {
+        self.tunnel(host).into_http2(&self.client(&["h2"]), host)
+    }
+
+    /// A request in origin-form, to its empty line; `fields` are names and values.
+    fn message(&self, method: &str, host: &str, path: &str, fields: &[(&str, &str)]) -> String {
+        let mut text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n",
+            self.authority(host)
+        );
+        for (name, value) in fields {
+            text.extend([name, ": ", value, "\r\n"]);
+        }
+        text + "\r\n"
+    }
+
+    fn url(&self, host: &str, path: &str) -> String {
+        format!("https://{}{path}", self.authority(host))
+    }
+
+    /// One request without a body, on a connection of its own that speaks `protocol`.
+    fn ask(
+        &self,
+        protocol: &str,
+        method: &str,
+        host: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> Response {
+        if protocol == "h2" {
+            let client = self.http2(host);
+            client.request(method, &self.url(host, path), fields, b"")
+        } else {
+            let mut client = self.http1(host);
+            client.exchange(&self.message(method, host, path, fields))
+        }
+    }
+
+    /// `GET /` over whatever is there; the answer's status.
+    fn status(&self, host: &str) -> u16 {
+        let mut client = self.http1(host);
+        client.exchange(&self.message("GET", host, "/", &[])).status
+    }
+
+    /// The same over the one or the other.
+    fn status_over(&self, protocol: &str, host: &str) -> u16 {
+        self.ask(protocol, "GET", host, "/", &[]).status
+    }
+
+    /// The one blocked entry with this reason.
+    fn blocked(&self, reason: &str) -> Value {
+        self.daemon
+            .wait_for_blocked(|entry| entry["reason"] == reason)
+    }
+
+    fn wait_for_message(&self, part: &str) -> LogLine {
+        self.daemon
+            .wait_for_log(|line| line.message().is_some_and(|said| said.contains(part)))
+    }
+
+    /// Whether anything in the log tells of a crash.
+    fn assert_sound(&self) {
+        for line in self.daemon.logs() {
+            let raw = &line.raw;
+            assert!(!raw.contains("panicked"), "{raw}");
+            assert!(!raw.contains("the worker is gone"), "{raw}");
+        }
+    }
+}
+
+/// The certificate of the daemon's authority.
+fn exported(daemon: &Daemon) -> String {
+    let run = Program::new(PROXYCTL)
+        .arg("--socket")
+        .arg(daemon.directory().join("control.sock"))
+        .args(["ca", "export"])
+        .run();
+    run.succeeded().stdout.clone()
+}

@@ -1,0 +1,381 @@
+//! What becomes of intercepted connections when the world around them changes: the policy, the
+//! settings, the worker, the daemon's end (SPEC P9, P11, M1, C7).
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use e2e::client::{Connection, Http2};
+use e2e::daemon::{Config, Signal};
+use e2e::origin::{Answer, Builder, Gate, Origin, Reply};
+use e2e::tls::Client;
+use e2e::wait::PATIENCE;
+
+use super::frames::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw, SETTINGS, frame};
+use super::hooks::{hooked, secret};
+use super::{BOTH, Scene, exported, limited};
+use crate::forward::scene::message;
+use crate::roles;
+
+/// An intercepted connection that has been seen to work.
+enum Inside {
+    Http1(Connection),
+    Http2(Http2),
+}
+
+fn inside(scene: &Scene, protocol: &str, host: &str) -> Inside {
+    let mut inside = if protocol == "h2" {
+        Inside::Http2(scene.http2(host))
+    } else {
+        Inside::Http1(scene.http1(host))
+    };
+    assert_eq!(inside.get(scene, host, "/api/x"), 200);
+    inside
+}
+
+impl Inside {
+    fn get(&mut self, scene: &Scene, host: &str, path: &str) -> u16 {
+        match self {
+            Self::Http1(client) => {
+                client
+                    .exchange(&scene.message("GET", host, path, &[]))
+                    .status
+            }
+            Self::Http2(client) => {
+                client
+                    .request("GET", &scene.url(host, path), &[], b"")
+                    .status
+            }
+        }
+    }
+
+    fn expect_closed(&mut self) {
+        match self {
+            Self::Http1(client) => client.expect_closed(),
+            Self::Http2(client) => client.wait_until_closed(),
+        }
+    }
+}
+
+fn reload(scene: &Scene, config: &Config) {
+    scene.daemon.rewrite_config(config);
+    let answer = scene.daemon.reload();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// Fails unless `wait` returns within the second of SPEC P11.
+fn within_a_second(wait: impl FnOnce()) {
+    let begun = Instant::now();
+    wait();
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn m3_a_reload_keeps_the_ca_and_the_connections_and_the_sessions() {
+    for protocol in BOTH {
+        let scene = Scene::echoing(&limited(), &[protocol]);
+        let mut kept = inside(&scene, protocol, "allowed.test");
+        reload(&scene, &limited().allow("another.test"));
+        assert_eq!(kept.get(&scene, "allowed.test", "/"), 200);
+        assert_eq!(exported(&scene.daemon), scene.proxy_ca);
+    }
+    let scene = Scene::echoing(&limited(), &["http/1.1"]);
+    let client = scene.client(&["http/1.1"]);
+    for resumed in [false, true] {
+        let (mut inside, session) = scene.tunnel("allowed.test").secure(&client, "allowed.test");
+        assert_eq!(session.resumed, resumed);
+        inside.exchange(&scene.message("GET", "allowed.test", "/", &[]));
+        reload(&scene, &limited().allow("another.test"));
+    }
+}
+
+#[test]
+fn p11_what_a_reload_no_longer_permits_ends_within_a_second_and_is_logged() {
+    let here = std::net::Ipv4Addr::LOCALHOST;
+    for (what, tighter) in [
+        ("denied", limited().deny("allowed.test")),
+        (
+            "no longer allowed",
+            Config::new()
+                .set("network", "mode", r#""limited""#)
+                .host("allowed.test", here),
+        ),
+        ("its address is denied", limited().deny("127.0.0.1")),
+        (
+            "interception is forbidden",
+            limited().set("network", "mitm", "false"),
+        ),
+        ("disabled", limited().set("network", "enabled", "false")),
+    ] {
+        for protocol in BOTH {
+            let scene = Scene::echoing(&limited(), &[protocol]);
+            let mut doomed = inside(&scene, protocol, "allowed.test");
+            reload(&scene, &tighter);
+            within_a_second(|| doomed.expect_closed());
+            let line = scene.wait_for_message("the policy no longer permits");
+            let authority = line.field("authority").and_then(|it| it.as_str());
+            assert_eq!(authority, Some(&*scene.authority("allowed.test")), "{what}");
+            scene.assert_sound();
+        }
+    }
+}
+
+/// Answers with a body that never ends.
+fn endless() -> (Gate, Builder) {
+    let (gate, body) = Gate::new();
+    let body = Mutex::new(Some(body));
+    let origin = Origin::answering(move |_| {
+        let body = body.lock().expect("the lock").take();
+        body.map_or(Answer::Echo, |body| Answer::Reply(Reply::new(200, body)))
+    });
+    (gate, origin)
+}
+
+/// A connection that needs no interception any more may end its request; but only as long as that
+/// request is permitted.
+#[test]
+fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
+    let (_directory, file) = secret();
+    for protocol in BOTH {
+        let (gate, origin) = endless();
+        let scene = Scene::with(&hooked(&file), &[protocol], origin);
+        let here = std::net::Ipv4Addr::LOCALHOST;
+        let without = Config::example()
+            .allow("hooked.test")
+            .host("hooked.test", here);
+        let denied = without.clone().deny("hooked.test");
+        if protocol == "h2" {
+            let mut client = scene.http2("hooked.test");
+            let mut exchange = client.open("GET", &scene.url("hooked.test", "/api/x"), &[]);
+            exchange.finish(&[]);
+            assert_eq!(exchange.head().status, 200);
+            reload(&scene, &without);
+            gate.release(b"more");
+            assert_eq!(exchange.read_some(), b"more");
+            reload(&scene, &denied);
+            within_a_second(|| client.wait_until_closed());
+        } else {
+            let mut client = scene.http1("hooked.test");
+            client.send(scene.message("GET", "hooked.test", "/api/x", &[]));
+            assert_eq!(client.read_head().status, 200);
+            reload(&scene, &without);
+            gate.release(b"more");
+            assert_eq!(client.read_exact(9), b"4\r\nmore\r\n");
+            reload(&scene, &denied);
+            within_a_second(|| client.expect_closed());
+        }
+    }
+}
+
+/// The mode by the admin API, back and forth.
+#[test]
+fn m1_the_mode_changes_what_is_intercepted_at_once() {
+    for protocol in BOTH {
+        let scene = Scene::echoing(&Config::example(), &[protocol]);
+        let mode = |mode: &str| {
+            let body = format!(r#"{{"mode":"{mode}"}}"#);
+            assert_eq!(scene.daemon.admin("POST", "/mode", Some(&body)).status, 200);
+        };
+        let theirs = Client::trusting(&scene.ca);
+        let opaque = || {
+            scene
+                .tunnel("allowed.test")
+                .try_secure(&theirs, "allowed.test")
+        };
+        for _ in 0..2 {
+            let (mut tunnel, _) = opaque().expect("the origin itself");
+            mode("limited");
+            within_a_second(|| tunnel.expect_closed());
+            assert!(opaque().is_err(), "nobody's certificate but ours");
+            let mut intercepted = inside(&scene, protocol, "allowed.test");
+            mode("full");
+            within_a_second(|| intercepted.expect_closed());
+        }
+    }
+}
+
+/// A hook that is taken away while a request is in hand: that one ends as it was begun.
+#[test]
+fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
+    let (_directory, file) = secret();
+    for protocol in BOTH {
+        let (gate, origin) = endless();
+        let scene = Scene::with(&hooked(&file), &[protocol], origin);
+        let here = std::net::Ipv4Addr::LOCALHOST;
+        let without = Config::example()
+            .allow("hooked.test")
+            .host("hooked.test", here);
+        if protocol == "h2" {
+            let mut client = scene.http2("hooked.test");
+            let mut exchange = client.open("GET", &scene.url("hooked.test", "/api/x"), &[]);
+            exchange.finish(&[]);
+            assert_eq!(exchange.head().status, 200);
+            reload(&scene, &without);
+            gate.release(b"whole");
+            drop(gate);
+            assert_eq!(exchange.read_some(), b"whole");
+            assert_eq!(exchange.read_some(), b"");
+            client.wait_until_closed();
+        } else {
+            let mut client = scene.http1("hooked.test");
+            client.send(scene.message("GET", "hooked.test", "/api/x", &[]));
+            let head = client.read_head();
+            reload(&scene, &without);
+            gate.release(b"whole");
+            drop(gate);
+            assert_eq!(client.read_body_of(head).text(), "whole");
+            client.expect_closed();
+        }
+    }
+}
+
+#[test]
+fn m4_after_a_worker_was_killed_the_next_intercepts_with_the_same_ca() {
+    for protocol in BOTH {
+        let scene = Scene::echoing(&limited(), &[protocol]);
+        let mut doomed: Vec<Inside> = (0..8)
+            .map(|_| inside(&scene, protocol, "allowed.test"))
+            .collect();
+        let first = roles::worker(&scene.daemon);
+        roles::end(first);
+        within_a_second(|| doomed.iter_mut().for_each(Inside::expect_closed));
+        let answer = scene.ask(protocol, "GET", "allowed.test", "/", &[]);
+        assert_eq!(answer.status, 200);
+        let answer = scene.ask(protocol, "POST", "allowed.test", "/", &[]);
+        assert_eq!(answer.status, 403);
+        assert_ne!(roles::worker(&scene.daemon), first);
+        assert_eq!(exported(&scene.daemon), scene.proxy_ca);
+    }
+}
+
+#[test]
+fn h1_a_drain_lets_the_request_in_hand_finish() {
+    for protocol in BOTH {
+        let (gate, origin) = endless();
+        let scene = Scene::with(&limited(), &[protocol], origin);
+        let draining = || {
+            scene.daemon.signal(Signal::SIGTERM);
+            scene.wait_for_message("stopping");
+        };
+        if protocol == "h2" {
+            let mut client = scene.http2("allowed.test");
+            let mut exchange = client.open("GET", &scene.url("allowed.test", "/"), &[]);
+            exchange.finish(&[]);
+            assert_eq!(exchange.head().status, 200);
+            draining();
+            gate.release(b"whole");
+            drop(gate);
+            assert_eq!(exchange.read_some(), b"whole");
+            assert_eq!(exchange.read_some(), b"");
+            client.wait_until_closed();
+        } else {
+            let mut client = scene.http1("allowed.test");
+            client.send(scene.message("GET", "allowed.test", "/", &[]));
+            let head = client.read_head();
+            draining();
+            gate.release(b"whole");
+            drop(gate);
+            assert_eq!(client.read_body_of(head).text(), "whole");
+            client.expect_closed();
+        }
+        let begun = Instant::now();
+        assert_eq!(scene.daemon.wait_exit().code, Some(0));
+        assert!(begun.elapsed() < PATIENCE / 3, "it waits for nobody else");
+    }
+}
+
+/// GOAWAY and PING are answered by no one; the daemon does not wait for that until `drain_timeout`.
+#[test]
+fn h1_a_drain_does_not_wait_for_an_http2_client_that_says_nothing() {
+    let scene = Scene::echoing(
+        &limited().set("daemon.limits", "header_timeout", r#""1s""#),
+        &["h2"],
+    );
+    let mut raw = Raw::open(&scene, "allowed.test", &[]);
+    let block = raw.request("GET", "/", &[]);
+    raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
+    raw.until(|frame| frame.kind == HEADERS).expect("an answer");
+    scene.daemon.signal(Signal::SIGTERM);
+    raw.until(|frame| frame.kind == GOAWAY).expect("a goodbye");
+    let begun = Instant::now();
+    assert_eq!(scene.daemon.wait_exit().code, Some(0));
+    assert!(begun.elapsed() < PATIENCE / 3);
+    drop(raw);
+}
+
+/// A client that has a session and says nothing in it, or not a whole preface.
+#[test]
+fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
+    let config = limited()
+        .set("daemon.limits", "header_timeout", r#""500ms""#)
+        .set("daemon.limits", "idle_timeout", r#""1s""#);
+    for early in [&b""[..], b"PRI * HTTP/2.0\r\n\r\n"] {
+        let scene = Scene::echoing(&config, &["h2"]);
+        let client = scene.client(&["h2"]);
+        let (mut client, _) = scene.tunnel("allowed.test").secure(&client, "allowed.test");
+        client.send(early);
+        let begun = Instant::now();
+        while !client.read_some().is_empty() {}
+        assert!(begun.elapsed() < PATIENCE / 3);
+    }
+    // One that began a header and does not end it; and one that is idle and does not say goodbye.
+    for begin in [true, false] {
+        let scene = Scene::echoing(&config, &["h2"]);
+        let mut raw = Raw::open(&scene, "allowed.test", &[]);
+        raw.until(|frame| frame.kind == SETTINGS).expect("settings");
+        if begin {
+            let block = raw.request("GET", "/", &[]);
+            raw.send(frame(HEADERS, END_STREAM, 1, &block));
+        }
+        let begun = Instant::now();
+        while raw.next().is_some() {}
+        assert!(begun.elapsed() < PATIENCE / 3);
+    }
+}
+
+/// What a client gets for the same destination, whichever way it goes there.
+#[test]
+fn p9_the_verdict_inside_is_the_verdict_at_the_doors() {
+    let config = limited().allow("127.0.0.1");
+    let scene = Scene::echoing(&config, &["http/1.1"]);
+    let plain = Origin::start(|_| Answer::Echo);
+    let port = plain.addr().port();
+    for (method, reason) in [
+        ("GET", None),
+        ("HEAD", None),
+        ("POST", Some("method_not_allowed")),
+        ("PUT", Some("method_not_allowed")),
+        ("get", Some("method_not_allowed")),
+    ] {
+        for host in ["allowed.test", "127.0.0.1"] {
+            let mut door = Connection::open(scene.daemon.http_addr());
+            let authority = format!("{host}:{port}");
+            let outside = door.exchange(&message(method, &authority, "/", &[]));
+            let inside = scene.ask("http/1.1", method, host, "/", &[]);
+            let wanted = if reason.is_some() { 403 } else { 200 };
+            assert_eq!(
+                (outside.status, inside.status),
+                (wanted, wanted),
+                "{method} {host}"
+            );
+            let told = |answer: &e2e::client::Response| {
+                let json = answer.header("x-network-policy-decision")?;
+                let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+                Some([json["reason"].clone(), json["source"].clone()])
+            };
+            assert_eq!(told(&outside), told(&inside));
+            let told = told(&inside).map(|[reason, _]| reason);
+            assert_eq!(told, reason.map(Into::into));
+        }
+    }
+    // What a reload changes, it changes inside too, at the next request.
+    let mut kept = inside(&scene, "http/1.1", "allowed.test");
+    let (_directory, file) = secret();
+    let hooks = hooked(&file).set("network", "mode", r#""limited""#).append(
+        "[network.mitm.hooks.new]\nhost = \"allowed.test\"\nmethods = [\"GET\"]\n\
+         path_prefixes = [\"/only\"]\naction = [\"clean\"]\n",
+    );
+    reload(&scene, &hooks);
+    assert_eq!(kept.get(&scene, "allowed.test", "/else"), 403);
+    assert_eq!(scene.blocked("mitm_hook_denied")["host"], "allowed.test");
+    assert_eq!(kept.get(&scene, "allowed.test", "/only"), 200);
+}

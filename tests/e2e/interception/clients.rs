@@ -1,0 +1,205 @@
+//! Clients that are not what interception expects: no TLS, broken TLS, slow TLS, TLS that does not
+//! trust us (SPEC M2, M4).
+
+use std::time::{Duration, Instant};
+
+use e2e::client::Connection;
+use e2e::tls::TestCa;
+use e2e::wait::PATIENCE;
+
+use super::{Scene, limited};
+
+fn scene() -> Scene {
+    Scene::echoing(&limited(), &["http/1.1"])
+}
+
+/// Limits that a test can wait for.
+fn hasty() -> Scene {
+    let config = limited().set("daemon.limits", "header_timeout", r#""500ms""#);
+    Scene::echoing(&config, &["http/1.1"])
+}
+
+#[test]
+fn m2_what_is_not_tls_is_refused_and_recorded() {
+    for first in [
+        &b"GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n"[..],
+        b"SSH-2.0-OpenSSH_9.9\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &[0],
+        &[0x80, 0x2e, 1, 3, 1], // a hello in the form of SSL 2
+        &[0x17, 3, 3, 0, 1, 0], // a TLS record, but of data
+        &[0xff; 4096],
+    ] {
+        let scene = scene();
+        let mut client = scene.tunnel("allowed.test");
+        client.send(first);
+        assert_eq!(client.read_to_end(), b"");
+        let entry = scene.blocked("mitm_required");
+        assert_eq!(entry["detail"], "not_tls");
+        assert_eq!(entry["source"], "mode_guard");
+        assert_eq!(scene.origin.requests().len(), 0);
+        assert_eq!(scene.origin.handshakes().len(), 0);
+    }
+}
+
+/// Both sides wait for the other: what may not be carried is refused as soon as it is clear.
+#[test]
+fn m2_a_client_that_waits_for_the_server_is_refused_after_header_timeout() {
+    let scene = hasty();
+    let begun = Instant::now();
+    let mut client = scene.tunnel("allowed.test");
+    assert_eq!(client.read_to_end(), b"");
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    assert!(begun.elapsed() < PATIENCE / 3);
+    scene.blocked("mitm_required");
+}
+
+#[test]
+fn m2_a_hello_that_breaks_off_is_no_session() {
+    let scene = scene();
+    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
+    for length in [1, 4, 5, 6, 9, 43, 80, hello.len() - 1] {
+        let mut client = scene.tunnel("allowed.test");
+        client.send(&hello[..length]);
+        client.finish_sending();
+        let answer = client.read_to_end();
+        assert!(answer.is_empty() || answer[0] == 21, "an alert at most");
+    }
+    assert_eq!(scene.origin.handshakes().len(), 0);
+    assert_eq!(scene.status("allowed.test"), 200);
+    scene.assert_sound();
+}
+
+#[test]
+fn m2_a_slow_hello_is_given_up_after_header_timeout() {
+    let scene = hasty();
+    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
+    let mut client = scene.tunnel("allowed.test");
+    client.send(&hello[..hello.len() - 1]);
+    let begun = Instant::now();
+    client.read_to_end();
+    assert!(begun.elapsed() < PATIENCE / 3);
+    // A client whose hello is whole, and who then says no more.
+    let mut client = scene.tunnel("allowed.test");
+    client.send(&hello);
+    let begun = Instant::now();
+    assert_eq!(client.read_exact(1), [22], "the server's hello");
+    while !client.read_some().is_empty() {}
+    assert!(begun.elapsed() < PATIENCE / 3);
+    scene.wait_for_message("did not finish its TLS handshake in time");
+}
+
+#[test]
+fn m2_a_client_may_write_its_bytes_one_by_one() {
+    let scene = scene();
+    let client = scene.client(&["http/1.1"]).trickling();
+    let (mut inside, _) = scene.tunnel("allowed.test").secure(&client, "allowed.test");
+    let get = scene.message("GET", "allowed.test", "/", &[]);
+    assert_eq!(inside.exchange(&get).status, 200);
+}
+
+#[test]
+fn m2_bytes_behind_connect_are_the_beginning_of_tls() {
+    let scene = scene();
+    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
+    let authority = scene.authority("allowed.test");
+    let mut client = Connection::open(scene.daemon.http_addr());
+    let connect = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    client.send([connect.as_bytes(), &hello].concat());
+    assert_eq!(client.read_head().status, 200);
+    assert_eq!(client.read_exact(2), [22, 3], "a server's hello");
+}
+
+/// Each is refused with an alert, and leaves nothing behind.
+#[test]
+fn m2_garbage_in_records_gets_an_alert() {
+    let scene = scene();
+    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
+    let mut long = vec![22, 3, 1, 0x40, 0];
+    long.extend([1, 1, 0, 1]); // a hello of 65537 bytes
+    long.resize(5 + 0x4000, 0);
+    let mut other = hello.clone();
+    other[5] = 2; // a server's hello
+    let mut version = hello.clone();
+    version[1] = 9;
+    let mut lengths = hello.clone();
+    lengths[43] = 0xff; // of the session id
+    for (what, bytes) in [
+        ("too long", &long),
+        ("a server's", &other),
+        ("a version", &version),
+        ("a length", &lengths),
+    ] {
+        let mut client = scene.tunnel("allowed.test");
+        client.send(bytes);
+        let alert = client.read_to_end();
+        assert_eq!(alert[..5], [21, 3, 3, 0, 2], "{what}: {alert:?}");
+    }
+    assert_eq!(scene.status("allowed.test"), 200);
+    scene.assert_sound();
+}
+
+/// SSL 3 to TLS 1.1 are not spoken any more; the client hears so.
+#[test]
+fn m6_tls_1_0_is_refused_with_an_alert() {
+    let scene = scene();
+    let mut body = vec![3, 1];
+    body.extend([7; 32]);
+    body.push(0); // no session
+    body.extend([0, 4, 0, 0x2f, 0xc0, 0x13]); // two cipher suites of its time
+    body.extend([1, 0]); // no compression
+    let mut hello = vec![22, 3, 1, 0, u8::try_from(body.len() + 4).expect("short")];
+    hello.extend([1, 0, 0, u8::try_from(body.len()).expect("short")]);
+    hello.extend(body);
+    let mut client = scene.tunnel("allowed.test");
+    client.send(&hello);
+    let alert = client.read_to_end();
+    assert_eq!((alert[0], alert.len()), (21, 7), "{alert:?}");
+    assert!([40, 70].contains(&alert[6]), "{alert:?}");
+}
+
+#[test]
+fn m2_many_broken_clients_leave_room_for_good_ones() {
+    let scene = scene();
+    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
+    let mut held = Vec::new();
+    for number in 0..200 {
+        let mut client = scene.tunnel("allowed.test");
+        client.send(&hello[..number % hello.len()]);
+        held.push(client);
+    }
+    assert_eq!(scene.status("allowed.test"), 200);
+    drop(held);
+    scene.assert_sound();
+}
+
+#[test]
+fn m4_a_client_that_does_not_trust_the_ca_is_told_of_once_per_host_and_minute() {
+    let scene = Scene::echoing(&limited().allow("127.0.0.1"), &["http/1.1"]);
+    let stranger = e2e::tls::Client::trusting(&TestCa::new());
+    for host in ["allowed.test", "127.0.0.1"] {
+        for _ in 0..5 {
+            let refused = scene.tunnel(host).try_secure(&stranger, host);
+            assert!(refused.is_err());
+        }
+    }
+    assert_eq!(scene.status("allowed.test"), 200);
+    let told = |line: &e2e::daemon::LogLine| {
+        line.message()
+            .is_some_and(|said| said.contains("does not trust the proxy's CA"))
+    };
+    scene
+        .daemon
+        .wait_for_log(|line| told(line) && line.field("host").is_some_and(|it| it == "127.0.0.1"));
+    assert_eq!(scene.daemon.reload().status, 200);
+    scene.wait_for_message("reloaded");
+    let lines = scene.daemon.logs();
+    let lines: Vec<_> = lines.iter().filter(|line| told(line)).collect();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    for line in lines {
+        assert_eq!(line.level(), Some("WARN"));
+        let said = line.message().unwrap_or_default();
+        assert!(said.contains("proxyctl ca show"), "{said}");
+    }
+    assert_eq!(scene.daemon.blocked().len(), 0, "nothing was refused");
+}

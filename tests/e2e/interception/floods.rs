@@ -1,0 +1,294 @@
+//! HTTP/2 clients that mean harm: whatever they send, the connection ends or is bounded, others are
+//! served, and the memory stays what it was (SPEC M6; RFC 9113 section 10.5).
+
+use e2e::origin::Answer;
+
+use super::bodies::memory;
+use super::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS,
+    WINDOW_UPDATE, field, frame,
+};
+use super::{Scene, limited};
+
+/// By how much the worker may grow, in KiB.
+const GROWTH: u64 = 48 * 1024;
+
+/// What a client did, and what became of it.
+fn survives(attack: impl FnOnce(&Scene, &mut Raw)) {
+    let scene = Scene::new(&limited(), &["h2", "http/1.1"], |request| {
+        match request.target.as_str() {
+            "/silent" => Answer::Silence,
+            "/big" => Answer::bytes("text/plain", &vec![b'x'; 4 << 20]),
+            _ => Answer::text("here"),
+        }
+    });
+    assert_eq!(scene.status("allowed.test"), 200);
+    let before = memory(&scene);
+    let mut raw = Raw::open(&scene, "allowed.test", &[]);
+    attack(&scene, &mut raw);
+    assert_eq!(scene.status("allowed.test"), 200, "others are served");
+    let get = scene.http2("allowed.test");
+    let url = scene.url("allowed.test", "/");
+    assert_eq!(get.request("GET", &url, &[], b"").status, 200);
+    let after = memory(&scene);
+    assert!(after < before + GROWTH, "{before} to {after} KiB");
+    scene.assert_sound();
+}
+
+/// Sends until the other end hangs up, or so many times.
+fn flood(raw: &mut Raw, times: usize, mut part: impl FnMut(usize) -> Vec<u8>) -> bool {
+    (0..times).any(|number| raw.try_send(part(number)).is_err())
+}
+
+fn stream(number: usize) -> u32 {
+    u32::try_from(2 * number + 1).expect("a stream identifier")
+}
+
+/// CVE-2023-44487.
+#[test]
+fn m6_rapid_reset_ends_or_is_bounded() {
+    for path in ["/", "/silent"] {
+        survives(|_, raw| {
+            let block = raw.request("GET", path, &[]);
+            flood(raw, 4000, |number| {
+                let stream = stream(number);
+                let begun = frame(HEADERS, END_STREAM | END_HEADERS, stream, &block);
+                [begun, frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
+            });
+        });
+    }
+}
+
+/// CVE-2025-8671: resets that the server is made to send.
+#[test]
+fn m6_resets_that_are_provoked_end_or_are_bounded() {
+    survives(|_, raw| {
+        let block = raw.request("GET", "/silent", &[]);
+        let ended = flood(raw, 4000, |number| {
+            let stream = stream(number);
+            let begun = frame(HEADERS, END_STREAM | END_HEADERS, stream, &block);
+            // A window of more than 2^31 - 1 bytes is a stream error (section 6.9.1).
+            let over = frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes());
+            [begun, over].concat()
+        });
+        assert!(ended || raw.until(|frame| frame.kind == GOAWAY).is_some());
+    });
+}
+
+/// CVE-2019-9515 and CVE-2019-9512: nothing is read, so that answers pile up if they can.
+#[test]
+fn m6_floods_of_settings_and_pings_are_bounded() {
+    for part in [
+        frame(SETTINGS, 0, 0, &[]),
+        frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff].repeat(100)),
+        frame(PING, 0, 0, &[0; 8]),
+    ] {
+        survives(|_, raw| {
+            // As many as a socket takes while the other end does not listen any more.
+            let batch = part.repeat(100);
+            let mut sent = 0;
+            while sent < 2000 && raw.try_send(&batch).is_ok() {
+                sent += 1;
+                if sent % 20 == 0 {
+                    // Nobody who reads is held up by those who do not.
+                    raw.until(|frame| frame.flags & 1 == 1);
+                }
+            }
+        });
+    }
+}
+
+/// CVE-2019-9518.
+#[test]
+fn m6_a_flood_of_empty_data_frames_ends_or_is_bounded() {
+    for path in ["/", "/silent"] {
+        survives(|_, raw| {
+            let block = raw.request("GET", path, &[]);
+            raw.send(frame(HEADERS, END_HEADERS, 1, &block));
+            let batch = frame(DATA, 0, 1, &[]).repeat(100);
+            flood(raw, 5000, |_| batch.clone());
+        });
+    }
+}
+
+#[test]
+fn m6_a_header_bomb_is_refused() {
+    survives(|_, raw| {
+        // One entry of the table, 4000 bytes long, and then that entry again and again (RFC 7541
+        // section 6.1): 60 KB of frames that stand for 240 MB of fields.
+        let mut block = raw.request("GET", "/", &[]);
+        let mut entry = field("x-bomb", &"b".repeat(4000));
+        entry[0] = 0x40;
+        block.extend(entry);
+        raw.send(frame(HEADERS, 0, 1, &block));
+        let bomb = vec![0xbe; 16_000];
+        for _ in 0..3 {
+            if raw.try_send(frame(CONTINUATION, 0, 1, &bomb)).is_err() {
+                return;
+            }
+        }
+        let _ = raw.try_send(frame(CONTINUATION, END_HEADERS, 1, &[0xbe]));
+        let answer = raw.until(|frame| [HEADERS, RST_STREAM, GOAWAY].contains(&frame.kind));
+        if let Some(answer) = answer.filter(|answer| answer.kind == HEADERS) {
+            let refused = answer.payload.windows(3).any(|part| part == b"431");
+            assert!(refused || answer.payload.first() != Some(&0x88), "no 200");
+        }
+    });
+}
+
+/// CVE-2024-27316.
+#[test]
+fn m6_a_flood_of_continuations_ends() {
+    survives(|_, raw| {
+        let block = raw.request("GET", "/", &[]);
+        raw.send(frame(HEADERS, 0, 1, &block));
+        let part = field("x-part", &"c".repeat(8000));
+        let ended = flood(raw, 5000, |_| frame(CONTINUATION, 0, 1, &part));
+        assert!(ended, "40 MB of one header");
+    });
+    survives(|_, raw| {
+        let block = raw.request("GET", "/", &[]);
+        raw.send(frame(HEADERS, 0, 1, &block));
+        let ended = flood(raw, 100_000, |_| frame(CONTINUATION, 0, 1, &[]));
+        assert!(ended, "without a byte each");
+    });
+}
+
+#[test]
+fn m6_a_client_that_opens_streams_and_no_windows_holds_little() {
+    survives(|_, raw| {
+        let block = raw.request("GET", "/big", &[]);
+        for number in 0..120 {
+            let begun = frame(HEADERS, END_STREAM | END_HEADERS, stream(number), &block);
+            raw.send(begun);
+        }
+        let got: Vec<_> = (0..100)
+            .map_while(|_| raw.until(|frame| frame.kind == HEADERS))
+            .collect();
+        assert!(!got.is_empty(), "the heads need no window");
+    });
+}
+
+#[test]
+fn m6_no_more_streams_at_once_than_were_told() {
+    survives(|_, raw| {
+        let settings = raw
+            .until(|frame| frame.kind == SETTINGS && frame.flags == 0)
+            .expect("settings");
+        let told = settings
+            .payload
+            .chunks(6)
+            .find(|setting| setting[..2] == [0, 3])
+            .map(|setting| u32::from_be_bytes(setting[2..].try_into().expect("four bytes")));
+        let told = told.expect("MAX_CONCURRENT_STREAMS");
+        assert!((1..=1000).contains(&told), "{told}");
+        let block = raw.request("GET", "/silent", &[]);
+        let more = (0..1000).any(|number| {
+            let begun = frame(HEADERS, END_STREAM | END_HEADERS, stream(number), &block);
+            raw.try_send(begun).is_err()
+        });
+        let refused = more
+            || raw
+                .until(|frame| [RST_STREAM, GOAWAY].contains(&frame.kind))
+                .is_some();
+        assert!(refused, "the rest is refused");
+    });
+}
+
+/// The one request without a path (RFC 9110 section 7.1).
+#[test]
+fn p7_options_for_the_server_itself_reach_it() {
+    survives(|scene, raw| {
+        let block = raw.request("OPTIONS", "*", &[]);
+        raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
+        let answer = raw.until(|frame| frame.stream == 1).expect("an answer");
+        assert_eq!(answer.payload.first(), Some(&0x88), "200: {answer:?}");
+        let seen = scene.origin.requests().pop().expect("a request");
+        assert_eq!((&*seen.method, &*seen.target), ("OPTIONS", "*"));
+    });
+}
+
+/// Extended CONNECT (RFC 8441) is offered to nobody, and CONNECT is no method inside (SPEC M7).
+#[test]
+fn m7_connect_on_a_stream_is_refused() {
+    survives(|scene, raw| {
+        let authority = scene.authority("allowed.test");
+        let connect = [field(":method", "CONNECT"), field(":authority", &authority)].concat();
+        raw.send(frame(HEADERS, END_HEADERS, 1, &connect));
+        let answer = raw.until(|frame| frame.stream == 1).expect("an answer");
+        if answer.kind == HEADERS {
+            // `:status`, and "405" in Huffman's code (RFC 7541 appendices A and B).
+            assert_eq!(answer.payload[..5], [0x48, 0x83, 0x68, 0x0d, 0xff]);
+        }
+        let extended = raw.request("CONNECT", "/", &[]);
+        let extended = [extended, field(":protocol", "websocket")].concat();
+        raw.send(frame(HEADERS, END_HEADERS, 3, &extended));
+        let answer = raw.until(|frame| frame.stream == 3 || frame.kind == GOAWAY);
+        if let Some(answer) = answer.filter(|answer| answer.kind == HEADERS) {
+            assert_ne!(answer.payload.first(), Some(&0x88), "no 200");
+        }
+        let reached = scene.origin.requests();
+        assert!(reached.iter().all(|request| request.method == "GET"));
+    });
+}
+
+/// A malformed request is a stream's error, or the connection's, and never the origin's to see.
+#[test]
+fn m6_malformed_requests_reach_nobody() {
+    type Field = (&'static str, &'static str);
+    let cases: [&[Field]; 9] = [
+        &[("Upper", "case")],
+        &[("connection", "close")],
+        &[("transfer-encoding", "chunked")],
+        &[("upgrade", "websocket")],
+        &[("te", "gzip")],
+        &[(":path", "/again")],
+        &[("x", "a\r\nb: c")],
+        &[("x\r\n", "a")],
+        &[("content-length", "1"), ("content-length", "2")],
+    ];
+    for fields in cases {
+        survives(|scene, raw| {
+            let before = scene.origin.requests().len();
+            let block = raw.request("GET", "/malformed", fields);
+            raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
+            let answer = raw.until(|frame| frame.stream == 1 || frame.kind == GOAWAY);
+            let answer = answer.filter(|answer| answer.kind == HEADERS);
+            let ok = answer.is_some_and(|answer| answer.payload.first() == Some(&0x88));
+            assert!(!ok, "{fields:?}");
+            assert_eq!(scene.origin.requests().len(), before, "{fields:?}");
+        });
+    }
+}
+
+/// What one client holds, it holds of its own.
+#[test]
+fn m6_clients_of_one_origin_do_not_starve_each_other() {
+    survives(|scene, raw| {
+        let block = raw.request("GET", "/silent", &[]);
+        let mut greedy: Vec<Raw> = (0..3)
+            .map(|_| Raw::open(scene, "allowed.test", &[]))
+            .collect();
+        for raw in &mut greedy {
+            for number in 0..100 {
+                let begun = frame(HEADERS, END_STREAM | END_HEADERS, stream(number), &block);
+                raw.send(begun);
+            }
+        }
+        scene
+            .origin
+            .wait_for("what it can have in hand", |requests| {
+                let held = requests
+                    .iter()
+                    .filter(|request| request.target == "/silent");
+                (held.count() >= 200).then_some(())
+            });
+        let block = raw.request("GET", "/", &[]);
+        raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
+        let answer = raw.until(|frame| frame.stream == 1).expect("an answer");
+        assert_eq!(answer.payload.first(), Some(&0x88), "200: {answer:?}");
+        raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 3, &block));
+        let answer = raw.until(|frame| frame.stream == 3).expect("another");
+        assert_eq!(answer.payload.first(), Some(&0x88), "200: {answer:?}");
+    });
+}

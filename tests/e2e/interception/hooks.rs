@@ -1,0 +1,292 @@
+//! Full mode: nothing is decrypted but hosts with hooks, and there requests are judged by the hooks
+//! (SPEC M1, M9, M10, B4).
+
+use std::path::Path;
+
+use e2e::client::{Connection, Socks5Target};
+use e2e::daemon::Config;
+use e2e::origin::Answer;
+use e2e::tls::Client;
+use serde_json::{Value, json};
+
+use super::{BOTH, Scene};
+use crate::forward::scene::message;
+
+const SECRET: &str = "hunter2-of-the-proxy";
+
+/// `hooked.test` has a hook with a secret from this file; `allowed.test` has none.
+pub(super) fn hooked(secret: &Path) -> Config {
+    let secret = json!(secret);
+    Config::example()
+        .allow("hooked.test")
+        .host("hooked.test", std::net::Ipv4Addr::LOCALHOST)
+        .append(&format!(
+            r#"
+[network.mitm.hooks.api]
+host = "hooked.test"
+methods = ["GET", "POST"]
+path_prefixes = ["/api/"]
+action = ["token"]
+[network.mitm.hooks.socket]
+host = "hooked.test"
+methods = ["GET"]
+path_prefixes = ["/socket"]
+action = ["clean"]
+[network.mitm.actions.clean]
+strip_request_headers = ["cookie"]
+[network.mitm.actions.token]
+strip_request_headers = ["x-api-key"]
+[[network.mitm.actions.token.inject_request_headers]]
+name = "authorization"
+prefix = "Bearer "
+secret_file = {secret}
+"#
+        ))
+}
+
+/// A directory with a secret in a file.
+pub(super) fn secret() -> (tempfile::TempDir, std::path::PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("secret");
+    std::fs::write(&file, SECRET).expect("a file");
+    (directory, file)
+}
+
+fn hooked_scene(protocols: &[&str]) -> (tempfile::TempDir, Scene) {
+    let (directory, file) = secret();
+    let scene = Scene::echoing(&hooked(&file), protocols);
+    (directory, scene)
+}
+
+#[test]
+fn m1_in_full_mode_the_client_sees_the_origins_own_certificate_and_resumes_with_it() {
+    let scene = Scene::echoing(&Config::example(), &BOTH);
+    let direct = Client::trusting(&scene.ca).alpn(&["http/1.1"]);
+    let (_, wanted) = Connection::open(scene.origin.addr()).secure(&direct.clone(), "allowed.test");
+    for _ in 0..2 {
+        let (mut client, session) = scene.tunnel("allowed.test").secure(&direct, "allowed.test");
+        assert_eq!(session.certificates, wanted.certificates);
+        let answer = client.exchange(&scene.message("POST", "allowed.test", "/", &[]));
+        assert_eq!(answer.status, 200);
+    }
+    let (_, last) = scene.tunnel("allowed.test").secure(&direct, "allowed.test");
+    assert!(last.resumed);
+}
+
+#[test]
+fn m1_only_the_hooked_host_is_intercepted() {
+    let (_directory, scene) = hooked_scene(&["http/1.1"]);
+    let theirs = Client::trusting(&scene.ca);
+    let (mut client, _) = scene.tunnel("allowed.test").secure(&theirs, "allowed.test");
+    let answer = client.exchange(&scene.message("DELETE", "allowed.test", "/any", &[]));
+    assert_eq!(answer.status, 200);
+    assert!(
+        scene
+            .tunnel("hooked.test")
+            .try_secure(&theirs, "hooked.test")
+            .is_err()
+    );
+    let answer = scene.ask("http/1.1", "GET", "hooked.test", "/api/x", &[]);
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn m9_a_hook_strips_and_injects_however_fields_are_spelt() {
+    for protocol in BOTH {
+        let (_directory, scene) = hooked_scene(&[protocol]);
+        for name in ["x-api-key", "x_api_key", "x-api_key"] {
+            let fields = [
+                (name, "of-the-client"),
+                ("authorization", "of-the-client"),
+                ("Authorization", "of-the-client"),
+                ("x-kept", "1"),
+            ];
+            let fields: Vec<_> = fields
+                .into_iter()
+                .filter(|(name, _)| protocol != "h2" || *name != "Authorization")
+                .collect();
+            let answer = scene.ask(protocol, "POST", "hooked.test", "/api/x?y", &fields);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let seen = scene.origin.requests().pop().expect("a request");
+            let injected = format!("Bearer {SECRET}");
+            assert_eq!(seen.headers.all("authorization"), [&injected]);
+            assert_eq!(seen.header("x-kept"), Some("1"));
+            assert!(!answer.text().contains("of-the-client"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn m9_what_a_hook_strips_is_stripped_from_trailers_too() {
+    let (_directory, scene) = hooked_scene(&["http/1.1"]);
+    let mut client = scene.http1("hooked.test");
+    let fields = [
+        ("Transfer-Encoding", "chunked"),
+        ("Trailer", "X-Api-Key, Authorization, X-Kept"),
+    ];
+    client.send(scene.message("POST", "hooked.test", "/api/x", &fields));
+    client.send("1\r\na\r\n0\r\nX-Api-Key: mine\r\nAuthorization: mine\r\nX-Kept: 1\r\n\r\n");
+    assert_eq!(client.read_final_response().status, 200);
+    let seen = scene.origin.requests().pop().expect("a request");
+    assert_eq!(seen.text(), "a");
+    let trailers: Vec<_> = seen.trailers.iter().collect();
+    assert_eq!(
+        trailers.len(),
+        1,
+        "only what is not the hook's: {trailers:?}"
+    );
+    assert_eq!(seen.trailers.get("x-kept"), Some("1"));
+}
+
+#[test]
+fn m10_what_no_hook_is_for_is_refused_in_full_mode_too() {
+    for protocol in BOTH {
+        let (_directory, scene) = hooked_scene(&[protocol]);
+        for (method, path) in [
+            ("GET", "/"),
+            ("GET", "/ap"),
+            ("DELETE", "/api/x"),
+            ("get", "/api/x"),
+            ("GET", "/api/../other"),
+            ("GET", "/api/%2e%2e/other"),
+            ("GET", "/api/.%2E/other"),
+            ("GET", "/api/./x"),
+            ("GET", "/api/a%2fb"),
+            ("GET", "/api/a%5Cb"),
+            ("GET", "/api/a%25b"),
+            ("GET", "/api/a%00b"),
+            ("GET", "/api/a%ffb"),
+            ("GET", "//api/x"),
+            ("GET", "/API/x"),
+            ("OPTIONS", "*"),
+        ] {
+            if protocol == "h2" && path == "*" {
+                continue;
+            }
+            let answer = scene.ask(protocol, method, "hooked.test", path, &[]);
+            assert_eq!(answer.status, 403, "{protocol} {method} {path}");
+            assert_eq!(answer.header("x-proxy-error"), Some("blocked-by-mitm-hook"));
+            assert!(answer.text().contains("\"reason\":\"mitm_hook_denied\""));
+        }
+        assert_eq!(scene.origin.requests().len(), 0);
+        let entry = scene.blocked("mitm_hook_denied");
+        assert_eq!(entry["protocol"], "https");
+        assert_eq!(entry["mode"], "full");
+    }
+}
+
+#[test]
+fn m10_a_hooked_host_is_reached_by_intercepted_tls_alone() {
+    let (_directory, scene) = hooked_scene(&["http/1.1"]);
+    let mut client = Connection::open(scene.daemon.http_addr());
+    let authority = scene.authority("hooked.test");
+    let answer = client.exchange(&message("GET", &authority, "/api/x", &[]));
+    assert_eq!(
+        (answer.status, &answer.json()["reason"]),
+        (403, &json!("mitm_required"))
+    );
+    let mut client = Connection::open(scene.daemon.socks_addr());
+    let target = Socks5Target::name("hooked.test", scene.origin.addr().port());
+    assert_eq!(client.socks5_connect(&target).reply, 2);
+    let reasons: Vec<_> = scene
+        .daemon
+        .blocked()
+        .iter()
+        .map(|entry| json!([entry["protocol"], entry["reason"]]))
+        .collect();
+    let wanted = [["http", "mitm_required"], ["socks5", "mitm_required"]];
+    assert_eq!(reasons, wanted.map(|entry| json!(entry)));
+    assert_eq!(scene.origin.connections(), 0);
+}
+
+#[test]
+fn m10_a_hook_does_not_lift_limited_mode() {
+    let (_directory, file) = secret();
+    let config = hooked(&file).set("network", "mode", r#""limited""#);
+    let scene = Scene::echoing(&config, &["http/1.1"]);
+    let answer = scene.ask("http/1.1", "POST", "hooked.test", "/api/x", &[]);
+    assert_eq!(answer.status, 403);
+    assert!(answer.text().contains("method_not_allowed"));
+    let answer = scene.ask("http/1.1", "GET", "hooked.test", "/api/x", &[]);
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn m9_b4_the_secret_is_told_to_the_origin_and_to_nobody_else() {
+    for protocol in BOTH {
+        let (_directory, file) = secret();
+        let config = hooked(&file).set("daemon", "log", r#""trace""#);
+        let scene = Scene::new(&config, &[protocol], |request| {
+            match request.target.as_str() {
+                "/api/reset" => Answer::Reset,
+                "/api/close" => Answer::Close,
+                _ => Answer::text("ok"),
+            }
+        });
+        for (method, path, status) in [
+            ("GET", "/api/x", 200),
+            ("GET", "/api/x", 200),
+            ("GET", "/api/reset", 502),
+            ("POST", "/api/close", 502),
+            ("GET", "/no", 403),
+        ] {
+            let answer = scene.ask(protocol, method, "hooked.test", path, &[]);
+            assert_eq!(answer.status, status, "{path}: {}", answer.text());
+            assert!(!answer.text().contains("hunter2"), "{}", answer.text());
+            let heads: Vec<_> = answer.headers.iter().collect();
+            assert!(!format!("{heads:?}").contains("hunter2"));
+        }
+        let sent = scene.origin.requests();
+        assert!(
+            sent.iter()
+                .all(|request| request.header("authorization").is_some())
+        );
+        for target in ["/config", "/blocked", "/patterns"] {
+            let told = scene.daemon.admin("GET", target, None).text();
+            assert!(!told.contains("hunter2"), "{target}: {told}");
+        }
+        // Behind whatever was said before.
+        assert_eq!(scene.daemon.reload().status, 200);
+        scene.wait_for_message("reloaded");
+        for line in scene.daemon.logs() {
+            assert!(!line.raw.contains("hunter2"), "{}", line.raw);
+            // Nor as bytes.
+            assert!(!line.raw.contains("104, 117, 110, 116"), "{}", line.raw);
+        }
+    }
+}
+
+#[test]
+fn m9_a_secret_is_read_again_on_reload_and_a_missing_one_changes_nothing() {
+    let (_directory, file) = secret();
+    let scene = Scene::echoing(&hooked(&file), &["http/1.1"]);
+    let injected = |scene: &Scene| -> String {
+        let answer = scene.ask("http/1.1", "GET", "hooked.test", "/api/x", &[]);
+        assert_eq!(answer.status, 200);
+        let headers = answer.json()["headers"].clone();
+        let is_it = |field: &&Value| {
+            field[0]
+                .as_str()
+                .is_some_and(|name| name.eq_ignore_ascii_case("authorization"))
+        };
+        let field = headers.as_array().expect("fields").iter().find(is_it);
+        field.expect("it is injected")[1]
+            .as_str()
+            .expect("text")
+            .to_owned()
+    };
+    let mut kept = scene.http1("hooked.test");
+    let request = scene.message("GET", "hooked.test", "/api/x", &[]);
+    assert!(kept.exchange(&request).text().contains(SECRET));
+    std::fs::write(&file, "another\n").expect("a file");
+    assert_eq!(injected(&scene), format!("Bearer {SECRET}"));
+    assert_eq!(scene.daemon.reload().status, 200);
+    assert_eq!(injected(&scene), "Bearer another");
+    let answer = kept.exchange(&request).text();
+    assert!(answer.contains("another"), "a kept session hears of it");
+    std::fs::remove_file(&file).expect("the file");
+    let failed = scene.daemon.reload();
+    assert_eq!(failed.status, 500);
+    assert!(!failed.text().contains("another"));
+    assert_eq!(injected(&scene), "Bearer another");
+}

@@ -1,0 +1,204 @@
+//! What the handshakes settle: the protocol, the version, whose certificate, and whether an earlier
+//! session goes on (SPEC M4, M6, M7).
+
+use e2e::client::Connection;
+use e2e::origin::{Answer, Origin};
+use e2e::tls::{Client, Server, TLS12, TLS13};
+use rustls::pki_types::{CertificateDer, ServerName};
+
+use super::{BOTH, NAMES, Scene, limited};
+
+#[test]
+fn m6_the_client_is_offered_what_the_origin_speaks() {
+    for (origin, client, wanted) in [
+        (&["h2", "http/1.1"][..], &["h2", "http/1.1"][..], Some("h2")),
+        (&["http/1.1", "h2"], &["h2", "http/1.1"], Some("http/1.1")),
+        (&["h2", "http/1.1"], &["http/1.1"], Some("http/1.1")),
+        (&["http/1.1"], &["h2", "http/1.1"], Some("http/1.1")),
+        (&["h2"], &["h2", "http/1.1"], Some("h2")),
+        (&[], &["h2", "http/1.1"], Some("http/1.1")),
+        (&["http/1.1"], &[], None),
+        (&["h2", "http/1.1"], &[], None),
+        (&[], &[], None),
+    ] {
+        let scene = Scene::echoing(&limited(), origin);
+        let client = scene.client(client);
+        let tunnel = scene.tunnel("allowed.test");
+        let answer = if wanted == Some("h2") {
+            let client = tunnel.into_http2(&client, "allowed.test");
+            client.request("GET", &scene.url("allowed.test", "/"), &[], b"")
+        } else {
+            let (mut client, session) = tunnel.secure(&client, "allowed.test");
+            assert_eq!(session.alpn.as_deref(), wanted, "{origin:?}");
+            client.exchange(&scene.message("GET", "allowed.test", "/", &[]))
+        };
+        assert_eq!(answer.status, 200, "{origin:?}: {}", answer.text());
+        let version = scene.origin.requests()[0].version.clone();
+        let spoken = if wanted == Some("h2") {
+            "HTTP/2.0"
+        } else {
+            "HTTP/1.1"
+        };
+        assert_eq!(version, spoken, "{origin:?}");
+    }
+}
+
+/// There is nothing to say to each other, and the client hears so in the one protocol it has.
+#[test]
+fn m6_an_origin_that_speaks_nothing_of_the_clients_is_a_502() {
+    let scene = Scene::echoing(&limited(), &["h2"]);
+    let answer = scene.ask("http/1.1", "GET", "allowed.test", "/", &[]);
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert_eq!(scene.origin.requests().len(), 0);
+}
+
+#[test]
+fn m6_either_side_may_have_but_one_version_of_tls() {
+    for origin in [&TLS12, &TLS13] {
+        for client in [&TLS12, &TLS13] {
+            for protocol in BOTH {
+                let echo = Origin::answering(|_| Answer::Echo);
+                let scene = Scene::serving(&limited(), echo, |ca| {
+                    Server::of(ca, &NAMES).alpn(&[protocol]).only(origin)
+                });
+                let trusting = scene.client(&[protocol]).only(client);
+                let tunnel = scene.tunnel("allowed.test");
+                let (status, version) = if protocol == "h2" {
+                    let client = tunnel.into_http2(&trusting, "allowed.test");
+                    let url = scene.url("allowed.test", "/");
+                    let answer = client.request("GET", &url, &[], b"");
+                    (answer.status, client.session().version)
+                } else {
+                    let (mut client, session) = tunnel.secure(&trusting, "allowed.test");
+                    let get = scene.message("GET", "allowed.test", "/", &[]);
+                    (client.exchange(&get).status, session.version)
+                };
+                assert_eq!((status, version), (200, client.version));
+                let theirs = scene.origin.handshakes()[0].session.clone();
+                assert_eq!(theirs.expect("a session").version, origin.version);
+            }
+        }
+    }
+}
+
+#[test]
+fn m6_clients_resume_their_sessions_and_so_do_we() {
+    for version in [&TLS12, &TLS13] {
+        for protocol in BOTH {
+            let scene = Scene::echoing(&limited(), &[protocol]);
+            let client = scene.client(&[protocol]).only(version);
+            let mut resumed = Vec::new();
+            for _ in 0..3 {
+                let tunnel = scene.tunnel("allowed.test");
+                resumed.push(if protocol == "h2" {
+                    let client = tunnel.into_http2(&client, "allowed.test");
+                    let url = scene.url("allowed.test", "/");
+                    assert_eq!(client.request("GET", &url, &[], b"").status, 200);
+                    client.session().resumed
+                } else {
+                    let (mut client, session) = tunnel.secure(&client, "allowed.test");
+                    let get = scene.message("GET", "allowed.test", "/", &[]);
+                    assert_eq!(client.exchange(&get).status, 200);
+                    session.resumed
+                });
+            }
+            assert_eq!(resumed, [false, true, true], "{protocol} {version:?}");
+            let upstream = scene.origin.handshakes();
+            let theirs = upstream.last().and_then(|last| last.session.clone());
+            assert!(theirs.expect("a session").resumed, "upstream");
+        }
+    }
+}
+
+/// A session is no permission: each request of a resumed one is judged like any other.
+#[test]
+fn p7_a_resumed_session_is_judged_like_any_other() {
+    let scene = Scene::echoing(&limited(), &["http/1.1"]);
+    let client = scene.client(&["http/1.1"]);
+    for wanted in [false, true] {
+        let tunnel = scene.tunnel("allowed.test");
+        let (mut inside, session) = tunnel.secure(&client, "allowed.test");
+        assert_eq!(session.resumed, wanted);
+        for (method, status) in [("GET", 200), ("POST", 403)] {
+            let message = scene.message(method, "allowed.test", "/", &[]);
+            assert_eq!(inside.exchange(&message).status, status);
+        }
+    }
+}
+
+fn assert_is_for(certificate: &[u8], name: &str) {
+    let der = CertificateDer::from(certificate);
+    let parsed = rustls::server::ParsedCertificate::try_from(&der).expect("a certificate");
+    let verify = |name: &str| {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        rustls::client::verify_server_name(&parsed, &name)
+    };
+    verify(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    verify("another.test").expect_err("for nobody else");
+}
+
+#[test]
+fn m7_without_a_server_name_the_authority_names_the_leaf() {
+    let scene = Scene::echoing(&limited().allow("127.0.0.1"), &["http/1.1"]);
+    let client = scene.client(&["http/1.1"]).without_server_name();
+    for host in ["allowed.test", "127.0.0.1"] {
+        let (mut inside, session) = scene.tunnel(host).secure(&client, host);
+        assert_is_for(&session.certificates[0], host);
+        let answer = inside.exchange(&scene.message("GET", host, "/", &[]));
+        assert_eq!(answer.status, 200, "{host}: {}", answer.text());
+        let upstream = scene.origin.handshakes().pop().expect("a handshake");
+        let wanted = (host == "allowed.test").then_some(host);
+        assert_eq!(upstream.server_name.as_deref(), wanted, "SNI upstream");
+    }
+}
+
+/// The leaf has what the client trusts and no more.
+#[test]
+fn m4_a_leaf_is_for_one_name_and_soon_over_and_no_two_have_one_number() {
+    let scene = Scene::echoing(&limited().allow("127.0.0.1"), &["http/1.1"]);
+    let client = scene.client(&["http/1.1"]);
+    let leaf = |host: &str| {
+        let (_, session) = scene.tunnel(host).secure(&client, host);
+        session.certificates[0].clone()
+    };
+    let one = leaf("allowed.test");
+    assert_eq!(one, leaf("allowed.test"), "it is kept");
+    assert_ne!(one, leaf("127.0.0.1"));
+    let theirs = Client::trusting(&scene.ca);
+    let (_, direct) = Connection::open(scene.origin.addr()).secure(&theirs, "allowed.test");
+    assert_ne!(one, direct.certificates[0]);
+}
+
+#[test]
+fn m7_a_hello_for_somebody_else_gets_an_alert_and_is_recorded() {
+    let scene = Scene::echoing(&limited(), &["http/1.1"]);
+    for (host, sni) in [
+        ("allowed.test", "hooked.test"),
+        ("allowed.test", "sub.allowed.test"),
+        ("allowed.test", "denied.test"),
+    ] {
+        let refused = scene
+            .tunnel(host)
+            .try_secure(&scene.client(&["http/1.1"]), sni);
+        let error = refused.err().expect("no session").to_string();
+        assert!(error.contains("UnrecognisedName"), "{error}");
+    }
+    let entries = scene.daemon.blocked();
+    assert_eq!(entries.len(), 3);
+    for entry in entries {
+        assert_eq!(entry["reason"], "policy_denied");
+        assert_eq!(entry["detail"], "sni_mismatch");
+        assert_eq!(entry["host"], "allowed.test");
+    }
+    assert_eq!(scene.origin.handshakes().len(), 0, "nobody is asked");
+}
+
+#[test]
+fn m7_a_server_name_for_an_address_is_somebody_else() {
+    let scene = Scene::echoing(&limited().allow("127.0.0.1"), &["http/1.1"]);
+    let refused = scene
+        .tunnel("127.0.0.1")
+        .try_secure(&scene.client(&[]), "allowed.test");
+    assert!(refused.is_err());
+    assert_eq!(scene.blocked("policy_denied")["detail"], "sni_mismatch");
+}

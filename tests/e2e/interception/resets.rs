@@ -1,0 +1,137 @@
+//! Streams that break off: the other side hears of it as of a break, and the rest of the connection
+//! goes on (RFC 9113 section 5.4.2).
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::{Arc, mpsc};
+
+use e2e::client::Exchange;
+use e2e::tls::{Server, TestCa};
+use e2e::wait::PATIENCE;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::NAMES;
+use super::frames::{
+    DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, header,
+};
+use super::origins::Odd;
+use crate::forward::scene::by_hand;
+
+/// `:status: 200`, of the static table (RFC 7541 appendix A).
+const OK: &[u8] = &[0x88];
+/// CANCEL (RFC 9113 section 7).
+const CANCEL: u32 = 8;
+
+/// An origin's end of HTTP/2, by hand.
+struct Http2Origin(StreamOwned<ServerConnection, TcpStream>);
+
+impl Http2Origin {
+    fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let session = ServerConnection::new(config).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(session, stream);
+        stream.read_exact(&mut [0; PREFACE.len()])?;
+        let mut origin = Self(stream);
+        origin.send(&frame(SETTINGS, 0, 0, &[]))?;
+        origin.send(&frame(SETTINGS, 1, 0, &[]))?;
+        Ok(origin)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)?;
+        self.0.flush()
+    }
+
+    /// The next frame of this kind.
+    fn next(&mut self, kind: u8) -> io::Result<Frame> {
+        loop {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head)?;
+            let (mut frame, length) = header(head);
+            frame.payload = vec![0; length];
+            self.0.read_exact(&mut frame.payload)?;
+            if frame.kind == kind {
+                return Ok(frame);
+            }
+        }
+    }
+
+    /// Answers the next request with all of a body or the beginning of one.
+    fn answer(&mut self, body: &[u8], flags: u8) -> io::Result<u32> {
+        let stream = self.next(HEADERS)?.stream;
+        self.send(&frame(HEADERS, END_HEADERS, stream, OK))?;
+        self.send(&frame(DATA, flags, stream, body))?;
+        Ok(stream)
+    }
+}
+
+fn scene(serve: impl FnOnce(Http2Origin) -> io::Result<()> + Send + 'static) -> Odd {
+    let ca = TestCa::new();
+    let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+    let address = by_hand(move |stream| serve(Http2Origin::accept(stream, config)?));
+    Odd::at(address, &ca)
+}
+
+/// A request that has got as much of its answer.
+fn begun(client: &e2e::client::Http2, scene: &Odd, body: &[u8]) -> Exchange {
+    let mut exchange = client.open("GET", &format!("https://{}/", scene.authority), &[]);
+    exchange.finish(&[]);
+    assert_eq!(exchange.head().status, 200);
+    assert_eq!(exchange.read_some(), body);
+    exchange
+}
+
+#[test]
+fn m6_a_stream_that_the_client_resets_is_reset_upstream_and_the_others_go_on() {
+    let (told, reset) = mpsc::channel();
+    let scene = scene(move |mut origin| {
+        let first = origin.answer(b"first", 0)?;
+        let second = origin.answer(b"second", 0)?;
+        let reset = origin.next(RST_STREAM)?;
+        origin.send(&frame(DATA, END_STREAM, second, b"rest"))?;
+        let code = u32::from_be_bytes(reset.payload.try_into().expect("four bytes"));
+        let _ = told.send((reset.stream == first, code));
+        origin.next(RST_STREAM).map(|_| ())
+    });
+    let client = scene.http2();
+    let first = begun(&client, &scene, b"first");
+    let mut second = begun(&client, &scene, b"second");
+    drop(first);
+    let reset = reset.recv_timeout(PATIENCE).expect("a reset upstream");
+    assert_eq!(reset, (true, CANCEL));
+    assert_eq!(second.read_some(), b"rest");
+    assert_eq!(second.read_some(), b"");
+}
+
+#[test]
+fn m6_a_stream_that_the_origin_resets_is_reset_for_the_client_and_the_others_go_on() {
+    let scene = scene(|mut origin| {
+        let first = origin.answer(b"first", 0)?;
+        let second = origin.answer(b"second", 0)?;
+        origin.send(&frame(RST_STREAM, 0, first, &CANCEL.to_be_bytes()))?;
+        origin.send(&frame(DATA, END_STREAM, second, b"rest"))?;
+        origin.answer(b"third", END_STREAM)?;
+        origin.next(RST_STREAM).map(|_| ())
+    });
+    let client = scene.http2();
+    let mut first = begun(&client, &scene, b"first");
+    let mut second = begun(&client, &scene, b"second");
+    let error = first.try_read_some().expect_err("a break, and no end");
+    assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
+    assert_eq!(second.read_some(), b"rest");
+    assert_eq!(second.read_some(), b"");
+    let mut third = begun(&client, &scene, b"third");
+    assert_eq!(third.read_some(), b"");
+}
+
+#[test]
+fn m6_an_origin_that_goes_away_breaks_bodies_off_and_does_not_end_them() {
+    let (go, gone) = mpsc::channel::<()>();
+    let scene = scene(move |mut origin| {
+        origin.answer(b"first", 0)?;
+        gone.recv().map_err(io::Error::other)
+    });
+    let client = scene.http2();
+    let mut first = begun(&client, &scene, b"first");
+    go.send(()).expect("the origin");
+    first.try_read_some().expect_err("a break, and no end");
+}

@@ -1,0 +1,284 @@
+//! WebSocket, over plain HTTP and inside intercepted TLS: bytes from end to end, unchanged, until
+//! either end or the policy has had enough (SPEC H9, P11).
+
+use std::time::{Duration, Instant};
+
+use e2e::client::{Connection, Response};
+use e2e::daemon::Config;
+use e2e::origin::{Answer, Origin};
+use e2e::tls::TestCa;
+
+use super::hooks::{hooked, secret};
+use super::{Scene, start};
+
+const EXTENSIONS: &str = "permessage-deflate; client_max_window_bits";
+
+/// Upgrades `/socket`, and answers anything else with what its path says.
+fn origin() -> e2e::origin::Builder {
+    Origin::answering(|request| match request.target.as_str() {
+        "/socket/400" => Answer::status(400),
+        "/socket/200" => Answer::text("just a page"),
+        "/socket/other" => Answer::Upgrade(vec![("Upgrade".into(), "other".into())]),
+        _ => Answer::Upgrade(vec![
+            ("Upgrade".into(), "websocket".into()),
+            (
+                "Sec-WebSocket-Accept".into(),
+                "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".into(),
+            ),
+            (
+                "Sec-WebSocket-Extensions".into(),
+                "permessage-deflate; server_no_context_takeover".into(),
+            ),
+        ]),
+    })
+}
+
+/// One way to an origin, over plain HTTP or inside TLS.
+struct Way {
+    daemon: e2e::daemon::Daemon,
+    config: Config,
+    origin: Origin,
+    /// Whom a client inside trusts; nobody, over plain HTTP.
+    proxy_ca: Option<String>,
+    _secret: tempfile::TempDir,
+}
+
+fn ways() -> [Way; 2] {
+    let (plain_secret, file) = secret();
+    let config = hooked(&file);
+    let plain = Way {
+        daemon: start(&config, &TestCa::new()),
+        config,
+        origin: origin().start(),
+        proxy_ca: None,
+        _secret: plain_secret,
+    };
+    let (inner_secret, file) = secret();
+    let config = hooked(&file);
+    let scene = Scene::with(&config, &["http/1.1"], origin());
+    let inside = Way {
+        daemon: scene.daemon,
+        config,
+        origin: scene.origin,
+        proxy_ca: Some(scene.proxy_ca),
+        _secret: inner_secret,
+    };
+    [plain, inside]
+}
+
+impl Way {
+    fn host(&self) -> &'static str {
+        if self.proxy_ca.is_some() {
+            "hooked.test"
+        } else {
+            "allowed.test"
+        }
+    }
+
+    fn client(&self) -> Connection {
+        let mut client = Connection::open(self.daemon.http_addr());
+        let Some(ca) = &self.proxy_ca else {
+            return client;
+        };
+        let authority = format!("hooked.test:{}", self.origin.addr().port());
+        assert_eq!(client.connect(&authority).status, 200);
+        let trusting = e2e::tls::Client::trusting_pem(ca);
+        client.secure(&trusting, "hooked.test").0
+    }
+
+    fn handshake(&self, path: &str) -> String {
+        let authority = format!("{}:{}", self.host(), self.origin.addr().port());
+        let target = if self.proxy_ca.is_some() {
+            path.to_owned()
+        } else {
+            format!("http://{authority}{path}")
+        };
+        format!(
+            "GET {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Extensions: {EXTENSIONS}\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
+        )
+    }
+
+    /// A client whose connection has changed to WebSocket.
+    fn switched(&self) -> (Connection, Response) {
+        let mut client = self.client();
+        client.send(self.handshake("/socket"));
+        let head = client.read_head();
+        assert_eq!(head.status, 101);
+        (client, head)
+    }
+}
+
+#[test]
+fn h9_bytes_go_both_ways_and_the_handshake_is_untouched() {
+    for way in ways() {
+        let (mut client, head) = way.switched();
+        assert_eq!(head.header("upgrade"), Some("websocket"));
+        assert_eq!(
+            head.header("sec-websocket-accept"),
+            Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+        );
+        assert_eq!(
+            head.header("sec-websocket-extensions"),
+            Some("permessage-deflate; server_no_context_takeover")
+        );
+        let seen = way.origin.requests().pop().expect("a request");
+        assert_eq!(seen.header("sec-websocket-extensions"), Some(EXTENSIONS));
+        assert_eq!(seen.header("sec-websocket-protocol"), Some("chat"));
+        assert_eq!(seen.header("upgrade"), Some("websocket"));
+        let frames = [
+            &[0xc1, 0x07][..],
+            &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00],
+        ]
+        .concat();
+        for part in [&frames[..], b"GET / HTTP/1.1\r\n\r\n", &vec![0; 100_000]] {
+            client.send(part);
+            assert_eq!(client.read_exact(part.len()), part);
+        }
+    }
+}
+
+#[test]
+fn h9_bytes_right_behind_the_handshake_are_not_lost_and_are_no_request() {
+    for way in ways() {
+        let mut client = way.client();
+        let behind = "POST /api/x HTTP/1.1\r\nHost: denied.test\r\n\r\n";
+        client.send(way.handshake("/socket") + behind);
+        assert_eq!(client.read_head().status, 101);
+        assert_eq!(client.read_exact(behind.len()), behind.as_bytes());
+        assert_eq!(way.origin.requests().len(), 1);
+    }
+}
+
+#[test]
+fn h9_an_origin_that_does_not_switch_answers_and_the_connection_goes_on() {
+    for way in ways() {
+        let mut client = way.client();
+        for (path, status, text) in [
+            ("/socket/400", 400, "400"),
+            ("/socket/200", 200, "just a page"),
+        ] {
+            client.send(way.handshake(path));
+            let answer = client.read_final_response();
+            assert_eq!((answer.status, &*answer.text()), (status, text));
+        }
+        client.send(way.handshake("/socket/other"));
+        assert_eq!(
+            client.read_final_response().status,
+            502,
+            "not what was asked"
+        );
+    }
+}
+
+/// A request behind a handshake that was not taken up is one, and is judged as one.
+#[test]
+fn h9_a_request_behind_a_refused_handshake_is_judged() {
+    for way in ways() {
+        let mut client = way.client();
+        let hidden = way.handshake("/socket/200").replace("GET", "DELETE");
+        client.send(way.handshake("/socket/200") + &hidden);
+        assert_eq!(client.read_final_response().status, 200);
+        let answer = client.read_final_response();
+        let wanted = if way.proxy_ca.is_some() { 403 } else { 400 };
+        assert_eq!(answer.status, wanted);
+        assert_eq!(way.origin.requests().len(), 1);
+    }
+}
+
+#[test]
+fn h9_hooks_judge_a_handshake_like_any_request() {
+    let [_, way] = ways();
+    let mut client = way.client();
+    client.send(way.handshake("/elsewhere"));
+    assert_eq!(client.read_final_response().status, 403);
+    assert_eq!(way.origin.requests().len(), 0);
+    let handshake = way
+        .handshake("/socket")
+        .replace("Sec-WebSocket-Version", "Cookie");
+    client.send(handshake);
+    assert_eq!(client.read_head().status, 101);
+    let seen = way.origin.requests().pop().expect("a request");
+    assert_eq!(seen.header("cookie"), None, "stripped");
+}
+
+#[test]
+fn h9_a_close_of_either_end_ends_the_other() {
+    for way in ways() {
+        let (client, _) = way.switched();
+        drop(client);
+        way.origin.wait_until_idle();
+        let (mut client, _) = way.switched();
+        drop(way.origin);
+        client.expect_closed();
+    }
+}
+
+#[test]
+fn p11_a_policy_that_tightens_ends_a_websocket_within_a_second() {
+    for way in ways() {
+        let (mut client, _) = way.switched();
+        let denied = way.config.clone().deny(way.host());
+        way.daemon.rewrite_config(&denied);
+        assert_eq!(way.daemon.reload().status, 200);
+        let begun = Instant::now();
+        client.expect_closed();
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        way.origin.wait_until_idle();
+        way.daemon.wait_for_log(|line| {
+            line.message()
+                .is_some_and(|said| said.contains("no longer permits"))
+        });
+    }
+}
+
+#[test]
+fn p11_limited_mode_ends_a_websocket() {
+    for way in ways() {
+        let (mut client, _) = way.switched();
+        let answer = way
+            .daemon
+            .admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
+        assert_eq!(answer.status, 200);
+        let begun = Instant::now();
+        client.expect_closed();
+        assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+}
+
+/// Not even when the settings meanwhile made the interception needless.
+#[test]
+fn p11_a_websocket_inside_outlives_its_hooks_and_not_its_permission() {
+    let [_, way] = ways();
+    let (mut client, _) = way.switched();
+    let here = std::net::Ipv4Addr::LOCALHOST;
+    let without = Config::example()
+        .allow("hooked.test")
+        .host("hooked.test", here);
+    way.daemon.rewrite_config(&without);
+    assert_eq!(way.daemon.reload().status, 200);
+    client.send("still");
+    assert_eq!(client.read_exact(5), b"still");
+    way.daemon.rewrite_config(&without.deny("hooked.test"));
+    assert_eq!(way.daemon.reload().status, 200);
+    let begun = Instant::now();
+    client.expect_closed();
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn h9_wss_through_connect_is_a_tunnel_in_full_mode() {
+    let scene = Scene::with(&Config::example(), &["http/1.1"], origin());
+    let theirs = e2e::tls::Client::trusting(&scene.ca);
+    let (mut client, _) = scene.tunnel("allowed.test").secure(&theirs, "allowed.test");
+    client.send(scene.message(
+        "GET",
+        "allowed.test",
+        "/socket",
+        &[("Connection", "Upgrade"), ("Upgrade", "websocket")],
+    ));
+    assert_eq!(client.read_head().status, 101);
+    client.send("ping");
+    assert_eq!(client.read_exact(4), b"ping");
+}
