@@ -8,9 +8,15 @@
 mod cargo;
 mod curl;
 mod git;
+mod grpc;
+mod intercepted;
+mod java;
+mod nghttp;
 mod node;
 mod npm;
+mod openssl;
 mod pip;
 mod python;
 mod scene;
+mod websocket;
 mod wget;
