@@ -351,7 +351,11 @@ fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
     let loader = children
         .iter()
         .find(|pid| command_line(**pid).ends_with("load"));
-    let opened = opened(*loader.expect("a loader"));
-    assert!(opened.contains(&pipe), "{opened:?}");
+    let loader = *loader.expect("a loader");
+    // The pipe is open for us a moment before the loader has its descriptor.
+    let opened = e2e::wait::poll(e2e::wait::PATIENCE, || {
+        Some(opened(loader)).filter(|opened| opened.contains(&pipe))
+    })
+    .expect("the loader reads the pipe");
     assert!(!opened.contains(&file), "{opened:?}");
 }
