@@ -124,18 +124,51 @@ impl Interception {
         Self { permit, upstream }
     }
 
-    /// Serves the client to its end. `early` are bytes that it sent before the answer.
-    pub(crate) async fn run(self, shared: &Arc<Shared>, mut client: TcpStream, early: Bytes) {
+    /// Serves the client to its end, or until the policy no longer permits it (SPEC P11). `early` are
+    /// bytes that it sent before the answer.
+    pub(crate) async fn run(self, shared: &Arc<Shared>, client: TcpStream, early: Bytes) {
         let Self { permit, upstream } = self;
-        let address = permit.attempt().client.address;
-        match meet(&permit, &mut client, early).await {
-            Ok((hello, early)) => {
-                Box::pin(serve(shared, permit, upstream, client, &hello, early)).await;
+        let (address, authority) = (permit.attempt().client.address, permit.authority());
+        let leads_to = upstream.leads_to().clone();
+        let end = CancellationToken::new();
+        let mut served: BoxFuture<'_, ()> =
+            Box::pin(receive(shared, &permit, upstream, client, early, &end));
+        let mut is_needed = true;
+        loop {
+            tokio::select! {
+                () = &mut served => return,
+                changed = changed(shared, &permit, &leads_to, is_needed) => match changed {
+                    Changed::Forbidden(reason) => {
+                        tracing::info!(client = %address, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
+                        return;
+                    }
+                    // The requests in hand may end, as long as they are permitted.
+                    Changed::Needless => {
+                        tracing::debug!(client = %address, %authority, "ending an intercepted connection that needs no interception any more");
+                        end.cancel();
+                        is_needed = false;
+                    }
+                }
             }
-            Err(refused) => {
-                refuse(&permit, client, &refused).await;
-                tracing::info!(client = %address, authority = %permit.authority(), "refused to intercept a client: {refused}");
-            }
+        }
+    }
+}
+
+/// Serves a client that sends an acceptable `ClientHello`, and refuses any other.
+async fn receive(
+    shared: &Arc<Shared>,
+    permit: &Permit,
+    upstream: Connection,
+    mut client: TcpStream,
+    early: Bytes,
+    end: &CancellationToken,
+) {
+    match meet(permit, &mut client, early).await {
+        Ok((hello, early)) => serve(shared, permit, upstream, client, &hello, early, end).await,
+        Err(refused) => {
+            refuse(permit, client, &refused).await;
+            let address = permit.attempt().client.address;
+            tracing::info!(client = %address, authority = %permit.authority(), "refused to intercept a client: {refused}");
         }
     }
 }
@@ -195,56 +228,36 @@ async fn refuse(permit: &Permit, mut client: TcpStream, refused: &Refused) {
 /// Makes both sessions and serves the requests inside.
 async fn serve(
     shared: &Arc<Shared>,
-    permit: Permit,
+    permit: &Permit,
     upstream: Connection,
     client: TcpStream,
     hello: &ClientHello,
     early: Bytes,
+    end: &CancellationToken,
 ) {
     let address = permit.attempt().client.address;
-    let leads_to = upstream.leads_to().clone();
     let (first, wire) = match shared
         .upstream
-        .secure(&permit, upstream, offer(hello.alpn))
+        .secure(permit, upstream, offer(hello.alpn))
         .await
     {
         Ok((lease, wire)) => (Ok(lease), wire),
         // The client hears of it in HTTP: a session has to be made for that.
         Err(failure) => (Err(failure), preferred(hello.alpn)),
     };
-    let stream = match accept(&permit, client, early, speaks(hello.alpn, wire)).await {
+    let stream = match accept(permit, client, early, speaks(hello.alpn, wire)).await {
         Ok(Some(stream)) => stream,
         Ok(None) => return,
         Err((client, refused)) => {
             tracing::error!(client = %address, authority = %permit.authority(), "cannot intercept: {refused}");
-            return refuse(&permit, client, &refused).await;
+            return refuse(permit, client, &refused).await;
         }
     };
-    let end = CancellationToken::new();
-    let inside = inside(&permit, wire, first, end.clone());
-    let mut served: BoxFuture<'_, ()> = if wire == Wire::TlsHttp2 {
-        Box::pin(http::serve_inside_http2(shared, stream, address, inside))
+    let inside = inside(permit, wire, first, end.clone());
+    if wire == Wire::TlsHttp2 {
+        http::serve_inside_http2(shared, stream, address, inside).await;
     } else {
-        Box::pin(http::serve_inside(shared, stream, address, inside))
-    };
-    let authority = permit.authority();
-    let mut is_needed = true;
-    loop {
-        tokio::select! {
-            () = &mut served => return,
-            changed = changed(shared, &permit, &leads_to, is_needed) => match changed {
-                Changed::Forbidden(reason) => {
-                    tracing::info!(client = %address, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
-                    return;
-                }
-                // The requests in hand may end, as long as they are permitted.
-                Changed::Needless => {
-                    tracing::debug!(client = %address, %authority, "ending an intercepted connection that needs no interception any more");
-                    end.cancel();
-                    is_needed = false;
-                }
-            }
-        }
+        http::serve_inside(shared, stream, address, inside).await;
     }
 }
 

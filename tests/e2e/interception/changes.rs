@@ -119,6 +119,25 @@ fn p11_what_a_reload_no_longer_permits_ends_within_a_second_and_is_logged() {
     }
 }
 
+/// Before there is a session: while the client, or the origin, says nothing.
+#[test]
+fn p11_what_is_no_longer_permitted_ends_before_its_handshake_too() {
+    let scene = Scene::echoing(&limited(), &["http/1.1"]);
+    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
+    let mut silent = scene.tunnel("allowed.test");
+    let mut half = scene.tunnel("allowed.test");
+    half.send(&hello[..20]);
+    let mut waiting = scene.tunnel("allowed.test");
+    waiting.send(&hello);
+    assert_eq!(waiting.read_exact(1), [22], "the server's hello");
+    reload(&scene, &limited().deny("allowed.test"));
+    within_a_second(|| {
+        for client in [&mut silent, &mut half, &mut waiting] {
+            while client.try_read_exact(1).is_ok() {}
+        }
+    });
+}
+
 /// Answers with a body that never ends.
 fn endless() -> (Gate, Builder) {
     let (gate, body) = Gate::new();
