@@ -7,17 +7,20 @@
 //! for the host that it named to the proxy, whatever it writes into its `ClientHello`.
 
 mod distrust;
+mod first_word;
 mod issuer;
 mod leaf_cache;
 mod replay;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use codex_network_config::Settings;
-use codex_network_policy::{Handling, Interception as Allowed, Reason};
+use codex_network_policy::{Handling, Host, Interception as Allowed, Reason};
 use futures_util::future::BoxFuture;
+use rustls::HandshakeKind;
 use rustls::crypto::CryptoProvider;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -27,6 +30,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use distrust::Distrust;
+use first_word::FirstWord;
 pub use issuer::{IssueError, IssuedLeaf, LeafIssuer};
 pub use leaf_cache::KeyError;
 use leaf_cache::{LeafCache, LeafError, Speaks};
@@ -283,7 +287,7 @@ async fn accept(
     client: TcpStream,
     early: Bytes,
     speaks: Speaks,
-) -> Result<Option<TlsStream<Replay>>, (TcpStream, Refused)> {
+) -> Result<Option<FirstWord<TlsStream<Replay>>>, (TcpStream, Refused)> {
     let generation = permit.generation();
     let Some(interceptor) = generation.interceptor() else {
         return Err((client, Refused::SwitchedOff));
@@ -301,7 +305,7 @@ async fn accept(
     let accepted = TlsAcceptor::from(config).accept(Replay::new(early, client));
     let address = permit.attempt().client.address;
     match timeout(limit, accepted).await {
-        Ok(Ok(stream)) => Ok(Some(stream)),
+        Ok(Ok(stream)) => Ok(Some(listen(stream, interceptor, address, host))),
         Ok(Err(error)) => {
             interceptor.distrust.note(address, host, &error);
             Ok(None)
@@ -311,6 +315,25 @@ async fn accept(
             Ok(None)
         }
     }
+}
+
+/// Looks out for a client that hangs up on seeing the certificate. A session that resumes shows none.
+fn listen(
+    stream: TlsStream<Replay>,
+    interceptor: &Arc<Interceptor>,
+    address: SocketAddr,
+    host: &Host,
+) -> FirstWord<TlsStream<Replay>> {
+    let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+    let (interceptor, host) = (Arc::clone(interceptor), host.clone());
+    let begun = Instant::now();
+    FirstWord::new(stream, move || {
+        if !is_resumed {
+            interceptor
+                .distrust
+                .note_silence(address, &host, begun.elapsed());
+        }
+    })
 }
 
 /// What to offer the origin: what the client offers, so that it may be offered what the origin takes.

@@ -13,6 +13,9 @@ use codex_network_policy::Host;
 use rustls::AlertDescription;
 
 const QUIET: Duration = Duration::from_secs(60);
+/// A client that hangs up without a word within this time has not liked what it saw; after it, it may
+/// have opened a connection that it found no use for, as browsers do.
+const AT_ONCE: Duration = Duration::from_secs(5);
 /// Clients and hosts that are remembered; beyond them everything is forgotten and said again.
 const MOST: usize = 1024;
 
@@ -35,6 +38,17 @@ impl Distrust {
                 %host,
                 %error,
                 "a client does not trust the proxy's CA, so it cannot reach the host: have it trust the certificate that `proxyctl ca show` names"
+            );
+        }
+    }
+
+    /// Logs a client that hung up without a word, this long after a handshake that went well.
+    pub(super) fn note_silence(&self, client: SocketAddr, host: &Host, after: Duration) {
+        if after < AT_ONCE && self.is_new(client.ip(), host) {
+            tracing::warn!(
+                %client,
+                %host,
+                "a client hung up at the sight of the host's certificate, as one does that does not trust the proxy's CA: have it trust the certificate that `proxyctl ca show` names"
             );
         }
     }
