@@ -2,14 +2,15 @@
 //! test's own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use e2e::origin::{Answer, Builder, Origin};
-use e2e::program::Program;
+use e2e::program::{Program, Run};
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::intercepted::{Intercepted, intercepted_tests};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, tar_gz};
 
 struct Cargo;
@@ -24,8 +25,9 @@ impl Client for Cargo {
             .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         Origin::answering(move |request| match request.target.as_str() {
             "/index/config.json" => {
-                let authority = request.header("host").unwrap_or_default();
-                Answer::json(&json!({ "dl": format!("{}://{authority}/dl", scheme.name()) }))
+                let authority = request.authority();
+                let base = format!("{}://{authority}", scheme.name());
+                Answer::json(&json!({ "dl": format!("{base}/dl"), "api": base }))
             }
             "/index/ti/ny/tiny" => Answer::json(&json!({
                 "name": "tiny", "vers": "1.0.0", "deps": [], "features": {},
@@ -49,22 +51,9 @@ impl Client for Cargo {
              [workspace]\n",
         );
         put("lib.rs", "");
-        let index = format!("sparse+{}/index/", attempt.base);
-        let mut program = Program::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        if let Some(toolchains) = rustup_home() {
-            program = program.env("RUSTUP_HOME", toolchains);
-        }
-        if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
-            program = program.env("RUSTUP_TOOLCHAIN", toolchain);
-        }
         let home = TempDir::new().expect("a temporary directory");
-        let run = program
+        let run = cargo(attempt, home.path())
             .args(["fetch", "--color=never"])
-            .env("CARGO_HOME", home.path())
-            .env("CARGO_NET_RETRY", "0")
-            .env("CARGO_REGISTRIES_TEST_INDEX", index)
-            .env("CARGO_HTTP_CAINFO", attempt.ca)
-            .env("CARGO_HTTP_PROXY", attempt.proxy_or_empty())
             .current_dir(project.path())
             .run();
         let sources = home.path().join("registry/src");
@@ -84,6 +73,46 @@ impl Client for Cargo {
             (_, Door::Socks5) => &["blocked.test. (2)"],
         }
     }
+}
+
+impl Intercepted for Cargo {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        let home = TempDir::new().expect("a temporary directory");
+        cargo(attempt, home.path())
+            .args(["yank", "--color=never", "--registry=test", "tiny@1.0.0"])
+            .env("CARGO_REGISTRIES_TEST_TOKEN", "of-nobody")
+            .run()
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        // With the body of H5.
+        &[r#""reason":"method_not_allowed""#]
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        &["SSL certificate problem"]
+    }
+
+    fn versions(&self) -> &'static [&'static str] {
+        &["HTTP/2.0"]
+    }
+}
+
+/// cargo with a registry named `test`, as its users set it up.
+fn cargo(attempt: &Attempt<'_>, home: &Path) -> Program {
+    let mut program = attempt.program(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    if let Some(toolchains) = rustup_home() {
+        program = program.env("RUSTUP_HOME", toolchains);
+    }
+    if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
+        program = program.env("RUSTUP_TOOLCHAIN", toolchain);
+    }
+    let index = format!("sparse+{}/index/", attempt.base);
+    program
+        .env("CARGO_HOME", home)
+        .env("CARGO_NET_RETRY", "0")
+        .env("CARGO_REGISTRIES_TEST_INDEX", index)
+        .env("CARGO_HTTP_PROXY", attempt.proxy_or_empty())
 }
 
 /// Where a rustup keeps its toolchains, which it must be told since cargo gets an
@@ -111,3 +140,4 @@ fn package() -> Vec<u8> {
 }
 
 client_tests!(Cargo; http, https, socks5);
+intercepted_tests!(Cargo);

@@ -1,11 +1,18 @@
 //! curl.
 
+use e2e::daemon::Config;
 use e2e::origin::{Answer, Builder, Origin};
-use e2e::program::Program;
+use e2e::program::Run;
 
+use crate::intercepted::{Intercepted, Scene, bundle, intercepted_tests, proxy};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
-struct Curl;
+/// curl, which speaks no newer HTTP than this.
+#[derive(Clone, Copy)]
+enum Curl {
+    Http1,
+    Http2,
+}
 
 impl Client for Curl {
     fn origin(&self, _scheme: Scheme) -> Builder {
@@ -13,12 +20,7 @@ impl Client for Curl {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = Program::new("curl")
-            .args(["--silent", "--show-error", "--fail-with-body"])
-            .args(["--proxy", attempt.proxy_or_empty(), "--cacert"])
-            .arg(attempt.ca)
-            .arg(format!("{}/some/path", attempt.base))
-            .run();
+        let run = self.run(attempt, &[]);
         let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
         Outcome { run, fetched }
     }
@@ -37,4 +39,68 @@ impl Client for Curl {
     }
 }
 
-client_tests!(Curl; http, https, socks5);
+impl Intercepted for Curl {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        self.run(attempt, &["--data", "something"])
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        // The body of H5.
+        &[r#"CODEX_NETWORK_POLICY_DECISION {"decision":"deny","reason":"method_not_allowed""#]
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        &["SSL certificate problem: self-signed certificate in certificate chain"]
+    }
+
+    fn versions(&self) -> &'static [&'static str] {
+        match self {
+            Self::Http1 => &["HTTP/1.1"],
+            Self::Http2 => &["HTTP/2.0"],
+        }
+    }
+}
+
+impl Curl {
+    fn run(self, attempt: &Attempt<'_>, arguments: &[&str]) -> Run {
+        attempt
+            .program("curl")
+            .args(["--silent", "--show-error", "--fail-with-body"])
+            .arg(match self {
+                Self::Http1 => "--http1.1",
+                Self::Http2 => "--http2",
+            })
+            .args(["--proxy", attempt.proxy_or_empty()])
+            .args(arguments)
+            .arg(format!("{}/some/path", attempt.base))
+            .run()
+    }
+}
+
+client_tests!(Curl::Http1; http, https, socks5);
+intercepted_tests!(Curl::Http1);
+
+mod http2 {
+    crate::intercepted::intercepted_tests!(super::Curl::Http2);
+}
+
+/// M1.
+#[test]
+fn nothing_is_decrypted_in_full_mode_for_a_host_without_hooks() {
+    let scene = Scene::new(Curl::Http2.origin(Scheme::Https), &Config::example());
+    for ca in [scene.ca.file(), &bundle(&scene.daemon)] {
+        let attempt = Attempt {
+            base: scene.base(),
+            proxy: Some(proxy(&scene.daemon)),
+            ca,
+        };
+        let run = Curl::Http2.run(&attempt, &["--verbose", "--data", "something"]);
+        run.succeeded().says("issuer: CN=authority of one test");
+    }
+    // The same look in limited mode finds another issuer.
+    let scene = Scene::limited(Curl::Http2.origin(Scheme::Https));
+    scene
+        .attempt(|attempt| Curl::Http2.run(attempt, &["--verbose"]))
+        .succeeded()
+        .says("issuer: CN=codex-network-proxy CA");
+}

@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use e2e::daemon::Config;
 use e2e::origin::{Answer, Body, Builder, Origin, Reply, Request};
 use e2e::program::{Program, Run};
 use tempfile::TempDir;
 
+use crate::intercepted::{Intercepted, Scene};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme};
 
 /// A bare repository `tiny.git` with one commit, and where to work on clones.
@@ -25,10 +27,10 @@ impl Repository {
         commit(&start, "file");
         let root = repository.directory.path();
         git(&["clone", "--quiet", "--bare", "start", "tiny.git"], root);
-        git(
-            &["config", "http.receivepack", "true"],
-            &root.join("tiny.git"),
-        );
+        let bare = root.join("tiny.git");
+        git(&["config", "http.receivepack", "true"], &bare);
+        // What the protocol without a program on the other side reads.
+        git(&["update-server-info"], &bare);
         repository
     }
 
@@ -37,6 +39,11 @@ impl Repository {
         let path = self.directory.path().join(name);
         fs::create_dir_all(&path).expect("a directory");
         path
+    }
+
+    /// What the clone has.
+    fn cloned(&self) -> Option<String> {
+        fs::read_to_string(self.path(".").join("cloned/file")).ok()
     }
 
     /// An origin that serves it.
@@ -57,8 +64,10 @@ impl Client for Clone {
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
         let url = format!("{}/tiny.git", attempt.base);
         let directory = self.0.path(".");
-        let run = over_http(attempt, &["clone", &url, "cloned"], &directory);
-        let fetched = fs::read_to_string(directory.join("cloned/file")).ok();
+        let run = over_http(attempt, &["clone", &url, "cloned"])
+            .current_dir(&directory)
+            .run();
+        let fetched = self.0.cloned();
         Outcome { run, fetched }
     }
 
@@ -79,7 +88,9 @@ impl Client for Push {
         let url = format!("{}/tiny.git", attempt.base);
         let work = self.0.path("start");
         commit(&work, "pushed");
-        let run = over_http(attempt, &["push", &url, "main"], &work);
+        let run = over_http(attempt, &["push", &url, "main"])
+            .current_dir(&work)
+            .run();
         let bare = self.0.path("tiny.git");
         let shown = Program::new("git")
             .args(["show", "main:pushed"])
@@ -91,6 +102,56 @@ impl Client for Push {
 
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
         refusals(scheme, door)
+    }
+}
+
+/// `git clone` with `GIT_SMART_HTTP=0`, which makes it ask for files and nothing else:
+/// otherwise it reads by `POST`.
+struct DumbClone(Repository);
+
+impl Client for DumbClone {
+    fn origin(&self, _scheme: Scheme) -> Builder {
+        self.0.origin()
+    }
+
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
+        let url = format!("{}/tiny.git", attempt.base);
+        let run = over_http(attempt, &["clone", &url, "cloned"])
+            .env("GIT_SMART_HTTP", "0")
+            .current_dir(&self.0.path("."))
+            .run();
+        let fetched = self.0.cloned();
+        Outcome { run, fetched }
+    }
+
+    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
+        refusals(scheme, door)
+    }
+}
+
+impl Intercepted for DumbClone {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        let url = format!("{}/tiny.git", attempt.base);
+        let work = self.0.path("start");
+        commit(&work, "pushed");
+        over_http(attempt, &["push", &url, "main"])
+            .current_dir(&work)
+            .run()
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        &["HTTP 403"]
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        &[
+            "SSL certificate problem",
+            "server certificate verification failed",
+        ]
+    }
+
+    fn versions(&self) -> &'static [&'static str] {
+        &["HTTP/2.0"]
     }
 }
 
@@ -106,16 +167,14 @@ fn refusals(scheme: Scheme, door: Door) -> &'static [&'static str] {
 }
 
 /// Runs git as a user behind the proxy would.
-fn over_http(attempt: &Attempt<'_>, arguments: &[&str], directory: &Path) -> Run {
-    Program::new("git")
+fn over_http(attempt: &Attempt<'_>, arguments: &[&str]) -> Program {
+    attempt
+        .program("git")
         .arg("-c")
         .arg(format!("http.proxy={}", attempt.proxy_or_empty()))
         .args(arguments)
-        .env("GIT_SSL_CAINFO", attempt.ca)
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_TERMINAL_PROMPT", "0")
-        .current_dir(directory)
-        .run()
 }
 
 /// Runs git on local files.
@@ -185,6 +244,50 @@ fn http_backend(root: &Path, request: &Request) -> Answer {
 mod clone {
     use super::{Clone, Repository};
     crate::scene::client_tests!(Clone(Repository::new()); http, https, socks5);
+}
+
+mod dumb_clone {
+    use super::{DumbClone, Repository};
+    crate::intercepted::intercepted_tests!(DumbClone(Repository::new()));
+}
+
+/// P7: git reads by `POST`, unless it is told to do without.
+#[test]
+fn a_clone_over_smart_http_is_refused_in_limited_mode() {
+    let clone = Clone(Repository::new());
+    let scene = Scene::limited(clone.origin(Scheme::Https));
+    let outcome = scene.attempt(|attempt| clone.attempt(attempt));
+    outcome.run.failed().says("HTTP 403");
+    let entry = scene.daemon.wait_for_blocked(|_| true);
+    assert_eq!(entry["method"], "POST", "{entry}");
+}
+
+/// M9, M10: the hooks that README gives for a repository that can be read only.
+#[test]
+fn hooks_let_git_clone_and_not_push() {
+    let config = Config::example().append(
+        r#"
+        [network.mitm.hooks.clone]
+        host = "allowed.test"
+        methods = ["GET"]
+        path_prefixes = ["/tiny.git/info/refs"]
+        query = { service = ["git-upload-pack"] }
+        [network.mitm.hooks.fetch]
+        host = "allowed.test"
+        methods = ["POST"]
+        path_prefixes = ["/tiny.git/git-upload-pack"]
+        "#,
+    );
+    let clone = Clone(Repository::new());
+    let scene = Scene::new(clone.origin(Scheme::Https), &config);
+    let outcome = scene.attempt(|attempt| clone.attempt(attempt));
+    outcome.run.succeeded();
+    assert_eq!(outcome.fetched.as_deref(), Some(CONTENT));
+    let push = Push(Repository::new());
+    let outcome = scene.attempt(|attempt| push.attempt(attempt));
+    outcome.run.failed().says("403");
+    let entry = scene.daemon.wait_for_blocked(|_| true);
+    assert_eq!(entry["reason"], "mitm_hook_denied", "{entry}");
 }
 
 mod push {

@@ -8,10 +8,16 @@
 mod cargo;
 mod curl;
 mod git;
+mod grpc;
+mod intercepted;
+mod java;
+mod nghttp;
 mod node;
 mod npm;
+mod openssl;
 mod pip;
 mod python;
 mod scene;
 mod upstream_proxy;
+mod websocket;
 mod wget;

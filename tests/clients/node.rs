@@ -1,21 +1,22 @@
-//! node's own `fetch`, which speaks no SOCKS.
+//! node's own `fetch` and its `https` module, which speak no SOCKS.
 //!
 //! From node 24 on, `NODE_USE_ENV_PROXY=1` makes `fetch` heed the proxy
 //! variables. Older ones are given the agent which that switch installs, from
 //! the undici that `.ci/clients` installs; `fetch` itself is node's in both cases.
 
 use e2e::origin::{Answer, Builder, Origin};
-use e2e::program::{Program, installed};
+use e2e::program::{Run, installed};
 
+use crate::intercepted::{Intercepted, intercepted_tests};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
-const SCRIPT: &str = r"
-const [url, undici] = process.argv.slice(1);
+const FETCH: &str = r"
+const [url, undici, method] = process.argv.slice(1);
 if (Number(process.versions.node.split('.')[0]) < 24) {
   const { EnvHttpProxyAgent, setGlobalDispatcher } = require(undici);
   setGlobalDispatcher(new EnvHttpProxyAgent());
 }
-fetch(url).then(async response => {
+fetch(url, { method }).then(async response => {
   if (!response.ok) {
     throw new Error(`${response.status} ${await response.text()}`);
   }
@@ -26,6 +27,36 @@ fetch(url).then(async response => {
 });
 ";
 
+/// `https` over a tunnel made with `http`, as node's documentation of CONNECT has it,
+/// and as agents do; but a `Host` that names the proxy would be refused (H2).
+const HTTPS: &str = r"
+const { connect } = require('tls');
+const http = require('http');
+const https = require('https');
+const [base, proxy, method] = process.argv.slice(1);
+const url = new URL(base);
+const { host } = url;
+const tunnel = http.request(proxy, { method: 'CONNECT', path: host, headers: { host } });
+tunnel.on('connect', (_, socket) => {
+  const request = https.request(url, {
+    method,
+    createConnection: () => connect({ socket, servername: url.hostname }),
+  }, response => {
+    const failed = response.statusCode !== 200;
+    process.exitCode = failed ? 1 : 0;
+    response.pipe(failed ? process.stderr : process.stdout);
+  });
+  request.on('error', error => { console.error(error); process.exitCode = 1; });
+  request.end();
+});
+tunnel.end();
+";
+
+/// The body of H5.
+const FORBIDDEN: &[&str] =
+    &[r#"CODEX_NETWORK_POLICY_DECISION {"decision":"deny","reason":"method_not_allowed""#];
+const DISTRUSTS: &[&str] = &["SELF_SIGNED_CERT_IN_CHAIN"];
+
 struct Fetch;
 
 impl Client for Fetch {
@@ -34,18 +65,7 @@ impl Client for Fetch {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let mut program = Program::new("node")
-            .args(["--eval", SCRIPT, "--"])
-            .arg(format!("{}/some/path", attempt.base))
-            .arg(installed("node/node_modules/undici"))
-            .env("NODE_EXTRA_CA_CERTS", attempt.ca);
-        if let Some(proxy) = &attempt.proxy {
-            program = program
-                .env("NODE_USE_ENV_PROXY", "1")
-                .env("HTTP_PROXY", proxy)
-                .env("HTTPS_PROXY", proxy);
-        }
-        let run = program.run();
+        let run = fetch(attempt, "GET");
         let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
         Outcome { run, fetched }
     }
@@ -64,4 +84,81 @@ impl Client for Fetch {
     }
 }
 
+impl Intercepted for Fetch {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        fetch(attempt, "POST")
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        FORBIDDEN
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        DISTRUSTS
+    }
+}
+
+fn fetch(attempt: &Attempt<'_>, method: &str) -> Run {
+    let mut program = attempt
+        .program("node")
+        .args(["--eval", FETCH, "--"])
+        .arg(format!("{}/some/path", attempt.base))
+        .arg(installed("node/node_modules/undici"))
+        .arg(method);
+    if let Some(proxy) = &attempt.proxy {
+        program = program
+            .env("NODE_USE_ENV_PROXY", "1")
+            .env("HTTP_PROXY", proxy)
+            .env("HTTPS_PROXY", proxy);
+    }
+    program.run()
+}
+
 client_tests!(Fetch; http, https);
+intercepted_tests!(Fetch);
+
+/// The `https` module.
+struct Https;
+
+impl Client for Https {
+    fn origin(&self, scheme: Scheme) -> Builder {
+        Fetch.origin(scheme)
+    }
+
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
+        let run = https(attempt, "GET");
+        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
+        Outcome { run, fetched }
+    }
+
+    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
+        Fetch.refusals(scheme, door)
+    }
+}
+
+impl Intercepted for Https {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        https(attempt, "POST")
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        FORBIDDEN
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        DISTRUSTS
+    }
+}
+
+fn https(attempt: &Attempt<'_>, method: &str) -> Run {
+    attempt
+        .program("node")
+        .args(["--eval", HTTPS, "--"])
+        .arg(format!("{}/some/path", attempt.base))
+        .args([attempt.proxy_or_empty(), method])
+        .run()
+}
+
+mod https_module {
+    crate::intercepted::intercepted_tests!(super::Https);
+}

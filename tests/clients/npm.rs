@@ -2,13 +2,13 @@
 //! own.
 
 use std::fs;
-use std::path::Path;
 
 use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::{Program, Run};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::intercepted::{Intercepted, intercepted_tests};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, tar_gz};
 
 struct Npm;
@@ -19,7 +19,7 @@ impl Client for Npm {
         let tarball = tarball();
         Origin::answering(move |request| match request.target.as_str() {
             "/tiny" => {
-                let authority = request.header("host").unwrap_or_default();
+                let authority = request.authority();
                 let url = format!("{}://{authority}/tiny/-/tiny-1.0.0.tgz", scheme.name());
                 Answer::json(&json!({
                     "name": "tiny",
@@ -37,7 +37,9 @@ impl Client for Npm {
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
         let project = TempDir::new().expect("a temporary directory");
         fs::write(project.path().join("package.json"), "{}").expect("a file");
-        let run = install(attempt, project.path());
+        let run = npm(attempt, &["install", "tiny@1.0.0"])
+            .current_dir(project.path())
+            .run();
         let fetched = fs::read_to_string(project.path().join("node_modules/tiny/index.js")).ok();
         Outcome { run, fetched }
     }
@@ -51,23 +53,43 @@ impl Client for Npm {
     }
 }
 
-fn install(attempt: &Attempt<'_>, project: &Path) -> Run {
-    let program = Program::new("npm");
+impl Intercepted for Npm {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        let project = TempDir::new().expect("a temporary directory");
+        let put = |name: &str, text: String| {
+            fs::write(project.path().join(name), text).expect("a file");
+        };
+        let manifest = json!({ "name": "mine", "version": "1.0.0" });
+        put("package.json", manifest.to_string());
+        let authority = attempt.authority();
+        put(".npmrc", format!("//{authority}/:_authToken=of-nobody\n"));
+        npm(attempt, &["publish"]).current_dir(project.path()).run()
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        &["403 Forbidden - PUT"]
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        &["SELF_SIGNED_CERT_IN_CHAIN"]
+    }
+}
+
+fn npm(attempt: &Attempt<'_>, arguments: &[&str]) -> Program {
+    let program = attempt.program("npm");
     let empty = program.home().join("no-global-npmrc");
     let mut program = program
-        .args(["install", "tiny@1.0.0", "--fetch-retries=0"])
+        .args(arguments)
+        .arg("--fetch-retries=0")
         .args(["--no-audit", "--no-fund", "--no-update-notifier"])
         .args(["--registry", &format!("{}/", attempt.base)])
-        .arg("--cafile")
-        .arg(attempt.ca)
         // No configuration file of this machine.
         .arg("--globalconfig")
-        .arg(empty)
-        .current_dir(project);
+        .arg(empty);
     if let Some(proxy) = &attempt.proxy {
         program = program.args(["--proxy", proxy, "--https-proxy", proxy]);
     }
-    program.run()
+    program
 }
 
 /// What `npm pack` would make: everything below `package/`.
@@ -82,3 +104,4 @@ fn tarball() -> Vec<u8> {
 }
 
 client_tests!(Npm; http, https, socks5);
+intercepted_tests!(Npm);

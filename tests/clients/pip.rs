@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use e2e::origin::{Answer, Builder, Origin};
-use e2e::program::{Program, installed};
+use e2e::program::{Program, Run, installed};
 use tempfile::TempDir;
 
+use crate::intercepted::{Intercepted, intercepted_tests};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
 const WHEEL: &str = "tiny-1.0-py3-none-any.whl";
@@ -29,21 +30,13 @@ impl Client for Pip {
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
         let target = TempDir::new().expect("a temporary directory");
-        let run = Program::new(installed("venv/bin/python"))
-            // Very verbose: otherwise a refusal reads like an unknown project.
-            .args(["-m", "pip", "install", "-vv"])
-            .args(["--retries=0", "--no-deps"])
-            .args(["--proxy", attempt.proxy_or_empty()])
+        // Very verbose: otherwise a refusal reads like an unknown project.
+        let run = pip(attempt, &["install", "-vv", "--no-deps"])
             .args(["--index-url", &format!("{}/simple/", attempt.base)])
-            .arg("--cert")
-            .arg(attempt.ca)
             .arg("--target")
             .arg(target.path())
             .args(trusting(attempt))
             .arg("tiny==1.0")
-            .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
-            // No configuration file of this machine.
-            .env("PIP_CONFIG_FILE", "/dev/null")
             .run();
         let fetched = fs::read_to_string(target.path().join("tiny.py")).ok();
         Outcome { run, fetched }
@@ -56,6 +49,34 @@ impl Client for Pip {
             (_, Door::Socks5) => &["0x02: Connection not allowed by ruleset"],
         }
     }
+}
+
+impl Intercepted for Pip {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        // It looks for packages by XML-RPC, and so by POST.
+        pip(attempt, &["search", "--index", &attempt.base])
+            .arg("tiny")
+            .run()
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        &["403 Client Error: Forbidden", "HTTP error 403"]
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        &["CERTIFICATE_VERIFY_FAILED"]
+    }
+}
+
+fn pip(attempt: &Attempt<'_>, arguments: &[&str]) -> Program {
+    attempt
+        .program(installed("venv/bin/python"))
+        .args(["-m", "pip"])
+        .args(arguments)
+        .args(["--retries=0", "--proxy", attempt.proxy_or_empty()])
+        .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+        // No configuration file of this machine.
+        .env("PIP_CONFIG_FILE", "/dev/null")
 }
 
 /// pip takes nothing over plain HTTP unless it is told to.
@@ -103,3 +124,4 @@ fn wheel() -> Vec<u8> {
 }
 
 client_tests!(Pip; http, https, socks5);
+intercepted_tests!(Pip);

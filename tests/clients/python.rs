@@ -1,4 +1,5 @@
-//! The HTTP libraries of Python: requests, httpx, aiohttp, and `PySocks` alone, datagrams too.
+//! The HTTP libraries of Python: requests, httpx, aiohttp, urllib, and `PySocks` alone,
+//! datagrams too.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::{Program, Run, installed};
 
+use crate::intercepted::Intercepted;
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme};
 
 /// Sends a datagram through the SOCKS5 door, to a server that sends it back, and waits for that as
@@ -58,13 +60,30 @@ fn script(name: &str) -> PathBuf {
 
 /// A library, by the script that uses it as its users do.
 struct Library {
-    /// `tests/clients/python/NAME.py`, run with the URL and the proxy's URL.
+    /// `tests/clients/python/NAME_fetch.py`, run with the URL, the proxy's URL and,
+    /// unless it is `GET`, the method.
     name: &'static str,
+    /// What it is given before those.
+    options: &'static [&'static str],
     /// What it says when a plain request, a CONNECT or a SOCKS5 one is refused.
     refusals: [&'static [&'static str]; 3],
     /// How its plain requests through the HTTP door are recorded.
     plain: &'static [&'static str],
+    /// What it speaks inside intercepted TLS.
+    versions: &'static [&'static str],
+    /// What it says of a request that policy refuses there.
+    forbidden: &'static [&'static str],
 }
+
+/// What most of them are like.
+const USUAL: Library = Library {
+    name: "",
+    options: &[],
+    refusals: [&[]; 3],
+    plain: &["http"],
+    versions: &["HTTP/1.1"],
+    forbidden: &[],
+};
 
 impl Client for Library {
     fn origin(&self, _scheme: Scheme) -> Builder {
@@ -72,16 +91,7 @@ impl Client for Library {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = Program::new(installed("venv/bin/python"))
-            .arg("-B")
-            .arg(script(self.name))
-            .arg(format!("{}/some/path", attempt.base))
-            .arg(attempt.proxy_or_empty())
-            // Each by its library's own means: requests reads the one, the ssl
-            // module the other.
-            .env("REQUESTS_CA_BUNDLE", attempt.ca)
-            .env("SSL_CERT_FILE", attempt.ca)
-            .run();
+        let run = self.run(attempt, &[]);
         let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
         Outcome { run, fetched }
     }
@@ -103,48 +113,111 @@ impl Client for Library {
     }
 }
 
+impl Intercepted for Library {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        self.run(attempt, &["POST"])
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        self.forbidden
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        &["certificate verify failed: self-signed certificate in certificate chain"]
+    }
+
+    fn versions(&self) -> &'static [&'static str] {
+        self.versions
+    }
+}
+
+impl Library {
+    fn run(&self, attempt: &Attempt<'_>, method: &[&str]) -> Run {
+        attempt
+            .program(installed("venv/bin/python"))
+            .arg("-B")
+            .arg(script(&format!("{}_fetch", self.name)))
+            .args(self.options)
+            .arg(format!("{}/some/path", attempt.base))
+            .arg(attempt.proxy_or_empty())
+            .args(method)
+            .run()
+    }
+}
+
 mod requests {
     const REQUESTS: super::Library = super::Library {
-        name: "requests_get",
+        name: "requests",
         refusals: [
             &["403 Client Error: Forbidden"],
             &["Tunnel connection failed: 403 Forbidden"],
             &["0x02: Connection not allowed by ruleset"],
         ],
-        plain: &["http"],
+        forbidden: &["403 Client Error: Forbidden"],
+        ..super::USUAL
     };
     crate::scene::client_tests!(REQUESTS; http, https, socks5);
+    crate::intercepted::intercepted_tests!(REQUESTS);
 }
 
 mod httpx {
     const HTTPX: super::Library = super::Library {
-        name: "httpx_get",
+        name: "httpx",
         refusals: [
             &["Client error '403 Forbidden'"],
             &["ProxyError: 403 Forbidden"],
             &["Connection not allowed by ruleset"],
         ],
-        plain: &["http"],
+        forbidden: &["Client error '403 Forbidden'"],
+        ..super::USUAL
     };
     crate::scene::client_tests!(HTTPX; http, https, socks5);
+    crate::intercepted::intercepted_tests!(HTTPX);
+
+    mod http2 {
+        const HTTP2: crate::python::Library = crate::python::Library {
+            options: &["--http2"],
+            versions: &["HTTP/2.0"],
+            ..super::HTTPX
+        };
+        crate::intercepted::intercepted_tests!(HTTP2);
+    }
 }
 
 mod aiohttp {
     const AIOHTTP: super::Library = super::Library {
-        name: "aiohttp_get",
+        name: "aiohttp",
         refusals: [
             &["403, message='Forbidden'"],
             &["403, message='Forbidden'"],
             &["Connection not allowed by ruleset"],
         ],
-        plain: &["http"],
+        forbidden: &["403, message='Forbidden'"],
+        ..super::USUAL
     };
     crate::scene::client_tests!(AIOHTTP; http, https, socks5);
+    crate::intercepted::intercepted_tests!(AIOHTTP);
+}
+
+mod urllib {
+    const URLLIB: super::Library = super::Library {
+        name: "urllib",
+        refusals: [
+            &["HTTP Error 403: Forbidden"],
+            &["Tunnel connection failed: 403 Forbidden"],
+            // It speaks no SOCKS.
+            &[],
+        ],
+        forbidden: &["HTTP Error 403: Forbidden"],
+        ..super::USUAL
+    };
+    crate::scene::client_tests!(URLLIB; http, https);
+    crate::intercepted::intercepted_tests!(URLLIB);
 }
 
 mod pysocks {
     const PYSOCKS: super::Library = super::Library {
-        name: "pysocks_get",
+        name: "pysocks",
         refusals: [
             &["403: Forbidden"],
             &["403: Forbidden"],
@@ -152,6 +225,7 @@ mod pysocks {
         ],
         // It only knows tunnels.
         plain: &["http-connect"],
+        ..super::USUAL
     };
     crate::scene::client_tests!(PYSOCKS; http, https, socks5);
 }

@@ -1,6 +1,7 @@
 //! The scene in which every client plays the same part: an allowed and a blocked
 //! origin, the proxy between, and what must be true at the end.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use e2e::daemon::{Config, Daemon};
@@ -10,6 +11,27 @@ use e2e::tls::TestCa;
 
 /// What every origin offers in the form that its client asks for.
 pub(crate) const CONTENT: &str = "brought home";
+
+/// The variables that make programs trust a file of certificates (B2).
+const TRUST: [&str; 17] = [
+    "CODEX_CA_CERTIFICATE",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "PIP_CERT",
+    "BUNDLE_SSL_CA_CERT",
+    "npm_config_cafile",
+    "NPM_CONFIG_CAFILE",
+    "AWS_CA_BUNDLE",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "DENO_CERT",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "NIX_SSL_CERT_FILE",
+    "HTTPLIB2_CA_CERTS",
+];
 
 /// How the origin is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +53,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) base: String,
     /// The proxy's URL; `None` to do without.
     pub(crate) proxy: Option<String>,
-    /// The authority that issued the origin's certificate.
+    /// The certificates to trust: those of the authority that issued the origin's,
+    /// or the proxy's bundle.
     pub(crate) ca: &'a Path,
 }
 
@@ -66,6 +89,14 @@ pub(crate) trait Client {
 }
 
 impl Attempt<'_> {
+    /// A program in the environment that makes it trust what it is to trust, and
+    /// nothing else that says so.
+    pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Program {
+        TRUST.iter().fold(Program::new(program), |program, name| {
+            program.env(name, self.ca)
+        })
+    }
+
     /// The host and port in the base.
     pub(crate) fn authority(&self) -> &str {
         self.base

@@ -1,7 +1,6 @@
 //! wget, which speaks no SOCKS.
 
 use e2e::origin::{Answer, Builder, Origin};
-use e2e::program::Program;
 
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
@@ -13,8 +12,10 @@ impl Client for Wget {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = Program::new("wget")
+        let run = attempt
+            .program("wget")
             .args(["--tries=1", "--timeout=30", "--output-document=-"])
+            // It heeds no variable.
             .arg("--ca-certificate")
             .arg(attempt.ca)
             .arg(format!("{}/some/path", attempt.base))

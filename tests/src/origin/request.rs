@@ -55,6 +55,12 @@ impl Request {
         self.headers.get(name)
     }
 
+    /// Whom it is for, by the `Host` field, or by what stands for it in HTTP/2.
+    pub fn authority(&self) -> &str {
+        let named = self.header("host").or_else(|| self.header(":authority"));
+        named.unwrap_or_default()
+    }
+
     /// The body as text; a byte above 0x7F appears as the Latin-1 character.
     pub fn text(&self) -> String {
         latin1(&self.body)

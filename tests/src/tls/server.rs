@@ -1,8 +1,11 @@
 //! A server's side of TLS: which certificate it shows, and what it speaks.
 
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rcgen::{Certificate, CertificateParams, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use time::{Duration, OffsetDateTime};
@@ -80,6 +83,30 @@ impl<'a> Server<'a> {
 
     /// The configuration, with a certificate made now.
     pub fn config(&self) -> Arc<ServerConfig> {
+        let (leaf, key) = self.issue();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&self.versions)
+            .expect("ring knows TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], key)
+            .expect("the key belongs to the certificate");
+        config.alpn_protocols.clone_from(&self.alpn);
+        Arc::new(config)
+    }
+
+    /// A certificate made now and its key as PEM files, `server.pem` and `server.key`,
+    /// for servers that are other programs.
+    ///
+    /// # Errors
+    /// The directory takes no files.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        let (leaf, key) = self.issue();
+        fs::write(directory.join("server.pem"), leaf.pem())?;
+        fs::write(directory.join("server.key"), key.serialize_pem())
+    }
+
+    fn issue(&self) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a P-256 key");
         let mut params =
             CertificateParams::new(self.names.clone()).expect("names that a certificate can hold");
@@ -99,14 +126,6 @@ impl<'a> Server<'a> {
             Signer::Itself => params.self_signed(&key),
         }
         .expect("a leaf certificate");
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&self.versions)
-            .expect("ring knows TLS 1.2 and 1.3")
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key)
-            .expect("the key belongs to the certificate");
-        config.alpn_protocols.clone_from(&self.alpn);
-        Arc::new(config)
+        (leaf, key)
     }
 }

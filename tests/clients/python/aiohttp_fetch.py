@@ -1,5 +1,5 @@
-"""Fetches URL through PROXY (if any) with aiohttp: HTTP proxies as aiohttp reads
-them from the environment, SOCKS5 by aiohttp-socks."""
+"""Asks URL through PROXY (if any) with aiohttp: HTTP proxies as aiohttp reads them
+from the environment, SOCKS5 by aiohttp-socks."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp_socks import ProxyConnector
 
 
-async def main(url, proxy):
+async def main(url, proxy, method="GET"):
     trust = ssl.create_default_context()
     if proxy.startswith("socks5h:"):
         # It has no scheme of its own for "the proxy resolves", but a switch.
@@ -21,7 +21,7 @@ async def main(url, proxy):
         os.environ["HTTP_PROXY"] = os.environ["HTTPS_PROXY"] = proxy
         connector = aiohttp.TCPConnector(ssl=trust)
     async with aiohttp.ClientSession(connector=connector, trust_env=True) as session:
-        async with session.get(url, raise_for_status=True) as response:
+        async with session.request(method, url, raise_for_status=True) as response:
             sys.stdout.write(await response.text())
 
 

@@ -1,0 +1,108 @@
+//! Java's `HttpClient`, which trusts what `keytool` put into a store, and no variable.
+
+use std::fs;
+use std::path::Path;
+
+use e2e::origin::{Answer, Builder, Origin};
+use e2e::program::{Program, Run};
+use tempfile::TempDir;
+
+use crate::intercepted::{Intercepted, intercepted_tests};
+use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
+
+const PASSWORD: &str = "changeit";
+
+struct HttpClient;
+
+impl Client for HttpClient {
+    fn origin(&self, _scheme: Scheme) -> Builder {
+        Origin::answering(|_| Answer::text(CONTENT))
+    }
+
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
+        let run = fetch(attempt, "GET");
+        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
+        Outcome { run, fetched }
+    }
+
+    fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {
+        match scheme {
+            // The body of H5.
+            Scheme::Http => &[r#""reason":"not_allowed""#],
+            Scheme::Https => &["Tunnel failed, got: 403"],
+        }
+    }
+}
+
+impl Intercepted for HttpClient {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        fetch(attempt, "POST")
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        // The body of H5.
+        &[r#"CODEX_NETWORK_POLICY_DECISION {"decision":"deny","reason":"method_not_allowed""#]
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        &["PKIX path building failed"]
+    }
+
+    fn versions(&self) -> &'static [&'static str] {
+        &["HTTP/2.0"]
+    }
+}
+
+fn fetch(attempt: &Attempt<'_>, method: &str) -> Run {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/java/Fetch.java");
+    let directory = TempDir::new().expect("a temporary directory");
+    let store = directory.path().join("trust.p12");
+    keytool(attempt.ca, &store);
+    let mut program = attempt
+        .program("java")
+        // Starts sooner, which is most of what it does here.
+        .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
+        .arg(property(
+            "javax.net.ssl.trustStore",
+            &store.to_string_lossy(),
+        ))
+        .arg(property("javax.net.ssl.trustStorePassword", PASSWORD));
+    if let Some((host, port)) = attempt.proxy_or_empty().rsplit_once(':') {
+        let host = host.trim_start_matches("http://");
+        for scheme in ["http", "https"] {
+            program = program
+                .arg(property(&format!("{scheme}.proxyHost"), host))
+                .arg(property(&format!("{scheme}.proxyPort"), port));
+        }
+        // Otherwise it goes to localhost by itself.
+        program = program.arg(property("http.nonProxyHosts", ""));
+    }
+    program
+        .arg(script)
+        .arg(format!("{}/some/path", attempt.base))
+        .arg(method)
+        .run()
+}
+
+fn property(name: &str, value: &str) -> String {
+    format!("-D{name}={value}")
+}
+
+/// Makes a store of the last certificate of a file, which in the proxy's bundle is that
+/// of its CA: keytool reads no more than one.
+fn keytool(certificates: &Path, store: &Path) {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    let pem = fs::read_to_string(certificates).expect("certificates");
+    let last = &pem[pem.rfind(BEGIN).expect("a certificate")..];
+    Program::new("keytool")
+        .args(["-importcert", "-noprompt", "-alias", "codex-network-proxy"])
+        .args(["-storetype", "PKCS12", "-storepass", PASSWORD])
+        .arg("-keystore")
+        .arg(store)
+        .stdin(last.as_bytes())
+        .run()
+        .succeeded();
+}
+
+client_tests!(HttpClient; http, https);
+intercepted_tests!(HttpClient);

@@ -1,0 +1,160 @@
+//! `openssl s_client`, which makes the tunnel itself and shows what TLS is inside.
+
+use e2e::daemon::Config;
+use e2e::origin::{Answer, Builder, Origin};
+use e2e::program::Run;
+
+use crate::intercepted::{Scene, distrust_is_logged_once, proxy};
+use crate::scene::{Attempt, CONTENT};
+
+const ISSUER: &str = "issuer=CN=codex-network-proxy CA";
+
+fn origin() -> Builder {
+    Origin::answering(|_| Answer::text(CONTENT))
+}
+
+/// Runs it, and writes these requests where the session is good.
+fn s_client(attempt: &Attempt<'_>, arguments: &[&str], requests: &str) -> Run {
+    let proxy = attempt.proxy_or_empty().trim_start_matches("http://");
+    attempt
+        .program("openssl")
+        .args(["s_client", "-proxy", proxy])
+        .args(["-connect", attempt.authority()])
+        .args(["-verify_return_error", "-verify_hostname", "allowed.test"])
+        // Names as every version writes them.
+        .args(["-nameopt", "RFC2253"])
+        .args(arguments)
+        .stdin(requests.as_bytes())
+        .run()
+}
+
+fn request(line: &str, scene: &Scene, connection: &str) -> String {
+    let port = scene.origin.addr().port();
+    format!(
+        "{line} HTTP/1.1\r\nHost: allowed.test:{port}\r\nContent-Length: 0\r\n\
+         Connection: {connection}\r\n\r\n"
+    )
+}
+
+/// M6, M7, P7, H5: requests on one connection are judged one by one.
+#[test]
+fn s_client_reads_and_may_not_write_on_one_connection() {
+    for version in ["-tls1_2", "-tls1_3"] {
+        let scene = Scene::limited(origin());
+        let requests = [
+            request("GET /first", &scene, "keep-alive"),
+            request("POST /second", &scene, "keep-alive"),
+            request("GET /third", &scene, "close"),
+        ]
+        .concat();
+        // Without it the end of its input would be the end of the session.
+        let arguments = ["-alpn", "http/1.1", version, "-ign_eof"];
+        let run = scene.attempt(|attempt| s_client(attempt, &arguments, &requests));
+        run.succeeded()
+            .says("ALPN protocol: http/1.1")
+            .says("Verify return code: 0 (ok)")
+            .says(ISSUER)
+            .says("HTTP/1.1 403 Forbidden")
+            .says("x-proxy-error: blocked-by-method-policy");
+        assert_eq!(run.stdout.matches(CONTENT).count(), 2, "{run:#?}");
+        let asked = scene.origin.requests();
+        let asked: Vec<_> = asked.iter().map(|request| &*request.target).collect();
+        assert_eq!(asked, ["/first", "/third"]);
+    }
+}
+
+/// M6: ALPN follows what both sides speak.
+#[test]
+fn s_client_is_offered_what_it_and_the_origin_speak() {
+    let scene = Scene::limited(origin());
+    for (offered, spoken) in [
+        (&["-alpn", "h2,http/1.1"][..], "ALPN protocol: h2"),
+        (&["-alpn", "h2"], "ALPN protocol: h2"),
+        (&["-alpn", "http/1.1"], "ALPN protocol: http/1.1"),
+        (&[], "No ALPN negotiated"),
+        (&["-noservername"], "No ALPN negotiated"),
+    ] {
+        scene
+            .attempt(|attempt| s_client(attempt, offered, ""))
+            .succeeded()
+            .says(spoken)
+            .says(ISSUER)
+            .says("Verification: OK");
+    }
+}
+
+/// M6.
+#[test]
+fn s_client_resumes_its_session() {
+    let scene = Scene::limited(origin());
+    let file = scene.daemon.directory().join("session");
+    let file = file.to_string_lossy();
+    let arguments = ["-tls1_3", "-alpn", "http/1.1", "-ign_eof"];
+    let get = request("GET /", &scene, "close");
+    scene
+        .attempt(|attempt| {
+            s_client(
+                attempt,
+                &[&arguments[..], &["-sess_out", &file]].concat(),
+                &get,
+            )
+        })
+        .succeeded()
+        .says("New, TLSv1.3");
+    scene
+        .attempt(|attempt| {
+            s_client(
+                attempt,
+                &[&arguments[..], &["-sess_in", &file]].concat(),
+                &get,
+            )
+        })
+        .succeeded()
+        .says("Reused, TLSv1.3")
+        .says(CONTENT);
+}
+
+/// Issue 4, "Bad input".
+#[test]
+fn s_client_that_names_another_host_inside_gets_an_alert() {
+    let scene = Scene::limited(origin());
+    scene
+        .attempt(|attempt| s_client(attempt, &["-servername", "denied.test"], ""))
+        .failed()
+        .says("unrecognized name");
+    let entry = scene.daemon.wait_for_blocked(|_| true);
+    assert_eq!(entry["reason"], "policy_denied", "{entry}");
+}
+
+/// M5.
+#[test]
+fn s_client_that_does_not_trust_the_ca_says_so() {
+    let scene = Scene::limited(origin());
+    let attempt = Attempt {
+        base: scene.base(),
+        proxy: Some(proxy(&scene.daemon)),
+        ca: scene.ca.file(),
+    };
+    s_client(&attempt, &[], "")
+        .failed()
+        .says("self-signed certificate in certificate chain");
+    distrust_is_logged_once(&scene.daemon);
+}
+
+/// M1: nor does a hook for another host make a difference.
+#[test]
+fn s_client_sees_the_origins_certificate_in_full_mode() {
+    let hooks = r#"
+        [network.mitm.hooks.other]
+        host = "other.test"
+        methods = ["GET"]
+        path_prefixes = ["/"]
+    "#;
+    for hooks in ["", hooks] {
+        let scene = Scene::new(origin(), &Config::example().append(hooks));
+        scene
+            .attempt(|attempt| s_client(attempt, &["-alpn", "h2"], ""))
+            .succeeded()
+            .says("issuer=CN=authority of one test");
+    }
+}
