@@ -10,6 +10,8 @@ use tempfile::TempDir;
 use crate::intercepted::{Intercepted, intercepted_tests};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
+/// More than it may send before it is given room; it looks at no answer before that.
+const LARGE: usize = 5_000_000;
 const PASSWORD: &str = "changeit";
 
 struct HttpClient;
@@ -20,7 +22,7 @@ impl Client for HttpClient {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = fetch(attempt, "GET");
+        let run = fetch(attempt, "GET", 0);
         let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
         Outcome { run, fetched }
     }
@@ -36,7 +38,7 @@ impl Client for HttpClient {
 
 impl Intercepted for HttpClient {
     fn write(&self, attempt: &Attempt<'_>) -> Run {
-        fetch(attempt, "POST")
+        fetch(attempt, "POST", LARGE)
     }
 
     fn write_refusals(&self) -> &'static [&'static str] {
@@ -53,7 +55,7 @@ impl Intercepted for HttpClient {
     }
 }
 
-fn fetch(attempt: &Attempt<'_>, method: &str) -> Run {
+fn fetch(attempt: &Attempt<'_>, method: &str, bytes: usize) -> Run {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/java/Fetch.java");
     let directory = TempDir::new().expect("a temporary directory");
     let store = directory.path().join("trust.p12");
@@ -80,7 +82,7 @@ fn fetch(attempt: &Attempt<'_>, method: &str) -> Run {
     program
         .arg(script)
         .arg(format!("{}/some/path", attempt.base))
-        .arg(method)
+        .args([method, &bytes.to_string()])
         .run()
 }
 

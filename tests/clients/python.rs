@@ -174,6 +174,18 @@ mod httpx {
     crate::scene::client_tests!(HTTPX; http, https, socks5);
     crate::intercepted::intercepted_tests!(HTTPX);
 
+    /// It is not done with its request before it has room to send all of it, and looks
+    /// at no answer before that.
+    #[test]
+    fn a_large_upload_over_http2_is_refused_in_words() {
+        let upload = super::Library {
+            options: &["--http2", "--upload=5000000"],
+            versions: &["HTTP/2.0"],
+            ..HTTPX
+        };
+        crate::intercepted::does_not_write(&upload);
+    }
+
     mod http2 {
         const HTTP2: crate::python::Library = crate::python::Library {
             options: &["--http2"],

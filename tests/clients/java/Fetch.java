@@ -1,4 +1,4 @@
-// Asks a URL with a method with the HttpClient of java.net.http, which takes proxy and
+// Asks a URL with a method and so many bytes with the HttpClient of java.net.http, which takes proxy and
 // trust from system properties, and speaks HTTP/2 where the other side does.
 
 import java.net.ProxySelector;
@@ -11,8 +11,9 @@ import java.net.http.HttpResponse.BodyHandlers;
 class Fetch {
     public static void main(String[] given) throws Exception {
         var client = HttpClient.newBuilder().proxy(ProxySelector.getDefault()).build();
+        var content = new byte[Integer.parseInt(given[2])];
         var request = HttpRequest.newBuilder(URI.create(given[0]))
-            .method(given[1], BodyPublishers.noBody())
+            .method(given[1], BodyPublishers.ofByteArray(content))
             .build();
         var response = client.send(request, BodyHandlers.ofString());
         System.out.print(response.body());

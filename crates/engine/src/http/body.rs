@@ -10,10 +10,10 @@ use codex_network_config::Action;
 use codex_network_policy::Mode;
 use futures_util::FutureExt as _;
 use http::HeaderMap;
-use http_body_util::{Empty, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::headers;
 use super::inspect::Inspection;
@@ -24,6 +24,10 @@ use crate::upstream::Lease;
 /// How long a client that sent `Expect: 100-continue` is held back when the origin says nothing:
 /// an origin that does not know the expectation waits for the body (RFC 9110 section 10.1.1).
 const CONTINUE_AFTER: Duration = Duration::from_secs(1);
+
+/// What is taken of a refused request over HTTP/2 after its answer, and for how long.
+const MOST_DISCARDED: usize = 64 * 1024 * 1024;
+const LONGEST_DISCARD: Duration = Duration::from_secs(5);
 
 /// What goes wrong in a body.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -261,6 +265,23 @@ impl Body for Answer {
             Content::Upstream { body, .. } => body.size_hint(),
         }
     }
+}
+
+/// Takes what still comes of a request over HTTP/2 that has had its answer. RFC 9113 section 8.1
+/// would let us reset the stream instead, but there are clients (Java's, httpx) that wait for room to
+/// send before they look at an answer, and so never would.
+pub(super) async fn discard(mut body: Incoming) {
+    let discarded = async {
+        let mut taken = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            taken += frame.data_ref().map_or(0, Bytes::len);
+            if taken > MOST_DISCARDED {
+                break;
+            }
+        }
+    };
+    // Whoever is slower is reset.
+    let _ = timeout(LONGEST_DISCARD, discarded).await;
 }
 
 /// The frame, its trailer fields changed if it is made of them.

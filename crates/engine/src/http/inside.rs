@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
 use hyper::body::{Body as _, Incoming};
 use tokio_util::sync::CancellationToken;
 
-use super::body::Answer;
+use super::body::{self, Answer};
 use super::exchange::{self, First, Sent, Upgrade};
 use super::upgrade::{self, Wanted};
 use super::{Session, headers};
@@ -75,7 +75,12 @@ pub(super) async fn answer(
     };
     let permit = match enforce::authorize(&shared.recorder, generation, attempt, authority) {
         Ok(permit) => permit,
-        Err(refusal) => return respond::refusal(&refusal, Door::Connect),
+        Err(refusal) => {
+            if inside.wire == Wire::TlsHttp2 {
+                tokio::spawn(body::discard(request.into_body()));
+            }
+            return respond::refusal(&refusal, Door::Connect);
+        }
     };
     let has_content = !request.body().is_end_stream();
     if let Some(flaw) = upgrade::flaw(wanted, request.method(), has_content) {
