@@ -1,7 +1,9 @@
 //! wget, which speaks no SOCKS.
 
 use e2e::origin::{Answer, Builder, Origin};
+use e2e::program::Run;
 
+use crate::intercepted::{Intercepted, intercepted_tests};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
 struct Wget;
@@ -12,16 +14,7 @@ impl Client for Wget {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = attempt
-            .program("wget")
-            .args(["--tries=1", "--timeout=30", "--output-document=-"])
-            // It heeds no variable.
-            .arg("--ca-certificate")
-            .arg(attempt.ca)
-            .arg(format!("{}/some/path", attempt.base))
-            .env("http_proxy", attempt.proxy_or_empty())
-            .env("https_proxy", attempt.proxy_or_empty())
-            .run();
+        let run = wget(attempt, &[]);
         let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
         Outcome { run, fetched }
     }
@@ -34,4 +27,33 @@ impl Client for Wget {
     }
 }
 
+impl Intercepted for Wget {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        wget(attempt, &["--post-data=something"])
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        &["ERROR 403: Forbidden."]
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        &["is not trusted", "cannot verify"]
+    }
+}
+
+fn wget(attempt: &Attempt<'_>, arguments: &[&str]) -> Run {
+    attempt
+        .program("wget")
+        .args(["--tries=1", "--timeout=30", "--output-document=-"])
+        // It heeds no variable.
+        .arg("--ca-certificate")
+        .arg(attempt.ca)
+        .args(arguments)
+        .arg(format!("{}/some/path", attempt.base))
+        .env("http_proxy", attempt.proxy_or_empty())
+        .env("https_proxy", attempt.proxy_or_empty())
+        .run()
+}
+
 client_tests!(Wget; http, https);
+intercepted_tests!(Wget);
