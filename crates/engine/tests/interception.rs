@@ -4,17 +4,24 @@
 #[path = "interception/scene.rs"]
 mod scene;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_policy::Mode;
+use futures_util::stream;
 use http::{Request, Version};
-use http_body_util::Empty;
+use http_body_util::{Empty, StreamBody};
+use hyper::body::Frame;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use scene::{Scene, ask, settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -151,6 +158,35 @@ async fn p7_inside_limited_mode_only_reads() {
     }
 }
 
+/// Some clients (Java's, httpx) look at no answer before they have had room for the whole request.
+#[tokio::test]
+async fn p7_a_refused_upload_over_http2_is_taken_to_its_end() {
+    const PARTS: usize = 64;
+    let scene = Scene::new(LIMITED, &["h2"]).await;
+    let stream = scene
+        .tls("origin.test:443", "origin.test", scene.ca.client(&["h2"]))
+        .await
+        .expect("a session with the proxy");
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .expect("HTTP/2");
+    tokio::spawn(connection);
+    let (end, ended) = oneshot::channel();
+    let mut end = Some(end);
+    // Far more than the window, and what the client holds back itself.
+    let parts = (1..=PARTS).map(move |part| {
+        if part == PARTS {
+            end.take().map(|end| end.send(()));
+        }
+        Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; 64 * 1024])))
+    });
+    let request = over_http2("POST").map(|_| StreamBody::new(stream::iter(parts)));
+    let response = sender.send_request(request).await.expect("an answer");
+    assert_eq!(response.status(), 403);
+    let ended = timeout(Duration::from_secs(10), ended).await;
+    ended.expect("not stuck").expect("not reset");
+}
+
 #[tokio::test]
 async fn m7_another_authority_is_misdirected() {
     let scene = Scene::new(LIMITED, &["http/1.1"]).await;
@@ -277,7 +313,7 @@ async fn p11_an_opaque_tunnel_ends_when_interception_becomes_necessary() {
 async fn ended(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
     let mut rest = Vec::new();
     let end = stream.read_to_end(&mut rest);
-    tokio::time::timeout(Duration::from_secs(10), end)
+    timeout(Duration::from_secs(10), end)
         .await
         .expect("it ends")
         .ok();

@@ -1,6 +1,6 @@
 //! The client's end of a session, until the client has said its first word.
 //!
-//! Some programs (GnuTLS as curl and git use it, node) finish the handshake before they look at the
+//! Some programs (`GnuTLS` as curl and git use it, node) finish the handshake before they look at the
 //! certificate, and hang up without a word when they do not trust it. TLS has then gone well as far
 //! as it can tell, so this is the one place where it can be seen.
 
