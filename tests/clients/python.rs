@@ -1,4 +1,5 @@
-//! The HTTP libraries of Python: requests, httpx, aiohttp, urllib, and `PySocks` alone, datagrams too.
+//! The HTTP libraries of Python: requests, httpx, aiohttp, urllib, and `PySocks` alone,
+//! datagrams too.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -132,13 +133,10 @@ impl Intercepted for Library {
 
 impl Library {
     fn run(&self, attempt: &Attempt<'_>, method: &[&str]) -> Run {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("clients/python")
-            .join(format!("{}_fetch.py", self.name));
         attempt
             .program(installed("venv/bin/python"))
             .arg("-B")
-            .arg(script)
+            .arg(script(&format!("{}_fetch", self.name)))
             .args(self.options)
             .arg(format!("{}/some/path", attempt.base))
             .arg(attempt.proxy_or_empty())
