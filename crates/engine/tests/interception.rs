@@ -397,3 +397,49 @@ async fn h12_an_upstream_proxy_has_to_prove_who_it_is() {
         "{answer}"
     );
 }
+
+const HOOKED_BY_FIELD: &str = r#"
+default_permissions = "agent"
+[permissions.agent.network.domains]
+"**.test" = "allow"
+[permissions.agent.network.mitm.hooks.dry]
+host = "origin.test"
+methods = ["GET"]
+path_prefixes = ["/"]
+headers = { x-api-key = ["dry"] }
+"#;
+
+/// A field that the origin never gets, or reads beside another spelling of it, cannot be what a hook
+/// asks for.
+#[tokio::test]
+async fn m9_a_hook_looks_at_the_fields_that_the_origin_reads() {
+    let scene = Scene::new(HOOKED_BY_FIELD, &["http/1.1"]).await;
+    for (fields, status) in [
+        (&[("x-api-key", "dry")][..], 200),
+        (&[("x-api-key", "dry"), ("x_api_key", "dry")], 200),
+        (&[("x-api-key", "dry"), ("connection", "X-Api-Key")], 403),
+        (
+            &[
+                ("connection", "close"),
+                ("x-api-key", "dry"),
+                ("connection", "a, x-api-key"),
+            ],
+            403,
+        ),
+        (&[("x-api-key", "dry"), ("x_api_key", "wet")], 403),
+        (&[("x_api_key", "dry")], 403),
+    ] {
+        let client = scene.ca.client(&["http/1.1"]);
+        let stream = scene
+            .tls("origin.test:443", "origin.test", client)
+            .await
+            .expect("a session with the proxy");
+        let mut request = request("GET", "/path");
+        for (name, value) in fields {
+            let value = http::HeaderValue::from_static(value);
+            request.headers_mut().append(*name, value);
+        }
+        let answer = ask(stream, request).await;
+        assert_eq!(answer.status(), status, "{fields:?}");
+    }
+}
