@@ -443,3 +443,16 @@ async fn m9_a_hook_looks_at_the_fields_that_the_origin_reads() {
         assert_eq!(answer.status(), status, "{fields:?}");
     }
 }
+
+/// RFC 9113 section 3.2: HTTP/2 over TLS is chosen by ALPN and not assumed. A client whose session is
+/// HTTP/2 must not have its requests written for an origin that reads something else.
+#[tokio::test]
+async fn m6_an_origin_that_does_not_negotiate_is_not_spoken_to_in_http2() {
+    let scene = Scene::new(LIMITED, &[]).await;
+    let stream = scene
+        .tls("origin.test:443", "origin.test", scene.ca.client(&["h2"]))
+        .await
+        .expect("a session with the proxy");
+    let answer = ask(stream, over_http2("GET")).await;
+    assert_eq!(answer.status(), 502);
+}
