@@ -189,8 +189,11 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
         tokio::select! {
             outcome = connection.as_mut() => break outcome,
             () = &mut drain, if !asked_to_end => {}
+            // A client has to speak and to listen for the end to come; not all do.
+            () = activity.silence(limits.header_timeout), if asked_to_end => break Ok(()),
         }
         asked_to_end = true;
+        activity.note();
         connection.as_mut().graceful_shutdown();
     };
     if let Err(error) = outcome {

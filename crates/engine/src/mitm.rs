@@ -217,22 +217,26 @@ async fn serve(
     };
     let end = CancellationToken::new();
     let inside = inside(&permit, wire, first, end.clone());
+
     let mut served: BoxFuture<'_, ()> = if wire == Wire::TlsHttp2 {
         Box::pin(http::serve_inside_http2(shared, stream, address, inside))
     } else {
         Box::pin(http::serve_inside(shared, stream, address, inside))
     };
     let authority = permit.authority();
-    tokio::select! {
-        () = &mut served => {}
-        changed = changed(shared, &permit, &leads_to) => match changed {
-            Changed::Forbidden(reason) => {
-                tracing::info!(client = %address, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
-            }
-            Changed::Needless => {
-                tracing::debug!(client = %address, %authority, "ending an intercepted connection that needs no interception any more");
-                end.cancel();
-                served.await;
+    loop {
+        tokio::select! {
+            () = &mut served => { return }
+            changed = changed(shared, &permit, &leads_to, &end) => match changed {
+                Changed::Forbidden(reason) => {
+                    tracing::info!(client = %address, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
+                    return;
+                }
+                Changed::Needless => {
+                    tracing::debug!(client = %address, %authority, "ending an intercepted connection that needs no interception any more");
+                    // What is in hand may take long, and is watched as before.
+                    end.cancel();
+                }
             }
         }
     }
@@ -257,16 +261,21 @@ fn inside(
 enum Changed {
     /// Its destination is not permitted any more (SPEC P11).
     Forbidden(Reason),
-    /// It would not be intercepted any more (SPEC M1).
+    /// It would not be intercepted any more (SPEC M1). Said once.
     Needless,
 }
 
-async fn changed(shared: &Shared, permit: &Permit, leads_to: &LeadsTo) -> Changed {
+async fn changed(
+    shared: &Shared,
+    permit: &Permit,
+    leads_to: &LeadsTo,
+    end: &CancellationToken,
+) -> Changed {
     enforce::rejudged(&shared.live, permit, leads_to, |decision| {
         match (decision.is_allow(), decision.handling()) {
             (false, _) => Some(Changed::Forbidden(decision.reason())),
-            (true, Handling::Carry) => Some(Changed::Needless),
-            (true, Handling::Intercept) => None,
+            (true, Handling::Carry) if !end.is_cancelled() => Some(Changed::Needless),
+            (true, Handling::Carry | Handling::Intercept) => None,
         }
     })
     .await
