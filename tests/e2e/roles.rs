@@ -353,7 +353,7 @@ fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
         .find(|pid| command_line(**pid).ends_with("load"));
     let loader = *loader.expect("a loader");
     // The pipe is open for us a moment before the loader has its descriptor.
-    let opened = e2e::wait::poll(e2e::wait::PATIENCE, || {
+    let opened = poll(PATIENCE, || {
         Some(opened(loader)).filter(|opened| opened.contains(&pipe))
     })
     .expect("the loader reads the pipe");

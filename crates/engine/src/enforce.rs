@@ -201,8 +201,11 @@ pub(crate) async fn rejudged<T>(
         if generation.number() == permit.generation.number() {
             continue;
         }
-        let (attempt, authority) = (&permit.attempt, &permit.authority);
-        let decision = still_permitted(&generation, attempt, authority, &leads_to.0);
+        let attempt = Attempt {
+            hooked: permit.hooked_under(&generation),
+            ..permit.attempt.clone()
+        };
+        let decision = still_permitted(&generation, &attempt, &permit.authority, &leads_to.0);
         if let Some(ended) = end(decision) {
             return ended;
         }
@@ -249,6 +252,20 @@ impl Permit {
 
     pub(crate) fn generation(&self) -> &Arc<Generation> {
         &self.generation
+    }
+
+    /// What the hooks of other settings say to a request that one of these let through. The request
+    /// is gone, so where they are not the same, down to where they are written, they say no.
+    fn hooked_under(&self, generation: &Generation) -> Hooked {
+        let (before, now) = (
+            &self.generation.settings().mitm.hooks,
+            &generation.settings().mitm.hooks,
+        );
+        match self.attempt.hooked {
+            Hooked::Matched if !now.has(&self.authority.host) => Hooked::Unasked,
+            Hooked::Matched if before != now => Hooked::Unmatched,
+            hooked => hooked,
+        }
     }
 
     /// What becomes of the connection.

@@ -280,7 +280,7 @@ fn inside(
 enum Changed {
     /// Its destination is not permitted any more (SPEC P11).
     Forbidden(Reason),
-    /// It would not be intercepted any more (SPEC M1).
+    /// It would not be intercepted any more (SPEC M1). Said once.
     Needless,
 }
 

@@ -26,6 +26,15 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 const LIMITED: &str = "[network]\nmode = \"limited\"\nallowed_domains = [\"**.test\"]\n";
+/// The same where a change of the settings finds nothing wrong with where the tests' dialler led to.
+const LIMITED_LOCAL: &str = r#"
+[network]
+mode = "limited"
+allow_local_binding = true
+allowed_domains = ["**.test"]
+[daemon.limits]
+header_timeout = "3s"
+"#;
 const FULL: &str = "[network]\nallowed_domains = [\"**.test\"]\n";
 
 fn request(method: &str, uri: &str) -> Request<Empty<Bytes>> {
@@ -283,7 +292,7 @@ async fn p11_a_connection_ends_when_it_is_forbidden_or_needs_no_interception() {
     scene.engine.replace(&Arc::new(denied)).expect("settings");
     ended(&mut forbidden).await;
 
-    let allowed = settings(LIMITED, &scene.origin_ca);
+    let allowed = settings(LIMITED_LOCAL, &scene.origin_ca);
     scene.engine.replace(&Arc::new(allowed)).expect("settings");
     let mut needless = scene
         .tls("origin.test:443", "origin.test", client)
@@ -432,4 +441,110 @@ async fn h12_an_upstream_proxy_has_to_prove_who_it_is() {
         answer.contains("TLS handshake with the upstream proxy failed"),
         "{answer}"
     );
+}
+
+const HOOKED_BY_FIELD: &str = r#"
+default_permissions = "agent"
+[permissions.agent.network.domains]
+"**.test" = "allow"
+[permissions.agent.network.mitm.hooks.dry]
+host = "origin.test"
+methods = ["GET"]
+path_prefixes = ["/"]
+headers = { x-api-key = ["dry"] }
+"#;
+
+/// A field that the origin never gets, or reads beside another spelling of it, cannot be what a hook
+/// asks for.
+#[tokio::test]
+async fn m9_a_hook_looks_at_the_fields_that_the_origin_reads() {
+    let scene = Scene::new(HOOKED_BY_FIELD, &["http/1.1"]).await;
+    for (fields, status) in [
+        (&[("x-api-key", "dry")][..], 200),
+        (&[("x-api-key", "dry"), ("x_api_key", "dry")], 200),
+        (&[("x-api-key", "dry"), ("connection", "X-Api-Key")], 403),
+        (
+            &[
+                ("connection", "close"),
+                ("x-api-key", "dry"),
+                ("connection", "a, x-api-key"),
+            ],
+            403,
+        ),
+        (&[("x-api-key", "dry"), ("x_api_key", "wet")], 403),
+        (&[("x_api_key", "dry")], 403),
+    ] {
+        let client = scene.ca.client(&["http/1.1"]);
+        let stream = scene
+            .tls("origin.test:443", "origin.test", client)
+            .await
+            .expect("a session with the proxy");
+        let mut request = request("GET", "/path");
+        for (name, value) in fields {
+            let value = http::HeaderValue::from_static(value);
+            request.headers_mut().append(*name, value);
+        }
+        let answer = ask(stream, request).await;
+        assert_eq!(answer.status(), status, "{fields:?}");
+    }
+}
+
+/// What is being ended since nothing has to be looked at any more is still watched.
+#[tokio::test]
+async fn p11_a_connection_that_drains_still_ends_when_it_is_forbidden() {
+    let scene = Scene::new(LIMITED_LOCAL, &["http/1.1"]).await;
+    let mut stream = scene
+        .tls("origin.test:443", "origin.test", scene.ca.client(&[]))
+        .await
+        .expect("a session with the proxy");
+    let head = b"GET /never HTTP/1.1\r\nHost: origin.test\r\n\r\n";
+    stream.write_all(head).await.expect("a request");
+    let recorded = || {
+        scene
+            .records()
+            .iter()
+            .any(|line| line.contains(" https GET"))
+    };
+    while !recorded() {
+        tokio::task::yield_now().await;
+    }
+    scene.engine.set_mode(Mode::Full);
+    let early = tokio::time::timeout(Duration::from_millis(300), stream.read_u8()).await;
+    assert!(early.is_err(), "what is in hand goes on: {early:?}");
+    let denied = settings("[network]\n", &scene.origin_ca);
+    scene.engine.replace(&Arc::new(denied)).expect("settings");
+    ended(&mut stream).await;
+}
+
+/// RFC 9113 section 3.4: a client has to speak first; one that says nothing is not kept for ever.
+#[tokio::test]
+async fn h1_a_silent_http2_client_is_not_kept() {
+    for says in [
+        &b""[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+    ] {
+        let limits = format!(
+            "{LIMITED}[daemon.limits]\nidle_timeout = \"200ms\"\nheader_timeout = \"200ms\"\n"
+        );
+        let scene = Scene::new(&limits, &["h2"]).await;
+        let mut stream = scene
+            .tls("origin.test:443", "origin.test", scene.ca.client(&["h2"]))
+            .await
+            .expect("a session with the proxy");
+        stream.write_all(says).await.expect("a preface");
+        ended(&mut stream).await;
+    }
+}
+
+/// RFC 9113 section 3.2: HTTP/2 over TLS is chosen by ALPN and not assumed. A client whose session is
+/// HTTP/2 must not have its requests written for an origin that reads something else.
+#[tokio::test]
+async fn m6_an_origin_that_does_not_negotiate_is_not_spoken_to_in_http2() {
+    let scene = Scene::new(LIMITED, &[]).await;
+    let stream = scene
+        .tls("origin.test:443", "origin.test", scene.ca.client(&["h2"]))
+        .await
+        .expect("a session with the proxy");
+    let answer = ask(stream, over_http2("GET")).await;
+    assert_eq!(answer.status(), 502);
 }

@@ -84,13 +84,18 @@ pub(super) fn strip(headers: &mut HeaderMap, action: &Action) {
     for unwanted in action.strip.iter().chain(injected) {
         let spelt: Vec<HeaderName> = headers
             .keys()
-            .filter(|name| dashed(name.as_str()) == dashed(unwanted.as_str()))
+            .filter(|name| is_read_as(name.as_str(), unwanted.as_str()))
             .cloned()
             .collect();
         for name in spelt {
             headers.remove(name);
         }
     }
+}
+
+/// Whether some origin takes a field of one name for one of the other.
+pub(super) fn is_read_as(spelt: &str, name: &str) -> bool {
+    dashed(spelt) == dashed(name)
 }
 
 /// A field name as origins behind CGI, WSGI or Rack read it: they take `_` for `-`.

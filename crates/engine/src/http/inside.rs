@@ -5,7 +5,7 @@
 //! one that an origin could give. The authority is the one that CONNECT named: a request for
 //! another one is misdirected, whatever else stands in it.
 
-use codex_network_policy::{Authority, HookRequest, HookVerdict, Hooked, Protocol};
+use codex_network_policy::{Authority, HookRequest, HookVerdict, Hooked, Mode, Protocol};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
 use hyper::body::{Body as _, Incoming};
@@ -46,15 +46,20 @@ pub(super) async fn answer(
     let generation = shared.live.current();
     let mode = generation.policy().mode();
     let wanted = upgrade::wanted(request.headers(), request.version());
-    let mitm = &generation.settings().mitm;
-    let verdict = mitm.hooks.judge(&HookRequest {
+    let hooks = &generation.settings().mitm.hooks;
+    let fields = if hooks.has(&inside.authority.host) {
+        fields_of_origin(request.headers(), wanted, &inside.authority, mode)
+    } else {
+        HeaderMap::new()
+    };
+    let verdict = hooks.judge(&HookRequest {
         host: &inside.authority.host,
         method: request.method().as_str(),
         target: request
             .uri()
             .path_and_query()
             .map_or("", PathAndQuery::as_str),
-        fields: &Fields(request.headers()),
+        fields: &Fields(&fields),
     });
     let attempt = Attempt {
         client: inside.client.clone(),
@@ -119,13 +124,36 @@ pub(super) async fn answer(
         })
 }
 
-/// Header fields as hooks look at them.
+/// The fields that the origin would get: what ends here, such as a field that `Connection` names,
+/// must not make a hook match (RFC 9110 section 7.6.1).
+fn fields_of_origin(
+    fields: &HeaderMap,
+    wanted: Wanted<'_>,
+    authority: &Authority,
+    mode: Mode,
+) -> HeaderMap {
+    let mut fields = fields.clone();
+    // In this form `Host` is a field, as hooks know it.
+    headers::to_upstream(&mut fields, authority, Wire::TlsHttp1, mode);
+    if wanted == Wanted::WebSocket {
+        upgrade::mark(&mut fields);
+    }
+    fields
+}
+
+/// Header fields as hooks look at them. A field counts under its own name alone; but where it is
+/// there, one that differs in `_` for `-` counts too, since some origins read them as one.
 struct Fields<'a>(&'a HeaderMap);
 
 impl codex_network_policy::Fields for Fields<'_> {
     fn for_each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        for value in self.0.get_all(name) {
-            each(value.as_bytes().trim_ascii());
+        if !self.0.contains_key(name) {
+            return;
+        }
+        for (spelt, value) in self.0 {
+            if headers::is_read_as(spelt.as_str(), name) {
+                each(value.as_bytes().trim_ascii());
+            }
         }
     }
 }

@@ -138,8 +138,12 @@ impl UpstreamTls {
         let stream = timeout(limit, connector.connect(name, stream))
             .await
             .map_err(|_| TlsError::Timeout)??;
-        let wire = match stream.get_ref().1.alpn_protocol() {
-            Some(b"h2") => Wire::TlsHttp2,
+        let wire = match (stream.get_ref().1.alpn_protocol(), offer) {
+            (Some(b"h2"), _) => Wire::TlsHttp2,
+            // One that does not negotiate speaks HTTP/1.1, and nobody asked it for that.
+            (_, Offer::Http2) => {
+                return Err(TlsError::Protocol(rustls::Error::NoApplicationProtocol));
+            }
             _ => Wire::TlsHttp1,
         };
         Ok((stream, wire))

@@ -353,7 +353,8 @@ pub(crate) async fn whole(response: Response<Incoming>) -> Response<Bytes> {
     Response::from_parts(parts, body)
 }
 
-/// Answers every request with its method, target, protocol version and credentials.
+/// Answers every request but those for `/never` with its method, target, protocol version and
+/// credentials.
 async fn origin(config: Arc<ServerConfig>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
@@ -369,6 +370,9 @@ async fn origin(config: Arc<ServerConfig>) -> SocketAddr {
                 };
                 let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let service = service_fn(|request: Request<Incoming>| async move {
+                    if request.uri().path() == "/never" {
+                        std::future::pending::<()>().await;
+                    }
                     let field = |name| request.headers().get(name).and_then(|it| it.to_str().ok());
                     let text = format!(
                         "{} {} {:?} {:?} {:?}",

@@ -13,8 +13,9 @@ const LITERAL: &str = "literal:";
 /// In front of a text in which `*` stands for any characters but `/`.
 const PATTERN: &str = "pattern:";
 
-/// A method that a hook is for, in upper case, and never `CONNECT`: inside TLS that is refused
-/// before a hook is asked (SPEC M7).
+/// A method that a hook is for, in upper case. Never `CONNECT`: inside TLS that is refused before a
+/// hook is asked (SPEC M7). And never `TRACE`: its answer holds the request's fields, credentials
+/// among them (RFC 9110 section 9.3.8).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HookMethod(String);
 
@@ -33,6 +34,9 @@ pub enum NotAToken {
     /// `CONNECT` as a hook's method.
     #[error("no hook can be for `CONNECT`: it is refused inside TLS")]
     Connect,
+    /// `TRACE` as a hook's method.
+    #[error("no hook can be for `TRACE`: its answer is the request, with what a hook injects")]
+    Trace,
 }
 
 /// A beginning of paths. `Display` gives it as it is written.
@@ -90,13 +94,14 @@ impl HookMethod {
     ///
     /// # Errors
     ///
-    /// When it is no token, or is `CONNECT`.
+    /// When it is no token, or is `CONNECT` or `TRACE`.
     pub fn parse(text: &str) -> Result<Self, NotAToken> {
         let method = token(text)?.to_ascii_uppercase();
-        if method == "CONNECT" {
-            return Err(NotAToken::Connect);
+        match method.as_str() {
+            "CONNECT" => Err(NotAToken::Connect),
+            "TRACE" => Err(NotAToken::Trace),
+            _ => Ok(Self(method)),
         }
-        Ok(Self(method))
     }
 
     /// The method in upper case.
