@@ -509,7 +509,7 @@ async fn p11_a_connection_that_drains_still_ends_when_it_is_forbidden() {
         tokio::task::yield_now().await;
     }
     scene.engine.set_mode(Mode::Full);
-    let early = tokio::time::timeout(Duration::from_millis(300), stream.read_u8()).await;
+    let early = timeout(Duration::from_millis(300), stream.read_u8()).await;
     assert!(early.is_err(), "what is in hand goes on: {early:?}");
     let denied = settings("[network]\n", &scene.origin_ca);
     scene.engine.replace(&Arc::new(denied)).expect("settings");
