@@ -396,6 +396,10 @@ impl LeadsTo {
     pub(crate) fn peer(peer: Option<SocketAddr>) -> Self {
         Self(peer.iter().map(SocketAddr::ip).collect())
     }
+
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
+        &self.0
+    }
 }
 
 /// Whether the authority names one of our own listeners without being resolved.

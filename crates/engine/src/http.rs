@@ -17,6 +17,7 @@ mod inspect;
 mod interim;
 mod target;
 mod turn;
+mod underway;
 mod upgrade;
 
 use std::future::poll_fn;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_config::Limits;
-use codex_network_policy::Protocol;
+use codex_network_policy::{Authority, Protocol, Reason};
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
@@ -47,6 +48,7 @@ pub(crate) use inside::Inside;
 use interim::Interim;
 use target::TargetError;
 use turn::{Turns, Upgrade};
+use underway::Underway;
 use upgrade::Switched;
 
 use crate::Shared;
@@ -83,6 +85,8 @@ pub(crate) struct Session {
     interim: Interim,
     /// Whether a request is in hand.
     turns: Turns,
+    /// What is judged again when the settings change.
+    underway: Arc<Underway>,
 }
 
 /// Where requests come from.
@@ -197,13 +201,18 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
             () = patience => {}
         }
     });
+    let mut forbidden = std::pin::pin!(session.underway.forbidden(&shared.live));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
+        (authority, reason) = &mut forbidden => return session.say_forbidden(&authority, reason),
         () = &mut drain => {
             connection.as_mut().graceful_shutdown();
             activity.note();
             tokio::select! {
                 outcome = connection.as_mut() => outcome,
+                (authority, reason) = &mut forbidden => {
+                    return session.say_forbidden(&authority, reason);
+                }
                 // The goodbye has to be acknowledged (RFC 9113 section 6.8), and not every client does.
                 () = activity.silence(limits.header_timeout) => return,
             }
@@ -265,10 +274,18 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         .max_buf_size(limits.max_header_bytes.max(8192) * 2)
         .serve_connection(TokioIo::new(client), service);
     let mut drain = std::pin::pin!(session.asked_to_end());
+    let mut forbidden = std::pin::pin!(session.underway.forbidden(&session.shared.live));
     let mut asked_to_end = false;
     let outcome = loop {
         tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break outcome,
+            (authority, reason) = &mut forbidden => {
+                session.say_forbidden(&authority, reason);
+                // An orderly close would end an answer without a length.
+                let (stream, _) = connection.into_parts().io.into_inner().into_parts();
+                let _ = stream.socket().set_zero_linger();
+                return None;
+            }
             () = &mut drain, if !asked_to_end => {}
         }
         asked_to_end = true;
@@ -315,6 +332,7 @@ impl Session {
             next: Mutex::default(),
             interim: Interim::default(),
             turns: Turns::default(),
+            underway: Arc::default(),
         })
     }
 
@@ -394,6 +412,11 @@ impl Session {
     /// line.
     fn say_malformed(&self, why: &dyn std::fmt::Display) {
         tracing::info!(client = %self.address, door = self.door(), "refused a malformed request: {why}");
+    }
+
+    /// Logs that the connection ends for a request under way.
+    fn say_forbidden(&self, authority: &Authority, reason: Reason) {
+        tracing::info!(client = %self.address, %authority, %reason, door = self.door(), "closed a connection with a request that the policy no longer permits");
     }
 
     /// Makes the connection something else once the answer in hand has been sent.

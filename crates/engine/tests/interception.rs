@@ -548,3 +548,47 @@ async fn m6_an_origin_that_does_not_negotiate_is_not_spoken_to_in_http2() {
     let answer = ask(stream, over_http2("GET")).await;
     assert_eq!(answer.status(), 502);
 }
+
+const HOOKED_UPLOAD: &str = r#"
+default_permissions = "agent"
+[permissions.agent.network]
+allow_local_binding = true
+[permissions.agent.network.domains]
+"**.test" = "allow"
+[permissions.agent.network.mitm.hooks.upload]
+host = "origin.test"
+methods = ["POST"]
+path_prefixes = ["/never"]
+"#;
+
+/// The connection is still one to intercept; what is under way in it is not permitted any more.
+#[tokio::test]
+async fn p11_a_request_under_way_ends_when_it_is_forbidden() {
+    for protocol in ["h2", "http/1.1"] {
+        let scene = Scene::new(HOOKED_UPLOAD, &[protocol]).await;
+        let client = scene.ca.client(&[protocol]);
+        let stream = scene
+            .tls("origin.test:443", "origin.test", client)
+            .await
+            .expect("a session with the proxy");
+        let request = match protocol {
+            "h2" => Request::post("https://origin.test/never"),
+            _ => Request::post("/never").header("host", "origin.test"),
+        };
+        let answer = tokio::spawn(scene::try_ask(
+            stream,
+            request.body(Empty::new()).expect("a request"),
+        ));
+        let recorded = || {
+            let records = scene.records();
+            records.iter().any(|line| line.contains(" https POST"))
+        };
+        while !recorded() {
+            tokio::task::yield_now().await;
+        }
+        scene.engine.set_mode(Mode::Limited);
+        let answer = tokio::time::timeout(Duration::from_secs(10), answer).await;
+        let answer = answer.expect("it ends").expect("no panic");
+        assert!(answer.is_err(), "{protocol}: {answer:?}");
+    }
+}

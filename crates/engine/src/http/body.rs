@@ -18,6 +18,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::headers;
 use super::inspect::Inspection;
 use super::turn::Turn;
+use super::underway::Place;
 use crate::activity::{Activity, Busy};
 use crate::upstream::Lease;
 
@@ -51,6 +52,7 @@ pub(crate) struct Streamed {
     /// What a hook takes away from the fields, it takes away from the trailer fields.
     pub(super) actions: Vec<Action>,
     pub(super) inspection: Option<Box<Inspection>>,
+    pub(super) _place: Place,
 }
 
 /// A body that waits for `100 (Continue)`.
@@ -82,6 +84,7 @@ enum Content {
         /// Lets a held-back request body end with the answer.
         _expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
+        _place: Place,
     },
 }
 
@@ -133,6 +136,7 @@ impl Answer {
         lease: Lease,
         expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
+        place: Place,
     ) -> Self {
         let mut lease = Some(lease);
         if body.is_end_stream()
@@ -146,6 +150,7 @@ impl Answer {
                 lease,
                 _expected: expected,
                 inspection,
+                _place: place,
             },
             _held: Held::Nothing,
         }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::body::{Answer, RequestBody, Streamed};
 use super::inspect::{Direction, Inspection};
+use super::underway::Place;
 use super::upgrade::{self, Switched};
 use super::{Next, Session, headers};
 use crate::activity::Activity;
@@ -37,6 +38,7 @@ pub(super) struct Sent {
     upgrade: Upgrade,
     /// What the hook that matches does to the request.
     pub(super) actions: Vec<Action>,
+    place: Place,
 }
 
 /// Whether a request asks to change protocols.
@@ -60,6 +62,7 @@ impl Sent {
             takes_interim: version == Version::HTTP_11,
             upgrade,
             actions: Vec::new(),
+            place: Place::default(),
         }
     }
 
@@ -225,6 +228,8 @@ async fn exchange(
     });
     let limit = permit.generation().settings().daemon.limits.idle_timeout;
     let silence = sent.activity.silence(limit);
+    let (underway, live) = (&session.underway, &session.shared.live);
+    sent.place.take(underway, permit, lease.leads_to(), live);
     let answer = lease.send(request);
     tokio::pin!(silence, answer);
     let answer = loop {
@@ -282,6 +287,7 @@ async fn exchange(
             lease,
             expected.take(),
             sent.inspection(session, permit, Direction::Response),
+            sent.place.clone(),
         ),
     )))
 }
@@ -349,6 +355,7 @@ fn request_body(
         mode: sent.mode,
         actions: sent.actions.clone(),
         inspection,
+        _place: sent.place.clone(),
     };
     let expects = parts
         .headers

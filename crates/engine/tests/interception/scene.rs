@@ -331,7 +331,15 @@ pub(crate) async fn ask(
     stream: TlsStream<TcpStream>,
     request: Request<Empty<Bytes>>,
 ) -> Response<Bytes> {
-    let response = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+    whole(try_ask(stream, request).await.expect("an answer")).await
+}
+
+/// The same where there may be no answer.
+pub(crate) async fn try_ask(
+    stream: TlsStream<TcpStream>,
+    request: Request<Empty<Bytes>>,
+) -> hyper::Result<Response<Incoming>> {
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .expect("HTTP/2");
@@ -343,8 +351,7 @@ pub(crate) async fn ask(
             .expect("HTTP/1.1");
         tokio::spawn(connection);
         sender.send_request(request).await
-    };
-    whole(response.expect("an answer")).await
+    }
 }
 
 pub(crate) async fn whole(response: Response<Incoming>) -> Response<Bytes> {

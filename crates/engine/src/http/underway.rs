@@ -1,0 +1,136 @@
+//! Requests under way: judged again when the settings change, as tunnels are (SPEC P11).
+//!
+//! A body that streams is a way out for as long as it lasts, so a request that would not be permitted
+//! any more has to end, wherever it is. What ends is its connection: HTTP/1 has no other means, and in
+//! HTTP/2 the client can ask again for what it still may have.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use codex_network_policy::{Authority, Reason};
+use tokio::sync::Notify;
+
+use crate::enforce::{self, Attempt, LeadsTo, Permit};
+use crate::live_policy::{Generation, LivePolicy};
+
+/// The requests of one connection that have reached an upstream and are not over.
+#[derive(Debug, Default)]
+pub(super) struct Underway {
+    requests: Mutex<Requests>,
+    /// One was permitted by settings that are not in force any more.
+    outdated: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    last: u64,
+    by_number: HashMap<u64, Request>,
+}
+
+#[derive(Debug)]
+struct Request {
+    attempt: Attempt,
+    authority: Authority,
+    leads_to: LeadsTo,
+    /// The settings that permitted it.
+    generation: u64,
+}
+
+/// A request's place among those under way. It is given back when everybody who moves a part of the
+/// request or its answer has dropped it.
+#[derive(Clone, Default)]
+pub(super) struct Place(Arc<Mutex<Option<Held>>>);
+
+struct Held {
+    of: Arc<Underway>,
+    number: u64,
+}
+
+impl Underway {
+    /// Resolves when the settings in force no longer permit one of the requests.
+    pub(super) async fn forbidden(&self, live: &LivePolicy) -> (Authority, Reason) {
+        let mut changes = live.watch();
+        loop {
+            tokio::select! {
+                swapped = changes.changed() => if swapped.is_err() {
+                    std::future::pending::<()>().await;
+                },
+                () = self.outdated.notified() => {}
+            }
+            if let Some(found) = self.judge(&live.current()) {
+                return found;
+            }
+        }
+    }
+
+    fn judge(&self, generation: &Generation) -> Option<(Authority, Reason)> {
+        let mut requests = self.lock();
+        for request in requests.by_number.values_mut() {
+            if request.generation == generation.number() {
+                continue;
+            }
+            let addresses = request.leads_to.addresses();
+            let (attempt, authority) = (&request.attempt, &request.authority);
+            let decision = enforce::still_permitted(generation, attempt, authority, addresses);
+            if !decision.is_allow() {
+                return Some((authority.clone(), decision.reason()));
+            }
+            request.generation = generation.number();
+        }
+        None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Takes the place for a request that is about to be sent there; another one if it is sent again.
+    pub(super) fn take(
+        &self,
+        of: &Arc<Underway>,
+        permit: &Permit,
+        leads_to: &LeadsTo,
+        live: &LivePolicy,
+    ) {
+        let request = Request {
+            attempt: permit.attempt().clone(),
+            authority: permit.authority().clone(),
+            leads_to: leads_to.clone(),
+            generation: permit.generation().number(),
+        };
+        let mut requests = of.lock();
+        requests.last += 1;
+        let number = requests.last;
+        let held = Held {
+            of: Arc::clone(of),
+            number,
+        };
+        requests.by_number.insert(number, request);
+        drop(requests);
+        let before = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(held);
+        drop(before);
+        // A change after this look finds the request in its place.
+        if live.current().number() != permit.generation().number() {
+            of.outdated.notify_one();
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.of.lock().by_number.remove(&self.number);
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").finish_non_exhaustive()
+    }
+}
