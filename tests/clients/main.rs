@@ -3,7 +3,8 @@
 //! have been touched (issue 2, "Real components"; SPEC H1, H5, H8, S1, S2, R1).
 //!
 //! Each client also meets its origin without a proxy, so that a failure tells
-//! whether the proxy or the test is at fault. `.ci/clients` installs them all.
+//! whether the proxy or the test is at fault. Most of them meet it once more with
+//! their TLS intercepted: see `intercepted.rs`. `.ci/clients` installs them all.
 
 mod cargo;
 mod curl;
