@@ -66,8 +66,13 @@ fn ca_paths(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
         let help = "a CA is two files: give both, or neither for one that is made at each start";
         problems.error(lone.at, &message, help);
     }
+    let written = key;
     let certificate = certificate.and_then(|setting| read::path(setting, problems));
     let key = key.and_then(|setting| read::path(setting, problems));
+    if let (Some(setting), true) = (written, key.is_some() && key == certificate) {
+        let message = "the CA's certificate and its key cannot be the same file";
+        problems.error(setting.at, message, "give each a file of its own");
+    }
     Some(CaPaths {
         certificate: certificate?,
         key: key?,

@@ -587,7 +587,7 @@ async fn p11_a_request_under_way_ends_when_it_is_forbidden() {
             tokio::task::yield_now().await;
         }
         scene.engine.set_mode(Mode::Limited);
-        let answer = tokio::time::timeout(Duration::from_secs(10), answer).await;
+        let answer = timeout(Duration::from_secs(10), answer).await;
         let answer = answer.expect("it ends").expect("no panic");
         assert!(answer.is_err(), "{protocol}: {answer:?}");
     }

@@ -230,6 +230,9 @@ async fn exchange(
     let silence = sent.activity.silence(limit);
     let (underway, live) = (&session.underway, &session.shared.live);
     sent.place.take(underway, permit, lease.leads_to(), live);
+    if headers::authenticate_the_connection(request.headers()) {
+        lease.retire();
+    }
     let answer = lease.send(request);
     tokio::pin!(silence, answer);
     let answer = loop {
@@ -278,6 +281,9 @@ async fn exchange(
         });
     }
     let (mut parts, body) = response.into_parts();
+    if headers::authenticate_the_connection(&parts.headers) {
+        lease.retire();
+    }
     headers::to_client(&mut parts.headers);
     parts.version = Version::HTTP_11;
     Ok(Outcome::Answer(Response::from_parts(

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use codex_network_config::Action;
 use codex_network_policy::{Authority, Mode};
 use http::header::{
-    CONNECTION, HOST, HeaderName, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, HOST, HeaderName, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING,
+    UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue};
 
@@ -162,6 +163,21 @@ fn fields_to_client(headers: &mut HeaderMap) {
     for name in [PROXY_ERROR, POLICY_DECISION] {
         headers.remove(name);
     }
+}
+
+/// Whether the fields of a request or an answer are those of a scheme that authenticates the
+/// connection and not the request, against RFC 9110 section 11.1 (RFC 4559 section 6): one that has
+/// been used with it must not carry anybody else's requests.
+pub(super) fn authenticate_the_connection(headers: &HeaderMap) -> bool {
+    let of_connection = |field: &HeaderValue| {
+        let scheme = field.as_bytes().split(|byte| *byte == b' ').next();
+        scheme.is_some_and(|scheme| {
+            scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+        })
+    };
+    [AUTHORIZATION, WWW_AUTHENTICATE]
+        .iter()
+        .any(|name| headers.get_all(name).iter().any(of_connection))
 }
 
 /// The `Host` field for an authority: without the port where it is the scheme's own (RFC 9110
@@ -359,6 +375,26 @@ mod tests {
             assert_eq!(upstream(&[(name, "DELETE")], Mode::Full).len(), 1, "{name}");
             let underscores = name.replace('-', "_");
             assert_eq!(upstream(&[(&underscores, "DELETE")], Mode::Limited), []);
+        }
+    }
+
+    #[test]
+    fn h1_a_connection_that_was_authenticated_itself_is_nobody_elses() {
+        for (name, value, wanted) in [
+            ("www-authenticate", "Negotiate", true),
+            ("WWW-Authenticate", "ntlm TlRMTVNTUAAC", true),
+            ("authorization", "NTLM TlRMTVNTUAAB", true),
+            ("authorization", "negotiate YII", true),
+            ("authorization", "Basic bnRsbQ==", false),
+            ("www-authenticate", "Bearer", false),
+            ("x-authorization", "NTLM", false),
+        ] {
+            let fields = map(&[(name, value)]);
+            assert_eq!(
+                authenticate_the_connection(&fields),
+                wanted,
+                "{name}: {value}"
+            );
         }
     }
 

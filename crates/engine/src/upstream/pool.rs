@@ -86,6 +86,14 @@ pub(crate) struct Lease {
     drain: Drain,
     sender: Sender,
     far: FarEnd,
+    fate: Fate,
+}
+
+/// What becomes of a connection after its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    Retired,
 }
 
 /// Who reads what is sent, and where that leads.
@@ -142,6 +150,7 @@ impl Pool {
                     drain: drain.clone(),
                     sender: idle.sender,
                     far: idle.far,
+                    fate: Fate::Kept,
                 });
             }
         }
@@ -228,6 +237,7 @@ impl Lease {
             drain,
             sender,
             far,
+            fate: Fate::Kept,
         }
     }
 
@@ -271,11 +281,20 @@ impl Lease {
             drain: self.drain.clone(),
             sender: Sender::Http2(sender.clone()),
             far: self.far.clone(),
+            fate: self.fate,
         })
+    }
+
+    /// Never gives the connection back: it speaks for whoever used it.
+    pub(crate) fn retire(&mut self) {
+        self.fate = Fate::Retired;
     }
 
     /// Gives the connection back once its answer has been read to the end.
     pub(crate) fn release(mut self) {
+        if self.fate == Fate::Retired {
+            return;
+        }
         // One that carries many requests is its client's, which has another lease.
         let Sender::Http1(sender) = &self.sender else {
             return;
