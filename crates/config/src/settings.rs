@@ -13,7 +13,7 @@ use std::time::Duration;
 use codex_network_policy::{Hooks, Policy, PolicySpec};
 
 use crate::action::Actions;
-
+use crate::constraints::managed::Managed;
 use crate::upstream_proxy::UpstreamProxies;
 
 /// Everything the proxy runs on. The default is what it does without any file (SPEC L7).
@@ -43,7 +43,9 @@ pub struct Settings {
     pub plaintext_credential_injection: bool,
     /// What concerns the daemon and not the policy (SPEC C5).
     pub daemon: Daemon,
-    /// The files that were read, the weakest layer first.
+    /// The requirements that all of this obeys (SPEC C6).
+    pub managed: Managed,
+    /// The files that were read, the weakest layer first, then those with requirements.
     pub files: Vec<PathBuf>,
 }
 
@@ -283,6 +285,7 @@ impl Default for Settings {
             credential_broker: false,
             plaintext_credential_injection: false,
             daemon: Daemon::default(),
+            managed: Managed::default(),
             files: Vec::new(),
         }
     }
