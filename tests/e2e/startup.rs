@@ -46,6 +46,18 @@ impl Wrapped {
         Self::script(&format!("shift 2\ncd '{}'", directory.display()))
     }
 
+    /// With the contents of this directory on top of `/etc`, for it alone. Needs root.
+    pub(crate) fn with_etc(directory: &Path) -> Self {
+        let own = directory.display();
+        Self::script(&format!(
+            "[ -n \"$MOUNTED\" ] || MOUNTED=yes exec unshare --mount \"$0\" \"$@\"\n\
+             unset MOUNTED\n\
+             mount -t tmpfs tmpfs /mnt && cp -a /etc/. /mnt && cp -a '{own}'/. /mnt &&\n\
+             for made in '{own}'/*; do mount --bind \"$made\" \"/mnt/${{made##*/}}\"; done &&\n\
+             mount --move /mnt /etc || exit 99"
+        ))
+    }
+
     /// With no more than this many file descriptors.
     pub(crate) fn with_descriptors(most: u32) -> Self {
         Self::script(&format!("ulimit -n {most}"))

@@ -21,6 +21,7 @@ use codex_network_policy::{ListKind, Mode};
 use crate::diagnostic::Problems;
 use crate::generation::{self, Key, Raw, Schema, Slot};
 use crate::merge::{Table, Value};
+use crate::origins::Origins;
 use crate::read;
 use crate::settle::{MODES, Rules, patterns, socket_path};
 use crate::text::Place;
@@ -277,6 +278,28 @@ impl Requirements {
         )
     }
 
+    /// Adds where the requirements make a value what it is: one that the configuration does not
+    /// set, and the lists. To be called before [`join`](Self::join).
+    pub(crate) fn add_origins(&self, origins: &mut Origins, problems: &Problems<'_>) {
+        for required in self.off.values() {
+            origins.fall_back(required.what, problems.texts.origin(required.at));
+        }
+        if let Some(required) = &self.mode {
+            origins.fall_back("mode", problems.texts.origin(required.at));
+        }
+        if self.allowed_domains_only.is_some() {
+            origins.forget("allowed_domains");
+        }
+        for (name, rules) in [
+            ("allowed_domains", &self.allowed),
+            ("denied_domains", &self.denied),
+        ] {
+            for origin in rules.iter().filter_map(|(_, origin)| origin.as_ref()) {
+                origins.add(name, origin);
+            }
+        }
+    }
+
     /// What has to be known of the requirements from here on.
     pub(crate) fn into_managed(self, problems: &Problems<'_>) -> Managed {
         let pin = |key: &'static str, allowed: String, at: Place| Pin {
@@ -295,12 +318,10 @@ impl Requirements {
         if let Some(at) = self.allowed_domains_only {
             pins.push(pin("allowed_domains", "the managed ones".to_owned(), at));
         }
-        for required in &self.unix_sockets {
-            pins.push(pin(
-                "allow_unix_sockets",
-                listed(&required.what),
-                required.at,
-            ));
+        if let Some((first, others)) = self.unix_sockets.split_first() {
+            let mut all = first.what.clone();
+            all.retain(|path| others.iter().all(|other| other.what.contains(path)));
+            pins.push(pin("allow_unix_sockets", listed(&all), first.at));
         }
         Managed {
             pins: pins.into(),

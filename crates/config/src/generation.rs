@@ -385,6 +385,26 @@ pub(crate) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
         .map(|(_, known)| known)
 }
 
+/// The settings of a table and of those inside it, each under its name in full.
+pub(crate) fn names(schema: &Schema, prefix: &str) -> Vec<(Key, String)> {
+    let mut all = Vec::new();
+    for (name, slot) in schema.rows() {
+        let path = match prefix {
+            "" => (*name).to_owned(),
+            prefix => format!("{prefix}.{name}"),
+        };
+        match slot {
+            Slot::Value(key) => all.push((*key, path)),
+            Slot::Table(inner) => all.extend(names(inner, &path)),
+            Slot::ValueOrTable(key, inner) => {
+                all.extend(names(inner, &path));
+                all.push((*key, path));
+            }
+        }
+    }
+    all
+}
+
 /// The table that has a key of this very name: of the same generation, or of another.
 fn find_elsewhere(path: &str, name: &str) -> Option<String> {
     let (own, other): (Vec<_>, Vec<_>) = TABLES

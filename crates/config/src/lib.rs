@@ -8,7 +8,7 @@
 //! Modules in the order in which a configuration passes them: `layers` reads, `text` keeps what was
 //! read, `merge` parses and merges, `generation` knows the keys' names, `read` judges one value,
 //! `settle` with `listen`, `mitm` and `daemon` gives it its meaning, `secret` reads what `mitm` only
-//! names, [`Settings`] is the result. `upstream_proxy` reads what stands in the environment instead.
+//! names, [`Settings`] is the result and `origins` where it is written. `upstream_proxy` reads what stands in the environment instead.
 //! `diagnostic` is what goes wrong on the way. `constraints` stands between `settle` and the result:
 //! it holds what a value may be at most, and `settle` asks it for each that is bounded (SPEC C6).
 //!
@@ -31,6 +31,7 @@ mod layers;
 mod listen;
 mod merge;
 mod mitm;
+mod origins;
 mod read;
 mod secret;
 mod settings;
@@ -45,6 +46,7 @@ pub use codex_network_policy::HeaderNameText;
 pub use constraints::managed::{Managed, Pin, Widening};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use layers::Sources;
+pub use origins::Origins;
 pub use secret::{Secret, SecretSource, Secrets};
 pub use settings::{
     Admin, AdminAccess, CaCertificate, CaPaths, Control, Daemon, Limits, Listen, LogFormat, Mitm,

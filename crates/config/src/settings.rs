@@ -14,6 +14,7 @@ use codex_network_policy::{Hooks, Policy, PolicySpec};
 
 use crate::action::Actions;
 use crate::constraints::managed::Managed;
+use crate::origins::Origins;
 use crate::upstream_proxy::UpstreamProxies;
 
 /// Everything the proxy runs on. The default is what it does without any file (SPEC L7).
@@ -45,6 +46,8 @@ pub struct Settings {
     pub daemon: Daemon,
     /// The requirements that all of this obeys (SPEC C6).
     pub managed: Managed,
+    /// Where each value is written.
+    pub origins: Arc<Origins>,
     /// The files that were read, the weakest layer first, then those with requirements.
     pub files: Vec<PathBuf>,
 }
@@ -286,6 +289,7 @@ impl Default for Settings {
             plaintext_credential_injection: false,
             daemon: Daemon::default(),
             managed: Managed::default(),
+            origins: Arc::default(),
             files: Vec::new(),
         }
     }

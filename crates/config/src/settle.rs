@@ -8,9 +8,10 @@ use codex_network_policy::{ListKind, Mode, Origin, Pattern, Policy, PolicySpec};
 
 use crate::constraints::Requirements;
 use crate::diagnostic::{Diagnostic, Problems, quoted};
-use crate::generation::{self, Key, Raw, Setting};
+use crate::generation::{self, Key, Raw, Setting, permissions};
 use crate::listen::Wanted;
 use crate::merge::Table;
+use crate::origins::Origins;
 use crate::read::{self, Permission};
 use crate::secret::Reader;
 use crate::settings::{Reach, Settings, UnixSockets};
@@ -31,11 +32,15 @@ pub(crate) fn settle(
 ) -> Settings {
     let raw = generation::read(root, problems);
     refuse_mixture(&raw, problems);
+    let mut origins = Origins::default();
+    // Every generation has the settings of the newest one.
+    origins.take(&raw, &permissions::SCHEMA, "", problems);
+    requirements.add_origins(&mut origins, problems);
     let (allowed, denied) = requirements.join(lists(&raw, problems), &raw, problems);
     let flag = |key, default: bool, problems: &mut Problems<'_>| {
         requirements.flag(&raw, key, default, problems)
     };
-    let daemon = daemon::settle(root, problems);
+    let daemon = daemon::settle(root, &mut origins, problems);
     let unix_sockets = UnixSockets {
         allowed: unix_sockets(&raw, &requirements, problems),
         allow_all: flag(Key::AllowAllUnixSockets, false, problems),
@@ -78,6 +83,7 @@ pub(crate) fn settle(
         plaintext_credential_injection: flag(Key::PlaintextInjection, false, problems),
         daemon,
         managed: requirements.into_managed(problems),
+        origins: Arc::new(origins),
         files: Vec::new(),
     };
     unavailable::warn(&raw, problems);
