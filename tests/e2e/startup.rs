@@ -115,7 +115,7 @@ fn by_hand(nameserver: SocketAddr) -> Vec<String> {
 
 /// No layer of this machine must reach these tests.
 fn assert_nothing_in_etc() {
-    for path in ["/etc/codex/config.toml", "/etc/codex-network-proxy"] {
+    for path in ["/etc/codex", "/etc/codex-network-proxy"] {
         assert!(
             !Path::new(path).exists(),
             "{path} is in the way of this test"

@@ -431,3 +431,70 @@ fn c6_the_settings_know_what_is_pinned_and_what_the_mode_may_become() {
     assert_eq!(free.permit_mode(Mode::Full), Ok(()));
     assert!(free.pins().is_empty());
 }
+
+/// Who asks why a value is what it is finds the line, in whichever generation and layer it stands.
+#[test]
+fn c6_the_settings_know_where_each_value_is_written() {
+    let root = Root::requiring("enabled = false\nallowed_domains = [\"m.example\"]");
+    let text = concat!(
+        "default_permissions = \"p\"\n",
+        "[permissions.p.network]\n",
+        "mitm = { inspect = true }\n",
+        "domains = { \"u.example\" = \"allow\" }\n",
+        "[daemon.limits]\n",
+        "blocked_buffer = 5\n",
+    );
+    let sources = root
+        .sources(text)
+        .with_override("permissions.p.network.mode=limited");
+    let settings = load(&sources).expect("sound").settings;
+    let place = root.path().join(CODEX).display().to_string();
+    let origins: Vec<String> = settings
+        .origins
+        .iter()
+        .map(|(key, places)| {
+            let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+            format!("{key}: {}", places.join(", ")).replace(&place, "REQUIRED")
+        })
+        .collect();
+    assert_eq!(
+        origins,
+        [
+            "allowed_domains: user.toml:4, REQUIRED:3",
+            "daemon.limits.blocked_buffer: user.toml:6",
+            "denied_domains: user.toml:4",
+            "enabled: REQUIRED:2",
+            "mitm.inspect: user.toml:3",
+            "mode: -c:1",
+        ]
+    );
+}
+
+/// The example and the table of the README are what is understood.
+#[test]
+fn c6_the_readme_shows_requirements_as_they_are_read() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"));
+    let readme = readme.expect("the README");
+    let (_, section) = readme
+        .split_once("\n## Managed constraints\n")
+        .expect("the section");
+    let (_, example) = section.split_once("```toml\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let root = Root::new();
+    root.write(CODEX, example);
+    let managed = root.settings("").managed;
+    assert!(managed.allowed_domains_only);
+    assert_eq!(managed.narrow(Mode::Full), Mode::Limited);
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let keys = rows.filter_map(|row| row.split('|').nth(1));
+    let keys: Vec<&str> = keys
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(keys.len() >= 12, "{keys:?}");
+    for key in keys {
+        // A date fits none of them, and a key that is not known is told otherwise.
+        let said = Root::requiring(&format!("{key} = 1979-05-27"));
+        let said = said.said(&said.sources(""));
+        assert!(said.contains(&format!("`{key}` must be ")), "{key}: {said}");
+    }
+}

@@ -78,6 +78,10 @@ fn c6_a_mode_beyond_the_requirement_is_403_and_exit_code_4() {
     assert_eq!(refused.failed().code, Some(4));
     refused.says(&why);
     assert_eq!(json(&daemon, &["mode"])["mode"], "limited");
+    let arguments = ["explain", "http://allowed.test/", "--method", "POST"];
+    proxyctl(&daemon, &arguments).says(&format!(
+        "mode may only be limited as long as {REQUIREMENTS}:2 requires it"
+    ));
     let same = daemon.admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
     assert_eq!(same.status, 200);
     daemon.wait_for_log(|line| {
@@ -164,11 +168,11 @@ fn c6_check_and_a_start_judge_requirements_whatever_the_flags_say() {
         .says(&format!("read {REQUIREMENTS}"));
     let full = "[network]\nmode = \"full\"\n";
     fs::write(machine.etc.path().join("full.toml"), full).expect("a new file");
-    let file = "/etc/full.toml";
+    let named = "/etc/full.toml";
     for arguments in [
         &["check", "-c", "network.mode=full"][..],
-        &["check", file],
-        &["check", "--config", file],
+        &["check", named],
+        &["check", "--config", named],
     ] {
         let run = machine.run(arguments);
         assert_eq!(run.failed().code, Some(1));
