@@ -59,9 +59,10 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Refused(refused @ ControlError::NotPermitted { .. }) => {
-                Self::NotPermitted(refused.to_string())
-            }
+            CallError::Refused(
+                refused @ (ControlError::NotPermitted { .. }
+                | ControlError::ConstraintViolation { .. }),
+            ) => Self::NotPermitted(refused.to_string()),
             CallError::HungUp => Self::Unreachable(error.to_string()),
             CallError::Refused(_)
             | CallError::TimedOut

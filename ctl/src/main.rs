@@ -24,7 +24,7 @@ enum Failure {
     Failed(String),
     /// No proxy answers.
     Unreachable(String),
-    /// The proxy answers, but not to this user.
+    /// The proxy answers, but this user may not do that, or nobody may.
     NotPermitted(String),
     /// What was to be told has been told.
     Told,

@@ -20,7 +20,8 @@ use codex_network_config::Sources;
                   error; 2 the command line was not understood; 78 the configuration cannot be used."
 )]
 pub(crate) struct Args {
-    /// Read this file instead of all others.
+    /// Read this file instead of all others. Managed constraints (`requirements.toml` in /etc/codex and
+    /// /etc/codex-network-proxy) hold in any case.
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
 

@@ -135,8 +135,10 @@ async fn serve(
         };
         let engine = Engine::new(Arc::new(settings), parts)?;
         if let Some(mode) = orders.mode {
-            tracing::info!("the mode that was set at run time stays in force");
-            engine.set_mode(mode.into());
+            match engine.set_mode(mode.into()) {
+                Ok(_) => tracing::info!("the mode that was set at run time stays in force"),
+                Err(error) => tracing::warn!("the mode that was set at run time is not: {error}"),
+            }
         }
         let warnings = loaded
             .warnings

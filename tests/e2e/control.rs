@@ -2,6 +2,7 @@
 
 mod callers;
 mod commands;
+mod constraints;
 mod follow;
 mod secrets;
 mod socket;

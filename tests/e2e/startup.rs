@@ -46,6 +46,18 @@ impl Wrapped {
         Self::script(&format!("shift 2\ncd '{}'", directory.display()))
     }
 
+    /// With the contents of this directory on top of `/etc`, for it alone. Needs root.
+    pub(crate) fn with_etc(directory: &Path) -> Self {
+        let own = directory.display();
+        Self::script(&format!(
+            "[ -n \"$MOUNTED\" ] || MOUNTED=yes exec unshare --mount \"$0\" \"$@\"\n\
+             unset MOUNTED\n\
+             mount -t tmpfs tmpfs /mnt && cp -a /etc/. /mnt && cp -a '{own}'/. /mnt &&\n\
+             for made in '{own}'/*; do mount --bind \"$made\" \"/mnt/${{made##*/}}\"; done &&\n\
+             mount --move /mnt /etc || exit 99"
+        ))
+    }
+
     /// With no more than this many file descriptors.
     pub(crate) fn with_descriptors(most: u32) -> Self {
         Self::script(&format!("ulimit -n {most}"))
@@ -103,7 +115,7 @@ fn by_hand(nameserver: SocketAddr) -> Vec<String> {
 
 /// No layer of this machine must reach these tests.
 fn assert_nothing_in_etc() {
-    for path in ["/etc/codex/config.toml", "/etc/codex-network-proxy"] {
+    for path in ["/etc/codex", "/etc/codex-network-proxy"] {
         assert!(
             !Path::new(path).exists(),
             "{path} is in the way of this test"

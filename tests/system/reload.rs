@@ -54,6 +54,35 @@ fn c7_sighup_with_a_broken_file_leaves_the_old_policy_and_says_where() {
     assert_eq!(scene.get(&origin.url("blocked.test", "/")).0, 200);
 }
 
+/// SPEC C6: the service reads requirements before anything is confined, and nothing passes them by.
+#[test]
+fn c6_the_service_is_held_to_the_requirements_of_the_machine() {
+    let scene = Scene::new();
+    let origin = scene.origin();
+    scene.start();
+    let requirements = "/etc/codex-network-proxy/requirements.toml";
+    let require = |table: &str| {
+        let text = format!("[experimental_network]\n{table}\n");
+        scene.machine().write(requirements, text);
+    };
+    require("mode = \"limited\"");
+    scene.systemctl(&["reload", SERVICE]).succeeded();
+    scene.wait_for_message("reloaded");
+    let why = format!(
+        "invalid value for network.mode: full (allowed limited); {requirements}:2 requires it"
+    );
+    let refused = scene.proxyctl("root", &["mode", "full"]);
+    assert_eq!(refused.failed().code, Some(4));
+    refused.says(&why);
+    scene.configure(&Config::example().set("network", "mode", r#""full""#));
+    scene.systemctl(&["reload", SERVICE]).failed();
+    scene.wait_for_message("invalid value for network.mode: full (allowed limited)");
+    assert_eq!(scene.get(&origin.url("allowed.test", "/")).0, 200);
+    // Nor does it start on such a configuration.
+    scene.systemctl(&["stop", SERVICE]).succeeded();
+    scene.start_in_vain();
+}
+
 /// One policy allows the host, the other denies it. Whoever put the lists of both together in any
 /// other way would not find it on either, and say `not_allowed`.
 #[test]

@@ -21,6 +21,7 @@ pub struct NotCaptured;
 
 const FILE: u8 = b'f';
 const TEXT: u8 = b't';
+const REQUIREMENTS: u8 = b'r';
 const OVERRIDE: u8 = b'c';
 const VARIABLE: u8 = b'e';
 const SECRET_FILE: u8 = b's';
@@ -60,6 +61,12 @@ impl Sources {
                 Layer::File(_) | Layer::NamedFile(_) | Layer::Directory(_) => {}
             }
         }
+        for file in self.requirements() {
+            if let Layer::Captured { path, content } = file {
+                let path = path.as_os_str().as_bytes();
+                part(&mut bytes, REQUIREMENTS, path, content.as_bytes());
+            }
+        }
         for assignment in self.overrides() {
             part(&mut bytes, OVERRIDE, b"", assignment.as_bytes());
         }
@@ -81,7 +88,8 @@ impl Sources {
     }
 
     fn size_in_bytes(&self) -> usize {
-        let layers = self.layers().iter().map(|layer| match layer {
+        let files = self.layers().iter().chain(self.requirements());
+        let layers = files.map(|layer| match layer {
             Layer::Captured { path, content } => path.as_os_str().len() + content.len(),
             Layer::Text { name, content } => name.len() + content.len(),
             Layer::File(_) | Layer::NamedFile(_) | Layer::Directory(_) => 0,
@@ -123,6 +131,9 @@ impl Sources {
             match kind {
                 FILE => sources = sources.with_captured(&path(), text(content)?),
                 TEXT => sources = sources.with_text(text(name)?, text(content)?),
+                REQUIREMENTS => {
+                    sources = sources.with_captured_requirements(&path(), text(content)?);
+                }
                 OVERRIDE => sources = sources.with_override(text(content)?),
                 VARIABLE => carry(
                     SecretSource::Environment(text(name)?.to_owned()),

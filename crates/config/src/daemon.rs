@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::diagnostic::{Problems, quoted};
 use crate::generation::{Key, Raw, Schema, Setting, Slot};
 use crate::merge::Table;
+use crate::origins::Origins;
 use crate::read::{self, Zero};
 use crate::settings::{
     Admin, AdminAccess, Control, Daemon, Limits, LogFormat, Principal, Resolver, ResolverFiles,
@@ -69,11 +70,16 @@ const SANDBOXES: &[(&str, Sandbox)] = &[
 ];
 
 /// Reads and settles the table. Every key is optional.
-pub(crate) fn settle(root: &Table<'_>, problems: &mut Problems<'_>) -> Daemon {
+pub(crate) fn settle(
+    root: &Table<'_>,
+    origins: &mut Origins,
+    problems: &mut Problems<'_>,
+) -> Daemon {
     let mut raw = Raw::default();
     if let Some(entry) = root.get(TABLE) {
         raw.read(&SCHEMA, TABLE, &entry.node, problems);
     }
+    origins.take(&raw, &SCHEMA, TABLE, problems);
     let name = |key, problems: &mut Problems<'_>| {
         let text = read::text(raw.get(key)?, problems)?;
         Some(text.to_owned())

@@ -39,6 +39,8 @@ pub(crate) enum Key {
     AllowUnixSockets,
     /// Map of paths to permissions.
     UnixSockets,
+    /// Of a requirement alone.
+    ManagedAllowedDomainsOnly,
     AllowAllUnixSockets,
     CredentialBroker,
     PlaintextInjection,
@@ -264,7 +266,7 @@ impl<'t> Setting<'t> {
 
 /// Finds the generation that is used and reads it. Without one everything is at its default.
 pub(crate) fn read<'t>(root: &'t Table<'t>, problems: &mut Problems<'_>) -> Raw<'t> {
-    warn_of_near_misses(root, problems);
+    warn_of_near_misses(root, TOP_LEVEL, problems);
     let mut found: Vec<Found<'t>> = [network_proxy::find(root), network::find(root)]
         .into_iter()
         .flatten()
@@ -318,14 +320,14 @@ fn note_newer_form(found: &Found<'_>, problems: &mut Problems<'_>) {
 
 /// Tables that are not ours are somebody else's (SPEC C4), but a misspelled one of ours would
 /// silently mean nothing.
-fn warn_of_near_misses(root: &Table<'_>, problems: &mut Problems<'_>) {
+pub(crate) fn warn_of_near_misses(root: &Table<'_>, ours: &[&str], problems: &mut Problems<'_>) {
     for entry in root.iter() {
         let name = &*entry.name;
-        if name.len() > 32 || TOP_LEVEL.contains(&name) {
+        if name.len() > 32 || ours.contains(&name) {
             continue;
         }
         let near = |known: &&&str| strsim::osa_distance(known, name) <= known.len() / 6;
-        if let Some(known) = TOP_LEVEL.iter().find(near) {
+        if let Some(known) = ours.iter().find(near) {
             let message = format!("{} is not ours and is ignored", quoted(name));
             problems.warning(entry.at, &message, &format!("did you mean `{known}`?"));
         }
@@ -334,7 +336,10 @@ fn warn_of_near_misses(root: &Table<'_>, problems: &mut Problems<'_>) {
 
 fn unknown_key(schema: &Schema, path: &str, entry: &Entry<'_>, problems: &mut Problems<'_>) {
     let names: Vec<&str> = schema.rows().map(|(name, _)| *name).collect();
-    let elsewhere = find_elsewhere(path, &entry.name)
+    // Nothing that is required belongs in another table.
+    let elsewhere = (path != crate::constraints::TABLE)
+        .then(|| find_elsewhere(path, &entry.name))
+        .flatten()
         .map(|table| format!("{} belongs in [{table}]", quoted(&entry.name)));
     report_unknown(&names, path, entry, elsewhere, problems);
 }
@@ -378,6 +383,26 @@ pub(crate) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
         .filter(|(similarity, _)| *similarity >= NEAR)
         .max_by(|one, other| one.0.total_cmp(&other.0))
         .map(|(_, known)| known)
+}
+
+/// The settings of a table and of those inside it, each under its name in full.
+pub(crate) fn names(schema: &Schema, prefix: &str) -> Vec<(Key, String)> {
+    let mut all = Vec::new();
+    for (name, slot) in schema.rows() {
+        let path = match prefix {
+            "" => (*name).to_owned(),
+            prefix => format!("{prefix}.{name}"),
+        };
+        match slot {
+            Slot::Value(key) => all.push((*key, path)),
+            Slot::Table(inner) => all.extend(names(inner, &path)),
+            Slot::ValueOrTable(key, inner) => {
+                all.extend(names(inner, &path));
+                all.push((*key, path));
+            }
+        }
+    }
+    all
 }
 
 /// The table that has a key of this very name: of the same generation, or of another.

@@ -1,4 +1,4 @@
-//! Which files there are, in which order, and reading them (SPEC C1).
+//! Which files there are, in which order, and reading them (SPEC C1, C6).
 //!
 //! Beside `secret` this is the only file of the crate that touches the file system. A file that is not there is fine
 //! in a layer and an error when somebody named it; a file that is there and cannot be read is always
@@ -33,6 +33,8 @@ pub(crate) const MAX_BYTES: usize = 64 << 20;
 pub struct Sources {
     layers: Vec<Layer>,
     overrides: Vec<String>,
+    /// Files with managed constraints.
+    requirements: Vec<Layer>,
     keeper: Keeper,
 }
 
@@ -59,7 +61,7 @@ pub(crate) struct ReadLayers {
 }
 
 impl Sources {
-    /// No layers: the built-in defaults.
+    /// No layers and no requirements: the built-in defaults.
     pub fn none() -> Self {
         Self::default()
     }
@@ -69,7 +71,7 @@ impl Sources {
         Self::system_under(Path::new("/"))
     }
 
-    /// The files in `etc` under another root, for images and tests.
+    /// The files in `etc` under another root, requirements too, for images and tests.
     pub fn system_under(root: &Path) -> Self {
         let own = root.join("etc/codex-network-proxy");
         Self {
@@ -80,6 +82,7 @@ impl Sources {
             ],
             ..Self::default()
         }
+        .with_requirements_under(root)
     }
 
     /// The files in `/etc`, then the user's. `environment` looks a variable up; see
@@ -88,12 +91,24 @@ impl Sources {
         Self::system().with_user(environment)
     }
 
-    /// `--config FILE`: this file, which must be there, and no layers.
+    /// `--config FILE`: this file, which must be there, and no layers. The requirements in `/etc`
+    /// hold for it as for everything else.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self {
             layers: vec![Layer::NamedFile(path.into())],
             ..Self::default()
         }
+        .with_requirements_under(Path::new("/"))
+    }
+
+    /// Looks for the managed constraints (SPEC C6) in `etc` under this root and nowhere else: `/` for
+    /// a source that would have none, another one for images and tests.
+    #[must_use]
+    pub fn with_requirements_under(mut self, root: &Path) -> Self {
+        self.requirements = ["codex", "codex-network-proxy"]
+            .map(|owner| Layer::File(root.join("etc").join(owner).join("requirements.toml")))
+            .into();
+        self
     }
 
     /// Adds `$CODEX_HOME/config.toml`, where `CODEX_HOME` defaults to `$HOME/.codex`. An empty
@@ -157,12 +172,24 @@ impl Sources {
         &self.overrides
     }
 
+    pub(crate) fn requirements(&self) -> &[Layer] {
+        &self.requirements
+    }
+
     pub(crate) fn keeper(&self) -> &Keeper {
         &self.keeper
     }
 
     pub(crate) fn with_captured(mut self, path: &Path, content: &str) -> Self {
         self.layers.push(Layer::Captured {
+            path: path.to_owned(),
+            content: content.to_owned(),
+        });
+        self
+    }
+
+    pub(crate) fn with_captured_requirements(mut self, path: &Path, content: &str) -> Self {
+        self.requirements.push(Layer::Captured {
             path: path.to_owned(),
             content: content.to_owned(),
         });
@@ -181,29 +208,34 @@ impl Sources {
 pub(crate) fn capture(sources: &Sources) -> Result<Sources, Vec<Diagnostic>> {
     let mut captured = Sources {
         layers: Vec::new(),
+        requirements: Vec::new(),
         overrides: sources.overrides.clone(),
         keeper: sources.keeper.clone(),
     };
-    let layers = Sources {
+    let files = Sources {
         layers: sources.layers.clone(),
+        requirements: sources.requirements.clone(),
         ..Sources::default()
     };
-    let read = read(&layers);
+    let read = read(&files);
     if !read.unreadable.is_empty() {
         return Err(read.unreadable);
     }
-    captured
-        .layers
-        .extend(read.texts.into_iter().map(|text| match text.kind {
-            TextKind::File(path) => Layer::Captured {
-                path,
-                content: text.content,
-            },
-            TextKind::Inline | TextKind::Override => Layer::Text {
+    for text in read.texts.into_iter() {
+        let content = text.content;
+        match text.kind {
+            TextKind::File(path) => captured.layers.push(Layer::Captured { path, content }),
+            TextKind::Requirements(path) => {
+                captured
+                    .requirements
+                    .push(Layer::Captured { path, content });
+            }
+            TextKind::Inline | TextKind::Override => captured.layers.push(Layer::Text {
                 name: text.name.to_string(),
-                content: text.content,
-            },
-        }));
+                content,
+            }),
+        }
+    }
     Ok(captured)
 }
 
@@ -212,19 +244,25 @@ pub(crate) fn read(sources: &Sources) -> ReadLayers {
     let mut read = ReadLayers::default();
     for layer in &sources.layers {
         match layer {
-            Layer::File(path) => read.file(path, Wanted::IfThere),
-            Layer::NamedFile(path) => read.file(path, Wanted::ByName),
+            Layer::File(path) => read.file(path, Wanted::IfThere, TextKind::File),
+            Layer::NamedFile(path) => read.file(path, Wanted::ByName, TextKind::File),
             Layer::Directory(path) => read.directory(path),
             Layer::Text { name, content } => read.text(TextKind::Inline, name, content),
-            Layer::Captured { path, content } => {
-                let kind = TextKind::File(path.clone());
-                read.text(kind, &path.display().to_string(), content);
-                read.files.push(path.clone());
-            }
+            Layer::Captured { path, content } => read.captured(path, content, TextKind::File),
         }
     }
     for assignment in &sources.overrides {
         read.text(TextKind::Override, "-c", assignment);
+    }
+    for file in &sources.requirements {
+        match file {
+            Layer::Captured { path, content } => {
+                read.captured(path, content, TextKind::Requirements);
+            }
+            Layer::File(path) => read.file(path, Wanted::IfThere, TextKind::Requirements),
+            // There is no way to say these.
+            Layer::NamedFile(_) | Layer::Directory(_) | Layer::Text { .. } => {}
+        }
     }
     read
 }
@@ -256,11 +294,11 @@ enum ReadError {
 }
 
 impl ReadLayers {
-    fn file(&mut self, path: &Path, wanted: Wanted) {
+    fn file(&mut self, path: &Path, wanted: Wanted, kind: fn(PathBuf) -> TextKind) {
         match read_file(path, wanted) {
             Ok(content) => {
                 let name = path.display().to_string();
-                let kind = TextKind::File(path.to_owned());
+                let kind = kind(path.to_owned());
                 self.texts.push(Text::new(kind, &name, content));
                 self.files.push(path.to_owned());
             }
@@ -282,12 +320,18 @@ impl ReadLayers {
                 files.sort();
                 for file in files {
                     // One that is listed and not there is a dangling link: worth an error.
-                    self.file(&file, Wanted::Listed);
+                    self.file(&file, Wanted::Listed, TextKind::File);
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => self.unreadable(path, Wanted::IfThere, &error.into()),
         }
+    }
+
+    fn captured(&mut self, path: &Path, content: &str, kind: fn(PathBuf) -> TextKind) {
+        let kind = kind(path.to_owned());
+        self.text(kind, &path.display().to_string(), content);
+        self.files.push(path.to_owned());
     }
 
     fn text(&mut self, kind: TextKind, name: &str, content: &str) {

@@ -8,9 +8,9 @@
 //! Modules in the order in which a configuration passes them: `layers` reads, `text` keeps what was
 //! read, `merge` parses and merges, `generation` knows the keys' names, `read` judges one value,
 //! `settle` with `listen`, `mitm` and `daemon` gives it its meaning, `secret` reads what `mitm` only
-//! names, [`Settings`] is the result. `upstream_proxy` reads what stands in the environment instead.
-//! `diagnostic` is what goes wrong on the way. Managed constraints (SPEC C6) will stand between
-//! `settle` and the result.
+//! names, [`Settings`] is the result and `origins` where it is written. `upstream_proxy` reads what stands in the environment instead.
+//! `diagnostic` is what goes wrong on the way. `constraints` stands between `settle` and the result:
+//! it holds what a value may be at most, and `settle` asks it for each that is bounded (SPEC C6).
 //!
 //! # Invariants
 //!
@@ -22,6 +22,7 @@
 
 mod action;
 mod captured;
+mod constraints;
 mod daemon;
 mod diagnostic;
 mod duration;
@@ -30,6 +31,7 @@ mod layers;
 mod listen;
 mod merge;
 mod mitm;
+mod origins;
 mod read;
 mod secret;
 mod settings;
@@ -41,8 +43,10 @@ mod upstream_proxy;
 pub use action::{Action, Actions, Injection};
 pub use captured::NotCaptured;
 pub use codex_network_policy::HeaderNameText;
+pub use constraints::managed::{Managed, Pin, Widening};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use layers::Sources;
+pub use origins::Origins;
 pub use secret::{Secret, SecretSource, Secrets};
 pub use settings::{
     Admin, AdminAccess, CaCertificate, CaPaths, Control, Daemon, Limits, Listen, LogFormat, Mitm,
@@ -95,10 +99,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Diagnostics> {
     for unreadable in read.unreadable {
         problems.error_about(unreadable);
     }
-    let root = merge::merge(&mut problems);
+    let merged = merge::merge(&mut problems);
     problems.check()?;
+    let requirements = constraints::read(&merged.requirements, &mut problems);
     let mut secrets = Reader::new(sources.keeper());
-    let mut settings = settle::settle(&root, &mut secrets, &mut problems);
+    let mut settings = settle::settle(&merged.root, requirements, &mut secrets, &mut problems);
     problems.check()?;
     settings.files = read.files;
     let (warnings, notes) = problems.into_warnings_and_notes();

@@ -20,6 +20,15 @@ const STACK: usize = 32 << 20;
 /// Texts up to this size are searched for more than their first syntax error.
 const MAX_RECOVERY: usize = 1 << 20;
 
+/// What the texts hold.
+#[derive(Debug, Default)]
+pub(crate) struct Merged<'t> {
+    /// All layers, laid over each other.
+    pub(crate) root: Table<'t>,
+    /// The files with managed constraints, each by itself.
+    pub(crate) requirements: Vec<Table<'t>>,
+}
+
 /// A value and where it is written. For a table with a header that is the header.
 #[derive(Clone, Debug)]
 pub(crate) struct Node<'t> {
@@ -137,7 +146,7 @@ impl Value<'_> {
 /// `toml` bounds how deep lists, inline tables and dotted keys each go, but their product is some
 /// thousand levels, which it takes down by recursion. So this runs on a stack that is large enough
 /// for that, whatever the caller's is; nothing that is deeper than [`MAX_DEPTH`] leaves it.
-pub(crate) fn merge<'t>(problems: &mut Problems<'t>) -> Table<'t> {
+pub(crate) fn merge<'t>(problems: &mut Problems<'t>) -> Merged<'t> {
     let merged = std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("config".to_owned())
@@ -151,23 +160,29 @@ pub(crate) fn merge<'t>(problems: &mut Problems<'t>) -> Table<'t> {
         Err(error) => {
             let message = format!("the configuration cannot be parsed: {error}");
             problems.error_about(Diagnostic::about("", &message, None));
-            Table::default()
+            Merged::default()
         }
     }
 }
 
-fn merge_layers<'t>(problems: &mut Problems<'t>) -> Table<'t> {
-    let mut root = Table::default();
+fn merge_layers<'t>(problems: &mut Problems<'t>) -> Merged<'t> {
+    let mut merged = Merged::default();
     for (index, text) in problems.texts.iter() {
         let layer = match &text.kind {
             TextKind::File(_) | TextKind::Inline => parse_document(index, text, problems),
             TextKind::Override => parse_override(index, text, problems),
+            TextKind::Requirements(_) => {
+                merged
+                    .requirements
+                    .extend(parse_document(index, text, problems));
+                continue;
+            }
         };
         if let Some(layer) = layer {
-            root.merge(layer);
+            merged.root.merge(layer);
         }
     }
-    root
+    merged
 }
 
 fn parse_document<'t>(

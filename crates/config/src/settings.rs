@@ -13,7 +13,8 @@ use std::time::Duration;
 use codex_network_policy::{Hooks, Policy, PolicySpec};
 
 use crate::action::Actions;
-
+use crate::constraints::managed::Managed;
+use crate::origins::Origins;
 use crate::upstream_proxy::UpstreamProxies;
 
 /// Everything the proxy runs on. The default is what it does without any file (SPEC L7).
@@ -43,7 +44,11 @@ pub struct Settings {
     pub plaintext_credential_injection: bool,
     /// What concerns the daemon and not the policy (SPEC C5).
     pub daemon: Daemon,
-    /// The files that were read, the weakest layer first.
+    /// The requirements that all of this obeys (SPEC C6).
+    pub managed: Managed,
+    /// Where each value is written.
+    pub origins: Arc<Origins>,
+    /// The files that were read, the weakest layer first, then those with requirements.
     pub files: Vec<PathBuf>,
 }
 
@@ -283,6 +288,8 @@ impl Default for Settings {
             credential_broker: false,
             plaintext_credential_injection: false,
             daemon: Daemon::default(),
+            managed: Managed::default(),
+            origins: Arc::default(),
             files: Vec::new(),
         }
     }

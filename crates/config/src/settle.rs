@@ -6,37 +6,43 @@ use std::sync::Arc;
 
 use codex_network_policy::{ListKind, Mode, Origin, Pattern, Policy, PolicySpec};
 
+use crate::constraints::Requirements;
 use crate::diagnostic::{Diagnostic, Problems, quoted};
-use crate::generation::{self, Key, Raw, Setting};
+use crate::generation::{self, Key, Raw, Setting, permissions};
 use crate::listen::Wanted;
 use crate::merge::Table;
+use crate::origins::Origins;
 use crate::read::{self, Permission};
 use crate::secret::Reader;
 use crate::settings::{Reach, Settings, UnixSockets};
 use crate::text::Place;
 use crate::{daemon, listen, mitm, unavailable};
 
-const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("limited", Mode::Limited)];
+pub(crate) const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("limited", Mode::Limited)];
 
 /// A compiled list's source: patterns with where they are written.
-type Rules = Vec<(Pattern, Option<Origin>)>;
+pub(crate) type Rules = Vec<(Pattern, Option<Origin>)>;
 
 /// Settles everything. The result is of use only when `problems` holds no error afterwards.
 pub(crate) fn settle(
     root: &Table<'_>,
+    mut requirements: Requirements,
     secrets: &mut Reader<'_>,
     problems: &mut Problems<'_>,
 ) -> Settings {
     let raw = generation::read(root, problems);
     refuse_mixture(&raw, problems);
+    let mut origins = Origins::default();
+    // Every generation has the settings of the newest one.
+    origins.take(&raw, &permissions::SCHEMA, "", problems);
+    requirements.add_origins(&mut origins, problems);
+    let (allowed, denied) = requirements.join(lists(&raw, problems), &raw, problems);
     let flag = |key, default: bool, problems: &mut Problems<'_>| {
-        raw.get(key)
-            .and_then(|setting| read::boolean(setting, problems))
-            .unwrap_or(default)
+        requirements.flag(&raw, key, default, problems)
     };
-    let daemon = daemon::settle(root, problems);
+    let daemon = daemon::settle(root, &mut origins, problems);
     let unix_sockets = UnixSockets {
-        allowed: unix_sockets(&raw, problems),
+        allowed: unix_sockets(&raw, &requirements, problems),
         allow_all: flag(Key::AllowAllUnixSockets, false, problems),
     };
     let opens_unix_sockets = unix_sockets.allow_all || !unix_sockets.allowed.is_empty();
@@ -54,15 +60,11 @@ pub(crate) fn settle(
         proxy_reach: reach(Key::NonLoopbackProxy, problems),
         admin_reach: reach(Key::NonLoopbackAdmin, problems),
     };
-    let (allowed, denied) = lists(&raw, problems);
     let mitm = mitm::settle(&raw, secrets, problems);
     let hooked = mitm.hooks.iter().map(|(_, hook)| hook.host.clone());
     let spec = PolicySpec {
         enabled: flag(Key::Enabled, true, problems),
-        mode: raw
-            .get(Key::Mode)
-            .and_then(|setting| read::word(setting, MODES, problems))
-            .unwrap_or_default(),
+        mode: requirements.mode(&raw, problems),
         allow_local_binding: flag(Key::AllowLocalBinding, false, problems),
         allowed,
         denied,
@@ -80,6 +82,8 @@ pub(crate) fn settle(
         credential_broker: flag(Key::CredentialBroker, false, problems),
         plaintext_credential_injection: flag(Key::PlaintextInjection, false, problems),
         daemon,
+        managed: requirements.into_managed(problems),
+        origins: Arc::new(origins),
         files: Vec::new(),
     };
     unavailable::warn(&raw, problems);
@@ -129,14 +133,7 @@ fn lists(raw: &Raw<'_>, problems: &mut Problems<'_>) -> (Rules, Rules) {
         (Key::AllowedDomains, ListKind::Allow, &mut allowed),
         (Key::DeniedDomains, ListKind::Deny, &mut denied),
     ] {
-        let Some(setting) = raw.get(key) else {
-            continue;
-        };
-        let items = read::strings(setting, problems);
-        rules.reserve(items.len());
-        for (text, node) in items {
-            rules.extend(pattern(text, node.at, kind, problems));
-        }
+        rules.extend(patterns(raw, key, kind, problems));
     }
     let map = raw.get(Key::Domains);
     let entries = map.map(|setting| read::permissions(setting, problems));
@@ -151,6 +148,21 @@ fn lists(raw: &Raw<'_>, problems: &mut Problems<'_>) -> (Rules, Rules) {
     (allowed, denied)
 }
 
+/// The patterns of one list.
+pub(crate) fn patterns(
+    raw: &Raw<'_>,
+    key: Key,
+    kind: ListKind,
+    problems: &mut Problems<'_>,
+) -> Rules {
+    let items = raw.get(key).map(|setting| read::strings(setting, problems));
+    items
+        .into_iter()
+        .flatten()
+        .filter_map(|(text, node)| pattern(text, node.at, kind, problems))
+        .collect()
+}
+
 fn pattern(
     text: &str,
     at: Place,
@@ -158,13 +170,7 @@ fn pattern(
     problems: &mut Problems<'_>,
 ) -> Option<(Pattern, Option<Origin>)> {
     match Pattern::parse(text, kind) {
-        Ok(pattern) => {
-            let origin = Origin {
-                file: problems.texts.text(at).name.clone(),
-                line: problems.texts.line(at),
-            };
-            Some((pattern, Some(origin)))
-        }
+        Ok(pattern) => Some((pattern, Some(problems.texts.origin(at)))),
         Err(error) => {
             let message = format!("bad pattern {}: {error}", quoted(text));
             problems.error(at, &message, "");
@@ -173,19 +179,27 @@ fn pattern(
     }
 }
 
-fn unix_sockets(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Vec<PathBuf> {
+fn unix_sockets(
+    raw: &Raw<'_>,
+    requirements: &Requirements,
+    problems: &mut Problems<'_>,
+) -> Vec<PathBuf> {
     let mut allowed = Vec::new();
+    let check = |path: Option<PathBuf>, at, problems: &mut Problems<'_>| {
+        path.inspect(|path| requirements.check_unix_socket(path, at, problems))
+    };
     let mut denied = HashSet::new();
     if let Some(setting) = raw.get(Key::AllowUnixSockets) {
         for (text, node) in read::strings(setting, problems) {
-            allowed.extend(socket_path(setting, text, node.at, problems));
+            let path = socket_path(setting, text, node.at, problems);
+            allowed.extend(check(path, node.at, problems));
         }
     }
     if let Some(setting) = raw.get(Key::UnixSockets) {
         for (entry, permission) in read::permissions(setting, problems) {
             let path = socket_path(setting, &entry.name, entry.at, problems);
             match permission {
-                Permission::Allow => allowed.extend(path),
+                Permission::Allow => allowed.extend(check(path, entry.at, problems)),
                 Permission::Deny => denied.extend(path),
                 Permission::None => {}
             }
@@ -196,7 +210,7 @@ fn unix_sockets(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Vec<PathBuf> {
     allowed
 }
 
-fn socket_path(
+pub(crate) fn socket_path(
     setting: Setting<'_>,
     text: &str,
     at: Place,

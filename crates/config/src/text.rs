@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use codex_network_policy::Origin;
+
 /// A part of one text, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
@@ -32,11 +34,13 @@ pub(crate) enum TextKind {
     File(PathBuf),
     /// A TOML document that the caller holds.
     Inline,
+    /// A TOML document with managed constraints, which is no layer.
+    Requirements(PathBuf),
     /// `dotted.key=value`.
     Override,
 }
 
-/// All texts, the weakest layer first.
+/// All texts, the weakest layer first, requirements last.
 #[derive(Debug, Default)]
 pub(crate) struct Texts(Vec<Text>);
 
@@ -115,6 +119,14 @@ impl Texts {
         format!("{}:{}", self.text(place).name, self.line(place))
     }
 
+    /// The same, for those who keep it.
+    pub(crate) fn origin(&self, place: Place) -> Origin {
+        Origin {
+            file: Arc::clone(&self.text(place).name),
+            line: self.line(place),
+        }
+    }
+
     /// Whether a place is in a `-c`.
     pub(crate) fn is_override(&self, place: Place) -> bool {
         self.text(place).kind == TextKind::Override
@@ -124,7 +136,7 @@ impl Texts {
     /// paths are relative to the working directory.
     pub(crate) fn directory(&self, place: Place) -> Option<&Path> {
         match &self.text(place).kind {
-            TextKind::File(path) => path.parent(),
+            TextKind::File(path) | TextKind::Requirements(path) => path.parent(),
             TextKind::Inline | TextKind::Override => None,
         }
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use codex_network_config::Settings;
+use codex_network_config::{Settings, Widening};
 use codex_network_policy::{Mode, Policy};
 use tokio::sync::watch;
 
@@ -121,11 +121,16 @@ impl LivePolicy {
         })
     }
 
-    /// Changes the mode and nothing else. Returns the number of the new generation.
-    pub(crate) fn set_mode(&self, mode: Mode) -> u64 {
-        self.swap(|old| {
+    /// Changes the mode and nothing else, if the requirements let it (SPEC C6). Returns the number of
+    /// the new generation.
+    pub(crate) fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
+        self.current.load().settings.managed.permit_mode(mode)?;
+        Ok(self.swap(|old| {
             let mut settings = Settings::clone(&old.settings);
+            // A reload that got in between may have brought a requirement.
+            let mode = settings.managed.narrow(mode);
             settings.policy = Arc::new(settings.policy.with_mode(mode));
+            Arc::make_mut(&mut settings.origins).set_at_run_time("mode");
             Generation {
                 number: old.number + 1,
                 settings: Arc::new(settings),
@@ -133,7 +138,7 @@ impl LivePolicy {
                 tls: Arc::clone(&old.tls),
                 interceptor: old.interceptor.clone(),
             }
-        })
+        }))
     }
 
     fn swap(&self, next: impl Fn(&Generation) -> Generation) -> u64 {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use codex_network_config::{Settings, UpstreamProxy};
+use codex_network_config::{Settings, UpstreamProxy, Widening};
 use codex_network_policy::{Mode, Protocol};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -252,7 +252,11 @@ impl Engine {
     }
 
     /// Changes the mode until the next [`replace`](Self::replace). Returns the generation's number.
-    pub fn set_mode(&self, mode: Mode) -> u64 {
+    ///
+    /// # Errors
+    ///
+    /// When a requirement has a stricter mode (SPEC C6); then nothing has changed.
+    pub fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
         self.shared.live.set_mode(mode)
     }
 

@@ -298,7 +298,7 @@ async fn p11_a_connection_ends_when_it_is_forbidden_or_needs_no_interception() {
         .tls("origin.test:443", "origin.test", client)
         .await
         .expect("a session");
-    scene.engine.set_mode(Mode::Full);
+    scene.engine.set_mode(Mode::Full).expect("no requirements");
     ended(&mut needless).await;
 }
 
@@ -314,7 +314,10 @@ async fn p11_an_opaque_tunnel_ends_when_interception_becomes_necessary() {
         )
         .await
         .expect("the origin itself");
-    scene.engine.set_mode(Mode::Limited);
+    scene
+        .engine
+        .set_mode(Mode::Limited)
+        .expect("no requirements");
     ended(&mut tunnel).await;
 }
 

@@ -21,11 +21,42 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     }
     let mut rows = Vec::new();
     flatten("", &config.settings, &mut rows);
-    Ok(output.table([0, 0], None, &rows)?)
+    let rows: Vec<[String; 3]> = rows
+        .into_iter()
+        .map(|[key, value]| {
+            let source = printable(source(&config.settings, &key));
+            let value = match bound(&config.settings, &key) {
+                Some(bound) => format!("{value}  {}", output.paint(Tone::Faint, &bound)),
+                None => value,
+            };
+            [key, source, value]
+        })
+        .collect();
+    // The values come last, since lists may be long.
+    Ok(output.table([0, 0, 0], Some(["KEY", "SET BY", "VALUE"]), &rows)?)
+}
+
+/// Which line set a value. A table that is set as a whole is the source of what is in it.
+fn source<'v>(settings: &'v Value, key: &str) -> &'v str {
+    let mut ancestors = std::iter::successors(Some(key), |key| Some(key.rsplit_once('.')?.0));
+    ancestors
+        .find_map(|key| settings["sources"][key].as_str())
+        .unwrap_or("default")
+}
+
+/// What a requirement lets a value be (SPEC C6).
+fn bound(settings: &Value, key: &str) -> Option<String> {
+    let pin = &settings["pinned"][key];
+    let (allowed, by) = (pin["allowed"].as_str()?, pin["by"].as_str()?);
+    Some(printable(&format!("(allowed {allowed}, by {by})")))
 }
 
 /// One row per value, under its dotted key. Where nothing is set stands a dash.
 fn flatten(prefix: &str, value: &Value, rows: &mut Vec<[String; 2]>) {
+    // The list of files stands above, the generation belongs to `status`, the others to each value.
+    if matches!(prefix, "files" | "generation" | "sources" | "pinned") {
+        return;
+    }
     if let Value::Object(keys) = value {
         for (key, value) in keys {
             let key = match prefix {
@@ -40,8 +71,5 @@ fn flatten(prefix: &str, value: &Value, rows: &mut Vec<[String; 2]>) {
         Value::Null => "-".to_owned(),
         value => value.to_string(),
     };
-    // The list of files stands above, the generation belongs to `status`.
-    if !matches!(prefix, "files" | "generation") {
-        rows.push([printable(prefix), printable(&shown)]);
-    }
+    rows.push([printable(prefix), printable(&shown)]);
 }

@@ -251,7 +251,13 @@ impl Admin {
             Ok(mode) => mode,
             Err(error) => return text(StatusCode::BAD_REQUEST, &format!("invalid json: {error}")),
         };
-        let generation = self.reloader.set_mode(mode);
+        let generation = match self.reloader.set_mode(mode) {
+            Ok(generation) => generation,
+            Err(error) => {
+                tracing::warn!("refused a change of the mode through the admin API: {error}");
+                return text(StatusCode::FORBIDDEN, &error.to_string());
+            }
+        };
         tracing::info!(
             mode = mode.as_str(),
             generation,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use codex_network_config::{Daemon, Diagnostic, load};
+use codex_network_config::{Daemon, Diagnostic, Widening, load};
 use codex_network_control::ReloadProblem;
 use codex_network_control::message::{LastReload, Outcome};
 use codex_network_engine::Engine;
@@ -117,12 +117,13 @@ impl Reloader {
     }
 
     /// Changes the mode until the next reload. The monitor hears of it, so that a worker that takes
-    /// this one's place is not less strict. Returns the generation's number.
-    pub(super) fn set_mode(&self, mode: Mode) -> u64 {
-        let number = self.engine.set_mode(mode);
+    /// this one's place is not less strict. Returns the generation's number, or the requirement that
+    /// does not let it (SPEC C6).
+    pub(super) fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
+        let number = self.engine.set_mode(mode)?;
         self.note_generation(number);
         self.link.tell(ToMonitor::ModeSet { mode: mode.into() });
-        number
+        Ok(number)
     }
 
     /// Asks for a reload. On any error the old settings stay in force.

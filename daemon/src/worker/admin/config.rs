@@ -37,7 +37,29 @@ pub(in crate::worker) fn effective(generation: &Generation) -> Value {
         "dangerously_allow_plaintext_credential_injection": settings.plaintext_credential_injection,
         "mitm": mitm::effective(settings),
         "daemon": daemon(&settings.daemon),
+        "sources": sources(settings),
+        "pinned": pinned(settings),
     })
+}
+
+/// Where each value that is not a default is written.
+fn sources(settings: &Settings) -> Value {
+    let origins = settings.origins.iter();
+    let sources = origins.map(|(key, places)| {
+        let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+        (key.to_owned(), json!(places.join(", ")))
+    });
+    Value::Object(sources.collect())
+}
+
+/// What a requirement lets each value be, and where it does (SPEC C6).
+fn pinned(settings: &Settings) -> Value {
+    let pins = settings.managed.pins().iter();
+    let pinned = pins.map(|pin| {
+        let told = json!({ "allowed": pin.allowed, "by": pin.origin.to_string() });
+        (pin.key.to_owned(), told)
+    });
+    Value::Object(pinned.collect())
 }
 
 /// The proxies of the environment, without credentials (SPEC H12).

@@ -111,6 +111,9 @@ pub(super) fn explain(
         explained
             .notes
             .extend(address_note(&authority.host, explanation.decision.reach()));
+    } else {
+        let bounds = bounds(generation, explanation.decision.reason());
+        explained.notes.extend(bounds);
     }
     if *stated == Stated::Nothing {
         explained.notes.push(supposed(*protocol, authority.port));
@@ -120,6 +123,25 @@ pub(super) fn explain(
         explained.notes.push(note.to_owned());
     }
     Ok(explained)
+}
+
+/// The requirements that stand in the way of what would lift a refusal (SPEC C6).
+fn bounds(generation: &Generation, reason: Reason) -> impl Iterator<Item = String> {
+    let keys: &[&str] = match reason {
+        Reason::NotAllowed => &["allowed_domains"],
+        Reason::NotAllowedLocal => &["allowed_domains", "allow_local_binding"],
+        Reason::MethodNotAllowed | Reason::MitmRequired => &["mode"],
+        Reason::ProxyDisabled => &["enabled"],
+        _ => &[],
+    };
+    let pins = generation.settings().managed.pins();
+    let pins = pins.iter().filter(|pin| keys.contains(&pin.key));
+    pins.map(|pin| {
+        format!(
+            "{} may only be {} as long as {} requires it",
+            pin.key, pin.allowed, pin.origin
+        )
+    })
 }
 
 /// What the hooks of the host say to a request without header fields of its own, and a sentence

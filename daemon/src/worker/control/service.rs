@@ -193,7 +193,17 @@ impl Control for Session {
                     },
                 )?;
         let was = self.service.engine.current().policy().mode();
-        let generation = self.service.reloader.set_mode(mode);
+        let generation = self.service.reloader.set_mode(mode).map_err(|error| {
+            tracing::warn!(
+                parent: None,
+                uid = self.peer.user.as_raw(),
+                pid = self.peer.pid,
+                "refused a change of the mode through the control socket: {error}"
+            );
+            ControlError::ConstraintViolation {
+                message: error.to_string(),
+            }
+        })?;
         tracing::info!(
             parent: None,
             mode = mode.as_str(),

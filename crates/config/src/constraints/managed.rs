@@ -1,0 +1,88 @@
+//! What the requirements mean for a proxy that runs: which values they pin, what the mode may become,
+//! and whether anything but the managed list may allow a host (SPEC C6).
+
+use std::fmt;
+use std::sync::Arc;
+
+use codex_network_policy::{Mode, Origin};
+
+/// The requirements that the settings were made under. The default requires nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Managed {
+    pub(crate) pins: Arc<[Pin]>,
+    pub(crate) mode: Mode,
+    /// `managed_allowed_domains_only`: the policy's allow list holds managed entries alone, and a
+    /// host that it does not have is refused. Nobody may be asked to allow it (SPEC P8 does not
+    /// hold).
+    pub allowed_domains_only: bool,
+}
+
+/// A value that a requirement bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The setting's name.
+    pub key: &'static str,
+    /// What it may be, in words.
+    pub allowed: String,
+    /// Where that is required.
+    pub origin: Origin,
+}
+
+/// What was asked for exceeds a requirement. `Display` tells it in one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}; {} requires it", invalid(.pin.key, .asked, &.pin.allowed), .pin.origin)]
+pub struct Widening {
+    asked: String,
+    pin: Pin,
+}
+
+impl Managed {
+    /// The values that requirements bound, each with where that is written.
+    pub fn pins(&self) -> &[Pin] {
+        &self.pins
+    }
+
+    /// The mode itself, or the most that it may be.
+    #[must_use]
+    pub fn narrow(&self, mode: Mode) -> Mode {
+        mode.min(self.mode)
+    }
+
+    /// Whether the mode may be this.
+    ///
+    /// # Errors
+    ///
+    /// When a requirement has a stricter one.
+    pub fn permit_mode(&self, mode: Mode) -> Result<(), Widening> {
+        let pin = self.pins.iter().find(|pin| pin.key == "mode");
+        match pin {
+            Some(pin) if mode > self.mode => Err(Widening {
+                asked: mode.to_string(),
+                pin: pin.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for Managed {
+    fn default() -> Self {
+        Self {
+            pins: Arc::default(),
+            mode: Mode::Full,
+            allowed_domains_only: false,
+        }
+    }
+}
+
+/// `limited, by /etc/codex/requirements.toml:2`.
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, by {}", self.allowed, self.origin)
+    }
+}
+
+/// The sentence of SPEC C6.
+pub(super) fn invalid(key: &str, asked: &str, allowed: &str) -> String {
+    format!("invalid value for network.{key}: {asked} (allowed {allowed})")
+}

@@ -1,0 +1,189 @@
+//! Managed constraints hold for a running proxy, whoever asks and by whichever way (SPEC C6). The
+//! requirements stand in an `/etc` of the proxy's own, which takes root to make.
+
+use std::fs;
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon};
+use e2e::program::{Program, Run};
+use nix::unistd::Uid;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{json, proxyctl};
+use crate::startup::Wrapped;
+
+const REQUIREMENTS: &str = "/etc/codex/requirements.toml";
+
+/// What stands on top of `/etc`, and the program that sees it so.
+struct Machine {
+    etc: TempDir,
+    program: Wrapped,
+}
+
+impl Machine {
+    /// With this table of requirements; `None` without root, or where nothing can be mounted for one
+    /// program alone.
+    fn requiring(table: &str) -> Option<Self> {
+        if !cfg!(target_os = "linux") || !Uid::effective().is_root() {
+            return None;
+        }
+        let etc = TempDir::new().expect("a temporary directory");
+        fs::create_dir(etc.path().join("codex")).expect("a new directory");
+        let program = Wrapped::with_etc(etc.path());
+        let machine = Self { etc, program };
+        machine.require(table);
+        Some(machine)
+    }
+
+    fn require(&self, table: &str) {
+        let text = format!("[experimental_network]\n{table}\n");
+        fs::write(self.etc.path().join("codex/requirements.toml"), text).expect("our own file");
+    }
+
+    fn start(&self, config: &Config) -> Daemon {
+        Daemon::start(self.program.path(), config)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        Program::new(self.program.path()).args(arguments).run()
+    }
+}
+
+fn get(daemon: &Daemon, host: &str) -> e2e::client::Response {
+    Connection::open(daemon.http_addr()).exchange(&format!(
+        "GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n"
+    ))
+}
+
+#[test]
+fn c6_a_mode_beyond_the_requirement_is_403_and_exit_code_4() {
+    let Some(machine) = Machine::requiring("mode = \"limited\"") else {
+        return;
+    };
+    let daemon = machine.start(&Config::example());
+    let told = daemon.admin("GET", "/config", None).json();
+    assert_eq!(told["mode"], "limited");
+    let place = format!("{REQUIREMENTS}:2");
+    assert_eq!(
+        (&told["pinned"]["mode"], &told["sources"]["mode"]),
+        (&json!({ "allowed": "limited", "by": place }), &json!(place))
+    );
+    let why = format!(
+        "invalid value for network.mode: full (allowed limited); {REQUIREMENTS}:2 requires it"
+    );
+    let refused = daemon.admin("POST", "/mode", Some(r#"{"mode":"full"}"#));
+    assert_eq!((refused.status, refused.text().trim_end()), (403, &*why));
+    let refused = proxyctl(&daemon, &["mode", "full"]);
+    assert_eq!(refused.failed().code, Some(4));
+    refused.says(&why);
+    assert_eq!(json(&daemon, &["mode"])["mode"], "limited");
+    let arguments = ["explain", "http://allowed.test/", "--method", "POST"];
+    proxyctl(&daemon, &arguments).says(&format!(
+        "mode may only be limited as long as {REQUIREMENTS}:2 requires it"
+    ));
+    let same = daemon.admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
+    assert_eq!(same.status, 200);
+    daemon.wait_for_log(|line| {
+        line.message().is_some_and(|told| {
+            told.starts_with("refused a change of the mode through the control")
+        })
+    });
+}
+
+#[test]
+fn c6_config_shows_who_set_each_value_and_what_bounds_it() {
+    let Some(machine) =
+        Machine::requiring("allow_upstream_proxy = false\ndenied_domains = [\"managed.test\"]")
+    else {
+        return;
+    };
+    let daemon = machine.start(&Config::example());
+    let file = daemon.config_path().display().to_string();
+    let told = json(&daemon, &["config"]);
+    let denied = told["sources"]["denied_domains"].as_str().expect("places");
+    assert!(
+        denied.starts_with(&file) && denied.ends_with(&format!(", {REQUIREMENTS}:3")),
+        "{denied}"
+    );
+    let shown = proxyctl(&daemon, &["config"]).succeeded().stdout.clone();
+    let row = |key: &str| {
+        let row = shown
+            .lines()
+            .find(|line| line.split(' ').next() == Some(key));
+        let words: Vec<&str> = row.expect("a row").split_whitespace().collect();
+        words.join(" ")
+    };
+    assert_eq!(row("mode"), "mode default \"full\"");
+    assert_eq!(
+        row("allow_upstream_proxy"),
+        format!("allow_upstream_proxy {REQUIREMENTS}:2 false (allowed false, by {REQUIREMENTS}:2)")
+    );
+    assert!(row("daemon.log_format").contains(&format!("{file}:")));
+    assert_eq!(row("daemon.state_dir").split(' ').nth(1), Some("-c:1"));
+    proxyctl(&daemon, &["mode", "limited"]).succeeded();
+    assert_eq!(json(&daemon, &["config"])["sources"]["mode"], "run time");
+}
+
+/// SPEC C7: a requirement that the files break leaves the old settings in force; one that they keep
+/// counts from the reload on, for whatever was set at run time too.
+#[test]
+fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
+    let Some(machine) = Machine::requiring("") else {
+        return;
+    };
+    let daemon = machine.start(&Config::example());
+    assert_eq!(get(&daemon, "allowed.test:1").status, 502);
+    machine.require("allow_local_binding = false");
+    let failed = daemon.reload();
+    assert_eq!(failed.status, 500);
+    let why = "invalid value for network.allow_local_binding: true (allowed false)";
+    assert!(failed.text().contains(why), "{}", failed.text());
+    assert_eq!(get(&daemon, "allowed.test:1").status, 502);
+    machine.require("allowed_domains = [\"managed.test\"]\nmanaged_allowed_domains_only = true");
+    assert_eq!(daemon.reload().status, 200);
+    let refused = get(&daemon, "allowed.test:1");
+    assert_eq!(refused.json()["reason"], "not_allowed");
+    assert_eq!(
+        daemon.admin("GET", "/patterns", None).json()["allowed"],
+        json!(["managed.test"])
+    );
+    daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|told| told.contains("only the managed allow list counts"))
+    });
+    machine.require("mode = \"limited\"");
+    assert_eq!(daemon.reload().status, 200);
+    assert_eq!(json(&daemon, &["mode"])["mode"], "limited");
+}
+
+#[test]
+fn c6_check_and_a_start_judge_requirements_whatever_the_flags_say() {
+    let Some(machine) = Machine::requiring("enabled = true\nmode = \"limited\"") else {
+        return;
+    };
+    let fine = machine.run(&["check", "-c", "network.enabled=false"]);
+    fine.succeeded()
+        .says("disabled, limited mode")
+        .says(&format!("read {REQUIREMENTS}"));
+    let full = "[network]\nmode = \"full\"\n";
+    fs::write(machine.etc.path().join("full.toml"), full).expect("a new file");
+    let named = "/etc/full.toml";
+    for arguments in [
+        &["check", "-c", "network.mode=full"][..],
+        &["check", named],
+        &["check", "--config", named],
+    ] {
+        let run = machine.run(arguments);
+        assert_eq!(run.failed().code, Some(1));
+        run.says("invalid value for network.mode: full (allowed limited)")
+            .says(&format!("{REQUIREMENTS}:3 has `mode = \"limited\"`"));
+    }
+    let start = machine.run(&["-c", "network.mode=full"]);
+    assert_eq!(start.failed().code, Some(78));
+    machine.require("mode = \"strict\"\nallowed_domains = [\"*\"]");
+    let run = machine.run(&["check"]);
+    assert_eq!(run.failed().code, Some(1));
+    run.says(&format!("{REQUIREMENTS}:2:8: "))
+        .says(&format!("{REQUIREMENTS}:3:20: bad pattern `*`"));
+}
