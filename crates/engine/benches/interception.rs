@@ -57,19 +57,25 @@ fn handshakes(c: &mut Criterion) {
             .iter(|| async { scene.direct(Arc::clone(&of_origin)).await });
     });
     group.bench_function("tunnel", |b| {
-        let _full = scene.engine.set_mode(Mode::Full);
+        scene.engine.set_mode(Mode::Full).expect("no requirements");
         let client = &of_origin;
         b.to_async(&runtime)
             .iter(|| tls(&scene, "origin.test", Arc::clone(client)));
     });
     group.bench_function("intercepted", |b| {
-        let _limited = scene.engine.set_mode(Mode::Limited);
+        scene
+            .engine
+            .set_mode(Mode::Limited)
+            .expect("no requirements");
         b.to_async(&runtime)
             .iter(|| tls(&scene, "origin.test", Arc::clone(&of_proxy)));
     });
     // Names that the origin has no certificate for: the session is made all the same, to say so.
     group.bench_function("intercepted_with_a_new_leaf", |b| {
-        let _limited = scene.engine.set_mode(Mode::Limited);
+        scene
+            .engine
+            .set_mode(Mode::Limited)
+            .expect("no requirements");
         let number = AtomicUsize::new(0);
         b.to_async(&runtime).iter(|| {
             let name = format!("h{}.test", number.fetch_add(1, Ordering::Relaxed));
@@ -136,7 +142,10 @@ fn requests(c: &mut Criterion) {
     let mut group = c.benchmark_group("request");
     for protocol in ["http/1.1", "h2"] {
         let scene = runtime.block_on(Scene::new(POLICY, &[protocol]));
-        let _limited = scene.engine.set_mode(Mode::Limited);
+        scene
+            .engine
+            .set_mode(Mode::Limited)
+            .expect("no requirements");
         for way in ["direct", "intercepted"] {
             let mut kept = runtime.block_on(async {
                 let stream = if way == "direct" {
@@ -173,7 +182,7 @@ fn memory(_: &mut Criterion) {
     for protocol in ["http/1.1", "h2"] {
         let scene = runtime.block_on(Scene::new(POLICY, &[protocol]));
         for (way, mode) in [("opaque", Mode::Full), ("intercepted", Mode::Limited)] {
-            let _generation = scene.engine.set_mode(mode);
+            scene.engine.set_mode(mode).expect("no requirements");
             let ca = match mode {
                 Mode::Full => &scene.origin_ca,
                 Mode::Limited => &scene.ca,

@@ -511,7 +511,7 @@ async fn p11_a_connection_that_drains_still_ends_when_it_is_forbidden() {
     while !recorded() {
         tokio::task::yield_now().await;
     }
-    scene.engine.set_mode(Mode::Full);
+    scene.engine.set_mode(Mode::Full).expect("no requirements");
     let early = timeout(Duration::from_millis(300), stream.read_u8()).await;
     assert!(early.is_err(), "what is in hand goes on: {early:?}");
     let denied = settings("[network]\n", &scene.origin_ca);
@@ -589,7 +589,10 @@ async fn p11_a_request_under_way_ends_when_it_is_forbidden() {
         while !recorded() {
             tokio::task::yield_now().await;
         }
-        scene.engine.set_mode(Mode::Limited);
+        scene
+            .engine
+            .set_mode(Mode::Limited)
+            .expect("no requirements");
         let answer = timeout(Duration::from_secs(10), answer).await;
         let answer = answer.expect("it ends").expect("no panic");
         assert!(answer.is_err(), "{protocol}: {answer:?}");
