@@ -14,7 +14,9 @@ use codex_network_policy::{
     Source,
 };
 
-use crate::client::Client;
+use crate::Shared;
+use crate::client::{AttemptId, Client};
+use crate::decider::{self, Decider, NetworkDecision, NetworkPolicyRequest};
 use crate::live_policy::{Generation, LivePolicy};
 use crate::record::Recorder;
 
@@ -45,9 +47,37 @@ pub(crate) struct Permit {
     recorder: Arc<Recorder>,
 }
 
-/// Addresses that may be dialled: those, and no others.
+/// Addresses that may be dialled: those, and no others; and how the attempt for which they were
+/// vetted came to be allowed.
 #[derive(Debug)]
-pub(crate) struct VettedAddrs(Vec<SocketAddr>);
+pub(crate) struct VettedAddrs(Vec<SocketAddr>, Allowed);
+
+/// How an attempt came to be allowed, for when it is judged again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Allowed {
+    /// By the lists.
+    Listed,
+    /// By the decider, where the lists say nothing (SPEC P8).
+    Overruled,
+}
+
+/// What the enforcement point says to an attempt at once.
+#[derive(Debug)]
+pub(crate) enum Judged {
+    Permitted(Permit),
+    Refused(Refusal),
+    /// The decider has to be asked.
+    Open(Box<Question>),
+}
+
+/// An attempt whose host is on neither list. Nothing has been recorded yet, and nothing is if it is
+/// dropped: then nobody waits for the answer.
+#[derive(Debug)]
+pub(crate) struct Question {
+    decider: Decider,
+    /// What comes of it: a refusal as it stands.
+    permit: Permit,
+}
 
 /// The addresses that a connection may lead to, for when it is judged again: the one that was
 /// dialled; all that were vetted, where an upstream proxy chose.
@@ -65,26 +95,39 @@ pub(crate) struct Refusal {
     pub(crate) port: u16,
     /// What is wrong in particular, where the reason alone does not say.
     pub(crate) detail: Option<&'static str>,
+    /// The decider's own word for why, in place of the reason's; printable ASCII.
+    pub(crate) word: Option<Arc<str>>,
 }
 
-/// Judges an attempt to reach an authority, by the settings in force at this moment.
-pub(crate) fn authorize(
-    recorder: &Arc<Recorder>,
+/// Judges an attempt to reach an authority, by the settings in force at this moment, and waits for
+/// the decider where that has the last word.
+pub(crate) async fn authorize(
+    shared: &Shared,
     generation: Arc<Generation>,
     attempt: Attempt,
     authority: Authority,
 ) -> Result<Permit, Refusal> {
+    match judge(shared, generation, attempt, authority) {
+        Judged::Permitted(permit) => Ok(permit),
+        Judged::Refused(refusal) => Err(refusal),
+        Judged::Open(question) => Box::pin(question.ask(&shared.live)).await,
+    }
+}
+
+/// As [`authorize`], for those who cannot wait where they ask.
+pub(crate) fn judge(
+    shared: &Shared,
+    generation: Arc<Generation>,
+    attempt: Attempt,
+    authority: Authority,
+) -> Judged {
+    let recorder = &shared.recorder;
     let policy = generation.policy();
     let own = || is_own_listener(recorder, attempt.protocol, &authority);
     let decision = if policy.is_enabled() && own() {
         Decision::deny(Source::ProxyState, Reason::LoopDetected, None)
     } else {
-        match policy.decide(&attempt.request(&authority)) {
-            decision if decision.handling() == Handling::Intercept && !generation.intercepts() => {
-                Decision::deny(Source::ModeGuard, Reason::MitmRequired, None)
-            }
-            decision => decision,
-        }
+        where_possible(&generation, policy.decide(&attempt.request(&authority)))
     };
     let permit = Permit {
         attempt,
@@ -93,10 +136,53 @@ pub(crate) fn authorize(
         generation,
         recorder: Arc::clone(recorder),
     };
-    if decision.is_allow() {
+    match &shared.decider {
+        _ if decision.is_allow() => Judged::Permitted(permit),
+        Some(decider) if decision.reason() == Reason::NotAllowed => {
+            let decider = decider.clone();
+            Judged::Open(Box::new(Question { decider, permit }))
+        }
+        _ => Judged::Refused(permit.refuse(decision)),
+    }
+}
+
+/// A decision as it stands where nothing can be intercepted, if nothing can.
+fn where_possible(generation: &Generation, decision: Decision) -> Decision {
+    if decision.handling() == Handling::Intercept && !generation.intercepts() {
+        return Decision::deny(Source::ModeGuard, Reason::MitmRequired, None);
+    }
+    decision
+}
+
+impl Question {
+    /// Asks the decider and does as it says, as far as the policy lets it (SPEC P8). Its answer may
+    /// take a while: settings that came into force meanwhile have to permit the attempt too.
+    pub(crate) async fn ask(self, live: &LivePolicy) -> Result<Permit, Refusal> {
+        let Self {
+            decider,
+            mut permit,
+        } = self;
+        match decider.ask(permit.question()).await {
+            NetworkDecision::Allow => {}
+            NetworkDecision::Ask => return Err(permit.refuse(Decision::ask())),
+            NetworkDecision::Deny { reason } => return Err(permit.refuse_saying(&reason)),
+        }
+        let overruled = |generation: &Generation| {
+            let request = permit.attempt.request(&permit.authority);
+            where_possible(generation, generation.policy().decide_overruled(&request))
+        };
+        let current = live.current();
+        let (decision, now) = (overruled(&permit.generation), overruled(&current));
+        if !decision.is_allow() {
+            return Err(permit.refuse(decision));
+        }
+        if !now.is_allow() {
+            // The rule that decided is one of theirs.
+            permit.generation = current;
+            return Err(permit.refuse(now));
+        }
+        permit.decision = decision;
         Ok(permit)
-    } else {
-        Err(permit.refuse(decision))
     }
 }
 
@@ -125,6 +211,7 @@ pub(crate) fn refuse_invalid_host(
         host: escape(text),
         port,
         detail: None,
+        word: None,
     };
     recorder.refused(generation, attempt, &refusal);
     refusal
@@ -144,6 +231,7 @@ pub(crate) fn refuse_misdirected(
         host: authority.host.to_string(),
         port: authority.port,
         detail: Some("authority_mismatch"),
+        word: None,
     };
     recorder.refused(generation, attempt, &refusal);
     refusal
@@ -177,6 +265,7 @@ pub(crate) fn refuse_association(
         host: escape(host),
         port,
         detail: Some("udp_associate"),
+        word: None,
     };
     recorder.refused(generation, attempt, &refusal);
     Some(refusal)
@@ -202,7 +291,8 @@ pub(crate) async fn rejudged<T>(
             continue;
         }
         let (attempt, authority) = (&permit.attempt, &permit.authority);
-        let decision = still_permitted(&generation, attempt, authority, &leads_to.0);
+        let allowed = Allowed::of(permit.decision);
+        let decision = still_permitted(&generation, attempt, authority, &leads_to.0, allowed);
         if let Some(ended) = end(decision) {
             return ended;
         }
@@ -210,15 +300,21 @@ pub(crate) async fn rejudged<T>(
 }
 
 /// What the policy in force now says to an attempt that an earlier one permitted, and to the
-/// addresses that were vetted then. Nothing is recorded.
+/// addresses that were vetted then. Nothing is recorded, and the decider is not asked again: what it
+/// allowed stays allowed until the settings refuse it in a way that it could not overrule.
 pub(crate) fn still_permitted(
     generation: &Generation,
     attempt: &Attempt,
     authority: &Authority,
     addresses: &[IpAddr],
+    allowed: Allowed,
 ) -> Decision {
     let policy = generation.policy();
-    let decision = policy.decide(&attempt.request(authority));
+    let request = attempt.request(authority);
+    let decision = match allowed {
+        Allowed::Listed => policy.decide(&request),
+        Allowed::Overruled => policy.decide_overruled(&request),
+    };
     if !decision.is_allow() {
         return decision;
     }
@@ -289,7 +385,8 @@ impl Permit {
         }
         self.recorder
             .allowed(&self.attempt, &self.authority, decision);
-        Ok(VettedAddrs::of(&self.authority, addresses))
+        let allowed = Allowed::of(decision);
+        Ok(VettedAddrs::of(&self.authority, addresses, allowed))
     }
 
     /// The addresses of the upstream proxy that is to carry what was vetted (SPEC H12). They are the
@@ -308,7 +405,7 @@ impl Permit {
             let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
             return Err(self.refuse_for(decision, Some(LOOPING_PROXY)));
         }
-        Ok(VettedAddrs::of(proxy, addresses))
+        Ok(VettedAddrs::of(proxy, addresses, Allowed::Listed))
     }
 
     /// Records that the attempt ended without an address: the name did not resolve.
@@ -318,32 +415,92 @@ impl Permit {
             .unresolved(&self.attempt, &self.authority, decision);
     }
 
+    /// What the decider is asked.
+    fn question(&self) -> NetworkPolicyRequest {
+        let (attempt, authority) = (&self.attempt, &self.authority);
+        let id = attempt.client.attempt.as_ref();
+        NetworkPolicyRequest {
+            protocol: attempt.protocol,
+            host: authority.host.to_string(),
+            port: authority.port,
+            client_addr: Some(attempt.client.address),
+            method: attempt.method.clone(),
+            attempt_id: id.map(AttemptId::as_str).map(str::to_owned),
+            command: None,
+            exec_policy_hint: None,
+        }
+    }
+
+    /// Refuses because the decider does, for the reason that it gives.
+    fn refuse_saying(&self, reason: &str) -> Refusal {
+        let word = decider::word(reason);
+        // Words of ours keep what goes with them (SPEC H6).
+        let reason = match word.as_deref() {
+            Some("denied") => Reason::Denied,
+            Some("not_allowed") => Reason::NotAllowed,
+            _ => Reason::PolicyDenied,
+        };
+        let mut refusal = self.refusal(Decision::deny(Source::Decider, reason, None), None);
+        refusal.word = word;
+        self.recorder
+            .refused(&self.generation, &self.attempt, &refusal);
+        refusal
+    }
+
     fn refuse(&self, decision: Decision) -> Refusal {
         self.refuse_for(decision, None)
     }
 
     fn refuse_for(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {
-        let refusal = Refusal {
+        let refusal = self.refusal(decision, detail);
+        self.recorder
+            .refused(&self.generation, &self.attempt, &refusal);
+        refusal
+    }
+
+    fn refusal(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {
+        Refusal {
             decision,
             protocol: self.attempt.protocol,
             host: self.authority.host.to_string(),
             port: self.authority.port,
             detail,
-        };
-        self.recorder
-            .refused(&self.generation, &self.attempt, &refusal);
-        refusal
+            word: None,
+        }
+    }
+}
+
+impl Allowed {
+    fn of(decision: Decision) -> Self {
+        if decision.is_overruled() {
+            Self::Overruled
+        } else {
+            Self::Listed
+        }
+    }
+}
+
+impl Refusal {
+    /// The word for why, in records and answers.
+    pub(crate) fn reason(&self) -> &str {
+        let reason = || self.decision.reason().as_str();
+        self.word.as_deref().unwrap_or_else(reason)
     }
 }
 
 impl VettedAddrs {
-    fn of(authority: &Authority, addresses: &[IpAddr]) -> Self {
+    fn of(authority: &Authority, addresses: &[IpAddr], allowed: Allowed) -> Self {
         let (port, scope) = (authority.port, scope_id(&authority.host));
         let addresses = addresses.iter().map(|address| match address {
             IpAddr::V4(address) => SocketAddr::from((*address, port)),
             IpAddr::V6(address) => std::net::SocketAddrV6::new(*address, port, 0, scope).into(),
         });
-        Self(addresses.collect())
+        Self(addresses.collect(), allowed)
+    }
+
+    /// How the attempt for which they were vetted came to be allowed.
+    pub(crate) fn allowed(&self) -> Allowed {
+        self.1
     }
 
     /// Whether one of them is no public address.
@@ -365,7 +522,7 @@ impl VettedAddrs {
     /// For tables of them in tests, where nothing is sent.
     #[cfg(test)]
     pub(crate) fn none_for_tests() -> Self {
-        Self(Vec::new())
+        Self(Vec::new(), Allowed::Listed)
     }
 
     /// The addresses without their port, to be vetted again.
