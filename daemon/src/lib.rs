@@ -4,6 +4,10 @@
 //! comes from `codex-network-config`, enforcement is `codex-network-engine`, and what is here
 //! starts them, keeps them running and takes an operator's orders.
 //!
+//! Whoever wants the proxy in a process of their own, without the program, starts at
+//! [`NetworkProxy`] and takes this package with `default-features = false`.
+//!
+//! - `embed`: the proxy in somebody else's process.
 //! - `admitted`: who may call on the control socket, by id.
 //! - `args`: the command line.
 //! - `ca`: the CA of the interception, its files, and what everybody may know of it.
@@ -14,6 +18,7 @@
 //! - `loader`: judges the configuration for the monitor, and is gone.
 //! - `worker`: the running proxy, confined; `worker::admin` is the admin HTTP API.
 //! - `state`: where state is kept.
+//! - `program`: what the command line asks for.
 //! - `privsep`: what stands between monitor and worker.
 
 #[cfg(feature = "service")]
@@ -31,6 +36,7 @@ mod args;
 mod ca;
 #[cfg(feature = "service")]
 mod check;
+mod embed;
 #[cfg(feature = "service")]
 mod init;
 #[cfg(feature = "service")]
@@ -50,5 +56,21 @@ mod state;
 #[cfg(feature = "service")]
 mod worker;
 
+pub use embed::{
+    BlockedRequestObserver, NetworkProxy, NetworkProxyBuilder, NetworkProxyError,
+    NetworkProxyHandle, run_http_proxy_with_std_listener, run_socks5_with_std_listener,
+};
 #[cfg(feature = "service")]
 pub use program::main;
+
+pub use codex_network_config::{Settings, Sources};
+pub use codex_network_engine::{
+    AuditMetadata as NetworkProxyAuditMetadata, BlockedEntry as BlockedRequest, ChildEnvironment,
+    NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest,
+};
+pub use codex_network_policy::{Mode as NetworkMode, Protocol as NetworkProtocol};
+
+/// The README's examples, run as they stand there.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
