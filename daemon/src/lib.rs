@@ -63,10 +63,10 @@ pub use embed::{
 #[cfg(feature = "service")]
 pub use program::main;
 
-pub use codex_network_config::{Settings, Sources};
+pub use codex_network_config::{Diagnostics, Settings, Sources};
 pub use codex_network_engine::{
     AuditMetadata as NetworkProxyAuditMetadata, BlockedEntry as BlockedRequest, ChildEnvironment,
-    NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest,
+    Counters, NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest,
 };
 pub use codex_network_policy::{Mode as NetworkMode, Protocol as NetworkProtocol};
 

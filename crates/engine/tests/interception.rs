@@ -1,6 +1,8 @@
 //! TLS interception inside one process (SPEC section 6): who gets which certificate, what is
 //! offered to whom, and what is refused.
 
+#[path = "interception/decider.rs"]
+mod decider;
 #[path = "interception/scene.rs"]
 mod scene;
 

@@ -17,13 +17,7 @@ impl Policy {
     /// everything; a local host needs local binding or an entry that spells it out; then the allow
     /// list; and only for a host that passed all of it, what its hooks and the mode let through.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
-        match self.look_up(request) {
-            Ok((rule, reach)) => {
-                let allow = Decision::allow(Source::BaselinePolicy, Some(rule), reach);
-                self.conditioned(request, allow)
-            }
-            Err(refused) => refused,
-        }
+        self.settle(request, self.look_up(request))
     }
 
     /// Judges a request that a decider allows (SPEC P8): only where the allow list says nothing does
@@ -35,7 +29,21 @@ impl Policy {
                 let reach = self.reach(request.host, None);
                 self.conditioned(request, Decision::overrule(reach))
             }
-            Ok(_) | Err(_) => self.decide(request),
+            listed => self.settle(request, listed),
+        }
+    }
+
+    fn settle(
+        &self,
+        request: &Request<'_>,
+        listed: Result<(RuleRef, Reach), Decision>,
+    ) -> Decision {
+        match listed {
+            Ok((rule, reach)) => {
+                let allow = Decision::allow(Source::BaselinePolicy, Some(rule), reach);
+                self.conditioned(request, allow)
+            }
+            Err(refused) => refused,
         }
     }
 

@@ -21,21 +21,31 @@ fn listener() -> (TcpListener, SocketAddr) {
 #[tokio::test]
 async fn l10_unmanaged_the_configured_and_the_explicit_addresses_count() {
     let scene = Scene::new().await;
-    // Ports that are free now; nobody else is given them while they are held.
-    let ((http, http_address), (socks, socks_address)) = (listener(), listener());
-    let taken = scene.builder().managed_by_codex(false);
-    let error = taken.http_addr(http_address).build().await;
+    let (held, taken) = listener();
+    let builder = scene.builder().managed_by_codex(false);
+    let error = builder.http_addr(taken).build().await;
     assert!(
         matches!(error, Err(NetworkProxyError::Listen { door: "http", .. })),
         "{error:?}"
     );
-    drop((http, socks));
-    let config = scene.config(&format!("{LOCAL}\nproxy_url = \"http://{http_address}\""));
-    let builder = NetworkProxy::builder().config_toml(config);
-    let handle = run(builder.managed_by_codex(false).socks_addr(socks_address)).await;
-    assert_eq!(handle.http_addr(), Some(http_address));
-    assert_eq!(handle.socks_addr(), Some(socks_address));
-    handle.shutdown().await;
+    drop(held);
+    // Somebody else may be given a port that was free just now: then another one is tried.
+    for _ in 0..20 {
+        let (http, socks) = (listener().1, listener().1);
+        let config = scene.config(&format!("{LOCAL}\nproxy_url = \"http://{http}\""));
+        let builder = NetworkProxy::builder().config_toml(config);
+        let built = builder
+            .managed_by_codex(false)
+            .socks_addr(socks)
+            .build()
+            .await;
+        let Ok(proxy) = built else { continue };
+        let handle = proxy.run().await.expect("it runs");
+        assert_eq!(handle.http_addr(), Some(http));
+        assert_eq!(handle.socks_addr(), Some(socks));
+        return handle.shutdown().await;
+    }
+    panic!("no port stayed free");
 }
 
 #[tokio::test]
