@@ -134,7 +134,7 @@ pub(crate) fn word(reason: &str) -> Option<Arc<str>> {
         .rev()
         .find(|end| reason.is_char_boundary(*end))
         .unwrap_or(0);
-    let shown = reason[..end].as_bytes().escape_ascii().to_string();
+    let shown = reason.as_bytes()[..end].escape_ascii().to_string();
     (!shown.is_empty()).then(|| Arc::from(shown))
 }
 
