@@ -4,6 +4,10 @@
 //! comes from `codex-network-config`, enforcement is `codex-network-engine`, and what is here
 //! starts them, keeps them running and takes an operator's orders.
 //!
+//! Whoever wants the proxy in a process of their own, without the program, starts at
+//! [`NetworkProxy`] and takes this package with `default-features = false`.
+//!
+//! - `embed`: the proxy in somebody else's process.
 //! - `admitted`: who may call on the control socket, by id.
 //! - `args`: the command line.
 //! - `ca`: the CA of the interception, its files, and what everybody may know of it.
@@ -14,70 +18,59 @@
 //! - `loader`: judges the configuration for the monitor, and is gone.
 //! - `worker`: the running proxy, confined; `worker::admin` is the admin HTTP API.
 //! - `state`: where state is kept.
+//! - `program`: what the command line asks for.
 //! - `privsep`: what stands between monitor and worker.
 
+#[cfg(feature = "service")]
 mod admitted;
+#[cfg(feature = "service")]
 mod args;
+#[cfg_attr(
+    not(feature = "service"),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "the service has uses for a CA that a library has not"
+    )
+)]
 mod ca;
+#[cfg(feature = "service")]
 mod check;
+mod embed;
+#[cfg(feature = "service")]
 mod init;
+#[cfg(feature = "service")]
 mod loader;
+#[cfg(feature = "service")]
 mod logging;
+#[cfg(feature = "service")]
 mod monitor;
+#[cfg(feature = "service")]
 mod notify;
+#[cfg(feature = "service")]
 mod privsep;
+#[cfg(feature = "service")]
+mod program;
+#[cfg(feature = "service")]
 mod state;
+#[cfg(feature = "service")]
 mod worker;
 
-use std::io::IsTerminal as _;
-use std::process::ExitCode;
+pub use embed::{
+    BlockedRequestObserver, NetworkProxy, NetworkProxyBuilder, NetworkProxyError,
+    NetworkProxyHandle, run_http_proxy_with_std_listener, run_socks5_with_std_listener,
+};
+#[cfg(feature = "service")]
+pub use program::main;
 
-use args::{Args, Command};
+pub use codex_network_config::{Diagnostics, Settings, Sources, Widening};
+pub use codex_network_engine::{
+    AuditMetadata as NetworkProxyAuditMetadata, BlockedEntry as BlockedRequest, ChildEnvironment,
+    Counters, NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest,
+};
+pub use codex_network_policy::{Mode as NetworkMode, Protocol as NetworkProtocol};
 
-/// What `sysexits(3)` calls `EX_CONFIG`. The service unit takes it as a reason not to try again.
-const UNUSABLE_CONFIGURATION: u8 = 78;
-
-/// Runs the program with the arguments that it was started with, to its end. Exit codes: 0 done,
-/// 1 failed (and `check` found an error), 2 the command line was not understood, 78 the proxy cannot
-/// start with this configuration.
-pub fn main() -> ExitCode {
-    let args = Args::read();
-    let code = match args.command {
-        None | Some(Command::Proxy) => end(monitor::run(args.for_loader())),
-        Some(Command::Load) => loader::run(&args.sources(None)),
-        Some(Command::Work) => match worker::run() {
-            Ok(()) => ExitCode::SUCCESS,
-            // The monitor has been told, and tells.
-            Err(_) => ExitCode::FAILURE,
-        },
-        Some(Command::Init) => init::run(&args.sources(None)),
-        Some(Command::Check { ref file }) => check::run(&args.sources(file.as_deref())),
-    };
-    logging::flush();
-    code
-}
-
-fn end(outcome: anyhow::Result<()>) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&format!("{error:#}"));
-            if error.is::<monitor::UnusableConfiguration>() {
-                ExitCode::from(UNUSABLE_CONFIGURATION)
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-    }
-}
-
-/// Tells the person who started the program what went wrong. A standard error that is closed or that
-/// nobody reads is no reason to fail in another way.
-fn complain(message: &str) {
-    let (red, plain) = if std::io::stderr().is_terminal() {
-        ("\x1b[1;31m", "\x1b[0m")
-    } else {
-        ("", "")
-    };
-    logging::last_words(&format!("{red}error{plain}: {message}\n"));
-}
+/// The README's examples, run as they stand there.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

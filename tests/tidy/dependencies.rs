@@ -1,5 +1,7 @@
 //! The direction of dependencies (DESIGN section 2).
 
+use std::process::Command;
+
 use crate::sources::root;
 
 fn manifest(folder: &str) -> toml::Table {
@@ -58,6 +60,53 @@ fn deciding_and_configuring_need_no_network() {
     }
 }
 
+/// What `cargo` says about the embedder in `tests/embedder`, offline.
+fn cargo(arguments: &[&str]) -> String {
+    let cargo = Command::new(env!("CARGO"))
+        .args(arguments)
+        .args(["--offline", "--package", "embedder"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    let told = String::from_utf8_lossy(&cargo.stderr);
+    assert!(cargo.status.success(), "{told}");
+    String::from_utf8(cargo.stdout).expect("UTF-8")
+}
+
+#[test]
+fn e1_an_embedder_pulls_in_nothing_of_the_service() {
+    let tree = cargo(&["tree", "-e", "normal", "--prefix", "none"]);
+    let names: Vec<&str> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert!(names.contains(&"codex-network-engine"), "{tree}");
+    for name in [
+        "caps",
+        "clap",
+        "codex-network-control",
+        "landlock",
+        "sd-notify",
+        "seccompiler",
+        "signal-hook",
+        "tarpc",
+        "tracing-journald",
+        "tracing-subscriber",
+    ] {
+        assert!(!names.contains(&name), "{name} is the service's: {tree}");
+    }
+    let features = cargo(&["tree", "-e", "normal,features", "--invert", "nix"]);
+    for feature in ["process", "signal", "resource"] {
+        let feature = format!("nix feature \"{feature}\"");
+        assert!(!features.contains(&feature), "{features}");
+    }
+}
+
+#[test]
+fn e1_an_embedder_builds_without_the_service() {
+    cargo(&["check", "--quiet"]);
+}
+
 #[test]
 fn every_crate_takes_the_shared_lints() {
     for folder in [
@@ -68,6 +117,7 @@ fn every_crate_takes_the_shared_lints() {
         "daemon",
         "ctl",
         "tests",
+        "tests/embedder",
     ] {
         let shared = manifest(folder)
             .get("lints")

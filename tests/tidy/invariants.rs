@@ -154,10 +154,18 @@ fn invariant_4_unsafe_code_has_its_places() {
 #[test]
 fn one_decision_function_is_asked_in_one_place() {
     let allowed = [
+        // The embedder's own.
+        "crates/engine/src/decider.rs",
         "crates/engine/src/enforce.rs",
         "crates/policy/src/explain.rs",
     ];
     only_in(".decide(", &allowed, anywhere);
+    // What a decider may lift is lifted where it is asked (SPEC P8).
+    only_in(
+        ".decide_overruled(",
+        &["crates/engine/src/enforce.rs"],
+        anywhere,
+    );
     only_in(
         ".decide_addresses(",
         &["crates/engine/src/enforce.rs"],

@@ -3,6 +3,7 @@
 //! They read the sources as text, so they are rough; each says what it protects, and fails with the
 //! file and line that broke it.
 
+mod api;
 mod dependencies;
 mod docs;
 mod invariants;

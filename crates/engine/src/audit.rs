@@ -19,6 +19,8 @@ pub struct AuditEvent<'a> {
     pub timestamp: OffsetDateTime,
     /// The decision.
     pub decision: Decision,
+    /// Why: the decision's reason, or the decider's own word.
+    pub reason: &'a str,
     /// Whether a decider overrode what the lists said.
     pub overridden: Override,
     /// The door.
@@ -33,6 +35,31 @@ pub struct AuditEvent<'a> {
     pub client_address: Option<&'a str>,
     /// The attempt that the client belongs to.
     pub attempt_id: Option<&'a str>,
+    /// What the embedder says of itself.
+    pub metadata: &'a AuditMetadata,
+}
+
+/// What an embedder wants to find in every audit event; what is `None` is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditMetadata {
+    /// `conversation.id`.
+    pub conversation_id: Option<String>,
+    /// `app.version`.
+    pub app_version: Option<String>,
+    /// `user.account_id`.
+    pub user_account_id: Option<String>,
+    /// `auth_mode`.
+    pub auth_mode: Option<String>,
+    /// `originator`.
+    pub originator: Option<String>,
+    /// `user.email`.
+    pub user_email: Option<String>,
+    /// `terminal.type`.
+    pub terminal_type: Option<String>,
+    /// `model`.
+    pub model: Option<String>,
+    /// `slug`.
+    pub slug: Option<String>,
 }
 
 /// Whether the lists had the last word.
@@ -59,6 +86,7 @@ impl AuditSink for TracingAudit {
         if !tracing::enabled!(target: "codex_otel.network_proxy", tracing::Level::INFO) {
             return;
         }
+        let metadata = event.metadata;
         let timestamp = event.timestamp.format(TIMESTAMP).unwrap_or_default();
         tracing::event!(
             target: "codex_otel.network_proxy",
@@ -68,7 +96,7 @@ impl AuditSink for TracingAudit {
             network.policy.scope = scope(event.decision.source()),
             network.policy.decision = event.decision.verdict().as_str(),
             network.policy.source = event.decision.source().as_str(),
-            network.policy.reason = event.decision.reason().as_str(),
+            network.policy.reason = event.reason,
             network.policy.override = event.overridden == Override::Overridden,
             network.transport.protocol = event.protocol.audit_name(),
             server.address = event.server_address,
@@ -76,13 +104,22 @@ impl AuditSink for TracingAudit {
             http.request.method = event.method.unwrap_or("none"),
             client.address = event.client_address.unwrap_or("unknown"),
             attempt_id = event.attempt_id,
+            conversation.id = metadata.conversation_id.as_deref(),
+            app.version = metadata.app_version.as_deref(),
+            user.account_id = metadata.user_account_id.as_deref(),
+            auth_mode = metadata.auth_mode.as_deref(),
+            originator = metadata.originator.as_deref(),
+            user.email = metadata.user_email.as_deref(),
+            terminal.type = metadata.terminal_type.as_deref(),
+            model = metadata.model.as_deref(),
+            slug = metadata.slug.as_deref(),
             // A journal entry without a message is an empty line to people.
             "{} {} {}:{} ({})",
             event.decision.verdict(),
             event.protocol,
             event.server_address,
             event.server_port,
-            event.decision.reason(),
+            event.reason,
         );
     }
 }

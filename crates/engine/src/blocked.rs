@@ -5,10 +5,12 @@
 //! the settings. It does not survive the engine; but an owner that starts another one lets it count
 //! on above the numbers of the first, so that whoever asks for what came after a number gets it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 /// One refused request, as clients of the admin API see it.
 #[derive(Clone, Debug, Serialize)]
@@ -16,7 +18,7 @@ pub struct BlockedEntry {
     /// The host that was asked for, in canonical form; unprintable bytes are escaped.
     pub host: String,
     /// Why it was refused.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// The client's address, `ip:port`.
     pub client: Option<String>,
     /// The HTTP method, `CONNECT` included.
@@ -52,6 +54,7 @@ pub struct BlockedEntry {
 pub struct BlockedLog {
     ring: Mutex<Ring>,
     base: u64,
+    observer: Option<mpsc::Sender<BlockedEntry>>,
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +69,14 @@ impl BlockedLog {
         Self {
             ring: Mutex::default(),
             base,
+            observer: None,
         }
+    }
+
+    /// Sends every entry to an observer as well, as long as that has room: nothing waits for it, and
+    /// what it misses shows in the numbers.
+    pub(crate) fn told_to(self, observer: Option<mpsc::Sender<BlockedEntry>>) -> Self {
+        Self { observer, ..self }
     }
 
     /// Adds an entry, numbers it and drops the oldest beyond `capacity`.
@@ -77,6 +87,10 @@ impl BlockedLog {
         let line = serde_json::to_string(&entry).unwrap_or_default();
         while ring.entries.len() >= capacity.max(1) {
             ring.entries.pop_front();
+        }
+        if let Some(observer) = &self.observer {
+            // Under the lock, so that they arrive in order.
+            let _ = observer.try_send(entry.clone());
         }
         ring.entries.push_back(entry);
         drop(ring);
@@ -125,7 +139,7 @@ mod tests {
     fn entry(host: &str) -> BlockedEntry {
         BlockedEntry {
             host: host.to_owned(),
-            reason: "not_allowed",
+            reason: Cow::Borrowed("not_allowed"),
             client: None,
             method: None,
             mode: None,

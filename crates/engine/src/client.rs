@@ -28,9 +28,15 @@ impl AttemptId {
     /// Reads the id out of a proxy user name. Other names are somebody else's credentials, which
     /// are ignored.
     pub(crate) fn from_user_name(name: &[u8]) -> Option<Self> {
-        let id = std::str::from_utf8(name)
-            .ok()?
-            .strip_prefix(ATTEMPT_PREFIX)?;
+        Self::new(
+            std::str::from_utf8(name)
+                .ok()?
+                .strip_prefix(ATTEMPT_PREFIX)?,
+        )
+    }
+
+    /// An id that may stand in a user name and in every record.
+    pub(crate) fn new(id: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         (!id.is_empty() && id.len() <= MAX_ATTEMPT && id.bytes().all(plain))
             .then(|| Self(Arc::from(id)))
@@ -46,6 +52,11 @@ impl AttemptId {
         let decoded = STANDARD.decode(token.trim()).ok()?;
         let name = decoded.split(|byte| *byte == b':').next()?;
         Self::from_user_name(name)
+    }
+
+    /// The proxy user name that carries it.
+    pub(crate) fn user_name(&self) -> String {
+        format!("{ATTEMPT_PREFIX}{}", self.0)
     }
 
     pub(crate) fn as_str(&self) -> &str {

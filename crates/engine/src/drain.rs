@@ -53,6 +53,17 @@ impl Drain {
         self.begun.cancelled().await;
     }
 
+    /// Resolves when the drain has begun and every task has ended.
+    pub async fn ended(&self) {
+        self.begun().await;
+        self.tasks.wait().await;
+    }
+
+    /// How many tasks there are.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Whether the drain has begun.
     pub fn has_begun(&self) -> bool {
         self.begun.is_cancelled()

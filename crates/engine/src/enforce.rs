@@ -6,6 +6,8 @@
 //! vetted addresses, and those come from a permit alone: a connection without a decision, or a
 //! second lookup between the check and the dial, does not compile.
 
+mod question;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -13,6 +15,9 @@ use codex_network_policy::{
     AddressClass, Authority, Decision, Handling, Hooked, Host, Mode, Protocol, Reason, Request,
     Source,
 };
+
+use crate::Shared;
+pub(crate) use question::Question;
 
 use crate::client::Client;
 use crate::live_policy::{Generation, LivePolicy};
@@ -45,9 +50,28 @@ pub(crate) struct Permit {
     recorder: Arc<Recorder>,
 }
 
-/// Addresses that may be dialled: those, and no others.
+/// Addresses that may be dialled: those, and no others; and how the attempt for which they were
+/// vetted came to be allowed.
 #[derive(Debug)]
-pub(crate) struct VettedAddrs(Vec<SocketAddr>);
+pub(crate) struct VettedAddrs(Vec<SocketAddr>, Allowed);
+
+/// How an attempt came to be allowed, for when it is judged again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Allowed {
+    /// By the lists.
+    Listed,
+    /// By the decider, where the lists say nothing (SPEC P8).
+    Overruled,
+}
+
+/// What the enforcement point says to an attempt at once.
+#[derive(Debug)]
+pub(crate) enum Judged {
+    Permitted(Permit),
+    Refused(Refusal),
+    /// The decider has to be asked.
+    Open(Box<Question>),
+}
 
 /// The addresses that a connection may lead to, for when it is judged again: the one that was
 /// dialled; all that were vetted, where an upstream proxy chose.
@@ -65,26 +89,39 @@ pub(crate) struct Refusal {
     pub(crate) port: u16,
     /// What is wrong in particular, where the reason alone does not say.
     pub(crate) detail: Option<&'static str>,
+    /// The decider's own word for why, in place of the reason's; printable ASCII.
+    pub(crate) word: Option<Arc<str>>,
 }
 
-/// Judges an attempt to reach an authority, by the settings in force at this moment.
-pub(crate) fn authorize(
-    recorder: &Arc<Recorder>,
+/// Judges an attempt to reach an authority, by the settings in force at this moment, and waits for
+/// the decider where that has the last word.
+pub(crate) async fn authorize(
+    shared: &Shared,
     generation: Arc<Generation>,
     attempt: Attempt,
     authority: Authority,
 ) -> Result<Permit, Refusal> {
+    match judge(shared, generation, attempt, authority) {
+        Judged::Permitted(permit) => Ok(permit),
+        Judged::Refused(refusal) => Err(refusal),
+        Judged::Open(question) => Box::pin(question.ask(&shared.live)).await,
+    }
+}
+
+/// As [`authorize`], for those who cannot wait where they ask.
+pub(crate) fn judge(
+    shared: &Shared,
+    generation: Arc<Generation>,
+    attempt: Attempt,
+    authority: Authority,
+) -> Judged {
+    let recorder = &shared.recorder;
     let policy = generation.policy();
     let own = || is_own_listener(recorder, attempt.protocol, &authority);
     let decision = if policy.is_enabled() && own() {
         Decision::deny(Source::ProxyState, Reason::LoopDetected, None)
     } else {
-        match policy.decide(&attempt.request(&authority)) {
-            decision if decision.handling() == Handling::Intercept && !generation.intercepts() => {
-                Decision::deny(Source::ModeGuard, Reason::MitmRequired, None)
-            }
-            decision => decision,
-        }
+        where_possible(&generation, policy.decide(&attempt.request(&authority)))
     };
     let permit = Permit {
         attempt,
@@ -93,11 +130,39 @@ pub(crate) fn authorize(
         generation,
         recorder: Arc::clone(recorder),
     };
-    if decision.is_allow() {
-        Ok(permit)
-    } else {
-        Err(permit.refuse(decision))
+    match &shared.decider {
+        _ if decision.is_allow() => Judged::Permitted(permit),
+        Some(decider) if may_overrule(permit.generation(), decision) => {
+            let decider = decider.clone();
+            Judged::Open(Box::new(Question { decider, permit }))
+        }
+        _ => Judged::Refused(permit.refuse(decision)),
     }
+}
+
+/// Whether a decider may have the last word: over hosts on neither list, and where no requirement
+/// keeps that to the lists (SPEC P8, C6).
+fn may_overrule(generation: &Generation, decision: Decision) -> bool {
+    decision.reason() == Reason::NotAllowed && !generation.settings().managed.allowed_domains_only
+}
+
+/// What a policy says to an attempt that a decider allows.
+fn overruled_by(generation: &Generation, request: &Request<'_>) -> Decision {
+    let policy = generation.policy();
+    let decision = policy.decide(request);
+    if may_overrule(generation, decision) {
+        policy.decide_overruled(request)
+    } else {
+        decision
+    }
+}
+
+/// A decision as it stands where nothing can be intercepted, if nothing can.
+fn where_possible(generation: &Generation, decision: Decision) -> Decision {
+    if decision.handling() == Handling::Intercept && !generation.intercepts() {
+        return Decision::deny(Source::ModeGuard, Reason::MitmRequired, None);
+    }
+    decision
 }
 
 /// Refuses an attempt whose host is none: there is nothing to judge, and it is recorded like any
@@ -125,6 +190,7 @@ pub(crate) fn refuse_invalid_host(
         host: escape(text),
         port,
         detail: None,
+        word: None,
     };
     recorder.refused(generation, attempt, &refusal);
     refusal
@@ -144,6 +210,7 @@ pub(crate) fn refuse_misdirected(
         host: authority.host.to_string(),
         port: authority.port,
         detail: Some("authority_mismatch"),
+        word: None,
     };
     recorder.refused(generation, attempt, &refusal);
     refusal
@@ -177,6 +244,7 @@ pub(crate) fn refuse_association(
         host: escape(host),
         port,
         detail: Some("udp_associate"),
+        word: None,
     };
     recorder.refused(generation, attempt, &refusal);
     Some(refusal)
@@ -205,7 +273,9 @@ pub(crate) async fn rejudged<T>(
             hooked: permit.hooked_under(&generation),
             ..permit.attempt.clone()
         };
-        let decision = still_permitted(&generation, &attempt, &permit.authority, &leads_to.0);
+        let allowed = Allowed::of(permit.decision);
+        let (authority, addresses) = (&permit.authority, &leads_to.0);
+        let decision = still_permitted(&generation, &attempt, authority, addresses, allowed);
         if let Some(ended) = end(decision) {
             return ended;
         }
@@ -213,15 +283,21 @@ pub(crate) async fn rejudged<T>(
 }
 
 /// What the policy in force now says to an attempt that an earlier one permitted, and to the
-/// addresses that were vetted then. Nothing is recorded.
+/// addresses that were vetted then. Nothing is recorded, and the decider is not asked again: what it
+/// allowed stays allowed until the settings refuse it in a way that it could not overrule.
 pub(crate) fn still_permitted(
     generation: &Generation,
     attempt: &Attempt,
     authority: &Authority,
     addresses: &[IpAddr],
+    allowed: Allowed,
 ) -> Decision {
     let policy = generation.policy();
-    let decision = policy.decide(&attempt.request(authority));
+    let request = attempt.request(authority);
+    let decision = match allowed {
+        Allowed::Listed => policy.decide(&request),
+        Allowed::Overruled => overruled_by(generation, &request),
+    };
     if !decision.is_allow() {
         return decision;
     }
@@ -268,6 +344,11 @@ impl Permit {
         }
     }
 
+    /// By whom it was permitted.
+    pub(crate) fn allowed(&self) -> Allowed {
+        Allowed::of(self.decision)
+    }
+
     /// What becomes of the connection.
     pub(crate) fn handling(&self) -> Handling {
         self.decision.handling()
@@ -306,7 +387,8 @@ impl Permit {
         }
         self.recorder
             .allowed(&self.attempt, &self.authority, decision);
-        Ok(VettedAddrs::of(&self.authority, addresses))
+        let allowed = Allowed::of(decision);
+        Ok(VettedAddrs::of(&self.authority, addresses, allowed))
     }
 
     /// The addresses of the upstream proxy that is to carry what was vetted (SPEC H12). They are the
@@ -325,7 +407,7 @@ impl Permit {
             let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
             return Err(self.refuse_for(decision, Some(LOOPING_PROXY)));
         }
-        Ok(VettedAddrs::of(proxy, addresses))
+        Ok(VettedAddrs::of(proxy, addresses, Allowed::Listed))
     }
 
     /// Records that the attempt ended without an address: the name did not resolve.
@@ -340,27 +422,55 @@ impl Permit {
     }
 
     fn refuse_for(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {
-        let refusal = Refusal {
+        let refusal = self.refusal(decision, detail);
+        self.recorder
+            .refused(&self.generation, &self.attempt, &refusal);
+        refusal
+    }
+
+    fn refusal(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {
+        Refusal {
             decision,
             protocol: self.attempt.protocol,
             host: self.authority.host.to_string(),
             port: self.authority.port,
             detail,
-        };
-        self.recorder
-            .refused(&self.generation, &self.attempt, &refusal);
-        refusal
+            word: None,
+        }
+    }
+}
+
+impl Allowed {
+    fn of(decision: Decision) -> Self {
+        if decision.is_overruled() {
+            Self::Overruled
+        } else {
+            Self::Listed
+        }
+    }
+}
+
+impl Refusal {
+    /// The word for why, in records and answers.
+    pub(crate) fn reason(&self) -> &str {
+        let reason = || self.decision.reason().as_str();
+        self.word.as_deref().unwrap_or_else(reason)
     }
 }
 
 impl VettedAddrs {
-    fn of(authority: &Authority, addresses: &[IpAddr]) -> Self {
+    fn of(authority: &Authority, addresses: &[IpAddr], allowed: Allowed) -> Self {
         let (port, scope) = (authority.port, scope_id(&authority.host));
         let addresses = addresses.iter().map(|address| match address {
             IpAddr::V4(address) => SocketAddr::from((*address, port)),
             IpAddr::V6(address) => std::net::SocketAddrV6::new(*address, port, 0, scope).into(),
         });
-        Self(addresses.collect())
+        Self(addresses.collect(), allowed)
+    }
+
+    /// How the attempt for which they were vetted came to be allowed.
+    pub(crate) fn allowed(&self) -> Allowed {
+        self.1
     }
 
     /// Whether one of them is no public address.
@@ -382,7 +492,7 @@ impl VettedAddrs {
     /// For tables of them in tests, where nothing is sent.
     #[cfg(test)]
     pub(crate) fn none_for_tests() -> Self {
-        Self(Vec::new())
+        Self(Vec::new(), Allowed::Listed)
     }
 
     /// The addresses without their port, to be vetted again.

@@ -6,7 +6,8 @@
 //!
 //! 1. `accept` takes the connection, within the limits; `client` says who it is.
 //! 2. `http` or `socks5` reads what is wanted, strictly.
-//! 3. `enforce` decides and records, and hands out a permit.
+//! 3. `enforce` decides, asks the embedder's `decider` where the lists say nothing, records, and hands
+//!    out a permit.
 //! 4. `upstream` resolves the name once, has the addresses vetted, and dials exactly those.
 //! 5. `http` sends the request on and brings the answer; or a `tunnel` moves bytes, or `socks5::udp`
 //!    datagrams, each of which is a matter of 3 and 4 by itself; or `client_hello` says that it is TLS
@@ -28,6 +29,7 @@ mod limits;
 mod http;
 mod socks5;
 
+mod decider;
 mod enforce;
 mod live_policy;
 mod own;
@@ -45,14 +47,17 @@ mod error;
 mod record;
 mod respond;
 
+mod child_env;
 mod drain;
 mod server;
 
 use std::sync::Arc;
 
-pub use audit::{AuditEvent, AuditSink, Override, TracingAudit};
+pub use audit::{AuditEvent, AuditMetadata, AuditSink, Override, TracingAudit};
 pub use blocked::{BlockedEntry, BlockedLog};
+pub use child_env::ChildEnvironment;
 pub use clock::{Clock, SystemClock};
+pub use decider::{NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
 pub use drain::Drain;
 pub use live_policy::{Generation, LivePolicy};
 pub use mitm::{InterceptionError, IssueError, IssuedLeaf, KeyError, LeafIssuer};
@@ -70,6 +75,8 @@ struct Shared {
     upstream: upstream::Upstream,
     connections: Arc<limits::ConnectionCount>,
     drain: Drain,
+    /// Asked about hosts on neither list.
+    decider: Option<decider::Decider>,
     /// A resolver that was given to us and outlives the settings.
     fixed_resolver: Option<Arc<dyn Resolve>>,
     /// Issues certificates for intercepted hosts.

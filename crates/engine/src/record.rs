@@ -2,13 +2,14 @@
 //!
 //! Called by `enforce.rs` and by nobody else, so that there is one record per decision.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use codex_network_policy::{Authority, Decision, Protocol};
 
-use crate::audit::{AuditEvent, AuditSink, Override};
+use crate::audit::{AuditEvent, AuditMetadata, AuditSink, Override};
 use crate::blocked::{BlockedEntry, BlockedLog};
 use crate::clock::Clock;
 use crate::enforce::{Attempt, Refusal};
@@ -22,6 +23,7 @@ pub(crate) struct Recorder {
     /// The sockets of our own UDP associations, which only datagrams can reach.
     pub(crate) own_datagrams: OwnListeners,
     audit: Arc<dyn AuditSink>,
+    metadata: AuditMetadata,
     clock: Arc<dyn Clock>,
     allowed: AtomicU64,
 }
@@ -31,12 +33,14 @@ impl Recorder {
         audit: Arc<dyn AuditSink>,
         clock: Arc<dyn Clock>,
         blocked: BlockedLog,
+        metadata: AuditMetadata,
     ) -> Self {
         Self {
             blocked,
             own: OwnListeners::default(),
             own_datagrams: OwnListeners::default(),
             audit,
+            metadata,
             clock,
             allowed: AtomicU64::new(0),
         }
@@ -62,6 +66,7 @@ impl Recorder {
             &authority.host.to_string(),
             authority.port,
             decision,
+            decision.reason().as_str(),
         );
     }
 
@@ -73,16 +78,26 @@ impl Recorder {
             &authority.host.to_string(),
             authority.port,
             decision,
+            decision.reason().as_str(),
         );
     }
 
     pub(crate) fn refused(&self, generation: &Generation, attempt: &Attempt, refusal: &Refusal) {
-        self.audit(attempt, &refusal.host, refusal.port, refusal.decision);
+        self.audit(
+            attempt,
+            &refusal.host,
+            refusal.port,
+            refusal.decision,
+            refusal.reason(),
+        );
         let policy = generation.policy();
         let rule = refusal.decision.rule().and_then(|rule| policy.rule(rule));
         let entry = BlockedEntry {
             host: refusal.host.clone(),
-            reason: refusal.decision.reason().as_str(),
+            reason: match &refusal.word {
+                Some(word) => Cow::Owned(word.as_ref().to_owned()),
+                None => Cow::Borrowed(refusal.decision.reason().as_str()),
+            },
             client: Some(attempt.client.address.to_string()),
             method: attempt
                 .method
@@ -107,11 +122,16 @@ impl Recorder {
             .push(entry, generation.settings().daemon.limits.blocked_buffer);
     }
 
-    fn audit(&self, attempt: &Attempt, host: &str, port: u16, decision: Decision) {
+    fn audit(&self, attempt: &Attempt, host: &str, port: u16, decision: Decision, reason: &str) {
         self.audit.record(&AuditEvent {
             timestamp: self.clock.now(),
             decision,
-            overridden: Override::Kept,
+            reason,
+            overridden: if decision.is_overruled() {
+                Override::Overridden
+            } else {
+                Override::Kept
+            },
             protocol: attempt.protocol,
             server_address: host,
             server_port: port,
@@ -122,6 +142,7 @@ impl Recorder {
                 .attempt
                 .as_ref()
                 .map(crate::client::AttemptId::as_str),
+            metadata: &self.metadata,
         });
     }
 }

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use codex_network_policy::{Authority, Protocol, Reason};
+use codex_network_policy::{Authority, Protocol, Reason, Source, Verdict};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
@@ -63,7 +63,7 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
     let reason = decision.reason();
     let fields = DecisionFields {
         decision: decision.verdict().as_str(),
-        reason: reason.as_str(),
+        reason: refusal.reason(),
         source: decision.source().as_str(),
         protocol: refusal.protocol.audit_name(),
         host: &refusal.host,
@@ -385,6 +385,15 @@ fn proxy_error(reason: Reason) -> &'static str {
 fn sentence(refusal: &Refusal) -> String {
     let host = &refusal.host;
     match refusal.decision.reason() {
+        _ if refusal.decision.verdict() == Verdict::Ask => format!(
+            "{host} is not on the allow list of the network policy, and somebody has to be asked first; try again \
+             once it is allowed."
+        ),
+        _ if refusal.decision.source() == Source::Decider => format!(
+            "{host} is not on the allow list of the network policy, and whoever decides about such hosts refuses \
+             it ({}).",
+            refusal.reason()
+        ),
         Reason::Denied => format!(
             "{host} is explicitly denied by the network policy; allowing it elsewhere does not help, its deny rule \
              has to go."
@@ -425,13 +434,13 @@ fn sentence(refusal: &Refusal) -> String {
         Reason::LoopDetected => {
             "the destination is this proxy itself; check the URL and the proxy settings of the client.".to_owned()
         }
-        reason => format!("the network policy refuses {host} ({reason})."),
+        _ => format!("the network policy refuses {host} ({}).", refusal.reason()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use codex_network_policy::{Decision, Source};
+    use codex_network_policy::Decision;
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -443,6 +452,7 @@ mod tests {
             host: "blocked.example".to_owned(),
             port: 443,
             detail: None,
+            word: None,
         }
     }
 

@@ -3,16 +3,19 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use codex_network_config::{Settings, UpstreamProxy, Widening};
 use codex_network_policy::{Mode, Protocol};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::accept::Accept;
-use crate::audit::{AuditSink, TracingAudit};
-use crate::blocked::BlockedLog;
+use crate::audit::{AuditMetadata, AuditSink, TracingAudit};
+use crate::blocked::{BlockedEntry, BlockedLog};
 use crate::clock::{Clock, SystemClock};
+use crate::decider::{self, Decider, NetworkPolicyDecider};
 use crate::drain::Drain;
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, LivePolicy};
@@ -47,6 +50,14 @@ pub struct EngineParts {
     /// The number after which refused requests are counted. An owner who starts one engine in place
     /// of another, and wants the numbers to go on rising, gives one that is above all of the other's.
     pub blocked_base: u64,
+    /// Asked about hosts that are on neither list (SPEC P8). `None`: they are refused.
+    pub decider: Option<Arc<dyn NetworkPolicyDecider>>,
+    /// How long the decider may take.
+    pub decider_timeout: Duration,
+    /// Gets every refusal, unless it is full.
+    pub blocked_observer: Option<mpsc::Sender<BlockedEntry>>,
+    /// Goes into every audit event.
+    pub audit_metadata: AuditMetadata,
 }
 
 /// Why settings cannot be put in force.
@@ -118,6 +129,10 @@ impl Default for EngineParts {
             audit: Arc::new(TracingAudit),
             clock: Arc::new(SystemClock),
             blocked_base: 0,
+            decider: None,
+            decider_timeout: decider::PATIENCE,
+            blocked_observer: None,
+            audit_metadata: AuditMetadata::default(),
         }
     }
 }
@@ -138,11 +153,15 @@ impl Engine {
             recorder: Arc::new(Recorder::new(
                 parts.audit,
                 parts.clock,
-                BlockedLog::after(parts.blocked_base),
+                BlockedLog::after(parts.blocked_base).told_to(parts.blocked_observer),
+                parts.audit_metadata,
             )),
             upstream: Upstream::new(parts.dialler, drain.clone()),
             connections: Arc::new(ConnectionCount::default()),
             drain,
+            decider: parts
+                .decider
+                .map(|decider| Decider::new(decider, parts.decider_timeout)),
             fixed_resolver: parts.resolver,
             issuer: parts.issuer,
         };

@@ -176,7 +176,8 @@ async fn open(
         return Err(Reply::GeneralFailure);
     }
     let authority = Authority { host, port };
-    let permit = enforce::authorize(&shared.recorder, generation, attempt, authority)
+    let permit = enforce::authorize(shared, generation, attempt, authority)
+        .await
         .map_err(|_refusal| Reply::NotAllowed)?;
     match shared.upstream.open(&permit).await {
         Ok(upstream) => Ok((permit, upstream)),

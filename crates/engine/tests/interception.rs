@@ -1,6 +1,8 @@
 //! TLS interception inside one process (SPEC section 6): who gets which certificate, what is
 //! offered to whom, and what is refused.
 
+#[path = "interception/decider.rs"]
+mod decider;
 #[path = "interception/scene.rs"]
 mod scene;
 
@@ -210,7 +212,7 @@ async fn m7_another_authority_is_misdirected() {
     assert_eq!(scene.engine.blocked().total(), 2);
     let entry = &scene.engine.blocked().entries(0)[0];
     assert_eq!(entry.detail, Some("authority_mismatch"));
-    assert_eq!((entry.reason, entry.protocol), ("policy_denied", "https"));
+    assert_eq!((&*entry.reason, entry.protocol), ("policy_denied", "https"));
 }
 
 #[tokio::test]
@@ -223,7 +225,7 @@ async fn m2_a_client_hello_for_another_host_gets_an_alert() {
     assert!(error.to_string().contains("UnrecognisedName"), "{error}");
     let entry = &scene.engine.blocked().entries(0)[0];
     assert_eq!(
-        (entry.reason, entry.detail),
+        (&*entry.reason, entry.detail),
         ("policy_denied", Some("sni_mismatch"))
     );
     assert_eq!(scene.ca.issued.load(Ordering::Relaxed), 0);
@@ -242,7 +244,7 @@ async fn m2_what_is_not_tls_is_refused_where_interception_is_needed() {
     assert_eq!(answer, b"");
     let entry = &scene.engine.blocked().entries(0)[0];
     assert_eq!(
-        (entry.reason, entry.detail),
+        (&*entry.reason, entry.detail),
         ("mitm_required", Some("not_tls"))
     );
 }

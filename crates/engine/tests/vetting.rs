@@ -268,7 +268,7 @@ async fn p4_one_non_public_address_refuses_all_of_them() {
             .blocked()
             .entries(0)
             .iter()
-            .map(|entry| entry.reason)
+            .map(|entry| entry.reason.clone())
             .collect();
         assert_eq!(reasons, ["not_allowed_local"; 3], "{bad}");
     }

@@ -17,25 +17,63 @@ impl Policy {
     /// everything; a local host needs local binding or an entry that spells it out; then the allow
     /// list; and only for a host that passed all of it, what its hooks and the mode let through.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
-        if !self.enabled {
-            return Decision::deny(Source::ProxyState, Reason::ProxyDisabled, None);
+        self.settle(request, self.look_up(request))
+    }
+
+    /// Judges a request that a decider allows (SPEC P8): only where the allow list says nothing does
+    /// that count, as if the host were on it without being spelled out. Everything else is as in
+    /// [`decide`](Self::decide), the deny list, local hosts, hooks and the mode above all.
+    pub fn decide_overruled(&self, request: &Request<'_>) -> Decision {
+        match self.look_up(request) {
+            Err(refused) if refused.reason() == Reason::NotAllowed => {
+                let reach = self.reach(request.host, None);
+                self.conditioned(request, Decision::overrule(reach))
+            }
+            listed => self.settle(request, listed),
         }
+    }
+
+    fn settle(
+        &self,
+        request: &Request<'_>,
+        listed: Result<(RuleRef, Reach), Decision>,
+    ) -> Decision {
+        match listed {
+            Ok((rule, reach)) => {
+                let allow = Decision::allow(Source::BaselinePolicy, Some(rule), reach);
+                self.conditioned(request, allow)
+            }
+            Err(refused) => refused,
+        }
+    }
+
+    /// The entry that allows the host, and how far it reaches; or the refusal.
+    fn look_up(&self, request: &Request<'_>) -> Result<(RuleRef, Reach), Decision> {
+        if !self.enabled {
+            let (source, reason) = (Source::ProxyState, Reason::ProxyDisabled);
+            return Err(Decision::deny(source, reason, None));
+        }
+        let refuse = |reason, rule| Err(Decision::deny(Source::BaselinePolicy, reason, rule));
         let host = request.host;
         let lists = [&self.lists.denied, &self.lists.allowed];
         let [denied, allowed] = DomainSet::find_in(lists, host);
         if let Some(listed) = denied.or_else(|| self.find_denied_inside(host)) {
             let rule = RuleRef::Denied(listed.rule);
-            return Decision::deny(Source::BaselinePolicy, Reason::Denied, Some(rule));
+            return refuse(Reason::Denied, Some(rule));
         }
         let spelled_out = allowed.is_some_and(|listed| listed.literal);
         if is_local(host) && !self.allow_local_binding && !spelled_out {
-            return Decision::deny(Source::BaselinePolicy, Reason::NotAllowedLocal, None);
+            return refuse(Reason::NotAllowedLocal, None);
         }
         let Some(listed) = allowed else {
-            return Decision::deny(Source::BaselinePolicy, Reason::NotAllowed, None);
+            return refuse(Reason::NotAllowed, None);
         };
-        let rule = Some(RuleRef::Allowed(listed.rule));
-        let allow = Decision::allow(Source::BaselinePolicy, rule, self.reach(host, listed));
+        let rule = RuleRef::Allowed(listed.rule);
+        Ok((rule, self.reach(host, Some(listed))))
+    }
+
+    /// What hooks and the mode make of a request to a host that is allowed.
+    fn conditioned(&self, request: &Request<'_>, allow: Decision) -> Decision {
         match self.condition(request) {
             Condition::None => allow,
             Condition::Interception if self.interception == Interception::Automatic => {
@@ -115,11 +153,12 @@ impl Policy {
         }
     }
 
-    fn reach(&self, host: &Host, listed: Listed) -> Reach {
+    fn reach(&self, host: &Host, listed: Option<Listed>) -> Reach {
+        let spelled_out = listed.is_some_and(|listed| listed.literal);
         match host {
             _ if self.allow_local_binding => Reach::Any,
-            Host::V4(_) | Host::V6(_) if listed.literal => Reach::Any,
-            Host::Name(_) if listed.literal && host.is_localhost() => Reach::Loopback,
+            Host::V4(_) | Host::V6(_) if spelled_out => Reach::Any,
+            Host::Name(_) if spelled_out && host.is_localhost() => Reach::Loopback,
             _ => Reach::Public,
         }
     }

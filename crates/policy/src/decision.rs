@@ -105,6 +105,23 @@ impl Decision {
         }
     }
 
+    /// Lets a request through that the allow list does not, because a decider says so. The reason
+    /// stays what the list said (SPEC R3).
+    pub(crate) fn overrule(reach: Reach) -> Self {
+        Self {
+            reason: Reason::NotAllowed,
+            ..Self::allow(Source::Decider, None, reach)
+        }
+    }
+
+    /// Lets a request wait for somebody's word, which a decider asked for.
+    pub fn ask() -> Self {
+        Self {
+            verdict: Verdict::Ask,
+            ..Self::deny(Source::Decider, Reason::NotAllowed, None)
+        }
+    }
+
     /// The same, on the condition that the connection's TLS is intercepted.
     pub fn through_interception(self) -> Self {
         Self {
@@ -153,6 +170,11 @@ impl Decision {
     /// What becomes of the connection; it says something only for allowed requests.
     pub fn handling(&self) -> Handling {
         self.handling
+    }
+
+    /// Whether a decider let through what the lists did not.
+    pub fn is_overruled(&self) -> bool {
+        self.is_allow() && self.source == Source::Decider
     }
 
     /// Whether the verdict is [`Verdict::Allow`].

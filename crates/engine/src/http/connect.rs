@@ -34,7 +34,7 @@ pub(super) async fn answer(
             return last(refused);
         }
     };
-    let permit = match enforce::authorize(&shared.recorder, generation, attempt, authority) {
+    let permit = match enforce::authorize(shared, generation, attempt, authority).await {
         Ok(permit) => permit,
         Err(refusal) => return last(respond::refusal(&refusal, Door::Connect)),
     };

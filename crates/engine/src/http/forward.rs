@@ -35,7 +35,7 @@ pub(super) async fn answer(
         }
     };
     let mode = generation.policy().mode();
-    let permit = match enforce::authorize(&shared.recorder, generation, attempt, target.authority) {
+    let permit = match enforce::authorize(shared, generation, attempt, target.authority).await {
         Ok(permit) => permit,
         Err(refusal) => return respond::refusal(&refusal, Door::Http),
     };

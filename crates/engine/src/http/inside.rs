@@ -78,7 +78,7 @@ pub(super) async fn answer(
         let refusal = enforce::refuse_misdirected(recorder, &generation, &attempt, &authority);
         return respond::misdirected(&refusal);
     };
-    let permit = match enforce::authorize(&shared.recorder, generation, attempt, authority) {
+    let permit = match enforce::authorize(shared, generation, attempt, authority).await {
         Ok(permit) => permit,
         Err(refusal) => {
             if inside.wire == Wire::TlsHttp2 {

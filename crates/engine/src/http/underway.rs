@@ -7,12 +7,17 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use codex_network_policy::{Authority, Reason};
 use tokio::sync::Notify;
 
-use crate::enforce::{self, Attempt, LeadsTo, Permit};
+use crate::enforce::{self, Allowed, Attempt, LeadsTo, Permit};
 use crate::live_policy::{Generation, LivePolicy};
+
+/// How long a request that is not permitted any more may still take; it and the end are to be within
+/// the second of SPEC P11.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// The requests of one connection that have reached an upstream and are not over.
 #[derive(Debug, Default)]
@@ -33,6 +38,8 @@ struct Request {
     attempt: Attempt,
     authority: Authority,
     leads_to: LeadsTo,
+    /// By whom it was permitted.
+    allowed: Allowed,
     /// The settings that permitted it.
     generation: u64,
 }
@@ -58,6 +65,11 @@ impl Underway {
                 },
                 () = self.outdated.notified() => {}
             }
+            if self.judge(&live.current()).is_none() {
+                continue;
+            }
+            // Most are over in a moment, and have been judged by a whole policy (SPEC C7).
+            tokio::time::sleep(GRACE).await;
             if let Some(found) = self.judge(&live.current()) {
                 return found;
             }
@@ -72,7 +84,13 @@ impl Underway {
             }
             let addresses = request.leads_to.addresses();
             let (attempt, authority) = (&request.attempt, &request.authority);
-            let decision = enforce::still_permitted(generation, attempt, authority, addresses);
+            let decision = enforce::still_permitted(
+                generation,
+                attempt,
+                authority,
+                addresses,
+                request.allowed,
+            );
             if !decision.is_allow() {
                 return Some((authority.clone(), decision.reason()));
             }
@@ -99,6 +117,7 @@ impl Place {
             attempt: permit.attempt().clone(),
             authority: permit.authority().clone(),
             leads_to: leads_to.clone(),
+            allowed: permit.allowed(),
             generation: permit.generation().number(),
         };
         let mut requests = of.lock();

@@ -46,7 +46,7 @@ use super::{DOOR, answer, handshake, linger};
 use crate::Shared;
 use crate::activity::Activity;
 use crate::client::Client;
-use crate::enforce::{self, Attempt, VettedAddrs};
+use crate::enforce::{self, Attempt, Judged, VettedAddrs};
 use crate::error::Failure;
 use crate::live_policy::Generation;
 use crate::respond::Reply;
@@ -57,7 +57,7 @@ use crate::upstream::datagram::{Family, Outlets};
 const BUFFER: usize = 64 * 1024;
 /// Datagrams that are moved in one direction before the other gets its turn.
 const BATCH: usize = 64;
-/// Names that are looked up at once; a datagram for one more is dropped unjudged.
+/// Names that are looked up, or asked the decider about, at once; a datagram for one more is dropped unjudged.
 const LOOKUPS_MAX: usize = 16;
 /// How often unused destinations are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -303,21 +303,30 @@ impl Association<'_> {
             return;
         }
         let number = generation.number();
-        let permit = match self.authorize(generation, &wanted) {
-            Ok(permit) => permit,
-            Err(reason) => return self.refuse(wanted, number, reason),
+        let permit = match self.judge(generation, &wanted) {
+            Judged::Permitted(permit) => permit,
+            Judged::Refused(refusal) => {
+                return self.refuse(wanted, number, refusal.decision.reason());
+            }
+            Judged::Open(question) if self.lookups.len() < LOOKUPS_MAX => {
+                let shared = Arc::clone(self.shared);
+                let outcome = async move {
+                    let permit = question.ask(&shared.live).await?;
+                    match known_addresses {
+                        Some(addresses) => Ok(permit.vet(&addresses)?),
+                        None => upstream::vetted(&permit).await,
+                    }
+                };
+                return self.await_outcome(wanted, number, data, outcome);
+            }
+            Judged::Open(_) => {
+                self.counts.lost += 1;
+                return;
+            }
         };
         let Some(addresses) = known_addresses else {
-            let forgotten = self
-                .destinations
-                .resolving(wanted.clone(), number, Instant::now());
-            self.tell(&forgotten);
-            self.destinations.wait(&wanted, data);
-            self.lookups.push(Box::pin(async move {
-                let outcome = upstream::vetted(&permit).await;
-                (wanted, number, outcome)
-            }));
-            return;
+            let outcome = async move { upstream::vetted(&permit).await };
+            return self.await_outcome(wanted, number, data, outcome);
         };
         match permit.vet(&addresses) {
             Ok(vetted) => {
@@ -329,12 +338,25 @@ impl Association<'_> {
         }
     }
 
+    /// Keeps the first datagram for a destination until it is known where that is, or that it is
+    /// refused; further ones find it waiting.
+    fn await_outcome(
+        &mut self,
+        wanted: Wanted,
+        number: u64,
+        data: &[u8],
+        outcome: impl Future<Output = Result<VettedAddrs, Failure>> + Send + 'static,
+    ) {
+        let now = Instant::now();
+        let forgotten = self.destinations.resolving(wanted.clone(), number, now);
+        self.tell(&forgotten);
+        self.destinations.wait(&wanted, data);
+        self.lookups
+            .push(Box::pin(async move { (wanted, number, outcome.await) }));
+    }
+
     /// Asks the enforcement point, which records the answer.
-    fn authorize(
-        &self,
-        generation: Arc<Generation>,
-        wanted: &Wanted,
-    ) -> Result<enforce::Permit, Reason> {
+    fn judge(&self, generation: Arc<Generation>, wanted: &Wanted) -> Judged {
         let recorder = &self.shared.recorder;
         let host = match &wanted.host {
             Ok(host) => host.clone(),
@@ -342,13 +364,12 @@ impl Association<'_> {
                 let attempt = &self.attempt;
                 let refusal =
                     enforce::refuse_invalid_host(recorder, &generation, attempt, text, wanted.port);
-                return Err(refusal.decision.reason());
+                return Judged::Refused(refusal);
             }
         };
         let port = wanted.port;
         let authority = Authority { host, port };
-        enforce::authorize(recorder, generation, self.attempt.clone(), authority)
-            .map_err(|refusal| refusal.decision.reason())
+        enforce::judge(self.shared, generation, self.attempt.clone(), authority)
     }
 
     /// A lookup has ended: sends what waited for it, by the settings in force now.
@@ -451,7 +472,13 @@ impl Association<'_> {
         let attempt = &self.attempt;
         let forbidden = self.destinations.rejudge(|authority, addresses| {
             let ips = addresses.ips();
-            let decision = enforce::still_permitted(&generation, attempt, authority, &ips);
+            let decision = enforce::still_permitted(
+                &generation,
+                attempt,
+                authority,
+                &ips,
+                addresses.allowed(),
+            );
             (!decision.is_allow()).then(|| decision.reason())
         });
         for (authority, reason) in forbidden {

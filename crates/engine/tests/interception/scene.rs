@@ -181,6 +181,16 @@ impl Scene {
     /// The same with an upstream proxy between the engine and the origin: its URL is `scheme` and
     /// `proxy.test`, and dialling anything else leads nowhere.
     pub(crate) async fn behind(policy: &str, protocols: &[&str], scheme: Option<&str>) -> Self {
+        Self::amended(policy, protocols, scheme, |_| {}).await
+    }
+
+    /// The same with other parts.
+    pub(crate) async fn amended(
+        policy: &str,
+        protocols: &[&str],
+        scheme: Option<&str>,
+        amend: impl FnOnce(&mut EngineParts),
+    ) -> Self {
         let origin_ca = Arc::new(Ca::new("the origin's"));
         let origin = origin(origin_ca.server("origin.test", protocols)).await;
         let mut end = origin;
@@ -196,13 +206,14 @@ impl Scene {
         }
         let ca = Arc::new(Ca::new("the proxy's"));
         let audit = Arc::new(Audit::default());
-        let parts = EngineParts {
+        let mut parts = EngineParts {
             resolver: Some(Arc::new(Everywhere(end))),
             dialler: Arc::new(Everywhere(end)),
             issuer: Some(Arc::clone(&ca) as Arc<dyn LeafIssuer>),
             audit: Arc::clone(&audit) as Arc<dyn AuditSink>,
             ..EngineParts::default()
         };
+        amend(&mut parts);
         let engine = Engine::new(Arc::new(settings), parts).expect("an engine");
         let open = |door| {
             let listener =

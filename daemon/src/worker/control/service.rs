@@ -334,7 +334,7 @@ fn paths(paths: &[PathBuf]) -> Vec<String> {
 fn entry(entry: codex_network_engine::BlockedEntry) -> BlockedEntry {
     BlockedEntry {
         host: entry.host,
-        reason: entry.reason.to_owned(),
+        reason: entry.reason.into_owned(),
         client: entry.client,
         method: entry.method,
         mode: entry.mode.map(str::to_owned),

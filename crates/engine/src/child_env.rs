@@ -1,0 +1,208 @@
+//! The environment of a program that is to use the proxy (SPEC B1, B2): which variables, and what
+//! they say.
+//!
+//! Programs agree on no variable, so there are many, and each is set: a value that the caller had
+//! would lead past the proxy.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::client::AttemptId;
+
+/// Take the URL of the HTTP door.
+const HTTP: &[&str] = &[
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "WS_PROXY",
+    "WSS_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "ws_proxy",
+    "wss_proxy",
+    "YARN_HTTP_PROXY",
+    "YARN_HTTPS_PROXY",
+    "npm_config_proxy",
+    "npm_config_http_proxy",
+    "npm_config_https_proxy",
+    "NPM_CONFIG_PROXY",
+    "NPM_CONFIG_HTTP_PROXY",
+    "NPM_CONFIG_HTTPS_PROXY",
+    "BUNDLE_HTTP_PROXY",
+    "BUNDLE_HTTPS_PROXY",
+    "PIP_PROXY",
+    "DOCKER_HTTP_PROXY",
+    "DOCKER_HTTPS_PROXY",
+];
+/// Take the URL of the SOCKS5 door, where there is one.
+const ALL: &[&str] = &["ALL_PROXY", "all_proxy", "FTP_PROXY", "ftp_proxy"];
+/// Name what goes past the proxy.
+const NONE: &[&str] = &[
+    "NO_PROXY",
+    "no_proxy",
+    "npm_config_noproxy",
+    "NPM_CONFIG_NOPROXY",
+    "YARN_NO_PROXY",
+    "BUNDLE_NO_PROXY",
+];
+/// What goes past the proxy when local binding is on.
+const LOCAL: &str = "localhost,127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16";
+/// Take the path of a bundle of certificates.
+const BUNDLE: &[&str] = &[
+    "CODEX_CA_CERTIFICATE",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "PIP_CERT",
+    "BUNDLE_SSL_CA_CERT",
+    "npm_config_cafile",
+    "NPM_CONFIG_CAFILE",
+    "AWS_CA_BUNDLE",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "DENO_CERT",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "NIX_SSL_CERT_FILE",
+    "HTTPLIB2_CA_CERTS",
+];
+
+/// What the variables say.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ChildEnvironment {
+    /// Where the HTTP door is.
+    pub http: SocketAddr,
+    /// Where the SOCKS5 door is, if it is open.
+    pub socks5: Option<SocketAddr>,
+    /// Whether local and private addresses may be reached, and so past the proxy.
+    pub allow_local_binding: bool,
+    /// The bundle of certificates that vouches for intercepted hosts, if it is in a file.
+    pub bundle: Option<PathBuf>,
+    /// The attempt that the child belongs to (SPEC H11).
+    attempt: Option<AttemptId>,
+}
+
+impl ChildEnvironment {
+    /// For a proxy whose HTTP door is there, and no more.
+    pub fn new(http: SocketAddr) -> Self {
+        Self {
+            http,
+            socks5: None,
+            allow_local_binding: false,
+            bundle: None,
+            attempt: None,
+        }
+    }
+
+    /// Marks everything that the child does with an attempt id: 1 to 128 ASCII letters, digits, `-`,
+    /// `_` and `.`. `None` for anything else.
+    #[must_use]
+    pub fn for_attempt(self, id: &str) -> Option<Self> {
+        let attempt = Some(AttemptId::new(id)?);
+        Some(Self { attempt, ..self })
+    }
+
+    /// Sets the variables, whatever they were.
+    pub fn apply_to(&self, environment: &mut HashMap<String, String>) {
+        let http = match &self.attempt {
+            // The empty password is for clients that send no user name without one.
+            Some(id) => format!("http://{}:@{}", id.user_name(), self.http),
+            None => format!("http://{}", self.http),
+        };
+        let all = match self.socks5 {
+            // Few programs send a user name to a SOCKS5 proxy.
+            Some(socks5) if self.attempt.is_none() => format!("socks5h://{socks5}"),
+            Some(_) | None => http.clone(),
+        };
+        let past = if self.allow_local_binding { LOCAL } else { "" };
+        let local = if self.allow_local_binding { "1" } else { "0" };
+        let mut set = |names: &[&str], value: &str| {
+            for name in names {
+                environment.insert((*name).to_owned(), value.to_owned());
+            }
+        };
+        set(HTTP, &http);
+        set(ALL, &all);
+        set(NONE, past);
+        set(&["NODE_USE_ENV_PROXY", "CODEX_NETWORK_PROXY_ACTIVE"], "1");
+        set(&["ELECTRON_GET_USE_PROXY"], "true");
+        set(&["CODEX_NETWORK_ALLOW_LOCAL_BINDING"], local);
+        if let Some(bundle) = self.bundle.as_deref().and_then(|bundle| bundle.to_str()) {
+            set(BUNDLE, bundle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HTTP_DOOR: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3128);
+
+    fn applied(child: &ChildEnvironment) -> HashMap<String, String> {
+        let mut environment = HashMap::from([
+            ("NO_PROXY".to_owned(), "*".to_owned()),
+            ("https_proxy".to_owned(), "http://elsewhere.test".to_owned()),
+            ("PATH".to_owned(), "/bin".to_owned()),
+        ]);
+        child.apply_to(&mut environment);
+        environment
+    }
+
+    #[test]
+    fn b1_every_program_is_led_to_the_proxy_whatever_the_caller_had() {
+        let mut child = ChildEnvironment::new(HTTP_DOOR);
+        child.socks5 = Some(SocketAddr::new(HTTP_DOOR.ip(), 8081));
+        let set = applied(&child);
+        for name in HTTP {
+            assert_eq!(set[*name], "http://127.0.0.1:3128", "{name}");
+        }
+        for name in ALL {
+            assert_eq!(set[*name], "socks5h://127.0.0.1:8081", "{name}");
+        }
+        for name in NONE {
+            assert_eq!(set[*name], "", "{name}");
+        }
+        assert_eq!(set["CODEX_NETWORK_PROXY_ACTIVE"], "1");
+        assert_eq!(set["CODEX_NETWORK_ALLOW_LOCAL_BINDING"], "0");
+        assert_eq!(set["NODE_USE_ENV_PROXY"], "1");
+        assert_eq!(set["ELECTRON_GET_USE_PROXY"], "true");
+        assert_eq!(set["PATH"], "/bin");
+        assert!(!set.contains_key("SSL_CERT_FILE"));
+    }
+
+    #[test]
+    fn b1_local_destinations_go_past_the_proxy_only_with_local_binding() {
+        let mut child = ChildEnvironment::new(HTTP_DOOR);
+        child.allow_local_binding = true;
+        let set = applied(&child);
+        assert_eq!(set["no_proxy"], LOCAL);
+        assert_eq!(set["CODEX_NETWORK_ALLOW_LOCAL_BINDING"], "1");
+        assert_eq!(set["ALL_PROXY"], "http://127.0.0.1:3128", "SOCKS is off");
+    }
+
+    #[test]
+    fn h11_an_attempt_id_survives_in_every_variable() {
+        let mut child = ChildEnvironment::new(HTTP_DOOR);
+        child.socks5 = Some(SocketAddr::new(HTTP_DOOR.ip(), 8081));
+        assert!(child.clone().for_attempt("a b").is_none());
+        let set = applied(&child.for_attempt("a1").expect("an id"));
+        for name in HTTP.iter().chain(ALL) {
+            let wanted = "http://codex-net-attempt-a1:@127.0.0.1:3128";
+            assert_eq!(set[*name], wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn b2_a_bundle_is_named_to_every_program() {
+        let mut child = ChildEnvironment::new(HTTP_DOOR);
+        child.bundle = Some("/state/bundle.pem".into());
+        let set = applied(&child);
+        for name in BUNDLE {
+            assert_eq!(set[*name], "/state/bundle.pem", "{name}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The embedder's decider: asked about what the lists neither allow nor deny (SPEC P8).
+//!
+//! It is code of somebody else's on the way of a request, so nothing of it is trusted to return: it
+//! runs in a task of its own, for a bounded time, and one that hangs or panics has refused. What its
+//! answer is worth is decided in `enforce.rs`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use codex_network_policy::Protocol;
+use futures_util::future::BoxFuture;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How long a decider may take unless its owner says otherwise.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest reason that goes into records and answers, in bytes before escaping.
+const LONGEST_REASON: usize = 128;
+
+/// A host that is on neither list, and who wants to reach it how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NetworkPolicyRequest {
+    /// The door and what it was asked for; [`Protocol::Https`] inside intercepted TLS, where every
+    /// request is asked about by itself.
+    pub protocol: Protocol,
+    /// The host in canonical form: a name in lower case and A-labels, or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The client's end of its connection.
+    pub client_addr: Option<SocketAddr>,
+    /// The HTTP method, `CONNECT` included, where there is one to see.
+    pub method: Option<String>,
+    /// The attempt that the client belongs to (SPEC H11).
+    pub attempt_id: Option<String>,
+    /// The command that the client runs for, when that is known.
+    pub command: Option<String>,
+    /// What an execution policy has to say about that command, when that is known.
+    pub exec_policy_hint: Option<String>,
+}
+
+/// What a decider says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkDecision {
+    /// The host may be reached, as if it were on the allow list: addresses that are not public stay
+    /// out of reach, and limited mode and hooks still count.
+    Allow,
+    /// It may not.
+    Deny {
+        /// A word for records and answers; empty stands for `policy_denied`.
+        reason: String,
+    },
+    /// Somebody has to be asked first. Until then it may not, and the record says `ask`.
+    Ask,
+}
+
+/// Decides about hosts that are on neither list. Every async closure from a request to a decision is
+/// one.
+///
+/// It is not asked about what the deny list names, nor about local and private addresses: those stay
+/// refused whatever it would say.
+pub trait NetworkPolicyDecider: Send + Sync + 'static {
+    /// Decides. Taking longer than the time that was set, and panicking, refuse.
+    fn decide(&self, request: NetworkPolicyRequest) -> BoxFuture<'_, NetworkDecision>;
+}
+
+impl<F, D> NetworkPolicyDecider for F
+where
+    F: Fn(NetworkPolicyRequest) -> D + Send + Sync + 'static,
+    D: Future<Output = NetworkDecision> + Send + 'static,
+{
+    fn decide(&self, request: NetworkPolicyRequest) -> BoxFuture<'_, NetworkDecision> {
+        Box::pin(self(request))
+    }
+}
+
+impl NetworkDecision {
+    /// Refuses for a reason.
+    pub fn deny(reason: impl Into<String>) -> Self {
+        Self::Deny {
+            reason: reason.into(),
+        }
+    }
+}
+
+/// A decider and how long it may take.
+#[derive(Clone)]
+pub(crate) struct Decider {
+    decider: Arc<dyn NetworkPolicyDecider>,
+    patience: Duration,
+}
+
+impl Decider {
+    pub(crate) fn new(decider: Arc<dyn NetworkPolicyDecider>, patience: Duration) -> Self {
+        Self { decider, patience }
+    }
+
+    /// Asks. Dropping the future ends the decider's task.
+    pub(crate) async fn ask(&self, request: NetworkPolicyRequest) -> NetworkDecision {
+        let decider = Arc::clone(&self.decider);
+        let (host, port) = (request.host.clone(), request.port);
+        let task = tokio::spawn(async move { decider.decide(request).await });
+        let task = AbortOnDropHandle::new(task);
+        match tokio::time::timeout(self.patience, task).await {
+            Ok(Ok(decision)) => decision,
+            Ok(Err(_)) => {
+                tracing::error!(%host, port, "the policy decider panicked, which refuses the request");
+                NetworkDecision::deny("")
+            }
+            Err(_) => {
+                let limit = self.patience;
+                tracing::error!(%host, port, ?limit, "the policy decider did not answer in time, which refuses the request");
+                NetworkDecision::deny("")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Decider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decider")
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A decider's reason as it may stand in a header and in a log line: printable ASCII of bounded
+/// length; `None` when it says nothing.
+pub(crate) fn word(reason: &str) -> Option<Arc<str>> {
+    let reason = reason.trim();
+    let end = (0..=reason.len().min(LONGEST_REASON))
+        .rev()
+        .find(|end| reason.is_char_boundary(*end))
+        .unwrap_or(0);
+    let shown = reason.as_bytes()[..end].escape_ascii().to_string();
+    (!shown.is_empty()).then(|| Arc::from(shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> NetworkPolicyRequest {
+        NetworkPolicyRequest {
+            protocol: Protocol::Http,
+            host: "asked.test".to_owned(),
+            port: 80,
+            client_addr: None,
+            method: None,
+            attempt_id: None,
+            command: None,
+            exec_policy_hint: None,
+        }
+    }
+
+    fn decider(decider: impl NetworkPolicyDecider) -> Decider {
+        Decider::new(Arc::new(decider), PATIENCE)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn p8_a_decider_that_hangs_or_panics_has_refused_without_a_reason() {
+        let hangs = decider(|_| std::future::pending());
+        assert_eq!(hangs.ask(request()).await, NetworkDecision::deny(""));
+        let panics = decider(|request: NetworkPolicyRequest| async move {
+            assert_eq!(request.port, 0, "on purpose");
+            NetworkDecision::Allow
+        });
+        assert_eq!(panics.ask(request()).await, NetworkDecision::deny(""));
+        let panics_at_once = decider(|request: NetworkPolicyRequest| {
+            assert_eq!(request.port, 0, "on purpose");
+            std::future::ready(NetworkDecision::Allow)
+        });
+        assert_eq!(
+            panics_at_once.ask(request()).await,
+            NetworkDecision::deny("")
+        );
+    }
+
+    #[test]
+    fn p8_a_reason_fits_into_a_header_whatever_the_decider_says() {
+        assert_eq!(word(""), None);
+        assert_eq!(word(" \n"), None);
+        assert_eq!(word("no_budget").as_deref(), Some("no_budget"));
+        assert_eq!(word("a\r\nb").as_deref(), Some("a\\r\\nb"));
+        let long = word(&"\u{e9}".repeat(500)).expect("a word");
+        assert!(
+            long.is_ascii() && long.len() <= 4 * LONGEST_REASON,
+            "{long}"
+        );
+    }
+}

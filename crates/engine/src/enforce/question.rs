@@ -1,0 +1,83 @@
+//! Asking the decider, and what comes of its answer (SPEC P8): it may allow a host that is on neither
+//! list, and nothing else.
+
+use codex_network_policy::{Decision, Reason, Source};
+
+use super::{Permit, Refusal, overruled_by, where_possible};
+use crate::client::AttemptId;
+use crate::decider::{self, Decider, NetworkDecision, NetworkPolicyRequest};
+use crate::live_policy::{Generation, LivePolicy};
+
+/// An attempt whose host is on neither list. Nothing has been recorded yet, and nothing is if it is
+/// dropped: then nobody waits for the answer.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(super) decider: Decider,
+    /// What comes of it: a refusal as it stands.
+    pub(super) permit: Permit,
+}
+
+impl Question {
+    /// Asks the decider and does as it says, as far as the policy lets it (SPEC P8). Its answer may
+    /// take a while: settings that came into force meanwhile have to permit the attempt too.
+    pub(crate) async fn ask(self, live: &LivePolicy) -> Result<Permit, Refusal> {
+        let Self {
+            decider,
+            mut permit,
+        } = self;
+        match decider.ask(question(&permit)).await {
+            NetworkDecision::Allow => {}
+            NetworkDecision::Ask => return Err(permit.refuse(Decision::ask())),
+            NetworkDecision::Deny { reason } => return Err(refuse_saying(&permit, &reason)),
+        }
+        let overruled = |generation: &Generation| {
+            let request = permit.attempt.request(&permit.authority);
+            where_possible(generation, overruled_by(generation, &request))
+        };
+        let current = live.current();
+        let (decision, now) = (overruled(&permit.generation), overruled(&current));
+        if !decision.is_allow() {
+            return Err(permit.refuse(decision));
+        }
+        if !now.is_allow() {
+            // The rule that decided is one of theirs.
+            permit.generation = current;
+            return Err(permit.refuse(now));
+        }
+        permit.decision = decision;
+        Ok(permit)
+    }
+}
+
+/// What the decider is asked.
+fn question(permit: &Permit) -> NetworkPolicyRequest {
+    let (attempt, authority) = (&permit.attempt, &permit.authority);
+    let id = attempt.client.attempt.as_ref();
+    NetworkPolicyRequest {
+        protocol: attempt.protocol,
+        host: authority.host.to_string(),
+        port: authority.port,
+        client_addr: Some(attempt.client.address),
+        method: attempt.method.clone(),
+        attempt_id: id.map(AttemptId::as_str).map(str::to_owned),
+        command: None,
+        exec_policy_hint: None,
+    }
+}
+
+/// Refuses because the decider does, for the reason that it gives.
+fn refuse_saying(permit: &Permit, reason: &str) -> Refusal {
+    let word = decider::word(reason);
+    // Words of ours keep what goes with them (SPEC H6).
+    let reason = match word.as_deref() {
+        Some("denied") => Reason::Denied,
+        Some("not_allowed") => Reason::NotAllowed,
+        _ => Reason::PolicyDenied,
+    };
+    let mut refusal = permit.refusal(Decision::deny(Source::Decider, reason, None), None);
+    refusal.word = word;
+    permit
+        .recorder
+        .refused(&permit.generation, &permit.attempt, &refusal);
+    refusal
+}

@@ -1,0 +1,128 @@
+//! The decider inside interception, and what is recorded of it (SPEC P8, R3).
+
+use std::sync::{Arc, Mutex};
+
+use codex_network_engine::{
+    AuditEvent, AuditMetadata, AuditSink, EngineParts, NetworkDecision, NetworkPolicyRequest,
+    Override,
+};
+use codex_network_policy::Protocol;
+use tokio::sync::Notify;
+
+use super::request;
+use super::scene::{Scene, ask, settings};
+
+/// Nothing is listed.
+const LIMITED: &str = "[network]\nmode = \"limited\"\n";
+
+/// Keeps what R3 wants, as `decision source reason override protocol host conversation`.
+#[derive(Default)]
+struct Audit(Mutex<Vec<String>>);
+
+impl AuditSink for Audit {
+    fn record(&self, event: &AuditEvent<'_>) {
+        let line = format!(
+            "{} {} {} {} {} {} {}",
+            event.decision.verdict(),
+            event.decision.source(),
+            event.reason,
+            event.overridden == Override::Overridden,
+            event.protocol.audit_name(),
+            event.server_address,
+            event.metadata.conversation_id.as_deref().unwrap_or("none"),
+        );
+        self.0.lock().expect("not poisoned").push(line);
+    }
+}
+
+impl Audit {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().expect("not poisoned"))
+    }
+}
+
+#[tokio::test]
+async fn p8_r3_every_request_inside_is_asked_about_and_recorded_as_overridden() {
+    let audit = Arc::new(Audit::default());
+    let sink = Arc::clone(&audit);
+    let decider = |request: NetworkPolicyRequest| async move {
+        match (request.protocol, request.method.as_deref()) {
+            (Protocol::Https, Some("HEAD")) => NetworkDecision::deny("no_head"),
+            _ => NetworkDecision::Allow,
+        }
+    };
+    let amend = |parts: &mut EngineParts| {
+        parts.decider = Some(Arc::new(decider));
+        parts.audit = sink;
+        parts.audit_metadata = AuditMetadata {
+            conversation_id: Some("c1".to_owned()),
+            ..AuditMetadata::default()
+        };
+    };
+    let scene = Scene::amended(LIMITED, &["http/1.1"], None, amend).await;
+    for (method, status, recorded) in [
+        (
+            "GET",
+            200,
+            "allow decider not_allowed true https origin.test c1",
+        ),
+        (
+            "HEAD",
+            403,
+            "deny decider no_head false https origin.test c1",
+        ),
+        (
+            "POST",
+            403,
+            "deny mode_guard method_not_allowed false https origin.test c1",
+        ),
+    ] {
+        let stream = scene
+            .tls("origin.test:443", "origin.test", scene.ca.client(&[]))
+            .await
+            .expect("the proxy's certificate");
+        let answer = ask(stream, request(method, "/path")).await;
+        assert_eq!(answer.status(), status, "{method}");
+        let outside = "allow decider not_allowed true https_connect origin.test c1";
+        assert_eq!(audit.take(), [outside, recorded], "{method}");
+    }
+}
+
+#[tokio::test]
+async fn p8_c7_settings_that_come_while_the_decider_thinks_count() {
+    let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, wait) = (Arc::clone(&asked), Arc::clone(&go_on));
+    let decider = move |_: NetworkPolicyRequest| {
+        let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
+        async move {
+            tell.notify_one();
+            wait.notified().await;
+            NetworkDecision::Allow
+        }
+    };
+    let amend = |parts: &mut EngineParts| parts.decider = Some(Arc::new(decider));
+    let scene = Scene::amended("", &["http/1.1"], None, amend).await;
+    let (answer, ()) = tokio::join!(scene.refused("origin.test:443"), async {
+        asked.notified().await;
+        let denied = "[network]\ndenied_domains = [\"origin.test\"]\n";
+        let denied = Arc::new(settings(denied, &scene.origin_ca));
+        scene.engine.replace(&denied).expect("settings");
+        go_on.notify_one();
+    });
+    assert!(answer.contains("\"reason\":\"denied\""), "{answer}");
+    let blocked = scene.engine.blocked().entries(0);
+    assert_eq!(blocked[0].rule.as_deref(), Some("origin.test (test:2)"));
+}
+
+/// Where only the managed list may allow, nobody is asked.
+#[tokio::test]
+async fn p8_c6_a_requirement_keeps_the_last_word_from_the_decider() {
+    let decider = |_: NetworkPolicyRequest| async { NetworkDecision::Allow };
+    let amend = |parts: &mut EngineParts| parts.decider = Some(Arc::new(decider));
+    let scene = Scene::amended("", &["http/1.1"], None, amend).await;
+    let mut managed = settings("", &scene.origin_ca);
+    managed.managed.allowed_domains_only = true;
+    scene.engine.replace(&Arc::new(managed)).expect("settings");
+    let answer = scene.refused("origin.test:443").await;
+    assert!(answer.contains("\"reason\":\"not_allowed\""), "{answer}");
+}

@@ -1,0 +1,348 @@
+//! What an embedded proxy is made of, until it is built.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use codex_network_config::{Listen, Reach, Settings, Sources, UpstreamProxies, load};
+use codex_network_engine::{
+    AuditMetadata, BlockedEntry, Engine, EngineParts, LeafIssuer, NetworkPolicyDecider,
+};
+use codex_network_policy::Interception;
+use tokio::sync::mpsc;
+
+use super::issuer::{self, Issuer};
+use super::observer::{BlockedRequestObserver, WAITING_MAX};
+use super::{NetworkProxy, NetworkProxyError};
+
+/// Any free port of this machine's own.
+const RESERVED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Builds a [`NetworkProxy`]. What is not set is as in the service without a configuration.
+#[derive(Default)]
+#[must_use = "a builder does nothing before it is built"]
+pub struct NetworkProxyBuilder {
+    configuration: Configuration,
+    pub(super) wanted: Wanted,
+    http_listener: Option<TcpListener>,
+    socks_listener: Option<TcpListener>,
+    decider: Option<Arc<dyn NetworkPolicyDecider>>,
+    decider_timeout: Option<Duration>,
+    observer: Option<Arc<dyn BlockedRequestObserver>>,
+    metadata: AuditMetadata,
+    bundle_directory: Option<PathBuf>,
+}
+
+/// Where settings come from.
+pub(super) enum Configuration {
+    /// Here they are.
+    Settings(Box<Settings>),
+    /// They are read when the proxy is built, and again at each reload.
+    Sources(Sources),
+}
+
+/// Where an embedder wants the doors, whatever the settings say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) managed: bool,
+    http: Option<SocketAddr>,
+    socks: Option<SocketAddr>,
+    /// Which doors there may be.
+    pub(super) doors: Doors,
+}
+
+/// Which doors a proxy has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doors {
+    Both,
+    Http,
+    Socks5,
+}
+
+/// A door's address as the settings and the embedder want it, and the bound socket.
+pub(super) struct Reserved {
+    pub(super) wanted: SocketAddr,
+    pub(super) listener: TcpListener,
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Self::Sources(Sources::none())
+    }
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            managed: true,
+            http: None,
+            socks: None,
+            doors: Doors::Both,
+        }
+    }
+}
+
+impl NetworkProxyBuilder {
+    /// Runs on these settings as they are.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.configuration = Configuration::Settings(Box::new(settings));
+        self
+    }
+
+    /// Runs on a configuration that is held in memory, in any of the forms that the service reads.
+    pub fn config_toml(self, text: impl Into<String>) -> Self {
+        self.sources(Sources::none().with_text("config_toml", text))
+    }
+
+    /// Runs on the configuration of these sources, which [`reload`](super::NetworkProxyHandle::reload)
+    /// reads again.
+    pub fn sources(mut self, sources: Sources) -> Self {
+        self.configuration = Configuration::Sources(sources);
+        self
+    }
+
+    /// Whether the proxy chooses its ports (the default): each listener is bound to a free port of
+    /// 127.0.0.1 while the proxy is built, and that very socket serves. Otherwise it listens where
+    /// [`http_addr`](Self::http_addr), [`socks_addr`](Self::socks_addr) or the settings say.
+    pub fn managed_by_codex(mut self, managed: bool) -> Self {
+        self.wanted.managed = managed;
+        self
+    }
+
+    /// Where the HTTP door listens, with `managed_by_codex(false)`. What is not loopback is moved
+    /// there unless the settings have `dangerously_allow_non_loopback_proxy`.
+    pub fn http_addr(mut self, address: SocketAddr) -> Self {
+        self.wanted.http = Some(address);
+        self
+    }
+
+    /// The same for the SOCKS5 door, which is there only with `enable_socks5`.
+    pub fn socks_addr(mut self, address: SocketAddr) -> Self {
+        self.wanted.socks = Some(address);
+        self
+    }
+
+    /// The HTTP door is this bound listener.
+    pub fn http_listener(mut self, listener: TcpListener) -> Self {
+        self.http_listener = Some(listener);
+        self
+    }
+
+    /// The SOCKS5 door is this bound listener.
+    pub fn socks_listener(mut self, listener: TcpListener) -> Self {
+        self.socks_listener = Some(listener);
+        self
+    }
+
+    /// Asked about hosts that are on neither list (SPEC P8).
+    pub fn policy_decider(mut self, decider: impl NetworkPolicyDecider) -> Self {
+        self.decider = Some(Arc::new(decider));
+        self
+    }
+
+    /// How long the decider may take before that refuses; 10 seconds unless set.
+    pub fn decider_timeout(mut self, limit: Duration) -> Self {
+        self.decider_timeout = Some(limit);
+        self
+    }
+
+    /// Told of every refused request.
+    pub fn blocked_request_observer(mut self, observer: impl BlockedRequestObserver) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Goes into every audit event (SPEC R3).
+    pub fn audit_metadata(mut self, metadata: AuditMetadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Puts the CA's certificate, and a bundle of it and the system's roots, into files in this
+    /// directory, which nobody else may write to, so that children can be pointed at the bundle.
+    pub fn bundle_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.bundle_directory = Some(directory.into());
+        self
+    }
+
+    pub(super) fn only(mut self, doors: Doors) -> Self {
+        self.wanted.doors = doors;
+        self
+    }
+
+    /// Reads the settings, reserves the listeners and makes the CA. Nothing is served yet; clients
+    /// that connect wait.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the proxy from starting. Nothing is bound then.
+    pub async fn build(self) -> Result<NetworkProxy, NetworkProxyError> {
+        // Files are read and keys made: not on a thread that serves.
+        let built = tokio::task::spawn_blocking(move || self.build_here()).await;
+        built.map_err(|_| NetworkProxyError::Runtime)?
+    }
+
+    fn build_here(self) -> Result<NetworkProxy, NetworkProxyError> {
+        let issuer = Issuer::ephemeral(self.bundle_directory.as_deref())
+            .map_err(NetworkProxyError::Authority)?;
+        let issuer = Arc::new(issuer);
+        let settings = self.configuration.settle(&issuer)?;
+        let [http, socks] = self.wanted.addresses(&settings);
+        let reach = settings.listen.proxy_reach;
+        let reserve = |door, wanted: Option<SocketAddr>, handed: Option<TcpListener>| {
+            let Some(wanted) = wanted else {
+                return match handed {
+                    Some(_) => Err(NetworkProxyError::SwitchedOff { door }),
+                    None => Ok(None),
+                };
+            };
+            match handed {
+                Some(listener) => {
+                    check(door, listener, reach).map(|listener| Some(Reserved { wanted, listener }))
+                }
+                None => bind(door, wanted).map(|listener| Some(Reserved { wanted, listener })),
+            }
+        };
+        let http = reserve("http", http, self.http_listener)?;
+        let socks = reserve("socks5", socks, self.socks_listener)?;
+        let (told, queue) = match self.observer {
+            Some(observer) => {
+                let (sender, queue) = mpsc::channel::<BlockedEntry>(WAITING_MAX);
+                (Some(sender), Some((observer, queue)))
+            }
+            None => (None, None),
+        };
+        let default = EngineParts::default();
+        let engine = Engine::new(
+            Arc::new(settings),
+            EngineParts {
+                issuer: Some(Arc::<Issuer>::clone(&issuer) as Arc<dyn LeafIssuer>),
+                decider: self.decider,
+                decider_timeout: self.decider_timeout.unwrap_or(default.decider_timeout),
+                blocked_observer: told,
+                audit_metadata: self.metadata,
+                ..default
+            },
+        )?;
+        Ok(NetworkProxy {
+            engine,
+            issuer,
+            configuration: self.configuration,
+            wanted: self.wanted,
+            http,
+            socks,
+            observing: queue,
+        })
+    }
+}
+
+impl Configuration {
+    /// The settings as the engine wants them.
+    pub(super) fn settle(&self, issuer: &Issuer) -> Result<Settings, NetworkProxyError> {
+        let mut settings = match self {
+            Self::Settings(settings) => Settings::clone(settings),
+            Self::Sources(sources) => from_sources(sources)?,
+        };
+        if settings.mitm.ca_paths.is_some() {
+            return Err(NetworkProxyError::ServiceOnly(
+                "ca_cert_path and ca_key_path count in the service alone: an embedded proxy makes its CA when it \
+                 is built; remove them",
+            ));
+        }
+        if settings.policy.interception() == Interception::Automatic {
+            issuer.fill(&mut settings.mitm);
+        } else if settings.upstream_proxies.need_tls() {
+            issuer::fill_roots(&mut settings.mitm);
+        }
+        Ok(settings)
+    }
+}
+
+fn from_sources(sources: &Sources) -> Result<Settings, NetworkProxyError> {
+    let loaded =
+        load(sources).map_err(|problems| NetworkProxyError::Configuration(Box::new(problems)))?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.one_line());
+    }
+    let mut settings = loaded.settings;
+    if settings.allow_upstream_proxy {
+        let proxies = UpstreamProxies::from_environment(|name| std::env::var_os(name));
+        let proxies = proxies.map_err(|errors| {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            NetworkProxyError::Environment(errors.join("; "))
+        })?;
+        settings.upstream_proxies = Arc::new(proxies);
+    }
+    Ok(settings)
+}
+
+impl Wanted {
+    /// Where the HTTP and the SOCKS5 door are to listen; `None` where there is to be none.
+    pub(super) fn addresses(&self, settings: &Settings) -> [Option<SocketAddr>; 2] {
+        let Listen {
+            http,
+            socks5,
+            proxy_reach,
+            ..
+        } = settings.listen;
+        let place = |explicit: Option<SocketAddr>, configured| {
+            if self.managed {
+                RESERVED
+            } else {
+                clamp(explicit.unwrap_or(configured), proxy_reach)
+            }
+        };
+        let http = (self.doors != Doors::Socks5).then(|| place(self.http, http));
+        let socks = match self.doors {
+            Doors::Http => None,
+            Doors::Both | Doors::Socks5 => socks5.map(|socks5| place(self.socks, socks5)),
+        };
+        [http, socks]
+    }
+}
+
+/// Keeps an address on loopback unless it may be elsewhere (SPEC L8).
+fn clamp(address: SocketAddr, reach: Reach) -> SocketAddr {
+    if address.ip().is_loopback() || reach == Reach::Anywhere {
+        return address;
+    }
+    let clamped = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
+    tracing::warn!(%address, %clamped, "a listener is kept on loopback; dangerously_allow_non_loopback_proxy = true would let it leave");
+    clamped
+}
+
+/// A listener that was handed in, if it is where it may be.
+fn check(
+    door: &'static str,
+    listener: TcpListener,
+    reach: Reach,
+) -> Result<TcpListener, NetworkProxyError> {
+    let address = listener
+        .local_addr()
+        .map_err(|error| NetworkProxyError::Listener { door, error })?;
+    if address.ip().is_loopback() || reach == Reach::Anywhere {
+        Ok(listener)
+    } else {
+        Err(NetworkProxyError::NotLoopback { door, address })
+    }
+}
+
+pub(super) fn bind(
+    door: &'static str,
+    address: SocketAddr,
+) -> Result<TcpListener, NetworkProxyError> {
+    TcpListener::bind(address).map_err(|error| NetworkProxyError::Listen {
+        door,
+        address,
+        error,
+    })
+}
+
+impl std::fmt::Debug for NetworkProxyBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NetworkProxyBuilder")
+            .field("wanted", &self.wanted)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! The CA of an embedded proxy, in the same process: it signs leaves for the engine (SPEC M3, M4).
+//!
+//! Without a monitor there is nobody to keep the key away from; it is made when the proxy is built,
+//! never leaves memory, and goes with the proxy.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use codex_network_config::{CaCertificate, Mitm};
+use codex_network_engine::{IssueError, IssuedLeaf, LeafIssuer};
+use codex_network_policy::Host;
+use futures_util::future::BoxFuture;
+use rustls_pki_types::CertificateDer;
+
+use crate::ca::roots::{self, Roots};
+use crate::ca::{Ca, Lifetime, PublicKey, pem, publish};
+
+/// The system's roots, read once for all proxies of the process.
+static ROOTS: OnceLock<Roots> = OnceLock::new();
+
+/// A CA and what everybody may know of it.
+pub(super) struct Issuer {
+    ca: Ca,
+    public: Arc<CaCertificate>,
+}
+
+impl Issuer {
+    /// Makes a CA. With a directory, its certificate and a bundle of it and the system's roots are put
+    /// there as files.
+    pub(super) fn ephemeral(bundle_directory: Option<&Path>) -> Result<Self, String> {
+        let now = SystemTime::now();
+        let ca = Ca::generate(Lifetime::Ephemeral, now).map_err(|error| format!("{error:#}"))?;
+        let published = match bundle_directory {
+            Some(directory) => {
+                let roots = roots();
+                let roots = roots.certificates.iter().map(|root| &**root);
+                Some(publish::publish(directory, ca.certificate(), roots, now)?)
+            }
+            None => None,
+        };
+        let (certificate_file, bundle_file) = published
+            .map(|published| (published.certificate, published.bundle))
+            .unzip();
+        let public = CaCertificate {
+            der: Arc::clone(ca.certificate()),
+            kept_at: None,
+            certificate_file,
+            bundle_file,
+        };
+        Ok(Self {
+            ca,
+            public: Arc::new(public),
+        })
+    }
+
+    /// Puts the CA and the roots where the engine looks for them.
+    pub(super) fn fill(&self, mitm: &mut Mitm) {
+        mitm.ca = Some(Arc::clone(&self.public));
+        fill_roots(mitm);
+    }
+
+    /// The bundle, if there is a file of it.
+    pub(super) fn bundle_file(&self) -> Option<&Path> {
+        self.public.bundle_file.as_deref()
+    }
+
+    /// The certificate as PEM.
+    pub(super) fn certificate_pem(&self) -> String {
+        pem::certificate(&self.public.der)
+    }
+}
+
+/// Puts the system's roots where the engine looks for them.
+pub(super) fn fill_roots(mitm: &mut Mitm) {
+    mitm.roots = roots().certificates.as_slice().into();
+}
+
+fn roots() -> &'static Roots {
+    ROOTS.get_or_init(|| {
+        // No CA that is made here was there to be installed.
+        let roots = roots::load(&[]);
+        if let Some(warning) = &roots.warning {
+            tracing::warn!("{warning}");
+        }
+        roots
+    })
+}
+
+impl LeafIssuer for Issuer {
+    fn issue<'a>(
+        &'a self,
+        host: &'a Host,
+        public_key: &'a PublicKey,
+    ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
+        let issued = self
+            .ca
+            .issue(&host.to_string(), public_key, SystemTime::now());
+        let issued = issued.map_err(|why| IssueError::Refused(why.to_string()));
+        let leaf = issued.map(|leaf| IssuedLeaf {
+            chain: vec![
+                CertificateDer::from(leaf.certificate),
+                CertificateDer::from(self.public.der.to_vec()),
+            ],
+            not_after: leaf.not_after,
+        });
+        Box::pin(std::future::ready(leaf))
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ca.fmt(f)
+    }
+}

@@ -1,0 +1,88 @@
+//! Tells an embedder what was refused, without ever waiting for it.
+//!
+//! Refusals go into a bounded queue and one task of its own brings them to the observer: one that is
+//! slow misses some, which shows in their numbers, and one that panics is told the next all the same.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use codex_network_engine::BlockedEntry;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Refusals that wait for the observer.
+pub(super) const WAITING_MAX: usize = 1024;
+/// How long the observer may take for what is left when the proxy ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Is told of every refused request. Every async closure that takes one is an observer.
+pub trait BlockedRequestObserver: Send + Sync + 'static {
+    /// Takes one. They come one after the other; gaps in their `sequence` say that some were missed.
+    fn on_blocked_request(&self, request: BlockedEntry) -> BoxFuture<'_, ()>;
+}
+
+impl<F, D> BlockedRequestObserver for F
+where
+    F: Fn(BlockedEntry) -> D + Send + Sync + 'static,
+    D: Future<Output = ()> + Send + 'static,
+{
+    fn on_blocked_request(&self, request: BlockedEntry) -> BoxFuture<'_, ()> {
+        Box::pin(self(request))
+    }
+}
+
+/// The task that tells the observer. Dropping it ends it where it stands.
+pub(super) struct Telling {
+    end: mpsc::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Telling {
+    /// Begins to tell what comes out of the queue.
+    pub(super) fn start(
+        observer: Arc<dyn BlockedRequestObserver>,
+        mut queue: mpsc::Receiver<BlockedEntry>,
+    ) -> Self {
+        let (end, mut ended) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    Some(entry) = queue.recv() => tell(observer.as_ref(), entry).await,
+                    _ = ended.recv() => break,
+                }
+            }
+            while let Ok(entry) = queue.try_recv() {
+                tell(observer.as_ref(), entry).await;
+            }
+        });
+        Self { end, task }
+    }
+
+    /// Tells what is left, within a second, and ends.
+    pub(super) async fn finish(mut self) {
+        let _ = self.end.try_send(());
+        if tokio::time::timeout(LAST_WORDS, &mut self.task)
+            .await
+            .is_err()
+        {
+            self.task.abort();
+            let _ = (&mut self.task).await;
+        }
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn tell(observer: &dyn BlockedRequestObserver, entry: BlockedEntry) {
+    let told = AssertUnwindSafe(async { observer.on_blocked_request(entry).await });
+    if told.catch_unwind().await.is_err() {
+        tracing::error!("the observer of blocked requests panicked");
+    }
+}

@@ -1,0 +1,10 @@
+//! The library over real sockets (SPEC E1): clients, doors and origins on loopback.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "clients of the proxy dial as clients do"
+)]
+
+mod decider;
+mod handle;
+mod scene;
