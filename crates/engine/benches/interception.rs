@@ -70,7 +70,6 @@ fn handshakes(c: &mut Criterion) {
         b.to_async(&runtime)
             .iter(|| tls(&scene, "origin.test", Arc::clone(&of_proxy)));
     });
-    // Names that the origin has no certificate for: the session is made all the same, to say so.
     group.bench_function("intercepted_with_a_new_leaf", |b| {
         scene
             .engine
@@ -78,7 +77,7 @@ fn handshakes(c: &mut Criterion) {
             .expect("no requirements");
         let number = AtomicUsize::new(0);
         b.to_async(&runtime).iter(|| {
-            let name = format!("h{}.test", number.fetch_add(1, Ordering::Relaxed));
+            let name = format!("h{}.many.test", number.fetch_add(1, Ordering::Relaxed));
             let (scene, client) = (&scene, Arc::clone(&of_proxy));
             async move { tls(scene, &name, client).await }
         });

@@ -69,15 +69,16 @@ impl Ca {
         }
     }
 
-    fn sign(&self, name: &str, key: &impl PublicKeyData) -> Vec<CertificateDer<'static>> {
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    fn sign(&self, names: &[&str], key: &impl PublicKeyData) -> Vec<CertificateDer<'static>> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = CertificateParams::new(names).expect("names");
         let leaf = params.signed_by(key, &self.issuer).expect("a leaf");
         vec![leaf.der().clone(), self.der.clone()]
     }
 
-    fn server(&self, name: &str, protocols: &[&str]) -> Arc<ServerConfig> {
+    fn server(&self, names: &[&str], protocols: &[&str]) -> Arc<ServerConfig> {
         let key = KeyPair::generate().expect("a key");
-        let chain = self.sign(name, &key);
+        let chain = self.sign(names, &key);
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -119,7 +120,7 @@ impl LeafIssuer for Ca {
             // As long as it takes others to ask for the same.
             tokio::task::yield_now().await;
             Ok(IssuedLeaf {
-                chain: self.sign(&host.to_string(), &Point(*public_key)),
+                chain: self.sign(&[&host.to_string()], &Point(*public_key)),
                 not_after: SystemTime::now() + Duration::from_secs(7 * 86_400),
             })
         })
@@ -173,7 +174,8 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// `policy` is a configuration; the origin is `origin.test`, speaking `protocols`.
+    /// `policy` is a configuration; the origin is `origin.test`, and all of
+    /// `*.many.test`, speaking `protocols`.
     pub(crate) async fn new(policy: &str, protocols: &[&str]) -> Self {
         Self::behind(policy, protocols, None).await
     }
@@ -192,7 +194,7 @@ impl Scene {
         amend: impl FnOnce(&mut EngineParts),
     ) -> Self {
         let origin_ca = Arc::new(Ca::new("the origin's"));
-        let origin = origin(origin_ca.server("origin.test", protocols)).await;
+        let origin = origin(origin_ca.server(&["origin.test", "*.many.test"], protocols)).await;
         let mut end = origin;
         let mut settings = settings(policy, &origin_ca);
         if let Some(scheme) = scheme {
@@ -201,7 +203,7 @@ impl Scene {
                 (name == "https_proxy").then(|| url.clone())
             });
             settings.upstream_proxies = Arc::new(proxies.expect("a usable variable"));
-            let tls = (scheme == "https").then(|| origin_ca.server("proxy.test", &["http/1.1"]));
+            let tls = (scheme == "https").then(|| origin_ca.server(&["proxy.test"], &["http/1.1"]));
             end = proxy(end, tls).await;
         }
         let ca = Arc::new(Ca::new("the proxy's"));
