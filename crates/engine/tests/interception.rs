@@ -19,7 +19,7 @@ use http_body_util::{Empty, StreamBody};
 use hyper::body::Frame;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use scene::{Scene, ask, settings};
+use scene::{Scene, ask, ended, settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -321,16 +321,6 @@ async fn p11_an_opaque_tunnel_ends_when_interception_becomes_necessary() {
         .set_mode(Mode::Limited)
         .expect("no requirements");
     ended(&mut tunnel).await;
-}
-
-/// Reads what is left until the connection ends, in whatever way.
-async fn ended(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
-    let mut rest = Vec::new();
-    let end = stream.read_to_end(&mut rest);
-    timeout(Duration::from_secs(10), end)
-        .await
-        .expect("it ends")
-        .ok();
 }
 
 const HOOKED: &str = r#"

@@ -367,6 +367,16 @@ pub(crate) async fn try_ask(
     }
 }
 
+/// Reads what is left until the connection ends, in whatever way.
+pub(crate) async fn ended(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut rest = Vec::new();
+    let end = stream.read_to_end(&mut rest);
+    tokio::time::timeout(Duration::from_secs(10), end)
+        .await
+        .expect("it ends")
+        .ok();
+}
+
 pub(crate) async fn whole(response: Response<Incoming>) -> Response<Bytes> {
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a whole body").to_bytes();
