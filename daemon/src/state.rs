@@ -54,18 +54,18 @@ mod tests {
                 found.map(|(_, value)| value.into())
             })
         };
-        let home = ("HOME", "/home/alice");
+        let home = ("HOME", "/users/a");
         assert_eq!(
             with(&[home]),
-            Some("/home/alice/.local/state/codex-network-proxy".into())
+            Some("/users/a/.local/state/codex-network-proxy".into())
         );
         assert_eq!(
-            with(&[("XDG_STATE_HOME", "/state"), ("HOME", "/home/alice")]),
+            with(&[("XDG_STATE_HOME", "/state"), ("HOME", "/users/a")]),
             Some("/state/codex-network-proxy".into())
         );
         assert_eq!(
-            with(&[("XDG_STATE_HOME", "relative"), ("HOME", "/home/alice")]),
-            Some("/home/alice/.local/state/codex-network-proxy".into())
+            with(&[("XDG_STATE_HOME", "relative"), ("HOME", "/users/a")]),
+            Some("/users/a/.local/state/codex-network-proxy".into())
         );
         assert_eq!(with(&[]), None);
     }
