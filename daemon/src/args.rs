@@ -20,37 +20,47 @@ use codex_network_config::Sources;
                   error; 2 the command line was not understood; 78 the configuration cannot be used."
 )]
 pub(crate) struct Args {
-    /// Read this file instead of all others. Managed constraints (`requirements.toml` in /etc/codex and
-    /// /etc/codex-network-proxy) hold in any case.
-    #[arg(long, value_name = "FILE", global = true)]
-    pub(crate) config: Option<PathBuf>,
-
-    /// Set one value on top of the files, as in `-c network.mode=limited`; can be repeated.
-    #[arg(short = 'c', value_name = "KEY=VALUE", global = true)]
-    pub(crate) overrides: Vec<String>,
+    #[command(flatten)]
+    options: Options,
 
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+/// What may stand before a command and after it. Not clap's `global`, which forgets what stands before
+/// when something stands after.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Options {
+    /// Read this file instead of all others. Managed constraints (`requirements.toml` in /etc/codex and
+    /// /etc/codex-network-proxy) hold in any case.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Set one value on top of the files, as in `-c network.mode=limited`; can be repeated.
+    #[arg(short = 'c', value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run in the foreground; the same as no command.
-    Proxy,
+    Proxy(Options),
     /// Make the CA with which intercepted connections are signed, and keep it: in the files that
     /// `ca_cert_path` and `ca_key_path` name, else in the state directory. Without it a CA is made at
     /// each start. Changes nothing where a good one is.
-    Init,
+    Init(Options),
     /// Judge a configuration: print every problem with its file, line and column, and how to mend
     /// it. Exits with 1 if there is an error.
     Check {
         /// The file to judge; without it, the configuration that the proxy would start with.
         file: Option<PathBuf>,
+        #[command(flatten)]
+        options: Options,
     },
     /// Judge the configuration for the monitor; not for people.
     #[command(hide = true)]
-    Load,
+    Load(Options),
     /// Serve for the monitor; not for people.
     #[command(hide = true)]
     Work,
@@ -59,17 +69,26 @@ pub(crate) enum Command {
 impl Args {
     /// Reads the command line. One that is not understood is told, and ends the program with 2.
     pub(crate) fn read() -> Self {
-        let understood = Self::try_parse().and_then(Self::checked);
+        let understood = Self::try_parse().and_then(Self::gathered);
         understood.unwrap_or_else(|error| error.exit())
     }
 
-    /// clap cannot tell that an option of all commands and an argument of one exclude each other.
-    fn checked(self) -> Result<Self, clap::Error> {
-        if self.config.is_some() && matches!(self.command, Some(Command::Check { file: Some(_) })) {
-            return Err(Self::command().error(
-                ErrorKind::ArgumentConflict,
+    /// Brings together what stands before the command and after it, in this order.
+    fn gathered(mut self) -> Result<Self, clap::Error> {
+        let conflict = |message| Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        let after = self.command.as_mut().and_then(Command::options);
+        let Options { config, overrides } = after.map(std::mem::take).unwrap_or_default();
+        if config.is_some() && self.options.config.is_some() {
+            return conflict("`--config FILE` is there before the command and after it; give one");
+        }
+        self.options.config = self.options.config.or(config);
+        self.options.overrides.extend(overrides);
+        if self.options.config.is_some()
+            && matches!(self.command, Some(Command::Check { file: Some(_), .. }))
+        {
+            return conflict(
                 "`check FILE` and `--config FILE` both name the file to judge; give one of them",
-            ));
+            );
         }
         Ok(self)
     }
@@ -77,10 +96,10 @@ impl Args {
     /// The arguments with which a loader finds the same configuration.
     pub(crate) fn for_loader(&self) -> Vec<OsString> {
         let mut arguments = Vec::new();
-        if let Some(config) = &self.config {
+        if let Some(config) = &self.options.config {
             arguments.extend(["--config".into(), config.clone().into_os_string()]);
         }
-        for assignment in &self.overrides {
+        for assignment in &self.options.overrides {
             arguments.extend(["-c".into(), assignment.into()]);
         }
         arguments
@@ -88,14 +107,27 @@ impl Args {
 
     /// Where the configuration comes from; `file` stands for everything else.
     pub(crate) fn sources(&self, file: Option<&Path>) -> Sources {
-        let layers = match file.or(self.config.as_deref()) {
+        let layers = match file.or(self.options.config.as_deref()) {
             Some(file) => Sources::file(file),
             None if is_system_service() => Sources::system(),
             None => Sources::system_and_user(|name| std::env::var_os(name)),
         };
-        self.overrides.iter().fold(layers, |layers, assignment| {
+        let overrides = self.options.overrides.iter();
+        overrides.fold(layers, |layers, assignment| {
             layers.with_override(assignment)
         })
+    }
+}
+
+impl Command {
+    fn options(&mut self) -> Option<&mut Options> {
+        match self {
+            Self::Proxy(options)
+            | Self::Init(options)
+            | Self::Check { options, .. }
+            | Self::Load(options) => Some(options),
+            Self::Work => None,
+        }
     }
 }
 
@@ -113,21 +145,36 @@ mod tests {
         Args::command().debug_assert();
     }
 
+    fn parse(words: &[&str]) -> Result<Args, clap::Error> {
+        let program = std::iter::once(&"codex-network-proxy");
+        Args::try_parse_from(program.chain(words)).and_then(Args::gathered)
+    }
+
     #[test]
-    fn l5_no_command_is_proxy_and_options_stand_anywhere() {
-        let parse = |words: &[&str]| Args::try_parse_from(words).expect("a command line");
-        assert!(parse(&["codex-network-proxy"]).command.is_none());
-        let args = parse(&[
-            "codex-network-proxy",
-            "check",
-            "a.toml",
-            "-c",
-            "network.mode=limited",
-        ]);
-        assert_eq!(args.overrides, ["network.mode=limited"]);
-        assert!(matches!(
-            args.command,
-            Some(Command::Check { file: Some(_) })
-        ));
+    fn l5_no_command_is_proxy() {
+        assert!(parse(&[]).expect("a command line").command.is_none());
+    }
+
+    #[test]
+    fn c1_options_before_the_command_and_after_it_all_count_in_order() {
+        for command in ["proxy", "init", "check", "load"] {
+            let args = parse(&["-c", "a=1", "-c", "b=2", command, "-c", "a=3"]);
+            let args = args.expect("a command line");
+            assert_eq!(args.options.overrides, ["a=1", "b=2", "a=3"], "{command}");
+        }
+        let args = parse(&["--config", "a.toml", "check"]).expect("a command line");
+        assert_eq!(args.options.config.as_deref(), Some(Path::new("a.toml")));
+    }
+
+    #[test]
+    fn c1_two_files_are_one_too_many() {
+        for words in [
+            &["--config", "a", "check", "--config", "b"][..],
+            &["--config", "a", "check", "b"],
+            &["check", "b", "--config", "a"],
+        ] {
+            let error = parse(words).expect_err("two files");
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{words:?}");
+        }
     }
 }

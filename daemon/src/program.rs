@@ -15,15 +15,15 @@ const UNUSABLE_CONFIGURATION: u8 = 78;
 pub fn main() -> ExitCode {
     let args = Args::read();
     let code = match args.command {
-        None | Some(Command::Proxy) => end(monitor::run(args.for_loader())),
-        Some(Command::Load) => loader::run(&args.sources(None)),
+        None | Some(Command::Proxy(_)) => end(monitor::run(args.for_loader())),
+        Some(Command::Load(_)) => loader::run(&args.sources(None)),
         Some(Command::Work) => match worker::run() {
             Ok(()) => ExitCode::SUCCESS,
             // The monitor has been told, and tells.
             Err(_) => ExitCode::FAILURE,
         },
-        Some(Command::Init) => init::run(&args.sources(None)),
-        Some(Command::Check { ref file }) => check::run(&args.sources(file.as_deref())),
+        Some(Command::Init(_)) => init::run(&args.sources(None)),
+        Some(Command::Check { ref file, .. }) => check::run(&args.sources(file.as_deref())),
     };
     logging::flush();
     code
