@@ -35,7 +35,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Show what the proxy is doing: version, listeners, policy, last reload, counts.
     Status,
-    /// Show the mode, or change it until the next reload.
+    /// Show the mode, or change it: full mode until the next reload, limited mode until it is changed
+    /// again or the service restarts.
     Mode {
         /// The mode to change to.
         mode: Option<ModeWord>,

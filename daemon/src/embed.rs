@@ -199,7 +199,8 @@ impl NetworkProxyHandle {
         .await
     }
 
-    /// Changes the mode until other settings come into force.
+    /// Changes the mode: full mode until other settings come into force, limited mode until this is called
+    /// again.
     ///
     /// # Errors
     ///

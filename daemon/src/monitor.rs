@@ -77,7 +77,7 @@ struct Monitor {
     reloads: Reloads,
     /// The loader at work, or the last one.
     loading: Option<Loading>,
-    /// Limited mode was set at run time; a worker that takes another's place keeps it. That it was
+    /// Limited mode was set at run time; workers keep it until full mode is set. That it was
     /// widened is not kept: whoever has taken a worker over could say so.
     narrowed: Option<Mode>,
     ping: Ping,
@@ -453,7 +453,6 @@ impl Monitor {
         self.listeners.apply(prepared);
         self.before = Some(std::mem::replace(&mut self.settled, settled));
         self.admit_callers();
-        self.narrowed = None;
     }
 
     /// Goes back to the settings that a worker was last well with.

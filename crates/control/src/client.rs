@@ -164,7 +164,7 @@ impl Client {
         settle(self.calls.mode(within(PATIENCE), Nothing {}).await)
     }
 
-    /// Changes the mode until the next reload.
+    /// Changes the mode: full mode until the next reload, limited mode until it is changed again.
     ///
     /// # Errors
     ///

@@ -43,7 +43,7 @@ pub trait Control {
     async fn status(request: Nothing) -> Result<Status, ControlError>;
     /// The mode in force.
     async fn mode(request: Nothing) -> Result<ModeInForce, ControlError>;
-    /// Changes the mode until the next reload.
+    /// Changes the mode: full mode until the next reload, limited mode until it is changed again.
     async fn set_mode(request: ModeChange) -> Result<ModeInForce, ControlError>;
     /// Reads the configuration again: all of it is put in force, or nothing.
     async fn reload(request: Nothing) -> Result<Reloaded, ControlError>;

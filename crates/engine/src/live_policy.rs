@@ -21,6 +21,9 @@ pub struct Generation {
     resolver: Arc<dyn Resolve>,
     tls: Arc<UpstreamTls>,
     interceptor: Option<Arc<Interceptor>>,
+    /// Limited mode was set at run time. Other settings may not lift it: a reload, which many may ask
+    /// for, is not a decision to let more through.
+    narrowed: bool,
 }
 
 /// Holds the generation in force.
@@ -87,6 +90,7 @@ impl LivePolicy {
             resolver,
             tls,
             interceptor,
+            narrowed: false,
         };
         Self {
             current: ArcSwap::from_pointee(first),
@@ -104,7 +108,7 @@ impl LivePolicy {
         self.number.subscribe()
     }
 
-    /// Puts other settings in force. Returns their number.
+    /// Puts other settings in force. Limited mode that was set at run time stays. Returns their number.
     pub(crate) fn replace(
         &self,
         settings: &Arc<Settings>,
@@ -114,10 +118,15 @@ impl LivePolicy {
     ) -> u64 {
         self.swap(|old| Generation {
             number: old.number + 1,
-            settings: Arc::clone(settings),
+            settings: if old.narrowed {
+                Arc::new(in_mode(settings, Mode::Limited))
+            } else {
+                Arc::clone(settings)
+            },
             resolver: Arc::clone(resolver),
             tls: Arc::clone(tls),
             interceptor: interceptor.cloned(),
+            narrowed: old.narrowed,
         })
     }
 
@@ -126,17 +135,15 @@ impl LivePolicy {
     pub(crate) fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
         self.current.load().settings.managed.permit_mode(mode)?;
         Ok(self.swap(|old| {
-            let mut settings = Settings::clone(&old.settings);
             // A reload that got in between may have brought a requirement.
-            let mode = settings.managed.narrow(mode);
-            settings.policy = Arc::new(settings.policy.with_mode(mode));
-            Arc::make_mut(&mut settings.origins).set_at_run_time("mode");
+            let settings = in_mode(&old.settings, old.settings.managed.narrow(mode));
             Generation {
                 number: old.number + 1,
                 settings: Arc::new(settings),
                 resolver: Arc::clone(&old.resolver),
                 tls: Arc::clone(&old.tls),
                 interceptor: old.interceptor.clone(),
+                narrowed: mode == Mode::Limited,
             }
         }))
     }
@@ -152,4 +159,12 @@ impl LivePolicy {
         });
         number
     }
+}
+
+/// These settings, but for the mode, which somebody has set.
+fn in_mode(settings: &Settings, mode: Mode) -> Settings {
+    let mut settings = settings.clone();
+    settings.policy = Arc::new(settings.policy.with_mode(mode));
+    Arc::make_mut(&mut settings.origins).set_at_run_time("mode");
+    settings
 }

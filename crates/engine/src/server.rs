@@ -254,7 +254,8 @@ impl Engine {
     }
 
     /// Puts other settings in force, all at once. Requests that were judged go on under the old
-    /// ones; tunnels that the new ones forbid end. Returns the generation's number.
+    /// ones; tunnels that the new ones forbid end. Limited mode that [`set_mode`](Self::set_mode) has
+    /// set stays. Returns the generation's number.
     ///
     /// # Errors
     ///
@@ -270,7 +271,8 @@ impl Engine {
         Ok(live.replace(settings, &resolver, &tls, interceptor.as_ref()))
     }
 
-    /// Changes the mode until the next [`replace`](Self::replace). Returns the generation's number.
+    /// Changes the mode: full mode until the next [`replace`](Self::replace), limited mode until this is
+    /// called again. Returns the generation's number.
     ///
     /// # Errors
     ///

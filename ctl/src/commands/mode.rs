@@ -23,7 +23,16 @@ pub(super) async fn run(
     let sentence = match &mode.was {
         None => now,
         Some(was) if *was == mode.mode => format!("{now}, as before"),
-        Some(was) => format!("{now}, until the next reload (was {})", printable(was)),
+        Some(was) => format!("{now}, {} (was {})", until(&mode.mode), printable(was)),
     };
     Ok(output.line(&sentence)?)
+}
+
+/// How long a mode that was set stays: a reload never widens what somebody has narrowed.
+fn until(mode: &str) -> &'static str {
+    if mode == Mode::Full.as_str() {
+        "until the next reload"
+    } else {
+        "until it is changed again or the service restarts"
+    }
 }

@@ -131,7 +131,6 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         monitor.listeners.apply(pending.prepared);
         monitor.settled = pending.settled;
         monitor.admit_callers();
-        monitor.narrowed = None;
         monitor.reload_done();
     }
     monitor.issuing.note(&monitor.settled.authority);

@@ -116,7 +116,7 @@ impl Reloader {
         *self.doors() = Doors::default();
     }
 
-    /// Changes the mode until the next reload. The monitor hears of it, so that a worker that takes
+    /// Changes the mode: full mode until the next reload, limited mode for good. The monitor hears of it, so that a worker that takes
     /// this one's place is not less strict. Returns the generation's number, or the requirement that
     /// does not let it (SPEC C6).
     pub(super) fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
@@ -203,14 +203,15 @@ impl Reloader {
         }
         warn_of_what_waits(&old.settings().daemon, &settings.daemon);
         self.tell(warnings, admitted);
-        let (before, after) = (old.policy().clone(), Arc::clone(&settings.policy));
+        let after = Arc::clone(&self.engine.current().settings().policy);
+        let before = old.policy().clone();
         let logged = tokio::task::spawn_blocking(move || log_changes(&before, &after)).await;
         if let Err(error) = logged {
             tracing::warn!(%error, "the changes of the lists could not be logged");
         }
         tracing::info!(
             generation = number,
-            mode = settings.policy.mode().as_str(),
+            mode = self.engine.current().policy().mode().as_str(),
             allow_rules = settings.policy.allowed().len(),
             deny_rules = settings.policy.denied().len(),
             "reloaded"

@@ -68,12 +68,22 @@ fn a1_a_change_of_mode_acts_on_connections_that_are_open() {
 }
 
 #[test]
-fn a1_a_change_of_mode_lasts_until_the_next_reload() {
+fn a1_full_mode_lasts_until_the_next_reload_and_limited_mode_until_it_is_lifted() {
     let daemon = start(&Config::example());
     daemon.admin("POST", "/mode", Some(LIMITED));
     assert_eq!(daemon.reload().status, 200);
-    assert_eq!(mode(&daemon), "full");
+    assert_eq!(mode(&daemon), "limited");
+    assert_eq!(through(&daemon, "POST", "allowed.test", 1).status, 403);
+    daemon.admin("POST", "/mode", Some(r#"{"mode":"full"}"#));
+    assert_eq!(daemon.reload().status, 200);
     assert_eq!(through(&daemon, "POST", "allowed.test", 1).status, 502);
+    daemon.rewrite_config(&Config::example().set("network", "mode", r#""limited""#));
+    assert_eq!(daemon.reload().status, 200);
+    assert_eq!(mode(&daemon), "limited");
+    daemon.admin("POST", "/mode", Some(r#"{"mode":"full"}"#));
+    assert_eq!(mode(&daemon), "full");
+    assert_eq!(daemon.reload().status, 200);
+    assert_eq!(mode(&daemon), "limited");
 }
 
 #[test]
