@@ -139,7 +139,7 @@ fn invariant_3_only_one_place_in_the_engine_connects_to_unix_sockets() {
     });
     // What is connected to was found there, and was judged.
     let finder = ["crates/engine/src/upstream/unix_socket.rs"];
-    only_in("Socket { identity", &finder, anywhere);
+    only_in("Self { identity, held }", &finder, anywhere);
 }
 
 #[test]
