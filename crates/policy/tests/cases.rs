@@ -211,6 +211,10 @@ fn unix_sockets_decide() {
 fn unix_socket_paths_mean_one_thing_or_are_refused() {
     run("unix-socket-paths", |_, row: &Spelling| {
         let path = UnixSocketPath::parse(row.text.as_bytes());
+        if let Ok(path) = &path {
+            let again = UnixSocketPath::parse(path.as_bytes());
+            same("parsed again", again.as_ref(), Ok(path))?;
+        }
         row.check(path.map(|path| String::from_utf8_lossy(path.as_bytes()).into_owned()))
     });
 }
