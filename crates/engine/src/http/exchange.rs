@@ -100,7 +100,7 @@ pub(super) async fn send(
     let outcome = try_send(session, &passage, sent, parts, body, first).await;
     let limit = passage.generation().settings().daemon.limits.idle_timeout;
     session.interim.written(limit).await;
-    let failure = match (outcome, passage) {
+    let (failure, passage) = match (outcome, passage) {
         (Ok(Outcome::Answer(response)), _) => return Ok(response),
         (Ok(Outcome::Switched(response, upgraded, leads_to)), Passage::Host(permit)) => {
             session.become_next(Next::Switched(Switched::new(permit, upgraded, leads_to)));
@@ -111,10 +111,10 @@ pub(super) async fn send(
         (Err(failure), passage) => (failure, passage),
     };
     tracing::debug!(
-        client = %session.address, authority = %failure.1, fault = ?failure.0.fault(), error = %failure.0,
+        client = %session.address, authority = %passage, fault = ?failure.fault(), error = %failure,
         "a permitted request failed",
     );
-    Err(failure)
+    Err((failure, passage))
 }
 
 /// What comes of a request that went well.
