@@ -19,4 +19,6 @@ mod roles;
 mod smuggling;
 mod socks5;
 mod startup;
+#[cfg(not(target_os = "macos"))]
+mod unix_sockets;
 mod upstream_proxy;

@@ -23,7 +23,7 @@ fn run(arguments: &[&str]) -> Run {
 }
 
 /// `check` on a file `policy.toml` with this text; messages call it by this name.
-fn check(text: &str) -> Run {
+pub(crate) fn check(text: &str) -> Run {
     let program = Program::new(e2e::binary!());
     std::fs::write(program.home().join("policy.toml"), text).expect("a new directory");
     program.args(["check", "policy.toml"]).run()

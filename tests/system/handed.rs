@@ -282,6 +282,13 @@ fn l8_an_inherited_socket_beyond_loopback_is_refused() {
         said.contains("dangerously_allow_non_loopback_admin"),
         "{said}"
     );
+
+    let socket = TcpListener::bind("0.0.0.0:0").expect("a free port");
+    let config = Config::example()
+        .set("network", "dangerously_allow_non_loopback_proxy", "true")
+        .set("network", "dangerously_allow_all_unix_sockets", "true");
+    let said = Handed::start("http", vec![socket.into()], &config).fails();
+    assert!(said.contains("without unix sockets"), "{said}");
 }
 
 #[test]

@@ -110,7 +110,9 @@ fn invariant_2_the_monitor_answers_to_a_table() {
 #[test]
 fn invariant_3_only_enforce_makes_permits_and_vetted_addresses() {
     let in_engine = |source: &Source| source.path.starts_with("crates/engine/");
-    only_in("Permit {", &["crates/engine/src/enforce.rs"], in_engine);
+    only_in(" Permit {", &["crates/engine/src/enforce.rs"], in_engine);
+    let unix_socket = ["crates/engine/src/enforce/unix_socket.rs"];
+    only_in("SocketPermit {", &unix_socket, in_engine);
     only_in("VettedAddrs(", &["crates/engine/src/enforce.rs"], in_engine);
 }
 
@@ -121,6 +123,23 @@ fn invariant_3_only_connect_dials() {
     only_in("TcpSocket::new", &[], anywhere);
     only_in("lookup_host", &[], anywhere);
     only_in("ToSocketAddrs", &[], anywhere);
+}
+
+#[test]
+fn invariant_3_only_one_place_in_the_engine_connects_to_unix_sockets() {
+    let places = [
+        "crates/engine/src/upstream/unix_socket.rs",
+        // `proxyctl`, to the daemon.
+        "crates/control/src/client.rs",
+    ];
+    only_in("UnixStream::connect", &places, anywhere);
+    only_in("UnixSocket::new", &[], anywhere);
+    only_in("UnixDatagram", &[], |source| {
+        source.path.starts_with("crates/engine/")
+    });
+    // What is connected to was found there, and was judged.
+    let finder = ["crates/engine/src/upstream/unix_socket.rs"];
+    only_in("Self { identity, held }", &finder, anywhere);
 }
 
 #[test]
@@ -169,6 +188,11 @@ fn one_decision_function_is_asked_in_one_place() {
     only_in(
         ".decide_addresses(",
         &["crates/engine/src/enforce.rs"],
+        anywhere,
+    );
+    only_in(
+        ".decide_unix_socket(",
+        &["crates/engine/src/enforce/unix_socket.rs"],
         anywhere,
     );
 }

@@ -32,6 +32,7 @@ mod listen;
 mod merge;
 mod mitm;
 mod origins;
+mod platform;
 mod read;
 mod secret;
 mod settings;

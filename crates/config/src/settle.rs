@@ -16,7 +16,7 @@ use crate::read::{self, Permission};
 use crate::secret::Reader;
 use crate::settings::{Reach, Settings, UnixSockets};
 use crate::text::Place;
-use crate::{daemon, listen, mitm, unavailable};
+use crate::{daemon, listen, mitm, platform, unavailable};
 
 pub(crate) const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("limited", Mode::Limited)];
 
@@ -86,6 +86,7 @@ pub(crate) fn settle(
         origins: Arc::new(origins),
         files: Vec::new(),
     };
+    platform::warn(&raw, problems);
     unavailable::warn(&raw, problems);
     settings
 }

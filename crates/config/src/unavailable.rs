@@ -3,25 +3,10 @@
 
 use crate::diagnostic::Problems;
 use crate::generation::{Key, Raw};
-use crate::merge::{Node, Value};
+use crate::platform::switches_on;
 
 /// The setting, what it would be, and what happens instead.
 const UNAVAILABLE: &[(Key, &str, &str)] = &[
-    (
-        Key::AllowUnixSockets,
-        "unix-socket proxying",
-        "requests to unix sockets are refused",
-    ),
-    (
-        Key::UnixSockets,
-        "unix-socket proxying",
-        "requests to unix sockets are refused",
-    ),
-    (
-        Key::AllowAllUnixSockets,
-        "unix-socket proxying",
-        "requests to unix sockets are refused",
-    ),
     (
         Key::CredentialBroker,
         "the credential broker",
@@ -44,16 +29,5 @@ pub(crate) fn warn(raw: &Raw<'_>, problems: &mut Problems<'_>) {
             let message = format!("{feature} is not available in this version yet; {instead}");
             problems.warning(setting.at, &message, "");
         }
-    }
-}
-
-/// Whether a value asks for something.
-fn switches_on(node: &Node<'_>) -> bool {
-    match &node.value {
-        Value::Boolean(boolean) => *boolean,
-        Value::String(text) => !matches!(&**text, "" | "deny" | "none"),
-        Value::Array(items) => !items.is_empty(),
-        Value::Table(table) => table.iter().any(|entry| switches_on(&entry.node)),
-        Value::Integer(_) | Value::Float | Value::Datetime => true,
     }
 }

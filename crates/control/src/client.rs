@@ -103,6 +103,10 @@ impl Client {
     /// # Errors
     ///
     /// Why there is no connection, or no common version.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the caller's own connection to the daemon, not a client's through it"
+    )]
     pub async fn connect(path: &Path, program: &str) -> Result<Self, ConnectError> {
         let path = path.to_path_buf();
         let stream = match tokio::time::timeout(PATIENCE, UnixStream::connect(&path)).await {

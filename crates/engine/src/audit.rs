@@ -3,7 +3,7 @@
 //! Events go to an [`AuditSink`]; the one that ships is a `tracing` event under the target
 //! `codex_otel.network_proxy`. An event never holds a URL, a path or a query.
 
-use codex_network_policy::{Decision, Protocol, Source};
+use codex_network_policy::{Decision, Protocol};
 use time::OffsetDateTime;
 use time::format_description::StaticFormatDescription;
 use time::macros::format_description;
@@ -17,6 +17,8 @@ const TIMESTAMP: StaticFormatDescription =
 pub struct AuditEvent<'a> {
     /// When it was made, in UTC.
     pub timestamp: OffsetDateTime,
+    /// Whether it was about a host.
+    pub scope: Scope,
     /// The decision.
     pub decision: Decision,
     /// Why: the decision's reason, or the decider's own word.
@@ -25,9 +27,9 @@ pub struct AuditEvent<'a> {
     pub overridden: Override,
     /// The door.
     pub protocol: Protocol,
-    /// The host that was asked for.
+    /// The host that was asked for, or `unix-socket`.
     pub server_address: &'a str,
-    /// The port that was asked for; 0 when none could be read.
+    /// The port that was asked for; 0 when none could be read, and for a unix socket.
     pub server_port: u16,
     /// The HTTP method, where there is one.
     pub method: Option<&'a str>,
@@ -62,6 +64,15 @@ pub struct AuditMetadata {
     pub slug: Option<String>,
 }
 
+/// What a decision was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// A host.
+    Domain,
+    /// The mode, the proxy itself, or a unix socket.
+    NonDomain,
+}
+
 /// Whether the lists had the last word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Override {
@@ -93,7 +104,7 @@ impl AuditSink for TracingAudit {
             tracing::Level::INFO,
             event.name = "codex.network_proxy.policy_decision",
             event.timestamp = timestamp,
-            network.policy.scope = scope(event.decision.source()),
+            network.policy.scope = event.scope.as_str(),
             network.policy.decision = event.decision.verdict().as_str(),
             network.policy.source = event.decision.source().as_str(),
             network.policy.reason = event.reason,
@@ -124,10 +135,11 @@ impl AuditSink for TracingAudit {
     }
 }
 
-/// Whether the decision was about the destination, or about something else.
-fn scope(source: Source) -> &'static str {
-    match source {
-        Source::BaselinePolicy | Source::Decider => "domain",
-        Source::ModeGuard | Source::ProxyState => "non_domain",
+impl Scope {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Domain => "domain",
+            Self::NonDomain => "non_domain",
+        }
     }
 }

@@ -7,6 +7,8 @@
 //! second lookup between the check and the dial, does not compile.
 
 mod question;
+mod standing;
+pub(crate) mod unix_socket;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use codex_network_policy::{
 
 use crate::Shared;
 pub(crate) use question::Question;
+pub(crate) use standing::Standing;
 
 use crate::client::Client;
 use crate::live_policy::{Generation, LivePolicy};
@@ -82,6 +85,7 @@ pub(crate) struct LeadsTo(Arc<[IpAddr]>);
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) decision: Decision,
+    pub(crate) destination: Destination,
     pub(crate) protocol: Protocol,
     /// The host in canonical form, or what was given for one, escaped.
     pub(crate) host: String,
@@ -91,6 +95,13 @@ pub(crate) struct Refusal {
     pub(crate) detail: Option<&'static str>,
     /// The decider's own word for why, in place of the reason's; printable ASCII.
     pub(crate) word: Option<Arc<str>>,
+}
+
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    Host,
+    UnixSocket,
 }
 
 /// Judges an attempt to reach an authority, by the settings in force at this moment, and waits for
@@ -186,6 +197,7 @@ pub(crate) fn refuse_invalid_host(
     };
     let refusal = Refusal {
         decision: Decision::deny(source, reason, None),
+        destination: Destination::Host,
         protocol: attempt.protocol,
         host: escape(text),
         port,
@@ -206,6 +218,7 @@ pub(crate) fn refuse_misdirected(
 ) -> Refusal {
     let refusal = Refusal {
         decision: Decision::deny(Source::BaselinePolicy, Reason::PolicyDenied, None),
+        destination: Destination::Host,
         protocol: attempt.protocol,
         host: authority.host.to_string(),
         port: authority.port,
@@ -240,6 +253,7 @@ pub(crate) fn refuse_association(
 ) -> Option<Refusal> {
     let refusal = Refusal {
         decision: forbids_datagrams(generation)?,
+        destination: Destination::Host,
         protocol: attempt.protocol,
         host: escape(host),
         port,
@@ -431,6 +445,7 @@ impl Permit {
     fn refusal(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {
         Refusal {
             decision,
+            destination: Destination::Host,
             protocol: self.attempt.protocol,
             host: self.authority.host.to_string(),
             port: self.authority.port,
@@ -502,6 +517,11 @@ impl VettedAddrs {
 }
 
 impl LeadsTo {
+    /// No address: what is connected to is no host.
+    pub(crate) fn nowhere() -> Self {
+        Self(Arc::default())
+    }
+
     /// The address that was dialled; unknown only if the socket is gone already.
     pub(crate) fn peer(peer: Option<SocketAddr>) -> Self {
         Self(peer.iter().map(SocketAddr::ip).collect())

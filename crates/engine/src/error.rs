@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::enforce::Refusal;
 use crate::upstream::tls::TlsError;
+use crate::upstream::unix_socket::SocketError;
 use crate::upstream::{ConnectError, ProxyError, ResolveError};
 
 /// Whose fault a failure is: the first thing an operator asks.
@@ -15,6 +16,8 @@ pub(crate) enum Fault {
     Upstream,
     /// The proxy that carries what this one allows, or the way to it.
     UpstreamProxy,
+    /// A unix socket, or the program that should listen on it.
+    UnixSocket,
     /// This proxy, or the machine that it runs on.
     Proxy,
 }
@@ -31,6 +34,9 @@ pub(crate) enum Failure {
     /// No address could be connected to.
     #[error("{0}")]
     Connect(#[source] ConnectError),
+    /// The unix socket could not be connected to.
+    #[error("the unix socket: {0}")]
+    UnixSocket(#[source] SocketError),
     /// There is no TLS session with the origin.
     #[error("no TLS with the origin: {0}")]
     Tls(#[from] TlsError),
@@ -63,7 +69,9 @@ impl Failure {
         match self {
             Self::Connect(ConnectError::ExhaustedDescriptors)
             | Self::UpstreamProxy(ProxyError::Connect(ConnectError::ExhaustedDescriptors))
+            | Self::UnixSocket(SocketError::Connect(ConnectError::ExhaustedDescriptors))
             | Self::NoInterception => Fault::Proxy,
+            Self::UnixSocket(_) => Fault::UnixSocket,
             Self::UpstreamProxy(_) => Fault::UpstreamProxy,
             Self::RequestBody(_) => Fault::Client,
             Self::Refused(_)

@@ -15,9 +15,11 @@ mod headers;
 mod inside;
 mod inspect;
 mod interim;
+mod passage;
 mod target;
 mod turn;
 mod underway;
+mod unix_socket;
 mod upgrade;
 
 use std::future::poll_fn;
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_config::Limits;
-use codex_network_policy::{Authority, Protocol, Reason};
+use codex_network_policy::{Protocol, Reason};
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
@@ -54,7 +56,7 @@ use upgrade::Switched;
 use crate::Shared;
 use crate::activity::Activity;
 use crate::client::{AttemptId, Client};
-use crate::enforce::{self, Attempt};
+use crate::enforce::{self, Attempt, Standing};
 use crate::live_policy::Generation;
 use crate::mitm::Interception;
 use crate::respond::{self, Door};
@@ -204,14 +206,14 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
     let mut forbidden = std::pin::pin!(session.underway.forbidden(&shared.live));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        (authority, reason) = &mut forbidden => return session.say_forbidden(&authority, reason),
+        (standing, reason) = &mut forbidden => return session.say_forbidden(&standing, reason),
         () = &mut drain => {
             connection.as_mut().graceful_shutdown();
             activity.note();
             tokio::select! {
                 outcome = connection.as_mut() => outcome,
-                (authority, reason) = &mut forbidden => {
-                    return session.say_forbidden(&authority, reason);
+                (standing, reason) = &mut forbidden => {
+                    return session.say_forbidden(&standing, reason);
                 }
                 // The goodbye has to be acknowledged (RFC 9113 section 6.8), and not every client does.
                 () = activity.silence(limits.header_timeout) => return,
@@ -279,8 +281,8 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     let outcome = loop {
         tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break outcome,
-            (authority, reason) = &mut forbidden => {
-                session.say_forbidden(&authority, reason);
+            (standing, reason) = &mut forbidden => {
+                session.say_forbidden(&standing, reason);
                 // An orderly close would end an answer without a length.
                 let (stream, _) = connection.into_parts().io.into_inner().into_parts();
                 let _ = stream.socket().set_zero_linger();
@@ -415,8 +417,8 @@ impl Session {
     }
 
     /// Logs that the connection ends for a request under way.
-    fn say_forbidden(&self, authority: &Authority, reason: Reason) {
-        tracing::info!(client = %self.address, %authority, %reason, door = self.door(), "closed a connection with a request that the policy no longer permits");
+    fn say_forbidden(&self, standing: &Standing, reason: Reason) {
+        tracing::info!(client = %self.address, authority = %standing, %reason, door = self.door(), "closed a connection with a request that the policy no longer permits");
     }
 
     /// Makes the connection something else once the answer in hand has been sent.

@@ -17,7 +17,8 @@
 //! # Invariants
 //!
 //! - Only `enforce` makes a permit, only `upstream::connect` dials, and only `upstream::datagram` sends
-//!   datagrams out; both take vetted addresses.
+//!   datagrams out; both take vetted addresses. Only `upstream::unix_socket` connects to unix sockets,
+//!   and to a file that was permitted.
 //! - Every decision is recorded once, in `record`.
 //! - Every error path refuses.
 //! - Nothing here reads configuration files or holds a lock across an await.
@@ -53,7 +54,9 @@ mod server;
 
 use std::sync::Arc;
 
-pub use audit::{AuditEvent, AuditMetadata, AuditSink, Override, TracingAudit};
+use codex_network_policy::UnixSocketSupport;
+
+pub use audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope, TracingAudit};
 pub use blocked::{BlockedEntry, BlockedLog};
 pub use child_env::ChildEnvironment;
 pub use clock::{Clock, SystemClock};
@@ -61,7 +64,7 @@ pub use decider::{NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
 pub use drain::Drain;
 pub use live_policy::{Generation, LivePolicy};
 pub use mitm::{InterceptionError, IssueError, IssuedLeaf, KeyError, LeafIssuer};
-pub use own::{OwnListener, OwnListeners};
+pub use own::{OwnListener, OwnListeners, OwnUnixSocket, OwnUnixSockets};
 pub use server::{Counters, Door, Engine, EngineParts, Listening, SetupError};
 pub use upstream::{
     ConnectError, Dial, DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError,
@@ -81,4 +84,7 @@ struct Shared {
     fixed_resolver: Option<Arc<dyn Resolve>>,
     /// Issues certificates for intercepted hosts.
     issuer: Option<Arc<dyn LeafIssuer>>,
+    /// Whether requests to unix sockets are served.
+    unix_sockets: UnixSocketSupport,
+    own_unix_sockets: OwnUnixSockets,
 }

@@ -2,7 +2,12 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+
+use codex_network_policy::UnixSocketPath;
+
+use crate::upstream::unix_socket::{Node, Socket, path_of};
 
 /// The addresses that this process listens on, doors and admin alike.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +18,25 @@ pub struct OwnListeners(Arc<RwLock<Vec<SocketAddr>>>);
 pub struct OwnListener {
     set: OwnListeners,
     address: SocketAddr,
+}
+
+/// The unix sockets that this process listens on. To whoever listens there we would be ourselves, the
+/// daemon's own user, and not the client.
+#[derive(Clone, Debug, Default)]
+pub struct OwnUnixSockets(Arc<RwLock<Vec<Arc<OwnFile>>>>);
+
+/// One unix socket of the set; dropping it takes the socket out.
+#[derive(Debug)]
+pub struct OwnUnixSocket {
+    set: OwnUnixSockets,
+    file: Arc<OwnFile>,
+}
+
+#[derive(Debug)]
+struct OwnFile {
+    path: Option<UnixSocketPath>,
+    /// `None` where this process may not look.
+    node: Option<Node>,
 }
 
 impl OwnListeners {
@@ -42,6 +66,39 @@ impl OwnListeners {
                     || (address.is_unspecified() && ip.is_loopback())
                     || (ip.is_unspecified() && is_of_this_machine(address))
             })
+    }
+}
+
+impl OwnUnixSockets {
+    /// Adds a bound listener's path.
+    pub fn add(&self, path: &Path) -> OwnUnixSocket {
+        let canonical = std::fs::canonicalize(path);
+        let file = Arc::new(OwnFile {
+            path: path_of(canonical.as_deref().unwrap_or(path)),
+            node: std::fs::metadata(path).ok().as_ref().map(Node::of),
+        });
+        let mut own = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        own.push(Arc::clone(&file));
+        drop(own);
+        OwnUnixSocket {
+            set: self.clone(),
+            file,
+        }
+    }
+
+    /// Whether this is one of them, under whatever name.
+    pub(crate) fn has(&self, socket: &Socket) -> bool {
+        let own = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        own.iter().any(|file| {
+            file.path.as_ref() == Some(socket.path()) || file.node == Some(socket.node())
+        })
+    }
+}
+
+impl Drop for OwnUnixSocket {
+    fn drop(&mut self) {
+        let mut own = self.set.0.write().unwrap_or_else(PoisonError::into_inner);
+        own.retain(|file| !Arc::ptr_eq(file, &self.file));
     }
 }
 

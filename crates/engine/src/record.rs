@@ -7,14 +7,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use codex_network_policy::{Authority, Decision, Protocol};
+use codex_network_policy::{Authority, Decision, Protocol, Source};
 
-use crate::audit::{AuditEvent, AuditMetadata, AuditSink, Override};
+use crate::audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope};
 use crate::blocked::{BlockedEntry, BlockedLog};
 use crate::clock::Clock;
-use crate::enforce::{Attempt, Refusal};
+use crate::enforce::unix_socket::UNIX_SOCKET;
+use crate::enforce::{Attempt, Destination, Refusal};
 use crate::live_policy::Generation;
 use crate::own::OwnListeners;
+
+/// What a decision was about.
+struct Server<'a> {
+    destination: Destination,
+    address: &'a str,
+    port: u16,
+}
 
 /// Where decisions are written to.
 pub(crate) struct Recorder {
@@ -61,35 +69,32 @@ impl Recorder {
 
     pub(crate) fn allowed(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
-        self.audit(
-            attempt,
-            &authority.host.to_string(),
-            authority.port,
-            decision,
-            decision.reason().as_str(),
-        );
+        self.audit_host(attempt, authority, decision);
+    }
+
+    pub(crate) fn allowed_unix_socket(&self, attempt: &Attempt, decision: Decision) {
+        self.allowed.fetch_add(1, Ordering::Relaxed);
+        let server = Server {
+            destination: Destination::UnixSocket,
+            address: UNIX_SOCKET,
+            port: 0,
+        };
+        self.audit(attempt, &server, decision, decision.reason().as_str());
     }
 
     /// A name that does not resolve is an outcome, not a violation: it is audited, and does not
     /// crowd the blocked entries.
     pub(crate) fn unresolved(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
-        self.audit(
-            attempt,
-            &authority.host.to_string(),
-            authority.port,
-            decision,
-            decision.reason().as_str(),
-        );
+        self.audit_host(attempt, authority, decision);
     }
 
     pub(crate) fn refused(&self, generation: &Generation, attempt: &Attempt, refusal: &Refusal) {
-        self.audit(
-            attempt,
-            &refusal.host,
-            refusal.port,
-            refusal.decision,
-            refusal.reason(),
-        );
+        let server = Server {
+            destination: refusal.destination,
+            address: &refusal.host,
+            port: refusal.port,
+        };
+        self.audit(attempt, &server, refusal.decision, refusal.reason());
         let policy = generation.policy();
         let rule = refusal.decision.rule().and_then(|rule| policy.rule(rule));
         let entry = BlockedEntry {
@@ -122,9 +127,19 @@ impl Recorder {
             .push(entry, generation.settings().daemon.limits.blocked_buffer);
     }
 
-    fn audit(&self, attempt: &Attempt, host: &str, port: u16, decision: Decision, reason: &str) {
+    fn audit_host(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
+        let server = Server {
+            destination: Destination::Host,
+            address: &authority.host.to_string(),
+            port: authority.port,
+        };
+        self.audit(attempt, &server, decision, decision.reason().as_str());
+    }
+
+    fn audit(&self, attempt: &Attempt, server: &Server<'_>, decision: Decision, reason: &str) {
         self.audit.record(&AuditEvent {
             timestamp: self.clock.now(),
+            scope: server.scope(decision.source()),
             decision,
             reason,
             overridden: if decision.is_overruled() {
@@ -133,8 +148,8 @@ impl Recorder {
                 Override::Kept
             },
             protocol: attempt.protocol,
-            server_address: host,
-            server_port: port,
+            server_address: server.address,
+            server_port: server.port,
             method: attempt.method.as_deref().map(short),
             client_address: Some(&attempt.client.address.to_string()),
             attempt_id: attempt
@@ -144,6 +159,16 @@ impl Recorder {
                 .map(crate::client::AttemptId::as_str),
             metadata: &self.metadata,
         });
+    }
+}
+
+impl Server<'_> {
+    fn scope(&self, source: Source) -> Scope {
+        match (self.destination, source) {
+            (Destination::Host, Source::BaselinePolicy | Source::Decider) => Scope::Domain,
+            (Destination::Host, Source::ModeGuard | Source::ProxyState)
+            | (Destination::UnixSocket, _) => Scope::NonDomain,
+        }
     }
 }
 

@@ -4,19 +4,23 @@
 //! Sentences for clients say what happened and what to do. They never hold paths, rules or
 //! resolver detail (SPEC H7): those are for the operator, in the log and the blocked entries.
 
+mod unix_socket;
+
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use bytes::Bytes;
-use codex_network_policy::{Authority, Protocol, Reason, Source, Verdict};
+use codex_network_policy::{Protocol, Reason, Source, Verdict};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::enforce::{LOOPING_PROXY, Refusal};
+use crate::enforce::{Destination, LOOPING_PROXY, Refusal};
 use crate::error::{Failure, Fault};
 use crate::http::Answer;
 use crate::http::framing::Flaw;
 use crate::upstream::tls::TlsError;
+use crate::upstream::unix_socket::SocketError;
 use crate::upstream::{ConnectError, ProxyError, ResolveError};
 
 /// Says which kind of block an answer is (SPEC H6).
@@ -70,12 +74,20 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
         port: refusal.port,
     };
     let json = serde_json::to_string(&fields).unwrap_or_default();
-    let sentence = sentence(refusal);
+    let sentence = match refusal.destination {
+        Destination::Host => sentence(refusal),
+        Destination::UnixSocket => unix_socket::sentence(refusal),
+    };
     let (status, content_type, body) = match door {
         _ if reason == Reason::ProxyDisabled => (
             StatusCode::SERVICE_UNAVAILABLE,
             "text/plain",
             "network proxy is disabled".to_owned(),
+        ),
+        _ if reason == Reason::UnixSocketUnsupported => (
+            StatusCode::NOT_IMPLEMENTED,
+            "text/plain",
+            "unix sockets unsupported".to_owned(),
         ),
         Door::Http => {
             let body = BlockedBody {
@@ -111,20 +123,23 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
 }
 
 /// The answer to a request that policy allowed and that failed all the same.
-pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> Response<Answer> {
+pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Response<Answer> {
     let status = match failure {
         Failure::Refused(refused) => return refusal(refused, door),
         Failure::Resolve(ResolveError::Timeout)
         | Failure::Connect(ConnectError::Timeout)
+        | Failure::UnixSocket(SocketError::Connect(ConnectError::Timeout))
         | Failure::Tls(TlsError::Timeout)
         | Failure::AnswerTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
         Failure::UpstreamProxy(error) if is_timeout(error) => StatusCode::GATEWAY_TIMEOUT,
         Failure::RequestBody(_) => StatusCode::BAD_REQUEST,
         Failure::Connect(ConnectError::ExhaustedDescriptors)
         | Failure::UpstreamProxy(ProxyError::Connect(ConnectError::ExhaustedDescriptors))
+        | Failure::UnixSocket(SocketError::Connect(ConnectError::ExhaustedDescriptors))
         | Failure::NoInterception => StatusCode::SERVICE_UNAVAILABLE,
         Failure::Resolve(_)
         | Failure::Connect(_)
+        | Failure::UnixSocket(_)
         | Failure::Tls(_)
         | Failure::UpstreamProxy(_)
         | Failure::Answer(_)
@@ -147,6 +162,7 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
             "the proxy has no file descriptors left"
         }
         Failure::Connect(ConnectError::Other(_)) => "the connection failed",
+        Failure::UnixSocket(error) => unix_socket::what(error),
         Failure::Tls(error) => tls_sentence(error),
         Failure::UpstreamProxy(error) => &proxy_sentence(error),
         Failure::NoInterception => "TLS interception was switched off",
@@ -164,9 +180,12 @@ pub(crate) fn failure(failure: &Failure, authority: &Authority, door: Door) -> R
         Fault::UpstreamProxy => {
             "The proxy allowed the request; the fault lies with its upstream proxy or the way to it: tell whoever runs them"
         }
+        Fault::UnixSocket => {
+            "The proxy allowed the request; the fault lies with the socket or the program that should listen on it"
+        }
         Fault::Proxy => "The fault lies with the proxy: try again later, and tell whoever runs it",
     };
-    text(status, &format!("{authority}: {what}. {whose}."))
+    text(status, &format!("{whom}: {what}. {whose}."))
 }
 
 /// What is wrong with an origin's TLS, without the detail that is for the log (SPEC H7).
@@ -340,6 +359,7 @@ pub(crate) fn socks_failure(failure: &Failure) -> Reply {
         Failure::Resolve(_) | Failure::Connect(ConnectError::Unreachable) => Reply::HostUnreachable,
         Failure::Connect(ConnectError::Refused) => Reply::ConnectionRefused,
         Failure::Connect(_)
+        | Failure::UnixSocket(_)
         | Failure::Tls(_)
         | Failure::UpstreamProxy(_)
         | Failure::NoInterception
@@ -448,6 +468,7 @@ mod tests {
     fn refused(reason: Reason, source: Source, protocol: Protocol) -> Refusal {
         Refusal {
             decision: Decision::deny(source, reason, None),
+            destination: Destination::Host,
             protocol,
             host: "blocked.example".to_owned(),
             port: 443,
@@ -530,6 +551,7 @@ mod tests {
             (Reason::PolicyDenied, "blocked-by-policy"),
             (Reason::InvalidHost, "blocked-by-policy"),
             (Reason::LoopDetected, "blocked-by-policy"),
+            (Reason::UnixSocketUnsupported, "blocked-by-policy"),
         ] {
             assert_eq!(proxy_error(reason), wanted, "{reason}");
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use codex_network_config::{Settings, UpstreamProxy, Widening};
-use codex_network_policy::{Mode, Protocol};
+use codex_network_policy::{Mode, Protocol, UnixSocketSupport};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use crate::drain::Drain;
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::mitm::{InterceptionError, Interceptor, LeafIssuer};
-use crate::own::{OwnListener, OwnListeners};
+use crate::own::{OwnListener, OwnListeners, OwnUnixSockets};
 use crate::record::Recorder;
 use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{
@@ -58,6 +58,11 @@ pub struct EngineParts {
     pub blocked_observer: Option<mpsc::Sender<BlockedEntry>>,
     /// Goes into every audit event.
     pub audit_metadata: AuditMetadata,
+    /// Whether requests to unix sockets (`x-unix-socket`) are served, as far as the settings allow them
+    /// (SPEC H10). The default is the platform's: on macOS they are. It is here so that the tests of
+    /// other platforms can switch it on, and is no key of any configuration: on Linux the daemon's
+    /// worker is confined to sockets of the internet and may open no file.
+    pub unix_sockets: UnixSocketSupport,
 }
 
 /// Why settings cannot be put in force.
@@ -133,6 +138,11 @@ impl Default for EngineParts {
             decider_timeout: decider::PATIENCE,
             blocked_observer: None,
             audit_metadata: AuditMetadata::default(),
+            unix_sockets: if cfg!(target_os = "macos") {
+                UnixSocketSupport::Served
+            } else {
+                UnixSocketSupport::Unsupported
+            },
         }
     }
 }
@@ -164,6 +174,8 @@ impl Engine {
                 .map(|decider| Decider::new(decider, parts.decider_timeout)),
             fixed_resolver: parts.resolver,
             issuer: parts.issuer,
+            unix_sockets: parts.unix_sockets,
+            own_unix_sockets: OwnUnixSockets::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -295,6 +307,12 @@ impl Engine {
     /// this process here.
     pub fn own_listeners(&self) -> &OwnListeners {
         &self.shared.recorder.own
+    }
+
+    /// The unix sockets that no request may reach because they are our own. Add any that this process
+    /// listens on.
+    pub fn own_unix_sockets(&self) -> &OwnUnixSockets {
+        &self.shared.own_unix_sockets
     }
 
     /// Says of each upstream proxy that is one of our own listeners, by address, that everything for it

@@ -12,6 +12,7 @@ mod pool;
 mod proxy;
 mod resolve;
 pub(crate) mod tls;
+pub(crate) mod unix_socket;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use proxy::{AbsoluteForm, Errand, Ways};
 pub use resolve::{DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError};
 
 use crate::drain::Drain;
+use crate::enforce::unix_socket::SocketPermit;
 use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
 use crate::http::RequestBody;
@@ -122,6 +124,26 @@ impl Upstream {
         Some(lease)
     }
 
+    /// A kept connection to the very file that is permitted, under the same generation.
+    pub(crate) async fn pooled_unix_socket(&self, permit: &SocketPermit) -> Option<Lease> {
+        let key = Checkout::of_unix_socket(permit);
+        self.pool.checkout(key, &self.drain).await
+    }
+
+    /// A new connection to a unix socket, which is kept for further requests.
+    pub(crate) async fn connect_unix_socket(
+        &self,
+        permit: &SocketPermit,
+    ) -> Result<Lease, Failure> {
+        let limit = permit.generation().settings().daemon.limits.connect_timeout;
+        let stream = unix_socket::connect(permit, limit)
+            .await
+            .map_err(Failure::UnixSocket)?;
+        self.ways.direct.fetch_add(1, Ordering::Relaxed);
+        let key = Checkout::of_unix_socket(permit);
+        self.over(key, stream, FarEnd::unix_socket()).await
+    }
+
     /// A new HTTP connection, which is kept for further requests.
     pub(crate) async fn connect_http(&self, permit: &Permit, wire: Wire) -> Result<Lease, Failure> {
         let offer = match wire {
@@ -138,15 +160,17 @@ impl Upstream {
     pub(crate) async fn connect_websocket(&self, permit: &Permit) -> Result<Lease, Failure> {
         let connection = self.open_for(permit, Errand::WebSocket).await?;
         let far = FarEnd::origin(&connection);
-        self.over(permit, Wire::Plain, connection, far).await
+        let key = Checkout::of(permit, Wire::Plain);
+        self.over(key, connection, far).await
     }
 
     async fn connect_plain(&self, permit: &Permit) -> Result<Lease, Failure> {
         let vetted = vetted(permit).await?;
+        let key = Checkout::of(permit, Wire::Plain);
         let Some(proxy) = proxy::carrying(permit, &vetted, Errand::Requests) else {
             let connection = self.dial(permit, &vetted).await?;
             let far = FarEnd::origin(&connection);
-            return self.over(permit, Wire::Plain, connection, far).await;
+            return self.over(key, connection, far).await;
         };
         let form = AbsoluteForm::new(proxy, permit.authority())?;
         let deadline = Instant::now() + connect_timeout(permit);
@@ -154,7 +178,7 @@ impl Upstream {
         let stream = proxy::reach(dialler, permit, &vetted, proxy, deadline).await?;
         self.ways.note(Errand::Requests);
         let far = FarEnd::proxy(vetted.all(), form);
-        self.over(permit, Wire::Plain, stream, far).await
+        self.over(key, stream, far).await
     }
 
     /// Makes a connection that was opened for the permit one for HTTP in TLS, and tells what the
@@ -177,22 +201,17 @@ impl Upstream {
             .tls()
             .connect(connection, host, offer, limit)
             .await?;
-        let lease = self.over(permit, wire, stream, far).await?;
+        let key = Checkout::of(permit, wire);
+        let lease = self.over(key, stream, far).await?;
         Ok((lease, wire))
     }
 
-    async fn over<S>(
-        &self,
-        permit: &Permit,
-        wire: Wire,
-        stream: S,
-        far: FarEnd,
-    ) -> Result<Lease, Failure>
+    async fn over<S>(&self, key: Checkout, stream: S, far: FarEnd) -> Result<Lease, Failure>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let stream = TokioIo::new(stream);
-        let sender = if wire == Wire::TlsHttp2 {
+        let sender = if key.wire() == Wire::TlsHttp2 {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_header_list_size(MAX_HTTP2_HEADERS)
@@ -213,7 +232,7 @@ impl Upstream {
         };
         Ok(Lease::new(
             Arc::clone(&self.pool),
-            Checkout::of(permit, wire),
+            key,
             sender,
             far,
             self.drain.clone(),

@@ -7,7 +7,8 @@
 //! [`Authority`] adds the port, a [`Pattern`] is one line of a list, a [`DomainSet`] is a list
 //! that answers in time that depends on the host's labels alone, [`AddressClass`] says what an
 //! address is, and [`Policy::decide`] puts them in the one order that every door shares. Inside TLS
-//! interception [`Hooks`] say, host by host, which requests may be made at all.
+//! interception [`Hooks`] say, host by host, which requests may be made at all. Unix sockets have an
+//! order and a list of their own: [`Policy::decide_unix_socket`].
 //!
 //! # Invariants
 //!
@@ -32,6 +33,7 @@ mod method;
 mod pattern;
 mod policy;
 mod request;
+mod unix_socket;
 
 pub use address::{AddressClass, SPECIAL_PURPOSE_V4, SPECIAL_PURPOSE_V6, SpecialPurpose};
 pub use authority::{Authority, AuthorityError};
@@ -48,3 +50,7 @@ pub use method::{Mode, ModeError, is_read_only};
 pub use pattern::{ListKind, Pattern, PatternError};
 pub use policy::{Interception, Origin, Policy, PolicyError, PolicySpec, Rule, RuleRef};
 pub use request::{Hooked, Protocol, Request};
+pub use unix_socket::{
+    ListedUnixSocket, RelativePath, UnixSocketList, UnixSocketPath, UnixSocketRequest,
+    UnixSocketSupport,
+};

@@ -5,6 +5,8 @@
 
 #[path = "cases/hooks.rs"]
 mod hooks;
+#[path = "cases/unix_sockets.rs"]
+mod unix_sockets;
 
 use std::collections::HashSet;
 use std::fmt::{Debug, Write};
@@ -14,7 +16,7 @@ use std::sync::Arc;
 
 use codex_network_policy::{
     AddressClass, Authority, Decision, Handling, Hooked, Host, Interception, ListKind, Mode,
-    Origin, Pattern, Policy, PolicySpec, Protocol, Request,
+    Origin, Pattern, Policy, PolicySpec, Protocol, Request, UnixSocketPath,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -198,6 +200,23 @@ fn hooks_decide() {
 #[test]
 fn hook_texts_mean_one_thing_or_are_refused() {
     run("hook-texts", |_, row: &hooks::Text| row.check());
+}
+
+#[test]
+fn unix_sockets_decide() {
+    run("unix-sockets", |_, row: &unix_sockets::Asked| row.check());
+}
+
+#[test]
+fn unix_socket_paths_mean_one_thing_or_are_refused() {
+    run("unix-socket-paths", |_, row: &Spelling| {
+        let path = UnixSocketPath::parse(row.text.as_bytes());
+        if let Ok(path) = &path {
+            let again = UnixSocketPath::parse(path.as_bytes());
+            same("parsed again", again.as_ref(), Ok(path))?;
+        }
+        row.check(path.map(|path| String::from_utf8_lossy(path.as_bytes()).into_owned()))
+    });
 }
 
 /// Reads a table and checks all of its rows.

@@ -91,7 +91,7 @@ impl Listeners {
             if from == Origin::Unit && beyond {
                 bail!(
                     "the socket {:?} that the service manager handed over listens on {}, which is not a loopback \
-                     address; change its unit, or allow it with dangerously_allow_non_loopback_{}",
+                     address; change its unit, or allow it with dangerously_allow_non_loopback_{} and without unix sockets",
                     name.as_str(),
                     unit.address,
                     if name == Name::Admin {

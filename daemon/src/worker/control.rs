@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use codex_network_control::{Access, serve};
-use codex_network_engine::Engine;
+use codex_network_engine::{Engine, OwnUnixSocket};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
@@ -43,6 +43,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     accepting: tokio::task::JoinHandle<()>,
+    /// No request may reach it through the doors: it would come from this very user (SPEC P6, K3).
+    _own: OwnUnixSocket,
 }
 
 /// Serves the control socket until the engine's drain begins.
@@ -70,6 +72,7 @@ pub(super) fn open(
     };
     tracing::info!(listener = NAME, address = path, "listening");
     Ok(ControlSocket {
+        _own: engine.own_unix_sockets().add(Path::new(path)),
         accepting: tokio::spawn(accept.run()),
     })
 }

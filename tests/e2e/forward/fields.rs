@@ -32,7 +32,8 @@ fn h3_what_concerns_this_hop_ends_here() {
         "Proxy-Authenticate: Basic",
         "TE: gzip",
         "Upgrade: h2c",
-        "x-unix-socket: /var/run/docker.sock",
+        // With dashes it is for the proxy: `unix_sockets`.
+        "x_unix_socket: /var/run/docker.sock",
         "Forwarded: for=192.0.2.1",
         "X-Forwarded-For: 192.0.2.1",
         "x-forwarded-host: other.test",

@@ -14,11 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::body::{Answer, RequestBody, Streamed};
 use super::inspect::{Direction, Inspection};
+use super::passage::Passage;
 use super::underway::Place;
 use super::upgrade::{self, Switched};
 use super::{Next, Session, headers};
 use crate::activity::Activity;
-use crate::enforce::{LeadsTo, Permit};
+use crate::enforce::LeadsTo;
 use crate::error::Failure;
 use crate::respond;
 use crate::upstream::tls::Wire;
@@ -75,12 +76,14 @@ impl Sent {
     fn inspection(
         &self,
         session: &Session,
-        permit: &Permit,
+        passage: &Passage,
         direction: Direction,
     ) -> Option<Box<Inspection>> {
         match self.wire {
             Wire::Plain => None,
-            Wire::TlsHttp1 | Wire::TlsHttp2 => Inspection::wanted(session, permit, direction),
+            Wire::TlsHttp1 | Wire::TlsHttp2 => {
+                Inspection::wanted(session, passage.host()?, direction)
+            }
         }
     }
 }
@@ -88,29 +91,30 @@ impl Sent {
 /// Sends a request and brings its answer, over a kept connection if there is one.
 pub(super) async fn send(
     session: &Session,
-    permit: Permit,
+    passage: Passage,
     sent: &Sent,
     parts: http::request::Parts,
     body: Incoming,
     first: Option<&First>,
-) -> Result<Response<Answer>, (Failure, Permit)> {
-    let outcome = try_send(session, &permit, sent, parts, body, first).await;
-    let limit = permit.generation().settings().daemon.limits.idle_timeout;
+) -> Result<Response<Answer>, (Failure, Passage)> {
+    let outcome = try_send(session, &passage, sent, parts, body, first).await;
+    let limit = passage.generation().settings().daemon.limits.idle_timeout;
     session.interim.written(limit).await;
-    match outcome {
-        Ok(Outcome::Answer(response)) => Ok(response),
-        Ok(Outcome::Switched(response, upgraded, leads_to)) => {
+    let (failure, passage) = match (outcome, passage) {
+        (Ok(Outcome::Answer(response)), _) => return Ok(response),
+        (Ok(Outcome::Switched(response, upgraded, leads_to)), Passage::Host(permit)) => {
             session.become_next(Next::Switched(Switched::new(permit, upgraded, leads_to)));
-            Ok(response)
+            return Ok(response);
         }
-        Err(failure) => {
-            tracing::debug!(
-                client = %session.address, authority = %permit.authority(), fault = ?failure.fault(), error = %failure,
-                "a permitted request failed",
-            );
-            Err((failure, permit))
-        }
-    }
+        // Nobody can have asked: such a request is refused.
+        (Ok(Outcome::Switched(..)), passage) => (Failure::UnaskedUpgrade, passage),
+        (Err(failure), passage) => (failure, passage),
+    };
+    tracing::debug!(
+        client = %session.address, authority = %passage, fault = ?failure.fault(), error = %failure,
+        "a permitted request failed",
+    );
+    Err((failure, passage))
 }
 
 /// What comes of a request that went well.
@@ -122,7 +126,7 @@ enum Outcome {
 
 async fn try_send(
     session: &Session,
-    permit: &Permit,
+    passage: &Passage,
     sent: &Sent,
     mut parts: http::request::Parts,
     body: Incoming,
@@ -132,19 +136,19 @@ async fn try_send(
     // A request without a body can be sent a second time, if its method allows (RFC 9110
     // section 9.2.2) and the first connection was a kept one that the origin had closed meanwhile.
     let spare = (body.is_end_stream() && is_idempotent(&parts.method)).then(|| parts.clone());
-    let inspection = sent.inspection(session, permit, Direction::Request);
+    let inspection = sent.inspection(session, passage, Direction::Request);
     let (body, mut expected) = request_body(&mut parts, body, sent, inspection);
     let mut message = Request::from_parts(parts, body);
-    let mut opened = take_first(first, permit)?;
+    let mut opened = take_first(first, passage)?;
     for _ in 0..KEPT_TRIES {
         let kept = match opened.take() {
             Some(opened) => Some(opened),
             // Who answers on a kept one may be a proxy, which reads requests and changes nothing.
             None if sent.asks_plainly() => None,
-            None => upstream.pooled(permit, sent.wire).await,
+            None => passage.kept(upstream, sent.wire).await,
         };
         let Some(lease) = kept else { break };
-        match exchange(session, permit, sent, lease, message, &mut expected).await {
+        match exchange(session, passage, sent, lease, message, &mut expected).await {
             Ok(outcome) => return Ok(outcome),
             Err(Broken {
                 unsent: Some(unsent),
@@ -162,27 +166,29 @@ async fn try_send(
             },
         }
     }
-    let lease = if sent.asks_plainly() {
-        upstream.connect_websocket(permit).await?
-    } else {
-        upstream.connect_http(permit, sent.wire).await?
+    let lease = match passage {
+        Passage::Host(permit) if sent.asks_plainly() => upstream.connect_websocket(permit).await?,
+        passage => passage.open(upstream, sent.wire).await?,
     };
     keep(first, &lease);
-    exchange(session, permit, sent, lease, message, &mut expected)
+    exchange(session, passage, sent, lease, message, &mut expected)
         .await
         .map_err(|broken| broken.failure)
 }
 
 /// The connection that was opened beforehand, if the settings that vetted it are still in force. One
 /// that carries many requests stays where it is for the next.
-fn take_first(first: Option<&First>, permit: &Permit) -> Result<Option<Lease>, Failure> {
-    let taken = first.and_then(|first| {
+fn take_first(first: Option<&First>, passage: &Passage) -> Result<Option<Lease>, Failure> {
+    let (Some(first), Passage::Host(permit)) = (first, passage) else {
+        return Ok(None);
+    };
+    let taken = {
         let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = first
             .as_ref()
             .and_then(|first| first.as_ref().ok()?.shared());
         shared.map(Ok).or_else(|| first.take())
-    });
+    };
     match taken {
         Some(Ok(lease)) if lease.is_of(permit.generation()) => {
             permit.admit_pooled();
@@ -215,7 +221,7 @@ struct Broken {
 /// One request and its answer over one connection.
 async fn exchange(
     session: &Session,
-    permit: &Permit,
+    passage: &Passage,
     sent: &Sent,
     mut lease: Lease,
     mut request: Request<RequestBody>,
@@ -226,10 +232,10 @@ async fn exchange(
         // A full queue loses an interim answer, which is allowed; it must not hold the origin up.
         let _ = interim.try_send(Interim::read(response.status(), response.headers()));
     });
-    let limit = permit.generation().settings().daemon.limits.idle_timeout;
+    let limit = passage.generation().settings().daemon.limits.idle_timeout;
     let silence = sent.activity.silence(limit);
     let (underway, live) = (&session.underway, &session.shared.live);
-    sent.place.take(underway, permit, lease.leads_to(), live);
+    sent.place.take(underway, passage, lease.leads_to(), live);
     if headers::authenticate_the_connection(request.headers()) {
         lease.retire();
     }
@@ -292,7 +298,7 @@ async fn exchange(
             body,
             lease,
             expected.take(),
-            sent.inspection(session, permit, Direction::Response),
+            sent.inspection(session, passage, Direction::Response),
             sent.place.clone(),
         ),
     )))

@@ -1,4 +1,5 @@
-//! Plain HTTP requests: judged one by one, sent on over a kept or new connection (SPEC H1 to H3).
+//! Plain HTTP requests: judged one by one, sent on over a kept or new connection (SPEC H1 to H3), to a
+//! host or to a unix socket (H10).
 
 use codex_network_policy::{Hooked, Protocol};
 use http::{Request, Response, Uri, Version};
@@ -6,9 +7,11 @@ use hyper::body::{Body as _, Incoming};
 
 use super::body::Answer;
 use super::exchange::{self, Sent, Upgrade};
+use super::passage::Passage;
 use super::upgrade::{self, Wanted};
-use super::{Session, headers, target};
+use super::{Session, headers, target, unix_socket};
 use crate::client::Client;
+use crate::enforce::unix_socket::UNIX_SOCKET;
 use crate::enforce::{self, Attempt};
 use crate::respond::{self, Door};
 use crate::upstream::tls::Wire;
@@ -34,30 +37,47 @@ pub(super) async fn answer(
             return session.refuse_target(&error, &generation, &attempt, request.uri());
         }
     };
+    let socket = match unix_socket::path(request.headers()) {
+        Ok(path) => path,
+        Err(flaw) => {
+            session.say_malformed(&flaw);
+            return respond::bad_request(&flaw.to_string());
+        }
+    };
     let mode = generation.policy().mode();
-    let permit = match enforce::authorize(shared, generation, attempt, target.authority).await {
-        Ok(permit) => permit,
-        Err(refusal) => return respond::refusal(&refusal, Door::Http),
+    let passage = match socket {
+        None => match enforce::authorize(shared, generation, attempt, target.authority).await {
+            Ok(permit) => Passage::Host(permit),
+            Err(refusal) => return respond::refusal(&refusal, Door::Http),
+        },
+        Some(path) => {
+            let permit = Box::pin(unix_socket::authorize(shared, generation, attempt, path));
+            match permit.await {
+                Ok(permit) => Passage::UnixSocket(permit, target.authority),
+                Err(failure) => return respond::failure(&failure, &UNIX_SOCKET, Door::Http),
+            }
+        }
     };
     let has_content = !request.body().is_end_stream();
     if let Some(flaw) = upgrade::flaw(wanted, request.method(), has_content) {
         return respond::bad_request(flaw);
     }
     let upgrade = match wanted {
+        Wanted::WebSocket if passage.host().is_none() => {
+            return respond::bad_request("this proxy carries no protocol upgrade to a unix socket");
+        }
         Wanted::WebSocket => Upgrade::WebSocket,
         Wanted::Nothing | Wanted::Other(_) => Upgrade::Unasked,
     };
     let (mut parts, body) = request.into_parts();
-    headers::to_upstream(&mut parts.headers, permit.authority(), Wire::Plain, mode);
+    headers::to_upstream(&mut parts.headers, passage.named(), Wire::Plain, mode);
     if upgrade == Upgrade::WebSocket {
         upgrade::mark(&mut parts.headers);
     }
     parts.uri = Uri::from(target.path);
     let sent = Sent::new(mode, Wire::Plain, parts.version, upgrade);
     parts.version = Version::HTTP_11;
-    exchange::send(session, permit, &sent, parts, body, None)
+    exchange::send(session, passage, &sent, parts, body, None)
         .await
-        .unwrap_or_else(|(failure, permit)| {
-            respond::failure(&failure, permit.authority(), Door::Http)
-        })
+        .unwrap_or_else(|(failure, passage)| respond::failure(&failure, &passage, Door::Http))
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Answer};
 use super::exchange::{self, First, Sent, Upgrade};
+use super::passage::Passage;
 use super::upgrade::{self, Wanted};
 use super::{Session, headers};
 use crate::client::Client;
@@ -117,11 +118,10 @@ pub(super) async fn answer(
         },
         Wire::Plain | Wire::TlsHttp1 => (Uri::from(path), Version::HTTP_11),
     };
-    exchange::send(session, permit, &sent, parts, body, Some(&inside.first))
+    let passage = Passage::Host(permit);
+    exchange::send(session, passage, &sent, parts, body, Some(&inside.first))
         .await
-        .unwrap_or_else(|(failure, permit)| {
-            respond::failure(&failure, permit.authority(), Door::Connect)
-        })
+        .unwrap_or_else(|(failure, passage)| respond::failure(&failure, &passage, Door::Connect))
 }
 
 /// The fields that the origin would get: what ends here, such as a field that `Connection` names,

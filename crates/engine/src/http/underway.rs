@@ -9,10 +9,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use codex_network_policy::{Authority, Reason};
+use codex_network_policy::Reason;
 use tokio::sync::Notify;
 
-use crate::enforce::{self, Allowed, Attempt, LeadsTo, Permit};
+use super::passage::Passage;
+use crate::enforce::{LeadsTo, Standing};
 use crate::live_policy::{Generation, LivePolicy};
 
 /// How long a request that is not permitted any more may still take; it and the end are to be within
@@ -35,11 +36,7 @@ struct Requests {
 
 #[derive(Debug)]
 struct Request {
-    attempt: Attempt,
-    authority: Authority,
-    leads_to: LeadsTo,
-    /// By whom it was permitted.
-    allowed: Allowed,
+    standing: Standing,
     /// The settings that permitted it.
     generation: u64,
 }
@@ -56,7 +53,7 @@ struct Held {
 
 impl Underway {
     /// Resolves when the settings in force no longer permit one of the requests.
-    pub(super) async fn forbidden(&self, live: &LivePolicy) -> (Authority, Reason) {
+    pub(super) async fn forbidden(&self, live: &LivePolicy) -> (Standing, Reason) {
         let mut changes = live.watch();
         loop {
             tokio::select! {
@@ -76,23 +73,15 @@ impl Underway {
         }
     }
 
-    fn judge(&self, generation: &Generation) -> Option<(Authority, Reason)> {
+    fn judge(&self, generation: &Generation) -> Option<(Standing, Reason)> {
         let mut requests = self.lock();
         for request in requests.by_number.values_mut() {
             if request.generation == generation.number() {
                 continue;
             }
-            let addresses = request.leads_to.addresses();
-            let (attempt, authority) = (&request.attempt, &request.authority);
-            let decision = enforce::still_permitted(
-                generation,
-                attempt,
-                authority,
-                addresses,
-                request.allowed,
-            );
+            let decision = request.standing.judge(generation);
             if !decision.is_allow() {
-                return Some((authority.clone(), decision.reason()));
+                return Some((request.standing.clone(), decision.reason()));
             }
             request.generation = generation.number();
         }
@@ -109,16 +98,13 @@ impl Place {
     pub(super) fn take(
         &self,
         of: &Arc<Underway>,
-        permit: &Permit,
+        passage: &Passage,
         leads_to: &LeadsTo,
         live: &LivePolicy,
     ) {
         let request = Request {
-            attempt: permit.attempt().clone(),
-            authority: permit.authority().clone(),
-            leads_to: leads_to.clone(),
-            allowed: permit.allowed(),
-            generation: permit.generation().number(),
+            standing: passage.standing(leads_to),
+            generation: passage.generation().number(),
         };
         let mut requests = of.lock();
         requests.last += 1;
@@ -136,7 +122,7 @@ impl Place {
             .replace(held);
         drop(before);
         // A change after this look finds the request in its place.
-        if live.current().number() != permit.generation().number() {
+        if live.current().number() != passage.generation().number() {
             of.outdated.notify_one();
         }
     }

@@ -1,7 +1,7 @@
 //! Upstream HTTP connections between two requests.
 //!
-//! A connection is kept under the authority that it was vetted for and the generation of the
-//! settings that vetted it: after a change nothing old is handed out, so a kept connection can
+//! A connection is kept under the authority that it was vetted for, or the file that a unix socket is,
+//! and the generation of the settings that vetted it: after a change nothing old is handed out, so a kept connection can
 //! never carry what the new policy would refuse to dial. An HTTP/2 connection carries many requests
 //! at once and never gets here: it belongs to the client that it was made for, and ends with it.
 
@@ -19,13 +19,15 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use super::connection::Connection;
 use super::proxy::{self, AbsoluteForm};
 use super::tls::Wire;
+use super::unix_socket::SocketIdentity;
 use crate::drain::Drain;
+use crate::enforce::unix_socket::SocketPermit;
 use crate::enforce::{LeadsTo, Permit};
 use crate::http::RequestBody;
 use crate::live_policy::Generation;
 
-/// Kept connections per authority; more are closed after use.
-const PER_AUTHORITY: usize = 256;
+/// Kept connections per authority or unix socket; more are closed after use.
+const PER_PEER: usize = 256;
 /// Kept connections in all.
 const IN_ALL: usize = 1024;
 /// How long a connection is kept without a request. Most origins close theirs after 60 seconds or
@@ -42,8 +44,14 @@ pub(crate) struct Checkout {
 /// Whom a connection leads to, and how it is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    authority: Authority,
+    peer: Peer,
     wire: Wire,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Peer {
+    Host(Authority),
+    UnixSocket(SocketIdentity),
 }
 
 /// The sending half of a connection.
@@ -113,6 +121,14 @@ impl FarEnd {
         }
     }
 
+    /// The program behind a unix socket.
+    pub(super) fn unix_socket() -> Self {
+        Self {
+            leads_to: LeadsTo::nowhere(),
+            proxy: None,
+        }
+    }
+
     /// An upstream proxy.
     pub(super) fn proxy(leads_to: LeadsTo, form: AbsoluteForm) -> Self {
         Self {
@@ -126,11 +142,25 @@ impl Checkout {
     pub(crate) fn of(permit: &Permit, wire: Wire) -> Self {
         Self {
             key: Key {
-                authority: permit.authority().clone(),
+                peer: Peer::Host(permit.authority().clone()),
                 wire,
             },
             generation: permit.generation().number(),
         }
+    }
+
+    pub(super) fn of_unix_socket(permit: &SocketPermit) -> Self {
+        Self {
+            key: Key {
+                peer: Peer::UnixSocket(permit.socket().identity().clone()),
+                wire: Wire::Plain,
+            },
+            generation: permit.generation().number(),
+        }
+    }
+
+    pub(super) fn wire(&self) -> Wire {
+        self.key.wire
     }
 }
 
@@ -190,7 +220,7 @@ impl Kept {
             return;
         }
         let idle = self.idle.entry(key.key).or_default();
-        if idle.len() < PER_AUTHORITY {
+        if idle.len() < PER_PEER {
             idle.push(Idle {
                 sender,
                 far,

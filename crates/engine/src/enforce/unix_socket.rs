@@ -1,0 +1,257 @@
+//! Unix sockets at the enforcement point: the only place that makes a [`SocketPermit`] (SPEC H10).
+//!
+//! A request is judged twice, as a host and its addresses are: by what it names, which gives a
+//! [`Claim`], and by the file that this turns out to lead to, once `upstream::unix_socket` has found
+//! and holds it. Whoever is refused hears the same whether anything is there or not.
+//!
+//! The decider is never asked: it knows hosts, and what it is asked names one (SPEC P8).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use codex_network_config::UnixSockets;
+use codex_network_policy::{
+    Decision, ListedUnixSocket, Reason, Source, UnixSocketList, UnixSocketPath, UnixSocketRequest,
+    UnixSocketSupport,
+};
+
+use super::{Attempt, Destination, Refusal};
+use crate::Shared;
+use crate::error::Failure;
+use crate::live_policy::Generation;
+use crate::own::OwnUnixSockets;
+use crate::record::Recorder;
+use crate::upstream::unix_socket::{Look, Socket, path_of};
+
+/// What records and answers have in place of a host; they never hold the path (SPEC R3, H7).
+pub(crate) const UNIX_SOCKET: &str = "unix-socket";
+
+/// That a request may reach the file that its path leads to, if that is one that it may reach.
+/// Nothing has been recorded yet.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    attempt: Attempt,
+    path: UnixSocketPath,
+    /// What is said to the path alone.
+    decision: Decision,
+    support: UnixSocketSupport,
+    generation: Arc<Generation>,
+    recorder: Arc<Recorder>,
+    own: OwnUnixSockets,
+}
+
+/// That a request may reach this very file, under this generation of the settings. It has been
+/// recorded.
+#[derive(Debug)]
+pub(crate) struct SocketPermit {
+    standing: SocketStanding,
+    socket: Socket,
+    generation: Arc<Generation>,
+}
+
+/// What is judged again when the settings change.
+#[derive(Clone, Debug)]
+pub(crate) struct SocketStanding {
+    attempt: Attempt,
+    path: UnixSocketPath,
+    leads_to: UnixSocketPath,
+    /// The entries that led to the same file when they were looked at.
+    aliases: Vec<UnixSocketPath>,
+}
+
+/// Judges a request to a unix socket by what it names.
+pub(crate) fn judge(
+    shared: &Shared,
+    generation: Arc<Generation>,
+    attempt: Attempt,
+    path: &[u8],
+) -> Result<Claim, Refusal> {
+    let support = shared.unix_sockets;
+    let (recorder, own) = (
+        Arc::clone(&shared.recorder),
+        shared.own_unix_sockets.clone(),
+    );
+    let path = UnixSocketPath::parse(path);
+    let decision = decide(
+        &generation,
+        &attempt,
+        support,
+        path.as_ref().ok(),
+        None,
+        &[],
+    );
+    let refuse = |detail| refuse(&recorder, &generation, &attempt, decision, detail);
+    match path {
+        // What is on no list by its name may be by what it leads to.
+        Ok(path) if decision.is_allow() || decision.reason() == Reason::NotAllowed => Ok(Claim {
+            attempt,
+            path,
+            decision,
+            support,
+            generation,
+            recorder,
+            own,
+        }),
+        Err(_) if decision.reason() == Reason::NotAllowed => Err(refuse(Some(RELATIVE))),
+        Ok(_) | Err(_) => Err(refuse(None)),
+    }
+}
+
+/// The detail of a refusal because the path is not absolute.
+pub(crate) const RELATIVE: &str = "relative_path";
+
+impl Claim {
+    pub(crate) fn path(&self) -> &UnixSocketPath {
+        &self.path
+    }
+
+    pub(crate) fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// The entries that have to be looked at too: none where the name is enough.
+    pub(crate) fn entries(&self) -> Vec<UnixSocketPath> {
+        if self.decision.is_allow() {
+            return Vec::new();
+        }
+        entries(&self.generation.settings().unix_sockets).collect()
+    }
+
+    /// Judges what was found, and records the outcome. What could not be found is a failure only for
+    /// those who may know.
+    pub(crate) fn vet(self, look: Look) -> Result<SocketPermit, Failure> {
+        let Self {
+            attempt,
+            path,
+            support,
+            generation,
+            recorder,
+            own,
+            ..
+        } = self;
+        let refuse = |decision| refuse(&recorder, &generation, &attempt, decision, None);
+        let leads_to = look.found.as_ref().ok().map(Socket::path);
+        let aliases = look.aliases;
+        let decision = decide(
+            &generation,
+            &attempt,
+            support,
+            Some(&path),
+            leads_to,
+            &aliases,
+        );
+        if !decision.is_allow() {
+            return Err(refuse(decision).into());
+        }
+        if look.found.as_ref().is_ok_and(|socket| own.has(socket)) {
+            let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
+            return Err(refuse(decision).into());
+        }
+        recorder.allowed_unix_socket(&attempt, decision);
+        let socket = look.found.map_err(Failure::UnixSocket)?;
+        Ok(SocketPermit {
+            standing: SocketStanding {
+                attempt,
+                path,
+                leads_to: socket.path().clone(),
+                aliases,
+            },
+            socket,
+            generation,
+        })
+    }
+}
+
+impl SocketPermit {
+    /// The file, and no other.
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub(crate) fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    pub(crate) fn standing(&self) -> &SocketStanding {
+        &self.standing
+    }
+}
+
+impl SocketStanding {
+    /// What the policy in force now says to a request that an earlier one permitted (SPEC P11).
+    /// Nothing is recorded and no file is looked at: an entry that is new and leads there by links
+    /// does not count, and the client may ask again.
+    pub(super) fn judge(&self, generation: &Generation) -> Decision {
+        decide(
+            generation,
+            &self.attempt,
+            // It was served.
+            UnixSocketSupport::Served,
+            Some(&self.path),
+            Some(&self.leads_to),
+            &self.aliases,
+        )
+    }
+}
+
+/// Puts the question to the policy. `aliases` are entries that lead where the path does.
+fn decide(
+    generation: &Generation,
+    attempt: &Attempt,
+    support: UnixSocketSupport,
+    path: Option<&UnixSocketPath>,
+    leads_to: Option<&UnixSocketPath>,
+    aliases: &[UnixSocketPath],
+) -> Decision {
+    let sockets = &generation.settings().unix_sockets;
+    let entries: Vec<_> = entries(sockets).collect();
+    let listed: Vec<_> = entries
+        .iter()
+        .map(|path| ListedUnixSocket {
+            path,
+            leads_to: leads_to.filter(|_| aliases.contains(path)),
+        })
+        .collect();
+    let list = if sockets.allow_all {
+        UnixSocketList::All
+    } else {
+        UnixSocketList::Only(&listed)
+    };
+    let request = UnixSocketRequest {
+        support,
+        method: attempt.method.as_deref(),
+        upgrade: attempt.upgrade.as_deref(),
+        path,
+        leads_to,
+    };
+    generation.policy().decide_unix_socket(&request, list)
+}
+
+/// The list. The configuration takes absolute paths alone.
+fn entries(sockets: &UnixSockets) -> impl Iterator<Item = UnixSocketPath> {
+    sockets
+        .allowed
+        .iter()
+        .map(PathBuf::as_path)
+        .filter_map(path_of)
+}
+
+fn refuse(
+    recorder: &Recorder,
+    generation: &Generation,
+    attempt: &Attempt,
+    decision: Decision,
+    detail: Option<&'static str>,
+) -> Refusal {
+    let refusal = Refusal {
+        decision,
+        destination: Destination::UnixSocket,
+        protocol: attempt.protocol,
+        host: UNIX_SOCKET.to_owned(),
+        port: 0,
+        detail,
+        word: None,
+    };
+    recorder.refused(generation, attempt, &refusal);
+    refusal
+}

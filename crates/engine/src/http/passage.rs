@@ -1,0 +1,80 @@
+//! What a request goes to once it is permitted: a host or a unix socket. Everything that `exchange`
+//! does is the same for both.
+
+use std::fmt;
+use std::sync::Arc;
+
+use codex_network_policy::Authority;
+
+use crate::enforce::unix_socket::{SocketPermit, UNIX_SOCKET};
+use crate::enforce::{LeadsTo, Permit, Standing};
+use crate::error::Failure;
+use crate::live_policy::Generation;
+use crate::upstream::tls::Wire;
+use crate::upstream::{Lease, Upstream};
+
+/// A permitted way.
+pub(super) enum Passage {
+    Host(Permit),
+    /// And the authority that the request names, which only the program behind the socket reads.
+    UnixSocket(SocketPermit, Authority),
+}
+
+impl Passage {
+    /// The authority that the request names.
+    pub(super) fn named(&self) -> &Authority {
+        match self {
+            Self::Host(permit) => permit.authority(),
+            Self::UnixSocket(_, named) => named,
+        }
+    }
+
+    pub(super) fn generation(&self) -> &Arc<Generation> {
+        match self {
+            Self::Host(permit) => permit.generation(),
+            Self::UnixSocket(permit, _) => permit.generation(),
+        }
+    }
+
+    /// The permit for a host, where it is one.
+    pub(super) fn host(&self) -> Option<&Permit> {
+        match self {
+            Self::Host(permit) => Some(permit),
+            Self::UnixSocket(..) => None,
+        }
+    }
+
+    /// What is judged again while a request is under way over a connection that leads there.
+    pub(super) fn standing(&self, leads_to: &LeadsTo) -> Standing {
+        match self {
+            Self::Host(permit) => Standing::of(permit, leads_to),
+            Self::UnixSocket(permit, _) => Standing::UnixSocket(permit.standing().clone()),
+        }
+    }
+
+    /// A kept connection.
+    pub(super) async fn kept(&self, upstream: &Upstream, wire: Wire) -> Option<Lease> {
+        match self {
+            Self::Host(permit) => upstream.pooled(permit, wire).await,
+            Self::UnixSocket(permit, _) => upstream.pooled_unix_socket(permit).await,
+        }
+    }
+
+    /// A new connection, for requests that do not change to WebSocket outside TLS.
+    pub(super) async fn open(&self, upstream: &Upstream, wire: Wire) -> Result<Lease, Failure> {
+        match self {
+            Self::Host(permit) => upstream.connect_http(permit, wire).await,
+            Self::UnixSocket(permit, _) => upstream.connect_unix_socket(permit).await,
+        }
+    }
+}
+
+/// For logs and answers: an authority, or that it is a unix socket.
+impl fmt::Display for Passage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(permit) => permit.authority().fmt(f),
+            Self::UnixSocket(..) => f.write_str(UNIX_SOCKET),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `x-unix-socket`: the path of the unix socket that a plain request is for (SPEC H10).
+//!
+//! The request-target says what is asked for there, and its host goes on as `Host`; nobody looks it up.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
+use nix::libc;
+
+use crate::Shared;
+use crate::enforce::Attempt;
+use crate::enforce::unix_socket::{SocketPermit, judge};
+use crate::error::Failure;
+use crate::live_policy::Generation;
+use crate::upstream::unix_socket::permitted;
+
+const FIELD: HeaderName = HeaderName::from_static("x-unix-socket");
+
+/// No system call takes a longer path, its end included.
+const LONGEST: usize = libc::PATH_MAX.unsigned_abs() as usize - 1;
+
+/// What is wrong with the field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FieldFlaw {
+    #[error("the request has more than one x-unix-socket field")]
+    Repeated,
+    #[error("the x-unix-socket field is empty: it takes the absolute path of a socket")]
+    Empty,
+    #[error("the path in the x-unix-socket field is longer than {LONGEST} bytes")]
+    TooLong,
+}
+
+/// The path that a request names, if it names one.
+pub(super) fn path(headers: &HeaderMap) -> Result<Option<&[u8]>, FieldFlaw> {
+    let mut fields = headers.get_all(FIELD).iter();
+    let Some(field) = fields.next() else {
+        return Ok(None);
+    };
+    if fields.next().is_some() {
+        return Err(FieldFlaw::Repeated);
+    }
+    // No field value holds NUL (RFC 9110 section 5.5), which would end a path.
+    match field.as_bytes() {
+        [] => Err(FieldFlaw::Empty),
+        path if path.len() > LONGEST => Err(FieldFlaw::TooLong),
+        path => Ok(Some(path)),
+    }
+}
+
+/// Judges a request to a unix socket, first by the path and then by the file that this leads to.
+pub(super) async fn authorize(
+    shared: &Shared,
+    generation: Arc<Generation>,
+    attempt: Attempt,
+    path: &[u8],
+) -> Result<SocketPermit, Failure> {
+    let claim = judge(shared, generation, attempt, path)?;
+    permitted(claim).await
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn h10_the_field_is_there_once_and_holds_a_path() {
+        let long = "/".repeat(LONGEST);
+        let too_long = "/".repeat(LONGEST + 1);
+        for (fields, wanted) in [
+            (&[][..], Ok(None)),
+            (&["/run/a.sock"], Ok(Some("/run/a.sock"))),
+            (&["relative"], Ok(Some("relative"))),
+            (&[long.as_str()], Ok(Some(long.as_str()))),
+            (&[too_long.as_str()], Err(FieldFlaw::TooLong)),
+            (&[""], Err(FieldFlaw::Empty)),
+            (&["/run/a.sock", "/run/a.sock"], Err(FieldFlaw::Repeated)),
+            (&["", "/run/a.sock"], Err(FieldFlaw::Repeated)),
+        ] {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                let value = HeaderValue::from_str(field).expect("a field value");
+                headers.append("X-Unix-Socket", value);
+            }
+            let wanted = wanted.map(|path| path.map(str::as_bytes));
+            assert_eq!(path(&headers), wanted, "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,551 @@
+//! Requests to unix sockets (SPEC H10), over real ones: the platform's switch is on, whatever the
+//! platform.
+
+#[path = "unix_sockets/scene.rs"]
+mod scene;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use codex_network_policy::{Mode, UnixSocketSupport};
+use scene::{PATIENCE, Plays, Program, Said, Stage, field, head};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+const ONE: &str = "allow_unix_sockets = [\"{}/one\"]";
+
+#[tokio::test]
+async fn h10_a_request_goes_to_the_socket_as_to_an_origin() {
+    let stage = Stage::new();
+    let program = Program::listen(&stage.path("one"), Plays::Says("hello"));
+    let scene = stage.scene(ONE);
+    let fields = field(&stage.path("one"))
+        + "Accept: a/b\r\nProxy-Authorization: Basic eDp5\r\nVia: 1.1 x\r\nX-Forwarded-For: x\r\n\
+           Keep-Alive: 5\r\nX_Unix_Socket: /x\r\n";
+    let said = scene.ask("GET", &fields, "").await;
+    assert_eq!((said.status, said.body.as_str()), (200, "hello"));
+    assert_eq!(
+        program.heads(),
+        ["GET /containers/json?all=1 HTTP/1.1\r\nHost: localhost\r\nAccept: a/b\r\n\r\n"]
+    );
+    assert_eq!(scene.audited(), ["allow allow non_domain unix-socket:0"]);
+}
+
+#[tokio::test]
+async fn h10_only_what_is_listed_or_leads_to_it_is_reached() {
+    let stage = Stage::new();
+    let one = Program::listen(&stage.path("one"), Plays::Says("one"));
+    let two = Program::listen(&stage.path("two"), Plays::Says("two"));
+    fs::create_dir(stage.path("folder")).expect("a folder");
+    symlink("one", stage.path("link")).expect("a link");
+    symlink("two", stage.path("other")).expect("a link");
+    symlink("..", stage.path("folder/up")).expect("a link");
+    symlink("nowhere", stage.path("dangling")).expect("a link");
+    let scene = stage.scene(ONE);
+    for name in [
+        "one",
+        "link",
+        "folder/../one",
+        "./one",
+        "folder/up/one",
+        "missing/../one",
+    ] {
+        assert_eq!(scene.get(&stage.path(name)).await.body, "one", "{name}");
+    }
+    for name in [
+        "two",
+        "other",
+        "folder",
+        "missing",
+        "dangling",
+        "one/below",
+        "folder/../two",
+        "",
+    ] {
+        let said = scene.get(&stage.path(name)).await;
+        // The same to the letter, whatever is there.
+        assert_eq!(said.status, 403, "{name}: {said:?}");
+        assert_eq!(
+            said.body,
+            r#"{"status":"blocked","host":"unix-socket","reason":"not_allowed","decision":"deny","source":"baseline_policy","protocol":"http","port":0,"message":"this unix socket is not on the list of the network policy; add its path to allow_unix_sockets and reload the proxy to allow it."}"#,
+            "{name}"
+        );
+        assert!(
+            said.head
+                .contains("\r\nx-proxy-error: blocked-by-allowlist")
+        );
+    }
+    assert_eq!((one.heads().len(), two.connections()), (6, 0));
+    let (reasons, text) = scene.blocked();
+    assert_eq!(reasons, ["not_allowed"; 8]);
+    assert!(
+        text.contains(r#""host":"unix-socket""#) && text.contains(r#""port":null"#),
+        "{text}"
+    );
+    assert!(!scene.is_named_in(&text), "{text}");
+    let audited = scene.audited();
+    assert_eq!(
+        audited[6..],
+        ["deny not_allowed non_domain unix-socket:0"; 8]
+    );
+}
+
+#[tokio::test]
+async fn h10_a_listed_link_allows_what_it_leads_to_under_any_name() {
+    let stage = Stage::new();
+    Program::listen(&stage.path("real"), Plays::Says("real"));
+    symlink("real", stage.path("one")).expect("a link");
+    symlink("real", stage.path("other")).expect("a link");
+    let scene = stage.scene(ONE);
+    for name in ["one", "real", "other"] {
+        assert_eq!(scene.get(&stage.path(name)).await.body, "real", "{name}");
+    }
+}
+
+/// That no swap comes between the judgement and the connection is tested where they are made.
+#[tokio::test]
+async fn h10_a_link_that_is_swapped_is_judged_by_where_it_leads_now() {
+    let stage = Stage::new();
+    Program::listen(&stage.path("one"), Plays::Says("one"));
+    let secret = Program::listen(&stage.path("secret"), Plays::Says("secret"));
+    let scene = stage.scene(ONE);
+    let link = stage.path("link");
+    for _ in 0..2 {
+        symlink("one", &link).expect("a link");
+        assert_eq!(scene.get(&link).await.body, "one");
+        fs::remove_file(&link).expect("a link");
+        symlink("secret", &link).expect("a link");
+        assert_eq!(scene.get(&link).await.status, 403);
+        fs::remove_file(&link).expect("a link");
+    }
+    assert_eq!(secret.connections(), 0);
+}
+
+#[tokio::test]
+async fn h10_all_of_them_can_be_allowed() {
+    let stage = Stage::new();
+    Program::listen(&stage.path("two"), Plays::Says("two"));
+    let scene = stage.scene("dangerously_allow_all_unix_sockets = true");
+    assert_eq!(scene.get(&stage.path("two")).await.body, "two");
+    assert_eq!(scene.get("two".as_ref()).await.status, 403);
+    assert_eq!(scene.get(&stage.path("missing")).await.status, 502);
+}
+
+#[tokio::test]
+async fn h10_a_path_has_to_be_absolute() {
+    let stage = Stage::new();
+    let scene = stage.scene(ONE);
+    let said = scene.get("one".as_ref()).await;
+    assert_eq!(said.status, 403);
+    assert!(said.body.contains(r#""reason":"not_allowed""#), "{said:?}");
+    assert!(said.body.contains("absolute path"), "{said:?}");
+    assert!(scene.blocked().1.contains(r#""detail":"relative_path""#));
+}
+
+#[tokio::test]
+async fn h10_a_field_that_names_no_path_is_a_bad_request() {
+    let stage = Stage::new();
+    let program = Program::listen(&stage.path("one"), Plays::Says("one"));
+    let scene = stage.scene(ONE);
+    let one = field(&stage.path("one"));
+    for (fields, why) in [
+        (one.repeat(2), "more than one x-unix-socket field"),
+        (format!("{one}x-unix-socket: /other\r\n"), "more than one"),
+        (
+            "X-Unix-Socket:\r\n".to_owned(),
+            "the x-unix-socket field is empty",
+        ),
+        (
+            "X-Unix-Socket:  \r\n".to_owned(),
+            "the x-unix-socket field is empty",
+        ),
+        (
+            field(format!("/{}", "x".repeat(4096)).as_ref()),
+            "longer than",
+        ),
+        ("X-Unix-Socket: /a\0b\r\n".to_owned(), ""),
+    ] {
+        let said = scene.ask("GET", &fields, "").await;
+        assert_eq!(said.status, 400, "{fields}: {said:?}");
+        assert!(said.body.contains(why), "{fields}: {said:?}");
+    }
+    // They named nothing that could be judged.
+    assert_eq!(scene.audited(), [""; 0]);
+    assert_eq!(program.connections(), 0);
+}
+
+#[tokio::test]
+async fn h10_the_target_is_that_of_a_proxys_request() {
+    let stage = Stage::new();
+    let program = Program::listen(&stage.path("one"), Plays::Says("one"));
+    let scene = stage.scene(ONE);
+    for target in [
+        "/containers/json",
+        "https://localhost/",
+        "http://a@localhost/",
+    ] {
+        let mut client = scene.client().await;
+        let fields = field(&stage.path("one"));
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        client.write_all(request.as_bytes()).await.expect("a door");
+        let head = head(&mut client).await.expect("an answer");
+        assert!(head.starts_with("HTTP/1.1 400"), "{target}: {head}");
+    }
+    assert_eq!(program.connections(), 0);
+}
+
+#[tokio::test]
+async fn h10_limited_mode_lets_only_reads_through() {
+    let stage = Stage::new();
+    let program = Program::listen(&stage.path("one"), Plays::Says("one"));
+    let scene = stage.scene(&format!("{ONE}\nmode = \"limited\""));
+    let socket = field(&stage.path("one"));
+    for method in ["GET", "HEAD", "OPTIONS"] {
+        assert_eq!(scene.ask(method, &socket, "").await.status, 200, "{method}");
+    }
+    for method in ["POST", "DELETE", "get"] {
+        let said = scene.ask(method, &socket, "").await;
+        assert_eq!(said.status, 403, "{method}: {said:?}");
+        assert!(
+            said.head
+                .contains("x-proxy-error: blocked-by-method-policy")
+        );
+        assert!(said.body.contains("full mode is needed"), "{said:?}");
+    }
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+    let said = scene.ask("GET", &(socket.clone() + upgrade), "").await;
+    assert_eq!(said.status, 403, "{said:?}");
+    let overriding = socket + "X-HTTP-Method-Override: DELETE\r\n";
+    program.heads();
+    assert_eq!(scene.ask("GET", &overriding, "").await.status, 200);
+    assert!(!program.heads()[0].to_lowercase().contains("override"));
+}
+
+#[tokio::test]
+async fn h10_a_proxy_that_is_off_says_so_first() {
+    let stage = Stage::new();
+    let text = format!("{ONE}\nenabled = false\nmode = \"limited\"");
+    for support in [UnixSocketSupport::Served, UnixSocketSupport::Unsupported] {
+        let scene = stage.scene_with(&text, support);
+        let said = scene.ask("POST", &field("one".as_ref()), "").await;
+        assert_eq!(
+            (said.status, said.body.as_str()),
+            (503, "network proxy is disabled")
+        );
+        assert_eq!(
+            scene.audited(),
+            ["deny proxy_disabled non_domain unix-socket:0"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn h10_a_platform_that_does_not_says_so_before_any_path_is_looked_at() {
+    let stage = Stage::new();
+    let program = Program::listen(&stage.path("one"), Plays::Says("one"));
+    for list in [ONE, "", "dangerously_allow_all_unix_sockets = true"] {
+        let scene = stage.scene_with(list, UnixSocketSupport::Unsupported);
+        for path in [stage.path("one"), stage.path("missing"), "relative".into()] {
+            let said = scene.get(&path).await;
+            assert_eq!(
+                (said.status, said.body.as_str()),
+                (501, "unix sockets unsupported")
+            );
+            assert!(
+                said.head.contains("\r\ncontent-type: text/plain"),
+                "{said:?}"
+            );
+            assert!(
+                said.head.contains("\r\nx-proxy-error: blocked-by-policy"),
+                "{said:?}"
+            );
+            assert!(
+                said.head.contains(
+                    r#"x-network-policy-decision: {"decision":"deny","reason":"unix_socket_unsupported","source":"proxy_state","protocol":"http","host":"unix-socket","port":0}"#
+                ),
+                "{said:?}"
+            );
+        }
+        let unsupported = "deny unix_socket_unsupported non_domain unix-socket:0";
+        assert_eq!(scene.audited(), [unsupported; 3]);
+        scene
+            .engine
+            .set_mode(Mode::Limited)
+            .expect("no requirement");
+        let said = scene.ask("POST", &field(&stage.path("one")), "").await;
+        assert_eq!(said.status, 403, "the method comes first: {said:?}");
+    }
+    assert_eq!(program.connections(), 0);
+}
+
+#[tokio::test]
+async fn h10_a_listed_path_without_a_program_is_a_bad_gateway_that_says_whose_fault_it_is() {
+    let stage = Stage::new();
+    fs::create_dir(stage.path("folder")).expect("a folder");
+    fs::write(stage.path("file"), "").expect("a file");
+    drop(std::os::unix::net::UnixListener::bind(stage.path("dead")).expect("a socket"));
+    let scene = stage
+        .scene("allow_unix_sockets = [\"{}/folder\", \"{}/file\", \"{}/dead\", \"{}/missing\"]");
+    for (name, what) in [
+        ("folder", "what is at this path is no socket"),
+        ("file", "what is at this path is no socket"),
+        ("dead", "nothing listens on the socket"),
+        ("missing", "there is no such socket"),
+    ] {
+        let said = scene.get(&stage.path(name)).await;
+        assert_eq!(said.status, 502, "{name}");
+        assert_eq!(
+            said.body,
+            format!(
+                "unix-socket: {what}. The proxy allowed the request; the fault lies with the socket or the program \
+                 that should listen on it.\n"
+            )
+        );
+        assert_eq!(scene.audited(), ["allow allow non_domain unix-socket:0"]);
+    }
+    assert_eq!(scene.blocked().0, [""; 0]);
+}
+
+#[tokio::test]
+async fn h10_connections_to_a_socket_are_kept_for_that_file_and_those_settings() {
+    let stage = Stage::new();
+    let path = stage.path("one");
+    let program = Program::listen(&path, Plays::Says("first"));
+    symlink("one", stage.path("link")).expect("a link");
+    let scene = stage.scene(ONE);
+    for name in ["one", "one", "link"] {
+        assert_eq!(scene.get(&stage.path(name)).await.body, "first");
+    }
+    assert_eq!(program.connections(), 1, "one file under two names");
+    assert_eq!(scene.audited(), ["allow allow non_domain unix-socket:0"; 3]);
+    scene.replace(ONE);
+    assert_eq!(scene.get(&path).await.body, "first");
+    assert_eq!(program.connections(), 2, "not beyond its settings");
+    // The first program still listens, on a file that has no name any more.
+    fs::rename(&path, stage.path("old")).expect("a name");
+    Program::listen(&path, Plays::Says("second"));
+    assert_eq!(scene.get(&path).await.body, "second");
+}
+
+#[tokio::test]
+async fn h10_many_requests_of_one_client_go_to_hosts_and_sockets_each_by_itself() {
+    let stage = Stage::new();
+    Program::listen(&stage.path("one"), Plays::Says("one"));
+    Program::listen(&stage.path("two"), Plays::Says("two"));
+    let scene =
+        stage.scene("allow_unix_sockets = [\"{}/one\", \"{}/two\"]\ndenied_domains = [\"a.test\"]");
+    let mut client = scene.client().await;
+    for (name, wanted) in [
+        ("one", "200"),
+        ("no", "403"),
+        ("two", "200"),
+        ("", "403"),
+        ("one", "200"),
+    ] {
+        let field = match name {
+            "" => String::new(),
+            name => field(&stage.path(name)),
+        };
+        let request = format!("GET http://a.test/ HTTP/1.1\r\n{field}\r\n");
+        client.write_all(request.as_bytes()).await.expect("a door");
+        let head = head(&mut client).await.expect("an answer");
+        assert_eq!(&head[9..12], wanted, "{name}");
+        let length = head.to_lowercase();
+        let length = length.split("content-length: ").nth(1).expect("a length");
+        let length = length.lines().next().and_then(|line| line.parse().ok());
+        let mut body = vec![0; length.expect("a number")];
+        client.read_exact(&mut body).await.expect("a body");
+        if wanted == "200" {
+            assert_eq!(body, name.as_bytes());
+        }
+    }
+}
+
+#[tokio::test]
+async fn h10_bodies_go_both_ways() {
+    let stage = Stage::new();
+    let program = Program::listen(&stage.path("one"), Plays::Echoes);
+    let scene = stage.scene(ONE);
+    let content = "0123456789abcdef".repeat(64 * 1024);
+    let socket = field(&stage.path("one"));
+    let said = scene.ask("POST", &socket, &content).await;
+    assert_eq!(said.status, 200);
+    assert!(said.body == content, "{} bytes", said.body.len());
+    let waits = socket + "Expect: 100-continue\r\n";
+    let said = scene.ask("PUT", &waits, "content").await;
+    assert!(said.body.ends_with("content"), "{said:?}");
+    assert_eq!(program.heads().len(), 2);
+}
+
+#[tokio::test]
+async fn h10_no_protocol_upgrade_is_carried() {
+    let stage = Stage::new();
+    let switches = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let program = Program::listen(&stage.path("one"), Plays::Writes(switches));
+    let scene = stage.scene(ONE);
+    let socket = field(&stage.path("one"));
+    for protocol in ["websocket", "tcp"] {
+        let fields = format!("{socket}Connection: upgrade\r\nUpgrade: {protocol}\r\n");
+        let said = scene.ask("GET", &fields, "").await;
+        assert_eq!(said.status, 400, "{protocol}: {said:?}");
+    }
+    assert_eq!(program.connections(), 0);
+    let said = scene.ask("GET", &socket, "").await;
+    assert_eq!(said.status, 502, "unasked: {said:?}");
+}
+
+#[tokio::test]
+async fn h10_a_program_that_says_nothing_times_out() {
+    let stage = Stage::new();
+    Program::listen(&stage.path("one"), Plays::Writes(""));
+    let scene = stage.scene(&format!("{ONE}\n[daemon.limits]\nidle_timeout = \"1s\""));
+    let said = scene.get(&stage.path("one")).await;
+    assert_eq!(said.status, 504, "{said:?}");
+}
+
+#[tokio::test]
+async fn p6_a_socket_of_the_proxys_own_is_refused_under_any_name() {
+    let stage = Stage::new();
+    let path = stage.path("control");
+    let control = Program::listen(&path, Plays::Says("control"));
+    symlink("control", stage.path("link")).expect("a link");
+    fs::hard_link(&path, stage.path("hard")).expect("a link");
+    let scene = stage.scene("dangerously_allow_all_unix_sockets = true");
+    let own = scene.engine.own_unix_sockets().add(&path);
+    for name in ["control", "link", "hard"] {
+        let said = scene.get(&stage.path(name)).await;
+        assert_eq!(said.status, 403, "{name}: {said:?}");
+        assert!(
+            said.body.contains(r#""reason":"loop_detected""#),
+            "{said:?}"
+        );
+        assert!(said.body.contains("proxyctl"), "{said:?}");
+    }
+    assert_eq!(control.connections(), 0);
+    drop(own);
+    assert_eq!(scene.get(&path).await.body, "control");
+}
+
+/// A request whose answer has begun and does not end.
+async fn begun(scene: &scene::Scene, method: &str, socket: &str) -> tokio::net::TcpStream {
+    let mut client = scene.client().await;
+    let request = format!("{method} http://localhost/ HTTP/1.1\r\n{socket}\r\n");
+    client.write_all(request.as_bytes()).await.expect("a door");
+    let head = timeout(PATIENCE, head(&mut client)).await.expect("in time");
+    assert!(head.expect("an answer").starts_with("HTTP/1.1 200"));
+    client
+}
+
+/// Whether the connection ends without the rest of the answer.
+async fn is_cut(client: &mut tokio::net::TcpStream) -> bool {
+    timeout(PATIENCE, client.read_u8())
+        .await
+        .expect("in time")
+        .is_err()
+}
+
+const BEGINS: Plays = Plays::Writes("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+
+#[tokio::test]
+async fn p11_a_reload_that_takes_the_path_away_ends_what_is_under_way() {
+    let stage = Stage::new();
+    Program::listen(&stage.path("one"), BEGINS);
+    symlink("one", stage.path("link")).expect("a link");
+    let (one, link) = (field(&stage.path("one")), field(&stage.path("link")));
+    for (socket, before, after) in [
+        (&one, ONE, ""),
+        (&one, ONE, "allow_unix_sockets = [\"{}/two\"]"),
+        (
+            &one,
+            "dangerously_allow_all_unix_sockets = true",
+            "allow_unix_sockets = [\"{}/two\"]",
+        ),
+        (&link, ONE, ""),
+        (&one, "allow_unix_sockets = [\"{}/link\"]", ""),
+        (
+            &one,
+            ONE,
+            "enabled = false\nallow_unix_sockets = [\"{}/one\"]",
+        ),
+    ] {
+        let scene = stage.scene(before);
+        let mut client = begun(&scene, "GET", socket).await;
+        scene.replace(after);
+        assert!(is_cut(&mut client).await, "{before} -> {after}");
+        assert_eq!(scene.blocked().0, [""; 0], "it was no attempt of its own");
+    }
+}
+
+#[tokio::test]
+async fn p11_limited_mode_ends_a_write_under_way() {
+    let stage = Stage::new();
+    Program::listen(&stage.path("one"), BEGINS);
+    let scene = stage.scene(ONE);
+    let mut client = begun(&scene, "POST", &field(&stage.path("one"))).await;
+    scene
+        .engine
+        .set_mode(Mode::Limited)
+        .expect("no requirement");
+    assert!(is_cut(&mut client).await);
+}
+
+#[tokio::test]
+async fn p11_what_is_still_permitted_goes_on() {
+    let stage = Stage::new();
+    let (go, went) = tokio::sync::oneshot::channel::<()>();
+    let listener = tokio::net::UnixListener::bind(stage.path("one")).expect("a socket");
+    symlink("one", stage.path("link")).expect("a link");
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        head(&mut stream).await.expect("a request");
+        let begin = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+        let _ = stream.write_all(begin).await;
+        let _ = went.await;
+        let _ = stream.write_all(b"rest").await;
+    });
+    Program::listen(&stage.path("two"), BEGINS);
+    let scene = stage.scene("allow_unix_sockets = [\"{}/link\", \"{}/two\"]");
+    let mut client = begun(&scene, "GET", &field(&stage.path("one"))).await;
+    // The entry by whose link it was allowed stays, then it stands there under its own name, and then
+    // all are allowed.
+    for (with_two, without) in [
+        (
+            "allow_unix_sockets = [\"{}/two\", \"{}/link\"]",
+            "allow_unix_sockets = [\"{}/link\"]",
+        ),
+        ("allow_unix_sockets = [\"{}/two\", \"{}/one\"]", ONE),
+        (
+            "dangerously_allow_all_unix_sockets = true",
+            "mode = \"limited\"\nallow_unix_sockets = [\"{}/one\"]",
+        ),
+    ] {
+        scene.replace(with_two);
+        let mut other = begun(&scene, "POST", &field(&stage.path("two"))).await;
+        scene.replace(without);
+        assert!(is_cut(&mut other).await, "{without}");
+    }
+    go.send(()).expect("the program waits");
+    let mut rest = [0; 4];
+    let read = timeout(PATIENCE, client.read_exact(&mut rest));
+    read.await.expect("in time").expect("the rest");
+    assert_eq!(&rest, b"rest");
+}
+
+#[tokio::test]
+async fn h10_inside_a_connect_the_field_is_no_concern() {
+    let stage = Stage::new();
+    let program = Program::listen(&stage.path("one"), Plays::Says("one"));
+    let scene = stage.scene(ONE);
+    let mut client = scene.client().await;
+    let fields = field(&stage.path("one"));
+    let request = format!("CONNECT 127.0.0.1:9 HTTP/1.1\r\n{fields}\r\n");
+    client.write_all(request.as_bytes()).await.expect("a door");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("an answer");
+    let said = Said::of(&answer);
+    assert!(
+        said.body.contains(r#""reason":"not_allowed_local""#),
+        "{said:?}"
+    );
+    assert_eq!(program.connections(), 0);
+}

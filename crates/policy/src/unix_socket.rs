@@ -1,0 +1,143 @@
+//! Requests to unix sockets: which may be reached, and in which order that is judged (SPEC H10).
+//!
+//! A path is bytes here, and what it leads to is told by whoever asks: looking at files is I/O, and
+//! has to be the very look that the connection is made by. Lists of hosts say nothing about sockets,
+//! and neither does a decider (SPEC P8): no host is asked for.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::decision::{Decision, Reach, Reason, Source};
+use crate::method::{Mode, is_read_only};
+use crate::policy::Policy;
+
+/// An absolute path without empty, `.` or `..` segments.
+///
+/// `..` is taken away by the text, as in a browser's address bar, before anybody looks at a file.
+/// Followed on the disk instead, `/any/thing/../../run/x.sock` would answer to everybody whether
+/// `/any/thing` is there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnixSocketPath(Box<[u8]>);
+
+/// A path that means another file in another working directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the path of a unix socket has to be absolute")]
+pub struct RelativePath;
+
+/// Whether this platform proxies to unix sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnixSocketSupport {
+    /// It does.
+    Served,
+    /// It does not: every such request is refused.
+    Unsupported,
+}
+
+/// Which unix sockets may be reached.
+#[derive(Clone, Copy, Debug)]
+pub enum UnixSocketList<'a> {
+    /// Every one (`dangerously_allow_all_unix_sockets`).
+    All,
+    /// These.
+    Only(&'a [ListedUnixSocket<'a>]),
+}
+
+/// An entry of the list.
+#[derive(Clone, Copy, Debug)]
+pub struct ListedUnixSocket<'a> {
+    /// As it is written.
+    pub path: &'a UnixSocketPath,
+    /// The file that it leads to, links followed; `None` when nobody has looked, or nothing is there.
+    pub leads_to: Option<&'a UnixSocketPath>,
+}
+
+/// One question: may this socket be reached like this?
+#[derive(Clone, Copy, Debug)]
+pub struct UnixSocketRequest<'a> {
+    /// What the platform can do.
+    pub support: UnixSocketSupport,
+    /// The HTTP method.
+    pub method: Option<&'a str>,
+    /// The protocol that the request asks to change to, if it does.
+    pub upgrade: Option<&'a str>,
+    /// The path that is asked for; `None` when it is not absolute.
+    pub path: Option<&'a UnixSocketPath>,
+    /// The file that the path leads to, as for an entry.
+    pub leads_to: Option<&'a UnixSocketPath>,
+}
+
+impl UnixSocketPath {
+    /// Reads a path.
+    ///
+    /// # Errors
+    ///
+    /// When it does not begin with `/`.
+    pub fn parse(path: &[u8]) -> Result<Self, RelativePath> {
+        let rest = path.strip_prefix(b"/").ok_or(RelativePath)?;
+        let mut segments: Vec<&[u8]> = Vec::new();
+        for segment in rest.split(|byte| *byte == b'/') {
+            match segment {
+                b"" | b"." => {}
+                // Above the root is the root.
+                b".." => drop(segments.pop()),
+                segment => segments.push(segment),
+            }
+        }
+        let mut path = Vec::with_capacity(path.len());
+        for segment in segments {
+            path.push(b'/');
+            path.extend_from_slice(segment);
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        Ok(Self(path.into_boxed_slice()))
+    }
+
+    /// The path's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Policy {
+    /// Judges a request to a unix socket, in the order of SPEC H10: a proxy that is off refuses; then
+    /// the mode; then the platform; then a path that is not absolute; then the list.
+    ///
+    /// It may be asked before anybody has looked at files, with `leads_to` empty: knowing more turns
+    /// nothing but [`Reason::NotAllowed`] of an absolute path into another answer.
+    pub fn decide_unix_socket(
+        &self,
+        request: &UnixSocketRequest<'_>,
+        list: UnixSocketList<'_>,
+    ) -> Decision {
+        if !self.enabled {
+            return Decision::deny(Source::ProxyState, Reason::ProxyDisabled, None);
+        }
+        let reads = request.upgrade.is_none() && request.method.is_some_and(is_read_only);
+        if self.mode == Mode::Limited && !reads {
+            return Decision::deny(Source::ModeGuard, Reason::MethodNotAllowed, None);
+        }
+        if request.support == UnixSocketSupport::Unsupported {
+            return Decision::deny(Source::ProxyState, Reason::UnixSocketUnsupported, None);
+        }
+        match request.path {
+            Some(path) if list.has(path, request.leads_to) => {
+                Decision::allow(Source::BaselinePolicy, None, Reach::Public)
+            }
+            _ => Decision::deny(Source::BaselinePolicy, Reason::NotAllowed, None),
+        }
+    }
+}
+
+impl UnixSocketList<'_> {
+    fn has(&self, path: &UnixSocketPath, leads_to: Option<&UnixSocketPath>) -> bool {
+        let Self::Only(entries) = self else {
+            return true;
+        };
+        entries.iter().any(|entry| {
+            entry.path == path
+                || leads_to.is_some_and(|file| file == entry.path || Some(file) == entry.leads_to)
+        })
+    }
+}
