@@ -5,6 +5,7 @@
     reason = "clients of the proxy dial as clients do"
 )]
 
+mod admin;
 mod decider;
 mod handle;
 mod scene;
