@@ -8,4 +8,5 @@
 mod admin;
 mod decider;
 mod handle;
+mod records;
 mod scene;
