@@ -113,6 +113,7 @@ impl Service {
             last_reload: self.reloader.last(),
             counters: Counters {
                 connections: counters.connections,
+                udp_associations: counters.udp_associations,
                 idle_upstream: counters.idle_upstream,
                 upstream_direct: counters.upstream_direct,
                 upstream_http_proxy: counters.upstream_http_proxy,
