@@ -232,6 +232,9 @@ impl NetworkProxyHandle {
 
     /// What the environment of a program has to say for it to use the proxy; `None` without an HTTP
     /// door.
+    ///
+    /// Its bundle is the same for all programs. [`child_environment_of`](Self::child_environment_of)
+    /// keeps what one of them trusted before.
     pub fn child_environment(&self) -> Option<ChildEnvironment> {
         let policy = &self.settings().policy;
         let mut child = ChildEnvironment::new(self.http_addr()?);
@@ -243,11 +246,29 @@ impl NetworkProxyHandle {
         Some(child)
     }
 
+    /// The same for a program that has this environment so far: where that names certificates to trust,
+    /// in one of [`ChildEnvironment::BUNDLE_VARIABLES`], the bundle holds them too (SPEC B2).
+    ///
+    /// Reads these files, and writes such a bundle into the
+    /// [`bundle_directory`](NetworkProxyBuilder::bundle_directory). Only certificates in PEM are taken, out
+    /// of regular files of at most 4 MiB with an absolute path; a warning tells of what is left out.
+    pub fn child_environment_of(
+        &self,
+        environment: &HashMap<String, String>,
+    ) -> Option<ChildEnvironment> {
+        let mut child = self.child_environment()?;
+        if child.bundle.is_some() {
+            child.bundle = self.running.issuer.bundle_for(environment);
+        }
+        Some(child)
+    }
+
     /// Sets the variables that lead a program to the proxy (SPEC B1), whatever they were, and with
     /// [`bundle_directory`](NetworkProxyBuilder::bundle_directory) those that make it trust the CA
-    /// (SPEC B2). Does nothing without an HTTP door.
+    /// (SPEC B2) beside all that it trusted, as
+    /// [`child_environment_of`](Self::child_environment_of). Does nothing without an HTTP door.
     pub fn apply_to_env(&self, environment: &mut HashMap<String, String>) {
-        if let Some(child) = self.child_environment() {
+        if let Some(child) = self.child_environment_of(environment) {
             child.apply_to(environment);
         }
     }

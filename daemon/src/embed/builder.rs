@@ -183,8 +183,9 @@ impl NetworkProxyBuilder {
         self
     }
 
-    /// Puts the CA's certificate, and a bundle of it and the system's roots, into files in this
-    /// directory, which nobody else may write to, so that children can be pointed at the bundle.
+    /// Puts the CA's certificate, and bundles of it, the system's roots and what a child trusted before,
+    /// into files in this directory, which nobody else may write to, so that children can be pointed at
+    /// them. Bundles that no child was pointed at for 30 days are removed, but for the newest.
     pub fn bundle_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.bundle_directory = Some(directory.into());
         self

@@ -10,3 +10,4 @@ mod decider;
 mod handle;
 mod records;
 mod scene;
+mod trust;
