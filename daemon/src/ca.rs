@@ -3,7 +3,7 @@
 //! The key lives in the monitor alone. It is one of `p256`, which wipes it when it is dropped; `rcgen`
 //! writes the certificates and sees the key behind its trait for signers. Everything about a CA that is
 //! no secret is in [`certificate`]; what touches files is in [`files`] and [`publish`], which the
-//! loader and `init` use.
+//! loader and `init` use, and in [`trusted`], which an embedded proxy uses.
 
 pub(crate) mod certificate;
 pub(crate) mod files;
@@ -11,6 +11,7 @@ pub(crate) mod handed;
 pub(crate) mod pem;
 pub(crate) mod publish;
 pub(crate) mod roots;
+pub(crate) mod trusted;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

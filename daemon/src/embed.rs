@@ -2,21 +2,22 @@
 //! and a handle to the running one.
 //!
 //! It is the same engine as the service's, without the service's other processes: no privilege is
-//! given up, nothing is confined, and the CA's key is in this process. There is no admin API and no
-//! control socket; the handle is both.
+//! given up, nothing is confined, and the CA's key is in this process. There is no control socket, and
+//! an admin API only for who asks for one; the handle does what both do.
 
 mod builder;
 mod error;
 mod issuer;
 mod observer;
+mod running;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use codex_network_config::{Settings, Sources, Widening};
-use codex_network_engine::{BlockedEntry, ChildEnvironment, Counters, Door, Engine, Listening};
+use codex_network_engine::{BlockedEntry, ChildEnvironment, Counters, Engine};
 use codex_network_policy::{Interception, Mode};
 use tokio::sync::mpsc;
 
@@ -26,6 +27,7 @@ pub use error::NetworkProxyError;
 use issuer::Issuer;
 pub use observer::BlockedRequestObserver;
 use observer::Telling;
+use running::{Listener, Running};
 
 /// A proxy that is ready to run: its listeners are bound, and clients that connect wait.
 ///
@@ -55,8 +57,8 @@ pub struct NetworkProxy {
     issuer: Arc<Issuer>,
     configuration: Configuration,
     wanted: Wanted,
-    http: Option<Reserved>,
-    socks: Option<Reserved>,
+    /// As [`Listener::ALL`].
+    reserved: [Option<Reserved>; 3],
     observing: Option<(
         Arc<dyn BlockedRequestObserver>,
         mpsc::Receiver<BlockedEntry>,
@@ -66,22 +68,9 @@ pub struct NetworkProxy {
 /// A running proxy. Dropping it ends every connection at once; see [`shutdown`](Self::shutdown).
 #[must_use = "a proxy whose handle is dropped ends"]
 pub struct NetworkProxyHandle {
-    engine: Engine,
-    issuer: Arc<Issuer>,
-    configuration: Configuration,
-    wanted: Wanted,
-    doors: Mutex<[Option<Opened>; 2]>,
+    running: Arc<Running>,
     telling: Mutex<Option<Telling>>,
 }
-
-/// An open door, and the address that was asked for.
-struct Opened {
-    wanted: SocketAddr,
-    listening: Listening,
-}
-
-/// The doors in the order in which they are kept.
-const DOORS: [Door; 2] = [Door::Http, Door::Socks5];
 
 impl NetworkProxy {
     /// Begins a proxy that refuses everything, on ports that are free.
@@ -91,12 +80,17 @@ impl NetworkProxy {
 
     /// Where the HTTP door is, or will be once the proxy runs.
     pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.http.as_ref()?.listener.local_addr().ok()
+        self.reserved(Listener::Http)
     }
 
     /// Where the SOCKS5 door is, or will be once the proxy runs.
     pub fn socks_addr(&self) -> Option<SocketAddr> {
-        self.socks.as_ref()?.listener.local_addr().ok()
+        self.reserved(Listener::Socks5)
+    }
+
+    /// Where the admin API is, or will be once the proxy runs.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.reserved(Listener::Admin)
     }
 
     /// Serves, on the sockets that were reserved.
@@ -109,42 +103,43 @@ impl NetworkProxy {
         reason = "it has to be called inside a runtime, and says so"
     )]
     pub async fn run(self) -> Result<NetworkProxyHandle, NetworkProxyError> {
-        let mut doors = [None, None];
-        for ((slot, reserved), door) in doors.iter_mut().zip([self.http, self.socks]).zip(DOORS) {
-            if let Some(Reserved { wanted, listener }) = reserved {
-                let listening = open(&self.engine, door, listener)?;
-                *slot = Some(Opened { wanted, listening });
-            }
-        }
-        for warning in self.engine.looping_proxies() {
+        let running = Running::start(
+            self.engine,
+            self.issuer,
+            self.configuration,
+            self.wanted,
+            self.reserved,
+        )?;
+        for warning in running.engine.looping_proxies() {
             tracing::warn!("{warning}");
         }
         let telling = self
             .observing
             .map(|(observer, queue)| Telling::start(observer, queue));
         Ok(NetworkProxyHandle {
-            engine: self.engine,
-            issuer: self.issuer,
-            configuration: self.configuration,
-            wanted: self.wanted,
-            doors: Mutex::new(doors),
+            running,
             telling: Mutex::new(telling),
         })
+    }
+
+    fn reserved(&self, which: Listener) -> Option<SocketAddr> {
+        let reserved = self.reserved[which as usize].as_ref()?;
+        reserved.listener.local_addr().ok()
     }
 }
 
 impl NetworkProxyHandle {
     /// Resolves when the proxy has ended, every connection included.
     pub async fn wait(&self) {
-        self.engine.drain().ended().await;
+        self.running.engine.drain().ended().await;
     }
 
     /// Stops accepting, lets open connections go on for at most `drain_timeout`, and ends what is left.
     /// When it is over, no task and no socket of the proxy is left.
     pub async fn shutdown(&self) {
-        *self.doors() = [None, None];
+        self.running.close();
         let limit = self.settings().daemon.limits.drain_timeout;
-        self.engine.drain().finish(limit).await;
+        self.running.engine.drain().finish(limit).await;
         let telling = self
             .telling
             .lock()
@@ -157,12 +152,17 @@ impl NetworkProxyHandle {
 
     /// Where the HTTP door is, if there is one.
     pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.address(0)
+        self.running.address(Listener::Http)
     }
 
     /// Where the SOCKS5 door is, if there is one.
     pub fn socks_addr(&self) -> Option<SocketAddr> {
-        self.address(1)
+        self.running.address(Listener::Socks5)
+    }
+
+    /// Where the admin API is, if there is one.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.running.address(Listener::Admin)
     }
 
     /// Puts other settings in force, all at once: open connections that they forbid end, and doors
@@ -172,8 +172,8 @@ impl NetworkProxyHandle {
     ///
     /// What is wrong with them; then the old ones stay in force.
     pub async fn replace(&self, settings: Settings) -> Result<(), NetworkProxyError> {
-        self.put_in_force(Configuration::Settings(Box::new(settings)))
-            .await
+        let given = Configuration::Settings(Box::new(settings));
+        self.running.put_in_force(Some(given)).await.map(drop)
     }
 
     /// Puts a configuration in force that is held in memory; as [`replace`](Self::replace).
@@ -183,7 +183,8 @@ impl NetworkProxyHandle {
     /// Every problem that it has; then the old settings stay in force.
     pub async fn replace_toml(&self, text: impl Into<String>) -> Result<(), NetworkProxyError> {
         let sources = Sources::none().with_text("config_toml", text);
-        self.put_in_force(Configuration::Sources(sources)).await
+        let given = Configuration::Sources(sources);
+        self.running.put_in_force(Some(given)).await.map(drop)
     }
 
     /// Reads what the proxy was built from again and puts it in force; as [`replace`](Self::replace).
@@ -192,11 +193,7 @@ impl NetworkProxyHandle {
     ///
     /// Every problem that it has; then the old settings stay in force.
     pub async fn reload(&self) -> Result<(), NetworkProxyError> {
-        self.put_in_force(match &self.configuration {
-            Configuration::Settings(settings) => Configuration::Settings(settings.clone()),
-            Configuration::Sources(sources) => Configuration::Sources(sources.clone()),
-        })
-        .await
+        self.running.put_in_force(None).await.map(drop)
     }
 
     /// Changes the mode: full mode until other settings come into force, limited mode until this is called
@@ -206,96 +203,81 @@ impl NetworkProxyHandle {
     ///
     /// A requirement does not let it (SPEC C6).
     pub fn set_mode(&self, mode: Mode) -> Result<(), Widening> {
-        self.engine.set_mode(mode).map(|_generation| ())
+        self.running.engine.set_mode(mode).map(|_generation| ())
     }
 
     /// The settings in force.
     pub fn settings(&self) -> Arc<Settings> {
-        Arc::clone(self.engine.current().settings())
+        Arc::clone(self.running.engine.current().settings())
     }
 
     /// What was refused lately, the oldest first.
     pub fn blocked(&self) -> Vec<BlockedEntry> {
-        self.engine.blocked().entries(0)
+        self.running.engine.blocked().entries(0)
     }
 
     /// Counts as of now.
     pub fn counters(&self) -> Counters {
-        self.engine.counters()
+        self.running.engine.counters()
     }
 
     /// How many tasks of the proxy there are: its listeners and its connections.
     pub fn tasks(&self) -> usize {
-        self.engine.drain().tasks()
+        self.running.engine.drain().tasks()
     }
 
     /// The certificate (PEM) that clients have to trust where TLS is intercepted.
     pub fn ca_certificate_pem(&self) -> String {
-        self.issuer.certificate_pem()
+        self.running.issuer.certificate_pem()
     }
 
     /// What the environment of a program has to say for it to use the proxy; `None` without an HTTP
     /// door.
+    ///
+    /// Its bundle is the same for all programs. [`child_environment_of`](Self::child_environment_of)
+    /// keeps what one of them trusted before.
     pub fn child_environment(&self) -> Option<ChildEnvironment> {
         let policy = &self.settings().policy;
         let mut child = ChildEnvironment::new(self.http_addr()?);
         child.socks5 = self.socks_addr();
         child.allow_local_binding = policy.allows_local_binding();
         if policy.interception() == Interception::Automatic {
-            child.bundle = self.issuer.bundle_file().map(Into::into);
+            child.bundle = self.running.issuer.bundle_file().map(Into::into);
+        }
+        Some(child)
+    }
+
+    /// The same for a program that has this environment so far: where that names certificates to trust,
+    /// in one of [`ChildEnvironment::BUNDLE_VARIABLES`], the bundle holds them too (SPEC B2).
+    ///
+    /// Reads these files, and writes such a bundle into the
+    /// [`bundle_directory`](NetworkProxyBuilder::bundle_directory). Only certificates in PEM are taken, out
+    /// of regular files of at most 4 MiB with an absolute path; a warning tells of what is left out.
+    pub fn child_environment_of(
+        &self,
+        environment: &HashMap<String, String>,
+    ) -> Option<ChildEnvironment> {
+        let mut child = self.child_environment()?;
+        if child.bundle.is_some() {
+            child.bundle = self.running.issuer.bundle_for(environment);
         }
         Some(child)
     }
 
     /// Sets the variables that lead a program to the proxy (SPEC B1), whatever they were, and with
     /// [`bundle_directory`](NetworkProxyBuilder::bundle_directory) those that make it trust the CA
-    /// (SPEC B2). Does nothing without an HTTP door.
+    /// (SPEC B2) beside all that it trusted, as
+    /// [`child_environment_of`](Self::child_environment_of). Does nothing without an HTTP door.
     pub fn apply_to_env(&self, environment: &mut HashMap<String, String>) {
-        if let Some(child) = self.child_environment() {
+        if let Some(child) = self.child_environment_of(environment) {
             child.apply_to(environment);
         }
-    }
-
-    async fn put_in_force(&self, configuration: Configuration) -> Result<(), NetworkProxyError> {
-        let issuer = Arc::clone(&self.issuer);
-        // Files may be read and long lists compiled: not on a thread that serves.
-        let settled = tokio::task::spawn_blocking(move || configuration.settle(&issuer)).await;
-        let settings = Arc::new(settled.map_err(|_| NetworkProxyError::Runtime)??);
-        let mut doors = self.doors();
-        let mut opened = [None, None];
-        let addresses = self.wanted.addresses(&settings);
-        for (index, door) in DOORS.into_iter().enumerate() {
-            let there = doors[index].as_ref().map(|open| open.wanted);
-            if let Some(wanted) = addresses[index]
-                && there != Some(wanted)
-            {
-                let listening = open(&self.engine, door, builder::bind(door.as_str(), wanted)?)?;
-                opened[index] = Some(Opened { wanted, listening });
-            }
-        }
-        self.engine.replace(&settings)?;
-        // The old sockets go only now that the new ones accept (SPEC C7).
-        for ((door, opened), address) in doors.iter_mut().zip(opened).zip(addresses) {
-            if opened.is_some() || address.is_none() {
-                *door = opened;
-            }
-        }
-        Ok(())
-    }
-
-    fn address(&self, index: usize) -> Option<SocketAddr> {
-        let open = &self.doors()[index];
-        open.as_ref().map(|open| open.listening.address())
-    }
-
-    fn doors(&self) -> MutexGuard<'_, [Option<Opened>; 2]> {
-        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for NetworkProxyHandle {
     fn drop(&mut self) {
-        self.engine.drain().cut();
+        self.running.engine.drain().cut();
     }
 }
 
@@ -327,23 +309,12 @@ pub async fn run_socks5_with_std_listener(
     builder.build().await?.run().await
 }
 
-fn open(
-    engine: &Engine,
-    door: Door,
-    listener: TcpListener,
-) -> Result<Listening, NetworkProxyError> {
-    let opened = engine.open(door, listener);
-    opened.map_err(|error| NetworkProxyError::Listener {
-        door: door.as_str(),
-        error,
-    })
-}
-
 impl fmt::Debug for NetworkProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NetworkProxy")
             .field("http", &self.http_addr())
             .field("socks", &self.socks_addr())
+            .field("admin", &self.admin_addr())
             .finish_non_exhaustive()
     }
 }
@@ -353,6 +324,7 @@ impl fmt::Debug for NetworkProxyHandle {
         f.debug_struct("NetworkProxyHandle")
             .field("http", &self.http_addr())
             .field("socks", &self.socks_addr())
+            .field("admin", &self.admin_addr())
             .finish_non_exhaustive()
     }
 }

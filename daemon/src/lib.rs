@@ -8,6 +8,7 @@
 //! [`NetworkProxy`] and takes this package with `default-features = false`.
 //!
 //! - `embed`: the proxy in somebody else's process.
+//! - `admin`: the admin HTTP API, which the worker serves, and an embedded proxy.
 //! - `admitted`: who may call on the control socket, by id.
 //! - `args`: the command line.
 //! - `ca`: the CA of the interception, its files, and what everybody may know of it.
@@ -16,11 +17,12 @@
 //! - `logging`: where records and messages go.
 //! - `monitor`: what keeps the service's privilege and sockets, and starts the other two roles.
 //! - `loader`: judges the configuration for the monitor, and is gone.
-//! - `worker`: the running proxy, confined; `worker::admin` is the admin HTTP API.
+//! - `worker`: the running proxy, confined.
 //! - `state`: where state is kept.
 //! - `program`: what the command line asks for.
 //! - `privsep`: what stands between monitor and worker.
 
+mod admin;
 #[cfg(feature = "service")]
 mod admitted;
 #[cfg(feature = "service")]

@@ -4,7 +4,6 @@
 //! before it looks at either, and confines itself before it accepts. When it dies another takes
 //! its place.
 
-mod admin;
 mod askers;
 mod control;
 mod doors;

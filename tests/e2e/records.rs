@@ -1,6 +1,7 @@
 //! What is written down of a decision: the audit event, the violation line, the blocked entry
 //! (SPEC R1 to R3, P10, H11).
 
+mod attempt;
 mod audit;
 mod blocked;
 

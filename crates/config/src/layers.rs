@@ -143,6 +143,15 @@ impl Sources {
         self
     }
 
+    /// Whether there are files to read, so that another load may give something else.
+    pub fn has_files(&self) -> bool {
+        let is_read = |layer: &Layer| match layer {
+            Layer::File(_) | Layer::NamedFile(_) | Layer::Directory(_) => true,
+            Layer::Text { .. } | Layer::Captured { .. } => false,
+        };
+        self.layers.iter().chain(&self.requirements).any(is_read)
+    }
+
     /// Looks up the variables that the configuration names for secrets here, and not in the
     /// environment of this process.
     #[must_use]

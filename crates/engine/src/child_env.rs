@@ -47,7 +47,7 @@ const NONE: &[&str] = &[
 ];
 /// What goes past the proxy when local binding is on.
 const LOCAL: &str = "localhost,127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16";
-/// Take the path of a bundle of certificates.
+/// [`ChildEnvironment::BUNDLE_VARIABLES`].
 const BUNDLE: &[&str] = &[
     "CODEX_CA_CERTIFICATE",
     "SSL_CERT_FILE",
@@ -78,13 +78,18 @@ pub struct ChildEnvironment {
     pub socks5: Option<SocketAddr>,
     /// Whether local and private addresses may be reached, and so past the proxy.
     pub allow_local_binding: bool,
-    /// The bundle of certificates that vouches for intercepted hosts, if it is in a file.
+    /// The bundle of certificates that vouches for intercepted hosts and for all others, if it is in a
+    /// file: the only one that the child will trust.
     pub bundle: Option<PathBuf>,
     /// The attempt that the child belongs to (SPEC H11).
     attempt: Option<AttemptId>,
 }
 
 impl ChildEnvironment {
+    /// The variables that name a bundle of certificates: they are set when there is one, so what a
+    /// child trusted by them before has to be in it (SPEC B2).
+    pub const BUNDLE_VARIABLES: &'static [&'static str] = BUNDLE;
+
     /// For a proxy whose HTTP door is there, and no more.
     pub fn new(http: SocketAddr) -> Self {
         Self {

@@ -28,6 +28,8 @@ use crate::record::Recorder;
 
 /// The detail of a refusal because the upstream proxy is this proxy.
 pub(crate) const LOOPING_PROXY: &str = "upstream_proxy";
+/// The detail of a miss of an allow list that the requirements alone fill (SPEC C6).
+pub(crate) const MANAGED_LIST: &str = "managed_allowed_domains_only";
 
 /// What a client wants, as far as policy is concerned.
 #[derive(Clone, Debug)]
@@ -432,7 +434,9 @@ impl Permit {
     }
 
     fn refuse(&self, decision: Decision) -> Refusal {
-        self.refuse_for(decision, None)
+        let managed = self.generation.settings().managed.allowed_domains_only;
+        let missed = decision.reason() == Reason::NotAllowed;
+        self.refuse_for(decision, (managed && missed).then_some(MANAGED_LIST))
     }
 
     fn refuse_for(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {

@@ -32,7 +32,7 @@ use bytes::Bytes;
 use codex_network_config::Limits;
 use codex_network_policy::{Protocol, Reason};
 use futures_util::future::BoxFuture;
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -81,6 +81,8 @@ pub(crate) struct Session {
     shared: Arc<Shared>,
     address: SocketAddr,
     place: Place,
+    /// The attempt that the client has named last.
+    attempt: Mutex<Option<AttemptId>>,
     /// What the connection becomes once the answer in hand has been sent.
     next: Mutex<Option<Next>>,
     /// Interim answers (1xx) on their way to the client.
@@ -331,6 +333,7 @@ impl Session {
             shared: Arc::clone(shared),
             address,
             place,
+            attempt: Mutex::default(),
             next: Mutex::default(),
             interim: Interim::default(),
             turns: Turns::default(),
@@ -371,19 +374,28 @@ impl Session {
         if let Place::Inside(inside) = &self.place {
             return inside::answer(self, inside, request).await;
         }
-        let attempt = request
-            .headers()
-            .get(http::header::PROXY_AUTHORIZATION)
-            .and_then(|field| AttemptId::from_credentials(field.as_bytes()));
         let client = Client {
             address: self.address,
-            attempt,
+            attempt: self.attempt(request.headers()),
         };
         if request.method() == Method::CONNECT {
             connect::answer(self, client, &request).await
         } else {
             forward::answer(self, client, request).await
         }
+    }
+
+    /// The attempt that a request belongs to: one that was named marks all that the connection does
+    /// from then on (SPEC H11), whatever later requests say that names none.
+    fn attempt(&self, headers: &HeaderMap) -> Option<AttemptId> {
+        let named = headers
+            .get(http::header::PROXY_AUTHORIZATION)
+            .and_then(|field| AttemptId::from_credentials(field.as_bytes()));
+        let mut known = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.is_some() {
+            *known = named;
+        }
+        known.clone()
     }
 
     /// Answers a request whose target cannot be served. What was given for a host and is none is

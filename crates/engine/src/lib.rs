@@ -77,6 +77,8 @@ struct Shared {
     recorder: Arc<record::Recorder>,
     upstream: upstream::Upstream,
     connections: Arc<limits::ConnectionCount>,
+    /// Those of the connections that have a UDP association.
+    associations: Arc<limits::ConnectionCount>,
     drain: Drain,
     /// Asked about hosts on neither list.
     decider: Option<decider::Decider>,

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 /// How often a full proxy looks whether its limit was raised.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Counts the connections of all doors.
+/// Counts connections: those of all doors, or those of one kind.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionCount {
     open: AtomicUsize,

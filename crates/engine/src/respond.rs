@@ -15,7 +15,7 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::enforce::{Destination, LOOPING_PROXY, Refusal};
+use crate::enforce::{Destination, LOOPING_PROXY, MANAGED_LIST, Refusal};
 use crate::error::{Failure, Fault};
 use crate::http::Answer;
 use crate::http::framing::Flaw;
@@ -417,6 +417,11 @@ fn sentence(refusal: &Refusal) -> String {
         Reason::Denied => format!(
             "{host} is explicitly denied by the network policy; allowing it elsewhere does not help, its deny rule \
              has to go."
+        ),
+        Reason::NotAllowed if refusal.detail == Some(MANAGED_LIST) => format!(
+            "{host} is not on the allow list of the network policy (nothing denies it explicitly), and that list is \
+             managed: whoever manages requirements.toml for this machine can add it there; allowed_domains \
+             elsewhere does not count."
         ),
         Reason::NotAllowed => format!(
             "{host} is not on the allow list of the network policy (nothing denies it explicitly); add it to \

@@ -101,6 +101,8 @@ pub struct Listening {
 pub struct Counters {
     /// Client connections that are open now.
     pub connections: usize,
+    /// Those of them that have a UDP association.
+    pub udp_associations: usize,
     /// Upstream HTTP connections kept for the next request.
     pub idle_upstream: usize,
     /// Connections to origins that were opened since the start.
@@ -168,6 +170,7 @@ impl Engine {
             )),
             upstream: Upstream::new(parts.dialler, drain.clone()),
             connections: Arc::new(ConnectionCount::default()),
+            associations: Arc::new(ConnectionCount::default()),
             drain,
             decider: parts
                 .decider
@@ -343,6 +346,7 @@ impl Engine {
         let opened = self.shared.upstream.opened();
         Counters {
             connections: self.shared.connections.open(),
+            udp_associations: self.shared.associations.open(),
             idle_upstream: self.shared.upstream.idle(),
             upstream_direct: opened.direct,
             upstream_http_proxy: opened.http_proxy,

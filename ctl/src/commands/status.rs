@@ -35,10 +35,17 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
         status.listeners.iter().map(listener),
     ));
     let counters = status.counters;
+    let associations = match counters.udp_associations {
+        0 => String::new(),
+        some => format!(
+            " ({})",
+            counted(some, "UDP association", "UDP associations")
+        ),
+    };
     rows.push((
         "connections",
         format!(
-            "{} open, {} kept upstream",
+            "{} open{associations}, {} kept upstream",
             counters.connections, counters.idle_upstream
         ),
     ));

@@ -132,6 +132,11 @@ pub(super) fn issued_by(leaf: &[u8], ca: &[u8]) -> bool {
     }
 }
 
+/// Whether this is a certificate, of anybody.
+pub(super) fn is_certificate(der: &[u8]) -> bool {
+    parse(der).is_ok()
+}
+
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Unfit> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::issuer::{self, Issuer};
 use super::observer::{BlockedRequestObserver, WAITING_MAX};
+use super::running::Listener;
 use super::{NetworkProxy, NetworkProxyError};
 
 /// Any free port of this machine's own.
@@ -27,6 +28,7 @@ pub struct NetworkProxyBuilder {
     pub(super) wanted: Wanted,
     http_listener: Option<TcpListener>,
     socks_listener: Option<TcpListener>,
+    admin_listener: Option<TcpListener>,
     decider: Option<Arc<dyn NetworkPolicyDecider>>,
     decider_timeout: Option<Duration>,
     observer: Option<Arc<dyn BlockedRequestObserver>>,
@@ -48,14 +50,16 @@ pub(super) struct Wanted {
     pub(super) managed: bool,
     http: Option<SocketAddr>,
     socks: Option<SocketAddr>,
+    /// `None`: there is no admin API.
+    admin: Option<SocketAddr>,
     /// Which doors there may be.
     pub(super) doors: Doors,
 }
 
-/// Which doors a proxy has.
+/// Which listeners a proxy has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doors {
-    Both,
+    All,
     Http,
     Socks5,
 }
@@ -78,7 +82,8 @@ impl Default for Wanted {
             managed: true,
             http: None,
             socks: None,
-            doors: Doors::Both,
+            admin: None,
+            doors: Doors::All,
         }
     }
 }
@@ -123,6 +128,17 @@ impl NetworkProxyBuilder {
         self
     }
 
+    /// Serves the admin API (SPEC section 8) too: at this address with `managed_by_codex(false)`, else at
+    /// a free port of 127.0.0.1, which [`admin_addr`](super::NetworkProxyHandle::admin_addr) tells.
+    /// Without this there is none, whatever the settings say: it asks for no credentials, and whoever
+    /// can connect to it can change the mode unless the settings have `[daemon.admin] read_only = true`.
+    /// With `[daemon.admin] enabled = false` there is none all the same. What is not loopback is moved
+    /// there unless the settings have `dangerously_allow_non_loopback_admin`.
+    pub fn admin_addr(mut self, address: SocketAddr) -> Self {
+        self.wanted.admin = Some(address);
+        self
+    }
+
     /// The HTTP door is this bound listener.
     pub fn http_listener(mut self, listener: TcpListener) -> Self {
         self.http_listener = Some(listener);
@@ -132,6 +148,14 @@ impl NetworkProxyBuilder {
     /// The SOCKS5 door is this bound listener.
     pub fn socks_listener(mut self, listener: TcpListener) -> Self {
         self.socks_listener = Some(listener);
+        self
+    }
+
+    /// Serves the admin API, as with [`admin_addr`](Self::admin_addr), on this bound listener.
+    pub fn admin_listener(mut self, listener: TcpListener) -> Self {
+        let address = listener.local_addr().ok();
+        self.wanted.admin = self.wanted.admin.or(address).or(Some(RESERVED));
+        self.admin_listener = Some(listener);
         self
     }
 
@@ -159,16 +183,26 @@ impl NetworkProxyBuilder {
         self
     }
 
-    /// Puts the CA's certificate, and a bundle of it and the system's roots, into files in this
-    /// directory, which nobody else may write to, so that children can be pointed at the bundle.
+    /// Puts the CA's certificate, and bundles of it, the system's roots and what a child trusted before,
+    /// into files in this directory, which nobody else may write to, so that children can be pointed at
+    /// them. Bundles that no child was pointed at for 30 days are removed, but for the newest.
     pub fn bundle_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.bundle_directory = Some(directory.into());
         self
     }
 
-    pub(super) fn only(mut self, doors: Doors) -> Self {
-        self.wanted.doors = doors;
-        self
+    /// One door, and no listener but the one that is handed in after this.
+    pub(super) fn only(self, doors: Doors) -> Self {
+        Self {
+            wanted: Wanted {
+                doors,
+                ..self.wanted
+            },
+            http_listener: None,
+            socks_listener: None,
+            admin_listener: None,
+            ..self
+        }
     }
 
     /// Reads the settings, reserves the listeners and makes the CA. Nothing is served yet; clients
@@ -188,24 +222,21 @@ impl NetworkProxyBuilder {
             .map_err(NetworkProxyError::Authority)?;
         let issuer = Arc::new(issuer);
         let settings = self.configuration.settle(&issuer)?;
-        let [http, socks] = self.wanted.addresses(&settings);
-        let reach = settings.listen.proxy_reach;
-        let reserve = |door, wanted: Option<SocketAddr>, handed: Option<TcpListener>| {
-            let Some(wanted) = wanted else {
-                return match handed {
-                    Some(_) => Err(NetworkProxyError::SwitchedOff { door }),
-                    None => Ok(None),
-                };
-            };
-            match handed {
-                Some(listener) => {
-                    check(door, listener, reach).map(|listener| Some(Reserved { wanted, listener }))
+        let mut handed = [self.http_listener, self.socks_listener, self.admin_listener];
+        let mut reserved = [None, None, None];
+        let addresses = self.wanted.addresses(&settings);
+        for (index, which) in Listener::ALL.into_iter().enumerate() {
+            let listener = match (addresses[index], handed[index].take()) {
+                (None, None) => continue,
+                (None, Some(_)) => {
+                    let door = which.as_str();
+                    return Err(NetworkProxyError::SwitchedOff { door });
                 }
-                None => bind(door, wanted).map(|listener| Some(Reserved { wanted, listener })),
-            }
-        };
-        let http = reserve("http", http, self.http_listener)?;
-        let socks = reserve("socks5", socks, self.socks_listener)?;
+                (Some(_), Some(listener)) => check(which, listener, &settings.listen)?,
+                (Some(wanted), None) => bind(which, wanted)?,
+            };
+            reserved[index] = addresses[index].map(|wanted| Reserved { wanted, listener });
+        }
         let (told, queue) = match self.observer {
             Some(observer) => {
                 let (sender, queue) = mpsc::channel::<BlockedEntry>(WAITING_MAX);
@@ -230,8 +261,7 @@ impl NetworkProxyBuilder {
             issuer,
             configuration: self.configuration,
             wanted: self.wanted,
-            http,
-            socks,
+            reserved,
             observing: queue,
         })
     }
@@ -278,62 +308,80 @@ fn from_sources(sources: &Sources) -> Result<Settings, NetworkProxyError> {
 }
 
 impl Wanted {
-    /// Where the HTTP and the SOCKS5 door are to listen; `None` where there is to be none.
-    pub(super) fn addresses(&self, settings: &Settings) -> [Option<SocketAddr>; 2] {
-        let Listen {
-            http,
-            socks5,
-            proxy_reach,
-            ..
-        } = settings.listen;
-        let place = |explicit: Option<SocketAddr>, configured| {
+    /// Where to listen, in the order of [`Listener::ALL`]; `None` where there is to be nobody.
+    pub(super) fn addresses(&self, settings: &Settings) -> [Option<SocketAddr>; 3] {
+        let listen = &settings.listen;
+        let place = |which, explicit: Option<SocketAddr>, configured| {
             if self.managed {
                 RESERVED
             } else {
-                clamp(explicit.unwrap_or(configured), proxy_reach)
+                clamp(which, explicit.unwrap_or(configured), listen)
             }
         };
-        let http = (self.doors != Doors::Socks5).then(|| place(self.http, http));
-        let socks = match self.doors {
-            Doors::Http => None,
-            Doors::Both | Doors::Socks5 => socks5.map(|socks5| place(self.socks, socks5)),
-        };
-        [http, socks]
+        let http = || place(Listener::Http, self.http, listen.http);
+        let socks5 = |socks5| place(Listener::Socks5, self.socks, socks5);
+        let admin = |admin| place(Listener::Admin, self.admin, admin);
+        match self.doors {
+            Doors::All => [
+                Some(http()),
+                listen.socks5.map(socks5),
+                // One that nobody asked for would be a way to change the mode (SPEC A2).
+                listen.admin.filter(|_| self.admin.is_some()).map(admin),
+            ],
+            Doors::Http => [Some(http()), None, None],
+            Doors::Socks5 => [None, listen.socks5.map(socks5), None],
+        }
+    }
+}
+
+/// From where a listener may be reached (SPEC L8).
+fn reach(which: Listener, listen: &Listen) -> Reach {
+    match which {
+        Listener::Http | Listener::Socks5 => listen.proxy_reach,
+        Listener::Admin => listen.admin_reach,
+    }
+}
+
+/// The key that lets a listener leave loopback.
+pub(super) fn opt_in(door: &str) -> &'static str {
+    if door == Listener::Admin.as_str() {
+        "dangerously_allow_non_loopback_admin"
+    } else {
+        "dangerously_allow_non_loopback_proxy"
     }
 }
 
 /// Keeps an address on loopback unless it may be elsewhere (SPEC L8).
-fn clamp(address: SocketAddr, reach: Reach) -> SocketAddr {
-    if address.ip().is_loopback() || reach == Reach::Anywhere {
+fn clamp(which: Listener, address: SocketAddr, listen: &Listen) -> SocketAddr {
+    if address.ip().is_loopback() || reach(which, listen) == Reach::Anywhere {
         return address;
     }
     let clamped = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
-    tracing::warn!(%address, %clamped, "a listener is kept on loopback; dangerously_allow_non_loopback_proxy = true would let it leave");
+    let opt_in = opt_in(which.as_str());
+    tracing::warn!(%address, %clamped, "a listener is kept on loopback; {opt_in} = true would let it leave");
     clamped
 }
 
 /// A listener that was handed in, if it is where it may be.
 fn check(
-    door: &'static str,
+    which: Listener,
     listener: TcpListener,
-    reach: Reach,
+    listen: &Listen,
 ) -> Result<TcpListener, NetworkProxyError> {
+    let door = which.as_str();
     let address = listener
         .local_addr()
         .map_err(|error| NetworkProxyError::Listener { door, error })?;
-    if address.ip().is_loopback() || reach == Reach::Anywhere {
+    if address.ip().is_loopback() || reach(which, listen) == Reach::Anywhere {
         Ok(listener)
     } else {
         Err(NetworkProxyError::NotLoopback { door, address })
     }
 }
 
-pub(super) fn bind(
-    door: &'static str,
-    address: SocketAddr,
-) -> Result<TcpListener, NetworkProxyError> {
+pub(super) fn bind(which: Listener, address: SocketAddr) -> Result<TcpListener, NetworkProxyError> {
     TcpListener::bind(address).map_err(|error| NetworkProxyError::Listen {
-        door,
+        door: which.as_str(),
         address,
         error,
     })

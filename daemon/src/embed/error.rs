@@ -30,7 +30,7 @@ pub enum NetworkProxyError {
         "cannot listen for {door} on {address}: {error}; give another address, or use managed_by_codex(true)"
     )]
     Listen {
-        /// `http` or `socks5`.
+        /// `http`, `socks5` or `admin`.
         door: &'static str,
         /// Where.
         address: SocketAddr,
@@ -40,10 +40,10 @@ pub enum NetworkProxyError {
     /// A listener that was handed in may be reached from elsewhere (SPEC L8).
     #[error(
         "the {door} listener on {address} is not on loopback; bind it there, or set \
-         dangerously_allow_non_loopback_proxy = true"
+         {} = true", super::builder::opt_in(.door)
     )]
     NotLoopback {
-        /// `http` or `socks5`.
+        /// `http`, `socks5` or `admin`.
         door: &'static str,
         /// Where it is.
         address: SocketAddr,
@@ -53,17 +53,20 @@ pub enum NetworkProxyError {
         "there is a listener for {door}, which the settings switch off; switch it on, or leave the listener out"
     )]
     SwitchedOff {
-        /// `http` or `socks5`.
+        /// `http`, `socks5` or `admin`.
         door: &'static str,
     },
     /// A listener that was handed in cannot be used.
     #[error("cannot use the {door} listener: {error}")]
     Listener {
-        /// `http` or `socks5`.
+        /// `http`, `socks5` or `admin`.
         door: &'static str,
         /// Why not.
         error: io::Error,
     },
+    /// The proxy was shut down.
+    #[error("the proxy has ended; build another one")]
+    Ended,
     /// A task of the proxy's own was not run to its end.
     #[error("the runtime is shutting down")]
     Runtime,

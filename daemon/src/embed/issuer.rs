@@ -3,19 +3,20 @@
 //! Without a monitor there is nobody to keep the key away from; it is made when the proxy is built,
 //! never leaves memory, and goes with the proxy.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use codex_network_config::{CaCertificate, Mitm};
-use codex_network_engine::{IssueError, IssuedLeaf, LeafIssuer};
+use codex_network_engine::{ChildEnvironment, IssueError, IssuedLeaf, LeafIssuer};
 use codex_network_policy::Host;
 use futures_util::future::BoxFuture;
 use rustls_pki_types::CertificateDer;
 
 use crate::ca::roots::{self, Roots};
-use crate::ca::{Ca, Lifetime, PublicKey, pem, publish};
+use crate::ca::{Ca, Lifetime, PublicKey, pem, publish, trusted};
 
 /// The system's roots, read once for all proxies of the process.
 static ROOTS: OnceLock<Roots> = OnceLock::new();
@@ -24,6 +25,8 @@ static ROOTS: OnceLock<Roots> = OnceLock::new();
 pub(super) struct Issuer {
     ca: Ca,
     public: Arc<CaCertificate>,
+    /// Where bundles are put.
+    directory: Option<PathBuf>,
 }
 
 impl Issuer {
@@ -52,6 +55,7 @@ impl Issuer {
         Ok(Self {
             ca,
             public: Arc::new(public),
+            directory: bundle_directory.map(Into::into),
         })
     }
 
@@ -64,6 +68,44 @@ impl Issuer {
     /// The bundle, if there is a file of it.
     pub(super) fn bundle_file(&self) -> Option<&Path> {
         self.public.bundle_file.as_deref()
+    }
+
+    /// The bundle for a child whose environment this is: with what the variables in it that will name
+    /// the bundle make it trust by now (SPEC B2). Where that cannot be written, the one without.
+    pub(super) fn bundle_for(&self, environment: &HashMap<String, String>) -> Option<PathBuf> {
+        let (directory, plain) = (self.directory.as_deref()?, self.bundle_file()?);
+        let named = ChildEnvironment::BUNDLE_VARIABLES.iter();
+        let named = named.filter_map(|name| Some((*name, environment.get(*name)?.as_str())));
+        let mut trusted = trusted::read(named);
+        for warning in &trusted.warnings {
+            tracing::warn!("{warning}");
+        }
+        let roots = &roots().certificates;
+        let known =
+            |der: &[u8]| roots.iter().any(|root| **root == *der) || *self.public.der == *der;
+        trusted.certificates.retain(|der| !known(der));
+        if trusted.certificates.is_empty() {
+            return Some(plain.to_owned());
+        }
+        let now = SystemTime::now();
+        let publish = |own: &[&[u8]]| {
+            let roots = roots.iter().map(|root| &**root);
+            publish::publish(
+                directory,
+                &self.public.der,
+                roots.chain(own.iter().copied()),
+                now,
+            )
+        };
+        let own: Vec<&[u8]> = trusted.certificates.iter().map(Vec::as_slice).collect();
+        // The one without first: it stays among the newest, which are never removed.
+        match publish(&[]).and_then(|_| publish(&own)) {
+            Ok(published) => Some(published.bundle),
+            Err(why) => {
+                tracing::warn!("a child gets a bundle without what it trusted before: {why}");
+                Some(plain.to_owned())
+            }
+        }
     }
 
     /// The certificate as PEM.

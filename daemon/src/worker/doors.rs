@@ -6,9 +6,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use codex_network_engine::{Door, Engine, Generation, Listening};
 
-use super::admin;
 use super::link::{Change, Origin};
 use super::reload::Reloader;
+use crate::admin;
 use crate::privsep::message::Name;
 
 /// The open listeners. Dropping them closes them.
@@ -127,6 +127,6 @@ fn open(
     match name {
         Name::Http => engine.open(Door::Http, socket),
         Name::Socks5 => engine.open(Door::Socks5, socket),
-        Name::Admin => admin::open(engine, Arc::clone(reloader), socket),
+        Name::Admin => admin::open(engine, Arc::<Reloader>::clone(reloader), socket),
     }
 }

@@ -13,10 +13,12 @@ use codex_network_control::ReloadProblem;
 use codex_network_control::message::{LastReload, Outcome};
 use codex_network_engine::Engine;
 use codex_network_policy::{DomainSet, Mode, Policy};
+use futures_util::future::BoxFuture;
 
 use super::doors::Doors;
 use super::issuer::Issuer;
 use super::link::{Link, Orders, ReloadError};
+use crate::admin::{Owner, Unchanged};
 use crate::admitted::Admitted;
 use crate::privsep::message::{Problems, ToMonitor};
 
@@ -257,6 +259,19 @@ impl Reloader {
 
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Owner for Reloader {
+    fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
+        self.set_mode(mode)
+    }
+
+    fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>> {
+        Box::pin(async move {
+            let reloaded = Self::reload(&self).await;
+            reloaded.map_err(|error| Unchanged::Unusable(error.text))
+        })
     }
 }
 

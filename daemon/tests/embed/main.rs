@@ -5,6 +5,9 @@
     reason = "clients of the proxy dial as clients do"
 )]
 
+mod admin;
 mod decider;
 mod handle;
+mod records;
 mod scene;
+mod trust;

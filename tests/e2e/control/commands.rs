@@ -1,7 +1,9 @@
 //! Every command, for people and for programs, done and not done.
 
+use e2e::client::{Association, Connection};
 use e2e::daemon::Config;
 use e2e::program::Program;
+use e2e::wait::{PATIENCE, poll};
 use serde_json::json;
 
 use super::{PROXYCTL, be_refused, daemon, json, proxyctl, socket};
@@ -57,6 +59,27 @@ fn k1_status_tells_what_runs_where_and_since_when() {
         "{worker:#?}"
     );
     assert!(!text.stdout.contains('\x1b'), "no colour into a pipe");
+}
+
+#[test]
+fn k1_s3_status_says_how_many_connections_have_a_udp_association() {
+    let daemon = daemon();
+    let counted = || json(&daemon, &["status"])["counters"]["udp_associations"].clone();
+    assert_eq!(counted(), 0);
+    let says = |text: &str| proxyctl(&daemon, &["status"]).succeeded().says(text).code;
+    says("0 open, 0 kept upstream");
+    let one = Association::open(daemon.socks_addr());
+    let another = Association::open(daemon.socks_addr());
+    let tunnel = Connection::open(daemon.socks_addr());
+    assert_eq!(counted(), 2);
+    poll(PATIENCE, || {
+        let open = &json(&daemon, &["status"])["counters"]["connections"];
+        (*open == 3).then_some(())
+    })
+    .expect("three connections");
+    says("3 open (2 UDP associations), 0 kept upstream");
+    drop((one, another, tunnel));
+    poll(PATIENCE, || (counted() == 0).then_some(())).expect("they end");
 }
 
 #[test]

@@ -143,7 +143,25 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     machine.require("allowed_domains = [\"managed.test\"]\nmanaged_allowed_domains_only = true");
     assert_eq!(daemon.reload().status, 200);
     let refused = get(&daemon, "allowed.test:1");
-    assert_eq!(refused.json()["reason"], "not_allowed");
+    let told = refused.json();
+    assert_eq!(told["reason"], "not_allowed");
+    // Who can help, and nothing about where their file is (SPEC H7).
+    let message = told["message"].as_str().expect("a sentence");
+    assert!(
+        message.contains("whoever manages requirements.toml") && !message.contains("/etc"),
+        "{message}"
+    );
+    assert!(!message.contains("reload"), "{message}");
+    assert_eq!(
+        daemon.blocked()[0]["detail"],
+        "managed_allowed_domains_only"
+    );
+    let explained = json(&daemon, &["explain", "http://allowed.test/"]);
+    let remedy = explained["remedy"].as_str().expect("a remedy");
+    assert!(
+        remedy.contains("whoever manages requirements.toml add \"allowed.test\""),
+        "{remedy}"
+    );
     assert_eq!(
         daemon.admin("GET", "/patterns", None).json()["allowed"],
         json!(["managed.test"])

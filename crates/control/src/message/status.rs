@@ -125,6 +125,8 @@ pub enum Outcome {
 pub struct Counters {
     /// Client connections that are open.
     pub connections: usize,
+    /// Those of them that have a UDP association.
+    pub udp_associations: usize,
     /// Upstream connections kept for the next request.
     pub idle_upstream: usize,
     /// Connections to origins that were opened since the start.

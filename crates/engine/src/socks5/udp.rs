@@ -124,6 +124,7 @@ pub(super) async fn associate(
             return linger(control).await;
         }
     };
+    let _counted = shared.associations.enter();
     let bound = handshake::reply(Reply::Succeeded, association.relay.address());
     if control.write_all(&bound).await.is_err() {
         return;

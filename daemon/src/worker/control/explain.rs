@@ -112,7 +112,11 @@ pub(super) fn explain(
             .notes
             .extend(address_note(&authority.host, explanation.decision.reach()));
     } else {
-        let bounds = bounds(generation, explanation.decision.reason());
+        let reason = explanation.decision.reason();
+        if generation.settings().managed.allowed_domains_only {
+            explained.remedy = managed_remedy(reason, &authority.host).unwrap_or(explained.remedy);
+        }
+        let bounds = bounds(generation, reason);
         explained.notes.extend(bounds);
     }
     if *stated == Stated::Nothing {
@@ -123,6 +127,21 @@ pub(super) fn explain(
         explained.notes.push(note.to_owned());
     }
     Ok(explained)
+}
+
+/// What would lift a refusal where the requirements alone fill the allow list (SPEC C6).
+fn managed_remedy(reason: Reason, host: &Host) -> Option<String> {
+    let ask = format!(
+        "have whoever manages requirements.toml add \"{host}\" to its allowed_domains: what configurations allow \
+         does not count"
+    );
+    match reason {
+        Reason::NotAllowed => Some(format!("To allow it, {ask}")),
+        Reason::NotAllowedLocal => Some(format!(
+            "To allow it, set allow_local_binding = true, or {ask}"
+        )),
+        _ => None,
+    }
 }
 
 /// The requirements that stand in the way of what would lift a refusal (SPEC C6).

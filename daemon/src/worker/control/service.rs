@@ -17,9 +17,9 @@ use codex_network_policy::{DomainSet, Mode};
 
 use super::peer::Peer;
 use super::{MOST_OF_ONE_USER, Room, explain};
+use crate::admin::config;
 use crate::ca::certificate::describe;
 use crate::ca::pem;
-use crate::worker::admin::config;
 use crate::worker::reload::{Reloader, unix_seconds};
 use crate::worker::witness::Witness;
 
@@ -113,6 +113,7 @@ impl Service {
             last_reload: self.reloader.last(),
             counters: Counters {
                 connections: counters.connections,
+                udp_associations: counters.udp_associations,
                 idle_upstream: counters.idle_upstream,
                 upstream_direct: counters.upstream_direct,
                 upstream_http_proxy: counters.upstream_http_proxy,
@@ -276,7 +277,7 @@ impl Control for Session {
     async fn config(self, _: Context, _: Nothing) -> Result<Config, ControlError> {
         let generation = self.service.engine.current();
         Ok(Config {
-            settings: config::effective(&generation),
+            settings: config::effective(&generation, &generation.settings().listen),
             files: paths(&generation.settings().files),
         })
     }

@@ -1,19 +1,21 @@
 //! The admin HTTP API (SPEC section 8).
 //!
 //! It is unauthenticated by design: it binds to loopback, is never reachable through the proxy,
-//! and turns away whatever a browser may have been tricked into sending ([`guard`]).
+//! and turns away whatever a browser may have been tricked into sending ([`guard`]). The worker serves
+//! it, and so does an embedded proxy: what the two do in their own ways is an [`Owner`]'s.
 
 mod answer;
-pub(super) mod config;
+pub(crate) mod config;
 mod guard;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_config::AdminAccess;
+use codex_network_config::{AdminAccess, Listen, Settings, Widening};
 use codex_network_engine::{BlockedEntry, Engine, Listening};
 use codex_network_policy::Mode;
+use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -24,10 +26,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
 use self::answer::{failed, json, text};
-use super::reload::Reloader;
 
 /// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
-pub(super) const NAME: &str = "admin";
+pub(crate) const NAME: &str = "admin";
 
 /// Connections at once; the API serves people and scripts.
 const MOST_CONNECTIONS: usize = 64;
@@ -40,11 +41,34 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 type Answer = Response<Full<Bytes>>;
 
-/// What an API connection works on.
+/// Whoever runs the proxy that the API tells of, and puts settings in force.
+pub(crate) trait Owner: Send + Sync + 'static {
+    /// Changes the mode until the next reload. Returns the generation's number, or the requirement
+    /// that does not let it (SPEC C6).
+    fn set_mode(&self, mode: Mode) -> Result<u64, Widening>;
+
+    /// Reads the configuration again and puts it in force; on any error the old one stays (SPEC C7).
+    fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>>;
+
+    /// Where the listeners are, under these settings.
+    fn listen(&self, settings: &Settings) -> Listen {
+        settings.listen
+    }
+}
+
+/// Why a reload changed nothing.
 #[derive(Debug)]
+pub(crate) enum Unchanged {
+    /// There is nothing to read again, and why.
+    NothingToRead(&'static str),
+    /// What was read cannot be used; for people, over several lines.
+    Unusable(String),
+}
+
+/// What an API connection works on.
 struct Admin {
     engine: Engine,
-    reloader: Arc<Reloader>,
+    owner: Arc<dyn Owner>,
     /// The address that this connection came in on.
     local: Option<SocketAddr>,
 }
@@ -81,16 +105,16 @@ struct PatternsBody {
 }
 
 /// Opens the API on a bound listener.
-pub(super) fn open(
+pub(crate) fn open(
     engine: &Engine,
-    reloader: Arc<Reloader>,
+    owner: Arc<dyn Owner>,
     listener: std::net::TcpListener,
 ) -> std::io::Result<Listening> {
-    let owner = engine.clone();
+    let served = engine.clone();
     engine.open_beside(NAME, listener, MOST_CONNECTIONS, move |stream, _address| {
         let admin = Admin {
-            engine: owner.clone(),
-            reloader: Arc::clone(&reloader),
+            engine: served.clone(),
+            owner: Arc::clone(&owner),
             local: stream.local_addr().ok(),
         };
         serve(Arc::new(admin), stream)
@@ -176,12 +200,18 @@ impl Admin {
         }
         match route {
             Route::Health => text(StatusCode::OK, "ok"),
-            Route::Config => json(&config::effective(&self.engine.current())),
+            Route::Config => self.config(),
             Route::Patterns => self.patterns(),
             Route::Blocked => self.blocked(request.uri().query().unwrap_or_default()),
             Route::Mode => self.set_mode(request.into_body()).await,
             Route::Reload => self.reload().await,
         }
+    }
+
+    fn config(&self) -> Answer {
+        let generation = self.engine.current();
+        let listen = self.owner.listen(generation.settings());
+        json(&config::effective(&generation, &listen))
     }
 
     fn patterns(&self) -> Answer {
@@ -251,7 +281,7 @@ impl Admin {
             Ok(mode) => mode,
             Err(error) => return text(StatusCode::BAD_REQUEST, &format!("invalid json: {error}")),
         };
-        let generation = match self.reloader.set_mode(mode) {
+        let generation = match self.owner.set_mode(mode) {
             Ok(generation) => generation,
             Err(error) => {
                 tracing::warn!("refused a change of the mode through the admin API: {error}");
@@ -270,9 +300,10 @@ impl Admin {
         if self.is_read_only() {
             return read_only();
         }
-        match self.reloader.reload().await {
+        match Arc::clone(&self.owner).reload().await {
             Ok(()) => json(&serde_json::json!({ "status": "reloaded" })),
-            Err(error) => failed(&error.text),
+            Err(Unchanged::NothingToRead(why)) => text(StatusCode::CONFLICT, why),
+            Err(Unchanged::Unusable(why)) => failed(&why),
         }
     }
 

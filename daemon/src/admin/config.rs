@@ -6,13 +6,13 @@ mod mitm;
 
 use std::sync::Arc;
 
-use codex_network_config::{AdminAccess, LogFormat, Principal, Settings, UpstreamProxy};
+use codex_network_config::{AdminAccess, Listen, LogFormat, Principal, Settings, UpstreamProxy};
 use codex_network_engine::Generation;
 use codex_network_policy::DomainSet;
 use serde_json::{Value, json};
 
-/// The settings that a generation was made from.
-pub(in crate::worker) fn effective(generation: &Generation) -> Value {
+/// The settings that a generation was made from, with the addresses that its owner listens on.
+pub(crate) fn effective(generation: &Generation, listen: &Listen) -> Value {
     let settings = generation.settings();
     let policy = generation.policy();
     let patterns = |set: &DomainSet| set.rules().map(|rule| rule.pattern).collect::<Vec<_>>();
@@ -21,10 +21,10 @@ pub(in crate::worker) fn effective(generation: &Generation) -> Value {
         "files": settings.files,
         "enabled": policy.is_enabled(),
         "mode": policy.mode().as_str(),
-        "proxy_url": format!("http://{}", settings.listen.http),
-        "socks_url": settings.listen.socks5.map(|address| format!("socks5h://{address}")),
-        "admin_url": settings.listen.admin.map(|address| format!("http://{address}")),
-        "enable_socks5": settings.listen.socks5.is_some(),
+        "proxy_url": format!("http://{}", listen.http),
+        "socks_url": listen.socks5.map(|address| format!("socks5h://{address}")),
+        "admin_url": listen.admin.map(|address| format!("http://{address}")),
+        "enable_socks5": listen.socks5.is_some(),
         "enable_socks5_udp": settings.socks5_udp,
         "allow_upstream_proxy": settings.allow_upstream_proxy,
         "upstream_proxy": upstream_proxy(settings),

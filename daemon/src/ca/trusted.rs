@@ -1,0 +1,147 @@
+//! What a child trusts already: the certificates in the files that its environment names, for the
+//! bundle that takes their place (SPEC B2).
+//!
+//! Whoever made that environment chose the files, so they are read with care: regular files of a
+//! bounded size, out of which certificates come and nothing else. A private key that stands beside them
+//! is not copied and does not stay in memory. What cannot be used is left out and told; a child that
+//! trusts less than it did fails by itself.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use zeroize::Zeroizing;
+
+use super::certificate::is_certificate;
+
+/// Largest file that is read; a whole system's roots have a tenth of this.
+const LARGEST: u64 = 4 << 20;
+/// Most bytes of certificates (DER) of all files together.
+const MOST: usize = 8 << 20;
+
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+const END: &[u8] = b"-----END CERTIFICATE-----";
+
+/// What a child trusts.
+#[derive(Debug, Default)]
+pub(crate) struct Trusted {
+    /// DER, in one order whatever that of the files, since the bundle is named by its content.
+    pub(crate) certificates: BTreeSet<Vec<u8>>,
+    /// What was left out, a sentence each.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why a file, or a part of it, is of no use.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("it is not absolute, and nobody knows where the child will be")]
+    Relative,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("it is not a regular file")]
+    Special,
+    #[error("it is larger than {} MiB", LARGEST >> 20)]
+    TooLarge,
+    #[error("it holds no certificate in PEM")]
+    Nothing,
+    #[error("certificate {0} in it is broken; the others are taken")]
+    Broken(usize),
+    #[error("all the files together hold more than {} MiB", MOST >> 20)]
+    TooMany,
+}
+
+/// Reads what these variables name, each file once.
+pub(crate) fn read<'a>(named: impl IntoIterator<Item = (&'a str, &'a str)>) -> Trusted {
+    let mut trusted = Trusted::default();
+    let mut seen = BTreeSet::new();
+    let mut size = 0;
+    for (variable, path) in named {
+        if path.is_empty() || !seen.insert(path) {
+            continue;
+        }
+        let mut leave_out = |why: &Unusable| {
+            trusted.warnings.push(format!(
+                "not all that a child trusts by {variable}={path:?} is in its bundle: {why}"
+            ));
+        };
+        let content = match content(Path::new(path)) {
+            Ok(content) => content,
+            Err(why) => {
+                leave_out(&why);
+                continue;
+            }
+        };
+        let mut found = 0;
+        for block in blocks(&content) {
+            found += 1;
+            let Some(certificate) = certificate(block) else {
+                leave_out(&Unusable::Broken(found));
+                continue;
+            };
+            if size + certificate.len() > MOST {
+                leave_out(&Unusable::TooMany);
+                break;
+            }
+            let length = certificate.len();
+            if trusted.certificates.insert(certificate) {
+                size += length;
+            }
+        }
+        if found == 0 {
+            leave_out(&Unusable::Nothing);
+        }
+    }
+    trusted
+}
+
+fn content(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
+    if !path.is_absolute() {
+        return Err(Unusable::Relative);
+    }
+    // A pipe that nobody writes to would hold whoever starts the child up.
+    let file = File::options()
+        .read(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(Unusable::Special);
+    }
+    if metadata.len() > LARGEST {
+        return Err(Unusable::TooLarge);
+    }
+    // As large as it gets: a buffer that grows leaves copies behind.
+    let size = usize::try_from(metadata.len()).map_err(io::Error::other)?;
+    let mut content = Zeroizing::new(Vec::with_capacity(size + 1));
+    file.take(metadata.len()).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// The certificates of a file, as PEM (RFC 7468). Whatever stands between them is not decoded.
+fn blocks(content: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = content;
+    std::iter::from_fn(move || {
+        let block = &rest[find(rest, BEGIN)?..];
+        let end = find(block, END).map_or(block.len(), |end| end + END.len());
+        let (block, left) = block.split_at(end);
+        rest = left;
+        Some(block)
+    })
+}
+
+fn find(text: &[u8], mark: &[u8]) -> Option<usize> {
+    text.windows(mark.len()).position(|part| part == mark)
+}
+
+fn certificate(block: &[u8]) -> Option<Vec<u8>> {
+    let certificate = CertificateDer::from_pem_slice(block).ok()?;
+    is_certificate(&certificate).then(|| certificate.to_vec())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! What runs of an embedded proxy: the engine, its listeners, and how other settings come into force.
+//!
+//! The handle and the admin API share it. Whichever of them asks, settings are settled off the threads
+//! that serve, one change at a time, and put in force whole or not at all (SPEC C7).
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use codex_network_config::{Listen, Settings, Widening};
+use codex_network_engine::{Door, Engine, Listening};
+use codex_network_policy::Mode;
+use futures_util::future::BoxFuture;
+use tokio::sync::OwnedMutexGuard;
+
+use super::NetworkProxyError;
+use super::builder::{self, Configuration, Reserved, Wanted};
+use super::issuer::Issuer;
+use crate::admin::{self, Owner, Unchanged};
+
+/// How long whoever asks through the admin API waits for a reload.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A listener of an embedded proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listener {
+    Http,
+    Socks5,
+    Admin,
+}
+
+/// A running proxy, as its handle and its admin API hold it.
+pub(super) struct Running {
+    pub(super) engine: Engine,
+    pub(super) issuer: Arc<Issuer>,
+    /// What the proxy was built from.
+    pub(super) configuration: Configuration,
+    pub(super) wanted: Wanted,
+    state: Mutex<State>,
+    /// Held while settings are settled and put in force, so that the last one who asked is the last
+    /// one who is heard.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What changes with the settings.
+struct State {
+    open: [Option<Opened>; 3],
+    by: By,
+    ending: Ending,
+}
+
+/// An open listener, and the address that was asked for.
+struct Opened {
+    wanted: SocketAddr,
+    listening: Listening,
+}
+
+/// Whose settings are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// What the proxy was built from.
+    Configuration,
+    /// What the embedder has put in their place.
+    Embedder,
+}
+
+/// Whether listeners may still be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    No,
+    Yes,
+}
+
+impl Listener {
+    /// All of them, in the order in which they are kept.
+    pub(super) const ALL: [Self; 3] = [Self::Http, Self::Socks5, Self::Admin];
+
+    /// The name in logs and errors.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => Door::Http.as_str(),
+            Self::Socks5 => Door::Socks5.as_str(),
+            Self::Admin => admin::NAME,
+        }
+    }
+}
+
+impl Running {
+    /// Serves on reserved listeners, all of them or none.
+    pub(super) fn start(
+        engine: Engine,
+        issuer: Arc<Issuer>,
+        configuration: Configuration,
+        wanted: Wanted,
+        reserved: [Option<Reserved>; 3],
+    ) -> Result<Arc<Self>, NetworkProxyError> {
+        let running = Arc::new(Self {
+            engine,
+            issuer,
+            configuration,
+            wanted,
+            state: Mutex::new(State {
+                open: [None, None, None],
+                by: By::Configuration,
+                ending: Ending::No,
+            }),
+            turn: Arc::default(),
+        });
+        let mut open = [None, None, None];
+        for ((slot, reserved), which) in open.iter_mut().zip(reserved).zip(Listener::ALL) {
+            if let Some(Reserved { wanted, listener }) = reserved {
+                let listening = running.open(which, listener)?;
+                *slot = Some(Opened { wanted, listening });
+            }
+        }
+        running.state().open = open;
+        Ok(running)
+    }
+
+    /// Puts settings in force: these, or what the proxy was built from, read again.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them; then the old ones stay in force.
+    pub(super) async fn put_in_force(
+        self: &Arc<Self>,
+        given: Option<Configuration>,
+    ) -> Result<u64, NetworkProxyError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        self.put_in_force_by(turn, given).await
+    }
+
+    /// Does so for whoever has the turn.
+    async fn put_in_force_by(
+        self: &Arc<Self>,
+        turn: OwnedMutexGuard<()>,
+        given: Option<Configuration>,
+    ) -> Result<u64, NetworkProxyError> {
+        let running = Arc::clone(self);
+        // Files may be read and long lists compiled: not on a thread that serves. Whoever hangs up
+        // meanwhile leaves the turn with the reading, so that one that hangs holds one thread.
+        let settled = tokio::task::spawn_blocking(move || {
+            let configuration = given.as_ref().unwrap_or(&running.configuration);
+            let by = match given {
+                Some(_) => By::Embedder,
+                None => By::Configuration,
+            };
+            (configuration.settle(&running.issuer), by, turn)
+        });
+        let (settings, by, _turn) = settled.await.map_err(|_| NetworkProxyError::Runtime)?;
+        self.apply(&Arc::new(settings?), by)
+    }
+
+    fn apply(self: &Arc<Self>, settings: &Arc<Settings>, by: By) -> Result<u64, NetworkProxyError> {
+        let mut state = self.state();
+        if state.ending == Ending::Yes {
+            return Err(NetworkProxyError::Ended);
+        }
+        let mut opened = [None, None, None];
+        let addresses = self.wanted.addresses(settings);
+        for (index, which) in Listener::ALL.into_iter().enumerate() {
+            let there = state.open[index].as_ref().map(|open| open.wanted);
+            if let Some(wanted) = addresses[index]
+                && there != Some(wanted)
+            {
+                let listening = self.open(which, builder::bind(which, wanted)?)?;
+                opened[index] = Some(Opened { wanted, listening });
+            }
+        }
+        let number = self.engine.replace(settings)?;
+        // The old sockets go only now that the new ones accept (SPEC C7).
+        for ((open, opened), address) in state.open.iter_mut().zip(opened).zip(addresses) {
+            if opened.is_some() || address.is_none() {
+                *open = opened;
+            }
+        }
+        state.by = by;
+        Ok(number)
+    }
+
+    /// Closes the listeners for good.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.ending = Ending::Yes;
+        state.open = [None, None, None];
+    }
+
+    /// Where a listener is, if it is open.
+    pub(super) fn address(&self, which: Listener) -> Option<SocketAddr> {
+        let state = self.state();
+        let open = state.open[which as usize].as_ref();
+        open.map(|open| open.listening.address())
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        which: Listener,
+        listener: TcpListener,
+    ) -> Result<Listening, NetworkProxyError> {
+        let opened = match which {
+            Listener::Http => self.engine.open(Door::Http, listener),
+            Listener::Socks5 => self.engine.open(Door::Socks5, listener),
+            Listener::Admin => admin::open(&self.engine, Arc::<Self>::clone(self), listener),
+        };
+        opened.map_err(|error| NetworkProxyError::Listener {
+            door: which.as_str(),
+            error,
+        })
+    }
+
+    /// What the admin API may read again. What the embedder has put in force is not undone by whoever
+    /// can connect to loopback, and what is in memory does not change by being read.
+    fn readable(self: &Arc<Self>) -> Result<(), Unchanged> {
+        if self.state().by == By::Embedder {
+            return Err(Unchanged::NothingToRead(
+                "the program that runs this proxy has put other settings in force since it started; it alone can \
+                 change them",
+            ));
+        }
+        match &self.configuration {
+            Configuration::Sources(sources) if sources.has_files() => Ok(()),
+            Configuration::Sources(_) | Configuration::Settings(_) => {
+                Err(Unchanged::NothingToRead(
+                    "the settings of this proxy are in the memory of the program that runs it, and no file has \
+                     them; it alone can change them",
+                ))
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The admin API, as far as it changes anything: it holds an [`Arc`] of what runs while it is open.
+impl Owner for Running {
+    fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
+        self.engine.set_mode(mode)
+    }
+
+    fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>> {
+        Box::pin(async move {
+            let reloading = async {
+                let turn = Arc::clone(&self.turn).lock_owned().await;
+                // Asked only now: the embedder may have been first.
+                self.readable()?;
+                Ok(self.put_in_force_by(turn, None).await)
+            };
+            let reloaded = tokio::time::timeout(PATIENCE, reloading).await;
+            match reloaded {
+                Ok(Ok(Ok(generation))) => {
+                    tracing::info!(generation, "reloaded through the admin API");
+                    Ok(())
+                }
+                Ok(Ok(Err(error))) => {
+                    tracing::error!("the reload failed: {error}; the old settings stay in force");
+                    Err(Unchanged::Unusable(error.to_string()))
+                }
+                Ok(Err(nothing)) => Err(nothing),
+                Err(_) => Err(Unchanged::Unusable(format!(
+                    "error: the configuration was not read within {} seconds",
+                    PATIENCE.as_secs()
+                ))),
+            }
+        })
+    }
+
+    fn listen(&self, settings: &Settings) -> Listen {
+        Listen {
+            http: self.address(Listener::Http).unwrap_or(settings.listen.http),
+            socks5: self.address(Listener::Socks5),
+            admin: self.address(Listener::Admin),
+            ..settings.listen
+        }
+    }
+}

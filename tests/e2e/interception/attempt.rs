@@ -1,0 +1,70 @@
+//! Attempt ids (SPEC H11): what the CONNECT said marks every record inside.
+
+use e2e::client::Connection;
+use serde_json::{Value, json};
+
+use super::{BOTH, Scene, limited};
+
+/// `codex-net-attempt-abc.1`, password `secret`.
+const BASIC: &str = "Basic Y29kZXgtbmV0LWF0dGVtcHQtYWJjLjE6c2VjcmV0";
+/// The same with `b2` for the id.
+const OTHER: &str = "Basic Y29kZXgtbmV0LWF0dGVtcHQtYjI6c2VjcmV0";
+
+/// A tunnel that was asked for with credentials.
+fn marked(scene: &Scene) -> Connection {
+    let authority = scene.authority("allowed.test");
+    let mut client = Connection::open(scene.daemon.http_addr());
+    client.send(format!(
+        "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nProxy-Authorization: {BASIC}\r\n\r\n"
+    ));
+    assert_eq!(client.read_head().status, 200);
+    client
+}
+
+#[test]
+fn h11_the_credentials_of_the_connect_mark_every_record_inside() {
+    for protocol in BOTH {
+        let scene = Scene::echoing(&limited(), &BOTH);
+        let tunnel = marked(&scene);
+        let tls = scene.client(&[protocol]);
+        // What is said inside is for the origin: it names no attempt.
+        let fields = [("proxy-authorization", OTHER)];
+        let asked = [
+            ("GET", "allowed.test", 200),
+            ("POST", "allowed.test", 403),
+            ("GET", "denied.test", 421),
+        ];
+        if protocol == "h2" {
+            let client = tunnel.into_http2(&tls, "allowed.test");
+            for (method, host, status) in asked {
+                let answer = client.request(method, &scene.url(host, "/"), &fields, b"");
+                assert_eq!(answer.status, status, "{method} {host}");
+            }
+        } else {
+            let (mut client, _) = tunnel.secure(&tls, "allowed.test");
+            for (method, host, status) in asked {
+                let answer = client.exchange(&scene.message(method, host, "/", &fields));
+                assert_eq!(answer.status, status, "{method} {host}");
+            }
+        }
+        let entry = |entry: &Value| json!([entry["reason"], entry["attempt_id"]]);
+        let entries: Vec<Value> = scene.daemon.blocked().iter().map(entry).collect();
+        let wanted = [
+            json!(["method_not_allowed", "abc.1"]),
+            json!(["policy_denied", "abc.1"]),
+        ];
+        assert_eq!(entries, wanted, "{protocol}");
+        // The CONNECT, and the three.
+        scene.daemon.wait_for_log(|line| {
+            line.field("network.policy.reason") == Some(&json!("policy_denied"))
+        });
+        let events: Vec<Value> = scene
+            .daemon
+            .logs()
+            .iter()
+            .filter(|line| line.field("event.name").is_some())
+            .map(|line| line.field("attempt_id").cloned().unwrap_or_default())
+            .collect();
+        assert_eq!(events, vec![json!("abc.1"); 4], "{protocol}");
+    }
+}
