@@ -12,6 +12,7 @@
 mod ca;
 mod control;
 mod death;
+mod doctor;
 mod handed;
 mod journal;
 mod launchd;

@@ -67,16 +67,17 @@ pub(super) fn run(
     } else {
         checks
     };
-    let init_system = InitSystem::ask();
+    let mut init_system = InitSystem::ask();
     // Asking may start a service that waits behind its socket. Whoever looks at ports and units alone
     // may be about to install it, and an installed service says enough about itself.
     let own_alone = [Check::Service, Check::Sockets, Check::Ports];
     let is_needed = checks.iter().any(|check| !own_alone.contains(check));
-    let proxy = if is_needed || socket.is_some() || !init_system.has_service() {
-        proxy::ask(socket)?
-    } else {
-        Proxy::NotAsked
-    };
+    let mut proxy = Proxy::NotAsked;
+    if is_needed || socket.is_some() || !init_system.has_service() {
+        proxy = proxy::ask(socket)?;
+        // It runs now, or has failed to.
+        init_system = InitSystem::ask();
+    }
     let facts = Facts {
         init_system,
         proxy,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use codex_network_control::Client;
 use codex_network_control::client::{CallError, ConnectError};
 use codex_network_control::message::{Ca, CaQuery, Config, Role, Status};
+use nix::unistd::Uid;
 use serde_json::Value;
 
 use crate::{Failure, find};
@@ -114,6 +115,10 @@ async fn in_time<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<
 
 fn nobody(tried: &[ConnectError]) -> Proxy {
     match tried.iter().find(|error| find::is_refusal(error)) {
+        // Root is never turned away: systemd hangs up when the service behind its socket fails.
+        Some(ConnectError::HungUp { path }) if Uid::effective().is_root() => Proxy::Strange(
+            format!("{}: the proxy hung up before it answered", path.display()),
+        ),
         Some(turned @ (ConnectError::Barred { .. } | ConnectError::HungUp { .. })) => {
             Proxy::TurnsAway(turned.to_string())
         }
