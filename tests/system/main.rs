@@ -13,6 +13,8 @@ mod ca;
 mod control;
 mod death;
 mod doctor;
+mod fence;
+mod fleet;
 mod handed;
 mod journal;
 mod launchd;
