@@ -16,7 +16,8 @@ use crate::output::Form;
     version,
     after_help = "The proxy's control socket is the one that --socket or CODEX_NETWORK_PROXY_CONTROL names; without them, \
                   $XDG_RUNTIME_DIR/codex-network-proxy/control.sock, then /run/codex-network-proxy/control.sock.\n\n\
-                  Exit codes: 0 done, 1 failed, 2 the command line was not understood, 3 no proxy answers, 4 not permitted."
+                  Exit codes: 0 done, 1 failed, or `doctor` found a problem; 2 the command line was not understood; 3 no proxy \
+                  answers; 4 not permitted."
 )]
 pub(crate) struct Args {
     /// The control socket of the proxy.
@@ -151,6 +152,16 @@ pub(crate) enum ModeWord {
 impl Args {
     pub(crate) fn form(&self) -> Form {
         if self.json { Form::Json } else { Form::Text }
+    }
+}
+
+/// As on the command line.
+impl std::fmt::Display for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -83,7 +83,7 @@ fn k1_doctor_finds_nothing_wrong_with_a_service_that_is_well() {
     // Somebody whom the proxy does not serve learns that, and no more, and it is nobody's fault.
     let (code, lines) = examine(&scene, "nobody", &[]);
     assert_eq!(code, Some(0), "{lines:#?}");
-    says(&lines, "control", "note", "");
+    says(&lines, "control", "note", "this user may not connect to it");
     says(&lines, "service", "ok", "runs");
 }
 

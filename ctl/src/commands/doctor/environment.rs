@@ -102,10 +102,10 @@ fn doors(facts: &Facts) -> Doors {
         socks5: listen.socks5,
     };
     facts.proxy.answers().map_or(configured, |answers| {
-        let address = |name: &str| {
-            let mut listeners = answers.status.listeners.iter();
-            let listener = listeners.find(|listener| listener.name == name)?;
-            listener.address.parse().ok()
+        let open = answers.doors();
+        let address = |wanted: &str| {
+            let mut open = open.iter();
+            open.find_map(|(name, address)| (*name == wanted).then_some(*address))
         };
         Doors {
             http: address("http").unwrap_or(configured.http),

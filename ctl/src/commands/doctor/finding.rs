@@ -104,7 +104,7 @@ pub(super) fn tell(output: &Output, lines: &[Line]) -> Result<(), Failure> {
 }
 
 fn table(output: &Output, lines: &[Line]) -> std::io::Result<()> {
-    let name = |line: &Line| format!("{:?}", line.check).to_lowercase();
+    let name = |line: &Line| line.check.to_string();
     let width = lines.iter().map(|line| name(line).len()).max().unwrap_or(0);
     let verdicts = Verdict::Problem.word().len();
     for line in lines {

@@ -17,7 +17,7 @@ pub(super) const SOCKETS: [(&str, &str); 4] = [
 /// launchd's name of the job.
 pub(super) const JOB: &str = "system/com.openai.codex-network-proxy";
 
-const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,MainPID,ExecMainStatus,Listen";
+const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,MainPID,ExecMainStatus,NeedDaemonReload,Listen";
 
 /// Who starts services here.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(super) struct Unit {
     pub(super) result: String,
     pub(super) main_pid: Option<u32>,
     pub(super) exit_status: Option<i32>,
+    /// Whether its file has changed since systemd read it.
+    pub(super) is_stale: bool,
     /// What a socket unit listens on: addresses and paths.
     pub(super) listens: Vec<String>,
 }
@@ -152,6 +154,7 @@ impl Unit {
                 "UnitFileState" => value.clone_into(&mut unit.file),
                 "Result" => value.clone_into(&mut unit.result),
                 "MainPID" => unit.main_pid = value.parse().ok().filter(|pid| *pid > 0),
+                "NeedDaemonReload" => unit.is_stale = value == "yes",
                 "ExecMainStatus" => unit.exit_status = value.parse().ok(),
                 // As in `127.0.0.1:3128 (Stream)`.
                 "Listen" => {
@@ -210,13 +213,14 @@ mod tests {
     fn k1_what_systemctl_shows_is_understood() {
         let units = Units::read(
             "Id=codex-network-proxy.service\nLoadState=loaded\nActiveState=failed\nSubState=failed\n\
-             UnitFileState=enabled\nResult=exit-code\nMainPID=0\nExecMainStatus=78\n\n\
+             UnitFileState=enabled\nNeedDaemonReload=yes\nResult=exit-code\nMainPID=0\nExecMainStatus=78\n\n\
              Listen=127.0.0.1:3128 (Stream)\nListen=/run/a b.sock (Stream)\nId=codex-network-proxy-http.socket\n\
              LoadState=loaded\nActiveState=active\nSubState=running\n",
         );
         let service = units.service().expect("it is there");
         assert_eq!((service.main_pid, service.exit_status), (None, Some(78)));
         assert_eq!(service.result, "exit-code");
+        assert!(service.is_stale);
         let http = units.named(SOCKETS[0].1).expect("it is there");
         assert_eq!(http.listens, ["127.0.0.1:3128", "/run/a b.sock"]);
         assert!(http.is_active() && http.is_installed());
@@ -228,7 +232,7 @@ mod tests {
         let job = Job::read(
             "system/com.openai.codex-network-proxy = {\n\tactive count = 5\n\tstate = running\n\n\
              \tprogram = /usr/local/bin/codex-network-proxy\n\tsockets = {\n\t\t\"http\" = {\n\
-             \t\t\tstate = other\n\t\t}\n\t}\n\tpid = 417\n\tlast exit code = (never exited)\n}\n",
+             \t\t\tstate = other\n\t\t\tpid = 9\n\t\t}\n\t}\n\tpid = 417\n\tlast exit code = (never exited)\n}\n",
         );
         let running = Job {
             is_loaded: true,

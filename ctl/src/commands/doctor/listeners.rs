@@ -41,6 +41,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         )
     });
     found.extend(asked);
+    found.extend(answers.missing_doors().into_iter().map(missing));
     if found.is_empty() {
         found.push(Finding::problem(
             "the proxy listens nowhere",
@@ -72,6 +73,13 @@ fn judge(door: &Listener, outcome: Option<Outcome>) -> Finding {
         ),
         None => Finding::note(format!("{what} is no address that could be tried")),
     }
+}
+
+fn missing((name, address): (&str, SocketAddr)) -> Finding {
+    Finding::problem(
+        format!("{name} {address} is on, and the proxy does not listen there"),
+        "proxyctl doctor ports, then proxyctl reload",
+    )
 }
 
 fn ask(name: &str, address: SocketAddr) -> Outcome {

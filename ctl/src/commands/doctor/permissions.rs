@@ -1,4 +1,4 @@
-//! Who may change what the proxy goes by: the configuration, the requirements, the CA and its state,
+//! Who may change what the proxy goes by: the configuration, the requirements, the CA, its sockets' place,
 //! and every directory on the way to them. Whoever can is stronger than the policy.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,7 +131,8 @@ fn files(facts: &Facts) -> BTreeSet<PathBuf> {
     files
 }
 
-/// The CA's files and the state directory, of a proxy that tells where they are.
+/// The CA's files, the state directory and that of the control socket, of a proxy that tells where they
+/// are.
 fn authority(facts: &Facts) -> Vec<(PathBuf, Keep)> {
     let Some(answers) = facts.proxy.answers() else {
         return Vec::new();
@@ -153,7 +154,9 @@ fn authority(facts: &Facts) -> Vec<(PathBuf, Keep)> {
         .filter(|_| kept.is_some());
     let state =
         path(&["daemon", "state_dir"]).or_else(|| public.as_deref()?.parent().map(Path::to_owned));
-    [state, public, kept]
+    // Whoever can replace the control socket can pose as the proxy to those who ask it.
+    let control = answers.socket.parent().map(Path::to_owned);
+    [state, public, kept, control]
         .into_iter()
         .flatten()
         .map(|path| (path, Keep::Unchanged))

@@ -9,7 +9,7 @@ use super::Facts;
 use super::control::user;
 use super::finding::Finding;
 use super::init_system::{InitSystem, SOCKETS};
-use super::proxy::{Answers, Proxy};
+use super::proxy::Proxy;
 
 /// A listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,9 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 /// The addresses of the doors: of the running proxy, else of the socket units, else those configured.
 fn wanted(facts: &Facts) -> Vec<(&'static str, SocketAddr)> {
     if let Some(answers) = facts.proxy.answers() {
-        return told(answers);
+        let mut doors = answers.doors();
+        doors.extend(answers.missing_doors());
+        return doors;
     }
     let listen = facts.configured().listen();
     let configured = [Some(listen.http), listen.socks5, listen.admin];
@@ -83,16 +85,6 @@ fn wanted(facts: &Facts) -> Vec<(&'static str, SocketAddr)> {
             Some((*name, address.or(configured)?))
         })
         .filter(|(_, address)| address.port() != 0)
-        .collect()
-}
-
-fn told(answers: &Answers) -> Vec<(&'static str, SocketAddr)> {
-    let listeners = answers.status.listeners.iter();
-    listeners
-        .filter_map(|listener| {
-            let (name, _) = SOCKETS.iter().find(|(name, _)| *name == listener.name)?;
-            Some((*name, listener.address.parse().ok()?))
-        })
         .collect()
 }
 
@@ -111,7 +103,8 @@ fn ours(facts: &Facts) -> Ours {
         _ => Vec::new(),
     };
     let told = match &facts.proxy {
-        Proxy::Answers(answers) => told(answers)
+        Proxy::Answers(answers) => answers
+            .doors()
             .into_iter()
             .map(|(_, address)| address)
             .collect(),

@@ -1,6 +1,7 @@
 //! The running proxy, asked once for all checks.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,13 @@ use crate::{Failure, find};
 
 /// How long the proxy has for all of its answers.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The doors, and the settings that say where each is.
+const DOORS: [(&str, &str); 3] = [
+    ("http", "proxy_url"),
+    ("socks5", "socks_url"),
+    ("admin", "admin_url"),
+];
 
 /// What became of asking.
 #[derive(Debug)]
@@ -64,6 +72,34 @@ impl Answers {
     pub(super) fn setting(&self, path: &[&str]) -> Option<&Value> {
         let settings = &self.config.as_ref()?.settings;
         path.iter().try_fold(settings, |value, key| value.get(key))
+    }
+
+    /// Where it listens, by the name of the door.
+    pub(super) fn doors(&self) -> Vec<(&'static str, SocketAddr)> {
+        DOORS
+            .iter()
+            .filter_map(|(name, _)| {
+                let mut listeners = self.status.listeners.iter();
+                let listener = listeners.find(|listener| listener.name == *name)?;
+                Some((*name, listener.address.parse().ok()?))
+            })
+            .collect()
+    }
+
+    /// The doors that are on, and that it does not listen on all the same: it goes on without a door
+    /// whose address somebody else has.
+    pub(super) fn missing_doors(&self) -> Vec<(&'static str, SocketAddr)> {
+        let open = self.doors();
+        DOORS
+            .iter()
+            .filter(|_| self.status.enabled)
+            .filter(|(name, _)| open.iter().all(|(open, _)| open != name))
+            .filter_map(|(name, key)| {
+                let url = self.setting(&[key])?.as_str()?;
+                let (_, address) = url.split_once("://")?;
+                Some((*name, address.parse().ok()?))
+            })
+            .collect()
     }
 
     /// Whether anything is decrypted (SPEC M1).
@@ -124,5 +160,46 @@ fn nobody(tried: &[ConnectError]) -> Proxy {
         }
         Some(strange) => Proxy::Strange(strange.to_string()),
         None => Proxy::Silent(tried.iter().map(ToString::to_string).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codex_network_control::message::Listener;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn l9_a_door_that_is_on_and_not_open_is_missed() {
+        let mut answers = Answers {
+            socket: PathBuf::new(),
+            status: Status {
+                enabled: true,
+                listeners: vec![Listener {
+                    name: "http".to_owned(),
+                    address: "127.0.0.1:3128".to_owned(),
+                    origin: "bound".to_owned(),
+                }],
+                ..Status::default()
+            },
+            config: Some(Config {
+                settings: json!({
+                    "proxy_url": "http://127.0.0.1:3128",
+                    "socks_url": "socks5h://127.0.0.1:8081",
+                    "admin_url": null,
+                }),
+                ..Config::default()
+            }),
+            ca: None,
+        };
+        let address = |text: &str| text.parse().expect("an address");
+        assert_eq!(answers.doors(), [("http", address("127.0.0.1:3128"))]);
+        assert_eq!(
+            answers.missing_doors(),
+            [("socks5", address("127.0.0.1:8081"))]
+        );
+        answers.status.enabled = false;
+        assert!(answers.missing_doors().is_empty());
     }
 }

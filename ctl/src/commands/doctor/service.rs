@@ -97,7 +97,12 @@ fn running(unit: &Unit, proxy: Option<u32>) -> Finding {
         .advise("--socket /run/codex-network-proxy/control.sock to look at the service"),
         (pid, _) => {
             let pid = pid.map_or_else(String::new, |pid| format!(", process {pid}"));
-            if unit.file == "disabled" {
+            if unit.is_stale {
+                Finding::note(format!(
+                    "{SERVICE} runs{pid}, and its unit has changed since systemd read it"
+                ))
+                .advise("systemctl daemon-reload && systemctl restart codex-network-proxy")
+            } else if unit.file == "disabled" {
                 Finding::note(format!("{SERVICE} runs{pid}, and is not started at boot"))
                     .advise("systemctl enable codex-network-proxy")
             } else {
@@ -152,6 +157,7 @@ mod tests {
         use Waiting::{Nothing, Sockets};
         let running = Unit { main_pid: Some(7), ..unit("loaded", "active", "running") };
         let by_hand = Unit { file: "disabled".to_owned(), ..running.clone() };
+        let stale = Unit { is_stale: true, ..running.clone() };
         let unusable = Unit { exit_status: Some(78), ..unit("loaded", "failed", "failed") };
         let failed = unit("loaded", "failed", "failed");
         let again = unit("loaded", "activating", "auto-restart");
@@ -165,6 +171,7 @@ mod tests {
             (&running, Sockets, None, Ok, "runs, process 7", ""),
             (&running, Sockets, Some(8), Note, "another, process 8", "--socket"),
             (&by_hand, Sockets, Some(7), Note, "not started at boot", "systemctl enable"),
+            (&stale, Sockets, Some(7), Note, "has changed", "daemon-reload"),
             (&unusable, Sockets, None, Problem, "exit code 78", "codex-network-proxy check"),
             (&failed, Nothing, None, Problem, "exit code 1", "journalctl"),
             (&again, Nothing, None, Problem, "over and over", "journalctl"),

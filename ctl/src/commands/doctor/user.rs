@@ -10,7 +10,11 @@ use super::control;
 use super::finding::Finding;
 
 /// Whom the worker becomes unless `[daemon] user` says otherwise.
-const DEFAULT: &str = "codex-network-proxy";
+const DEFAULT: &str = if cfg!(target_os = "macos") {
+    "_codexnetproxy"
+} else {
+    "codex-network-proxy"
+};
 /// Whom it becomes where there is no such user.
 const FALLBACK: &str = "nobody";
 /// Users of the system have a number below this one (`SYS_UID_MAX` of login.defs; macOS).

@@ -9,7 +9,7 @@ use super::{Held, Holder};
 pub(super) fn listeners(ports: &[u16]) -> Result<Vec<Held>, String> {
     let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
     let selection = format!("-iTCP:{}", ports.join(","));
-    let arguments = ["-nP", &selection, "-sTCP:LISTEN", "-Fpcun"];
+    let arguments = ["-nP", &selection, "-sTCP:LISTEN", "+c15", "-Fpcun"];
     // It also fails when it finds nothing.
     let (text, _) = tool::run("/usr/sbin/lsof", &arguments)?;
     Ok(read(&text))
