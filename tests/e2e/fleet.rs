@@ -60,8 +60,7 @@ fn c1_drop_ins_add_to_each_other_and_the_later_name_wins() {
     let patterns = |loaded: &Loaded| {
         let policy = &loaded.settings.policy;
         [policy.allowed(), policy.denied()].map(|set| {
-            let mut patterns: Vec<String> =
-                set.rules().map(|rule| rule.pattern.to_string()).collect();
+            let mut patterns: Vec<String> = set.rules().map(|rule| rule.pattern.clone()).collect();
             patterns.sort_unstable();
             patterns
         })
@@ -105,7 +104,7 @@ fn c6_the_requirements_bound_the_settings_and_what_comes_on_top() {
         .policy
         .denied()
         .rules()
-        .map(|rule| rule.pattern.to_string())
+        .map(|rule| rule.pattern.clone())
         .collect();
     assert!(
         denied.contains(&"**.paste.example.net".to_owned()),
