@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use codex_network_policy::Mode;
+use serde::Serialize;
 
 use crate::output::Form;
 
@@ -15,7 +16,8 @@ use crate::output::Form;
     version,
     after_help = "The proxy's control socket is the one that --socket or CODEX_NETWORK_PROXY_CONTROL names; without them, \
                   $XDG_RUNTIME_DIR/codex-network-proxy/control.sock, then /run/codex-network-proxy/control.sock.\n\n\
-                  Exit codes: 0 done, 1 failed, 2 the command line was not understood, 3 no proxy answers, 4 not permitted."
+                  Exit codes: 0 done, 1 failed, or `doctor` found a problem; 2 the command line was not understood; 3 no proxy \
+                  answers; 4 not permitted."
 )]
 pub(crate) struct Args {
     /// The control socket of the proxy.
@@ -64,6 +66,14 @@ pub(crate) enum Command {
         #[arg(long, short = 'X', value_name = "METHOD")]
         method: Option<String>,
     },
+    /// Look at everything that a working proxy needs, and say what is wrong and what to do: needs no
+    /// running proxy, changes nothing, and sends nothing off this machine. Exits with 1 if there is a
+    /// problem.
+    Doctor {
+        /// What to look at; everything, if nothing is named.
+        #[arg(value_name = "CHECK")]
+        checks: Vec<Check>,
+    },
     /// Show the CA with which intercepted connections are signed, and make this system trust it.
     Ca {
         #[command(subcommand)]
@@ -103,6 +113,34 @@ pub(crate) enum CaCommand {
     Uninstall,
 }
 
+/// A check of `doctor`, in the order in which they are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Check {
+    /// The service: systemd's unit, or launchd's job.
+    Service,
+    /// The socket units of systemd.
+    Sockets,
+    /// The control socket: who answers, whose file it is.
+    Control,
+    /// Whether every door of the running proxy answers.
+    Listeners,
+    /// Who holds the ports that the proxy needs. Needs no proxy.
+    Ports,
+    /// The user that the worker runs as.
+    User,
+    /// Who may change the configuration, the requirements and the CA.
+    Permissions,
+    /// Whether this system trusts the CA, where it is used.
+    Ca,
+    /// The proxy and CA variables of the calling shell.
+    Environment,
+    /// The settings in force, and the last reload.
+    Settings,
+    /// Whether proxyctl and the proxy are of one version.
+    Version,
+}
+
 /// A mode's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeWord {
@@ -115,6 +153,16 @@ pub(crate) enum ModeWord {
 impl Args {
     pub(crate) fn form(&self) -> Form {
         if self.json { Form::Json } else { Form::Text }
+    }
+}
+
+/// As on the command line.
+impl std::fmt::Display for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod blocked;
 mod ca;
 mod completions;
 mod config;
+mod doctor;
 mod explain;
 mod man;
 mod mode;
@@ -27,6 +28,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Command::Ca {
             command: CaCommand::Uninstall,
         } => return ca::uninstall(output),
+        Command::Doctor { checks } => return doctor::run(args.socket, output, checks),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -51,7 +53,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             Command::Config => config::run(&client, output).await,
             Command::Explain { url, method } => explain::run(&client, output, url, method).await,
             Command::Ca { command } => ca::run(&client, output, command).await,
-            Command::Completions { .. } | Command::Man { .. } => Ok(()),
+            Command::Completions { .. } | Command::Man { .. } | Command::Doctor { .. } => Ok(()),
         }
     })
 }

@@ -32,6 +32,11 @@ fn candidates(
 
 /// Connects to the first proxy that answers.
 pub(crate) async fn connect(flag: Option<PathBuf>) -> Result<Client, Failure> {
+    first(flag).await.map_err(|tried| failure(&tried))
+}
+
+/// The first proxy that answers, or why none of those that were tried does.
+pub(crate) async fn first(flag: Option<PathBuf>) -> Result<Client, Vec<ConnectError>> {
     let mut tried = Vec::new();
     for path in candidates(flag, |name| std::env::var_os(name)) {
         match Client::connect(&path, PROGRAM).await {
@@ -39,7 +44,7 @@ pub(crate) async fn connect(flag: Option<PathBuf>) -> Result<Client, Failure> {
             Err(error) => tried.push(error),
         }
     }
-    Err(failure(&tried))
+    Err(tried)
 }
 
 /// Connects once more to the proxy whose worker has hung up: the next one takes over its socket.
@@ -71,11 +76,11 @@ fn failure(tried: &[ConnectError]) -> Failure {
 }
 
 /// Whether somebody was there.
-fn is_refusal(error: &ConnectError) -> bool {
+pub(crate) fn is_refusal(error: &ConnectError) -> bool {
     !matches!(error, ConnectError::Unreachable { .. })
 }
 
-fn how_to_be_admitted() -> String {
+pub(crate) fn how_to_be_admitted() -> String {
     let user = nix::unistd::Uid::effective();
     let name = nix::unistd::User::from_uid(user)
         .ok()

@@ -1,8 +1,9 @@
 //! `proxyctl`: asks a running codex-network-proxy how it is, and tells it what to do (SPEC K1, K2).
 //!
 //! Everything that is asked is answered by the proxy over its control socket, so the answer is about
-//! the settings in force and not about files. `args` is the command line, `find` the way to the
-//! socket, `commands` has one module per command, `output` writes for people and for programs.
+//! the settings in force and not about files; `doctor` alone looks at the machine as well. `args` is
+//! the command line, `find` the way to the socket, `commands` has one module per command, `output`
+//! writes for people and for programs.
 
 mod args;
 mod commands;

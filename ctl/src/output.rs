@@ -22,6 +22,7 @@ pub(crate) enum Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Good,
+    Doubtful,
     Bad,
     Heading,
     Faint,
@@ -56,6 +57,7 @@ impl Colour {
     fn paint(self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Good => "32",
+            Tone::Doubtful => "33",
             Tone::Bad => "31",
             Tone::Heading => "1",
             Tone::Faint => "2",
@@ -219,7 +221,7 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-fn padded(text: &str, to: usize) -> String {
+pub(crate) fn padded(text: &str, to: usize) -> String {
     let blanks = to.saturating_sub(width(text));
     format!("{text}{}", " ".repeat(blanks))
 }

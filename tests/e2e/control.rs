@@ -3,6 +3,7 @@
 mod callers;
 mod commands;
 mod constraints;
+mod doctor;
 mod follow;
 mod secrets;
 mod socket;

@@ -7,6 +7,7 @@ mod admin;
 mod ca;
 mod connect;
 mod control;
+mod fleet;
 mod forward;
 mod interception;
 mod limits;

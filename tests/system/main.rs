@@ -12,6 +12,9 @@
 mod ca;
 mod control;
 mod death;
+mod doctor;
+mod fence;
+mod fleet;
 mod handed;
 mod journal;
 mod launchd;

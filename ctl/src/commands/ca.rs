@@ -3,7 +3,7 @@
 mod export;
 mod install;
 mod show;
-mod store;
+pub(super) mod store;
 
 use codex_network_control::Client;
 

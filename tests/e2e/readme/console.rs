@@ -70,6 +70,9 @@ impl Console {
                 self.start(arguments);
                 String::new()
             }
+            [assignment, "proxyctl", ..] if assignment.contains('=') => {
+                self.shell(&command.replacen("proxyctl", PROXYCTL, 1))
+            }
             ["proxyctl", ..] => self.shell(&command.replacen("proxyctl", PROXYCTL, 1)),
             // On a terminal it shows no progress.
             ["curl", ..] if !words.contains(&"-s") => self.shell(&format!("{command} 2>/dev/null")),

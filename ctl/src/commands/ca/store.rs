@@ -26,7 +26,7 @@ const KEYCHAIN: &str = "/Library/Keychains/System.keychain";
 
 /// A store, below a root that is `/` but for tests.
 #[derive(Clone, Debug)]
-pub(super) struct Store {
+pub(crate) struct Store {
     root: PathBuf,
     kind: Kind,
 }
@@ -44,13 +44,22 @@ enum Kind {
 
 /// A tool to be run.
 #[derive(Debug)]
-pub(super) struct Tool<'a> {
-    pub(super) program: &'a Path,
-    pub(super) arguments: Vec<OsString>,
+pub(crate) struct Tool<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// Runs a tool, or says why it failed.
 type Run<'a> = dyn FnMut(&Tool<'_>) -> Result<(), String> + 'a;
+
+/// Whether a system trusts a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    Yes,
+    No,
+    /// It cannot be found out.
+    Unknown,
+}
 
 /// What was changed.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,7 +78,7 @@ impl Changed {
 
 impl Store {
     /// The store of the system below this root; `None` when it has none that we know.
-    pub(super) fn of(root: &Path) -> Option<Self> {
+    pub(crate) fn of(root: &Path) -> Option<Self> {
         let kind = if cfg!(target_os = "macos") {
             Kind::Macos
         } else {
@@ -160,6 +169,49 @@ impl Store {
             Kind::Macos => {}
         }
         Ok(Changed::Files(removed))
+    }
+
+    /// Whether the system trusts a certificate, whoever has made it do so.
+    pub(crate) fn trust(&self, pem: &str, run: &mut Run<'_>) -> Trust {
+        let list = match self.kind {
+            Kind::Debian => "etc/ssl/certs/ca-certificates.crt",
+            Kind::Fedora => "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+            Kind::Macos => return self.verify(pem, run),
+        };
+        // Long beyond any certificate, but a list all the same.
+        let Ok(list) = std::fs::read(self.root.join(list)) else {
+            return Trust::Unknown;
+        };
+        let Ok(wanted) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
+            return Trust::Unknown;
+        };
+        let mut trusted = CertificateDer::pem_slice_iter(&list).flatten();
+        if trusted.any(|trusted| trusted == wanted) {
+            Trust::Yes
+        } else {
+            Trust::No
+        }
+    }
+
+    /// Has the tool judge our file, which is there only where `install` made it so.
+    fn verify(&self, pem: &str, run: &mut Run<'_>) -> Trust {
+        let mark = mark(pem.as_bytes());
+        let ours = self
+            .ours()
+            .into_iter()
+            .find(|path| read(path).and_then(|held| self::mark(&held)) == mark);
+        let Some(path) = ours else {
+            // A profile may have brought it; then the keychain has it under its own name.
+            return Trust::Unknown;
+        };
+        // The certificate is a CA's own, and nothing is to be fetched to judge it.
+        let verify = ["verify-cert", "-c"].map(OsString::from).into_iter();
+        let options = ["-p", "basic", "-l", "-L", "-q"].map(OsString::from);
+        let arguments: Vec<OsString> = verify.chain([path.into()]).chain(options).collect();
+        match self.run(&arguments, run) {
+            Ok(()) => Trust::Yes,
+            Err(_) => Trust::No,
+        }
     }
 
     /// The files of our name that hold the certificate that the name says.

@@ -159,6 +159,8 @@ fn k1_ca_install_on_macos_uses_the_keychain_and_uninstall_takes_it_out() {
     let ours = pem(b"the CA of this test");
     let changed = store.install(&ours, &mut |tool| runs.note(tool)).unwrap();
     let file = changed.files()[0].display().to_string();
+    let trust = store.trust(&ours, &mut |tool| runs.note(tool));
+    assert_eq!(trust, Trust::Yes);
     store.uninstall(&mut |tool| runs.note(tool)).unwrap();
     let hash = fingerprint(ours.as_bytes()).unwrap();
     let keychain = "/Library/Keychains/System.keychain";
@@ -166,8 +168,32 @@ fn k1_ca_install_on_macos_uses_the_keychain_and_uninstall_takes_it_out() {
         runs.0,
         [
             format!("security add-trusted-cert -d -r trustRoot -k {keychain} {file}"),
+            format!("security verify-cert -c {file} -p basic -l -L -q"),
             format!("security remove-trusted-cert -d {file}"),
             format!("security delete-certificate -Z {hash} {keychain}"),
         ]
     );
+}
+
+#[cfg(not(target_os = "macos"))]
+#[test]
+fn k1_whether_a_system_trusts_the_ca_is_read_from_its_own_list() {
+    for (kind, list) in [
+        (Kind::Debian, "etc/ssl/certs/ca-certificates.crt"),
+        (
+            Kind::Fedora,
+            "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+        ),
+    ] {
+        let (root, store) = system(kind);
+        let (ours, other) = (pem(b"the CA of this test"), pem(b"somebody else's"));
+        let trust = || store.trust(&ours, &mut |_| panic!("no tool is needed"));
+        assert_eq!(trust(), Trust::Unknown, "no list");
+        let list = root.path().join(list);
+        std::fs::create_dir_all(list.parent().unwrap()).unwrap();
+        std::fs::write(&list, &other).unwrap();
+        assert_eq!(trust(), Trust::No);
+        std::fs::write(&list, format!("{other}{ours}")).unwrap();
+        assert_eq!(trust(), Trust::Yes);
+    }
 }

@@ -1,0 +1,137 @@
+//! `proxyctl doctor`: looks at everything that a working proxy needs, and says what to do.
+//!
+//! Each check is a module that gathers facts and a pure function that judges them. Checks run side by
+//! side and each has its own time: one that hangs, or that this user may not make, is a line of its
+//! own and keeps nothing from the others. Nothing is changed, and nothing is sent off this machine: no
+//! name is looked up, and only addresses of this machine are connected to.
+
+mod ca;
+mod configured;
+mod control;
+mod environment;
+mod finding;
+mod init_system;
+mod listeners;
+mod permissions;
+mod ports;
+mod proxy;
+mod service;
+mod settings;
+mod sockets;
+mod tool;
+mod user;
+mod version;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum as _;
+
+use crate::Failure;
+use crate::args::Check;
+use crate::output::Output;
+
+use configured::Configured;
+use finding::{Finding, Line};
+use init_system::InitSystem;
+use proxy::Proxy;
+
+/// How long all checks together may take, once the proxy and the service manager have been asked.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What more than one check looks at.
+#[derive(Debug)]
+struct Facts {
+    init_system: InitSystem,
+    proxy: Proxy,
+    configured: OnceLock<Configured>,
+}
+
+impl Facts {
+    /// The configuration as a proxy that starts now would read it.
+    fn configured(&self) -> &Configured {
+        self.configured
+            .get_or_init(|| Configured::read(&self.init_system))
+    }
+}
+
+pub(super) fn run(
+    socket: Option<PathBuf>,
+    output: &Output,
+    checks: Vec<Check>,
+) -> Result<(), Failure> {
+    let checks = if checks.is_empty() {
+        Check::value_variants().to_vec()
+    } else {
+        checks
+    };
+    let mut init_system = InitSystem::ask();
+    // Asking may start a service that waits behind its socket. Whoever looks at ports and units alone
+    // may be about to install it, and an installed service says enough about itself.
+    let own_alone = [Check::Service, Check::Sockets, Check::Ports];
+    let is_needed = checks.iter().any(|check| !own_alone.contains(check));
+    let mut proxy = Proxy::NotAsked;
+    if is_needed || socket.is_some() || !init_system.has_service() {
+        proxy = proxy::ask(socket)?;
+        // It runs now, or has failed to.
+        init_system = InitSystem::ask();
+    }
+    let facts = Facts {
+        init_system,
+        proxy,
+        configured: OnceLock::new(),
+    };
+    finding::tell(output, &examine(facts, &checks))
+}
+
+/// Makes the checks, each in a thread of its own, and gives what they found in the order asked for.
+fn examine(facts: Facts, checks: &[Check]) -> Vec<Line> {
+    let facts = Arc::new(facts);
+    let running: Vec<_> = checks
+        .iter()
+        .map(|check| {
+            let (facts, check) = (Arc::clone(&facts), *check);
+            let (sender, found) = mpsc::channel();
+            thread::spawn(move || {
+                // Nobody listens any more when it has taken too long.
+                let _ = sender.send(look(check, &facts));
+            });
+            (check, found)
+        })
+        .collect();
+    let deadline = Instant::now() + PATIENCE;
+    let mut lines = Vec::new();
+    for (check, found) in running {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let found = found
+            .recv_timeout(left)
+            .unwrap_or_else(|error| vec![unfinished(error)]);
+        lines.extend(found.into_iter().map(|finding| Line { check, finding }));
+    }
+    lines
+}
+
+fn unfinished(error: mpsc::RecvTimeoutError) -> Finding {
+    Finding::skipped(match error {
+        mpsc::RecvTimeoutError::Timeout => "it did not end in time",
+        mpsc::RecvTimeoutError::Disconnected => "it failed, which is a fault of proxyctl",
+    })
+}
+
+fn look(check: Check, facts: &Facts) -> Vec<Finding> {
+    match check {
+        Check::Service => service::check(facts),
+        Check::Sockets => sockets::check(facts),
+        Check::Control => control::check(facts),
+        Check::Listeners => listeners::check(facts),
+        Check::Ports => ports::check(facts),
+        Check::User => user::check(facts),
+        Check::Permissions => permissions::check(facts),
+        Check::Ca => ca::check(facts),
+        Check::Environment => environment::check(facts),
+        Check::Settings => settings::check(facts),
+        Check::Version => version::check(facts),
+    }
+}

@@ -1,0 +1,176 @@
+//! The CA: where something is decrypted, programs have to trust it, and upstreams' roots have to be
+//! there.
+
+use std::ffi::OsStr;
+
+use codex_network_control::message::Ca;
+use time::OffsetDateTime;
+
+use super::Facts;
+use super::finding::Finding;
+use super::tool::{self, Success};
+use crate::commands::ca::store::{Store, Trust};
+use crate::output::{span, utc};
+
+/// A CA that ends sooner than this should be replaced.
+const SOON: i64 = 30 * 24 * 60 * 60;
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    let Some(answers) = facts.proxy.answers() else {
+        return vec![Finding::skipped("no proxy tells which CA it uses")];
+    };
+    let use_of_it = if answers.intercepts() {
+        Use::Intercepts
+    } else {
+        Use::Nothing
+    };
+    let Some(ca) = &answers.ca else {
+        return vec![Finding::ok(
+            "there is none, since interception is forbidden (mitm = false)",
+        )];
+    };
+    let trust = Store::of("/".as_ref()).map(|store| {
+        store.trust(&ca.pem, &mut |tool| {
+            let program = tool.program.to_string_lossy();
+            let arguments: Vec<_> = tool
+                .arguments
+                .iter()
+                .map(|word| OsStr::to_string_lossy(word))
+                .collect();
+            let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
+            match tool::run(&program, &arguments)? {
+                (_, Success::Yes) => Ok(()),
+                (_, Success::No) => Err(format!("{program} says no")),
+            }
+        })
+    });
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    judge(ca, use_of_it, trust.unwrap_or(Trust::Unknown), now)
+}
+
+/// Whether the CA signs anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Intercepts,
+    Nothing,
+}
+
+fn judge(ca: &Ca, use_of_it: Use, trust: Trust, now: i64) -> Vec<Finding> {
+    let mut found = vec![judge_trust(ca, use_of_it, trust)];
+    found.extend(judge_time(ca, now));
+    if ca.roots == 0 {
+        found.push(Finding::problem(
+            "this system has no root certificates, so no server inside TLS can be verified",
+            "install ca-certificates, then proxyctl reload",
+        ));
+    }
+    found
+}
+
+fn judge_trust(ca: &Ca, use_of_it: Use, trust: Trust) -> Finding {
+    let keep = "sudo codex-network-proxy init, proxyctl reload, then sudo proxyctl ca install";
+    match (use_of_it, trust, ca.kept_at.is_some()) {
+        (Use::Nothing, Trust::Yes, _) => {
+            Finding::ok("this system trusts it; nothing is intercepted at present")
+        }
+        (Use::Nothing, _, _) => {
+            Finding::ok("not in use: full mode and no hooks, so nothing is intercepted")
+        }
+        (Use::Intercepts, Trust::Yes, _) => {
+            Finding::ok("this system trusts the CA with which connections are intercepted")
+        }
+        (Use::Intercepts, _, false) => Finding::problem(
+            "connections are intercepted with a CA that goes when the proxy stops, so nothing can trust it for long",
+            keep,
+        ),
+        (Use::Intercepts, Trust::No, true) => Finding::problem(
+            "connections are intercepted, and this system does not trust the CA",
+            "sudo proxyctl ca install",
+        ),
+        (Use::Intercepts, Trust::Unknown, true) => Finding::note(
+            "connections are intercepted; whether this system trusts the CA cannot be found out",
+        )
+        .advise("proxyctl ca show"),
+    }
+}
+
+fn judge_time(ca: &Ca, now: i64) -> Option<Finding> {
+    let anew = "remove its certificate and key, sudo codex-network-proxy init, proxyctl reload";
+    let left = ca.not_after - now;
+    if now < ca.not_before {
+        let found = format!(
+            "the CA is valid from {} on, and this machine's clock says {}",
+            utc(ca.not_before),
+            utc(now)
+        );
+        return Some(Finding::problem(found, "set the clock: timedatectl"));
+    }
+    if left < 0 {
+        return Some(Finding::problem(
+            format!("the CA has ended at {}", utc(ca.not_after)),
+            anew,
+        ));
+    }
+    // One that is made at each start is always young enough.
+    (left < SOON && ca.kept_at.is_some()).then(|| {
+        let left = span(u64::try_from(left).unwrap_or(0));
+        Finding::note(format!("the CA ends in {left}")).advise(anew)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Verdict::{Note, Ok, Problem};
+    use super::*;
+
+    fn ca(kept: bool) -> Ca {
+        Ca {
+            kept_at: kept.then(|| "/state/ca.pem".to_owned()),
+            not_before: 1_000,
+            not_after: 1_000 + 2 * SOON,
+            roots: 1,
+            ..Ca::default()
+        }
+    }
+
+    #[test]
+    fn m1_trust_matters_where_something_is_intercepted() {
+        use Use::{Intercepts, Nothing};
+        for (used, trust, kept, verdict) in [
+            (Nothing, Trust::No, false, Ok),
+            (Nothing, Trust::Unknown, true, Ok),
+            (Nothing, Trust::Yes, true, Ok),
+            (Intercepts, Trust::Yes, true, Ok),
+            (Intercepts, Trust::No, true, Problem),
+            (Intercepts, Trust::No, false, Problem),
+            (Intercepts, Trust::Unknown, true, Note),
+            (Intercepts, Trust::Unknown, false, Problem),
+        ] {
+            let found = judge(&ca(kept), used, trust, 2_000);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].verdict, verdict, "{used:?} {trust:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn m3_the_time_of_the_ca_and_the_roots_are_looked_at() {
+        for (now, verdict) in [
+            (999, Some(Problem)),
+            (1_000, None),
+            (1_000 + SOON + 1, Some(Note)),
+            (1_001 + 2 * SOON, Some(Problem)),
+        ] {
+            let found = judge_time(&ca(true), now);
+            assert_eq!(found.map(|found| found.verdict), verdict, "{now}");
+        }
+        assert_eq!(judge_time(&ca(false), 1_000 + SOON + 1), None);
+        let rootless = Ca {
+            roots: 0,
+            ..ca(true)
+        };
+        assert_eq!(
+            judge(&rootless, Use::Nothing, Trust::No, 2_000)[1].verdict,
+            Problem
+        );
+    }
+}

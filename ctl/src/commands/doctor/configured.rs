@@ -1,0 +1,45 @@
+//! The configuration files, for what no running proxy tells.
+
+use codex_network_config::{Listen, Settings, Sources, load};
+
+use super::init_system::InitSystem;
+
+/// What the files say, as far as they can be used.
+#[derive(Debug)]
+pub(super) enum Configured {
+    Settings(Box<Settings>),
+    /// What is wrong, in a line.
+    Unusable(String),
+}
+
+impl Configured {
+    /// The files that a proxy started by the service manager, else by this user, would read.
+    pub(super) fn read(init_system: &InitSystem) -> Self {
+        let sources = if init_system.has_service() {
+            Sources::system()
+        } else {
+            Sources::system_and_user(|name| std::env::var_os(name))
+        };
+        // The variables that hold secrets are the service's, not those of this shell.
+        let sources = sources.with_environment(|_| Some("not looked at".into()));
+        match load(&sources) {
+            Ok(loaded) => Self::Settings(Box::new(loaded.settings)),
+            Err(problems) => Self::Unusable(problems.one_line()),
+        }
+    }
+
+    /// Where a proxy would listen; the defaults when the files cannot be used.
+    pub(super) fn listen(&self) -> Listen {
+        match self {
+            Self::Settings(settings) => settings.listen,
+            Self::Unusable(_) => Listen::default(),
+        }
+    }
+
+    pub(super) fn settings(&self) -> Option<&Settings> {
+        match self {
+            Self::Settings(settings) => Some(settings),
+            Self::Unusable(_) => None,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The control socket: who answers on it, and whose file it is.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use nix::unistd::{Gid, Group, Uid, User};
+
+use super::Facts;
+use super::finding::Finding;
+use super::proxy::Proxy;
+use crate::find;
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    vec![match &facts.proxy {
+        Proxy::NotAsked => Finding::skipped("the proxy was not asked"),
+        Proxy::Silent(tried) => Finding::problem(
+            format!("no proxy answers; tried {}", tried.join("; ")),
+            facts.init_system.start(),
+        ),
+        Proxy::TurnsAway(why) => Finding::note(why).advise(find::how_to_be_admitted()),
+        Proxy::Strange(why) => Finding::problem(why, facts.init_system.restart()),
+        Proxy::Answers(answers) => {
+            let path = &answers.socket;
+            let owners = answers.monitor().map(|monitor| monitor.uid);
+            match std::fs::symlink_metadata(path) {
+                Ok(file) => judge(path, (file.uid(), file.gid(), file.mode()), owners),
+                Err(error) => Finding::note(format!(
+                    "{} answers, and cannot be looked at: {error}",
+                    path.display()
+                )),
+            }
+        }
+    }]
+}
+
+/// Of the file only the owner has to be right: who may call is decided by the proxy, and the mode
+/// follows from that (SPEC K3).
+fn judge(path: &Path, (uid, gid, mode): (u32, u32, u32), proxy: Option<u32>) -> Finding {
+    let path = path.display();
+    let owner = user(uid);
+    if uid != 0 && Some(uid) != proxy {
+        return Finding::problem(
+            format!("{path} answers, but belongs to {owner}, as whom the proxy does not run"),
+            format!("ls -l {path}: find out who made it, remove it, and start the proxy again"),
+        );
+    }
+    let mode = mode & 0o777;
+    Finding::ok(format!(
+        "{path} answers; of {owner}, group {}, mode {mode:04o}",
+        group(gid)
+    ))
+}
+
+/// A user's name, or number.
+pub(super) fn user(uid: u32) -> String {
+    match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => user.name,
+        _ => format!("uid {uid}"),
+    }
+}
+
+/// A group's name, or number.
+fn group(gid: u32) -> String {
+    match Group::from_gid(Gid::from_raw(gid)) {
+        Ok(Some(group)) => group.name,
+        _ => format!("{gid}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Verdict::{Ok, Problem};
+    use super::*;
+
+    #[test]
+    fn k3_the_socket_belongs_to_root_or_to_whom_the_proxy_runs_as() {
+        let path = Path::new("/s");
+        for (uid, proxy, verdict) in [
+            (0, Some(0), Ok),
+            (1000, Some(1000), Ok),
+            // systemd's socket, a user's proxy.
+            (0, Some(1000), Ok),
+            (0, None, Ok),
+            (1000, Some(0), Problem),
+            (1000, None, Problem),
+        ] {
+            let found = judge(path, (uid, 0, 0o140_660), proxy);
+            assert_eq!(found.verdict, verdict, "{found:?}");
+        }
+        let found = judge(path, (0, 0, 0o140_660), None);
+        assert!(found.found.contains("mode 0660"), "{found:?}");
+    }
+}

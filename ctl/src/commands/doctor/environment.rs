@@ -1,0 +1,309 @@
+//! The environment of the calling shell: do the programs that are started from it find the proxy, all
+//! of them, and do they trust its CA?
+
+mod address;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use nix::unistd::Uid;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde_json::Value;
+
+use super::Facts;
+use super::finding::Finding;
+use super::proxy::Answers;
+use address::{Leads, lead};
+
+/// The variables that most programs read, in upper case; all have a twin in lower case.
+const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+const PAST: &str = "NO_PROXY";
+/// What names a file of certificates (SPEC B2).
+const CERTIFICATES: [&str; 17] = [
+    "CODEX_CA_CERTIFICATE",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "PIP_CERT",
+    "BUNDLE_SSL_CA_CERT",
+    "npm_config_cafile",
+    "NPM_CONFIG_CAFILE",
+    "AWS_CA_BUNDLE",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "DENO_CERT",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "NIX_SSL_CERT_FILE",
+    "HTTPLIB2_CA_CERTS",
+];
+/// The largest list of certificates that is looked into.
+const LARGEST: u64 = 16 << 20;
+
+/// Names and values; an empty value counts as none, as programs have it.
+type Variables = BTreeMap<String, String>;
+
+/// The proxy that the variables should lead to.
+#[derive(Clone, Copy, Debug)]
+struct Doors {
+    http: SocketAddr,
+    socks5: Option<SocketAddr>,
+}
+
+/// Whether clients may reach local addresses past the proxy (SPEC B1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Local {
+    Direct,
+    Judged,
+}
+
+/// A file of certificates that a variable names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Bundle {
+    HasCa,
+    LacksCa,
+    Unreadable(String),
+}
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    if Uid::effective().is_root() && std::env::var_os("SUDO_UID").is_some() {
+        return vec![
+            Finding::note("skipped: sudo keeps the shell's variables back")
+                .advise("proxyctl doctor environment, without sudo"),
+        ];
+    }
+    let variables: Variables = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let value = value.to_string_lossy().trim().to_owned();
+            Some((name.into_string().ok()?, value)).filter(|(_, value)| !value.is_empty())
+        })
+        .collect();
+    let answers = facts.proxy.answers();
+    let doors = doors(facts);
+    let local = match answers.and_then(|answers| answers.setting(&["allow_local_binding"])) {
+        Some(Value::Bool(true)) => Local::Direct,
+        _ => Local::Judged,
+    };
+    let mut found = proxies(&variables, doors);
+    found.extend(twins(&variables));
+    found.extend(past(&variables, local));
+    found.extend(certificates(&variables, answers));
+    found
+}
+
+/// Where the proxy is, or will be.
+fn doors(facts: &Facts) -> Doors {
+    let listen = facts.configured().listen();
+    let configured = Doors {
+        http: listen.http,
+        socks5: listen.socks5,
+    };
+    facts.proxy.answers().map_or(configured, |answers| {
+        let open = answers.doors();
+        let address = |wanted: &str| {
+            let mut open = open.iter();
+            open.find_map(|(name, address)| (*name == wanted).then_some(*address))
+        };
+        Doors {
+            http: address("http").unwrap_or(configured.http),
+            socks5: address("socks5"),
+        }
+    })
+}
+
+/// The value of a variable in either case, the lower first, as most programs have it.
+fn either<'v>(variables: &'v Variables, upper: &str) -> Option<&'v String> {
+    variables
+        .get(&upper.to_lowercase())
+        .or_else(|| variables.get(upper))
+}
+
+fn proxies(variables: &Variables, doors: Doors) -> Vec<Finding> {
+    let http = format!("http://{}", doors.http);
+    let set = |names: &[&str]| {
+        let each: Vec<String> = names.iter().map(|name| format!("{name}={http}")).collect();
+        format!("export {}", each.join(" "))
+    };
+    let lower = PROXIES.map(str::to_lowercase);
+    let names = PROXIES.into_iter().chain(lower.iter().map(String::as_str));
+    let mut right = Vec::new();
+    let mut found = Vec::new();
+    for name in names {
+        let Some(value) = variables.get(name) else {
+            continue;
+        };
+        let shown = address::shown(value);
+        match lead(value, doors.http, doors.socks5) {
+            Leads::Here => right.push(name),
+            Leads::HereButResolves => found.push(
+                Finding::note(format!(
+                    "{name}={shown} makes some programs look names up themselves"
+                ))
+                .advise(format!(
+                    "export {name}={}",
+                    value.replacen("socks5:", "socks5h:", 1)
+                )),
+            ),
+            Leads::Elsewhere => found.push(Finding::problem(
+                format!("{name}={shown} does not lead to this proxy"),
+                set(&[name]),
+            )),
+            Leads::WrongDoor(why) => found.push(Finding::problem(
+                format!("{name}={shown} {why}"),
+                set(&[name]),
+            )),
+        }
+    }
+    if !right.is_empty() {
+        found.insert(
+            0,
+            Finding::ok(format!("{} lead to this proxy", right.join(", "))),
+        );
+    }
+    let is_covered = |upper: &str| {
+        either(variables, upper)
+            .or_else(|| either(variables, "ALL_PROXY"))
+            .is_some()
+    };
+    match (is_covered("HTTP_PROXY"), is_covered("HTTPS_PROXY")) {
+        (true, true) => {}
+        (false, false) => found.push(
+            Finding::note(
+                "no proxy variable is set: programs started from here do not use the proxy",
+            )
+            .advise(set(&[
+                "HTTP_PROXY",
+                "HTTPS_PROXY",
+                "http_proxy",
+                "https_proxy",
+            ])),
+        ),
+        (true, false) => found.push(
+            Finding::note("HTTPS_PROXY is not set: https:// goes past the proxy")
+                .advise(set(&["HTTPS_PROXY", "https_proxy"])),
+        ),
+        (false, true) => found.push(
+            Finding::note("HTTP_PROXY is not set: http:// goes past the proxy")
+                .advise(set(&["HTTP_PROXY", "http_proxy"])),
+        ),
+    }
+    // A server's CGI programs get a client's `Proxy` field as HTTP_PROXY.
+    let is_set = |name: &str| variables.contains_key(name);
+    if is_set("HTTP_PROXY") && !is_set("http_proxy") && either(variables, "ALL_PROXY").is_none() {
+        found.push(
+            Finding::note("http_proxy is not set in lower case, the only one that curl reads")
+                .advise(set(&["http_proxy"])),
+        );
+    }
+    found
+}
+
+/// Variables whose upper and lower case disagree: which counts depends on the program.
+fn twins(variables: &Variables) -> Vec<Finding> {
+    let names = PROXIES.into_iter().chain([PAST]);
+    names
+        .filter_map(|upper| {
+            let lower = upper.to_lowercase();
+            let (one, other) = (variables.get(upper)?, variables.get(&lower)?);
+            (one != other).then(|| {
+                Finding::problem(
+                    format!(
+                        "{upper}={} and {lower}={} disagree, and programs differ in which they read",
+                        address::shown(one),
+                        address::shown(other)
+                    ),
+                    format!("export {upper}=\"${lower}\", or the other way round"),
+                )
+            })
+        })
+        .collect()
+}
+
+/// What goes past the proxy beyond this machine itself.
+fn past(variables: &Variables, local: Local) -> Vec<Finding> {
+    let lower = PAST.to_lowercase();
+    [PAST, lower.as_str()]
+        .into_iter()
+        .filter_map(|name| {
+            let value = variables.get(name)?;
+            let entries = value.split([',', ' ']).map(str::trim);
+            let wide: Vec<&str> = entries
+                .filter(|entry| !entry.is_empty() && !address::is_loopback(entry))
+                .filter(|entry| local == Local::Judged || !address::PRIVATE.contains(entry))
+                .collect();
+            if wide.is_empty() {
+                return None;
+            }
+            let what = if wide.contains(&"*") {
+                "everything".to_owned()
+            } else {
+                wide.join(", ")
+            };
+            Some(Finding::problem(
+                format!("{name} takes {what} past the proxy"),
+                format!("unset {name}"),
+            ))
+        })
+        .collect()
+}
+
+fn certificates(variables: &Variables, answers: Option<&Answers>) -> Vec<Finding> {
+    let ca = answers.and_then(|answers| answers.ca.as_ref().filter(|_| answers.intercepts()));
+    let bundle = ca.and_then(|ca| ca.bundle_file.as_deref());
+    let ca = ca.and_then(|ca| CertificateDer::from_pem_slice(ca.pem.as_bytes()).ok());
+    CERTIFICATES
+        .into_iter()
+        .filter_map(|name| {
+            let state = look_into(Path::new(variables.get(name)?), ca.as_ref());
+            judge_certificates(name, &state, bundle)
+        })
+        .collect()
+}
+
+/// Without a CA in use any file will do.
+fn look_into(path: &Path, ca: Option<&CertificateDer<'_>>) -> Bundle {
+    let content = std::fs::metadata(path).and_then(|file| {
+        if file.is_file() && file.len() <= LARGEST {
+            std::fs::read(path)
+        } else {
+            Err(std::io::Error::other("it is no file of certificates"))
+        }
+    });
+    let content = match content {
+        Ok(content) => content,
+        Err(error) => return Bundle::Unreadable(error.to_string()),
+    };
+    let Some(ca) = ca else {
+        return Bundle::HasCa;
+    };
+    let mut listed = CertificateDer::pem_slice_iter(&content).flatten();
+    if listed.any(|listed| listed == *ca) {
+        Bundle::HasCa
+    } else {
+        Bundle::LacksCa
+    }
+}
+
+fn judge_certificates(name: &str, state: &Bundle, bundle: Option<&str>) -> Option<Finding> {
+    let advice = bundle.map_or_else(
+        || format!("unset {name}"),
+        |bundle| format!("export {name}={bundle}"),
+    );
+    match state {
+        Bundle::HasCa => None,
+        Bundle::LacksCa => Some(Finding::problem(
+            format!("{name} names a file without the CA that connections are intercepted with"),
+            advice,
+        )),
+        Bundle::Unreadable(why) => Some(Finding::problem(
+            format!("{name} names a file that cannot be read: {why}"),
+            advice,
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Tables of shells, right and wrong.
+
+use super::super::finding::Verdict::{Note, Ok, Problem};
+use super::*;
+
+const DOORS: Doors = Doors {
+    http: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3128),
+    socks5: Some(SocketAddr::new(
+        std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        8081,
+    )),
+};
+
+fn variables(given: &[(&str, &str)]) -> Variables {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    given.iter().map(owned).collect()
+}
+
+#[test]
+fn b1_where_a_proxy_variable_leads_is_judged() {
+    let http = DOORS.http;
+    for (value, leads) in [
+        ("http://127.0.0.1:3128", Leads::Here),
+        ("http://127.0.0.1:3128/", Leads::Here),
+        ("HTTP://localhost:3128", Leads::Here),
+        ("127.0.0.1:3128", Leads::Here),
+        ("http://codex-net-attempt-7:x@127.0.0.1:3128", Leads::Here),
+        ("socks5h://127.0.0.1:8081", Leads::Here),
+        ("socks5://127.0.0.1:8081", Leads::HereButResolves),
+        ("http://127.0.0.1:3129", Leads::Elsewhere),
+        ("http://127.0.0.1", Leads::Elsewhere),
+        ("http://127.0.0.2:3128", Leads::Elsewhere),
+        ("http://proxy.example:3128", Leads::Elsewhere),
+        ("http://127.0.0.1:3128@proxy.example:3128", Leads::Elsewhere),
+        ("http://[::1]:3128", Leads::Elsewhere),
+        ("", Leads::Elsewhere),
+    ] {
+        assert_eq!(lead(value, http, DOORS.socks5), leads, "{value:?}");
+    }
+    for value in [
+        "https://127.0.0.1:3128",
+        "socks5h://127.0.0.1:3128",
+        "http://127.0.0.1:8081",
+        "socks4://127.0.0.1:8081",
+    ] {
+        let found = lead(value, http, DOORS.socks5);
+        assert!(matches!(found, Leads::WrongDoor(_)), "{value}: {found:?}");
+    }
+    let anywhere = "0.0.0.0:3128".parse().expect("an address");
+    assert_eq!(lead("http://[::1]:3128", anywhere, None), Leads::Here);
+    assert_eq!(
+        lead("socks5h://127.0.0.1:8081", http, None),
+        Leads::Elsewhere
+    );
+}
+
+#[test]
+fn b1_a_shell_is_judged_as_a_whole() {
+    const HERE: &str = "http://127.0.0.1:3128";
+    for (given, wanted) in [
+        (&[][..], &[(Note, "no proxy variable is set")][..]),
+        (
+            &[("http_proxy", HERE), ("https_proxy", HERE)],
+            &[(Ok, "http_proxy, https_proxy lead to this proxy")],
+        ),
+        (
+            &[("HTTP_PROXY", HERE), ("HTTPS_PROXY", HERE)],
+            &[(Ok, "HTTP_PROXY, HTTPS_PROXY"), (Note, "lower case")],
+        ),
+        (
+            &[("all_proxy", "socks5h://127.0.0.1:8081")],
+            &[(Ok, "all_proxy lead")],
+        ),
+        (
+            &[("http_proxy", HERE)],
+            &[(Ok, "http_proxy"), (Note, "HTTPS_PROXY is not set")],
+        ),
+        (
+            &[("https_proxy", HERE)],
+            &[(Ok, "https_proxy"), (Note, "HTTP_PROXY is not set")],
+        ),
+        (
+            &[
+                ("http_proxy", HERE),
+                ("https_proxy", "http://corp.example:8080"),
+            ],
+            &[(Ok, "http_proxy lead"), (Problem, "does not lead")],
+        ),
+    ] {
+        let found = proxies(&variables(given), DOORS);
+        assert_eq!(found.len(), wanted.len(), "{given:?}: {found:?}");
+        for (found, (verdict, said)) in found.iter().zip(wanted) {
+            assert_eq!(found.verdict, *verdict, "{given:?}: {found:?}");
+            assert!(found.found.contains(said), "{said}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn b4_credentials_in_variables_are_never_shown() {
+    let shell = variables(&[
+        ("HTTPS_PROXY", "http://me:hunter2@corp.example:8080"),
+        ("https_proxy", "me:hunter2@other.example:8080"),
+    ]);
+    let found = [proxies(&shell, DOORS), twins(&shell)].concat();
+    assert!(found.len() >= 3, "{found:?}");
+    assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+}
+
+#[test]
+fn b1_upper_and_lower_case_have_to_agree() {
+    let disagree =
+        |one: &str, other: &str| twins(&variables(&[("NO_PROXY", one), ("no_proxy", other)])).len();
+    assert_eq!(disagree("localhost", "localhost"), 0);
+    assert_eq!(disagree("localhost", "*"), 1);
+    assert!(twins(&variables(&[("NO_PROXY", "*")])).is_empty());
+}
+
+#[test]
+fn b1_no_proxy_may_leave_out_this_machine_and_no_more() {
+    for (value, local, wide) in [
+        ("localhost,127.0.0.1,::1", Local::Judged, None),
+        (
+            "localhost 127.0.0.1,.localhost,*.localhost,a.localhost",
+            Local::Judged,
+            None,
+        ),
+        (
+            "127.0.0.0/8,[::1],::1/128,127.0.0.1:8080,localhost:80",
+            Local::Judged,
+            None,
+        ),
+        ("*", Local::Judged, Some("everything")),
+        ("localhost,*", Local::Direct, Some("everything")),
+        ("127.0.0.0/7", Local::Judged, Some("127.0.0.0/7")),
+        ("::/0", Local::Direct, Some("::/0")),
+        (
+            "localhost,.corp.example",
+            Local::Direct,
+            Some(".corp.example"),
+        ),
+        ("notlocalhost", Local::Judged, Some("notlocalhost")),
+        ("10.0.0.0/8,localhost", Local::Judged, Some("10.0.0.0/8")),
+        (
+            "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
+            Local::Direct,
+            None,
+        ),
+        ("10.0.0.0/7", Local::Direct, Some("10.0.0.0/7")),
+    ] {
+        let found = past(&variables(&[("no_proxy", value)]), local);
+        match wide {
+            None => assert!(found.is_empty(), "{value}: {found:?}"),
+            Some(wide) => {
+                assert_eq!(found.len(), 1, "{value}");
+                assert_eq!(found[0].verdict, Problem);
+                let said = format!("no_proxy takes {wide} past");
+                assert!(found[0].found.contains(&said), "{found:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn b2_a_file_of_certificates_has_to_be_there_and_to_hold_the_ca_in_use() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let pem =
+        |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+    let (with, without) = (
+        directory.path().join("with"),
+        directory.path().join("without"),
+    );
+    std::fs::write(&with, pem("b3RoZXIK") + &pem("b3VycyEK")).expect("a file");
+    std::fs::write(&without, pem("b3RoZXIK")).expect("a file");
+    let ca = CertificateDer::from_pem_slice(pem("b3VycyEK").as_bytes()).expect("it is PEM");
+    assert_eq!(look_into(&with, Some(&ca)), Bundle::HasCa);
+    assert_eq!(look_into(&without, Some(&ca)), Bundle::LacksCa);
+    assert_eq!(look_into(&without, None), Bundle::HasCa);
+    let missing = look_into(&directory.path().join("none"), None);
+    assert!(matches!(missing, Bundle::Unreadable(_)), "{missing:?}");
+    assert!(matches!(
+        look_into(directory.path(), None),
+        Bundle::Unreadable(_)
+    ));
+    assert_eq!(judge_certificates("PIP_CERT", &Bundle::HasCa, None), None);
+    let lacks =
+        judge_certificates("PIP_CERT", &Bundle::LacksCa, Some("/b.pem")).expect("a finding");
+    assert_eq!(lacks.verdict, Problem);
+    assert_eq!(lacks.advice.as_deref(), Some("export PIP_CERT=/b.pem"));
+}

@@ -1,0 +1,139 @@
+//! What a check finds, and how it is told.
+
+use serde::Serialize;
+
+use crate::Failure;
+use crate::args::Check;
+use crate::output::{Form, Output, Tone, counted, padded, printable};
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    pub(super) verdict: Verdict,
+    /// What was looked at, and how it is.
+    pub(super) found: String,
+    /// What to do: a command where there is one.
+    pub(super) advice: Option<String>,
+}
+
+/// How it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Verdict {
+    Ok,
+    /// Nothing is wrong, but somebody may have meant otherwise; or it could not be looked at.
+    Note,
+    Problem,
+}
+
+/// A finding and the check that made it.
+#[derive(Debug, Serialize)]
+pub(super) struct Line {
+    pub(super) check: Check,
+    #[serde(flatten)]
+    pub(super) finding: Finding,
+}
+
+impl Finding {
+    pub(super) fn ok(found: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Ok,
+            found: found.into(),
+            advice: None,
+        }
+    }
+
+    pub(super) fn note(found: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Note,
+            ..Self::ok(found)
+        }
+    }
+
+    /// A problem, which always says what to do.
+    pub(super) fn problem(found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Problem,
+            ..Self::ok(found)
+        }
+        .advise(advice)
+    }
+
+    /// Something that could not be looked at, and why.
+    pub(super) fn skipped(why: &str) -> Self {
+        Self::note(format!("skipped: {why}"))
+    }
+
+    pub(super) fn advise(self, advice: impl Into<String>) -> Self {
+        Self {
+            advice: Some(advice.into()),
+            ..self
+        }
+    }
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Problem => "problem",
+        }
+    }
+
+    fn tone(self) -> Tone {
+        match self {
+            Self::Ok => Tone::Good,
+            Self::Note => Tone::Doubtful,
+            Self::Problem => Tone::Bad,
+        }
+    }
+}
+
+/// Tells everything that was found. Fails, without more words, when there is a problem.
+pub(super) fn tell(output: &Output, lines: &[Line]) -> Result<(), Failure> {
+    if output.form() == Form::Json {
+        output.json(&lines)?;
+    } else {
+        table(output, lines)?;
+    }
+    match count(lines, Verdict::Problem) {
+        0 => Ok(()),
+        _ => Err(Failure::Told),
+    }
+}
+
+fn table(output: &Output, lines: &[Line]) -> std::io::Result<()> {
+    let name = |line: &Line| line.check.to_string();
+    let width = lines.iter().map(|line| name(line).len()).max().unwrap_or(0);
+    let verdicts = Verdict::Problem.word().len();
+    for line in lines {
+        let finding = &line.finding;
+        let verdict = padded(finding.verdict.word(), verdicts);
+        let verdict = output.paint(finding.verdict.tone(), &verdict);
+        let check = padded(&name(line), width);
+        output.line(&format!("{verdict}  {check}  {}", in_one(&finding.found)))?;
+        if let Some(advice) = &finding.advice {
+            let blank = padded("", verdicts + width + 4);
+            output.line(&format!("{blank}-> {}", in_one(advice)))?;
+        }
+    }
+    let problems = match count(lines, Verdict::Problem) {
+        0 => output.paint(Tone::Good, "no problems"),
+        some => output.paint(Tone::Bad, &counted(some, "problem", "problems")),
+    };
+    match count(lines, Verdict::Note) {
+        0 => output.line(&problems),
+        notes => output.line(&format!("{problems}, {}", counted(notes, "note", "notes"))),
+    }
+}
+
+fn count(lines: &[Line], verdict: Verdict) -> usize {
+    let of_it = lines.iter().filter(|line| line.finding.verdict == verdict);
+    of_it.count()
+}
+
+/// Text that stays in its line, whoever wrote it.
+fn in_one(text: &str) -> String {
+    printable(&text.replace('\n', " "))
+}

@@ -1,0 +1,191 @@
+//! The doors of the running proxy: each is spoken to, on its own address and no other.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use codex_network_control::message::Listener;
+
+use super::Facts;
+use super::finding::Finding;
+
+/// How long a door may take to accept, and then to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    let Some(answers) = facts.proxy.answers() else {
+        return vec![Finding::skipped(
+            "no proxy answers that could say where it listens",
+        )];
+    };
+    let status = &answers.status;
+    let mut found = Vec::new();
+    if !status.enabled {
+        found.push(
+            Finding::note("the proxy is switched off (enabled = false)")
+                .advise("enabled = true, then proxyctl reload"),
+        );
+    }
+    // The control socket has answered already.
+    let doors = status
+        .listeners
+        .iter()
+        .filter(|door| door.name != "control");
+    let asked = doors.map(|door| {
+        judge(
+            door,
+            door.address
+                .parse()
+                .map(|address| ask(&door.name, address))
+                .ok(),
+        )
+    });
+    found.extend(asked);
+    found.extend(answers.missing_doors().into_iter().map(missing));
+    if found.is_empty() {
+        found.push(Finding::problem(
+            "the proxy listens nowhere",
+            "proxyctl status",
+        ));
+    }
+    found
+}
+
+/// What came of speaking to a door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    Answers,
+    /// The address is not one of this machine, so nothing was sent.
+    Elsewhere,
+    Fails(String),
+}
+
+fn judge(door: &Listener, outcome: Option<Outcome>) -> Finding {
+    let what = format!("{} {}", door.name, door.address);
+    match outcome {
+        Some(Outcome::Answers) => Finding::ok(format!("{what} answers ({})", door.origin)),
+        Some(Outcome::Elsewhere) => Finding::note(format!(
+            "{what} is not an address of this machine, and was not tried"
+        )),
+        Some(Outcome::Fails(why)) => Finding::problem(
+            format!("{what} {why}"),
+            "proxyctl status (connections, max_connections), and the proxy's log",
+        ),
+        None => Finding::note(format!("{what} is no address that could be tried")),
+    }
+}
+
+fn missing((name, address): (&str, SocketAddr)) -> Finding {
+    Finding::problem(
+        format!("{name} {address} is on, and the proxy does not listen there"),
+        "proxyctl doctor ports, then proxyctl reload",
+    )
+}
+
+fn ask(name: &str, address: SocketAddr) -> Outcome {
+    let address = SocketAddr::new(reachable(address.ip()), address.port());
+    // Only addresses of this machine can be bound.
+    if !address.ip().is_loopback() && TcpListener::bind((address.ip(), 0)).is_err() {
+        return Outcome::Elsewhere;
+    }
+    match speak(name, address) {
+        Ok(()) => Outcome::Answers,
+        Err(why) => Outcome::Fails(why),
+    }
+}
+
+/// How an address that stands for all is reached from here.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
+/// Says what a door answers by itself: nothing is judged, recorded or dialled.
+fn speak(name: &str, address: SocketAddr) -> Result<(), String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a client of the proxy, and to an address of this machine"
+    )]
+    let connected = TcpStream::connect_timeout(&address, PATIENCE);
+    let mut stream = connected.map_err(|error| format!("takes no connections: {error}"))?;
+    let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let (say, hear): (&[u8], &[u8]) = if name == "socks5" {
+        // No authentication, which is accepted (RFC 1928 section 3).
+        (&[5, 1, 0], &[5, 0])
+    } else {
+        // The HTTP door answers that it is a proxy, the admin API that it is well.
+        (request.as_bytes(), b"HTTP/1.1 ")
+    };
+    let mut heard = vec![0; hear.len()];
+    let spoken = stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+        .and_then(|()| stream.write_all(say))
+        .and_then(|()| stream.read_exact(&mut heard));
+    match spoken {
+        Ok(()) if heard == hear => Ok(()),
+        Ok(()) => Err("is answered by something else".to_owned()),
+        Err(error) => Err(format!(
+            "takes connections and does not answer within {} s ({})",
+            PATIENCE.as_secs(),
+            error.kind()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::super::finding::Verdict::{Note, Ok as Good, Problem};
+    use super::*;
+
+    #[test]
+    fn k1_what_came_of_speaking_to_a_door_is_judged() {
+        let door = Listener {
+            name: "http".to_owned(),
+            address: "127.0.0.1:3128".to_owned(),
+            origin: "bound".to_owned(),
+        };
+        for (outcome, verdict) in [
+            (Some(Outcome::Answers), Good),
+            (Some(Outcome::Elsewhere), Note),
+            (Some(Outcome::Fails("is mute".to_owned())), Problem),
+            (None, Note),
+        ] {
+            let found = judge(&door, outcome);
+            assert_eq!(found.verdict, verdict, "{found:?}");
+            assert!(found.found.starts_with("http 127.0.0.1:3128 "), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn k1_nothing_is_sent_to_another_machine() {
+        let documentation = "192.0.2.1:3128".parse().expect("an address");
+        assert_eq!(ask("http", documentation), Outcome::Elsewhere);
+    }
+
+    #[test]
+    fn k1_a_stranger_and_a_closed_port_are_told_from_a_door() {
+        let stranger = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = stranger.local_addr().expect("an address");
+        let server = thread::spawn(move || {
+            let (mut stream, _) = stranger.accept().expect("a connection");
+            stream.write_all(b"220 mail").expect("a reader");
+            // Until the other side has gone, so that nothing is reset.
+            let _ = stream.read(&mut [0; 64]);
+        });
+        assert_eq!(
+            ask("socks5", address),
+            Outcome::Fails("is answered by something else".to_owned())
+        );
+        server.join().expect("it ends");
+        let Outcome::Fails(why) = ask("socks5", address) else {
+            panic!("nobody is there");
+        };
+        assert!(why.contains("takes no connections"), "{why}");
+    }
+}

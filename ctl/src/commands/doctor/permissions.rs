@@ -1,0 +1,273 @@
+//! Who may change what the proxy goes by: the configuration, the requirements, the CA, its sockets' place,
+//! and every directory on the way to them. Whoever can is stronger than the policy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Uid;
+use serde_json::Value;
+
+use super::Facts;
+use super::control::user;
+use super::finding::Finding;
+use crate::output::counted;
+
+/// Where a system's configuration is, whether the proxy has read it or not.
+const SYSTEM: [&str; 5] = [
+    "/etc/codex/config.toml",
+    "/etc/codex/requirements.toml",
+    "/etc/codex-network-proxy/config.toml",
+    "/etc/codex-network-proxy/requirements.toml",
+    "/etc/codex-network-proxy/conf.d",
+];
+
+/// How strict to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Keep {
+    /// Nobody else may write.
+    Unchanged,
+    /// Nobody but root may write: it binds everybody else.
+    Roots,
+    /// Nobody else may read either.
+    Secret,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    File,
+}
+
+/// A file or directory, as it is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    kind: Kind,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    let answers = facts.proxy.answers();
+    // The service's files are root's; those of a proxy of somebody's own are theirs as well.
+    let owner = match answers.and_then(|answers| answers.monitor()) {
+        Some(monitor) => monitor.uid,
+        None if facts.init_system.has_service() => 0,
+        None => Uid::effective().as_raw(),
+    };
+    let mut wanted: BTreeMap<PathBuf, Keep> = BTreeMap::new();
+    let mut add = |path: PathBuf, keep: Keep| {
+        for parent in path.ancestors().skip(1).filter(|path| path.is_absolute()) {
+            wanted.entry(parent.to_owned()).or_insert(Keep::Unchanged);
+        }
+        let strictest = wanted.entry(path).or_insert(keep);
+        *strictest = keep.max(*strictest);
+    };
+    for path in files(facts) {
+        let keep = if path.ends_with("requirements.toml") {
+            Keep::Roots
+        } else {
+            Keep::Unchanged
+        };
+        // A link may lead to a place of which others are the masters.
+        if let Ok(real) = path.canonicalize() {
+            add(real, keep);
+        }
+        add(path, keep);
+    }
+    for (path, keep) in authority(facts) {
+        add(path, keep);
+    }
+    let mut found = Vec::new();
+    let mut good = 0_usize;
+    for (path, keep) in &wanted {
+        let trusted = if *keep == Keep::Roots { 0 } else { owner };
+        match std::fs::metadata(path) {
+            Ok(place) => {
+                let kind = if place.is_dir() {
+                    Kind::Directory
+                } else {
+                    Kind::File
+                };
+                let place = Place {
+                    kind,
+                    mode: place.mode(),
+                    uid: place.uid(),
+                    gid: place.gid(),
+                };
+                match judge(path, place, *keep, trusted) {
+                    Some(problem) => found.push(problem),
+                    None => good += 1,
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => found.push(Finding::skipped(&format!("{}: {error}", path.display()))),
+        }
+    }
+    if good > 0 {
+        let places = counted(good, "file or directory", "files and directories");
+        found.insert(
+            0,
+            Finding::ok(format!(
+                "{places} that nobody but {} may change",
+                user(owner)
+            )),
+        );
+    }
+    found
+}
+
+/// The configuration: what the proxy has read, else what it would read.
+fn files(facts: &Facts) -> BTreeSet<PathBuf> {
+    let mut files: BTreeSet<PathBuf> = SYSTEM.into_iter().map(PathBuf::from).collect();
+    if let Some(answers) = facts.proxy.answers() {
+        files.extend(answers.status.files.iter().map(PathBuf::from));
+    } else {
+        let settings = facts.configured().settings().into_iter();
+        files.extend(settings.flat_map(|settings| settings.files.clone()));
+    }
+    files
+}
+
+/// The CA's files, the state directory and that of the control socket, of a proxy that tells where they
+/// are.
+fn authority(facts: &Facts) -> Vec<(PathBuf, Keep)> {
+    let Some(answers) = facts.proxy.answers() else {
+        return Vec::new();
+    };
+    let path = |path: &[&str]| {
+        answers
+            .setting(path)
+            .and_then(Value::as_str)
+            .map(PathBuf::from)
+    };
+    let ca = answers.ca.as_ref();
+    let public = ca
+        .and_then(|ca| ca.certificate_file.clone())
+        .map(PathBuf::from);
+    let kept = ca.and_then(|ca| ca.kept_at.clone()).map(PathBuf::from);
+    // Beside the certificate unless the configuration names both.
+    let key = path(&["mitm", "ca_key_path"])
+        .or_else(|| Some(kept.as_deref()?.with_file_name("ca.key")))
+        .filter(|_| kept.is_some());
+    let state =
+        path(&["daemon", "state_dir"]).or_else(|| public.as_deref()?.parent().map(Path::to_owned));
+    // Whoever can replace the control socket can pose as the proxy to those who ask it.
+    let control = answers.socket.parent().map(Path::to_owned);
+    [state, public, kept, control]
+        .into_iter()
+        .flatten()
+        .map(|path| (path, Keep::Unchanged))
+        .chain(key.map(|key| (key, Keep::Secret)))
+        .collect()
+}
+
+/// What is wrong with a place that belongs to root or `owner` and to nobody else.
+fn judge(path: &Path, place: Place, keep: Keep, owner: u32) -> Option<Finding> {
+    const STICKY: u32 = 0o1000;
+    let (path, mode) = (path.display(), place.mode & 0o7777);
+    if place.uid != 0 && place.uid != owner {
+        return Some(Finding::problem(
+            format!("{path} belongs to {}, who can change it", user(place.uid)),
+            format!("sudo chown {} {path}", user(owner)),
+        ));
+    }
+    if keep == Keep::Secret && mode & 0o077 != 0 {
+        return Some(Finding::problem(
+            format!("{path}, the CA's key, has mode {mode:04o}"),
+            format!(
+                "sudo chmod 0600 {path}; if others may have read it: remove both files of the CA, codex-network-proxy init"
+            ),
+        ));
+    }
+    // In a directory like /tmp nobody can replace what belongs to another.
+    let is_shared = place.kind == Kind::Directory && mode & STICKY != 0;
+    // The owner's own group has no other member.
+    let is_own_group = place.gid == 0 || place.gid == place.uid;
+    let writable = if is_own_group {
+        mode & 0o002
+    } else {
+        mode & 0o022
+    };
+    (writable != 0 && !is_shared).then(|| {
+        Finding::problem(
+            format!("{path} can be changed by others (mode {mode:04o})"),
+            format!("sudo chmod go-w {path}"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c6_who_else_may_change_a_place_is_told() {
+        use Keep::{Roots, Secret, Unchanged};
+        let path = Path::new("/etc/x");
+        for (kind, mode, uid, gid, keep, owner, wrong) in [
+            (Kind::File, 0o644, 0, 0, Unchanged, 0, None),
+            (Kind::File, 0o664, 0, 0, Unchanged, 0, None),
+            (Kind::File, 0o664, 0, 20, Unchanged, 0, Some("chmod go-w")),
+            (Kind::File, 0o646, 0, 0, Unchanged, 0, Some("chmod go-w")),
+            (Kind::File, 0o664, 1000, 1000, Unchanged, 1000, None),
+            (
+                Kind::File,
+                0o664,
+                1000,
+                50,
+                Unchanged,
+                1000,
+                Some("chmod go-w"),
+            ),
+            (
+                Kind::File,
+                0o644,
+                1000,
+                1000,
+                Unchanged,
+                0,
+                Some("chown root"),
+            ),
+            (Kind::File, 0o644, 0, 0, Unchanged, 1000, None),
+            (Kind::Directory, 0o1777, 0, 0, Unchanged, 0, None),
+            (
+                Kind::Directory,
+                0o777,
+                0,
+                0,
+                Unchanged,
+                0,
+                Some("chmod go-w"),
+            ),
+            // A sticky bit protects the content of directories alone.
+            (Kind::File, 0o1666, 0, 0, Unchanged, 0, Some("chmod go-w")),
+            (Kind::File, 0o644, 0, 0, Roots, 0, None),
+            (Kind::File, 0o644, 1000, 0, Roots, 0, Some("chown root")),
+            (Kind::File, 0o600, 0, 0, Secret, 0, None),
+            (Kind::File, 0o640, 0, 0, Secret, 0, Some("chmod 0600")),
+        ] {
+            let found = judge(
+                path,
+                Place {
+                    kind,
+                    mode,
+                    uid,
+                    gid,
+                },
+                keep,
+                owner,
+            );
+            let advice = found.as_ref().and_then(|found| found.advice.as_deref());
+            match wrong {
+                None => assert_eq!(found, None, "{mode:o} {uid}:{gid} {keep:?}"),
+                Some(what) => assert!(
+                    advice.is_some_and(|advice| advice.contains(what)),
+                    "{mode:o} {uid}:{gid} {keep:?}: {found:?}"
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Listening sockets as Linux tells them: `/proc/net/tcp`, `/proc/net/tcp6` for what there is, and
+//! the descriptors of every process for who has it (`proc_net_tcp(5)`, `proc_pid_fd(5)`).
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{Held, Holder};
+
+/// The state of a socket that listens.
+const LISTEN: &str = "0A";
+
+/// The listening sockets on these ports.
+pub(super) fn listeners(ports: &[u16]) -> Result<Vec<Held>, String> {
+    let tables: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .into_iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .collect();
+    if tables.is_empty() {
+        return Err("this system has no /proc/net/tcp".to_owned());
+    }
+    let sockets = tables.iter().flat_map(|table| sockets(table));
+    let mut held: Vec<(u64, Held)> = sockets
+        .filter(|(_, held)| ports.contains(&held.address.port()))
+        .collect();
+    if !held.is_empty() {
+        let mut holders = holders();
+        for (inode, held) in &mut held {
+            held.holders = holders.remove(inode).unwrap_or_default();
+        }
+    }
+    Ok(held.into_iter().map(|(_, held)| held).collect())
+}
+
+/// The listening sockets of a table, and their inodes.
+fn sockets(table: &str) -> impl Iterator<Item = (u64, Held)> {
+    table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        if *fields.get(3)? != LISTEN {
+            return None;
+        }
+        let held = Held {
+            address: address(fields.get(1)?)?,
+            uid: fields.get(7)?.parse().ok(),
+            holders: Vec::new(),
+        };
+        Some((fields.get(9)?.parse().ok()?, held))
+    })
+}
+
+/// `0100007F:0C38`: each word of the address as this machine would print it as a number.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let mut bytes = Vec::new();
+    for at in (0..ip.len()).step_by(8) {
+        let word = u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    let ip: IpAddr = match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(v4) => Ipv4Addr::from(v4).into(),
+        Err(_) => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into(),
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// Who has which socket open, of those processes that this user may look into.
+fn holders() -> HashMap<u64, Vec<Holder>> {
+    let mut holders: HashMap<u64, Vec<Holder>> = HashMap::new();
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return holders;
+    };
+    for process in processes.flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else {
+            continue;
+        };
+        let mut inodes: Vec<u64> = descriptors
+            .flatten()
+            .filter_map(|descriptor| inode(std::fs::read_link(descriptor.path()).ok()?.to_str()?))
+            .collect();
+        inodes.sort_unstable();
+        inodes.dedup();
+        if inodes.is_empty() {
+            continue;
+        }
+        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        for inode in inodes {
+            holders.entry(inode).or_default().push(Holder {
+                pid,
+                name: name.trim_end().to_owned(),
+            });
+        }
+    }
+    holders
+}
+
+/// `socket:[4711]`.
+fn inode(target: &str) -> Option<u64> {
+    target
+        .strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn k1_a_listener_of_ours_is_found_with_its_process() {
+        for ip in ["127.0.0.1", "::1", "0.0.0.0"] {
+            let ip: IpAddr = ip.parse().expect("an address");
+            let listener = TcpListener::bind((ip, 0)).expect("a free port");
+            let address = listener.local_addr().expect("an address");
+            let held = listeners(&[address.port()]).expect("there is a table");
+            let ours = held.iter().find(|held| held.address == address);
+            let ours = ours.unwrap_or_else(|| panic!("{address} is not in {held:?}"));
+            let pids: Vec<u32> = ours.holders.iter().map(|holder| holder.pid).collect();
+            assert!(pids.contains(&std::process::id()), "{ours:?}");
+        }
+    }
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn k1_connections_and_broken_lines_are_no_listeners() {
+        let table = "  sl  local_address rem_address   st\n   \
+            0: 0100007F:0C38 00000000:0000 0A 00000000:00000000 00:00000000 00000000    13        0 11 1\n   \
+            1: 0100007F:0C38 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 12 1\n   \
+            2: 0100007F:0C38\n   \
+            3: 0100007FFF:0C38 00000000:0000 0A 0:0 00:0 0 0 0 14 1\n";
+        let found: Vec<_> = sockets(table).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0, 11);
+        assert_eq!(found[0].1.address.to_string(), "127.0.0.1:3128");
+        assert_eq!(found[0].1.uid, Some(13));
+    }
+}

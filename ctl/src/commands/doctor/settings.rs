@@ -1,0 +1,88 @@
+//! The settings in force, and what became of the last reload; without a proxy, the files.
+
+use codex_network_control::message::{Outcome, Status};
+use nix::unistd::Uid;
+
+use super::Facts;
+use super::configured::Configured;
+use super::finding::Finding;
+use super::proxy::Proxy;
+use crate::output::counted;
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    match &facts.proxy {
+        Proxy::Answers(answers) => judge(&answers.status),
+        Proxy::TurnsAway(_) | Proxy::NotAsked => {
+            vec![Finding::skipped("the proxy does not tell this user")]
+        }
+        Proxy::Silent(_) | Proxy::Strange(_) => vec![match facts.configured() {
+            Configured::Settings(_) => Finding::ok("the files can be used; no proxy runs on them"),
+            Configured::Unusable(why) => unusable(why, Uid::effective().is_root()),
+        }],
+    }
+}
+
+fn judge(status: &Status) -> Vec<Finding> {
+    let generation = status.generation.number;
+    let files = match status.files.len() {
+        0 => "built-in defaults".to_owned(),
+        count => counted(count, "file", "files"),
+    };
+    let in_force = format!("generation {generation} is in force, from {files}");
+    let failed = status
+        .last_reload
+        .as_ref()
+        .filter(|last| last.outcome == Outcome::Failed);
+    let first = match failed {
+        Some(last) => {
+            let why = last.problems.first().map_or("", String::as_str);
+            Finding::problem(
+                format!("{in_force}; the last reload failed: {why}"),
+                "codex-network-proxy check, mend what it tells, then proxyctl reload",
+            )
+        }
+        None => Finding::ok(in_force),
+    };
+    let warnings = status.warnings.iter().map(Finding::note);
+    std::iter::once(first).chain(warnings).collect()
+}
+
+/// A user may not be let at what the service reads, which is as it should be.
+fn unusable(why: &str, is_root: bool) -> Finding {
+    let found = format!("the files cannot be used: {why}");
+    let advice = "codex-network-proxy check";
+    if is_root {
+        Finding::problem(found, advice)
+    } else {
+        Finding::note(found).advise(format!("sudo {advice}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codex_network_control::message::LastReload;
+
+    use super::super::finding::Verdict::{Note, Ok, Problem};
+    use super::*;
+
+    #[test]
+    fn c7_a_reload_that_failed_is_a_problem_and_a_warning_a_note() {
+        let mut status = Status::default();
+        let verdicts = |status: &Status| -> Vec<_> {
+            judge(status).iter().map(|found| found.verdict).collect()
+        };
+        assert_eq!(verdicts(&status), [Ok]);
+        status.warnings = vec!["less confined".to_owned()];
+        for (outcome, verdict) in [(Outcome::Applied, Ok), (Outcome::Failed, Problem)] {
+            status.last_reload = Some(LastReload {
+                outcome,
+                problems: vec!["config.toml:2:8: bad".to_owned()],
+                ..LastReload::default()
+            });
+            assert_eq!(verdicts(&status), [verdict, Note]);
+        }
+        assert!(judge(&status)[0].found.contains("config.toml:2:8"));
+        assert_eq!(unusable("x", true).verdict, Problem);
+        assert_eq!(unusable("x", false).verdict, Note);
+    }
+}

@@ -1,0 +1,78 @@
+//! Runs the system's own tools, which may be missing, refuse, or hang.
+
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How long one may take. They ask a local service and print what it says.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a tool prints on standard output, and whether it says that it did well; or why there is no
+/// answer.
+pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(String, Success), String> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        // Its words are read, not shown.
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("cannot run {program}: {error}"))?;
+    let Some(mut stdout) = child.stdout.take() else {
+        return Err(format!("{program} has no output"));
+    };
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || {
+        let mut said = Vec::new();
+        let read = stdout.read_to_end(&mut said);
+        // Nobody listens any more when it has taken too long.
+        let _ = sender.send(read.map(|_| said));
+    });
+    let said = ended.recv_timeout(PATIENCE);
+    if said.is_err() {
+        // It may have ended just now; then there is nothing to kill.
+        let _ = child.kill();
+    }
+    let status = child
+        .wait()
+        .map_err(|error| format!("cannot wait for {program}: {error}"))?;
+    match said {
+        Ok(Ok(said)) => {
+            let success = if status.success() {
+                Success::Yes
+            } else {
+                Success::No
+            };
+            Ok((String::from_utf8_lossy(&said).into_owned(), success))
+        }
+        Ok(Err(error)) => Err(format!("cannot read what {program} says: {error}")),
+        Err(_) => Err(format!("{program} does not answer")),
+    }
+}
+
+/// Whether a tool ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Success {
+    Yes,
+    No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k1_a_tool_that_hangs_or_is_missing_has_no_answer() {
+        assert_eq!(
+            run("sh", &["-c", "echo hello; exit 3"]),
+            Ok(("hello\n".to_owned(), Success::No))
+        );
+        let hanging = run("sh", &["-c", "exec tail -f /dev/null"]);
+        assert_eq!(hanging, Err("sh does not answer".to_owned()));
+        let missing = run("a-tool-that-nobody-has", &[]).expect_err("it is missing");
+        assert!(missing.starts_with("cannot run a-tool"), "{missing}");
+    }
+}

@@ -1,0 +1,184 @@
+//! The user that the worker runs as: there, made for nothing else, and really the worker's.
+
+use std::path::PathBuf;
+
+use nix::unistd::{Uid, User};
+use serde_json::Value;
+
+use super::Facts;
+use super::control;
+use super::finding::Finding;
+
+/// Whom the worker becomes unless `[daemon] user` says otherwise.
+const DEFAULT: &str = if cfg!(target_os = "macos") {
+    "_codexnetproxy"
+} else {
+    "codex-network-proxy"
+};
+/// Whom it becomes where there is no such user.
+const FALLBACK: &str = "nobody";
+/// Users of the system have a number below this one (`SYS_UID_MAX` of login.defs; macOS).
+const FIRST_PERSON: u32 = if cfg!(target_os = "macos") { 500 } else { 1000 };
+
+/// What is known of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Account {
+    name: String,
+    uid: u32,
+    shell: PathBuf,
+}
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    let has_service = facts.init_system.has_service();
+    let Some(answers) = facts.proxy.answers() else {
+        let settings = facts.configured().settings();
+        let name = settings.and_then(|settings| settings.daemon.user.as_deref());
+        let name = name.unwrap_or(DEFAULT);
+        let user = User::from_name(name).ok().flatten().map(account);
+        return vec![absent(name, user.as_ref(), has_service)];
+    };
+    let (Some(monitor), Some(worker)) = (answers.monitor(), answers.role("worker")) else {
+        return vec![Finding::skipped(
+            "the proxy does not tell whom its worker runs as",
+        )];
+    };
+    let configured = answers.setting(&["daemon", "user"]).and_then(Value::as_str);
+    let user = User::from_uid(Uid::from_raw(worker.uid)).ok().flatten();
+    let user = user.map(account);
+    vec![running(monitor.uid, worker.uid, user.as_ref(), configured)]
+}
+
+fn account(user: User) -> Account {
+    Account {
+        name: user.name,
+        uid: user.uid.as_raw(),
+        shell: user.shell,
+    }
+}
+
+/// The worker of a running proxy; `user` is what the system knows of its user.
+fn running(monitor: u32, worker: u32, user: Option<&Account>, configured: Option<&str>) -> Finding {
+    if monitor != 0 {
+        let name = control::user(worker);
+        return Finding::ok(format!("the proxy runs without privilege, as {name}"));
+    }
+    if worker == 0 {
+        return Finding::problem(
+            "the worker runs as root",
+            "stop the proxy: this must not happen, and is worth a report",
+        );
+    }
+    let Some(user) = user else {
+        return Finding::problem(
+            format!("the worker runs as uid {worker}, which is no user of this system"),
+            "systemctl restart codex-network-proxy",
+        );
+    };
+    if configured.is_none() && user.name == FALLBACK {
+        return Finding::note(format!(
+            "the worker runs as {FALLBACK}, since there was no user {DEFAULT} when the proxy started"
+        ))
+        .advise("systemd-sysusers, or useradd --system, then restart the proxy");
+    }
+    let wanted = configured.unwrap_or(DEFAULT);
+    if user.name != wanted {
+        return Finding::problem(
+            format!("the worker runs as {}, not as {wanted}", user.name),
+            format!("make the user {wanted}, then restart the proxy"),
+        );
+    }
+    fitness(user).unwrap_or_else(|| {
+        Finding::ok(format!(
+            "the worker runs as {} (uid {})",
+            user.name, user.uid
+        ))
+    })
+}
+
+/// The user that the next proxy's worker would have.
+fn absent(name: &str, user: Option<&Account>, has_service: bool) -> Finding {
+    match user {
+        Some(user) => fitness(user)
+            .unwrap_or_else(|| Finding::ok(format!("{name} is there (uid {})", user.uid))),
+        None if has_service => Finding::problem(
+            format!("there is no user {name}, as whom the worker should run"),
+            "systemd-sysusers",
+        ),
+        None => Finding::note(format!(
+            "there is no user {name}: a proxy that root starts has a worker that runs as nobody"
+        )),
+    }
+}
+
+/// What is wrong with a user who should own nothing and log in nowhere.
+fn fitness(user: &Account) -> Option<Finding> {
+    let name = &user.name;
+    let shell = user.shell.to_string_lossy();
+    let is_none = shell.ends_with("/nologin") || shell.ends_with("/false");
+    if !is_none {
+        let shell = if shell.is_empty() { "/bin/sh" } else { &shell };
+        return Some(Finding::problem(
+            format!("{name} can log in (shell {shell}), and so be somebody who gets at the worker"),
+            if cfg!(target_os = "macos") {
+                format!("sudo dscl . -create /Users/{name} UserShell /usr/bin/false")
+            } else {
+                format!("sudo usermod --shell /usr/sbin/nologin {name}")
+            },
+        ));
+    }
+    (user.uid >= FIRST_PERSON).then(|| {
+        Finding::note(format!(
+            "{name} (uid {}) is numbered as a person; it should be a user of the system that owns nothing else",
+            user.uid
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Verdict::{Note, Ok, Problem};
+    use super::*;
+
+    fn user(name: &str, uid: u32, shell: &str) -> Account {
+        Account {
+            name: name.to_owned(),
+            uid,
+            shell: shell.into(),
+        }
+    }
+
+    #[test]
+    fn c5_the_workers_user_is_judged() {
+        let good = user(DEFAULT, 100, "/usr/sbin/nologin");
+        let bash = user(DEFAULT, 100, "/bin/bash");
+        let silent = user(DEFAULT, 100, "");
+        let person = user(DEFAULT, 1001, "/bin/false");
+        let other = user("other", 7, "/usr/sbin/nologin");
+        let nobody = user("nobody", 65534, "/usr/sbin/nologin");
+        for (monitor, worker, user, verdict, said) in [
+            (1000, 1000, None, Ok, "without privilege"),
+            (0, 0, None, Problem, "as root"),
+            (0, 77, None, Problem, "no user of this system"),
+            (0, 100, Some(&good), Ok, "uid 100"),
+            (0, 100, Some(&bash), Problem, "/bin/bash"),
+            (0, 100, Some(&silent), Problem, "/bin/sh"),
+            (0, 1001, Some(&person), Note, "as a person"),
+            (0, 65534, Some(&nobody), Note, "as nobody"),
+            (
+                0,
+                7,
+                Some(&other),
+                Problem,
+                "as other, not as codex-network-proxy",
+            ),
+        ] {
+            let found = running(monitor, worker, user, None);
+            assert_eq!(found.verdict, verdict, "{found:?}");
+            assert!(found.found.contains(said), "{said}: {found:?}");
+        }
+        assert_eq!(absent(DEFAULT, Some(&good), true).verdict, Ok);
+        assert_eq!(absent(DEFAULT, Some(&bash), false).verdict, Problem);
+        assert_eq!(absent(DEFAULT, None, true).verdict, Problem);
+        assert_eq!(absent(DEFAULT, None, false).verdict, Note);
+    }
+}

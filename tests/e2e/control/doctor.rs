@@ -1,0 +1,340 @@
+//! `proxyctl doctor` on daemons that are well, and on those that are not.
+
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use e2e::daemon::{Config, Daemon, Signal};
+use e2e::program::{Program, Run};
+use serde_json::Value;
+
+use super::{PROXYCTL, daemon, socket};
+
+/// Runs `proxyctl --socket SOCKET doctor … --json` in a shell with these variables.
+fn examine(
+    socket: &Path,
+    checks: &[&str],
+    variables: &[(&str, &str)],
+) -> (Option<i32>, Vec<Value>) {
+    let mut program = Program::new(PROXYCTL)
+        .arg("--socket")
+        .arg(socket)
+        .args(["doctor", "--json"])
+        .args(checks);
+    for (name, value) in variables {
+        program = program.env(name, value);
+    }
+    let run: Run = program.run();
+    let lines = serde_json::from_str(&run.stdout);
+    (
+        run.code,
+        lines.unwrap_or_else(|error| panic!("{error}: {run:#?}")),
+    )
+}
+
+/// The lines of one check, as verdict and what was found.
+fn of<'l>(lines: &'l [Value], check: &str) -> Vec<(&'l str, &'l str)> {
+    let lines = lines.iter().filter(|line| line["check"] == check);
+    lines
+        .map(|line| {
+            let text = |key: &str| line[key].as_str().expect("a text");
+            (text("verdict"), text("found"))
+        })
+        .collect()
+}
+
+/// The one line of a check.
+#[track_caller]
+fn the<'l>(lines: &'l [Value], check: &str) -> (&'l str, &'l str) {
+    let found = of(lines, check);
+    assert_eq!(found.len(), 1, "{check}: {lines:#?}");
+    found[0]
+}
+
+/// What is advised against the first problem.
+#[track_caller]
+fn advice(lines: &[Value]) -> &str {
+    let problem = lines.iter().find(|line| line["verdict"] == "problem");
+    let problem = problem.unwrap_or_else(|| panic!("no problem in {lines:#?}"));
+    problem["advice"].as_str().expect("an advice")
+}
+
+#[test]
+fn k1_doctor_finds_nothing_wrong_with_a_proxy_that_is_well() {
+    let daemon = daemon();
+    let http = format!("http://{}", daemon.http_addr());
+    let variables = ["http_proxy", "https_proxy"].map(|name| (name, http.as_str()));
+    let (code, lines) = examine(&socket(&daemon), &[], &variables);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    let doors = of(&lines, "listeners");
+    for (name, address) in [
+        ("http", daemon.http_addr()),
+        ("socks5", daemon.socks_addr()),
+        ("admin", daemon.admin_addr()),
+    ] {
+        let line = ("ok", format!("{name} {address} answers (bound)"));
+        assert!(doors.contains(&(line.0, &line.1)), "{doors:?}");
+        let held = format!("{name} {address} is held by the proxy");
+        let ports = of(&lines, "ports");
+        assert!(
+            ports
+                .iter()
+                .any(|(verdict, found)| *verdict == "ok" && found.starts_with(&held)),
+            "{ports:?}"
+        );
+    }
+    for check in [
+        "control",
+        "permissions",
+        "ca",
+        "environment",
+        "settings",
+        "version",
+    ] {
+        assert_eq!(the(&lines, check).0, "ok", "{check}: {lines:#?}");
+    }
+    // Each line says everything, whatever it found.
+    for line in &lines {
+        let keys: Vec<&String> = line.as_object().expect("an object").keys().collect();
+        assert_eq!(keys, ["check", "verdict", "found", "advice"]);
+        let is_problem = line["verdict"] == "problem";
+        assert!(!is_problem || line["advice"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn k1_doctor_tells_people_in_columns_and_without_colour_in_a_pipe() {
+    let daemon = daemon();
+    let run = Program::new(PROXYCTL)
+        .args(["doctor", "control", "environment"])
+        .env("CODEX_NETWORK_PROXY_CONTROL", socket(&daemon))
+        .env("NO_PROXY", "a\u{1b}[2Jb.example")
+        .run();
+    assert_eq!(run.code, Some(1), "{run:#?}");
+    assert_eq!(run.stderr, "", "everything was told");
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    let [control, environment, advice, no_proxy, unset, count] = lines[..] else {
+        panic!("{lines:#?}");
+    };
+    assert!(control.starts_with("ok       control      "), "{control}");
+    assert!(
+        environment.starts_with("note     environment  no proxy variable"),
+        "{environment}"
+    );
+    assert!(
+        advice.starts_with("                      -> export HTTP_PROXY="),
+        "{advice}"
+    );
+    assert!(
+        no_proxy.starts_with("problem  environment  NO_PROXY takes a\\u{1b}[2Jb"),
+        "{no_proxy}"
+    );
+    assert_eq!(unset.trim(), "-> unset NO_PROXY");
+    assert_eq!(count, "1 problem, 1 note");
+}
+
+#[test]
+fn k1_doctor_is_for_proxies_that_do_not_answer() {
+    let daemon = daemon();
+    let socket = socket(&daemon);
+    daemon.signal(Signal::SIGTERM);
+    let config = daemon.config_path().to_owned();
+    assert_eq!(daemon.wait_exit().code, Some(0));
+    let (code, lines) = examine(&socket, &[], &[]);
+    assert_eq!(code, Some(1), "not the 3 of other commands: {lines:#?}");
+    let (verdict, found) = the(&lines, "control");
+    assert_eq!(verdict, "problem");
+    assert!(
+        found.contains(&format!("{}: there is no such socket", socket.display())),
+        "{found}"
+    );
+    assert!(advice(&lines).contains("start"), "{lines:#?}");
+    for check in ["listeners", "ca", "version"] {
+        let (verdict, found) = the(&lines, check);
+        assert!(
+            verdict == "note" && found.starts_with("skipped: "),
+            "{check}: {found}"
+        );
+    }
+    assert!(!config.exists());
+}
+
+#[test]
+fn k1_doctor_says_that_something_else_is_behind_the_control_socket() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("mute.sock");
+    let _mute = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    // It takes the connection and never answers: the check ends all the same.
+    let (code, lines) = examine(&path, &["control"], &[]);
+    assert_eq!(code, Some(1));
+    assert_eq!(the(&lines, "control").0, "problem", "{lines:#?}");
+}
+
+/// The files of a system on which a proxy has not been started yet.
+struct System {
+    home: tempfile::TempDir,
+    socket: std::path::PathBuf,
+}
+
+impl System {
+    fn new(config: &str) -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        fs::write(home.path().join("config.toml"), config).expect("a new directory");
+        let socket = home.path().join("none.sock");
+        Self { home, socket }
+    }
+
+    fn codex_home(&self) -> &str {
+        self.home.path().to_str().expect("a plain path")
+    }
+}
+
+#[test]
+fn k1_doctor_names_the_process_that_holds_a_port() {
+    let http = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let http = http.local_addr().map(|address| (address, http));
+    let (address, _held) = http.expect("an address");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let free = free.expect("an address");
+    let system = System::new(&format!(
+        "[network]\nproxy_url = \"http://{address}\"\nsocks_url = \"socks5h://{free}\"\n\
+         [daemon.admin]\nenabled = false\n"
+    ));
+    let variables = [("CODEX_HOME", system.codex_home())];
+    let (code, lines) = examine(&system.socket, &["ports"], &variables);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    let found = of(&lines, "ports");
+    let held = format!("http {address} is held by process {} (", std::process::id());
+    assert!(
+        found[0].0 == "problem" && found[0].1.starts_with(&held),
+        "{found:?}"
+    );
+    assert_eq!(found[1], ("ok", format!("socks5 {free} is free").as_str()));
+    assert_eq!(found.len(), 2);
+    assert!(advice(&lines).contains("proxy_url"), "{lines:#?}");
+}
+
+#[test]
+fn c6_doctor_finds_what_others_may_change() {
+    let daemon = daemon();
+    let config = daemon.config_path();
+    let directory = config.parent().expect("it is in one");
+    for (path, good, bad) in [(config, 0o644, 0o646), (directory, 0o755, 0o757)] {
+        fs::set_permissions(path, Permissions::from_mode(bad)).expect("it is ours");
+        let (code, lines) = examine(&socket(&daemon), &["permissions"], &[]);
+        assert_eq!(code, Some(1), "{lines:#?}");
+        let wanted = format!(
+            "{} can be changed by others (mode {bad:04o})",
+            path.display()
+        );
+        assert!(
+            of(&lines, "permissions").contains(&("problem", &wanted)),
+            "{lines:#?}"
+        );
+        assert_eq!(
+            advice(&lines),
+            format!("sudo chmod go-w {}", path.display())
+        );
+        fs::set_permissions(path, Permissions::from_mode(good)).expect("it is ours");
+        assert_eq!(examine(&socket(&daemon), &["permissions"], &[]).0, Some(0));
+    }
+}
+
+#[test]
+fn m3_doctor_finds_a_key_that_others_may_read_and_a_ca_that_nobody_trusts() {
+    let config = Config::example().set("network", "mode", "\"limited\"");
+    let daemon = Daemon::start(e2e::binary!(), &config);
+    // In use, and gone with the process.
+    let (code, lines) = examine(&socket(&daemon), &["ca"], &[]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    assert!(
+        the(&lines, "ca").1.contains("goes when the proxy stops"),
+        "{lines:#?}"
+    );
+    let state = serde_json::json!(daemon.directory().join("state"));
+    Program::new(e2e::binary!())
+        .args(["init", "-c", &format!("daemon.state_dir={state}")])
+        .run()
+        .succeeded();
+    assert_eq!(daemon.reload().status, 200);
+    assert_eq!(examine(&socket(&daemon), &["permissions"], &[]).0, Some(0));
+    let (_, lines) = examine(&socket(&daemon), &["ca"], &[]);
+    assert_ne!(the(&lines, "ca").0, "ok", "{lines:#?}");
+    // No `init` makes it so, and none would start with it.
+    let key = daemon.directory().join("state/ca.key");
+    fs::set_permissions(&key, Permissions::from_mode(0o640)).expect("it is ours");
+    let (code, lines) = examine(&socket(&daemon), &["permissions"], &[]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    assert!(advice(&lines).starts_with(&format!("sudo chmod 0600 {}", key.display())));
+}
+
+#[test]
+fn b1_doctor_looks_at_the_shell_that_it_is_called_from() {
+    let daemon = daemon();
+    let (http, socks5) = (daemon.http_addr(), daemon.socks_addr());
+    let right = format!("http://{http}");
+    let names = format!("socks5://{socks5}");
+    let elsewhere = "http://me:hunter2@192.0.2.1:3128";
+    for (variables, code, wanted) in [
+        (
+            vec![("HTTPS_PROXY", elsewhere)],
+            1,
+            "HTTPS_PROXY=http://***@192.0.2.1:3128 does not lead",
+        ),
+        (
+            vec![("https_proxy", right.as_str()), ("HTTPS_PROXY", elsewhere)],
+            1,
+            "disagree",
+        ),
+        (
+            vec![("all_proxy", names.as_str())],
+            0,
+            "look names up themselves",
+        ),
+        (
+            vec![("NO_PROXY", "localhost,*.corp.example")],
+            1,
+            "NO_PROXY takes *.corp.example",
+        ),
+        // The configuration of these tests lets local addresses be reached directly.
+        (
+            vec![("no_proxy", "localhost,127.0.0.1,10.0.0.0/8")],
+            0,
+            "no proxy variable is set",
+        ),
+        (
+            vec![("SSL_CERT_FILE", "/nowhere.pem")],
+            1,
+            "SSL_CERT_FILE names a file that cannot be read",
+        ),
+    ] {
+        let (ended, lines) = examine(&socket(&daemon), &["environment"], &variables);
+        assert_eq!(ended, Some(code), "{variables:?}: {lines:#?}");
+        let found = of(&lines, "environment");
+        assert!(
+            found.iter().any(|(_, found)| found.contains(wanted)),
+            "{wanted}: {found:?}"
+        );
+        assert!(!format!("{lines:?}").contains("hunter2"), "{lines:#?}");
+    }
+}
+
+#[test]
+fn c7_doctor_tells_that_the_last_reload_failed() {
+    let daemon = daemon();
+    daemon.rewrite_config_text("[network]\nmode = 3\n");
+    assert_eq!(daemon.reload().status, 500);
+    let (code, lines) = examine(&socket(&daemon), &["settings"], &[]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    let (verdict, found) = of(&lines, "settings")[0];
+    assert_eq!(verdict, "problem");
+    assert!(found.contains("config.toml:2:8"), "{found}");
+}
+
+#[test]
+fn k1_a_check_that_does_not_exist_is_a_usage_error() {
+    let run = Program::new(PROXYCTL).args(["doctor", "prots"]).run();
+    assert_eq!(run.code, Some(2), "{run:#?}");
+    run.says("ports");
+}

@@ -1,0 +1,324 @@
+//! `proxyctl doctor` on an installed service: well, and with each thing that goes wrong on a machine
+//! (SPEC K1).
+
+use e2e::daemon::Config;
+use e2e::program::Run;
+use e2e::wait::{PATIENCE, poll};
+use serde_json::Value;
+
+use crate::scene::{CONTROL, HTTP, SERVICE, SOCKETS, Scene};
+
+/// What `proxyctl doctor … --json` says to a user, and its exit code.
+fn examine(scene: &Scene, user: &str, checks: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let arguments = [&["doctor", "--json"], checks].concat();
+    let run: Run = scene.proxyctl(user, &arguments);
+    let lines = serde_json::from_str(&run.stdout);
+    (
+        run.code,
+        lines.unwrap_or_else(|error| panic!("{error}: {run:#?}")),
+    )
+}
+
+/// Whether a check has a line with this verdict that says this.
+#[track_caller]
+fn says(lines: &[Value], check: &str, verdict: &str, text: &str) {
+    let is_it = |line: &&Value| {
+        let found = line["found"]
+            .as_str()
+            .is_some_and(|found| found.contains(text));
+        line["check"] == check && line["verdict"] == verdict && found
+    };
+    assert!(
+        lines.iter().any(|line| is_it(&line)),
+        "no {verdict} of {check} says {text:?}: {lines:#?}"
+    );
+}
+
+/// All that is advised.
+fn advice(lines: &[Value]) -> String {
+    let advice = lines.iter().filter_map(|line| line["advice"].as_str());
+    advice.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn k1_doctor_finds_nothing_wrong_with_a_service_that_is_well() {
+    let scene = Scene::new();
+    scene.systemctl(&["preset", SERVICE]).succeeded();
+    scene.start();
+    let (code, lines) = examine(&scene, "root", &[]);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    says(
+        &lines,
+        "service",
+        "ok",
+        &format!("{SERVICE} runs, process {}", scene.monitor()),
+    );
+    says(&lines, "sockets", "ok", HTTP);
+    says(
+        &lines,
+        "control",
+        "ok",
+        &format!("{CONTROL} answers; of root, group codex-network-proxy, mode 0660"),
+    );
+    says(
+        &lines,
+        "listeners",
+        "ok",
+        &format!("http {HTTP} answers (service manager)"),
+    );
+    says(
+        &lines,
+        "ports",
+        "ok",
+        &format!("http {HTTP} is held by the proxy"),
+    );
+    says(
+        &lines,
+        "user",
+        "ok",
+        "the worker runs as codex-network-proxy",
+    );
+    says(&lines, "permissions", "ok", "nobody but root may change");
+    says(&lines, "version", "ok", env!("CARGO_PKG_VERSION"));
+    // Somebody whom the proxy does not serve learns that, and no more, and it is nobody's fault.
+    let (code, lines) = examine(&scene, "nobody", &[]);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    says(&lines, "control", "note", "this user may not connect to it");
+    says(&lines, "service", "ok", "runs");
+}
+
+#[test]
+fn k1_doctor_tells_a_masked_socket_from_one_that_is_down() {
+    let scene = Scene::new();
+    scene.mask(&[SOCKETS[1]]);
+    scene.start();
+    let (code, lines) = examine(&scene, "root", &["sockets", "listeners", "ports"]);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    says(
+        &lines,
+        "sockets",
+        "note",
+        &format!("{} is masked", SOCKETS[1]),
+    );
+    says(
+        &lines,
+        "listeners",
+        "ok",
+        "socks5 127.0.0.1:8081 answers (bound)",
+    );
+    scene.systemctl(&["stop", SOCKETS[2]]);
+    let (code, lines) = examine(&scene, "root", &["sockets"]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    says(
+        &lines,
+        "sockets",
+        "problem",
+        &format!("{} is inactive", SOCKETS[2]),
+    );
+    assert!(advice(&lines).contains(&format!("systemctl enable --now {}", SOCKETS[2])));
+}
+
+#[test]
+fn k1_doctor_names_the_process_that_holds_a_port_before_the_first_start() {
+    let scene = Scene::new();
+    let (code, lines) = examine(&scene, "root", &["ports"]);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    says(&lines, "ports", "ok", &format!("http {HTTP} is free"));
+    let hold =
+        format!("systemd-run --quiet --unit=holder systemd-socket-activate --listen={HTTP} cat");
+    scene.machine().run(["sh", "-c", &hold]).succeeded();
+    let pid = poll(PATIENCE, || {
+        let listening = scene
+            .machine()
+            .run(["ss", "-H", "-tlnp", "sport = :3128"])
+            .stdout;
+        let (_, pid) = listening.split_once("pid=")?;
+        pid.split(',').next().map(str::to_owned)
+    });
+    let pid = pid.expect("the port is held");
+    scene.systemctl(&["start", SOCKETS[0]]).failed();
+    let (code, lines) = examine(&scene, "root", &["sockets", "ports"]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    says(
+        &lines,
+        "ports",
+        "problem",
+        &format!("http {HTTP} is held by process {pid} (systemd-socket-"),
+    );
+    says(
+        &lines,
+        "sockets",
+        "problem",
+        &format!("{} has failed", SOCKETS[0]),
+    );
+    assert!(
+        advice(&lines).contains(&format!("systemctl edit {}", SOCKETS[0])),
+        "{lines:#?}"
+    );
+    // Nobody else may look into root's processes.
+    let (code, lines) = examine(&scene, "nobody", &["ports"]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    says(
+        &lines,
+        "ports",
+        "problem",
+        "held by a process of root that only root can name",
+    );
+    assert_eq!(advice(&lines), "sudo proxyctl doctor ports");
+    scene.systemctl(&["stop", "holder.service"]).succeeded();
+    scene.systemctl(&["reset-failed"]).succeeded();
+}
+
+#[test]
+fn k1_doctor_starts_no_service_to_look_at_its_ports() {
+    let scene = Scene::new();
+    let start: Vec<&str> = ["start"].into_iter().chain(SOCKETS).collect();
+    scene.systemctl(&start).succeeded();
+    let (code, lines) = examine(&scene, "root", &["ports", "sockets", "service"]);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    says(
+        &lines,
+        "ports",
+        "ok",
+        &format!("http {HTTP} is held by systemd for the proxy"),
+    );
+    says(
+        &lines,
+        "service",
+        "note",
+        "the first client of its sockets starts it",
+    );
+    assert_eq!(scene.show("ActiveState"), "inactive");
+}
+
+#[test]
+fn k1_doctor_says_how_a_service_that_does_not_run_is_started() {
+    let scene = Scene::new();
+    let (code, lines) = examine(&scene, "root", &[]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    says(&lines, "service", "problem", "does not run");
+    says(&lines, "control", "problem", "no proxy answers");
+    says(&lines, "sockets", "problem", "is inactive");
+    says(&lines, "user", "ok", "codex-network-proxy is there");
+    assert!(
+        advice(&lines).contains("systemctl start codex-network-proxy"),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn k1_doctor_says_that_a_configuration_keeps_the_service_from_starting() {
+    let scene = Scene::new();
+    scene.configure_text("[network]\nmode = 3\n");
+    scene.start_in_vain();
+    let (code, lines) = examine(&scene, "root", &["service"]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    says(&lines, "service", "problem", "exit code 78");
+    assert!(
+        advice(&lines).contains("codex-network-proxy check"),
+        "{lines:#?}"
+    );
+    // Whatever systemd does with who asks at the control socket, it ends, and says what is wrong.
+    let (code, lines) = examine(&scene, "root", &[]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    says(&lines, "settings", "problem", "config.toml:2:8");
+}
+
+#[test]
+fn c6_doctor_finds_files_that_are_not_roots() {
+    let scene = Scene::new();
+    let write = |path: &str| scene.machine().write(path, "[experimental_network]\n");
+    write("/etc/codex-network-proxy/requirements.toml");
+    scene.start();
+    assert_eq!(examine(&scene, "root", &["permissions"]).0, Some(0));
+    for file in ["config.toml", "requirements.toml"] {
+        let path = format!("/etc/codex-network-proxy/{file}");
+        scene.machine().run(["chown", "nobody", &path]).succeeded();
+        let (code, lines) = examine(&scene, "root", &["permissions"]);
+        assert_eq!(code, Some(1), "{lines:#?}");
+        says(
+            &lines,
+            "permissions",
+            "problem",
+            &format!("{path} belongs to nobody"),
+        );
+        let advised = advice(&lines);
+        assert_eq!(advised, format!("sudo chown root {path}"));
+        scene
+            .machine()
+            .run(["sh", "-c", advised.trim_start_matches("sudo ")])
+            .succeeded();
+    }
+    assert_eq!(examine(&scene, "root", &["permissions"]).0, Some(0));
+}
+
+#[test]
+fn c5_doctor_finds_a_user_who_can_log_in() {
+    let scene = Scene::new();
+    scene.start();
+    let shell = |shell: &str| {
+        let usermod = ["usermod", "--shell", shell, "codex-network-proxy"];
+        scene.machine().run(usermod).succeeded();
+    };
+    shell("/bin/bash");
+    let (code, lines) = examine(&scene, "root", &["user"]);
+    shell("/usr/sbin/nologin");
+    assert_eq!(code, Some(1), "{lines:#?}");
+    says(&lines, "user", "problem", "can log in (shell /bin/bash)");
+    assert_eq!(examine(&scene, "root", &["user"]).0, Some(0));
+}
+
+#[test]
+fn k1_doctor_wants_a_restart_after_an_upgrade() {
+    let scene = Scene::new();
+    scene.start();
+    // As dpkg does it; the content is the same.
+    let replace = "cp -p /usr/bin/codex-network-proxy /usr/bin/new && mv /usr/bin/new /usr/bin/codex-network-proxy";
+    scene.machine().run(["sh", "-c", replace]).succeeded();
+    let (code, lines) = examine(&scene, "root", &["version"]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    says(
+        &lines,
+        "version",
+        "problem",
+        "has been replaced since it started",
+    );
+    assert_eq!(advice(&lines), "systemctl restart codex-network-proxy");
+    scene.systemctl(&["restart", SERVICE]).succeeded();
+    assert_eq!(examine(&scene, "root", &["version"]).0, Some(0));
+}
+
+#[test]
+fn m1_doctor_leads_to_a_ca_that_this_system_trusts() {
+    let scene = Scene::new();
+    scene.configure(&Config::example().set("network", "mode", "\"limited\""));
+    scene.start();
+    let (code, lines) = examine(&scene, "root", &["ca"]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    says(&lines, "ca", "problem", "goes when the proxy stops");
+    scene
+        .machine()
+        .run(["codex-network-proxy", "init"])
+        .succeeded();
+    scene.proxyctl("root", &["reload"]).succeeded();
+    let (_, lines) = examine(&scene, "root", &["ca"]);
+    says(&lines, "ca", "problem", "this system does not trust the CA");
+    assert_eq!(advice(&lines), "sudo proxyctl ca install");
+    scene.proxyctl("root", &["ca", "install"]).succeeded();
+    let (code, lines) = examine(&scene, "root", &["ca", "permissions"]);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    says(&lines, "ca", "ok", "this system trusts the CA");
+    scene
+        .machine()
+        .run(["chmod", "0640", "/var/lib/codex-network-proxy/ca.key"])
+        .succeeded();
+    let (_, lines) = examine(&scene, "root", &["permissions"]);
+    says(
+        &lines,
+        "permissions",
+        "problem",
+        "the CA's key, has mode 0640",
+    );
+    scene.systemctl(&["stop", SERVICE]).succeeded();
+    scene.proxyctl("root", &["ca", "uninstall"]).succeeded();
+}

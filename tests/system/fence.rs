@@ -1,0 +1,185 @@
+//! The firewall of `packaging/fleet` in front of a network: nobody gets there but through the proxy,
+//! which is what makes its policy more than a request.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::mpsc;
+use std::thread;
+
+use e2e::daemon::Config;
+use e2e::wait::{PATIENCE, poll};
+use nix::sched::{CloneFlags, setns};
+
+use crate::machine::tree;
+use crate::scene::Scene;
+
+/// The machine's end of the cable, and the other (RFC 5737, RFC 3849).
+const FAR: &str = "198.51.100.2";
+const FAR6: &str = "2001:db8::2";
+const CABLE: &str = "
+    ip netns add far &&
+    ip link add near type veth peer name far netns far &&
+    ip addr add 198.51.100.1/24 dev near && ip -6 addr add 2001:db8::1/64 dev near nodad &&
+    ip link set near up &&
+    ip -n far addr add 198.51.100.2/24 dev far && ip -n far -6 addr add 2001:db8::2/64 dev far nodad &&
+    ip -n far link set far up && ip -n far link set lo up
+";
+
+/// Another machine, and the cable to it.
+struct Far<'s> {
+    scene: &'s Scene,
+    http: u16,
+    datagrams: UdpSocket,
+}
+
+impl<'s> Far<'s> {
+    fn connect(scene: &'s Scene) -> Self {
+        let sh = |script: &str| scene.machine().run(["sh", "-c", script]);
+        sh(UNPLUG);
+        sh(CABLE).succeeded();
+        let network = File::open(scene.machine().path("/run/netns/far")).expect("it was made");
+        let (sender, opened) = mpsc::channel();
+        // Only this thread is over there, and those that it starts.
+        thread::spawn(move || {
+            setns(network, CloneFlags::CLONE_NEWNET).expect("root enters any network");
+            let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a free port");
+            let datagrams = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
+            let http = listener.local_addr().expect("an address").port();
+            sender.send((http, datagrams)).expect("the test waits");
+            serve(&listener);
+        });
+        let (http, datagrams) = opened.recv().expect("the thread runs");
+        datagrams.set_nonblocking(true).expect("it is open");
+        Self {
+            scene,
+            http,
+            datagrams,
+        }
+    }
+
+    /// Whether a user gets there with curl.
+    fn is_reached(&self, user: &str, address: &str, options: &[&str]) -> bool {
+        let url = format!("http://{address}:{}/", self.http);
+        let curl = [
+            "runuser",
+            "-u",
+            user,
+            "--",
+            "curl",
+            "-sS",
+            "--max-time",
+            "20",
+            "--fail",
+        ];
+        let command = curl.iter().chain(options).copied().chain([url.as_str()]);
+        let run = self.scene.machine().run(command);
+        assert_ne!(
+            run.code,
+            Some(28),
+            "refused, or done, but not lost: {run:#?}"
+        );
+        run.code == Some(0) && run.stdout == "from afar"
+    }
+
+    fn send_datagram(&self) {
+        let port = self.datagrams.local_addr().expect("an address").port();
+        let script = format!("echo x >/dev/udp/{FAR}/{port}");
+        self.scene.machine().run(["bash", "-c", &script]);
+    }
+
+    fn datagram_came(&self) -> bool {
+        self.datagrams.recv(&mut [0; 8]).is_ok()
+    }
+}
+
+/// The rules and the cable, whose ends go with their network.
+const UNPLUG: &str = "
+    nft delete table inet codex_network_proxy 2>/dev/null
+    ip link delete near 2>/dev/null
+    ip netns delete far 2>/dev/null
+";
+
+impl Drop for Far<'_> {
+    fn drop(&mut self) {
+        self.scene.machine().run(["sh", "-c", UNPLUG]);
+    }
+}
+
+fn serve(listener: &TcpListener) {
+    for mut stream in listener.incoming().flatten() {
+        let mut head = [0; 4096];
+        // A request of curl's fits into one segment; whoever hangs up gets nothing.
+        if stream.read(&mut head).is_ok_and(|read| read > 0) {
+            let answer =
+                "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nfrom afar";
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    }
+}
+
+fn rules() -> Vec<u8> {
+    std::fs::read(tree().join("packaging/fleet/nftables.conf")).expect("the rules")
+}
+
+#[test]
+fn behind_the_fence_only_the_proxy_reaches_other_machines() {
+    let scene = Scene::new();
+    let far = Far::connect(&scene);
+    let far_http: SocketAddr = format!("{FAR}:{}", far.http).parse().expect("an address");
+    scene.configure(&Config::example().allow(FAR).allow(FAR6));
+    scene.start();
+    let addresses = [FAR.to_owned(), format!("[{FAR6}]")];
+    let proxy = ["-x", "http://127.0.0.1:3128"];
+    let socks5 = ["-x", "socks5h://127.0.0.1:8081"];
+
+    // Without the rules there is a way past.
+    for address in &addresses {
+        assert!(far.is_reached("nobody", address, &[]), "{address}");
+    }
+    far.send_datagram();
+    poll(PATIENCE, || far.datagram_came().then_some(())).expect("it arrives");
+
+    scene.machine().write("/etc/nftables.conf", rules());
+    let load = ["nft", "-f", "/etc/nftables.conf"];
+    scene.machine().run(load).succeeded();
+    // Loading them again replaces them.
+    scene.machine().run(load).succeeded();
+
+    for address in &addresses {
+        for user in ["nobody", "root"] {
+            assert!(
+                !far.is_reached(user, address, &[]),
+                "{user} gets to {address}"
+            );
+            assert!(far.is_reached(user, address, &proxy), "{user}, {address}");
+            assert!(far.is_reached(user, address, &socks5), "{user}, {address}");
+        }
+        // The user who may leave is the worker's, and nobody can become it without root's help.
+        assert!(
+            far.is_reached("codex-network-proxy", address, &[]),
+            "{address}"
+        );
+    }
+    far.send_datagram();
+    // What is forbidden by policy stays so.
+    scene.configure(&Config::example());
+    scene
+        .systemctl(&["reload", crate::scene::SERVICE])
+        .succeeded();
+    assert!(!far.is_reached("nobody", FAR, &proxy));
+    // By now it would be here.
+    assert!(!far.datagram_came(), "a datagram went past the proxy");
+    let (status, body) = scene.get(&format!("http://{far_http}/"));
+    assert_eq!(status, 403, "{body}");
+}
+
+#[test]
+fn the_rules_of_the_fence_are_understood_by_nft() {
+    let scene = Scene::new();
+    scene.machine().write("/etc/nftables.conf", rules());
+    scene
+        .machine()
+        .run(["nft", "--check", "--file", "/etc/nftables.conf"])
+        .succeeded();
+}
