@@ -4,6 +4,8 @@
 //! - `requests_64`: 64 kept connections at once, time for one request of each.
 //! - `setup`: a new connection to the origin and one byte back: a plain dial, CONNECT, SOCKS5.
 //! - `bulk`: 8 MiB from the origin: direct, plain HTTP, CONNECT tunnel.
+//! - `decider`: `request` and `setup` (CONNECT) through a proxy without a decider, through one whose decider
+//!   is never asked since the list has the host, and through one that asks about each.
 //!
 //! The client is made of blocking sockets, so that it is the same for all. Quote ratios.
 #![expect(
@@ -17,7 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use codex_network_config::{Sources, load};
-use codex_network_engine::{Door, Engine, EngineParts, Listening, Resolve, ResolveError};
+use codex_network_engine::{
+    Door, Engine, EngineParts, Listening, NetworkDecision, NetworkPolicyDecider,
+    NetworkPolicyRequest, Resolve, ResolveError,
+};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::BoxFuture;
 
@@ -42,16 +47,23 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::deciding("origin.test", None)
+    }
+
+    /// With this host on the allow list, and perhaps a decider.
+    fn deciding(allowed: &str, decider: Option<Arc<dyn NetworkPolicyDecider>>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .expect("a runtime");
-        let policy = "[network]\nallow_local_binding = true\nallowed_domains = [\"origin.test\"]\n";
+        let policy =
+            format!("[network]\nallow_local_binding = true\nallowed_domains = [\"{allowed}\"]\n");
         let settings = load(&Sources::none().with_text("bench", policy))
             .expect("a policy")
             .settings;
         let parts = EngineParts {
             resolver: Some(Arc::new(Here)),
+            decider,
             ..EngineParts::default()
         };
         let engine = Engine::new(Arc::new(settings), parts).expect("an engine");
@@ -237,6 +249,33 @@ fn setups(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn deciders(criterion: &mut Criterion) {
+    let allows = || -> Option<Arc<dyn NetworkPolicyDecider>> {
+        Some(Arc::new(|_: NetworkPolicyRequest| async {
+            NetworkDecision::Allow
+        }))
+    };
+    let scenes = [
+        ("none", Scene::deciding("origin.test", None)),
+        ("never_asked", Scene::deciding("origin.test", allows())),
+        ("asked", Scene::deciding("other.test", allows())),
+    ];
+    let mut group = criterion.benchmark_group("decider");
+    for (name, scene) in &scenes {
+        let request = request_line(scene, "/", true);
+        let mut stream = open(scene.http);
+        group.bench_function(format!("request/{name}"), |bencher| {
+            bencher.iter(|| get(&mut stream, &request));
+        });
+    }
+    for (name, scene) in &scenes {
+        group.bench_function(format!("setup/{name}"), |bencher| {
+            bencher.iter(|| ping(connect(scene)));
+        });
+    }
+    group.finish();
+}
+
 fn bulk(criterion: &mut Criterion) {
     let scene = Scene::new();
     let mut group = criterion.benchmark_group("bulk");
@@ -255,5 +294,5 @@ fn bulk(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, requests, setups, bulk);
+criterion_group!(benches, requests, setups, deciders, bulk);
 criterion_main!(benches);
