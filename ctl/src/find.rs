@@ -58,6 +58,14 @@ pub(crate) async fn connect_again(lost: &Client) -> Result<Client, Failure> {
 /// What to tell when nobody answered: the refusal if there was one, else everything that was tried.
 fn failure(tried: &[ConnectError]) -> Failure {
     match tried.iter().find(|error| is_refusal(error)) {
+        // Root is never turned away (SPEC K3), but whoever holds the socket for a proxy that does not
+        // start hangs up as well.
+        Some(ConnectError::HungUp { path }) if nix::unistd::Uid::effective().is_root() => {
+            Failure::Unreachable(format!(
+                "{}: somebody holds this socket, and no proxy answers there; `proxyctl doctor` says what is wrong",
+                path.display()
+            ))
+        }
         Some(refused @ (ConnectError::Barred { .. } | ConnectError::HungUp { .. })) => {
             Failure::NotPermitted(format!("{refused}\n{}", how_to_be_admitted()))
         }

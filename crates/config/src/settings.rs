@@ -128,6 +128,8 @@ pub struct CaPaths {
 pub struct UnixSockets {
     /// Absolute paths.
     pub allowed: Vec<PathBuf>,
+    /// Absolute paths that may not be reached, whatever else is said.
+    pub denied: Vec<PathBuf>,
     /// `dangerously_allow_all_unix_sockets`.
     pub allow_all: bool,
 }

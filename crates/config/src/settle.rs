@@ -1,6 +1,5 @@
 //! From the tree to [`Settings`]: what each key means, whatever generation it came in.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,8 +41,8 @@ pub(crate) fn settle(
     };
     let daemon = daemon::settle(root, &mut origins, problems);
     let unix_sockets = UnixSockets {
-        allowed: unix_sockets(&raw, &requirements, problems),
         allow_all: flag(Key::AllowAllUnixSockets, false, problems),
+        ..unix_sockets(&raw, &requirements, problems)
     };
     let opens_unix_sockets = unix_sockets.allow_all || !unix_sockets.allowed.is_empty();
     let reach = |key, problems: &mut Problems<'_>| {
@@ -180,16 +179,17 @@ fn pattern(
     }
 }
 
+/// The paths on both lists.
 fn unix_sockets(
     raw: &Raw<'_>,
     requirements: &Requirements,
     problems: &mut Problems<'_>,
-) -> Vec<PathBuf> {
+) -> UnixSockets {
     let mut allowed = Vec::new();
     let check = |path: Option<PathBuf>, at, problems: &mut Problems<'_>| {
         path.inspect(|path| requirements.check_unix_socket(path, at, problems))
     };
-    let mut denied = HashSet::new();
+    let mut denied = Vec::new();
     if let Some(setting) = raw.get(Key::AllowUnixSockets) {
         for (text, node) in read::strings(setting, problems) {
             let path = socket_path(setting, text, node.at, problems);
@@ -208,7 +208,11 @@ fn unix_sockets(
     }
     // Spellings of one path (`/run//x`) are equal here, and deny wins.
     allowed.retain(|path| !denied.contains(path));
-    allowed
+    UnixSockets {
+        allowed,
+        denied,
+        allow_all: false,
+    }
 }
 
 pub(crate) fn socket_path(

@@ -226,7 +226,7 @@ fn lists_and_maps_mean_the_same_c2() {
         assert_eq!(denied, ["*.c.example", "::1"], "{name}");
         let sockets = UnixSockets {
             allowed: vec!["/run/one".into(), "/run/two".into()],
-            allow_all: false,
+            ..UnixSockets::default()
         };
         assert_eq!(settings.unix_sockets, sockets, "{name}");
     }
@@ -236,8 +236,9 @@ fn lists_and_maps_mean_the_same_c2() {
 #[test]
 fn a_denied_socket_is_not_allowed_c2() {
     let text = "default_permissions = \"p\"\n[permissions.p.network.unix_sockets]\n\"/run/a\" = \"allow\"\n\"/run//a\" = \"deny\"\n\"/run/b\" = \"allow\"\n\"/run/c\" = \"none\"\n";
-    let sockets = loaded(text, "sockets").settings.unix_sockets.allowed;
-    assert_eq!(sockets, [Path::new("/run/b")]);
+    let sockets = loaded(text, "sockets").settings.unix_sockets;
+    assert_eq!(sockets.allowed, [Path::new("/run/b")]);
+    assert_eq!(sockets.denied, [Path::new("/run//a")]);
 }
 
 /// SPEC P10: a rule knows its file and line, in an array and in a map.

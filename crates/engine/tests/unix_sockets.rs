@@ -132,6 +132,25 @@ async fn h10_all_of_them_can_be_allowed() {
 }
 
 #[tokio::test]
+async fn h10_a_denied_socket_is_refused_by_whatever_name() {
+    let stage = Stage::new();
+    Program::listen(&stage.path("one"), Plays::Says("one"));
+    Program::listen(&stage.path("two"), Plays::Says("two"));
+    symlink("two", stage.path("link")).expect("a link");
+    for denied in ["two", "link"] {
+        let scene = stage.scene(&format!(
+            "dangerously_allow_all_unix_sockets = true\nunix_sockets = {{ \"{{}}/{denied}\" = \"deny\" }}"
+        ));
+        for name in ["two", "link"] {
+            let said = scene.get(&stage.path(name)).await;
+            assert_eq!(said.status, 403, "{name}");
+            assert!(said.body.contains(r#""reason":"denied""#), "{said:?}");
+        }
+        assert_eq!(scene.get(&stage.path("one")).await.body, "one");
+    }
+}
+
+#[tokio::test]
 async fn h10_a_path_has_to_be_absolute() {
     let stage = Stage::new();
     let scene = stage.scene(ONE);

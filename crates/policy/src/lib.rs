@@ -51,6 +51,6 @@ pub use pattern::{ListKind, Pattern, PatternError};
 pub use policy::{Interception, Origin, Policy, PolicyError, PolicySpec, Rule, RuleRef};
 pub use request::{Hooked, Protocol, Request};
 pub use unix_socket::{
-    ListedUnixSocket, RelativePath, UnixSocketList, UnixSocketPath, UnixSocketRequest,
-    UnixSocketSupport,
+    ListedUnixSocket, RelativePath, UnixSocketList, UnixSocketLists, UnixSocketPath,
+    UnixSocketRequest, UnixSocketSupport,
 };

@@ -35,6 +35,15 @@ pub enum UnixSocketSupport {
 
 /// Which unix sockets may be reached.
 #[derive(Clone, Copy, Debug)]
+pub struct UnixSocketLists<'a> {
+    /// Those that may.
+    pub allowed: UnixSocketList<'a>,
+    /// Those that may not, whatever `allowed` says.
+    pub denied: &'a [ListedUnixSocket<'a>],
+}
+
+/// Unix sockets of a list.
+#[derive(Clone, Copy, Debug)]
 pub enum UnixSocketList<'a> {
     /// Every one (`dangerously_allow_all_unix_sockets`).
     All,
@@ -102,14 +111,15 @@ impl UnixSocketPath {
 
 impl Policy {
     /// Judges a request to a unix socket, in the order of SPEC H10: a proxy that is off refuses; then
-    /// the mode; then the platform; then a path that is not absolute; then the list.
+    /// the mode; then the platform; then a path that is not absolute; then the lists, of which the
+    /// denied one wins.
     ///
     /// It may be asked before anybody has looked at files, with `leads_to` empty: knowing more turns
-    /// nothing but [`Reason::NotAllowed`] of an absolute path into another answer.
+    /// nothing but [`Reason::NotAllowed`] of an absolute path into a permission.
     pub fn decide_unix_socket(
         &self,
         request: &UnixSocketRequest<'_>,
-        list: UnixSocketList<'_>,
+        lists: UnixSocketLists<'_>,
     ) -> Decision {
         if !self.enabled {
             return Decision::deny(Source::ProxyState, Reason::ProxyDisabled, None);
@@ -122,7 +132,10 @@ impl Policy {
             return Decision::deny(Source::ProxyState, Reason::UnixSocketUnsupported, None);
         }
         match request.path {
-            Some(path) if list.has(path, request.leads_to) => {
+            Some(path) if has(lists.denied, path, request.leads_to) => {
+                Decision::deny(Source::BaselinePolicy, Reason::Denied, None)
+            }
+            Some(path) if lists.allowed.has(path, request.leads_to) => {
                 Decision::allow(Source::BaselinePolicy, None, Reach::Public)
             }
             _ => Decision::deny(Source::BaselinePolicy, Reason::NotAllowed, None),
@@ -132,12 +145,21 @@ impl Policy {
 
 impl UnixSocketList<'_> {
     fn has(&self, path: &UnixSocketPath, leads_to: Option<&UnixSocketPath>) -> bool {
-        let Self::Only(entries) = self else {
-            return true;
-        };
-        entries.iter().any(|entry| {
-            entry.path == path
-                || leads_to.is_some_and(|file| file == entry.path || Some(file) == entry.leads_to)
-        })
+        match self {
+            Self::All => true,
+            Self::Only(entries) => has(entries, path, leads_to),
+        }
     }
+}
+
+/// Whether a path, or the file that it leads to, is that of an entry.
+fn has(
+    entries: &[ListedUnixSocket<'_>],
+    path: &UnixSocketPath,
+    leads_to: Option<&UnixSocketPath>,
+) -> bool {
+    entries.iter().any(|entry| {
+        entry.path == path
+            || leads_to.is_some_and(|file| file == entry.path || Some(file) == entry.leads_to)
+    })
 }

@@ -32,6 +32,7 @@ pub(crate) fn effective(generation: &Generation, listen: &Listen) -> Value {
         "allowed_domains": patterns(policy.allowed()),
         "denied_domains": patterns(policy.denied()),
         "allow_unix_sockets": settings.unix_sockets.allowed,
+        "denied_unix_sockets": settings.unix_sockets.denied,
         "dangerously_allow_all_unix_sockets": settings.unix_sockets.allow_all,
         "credential_broker": settings.credential_broker,
         "dangerously_allow_plaintext_credential_injection": settings.plaintext_credential_injection,

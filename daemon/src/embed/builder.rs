@@ -372,11 +372,21 @@ fn check(
     let address = listener
         .local_addr()
         .map_err(|error| NetworkProxyError::Listener { door, error })?;
+    may_be(which, address, listen)?;
+    Ok(listener)
+}
+
+/// Whether a listener may be at this address under these settings (SPEC L8).
+pub(super) fn may_be(
+    which: Listener,
+    address: SocketAddr,
+    listen: &Listen,
+) -> Result<(), NetworkProxyError> {
     if address.ip().is_loopback() || reach(which, listen) == Reach::Anywhere {
-        Ok(listener)
-    } else {
-        Err(NetworkProxyError::NotLoopback { door, address })
+        return Ok(());
     }
+    let door = which.as_str();
+    Err(NetworkProxyError::NotLoopback { door, address })
 }
 
 pub(super) fn bind(which: Listener, address: SocketAddr) -> Result<TcpListener, NetworkProxyError> {

@@ -160,6 +160,12 @@ impl Running {
         let addresses = self.wanted.addresses(settings);
         for (index, which) in Listener::ALL.into_iter().enumerate() {
             let there = state.open[index].as_ref().map(|open| open.wanted);
+            if let Some(open) = &state.open[index]
+                && addresses[index] == there
+            {
+                // One that was handed in stays where it is, if it still may be there (SPEC L8).
+                builder::may_be(which, open.listening.address(), &settings.listen)?;
+            }
             if let Some(wanted) = addresses[index]
                 && there != Some(wanted)
             {

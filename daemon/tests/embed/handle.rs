@@ -91,6 +91,26 @@ async fn l8_a_listener_that_leaves_loopback_is_refused() {
 }
 
 #[tokio::test]
+async fn l8_settings_that_keep_a_listener_on_loopback_are_refused_while_one_is_elsewhere() {
+    const ANYWHERE: &str = "[network]\ndangerously_allow_non_loopback_proxy = true\n";
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let builder = NetworkProxy::builder().config_toml(ANYWHERE);
+    let handle = run(builder.http_listener(listener)).await;
+    let unix_sockets = format!("{ANYWHERE}allow_unix_sockets = [\"/run/a.sock\"]\n");
+    for settings in ["[network]\n", &unix_sockets] {
+        let refused = handle.replace_toml(settings).await;
+        assert!(
+            matches!(refused, Err(NetworkProxyError::NotLoopback { .. })),
+            "{refused:?}"
+        );
+    }
+    handle.replace_toml(ANYWHERE).await.expect("as before");
+    assert_eq!(handle.http_addr(), Some(address));
+    handle.shutdown().await;
+}
+
+#[tokio::test]
 async fn e1_c7_settings_are_replaced_whole_or_not_at_all() {
     let scene = Scene::new().await;
     let handle = run(scene.builder()).await;

@@ -9,10 +9,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use codex_network_config::UnixSockets;
 use codex_network_policy::{
-    Decision, ListedUnixSocket, Reason, Source, UnixSocketList, UnixSocketPath, UnixSocketRequest,
-    UnixSocketSupport,
+    Decision, ListedUnixSocket, Reason, Source, UnixSocketList, UnixSocketLists, UnixSocketPath,
+    UnixSocketRequest, UnixSocketSupport,
 };
 
 use super::{Attempt, Destination, Refusal};
@@ -109,12 +108,11 @@ impl Claim {
         &self.generation
     }
 
-    /// The entries that have to be looked at too: none where the name is enough.
+    /// The entries that have to be looked at too: of those that allow, none where the name is enough.
     pub(crate) fn entries(&self) -> Vec<UnixSocketPath> {
-        if self.decision.is_allow() {
-            return Vec::new();
-        }
-        entries(&self.generation.settings().unix_sockets).collect()
+        let sockets = &self.generation.settings().unix_sockets;
+        let allowed = entries(&sockets.allowed).filter(|_| !self.decision.is_allow());
+        allowed.chain(entries(&sockets.denied)).collect()
     }
 
     /// Judges what was found, and records the outcome. What could not be found is a failure only for
@@ -204,18 +202,21 @@ fn decide(
     aliases: &[UnixSocketPath],
 ) -> Decision {
     let sockets = &generation.settings().unix_sockets;
-    let entries: Vec<_> = entries(sockets).collect();
-    let listed: Vec<_> = entries
-        .iter()
-        .map(|path| ListedUnixSocket {
-            path,
-            leads_to: leads_to.filter(|_| aliases.contains(path)),
-        })
-        .collect();
-    let list = if sockets.allow_all {
-        UnixSocketList::All
-    } else {
-        UnixSocketList::Only(&listed)
+    let [allowed, denied] =
+        [&sockets.allowed, &sockets.denied].map(|paths| entries(paths).collect::<Vec<_>>());
+    let listed = |path| ListedUnixSocket {
+        path,
+        leads_to: leads_to.filter(|_| aliases.contains(path)),
+    };
+    let allowed: Vec<_> = allowed.iter().map(listed).collect();
+    let denied: Vec<_> = denied.iter().map(listed).collect();
+    let lists = UnixSocketLists {
+        allowed: if sockets.allow_all {
+            UnixSocketList::All
+        } else {
+            UnixSocketList::Only(&allowed)
+        },
+        denied: &denied,
     };
     let request = UnixSocketRequest {
         support,
@@ -224,16 +225,12 @@ fn decide(
         path,
         leads_to,
     };
-    generation.policy().decide_unix_socket(&request, list)
+    generation.policy().decide_unix_socket(&request, lists)
 }
 
-/// The list. The configuration takes absolute paths alone.
-fn entries(sockets: &UnixSockets) -> impl Iterator<Item = UnixSocketPath> {
-    sockets
-        .allowed
-        .iter()
-        .map(PathBuf::as_path)
-        .filter_map(path_of)
+/// A list. The configuration takes absolute paths alone.
+fn entries(paths: &[PathBuf]) -> impl Iterator<Item = UnixSocketPath> {
+    paths.iter().map(PathBuf::as_path).filter_map(path_of)
 }
 
 fn refuse(

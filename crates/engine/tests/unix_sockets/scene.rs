@@ -61,10 +61,13 @@ impl Stage {
         self.0.path().join(name)
     }
 
-    /// The settings: `{}` in the text stands for the folder.
+    /// The settings of `[permissions.p.network]`: `{}` in the text stands for the folder.
     fn settings(&self, text: &str) -> Arc<Settings> {
         let folder = self.0.path().to_str().expect("ASCII");
-        let text = format!("[network]\n{}\n", text.replace("{}", folder));
+        let text = format!(
+            "default_permissions = \"p\"\n[permissions.p.network]\n{}\n",
+            text.replace("{}", folder)
+        );
         let loaded = load(&Sources::none().with_text("test", &text)).expect("a policy");
         Arc::new(loaded.settings)
     }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use codex_network_policy::{
-    ListedUnixSocket, Mode, Policy, PolicySpec, UnixSocketList, UnixSocketPath, UnixSocketRequest,
-    UnixSocketSupport,
+    ListedUnixSocket, Mode, Policy, PolicySpec, UnixSocketList, UnixSocketLists, UnixSocketPath,
+    UnixSocketRequest, UnixSocketSupport,
 };
 use serde::Deserialize;
 
@@ -26,6 +26,9 @@ pub(super) struct Asked {
     path: String,
     /// The list; `["*"]` for all.
     list: Vec<String>,
+    /// The list of those that are denied.
+    #[serde(default)]
+    denied: Vec<String>,
     /// What is there: paths, and the files that they lead to.
     #[serde(default)]
     files: HashMap<String, String>,
@@ -49,24 +52,30 @@ impl Asked {
             let mut files = self.files.iter();
             files.find_map(|(at, file)| (read(at) == *path).then(|| read(file)))
         };
-        let entries: Vec<_> = self
-            .list
-            .iter()
-            .filter(|entry| *entry != "*")
-            .map(|entry| (read(entry), found(&read(entry))))
-            .collect();
-        let listed = |(path, leads_to)| ListedUnixSocket { path, leads_to };
-        let looked_at: Vec<_> = entries
-            .iter()
-            .map(|(path, file)| listed((path, file.as_ref())))
-            .collect();
-        let unseen: Vec<_> = entries
-            .iter()
-            .map(|(path, _)| listed((path, None)))
-            .collect();
-        let list = |entries| match self.list.as_slice() {
-            [all] if all == "*" => UnixSocketList::All,
-            _ => UnixSocketList::Only(entries),
+        let entries = |list: &[String]| -> Vec<_> {
+            let entries = list.iter().filter(|entry| *entry != "*");
+            entries
+                .map(|entry| (read(entry), found(&read(entry))))
+                .collect()
+        };
+        let (allowed, denied) = (entries(&self.list), entries(&self.denied));
+        let judge = |request: &UnixSocketRequest<'_>, looked: bool| {
+            let [allowed, denied] = [&allowed, &denied].map(|entries| {
+                let listed = |(path, file)| ListedUnixSocket {
+                    path,
+                    leads_to: Option::as_ref(file).filter(|_| looked),
+                };
+                let entries = entries.iter().map(|(path, file)| (path, file));
+                entries.map(listed).collect::<Vec<_>>()
+            });
+            let lists = UnixSocketLists {
+                allowed: match self.list.as_slice() {
+                    [all] if all == "*" => UnixSocketList::All,
+                    _ => UnixSocketList::Only(&allowed),
+                },
+                denied: &denied,
+            };
+            told(&policy.decide_unix_socket(request, lists))
         };
         let leads_to = path.as_ref().and_then(found);
         let request = UnixSocketRequest {
@@ -80,15 +89,17 @@ impl Asked {
             path: path.as_ref(),
             leads_to: leads_to.as_ref(),
         };
-        let decision = policy.decide_unix_socket(&request, list(&looked_at));
-        same("decision", told(&decision), self.says.clone())?;
-        // Who has not looked yet hears the same, or that it is not allowed.
+        same("decision", judge(&request, true), self.says.clone())?;
+        // Who has not looked yet hears the same, or that it is not allowed, or what a denied entry
+        // that leads to the file takes away in the end.
         let blind = UnixSocketRequest {
             leads_to: None,
             ..request
         };
-        let before = told(&policy.decide_unix_socket(&blind, list(&unseen)));
-        let harmless = before == self.says || before == "deny baseline_policy not_allowed";
+        let before = judge(&blind, false);
+        let harmless = before == self.says
+            || before == "deny baseline_policy not_allowed"
+            || self.says == "deny baseline_policy denied";
         same(&format!("before a look: {before}"), harmless, true)
     }
 }
