@@ -7,5 +7,6 @@ mod api;
 mod dependencies;
 mod docs;
 mod invariants;
+mod manual;
 mod sources;
 mod spec;
