@@ -8,5 +8,6 @@ mod dependencies;
 mod docs;
 mod invariants;
 mod manual;
+mod packaging;
 mod sources;
 mod spec;
