@@ -18,6 +18,7 @@ mod journal;
 mod launchd;
 mod load;
 mod machine;
+mod package;
 mod privilege;
 mod reload;
 mod scene;
