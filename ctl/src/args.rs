@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use codex_network_policy::Mode;
 use serde::Serialize;
@@ -151,6 +151,19 @@ pub(crate) enum ModeWord {
 }
 
 impl Args {
+    /// The command line without what is not for people, which completions would offer.
+    pub(crate) fn for_people() -> clap::Command {
+        let all = Self::command();
+        let visible = all.get_subcommands().filter(|one| !one.is_hide_set());
+        clap::Command::new("proxyctl")
+            .version(env!("CARGO_PKG_VERSION"))
+            .about(all.get_about().cloned().unwrap_or_default())
+            .after_help(all.get_after_help().cloned().unwrap_or_default())
+            .subcommand_required(true)
+            .args(all.get_arguments())
+            .subcommands(visible)
+    }
+
     pub(crate) fn form(&self) -> Form {
         if self.json { Form::Json } else { Form::Text }
     }
@@ -177,8 +190,6 @@ impl From<ModeWord> for Mode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

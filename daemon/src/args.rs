@@ -1,10 +1,12 @@
 //! The command line of `codex-network-proxy` (SPEC L5, C1).
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use codex_network_config::Sources;
 
 /// Decides which hosts the programs on this machine may talk to: an HTTP and SOCKS5 proxy that
@@ -58,6 +60,25 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Write completions for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man page into a directory.
+    #[command(hide = true)]
+    Man {
+        /// An existing directory.
+        directory: PathBuf,
+    },
+    /// Say which process listens on an address's port, for the scripts of a package. Exits with 1 if
+    /// that cannot be told.
+    #[command(hide = true)]
+    Holder {
+        /// The address.
+        address: SocketAddr,
+    },
     /// Judge the configuration for the monitor; not for people.
     #[command(hide = true)]
     Load(Options),
@@ -71,6 +92,18 @@ impl Args {
     pub(crate) fn read() -> Self {
         let understood = Self::try_parse().and_then(Self::gathered);
         understood.unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command line without what is not for people, which completions would offer.
+    pub(crate) fn for_people() -> clap::Command {
+        let all = Self::command();
+        let visible = all.get_subcommands().filter(|one| !one.is_hide_set());
+        clap::Command::new("codex-network-proxy")
+            .version(env!("CARGO_PKG_VERSION"))
+            .about(all.get_about().cloned().unwrap_or_default())
+            .after_help(all.get_after_help().cloned().unwrap_or_default())
+            .args(all.get_arguments())
+            .subcommands(visible)
     }
 
     /// Brings together what stands before the command and after it, in this order.
@@ -126,7 +159,7 @@ impl Command {
             | Self::Init(options)
             | Self::Check { options, .. }
             | Self::Load(options) => Some(options),
-            Self::Work => None,
+            Self::Completions { .. } | Self::Man { .. } | Self::Holder { .. } | Self::Work => None,
         }
     }
 }

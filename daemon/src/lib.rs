@@ -46,6 +46,8 @@ mod loader;
 #[cfg(feature = "service")]
 mod logging;
 #[cfg(feature = "service")]
+mod manual;
+#[cfg(feature = "service")]
 mod monitor;
 #[cfg(feature = "service")]
 mod notify;

@@ -1,11 +1,12 @@
 //! What the service manager is told (`sd_notify(3)`). Without one, nobody is told and nothing fails.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::privsep::message::{Mode, Report};
+use crate::privsep::message::{Mode, Name, Report};
 
 /// The service is up, or up again after a reload.
 pub(crate) fn ready() {
@@ -25,9 +26,9 @@ pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// The worker answers: the watchdog is fed, and the status line says what it serves and how many
-/// workers were replaced.
-pub(crate) fn well(report: &Report, restarts: u32) {
+/// The worker answers: the watchdog is fed, and the status line says what it serves, how many workers
+/// were replaced, and which listeners are missing since their address is `busy`.
+pub(crate) fn well(report: &Report, restarts: u32, busy: impl Iterator<Item = (Name, SocketAddr)>) {
     let mode = match report.mode {
         Mode::Limited => "limited",
         Mode::Full => "full",
@@ -42,8 +43,12 @@ pub(crate) fn well(report: &Report, restarts: u32) {
         0 => String::new(),
         restarts => format!(", worker restarted {restarts} times"),
     };
+    let missing: Vec<String> = busy
+        .map(|(name, address)| format!(", {} missing ({address} is in use)", name.as_str()))
+        .collect();
     let status = format!(
-        "{mode} mode, {allow_rules} allow and {deny_rules} deny rules, {connections} connections{replaced}"
+        "{mode} mode, {allow_rules} allow and {deny_rules} deny rules, {connections} connections{replaced}{}",
+        missing.concat()
     );
     tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
 }

@@ -130,7 +130,8 @@ impl Machine {
             .unwrap_or_else(|| panic!("there is no process {inside} in the machine"))
     }
 
-    fn install(&self) {
+    /// Puts everything where a package puts it, without one.
+    pub(crate) fn install(&self) {
         let shipped = |name: &str| {
             let path = tree().join("systemd").join(name);
             fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

@@ -9,6 +9,7 @@
     reason = "a test is the client, which dials as it pleases; only the proxy may not"
 )]
 
+mod busy;
 mod ca;
 mod control;
 mod death;
@@ -20,6 +21,7 @@ mod journal;
 mod launchd;
 mod load;
 mod machine;
+mod package;
 mod privilege;
 mod reload;
 mod scene;

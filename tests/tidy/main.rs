@@ -7,5 +7,7 @@ mod api;
 mod dependencies;
 mod docs;
 mod invariants;
+mod manual;
+mod packaging;
 mod sources;
 mod spec;

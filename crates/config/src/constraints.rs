@@ -53,7 +53,7 @@ const FLAGS: &[(&str, Slot)] = &[
 
 const ALL_UNIX_SOCKETS: &str = "dangerously_allow_all_unix_sockets";
 
-static SCHEMA: Schema = Schema(&[
+pub(crate) static SCHEMA: Schema = Schema(&[
     FLAGS,
     generation::LISTS,
     &[

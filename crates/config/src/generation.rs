@@ -405,6 +405,33 @@ pub(crate) fn names(schema: &Schema, prefix: &str) -> Vec<(Key, String)> {
     all
 }
 
+/// Every key of every table that is ours, as pairs of the table's name in full and the key's.
+pub(crate) fn keys() -> Vec<(String, &'static str)> {
+    let required = (crate::constraints::TABLE, &crate::constraints::SCHEMA);
+    let tables = TABLES.iter().chain([&required]);
+    let mut all: Vec<_> = tables
+        .flat_map(|(table, schema)| keys_of(table, schema))
+        .collect();
+    let named = crate::mitm::keys();
+    all.extend(named.map(|(table, key)| (format!("mitm.{table}"), key)));
+    all.push((String::new(), permissions::SELECTOR));
+    all
+}
+
+fn keys_of(table: &str, schema: &Schema) -> Vec<(String, &'static str)> {
+    let rows = schema.rows().flat_map(|(name, slot)| {
+        let inner = match slot {
+            Slot::Value(_) => Vec::new(),
+            Slot::Table(inner) | Slot::ValueOrTable(_, inner) => {
+                keys_of(&format!("{table}.{name}"), inner)
+            }
+        };
+        let own = (!matches!(slot, Slot::Table(_))).then(|| (table.to_owned(), *name));
+        own.into_iter().chain(inner)
+    });
+    rows.collect()
+}
+
 /// The table that has a key of this very name: of the same generation, or of another.
 fn find_elsewhere(path: &str, name: &str) -> Option<String> {
     let (own, other): (Vec<_>, Vec<_>) = TABLES

@@ -73,6 +73,12 @@ pub struct Loaded {
     pub secrets: Secrets,
 }
 
+/// Every key that a configuration or a requirement may have, as pairs of its table's name in full
+/// (`NAME` stands for a name of the user's own) and its own name, for whoever documents them.
+pub fn keys() -> Vec<(String, &'static str)> {
+    generation::keys()
+}
+
 /// Reads and judges a configuration.
 ///
 /// ```

@@ -53,6 +53,18 @@ pub(crate) fn interception(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Interc
     }
 }
 
+/// The keys of hooks and actions, each with the table that it stands in, below `mitm`.
+pub(crate) fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let tables = [
+        ("hooks.NAME", hook::KEYS),
+        ("actions.NAME", action::KEYS),
+        ("actions.NAME.inject_request_headers", action::INJECT_KEYS),
+    ];
+    tables
+        .into_iter()
+        .flat_map(|(table, keys)| keys.iter().map(move |key| (table, *key)))
+}
+
 /// Both files or none.
 fn ca_paths(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
     let certificate = raw.get(Key::MitmCaCertPath);

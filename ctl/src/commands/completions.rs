@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::Failure;
@@ -10,6 +9,6 @@ use crate::args::Args;
 
 pub(super) fn run(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "proxyctl", &mut script);
+    clap_complete::generate(shell, &mut Args::for_people(), "proxyctl", &mut script);
     Ok(std::io::stdout().write_all(&script)?)
 }

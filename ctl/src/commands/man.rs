@@ -1,15 +1,62 @@
 //! `proxyctl man DIRECTORY`: for packagers. One page for the program, one per command.
+//!
+//! They are made of the command line's definition; the program's own page ends with
+//! `packaging/man/proxyctl.1.roff`, and those of the commands point to it.
 
+use std::env;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::Path;
 
-use clap::CommandFactory as _;
+use clap::Command;
+use clap_mangen::Man;
+use time::OffsetDateTime;
 
 use crate::Failure;
 use crate::args::Args;
 
+/// What the definition of the command line does not say.
+const SECTIONS: &str = include_str!("../../../packaging/man/proxyctl.1.roff");
+/// Under the page of a command.
+const SEE_ALSO: &str = ".SH SEE ALSO\n.BR proxyctl (1),\n.BR codex-network-proxy (8)\n";
+
 pub(super) fn run(directory: &Path) -> Result<(), Failure> {
-    clap_mangen::generate_to(Args::command(), directory).map_err(|error| {
+    let mut program = Args::for_people().disable_help_subcommand(true);
+    program.build();
+    pages(&program, directory, SECTIONS).map_err(|error| {
         let path = directory.display();
         Failure::Failed(format!("cannot write man pages into {path}: {error}"))
     })
+}
+
+fn pages(command: &Command, directory: &Path, end: &str) -> io::Result<()> {
+    let man = Man::new(command.clone())
+        .date(date())
+        .source(format!("codex-network-proxy {}", env!("CARGO_PKG_VERSION")))
+        .manual("User Commands");
+    let mut page = File::create(directory.join(man.get_filename()))?;
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    page.write_all(end.as_bytes())?;
+    for command in command.get_subcommands() {
+        pages(command, directory, SEE_ALSO)?;
+    }
+    Ok(())
+}
+
+/// The day that a page is of: that of the sources where a build is to be reproducible
+/// (`SOURCE_DATE_EPOCH`), else today.
+fn date() -> String {
+    let epoch = env::var("SOURCE_DATE_EPOCH").ok();
+    let of_sources = epoch
+        .and_then(|seconds| seconds.parse().ok())
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    let date = of_sources.unwrap_or_else(OffsetDateTime::now_utc).date();
+    date.to_string()
 }

@@ -165,7 +165,11 @@ fn reload(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
 fn well(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::Well(report) = message {
         monitor.ping.unanswered = 0;
-        notify::well(report, monitor.back_off.restarts());
+        notify::well(
+            report,
+            monitor.back_off.restarts(),
+            monitor.listeners.busy(),
+        );
     }
     None
 }

@@ -25,6 +25,17 @@ pub(super) struct Inherited {
     /// In the order of [`Name::ALL`].
     listeners: [Option<Handed>; 3],
     control: Option<UnixListener>,
+    attended: Attended,
+}
+
+/// Whether a service manager opens our sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Attended {
+    /// Nobody does, or did not this time.
+    #[default]
+    No,
+    /// It handed one over at least.
+    Yes,
 }
 
 /// One socket that was handed to us.
@@ -59,6 +70,7 @@ impl Inherited {
     pub(super) fn take() -> anyhow::Result<Self> {
         let mut inherited = Self::default();
         for (descriptor, given) in handed_over()? {
+            inherited.attended = Attended::Yes;
             let (name, from) = match given.strip_prefix(STORED) {
                 Some(name) => (name, From::Store),
                 None => (given.as_str(), From::Unit),
@@ -98,6 +110,10 @@ impl Inherited {
             }
         }
         Ok(inherited)
+    }
+
+    pub(super) fn attended(&self) -> Attended {
+        self.attended
     }
 
     pub(super) fn get(&self, index: usize) -> Option<&Handed> {

@@ -2,6 +2,8 @@
 
 mod port_holder;
 
+pub(crate) use self::port_holder::find as port_holder;
+
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +12,7 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context as _, bail};
 use socket2::{Domain, Socket, Type};
 
-use super::inherit::{self, From, Inherited};
+use super::inherit::{self, Attended, From, Inherited};
 use crate::notify;
 use crate::privsep::message::{Listener, Name};
 use crate::privsep::settled::{Power, Reach, Settled};
@@ -23,7 +25,18 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     open: [Option<Bound>; 3],
+    /// Addresses that somebody else listens on: we run without them, and each reload tries again.
+    busy: [Option<SocketAddr>; 3],
     inherited: Inherited,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// No settings have been in force yet.
+    #[default]
+    Starting,
+    Serving,
 }
 
 #[derive(Debug)]
@@ -55,14 +68,16 @@ enum Change {
     Keep,
     Close,
     Move(Bound),
+    /// Close, and go on without this address.
+    Forgo(SocketAddr),
 }
 
 impl Listeners {
     /// With the sockets that the service manager handed to us, none in force yet.
     pub(super) fn new(inherited: Inherited) -> Self {
         Self {
-            open: Default::default(),
             inherited,
+            ..Self::default()
         }
     }
 
@@ -129,7 +144,20 @@ impl Listeners {
         let stored = handed.filter(|handed| handed.address == wanted && self.open[index].is_none());
         let socket = match stored {
             Some(stored) => stored.socket.try_clone()?,
-            None => bind(wanted).with_context(|| cannot_listen(name, wanted))?,
+            None => match bind(wanted) {
+                Ok(socket) => socket,
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && self.can_forgo(index, wanted) =>
+                {
+                    tracing::error!(
+                        "{}; running without it meanwhile",
+                        cannot_listen(name, wanted)
+                    );
+                    return Ok(Change::Forgo(wanted));
+                }
+                Err(error) => return Err(error).context(cannot_listen(name, wanted)),
+            },
         };
         Ok(Change::Move(Bound {
             wanted,
@@ -138,19 +166,39 @@ impl Listeners {
         }))
     }
 
+    /// Whether to run without a listener whose address somebody else has. A service whose other sockets
+    /// the service manager holds serves those; who starts the proxy by hand had better be told. A reload
+    /// is all or nothing (SPEC C7), but does not fail for what was amiss before.
+    fn can_forgo(&self, index: usize, wanted: SocketAddr) -> bool {
+        match self.phase {
+            Phase::Starting => self.inherited.attended() == Attended::Yes,
+            Phase::Serving => self.busy[index] == Some(wanted),
+        }
+    }
+
+    /// What we run without, since somebody else listens there.
+    pub(super) fn busy(&self) -> impl Iterator<Item = (Name, SocketAddr)> {
+        let named = Name::ALL.into_iter().zip(self.busy);
+        named.filter_map(|(name, address)| Some((name, address?)))
+    }
+
     /// Puts prepared sockets in force; those that they replace close. Sockets of our own are left
     /// with the service manager as well, so that a restart refuses no client; those that nobody serves
     /// any more are taken back, or clients would wait in their queues.
     pub(super) fn apply(&mut self, prepared: Prepared) {
-        for ((place, change), name) in self.open.iter_mut().zip(prepared.0).zip(Name::ALL) {
+        self.phase = Phase::Serving;
+        let places = self.open.iter_mut().zip(&mut self.busy);
+        for (((place, busy), change), name) in places.zip(prepared.0).zip(Name::ALL) {
             let was_own = self.inherited.let_go_of_stored(name)
                 || place
                     .as_ref()
                     .is_some_and(|bound| bound.from == Origin::Own);
             match change {
                 Change::Keep => {}
-                Change::Close => *place = None,
+                Change::Close => (*place, *busy) = (None, None),
+                Change::Forgo(address) => (*place, *busy) = (None, Some(address)),
                 Change::Move(bound) => {
+                    *busy = None;
                     if bound.from == Origin::Own {
                         notify::store(&inherit::stored_name(name), &bound.socket);
                     }
@@ -168,8 +216,8 @@ impl Listeners {
 
     /// All of them anew, for a worker that has none.
     pub(super) fn all(&self) -> io::Result<Prepared> {
-        let again = |bound: &Option<Bound>| match bound {
-            None => io::Result::Ok(Change::Close),
+        let again = |index: usize| match &self.open[index] {
+            None => io::Result::Ok(self.busy[index].map_or(Change::Close, Change::Forgo)),
             Some(Bound {
                 wanted,
                 socket,
@@ -183,8 +231,7 @@ impl Listeners {
                 }))
             }
         };
-        let [http, socks5, admin] = &self.open;
-        Ok(Prepared([again(http)?, again(socks5)?, again(admin)?]))
+        Ok(Prepared([again(0)?, again(1)?, again(2)?]))
     }
 
     /// Closes our copies.
@@ -199,6 +246,7 @@ impl Prepared {
         self.0.each_ref().map(|change| match change {
             Change::Keep => Listener::Keep,
             Change::Close => Listener::Close,
+            Change::Forgo(_) => Listener::Busy,
             Change::Move(bound) => match bound.from {
                 Origin::Own => Listener::Open,
                 Origin::Unit => Listener::Handed,
@@ -269,7 +317,7 @@ fn cannot_listen(name: Name, address: SocketAddr) -> String {
         Name::Socks5 => "socks_url",
         Name::Admin => "admin_url",
     };
-    let holder = port_holder::find(address)
+    let holder = port_holder(address)
         .map_or_else(String::new, |holder| format!(", which {holder} listens on"));
     let name = name.as_str();
     format!(

@@ -55,6 +55,8 @@ pub(crate) enum Listener {
     /// The same, and its door is switched off: whoever connects is hung up on, since a socket unit
     /// goes on taking connections whatever the settings say.
     Shut = 4,
+    /// It closes, and was meant to be open: somebody else listens on its address.
+    Busy = 5,
 }
 
 /// What a worker drops to.
@@ -435,6 +437,7 @@ impl Reader<'_> {
             2 => Ok(Listener::Open),
             3 => Ok(Listener::Handed),
             4 => Ok(Listener::Shut),
+            5 => Ok(Listener::Busy),
             _ => Err(Malformed),
         }
     }

@@ -1,9 +1,11 @@
 //! The listeners as the worker has them: sockets from the monitor, served by the engine.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use codex_network_config::Listen;
 use codex_network_engine::{Door, Engine, Generation, Listening};
 
 use super::link::{Change, Origin};
@@ -13,7 +15,12 @@ use crate::privsep::message::Name;
 
 /// The open listeners. Dropping them closes them.
 #[derive(Debug, Default)]
-pub(super) struct Doors([Option<(Listening, Origin)>; 3]);
+pub(super) struct Doors {
+    /// In the order of [`Name::ALL`].
+    open: [Option<(Listening, Origin)>; 3],
+    /// Those that would be open if nobody else listened on their addresses.
+    busy: BTreeSet<Name>,
+}
 
 impl Doors {
     /// Opens and closes listeners as the monitor says. New ones accept before old ones close. On an
@@ -25,9 +32,15 @@ impl Doors {
         changes: Vec<(Name, Change)>,
     ) -> anyhow::Result<()> {
         let mut opened = Vec::new();
+        let mut busy = self.busy.clone();
         for (name, change) in changes {
+            if matches!(change, Change::Busy) {
+                busy.insert(name);
+            } else {
+                busy.remove(&name);
+            }
             let listening = match change {
-                Change::Close => None,
+                Change::Close | Change::Busy => None,
                 Change::Open(socket, origin) => {
                     let listening = match origin {
                         Origin::SwitchedOff => hang_up(engine, name, socket),
@@ -42,6 +55,7 @@ impl Doors {
             };
             opened.push((name, listening));
         }
+        self.busy = busy;
         for (name, listening) in opened {
             let told = name.as_str();
             match &listening {
@@ -56,14 +70,14 @@ impl Doors {
                 }
                 None => {}
             }
-            self.0[name as usize] = listening;
+            self.open[name as usize] = listening;
         }
         Ok(())
     }
 
     /// The open listeners: name, address and where they came from.
     pub(super) fn listening(&self) -> Vec<(&'static str, SocketAddr, &'static str)> {
-        let named = Name::ALL.into_iter().zip(&self.0);
+        let named = Name::ALL.into_iter().zip(&self.open);
         named
             .filter_map(|(name, door)| {
                 let open = door.as_ref();
@@ -74,16 +88,34 @@ impl Doors {
             .collect()
     }
 
+    /// What is missing of what the settings ask for, a line each.
+    pub(super) fn missing(&self, wanted: &Listen) -> Vec<String> {
+        let line = |name: &Name| {
+            let (key, address) = match name {
+                Name::Http => ("proxy_url", Some(wanted.http)),
+                Name::Socks5 => ("socks_url", wanted.socks5),
+                Name::Admin => ("admin_url", wanted.admin),
+            };
+            let (name, address) = (name.as_str(), address?);
+            Some(format!(
+                "there is no {name} listener, since something else listens on {address}; stop that and reload, or set \
+                 {key} to another port"
+            ))
+        };
+        self.busy.iter().filter_map(line).collect()
+    }
+
     /// Says in which mode, with how many rules, and how to try it.
     pub(super) fn announce(&self, generation: &Generation) {
         let policy = generation.policy();
-        let Some((http, _)) = &self.0[Name::Http as usize] else {
+        let http = self.open[Name::Http as usize].as_ref();
+        if http.is_none() && !policy.is_enabled() {
             tracing::warn!(
                 "the proxy is disabled (enabled = false) and listens nowhere; set enabled = true and send SIGHUP"
             );
             tracing::info!("ready");
             return;
-        };
+        }
         if !policy.is_enabled() {
             tracing::warn!(
                 "the proxy is disabled (enabled = false) and refuses everything at the sockets that the service \
@@ -101,7 +133,8 @@ impl Doors {
             mode = policy.mode().as_str(),
             allow_rules = policy.allowed().len(),
             deny_rules = policy.denied().len(),
-            try_it = format!("curl -x http://{} http://example.com/", http.address()),
+            try_it = http
+                .map(|(http, _)| format!("curl -x http://{} http://example.com/", http.address())),
             "ready"
         );
     }

@@ -109,6 +109,8 @@ pub(super) struct Orders {
 #[derive(Debug)]
 pub(super) enum Change {
     Close,
+    /// Close, since somebody else listens on its address.
+    Busy,
     Open(TcpListener, Origin),
 }
 
@@ -128,7 +130,7 @@ impl Origin {
         match listener {
             Listener::Handed => Self::ServiceManager,
             Listener::Shut => Self::SwitchedOff,
-            Listener::Keep | Listener::Close | Listener::Open => Self::Bound,
+            Listener::Keep | Listener::Close | Listener::Busy | Listener::Open => Self::Bound,
         }
     }
 
@@ -265,6 +267,7 @@ fn take_listeners(
         match listener {
             Listener::Keep => {}
             Listener::Close => changes.push((name, Change::Close)),
+            Listener::Busy => changes.push((name, Change::Busy)),
             Listener::Open | Listener::Handed | Listener::Shut => {
                 let origin = Origin::of(listener);
                 let socket = descriptors.next().context("a socket is missing")?;

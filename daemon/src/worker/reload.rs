@@ -92,6 +92,12 @@ impl Reloader {
         self.doors().listening()
     }
 
+    /// The listeners that are missing since their addresses are in use, a line each.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let generation = self.engine.current();
+        self.doors().missing(&generation.settings().listen)
+    }
+
     /// The last reload, whatever came of it.
     pub(super) fn last(&self) -> Option<LastReload> {
         self.told().last.clone()

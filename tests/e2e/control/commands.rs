@@ -284,6 +284,6 @@ fn k1_completions_and_man_pages_come_from_the_same_definitions() {
         .run()
         .succeeded();
     let page = |name: &str| std::fs::read_to_string(man.path().join(name)).expect("a page");
-    assert!(page("proxyctl.1").contains("Exit codes"));
+    assert!(page("proxyctl.1").contains("EXIT STATUS"));
     assert!(page("proxyctl-explain.1").contains("method"));
 }

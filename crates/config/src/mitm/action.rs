@@ -13,8 +13,8 @@ use crate::merge::{Entry, Node, Table, Value};
 use crate::read;
 use crate::secret::{Reader, Readers, Secret, SecretSource};
 
-const KEYS: &[&str] = &["strip_request_headers", "inject_request_headers"];
-const INJECT_KEYS: &[&str] = &["name", "secret_env_var", "secret_file", "prefix"];
+pub(super) const KEYS: &[&str] = &["strip_request_headers", "inject_request_headers"];
+pub(super) const INJECT_KEYS: &[&str] = &["name", "secret_env_var", "secret_file", "prefix"];
 
 /// Fields that say where a message ends or whom it is for, or that concern one connection alone
 /// (RFC 9110 section 7.6.1): the proxy writes them anew for each request.

@@ -12,7 +12,7 @@ use crate::generation::{Key, Raw, Setting, as_key, report_unknown};
 use crate::merge::{Entry, Node, Table};
 use crate::read;
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "host",
     "methods",
     "path_prefixes",

@@ -37,7 +37,7 @@ fn messages_survive_the_way_and_nothing_else_does() {
         uid: 65_534,
         gid: 65_534,
     });
-    let listeners = [Listener::Handed, Listener::Shut, Listener::Open];
+    let listeners = [Listener::Handed, Listener::Shut, Listener::Busy];
     for message in [
         ToWorker::Settings {
             ticket: 7,

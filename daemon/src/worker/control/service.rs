@@ -121,7 +121,7 @@ impl Service {
                 allowed: counters.allowed,
                 blocked: counters.blocked,
             },
-            warnings: self.reloader.warnings(),
+            warnings: [self.reloader.missing(), self.reloader.warnings()].concat(),
             upstream_http_proxy: shown(settings.upstream_proxies.http()),
             upstream_tunnel_proxy: shown(settings.upstream_proxies.tunnel()),
         }

@@ -1,0 +1,119 @@
+//! The Debian package on a booted machine: what installing, upgrading, removing and purging it do, also
+//! where something is in the way (issue 6).
+
+mod installing;
+mod trouble;
+mod upgrading;
+
+use std::fs;
+
+use e2e::program::Run;
+
+use crate::machine::tree;
+use crate::scene::{SERVICE, Scene};
+
+/// What the other tests' installation is made of, which the package must not find.
+const BY_HAND: &str = "
+    rm -f /usr/lib/systemd/system/codex-network-proxy* /usr/lib/sysusers.d/codex-network-proxy.conf \
+        /usr/lib/tmpfiles.d/codex-network-proxy.conf /usr/bin/codex-network-proxy /usr/bin/proxyctl \
+        /usr/lib/systemd/system-preset/50-codex-network-proxy.preset
+    rm -rf /etc/codex-network-proxy /var/lib/codex-network-proxy /run/codex-network-proxy
+    userdel codex-network-proxy
+    systemctl daemon-reload
+";
+/// The package in the machine, and what its next revision is.
+const PACKAGE: &str = "/var/tmp/codex-network-proxy.deb";
+const NEXT: &str = "/var/tmp/codex-network-proxy-next.deb";
+/// Makes the next revision of the package: the same programs, in new files.
+const MAKE_NEXT: &str = "
+    set -e
+    cd /var/tmp
+    rm -rf unpacked
+    dpkg-deb --raw-extract codex-network-proxy.deb unpacked
+    sed -i 's/^\\(Version: .*\\)-1$/\\1-2/' unpacked/DEBIAN/control
+    grep -q '^Version: .*-2$' unpacked/DEBIAN/control
+    dpkg-deb -Znone --root-owner-group --build unpacked codex-network-proxy-next.deb
+    rm -rf unpacked
+";
+/// Every file that could be left behind, with its owner. dpkg's own records and logs stay, and so do the
+/// backups of the user database.
+const FILES: &str = "find /etc /usr /var /run/codex-network-proxy /home /root -xdev \
+    -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/cache/*' \
+    -not -path '/var/lib/apt/*' -not -path '/var/tmp*' -not -name '*-' -not -name .pwd.lock \
+    -not -path '/var/lib/systemd/random-seed' -printf '%p %u\\n' 2>/dev/null | sort";
+
+/// A turn on the machine without the service, and the package at hand. Afterwards all is as other tests
+/// expect it.
+pub(super) struct Bare {
+    scene: Scene,
+}
+
+impl Bare {
+    pub(super) fn new() -> Self {
+        let scene = Scene::new();
+        let machine = scene.machine();
+        let folder = tree().join("target/system/packages");
+        let built = fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.to_string_lossy().ends_with("-1_amd64.deb"))
+            .unwrap_or_else(|| panic!("no package in {}: run .ci/package", folder.display()));
+        machine.run(["sh", "-c", BY_HAND]);
+        machine.write(PACKAGE, fs::read(built).expect("the package"));
+        Self { scene }
+    }
+
+    /// Runs a script in the machine.
+    pub(super) fn shell(&self, script: &str) -> Run {
+        self.scene.machine().run(["sh", "-c", script])
+    }
+
+    /// Installs a package with apt, as a person would.
+    pub(super) fn install(&self, package: &str) -> Run {
+        self.shell(&format!(
+            "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y {package} 2>&1 </dev/null"
+        ))
+    }
+
+    /// Installs its next revision.
+    pub(super) fn upgrade(&self) -> Run {
+        self.shell(MAKE_NEXT).succeeded();
+        self.install(NEXT)
+    }
+
+    /// Every file of the machine that could be somebody's.
+    pub(super) fn files(&self) -> Vec<String> {
+        let run = self.shell(FILES);
+        let files: Vec<String> = run.stdout.lines().map(str::to_owned).collect();
+        assert!(files.len() > 1000, "{run:#?}");
+        files
+    }
+
+    /// What `proxyctl status` says.
+    pub(super) fn status(&self) -> String {
+        let run = self.scene.proxyctl("root", &["status"]);
+        run.succeeded().stdout.clone()
+    }
+
+    pub(super) fn is_active(&self, unit: &str) -> bool {
+        let run = self.scene.systemctl(&["is-active", unit]);
+        run.stdout.trim() == "active"
+    }
+
+    /// The service runs the program that is installed, and not one that was replaced.
+    pub(super) fn runs_what_is_installed(&self) -> bool {
+        let monitor = self.scene.monitor();
+        let run = self.shell(&format!("readlink /proc/{monitor}/exe"));
+        assert_eq!(self.scene.show("ActiveState"), "active", "{SERVICE}");
+        !run.succeeded().stdout.contains("(deleted)")
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        self.shell("dpkg --purge --force-all codex-network-proxy; userdel codex-network-proxy; groupdel codex-network-proxy");
+        self.scene.machine().install();
+    }
+}

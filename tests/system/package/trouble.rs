@@ -1,0 +1,125 @@
+//! Installing where something is in the way.
+
+use std::net::TcpListener;
+
+use super::{Bare, PACKAGE};
+use crate::scene::{HTTP, SERVICE, SOCKETS};
+
+#[test]
+fn l9_ports_that_are_taken_cost_their_listeners_and_are_told_with_their_holders() {
+    let bare = Bare::new();
+    // A process of the machine, so that it can be found there.
+    bare.shell(
+        "systemd-run --unit=holder --quiet systemd-socket-activate --listen=127.0.0.1:3128 \
+         --listen=127.0.0.1:8080 sleep infinity",
+    )
+    .succeeded();
+    let ports = "ss -H -tln | grep -q 127.0.0.1:8080";
+    bare.shell(&format!(
+        "until {ports}; do systemctl is-active holder || exit 1; done"
+    ))
+    .succeeded();
+    let holder = bare
+        .shell("systemctl show --property=MainPID --value holder")
+        .stdout;
+    let holder = holder.trim();
+
+    let run = bare.install(PACKAGE);
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    for (unit, address) in [
+        (SOCKETS[0], "127.0.0.1:3128"),
+        (SOCKETS[2], "127.0.0.1:8080"),
+    ] {
+        assert!(!bare.is_active(unit), "{unit}");
+        run.says(&format!(
+            "{unit} is not started, since process {holder} (systemd-"
+        ));
+        run.says(&format!(") listens on {address};"));
+    }
+    for unit in [SOCKETS[1], SOCKETS[3], SERVICE] {
+        assert!(bare.is_active(unit), "{unit}: {run:#?}");
+    }
+    let status = bare.status();
+    assert!(status.contains("there is no http listener"), "{status}");
+    let curl = bare.shell("curl -s -x socks5h://127.0.0.1:8081 http://blocked.test/");
+    assert_eq!(curl.code, Some(97), "{curl:#?}");
+
+    // What it says to do, does it.
+    bare.shell("systemctl stop holder").succeeded();
+    bare.scene.systemctl(&["restart", SERVICE]).succeeded();
+    for unit in SOCKETS {
+        assert!(bare.is_active(unit), "{unit}");
+    }
+    assert_eq!(bare.scene.get("http://blocked.test/").0, 403);
+}
+
+#[test]
+fn c5_a_user_that_somebody_else_made_is_taken_only_if_nothing_belongs_to_it() {
+    let bare = Bare::new();
+    for (user, trouble) in [
+        (
+            "--system --shell /bin/bash",
+            "can log in (its shell is /bin/bash)",
+        ),
+        (
+            "--system --shell /usr/sbin/nologin --create-home",
+            "has a home directory (/home/codex-network-proxy)",
+        ),
+        (
+            "--uid 2000 --shell /usr/sbin/nologin",
+            "is no system user (its uid is 2000)",
+        ),
+        (
+            "--system --gid 0 --shell /usr/sbin/nologin",
+            "is of the group root",
+        ),
+    ] {
+        bare.shell(&format!("useradd {user} codex-network-proxy"))
+            .succeeded();
+        let run = bare.install(PACKAGE);
+        assert_ne!(run.code, Some(0), "{user}: {run:#?}");
+        run.says(&format!(
+            "there is a user codex-network-proxy already, and it {trouble};"
+        ));
+        assert!(!bare.is_active(SERVICE));
+        bare.shell("dpkg --purge codex-network-proxy; userdel --remove codex-network-proxy");
+    }
+    bare.shell("useradd --system --shell /usr/sbin/nologin codex-network-proxy")
+        .succeeded();
+    let run = bare.install(PACKAGE);
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    assert!(bare.is_active(SERVICE));
+    // It is not ours to remove.
+    bare.shell("dpkg --purge codex-network-proxy").succeeded();
+    bare.shell("getent passwd codex-network-proxy").succeeded();
+}
+
+#[test]
+fn c4_a_broken_configuration_is_no_reason_to_fail() {
+    let bare = Bare::new();
+    bare.install(PACKAGE).succeeded();
+    bare.shell("apt-get -qq remove -y codex-network-proxy 2>&1")
+        .succeeded();
+    bare.scene
+        .configure_text("[network]\nallowed_domains = [\"https://x\"]\n");
+    let run = bare.install(PACKAGE);
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    run.says("the service does not start; see: systemctl status codex-network-proxy.service");
+    // Mended, what it says is enough.
+    bare.scene.configure_text("");
+    bare.scene.systemctl(&["restart", SERVICE]).succeeded();
+    assert_eq!(bare.scene.get("http://blocked.test/").0, 403);
+}
+
+#[test]
+fn a_listener_that_an_administrator_has_disabled_stays_so() {
+    let bare = Bare::new();
+    bare.install(PACKAGE).succeeded();
+    bare.shell(&format!("systemctl disable --now {} 2>&1", SOCKETS[2]))
+        .succeeded();
+    let run = bare.upgrade();
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    let enabled = bare.scene.systemctl(&["is-enabled", SOCKETS[2]]);
+    assert_eq!(enabled.stdout.trim(), "disabled");
+    assert!(TcpListener::bind(HTTP).is_err(), "the others go on");
+}

@@ -1,0 +1,113 @@
+//! What is packaged: all of it, and configuration that is sound.
+
+use std::fs;
+
+use codex_network_config::{Loaded, Sources, load};
+use tempfile::TempDir;
+
+use crate::sources::root;
+
+/// Judges texts as the files of `/etc/codex-network-proxy`.
+fn check(config: &str, requirements: &str) -> Loaded {
+    let directory = TempDir::new().expect("a temporary directory");
+    let etc = directory.path().join("etc/codex-network-proxy");
+    fs::create_dir_all(&etc).expect("a new directory");
+    fs::write(etc.join("config.toml"), config).expect("a new file");
+    fs::write(etc.join("requirements.toml"), requirements).expect("a new file");
+    let sources = Sources::system_under(directory.path()).with_requirements_under(directory.path());
+    load(&sources).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn shipped(name: &str) -> String {
+    fs::read_to_string(root().join("packaging/config").join(name)).expect("a shipped file")
+}
+
+/// A shipped file with its examples in force: what stands behind a `#` without a blank.
+fn in_force(text: &str) -> String {
+    let line = |line: &str| {
+        let example = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '));
+        example.unwrap_or(line).to_owned() + "\n"
+    };
+    text.lines().map(line).collect()
+}
+
+/// The names of the files in a folder.
+fn names(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(folder)).expect("a folder of the tree");
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn c1_c6_the_shipped_configuration_is_sound_and_says_nothing_yet() {
+    let (config, requirements) = (shipped("config.toml"), shipped("requirements.toml"));
+    let loaded = check(&config, &requirements);
+    // A table that is there already would be a second generation beside somebody's own.
+    assert!(loaded.notes.is_empty() && loaded.warnings.is_empty());
+    assert!(
+        config
+            .lines()
+            .all(|line| line.is_empty() || line.starts_with('#'))
+    );
+    assert_eq!(loaded.settings.files.len(), 2);
+    assert!(loaded.settings.policy.allowed().is_empty());
+    assert!(loaded.settings.managed.pins().is_empty());
+}
+
+#[test]
+fn c1_c6_the_examples_in_the_shipped_configuration_are_sound() {
+    let loaded = check(&in_force(&shipped("config.toml")), "");
+    assert_eq!(loaded.settings.policy.allowed().len(), 2);
+    assert_eq!(loaded.settings.policy.denied().len(), 1);
+    let loaded = check("", &in_force(&shipped("requirements.toml")));
+    assert!(loaded.settings.managed.pins().len() >= 4);
+}
+
+#[test]
+fn the_package_has_every_unit_and_its_scripts_know_them() {
+    let manifest = fs::read_to_string(root().join("daemon/Cargo.toml")).expect("the manifest");
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let deb = &manifest["package"]["metadata"]["deb"];
+    let sources: Vec<&str> = deb["assets"]
+        .as_array()
+        .expect("the list")
+        .iter()
+        .filter_map(|asset| asset.as_array()?.first()?.as_str())
+        .collect();
+    let is_packed = |path: &str| {
+        sources.iter().any(|source| match source.split_once('*') {
+            Some((start, end)) => path.starts_with(start) && path.ends_with(end),
+            None => path == *source,
+        })
+    };
+    for folder in ["systemd", "packaging/config"] {
+        for name in names(folder) {
+            assert!(is_packed(&format!("../{folder}/{name}")), "{folder}/{name}");
+        }
+    }
+    for name in names("packaging/man")
+        .iter()
+        .filter(|name| !name.contains(".roff"))
+    {
+        assert!(is_packed(&format!("../packaging/man/{name}")), "{name}");
+    }
+    let units: Vec<String> = names("systemd")
+        .into_iter()
+        .filter(|name| name.ends_with(".service") || name.ends_with(".socket"))
+        .collect();
+    assert!(units.len() >= 5, "{units:?}");
+    for script in names("packaging/deb/scripts") {
+        let path = root().join("packaging/deb/scripts").join(&script);
+        let text = fs::read_to_string(path).expect("a script");
+        for unit in &units {
+            assert!(
+                text.contains(unit.as_str()),
+                "{script} does not know {unit}"
+            );
+        }
+    }
+}
