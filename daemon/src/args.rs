@@ -1,7 +1,6 @@
 //! The command line of `codex-network-proxy` (SPEC L5, C1).
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
@@ -71,13 +70,6 @@ pub(crate) enum Command {
     Man {
         /// An existing directory.
         directory: PathBuf,
-    },
-    /// Say which process listens on an address's port, for the scripts of a package. Exits with 1 if
-    /// that cannot be told.
-    #[command(hide = true)]
-    Holder {
-        /// The address.
-        address: SocketAddr,
     },
     /// Judge the configuration for the monitor; not for people.
     #[command(hide = true)]
@@ -159,7 +151,7 @@ impl Command {
             | Self::Init(options)
             | Self::Check { options, .. }
             | Self::Load(options) => Some(options),
-            Self::Completions { .. } | Self::Man { .. } | Self::Holder { .. } | Self::Work => None,
+            Self::Completions { .. } | Self::Man { .. } | Self::Work => None,
         }
     }
 }

@@ -59,8 +59,6 @@ enum Event {
     Loaded(u32, anyhow::Result<Loaded>),
 }
 
-pub(crate) use self::listen::port_holder;
-
 struct Monitor {
     arguments: load::Arguments,
     issuing: Issuing,

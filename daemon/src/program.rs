@@ -1,6 +1,6 @@
 //! The program: what its command line asks for, and how it ends.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::args::{Args, Command};
@@ -25,14 +25,6 @@ pub fn main() -> ExitCode {
         Some(Command::Init(_)) => init::run(&args.sources(None)),
         Some(Command::Completions { shell }) => manual::complete(shell),
         Some(Command::Man { ref directory }) => manual::write(directory),
-        Some(Command::Holder { address }) => match monitor::port_holder(address) {
-            Some(holder) => {
-                // Whoever asked may have gone.
-                let _ = writeln!(io::stdout(), "{holder}");
-                ExitCode::SUCCESS
-            }
-            None => ExitCode::FAILURE,
-        },
         Some(Command::Check { ref file, .. }) => check::run(&args.sources(file.as_deref())),
     };
     logging::flush();
@@ -56,7 +48,7 @@ fn end(outcome: anyhow::Result<()>) -> ExitCode {
 /// Tells the person who started the program what went wrong. A standard error that is closed or that
 /// nobody reads is no reason to fail in another way.
 fn complain(message: &str) {
-    let (red, plain) = if io::stderr().is_terminal() {
+    let (red, plain) = if std::io::stderr().is_terminal() {
         ("\x1b[1;31m", "\x1b[0m")
     } else {
         ("", "")

@@ -2,8 +2,6 @@
 
 mod port_holder;
 
-pub(crate) use self::port_holder::find as port_holder;
-
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -317,7 +315,7 @@ fn cannot_listen(name: Name, address: SocketAddr) -> String {
         Name::Socks5 => "socks_url",
         Name::Admin => "admin_url",
     };
-    let holder = port_holder(address)
+    let holder = port_holder::find(address)
         .map_or_else(String::new, |holder| format!(", which {holder} listens on"));
     let name = name.as_str();
     format!(

@@ -26,16 +26,15 @@ fn l9_ports_that_are_taken_cost_their_listeners_and_are_told_with_their_holders(
 
     let run = bare.install(PACKAGE);
     assert_eq!(run.code, Some(0), "{run:#?}");
-    for (unit, address) in [
-        (SOCKETS[0], "127.0.0.1:3128"),
-        (SOCKETS[2], "127.0.0.1:8080"),
+    run.says(&format!("not started: {} {};", SOCKETS[0], SOCKETS[2]));
+    for (unit, door) in [
+        (SOCKETS[0], "http 127.0.0.1:3128"),
+        (SOCKETS[2], "admin 127.0.0.1:8080"),
     ] {
         assert!(!bare.is_active(unit), "{unit}");
-        run.says(&format!(
-            "{unit} is not started, since process {holder} (systemd-"
-        ));
-        run.says(&format!(") listens on {address};"));
+        run.says(&format!("{door} is held by process {holder} (systemd-"));
     }
+    run.says("socks5 127.0.0.1:8081 is held by");
     for unit in [SOCKETS[1], SOCKETS[3], SERVICE] {
         assert!(bare.is_active(unit), "{unit}: {run:#?}");
     }

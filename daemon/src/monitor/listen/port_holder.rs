@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 /// Names a process that listens on the address's port, as far as this user may see it.
 #[cfg(target_os = "linux")]
-pub(crate) fn find(address: SocketAddr) -> Option<String> {
+pub(super) fn find(address: SocketAddr) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
         .filter_map(|table| std::fs::read_to_string(table).ok())
@@ -42,7 +42,7 @@ pub(crate) fn find(address: SocketAddr) -> Option<String> {
 
 /// Other systems do not tell without asking their own tools.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn find(_address: SocketAddr) -> Option<String> {
+pub(super) fn find(_address: SocketAddr) -> Option<String> {
     None
 }
 
