@@ -160,7 +160,7 @@ fn k1_ca_install_on_macos_uses_the_keychain_and_uninstall_takes_it_out() {
     let changed = store.install(&ours, &mut |tool| runs.note(tool)).unwrap();
     let file = changed.files()[0].display().to_string();
     store.uninstall(&mut |tool| runs.note(tool)).unwrap();
-    let hash = fingerprint(ours.as_bytes()).unwrap();
+    let hash = fingerprint(ours.as_bytes()).unwrap().to_ascii_uppercase();
     let keychain = "/Library/Keychains/System.keychain";
     assert_eq!(
         runs.0,
