@@ -32,6 +32,7 @@ fn the_readme_names_every_crate_and_file_that_it_needs() {
         "crates/control",
         "ctl",
         "daemon",
+        "packaging",
         "tests",
         ".ci/run",
     ] {
