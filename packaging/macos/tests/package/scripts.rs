@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
@@ -15,7 +15,7 @@ const GROUP: &str = "Groups/_codexnetproxy";
 const LIBEXEC: &str = "usr/local/libexec/codex-network-proxy";
 const LIST: &str = "Library/LaunchDaemons/com.openai.codex-network-proxy.plist";
 
-/// `dscl`: a directory for each record, a file for each attribute. The volume is not looked at.
+/// `dscl`: a directory for each record, a file for each attribute.
 const DSCL: &str = r#"
 record=$MAC/directory$3
 case $2 in
@@ -134,19 +134,13 @@ impl Mac {
         Some(value.trim_end().to_owned())
     }
 
-    /// Runs a script of the installer's on the volume, which is the one that is booted or another.
-    fn script(&self, name: &str, booted: Booted) -> Output {
-        let volume = self.path("volume");
-        // What is booted from is the volume without a name.
-        let (volume, root) = match booted {
-            Booted::Yes => (Path::new("/"), Some(&volume)),
-            Booted::No => (volume.as_path(), None),
-        };
+    /// Runs a script as the installer does, which names the volume.
+    fn script(&self, name: &str, volume: &str) -> Output {
         let path = format!("{}:/usr/bin:/bin", self.path("tools").display());
         Command::new("sh")
             .arg(tree().join("packaging/macos").join(name))
-            .args([Path::new("/tmp/x.pkg"), Path::new("/"), volume])
-            .envs(root.map(|root| ("CODEX_NETWORK_PROXY_ROOT", root)))
+            .args(["/tmp/x.pkg", "/", volume])
+            .env("CODEX_NETWORK_PROXY_ROOT", self.path("volume"))
             .env("PATH", path)
             .env("MAC", self.directory.path())
             .output()
@@ -154,11 +148,11 @@ impl Mac {
     }
 
     fn before(&self) -> Output {
-        self.script("scripts/preinstall", Booted::Yes)
+        self.script("scripts/preinstall", "/")
     }
 
     fn after(&self) -> String {
-        told(&self.script("scripts/postinstall", Booted::Yes))
+        told(&self.script("scripts/postinstall", "/"))
     }
 
     /// What the tools were told since the last time.
@@ -171,12 +165,6 @@ impl Mac {
             .map(|line| line.replace(&self.path("volume").display().to_string(), ""))
             .collect()
     }
-}
-
-#[derive(Clone, Copy)]
-enum Booted {
-    Yes,
-    No,
 }
 
 fn told(output: &Output) -> String {
@@ -306,11 +294,10 @@ fn a_service_that_is_disabled_stays_so() {
 }
 
 #[test]
-fn on_a_volume_that_is_not_booted_nothing_is_started() {
+fn another_volume_is_refused() {
     let mac = Mac::new();
-    told(&mac.script("scripts/postinstall", Booted::No));
-    assert_eq!(mac.of(USER, "UniqueID").as_deref(), Some("499"));
-    assert_eq!(mac.log().len(), 1, "the configuration's owner");
+    let told = refused(&mac.script("scripts/preinstall", "/Volumes/Other"));
+    assert!(told.contains("not /Volumes/Other"), "{told}");
 }
 
 #[test]
