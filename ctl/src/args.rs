@@ -15,7 +15,8 @@ use crate::output::Form;
     name = "proxyctl",
     version,
     after_help = "The proxy's control socket is the one that --socket or CODEX_NETWORK_PROXY_CONTROL names; without them, \
-                  $XDG_RUNTIME_DIR/codex-network-proxy/control.sock, then /run/codex-network-proxy/control.sock.\n\n\
+                  $XDG_RUNTIME_DIR/codex-network-proxy/control.sock, then /run/codex-network-proxy/control.sock \
+                  (on macOS $TMPDIR/codex-network-proxy/control.sock, then /var/run/codex-network-proxy.sock).\n\n\
                   Exit codes: 0 done, 1 failed, or `doctor` found a problem; 2 the command line was not understood; 3 no proxy \
                   answers; 4 not permitted."
 )]

@@ -102,7 +102,8 @@ pub(crate) fn how_to_be_admitted() -> String {
 
 fn how_to_start() -> &'static str {
     if cfg!(target_os = "macos") {
-        "Start it with `codex-network-proxy`, or name its socket with --socket."
+        "Start it with `codex-network-proxy`, or the service with \
+         `sudo launchctl kickstart system/com.openai.codex-network-proxy`; or name its socket with --socket."
     } else {
         "Start it with `codex-network-proxy`, or the service with `systemctl start codex-network-proxy`; \
          or name its socket with --socket."

@@ -158,7 +158,20 @@ impl Command {
 
 /// Whether an init system runs us for the whole machine: then no user's files count.
 fn is_system_service() -> bool {
-    nix::unistd::Uid::effective().is_root() && std::env::var_os("INVOCATION_ID").is_some()
+    nix::unistd::Uid::effective().is_root() && is_started_by_init()
+}
+
+/// systemd tells every service its invocation.
+#[cfg(not(target_os = "macos"))]
+fn is_started_by_init() -> bool {
+    std::env::var_os("INVOCATION_ID").is_some()
+}
+
+/// launchd tells a job its label; in a terminal the variable is there too, with another value.
+#[cfg(target_os = "macos")]
+fn is_started_by_init() -> bool {
+    std::env::var_os("XPC_SERVICE_NAME")
+        .is_some_and(|label| label == "com.openai.codex-network-proxy")
 }
 
 #[cfg(test)]

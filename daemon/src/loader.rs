@@ -32,7 +32,11 @@ use crate::privsep::settled::{
 };
 
 /// The user that a worker runs as when root started the service and nobody said otherwise.
+#[cfg(not(target_os = "macos"))]
 const DEFAULT_USER: &str = "codex-network-proxy";
+/// The same on macOS, where the names of services' users begin with an underscore.
+#[cfg(target_os = "macos")]
+const DEFAULT_USER: &str = "_codexnetproxy";
 /// Who it is where that user does not exist, as in a checkout: anybody rather than root.
 const NOBODY: &str = "nobody";
 

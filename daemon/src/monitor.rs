@@ -150,7 +150,13 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let prepared = listeners.prepare(&settled)?;
     listeners.apply(prepared);
     let control = match (handed, &settled.control) {
-        (Some(handed), _) => Some(ControlSocket::handed(handed)?),
+        (Some(handed), place) => {
+            let socket = ControlSocket::handed(handed)?;
+            if let Some(place) = place {
+                socket.admit(place.callers);
+            }
+            Some(socket)
+        }
         (None, Some(place)) => control_socket::bind(place)?,
         (None, None) => {
             tracing::warn!(
@@ -191,8 +197,18 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
 /// Every connection takes descriptors, and the soft limit is made for programs that use `select`.
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    /// As many macOS gives to every program. There the hard limit may say "unlimited", and asking for
+    /// that is an error (`setrlimit(2)`, COMPATIBILITY).
+    const OPEN_MAX: u64 = 10_240;
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let raise = |soft| setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+        raise(hard).or_else(|error| {
+            if soft >= OPEN_MAX {
+                return Err(error);
+            }
+            raise(OPEN_MAX.min(hard))
+        })
+    });
     if let Err(error) = raised {
         tracing::debug!(%error, "the limit of descriptors stays as it is");
     }

@@ -9,7 +9,11 @@ use nix::unistd::Uid;
 /// The directory's name below a place for state.
 const NAME: &str = "codex-network-proxy";
 /// The place of a service of the whole machine.
+#[cfg(not(target_os = "macos"))]
 const OF_SYSTEM: &str = "/var/lib";
+/// The same on macOS, which has no `/var/lib`.
+#[cfg(target_os = "macos")]
+const OF_SYSTEM: &str = "/var/db";
 
 /// What to tell when there is none.
 pub(crate) const NOWHERE: &str = "there is no place for state, since neither XDG_STATE_HOME nor HOME is set; \

@@ -10,14 +10,19 @@ use crate::machine::tree;
 use crate::units::asked_for;
 
 const PLIST: &str = "launchd/com.openai.codex-network-proxy.plist";
+const RESOLVER: &str = "launchd/com.openai.codex-network-proxy.resolver.plist";
 
-/// The list as JSON, read by Python's own parser.
 fn plist() -> Value {
+    read(PLIST)
+}
+
+/// A list as JSON, read by Python's own parser.
+fn read(path: &str) -> Value {
     let script = "import json, plistlib, sys\n\
                   with open(sys.argv[1], 'rb') as file:\n    print(json.dumps(plistlib.load(file)))";
     let run = Program::new("python3")
         .args(["-c", script])
-        .arg(tree().join(PLIST))
+        .arg(tree().join(path))
         .run();
     serde_json::from_str(&run.succeeded().stdout).expect("JSON")
 }
@@ -67,4 +72,31 @@ fn launchd_keeps_the_service_alive_with_room_and_a_log() {
     assert!(plist["ExitTimeOut"].as_u64() > Some(32));
     let program = plist["ProgramArguments"][0].as_str().expect("a path");
     assert!(program.ends_with("/codex-network-proxy"), "{program}");
+}
+
+#[test]
+fn c7_the_proxy_reads_the_name_servers_again_when_a_mac_changes_networks() {
+    let (plist, resolver) = (plist(), read(RESOLVER));
+    assert_eq!(
+        format!(
+            "launchd/{}.plist",
+            resolver["Label"].as_str().expect("a text")
+        ),
+        RESOLVER
+    );
+    // `/etc/resolv.conf`, which the loader reads, is a link to this file.
+    assert_eq!(
+        resolver["WatchPaths"],
+        serde_json::json!(["/private/var/run/resolv.conf"])
+    );
+    let service = format!("system/{}", plist["Label"].as_str().expect("a text"));
+    assert_eq!(
+        resolver["ProgramArguments"],
+        serde_json::json!(["/bin/launchctl", "kill", "SIGHUP", service])
+    );
+    assert_eq!(
+        resolver["KeepAlive"],
+        Value::Null,
+        "it runs on a change alone"
+    );
 }

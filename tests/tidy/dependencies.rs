@@ -116,6 +116,7 @@ fn every_crate_takes_the_shared_lints() {
         "crates/control",
         "daemon",
         "ctl",
+        "packaging/macos",
         "tests",
         "tests/embedder",
     ] {

@@ -37,7 +37,7 @@ pub(crate) fn root() -> PathBuf {
 /// All Rust files, fuzz targets included.
 pub(crate) fn rust() -> Vec<Source> {
     let mut found = Vec::new();
-    for folder in ["crates", "ctl", "daemon", "tests"] {
+    for folder in ["crates", "ctl", "daemon", "packaging", "tests"] {
         collect(&root().join(folder), &mut found);
     }
     assert!(found.len() > 30, "the tree was not found");

@@ -7,7 +7,12 @@ use std::path::{Path, PathBuf};
 pub const VARIABLE: &str = "CODEX_NETWORK_PROXY_CONTROL";
 
 /// The socket of the system service.
+#[cfg(not(target_os = "macos"))]
 pub const SYSTEM: &str = "/run/codex-network-proxy/control.sock";
+/// The socket of the system service: launchd makes it, which makes no directories, and macOS has no
+/// `/run`.
+#[cfg(target_os = "macos")]
+pub const SYSTEM: &str = "/var/run/codex-network-proxy.sock";
 
 /// The directory and the file below a user's runtime directory.
 const BELOW_RUNTIME: &str = "codex-network-proxy/control.sock";

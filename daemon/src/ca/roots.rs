@@ -23,7 +23,12 @@ pub(crate) fn load(own: &[&[u8]]) -> Roots {
             .unwrap_or_default();
         format!(
             "no root certificates were found{why}, so no intercepted connection gets through to its upstream; \
-             install ca-certificates, or set SSL_CERT_FILE"
+             {}set SSL_CERT_FILE",
+            if cfg!(target_os = "macos") {
+                "" // They are in the keychain, which nobody installs.
+            } else {
+                "install ca-certificates, or "
+            }
         )
     });
     Roots {

@@ -26,6 +26,9 @@ pub(super) struct ControlSocket {
     /// Device and inode of our file, to know it again; `None` when the socket was handed to us, and
     /// its file is the service manager's.
     file: Option<(u64, u64)>,
+    /// The same of the file whose permissions are ours to set: also of one that launchd made, since a
+    /// property list can name nobody who is to be let in.
+    permissions: Option<(u64, u64)>,
 }
 
 /// Binds the socket. `None`: nobody chose its place and the directory cannot be made; the log says
@@ -59,6 +62,7 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
         listener,
         path: path.clone(),
         file: Some(identity(&file)),
+        permissions: Some(identity(&file)),
     };
     socket.admit(place.callers);
     Ok(Some(socket))
@@ -135,7 +139,13 @@ fn holder(socket: &Socket) -> Option<i32> {
     Some(credentials.pid()).filter(|pid| *pid > 0)
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_os = "macos")]
+fn holder(socket: &Socket) -> Option<i32> {
+    let pid = nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::LocalPeerPid).ok()?;
+    Some(pid).filter(|pid| *pid > 0)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
 fn holder(_socket: &Socket) -> Option<i32> {
     None
 }
@@ -159,20 +169,26 @@ impl ControlSocket {
             .as_pathname()
             .unwrap_or(Path::new("(unnamed)"))
             .to_path_buf();
+        let permissions = if cfg!(target_os = "macos") {
+            Some(identity(&fs::symlink_metadata(&path)?))
+        } else {
+            None
+        };
         Ok(Self {
             listener,
             path,
             file: None,
+            permissions,
         })
     }
 
     /// Lets those connect who have to be able to; who may stay is the worker's business. The file of a
-    /// socket that was handed to us is the service manager's, and stays as it is.
+    /// socket that systemd handed to us stays as its unit says.
     pub(super) fn admit(&self, callers: Callers) {
         let path = &self.path;
         let Some(file) = fs::symlink_metadata(path)
             .ok()
-            .filter(|file| self.made(file))
+            .filter(|file| self.permissions == Some(identity(file)))
         else {
             return;
         };

@@ -71,6 +71,10 @@ impl Inherited {
         let mut inherited = Self::default();
         for (descriptor, given) in handed_over()? {
             inherited.attended = Attended::Yes;
+            let socket = Socket::from(channel::own(descriptor));
+            // launchd hands its sockets over only when it is asked, which is later than the other
+            // descriptors were marked.
+            socket.set_cloexec(true)?;
             let (name, from) = match given.strip_prefix(STORED) {
                 Some(name) => (name, From::Store),
                 None => (given.as_str(), From::Unit),
@@ -79,7 +83,6 @@ impl Inherited {
                 if inherited.control.is_some() {
                     bail!(two_of(name));
                 }
-                let socket = Socket::from(channel::own(descriptor));
                 check_control(&socket).context(
                     "the socket \"control\" that the service manager handed over is not usable",
                 )?;
@@ -92,7 +95,6 @@ impl Inherited {
                      unit to http, socks5, admin or control"
                 );
             };
-            let socket = Socket::from(channel::own(descriptor));
             let address = check(&socket).with_context(|| {
                 format!("the socket {given:?} that the service manager handed over is not usable")
             })?;

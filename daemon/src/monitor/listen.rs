@@ -266,6 +266,7 @@ impl Prepared {
 }
 
 /// A file in memory that nobody can change any more.
+#[cfg(target_os = "linux")]
 pub(super) fn sealed(content: &[u8]) -> anyhow::Result<OwnedFd> {
     let mut file = in_memory().context("cannot make a file in memory for the settings")?;
     file.write_all(content)
@@ -288,15 +289,15 @@ fn seal(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Other systems have no sealed memory; a file without a name comes nearest.
+/// Other systems have no sealed memory. What comes nearest is a file without a name, of which only
+/// a descriptor for reading is given away.
 #[cfg(not(target_os = "linux"))]
-fn in_memory() -> io::Result<File> {
-    tempfile::tempfile()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn seal(_file: &File) -> io::Result<()> {
-    Ok(())
+pub(super) fn sealed(content: &[u8]) -> anyhow::Result<OwnedFd> {
+    let mut file = tempfile::NamedTempFile::new().context("cannot make a file for the settings")?;
+    file.write_all(content)
+        .context("cannot write the settings into a file")?;
+    let reading = File::open(file.path()).context("cannot read the settings back")?;
+    Ok(reading.into())
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

@@ -6,6 +6,8 @@
 //! server that nobody configured: hickory's built-in public servers are not used.
 
 mod hosts;
+#[cfg(any(target_vendor = "apple", test))]
+mod resolv_conf;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,7 +26,6 @@ use hickory_resolver::{
     },
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::{Name, RecordType},
-    system_conf,
 };
 use tokio::time::{Instant, timeout};
 
@@ -194,6 +195,7 @@ impl Resolve for DnsResolver {
 /// What the system says of its name servers: in the text that somebody read for us, or read now.
 #[cfg(not(target_vendor = "apple"))]
 fn system_configuration(read: Option<&str>) -> Result<(ResolverConfig, ResolverOpts), String> {
+    use hickory_resolver::system_conf;
     let system = match read {
         Some(content) => system_conf::parse_resolv_conf(content.as_bytes()),
         None => system_conf::read_system_conf(),
@@ -201,10 +203,22 @@ fn system_configuration(read: Option<&str>) -> Result<(ResolverConfig, ResolverO
     system.map_err(|error| error.to_string())
 }
 
-/// Apple's systems tell it by a call and not in a file.
+/// The same on Apple's systems.
 #[cfg(target_vendor = "apple")]
-fn system_configuration(_read: Option<&str>) -> Result<(ResolverConfig, ResolverOpts), String> {
-    system_conf::read_system_conf().map_err(|error| error.to_string())
+fn system_configuration(read: Option<&str>) -> Result<(ResolverConfig, ResolverOpts), String> {
+    let servers = match read {
+        Some(content) => resolv_conf::name_servers(content),
+        None => {
+            let content = std::fs::read("/etc/resolv.conf").map_err(|error| error.to_string())?;
+            resolv_conf::name_servers(&String::from_utf8_lossy(&content))
+        }
+    };
+    let servers = servers
+        .into_iter()
+        .map(NameServerConfig::udp_and_tcp)
+        .collect();
+    let config = ResolverConfig::from_name_servers(servers);
+    Ok((config, ResolverOpts::default()))
 }
 
 /// RFC 6761 section 6.3: such names are this host, whatever a file or a server says.

@@ -147,6 +147,8 @@ impl Store {
                 self.run(&distrust, run)?;
                 let hash = read(&path).and_then(|pem| fingerprint(&pem));
                 let hash = hash.ok_or_else(|| format!("cannot read {}", path.display()))?;
+                // security(1) writes fingerprints in capitals, and compares them as texts.
+                let hash = hash.to_ascii_uppercase();
                 let delete = [
                     "delete-certificate".into(),
                     "-Z".into(),

@@ -162,7 +162,7 @@ fn k1_ca_install_on_macos_uses_the_keychain_and_uninstall_takes_it_out() {
     let trust = store.trust(&ours, &mut |tool| runs.note(tool));
     assert_eq!(trust, Trust::Yes);
     store.uninstall(&mut |tool| runs.note(tool)).unwrap();
-    let hash = fingerprint(ours.as_bytes()).unwrap();
+    let hash = fingerprint(ours.as_bytes()).unwrap().to_ascii_uppercase();
     let keychain = "/Library/Keychains/System.keychain";
     assert_eq!(
         runs.0,

@@ -1,0 +1,135 @@
+//! What is installed, where, and with which mode: one line for each file.
+//!
+//! Everything belongs to root:wheel. `/etc` and `/var` are links to directories below `/private` on a
+//! Mac, and a package that had directories of their names would take the links' place.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use self::From::{Made, Pages, Program, Tree};
+
+/// Where a file comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// A program for both architectures.
+    Program(&'static str),
+    /// A file of the source tree.
+    Tree(&'static str),
+    /// A file that the programs generate.
+    Made(&'static str),
+    /// A directory of generated man pages: each goes into the `manN` of its section.
+    Pages(&'static str),
+}
+
+/// One line of the list.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// Where it comes from.
+    pub from: From,
+    /// Where it goes, without the first `/`.
+    pub to: &'static str,
+    /// Its mode.
+    pub mode: u32,
+}
+
+const fn line(from: From, to: &'static str, mode: u32) -> Line {
+    Line { from, to, mode }
+}
+
+/// The list. What ends in `.default` below `etc` is copied by `scripts/postinstall` to the name without
+/// it, unless there is such a file.
+#[rustfmt::skip] // a table
+pub const CONTENTS: &[Line] = &[
+    line(Program("codex-network-proxy"), "usr/local/libexec/codex-network-proxy/codex-network-proxy", 0o755),
+    line(Program("proxyctl"), "usr/local/bin/proxyctl", 0o755),
+    line(Tree("packaging/macos/uninstall.sh"), "usr/local/libexec/codex-network-proxy/uninstall", 0o755),
+    line(Tree("launchd/com.openai.codex-network-proxy.plist"), "Library/LaunchDaemons/com.openai.codex-network-proxy.plist", 0o644),
+    line(Tree("launchd/com.openai.codex-network-proxy.resolver.plist"), "Library/LaunchDaemons/com.openai.codex-network-proxy.resolver.plist", 0o644),
+    line(Tree("LICENSE"), "usr/local/share/doc/codex-network-proxy/LICENSE", 0o644),
+    line(Tree("README.md"), "usr/local/share/doc/codex-network-proxy/README.md", 0o644),
+    line(Tree("CHANGELOG.md"), "usr/local/share/doc/codex-network-proxy/CHANGELOG.md", 0o644),
+    line(Pages("man"), "usr/local/share/man", 0o644),
+    line(Made("completions/proxyctl.bash"), "usr/local/share/bash-completion/completions/proxyctl", 0o644),
+    line(Made("completions/_proxyctl"), "usr/local/share/zsh/site-functions/_proxyctl", 0o644),
+    line(Made("completions/proxyctl.fish"), "usr/local/share/fish/vendor_completions.d/proxyctl.fish", 0o644),
+];
+
+/// Directories that are there although they hold nothing yet.
+pub const DIRECTORIES: &[&str] = &[
+    "private/etc/codex-network-proxy",
+    "private/etc/codex-network-proxy/conf.d",
+];
+
+/// Where the three kinds of sources are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The directory of the programs.
+    pub programs: PathBuf,
+    /// The root of the source tree.
+    pub tree: PathBuf,
+    /// The directory of what the programs generated.
+    pub made: PathBuf,
+}
+
+/// A file to be packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Where it is now.
+    pub source: PathBuf,
+    /// Where it goes, without the first `/`.
+    pub to: String,
+    /// Its mode.
+    pub mode: u32,
+}
+
+/// The list with directories of pages replaced by the pages, in the order of the list.
+///
+/// # Errors
+///
+/// A directory that cannot be read, is empty, or has something in it that is no man page.
+pub fn files(places: &Places) -> anyhow::Result<Vec<File>> {
+    let mut files = Vec::new();
+    for Line { from, to, mode } in CONTENTS {
+        let file = |source, to: &str| File {
+            source,
+            to: to.to_owned(),
+            mode: *mode,
+        };
+        match from {
+            Program(name) => files.push(file(places.programs.join(name), to)),
+            Tree(path) => files.push(file(places.tree.join(path), to)),
+            Made(path) => files.push(file(places.made.join(path), to)),
+            Pages(directory) => {
+                let directory = places.made.join(directory);
+                for (name, section) in pages(&directory)? {
+                    files.push(file(
+                        directory.join(&name),
+                        &format!("{to}/man{section}/{name}"),
+                    ));
+                }
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// The man pages in a directory, by name, each with its section.
+fn pages(directory: &Path) -> anyhow::Result<Vec<(String, char)>> {
+    let cannot = || format!("cannot read the man pages in {}", directory.display());
+    let mut pages = Vec::new();
+    for entry in std::fs::read_dir(directory).with_context(cannot)? {
+        let name = entry.with_context(cannot)?.file_name();
+        let page = name.to_str().and_then(|name| {
+            let (_, section) = name.rsplit_once('.')?;
+            let section: char = section.parse().ok()?;
+            matches!(section, '1'..='8').then(|| (name.to_owned(), section))
+        });
+        pages.push(page.with_context(|| format!("{} is no man page", name.display()))?);
+    }
+    if pages.is_empty() {
+        bail!("there is no man page in {}", directory.display());
+    }
+    pages.sort_unstable();
+    Ok(pages)
+}
