@@ -173,7 +173,14 @@ mod tests {
 
     #[test]
     fn c1_a_loader_gets_the_very_same_options() {
-        let given = ["--config=-a b.toml", "-c=-a=1", "-c==", "-c=", "-c", "b=\"-\""];
+        let given = [
+            "--config=-a b.toml",
+            "-c=-a=1",
+            "-c==",
+            "-c=",
+            "-c",
+            "b=\"-\"",
+        ];
         let args = parse(&given).expect("a command line");
         assert_eq!(args.options.overrides, ["-a=1", "=", "", "b=\"-\""]);
         let words = args.for_loader();
