@@ -43,14 +43,14 @@ type Answer = Response<Full<Bytes>>;
 
 /// Whoever runs the proxy that the API tells of, and puts settings in force.
 pub(crate) trait Owner: Send + Sync + 'static {
-    /// Changes the mode until the next reload. Returns the generation's number, or the requirement
-    /// that does not let it (SPEC C6).
+    /// Changes the mode: full mode until the next reload, limited mode until this is called again.
+    /// Returns the generation's number, or the requirement that does not let it (SPEC C6).
     fn set_mode(&self, mode: Mode) -> Result<u64, Widening>;
 
     /// Reads the configuration again and puts it in force; on any error the old one stays (SPEC C7).
     fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>>;
 
-    /// Where the listeners are, under these settings.
+    /// Where `/config` says that the listeners are: where these settings want them.
     fn listen(&self, settings: &Settings) -> Listen {
         settings.listen
     }

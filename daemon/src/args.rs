@@ -1,6 +1,6 @@
 //! The command line of `codex-network-proxy` (SPEC L5, C1).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
@@ -120,13 +120,18 @@ impl Args {
 
     /// The arguments with which a loader finds the same configuration.
     pub(crate) fn for_loader(&self) -> Vec<OsString> {
-        let mut arguments = Vec::new();
-        if let Some(config) = &self.options.config {
-            arguments.extend(["--config".into(), config.clone().into_os_string()]);
-        }
-        for assignment in &self.options.overrides {
-            arguments.extend(["-c".into(), assignment.into()]);
-        }
+        // In one word each: a value that begins with `-` would pass for an option.
+        let joined = |option: &str, value: &OsStr| {
+            let mut word = OsString::from(option);
+            word.push(value);
+            word
+        };
+        let config = self.options.config.iter();
+        let mut arguments: Vec<_> = config
+            .map(|config| joined("--config=", config.as_os_str()))
+            .collect();
+        let overrides = self.options.overrides.iter();
+        arguments.extend(overrides.map(|assignment| joined("-c=", assignment.as_ref())));
         arguments
     }
 
@@ -202,6 +207,25 @@ mod tests {
         }
         let args = parse(&["--config", "a.toml", "check"]).expect("a command line");
         assert_eq!(args.options.config.as_deref(), Some(Path::new("a.toml")));
+    }
+
+    #[test]
+    fn c1_a_loader_gets_the_very_same_options() {
+        let given = [
+            "--config=-a b.toml",
+            "-c=-a=1",
+            "-c==",
+            "-c=",
+            "-c",
+            "b=\"-\"",
+        ];
+        let args = parse(&given).expect("a command line");
+        assert_eq!(args.options.overrides, ["-a=1", "=", "", "b=\"-\""]);
+        let words = args.for_loader();
+        let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+        let loader = parse(&[&["load"], &*words].concat()).expect("a command line");
+        assert_eq!(loader.options.config, args.options.config);
+        assert_eq!(loader.options.overrides, args.options.overrides);
     }
 
     #[test]

@@ -292,6 +292,8 @@ enum Wanted {
 enum ReadError {
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
+    #[error("cannot be read: there is a link that leads nowhere")]
+    Dangling,
     #[error("cannot be read: it is a directory")]
     Directory,
     #[error("cannot be read: it is neither a regular file nor a pipe")]
@@ -312,7 +314,10 @@ impl ReadLayers {
                 self.files.push(path.to_owned());
             }
             Err(ReadError::Io(error))
-                if error.kind() == ErrorKind::NotFound && wanted == Wanted::IfThere => {}
+                if error.kind() == ErrorKind::NotFound && wanted == Wanted::IfThere =>
+            {
+                self.vacant(path);
+            }
             Err(error) => self.unreadable(path, wanted, &error),
         }
     }
@@ -332,8 +337,20 @@ impl ReadLayers {
                     self.file(&file, Wanted::Listed, TextKind::File);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => self.vacant(path),
             Err(error) => self.unreadable(path, Wanted::IfThere, &error.into()),
+        }
+    }
+
+    /// Nothing is in a layer's place, which is fine unless somebody has put a link there, or on the way
+    /// there: denials and requirements must not be gone with what it led to.
+    fn vacant(&mut self, path: &Path) {
+        let is_dangling = |place: &Path| {
+            let there = place.symlink_metadata();
+            there.is_ok_and(|there| there.is_symlink()) && !place.exists()
+        };
+        if path.ancestors().any(is_dangling) {
+            self.unreadable(path, Wanted::IfThere, &ReadError::Dangling);
         }
     }
 
@@ -360,6 +377,7 @@ impl ReadLayers {
                     "is the path right? Where no file is named, the built-in defaults and the system's files are used",
                 )
             }
+            ReadError::Dangling => Some("mend the link, or take it away"),
             ReadError::NotUtf8 { .. } => Some("TOML files are UTF-8"),
             _ => None,
         };

@@ -279,6 +279,41 @@ fn files_that_cannot_be_read_are_told_by_name_c4() {
     ");
 }
 
+/// What a link led to may be gone for a while, and its denials and requirements must not be.
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_nowhere_is_no_empty_place_c6() {
+    use std::os::unix::fs::symlink;
+
+    for place in [
+        "etc/codex",
+        "etc/codex/config.toml",
+        "etc/codex/requirements.toml",
+        "etc/codex-network-proxy/requirements.toml",
+        "etc/codex-network-proxy/conf.d",
+        "home/.codex/config.toml",
+    ] {
+        let root = Root::new();
+        assert!(load(&root.sources()).is_ok(), "nothing is there");
+        let link = root.path().join(place);
+        fs::create_dir_all(link.parent().expect("a folder")).expect("a folder");
+        symlink(root.path().join("nowhere"), &link).expect("a link");
+        let errors = load(&root.sources()).expect_err(place);
+        let said = root.said(&errors);
+        assert!(
+            said.contains(&format!("ROOT/{place}"))
+                && said.contains("cannot be read: there is a link that leads nowhere"),
+            "{said}"
+        );
+        fs::create_dir_all(root.path().join("elsewhere")).expect("a folder");
+        fs::remove_file(&link).expect("it is there");
+        if link.extension().is_none() {
+            symlink(root.path().join("elsewhere"), &link).expect("a link");
+            assert!(load(&root.sources()).is_ok(), "{place} leads somewhere");
+        }
+    }
+}
+
 #[test]
 fn a_file_over_64_mib_is_refused_unread() {
     let root = Root::new();

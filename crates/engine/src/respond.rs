@@ -128,7 +128,9 @@ pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Resp
         Failure::Refused(refused) => return refusal(refused, door),
         Failure::Resolve(ResolveError::Timeout)
         | Failure::Connect(ConnectError::Timeout)
-        | Failure::UnixSocket(SocketError::Connect(ConnectError::Timeout))
+        | Failure::UnixSocket(
+            SocketError::Connect(ConnectError::Timeout) | SocketError::Silent(_),
+        )
         | Failure::Tls(TlsError::Timeout)
         | Failure::AnswerTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
         Failure::UpstreamProxy(error) if is_timeout(error) => StatusCode::GATEWAY_TIMEOUT,

@@ -414,12 +414,36 @@ async fn h10_no_protocol_upgrade_is_carried() {
 }
 
 #[tokio::test]
-async fn h10_a_program_that_says_nothing_times_out() {
+async fn h10_what_a_program_does_wrong_is_held_against_it() {
     let stage = Stage::new();
-    Program::listen(&stage.path("one"), Plays::Writes(""));
     let scene = stage.scene(&format!("{ONE}\n[daemon.limits]\nidle_timeout = \"1s\""));
-    let said = scene.get(&stage.path("one")).await;
-    assert_eq!(said.status, 504, "{said:?}");
+    for (writes, status, what) in [
+        ("", 504, "did not answer in time"),
+        ("SSH-2.0-x\r\n", 502, "did not answer in HTTP"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            502,
+            "used a transfer coding that nobody asked for",
+        ),
+        (
+            "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            502,
+            "switched protocols unasked",
+        ),
+    ] {
+        let path = stage.path("one");
+        Program::listen(&path, Plays::Writes(writes));
+        let said = scene.get(&path).await;
+        fs::remove_file(&path).expect("it is there");
+        assert_eq!(said.status, status, "{said:?}");
+        assert!(
+            said.body.starts_with("unix-socket: the program "),
+            "{said:?}"
+        );
+        assert!(said.body.contains(what), "{said:?}");
+        let whose = "the fault lies with the socket or the program that should listen on it";
+        assert!(said.body.contains(whose), "{said:?}");
+    }
 }
 
 #[tokio::test]

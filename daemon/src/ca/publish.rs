@@ -67,13 +67,23 @@ pub(crate) fn publish<'a>(
 fn check(state: &Path) -> io::Result<()> {
     let metadata = state.metadata()?;
     let ours = [0, Uid::effective().as_raw()].contains(&metadata.uid());
-    if !ours || metadata.mode() & 0o002 != 0 {
+    if !ours || others_may_write(metadata.mode(), metadata.uid(), metadata.gid()) {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             "others may write there",
         ));
     }
     Ok(())
+}
+
+/// Whether more than the owner may write. The owner's own group has no other member, nor has root's.
+fn others_may_write(mode: u32, uid: u32, gid: u32) -> bool {
+    let others = if [0, uid].contains(&gid) {
+        0o002
+    } else {
+        0o022
+    };
+    mode & others != 0
 }
 
 /// Writes a file under the name of its content, unless it is there.

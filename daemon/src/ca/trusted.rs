@@ -51,6 +51,10 @@ enum Unusable {
     Nothing,
     #[error("certificate {0} in it is broken; the others are taken")]
     Broken(usize),
+    #[error(
+        "{0} certificates in it are broken, number {1} the first of them; the others are taken"
+    )]
+    SomeBroken(usize, usize),
     #[error("all the files together hold more than {} MiB", MOST >> 20)]
     TooMany,
 }
@@ -77,10 +81,11 @@ pub(crate) fn read<'a>(named: impl IntoIterator<Item = (&'a str, &'a str)>) -> T
             }
         };
         let mut found = 0;
+        let mut broken = Vec::new();
         for block in blocks(&content) {
             found += 1;
             let Some(certificate) = certificate(block) else {
-                leave_out(&Unusable::Broken(found));
+                broken.push(found);
                 continue;
             };
             if size + certificate.len() > MOST {
@@ -92,8 +97,12 @@ pub(crate) fn read<'a>(named: impl IntoIterator<Item = (&'a str, &'a str)>) -> T
                 size += length;
             }
         }
-        if found == 0 {
-            leave_out(&Unusable::Nothing);
+        // One line for a file, however many it has.
+        match *broken {
+            [] if found == 0 => leave_out(&Unusable::Nothing),
+            [] => {}
+            [one] => leave_out(&Unusable::Broken(one)),
+            [first, ..] => leave_out(&Unusable::SomeBroken(broken.len(), first)),
         }
     }
     trusted

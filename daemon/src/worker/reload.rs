@@ -124,9 +124,9 @@ impl Reloader {
         *self.doors() = Doors::default();
     }
 
-    /// Changes the mode: full mode until the next reload, limited mode for good. The monitor hears of it, so that a worker that takes
-    /// this one's place is not less strict. Returns the generation's number, or the requirement that
-    /// does not let it (SPEC C6).
+    /// Changes the mode: full mode until the next reload, limited mode until this is called again. The
+    /// monitor hears of it, so that a worker that takes this one's place is not less strict. Returns the
+    /// generation's number, or the requirement that does not let it (SPEC C6).
     pub(super) fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
         let number = self.engine.set_mode(mode)?;
         self.note_generation(number);

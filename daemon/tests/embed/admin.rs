@@ -308,3 +308,32 @@ async fn a2_p6_no_web_page_and_nobody_through_the_proxy_reaches_the_admin_api() 
     assert!(answer.contains("loop_detected"), "{answer}");
     handle.shutdown().await;
 }
+
+#[tokio::test]
+async fn e1_a_dropped_proxy_with_an_admin_api_leaves_nothing() {
+    let scene = Scene::new().await;
+    let kept = std::sync::Arc::new(());
+    let gone = std::sync::Arc::downgrade(&kept);
+    let builder = scene.builder().admin_addr(ANYWHERE).policy_decider(
+        move |_: codex_network_proxy::NetworkPolicyRequest| {
+            let _kept = std::sync::Arc::clone(&kept);
+            async { codex_network_proxy::NetworkDecision::Allow }
+        },
+    );
+    let handle = run(builder).await;
+    let admin = handle.admin_addr().expect("an API");
+    // A connection that is kept.
+    let mut idle = TcpStream::connect(admin).await.expect("the API");
+    assert_eq!(ask(admin, "GET", "/health", "").await.0, 200);
+    drop(handle);
+    let mut rest = Vec::new();
+    let _ = idle.read_to_end(&mut rest).await;
+    let gone = async {
+        while gone.upgrade().is_some() || TcpStream::connect(admin).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), gone)
+        .await
+        .expect("the engine is gone, and its decider with it");
+}

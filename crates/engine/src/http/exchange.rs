@@ -107,8 +107,8 @@ pub(super) async fn send(
             return Ok(response);
         }
         // Nobody can have asked: such a request is refused.
-        (Ok(Outcome::Switched(..)), passage) => (Failure::UnaskedUpgrade, passage),
-        (Err(failure), passage) => (failure, passage),
+        (Ok(Outcome::Switched(..)), passage) => (passage.blame(Failure::UnaskedUpgrade), passage),
+        (Err(failure), passage) => (passage.blame(failure), passage),
     };
     tracing::debug!(
         client = %session.address, authority = %passage, fault = ?failure.fault(), error = %failure,

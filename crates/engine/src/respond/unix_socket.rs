@@ -46,5 +46,9 @@ pub(super) fn what(error: &SocketError) -> &'static str {
         SocketError::Connect(ConnectError::Unreachable | ConnectError::Other(_)) => {
             "the connection failed"
         }
+        SocketError::Answer(_) => "the program closed the connection or did not answer in HTTP",
+        SocketError::TransferCoding => "the program used a transfer coding that nobody asked for",
+        SocketError::UnaskedUpgrade => "the program switched protocols unasked",
+        SocketError::Silent(_) => "the program did not answer in time",
     }
 }

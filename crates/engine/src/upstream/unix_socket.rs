@@ -85,6 +85,18 @@ pub(crate) enum SocketError {
     /// The rest, as for any connection.
     #[error("{0}")]
     Connect(#[source] ConnectError),
+    /// The program behind it closed the connection, or what it says is not HTTP.
+    #[error("no answer: {0}")]
+    Answer(#[source] hyper::Error),
+    /// The program answered with a transfer coding that nobody asked for.
+    #[error("its program used a transfer coding besides chunked")]
+    TransferCoding,
+    /// The program changed protocols unasked.
+    #[error("its program switched protocols unasked")]
+    UnaskedUpgrade,
+    /// The program did not answer in time.
+    #[error("its program did not answer within {0:?}")]
+    Silent(Duration),
 }
 
 /// Finds what a claim's path leads to, and has it judged.

@@ -142,10 +142,8 @@ fn proxies(variables: &Variables, doors: Doors) -> Vec<Finding> {
                 Finding::note(format!(
                     "{name}={shown} makes some programs look names up themselves"
                 ))
-                .advise(format!(
-                    "export {name}={}",
-                    value.replacen("socks5:", "socks5h:", 1)
-                )),
+                // The shell puts the rest in, which may hold a password.
+                .advise(format!("export {name}=\"socks5h://${{{name}#*://}}\"")),
             ),
             Leads::Elsewhere => found.push(Finding::problem(
                 format!("{name}={shown} does not lead to this proxy"),

@@ -65,11 +65,23 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         let strictest = wanted.entry(path).or_insert(keep);
         *strictest = keep.max(*strictest);
     };
+    let mut found = Vec::new();
+    let from = started_in(facts);
+    let mut lost = |path: &Path| {
+        found.push(Finding::skipped(&format!(
+            "{} counts from where the proxy was started, which this user may not see",
+            path.display()
+        )));
+    };
     for path in files(facts) {
         let keep = if path.ends_with("requirements.toml") {
             Keep::Roots
         } else {
             Keep::Unchanged
+        };
+        let Some(path) = absolute(&path, from.as_deref()) else {
+            lost(&path);
+            continue;
         };
         // A link may lead to a place of which others are the masters.
         if let Ok(real) = path.canonicalize() {
@@ -78,9 +90,11 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         add(path, keep);
     }
     for (path, keep) in authority(facts) {
-        add(path, keep);
+        match absolute(&path, from.as_deref()) {
+            Some(path) => add(path, keep),
+            None => lost(&path),
+        }
     }
-    let mut found = Vec::new();
     let mut good = 0_usize;
     for (path, keep) in &wanted {
         let trusted = if *keep == Keep::Roots { 0 } else { owner };
@@ -119,6 +133,25 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     found
 }
 
+/// The directory from which relative paths count: that of the running proxy, else ours.
+fn started_in(facts: &Facts) -> Option<PathBuf> {
+    match facts.proxy.answers() {
+        Some(answers) => {
+            let pid = answers.monitor()?.pid;
+            std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
+        }
+        None => std::env::current_dir().ok(),
+    }
+}
+
+/// A path that means the same file here; `None` when nobody knows where it begins.
+fn absolute(path: &Path, from: Option<&Path>) -> Option<PathBuf> {
+    if path.is_absolute() {
+        return Some(path.to_owned());
+    }
+    Some(from?.join(path))
+}
+
 /// The configuration: what the proxy has read, else what it would read.
 fn files(facts: &Facts) -> BTreeSet<PathBuf> {
     let mut files: BTreeSet<PathBuf> = SYSTEM.into_iter().map(PathBuf::from).collect();
@@ -155,7 +188,8 @@ fn authority(facts: &Facts) -> Vec<(PathBuf, Keep)> {
     let state =
         path(&["daemon", "state_dir"]).or_else(|| public.as_deref()?.parent().map(Path::to_owned));
     // Whoever can replace the control socket can pose as the proxy to those who ask it.
-    let control = answers.socket.parent().map(Path::to_owned);
+    let control = std::path::absolute(&answers.socket).ok();
+    let control = control.and_then(|socket| Some(socket.parent()?.to_owned()));
     [state, public, kept, control]
         .into_iter()
         .flatten()
@@ -201,6 +235,10 @@ fn judge(path: &Path, place: Place, keep: Keep, owner: u32) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use codex_network_control::message::{Role, Status};
+
+    use super::super::init_system::InitSystem;
+    use super::super::proxy::{Answers, Proxy};
     use super::*;
 
     #[test]
@@ -269,5 +307,62 @@ mod tests {
                 ),
             }
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn c6_a_relative_path_counts_from_where_the_proxy_was_started() {
+        use std::fs::Permissions;
+        use std::os::unix::fs::PermissionsExt as _;
+        use std::process::{Command, Stdio};
+
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("policy.toml");
+        std::fs::write(&file, "").expect("a file");
+        std::fs::set_permissions(&file, Permissions::from_mode(0o646)).expect("it is ours");
+        let mut proxy = Command::new("cat")
+            .current_dir(directory.path())
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let facts = |pid: u32| {
+            let answers = Answers {
+                socket: directory.path().join("control.sock"),
+                status: Status {
+                    files: vec!["policy.toml".to_owned()],
+                    roles: vec![Role {
+                        name: "monitor".to_owned(),
+                        pid,
+                        uid: Uid::effective().as_raw(),
+                        ..Role::default()
+                    }],
+                    ..Status::default()
+                },
+                config: None,
+                ca: None,
+            };
+            Facts {
+                init_system: InitSystem::None,
+                proxy: Proxy::Answers(Box::new(answers)),
+                configured: std::sync::OnceLock::new(),
+            }
+        };
+        let found = check(&facts(proxy.id()));
+        // No process has this number, as one of another user shows nothing.
+        let lost = check(&facts(0));
+        drop(proxy.stdin.take());
+        proxy.wait().expect("it ends");
+        let advice = format!("sudo chmod go-w {}", file.display());
+        assert!(
+            found
+                .iter()
+                .any(|found| found.advice.as_deref() == Some(&advice)),
+            "{found:?}"
+        );
+        assert!(
+            lost.iter()
+                .any(|found| found.found.starts_with("skipped: policy.toml counts")),
+            "{lost:?}"
+        );
     }
 }

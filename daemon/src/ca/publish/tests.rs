@@ -128,3 +128,21 @@ fn m5_a_directory_into_which_others_may_write_is_not_used() {
     assert!(why.contains("others may write there"), "{why}");
     assert_eq!(count(directory.path()), 0);
 }
+
+#[test]
+fn m5_the_owners_own_group_is_nobody_else() {
+    for (mode, uid, gid, others) in [
+        (0o755, 1000, 50, false),
+        (0o775, 1000, 50, true),
+        (0o775, 1000, 1000, false),
+        (0o775, 0, 0, false),
+        (0o757, 1000, 1000, true),
+        (0o1777, 0, 0, true),
+    ] {
+        assert_eq!(
+            others_may_write(mode, uid, gid),
+            others,
+            "{mode:o} {uid} {gid}"
+        );
+    }
+}

@@ -105,6 +105,25 @@ fn b4_credentials_in_variables_are_never_shown() {
     let found = [proxies(&shell, DOORS), twins(&shell)].concat();
     assert!(found.len() >= 3, "{found:?}");
     assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+    // Neither in what is advised.
+    for scheme in ["socks5", "SOCKS5", "socks4", "https", "http"] {
+        for port in [3128, 8081, 9] {
+            let value = format!("{scheme}://me:hunter2@127.0.0.1:{port}");
+            let found = proxies(&variables(&[("ALL_PROXY", &value)]), DOORS);
+            assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn b1_a_client_that_resolves_is_told_how_not_to() {
+    for value in ["socks5://x:y@127.0.0.1:8081", "SOCKS5://127.0.0.1:8081"] {
+        let found = proxies(&variables(&[("all_proxy", value)]), DOORS);
+        assert_eq!(
+            found[0].advice.as_deref(),
+            Some(r#"export all_proxy="socks5h://${all_proxy#*://}""#)
+        );
+    }
 }
 
 #[test]
