@@ -130,23 +130,31 @@ fn judge(name: &str, address: SocketAddr, held: &[&Held], ours: &Ours) -> Findin
         return Finding::ok(format!("{what} is free"));
     }
     let holders: Vec<&Holder> = held.iter().flat_map(|held| &held.holders).collect();
-    // The kernel cuts names, so this is all of ours; a proxy that cannot be asked is still ours.
-    let is_ours = |holder: &&&Holder| {
-        ours.pids.contains(&holder.pid) || holder.name.starts_with("codex-network-p")
-    };
-    if let Some(holder) = holders.iter().find(is_ours) {
+    let is_told = ours.told.contains(&address);
+    // The kernel cuts names, so this is all of ours.
+    let is_a_proxy = |holder: &Holder| holder.name.starts_with("codex-network-p");
+    // Process numbers differ where the proxy is in a container of its own.
+    let is_ours =
+        |holder: &Holder| ours.pids.contains(&holder.pid) || (is_told && is_a_proxy(holder));
+    if let Some(holder) = holders.iter().find(|holder| is_ours(holder)) {
         return Finding::ok(format!(
             "{what} is held by the proxy, process {}",
             holder.pid
         ));
     }
+    // Perhaps the right one, and perhaps the reason why that cannot start.
+    if let Some(holder) = holders.iter().find(|holder| is_a_proxy(holder)) {
+        return Finding::note(format!(
+            "{what} is held by a codex-network-proxy that was not asked, process {}",
+            holder.pid
+        ))
+        .advise("name its control socket with --socket; or stop it, if another proxy is to have the port");
+    }
     if ours.kept.contains(&address.to_string()) && holders.iter().all(|holder| holder.pid == 1) {
         return Finding::ok(format!("{what} is held by systemd for the proxy"));
     }
     match holders.as_slice() {
-        [] if ours.told.contains(&address) => {
-            Finding::ok(format!("{what} is held by the proxy, as it says itself"))
-        }
+        [] if is_told => Finding::ok(format!("{what} is held by the proxy, as it says itself")),
         [] => {
             let owner = held.iter().find_map(|held| held.uid);
             let owner = owner.map_or_else(String::new, |uid| format!(" of {}", user(uid)));
@@ -180,7 +188,7 @@ fn elsewhere(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Verdict::{Ok as Good, Problem};
+    use super::super::finding::Verdict::{Note, Ok as Good, Problem};
     use super::*;
 
     fn held(address: &str, holders: &[(u32, &str)]) -> Held {
@@ -217,7 +225,24 @@ mod tests {
             (&[(1, "systemd"), (40, "x")], &ours, Good, "process 40"),
             (&[(1, "systemd")], &ours, Good, "systemd for the proxy"),
             (&[(1, "systemd")], &none, Problem, "another unit"),
-            (&[(50, "codex-network-p")], &none, Good, "process 50"),
+            (
+                &[(50, "codex-network-p")],
+                &none,
+                Note,
+                "not asked, process 50",
+            ),
+            (
+                &[(50, "codex-network-p")],
+                &ours,
+                Note,
+                "not asked, process 50",
+            ),
+            (
+                &[(50, "codex-network-p")],
+                &told,
+                Good,
+                "the proxy, process 50",
+            ),
             (&[(50, "nginx")], &ours, Problem, "process 50 (nginx)"),
             (&[(50, "nginx")], &told, Problem, "process 50 (nginx)"),
         ] {
