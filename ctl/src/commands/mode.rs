@@ -22,7 +22,7 @@ pub(super) async fn run(
     let now = printable(&mode.mode);
     let sentence = match &mode.was {
         None => now,
-        Some(was) if *was == mode.mode => format!("{now}, as before"),
+        Some(was) if *was == mode.mode => format!("{now}, {} (as before)", until(&mode.mode)),
         Some(was) => format!("{now}, {} (was {})", until(&mode.mode), printable(was)),
     };
     Ok(output.line(&sentence)?)

@@ -32,6 +32,8 @@ pub(super) struct Reloader {
     link: Arc<Link>,
     issuer: Arc<Issuer>,
     doors: Mutex<Doors>,
+    /// Held while the mode changes, so that the monitor hears of changes in their order.
+    mode: Mutex<()>,
     /// What is known about the settings in force and how they came about.
     told: Mutex<Told>,
 }
@@ -70,6 +72,7 @@ impl Reloader {
             link,
             issuer,
             doors: Mutex::default(),
+            mode: Mutex::default(),
             told: Mutex::new(told),
         })
     }
@@ -128,6 +131,7 @@ impl Reloader {
     /// monitor hears of it, so that a worker that takes this one's place is not less strict. Returns the
     /// generation's number, or the requirement that does not let it (SPEC C6).
     pub(super) fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
+        let _turn = self.mode.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.engine.set_mode(mode)?;
         self.note_generation(number);
         self.link.tell(ToMonitor::ModeSet { mode: mode.into() });
