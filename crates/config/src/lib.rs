@@ -22,6 +22,7 @@
 
 mod action;
 mod captured;
+mod certificate_variables;
 mod constraints;
 mod daemon;
 mod diagnostic;
@@ -43,6 +44,7 @@ mod upstream_proxy;
 
 pub use action::{Action, Actions, Injection};
 pub use captured::NotCaptured;
+pub use certificate_variables::CERTIFICATE_VARIABLES;
 pub use codex_network_policy::HeaderNameText;
 pub use constraints::managed::{Managed, Pin, Widening};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use codex_network_config::CERTIFICATE_VARIABLES;
+
 use crate::client::AttemptId;
 
 /// Take the URL of the HTTP door.
@@ -47,26 +49,6 @@ const NONE: &[&str] = &[
 ];
 /// What goes past the proxy when local binding is on.
 const LOCAL: &str = "localhost,127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16";
-/// [`ChildEnvironment::BUNDLE_VARIABLES`].
-const BUNDLE: &[&str] = &[
-    "CODEX_CA_CERTIFICATE",
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "NODE_EXTRA_CA_CERTS",
-    "GIT_SSL_CAINFO",
-    "CARGO_HTTP_CAINFO",
-    "PIP_CERT",
-    "BUNDLE_SSL_CA_CERT",
-    "npm_config_cafile",
-    "NPM_CONFIG_CAFILE",
-    "AWS_CA_BUNDLE",
-    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
-    "DENO_CERT",
-    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
-    "NIX_SSL_CERT_FILE",
-    "HTTPLIB2_CA_CERTS",
-];
 
 /// What the variables say.
 #[derive(Clone, Debug)]
@@ -88,7 +70,7 @@ pub struct ChildEnvironment {
 impl ChildEnvironment {
     /// The variables that name a bundle of certificates: they are set when there is one, so what a
     /// child trusted by them before has to be in it (SPEC B2).
-    pub const BUNDLE_VARIABLES: &'static [&'static str] = BUNDLE;
+    pub const BUNDLE_VARIABLES: &'static [&'static str] = CERTIFICATE_VARIABLES;
 
     /// For a proxy whose HTTP door is there, and no more.
     pub fn new(http: SocketAddr) -> Self {
@@ -135,7 +117,7 @@ impl ChildEnvironment {
         set(&["ELECTRON_GET_USE_PROXY"], "true");
         set(&["CODEX_NETWORK_ALLOW_LOCAL_BINDING"], local);
         if let Some(bundle) = self.bundle.as_deref().and_then(|bundle| bundle.to_str()) {
-            set(BUNDLE, bundle);
+            set(CERTIFICATE_VARIABLES, bundle);
         }
     }
 }
@@ -206,7 +188,7 @@ mod tests {
         let mut child = ChildEnvironment::new(HTTP_DOOR);
         child.bundle = Some("/state/bundle.pem".into());
         let set = applied(&child);
-        for name in BUNDLE {
+        for name in CERTIFICATE_VARIABLES {
             assert_eq!(set[*name], "/state/bundle.pem", "{name}");
         }
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use codex_network_config::CERTIFICATE_VARIABLES;
 use nix::unistd::Uid;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -20,26 +21,6 @@ use address::{Leads, lead};
 /// The variables that most programs read, in upper case; all have a twin in lower case.
 const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 const PAST: &str = "NO_PROXY";
-/// What names a file of certificates (SPEC B2).
-const CERTIFICATES: [&str; 17] = [
-    "CODEX_CA_CERTIFICATE",
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "NODE_EXTRA_CA_CERTS",
-    "GIT_SSL_CAINFO",
-    "CARGO_HTTP_CAINFO",
-    "PIP_CERT",
-    "BUNDLE_SSL_CA_CERT",
-    "npm_config_cafile",
-    "NPM_CONFIG_CAFILE",
-    "AWS_CA_BUNDLE",
-    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
-    "DENO_CERT",
-    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
-    "NIX_SSL_CERT_FILE",
-    "HTTPLIB2_CA_CERTS",
-];
 /// The largest list of certificates that is looked into.
 const LARGEST: u64 = 16 << 20;
 
@@ -252,10 +233,10 @@ fn certificates(variables: &Variables, answers: Option<&Answers>) -> Vec<Finding
     let ca = answers.and_then(|answers| answers.ca.as_ref().filter(|_| answers.intercepts()));
     let bundle = ca.and_then(|ca| ca.bundle_file.as_deref());
     let ca = ca.and_then(|ca| CertificateDer::from_pem_slice(ca.pem.as_bytes()).ok());
-    CERTIFICATES
-        .into_iter()
+    CERTIFICATE_VARIABLES
+        .iter()
         .filter_map(|name| {
-            let state = look_into(Path::new(variables.get(name)?), ca.as_ref());
+            let state = look_into(Path::new(variables.get(*name)?), ca.as_ref());
             judge_certificates(name, &state, bundle)
         })
         .collect()
