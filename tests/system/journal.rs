@@ -12,7 +12,8 @@ const REQUESTS: usize = 4000;
 fn r4_the_journal_has_the_life_of_the_service_and_its_refusals() {
     let scene = Scene::new();
     scene.start();
-    scene.wait_for_message("listening");
+    // Who reads along sees what the fields hold.
+    scene.wait_for_message("listening listener=http address=127.0.0.1:3128");
     scene.wait_for_message("ready");
     assert_eq!(scene.get("http://blocked.test/secret?q=1").0, 403);
     let entry = scene.wait_for_message("CODEX_NETWORK_POLICY_VIOLATION");

@@ -18,6 +18,8 @@ use super::outlet::{Entry, Outlet};
 
 /// Longest value, in bytes.
 const LONGEST_VALUE: usize = 32 * 1024;
+/// Longest value that is put into a message.
+const LONGEST_WORD: usize = 256;
 /// Most bytes of all values of an event. With the names of its fields they fit into one datagram
 /// (the kernel lets a socket send 208 KiB, `net.core.wmem_default`): longer ones go to the journal in
 /// a memfd, which the worker's sandbox does not have.
@@ -63,16 +65,13 @@ impl Captured {
         self.values.push((field.index(), self.text.len()));
     }
 
-    /// Logs the event to this subscriber and no other, whatever it is interested in.
-    pub(super) fn replay(&self, subscriber: &impl Subscriber) {
+    /// Logs the event to this subscriber and no other, whatever it is interested in, with this message
+    /// if there is one and else with its own.
+    pub(super) fn replay(&self, subscriber: &impl Subscriber, message: Option<&str>) {
         let fields = self.metadata.fields();
-        let mut texts = vec![None; fields.len()];
-        let mut start = 0;
-        for (field, end) in &self.values {
-            if let Some(text) = texts.get_mut(*field) {
-                *text = Some(&self.text[start..*end]);
-            }
-            start = *end;
+        let mut texts = self.texts();
+        if let (Some(message), Some(field)) = (message, fields.field("message")) {
+            texts[field.index()] = Some(message);
         }
         let values: Vec<Option<&dyn Value>> = texts
             .iter()
@@ -80,6 +79,45 @@ impl Captured {
             .collect();
         let values = fields.value_set_all(&values);
         subscriber.event(&Event::new(self.metadata, &values));
+    }
+
+    /// The message and what the fields hold, for who reads messages alone. `None` for an event that is
+    /// for programs, whose target is none of our modules.
+    pub(super) fn in_words(&self) -> Option<String> {
+        let message = self.metadata.fields().field("message")?;
+        if !self.metadata.target().starts_with("codex_network") {
+            return None;
+        }
+        let texts = self.texts();
+        let said = texts[message.index()].unwrap_or_default();
+        let mut words = said.to_owned();
+        for (field, text) in self.metadata.fields().iter().zip(&texts) {
+            let Some(text) = text.filter(|text| text.len() <= LONGEST_WORD) else {
+                continue;
+            };
+            if field == message || said.contains(text) {
+                continue;
+            }
+            let _ = if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                write!(words, " {field}={text:?}")
+            } else {
+                write!(words, " {field}={text}")
+            };
+        }
+        Some(words)
+    }
+
+    /// The values, in the order of the fields.
+    fn texts(&self) -> Vec<Option<&str>> {
+        let mut texts = vec![None; self.metadata.fields().len()];
+        let mut start = 0;
+        for (field, end) in &self.values {
+            if let Some(text) = texts.get_mut(*field) {
+                *text = Some(&self.text[start..*end]);
+            }
+            start = *end;
+        }
+        texts
     }
 }
 
@@ -126,8 +164,9 @@ mod tests {
     use std::time::Duration;
 
     use tracing::subscriber::with_default;
+    use tracing_subscriber::layer::Layered;
     use tracing_subscriber::layer::SubscriberExt as _;
-    use tracing_subscriber::registry;
+    use tracing_subscriber::{Registry, registry};
 
     use super::*;
 
@@ -156,13 +195,20 @@ mod tests {
 
     /// What a subscriber is told directly, and by way of the queue.
     fn directly_and_replayed(log: impl FnOnce()) -> [Vec<(String, String)>; 2] {
+        directly_and(|captured, to| captured.replay(to, None), log)
+    }
+
+    fn directly_and(
+        replay: fn(&Captured, &Layered<Told, Registry>),
+        log: impl FnOnce(),
+    ) -> [Vec<(String, String)>; 2] {
         let (direct, replayed) = (Told::default(), Told::default());
         let outlet = Outlet::new(|_| unreachable!("nothing is lost"));
         let capture = Capture(Arc::clone(&outlet));
         with_default(registry().with(direct.clone()).with(capture), log);
         let to = registry().with(replayed.clone());
         let write = move |captured: &Captured| {
-            captured.replay(&to);
+            replay(captured, &to);
             Ok(())
         };
         outlet.start(write).expect("a thread");
@@ -251,6 +297,38 @@ mod tests {
         assert!(lengths.iter().all(|length| *length <= LONGEST_VALUE));
         assert!(lengths[0] > LONGEST_VALUE - 3, "{lengths:?}");
         assert!(direct[2].1.starts_with(&replayed[2].1));
+    }
+
+    #[test]
+    fn r4_a_message_in_words_has_what_its_fields_hold_and_says_nothing_twice() {
+        let long = "x".repeat(LONGEST_WORD + 1);
+        let [direct, replayed] = directly_and(
+            |captured, to| captured.replay(to, captured.in_words().as_deref()),
+            || {
+                tracing::info!(listener = "http", address = "127.0.0.1:1", "listening");
+                tracing::info!(lost = 3, long, "3 lines");
+                tracing::info!(why = "a\nb c", absent = None::<&str>, "ended");
+                tracing::event!(target: "codex_otel.network_proxy", tracing::Level::INFO, server.port = 443, "deny");
+            },
+        );
+        let messages = |told: &[(String, String)]| -> Vec<String> {
+            let messages = told.iter().filter(|(name, _)| name == "message");
+            messages.map(|(_, text)| text.clone()).collect()
+        };
+        assert_eq!(
+            messages(&replayed),
+            [
+                "listening listener=http address=127.0.0.1:1",
+                "3 lines",
+                r#"ended why="a\nb c""#,
+                "deny"
+            ]
+        );
+        let fields = |told: Vec<(String, String)>| -> Vec<(String, String)> {
+            let fields = told.into_iter().filter(|(name, _)| name != "message");
+            fields.collect()
+        };
+        assert_eq!(fields(direct), fields(replayed));
     }
 
     #[test]

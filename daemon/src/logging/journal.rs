@@ -54,7 +54,7 @@ impl Journal {
     pub(super) fn write(&self, event: &Captured) -> io::Result<()> {
         // Sends nothing and waits for nobody: the kernel looks whether somebody has the socket open.
         self.knock.connect(JOURNAL)?;
-        event.replay(&self.subscriber);
+        event.replay(&self.subscriber, event.in_words().as_deref());
         Ok(())
     }
 }

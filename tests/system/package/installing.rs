@@ -32,6 +32,8 @@ fn l9_a_fresh_install_serves_on_sockets_that_systemd_holds() {
     let worker = bare.scene.wait_for_worker(None);
     let user = bare.shell(&format!("ps -o user:32= -p {worker}")).stdout;
     assert_eq!(user.trim(), "codex-network-proxy");
+    bare.shell("test -d /etc/codex-network-proxy/conf.d")
+        .succeeded();
     let doctor = bare.shell("proxyctl doctor");
     doctor.succeeded().says("no problems");
 
