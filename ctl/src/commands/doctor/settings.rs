@@ -6,12 +6,16 @@ use nix::unistd::Uid;
 use super::Facts;
 use super::configured::Configured;
 use super::finding::Finding;
-use super::proxy::Proxy;
+use super::proxy::{Answers, Proxy};
 use crate::output::counted;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     match &facts.proxy {
-        Proxy::Answers(answers) => judge(&answers.status),
+        Proxy::Answers(answers) => {
+            let mut found = judge(&answers.status);
+            found.extend(next_start(facts, answers));
+            found
+        }
         Proxy::TurnsAway(_) | Proxy::NotAsked => {
             vec![Finding::skipped("the proxy does not tell this user")]
         }
@@ -45,6 +49,25 @@ fn judge(status: &Status) -> Vec<Finding> {
     };
     let warnings = status.warnings.iter().map(Finding::note);
     std::iter::once(first).chain(warnings).collect()
+}
+
+/// What a restart of the service would meet: it comes up with the files as they are now, or not at all.
+fn next_start(facts: &Facts, answers: &Answers) -> Option<Finding> {
+    let pid = answers.monitor().map(|monitor| monitor.pid);
+    let is_the_service = pid.is_some() && pid == facts.init_system.main_pid();
+    let has_told = answers.status.last_reload.as_ref();
+    let has_told = has_told.is_some_and(|last| last.outcome == Outcome::Failed);
+    // Others than root may not be let at all of them.
+    if !is_the_service || has_told || !Uid::effective().is_root() {
+        return None;
+    }
+    match facts.configured() {
+        Configured::Settings(_) => None,
+        Configured::Unusable(why) => Some(Finding::problem(
+            format!("the service would not start again, since the files have errors by now: {why}"),
+            "codex-network-proxy check, mend what it tells, then proxyctl reload",
+        )),
+    }
 }
 
 /// A user may not be let at what the service reads, which is as it should be.
