@@ -94,9 +94,18 @@ pub(crate) fn how_to_be_admitted() -> String {
         .ok()
         .flatten()
         .map_or_else(|| format!("uid {user}"), |user| user.name);
+    // What its unit says, no configuration changes.
+    let group = if cfg!(target_os = "macos") {
+        String::new()
+    } else {
+        format!(
+            " systemd's socket lets only its group connect: sudo usermod -aG codex-network-proxy {name} \
+             too, and log in again."
+        )
+    };
     format!(
         "Run proxyctl as root or as the user that the proxy runs as, or add {name:?} to \
-         [daemon.control] administrators or observers and reload the proxy."
+         [daemon.control] administrators or observers and reload the proxy.{group}"
     )
 }
 

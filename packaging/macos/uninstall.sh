@@ -25,9 +25,10 @@ fi
 launchctl bootout "system/$label.resolver" 2>/dev/null || true
 launchctl bootout "system/$label" 2>/dev/null || true
 
-# While there is still a program that knows which certificates it installed.
+# While there is still a program that knows which certificates it installed; not the one in
+# /usr/local/bin, which somebody else may have put there.
 if [ -d "$root/Library/Application Support/codex-network-proxy" ]; then
-    "$root/usr/local/bin/proxyctl" ca uninstall
+    "$root/usr/local/libexec/codex-network-proxy/proxyctl" ca uninstall
     rmdir "$root/Library/Application Support/codex-network-proxy" 2>/dev/null || true
 fi
 
@@ -36,10 +37,12 @@ pkgutil --only-files --files "$label" | while IFS= read -r file; do
     rm -f "$root/$file"
 done
 rm -f "$root/usr/local/libexec/codex-network-proxy/.loaded.plist"
-bin=$root/usr/local/bin/codex-network-proxy
-if [ "$(readlink "$bin" 2>/dev/null)" = ../libexec/codex-network-proxy/codex-network-proxy ]; then
-    rm -f "$bin"
-fi
+for program in codex-network-proxy proxyctl; do
+    bin=$root/usr/local/bin/$program
+    if [ "$(readlink "$bin" 2>/dev/null)" = "../libexec/codex-network-proxy/$program" ]; then
+        rm -f "$bin"
+    fi
+done
 rmdir "$root/usr/local/libexec/codex-network-proxy" 2>/dev/null || true
 pkgutil --forget "$label" >/dev/null
 

@@ -115,7 +115,12 @@ fn k1_doctor_tells_a_masked_socket_from_one_that_is_down() {
         "problem",
         &format!("{} is inactive", SOCKETS[2]),
     );
-    assert!(advice(&lines).contains(&format!("systemctl enable --now {}", SOCKETS[2])));
+    // What is advised brings it up, though the service runs.
+    let enable = format!("systemctl enable {} && ", SOCKETS[2]);
+    let restart = "systemctl restart codex-network-proxy";
+    assert_eq!(advice(&lines), enable + restart);
+    scene.systemctl(&["restart", SERVICE]).succeeded();
+    assert_eq!(examine(&scene, "root", &["sockets"]).0, Some(0));
 }
 
 #[test]
@@ -222,6 +227,19 @@ fn k1_doctor_says_that_a_configuration_keeps_the_service_from_starting() {
     let (code, lines) = examine(&scene, "root", &[]);
     assert_eq!(code, Some(1), "{lines:#?}");
     says(&lines, "settings", "problem", "config.toml:2:8");
+}
+
+#[test]
+fn k1_doctor_warns_of_files_on_which_a_running_service_would_not_start_again() {
+    let scene = Scene::new();
+    scene.start();
+    assert_eq!(examine(&scene, "root", &["settings"]).0, Some(0));
+    scene.configure_text("[network]\nmode = 3\n");
+    let (code, lines) = examine(&scene, "root", &["settings"]);
+    assert_eq!(code, Some(1), "{lines:#?}");
+    says(&lines, "settings", "ok", "generation 1 is in force");
+    says(&lines, "settings", "problem", "config.toml:2:8");
+    assert!(advice(&lines).starts_with("codex-network-proxy check"));
 }
 
 #[test]

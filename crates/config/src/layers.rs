@@ -377,7 +377,9 @@ impl ReadLayers {
                     "is the path right? Where no file is named, the built-in defaults and the system's files are used",
                 )
             }
-            ReadError::Dangling => Some("mend the link, or take it away"),
+            ReadError::Dangling => Some(
+                "mend the link, or take it away; the system's service sees what is below /etc and /usr, and no other place",
+            ),
             ReadError::NotUtf8 { .. } => Some("TOML files are UTF-8"),
             _ => None,
         };

@@ -42,7 +42,7 @@ const fn line(from: From, to: &'static str, mode: u32) -> Line {
 #[rustfmt::skip] // a table
 pub const CONTENTS: &[Line] = &[
     line(Program("codex-network-proxy"), "usr/local/libexec/codex-network-proxy/codex-network-proxy", 0o755),
-    line(Program("proxyctl"), "usr/local/bin/proxyctl", 0o755),
+    line(Program("proxyctl"), "usr/local/libexec/codex-network-proxy/proxyctl", 0o755),
     line(Tree("packaging/macos/uninstall.sh"), "usr/local/libexec/codex-network-proxy/uninstall", 0o755),
     line(Tree("launchd/com.openai.codex-network-proxy.plist"), "Library/LaunchDaemons/com.openai.codex-network-proxy.plist", 0o644),
     line(Tree("launchd/com.openai.codex-network-proxy.resolver.plist"), "Library/LaunchDaemons/com.openai.codex-network-proxy.resolver.plist", 0o644),

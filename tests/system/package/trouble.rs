@@ -72,6 +72,10 @@ fn c5_a_user_that_somebody_else_made_is_taken_only_if_nothing_belongs_to_it() {
             "--system --gid 0 --shell /usr/sbin/nologin",
             "is of the group root",
         ),
+        (
+            "--system --gid shadow --shell /usr/sbin/nologin",
+            "is of the group shadow",
+        ),
     ] {
         bare.shell(&format!("useradd {user} codex-network-proxy"))
             .succeeded();

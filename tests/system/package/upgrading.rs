@@ -167,6 +167,24 @@ fn c7_an_upgrade_over_a_broken_configuration_leaves_the_running_service_alone() 
 }
 
 #[test]
+fn c7_an_upgrade_over_a_link_that_the_service_cannot_follow_leaves_it_alone() {
+    let bare = Bare::new();
+    bare.install(PACKAGE).succeeded();
+    let monitor = bare.scene.monitor();
+    let link = "mkdir -p /opt/site && ln -s /opt/site /etc/codex-network-proxy/conf.d";
+    bare.scene.machine().run(["sh", "-c", link]).succeeded();
+    // Whoever looks from outside of the service's root sees nothing wrong.
+    let check = bare.scene.machine().run(["codex-network-proxy", "check"]);
+    check.succeeded();
+
+    let run = bare.upgrade();
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    run.says("the service goes on with the program and the settings that it has");
+    run.says("/etc/codex-network-proxy/conf.d: cannot be read: there is a link that leads nowhere");
+    assert_eq!(bare.scene.monitor(), monitor);
+}
+
+#[test]
 fn m9_what_the_running_service_has_in_its_environment_counts_for_an_upgrade() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();

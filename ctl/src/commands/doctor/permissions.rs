@@ -15,7 +15,7 @@ use super::finding::Finding;
 use crate::output::counted;
 
 /// Where a system's configuration is, whether the proxy has read it or not.
-const SYSTEM: [&str; 5] = [
+pub(super) const SYSTEM: [&str; 5] = [
     "/etc/codex/config.toml",
     "/etc/codex/requirements.toml",
     "/etc/codex-network-proxy/config.toml",

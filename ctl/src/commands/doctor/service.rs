@@ -59,7 +59,7 @@ fn systemd(unit: &Unit, waiting: Waiting, proxy: Option<u32>) -> Finding {
                 status.map_or_else(|| unit.result.clone(), |code| format!("exit code {code}"));
             // EX_CONFIG.
             let advice = if status == Some(78) {
-                "codex-network-proxy check, mend what it tells, then systemctl restart codex-network-proxy"
+                "codex-network-proxy check (if it finds nothing: journalctl -u codex-network-proxy -e), mend what is wrong, then systemctl restart codex-network-proxy"
             } else {
                 journal
             };

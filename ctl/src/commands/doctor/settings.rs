@@ -1,17 +1,24 @@
 //! The settings in force, and what became of the last reload; without a proxy, the files.
 
+use std::path::{Path, PathBuf};
+
 use codex_network_control::message::{Outcome, Status};
 use nix::unistd::Uid;
 
 use super::Facts;
 use super::configured::Configured;
 use super::finding::Finding;
-use super::proxy::Proxy;
+use super::permissions::SYSTEM;
+use super::proxy::{Answers, Proxy};
 use crate::output::counted;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     match &facts.proxy {
-        Proxy::Answers(answers) => judge(&answers.status),
+        Proxy::Answers(answers) => {
+            let mut found = judge(&answers.status);
+            found.extend(next_start(facts, answers));
+            found
+        }
         Proxy::TurnsAway(_) | Proxy::NotAsked => {
             vec![Finding::skipped("the proxy does not tell this user")]
         }
@@ -47,6 +54,52 @@ fn judge(status: &Status) -> Vec<Finding> {
     std::iter::once(first).chain(warnings).collect()
 }
 
+/// What a restart of the service would meet: it comes up with the files as they are now, or not at all.
+fn next_start(facts: &Facts, answers: &Answers) -> Option<Finding> {
+    let pid = answers.monitor().map(|monitor| monitor.pid);
+    let is_the_service = pid.is_some() && pid == facts.init_system.main_pid();
+    let has_told = answers.status.last_reload.as_ref();
+    let has_told = has_told.is_some_and(|last| last.outcome == Outcome::Failed);
+    // Others than root may not be let at all of them.
+    if !is_the_service || has_told || !Uid::effective().is_root() {
+        return None;
+    }
+    match facts.configured() {
+        Configured::Settings(_) => SYSTEM
+            .into_iter()
+            .find_map(|path| leads_out(Path::new(path), &own_root(pid?)))
+            .map(|why| {
+                Finding::problem(
+                    format!("the service would not start again: {why}"),
+                    "put the file itself there in place of the link, then proxyctl reload",
+                )
+            }),
+        Configured::Unusable(why) => Some(Finding::problem(
+            format!("the service would not start again, since the files have errors by now: {why}"),
+            "codex-network-proxy check, mend what it tells, then proxyctl reload",
+        )),
+    }
+}
+
+/// The root of a process, which may be one of its own.
+fn own_root(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/root"))
+}
+
+/// A link to what is there for us, and not below the service's root.
+fn leads_out(path: &Path, root: &Path) -> Option<String> {
+    let real = path.canonicalize().ok()?;
+    let seen = root.join(real.strip_prefix("/").ok()?);
+    let is_lost = real != path && std::fs::symlink_metadata(seen).is_err();
+    is_lost.then(|| {
+        format!(
+            "{} leads to {}, which the service does not see",
+            path.display(),
+            real.display()
+        )
+    })
+}
+
 /// A user may not be let at what the service reads, which is as it should be.
 fn unusable(why: &str, is_root: bool) -> Finding {
     let found = format!("the files cannot be used: {why}");
@@ -64,6 +117,20 @@ mod tests {
 
     use super::super::finding::Verdict::{Note, Ok, Problem};
     use super::*;
+
+    #[test]
+    fn c6_a_link_out_of_the_services_root_is_told() {
+        let place = tempfile::tempdir().expect("a directory");
+        let place = place.path().canonicalize().expect("its own name");
+        let (file, link, root) = (place.join("file"), place.join("link"), place.join("root"));
+        std::fs::write(&file, "").expect("a file");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        assert_eq!(leads_out(&link, Path::new("/")), None);
+        assert_eq!(leads_out(&file, &root), None);
+        assert_eq!(leads_out(&place.join("none"), &root), None);
+        let told = leads_out(&link, &root).expect("it is not there");
+        assert!(told.contains(&format!("leads to {}", file.display())));
+    }
 
     #[test]
     fn c7_a_reload_that_failed_is_a_problem_and_a_warning_a_note() {

@@ -42,11 +42,12 @@ fn judge_down(id: &str, unit: &Unit) -> Finding {
         )),
         (_, "failed") => Finding::problem(
             format!("{id} has failed ({})", unit.result),
-            format!("proxyctl doctor ports, then systemctl restart {id}"),
+            // systemd starts no socket unit whose service runs; the service brings all of them.
+            "proxyctl doctor ports, then systemctl restart codex-network-proxy",
         ),
         ("loaded", state) => Finding::problem(
             format!("{id} is {state}"),
-            format!("systemctl enable --now {id}"),
+            format!("systemctl enable {id} && systemctl restart codex-network-proxy"),
         ),
         (load, _) => Finding::problem(
             format!("{id} cannot be used ({load})"),
@@ -92,6 +93,13 @@ mod tests {
             assert_eq!(found[1].verdict, verdict, "{found:?}");
             assert!(found[1].found.contains(said), "{found:?}");
             assert!(found[1].found.contains(SOCKETS[1].1), "{found:?}");
+            // What is typed while the service runs must work.
+            let advice = found[1].advice.clone().unwrap_or_default();
+            let restarts = advice.ends_with("systemctl restart codex-network-proxy");
+            assert_eq!(
+                restarts,
+                matches!(active, "failed" | "inactive") && load == "loaded"
+            );
         }
         assert_eq!(judge(&Units::default()).len(), 4);
     }

@@ -115,6 +115,10 @@ impl Mac {
             &format!("volume/{LIBEXEC}/codex-network-proxy"),
             "cat \"$0.problems\" 2>/dev/null && exit 1\nexit 0\n",
         );
+        self.program(
+            &format!("volume/{LIBEXEC}/proxyctl"),
+            "echo \"proxyctl $*\" >>\"$MAC/log\"\n",
+        );
         self.write(&format!("volume/{LIST}"), "the list");
         let resolver = LIST.replace(".plist", ".resolver.plist");
         self.write(&format!("volume/{resolver}"), "the other list");
@@ -122,7 +126,6 @@ impl Mac {
             "volume/private/etc/codex-network-proxy/config.toml.default",
             "# ours",
         );
-        fs::create_dir_all(self.on("usr/local/bin")).expect("a directory");
     }
 
     fn attribute(&self, record: &str, name: &str, value: &str) {
@@ -196,10 +199,12 @@ fn a_fresh_installation_makes_a_user_that_is_nobody_and_starts_the_service() {
     assert_eq!(mac.of(GROUP, "PrimaryGroupID").as_deref(), Some("499"));
     let own = mac.on("private/etc/codex-network-proxy/config.toml");
     assert_eq!(fs::read_to_string(own).expect("a copy"), "# ours");
-    assert_eq!(
-        fs::canonicalize(mac.on("usr/local/bin/codex-network-proxy")).expect("a link"),
-        fs::canonicalize(mac.on(&format!("{LIBEXEC}/codex-network-proxy"))).expect("a program")
-    );
+    for program in ["codex-network-proxy", "proxyctl"] {
+        assert_eq!(
+            fs::canonicalize(mac.on(&format!("usr/local/bin/{program}"))).expect("a link"),
+            fs::canonicalize(mac.on(&format!("{LIBEXEC}/{program}"))).expect("a program")
+        );
+    }
     let resolver = LIST.replace(".plist", ".resolver.plist");
     assert_eq!(
         mac.log()[1..],
@@ -412,9 +417,20 @@ fn uninstalling_takes_away_what_was_installed_and_purging_the_rest() {
         mac.log();
         mac.write(
             "receipt",
-            &format!("{LIST}\n{LIBEXEC}/codex-network-proxy\nprivate/etc/codex-network-proxy/config.toml.default\n"),
+            &format!("{LIST}\n{LIBEXEC}/codex-network-proxy\n{LIBEXEC}/proxyctl\nprivate/etc/codex-network-proxy/config.toml.default\n"),
         );
         mac.write("volume/private/var/db/codex-network-proxy/ca.pem", "");
+        mac.write(
+            "volume/Library/Application Support/codex-network-proxy/x.crt",
+            "",
+        );
+        // Whoever owns the directory can have another program there, which root must not run.
+        let planted = mac.on("usr/local/bin/proxyctl");
+        fs::remove_file(&planted).expect("a link");
+        mac.program(
+            "volume/usr/local/bin/proxyctl",
+            "echo planted >>\"$MAC/log\"\n",
+        );
         let mut command = Command::new("sh");
         command
             .arg(tree().join("packaging/macos/uninstall.sh"))
@@ -430,9 +446,11 @@ fn uninstalling_takes_away_what_was_installed_and_purging_the_rest() {
             mac.log(),
             [
                 "launchctl bootout system/com.openai.codex-network-proxy.resolver",
-                "launchctl bootout system/com.openai.codex-network-proxy"
+                "launchctl bootout system/com.openai.codex-network-proxy",
+                "proxyctl ca uninstall"
             ]
         );
+        assert!(planted.exists(), "it is not ours");
         assert!(!mac.on(LIST).exists());
         assert!(!mac.on(LIBEXEC).exists());
         assert!(fs::symlink_metadata(mac.on("usr/local/bin/codex-network-proxy")).is_err());
