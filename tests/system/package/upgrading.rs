@@ -171,7 +171,7 @@ fn c7_an_upgrade_over_a_link_that_the_service_cannot_follow_leaves_it_alone() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
     let monitor = bare.scene.monitor();
-    let link = "mkdir -p /opt/site && ln -s /opt/site /etc/codex-network-proxy/conf.d";
+    let link = "mkdir -p /opt/site && cd /etc/codex-network-proxy && rmdir conf.d && ln -s /opt/site conf.d";
     bare.scene.machine().run(["sh", "-c", link]).succeeded();
     // Whoever looks from outside of the service's root sees nothing wrong.
     let check = bare.scene.machine().run(["codex-network-proxy", "check"]);
