@@ -198,21 +198,31 @@ fn authority(facts: &Facts) -> Vec<(PathBuf, Keep)> {
         .collect()
 }
 
+/// A path as it can be typed: whatever it holds, it is one word and no command.
+fn typed(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%=:,".contains(c);
+    if path.chars().all(is_plain) {
+        return path;
+    }
+    format!("'{}'", path.replace('\'', r"'\''"))
+}
+
 /// What is wrong with a place that belongs to root or `owner` and to nobody else.
 fn judge(path: &Path, place: Place, keep: Keep, owner: u32) -> Option<Finding> {
     const STICKY: u32 = 0o1000;
-    let (path, mode) = (path.display(), place.mode & 0o7777);
+    let (path, typed, mode) = (path.display(), typed(path), place.mode & 0o7777);
     if place.uid != 0 && place.uid != owner {
         return Some(Finding::problem(
             format!("{path} belongs to {}, who can change it", user(place.uid)),
-            format!("sudo chown {} {path}", user(owner)),
+            format!("sudo chown {} {typed}", user(owner)),
         ));
     }
     if keep == Keep::Secret && mode & 0o077 != 0 {
         return Some(Finding::problem(
             format!("{path}, the CA's key, has mode {mode:04o}"),
             format!(
-                "sudo chmod 0600 {path}; if others may have read it: remove both files of the CA, codex-network-proxy init"
+                "sudo chmod 0600 {typed}; if others may have read it: remove both files of the CA, codex-network-proxy init"
             ),
         ));
     }
@@ -228,7 +238,7 @@ fn judge(path: &Path, place: Place, keep: Keep, owner: u32) -> Option<Finding> {
     (writable != 0 && !is_shared).then(|| {
         Finding::problem(
             format!("{path} can be changed by others (mode {mode:04o})"),
-            format!("sudo chmod go-w {path}"),
+            format!("sudo chmod go-w {typed}"),
         )
     })
 }
@@ -240,6 +250,13 @@ mod tests {
     use super::super::init_system::InitSystem;
     use super::super::proxy::{Answers, Proxy};
     use super::*;
+
+    #[test]
+    fn c6_an_advised_command_takes_a_path_as_one_word() {
+        assert_eq!(typed(Path::new("/etc/a-b.toml")), "/etc/a-b.toml");
+        assert_eq!(typed(Path::new("/etc/a b;c")), "'/etc/a b;c'");
+        assert_eq!(typed(Path::new("/etc/it's")), r"'/etc/it'\''s'");
+    }
 
     #[test]
     fn c6_who_else_may_change_a_place_is_told() {

@@ -4,6 +4,11 @@ use super::Facts;
 use super::finding::Finding;
 use super::init_system::{InitSystem, SOCKETS, Unit, Units};
 
+/// systemd starts no socket unit whose service runs; a service that starts brings all of them. A restart
+/// would not do: a listener that the proxy has bound itself is kept by systemd meanwhile, and is in the
+/// unit's way.
+const ANEW: &str = "systemctl stop codex-network-proxy; systemctl start codex-network-proxy";
+
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     match &facts.init_system {
         InitSystem::Systemd(units) if facts.init_system.has_service() => judge(units),
@@ -42,12 +47,11 @@ fn judge_down(id: &str, unit: &Unit) -> Finding {
         )),
         (_, "failed") => Finding::problem(
             format!("{id} has failed ({})", unit.result),
-            // systemd starts no socket unit whose service runs; the service brings all of them.
-            "proxyctl doctor ports, then systemctl restart codex-network-proxy",
+            format!("proxyctl doctor ports, then {ANEW}"),
         ),
         ("loaded", state) => Finding::problem(
             format!("{id} is {state}"),
-            format!("systemctl enable {id} && systemctl restart codex-network-proxy"),
+            format!("systemctl enable {id}; {ANEW}"),
         ),
         (load, _) => Finding::problem(
             format!("{id} cannot be used ({load})"),
@@ -95,7 +99,7 @@ mod tests {
             assert!(found[1].found.contains(SOCKETS[1].1), "{found:?}");
             // What is typed while the service runs must work.
             let advice = found[1].advice.clone().unwrap_or_default();
-            let restarts = advice.ends_with("systemctl restart codex-network-proxy");
+            let restarts = advice.ends_with(ANEW);
             assert_eq!(
                 restarts,
                 matches!(active, "failed" | "inactive") && load == "loaded"
