@@ -6,6 +6,7 @@
 mod admin;
 mod ca;
 mod connect;
+mod content;
 mod control;
 mod fleet;
 mod forward;

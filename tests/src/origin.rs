@@ -28,6 +28,8 @@ use crate::wait::{PATIENCE, Watched};
 type Script = dyn Fn(&Request) -> Answer + Send + Sync;
 /// How a test decides, seeing only the head, whether to read the body at all.
 type EarlyScript = dyn Fn(&Request) -> Option<Answer> + Send + Sync;
+/// Which requests' bodies an origin leaves unread, to take them for its next requests.
+type Unread = dyn Fn(&Request) -> bool + Send + Sync;
 
 /// A running origin; it stops and hangs up on everyone when dropped.
 pub struct Origin {
@@ -67,6 +69,7 @@ impl Origin {
         Builder {
             protocol: Protocol::Http {
                 early: Arc::new(|_| None),
+                unread: Arc::new(|_| false),
                 script: Arc::new(script),
             },
             tls: None,
@@ -170,6 +173,21 @@ impl Builder {
     ) -> Self {
         match &mut self.protocol {
             Protocol::Http { early, .. } => *early = Arc::new(early_script),
+            Protocol::Echo => panic!("an origin that echoes bytes has no bodies"),
+        }
+        self
+    }
+
+    /// Over HTTP/1.1, answers these requests without reading their bodies, whose
+    /// bytes it then takes for the next request of the connection, as some origins
+    /// do (RFC 9112 section 11.2). It ends connections when it is asked to.
+    #[must_use]
+    pub fn leaving_unread(
+        mut self,
+        which: impl Fn(&Request) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        match &mut self.protocol {
+            Protocol::Http { unread, .. } => *unread = Arc::new(which),
             Protocol::Echo => panic!("an origin that echoes bytes has no bodies"),
         }
         self

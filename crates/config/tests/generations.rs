@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use codex_network_config::{CaPaths, Loaded, Mitm, Settings, Sources, UnixSockets, load};
-use codex_network_policy::{Hooked, Host, Interception, Mode, Protocol, Reason, Request};
+use codex_network_policy::{Content, Hooked, Host, Interception, Mode, Protocol, Reason, Request};
 
 /// Where the text of a generation's keys starts and how it writes its lists.
 struct Generation {
@@ -474,6 +474,7 @@ fn reason_for(settings: &Settings, host: &str, protocol: Protocol) -> Reason {
         port: 443,
         method: Some("GET"),
         upgrade: None,
+        content: Content::Absent,
         hooked: Hooked::Unasked,
     };
     settings.policy.decide(&request).reason()

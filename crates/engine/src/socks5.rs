@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
-use codex_network_policy::{Authority, Handling, Hooked, Protocol};
+use codex_network_policy::{Authority, Content, Handling, Hooked, Protocol};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -159,6 +159,7 @@ async fn open(
         protocol: Protocol::Socks5Tcp,
         method: None,
         upgrade: None,
+        content: Content::Absent,
         hooked: Hooked::Unasked,
     };
     let port = request.port;

@@ -6,7 +6,7 @@ use crate::address::{AddressClass, embedded_v4};
 use crate::decision::{Decision, Reach, Reason, Source};
 use crate::domain_set::{DomainSet, Listed};
 use crate::host::Host;
-use crate::method::{Mode, is_read_only};
+use crate::method::{Mode, has_undefined_content, is_read_only};
 use crate::policy::{Interception, Policy, RuleRef};
 use crate::request::{Hooked, Protocol, Request};
 
@@ -125,14 +125,22 @@ impl Policy {
     fn condition(&self, request: &Request<'_>) -> Condition {
         let has_hooks = self.lists.intercepted.contains(request.host);
         let limited = self.mode == Mode::Limited;
+        let undefined_content = has_undefined_content(request.method, request.content);
         match request.protocol {
             Protocol::Http if has_hooks => Condition::Unmet(Reason::MitmRequired),
             Protocol::Https if has_hooks && request.hooked != Hooked::Matched => {
                 Condition::Unmet(Reason::MitmHookDenied)
             }
+            // The origin could take it for a request of its own, which was not judged.
+            Protocol::Https if has_hooks && undefined_content => {
+                Condition::Unmet(Reason::MitmHookDenied)
+            }
             Protocol::Http | Protocol::Https => {
-                // What is said after an upgrade has no method that could be looked at.
-                let reads = request.upgrade.is_none() && request.method.is_some_and(is_read_only);
+                // What is said after an upgrade has no method that could be looked at, and neither has
+                // content that the origin takes for a request.
+                let reads = request.upgrade.is_none()
+                    && !undefined_content
+                    && request.method.is_some_and(is_read_only);
                 if limited && !reads {
                     Condition::Unmet(Reason::MethodNotAllowed)
                 } else {

@@ -46,7 +46,7 @@ pub use hook::{
     WildcardError,
 };
 pub use host::{Host, HostError, Ipv6Host, Name};
-pub use method::{Mode, ModeError, is_read_only};
+pub use method::{Content, Mode, ModeError, defines_content, is_read_only};
 pub use pattern::{ListKind, Pattern, PatternError};
 pub use policy::{Interception, Origin, Policy, PolicyError, PolicySpec, Rule, RuleRef};
 pub use request::{Hooked, Protocol, Request};

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::host::Host;
+use crate::method::Content;
 
 /// How a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +33,8 @@ pub struct Request<'a> {
     pub method: Option<&'a str>,
     /// The protocol that the request asks to change to (RFC 9110 section 7.8), if it does.
     pub upgrade: Option<&'a str>,
+    /// Whether the request has content, where there is a request to see.
+    pub content: Content,
     /// What the hooks of the host say to it; [`Hooked::Unasked`] outside interception.
     pub hooked: Hooked,
 }

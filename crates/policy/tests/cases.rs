@@ -15,8 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use codex_network_policy::{
-    AddressClass, Authority, Decision, Handling, Hooked, Host, Interception, ListKind, Mode,
-    Origin, Pattern, Policy, PolicySpec, Protocol, Request, UnixSocketPath,
+    AddressClass, Authority, Content, Decision, Handling, Hooked, Host, Interception, ListKind,
+    Mode, Origin, Pattern, Policy, PolicySpec, Protocol, Request, UnixSocketPath,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -87,6 +87,9 @@ struct Asked {
     port: Option<u16>,
     method: Option<String>,
     upgrade: Option<String>,
+    /// Whether the request has content.
+    #[serde(default)]
+    content: bool,
     /// Whether TLS may be intercepted; it may where nothing is said.
     mitm: Option<bool>,
     /// What the hooks of the host say to the request: `matched` or `unmatched`.
@@ -114,6 +117,14 @@ struct Table<T> {
 
 trait Row {
     fn title(&self) -> (&str, &str);
+}
+
+fn content(present: bool) -> Content {
+    if present {
+        Content::Present
+    } else {
+        Content::Absent
+    }
 }
 
 fn yes() -> bool {
@@ -323,6 +334,7 @@ impl Asked {
                 port: row.port.unwrap_or(443),
                 method: row.method.as_deref(),
                 upgrade: row.upgrade.as_deref(),
+                content: content(row.content),
                 hooked: match row.hooks.as_deref() {
                     None => Hooked::Unasked,
                     Some("matched") => Hooked::Matched,

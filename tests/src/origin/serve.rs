@@ -10,7 +10,7 @@ use serde_json::to_vec;
 
 use super::answer::{AfterReply, write_head};
 use super::handshake::ClientHello;
-use super::{Answer, EarlyScript, Request, Script, State, http2};
+use super::{Answer, EarlyScript, Request, Script, State, Unread, http2};
 use crate::wait::{PATIENCE, Watched};
 use crate::wire::{self, Stream, Wire};
 
@@ -19,6 +19,7 @@ use crate::wire::{self, Stream, Wire};
 pub(super) enum Protocol {
     Http {
         early: Arc<EarlyScript>,
+        unread: Arc<Unread>,
         script: Arc<Script>,
     },
     Echo,
@@ -46,7 +47,7 @@ pub(super) fn connection(
         (None, _) => Box::new(stream),
         (Some(config), protocol) => {
             let hello = ClientHello::read(&mut stream, index, state)?;
-            if let Protocol::Http { early, script } = protocol
+            if let Protocol::Http { early, script, .. } = protocol
                 && hello.chooses_http2(&config)
             {
                 let connection = http2::Connection {
@@ -64,13 +65,17 @@ pub(super) fn connection(
     let wire = Wire::new(stream);
     let end = match protocol {
         Protocol::Echo => echo(wire),
-        Protocol::Http { early, script } => Http {
+        Protocol::Http {
+            early,
+            unread,
+            script,
+        } => Http {
             wire,
             socket,
             state,
             index,
         }
-        .serve(&**early, &**script),
+        .serve(&**early, &**unread, &**script),
     }?;
     match end {
         End::Orderly => linger(socket),
@@ -123,7 +128,7 @@ struct Http<'a> {
 }
 
 impl Http<'_> {
-    fn serve(mut self, early: &EarlyScript, script: &Script) -> io::Result<End> {
+    fn serve(mut self, early: &EarlyScript, unread: &Unread, script: &Script) -> io::Result<End> {
         while let Some(head) = self.wire.read_head()? {
             let request = Request::parse(self.index, head)?;
             let entry = self.state.update(|state| {
@@ -136,7 +141,9 @@ impl Http<'_> {
                     Next::End(end) => end,
                 });
             }
-            self.read_body(&request, entry)?;
+            if !unread(&request) {
+                self.read_body(&request, entry)?;
+            }
             let request = self.state.lock().requests[entry].clone();
             match self.answer(&request, script(&request))? {
                 Next::End(end) => return Ok(end),

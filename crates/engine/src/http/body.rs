@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_config::Action;
-use codex_network_policy::Mode;
+use codex_network_policy::{self as policy, Mode};
 use futures_util::FutureExt as _;
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -86,6 +86,16 @@ enum Content {
         inspection: Option<Box<Inspection>>,
         _place: Place,
     },
+}
+
+/// Whether a request has content: in HTTP/1 by its framing, in HTTP/2 unless its HEADERS end the
+/// stream. `Content-Length: 0` says that there is none; chunked content may yet turn out to be empty.
+pub(super) fn content(body: &Incoming) -> policy::Content {
+    if body.is_end_stream() {
+        policy::Content::Absent
+    } else {
+        policy::Content::Present
+    }
 }
 
 impl RequestBody {

@@ -3,9 +3,9 @@
 
 use codex_network_policy::{Hooked, Protocol};
 use http::{Request, Response, Uri, Version};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 
-use super::body::Answer;
+use super::body::{self, Answer};
 use super::exchange::{self, Sent, Upgrade};
 use super::passage::Passage;
 use super::upgrade::{self, Wanted};
@@ -24,11 +24,13 @@ pub(super) async fn answer(
     let shared = &session.shared;
     let generation = shared.live.current();
     let wanted = upgrade::wanted(request.headers(), request.version());
+    let content = body::content(request.body());
     let attempt = Attempt {
         client,
         protocol: Protocol::Http,
         method: Some(request.method().as_str().to_owned()),
         upgrade: wanted.token().map(str::to_owned),
+        content,
         hooked: Hooked::Unasked,
     };
     let target = match target::absolute(request.uri(), request.headers()) {
@@ -58,8 +60,7 @@ pub(super) async fn answer(
             }
         }
     };
-    let has_content = !request.body().is_end_stream();
-    if let Some(flaw) = upgrade::flaw(wanted, request.method(), has_content) {
+    if let Some(flaw) = upgrade::flaw(wanted, request.method(), content) {
         return respond::bad_request(flaw);
     }
     let upgrade = match wanted {

@@ -8,7 +8,7 @@
 use codex_network_policy::{Authority, HookRequest, HookVerdict, Hooked, Mode, Protocol};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Answer};
@@ -41,12 +41,13 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Answer> {
     if request.method() == Method::CONNECT {
-        return respond::connect_inside();
+        return connect(inside.wire);
     }
     let shared = &session.shared;
     let generation = shared.live.current();
     let mode = generation.policy().mode();
     let wanted = upgrade::wanted(request.headers(), request.version());
+    let content = body::content(request.body());
     let hooks = &generation.settings().mitm.hooks;
     let fields = if hooks.has(&inside.authority.host) {
         fields_of_origin(request.headers(), wanted, &inside.authority, mode)
@@ -67,6 +68,7 @@ pub(super) async fn answer(
         protocol: Protocol::Https,
         method: Some(request.method().as_str().to_owned()),
         upgrade: wanted.token().map(str::to_owned),
+        content,
         hooked: match verdict {
             HookVerdict::NotHooked => Hooked::Unasked,
             HookVerdict::Matched(_) => Hooked::Matched,
@@ -88,8 +90,7 @@ pub(super) async fn answer(
             return respond::refusal(&refusal, Door::Connect);
         }
     };
-    let has_content = !request.body().is_end_stream();
-    if let Some(flaw) = upgrade::flaw(wanted, request.method(), has_content) {
+    if let Some(flaw) = upgrade::flaw(wanted, request.method(), content) {
         return respond::bad_request(flaw);
     }
     let upgrade = match wanted {
@@ -122,6 +123,16 @@ pub(super) async fn answer(
     exchange::send(session, passage, &sent, parts, body, Some(&inside.first))
         .await
         .unwrap_or_else(|(failure, passage)| respond::failure(&failure, &passage, Door::Connect))
+}
+
+/// Refuses a CONNECT. In HTTP/1 it is the last request of its connection: what the client sent behind
+/// it was meant for a tunnel, and its framing has not been checked.
+fn connect(wire: Wire) -> Response<Answer> {
+    let refused = respond::connect_inside();
+    match wire {
+        Wire::Plain | Wire::TlsHttp1 => respond::closing(refused),
+        Wire::TlsHttp2 => refused,
+    }
 }
 
 /// The fields that the origin would get: what ends here, such as a field that `Connection` names,

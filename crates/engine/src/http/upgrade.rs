@@ -5,6 +5,7 @@
 //! it hears an ordinary answer in HTTP/1.1, as RFC 9110 lets a server choose.
 
 use bytes::Bytes;
+use codex_network_policy::Content;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::upgrade::Upgraded;
@@ -62,13 +63,15 @@ impl<'a> Wanted<'a> {
 }
 
 /// Why an upgrade cannot be carried, apart from policy.
-pub(super) fn flaw(wanted: Wanted<'_>, method: &Method, has_content: bool) -> Option<&'static str> {
+pub(super) fn flaw(wanted: Wanted<'_>, method: &Method, content: Content) -> Option<&'static str> {
     match wanted {
         Wanted::Other(_) => Some("this proxy carries no other protocol upgrade than websocket"),
         Wanted::WebSocket if method != Method::GET => {
             Some("a websocket upgrade has to be a GET request (RFC 6455 section 4.1)")
         }
-        Wanted::WebSocket if has_content => Some("a websocket upgrade request has no content"),
+        Wanted::WebSocket if content == Content::Present => {
+            Some("a websocket upgrade request has no content")
+        }
         Wanted::Nothing | Wanted::WebSocket => None,
     }
 }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use codex_network_policy::{Authority, Hooked, Protocol, Reason};
+use codex_network_policy::{Authority, Content, Hooked, Protocol, Reason};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -158,6 +158,7 @@ async fn open<'a>(
         protocol: Protocol::Socks5Udp,
         method: None,
         upgrade: None,
+        content: Content::Absent,
         hooked: Hooked::Unasked,
     };
     let peer = attempt.client.address;

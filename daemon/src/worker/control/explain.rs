@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use codex_network_control::message::{ExplainQuery, Explained};
 use codex_network_engine::Generation;
 use codex_network_policy::{
-    Authority, AuthorityError, Fields, Handling, HookRequest, HookVerdict, Hooked, Host, Protocol,
-    Reach, Reason, Request, Source, Verdict,
+    Authority, AuthorityError, Content, Fields, Handling, HookRequest, HookVerdict, Hooked, Host,
+    Protocol, Reach, Reason, Request, Source, Verdict,
 };
 
 /// What a text asks for.
@@ -75,6 +75,7 @@ pub(super) fn explain(
         // In a tunnel the proxy sees none.
         method: (*protocol == Protocol::Http).then(|| method.unwrap_or("GET")),
         upgrade: upgrade.filter(|_| *protocol == Protocol::Http),
+        content: Content::Absent,
         hooked: Hooked::Unasked,
     };
     let policy = generation.policy();
