@@ -172,7 +172,12 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
         let (session, activity) = (Arc::clone(&session), Arc::clone(&activity));
         let answer: BoxFuture<'static, _> = Box::pin(async move {
             let busy = activity.busy();
-            let answer = session.answer(request).await;
+            let is_head = request.method() == Method::HEAD;
+            let mut answer = session.answer(request).await;
+            if is_head {
+                // hyper sees to it in HTTP/1 alone (RFC 9110 section 9.3.2).
+                answer.body_mut().leave_out_own();
+            }
             Ok::<_, std::convert::Infallible>(answer.map(|body| body.keeping(busy)))
         });
         answer

@@ -166,6 +166,13 @@ impl Answer {
         }
     }
 
+    /// Leaves out what is not an upstream's, for an answer to HEAD.
+    pub(super) fn leave_out_own(&mut self) {
+        if let Content::Own(body) = &mut self.content {
+            *body = Full::default();
+        }
+    }
+
     /// Keeps our turn until the body has been sent or given up.
     pub(super) fn tracked(self, turn: Turn) -> Self {
         turn.answers();
