@@ -146,7 +146,8 @@ pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Resp
         | Failure::UpstreamProxy(_)
         | Failure::Answer(_)
         | Failure::TransferCoding
-        | Failure::UnaskedUpgrade => StatusCode::BAD_GATEWAY,
+        | Failure::UnaskedUpgrade
+        | Failure::InterimFlood => StatusCode::BAD_GATEWAY,
     };
     let what = match failure {
         Failure::Refused(_) => "it was refused",
@@ -172,6 +173,7 @@ pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Resp
         Failure::Answer(_) => "the host closed the connection or did not answer in HTTP",
         Failure::TransferCoding => "the host used a transfer coding that nobody asked for",
         Failure::UnaskedUpgrade => "the host switched protocols unasked",
+        Failure::InterimFlood => "the host sent interim answers without end",
         Failure::AnswerTimeout(_) => "the host did not answer in time",
     };
     let whose = match failure.fault() {
@@ -374,6 +376,7 @@ pub(crate) fn socks_failure(failure: &Failure) -> Reply {
         | Failure::Answer(_)
         | Failure::TransferCoding
         | Failure::UnaskedUpgrade
+        | Failure::InterimFlood
         | Failure::AnswerTimeout(_) => Reply::GeneralFailure,
     }
 }

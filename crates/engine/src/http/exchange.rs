@@ -2,6 +2,7 @@
 //!
 //! Who may be asked was decided before: everything here needs a permit.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use codex_network_policy::Mode;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::Upgraded;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::body::{Answer, RequestBody, Streamed};
 use super::inspect::{Direction, Inspection};
@@ -27,6 +28,10 @@ use crate::upstream::{Lease, ProxyError};
 
 /// Kept connections that are tried before a new one is made: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
+
+/// Interim answers to one request (RFC 9110 section 15.2): one every twenty seconds, as WebDAV's `102`
+/// comes, for an hour and more. HTTP/2 counts them among its frames.
+const MAX_INTERIM: usize = 256;
 
 /// What the exchanges of one request share.
 pub(super) struct Sent {
@@ -228,7 +233,10 @@ async fn exchange(
     expected: &mut Option<oneshot::Sender<()>>,
 ) -> Result<Outcome, Broken> {
     let (interim, mut interims) = mpsc::channel(4);
+    let count = Arc::new(InterimCount::default());
+    let counted = Arc::clone(&count);
     hyper::ext::on_informational(&mut request, move |response| {
+        counted.add();
         // A full queue loses an interim answer, which is allowed; it must not hold the origin up.
         let _ = interim.try_send(Interim::read(response.status(), response.headers()));
     });
@@ -250,6 +258,9 @@ async fn exchange(
                 Interim::Pass(_) => {}
             },
             answer = &mut answer => break answer,
+            () = count.exceeded.notified() => {
+                return Err(Broken { failure: Failure::InterimFlood, unsent: None });
+            }
             () = &mut silence => {
                 return Err(Broken { failure: Failure::AnswerTimeout(limit), unsent: None });
             }
@@ -326,6 +337,22 @@ async fn switch(
         upgraded,
         lease.leads_to().clone(),
     ))
+}
+
+/// How many interim answers have come.
+#[derive(Default)]
+struct InterimCount {
+    seen: AtomicUsize,
+    /// More than [`MAX_INTERIM`].
+    exceeded: Notify,
+}
+
+impl InterimCount {
+    fn add(&self) {
+        if self.seen.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
+            self.exceeded.notify_one();
+        }
+    }
 }
 
 /// An interim answer of the origin's.

@@ -54,6 +54,7 @@ pub(super) fn what(error: &SocketError) -> &'static str {
         SocketError::Answer(_) => "the program closed the connection or did not answer in HTTP",
         SocketError::TransferCoding => "the program used a transfer coding that nobody asked for",
         SocketError::UnaskedUpgrade => "the program switched protocols unasked",
+        SocketError::InterimFlood => "the program sent interim answers without end",
         SocketError::Silent(_) => "the program did not answer in time",
     }
 }
