@@ -57,6 +57,8 @@ use crate::Shared;
 use crate::activity::Activity;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Standing};
+use crate::frames::{Metered, Side};
+use crate::http2_memory;
 use crate::live_policy::Generation;
 use crate::mitm::Interception;
 use crate::respond::{self, Door};
@@ -67,14 +69,19 @@ pub(crate) const DOOR: &str = "http";
 /// How long after a drain has begun a connection may still begin a request.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Requests that one HTTP/2 connection may have in hand.
+/// Requests that one HTTP/2 connection may have in hand: as many as there is memory for.
+const MIN_STREAMS: u32 = 16;
 const MAX_STREAMS: u32 = 128;
+/// Bytes of requests that an HTTP/2 client may send before the origin takes them.
+const MIN_WINDOW: u32 = 64 * 1024;
+const MAX_WINDOW: u32 = 1024 * 1024;
 /// Streams that a client may reset before they were begun here ("rapid reset"), and streams that we
 /// may reset for its faults, before the connection ends.
 const MAX_RESET_STREAMS: usize = 20;
 const MAX_ERROR_STREAMS: usize = 128;
 /// Bytes of answers that wait in one HTTP/2 stream for a client to take them.
-const SEND_BUFFER: usize = 64 * 1024;
+const MIN_SEND_BUFFER: u32 = 16 * 1024;
+const MAX_SEND_BUFFER: u32 = 64 * 1024;
 
 /// What the requests of one connection share.
 pub(crate) struct Session {
@@ -183,15 +190,21 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
         answer
     });
     let max_headers = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
+    let memory = shared.upstream.http2_memory().take(http2_memory::SERVER);
+    let messages = Arc::new(Activity::new());
+    let peer = format!("client {address}");
+    let stream = Metered::new(stream, Side::Server, peer, Arc::clone(&messages));
     let mut connection = std::pin::pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .auto_date_header(false)
-            .max_concurrent_streams(MAX_STREAMS)
+            .max_concurrent_streams(memory.of(MIN_STREAMS, MAX_STREAMS))
+            .initial_connection_window_size(memory.of(MIN_WINDOW, MAX_WINDOW))
+            .initial_stream_window_size(memory.of(MIN_WINDOW, MAX_WINDOW))
             .max_header_list_size(max_headers)
             .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
             .max_local_error_reset_streams(MAX_ERROR_STREAMS)
-            .max_send_buf_size(SEND_BUFFER)
+            .max_send_buf_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
             .serve_connection(TokioIo::new(stream), service)
     );
     let mut drain = std::pin::pin!(async {
@@ -211,8 +224,13 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
         }
     });
     let mut forbidden = std::pin::pin!(session.underway.forbidden(&shared.live));
+    let mut stalled = std::pin::pin!(messages.silence(limits.idle_timeout));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
+        () = &mut stalled => {
+            tracing::debug!(client = %address, "closed a stalled HTTP/2 connection");
+            return;
+        }
         (standing, reason) = &mut forbidden => return session.say_forbidden(&standing, reason),
         () = &mut drain => {
             connection.as_mut().graceful_shutdown();

@@ -37,6 +37,8 @@ mod own;
 
 mod activity;
 mod client_hello;
+mod frames;
+mod http2_memory;
 mod mitm;
 mod tunnel;
 mod upstream;

@@ -11,6 +11,7 @@
 //! an upstream proxy with credentials. A secret therefore never follows a client's content.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use super::proxy::{self, AbsoluteForm};
 use super::tls::Wire;
 use super::unix_socket::SocketIdentity;
 use crate::drain::Drain;
-use crate::enforce::unix_socket::SocketPermit;
+use crate::enforce::unix_socket::{SocketPermit, UNIX_SOCKET};
 use crate::enforce::{LeadsTo, Permit};
 use crate::http::RequestBody;
 use crate::live_policy::Generation;
@@ -190,6 +191,16 @@ impl Checkout {
 
     pub(super) fn wire(&self) -> Wire {
         self.key.wire
+    }
+}
+
+/// For logs; a unix socket without its path.
+impl fmt::Display for Checkout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key.peer {
+            Peer::Host(authority) => write!(f, "origin {authority}"),
+            Peer::UnixSocket(_) => f.write_str(UNIX_SOCKET),
+        }
     }
 }
 
