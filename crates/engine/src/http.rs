@@ -224,11 +224,13 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
         }
     });
     let mut forbidden = std::pin::pin!(session.underway.forbidden(&shared.live));
-    let mut stalled = std::pin::pin!(messages.silence(limits.idle_timeout));
+    // An origin may be silent for `idle_timeout`, and then the client is still to hear of it.
+    let patience = limits.idle_timeout.saturating_add(limits.header_timeout);
+    let mut stalled = std::pin::pin!(messages.silence(patience));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
         () = &mut stalled => {
-            tracing::debug!(client = %address, "closed a stalled HTTP/2 connection");
+            tracing::info!(client = %address, "closed a stalled HTTP/2 connection: no part of a message has moved for {patience:?}");
             return;
         }
         (standing, reason) = &mut forbidden => return session.say_forbidden(&standing, reason),

@@ -45,7 +45,7 @@ use tls::{Offer, Wire};
 
 /// Bytes of answers that an origin may send over HTTP/2 before the client takes them: on a connection,
 /// and in a stream.
-const MIN_WINDOW: u32 = 64 * 1024;
+const MIN_WINDOW: u32 = 256 * 1024;
 const MAX_WINDOW: u32 = 5 * 1024 * 1024;
 const MAX_STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 /// Largest header section of an HTTP/2 answer, in bytes.

@@ -351,6 +351,22 @@ fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
     }
 }
 
+/// What waits for a client that opens a stream and never a window is not held for ever.
+#[test]
+fn c5_an_http2_connection_on_which_no_message_moves_ends() {
+    let config = limited()
+        .set("daemon.limits", "header_timeout", r#""500ms""#)
+        .set("daemon.limits", "idle_timeout", r#""1s""#);
+    let scene = Scene::echoing(&config, &["h2"]);
+    // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 section 6.5.2).
+    let mut raw = Raw::open(&scene, "allowed.test", &[(4, 0)]);
+    let block = raw.request("GET", "/", &[]);
+    raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
+    raw.until(|frame| frame.kind == HEADERS).expect("an answer");
+    scene.wait_for_message("closed a stalled HTTP/2 connection");
+    while raw.next().is_some() {}
+}
+
 /// What a client gets for the same destination, whichever way it goes there.
 #[test]
 fn p9_the_verdict_inside_is_the_verdict_at_the_doors() {
