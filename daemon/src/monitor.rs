@@ -13,6 +13,7 @@ mod listen;
 mod load;
 mod numbering;
 mod reloads;
+mod socket_owner;
 mod supervise;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ use self::listen::{Listeners, Prepared};
 use self::load::Loading;
 use self::numbering::Numbering;
 use self::reloads::{Begin, Reloads};
+use self::socket_owner::SocketOwners;
 use self::supervise::{BackOff, Worker};
 use crate::privsep::channel;
 use crate::privsep::message::{Listener, Mode, Problems, ToMonitor, ToWorker};
@@ -62,6 +64,7 @@ enum Event {
 struct Monitor {
     arguments: load::Arguments,
     issuing: Issuing,
+    socket_owners: SocketOwners,
     events: SyncSender<Event>,
     listeners: Listeners,
     control: Option<ControlSocket>,
@@ -171,6 +174,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let mut monitor = Monitor {
         arguments,
         issuing,
+        socket_owners: SocketOwners::open(),
         events,
         listeners,
         control,

@@ -9,6 +9,7 @@ mod control;
 mod doors;
 mod issuer;
 mod link;
+mod owner;
 mod reload;
 mod sandbox;
 mod witness;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{Diagnostic, Loaded, load};
-use codex_network_engine::{Engine, EngineParts};
+use codex_network_engine::{ClientOwner, Engine, EngineParts};
 use tokio::sync::mpsc;
 
 use crate::logging;
@@ -25,6 +26,7 @@ use crate::privsep::message::{Mode, Report, ToMonitor};
 use doors::Doors;
 use issuer::Issuer;
 use link::{Order, Orders};
+use owner::Owners;
 use reload::Reloader;
 use sandbox::Confined;
 use witness::Witness;
@@ -64,20 +66,23 @@ pub(crate) fn run() -> anyhow::Result<()> {
         }
     };
     let issuer = Issuer::new(Arc::clone(&link));
+    let owners = Owners::new(Arc::clone(&link));
     let (orders_in, orders_out) = mpsc::channel(8);
     let answers = Arc::clone(&issuer);
+    let told_owners = Arc::clone(&owners);
     std::thread::spawn(move || {
         while let Ok(Some(order)) = link::next(&mut receiver) {
             match order {
                 // Connections wait for it, also while a reload or the end is under way.
                 Order::Leaf { ticket, outcome } => answers.answered(ticket, outcome),
+                Order::Owners { ticket, users } => told_owners.answered(ticket, users),
                 // When nobody takes orders any more, answers still come.
                 order => drop(orders_in.blocking_send(order)),
             }
         }
         answers.close();
     });
-    runtime.block_on(serve(link, issuer, *orders, started, orders_out))
+    runtime.block_on(serve(link, issuer, owners, *orders, started, orders_out))
 }
 
 /// A worker that has nothing left to lose.
@@ -110,6 +115,7 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
 async fn serve(
     link: Arc<link::Link>,
     issuer: Arc<Issuer>,
+    owners: Arc<Owners>,
     orders: Orders,
     started: Started,
     mut incoming: mpsc::Receiver<Order>,
@@ -130,6 +136,8 @@ async fn serve(
         let parts = EngineParts {
             blocked_base: orders.blocked_base,
             issuer: Some(Arc::<Issuer>::clone(&issuer)),
+            // Elsewhere the monitor has no way to know.
+            client_owner: cfg!(target_os = "linux").then_some(owners as Arc<dyn ClientOwner>),
             ..EngineParts::default()
         };
         let engine = Engine::new(Arc::new(settings), parts)?;
@@ -188,7 +196,7 @@ async fn serve(
             Order::Settings(orders) => reloader.put_in_force(*orders).await,
             Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
             // Taken where it is heard.
-            Order::Leaf { .. } => {}
+            Order::Leaf { .. } | Order::Owners { .. } => {}
             Order::Ping => link.tell(ToMonitor::Well(report(&engine))),
             Order::Drain(within) => {
                 limit = Some(within);

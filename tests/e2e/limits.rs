@@ -1,6 +1,7 @@
 //! What happens when there is too much of something: connections, or descriptors (SPEC C5).
 
 mod descriptors;
+mod users;
 
 use std::thread;
 

@@ -16,9 +16,9 @@ pub(crate) struct Activity {
     busy: AtomicU64,
 }
 
-/// Somebody who is busy, until it is dropped.
+/// A request in hand, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Activity>);
+pub struct Busy(Arc<Activity>);
 
 impl Activity {
     /// Something flows now.
@@ -39,6 +39,14 @@ impl Activity {
     pub(crate) fn note(&self) {
         let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(elapsed, Ordering::Relaxed);
+    }
+
+    /// For how long nothing has flowed; zero while there are any who are busy.
+    pub(crate) fn idle(&self) -> Duration {
+        if self.busy.load(Ordering::Relaxed) > 0 {
+            return Duration::ZERO;
+        }
+        self.last().elapsed()
     }
 
     /// Resolves when nothing has flowed for `limit`.

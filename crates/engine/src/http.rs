@@ -54,13 +54,13 @@ use underway::Underway;
 use upgrade::Switched;
 
 use crate::Shared;
-use crate::activity::Activity;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Standing};
 use crate::frames::{Metered, Side};
 use crate::http2_memory;
 use crate::live_policy::Generation;
 use crate::mitm::Interception;
+use crate::owner::ConnectionHandle;
 use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;
 
@@ -87,6 +87,8 @@ const MAX_SEND_BUFFER: u32 = 64 * 1024;
 pub(crate) struct Session {
     shared: Arc<Shared>,
     address: SocketAddr,
+    /// The connection as the limits see it.
+    connection: ConnectionHandle,
     place: Place,
     /// The attempt that the client has named last.
     attempt: Mutex<Option<AttemptId>>,
@@ -127,8 +129,13 @@ struct Continued<S> {
 }
 
 /// Serves one accepted connection to its end.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
-    let session = Session::new(&shared, address, Place::Door);
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    address: SocketAddr,
+    connection: ConnectionHandle,
+) {
+    let session = Session::new(&shared, address, connection, Place::Door);
     let Some(continued) = run(session, stream).await else {
         return;
     };
@@ -151,7 +158,8 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     address: SocketAddr,
     inside: Inside,
 ) {
-    let session = Session::new(shared, address, Place::Inside(Box::new(inside)));
+    let connection = inside.client.connection.clone();
+    let session = Session::new(shared, address, connection, Place::Inside(Box::new(inside)));
     let Some(continued) = run(session, stream).await else {
         return;
     };
@@ -170,9 +178,11 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
     inside: Inside,
 ) {
     let end = inside.end.clone();
-    let session = Session::new(shared, address, Place::Inside(Box::new(inside)));
+    let connection = inside.client.connection.clone();
+    let activity = Arc::clone(connection.activity());
+    activity.note();
+    let session = Session::new(shared, address, connection, Place::Inside(Box::new(inside)));
     let limits = session.limits();
-    let activity = Arc::new(Activity::new());
     let asked = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
         asked.notify_one();
@@ -259,30 +269,16 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         header: limits.header_timeout,
         idle: limits.idle_timeout,
     };
-    let crowded = {
-        let shared = Arc::clone(&session.shared);
-        move || {
-            let most = shared
-                .live
-                .current()
-                .settings()
-                .daemon
-                .limits
-                .max_connections;
-            !shared.connections.has_room(most)
-        }
-    };
     let client = ClientStream::new(
         stream,
         limits.max_header_bytes,
         timeouts,
         session.turns.clone(),
         session.interim.clone(),
-        Box::new(crowded),
     );
     let service = service_fn(|request: Request<Incoming>| {
         let session = Arc::clone(&session);
-        let turn = session.turns.take();
+        let turn = session.turns.take(&session.connection);
         if upgrade::wanted(request.headers(), request.version()) == upgrade::Wanted::WebSocket {
             session.turns.set_upgrade(Upgrade::Asked);
         }
@@ -315,6 +311,13 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
                 let _ = stream.socket().set_zero_linger();
                 return None;
             }
+            () = session.connection.gives_way() => {
+                if session.turns.is_ours() {
+                    let (stream, _) = connection.into_parts().io.into_inner().into_parts();
+                    let _ = stream.socket().set_zero_linger();
+                }
+                return None;
+            }
             () = &mut drain, if !asked_to_end => {}
         }
         asked_to_end = true;
@@ -334,7 +337,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     match outcome {
         // What the framing lets through and hyper cannot read, such as a target that is no URI;
         // hyper has answered it.
-        Err(error) if error.is_parse() => {
+        Err(error) if error.is_parse() && session.may_say("malformed requests") => {
             tracing::info!(client = %address, door, "refused a malformed request: {error}");
         }
         Err(error) => {
@@ -353,10 +356,16 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
 }
 
 impl Session {
-    fn new(shared: &Arc<Shared>, address: SocketAddr, place: Place) -> Arc<Self> {
+    fn new(
+        shared: &Arc<Shared>,
+        address: SocketAddr,
+        connection: ConnectionHandle,
+        place: Place,
+    ) -> Arc<Self> {
         Arc::new(Self {
             shared: Arc::clone(shared),
             address,
+            connection,
             place,
             attempt: Mutex::default(),
             next: Mutex::default(),
@@ -402,6 +411,7 @@ impl Session {
         let client = Client {
             address: self.address,
             attempt: self.attempt(request.headers()),
+            connection: self.connection.clone(),
         };
         if request.method() == Method::CONNECT {
             connect::answer(self, client, &request).await
@@ -447,9 +457,17 @@ impl Session {
         respond::refusal(&refusal, door)
     }
 
+    /// Whether the client may cause another log line.
+    fn may_say(&self, kind: &'static str) -> bool {
+        self.shared.recorder.may_say(&self.connection, kind)
+    }
+
     /// Logs a request that is none. What is said must hold nothing of the client's that could end a
     /// line.
     fn say_malformed(&self, why: &dyn std::fmt::Display) {
+        if !self.may_say("malformed requests") {
+            return;
+        }
         tracing::info!(client = %self.address, door = self.door(), "refused a malformed request: {why}");
     }
 
@@ -478,16 +496,18 @@ impl Session {
         let answer = match stop {
             None | Some(Stop::Idle) => None,
             Some(Stop::Flaw(flaw)) => {
-                tracing::info!(client = %self.address, door, "refused a malformed request: {flaw}");
+                self.say_malformed(&flaw);
                 Some(respond::malformed(flaw))
             }
             Some(Stop::BrokenContent(flaw)) => {
-                tracing::info!(client = %self.address, door, "refused a malformed request: {flaw}");
+                self.say_malformed(&flaw);
                 // The request itself has had its answer.
                 None
             }
             Some(Stop::SlowHead) => {
-                tracing::info!(client = %self.address, door, "gave up on a request whose header did not arrive in time");
+                if self.may_say("slow requests") {
+                    tracing::info!(client = %self.address, door, "gave up on a request whose header did not arrive in time");
+                }
                 Some(respond::slow_head())
             }
         };

@@ -49,6 +49,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
             counters.connections, counters.idle_upstream
         ),
     ));
+    rows.extend(continued("", shortages(&status).into_iter()));
     rows.extend(continued("upstream", upstream(&status).into_iter()));
     rows.push((
         "decisions",
@@ -57,6 +58,17 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     let warnings = status.warnings.iter().map(|warning| printable(warning));
     rows.extend(continued("warnings", warnings));
     Ok(output.labelled(&rows)?)
+}
+
+/// How often connections ran short.
+fn shortages(status: &Status) -> Option<String> {
+    let counters = status.counters;
+    (counters.ended_for_others > 0 || counters.turned_away > 0).then(|| {
+        format!(
+            "{} ended for others, {} turned away, since places ran short",
+            counters.ended_for_others, counters.turned_away
+        )
+    })
 }
 
 /// How many connections took which way.

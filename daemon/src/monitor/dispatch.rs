@@ -22,7 +22,7 @@ struct Row {
     answer: fn(&mut Monitor, &ToMonitor) -> Option<End>,
 }
 
-const TABLE: [Row; 6] = [
+const TABLE: [Row; 7] = [
     Row {
         operation: operation::APPLIED,
         in_phase: settings_are_out,
@@ -52,6 +52,11 @@ const TABLE: [Row; 6] = [
         operation: operation::ISSUE_LEAF,
         in_phase: may_issue,
         answer: issue_leaf,
+    },
+    Row {
+        operation: operation::ASK_OWNERS,
+        in_phase: is_ready,
+        answer: owners,
     },
 ];
 
@@ -226,5 +231,20 @@ fn issue_leaf(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         }
     };
     monitor.tell(&answer, &[]);
+    None
+}
+
+/// Tells who the clients on this machine are. Nothing but connections to our own listeners is looked up.
+fn owners(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
+    if let ToMonitor::AskOwners {
+        ticket,
+        connections,
+    } = message
+    {
+        let ours = monitor.listeners.addresses();
+        let users = monitor.socket_owners.users(connections, &ours);
+        let ticket = *ticket;
+        monitor.tell(&ToWorker::Owners { ticket, users }, &[]);
+    }
     None
 }

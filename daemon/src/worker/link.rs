@@ -158,6 +158,11 @@ pub(super) enum Order {
         ticket: u32,
         outcome: Result<Leaf, NoLeaf>,
     },
+    /// Whose connections are that were asked about.
+    Owners {
+        ticket: u32,
+        users: Vec<Option<u32>>,
+    },
 }
 
 /// The channel that the monitor made our standard input.
@@ -255,6 +260,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
             ticket,
             outcome: Err(why),
         },
+        ToWorker::Owners { ticket, users } => Order::Owners { ticket, users },
     }))
 }
 

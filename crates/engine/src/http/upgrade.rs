@@ -13,7 +13,6 @@ use hyper_util::rt::TokioIo;
 
 use super::client_stream::ClientEnd;
 use crate::Shared;
-use crate::activity::Activity;
 use crate::enforce::{LeadsTo, Permit};
 use crate::tunnel::{self, relay_stream};
 
@@ -124,15 +123,16 @@ impl Switched {
             .daemon
             .limits
             .idle_timeout;
-        let activity = Activity::new();
+        let activity = self.permit.attempt().client.connection.activity();
+        activity.note();
         let upstream = TokioIo::new(self.upstream);
         let authority = self.permit.authority();
         let address = self.permit.attempt().client.address;
         let moved = async {
             let (from_client, to_client) = tokio::io::split(client);
             let (from_upstream, to_upstream) = tokio::io::split(upstream);
-            let there = relay_stream(from_client, to_upstream, early, &activity);
-            let back = relay_stream(from_upstream, to_client, Bytes::new(), &activity);
+            let there = relay_stream(from_client, to_upstream, early, activity);
+            let back = relay_stream(from_upstream, to_client, Bytes::new(), activity);
             tokio::try_join!(there, back).map(|_| ())
         };
         tokio::select! {

@@ -78,6 +78,10 @@ fn messages_survive_the_way_and_nothing_else_does() {
             ticket: 9,
             why: NoLeaf::Failed,
         },
+        ToWorker::Owners {
+            ticket: 9,
+            users: vec![None, Some(0), Some(u32::MAX)],
+        },
     ] {
         let (operation, bytes) = message.encode();
         round_trip(&message, &bytes, |bytes| ToWorker::decode(operation, bytes));
@@ -98,6 +102,8 @@ fn messages_survive_the_way_and_nothing_else_does() {
             mode: Mode::Limited,
         },
         issue_leaf("a.test", 4),
+        ask_owners(0),
+        ask_owners(2),
         ToMonitor::Well(Report {
             mode: Mode::Full,
             allow_rules: 1,
@@ -114,6 +120,26 @@ fn messages_survive_the_way_and_nothing_else_does() {
             Err(Malformed),
             "a direction has its own numbers"
         );
+    }
+}
+
+fn ask_owners(count: usize) -> ToMonitor {
+    let ends = Ends {
+        client: "127.0.0.2:5".parse().expect("an address"),
+        local: "[::1]:3128".parse().expect("an address"),
+    };
+    ToMonitor::AskOwners {
+        ticket: 9,
+        connections: vec![ends; count],
+    }
+}
+
+#[test]
+fn c5_no_more_owners_are_asked_for_at_once_than_the_bound() {
+    for (count, sound) in [(MAX_OWNERS_ASKED, true), (MAX_OWNERS_ASKED + 1, false)] {
+        let (operation, bytes) = ask_owners(count).encode();
+        let decoded = ToMonitor::decode(operation, &bytes);
+        assert_eq!(decoded.is_ok(), sound, "{count}");
     }
 }
 
