@@ -251,6 +251,21 @@ fn c1_a_place_of_another_user_does_not_pass_and_neither_does_what_is_below() {
 }
 
 #[test]
+fn m5_a_directory_of_files_that_are_all_ours_is_not_shared_even_with_the_sticky_bit() {
+    let directory = tempfile::tempdir().unwrap();
+    for (mode, passes) in [
+        (0o755, true),
+        (0o1755, true),
+        (0o777, false),
+        (0o1777, false),
+    ] {
+        set(directory.path(), mode);
+        let verdict = Trust::of_process().check_own_directory(directory.path());
+        assert_eq!(verdict.is_ok(), passes, "{mode:o}");
+    }
+}
+
+#[test]
 fn c1_links_are_judged_where_they_are_and_where_they_lead() {
     let (directory, file) = tree();
     let (other, _) = tree();
