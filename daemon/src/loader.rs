@@ -21,7 +21,7 @@ use codex_network_config::{
     UpstreamProxies, load,
 };
 use codex_network_control::{ReloadProblem, place};
-use codex_network_files::{ReadError, Reading, Trust};
+use codex_network_files::{ReadError, Reading, Sources as Kinds, Trust};
 use nix::unistd::{Group, Uid, User};
 
 use self::authority::Chosen as ChosenCa;
@@ -45,8 +45,8 @@ const NOBODY: &str = "nobody";
 /// The files that resolving names needs; the worker, which needs them, may not open any.
 const SYSTEM_HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Large lists of names to block are hosts files too.
-const HOSTS: Reading = Reading::up_to(64 << 20);
+/// Large lists of names to block are hosts files too, and `/dev/null` is how to have none.
+const HOSTS: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
 const RESOLVER: Reading = Reading::up_to(1 << 20);
 
 /// Longest certificate that the monitor hands in.

@@ -97,7 +97,7 @@ fn b2_a_file_that_cannot_be_used_is_a_warning_and_holds_nobody_up() {
     let missing = directory.path().join("missing");
     for (path, why) in [
         (&*pipe, "not a regular file"),
-        (directory.path(), "not a regular file"),
+        (directory.path(), "it is a directory"),
         (&*huge, "larger than 4 MiB"),
         (&*missing, "No such file"),
         (Path::new("roots.pem"), "not absolute"),

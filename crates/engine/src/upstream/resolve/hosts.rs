@@ -6,12 +6,12 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-use codex_network_files::Reading;
+use codex_network_files::{Reading, Sources as Kinds};
 
 /// The hosts file that is read when the settings name none.
 const SYSTEM_HOSTS: &str = "/etc/hosts";
-/// Large lists of names to block are hosts files too.
-const READING: Reading = Reading::up_to(64 << 20);
+/// Large lists of names to block are hosts files too, and `/dev/null` is how to have none.
+const READING: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
 
 /// What a hosts file says, IPv6 addresses of a name first.
 #[derive(Debug, Default)]
