@@ -244,7 +244,9 @@ fn modes_and_owners_are_not_changed_by_path() {
     only_in("fs::set_permissions(", &node, anywhere);
     only_in("chownat(", &node, anywhere);
     for word in ["fs::chown(", "lchown(", "unistd::chown", "chmod("] {
-        only_in(word, &[], |source| !source.path.ends_with("files/src/node.rs"));
+        only_in(word, &[], |source| {
+            !source.path.ends_with("files/src/node.rs")
+        });
     }
     only_in("Flock::lock(", &["crates/files/src/lock.rs"], anywhere);
 }
