@@ -1,3 +1,5 @@
+//! Files, devices and pipes, and what becomes of them.
+
 use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -1,3 +1,5 @@
+//! The rule as a table, and on real directories.
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
