@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use codex_network_policy::{ListKind, Mode};
 
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Problems, quoted, shown};
 use crate::generation::{self, Key, Raw, Schema, Slot};
 use crate::merge::{Table, Value};
 use crate::origins::Origins;
@@ -235,8 +235,8 @@ impl Requirements {
         let place = problems.texts.name_place(required.at);
         let message = managed::invalid(
             "unix_sockets",
-            &path.display().to_string(),
-            &listed(&required.what),
+            &shown(&path.display().to_string()),
+            &shown(&listed(&required.what)),
         );
         let help = format!("{place} has `unix_sockets`; take this one out");
         problems.error(at, &message, &help);
@@ -259,8 +259,8 @@ impl Requirements {
                 .filter_map(|key| raw.get(key))
             {
                 let message = format!(
-                    "what `{}` allows is ignored: only the managed allow list counts",
-                    setting.name
+                    "what {} allows is ignored: only the managed allow list counts",
+                    quoted(setting.name)
                 );
                 let help = format!("{place} has `managed_allowed_domains_only = true`");
                 problems.warning(setting.at, &message, &help);

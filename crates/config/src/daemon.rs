@@ -181,7 +181,7 @@ fn principals(setting: Option<Setting<'_>>, problems: &mut Problems<'_>) -> Vec<
             None => (text, Principal::User),
         };
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            let message = format!("`{}`: {} is no name", setting.name, quoted(text));
+            let message = format!("{}: {} is no name", quoted(setting.name), quoted(text));
             let help = "write a user's name, or a group's as `@group`";
             problems.error(node.at, &message, help);
         } else {
@@ -204,8 +204,8 @@ fn nameservers(setting: Option<Setting<'_>>, problems: &mut Problems<'_>) -> Vec
         });
         let Some(address) = address.filter(|address| address.port() != 0) else {
             let message = format!(
-                "`{}`: {} is not an address with a port",
-                setting.name,
+                "{}: {} is not an address with a port",
+                quoted(setting.name),
                 quoted(text)
             );
             let help = "write for example \"192.0.2.53:53\" or \"[2001:db8::53]:53\"";

@@ -241,11 +241,12 @@ impl<'t> Raw<'t> {
         if first.at.text == second.at.text {
             let place = problems.texts.name_place(first.at);
             let message = if first.name == second.name {
-                format!("`{}` is set twice, here and at {place}", second.name)
+                format!("{} is set twice, here and at {place}", quoted(second.name))
             } else {
                 format!(
-                    "`{}` is the same setting as `{}` ({place})",
-                    second.name, first.name
+                    "{} is the same setting as {} ({place})",
+                    quoted(second.name),
+                    quoted(first.name)
                 )
             };
             problems.error(second.at, &message, "keep one of them");

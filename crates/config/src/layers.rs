@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, shown};
 use crate::secret::{Environment, Keeper, Secrets};
 use crate::text::{Text, TextKind, Texts};
 
@@ -300,7 +300,7 @@ enum ReadError {
     Special,
     #[error("is larger than {} MiB", MAX_BYTES >> 20)]
     TooLarge,
-    #[error("is not UTF-8: line {line} holds the byte 0x{byte:02x}")]
+    #[error("is not UTF-8: line {line} holds the byte {}", shown(&format!("0x{byte:02x}")))]
     NotUtf8 { line: usize, byte: u8 },
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use codex_network_policy::{ListKind, Mode, Origin, Pattern, Policy, PolicySpec};
 
 use crate::constraints::Requirements;
-use crate::diagnostic::{Diagnostic, Problems, quoted};
+use crate::diagnostic::{Diagnostic, Problems, quoted, shown};
 use crate::generation::{self, Key, Raw, Setting, permissions};
 use crate::listen::Wanted;
 use crate::merge::Table;
@@ -114,9 +114,9 @@ fn refuse_mixture(raw: &Raw<'_>, problems: &mut Problems<'_>) {
             (map, list)
         };
         let message = format!(
-            "`{}` and `{}` ({}) mix the list form and the map form",
-            second.name,
-            first.name,
+            "{} and {} ({}) mix the list form and the map form",
+            quoted(second.name),
+            quoted(first.name),
             problems.texts.name_place(first.at)
         );
         let help = "write everything in `domains` and `unix_sockets`, or nothing";
@@ -172,7 +172,11 @@ fn pattern(
     match Pattern::parse(text, kind) {
         Ok(pattern) => Some((pattern, Some(problems.texts.origin(at)))),
         Err(error) => {
-            let message = format!("bad pattern {}: {error}", quoted(text));
+            let message = format!(
+                "bad pattern {}: {}",
+                quoted(text),
+                shown(&error.to_string())
+            );
             problems.error(at, &message, "");
             None
         }
@@ -225,8 +229,8 @@ pub(crate) fn socket_path(
         return Some(PathBuf::from(text));
     }
     let message = format!(
-        "`{}`: {} is not an absolute path",
-        setting.name,
+        "{}: {} is not an absolute path",
+        quoted(setting.name),
         quoted(text)
     );
     problems.error(at, &message, "");
