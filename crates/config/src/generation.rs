@@ -338,7 +338,7 @@ pub(crate) fn warn_of_near_misses(root: &Table<'_>, ours: &[&str], problems: &mu
 fn unknown_key(schema: &Schema, path: &str, entry: &Entry<'_>, problems: &mut Problems<'_>) {
     let names: Vec<&str> = schema.rows().map(|(name, _)| *name).collect();
     // Nothing that is required belongs in another table.
-    let elsewhere = (path != crate::constraints::TABLE)
+    let elsewhere = (path.split('.').next() != Some(crate::constraints::TABLE))
         .then(|| find_elsewhere(path, &entry.name))
         .flatten()
         .map(|table| format!("{} belongs in [{table}]", quoted(&entry.name)));

@@ -133,6 +133,27 @@ fn a1_no_key_and_no_name_is_told_without_the_file() {
     }
 }
 
+#[test]
+fn c6_a1_no_value_beyond_a_requirement_is_told_without_the_file() {
+    let root = tempfile::tempdir().expect("a directory");
+    let etc = root.path().join("etc/codex");
+    std::fs::create_dir_all(&etc).expect("a directory");
+    let required = format!(
+        "[experimental_network]\nunix_sockets = [\"/run/{WORD}\"]\nallow_local_binding = false\nallowed_domains = [\"{WORD}.example\"]\n\
+         [experimental_network.daemon]\nuser = \"{WORD}\"\ngroup = \"{WORD}\"\nlog = \"{WORD}\"\n\
+         [experimental_network.daemon.resolver]\nhosts_file = \"/{WORD}\"\n"
+    );
+    std::fs::write(etc.join("requirements.toml"), required).expect("a file");
+    let text = format!(
+        "[network]\nallow_unix_sockets = [\"/{WORD}\"]\nallowed_domains = [\"{WORD}.localhost\"]\n\
+         [daemon]\nuser = \"{WORD}1\"\ngroup = \"{WORD}1\"\nlog = \"{WORD}1\"\n[daemon.resolver]\nhosts_file = \"{WORD}\"\n"
+    );
+    let sources = file(&text).with_requirements_under(root.path());
+    let told = outlined(&sources);
+    assert_eq!(told.matches("invalid value for ").count(), 6, "{told}");
+    assert!(!told.contains(WORD), "{told}");
+}
+
 /// What helps without the file stays.
 #[test]
 fn a1_our_own_words_are_told() {
