@@ -122,6 +122,7 @@ const BYPASSES: &[(&str, &str, &str)] = &[
 fn c6_no_other_key_leads_around_a_requirement() {
     for (required, asked, said) in BYPASSES {
         let root = Root::requiring(required);
+        assert!(load(&root.sources(asked)).is_err(), "{asked}");
         let told = root.said(&root.sources(asked));
         let expected = format!("invalid value for {said}");
         assert!(told.contains(&expected), "{asked}: {told}");
@@ -155,6 +156,7 @@ fn c6_no_layer_leads_around_a_requirement_for_the_daemon() {
             none().with_override("daemon.resolver.nameservers=[\"203.0.113.53\"]"),
         ),
     ] {
+        assert!(load(&sources).is_err(), "{name}");
         let said = root.said(&sources);
         assert!(
             said.contains("invalid value for daemon.resolver."),
