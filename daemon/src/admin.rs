@@ -59,7 +59,8 @@ pub(crate) trait Owner: Send + Sync + 'static {
 pub(crate) enum Unchanged {
     /// There is nothing to read again, and why.
     NothingToRead(&'static str),
-    /// What was read cannot be used; for people, over several lines.
+    /// What was read cannot be used; for people, over several lines, and with nothing of what the files
+    /// say: every user of the machine can ask (SPEC A1).
     Unusable(String),
 }
 

@@ -18,6 +18,7 @@
 //! - `monitor`: what keeps the service's privilege and sockets, and starts the other two roles.
 //! - `loader`: judges the configuration for the monitor, and is gone.
 //! - `worker`: the running proxy, confined.
+//! - `problems`: what is wrong with a configuration, for those who asked for a reload.
 //! - `state`: where state is kept.
 //! - `program`: what the command line asks for.
 //! - `privsep`: what stands between monitor and worker.
@@ -55,6 +56,8 @@ mod notify;
 mod places;
 #[cfg(feature = "service")]
 mod privsep;
+#[cfg(feature = "service")]
+mod problems;
 #[cfg(feature = "service")]
 mod program;
 #[cfg(feature = "service")]

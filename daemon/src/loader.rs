@@ -17,10 +17,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use codex_network_config::{
-    Control, Diagnostic, Diagnostics, LogFormat, Principal, Sandbox, Settings, Severity, Sources,
-    UpstreamProxies, load,
+    Control, LogFormat, Principal, Sandbox, Settings, Sources, UpstreamProxies, load,
 };
-use codex_network_control::{ReloadProblem, place};
+use codex_network_control::place;
 use codex_network_files::{ReadError, Reading, Sources as Kinds, Trust};
 use nix::unistd::{Group, Uid, User};
 
@@ -32,6 +31,7 @@ use crate::privsep::message::{Account, Confinement, Problems};
 use crate::privsep::settled::{
     Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
 };
+use crate::problems::{diagnosed, withheld};
 
 /// The user that a worker runs as when root started the service and nobody said otherwise.
 #[cfg(not(target_os = "macos"))]
@@ -98,7 +98,8 @@ fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
     let captured = captured.with_secrets(loaded.secrets);
     let mut settings = loaded.settings;
     settings.upstream_proxies = Arc::new(upstream_proxies(&settings)?);
-    logging::check(&settings.daemon.log).map_err(|why| simple(format!("error: {why}")))?;
+    logging::check(&settings.daemon.log)
+        .map_err(|why| withheld(&why, "[daemon] log is neither a level nor a filter"))?;
     let chosen =
         authority::choose(&settings, ephemeral).map_err(|why| simple(format!("error: {why}")))?;
     let account = account(&settings, &mut warnings).map_err(simple)?;
@@ -134,37 +135,6 @@ fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
         blob: blob(&settings, &captured, &chosen, warnings)?,
         authority: chosen.authority,
     }))
-}
-
-/// Diagnostics for people, and for the programs that ask over the control socket.
-fn diagnosed(found: &Diagnostics) -> Problems {
-    let listed = found
-        .iter()
-        .filter(|found| found.severity == Severity::Error)
-        .count();
-    let more = found.error_count() - listed;
-    let more = (more > 0).then(|| ReloadProblem::placeless(&format!("{more} more errors")));
-    let problems: Vec<ReloadProblem> = found.iter().map(problem).chain(more).collect();
-    Problems {
-        text: found.to_string(),
-        detail: serde_json::to_string(&problems).unwrap_or_default(),
-    }
-}
-
-fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
-    let severity = match diagnostic.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Note => "note",
-    };
-    ReloadProblem {
-        severity: severity.to_owned(),
-        file: diagnostic.source.to_string(),
-        line: diagnostic.line,
-        column: diagnostic.column,
-        message: diagnostic.message.clone(),
-        text: diagnostic.to_string(),
-    }
 }
 
 /// What the worker gets and the monitor does not look into: who may call, by id, names that stand for

@@ -59,6 +59,14 @@ impl Wrapped {
         ))
     }
 
+    /// As this account, from this copy, which the account can reach. Needs root.
+    pub(crate) fn as_account(user: &nix::unistd::User, copy: &Path) -> Self {
+        let (uid, gid, copy) = (user.uid, user.gid, copy.display());
+        Self::script(&format!(
+            "exec setpriv --clear-groups --reuid {uid} --regid {gid} '{copy}' \"$@\""
+        ))
+    }
+
     /// With no more than this many file descriptors.
     pub(crate) fn with_descriptors(most: u32) -> Self {
         Self::script(&format!("ulimit -n {most}"))

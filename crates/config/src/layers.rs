@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use codex_network_files::{ReadError as FileError, Reading, Sources as Kinds, Trust, Untrusted};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, shown};
 use crate::secret::{Environment, Keeper, Secrets};
 use crate::text::{Text, TextKind, Texts};
 
@@ -311,7 +311,7 @@ enum ReadError {
     TooLarge,
     #[error("is refused: {0}")]
     Untrusted(#[from] Untrusted),
-    #[error("is not UTF-8: line {line} holds the byte 0x{byte:02x}")]
+    #[error("is not UTF-8: line {line} holds the byte {}", shown(&format!("0x{byte:02x}")))]
     NotUtf8 { line: usize, byte: u8 },
 }
 

@@ -61,7 +61,7 @@ impl Policy {
             let rule = RuleRef::Denied(listed.rule);
             return refuse(Reason::Denied, Some(rule));
         }
-        let spelled_out = allowed.is_some_and(|listed| listed.literal);
+        let spelled_out = allowed.is_some_and(|listed| self.lifts_local(host, listed));
         if is_local(host) && !self.allow_local_binding && !spelled_out {
             return refuse(Reason::NotAllowedLocal, None);
         }
@@ -161,8 +161,15 @@ impl Policy {
         }
     }
 
+    /// Whether an entry of the allow list spells out a host and may, so that the host may be local.
+    fn lifts_local(&self, host: &Host, listed: Listed) -> bool {
+        let exceptions = self.lists.local_exceptions.as_ref();
+        let excepted = |set: &DomainSet| set.find(host).is_some_and(|found| found.literal);
+        listed.literal && exceptions.is_none_or(excepted)
+    }
+
     fn reach(&self, host: &Host, listed: Option<Listed>) -> Reach {
-        let spelled_out = listed.is_some_and(|listed| listed.literal);
+        let spelled_out = listed.is_some_and(|listed| self.lifts_local(host, listed));
         match host {
             _ if self.allow_local_binding => Reach::Any,
             Host::V4(_) | Host::V6(_) if spelled_out => Reach::Any,

@@ -79,6 +79,8 @@ struct Asked {
     #[serde(default)]
     local: bool,
     allow: Option<Vec<String>>,
+    /// The entries of `allow` that may spell out a local host; without it all of them.
+    exceptions: Option<Vec<String>>,
     deny: Option<Vec<String>>,
     #[serde(default)]
     hooked: Vec<String>,
@@ -371,6 +373,7 @@ impl Asked {
             numbered.map(entry).collect()
         };
         let allow = self.allow.as_ref().unwrap_or(&table.allow);
+        let exceptions = self.exceptions.as_ref();
         let deny = self.deny.as_ref().unwrap_or(&table.deny);
         let mode = self.mode.as_deref().map_or(Ok(Mode::Full), str::parse);
         let hooked = self.hooked.iter().map(|host| Host::parse(host));
@@ -379,6 +382,7 @@ impl Asked {
             mode: mode.expect("the row has a mode"),
             allow_local_binding: self.local,
             allowed: list("allow", ListKind::Allow, allow),
+            local_exceptions: exceptions.map(|texts| list("allow", ListKind::Allow, texts)),
             denied: list("deny", ListKind::Deny, deny),
             intercepted: hooked.map(|host| host.expect("a host")).collect(),
             interception: match self.mitm {

@@ -2,14 +2,21 @@
 
 use codex_network_control::Client;
 use codex_network_control::message::{LastReload, Listener, Outcome, Role, Status};
+use serde::Serialize;
 
 use crate::Failure;
+use crate::listener::AnsweringProxy;
 use crate::output::{Form, Output, Tone, ago, counted, printable, span, utc};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     let status = client.status().await?;
+    let proxy = AnsweringProxy::of(client);
     if output.form() == Form::Json {
-        return Ok(output.json(&status)?);
+        let told = Told {
+            status: &status,
+            answered_by: &proxy,
+        };
+        return Ok(output.json(&told)?);
     }
     let title = format!("codex-network-proxy {}", printable(&status.version));
     let title = output.paint(Tone::Heading, &title);
@@ -18,7 +25,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
         span(status.uptime),
         utc(status.started)
     ))?;
-    let mut rows = Vec::new();
+    let mut rows = vec![("answered by", printable(&proxy.to_string()))];
     for role in &status.roles {
         rows.extend(continued("process", describe_role(role).into_iter()));
     }
@@ -69,6 +76,14 @@ fn shortages(status: &Status) -> Option<String> {
             counters.ended_for_others, counters.turned_away
         )
     })
+}
+
+/// The proxy's word, and who it is by the kernel's.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    answered_by: &'a AnsweringProxy,
 }
 
 /// How many connections took which way.

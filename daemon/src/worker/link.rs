@@ -16,7 +16,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{ResolverFiles, Sources, UpstreamProxies};
-use codex_network_control::ReloadProblem;
 use zeroize::Zeroizing;
 
 use super::askers::Askers;
@@ -28,44 +27,7 @@ use crate::privsep::message::{
     Account, Confinement, LONGEST_TO_WORKER, Listener, Mode, Name, NoLeaf, Problems, ToMonitor,
     ToWorker,
 };
-
-/// Why a reload changed nothing.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{text}")]
-pub(super) struct ReloadError {
-    /// For people, over several lines.
-    pub(super) text: String,
-    /// One by one, with their places.
-    pub(super) problems: Vec<ReloadProblem>,
-}
-
-impl ReloadError {
-    /// One error that stands in no file.
-    pub(super) fn placeless(message: &str) -> Self {
-        let problem = ReloadProblem::placeless(message);
-        Self {
-            text: problem.text.clone(),
-            problems: vec![problem],
-        }
-    }
-}
-
-impl From<Problems> for ReloadError {
-    fn from(problems: Problems) -> Self {
-        let listed: Vec<ReloadProblem> = serde_json::from_str(&problems.detail).unwrap_or_default();
-        if listed.is_empty() {
-            let message = problems
-                .text
-                .strip_prefix("error: ")
-                .unwrap_or(&problems.text);
-            return Self::placeless(message);
-        }
-        Self {
-            text: problems.text,
-            problems: listed,
-        }
-    }
-}
+use crate::problems::ReloadError;
 
 /// Talks to the monitor.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{Named, empty_list, non_empty_strings};
 use crate::action::{Action, Injection};
-use crate::diagnostic::{Problems, quoted};
+use crate::diagnostic::{Problems, quoted, shown};
 use crate::generation::{Key, Raw, Setting, as_key, report_unknown};
 use crate::merge::{Entry, Node, Table, Value};
 use crate::read;
@@ -39,7 +39,7 @@ fn action(
     secrets: &mut Reader<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Action> {
-    let path = format!("….mitm.actions.{}", as_key(&entry.name));
+    let path = format!("….mitm.actions.{}", shown(&as_key(&entry.name)));
     let table = read::table(Setting::of(entry), problems)?;
     let mut action = Action::default();
     for key in table.in_order() {
@@ -70,7 +70,12 @@ fn strip(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<HeaderNameTex
             }
             Ok(name) => names.push(name),
             Err(error) => {
-                let message = format!("{}: {}: {error}", quoted(setting.name), quoted(text));
+                let message = format!(
+                    "{}: {}: {}",
+                    quoted(setting.name),
+                    quoted(text),
+                    shown(&error.to_string())
+                );
                 problems.error(node.at, &message, "");
             }
         }
@@ -104,8 +109,8 @@ fn injections(
         let Value::Table(table) = &item.value else {
             let found = item.value.describe();
             let message = format!(
-                "`{}` must be a list of tables, not of {found}",
-                setting.name
+                "{} must be a list of tables, not of {found}",
+                quoted(setting.name)
             );
             problems.without_excerpts(|problems| problems.error(item.at, &message, ""));
             continue;
@@ -174,7 +179,7 @@ fn field_name(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Heade
     let name = match HeaderNameText::parse(text) {
         Ok(name) => name,
         Err(error) => {
-            let message = format!("`name`: {}: {error}", quoted(text));
+            let message = format!("`name`: {}: {}", quoted(text), shown(&error.to_string()));
             problems.error(setting.node.at, &message, "");
             return None;
         }
@@ -228,14 +233,17 @@ fn secret(
     match secrets.read(source) {
         Ok(found) => {
             if found.readers == Readers::Others {
-                let message = format!("{source} can be read by others than its owner");
+                let message = format!(
+                    "{} can be read by others than its owner",
+                    shown(&source.to_string())
+                );
                 let help = "take that right away, as in `chmod go-r FILE`";
                 problems.warning(setting.node.at, &message, help);
             }
             Some(found.secret)
         }
         Err(error) => {
-            let message = format!("{source} {error}");
+            let message = format!("{} {error}", shown(&source.to_string()));
             problems.error(setting.node.at, &message, error.help());
             None
         }
@@ -262,7 +270,10 @@ fn value(
     } else {
         return Some(Secret::new(std::mem::take(&mut *value)));
     };
-    let message = format!("{source} {why}, so it cannot be a header's value");
+    let message = format!(
+        "{} {why}, so it cannot be a header's value",
+        shown(&source.to_string())
+    );
     problems.error(setting.node.at, &message, "");
     None
 }

@@ -227,6 +227,7 @@ mod tests {
             .expect("a process");
         let facts = |pid: u32| {
             let answers = Answers {
+                is_of_root: true,
                 socket: directory.path().join("control.sock"),
                 status: Status {
                     files: vec!["policy.toml".to_owned()],
