@@ -7,6 +7,7 @@
 //! configuration sees the same.
 
 mod authority;
+mod interceptable;
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -22,10 +23,13 @@ use codex_network_config::{
 };
 use codex_network_control::{ReloadProblem, place};
 use nix::unistd::{Group, Uid, User};
+use zeroize::Zeroizing;
 
 use self::authority::Chosen as ChosenCa;
 use crate::admitted::{Admitted, SystemDirectory};
+use crate::args::Args;
 use crate::logging;
+use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING};
 use crate::privsep::message::{Account, Confinement, Problems};
 use crate::privsep::settled::{
     Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
@@ -44,25 +48,27 @@ const NOBODY: &str = "nobody";
 const SYSTEM_HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Longest certificate that the monitor hands in.
-const LONGEST_CERTIFICATE: u64 = 64 * 1024;
-
 /// Loads, and writes the outcome to standard output: the key of a CA that is kept, or zeros, and the
-/// rest. Standard input has the certificate of the CA that the monitor made.
-pub(crate) fn run(sources: &Sources) -> ExitCode {
+/// rest. Standard input has the monitor's [`Briefing`]. The variables in it are looked up there: the
+/// environment of this process is nearly empty.
+pub(crate) fn run(args: &Args) -> ExitCode {
     // It may be reading from something that never answers.
     if crate::worker::die_with_the_monitor().is_err() {
         return ExitCode::FAILURE;
     }
-    let mut ephemeral = Vec::new();
-    let given = std::io::stdin()
-        .lock()
-        .take(LONGEST_CERTIFICATE)
-        .read_to_end(&mut ephemeral);
-    if given.is_err() {
+    let Some(briefing) = read_briefing() else {
         return ExitCode::FAILURE;
-    }
-    let loaded = settle(sources, &ephemeral).unwrap_or_else(Loaded::Problems);
+    };
+    let Briefing {
+        environment,
+        certificate,
+    } = briefing;
+    let environment = Arc::new(environment);
+    let here = Arc::clone(&environment);
+    let sources = args
+        .sources(None, |name| environment.get(name))
+        .with_environment(move |name| here.get(name));
+    let loaded = settle(&sources, &environment, &certificate).unwrap_or_else(Loaded::Problems);
     let (key, rest) = loaded.encode();
     // Not `Stdout`, whose buffer would keep a copy of the key.
     let mut out = std::fs::File::from(match std::io::stdout().as_fd().try_clone_to_owned() {
@@ -81,25 +87,36 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
     }
 }
 
-fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
+fn read_briefing() -> Option<Briefing> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let mut given = std::io::stdin().lock().take(MAX_BRIEFING);
+    given.read_to_end(&mut bytes).ok()?;
+    Briefing::decode(&bytes).ok()
+}
+
+fn settle(
+    sources: &Sources,
+    environment: &Environment,
+    ephemeral: &[u8],
+) -> Result<Loaded, Problems> {
     let captured = sources.capture().map_err(|found| diagnosed(&found))?;
     let loaded = load(&captured).map_err(|found| diagnosed(&found))?;
     // The worker can read neither the environment nor the files that they come from.
     let captured = captured.with_secrets(loaded.secrets);
     let mut settings = loaded.settings;
-    settings.upstream_proxies = Arc::new(upstream_proxies(&settings)?);
+    settings.upstream_proxies = Arc::new(upstream_proxies(&settings, environment)?);
     logging::check(&settings.daemon.log).map_err(|why| Problems {
         text: format!("error: {why}"),
         detail: String::new(),
     })?;
-    let chosen = authority::choose(&settings, ephemeral).map_err(|why| Problems {
+    let chosen = authority::choose(&settings, environment, ephemeral).map_err(|why| Problems {
         text: format!("error: {why}"),
         detail: String::new(),
     })?;
     let listen = &settings.listen;
     Ok(Loaded::Settled(Settled {
         listen: [Some(listen.http), listen.socks5, listen.admin],
-        control: control(&settings.daemon.control),
+        control: control(&settings.daemon.control, environment),
         reach: [listen.proxy_reach, listen.proxy_reach, listen.admin_reach].map(
             |reach| match reach {
                 codex_network_config::Reach::Anywhere => Reach::Anywhere,
@@ -128,7 +145,8 @@ fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
             LogFormat::Journal => Lines::Journal,
             LogFormat::Auto => Lines::Auto,
         },
-        blob: blob(&settings, &captured, &chosen)?,
+        interceptable: Arc::new(interceptable::of(&settings)),
+        blob: blob(&settings, environment, &captured, &chosen)?,
         authority: chosen.authority,
     }))
 }
@@ -167,7 +185,12 @@ fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
 /// What the worker gets and the monitor does not look into: who may call, by id, names that stand for
 /// nobody, the resolver's files, the upstream proxies, what everybody may know of the CA, and the
 /// configuration with the secrets that it names.
-fn blob(settings: &Settings, captured: &Sources, chosen: &ChosenCa) -> Result<Vec<u8>, Problems> {
+fn blob(
+    settings: &Settings,
+    environment: &Environment,
+    captured: &Sources,
+    chosen: &ChosenCa,
+) -> Result<Vec<u8>, Problems> {
     let (admitted, mut warnings) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
     let mut blob = admitted.to_bytes();
     warnings.extend_from_slice(&chosen.warnings);
@@ -176,7 +199,7 @@ fn blob(settings: &Settings, captured: &Sources, chosen: &ChosenCa) -> Result<Ve
     part(&mut blob, &hosts(resolver.hosts_file.as_deref())?);
     // Without it the names that need DNS fail, and say so.
     part(&mut blob, &std::fs::read(RESOLV_CONF).unwrap_or_default());
-    for value in proxy_variables(settings) {
+    for value in proxy_variables(settings, environment) {
         part(&mut blob, value.as_bytes());
     }
     part(&mut blob, &chosen.handed.to_bytes());
@@ -191,11 +214,14 @@ fn part(blob: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// The proxies that the environment names, with which the service was started (SPEC H12).
-fn upstream_proxies(settings: &Settings) -> Result<UpstreamProxies, Problems> {
+fn upstream_proxies(
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<UpstreamProxies, Problems> {
     if !settings.allow_upstream_proxy {
         return Ok(UpstreamProxies::default());
     }
-    UpstreamProxies::from_environment(|name| std::env::var_os(name)).map_err(|errors| {
+    UpstreamProxies::from_environment(|name| environment.get(name)).map_err(|errors| {
         let errors: Vec<String> = errors
             .iter()
             .map(|error| format!("error: {error}"))
@@ -208,9 +234,12 @@ fn upstream_proxies(settings: &Settings) -> Result<UpstreamProxies, Problems> {
 }
 
 /// The values of [`UpstreamProxies::VARIABLES`], none of them if they are not to count.
-fn proxy_variables(settings: &Settings) -> impl Iterator<Item = OsString> {
+fn proxy_variables(
+    settings: &Settings,
+    environment: &Environment,
+) -> impl Iterator<Item = OsString> {
     let count = settings.allow_upstream_proxy;
-    let value = move |name| std::env::var_os(name).filter(|_| count);
+    let value = move |name| environment.get(name).filter(|_| count);
     UpstreamProxies::VARIABLES
         .into_iter()
         .map(move |name| value(name).unwrap_or_default())
@@ -232,12 +261,12 @@ pub(crate) fn hosts(named: Option<&Path>) -> Result<Vec<u8>, Problems> {
 
 /// Where the control socket belongs: the configured place, else the default one of whoever runs
 /// the service. `None` for a user without a runtime directory.
-fn control(control: &Control) -> Option<ControlPlace> {
+fn control(control: &Control, environment: &Environment) -> Option<ControlPlace> {
     let default = || {
         if Uid::effective().is_root() {
             Some(place::of_system().to_path_buf())
         } else {
-            place::of_user(|name| std::env::var_os(name))
+            place::of_user(|name| environment.get(name))
         }
     };
     Some(ControlPlace {

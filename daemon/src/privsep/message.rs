@@ -16,7 +16,7 @@ pub(crate) const LONGEST_TO_WORKER: usize = 1024 * 1024;
 /// Leaves that a worker waits for at once.
 pub(crate) const MOST_LEAVES_ASKED: usize = 128;
 /// Longest name that a certificate is asked for: a DNS name, or an address with a scope.
-const LONGEST_NAME: usize = 255;
+pub(super) const MAX_NAME: usize = 255;
 
 /// A listening socket's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,6 +115,8 @@ pub(crate) enum NoLeaf {
     OtherCa = 1,
     Expired = 2,
     Failed = 3,
+    /// The settings in force let nothing intercept this host.
+    NotListed = 4,
 }
 
 /// From the monitor to the worker.
@@ -300,6 +302,7 @@ impl ToWorker {
                     1 => NoLeaf::OtherCa,
                     2 => NoLeaf::Expired,
                     3 => NoLeaf::Failed,
+                    4 => NoLeaf::NotListed,
                     _ => return Err(Malformed),
                 },
             },
@@ -374,7 +377,7 @@ impl ToMonitor {
                 authority: input.array()?,
                 public_key: input.public_key()?,
                 name: Some(input.text()?)
-                    .filter(|name| name.len() <= LONGEST_NAME)
+                    .filter(|name| name.len() <= MAX_NAME)
                     .ok_or(Malformed)?,
             },
             operation::WELL => Self::Well(Report {

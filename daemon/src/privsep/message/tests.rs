@@ -78,6 +78,10 @@ fn messages_survive_the_way_and_nothing_else_does() {
             ticket: 9,
             why: NoLeaf::Failed,
         },
+        ToWorker::LeafRefused {
+            ticket: 9,
+            why: NoLeaf::NotListed,
+        },
     ] {
         let (operation, bytes) = message.encode();
         round_trip(&message, &bytes, |bytes| ToWorker::decode(operation, bytes));
@@ -130,7 +134,7 @@ fn issue_leaf(name: &str, first: u8) -> ToMonitor {
 
 #[test]
 fn m4_a_leaf_is_asked_for_with_an_uncompressed_key_and_a_name_that_can_be_one() {
-    let longest = "a".repeat(LONGEST_NAME);
+    let longest = "a".repeat(MAX_NAME);
     for (message, sound) in [
         (issue_leaf("a.test", 4), true),
         (issue_leaf(&longest, 4), true),
