@@ -164,7 +164,8 @@ fn reload(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
 
 fn well(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::Well(report) = message {
-        monitor.ping.unanswered = 0;
+        // A worker that was slow to start owes several answers, and gives each.
+        monitor.ping.unanswered = monitor.ping.unanswered.saturating_sub(1);
         notify::well(
             report,
             monitor.back_off.restarts(),
