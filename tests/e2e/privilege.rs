@@ -210,20 +210,13 @@ fn m3_another_user_neither_reads_nor_changes_what_the_proxy_keeps() {
         eprintln!("cannot run here: only root can become another user");
         return;
     }
-    let directory = TempDir::new().expect("a directory");
-    let state = directory.path().join("state");
-    let daemon = Daemon::launch(e2e::binary!())
-        .config(&Config::example().set("daemon", "state_dir", &format!("{state:?}")))
-        .start();
-    let init = Program::new(e2e::binary!())
-        .args(["init", "--config"])
-        .arg(daemon.config_path())
-        .run();
-    init.succeeded();
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let state = daemon.directory().join("state");
+    crate::ca::init(&state).succeeded();
     assert_eq!(daemon.reload().status, 200);
     let open = Program::new("chmod")
         .arg("755")
-        .args([directory.path(), daemon.directory()])
+        .arg(daemon.directory())
         .run();
     open.succeeded();
     let (state, configured) = (state.display(), daemon.directory().display());
@@ -233,6 +226,7 @@ fn m3_another_user_neither_reads_nor_changes_what_the_proxy_keeps() {
         format!("echo x >'{state}/ca.pem'"),
         format!("echo x >'{state}/new'"),
         format!("mv '{state}/ca.key' '{state}/away'"),
+        format!("mv '{state}' '{configured}/away'"),
         format!("rm -f '{state}/ca.pem'"),
         format!("ln -s /etc/passwd '{state}/link'"),
         format!("rm -f '{configured}/control.sock'"),

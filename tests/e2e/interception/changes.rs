@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use e2e::client::{Connection, Http2};
 use e2e::daemon::{Config, Signal};
 use e2e::origin::{Answer, Builder, Gate, Origin, Reply};
-use e2e::program::Program;
 use e2e::tls::{Client, Server};
 use e2e::wait::PATIENCE;
 
@@ -270,21 +269,14 @@ fn m4_after_a_worker_was_killed_the_next_intercepts_with_the_same_ca() {
 /// The monitor issues for one public key of each worker, whatever CA is in force.
 #[test]
 fn m4_a_worker_intercepts_with_another_ca_after_a_reload_and_is_not_replaced() {
-    let state = tempfile::tempdir().expect("a directory");
-    let state = format!("{:?}", state.path());
-    let config = limited().set("daemon", "state_dir", &state);
-    let mut scene = Scene::echoing(&config, &["http/1.1"]);
+    let mut scene = Scene::echoing(&limited(), &["http/1.1"]);
     let worker = roles::worker(&scene.daemon);
     let get = |scene: &Scene| {
         let request = scene.message("GET", "allowed.test", "/", &[]);
         scene.http1("allowed.test").exchange(&request).status
     };
     assert_eq!(get(&scene), 200);
-    let init = Program::new(e2e::binary!())
-        .args(["init", "--config"])
-        .arg(scene.daemon.config_path())
-        .run();
-    init.succeeded();
+    crate::ca::init(&scene.daemon.directory().join("state")).succeeded();
     assert_eq!(scene.daemon.reload().status, 200);
     let kept = exported(&scene.daemon);
     assert_ne!(kept, scene.proxy_ca, "another CA is in force");
