@@ -71,8 +71,8 @@ impl Captured {
     /// The fields that have a value, with their names.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let names = self.metadata.fields().iter().map(|field| field.name());
-        let named = names.zip(self.texts());
-        named.filter_map(|(name, text)| Some((name, text?)))
+        let fields = names.zip(self.texts());
+        fields.filter_map(|(name, text)| Some((name, text?)))
     }
 
     /// The message and what the fields hold, for who reads messages alone. `None` for an event that is

@@ -82,13 +82,24 @@ impl Scene {
         .expect("a page");
         scene
     }
+
+    /// The address of zeros.
+    fn memory(&self) -> i64 {
+        self.buffer.as_ptr() as i64
+    }
+
+    /// The address that calls write to.
+    fn out(&self) -> i64 {
+        self.memory() + 2048
+    }
 }
 
 #[expect(unsafe_code, reason = "calls that no library makes")]
-fn try_call(call: i64, [a, b, c, d, e, f]: [i64; 6]) -> Result<i64, i32> {
+fn try_call(call: i64, arguments: [i64; 6]) -> Result<i64, i32> {
+    let [first, second, third, fourth, fifth, sixth] = arguments;
     // SAFETY: what is let pass gets null pointers, memory of the scene that outlives the call, or
     // descriptors that are none; what is not has no effect.
-    let outcome = unsafe { libc::syscall(call, a, b, c, d, e, f) };
+    let outcome = unsafe { libc::syscall(call, first, second, third, fourth, fifth, sixth) };
     if outcome == -1 {
         let error = std::io::Error::last_os_error();
         return Err(error.raw_os_error().expect("an error of the system"));
@@ -96,31 +107,37 @@ fn try_call(call: i64, [a, b, c, d, e, f]: [i64; 6]) -> Result<i64, i32> {
     Ok(outcome)
 }
 
+fn row(what: &'static str, call: i64, arguments: &[i64], error: i32) -> Row {
+    let mut all = [0; 6];
+    all[..arguments.len()].copy_from_slice(arguments);
+    Row {
+        what,
+        call,
+        arguments: all,
+        error,
+    }
+}
+
 /// The attempts.
-#[rustfmt::skip]
 fn rows(scene: &Scene) -> Vec<Row> {
-    let row = |what, call, arguments: &[i64], error| {
-        let mut all = [0; 6];
-        all[..arguments.len()].copy_from_slice(arguments);
-        Row { what, call, arguments: all, error }
-    };
-    let memory = scene.buffer.as_ptr() as i64;
-    // Where calls write to; the rest stays zero.
-    let out = memory + 2048;
-    let path = scene.path.as_ptr() as i64;
-    let unix = scene.unix.as_ptr() as i64;
-    let Scene { journal, page, .. } = *scene;
-    let here = i64::from(libc::AT_FDCWD);
-    let own = i64::from(std::process::id());
-    let parent = i64::from(nix::unistd::getppid().as_raw());
+    let mut rows = bytes(scene);
+    rows.extend(sockets(scene));
+    rows.extend(descriptors(scene));
+    rows.extend(waiting_and_memory(scene));
+    rows.extend(processes(scene));
+    rows.extend(files(scene));
+    #[cfg(target_arch = "x86_64")]
+    rows.extend(of_old(scene));
+    rows
+}
+
+/// Bytes in and out.
+#[rustfmt::skip]
+fn bytes(scene: &Scene) -> Vec<Row> {
+    let memory = scene.memory();
+    let out = scene.out();
     let number = i64::from;
-    let stream = number(libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
-    let datagram = number(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC);
-    let (inet, inet6, local) = (number(libc::AF_INET), number(libc::AF_INET6), number(libc::AF_UNIX));
-    let (read, write, execute) = (number(libc::PROT_READ), number(libc::PROT_WRITE), number(libc::PROT_EXEC));
-    let anonymous = number(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    let mut rows = vec![
-        // Bytes.
+    vec![
         row("read", libc::SYS_read, &[-1, memory, 1], BAD_DESCRIPTOR),
         row("write", libc::SYS_write, &[-1, memory, 1], BAD_DESCRIPTOR),
         row("read into parts", libc::SYS_readv, &[-1, memory, 1], BAD_DESCRIPTOR),
@@ -132,7 +149,23 @@ fn rows(scene: &Scene) -> Vec<Row> {
         row("close", libc::SYS_close, &[-1], BAD_DESCRIPTOR),
         row("make a pipe", libc::SYS_pipe2, &[out, number(libc::O_CLOEXEC)], 0),
         row("find the end of a file", libc::SYS_lseek, &[-1, 0, 2], BAD_DESCRIPTOR),
-        // Sockets.
+    ]
+}
+
+/// Sockets.
+#[rustfmt::skip]
+fn sockets(scene: &Scene) -> Vec<Row> {
+    let memory = scene.memory();
+    let out = scene.out();
+    let unix = scene.unix.as_ptr() as i64;
+    let journal = scene.journal;
+    let number = i64::from;
+    let stream = i64::from(libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+    let datagram = i64::from(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC);
+    let inet = i64::from(libc::AF_INET);
+    let inet6 = i64::from(libc::AF_INET6);
+    let local = i64::from(libc::AF_UNIX);
+    vec![
         row("accept", libc::SYS_accept4, &[-1, 0, 0, 0], BAD_DESCRIPTOR),
         row("shut down", libc::SYS_shutdown, &[-1, 0], BAD_DESCRIPTOR),
         row("ask for its address", libc::SYS_getsockname, &[-1, memory, memory], BAD_DESCRIPTOR),
@@ -165,7 +198,17 @@ fn rows(scene: &Scene) -> Vec<Row> {
         row("pass descriptors on", libc::SYS_sendmsg, &[-1, memory, 0], REFUSED),
         row("pass several on", libc::SYS_sendmmsg, &[-1, memory, 1, 0], REFUSED),
         row("listen", libc::SYS_listen, &[-1, 1], REFUSED),
-        // Descriptors.
+    ]
+}
+
+/// Flags, copies and signals of descriptors.
+#[rustfmt::skip]
+fn descriptors(scene: &Scene) -> Vec<Row> {
+    let memory = scene.memory();
+    let journal = scene.journal;
+    let parent = i64::from(nix::unistd::getppid().as_raw());
+    let number = i64::from;
+    vec![
         row("ask for flags", libc::SYS_fcntl, &[1, number(libc::F_GETFL)], 0),
         row("ask for a descriptor's", libc::SYS_fcntl, &[1, number(libc::F_GETFD)], 0),
         row("set a descriptor's", libc::SYS_fcntl, &[-1, number(libc::F_SETFD), 1], BAD_DESCRIPTOR),
@@ -191,7 +234,22 @@ fn rows(scene: &Scene) -> Vec<Row> {
         row("name them by another request", libc::SYS_ioctl, &[1, 0x8902 /* SIOCSPGRP */, memory], REFUSED),
         row("type into the terminal", libc::SYS_ioctl, &[2, 0x5412 /* TIOCSTI */, memory], REFUSED),
         row("ask for interfaces", libc::SYS_ioctl, &[1, 0x8912 /* SIOCGIFCONF */, memory], REFUSED),
-        // Waiting.
+    ]
+}
+
+/// Waiting, clocks and memory.
+#[rustfmt::skip]
+fn waiting_and_memory(scene: &Scene) -> Vec<Row> {
+    let memory = scene.memory();
+    let out = scene.out();
+    let path = scene.path.as_ptr() as i64;
+    let page = scene.page;
+    let number = i64::from;
+    let read = i64::from(libc::PROT_READ);
+    let write = i64::from(libc::PROT_WRITE);
+    let execute = i64::from(libc::PROT_EXEC);
+    let anonymous = i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    vec![
         row("make a poll set", libc::SYS_epoll_create1, &[number(libc::EPOLL_CLOEXEC)], 0),
         row("add to it", libc::SYS_epoll_ctl, &[-1, 1, -1, memory], BAD_DESCRIPTOR),
         row("wait for it", libc::SYS_epoll_pwait, &[-1, memory, 1, 0, 0, 8], BAD_DESCRIPTOR),
@@ -217,7 +275,19 @@ fn rows(scene: &Scene) -> Vec<Row> {
         row("ask for the break", libc::SYS_brk, &[0], 0),
         row("ask for barriers", libc::SYS_membarrier, &[0, 0, 0], 0),
         row("make a file in memory", libc::SYS_memfd_create, &[path, 0], REFUSED),
-        // Threads and processes; that threads can be made is seen below.
+    ]
+}
+
+/// Threads, processes, and who it is. That threads can be made is seen where the rows are tried.
+#[rustfmt::skip]
+fn processes(scene: &Scene) -> Vec<Row> {
+    let memory = scene.memory();
+    let out = scene.out();
+    let path = scene.path.as_ptr() as i64;
+    let own = i64::from(std::process::id());
+    let parent = i64::from(nix::unistd::getppid().as_raw());
+    let number = i64::from;
+    vec![
         row("fork", libc::SYS_clone, &[number(libc::SIGCHLD)], REFUSED),
         row("make a thread with a user namespace", libc::SYS_clone, &[number(libc::CLONE_THREAD | libc::CLONE_NEWUSER)], REFUSED),
         row("make a process by another call", libc::SYS_clone3, &[memory, 88], libc::ENOSYS),
@@ -250,7 +320,18 @@ fn rows(scene: &Scene) -> Vec<Row> {
         row("ask who it is", libc::SYS_geteuid, &[], 0),
         row("ask for chance", libc::SYS_getrandom, &[out, 8, 0], 0),
         row("become root", libc::SYS_setuid, &[0], REFUSED),
-        // Files.
+    ]
+}
+
+/// Files.
+#[rustfmt::skip]
+fn files(scene: &Scene) -> Vec<Row> {
+    let memory = scene.memory();
+    let out = scene.out();
+    let path = scene.path.as_ptr() as i64;
+    let here = i64::from(libc::AT_FDCWD);
+    let number = i64::from;
+    vec![
         row("open what everybody may read", libc::SYS_openat, &[here, path, 0], libc::EACCES),
         row("open it for its name alone", libc::SYS_openat, &[here, path, number(libc::O_PATH)], libc::EACCES),
         row("open it by another call", libc::SYS_openat2, &[here, path, memory, 24], libc::EACCES),
@@ -263,9 +344,17 @@ fn rows(scene: &Scene) -> Vec<Row> {
         row("ask by another call", libc::SYS_faccessat2, &[here, path, 0, 0], libc::EACCES),
         row("learn of a file system", libc::SYS_statfs, &[path, out], libc::EACCES),
         row("ask where it is", libc::SYS_getcwd, &[out, 64], libc::EACCES),
-    ];
-    #[cfg(target_arch = "x86_64")]
-    rows.extend([
+    ]
+}
+
+/// What newer architectures do without.
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+fn of_old(scene: &Scene) -> Vec<Row> {
+    let memory = scene.memory();
+    let out = scene.out();
+    let path = scene.path.as_ptr() as i64;
+    vec![
         row("wait for a poll set the old way", libc::SYS_epoll_wait, &[-1, memory, 1, 0], BAD_DESCRIPTOR),
         row("wait for descriptors the old way", libc::SYS_poll, &[memory, 0, 0], 0),
         row("open the old way", libc::SYS_open, &[path, 0], libc::EACCES),
@@ -273,8 +362,7 @@ fn rows(scene: &Scene) -> Vec<Row> {
         row("learn of a link the old way", libc::SYS_lstat, &[path, out], libc::EACCES),
         row("ask whether it may the old way", libc::SYS_access, &[path, 0], libc::EACCES),
         row("read a link the old way", libc::SYS_readlink, &[path, out, 8], libc::EACCES),
-    ]);
-    rows
+    ]
 }
 
 /// Calls that a process makes by living, and that are no attempts: a thread that is made (by `clone`),
@@ -312,6 +400,10 @@ fn in_a_child(test: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     said
+}
+
+fn say(to: &mut impl std::io::Write, line: &str) {
+    writeln!(to, "{line}").expect("it is read");
 }
 
 fn is_child() -> bool {
@@ -411,7 +503,10 @@ fn confined_child() {
     let sum = std::thread::spawn(|| vec![1_u64; 1 << 20].iter().sum::<u64>());
     assert_eq!(sum.join().expect("a thread"), 1 << 20);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    println!("{DONE}: {} rows", rows.len());
+    say(
+        &mut std::io::stdout(),
+        &format!("{DONE}: {} rows", rows.len()),
+    );
 }
 
 /// The version of Landlock that this kernel has; 0 for none.
@@ -424,7 +519,8 @@ fn landlock_version() -> i64 {
 #[test]
 fn c5_landlock_keeps_ports_signals_and_unix_sockets_away_where_the_kernel_can() {
     if landlock_version() < 6 {
-        eprintln!("cannot run here: this kernel's Landlock has no scopes (Linux 6.12)");
+        let why = "cannot run here: this kernel's Landlock has no scopes (Linux 6.12)";
+        say(&mut std::io::stderr(), why);
         return;
     }
     in_a_child("landlocked_child");
@@ -455,5 +551,5 @@ fn landlocked_child() {
     restrict_reach().expect("a kernel with Landlock");
     let refused = [libc::EACCES, libc::EPERM, libc::EPERM].map(Some);
     assert_eq!(attempts(), refused);
-    println!("{DONE}");
+    say(&mut std::io::stdout(), DONE);
 }
