@@ -15,6 +15,7 @@
 //! - `check`: judging a configuration without using it.
 //! - `init`: making the CA that is kept.
 //! - `logging`: where records and messages go.
+//! - `memory`: keeps other processes out of the roles' memory.
 //! - `monitor`: what keeps the service's privilege and sockets, and starts the other two roles.
 //! - `loader`: judges the configuration for the monitor, and is gone.
 //! - `worker`: the running proxy, confined.
@@ -48,6 +49,8 @@ mod loader;
 mod logging;
 #[cfg(feature = "service")]
 mod manual;
+#[cfg(feature = "service")]
+mod memory;
 #[cfg(feature = "service")]
 mod monitor;
 #[cfg(feature = "service")]

@@ -7,6 +7,7 @@
 //! configuration sees the same.
 
 mod authority;
+mod interceptable;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -22,11 +23,14 @@ use codex_network_config::{
 use codex_network_control::place;
 use codex_network_files::{ReadError, Reading, Sources as Kinds, Trust};
 use nix::unistd::{Group, Uid, User};
+use zeroize::Zeroizing;
 
 use self::authority::Chosen as ChosenCa;
 use crate::admitted::{Admitted, SystemDirectory};
+use crate::args::Args;
 use crate::logging;
 use crate::places;
+use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING};
 use crate::privsep::message::{Account, Confinement, Problems};
 use crate::privsep::settled::{
     Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
@@ -49,25 +53,27 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
 const RESOLVER: Reading = Reading::up_to(1 << 20);
 
-/// Longest certificate that the monitor hands in.
-const LONGEST_CERTIFICATE: u64 = 64 * 1024;
-
 /// Loads, and writes the outcome to standard output: the key of a CA that is kept, or zeros, and the
-/// rest. Standard input has the certificate of the CA that the monitor made.
-pub(crate) fn run(sources: &Sources) -> ExitCode {
+/// rest. Standard input has the monitor's [`Briefing`]. The variables in it are looked up there: the
+/// environment of this process is nearly empty.
+pub(crate) fn run(args: &Args) -> ExitCode {
     // It may be reading from something that never answers.
     if crate::worker::die_with_the_monitor().is_err() {
         return ExitCode::FAILURE;
     }
-    let mut ephemeral = Vec::new();
-    let given = std::io::stdin()
-        .lock()
-        .take(LONGEST_CERTIFICATE)
-        .read_to_end(&mut ephemeral);
-    if given.is_err() {
+    let Some(briefing) = read_briefing() else {
         return ExitCode::FAILURE;
-    }
-    let loaded = settle(sources, &ephemeral).unwrap_or_else(Loaded::Problems);
+    };
+    let Briefing {
+        environment,
+        certificate,
+    } = briefing;
+    let environment = Arc::new(environment);
+    let here = Arc::clone(&environment);
+    let sources = args
+        .sources(None, |name| environment.get(name))
+        .with_environment(move |name| here.get(name));
+    let loaded = settle(&sources, &environment, &certificate).unwrap_or_else(Loaded::Problems);
     let (key, rest) = loaded.encode();
     // Not `Stdout`, whose buffer would keep a copy of the key.
     let mut out = std::fs::File::from(match std::io::stdout().as_fd().try_clone_to_owned() {
@@ -86,7 +92,18 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
     }
 }
 
-fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
+fn read_briefing() -> Option<Briefing> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let mut given = std::io::stdin().lock().take(MAX_BRIEFING);
+    given.read_to_end(&mut bytes).ok()?;
+    Briefing::decode(&bytes).ok()
+}
+
+fn settle(
+    sources: &Sources,
+    environment: &Environment,
+    ephemeral: &[u8],
+) -> Result<Loaded, Problems> {
     let captured = sources.capture().map_err(|found| diagnosed(&found))?;
     let loaded = load(&captured).map_err(|found| diagnosed(&found))?;
     let simple = |text| Problems {
@@ -97,16 +114,16 @@ fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
     // The worker can read neither the environment nor the files that they come from.
     let captured = captured.with_secrets(loaded.secrets);
     let mut settings = loaded.settings;
-    settings.upstream_proxies = Arc::new(upstream_proxies(&settings)?);
+    settings.upstream_proxies = Arc::new(upstream_proxies(&settings, environment)?);
     logging::check(&settings.daemon.log)
         .map_err(|why| withheld(&why, "[daemon] log is neither a level nor a filter"))?;
-    let chosen =
-        authority::choose(&settings, ephemeral).map_err(|why| simple(format!("error: {why}")))?;
+    let chosen = authority::choose(&settings, environment, ephemeral)
+        .map_err(|why| simple(format!("error: {why}")))?;
     let account = account(&settings, &mut warnings).map_err(simple)?;
     let listen = &settings.listen;
     Ok(Loaded::Settled(Settled {
         listen: [Some(listen.http), listen.socks5, listen.admin],
-        control: control(&settings.daemon.control),
+        control: control(&settings.daemon.control, environment),
         reach: [listen.proxy_reach, listen.proxy_reach, listen.admin_reach].map(
             |reach| match reach {
                 codex_network_config::Reach::Anywhere => Reach::Anywhere,
@@ -132,7 +149,8 @@ fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
             LogFormat::Journal => Lines::Journal,
             LogFormat::Auto => Lines::Auto,
         },
-        blob: blob(&settings, &captured, &chosen, warnings)?,
+        interceptable: Arc::new(interceptable::of(&settings)),
+        blob: blob(&settings, environment, &captured, &chosen, warnings)?,
         authority: chosen.authority,
     }))
 }
@@ -142,6 +160,7 @@ fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
 /// configuration with the secrets that it names.
 fn blob(
     settings: &Settings,
+    environment: &Environment,
     captured: &Sources,
     chosen: &ChosenCa,
     mut warnings: Vec<String>,
@@ -160,7 +179,7 @@ fn blob(
     part(&mut blob, warnings.join("\n").as_bytes());
     part(&mut blob, &hosts);
     part(&mut blob, &resolv_conf);
-    for value in proxy_variables(settings) {
+    for value in proxy_variables(settings, environment) {
         part(&mut blob, value.as_bytes());
     }
     part(&mut blob, &chosen.handed.to_bytes());
@@ -175,11 +194,14 @@ fn part(blob: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// The proxies that the environment names, with which the service was started (SPEC H12).
-fn upstream_proxies(settings: &Settings) -> Result<UpstreamProxies, Problems> {
+fn upstream_proxies(
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<UpstreamProxies, Problems> {
     if !settings.allow_upstream_proxy {
         return Ok(UpstreamProxies::default());
     }
-    UpstreamProxies::from_environment(|name| std::env::var_os(name)).map_err(|errors| {
+    UpstreamProxies::from_environment(|name| environment.get(name)).map_err(|errors| {
         let errors: Vec<String> = errors
             .iter()
             .map(|error| format!("error: {error}"))
@@ -192,9 +214,12 @@ fn upstream_proxies(settings: &Settings) -> Result<UpstreamProxies, Problems> {
 }
 
 /// The values of [`UpstreamProxies::VARIABLES`], none of them if they are not to count.
-fn proxy_variables(settings: &Settings) -> impl Iterator<Item = OsString> {
+fn proxy_variables(
+    settings: &Settings,
+    environment: &Environment,
+) -> impl Iterator<Item = OsString> {
     let count = settings.allow_upstream_proxy;
-    let value = move |name| std::env::var_os(name).filter(|_| count);
+    let value = move |name| environment.get(name).filter(|_| count);
     UpstreamProxies::VARIABLES
         .into_iter()
         .map(move |name| value(name).unwrap_or_default())
@@ -227,12 +252,12 @@ fn of_system(path: &str, reading: Reading, warnings: &mut Vec<String>) -> Vec<u8
 
 /// Where the control socket belongs: the configured place, else the default one of whoever runs
 /// the service. `None` for a user without a runtime directory.
-fn control(control: &Control) -> Option<ControlPlace> {
+fn control(control: &Control, environment: &Environment) -> Option<ControlPlace> {
     let default = || {
         if Uid::effective().is_root() {
             Some(place::of_system().to_path_buf())
         } else {
-            place::of_user(|name| std::env::var_os(name))
+            place::of_user(|name| environment.get(name))
         }
     };
     Some(ControlPlace {

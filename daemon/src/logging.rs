@@ -8,6 +8,7 @@ mod journal;
 mod outlet;
 
 use std::io::{self, IsTerminal as _};
+use std::os::fd::RawFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ static FLUSH: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
 #[must_use = "nothing is written before it is started"]
 pub(crate) struct Writing {
     start: Box<dyn FnOnce() -> io::Result<()>>,
+    socket: Option<RawFd>,
 }
 
 /// Whether `[daemon] log` can be used.
@@ -80,7 +82,10 @@ pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<Writing> {
         let outlet = Outlet::new(journal::notice);
         let capture = Capture(Arc::clone(&outlet));
         let set = registry.with(capture).try_init();
-        (set, Writing::new(outlet, move |event| journal.write(event)))
+        let socket = journal.descriptor();
+        let mut writing = Writing::new(outlet, move |event| journal.write(event));
+        writing.socket = Some(socket);
+        (set, writing)
     } else if format == LogFormat::Json {
         let outlet = Outlet::new(json_notice);
         let lines = fmt::layer().with_writer(Queued(Arc::clone(&outlet)));
@@ -110,7 +115,13 @@ impl Writing {
         let _ = FLUSH.set(Box::new(move || flushed.flush(GOODBYE)));
         Self {
             start: Box::new(move || outlet.start(write)),
+            socket: None,
         }
+    }
+
+    /// The socket that leads to the journal, where entries go there. It need only be written to.
+    pub(crate) fn socket(&self) -> Option<RawFd> {
+        self.socket
     }
 
     /// Starts the thread that writes. To be called when the process is confined, since a thread that

@@ -135,10 +135,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     channel::keep_descriptors_to_ourselves()
         .context("cannot keep inherited descriptors from the other roles")?;
     let issuing = Issuing::new().context("cannot make a CA")?;
-    let arguments = load::Arguments {
-        words: arguments,
-        certificate: issuing.certificate().to_vec(),
-    };
+    let arguments = load::Arguments::new(arguments, issuing.certificate());
     let settled = match load::load(&arguments)? {
         Loaded::Settled(settled) => settled,
         Loaded::Problems(problems) => {
@@ -500,6 +497,7 @@ impl Monitor {
     fn start_worker(&mut self) -> anyhow::Result<()> {
         self.workers += 1;
         let mut worker = Worker::start(self.workers, self.events.clone())?;
+        self.issuing.forget_worker();
         worker.tries_new_settings = self.before.is_some();
         self.worker = Some(worker);
         let all = self

@@ -100,8 +100,8 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
     let daemon = &loaded.settings.daemon;
     let writing = logging::init(&daemon.log, daemon.log_format)?;
     let mut witness = Witness::open(orders.restarts);
-    let confined =
-        sandbox::confine(orders.confinement).context("the worker cannot confine itself")?;
+    let confined = sandbox::confine(orders.confinement, writing.socket())
+        .context("the worker cannot confine itself")?;
     // The first thread beside this one: confined like it.
     writing.start()?;
     witness.note_landlock(confined.landlock().map(str::to_owned));

@@ -13,6 +13,8 @@ mod forward;
 mod interception;
 mod limits;
 mod policy;
+#[cfg(target_os = "linux")]
+mod privilege;
 mod readme;
 mod records;
 mod reload;

@@ -336,12 +336,13 @@ fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
             .filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok())
             .collect()
     };
-    // Without privilege nobody may look into monitor and worker, as is right.
-    if nix::unistd::Uid::effective().is_root() {
-        assert!(opened(daemon.pid()).contains(&file), "the monitor has it");
-        assert!(!opened(worker(&daemon)).contains(&file));
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("cannot run here: only root may look into processes that are not dumpable");
+        return;
     }
-    // A loader that waits for a pipe can be looked at.
+    assert!(opened(daemon.pid()).contains(&file), "the monitor has it");
+    assert!(!opened(worker(&daemon)).contains(&file));
+    // A loader that waits for a pipe stays long enough.
     let pipe = daemon.config_path().to_owned();
     std::fs::remove_file(&pipe).expect("the test's own file");
     e2e::program::Program::new("mkfifo")

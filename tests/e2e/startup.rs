@@ -67,6 +67,20 @@ impl Wrapped {
         ))
     }
 
+    /// As an ordinary user: as `nobody` where root runs the tests. `program` is a copy that everybody may
+    /// run.
+    pub(crate) fn as_ordinary_user(program: &Path) -> Self {
+        let program = program.display();
+        if !nix::unistd::Uid::effective().is_root() {
+            return Self::script("");
+        }
+        // The configuration's directory becomes that user's.
+        Self::script(&format!(
+            "chown -R 65534:65534 \"${{2%/*}}\" &&\n\
+             exec setpriv --clear-groups --reuid 65534 --regid 65534 '{program}' \"$@\""
+        ))
+    }
+
     /// With no more than this many file descriptors.
     pub(crate) fn with_descriptors(most: u32) -> Self {
         Self::script(&format!("ulimit -n {most}"))

@@ -168,7 +168,7 @@ fn invariant_4_unsafe_code_has_its_places() {
     let places = [
         "daemon/src/privsep/channel.rs",
         "daemon/src/worker/sandbox/elsewhere.rs",
-        "daemon/src/worker/sandbox/linux.rs",
+        "daemon/src/worker/sandbox/linux/calls.rs",
     ];
     only_in("unsafe ", &places, anywhere);
     only_in("unsafe_code", &places, anywhere);

@@ -98,7 +98,7 @@ struct Shared {
     /// A resolver that was given to us and outlives the settings.
     fixed_resolver: Option<Arc<dyn Resolve>>,
     /// Issues certificates for intercepted hosts.
-    issuer: Option<Arc<dyn LeafIssuer>>,
+    leaves: Option<mitm::LeafSource>,
     /// Whether requests to unix sockets are served.
     unix_sockets: UnixSocketSupport,
     own_unix_sockets: OwnUnixSockets,

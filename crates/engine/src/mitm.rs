@@ -36,6 +36,7 @@ use first_word::FirstWord;
 pub use issuer::{IssueError, IssuedLeaf, LeafIssuer};
 pub(crate) use leaf_budget::LeafBudget;
 pub use leaf_cache::KeyError;
+pub(crate) use leaf_cache::LeafSource;
 use leaf_cache::{LeafCache, LeafError, Speaks};
 use replay::Replay;
 
@@ -97,27 +98,25 @@ impl Interceptor {
     /// certificates survive a reload. `None` where nothing may be intercepted.
     pub(crate) fn renewed(
         old: Option<&Arc<Self>>,
-        issuer: Option<&Arc<dyn LeafIssuer>>,
+        source: Option<&LeafSource>,
         settings: &Settings,
-    ) -> Result<Option<Arc<Self>>, InterceptionError> {
-        let Some(issuer) = issuer else {
-            return Ok(None);
-        };
+    ) -> Option<Arc<Self>> {
+        let source = source?;
         if settings.policy.interception() == Allowed::Forbidden {
-            return Ok(None);
+            return None;
         }
         let ca = settings.mitm.ca.as_ref().map(|ca| Arc::clone(&ca.der));
         if let Some(old) = old
             && old.ca == ca
         {
-            return Ok(Some(Arc::clone(old)));
+            return Some(Arc::clone(old));
         }
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
-        Ok(Some(Arc::new(Self {
-            leaves: LeafCache::new(Arc::clone(issuer), provider)?,
+        Some(Arc::new(Self {
+            leaves: LeafCache::new(source.clone(), provider),
             distrust: Distrust::default(),
             ca,
-        })))
+        }))
     }
 }
 

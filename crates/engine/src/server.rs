@@ -21,7 +21,7 @@ use crate::decider::{self, Decider, NetworkPolicyDecider};
 use crate::drain::Drain;
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, LivePolicy};
-use crate::mitm::{InterceptionError, Interceptor, LeafBudget, LeafIssuer};
+use crate::mitm::{InterceptionError, Interceptor, LeafBudget, LeafIssuer, LeafSource};
 use crate::own::{OwnListener, OwnListeners, OwnUnixSockets};
 use crate::owner::{ClientOwner, ConnectionHandle, Owners};
 use crate::record::Recorder;
@@ -169,7 +169,9 @@ impl Engine {
     pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, SetupError> {
         let resolver = resolver(parts.resolver.as_ref(), &settings)?;
         let tls = UpstreamTls::renewed(None, &settings.mitm.roots)?;
-        let interceptor = Interceptor::renewed(None, parts.issuer.as_ref(), &settings)?;
+        let leaves = parts.issuer.map(LeafSource::new).transpose();
+        let leaves = leaves.map_err(InterceptionError::from)?;
+        let interceptor = Interceptor::renewed(None, leaves.as_ref(), &settings);
         let drain = Drain::new();
         let owners = Arc::new(Owners::new(parts.client_owner));
         let shortages = Arc::new(Shortages::default());
@@ -198,7 +200,7 @@ impl Engine {
                 .decider
                 .map(|decider| Decider::new(decider, parts.decider_timeout)),
             fixed_resolver: parts.resolver,
-            issuer: parts.issuer,
+            leaves,
             unix_sockets: parts.unix_sockets,
             own_unix_sockets: OwnUnixSockets::default(),
         };
@@ -322,14 +324,14 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When no resolver, or nothing that intercepts, can be made from the settings; then nothing has
+    /// When no resolver, or no TLS for upstreams, can be made from the settings; then nothing has
     /// changed.
     pub fn replace(&self, settings: &Arc<Settings>) -> Result<u64, SetupError> {
         let resolver = resolver(self.shared.fixed_resolver.as_ref(), settings)?;
         let current = self.current();
         let tls = UpstreamTls::renewed(Some(current.tls()), &settings.mitm.roots)?;
-        let issuer = self.shared.issuer.as_ref();
-        let interceptor = Interceptor::renewed(current.interceptor(), issuer, settings)?;
+        let leaves = self.shared.leaves.as_ref();
+        let interceptor = Interceptor::renewed(current.interceptor(), leaves, settings);
         let live = &self.shared.live;
         Ok(live.replace(settings, &resolver, &tls, interceptor.as_ref()))
     }

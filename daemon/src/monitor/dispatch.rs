@@ -8,7 +8,7 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use anyhow::anyhow;
 
-use super::issue::{Answer, Asked};
+use super::issue::{Answer, Asked, Scope};
 use super::reloads::OWN_TICKETS;
 use super::{End, FIRST, Monitor, Phase};
 use crate::notify;
@@ -169,7 +169,8 @@ fn reload(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
 
 fn well(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::Well(report) = message {
-        monitor.ping.unanswered = 0;
+        // A worker that was slow to start owes several answers, and gives each.
+        monitor.ping.unanswered = monitor.ping.unanswered.saturating_sub(1);
         notify::well(
             report,
             monitor.back_off.restarts(),
@@ -210,10 +211,10 @@ fn issue_leaf(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         Some(&monitor.settled),
         pending.map(|pending| &pending.settled),
     ];
-    let allowed = settled
-        .into_iter()
-        .flatten()
-        .map(|settled| &settled.authority);
+    let allowed = settled.into_iter().flatten().map(|settled| Scope {
+        authority: &settled.authority,
+        interceptable: &settled.interceptable,
+    });
     let ticket = *ticket;
     let answer = match monitor.issuing.answer(asked, allowed, Instant::now()) {
         Answer::Leaf(leaf) => ToWorker::Leaf {

@@ -19,7 +19,7 @@ pub(crate) const MOST_LEAVES_ASKED: usize = 128;
 /// Connections whose owners a worker asks for at once.
 pub(crate) const MAX_OWNERS_ASKED: usize = 64;
 /// Longest name that a certificate is asked for: a DNS name, or an address with a scope.
-const LONGEST_NAME: usize = 255;
+pub(super) const MAX_NAME: usize = 255;
 
 /// A listening socket's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,6 +118,8 @@ pub(crate) enum NoLeaf {
     OtherCa = 1,
     Expired = 2,
     Failed = 3,
+    /// The settings in force let nothing intercept this host.
+    NotListed = 4,
 }
 
 /// The two ends of a client's connection.
@@ -336,6 +338,7 @@ impl ToWorker {
                     1 => NoLeaf::OtherCa,
                     2 => NoLeaf::Expired,
                     3 => NoLeaf::Failed,
+                    4 => NoLeaf::NotListed,
                     _ => return Err(Malformed),
                 },
             },
@@ -426,7 +429,7 @@ impl ToMonitor {
                 authority: input.array()?,
                 public_key: input.public_key()?,
                 name: Some(input.text()?)
-                    .filter(|name| name.len() <= LONGEST_NAME)
+                    .filter(|name| name.len() <= MAX_NAME)
                     .ok_or(Malformed)?,
             },
             operation::ASK_OWNERS => Self::AskOwners {

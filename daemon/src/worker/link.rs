@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -246,10 +246,10 @@ fn take_listeners(
     Ok(changes)
 }
 
-/// Reads the file from its beginning: its own position is shared with every worker that it was ever
-/// given to.
-fn read(file: &File) -> anyhow::Result<Vec<u8>> {
-    let length = usize::try_from(file.metadata()?.len()).context("it is too large")?;
+/// Reads the file from its beginning, whatever its own position, which is shared with every worker that
+/// it was ever given to. Its length is where it ends: a confined worker cannot ask for metadata.
+fn read(mut file: &File) -> anyhow::Result<Vec<u8>> {
+    let length = usize::try_from(file.seek(SeekFrom::End(0))?).context("it is too large")?;
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)

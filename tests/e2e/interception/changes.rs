@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use e2e::client::{Connection, Http2};
 use e2e::daemon::{Config, Signal};
 use e2e::origin::{Answer, Builder, Gate, Origin, Reply};
-use e2e::tls::Client;
+use e2e::tls::{Client, Server};
 use e2e::wait::PATIENCE;
 
 use super::frames::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw, SETTINGS, frame};
@@ -263,6 +263,39 @@ fn m4_after_a_worker_was_killed_the_next_intercepts_with_the_same_ca() {
         assert_eq!(answer.status, 403);
         assert_ne!(roles::worker(&scene.daemon), first);
         assert_eq!(exported(&scene.daemon), scene.proxy_ca);
+    }
+}
+
+/// The monitor issues for one public key of each worker, whatever CA is in force.
+#[test]
+fn m4_a_worker_intercepts_with_another_ca_after_a_reload_and_is_not_replaced() {
+    let mut scene = Scene::echoing(&limited(), &["http/1.1"]);
+    let worker = roles::worker(&scene.daemon);
+    let get = |scene: &Scene| {
+        let request = scene.message("GET", "allowed.test", "/", &[]);
+        scene.http1("allowed.test").exchange(&request).status
+    };
+    assert_eq!(get(&scene), 200);
+    crate::ca::init(&scene.daemon.directory().join("state")).succeeded();
+    assert_eq!(scene.daemon.reload().status, 200);
+    let kept = exported(&scene.daemon);
+    assert_ne!(kept, scene.proxy_ca, "another CA is in force");
+    scene.proxy_ca = kept;
+    assert_eq!(get(&scene), 200);
+    assert_eq!(roles::worker(&scene.daemon), worker);
+}
+
+/// Each kind of entry of the allow list is one that the monitor issues for.
+#[test]
+fn m4_hosts_below_wildcards_are_intercepted() {
+    let patterns = limited().allow("**.apex.test").allow("in*label.wild.test");
+    for host in ["apex.test", "x.apex.test", "in-a-label.wild.test"] {
+        let config = patterns.clone().host(host, std::net::Ipv4Addr::LOCALHOST);
+        let scene = Scene::serving(&config, Origin::answering(|_| Answer::Echo), |ca| {
+            Server::of(ca, &[host])
+        });
+        let request = scene.message("GET", host, "/", &[]);
+        assert_eq!(scene.http1(host).exchange(&request).status, 200, "{host}");
     }
 }
 

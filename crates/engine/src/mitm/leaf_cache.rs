@@ -1,6 +1,6 @@
 //! Leaf certificates, one per host, issued once however many ask (SPEC M4).
 //!
-//! All leaves share one key pair that is made at the start and never leaves this process. The cache
+//! All leaves share one key pair that is made with the engine and never leaves this process. The cache
 //! is bounded: beyond [`MOST`] hosts the one that was asked for least recently is forgotten, and so
 //! is its session ticket key.
 
@@ -40,12 +40,19 @@ pub(crate) enum Speaks {
     Http2 = 2,
 }
 
-/// The leaves.
-pub(crate) struct LeafCache {
+/// An issuer, and the one key of all leaves: whatever CA is in force, an issuer sees the same public
+/// key for as long as this engine lives.
+#[derive(Clone)]
+pub(crate) struct LeafSource {
     issuer: Arc<dyn LeafIssuer>,
-    provider: Arc<CryptoProvider>,
     key: Arc<dyn SigningKey>,
     public_key: [u8; 65],
+}
+
+/// The leaves.
+pub(crate) struct LeafCache {
+    source: LeafSource,
+    provider: Arc<CryptoProvider>,
     leaves: Mutex<HashMap<Host, Arc<Slot>>>,
     /// Counts the askings, to tell which leaf was asked for least recently.
     asked: AtomicU64,
@@ -83,11 +90,13 @@ pub(crate) enum LeafError {
 #[error("no key can be made for intercepted connections")]
 pub struct KeyError;
 
-impl LeafCache {
-    pub(super) fn new(
-        issuer: Arc<dyn LeafIssuer>,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, KeyError> {
+impl LeafSource {
+    /// Makes the key.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no randomness.
+    pub(crate) fn new(issuer: Arc<dyn LeafIssuer>) -> Result<Self, KeyError> {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
             .map_err(|_| KeyError)?;
@@ -99,18 +108,26 @@ impl LeafCache {
             .as_ref()
             .try_into()
             .map_err(|_| KeyError)?;
-        let key = provider
+        let key = rustls::crypto::ring::default_provider()
             .key_provider
             .load_private_key(PrivatePkcs8KeyDer::from(pkcs8.as_ref().to_vec()).into())
             .map_err(|_| KeyError)?;
         Ok(Self {
             issuer,
-            provider,
             key,
             public_key,
+        })
+    }
+}
+
+impl LeafCache {
+    pub(super) fn new(source: LeafSource, provider: Arc<CryptoProvider>) -> Self {
+        Self {
+            source,
+            provider,
             leaves: Mutex::default(),
             asked: AtomicU64::new(0),
-        })
+        }
     }
 
     /// The leaf of a host, issued now if there is none and the client's budget has room. Whoever asks
@@ -154,8 +171,13 @@ impl LeafCache {
     }
 
     async fn issue(&self, host: &Host) -> Result<Arc<Leaf>, LeafError> {
-        let issued = self.issuer.issue(host, &self.public_key).await?;
-        let certified = CertifiedKey::new(issued.chain, Arc::clone(&self.key));
+        let LeafSource {
+            issuer,
+            key,
+            public_key,
+        } = &self.source;
+        let issued = issuer.issue(host, public_key).await?;
+        let certified = CertifiedKey::new(issued.chain, Arc::clone(key));
         certified.keys_match()?;
         Ok(Arc::new(Leaf {
             certified: Arc::new(certified),
@@ -197,11 +219,19 @@ impl Leaf {
     }
 }
 
+impl fmt::Debug for LeafSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeafSource")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for LeafCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
         f.debug_struct("LeafCache")
-            .field("issuer", &self.issuer)
+            .field("source", &self.source)
             .field("leaves", &leaves.len())
             .finish_non_exhaustive()
     }
@@ -267,7 +297,8 @@ mod tests {
             lasts,
         });
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let cache = LeafCache::new(Arc::<Counting>::clone(&issuer), provider).expect("a key");
+        let source = LeafSource::new(Arc::<Counting>::clone(&issuer)).expect("a key");
+        let cache = LeafCache::new(source, provider);
         (issuer, cache)
     }
 

@@ -82,6 +82,10 @@ fn messages_survive_the_way_and_nothing_else_does() {
             ticket: 9,
             users: vec![None, Some(0), Some(u32::MAX)],
         },
+        ToWorker::LeafRefused {
+            ticket: 9,
+            why: NoLeaf::NotListed,
+        },
     ] {
         let (operation, bytes) = message.encode();
         round_trip(&message, &bytes, |bytes| ToWorker::decode(operation, bytes));
@@ -156,7 +160,7 @@ fn issue_leaf(name: &str, first: u8) -> ToMonitor {
 
 #[test]
 fn m4_a_leaf_is_asked_for_with_an_uncompressed_key_and_a_name_that_can_be_one() {
-    let longest = "a".repeat(LONGEST_NAME);
+    let longest = "a".repeat(MAX_NAME);
     for (message, sound) in [
         (issue_leaf("a.test", 4), true),
         (issue_leaf(&longest, 4), true),
