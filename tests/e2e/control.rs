@@ -5,6 +5,7 @@ mod commands;
 mod constraints;
 mod doctor;
 mod follow;
+mod machine;
 mod secrets;
 mod socket;
 

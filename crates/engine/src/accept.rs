@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drain::Drain;
 use crate::limits::ConnectionCount;
+use crate::own::OwnListener;
 
 /// How long the loop waits after the first failure in a row, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -41,6 +42,8 @@ pub(crate) struct Accept {
     pub(crate) stop: CancellationToken,
     pub(crate) drain: Drain,
     pub(crate) connections: Arc<ConnectionCount>,
+    /// That the address is our own (SPEC P6): as long as a connection is left that came in by it.
+    pub(crate) own: Arc<OwnListener>,
 }
 
 impl Accept {
@@ -67,12 +70,12 @@ impl Accept {
                     }
                     // Nothing is gained by holding back small pieces that the other end waits for.
                     let _ = stream.set_nodelay(true);
-                    let slot = self.connections.enter();
+                    let held = (self.connections.enter(), Arc::clone(&self.own));
                     // Boxed: it would be copied into each layer of the task.
                     let served = Box::pin(serve(stream, address));
                     self.drain.spawn(async move {
                         served.await;
-                        drop(slot);
+                        drop(held);
                     });
                 }
                 Err(error) => {

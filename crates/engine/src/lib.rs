@@ -33,6 +33,7 @@ mod socks5;
 mod decider;
 mod enforce;
 mod live_policy;
+mod local_addresses;
 mod own;
 
 mod activity;
@@ -63,6 +64,7 @@ pub use clock::{Clock, SystemClock};
 pub use decider::{NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
 pub use drain::Drain;
 pub use live_policy::{Generation, LivePolicy};
+pub use local_addresses::KernelAddresses;
 pub use mitm::{InterceptionError, IssueError, IssuedLeaf, KeyError, LeafIssuer};
 pub use own::{OwnListener, OwnListeners, OwnUnixSocket, OwnUnixSockets};
 pub use server::{Counters, Door, Engine, EngineParts, Listening, SetupError};

@@ -42,11 +42,13 @@ impl Recorder {
         clock: Arc<dyn Clock>,
         blocked: BlockedLog,
         metadata: AuditMetadata,
+        own: [OwnListeners; 2],
     ) -> Self {
+        let [own, own_datagrams] = own;
         Self {
             blocked,
-            own: OwnListeners::default(),
-            own_datagrams: OwnListeners::default(),
+            own,
+            own_datagrams,
             audit,
             metadata,
             clock,

@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use codex_network_policy::{
-    Hooked, Host, ListKind, Pattern, Policy, PolicySpec, Protocol, Request, Verdict,
+    Hooked, Host, ListKind, NoLocalAddresses, Pattern, Policy, PolicySpec, Protocol, Request,
+    Verdict,
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -284,6 +285,7 @@ fn request(host: &Host) -> Request<'_> {
         method: None,
         upgrade: None,
         hooked: Hooked::Unasked,
+        machine: &NoLocalAddresses,
     }
 }
 

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::host::Host;
+use crate::local_addresses::LocalAddresses;
 
 /// How a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +35,8 @@ pub struct Request<'a> {
     pub upgrade: Option<&'a str>,
     /// What the hooks of the host say to it; [`Hooked::Unasked`] outside interception.
     pub hooked: Hooked,
+    /// Knows the addresses of the machine that the request would be sent from.
+    pub machine: &'a dyn LocalAddresses,
 }
 
 /// What the hooks of a host say to a request inside intercepted TLS (SPEC M10).

@@ -8,7 +8,7 @@ mod interpreter;
 use std::net::Ipv4Addr;
 
 use codex_network_policy::{
-    Hooked, Host, ListKind, Pattern, Protocol, Reason, Request, RuleRef, Verdict,
+    Hooked, Host, ListKind, NoLocalAddresses, Pattern, Protocol, Reason, Request, RuleRef, Verdict,
 };
 use interpreter::{compile, covers};
 use proptest::collection::vec;
@@ -84,6 +84,7 @@ fn connect(host: &Host) -> Request<'_> {
         method: None,
         upgrade: None,
         hooked: Hooked::Unasked,
+        machine: &NoLocalAddresses,
     }
 }
 
