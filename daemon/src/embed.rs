@@ -137,6 +137,8 @@ impl NetworkProxyHandle {
     /// Stops accepting, lets open connections go on for at most `drain_timeout`, and ends what is left.
     /// When it is over, no task and no socket of the proxy is left.
     pub async fn shutdown(&self) {
+        // Begun first, so that the addresses of what closes now stay our own to the end (SPEC P6).
+        self.running.engine.drain().begin();
         self.running.close();
         let limit = self.settings().daemon.limits.drain_timeout;
         self.running.engine.drain().finish(limit).await;

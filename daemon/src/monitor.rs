@@ -75,7 +75,7 @@ struct Monitor {
     workers: u64,
     numbering: Numbering,
     back_off: BackOff,
-    /// Settings that the worker was told to put in force and has not yet.
+    /// Settings that the worker is to put in force and has not yet.
     pending: Option<Pending>,
     reloads: Reloads,
     /// The loader at work, or the last one.
@@ -98,6 +98,16 @@ struct Pending {
     ticket: u32,
     settled: Settled,
     prepared: Prepared,
+    stage: Stage,
+}
+
+/// How far a worker is with settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It was told where listeners are to open, and has not said that it knows.
+    Announced,
+    /// It has the settings.
+    Sent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +157,8 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let mut inherited = Inherited::take()?;
     let handed = inherited.take_control();
     let mut listeners = Listeners::new(inherited);
-    let prepared = listeners.prepare(&settled)?;
+    let mut prepared = listeners.prepare(&settled)?;
+    prepared.listen()?;
     listeners.apply(prepared);
     let control = match (handed, &settled.control) {
         (Some(handed), place) => {
@@ -372,8 +383,7 @@ impl Monitor {
                 }
                 self.reloads.disown();
                 if let Some(pending) = self.pending.take() {
-                    self.adopt(pending.settled, pending.prepared);
-                    self.reload_done();
+                    self.adopt(pending);
                 }
                 self.ping.unanswered = 0;
                 let restarts = self.back_off.restarts();
@@ -422,18 +432,18 @@ impl Monitor {
         let Some(ticket) = self.reloads.ticket(load) else {
             return;
         };
-        let said = |text: String| Problems {
-            text,
-            detail: String::new(),
-        };
         let problems = match loaded {
             Ok(Loaded::Settled(settled)) => match self.listeners.prepare(&settled) {
                 Ok(prepared) => return self.put_in_force(ticket, settled, prepared),
-                Err(error) => said(format!("error: {error:#}")),
+                Err(error) => Problems::from(&error),
             },
             Ok(Loaded::Problems(problems)) => problems,
-            Err(error) => said(format!("error: {error:#}")),
+            Err(error) => Problems::from(&error),
         };
+        self.reload_failed(ticket, problems);
+    }
+
+    fn reload_failed(&mut self, ticket: u32, problems: Problems) {
         for line in problems
             .text
             .lines()
@@ -447,29 +457,52 @@ impl Monitor {
     }
 
     fn put_in_force(&mut self, ticket: u32, settled: Settled, prepared: Prepared) {
-        if !self.worker.as_ref().is_some_and(Worker::is_ready) {
-            // There is nobody to tell; one that is starting on the old settings is of no use.
-            self.kill_worker();
-            self.adopt(settled, prepared);
-            return self.reload_done();
-        }
-        self.send_settings(ticket, &settled, &prepared);
-        self.pending = Some(Pending {
+        let pending = Pending {
             ticket,
             settled,
             prepared,
-        });
+            stage: Stage::Announced,
+        };
+        if !self.worker.as_ref().is_some_and(Worker::is_ready) {
+            // There is nobody to tell; one that is starting on the old settings is of no use.
+            self.kill_worker();
+            return self.adopt(pending);
+        }
+        match pending.prepared.addresses() {
+            Ok([None, None, None]) => self.hand_over(pending),
+            // Else requests that the worker lets through meanwhile would wait in the new queues, and be
+            // served as if they came from outside (SPEC P6).
+            Ok(addresses) => {
+                self.tell(&ToWorker::Announce { ticket, addresses }, &[]);
+                self.pending = Some(pending);
+            }
+            Err(error) => self.reload_failed(ticket, Problems::from(&error.into())),
+        }
+    }
+
+    /// Opens the listeners and gives the worker its settings.
+    fn hand_over(&mut self, mut pending: Pending) {
+        if let Err(error) = pending.prepared.listen() {
+            return self.reload_failed(pending.ticket, Problems::from(&error));
+        }
+        pending.stage = Stage::Sent;
+        self.send_settings(pending.ticket, &pending.settled, &pending.prepared);
+        self.pending = Some(pending);
     }
 
     /// Takes settings over that no worker has tried yet: the next one starts on them. Should it fail,
     /// the ones before come back.
-    fn adopt(&mut self, settled: Settled, prepared: Prepared) {
+    fn adopt(&mut self, mut pending: Pending) {
+        if let Err(error) = pending.prepared.listen() {
+            return self.reload_failed(pending.ticket, Problems::from(&error));
+        }
         tracing::info!(
             "reloaded while no worker was there: the next one starts on the new settings"
         );
-        self.listeners.apply(prepared);
-        self.before = Some(std::mem::replace(&mut self.settled, settled));
+        self.listeners.apply(pending.prepared);
+        self.before = Some(std::mem::replace(&mut self.settled, pending.settled));
         self.admit_callers();
+        self.reload_done();
     }
 
     /// Goes back to the settings that a worker was last well with.
@@ -478,7 +511,11 @@ impl Monitor {
             return;
         };
         tracing::error!("no worker starts on the new settings: back to the ones before");
-        match self.listeners.prepare(&before) {
+        let prepared = self.listeners.prepare(&before).and_then(|mut prepared| {
+            prepared.listen()?;
+            Ok(prepared)
+        });
+        match prepared {
             Ok(prepared) => self.listeners.apply(prepared),
             Err(error) => tracing::error!("the listeners stay as they are: {error:#}"),
         }

@@ -14,6 +14,7 @@ mod reload;
 mod sandbox;
 mod witness;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -160,6 +161,10 @@ async fn serve(
             orders.admitted,
             warnings.collect(),
         );
+        // As the listeners' addresses do, the control socket counts as our own before the first door
+        // accepts.
+        let control_path = orders.control.as_ref().map(|(_, path, _)| Path::new(path));
+        let _control = control_path.map(|path| engine.own_unix_sockets().add(path));
         let mut doors = Doors::default();
         doors.change(&engine, &reloader, orders.listeners)?;
         reloader.warn(engine.looping_proxies());
@@ -194,6 +199,7 @@ async fn serve(
     while let Some(order) = incoming.recv().await {
         match order {
             Order::Settings(orders) => reloader.put_in_force(*orders).await,
+            Order::Announce { ticket, addresses } => reloader.announced(ticket, addresses),
             Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
             // Taken where it is heard.
             Order::Leaf { .. } | Order::Owners { .. } => {}
@@ -208,6 +214,9 @@ async fn serve(
     let limit = limit.unwrap_or_default();
     let open = engine.counters().connections;
     tracing::info!(open, ?limit, "stopping: waiting for open connections");
+    // Begun first, so that the addresses of what closes now stay our own: the next process may serve
+    // there while this one still carries requests.
+    engine.drain().begin();
     reloader.close();
     let cut = engine.drain().finish(limit).await;
     if let Some(control) = control {

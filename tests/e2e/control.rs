@@ -6,6 +6,7 @@ mod constraints;
 mod doctor;
 mod follow;
 mod listeners;
+mod machine;
 mod secrets;
 mod socket;
 

@@ -292,13 +292,90 @@ async fn servers_are_asked_in_order_and_the_second_only_when_the_first_fails() {
 #[tokio::test]
 async fn a_silent_server_leaves_time_for_the_next_one_and_is_then_asked_last() {
     let (first, second) = (StubResolver::start(), StubResolver::start());
-    first.silent("api.test");
+    first.fall_silent();
     second.answer("api.test", ips(["192.0.2.1"]));
     second.answer("www.test", ips(["192.0.2.2"]));
     let resolver = resolver_with(&[&first, &second], Duration::from_secs(2), "");
     assert_eq!(resolver.resolve("api.test").await, Ok(ips(["192.0.2.1"])));
     assert_eq!(resolver.resolve("www.test").await, Ok(ips(["192.0.2.2"])));
-    assert_eq!(first.names_asked(), ["api.test"]);
+    assert_eq!(first.queries("www.test"), 0, "it is asked last");
+}
+
+/// An old wound: a client that asked for a name whose own servers are silent put the first name server
+/// last for everybody, and with split DNS the second one knows other addresses.
+#[tokio::test]
+async fn p4_one_silent_name_does_not_reorder_the_servers_for_other_names() {
+    let (first, second) = (StubResolver::start(), StubResolver::start());
+    first.silent("silent.test");
+    for (name, inside, outside) in [
+        ("intranet.test", "192.0.2.1", "198.51.100.1"),
+        ("other.test", "192.0.2.2", "198.51.100.2"),
+    ] {
+        first.answer(name, ips([inside]));
+        second.answer(name, ips([outside]));
+    }
+    second.answer("silent.test", ips(["192.0.2.9"]));
+    let resolver = resolver_with(&[&first, &second], Duration::from_secs(2), "");
+    for name in ["intranet.test", "other.test"] {
+        let silent = resolver.resolve("silent.test").await;
+        assert_eq!(silent, Ok(ips(["192.0.2.9"])), "the next one is asked");
+        let answer = resolver.resolve(name).await.expect(name);
+        assert!(answer[0].to_string().starts_with("192.0.2."), "{answer:?}");
+    }
+    assert_eq!(second.names_asked(), ["silent.test"]);
+}
+
+/// The other half of the same: what answers something else meanwhile is not silent.
+#[tokio::test]
+async fn p4_silence_about_many_names_at_once_does_not_reorder_the_servers() {
+    let (first, second) = (StubResolver::start(), StubResolver::start());
+    first.answer("intranet.test", ips(["192.0.2.1"]));
+    second.answer("intranet.test", ips(["198.51.100.1"]));
+    let names: Vec<String> = (0..50).map(|number| format!("s{number}.test")).collect();
+    for name in &names {
+        first.silent(name);
+    }
+    let resolver = resolver_with(&[&first, &second], Duration::from_secs(2), "");
+    let resolver = std::sync::Arc::new(resolver);
+    let mut lookups = tokio::task::JoinSet::new();
+    for name in names {
+        let resolver = resolver.clone();
+        lookups.spawn(async move { resolver.resolve(&name).await });
+    }
+    while let Some(answer) = lookups.join_next().await {
+        let answer = answer.expect("a lookup");
+        assert_eq!(
+            answer,
+            Err(ResolveError::NotFound),
+            "the second one says no"
+        );
+    }
+    let answer = resolver.resolve("intranet.test").await;
+    assert_eq!(answer, Ok(ips(["192.0.2.1"])));
+}
+
+#[tokio::test]
+async fn p4_an_answer_with_more_addresses_than_are_vetted_is_a_failure_and_the_largest_one_is_kept()
+{
+    let dns = StubResolver::start();
+    let numbered = |count: u16| {
+        (0..count).map(|number| {
+            let [high, low] = number.to_be_bytes();
+            IpAddr::from([10, 0, high, low])
+        })
+    };
+    dns.answer("most.test", numbered(256));
+    dns.answer("more.test", numbered(257));
+    let resolver = resolver(&[&dns]);
+    let most = resolver.resolve("most.test").await.expect("most.test");
+    assert_eq!(most.len(), 256);
+    let queries = dns.queries("most.test");
+    assert_eq!(resolver.resolve("most.test").await, Ok(most));
+    assert_eq!(dns.queries("most.test"), queries);
+    let Err(ResolveError::Unavailable(detail)) = resolver.resolve("more.test").await else {
+        panic!("it resolves");
+    };
+    assert!(detail.contains("more than 256 addresses"), "{detail}");
 }
 
 #[tokio::test]

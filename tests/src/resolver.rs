@@ -156,6 +156,11 @@ impl StubResolver {
         self.misbehave(name, family, Misbehaviour::Silent);
     }
 
+    /// From now on no query is answered, whatever it is for. All are counted.
+    pub fn fall_silent(&self) {
+        self.table.lock().silent = true;
+    }
+
     /// Queries for `name` are answered with SERVFAIL.
     pub fn servfail(&self, name: &str) {
         self.servfail_family(name, Family::Ipv4);
@@ -219,6 +224,7 @@ struct Table(Arc<Mutex<Inner>>);
 struct Inner {
     answers: HashMap<String, Answer>,
     queries: BTreeMap<String, usize>,
+    silent: bool,
 }
 
 #[derive(Debug, Default)]
@@ -254,6 +260,9 @@ impl Table {
         let mut inner = self.lock();
         let text = text_of(name);
         *inner.queries.entry(text.clone()).or_default() += 1;
+        if inner.silent {
+            return Reply::Nothing;
+        }
         let family = match record_type {
             RecordType::A => Family::Ipv4,
             RecordType::AAAA => Family::Ipv6,

@@ -151,9 +151,15 @@ fn invariant_3_only_one_place_sends_datagrams_out_and_one_answers_the_client() {
     let out = "crates/engine/src/upstream/datagram.rs";
     let back = "crates/engine/src/socks5/udp/relay.rs";
     only_in("send_to(", &[out, back], anywhere);
-    // What is bound elsewhere asks the kernel about an address, and about a holder of a port.
-    let bound = [out, back, "crates/engine/src/own.rs"];
-    only_in("UdpSocket::bind", &bound, anywhere);
+    only_in("UdpSocket::bind", &[out, back], anywhere);
+    // It connects a socket for datagrams to ask about a route, and sends nothing.
+    let asks = [
+        "crates/engine/src/local_addresses.rs",
+        // A listener, whose address counts as our own before it listens.
+        "crates/engine/src/own.rs",
+    ];
+    let in_engine = |source: &Source| source.path.starts_with("crates/engine/");
+    only_in("socket2", &asks, in_engine);
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use codex_network_config::{CaPaths, Loaded, Mitm, Settings, Sources, UnixSockets, load};
-use codex_network_policy::{Content, Hooked, Host, Interception, Mode, Protocol, Reason, Request};
+use codex_network_policy::{
+    Content, Hooked, Host, Interception, Mode, NoLocalAddresses, Protocol, Reason, Request,
+};
 
 /// Where the text of a generation's keys starts and how it writes its lists.
 struct Generation {
@@ -476,6 +478,7 @@ fn reason_for(settings: &Settings, host: &str, protocol: Protocol) -> Reason {
         upgrade: None,
         content: Content::Absent,
         hooked: Hooked::Unasked,
+        machine: &NoLocalAddresses,
     };
     settings.policy.decide(&request).reason()
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, BoundsInForce, Entry, Slot};
 use crate::drain::Drain;
+use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
 
 /// How long the loop waits after the first failure in a row, and at most.
@@ -46,6 +47,8 @@ pub(crate) struct Accept {
     pub(crate) address: SocketAddr,
     pub(crate) admission: Arc<Admission>,
     pub(crate) bounds: BoundsInForce,
+    /// That the address is our own (SPEC P6): as long as a connection is left that came in by it.
+    pub(crate) own: Arc<OwnListener>,
 }
 
 impl Accept {
@@ -76,7 +79,7 @@ impl Accept {
                     let connection = self.connection(&stream, address);
                     let entry = self.admission.enter(&connection, &self.bounds);
                     let (admission, drain) = (Arc::clone(&self.admission), self.drain.clone());
-                    let serve = Arc::clone(&serve);
+                    let (serve, own) = (Arc::clone(&serve), Arc::clone(&self.own));
                     // Boxed: it would be copied into each layer of the task.
                     self.drain.spawn(Box::pin(async move {
                         let slot = match entry {
@@ -96,7 +99,7 @@ impl Accept {
                             () = serve(stream, address, connection.clone()) => {}
                             () = connection.gives_way() => {}
                         }
-                        drop(slot);
+                        drop((slot, own));
                     }));
                 }
                 Err(error) => {

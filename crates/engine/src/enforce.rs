@@ -15,8 +15,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_policy::{
-    AddressClass, Authority, Content, Decision, Handling, Hooked, Host, Mode, Protocol, Reason,
-    Request, Source,
+    AddressClass, Authority, Content, Decision, Handling, Hooked, Host, LocalAddresses, Mode,
+    Protocol, Reason, Request, Source, is_local_address,
 };
 
 use crate::Shared;
@@ -137,7 +137,8 @@ pub(crate) fn judge(
     let decision = if policy.is_enabled() && own() {
         Decision::deny(Source::ProxyState, Reason::LoopDetected, None)
     } else {
-        where_possible(&generation, policy.decide(&attempt.request(&authority)))
+        let request = attempt.request(&authority, &generation);
+        where_possible(&generation, policy.decide(&request))
     };
     let permit = Permit {
         attempt,
@@ -312,7 +313,7 @@ pub(crate) fn still_permitted(
     allowed: Allowed,
 ) -> Decision {
     let policy = generation.policy();
-    let request = attempt.request(authority);
+    let request = attempt.request(authority, generation);
     let decision = match allowed {
         Allowed::Listed => policy.decide(&request),
         Allowed::Overruled => overruled_by(generation, &request),
@@ -320,11 +321,11 @@ pub(crate) fn still_permitted(
     if !decision.is_allow() {
         return decision;
     }
-    policy.decide_addresses(decision, addresses)
+    policy.decide_addresses(decision, addresses, generation.machine())
 }
 
 impl Attempt {
-    fn request<'a>(&'a self, authority: &'a Authority) -> Request<'a> {
+    fn request<'a>(&'a self, authority: &'a Authority, generation: &'a Generation) -> Request<'a> {
         Request {
             protocol: self.protocol,
             host: &authority.host,
@@ -333,6 +334,7 @@ impl Attempt {
             upgrade: self.upgrade.as_deref(),
             content: self.content,
             hooked: self.hooked,
+            machine: generation.machine(),
         }
     }
 }
@@ -391,10 +393,8 @@ impl Permit {
     /// Judges the addresses that the host resolved to, and records the outcome: the decision is
     /// complete only now.
     pub(crate) fn vet(&self, addresses: &[IpAddr]) -> Result<VettedAddrs, Refusal> {
-        let mut decision = self
-            .generation
-            .policy()
-            .decide_addresses(self.decision, addresses);
+        let (policy, machine) = (self.generation.policy(), self.generation.machine());
+        let mut decision = policy.decide_addresses(self.decision, addresses, machine);
         let (port, recorder) = (self.authority.port, &self.recorder);
         if addresses
             .iter()
@@ -500,11 +500,16 @@ impl VettedAddrs {
         self.1
     }
 
-    /// Whether one of them is no public address.
-    pub(crate) fn has_local(&self) -> bool {
-        self.0
-            .iter()
-            .any(|address| !AddressClass::of(address.ip()).is_public())
+    /// Whether one of them is local: non-public, or an address of this machine.
+    pub(crate) fn has_local(&self, machine: &dyn LocalAddresses) -> bool {
+        let is_local = |address: &SocketAddr| is_local_address(address.ip(), machine);
+        self.0.iter().any(is_local)
+    }
+
+    /// Forgets all but the first `most`.
+    pub(crate) fn cut(&mut self, most: usize) {
+        self.0.truncate(most);
+        self.0.shrink_to_fit();
     }
 
     /// What a connection may lead to that somebody else makes for us.

@@ -37,6 +37,7 @@ mod socks5;
 mod decider;
 mod enforce;
 mod live_policy;
+mod local_addresses;
 mod own;
 
 mod activity;
@@ -71,6 +72,7 @@ pub use clock::{Clock, SystemClock};
 pub use decider::{NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
 pub use drain::Drain;
 pub use live_policy::{Generation, LivePolicy};
+pub use local_addresses::KernelAddresses;
 pub use mitm::{InterceptionError, IssueError, IssuedLeaf, KeyError, LeafIssuer};
 pub use own::{OwnListener, OwnListeners, OwnUnixSocket, OwnUnixSockets};
 pub use owner::{ClientOwner, ConnectionHandle, SocketPair};

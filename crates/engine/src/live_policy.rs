@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use codex_network_config::{Settings, Widening};
-use codex_network_policy::{Mode, Policy};
+use codex_network_policy::{LocalAddresses, Mode, Policy};
 use tokio::sync::watch;
 
 use crate::mitm::Interceptor;
@@ -19,6 +19,8 @@ pub struct Generation {
     number: u64,
     settings: Arc<Settings>,
     resolver: Arc<dyn Resolve>,
+    /// The same in every generation.
+    machine: Arc<dyn LocalAddresses>,
     tls: Arc<UpstreamTls>,
     interceptor: Option<Arc<Interceptor>>,
     /// Limited mode was set at run time. Other settings may not lift it: a reload, which many may ask
@@ -63,6 +65,11 @@ impl Generation {
         self.interceptor.is_some()
     }
 
+    /// Knows the addresses of this machine, as of the moment when it is asked.
+    pub fn machine(&self) -> &dyn LocalAddresses {
+        self.machine.as_ref()
+    }
+
     pub(crate) fn resolver(&self) -> &Arc<dyn Resolve> {
         &self.resolver
     }
@@ -81,6 +88,7 @@ impl LivePolicy {
     pub(crate) fn new(
         settings: Arc<Settings>,
         resolver: Arc<dyn Resolve>,
+        machine: Arc<dyn LocalAddresses>,
         tls: Arc<UpstreamTls>,
         interceptor: Option<Arc<Interceptor>>,
     ) -> Self {
@@ -88,6 +96,7 @@ impl LivePolicy {
             number: 1,
             settings,
             resolver,
+            machine,
             tls,
             interceptor,
             narrowed: false,
@@ -124,6 +133,7 @@ impl LivePolicy {
                 Arc::clone(settings)
             },
             resolver: Arc::clone(resolver),
+            machine: Arc::clone(&old.machine),
             tls: Arc::clone(tls),
             interceptor: interceptor.cloned(),
             narrowed: old.narrowed,
@@ -141,6 +151,7 @@ impl LivePolicy {
                 number: old.number + 1,
                 settings: Arc::new(settings),
                 resolver: Arc::clone(&old.resolver),
+                machine: Arc::clone(&old.machine),
                 tls: Arc::clone(&old.tls),
                 interceptor: old.interceptor.clone(),
                 narrowed: mode == Mode::Limited,

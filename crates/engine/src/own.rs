@@ -1,17 +1,31 @@
 //! The proxy's own listeners, which it must never be talked into reaching (SPEC P6).
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use codex_network_policy::UnixSocketPath;
+use codex_network_policy::{LocalAddresses, UnixSocketPath};
+use socket2::{Domain, Type};
 
+use crate::drain::Drain;
 use crate::upstream::unix_socket::{Node, Socket, path_of};
 
+/// How many clients may wait in the kernel to be accepted; the kernel cuts it down to its own limit.
+const BACKLOG: i32 = 4096;
+
 /// The addresses that this process listens on, doors and admin alike.
-#[derive(Clone, Debug, Default)]
-pub struct OwnListeners(Arc<RwLock<Vec<SocketAddr>>>);
+#[derive(Clone, Debug)]
+pub struct OwnListeners(Arc<Set>);
+
+#[derive(Debug)]
+struct Set {
+    addresses: RwLock<Vec<SocketAddr>>,
+    /// Says which addresses an unspecified listener takes.
+    machine: Arc<dyn LocalAddresses>,
+    /// Once it has begun, no address leaves the set.
+    drain: Option<Drain>,
+}
 
 /// One address of the set; dropping it takes the address out.
 #[derive(Debug)]
@@ -40,9 +54,30 @@ struct OwnFile {
 }
 
 impl OwnListeners {
-    /// Adds a bound listener's address.
+    /// An empty set, which listeners leave when they close.
+    pub(crate) fn new(machine: Arc<dyn LocalAddresses>) -> Self {
+        Self(Arc::new(Set {
+            addresses: RwLock::default(),
+            machine,
+            drain: None,
+        }))
+    }
+
+    /// An empty set, which no listener leaves any more once the drain has begun. While this process
+    /// drains, the next one may serve on the same sockets, and requests that are under way here must
+    /// not reach it.
+    pub(crate) fn kept_while_draining(machine: Arc<dyn LocalAddresses>, drain: Drain) -> Self {
+        Self(Arc::new(Set {
+            addresses: RwLock::default(),
+            machine,
+            drain: Some(drain),
+        }))
+    }
+
+    /// Adds a listener's address.
     pub fn add(&self, address: SocketAddr) -> OwnListener {
         self.0
+            .addresses
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .push(address);
@@ -52,20 +87,44 @@ impl OwnListeners {
         }
     }
 
+    /// Binds an address and adds it, and listens there only then: no request that is under way gets into
+    /// the queue of the new listener.
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpListener::bind`].
+    pub fn listen(&self, address: SocketAddr) -> io::Result<(TcpListener, OwnListener)> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        // As the standard library does: connections of a listener before this one do not keep the address.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        let bound = socket.local_addr()?.as_socket();
+        let own = self.add(bound.unwrap_or(address));
+        socket.listen(BACKLOG)?;
+        Ok((socket.into(), own))
+    }
+
     /// Whether connecting to this address and port would reach one of the listeners.
     pub(crate) fn covers(&self, address: IpAddr, port: u16) -> bool {
         let address = address.to_canonical();
-        let own = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let own = self.0.addresses.read();
+        let own = own.unwrap_or_else(PoisonError::into_inner);
         own.iter()
             .filter(|listener| listener.port() == port)
             .any(|listener| {
                 let ip = listener.ip().to_canonical();
                 // The unspecified address connects to loopback; an unspecified listener takes every
-                // address of this machine, and whether one is ours only the kernel can tell.
+                // address of this machine.
                 ip == address
                     || (address.is_unspecified() && ip.is_loopback())
-                    || (ip.is_unspecified() && is_of_this_machine(address))
+                    || (ip.is_unspecified() && self.is_of_this_machine(address))
             })
+    }
+}
+
+impl OwnListeners {
+    fn is_of_this_machine(&self, address: IpAddr) -> bool {
+        address.is_loopback() || address.is_unspecified() || self.0.machine.contains(address)
     }
 }
 
@@ -104,31 +163,29 @@ impl Drop for OwnUnixSocket {
 
 impl Drop for OwnListener {
     fn drop(&mut self) {
-        let mut own = self.set.0.write().unwrap_or_else(PoisonError::into_inner);
+        let set = &self.set.0;
+        if set.drain.as_ref().is_some_and(Drain::has_begun) {
+            return;
+        }
+        let own = set.addresses.write();
+        let mut own = own.unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = own.iter().position(|address| *address == self.address) {
             own.swap_remove(index);
         }
     }
 }
 
-fn is_of_this_machine(address: IpAddr) -> bool {
-    if address.is_loopback() || address.is_unspecified() {
-        return true;
-    }
-    // Only an address of this machine can be bound. Not knowing is no reason to dial ourselves: then
-    // every address is suspect.
-    match UdpSocket::bind((address, 0)) {
-        Ok(_) => true,
-        Err(error) => error.kind() != ErrorKind::AddrNotAvailable,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local_addresses::KernelAddresses;
+
+    fn empty() -> OwnListeners {
+        OwnListeners::new(Arc::new(KernelAddresses))
+    }
 
     fn covers(listener: &str, target: &str) -> bool {
-        let own = OwnListeners::default();
+        let own = empty();
         let _listener = own.add(listener.parse().expect("listener"));
         let target: SocketAddr = target.parse().expect("target");
         own.covers(target.ip(), target.port())
@@ -163,9 +220,22 @@ mod tests {
 
     #[test]
     fn p6_a_closed_listener_is_forgotten() {
-        let own = OwnListeners::default();
+        let own = empty();
         let address: SocketAddr = "127.0.0.1:80".parse().expect("address");
         drop(own.add(address));
         assert!(!own.covers(address.ip(), 80));
+    }
+
+    /// An old wound: what closed while the process drained could be reached through it, and the next
+    /// process served there.
+    #[test]
+    fn p6_a_listener_that_closes_while_draining_stays_our_own() {
+        let drain = Drain::new();
+        let own = OwnListeners::kept_while_draining(Arc::new(KernelAddresses), drain.clone());
+        let address: SocketAddr = "127.0.0.1:80".parse().expect("address");
+        let listener = own.add(address);
+        drain.begin();
+        drop(listener);
+        assert!(own.covers(address.ip(), 80));
     }
 }

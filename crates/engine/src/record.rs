@@ -48,11 +48,13 @@ impl Recorder {
         blocked: BlockedLog,
         metadata: AuditMetadata,
         owners: Arc<Owners>,
+        own: [OwnListeners; 2],
     ) -> Arc<Self> {
+        let [own, own_datagrams] = own;
         Arc::new_cyclic(|this| Self {
             blocked,
-            own: OwnListeners::default(),
-            own_datagrams: OwnListeners::default(),
+            own,
+            own_datagrams,
             audit,
             metadata,
             clock,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use codex_network_config::{Settings, UpstreamProxy, Widening};
-use codex_network_policy::{Mode, Protocol, UnixSocketSupport};
+use codex_network_policy::{LocalAddresses, Mode, Protocol, UnixSocketSupport};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use crate::decider::{self, Decider, NetworkPolicyDecider};
 use crate::drain::Drain;
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, LivePolicy};
+use crate::local_addresses::KernelAddresses;
 use crate::mitm::{InterceptionError, Interceptor, LeafBudget, LeafIssuer, LeafSource};
 use crate::own::{OwnListener, OwnListeners, OwnUnixSockets};
 use crate::owner::{ClientOwner, ConnectionHandle, Owners};
@@ -49,6 +50,8 @@ pub struct EngineParts {
     pub client_owner: Option<Arc<dyn ClientOwner>>,
     /// Dials addresses.
     pub dialler: Arc<dyn Dial>,
+    /// Knows the addresses of this machine, which are local (SPEC P3, P4).
+    pub machine: Arc<dyn LocalAddresses>,
     /// Takes audit events.
     pub audit: Arc<dyn AuditSink>,
     /// Tells the time.
@@ -94,12 +97,13 @@ pub enum Door {
     Socks5,
 }
 
-/// An open door. Dropping it stops accepting; connections that were accepted go on.
+/// An open door. Dropping it stops accepting; connections that were accepted go on. Its address counts as
+/// our own until the last of them has ended, or the engine if that is draining by then.
 #[derive(Debug)]
 pub struct Listening {
     address: SocketAddr,
     stop: CancellationToken,
-    _own: OwnListener,
+    _own: Arc<OwnListener>,
 }
 
 /// Counts for people and tools.
@@ -144,6 +148,7 @@ impl Default for EngineParts {
             issuer: None,
             client_owner: None,
             dialler: Arc::new(TcpDialler),
+            machine: Arc::new(KernelAddresses),
             audit: Arc::new(TracingAudit),
             clock: Arc::new(SystemClock),
             blocked_base: 0,
@@ -176,13 +181,23 @@ impl Engine {
         let owners = Arc::new(Owners::new(parts.client_owner));
         let shortages = Arc::new(Shortages::default());
         let shared = Shared {
-            live: LivePolicy::new(settings, resolver, tls, interceptor),
+            live: LivePolicy::new(
+                settings,
+                resolver,
+                Arc::clone(&parts.machine),
+                tls,
+                interceptor,
+            ),
             recorder: Recorder::new(
                 parts.audit,
                 parts.clock,
                 BlockedLog::after(parts.blocked_base).told_to(parts.blocked_observer),
                 parts.audit_metadata,
                 Arc::clone(&owners),
+                [
+                    OwnListeners::kept_while_draining(Arc::clone(&parts.machine), drain.clone()),
+                    OwnListeners::new(parts.machine),
+                ],
             ),
             upstream: Upstream::new(parts.dialler, drain.clone()),
             admission: Admission::new(
@@ -299,7 +314,7 @@ impl Engine {
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let own = self.own_listeners().add(address);
+        let own = Arc::new(self.own_listeners().add(address));
         let drain = self.shared.drain.clone();
         let accept = Accept {
             listener,
@@ -309,6 +324,7 @@ impl Engine {
             address,
             admission,
             bounds,
+            own: Arc::clone(&own),
         };
         self.shared.drain.spawn(accept.run(serve));
         Ok(Listening {
@@ -357,7 +373,8 @@ impl Engine {
     }
 
     /// The addresses that no request may reach because they are our own. Add any other listener of
-    /// this process here.
+    /// this process here, and every listener that is about to open: clients may be in the queue of each
+    /// of them before the first one accepts.
     pub fn own_listeners(&self) -> &OwnListeners {
         &self.shared.recorder.own
     }

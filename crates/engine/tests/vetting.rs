@@ -15,6 +15,7 @@ use codex_network_config::{Sources, load};
 use codex_network_engine::{
     AuditEvent, AuditSink, Dial, Door, Engine, EngineParts, Listening, Resolve, ResolveError,
 };
+use codex_network_policy::LocalAddresses;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -64,6 +65,16 @@ impl Dial for Redirect {
     }
 }
 
+/// A machine with these addresses.
+#[derive(Debug, Default)]
+struct Machine(Mutex<Vec<IpAddr>>);
+
+impl LocalAddresses for Machine {
+    fn contains(&self, address: IpAddr) -> bool {
+        self.0.lock().unwrap().contains(&address)
+    }
+}
+
 /// Keeps what was recorded, as `verdict reason address:port`.
 #[derive(Default)]
 struct Audit(Mutex<Vec<String>>);
@@ -88,6 +99,7 @@ struct Scene {
     socks5: Listening,
     script: Arc<Script>,
     dialler: Arc<Redirect>,
+    machine: Arc<Machine>,
     audit: Arc<Audit>,
 }
 
@@ -107,6 +119,7 @@ impl Scene {
             refuses: refuses.iter().map(address).collect(),
             dialled: Mutex::default(),
         });
+        let machine = Arc::new(Machine::default());
         let audit = Arc::new(Audit::default());
         let settings = load(&Sources::none().with_text("test", policy))
             .expect("a policy")
@@ -114,6 +127,7 @@ impl Scene {
         let parts = EngineParts {
             resolver: Some(Arc::clone(&script) as Arc<dyn Resolve>),
             dialler: Arc::clone(&dialler) as Arc<dyn Dial>,
+            machine: Arc::clone(&machine) as Arc<dyn LocalAddresses>,
             audit: Arc::clone(&audit) as Arc<dyn AuditSink>,
             ..EngineParts::default()
         };
@@ -130,6 +144,7 @@ impl Scene {
             socks5,
             script,
             dialler,
+            machine,
             audit,
         }
     }
@@ -314,6 +329,53 @@ async fn p4_another_vetted_address_is_tried_when_one_refuses() {
     .await;
     assert_eq!(scene.get("http://site.test/").await, 200);
     assert_eq!(scene.dialled(), ["[2606:2800::1]:80", "93.184.216.34:80"]);
+}
+
+/// An old wound: a wildcard name that leads to the machine's own global address reached services that
+/// listen on every address.
+#[tokio::test]
+async fn p4_an_address_of_this_machine_is_local_from_the_moment_it_has_it() {
+    let scene = Scene::new(
+        "[network]\nallowed_domains = [\"*\"]\n",
+        &[&["93.184.216.34"]],
+        &[],
+    )
+    .await;
+    assert_eq!(scene.connect("wild.test:443").await, 200);
+    let own: IpAddr = "93.184.216.34".parse().expect("an address");
+    scene.machine.0.lock().unwrap().push(own);
+    for host in [
+        "wild.test",
+        "93.184.216.34",
+        "[::ffff:93.184.216.34]",
+        "0x5db8d822",
+    ] {
+        assert_eq!(
+            scene.get(&format!("http://{host}:81/")).await,
+            403,
+            "{host}"
+        );
+        assert_eq!(scene.connect(&format!("{host}:81")).await, 403, "{host}");
+        let name = host.trim_matches(['[', ']']);
+        assert_eq!(scene.socks5(name, 81).await, 2, "{host}");
+    }
+    let entries = scene.engine.blocked().entries(0);
+    assert_eq!(entries.len(), 12);
+    assert!(
+        entries
+            .iter()
+            .all(|entry| entry.reason == "not_allowed_local")
+    );
+    assert_eq!(scene.dialled(), ["93.184.216.34:443"]);
+}
+
+#[tokio::test]
+async fn p3_an_address_of_this_machine_that_is_spelled_out_is_reached() {
+    let policy = "[network]\nallowed_domains = [\"93.184.216.34\"]\n";
+    let scene = Scene::new(policy, &[], &[]).await;
+    let own: IpAddr = "93.184.216.34".parse().expect("an address");
+    scene.machine.0.lock().unwrap().push(own);
+    assert_eq!(scene.connect("93.184.216.34:443").await, 200);
 }
 
 #[tokio::test]

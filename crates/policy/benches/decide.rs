@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use codex_network_policy::{
-    Content, Hooked, Host, ListKind, Pattern, Policy, PolicySpec, Protocol, Request, Verdict,
+    Content, Hooked, Host, ListKind, NoLocalAddresses, Pattern, Policy, PolicySpec, Protocol,
+    Request, Verdict,
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -285,6 +286,7 @@ fn request(host: &Host) -> Request<'_> {
         upgrade: None,
         content: Content::Absent,
         hooked: Hooked::Unasked,
+        machine: &NoLocalAddresses,
     }
 }
 

@@ -2,10 +2,11 @@
 
 use core::net::IpAddr;
 
-use crate::address::{AddressClass, embedded_v4};
+use crate::address::embedded_v4;
 use crate::decision::{Decision, Reach, Reason, Source};
 use crate::domain_set::{DomainSet, Listed};
 use crate::host::Host;
+use crate::local_addresses::{LocalAddresses, is_local_address};
 use crate::method::{Mode, has_undefined_content, is_read_only};
 use crate::policy::{Interception, Policy, RuleRef};
 use crate::request::{Hooked, Protocol, Request};
@@ -62,7 +63,7 @@ impl Policy {
             return refuse(Reason::Denied, Some(rule));
         }
         let spelled_out = allowed.is_some_and(|listed| self.lifts_local(host, listed));
-        if is_local(host) && !self.allow_local_binding && !spelled_out {
+        if !self.allow_local_binding && !spelled_out && is_local(host, request.machine) {
             return refuse(Reason::NotAllowedLocal, None);
         }
         let Some(listed) = allowed else {
@@ -88,8 +89,14 @@ impl Policy {
 
     /// Judges what an allowed host resolved to (SPEC P4): all of the addresses, since any of them
     /// may be dialled. Give it the decision that allowed the host; the answer is that decision, or
-    /// the refusal. No addresses at all is a name that does not resolve.
-    pub fn decide_addresses(&self, allowed: Decision, addresses: &[IpAddr]) -> Decision {
+    /// the refusal. No addresses at all is a name that does not resolve. `machine` is asked where
+    /// local addresses are refused.
+    pub fn decide_addresses(
+        &self,
+        allowed: Decision,
+        addresses: &[IpAddr],
+        machine: &dyn LocalAddresses,
+    ) -> Decision {
         if addresses.is_empty() {
             return Decision::deny(Source::ProxyState, Reason::DnsFailure, None);
         }
@@ -102,11 +109,11 @@ impl Policy {
                 return Decision::deny(Source::BaselinePolicy, Reason::Denied, Some(rule));
             }
         }
-        let within_reach = |address: &IpAddr| match (allowed.reach(), AddressClass::of(*address)) {
-            (Reach::Any, _) | (_, AddressClass::Public) => true,
-            // A translated loopback address is somebody else's.
-            (Reach::Loopback, _) => address.to_canonical().is_loopback(),
-            (Reach::Public, _) => false,
+        let within_reach = |address: &IpAddr| match allowed.reach() {
+            Reach::Any => true,
+            // A translated loopback address is another machine's.
+            Reach::Loopback if address.to_canonical().is_loopback() => true,
+            Reach::Loopback | Reach::Public => !is_local_address(*address, machine),
         };
         if addresses.iter().all(within_reach) {
             allowed
@@ -189,9 +196,9 @@ enum Condition {
 }
 
 /// Whether the host names this machine or a site's own addresses without being resolved.
-fn is_local(host: &Host) -> bool {
+fn is_local(host: &Host, machine: &dyn LocalAddresses) -> bool {
     match host.ip() {
-        Some(address) => !AddressClass::of(address).is_public(),
+        Some(address) => is_local_address(address, machine),
         None => host.is_localhost(),
     }
 }

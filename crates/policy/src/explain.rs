@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
 
+use crate::address::AddressClass;
 use crate::decision::{Decision, Handling, Reason};
 use crate::host::Host;
 use crate::policy::{Policy, Rule};
@@ -38,6 +39,9 @@ impl Policy {
             ),
             (Reason::Allow, Some(rule)) => format!("the allow list has {rule}"),
             (Reason::Denied, Some(rule)) => format!("the deny list has {rule}"),
+            (Reason::NotAllowedLocal, _) if is_public(host) => {
+                format!("{host} is an address of this machine")
+            }
             (Reason::NotAllowedLocal, _) => format!("{host} is a local or private address"),
             (Reason::NotAllowed, _) if self.allowed().is_empty() => {
                 "the allow list is empty".to_string()
@@ -103,6 +107,12 @@ impl fmt::Display for Explanation {
         }
         write!(f, " {}.", self.remedy)
     }
+}
+
+/// Whether the address of the host, taken by itself, is public.
+fn is_public(host: &Host) -> bool {
+    host.ip()
+        .is_some_and(|address| AddressClass::of(address).is_public())
 }
 
 fn remedy(reason: Reason, request: &Request<'_>) -> String {

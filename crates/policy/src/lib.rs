@@ -1,7 +1,8 @@
 //! Decides which hosts may be reached, and says why.
 //!
 //! This crate is the decision point of the proxy: plain data in, a [`Decision`] out. Resolved
-//! addresses arrive as arguments; records, sockets and time are somebody else's.
+//! addresses arrive as arguments, as does the knowledge which of them are this machine's
+//! ([`LocalAddresses`]); records, sockets and time are not this crate's.
 //!
 //! Reading order is the order of a decision: a [`Host`] exists only through its parser, an
 //! [`Authority`] adds the port, a [`Pattern`] is one line of a list, a [`DomainSet`] is a list
@@ -30,6 +31,7 @@ mod explain;
 mod field;
 mod hook;
 mod host;
+mod local_addresses;
 mod method;
 mod pattern;
 mod policy;
@@ -48,6 +50,7 @@ pub use hook::{
     WildcardError,
 };
 pub use host::{Host, HostError, Ipv6Host, Name};
+pub use local_addresses::{LocalAddresses, NoLocalAddresses, is_local_address};
 pub use method::{Content, Mode, ModeError, defines_content, is_read_only};
 pub use pattern::{ListKind, Pattern, PatternError};
 pub use policy::{Interception, Origin, Policy, PolicyError, PolicySpec, Rule, RuleRef};

@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::hook::Ambiguity;
 use crate::host::Host;
+use crate::local_addresses::LocalAddresses;
 use crate::method::Content;
 
 /// How a request came in.
@@ -38,6 +39,8 @@ pub struct Request<'a> {
     pub content: Content,
     /// What the hooks of the host say to it; [`Hooked::Unasked`] outside interception.
     pub hooked: Hooked,
+    /// Knows the addresses of the machine that the request would be sent from.
+    pub machine: &'a dyn LocalAddresses,
 }
 
 /// What the hooks of a host say to a request inside intercepted TLS (SPEC M10).

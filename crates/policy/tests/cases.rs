@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use codex_network_policy::{
     AddressClass, Authority, Content, Decision, Handling, Hooked, Host, Interception, ListKind,
-    Mode, Origin, Pattern, Policy, PolicySpec, Protocol, Request, UnixSocketPath,
+    LocalAddresses, Mode, Origin, Pattern, Policy, PolicySpec, Protocol, Request, UnixSocketPath,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -99,8 +99,22 @@ struct Asked {
     host: String,
     /// What the host resolves to, for the judgement that follows.
     addresses: Option<Vec<IpAddr>>,
+    /// The addresses of this machine.
+    #[serde(default)]
+    machine: Machine,
     says: String,
     rule: Option<String>,
+}
+
+/// A machine with these addresses.
+#[derive(Debug, Default, Deserialize)]
+struct Machine(Vec<IpAddr>);
+
+impl LocalAddresses for Machine {
+    fn contains(&self, address: IpAddr) -> bool {
+        assert_eq!(AddressClass::of(address), AddressClass::Public);
+        self.0.contains(&address)
+    }
 }
 
 #[derive(Deserialize)]
@@ -343,12 +357,13 @@ impl Asked {
                     Some("unmatched") => Hooked::Unmatched,
                     Some(other) => return Err(format!("hooks = {other:?}")),
                 },
+                machine: &row.machine,
             };
             let mut decision = policy.decide(&request);
             same("explained", policy.explain(&request).decision, decision)?;
             if let Some(addresses) = &row.addresses {
                 same("allowed before resolution", decision.is_allow(), true)?;
-                decision = policy.decide_addresses(decision, addresses);
+                decision = policy.decide_addresses(decision, addresses, &row.machine);
             }
             same(protocol.record_name(), told(&decision), row.says.clone())?;
             let rule = decision.rule().and_then(|rule| policy.rule(rule));

@@ -8,7 +8,8 @@ mod interpreter;
 use std::net::Ipv4Addr;
 
 use codex_network_policy::{
-    Content, Hooked, Host, ListKind, Pattern, Protocol, Reason, Request, RuleRef, Verdict,
+    Content, Hooked, Host, ListKind, NoLocalAddresses, Pattern, Protocol, Reason, Request, RuleRef,
+    Verdict,
 };
 use interpreter::{compile, covers};
 use proptest::collection::vec;
@@ -85,6 +86,7 @@ fn connect(host: &Host) -> Request<'_> {
         upgrade: None,
         content: Content::Absent,
         hooked: Hooked::Unasked,
+        machine: &NoLocalAddresses,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an embedded proxy is made of, until it is built.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use codex_network_config::{Listen, Reach, Settings, Sources, UpstreamProxies, load};
 use codex_network_engine::{
-    AuditMetadata, BlockedEntry, Engine, EngineParts, LeafIssuer, NetworkPolicyDecider,
+    AuditMetadata, BlockedEntry, Engine, EngineParts, LeafIssuer, NetworkPolicyDecider, OwnListener,
 };
 use codex_network_policy::Interception;
 use tokio::sync::mpsc;
@@ -64,10 +65,12 @@ pub(super) enum Doors {
     Socks5,
 }
 
-/// A door's address as the settings and the embedder want it, and the bound socket.
+/// A door's address as the settings and the embedder want it, and the bound socket, whose address counts
+/// as our own.
 pub(super) struct Reserved {
     pub(super) wanted: SocketAddr,
     pub(super) listener: TcpListener,
+    pub(super) own: OwnListener,
 }
 
 impl Default for Configuration {
@@ -223,7 +226,7 @@ impl NetworkProxyBuilder {
         let issuer = Arc::new(issuer);
         let settings = self.configuration.settle(&issuer)?;
         let mut handed = [self.http_listener, self.socks_listener, self.admin_listener];
-        let mut reserved = [None, None, None];
+        let mut bound = [None, None, None];
         let addresses = self.wanted.addresses(&settings);
         for (index, which) in Listener::ALL.into_iter().enumerate() {
             let listener = match (addresses[index], handed[index].take()) {
@@ -235,7 +238,7 @@ impl NetworkProxyBuilder {
                 (Some(_), Some(listener)) => check(which, listener, &settings.listen)?,
                 (Some(wanted), None) => bind(which, wanted)?,
             };
-            reserved[index] = addresses[index].map(|wanted| Reserved { wanted, listener });
+            bound[index] = addresses[index].map(|wanted| (wanted, listener));
         }
         let (told, queue) = match self.observer {
             Some(observer) => {
@@ -256,6 +259,23 @@ impl NetworkProxyBuilder {
                 ..default
             },
         )?;
+        let own = engine.own_listeners();
+        let mut reserved = [None, None, None];
+        for (index, which) in Listener::ALL.into_iter().enumerate() {
+            let Some((wanted, listener)) = bound[index].take() else {
+                continue;
+            };
+            let address = listener.local_addr().map_err(|error| {
+                let door = which.as_str();
+                NetworkProxyError::Listener { door, error }
+            })?;
+            let own = own.add(address);
+            reserved[index] = Some(Reserved {
+                wanted,
+                listener,
+                own,
+            });
+        }
         Ok(NetworkProxy {
             engine,
             issuer,
@@ -389,12 +409,20 @@ pub(super) fn may_be(
     Err(NetworkProxyError::NotLoopback { door, address })
 }
 
-pub(super) fn bind(which: Listener, address: SocketAddr) -> Result<TcpListener, NetworkProxyError> {
-    TcpListener::bind(address).map_err(|error| NetworkProxyError::Listen {
+fn bind(which: Listener, address: SocketAddr) -> Result<TcpListener, NetworkProxyError> {
+    TcpListener::bind(address).map_err(|error| cannot_listen(which, address, error))
+}
+
+pub(super) fn cannot_listen(
+    which: Listener,
+    address: SocketAddr,
+    error: io::Error,
+) -> NetworkProxyError {
+    NetworkProxyError::Listen {
         door: which.as_str(),
         address,
         error,
-    })
+    }
 }
 
 impl std::fmt::Debug for NetworkProxyBuilder {

@@ -107,8 +107,16 @@ impl Running {
             turn: Arc::default(),
         });
         let mut open = [None, None, None];
+        // All of them are known as our own before the first one accepts (SPEC P6).
+        let mut held = Vec::new();
         for ((slot, reserved), which) in open.iter_mut().zip(reserved).zip(Listener::ALL) {
-            if let Some(Reserved { wanted, listener }) = reserved {
+            if let Some(Reserved {
+                wanted,
+                listener,
+                own,
+            }) = reserved
+            {
+                held.push(own);
                 let listening = running.open(which, listener)?;
                 *slot = Some(Opened { wanted, listening });
             }
@@ -169,7 +177,10 @@ impl Running {
             if let Some(wanted) = addresses[index]
                 && there != Some(wanted)
             {
-                let listening = self.open(which, builder::bind(which, wanted)?)?;
+                let listener = self.engine.own_listeners().listen(wanted);
+                let (listener, _own) =
+                    listener.map_err(|error| builder::cannot_listen(which, wanted, error))?;
+                let listening = self.open(which, listener)?;
                 opened[index] = Some(Opened { wanted, listening });
             }
         }

@@ -10,7 +10,7 @@ use anyhow::anyhow;
 
 use super::issue::{Answer, Asked, Scope};
 use super::reloads::OWN_TICKETS;
-use super::{End, FIRST, Monitor, Phase};
+use super::{End, FIRST, Monitor, Pending, Phase, Stage};
 use crate::notify;
 use crate::privsep::message::{Mode, ToMonitor, ToWorker, operation};
 use crate::privsep::settled::Authority;
@@ -23,6 +23,11 @@ struct Row {
 }
 
 const TABLE: [Row; 7] = [
+    Row {
+        operation: operation::NOTED,
+        in_phase: listeners_are_announced,
+        answer: noted,
+    },
     Row {
         operation: operation::APPLIED,
         in_phase: settings_are_out,
@@ -61,6 +66,12 @@ const TABLE: [Row; 7] = [
 ];
 
 impl Monitor {
+    /// The settings that the worker has and has not put in force yet.
+    fn sent(&self) -> Option<&Pending> {
+        let pending = self.pending.as_ref();
+        pending.filter(|pending| pending.stage == Stage::Sent)
+    }
+
     pub(super) fn dispatch(&mut self, message: &ToMonitor) -> Option<End> {
         let (operation, _) = message.encode();
         let row = TABLE.iter().find(|row| row.operation == operation);
@@ -74,13 +85,22 @@ impl Monitor {
     }
 }
 
+/// Whether the worker was told of listeners to come with this ticket.
+fn listeners_are_announced(monitor: &Monitor, message: &ToMonitor) -> bool {
+    let ToMonitor::Noted { ticket } = message else {
+        return false;
+    };
+    let pending = monitor.pending.as_ref();
+    pending.is_some_and(|it| it.ticket == *ticket && it.stage == Stage::Announced)
+}
+
 /// Whether the worker was told to put settings with this ticket in force.
 fn settings_are_out(monitor: &Monitor, message: &ToMonitor) -> bool {
     let (ToMonitor::Applied { ticket } | ToMonitor::Rejected { ticket, .. }) = message else {
         return false;
     };
     match &monitor.pending {
-        Some(pending) if pending.ticket == *ticket => true,
+        Some(pending) if pending.ticket == *ticket => pending.stage == Stage::Sent,
         _ => {
             *ticket == FIRST
                 && monitor
@@ -112,9 +132,19 @@ fn may_reload(monitor: &Monitor, message: &ToMonitor) -> bool {
 /// Whether the worker is ready, and settings were ever in force that let it intercept: one that asks
 /// while a reload takes the CA away is only late.
 fn may_issue(monitor: &Monitor, message: &ToMonitor) -> bool {
-    let pending = monitor.pending.as_ref();
-    let pending = pending.is_some_and(|pending| pending.settled.authority != Authority::None);
+    let sent = monitor.sent();
+    let pending = sent.is_some_and(|pending| pending.settled.authority != Authority::None);
     is_ready(monitor, message) && (pending || monitor.issuing.has_begun())
+}
+
+/// Nothing gets through to the listeners to come: they may open.
+fn noted(monitor: &mut Monitor, _message: &ToMonitor) -> Option<End> {
+    if let Some(pending) = monitor.pending.take()
+        && !matches!(monitor.phase, Phase::Draining(_))
+    {
+        monitor.hand_over(pending);
+    }
+    None
 }
 
 fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
@@ -207,10 +237,8 @@ fn issue_leaf(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     };
     // A worker that puts new settings in force may ask for their CA before it has said so.
     let pending = monitor.pending.as_ref();
-    let settled = [
-        Some(&monitor.settled),
-        pending.map(|pending| &pending.settled),
-    ];
+    let sent = pending.filter(|pending| pending.stage == Stage::Sent);
+    let settled = [Some(&monitor.settled), sent.map(|pending| &pending.settled)];
     let allowed = settled.into_iter().flatten().map(|settled| Scope {
         authority: &settled.authority,
         interceptable: &settled.interceptable,

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, bail};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::inherit::{self, Attended, From, Inherited};
 use crate::notify;
@@ -44,6 +44,16 @@ struct Bound {
     wanted: SocketAddr,
     socket: TcpListener,
     from: Origin,
+    stage: Stage,
+}
+
+/// How far a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its address is ours, and whoever connects is refused.
+    Bound,
+    /// Clients may connect, and wait.
+    Listening,
 }
 
 /// Where a socket came from.
@@ -57,7 +67,8 @@ enum Origin {
     Shut,
 }
 
-/// What settings ask to change about the sockets: bound already, not yet in force.
+/// What settings ask to change about the sockets: bound already, not yet in force. Those that were bound
+/// for it do not listen before [`listen`](Prepared::listen).
 #[derive(Debug)]
 pub(super) struct Prepared([Change; 3]);
 
@@ -132,6 +143,7 @@ impl Listeners {
                 wanted: unit.address,
                 socket,
                 from,
+                stage: Stage::Listening,
             }));
         }
         if settled.power == Power::Off {
@@ -147,10 +159,10 @@ impl Listeners {
             return Ok(Change::Keep);
         }
         let stored = handed.filter(|handed| handed.address == wanted && self.open[index].is_none());
-        let socket = match stored {
-            Some(stored) => stored.socket.try_clone()?,
+        let (socket, stage) = match stored {
+            Some(stored) => (stored.socket.try_clone()?, Stage::Listening),
             None => match bind(wanted) {
-                Ok(socket) => socket,
+                Ok(socket) => (socket, Stage::Bound),
                 Err(error)
                     if error.kind() == io::ErrorKind::AddrInUse
                         && self.can_forgo(index, wanted) =>
@@ -168,6 +180,7 @@ impl Listeners {
             wanted,
             socket,
             from: Origin::Own,
+            stage,
         }))
     }
 
@@ -227,12 +240,14 @@ impl Listeners {
                 wanted,
                 socket,
                 from,
+                stage,
             }) => {
                 let socket = socket.try_clone()?;
                 Ok(Change::Move(Bound {
                     wanted: *wanted,
                     socket,
                     from: *from,
+                    stage: *stage,
                 }))
             }
         };
@@ -246,6 +261,33 @@ impl Listeners {
 }
 
 impl Prepared {
+    /// The addresses that a worker has to know before [`listen`](Self::listen): those of every socket
+    /// that it will get, by their place in [`Name::ALL`].
+    pub(super) fn addresses(&self) -> io::Result<[Option<SocketAddr>; 3]> {
+        let mut addresses = [None; 3];
+        for (address, change) in addresses.iter_mut().zip(&self.0) {
+            if let Change::Move(bound) = change {
+                *address = Some(bound.socket.local_addr()?);
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Lets clients connect to what was bound.
+    pub(super) fn listen(&mut self) -> anyhow::Result<()> {
+        for (change, name) in self.0.iter_mut().zip(Name::ALL) {
+            if let Change::Move(bound) = change
+                && bound.stage == Stage::Bound
+            {
+                SockRef::from(&bound.socket)
+                    .listen(BACKLOG)
+                    .with_context(|| cannot_listen(name, bound.wanted))?;
+                bound.stage = Stage::Listening;
+            }
+        }
+        Ok(())
+    }
+
     /// What the worker is told.
     pub(super) fn changes(&self) -> [Listener; 3] {
         self.0.each_ref().map(|change| match change {
@@ -307,12 +349,12 @@ pub(super) fn sealed(content: &[u8]) -> anyhow::Result<OwnedFd> {
     Ok(reading.into())
 }
 
+/// A socket that has the address and does not listen.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // A restart must not wait for the connections of the one before to leave TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 

@@ -91,6 +91,15 @@ pub(crate) struct Problems {
     pub(crate) detail: String,
 }
 
+impl From<&anyhow::Error> for Problems {
+    fn from(error: &anyhow::Error) -> Self {
+        Self {
+            text: format!("error: {error:#}"),
+            detail: String::new(),
+        }
+    }
+}
+
 /// What a worker says of itself when it is asked whether it is well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
@@ -152,6 +161,13 @@ pub(crate) enum ToWorker {
         account: Option<Account>,
         confinement: Confinement,
     },
+    /// Settings with this ticket are about to come, with listeners on these addresses, in the order of
+    /// [`Name::ALL`]. Nothing listens there yet, and does not before the worker has said that it lets
+    /// no request through to them (SPEC P6).
+    Announce {
+        ticket: u32,
+        addresses: [Option<SocketAddr>; 3],
+    },
     /// A reload that the worker asked for failed before it came to settings.
     ReloadFailed { ticket: u32, problems: Problems },
     /// Finish what is in hand within this time, and exit.
@@ -176,6 +192,8 @@ pub(crate) enum ToWorker {
 /// From the worker to the monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToMonitor {
+    /// The addresses that were announced with this ticket count as the proxy's own.
+    Noted { ticket: u32 },
     /// The settings with this ticket are in force.
     Applied { ticket: u32 },
     /// They cannot be put in force, and the old ones still are.
@@ -213,6 +231,7 @@ pub(crate) mod operation {
     pub(crate) const LEAF: u8 = 9;
     pub(crate) const LEAF_REFUSED: u8 = 11;
     pub(crate) const OWNERS: u8 = 13;
+    pub(crate) const ANNOUNCE: u8 = 15;
     pub(crate) const APPLIED: u8 = 2;
     pub(crate) const REJECTED: u8 = 4;
     pub(crate) const RELOAD: u8 = 6;
@@ -220,6 +239,7 @@ pub(crate) mod operation {
     pub(crate) const MODE_SET: u8 = 10;
     pub(crate) const ISSUE_LEAF: u8 = 12;
     pub(crate) const ASK_OWNERS: u8 = 14;
+    pub(crate) const NOTED: u8 = 16;
 }
 
 impl ToWorker {
@@ -256,6 +276,13 @@ impl ToWorker {
                 // No path is empty, so an empty one stands for none.
                 out.text(control.as_deref().unwrap_or_default(), LONGEST_TO_WORKER);
                 operation::SETTINGS
+            }
+            Self::Announce { ticket, addresses } => {
+                out.u32(*ticket);
+                for address in addresses {
+                    out.address(*address);
+                }
+                operation::ANNOUNCE
             }
             Self::ReloadFailed { ticket, problems } => {
                 out.u32(*ticket);
@@ -318,6 +345,10 @@ impl ToWorker {
                 },
                 control: Some(input.text()?).filter(|path| !path.is_empty()),
             },
+            operation::ANNOUNCE => Self::Announce {
+                ticket: input.u32()?,
+                addresses: [input.address()?, input.address()?, input.address()?],
+            },
             operation::RELOAD_FAILED => Self::ReloadFailed {
                 ticket: input.u32()?,
                 problems: input.problems()?,
@@ -356,6 +387,10 @@ impl ToMonitor {
     pub(crate) fn encode(&self) -> (u8, Vec<u8>) {
         let mut out = Writer::default();
         let operation = match self {
+            Self::Noted { ticket } => {
+                out.u32(*ticket);
+                operation::NOTED
+            }
             Self::Applied { ticket } => {
                 out.u32(*ticket);
                 operation::APPLIED
@@ -411,6 +446,9 @@ impl ToMonitor {
     pub(crate) fn decode(operation: u8, payload: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader(payload);
         let message = match operation {
+            operation::NOTED => Self::Noted {
+                ticket: input.u32()?,
+            },
             operation::APPLIED => Self::Applied {
                 ticket: input.u32()?,
             },

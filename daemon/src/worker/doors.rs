@@ -23,14 +23,24 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    /// Opens and closes listeners as the monitor says. New ones accept before old ones close. On an
-    /// error nothing has changed.
+    /// Opens and closes listeners as the monitor says. The addresses of all new ones count as our own
+    /// before the first of them accepts (SPEC P6), and new ones accept before old ones close. On an error
+    /// nothing has changed.
     pub(super) fn change(
         &mut self,
         engine: &Engine,
         reloader: &Arc<Reloader>,
         changes: Vec<(Name, Change)>,
     ) -> anyhow::Result<()> {
+        let mut coming = Vec::new();
+        for (name, change) in &changes {
+            if let Change::Open(socket, _) = change {
+                let address = socket.local_addr();
+                let address =
+                    address.with_context(|| format!("cannot listen for {}", name.as_str()))?;
+                coming.push(engine.own_listeners().add(address));
+            }
+        }
         let mut opened = Vec::new();
         let mut busy = self.busy.clone();
         for (name, change) in changes {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
@@ -109,6 +109,11 @@ impl Origin {
 #[derive(Debug)]
 pub(super) enum Order {
     Settings(Box<Orders>),
+    /// Listeners on these addresses are to come with the settings of this ticket.
+    Announce {
+        ticket: u32,
+        addresses: [Option<SocketAddr>; 3],
+    },
     ReloadFailed {
         ticket: u32,
         problems: Problems,
@@ -204,6 +209,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 confinement,
             }))
         }
+        ToWorker::Announce { ticket, addresses } => Order::Announce { ticket, addresses },
         ToWorker::ReloadFailed { ticket, problems } => Order::ReloadFailed { ticket, problems },
         ToWorker::Drain { limit } => Order::Drain(limit),
         ToWorker::Ping => Order::Ping,

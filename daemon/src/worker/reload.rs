@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use codex_network_config::{Daemon, Diagnostic, Widening, load};
 use codex_network_control::ReloadProblem;
 use codex_network_control::message::{LastReload, Outcome};
-use codex_network_engine::Engine;
+use codex_network_engine::{Engine, OwnListener};
 use codex_network_policy::{DomainSet, Mode, Policy};
 use futures_util::future::BoxFuture;
 
@@ -36,6 +36,8 @@ pub(super) struct Reloader {
     link: Arc<Link>,
     issuer: Arc<Issuer>,
     doors: Mutex<Doors>,
+    /// The addresses of listeners that come with the next settings, none of which listens yet.
+    announced: Mutex<Vec<OwnListener>>,
     /// Held while the mode changes, so that the monitor hears of changes in their order.
     mode: Mutex<()>,
     /// What is known about the settings in force and how they came about.
@@ -76,6 +78,7 @@ impl Reloader {
             link,
             issuer,
             doors: Mutex::default(),
+            announced: Mutex::default(),
             mode: Mutex::default(),
             told: Mutex::new(told),
         })
@@ -147,8 +150,17 @@ impl Reloader {
         self.link.reload().await
     }
 
+    /// Listeners are about to open: refuses requests to their addresses from now on, and says so.
+    pub(super) fn announced(&self, ticket: u32, addresses: [Option<SocketAddr>; 3]) {
+        let own = self.engine.own_listeners();
+        let coming = addresses.into_iter().flatten();
+        self.expect(coming.map(|address| own.add(address)).collect());
+        self.link.tell(ToMonitor::Noted { ticket });
+    }
+
     /// A reload came to nothing: the configuration has problems. The monitor has logged them.
     pub(super) fn failed(&self, ticket: u32, problems: Problems) {
+        self.expect(Vec::new());
         self.end(ticket, &Err(problems.into()));
     }
 
@@ -156,6 +168,8 @@ impl Reloader {
     pub(super) async fn put_in_force(self: &Arc<Self>, orders: Orders) {
         let ticket = orders.ticket;
         let outcome = self.try_put_in_force(orders).await;
+        // Listeners that opened hold their addresses by now.
+        self.expect(Vec::new());
         match &outcome {
             Ok(()) => self.link.tell(ToMonitor::Applied { ticket }),
             Err(error) => {
@@ -265,6 +279,11 @@ impl Reloader {
         let mut told = self.told();
         told.warnings = warnings;
         told.admitted = Arc::new(admitted);
+    }
+
+    fn expect(&self, listeners: Vec<OwnListener>) {
+        let announced = self.announced.lock();
+        *announced.unwrap_or_else(PoisonError::into_inner) = listeners;
     }
 
     fn doors(&self) -> MutexGuard<'_, Doors> {

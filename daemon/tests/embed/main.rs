@@ -8,6 +8,7 @@
 mod admin;
 mod decider;
 mod handle;
+mod own;
 mod records;
 mod scene;
 mod trust;

@@ -1,12 +1,17 @@
 //! The proxy cannot be talked into connecting to itself (SPEC P6).
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 
 use e2e::client::{Connection, Socks5Target};
-use e2e::daemon::{Config, Daemon};
+use e2e::daemon::{Config, Daemon, Signal};
+use e2e::wait::{PATIENCE, poll};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::forward::scene::message;
+use crate::roles;
+use crate::startup::accepts;
 
 fn permissive() -> Daemon {
     let config = Config::new()
@@ -75,6 +80,63 @@ fn p6_no_spelling_leads_to_an_own_listener() {
     assert_eq!(blocked.len(), asked);
     let reasons = |entry: &Value| entry["reason"] == "loop_detected";
     assert!(blocked.iter().all(reasons));
+}
+
+/// An old wound: of a thousand requests that waited for a worker to start, a hundred reached the admin
+/// API, since the first door accepted before the last listener was known.
+#[test]
+fn p6_requests_that_wait_for_a_worker_do_not_reach_the_listeners_that_open_last() {
+    let daemon = permissive();
+    let admin = daemon.admin_addr();
+    let worker = roles::worker(&daemon);
+    // The monitor starts another one only when it goes on.
+    let monitor = Pid::from_raw(i32::try_from(daemon.pid()).expect("a process id"));
+    kill(monitor, Signal::SIGSTOP).expect("our child");
+    roles::end(worker);
+    poll(PATIENCE, || roles::is_gone(worker).then_some(())).expect("it is gone");
+    let request = message("GET", &admin.to_string(), "/health", &[]);
+    let ask = |_| {
+        let mut client = Connection::open(daemon.http_addr());
+        client.send(&request);
+        client
+    };
+    let waiting: Vec<_> = (0..300).map(ask).collect();
+    kill(monitor, Signal::SIGCONT).expect("our child");
+    for mut client in waiting {
+        let answer = client.read_final_response();
+        assert_eq!(answer.status, 403, "{}", answer.text());
+        assert_eq!(answer.json()["reason"], "loop_detected");
+    }
+}
+
+/// An old wound: while a process drained, its requests reached the next one's admin API.
+#[test]
+fn p6_what_listens_in_the_place_of_a_draining_proxy_is_not_reached_through_it() {
+    let daemon = permissive();
+    let doors = [daemon.http_addr(), daemon.socks_addr(), daemon.admin_addr()];
+    let open = || {
+        let mut client = Connection::open(daemon.http_addr());
+        client.send("GET ");
+        client
+    };
+    let mut under_way: Vec<_> = doors.iter().map(|_| open()).collect();
+    // They were accepted once this one, which came after them, is answered.
+    let later = Connection::open(daemon.http_addr()).connect("blocked.test:1");
+    assert_ne!(later.status, 200);
+    daemon.signal(Signal::SIGTERM);
+    for door in doors {
+        poll(PATIENCE, || (!accepts(door)).then_some(())).expect("it closes");
+    }
+    let next = doors.map(|door| TcpListener::bind(door).expect("the place is free"));
+    for (client, listener) in under_way.iter_mut().zip(&next) {
+        let address = listener.local_addr().expect("a bound listener");
+        client.send(format!(
+            "http://{address}/health HTTP/1.1\r\nHost: {address}\r\n\r\n"
+        ));
+        let answer = client.read_final_response();
+        assert_eq!(answer.status, 403, "{}", answer.text());
+        assert_eq!(answer.json()["reason"], "loop_detected");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 #[path = "../../../crates/policy/tests/naive/interpreter.rs"]
 mod interpreter;
 
-use codex_network_policy::{Content, Hooked, Host, ListKind, Pattern, Protocol, Reason, Request};
+use codex_network_policy::{Content, Hooked, Host, ListKind, NoLocalAddresses, Pattern, Protocol, Reason, Request};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -45,6 +45,7 @@ fuzz_target!(|text: &str| {
         upgrade: None,
         content: Content::Absent,
         hooked: Hooked::Unasked,
+        machine: &NoLocalAddresses,
     };
     let decision = policy.decide(&request);
     let texts = |list: &[Pattern]| list.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -31,7 +31,7 @@ impl Question {
             NetworkDecision::Deny { reason } => return Err(refuse_saying(&permit, &reason)),
         }
         let overruled = |generation: &Generation| {
-            let request = permit.attempt.request(&permit.authority);
+            let request = permit.attempt.request(&permit.authority, generation);
             where_possible(generation, overruled_by(generation, &request))
         };
         let current = live.current();

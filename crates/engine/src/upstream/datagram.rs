@@ -14,7 +14,7 @@ use crate::enforce::VettedAddrs;
 use crate::own::{OwnListener, OwnListeners};
 
 /// Addresses tried at most for one datagram.
-const ATTEMPTS_MAX: usize = 16;
+pub(crate) const ATTEMPTS_MAX: usize = 16;
 
 /// The sockets of one association towards its upstreams: one for each family, opened when it is
 /// first needed, and connected to nobody.

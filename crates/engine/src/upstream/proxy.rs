@@ -117,8 +117,8 @@ pub(super) fn carrying<'a>(
         Errand::Tunnel => proxies.tunnel(),
     }?;
     let goes_past = !settings.allow_upstream_proxy
-        || vetted.has_local()
-        || proxies.except().covers(permit.authority());
+        || proxies.except().covers(permit.authority())
+        || vetted.has_local(permit.generation().machine());
     (!goes_past).then_some(proxy)
 }
 

@@ -5,7 +5,9 @@
 //! deliberately judges neither names nor addresses, opens no connection to them, and never asks a name
 //! server that nobody configured: hickory's built-in public servers are not used.
 
+mod cache;
 mod hosts;
+mod name_server;
 #[cfg(any(target_vendor = "apple", test))]
 mod resolv_conf;
 
@@ -13,6 +15,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -20,31 +23,22 @@ use codex_network_config::ResolverFiles;
 use codex_network_files::Reading;
 use futures_util::future::{BoxFuture, Either, FutureExt, select};
 use hickory_resolver::{
-    TokioResolver,
     config::{
         ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
         ServerOrderingStrategy,
     },
-    net::{NetError, runtime::TokioRuntimeProvider},
-    proto::rr::{Name, RecordType},
+    net::NetError,
+    proto::rr::Name,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use self::cache::Answers;
 use self::hosts::Hosts;
+use self::name_server::NameServer;
 
-/// Answers kept per name server; the two families of a name are two answers.
-const CACHE_ENTRIES: u64 = 1024;
-/// The longest that addresses are kept, whatever their TTL says.
-const POSITIVE_TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// The longest that "there is no such name" is kept: short, because people fix such names and retry.
-const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(30);
-/// How long IPv6 addresses are waited for once there are IPv4 ones, so that a name server that drops
-/// AAAA queries does not cost every connection the whole limit. RFC 8305 section 3 suggests 50 ms, but
-/// lets late addresses join a race that has begun; here the set is closed when it is vetted, so we wait
-/// longer. IPv4 is waited for to the limit: without a route for IPv6 it is all that helps.
-const RESOLUTION_DELAY: Duration = Duration::from_millis(300);
-/// How long a name server that did not answer in its share of the limit is asked last.
-const SILENCE_PENALTY: Duration = Duration::from_secs(30);
+/// Addresses of one family that a name may have; an answer with more is refused as a whole, since all of
+/// them would have to be vetted. Real names have a few dozen at most.
+const MAX_ADDRESSES: usize = 256;
 
 /// What the engine needs of name resolution; tests bring scripted ones.
 pub trait Resolve: Send + Sync + 'static {
@@ -107,7 +101,8 @@ pub struct ResolverOptions {
 ///
 /// Files are read once, when it is made; new settings mean a new resolver. Name servers are asked in the
 /// order of the settings, the next one when the previous failed or did not answer in its share of the
-/// limit, and only then: with split DNS the first server knows names that the others deny.
+/// limit, and only then: with split DNS the first server knows names that the others deny. The order
+/// changes only for a server that answers nothing at all, never for one name that stays unanswered.
 #[derive(Debug)]
 pub struct DnsResolver {
     hosts: Hosts,
@@ -161,6 +156,7 @@ impl DnsResolver {
         };
         // Labels as they are, absolute: no search domain, no escapes, no second IDNA conversion. What DNS
         // cannot carry it cannot know.
+        let text = Arc::from(name);
         let name = Name::from_labels(name.split('.').map(str::as_bytes))
             .map_err(|_| ResolveError::NotFound)?;
 
@@ -174,12 +170,10 @@ impl DnsResolver {
                 break;
             }
             let unasked = u32::try_from(in_order.len()).unwrap_or(u32::MAX) - asked;
-            match server.addresses(&name, left / unasked).await {
-                Err(ResolveError::Timeout) => {
-                    server.note_silence();
-                    failure = ResolveError::Timeout;
+            match server.addresses(&name, &text, left / unasked).await {
+                Err(error @ (ResolveError::Timeout | ResolveError::Unavailable(_))) => {
+                    failure = error;
                 }
-                Err(error @ ResolveError::Unavailable(_)) => failure = error,
                 answer => return answer,
             }
         }
@@ -239,6 +233,13 @@ fn plain_dns(address: &SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, connections.into())
 }
 
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Family {
+    Ipv4,
+    Ipv6,
+}
+
 /// Whom to ask.
 #[derive(Debug)]
 enum Servers {
@@ -265,8 +266,11 @@ impl Servers {
         }
     }
 
-    /// One client per server, because within one hickory never comes to the second server of a fixed
-    /// order when the first is silent (it has used up the limit) or fails (it takes that for the answer).
+    /// One client per server. Within one, hickory reorders servers by the time that they take to answer,
+    /// so that one name without an answer reorders them for all; or never comes to the second server of a
+    /// fixed order when the first is silent (it has used up the limit) or fails (it takes that for the
+    /// answer). With one server each neither its statistics nor its concurrent requests count for
+    /// anything, and the order is ours.
     fn of_configs(
         configs: Vec<NameServerConfig>,
         mut options: ResolverOpts,
@@ -274,106 +278,20 @@ impl Servers {
     ) -> Result<Self, NetError> {
         options.timeout = limit;
         options.attempts = 0; // UDP queries are repeated below this; else the next server is the retry
-        options.cache_size = CACHE_ENTRIES;
-        options.positive_max_ttl = Some(POSITIVE_TTL_MAX);
-        options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
+        options.cache_size = 0; // see `cache`
         options.use_hosts_file = ResolveHosts::Never;
-        options.preserve_intermediates = false;
+        options.preserve_intermediates = true; // aliases say whose addresses are in an answer
         options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
-        let runtime = TokioRuntimeProvider::default();
+        options.num_concurrent_reqs = 1;
+        let answers = Arc::<Answers>::default();
         configs
             .into_iter()
-            .map(|config| NameServer::new(config, options.clone(), runtime.clone()))
+            .enumerate()
+            .map(|(index, config)| {
+                NameServer::new(index, config, options.clone(), Arc::clone(&answers))
+            })
             .collect::<Result<_, _>>()
             .map(Self::Ready)
-    }
-}
-
-/// One name server, with the answers that it gave.
-#[derive(Debug)]
-struct NameServer {
-    address: IpAddr,
-    client: TokioResolver,
-    since: Instant,
-    /// Milliseconds after `since` until which this server is asked last.
-    silent_until: AtomicU64,
-}
-
-impl NameServer {
-    fn new(
-        config: NameServerConfig,
-        options: ResolverOpts,
-        runtime: TokioRuntimeProvider,
-    ) -> Result<Self, NetError> {
-        let address = config.ip;
-        let config = ResolverConfig::from_name_servers(vec![config]);
-        let client = TokioResolver::builder_with_config(config, runtime)
-            .with_options(options)
-            .build()?;
-        Ok(Self {
-            address,
-            client,
-            since: Instant::now(),
-            silent_until: AtomicU64::new(0),
-        })
-    }
-
-    fn fell_silent(&self) -> bool {
-        let until = Duration::from_millis(self.silent_until.load(Ordering::Relaxed));
-        self.since.elapsed() < until
-    }
-
-    fn note_silence(&self) {
-        let until = (self.since.elapsed() + SILENCE_PENALTY).as_millis();
-        let until = u64::try_from(until).unwrap_or(u64::MAX);
-        self.silent_until.store(until, Ordering::Relaxed);
-        tracing::debug!(server = %self.address, "the name server did not answer in time");
-    }
-
-    /// Both families, asked at once. One that fails does not spoil the other.
-    async fn addresses(&self, name: &Name, limit: Duration) -> Result<Vec<IpAddr>, ResolveError> {
-        let ipv6 = pin!(self.records(name, RecordType::AAAA, limit));
-        let ipv4 = pin!(self.records(name, RecordType::A, limit));
-        let both = match select(ipv6, ipv4).await {
-            Either::Left((ipv6, ipv4)) => (ipv6, ipv4.await),
-            Either::Right((Err(ipv4), ipv6)) => (ipv6.await, Err(ipv4)),
-            Either::Right((Ok(ipv4), ipv6)) => {
-                let ipv6 = timeout(RESOLUTION_DELAY, ipv6).await;
-                (ipv6.unwrap_or(Err(ResolveError::Timeout)), Ok(ipv4))
-            }
-        };
-        match both {
-            (Ok(ipv6), Ok(ipv4)) => Ok([ipv6, ipv4].concat()),
-            (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
-            // "No such name" holds only if neither family may have had an address.
-            (Err(ResolveError::NotFound), Err(error)) | (Err(error), Err(_)) => Err(error),
-        }
-    }
-
-    /// The addresses of one family, from the cache while their TTL lasts; never an empty list.
-    async fn records(
-        &self,
-        name: &Name,
-        family: RecordType,
-        limit: Duration,
-    ) -> Result<Vec<IpAddr>, ResolveError> {
-        let answer = timeout(limit, self.client.lookup(name.clone(), family)).await;
-        let addresses: Vec<IpAddr> = match answer {
-            Ok(Ok(lookup)) => {
-                let records = lookup.answers().iter();
-                records.filter_map(|record| record.data.ip_addr()).collect()
-            }
-            Ok(Err(error)) if error.is_no_records_found() => Vec::new(),
-            Ok(Err(NetError::Timeout)) | Err(_) => return Err(ResolveError::Timeout),
-            Ok(Err(error)) => {
-                let detail = format!("{}: {error}", self.address);
-                return Err(ResolveError::Unavailable(detail));
-            }
-        };
-        if addresses.is_empty() {
-            return Err(ResolveError::NotFound);
-        }
-        Ok(addresses)
     }
 }
 
@@ -381,6 +299,7 @@ impl NameServer {
 mod tests {
     use hickory_resolver::proto::op::Message;
     use tokio::net::UdpSocket;
+    use tokio::time::timeout;
 
     use super::*;
 

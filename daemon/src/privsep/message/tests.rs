@@ -61,6 +61,14 @@ fn messages_survive_the_way_and_nothing_else_does() {
             account: None,
             confinement: Confinement::Off,
         },
+        ToWorker::Announce {
+            ticket: 8,
+            addresses: [
+                Some(SocketAddr::from(([127, 0, 0, 1], 3128))),
+                None,
+                Some(SocketAddr::from(([0; 16], 8080))),
+            ],
+        },
         ToWorker::ReloadFailed {
             ticket: 1,
             problems: problems(),
@@ -96,6 +104,7 @@ fn messages_survive_the_way_and_nothing_else_does() {
         );
     }
     for message in [
+        ToMonitor::Noted { ticket: 8 },
         ToMonitor::Applied { ticket: 7 },
         ToMonitor::Rejected {
             ticket: 7,

@@ -9,7 +9,7 @@ use codex_network_control::message::{ExplainQuery, Explained};
 use codex_network_engine::Generation;
 use codex_network_policy::{
     Authority, AuthorityError, Content, Fields, Handling, HookRequest, HookVerdict, Hooked, Host,
-    Protocol, Reach, Reason, Request, Source, Verdict,
+    LocalAddresses, Protocol, Reach, Reason, Request, Source, Verdict,
 };
 
 /// What a text asks for.
@@ -77,6 +77,7 @@ pub(super) fn explain(
         upgrade: upgrade.filter(|_| *protocol == Protocol::Http),
         content: Content::Absent,
         hooked: Hooked::Unasked,
+        machine: generation.machine(),
     };
     let policy = generation.policy();
     let mut notes = Vec::new();
@@ -97,7 +98,7 @@ pub(super) fn explain(
     explained.notes.extend(notes);
     policy.mode().as_str().clone_into(&mut explained.mode);
     explained.generation = generation.number();
-    if let Some(listener) = own_listener(listeners, authority) {
+    if let Some(listener) = own_listener(listeners, authority, generation.machine()) {
         Verdict::Deny.as_str().clone_into(&mut explained.decision);
         Source::ProxyState
             .as_str()
@@ -268,6 +269,7 @@ fn destination(text: &str) -> Result<Destination, NoDestination> {
 fn own_listener(
     listeners: &[(&'static str, SocketAddr)],
     authority: &Authority,
+    machine: &dyn LocalAddresses,
 ) -> Option<&'static str> {
     let wanted: Vec<IpAddr> = match authority.host.ip() {
         Some(address) => vec![address.to_canonical()],
@@ -284,7 +286,8 @@ fn own_listener(
                 && wanted.iter().any(|wanted| {
                     ip == *wanted
                         || (wanted.is_unspecified() && ip.is_loopback())
-                        || (ip.is_unspecified() && wanted.is_loopback())
+                        || (ip.is_unspecified()
+                            && (wanted.is_loopback() || machine.contains(*wanted)))
                 })
         })
         .map(|(name, _)| *name)
@@ -293,6 +296,15 @@ fn own_listener(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct OneAddress(IpAddr);
+
+    impl LocalAddresses for OneAddress {
+        fn contains(&self, address: IpAddr) -> bool {
+            address == self.0
+        }
+    }
 
     fn parsed(text: &str) -> (Protocol, String) {
         let destination = destination(text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -374,10 +386,12 @@ mod tests {
             ("http", SocketAddr::from(([127, 0, 0, 1], 3128))),
             ("socks5", SocketAddr::from(([0, 0, 0, 0], 8081))),
         ];
+        let machine = OneAddress(IpAddr::from([192, 31, 1, 1]));
         let own = |text: &str| {
             own_listener(
                 &listeners,
                 &destination(text).expect("a destination").authority,
+                &machine,
             )
         };
         assert_eq!(own("http://127.0.0.1:3128/"), Some("http"));
@@ -385,6 +399,9 @@ mod tests {
         assert_eq!(own("[::ffff:127.0.0.1]:3128"), Some("http"));
         assert_eq!(own("0.0.0.0:3128"), Some("http"));
         assert_eq!(own("127.0.0.1:8081"), Some("socks5"));
+        assert_eq!(own("192.31.1.1:8081"), Some("socks5"));
+        assert_eq!(own("192.31.1.1:3128"), None);
+        assert_eq!(own("192.31.1.2:8081"), None);
         assert_eq!(own("127.0.0.1:3129"), None);
         assert_eq!(own("example.com:3128"), None);
     }

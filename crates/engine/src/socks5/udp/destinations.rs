@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use codex_network_policy::{Authority, Host, Reason};
 
 use crate::enforce::VettedAddrs;
+use crate::upstream::datagram::ATTEMPTS_MAX;
 
 /// Destinations remembered at once, and so addresses that may answer.
 pub(crate) const MOST: usize = 256;
@@ -137,9 +138,11 @@ impl Destinations {
         &mut self,
         wanted: Wanted,
         generation: u64,
-        addresses: VettedAddrs,
+        mut addresses: VettedAddrs,
         now: Instant,
     ) -> Vec<Forgotten> {
+        // A name may have hundreds, which would add up over the destinations of all associations.
+        addresses.cut(ATTEMPTS_MAX);
         let state = State::Permitted(addresses, None);
         self.put(wanted, generation, state, now)
     }

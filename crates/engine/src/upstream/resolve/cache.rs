@@ -1,0 +1,129 @@
+//! Answers of name servers, kept for their TTL within a bound in bytes.
+//!
+//! Not hickory's cache: that one counts whole messages, of which one may take a megabyte. Only
+//! addresses are kept here.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::Expiry;
+use moka::sync::Cache;
+
+use super::Family;
+
+/// Bytes of all answers together, by [`weight`]. An answer of one address takes about 256, so that this
+/// is room for some sixteen thousand of those, or for nine hundred of the largest.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// What an entry takes besides its name and its addresses, in our types and in the tables of the cache.
+const ENTRY_BYTES: usize = 224;
+
+/// The answers of all name servers of one resolver.
+#[derive(Debug)]
+pub(super) struct Answers(Cache<Question, Answer>);
+
+/// Each server has answers of its own: with split DNS they differ.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    pub(super) server: usize,
+    pub(super) family: Family,
+    pub(super) name: Arc<str>,
+}
+
+/// The addresses of one family; none where the name does not exist or has none.
+#[derive(Clone, Debug)]
+struct Answer {
+    addresses: Arc<[IpAddr]>,
+    lasts: Duration,
+}
+
+struct Lasting;
+
+impl Expiry<Question, Answer> for Lasting {
+    fn expire_after_create(&self, _: &Question, answer: &Answer, _: Instant) -> Option<Duration> {
+        Some(answer.lasts)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Question,
+        answer: &Answer,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(answer.lasts)
+    }
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        let cache = Cache::builder()
+            .max_capacity(MAX_BYTES)
+            .weigher(weight)
+            .expire_after(Lasting)
+            .build();
+        Self(cache)
+    }
+}
+
+impl Answers {
+    /// The answer to a question, unless it has expired or made room for others.
+    pub(super) fn get(&self, question: &Question) -> Option<Arc<[IpAddr]>> {
+        self.0.get(question).map(|answer| answer.addresses)
+    }
+
+    /// Keeps an answer for as long as it lasts; not at all if that is no time.
+    pub(super) fn keep(&self, question: Question, addresses: &[IpAddr], lasts: Duration) {
+        if !lasts.is_zero() {
+            let addresses = addresses.into();
+            self.0.insert(question, Answer { addresses, lasts });
+        }
+    }
+}
+
+fn weight(question: &Question, answer: &Answer) -> u32 {
+    let bytes = ENTRY_BYTES + question.name.len() + size_of_val(&*answer.addresses);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MAX_ADDRESSES;
+    use super::*;
+
+    fn question(number: usize) -> Question {
+        Question {
+            server: 0,
+            family: Family::Ipv6,
+            name: format!("{number:0>253}").into(),
+        }
+    }
+
+    const AN_HOUR: Duration = Duration::from_secs(3600);
+
+    /// An old wound: a thousand answers were kept whatever their size, a gigabyte of them.
+    #[test]
+    fn p4_answers_of_the_largest_size_stay_within_the_bound_in_bytes() {
+        let answers = Answers::default();
+        let largest = [IpAddr::from([0xff; 16]); MAX_ADDRESSES];
+        for number in 0..10_000 {
+            answers.keep(question(number), &largest, AN_HOUR);
+        }
+        answers.0.run_pending_tasks();
+        assert!(answers.0.weighted_size() <= MAX_BYTES);
+        let held = answers.0.entry_count() * (size_of_val(&largest) as u64);
+        assert!((1..=MAX_BYTES).contains(&held), "{held}");
+    }
+
+    #[test]
+    fn p4_an_answer_without_a_ttl_is_not_kept_and_the_last_answer_counts() {
+        let answers = Answers::default();
+        let one = [IpAddr::from([192, 0, 2, 1])];
+        answers.keep(question(1), &one, Duration::ZERO);
+        assert!(answers.get(&question(1)).is_none());
+        answers.keep(question(1), &one, AN_HOUR);
+        assert_eq!(answers.get(&question(1)).as_deref(), Some(&one[..]));
+        answers.keep(question(1), &[], AN_HOUR);
+        assert_eq!(answers.get(&question(1)).as_deref(), Some(&[][..]));
+    }
+}

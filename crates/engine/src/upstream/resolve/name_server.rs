@@ -1,0 +1,337 @@
+//! One name server: what it says about a name, and whether it is there at all.
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use hickory_resolver::{
+    TokioResolver,
+    config::{NameServerConfig, ResolverConfig, ResolverOpts},
+    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
+    proto::rr::{Name, RData, Record, RecordType},
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::cache::{Answers, Question};
+use super::{Family, MAX_ADDRESSES, ResolveError};
+
+/// The longest that addresses are kept, whatever their TTL says.
+const MAX_POSITIVE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest that "there is no such name" is kept: short, because people fix such names and retry.
+const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
+/// How long IPv6 addresses are waited for once there are IPv4 ones, so that a name server that drops
+/// AAAA queries does not cost every connection the whole limit. RFC 8305 section 3 suggests 50 ms, but
+/// lets late addresses join a race that has begun; here the set is closed when it is vetted, so we wait
+/// longer. IPv4 is waited for to the limit: without a route for IPv6 it is all that helps.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(300);
+/// How long a name server that answers nothing is asked last.
+const SILENCE_PENALTY: Duration = Duration::from_secs(30);
+/// What a server that is there answers at once, since it asks nobody for it: a zone that every resolver
+/// serves by itself (RFC 6303 section 4.2).
+const PROBE: &str = "0.in-addr.arpa.";
+/// Aliases followed within an answer; hickory asks for at most eight further ones.
+const MAX_ALIASES: usize = 16;
+
+/// A name server, with the answers that it gave.
+#[derive(Debug)]
+pub(super) struct NameServer {
+    address: IpAddr,
+    /// Its place in the settings, which tells its answers from those of others.
+    index: usize,
+    client: TokioResolver,
+    answers: Arc<Answers>,
+    since: Instant,
+    /// Microseconds after `since` when it last answered anything, and 0 before that.
+    heard: AtomicU64,
+    /// Microseconds after `since` until which this server is asked last.
+    silent_until: AtomicU64,
+}
+
+/// What an answer says about one family, and for how long.
+struct Told {
+    addresses: Vec<IpAddr>,
+    lasts: Duration,
+}
+
+impl NameServer {
+    pub(super) fn new(
+        index: usize,
+        config: NameServerConfig,
+        options: ResolverOpts,
+        answers: Arc<Answers>,
+    ) -> Result<Self, NetError> {
+        let address = config.ip;
+        let config = ResolverConfig::from_name_servers(vec![config]);
+        let client = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            .with_options(options)
+            .build()?;
+        Ok(Self {
+            address,
+            index,
+            client,
+            answers,
+            since: Instant::now(),
+            heard: AtomicU64::new(0),
+            silent_until: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether it answered nothing lately, whatever it was asked.
+    pub(super) fn fell_silent(&self) -> bool {
+        self.now() < self.silent_until.load(Ordering::Relaxed)
+    }
+
+    /// The addresses of both families, asked for at once, within a limit. One family that fails does not
+    /// spoil the other.
+    ///
+    /// Silence about one name says nothing about the server: the servers of that name's zone may be
+    /// silent, and a client may have chosen it for that. The server is asked last from then on only if it
+    /// answered nothing at all meanwhile, a question included that it does not need others for.
+    pub(super) async fn addresses(
+        &self,
+        name: &Name,
+        text: &Arc<str>,
+        limit: Duration,
+    ) -> Result<Vec<IpAddr>, ResolveError> {
+        let began = self.now();
+        let lookup = pin!(self.both_families(name, text, limit));
+        let probe = pin!(async {
+            sleep(limit / 2).await;
+            if !self.was_heard_since(began) {
+                self.probe(limit / 2).await;
+            }
+        });
+        let outcome = match select(lookup, probe).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(((), lookup)) => lookup.await,
+        };
+        if outcome == Err(ResolveError::Timeout) && !self.was_heard_since(began) {
+            self.note_silence();
+        }
+        outcome
+    }
+
+    async fn both_families(
+        &self,
+        name: &Name,
+        text: &Arc<str>,
+        limit: Duration,
+    ) -> Result<Vec<IpAddr>, ResolveError> {
+        let ipv6 = pin!(self.records(name, text, Family::Ipv6, limit));
+        let ipv4 = pin!(self.records(name, text, Family::Ipv4, limit));
+        let both = match select(ipv6, ipv4).await {
+            Either::Left((ipv6, ipv4)) => (ipv6, ipv4.await),
+            Either::Right((Err(ipv4), ipv6)) => (ipv6.await, Err(ipv4)),
+            Either::Right((Ok(ipv4), ipv6)) => {
+                let ipv6 = timeout(RESOLUTION_DELAY, ipv6).await;
+                (ipv6.unwrap_or(Err(ResolveError::Timeout)), Ok(ipv4))
+            }
+        };
+        match both {
+            (Ok(ipv6), Ok(ipv4)) => Ok([ipv6, ipv4].concat()),
+            (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one.to_vec()),
+            // "No such name" holds only if neither family may have had an address.
+            (Err(ResolveError::NotFound), Err(error)) | (Err(error), Err(_)) => Err(error),
+        }
+    }
+
+    /// The addresses of one family, from the cache while their TTL lasts; never an empty list.
+    async fn records(
+        &self,
+        name: &Name,
+        text: &Arc<str>,
+        family: Family,
+        limit: Duration,
+    ) -> Result<Arc<[IpAddr]>, ResolveError> {
+        let question = Question {
+            server: self.index,
+            family,
+            name: Arc::clone(text),
+        };
+        let addresses = if let Some(kept) = self.answers.get(&question) {
+            kept
+        } else {
+            let told = self.ask(name, family, limit).await?;
+            self.answers.keep(question, &told.addresses, told.lasts);
+            told.addresses.into()
+        };
+        if addresses.is_empty() {
+            return Err(ResolveError::NotFound);
+        }
+        Ok(addresses)
+    }
+
+    async fn ask(
+        &self,
+        name: &Name,
+        family: Family,
+        limit: Duration,
+    ) -> Result<Told, ResolveError> {
+        let kind = match family {
+            Family::Ipv4 => RecordType::A,
+            Family::Ipv6 => RecordType::AAAA,
+        };
+        let answer = timeout(limit, self.client.lookup(name.clone(), kind)).await;
+        let answer = answer.map_err(|_| ResolveError::Timeout)?;
+        self.note_answer(&answer);
+        let unavailable = |why: &dyn std::fmt::Display| {
+            ResolveError::Unavailable(format!("{}: {why}", self.address))
+        };
+        match answer {
+            Ok(lookup) => told(name, lookup.answers()).map_err(|error| unavailable(&error)),
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+                let ttl = Duration::from_secs(none.negative_ttl.unwrap_or_default().into());
+                Ok(Told {
+                    addresses: Vec::new(),
+                    lasts: ttl.min(MAX_NEGATIVE_TTL),
+                })
+            }
+            Err(NetError::Timeout) => Err(ResolveError::Timeout),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// Asks what a server that is there answers at once. What it says does not matter.
+    async fn probe(&self, limit: Duration) {
+        let Ok(name) = Name::from_ascii(PROBE) else {
+            return;
+        };
+        if let Ok(answer) = timeout(limit, self.client.lookup(name, RecordType::SOA)).await {
+            self.note_answer(&answer);
+        }
+    }
+
+    /// Every answer shows that the server is there, an error of DNS included.
+    fn note_answer<T>(&self, answer: &Result<T, NetError>) {
+        if matches!(answer, Ok(_) | Err(NetError::Dns(_))) {
+            self.heard.fetch_max(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    fn was_heard_since(&self, then: u64) -> bool {
+        self.heard.load(Ordering::Relaxed) >= then
+    }
+
+    fn note_silence(&self) {
+        let until = self.since.elapsed() + SILENCE_PENALTY;
+        self.silent_until.store(micros(until), Ordering::Relaxed);
+        tracing::debug!(server = %self.address, "the name server answers nothing");
+    }
+
+    /// Microseconds after `since`, at least 1.
+    fn now(&self) -> u64 {
+        micros(self.since.elapsed()).max(1)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// An answer has more addresses than any host needs.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer has more than {MAX_ADDRESSES} addresses")]
+struct TooManyAddresses;
+
+/// The addresses of the name that was asked for, or of the one that its aliases lead to. Those of other
+/// names are not looked at, since nobody asked for them.
+fn told(name: &Name, records: &[Record]) -> Result<Told, TooManyAddresses> {
+    let mut owner = name;
+    let mut ttl = u32::MAX;
+    for _ in 0..MAX_ALIASES {
+        let alias = records.iter().find_map(|record| match &record.data {
+            RData::CNAME(alias) if record.name == *owner => Some((&alias.0, record.ttl)),
+            _ => None,
+        });
+        let Some((target, lasts)) = alias else { break };
+        (owner, ttl) = (target, ttl.min(lasts));
+    }
+    let mut addresses = Vec::new();
+    for record in records.iter().filter(|record| record.name == *owner) {
+        let Some(address) = record.data.ip_addr() else {
+            continue;
+        };
+        ttl = ttl.min(record.ttl);
+        if addresses.contains(&address) {
+            continue;
+        }
+        if addresses.len() == MAX_ADDRESSES {
+            return Err(TooManyAddresses);
+        }
+        addresses.push(address);
+    }
+    // What answers another question is no answer, and not kept.
+    let lasts = if addresses.is_empty() { 0 } else { ttl };
+    Ok(Told {
+        addresses,
+        lasts: Duration::from_secs(lasts.into()).min(MAX_POSITIVE_TTL),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::proto::rr::rdata::CNAME;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).expect("a name")
+    }
+
+    fn address(owner: &str, address: [u8; 4]) -> Record {
+        Record::from_rdata(name(owner), 60, IpAddr::from(address).into())
+    }
+
+    fn alias(owner: &str, target: &str, ttl: u32) -> Record {
+        Record::from_rdata(name(owner), ttl, RData::CNAME(CNAME(name(target))))
+    }
+
+    fn read(records: &[Record]) -> (Vec<String>, u64) {
+        let told = told(&name("site.test."), records).expect("few addresses");
+        let addresses = told.addresses.iter().map(ToString::to_string).collect();
+        (addresses, told.lasts.as_secs())
+    }
+
+    #[test]
+    fn p4_addresses_of_names_that_were_not_asked_for_do_not_count() {
+        let records = [
+            address("other.test.", [127, 0, 0, 1]),
+            address("SITE.test.", [192, 0, 2, 1]),
+            alias("other.test.", "site.test.", 1),
+        ];
+        assert_eq!(read(&records), (vec!["192.0.2.1".to_owned()], 60));
+        assert_eq!(read(&records[..1]), (vec![], 0));
+    }
+
+    #[test]
+    fn p4_aliases_lead_to_their_target_in_any_order_for_the_shortest_ttl() {
+        let records = [
+            address("edge.test.", [192, 0, 2, 1]),
+            alias("cdn.test.", "edge.test.", 7),
+            alias("site.test.", "cdn.test.", 30),
+            // A name with an alias has no addresses of its own (RFC 1034 section 3.6.2).
+            address("site.test.", [192, 0, 2, 9]),
+        ];
+        assert_eq!(read(&records), (vec!["192.0.2.1".to_owned()], 7));
+        let round = [alias("site.test.", "site.test.", 30)];
+        assert_eq!(read(&round), (vec![], 0));
+    }
+
+    #[test]
+    fn p4_an_answer_with_too_many_addresses_is_none_and_repeated_ones_count_once() {
+        let [most, more] = [MAX_ADDRESSES, MAX_ADDRESSES + 1].map(|count| {
+            let numbered = (0..count).map(|number| {
+                let [.., high, low] = number.to_be_bytes();
+                address("site.test.", [10, 0, high, low])
+            });
+            numbered.collect::<Vec<_>>()
+        });
+        assert_eq!(read(&most).0.len(), MAX_ADDRESSES);
+        assert!(told(&name("site.test."), &more).is_err());
+        let repeated = vec![address("site.test.", [192, 0, 2, 1]); 4000];
+        assert_eq!(read(&repeated).0, ["192.0.2.1"]);
+    }
+}

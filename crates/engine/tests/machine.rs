@@ -1,0 +1,226 @@
+//! What the kernel says about addresses of this machine (SPEC P3, P4), in a network of the test's own
+//! that has addresses of the internet. Nothing leaves it: there is nobody else in it.
+
+#![cfg(target_os = "linux")]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::sync::Arc;
+
+use codex_network_config::{Sources, load};
+use codex_network_engine::{
+    Door, Engine, EngineParts, KernelAddresses, Listening, Resolve, ResolveError,
+};
+use codex_network_policy::LocalAddresses as _;
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Set where the test runs in a network of its own.
+const INSIDE: &str = "IN_A_NETWORK_OF_ITS_OWN";
+/// The exit code of a network that cannot be made.
+const CANNOT: i32 = 77;
+
+/// Addresses on an interface, the second of a family below the same prefix; ranges that are routed here;
+/// and default routes to nobody.
+const NETWORK: &str = "
+    ip link set lo up &&
+    ip link add net0 type bridge && ip link set net0 up &&
+    ip addr add 93.184.216.34/24 dev net0 &&
+    ip addr add 93.184.216.35/24 dev net0 &&
+    ip -6 addr add 2606:2800::1/64 dev net0 nodad &&
+    ip -6 addr add 2606:2800::2/64 dev net0 nodad &&
+    ip route add default via 93.184.216.1 &&
+    ip -6 route add default via 2606:2800::fe &&
+    ip route add local 50.1.0.0/16 dev lo &&
+    ip route add local 51.1.0.0/16 dev lo src 93.184.216.34 &&
+    ip -6 route add local 2a00:1::/64 dev lo";
+
+/// Runs a test again in a network of its own, and says whether this is it. Without the means it says so
+/// and runs nothing.
+fn is_inside(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let this = std::env::current_exe().expect("the test program");
+    let script = format!("{{ {NETWORK}; }} >&2 || exit {CANNOT}; exec \"$0\" \"$@\"");
+    let mut unshare = Command::new("unshare");
+    if !is_root() {
+        unshare.arg("--map-root-user");
+    }
+    let ran = unshare
+        .args(["--net", "sh", "-c", &script])
+        .arg(this)
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "yes")
+        .output();
+    let said = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
+    match ran {
+        Ok(ran) if ran.status.success() => {
+            let out = said(&ran.stdout);
+            assert!(out.contains("1 passed"), "{out}");
+        }
+        Ok(ran) if said(&ran.stdout).contains("running 1 test") => {
+            panic!("{}{}", said(&ran.stdout), said(&ran.stderr));
+        }
+        Ok(ran) => {
+            let why = said(&ran.stderr);
+            eprintln!(
+                "{test} cannot run here: no network of its own ({}: {})",
+                ran.status,
+                why.lines().next().unwrap_or_default()
+            );
+        }
+        Err(error) => eprintln!("{test} cannot run here: unshare does not start ({error})"),
+    }
+    false
+}
+
+/// Whether the files of this process belong to root.
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+fn set(sysctl: &str) -> bool {
+    let path = format!("/proc/sys/net/{sysctl}");
+    std::fs::write(path, "1").is_ok()
+}
+
+fn this_machines(addresses: &[&str], expected: bool) {
+    for address in addresses {
+        let parsed: IpAddr = address.parse().expect(address);
+        assert_eq!(KernelAddresses.contains(parsed), expected, "{address}");
+    }
+}
+
+const OWN: [&str; 7] = [
+    "93.184.216.34",
+    "93.184.216.35",
+    "2606:2800::1",
+    "2606:2800::2",
+    // Ranges that a `local` route gives to this machine.
+    "50.1.2.3",
+    "51.1.2.3",
+    "2a00:1::5",
+];
+const NOT_OWN: [&str; 6] = [
+    // Neighbours on the link, and the internet.
+    "93.184.216.36",
+    "2606:2800::3",
+    "192.31.1.1",
+    "2620:1::1",
+    "50.2.0.1",
+    "2a00:1:0:1::5",
+];
+
+#[test]
+fn p4_the_kernel_tells_addresses_of_this_machine_from_all_others() {
+    if !is_inside("p4_the_kernel_tells_addresses_of_this_machine_from_all_others") {
+        return;
+    }
+    this_machines(&OWN, true);
+    this_machines(&NOT_OWN, false);
+    // A router answers to the anycast address of each of its networks (RFC 4291 section 2.6.1).
+    if set("ipv6/conf/all/forwarding") {
+        this_machines(&["2606:2800::"], true);
+    }
+    // With these every address can be bound.
+    if set("ipv4/ip_nonlocal_bind") && set("ipv6/ip_nonlocal_bind") {
+        this_machines(&OWN, true);
+        this_machines(&NOT_OWN, false);
+    }
+}
+
+/// Every name leads to this machine's own address.
+struct Wildcard;
+
+impl Resolve for Wildcard {
+    fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
+        let address = match name {
+            "six.test" => IpAddr::from([0x2606, 0x2800, 0, 0, 0, 0, 0, 1]),
+            _ => IpAddr::from([93, 184, 216, 34]),
+        };
+        Box::pin(async move { Ok(vec![address]) })
+    }
+}
+
+fn engine(policy: &str) -> (Engine, Listening) {
+    let sources = Sources::none().with_text("test", format!("[network]\n{policy}"));
+    let settings = load(&sources).expect("a policy").settings;
+    let parts = EngineParts {
+        resolver: Some(Arc::new(Wildcard)),
+        ..EngineParts::default()
+    };
+    let engine = Engine::new(Arc::new(settings), parts).expect("an engine");
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let door = engine.open(Door::Http, listener).expect("a door");
+    (engine, door)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test's own client")]
+async fn connect(door: SocketAddr, authority: &str) -> String {
+    let mut stream = TcpStream::connect(door).await.expect("an open door");
+    let head = format!("CONNECT {authority} HTTP/1.1\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("a request");
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.expect("an answer");
+    String::from_utf8_lossy(&status[9..]).into_owned()
+}
+
+#[tokio::test]
+async fn p4_a_service_on_every_address_is_not_reached_by_a_global_address_of_this_machine() {
+    let name = "p4_a_service_on_every_address_is_not_reached_by_a_global_address_of_this_machine";
+    if !is_inside(name) {
+        return;
+    }
+    let service = TcpListener::bind("[::]:0").await.expect("a listener");
+    let port = service.local_addr().expect("an address").port();
+    let (engine, door) = engine("allowed_domains = [\"*\"]");
+    let targets = [
+        "wild.test",
+        "six.test",
+        "93.184.216.34",
+        "93.184.216.35",
+        "[2606:2800::2]",
+        "50.1.2.3",
+        "[2a00:1::5]",
+    ];
+    for target in targets {
+        let status = connect(door.address(), &format!("{target}:{port}")).await;
+        assert_eq!(status, "403", "{target}");
+    }
+    let entries = engine.blocked().entries(0);
+    assert_eq!(entries.len(), targets.len());
+    for entry in entries {
+        assert_eq!(entry.reason, "not_allowed_local", "{}", entry.host);
+    }
+    // Who says so gets there.
+    let (_, door) = self::engine("allowed_domains = [\"*\"]\nallow_local_binding = true");
+    assert_eq!(
+        connect(door.address(), &format!("six.test:{port}")).await,
+        "200"
+    );
+    let (_, door) = self::engine("allowed_domains = [\"93.184.216.34\"]");
+    let literal = format!("93.184.216.34:{port}");
+    assert_eq!(connect(door.address(), &literal).await, "200");
+}
+
+/// A door on every address is reached by each of them.
+#[tokio::test]
+async fn p6_a_door_on_every_address_is_our_own_at_each_address_of_this_machine() {
+    if !is_inside("p6_a_door_on_every_address_is_our_own_at_each_address_of_this_machine") {
+        return;
+    }
+    let (engine, door) = engine("allowed_domains = [\"*\"]\nallow_local_binding = true");
+    let everywhere = std::net::TcpListener::bind("[::]:0").expect("a listener");
+    let socks = engine.open(Door::Socks5, everywhere).expect("a door");
+    let port = socks.address().port();
+    for target in ["93.184.216.35", "[2606:2800::2]", "[2a00:1::5]", "six.test"] {
+        let status = connect(door.address(), &format!("{target}:{port}")).await;
+        assert_eq!(status, "403", "{target}");
+    }
+    for entry in engine.blocked().entries(0) {
+        assert_eq!(entry.reason, "loop_detected", "{}", entry.host);
+    }
+}

@@ -1,0 +1,90 @@
+//! An embedded proxy is not reached through itself, from the moment its listeners are reserved to its
+//! end (SPEC P6, L10).
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::scene::{Scene, request, run};
+
+const EVERYTHING: &str = "allow_local_binding = true\nallowed_domains = [\"*\"]";
+const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A request for the health of whatever listens there, which stays open.
+async fn ask(door: SocketAddr, target: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(door).await.expect("the door");
+    let head = format!("GET http://{target}/health HTTP/1.1\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("a request");
+    stream
+}
+
+async fn is_refused_as_a_loop(mut stream: TcpStream) {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(answer.contains("loop_detected"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_requests_that_wait_for_the_proxy_to_run_do_not_reach_the_listeners_that_open_last() {
+    let scene = Scene::new().await;
+    let builder = scene.builder().config_toml(scene.config(EVERYTHING));
+    let proxy = builder.admin_addr(ANYWHERE).build().await.expect("a proxy");
+    let (http, admin) = (proxy.http_addr(), proxy.admin_addr());
+    let (http, admin) = (http.expect("a door"), admin.expect("an API"));
+    let mut waiting = Vec::new();
+    for _ in 0..100 {
+        waiting.push(ask(http, admin).await);
+    }
+    let handle = proxy.run().await.expect("it runs");
+    for stream in waiting {
+        is_refused_as_a_loop(stream).await;
+    }
+    handle.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_draining_proxy_does_not_reach_what_listens_in_its_place() {
+    let scene = Scene::new().await;
+    let config = scene.config(EVERYTHING).replace("\"0s\"", "\"30s\"");
+    let handle = run(scene.builder().config_toml(config).admin_addr(ANYWHERE)).await;
+    let (http, admin) = (handle.http_addr(), handle.admin_addr());
+    let (http, admin) = (http.expect("a door"), admin.expect("an API"));
+    let mut under_way = TcpStream::connect(http).await.expect("the door");
+    under_way.write_all(b"GET ").await.expect("a beginning");
+    // It was accepted once this one, which came after it, is answered.
+    request(http, "GET", "http://denied.test/", "").await;
+    let (ended, ()) = tokio::join!(handle.shutdown(), async {
+        while TcpStream::connect(admin).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let _next = TcpListener::bind(admin).expect("the place is free");
+        let rest = format!("http://{admin}/health HTTP/1.1\r\nConnection: close\r\n\r\n");
+        under_way
+            .write_all(rest.as_bytes())
+            .await
+            .expect("the rest");
+        is_refused_as_a_loop(under_way).await;
+    });
+    ended
+}
+
+/// Each instance knows its own listeners, those of a coming reload included.
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_no_request_gets_into_the_queue_of_a_listener_that_new_settings_open() {
+    let scene = Scene::new().await;
+    let text = |enabled: bool| scene.config(&format!("{EVERYTHING}\nenable_socks5 = {enabled}"));
+    let handle = run(scene.builder().config_toml(text(false))).await;
+    let http = handle.http_addr().expect("a door");
+    for _ in 0..20 {
+        handle.replace_toml(text(true)).await.expect("new settings");
+        let socks = handle.socks_addr().expect("a door");
+        is_refused_as_a_loop(ask(http, socks).await).await;
+        handle
+            .replace_toml(text(false))
+            .await
+            .expect("new settings");
+    }
+    handle.shutdown().await;
+}

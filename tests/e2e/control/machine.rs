@@ -1,0 +1,108 @@
+//! Addresses of this machine are local at every door and in `explain`, asked by the confined worker
+//! (SPEC P3, P4, P9), in a network of the test's own.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::process::Command;
+
+use e2e::client::{Association, Connection, Socks5Target};
+use e2e::daemon::{Config, Daemon};
+use e2e::wait::{PATIENCE, poll};
+
+use super::json;
+
+const INSIDE: &str = "IN_A_NETWORK_OF_ITS_OWN";
+/// The exit code of a network that cannot be made.
+const CANNOT: i32 = 77;
+const OWN: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+const NETWORK: &str = "ip link set lo up && ip addr add 93.184.216.34/32 dev lo && \
+                       ip -6 addr add 2606:2800::1/128 dev lo";
+
+/// Runs a test again in a network that has addresses of the internet and nobody else, and says whether
+/// this is it. Where no such network can be made, it says so and runs nothing.
+fn is_inside(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    if !nix::unistd::geteuid().is_root() {
+        // A user's own network needs a user namespace, in which the daemon would be root and have no
+        // account to drop to.
+        eprintln!("{test} cannot run here: it needs root to make a network");
+        return false;
+    }
+    let script = format!("{{ {NETWORK}; }} >&2 || exit {CANNOT}; exec \"$0\" \"$@\"");
+    let ran = Command::new("unshare")
+        .args(["--net", "sh", "-c", &script])
+        .arg(std::env::current_exe().expect("the test program"))
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "yes")
+        .output();
+    let said = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
+    match ran {
+        Ok(ran) if ran.status.success() => assert!(said(&ran.stdout).contains("1 passed")),
+        Ok(ran) if said(&ran.stdout).contains("running 1 test") => {
+            panic!("{}{}", said(&ran.stdout), said(&ran.stderr));
+        }
+        Ok(ran) => {
+            let why = said(&ran.stderr);
+            let why = why.lines().next().unwrap_or_default();
+            eprintln!(
+                "{test} cannot run here: no network of its own ({}: {why})",
+                ran.status
+            );
+        }
+        Err(error) => eprintln!("{test} cannot run here: unshare does not start ({error})"),
+    }
+    false
+}
+
+#[test]
+fn p9_an_address_of_this_machine_is_local_at_every_door_and_in_explain() {
+    let name =
+        "control::machine::p9_an_address_of_this_machine_is_local_at_every_door_and_in_explain";
+    if !is_inside(name) {
+        return;
+    }
+    let service = TcpListener::bind("[::]:0").expect("a listener");
+    let port = service.local_addr().expect("an address").port();
+    let datagrams = UdpSocket::bind(("::", port)).expect("a socket");
+    datagrams.set_nonblocking(true).expect("a fresh socket");
+    let six: IpAddr = "2606:2800::1".parse().expect("an address");
+    let config = Config::new()
+        .allow("*")
+        .host("wild.test", OWN)
+        .host("six.test", six);
+    let daemon = Daemon::start(e2e::binary!(), &config);
+    let hosts = ["wild.test", "six.test", "93.184.216.34", "[2606:2800::1]"];
+    let association = Association::open(daemon.socks_addr());
+    for host in hosts {
+        let authority = format!("{host}:{port}");
+        let mut client = Connection::open(daemon.http_addr());
+        let answer = client.connect(&authority);
+        assert_eq!(answer.status, 403, "CONNECT {authority}: {}", answer.text());
+        let mut client = Connection::open(daemon.http_addr());
+        let head = format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+        let answer = client.exchange(&head);
+        assert_eq!(answer.json()["reason"], "not_allowed_local", "{authority}");
+        let target = Socks5Target::name(host.trim_matches(['[', ']']), port);
+        let mut client = Connection::open(daemon.socks_addr());
+        assert_eq!(client.socks5_connect(&target).reply, 2, "{authority}");
+        association.send(&target, b"hello");
+    }
+    let refused = poll(PATIENCE, || {
+        Some(daemon.blocked()).filter(|blocked| blocked.len() == 4 * hosts.len())
+    });
+    for entry in refused.expect("every attempt is refused") {
+        assert_eq!(entry["reason"], "not_allowed_local", "{entry}");
+    }
+    let nothing = datagrams.recv_from(&mut [0; 16]);
+    assert!(nothing.is_err(), "a datagram came through");
+    for literal in ["93.184.216.34", "[2606:2800::1]"] {
+        let explained = json(&daemon, &["explain", &format!("http://{literal}/")]);
+        assert_eq!(explained["reason"], "not_allowed_local", "{explained}");
+        let because = explained["because"].as_str().expect("a sentence");
+        assert!(
+            because.ends_with("is an address of this machine"),
+            "{because}"
+        );
+    }
+}
