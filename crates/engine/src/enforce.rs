@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_policy::{
-    AddressClass, Authority, Content, Decision, Handling, Hooked, Host, LocalAddresses, Mode,
+    Authority, Content, Decision, Handling, Hooked, Host, LocalAddresses, Mode,
     Protocol, Reason, Request, Source, is_local_address,
 };
 

@@ -54,6 +54,7 @@ use underway::Underway;
 use upgrade::Switched;
 
 use crate::Shared;
+use crate::activity::Activity;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Standing};
 use crate::frames::{Metered, Side};

@@ -22,7 +22,7 @@ struct Row {
     answer: fn(&mut Monitor, &ToMonitor) -> Option<End>,
 }
 
-const TABLE: [Row; 7] = [
+const TABLE: [Row; 8] = [
     Row {
         operation: operation::NOTED,
         in_phase: listeners_are_announced,

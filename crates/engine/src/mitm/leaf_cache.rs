@@ -416,7 +416,8 @@ mod tests {
 
         let issuer = Arc::new(Stuck::default());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let cache = LeafCache::new(Arc::<Stuck>::clone(&issuer), provider).expect("a key");
+        let source = LeafSource::new(Arc::<Stuck>::clone(&issuer)).expect("a key");
+        let cache = LeafCache::new(source, provider);
         let budget = LeafBudget::new(Arc::new(Owners::new(None)));
         let names: Vec<_> = (0..200).map(host).collect();
         let greedy = client(1);

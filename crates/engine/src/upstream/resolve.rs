@@ -14,14 +14,12 @@ mod resolv_conf;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use codex_network_config::ResolverFiles;
 use codex_network_files::Reading;
-use futures_util::future::{BoxFuture, Either, FutureExt, select};
+use futures_util::future::{BoxFuture, FutureExt};
 use hickory_resolver::{
     config::{
         ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
