@@ -252,15 +252,16 @@ async fn exchange(
     let answer = loop {
         tokio::select! {
             biased;
+            // A flood must not keep this from its turn.
+            () = count.exceeded.notified() => {
+                return Err(Broken { failure: Failure::InterimFlood, unsent: None });
+            }
             Some(interim) = interims.recv() => match interim {
                 Interim::Continue => { expected.take().map(|wanted| wanted.send(())); }
                 Interim::Pass(bytes) if sent.takes_interim => session.interim.push(bytes),
                 Interim::Pass(_) => {}
             },
             answer = &mut answer => break answer,
-            () = count.exceeded.notified() => {
-                return Err(Broken { failure: Failure::InterimFlood, unsent: None });
-            }
             () = &mut silence => {
                 return Err(Broken { failure: Failure::AnswerTimeout(limit), unsent: None });
             }
