@@ -84,13 +84,14 @@ impl Accept {
                     self.drain.spawn(Box::pin(async move {
                         let slot = match entry {
                             Entry::Admitted(slot) => slot,
-                            Entry::Waits(slot) => match wait(slot, &drain).await {
-                                Some(slot) => slot,
-                                None => {
+                            Entry::Waits(slot) => {
+                                let Some(slot) = wait(slot, &drain).await else {
+                                    // Turned away; an orderly close would look like an answer.
                                     let _ = stream.set_zero_linger();
                                     return;
-                                }
-                            },
+                                };
+                                slot
+                            }
                         };
                         admission.owners().ask_in_shortage(&connection).await;
                         tokio::select! {

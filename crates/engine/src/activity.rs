@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Debug)]
 pub(crate) struct Activity {
     start: Instant,
-    /// Milliseconds after `start`.
+    /// Microseconds after `start`: which connection has been idle longest may depend on them.
     last: AtomicU64,
     /// How many are busy: while there are any, it is not silent.
     busy: AtomicU64,
@@ -37,7 +37,7 @@ impl Activity {
     }
 
     pub(crate) fn note(&self) {
-        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.last.store(elapsed, Ordering::Relaxed);
     }
 
@@ -64,7 +64,7 @@ impl Activity {
     }
 
     fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.last.load(Ordering::Relaxed))
+        self.start + Duration::from_micros(self.last.load(Ordering::Relaxed))
     }
 }
 

@@ -104,6 +104,12 @@ pub(crate) struct Slot {
     number: u64,
 }
 
+/// Who has a place, by number, and who waits.
+struct Clients {
+    held: Vec<(u64, ConnectionHandle)>,
+    waiting: Vec<ConnectionHandle>,
+}
+
 /// What is to be logged, by holder.
 #[derive(Default)]
 struct Untold {
@@ -201,7 +207,7 @@ impl Admission {
     /// Finds places for those that wait until none does and all is told.
     async fn find_places(self: Arc<Self>, bounds: &BoundsInForce) {
         let mut untold = Untold::default();
-        while let Some((held, waiting)) = self.look(&untold) {
+        while let Some(Clients { held, waiting }) = self.look(&untold) {
             let mut pause = Duration::ZERO;
             if !waiting.is_empty() {
                 self.owners.note_shortage();
@@ -227,10 +233,7 @@ impl Admission {
     }
 
     /// Who has a place and who waits; `None` when there is nothing left to do.
-    fn look(
-        &self,
-        untold: &Untold,
-    ) -> Option<(Vec<(u64, ConnectionHandle)>, Vec<ConnectionHandle>)> {
+    fn look(&self, untold: &Untold) -> Option<Clients> {
         let mut state = self.state();
         // Those that have gone need no place.
         let is_there = |newcomer: &Newcomer| !newcomer.admitted.is_closed();
@@ -244,17 +247,21 @@ impl Admission {
                 state.usher = Usher::Away;
                 return None;
             }
-            return Some((Vec::new(), Vec::new()));
+            return Some(Clients {
+                held: Vec::new(),
+                waiting: Vec::new(),
+            });
         }
         let held = state.held.iter();
         let waiting = state.waiting.iter();
-        Some((
-            held.map(|(number, connection)| (*number, connection.clone()))
+        Some(Clients {
+            held: held
+                .map(|(number, connection)| (*number, connection.clone()))
                 .collect(),
-            waiting
+            waiting: waiting
                 .map(|newcomer| newcomer.connection.clone())
                 .collect(),
-        ))
+        })
     }
 
     /// Carries a plan out. What it was made of may have changed meanwhile: a connection that has ended

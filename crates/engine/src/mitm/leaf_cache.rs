@@ -368,15 +368,15 @@ mod tests {
         let (issuer, cache) = cache(WEEK);
         let budget = LeafBudget::new(Arc::new(Owners::new(None)));
         let greedy = client(1);
-        let mut issued = 0;
+        let mut count = 0;
         for number in 0..5000 {
             match cache.leaf(&host(number), &greedy, &budget).await {
-                Ok(_) => issued += 1,
+                Ok(_) => count += 1,
                 Err(LeafError::Issue(IssueError::Busy)) => break,
                 Err(error) => panic!("{error}"),
             }
         }
-        assert!(issued < 1000, "{issued}");
+        assert!(count < 1000, "{count}");
         // What is there is not asked for again.
         cache
             .leaf(&host(0), &greedy, &budget)
