@@ -12,6 +12,7 @@ mod issue;
 mod listen;
 mod load;
 mod numbering;
+mod pending;
 mod reloads;
 mod socket_owner;
 mod supervise;
@@ -29,6 +30,7 @@ use self::issue::Issuing;
 use self::listen::{Listeners, Prepared};
 use self::load::Loading;
 use self::numbering::Numbering;
+use self::pending::Pending;
 use self::reloads::{Begin, Reloads};
 use self::socket_owner::SocketOwners;
 use self::supervise::{BackOff, Worker};
@@ -92,22 +94,6 @@ struct Ping {
     every: Duration,
     next: Instant,
     unanswered: u32,
-}
-
-struct Pending {
-    ticket: u32,
-    settled: Settled,
-    prepared: Prepared,
-    stage: Stage,
-}
-
-/// How far a worker is with settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// It was told where listeners are to open, and has not said that it knows.
-    Announced,
-    /// It has the settings.
-    Sent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -453,55 +439,6 @@ impl Monitor {
         }
         tracing::error!("the reload failed: the old settings stay in force");
         self.tell(&ToWorker::ReloadFailed { ticket, problems }, &[]);
-        self.reload_done();
-    }
-
-    fn put_in_force(&mut self, ticket: u32, settled: Settled, prepared: Prepared) {
-        let pending = Pending {
-            ticket,
-            settled,
-            prepared,
-            stage: Stage::Announced,
-        };
-        if !self.worker.as_ref().is_some_and(Worker::is_ready) {
-            // There is nobody to tell; one that is starting on the old settings is of no use.
-            self.kill_worker();
-            return self.adopt(pending);
-        }
-        match pending.prepared.addresses() {
-            Ok([None, None, None]) => self.hand_over(pending),
-            // Else requests that the worker lets through meanwhile would wait in the new queues, and be
-            // served as if they came from outside (SPEC P6).
-            Ok(addresses) => {
-                self.tell(&ToWorker::Announce { ticket, addresses }, &[]);
-                self.pending = Some(pending);
-            }
-            Err(error) => self.reload_failed(ticket, Problems::from(&error.into())),
-        }
-    }
-
-    /// Opens the listeners and gives the worker its settings.
-    fn hand_over(&mut self, mut pending: Pending) {
-        if let Err(error) = pending.prepared.listen() {
-            return self.reload_failed(pending.ticket, Problems::from(&error));
-        }
-        pending.stage = Stage::Sent;
-        self.send_settings(pending.ticket, &pending.settled, &pending.prepared);
-        self.pending = Some(pending);
-    }
-
-    /// Takes settings over that no worker has tried yet: the next one starts on them. Should it fail,
-    /// the ones before come back.
-    fn adopt(&mut self, mut pending: Pending) {
-        if let Err(error) = pending.prepared.listen() {
-            return self.reload_failed(pending.ticket, Problems::from(&error));
-        }
-        tracing::info!(
-            "reloaded while no worker was there: the next one starts on the new settings"
-        );
-        self.listeners.apply(pending.prepared);
-        self.before = Some(std::mem::replace(&mut self.settled, pending.settled));
-        self.admit_callers();
         self.reload_done();
     }
 

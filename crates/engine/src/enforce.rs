@@ -430,6 +430,17 @@ impl Permit {
         Ok(VettedAddrs::of(proxy, addresses, Allowed::Listed))
     }
 
+    /// Refuses after all a connection that leads to one of our own listeners. One may have opened between
+    /// the judgement and the dial; its address was in the set before it could be connected to.
+    pub(crate) fn admit_peer(&self, peer: Option<SocketAddr>) -> Result<(), Refusal> {
+        let own = &self.recorder.own;
+        if peer.is_some_and(|peer| own.covers(peer.ip(), peer.port())) {
+            let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
+            return Err(self.refuse(decision));
+        }
+        Ok(())
+    }
+
     /// Records that the attempt ended without an address: the name did not resolve.
     pub(crate) fn unresolved(&self) {
         let decision = Decision::deny(Source::ProxyState, Reason::DnsFailure, None);

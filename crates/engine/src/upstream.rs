@@ -125,6 +125,7 @@ impl Upstream {
         let stream = connect::connect(self.dialler.as_ref(), vetted, limit)
             .await
             .map_err(Failure::Connect)?;
+        permit.admit_peer(stream.peer_addr().ok())?;
         self.ways.direct.fetch_add(1, Ordering::Relaxed);
         Ok(Connection::direct(stream))
     }

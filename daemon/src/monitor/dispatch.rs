@@ -9,8 +9,9 @@ use std::time::{Instant, UNIX_EPOCH};
 use anyhow::anyhow;
 
 use super::issue::{Answer, Asked, Scope};
+use super::pending::{Pending, Stage};
 use super::reloads::OWN_TICKETS;
-use super::{End, FIRST, Monitor, Pending, Phase, Stage};
+use super::{End, FIRST, Monitor, Phase};
 use crate::notify;
 use crate::privsep::message::{Mode, ToMonitor, ToWorker, operation};
 use crate::privsep::settled::Authority;

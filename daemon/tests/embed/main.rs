@@ -8,7 +8,6 @@
 mod admin;
 mod decider;
 mod handle;
-mod own;
 mod records;
 mod scene;
 mod trust;

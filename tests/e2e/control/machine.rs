@@ -68,6 +68,7 @@ fn p9_an_address_of_this_machine_is_local_at_every_door_and_in_explain() {
     datagrams.set_nonblocking(true).expect("a fresh socket");
     let six: IpAddr = "2606:2800::1".parse().expect("an address");
     let config = Config::new()
+        .set("network", "allow_local_binding", "false")
         .allow("*")
         .host("wild.test", OWN)
         .host("six.test", six);

@@ -139,6 +139,7 @@ pub(super) async fn reach(
     let stream = connect::connect(dialler, &addresses, left(deadline))
         .await
         .map_err(ProxyError::Connect)?;
+    permit.admit_peer(stream.peer_addr().ok())?;
     match proxy.scheme {
         ProxyScheme::Http => Ok(Stream::Tcp(stream)),
         ProxyScheme::Https => {
