@@ -15,8 +15,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_policy::{
-    Authority, Content, Decision, Handling, Hooked, Host, LocalAddresses, Mode,
-    Protocol, Reason, Request, Source, is_local_address,
+    Authority, Content, Decision, Handling, Hooked, Host, LocalAddresses, Mode, Protocol, Reason,
+    Request, Source, is_local_address,
 };
 
 use crate::Shared;
