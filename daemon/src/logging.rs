@@ -22,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use self::captured::Capture;
-use self::journal::Journal;
+use self::journal::{Connected, Journal};
 use self::outlet::{Entry, Outlet, write_to_stderr};
 use crate::privsep::settled::Lines;
 
@@ -31,6 +31,15 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Flushes the queue of this process.
 static FLUSH: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
+
+/// Whether the process is confined once its logging is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Confined {
+    /// It may send to every unix socket that its user may.
+    No,
+    /// It has the sockets that it opened before.
+    Yes,
+}
 
 /// Logging that is set up and not yet written: what is said meanwhile waits.
 #[must_use = "nothing is written before it is started"]
@@ -62,12 +71,12 @@ pub(crate) fn init_plain(lines: Lines) -> anyhow::Result<Writing> {
         Lines::Text => LogFormat::Text,
         Lines::Json => LogFormat::Json,
     };
-    init("info", format)
+    init("info", format, Confined::No)
 }
 
 /// Sets the process's logging up. To be called once, and before the process is confined: the
 /// journal's socket is opened here.
-pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<Writing> {
+pub(crate) fn init(filter: &str, format: LogFormat, confined: Confined) -> anyhow::Result<Writing> {
     let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("[daemon] log = {filter:?} is neither a level nor a filter"))?;
     let registry = tracing_subscriber::registry().with(filter);
@@ -77,14 +86,24 @@ pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<Writing> {
         LogFormat::Text | LogFormat::Json => false,
     };
     let (set, writing) = if journal {
-        let journal = Journal::open()
-            .context("cannot reach the journal; set [daemon] log_format to \"text\" or \"json\"")?;
+        let unreachable =
+            "cannot reach the journal; set [daemon] log_format to \"text\" or \"json\"";
         let outlet = Outlet::new(journal::notice);
         let capture = Capture(Arc::clone(&outlet));
+        let writing = match confined {
+            Confined::No => {
+                let journal = Journal::open().context(unreachable)?;
+                Writing::new(outlet, move |event| journal.write(event))
+            }
+            Confined::Yes => {
+                let journal = Connected::open().context(unreachable)?;
+                let socket = journal.descriptor();
+                let mut writing = Writing::new(outlet, move |event| journal.write(event));
+                writing.socket = Some(socket);
+                writing
+            }
+        };
         let set = registry.with(capture).try_init();
-        let socket = journal.descriptor();
-        let mut writing = Writing::new(outlet, move |event| journal.write(event));
-        writing.socket = Some(socket);
         (set, writing)
     } else if format == LogFormat::Json {
         let outlet = Outlet::new(json_notice);

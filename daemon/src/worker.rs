@@ -99,7 +99,7 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
     let loaded =
         load(&orders.sources).map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
-    let writing = logging::init(&daemon.log, daemon.log_format)?;
+    let writing = logging::init(&daemon.log, daemon.log_format, logging::Confined::Yes)?;
     let mut witness = Witness::open(orders.restarts);
     let confined = sandbox::confine(orders.confinement, writing.socket())
         .context("the worker cannot confine itself")?;

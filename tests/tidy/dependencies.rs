@@ -99,6 +99,7 @@ fn e1_an_embedder_pulls_in_nothing_of_the_service() {
         "seccompiler",
         "signal-hook",
         "tarpc",
+        "tracing-journald",
         "tracing-subscriber",
     ] {
         assert!(!names.contains(&name), "{name} is the service's: {tree}");

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber};
+use tracing_core::field::Value;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
@@ -61,6 +62,22 @@ impl Captured {
         // Fails where the room ends or the value itself fails; what there is of it is kept.
         let _ = Room { text, end }.write_fmt(value);
         self.values.push((field.index(), self.text.len()));
+    }
+
+    /// Logs the event to this subscriber alone, whatever it is interested in. `message` replaces the
+    /// event's own message.
+    pub(super) fn replay(&self, subscriber: &impl Subscriber, message: Option<&str>) {
+        let fields = self.metadata.fields();
+        let mut texts = self.texts();
+        if let (Some(message), Some(field)) = (message, fields.field("message")) {
+            texts[field.index()] = Some(message);
+        }
+        let values: Vec<Option<&dyn Value>> = texts
+            .iter()
+            .map(|text| text.as_ref().map(|text| text as &dyn Value))
+            .collect();
+        let values = fields.value_set_all(&values);
+        subscriber.event(&Event::new(self.metadata, &values));
     }
 
     /// What is known of the place that logged.
@@ -230,6 +247,28 @@ mod tests {
         });
         assert_eq!(direct.len(), 9, "{direct:?}");
         assert_eq!(direct, captured);
+    }
+
+    #[test]
+    fn r4_a_replayed_event_has_the_message_that_is_given_and_the_fields_of_its_own() {
+        let heard = Told::default();
+        let outlet = Outlet::new(|_| unreachable!("nothing is lost"));
+        let capture = Capture(Arc::clone(&outlet));
+        with_default(registry().with(capture), || {
+            tracing::info!(host = "a.test", absent = None::<&str>, "denied");
+        });
+        let to = registry().with(heard.clone());
+        let write = move |event: &Captured| {
+            event.replay(&to, event.in_words().as_deref());
+            Ok(())
+        };
+        outlet.start(write).expect("a thread");
+        outlet.flush(Duration::from_secs(10));
+        let mut heard = std::mem::take(&mut *heard.0.lock().expect("no panic"));
+        heard.sort_unstable();
+        let expected = [("host", "a.test"), ("message", "denied host=a.test")];
+        let expected = expected.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        assert_eq!(heard, expected);
     }
 
     #[test]
