@@ -2,8 +2,8 @@
 //!
 //! Events go to an [`AuditSink`]; the one that ships is a `tracing` event under the target
 //! `codex_otel.network_proxy`. An event never holds a URL, a path or a query. A log is bounded, so that
-//! sink gets the decisions of one client up to a rate one by one, and beyond it as counts: each decision
-//! is in exactly one event ([`Volume`]).
+//! sink gets each allowed decision, and the refusals of one client one by one up to a rate and beyond it as
+//! counts. Each decision is in exactly one event ([`Volume`]).
 
 use codex_network_policy::{Decision, Protocol};
 use time::OffsetDateTime;
@@ -104,7 +104,8 @@ pub trait AuditSink: Send + Sync + 'static {
 pub enum Volume {
     /// One for each decision, however many there are.
     Every,
-    /// Beyond a rate for each client, one for many decisions that are alike, with their count.
+    /// One for each allowed decision. Beyond a rate for each client, one for many refusals that are alike,
+    /// with their count.
     Bounded,
 }
 

@@ -1,9 +1,10 @@
-//! Log lines by client: so many are written one by one, and further ones are counted (SPEC R2, R3).
+//! Log lines of refusals by client: up to a rate they are written one by one, and further ones are counted
+//! (SPEC R2, R3).
 //!
 //! The log's queue is bounded, so a client that causes a line a hundred thousand times would push out
-//! those of all others. Each client has a budget. What goes beyond it is counted by destination and
-//! outcome, and [`INTERVAL`] later one line with the count stands for all of them. So every decision is
-//! in the log, in a line of its own or in a count, and is never in both.
+//! those of all others. Each client has a budget. Refusals beyond it are counted by destination and
+//! outcome, and [`INTERVAL`] later one line with the count stands for all of them. So every refusal is
+//! in the log once: in a line of its own or in a count. Allowed decisions are never counted.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,7 +20,7 @@ use crate::budget::{Budgets, Rate};
 use crate::owner::{ConnectionHandle, Owners};
 use crate::shares::Holder;
 
-/// Decisions of one client that are written one by one. A decision makes two lines at most; the queue
+/// Refusals of one client that are written one by one. A refusal makes two lines at most; the queue
 /// of the service holds 4096.
 const RATE: Rate = Rate {
     burst: 500,

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use codex_network_policy::{Authority, Decision, Protocol, Source};
+use codex_network_policy::{Authority, Decision, Protocol, Source, Verdict};
 
 use crate::audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope, Volume};
 use crate::blocked::{self, BlockedEntry, BlockedLog};
@@ -197,7 +197,11 @@ impl Recorder {
             metadata: &self.metadata,
             count: 1,
         };
-        let line = self.lines.take(&attempt.client.connection);
+        // What is allowed is always recorded one by one: it says what left the machine.
+        let line = match decision.verdict() {
+            Verdict::Allow => Line::Written,
+            _ => self.lines.take(&attempt.client.connection),
+        };
         if line == Line::Written || self.audit.volume() == Volume::Every {
             self.audit.record(&event);
         }
