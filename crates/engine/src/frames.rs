@@ -1,7 +1,7 @@
 //! What the peer of an HTTP/2 connection may make this side do for nothing (RFC 9113 section 10.5).
 //!
 //! Frames that carry no part of a message are cheap to send and have to be read, applied and often
-//! answered: PING, SETTINGS, WINDOW_UPDATE, PRIORITY, RST_STREAM, unknown ones, header sections without
+//! answered: `PING`, `SETTINGS`, `WINDOW_UPDATE`, `PRIORITY`, `RST_STREAM`, unknown ones, header sections without
 //! an end, interim answers without end. A peer has credit for them, which it earns again with time and
 //! with the messages that this side sends. h2 bounds what such frames make it hold; here is bounded how
 //! many of them there are.

@@ -7,6 +7,7 @@
 mod connect;
 mod connect_answer;
 mod connection;
+mod cut;
 pub(crate) mod datagram;
 mod pool;
 mod proxy;
@@ -27,6 +28,8 @@ use tokio::time::Instant;
 
 pub use connect::{ConnectError, Dial, TcpDialler};
 pub(crate) use connection::{Connection, Stream};
+pub(crate) use cut::Cut;
+use cut::Cuttable;
 pub(crate) use pool::Lease;
 use pool::{Checkout, FarEnd, Pool, Sender};
 pub(crate) use proxy::ProxyError;
@@ -246,6 +249,7 @@ impl Upstream {
             });
             Sender::Http2(sender)
         } else {
+            let stream = Cuttable::new(stream, far.cut());
             let (sender, connection) = http1::Builder::new()
                 .preserve_header_case(true)
                 .handshake::<_, RequestBody>(TokioIo::new(stream))

@@ -164,8 +164,7 @@ fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
         let denied = without.clone().deny("hooked.test");
         if protocol == "h2" {
             let mut client = scene.http2("hooked.test");
-            let mut exchange = client.open("GET", &scene.url("hooked.test", "/api/x"), &[]);
-            exchange.finish(&[]);
+            let mut exchange = client.begin("GET", &scene.url("hooked.test", "/api/x"), &[]);
             assert_eq!(exchange.head().status, 200);
             reload(&scene, &without);
             gate.release(b"more");
@@ -225,8 +224,7 @@ fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
             .host("hooked.test", here);
         if protocol == "h2" {
             let mut client = scene.http2("hooked.test");
-            let mut exchange = client.open("GET", &scene.url("hooked.test", "/api/x"), &[]);
-            exchange.finish(&[]);
+            let mut exchange = client.begin("GET", &scene.url("hooked.test", "/api/x"), &[]);
             assert_eq!(exchange.head().status, 200);
             reload(&scene, &without);
             gate.release(b"whole");
@@ -310,8 +308,7 @@ fn h1_a_drain_lets_the_request_in_hand_finish() {
         };
         if protocol == "h2" {
             let mut client = scene.http2("allowed.test");
-            let mut exchange = client.open("GET", &scene.url("allowed.test", "/"), &[]);
-            exchange.finish(&[]);
+            let mut exchange = client.begin("GET", &scene.url("allowed.test", "/"), &[]);
             assert_eq!(exchange.head().status, 200);
             draining();
             gate.release(b"whole");

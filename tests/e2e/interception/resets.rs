@@ -74,8 +74,7 @@ fn scene(serve: impl FnOnce(Http2Origin) -> io::Result<()> + Send + 'static) -> 
 
 /// A request that has got as much of its answer.
 fn begun(client: &e2e::client::Http2, scene: &Odd, body: &[u8]) -> Exchange {
-    let mut exchange = client.open("GET", &format!("https://{}/", scene.authority), &[]);
-    exchange.finish(&[]);
+    let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
     assert_eq!(exchange.head().status, 200);
     assert_eq!(exchange.read_some(), body);
     exchange
@@ -157,8 +156,7 @@ fn m6_frames_of_an_origin_that_carry_nothing_end_its_connection() {
             Ok(())
         });
         let client = scene.http2();
-        let mut exchange = client.open("GET", &format!("https://{}/", scene.authority), &[]);
-        exchange.finish(&[]);
+        let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
         assert_eq!(exchange.head().status, 502);
         assert!(ended.recv_timeout(PATIENCE).expect("the connection ends"));
     }

@@ -116,6 +116,11 @@ impl Http2 {
         response
     }
 
+    /// Begins a request without a body: its headers end the stream.
+    pub fn begin(&self, method: &str, url: &str, headers: &[(&str, &str)]) -> Exchange {
+        self.start(method, url, headers, Frames::empty())
+    }
+
     /// Begins a request whose body follows.
     pub fn open(&self, method: &str, url: &str, headers: &[(&str, &str)]) -> Exchange {
         let (sender, frames) = Frames::open();

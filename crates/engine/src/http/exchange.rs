@@ -24,13 +24,13 @@ use crate::enforce::LeadsTo;
 use crate::error::Failure;
 use crate::respond;
 use crate::upstream::tls::Wire;
-use crate::upstream::{Lease, ProxyError};
+use crate::upstream::{Cut, Lease, ProxyError};
 
 /// Kept connections that are tried before a new one is made: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
 
-/// Interim answers to one request (RFC 9110 section 15.2): one every twenty seconds, as WebDAV's `102`
-/// comes, for an hour and more. HTTP/2 counts them among its frames.
+/// Interim answers to one request (RFC 9110 section 15.2): one every twenty seconds, as `102` comes,
+/// for an hour and more. HTTP/2 counts them among its frames.
 const MAX_INTERIM: usize = 256;
 
 /// What the exchanges of one request share.
@@ -233,7 +233,7 @@ async fn exchange(
     expected: &mut Option<oneshot::Sender<()>>,
 ) -> Result<Outcome, Broken> {
     let (interim, mut interims) = mpsc::channel(4);
-    let count = Arc::new(InterimCount::default());
+    let count = Arc::new(InterimCount::new(lease.cut()));
     let counted = Arc::clone(&count);
     hyper::ext::on_informational(&mut request, move |response| {
         counted.add();
@@ -340,17 +340,26 @@ async fn switch(
     ))
 }
 
-/// How many interim answers have come.
-#[derive(Default)]
+/// How many interim answers have come over a connection for one request.
 struct InterimCount {
     seen: AtomicUsize,
     /// More than [`MAX_INTERIM`].
     exceeded: Notify,
+    connection: Cut,
 }
 
 impl InterimCount {
+    fn new(connection: Cut) -> Self {
+        Self {
+            seen: AtomicUsize::new(0),
+            exceeded: Notify::new(),
+            connection,
+        }
+    }
+
     fn add(&self) {
         if self.seen.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
+            self.connection.end();
             self.exceeded.notify_one();
         }
     }

@@ -24,6 +24,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
 
 use super::connection::Connection;
+use super::cut::Cut;
 use super::proxy::{self, AbsoluteForm};
 use super::tls::Wire;
 use super::unix_socket::SocketIdentity;
@@ -125,6 +126,7 @@ pub(super) struct FarEnd {
     leads_to: LeadsTo,
     /// An upstream proxy reads it; `None`: the origin.
     proxy: Option<Arc<AbsoluteForm>>,
+    cut: Cut,
 }
 
 impl FarEnd {
@@ -133,6 +135,7 @@ impl FarEnd {
         Self {
             leads_to: connection.leads_to().clone(),
             proxy: None,
+            cut: Cut::default(),
         }
     }
 
@@ -141,6 +144,7 @@ impl FarEnd {
         Self {
             leads_to: LeadsTo::nowhere(),
             proxy: None,
+            cut: Cut::default(),
         }
     }
 
@@ -149,7 +153,13 @@ impl FarEnd {
         Self {
             leads_to,
             proxy: Some(Arc::new(form)),
+            cut: Cut::default(),
         }
+    }
+
+    /// Ends the connection, where it is one over HTTP/1.
+    pub(super) fn cut(&self) -> Cut {
+        self.cut.clone()
     }
 
     /// Whether each request gets the operator's credentials for an upstream proxy.
@@ -341,6 +351,11 @@ impl Lease {
     /// The addresses that the connection may lead to.
     pub(crate) fn leads_to(&self) -> &LeadsTo {
         &self.far.leads_to
+    }
+
+    /// Ends the connection at its next read, where it is one over HTTP/1.
+    pub(crate) fn cut(&self) -> Cut {
+        self.far.cut()
     }
 
     /// Whether an upstream proxy answers, for the origin or for itself.
