@@ -295,14 +295,14 @@ fn account(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<Acc
     let daemon = &settings.daemon;
     let user = match &daemon.user {
         Some(name) => find_user(name)?.ok_or_else(|| no_such("user", name))?,
-        None => match find_user(DEFAULT_USER)? {
-            Some(user) => user,
-            None => {
-                let nobody = find_user(NOBODY)?.ok_or_else(|| no_such("user", DEFAULT_USER))?;
+        None => {
+            if let Some(own) = find_user(DEFAULT_USER)? {
+                own
+            } else {
                 warnings.push(shared_account());
-                nobody
+                find_user(NOBODY)?.ok_or_else(|| no_such("user", DEFAULT_USER))?
             }
-        },
+        }
     };
     let gid = match &daemon.group {
         Some(name) => {

@@ -27,13 +27,11 @@ pub(crate) struct Roots {
 /// never one of them, even where it was installed: an upstream that presents a leaf of ours is us, or
 /// somebody who has our key.
 pub(crate) fn load(own: &[&[u8]]) -> Roots {
-    let (found, error) = match named(|name| std::env::var_os(name)) {
-        Some(named) => named,
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            (found.certs, found.errors.first().map(ToString::to_string))
-        }
-    };
+    let named = named(|name| std::env::var_os(name));
+    let (found, error) = named.unwrap_or_else(|| {
+        let found = rustls_native_certs::load_native_certs();
+        (found.certs, found.errors.first().map(ToString::to_string))
+    });
     let certificates = without(found.iter().map(AsRef::as_ref), own);
     let warning = certificates.is_empty().then(|| {
         let why = error.map(|error| format!(" ({error})")).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Places that other users may change: root does not go by them, and other users are warned (SPEC C1).
 
 use std::fs::{self, File, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ fn is_root() -> bool {
 /// Whether this test can run; says why not.
 fn needs_root(why: &str) -> bool {
     if !is_root() {
-        eprintln!("skipped: {why}");
+        let _ = writeln!(std::io::stderr(), "skipped: {why}");
     }
     is_root()
 }
@@ -218,7 +219,10 @@ fn c5_a_worker_that_runs_as_nobody_is_told_in_the_log() {
     }
     let is_there = User::from_name("codex-network-proxy").expect("a user database");
     if is_there.is_some() {
-        eprintln!("skipped: this machine has the worker's user");
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: this machine has the worker's user"
+        );
         return;
     }
     let daemon = super::start(&Config::example());
