@@ -1,5 +1,7 @@
 //! The proxy's own listeners, which it must never be talked into reaching (SPEC P6).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -20,7 +22,8 @@ pub struct OwnListeners(Arc<Set>);
 
 #[derive(Debug)]
 struct Set {
-    addresses: RwLock<Vec<SocketAddr>>,
+    /// By port, since every request and every datagram asks.
+    addresses: RwLock<HashMap<u16, Vec<IpAddr>>>,
     /// Says which addresses an unspecified listener takes.
     machine: Arc<dyn LocalAddresses>,
     /// Once it has begun, no address leaves the set.
@@ -76,11 +79,9 @@ impl OwnListeners {
 
     /// Adds a listener's address.
     pub fn add(&self, address: SocketAddr) -> OwnListener {
-        self.0
-            .addresses
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(address);
+        let own = self.0.addresses.write();
+        let mut own = own.unwrap_or_else(PoisonError::into_inner);
+        own.entry(address.port()).or_default().push(address.ip());
         OwnListener {
             set: self.clone(),
             address,
@@ -109,20 +110,18 @@ impl OwnListeners {
         let address = address.to_canonical();
         let own = self.0.addresses.read();
         let own = own.unwrap_or_else(PoisonError::into_inner);
-        own.iter()
-            .filter(|listener| listener.port() == port)
-            .any(|listener| {
-                let ip = listener.ip().to_canonical();
-                // The unspecified address connects to loopback; an unspecified listener takes every
-                // address of this machine.
-                ip == address
-                    || (address.is_unspecified() && ip.is_loopback())
-                    || (ip.is_unspecified() && self.is_of_this_machine(address))
-            })
+        let Some(own) = own.get(&port) else {
+            return false;
+        };
+        own.iter().map(IpAddr::to_canonical).any(|ip| {
+            // The unspecified address connects to loopback; an unspecified listener takes every address
+            // of this machine.
+            ip == address
+                || (address.is_unspecified() && ip.is_loopback())
+                || (ip.is_unspecified() && self.is_of_this_machine(address))
+        })
     }
-}
 
-impl OwnListeners {
     fn is_of_this_machine(&self, address: IpAddr) -> bool {
         address.is_loopback() || address.is_unspecified() || self.0.machine.contains(address)
     }
@@ -169,8 +168,15 @@ impl Drop for OwnListener {
         }
         let own = set.addresses.write();
         let mut own = own.unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = own.iter().position(|address| *address == self.address) {
-            own.swap_remove(index);
+        let Entry::Occupied(mut there) = own.entry(self.address.port()) else {
+            return;
+        };
+        let ip = self.address.ip();
+        if let Some(index) = there.get().iter().position(|own| *own == ip) {
+            there.get_mut().swap_remove(index);
+        }
+        if there.get().is_empty() {
+            there.remove();
         }
     }
 }

@@ -288,7 +288,13 @@ impl Association<'_> {
         let known = self
             .destinations
             .look(&wanted, generation.number(), Instant::now());
+        let (recorder, protocol) = (&self.shared.recorder, self.attempt.protocol);
+        let is_own = |to: &SocketAddr| recorder.is_own(protocol, to.ip(), to.port());
         let before = match known {
+            // A socket of ours was opened there since; judged again, it is refused.
+            Known::Permitted(addresses) if addresses.as_slice().iter().any(is_own) => {
+                Some(addresses.ips())
+            }
             Known::Permitted(addresses) => {
                 let sent = self.outlets.send(addresses, data).await;
                 return self.sent(&wanted, sent);

@@ -1,0 +1,105 @@
+//! Listeners of our own that open after a request was judged (SPEC P6): what leads to them is refused
+//! all the same.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, OnceLock};
+
+use codex_network_config::{Sources, load};
+use codex_network_engine::{
+    Dial, Door, Engine, EngineParts, Listening, OwnListener, OwnListeners, TcpDialler,
+};
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const POLICY: &str = "[network]\nallowed_domains = [\"127.0.0.1\"]\nallow_local_binding = true\n";
+
+fn engine(dialler: Arc<dyn Dial>, door: Door) -> (Engine, Listening) {
+    let settings = load(&Sources::none().with_text("test", POLICY));
+    let settings = settings.expect("a policy").settings;
+    let parts = EngineParts {
+        dialler,
+        ..EngineParts::default()
+    };
+    let engine = Engine::new(Arc::new(settings), parts).expect("an engine");
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let door = engine.open(door, listener).expect("a door");
+    (engine, door)
+}
+
+/// Opens a listener where it is to dial, as a reload may that comes between judgement and dial.
+#[derive(Default)]
+struct Late {
+    own: OnceLock<OwnListeners>,
+    opened: OnceLock<OwnListener>,
+}
+
+impl Dial for Late {
+    fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
+        let own = self.own.get().expect("the engine's set");
+        self.opened.get_or_init(|| own.add(address));
+        TcpDialler.dial(address)
+    }
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test's own client")]
+async fn p6_a_listener_that_opens_between_the_judgement_and_the_dial_is_not_reached() {
+    let late = Arc::new(Late::default());
+    let (engine, door) = engine(Arc::clone(&late) as Arc<dyn Dial>, Door::Http);
+    assert!(late.own.set(engine.own_listeners().clone()).is_ok());
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let mut client = TcpStream::connect(door.address()).await.expect("the door");
+    let head = format!("GET http://{address}/health HTTP/1.1\r\nConnection: close\r\n\r\n");
+    client.write_all(head.as_bytes()).await.expect("a request");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert_eq!(engine.blocked().entries(0)[0].reason, "loop_detected");
+    let (mut came, _) = listener.accept().expect("it was dialled");
+    let mut sent = Vec::new();
+    io::Read::read_to_end(&mut came, &mut sent).expect("an end");
+    assert!(sent.is_empty(), "a byte went out");
+}
+
+#[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test's own client, which sends to the relay"
+)]
+async fn p6_a_destination_of_datagrams_that_becomes_our_own_gets_no_more() {
+    let (engine, door) = engine(Arc::new(TcpDialler), Door::Socks5);
+    let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a server");
+    server.set_nonblocking(true).expect("a fresh socket");
+    let server = tokio::net::UdpSocket::from_std(server).expect("a server");
+    let address = server.local_addr().expect("an address");
+    let mut control = TcpStream::connect(door.address()).await.expect("the door");
+    control.write_all(&[5, 1, 0]).await.expect("a greeting");
+    control.read_exact(&mut [0; 2]).await.expect("a method");
+    let associate = [5, 3, 0, 1, 0, 0, 0, 0, 0, 0];
+    control.write_all(&associate).await.expect("a request");
+    let mut reply = [0; 10];
+    control.read_exact(&mut reply).await.expect("a reply");
+    let relay = SocketAddr::from((
+        Ipv4Addr::LOCALHOST,
+        u16::from_be_bytes([reply[8], reply[9]]),
+    ));
+    let client = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+    let client = client.await.expect("a client");
+    let [high, low] = address.port().to_be_bytes();
+    let datagram = [0, 0, 0, 1, 127, 0, 0, 1, high, low, b'x'];
+    let mut buffer = [0; 16];
+    for _ in 0..2 {
+        client.send_to(&datagram, relay).await.expect("it is sent");
+        server.recv(&mut buffer).await.expect("it comes");
+    }
+    let _own = engine.own_listeners().add(address);
+    client.send_to(&datagram, relay).await.expect("it is sent");
+    while engine.blocked().total() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(engine.blocked().entries(0)[0].reason, "loop_detected");
+    assert!(server.try_recv(&mut buffer).is_err(), "it came through");
+}
