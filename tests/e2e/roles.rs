@@ -178,7 +178,8 @@ fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
     let daemon = Daemon::launch(e2e::binary!())
         .config(&Config::example())
         // The monitor looks at its worker as often as a service manager wants to hear of it.
-        .env("WATCHDOG_USEC", "2000000")
+        // Half of this is what a stuck one gets; a sound one on a loaded machine needs less.
+        .env("WATCHDOG_USEC", "8000000")
         .start();
     let stuck = worker(&daemon);
     let pid = Pid::from_raw(i32::try_from(stuck).expect("a process id"));

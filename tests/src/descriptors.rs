@@ -59,3 +59,20 @@ fn raise() -> u64 {
         Err(_) => soft,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_waits_until_enough_is_given_back() {
+        let all = Descriptors::reserve(limit()).expect("no more than there is");
+        assert_eq!(*RESERVED.lock(), limit());
+        let next = std::thread::spawn(|| Descriptors::reserve(1));
+        drop(all);
+        let one = next.join().expect("it goes on");
+        assert_eq!(*RESERVED.lock(), 1);
+        drop(one);
+        assert_eq!(*RESERVED.lock(), 0);
+    }
+}

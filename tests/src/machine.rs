@@ -99,8 +99,64 @@ fn has_capability(number: u32) -> bool {
 /// Writes the line past the test runner, which keeps what a passing test prints to itself.
 fn say(missing: Need) {
     let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    let line = format!("{PREFIX}: {test}: {missing}\n");
-    // Nobody reads standard error if this fails.
+    let line = line(thread.name().unwrap_or("a test"), missing);
+    // Nothing can be told where standard error is closed.
     let _written = std::io::stderr().write_all(line.as_bytes());
+}
+
+fn line(test: &str, missing: Need) -> String {
+    format!("{PREFIX}: {test}: {missing}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CI: &str = include_str!("../../.ci/tests");
+
+    #[test]
+    fn what_is_missing_is_one_line_that_ci_counts() {
+        assert_eq!(
+            line("roles::l5_a_test", Need::Root),
+            "cannot run here: roles::l5_a_test: needs root\n"
+        );
+        assert!(CI.contains(&format!("grep -o '{PREFIX}: .*'")));
+    }
+
+    #[test]
+    fn ci_knows_the_needs_by_the_words_of_these_lines() {
+        let (_, settings) = CI.split_once("case $setting in").expect("the settings");
+        let (settings, _) = settings.split_once("esac").expect("their end");
+        let needs =
+            [Need::Root, Need::Mounts, Need::Ptrace, Need::Ipv6].map(|need| need.to_string());
+        let may = settings.lines().filter_map(|line| line.split_once("may='"));
+        let reasons: Vec<&str> = may
+            .filter_map(|(_, reasons)| reasons.split('\'').next())
+            .flat_map(|reasons| reasons.split('|'))
+            .filter(|reason| *reason != "nothing")
+            .collect();
+        assert!(reasons.len() >= 4, "{reasons:?}");
+        for reason in reasons {
+            let begins = |need: &String| need.starts_with(&format!("needs {reason}"));
+            assert!(needs.iter().any(begins), "no line says {reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_may_open_fewer_lacks_descriptors_and_one_that_may_open_as_many_does_not() {
+        let limit = crate::descriptors::limit();
+        let more = Need::Descriptors(limit + 1);
+        assert_eq!(missing(more), Some(more));
+        assert_eq!(missing(Need::Descriptors(limit)), None);
+    }
+
+    #[test]
+    fn only_root_is_missing_for_those_who_are_not_root() {
+        let missing = [Need::Root, Need::Mounts, Need::Ptrace].map(missing);
+        if is_root() {
+            assert_eq!(missing[0], None);
+        } else {
+            assert_eq!(missing, [Some(Need::Root); 3]);
+        }
+    }
 }
