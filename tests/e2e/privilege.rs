@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Signal};
+use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
 use e2e::program::{Program, Run};
 use e2e::wait::{PATIENCE, poll};
-use nix::unistd::Uid;
 use tempfile::TempDir;
 
 use crate::roles::{children, command_line, worker};
@@ -24,7 +24,7 @@ const SECRET: &str = "hunter2-of-the-starter";
 
 /// Runs a script of a shell as an ordinary user: this one, or `nobody` where this one is root.
 fn as_ordinary_user(script: &str) -> Run {
-    if Uid::effective().is_root() {
+    if machine::is_root() {
         Program::new("setpriv")
             .args([
                 "--clear-groups",
@@ -49,7 +49,7 @@ struct Process(Child);
 impl Process {
     /// Starts the program as the user of [`as_ordinary_user`].
     fn of_ordinary_user(program: &Path, arguments: &[&str]) -> Self {
-        let mut command = if Uid::effective().is_root() {
+        let mut command = if machine::is_root() {
             let mut command = Command::new("setpriv");
             command.args(["--clear-groups", "--reuid", NOBODY, "--regid", NOBODY]);
             command.arg(program);
@@ -206,8 +206,7 @@ fn m9_a_secret_of_the_environment_reaches_the_worker_and_no_roles_environment() 
 
 #[test]
 fn m3_another_user_neither_reads_nor_changes_what_the_proxy_keeps() {
-    if !Uid::effective().is_root() {
-        eprintln!("cannot run here: only root can become another user");
+    if !machine::has(Need::Root) {
         return;
     }
     let daemon = Daemon::start(e2e::binary!(), &Config::example());

@@ -71,7 +71,7 @@ impl Wrapped {
     /// run.
     pub(crate) fn as_ordinary_user(program: &Path) -> Self {
         let program = program.display();
-        if !nix::unistd::Uid::effective().is_root() {
+        if !e2e::machine::is_root() {
             return Self::script("");
         }
         // The configuration's directory becomes that user's.

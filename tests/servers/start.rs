@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, getuid};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// A Java compiler, a JVM and Tomcat take their time on a loaded machine.
@@ -64,7 +64,11 @@ http {{
 }}
 "#,
         // Of root's own it would make another user, who cannot reach the other socket.
-        user = if getuid().is_root() { "user root;" } else { "" },
+        user = if e2e::machine::is_root() {
+            "user root;"
+        } else {
+            ""
+        },
         at = at.display(),
         application = application.display(),
         program = program("report.php").display(),

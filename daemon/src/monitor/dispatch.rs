@@ -117,7 +117,7 @@ fn is_ready(monitor: &Monitor, _message: &ToMonitor) -> bool {
 }
 
 fn was_asked(monitor: &Monitor, _message: &ToMonitor) -> bool {
-    monitor.ping.unanswered > 0
+    monitor.ping.is_owed()
 }
 
 fn may_reload(monitor: &Monitor, message: &ToMonitor) -> bool {
@@ -200,8 +200,7 @@ fn reload(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
 
 fn well(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::Well(report) = message {
-        // A worker that was slow to start owes several answers, and gives each.
-        monitor.ping.unanswered = monitor.ping.unanswered.saturating_sub(1);
+        monitor.ping.answered();
         notify::well(
             report,
             monitor.back_off.restarts(),

@@ -6,8 +6,9 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use e2e::daemon::{Config, Daemon};
+use e2e::machine::{self, Need};
 use e2e::program::{Program, Run};
-use nix::unistd::{Uid, User};
+use nix::unistd::User;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -31,13 +32,8 @@ fn account(name: &str) -> User {
 
 impl UsersProxy {
     /// `None` without root.
-    #[expect(
-        clippy::print_stderr,
-        reason = "the test runner shows why the test did not run"
-    )]
     fn start() -> Option<Self> {
-        if !cfg!(target_os = "linux") || !Uid::effective().is_root() {
-            eprintln!("not run: it takes root on Linux to start a proxy as another user");
+        if !machine::has(Need::Root) {
             return None;
         }
         let owner = account("nobody");

@@ -2,6 +2,7 @@
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, LogLine};
+use e2e::machine::{self, Need};
 use e2e::origin::Origin;
 use nix::unistd::Uid;
 use serde_json::Value;
@@ -10,12 +11,6 @@ use super::{limited, start};
 
 /// A user that no other process belongs to.
 const OTHER: u32 = 54_321;
-
-/// Says why a test cannot run here.
-#[expect(clippy::print_stderr, reason = "for who runs the tests")]
-fn not_run(why: &str) {
-    eprintln!("not run: {why}");
-}
 
 /// Runs in a thread whose sockets belong to another user. Only root can.
 #[cfg(target_os = "linux")]
@@ -87,14 +82,12 @@ fn c5_an_idle_tunnel_gives_way_and_the_log_says_whose_it_was() {
 #[cfg(target_os = "linux")]
 #[test]
 fn c5_a_user_who_holds_every_place_keeps_no_other_user_out() {
-    if !Uid::effective().is_root() {
-        return not_run("only root can be two users");
+    if !machine::has(Need::Root) {
+        return;
     }
     let origin = Origin::echoing_bytes().start();
     let daemon = start(&limited(4));
-    if cannot_ask(&daemon) {
-        return not_run("the kernel's socket tables cannot be asked here");
-    }
+    assert!(!cannot_ask(&daemon), "root may ask the kernel");
     let mut held: Vec<_> = (0..4).map(|_| tunnel(&daemon, &origin)).collect();
     let waiting: Vec<_> = (0..20)
         .map(|_| Connection::open(daemon.http_addr()))
@@ -115,15 +108,13 @@ fn c5_a_user_who_holds_every_place_keeps_no_other_user_out() {
 #[cfg(target_os = "linux")]
 #[test]
 fn c5_a_user_who_holds_the_admin_api_keeps_no_other_user_out() {
-    if !Uid::effective().is_root() {
-        return not_run("only root can be two users");
+    if !machine::has(Need::Root) {
+        return;
     }
     // So that nothing but the shares lets another one in.
     let config = Config::example().set("daemon.limits", "header_timeout", r#""1h""#);
     let daemon = start(&config);
-    if cannot_ask(&daemon) {
-        return not_run("the kernel's socket tables cannot be asked here");
-    }
+    assert!(!cannot_ask(&daemon), "root may ask the kernel");
     let mut held = as_other(|| {
         let open = |_| {
             let mut client = Connection::open(daemon.admin_addr());

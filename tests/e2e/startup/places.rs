@@ -1,30 +1,18 @@
 //! Places that other users may change: root does not go by them, and other users are warned (SPEC C1).
 
 use std::fs::{self, File, Permissions};
-use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use e2e::daemon::{Config, Daemon, Exit, Launch};
+use e2e::machine::{self, Need};
 use e2e::program::Program;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::{Uid, User};
+use nix::unistd::User;
 use tempfile::TempDir;
 
 /// Another user, who need not exist.
 const OTHER: u32 = 12345;
-
-fn is_root() -> bool {
-    Uid::effective().is_root()
-}
-
-/// Whether this test can run; says why not.
-fn needs_root(why: &str) -> bool {
-    if !is_root() {
-        let _ = writeln!(std::io::stderr(), "skipped: {why}");
-    }
-    is_root()
-}
 
 /// A directory, and one in it that another user may write to: its owner's when the test is root's.
 fn theirs() -> (TempDir, PathBuf) {
@@ -32,7 +20,7 @@ fn theirs() -> (TempDir, PathBuf) {
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("ours");
     let theirs = directory.path().join("theirs");
     fs::create_dir(&theirs).expect("a directory");
-    if is_root() {
+    if machine::is_root() {
         chown(&theirs, Some(OTHER), None).expect("root gives it away");
     } else {
         fs::set_permissions(&theirs, Permissions::from_mode(0o777)).expect("ours");
@@ -76,7 +64,7 @@ fn l4_root_keeps_no_control_socket_or_state_below_a_directory_of_another_user() 
     ] {
         // Ours are in it: only the directory above says who may move them away.
         fs::create_dir_all(path.parent().expect("a parent")).expect("it may be made");
-        if is_root() {
+        if machine::is_root() {
             let exit = refused(launch(key, &path));
             assert_eq!(exit.code, Some(78), "{}", exit.text());
             let wanted = format!(
@@ -92,7 +80,7 @@ fn l4_root_keeps_no_control_socket_or_state_below_a_directory_of_another_user() 
 
 #[test]
 fn l4_a_reload_changes_no_mode_but_the_sockets() {
-    if !needs_root("other users change no modes but of their own files") {
+    if !machine::has(Need::Root) {
         return;
     }
     let directory = TempDir::new().expect("a temporary directory");
@@ -119,7 +107,7 @@ fn c1_root_reads_no_configuration_that_another_user_may_change() {
     let file = theirs.join("policy.toml");
     fs::write(&file, "[network]\nallowed_domains = []\n").expect("a file");
     let check = Program::new(e2e::binary!()).arg("check").arg(&file).run();
-    if is_root() {
+    if machine::is_root() {
         check
             .failed()
             .says("is refused")
@@ -135,7 +123,7 @@ fn c1_root_reads_no_configuration_that_another_user_may_change() {
 
 #[test]
 fn c1_root_does_not_take_the_layer_of_another_users_home() {
-    if !needs_root("other users read their own home's layer") {
+    if !machine::has(Need::Root) {
         return;
     }
     let (_directory, home) = theirs();
@@ -166,7 +154,7 @@ fn m9_root_injects_no_secret_that_another_user_may_change() {
         secret.display()
     );
     let run = super::check(&text);
-    if is_root() {
+    if machine::is_root() {
         run.failed()
             .says(&format!("{} belongs to user {OTHER}", theirs.display()));
     } else {
@@ -177,7 +165,7 @@ fn m9_root_injects_no_secret_that_another_user_may_change() {
 
 #[test]
 fn c7_a_reload_refuses_a_place_that_others_may_change_by_now_and_the_policy_stays() {
-    if !needs_root("other users are warned and not bound") {
+    if !machine::has(Need::Root) {
         return;
     }
     let daemon = super::start(&Config::example());
@@ -214,7 +202,7 @@ fn l4_a_lock_on_the_sockets_directory_which_every_user_can_take_holds_no_start_u
 
 #[test]
 fn c5_a_worker_that_runs_as_nobody_is_told_in_the_log() {
-    if !needs_root("only root makes the worker another user") {
+    if !machine::has(Need::Root) {
         return;
     }
     let is_there = User::from_name("codex-network-proxy").expect("a user database");

@@ -239,8 +239,7 @@ fn c1_a_place_is_judged_with_every_directory_above_it() {
 
 #[test]
 fn c1_a_place_of_another_user_does_not_pass_and_neither_does_what_is_below() {
-    if !Uid::effective().is_root() {
-        let _ = writeln!(io::stderr(), "skipped: only root gives a directory away");
+    if !has_root() {
         return;
     }
     let (directory, file) = tree();
@@ -296,11 +295,7 @@ fn c1_links_are_judged_where_they_are_and_where_they_lead() {
 
 #[test]
 fn c1_a_link_of_another_user_in_a_shared_directory_does_not_pass() {
-    if !Uid::effective().is_root() {
-        let _ = writeln!(
-            io::stderr(),
-            "skipped: only root makes a link of another user"
-        );
+    if !has_root() {
         return;
     }
     let (directory, file) = tree();
@@ -344,4 +339,15 @@ fn c6_an_advised_command_takes_a_path_as_one_word() {
     assert_eq!(as_typed(Path::new("/etc/a-b.toml")), "/etc/a-b.toml");
     assert_eq!(as_typed(Path::new("/etc/a b;c")), "'/etc/a b;c'");
     assert_eq!(as_typed(Path::new("/etc/it's")), r"'/etc/it'\''s'");
+}
+
+/// Whether root runs the test. If not, says so in the line that `.ci/tests` counts.
+fn has_root() -> bool {
+    let is_root = Uid::effective().is_root();
+    if !is_root {
+        let test = std::thread::current();
+        let test = test.name().unwrap_or("a test");
+        let _ = writeln!(io::stderr(), "cannot run here: {test}: needs root");
+    }
+    is_root
 }

@@ -535,8 +535,10 @@ fn landlock_version() -> i64 {
 #[test]
 fn c5_landlock_keeps_ports_signals_and_unix_sockets_away_where_the_kernel_can() {
     if landlock_version() < 6 {
-        let why = "cannot run here: this kernel's Landlock has no scopes (Linux 6.12)";
-        say(&mut std::io::stderr(), why);
+        let test = std::thread::current();
+        let test = test.name().unwrap_or("a test");
+        let why = format!("cannot run here: {test}: needs Landlock with scopes (Linux 6.12)");
+        say(&mut std::io::stderr(), &why);
         return;
     }
     in_a_child("landlocked_child");
