@@ -9,7 +9,7 @@ use std::net::{Ipv6Addr, TcpListener};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use nix::unistd::Uid;
+use nix::unistd::{Uid, User};
 
 /// How each line begins.
 const PREFIX: &str = "cannot run here";
@@ -30,6 +30,8 @@ pub enum Need {
     Ipv6,
     /// Root may make a network of its own, seen by one program alone: not in a container.
     Network,
+    /// The package is not installed: the worker's own account is missing.
+    NoServiceAccount,
     /// This process may open that many descriptors for one test.
     Descriptors(u64),
 }
@@ -43,6 +45,9 @@ impl fmt::Display for Need {
             Self::Ipv6 => formatter.write_str("needs ::1 on the loopback interface"),
             Self::Network => formatter
                 .write_str("needs a root that may make a network (`unshare --net ip link`)"),
+            Self::NoServiceAccount => {
+                formatter.write_str("needs a machine without the user codex-network-proxy")
+            }
             Self::Descriptors(count) => write!(formatter, "needs {count} file descriptors"),
         }
     }
@@ -78,6 +83,7 @@ fn missing(need: Need) -> Option<Need> {
         Need::Network => *NETWORK,
         Need::Ptrace => *PTRACE,
         Need::Ipv6 => *IPV6,
+        Need::NoServiceAccount => matches!(User::from_name("codex-network-proxy"), Ok(None)),
         Need::Descriptors(count) => count <= crate::descriptors::limit(),
     };
     (!is_there).then_some(need)
