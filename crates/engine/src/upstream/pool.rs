@@ -122,51 +122,52 @@ enum Fate {
 
 /// Who reads what is sent, and where that leads.
 #[derive(Clone, Debug)]
-pub(super) struct FarEnd {
+pub(super) struct FarEnd(Arc<Far>);
+
+#[derive(Debug)]
+struct Far {
     leads_to: LeadsTo,
     /// An upstream proxy reads it; `None`: the origin.
-    proxy: Option<Arc<AbsoluteForm>>,
+    proxy: Option<AbsoluteForm>,
     cut: Cut,
 }
 
 impl FarEnd {
     /// The origin, whoever else passes its bytes on.
     pub(super) fn origin(connection: &Connection) -> Self {
-        Self {
-            leads_to: connection.leads_to().clone(),
-            proxy: None,
-            cut: Cut::default(),
-        }
+        Self::new(connection.leads_to().clone(), None)
     }
 
     /// The program behind a unix socket.
     pub(super) fn unix_socket() -> Self {
-        Self {
-            leads_to: LeadsTo::nowhere(),
-            proxy: None,
-            cut: Cut::default(),
-        }
+        Self::new(LeadsTo::nowhere(), None)
     }
 
     /// An upstream proxy.
     pub(super) fn proxy(leads_to: LeadsTo, form: AbsoluteForm) -> Self {
-        Self {
+        Self::new(leads_to, Some(form))
+    }
+
+    fn new(leads_to: LeadsTo, proxy: Option<AbsoluteForm>) -> Self {
+        Self(Arc::new(Far {
             leads_to,
-            proxy: Some(Arc::new(form)),
+            proxy,
             cut: Cut::default(),
-        }
+        }))
     }
 
     /// Ends the connection, where it is one over HTTP/1.
     pub(super) fn cut(&self) -> Cut {
-        self.cut.clone()
+        self.0.cut.clone()
+    }
+
+    fn form(&self) -> Option<&AbsoluteForm> {
+        self.0.proxy.as_ref()
     }
 
     /// Whether each request gets the operator's credentials for an upstream proxy.
     fn adds_credentials(&self) -> bool {
-        self.proxy
-            .as_ref()
-            .is_some_and(|form| form.has_credentials())
+        self.form().is_some_and(AbsoluteForm::has_credentials)
     }
 }
 
@@ -334,7 +335,7 @@ impl Lease {
                     say_close(request.headers_mut());
                     self.fate = Fate::Retired;
                 }
-                proxy::address(&mut request, self.far.proxy.as_deref());
+                proxy::address(&mut request, self.far.form());
                 sender.try_send_request(request).boxed()
             }
             Sender::Http2(sender) => sender.try_send_request(request).boxed(),
@@ -350,7 +351,7 @@ impl Lease {
 
     /// The addresses that the connection may lead to.
     pub(crate) fn leads_to(&self) -> &LeadsTo {
-        &self.far.leads_to
+        &self.far.0.leads_to
     }
 
     /// Ends the connection at its next read, where it is one over HTTP/1.
@@ -360,7 +361,7 @@ impl Lease {
 
     /// Whether an upstream proxy answers, for the origin or for itself.
     pub(crate) fn is_with_proxy(&self) -> bool {
-        self.far.proxy.is_some()
+        self.far.form().is_some()
     }
 
     /// Whether the connection was vetted under these settings.
