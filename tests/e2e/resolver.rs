@@ -315,10 +315,10 @@ async fn p4_one_silent_name_does_not_reorder_the_servers_for_other_names() {
         second.answer(name, ips([outside]));
     }
     second.answer("silent.test", ips(["192.0.2.9"]));
-    let resolver = resolver_with(&[&first, &second], Duration::from_secs(2), "");
+    let resolver = resolver_with(&[&first, &second], Duration::from_secs(6), "");
+    let silent = resolver.resolve("silent.test").await;
+    assert_eq!(silent, Ok(ips(["192.0.2.9"])), "the next one is asked");
     for name in ["intranet.test", "other.test"] {
-        let silent = resolver.resolve("silent.test").await;
-        assert_eq!(silent, Ok(ips(["192.0.2.9"])), "the next one is asked");
         let answer = resolver.resolve(name).await.expect(name);
         assert!(answer[0].to_string().starts_with("192.0.2."), "{answer:?}");
     }
@@ -331,11 +331,11 @@ async fn p4_silence_about_many_names_at_once_does_not_reorder_the_servers() {
     let (first, second) = (StubResolver::start(), StubResolver::start());
     first.answer("intranet.test", ips(["192.0.2.1"]));
     second.answer("intranet.test", ips(["198.51.100.1"]));
-    let names: Vec<String> = (0..50).map(|number| format!("s{number}.test")).collect();
+    let names: Vec<String> = (0..30).map(|number| format!("s{number}.test")).collect();
     for name in &names {
         first.silent(name);
     }
-    let resolver = resolver_with(&[&first, &second], Duration::from_secs(2), "");
+    let resolver = resolver_with(&[&first, &second], AMPLE / 2, "");
     let resolver = std::sync::Arc::new(resolver);
     let mut lookups = tokio::task::JoinSet::new();
     for name in names {
