@@ -130,7 +130,7 @@ fn refusal(tried: &[ConnectError], wanted: ProxyTrust) -> Option<String> {
         message.push_str(&described(error));
         message.push('\n');
     }
-    message.push_str(&match wanted {
+    let advice = match wanted {
         ProxyTrust::RootOnly => "Nothing was sent. This command changes the system, so it trusts a proxy that root started and \
                           no other, whatever --socket says. `proxyctl ca show`, as the user whose proxy it \
                           is, tells how to install that CA by hand."
@@ -139,7 +139,8 @@ fn refusal(tried: &[ConnectError], wanted: ProxyTrust) -> Option<String> {
             "Nothing was sent. To talk to it all the same, name it: --socket {}",
             untrusted.socket().display()
         ),
-    });
+    };
+    message.push_str(&advice);
     Some(message)
 }
 

@@ -1,7 +1,7 @@
 //! What is told to those who may not read a file holds nothing of it (SPEC A1, B4): a word is put in
 //! every place that a file has, and looked for in every finding.
 
-use codex_network_config::{Sources, keys, load};
+use codex_network_config::{Diagnostic, Sources, keys, load};
 use proptest::prelude::*;
 
 /// No key, no keyword, and no part of any message.
@@ -25,10 +25,10 @@ fn values() -> [String; 9] {
 /// Everything that is said about these sources to those who may not read them.
 fn outlined(sources: &Sources) -> String {
     let told: Vec<String> = match load(sources) {
-        Err(errors) => errors.iter().map(|found| found.without_content()).collect(),
+        Err(errors) => errors.iter().map(Diagnostic::without_content).collect(),
         Ok(loaded) => {
             let found = loaded.warnings.iter().chain(&loaded.notes);
-            found.map(|found| found.without_content()).collect()
+            found.map(Diagnostic::without_content).collect()
         }
     };
     told.join("\n")
@@ -122,7 +122,7 @@ fn a1_no_key_and_no_name_is_told_without_the_file() {
         assert_silent(&file(text), text);
     }
     for assignment in [
-        format!("{WORD}"),
+        WORD.to_owned(),
         format!("\"{WORD}=1"),
         format!("network.{WORD}={WORD}"),
         format!("network.mode={WORD}"),

@@ -87,7 +87,7 @@ mod tests {
         assert!(is_pem(one));
         assert!(is_pem(&format!("# Root\n{one}{one}")));
         for other in [
-            "".to_owned(),
+            String::new(),
             "hello\n".to_owned(),
             format!("{one}\x1b]0;title\x07"),
             format!("{one}\r\n"),
