@@ -76,11 +76,10 @@ static SENT: LazyLock<Vec<(Row, Vec<u8>)>> = LazyLock::new(|| {
 
 impl Row {
     fn message(&self, authority: &str) -> String {
-        let fields: String = self
-            .fields
-            .iter()
-            .map(|line| format!("{line}\r\n"))
-            .collect();
+        let mut fields = self.fields.join("\r\n");
+        if !fields.is_empty() {
+            fields += "\r\n";
+        }
         let (method, version) = (&self.method, &self.version);
         let text = format!(
             "{method} http://{authority}/framed {version}\r\nHost: {authority}\r\n{fields}\r\n{}",

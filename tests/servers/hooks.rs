@@ -177,7 +177,8 @@ impl Row {
             text.extend([name, ": ", value, "\r\n"]);
         }
         if !self.content.is_empty() {
-            text += &format!("Content-Length: {}\r\n", self.content.len());
+            let length = self.content.len().to_string();
+            text.extend(["Content-Length: ", &length, "\r\n"]);
         }
         text + "\r\n" + &self.content
     }

@@ -38,6 +38,10 @@ pub(crate) fn all(addr: SocketAddr, request: &[u8], last: &[u8]) -> io::Result<V
     Ok(all)
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is the client, which dials as it pleases; only the proxy may not"
+)]
 fn open(addr: SocketAddr) -> io::Result<Wire<TcpStream>> {
     let stream = TcpStream::connect(addr)?;
     prepare(&stream, PATIENCE)?;

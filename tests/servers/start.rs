@@ -25,7 +25,7 @@ pub(crate) struct Server {
     _directory: TempDir,
 }
 
-/// nginx in front of PHP, by FastCGI. Fields with any name go on.
+/// nginx in front of PHP, by `FastCGI`. Fields with any name go on.
 pub(crate) fn nginx() -> Server {
     let (directory, listener, addr) = place();
     let at = directory.path();
@@ -36,7 +36,7 @@ pub(crate) fn nginx() -> Server {
         .map(|name| format!("{name}_temp_path {}/{name};\n", at.display()))
         .collect();
     let settings = format!(
-        r#"daemon off;
+        r"daemon off;
 worker_processes 1;
 {user}
 pid {at}/nginx.pid;
@@ -62,7 +62,7 @@ http {{
         }}
     }}
 }}
-"#,
+",
         // Of root's own it would make another user, who cannot reach the other socket.
         user = if e2e::machine::is_root() {
             "user root;"

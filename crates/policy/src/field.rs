@@ -9,6 +9,7 @@
 use crate::host::Host;
 use crate::method::Mode;
 use crate::policy::Policy;
+use FieldClass::{Forwarding, Framing, HopByHop, MethodOverride, OwnAnswer, Retargeting, ToProxy};
 
 /// What a field is to the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,8 +40,6 @@ pub enum Scrutiny {
     /// All of the request's head: the host has hooks.
     Head,
 }
-
-use FieldClass::{Forwarding, Framing, HopByHop, MethodOverride, OwnAnswer, Retargeting, ToProxy};
 
 /// Every field that is more to the proxy than a name and a value.
 const FIELDS: &[(&str, FieldClass)] = &[
