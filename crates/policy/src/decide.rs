@@ -123,7 +123,7 @@ impl Policy {
 
     /// What the hooks of a permitted host, and then the mode, ask of a request (SPEC P7, M7, M10).
     fn condition(&self, request: &Request<'_>) -> Condition {
-        let has_hooks = self.lists.intercepted.contains(request.host);
+        let has_hooks = self.is_hooked(request.host);
         let limited = self.mode == Mode::Limited;
         match request.protocol {
             Protocol::Http if has_hooks => Condition::Unmet(Reason::MitmRequired),

@@ -27,6 +27,7 @@ mod decide;
 mod decision;
 mod domain_set;
 mod explain;
+mod field;
 mod hook;
 mod host;
 mod method;
@@ -40,9 +41,10 @@ pub use authority::{Authority, AuthorityError};
 pub use decision::{Decision, Handling, Reach, Reason, Source, Verdict};
 pub use domain_set::{DomainSet, Listed, RuleId};
 pub use explain::Explanation;
+pub use field::{FieldClass, Scrutiny, ends_here, ends_here_in_answers, is_same_field};
 pub use hook::{
-    Fields, HeaderNameText, HookId, HookMethod, HookRequest, HookSpec, HookVerdict, Hooks,
-    NotAToken, PathFlaw, PathPrefix, PathPrefixError, ValuePattern, ValuePatternError,
+    Fields, HeaderNameText, HookId, HookMethod, HookRequest, HookSpec, HookVerdict,
+    Hooks, NotAToken, PathFlaw, PathPrefix, PathPrefixError, ValuePattern, ValuePatternError,
     WildcardError,
 };
 pub use host::{Host, HostError, Ipv6Host, Name};

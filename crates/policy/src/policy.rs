@@ -149,6 +149,11 @@ impl Policy {
         self.allow_local_binding
     }
 
+    /// Whether a host has hooks, which judge its requests one by one.
+    pub(crate) fn is_hooked(&self, host: &Host) -> bool {
+        self.lists.intercepted.contains(host)
+    }
+
     /// Whether TLS may be intercepted where a request needs it.
     pub fn interception(&self) -> Interception {
         self.interception

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use codex_network_policy::HeaderNameText;
+use codex_network_policy::{FieldClass, HeaderNameText, is_same_field};
 use zeroize::Zeroizing;
 
 use super::{Named, empty_list, non_empty_strings};
@@ -15,30 +15,6 @@ use crate::secret::{Reader, Readers, Secret, SecretSource};
 
 pub(super) const KEYS: &[&str] = &["strip_request_headers", "inject_request_headers"];
 pub(super) const INJECT_KEYS: &[&str] = &["name", "secret_env_var", "secret_file", "prefix"];
-
-/// Fields that say where a message ends or whom it is for, or that concern one connection alone
-/// (RFC 9110 section 7.6.1): the proxy writes them anew for each request.
-const FRAMING: &[&str] = &[
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// Fields that never reach an origin from here, or that would make it take the request for another
-/// one than was judged (SPEC H3, P7).
-const NOT_SENT: &[&str] = &[
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-unix-socket",
-];
 
 /// The actions in the order in which they are written. One that is wrong is empty.
 pub(super) fn settle(
@@ -88,7 +64,7 @@ fn strip(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<HeaderNameTex
     let mut names = Vec::new();
     for (text, node) in non_empty_strings(setting, problems) {
         match HeaderNameText::parse(text) {
-            Ok(name) if FRAMING.contains(&name.as_str()) => {
+            Ok(name) if is_written_by_us(&name) => {
                 let message = format!("{} cannot be stripped", quoted(name.as_str()));
                 problems.error(node.at, &message, "the proxy writes this field itself");
             }
@@ -100,6 +76,12 @@ fn strip(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<HeaderNameTex
         }
     }
     names
+}
+
+/// Whether a field says where a message ends or whom it is for, or concerns one connection alone.
+fn is_written_by_us(name: &HeaderNameText) -> bool {
+    let class = FieldClass::of(name.as_str());
+    matches!(class, Some(FieldClass::Framing | FieldClass::HopByHop))
 }
 
 fn injections(
@@ -197,14 +179,12 @@ fn field_name(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Heade
             return None;
         }
     };
-    // Origins behind CGI read `X_A` as `X-A`.
-    let alike = name.as_str().replace('_', "-");
-    let is_refused =
-        FRAMING.contains(&&*alike) || NOT_SENT.contains(&&*alike) || alike.starts_with("proxy-");
-    if is_refused {
+    // What the proxy never adds itself, or what would change what was judged, no policy adds.
+    let is_to_proxies = |head: &str| is_same_field(head, "proxy-");
+    if FieldClass::of(name.as_str()).is_some() || name.as_str().get(..6).is_some_and(is_to_proxies)
+    {
         let message = format!("{} cannot be injected", quoted(name.as_str()));
-        let help =
-            "it frames the request, belongs to one connection, or would change what was judged";
+        let help = "it frames the request, belongs to one connection, is never added by the proxy, or would change what was judged";
         problems.error(setting.node.at, &message, help);
         return None;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_config::Action;
-use codex_network_policy::Mode;
+use codex_network_policy::Scrutiny;
 use futures_util::FutureExt as _;
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -48,7 +48,7 @@ pub(crate) struct Streamed {
     pub(super) body: Incoming,
     /// Told of every part: while a body is on its way nobody is silent.
     pub(super) activity: Arc<Activity>,
-    pub(super) mode: Mode,
+    pub(super) scrutiny: Scrutiny,
     /// What a hook takes away from the fields, it takes away from the trailer fields.
     pub(super) actions: Vec<Action>,
     pub(super) inspection: Option<Box<Inspection>>,
@@ -110,7 +110,7 @@ impl Streamed {
         let frame = frame.map(|frame| {
             frame.map(|frame| {
                 with_trailers(frame, |trailers| {
-                    headers::trailers_to_upstream(trailers, self.mode);
+                    headers::trailers_to_upstream(trailers, self.scrutiny);
                     for action in &self.actions {
                         headers::strip(trailers, action);
                     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use codex_network_config::Action;
-use codex_network_policy::Mode;
+use codex_network_policy::Scrutiny;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::Upgraded;
@@ -31,7 +31,7 @@ const KEPT_TRIES: usize = 8;
 /// What the exchanges of one request share.
 pub(super) struct Sent {
     activity: Arc<Activity>,
-    mode: Mode,
+    scrutiny: Scrutiny,
     wire: Wire,
     /// Whether the client understands interim answers.
     takes_interim: bool,
@@ -54,10 +54,10 @@ pub(super) enum Upgrade {
 pub(crate) type First = Mutex<Option<Result<Lease, Failure>>>;
 
 impl Sent {
-    pub(super) fn new(mode: Mode, wire: Wire, version: Version, upgrade: Upgrade) -> Self {
+    pub(super) fn new(scrutiny: Scrutiny, wire: Wire, version: Version, upgrade: Upgrade) -> Self {
         Self {
             activity: Arc::new(Activity::new()),
-            mode,
+            scrutiny,
             wire,
             // RFC 9110 section 15.2: HTTP/1.0 knows none. hyper's HTTP/2 server cannot send any.
             takes_interim: version == Version::HTTP_11,
@@ -364,7 +364,7 @@ fn request_body(
     let body = Streamed {
         body,
         activity: Arc::clone(&sent.activity),
-        mode: sent.mode,
+        scrutiny: sent.scrutiny,
         actions: sent.actions.clone(),
         inspection,
         _place: sent.place.clone(),

@@ -44,7 +44,7 @@ pub(super) async fn answer(
             return respond::bad_request(&flaw.to_string());
         }
     };
-    let mode = generation.policy().mode();
+    let scrutiny = generation.policy().scrutiny(&target.authority.host);
     let passage = match socket {
         None => match enforce::authorize(shared, generation, attempt, target.authority).await {
             Ok(permit) => Passage::Host(permit),
@@ -70,12 +70,12 @@ pub(super) async fn answer(
         Wanted::Nothing | Wanted::Other(_) => Upgrade::Unasked,
     };
     let (mut parts, body) = request.into_parts();
-    headers::to_upstream(&mut parts.headers, passage.named(), Wire::Plain, mode);
+    headers::to_upstream(&mut parts.headers, passage.named(), Wire::Plain, scrutiny);
     if upgrade == Upgrade::WebSocket {
         upgrade::mark(&mut parts.headers);
     }
     parts.uri = Uri::from(target.path);
-    let sent = Sent::new(mode, Wire::Plain, parts.version, upgrade);
+    let sent = Sent::new(scrutiny, Wire::Plain, parts.version, upgrade);
     parts.version = Version::HTTP_11;
     exchange::send(session, passage, &sent, parts, body, None)
         .await

@@ -5,7 +5,9 @@
 //! one that an origin could give. The authority is the one that CONNECT named: a request for
 //! another one is misdirected, whatever else stands in it.
 
-use codex_network_policy::{Authority, HookRequest, HookVerdict, Hooked, Mode, Protocol};
+use codex_network_policy::{
+    Authority, HookRequest, HookVerdict, Hooked, Protocol, Scrutiny, is_same_field,
+};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
 use hyper::body::{Body as _, Incoming};
@@ -45,11 +47,11 @@ pub(super) async fn answer(
     }
     let shared = &session.shared;
     let generation = shared.live.current();
-    let mode = generation.policy().mode();
+    let scrutiny = generation.policy().scrutiny(&inside.authority.host);
     let wanted = upgrade::wanted(request.headers(), request.version());
     let hooks = &generation.settings().mitm.hooks;
     let fields = if hooks.has(&inside.authority.host) {
-        fields_of_origin(request.headers(), wanted, &inside.authority, mode)
+        fields_of_origin(request.headers(), wanted, &inside.authority, scrutiny)
     } else {
         HeaderMap::new()
     };
@@ -97,11 +99,16 @@ pub(super) async fn answer(
         Wanted::Nothing | Wanted::Other(_) => Upgrade::Unasked,
     };
     let (mut parts, body) = request.into_parts();
-    headers::to_upstream(&mut parts.headers, permit.authority(), inside.wire, mode);
+    headers::to_upstream(
+        &mut parts.headers,
+        permit.authority(),
+        inside.wire,
+        scrutiny,
+    );
     if upgrade == Upgrade::WebSocket {
         upgrade::mark(&mut parts.headers);
     }
-    let mut sent = Sent::new(mode, inside.wire, parts.version, upgrade);
+    let mut sent = Sent::new(scrutiny, inside.wire, parts.version, upgrade);
     if let HookVerdict::Matched(hook) = verdict {
         let actions = permit.generation().settings().mitm.actions.of(hook);
         sent.actions.extend(actions.cloned());
@@ -130,11 +137,11 @@ fn fields_of_origin(
     fields: &HeaderMap,
     wanted: Wanted<'_>,
     authority: &Authority,
-    mode: Mode,
+    scrutiny: Scrutiny,
 ) -> HeaderMap {
     let mut fields = fields.clone();
     // In this form `Host` is a field, as hooks know it.
-    headers::to_upstream(&mut fields, authority, Wire::TlsHttp1, mode);
+    headers::to_upstream(&mut fields, authority, Wire::TlsHttp1, scrutiny);
     if wanted == Wanted::WebSocket {
         upgrade::mark(&mut fields);
     }
@@ -142,7 +149,7 @@ fn fields_of_origin(
 }
 
 /// Header fields as hooks look at them. A field counts under its own name alone; but where it is
-/// there, one that differs in `_` for `-` counts too, since some origins read them as one.
+/// there, one that CGI makes the same variable of counts too, since some origins read them as one.
 struct Fields<'a>(&'a HeaderMap);
 
 impl codex_network_policy::Fields for Fields<'_> {
@@ -151,7 +158,7 @@ impl codex_network_policy::Fields for Fields<'_> {
             return;
         }
         for (spelt, value) in self.0 {
-            if headers::is_read_as(spelt.as_str(), name) {
+            if is_same_field(spelt.as_str(), name) {
                 each(value.as_bytes().trim_ascii());
             }
         }
