@@ -435,8 +435,12 @@ impl Permit {
 
     fn refuse(&self, decision: Decision) -> Refusal {
         let managed = self.generation.settings().managed.allowed_domains_only;
-        let missed = decision.reason() == Reason::NotAllowed;
-        self.refuse_for(decision, (managed && missed).then_some(MANAGED_LIST))
+        let detail = match (decision.reason(), self.attempt.hooked) {
+            (Reason::NotAllowed, _) if managed => Some(MANAGED_LIST),
+            (Reason::MitmHookDenied, Hooked::Ambiguous(ambiguity)) => Some(ambiguity.as_str()),
+            _ => None,
+        };
+        self.refuse_for(decision, detail)
     }
 
     fn refuse_for(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {

@@ -449,6 +449,10 @@ fn sentence(refusal: &Refusal) -> String {
             "requests to {host} have to be judged one by one, which needs TLS interception, and here it cannot be \
              intercepted; use https on port 443 through this proxy, or full mode without hooks for this host."
         ),
+        Reason::MitmHookDenied if let Some(detail) = refusal.detail => format!(
+            "servers could read this request in different ways ({detail}), so no rule of the network policy for \
+             {host} matches it."
+        ),
         Reason::MitmHookDenied => format!("no rule of the network policy for {host} matches this request."),
         Reason::InvalidHost => {
             "what was given for a host is neither a host name nor an address; check the URL.".to_owned()

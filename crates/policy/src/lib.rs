@@ -43,7 +43,7 @@ pub use domain_set::{DomainSet, Listed, RuleId};
 pub use explain::Explanation;
 pub use field::{FieldClass, Scrutiny, ends_here, ends_here_in_answers, is_same_field};
 pub use hook::{
-    Fields, HeaderNameText, HookId, HookMethod, HookRequest, HookSpec, HookVerdict,
+    Ambiguity, Fields, HeaderNameText, HookId, HookMethod, HookRequest, HookSpec, HookVerdict,
     Hooks, NotAToken, PathFlaw, PathPrefix, PathPrefixError, ValuePattern, ValuePatternError,
     WildcardError,
 };

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::hook::Ambiguity;
 use crate::host::Host;
 
 /// How a request came in.
@@ -46,6 +47,8 @@ pub enum Hooked {
     Matched,
     /// The host has hooks, and none matches.
     Unmatched,
+    /// The same, because the request could be read in more than one way.
+    Ambiguous(Ambiguity),
 }
 
 impl Protocol {

@@ -73,6 +73,7 @@ pub(super) async fn answer(
             HookVerdict::NotHooked => Hooked::Unasked,
             HookVerdict::Matched(_) => Hooked::Matched,
             HookVerdict::NoMatch => Hooked::Unmatched,
+            HookVerdict::Ambiguous(ambiguity) => Hooked::Ambiguous(ambiguity),
         },
     };
     let authority = inside.authority.clone();

@@ -190,6 +190,7 @@ fn ask_hooks(
             });
             (Hooked::Matched, told)
         }
+        HookVerdict::Ambiguous(ambiguity) => (Hooked::Ambiguous(ambiguity), None),
         HookVerdict::NoMatch => {
             let told = "hooks are asked here as if the request had no header fields";
             (Hooked::Unmatched, Some(told.to_owned()))
