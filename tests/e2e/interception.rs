@@ -3,6 +3,7 @@
 //!
 //! SOCKS5 to port 443 is with the engine's tests: nobody but root may listen there.
 
+mod ambiguous;
 mod attempt;
 mod bodies;
 mod changes;
