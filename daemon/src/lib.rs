@@ -52,6 +52,8 @@ mod monitor;
 #[cfg(feature = "service")]
 mod notify;
 #[cfg(feature = "service")]
+mod places;
+#[cfg(feature = "service")]
 mod privsep;
 #[cfg(feature = "service")]
 mod program;

@@ -9,7 +9,7 @@
 mod authority;
 
 use std::ffi::OsString;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -21,11 +21,13 @@ use codex_network_config::{
     UpstreamProxies, load,
 };
 use codex_network_control::{ReloadProblem, place};
+use codex_network_files::{ReadError, Reading, Sources as Kinds, Trust};
 use nix::unistd::{Group, Uid, User};
 
 use self::authority::Chosen as ChosenCa;
 use crate::admitted::{Admitted, SystemDirectory};
 use crate::logging;
+use crate::places;
 use crate::privsep::message::{Account, Confinement, Problems};
 use crate::privsep::settled::{
     Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
@@ -43,6 +45,9 @@ const NOBODY: &str = "nobody";
 /// The files that resolving names needs; the worker, which needs them, may not open any.
 const SYSTEM_HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Large lists of names to block are hosts files too, and `/dev/null` is how to have none.
+const HOSTS: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
+const RESOLVER: Reading = Reading::up_to(1 << 20);
 
 /// Longest certificate that the monitor hands in.
 const LONGEST_CERTIFICATE: u64 = 64 * 1024;
@@ -84,18 +89,19 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
 fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
     let captured = sources.capture().map_err(|found| diagnosed(&found))?;
     let loaded = load(&captured).map_err(|found| diagnosed(&found))?;
+    let simple = |text| Problems {
+        text,
+        detail: String::new(),
+    };
+    let mut warnings = places::judge(&loaded.settings, &loaded.secrets).map_err(simple)?;
     // The worker can read neither the environment nor the files that they come from.
     let captured = captured.with_secrets(loaded.secrets);
     let mut settings = loaded.settings;
     settings.upstream_proxies = Arc::new(upstream_proxies(&settings)?);
-    logging::check(&settings.daemon.log).map_err(|why| Problems {
-        text: format!("error: {why}"),
-        detail: String::new(),
-    })?;
-    let chosen = authority::choose(&settings, ephemeral).map_err(|why| Problems {
-        text: format!("error: {why}"),
-        detail: String::new(),
-    })?;
+    logging::check(&settings.daemon.log).map_err(|why| simple(format!("error: {why}")))?;
+    let chosen =
+        authority::choose(&settings, ephemeral).map_err(|why| simple(format!("error: {why}")))?;
+    let account = account(&settings, &mut warnings).map_err(simple)?;
     let listen = &settings.listen;
     Ok(Loaded::Settled(Settled {
         listen: [Some(listen.http), listen.socks5, listen.admin],
@@ -112,10 +118,7 @@ fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
         } else {
             Power::Off
         },
-        account: account(&settings).map_err(|text| Problems {
-            text,
-            detail: String::new(),
-        })?,
+        account,
         confinement: match settings.daemon.sandbox {
             Sandbox::Off => Confinement::Off,
             Sandbox::Try => Confinement::Try,
@@ -128,7 +131,7 @@ fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
             LogFormat::Journal => Lines::Journal,
             LogFormat::Auto => Lines::Auto,
         },
-        blob: blob(&settings, &captured, &chosen)?,
+        blob: blob(&settings, &captured, &chosen, warnings)?,
         authority: chosen.authority,
     }))
 }
@@ -167,15 +170,26 @@ fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
 /// What the worker gets and the monitor does not look into: who may call, by id, names that stand for
 /// nobody, the resolver's files, the upstream proxies, what everybody may know of the CA, and the
 /// configuration with the secrets that it names.
-fn blob(settings: &Settings, captured: &Sources, chosen: &ChosenCa) -> Result<Vec<u8>, Problems> {
-    let (admitted, mut warnings) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
-    let mut blob = admitted.to_bytes();
+fn blob(
+    settings: &Settings,
+    captured: &Sources,
+    chosen: &ChosenCa,
+    mut warnings: Vec<String>,
+) -> Result<Vec<u8>, Problems> {
+    let (admitted, strangers) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
+    warnings.extend(strangers);
     warnings.extend_from_slice(&chosen.warnings);
-    part(&mut blob, warnings.join("\n").as_bytes());
     let resolver = &settings.daemon.resolver;
-    part(&mut blob, &hosts(resolver.hosts_file.as_deref())?);
+    let hosts = match &resolver.hosts_file {
+        Some(named) => hosts(named)?,
+        None => of_system(SYSTEM_HOSTS, HOSTS, &mut warnings),
+    };
     // Without it the names that need DNS fail, and say so.
-    part(&mut blob, &std::fs::read(RESOLV_CONF).unwrap_or_default());
+    let resolv_conf = of_system(RESOLV_CONF, RESOLVER, &mut warnings);
+    let mut blob = admitted.to_bytes();
+    part(&mut blob, warnings.join("\n").as_bytes());
+    part(&mut blob, &hosts);
+    part(&mut blob, &resolv_conf);
     for value in proxy_variables(settings) {
         part(&mut blob, value.as_bytes());
     }
@@ -216,18 +230,29 @@ fn proxy_variables(settings: &Settings) -> impl Iterator<Item = OsString> {
         .map(move |name| value(name).unwrap_or_default())
 }
 
-/// The hosts file. One that is named has to be there.
-pub(crate) fn hosts(named: Option<&Path>) -> Result<Vec<u8>, Problems> {
-    let Some(path) = named else {
-        return Ok(std::fs::read(SYSTEM_HOSTS).unwrap_or_default());
-    };
-    std::fs::read(path).map_err(|error| Problems {
+/// A hosts file that the configuration names. It must be there.
+pub(crate) fn hosts(path: &Path) -> Result<Vec<u8>, Problems> {
+    let read = HOSTS.kept_by(Trust::of_process()).read(path);
+    let mut content = read.map_err(|error| Problems {
         text: format!(
             "error: [daemon.resolver] hosts_file: cannot read {}: {error}",
             path.display()
         ),
         detail: String::new(),
-    })
+    })?;
+    Ok(std::mem::take(&mut *content))
+}
+
+/// A file of the system's, which every program goes by. It may be missing.
+fn of_system(path: &str, reading: Reading, warnings: &mut Vec<String>) -> Vec<u8> {
+    match reading.read(Path::new(path)) {
+        Ok(mut content) => std::mem::take(&mut *content),
+        Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            warnings.push(format!("cannot read {path}: {error}; it counts as empty"));
+            Vec::new()
+        }
+    }
 }
 
 /// Where the control socket belongs: the configured place, else the default one of whoever runs
@@ -268,17 +293,21 @@ fn callers(control: &Control) -> Callers {
 }
 
 /// Whom the worker becomes. Only root can make it somebody else.
-fn account(settings: &Settings) -> Result<Option<Account>, String> {
+fn account(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<Account>, String> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }
     let daemon = &settings.daemon;
     let user = match &daemon.user {
         Some(name) => find_user(name)?.ok_or_else(|| no_such("user", name))?,
-        None => match find_user(DEFAULT_USER)? {
-            Some(user) => user,
-            None => find_user(NOBODY)?.ok_or_else(|| no_such("user", DEFAULT_USER))?,
-        },
+        None => {
+            if let Some(own) = find_user(DEFAULT_USER)? {
+                own
+            } else {
+                warnings.push(shared_account());
+                find_user(NOBODY)?.ok_or_else(|| no_such("user", DEFAULT_USER))?
+            }
+        }
     };
     let gid = match &daemon.group {
         Some(name) => {
@@ -298,6 +327,19 @@ fn account(settings: &Settings) -> Result<Option<Account>, String> {
         uid: user.uid.as_raw(),
         gid: gid.as_raw(),
     }))
+}
+
+fn shared_account() -> String {
+    let make = if cfg!(target_os = "macos") {
+        "install the package, which makes it"
+    } else {
+        "make it with `systemd-sysusers`, or `useradd --system --no-create-home --shell /usr/sbin/nologin \
+         codex-network-proxy`"
+    };
+    format!(
+        "the worker runs as {NOBODY}, which other services may share, since there is no user {DEFAULT_USER}; \
+         {make}, then restart the proxy"
+    )
 }
 
 fn find_user(name: &str) -> Result<Option<User>, String> {

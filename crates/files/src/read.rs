@@ -5,7 +5,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
@@ -38,6 +38,8 @@ pub struct Reading {
 pub enum Sources {
     /// Regular files.
     Regular,
+    /// Regular files and `/dev/null`, which stands for an empty one.
+    RegularOrNull,
     /// Pipes and devices too: somebody named them. Opening a pipe waits for its writer.
     Any,
 }
@@ -136,7 +138,12 @@ impl Reading {
         if metadata.is_dir() {
             return Err(ReadError::Directory);
         }
-        if !metadata.is_file() && self.sources == Sources::Regular {
+        let is_allowed = match self.sources {
+            Sources::Regular => metadata.is_file(),
+            Sources::RegularOrNull => metadata.is_file() || is_null(&metadata),
+            Sources::Any => true,
+        };
+        if !is_allowed {
             return Err(ReadError::Special);
         }
         if let Some(trust) = self.trust {
@@ -220,6 +227,22 @@ impl OpenedFile {
         content.truncate(filled);
         Ok(content)
     }
+}
+
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => error,
+            error => Self::other(error),
+        }
+    }
+}
+
+fn is_null(device: &Metadata) -> bool {
+    device.file_type().is_char_device()
+        && Path::new("/dev/null")
+            .metadata()
+            .is_ok_and(|null| null.file_type().is_char_device() && null.rdev() == device.rdev())
 }
 
 fn size(bytes: u64) -> String {

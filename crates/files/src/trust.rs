@@ -151,7 +151,34 @@ impl Trust {
         self.check_end(path).map(drop)
     }
 
-    /// The same, and what is at the end of the way; `None` also for an open descriptor.
+    /// Judges a directory as one whose files are all the user's, whatever is above it: others may put
+    /// nothing there, so the sticky bit does not help.
+    ///
+    /// # Errors
+    ///
+    /// When others may write to it, and when it cannot be looked at.
+    pub fn check_own_directory(self, path: &Path) -> Result<(), Untrusted> {
+        let metadata = path.metadata().map_err(|error| Untrusted::Unseen {
+            path: path.to_owned(),
+            error,
+        })?;
+        let node = Node::of(&metadata);
+        let node = Node {
+            mode: node.mode & !STICKY,
+            ..node
+        };
+        match self.judge(node, false, |uid| uid == 0 || uid == self.user) {
+            Some(writer) => Err(Untrusted::Writable(Fault {
+                path: path.to_owned(),
+                writer,
+                mode: metadata.mode() & 0o7777,
+                owner: self.user,
+            })),
+            None => Ok(()),
+        }
+    }
+
+    /// The same as [`check`](Self::check), and what is at the end of the way; `None` also for an open descriptor.
     pub(crate) fn check_end(self, path: &Path) -> Result<Option<Metadata>, Untrusted> {
         let walk = self.walk(path)?;
         match walk.passed.into_iter().find_map(|passed| passed.fault) {

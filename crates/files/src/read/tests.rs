@@ -1,3 +1,5 @@
+//! Files, devices and pipes, and what becomes of them.
+
 use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -51,6 +53,12 @@ fn c5_what_is_not_a_regular_file_is_refused_and_not_waited_for() {
     for path in [at("pipe"), at("socket"), "/dev/zero".into()] {
         let refused = SMALL.read(&path).unwrap_err();
         assert_eq!(refused.to_string(), "it is not a regular file", "{path:?}");
+    }
+    let or_null = SMALL.from_sources(Sources::RegularOrNull);
+    assert_eq!(or_null.read(Path::new("/dev/null")).unwrap().len(), 0);
+    for (reading, device) in [(SMALL, "/dev/null"), (or_null, "/dev/zero")] {
+        let refused = reading.read(Path::new(device)).unwrap_err();
+        assert!(matches!(refused, ReadError::Special), "{device}: {refused}");
     }
     let refused = SMALL.read(directory.path()).unwrap_err();
     assert!(matches!(refused, ReadError::Directory), "{refused}");

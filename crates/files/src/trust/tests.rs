@@ -1,9 +1,14 @@
+//! The rule as a table, and on real directories.
+
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
 use tempfile::TempDir;
 
 use super::*;
+use Kind::{Device, Directory, File, Link};
+use Writer::{Everyone, Group, User};
 
 const ROOT: u32 = 0;
 const ALICE: u32 = 1000;
@@ -14,157 +19,156 @@ const STAFF: u32 = 50;
 /// change it for root and for Alice.
 type Row = (Kind, u32, u32, u32, bool, Option<Writer>, Option<Writer>);
 
+const ROWS: [Row; 27] = [
+    (File, 0o644, ROOT, ROOT, false, None, None),
+    (File, 0o600, ROOT, STAFF, false, None, None),
+    (File, 0o444, ROOT, BOB, false, None, None),
+    (
+        File,
+        0o646,
+        ROOT,
+        ROOT,
+        false,
+        Some(Everyone),
+        Some(Everyone),
+    ),
+    (
+        File,
+        0o666,
+        ROOT,
+        STAFF,
+        false,
+        Some(Everyone),
+        Some(Everyone),
+    ),
+    (
+        File,
+        0o664,
+        ROOT,
+        STAFF,
+        false,
+        Some(Group(STAFF)),
+        Some(Group(STAFF)),
+    ),
+    // An access control list looks like this too, so root does not take it.
+    (File, 0o664, ROOT, ROOT, false, Some(Group(ROOT)), None),
+    (
+        File,
+        0o664,
+        ROOT,
+        ALICE,
+        false,
+        Some(Group(ALICE)),
+        Some(Group(ALICE)),
+    ),
+    (File, 0o644, ALICE, ALICE, false, Some(User(ALICE)), None),
+    (File, 0o000, ALICE, ALICE, false, Some(User(ALICE)), None),
+    // Her own group has no other member.
+    (File, 0o664, ALICE, ALICE, false, Some(User(ALICE)), None),
+    (
+        File,
+        0o664,
+        ALICE,
+        STAFF,
+        false,
+        Some(User(ALICE)),
+        Some(Group(STAFF)),
+    ),
+    (
+        File,
+        0o646,
+        ALICE,
+        ALICE,
+        false,
+        Some(User(ALICE)),
+        Some(Everyone),
+    ),
+    (
+        File,
+        0o644,
+        BOB,
+        ALICE,
+        false,
+        Some(User(BOB)),
+        Some(User(BOB)),
+    ),
+    (Directory, 0o755, ROOT, ROOT, false, None, None),
+    (
+        Directory,
+        0o755,
+        BOB,
+        BOB,
+        false,
+        Some(User(BOB)),
+        Some(User(BOB)),
+    ),
+    (
+        Directory,
+        0o775,
+        ALICE,
+        ALICE,
+        false,
+        Some(User(ALICE)),
+        None,
+    ),
+    (
+        Directory,
+        0o777,
+        ROOT,
+        ROOT,
+        false,
+        Some(Everyone),
+        Some(Everyone),
+    ),
+    (
+        Directory,
+        0o2775,
+        ROOT,
+        STAFF,
+        false,
+        Some(Group(STAFF)),
+        Some(Group(STAFF)),
+    ),
+    // As in /tmp: others cannot replace what is not theirs.
+    (Directory, 0o1777, ROOT, ROOT, false, None, None),
+    (Directory, 0o1775, ROOT, STAFF, false, None, None),
+    (
+        Directory,
+        0o1777,
+        BOB,
+        BOB,
+        false,
+        Some(User(BOB)),
+        Some(User(BOB)),
+    ),
+    // The sticky bit of a file protects nothing.
+    (
+        File,
+        0o1646,
+        ROOT,
+        ROOT,
+        false,
+        Some(Everyone),
+        Some(Everyone),
+    ),
+    // Who owns a link can move it only where they may put names.
+    (Link, 0o777, BOB, BOB, false, None, None),
+    (
+        Link,
+        0o777,
+        BOB,
+        BOB,
+        true,
+        Some(User(BOB)),
+        Some(User(BOB)),
+    ),
+    (Link, 0o777, ROOT, ROOT, true, None, None),
+    (Device, 0o666, ROOT, ROOT, false, None, None),
+];
+
 #[test]
 fn c1_who_may_change_a_place_follows_from_owner_group_and_mode() {
-    use Kind::{Device, Directory, File, Link};
-    use Writer::{Everyone, Group, User};
-    let rows: [Row; 27] = [
-        (File, 0o644, ROOT, ROOT, false, None, None),
-        (File, 0o600, ROOT, STAFF, false, None, None),
-        (File, 0o444, ROOT, BOB, false, None, None),
-        (
-            File,
-            0o646,
-            ROOT,
-            ROOT,
-            false,
-            Some(Everyone),
-            Some(Everyone),
-        ),
-        (
-            File,
-            0o666,
-            ROOT,
-            STAFF,
-            false,
-            Some(Everyone),
-            Some(Everyone),
-        ),
-        (
-            File,
-            0o664,
-            ROOT,
-            STAFF,
-            false,
-            Some(Group(STAFF)),
-            Some(Group(STAFF)),
-        ),
-        // An access control list looks like this too, so root does not take it.
-        (File, 0o664, ROOT, ROOT, false, Some(Group(ROOT)), None),
-        (
-            File,
-            0o664,
-            ROOT,
-            ALICE,
-            false,
-            Some(Group(ALICE)),
-            Some(Group(ALICE)),
-        ),
-        (File, 0o644, ALICE, ALICE, false, Some(User(ALICE)), None),
-        (File, 0o000, ALICE, ALICE, false, Some(User(ALICE)), None),
-        // Her own group has no other member.
-        (File, 0o664, ALICE, ALICE, false, Some(User(ALICE)), None),
-        (
-            File,
-            0o664,
-            ALICE,
-            STAFF,
-            false,
-            Some(User(ALICE)),
-            Some(Group(STAFF)),
-        ),
-        (
-            File,
-            0o646,
-            ALICE,
-            ALICE,
-            false,
-            Some(User(ALICE)),
-            Some(Everyone),
-        ),
-        (
-            File,
-            0o644,
-            BOB,
-            ALICE,
-            false,
-            Some(User(BOB)),
-            Some(User(BOB)),
-        ),
-        (Directory, 0o755, ROOT, ROOT, false, None, None),
-        (
-            Directory,
-            0o755,
-            BOB,
-            BOB,
-            false,
-            Some(User(BOB)),
-            Some(User(BOB)),
-        ),
-        (
-            Directory,
-            0o775,
-            ALICE,
-            ALICE,
-            false,
-            Some(User(ALICE)),
-            None,
-        ),
-        (
-            Directory,
-            0o777,
-            ROOT,
-            ROOT,
-            false,
-            Some(Everyone),
-            Some(Everyone),
-        ),
-        (
-            Directory,
-            0o2775,
-            ROOT,
-            STAFF,
-            false,
-            Some(Group(STAFF)),
-            Some(Group(STAFF)),
-        ),
-        // As in /tmp: others cannot replace what is not theirs.
-        (Directory, 0o1777, ROOT, ROOT, false, None, None),
-        (Directory, 0o1775, ROOT, STAFF, false, None, None),
-        (
-            Directory,
-            0o1777,
-            BOB,
-            BOB,
-            false,
-            Some(User(BOB)),
-            Some(User(BOB)),
-        ),
-        // The sticky bit of a file protects nothing.
-        (
-            File,
-            0o1646,
-            ROOT,
-            ROOT,
-            false,
-            Some(Everyone),
-            Some(Everyone),
-        ),
-        // Who owns a link can move it only where they may put names.
-        (Link, 0o777, BOB, BOB, false, None, None),
-        (
-            Link,
-            0o777,
-            BOB,
-            BOB,
-            true,
-            Some(User(BOB)),
-            Some(User(BOB)),
-        ),
-        (Link, 0o777, ROOT, ROOT, true, None, None),
-        (Device, 0o666, ROOT, ROOT, false, None, None),
-    ];
-    for (kind, mode, uid, gid, in_shared, root, alice) in rows {
+    for (kind, mode, uid, gid, in_shared, root, alice) in ROWS {
         let node = Node {
             kind,
             mode,
@@ -236,7 +240,7 @@ fn c1_a_place_is_judged_with_every_directory_above_it() {
 #[test]
 fn c1_a_place_of_another_user_does_not_pass_and_neither_does_what_is_below() {
     if !Uid::effective().is_root() {
-        eprintln!("skipped: only root gives a directory away");
+        let _ = writeln!(io::stderr(), "skipped: only root gives a directory away");
         return;
     }
     let (directory, file) = tree();
@@ -248,6 +252,21 @@ fn c1_a_place_of_another_user_does_not_pass_and_neither_does_what_is_below() {
     );
     assert_eq!(verdict(&file), Err(wanted));
     Trust::of_user(BOB).check(&file).unwrap();
+}
+
+#[test]
+fn m5_a_directory_of_files_that_are_all_ours_is_not_shared_even_with_the_sticky_bit() {
+    let directory = tempfile::tempdir().unwrap();
+    for (mode, passes) in [
+        (0o755, true),
+        (0o1755, true),
+        (0o777, false),
+        (0o1777, false),
+    ] {
+        set(directory.path(), mode);
+        let verdict = Trust::of_process().check_own_directory(directory.path());
+        assert_eq!(verdict.is_ok(), passes, "{mode:o}");
+    }
 }
 
 #[test]
@@ -278,7 +297,10 @@ fn c1_links_are_judged_where_they_are_and_where_they_lead() {
 #[test]
 fn c1_a_link_of_another_user_in_a_shared_directory_does_not_pass() {
     if !Uid::effective().is_root() {
-        eprintln!("skipped: only root makes a link of another user");
+        let _ = writeln!(
+            io::stderr(),
+            "skipped: only root makes a link of another user"
+        );
         return;
     }
     let (directory, file) = tree();

@@ -3,17 +3,22 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use codex_network_files::Reading;
 
 use super::{Held, Holder};
 
 /// The state of a socket that listens.
 const LISTEN: &str = "0A";
+/// More sockets than a machine has, and a process's name.
+const KERNEL_TABLE: Reading = Reading::up_to(64 << 20);
 
 /// The listening sockets on these ports.
 pub(super) fn listeners(ports: &[u16]) -> Result<Vec<Held>, String> {
     let tables: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
-        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .filter_map(|table| KERNEL_TABLE.read_text(Path::new(table)).ok())
         .collect();
     if tables.is_empty() {
         return Err("this system has no /proc/net/tcp".to_owned());
@@ -86,7 +91,9 @@ fn holders() -> HashMap<u64, Vec<Holder>> {
         if inodes.is_empty() {
             continue;
         }
-        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        let name = KERNEL_TABLE
+            .read_text(&process.path().join("comm"))
+            .unwrap_or_default();
         for inode in inodes {
             holders.entry(inode).or_default().push(Holder {
                 pid,
