@@ -3,6 +3,7 @@
 mod check;
 mod ending;
 mod layers;
+mod places;
 mod starting;
 mod unread;
 

@@ -30,16 +30,25 @@ fn ours(folder: &str) -> Vec<String> {
 #[test]
 fn crates_depend_downwards() {
     assert_eq!(ours("crates/policy"), [""; 0]);
-    assert_eq!(ours("crates/config"), ["codex-network-policy"]);
+    assert_eq!(ours("crates/files"), [""; 0]);
+    assert_eq!(
+        ours("crates/config"),
+        ["codex-network-files", "codex-network-policy"]
+    );
     assert_eq!(
         ours("crates/engine"),
-        ["codex-network-config", "codex-network-policy"]
+        [
+            "codex-network-config",
+            "codex-network-files",
+            "codex-network-policy"
+        ]
     );
     assert_eq!(ours("crates/control"), ["codex-network-policy"]);
     // `proxyctl` asks the proxy; it holds none.
     let below_ctl = [
         "codex-network-config",
         "codex-network-control",
+        "codex-network-files",
         "codex-network-policy",
     ];
     for name in ours("ctl") {
@@ -111,6 +120,7 @@ fn e1_an_embedder_builds_without_the_service() {
 fn every_crate_takes_the_shared_lints() {
     for folder in [
         "crates/policy",
+        "crates/files",
         "crates/config",
         "crates/engine",
         "crates/control",

@@ -27,6 +27,7 @@ fn the_readme_names_every_crate_and_file_that_it_needs() {
     let readme = read("README.md");
     for name in [
         "crates/policy",
+        "crates/files",
         "crates/config",
         "crates/engine",
         "crates/control",

@@ -200,3 +200,53 @@ fn one_decision_function_is_asked_in_one_place() {
         anywhere,
     );
 }
+
+/// Files that others may have a hand in are read with a limit (SPEC C5).
+#[test]
+fn files_are_read_in_one_place() {
+    let reader = "crates/files/src/";
+    let shipped = |source: &Source| {
+        !source.path.starts_with("packaging/") && !source.path.starts_with(reader)
+    };
+    for word in ["fs::read(", "fs::read_to_string(", "read_to_string("] {
+        only_in(word, &[], shipped);
+    }
+    // Who opens a file for something else than reading an outside one.
+    let openers = [
+        // Directories that are synced.
+        "daemon/src/ca/files/make.rs",
+        "daemon/src/ca/publish.rs",
+        // What this process wrote before.
+        "daemon/src/monitor/listen.rs",
+        // A file of the kernel that the worker reads again and again.
+        "daemon/src/worker/witness.rs",
+    ];
+    only_in("File::open(", &openers, shipped);
+    only_in(
+        ".read(true)",
+        // A socket that is looked at, not read.
+        &["crates/engine/src/upstream/unix_socket.rs"],
+        shipped,
+    );
+    let streams = [
+        // What another role says.
+        "daemon/src/loader.rs",
+        // What a program says.
+        "ctl/src/commands/doctor/tool.rs",
+    ];
+    only_in(".read_to_end(", &streams, shipped);
+}
+
+/// Modes and owners are changed through what was opened, and never by path (SPEC L4, M3).
+#[test]
+fn modes_and_owners_are_not_changed_by_path() {
+    let node = ["crates/files/src/node.rs"];
+    only_in("fs::set_permissions(", &node, anywhere);
+    only_in("chownat(", &node, anywhere);
+    for word in ["fs::chown(", "lchown(", "unistd::chown", "chmod("] {
+        only_in(word, &[], |source| {
+            !source.path.ends_with("files/src/node.rs")
+        });
+    }
+    only_in("Flock::lock(", &["crates/files/src/lock.rs"], anywhere);
+}
