@@ -149,8 +149,20 @@ mod tables {
     pub(super) fn read(answer: &[u8], id: &[u8; 36]) -> Option<u32> {
         let operation = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
         let inode = word(answer, INODE)?;
-        let is_it = operation == BY_FAMILY && answer.get(ID)? == id && inode != 0;
+        let told = answer.get(ID)?;
+        let is_it = operation == BY_FAMILY && (told == id || told == mapped(id)) && inode != 0;
         is_it.then(|| word(answer, USER)).flatten()
+    }
+
+    /// The same connection as the kernel names it where the client's socket is one of IPv6.
+    fn mapped(id: &[u8; 36]) -> [u8; 36] {
+        let mut mapped = *id;
+        for address in [4, 20] {
+            mapped[address..address + 10].fill(0);
+            mapped[address + 10..address + 12].fill(0xff);
+            mapped[address + 12..address + 16].copy_from_slice(&id[address..address + 4]);
+        }
+        mapped
     }
 
     fn word(bytes: &[u8], at: usize) -> Option<u32> {
