@@ -31,10 +31,9 @@ pub(crate) fn nginx() -> Server {
     let at = directory.path();
     let application = at.join("php.sock");
     let php = UnixListener::bind(&application).expect("a socket in an empty directory");
-    let temporary: String = ["client_body", "fastcgi", "proxy", "scgi", "uwsgi"]
-        .iter()
-        .map(|name| format!("{name}_temp_path {}/{name};\n", at.display()))
-        .collect();
+    let temporary = ["client_body", "fastcgi", "proxy", "scgi", "uwsgi"];
+    let temporary = temporary.map(|name| format!("{name}_temp_path {}/{name};", at.display()));
+    let temporary = temporary.join("\n    ");
     let settings = format!(
         r"daemon off;
 worker_processes 1;

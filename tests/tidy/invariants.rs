@@ -104,7 +104,7 @@ fn invariant_2_the_monitor_answers_to_a_table() {
         .count();
     // A row is a power that a worker has. Another one wants a review of what a worker that was
     // taken over could do with it.
-    assert_eq!(rows, 7 + 1, "seven rows and the definition");
+    assert_eq!(rows, 8 + 1, "eight rows and the definition");
 }
 
 #[test]

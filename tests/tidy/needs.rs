@@ -6,7 +6,7 @@ use crate::sources::{Source, rust};
 const NEAR: usize = 4;
 
 fn tests() -> impl Iterator<Item = Source> {
-    rust().into_iter().filter(|source| source.is_test())
+    rust().into_iter().filter(Source::is_test)
 }
 
 /// Where a line of a test stands.

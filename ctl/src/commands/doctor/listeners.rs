@@ -168,6 +168,7 @@ mod tests {
         assert_eq!(ask("http", documentation), Outcome::Elsewhere);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "to the test's own listener")]
     #[test]
     fn k1_a_stranger_and_a_closed_port_are_told_from_a_door() {
         let stranger = TcpListener::bind("127.0.0.1:0").expect("a free port");
