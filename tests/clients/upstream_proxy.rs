@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Real {
     child: Child,
     addr: SocketAddr,
-    /// Both set SO_REUSEADDR, and so may listen on it.
+    /// Both set `SO_REUSEADDR`, and so may listen on it.
     _place: Reserved,
     _directory: TempDir,
 }
