@@ -8,7 +8,6 @@ use e2e::daemon::{Config, Daemon, Exit, Launch};
 use e2e::machine::{self, Need};
 use e2e::program::Program;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::User;
 use tempfile::TempDir;
 
 /// Another user, who need not exist.
