@@ -120,23 +120,16 @@ impl BlockedLog {
         log(&entry);
     }
 
-    /// Counts a refusal that is not logged by itself, with an entry that is like it where one is among
-    /// the newest. Without a capacity nothing else of it is kept.
-    pub(crate) fn push_counted(&self, entry: BlockedEntry, capacity: Option<usize>) {
+    /// Adds a refusal that is not logged by itself: to an entry that is like it, where one is among the
+    /// newest, or as an entry of its own.
+    pub(crate) fn push_counted(&self, entry: BlockedEntry, capacity: usize) {
         let mut ring = self.lock();
         let newest = ring.entries.iter_mut().rev().take(MAX_COMPARED);
-        let same = newest.into_iter().find(|other| other.is_like(&entry));
-        match (same, capacity) {
-            (Some(same), _) => {
-                same.count += 1;
-                self.number(&mut ring, entry);
-            }
-            (None, Some(capacity)) => {
-                self.put(&mut ring, entry, capacity);
-            }
-            (None, None) => {
-                self.number(&mut ring, entry);
-            }
+        if let Some(same) = newest.into_iter().find(|other| other.is_like(&entry)) {
+            same.count += 1;
+            self.number(&mut ring, entry);
+        } else {
+            self.put(&mut ring, entry, capacity);
         }
     }
 
@@ -269,16 +262,15 @@ mod tests {
         let log = BlockedLog::default();
         log.push(entry("a"), 10);
         for _ in 0..1000 {
-            log.push_counted(entry("a"), Some(10));
+            log.push_counted(entry("a"), 10);
         }
-        log.push_counted(entry("b"), Some(10));
-        log.push_counted(entry("c"), None);
+        log.push_counted(entry("b"), 10);
         let entries = log.entries(0);
         let counts: Vec<_> = entries
             .iter()
             .map(|entry| (entry.host.as_str(), entry.count))
             .collect();
         assert_eq!(counts, [("a", 1001), ("b", 1)]);
-        assert_eq!(log.total(), 1003);
+        assert_eq!(log.total(), 1002);
     }
 }

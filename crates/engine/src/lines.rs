@@ -102,15 +102,6 @@ pub(crate) struct Decided {
     pub(crate) blocked: Option<BlockedEntry>,
 }
 
-/// How a line was counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Counted {
-    /// It is the first one: the counts are to be written after [`INTERVAL`].
-    pub(crate) is_first: bool,
-    /// Its destination and outcome have a count of their own.
-    pub(crate) is_told_apart: bool,
-}
-
 impl Lines {
     pub(crate) fn new(owners: Arc<Owners>) -> Self {
         Self {
@@ -136,43 +127,34 @@ impl Lines {
         Line::Counted(holder)
     }
 
-    /// Counts a line.
-    pub(crate) fn count(&self, holder: Holder, about: About, first: Option<Decided>) -> Counted {
+    /// Counts a line. Whether it is the first one: then the counts are to be written after
+    /// [`INTERVAL`].
+    pub(crate) fn count(&self, holder: Holder, about: About, first: Option<Decided>) -> bool {
         let mut state = self.state();
         let is_first = state.counts.is_empty();
         let mut key = Key { holder, about };
         if let Some(count) = state.counts.get_mut(&key) {
             count.lines += 1;
-            let is_told_apart = true;
-            return Counted {
-                is_first,
-                is_told_apart,
-            };
+            return is_first;
         }
         let of_one = state.of_one.get(&holder).copied().unwrap_or(0);
-        let is_told_apart = of_one < MAX_OF_ONE && state.counts.len() < MAX_OF_ALL;
-        if is_told_apart {
+        if of_one < MAX_OF_ONE && state.counts.len() < MAX_OF_ALL {
             *state.of_one.entry(holder).or_default() += 1;
             state.counts.insert(key, Count { lines: 1, first });
-        } else {
-            if let About::Decision { .. } = key.about {
-                key.about = About::Decisions;
-            }
-            if state.counts.len() >= 2 * MAX_OF_ALL {
-                key.holder = EVERYBODY;
-            }
-            let count = state.counts.entry(key);
-            count
-                .or_insert(Count {
-                    lines: 0,
-                    first: None,
-                })
-                .lines += 1;
+            return is_first;
         }
-        Counted {
-            is_first,
-            is_told_apart,
+        if let About::Decision { .. } = key.about {
+            key.about = About::Decisions;
         }
+        if state.counts.len() >= 2 * MAX_OF_ALL {
+            key.holder = EVERYBODY;
+        }
+        let count = state.counts.entry(key).or_insert(Count {
+            lines: 0,
+            first: None,
+        });
+        count.lines += 1;
+        is_first
     }
 
     /// The counts, which then begin anew.
@@ -225,15 +207,14 @@ mod tests {
         let lines = lines();
         let holder = Holder::User(7);
         for number in 0..1000 {
-            let counted = lines.count(holder, about(number % 3), None);
-            assert_eq!(counted.is_first, number == 0);
-            assert!(counted.is_told_apart);
+            let is_first = lines.count(holder, about(number % 3), None);
+            assert_eq!(is_first, number == 0);
         }
         let counts = lines.drain();
         let told: Vec<u64> = counts.values().map(|count| count.lines).collect();
         assert_eq!(told, [334, 333, 333]);
         assert!(lines.drain().is_empty());
-        assert!(lines.count(holder, about(0), None).is_first);
+        assert!(lines.count(holder, about(0), None));
     }
 
     #[test]

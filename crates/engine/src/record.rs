@@ -67,8 +67,8 @@ impl Recorder {
         match self.lines.take(client) {
             Line::Written => true,
             Line::Counted(holder) => {
-                let counted = self.lines.count(holder, About::Message(kind), None);
-                self.write_counts_later(counted.is_first);
+                let is_first = self.lines.count(holder, About::Message(kind), None);
+                self.write_counts_later(is_first);
                 false
             }
         }
@@ -220,12 +220,11 @@ impl Recorder {
                     port: event.server_port,
                     blocked: blocked.as_ref().map(|(entry, _)| entry.clone()),
                 };
-                let counted = self.lines.count(holder, key, Some(decided));
+                let is_first = self.lines.count(holder, key, Some(decided));
                 if let Some((entry, capacity)) = blocked {
-                    let capacity = counted.is_told_apart.then_some(capacity);
                     self.blocked.push_counted(entry, capacity);
                 }
-                self.write_counts_later(counted.is_first);
+                self.write_counts_later(is_first);
             }
         }
     }
@@ -330,5 +329,33 @@ impl std::fmt::Debug for Recorder {
         f.debug_struct("Recorder")
             .field("blocked", &self.blocked)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::TracingAudit;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn r2_messages_that_a_client_causes_are_within_its_budget_and_the_rest_is_counted() {
+        let recorder = Recorder::new(
+            Arc::new(TracingAudit),
+            Arc::new(SystemClock),
+            BlockedLog::default(),
+            AuditMetadata::default(),
+            Arc::new(Owners::new(None)),
+        );
+        let client =
+            |last| ConnectionHandle::new(([192, 0, 2, last], 5).into(), ([127, 0, 0, 1], 1).into());
+        let flood = client(1);
+        let said = (0..100_000).filter(|_| recorder.may_say(&flood, "malformed requests"));
+        let said = said.count() as u64;
+        assert!(said < 50_000, "{said}");
+        assert!(recorder.may_say(&client(2), "malformed requests"));
+        let counts = recorder.lines.drain();
+        let counted: u64 = counts.values().map(|count| count.lines).sum();
+        assert_eq!(said + counted, 100_000);
     }
 }
