@@ -2,19 +2,16 @@
 //! clients notice when it dies (DESIGN section 1).
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use e2e::client::{Connection, Response};
 use e2e::daemon::{Config, Daemon, Signal};
 use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
-use e2e::wait::poll;
+use e2e::wait::{PATIENCE, poll};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use crate::startup::Wrapped;
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The processes that the daemon's first process has started and that are still there.
 pub(crate) fn children(daemon: &Daemon) -> Vec<u32> {
