@@ -12,6 +12,7 @@ mod issue;
 mod listen;
 mod load;
 mod numbering;
+mod ping;
 mod reloads;
 mod supervise;
 
@@ -28,6 +29,7 @@ use self::issue::Issuing;
 use self::listen::{Listeners, Prepared};
 use self::load::Loading;
 use self::numbering::Numbering;
+use self::ping::Ping;
 use self::reloads::{Begin, Reloads};
 use self::supervise::{BackOff, Worker};
 use crate::privsep::channel;
@@ -37,10 +39,6 @@ use crate::{logging, notify};
 
 /// The ticket of the settings that a worker starts with.
 const FIRST: u32 = 0;
-/// How often a worker is asked how it is, unless the service manager wants to hear it more often.
-const PING: Duration = Duration::from_secs(5);
-/// A worker that does not answer this many times in a row is replaced.
-const UNANSWERED: u32 = 3;
 /// How long after the end of a drain's limit a worker may still take to exit.
 const GRACE: Duration = Duration::from_secs(2);
 /// Most events that wait for the loop: a worker that says more is not listened to meanwhile.
@@ -82,13 +80,6 @@ struct Monitor {
     narrowed: Option<Mode>,
     ping: Ping,
     phase: Phase,
-}
-
-/// Asking the worker how it is.
-struct Ping {
-    every: Duration,
-    next: Instant,
-    unanswered: u32,
 }
 
 struct Pending {
@@ -227,21 +218,6 @@ fn watch_signals(events: SyncSender<Event>) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Ping {
-    fn new() -> Self {
-        // A stuck worker is to be replaced in half the time that the service manager waits for us,
-        // or it would end us first.
-        let every = notify::watchdog().map_or(PING, |watchdog| {
-            (watchdog / (2 * (UNANSWERED + 1))).min(PING)
-        });
-        Self {
-            every,
-            next: Instant::now() + every,
-            unanswered: 0,
-        }
-    }
-}
-
 impl Monitor {
     fn serve(&mut self, events: &Receiver<Event>) -> End {
         loop {
@@ -266,7 +242,7 @@ impl Monitor {
     fn next_deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Starting => None,
-            Phase::Serving => Some(self.ping.next),
+            Phase::Serving => Some(self.ping.next()),
             Phase::Restarting(at) | Phase::Draining(at) => Some(at),
         }
     }
@@ -292,13 +268,11 @@ impl Monitor {
 
     /// Asks the worker how it is. One that owes many answers is stuck.
     fn ping(&mut self) {
-        self.ping.next = Instant::now() + self.ping.every;
-        self.ping.unanswered += 1;
-        if self.ping.unanswered > UNANSWERED {
+        if self.ping.ask() {
+            self.tell(&ToWorker::Ping, &[]);
+        } else {
             self.kill_worker();
             tracing::error!("the worker does not answer and is replaced");
-        } else {
-            self.tell(&ToWorker::Ping, &[]);
         }
     }
 
@@ -374,7 +348,7 @@ impl Monitor {
                     self.adopt(pending.settled, pending.prepared);
                     self.reload_done();
                 }
-                self.ping.unanswered = 0;
+                self.ping.forget();
                 let restarts = self.back_off.restarts();
                 notify::restarting(restarts);
                 tracing::error!(

@@ -91,7 +91,7 @@ fn is_ready(monitor: &Monitor, _message: &ToMonitor) -> bool {
 }
 
 fn was_asked(monitor: &Monitor, _message: &ToMonitor) -> bool {
-    monitor.ping.unanswered > 0
+    monitor.ping.is_owed()
 }
 
 fn may_reload(monitor: &Monitor, message: &ToMonitor) -> bool {
@@ -164,7 +164,7 @@ fn reload(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
 
 fn well(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::Well(report) = message {
-        monitor.ping.unanswered = 0;
+        monitor.ping.answered();
         notify::well(
             report,
             monitor.back_off.restarts(),
