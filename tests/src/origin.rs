@@ -23,6 +23,7 @@ pub use self::request::Request;
 use self::serve::Protocol;
 use crate::tls::{Server, TestCa};
 use crate::wait::{PATIENCE, Watched};
+use crate::wire::SharedSocket;
 
 /// How a test decides what to answer; it may block, which holds the answer back.
 type Script = dyn Fn(&Request) -> Answer + Send + Sync;
@@ -45,7 +46,7 @@ struct State {
     /// Which of those are our own probes.
     probes: Vec<usize>,
     /// The connections that have not ended, by their place in `accepted`.
-    open: Vec<(usize, TcpStream)>,
+    open: Vec<(usize, SharedSocket)>,
     requests: Vec<Request>,
     handshakes: Vec<Handshake>,
 }
@@ -194,7 +195,8 @@ impl Builder {
 
     fn accept(&self, listener: &TcpListener, state: &Arc<Watched<State>>) {
         while let Ok((stream, peer)) = listener.accept() {
-            let hang_up = stream.try_clone().expect("a second handle on a socket");
+            let stream = SharedSocket::new(stream);
+            let hang_up = stream.clone();
             let (index, stopping) = state.update(|state| {
                 let index = state.accepted.len();
                 state.accepted.push(peer);

@@ -12,7 +12,7 @@ use super::answer::{AfterReply, write_head};
 use super::handshake::ClientHello;
 use super::{Answer, EarlyScript, Request, Script, State, http2};
 use crate::wait::{PATIENCE, Watched};
-use crate::wire::{self, Stream, Wire};
+use crate::wire::{self, SharedSocket, Stream, Wire};
 
 /// What an origin speaks.
 #[derive(Clone)]
@@ -34,14 +34,14 @@ enum End {
 
 /// Serves one accepted connection until either side ends it.
 pub(super) fn connection(
-    socket: &TcpStream,
+    socket: &SharedSocket,
     index: usize,
     protocol: &Protocol,
     tls: Option<Arc<ServerConfig>>,
     state: &Arc<Watched<State>>,
 ) -> io::Result<()> {
     wire::prepare(socket, PATIENCE)?;
-    let mut stream = socket.try_clone()?;
+    let mut stream = socket.clone();
     let stream: Box<dyn Stream> = match (tls, protocol) {
         (None, _) => Box::new(stream),
         (Some(config), protocol) => {
@@ -55,7 +55,7 @@ pub(super) fn connection(
                     script: Arc::clone(script),
                     state: Arc::clone(state),
                 };
-                return connection.serve(hello, stream, config);
+                return connection.serve(hello, stream.try_clone()?, config);
             }
             let session = hello.finish(&mut stream, config, state)?;
             Box::new(Tls(StreamOwned::new(session, stream)))
@@ -74,7 +74,7 @@ pub(super) fn connection(
     }?;
     match end {
         End::Orderly => linger(socket),
-        End::Reset => socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)),
+        End::Reset => socket2::SockRef::from(&**socket).set_linger(Some(Duration::ZERO)),
     }
 }
 
@@ -88,7 +88,7 @@ fn linger(mut socket: &TcpStream) -> io::Result<()> {
 
 /// TLS that says goodbye when it ends, so that clients need not guess whether an
 /// answer was cut short.
-struct Tls(StreamOwned<ServerConnection, TcpStream>);
+struct Tls(StreamOwned<ServerConnection, SharedSocket>);
 
 impl Read for Tls {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
