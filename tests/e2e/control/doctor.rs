@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use e2e::daemon::{Config, Daemon, Signal};
+use e2e::port::Reserved;
 use e2e::program::{Program, Run};
 use serde_json::Value;
 
@@ -195,8 +196,8 @@ fn k1_doctor_names_the_process_that_holds_a_port() {
     let http = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let http = http.local_addr().map(|address| (address, http));
     let (address, _held) = http.expect("an address");
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let free = free.expect("an address");
+    let place = Reserved::open();
+    let free = place.address();
     let system = System::new(&format!(
         "[network]\nproxy_url = \"http://{address}\"\nsocks_url = \"socks5h://{free}\"\n\
          [daemon.admin]\nenabled = false\n"
