@@ -371,7 +371,7 @@ pub(crate) async fn try_ask(
 pub(crate) async fn ended(stream: &mut (impl AsyncRead + Unpin)) {
     let mut rest = Vec::new();
     let end = stream.read_to_end(&mut rest);
-    tokio::time::timeout(Duration::from_secs(10), end)
+    tokio::time::timeout(Duration::from_secs(30), end)
         .await
         .expect("it ends")
         .ok();

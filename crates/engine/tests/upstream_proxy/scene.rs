@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const POLICY: &str = "[network]\nallowed_domains = [\"**.test\", \"127.0.0.1\", \"93.184.216.9\"]\n\
      [daemon.limits]\nconnect_timeout = \"1s\"\n";
