@@ -5,8 +5,8 @@ use std::fs;
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
+use e2e::machine::{self, Need};
 use e2e::program::{Program, Run};
-use nix::unistd::Uid;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -22,10 +22,9 @@ struct Machine {
 }
 
 impl Machine {
-    /// With this table of requirements; `None` without root, or where nothing can be mounted for one
-    /// program alone.
+    /// With this table of requirements; `None` where nothing can be mounted for one program alone.
     fn requiring(table: &str) -> Option<Self> {
-        if !cfg!(target_os = "linux") || !Uid::effective().is_root() {
+        if !machine::has(Need::Mounts) {
             return None;
         }
         let etc = TempDir::new().expect("a temporary directory");
