@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use codex_network_policy::Mode;
 use serde::Serialize;
 
+use crate::find::ProxyTrust;
 use crate::output::Form;
 
 /// Ask a running codex-network-proxy how it is, and tell it what to do.
@@ -16,7 +17,9 @@ use crate::output::Form;
     version,
     after_help = "The proxy's control socket is the one that --socket or CODEX_NETWORK_PROXY_CONTROL names; without them, \
                   $XDG_RUNTIME_DIR/codex-network-proxy/control.sock, then /run/codex-network-proxy/control.sock \
-                  (on macOS $TMPDIR/codex-network-proxy/control.sock, then /var/run/codex-network-proxy.sock).\n\n\
+                  (on macOS $TMPDIR/codex-network-proxy/control.sock, then /var/run/codex-network-proxy.sock). \
+                  Where --socket does not name it, root talks to a proxy of root alone, and everyone else to their own \
+                  or root's; `ca install` talks to a proxy of root in any case.\n\n\
                   Exit codes: 0 done, 1 failed, or `doctor` found a problem; 2 the command line was not understood; 3 no proxy \
                   answers; 4 not permitted."
 )]
@@ -149,6 +152,18 @@ pub(crate) enum ModeWord {
     Full,
     /// Only requests that read get through.
     Limited,
+}
+
+impl Command {
+    /// Whose proxy the command trusts.
+    pub(crate) fn trust(&self) -> ProxyTrust {
+        match self {
+            Self::Ca {
+                command: CaCommand::Install,
+            } => ProxyTrust::RootOnly,
+            _ => ProxyTrust::ByFlag,
+        }
+    }
 }
 
 impl Args {

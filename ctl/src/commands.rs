@@ -28,6 +28,10 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Command::Ca {
             command: CaCommand::Uninstall,
         } => return ca::uninstall(output),
+        // Before anything is asked: what to do is the same whoever answers.
+        Command::Ca {
+            command: CaCommand::Install,
+        } => ca::need_root("install")?,
         Command::Doctor { checks } => return doctor::run(args.socket, output, checks),
         _ => {}
     }
@@ -36,7 +40,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     runtime.block_on(async {
-        let client = find::connect(args.socket).await?;
+        let client = find::connect(args.socket, args.command.trust()).await?;
         match args.command {
             Command::Status => status::run(&client, output).await,
             Command::Mode { mode } => mode::run(&client, output, mode.map(Into::into)).await,

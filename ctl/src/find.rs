@@ -1,15 +1,28 @@
-//! Finding the proxy (SPEC K2): the flag, the variable, the user's socket, the system's.
+//! Finding the proxy (SPEC K2): the flag, the variable, the user's socket, the system's; and whose
+//! listener to trust there. Variables survive `su`, so where the flag does not name the socket, root talks to a
+//! proxy of root and everyone else to their own or root's.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use codex_network_control::client::ConnectError;
-use codex_network_control::{Client, place};
+use codex_network_control::{Client, TrustedListeners, place};
+use nix::unistd::Uid;
 
 use crate::Failure;
+use crate::listener::{AnsweringProxy, user_name};
 
 /// What we call ourselves, for the proxy's log.
 const PROGRAM: &str = concat!("proxyctl ", env!("CARGO_PKG_VERSION"));
+
+/// Whose proxy a command trusts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProxyTrust {
+    /// Where the flag names the socket, that of any user; else root's and the caller's own.
+    ByFlag,
+    /// Root's alone, whatever is named: the command changes the system on its word.
+    RootOnly,
+}
 
 /// The sockets to try, in order. What is named is tried alone: whoever names a socket means it.
 fn candidates(
@@ -30,16 +43,30 @@ fn candidates(
         .collect()
 }
 
-/// Connects to the first proxy that answers.
-pub(crate) async fn connect(flag: Option<PathBuf>) -> Result<Client, Failure> {
-    first(flag).await.map_err(|tried| failure(&tried))
+/// Whose listeners a caller talks to. A variable names a socket and vouches for nothing.
+fn trusted(caller: Uid, flag: Option<&Path>, wanted: ProxyTrust) -> TrustedListeners {
+    match (wanted, flag) {
+        (ProxyTrust::RootOnly, _) => TrustedListeners::Root,
+        (ProxyTrust::ByFlag, Some(_)) => TrustedListeners::Any,
+        (ProxyTrust::ByFlag, None) => TrustedListeners::RootAnd(caller.as_raw()),
+    }
 }
 
-/// The first proxy that answers, or why none of those that were tried does.
-pub(crate) async fn first(flag: Option<PathBuf>) -> Result<Client, Vec<ConnectError>> {
+/// Connects to the first proxy that answers and is trusted.
+pub(crate) async fn connect(flag: Option<PathBuf>, wanted: ProxyTrust) -> Result<Client, Failure> {
+    let tried = first(flag, wanted).await;
+    tried.map_err(|tried| failure(&tried, wanted))
+}
+
+/// The first proxy that answers and is trusted, or why none of those that were tried is.
+pub(crate) async fn first(
+    flag: Option<PathBuf>,
+    wanted: ProxyTrust,
+) -> Result<Client, Vec<ConnectError>> {
     let mut tried = Vec::new();
+    let trusted = trusted(Uid::effective(), flag.as_deref(), wanted);
     for path in candidates(flag, |name| std::env::var_os(name)) {
-        match Client::connect(&path, PROGRAM).await {
+        match Client::connect(&path, trusted, PROGRAM).await {
             Ok(client) => return Ok(client),
             Err(error) => tried.push(error),
         }
@@ -49,18 +76,21 @@ pub(crate) async fn first(flag: Option<PathBuf>) -> Result<Client, Vec<ConnectEr
 
 /// Connects once more to the proxy whose worker has hung up: the next one takes over its socket.
 pub(crate) async fn connect_again(lost: &Client) -> Result<Client, Failure> {
-    let again = Client::connect(lost.path(), PROGRAM).await;
+    let again = lost.reconnect(PROGRAM).await;
     again.map_err(|error| {
         Failure::Unreachable(format!("the proxy hung up and does not come back: {error}"))
     })
 }
 
 /// What to tell when nobody answered: the refusal if there was one, else everything that was tried.
-fn failure(tried: &[ConnectError]) -> Failure {
+fn failure(tried: &[ConnectError], wanted: ProxyTrust) -> Failure {
+    if let Some(refusal) = refusal(tried, wanted) {
+        return Failure::NotPermitted(refusal);
+    }
     match tried.iter().find(|error| is_refusal(error)) {
         // Root is never turned away (SPEC K3), but whoever holds the socket for a proxy that does not
         // start hangs up as well.
-        Some(ConnectError::HungUp { path }) if nix::unistd::Uid::effective().is_root() => {
+        Some(ConnectError::HungUp { path }) if Uid::effective().is_root() => {
             Failure::Unreachable(format!(
                 "{}: somebody holds this socket, and no proxy answers there; `proxyctl doctor` says what is wrong",
                 path.display()
@@ -74,7 +104,7 @@ fn failure(tried: &[ConnectError]) -> Failure {
             let mut message = String::from("no proxy answers. Tried:\n");
             for error in tried {
                 message.push_str("  ");
-                message.push_str(&error.to_string());
+                message.push_str(&described(error));
                 message.push('\n');
             }
             message.push_str(how_to_start());
@@ -83,17 +113,64 @@ fn failure(tried: &[ConnectError]) -> Failure {
     }
 }
 
-/// Whether somebody was there.
+/// Our own refusal, where a proxy answers that is not trusted: what was tried, and what to do.
+fn refusal(tried: &[ConnectError], wanted: ProxyTrust) -> Option<String> {
+    let untrusted = tried.iter().find_map(|error| match error {
+        ConnectError::Untrusted { path, owner } => Some(AnsweringProxy::at(path, *owner)),
+        _ => None,
+    })?;
+    // Another one that answers has a problem of its own to tell.
+    let others = |error: &ConnectError| is_refusal(error);
+    if tried.iter().any(others) {
+        return None;
+    }
+    let mut message = String::from("no trusted proxy answers. Tried:\n");
+    for error in tried {
+        message.push_str("  ");
+        message.push_str(&described(error));
+        message.push('\n');
+    }
+    let advice = match wanted {
+        ProxyTrust::RootOnly => "Nothing was sent. This command changes the system, so it trusts a proxy that root started and \
+                          no other, whatever --socket says. `proxyctl ca show`, as the user whose proxy it \
+                          is, tells how to install that CA by hand."
+            .to_owned(),
+        ProxyTrust::ByFlag => format!(
+            "Nothing was sent. To talk to it all the same, name it: --socket {}",
+            untrusted.socket().display()
+        ),
+    };
+    message.push_str(&advice);
+    Some(message)
+}
+
+/// What came of trying a socket, with the name of the user who listens there.
+pub(crate) fn described(error: &ConnectError) -> String {
+    let ConnectError::Untrusted { path, owner } = error else {
+        return error.to_string();
+    };
+    let owner = AnsweringProxy::at(path, *owner).owner();
+    let path = path.display();
+    if Uid::effective().is_root() {
+        format!("{path}: {owner} listens there; root talks only to a proxy of root")
+    } else {
+        format!(
+            "{path}: {owner} listens there; this user talks only to a proxy of their own or of root"
+        )
+    }
+}
+
+/// Whether a proxy, or something else, was there and turned us away.
 pub(crate) fn is_refusal(error: &ConnectError) -> bool {
-    !matches!(error, ConnectError::Unreachable { .. })
+    !matches!(
+        error,
+        ConnectError::Unreachable { .. } | ConnectError::Untrusted { .. }
+    )
 }
 
 pub(crate) fn how_to_be_admitted() -> String {
-    let user = nix::unistd::Uid::effective();
-    let name = nix::unistd::User::from_uid(user)
-        .ok()
-        .flatten()
-        .map_or_else(|| format!("uid {user}"), |user| user.name);
+    let user = Uid::effective();
+    let name = user_name(user.as_raw()).unwrap_or_else(|| format!("uid {user}"));
     // What its unit says, no configuration changes.
     let group = if cfg!(target_os = "macos") {
         String::new()
@@ -130,6 +207,24 @@ mod tests {
         });
         let text = |path: PathBuf| path.display().to_string();
         found.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn k2_only_the_flag_vouches_for_a_listener_of_another_user() {
+        use ProxyTrust::{ByFlag, RootOnly};
+        let flag = Some(Path::new("/flag"));
+        let trusts = |user, flag, wanted| {
+            let trusted = trusted(Uid::from_raw(user), flag, wanted);
+            [0, 7, 8].map(|owner| trusted.include(owner))
+        };
+        assert_eq!(trusts(0, None, ByFlag), [true, false, false]);
+        assert_eq!(trusts(7, None, ByFlag), [true, true, false]);
+        for user in [0, 7] {
+            assert_eq!(trusts(user, flag, ByFlag), [true, true, true]);
+            // A command that changes the system trusts root, whoever calls and whatever is named.
+            assert_eq!(trusts(user, flag, RootOnly), [true, false, false]);
+            assert_eq!(trusts(user, None, RootOnly), [true, false, false]);
+        }
     }
 
     #[test]

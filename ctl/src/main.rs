@@ -2,13 +2,16 @@
 //!
 //! Everything that is asked is answered by the proxy over its control socket, so the answer is about
 //! the settings in force and not about files; `doctor` alone looks at the machine as well. `args` is
-//! the command line, `find` the way to the socket, `commands` has one module per command, `output`
-//! writes for people and for programs.
+//! the command line, `find` the way to the socket, `listener` names who listens there, `commands` has
+//! one module per command, `system_tool` runs tools of the system, `output` writes for people and for
+//! programs.
 
 mod args;
 mod commands;
 mod find;
+mod listener;
 mod output;
+mod system_tool;
 
 use std::process::ExitCode;
 

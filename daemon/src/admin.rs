@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use codex_network_config::{AdminAccess, Listen, Settings, Widening};
-use codex_network_engine::{BlockedEntry, Engine, Listening};
+use codex_network_engine::{BlockedEntry, ConnectionHandle, Engine, Listening};
 use codex_network_policy::Mode;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
@@ -36,8 +36,6 @@ const MOST_CONNECTIONS: usize = 64;
 const MOST_BODY: usize = 8 * 1024;
 /// Most of a larger body that is read and thrown away.
 const MOST_DISCARDED: usize = 16 << 20;
-/// How long a request may take to arrive, and a kept connection to be silent.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 type Answer = Response<Full<Bytes>>;
 
@@ -61,7 +59,8 @@ pub(crate) trait Owner: Send + Sync + 'static {
 pub(crate) enum Unchanged {
     /// There is nothing to read again, and why.
     NothingToRead(&'static str),
-    /// What was read cannot be used; for people, over several lines.
+    /// What was read cannot be used; for people, over several lines, and with nothing of what the files
+    /// say: every user of the machine can ask (SPEC A1).
     Unusable(String),
 }
 
@@ -111,25 +110,35 @@ pub(crate) fn open(
     listener: std::net::TcpListener,
 ) -> std::io::Result<Listening> {
     let served = engine.clone();
-    engine.open_beside(NAME, listener, MOST_CONNECTIONS, move |stream, _address| {
-        let admin = Admin {
-            engine: served.clone(),
-            owner: Arc::clone(&owner),
-            local: stream.local_addr().ok(),
-        };
-        serve(Arc::new(admin), stream)
-    })
+    engine.open_beside(
+        NAME,
+        listener,
+        MOST_CONNECTIONS,
+        move |stream, _address, connection| {
+            let admin = Admin {
+                engine: served.clone(),
+                owner: Arc::clone(&owner),
+                local: stream.local_addr().ok(),
+            };
+            serve(Arc::new(admin), stream, connection)
+        },
+    )
 }
 
-async fn serve(admin: Arc<Admin>, stream: TcpStream) {
+async fn serve(admin: Arc<Admin>, stream: TcpStream, connection: ConnectionHandle) {
     let drain = admin.engine.drain().clone();
+    let patience = admin.patience();
     let service = service_fn(move |request| {
-        let admin = Arc::clone(&admin);
-        async move { Ok::<_, std::convert::Infallible>(admin.answer(request).await) }
+        let (admin, busy) = (Arc::clone(&admin), connection.busy());
+        async move {
+            let answer = admin.answer(request).await;
+            drop(busy);
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(patience)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let outcome = tokio::select! {
@@ -264,7 +273,7 @@ impl Admin {
         if self.is_read_only() {
             return read_only();
         }
-        let body = match read(body).await {
+        let body = match read(body, self.patience()).await {
             Ok(body) => body,
             Err(answer) => return *answer,
         };
@@ -307,6 +316,16 @@ impl Admin {
         }
     }
 
+    /// How long a head or a body may take to arrive, and a kept connection to be silent.
+    fn patience(&self) -> Duration {
+        self.engine
+            .current()
+            .settings()
+            .daemon
+            .limits
+            .header_timeout
+    }
+
     fn is_read_only(&self) -> bool {
         self.engine.current().settings().daemon.admin.access == AdminAccess::ReadOnly
     }
@@ -320,8 +339,8 @@ fn read_only() -> Answer {
 }
 
 /// Reads a small body that arrives in time.
-async fn read(body: Incoming) -> Result<Bytes, Box<Answer>> {
-    match tokio::time::timeout(PATIENCE, collect(body)).await {
+async fn read(body: Incoming, patience: Duration) -> Result<Bytes, Box<Answer>> {
+    match tokio::time::timeout(patience, collect(body)).await {
         Ok(Ok(Some(body))) => Ok(body),
         Ok(Ok(None)) => Err(Box::new(text(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -135,12 +135,17 @@ impl Args {
         arguments
     }
 
-    /// Where the configuration comes from; `file` stands for everything else.
-    pub(crate) fn sources(&self, file: Option<&Path>) -> Sources {
+    /// Where the configuration comes from; `file` stands for everything else. `environment` looks a
+    /// variable up.
+    pub(crate) fn sources(
+        &self,
+        file: Option<&Path>,
+        environment: impl Fn(&str) -> Option<OsString>,
+    ) -> Sources {
         let layers = match file.or(self.options.config.as_deref()) {
             Some(file) => Sources::file(file),
-            None if is_system_service() => Sources::system(),
-            None => Sources::system_and_user(|name| std::env::var_os(name)),
+            None if is_system_service(&environment) => Sources::system(),
+            None => Sources::system_and_user(environment),
         };
         let overrides = self.options.overrides.iter();
         overrides.fold(layers, |layers, assignment| {
@@ -162,21 +167,20 @@ impl Command {
 }
 
 /// Whether an init system runs us for the whole machine: then no user's files count.
-fn is_system_service() -> bool {
-    nix::unistd::Uid::effective().is_root() && is_started_by_init()
+fn is_system_service(environment: impl Fn(&str) -> Option<OsString>) -> bool {
+    nix::unistd::Uid::effective().is_root() && is_started_by_init(environment)
 }
 
 /// systemd tells every service its invocation.
 #[cfg(not(target_os = "macos"))]
-fn is_started_by_init() -> bool {
-    std::env::var_os("INVOCATION_ID").is_some()
+fn is_started_by_init(environment: impl Fn(&str) -> Option<OsString>) -> bool {
+    environment("INVOCATION_ID").is_some()
 }
 
 /// launchd tells a job its label; in a terminal the variable is there too, with another value.
 #[cfg(target_os = "macos")]
-fn is_started_by_init() -> bool {
-    std::env::var_os("XPC_SERVICE_NAME")
-        .is_some_and(|label| label == "com.openai.codex-network-proxy")
+fn is_started_by_init(environment: impl Fn(&str) -> Option<OsString>) -> bool {
+    environment("XPC_SERVICE_NAME").is_some_and(|label| label == "com.openai.codex-network-proxy")
 }
 
 #[cfg(test)]

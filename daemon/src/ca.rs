@@ -180,14 +180,7 @@ impl Ca {
         public_key: &PublicKey,
         now: SystemTime,
     ) -> Result<Leaf, NotIssued> {
-        let host = Host::parse(name)
-            .ok()
-            .filter(|host| host.to_string() == name)
-            .ok_or(NotIssued::Name)?;
-        if public_key[0] != 4 || p256::PublicKey::from_sec1_bytes(public_key).is_err() {
-            return Err(NotIssued::PublicKey);
-        }
-        self.sign(&host, public_key, now)
+        self.sign(&judge_request(name, public_key)?, public_key, now)
     }
 
     fn sign(
@@ -228,6 +221,25 @@ impl Ca {
             certificate: signed.der().to_vec(),
             not_after: not_after.into(),
         })
+    }
+}
+
+/// Judges what a leaf is asked for, whatever CA would issue it.
+///
+/// # Errors
+///
+/// What no sound asker sends: a [`NotIssued::Name`], [`NotIssued::PublicKey`] or [`NotIssued::Scope`].
+pub(crate) fn judge_request(name: &str, public_key: &PublicKey) -> Result<Host, NotIssued> {
+    let host = Host::parse(name)
+        .ok()
+        .filter(|host| host.to_string() == name)
+        .ok_or(NotIssued::Name)?;
+    if public_key[0] != 4 || p256::PublicKey::from_sec1_bytes(public_key).is_err() {
+        return Err(NotIssued::PublicKey);
+    }
+    match &host {
+        Host::V6(address) if address.scope().is_some() => Err(NotIssued::Scope),
+        _ => Ok(host),
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use codex_network_config::{Loaded, Sources, load};
 
-use crate::{loader, logging};
+use crate::{loader, logging, places};
 
 /// Judges a configuration. A summary goes to standard output, problems to standard error.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
@@ -16,11 +16,21 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
                 let _ = writeln!(io::stderr(), "error: {error}");
                 return ExitCode::FAILURE;
             }
-            if let Err(problems) =
-                loader::hosts(loaded.settings.daemon.resolver.hosts_file.as_deref())
-            {
+            let hosts = loaded.settings.daemon.resolver.hosts_file.as_deref();
+            if let Some(Err(problems)) = hosts.map(loader::hosts) {
                 let _ = writeln!(io::stderr(), "{}", problems.text);
                 return ExitCode::FAILURE;
+            }
+            match places::judge(&loaded.settings, &loaded.secrets) {
+                Ok(warnings) => {
+                    for warning in warnings {
+                        let _ = writeln!(io::stderr(), "warning: {warning}\n");
+                    }
+                }
+                Err(error) => {
+                    let _ = writeln!(io::stderr(), "{error}");
+                    return ExitCode::FAILURE;
+                }
             }
             for told in loaded.warnings.iter().chain(&loaded.notes) {
                 let _ = writeln!(io::stderr(), "{told}\n");

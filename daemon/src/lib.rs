@@ -15,9 +15,11 @@
 //! - `check`: judging a configuration without using it.
 //! - `init`: making the CA that is kept.
 //! - `logging`: where records and messages go.
+//! - `memory`: keeps other processes out of the roles' memory.
 //! - `monitor`: what keeps the service's privilege and sockets, and starts the other two roles.
 //! - `loader`: judges the configuration for the monitor, and is gone.
 //! - `worker`: the running proxy, confined.
+//! - `problems`: what is wrong with a configuration, for those who asked for a reload.
 //! - `state`: where state is kept.
 //! - `program`: what the command line asks for.
 //! - `privsep`: what stands between monitor and worker.
@@ -48,11 +50,17 @@ mod logging;
 #[cfg(feature = "service")]
 mod manual;
 #[cfg(feature = "service")]
+mod memory;
+#[cfg(feature = "service")]
 mod monitor;
 #[cfg(feature = "service")]
 mod notify;
 #[cfg(feature = "service")]
+mod places;
+#[cfg(feature = "service")]
 mod privsep;
+#[cfg(feature = "service")]
+mod problems;
 #[cfg(feature = "service")]
 mod program;
 #[cfg(feature = "service")]

@@ -7,9 +7,10 @@
 //! configuration sees the same.
 
 mod authority;
+mod interceptable;
 
 use std::ffi::OsString;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -17,19 +18,24 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use codex_network_config::{
-    Control, Diagnostic, Diagnostics, LogFormat, Principal, Sandbox, Settings, Severity, Sources,
-    UpstreamProxies, load,
+    Control, LogFormat, Principal, Sandbox, Settings, Sources, UpstreamProxies, load,
 };
-use codex_network_control::{ReloadProblem, place};
+use codex_network_control::place;
+use codex_network_files::{ReadError, Reading, Sources as Kinds, Trust};
 use nix::unistd::{Group, Uid, User};
+use zeroize::Zeroizing;
 
 use self::authority::Chosen as ChosenCa;
 use crate::admitted::{Admitted, SystemDirectory};
+use crate::args::Args;
 use crate::logging;
+use crate::places;
+use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING};
 use crate::privsep::message::{Account, Confinement, Problems};
 use crate::privsep::settled::{
     Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
 };
+use crate::problems::{diagnosed, withheld};
 
 /// The user that a worker runs as when root started the service and nobody said otherwise.
 #[cfg(not(target_os = "macos"))]
@@ -43,26 +49,31 @@ const NOBODY: &str = "nobody";
 /// The files that resolving names needs; the worker, which needs them, may not open any.
 const SYSTEM_HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// Longest certificate that the monitor hands in.
-const LONGEST_CERTIFICATE: u64 = 64 * 1024;
+/// Large lists of names to block are hosts files too, and `/dev/null` is how to have none.
+const HOSTS: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
+const RESOLVER: Reading = Reading::up_to(1 << 20);
 
 /// Loads, and writes the outcome to standard output: the key of a CA that is kept, or zeros, and the
-/// rest. Standard input has the certificate of the CA that the monitor made.
-pub(crate) fn run(sources: &Sources) -> ExitCode {
+/// rest. Standard input has the monitor's [`Briefing`]. The variables in it are looked up there: the
+/// environment of this process is nearly empty.
+pub(crate) fn run(args: &Args) -> ExitCode {
     // It may be reading from something that never answers.
     if crate::worker::die_with_the_monitor().is_err() {
         return ExitCode::FAILURE;
     }
-    let mut ephemeral = Vec::new();
-    let given = std::io::stdin()
-        .lock()
-        .take(LONGEST_CERTIFICATE)
-        .read_to_end(&mut ephemeral);
-    if given.is_err() {
+    let Some(briefing) = read_briefing() else {
         return ExitCode::FAILURE;
-    }
-    let loaded = settle(sources, &ephemeral).unwrap_or_else(Loaded::Problems);
+    };
+    let Briefing {
+        environment,
+        certificate,
+    } = briefing;
+    let environment = Arc::new(environment);
+    let here = Arc::clone(&environment);
+    let sources = args
+        .sources(None, |name| environment.get(name))
+        .with_environment(move |name| here.get(name));
+    let loaded = settle(&sources, &environment, &certificate).unwrap_or_else(Loaded::Problems);
     let (key, rest) = loaded.encode();
     // Not `Stdout`, whose buffer would keep a copy of the key.
     let mut out = std::fs::File::from(match std::io::stdout().as_fd().try_clone_to_owned() {
@@ -81,25 +92,38 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
     }
 }
 
-fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
+fn read_briefing() -> Option<Briefing> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let mut given = std::io::stdin().lock().take(MAX_BRIEFING);
+    given.read_to_end(&mut bytes).ok()?;
+    Briefing::decode(&bytes).ok()
+}
+
+fn settle(
+    sources: &Sources,
+    environment: &Environment,
+    ephemeral: &[u8],
+) -> Result<Loaded, Problems> {
     let captured = sources.capture().map_err(|found| diagnosed(&found))?;
     let loaded = load(&captured).map_err(|found| diagnosed(&found))?;
+    let simple = |text| Problems {
+        text,
+        detail: String::new(),
+    };
+    let mut warnings = places::judge(&loaded.settings, &loaded.secrets).map_err(simple)?;
     // The worker can read neither the environment nor the files that they come from.
     let captured = captured.with_secrets(loaded.secrets);
     let mut settings = loaded.settings;
-    settings.upstream_proxies = Arc::new(upstream_proxies(&settings)?);
-    logging::check(&settings.daemon.log).map_err(|why| Problems {
-        text: format!("error: {why}"),
-        detail: String::new(),
-    })?;
-    let chosen = authority::choose(&settings, ephemeral).map_err(|why| Problems {
-        text: format!("error: {why}"),
-        detail: String::new(),
-    })?;
+    settings.upstream_proxies = Arc::new(upstream_proxies(&settings, environment)?);
+    logging::check(&settings.daemon.log)
+        .map_err(|why| withheld(&why, "[daemon] log is neither a level nor a filter"))?;
+    let chosen = authority::choose(&settings, environment, ephemeral)
+        .map_err(|why| simple(format!("error: {why}")))?;
+    let account = account(&settings, &mut warnings).map_err(simple)?;
     let listen = &settings.listen;
     Ok(Loaded::Settled(Settled {
         listen: [Some(listen.http), listen.socks5, listen.admin],
-        control: control(&settings.daemon.control),
+        control: control(&settings.daemon.control, environment),
         reach: [listen.proxy_reach, listen.proxy_reach, listen.admin_reach].map(
             |reach| match reach {
                 codex_network_config::Reach::Anywhere => Reach::Anywhere,
@@ -112,10 +136,7 @@ fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
         } else {
             Power::Off
         },
-        account: account(&settings).map_err(|text| Problems {
-            text,
-            detail: String::new(),
-        })?,
+        account,
         confinement: match settings.daemon.sandbox {
             Sandbox::Off => Confinement::Off,
             Sandbox::Try => Confinement::Try,
@@ -128,55 +149,37 @@ fn settle(sources: &Sources, ephemeral: &[u8]) -> Result<Loaded, Problems> {
             LogFormat::Journal => Lines::Journal,
             LogFormat::Auto => Lines::Auto,
         },
-        blob: blob(&settings, &captured, &chosen)?,
+        interceptable: Arc::new(interceptable::of(&settings)),
+        blob: blob(&settings, environment, &captured, &chosen, warnings)?,
         authority: chosen.authority,
     }))
-}
-
-/// Diagnostics for people, and for the programs that ask over the control socket.
-fn diagnosed(found: &Diagnostics) -> Problems {
-    let listed = found
-        .iter()
-        .filter(|found| found.severity == Severity::Error)
-        .count();
-    let more = found.error_count() - listed;
-    let more = (more > 0).then(|| ReloadProblem::placeless(&format!("{more} more errors")));
-    let problems: Vec<ReloadProblem> = found.iter().map(problem).chain(more).collect();
-    Problems {
-        text: found.to_string(),
-        detail: serde_json::to_string(&problems).unwrap_or_default(),
-    }
-}
-
-fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
-    let severity = match diagnostic.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Note => "note",
-    };
-    ReloadProblem {
-        severity: severity.to_owned(),
-        file: diagnostic.source.to_string(),
-        line: diagnostic.line,
-        column: diagnostic.column,
-        message: diagnostic.message.clone(),
-        text: diagnostic.to_string(),
-    }
 }
 
 /// What the worker gets and the monitor does not look into: who may call, by id, names that stand for
 /// nobody, the resolver's files, the upstream proxies, what everybody may know of the CA, and the
 /// configuration with the secrets that it names.
-fn blob(settings: &Settings, captured: &Sources, chosen: &ChosenCa) -> Result<Vec<u8>, Problems> {
-    let (admitted, mut warnings) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
-    let mut blob = admitted.to_bytes();
+fn blob(
+    settings: &Settings,
+    environment: &Environment,
+    captured: &Sources,
+    chosen: &ChosenCa,
+    mut warnings: Vec<String>,
+) -> Result<Vec<u8>, Problems> {
+    let (admitted, strangers) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
+    warnings.extend(strangers);
     warnings.extend_from_slice(&chosen.warnings);
-    part(&mut blob, warnings.join("\n").as_bytes());
     let resolver = &settings.daemon.resolver;
-    part(&mut blob, &hosts(resolver.hosts_file.as_deref())?);
+    let hosts = match &resolver.hosts_file {
+        Some(named) => hosts(named)?,
+        None => of_system(SYSTEM_HOSTS, HOSTS, &mut warnings),
+    };
     // Without it the names that need DNS fail, and say so.
-    part(&mut blob, &std::fs::read(RESOLV_CONF).unwrap_or_default());
-    for value in proxy_variables(settings) {
+    let resolv_conf = of_system(RESOLV_CONF, RESOLVER, &mut warnings);
+    let mut blob = admitted.to_bytes();
+    part(&mut blob, warnings.join("\n").as_bytes());
+    part(&mut blob, &hosts);
+    part(&mut blob, &resolv_conf);
+    for value in proxy_variables(settings, environment) {
         part(&mut blob, value.as_bytes());
     }
     part(&mut blob, &chosen.handed.to_bytes());
@@ -191,11 +194,14 @@ fn part(blob: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// The proxies that the environment names, with which the service was started (SPEC H12).
-fn upstream_proxies(settings: &Settings) -> Result<UpstreamProxies, Problems> {
+fn upstream_proxies(
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<UpstreamProxies, Problems> {
     if !settings.allow_upstream_proxy {
         return Ok(UpstreamProxies::default());
     }
-    UpstreamProxies::from_environment(|name| std::env::var_os(name)).map_err(|errors| {
+    UpstreamProxies::from_environment(|name| environment.get(name)).map_err(|errors| {
         let errors: Vec<String> = errors
             .iter()
             .map(|error| format!("error: {error}"))
@@ -208,36 +214,50 @@ fn upstream_proxies(settings: &Settings) -> Result<UpstreamProxies, Problems> {
 }
 
 /// The values of [`UpstreamProxies::VARIABLES`], none of them if they are not to count.
-fn proxy_variables(settings: &Settings) -> impl Iterator<Item = OsString> {
+fn proxy_variables(
+    settings: &Settings,
+    environment: &Environment,
+) -> impl Iterator<Item = OsString> {
     let count = settings.allow_upstream_proxy;
-    let value = move |name| std::env::var_os(name).filter(|_| count);
+    let value = move |name| environment.get(name).filter(|_| count);
     UpstreamProxies::VARIABLES
         .into_iter()
         .map(move |name| value(name).unwrap_or_default())
 }
 
-/// The hosts file. One that is named has to be there.
-pub(crate) fn hosts(named: Option<&Path>) -> Result<Vec<u8>, Problems> {
-    let Some(path) = named else {
-        return Ok(std::fs::read(SYSTEM_HOSTS).unwrap_or_default());
-    };
-    std::fs::read(path).map_err(|error| Problems {
+/// A hosts file that the configuration names. It must be there.
+pub(crate) fn hosts(path: &Path) -> Result<Vec<u8>, Problems> {
+    let read = HOSTS.kept_by(Trust::of_process()).read(path);
+    let mut content = read.map_err(|error| Problems {
         text: format!(
             "error: [daemon.resolver] hosts_file: cannot read {}: {error}",
             path.display()
         ),
         detail: String::new(),
-    })
+    })?;
+    Ok(std::mem::take(&mut *content))
+}
+
+/// A file of the system's, which every program goes by. It may be missing.
+fn of_system(path: &str, reading: Reading, warnings: &mut Vec<String>) -> Vec<u8> {
+    match reading.read(Path::new(path)) {
+        Ok(mut content) => std::mem::take(&mut *content),
+        Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            warnings.push(format!("cannot read {path}: {error}; it counts as empty"));
+            Vec::new()
+        }
+    }
 }
 
 /// Where the control socket belongs: the configured place, else the default one of whoever runs
 /// the service. `None` for a user without a runtime directory.
-fn control(control: &Control) -> Option<ControlPlace> {
+fn control(control: &Control, environment: &Environment) -> Option<ControlPlace> {
     let default = || {
         if Uid::effective().is_root() {
             Some(place::of_system().to_path_buf())
         } else {
-            place::of_user(|name| std::env::var_os(name))
+            place::of_user(|name| environment.get(name))
         }
     };
     Some(ControlPlace {
@@ -268,17 +288,21 @@ fn callers(control: &Control) -> Callers {
 }
 
 /// Whom the worker becomes. Only root can make it somebody else.
-fn account(settings: &Settings) -> Result<Option<Account>, String> {
+fn account(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<Account>, String> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }
     let daemon = &settings.daemon;
     let user = match &daemon.user {
         Some(name) => find_user(name)?.ok_or_else(|| no_such("user", name))?,
-        None => match find_user(DEFAULT_USER)? {
-            Some(user) => user,
-            None => find_user(NOBODY)?.ok_or_else(|| no_such("user", DEFAULT_USER))?,
-        },
+        None => {
+            if let Some(own) = find_user(DEFAULT_USER)? {
+                own
+            } else {
+                warnings.push(shared_account());
+                find_user(NOBODY)?.ok_or_else(|| no_such("user", DEFAULT_USER))?
+            }
+        }
     };
     let gid = match &daemon.group {
         Some(name) => {
@@ -298,6 +322,19 @@ fn account(settings: &Settings) -> Result<Option<Account>, String> {
         uid: user.uid.as_raw(),
         gid: gid.as_raw(),
     }))
+}
+
+fn shared_account() -> String {
+    let make = if cfg!(target_os = "macos") {
+        "install the package, which makes it"
+    } else {
+        "make it with `systemd-sysusers`, or `useradd --system --no-create-home --shell /usr/sbin/nologin \
+         codex-network-proxy`"
+    };
+    format!(
+        "the worker runs as {NOBODY}, which other services may share, since there is no user {DEFAULT_USER}; \
+         {make}, then restart the proxy"
+    )
 }
 
 fn find_user(name: &str) -> Result<Option<User>, String> {

@@ -8,6 +8,7 @@ mod journal;
 mod outlet;
 
 use std::io::{self, IsTerminal as _};
+use std::os::fd::RawFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use self::captured::Capture;
-use self::journal::Journal;
+use self::journal::{Connected, Journal};
 use self::outlet::{Entry, Outlet, write_to_stderr};
 use crate::privsep::settled::Lines;
 
@@ -31,10 +32,20 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Flushes the queue of this process.
 static FLUSH: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
 
+/// Whether the process is confined once its logging is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Confined {
+    /// It may send to every unix socket that its user may.
+    No,
+    /// It has the sockets that it opened before.
+    Yes,
+}
+
 /// Logging that is set up and not yet written: what is said meanwhile waits.
 #[must_use = "nothing is written before it is started"]
 pub(crate) struct Writing {
     start: Box<dyn FnOnce() -> io::Result<()>>,
+    socket: Option<RawFd>,
 }
 
 /// Whether `[daemon] log` can be used.
@@ -60,12 +71,12 @@ pub(crate) fn init_plain(lines: Lines) -> anyhow::Result<Writing> {
         Lines::Text => LogFormat::Text,
         Lines::Json => LogFormat::Json,
     };
-    init("info", format)
+    init("info", format, Confined::No)
 }
 
 /// Sets the process's logging up. To be called once, and before the process is confined: the
 /// journal's socket is opened here.
-pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<Writing> {
+pub(crate) fn init(filter: &str, format: LogFormat, confined: Confined) -> anyhow::Result<Writing> {
     let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("[daemon] log = {filter:?} is neither a level nor a filter"))?;
     let registry = tracing_subscriber::registry().with(filter);
@@ -75,12 +86,25 @@ pub(crate) fn init(filter: &str, format: LogFormat) -> anyhow::Result<Writing> {
         LogFormat::Text | LogFormat::Json => false,
     };
     let (set, writing) = if journal {
-        let journal = Journal::open()
-            .context("cannot reach the journal; set [daemon] log_format to \"text\" or \"json\"")?;
+        let unreachable =
+            "cannot reach the journal; set [daemon] log_format to \"text\" or \"json\"";
         let outlet = Outlet::new(journal::notice);
         let capture = Capture(Arc::clone(&outlet));
+        let writing = match confined {
+            Confined::No => {
+                let journal = Journal::open().context(unreachable)?;
+                Writing::new(outlet, move |event| journal.write(event))
+            }
+            Confined::Yes => {
+                let journal = Connected::open().context(unreachable)?;
+                let socket = journal.descriptor();
+                let mut writing = Writing::new(outlet, move |event| journal.write(event));
+                writing.socket = Some(socket);
+                writing
+            }
+        };
         let set = registry.with(capture).try_init();
-        (set, Writing::new(outlet, move |event| journal.write(event)))
+        (set, writing)
     } else if format == LogFormat::Json {
         let outlet = Outlet::new(json_notice);
         let lines = fmt::layer().with_writer(Queued(Arc::clone(&outlet)));
@@ -110,7 +134,13 @@ impl Writing {
         let _ = FLUSH.set(Box::new(move || flushed.flush(GOODBYE)));
         Self {
             start: Box::new(move || outlet.start(write)),
+            socket: None,
         }
+    }
+
+    /// The socket that leads to the journal, where entries go there. It need only be written to.
+    pub(crate) fn socket(&self) -> Option<RawFd> {
+        self.socket
     }
 
     /// Starts the thread that writes. To be called when the process is confined, since a thread that

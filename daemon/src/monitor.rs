@@ -13,7 +13,9 @@ mod listen;
 mod load;
 mod numbering;
 mod pending;
+mod ping;
 mod reloads;
+mod socket_owner;
 mod supervise;
 
 use std::ffi::OsString;
@@ -30,7 +32,9 @@ use self::listen::{Listeners, Prepared};
 use self::load::Loading;
 use self::numbering::Numbering;
 use self::pending::Pending;
+use self::ping::Ping;
 use self::reloads::{Begin, Reloads};
+use self::socket_owner::SocketOwners;
 use self::supervise::{BackOff, Worker};
 use crate::privsep::channel;
 use crate::privsep::message::{Listener, Mode, Problems, ToMonitor, ToWorker};
@@ -39,10 +43,6 @@ use crate::{logging, notify};
 
 /// The ticket of the settings that a worker starts with.
 const FIRST: u32 = 0;
-/// How often a worker is asked how it is, unless the service manager wants to hear it more often.
-const PING: Duration = Duration::from_secs(5);
-/// A worker that does not answer this many times in a row is replaced.
-const UNANSWERED: u32 = 3;
 /// How long after the end of a drain's limit a worker may still take to exit.
 const GRACE: Duration = Duration::from_secs(2);
 /// Most events that wait for the loop: a worker that says more is not listened to meanwhile.
@@ -64,6 +64,7 @@ enum Event {
 struct Monitor {
     arguments: load::Arguments,
     issuing: Issuing,
+    socket_owners: SocketOwners,
     events: SyncSender<Event>,
     listeners: Listeners,
     control: Option<ControlSocket>,
@@ -84,13 +85,6 @@ struct Monitor {
     narrowed: Option<Mode>,
     ping: Ping,
     phase: Phase,
-}
-
-/// Asking the worker how it is.
-struct Ping {
-    every: Duration,
-    next: Instant,
-    unanswered: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,10 +122,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     channel::keep_descriptors_to_ourselves()
         .context("cannot keep inherited descriptors from the other roles")?;
     let issuing = Issuing::new().context("cannot make a CA")?;
-    let arguments = load::Arguments {
-        words: arguments,
-        certificate: issuing.certificate().to_vec(),
-    };
+    let arguments = load::Arguments::new(arguments, issuing.certificate());
     let settled = match load::load(&arguments)? {
         Loaded::Settled(settled) => settled,
         Loaded::Problems(problems) => {
@@ -168,6 +159,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let mut monitor = Monitor {
         arguments,
         issuing,
+        socket_owners: SocketOwners::open(),
         events,
         listeners,
         control,
@@ -224,21 +216,6 @@ fn watch_signals(events: SyncSender<Event>) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Ping {
-    fn new() -> Self {
-        // A stuck worker is to be replaced in half the time that the service manager waits for us,
-        // or it would end us first.
-        let every = notify::watchdog().map_or(PING, |watchdog| {
-            (watchdog / (2 * (UNANSWERED + 1))).min(PING)
-        });
-        Self {
-            every,
-            next: Instant::now() + every,
-            unanswered: 0,
-        }
-    }
-}
-
 impl Monitor {
     fn serve(&mut self, events: &Receiver<Event>) -> End {
         loop {
@@ -263,7 +240,7 @@ impl Monitor {
     fn next_deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Starting => None,
-            Phase::Serving => Some(self.ping.next),
+            Phase::Serving => Some(self.ping.next()),
             Phase::Restarting(at) | Phase::Draining(at) => Some(at),
         }
     }
@@ -289,13 +266,11 @@ impl Monitor {
 
     /// Asks the worker how it is. One that owes many answers is stuck.
     fn ping(&mut self) {
-        self.ping.next = Instant::now() + self.ping.every;
-        self.ping.unanswered += 1;
-        if self.ping.unanswered > UNANSWERED {
+        if self.ping.ask() {
+            self.tell(&ToWorker::Ping, &[]);
+        } else {
             self.kill_worker();
             tracing::error!("the worker does not answer and is replaced");
-        } else {
-            self.tell(&ToWorker::Ping, &[]);
         }
     }
 
@@ -370,7 +345,7 @@ impl Monitor {
                 if let Some(pending) = self.pending.take() {
                     self.adopt(pending);
                 }
-                self.ping.unanswered = 0;
+                self.ping.forget();
                 let restarts = self.back_off.restarts();
                 notify::restarting(restarts);
                 tracing::error!(
@@ -470,6 +445,7 @@ impl Monitor {
     fn start_worker(&mut self) -> anyhow::Result<()> {
         self.workers += 1;
         let mut worker = Worker::start(self.workers, self.events.clone())?;
+        self.issuing.forget_worker();
         worker.tries_new_settings = self.before.is_some();
         self.worker = Some(worker);
         let all = self

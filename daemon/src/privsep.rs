@@ -6,7 +6,9 @@
 //! clients and upstreams and can ask the monitor for nothing but the rows of
 //! `monitor/dispatch.rs`.
 
+pub(crate) mod briefing;
 pub(crate) mod channel;
+pub(crate) mod interceptable;
 mod layout;
 pub(crate) mod message;
 pub(crate) mod settled;

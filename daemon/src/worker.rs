@@ -9,6 +9,7 @@ mod control;
 mod doors;
 mod issuer;
 mod link;
+mod owner;
 mod reload;
 mod sandbox;
 mod witness;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{Diagnostic, Loaded, load};
-use codex_network_engine::{Engine, EngineParts};
+use codex_network_engine::{ClientOwner, Engine, EngineParts};
 use tokio::sync::mpsc;
 
 use crate::logging;
@@ -26,6 +27,7 @@ use crate::privsep::message::{Mode, Report, ToMonitor};
 use doors::Doors;
 use issuer::Issuer;
 use link::{Order, Orders};
+use owner::Owners;
 use reload::Reloader;
 use sandbox::Confined;
 use witness::Witness;
@@ -65,20 +67,23 @@ pub(crate) fn run() -> anyhow::Result<()> {
         }
     };
     let issuer = Issuer::new(Arc::clone(&link));
+    let owners = Owners::new(Arc::clone(&link));
     let (orders_in, orders_out) = mpsc::channel(8);
     let answers = Arc::clone(&issuer);
+    let told_owners = Arc::clone(&owners);
     std::thread::spawn(move || {
         while let Ok(Some(order)) = link::next(&mut receiver) {
             match order {
                 // Connections wait for it, also while a reload or the end is under way.
                 Order::Leaf { ticket, outcome } => answers.answered(ticket, outcome),
+                Order::Owners { ticket, users } => told_owners.answered(ticket, users),
                 // When nobody takes orders any more, answers still come.
                 order => drop(orders_in.blocking_send(order)),
             }
         }
         answers.close();
     });
-    runtime.block_on(serve(link, issuer, *orders, started, orders_out))
+    runtime.block_on(serve(link, issuer, owners, *orders, started, orders_out))
 }
 
 /// A worker that has nothing left to lose.
@@ -94,10 +99,10 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
     let loaded =
         load(&orders.sources).map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
-    let writing = logging::init(&daemon.log, daemon.log_format)?;
+    let writing = logging::init(&daemon.log, daemon.log_format, logging::Confined::Yes)?;
     let mut witness = Witness::open(orders.restarts);
-    let confined =
-        sandbox::confine(orders.confinement).context("the worker cannot confine itself")?;
+    let confined = sandbox::confine(orders.confinement, writing.socket())
+        .context("the worker cannot confine itself")?;
     // The first thread beside this one: confined like it.
     writing.start()?;
     witness.note_landlock(confined.landlock().map(str::to_owned));
@@ -111,6 +116,7 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
 async fn serve(
     link: Arc<link::Link>,
     issuer: Arc<Issuer>,
+    owners: Arc<Owners>,
     orders: Orders,
     started: Started,
     mut incoming: mpsc::Receiver<Order>,
@@ -131,6 +137,8 @@ async fn serve(
         let parts = EngineParts {
             blocked_base: orders.blocked_base,
             issuer: Some(Arc::<Issuer>::clone(&issuer)),
+            // Elsewhere the monitor has no way to know.
+            client_owner: cfg!(target_os = "linux").then_some(owners as Arc<dyn ClientOwner>),
             ..EngineParts::default()
         };
         let engine = Engine::new(Arc::new(settings), parts)?;
@@ -194,7 +202,7 @@ async fn serve(
             Order::Announce { ticket, addresses } => reloader.announced(ticket, addresses),
             Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
             // Taken where it is heard.
-            Order::Leaf { .. } => {}
+            Order::Leaf { .. } | Order::Owners { .. } => {}
             Order::Ping => link.tell(ToMonitor::Well(report(&engine))),
             Order::Drain(within) => {
                 limit = Some(within);

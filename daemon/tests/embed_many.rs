@@ -5,15 +5,24 @@
     reason = "a client of the proxy dials as clients do"
 )]
 
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 
-use codex_network_proxy::NetworkProxy;
+use codex_network_proxy::{NetworkProxy, NetworkProxyBuilder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 const PROXIES: usize = 500;
 const AT_ONCE: usize = 16;
+
+/// A port where a proxy may listen and that no other program is given: bound, and not listening.
+fn reserved() -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a TCP socket");
+    socket.set_reuseaddr(true).expect("a fresh socket");
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    socket.bind(any).expect("a free port");
+    socket
+}
 
 fn descriptors() -> usize {
     let listed = std::fs::read_dir("/dev/fd").expect("the open descriptors");
@@ -22,8 +31,8 @@ fn descriptors() -> usize {
 }
 
 /// Builds a proxy, connects while it is not running yet, runs it, and has it answer and end.
-async fn one() -> SocketAddr {
-    let proxy = NetworkProxy::builder()
+async fn one(builder: NetworkProxyBuilder) {
+    let proxy = builder
         .config_toml(
             "[network]\nallow_upstream_proxy = false\n[daemon.limits]\ndrain_timeout = \"0s\"",
         )
@@ -55,21 +64,27 @@ async fn one() -> SocketAddr {
     handle.shutdown().await;
     handle.wait().await;
     assert_eq!(handle.tasks(), 0);
-    http.expect("a door")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn l10_five_hundred_proxies_come_and_go_in_parallel_and_leave_nothing() {
     // What the runtime itself needs is there from now on.
-    let gone = one().await;
-    assert!(TcpStream::connect(gone).await.is_err(), "it is closed");
+    let places = [reserved(), reserved()];
+    let [http, socks] = places
+        .each_ref()
+        .map(|place| place.local_addr().expect("a bound socket"));
+    let builder = NetworkProxy::builder().managed_by_codex(false);
+    one(builder.http_addr(http).socks_addr(socks)).await;
+    for door in [http, socks] {
+        assert!(TcpStream::connect(door).await.is_err(), "{door} is closed");
+    }
     let before = descriptors();
     let mut running = JoinSet::new();
     for _ in 0..PROXIES {
         if running.len() >= AT_ONCE {
             running.join_next().await.expect("one").expect("no panic");
         }
-        running.spawn(one());
+        running.spawn(one(NetworkProxy::builder()));
     }
     while let Some(ended) = running.join_next().await {
         ended.expect("no panic");

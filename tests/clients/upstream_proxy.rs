@@ -5,13 +5,14 @@
 //! address is one that nothing is routed to, and the real proxy hands everything on to a small one,
 //! which knows where the origin is.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
+use e2e::port::Reserved;
 use e2e::program::{Program, Run};
 use e2e::tls::TestCa;
 use e2e::upstream_proxy::UpstreamProxy;
@@ -26,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Real {
     child: Child,
     addr: SocketAddr,
+    /// Both set `SO_REUSEADDR`, and so may listen on it.
+    _place: Reserved,
     _directory: TempDir,
 }
 
@@ -73,10 +76,8 @@ impl Real {
         // Both drop root, and then write here.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(directory.path(), open).expect("the directory is ours");
-        // They take no socket from us: the port is free until they bind it, if nobody is quicker.
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let addr = free.local_addr().expect("an address");
-        drop(free);
+        let place = Reserved::open();
+        let addr = place.address();
         let child = prepare(directory.path(), addr)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -86,6 +87,7 @@ impl Real {
         let real = Self {
             child,
             addr,
+            _place: place,
             _directory: directory,
         };
         poll(PATIENCE, || TcpStream::connect(addr).ok()).expect("the proxy accepts");

@@ -20,7 +20,7 @@ fn set(key: &str, path: &Path) -> String {
 }
 
 /// `codex-network-proxy init` on an empty configuration, with state in this directory.
-fn init(state: &Path) -> Run {
+pub(crate) fn init(state: &Path) -> Run {
     run_init(Program::new(e2e::binary!()), state)
 }
 

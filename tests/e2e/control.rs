@@ -5,6 +5,7 @@ mod commands;
 mod constraints;
 mod doctor;
 mod follow;
+mod listeners;
 mod machine;
 mod secrets;
 mod socket;
@@ -44,7 +45,7 @@ fn proxyctl_at(socket: &Path, arguments: &[&str]) -> Run {
 }
 
 /// Runs `proxyctl` on a daemon.
-fn proxyctl(daemon: &Daemon, arguments: &[&str]) -> Run {
+pub(crate) fn proxyctl(daemon: &Daemon, arguments: &[&str]) -> Run {
     proxyctl_at(&socket(daemon), arguments)
 }
 

@@ -3,13 +3,14 @@
 //!
 //! SOCKS5 to port 443 is with the engine's tests: nobody but root may listen there.
 
+mod ambiguous;
 mod attempt;
 mod bodies;
 mod changes;
 mod clients;
 mod floods;
 mod frames;
-mod hooks;
+pub(crate) mod hooks;
 mod limited;
 mod negotiation;
 mod origins;
@@ -29,12 +30,12 @@ const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
 /// For whom the origins here have certificates.
 const NAMES: [&str; 3] = ["allowed.test", "hooked.test", "127.0.0.1"];
 /// Both ways of speaking HTTP, by their names in ALPN.
-const BOTH: [&str; 2] = ["h2", "http/1.1"];
+pub(crate) const BOTH: [&str; 2] = ["h2", "http/1.1"];
 
 /// A daemon that trusts the origin's authority, and clients that trust the daemon's.
 pub(crate) struct Scene {
     /// First to go, so that the daemon has nothing left to wait for when it ends.
-    origin: Origin,
+    pub(crate) origin: Origin,
     daemon: Daemon,
     /// The origin's authority.
     ca: TestCa,
@@ -43,7 +44,7 @@ pub(crate) struct Scene {
 }
 
 /// `allowed.test` may be read, and anything else is refused.
-fn limited() -> Config {
+pub(crate) fn limited() -> Config {
     Config::example().set("network", "mode", r#""limited""#)
 }
 
@@ -58,7 +59,7 @@ fn start(config: &Config, ca: &TestCa) -> Daemon {
 
 impl Scene {
     /// With an origin that speaks these protocols and echoes what it is asked.
-    fn echoing(config: &Config, protocols: &[&str]) -> Self {
+    pub(crate) fn echoing(config: &Config, protocols: &[&str]) -> Self {
         Self::new(config, protocols, |_| Answer::Echo)
     }
 
@@ -72,7 +73,7 @@ impl Scene {
     }
 
     /// With an origin of any kind that speaks these protocols.
-    fn with(config: &Config, protocols: &[&str], origin: Builder) -> Self {
+    pub(crate) fn with(config: &Config, protocols: &[&str], origin: Builder) -> Self {
         Self::serving(config, origin, |ca| Server::of(ca, &NAMES).alpn(protocols))
     }
 
@@ -94,7 +95,7 @@ impl Scene {
         }
     }
 
-    fn authority(&self, host: &str) -> String {
+    pub(crate) fn authority(&self, host: &str) -> String {
         format!("{host}:{}", self.origin.addr().port())
     }
 
@@ -112,19 +113,25 @@ impl Scene {
     }
 
     /// HTTP/1.1 inside intercepted TLS.
-    fn http1(&self, host: &str) -> Connection {
+    pub(crate) fn http1(&self, host: &str) -> Connection {
         let (client, session) = self.tunnel(host).secure(&self.client(&["http/1.1"]), host);
         assert_ne!(session.alpn.as_deref(), Some("h2"));
         client
     }
 
     /// HTTP/2 inside intercepted TLS.
-    fn http2(&self, host: &str) -> Http2 {
+    pub(crate) fn http2(&self, host: &str) -> Http2 {
         self.tunnel(host).into_http2(&self.client(&["h2"]), host)
     }
 
     /// A request in origin-form, to its empty line; `fields` are names and values.
-    fn message(&self, method: &str, host: &str, path: &str, fields: &[(&str, &str)]) -> String {
+    pub(crate) fn message(
+        &self,
+        method: &str,
+        host: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> String {
         let mut text = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\n",
             self.authority(host)
@@ -135,12 +142,12 @@ impl Scene {
         text + "\r\n"
     }
 
-    fn url(&self, host: &str, path: &str) -> String {
+    pub(crate) fn url(&self, host: &str, path: &str) -> String {
         format!("https://{}{path}", self.authority(host))
     }
 
     /// One request without a body, on a connection of its own that speaks `protocol`.
-    fn ask(
+    pub(crate) fn ask(
         &self,
         protocol: &str,
         method: &str,
@@ -169,7 +176,7 @@ impl Scene {
     }
 
     /// The one blocked entry with this reason.
-    fn blocked(&self, reason: &str) -> Value {
+    pub(crate) fn blocked(&self, reason: &str) -> Value {
         self.daemon
             .wait_for_blocked(|entry| entry["reason"] == reason)
     }

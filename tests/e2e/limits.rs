@@ -1,11 +1,13 @@
 //! What happens when there is too much of something: connections, or descriptors (SPEC C5).
 
 mod descriptors;
+mod users;
 
 use std::thread;
 
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon};
+use e2e::descriptors::Descriptors;
 use e2e::origin::{Answer, Origin};
 use e2e::wait::{PATIENCE, poll};
 
@@ -197,6 +199,9 @@ fn c5_the_limit_is_told_in_the_log_once_and_not_for_every_client() {
 
 #[test]
 fn c5_slow_clients_cost_nobody_else_anything() {
+    let Some(_reserved) = Descriptors::reserve(230) else {
+        return;
+    };
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = start(&Config::example());
     let mut slow: Vec<_> = (0..200)
@@ -213,6 +218,9 @@ fn c5_slow_clients_cost_nobody_else_anything() {
 
 #[test]
 fn c5_five_hundred_clients_at_once_are_all_answered() {
+    let Some(_reserved) = Descriptors::reserve(650) else {
+        return;
+    };
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = start(&limited(100));
     // All of them are connected before the first is read from.

@@ -6,12 +6,15 @@
 mod admin;
 mod ca;
 mod connect;
+mod content;
 mod control;
 mod fleet;
 mod forward;
 mod interception;
 mod limits;
 mod policy;
+#[cfg(target_os = "linux")]
+mod privilege;
 mod readme;
 mod records;
 mod reload;

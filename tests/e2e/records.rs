@@ -4,6 +4,7 @@
 mod attempt;
 mod audit;
 mod blocked;
+mod floods;
 
 use std::net::Ipv4Addr;
 

@@ -16,7 +16,8 @@ use e2e::daemon::{Config, Daemon, LogLine, Signal};
 use e2e::origin::{Answer, Origin};
 use e2e::wait::{PATIENCE, poll};
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
+
+pub(crate) use e2e::port::Reserved;
 
 fn start(config: &Config) -> Daemon {
     Daemon::start(e2e::binary!(), config)
@@ -40,30 +41,6 @@ fn lines(daemon: &Daemon, message: &str, count: usize) -> Vec<LogLine> {
         (lines.len() >= count).then_some(lines)
     })
     .unwrap_or_else(|| panic!("{message:?} is not logged {count} times"))
-}
-
-/// A port of an address of loopback that is free for the daemon and for nobody who takes any free
-/// port, for as long as the value lives.
-pub(crate) struct Reserved(Socket);
-
-impl Reserved {
-    pub(crate) fn open() -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
-        // Bound and not listening: whoever says so too may listen there, and the daemon does.
-        socket.set_reuse_address(true).expect("a fresh socket");
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        socket.bind(&any.into()).expect("a free port");
-        Self(socket)
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        let address = self.0.local_addr().expect("a bound socket");
-        address.as_socket().expect("an IP address")
-    }
-
-    pub(crate) fn url(&self) -> String {
-        json!(format!("http://{}", self.address())).to_string()
-    }
 }
 
 #[test]
@@ -159,7 +136,11 @@ fn c7_askers_who_share_a_load_all_hear_of_its_problems() {
                 together.wait();
                 let answer = daemon.reload();
                 assert_eq!(answer.status, 500);
-                assert!(answer.text().contains("nonsense"), "{}", answer.text());
+                assert!(
+                    answer.text().contains(".toml:3:1: unknown key"),
+                    "{}",
+                    answer.text()
+                );
             });
         }
     });

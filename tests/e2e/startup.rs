@@ -3,6 +3,7 @@
 mod check;
 mod ending;
 mod layers;
+mod places;
 mod starting;
 mod unread;
 
@@ -55,6 +56,28 @@ impl Wrapped {
              mount -t tmpfs tmpfs /mnt && cp -a /etc/. /mnt && cp -a '{own}'/. /mnt &&\n\
              for made in '{own}'/*; do mount --bind \"$made\" \"/mnt/${{made##*/}}\"; done &&\n\
              mount --move /mnt /etc || exit 99"
+        ))
+    }
+
+    /// As this account, from this copy, which the account can reach. Needs root.
+    pub(crate) fn as_account(user: &nix::unistd::User, copy: &Path) -> Self {
+        let (uid, gid, copy) = (user.uid, user.gid, copy.display());
+        Self::script(&format!(
+            "exec setpriv --clear-groups --reuid {uid} --regid {gid} '{copy}' \"$@\""
+        ))
+    }
+
+    /// As an ordinary user: as `nobody` where root runs the tests. `program` is a copy that everybody may
+    /// run.
+    pub(crate) fn as_ordinary_user(program: &Path) -> Self {
+        let program = program.display();
+        if !e2e::machine::is_root() {
+            return Self::script("");
+        }
+        // The configuration's directory becomes that user's.
+        Self::script(&format!(
+            "chown -R 65534:65534 \"${{2%/*}}\" &&\n\
+             exec setpriv --clear-groups --reuid 65534 --regid 65534 '{program}' \"$@\""
         ))
     }
 

@@ -4,11 +4,12 @@
 //! The proxied targets have an address that counts as public and that nothing is routed to: the space
 //! of the former 6bone, which was given back (RFC 3701).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Launch};
 use e2e::origin::{Answer, Origin};
+use e2e::port::Reserved;
 use e2e::program::Program;
 use e2e::tls::TestCa;
 use e2e::upstream_proxy::UpstreamProxy;
@@ -156,10 +157,9 @@ fn h12_a_proxy_that_cannot_be_used_is_an_error_at_the_start() {
 
 #[test]
 fn h12_a_proxy_that_is_this_proxy_is_told_and_never_used() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let own: SocketAddr = free.local_addr().expect("an address");
-    drop(free);
-    let config = config().set("network", "proxy_url", &format!("\"http://{own}\""));
+    let place = Reserved::open();
+    let own = place.address();
+    let config = config().set("network", "proxy_url", &place.url());
     let daemon = launch(&config)
         .env("HTTP_PROXY", format!("http://{own}"))
         .env("HTTPS_PROXY", format!("http://{own}"))

@@ -20,12 +20,12 @@ pub use self::http2::{Exchange, Http2};
 pub use self::socks5::{Bound, Socks5Target};
 use crate::tls::TestCa;
 use crate::wait::PATIENCE;
-use crate::wire::{self, Fields, Stream, Wire, latin1};
+use crate::wire::{self, Fields, SharedSocket, Stream, Wire, latin1};
 
 /// One connection of a test's own. Every read gives up after [`PATIENCE`].
 pub struct Connection {
     wire: Wire<Box<dyn Stream>>,
-    socket: TcpStream,
+    socket: SharedSocket,
 }
 
 /// One response, read to its end.
@@ -67,9 +67,9 @@ impl Connection {
         let socket = TcpStream::connect_timeout(&addr, PATIENCE)
             .unwrap_or_else(|error| panic!("connect to {addr}: {error}"));
         wire::prepare(&socket, PATIENCE).expect("a fresh socket takes options");
-        let stream = socket.try_clone().expect("a second handle on a socket");
+        let socket = SharedSocket::new(socket);
         Self {
-            wire: Wire::new(Box::new(stream)),
+            wire: Wire::new(Box::new(socket.clone())),
             socket,
         }
     }
@@ -117,7 +117,7 @@ impl Connection {
 
     /// Ends the connection with a reset.
     pub fn reset(self) {
-        socket2::SockRef::from(&self.socket)
+        socket2::SockRef::from(&*self.socket)
             .set_linger(Some(std::time::Duration::ZERO))
             .expect("a socket takes options");
     }

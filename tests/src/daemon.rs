@@ -292,6 +292,7 @@ impl Launch {
 
     /// Starts the daemon and waits for nothing.
     pub fn spawn(self) -> Daemon {
+        crate::descriptors::limit();
         let config_path = self.directory.path().join("config.toml");
         std::fs::write(&config_path, &self.text).expect("a new directory takes a file");
         let mut command = Command::new(&self.program);

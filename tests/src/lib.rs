@@ -8,6 +8,8 @@
 //! - [`client`] speaks HTTP and SOCKS5, UDP too, by hand, byte for byte, TLS and HTTP/2 over
 //!   what it opened, and [`program`] runs real clients (curl, git, pip) under a deadline;
 //! - [`resolver`] is a name server that answers what a test tells it to;
+//! - [`machine`] says whether this machine has what a test needs, and [`descriptors`] shares out those of
+//!   the process;
 //! - [`tls`] issues certificates, good and bad, [`port`] offers ports where connecting fails,
 //!   [`upstream_proxy`] is a proxy behind the proxy,
 //!   [`wire`] reads HTTP/1.1 for both sides, [`wait`] bounds every wait.
@@ -25,7 +27,9 @@
 
 pub mod client;
 pub mod daemon;
+pub mod descriptors;
 mod frames;
+pub mod machine;
 pub mod origin;
 pub mod port;
 pub mod program;

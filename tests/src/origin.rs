@@ -23,11 +23,14 @@ pub use self::request::Request;
 use self::serve::Protocol;
 use crate::tls::{Server, TestCa};
 use crate::wait::{PATIENCE, Watched};
+use crate::wire::SharedSocket;
 
 /// How a test decides what to answer; it may block, which holds the answer back.
 type Script = dyn Fn(&Request) -> Answer + Send + Sync;
 /// How a test decides, seeing only the head, whether to read the body at all.
 type EarlyScript = dyn Fn(&Request) -> Option<Answer> + Send + Sync;
+/// Which requests' bodies an origin leaves unread, to take them for its next requests.
+type Unread = dyn Fn(&Request) -> bool + Send + Sync;
 
 /// A running origin; it stops and hangs up on everyone when dropped.
 pub struct Origin {
@@ -45,7 +48,7 @@ struct State {
     /// Which of those are our own probes.
     probes: Vec<usize>,
     /// The connections that have not ended, by their place in `accepted`.
-    open: Vec<(usize, TcpStream)>,
+    open: Vec<(usize, SharedSocket)>,
     requests: Vec<Request>,
     handshakes: Vec<Handshake>,
 }
@@ -67,6 +70,7 @@ impl Origin {
         Builder {
             protocol: Protocol::Http {
                 early: Arc::new(|_| None),
+                unread: Arc::new(|_| false),
                 script: Arc::new(script),
             },
             tls: None,
@@ -175,6 +179,21 @@ impl Builder {
         self
     }
 
+    /// Over HTTP/1.1, answers these requests without reading their bodies, whose
+    /// bytes it then takes for the next request of the connection, as some origins
+    /// do (RFC 9112 section 11.2). It ends connections when it is asked to.
+    #[must_use]
+    pub fn leaving_unread(
+        mut self,
+        which: impl Fn(&Request) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        match &mut self.protocol {
+            Protocol::Http { unread, .. } => *unread = Arc::new(which),
+            Protocol::Echo => panic!("an origin that echoes bytes has no bodies"),
+        }
+        self
+    }
+
     /// Listens on a free port of 127.0.0.1 and serves from now on.
     pub fn start(self) -> Origin {
         let listener =
@@ -194,7 +213,8 @@ impl Builder {
 
     fn accept(&self, listener: &TcpListener, state: &Arc<Watched<State>>) {
         while let Ok((stream, peer)) = listener.accept() {
-            let hang_up = stream.try_clone().expect("a second handle on a socket");
+            let stream = SharedSocket::new(stream);
+            let hang_up = stream.clone();
             let (index, stopping) = state.update(|state| {
                 let index = state.accepted.len();
                 state.accepted.push(peer);

@@ -1,7 +1,8 @@
-//! Ports where connecting fails in a chosen way, for as long as the value lives.
+//! Ports that are reserved, refuse or stall, for as long as the value lives.
 //!
-//! Nobody else can be given the port meanwhile, so tests that run in parallel
-//! never meet each other's listeners.
+//! The kernel gives such a port to no one else meanwhile, so tests that run in parallel never meet each
+//! other's listeners. A test that needs a closed port takes one of these. It never frees a port and expects
+//! it to stay closed.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -19,9 +20,43 @@ impl RefusingPort {
         Self(bound())
     }
 
+    /// Takes this port; `None` if it is not free.
+    pub fn at(address: SocketAddr) -> Option<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).ok()?;
+        socket.bind(&address.into()).ok()?;
+        Some(Self(socket))
+    }
+
     /// Where to connect.
     pub fn addr(&self) -> SocketAddr {
         local_addr(&self.0)
+    }
+}
+
+/// A port that a daemon may listen on, and that refuses connections before it does and after it has
+/// stopped. The kernel gives it to no one who asks for any free port.
+#[derive(Debug)]
+pub struct Reserved(Socket);
+
+impl Reserved {
+    /// Takes a free port on 127.0.0.1.
+    pub fn open() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
+        // Bound and not listening: another socket with this option may listen there, as the daemon's does.
+        socket.set_reuse_address(true).expect("a fresh socket");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).expect("a free port on 127.0.0.1");
+        Self(socket)
+    }
+
+    /// Where to listen and to connect.
+    pub fn address(&self) -> SocketAddr {
+        local_addr(&self.0)
+    }
+
+    /// The address as a value of `proxy_url` and its like, quoted for TOML.
+    pub fn url(&self) -> String {
+        format!("\"http://{}\"", self.address())
     }
 }
 
@@ -83,6 +118,18 @@ mod tests {
         let port = RefusingPort::open();
         let error = TcpStream::connect(port.addr()).expect_err("nobody listens");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_reserved_port_refuses_before_and_after_another_socket_listens_there() {
+        let port = Reserved::open();
+        let connect = || TcpStream::connect(port.address()).map_err(|error| error.kind());
+        assert_eq!(connect().err(), Some(ErrorKind::ConnectionRefused));
+        // The standard library sets SO_REUSEADDR.
+        let listener = std::net::TcpListener::bind(port.address()).expect("it is ours");
+        connect().expect("it listens");
+        drop(listener);
+        assert_eq!(connect().err(), Some(ErrorKind::ConnectionRefused));
     }
 
     #[test]

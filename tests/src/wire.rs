@@ -7,12 +7,50 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What both sides read and write: a TCP connection, or TLS on one.
 pub trait Stream: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Stream for T {}
+
+/// A TCP connection with several owners and one descriptor. `TcpStream::try_clone` takes a descriptor
+/// for each owner, and a process may have no more than 1024.
+#[derive(Clone, Debug)]
+pub struct SharedSocket(Arc<TcpStream>);
+
+impl SharedSocket {
+    /// The first owner.
+    pub fn new(socket: TcpStream) -> Self {
+        Self(Arc::new(socket))
+    }
+}
+
+impl Deref for SharedSocket {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.0
+    }
+}
+
+impl Read for SharedSocket {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(into)
+    }
+}
+
+impl Write for SharedSocket {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self.0).flush()
+    }
+}
 
 /// Header or trailer fields in the order and the spelling in which they came.
 ///

@@ -33,17 +33,25 @@ fn c5_the_worker_is_somebody_else_and_has_no_privilege() {
     }
     assert_eq!(scene.status(worker, "NoNewPrivs"), "1");
     assert_eq!(scene.status(worker, "Seccomp"), "2");
-    // Two filters of its own on top of those of the unit.
+    // Three filters of its own on top of those of the unit.
     let filters = |pid| -> u32 {
         let count = scene.status(pid, "Seccomp_filters");
         count.parse().expect("a number")
     };
-    assert_eq!(filters(worker), filters(scene.monitor()) + 2);
+    assert_eq!(filters(worker), filters(scene.monitor()) + 3);
     // What a process that is not dumpable has in /proc belongs to root.
     let owner = scene
         .machine()
         .run(["stat", "--format=%u", &format!("/proc/{worker}/environ")]);
     assert_eq!(owner.stdout.trim(), "0");
+    for pid in [worker, scene.monitor()] {
+        let limits = scene.process(pid, "limits").expect("the process is there");
+        let core = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max core file size"))
+            .map(|line| line.split_whitespace().next());
+        assert_eq!(core, Some(Some("0")), "no core file of {pid}");
+    }
     let shown = scene
         .machine()
         .run(["ps", "-o", "user:32=", "-p", &worker.to_string()]);
@@ -106,8 +114,6 @@ struct Call {
 }
 
 const EPERM: i32 = 1;
-/// Another user's process is not even to be seen (`ProtectProc=`).
-const ENOENT: i32 = 2;
 const EACCES: i32 = 13;
 
 /// What somebody who has taken the worker over would try.
@@ -126,8 +132,16 @@ fn attempts(monitor: u32) -> Vec<Call> {
         open("read /etc/shadow", "/etc/shadow", 0, EACCES),
         open("read what everybody may", "/etc/passwd", 0, EACCES),
         open("read the configuration", "/etc/codex-network-proxy/config.toml", 0, EACCES),
-        open("read the monitor's memory", &format!("/proc/{monitor}/mem"), 0, ENOENT),
+        open("read the monitor's memory", &format!("/proc/{monitor}/mem"), 0, EACCES),
         open("make a file", "/tmp/x", libc::O_CREAT | libc::O_WRONLY, EACCES),
+        open("name a file alone", "/etc/passwd", libc::O_PATH, EACCES),
+        call("learn of a file", libc::SYS_newfstatat, r#",-100L,"/etc/passwd",0L,0L"#, EACCES),
+        // Sockets and signals; all of the rows are in daemon/src/worker/sandbox/linux/tests.rs.
+        call("make a pair of datagram sockets", libc::SYS_socketpair, ",1L,2L,0L,0L", EPERM),
+        call("pass descriptors on", libc::SYS_sendmsg, ",0L,0L,0L", EPERM),
+        call("listen", libc::SYS_listen, ",0L,1L", EPERM),
+        call("have signals sent", libc::SYS_fcntl, &format!(",0L,{}L,{monitor}L", libc::F_SETOWN), EPERM),
+        call("map memory for instructions", libc::SYS_mmap, ",0L,4096L,5L,34L,-1L,0L", EPERM),
         // Programs and processes.
         call("start a program", libc::SYS_execve, r#","/bin/true",0L,0L"#, EPERM),
         call("start it by another call", libc::SYS_execveat, r#",-100L,"/bin/true",0L,0L,0L"#, EPERM),
@@ -177,16 +191,8 @@ fn c5_a_worker_that_was_taken_over_can_do_nothing() {
         )
         .expect("a string takes text");
     }
-    let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(file.path(), script).expect("it is ours");
-    let pid = scene.machine().outside(worker).to_string();
-    let run = Program::new("gdb")
-        .args(["-nx", "-batch", "-p", &pid, "-x"])
-        .arg(file.path())
-        .deadline(Duration::from_secs(60))
-        .run();
-    let results = results(&run.stdout);
-    assert_eq!(results.len(), 2 * attempts.len(), "{run:#?}");
+    let results = debug(&scene, worker, &script);
+    assert_eq!(results.len(), 2 * attempts.len(), "{results:?}");
     for (Call { what, error, .. }, result) in attempts.iter().zip(results.chunks(2)) {
         match *error {
             0 => assert!(result[0] >= 0, "{what}: {result:?}"),
@@ -197,6 +203,43 @@ fn c5_a_worker_that_was_taken_over_can_do_nothing() {
     assert_eq!(scene.get("http://blocked.test/").0, 403);
     assert_eq!(scene.worker(), Some(worker));
     assert_eq!(scene.monitor(), monitor);
+}
+
+/// The one unix datagram socket that a worker has leads to the journal and nowhere else.
+#[test]
+fn c5_the_workers_way_to_the_journal_leads_nowhere_else() {
+    let scene = Scene::new();
+    scene.start();
+    scene.wait_for_message("ready");
+    let worker = scene.wait_for_worker(None);
+    let descriptors = scene
+        .machine()
+        .run(["ss", "--no-header", "--unix", "--all", "--processes"]);
+    let descriptors = descriptors.succeeded();
+    let own = format!("pid={worker},fd=");
+    let datagrams: Vec<&str> = descriptors
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("u_dgr"))
+        .filter_map(|line| line.split_once(&own)?.1.split([')', ',']).next())
+        .collect();
+    let [journal] = datagrams[..] else {
+        panic!("{datagrams:?} of {}", descriptors.stdout);
+    };
+    let address = r#""\001\000/dev/log""#;
+    let script = format!(
+        "print ((long(*)(long,...))syscall)({}L,{journal}L,\"x\",1L,0L,{address},10L)\n\
+         print *((int*(*)(void))__errno_location)()\n\
+         print ((long(*)(long,...))syscall)({}L,{journal}L)\n\
+         print *((int*(*)(void))__errno_location)()\n",
+        libc::SYS_sendto,
+        libc::SYS_dup
+    );
+    let results = debug(&scene, worker, &script);
+    assert_eq!(results, [-1, EPERM.into(), -1, EPERM.into()]);
+    // And entries still go there.
+    assert_eq!(scene.get("http://blocked.test/").0, 403);
+    scene.wait_for_message("deny http blocked.test:80");
 }
 
 /// The unit's own limits, on a program that it runs beside the monitor.
@@ -240,6 +283,19 @@ fn c5_a_required_sandbox_is_there_or_the_service_is_not() {
     );
     scene.start_in_vain();
     scene.wait_for_message("sandbox = \"require\"");
+}
+
+/// Has a debugger run a script on the worker. Returns the numbers that it printed.
+fn debug(scene: &Scene, worker: u32, script: &str) -> Vec<i64> {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), script).expect("it is ours");
+    let pid = scene.machine().outside(worker).to_string();
+    let run = Program::new("gdb")
+        .args(["-nx", "-batch", "-p", &pid, "-x"])
+        .arg(file.path())
+        .deadline(Duration::from_secs(60))
+        .run();
+    results(&run.stdout)
 }
 
 /// The numbers that gdb printed, in order.

@@ -14,12 +14,19 @@ fn ci_runs_the_readmes_test_command() {
         .find_map(|line| line.strip_prefix("$ cargo test"))
         .map(|rest| format!("cargo test{rest}"))
         .expect("the README says how to run the tests");
-    let ci = read(".ci/run");
-    assert_eq!(
-        ci.lines().last(),
-        Some(command.as_str()),
-        ".ci/run ends with the README's test command"
+    let tests = read(".ci/tests");
+    assert!(
+        tests.contains(&format!("{command} 2>&1")),
+        ".ci/tests runs `{command}`"
     );
+    let ci = read(".ci/run");
+    let settings: Vec<&str> = ci
+        .lines()
+        .filter_map(|line| line.strip_prefix(".ci/tests "))
+        .collect();
+    assert_eq!(settings, ["root", "container", "user"]);
+    let last = ci.lines().last().unwrap_or_default();
+    assert!(last.starts_with(".ci/tests "), ".ci/run ends with tests");
 }
 
 #[test]
@@ -27,6 +34,7 @@ fn the_readme_names_every_crate_and_file_that_it_needs() {
     let readme = read("README.md");
     for name in [
         "crates/policy",
+        "crates/files",
         "crates/config",
         "crates/engine",
         "crates/control",

@@ -8,6 +8,7 @@ mod dependencies;
 mod docs;
 mod invariants;
 mod manual;
+mod needs;
 mod packaging;
 mod sources;
 mod spec;

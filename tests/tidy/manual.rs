@@ -175,7 +175,11 @@ fn c3_c5_c6_the_page_of_the_configuration_has_every_key() {
         let place = match table.as_str() {
             "" => other.clone(),
             "network" => part("\n.SH POLICY", "\n.SS "),
-            "experimental_network" => part("\n.SH REQUIREMENTS", "\n.SH "),
+            "experimental_network" => part("\n.SH REQUIREMENTS", "\n.SS "),
+            table if table.starts_with("experimental_network.") => {
+                let section = part(&format!("\n.SS [{table}]\n"), "\n.S");
+                section.split("\n.SH").next().unwrap_or_default().to_owned()
+            }
             "daemon" => part("\n.SS [daemon]\n", "\n.SS "),
             "mitm.actions.NAME.inject_request_headers" => {
                 part("\n\\fBinject_request_headers\\fR", "\n.RE")

@@ -8,23 +8,25 @@
 //! stricter. What is written in a configuration and exceeds a requirement is an error at that place:
 //! it is not quietly cut down.
 //!
-//! `settle` asks here for each value that may be constrained; [`managed`] is what remains of it for
-//! those who run on the settings.
+//! `settle` asks here for each value that may be constrained; [`daemon`] has what is required of
+//! `[daemon]`, and [`managed`] is what remains of it all for those who run on the settings.
 
+pub(crate) mod daemon;
 pub(crate) mod managed;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use codex_network_policy::{ListKind, Mode};
+use codex_network_policy::{ListKind, Mode, Pattern};
 
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Problems, quoted, shown};
 use crate::generation::{self, Key, Raw, Schema, Slot};
 use crate::merge::{Table, Value};
 use crate::origins::Origins;
 use crate::read;
 use crate::settle::{MODES, Rules, patterns, socket_path};
 use crate::text::Place;
+use daemon::DaemonRequirements;
 use managed::{Managed, Pin};
 
 /// The table's name. Other tables of the file are somebody else's (SPEC C4).
@@ -63,8 +65,12 @@ pub(crate) static SCHEMA: Schema = Schema(&[
             Slot::Value(Key::ManagedAllowedDomainsOnly),
         ),
         ("unix_sockets", Slot::Value(Key::UnixSockets)),
+        (daemon::TABLE, Slot::Table(&daemon::SCHEMA)),
     ],
 ]);
+
+/// What an allow list may hold where local binding is required to be off.
+const NOTHING_LOCAL: &str = "no local or private address";
 
 /// All requirements together.
 #[derive(Debug, Default)]
@@ -78,6 +84,7 @@ pub(crate) struct Requirements {
     allowed: Rules,
     denied: Rules,
     allowed_domains_only: Option<Place>,
+    daemon: DaemonRequirements,
 }
 
 /// What is required, and by which line. For a boolean that is its name.
@@ -99,6 +106,9 @@ pub(crate) fn read(files: &[Table<'_>], problems: &mut Problems<'_>) -> Requirem
             raw.read(&SCHEMA, TABLE, &entry.node, problems);
             all.add(&raw, problems);
         }
+    }
+    if let Some(at) = all.allowed_domains_only {
+        all.daemon.pin_resolver(at);
     }
     all
 }
@@ -138,6 +148,12 @@ impl Requirements {
             rules.extend(patterns(raw, key, kind, problems));
         }
         self.add_unix_sockets(raw, problems);
+        self.daemon.add(raw, problems);
+    }
+
+    /// What is required of `[daemon]`.
+    pub(crate) fn daemon(&self) -> &DaemonRequirements {
+        &self.daemon
     }
 
     /// A list of paths, or a map of them to `"allow"` and `"deny"`. It says which ones may be listed,
@@ -194,10 +210,7 @@ impl Requirements {
         };
         if let (Some(setting), Some(true)) = (setting, written) {
             let place = problems.texts.name_place(required.at);
-            let line = match required.written {
-                "false" => format!("`{} = false`", required.what),
-                other => format!("`{other}`"),
-            };
+            let line = required.line();
             let message = managed::invalid(required.what, "true", "false");
             let help = format!("{place} has {line}; take the key out");
             problems.error(setting.node.at, &message, &help);
@@ -235,11 +248,36 @@ impl Requirements {
         let place = problems.texts.name_place(required.at);
         let message = managed::invalid(
             "unix_sockets",
-            &path.display().to_string(),
-            &listed(&required.what),
+            &shown(&path.display().to_string()),
+            &shown(&listed(&required.what)),
         );
         let help = format!("{place} has `unix_sockets`; take this one out");
         problems.error(at, &message, &help);
+    }
+
+    /// An entry of the configuration's allow list: an error where it spells out a local or private
+    /// address and local binding is required to be off, since such an entry lifts that (SPEC P3).
+    pub(crate) fn check_allowed(&self, pattern: &Pattern, at: Place, problems: &mut Problems<'_>) {
+        let Some(required) = self.off.get(&Key::AllowLocalBinding) else {
+            return;
+        };
+        // What is ignored, or allowed by the requirements themselves, widens nothing.
+        let managed = || self.allowed.iter().any(|(managed, _)| managed == pattern);
+        if self.allowed_domains_only.is_some() || !pattern.spells_out_local() || managed() {
+            return;
+        }
+        let place = problems.texts.name_place(required.at);
+        let asked = shown(&pattern.to_string());
+        let message = managed::invalid("allowed_domains", &asked, NOTHING_LOCAL);
+        let help = format!("{place} has {}; take this one out", required.line());
+        problems.error(at, &message, &help);
+    }
+
+    /// The entries that may stand for local hosts, where not all of the allow list may: an address may
+    /// turn out to be this machine's own only when the proxy runs.
+    pub(crate) fn local_exceptions(&self) -> Option<Rules> {
+        let is_bounded = self.off.contains_key(&Key::AllowLocalBinding);
+        is_bounded.then(|| self.allowed.clone())
     }
 
     /// The lists of the configuration with the managed ones, which come first. `raw` has the
@@ -259,8 +297,8 @@ impl Requirements {
                 .filter_map(|key| raw.get(key))
             {
                 let message = format!(
-                    "what `{}` allows is ignored: only the managed allow list counts",
-                    setting.name
+                    "what {} allows is ignored: only the managed allow list counts",
+                    quoted(setting.name)
                 );
                 let help = format!("{place} has `managed_allowed_domains_only = true`");
                 problems.warning(setting.at, &message, &help);
@@ -290,6 +328,7 @@ impl Requirements {
         if self.allowed_domains_only.is_some() {
             origins.forget("allowed_domains");
         }
+        self.daemon.add_origins(origins, problems);
         for (name, rules) in [
             ("allowed_domains", &self.allowed),
             ("denied_domains", &self.denied),
@@ -317,16 +356,30 @@ impl Requirements {
         }
         if let Some(at) = self.allowed_domains_only {
             pins.push(pin("allowed_domains", "the managed ones".to_owned(), at));
+        } else if let Some(required) = self.off.get(&Key::AllowLocalBinding) {
+            let allowed = format!("{NOTHING_LOCAL} but the managed ones");
+            pins.push(pin("allowed_domains", allowed, required.at));
         }
         if let Some((first, others)) = self.unix_sockets.split_first() {
             let mut all = first.what.clone();
             all.retain(|path| others.iter().all(|other| other.what.contains(path)));
             pins.push(pin("allow_unix_sockets", listed(&all), first.at));
         }
+        pins.extend(self.daemon.pins(problems));
         Managed {
             pins: pins.into(),
             mode: self.mode.map_or(Mode::Full, |required| required.what),
             allowed_domains_only: self.allowed_domains_only.is_some(),
+        }
+    }
+}
+
+impl Required<&'static str> {
+    /// The requirement that switches a boolean off, as it is written.
+    fn line(&self) -> String {
+        match self.written {
+            "false" => format!("`{} = false`", self.what),
+            other => format!("`{other}`"),
         }
     }
 }

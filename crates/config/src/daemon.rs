@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::constraints::daemon::DaemonRequirements;
 use crate::diagnostic::{Problems, quoted};
 use crate::generation::{Key, Raw, Schema, Setting, Slot};
 use crate::merge::Table;
@@ -63,7 +64,7 @@ const LOG_FORMATS: &[(&str, LogFormat)] = &[
     ("json", LogFormat::Json),
 ];
 
-const SANDBOXES: &[(&str, Sandbox)] = &[
+pub(crate) const SANDBOXES: &[(&str, Sandbox)] = &[
     ("require", Sandbox::Require),
     ("try", Sandbox::Try),
     ("off", Sandbox::Off),
@@ -72,6 +73,7 @@ const SANDBOXES: &[(&str, Sandbox)] = &[
 /// Reads and settles the table. Every key is optional.
 pub(crate) fn settle(
     root: &Table<'_>,
+    required: &DaemonRequirements,
     origins: &mut Origins,
     problems: &mut Problems<'_>,
 ) -> Daemon {
@@ -80,19 +82,13 @@ pub(crate) fn settle(
         raw.read(&SCHEMA, TABLE, &entry.node, problems);
     }
     origins.take(&raw, &SCHEMA, TABLE, problems);
-    let name = |key, problems: &mut Problems<'_>| {
-        let text = read::text(raw.get(key)?, problems)?;
-        Some(text.to_owned())
-    };
+    let name = |key, problems: &mut Problems<'_>| required.text(key, raw.get(key), problems);
     let path = |key, problems: &mut Problems<'_>| read::path(raw.get(key)?, problems);
     let default = Daemon::default();
     Daemon {
         user: name(Key::User, problems),
         group: name(Key::Group, problems),
-        sandbox: raw
-            .get(Key::Sandbox)
-            .and_then(|setting| read::word(setting, SANDBOXES, problems))
-            .unwrap_or(default.sandbox),
+        sandbox: sandbox(raw.get(Key::Sandbox), required, problems),
         state_dir: path(Key::StateDir, problems),
         log: name(Key::Log, problems).unwrap_or(default.log),
         log_format: raw
@@ -104,28 +100,33 @@ pub(crate) fn settle(
             administrators: principals(raw.get(Key::Administrators), problems),
             observers: principals(raw.get(Key::Observers), problems),
         },
-        admin: admin(&raw, problems),
+        admin: admin(&raw, required, problems),
         resolver: Resolver {
-            nameservers: nameservers(raw.get(Key::Nameservers), problems),
+            nameservers: required.nameservers(raw.get(Key::Nameservers), problems),
             timeout: duration(&raw, Key::ResolverTimeout, problems)
                 .unwrap_or(default.resolver.timeout),
-            hosts_file: path(Key::HostsFile, problems),
+            hosts_file: required.hosts_file(raw.get(Key::HostsFile), problems),
             files: ResolverFiles::default(),
         },
         limits: limits(&raw, default.limits, problems),
     }
 }
 
-fn admin(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Admin {
+fn sandbox(
+    setting: Option<Setting<'_>>,
+    required: &DaemonRequirements,
+    problems: &mut Problems<'_>,
+) -> Sandbox {
+    let written = setting.and_then(|setting| read::word(setting, SANDBOXES, problems));
+    required.sandbox(setting, written, problems)
+}
+
+fn admin(raw: &Raw<'_>, required: &DaemonRequirements, problems: &mut Problems<'_>) -> Admin {
     let default = Admin::default();
-    let read_only = raw
-        .get(Key::AdminReadOnly)
-        .and_then(|setting| read::boolean(setting, problems));
+    let enabled = required.admin_enabled(raw.get(Key::AdminEnabled), problems);
+    let read_only = required.admin_read_only(raw.get(Key::AdminReadOnly), problems);
     Admin {
-        enabled: raw
-            .get(Key::AdminEnabled)
-            .and_then(|setting| read::boolean(setting, problems))
-            .unwrap_or(default.enabled),
+        enabled: enabled.unwrap_or(default.enabled),
         access: match read_only {
             Some(true) => AdminAccess::ReadOnly,
             Some(false) => AdminAccess::ReadWrite,
@@ -181,7 +182,7 @@ fn principals(setting: Option<Setting<'_>>, problems: &mut Problems<'_>) -> Vec<
             None => (text, Principal::User),
         };
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            let message = format!("`{}`: {} is no name", setting.name, quoted(text));
+            let message = format!("{}: {} is no name", quoted(setting.name), quoted(text));
             let help = "write a user's name, or a group's as `@group`";
             problems.error(node.at, &message, help);
         } else {
@@ -192,7 +193,10 @@ fn principals(setting: Option<Setting<'_>>, problems: &mut Problems<'_>) -> Vec<
 }
 
 /// Addresses, with port 53 unless they say another.
-fn nameservers(setting: Option<Setting<'_>>, problems: &mut Problems<'_>) -> Vec<SocketAddr> {
+pub(crate) fn nameservers(
+    setting: Option<Setting<'_>>,
+    problems: &mut Problems<'_>,
+) -> Vec<SocketAddr> {
     let Some(setting) = setting else {
         return Vec::new();
     };
@@ -204,8 +208,8 @@ fn nameservers(setting: Option<Setting<'_>>, problems: &mut Problems<'_>) -> Vec
         });
         let Some(address) = address.filter(|address| address.port() != 0) else {
             let message = format!(
-                "`{}`: {} is not an address with a port",
-                setting.name,
+                "{}: {} is not an address with a port",
+                quoted(setting.name),
                 quoted(text)
             );
             let help = "write for example \"192.0.2.53:53\" or \"[2001:db8::53]:53\"";

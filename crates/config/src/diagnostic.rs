@@ -4,10 +4,13 @@
 //! it can be printed, logged or sent when the files are long gone. Nothing here decides what is
 //! wrong.
 
+mod content;
+
 use std::fmt;
 use std::sync::Arc;
 
 use crate::text::{Place, Texts};
+pub(crate) use content::{quoted, shown};
 
 /// Errors that are listed in full; the others are counted.
 const MAX_LISTED: usize = 100;
@@ -35,6 +38,15 @@ pub struct Diagnostic {
     pub excerpt: Option<Excerpt>,
     /// What to do about it, in one line.
     pub help: Option<String>,
+    /// Message and help without what they take from the file.
+    outline: Outline,
+}
+
+/// What a finding says to those who may not read the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Outline {
+    message: String,
+    help: Option<String>,
 }
 
 /// How much a finding matters.
@@ -113,6 +125,22 @@ impl Diagnostics {
         self.listed.iter().filter(errors).count() + self.unlisted
     }
 
+    /// All findings for those who may not read the files, as [`Diagnostic::without_content`] tells
+    /// them, then how many errors are not listed.
+    pub fn without_content(&self) -> String {
+        let mut told: Vec<String> = self.iter().map(Diagnostic::without_content).collect();
+        told.extend(self.unlisted_in_words());
+        told.join("\n")
+    }
+
+    fn unlisted_in_words(&self) -> Option<String> {
+        match self.unlisted {
+            0 => None,
+            1 => Some("and 1 more error".to_owned()),
+            more => Some(format!("and {more} more errors")),
+        }
+    }
+
     /// The first error in one line, with how many more there are.
     pub fn one_line(&self) -> String {
         let mut errors = self
@@ -136,9 +164,10 @@ impl Diagnostic {
             source: Arc::from(printable(source)),
             line: 0,
             column: 0,
-            message: printable(message),
+            message: printable(&content::with_content(message)),
             excerpt: None,
-            help: help.map(printable),
+            help: help.map(|help| printable(&content::with_content(help))),
+            outline: Outline::of(message, help.unwrap_or_default()),
         }
     }
 
@@ -150,9 +179,10 @@ impl Diagnostic {
             source: Arc::from(printable(&texts.text(place).name)),
             line: texts.line(place),
             column: u32::try_from(column).unwrap_or(u32::MAX),
-            message: printable(message),
+            message: printable(&content::with_content(message)),
             excerpt: Some(Excerpt::new(line, span)),
-            help: (!help.is_empty()).then(|| printable(help)),
+            help: (!help.is_empty()).then(|| printable(&content::with_content(help))),
+            outline: Outline::of(message, help),
         }
     }
 
@@ -178,12 +208,33 @@ impl Diagnostic {
         line
     }
 
+    /// The finding for those who may not read the file: severity, place, message and help, with `…`
+    /// for what the file says, and without the line.
+    pub fn without_content(&self) -> String {
+        let place = self.place();
+        let colon = if place.is_empty() { "" } else { ": " };
+        let Outline { message, help } = &self.outline;
+        let help = help.as_ref().map(|help| format!("\n  help: {help}"));
+        let help = help.unwrap_or_default();
+        format!("{}: {place}{colon}{message}{help}", self.severity)
+    }
+
     /// `source:line:column`, as much of it as there is.
     fn place(&self) -> String {
         match (self.source.is_empty(), self.line) {
             (true, _) => String::new(),
             (false, 0) => self.source.to_string(),
             (false, line) => format!("{}:{line}:{}", self.source, self.column),
+        }
+    }
+}
+
+impl Outline {
+    fn of(message: &str, help: &str) -> Self {
+        let outline = |text: &str| printable(&content::without_content(text));
+        Self {
+            message: outline(message),
+            help: (!help.is_empty()).then(|| outline(help)),
         }
     }
 }
@@ -319,10 +370,9 @@ impl fmt::Display for Diagnostics {
             }
             found.fmt(f)?;
         }
-        match self.unlisted {
-            0 => Ok(()),
-            1 => f.write_str("\nand 1 more error"),
-            more => write!(f, "\nand {more} more errors"),
+        match self.unlisted_in_words() {
+            None => Ok(()),
+            Some(words) => write!(f, "\n{words}"),
         }
     }
 }
@@ -370,16 +420,6 @@ impl fmt::Display for Severity {
             Self::Note => "note",
         })
     }
-}
-
-/// User input inside a message: in backquotes, and not longer than a line can bear.
-pub(crate) fn quoted(text: &str) -> String {
-    const MAX: usize = 80;
-    let mut cut: String = text.chars().take(MAX).collect();
-    if cut.len() < text.len() {
-        cut.push('…');
-    }
-    format!("`{cut}`")
 }
 
 /// By place: the order of the layers, then of the text.

@@ -241,11 +241,12 @@ impl<'t> Raw<'t> {
         if first.at.text == second.at.text {
             let place = problems.texts.name_place(first.at);
             let message = if first.name == second.name {
-                format!("`{}` is set twice, here and at {place}", second.name)
+                format!("{} is set twice, here and at {place}", quoted(second.name))
             } else {
                 format!(
-                    "`{}` is the same setting as `{}` ({place})",
-                    second.name, first.name
+                    "{} is the same setting as {} ({place})",
+                    quoted(second.name),
+                    quoted(first.name)
                 )
             };
             problems.error(second.at, &message, "keep one of them");
@@ -337,7 +338,7 @@ pub(crate) fn warn_of_near_misses(root: &Table<'_>, ours: &[&str], problems: &mu
 fn unknown_key(schema: &Schema, path: &str, entry: &Entry<'_>, problems: &mut Problems<'_>) {
     let names: Vec<&str> = schema.rows().map(|(name, _)| *name).collect();
     // Nothing that is required belongs in another table.
-    let elsewhere = (path != crate::constraints::TABLE)
+    let elsewhere = (path.split('.').next() != Some(crate::constraints::TABLE))
         .then(|| find_elsewhere(path, &entry.name))
         .flatten()
         .map(|table| format!("{} belongs in [{table}]", quoted(&entry.name)));

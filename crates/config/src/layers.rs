@@ -1,15 +1,18 @@
 //! Which files there are, in which order, and reading them (SPEC C1, C6).
 //!
-//! Beside `secret` this is the only file of the crate that touches the file system. A file that is not there is fine
+//! Beside `secret` this is the only file of the crate that touches the file system; root reads nothing that others
+//! may change (`codex_network_files::Trust`). A file that is not there is fine
 //! in a layer and an error when somebody named it; a file that is there and cannot be read is always
 //! an error, since going on without it would drop its deny list.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read as _};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::Diagnostic;
+use codex_network_files::{ReadError as FileError, Reading, Sources as Kinds, Trust, Untrusted};
+
+use crate::diagnostic::{Diagnostic, shown};
 use crate::secret::{Environment, Keeper, Secrets};
 use crate::text::{Text, TextKind, Texts};
 
@@ -42,6 +45,8 @@ pub struct Sources {
 pub(crate) enum Layer {
     /// A file that may be missing.
     File(PathBuf),
+    /// The file of a user, below `HOME` or `CODEX_HOME`, that may be missing.
+    UserFile(PathBuf),
     /// A file that somebody named.
     NamedFile(PathBuf),
     /// The `*.toml` of a directory that may be missing, in the order of their names.
@@ -120,7 +125,7 @@ impl Sources {
             .map(PathBuf::from)
             .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".codex")));
         if let Some(home) = home {
-            self.layers.push(Layer::File(home.join("config.toml")));
+            self.layers.push(Layer::UserFile(home.join("config.toml")));
         }
         self
     }
@@ -146,7 +151,7 @@ impl Sources {
     /// Whether there are files to read, so that another load may give something else.
     pub fn has_files(&self) -> bool {
         let is_read = |layer: &Layer| match layer {
-            Layer::File(_) | Layer::NamedFile(_) | Layer::Directory(_) => true,
+            Layer::File(_) | Layer::UserFile(_) | Layer::NamedFile(_) | Layer::Directory(_) => true,
             Layer::Text { .. } | Layer::Captured { .. } => false,
         };
         self.layers.iter().chain(&self.requirements).any(is_read)
@@ -254,6 +259,7 @@ pub(crate) fn read(sources: &Sources) -> ReadLayers {
     for layer in &sources.layers {
         match layer {
             Layer::File(path) => read.file(path, Wanted::IfThere, TextKind::File),
+            Layer::UserFile(path) => read.file(path, Wanted::OfUser, TextKind::File),
             Layer::NamedFile(path) => read.file(path, Wanted::ByName, TextKind::File),
             Layer::Directory(path) => read.directory(path),
             Layer::Text { name, content } => read.text(TextKind::Inline, name, content),
@@ -270,7 +276,8 @@ pub(crate) fn read(sources: &Sources) -> ReadLayers {
             }
             Layer::File(path) => read.file(path, Wanted::IfThere, TextKind::Requirements),
             // There is no way to say these.
-            Layer::NamedFile(_) | Layer::Directory(_) | Layer::Text { .. } => {}
+            Layer::UserFile(_) | Layer::NamedFile(_) | Layer::Directory(_) | Layer::Text { .. } => {
+            }
         }
     }
     read
@@ -281,6 +288,8 @@ pub(crate) fn read(sources: &Sources) -> ReadLayers {
 enum Wanted {
     /// A layer's place: it may be empty.
     IfThere,
+    /// The environment, which may name the home of another user.
+    OfUser,
     /// A directory that lists it.
     Listed,
     /// A person.
@@ -300,7 +309,9 @@ enum ReadError {
     Special,
     #[error("is larger than {} MiB", MAX_BYTES >> 20)]
     TooLarge,
-    #[error("is not UTF-8: line {line} holds the byte 0x{byte:02x}")]
+    #[error("is refused: {0}")]
+    Untrusted(#[from] Untrusted),
+    #[error("is not UTF-8: line {line} holds the byte {}", shown(&format!("0x{byte:02x}")))]
     NotUtf8 { line: usize, byte: u8 },
 }
 
@@ -314,9 +325,10 @@ impl ReadLayers {
                 self.files.push(path.to_owned());
             }
             Err(ReadError::Io(error))
-                if error.kind() == ErrorKind::NotFound && wanted == Wanted::IfThere =>
+                if error.kind() == ErrorKind::NotFound
+                    && matches!(wanted, Wanted::IfThere | Wanted::OfUser) =>
             {
-                self.vacant(path);
+                self.vacant(path, wanted);
             }
             Err(error) => self.unreadable(path, wanted, &error),
         }
@@ -330,6 +342,11 @@ impl ReadLayers {
         });
         match listed {
             Ok(mut files) => {
+                // Who may write there may also take files away.
+                if let Err(error) = trusted(path) {
+                    self.unreadable(path, Wanted::IfThere, &error);
+                    return;
+                }
                 files.retain(|file| is_drop_in(file));
                 files.sort();
                 for file in files {
@@ -337,20 +354,27 @@ impl ReadLayers {
                     self.file(&file, Wanted::Listed, TextKind::File);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => self.vacant(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.vacant(path, Wanted::IfThere);
+            }
             Err(error) => self.unreadable(path, Wanted::IfThere, &error.into()),
         }
     }
 
     /// Nothing is in a layer's place, which is fine unless somebody has put a link there, or on the way
     /// there: denials and requirements must not be gone with what it led to.
-    fn vacant(&mut self, path: &Path) {
+    fn vacant(&mut self, path: &Path, wanted: Wanted) {
         let is_dangling = |place: &Path| {
             let there = place.symlink_metadata();
             there.is_ok_and(|there| there.is_symlink()) && !place.exists()
         };
         if path.ancestors().any(is_dangling) {
-            self.unreadable(path, Wanted::IfThere, &ReadError::Dangling);
+            self.unreadable(path, wanted, &ReadError::Dangling);
+        } else if wanted == Wanted::IfThere
+            && let Err(error) = trusted(path)
+        {
+            // Others may have taken it away.
+            self.unreadable(path, wanted, &error);
         }
     }
 
@@ -380,6 +404,10 @@ impl ReadLayers {
             ReadError::Dangling => Some(
                 "mend the link, or take it away; the system's service sees what is below /etc and /usr, and no other place",
             ),
+            ReadError::Untrusted(_) if wanted == Wanted::OfUser => Some(
+                "root reads this file because HOME or CODEX_HOME leads to it; run `sudo -H`, or name a file with `--config`",
+            ),
+            ReadError::Untrusted(_) => Some("root reads no file that others may change"),
             ReadError::NotUtf8 { .. } => Some("TOML files are UTF-8"),
             _ => None,
         };
@@ -397,27 +425,28 @@ fn is_drop_in(path: &Path) -> bool {
             .is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
 }
 
-fn read_file(path: &Path, wanted: Wanted) -> Result<String, ReadError> {
-    let metadata = fs::metadata(path)?;
-    if metadata.is_dir() {
-        return Err(ReadError::Directory);
+/// Whether nobody but root may change a place, where root reads it.
+fn trusted(path: &Path) -> Result<(), ReadError> {
+    let user = Trust::of_process();
+    if user.is_binding() {
+        user.check(path)?;
     }
+    Ok(())
+}
+
+fn read_file(path: &Path, wanted: Wanted) -> Result<String, ReadError> {
     // Only a file that somebody named may be a pipe, as in `--config <(generate)`: opening one
     // waits for its writer.
-    if !metadata.is_file() && wanted != Wanted::ByName {
-        return Err(ReadError::Special);
-    }
-    if metadata.len() > MAX_BYTES as u64 {
-        return Err(ReadError::TooLarge);
-    }
-    let mut bytes = Vec::new();
-    // The length may be wrong: of a pipe, or of a file that grows.
-    File::open(path)?
-        .take(MAX_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_BYTES {
-        return Err(ReadError::TooLarge);
-    }
+    let kinds = if wanted == Wanted::ByName {
+        Kinds::Any
+    } else {
+        Kinds::Regular
+    };
+    let mut bytes = Reading::up_to(MAX_BYTES as u64)
+        .from_sources(kinds)
+        .kept_by(Trust::of_process())
+        .read(path)?;
+    let bytes = std::mem::take(&mut *bytes);
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let bytes = error.as_bytes();
@@ -427,4 +456,17 @@ fn read_file(path: &Path, wanted: Wanted) -> Result<String, ReadError> {
             byte: bytes[valid],
         }
     })
+}
+
+impl From<FileError> for ReadError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io(error) => Self::Io(error),
+            FileError::Directory => Self::Directory,
+            FileError::Special => Self::Special,
+            FileError::TooLarge(_) => Self::TooLarge,
+            FileError::Untrusted(error) => Self::Untrusted(error),
+            error @ (FileError::Link | FileError::Replaced) => Self::Io(error.into()),
+        }
+    }
 }

@@ -14,7 +14,7 @@
 //!
 //! # Invariants
 //!
-//! - Only `layers` and `secret` touch the file system, and only `secret` the environment, unless
+//! - Only `layers` and `secret` touch the file system, through `codex_network_files`, and only `secret` the environment, unless
 //!   it comes through a closure. Loading what was carried here from another process does neither.
 //! - The text of a secret is nowhere but in [`Secret`] (SPEC B4): a configuration names it only.
 //! - A value is never judged without its place, so every error can point at it.

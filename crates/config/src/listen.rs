@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
 use codex_network_policy::{Host, HostError};
 
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Problems, quoted, shown};
 use crate::generation::{Key, Raw, Setting};
 use crate::read;
 use crate::settings::{Listen, Reach};
@@ -149,10 +149,11 @@ fn settle_door(
     match parse(text, door.default.port()) {
         Ok(address) => clamp(door, setting, address, reach, problems),
         Err(error) => {
-            let message = format!("`{}`: {error}", setting.name);
+            let message = format!("{}: {}", quoted(setting.name), shown(&error.to_string()));
             let help = format!(
                 "write for example `{} = \"{}\"`",
-                setting.name, door.default
+                read::named(setting),
+                door.default
             );
             problems.error(setting.node.at, &message, &help);
             door.default
@@ -173,9 +174,10 @@ fn clamp(
     }
     let clamped: SocketAddr = (Ipv4Addr::LOCALHOST, address.port()).into();
     let message = format!(
-        "the {} will listen on {clamped}, since {} is not a loopback address",
+        "the {} will listen on {}, since {} is not a loopback address",
         door.name,
-        address.ip()
+        shown(&clamped.to_string()),
+        shown(&address.ip().to_string())
     );
     let help = match reach {
         Reach::ForcedLoopback => {
@@ -208,8 +210,10 @@ fn refuse_collisions(listen: &Listen, raw: &Raw<'_>, problems: &mut Problems<'_>
             continue;
         };
         let message = format!(
-            "the {} and the {} would both listen on {address}",
-            other.name, door.name
+            "the {} and the {} would both listen on {}",
+            other.name,
+            door.name,
+            shown(&address.to_string())
         );
         problems.error(setting.node.at, &message, "give them different ports");
     }

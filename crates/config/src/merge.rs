@@ -10,7 +10,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::{Diagnostic, Problems, shown};
 use crate::text::{Place, Text, TextKind};
 
 /// Tables and arrays inside each other; more than any configuration has, little enough to recurse.
@@ -220,7 +220,7 @@ fn report_syntax(index: u32, errors: &[toml::de::Error], problems: &mut Problems
         if last != line {
             let (line, span) = problems.texts.excerpt(place);
             let help = help_for_bare_word(&line[span]);
-            let message = format!("not TOML: {}", error.message());
+            let message = format!("not TOML: {}", shown(error.message()));
             problems.error(place, &message, &help);
         }
         last = line;
@@ -233,7 +233,10 @@ fn help_for_bare_word(word: &str) -> String {
     if word.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '*')
         && word.bytes().all(is_word)
     {
-        format!("a string is written in quotes: {word:?}")
+        format!(
+            "a string is written in quotes: {}",
+            shown(&format!("{word:?}"))
+        )
     } else {
         String::new()
     }

@@ -74,7 +74,7 @@ fn ca_paths(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
             Some(_) => "ca_key_path",
             None => "ca_cert_path",
         };
-        let message = format!("`{}` without `{missing}`", lone.name);
+        let message = format!("{} without `{missing}`", quoted(lone.name));
         let help = "a CA is two files: give both, or neither for one that is made at each start";
         problems.error(lone.at, &message, help);
     }

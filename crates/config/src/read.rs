@@ -24,7 +24,7 @@ pub(crate) fn boolean(setting: Setting<'_>, problems: &mut Problems<'_>) -> Opti
         other => {
             let help = match other {
                 Value::String(text) if matches!(&**text, "true" | "false") => {
-                    format!("write `{} = {text}`, without quotes", setting.name)
+                    format!("write `{} = {text}`, without quotes", named(setting))
                 }
                 _ => String::new(),
             };
@@ -46,7 +46,7 @@ pub(crate) fn string<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> O
 pub(crate) fn text<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
     let text = string(setting, problems)?;
     if text.trim().is_empty() {
-        let message = format!("`{}` is empty", setting.name);
+        let message = format!("{} is empty", quoted(setting.name));
         let help = "leave the key out for the default";
         problems.error(setting.node.at, &message, help);
         return None;
@@ -65,7 +65,11 @@ pub(crate) fn word<T: Copy>(
     if found.is_none() {
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let list = one_of(&names);
-        let message = format!("`{}` must be {list}, not {}", setting.name, quoted(text));
+        let message = format!(
+            "{} must be {list}, not {}",
+            quoted(setting.name),
+            quoted(text)
+        );
         let help = nearest(text, &names).map(|near| format!("did you mean `{near}`?"));
         problems.error(setting.node.at, &message, &help.unwrap_or_default());
     }
@@ -85,7 +89,7 @@ pub(crate) fn integer(
     let integer = integer.filter(|integer| range.contains(integer));
     if integer.is_none() {
         let (low, high) = (range.start(), range.end());
-        let message = format!("`{}` must be from {low} to {high}", setting.name);
+        let message = format!("{} must be from {low} to {high}", quoted(setting.name));
         problems.error(setting.node.at, &message, "");
     }
     integer
@@ -99,7 +103,7 @@ pub(crate) fn duration(
 ) -> Option<Duration> {
     let help = format!(
         "write for example `{} = \"10s\"` or `\"1m30s\"`",
-        setting.name
+        named(setting)
     );
     let Value::String(text) = &setting.node.value else {
         wrong_type(setting, "a string with a unit", &help, problems);
@@ -107,13 +111,13 @@ pub(crate) fn duration(
     };
     match duration::parse(text) {
         Ok(Duration::ZERO) if zero == Zero::Refused => {
-            let message = format!("`{}` must not be zero", setting.name);
+            let message = format!("{} must not be zero", quoted(setting.name));
             problems.error(setting.node.at, &message, &help);
             None
         }
         Ok(duration) => Some(duration),
         Err(error) => {
-            let message = format!("`{}`: {error}", setting.name);
+            let message = format!("{}: {error}", quoted(setting.name));
             problems.error(setting.node.at, &message, &help);
             None
         }
@@ -124,7 +128,7 @@ pub(crate) fn duration(
 pub(crate) fn path(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
     let text = text(setting, problems)?;
     if text.contains('\0') {
-        let message = format!("`{}` holds a NUL, which no path can", setting.name);
+        let message = format!("{} holds a NUL, which no path can", quoted(setting.name));
         problems.error(setting.node.at, &message, "");
         return None;
     }
@@ -140,7 +144,7 @@ pub(crate) fn strings<'t>(
 ) -> Vec<(&'t str, &'t Node<'t>)> {
     let Value::Array(items) = &setting.node.value else {
         let help = match &setting.node.value {
-            Value::String(_) => format!("write `{} = [\"…\"]`", setting.name),
+            Value::String(_) => format!("write `{} = [\"…\"]`", named(setting)),
             _ => String::new(),
         };
         wrong_type(setting, "a list of strings", &help, problems);
@@ -152,8 +156,8 @@ pub(crate) fn strings<'t>(
             Value::String(text) => strings.push((&**text, item)),
             other => {
                 let message = format!(
-                    "`{}` must be a list of strings, but here is {}",
-                    setting.name,
+                    "{} must be a list of strings, but here is {}",
+                    quoted(setting.name),
                     other.describe()
                 );
                 problems.error(item.at, &message, "");
@@ -196,7 +200,7 @@ pub(crate) fn permissions<'t>(
     ];
     let Value::Table(map) = &setting.node.value else {
         let help = match &setting.node.value {
-            Value::Array(_) => format!("write `{} = {{ \"…\" = \"allow\" }}`", setting.name),
+            Value::Array(_) => format!("write `{} = {{ \"…\" = \"allow\" }}`", named(setting)),
             _ => String::new(),
         };
         wrong_type(setting, "a table of permissions", &help, problems);
@@ -217,6 +221,12 @@ pub(crate) fn wrong_type(
     let found = setting.node.value.describe();
     let message = format!("{} must be {wanted}, not {found}", quoted(setting.name));
     problems.error(setting.node.at, &message, help);
+}
+
+/// The key's name inside TOML that a message suggests.
+pub(crate) fn named(setting: Setting<'_>) -> String {
+    let quoted = quoted(setting.name);
+    quoted.trim_matches('`').to_owned()
 }
 
 /// `"a", "b" or "c"`.

@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use codex_network_files::{ReadError, Reading, Trust, Untrusted};
 use zeroize::Zeroizing;
 
 /// Largest secret file that is read.
@@ -102,6 +102,8 @@ pub(crate) enum SecretError {
     Special,
     #[error("is larger than {} KiB", MAX_BYTES >> 10)]
     TooLarge,
+    #[error("is refused: {0}")]
+    Untrusted(Untrusted),
     #[error("was not carried along with the configuration")]
     NotCarried,
 }
@@ -134,6 +136,14 @@ impl fmt::Display for SecretSource {
 }
 
 impl Secrets {
+    /// The files among the places that they come from.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().filter_map(|source| match source {
+            SecretSource::File(path) => Some(path.as_path()),
+            SecretSource::Environment(_) => None,
+        })
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -222,33 +232,35 @@ impl<'k> Reader<'k> {
 }
 
 fn read_file(path: &Path) -> Result<Found, SecretError> {
-    // Asked before it is opened: opening a pipe waits for its writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(SecretError::Special);
-    }
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(SecretError::Special);
-    }
-    // One allocation from the start: a vector that grows leaves its old bytes behind.
-    let mut content = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1));
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut content)?;
-    if content.len() > MAX_BYTES {
-        return Err(SecretError::TooLarge);
-    }
+    let file = Reading::up_to(MAX_BYTES as u64)
+        .kept_by(Trust::of_process())
+        .open(path)?;
+    let mode = file.metadata().permissions().mode();
+    let content = file.read()?;
     let line = content.strip_suffix(b"\n");
     let value = line.map_or(&content[..], |line| {
         line.strip_suffix(b"\r").unwrap_or(line)
     });
     Ok(Found {
         secret: Secret::new(value.to_vec()),
-        readers: if metadata.permissions().mode() & READ_BY_OTHERS == 0 {
+        readers: if mode & READ_BY_OTHERS == 0 {
             Readers::Owner
         } else {
             Readers::Others
         },
     })
+}
+
+impl From<ReadError> for SecretError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => Self::Io(error),
+            ReadError::Directory | ReadError::Special => Self::Special,
+            ReadError::TooLarge(_) => Self::TooLarge,
+            ReadError::Untrusted(error) => Self::Untrusted(error),
+            error @ (ReadError::Link | ReadError::Replaced) => Self::Io(error.into()),
+        }
+    }
 }
 
 impl SecretError {
@@ -265,6 +277,7 @@ impl SecretError {
                 "a secret file holds nothing but the secret, and a line end if you like"
             }
             Self::Io(_) => "",
+            Self::Untrusted(_) => "root uses no secret that others may change",
             Self::NotCarried => "reload the configuration",
         }
     }

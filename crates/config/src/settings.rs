@@ -171,6 +171,26 @@ pub enum Sandbox {
     Off,
 }
 
+impl Sandbox {
+    /// The word in configurations.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Require => "require",
+            Self::Try => "try",
+            Self::Off => "off",
+        }
+    }
+
+    /// The larger, the stricter.
+    pub(crate) fn strictness(self) -> u8 {
+        match self {
+            Self::Require => 2,
+            Self::Try => 1,
+            Self::Off => 0,
+        }
+    }
+}
+
 /// How log records are written (SPEC R4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {

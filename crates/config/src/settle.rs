@@ -6,7 +6,7 @@ use std::sync::Arc;
 use codex_network_policy::{ListKind, Mode, Origin, Pattern, Policy, PolicySpec};
 
 use crate::constraints::Requirements;
-use crate::diagnostic::{Diagnostic, Problems, quoted};
+use crate::diagnostic::{Diagnostic, Problems, quoted, shown};
 use crate::generation::{self, Key, Raw, Setting, permissions};
 use crate::listen::Wanted;
 use crate::merge::Table;
@@ -35,11 +35,13 @@ pub(crate) fn settle(
     // Every generation has the settings of the newest one.
     origins.take(&raw, &permissions::SCHEMA, "", problems);
     requirements.add_origins(&mut origins, problems);
-    let (allowed, denied) = requirements.join(lists(&raw, problems), &raw, problems);
+    let local_exceptions = requirements.local_exceptions();
+    let lists = lists(&raw, &requirements, problems);
+    let (allowed, denied) = requirements.join(lists, &raw, problems);
     let flag = |key, default: bool, problems: &mut Problems<'_>| {
         requirements.flag(&raw, key, default, problems)
     };
-    let daemon = daemon::settle(root, &mut origins, problems);
+    let daemon = daemon::settle(root, requirements.daemon(), &mut origins, problems);
     let unix_sockets = UnixSockets {
         allow_all: flag(Key::AllowAllUnixSockets, false, problems),
         ..unix_sockets(&raw, &requirements, problems)
@@ -66,6 +68,7 @@ pub(crate) fn settle(
         mode: requirements.mode(&raw, problems),
         allow_local_binding: flag(Key::AllowLocalBinding, false, problems),
         allowed,
+        local_exceptions,
         denied,
         intercepted: hooked.collect(),
         interception: mitm::interception(&raw, problems),
@@ -114,9 +117,9 @@ fn refuse_mixture(raw: &Raw<'_>, problems: &mut Problems<'_>) {
             (map, list)
         };
         let message = format!(
-            "`{}` and `{}` ({}) mix the list form and the map form",
-            second.name,
-            first.name,
+            "{} and {} ({}) mix the list form and the map form",
+            quoted(second.name),
+            quoted(first.name),
             problems.texts.name_place(first.at)
         );
         let help = "write everything in `domains` and `unix_sockets`, or nothing";
@@ -126,24 +129,32 @@ fn refuse_mixture(raw: &Raw<'_>, problems: &mut Problems<'_>) {
 
 /// The allow list and the deny list. A pattern that is in both counts as denied: deny wins in every
 /// decision (SPEC P3).
-fn lists(raw: &Raw<'_>, problems: &mut Problems<'_>) -> (Rules, Rules) {
+fn lists(
+    raw: &Raw<'_>,
+    requirements: &Requirements,
+    problems: &mut Problems<'_>,
+) -> (Rules, Rules) {
     let mut allowed = Vec::new();
-    let mut denied = Vec::new();
-    for (key, kind, rules) in [
-        (Key::AllowedDomains, ListKind::Allow, &mut allowed),
-        (Key::DeniedDomains, ListKind::Deny, &mut denied),
-    ] {
-        rules.extend(patterns(raw, key, kind, problems));
+    let mut denied = patterns(raw, Key::DeniedDomains, ListKind::Deny, problems);
+    let allow = |text: &str, at, problems: &mut Problems<'_>| {
+        let rule = pattern(text, at, ListKind::Allow, problems);
+        rule.inspect(|(pattern, _)| requirements.check_allowed(pattern, at, problems))
+    };
+    if let Some(setting) = raw.get(Key::AllowedDomains) {
+        for (text, node) in read::strings(setting, problems) {
+            allowed.extend(allow(text, node.at, problems));
+        }
     }
     let map = raw.get(Key::Domains);
     let entries = map.map(|setting| read::permissions(setting, problems));
     for (entry, permission) in entries.into_iter().flatten() {
-        let (kind, rules) = match permission {
-            Permission::Allow => (ListKind::Allow, &mut allowed),
-            Permission::Deny => (ListKind::Deny, &mut denied),
-            Permission::None => continue,
-        };
-        rules.extend(pattern(&entry.name, entry.at, kind, problems));
+        match permission {
+            Permission::Allow => allowed.extend(allow(&entry.name, entry.at, problems)),
+            Permission::Deny => {
+                denied.extend(pattern(&entry.name, entry.at, ListKind::Deny, problems));
+            }
+            Permission::None => {}
+        }
     }
     (allowed, denied)
 }
@@ -172,7 +183,11 @@ fn pattern(
     match Pattern::parse(text, kind) {
         Ok(pattern) => Some((pattern, Some(problems.texts.origin(at)))),
         Err(error) => {
-            let message = format!("bad pattern {}: {error}", quoted(text));
+            let message = format!(
+                "bad pattern {}: {}",
+                quoted(text),
+                shown(&error.to_string())
+            );
             problems.error(at, &message, "");
             None
         }
@@ -225,8 +240,8 @@ pub(crate) fn socket_path(
         return Some(PathBuf::from(text));
     }
     let message = format!(
-        "`{}`: {} is not an absolute path",
-        setting.name,
+        "{}: {} is not an absolute path",
+        quoted(setting.name),
         quoted(text)
     );
     problems.error(at, &message, "");

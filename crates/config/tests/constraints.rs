@@ -1,6 +1,9 @@
 //! Managed constraints (SPEC C6): a configuration may narrow what `requirements.toml` says and never
 //! widen it, whichever layer tries.
 
+#[path = "constraints/bypass.rs"]
+mod bypass;
+
 use std::fs;
 use std::path::Path;
 
@@ -417,6 +420,8 @@ fn c6_the_settings_know_what_is_pinned_and_what_the_mode_may_become() {
             "mode: limited (4)",
             "allowed_domains: the managed ones (5)",
             "allow_unix_sockets: none (6)",
+            "daemon.resolver.nameservers: the system's (5)",
+            "daemon.resolver.hosts_file: the system's (5)",
         ]
     );
     assert_eq!(managed.permit_mode(Mode::Limited), Ok(()));
@@ -493,7 +498,12 @@ fn c6_the_readme_shows_requirements_as_they_are_read() {
     assert!(keys.len() >= 12, "{keys:?}");
     for key in keys {
         // A date fits none of them, and a key that is not known is told otherwise.
-        let said = Root::requiring(&format!("{key} = 1979-05-27"));
+        let (table, key) = key.rsplit_once('.').unwrap_or(("", key));
+        let table = match table {
+            "" => String::new(),
+            table => format!("[experimental_network.{table}]\n"),
+        };
+        let said = Root::requiring(&format!("{table}{key} = 1979-05-27"));
         let said = said.said(&said.sources(""));
         assert!(said.contains(&format!("`{key}` must be ")), "{key}: {said}");
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use codex_network_config::{CaPaths, Loaded, Mitm, Settings, Sources, UnixSockets, load};
 use codex_network_policy::{
-    Hooked, Host, Interception, Mode, NoLocalAddresses, Protocol, Reason, Request,
+    Content, Hooked, Host, Interception, Mode, NoLocalAddresses, Protocol, Reason, Request,
 };
 
 /// Where the text of a generation's keys starts and how it writes its lists.
@@ -476,6 +476,7 @@ fn reason_for(settings: &Settings, host: &str, protocol: Protocol) -> Reason {
         port: 443,
         method: Some("GET"),
         upgrade: None,
+        content: Content::Absent,
         hooked: Hooked::Unasked,
         machine: &NoLocalAddresses,
     };

@@ -379,3 +379,32 @@ fn a_hook_needs_no_action_m9() {
     let (id, _) = mitm.hooks.iter().next().expect("one hook");
     assert_eq!(mitm.actions.of(id).count(), 0);
 }
+
+/// What H3 says the proxy never adds, what frames a message, and what would change what was judged.
+#[test]
+fn no_action_injects_what_the_proxy_never_adds_h3_m9() {
+    for name in [
+        "via",
+        "Forwarded",
+        "x-forwarded-for",
+        "X_Forwarded_Host",
+        "x-forwarded-anything",
+        "x-real-ip",
+        "transfer-encoding",
+        "content.length",
+        "keep-alive",
+        "proxy-anything",
+        "x.http.method.override",
+        "x-original-url",
+        "x-script-name",
+        "proxy",
+        "x-proxy-error",
+    ] {
+        let text = with_source("secret_env_var = \"TOKEN\"").replace("authorization", name);
+        let sources = Sources::none()
+            .with_text("config.toml", text)
+            .with_environment(|name| (name == "TOKEN").then(|| VALUE.into()));
+        let told = load(&sources).expect_err(name).one_line();
+        assert!(told.contains("cannot be injected"), "{name}: {told}");
+    }
+}

@@ -9,6 +9,7 @@ use tarpc::context::Context;
 use tokio::net::UnixStream;
 
 use crate::error::ControlError;
+use crate::listener::{ListenerOwner, TrustedListeners};
 use crate::message::{
     Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
     Nothing, Patterns, Reloaded, Status,
@@ -28,6 +29,8 @@ pub struct Client {
     calls: ControlClient,
     welcome: Welcome,
     path: PathBuf,
+    owner: ListenerOwner,
+    trusted: TrustedListeners,
 }
 
 /// Why there is no connection.
@@ -46,6 +49,14 @@ pub enum ConnectError {
     Barred {
         /// The socket that was tried.
         path: PathBuf,
+    },
+    /// The listener belongs to a user whom the caller does not trust. Nothing was sent.
+    #[error("{}: its listener ({owner}) is not trusted", path.display())]
+    Untrusted {
+        /// The socket that was tried.
+        path: PathBuf,
+        /// Who listens there.
+        owner: ListenerOwner,
     },
     /// The daemon hung up before it answered: that is how it treats strangers.
     #[error("{}: the proxy hung up without a word, as it does on users whom it does not serve", path.display())]
@@ -97,7 +108,8 @@ pub enum CallError {
 }
 
 impl Client {
-    /// Connects to a socket and says hello. `program` is the caller's name and version, for the
+    /// Connects to a socket and says hello. Nothing is sent unless the listener's owner, whom the
+    /// kernel names, is among the `trusted`. `program` is the caller's name and version, for the
     /// daemon's log.
     ///
     /// # Errors
@@ -107,7 +119,11 @@ impl Client {
         clippy::disallowed_methods,
         reason = "the caller's own connection to the daemon, not a client's through it"
     )]
-    pub async fn connect(path: &Path, program: &str) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        path: &Path,
+        trusted: TrustedListeners,
+        program: &str,
+    ) -> Result<Self, ConnectError> {
         let path = path.to_path_buf();
         let stream = match tokio::time::timeout(PATIENCE, UnixStream::connect(&path)).await {
             Ok(Ok(stream)) => stream,
@@ -120,6 +136,13 @@ impl Client {
                 return Err(ConnectError::Unreachable { path, source });
             }
         };
+        let owner = match ListenerOwner::of(&stream) {
+            Ok(owner) => owner,
+            Err(source) => return Err(ConnectError::Unreachable { path, source }),
+        };
+        if !trusted.include(owner.uid) {
+            return Err(ConnectError::Untrusted { path, owner });
+        }
         let calls =
             ControlClient::new(ChannelConfig::default(), transport::of_caller(stream)).spawn();
         let welcome = settle(calls.hello(within(PATIENCE), Hello::of(program)).await);
@@ -128,6 +151,8 @@ impl Client {
                 calls,
                 welcome,
                 path,
+                owner,
+                trusted,
             }),
             Err(CallError::Refused(reason)) => Err(ConnectError::Refused { path, reason }),
             Err(CallError::HungUp) => Err(ConnectError::HungUp { path }),
@@ -140,6 +165,15 @@ impl Client {
         }
     }
 
+    /// Connects once more to the same socket, under the same trust.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn reconnect(&self, program: &str) -> Result<Self, ConnectError> {
+        Self::connect(&self.path, self.trusted, program).await
+    }
+
     /// What the daemon said to the hello.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
@@ -148,6 +182,11 @@ impl Client {
     /// The socket.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Who listens on the socket.
+    pub fn listener_owner(&self) -> ListenerOwner {
+        self.owner
     }
 
     /// What the proxy is doing, and how it is.

@@ -5,7 +5,8 @@
 //!
 //! # Life of a call
 //!
-//! 1. `place` says where the socket is; [`client`] connects.
+//! 1. `place` says where the socket is; [`client`] connects, and learns from the kernel who listens
+//!    there (`listener`) before it sends anything (SPEC K2).
 //! 2. The daemon knows from the kernel who calls and hands the connection to [`serve()`] with the
 //!    caller's [`Access`], or hangs up. Nothing has been read so far (SPEC K3).
 //! 3. `transport` takes one frame: its length is capped, its deadline clamped, its JSON parsed.
@@ -21,6 +22,7 @@
 pub mod access;
 pub mod client;
 pub mod error;
+mod listener;
 pub mod message;
 pub mod place;
 mod service;
@@ -30,6 +32,7 @@ pub mod version;
 pub use access::Access;
 pub use client::Client;
 pub use error::{ControlError, ReloadProblem};
+pub use listener::{ListenerOwner, TrustedListeners};
 pub use service::{Control, Ended, serve};
 
 /// What tarpc hands to every call: its deadline, after the clamp.

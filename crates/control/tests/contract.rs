@@ -9,7 +9,7 @@ use caller::{HELLO, STATUS, Toy, call, frame, serve_all, serve_bytes, serve_mess
 use codex_network_control::client::ConnectError;
 use codex_network_control::message::{BlockedQuery, CaQuery, ExplainQuery, ModeChange};
 use codex_network_control::version::NEWEST;
-use codex_network_control::{Access, Client, ControlError, Ended, serve};
+use codex_network_control::{Access, Client, ControlError, Ended, TrustedListeners, serve};
 use codex_network_policy::Mode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -25,7 +25,10 @@ async fn k1_every_call_is_answered() {
         let (stream, _) = listener.accept().await.expect("the caller");
         serve(stream, Access::Administer, Toy, std::future::pending()).await
     });
-    let client = Client::connect(&path, "test 1").await.expect("a daemon");
+    let client = Client::connect(&path, TrustedListeners::Any, "test 1").await;
+    let client = client.expect("a daemon");
+    let owner = client.listener_owner();
+    assert_eq!(owner.pid.map(i32::cast_unsigned), Some(std::process::id()));
     assert_eq!(client.welcome().protocol, NEWEST);
     assert_eq!(client.status().await.expect("an answer").version, "toy");
     assert_eq!(client.mode().await.expect("an answer").mode, "full");
@@ -57,10 +60,43 @@ async fn k3_a_caller_who_is_hung_up_on_learns_that_and_no_more() {
     });
     // Often, since the hello may or may not be on its way when the other end closes.
     for _ in 0..100 {
-        let error = Client::connect(&path, "test").await.expect_err("nobody");
+        let error = Client::connect(&path, TrustedListeners::Any, "test")
+            .await
+            .expect_err("nobody");
         assert!(matches!(error, ConnectError::HungUp { .. }), "{error:?}");
     }
     doorman.abort();
+}
+
+/// The user of the test listens: a trust that leaves this user out is what root's is to a user's proxy.
+#[expect(
+    clippy::print_stderr,
+    reason = "the test runner shows why the test did not run"
+)]
+#[tokio::test]
+async fn k2_nothing_is_sent_to_a_listener_of_an_untrusted_user() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("k2.sock");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let (mine, _) = tokio::net::UnixStream::pair().expect("a pair");
+    let uid = mine.peer_cred().expect("credentials").uid();
+    if uid == 0 {
+        eprintln!(
+            "not run as root, whom every trust includes; k2_root_talks_to_… of the e2e tests is"
+        );
+        return;
+    }
+    for trusted in [TrustedListeners::RootAnd(uid + 1), TrustedListeners::Root] {
+        let error = Client::connect(&path, trusted, "test").await;
+        assert!(
+            matches!(error, Err(ConnectError::Untrusted { owner, .. }) if owner.uid == uid),
+            "{error:?}"
+        );
+        let (mut stream, _) = listener.accept().await.expect("the caller");
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).await.expect("an end");
+        assert_eq!(heard, b"", "the caller spoke first");
+    }
 }
 
 #[tokio::test]
@@ -74,12 +110,14 @@ async fn k2_a_socket_of_something_else_is_told_apart() {
         stream.write_all(page).await.expect("it listens");
         stream
     });
-    let error = Client::connect(&path, "test")
+    let error = Client::connect(&path, TrustedListeners::Any, "test")
         .await
         .expect_err("a stranger");
     assert!(matches!(error, ConnectError::Stranger { .. }), "{error:?}");
     drop(stranger.await);
-    let nobody = Client::connect(&path, "test").await.expect_err("nobody");
+    let nobody = Client::connect(&path, TrustedListeners::Any, "test")
+        .await
+        .expect_err("nobody");
     assert!(
         matches!(nobody, ConnectError::Unreachable { .. }),
         "{nobody:?}"

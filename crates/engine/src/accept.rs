@@ -1,8 +1,8 @@
 //! Accepting: one loop per listener, which nothing but its end stops.
 //!
 //! Running out of descriptors or memory is a condition, not an error to die of: the loop backs
-//! off, says so once, and says so again when it is over. At `max_connections` it stops accepting
-//! and lets clients wait in the kernel's queue.
+//! off, says so once, and says so again when it is over. At `max_connections` clients are accepted into
+//! the waiting room of [`admission`](crate::admission), and beyond that wait in the kernel's queue.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{Admission, BoundsInForce, Entry, Slot};
 use crate::drain::Drain;
-use crate::limits::ConnectionCount;
 use crate::own::OwnListener;
+use crate::owner::ConnectionHandle;
 
 /// How long the loop waits after the first failure in a row, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -41,19 +43,23 @@ pub(crate) struct Accept {
     pub(crate) door: &'static str,
     pub(crate) stop: CancellationToken,
     pub(crate) drain: Drain,
-    pub(crate) connections: Arc<ConnectionCount>,
+    /// The listener's address.
+    pub(crate) address: SocketAddr,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) bounds: BoundsInForce,
     /// That the address is our own (SPEC P6): as long as a connection is left that came in by it.
     pub(crate) own: Arc<OwnListener>,
 }
 
 impl Accept {
     /// Accepts until it is stopped or the drain begins, handing each connection to `serve` in a
-    /// task of its own. `limit` is asked before each connection.
-    pub(crate) async fn run<S, F>(self, limit: impl Fn() -> usize, serve: S)
+    /// task of its own once it has a place.
+    pub(crate) async fn run<S, F>(self, serve: S)
     where
-        S: Fn(TcpStream, SocketAddr) -> F,
+        S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        let serve = Arc::new(serve);
         let mut backing_off: Option<(Duration, u64)> = None;
         let mut told = None;
         loop {
@@ -61,7 +67,7 @@ impl Accept {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = self.drain.begun() => return,
-                accepted = self.next(&limit, &mut told) => accepted,
+                accepted = self.next(&mut told) => accepted,
             };
             match accepted {
                 Ok((stream, address)) => {
@@ -70,13 +76,32 @@ impl Accept {
                     }
                     // Nothing is gained by holding back small pieces that the other end waits for.
                     let _ = stream.set_nodelay(true);
-                    let held = (self.connections.enter(), Arc::clone(&self.own));
+                    let connection = self.connection(&stream, address);
+                    let entry = self.admission.enter(&connection, &self.bounds);
+                    let (admission, drain) = (Arc::clone(&self.admission), self.drain.clone());
+                    let (serve, own) = (Arc::clone(&serve), Arc::clone(&self.own));
                     // Boxed: it would be copied into each layer of the task.
-                    let served = Box::pin(serve(stream, address));
-                    self.drain.spawn(async move {
-                        served.await;
-                        drop(held);
-                    });
+                    self.drain.spawn(Box::pin(async move {
+                        let slot = match entry {
+                            Entry::Admitted(slot) => slot,
+                            Entry::Waits(slot) => {
+                                let Some(slot) = wait(slot, &drain).await else {
+                                    // Turned away; an orderly close would look like an answer.
+                                    let _ = stream.set_zero_linger();
+                                    return;
+                                };
+                                slot
+                            }
+                        };
+                        admission.owners().ask_in_shortage(&connection).await;
+                        tokio::select! {
+                            // Served first: it says how the connection ends.
+                            biased;
+                            () = serve(stream, address, connection.clone()) => {}
+                            () = connection.gives_way() => {}
+                        }
+                        drop((slot, own));
+                    }));
                 }
                 Err(error) => {
                     let trouble = classify(&error);
@@ -94,26 +119,41 @@ impl Accept {
         }
     }
 
-    /// Waits for a place, then for a client. Doors share their places, so each of them may go over
-    /// the limit by the one client that it was waiting for.
-    async fn next(
-        &self,
-        limit: &impl Fn() -> usize,
-        told: &mut Option<Instant>,
-    ) -> io::Result<(TcpStream, SocketAddr)> {
-        if !self.connections.has_room(limit()) {
+    /// Waits for a client, unless too many wait for a place already.
+    async fn next(&self, told: &mut Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
+        let limit = (self.bounds)().places;
+        if self.admission.open() >= limit {
             let quiet = told.is_some_and(|told| told.elapsed() < TELL_AGAIN);
             if !quiet {
                 *told = Some(Instant::now());
                 tracing::warn!(
                     door = self.door,
-                    limit = limit(),
+                    limit,
                     "at the limit of connections: further clients wait"
                 );
             }
-            self.connections.room(limit).await;
+            self.admission.may_accept().await;
         }
         self.listener.accept().await
+    }
+
+    /// The connection as the limits see it.
+    fn connection(&self, stream: &TcpStream, client: SocketAddr) -> ConnectionHandle {
+        let local = if self.address.ip().is_unspecified() {
+            stream.local_addr().unwrap_or(self.address)
+        } else {
+            self.address
+        };
+        ConnectionHandle::new(client, local)
+    }
+}
+
+/// Waits for a place. `None`: the client is turned away.
+async fn wait(slot: oneshot::Receiver<Slot>, drain: &Drain) -> Option<Slot> {
+    tokio::select! {
+        biased;
+        slot = slot => slot.ok(),
+        () = drain.begun() => None,
     }
 }
 

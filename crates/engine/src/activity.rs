@@ -10,15 +10,15 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Debug)]
 pub(crate) struct Activity {
     start: Instant,
-    /// Milliseconds after `start`.
+    /// Microseconds after `start`: which connection has been idle longest may depend on them.
     last: AtomicU64,
     /// How many are busy: while there are any, it is not silent.
     busy: AtomicU64,
 }
 
-/// Somebody who is busy, until it is dropped.
+/// A request in hand, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Activity>);
+pub struct Busy(Arc<Activity>);
 
 impl Activity {
     /// Something flows now.
@@ -37,8 +37,16 @@ impl Activity {
     }
 
     pub(crate) fn note(&self) {
-        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.last.store(elapsed, Ordering::Relaxed);
+    }
+
+    /// For how long nothing has flowed; zero while there are any who are busy.
+    pub(crate) fn idle(&self) -> Duration {
+        if self.busy.load(Ordering::Relaxed) > 0 {
+            return Duration::ZERO;
+        }
+        self.last().elapsed()
     }
 
     /// Resolves when nothing has flowed for `limit`.
@@ -56,7 +64,7 @@ impl Activity {
     }
 
     fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.last.load(Ordering::Relaxed))
+        self.start + Duration::from_micros(self.last.load(Ordering::Relaxed))
     }
 }
 

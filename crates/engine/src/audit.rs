@@ -1,7 +1,9 @@
 //! One event for each decision, allow or deny (SPEC R3).
 //!
 //! Events go to an [`AuditSink`]; the one that ships is a `tracing` event under the target
-//! `codex_otel.network_proxy`. An event never holds a URL, a path or a query.
+//! `codex_otel.network_proxy`. An event never holds a URL, a path or a query. A log is bounded, so that
+//! sink gets each allowed decision, and the refusals of one client one by one up to a rate and beyond it as
+//! counts. Each decision is in exactly one event ([`Volume`]).
 
 use codex_network_policy::{Decision, Protocol};
 use time::OffsetDateTime;
@@ -39,6 +41,10 @@ pub struct AuditEvent<'a> {
     pub attempt_id: Option<&'a str>,
     /// What the embedder says of itself.
     pub metadata: &'a AuditMetadata,
+    /// How many decisions it stands for: 1, or more where a [`Volume::Bounded`] sink gets a count in
+    /// place of decisions that were alike. Then there is no method and no attempt, and the client is
+    /// `uid N` or an address without a port.
+    pub count: u64,
 }
 
 /// What an embedder wants to find in every audit event; what is `None` is left out.
@@ -86,6 +92,21 @@ pub enum Override {
 pub trait AuditSink: Send + Sync + 'static {
     /// Takes one. Called on the request's path: it must not block for long.
     fn record(&self, event: &AuditEvent<'_>);
+
+    /// Whether it can take any number of events.
+    fn volume(&self) -> Volume {
+        Volume::Every
+    }
+}
+
+/// How many events a sink takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Volume {
+    /// One for each decision, however many there are.
+    Every,
+    /// One for each allowed decision. Beyond a rate for each client, one for many refusals that are alike,
+    /// with their count.
+    Bounded,
 }
 
 /// Sends audit events to `tracing`.
@@ -93,6 +114,11 @@ pub trait AuditSink: Send + Sync + 'static {
 pub struct TracingAudit;
 
 impl AuditSink for TracingAudit {
+    /// What takes `tracing` events is a log.
+    fn volume(&self) -> Volume {
+        Volume::Bounded
+    }
+
     fn record(&self, event: &AuditEvent<'_>) {
         if !tracing::enabled!(target: "codex_otel.network_proxy", tracing::Level::INFO) {
             return;
@@ -124,14 +150,28 @@ impl AuditSink for TracingAudit {
             terminal.type = metadata.terminal_type.as_deref(),
             model = metadata.model.as_deref(),
             slug = metadata.slug.as_deref(),
+            event.count = (event.count > 1).then_some(event.count),
             // A journal entry without a message is an empty line to people.
-            "{} {} {}:{} ({})",
+            "{} {} {}:{} ({}{})",
             event.decision.verdict(),
             event.protocol,
             event.server_address,
             event.server_port,
             event.reason,
+            Times(event.count),
         );
+    }
+}
+
+/// `, 12 times`, where that is more than once.
+struct Times(u64);
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            0 | 1 => Ok(()),
+            count => write!(f, ", {count} times"),
+        }
     }
 }
 

@@ -7,10 +7,13 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
+
+/// The newest entries that a counted refusal is compared with.
+const MAX_COMPARED: usize = 64;
 
 /// One refused request, as clients of the admin API see it.
 #[derive(Clone, Debug, Serialize)]
@@ -44,8 +47,12 @@ pub struct BlockedEntry {
     /// What is wrong in particular, where the reason alone does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'static str>,
+    /// How many refusals it stands for, where that is more than one: beyond a rate, those of one client
+    /// that are alike share an entry.
+    #[serde(skip_serializing_if = "is_one")]
+    pub count: u64,
     /// Counts up by 1 from the engine's base, 0 where its owner gives none; gaps within one engine's
-    /// life say that entries were dropped.
+    /// life say that entries were dropped, or share another one.
     pub sequence: u64,
 }
 
@@ -61,6 +68,32 @@ pub struct BlockedLog {
 struct Ring {
     entries: VecDeque<BlockedEntry>,
     total: u64,
+}
+
+/// Writes the line of an entry (SPEC R2).
+pub(crate) fn log(entry: &BlockedEntry) {
+    let line = serde_json::to_string(entry).unwrap_or_default();
+    tracing::info!(target: "codex_network_proxy::violation", "CODEX_NETWORK_POLICY_VIOLATION {line}");
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_one(count: &u64) -> bool {
+    *count == 1
+}
+
+impl BlockedEntry {
+    /// Whether it is the same refusal of the same client, over another connection perhaps.
+    fn is_like(&self, other: &Self) -> bool {
+        let address = |entry: &Self| {
+            let client = entry.client.as_deref()?;
+            Some(client.rsplit_once(':')?.0.to_owned())
+        };
+        (&self.host, self.port, &self.reason, self.protocol)
+            == (&other.host, other.port, &other.reason, other.protocol)
+            && (&self.method, self.decision, self.mode, &self.attempt_id)
+                == (&other.method, other.decision, other.mode, &other.attempt_id)
+            && address(self) == address(other)
+    }
 }
 
 impl BlockedLog {
@@ -79,27 +112,54 @@ impl BlockedLog {
         Self { observer, ..self }
     }
 
-    /// Adds an entry, numbers it and drops the oldest beyond `capacity`.
-    pub(crate) fn push(&self, mut entry: BlockedEntry, capacity: usize) {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Adds an entry, numbers it, drops the oldest beyond `capacity`, and logs it.
+    pub(crate) fn push(&self, entry: BlockedEntry, capacity: usize) {
+        let mut ring = self.lock();
+        let entry = self.put(&mut ring, entry, capacity);
+        drop(ring);
+        log(&entry);
+    }
+
+    /// Adds a refusal that is not logged by itself: to an entry that is like it, where one is among the
+    /// newest, or as an entry of its own.
+    pub(crate) fn push_counted(&self, entry: BlockedEntry, capacity: usize) {
+        let mut ring = self.lock();
+        let newest = ring.entries.iter_mut().rev().take(MAX_COMPARED);
+        if let Some(same) = newest.into_iter().find(|other| other.is_like(&entry)) {
+            same.count += 1;
+            self.number(&mut ring, entry);
+        } else {
+            self.put(&mut ring, entry, capacity);
+        }
+    }
+
+    /// Numbers an entry and shows it to the observer.
+    fn number(&self, ring: &mut Ring, mut entry: BlockedEntry) -> BlockedEntry {
         ring.total += 1;
         entry.sequence = self.base + ring.total;
-        let line = serde_json::to_string(&entry).unwrap_or_default();
-        while ring.entries.len() >= capacity.max(1) {
-            ring.entries.pop_front();
-        }
         if let Some(observer) = &self.observer {
             // Under the lock, so that they arrive in order.
             let _ = observer.try_send(entry.clone());
         }
-        ring.entries.push_back(entry);
-        drop(ring);
-        tracing::info!(target: "codex_network_proxy::violation", "CODEX_NETWORK_POLICY_VIOLATION {line}");
+        entry
+    }
+
+    fn put(&self, ring: &mut Ring, entry: BlockedEntry, capacity: usize) -> BlockedEntry {
+        let entry = self.number(ring, entry);
+        while ring.entries.len() >= capacity.max(1) {
+            ring.entries.pop_front();
+        }
+        ring.entries.push_back(entry.clone());
+        entry
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The entries with a sequence number above `since`, the oldest first.
     pub fn entries(&self, since: u64) -> Vec<BlockedEntry> {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.lock();
         ring.entries
             .iter()
             .filter(|entry| entry.sequence > since)
@@ -109,7 +169,7 @@ impl BlockedLog {
 
     /// All entries, which are then forgotten. The count goes on.
     pub fn drain(&self) -> Vec<BlockedEntry> {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.lock();
         ring.entries.drain(..).collect()
     }
 
@@ -125,10 +185,7 @@ impl BlockedLog {
 
     /// How many requests this engine has refused.
     pub fn total(&self) -> u64 {
-        self.ring
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .total
+        self.lock().total
     }
 }
 
@@ -151,6 +208,7 @@ mod tests {
             attempt_id: None,
             rule: None,
             detail: None,
+            count: 1,
             sequence: 0,
         }
     }
@@ -197,5 +255,22 @@ mod tests {
         }
         log.push(entry("e"), 2);
         assert_eq!(hosts(&log.entries(0)), ["d", "e"]);
+    }
+
+    #[test]
+    fn r1_counted_refusals_share_an_entry_and_are_in_the_total() {
+        let log = BlockedLog::default();
+        log.push(entry("a"), 10);
+        for _ in 0..1000 {
+            log.push_counted(entry("a"), 10);
+        }
+        log.push_counted(entry("b"), 10);
+        let entries = log.entries(0);
+        let counts: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.host.as_str(), entry.count))
+            .collect();
+        assert_eq!(counts, [("a", 1001), ("b", 1)]);
+        assert_eq!(log.total(), 1002);
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::owner::ConnectionHandle;
+
 /// The user name that carries an attempt id starts with this.
 const ATTEMPT_PREFIX: &str = "codex-net-attempt-";
 /// Longest attempt id; it goes into every record of the connection.
@@ -18,6 +20,8 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// The attempt that the client's environment was made for, when it says so.
     pub(crate) attempt: Option<AttemptId>,
+    /// The connection as the limits see it.
+    pub(crate) connection: ConnectionHandle,
 }
 
 /// Marks the requests of one attempt. Not a secret and not a permission.

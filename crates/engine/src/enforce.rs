@@ -6,6 +6,7 @@
 //! vetted addresses, and those come from a permit alone: a connection without a decision, or a
 //! second lookup between the check and the dial, does not compile.
 
+mod detail;
 mod question;
 mod standing;
 pub(crate) mod unix_socket;
@@ -14,11 +15,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_policy::{
-    Authority, Decision, Handling, Hooked, Host, LocalAddresses, Mode, Protocol, Reason, Request,
-    Source, is_local_address,
+    Authority, Content, Decision, Handling, Hooked, Host, LocalAddresses, Mode, Protocol, Reason,
+    Request, Source, is_local_address,
 };
 
 use crate::Shared;
+pub(crate) use detail::CONTENT;
 pub(crate) use question::Question;
 pub(crate) use standing::Standing;
 
@@ -30,7 +32,6 @@ use crate::record::Recorder;
 pub(crate) const LOOPING_PROXY: &str = "upstream_proxy";
 /// The detail of a miss of an allow list that the requirements alone fill (SPEC C6).
 pub(crate) const MANAGED_LIST: &str = "managed_allowed_domains_only";
-
 /// What a client wants, as far as policy is concerned.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
@@ -40,6 +41,8 @@ pub(crate) struct Attempt {
     pub(crate) method: Option<String>,
     /// The protocol that the request asks to change to.
     pub(crate) upgrade: Option<String>,
+    /// Whether the request has content.
+    pub(crate) content: Content,
     /// What the hooks of the host say to it, inside interception.
     pub(crate) hooked: Hooked,
 }
@@ -329,6 +332,7 @@ impl Attempt {
             port: authority.port,
             method: self.method.as_deref(),
             upgrade: self.upgrade.as_deref(),
+            content: self.content,
             hooked: self.hooked,
             machine: generation.machine(),
         }
@@ -446,8 +450,12 @@ impl Permit {
 
     fn refuse(&self, decision: Decision) -> Refusal {
         let managed = self.generation.settings().managed.allowed_domains_only;
-        let missed = decision.reason() == Reason::NotAllowed;
-        self.refuse_for(decision, (managed && missed).then_some(MANAGED_LIST))
+        let detail = match (decision.reason(), self.attempt.hooked) {
+            (Reason::NotAllowed, _) if managed => Some(MANAGED_LIST),
+            (Reason::MitmHookDenied, Hooked::Ambiguous(ambiguity)) => Some(ambiguity.as_str()),
+            _ => self.attempt.detail_of(decision),
+        };
+        self.refuse_for(decision, detail)
     }
 
     fn refuse_for(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {

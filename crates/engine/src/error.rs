@@ -59,6 +59,9 @@ pub(crate) enum Failure {
     /// The origin wanted to change protocols, though nobody had asked it to.
     #[error("the origin switched protocols unasked")]
     UnaskedUpgrade,
+    /// The origin sent interim answers without end.
+    #[error("the origin sent too many interim answers")]
+    InterimFlood,
     /// The origin did not begin its answer in time.
     #[error("the origin did not answer within {0:?}")]
     AnswerTimeout(Duration),
@@ -81,6 +84,7 @@ impl Failure {
             | Self::Answer(_)
             | Self::TransferCoding
             | Self::UnaskedUpgrade
+            | Self::InterimFlood
             | Self::AnswerTimeout(_) => Fault::Upstream,
         }
     }

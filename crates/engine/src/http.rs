@@ -57,8 +57,11 @@ use crate::Shared;
 use crate::activity::Activity;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Standing};
+use crate::frames::{Metered, Side};
+use crate::http2_memory;
 use crate::live_policy::Generation;
 use crate::mitm::Interception;
+use crate::owner::ConnectionHandle;
 use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;
 
@@ -67,19 +70,26 @@ pub(crate) const DOOR: &str = "http";
 /// How long after a drain has begun a connection may still begin a request.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Requests that one HTTP/2 connection may have in hand.
+/// Requests that one HTTP/2 connection may have in hand: as many as there is memory for.
+const MIN_STREAMS: u32 = 16;
 const MAX_STREAMS: u32 = 128;
+/// Bytes of requests that an HTTP/2 client may send before the origin takes them.
+const MIN_WINDOW: u32 = 64 * 1024;
+const MAX_WINDOW: u32 = 1024 * 1024;
 /// Streams that a client may reset before they were begun here ("rapid reset"), and streams that we
 /// may reset for its faults, before the connection ends.
 const MAX_RESET_STREAMS: usize = 20;
 const MAX_ERROR_STREAMS: usize = 128;
 /// Bytes of answers that wait in one HTTP/2 stream for a client to take them.
-const SEND_BUFFER: usize = 64 * 1024;
+const MIN_SEND_BUFFER: u32 = 16 * 1024;
+const MAX_SEND_BUFFER: u32 = 64 * 1024;
 
 /// What the requests of one connection share.
 pub(crate) struct Session {
     shared: Arc<Shared>,
     address: SocketAddr,
+    /// The connection as the limits see it.
+    connection: ConnectionHandle,
     place: Place,
     /// The attempt that the client has named last.
     attempt: Mutex<Option<AttemptId>>,
@@ -120,8 +130,13 @@ struct Continued<S> {
 }
 
 /// Serves one accepted connection to its end.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr) {
-    let session = Session::new(&shared, address, Place::Door);
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    address: SocketAddr,
+    connection: ConnectionHandle,
+) {
+    let session = Session::new(&shared, address, connection, Place::Door);
     let Some(continued) = run(session, stream).await else {
         return;
     };
@@ -144,7 +159,8 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     address: SocketAddr,
     inside: Inside,
 ) {
-    let session = Session::new(shared, address, Place::Inside(Box::new(inside)));
+    let connection = inside.client.connection.clone();
+    let session = Session::new(shared, address, connection, Place::Inside(Box::new(inside)));
     let Some(continued) = run(session, stream).await else {
         return;
     };
@@ -163,30 +179,43 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
     inside: Inside,
 ) {
     let end = inside.end.clone();
-    let session = Session::new(shared, address, Place::Inside(Box::new(inside)));
+    let connection = inside.client.connection.clone();
+    let activity = Arc::clone(connection.activity());
+    activity.note();
+    let session = Session::new(shared, address, connection, Place::Inside(Box::new(inside)));
     let limits = session.limits();
-    let activity = Arc::new(Activity::new());
     let asked = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
         asked.notify_one();
         let (session, activity) = (Arc::clone(&session), Arc::clone(&activity));
         let answer: BoxFuture<'static, _> = Box::pin(async move {
             let busy = activity.busy();
-            let answer = session.answer(request).await;
+            let is_head = request.method() == Method::HEAD;
+            let mut answer = session.answer(request).await;
+            if is_head {
+                // hyper sees to it in HTTP/1 alone (RFC 9110 section 9.3.2).
+                answer.body_mut().leave_out_own();
+            }
             Ok::<_, std::convert::Infallible>(answer.map(|body| body.keeping(busy)))
         });
         answer
     });
     let max_headers = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
+    let memory = shared.upstream.http2_memory().take(http2_memory::SERVER);
+    let messages = Arc::new(Activity::new());
+    let peer = format!("client {address}");
+    let stream = Metered::new(stream, Side::Server, peer, Arc::clone(&messages));
     let mut connection = std::pin::pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .auto_date_header(false)
-            .max_concurrent_streams(MAX_STREAMS)
+            .max_concurrent_streams(memory.of(MIN_STREAMS, MAX_STREAMS))
+            .initial_connection_window_size(memory.of(MIN_WINDOW, MAX_WINDOW))
+            .initial_stream_window_size(memory.of(MIN_WINDOW, MAX_WINDOW))
             .max_header_list_size(max_headers)
             .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
             .max_local_error_reset_streams(MAX_ERROR_STREAMS)
-            .max_send_buf_size(SEND_BUFFER)
+            .max_send_buf_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
             .serve_connection(TokioIo::new(stream), service)
     );
     let mut drain = std::pin::pin!(async {
@@ -206,8 +235,15 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
         }
     });
     let mut forbidden = std::pin::pin!(session.underway.forbidden(&shared.live));
+    // An origin may be silent for `idle_timeout`, and then the client is still to hear of it.
+    let patience = limits.idle_timeout.saturating_add(limits.header_timeout);
+    let mut stalled = std::pin::pin!(messages.silence(patience));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
+        () = &mut stalled => {
+            tracing::info!(client = %address, "closed a stalled HTTP/2 connection: no part of a message has moved for {patience:?}");
+            return;
+        }
         (standing, reason) = &mut forbidden => return session.say_forbidden(&standing, reason),
         () = &mut drain => {
             connection.as_mut().graceful_shutdown();
@@ -234,30 +270,16 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         header: limits.header_timeout,
         idle: limits.idle_timeout,
     };
-    let crowded = {
-        let shared = Arc::clone(&session.shared);
-        move || {
-            let most = shared
-                .live
-                .current()
-                .settings()
-                .daemon
-                .limits
-                .max_connections;
-            !shared.connections.has_room(most)
-        }
-    };
     let client = ClientStream::new(
         stream,
         limits.max_header_bytes,
         timeouts,
         session.turns.clone(),
         session.interim.clone(),
-        Box::new(crowded),
     );
     let service = service_fn(|request: Request<Incoming>| {
         let session = Arc::clone(&session);
-        let turn = session.turns.take();
+        let turn = session.turns.take(&session.connection);
         if upgrade::wanted(request.headers(), request.version()) == upgrade::Wanted::WebSocket {
             session.turns.set_upgrade(Upgrade::Asked);
         }
@@ -290,6 +312,13 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
                 let _ = stream.socket().set_zero_linger();
                 return None;
             }
+            () = session.connection.gives_way() => {
+                if session.turns.is_ours() {
+                    let (stream, _) = connection.into_parts().io.into_inner().into_parts();
+                    let _ = stream.socket().set_zero_linger();
+                }
+                return None;
+            }
             () = &mut drain, if !asked_to_end => {}
         }
         asked_to_end = true;
@@ -309,7 +338,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     match outcome {
         // What the framing lets through and hyper cannot read, such as a target that is no URI;
         // hyper has answered it.
-        Err(error) if error.is_parse() => {
+        Err(error) if error.is_parse() && session.may_say("malformed requests") => {
             tracing::info!(client = %address, door, "refused a malformed request: {error}");
         }
         Err(error) => {
@@ -328,10 +357,16 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
 }
 
 impl Session {
-    fn new(shared: &Arc<Shared>, address: SocketAddr, place: Place) -> Arc<Self> {
+    fn new(
+        shared: &Arc<Shared>,
+        address: SocketAddr,
+        connection: ConnectionHandle,
+        place: Place,
+    ) -> Arc<Self> {
         Arc::new(Self {
             shared: Arc::clone(shared),
             address,
+            connection,
             place,
             attempt: Mutex::default(),
             next: Mutex::default(),
@@ -377,6 +412,7 @@ impl Session {
         let client = Client {
             address: self.address,
             attempt: self.attempt(request.headers()),
+            connection: self.connection.clone(),
         };
         if request.method() == Method::CONNECT {
             connect::answer(self, client, &request).await
@@ -422,9 +458,17 @@ impl Session {
         respond::refusal(&refusal, door)
     }
 
+    /// Whether the client may cause another log line.
+    fn may_say(&self, kind: &'static str) -> bool {
+        self.shared.recorder.may_say(&self.connection, kind)
+    }
+
     /// Logs a request that is none. What is said must hold nothing of the client's that could end a
     /// line.
     fn say_malformed(&self, why: &dyn std::fmt::Display) {
+        if !self.may_say("malformed requests") {
+            return;
+        }
         tracing::info!(client = %self.address, door = self.door(), "refused a malformed request: {why}");
     }
 
@@ -453,16 +497,18 @@ impl Session {
         let answer = match stop {
             None | Some(Stop::Idle) => None,
             Some(Stop::Flaw(flaw)) => {
-                tracing::info!(client = %self.address, door, "refused a malformed request: {flaw}");
+                self.say_malformed(&flaw);
                 Some(respond::malformed(flaw))
             }
             Some(Stop::BrokenContent(flaw)) => {
-                tracing::info!(client = %self.address, door, "refused a malformed request: {flaw}");
+                self.say_malformed(&flaw);
                 // The request itself has had its answer.
                 None
             }
             Some(Stop::SlowHead) => {
-                tracing::info!(client = %self.address, door, "gave up on a request whose header did not arrive in time");
+                if self.may_say("slow requests") {
+                    tracing::info!(client = %self.address, door, "gave up on a request whose header did not arrive in time");
+                }
                 Some(respond::slow_head())
             }
         };

@@ -4,7 +4,7 @@
 //!
 //! The modules stand in the order in which a request meets them.
 //!
-//! 1. `accept` takes the connection, within the limits; `client` says who it is.
+//! 1. `accept` takes the connection, `admission` gives it a place, and `client` says who it is.
 //! 2. `http` or `socks5` reads what is wanted, strictly.
 //! 3. `enforce` decides, asks the embedder's `decider` where the lists say nothing, records, and hands
 //!    out a permit.
@@ -24,8 +24,12 @@
 //! - Nothing here reads configuration files or holds a lock across an await.
 
 mod accept;
+mod admission;
+mod budget;
 mod client;
 mod limits;
+mod owner;
+mod shares;
 
 mod http;
 mod socks5;
@@ -38,6 +42,8 @@ mod own;
 
 mod activity;
 mod client_hello;
+mod frames;
+mod http2_memory;
 mod mitm;
 mod tunnel;
 mod upstream;
@@ -46,6 +52,7 @@ mod audit;
 mod blocked;
 mod clock;
 mod error;
+mod lines;
 mod record;
 mod respond;
 
@@ -57,7 +64,8 @@ use std::sync::Arc;
 
 use codex_network_policy::UnixSocketSupport;
 
-pub use audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope, TracingAudit};
+pub use activity::Busy;
+pub use audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope, TracingAudit, Volume};
 pub use blocked::{BlockedEntry, BlockedLog};
 pub use child_env::ChildEnvironment;
 pub use clock::{Clock, SystemClock};
@@ -67,6 +75,7 @@ pub use live_policy::{Generation, LivePolicy};
 pub use local_addresses::KernelAddresses;
 pub use mitm::{InterceptionError, IssueError, IssuedLeaf, KeyError, LeafIssuer};
 pub use own::{OwnListener, OwnListeners, OwnUnixSocket, OwnUnixSockets};
+pub use owner::{ClientOwner, ConnectionHandle, SocketPair};
 pub use server::{Counters, Door, Engine, EngineParts, Listening, SetupError};
 pub use upstream::{
     ConnectError, Dial, DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError,
@@ -78,7 +87,11 @@ struct Shared {
     live: LivePolicy,
     recorder: Arc<record::Recorder>,
     upstream: upstream::Upstream,
-    connections: Arc<limits::ConnectionCount>,
+    admission: Arc<admission::Admission>,
+    shortages: Arc<admission::Shortages>,
+    owners: Arc<owner::Owners>,
+    /// Certificates that each client may have issued.
+    leaf_budget: mitm::LeafBudget,
     /// Those of the connections that have a UDP association.
     associations: Arc<limits::ConnectionCount>,
     drain: Drain,
@@ -87,7 +100,7 @@ struct Shared {
     /// A resolver that was given to us and outlives the settings.
     fixed_resolver: Option<Arc<dyn Resolve>>,
     /// Issues certificates for intercepted hosts.
-    issuer: Option<Arc<dyn LeafIssuer>>,
+    leaves: Option<mitm::LeafSource>,
     /// Whether requests to unix sockets are served.
     unix_sockets: UnixSocketSupport,
     own_unix_sockets: OwnUnixSockets,

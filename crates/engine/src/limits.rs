@@ -1,64 +1,31 @@
-//! How many clients are served at once (SPEC C5, `max_connections`).
-//!
-//! At the limit the proxy stops accepting, so that further clients wait in the kernel's queue
-//! instead of being turned away. The limit is passed in at each admission: a reload changes it.
+//! How many connections of one kind there are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use tokio::sync::Notify;
-
-/// How often a full proxy looks whether its limit was raised.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-
-/// Counts connections: those of all doors, or those of one kind.
+/// Counts connections of one kind.
 #[derive(Debug, Default)]
-pub(crate) struct ConnectionCount {
-    open: AtomicUsize,
-    freed: Notify,
-}
+pub(crate) struct ConnectionCount(AtomicUsize);
 
-/// One counted connection; dropping it frees its place.
+/// One counted connection, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot(Arc<ConnectionCount>);
+pub(crate) struct Counted(Arc<ConnectionCount>);
 
 impl ConnectionCount {
-    /// How many connections are open.
+    /// How many connections there are.
     pub(crate) fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 
-    /// Takes a place. Whether there is one is asked beforehand, with [`room`](Self::room).
-    pub(crate) fn enter(self: &Arc<Self>) -> Slot {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Slot(Arc::clone(self))
-    }
-
-    /// Whether fewer connections are open than `limit`.
-    pub(crate) fn has_room(&self, limit: usize) -> bool {
-        self.open() < limit
-    }
-
-    /// Waits until there is room. `limit` is asked again whenever a place is freed, and now and then,
-    /// since a reload may have raised it.
-    pub(crate) async fn room(&self, limit: impl Fn() -> usize) {
-        loop {
-            // Registered before the look, so that a place freed in between is not missed.
-            let freed = self.freed.notified();
-            tokio::pin!(freed);
-            freed.as_mut().enable();
-            if self.has_room(limit()) {
-                return;
-            }
-            let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
-        }
+    /// Counts one more.
+    pub(crate) fn enter(self: &Arc<Self>) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(self))
     }
 }
 
-impl Drop for Slot {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.freed.notify_waiters();
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -9,6 +9,7 @@
 mod distrust;
 mod first_word;
 mod issuer;
+mod leaf_budget;
 mod leaf_cache;
 mod replay;
 
@@ -33,7 +34,9 @@ use tokio_util::sync::CancellationToken;
 use distrust::Distrust;
 use first_word::FirstWord;
 pub use issuer::{IssueError, IssuedLeaf, LeafIssuer};
+pub(crate) use leaf_budget::LeafBudget;
 pub use leaf_cache::KeyError;
+pub(crate) use leaf_cache::LeafSource;
 use leaf_cache::{LeafCache, LeafError, Speaks};
 use replay::Replay;
 
@@ -95,27 +98,25 @@ impl Interceptor {
     /// certificates survive a reload. `None` where nothing may be intercepted.
     pub(crate) fn renewed(
         old: Option<&Arc<Self>>,
-        issuer: Option<&Arc<dyn LeafIssuer>>,
+        source: Option<&LeafSource>,
         settings: &Settings,
-    ) -> Result<Option<Arc<Self>>, InterceptionError> {
-        let Some(issuer) = issuer else {
-            return Ok(None);
-        };
+    ) -> Option<Arc<Self>> {
+        let source = source?;
         if settings.policy.interception() == Allowed::Forbidden {
-            return Ok(None);
+            return None;
         }
         let ca = settings.mitm.ca.as_ref().map(|ca| Arc::clone(&ca.der));
         if let Some(old) = old
             && old.ca == ca
         {
-            return Ok(Some(Arc::clone(old)));
+            return Some(Arc::clone(old));
         }
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
-        Ok(Some(Arc::new(Self {
-            leaves: LeafCache::new(Arc::clone(issuer), provider)?,
+        Some(Arc::new(Self {
+            leaves: LeafCache::new(source.clone(), provider),
             distrust: Distrust::default(),
             ca,
-        })))
+        }))
     }
 }
 
@@ -168,7 +169,9 @@ async fn receive(
         Err(refused) => {
             refuse(permit, client, &refused).await;
             let address = permit.attempt().client.address;
-            tracing::info!(client = %address, authority = %permit.authority(), "refused to intercept a client: {refused}");
+            if may_say(shared, permit) {
+                tracing::info!(client = %address, authority = %permit.authority(), "refused to intercept a client: {refused}");
+            }
         }
     }
 }
@@ -245,11 +248,13 @@ async fn serve(
         // The client hears of it in HTTP: a session has to be made for that.
         Err(failure) => (Err(failure), preferred(hello.alpn)),
     };
-    let stream = match accept(permit, client, early, speaks(hello.alpn, wire)).await {
+    let stream = match accept(shared, permit, client, early, speaks(hello.alpn, wire)).await {
         Ok(Some(stream)) => stream,
         Ok(None) => return,
         Err((client, refused)) => {
-            tracing::error!(client = %address, authority = %permit.authority(), "cannot intercept: {refused}");
+            if may_say(shared, permit) {
+                tracing::error!(client = %address, authority = %permit.authority(), "cannot intercept: {refused}");
+            }
             return refuse(permit, client, &refused).await;
         }
     };
@@ -297,6 +302,7 @@ async fn changed(shared: &Shared, permit: &Permit, leads_to: &LeadsTo, is_needed
 
 /// Makes the client's session. `None`: the handshake failed, and that has been said.
 async fn accept(
+    shared: &Shared,
     permit: &Permit,
     client: TcpStream,
     early: Bytes,
@@ -307,7 +313,9 @@ async fn accept(
         return Err((client, Refused::SwitchedOff));
     };
     let host = &permit.authority().host;
-    let leaf = match interceptor.leaves.leaf(host).await {
+    let connection = &permit.attempt().client.connection;
+    let budget = &shared.leaf_budget;
+    let leaf = match interceptor.leaves.leaf(host, connection, budget).await {
         Ok(leaf) => leaf,
         Err(error) => return Err((client, error.into())),
     };
@@ -321,14 +329,24 @@ async fn accept(
     match timeout(limit, accepted).await {
         Ok(Ok(stream)) => Ok(Some(listen(stream, interceptor, address, host))),
         Ok(Err(error)) => {
-            interceptor.distrust.note(address, host, &error);
+            if may_say(shared, permit) {
+                interceptor.distrust.note(address, host, &error);
+            }
             Ok(None)
         }
         Err(_) => {
-            tracing::info!(client = %address, authority = %permit.authority(), "a client did not finish its TLS handshake in time");
+            if may_say(shared, permit) {
+                tracing::info!(client = %address, authority = %permit.authority(), "a client did not finish its TLS handshake in time");
+            }
             Ok(None)
         }
     }
+}
+
+/// Whether the client may cause another log line.
+fn may_say(shared: &Shared, permit: &Permit) -> bool {
+    let connection = &permit.attempt().client.connection;
+    shared.recorder.may_say(connection, "interception")
 }
 
 /// Looks out for a client that hangs up on seeing the certificate. A session that resumes shows none.

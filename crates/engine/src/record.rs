@@ -4,18 +4,20 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
-use codex_network_policy::{Authority, Decision, Protocol, Source};
+use codex_network_policy::{Authority, Decision, Protocol, Source, Verdict};
 
-use crate::audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope};
-use crate::blocked::{BlockedEntry, BlockedLog};
+use crate::audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope, Volume};
+use crate::blocked::{self, BlockedEntry, BlockedLog};
 use crate::clock::Clock;
 use crate::enforce::unix_socket::UNIX_SOCKET;
 use crate::enforce::{Attempt, Destination, Refusal};
+use crate::lines::{About, Count, Decided, INTERVAL, Key, Line, Lines};
 use crate::live_policy::Generation;
 use crate::own::OwnListeners;
+use crate::owner::{ConnectionHandle, Owners};
 
 /// What a decision was about.
 struct Server<'a> {
@@ -34,6 +36,9 @@ pub(crate) struct Recorder {
     metadata: AuditMetadata,
     clock: Arc<dyn Clock>,
     allowed: AtomicU64,
+    lines: Lines,
+    /// Ourselves, for the task that writes counts.
+    this: Weak<Self>,
 }
 
 impl Recorder {
@@ -42,10 +47,11 @@ impl Recorder {
         clock: Arc<dyn Clock>,
         blocked: BlockedLog,
         metadata: AuditMetadata,
+        owners: Arc<Owners>,
         own: [OwnListeners; 2],
-    ) -> Self {
+    ) -> Arc<Self> {
         let [own, own_datagrams] = own;
-        Self {
+        Arc::new_cyclic(|this| Self {
             blocked,
             own,
             own_datagrams,
@@ -53,6 +59,20 @@ impl Recorder {
             metadata,
             clock,
             allowed: AtomicU64::new(0),
+            lines: Lines::new(owners),
+            this: this.clone(),
+        })
+    }
+
+    /// Whether a message that a client causes is to be logged. Beyond the client's budget it is counted.
+    pub(crate) fn may_say(&self, client: &ConnectionHandle, kind: &'static str) -> bool {
+        match self.lines.take(client) {
+            Line::Written => true,
+            Line::Counted(holder) => {
+                let is_first = self.lines.count(holder, About::Message(kind), None);
+                self.write_counts_later(is_first);
+                false
+            }
         }
     }
 
@@ -81,7 +101,7 @@ impl Recorder {
             address: UNIX_SOCKET,
             port: 0,
         };
-        self.audit(attempt, &server, decision, decision.reason().as_str());
+        self.audit(attempt, &server, decision, decision.reason().as_str(), None);
     }
 
     /// A name that does not resolve is an outcome, not a violation: it is audited, and does not
@@ -96,7 +116,6 @@ impl Recorder {
             address: &refusal.host,
             port: refusal.port,
         };
-        self.audit(attempt, &server, refusal.decision, refusal.reason());
         let policy = generation.policy();
         let rule = refusal.decision.rule().and_then(|rule| policy.rule(rule));
         let entry = BlockedEntry {
@@ -123,10 +142,18 @@ impl Recorder {
                 .map(|id| id.as_str().to_owned()),
             rule: rule.map(|rule| rule.to_string()),
             detail: refusal.detail,
+            count: 1,
             sequence: 0,
         };
-        self.blocked
-            .push(entry, generation.settings().daemon.limits.blocked_buffer);
+        let capacity = generation.settings().daemon.limits.blocked_buffer;
+        let blocked = Some((entry, capacity));
+        self.audit(
+            attempt,
+            &server,
+            refusal.decision,
+            refusal.reason(),
+            blocked,
+        );
     }
 
     fn audit_host(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
@@ -135,11 +162,19 @@ impl Recorder {
             address: &authority.host.to_string(),
             port: authority.port,
         };
-        self.audit(attempt, &server, decision, decision.reason().as_str());
+        self.audit(attempt, &server, decision, decision.reason().as_str(), None);
     }
 
-    fn audit(&self, attempt: &Attempt, server: &Server<'_>, decision: Decision, reason: &str) {
-        self.audit.record(&AuditEvent {
+    /// Records a decision; `blocked` is the entry of a refusal, and how many entries there may be.
+    fn audit(
+        &self,
+        attempt: &Attempt,
+        server: &Server<'_>,
+        decision: Decision,
+        reason: &str,
+        blocked: Option<(BlockedEntry, usize)>,
+    ) {
+        let event = AuditEvent {
             timestamp: self.clock.now(),
             scope: server.scope(decision.source()),
             decision,
@@ -160,7 +195,122 @@ impl Recorder {
                 .as_ref()
                 .map(crate::client::AttemptId::as_str),
             metadata: &self.metadata,
-        });
+            count: 1,
+        };
+        // What is allowed is always recorded one by one: it says what left the machine.
+        let line = match decision.verdict() {
+            Verdict::Allow => Line::Written,
+            _ => self.lines.take(&attempt.client.connection),
+        };
+        if line == Line::Written || self.audit.volume() == Volume::Every {
+            self.audit.record(&event);
+        }
+        match (line, blocked) {
+            (Line::Written, None) => {}
+            (Line::Written, Some((entry, capacity))) => self.blocked.push(entry, capacity),
+            (Line::Counted(holder), blocked) => {
+                let key = About::Decision {
+                    protocol: event.protocol.audit_name(),
+                    host: event.server_address.to_owned(),
+                    port: event.server_port,
+                    verdict: decision.verdict().as_str(),
+                    reason: reason.to_owned(),
+                };
+                let decided = Decided {
+                    scope: event.scope,
+                    decision,
+                    reason: reason.to_owned(),
+                    overridden: event.overridden,
+                    protocol: event.protocol,
+                    host: event.server_address.to_owned(),
+                    port: event.server_port,
+                    blocked: blocked.as_ref().map(|(entry, _)| entry.clone()),
+                };
+                let is_first = self.lines.count(holder, key, Some(decided));
+                if let Some((entry, capacity)) = blocked {
+                    self.blocked.push_counted(entry, capacity);
+                }
+                self.write_counts_later(is_first);
+            }
+        }
+    }
+
+    /// Sees to it that counts are written. They are written when the recorder ends, too.
+    fn write_counts_later(&self, is_first: bool) {
+        if !is_first {
+            return;
+        }
+        let this = self.this.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(INTERVAL).await;
+                if let Some(this) = this.upgrade() {
+                    this.write_counts();
+                }
+            });
+        }
+    }
+
+    /// Writes a line for each count.
+    fn write_counts(&self) {
+        for (Key { holder, about }, Count { lines, first }) in self.lines.drain() {
+            let client = holder.to_string();
+            match (about, first) {
+                (About::Message(kind), _) => {
+                    tracing::info!(
+                        client,
+                        count = lines,
+                        "further messages about {kind} were left out"
+                    );
+                }
+                (About::Decision { .. }, Some(decided)) => {
+                    self.write_decisions(&client, decided, lines);
+                }
+                (About::Decision { .. } | About::Decisions, _) => {
+                    tracing::info!(
+                        client,
+                        count = lines,
+                        "further decisions about other destinations were left out"
+                    );
+                }
+            }
+        }
+    }
+
+    fn write_decisions(&self, client: &str, decided: Decided, count: u64) {
+        if self.audit.volume() == Volume::Bounded {
+            self.audit.record(&AuditEvent {
+                timestamp: self.clock.now(),
+                scope: decided.scope,
+                decision: decided.decision,
+                reason: &decided.reason,
+                overridden: decided.overridden,
+                protocol: decided.protocol,
+                server_address: &decided.host,
+                server_port: decided.port,
+                method: None,
+                client_address: Some(client),
+                attempt_id: None,
+                metadata: &self.metadata,
+                count,
+            });
+        }
+        if let Some(entry) = decided.blocked {
+            blocked::log(&BlockedEntry {
+                client: Some(client.to_owned()),
+                method: None,
+                attempt_id: None,
+                timestamp: self.clock.now().unix_timestamp(),
+                count,
+                ..entry
+            });
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.write_counts();
     }
 }
 
@@ -185,5 +335,33 @@ impl std::fmt::Debug for Recorder {
         f.debug_struct("Recorder")
             .field("blocked", &self.blocked)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::TracingAudit;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn r2_messages_that_a_client_causes_are_within_its_budget_and_the_rest_is_counted() {
+        let recorder = Recorder::new(
+            Arc::new(TracingAudit),
+            Arc::new(SystemClock),
+            BlockedLog::default(),
+            AuditMetadata::default(),
+            Arc::new(Owners::new(None)),
+        );
+        let client =
+            |last| ConnectionHandle::new(([192, 0, 2, last], 5).into(), ([127, 0, 0, 1], 1).into());
+        let flood = client(1);
+        let said = (0..100_000).filter(|_| recorder.may_say(&flood, "malformed requests"));
+        let said = said.count() as u64;
+        assert!(said < 50_000, "{said}");
+        assert!(recorder.may_say(&client(2), "malformed requests"));
+        let counts = recorder.lines.drain();
+        let counted: u64 = counts.values().map(|count| count.lines).sum();
+        assert_eq!(said + counted, 100_000);
     }
 }

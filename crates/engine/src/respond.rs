@@ -15,7 +15,7 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::enforce::{Destination, LOOPING_PROXY, MANAGED_LIST, Refusal};
+use crate::enforce::{CONTENT, Destination, LOOPING_PROXY, MANAGED_LIST, Refusal};
 use crate::error::{Failure, Fault};
 use crate::http::Answer;
 use crate::http::framing::Flaw;
@@ -146,7 +146,8 @@ pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Resp
         | Failure::UpstreamProxy(_)
         | Failure::Answer(_)
         | Failure::TransferCoding
-        | Failure::UnaskedUpgrade => StatusCode::BAD_GATEWAY,
+        | Failure::UnaskedUpgrade
+        | Failure::InterimFlood => StatusCode::BAD_GATEWAY,
     };
     let what = match failure {
         Failure::Refused(_) => "it was refused",
@@ -172,6 +173,7 @@ pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Resp
         Failure::Answer(_) => "the host closed the connection or did not answer in HTTP",
         Failure::TransferCoding => "the host used a transfer coding that nobody asked for",
         Failure::UnaskedUpgrade => "the host switched protocols unasked",
+        Failure::InterimFlood => "the host sent interim answers without end",
         Failure::AnswerTimeout(_) => "the host did not answer in time",
     };
     let whose = match failure.fault() {
@@ -250,10 +252,15 @@ fn is_timeout(error: &ProxyError) -> bool {
 
 /// `400` for a request that cannot be served as it stands.
 pub(crate) fn bad_request(why: &str) -> Response<Answer> {
-    let mut response = text(StatusCode::BAD_REQUEST, why);
+    closing(text(StatusCode::BAD_REQUEST, why))
+}
+
+/// The last answer on its connection.
+pub(crate) fn closing(mut response: Response<Answer>) -> Response<Answer> {
+    let close = HeaderValue::from_static("close");
     response
         .headers_mut()
-        .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+        .insert(http::header::CONNECTION, close);
     response
 }
 
@@ -369,6 +376,7 @@ pub(crate) fn socks_failure(failure: &Failure) -> Reply {
         | Failure::Answer(_)
         | Failure::TransferCoding
         | Failure::UnaskedUpgrade
+        | Failure::InterimFlood
         | Failure::AnswerTimeout(_) => Reply::GeneralFailure,
     }
 }
@@ -433,6 +441,10 @@ fn sentence(refusal: &Refusal) -> String {
             "{host} is, or resolves to, a local or private address; the network policy allows those only when \
              allow_local_binding is on or the address itself is on the allow list."
         ),
+        Reason::MethodNotAllowed if refusal.detail == Some(CONTENT) => format!(
+            "the network policy is in limited mode, which lets no request with content through to {host}; send it \
+             without content (no Content-Length, no Transfer-Encoding), or use full mode."
+        ),
         Reason::MethodNotAllowed
             if matches!(refusal.protocol, Protocol::Http | Protocol::Https) =>
         {
@@ -448,6 +460,14 @@ fn sentence(refusal: &Refusal) -> String {
         Reason::MitmRequired => format!(
             "requests to {host} have to be judged one by one, which needs TLS interception, and here it cannot be \
              intercepted; use https on port 443 through this proxy, or full mode without hooks for this host."
+        ),
+        Reason::MitmHookDenied if refusal.detail == Some(CONTENT) => format!(
+            "a rule of the network policy for {host} matches this request, but its method does not define content \
+             (RFC 9110 section 9.3); send it without content (no Content-Length, no Transfer-Encoding)."
+        ),
+        Reason::MitmHookDenied if let Some(detail) = refusal.detail => format!(
+            "servers could read this request in different ways ({detail}), so no rule of the network policy for \
+             {host} matches it."
         ),
         Reason::MitmHookDenied => format!("no rule of the network policy for {host} matches this request."),
         Reason::InvalidHost => {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use codex_network_config::{Settings, UpstreamProxy, Widening};
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::accept::Accept;
+use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::audit::{AuditMetadata, AuditSink, TracingAudit};
 use crate::blocked::{BlockedEntry, BlockedLog};
 use crate::clock::{Clock, SystemClock};
@@ -20,8 +22,9 @@ use crate::drain::Drain;
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::local_addresses::KernelAddresses;
-use crate::mitm::{InterceptionError, Interceptor, LeafIssuer};
+use crate::mitm::{InterceptionError, Interceptor, LeafBudget, LeafIssuer, LeafSource};
 use crate::own::{OwnListener, OwnListeners, OwnUnixSockets};
+use crate::owner::{ClientOwner, ConnectionHandle, Owners};
 use crate::record::Recorder;
 use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{
@@ -42,6 +45,9 @@ pub struct EngineParts {
     /// Issues certificates for intercepted hosts. `None`: nothing can be intercepted, and what would
     /// need it is refused.
     pub issuer: Option<Arc<dyn LeafIssuer>>,
+    /// Tells whose clients on this machine are, for equal shares among users. `None`: a client is its
+    /// address, so that all clients of one address share.
+    pub client_owner: Option<Arc<dyn ClientOwner>>,
     /// Dials addresses.
     pub dialler: Arc<dyn Dial>,
     /// Knows the addresses of this machine, which are local (SPEC P3, P4).
@@ -107,6 +113,10 @@ pub struct Counters {
     pub connections: usize,
     /// Those of them that have a UDP association.
     pub udp_associations: usize,
+    /// Connections since the start that ended to make room for others.
+    pub ended_for_others: u64,
+    /// Clients since the start that were turned away, since too many were waiting for a place.
+    pub turned_away: u64,
     /// Upstream HTTP connections kept for the next request.
     pub idle_upstream: usize,
     /// Connections to origins that were opened since the start.
@@ -136,6 +146,7 @@ impl Default for EngineParts {
         Self {
             resolver: None,
             issuer: None,
+            client_owner: None,
             dialler: Arc::new(TcpDialler),
             machine: Arc::new(KernelAddresses),
             audit: Arc::new(TracingAudit),
@@ -163,8 +174,12 @@ impl Engine {
     pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, SetupError> {
         let resolver = resolver(parts.resolver.as_ref(), &settings)?;
         let tls = UpstreamTls::renewed(None, &settings.mitm.roots)?;
-        let interceptor = Interceptor::renewed(None, parts.issuer.as_ref(), &settings)?;
+        let leaves = parts.issuer.map(LeafSource::new).transpose();
+        let leaves = leaves.map_err(InterceptionError::from)?;
+        let interceptor = Interceptor::renewed(None, leaves.as_ref(), &settings);
         let drain = Drain::new();
+        let owners = Arc::new(Owners::new(parts.client_owner));
+        let shortages = Arc::new(Shortages::default());
         let shared = Shared {
             live: LivePolicy::new(
                 settings,
@@ -173,25 +188,34 @@ impl Engine {
                 tls,
                 interceptor,
             ),
-            recorder: Arc::new(Recorder::new(
+            recorder: Recorder::new(
                 parts.audit,
                 parts.clock,
                 BlockedLog::after(parts.blocked_base).told_to(parts.blocked_observer),
                 parts.audit_metadata,
+                Arc::clone(&owners),
                 [
                     OwnListeners::kept_while_draining(Arc::clone(&parts.machine), drain.clone()),
                     OwnListeners::new(parts.machine),
                 ],
-            )),
+            ),
             upstream: Upstream::new(parts.dialler, drain.clone()),
-            connections: Arc::new(ConnectionCount::default()),
+            admission: Admission::new(
+                "proxy",
+                Arc::clone(&owners),
+                drain.clone(),
+                Arc::clone(&shortages),
+            ),
+            shortages,
+            leaf_budget: LeafBudget::new(Arc::clone(&owners)),
+            owners,
             associations: Arc::new(ConnectionCount::default()),
             drain,
             decider: parts
                 .decider
                 .map(|decider| Decider::new(decider, parts.decider_timeout)),
             fixed_resolver: parts.resolver,
-            issuer: parts.issuer,
+            leaves,
             unix_sockets: parts.unix_sockets,
             own_unix_sockets: OwnUnixSockets::default(),
         };
@@ -207,31 +231,48 @@ impl Engine {
     ///
     /// When the listener cannot be made non-blocking or has no address.
     pub fn open(&self, door: Door, listener: std::net::TcpListener) -> io::Result<Listening> {
-        let connections = Arc::clone(&self.shared.connections);
-        let live = Arc::clone(&self.shared);
-        let limit = move || live.live.current().settings().daemon.limits.max_connections;
+        let admission = Arc::clone(&self.shared.admission);
+        let bounds = self.bounds(None);
         let shared = Arc::clone(&self.shared);
         match door {
             Door::Http => self.listen(
                 door.as_str(),
                 listener,
-                connections,
-                limit,
-                move |stream, address| http::serve(Arc::clone(&shared), stream, address),
+                admission,
+                bounds,
+                move |stream, address, connection| {
+                    http::serve(Arc::clone(&shared), stream, address, connection)
+                },
             ),
             Door::Socks5 => self.listen(
                 door.as_str(),
                 listener,
-                connections,
-                limit,
-                move |stream, address| socks5::serve(Arc::clone(&shared), stream, address),
+                admission,
+                bounds,
+                move |stream, address, connection| {
+                    socks5::serve(Arc::clone(&shared), stream, address, connection)
+                },
             ),
         }
     }
 
+    /// The limits in force, with this many places or with `max_connections`. Who has waited as long as
+    /// a head may take is idle.
+    fn bounds(&self, places: Option<usize>) -> BoundsInForce {
+        let shared = Arc::clone(&self.shared);
+        Arc::new(move || {
+            let limits = shared.live.current().settings().daemon.limits;
+            Bounds {
+                places: places.unwrap_or(limits.max_connections),
+                min_idle: limits.header_timeout,
+            }
+        })
+    }
+
     /// Opens a listener of the owner's own beside the doors: accepted and drained like theirs,
     /// never reachable through them, and with `limit` connections of its own, so that it answers
-    /// when the doors are full.
+    /// when the doors are full. They are shared out as those of the doors are; `serve` marks with the
+    /// handle when a request is in hand.
     ///
     /// # Errors
     ///
@@ -244,22 +285,29 @@ impl Engine {
         serve: S,
     ) -> io::Result<Listening>
     where
-        S: Fn(TcpStream, SocketAddr) -> F + Send + 'static,
+        S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        self.listen(name, listener, Arc::default(), move || limit, serve)
+        let (owners, shortages) = (&self.shared.owners, &self.shared.shortages);
+        let admission = Admission::new(
+            name,
+            Arc::clone(owners),
+            self.shared.drain.clone(),
+            Arc::clone(shortages),
+        );
+        self.listen(name, listener, admission, self.bounds(Some(limit)), serve)
     }
 
     fn listen<S, F>(
         &self,
         door: &'static str,
         listener: std::net::TcpListener,
-        connections: Arc<ConnectionCount>,
-        limit: impl Fn() -> usize + Send + Sync + 'static,
+        admission: Arc<Admission>,
+        bounds: BoundsInForce,
         serve: S,
     ) -> io::Result<Listening>
     where
-        S: Fn(TcpStream, SocketAddr) -> F + Send + 'static,
+        S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         listener.set_nonblocking(true)?;
@@ -273,10 +321,12 @@ impl Engine {
             door,
             stop: stop.clone(),
             drain,
-            connections,
+            address,
+            admission,
+            bounds,
             own: Arc::clone(&own),
         };
-        self.shared.drain.spawn(accept.run(limit, serve));
+        self.shared.drain.spawn(accept.run(serve));
         Ok(Listening {
             address,
             stop,
@@ -290,14 +340,14 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When no resolver, or nothing that intercepts, can be made from the settings; then nothing has
+    /// When no resolver, or no TLS for upstreams, can be made from the settings; then nothing has
     /// changed.
     pub fn replace(&self, settings: &Arc<Settings>) -> Result<u64, SetupError> {
         let resolver = resolver(self.shared.fixed_resolver.as_ref(), settings)?;
         let current = self.current();
         let tls = UpstreamTls::renewed(Some(current.tls()), &settings.mitm.roots)?;
-        let issuer = self.shared.issuer.as_ref();
-        let interceptor = Interceptor::renewed(current.interceptor(), issuer, settings)?;
+        let leaves = self.shared.leaves.as_ref();
+        let interceptor = Interceptor::renewed(current.interceptor(), leaves, settings);
         let live = &self.shared.live;
         Ok(live.replace(settings, &resolver, &tls, interceptor.as_ref()))
     }
@@ -361,9 +411,12 @@ impl Engine {
     /// Counts as of now.
     pub fn counters(&self) -> Counters {
         let opened = self.shared.upstream.opened();
+        let shortages = &self.shared.shortages;
         Counters {
-            connections: self.shared.connections.open(),
+            connections: self.shared.admission.open(),
             udp_associations: self.shared.associations.open(),
+            ended_for_others: shortages.ended.load(Ordering::Relaxed),
+            turned_away: shortages.turned_away.load(Ordering::Relaxed),
             idle_upstream: self.shared.upstream.idle(),
             upstream_direct: opened.direct,
             upstream_http_proxy: opened.http_proxy,

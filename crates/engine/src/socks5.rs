@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
-use codex_network_policy::{Authority, Handling, Hooked, Protocol};
+use codex_network_policy::{Authority, Content, Handling, Hooked, Protocol};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Permit};
 use crate::http::linger;
 use crate::mitm::Interception;
+use crate::owner::ConnectionHandle;
 use crate::respond::{self, Reply};
 use crate::tunnel::Tunnel;
 use crate::upstream::Connection;
@@ -41,7 +42,12 @@ enum Refused {
 }
 
 /// Serves one accepted connection to its end.
-pub(crate) async fn serve(shared: Arc<Shared>, mut stream: TcpStream, address: SocketAddr) {
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    mut stream: TcpStream,
+    address: SocketAddr,
+    connection: ConnectionHandle,
+) {
     let limit = shared
         .live
         .current()
@@ -61,18 +67,26 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: TcpStream, address: S
             }
             if matches!(refused, Refused::Io(_)) {
                 tracing::debug!(client = %address, door = DOOR, "a client went away: {refused}");
-            } else {
+            } else if shared.recorder.may_say(&connection, "malformed requests") {
                 tracing::info!(client = %address, door = DOOR, "refused a malformed request: {refused}");
             }
             return linger(stream).await;
         }
         Err(_) => {
-            tracing::info!(client = %address, door = DOOR, "gave up on a request that did not arrive in time");
+            if shared.recorder.may_say(&connection, "slow requests") {
+                tracing::info!(client = %address, door = DOOR, "gave up on a request that did not arrive in time");
+            }
             return;
         }
     };
-    let client = Client { address, attempt };
+    let busy = connection.busy();
+    let client = Client {
+        address,
+        attempt,
+        connection,
+    };
     if request.command == Command::UdpAssociate {
+        drop(busy);
         return Box::pin(udp::associate(&shared, stream, client, request)).await;
     }
     match open(&shared, client, request).await {
@@ -84,6 +98,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: TcpStream, address: S
             if stream.write_all(&answer).await.is_err() {
                 return;
             }
+            drop(busy);
             let early = buffer.freeze();
             match permit.handling() {
                 Handling::Carry => {
@@ -150,7 +165,12 @@ async fn open(
     request: handshake::Request,
 ) -> Result<(Permit, Connection), Reply> {
     if request.command != Command::Connect {
-        tracing::info!(client = %client.address, door = DOOR, command = ?request.command, "refused a command");
+        if shared
+            .recorder
+            .may_say(&client.connection, "refused commands")
+        {
+            tracing::info!(client = %client.address, door = DOOR, command = ?request.command, "refused a command");
+        }
         return Err(Reply::CommandNotSupported);
     }
     let generation = shared.live.current();
@@ -159,6 +179,7 @@ async fn open(
         protocol: Protocol::Socks5Tcp,
         method: None,
         upgrade: None,
+        content: Content::Absent,
         hooked: Hooked::Unasked,
     };
     let port = request.port;

@@ -40,6 +40,8 @@ enum End {
     Idle(Duration),
     /// The policy no longer permits it.
     Forbidden(Reason),
+    /// Its place is needed by another client.
+    GivesWay,
 }
 
 impl Tunnel {
@@ -53,17 +55,20 @@ impl Tunnel {
         let leads_to = upstream.leads_to().clone();
         let (mut upstream, behind) = upstream.into_parts();
         let limit = permit.generation().settings().daemon.limits.idle_timeout;
-        let activity = Activity::new();
+        let connection = &permit.attempt().client.connection;
+        let activity = connection.activity();
+        activity.note();
         let end = {
-            let moved = relay_both(&mut client, &mut upstream, early, behind, &activity);
+            let moved = relay_both(&mut client, &mut upstream, early, behind, activity);
             tokio::select! {
                 moved = moved => End::Closed(moved),
                 () = activity.silence(limit) => End::Idle(limit),
                 reason = forbidden(shared, &permit, &leads_to) => End::Forbidden(reason),
+                () = connection.gives_way() => End::GivesWay,
             }
         };
-        if let End::Closed(Err(_)) = end {
-            // One end broke; an orderly close would tell the other that it has everything.
+        if let End::Closed(Err(_)) | End::GivesWay = end {
+            // An orderly close would tell an end that it has everything.
             let _ = (
                 client.set_zero_linger(),
                 upstream.socket().set_zero_linger(),
@@ -74,6 +79,9 @@ impl Tunnel {
             End::Closed(Ok(())) => {}
             End::Closed(Err(error)) => {
                 tracing::debug!(%client, %authority, %error, "a tunnel broke");
+            }
+            End::GivesWay => {
+                tracing::debug!(%client, %authority, "closed a tunnel to let another client in");
             }
             End::Idle(limit) => {
                 tracing::debug!(%client, %authority, ?limit, "closed an idle tunnel");

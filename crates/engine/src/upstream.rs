@@ -7,6 +7,7 @@
 mod connect;
 mod connect_answer;
 mod connection;
+mod cut;
 pub(crate) mod datagram;
 mod pool;
 mod proxy;
@@ -27,19 +28,29 @@ use tokio::time::Instant;
 
 pub use connect::{ConnectError, Dial, TcpDialler};
 pub(crate) use connection::{Connection, Stream};
+pub(crate) use cut::Cut;
+use cut::Cuttable;
 pub(crate) use pool::Lease;
 use pool::{Checkout, FarEnd, Pool, Sender};
 pub(crate) use proxy::ProxyError;
 use proxy::{AbsoluteForm, Errand, Ways};
 pub use resolve::{DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError};
 
+use crate::activity::Activity;
 use crate::drain::Drain;
 use crate::enforce::unix_socket::SocketPermit;
 use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
+use crate::frames::{Metered, Side};
 use crate::http::RequestBody;
+use crate::http2_memory::{self, Http2Memory};
 use tls::{Offer, Wire};
 
+/// Bytes of answers that an origin may send over HTTP/2 before the client takes them: on a connection,
+/// and in a stream.
+const MIN_WINDOW: u32 = 256 * 1024;
+const MAX_WINDOW: u32 = 5 * 1024 * 1024;
+const MAX_STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 /// Largest header section of an HTTP/2 answer, in bytes.
 const MAX_HTTP2_HEADERS: u32 = 256 * 1024;
 /// An HTTP/2 connection in use is asked this often whether it is still there.
@@ -51,6 +62,7 @@ pub(crate) struct Upstream {
     pool: Arc<Pool>,
     drain: Drain,
     ways: Ways,
+    http2_memory: Arc<Http2Memory>,
 }
 
 /// Connections since the start, by where they went first.
@@ -68,7 +80,13 @@ impl Upstream {
             pool: Arc::default(),
             drain,
             ways: Ways::default(),
+            http2_memory: Arc::default(),
         }
+    }
+
+    /// The memory that HTTP/2 connections share, those with clients too.
+    pub(crate) fn http2_memory(&self) -> &Arc<Http2Memory> {
+        &self.http2_memory
     }
 
     /// How many kept HTTP connections wait for a request.
@@ -211,21 +229,30 @@ impl Upstream {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let stream = TokioIo::new(stream);
         let sender = if key.wire() == Wire::TlsHttp2 {
+            let memory = self.http2_memory.take(http2_memory::CLIENT);
+            let messages = Arc::new(Activity::new());
+            let stream = Metered::new(stream, Side::Client, key.to_string(), messages);
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
+                .initial_connection_window_size(memory.of(MIN_WINDOW, MAX_WINDOW))
+                .initial_stream_window_size(memory.of(MIN_WINDOW, MAX_STREAM_WINDOW))
                 .max_header_list_size(MAX_HTTP2_HEADERS)
                 .keep_alive_interval(KEEP_ALIVE)
-                .handshake::<_, RequestBody>(stream)
+                .handshake::<_, RequestBody>(TokioIo::new(stream))
                 .await
                 .map_err(Failure::Answer)?;
-            self.drive(connection);
+            self.drive(async move {
+                let ended = connection.await;
+                drop(memory);
+                ended
+            });
             Sender::Http2(sender)
         } else {
+            let stream = Cuttable::new(stream, far.cut());
             let (sender, connection) = http1::Builder::new()
                 .preserve_header_case(true)
-                .handshake::<_, RequestBody>(stream)
+                .handshake::<_, RequestBody>(TokioIo::new(stream))
                 .await
                 .map_err(Failure::Answer)?;
             self.drive(connection.with_upgrades());

@@ -1,6 +1,8 @@
 //! Requests to unix sockets (SPEC H10), over real ones: the platform's switch is on, whatever the
 //! platform.
 
+#[path = "unix_sockets/content.rs"]
+mod content;
 #[path = "unix_sockets/scene.rs"]
 mod scene;
 

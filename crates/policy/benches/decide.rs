@@ -9,8 +9,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use codex_network_policy::{
-    Hooked, Host, ListKind, NoLocalAddresses, Pattern, Policy, PolicySpec, Protocol, Request,
-    Verdict,
+    Content, Hooked, Host, ListKind, NoLocalAddresses, Pattern, Policy, PolicySpec, Protocol,
+    Request, Verdict,
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -284,6 +284,7 @@ fn request(host: &Host) -> Request<'_> {
         port: 443,
         method: None,
         upgrade: None,
+        content: Content::Absent,
         hooked: Hooked::Unasked,
         machine: &NoLocalAddresses,
     }

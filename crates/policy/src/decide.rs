@@ -7,7 +7,7 @@ use crate::decision::{Decision, Reach, Reason, Source};
 use crate::domain_set::{DomainSet, Listed};
 use crate::host::Host;
 use crate::local_addresses::{LocalAddresses, is_local_address};
-use crate::method::{Mode, is_read_only};
+use crate::method::{Mode, has_undefined_content, is_read_only};
 use crate::policy::{Interception, Policy, RuleRef};
 use crate::request::{Hooked, Protocol, Request};
 
@@ -62,7 +62,7 @@ impl Policy {
             let rule = RuleRef::Denied(listed.rule);
             return refuse(Reason::Denied, Some(rule));
         }
-        let spelled_out = allowed.is_some_and(|listed| listed.literal);
+        let spelled_out = allowed.is_some_and(|listed| self.lifts_local(host, listed));
         if !self.allow_local_binding && !spelled_out && is_local(host, request.machine) {
             return refuse(Reason::NotAllowedLocal, None);
         }
@@ -130,16 +130,24 @@ impl Policy {
 
     /// What the hooks of a permitted host, and then the mode, ask of a request (SPEC P7, M7, M10).
     fn condition(&self, request: &Request<'_>) -> Condition {
-        let has_hooks = self.lists.intercepted.contains(request.host);
+        let has_hooks = self.is_hooked(request.host);
         let limited = self.mode == Mode::Limited;
+        let undefined_content = has_undefined_content(request.method, request.content);
         match request.protocol {
             Protocol::Http if has_hooks => Condition::Unmet(Reason::MitmRequired),
             Protocol::Https if has_hooks && request.hooked != Hooked::Matched => {
                 Condition::Unmet(Reason::MitmHookDenied)
             }
+            // The origin could take it for a request of its own, which was not judged.
+            Protocol::Https if has_hooks && undefined_content => {
+                Condition::Unmet(Reason::MitmHookDenied)
+            }
             Protocol::Http | Protocol::Https => {
-                // What is said after an upgrade has no method that could be looked at.
-                let reads = request.upgrade.is_none() && request.method.is_some_and(is_read_only);
+                // What is said after an upgrade has no method that could be looked at, and neither has
+                // content that the origin takes for a request.
+                let reads = request.upgrade.is_none()
+                    && !undefined_content
+                    && request.method.is_some_and(is_read_only);
                 if limited && !reads {
                     Condition::Unmet(Reason::MethodNotAllowed)
                 } else {
@@ -160,8 +168,15 @@ impl Policy {
         }
     }
 
+    /// Whether an entry of the allow list spells out a host and may, so that the host may be local.
+    fn lifts_local(&self, host: &Host, listed: Listed) -> bool {
+        let exceptions = self.lists.local_exceptions.as_ref();
+        let excepted = |set: &DomainSet| set.find(host).is_some_and(|found| found.literal);
+        listed.literal && exceptions.is_none_or(excepted)
+    }
+
     fn reach(&self, host: &Host, listed: Option<Listed>) -> Reach {
-        let spelled_out = listed.is_some_and(|listed| listed.literal);
+        let spelled_out = listed.is_some_and(|listed| self.lifts_local(host, listed));
         match host {
             _ if self.allow_local_binding => Reach::Any,
             Host::V4(_) | Host::V6(_) if spelled_out => Reach::Any,

@@ -11,7 +11,7 @@ use crate::address::AddressClass;
 use crate::decision::{Decision, Handling, Reason};
 use crate::host::Host;
 use crate::policy::{Policy, Rule};
-use crate::request::Request;
+use crate::request::{Hooked, Request};
 
 /// What the policy says to a request, for people. `Display` gives it in sentences.
 #[derive(Clone, Debug)]
@@ -67,7 +67,12 @@ impl Policy {
                 "requests to it can be judged only inside TLS interception, which is not possible here"
                     .to_string()
             }
-            (Reason::MitmHookDenied, _) => format!("{host} has hooks, and none matches the request"),
+            (Reason::MitmHookDenied, _) => match request.hooked {
+                Hooked::Ambiguous(ambiguity) => format!(
+                    "{host} has hooks, and servers could read the request in different ways: {ambiguity}"
+                ),
+                _ => format!("{host} has hooks, and none matches the request"),
+            },
             (Reason::ProxyDisabled, _) => "the proxy is switched off".to_string(),
             (reason, _) => format!("the reason is {reason}"),
         };
@@ -75,7 +80,7 @@ impl Policy {
             decision,
             rule,
             because,
-            remedy: remedy(decision.reason(), host),
+            remedy: remedy(decision.reason(), request),
         }
     }
 
@@ -110,8 +115,12 @@ fn is_public(host: &Host) -> bool {
         .is_some_and(|address| AddressClass::of(address).is_public())
 }
 
-fn remedy(reason: Reason, host: &Host) -> String {
+fn remedy(reason: Reason, request: &Request<'_>) -> String {
+    let host = request.host;
     match reason {
+        Reason::MitmHookDenied if matches!(request.hooked, Hooked::Ambiguous(_)) => {
+            "No hook matches such a request: ask in a way that has one reading".to_string()
+        }
         Reason::Denied => "To allow it, remove that entry: no allow entry can lift it".to_string(),
         Reason::NotAllowed => format!("To allow it, add \"{host}\" to allowed_domains and reload"),
         Reason::NotAllowedLocal => format!(

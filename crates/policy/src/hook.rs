@@ -7,7 +7,9 @@
 //! specification; what it then does to the request is not known here. The texts that a hook is
 //! written in are read in `text`, wildcards are matched in `glob`, and requests are read in `target`.
 
+mod ambiguity;
 mod glob;
+mod query;
 mod target;
 mod text;
 
@@ -20,6 +22,7 @@ use crate::host::Host;
 use crate::policy::Origin;
 use target::Target;
 
+pub use ambiguity::Ambiguity;
 pub use target::PathFlaw;
 pub use text::{
     HeaderNameText, HookMethod, NotAToken, PathPrefix, PathPrefixError, ValuePattern,
@@ -87,6 +90,8 @@ pub enum HookVerdict {
     Matched(HookId),
     /// The host has hooks, and none is for the request: it is refused with `mitm_hook_denied`.
     NoMatch,
+    /// The same, because the request could be read in more than one way.
+    Ambiguous(Ambiguity),
 }
 
 impl HookId {
@@ -118,19 +123,26 @@ impl Hooks {
     /// Which hook a request is for: the first of its host that covers the request.
     ///
     /// A path that could be read in two ways, which are those of [`PathFlaw`], is covered by no hook.
-    /// Neither is a query by a hook that looks at queries, when it holds a `%` without two hex digits
-    /// or a `;`, or when a value or the name in question holds a `+`. Costs time in proportion to the
-    /// request and the hooks of its host, whatever their patterns.
+    /// Neither is a query with a name by which servers take another method, unless the hook judges that
+    /// name; nor, by a hook that looks at queries, one of the other [`Ambiguity`]s. Costs time in
+    /// proportion to the request and the hooks of its host, whatever their patterns.
     pub fn judge(&self, request: &HookRequest<'_>) -> HookVerdict {
         let Some(ids) = self.by_host.get(request.host) else {
             return HookVerdict::NotHooked;
         };
-        let Ok(target) = Target::read(request.target) else {
-            return HookVerdict::NoMatch;
+        let target = match Target::read(request.target) {
+            Ok(target) => target,
+            Err(flaw) => return HookVerdict::Ambiguous(Ambiguity::Path(flaw)),
         };
-        ids.iter()
-            .find(|id| self.hooks[id.0].covers(request, &target))
-            .map_or(HookVerdict::NoMatch, |id| HookVerdict::Matched(*id))
+        let mut refused = HookVerdict::NoMatch;
+        for id in ids {
+            match self.hooks[id.0].covers(request, &target) {
+                Ok(true) => return HookVerdict::Matched(*id),
+                Ok(false) => {}
+                Err(ambiguity) => refused = HookVerdict::Ambiguous(ambiguity),
+            }
+        }
+        refused
     }
 
     /// The hook of an id that these hooks gave.
@@ -158,16 +170,21 @@ impl Hooks {
 }
 
 impl HookSpec {
-    fn covers(&self, request: &HookRequest<'_>, target: &Target<'_>) -> bool {
+    /// An ambiguity is told only by a hook that covers the rest of the request.
+    fn covers(&self, request: &HookRequest<'_>, target: &Target<'_>) -> Result<bool, Ambiguity> {
         let method = |one: &HookMethod| one.as_str() == request.method;
         let beginning = |one: &PathPrefix| one.covers(&target.path);
-        self.methods.iter().any(method)
+        let covers = self.methods.iter().any(method)
             && self.path_prefixes.iter().any(beginning)
-            && target.query_has(&self.query)
             && self
                 .headers
                 .iter()
-                .all(|(name, values)| has_field(request.fields, name, values))
+                .all(|(name, values)| has_field(request.fields, name, values));
+        if !covers {
+            return Ok(false);
+        }
+        target.query.check_overrides(&self.query)?;
+        target.query.has(&self.query)
     }
 }
 

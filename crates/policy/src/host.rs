@@ -132,10 +132,14 @@ impl Host {
     /// (RFC 6761 section 6.3).
     pub fn is_localhost(&self) -> bool {
         let Self::Name(name) = self else { return false };
-        name.0
-            .strip_suffix("localhost")
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        is_localhost(&name.0)
     }
+}
+
+/// The same for a name in its canonical text.
+pub(crate) fn is_localhost(name: &str) -> bool {
+    name.strip_suffix("localhost")
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 impl From<IpAddr> for Host {

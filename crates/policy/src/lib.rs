@@ -28,6 +28,7 @@ mod decide;
 mod decision;
 mod domain_set;
 mod explain;
+mod field;
 mod hook;
 mod host;
 mod local_addresses;
@@ -42,14 +43,15 @@ pub use authority::{Authority, AuthorityError};
 pub use decision::{Decision, Handling, Reach, Reason, Source, Verdict};
 pub use domain_set::{DomainSet, Listed, RuleId};
 pub use explain::Explanation;
+pub use field::{FieldClass, Scrutiny, ends_here, ends_here_in_answers, is_same_field};
 pub use hook::{
-    Fields, HeaderNameText, HookId, HookMethod, HookRequest, HookSpec, HookVerdict, Hooks,
-    NotAToken, PathFlaw, PathPrefix, PathPrefixError, ValuePattern, ValuePatternError,
+    Ambiguity, Fields, HeaderNameText, HookId, HookMethod, HookRequest, HookSpec, HookVerdict,
+    Hooks, NotAToken, PathFlaw, PathPrefix, PathPrefixError, ValuePattern, ValuePatternError,
     WildcardError,
 };
 pub use host::{Host, HostError, Ipv6Host, Name};
 pub use local_addresses::{LocalAddresses, NoLocalAddresses, is_local_address};
-pub use method::{Mode, ModeError, is_read_only};
+pub use method::{Content, Mode, ModeError, defines_content, is_read_only};
 pub use pattern::{ListKind, Pattern, PatternError};
 pub use policy::{Interception, Origin, Policy, PolicyError, PolicySpec, Rule, RuleRef};
 pub use request::{Hooked, Protocol, Request};

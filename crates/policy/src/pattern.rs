@@ -5,7 +5,8 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use core::net::IpAddr;
 
-use crate::host::{Host, HostError, check_name, write_scope};
+use crate::address::AddressClass;
+use crate::host::{Host, HostError, check_name, is_localhost, write_scope};
 
 /// The list that a pattern is written in. It decides about `*` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +153,20 @@ impl Pattern {
             (Host::V6(_), _) => return Err(HostError::BadIpv6.into()),
         };
         Ok(Self(shape))
+    }
+
+    /// Whether this names one host that is not public without being resolved: a local or private
+    /// address, or `localhost` and names below it. Such an entry of an allow list lifts the rule
+    /// against local hosts for that host (SPEC P3).
+    pub fn spells_out_local(&self) -> bool {
+        match &self.0 {
+            Shape::Address { address, .. } => !AddressClass::of(*address).is_public(),
+            Shape::Name {
+                depth: Depth::Exact,
+                name,
+            } => is_localhost(name),
+            Shape::Everything | Shape::Name { .. } | Shape::Labels { .. } => false,
+        }
     }
 
     /// Whether this is `*`, which covers every host.

@@ -23,6 +23,9 @@ pub struct PolicySpec {
     pub allow_local_binding: bool,
     /// Patterns of the allow list, in the order in which they were written.
     pub allowed: Vec<(Pattern, Option<Origin>)>,
+    /// The entries of the allow list that may spell out a host which is not public, and so lift the
+    /// rule against it; `None` where each of them may.
+    pub local_exceptions: Option<Vec<(Pattern, Option<Origin>)>>,
     /// Patterns of the deny list, in the order in which they were written.
     pub denied: Vec<(Pattern, Option<Origin>)>,
     /// Hosts with hooks: their requests are judged one by one inside TLS interception.
@@ -54,6 +57,7 @@ pub struct Policy {
 #[derive(Debug)]
 pub(crate) struct Lists {
     pub(crate) allowed: DomainSet,
+    pub(crate) local_exceptions: Option<DomainSet>,
     pub(crate) denied: DomainSet,
     pub(crate) intercepted: HashSet<Host>,
 }
@@ -97,6 +101,7 @@ impl Default for PolicySpec {
             mode: Mode::Full,
             allow_local_binding: false,
             allowed: Vec::new(),
+            local_exceptions: None,
             denied: Vec::new(),
             intercepted: Vec::new(),
             interception: Interception::Automatic,
@@ -111,8 +116,10 @@ impl Policy {
     ///
     /// When a list's names take more than 4 GiB.
     pub fn compile(spec: &PolicySpec) -> Result<Self, PolicyError> {
+        let exceptions = spec.local_exceptions.as_deref();
         let lists = Lists {
             allowed: DomainSet::compile(&spec.allowed)?,
+            local_exceptions: exceptions.map(DomainSet::compile).transpose()?,
             denied: DomainSet::compile(&spec.denied)?,
             intercepted: spec.intercepted.iter().cloned().collect(),
         };
@@ -147,6 +154,11 @@ impl Policy {
     /// Whether addresses that are not public may be reached by hosts on the allow list.
     pub fn allows_local_binding(&self) -> bool {
         self.allow_local_binding
+    }
+
+    /// Whether a host has hooks, which judge its requests one by one.
+    pub(crate) fn is_hooked(&self, host: &Host) -> bool {
+        self.lists.intercepted.contains(host)
     }
 
     /// Whether TLS may be intercepted where a request needs it.

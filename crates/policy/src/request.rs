@@ -2,8 +2,10 @@
 
 use core::fmt;
 
+use crate::hook::Ambiguity;
 use crate::host::Host;
 use crate::local_addresses::LocalAddresses;
+use crate::method::Content;
 
 /// How a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +35,8 @@ pub struct Request<'a> {
     pub method: Option<&'a str>,
     /// The protocol that the request asks to change to (RFC 9110 section 7.8), if it does.
     pub upgrade: Option<&'a str>,
+    /// Whether the request has content, where there is a request to see.
+    pub content: Content,
     /// What the hooks of the host say to it; [`Hooked::Unasked`] outside interception.
     pub hooked: Hooked,
     /// Knows the addresses of the machine that the request would be sent from.
@@ -49,6 +53,8 @@ pub enum Hooked {
     Matched,
     /// The host has hooks, and none matches.
     Unmatched,
+    /// The same, because the request could be read in more than one way.
+    Ambiguous(Ambiguity),
 }
 
 impl Protocol {

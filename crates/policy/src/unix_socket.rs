@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::decision::{Decision, Reach, Reason, Source};
-use crate::method::{Mode, is_read_only};
+use crate::method::{Content, Mode, has_undefined_content, is_read_only};
 use crate::policy::Policy;
 
 /// An absolute path without empty, `.` or `..` segments.
@@ -69,6 +69,8 @@ pub struct UnixSocketRequest<'a> {
     pub method: Option<&'a str>,
     /// The protocol that the request asks to change to, if it does.
     pub upgrade: Option<&'a str>,
+    /// Whether the request has content.
+    pub content: Content,
     /// The path that is asked for; `None` when it is not absolute.
     pub path: Option<&'a UnixSocketPath>,
     /// The file that the path leads to, as for an entry.
@@ -124,7 +126,9 @@ impl Policy {
         if !self.enabled {
             return Decision::deny(Source::ProxyState, Reason::ProxyDisabled, None);
         }
-        let reads = request.upgrade.is_none() && request.method.is_some_and(is_read_only);
+        let reads = request.upgrade.is_none()
+            && !has_undefined_content(request.method, request.content)
+            && request.method.is_some_and(is_read_only);
         if self.mode == Mode::Limited && !reads {
             return Decision::deny(Source::ModeGuard, Reason::MethodNotAllowed, None);
         }

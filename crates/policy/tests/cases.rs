@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use codex_network_policy::{
-    AddressClass, Authority, Decision, Handling, Hooked, Host, Interception, ListKind,
+    AddressClass, Authority, Content, Decision, Handling, Hooked, Host, Interception, ListKind,
     LocalAddresses, Mode, Origin, Pattern, Policy, PolicySpec, Protocol, Request, UnixSocketPath,
 };
 use serde::Deserialize;
@@ -79,6 +79,8 @@ struct Asked {
     #[serde(default)]
     local: bool,
     allow: Option<Vec<String>>,
+    /// The entries of `allow` that may spell out a local host; without it all of them.
+    exceptions: Option<Vec<String>>,
     deny: Option<Vec<String>>,
     #[serde(default)]
     hooked: Vec<String>,
@@ -87,6 +89,9 @@ struct Asked {
     port: Option<u16>,
     method: Option<String>,
     upgrade: Option<String>,
+    /// Whether the request has content.
+    #[serde(default)]
+    content: bool,
     /// Whether TLS may be intercepted; it may where nothing is said.
     mitm: Option<bool>,
     /// What the hooks of the host say to the request: `matched` or `unmatched`.
@@ -128,6 +133,14 @@ struct Table<T> {
 
 trait Row {
     fn title(&self) -> (&str, &str);
+}
+
+fn content(present: bool) -> Content {
+    if present {
+        Content::Present
+    } else {
+        Content::Absent
+    }
 }
 
 fn yes() -> bool {
@@ -337,6 +350,7 @@ impl Asked {
                 port: row.port.unwrap_or(443),
                 method: row.method.as_deref(),
                 upgrade: row.upgrade.as_deref(),
+                content: content(row.content),
                 hooked: match row.hooks.as_deref() {
                     None => Hooked::Unasked,
                     Some("matched") => Hooked::Matched,
@@ -374,6 +388,7 @@ impl Asked {
             numbered.map(entry).collect()
         };
         let allow = self.allow.as_ref().unwrap_or(&table.allow);
+        let exceptions = self.exceptions.as_ref();
         let deny = self.deny.as_ref().unwrap_or(&table.deny);
         let mode = self.mode.as_deref().map_or(Ok(Mode::Full), str::parse);
         let hooked = self.hooked.iter().map(|host| Host::parse(host));
@@ -382,6 +397,7 @@ impl Asked {
             mode: mode.expect("the row has a mode"),
             allow_local_binding: self.local,
             allowed: list("allow", ListKind::Allow, allow),
+            local_exceptions: exceptions.map(|texts| list("allow", ListKind::Allow, texts)),
             denied: list("deny", ListKind::Deny, deny),
             intercepted: hooked.map(|host| host.expect("a host")).collect(),
             interception: match self.mitm {

@@ -20,11 +20,17 @@ fn value() -> impl Strategy<Value = String> {
 
 /// Mostly sound targets, with pieces in which origins differ.
 fn target() -> impl Strategy<Value = String> {
-    const ODD: &str = "(\\.|\\.\\.|%2e|%2f|%5c|%25|%c0%ae|%c3%a9|%00|%|;|\\\\|\\+|#|%4)";
+    const ODD: &str =
+        "(\\.|\\.\\.|%2e|%2f|%5c|%25|%3b|%3F|%c0%ae|%c3%a9|%EF%BC%8F|%00|%20|%|;|\\\\|\\+|#|%4)";
+    const NAME: &str = "([qQ]|%51|_|\\[|\\]|\\.|%00|%20|\\+|[ab]|_method|%25|%ff)";
     prop_oneof![
         4 => "/([ab]|%61|/|\\*){0,8}\\?q=([ab]|%62|/){0,4}(&q=[ab]|&r=%61)?",
         1 => proptest::string::string_regex(&format!(
             "/([ab/]|{ODD}){{0,6}}(\\?(q=|&|[ab]|{ODD}){{0,6}})?"
+        ))
+        .expect("a regular expression"),
+        2 => proptest::string::string_regex(&format!(
+            "/[ab]{{0,2}}\\?(q=[ab]{{0,2}}&)?{NAME}{{1,4}}(=[ab]{{0,2}})?(&q=[ab])?"
         ))
         .expect("a regular expression"),
         1 => Just("*".to_owned()),

@@ -8,7 +8,8 @@ mod interpreter;
 use std::net::Ipv4Addr;
 
 use codex_network_policy::{
-    Hooked, Host, ListKind, NoLocalAddresses, Pattern, Protocol, Reason, Request, RuleRef, Verdict,
+    Content, Hooked, Host, ListKind, NoLocalAddresses, Pattern, Protocol, Reason, Request, RuleRef,
+    Verdict,
 };
 use interpreter::{compile, covers};
 use proptest::collection::vec;
@@ -83,6 +84,7 @@ fn connect(host: &Host) -> Request<'_> {
         port: 443,
         method: None,
         upgrade: None,
+        content: Content::Absent,
         hooked: Hooked::Unasked,
         machine: &NoLocalAddresses,
     }

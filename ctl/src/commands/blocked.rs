@@ -85,6 +85,10 @@ fn row(entry: &BlockedEntry) -> [String; 6] {
         Some(rule) => format!("{}: {rule}", entry.reason),
         None => entry.reason.clone(),
     };
+    let reason = match entry.count {
+        0 | 1 => reason,
+        count => format!("{reason} ({count} times)"),
+    };
     let cells = [
         entry.sequence.to_string(),
         utc(entry.timestamp),

@@ -11,7 +11,7 @@ use crate::Failure;
 use crate::args::CaCommand;
 use crate::output::Output;
 
-pub(super) use install::uninstall;
+pub(super) use install::{need_root, uninstall};
 
 pub(super) async fn run(
     client: &Client,

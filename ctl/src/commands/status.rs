@@ -2,14 +2,21 @@
 
 use codex_network_control::Client;
 use codex_network_control::message::{LastReload, Listener, Outcome, Role, Status};
+use serde::Serialize;
 
 use crate::Failure;
+use crate::listener::AnsweringProxy;
 use crate::output::{Form, Output, Tone, ago, counted, printable, span, utc};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     let status = client.status().await?;
+    let proxy = AnsweringProxy::of(client);
     if output.form() == Form::Json {
-        return Ok(output.json(&status)?);
+        let told = Told {
+            status: &status,
+            answered_by: &proxy,
+        };
+        return Ok(output.json(&told)?);
     }
     let title = format!("codex-network-proxy {}", printable(&status.version));
     let title = output.paint(Tone::Heading, &title);
@@ -18,7 +25,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
         span(status.uptime),
         utc(status.started)
     ))?;
-    let mut rows = Vec::new();
+    let mut rows = vec![("answered by", printable(&proxy.to_string()))];
     for role in &status.roles {
         rows.extend(continued("process", describe_role(role).into_iter()));
     }
@@ -49,6 +56,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
             counters.connections, counters.idle_upstream
         ),
     ));
+    rows.extend(continued("", shortages(&status).into_iter()));
     rows.extend(continued("upstream", upstream(&status).into_iter()));
     rows.push((
         "decisions",
@@ -57,6 +65,25 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     let warnings = status.warnings.iter().map(|warning| printable(warning));
     rows.extend(continued("warnings", warnings));
     Ok(output.labelled(&rows)?)
+}
+
+/// How often connections ran short.
+fn shortages(status: &Status) -> Option<String> {
+    let counters = status.counters;
+    (counters.ended_for_others > 0 || counters.turned_away > 0).then(|| {
+        format!(
+            "{} ended for others, {} turned away, since places ran short",
+            counters.ended_for_others, counters.turned_away
+        )
+    })
+}
+
+/// The proxy's word, and who it is by the kernel's.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    answered_by: &'a AnsweringProxy,
 }
 
 /// How many connections took which way.

@@ -6,14 +6,14 @@
 
 mod make;
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use codex_network_config::CaPaths;
-use nix::fcntl::OFlag;
+use codex_network_files::{LockError, OpenedFile, ReadError, Reading, Trust, Untrusted};
 use nix::unistd::Uid;
 use p256::pkcs8::DecodePrivateKey as _;
 use rustls_pki_types::CertificateDer;
@@ -70,8 +70,12 @@ pub(crate) enum FileError {
         key: PathBuf,
         why: Unfit,
     },
-    #[error("another `codex-network-proxy init` is at work in {path}", path = .0.display())]
-    Busy(PathBuf),
+    #[error("others than its owner may change where it is: {0}")]
+    Untrusted(Untrusted),
+    #[error("another `codex-network-proxy init` is at work: {0}")]
+    Busy(LockError),
+    #[error(transparent)]
+    NotLocked(LockError),
     #[error("cannot make a CA: {0:#}")]
     NotMade(anyhow::Error),
 }
@@ -80,6 +84,16 @@ impl FileError {
     fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |error| Self::Io { doing, path, error }
+    }
+
+    fn read(path: &Path, error: ReadError) -> Self {
+        let path = path.to_owned();
+        match error {
+            ReadError::Io(error) => Self::io("open", &path)(error),
+            ReadError::Link => Self::Symlink(path),
+            ReadError::Directory | ReadError::Special => Self::NotAFile(path),
+            error => Self::io("read", &path)(error.into()),
+        }
     }
 
     /// Whether it is about rights that this process lacks.
@@ -125,15 +139,10 @@ pub(crate) fn read(paths: &CaPaths, now: SystemTime) -> Result<Option<Ca>, FileE
 
 /// Opens a file that may be missing, with what the system says of it. Everything is judged by the
 /// opened file: its name may come to mean another one.
-fn open(path: &Path) -> Result<Option<(File, Metadata)>, FileError> {
-    let opened = File::options()
-        .read(true)
-        // A pipe would make us wait for whoever writes to it.
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-        .open(path);
-    let file = match opened {
+fn open(path: &Path) -> Result<Option<OpenedFile>, FileError> {
+    let file = match Reading::up_to(LONGEST).without_links().open(path) {
         Ok(file) => file,
-        Err(error)
+        Err(ReadError::Io(error))
             if matches!(
                 error.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
@@ -141,17 +150,19 @@ fn open(path: &Path) -> Result<Option<(File, Metadata)>, FileError> {
         {
             return Ok(None);
         }
-        Err(error) if error.raw_os_error() == Some(nix::Error::ELOOP as i32) => {
-            return Err(FileError::Symlink(path.to_owned()));
-        }
-        Err(error) => return Err(FileError::io("open", path)(error)),
+        Err(error) => return Err(FileError::read(path, error)),
     };
-    let metadata = file.metadata().map_err(FileError::io("look at", path))?;
-    if !metadata.is_file() {
-        return Err(FileError::NotAFile(path.to_owned()));
+    check_owner(path, file.metadata(), Uid::effective().as_raw())?;
+    Ok(Some(file))
+}
+
+/// Root keeps no CA where others may change what is on the way to it.
+fn check_place(path: &Path) -> Result<(), FileError> {
+    let user = Trust::of_process();
+    if user.is_binding() {
+        user.check(path).map_err(FileError::Untrusted)?;
     }
-    check_owner(path, &metadata, Uid::effective().as_raw())?;
-    Ok(Some((file, metadata)))
+    Ok(())
 }
 
 /// A file of somebody else's is theirs to change.
@@ -167,18 +178,16 @@ fn check_owner(path: &Path, metadata: &Metadata, ours: u32) -> Result<(), FileEr
     })
 }
 
-fn read_certificate(path: &Path, (file, metadata): (File, Metadata)) -> Result<Vec<u8>, FileError> {
-    let mode = metadata.mode() & 0o7777;
+fn read_certificate(path: &Path, file: OpenedFile) -> Result<Vec<u8>, FileError> {
+    let mode = file.metadata().mode() & 0o7777;
     if mode & 0o022 != 0 {
         return Err(FileError::OpenCertificate {
             path: path.to_owned(),
             mode,
         });
     }
-    let mut pem = Vec::new();
-    file.take(LONGEST)
-        .read_to_end(&mut pem)
-        .map_err(FileError::io("read", path))?;
+    check_place(path)?;
+    let pem = file.read().map_err(|error| FileError::read(path, error))?;
     let mut found = CertificateDer::pem_slice_iter(&pem);
     match (found.next(), found.next()) {
         (Some(Ok(certificate)), None) => Ok(certificate.to_vec()),
@@ -186,20 +195,16 @@ fn read_certificate(path: &Path, (file, metadata): (File, Metadata)) -> Result<V
     }
 }
 
-fn read_key(path: &Path, (file, metadata): (File, Metadata)) -> Result<Scalar, FileError> {
-    let mode = metadata.mode() & 0o7777;
+fn read_key(path: &Path, file: OpenedFile) -> Result<Scalar, FileError> {
+    let mode = file.metadata().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(FileError::OpenKey {
             path: path.to_owned(),
             mode,
         });
     }
-    let longest = usize::try_from(LONGEST).unwrap_or(usize::MAX);
-    // As large as it ever gets, since a buffer that grows leaves copies behind.
-    let mut pem = Zeroizing::new(Vec::with_capacity(longest + 1));
-    file.take(LONGEST)
-        .read_to_end(&mut pem)
-        .map_err(FileError::io("read", path))?;
+    check_place(path)?;
+    let pem = file.read().map_err(|error| FileError::read(path, error))?;
     let key = std::str::from_utf8(&pem)
         .ok()
         .and_then(|pem| p256::SecretKey::from_pkcs8_pem(pem).ok())

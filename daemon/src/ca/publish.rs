@@ -9,8 +9,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use codex_network_files::{Reading, Trust, Untrusted};
 use nix::fcntl::OFlag;
-use nix::unistd::Uid;
 
 use super::certificate::{fingerprint, hex};
 use super::files::make_directory;
@@ -48,9 +48,14 @@ pub(crate) fn publish<'a>(
     roots: impl IntoIterator<Item = &'a [u8]>,
     now: SystemTime,
 ) -> Result<Published, String> {
+    let user = Trust::of_process();
+    if user.is_binding() {
+        user.check(state).map_err(|error| refused(&error))?;
+    }
     make_directory(state).map_err(|error| error.to_string())?;
+    user.check_own_directory(state)
+        .map_err(|error| refused(&error))?;
     let write = || -> io::Result<Published> {
-        check(state)?;
         let certificate = pem::certificate(ca);
         let bundle = pem::bundle(roots, ca);
         let published = Published {
@@ -64,26 +69,8 @@ pub(crate) fn publish<'a>(
 }
 
 /// Who can write into the directory decides whom others trust.
-fn check(state: &Path) -> io::Result<()> {
-    let metadata = state.metadata()?;
-    let ours = [0, Uid::effective().as_raw()].contains(&metadata.uid());
-    if !ours || others_may_write(metadata.mode(), metadata.uid(), metadata.gid()) {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "others may write there",
-        ));
-    }
-    Ok(())
-}
-
-/// Whether more than the owner may write. The owner's own group has no other member, nor has root's.
-fn others_may_write(mode: u32, uid: u32, gid: u32) -> bool {
-    let others = if [0, uid].contains(&gid) {
-        0o002
-    } else {
-        0o022
-    };
-    mode & others != 0
+fn refused(error: &Untrusted) -> String {
+    format!("others may write there: {error}")
 }
 
 /// Writes a file under the name of its content, unless it is there.
@@ -119,21 +106,21 @@ fn put(state: &Path, kind: &str, content: &[u8], now: SystemTime) -> io::Result<
 
 /// Whether the file is there as it should be; if so it counts as new again.
 fn is_there(path: &Path, content: &[u8], now: SystemTime) -> bool {
-    let sound = || -> io::Result<bool> {
-        let metadata = path.symlink_metadata()?;
-        Ok(metadata.is_file()
-            && metadata.mode() & 0o7777 == 0o644
-            && std::fs::read(path)? == content)
+    let there = Reading::up_to(content.len() as u64).without_links();
+    let Ok(file) = there.open(path) else {
+        return false;
     };
-    let sound = sound().unwrap_or(false);
-    if sound {
+    let is_sound = file.metadata().mode() & 0o7777 == 0o644
+        && file.read().is_ok_and(|there| *there == content);
+    if is_sound {
         // Only its age suffers when that fails.
         let _ = File::options()
             .append(true)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(path)
             .and_then(|file| file.set_modified(now));
     }
-    sound
+    is_sound
 }
 
 /// Removes what is old, and nothing whose name is not exactly one of ours.

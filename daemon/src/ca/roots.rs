@@ -1,6 +1,20 @@
 //! The system's root certificates, for the worker and for the bundle (SPEC M5, M6).
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
+
+use codex_network_files::{ReadError, Reading};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+/// Largest file of root certificates, and most bytes of all files together. A whole system's roots have
+/// half a megabyte.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The file that holds roots, and the directories that hold files of them, as OpenSSL names them.
+const FILE: &str = "SSL_CERT_FILE";
+const DIRECTORIES: &str = "SSL_CERT_DIR";
 
 /// The roots (DER), and what to tell when there are none.
 #[derive(Default)]
@@ -13,14 +27,14 @@ pub(crate) struct Roots {
 /// never one of them, even where it was installed: an upstream that presents a leaf of ours is us, or
 /// somebody who has our key.
 pub(crate) fn load(own: &[&[u8]]) -> Roots {
-    let found = rustls_native_certs::load_native_certs();
-    let certificates = without(found.certs.iter().map(AsRef::as_ref), own);
+    let named = named(|name| std::env::var_os(name));
+    let (found, error) = named.unwrap_or_else(|| {
+        let found = rustls_native_certs::load_native_certs();
+        (found.certs, found.errors.first().map(ToString::to_string))
+    });
+    let certificates = without(found.iter().map(AsRef::as_ref), own);
     let warning = certificates.is_empty().then(|| {
-        let why = found
-            .errors
-            .first()
-            .map(|error| format!(" ({error})"))
-            .unwrap_or_default();
+        let why = error.map(|error| format!(" ({error})")).unwrap_or_default();
         format!(
             "no root certificates were found{why}, so no intercepted connection gets through to its upstream; \
              {}set SSL_CERT_FILE",
@@ -34,6 +48,70 @@ pub(crate) fn load(own: &[&[u8]]) -> Roots {
     Roots {
         certificates,
         warning,
+    }
+}
+
+/// The certificates of the places that the environment names, and the first thing that went wrong;
+/// `None` when it names none. They may be any files, so they are read with a limit.
+fn named(
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Option<(Vec<CertificateDer<'static>>, Option<String>)> {
+    let (file, directories) = (environment(FILE), environment(DIRECTORIES));
+    if file.is_none() && directories.is_none() {
+        return None;
+    }
+    let mut found = Named::default();
+    if let Some(file) = file {
+        found.file(file.as_ref());
+    }
+    for directory in directories.iter().flat_map(std::env::split_paths) {
+        if !directory.as_os_str().is_empty() {
+            found.directory(&directory);
+        }
+    }
+    Some((found.certificates, found.error))
+}
+
+#[derive(Default)]
+struct Named {
+    certificates: Vec<CertificateDer<'static>>,
+    error: Option<String>,
+    read: u64,
+}
+
+impl Named {
+    fn file(&mut self, path: &Path) {
+        match Reading::up_to(MAX_BYTES - self.read).read(path) {
+            Ok(content) => {
+                self.read += content.len() as u64;
+                // What is no certificate is left out, as OpenSSL does.
+                let certificates = CertificateDer::pem_slice_iter(&content).flatten();
+                self.certificates.extend(certificates);
+            }
+            Err(ReadError::TooLarge(_)) => {
+                let most = MAX_BYTES >> 20;
+                self.fail(path, &format!("it makes more than {most} MiB of roots"));
+            }
+            Err(error) => self.fail(path, &error),
+        }
+    }
+
+    fn directory(&mut self, path: &Path) {
+        let entries = match std::fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) => return self.fail(path, &error),
+        };
+        for entry in entries.flatten() {
+            if entry.path().is_file() {
+                self.file(&entry.path());
+            }
+        }
+    }
+
+    fn fail(&mut self, path: &Path, why: &impl ToString) {
+        let why = why.to_string();
+        self.error
+            .get_or_insert_with(|| format!("{}: {why}", path.display()));
     }
 }
 
@@ -51,6 +129,38 @@ fn without<'a>(found: impl Iterator<Item = &'a [u8]>, own: &[&[u8]]) -> Vec<Arc<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn m6_named_roots_are_read_with_a_limit_and_from_regular_files_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let large = directory.path().join("large");
+        std::fs::File::create(&large)
+            .and_then(|file| file.set_len(MAX_BYTES + 1))
+            .unwrap();
+        let load = |variable: &str, path: &Path| {
+            let (found, error) = named(|name| (name == variable).then(|| path.into())).unwrap();
+            assert!(found.is_empty());
+            error.unwrap_or_default()
+        };
+        for (path, why) in [
+            ("/dev/zero".as_ref(), "/dev/zero: it is not a regular file"),
+            (&*pipe, "it is not a regular file"),
+            (&*large, "it makes more than 16 MiB of roots"),
+            (directory.path(), "it is a directory"),
+        ] {
+            let told = load(FILE, path);
+            assert!(told.ends_with(why), "{told}");
+        }
+        // The pipe in it is passed over.
+        let told = load(DIRECTORIES, directory.path());
+        assert!(
+            told.ends_with("it makes more than 16 MiB of roots"),
+            "{told}"
+        );
+        assert!(named(|_| None).is_none());
+    }
 
     #[test]
     fn m6_our_own_ca_is_no_root_even_when_it_was_installed() {

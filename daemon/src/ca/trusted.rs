@@ -7,12 +7,9 @@
 //! trusts less than it did fails by itself.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use nix::fcntl::OFlag;
+use codex_network_files::{ReadError, Reading};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
@@ -42,11 +39,7 @@ enum Unusable {
     #[error("it is not absolute, and nobody knows where the child will be")]
     Relative,
     #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error("it is not a regular file")]
-    Special,
-    #[error("it is larger than {} MiB", LARGEST >> 20)]
-    TooLarge,
+    Unread(#[from] ReadError),
     #[error("it holds no certificate in PEM")]
     Nothing,
     #[error("certificate {0} in it is broken; the others are taken")]
@@ -112,23 +105,7 @@ fn content(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
     if !path.is_absolute() {
         return Err(Unusable::Relative);
     }
-    // A pipe that nobody writes to would hold whoever starts the child up.
-    let file = File::options()
-        .read(true)
-        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
-        .open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(Unusable::Special);
-    }
-    if metadata.len() > LARGEST {
-        return Err(Unusable::TooLarge);
-    }
-    // As large as it gets: a buffer that grows leaves copies behind.
-    let size = usize::try_from(metadata.len()).map_err(io::Error::other)?;
-    let mut content = Zeroizing::new(Vec::with_capacity(size + 1));
-    file.take(metadata.len()).read_to_end(&mut content)?;
-    Ok(content)
+    Ok(Reading::up_to(LARGEST).read(path)?)
 }
 
 /// The certificates of a file, as PEM (RFC 7468). Whatever stands between them is not decoded.

@@ -71,3 +71,13 @@ pub enum NetworkProxyError {
     #[error("the runtime is shutting down")]
     Runtime,
 }
+
+impl NetworkProxyError {
+    /// The error for those who may not read the files of the configuration (SPEC A1).
+    pub(crate) fn without_content(&self) -> String {
+        match self {
+            Self::Configuration(problems) => problems.without_content(),
+            other => other.to_string(),
+        }
+    }
+}

@@ -272,7 +272,7 @@ impl Owner for Running {
                 }
                 Ok(Ok(Err(error))) => {
                     tracing::error!("the reload failed: {error}; the old settings stay in force");
-                    Err(Unchanged::Unusable(error.to_string()))
+                    Err(Unchanged::Unusable(error.without_content()))
                 }
                 Ok(Err(nothing)) => Err(nothing),
                 Err(_) => Err(Unchanged::Unusable(format!(

@@ -11,6 +11,7 @@ use crate::ca::files::{self, FileError};
 use crate::ca::handed::Handed;
 use crate::ca::roots::Roots;
 use crate::ca::{Ca, publish, roots};
+use crate::privsep::briefing::Environment;
 use crate::privsep::settled::Authority;
 use crate::state;
 
@@ -26,7 +27,11 @@ pub(super) struct Chosen {
 /// # Errors
 ///
 /// One sentence, when a CA is kept and cannot be used.
-pub(super) fn choose(settings: &Settings, ephemeral: &[u8]) -> Result<Chosen, String> {
+pub(super) fn choose(
+    settings: &Settings,
+    environment: &Environment,
+    ephemeral: &[u8],
+) -> Result<Chosen, String> {
     if settings.policy.interception() == Interception::Forbidden {
         // An upstream proxy in TLS has to prove who it is all the same (SPEC H12).
         let roots = if settings.upstream_proxies.need_tls() {
@@ -44,7 +49,7 @@ pub(super) fn choose(settings: &Settings, ephemeral: &[u8]) -> Result<Chosen, St
         });
     }
     let now = SystemTime::now();
-    let state = state::directory(&settings.daemon, |name| std::env::var_os(name));
+    let state = state::directory(&settings.daemon, |name| environment.get(name));
     let mut warnings = Vec::new();
     let kept = match &settings.mitm.ca_paths {
         Some(paths) => {

@@ -1,5 +1,5 @@
-//! Events that outlive the call that logged them: taken down on the thread that logs, replayed to
-//! another subscriber on the thread that writes.
+//! Events that outlive the call that logged them: taken down on the thread that logs, written on
+//! another.
 //!
 //! Values are kept as text, which is what the journal makes of them anyway, and are cut. Spans are
 //! not kept.
@@ -21,8 +21,7 @@ const LONGEST_VALUE: usize = 32 * 1024;
 /// Longest value that is put into a message.
 const LONGEST_WORD: usize = 256;
 /// Most bytes of all values of an event. With the names of its fields they fit into one datagram
-/// (the kernel lets a socket send 208 KiB, `net.core.wmem_default`): longer ones go to the journal in
-/// a memfd, which the worker's sandbox does not have.
+/// (the kernel lets a socket send 208 KiB, `net.core.wmem_default`).
 const LONGEST_TEXT: usize = 96 * 1024;
 
 /// Takes events down and puts them into the queue.
@@ -65,8 +64,8 @@ impl Captured {
         self.values.push((field.index(), self.text.len()));
     }
 
-    /// Logs the event to this subscriber and no other, whatever it is interested in, with this message
-    /// if there is one and else with its own.
+    /// Logs the event to this subscriber alone, whatever it is interested in. `message` replaces the
+    /// event's own message.
     pub(super) fn replay(&self, subscriber: &impl Subscriber, message: Option<&str>) {
         let fields = self.metadata.fields();
         let mut texts = self.texts();
@@ -79,6 +78,18 @@ impl Captured {
             .collect();
         let values = fields.value_set_all(&values);
         subscriber.event(&Event::new(self.metadata, &values));
+    }
+
+    /// What is known of the place that logged.
+    pub(super) fn metadata(&self) -> &'static Metadata<'static> {
+        self.metadata
+    }
+
+    /// The fields that have a value, with their names.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let names = self.metadata.fields().iter().map(|field| field.name());
+        let fields = names.zip(self.texts());
+        fields.filter_map(|(name, text)| Some((name, text?)))
     }
 
     /// The message and what the fields hold, for who reads messages alone. `None` for an event that is
@@ -164,13 +175,12 @@ mod tests {
     use std::time::Duration;
 
     use tracing::subscriber::with_default;
-    use tracing_subscriber::layer::Layered;
     use tracing_subscriber::layer::SubscriberExt as _;
-    use tracing_subscriber::{Registry, registry};
+    use tracing_subscriber::registry;
 
     use super::*;
 
-    /// Keeps what it is told, as the journal would: names and texts.
+    /// Keeps the fields of events: names and texts.
     #[derive(Clone, Default)]
     struct Told(Arc<Mutex<Vec<(String, String)>>>);
 
@@ -185,40 +195,40 @@ mod tests {
                     self.0.push((field.name().to_owned(), format!("{value:?}")));
                 }
             }
-            let metadata = event.metadata();
-            let mut told = self.0.lock().expect("no panic");
-            let about = format!("{} {:?}", metadata.level(), metadata.line());
-            told.push((metadata.target().to_owned(), about));
-            event.record(&mut Texts(&mut told));
+            event.record(&mut Texts(&mut self.0.lock().expect("no panic")));
         }
     }
 
-    /// What a subscriber is told directly, and by way of the queue.
-    fn directly_and_replayed(log: impl FnOnce()) -> [Vec<(String, String)>; 2] {
-        directly_and(|captured, to| captured.replay(to, None), log)
-    }
-
-    fn directly_and(
-        replay: fn(&Captured, &Layered<Told, Registry>),
-        log: impl FnOnce(),
-    ) -> [Vec<(String, String)>; 2] {
-        let (direct, replayed) = (Told::default(), Told::default());
+    /// The fields of what is logged, directly and by way of the queue, and the messages in words.
+    fn directly_and_captured(log: impl FnOnce()) -> ([Vec<(String, String)>; 2], Vec<String>) {
+        let (direct, captured) = (Told::default(), Told::default());
+        let words: Arc<Mutex<Vec<String>>> = Arc::default();
         let outlet = Outlet::new(|_| unreachable!("nothing is lost"));
         let capture = Capture(Arc::clone(&outlet));
         with_default(registry().with(direct.clone()).with(capture), log);
-        let to = registry().with(replayed.clone());
-        let write = move |captured: &Captured| {
-            replay(captured, &to);
+        let (to, said) = (captured.clone(), Arc::clone(&words));
+        let write = move |event: &Captured| {
+            let fields = event.fields();
+            let fields = fields.map(|(name, text)| (name.to_owned(), text.to_owned()));
+            to.0.lock().expect("no panic").extend(fields);
+            said.lock().expect("no panic").extend(event.in_words());
             Ok(())
         };
         outlet.start(write).expect("a thread");
         outlet.flush(Duration::from_secs(10));
-        [direct, replayed].map(|told| std::mem::take(&mut *told.0.lock().expect("no panic")))
+        let told = [direct, captured].map(|told| {
+            let mut told = std::mem::take(&mut *told.0.lock().expect("no panic"));
+            // A visitor may hear of the fields in any order.
+            told.sort_unstable();
+            told
+        });
+        let words = std::mem::take(&mut *words.lock().expect("no panic"));
+        (told, words)
     }
 
     #[test]
-    fn r4_a_replayed_event_has_the_values_of_the_one_that_was_logged() {
-        let [direct, replayed] = directly_and_replayed(|| {
+    fn r4_a_captured_event_has_the_values_of_the_one_that_was_logged() {
+        let ([direct, captured], _) = directly_and_captured(|| {
             let (absent, host) = (None::<&str>, "\u{fc}.test");
             tracing::event!(
                 target: "codex_otel.network_proxy",
@@ -235,13 +245,35 @@ mod tests {
                 "deny {host}",
             );
         });
-        assert_eq!(direct.len(), 10, "{direct:?}");
-        assert_eq!(direct, replayed);
+        assert_eq!(direct.len(), 9, "{direct:?}");
+        assert_eq!(direct, captured);
     }
 
     #[test]
-    fn r4_an_event_of_any_number_of_fields_is_replayed() {
-        let [direct, replayed] = directly_and_replayed(|| {
+    fn r4_a_replayed_event_has_the_message_that_is_given_and_the_fields_of_its_own() {
+        let heard = Told::default();
+        let outlet = Outlet::new(|_| unreachable!("nothing is lost"));
+        let capture = Capture(Arc::clone(&outlet));
+        with_default(registry().with(capture), || {
+            tracing::info!(host = "a.test", absent = None::<&str>, "denied");
+        });
+        let to = registry().with(heard.clone());
+        let write = move |event: &Captured| {
+            event.replay(&to, event.in_words().as_deref());
+            Ok(())
+        };
+        outlet.start(write).expect("a thread");
+        outlet.flush(Duration::from_secs(10));
+        let mut heard = std::mem::take(&mut *heard.0.lock().expect("no panic"));
+        heard.sort_unstable();
+        let expected = [("host", "a.test"), ("message", "denied host=a.test")];
+        let expected = expected.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        assert_eq!(heard, expected);
+    }
+
+    #[test]
+    fn r4_an_event_of_any_number_of_fields_is_captured() {
+        let ([direct, captured], _) = directly_and_captured(|| {
             tracing::info!(
                 a = 0,
                 b = 1,
@@ -281,54 +313,42 @@ mod tests {
             );
             tracing::info!("none");
         });
-        assert_eq!(direct.len(), 1 + 35 + 2, "{direct:?}");
-        assert_eq!(direct, replayed);
+        assert_eq!(direct.len(), 35 + 1, "{direct:?}");
+        assert_eq!(direct, captured);
     }
 
     #[test]
     fn r4_values_that_are_too_long_are_cut_between_characters() {
         let long = "\u{20ac}".repeat(LONGEST_VALUE);
-        let [direct, replayed] = directly_and_replayed(|| {
-            tracing::info!(first = "x", long, b = %long, c = ?long, d = ?long, last = "y");
+        let ([direct, captured], _) = directly_and_captured(|| {
+            tracing::info!(a = "x", b = long, c = %long, d = ?long, e = ?long, f = "y");
         });
-        assert_eq!(direct.len(), replayed.len());
-        let lengths: Vec<usize> = replayed[2..].iter().map(|(_, text)| text.len()).collect();
+        assert_eq!(direct.len(), captured.len());
+        let lengths: Vec<usize> = captured.iter().map(|(_, text)| text.len()).collect();
         assert!(lengths.iter().sum::<usize>() <= LONGEST_TEXT, "{lengths:?}");
         assert!(lengths.iter().all(|length| *length <= LONGEST_VALUE));
-        assert!(lengths[0] > LONGEST_VALUE - 3, "{lengths:?}");
-        assert!(direct[2].1.starts_with(&replayed[2].1));
+        assert!(lengths[1] > LONGEST_VALUE - 3, "{lengths:?}");
+        assert!(direct[1].1.starts_with(&captured[1].1));
     }
 
     #[test]
     fn r4_a_message_in_words_has_what_its_fields_hold_and_says_nothing_twice() {
         let long = "x".repeat(LONGEST_WORD + 1);
-        let [direct, replayed] = directly_and(
-            |captured, to| captured.replay(to, captured.in_words().as_deref()),
-            || {
-                tracing::info!(listener = "http", address = "127.0.0.1:1", "listening");
-                tracing::info!(lost = 3, long, "3 lines");
-                tracing::info!(why = "a\nb c", absent = None::<&str>, "ended");
-                tracing::event!(target: "codex_otel.network_proxy", tracing::Level::INFO, server.port = 443, "deny");
-            },
-        );
-        let messages = |told: &[(String, String)]| -> Vec<String> {
-            let messages = told.iter().filter(|(name, _)| name == "message");
-            messages.map(|(_, text)| text.clone()).collect()
-        };
+        let (_, words) = directly_and_captured(|| {
+            tracing::info!(listener = "http", address = "127.0.0.1:1", "listening");
+            tracing::info!(lost = 3, long, "3 lines");
+            tracing::info!(why = "a\nb c", absent = None::<&str>, "ended");
+            tracing::event!(target: "codex_otel.network_proxy", tracing::Level::INFO, server.port = 443, "deny");
+        });
+        // The last one is for programs.
         assert_eq!(
-            messages(&replayed),
+            words,
             [
                 "listening listener=http address=127.0.0.1:1",
                 "3 lines",
                 r#"ended why="a\nb c""#,
-                "deny"
             ]
         );
-        let fields = |told: Vec<(String, String)>| -> Vec<(String, String)> {
-            let fields = told.into_iter().filter(|(name, _)| name != "message");
-            fields.collect()
-        };
-        assert_eq!(fields(direct), fields(replayed));
     }
 
     #[test]

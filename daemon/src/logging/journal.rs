@@ -5,7 +5,11 @@
 //! layer of the process's subscriber: it has one of its own, to which the [`Outlet`]'s thread
 //! replays what was logged.
 //!
+//! A confined worker has [`Connected`] in its place.
+//!
 //! [`Outlet`]: super::outlet::Outlet
+
+mod connected;
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -17,6 +21,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 
 use super::captured::Captured;
+pub(super) use connected::Connected;
 
 /// Where the journal takes entries.
 const JOURNAL: &str = "/run/systemd/journal/socket";

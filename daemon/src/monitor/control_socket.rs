@@ -1,22 +1,24 @@
 //! Making the control socket: where, with which permissions, and never at another's expense.
 
-use std::fs::{self, DirBuilder, File, Metadata, Permissions};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
-};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use nix::fcntl::{Flock, FlockArg};
+use codex_network_files::{FileLock, LockError, Node, Trust, make_directory};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::privsep::message::Listener;
 use crate::privsep::settled::{Callers, Chosen, ControlPlace};
+
+/// Binding takes an instant; a process that holds the lock for longer is stuck.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The listening socket. The file of one that we bound goes with it.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
     } else {
         0o700
     };
-    if let Err(error) = make_directory(path, mode) {
+    if let Err(error) = prepare(parent(path), mode) {
         if place.chosen == Chosen::Configured {
             return Err(error);
         }
@@ -50,29 +52,36 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
         return Ok(None);
     }
     let cannot = || format!("cannot open the control socket {}", path.display());
-    let _turn = one_at_a_time(path);
+    let _turn = one_at_a_time(path).with_context(cannot)?;
     clear(path).with_context(cannot)?;
     // Never wider than it should be, from the first moment on.
     let before = umask(Mode::from_bits_truncate(0o177));
     let bound = UnixListener::bind(path);
     umask(before);
     let listener = bound.with_context(cannot)?;
-    let file = fs::symlink_metadata(path).with_context(cannot)?;
+    let file = Node::of(path).with_context(cannot)?.identity();
     let socket = ControlSocket {
         listener,
         path: path.clone(),
-        file: Some(identity(&file)),
-        permissions: Some(identity(&file)),
+        file: Some(file),
+        permissions: Some(file),
     };
     socket.admit(place.callers);
     Ok(Some(socket))
 }
 
-fn make_directory(socket: &Path, mode: u32) -> anyhow::Result<()> {
-    let directory = parent(socket);
-    match DirBuilder::new().mode(mode).create(directory) {
+/// Makes the socket's directory if it is missing. Another user who may change it could put a socket of
+/// their own in the place of ours, so root does not use it; other users are told.
+fn prepare(directory: &Path, mode: u32) -> anyhow::Result<()> {
+    let user = Trust::of_process();
+    if let Err(error) = user.check(directory) {
+        if user.is_binding() {
+            bail!("the control socket's directory is refused: {error}");
+        }
+        tracing::warn!("others may replace the control socket: {error}");
+    }
+    match make_directory(directory, mode) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         // It may be there although we may not make it.
         Err(_) if directory.is_dir() => Ok(()),
         Err(error) => {
@@ -83,12 +92,17 @@ fn make_directory(socket: &Path, mode: u32) -> anyhow::Result<()> {
     }
 }
 
-/// Keeps two proxies that start at the same moment from removing each other's sockets. Only in a
-/// directory of our own: in another, somebody else could hold the lock for ever.
-fn one_at_a_time(socket: &Path) -> Option<Flock<File>> {
-    let directory = File::open(parent(socket)).ok()?;
-    let ours = directory.metadata().ok()?.uid() == Uid::effective().as_raw();
-    ours.then(|| Flock::lock(directory, FlockArg::LockExclusive).ok())?
+/// Keeps two proxies that start at the same moment from removing each other's sockets. In a directory
+/// that others may write to, like `/tmp`, they could stand in the lock's place: then there is none.
+fn one_at_a_time(socket: &Path) -> anyhow::Result<Option<FileLock>> {
+    match FileLock::beside(socket, LOCK_TIMEOUT) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error @ LockError::Held { .. }) => Err(error.into()),
+        Err(error) => {
+            tracing::debug!("the control socket is made without a lock: {error}");
+            Ok(None)
+        }
+    }
 }
 
 /// Takes a socket away that nobody listens on, and nothing else.
@@ -157,10 +171,6 @@ fn parent(socket: &Path) -> &Path {
     }
 }
 
-fn identity(file: &Metadata) -> (u64, u64) {
-    (file.dev(), file.ino())
-}
-
 impl ControlSocket {
     /// One that the service manager made.
     pub(super) fn handed(listener: UnixListener) -> io::Result<Self> {
@@ -170,7 +180,7 @@ impl ControlSocket {
             .unwrap_or(Path::new("(unnamed)"))
             .to_path_buf();
         let permissions = if cfg!(target_os = "macos") {
-            Some(identity(&fs::symlink_metadata(&path)?))
+            Some(Node::of(&path)?.identity())
         } else {
             None
         };
@@ -186,21 +196,22 @@ impl ControlSocket {
     /// socket that systemd handed to us stays as its unit says.
     pub(super) fn admit(&self, callers: Callers) {
         let path = &self.path;
-        let Some(file) = fs::symlink_metadata(path)
+        let Some(file) = Node::of(path)
             .ok()
-            .filter(|file| self.permissions == Some(identity(file)))
+            .filter(|file| self.permissions == Some(file.identity()))
         else {
             return;
         };
-        let set = |mode| fs::set_permissions(path, Permissions::from_mode(mode));
+        let (mode, owner) = (file.metadata().mode() & 0o777, file.metadata().gid());
         let admitted = match callers {
-            Callers::Owner => set(0o600),
-            Callers::Everyone => set(0o666),
-            Callers::Group(group) if file.gid() == group && file.mode() & 0o777 == 0o660 => Ok(()),
+            Callers::Owner => file.set_mode(0o600),
+            Callers::Everyone => file.set_mode(0o666),
+            Callers::Group(group) if owner == group && mode == 0o660 => Ok(()),
             // Closed in between, so that no other group is let in.
-            Callers::Group(group) => set(0o600)
-                .and_then(|()| std::os::unix::fs::chown(path, None, Some(group)))
-                .and_then(|()| set(0o660)),
+            Callers::Group(group) => file
+                .set_mode(0o600)
+                .and_then(|()| file.set_group(group))
+                .and_then(|()| file.set_mode(0o660)),
         };
         if let Err(error) = admitted {
             // The worker knows its callers all the same, and the proxy is worth more than its control
@@ -211,11 +222,6 @@ impl ControlSocket {
                  codex-network-proxy-control.socket, which makes it right"
             );
         }
-    }
-
-    /// Whether the file is the one that we made: somebody may have put another in its place.
-    fn made(&self, file: &Metadata) -> bool {
-        self.file == Some(identity(file))
     }
 
     /// Whether we bound it or it was handed to us.
@@ -240,7 +246,8 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| self.made(&file));
+        // Another may have been put in its place.
+        let ours = Node::of(&self.path).is_ok_and(|file| self.file == Some(file.identity()));
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the control socket");
         }

@@ -8,7 +8,7 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use anyhow::anyhow;
 
-use super::issue::{Answer, Asked};
+use super::issue::{Answer, Asked, Scope};
 use super::pending::{Pending, Stage};
 use super::reloads::OWN_TICKETS;
 use super::{End, FIRST, Monitor, Phase};
@@ -23,7 +23,7 @@ struct Row {
     answer: fn(&mut Monitor, &ToMonitor) -> Option<End>,
 }
 
-const TABLE: [Row; 7] = [
+const TABLE: [Row; 8] = [
     Row {
         operation: operation::NOTED,
         in_phase: listeners_are_announced,
@@ -58,6 +58,11 @@ const TABLE: [Row; 7] = [
         operation: operation::ISSUE_LEAF,
         in_phase: may_issue,
         answer: issue_leaf,
+    },
+    Row {
+        operation: operation::ASK_OWNERS,
+        in_phase: is_ready,
+        answer: owners,
     },
 ];
 
@@ -112,7 +117,7 @@ fn is_ready(monitor: &Monitor, _message: &ToMonitor) -> bool {
 }
 
 fn was_asked(monitor: &Monitor, _message: &ToMonitor) -> bool {
-    monitor.ping.unanswered > 0
+    monitor.ping.is_owed()
 }
 
 fn may_reload(monitor: &Monitor, message: &ToMonitor) -> bool {
@@ -195,7 +200,7 @@ fn reload(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
 
 fn well(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::Well(report) = message {
-        monitor.ping.unanswered = 0;
+        monitor.ping.answered();
         notify::well(
             report,
             monitor.back_off.restarts(),
@@ -234,10 +239,10 @@ fn issue_leaf(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     let pending = monitor.pending.as_ref();
     let sent = pending.filter(|pending| pending.stage == Stage::Sent);
     let settled = [Some(&monitor.settled), sent.map(|pending| &pending.settled)];
-    let allowed = settled
-        .into_iter()
-        .flatten()
-        .map(|settled| &settled.authority);
+    let allowed = settled.into_iter().flatten().map(|settled| Scope {
+        authority: &settled.authority,
+        interceptable: &settled.interceptable,
+    });
     let ticket = *ticket;
     let answer = match monitor.issuing.answer(asked, allowed, Instant::now()) {
         Answer::Leaf(leaf) => ToWorker::Leaf {
@@ -255,5 +260,20 @@ fn issue_leaf(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         }
     };
     monitor.tell(&answer, &[]);
+    None
+}
+
+/// Tells who the clients on this machine are. Nothing but connections to our own listeners is looked up.
+fn owners(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
+    if let ToMonitor::AskOwners {
+        ticket,
+        connections,
+    } = message
+    {
+        let ours = monitor.listeners.addresses();
+        let users = monitor.socket_owners.users(connections, &ours);
+        let ticket = *ticket;
+        monitor.tell(&ToWorker::Owners { ticket, users }, &[]);
+    }
     None
 }

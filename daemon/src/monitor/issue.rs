@@ -1,9 +1,11 @@
-//! Issuing leaves for the worker (SPEC M4): with the CA of the settings in force or of those that the
-//! worker is about to put in force, and no more of them than a bound.
+//! Issuing leaves for the worker (SPEC M4): with the CA and for the hosts of the settings in force or of
+//! those that the worker is about to put in force, for the one key that this worker has, and no more
+//! of them than a bound.
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::ca::{Ca, Leaf, Lifetime, NotIssued, PublicKey};
+use crate::ca::{self, Ca, Leaf, Lifetime, NotIssued, PublicKey};
+use crate::privsep::interceptable::Interceptable;
 use crate::privsep::message::NoLeaf;
 use crate::privsep::settled::Authority;
 
@@ -19,6 +21,10 @@ pub(super) struct Issuing {
     bucket: Bucket,
     /// Whether a worker was ever allowed to intercept.
     begun: bool,
+    /// The key of the worker that runs, once it has asked.
+    key: Option<PublicKey>,
+    /// Whether the log has that this worker asked for a host that it may not intercept.
+    told: bool,
 }
 
 /// What a worker asks for.
@@ -37,18 +43,35 @@ pub(super) enum Answer {
     Leaf(Leaf),
     Refused(NoLeaf),
     /// No sound worker asks for that.
-    Unsound(NotIssued),
+    Unsound(Unsound),
+}
+
+/// What no sound worker asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unsound {
+    #[error(transparent)]
+    Request(#[from] NotIssued),
+    /// A worker has one key for all leaves.
+    #[error("the public key is another one than before")]
+    SecondKey,
+}
+
+/// What settings let a worker have certificates for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) authority: &'a Authority,
+    pub(super) interceptable: &'a Interceptable,
 }
 
 impl Issuing {
-    /// Makes the CA that is used unless one is kept. Its key is never anywhere else, and from here on
-    /// nobody but root looks into this process.
+    /// Makes the CA that is used unless one is kept. Its key is never anywhere else.
     pub(super) fn new() -> anyhow::Result<Self> {
-        keep_memory_private();
         Ok(Self {
             ephemeral: Ca::generate(Lifetime::Ephemeral, SystemTime::now())?,
             bucket: Bucket::new(Instant::now()),
             begun: false,
+            key: None,
+            told: false,
         })
     }
 
@@ -67,45 +90,69 @@ impl Issuing {
         self.begun |= *authority != Authority::None;
     }
 
-    /// Issues with whichever of the allowed CAs was asked for.
+    /// Forgets what the worker before has asked for: another one starts, with a key of its own.
+    pub(super) fn forget_worker(&mut self) {
+        self.key = None;
+        self.told = false;
+    }
+
+    /// Issues with whichever of the allowed CAs was asked for, if the same settings allow the host.
     pub(super) fn answer<'a>(
-        &'a mut self,
+        &mut self,
         asked: Asked<'_>,
-        allowed: impl IntoIterator<Item = &'a Authority>,
+        allowed: impl IntoIterator<Item = Scope<'a>>,
         now: Instant,
     ) -> Answer {
         if !self.bucket.take(now) {
             return Answer::Refused(NoLeaf::Busy);
         }
+        if let Err(unsound) = ca::judge_request(asked.name, asked.public_key) {
+            return Answer::Unsound(unsound.into());
+        }
+        if self.key.get_or_insert(*asked.public_key) != asked.public_key {
+            return Answer::Unsound(Unsound::SecondKey);
+        }
         let ephemeral = &self.ephemeral;
-        let ca = allowed
-            .into_iter()
-            .filter_map(|authority| match authority {
-                Authority::None => None,
-                Authority::Ephemeral => Some(ephemeral),
-                Authority::Kept(ca) => Some(&**ca),
-            })
-            .find(|ca| ca.fingerprint() == asked.authority);
-        let Some(ca) = ca else {
+        let mut listed = false;
+        let mut chosen = None;
+        for Scope {
+            authority,
+            interceptable,
+        } in allowed
+        {
+            let ca = match authority {
+                Authority::None => continue,
+                Authority::Ephemeral => ephemeral,
+                Authority::Kept(ca) => &**ca,
+            };
+            if ca.fingerprint() == asked.authority {
+                listed |= interceptable.covers(asked.name);
+                chosen = Some(ca);
+            }
+        }
+        let Some(ca) = chosen else {
             return Answer::Refused(NoLeaf::OtherCa);
         };
+        if !listed {
+            // A worker that a reload overtakes asks for a host of the settings before, so this is not
+            // yet a reason to replace it.
+            if !std::mem::replace(&mut self.told, true) {
+                tracing::warn!(
+                    host = asked.name,
+                    "the worker asked for a certificate for a host that the settings let nothing intercept; \
+                     refused, as others will be without a line here"
+                );
+            }
+            return Answer::Refused(NoLeaf::NotListed);
+        }
         match ca.issue(asked.name, asked.public_key, SystemTime::now()) {
             Ok(leaf) => Answer::Leaf(leaf),
             Err(unsound @ (NotIssued::Name | NotIssued::PublicKey | NotIssued::Scope)) => {
-                Answer::Unsound(unsound)
+                Answer::Unsound(unsound.into())
             }
             Err(NotIssued::Expired) => Answer::Refused(NoLeaf::Expired),
             Err(NotIssued::Signing) => Answer::Refused(NoLeaf::Failed),
         }
-    }
-}
-
-/// The CA's key is in this process: its memory is closed to a worker of the same user, and no core dump
-/// holds it.
-fn keep_memory_private() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tracing::debug!(%error, "other processes of this user may look into this one");
     }
 }
 
@@ -148,9 +195,9 @@ mod tests {
 
     use super::*;
 
-    fn public_key() -> PublicKey {
+    fn public_key(scalar: u8) -> PublicKey {
         let mut key = [0; 65];
-        let secret = p256::SecretKey::from_slice(&[7; 32]).expect("a scalar");
+        let secret = p256::SecretKey::from_slice(&[scalar; 32]).expect("a scalar");
         key.copy_from_slice(secret.public_key().to_sec1_bytes().as_ref());
         key
     }
@@ -163,11 +210,12 @@ mod tests {
         }
     }
 
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn m4_who_holds_the_key_cannot_be_looked_into_by_others_of_the_same_user() {
-        let _issuing = Issuing::new().expect("a CA");
-        assert_eq!(nix::sys::prctl::get_dumpable(), Ok(false));
+    /// Settings with this CA that allow every host.
+    fn everything(authority: &Authority) -> Scope<'_> {
+        Scope {
+            authority,
+            interceptable: &Interceptable::Everything,
+        }
     }
 
     #[test]
@@ -198,8 +246,8 @@ mod tests {
         while issuing.bucket.take(now) {}
         let authority = *issuing.ephemeral.fingerprint();
         let answer = issuing.answer(
-            asked(&authority, &public_key(), "a.test"),
-            [&Authority::Ephemeral],
+            asked(&authority, &public_key(7), "a.test"),
+            [everything(&Authority::Ephemeral)],
             now,
         );
         assert_eq!(answer, Answer::Refused(NoLeaf::Busy));
@@ -212,7 +260,7 @@ mod tests {
         let kept = Ca::generate(Lifetime::Kept, SystemTime::now()).expect("a CA");
         let kept_print = *kept.fingerprint();
         let kept = Authority::Kept(Arc::new(kept));
-        let key = public_key();
+        let key = public_key(7);
         let now = Instant::now();
         for (settings, authority, issued) in [
             (&[Authority::Ephemeral][..], ephemeral, true),
@@ -225,7 +273,11 @@ mod tests {
             (&[Authority::Ephemeral, kept.clone()], ephemeral, true),
             (&[Authority::Ephemeral, kept.clone()], kept_print, true),
         ] {
-            let answer = issuing.answer(asked(&authority, &key, "a.test"), settings, now);
+            let answer = issuing.answer(
+                asked(&authority, &key, "a.test"),
+                settings.iter().map(everything),
+                now,
+            );
             match answer {
                 Answer::Leaf(_) => assert!(issued, "{settings:?}"),
                 Answer::Refused(NoLeaf::OtherCa) => assert!(!issued, "{settings:?}"),
@@ -238,7 +290,7 @@ mod tests {
     fn m4_what_no_sound_worker_asks_for_is_told_apart() {
         let mut issuing = Issuing::new().expect("a CA");
         let authority = *issuing.ephemeral.fingerprint();
-        let key = public_key();
+        let key = public_key(7);
         let mut bent = key;
         bent[40] ^= 1;
         for (name, key, why) in [
@@ -253,10 +305,79 @@ mod tests {
         ] {
             let answer = issuing.answer(
                 asked(&authority, key, name),
-                [&Authority::Ephemeral],
+                [everything(&Authority::Ephemeral)],
                 Instant::now(),
             );
-            assert_eq!(answer, Answer::Unsound(why), "{name}");
+            assert_eq!(answer, Answer::Unsound(why.into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn m4_a_worker_has_one_key_and_the_next_worker_another() {
+        let mut issuing = Issuing::new().expect("a CA");
+        let authority = *issuing.ephemeral.fingerprint();
+        let [first, second] = [public_key(7), public_key(8)];
+        let answer = |issuing: &mut Issuing, key| {
+            let asked = asked(&authority, key, "a.test");
+            issuing.answer(asked, [everything(&Authority::Ephemeral)], Instant::now())
+        };
+        for (key, is_the_same) in [(&first, true), (&second, false), (&first, true)] {
+            let answer = answer(&mut issuing, key);
+            match answer {
+                Answer::Leaf(_) => assert!(is_the_same),
+                other => {
+                    assert!(!is_the_same, "{other:?}");
+                    assert_eq!(other, Answer::Unsound(Unsound::SecondKey));
+                }
+            }
+        }
+        issuing.forget_worker();
+        assert!(matches!(answer(&mut issuing, &second), Answer::Leaf(_)));
+        let old = answer(&mut issuing, &first);
+        assert_eq!(old, Answer::Unsound(Unsound::SecondKey));
+    }
+
+    #[test]
+    fn m4_a_host_is_refused_that_no_settings_with_this_ca_let_anyone_intercept() {
+        let mut issuing = Issuing::new().expect("a CA");
+        let ephemeral = *issuing.ephemeral.fingerprint();
+        let kept = Ca::generate(Lifetime::Kept, SystemTime::now()).expect("a CA");
+        let kept_print = *kept.fingerprint();
+        let kept = Authority::Kept(Arc::new(kept));
+        let key = public_key(7);
+        let only = |host: &str| Interceptable::Listed {
+            hosts: [host.to_owned()].into(),
+            domains: std::collections::HashSet::new(),
+        };
+        let (a, b) = (only("a.test"), only("b.test"));
+        let scope = |authority, interceptable| Scope {
+            authority,
+            interceptable,
+        };
+        let in_force = scope(&Authority::Ephemeral, &a);
+        let next = scope(&kept, &b);
+        for (settings, authority, name, issued) in [
+            (&[in_force][..], ephemeral, "a.test", true),
+            (&[in_force], ephemeral, "b.test", false),
+            (&[in_force], ephemeral, "x.a.test", false),
+            // In the middle of a reload, each with its own hosts.
+            (&[in_force, next], kept_print, "b.test", true),
+            (&[in_force, next], kept_print, "a.test", false),
+            (&[in_force, next], ephemeral, "b.test", false),
+            // The same CA: what either allows.
+            (
+                &[in_force, scope(&Authority::Ephemeral, &b)],
+                ephemeral,
+                "b.test",
+                true,
+            ),
+        ] {
+            let asked = asked(&authority, &key, name);
+            match issuing.answer(asked, settings.iter().copied(), Instant::now()) {
+                Answer::Leaf(_) => assert!(issued, "{name}"),
+                Answer::Refused(NoLeaf::NotListed) => assert!(!issued, "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
         }
     }
 }

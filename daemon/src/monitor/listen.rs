@@ -90,6 +90,13 @@ impl Listeners {
         }
     }
 
+    /// Where they listen.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let open = self.open.iter().flatten();
+        open.filter_map(|bound| bound.socket.local_addr().ok())
+            .collect()
+    }
+
     /// Binds what the settings ask for and what is not open yet. On an error nothing has changed.
     /// Settings that switch the proxy off bind nothing and close nothing, so that what was open can
     /// say that the proxy is off (SPEC L6). Sockets that were handed over are served all the same:

@@ -14,15 +14,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use zeroize::Zeroizing;
 
 use super::Event;
 use super::reloads::Begin;
 use crate::ca::Scalar;
 use crate::privsep;
+use crate::privsep::briefing::{Briefing, Environment};
 use crate::privsep::settled::Loaded;
 
 /// Most that a loader may say: some files of the largest size that is read.
 const LONGEST: usize = 512 << 20;
+/// What a loader has in its own environment: what libraries look up there, none of it secret.
+const PASSED_ON: [&str; 4] = ["HOME", "RUST_BACKTRACE", "SSL_CERT_DIR", "SSL_CERT_FILE"];
 /// How long a loader may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -31,17 +35,31 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Loading(Arc<Mutex<Child>>);
 
 /// What a loader is given.
-#[derive(Clone, Debug)]
 pub(super) struct Arguments {
     /// How to find the configuration.
-    pub(super) words: Vec<OsString>,
-    /// The certificate of the CA that the monitor made, for the public files.
-    pub(super) certificate: Vec<u8>,
+    words: Vec<OsString>,
+    /// The bytes of its [`Briefing`].
+    briefing: Arc<Zeroizing<Vec<u8>>>,
+}
+
+impl Arguments {
+    /// `words` are those of the command line, `certificate` that of the CA that the monitor made, for
+    /// the public files. The environment is that of this process.
+    pub(super) fn new(words: Vec<OsString>, certificate: &[u8]) -> Self {
+        let briefing = Briefing {
+            environment: Environment::of_this_process(),
+            certificate: certificate.to_vec(),
+        };
+        Self {
+            words,
+            briefing: Arc::new(briefing.encode()),
+        }
+    }
 }
 
 /// Runs a loader to its end.
 pub(super) fn load(arguments: &Arguments) -> anyhow::Result<Loaded> {
-    let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.certificate)?;
+    let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.briefing)?;
     loading.finish(stdout, LIMIT)
 }
 
@@ -52,7 +70,7 @@ pub(super) fn start(
     events: SyncSender<Event>,
 ) -> anyhow::Result<Loading> {
     // On this thread, which lives as long as the monitor: the loader ends with whoever started it.
-    let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.certificate)?;
+    let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.briefing)?;
     let working = Loading(Arc::clone(&loading.0));
     std::thread::spawn(move || {
         // A loop that has ended needs no outcome.
@@ -64,21 +82,35 @@ pub(super) fn start(
 fn loader(arguments: &Arguments) -> anyhow::Result<Command> {
     let mut command = Command::new(privsep::this_program()?);
     command.args(&arguments.words).arg(privsep::LOADER);
+    // Anything else comes over the pipe.
+    command.env_clear().envs(
+        std::env::vars_os().filter(|(name, _)| PASSED_ON.iter().any(|passed| name == passed)),
+    );
     Ok(command)
 }
 
 impl Loading {
-    /// Starts one, which reads `input`: so little that it fits into a pipe.
-    fn begin(command: &mut Command, input: &[u8]) -> anyhow::Result<(Self, ChildStdout)> {
+    /// Starts one, which reads `input`.
+    fn begin(
+        command: &mut Command,
+        input: &Arc<Zeroizing<Vec<u8>>>,
+    ) -> anyhow::Result<(Self, ChildStdout)> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start the loader")?;
-        // One that is gone already says more by how it went.
-        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
-        let stdout = child.stdout.take().context("the loader has no output")?;
-        Ok((Self(Arc::new(Mutex::new(child))), stdout))
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let loading = Self(Arc::new(Mutex::new(child)));
+        let (mut stdin, stdout) = pipes.context("the loader has no pipes")?;
+        let input = Arc::clone(input);
+        // On a thread: a loader that does not read must not hold the monitor up. Its end ends the
+        // thread, and says more than a failed write.
+        std::thread::Builder::new()
+            .name("briefing".to_owned())
+            .spawn(move || drop(stdin.write_all(&input)))
+            .context("cannot start the thread that writes to the loader")?;
+        Ok((loading, stdout))
     }
 
     fn finish(&self, mut stdout: ChildStdout, limit: Duration) -> anyhow::Result<Loaded> {
@@ -166,7 +198,9 @@ mod tests {
 
     fn finish(script: &str, limit: Duration) -> (String, Loading) {
         let mut command = Command::new("sh");
-        let (loading, stdout) = Loading::begin(command.args(["-c", script]), &[]).expect("a shell");
+        let input = Arc::default();
+        let (loading, stdout) =
+            Loading::begin(command.args(["-c", script]), &input).expect("a shell");
         let error = loading.finish(stdout, limit).expect_err("no settings");
         (format!("{error:#}"), loading)
     }
@@ -178,6 +212,22 @@ mod tests {
         let status = loading.0.lock().expect("a lock").try_wait();
         let signal = status.expect("our own child").and_then(|s| s.signal());
         assert_eq!(signal, Some(9));
+    }
+
+    #[test]
+    fn c7_a_loader_that_does_not_read_holds_nothing_up() {
+        // Far more than a pipe holds.
+        let input = Arc::new(Zeroizing::new(vec![0; 1 << 20]));
+        let mut command = Command::new("sh");
+        let command = command.args(["-c", "exec sleep 1000"]);
+        let (loading, stdout) = Loading::begin(command, &input).expect("a shell");
+        let error = loading.finish(stdout, Duration::from_millis(50));
+        assert!(
+            error
+                .expect_err("no settings")
+                .to_string()
+                .contains("longer than")
+        );
     }
 
     #[test]

@@ -58,26 +58,30 @@ impl Sender {
         let mut head = [operation; HEAD];
         head[1..].copy_from_slice(&length.to_le_bytes());
         let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let rights = [ControlMessage::ScmRights(descriptors)];
-        let rights = if descriptors.is_empty() {
-            &[][..]
+        // The confined worker has no `sendmsg`: what it says comes without descriptors.
+        let sent = if descriptors.is_empty() {
+            0
         } else {
-            &rights[..]
-        };
-        let sent = loop {
-            match sendmsg::<()>(
-                stream.as_raw_fd(),
-                &[IoSlice::new(&head)],
-                rights,
-                MsgFlags::empty(),
-                None,
-            ) {
-                Err(nix::Error::EINTR) => {}
-                sent => break sent?,
-            }
+            send_with(&stream, &head, descriptors)?
         };
         stream.write_all(&head[sent..])?;
         stream.write_all(payload)
+    }
+}
+
+/// Sends the first bytes, or some of them, with descriptors beside them.
+fn send_with(stream: &UnixStream, head: &[u8], descriptors: &[RawFd]) -> io::Result<usize> {
+    loop {
+        match sendmsg::<()>(
+            stream.as_raw_fd(),
+            &[IoSlice::new(head)],
+            &[ControlMessage::ScmRights(descriptors)],
+            MsgFlags::empty(),
+            None,
+        ) {
+            Err(nix::Error::EINTR) => {}
+            sent => return Ok(sent?),
+        }
     }
 }
 

@@ -16,8 +16,10 @@ pub(crate) const LONGEST_TO_WORKER: usize = 1024 * 1024;
 
 /// Leaves that a worker waits for at once.
 pub(crate) const MOST_LEAVES_ASKED: usize = 128;
+/// Connections whose owners a worker asks for at once.
+pub(crate) const MAX_OWNERS_ASKED: usize = 64;
 /// Longest name that a certificate is asked for: a DNS name, or an address with a scope.
-const LONGEST_NAME: usize = 255;
+pub(super) const MAX_NAME: usize = 255;
 
 /// A listening socket's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -125,6 +127,17 @@ pub(crate) enum NoLeaf {
     OtherCa = 1,
     Expired = 2,
     Failed = 3,
+    /// The settings in force let nothing intercept this host.
+    NotListed = 4,
+}
+
+/// The two ends of a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// The client's.
+    pub(crate) client: SocketAddr,
+    /// Ours.
+    pub(crate) local: SocketAddr,
 }
 
 /// From the monitor to the worker.
@@ -169,6 +182,11 @@ pub(crate) enum ToWorker {
     },
     /// A leaf that was asked for is not issued.
     LeafRefused { ticket: u32, why: NoLeaf },
+    /// The users that were asked for, in the order of the question; `None` where one is not known.
+    Owners {
+        ticket: u32,
+        users: Vec<Option<u32>>,
+    },
 }
 
 /// From the worker to the monitor.
@@ -194,6 +212,9 @@ pub(crate) enum ToMonitor {
         public_key: PublicKey,
         name: String,
     },
+    /// Tell which users have the other ends of these connections, at most [`MAX_OWNERS_ASKED`]. The
+    /// answer carries the ticket back.
+    AskOwners { ticket: u32, connections: Vec<Ends> },
 }
 
 /// A message that is not what it should be.
@@ -209,14 +230,16 @@ pub(crate) mod operation {
     pub(crate) const PING: u8 = 7;
     pub(crate) const LEAF: u8 = 9;
     pub(crate) const LEAF_REFUSED: u8 = 11;
-    pub(crate) const ANNOUNCE: u8 = 13;
+    pub(crate) const OWNERS: u8 = 13;
+    pub(crate) const ANNOUNCE: u8 = 15;
     pub(crate) const APPLIED: u8 = 2;
     pub(crate) const REJECTED: u8 = 4;
     pub(crate) const RELOAD: u8 = 6;
     pub(crate) const WELL: u8 = 8;
     pub(crate) const MODE_SET: u8 = 10;
     pub(crate) const ISSUE_LEAF: u8 = 12;
-    pub(crate) const NOTED: u8 = 14;
+    pub(crate) const ASK_OWNERS: u8 = 14;
+    pub(crate) const NOTED: u8 = 16;
 }
 
 impl ToWorker {
@@ -286,6 +309,20 @@ impl ToWorker {
                 out.u8(*why as u8);
                 operation::LEAF_REFUSED
             }
+            Self::Owners { ticket, users } => {
+                out.u32(*ticket);
+                out.count(users.len());
+                for user in users {
+                    match user {
+                        None => out.u8(0),
+                        Some(user) => {
+                            out.u8(1);
+                            out.u32(*user);
+                        }
+                    }
+                }
+                operation::OWNERS
+            }
         };
         (operation, out.0)
     }
@@ -332,8 +369,13 @@ impl ToWorker {
                     1 => NoLeaf::OtherCa,
                     2 => NoLeaf::Expired,
                     3 => NoLeaf::Failed,
+                    4 => NoLeaf::NotListed,
                     _ => return Err(Malformed),
                 },
+            },
+            operation::OWNERS => Self::Owners {
+                ticket: input.u32()?,
+                users: input.users()?,
             },
             _ => return Err(Malformed),
         };
@@ -385,6 +427,18 @@ impl ToMonitor {
                 out.text(name, LONGEST_TO_MONITOR);
                 operation::ISSUE_LEAF
             }
+            Self::AskOwners {
+                ticket,
+                connections,
+            } => {
+                out.u32(*ticket);
+                out.count(connections.len());
+                for ends in connections {
+                    out.address(Some(ends.client));
+                    out.address(Some(ends.local));
+                }
+                operation::ASK_OWNERS
+            }
         };
         (operation, out.0)
     }
@@ -413,8 +467,12 @@ impl ToMonitor {
                 authority: input.array()?,
                 public_key: input.public_key()?,
                 name: Some(input.text()?)
-                    .filter(|name| name.len() <= LONGEST_NAME)
+                    .filter(|name| name.len() <= MAX_NAME)
                     .ok_or(Malformed)?,
+            },
+            operation::ASK_OWNERS => Self::AskOwners {
+                ticket: input.u32()?,
+                connections: input.connections()?,
             },
             operation::WELL => Self::Well(Report {
                 mode: input.mode()?,
@@ -433,6 +491,10 @@ impl Writer {
     pub(super) fn problems(&mut self, problems: &Problems) {
         self.text(&problems.text, LONGEST_TO_WORKER / 2);
         self.text(&problems.detail, LONGEST_TO_WORKER);
+    }
+
+    fn count(&mut self, count: usize) {
+        self.u16(u16::try_from(count).unwrap_or(u16::MAX));
     }
 
     pub(super) fn account(&mut self, account: Option<Account>) {
@@ -459,6 +521,33 @@ impl Reader<'_> {
     fn public_key(&mut self) -> Result<PublicKey, Malformed> {
         let key: PublicKey = self.array()?;
         if key[0] == 4 { Ok(key) } else { Err(Malformed) }
+    }
+
+    fn users(&mut self) -> Result<Vec<Option<u32>>, Malformed> {
+        let user = |input: &mut Self| match input.u8()? {
+            0 => Ok(None),
+            1 => Ok(Some(input.u32()?)),
+            _ => Err(Malformed),
+        };
+        (0..self.count()?).map(|_| user(self)).collect()
+    }
+
+    fn connections(&mut self) -> Result<Vec<Ends>, Malformed> {
+        let ends = |input: &mut Self| {
+            Ok(Ends {
+                client: input.address()?.ok_or(Malformed)?,
+                local: input.address()?.ok_or(Malformed)?,
+            })
+        };
+        (0..self.count()?).map(|_| ends(self)).collect()
+    }
+
+    /// No more than may be asked for at once.
+    fn count(&mut self) -> Result<usize, Malformed> {
+        let count = usize::from(self.u16()?);
+        Some(count)
+            .filter(|count| *count <= MAX_OWNERS_ASKED)
+            .ok_or(Malformed)
     }
 
     fn mode(&mut self) -> Result<Mode, Malformed> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::interceptable::Interceptable;
 use super::layout::{Reader, Writer};
 use super::message::{Account, Confinement, Malformed, Problems};
 use crate::ca::{Ca, Scalar};
@@ -35,6 +36,8 @@ pub(crate) struct Settled {
     pub(crate) lines: Lines,
     /// Which CA issues leaves.
     pub(crate) authority: Authority,
+    /// For which hosts it does.
+    pub(crate) interceptable: Arc<Interceptable>,
     /// The settings, for the worker.
     pub(crate) blob: Vec<u8>,
 }
@@ -141,6 +144,7 @@ impl Loaded {
                         key = ca.scalar();
                     }
                 }
+                settled.interceptable.encode(&mut out);
                 out.0.extend_from_slice(&settled.blob);
             }
         }
@@ -182,6 +186,7 @@ impl Loaded {
                     }
                     _ => return Err(Malformed),
                 },
+                interceptable: Arc::new(Interceptable::decode(&mut input)?),
                 blob: input.0.to_vec(),
             })),
             _ => Err(Malformed),
@@ -260,6 +265,7 @@ mod tests {
             drain_limit: Duration::from_millis(1500),
             lines: Lines::Json,
             authority,
+            interceptable: Arc::new(Interceptable::Everything),
             blob: b"anything".to_vec(),
         })
     }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::link::ReloadError;
+use crate::problems::ReloadError;
 
 /// Most that wait at once.
 const MOST: usize = 256;

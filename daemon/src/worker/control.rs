@@ -6,6 +6,7 @@
 
 mod explain;
 mod peer;
+mod refusals;
 mod service;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use self::peer::Peer;
+use self::refusals::{Further, Refusals};
 use self::service::Service;
 use super::reload::Reloader;
 use super::witness::Witness;
@@ -108,11 +110,14 @@ impl Accept {
     async fn run(self) {
         let drain = self.engine.drain().clone();
         let mut connections = JoinSet::new();
+        let mut refusals = Refusals::default();
+        let mut tell = tokio::time::interval(refusals::INTERVAL);
         loop {
             tokio::select! {
                 () = drain.begun() => break,
+                _ = tell.tick(), if !refusals.is_empty() => tell_further(refusals.drain()),
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => self.admit(stream, &mut connections),
+                    Ok((stream, _)) => self.admit(stream, &mut connections, &mut refusals),
                     Err(error) => {
                         tracing::error!(%error, "cannot accept on the control socket; trying again");
                         tokio::time::sleep(BACK_OFF).await;
@@ -123,6 +128,7 @@ impl Accept {
                 }
             }
         }
+        tell_further(refusals.drain());
         drop(self);
         while let Some(ended) = connections.join_next().await {
             report_panic(ended);
@@ -130,7 +136,7 @@ impl Accept {
     }
 
     /// Serves a caller whom the kernel has named, or hangs up before a byte is read.
-    fn admit(&self, stream: UnixStream, connections: &mut JoinSet<()>) {
+    fn admit(&self, stream: UnixStream, connections: &mut JoinSet<()>, refusals: &mut Refusals) {
         let peer = match Peer::of(&stream) {
             Ok(peer) => peer,
             Err(error) => {
@@ -139,11 +145,13 @@ impl Accept {
             }
         };
         let Some(access) = peer.access(&self.reloader.admitted()) else {
-            tracing::warn!(
-                uid = peer.user.as_raw(),
-                pid = peer.pid,
-                "hung up on a caller of the control socket who is neither administrator nor observer"
-            );
+            if refusals.note(peer.user.as_raw()) {
+                tracing::warn!(
+                    uid = peer.user.as_raw(),
+                    pid = peer.pid,
+                    "hung up on a caller of the control socket who is neither administrator nor observer"
+                );
+            }
             return;
         };
         let place = Callers::enter(&self.callers, peer);
@@ -153,7 +161,8 @@ impl Accept {
                 room: Room::Served,
                 ..
             })
-        ) {
+        ) && refusals.note(peer.user.as_raw())
+        {
             tracing::warn!(
                 uid = peer.user.as_raw(),
                 pid = peer.pid,
@@ -175,6 +184,16 @@ impl Accept {
             }
             drop(place);
         });
+    }
+}
+
+fn tell_further(further: Vec<Further>) {
+    for Further { user, count } in further {
+        tracing::warn!(
+            uid = user,
+            count,
+            "hung up on further callers of the control socket"
+        );
     }
 }
 

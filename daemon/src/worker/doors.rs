@@ -162,9 +162,14 @@ const MOST_HUNG_UP_ON: usize = 64;
 /// Takes connections off a socket's queue, where clients would wait for ever, and ends them
 /// (SPEC L6).
 fn hang_up(engine: &Engine, name: Name, socket: TcpListener) -> std::io::Result<Listening> {
-    engine.open_beside(name.as_str(), socket, MOST_HUNG_UP_ON, |stream, _| async {
-        drop(stream);
-    })
+    engine.open_beside(
+        name.as_str(),
+        socket,
+        MOST_HUNG_UP_ON,
+        |stream, _, _| async {
+            drop(stream);
+        },
+    )
 }
 
 fn open(

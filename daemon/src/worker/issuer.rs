@@ -125,6 +125,9 @@ impl Issuer {
             Ok(Err(NoLeaf::Busy)) => Err(IssueError::Busy),
             Ok(Err(NoLeaf::OtherCa)) => Err(refused("the CA has just been replaced")),
             Ok(Err(NoLeaf::Expired)) => Err(refused("the CA has expired")),
+            Ok(Err(NoLeaf::NotListed)) => Err(refused(
+                "the settings in force let nothing intercept this host",
+            )),
             Ok(Err(NoLeaf::Failed)) => Err(refused("signing failed")),
             Err(_) => Err(IssueError::Gone),
         }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,7 +16,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{ResolverFiles, Sources, UpstreamProxies};
-use codex_network_control::ReloadProblem;
 use zeroize::Zeroizing;
 
 use super::askers::Askers;
@@ -28,44 +27,7 @@ use crate::privsep::message::{
     Account, Confinement, LONGEST_TO_WORKER, Listener, Mode, Name, NoLeaf, Problems, ToMonitor,
     ToWorker,
 };
-
-/// Why a reload changed nothing.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{text}")]
-pub(super) struct ReloadError {
-    /// For people, over several lines.
-    pub(super) text: String,
-    /// One by one, with their places.
-    pub(super) problems: Vec<ReloadProblem>,
-}
-
-impl ReloadError {
-    /// One error that stands in no file.
-    pub(super) fn placeless(message: &str) -> Self {
-        let problem = ReloadProblem::placeless(message);
-        Self {
-            text: problem.text.clone(),
-            problems: vec![problem],
-        }
-    }
-}
-
-impl From<Problems> for ReloadError {
-    fn from(problems: Problems) -> Self {
-        let listed: Vec<ReloadProblem> = serde_json::from_str(&problems.detail).unwrap_or_default();
-        if listed.is_empty() {
-            let message = problems
-                .text
-                .strip_prefix("error: ")
-                .unwrap_or(&problems.text);
-            return Self::placeless(message);
-        }
-        Self {
-            text: problems.text,
-            problems: listed,
-        }
-    }
-}
+use crate::problems::ReloadError;
 
 /// Talks to the monitor.
 #[derive(Debug)]
@@ -162,6 +124,11 @@ pub(super) enum Order {
     Leaf {
         ticket: u32,
         outcome: Result<Leaf, NoLeaf>,
+    },
+    /// Whose connections are that were asked about.
+    Owners {
+        ticket: u32,
+        users: Vec<Option<u32>>,
     },
 }
 
@@ -261,6 +228,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
             ticket,
             outcome: Err(why),
         },
+        ToWorker::Owners { ticket, users } => Order::Owners { ticket, users },
     }))
 }
 
@@ -284,10 +252,10 @@ fn take_listeners(
     Ok(changes)
 }
 
-/// Reads the file from its beginning: its own position is shared with every worker that it was ever
-/// given to.
-fn read(file: &File) -> anyhow::Result<Vec<u8>> {
-    let length = usize::try_from(file.metadata()?.len()).context("it is too large")?;
+/// Reads the file from its beginning, whatever its own position, which is shared with every worker that
+/// it was ever given to. Its length is where it ends: a confined worker cannot ask for metadata.
+fn read(mut file: &File) -> anyhow::Result<Vec<u8>> {
+    let length = usize::try_from(file.seek(SeekFrom::End(0))?).context("it is too large")?;
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)

@@ -17,13 +17,17 @@ use futures_util::future::BoxFuture;
 
 use super::doors::Doors;
 use super::issuer::Issuer;
-use super::link::{Link, Orders, ReloadError};
+use super::link::{Link, Orders};
 use crate::admin::{Owner, Unchanged};
 use crate::admitted::Admitted;
 use crate::privsep::message::{Problems, ToMonitor};
+use crate::problems::ReloadError;
 
 /// How many changed rules of a list are logged one by one.
 const LOGGED_RULES: usize = 20;
+/// Where those who may read the files find what the admin API does not tell.
+const WHERE_ALL_IS_TOLD: &str =
+    "`proxyctl reload` and `codex-network-proxy check` show what `…` stands for";
 
 /// Puts new settings in force.
 #[derive(Debug)]
@@ -195,7 +199,7 @@ impl Reloader {
         let loaded = tokio::task::spawn_blocking(move || load(&sources))
             .await
             .map_err(|error| unusable(&error))?
-            .map_err(|problems| unusable(&problems.one_line()))?;
+            .map_err(|problems| ReloadError::of(&problems))?;
         let mut settings = loaded.settings;
         settings.daemon.resolver.files = files;
         settings.upstream_proxies = upstream_proxies;
@@ -299,8 +303,17 @@ impl Owner for Reloader {
     fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>> {
         Box::pin(async move {
             let reloaded = Self::reload(&self).await;
-            reloaded.map_err(|error| Unchanged::Unusable(error.text))
+            reloaded.map_err(|error| Unchanged::Unusable(told_to_all(error.outline)))
         })
+    }
+}
+
+/// An outline, with where to find what is left out of it.
+fn told_to_all(outline: String) -> String {
+    if outline.contains('…') {
+        format!("{outline}\n\n{WHERE_ALL_IS_TOLD}")
+    } else {
+        outline
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! First its privilege: user, groups, capabilities, and the way back to any of them. Then what an
 //! ordinary user's program may still do and this one never needs: see the file system, start
-//! programs, look into other processes. Every step that a kernel lacks is reported; with
+//! programs, make instructions, listen, send signals, reach unix sockets and other processes. Every step that a kernel lacks is reported; with
 //! `[daemon] sandbox = "require"` it is an error.
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
 #[cfg(target_os = "linux")]
 mod linux;
+
+use std::os::fd::RawFd;
 
 use anyhow::Context as _;
 use nix::unistd::{Gid, Uid, setgid, setuid};
@@ -50,12 +52,13 @@ pub(super) fn drop_privilege(account: Option<Account>) -> anyhow::Result<()> {
     platform::lose_privileges_for_good()
 }
 
-/// Confines the process. To be called before there are other threads.
-pub(super) fn confine(wanted: Confinement) -> anyhow::Result<Confined> {
+/// Confines the process. To be called before there are other threads. `journal` is the descriptor of
+/// the socket that leads to the journal, where there is one.
+pub(super) fn confine(wanted: Confinement, journal: Option<RawFd>) -> anyhow::Result<Confined> {
     let (landlock, missing) = if wanted == Confinement::Off {
         (None, Vec::new())
     } else {
-        platform::confine()
+        platform::confine(journal)
     };
     if wanted == Confinement::Require && !missing.is_empty() {
         anyhow::bail!("[daemon] sandbox = \"require\", but {}", missing.join("; "));

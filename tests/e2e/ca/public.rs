@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use e2e::daemon::{Config, Daemon};
+use e2e::machine::{self, Need};
 use e2e::program::Program;
 use serde_json::Value;
 
@@ -160,7 +161,7 @@ fn k1_ca_install_refuses_a_ca_that_goes_with_the_process() {
     let directory = tempfile::tempdir().expect("a directory");
     let daemon = daemon_in(directory.path());
     let run = ca(&daemon, &["install"]);
-    if nix::unistd::Uid::effective().is_root() {
+    if machine::is_root() {
         assert_eq!(run.code, Some(1), "{run:?}");
         run.says("worthless after a restart")
             .says("codex-network-proxy init");
@@ -175,7 +176,7 @@ fn m1_without_interception_there_is_no_ca() {
     let config = Config::example().set("network.mitm", "enabled", "false");
     let daemon = Daemon::start(e2e::binary!(), &config);
     for command in ["show", "export", "install"] {
-        if command == "install" && !nix::unistd::Uid::effective().is_root() {
+        if command == "install" && !machine::has(Need::Root) {
             continue;
         }
         ca(&daemon, &[command]).failed().says("mitm = false");

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use e2e::daemon::{Config, Daemon};
+use e2e::machine::{self, Need};
 use e2e::program::{Program, Run};
 use e2e::wait::PATIENCE;
-use nix::unistd::Uid;
 
 use super::{PROXYCTL, daemon, json, proxyctl, proxyctl_at, socket};
 
@@ -58,7 +58,7 @@ fn with_control(key: &str, names: &str) -> Daemon {
 #[test]
 fn k3_strangers_are_hung_up_on_and_told_how_to_be_admitted() {
     let daemon = with_control("observers", r#"["daemon"]"#);
-    if !Uid::effective().is_root() {
+    if !machine::has(Need::Root) {
         // Only root can become somebody else. What is left to see is the file's own barrier.
         fs::set_permissions(socket(&daemon), fs::Permissions::from_mode(0o000)).expect("ours");
         let run = proxyctl(&daemon, &["status"]);
@@ -81,7 +81,7 @@ fn k3_without_anybody_named_the_file_keeps_others_out() {
     let daemon = daemon();
     let mode = fs::metadata(socket(&daemon)).expect("it is there");
     assert_eq!(mode.permissions().mode() & 0o777, 0o600);
-    if Uid::effective().is_root() {
+    if machine::has(Need::Root) {
         let run = as_nobody(&daemon, &["status"]);
         assert_eq!(run.code, Some(4), "{run:?}");
         run.says("this user may not connect to it");
@@ -102,7 +102,7 @@ fn k3_c7_a_reload_lets_others_at_the_socket_and_keeps_them_out_again() {
         });
         followed.unwrap_or_else(|| panic!("{key} = {names}: not {wanted:?}"));
     };
-    let root = Uid::effective().is_root();
+    let root = machine::has(Need::Root);
     mode_with("observers", r#"["nobody"]"#, (0o666, None));
     if root {
         as_nobody(&daemon, &["status"]).succeeded();
@@ -149,7 +149,7 @@ fn k3_one_caller_too_many_is_told_what_the_matter_is() {
 
 #[test]
 fn k3_observers_look_and_administrators_change() {
-    if !Uid::effective().is_root() {
+    if !machine::has(Need::Root) {
         // Our own user administers, named or not.
         let daemon = with_control("observers", r#"["nobody"]"#);
         proxyctl(&daemon, &["mode", "limited"]).succeeded();

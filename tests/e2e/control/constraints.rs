@@ -2,11 +2,13 @@
 //! requirements stand in an `/etc` of the proxy's own, which takes root to make.
 
 use std::fs;
+use std::net::Ipv4Addr;
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
+use e2e::machine::{self, Need};
+use e2e::origin::{Answer, Origin};
 use e2e::program::{Program, Run};
-use nix::unistd::Uid;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -22,10 +24,9 @@ struct Machine {
 }
 
 impl Machine {
-    /// With this table of requirements; `None` without root, or where nothing can be mounted for one
-    /// program alone.
+    /// With this table of requirements; `None` where nothing can be mounted for one program alone.
     fn requiring(table: &str) -> Option<Self> {
-        if !cfg!(target_os = "linux") || !Uid::effective().is_root() {
+        if !machine::has(Need::Mounts) {
             return None;
         }
         let etc = TempDir::new().expect("a temporary directory");
@@ -140,8 +141,15 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     let why = "invalid value for network.allow_local_binding: true (allowed false)";
     assert!(failed.text().contains(why), "{}", failed.text());
     assert_eq!(get(&daemon, "allowed.test:1").status, 502);
-    machine.require("allowed_domains = [\"managed.test\"]\nmanaged_allowed_domains_only = true");
-    assert_eq!(daemon.reload().status, 200);
+    // The test's own resolver has to be the requirements' too.
+    let resolver = daemon.admin("GET", "/config", None).json()["daemon"]["resolver"].clone();
+    let (servers, hosts) = (&resolver["nameservers"], &resolver["hosts_file"]);
+    machine.require(&format!(
+        "allowed_domains = [\"managed.test\"]\nmanaged_allowed_domains_only = true\n\
+         [experimental_network.daemon.resolver]\nnameservers = {servers}\nhosts_file = {hosts}"
+    ));
+    let reloaded = daemon.reload();
+    assert_eq!(reloaded.status, 200, "{}", reloaded.text());
     let refused = get(&daemon, "allowed.test:1");
     let told = refused.json();
     assert_eq!(told["reason"], "not_allowed");
@@ -173,6 +181,54 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     machine.require("mode = \"limited\"");
     assert_eq!(daemon.reload().status, 200);
     assert_eq!(json(&daemon, &["mode"])["mode"], "limited");
+}
+
+/// An allowed name leads where the resolver says, so a resolver of the user's own would lead a managed
+/// name to any server.
+#[test]
+fn c6_a_resolver_of_the_configurations_own_leads_no_managed_name_elsewhere() {
+    let only = "allowed_domains = [\"managed.test\"]\nmanaged_allowed_domains_only = true";
+    let Some(machine) = Machine::requiring(only) else {
+        return;
+    };
+    let origin = Origin::start(|_| Answer::text("the managed one"));
+    let users = Config::new().host("managed.test", Ipv4Addr::LOCALHOST);
+    let started = Daemon::launch(machine.program.path())
+        .config(&users)
+        .try_start();
+    let Err(exit) = started else {
+        panic!("it starts with a hosts file of the user's own");
+    };
+    assert_eq!(exit.code, Some(78), "{}", exit.text());
+    for key in ["nameservers", "hosts_file"] {
+        let said = format!("invalid value for daemon.resolver.{key}: ");
+        assert!(exit.text().contains(&said), "{}", exit.text());
+    }
+
+    // The requirements' own resolver counts where the configuration is silent.
+    let hosts = "127.0.0.1 managed.test\n";
+    fs::write(machine.etc.path().join("codex/hosts"), hosts).expect("our own file");
+    let own = "[experimental_network.daemon.resolver]\nnameservers = [\"127.0.0.1:9\"]\nhosts_file = \"/etc/codex/hosts\"";
+    machine.require(&format!("{only}\n{own}"));
+    let silent = "[network]\nproxy_url = \"127.0.0.1:0\"\nsocks_url = \"127.0.0.1:0\"\nadmin_url = \"127.0.0.1:0\"\nallow_local_binding = true\n[daemon]\nlog_format = \"json\"\n";
+    let daemon = Daemon::launch(machine.program.path())
+        .config_text(silent)
+        .start();
+    let host = format!("managed.test:{}", origin.addr().port());
+    assert_eq!(get(&daemon, &host).text(), "the managed one");
+    let pinned = daemon.admin("GET", "/config", None).json()["pinned"].clone();
+    assert_eq!(
+        pinned["daemon.resolver.hosts_file"]["allowed"],
+        "/etc/codex/hosts"
+    );
+    let row = proxyctl(&daemon, &["config"]);
+    row.succeeded()
+        .says("(allowed /etc/codex/hosts, by /etc/codex/requirements.toml:");
+    daemon.rewrite_config_text(&format!(
+        "{silent}[daemon.resolver]\nhosts_file = \"/etc/hosts\"\n"
+    ));
+    assert_eq!(daemon.reload().status, 500);
+    assert_eq!(get(&daemon, &host).text(), "the managed one");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use e2e::daemon::{Config, Daemon, Exit, Launch, Signal};
+use e2e::machine;
 use e2e::program::Program;
-use nix::unistd::Uid;
 
 use super::{PROXYCTL, daemon, proxyctl_at, socket};
 
@@ -68,11 +68,7 @@ fn l4_the_sockets_directory_is_made_and_the_socket_goes_with_the_proxy() {
     let place = directory.path().join("made/control.sock");
     let daemon = launch_at(&place).start();
     let made = fs::metadata(place.parent().expect("a parent")).expect("it is made");
-    let wanted = if Uid::effective().is_root() {
-        0o755
-    } else {
-        0o700
-    };
+    let wanted = if machine::is_root() { 0o755 } else { 0o700 };
     assert_eq!(made.permissions().mode() & 0o777, wanted);
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait_exit().code, Some(0));

@@ -179,3 +179,34 @@ fn h1_an_origin_that_switches_protocols_unasked_is_at_fault() {
     }
     scene.origin.wait_until_idle();
 }
+
+#[test]
+fn h1_an_origin_that_sends_interim_answers_without_end_is_given_up() {
+    let (told, ended) = mpsc::channel();
+    let address = by_hand(move |mut stream| {
+        read_head(&mut stream)?;
+        let batch = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100);
+        let broken = std::iter::repeat_with(|| stream.write_all(&batch)).find_map(Result::err);
+        let _ = told.send(broken);
+        Ok(())
+    });
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let mut client = Connection::open(daemon.http_addr());
+    let authority = format!("allowed.test:{}", address.port());
+    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    assert_eq!(answer.status, 502);
+    assert!(answer.text().contains("interim"), "{}", answer.text());
+    let broken = ended.recv_timeout(PATIENCE).expect("the connection ends");
+    assert!(broken.is_some());
+}
+
+#[test]
+fn h1_many_interim_answers_are_no_flood() {
+    let reply = (0..200).fold(
+        Reply::new(200, Body::Sized(b"late".to_vec())),
+        |reply, _| reply.interim(102, &[]),
+    );
+    let scene = Scene::new(Origin::start(move |_| Answer::Reply(reply.clone())));
+    let answer = scene.ask("GET", "allowed.test", "/", &[]);
+    assert_eq!((answer.status, &*answer.text()), (200, "late"));
+}

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
+use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
 
 use super::scene::{Scene, answer_ok, by_hand_at, message, read_head};
@@ -214,6 +215,9 @@ fn p1_an_address_is_allowed_however_it_is_spelled() {
 
 #[test]
 fn h1_an_ipv6_literal_is_reached() {
+    if !machine::has(Need::Ipv6) {
+        return;
+    }
     let origin = by_hand_at(Ipv6Addr::LOCALHOST.into(), |mut stream| {
         let head = read_head(&mut stream)?;
         assert!(head.contains("[::1]:"), "{head}");

@@ -80,8 +80,7 @@ fn m6_an_event_arrives_before_the_next_is_sent() {
         let events = ["data: one\n\n", "data: two\n\n", "data: three\n\n"];
         if protocol == "h2" {
             let client = scene.http2("allowed.test");
-            let mut exchange = client.open("GET", &scene.url("allowed.test", "/"), &[]);
-            exchange.finish(&[]);
+            let mut exchange = client.begin("GET", &scene.url("allowed.test", "/"), &[]);
             assert_eq!(exchange.head().status, 200);
             for event in events {
                 gate.release(event.as_bytes());
@@ -316,8 +315,7 @@ fn m6_a_client_that_does_not_read_holds_the_origin_up_and_not_our_memory() {
         let before = memory(&scene);
         let _unread: Box<dyn std::any::Any> = if protocol == "h2" {
             let client = scene.http2("allowed.test");
-            let mut exchange = client.open("GET", &scene.url("allowed.test", "/big"), &[]);
-            exchange.finish(&[]);
+            let mut exchange = client.begin("GET", &scene.url("allowed.test", "/big"), &[]);
             assert_eq!(exchange.head().status, 200);
             Box::new((client, exchange))
         } else {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use e2e::client::{Connection, Http2};
 use e2e::daemon::{Config, Signal};
 use e2e::origin::{Answer, Builder, Gate, Origin, Reply};
-use e2e::tls::Client;
+use e2e::tls::{Client, Server};
 use e2e::wait::PATIENCE;
 
 use super::frames::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw, SETTINGS, frame};
@@ -164,8 +164,7 @@ fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
         let denied = without.clone().deny("hooked.test");
         if protocol == "h2" {
             let mut client = scene.http2("hooked.test");
-            let mut exchange = client.open("GET", &scene.url("hooked.test", "/api/x"), &[]);
-            exchange.finish(&[]);
+            let mut exchange = client.begin("GET", &scene.url("hooked.test", "/api/x"), &[]);
             assert_eq!(exchange.head().status, 200);
             reload(&scene, &without);
             gate.release(b"more");
@@ -225,8 +224,7 @@ fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
             .host("hooked.test", here);
         if protocol == "h2" {
             let mut client = scene.http2("hooked.test");
-            let mut exchange = client.open("GET", &scene.url("hooked.test", "/api/x"), &[]);
-            exchange.finish(&[]);
+            let mut exchange = client.begin("GET", &scene.url("hooked.test", "/api/x"), &[]);
             assert_eq!(exchange.head().status, 200);
             reload(&scene, &without);
             gate.release(b"whole");
@@ -266,6 +264,39 @@ fn m4_after_a_worker_was_killed_the_next_intercepts_with_the_same_ca() {
     }
 }
 
+/// The monitor issues for one public key of each worker, whatever CA is in force.
+#[test]
+fn m4_a_worker_intercepts_with_another_ca_after_a_reload_and_is_not_replaced() {
+    let mut scene = Scene::echoing(&limited(), &["http/1.1"]);
+    let worker = roles::worker(&scene.daemon);
+    let get = |scene: &Scene| {
+        let request = scene.message("GET", "allowed.test", "/", &[]);
+        scene.http1("allowed.test").exchange(&request).status
+    };
+    assert_eq!(get(&scene), 200);
+    crate::ca::init(&scene.daemon.directory().join("state")).succeeded();
+    assert_eq!(scene.daemon.reload().status, 200);
+    let kept = exported(&scene.daemon);
+    assert_ne!(kept, scene.proxy_ca, "another CA is in force");
+    scene.proxy_ca = kept;
+    assert_eq!(get(&scene), 200);
+    assert_eq!(roles::worker(&scene.daemon), worker);
+}
+
+/// Each kind of entry of the allow list is one that the monitor issues for.
+#[test]
+fn m4_hosts_below_wildcards_are_intercepted() {
+    let patterns = limited().allow("**.apex.test").allow("in*label.wild.test");
+    for host in ["apex.test", "x.apex.test", "in-a-label.wild.test"] {
+        let config = patterns.clone().host(host, std::net::Ipv4Addr::LOCALHOST);
+        let scene = Scene::serving(&config, Origin::answering(|_| Answer::Echo), |ca| {
+            Server::of(ca, &[host])
+        });
+        let request = scene.message("GET", host, "/", &[]);
+        assert_eq!(scene.http1(host).exchange(&request).status, 200, "{host}");
+    }
+}
+
 #[test]
 fn h1_a_drain_lets_the_request_in_hand_finish() {
     for protocol in BOTH {
@@ -277,8 +308,7 @@ fn h1_a_drain_lets_the_request_in_hand_finish() {
         };
         if protocol == "h2" {
             let mut client = scene.http2("allowed.test");
-            let mut exchange = client.open("GET", &scene.url("allowed.test", "/"), &[]);
-            exchange.finish(&[]);
+            let mut exchange = client.begin("GET", &scene.url("allowed.test", "/"), &[]);
             assert_eq!(exchange.head().status, 200);
             draining();
             gate.release(b"whole");
@@ -349,6 +379,22 @@ fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
         while raw.next().is_some() {}
         assert!(begun.elapsed() < PATIENCE / 3);
     }
+}
+
+/// What waits for a client that opens a stream and never a window is not held for ever.
+#[test]
+fn c5_an_http2_connection_on_which_no_message_moves_ends() {
+    let config = limited()
+        .set("daemon.limits", "header_timeout", r#""500ms""#)
+        .set("daemon.limits", "idle_timeout", r#""1s""#);
+    let scene = Scene::echoing(&config, &["h2"]);
+    // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 section 6.5.2).
+    let mut raw = Raw::open(&scene, "allowed.test", &[(4, 0)]);
+    let block = raw.request("GET", "/", &[]);
+    raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
+    raw.until(|frame| frame.kind == HEADERS).expect("an answer");
+    scene.wait_for_message("closed a stalled HTTP/2 connection");
+    while raw.next().is_some() {}
 }
 
 /// What a client gets for the same destination, whichever way it goes there.

@@ -5,8 +5,8 @@ use e2e::origin::Answer;
 
 use super::bodies::memory;
 use super::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS,
-    WINDOW_UPDATE, field, frame,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, Raw,
+    SETTINGS, WINDOW_UPDATE, field, frame,
 };
 use super::{Scene, limited};
 
@@ -96,6 +96,63 @@ fn m6_floods_of_settings_and_pings_are_bounded() {
             }
         });
     }
+}
+
+/// Floods by a client that reads, and so never holds the other end up: CVE-2019-9512, CVE-2019-9513,
+/// CVE-2019-9515, and frames of no known kind.
+#[test]
+fn m6_frames_that_carry_nothing_end_the_connection() {
+    let number = |number: u32| number.to_be_bytes();
+    for part in [
+        frame(SETTINGS, 0, 0, &[]),
+        frame(PING, 0, 0, &[0; 8]),
+        frame(WINDOW_UPDATE, 0, 0, &number(1)),
+        frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 0]),
+        frame(0xbe, 0, 0, &[]),
+    ] {
+        let kind = part[3];
+        survives(|scene, raw| {
+            let batch = part.repeat(100);
+            let ended = flood(raw, 1_000, |number| match number % 20 {
+                // An answer to the last of them, for which the rest is read.
+                0 => [&batch[..], &frame(PING, 0, 0, &[1; 8])].concat(),
+                _ => batch.clone(),
+            });
+            assert!(ended || raw.until(|_| false).is_none(), "kind {kind}");
+            scene.wait_for_message("too many HTTP/2 frames");
+        });
+    }
+}
+
+/// CVE-2023-44487 once more: resets after the requests have gone upstream.
+#[test]
+fn m6_requests_that_are_reset_before_their_answer_end_the_connection() {
+    const BATCH: usize = 100;
+    survives(|scene, raw| {
+        let block = raw.request("GET", "/silent", &[]);
+        let ended = (0..40).any(|batch| {
+            let streams = || (batch * BATCH..(batch + 1) * BATCH).map(stream);
+            let begun = streams()
+                .flat_map(|id| frame(HEADERS, END_STREAM | END_HEADERS, id, &block))
+                .chain(frame(PING, 0, 0, &[0; 8]))
+                .collect::<Vec<_>>();
+            if raw.try_send(begun).is_err() || raw.until(|frame| frame.kind == PING).is_none() {
+                return true;
+            }
+            // h2 has a limit for those that were not begun.
+            scene.origin.wait_for("the requests", |requests| {
+                let silent = requests.iter().filter(|one| one.target == "/silent");
+                (silent.count() >= (batch + 1) * BATCH).then_some(())
+            });
+            let reset = streams()
+                .flat_map(|id| frame(RST_STREAM, 0, id, &8_u32.to_be_bytes()))
+                .chain(frame(PING, 0, 0, &[0; 8]))
+                .collect::<Vec<_>>();
+            raw.try_send(reset).is_err() || raw.until(|frame| frame.kind == PING).is_none()
+        });
+        assert!(ended, "4000 requests were begun and reset");
+        scene.wait_for_message("too many HTTP/2 frames");
+    });
 }
 
 /// CVE-2019-9518.

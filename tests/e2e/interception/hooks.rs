@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::{BOTH, Scene};
 use crate::forward::scene::message;
 
-const SECRET: &str = "hunter2-of-the-proxy";
+pub(crate) const SECRET: &str = "hunter2-of-the-proxy";
 
 /// `hooked.test` has a hook with a secret from this file; `allowed.test` has none.
-pub(super) fn hooked(secret: &Path) -> Config {
+pub(crate) fn hooked(secret: &Path) -> Config {
     let secret = json!(secret);
     Config::example()
         .allow("hooked.test")
@@ -45,7 +45,7 @@ secret_file = {secret}
 }
 
 /// A directory with a secret in a file.
-pub(super) fn secret() -> (tempfile::TempDir, std::path::PathBuf) {
+pub(crate) fn secret() -> (tempfile::TempDir, std::path::PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("secret");
     std::fs::write(&file, SECRET).expect("a file");

@@ -12,7 +12,8 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::NAMES;
 use super::frames::{
-    DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, header,
+    DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame,
+    header,
 };
 use super::origins::Odd;
 use crate::forward::scene::by_hand;
@@ -73,8 +74,7 @@ fn scene(serve: impl FnOnce(Http2Origin) -> io::Result<()> + Send + 'static) -> 
 
 /// A request that has got as much of its answer.
 fn begun(client: &e2e::client::Http2, scene: &Odd, body: &[u8]) -> Exchange {
-    let mut exchange = client.open("GET", &format!("https://{}/", scene.authority), &[]);
-    exchange.finish(&[]);
+    let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
     assert_eq!(exchange.head().status, 200);
     assert_eq!(exchange.read_some(), body);
     exchange
@@ -134,4 +134,30 @@ fn m6_an_origin_that_goes_away_breaks_bodies_off_and_does_not_end_them() {
     let mut first = begun(&client, &scene, b"first");
     go.send(()).expect("the origin");
     first.try_read_some().expect_err("a break, and no end");
+}
+
+/// What an origin may make the proxy do for nothing ends too: interim answers without end (a HEADERS
+/// frame each), SETTINGS, PING.
+#[test]
+fn m6_frames_of_an_origin_that_carry_nothing_end_its_connection() {
+    for part in [
+        // `:status: 103` (RFC 7541 section 6.2.2, with the name of the static table's entry 8).
+        None,
+        Some(frame(SETTINGS, 0, 0, &[])),
+        Some(frame(PING, 0, 0, &[0; 8])),
+    ] {
+        let (told, ended) = mpsc::channel();
+        let scene = scene(move |mut origin| {
+            let stream = origin.next(HEADERS)?.stream;
+            let interim = frame(HEADERS, END_HEADERS, stream, b"\x08\x03103");
+            let batch = part.unwrap_or(interim).repeat(100);
+            let broken = std::iter::repeat_with(|| origin.send(&batch)).find_map(Result::err);
+            let _ = told.send(broken.is_some());
+            Ok(())
+        });
+        let client = scene.http2();
+        let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
+        assert_eq!(exchange.head().status, 502);
+        assert!(ended.recv_timeout(PATIENCE).expect("the connection ends"));
+    }
 }

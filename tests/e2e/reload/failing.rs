@@ -48,6 +48,10 @@ fn c7_every_problem_of_a_broken_file_comes_back_with_its_place() {
         assert!(text.contains(&place), "{place} is not in\n{text}");
     }
     assert!(text.contains("did you mean `mode`?"), "{text}");
+    // Places and our own words, and nothing of the file: every user of the machine can ask.
+    for part in ["bad.test", "*.*", "= \"limited\"", " | "] {
+        assert!(!text.contains(part), "{part} is in\n{text}");
+    }
     is_as_before(&daemon, &origin);
 }
 
@@ -110,6 +114,37 @@ fn c7_settings_that_are_sound_and_cannot_be_put_in_force_change_nothing() {
     let answer = daemon.reload();
     assert_eq!(answer.status, 500);
     assert!(answer.text().contains("no-such-hosts"), "{}", answer.text());
+    is_as_before(&daemon, &origin);
+}
+
+/// A file of the configuration may lead to one that most users may not read.
+#[test]
+fn a1_a_failed_reload_shows_nothing_of_the_file_over_http() {
+    const WORD: &str = "s3cr3tw0rd";
+    let origin = hello();
+    let daemon = start(&Config::example());
+    let sound = std::fs::read_to_string(daemon.config_path()).expect("the file");
+    for text in [
+        format!("root:{WORD}:1:0:::::\n"),
+        format!("{WORD} = \n"),
+        format!("[network]\n{WORD} = 1\n"),
+        format!("[network]\nmode = \"{WORD}\"\n"),
+        format!("[network]\nallowed_domains = [\"https://{WORD}/\"]\n"),
+        format!("[network.mitm.actions.{WORD}]\nstrip_request_headers = [\"{WORD} \"]\n"),
+        format!("[network]\n[daemon]\nlog = \"{WORD}==[\"\n"),
+    ] {
+        daemon.rewrite_config_text(&text);
+        let answer = daemon.reload();
+        assert_eq!(answer.status, 500, "{text}");
+        assert!(!answer.text().contains(WORD), "{}", answer.text());
+        assert!(answer.text().contains("error: "), "{}", answer.text());
+        let told = daemon.admin("GET", "/config", None).text();
+        assert!(!told.contains(WORD), "{told}");
+        // Who administers sees the line.
+        let run = crate::control::proxyctl(&daemon, &["reload"]);
+        run.failed().says(WORD);
+    }
+    daemon.rewrite_config_text(&sound);
     is_as_before(&daemon, &origin);
 }
 

@@ -20,11 +20,12 @@ fn closes(address: SocketAddr) {
 #[test]
 fn c7_a_listener_that_moves_accepts_at_the_new_place_before_the_old_one_closes() {
     let origin = hello();
-    let place = Reserved::open();
-    let daemon = start(&Config::example());
-    let (old, new) = (daemon.http_addr(), place.address());
+    let places = [Reserved::open(), Reserved::open()];
+    let [old, new] = [places[0].address(), places[1].address()];
+    let at = |place: &Reserved| Config::example().set("network", "proxy_url", &place.url());
+    let daemon = start(&at(&places[0]));
     assert!(!accepts(new));
-    daemon.rewrite_config(&Config::example().set("network", "proxy_url", &place.url()));
+    daemon.rewrite_config(&at(&places[1]));
     let together = Barrier::new(2);
     thread::scope(|scope| {
         let watcher = scope.spawn(|| {
@@ -46,8 +47,9 @@ fn c7_a_listener_that_moves_accepts_at_the_new_place_before_the_old_one_closes()
 #[test]
 fn c7_connections_that_came_in_at_the_old_place_go_on() {
     let origin = Origin::echoing_bytes().start();
-    let places = [Reserved::open(), Reserved::open()];
-    let daemon = start(&Config::example());
+    let places = [Reserved::open(), Reserved::open(), Reserved::open()];
+    let first = Config::example().set("network", "socks_url", &places[2].url());
+    let daemon = start(&first);
     let old = daemon.socks_addr();
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     let mut tunnel = Connection::open(old);
@@ -69,10 +71,11 @@ fn c7_connections_that_came_in_at_the_old_place_go_on() {
 
 #[test]
 fn c7_the_admin_api_can_move_and_answers_the_one_who_moved_it() {
-    let place = Reserved::open();
-    let daemon = start(&Config::example());
+    let (first, place) = (Reserved::open(), Reserved::open());
+    let at = |place: &Reserved| Config::example().set("network", "admin_url", &place.url());
+    let daemon = start(&at(&first));
     let old = daemon.admin_addr();
-    daemon.rewrite_config(&Config::example().set("network", "admin_url", &place.url()));
+    daemon.rewrite_config(&at(&place));
     assert_eq!(daemon.reload().text(), r#"{"status":"reloaded"}"#);
     closes(old);
     let answer = e2e::client::request(place.address(), "GET", "/health", None);
@@ -81,8 +84,10 @@ fn c7_the_admin_api_can_move_and_answers_the_one_who_moved_it() {
 
 #[test]
 fn p6_the_new_place_of_a_listener_is_the_proxy_and_the_old_one_is_not() {
-    let place = Reserved::open();
-    let config = Config::example().allow("127.0.0.1");
+    let (first, place) = (Reserved::open(), Reserved::open());
+    let config = Config::example()
+        .allow("127.0.0.1")
+        .set("network", "admin_url", &first.url());
     let daemon = start(&config);
     let (http, old) = (daemon.http_addr(), daemon.admin_addr());
     daemon.rewrite_config(&config.set("network", "admin_url", &place.url()));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, LogLine};
+use e2e::descriptors::Descriptors;
 use e2e::origin::{Answer, Origin};
 use e2e::wait::PATIENCE;
 
@@ -85,6 +86,9 @@ fn c5_empty_lines_do_not_lift_the_limit_of_the_first_head() {
 /// Many at once cost the others nothing.
 #[test]
 fn c5_slow_clients_do_not_keep_others_waiting() {
+    let Some(_reserved) = Descriptors::reserve(230) else {
+        return;
+    };
     let scene = Scene::echoing();
     let mut slow: Vec<Connection> = (0..200).map(|_| scene.client()).collect();
     for client in &mut slow {

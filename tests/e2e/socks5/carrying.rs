@@ -6,6 +6,7 @@ use std::thread;
 
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::Config;
+use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
 use e2e::tls::{Client, Server, TestCa};
 
@@ -39,6 +40,9 @@ fn s1_connect_by_ipv4_address() {
 
 #[test]
 fn s1_connect_by_ipv6_address() {
+    if !machine::has(Need::Ipv6) {
+        return;
+    }
     let (address, accepted) = accept_one("::1");
     let daemon = start(&Config::new().allow("::1"));
     let mut client = client(&daemon);
@@ -65,6 +69,9 @@ fn s1_a_name_is_resolved_by_the_proxy() {
 
 #[test]
 fn s1_a_name_may_lead_to_ipv6() {
+    if !machine::has(Need::Ipv6) {
+        return;
+    }
     let (address, accepted) = accept_one("::1");
     let config = Config::new()
         .allow("six.test")

@@ -1,12 +1,14 @@
 //! The reply codes, and that what is refused never reached the origin.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use e2e::client::Socks5Target;
 use e2e::daemon::Config;
+use e2e::machine::{self, Need};
 use e2e::origin::Origin;
 use e2e::port::{RefusingPort, StalledPort};
 use e2e::resolver::StubResolver;
+use e2e::wait::{PATIENCE, poll};
 
 use super::{client, reply, start};
 
@@ -167,9 +169,15 @@ fn s2_an_empty_name_port_0_and_a_reserved_byte_get_0x01() {
 
 #[test]
 fn s2_an_address_that_is_refused_beside_one_that_answers_is_no_failure() {
-    let origin = Origin::echoing_bytes().start();
-    // Nobody listens on this port of ::1, as far as the kernel's choice of ports goes.
-    let six: SocketAddr = (std::net::Ipv6Addr::LOCALHOST, origin.addr().port()).into();
+    if !machine::has(Need::Ipv6) {
+        return;
+    }
+    let taken = poll(PATIENCE, || {
+        let origin = Origin::echoing_bytes().start();
+        let six = SocketAddr::from((Ipv6Addr::LOCALHOST, origin.addr().port()));
+        Some((origin, six, RefusingPort::at(six)?))
+    });
+    let (origin, six, _refusing) = taken.expect("a port that is free in both families");
     let config = Config::example().host("allowed.test", six.ip());
     let daemon = start(&config);
     let target = Socks5Target::name("allowed.test", origin.addr().port());

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use e2e::client::{Association, Socks5Target};
 use e2e::daemon::{Config, Daemon};
+use e2e::machine::{self, Need};
 use e2e::resolver::StubResolver;
 use e2e::wait::PATIENCE;
 
@@ -100,6 +101,9 @@ fn s3_a_dns_query_is_answered_where_allowed_and_dropped_and_recorded_where_not()
 
 #[test]
 fn s3_names_and_literals_of_both_families_are_reached_and_answer_as_they_are() {
+    if !machine::has(Need::Ipv6) {
+        return;
+    }
     let four = here();
     let six = socket(Ipv6Addr::LOCALHOST);
     let config = Config::example()
@@ -163,6 +167,9 @@ fn s3_every_answer_of_a_server_comes_and_many_servers_at_once() {
 
 #[test]
 fn s3_ipv6_clients_get_a_relay_of_their_family() {
+    if !machine::has(Need::Ipv6) {
+        return;
+    }
     let server = here();
     let config = Config::example().set("network", "socks_url", r#""socks5h://[::1]:0""#);
     let config = config.set("network", "dangerously_allow_non_loopback_proxy", "true");

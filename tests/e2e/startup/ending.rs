@@ -3,6 +3,7 @@
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon, Signal};
 use e2e::origin::{Answer, Gate, Origin, Reply};
+use e2e::port::Reserved;
 use e2e::wait::{PATIENCE, poll};
 use serde_json::json;
 use std::sync::Mutex;
@@ -41,9 +42,14 @@ fn l5_without_connections_a_signal_ends_it_at_once_with_exit_code_0() {
 fn l5_an_open_tunnel_goes_on_while_nobody_new_gets_in_and_its_end_ends_the_proxy() {
     for signal in ENDS {
         let origin = Origin::echoing_bytes().start();
-        let daemon = start(&Config::example());
+        let places = [(); 3].map(|()| Reserved::open());
+        let config = Config::example()
+            .set("network", "proxy_url", &places[0].url())
+            .set("network", "socks_url", &places[1].url())
+            .set("network", "admin_url", &places[2].url());
+        let daemon = start(&config);
         let mut tunnel = tunnel(&daemon, &origin);
-        let doors = [daemon.http_addr(), daemon.socks_addr(), daemon.admin_addr()];
+        let doors = places.each_ref().map(Reserved::address);
         daemon.signal(signal);
         is_stopping(&daemon);
         for door in doors {

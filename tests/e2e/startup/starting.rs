@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
+use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
 use serde_json::{Value, json};
 
@@ -148,6 +149,9 @@ fn l8_a_start_on_an_address_that_is_not_loopback_is_clamped_and_warned_of() {
 
 #[test]
 fn l11_it_listens_on_ipv6_loopback() {
+    if !machine::has(Need::Ipv6) {
+        return;
+    }
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = start(&Config::example().set("network", "proxy_url", r#""http://[::1]:0""#));
     assert!(daemon.http_addr().is_ipv6());

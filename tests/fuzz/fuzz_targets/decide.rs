@@ -7,7 +7,7 @@
 #[path = "../../../crates/policy/tests/naive/interpreter.rs"]
 mod interpreter;
 
-use codex_network_policy::{Hooked, Host, ListKind, NoLocalAddresses, Pattern, Protocol, Reason, Request};
+use codex_network_policy::{Content, Hooked, Host, ListKind, NoLocalAddresses, Pattern, Protocol, Reason, Request};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -43,6 +43,7 @@ fuzz_target!(|text: &str| {
         port: 443,
         method: None,
         upgrade: None,
+        content: Content::Absent,
         hooked: Hooked::Unasked,
         machine: &NoLocalAddresses,
     };

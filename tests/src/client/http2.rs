@@ -68,8 +68,9 @@ impl Connection {
         let connector = TlsConnector::from(client.config());
         let name = tls::server_name(name);
         self.socket.set_nonblocking(true)?;
+        let socket = self.socket.try_clone()?;
         let (sender, driver, session) = within(runtime.handle(), async {
-            let socket = tokio::net::TcpStream::from_std(self.socket)?;
+            let socket = tokio::net::TcpStream::from_std(socket)?;
             let stream = connector.connect(name, socket).await?;
             let session = Session::of(stream.get_ref().1);
             if session.alpn.as_deref() != Some("h2") {
@@ -114,6 +115,11 @@ impl Http2 {
         }
         response.trailers = exchange.trailers;
         response
+    }
+
+    /// Begins a request without a body: its headers end the stream.
+    pub fn begin(&self, method: &str, url: &str, headers: &[(&str, &str)]) -> Exchange {
+        self.start(method, url, headers, Frames::empty())
     }
 
     /// Begins a request whose body follows.

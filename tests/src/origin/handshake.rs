@@ -1,7 +1,6 @@
 //! The TLS handshake of an origin, which looks at the `ClientHello` first.
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
@@ -10,6 +9,7 @@ use rustls::{ServerConfig, ServerConnection};
 use super::State;
 use crate::tls::Session;
 use crate::wait::Watched;
+use crate::wire::SharedSocket;
 
 /// One TLS handshake as the origin saw it.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub(super) struct ClientHello {
 impl ClientHello {
     /// Reads it and puts it on record.
     pub(super) fn read(
-        stream: &mut TcpStream,
+        stream: &mut SharedSocket,
         connection: usize,
         state: &Watched<State>,
     ) -> io::Result<Self> {
@@ -78,7 +78,7 @@ impl ClientHello {
     /// Goes on where threads block.
     pub(super) fn finish(
         self,
-        stream: &mut TcpStream,
+        stream: &mut SharedSocket,
         config: Arc<ServerConfig>,
         state: &Watched<State>,
     ) -> io::Result<ServerConnection> {
@@ -105,7 +105,7 @@ pub(super) fn finished(entry: usize, connection: &ServerConnection, state: &Watc
     state.update(|state| state.handshakes[entry].session = Some(session));
 }
 
-fn refuse(stream: &mut TcpStream, error: rustls::Error, mut alert: AcceptedAlert) -> io::Error {
+fn refuse(stream: &mut SharedSocket, error: rustls::Error, mut alert: AcceptedAlert) -> io::Error {
     // The peer may be gone; the error below is what matters.
     let _: io::Result<()> = alert.write_all(stream);
     io::Error::new(io::ErrorKind::InvalidData, error)

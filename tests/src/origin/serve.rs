@@ -10,15 +10,16 @@ use serde_json::to_vec;
 
 use super::answer::{AfterReply, write_head};
 use super::handshake::ClientHello;
-use super::{Answer, EarlyScript, Request, Script, State, http2};
+use super::{Answer, EarlyScript, Request, Script, State, Unread, http2};
 use crate::wait::{PATIENCE, Watched};
-use crate::wire::{self, Stream, Wire};
+use crate::wire::{self, SharedSocket, Stream, Wire};
 
 /// What an origin speaks.
 #[derive(Clone)]
 pub(super) enum Protocol {
     Http {
         early: Arc<EarlyScript>,
+        unread: Arc<Unread>,
         script: Arc<Script>,
     },
     Echo,
@@ -34,19 +35,19 @@ enum End {
 
 /// Serves one accepted connection until either side ends it.
 pub(super) fn connection(
-    socket: &TcpStream,
+    socket: &SharedSocket,
     index: usize,
     protocol: &Protocol,
     tls: Option<Arc<ServerConfig>>,
     state: &Arc<Watched<State>>,
 ) -> io::Result<()> {
     wire::prepare(socket, PATIENCE)?;
-    let mut stream = socket.try_clone()?;
+    let mut stream = socket.clone();
     let stream: Box<dyn Stream> = match (tls, protocol) {
         (None, _) => Box::new(stream),
         (Some(config), protocol) => {
             let hello = ClientHello::read(&mut stream, index, state)?;
-            if let Protocol::Http { early, script } = protocol
+            if let Protocol::Http { early, script, .. } = protocol
                 && hello.chooses_http2(&config)
             {
                 let connection = http2::Connection {
@@ -55,7 +56,7 @@ pub(super) fn connection(
                     script: Arc::clone(script),
                     state: Arc::clone(state),
                 };
-                return connection.serve(hello, stream, config);
+                return connection.serve(hello, stream.try_clone()?, config);
             }
             let session = hello.finish(&mut stream, config, state)?;
             Box::new(Tls(StreamOwned::new(session, stream)))
@@ -64,17 +65,21 @@ pub(super) fn connection(
     let wire = Wire::new(stream);
     let end = match protocol {
         Protocol::Echo => echo(wire),
-        Protocol::Http { early, script } => Http {
+        Protocol::Http {
+            early,
+            unread,
+            script,
+        } => Http {
             wire,
             socket,
             state,
             index,
         }
-        .serve(&**early, &**script),
+        .serve(&**early, &**unread, &**script),
     }?;
     match end {
         End::Orderly => linger(socket),
-        End::Reset => socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)),
+        End::Reset => socket2::SockRef::from(&**socket).set_linger(Some(Duration::ZERO)),
     }
 }
 
@@ -88,7 +93,7 @@ fn linger(mut socket: &TcpStream) -> io::Result<()> {
 
 /// TLS that says goodbye when it ends, so that clients need not guess whether an
 /// answer was cut short.
-struct Tls(StreamOwned<ServerConnection, TcpStream>);
+struct Tls(StreamOwned<ServerConnection, SharedSocket>);
 
 impl Read for Tls {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -123,7 +128,7 @@ struct Http<'a> {
 }
 
 impl Http<'_> {
-    fn serve(mut self, early: &EarlyScript, script: &Script) -> io::Result<End> {
+    fn serve(mut self, early: &EarlyScript, unread: &Unread, script: &Script) -> io::Result<End> {
         while let Some(head) = self.wire.read_head()? {
             let request = Request::parse(self.index, head)?;
             let entry = self.state.update(|state| {
@@ -136,7 +141,9 @@ impl Http<'_> {
                     Next::End(end) => end,
                 });
             }
-            self.read_body(&request, entry)?;
+            if !unread(&request) {
+                self.read_body(&request, entry)?;
+            }
             let request = self.state.lock().requests[entry].clone();
             match self.answer(&request, script(&request))? {
                 Next::End(end) => return Ok(end),

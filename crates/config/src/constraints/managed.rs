@@ -82,7 +82,12 @@ impl fmt::Display for Pin {
     }
 }
 
-/// The sentence of SPEC C6.
+/// The sentence of SPEC C6. A key of `[daemon]` is given in full.
 pub(super) fn invalid(key: &str, asked: &str, allowed: &str) -> String {
-    format!("invalid value for network.{key}: {asked} (allowed {allowed})")
+    let table = if key.starts_with("daemon.") {
+        ""
+    } else {
+        "network."
+    };
+    format!("invalid value for {table}{key}: {asked} (allowed {allowed})")
 }

@@ -5,7 +5,7 @@
 //! left alone.
 
 use super::{COMMON, Found, Key, LISTS, Schema, Slot, as_key, nearest};
-use crate::diagnostic::{Problems, quoted};
+use crate::diagnostic::{Problems, quoted, shown};
 use crate::merge::{Entry, Table, Value};
 
 /// The key that selects a profile.
@@ -85,7 +85,7 @@ pub(crate) fn find<'t>(
     refuse_inheritance(table, problems);
     let network = table.get("network")?;
     Some(Found {
-        path: format!("{TABLE}.{}.network", as_key(name)),
+        path: format!("{TABLE}.{}.network", shown(&as_key(name))),
         at: network.at,
         node: &network.node,
         schema: &SCHEMA,
@@ -103,11 +103,11 @@ fn require_selection(profiles: &[Entry<'_>], problems: &mut Problems<'_>) {
     if let Some((profile, network)) = with_network {
         let message = format!(
             "[permissions.{}.network] has no effect: no profile is selected",
-            as_key(&profile.name)
+            shown(&as_key(&profile.name))
         );
         let help = format!(
-            "write `{SELECTOR} = {:?}` at the top of the file",
-            profile.name
+            "write `{SELECTOR} = {}` at the top of the file",
+            shown(&format!("{:?}", profile.name))
         );
         problems.error(network.at, &message, &help);
     }

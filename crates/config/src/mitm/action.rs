@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use codex_network_policy::HeaderNameText;
+use codex_network_policy::{FieldClass, HeaderNameText, is_same_field};
 use zeroize::Zeroizing;
 
 use super::{Named, empty_list, non_empty_strings};
 use crate::action::{Action, Injection};
-use crate::diagnostic::{Problems, quoted};
+use crate::diagnostic::{Problems, quoted, shown};
 use crate::generation::{Key, Raw, Setting, as_key, report_unknown};
 use crate::merge::{Entry, Node, Table, Value};
 use crate::read;
@@ -15,30 +15,6 @@ use crate::secret::{Reader, Readers, Secret, SecretSource};
 
 pub(super) const KEYS: &[&str] = &["strip_request_headers", "inject_request_headers"];
 pub(super) const INJECT_KEYS: &[&str] = &["name", "secret_env_var", "secret_file", "prefix"];
-
-/// Fields that say where a message ends or whom it is for, or that concern one connection alone
-/// (RFC 9110 section 7.6.1): the proxy writes them anew for each request.
-const FRAMING: &[&str] = &[
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// Fields that never reach an origin from here, or that would make it take the request for another
-/// one than was judged (SPEC H3, P7).
-const NOT_SENT: &[&str] = &[
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-unix-socket",
-];
 
 /// The actions in the order in which they are written. One that is wrong is empty.
 pub(super) fn settle(
@@ -63,7 +39,7 @@ fn action(
     secrets: &mut Reader<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Action> {
-    let path = format!("….mitm.actions.{}", as_key(&entry.name));
+    let path = format!("….mitm.actions.{}", shown(&as_key(&entry.name)));
     let table = read::table(Setting::of(entry), problems)?;
     let mut action = Action::default();
     for key in table.in_order() {
@@ -88,18 +64,29 @@ fn strip(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<HeaderNameTex
     let mut names = Vec::new();
     for (text, node) in non_empty_strings(setting, problems) {
         match HeaderNameText::parse(text) {
-            Ok(name) if FRAMING.contains(&name.as_str()) => {
+            Ok(name) if is_written_by_us(&name) => {
                 let message = format!("{} cannot be stripped", quoted(name.as_str()));
                 problems.error(node.at, &message, "the proxy writes this field itself");
             }
             Ok(name) => names.push(name),
             Err(error) => {
-                let message = format!("{}: {}: {error}", quoted(setting.name), quoted(text));
+                let message = format!(
+                    "{}: {}: {}",
+                    quoted(setting.name),
+                    quoted(text),
+                    shown(&error.to_string())
+                );
                 problems.error(node.at, &message, "");
             }
         }
     }
     names
+}
+
+/// Whether a field says where a message ends or whom it is for, or concerns one connection alone.
+fn is_written_by_us(name: &HeaderNameText) -> bool {
+    let class = FieldClass::of(name.as_str());
+    matches!(class, Some(FieldClass::Framing | FieldClass::HopByHop))
 }
 
 fn injections(
@@ -122,8 +109,8 @@ fn injections(
         let Value::Table(table) = &item.value else {
             let found = item.value.describe();
             let message = format!(
-                "`{}` must be a list of tables, not of {found}",
-                setting.name
+                "{} must be a list of tables, not of {found}",
+                quoted(setting.name)
             );
             problems.without_excerpts(|problems| problems.error(item.at, &message, ""));
             continue;
@@ -192,19 +179,17 @@ fn field_name(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Heade
     let name = match HeaderNameText::parse(text) {
         Ok(name) => name,
         Err(error) => {
-            let message = format!("`name`: {}: {error}", quoted(text));
+            let message = format!("`name`: {}: {}", quoted(text), shown(&error.to_string()));
             problems.error(setting.node.at, &message, "");
             return None;
         }
     };
-    // Origins behind CGI read `X_A` as `X-A`.
-    let alike = name.as_str().replace('_', "-");
-    let is_refused =
-        FRAMING.contains(&&*alike) || NOT_SENT.contains(&&*alike) || alike.starts_with("proxy-");
-    if is_refused {
+    // What the proxy never adds itself, or what would change what was judged, no policy adds.
+    let is_to_proxies = |head: &str| is_same_field(head, "proxy-");
+    if FieldClass::of(name.as_str()).is_some() || name.as_str().get(..6).is_some_and(is_to_proxies)
+    {
         let message = format!("{} cannot be injected", quoted(name.as_str()));
-        let help =
-            "it frames the request, belongs to one connection, or would change what was judged";
+        let help = "it frames the request, belongs to one connection, is never added by the proxy, or would change what was judged";
         problems.error(setting.node.at, &message, help);
         return None;
     }
@@ -248,14 +233,17 @@ fn secret(
     match secrets.read(source) {
         Ok(found) => {
             if found.readers == Readers::Others {
-                let message = format!("{source} can be read by others than its owner");
+                let message = format!(
+                    "{} can be read by others than its owner",
+                    shown(&source.to_string())
+                );
                 let help = "take that right away, as in `chmod go-r FILE`";
                 problems.warning(setting.node.at, &message, help);
             }
             Some(found.secret)
         }
         Err(error) => {
-            let message = format!("{source} {error}");
+            let message = format!("{} {error}", shown(&source.to_string()));
             problems.error(setting.node.at, &message, error.help());
             None
         }
@@ -282,7 +270,10 @@ fn value(
     } else {
         return Some(Secret::new(std::mem::take(&mut *value)));
     };
-    let message = format!("{source} {why}, so it cannot be a header's value");
+    let message = format!(
+        "{} {why}, so it cannot be a header's value",
+        shown(&source.to_string())
+    );
     problems.error(setting.node.at, &message, "");
     None
 }

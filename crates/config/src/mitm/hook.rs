@@ -7,7 +7,7 @@ use codex_network_policy::{
 };
 
 use super::{Named, non_empty_list, non_empty_strings};
-use crate::diagnostic::{Problems, quoted};
+use crate::diagnostic::{Problems, quoted, shown};
 use crate::generation::{Key, Raw, Setting, as_key, report_unknown};
 use crate::merge::{Entry, Node, Table};
 use crate::read;
@@ -46,7 +46,7 @@ pub(super) fn settle(raw: &Raw<'_>, actions: &[Named], problems: &mut Problems<'
 }
 
 fn hook(entry: &Entry<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Option<Hook> {
-    let path = format!("….mitm.hooks.{}", as_key(&entry.name));
+    let path = format!("….mitm.hooks.{}", shown(&as_key(&entry.name)));
     let table = read::table(Setting::of(entry), problems)?;
     let mut host = None;
     let (mut methods, mut path_prefixes) = (Vec::new(), Vec::new());
@@ -104,7 +104,11 @@ fn exact_host(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Host>
             } else {
                 "write for example `host = \"api.example.com\"`"
             };
-            problems.error(setting.node.at, &format!("`host`: {error}"), help);
+            problems.error(
+                setting.node.at,
+                &format!("`host`: {}", shown(&error.to_string())),
+                help,
+            );
             None
         }
     }
@@ -122,7 +126,12 @@ fn parsed<T, E: Display>(
         match parse(text) {
             Ok(meaning) => meanings.push(meaning),
             Err(error) => {
-                let message = format!("{}: {}: {error}", quoted(name), quoted(text));
+                let message = format!(
+                    "{}: {}: {}",
+                    quoted(name),
+                    quoted(text),
+                    shown(&error.to_string())
+                );
                 problems.error(node.at, &message, "");
             }
         }
@@ -185,7 +194,11 @@ fn fields(
             }
             Ok(name) => fields.push((name, values)),
             Err(error) => {
-                let message = format!("`headers`: {}: {error}", quoted(&name));
+                let message = format!(
+                    "`headers`: {}: {}",
+                    quoted(&name),
+                    shown(&error.to_string())
+                );
                 problems.error(setting.at, &message, "");
             }
         }

@@ -63,7 +63,15 @@ pub struct BlockedEntry {
     /// The rule that decided, with the file and line it is written in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// How many refusals it stands for, where that is more than one; 0 or absent otherwise.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub count: u64,
     /// Rises with every entry, and never goes back, whichever worker answers; a worker counts on by
     /// 1 from a number of its own.
     pub sequence: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

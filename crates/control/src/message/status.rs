@@ -127,6 +127,10 @@ pub struct Counters {
     pub connections: usize,
     /// Those of them that have a UDP association.
     pub udp_associations: usize,
+    /// Connections since the start that ended to make room for others.
+    pub ended_for_others: u64,
+    /// Clients since the start that were turned away, since too many were waiting for a place.
+    pub turned_away: u64,
     /// Upstream connections kept for the next request.
     pub idle_upstream: usize,
     /// Connections to origins that were opened since the start.

@@ -92,7 +92,7 @@ pub(crate) fn judge(
             own,
         }),
         Err(_) if decision.reason() == Reason::NotAllowed => Err(refuse(Some(RELATIVE))),
-        Ok(_) | Err(_) => Err(refuse(None)),
+        Ok(_) | Err(_) => Err(refuse(attempt.detail_of(decision))),
     }
 }
 
@@ -222,6 +222,7 @@ fn decide(
         support,
         method: attempt.method.as_deref(),
         upgrade: attempt.upgrade.as_deref(),
+        content: attempt.content,
         path,
         leads_to,
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_config::Action;
-use codex_network_policy::Mode;
+use codex_network_policy::{self as policy, Scrutiny};
 use futures_util::FutureExt as _;
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -48,7 +48,7 @@ pub(crate) struct Streamed {
     pub(super) body: Incoming,
     /// Told of every part: while a body is on its way nobody is silent.
     pub(super) activity: Arc<Activity>,
-    pub(super) mode: Mode,
+    pub(super) scrutiny: Scrutiny,
     /// What a hook takes away from the fields, it takes away from the trailer fields.
     pub(super) actions: Vec<Action>,
     pub(super) inspection: Option<Box<Inspection>>,
@@ -88,6 +88,16 @@ enum Content {
     },
 }
 
+/// Whether a request has content: in HTTP/1 by its framing, in HTTP/2 unless its HEADERS end the
+/// stream. `Content-Length: 0` says that there is none; chunked content may yet turn out to be empty.
+pub(super) fn content(body: &Incoming) -> policy::Content {
+    if body.is_end_stream() {
+        policy::Content::Absent
+    } else {
+        policy::Content::Present
+    }
+}
+
 impl RequestBody {
     pub(crate) fn empty() -> Self {
         Self::Empty(Empty::new())
@@ -110,7 +120,7 @@ impl Streamed {
         let frame = frame.map(|frame| {
             frame.map(|frame| {
                 with_trailers(frame, |trailers| {
-                    headers::trailers_to_upstream(trailers, self.mode);
+                    headers::trailers_to_upstream(trailers, self.scrutiny);
                     for action in &self.actions {
                         headers::strip(trailers, action);
                     }
@@ -153,6 +163,13 @@ impl Answer {
                 _place: place,
             },
             _held: Held::Nothing,
+        }
+    }
+
+    /// Leaves out what is not an upstream's, for an answer to HEAD.
+    pub(super) fn leave_out_own(&mut self) {
+        if let Content::Own(body) = &mut self.content {
+            *body = Full::default();
         }
     }
 

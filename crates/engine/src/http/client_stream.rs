@@ -28,9 +28,6 @@ pub(super) struct Timeouts {
     pub(super) idle: Duration,
 }
 
-/// Whether the proxy is at its limit of connections.
-pub(super) type Crowded = Box<dyn Fn() -> bool + Send>;
-
 /// Why the stream was ended for hyper before the client ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -62,8 +59,6 @@ pub(super) struct ClientStream<S> {
     deadline: Pin<Box<Sleep>>,
     /// What `deadline` was set for.
     waiting: Waiting,
-    /// Asked when a connection has waited for its next request as long as a head may take.
-    crowded: Crowded,
     stop: Option<Stop>,
     turns: Turns,
     interim: Interim,
@@ -76,9 +71,8 @@ enum Waiting {
     /// A whole head; empty lines before it, and what it begins with, are none.
     FirstHead,
     Head,
-    /// The next request of a connection that is kept alive, at most until then. Whether its place is
-    /// needed by others is asked now and then.
-    NextRequest(Instant),
+    /// The next request of a connection that is kept alive.
+    NextRequest,
     Else,
 }
 
@@ -89,7 +83,6 @@ impl<S: ClientEnd> ClientStream<S> {
         timeouts: Timeouts,
         turns: Turns,
         interim: Interim,
-        crowded: Crowded,
     ) -> Self {
         Self {
             stream,
@@ -97,7 +90,6 @@ impl<S: ClientEnd> ClientStream<S> {
             timeouts,
             deadline: Box::pin(sleep_until(Instant::now() + timeouts.header)),
             waiting: Waiting::FirstHead,
-            crowded,
             stop: None,
             turns,
             interim,
@@ -147,7 +139,7 @@ impl<S: ClientEnd> ClientStream<S> {
     fn bytes_went(&mut self) {
         match self.waiting {
             Waiting::FirstHead | Waiting::Head => {}
-            Waiting::NextRequest(_) => self.wait_for_next_request(),
+            Waiting::NextRequest => self.wait_for_next_request(),
             Waiting::Else => {
                 self.deadline
                     .as_mut()
@@ -157,11 +149,10 @@ impl<S: ClientEnd> ClientStream<S> {
     }
 
     fn wait_for_next_request(&mut self) {
-        let now = Instant::now();
-        let until = now + self.timeouts.idle;
-        self.waiting = Waiting::NextRequest(until);
-        let look = now + self.timeouts.header;
-        self.deadline.as_mut().reset(look.min(until));
+        self.waiting = Waiting::NextRequest;
+        self.deadline
+            .as_mut()
+            .reset(Instant::now() + self.timeouts.idle);
     }
 
     /// Resolves when the client has been silent for too long.
@@ -182,12 +173,9 @@ impl<S: ClientEnd> ClientStream<S> {
                 // here.
                 Waiting::Else if self.turns.awaits_answer() => now + self.timeouts.idle,
                 // A pipelined request, which had come already.
-                Waiting::NextRequest(_) if self.turns.is_ours() => {
+                Waiting::NextRequest if self.turns.is_ours() => {
                     self.waiting = Waiting::Else;
                     now + self.timeouts.idle
-                }
-                Waiting::NextRequest(until) if now < until && !(self.crowded)() => {
-                    until.min(now + self.timeouts.header)
                 }
                 _ => return Poll::Ready(self.time_is_up()),
             };
@@ -199,7 +187,7 @@ impl<S: ClientEnd> ClientStream<S> {
         match self.waiting {
             Waiting::Head => Stop::SlowHead,
             Waiting::FirstHead if self.framing.position() == Position::InHead => Stop::SlowHead,
-            Waiting::FirstHead | Waiting::NextRequest(_) | Waiting::Else => Stop::Idle,
+            Waiting::FirstHead | Waiting::NextRequest | Waiting::Else => Stop::Idle,
         }
     }
 

@@ -1,6 +1,6 @@
 //! CONNECT: dial first, answer then (SPEC H8). A 200 means that the other end is there.
 
-use codex_network_policy::{Handling, Hooked, Protocol};
+use codex_network_policy::{Content, Handling, Hooked, Protocol};
 use http::{Request, Response};
 use hyper::body::Incoming;
 
@@ -13,6 +13,8 @@ use crate::mitm::Interception;
 use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;
 
+/// Carries out a CONNECT. One that fails is the last request of its connection: what the client sent
+/// behind it was meant for the tunnel, and its framing has not been checked.
 pub(super) async fn answer(
     session: &Session,
     client: Client,
@@ -25,18 +27,19 @@ pub(super) async fn answer(
         protocol: Protocol::HttpConnect,
         method: Some("CONNECT".to_owned()),
         upgrade: None,
+        content: Content::Absent,
         hooked: Hooked::Unasked,
     };
     let authority = match target::connect(request.uri(), request.headers()) {
         Ok(authority) => authority,
         Err(error) => {
             let refused = session.refuse_target(&error, &generation, &attempt, request.uri());
-            return last(refused);
+            return respond::closing(refused);
         }
     };
     let permit = match enforce::authorize(shared, generation, attempt, authority).await {
         Ok(permit) => permit,
-        Err(refusal) => return last(respond::refusal(&refusal, Door::Connect)),
+        Err(refusal) => return respond::closing(respond::refusal(&refusal, Door::Connect)),
     };
     match shared.upstream.open(&permit).await {
         Ok(upstream) => {
@@ -46,20 +49,10 @@ pub(super) async fn answer(
             });
             respond::connected()
         }
-        Err(failure) => last(respond::failure(
+        Err(failure) => respond::closing(respond::failure(
             &failure,
             permit.authority(),
             Door::Connect,
         )),
     }
-}
-
-/// After a CONNECT the stream is opaque: what the client sent behind it was meant for the tunnel,
-/// so the connection cannot carry another request.
-fn last(mut response: Response<Answer>) -> Response<Answer> {
-    let close = http::HeaderValue::from_static("close");
-    response
-        .headers_mut()
-        .insert(http::header::CONNECTION, close);
-    response
 }

@@ -2,15 +2,16 @@
 //!
 //! Who may be asked was decided before: everything here needs a permit.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use codex_network_config::Action;
-use codex_network_policy::Mode;
+use codex_network_policy::Scrutiny;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::Upgraded;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::body::{Answer, RequestBody, Streamed};
 use super::inspect::{Direction, Inspection};
@@ -23,15 +24,19 @@ use crate::enforce::LeadsTo;
 use crate::error::Failure;
 use crate::respond;
 use crate::upstream::tls::Wire;
-use crate::upstream::{Lease, ProxyError};
+use crate::upstream::{Cut, Lease, ProxyError};
 
 /// Kept connections that are tried before a new one is made: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
 
+/// Interim answers to one request (RFC 9110 section 15.2): one every twenty seconds, as `102` comes,
+/// for an hour and more. HTTP/2 counts them among its frames.
+const MAX_INTERIM: usize = 256;
+
 /// What the exchanges of one request share.
 pub(super) struct Sent {
     activity: Arc<Activity>,
-    mode: Mode,
+    scrutiny: Scrutiny,
     wire: Wire,
     /// Whether the client understands interim answers.
     takes_interim: bool,
@@ -54,10 +59,10 @@ pub(super) enum Upgrade {
 pub(crate) type First = Mutex<Option<Result<Lease, Failure>>>;
 
 impl Sent {
-    pub(super) fn new(mode: Mode, wire: Wire, version: Version, upgrade: Upgrade) -> Self {
+    pub(super) fn new(scrutiny: Scrutiny, wire: Wire, version: Version, upgrade: Upgrade) -> Self {
         Self {
             activity: Arc::new(Activity::new()),
-            mode,
+            scrutiny,
             wire,
             // RFC 9110 section 15.2: HTTP/1.0 knows none. hyper's HTTP/2 server cannot send any.
             takes_interim: version == Version::HTTP_11,
@@ -228,7 +233,10 @@ async fn exchange(
     expected: &mut Option<oneshot::Sender<()>>,
 ) -> Result<Outcome, Broken> {
     let (interim, mut interims) = mpsc::channel(4);
+    let count = Arc::new(InterimCount::new(lease.cut()));
+    let counted = Arc::clone(&count);
     hyper::ext::on_informational(&mut request, move |response| {
+        counted.add();
         // A full queue loses an interim answer, which is allowed; it must not hold the origin up.
         let _ = interim.try_send(Interim::read(response.status(), response.headers()));
     });
@@ -244,6 +252,10 @@ async fn exchange(
     let answer = loop {
         tokio::select! {
             biased;
+            // A flood must not keep this from its turn.
+            () = count.exceeded.notified() => {
+                return Err(Broken { failure: Failure::InterimFlood, unsent: None });
+            }
             Some(interim) = interims.recv() => match interim {
                 Interim::Continue => { expected.take().map(|wanted| wanted.send(())); }
                 Interim::Pass(bytes) if sent.takes_interim => session.interim.push(bytes),
@@ -328,6 +340,31 @@ async fn switch(
     ))
 }
 
+/// How many interim answers have come over a connection for one request.
+struct InterimCount {
+    seen: AtomicUsize,
+    /// More than [`MAX_INTERIM`].
+    exceeded: Notify,
+    connection: Cut,
+}
+
+impl InterimCount {
+    fn new(connection: Cut) -> Self {
+        Self {
+            seen: AtomicUsize::new(0),
+            exceeded: Notify::new(),
+            connection,
+        }
+    }
+
+    fn add(&self) {
+        if self.seen.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
+            self.connection.end();
+            self.exceeded.notify_one();
+        }
+    }
+}
+
 /// An interim answer of the origin's.
 enum Interim {
     /// `100`: the body may come. The client hears of it when its body is asked for.
@@ -364,7 +401,7 @@ fn request_body(
     let body = Streamed {
         body,
         activity: Arc::clone(&sent.activity),
-        mode: sent.mode,
+        scrutiny: sent.scrutiny,
         actions: sent.actions.clone(),
         inspection,
         _place: sent.place.clone(),

@@ -3,9 +3,9 @@
 
 use codex_network_policy::{Hooked, Protocol};
 use http::{Request, Response, Uri, Version};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 
-use super::body::Answer;
+use super::body::{self, Answer};
 use super::exchange::{self, Sent, Upgrade};
 use super::passage::Passage;
 use super::upgrade::{self, Wanted};
@@ -24,11 +24,13 @@ pub(super) async fn answer(
     let shared = &session.shared;
     let generation = shared.live.current();
     let wanted = upgrade::wanted(request.headers(), request.version());
+    let content = body::content(request.body());
     let attempt = Attempt {
         client,
         protocol: Protocol::Http,
         method: Some(request.method().as_str().to_owned()),
         upgrade: wanted.token().map(str::to_owned),
+        content,
         hooked: Hooked::Unasked,
     };
     let target = match target::absolute(request.uri(), request.headers()) {
@@ -44,7 +46,7 @@ pub(super) async fn answer(
             return respond::bad_request(&flaw.to_string());
         }
     };
-    let mode = generation.policy().mode();
+    let scrutiny = generation.policy().scrutiny(&target.authority.host);
     let passage = match socket {
         None => match enforce::authorize(shared, generation, attempt, target.authority).await {
             Ok(permit) => Passage::Host(permit),
@@ -58,8 +60,7 @@ pub(super) async fn answer(
             }
         }
     };
-    let has_content = !request.body().is_end_stream();
-    if let Some(flaw) = upgrade::flaw(wanted, request.method(), has_content) {
+    if let Some(flaw) = upgrade::flaw(wanted, request.method(), content) {
         return respond::bad_request(flaw);
     }
     let upgrade = match wanted {
@@ -70,12 +71,12 @@ pub(super) async fn answer(
         Wanted::Nothing | Wanted::Other(_) => Upgrade::Unasked,
     };
     let (mut parts, body) = request.into_parts();
-    headers::to_upstream(&mut parts.headers, passage.named(), Wire::Plain, mode);
+    headers::to_upstream(&mut parts.headers, passage.named(), Wire::Plain, scrutiny);
     if upgrade == Upgrade::WebSocket {
         upgrade::mark(&mut parts.headers);
     }
     parts.uri = Uri::from(target.path);
-    let sent = Sent::new(mode, Wire::Plain, parts.version, upgrade);
+    let sent = Sent::new(scrutiny, Wire::Plain, parts.version, upgrade);
     parts.version = Version::HTTP_11;
     exchange::send(session, passage, &sent, parts, body, None)
         .await

@@ -1,50 +1,25 @@
 //! Which fields go on and which stay here (SPEC H3, P7; RFC 9110 section 7.6.1).
 
-use std::borrow::Cow;
-
 use codex_network_config::Action;
-use codex_network_policy::{Authority, Mode};
+use codex_network_policy::{
+    Authority, HeaderNameText, Scrutiny, ends_here, ends_here_in_answers, is_same_field,
+};
 use http::header::{
-    AUTHORIZATION, CONNECTION, HOST, HeaderName, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING,
-    UPGRADE, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONNECTION, HOST, HeaderName, TE, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue};
 
-use crate::respond::{POLICY_DECISION, PROXY_ERROR};
 use crate::upstream::tls::Wire;
 
-/// Fields that concern one connection, besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
-
-/// Request fields that end here, besides the hop-by-hop ones: credentials for this proxy, the
-/// address of a unix socket, and what a client claims about the way its request has come.
-const ENDS_HERE: [&str; 5] = [
-    "proxy-authorization",
-    "x-unix-socket",
-    "forwarded",
-    "x-real-ip",
-    "via",
-];
-
-/// Fields that make an origin take a request for one with another method.
-const METHOD_OVERRIDES: [&str; 3] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-];
-
 /// Turns the client's fields into those of the request upstream.
-pub(super) fn to_upstream(headers: &mut HeaderMap, authority: &Authority, wire: Wire, mode: Mode) {
+pub(super) fn to_upstream(
+    headers: &mut HeaderMap,
+    authority: &Authority,
+    wire: Wire,
+    scrutiny: Scrutiny,
+) {
     let trailers = wants_trailers(headers);
-    remove_what_ends_here(headers, mode);
+    remove_what_ends_here(headers, scrutiny);
     if trailers {
         // Said anew for the connection upstream (RFC 9110 section 10.1.4).
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -62,7 +37,7 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, authority: &Authority, wire: 
 }
 
 /// Does what an action of a hook says: strips, then injects in place of what is there (SPEC M9).
-/// A name is also stripped where it is spelt with `_`, as origins behind CGI would read it.
+/// Every spelling that origins behind CGI read as the name is stripped.
 pub(super) fn act(
     headers: &mut HeaderMap,
     action: &Action,
@@ -82,56 +57,22 @@ pub(super) fn act(
 /// the trailer fields too.
 pub(super) fn strip(headers: &mut HeaderMap, action: &Action) {
     let injected = action.inject.iter().map(|injection| &injection.name);
-    for unwanted in action.strip.iter().chain(injected) {
-        let spelt: Vec<HeaderName> = headers
-            .keys()
-            .filter(|name| is_read_as(name.as_str(), unwanted.as_str()))
-            .cloned()
-            .collect();
-        for name in spelt {
-            headers.remove(name);
-        }
-    }
-}
-
-/// Whether some origin takes a field of one name for one of the other.
-pub(super) fn is_read_as(spelt: &str, name: &str) -> bool {
-    dashed(spelt) == dashed(name)
-}
-
-/// A field name as origins behind CGI, WSGI or Rack read it: they take `_` for `-`.
-fn dashed(name: &str) -> Cow<'_, str> {
-    if name.contains('_') {
-        Cow::Owned(name.replace('_', "-"))
-    } else {
-        Cow::Borrowed(name)
-    }
+    let unwanted: Vec<_> = action.strip.iter().chain(injected).collect();
+    remove_where(headers, |name| {
+        let is_it = |unwanted: &&HeaderNameText| is_same_field(name, unwanted.as_str());
+        unwanted.iter().any(is_it)
+    });
 }
 
 /// Turns the client's trailer fields into those upstream: what may not stand before the content may
 /// not come behind it either.
-pub(super) fn trailers_to_upstream(trailers: &mut HeaderMap, mode: Mode) {
-    remove_what_ends_here(trailers, mode);
+pub(super) fn trailers_to_upstream(trailers: &mut HeaderMap, scrutiny: Scrutiny) {
+    remove_what_ends_here(trailers, scrutiny);
 }
 
-fn remove_what_ends_here(headers: &mut HeaderMap, mode: Mode) {
-    remove_hop_by_hop(headers);
-    let ending: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| ends_here(name.as_str(), mode))
-        .cloned()
-        .collect();
-    for name in ending {
-        headers.remove(name);
-    }
-}
-
-/// Origins behind CGI, WSGI or Rack read `X_Forwarded_For` as `X-Forwarded-For`, and so do we.
-fn ends_here(name: &str, mode: Mode) -> bool {
-    let name = dashed(name);
-    ENDS_HERE.contains(&name.as_ref())
-        || name.starts_with("x-forwarded-")
-        || (mode == Mode::Limited && METHOD_OVERRIDES.contains(&name.as_ref()))
+fn remove_what_ends_here(headers: &mut HeaderMap, scrutiny: Scrutiny) {
+    remove_named_by_connection(headers);
+    remove_where(headers, |name| ends_here(name, scrutiny));
 }
 
 /// Whether an origin's fields name no transfer coding but a single `chunked`.
@@ -159,8 +100,17 @@ pub(super) fn trailers_to_client(trailers: &mut HeaderMap) {
 
 /// Whoever finds our words in an answer takes them for ours: no origin may say them (SPEC H5, H6).
 fn fields_to_client(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
-    for name in [PROXY_ERROR, POLICY_DECISION] {
+    remove_named_by_connection(headers);
+    remove_where(headers, ends_here_in_answers);
+}
+
+fn remove_where(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+    let unwanted: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_unwanted(name.as_str()))
+        .cloned()
+        .collect();
+    for name in unwanted {
         headers.remove(name);
     }
 }
@@ -206,7 +156,7 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
     })
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+fn remove_named_by_connection(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -219,9 +169,6 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
         if name != HOST && name != http::header::CONTENT_LENGTH {
             headers.remove(name);
         }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
     }
 }
 
@@ -245,10 +192,10 @@ mod tests {
             .collect()
     }
 
-    fn upstream(fields: &[(&str, &str)], mode: Mode) -> Vec<(String, String)> {
+    fn upstream(fields: &[(&str, &str)], scrutiny: Scrutiny) -> Vec<(String, String)> {
         let mut headers = map(fields);
         let authority = Authority::parse("example.com", Some(80)).expect("an authority");
-        to_upstream(&mut headers, &authority, Wire::Plain, mode);
+        to_upstream(&mut headers, &authority, Wire::Plain, scrutiny);
         let mut list: Vec<_> = list(&headers)
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -275,14 +222,23 @@ mod tests {
             "x-real-ip",
             "via",
             "x_forwarded_for",
+            "x.forwarded!for",
             "x-real_ip",
+            "x'real.ip",
+            "proxy.authorization",
+            "x+unix+socket",
+            "transfer_encoding",
+            "content_length",
+            "content.length",
+            "keep_alive",
+            "http2-settings",
         ] {
-            assert_eq!(upstream(&[(name, "x")], Mode::Full), [], "{name}");
+            assert_eq!(upstream(&[(name, "x")], Scrutiny::Host), [], "{name}");
         }
         assert_eq!(
             upstream(
                 &[("connection", "close, X-Mine"), ("x-mine", "1")],
-                Mode::Full
+                Scrutiny::Host
             ),
             []
         );
@@ -301,7 +257,7 @@ mod tests {
             .iter()
             .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
             .collect();
-        assert_eq!(upstream(&fields, Mode::Full), wanted);
+        assert_eq!(upstream(&fields, Scrutiny::Host), wanted);
     }
 
     #[test]
@@ -311,7 +267,7 @@ mod tests {
             ("content-length", "5"),
         ];
         assert_eq!(
-            upstream(&fields, Mode::Full),
+            upstream(&fields, Scrutiny::Host),
             [("content-length".to_owned(), "5".to_owned())]
         );
     }
@@ -357,7 +313,7 @@ mod tests {
     fn h1_trailers_are_asked_for_anew() {
         let sent = upstream(
             &[("te", "gzip, Trailers"), ("connection", "TE")],
-            Mode::Full,
+            Scrutiny::Host,
         );
         assert_eq!(
             sent,
@@ -369,12 +325,47 @@ mod tests {
     }
 
     #[test]
-    fn p7_limited_mode_removes_method_overrides() {
-        for name in METHOD_OVERRIDES {
-            assert_eq!(upstream(&[(name, "DELETE")], Mode::Limited), [], "{name}");
-            assert_eq!(upstream(&[(name, "DELETE")], Mode::Full).len(), 1, "{name}");
-            let underscores = name.replace('-', "_");
-            assert_eq!(upstream(&[(&underscores, "DELETE")], Mode::Limited), []);
+    fn p7_m10_what_overrides_the_method_ends_here_where_the_method_is_judged() {
+        for name in [
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "x_http_method_override",
+            "x.http.method.override",
+            "x!http~method'override",
+        ] {
+            let field = [(name, "DELETE")];
+            assert_eq!(upstream(&field, Scrutiny::Host).len(), 1, "{name}");
+            for scrutiny in [Scrutiny::Method, Scrutiny::Head] {
+                assert_eq!(upstream(&field, scrutiny), [], "{name}");
+                let mut trailers = map(&field);
+                trailers_to_upstream(&mut trailers, scrutiny);
+                assert!(trailers.is_empty(), "{name} as a trailer");
+            }
+        }
+    }
+
+    #[test]
+    fn m10_what_targets_a_request_anew_ends_here_where_its_head_is_judged() {
+        for name in [
+            "x-original-url",
+            "x-rewrite-url",
+            "x-original-host",
+            "x-host",
+            "x-http-host-override",
+            "x-script-name",
+            "script_name",
+            "proxy",
+            "x.rewrite.url",
+        ] {
+            for (scrutiny, passed) in [
+                (Scrutiny::Host, 1),
+                (Scrutiny::Method, 1),
+                (Scrutiny::Head, 0),
+            ] {
+                let sent = upstream(&[(name, "/admin")], scrutiny);
+                assert_eq!(sent.len(), passed, "{name} {scrutiny:?}");
+            }
         }
     }
 

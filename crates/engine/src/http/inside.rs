@@ -5,10 +5,12 @@
 //! one that an origin could give. The authority is the one that CONNECT named: a request for
 //! another one is misdirected, whatever else stands in it.
 
-use codex_network_policy::{Authority, HookRequest, HookVerdict, Hooked, Mode, Protocol};
+use codex_network_policy::{
+    Authority, HookRequest, HookVerdict, Hooked, Protocol, Scrutiny, is_same_field,
+};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Answer};
@@ -41,15 +43,16 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Answer> {
     if request.method() == Method::CONNECT {
-        return respond::connect_inside();
+        return connect(inside.wire);
     }
     let shared = &session.shared;
     let generation = shared.live.current();
-    let mode = generation.policy().mode();
+    let scrutiny = generation.policy().scrutiny(&inside.authority.host);
     let wanted = upgrade::wanted(request.headers(), request.version());
+    let content = body::content(request.body());
     let hooks = &generation.settings().mitm.hooks;
     let fields = if hooks.has(&inside.authority.host) {
-        fields_of_origin(request.headers(), wanted, &inside.authority, mode)
+        fields_of_origin(request.headers(), wanted, &inside.authority, scrutiny)
     } else {
         HeaderMap::new()
     };
@@ -67,10 +70,12 @@ pub(super) async fn answer(
         protocol: Protocol::Https,
         method: Some(request.method().as_str().to_owned()),
         upgrade: wanted.token().map(str::to_owned),
+        content,
         hooked: match verdict {
             HookVerdict::NotHooked => Hooked::Unasked,
             HookVerdict::Matched(_) => Hooked::Matched,
             HookVerdict::NoMatch => Hooked::Unmatched,
+            HookVerdict::Ambiguous(ambiguity) => Hooked::Ambiguous(ambiguity),
         },
     };
     let authority = inside.authority.clone();
@@ -88,8 +93,7 @@ pub(super) async fn answer(
             return respond::refusal(&refusal, Door::Connect);
         }
     };
-    let has_content = !request.body().is_end_stream();
-    if let Some(flaw) = upgrade::flaw(wanted, request.method(), has_content) {
+    if let Some(flaw) = upgrade::flaw(wanted, request.method(), content) {
         return respond::bad_request(flaw);
     }
     let upgrade = match wanted {
@@ -97,11 +101,16 @@ pub(super) async fn answer(
         Wanted::Nothing | Wanted::Other(_) => Upgrade::Unasked,
     };
     let (mut parts, body) = request.into_parts();
-    headers::to_upstream(&mut parts.headers, permit.authority(), inside.wire, mode);
+    headers::to_upstream(
+        &mut parts.headers,
+        permit.authority(),
+        inside.wire,
+        scrutiny,
+    );
     if upgrade == Upgrade::WebSocket {
         upgrade::mark(&mut parts.headers);
     }
-    let mut sent = Sent::new(mode, inside.wire, parts.version, upgrade);
+    let mut sent = Sent::new(scrutiny, inside.wire, parts.version, upgrade);
     if let HookVerdict::Matched(hook) = verdict {
         let actions = permit.generation().settings().mitm.actions.of(hook);
         sent.actions.extend(actions.cloned());
@@ -124,17 +133,27 @@ pub(super) async fn answer(
         .unwrap_or_else(|(failure, passage)| respond::failure(&failure, &passage, Door::Connect))
 }
 
+/// Refuses a CONNECT. In HTTP/1 it is the last request of its connection: what the client sent behind
+/// it was meant for a tunnel, and its framing has not been checked.
+fn connect(wire: Wire) -> Response<Answer> {
+    let refused = respond::connect_inside();
+    match wire {
+        Wire::Plain | Wire::TlsHttp1 => respond::closing(refused),
+        Wire::TlsHttp2 => refused,
+    }
+}
+
 /// The fields that the origin would get: what ends here, such as a field that `Connection` names,
 /// must not make a hook match (RFC 9110 section 7.6.1).
 fn fields_of_origin(
     fields: &HeaderMap,
     wanted: Wanted<'_>,
     authority: &Authority,
-    mode: Mode,
+    scrutiny: Scrutiny,
 ) -> HeaderMap {
     let mut fields = fields.clone();
     // In this form `Host` is a field, as hooks know it.
-    headers::to_upstream(&mut fields, authority, Wire::TlsHttp1, mode);
+    headers::to_upstream(&mut fields, authority, Wire::TlsHttp1, scrutiny);
     if wanted == Wanted::WebSocket {
         upgrade::mark(&mut fields);
     }
@@ -142,7 +161,7 @@ fn fields_of_origin(
 }
 
 /// Header fields as hooks look at them. A field counts under its own name alone; but where it is
-/// there, one that differs in `_` for `-` counts too, since some origins read them as one.
+/// there, one that CGI makes the same variable of counts too, since some origins read them as one.
 struct Fields<'a>(&'a HeaderMap);
 
 impl codex_network_policy::Fields for Fields<'_> {
@@ -151,7 +170,7 @@ impl codex_network_policy::Fields for Fields<'_> {
             return;
         }
         for (spelt, value) in self.0 {
-            if headers::is_read_as(spelt.as_str(), name) {
+            if is_same_field(spelt.as_str(), name) {
                 each(value.as_bytes().trim_ascii());
             }
         }

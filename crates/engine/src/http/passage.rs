@@ -62,6 +62,7 @@ impl Passage {
             Failure::Answer(error) => SocketError::Answer(error),
             Failure::TransferCoding => SocketError::TransferCoding,
             Failure::UnaskedUpgrade => SocketError::UnaskedUpgrade,
+            Failure::InterimFlood => SocketError::InterimFlood,
             Failure::AnswerTimeout(limit) => SocketError::Silent(limit),
             failure => return failure,
         })

@@ -6,6 +6,9 @@ use std::task::Context;
 
 use futures_util::task::AtomicWaker;
 
+use crate::activity::Busy;
+use crate::owner::ConnectionHandle;
+
 /// Whose turn it is on a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns(Arc<State>);
@@ -32,17 +35,24 @@ pub(super) enum Upgrade {
 
 /// Our turn, from a request to the end of its answer. Dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Turn(Turns);
+pub(super) struct Turn {
+    turns: Turns,
+    /// The connection is not idle meanwhile.
+    _busy: Busy,
+}
 
 const CLIENTS: u8 = 0;
 const OURS: u8 = 1;
 const ANSWERING: u8 = 2;
 
 impl Turns {
-    /// Takes the turn for a request that has come.
-    pub(super) fn take(&self) -> Turn {
+    /// Takes the turn for a request that has come on this connection.
+    pub(super) fn take(&self, connection: &ConnectionHandle) -> Turn {
         self.0.whose.store(OURS, Ordering::Relaxed);
-        Turn(self.clone())
+        Turn {
+            turns: self.clone(),
+            _busy: connection.busy(),
+        }
     }
 
     /// Whether a request is in hand.
@@ -86,13 +96,13 @@ impl Turns {
 impl Turn {
     /// The answer begins.
     pub(super) fn answers(&self) {
-        self.0.0.whose.store(ANSWERING, Ordering::Relaxed);
+        self.turns.0.whose.store(ANSWERING, Ordering::Relaxed);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.0.whose.store(CLIENTS, Ordering::Relaxed);
-        self.0.0.waker.wake();
+        self.turns.0.whose.store(CLIENTS, Ordering::Relaxed);
+        self.turns.0.waker.wake();
     }
 }

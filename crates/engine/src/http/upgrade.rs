@@ -5,6 +5,7 @@
 //! it hears an ordinary answer in HTTP/1.1, as RFC 9110 lets a server choose.
 
 use bytes::Bytes;
+use codex_network_policy::Content;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::upgrade::Upgraded;
@@ -12,7 +13,6 @@ use hyper_util::rt::TokioIo;
 
 use super::client_stream::ClientEnd;
 use crate::Shared;
-use crate::activity::Activity;
 use crate::enforce::{LeadsTo, Permit};
 use crate::tunnel::{self, relay_stream};
 
@@ -62,13 +62,15 @@ impl<'a> Wanted<'a> {
 }
 
 /// Why an upgrade cannot be carried, apart from policy.
-pub(super) fn flaw(wanted: Wanted<'_>, method: &Method, has_content: bool) -> Option<&'static str> {
+pub(super) fn flaw(wanted: Wanted<'_>, method: &Method, content: Content) -> Option<&'static str> {
     match wanted {
         Wanted::Other(_) => Some("this proxy carries no other protocol upgrade than websocket"),
         Wanted::WebSocket if method != Method::GET => {
             Some("a websocket upgrade has to be a GET request (RFC 6455 section 4.1)")
         }
-        Wanted::WebSocket if has_content => Some("a websocket upgrade request has no content"),
+        Wanted::WebSocket if content == Content::Present => {
+            Some("a websocket upgrade request has no content")
+        }
         Wanted::Nothing | Wanted::WebSocket => None,
     }
 }
@@ -121,15 +123,16 @@ impl Switched {
             .daemon
             .limits
             .idle_timeout;
-        let activity = Activity::new();
+        let activity = self.permit.attempt().client.connection.activity();
+        activity.note();
         let upstream = TokioIo::new(self.upstream);
         let authority = self.permit.authority();
         let address = self.permit.attempt().client.address;
         let moved = async {
             let (from_client, to_client) = tokio::io::split(client);
             let (from_upstream, to_upstream) = tokio::io::split(upstream);
-            let there = relay_stream(from_client, to_upstream, early, &activity);
-            let back = relay_stream(from_upstream, to_client, Bytes::new(), &activity);
+            let there = relay_stream(from_client, to_upstream, early, activity);
+            let back = relay_stream(from_upstream, to_client, Bytes::new(), activity);
             tokio::try_join!(there, back).map(|_| ())
         };
         tokio::select! {

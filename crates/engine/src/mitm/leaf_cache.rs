@@ -1,6 +1,6 @@
 //! Leaf certificates, one per host, issued once however many ask (SPEC M4).
 //!
-//! All leaves share one key pair that is made at the start and never leaves this process. The cache
+//! All leaves share one key pair that is made with the engine and never leaves this process. The cache
 //! is bounded: beyond [`MOST`] hosts the one that was asked for least recently is forgotten, and so
 //! is its session ticket key.
 
@@ -21,6 +21,8 @@ use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use tokio::sync::OnceCell;
 
 use super::issuer::{IssueError, LeafIssuer};
+use super::leaf_budget::LeafBudget;
+use crate::owner::ConnectionHandle;
 
 /// Hosts that are remembered.
 const MOST: usize = 1024;
@@ -38,12 +40,19 @@ pub(crate) enum Speaks {
     Http2 = 2,
 }
 
-/// The leaves.
-pub(crate) struct LeafCache {
+/// An issuer, and the one key of all leaves: whatever CA is in force, an issuer sees the same public
+/// key for as long as this engine lives.
+#[derive(Clone)]
+pub(crate) struct LeafSource {
     issuer: Arc<dyn LeafIssuer>,
-    provider: Arc<CryptoProvider>,
     key: Arc<dyn SigningKey>,
     public_key: [u8; 65],
+}
+
+/// The leaves.
+pub(crate) struct LeafCache {
+    source: LeafSource,
+    provider: Arc<CryptoProvider>,
     leaves: Mutex<HashMap<Host, Arc<Slot>>>,
     /// Counts the askings, to tell which leaf was asked for least recently.
     asked: AtomicU64,
@@ -81,11 +90,13 @@ pub(crate) enum LeafError {
 #[error("no key can be made for intercepted connections")]
 pub struct KeyError;
 
-impl LeafCache {
-    pub(super) fn new(
-        issuer: Arc<dyn LeafIssuer>,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, KeyError> {
+impl LeafSource {
+    /// Makes the key.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no randomness.
+    pub(crate) fn new(issuer: Arc<dyn LeafIssuer>) -> Result<Self, KeyError> {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
             .map_err(|_| KeyError)?;
@@ -97,24 +108,42 @@ impl LeafCache {
             .as_ref()
             .try_into()
             .map_err(|_| KeyError)?;
-        let key = provider
+        let key = rustls::crypto::ring::default_provider()
             .key_provider
             .load_private_key(PrivatePkcs8KeyDer::from(pkcs8.as_ref().to_vec()).into())
             .map_err(|_| KeyError)?;
         Ok(Self {
             issuer,
-            provider,
             key,
             public_key,
-            leaves: Mutex::default(),
-            asked: AtomicU64::new(0),
         })
     }
+}
 
-    /// The leaf of a host, issued now if there is none. Whoever asks while it is being issued waits
-    /// for the same one; who gives up leaves the asking to the next.
-    pub(crate) async fn leaf(&self, host: &Host) -> Result<Arc<Leaf>, LeafError> {
+impl LeafCache {
+    pub(super) fn new(source: LeafSource, provider: Arc<CryptoProvider>) -> Self {
+        Self {
+            source,
+            provider,
+            leaves: Mutex::default(),
+            asked: AtomicU64::new(0),
+        }
+    }
+
+    /// The leaf of a host, issued now if there is none and the client's budget has room. Whoever asks
+    /// while it is being issued waits for the same one; who gives up leaves the asking to the next.
+    pub(crate) async fn leaf(
+        &self,
+        host: &Host,
+        client: &ConnectionHandle,
+        budget: &LeafBudget,
+    ) -> Result<Arc<Leaf>, LeafError> {
         let slot = self.slot(host);
+        if let Some(leaf) = slot.leaf.get() {
+            return Ok(Arc::clone(leaf));
+        }
+        // Before the slot is taken: nobody else waits for this client's turn.
+        let _turn = budget.turn(client).await?;
         let leaf = slot.leaf.get_or_try_init(|| self.issue(host)).await?;
         Ok(Arc::clone(leaf))
     }
@@ -142,8 +171,13 @@ impl LeafCache {
     }
 
     async fn issue(&self, host: &Host) -> Result<Arc<Leaf>, LeafError> {
-        let issued = self.issuer.issue(host, &self.public_key).await?;
-        let certified = CertifiedKey::new(issued.chain, Arc::clone(&self.key));
+        let LeafSource {
+            issuer,
+            key,
+            public_key,
+        } = &self.source;
+        let issued = issuer.issue(host, public_key).await?;
+        let certified = CertifiedKey::new(issued.chain, Arc::clone(key));
         certified.keys_match()?;
         Ok(Arc::new(Leaf {
             certified: Arc::new(certified),
@@ -185,11 +219,19 @@ impl Leaf {
     }
 }
 
+impl fmt::Debug for LeafSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeafSource")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for LeafCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
         f.debug_struct("LeafCache")
-            .field("issuer", &self.issuer)
+            .field("source", &self.source)
             .field("leaves", &leaves.len())
             .finish_non_exhaustive()
     }
@@ -204,6 +246,8 @@ mod tests {
 
     use super::super::issuer::IssuedLeaf;
     use super::*;
+    use crate::budget::Rate;
+    use crate::owner::Owners;
 
     /// One certificate for all hosts, which no client would take: what counts here is how often it is
     /// asked for.
@@ -253,8 +297,23 @@ mod tests {
             lasts,
         });
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let cache = LeafCache::new(Arc::<Counting>::clone(&issuer), provider).expect("a key");
+        let source = LeafSource::new(Arc::<Counting>::clone(&issuer)).expect("a key");
+        let cache = LeafCache::new(source, provider);
         (issuer, cache)
+    }
+
+    fn client(number: u16) -> ConnectionHandle {
+        let local = ([127, 0, 0, 1], 3128).into();
+        ConnectionHandle::new(([192, 0, 2, 1], number).into(), local)
+    }
+
+    /// More than any test asks for.
+    fn plenty() -> LeafBudget {
+        let rate = Rate {
+            burst: 100_000,
+            per_second: 1000,
+        };
+        LeafBudget::with_rate(Arc::new(Owners::new(None)), rate)
     }
 
     fn host(number: usize) -> Host {
@@ -266,10 +325,13 @@ mod tests {
     #[tokio::test]
     async fn m4_ten_thousand_names_leave_a_bounded_cache() {
         let (issuer, cache) = cache(WEEK);
+        let (client, budget) = (client(1), plenty());
         for number in 0..10_000 {
-            cache.leaf(&host(number)).await.expect("a leaf");
+            let leaf = cache.leaf(&host(number), &client, &budget).await;
+            leaf.expect("a leaf");
             // One that is asked for again and again stays.
-            cache.leaf(&host(0)).await.expect("a leaf");
+            let leaf = cache.leaf(&host(0), &client, &budget).await;
+            leaf.expect("a leaf");
         }
         assert_eq!(cache.leaves.lock().expect("not poisoned").len(), MOST);
         assert_eq!(issuer.asked.load(Ordering::Relaxed), 10_000);
@@ -279,7 +341,8 @@ mod tests {
     async fn m4_whoever_asks_meanwhile_waits_for_the_same_leaf() {
         let (issuer, cache) = cache(WEEK);
         let name = host(0);
-        let leaves = join_all((0..64).map(|_| cache.leaf(&name))).await;
+        let (client, budget) = (client(1), plenty());
+        let leaves = join_all((0..64).map(|_| cache.leaf(&name, &client, &budget))).await;
         let first = leaves[0].as_ref().expect("a leaf");
         assert!(
             leaves
@@ -292,9 +355,85 @@ mod tests {
     #[tokio::test]
     async fn m4_a_leaf_that_ends_soon_is_issued_anew() {
         let (issuer, cache) = cache(RENEW_BEFORE / 2);
+        let (client, budget) = (client(1), plenty());
         for _ in 0..3 {
-            cache.leaf(&host(0)).await.expect("a leaf");
+            let leaf = cache.leaf(&host(0), &client, &budget).await;
+            leaf.expect("a leaf");
         }
         assert_eq!(issuer.asked.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn m4_a_client_that_asks_for_thousands_of_names_uses_up_its_own_budget_only() {
+        let (issuer, cache) = cache(WEEK);
+        let budget = LeafBudget::new(Arc::new(Owners::new(None)));
+        let greedy = client(1);
+        let mut count = 0;
+        for number in 0..5000 {
+            match cache.leaf(&host(number), &greedy, &budget).await {
+                Ok(_) => count += 1,
+                Err(LeafError::Issue(IssueError::Busy)) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(count < 1000, "{count}");
+        // What is there is not asked for again.
+        cache
+            .leaf(&host(0), &greedy, &budget)
+            .await
+            .expect("a leaf");
+        let other = ConnectionHandle::new(([192, 0, 2, 2], 1).into(), ([127, 0, 0, 1], 1).into());
+        let before = issuer.asked.load(Ordering::Relaxed);
+        for number in 5000..5100 {
+            cache
+                .leaf(&host(number), &other, &budget)
+                .await
+                .expect("a leaf");
+        }
+        assert_eq!(issuer.asked.load(Ordering::Relaxed), before + 100);
+    }
+
+    /// An issuer that answers nothing until it is told to.
+    #[derive(Debug, Default)]
+    struct Stuck {
+        asked: AtomicUsize,
+    }
+
+    impl LeafIssuer for Stuck {
+        fn issue<'a>(
+            &'a self,
+            _host: &'a Host,
+            _public_key: &'a [u8; 65],
+        ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn m4_what_one_client_waits_for_does_not_stand_before_another() {
+        use futures_util::FutureExt as _;
+
+        let issuer = Arc::new(Stuck::default());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let source = LeafSource::new(Arc::<Stuck>::clone(&issuer)).expect("a key");
+        let cache = LeafCache::new(source, provider);
+        let budget = LeafBudget::new(Arc::new(Owners::new(None)));
+        let names: Vec<_> = (0..200).map(host).collect();
+        let greedy = client(1);
+        let asking = join_all(names.iter().map(|name| cache.leaf(name, &greedy, &budget)));
+        tokio::pin!(asking);
+        assert!(asking.as_mut().now_or_never().is_none());
+        let asked = issuer.asked.load(Ordering::Relaxed);
+        assert!(asked < 64, "{asked} are under way");
+        // Another client asks for a name that the first one waits for its turn with.
+        let other = ConnectionHandle::new(([192, 0, 2, 2], 1).into(), ([127, 0, 0, 1], 1).into());
+        assert!(
+            cache
+                .leaf(&names[199], &other, &budget)
+                .now_or_never()
+                .is_none()
+        );
+        assert_eq!(issuer.asked.load(Ordering::Relaxed), asked + 1);
     }
 }

@@ -2,8 +2,8 @@
 
 use codex_network_policy::Reason;
 
-use crate::enforce::Refusal;
 use crate::enforce::unix_socket::RELATIVE;
+use crate::enforce::{CONTENT, Refusal};
 use crate::upstream::ConnectError;
 use crate::upstream::unix_socket::SocketError;
 
@@ -16,6 +16,11 @@ pub(super) fn sentence(refusal: &Refusal) -> String {
         Reason::NotAllowed => {
             "this unix socket is not on the list of the network policy; add its path to allow_unix_sockets and \
              reload the proxy to allow it."
+                .to_owned()
+        }
+        Reason::MethodNotAllowed if refusal.detail == Some(CONTENT) => {
+            "the network policy is in limited mode, which lets no request with content through to unix sockets; \
+             send it without content (no Content-Length, no Transfer-Encoding), or use full mode."
                 .to_owned()
         }
         Reason::MethodNotAllowed => {
@@ -49,6 +54,7 @@ pub(super) fn what(error: &SocketError) -> &'static str {
         SocketError::Answer(_) => "the program closed the connection or did not answer in HTTP",
         SocketError::TransferCoding => "the program used a transfer coding that nobody asked for",
         SocketError::UnaskedUpgrade => "the program switched protocols unasked",
+        SocketError::InterimFlood => "the program sent interim answers without end",
         SocketError::Silent(_) => "the program did not answer in time",
     }
 }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use codex_network_policy::{Authority, Hooked, Protocol, Reason};
+use codex_network_policy::{Authority, Content, Hooked, Protocol, Reason};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -116,8 +116,10 @@ pub(super) async fn associate(
     client: Client,
     request: Request,
 ) {
-    let activity = Activity::new();
-    let mut association = match open(shared, &control, client, request, &activity).await {
+    let connection = client.connection.clone();
+    let activity = connection.activity();
+    activity.note();
+    let mut association = match open(shared, &control, client, request, activity).await {
         Ok(association) => association,
         Err(reply) => {
             let _ = answer(&mut control, reply).await;
@@ -158,12 +160,18 @@ async fn open<'a>(
         protocol: Protocol::Socks5Udp,
         method: None,
         upgrade: None,
+        content: Content::Absent,
         hooked: Hooked::Unasked,
     };
     let peer = attempt.client.address;
     let switched_off = !generation.settings().socks5_udp;
     if switched_off && generation.policy().is_enabled() {
-        tracing::info!(client = %peer, door = DOOR, command = ?request.command, "refused a command");
+        if shared
+            .recorder
+            .may_say(&attempt.client.connection, "refused commands")
+        {
+            tracing::info!(client = %peer, door = DOOR, command = ?request.command, "refused a command");
+        }
         return Err(Reply::CommandNotSupported);
     }
     let named = match &request.host {
@@ -247,7 +255,7 @@ impl Association<'_> {
                 break;
             };
             if !self.relay.is_client(from) {
-                if self.counts.foreign == 0 {
+                if self.counts.foreign == 0 && self.may_say() {
                     tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram that is not from the client of the UDP association; further ones are dropped unsaid");
                 }
                 self.counts.foreign += 1;
@@ -264,7 +272,7 @@ impl Association<'_> {
                     self.take(wanted, datagram.data).await;
                 }
                 Err(flaw) => {
-                    if self.counts.malformed == 0 {
+                    if self.counts.malformed == 0 && self.may_say() {
                         tracing::info!(client = %self.attempt.client.address, door = DOOR, "dropped a malformed datagram: {flaw}; further ones are dropped unsaid");
                     }
                     self.counts.malformed += 1;
@@ -449,7 +457,7 @@ impl Association<'_> {
                 return;
             };
             if !self.destinations.may_answer(from) {
-                if self.counts.unasked == 0 {
+                if self.counts.unasked == 0 && self.may_say() {
                     tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram from an address that nothing was sent to; further ones are dropped unsaid");
                 }
                 self.counts.unasked += 1;
@@ -496,6 +504,14 @@ impl Association<'_> {
         None
     }
 
+    /// Whether the client may cause another log line.
+    fn may_say(&self) -> bool {
+        let connection = &self.attempt.client.connection;
+        self.shared
+            .recorder
+            .may_say(connection, "dropped datagrams")
+    }
+
     /// Says how much refusals that are forgotten have dropped beyond their records.
     fn tell(&self, forgotten: &[Forgotten]) {
         for Forgotten {
@@ -504,6 +520,9 @@ impl Association<'_> {
             further,
         } in forgotten
         {
+            if !self.may_say() {
+                continue;
+            }
             tracing::info!(client = %self.attempt.client.address, authority = %wanted, %reason, count = further, "further datagrams to a refused destination were dropped");
         }
     }

@@ -4,24 +4,32 @@
 //! and the generation of the settings that vetted it: after a change nothing old is handed out, so a kept connection can
 //! never carry what the new policy would refuse to dial. An HTTP/2 connection carries many requests
 //! at once and never gets here: it belongs to the client that it was made for, and ends with it.
+//!
+//! An origin that leaves the content of a request unread takes it for the next request of the
+//! connection. So a request with content is the last one of its HTTP/1 connection where its method
+//! does not define content, and where requests get a secret on the way: to a host with hooks, and to
+//! an upstream proxy with credentials. A secret therefore never follows a client's content.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use codex_network_policy::Authority;
+use codex_network_policy::{Authority, defines_content};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
 
 use super::connection::Connection;
+use super::cut::Cut;
 use super::proxy::{self, AbsoluteForm};
 use super::tls::Wire;
 use super::unix_socket::SocketIdentity;
 use crate::drain::Drain;
-use crate::enforce::unix_socket::SocketPermit;
+use crate::enforce::unix_socket::{SocketPermit, UNIX_SOCKET};
 use crate::enforce::{LeadsTo, Permit};
 use crate::http::RequestBody;
 use crate::live_policy::Generation;
@@ -39,6 +47,14 @@ const KEEP: Duration = Duration::from_secs(50);
 pub(crate) struct Checkout {
     key: Key,
     generation: u64,
+    secrets: Secrets,
+}
+
+/// Whether requests to a peer may get a secret on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Secrets {
+    Injected,
+    Never,
 }
 
 /// Whom a connection leads to, and how it is spoken to.
@@ -106,46 +122,70 @@ enum Fate {
 
 /// Who reads what is sent, and where that leads.
 #[derive(Clone, Debug)]
-pub(super) struct FarEnd {
+pub(super) struct FarEnd(Arc<Far>);
+
+#[derive(Debug)]
+struct Far {
     leads_to: LeadsTo,
     /// An upstream proxy reads it; `None`: the origin.
-    proxy: Option<Arc<AbsoluteForm>>,
+    proxy: Option<AbsoluteForm>,
+    cut: Cut,
 }
 
 impl FarEnd {
     /// The origin, whoever else passes its bytes on.
     pub(super) fn origin(connection: &Connection) -> Self {
-        Self {
-            leads_to: connection.leads_to().clone(),
-            proxy: None,
-        }
+        Self::new(connection.leads_to().clone(), None)
     }
 
     /// The program behind a unix socket.
     pub(super) fn unix_socket() -> Self {
-        Self {
-            leads_to: LeadsTo::nowhere(),
-            proxy: None,
-        }
+        Self::new(LeadsTo::nowhere(), None)
     }
 
     /// An upstream proxy.
     pub(super) fn proxy(leads_to: LeadsTo, form: AbsoluteForm) -> Self {
-        Self {
+        Self::new(leads_to, Some(form))
+    }
+
+    fn new(leads_to: LeadsTo, proxy: Option<AbsoluteForm>) -> Self {
+        Self(Arc::new(Far {
             leads_to,
-            proxy: Some(Arc::new(form)),
-        }
+            proxy,
+            cut: Cut::default(),
+        }))
+    }
+
+    /// Ends the connection, where it is one over HTTP/1.
+    pub(super) fn cut(&self) -> Cut {
+        self.0.cut.clone()
+    }
+
+    fn form(&self) -> Option<&AbsoluteForm> {
+        self.0.proxy.as_ref()
+    }
+
+    /// Whether each request gets the operator's credentials for an upstream proxy.
+    fn adds_credentials(&self) -> bool {
+        self.form().is_some_and(AbsoluteForm::has_credentials)
     }
 }
 
 impl Checkout {
     pub(crate) fn of(permit: &Permit, wire: Wire) -> Self {
+        let (authority, generation) = (permit.authority(), permit.generation());
+        let hooks = &generation.settings().mitm.hooks;
         Self {
             key: Key {
-                peer: Peer::Host(permit.authority().clone()),
+                peer: Peer::Host(authority.clone()),
                 wire,
             },
-            generation: permit.generation().number(),
+            generation: generation.number(),
+            secrets: if hooks.has(&authority.host) {
+                Secrets::Injected
+            } else {
+                Secrets::Never
+            },
         }
     }
 
@@ -156,11 +196,22 @@ impl Checkout {
                 wire: Wire::Plain,
             },
             generation: permit.generation().number(),
+            secrets: Secrets::Never,
         }
     }
 
     pub(super) fn wire(&self) -> Wire {
         self.key.wire
+    }
+}
+
+/// For logs; a unix socket without its path.
+impl fmt::Display for Checkout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key.peer {
+            Peer::Host(authority) => write!(f, "origin {authority}"),
+            Peer::UnixSocket(_) => f.write_str(UNIX_SOCKET),
+        }
     }
 }
 
@@ -271,28 +322,46 @@ impl Lease {
         }
     }
 
-    /// Sends a request. What cannot be sent comes back with the error.
+    /// Sends a request; if it is to be the last one of the connection, it says so. What cannot be sent
+    /// comes back with the error.
     pub(crate) fn send(
         &mut self,
         mut request: Request<RequestBody>,
     ) -> BoxFuture<'static, Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
+        let is_last = self.ends_with(&request);
         match &mut self.sender {
             Sender::Http1(sender) => {
-                proxy::address(&mut request, self.far.proxy.as_deref());
+                if is_last {
+                    say_close(request.headers_mut());
+                    self.fate = Fate::Retired;
+                }
+                proxy::address(&mut request, self.far.form());
                 sender.try_send_request(request).boxed()
             }
             Sender::Http2(sender) => sender.try_send_request(request).boxed(),
         }
     }
 
+    /// Whether no request may follow this one on an HTTP/1 connection.
+    fn ends_with(&self, request: &Request<RequestBody>) -> bool {
+        let adds_secret = self.key.secrets == Secrets::Injected || self.far.adds_credentials();
+        !request.body().is_end_stream()
+            && (adds_secret || !defines_content(request.method().as_str()))
+    }
+
     /// The addresses that the connection may lead to.
     pub(crate) fn leads_to(&self) -> &LeadsTo {
-        &self.far.leads_to
+        &self.far.0.leads_to
+    }
+
+    /// Ends the connection at its next read, where it is one over HTTP/1.
+    pub(crate) fn cut(&self) -> Cut {
+        self.far.cut()
     }
 
     /// Whether an upstream proxy answers, for the origin or for itself.
     pub(crate) fn is_with_proxy(&self) -> bool {
-        self.far.proxy.is_some()
+        self.far.form().is_some()
     }
 
     /// Whether the connection was vetted under these settings.
@@ -358,5 +427,17 @@ impl Sender {
             Self::Http1(sender) => sender.is_closed(),
             Self::Http2(sender) => sender.is_closed(),
         }
+    }
+}
+
+/// Says that a request is the last one of its connection (RFC 9112 section 9.6).
+fn say_close(fields: &mut HeaderMap) {
+    // A request that could not be sent comes here once more.
+    let is_said = fields
+        .get_all(CONNECTION)
+        .iter()
+        .any(|field| field == "close");
+    if !is_said {
+        fields.append(CONNECTION, HeaderValue::from_static("close"));
     }
 }

@@ -211,6 +211,10 @@ impl AbsoluteForm {
             credentials: basic(proxy),
         })
     }
+
+    pub(super) fn has_credentials(&self) -> bool {
+        self.credentials.is_some()
+    }
 }
 
 /// Gives an HTTP/1 request the form that whoever gets it reads: the proxy, or (`None`) the origin.

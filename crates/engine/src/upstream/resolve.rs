@@ -13,11 +13,12 @@ mod resolv_conf;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use codex_network_config::ResolverFiles;
+use codex_network_files::Reading;
 use futures_util::future::{BoxFuture, FutureExt};
 use hickory_resolver::{
     config::{
@@ -188,11 +189,11 @@ impl Resolve for DnsResolver {
 #[cfg(not(target_vendor = "apple"))]
 fn system_configuration(read: Option<&str>) -> Result<(ResolverConfig, ResolverOpts), String> {
     use hickory_resolver::system_conf;
-    let system = match read {
-        Some(content) => system_conf::parse_resolv_conf(content.as_bytes()),
-        None => system_conf::read_system_conf(),
+    let content = match read {
+        Some(content) => content.to_owned(),
+        None => read_resolv_conf()?,
     };
-    system.map_err(|error| error.to_string())
+    system_conf::parse_resolv_conf(content.as_bytes()).map_err(|error| error.to_string())
 }
 
 /// The same on Apple's systems.
@@ -200,10 +201,7 @@ fn system_configuration(read: Option<&str>) -> Result<(ResolverConfig, ResolverO
 fn system_configuration(read: Option<&str>) -> Result<(ResolverConfig, ResolverOpts), String> {
     let servers = match read {
         Some(content) => resolv_conf::name_servers(content),
-        None => {
-            let content = std::fs::read("/etc/resolv.conf").map_err(|error| error.to_string())?;
-            resolv_conf::name_servers(&String::from_utf8_lossy(&content))
-        }
+        None => resolv_conf::name_servers(&read_resolv_conf()?),
     };
     let servers = servers
         .into_iter()
@@ -211,6 +209,12 @@ fn system_configuration(read: Option<&str>) -> Result<(ResolverConfig, ResolverO
         .collect();
     let config = ResolverConfig::from_name_servers(servers);
     Ok((config, ResolverOpts::default()))
+}
+
+fn read_resolv_conf() -> Result<String, String> {
+    let path = Path::new("/etc/resolv.conf");
+    let content = Reading::up_to(1 << 20).read_text(path);
+    content.map_err(|error| error.to_string())
 }
 
 /// RFC 6761 section 6.3: such names are this host, whatever a file or a server says.

@@ -94,6 +94,9 @@ pub(crate) enum SocketError {
     /// The program changed protocols unasked.
     #[error("its program switched protocols unasked")]
     UnaskedUpgrade,
+    /// The program sent interim answers without end.
+    #[error("its program sent too many interim answers")]
+    InterimFlood,
     /// The program did not answer in time.
     #[error("its program did not answer within {0:?}")]
     Silent(Duration),

@@ -7,43 +7,62 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::text::ValuePattern;
+use super::query::Query;
 
 /// The parts of a request-target.
 pub(super) struct Target<'t> {
     /// Percent-decoded. What was encoded is no delimiter, so segments are what they were.
     pub(super) path: Cow<'t, str>,
-    /// As it came.
-    query: &'t str,
+    pub(super) query: Query<'t>,
 }
 
 /// Why a path could be read in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{}", self.as_str())]
 pub enum PathFlaw {
     /// It does not begin with `/`: an authority, a whole URL, or `*`.
-    #[error("a path begins with `/`")]
     NotRooted,
     /// `\`, which some origins read as `/`.
-    #[error("the path holds a backslash")]
     Backslash,
     /// `#`, which ends a path in a URL and is not sent.
-    #[error("the path holds a `#`")]
     Fragment,
     /// `%` without two hex digits behind it.
-    #[error("the path holds a `%` without two hex digits behind it")]
     BadPercent,
-    /// `%2F`, `%5C` or `%25`: a delimiter for those who decode first, or a second encoding.
-    #[error("the path holds an encoded `/`, `\\` or `%`")]
+    /// An encoded `/`, `\`, `%`, `?`, `#` or `;`: a delimiter for those who decode first, or a second
+    /// encoding.
     EncodedDelimiter,
-    /// A segment `.` or `..`, plainly or encoded, also with parameters (`..;a=b`).
-    #[error("the path has a segment `.` or `..`")]
+    /// `;`: Java servers cut it off with what follows it in its segment (RFC 3986 section 3.3).
+    Parameters,
+    /// `//`, which most origins read as `/`, and some as the beginning of an authority.
+    EmptySegment,
+    /// A segment `.` or `..`, plainly or encoded, or one of nothing but dots and blanks: Windows takes
+    /// those off the end of a name.
     DotSegment,
     /// A control character, plainly or encoded: `%00` ends a text for some, `%0A` is dropped by others.
-    #[error("the path holds a control character")]
     Control,
+    /// A character that is written as a delimiter or a dot where Unicode is normalised, or mapped to a
+    /// code page (as the full-width `/`, U+FF0F).
+    Lookalike,
     /// What is encoded is not UTF-8, such as an overlong form of `.` or `/`.
-    #[error("the path is not UTF-8 when it is decoded")]
     NotUtf8,
+}
+
+impl PathFlaw {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::NotRooted => "a path begins with `/`",
+            Self::Backslash => "the path holds a backslash",
+            Self::Fragment => "the path holds a `#`",
+            Self::BadPercent => "the path holds a `%` without two hex digits behind it",
+            Self::EncodedDelimiter => "the path holds an encoded `/`, `\\`, `%`, `?`, `#` or `;`",
+            Self::Parameters => "the path holds a `;`",
+            Self::EmptySegment => "the path has an empty segment (`//`)",
+            Self::DotSegment => "the path has a segment of dots, as `.` or `..`",
+            Self::Control => "the path holds a control character",
+            Self::Lookalike => "the path holds a character that can become a delimiter or a dot",
+            Self::NotUtf8 => "the path is not UTF-8 when it is decoded",
+        }
+    }
 }
 
 impl<'t> Target<'t> {
@@ -51,56 +70,11 @@ impl<'t> Target<'t> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = decode(path)?;
         check(&path)?;
-        Ok(Self { path, query })
+        Ok(Self {
+            path,
+            query: Query::new(query),
+        })
     }
-
-    /// Whether each of these names is in the query, and has one of its values wherever it is.
-    pub(super) fn query_has(&self, wanted: &[(String, Vec<ValuePattern>)]) -> bool {
-        // `;` separates pairs for some origins, and is part of a value for others.
-        wanted.is_empty()
-            || (!self.query.contains([';', '#'])
-                && self.query.split('&').all(decodes)
-                && wanted
-                    .iter()
-                    .all(|(name, values)| self.has_pair(name, values)))
-    }
-
-    fn has_pair(&self, wanted: &str, values: &[ValuePattern]) -> bool {
-        let mut seen = false;
-        for pair in self.query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if name.contains('+') {
-                // Some read it as a space and some as it is.
-                let spaced = name.replace('+', " ");
-                if is(name, wanted) || is(&spaced, wanted) {
-                    return false;
-                }
-            }
-            if is(name, wanted) {
-                seen = true;
-                if value.contains('+') || !has_value(value, values) {
-                    return false;
-                }
-            }
-        }
-        seen
-    }
-}
-
-fn has_value(encoded: &str, values: &[ValuePattern]) -> bool {
-    let decoded = percent_decode(encoded).and_then(text);
-    decoded.is_some_and(|value| {
-        !value.contains(char::is_control) && values.iter().any(|pattern| pattern.covers(&value))
-    })
-}
-
-/// Whether an encoded text means a plain one.
-fn is(encoded: &str, plain: &str) -> bool {
-    percent_decode(encoded).is_some_and(|decoded| *decoded == *plain.as_bytes())
-}
-
-fn decodes(text: &str) -> bool {
-    percent_decode(text).is_some()
 }
 
 /// Decodes a path or a part of one, without judging its segments.
@@ -112,7 +86,7 @@ pub(super) fn decode(path: &str) -> Result<Cow<'_, str>, PathFlaw> {
         return Err(PathFlaw::Fragment);
     }
     let hidden = |triplet: &str| {
-        let delimiters = ["2f", "5c", "25"];
+        let delimiters = ["2f", "5c", "25", "3f", "23", "3b"];
         let digits = triplet.get(..2);
         digits.is_some_and(|digits| {
             delimiters
@@ -135,19 +109,37 @@ pub(super) fn check(path: &str) -> Result<(), PathFlaw> {
     if path.contains(char::is_control) {
         return Err(PathFlaw::Control);
     }
+    if path.contains(is_lookalike) {
+        return Err(PathFlaw::Lookalike);
+    }
     let is_dots = |segment: &str| {
-        // Java servers cut parameters off before they look at dots (RFC 3986 section 3.3).
-        let name = segment.split(';').next();
-        matches!(name, Some("." | ".."))
+        !segment.is_empty() && segment.chars().all(|c| c == '.' || c.is_whitespace())
     };
     if path.split('/').any(is_dots) {
         return Err(PathFlaw::DotSegment);
     }
+    if path.contains("//") {
+        return Err(PathFlaw::EmptySegment);
+    }
+    if path.contains(';') {
+        return Err(PathFlaw::Parameters);
+    }
     Ok(())
 }
 
+/// Whether a character outside ASCII becomes `.`, `/`, `\`, `%`, `?`, `#` or `;`, or a text with one of
+/// them, by Unicode's compatibility decomposition or by the best fit of Windows' code pages.
+fn is_lookalike(c: char) -> bool {
+    matches!(c,
+        '\u{37e}' | '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{20e5}' | '\u{2100}' | '\u{2101}'
+        | '\u{2105}' | '\u{2106}' | '\u{2215}' | '\u{2216}' | '\u{2488}'..='\u{249b}' | '\u{3002}'
+        | '\u{fe19}' | '\u{fe30}' | '\u{fe52}' | '\u{fe54}' | '\u{fe56}' | '\u{fe5f}' | '\u{fe68}'
+        | '\u{fe6a}' | '\u{ff03}' | '\u{ff05}' | '\u{ff0e}' | '\u{ff0f}' | '\u{ff1b}' | '\u{ff1f}'
+        | '\u{ff3c}' | '\u{ff61}')
+}
+
 /// What a text stands for; nothing when a `%` has not two hex digits behind it.
-fn percent_decode(encoded: &str) -> Option<Cow<'_, [u8]>> {
+pub(super) fn percent_decode(encoded: &str) -> Option<Cow<'_, [u8]>> {
     let Some((plain, _)) = encoded.split_once('%') else {
         return Some(Cow::Borrowed(encoded.as_bytes()));
     };

@@ -45,8 +45,8 @@ pub(crate) struct Asked {
     target: String,
     #[serde(default)]
     fields: Vec<(String, String)>,
-    /// The name of the hook, which is `this` for one that is written in the row; `none` of them; or
-    /// `not hooked`.
+    /// The name of the hook, which is `this` for one that is written in the row; `none` of them;
+    /// `ambiguous`, which is none because of how servers differ; or `not hooked`.
     says: String,
 }
 
@@ -147,6 +147,7 @@ impl Asked {
         let said = match verdict {
             HookVerdict::NotHooked => "not hooked",
             HookVerdict::NoMatch => "none",
+            HookVerdict::Ambiguous(_) => "ambiguous",
             HookVerdict::Matched(id) => &hooks.get(id).expect("an id of these hooks").name,
         };
         same("says", said, &*row.says)

@@ -8,7 +8,7 @@ use codex_network_policy::{
 };
 use serde::Deserialize;
 
-use super::{Row, same, told, yes};
+use super::{Row, content, same, told, yes};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +23,9 @@ pub(super) struct Asked {
     served: bool,
     method: Option<String>,
     upgrade: Option<String>,
+    /// Whether the request has content.
+    #[serde(default)]
+    content: bool,
     path: String,
     /// The list; `["*"]` for all.
     list: Vec<String>,
@@ -86,6 +89,7 @@ impl Asked {
             },
             method: Some(self.method.as_deref().unwrap_or("GET")),
             upgrade: self.upgrade.as_deref(),
+            content: content(self.content),
             path: path.as_ref(),
             leads_to: leads_to.as_ref(),
         };

@@ -49,7 +49,7 @@ impl Scene {
             fields: &Field(&self.field),
         });
         assert_ne!(verdict, HookVerdict::NotHooked);
-        Some(verdict != HookVerdict::NoMatch)
+        Some(matches!(verdict, HookVerdict::Matched(_)))
     }
 
     /// What it should say.
@@ -58,25 +58,31 @@ impl Scene {
         let Some(path) = decode(path) else {
             return false;
         };
-        // Nobody who decodes again, or takes dots away, comes to another path.
-        let odd = |c: char| c == '%' || c == '\\' || c == '#' || c.is_control();
+        // Nobody who decodes again, takes dots away or cuts parameters off comes to another path.
+        let odd = |c: char| "%\\#?;/".contains(c) || c.is_control();
         let dots = |segment: &str| {
-            ["", "/"].iter().any(|end| {
-                let name = format!("{segment}{end}");
-                name == "." || name == ".." || name.starts_with(".;") || name.starts_with("..;")
-            })
+            !segment.is_empty()
+                && segment
+                    .trim_matches(|c: char| c == '.' || c == ' ')
+                    .is_empty()
         };
+        let segments: Vec<&str> = path.split('/').collect();
+        let last = segments.len() - 1;
         let is_sound = path.starts_with('/')
-            && !path.contains(odd)
+            && !path.contains(LOOKALIKES)
+            && segments
+                .iter()
+                .all(|segment| !segment.contains(odd) && !dots(segment))
+            && !(1..last).any(|number| segments[number].is_empty())
             && !self
                 .target
                 .to_lowercase()
                 .split('?')
                 .next()
-                .is_some_and(|raw| raw.contains("%2f"))
-            && !path.split('/').any(dots);
+                .is_some_and(|raw| raw.contains("%2f"));
         is_sound
             && begins(&self.path, &path)
+            && !overrides_method(query)
             && self.query_matches(query)
             && is(&self.header, &self.field)
     }
@@ -85,11 +91,16 @@ impl Scene {
         let mut values = Vec::new();
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (Some(name), Some(value)) = (decode_bytes(name), decode_bytes(value)) else {
+            let (Some(decoded), Some(value)) = (decode_bytes(name), decode_bytes(value)) else {
                 return false;
             };
-            if name == b"q" {
+            if decoded.iter().any(|byte| b"&=;#%".contains(byte)) {
+                return false;
+            }
+            if decoded == b"q" {
                 values.push((pair, String::from_utf8(value)));
+            } else if is_alike(&decoded, "q") {
+                return false;
             }
         }
         let good = |(pair, value): &(&str, Result<String, _>)| {
@@ -102,6 +113,58 @@ impl Scene {
     }
 }
 
+/// Some of the characters that become delimiters: those that the generated texts have.
+const LOOKALIKES: [char; 3] = ['\u{ff0f}', '\u{2025}', '\u{ff1b}'];
+
+/// Names that override methods.
+const OVERRIDES: [&str; 8] = [
+    "_method",
+    "_httpmethod",
+    "http-method-override",
+    "method-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-method",
+];
+
+/// Whether a query has such a name, or one that cannot be read.
+fn overrides_method(query: &str) -> bool {
+    query
+        .split(['&', ';'])
+        .filter_map(|pair| pair.split('=').next())
+        .any(|name| match decode_bytes(name) {
+            Some(name) => OVERRIDES.iter().any(|known| is_alike(&name, known)),
+            None => true,
+        })
+}
+
+/// Whether a server could take a name for the other, or for a part of it: some cut names off where an
+/// index or a member begins.
+fn is_alike(name: &[u8], other: &str) -> bool {
+    let name = String::from_utf8_lossy(name);
+    let shortened = |text: &str| -> Vec<String> {
+        let ends = text.match_indices(['[', ']', '.', '\0']);
+        let mut all: Vec<String> = ends
+            .map(|(end, _)| letters(&text[..end]))
+            .filter(|letters| !letters.is_empty())
+            .collect();
+        all.push(letters(text));
+        all
+    };
+    shortened(&name).contains(&letters(other)) || shortened(other).contains(&letters(&name))
+}
+
+/// The letters and digits of a name, without case, and where others stand between them.
+fn letters(name: &str) -> String {
+    let folded: Vec<String> = name
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|run| !run.is_empty())
+        .map(|run| run.to_uppercase().to_lowercase())
+        .collect();
+    folded.join("_")
+}
+
 /// Whether a path begins as a prefix says.
 fn begins(prefix: &str, path: &str) -> bool {
     let (starred, text) = split(prefix);
@@ -111,7 +174,11 @@ fn begins(prefix: &str, path: &str) -> bool {
         return path.starts_with(&decoded.join("*").chars().collect::<Vec<_>>());
     }
     let form = form(decoded.iter().map(String::as_str));
-    (0..=path.len()).any(|end| matches(&form, &path[..end]))
+    // A star that is a whole segment is no empty one.
+    let is_empty = |end: &usize| text.ends_with("/*") && path[..*end].ends_with(&['/']);
+    (0..=path.len())
+        .filter(|end| !is_empty(end))
+        .any(|end| matches(&form, &path[..end]))
 }
 
 /// Whether a value is as a pattern says.

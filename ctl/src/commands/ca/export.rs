@@ -7,6 +7,8 @@ use std::path::Path;
 
 use codex_network_control::Client;
 use codex_network_control::message::CaQuery;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use super::none;
@@ -37,11 +39,24 @@ pub(super) async fn run(
     if pem.is_empty() {
         return Err(none());
     }
+    // It goes to a terminal, or into a list of what is trusted.
+    if !is_pem(&pem) {
+        return Err(Failure::Failed(
+            "the proxy's answer is not certificates in PEM".to_owned(),
+        ));
+    }
     match out {
         Some(path) => write_new(path, pem.as_bytes()).map_err(|error| refused(path, &error)),
         None if output.form() == Form::Json => Ok(output.json(&json!({ "pem": pem }))?),
         None => Ok(output.line(pem.trim_end())?),
     }
+}
+
+/// Whether a text is certificates and nothing that a terminal would act on.
+fn is_pem(text: &str) -> bool {
+    let plain = |byte: u8| byte == b'\n' || (b' '..=b'~').contains(&byte);
+    let mut certificates = CertificateDer::pem_slice_iter(text.as_bytes()).peekable();
+    text.bytes().all(plain) && certificates.peek().is_some() && certificates.all(|one| one.is_ok())
 }
 
 /// A file that everybody may read, whatever the umask; one that is there stays as it is.
@@ -60,4 +75,25 @@ fn refused(path: &Path, error: &io::Error) -> Failure {
         }
         _ => format!("cannot write {path}: {error}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k1_only_certificates_in_plain_text_are_exported() {
+        let one = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        assert!(is_pem(one));
+        assert!(is_pem(&format!("# Root\n{one}{one}")));
+        for other in [
+            String::new(),
+            "hello\n".to_owned(),
+            format!("{one}\x1b]0;title\x07"),
+            format!("{one}\r\n"),
+            one.replace("MAA=", "M"),
+        ] {
+            assert!(!is_pem(&other), "{other:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `proxyctl ca install` and `uninstall`: whether this system trusts the CA.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use codex_network_control::Client;
 use codex_network_control::message::CaQuery;
@@ -10,11 +10,12 @@ use serde_json::json;
 
 use super::none;
 use super::store::{Changed, Store, Tool};
-use crate::Failure;
-use crate::output::{Form, Output};
+use crate::listener::AnsweringProxy;
+use crate::output::{Form, Output, printable};
+use crate::{Failure, system_tool};
 
+/// The caller is root, and so is the proxy that is asked.
 pub(super) async fn install(client: &Client, output: &Output) -> Result<(), Failure> {
-    need_root("install")?;
     let ca = client.ca(CaQuery::default()).await?;
     if ca.subject.is_empty() {
         return Err(none());
@@ -28,17 +29,30 @@ pub(super) async fn install(client: &Client, output: &Output) -> Result<(), Fail
     }
     let store = find()?;
     let changed = store.install(&ca.pem, &mut run).map_err(Failure::Failed)?;
-    tell(output, "installed", "is installed already", &changed)
+    let proxy = AnsweringProxy::of(client);
+    if output.form() == Form::Text {
+        let (subject, fingerprint) = (printable(&ca.subject), printable(&ca.fingerprint));
+        output.line(&format!(
+            "CA of the proxy of {proxy}: {subject}, SHA-256 {fingerprint}"
+        ))?;
+    }
+    tell(
+        output,
+        "installed",
+        "is installed already",
+        &changed,
+        Some(&proxy),
+    )
 }
 
 /// Needs no proxy: what was installed is found by its name and content.
 pub(crate) fn uninstall(output: &Output) -> Result<(), Failure> {
     need_root("uninstall")?;
     let changed = find()?.uninstall(&mut run).map_err(Failure::Failed)?;
-    tell(output, "removed", "was not installed", &changed)
+    tell(output, "removed", "was not installed", &changed, None)
 }
 
-fn need_root(what: &str) -> Result<(), Failure> {
+pub(crate) fn need_root(what: &str) -> Result<(), Failure> {
     if Uid::effective().is_root() {
         return Ok(());
     }
@@ -59,7 +73,7 @@ fn find() -> Result<Store, Failure> {
 
 /// Runs a tool of the system, which tells what it does on standard error.
 fn run(tool: &Tool<'_>) -> Result<(), String> {
-    let status = Command::new(tool.program)
+    let status = system_tool::command(tool.program)
         .args(&tool.arguments)
         .stdin(Stdio::null())
         // Standard output is for our own answer.
@@ -72,9 +86,19 @@ fn run(tool: &Tool<'_>) -> Result<(), String> {
     Err(format!("{} failed ({status})", tool.program.display()))
 }
 
-fn tell(output: &Output, done: &str, nothing: &str, changed: &Changed) -> Result<(), Failure> {
+fn tell(
+    output: &Output,
+    done: &str,
+    nothing: &str,
+    changed: &Changed,
+    proxy: Option<&AnsweringProxy>,
+) -> Result<(), Failure> {
     if output.form() == Form::Json {
-        return Ok(output.json(&json!({ "status": done, "files": changed.files() }))?);
+        let mut told = json!({ "status": done, "files": changed.files() });
+        if let Some(proxy) = proxy {
+            told["answered_by"] = json!(proxy);
+        }
+        return Ok(output.json(&told)?);
     }
     match changed {
         Changed::Nothing(files) if files.is_empty() => {

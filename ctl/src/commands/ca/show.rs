@@ -5,6 +5,7 @@ use codex_network_control::message::{Ca, CaQuery};
 
 use super::none;
 use crate::Failure;
+use crate::listener::AnsweringProxy;
 use crate::output::{Form, Output, Tone, printable, utc};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
@@ -51,12 +52,30 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     ])?;
     output.line("")?;
     output.line(&output.paint(Tone::Heading, "To make programs trust it"))?;
-    Ok(output.labelled(&ways(&ca))?)
+    let install = if AnsweringProxy::of(client).is_of_root() {
+        INSTALLED_BY_US
+    } else {
+        INSTALLED_BY_HAND
+    };
+    Ok(output.labelled(&ways(&ca, install))?)
 }
+
+/// How the stores of Debian, of Fedora and of macOS are made to trust the CA of root's proxy.
+const INSTALLED_BY_US: [&str; 3] = [
+    "sudo proxyctl ca install (which runs update-ca-certificates)",
+    "sudo proxyctl ca install (which runs update-ca-trust)",
+    "sudo proxyctl ca install (which runs security add-trusted-cert)",
+];
+/// The same for a user's own proxy, which `ca install` does not trust.
+const INSTALLED_BY_HAND: [&str; 3] = [
+    "sudo install -m 644 FILE /usr/local/share/ca-certificates/codex-network-proxy.crt && sudo update-ca-certificates",
+    "sudo install -m 644 FILE /etc/pki/ca-trust/source/anchors/codex-network-proxy.crt && sudo update-ca-trust extract",
+    "sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain FILE",
+];
 
 /// How the usual systems and programs are told. The bundle is for those whose list of roots is
 /// replaced, the certificate for those whose list is added to.
-fn ways(ca: &Ca) -> [(&'static str, String); 7] {
+fn ways(ca: &Ca, install: [&str; 3]) -> [(&'static str, String); 7] {
     let file = ca.certificate_file.as_deref().map_or_else(
         || "ca.pem (from `proxyctl ca export --out ca.pem`)".to_owned(),
         printable,
@@ -65,23 +84,15 @@ fn ways(ca: &Ca) -> [(&'static str, String); 7] {
         || "bundle.pem (from `proxyctl ca export --bundle --out bundle.pem`)".to_owned(),
         printable,
     );
+    let [debian, fedora, macos] = install.map(|way| way.replace("FILE", &file));
     [
         (
             "one program",
             format!("SSL_CERT_FILE={bundle} PROGRAM (curl, git, Python, Ruby, Go and others)"),
         ),
-        (
-            "Debian, Ubuntu",
-            "sudo proxyctl ca install (which runs update-ca-certificates)".to_owned(),
-        ),
-        (
-            "Fedora, RHEL",
-            "sudo proxyctl ca install (which runs update-ca-trust)".to_owned(),
-        ),
-        (
-            "macOS",
-            "sudo proxyctl ca install (which runs security add-trusted-cert)".to_owned(),
-        ),
+        ("Debian, Ubuntu", debian),
+        ("Fedora, RHEL", fedora),
+        ("macOS", macos),
         (
             "Firefox",
             format!("Settings, Privacy & Security, View Certificates, Authorities, Import: {file}"),

@@ -6,11 +6,11 @@
 
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use codex_network_files::Reading;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
@@ -21,6 +21,8 @@ const SUFFIX: &str = ".crt";
 const MARK: usize = 8;
 /// No certificate is longer.
 const LONGEST: u64 = 64 * 1024;
+/// Nor is a list of those that a system trusts.
+const LONGEST_LIST: u64 = 16 << 20;
 /// The store of macOS.
 const KEYCHAIN: &str = "/Library/Keychains/System.keychain";
 
@@ -181,7 +183,7 @@ impl Store {
             Kind::Macos => return self.verify(pem, run),
         };
         // Long beyond any certificate, but a list all the same.
-        let Ok(list) = std::fs::read(self.root.join(list)) else {
+        let Ok(list) = Reading::up_to(LONGEST_LIST).read(&self.root.join(list)) else {
             return Trust::Unknown;
         };
         let Ok(wanted) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
@@ -296,17 +298,8 @@ fn fingerprint(pem: &[u8]) -> Option<String> {
 
 /// A small regular file, whatever its name leads to.
 fn read(path: &Path) -> Option<Vec<u8>> {
-    let file = File::options()
-        .read(true)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-        .open(path)
-        .ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut content = Vec::new();
-    file.take(LONGEST).read_to_end(&mut content).ok()?;
-    Some(content)
+    let mut content = Reading::up_to(LONGEST).without_links().read(path).ok()?;
+    Some(std::mem::take(&mut *content))
 }
 
 /// A new file that everybody may read, whatever the umask, in a directory that may be missing.

@@ -45,8 +45,30 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         })
     });
     let now = OffsetDateTime::now_utc().unix_timestamp();
-    judge(ca, use_of_it, trust.unwrap_or(Trust::Unknown), now)
+    let advice = if answers.is_of_root {
+        &OF_ROOT
+    } else {
+        &OF_A_USER
+    };
+    judge(ca, use_of_it, trust.unwrap_or(Trust::Unknown), advice, now)
 }
+
+/// What to do about a CA that nothing can trust for long, and about one that is not trusted.
+struct Advice {
+    keep: &'static str,
+    install: &'static str,
+}
+
+const OF_ROOT: Advice = Advice {
+    keep: "sudo codex-network-proxy init, proxyctl reload, then sudo proxyctl ca install",
+    install: "sudo proxyctl ca install",
+};
+
+/// `ca install` trusts a proxy of root alone.
+const OF_A_USER: Advice = Advice {
+    keep: "codex-network-proxy init, proxyctl reload, then install the CA by hand: proxyctl ca show",
+    install: "install it by hand: proxyctl ca show",
+};
 
 /// Whether the CA signs anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +77,8 @@ enum Use {
     Nothing,
 }
 
-fn judge(ca: &Ca, use_of_it: Use, trust: Trust, now: i64) -> Vec<Finding> {
-    let mut found = vec![judge_trust(ca, use_of_it, trust)];
+fn judge(ca: &Ca, use_of_it: Use, trust: Trust, advice: &Advice, now: i64) -> Vec<Finding> {
+    let mut found = vec![judge_trust(ca, use_of_it, trust, advice)];
     found.extend(judge_time(ca, now));
     if ca.roots == 0 {
         found.push(Finding::problem(
@@ -67,8 +89,7 @@ fn judge(ca: &Ca, use_of_it: Use, trust: Trust, now: i64) -> Vec<Finding> {
     found
 }
 
-fn judge_trust(ca: &Ca, use_of_it: Use, trust: Trust) -> Finding {
-    let keep = "sudo codex-network-proxy init, proxyctl reload, then sudo proxyctl ca install";
+fn judge_trust(ca: &Ca, use_of_it: Use, trust: Trust, advice: &Advice) -> Finding {
     match (use_of_it, trust, ca.kept_at.is_some()) {
         (Use::Nothing, Trust::Yes, _) => {
             Finding::ok("this system trusts it; nothing is intercepted at present")
@@ -81,11 +102,11 @@ fn judge_trust(ca: &Ca, use_of_it: Use, trust: Trust) -> Finding {
         }
         (Use::Intercepts, _, false) => Finding::problem(
             "connections are intercepted with a CA that goes when the proxy stops, so nothing can trust it for long",
-            keep,
+            advice.keep,
         ),
         (Use::Intercepts, Trust::No, true) => Finding::problem(
             "connections are intercepted, and this system does not trust the CA",
-            "sudo proxyctl ca install",
+            advice.install,
         ),
         (Use::Intercepts, Trust::Unknown, true) => Finding::note(
             "connections are intercepted; whether this system trusts the CA cannot be found out",
@@ -146,9 +167,11 @@ mod tests {
             (Intercepts, Trust::Unknown, true, Note),
             (Intercepts, Trust::Unknown, false, Problem),
         ] {
-            let found = judge(&ca(kept), used, trust, 2_000);
-            assert_eq!(found.len(), 1, "{found:?}");
-            assert_eq!(found[0].verdict, verdict, "{used:?} {trust:?}: {found:?}");
+            for advice in [&OF_ROOT, &OF_A_USER] {
+                let found = judge(&ca(kept), used, trust, advice, 2_000);
+                assert_eq!(found.len(), 1, "{found:?}");
+                assert_eq!(found[0].verdict, verdict, "{used:?} {trust:?}: {found:?}");
+            }
         }
     }
 
@@ -169,7 +192,7 @@ mod tests {
             ..ca(true)
         };
         assert_eq!(
-            judge(&rootless, Use::Nothing, Trust::No, 2_000)[1].verdict,
+            judge(&rootless, Use::Nothing, Trust::No, &OF_ROOT, 2_000)[1].verdict,
             Problem
         );
     }

@@ -3,12 +3,13 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use nix::unistd::{Gid, Group, Uid, User};
+use nix::unistd::{Gid, Group};
 
 use super::Facts;
 use super::finding::Finding;
 use super::proxy::Proxy;
 use crate::find;
+use crate::listener::user_name;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     vec![match &facts.proxy {
@@ -53,10 +54,7 @@ fn judge(path: &Path, (uid, gid, mode): (u32, u32, u32), proxy: Option<u32>) -> 
 
 /// A user's name, or number.
 pub(super) fn user(uid: u32) -> String {
-    match User::from_uid(Uid::from_raw(uid)) {
-        Ok(Some(user)) => user.name,
-        _ => format!("uid {uid}"),
-    }
+    user_name(uid).unwrap_or_else(|| format!("uid {uid}"))
 }
 
 /// A group's name, or number.

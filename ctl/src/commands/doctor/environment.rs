@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use codex_network_config::CERTIFICATE_VARIABLES;
+use codex_network_files::Reading;
 use nix::unistd::Uid;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -244,13 +245,7 @@ fn certificates(variables: &Variables, answers: Option<&Answers>) -> Vec<Finding
 
 /// Without a CA in use any file will do.
 fn look_into(path: &Path, ca: Option<&CertificateDer<'_>>) -> Bundle {
-    let content = std::fs::metadata(path).and_then(|file| {
-        if file.is_file() && file.len() <= LARGEST {
-            std::fs::read(path)
-        } else {
-            Err(std::io::Error::other("it is no file of certificates"))
-        }
-    });
+    let content = Reading::up_to(LARGEST).read(path);
     let content = match content {
         Ok(content) => content,
         Err(error) => return Bundle::Unreadable(error.to_string()),

@@ -2,10 +2,10 @@
 //! and every directory on the way to them. Whoever can is stronger than the policy.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use codex_network_files::{Fault, Trust, Writer, as_typed};
 use nix::unistd::Uid;
 use serde_json::Value;
 
@@ -34,21 +34,6 @@ enum Keep {
     Secret,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Directory,
-    File,
-}
-
-/// A file or directory, as it is.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    kind: Kind,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-}
-
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let answers = facts.proxy.answers();
     // The service's files are root's; those of a proxy of somebody's own are theirs as well.
@@ -59,9 +44,6 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     };
     let mut wanted: BTreeMap<PathBuf, Keep> = BTreeMap::new();
     let mut add = |path: PathBuf, keep: Keep| {
-        for parent in path.ancestors().skip(1).filter(|path| path.is_absolute()) {
-            wanted.entry(parent.to_owned()).or_insert(Keep::Unchanged);
-        }
         let strictest = wanted.entry(path).or_insert(keep);
         *strictest = keep.max(*strictest);
     };
@@ -83,10 +65,6 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             lost(&path);
             continue;
         };
-        // A link may lead to a place of which others are the masters.
-        if let Ok(real) = path.canonicalize() {
-            add(real, keep);
-        }
         add(path, keep);
     }
     for (path, keep) in authority(facts) {
@@ -95,31 +73,30 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             None => lost(&path),
         }
     }
-    let mut good = 0_usize;
+    let mut good = BTreeSet::new();
+    let mut bad = BTreeSet::new();
     for (path, keep) in &wanted {
         let trusted = if *keep == Keep::Roots { 0 } else { owner };
-        match std::fs::metadata(path) {
-            Ok(place) => {
-                let kind = if place.is_dir() {
-                    Kind::Directory
-                } else {
-                    Kind::File
-                };
-                let place = Place {
-                    kind,
-                    mode: place.mode(),
-                    uid: place.uid(),
-                    gid: place.gid(),
-                };
-                match judge(path, place, *keep, trusted) {
-                    Some(problem) => found.push(problem),
-                    None => good += 1,
+        // The rule by which the proxy goes, links and directories above included.
+        match Trust::of_user(trusted).inspect(path) {
+            Ok(way) => {
+                for place in way {
+                    match place.fault {
+                        Some(fault) if bad.insert(place.path.clone()) => {
+                            found.push(changeable(&fault));
+                        }
+                        Some(_) => {}
+                        None => drop(good.insert(place.path)),
+                    }
+                }
+                if *keep == Keep::Secret {
+                    found.extend(readable(path));
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => found.push(Finding::skipped(&format!("{}: {error}", path.display()))),
+            Err(error) => found.push(Finding::skipped(&error.to_string())),
         }
     }
+    let good = good.difference(&bad).count();
     if good > 0 {
         let places = counted(good, "file or directory", "files and directories");
         found.insert(
@@ -198,47 +175,28 @@ fn authority(facts: &Facts) -> Vec<(PathBuf, Keep)> {
         .collect()
 }
 
-/// A path as it can be typed: whatever it holds, it is one word and no command.
-fn typed(path: &Path) -> String {
-    let path = path.display().to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%=:,".contains(c);
-    if path.chars().all(is_plain) {
-        return path;
-    }
-    format!("'{}'", path.replace('\'', r"'\''"))
+fn changeable(fault: &Fault) -> Finding {
+    let (path, mode) = (fault.path.display(), fault.mode);
+    let found = match fault.writer {
+        Writer::User(other) => format!("{path} belongs to {}, who can change it", user(other)),
+        Writer::Group(group) => {
+            format!("{path} can be changed by others, those of group {group} (mode {mode:04o})")
+        }
+        Writer::Everyone => format!("{path} can be changed by others (mode {mode:04o})"),
+    };
+    Finding::problem(found, format!("sudo {}", fault.repair()))
 }
 
-/// What is wrong with a place that belongs to root or `owner` and to nobody else.
-fn judge(path: &Path, place: Place, keep: Keep, owner: u32) -> Option<Finding> {
-    const STICKY: u32 = 0o1000;
-    let (path, typed, mode) = (path.display(), typed(path), place.mode & 0o7777);
-    if place.uid != 0 && place.uid != owner {
-        return Some(Finding::problem(
-            format!("{path} belongs to {}, who can change it", user(place.uid)),
-            format!("sudo chown {} {typed}", user(owner)),
-        ));
-    }
-    if keep == Keep::Secret && mode & 0o077 != 0 {
-        return Some(Finding::problem(
+/// A key that others than its owner may read.
+fn readable(path: &Path) -> Option<Finding> {
+    let mode = path.metadata().ok()?.mode() & 0o7777;
+    let (typed, path) = (as_typed(path), path.display());
+    (mode & 0o077 != 0).then(|| {
+        Finding::problem(
             format!("{path}, the CA's key, has mode {mode:04o}"),
             format!(
                 "sudo chmod 0600 {typed}; if others may have read it: remove both files of the CA, codex-network-proxy init"
             ),
-        ));
-    }
-    // In a directory like /tmp nobody can replace what belongs to another.
-    let is_shared = place.kind == Kind::Directory && mode & STICKY != 0;
-    // The owner's own group has no other member.
-    let is_own_group = place.gid == 0 || place.gid == place.uid;
-    let writable = if is_own_group {
-        mode & 0o002
-    } else {
-        mode & 0o022
-    };
-    (writable != 0 && !is_shared).then(|| {
-        Finding::problem(
-            format!("{path} can be changed by others (mode {mode:04o})"),
-            format!("sudo chmod go-w {typed}"),
         )
     })
 }
@@ -250,81 +208,6 @@ mod tests {
     use super::super::init_system::InitSystem;
     use super::super::proxy::{Answers, Proxy};
     use super::*;
-
-    #[test]
-    fn c6_an_advised_command_takes_a_path_as_one_word() {
-        assert_eq!(typed(Path::new("/etc/a-b.toml")), "/etc/a-b.toml");
-        assert_eq!(typed(Path::new("/etc/a b;c")), "'/etc/a b;c'");
-        assert_eq!(typed(Path::new("/etc/it's")), r"'/etc/it'\''s'");
-    }
-
-    #[test]
-    fn c6_who_else_may_change_a_place_is_told() {
-        use Keep::{Roots, Secret, Unchanged};
-        let path = Path::new("/etc/x");
-        for (kind, mode, uid, gid, keep, owner, wrong) in [
-            (Kind::File, 0o644, 0, 0, Unchanged, 0, None),
-            (Kind::File, 0o664, 0, 0, Unchanged, 0, None),
-            (Kind::File, 0o664, 0, 20, Unchanged, 0, Some("chmod go-w")),
-            (Kind::File, 0o646, 0, 0, Unchanged, 0, Some("chmod go-w")),
-            (Kind::File, 0o664, 1000, 1000, Unchanged, 1000, None),
-            (
-                Kind::File,
-                0o664,
-                1000,
-                50,
-                Unchanged,
-                1000,
-                Some("chmod go-w"),
-            ),
-            (
-                Kind::File,
-                0o644,
-                1000,
-                1000,
-                Unchanged,
-                0,
-                Some("chown root"),
-            ),
-            (Kind::File, 0o644, 0, 0, Unchanged, 1000, None),
-            (Kind::Directory, 0o1777, 0, 0, Unchanged, 0, None),
-            (
-                Kind::Directory,
-                0o777,
-                0,
-                0,
-                Unchanged,
-                0,
-                Some("chmod go-w"),
-            ),
-            // A sticky bit protects the content of directories alone.
-            (Kind::File, 0o1666, 0, 0, Unchanged, 0, Some("chmod go-w")),
-            (Kind::File, 0o644, 0, 0, Roots, 0, None),
-            (Kind::File, 0o644, 1000, 0, Roots, 0, Some("chown root")),
-            (Kind::File, 0o600, 0, 0, Secret, 0, None),
-            (Kind::File, 0o640, 0, 0, Secret, 0, Some("chmod 0600")),
-        ] {
-            let found = judge(
-                path,
-                Place {
-                    kind,
-                    mode,
-                    uid,
-                    gid,
-                },
-                keep,
-                owner,
-            );
-            let advice = found.as_ref().and_then(|found| found.advice.as_deref());
-            match wrong {
-                None => assert_eq!(found, None, "{mode:o} {uid}:{gid} {keep:?}"),
-                Some(what) => assert!(
-                    advice.is_some_and(|advice| advice.contains(what)),
-                    "{mode:o} {uid}:{gid} {keep:?}: {found:?}"
-                ),
-            }
-        }
-    }
 
     #[cfg(target_os = "linux")]
     #[test]
@@ -344,6 +227,7 @@ mod tests {
             .expect("a process");
         let facts = |pid: u32| {
             let answers = Answers {
+                is_of_root: true,
                 socket: directory.path().join("control.sock"),
                 status: Status {
                     files: vec!["policy.toml".to_owned()],

@@ -11,6 +11,8 @@ use codex_network_control::message::{Ca, CaQuery, Config, Role, Status};
 use nix::unistd::Uid;
 use serde_json::Value;
 
+use crate::find::ProxyTrust;
+use crate::listener::AnsweringProxy;
 use crate::{Failure, find};
 
 /// How long the proxy has for all of its answers.
@@ -33,7 +35,7 @@ pub(super) enum Proxy {
     TurnsAway(String),
     /// Something is there that gives no proper answer.
     Strange(String),
-    /// Nobody is there: what was tried.
+    /// No trusted proxy is there: what was tried.
     Silent(Vec<String>),
 }
 
@@ -42,6 +44,8 @@ pub(super) enum Proxy {
 pub(super) struct Answers {
     /// The control socket.
     pub(super) socket: PathBuf,
+    /// Whether it is a proxy of root.
+    pub(super) is_of_root: bool,
     pub(super) status: Status,
     /// The settings in force; nothing when they were not told.
     pub(super) config: Option<Config>,
@@ -120,7 +124,7 @@ pub(super) fn ask(socket: Option<PathBuf>) -> Result<Proxy, Failure> {
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     Ok(runtime.block_on(async {
-        match tokio::time::timeout(PATIENCE, find::first(socket)).await {
+        match tokio::time::timeout(PATIENCE, find::first(socket, ProxyTrust::ByFlag)).await {
             Ok(Ok(client)) => question(&client).await,
             Ok(Err(tried)) => nobody(&tried),
             Err(_) => Proxy::Strange("the proxy does not answer in time".to_owned()),
@@ -138,6 +142,7 @@ async fn question(client: &Client) -> Proxy {
     let ca = in_time(client.ca(CaQuery::default())).await.ok();
     Proxy::Answers(Box::new(Answers {
         socket: client.path().to_owned(),
+        is_of_root: AnsweringProxy::of(client).is_of_root(),
         status,
         config,
         ca: ca.filter(|ca| !ca.subject.is_empty()),
@@ -159,7 +164,7 @@ fn nobody(tried: &[ConnectError]) -> Proxy {
             Proxy::TurnsAway(turned.to_string())
         }
         Some(strange) => Proxy::Strange(strange.to_string()),
-        None => Proxy::Silent(tried.iter().map(ToString::to_string).collect()),
+        None => Proxy::Silent(tried.iter().map(find::described).collect()),
     }
 }
 
@@ -174,6 +179,7 @@ mod tests {
     fn l9_a_door_that_is_on_and_not_open_is_missed() {
         let mut answers = Answers {
             socket: PathBuf::new(),
+            is_of_root: true,
             status: Status {
                 enabled: true,
                 listeners: vec![Listener {

@@ -1,10 +1,12 @@
 //! Runs the system's own tools, which may be missing, refuse, or hang.
 
 use std::io::Read as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
+
+use crate::system_tool;
 
 /// How long one may take. They ask a local service and print what it says.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -12,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What a tool prints on standard output, and whether it says that it did well; or why there is no
 /// answer.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(String, Success), String> {
-    let mut child = Command::new(program)
+    let mut child = system_tool::command(program)
         .args(arguments)
         // Its words are read, not shown.
         .env("LC_ALL", "C")

@@ -76,9 +76,9 @@ fn running(monitor: u32, worker: u32, user: Option<&Account>, configured: Option
     };
     if configured.is_none() && user.name == FALLBACK {
         return Finding::note(format!(
-            "the worker runs as {FALLBACK}, since there was no user {DEFAULT} when the proxy started"
+            "the worker runs as {FALLBACK}, which other services may share, since there was no user {DEFAULT} when the proxy started"
         ))
-        .advise("systemd-sysusers, or useradd --system, then restart the proxy");
+        .advise("systemd-sysusers, or useradd --system --no-create-home --shell /usr/sbin/nologin codex-network-proxy, then restart the proxy");
     }
     let wanted = configured.unwrap_or(DEFAULT);
     if user.name != wanted {

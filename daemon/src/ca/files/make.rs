@@ -13,20 +13,22 @@
 //! | no  | yes | that is not ours | refused |
 //! | yes | yes | after that | pending files are thrown away |
 //!
-//! A lock on the key's directory keeps two runs apart.
+//! A lock beside the key keeps two runs apart. It is a file of the owner alone: the directory could be
+//! locked by every user who may look into it.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use codex_network_config::CaPaths;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use codex_network_files::{FileLock, LockError};
+use nix::fcntl::OFlag;
 use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
 use zeroize::Zeroizing;
 
-use super::{FileError, open, read, read_certificate, read_key};
+use super::{FileError, check_place, open, read, read_certificate, read_key};
 use crate::ca::{Ca, Lifetime, pem};
 
 /// What a run of `init` did.
@@ -55,9 +57,10 @@ impl Made {
 /// is ever overwritten.
 pub(crate) fn make(paths: &CaPaths, now: SystemTime) -> Result<Made, FileError> {
     for path in [&paths.key, &paths.certificate] {
+        check_place(path)?;
         make_directory(directory(path))?;
     }
-    let _lock = lock(directory(&paths.key))?;
+    let _lock = lock(&paths.key)?;
     let pending = Pending::of(paths);
     if let Some(made) = pending.complete(now)? {
         return Ok(made);
@@ -94,9 +97,8 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), FileError> {
     if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
         make_directory(above)?;
     }
-    match DirBuilder::new().mode(0o755).create(path) {
-        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o755))
-            .map_err(FileError::io("set the mode of", path)),
+    match codex_network_files::make_directory(path, 0o755) {
+        Ok(()) => Ok(()),
         // Somebody else was faster.
         Err(_) if path.is_dir() => Ok(()),
         Err(error) => Err(FileError::io("make the directory", path)(error)),
@@ -226,14 +228,10 @@ fn directory(of: &Path) -> &Path {
     }
 }
 
-fn lock(path: &Path) -> Result<Flock<File>, FileError> {
-    let directory = File::open(path).map_err(FileError::io("open", path))?;
-    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
-        if error == nix::Error::EWOULDBLOCK {
-            FileError::Busy(path.to_owned())
-        } else {
-            FileError::io("lock", path)(error.into())
-        }
+fn lock(key: &Path) -> Result<FileLock, FileError> {
+    FileLock::beside(key, Duration::ZERO).map_err(|error| match error {
+        LockError::Held { .. } => FileError::Busy(error),
+        LockError::Foreign { .. } | LockError::Io { .. } => FileError::NotLocked(error),
     })
 }
 

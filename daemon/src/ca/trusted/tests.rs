@@ -92,12 +92,12 @@ fn b2_a_file_that_cannot_be_used_is_a_warning_and_holds_nobody_up() {
     let pipe = directory.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
     let huge = directory.path().join("huge");
-    let sparse = File::create(&huge).expect("a file");
+    let sparse = std::fs::File::create(&huge).expect("a file");
     sparse.set_len(LARGEST + 1).expect("a size");
     let missing = directory.path().join("missing");
     for (path, why) in [
         (&*pipe, "not a regular file"),
-        (directory.path(), "not a regular file"),
+        (directory.path(), "it is a directory"),
         (&*huge, "larger than 4 MiB"),
         (&*missing, "No such file"),
         (Path::new("roots.pem"), "not absolute"),

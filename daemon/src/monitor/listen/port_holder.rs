@@ -1,13 +1,22 @@
 //! Who listens on a port that we wanted: for an error message, so it may not know.
 
 use std::net::SocketAddr;
+#[cfg(target_os = "linux")]
+use std::path::Path;
+
+#[cfg(target_os = "linux")]
+use codex_network_files::Reading;
+
+/// More sockets than a machine has, and a process's name.
+#[cfg(target_os = "linux")]
+const KERNEL_TABLE: Reading = Reading::up_to(64 << 20);
 
 /// Names a process that listens on the address's port, as far as this user may see it.
 #[cfg(target_os = "linux")]
 pub(super) fn find(address: SocketAddr) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
-        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .filter_map(|table| KERNEL_TABLE.read_text(Path::new(table)).ok())
         .flat_map(|table| {
             let inodes = listeners(&table, address.port());
             inodes
@@ -33,7 +42,9 @@ pub(super) fn find(address: SocketAddr) -> Option<String> {
             })
         });
         if holds {
-            let command = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            let command = KERNEL_TABLE
+                .read_text(&process.path().join("comm"))
+                .unwrap_or_default();
             return Some(format!("process {pid} ({})", command.trim().escape_debug()));
         }
     }

@@ -86,6 +86,14 @@ fn messages_survive_the_way_and_nothing_else_does() {
             ticket: 9,
             why: NoLeaf::Failed,
         },
+        ToWorker::Owners {
+            ticket: 9,
+            users: vec![None, Some(0), Some(u32::MAX)],
+        },
+        ToWorker::LeafRefused {
+            ticket: 9,
+            why: NoLeaf::NotListed,
+        },
     ] {
         let (operation, bytes) = message.encode();
         round_trip(&message, &bytes, |bytes| ToWorker::decode(operation, bytes));
@@ -107,6 +115,8 @@ fn messages_survive_the_way_and_nothing_else_does() {
             mode: Mode::Limited,
         },
         issue_leaf("a.test", 4),
+        ask_owners(0),
+        ask_owners(2),
         ToMonitor::Well(Report {
             mode: Mode::Full,
             allow_rules: 1,
@@ -126,6 +136,26 @@ fn messages_survive_the_way_and_nothing_else_does() {
     }
 }
 
+fn ask_owners(count: usize) -> ToMonitor {
+    let ends = Ends {
+        client: "127.0.0.2:5".parse().expect("an address"),
+        local: "[::1]:3128".parse().expect("an address"),
+    };
+    ToMonitor::AskOwners {
+        ticket: 9,
+        connections: vec![ends; count],
+    }
+}
+
+#[test]
+fn c5_no_more_owners_are_asked_for_at_once_than_the_bound() {
+    for (count, sound) in [(MAX_OWNERS_ASKED, true), (MAX_OWNERS_ASKED + 1, false)] {
+        let (operation, bytes) = ask_owners(count).encode();
+        let decoded = ToMonitor::decode(operation, &bytes);
+        assert_eq!(decoded.is_ok(), sound, "{count}");
+    }
+}
+
 fn issue_leaf(name: &str, first: u8) -> ToMonitor {
     let mut public_key = [9; 65];
     public_key[0] = first;
@@ -139,7 +169,7 @@ fn issue_leaf(name: &str, first: u8) -> ToMonitor {
 
 #[test]
 fn m4_a_leaf_is_asked_for_with_an_uncompressed_key_and_a_name_that_can_be_one() {
-    let longest = "a".repeat(LONGEST_NAME);
+    let longest = "a".repeat(MAX_NAME);
     for (message, sound) in [
         (issue_leaf("a.test", 4), true),
         (issue_leaf(&longest, 4), true),

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use codex_network_control::message::{ExplainQuery, Explained};
 use codex_network_engine::Generation;
 use codex_network_policy::{
-    Authority, AuthorityError, Fields, Handling, HookRequest, HookVerdict, Hooked, Host,
+    Authority, AuthorityError, Content, Fields, Handling, HookRequest, HookVerdict, Hooked, Host,
     LocalAddresses, Protocol, Reach, Reason, Request, Source, Verdict,
 };
 
@@ -75,6 +75,7 @@ pub(super) fn explain(
         // In a tunnel the proxy sees none.
         method: (*protocol == Protocol::Http).then(|| method.unwrap_or("GET")),
         upgrade: upgrade.filter(|_| *protocol == Protocol::Http),
+        content: Content::Absent,
         hooked: Hooked::Unasked,
         machine: generation.machine(),
     };
@@ -191,6 +192,7 @@ fn ask_hooks(
             });
             (Hooked::Matched, told)
         }
+        HookVerdict::Ambiguous(ambiguity) => (Hooked::Ambiguous(ambiguity), None),
         HookVerdict::NoMatch => {
             let told = "hooks are asked here as if the request had no header fields";
             (Hooked::Unmatched, Some(told.to_owned()))

@@ -114,6 +114,8 @@ impl Service {
             counters: Counters {
                 connections: counters.connections,
                 udp_associations: counters.udp_associations,
+                ended_for_others: counters.ended_for_others,
+                turned_away: counters.turned_away,
                 idle_upstream: counters.idle_upstream,
                 upstream_direct: counters.upstream_direct,
                 upstream_http_proxy: counters.upstream_http_proxy,
@@ -346,6 +348,7 @@ fn entry(entry: codex_network_engine::BlockedEntry) -> BlockedEntry {
         timestamp: entry.timestamp,
         attempt_id: entry.attempt_id,
         rule: entry.rule,
+        count: if entry.count > 1 { entry.count } else { 0 },
         sequence: entry.sequence,
     }
 }

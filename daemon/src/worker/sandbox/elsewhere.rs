@@ -1,5 +1,7 @@
 //! Systems without seccomp and Landlock: the worker is another user's process, and that is all.
 
+use std::os::fd::RawFd;
+
 use nix::unistd::Gid;
 
 pub(super) fn die_with_the_parent() -> anyhow::Result<()> {
@@ -29,7 +31,7 @@ pub(super) fn lose_privileges_for_good() -> anyhow::Result<()> {
 }
 
 /// What is missing: all of it.
-pub(super) fn confine() -> (Option<&'static str>, Vec<String>) {
+pub(super) fn confine(_journal: Option<RawFd>) -> (Option<&'static str>, Vec<String>) {
     (
         None,
         vec!["this system has neither seccomp nor Landlock".to_owned()],

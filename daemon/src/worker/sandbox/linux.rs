@@ -1,20 +1,17 @@
-//! Linux: capabilities, `no_new_privs`, seccomp and Landlock.
+//! Linux: capabilities, `no_new_privs`, Landlock, and seccomp (in [`calls`]).
 
-use std::collections::BTreeMap;
+mod calls;
+
+use std::os::fd::RawFd;
 
 use anyhow::{Context as _, bail};
 use landlock::{
-    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
-    RulesetStatus,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
+    RulesetStatus, Scope,
 };
-use nix::libc;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, getppid, setgroups};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
-};
 
 pub(super) fn die_with_the_parent() -> anyhow::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -55,15 +52,16 @@ pub(super) fn lose_privileges_for_good() -> anyhow::Result<()> {
     ] {
         caps::clear(None, set).with_context(|| format!("cannot clear the {set:?} capabilities"))?;
     }
-    // Becoming another user has done it already; an ordinary user's worker has secrets too.
+    // Changing user sets it to what the administrator wants (`fs.suid_dumpable`).
     prctl::set_dumpable(false).context("cannot turn core dumps off")?;
     // Changing user resets the wish to die with the parent.
     prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie the worker to its monitor")?;
     Ok(())
 }
 
-/// Confines as far as the kernel goes, and says what is missing.
-pub(super) fn confine() -> (Option<&'static str>, Vec<String>) {
+/// Confines as far as the kernel goes, and says what is missing. `journal` is the descriptor of the
+/// socket that leads to the journal.
+pub(super) fn confine(journal: Option<RawFd>) -> (Option<&'static str>, Vec<String>) {
     let mut missing = Vec::new();
     let mut landlock = None;
     match restrict_files() {
@@ -75,7 +73,10 @@ pub(super) fn confine() -> (Option<&'static str>, Vec<String>) {
         Ok(RulesetStatus::NotEnforced) => missing.push("this kernel has no Landlock".to_owned()),
         Err(error) => missing.push(format!("Landlock failed: {error:#}")),
     }
-    if let Err(error) = restrict_calls() {
+    if let Err(error) = restrict_reach() {
+        missing.push(format!("Landlock failed: {error:#}"));
+    }
+    if let Err(error) = calls::restrict(journal) {
         missing.push(format!("seccomp failed: {error:#}"));
     }
     (landlock, missing)
@@ -92,145 +93,19 @@ fn restrict_files() -> anyhow::Result<RulesetStatus> {
     Ok(ruleset.restrict_self()?.ruleset)
 }
 
-/// Every system call that is not on the list fails with `EPERM`.
-fn restrict_calls() -> anyhow::Result<()> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
-    // Threads, but no processes in namespaces of their own.
-    let same_namespaces = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Qword,
-        SeccompCmpOp::MaskedEq(NEW_NAMESPACES),
-        0,
-    )?;
-    let is_a_thread = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Qword,
-        SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64),
-        libc::CLONE_THREAD as u64,
-    )?;
-    rules.insert(
-        libc::SYS_clone,
-        vec![SeccompRule::new(vec![same_namespaces, is_a_thread])?],
-    );
-    // Sockets to the internet. What the worker has of unix sockets it was given, so that it cannot
-    // reach the services of whoever started it.
-    let families = [libc::AF_INET, libc::AF_INET6].map(|family| u64::from(family.cast_unsigned()));
-    rules.insert(libc::SYS_socket, argument_is_one_of(0, &families)?);
-    // Not those that put input into a terminal (TIOCSTI), which standard error may be.
-    let requests = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD, libc::TCGETS];
-    rules.insert(libc::SYS_ioctl, argument_is_one_of(1, &requests)?);
-    // Names of threads and, from glibc 2.39 on, of memory; every other option changes what a process
-    // may do.
-    let names =
-        [libc::PR_SET_NAME, libc::PR_SET_VMA].map(|option| u64::from(option.cast_unsigned()));
-    rules.insert(libc::SYS_prctl, argument_is_one_of(0, &names)?);
-    // How `abort` ends us; the other processes of this user are none of ours.
-    let own = u64::from(std::process::id());
-    rules.insert(libc::SYS_tgkill, argument_is_one_of(0, &[own])?);
-    // Limits are asked for, our own, and not set.
-    let of_ours =
-        |process| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, process);
-    let sets_none = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
-    rules.insert(
-        libc::SYS_prlimit64,
-        vec![
-            SeccompRule::new(vec![of_ours(0)?, sets_none.clone()])?,
-            SeccompRule::new(vec![of_ours(own)?, sets_none])?,
-        ],
-    );
-    let arch = std::env::consts::ARCH
-        .try_into()
-        .context("seccomp does not know this architecture")?;
-    let refuse = SeccompAction::Errno(u32::try_from(libc::EPERM)?);
-    let filter = SeccompFilter::new(rules, refuse, SeccompAction::Allow, arch)?;
-    let program: BpfProgram = filter.try_into()?;
-    // glibc starts threads with clone3, whose flags a filter cannot see; told that there is no
-    // such call it uses clone. The other filter lets clone3 be, and of two the stricter counts.
-    let no_such_call = SeccompAction::Errno(u32::try_from(libc::ENOSYS)?);
-    let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let arch = std::env::consts::ARCH
-        .try_into()
-        .context("seccomp does not know this architecture")?;
-    let first: BpfProgram =
-        SeccompFilter::new(clone3, SeccompAction::Allow, no_such_call, arch)?.try_into()?;
-    apply_and_log(&first)?;
-    apply_and_log(&program)?;
+/// Restrictions on top, of which a kernel may lack any: seccomp refuses what they are for in another
+/// way. No TCP port is bound (the monitor hands the listeners over), no signal goes to a process
+/// outside, and no unix socket outside is reached, whatever its name.
+fn restrict_reach() -> anyhow::Result<()> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessNet::BindTcp)?
+        .scope(Scope::from_all(ABI::V6))?
+        .handle_access(AccessFs::ResolveUnix)?
+        .create()?
+        .restrict_self()?;
     Ok(())
 }
 
-/// Puts a filter in force, and has the kernel log what it refuses (audit records of type SECCOMP).
-#[expect(unsafe_code, reason = "seccompiler cannot ask for the log")]
-fn apply_and_log(program: &BpfProgram) -> anyhow::Result<()> {
-    let filter = libc::sock_fprog {
-        len: u16::try_from(program.len())?,
-        filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
-    };
-    // SAFETY: seccompiler's instructions have the layout of the kernel's (`repr(C)`, the same four
-    // fields); both pointers are valid for the whole call, which only reads them.
-    let outcome = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_LOG,
-            &raw const filter,
-        )
-    };
-    if outcome == 0 {
-        Ok(())
-    } else {
-        Err(std::io::Error::last_os_error()).context("the kernel does not take the filter")
-    }
-}
-
-/// A rule for each value that an argument of 32 bits may have.
-fn argument_is_one_of(argument: u8, values: &[u64]) -> anyhow::Result<Vec<SeccompRule>> {
-    let rule = |value: &u64| -> anyhow::Result<SeccompRule> {
-        let condition =
-            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *value)?;
-        Ok(SeccompRule::new(vec![condition])?)
-    };
-    values.iter().map(rule).collect()
-}
-
-const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
-    | libc::CLONE_NEWCGROUP
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET) as u64;
-
-/// What a network server that starts no programs and writes no files needs.
-#[rustfmt::skip]
-const ALLOWED: &[i64] = &[
-    // Bytes in and out.
-    libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_pread64, libc::SYS_splice,
-    libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_sendmmsg,
-    libc::SYS_recvmmsg, libc::SYS_close, libc::SYS_close_range, libc::SYS_dup, libc::SYS_dup3, libc::SYS_pipe2,
-    libc::SYS_fcntl, libc::SYS_lseek,
-    // Sockets; `socket` itself has conditions, and so has `ioctl`.
-    libc::SYS_socketpair, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen, libc::SYS_accept4,
-    libc::SYS_accept, libc::SYS_shutdown, libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_setsockopt,
-    libc::SYS_getsockopt,
-    // Waiting.
-    libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_ppoll, libc::SYS_eventfd2,
-    libc::SYS_futex, libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_clock_gettime,
-    libc::SYS_clock_getres, libc::SYS_gettimeofday, libc::SYS_restart_syscall, libc::SYS_sched_yield,
-    // Memory.
-    libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise, libc::SYS_brk,
-    libc::SYS_membarrier,
-    // Threads and signals; `clone`, `tgkill` and `prctl` have conditions, `clone3` a filter of its own.
-    libc::SYS_clone3, libc::SYS_set_robust_list, libc::SYS_rseq, libc::SYS_set_tid_address, libc::SYS_gettid, libc::SYS_getpid,
-    libc::SYS_getppid, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack, libc::SYS_sched_getaffinity,
-    // Who we are, and chance; `prlimit64` has conditions.
-    libc::SYS_getuid, libc::SYS_geteuid, libc::SYS_getgid, libc::SYS_getegid, libc::SYS_getrandom,
-    libc::SYS_uname, libc::SYS_getcwd,
-    // Files: none, says Landlock; libraries ask all the same and get the error that they expect.
-    libc::SYS_openat, libc::SYS_newfstatat, libc::SYS_fstat, libc::SYS_statx, libc::SYS_readlinkat,
-    #[cfg(target_arch = "x86_64")] libc::SYS_epoll_wait,
-    #[cfg(target_arch = "x86_64")] libc::SYS_poll,
-    #[cfg(target_arch = "x86_64")] libc::SYS_readlink,
-    #[cfg(target_arch = "x86_64")] libc::SYS_stat,
-];
+#[cfg(test)]
+mod tests;

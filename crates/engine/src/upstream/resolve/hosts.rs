@@ -2,12 +2,16 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::{fs, io};
+
+use codex_network_files::{Reading, Sources as Kinds};
 
 /// The hosts file that is read when the settings name none.
 const SYSTEM_HOSTS: &str = "/etc/hosts";
+/// Large lists of names to block are hosts files too, and `/dev/null` is how to have none.
+const READING: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
 
 /// What a hosts file says, IPv6 addresses of a name first.
 #[derive(Debug, Default)]
@@ -17,7 +21,7 @@ pub(super) struct Hosts(pub(super) HashMap<Box<str>, Vec<IpAddr>>);
 // address would still get IPv6 ones from DNS, and it ends at the first line that is not UTF-8.
 impl Hosts {
     pub(super) fn read(path: &Path) -> io::Result<Self> {
-        Ok(Self::parse(&String::from_utf8_lossy(&fs::read(path)?)))
+        Ok(Self::parse(&READING.read_text(path)?))
     }
 
     pub(super) fn read_system() -> Self {

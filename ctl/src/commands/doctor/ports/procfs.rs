@@ -3,17 +3,22 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use codex_network_files::Reading;
 
 use super::{Held, Holder};
 
 /// The state of a socket that listens.
 const LISTEN: &str = "0A";
+/// More sockets than a machine has, and a process's name.
+const KERNEL_TABLE: Reading = Reading::up_to(64 << 20);
 
 /// The listening sockets on these ports.
 pub(super) fn listeners(ports: &[u16]) -> Result<Vec<Held>, String> {
     let tables: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
-        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .filter_map(|table| KERNEL_TABLE.read_text(Path::new(table)).ok())
         .collect();
     if tables.is_empty() {
         return Err("this system has no /proc/net/tcp".to_owned());
@@ -86,7 +91,9 @@ fn holders() -> HashMap<u64, Vec<Holder>> {
         if inodes.is_empty() {
             continue;
         }
-        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        let name = KERNEL_TABLE
+            .read_text(&process.path().join("comm"))
+            .unwrap_or_default();
         for inode in inodes {
             holders.entry(inode).or_default().push(Holder {
                 pid,
@@ -114,7 +121,8 @@ mod tests {
 
     #[test]
     fn k1_a_listener_of_ours_is_found_with_its_process() {
-        for ip in ["127.0.0.1", "::1", "0.0.0.0"] {
+        // The second is in the table of IPv6, on a machine without ::1 too.
+        for ip in ["127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0"] {
             let ip: IpAddr = ip.parse().expect("an address");
             let listener = TcpListener::bind((ip, 0)).expect("a free port");
             let address = listener.local_addr().expect("an address");
@@ -139,5 +147,10 @@ mod tests {
         assert_eq!(found[0].0, 11);
         assert_eq!(found[0].1.address.to_string(), "127.0.0.1:3128");
         assert_eq!(found[0].1.uid, Some(13));
+        let six = address("00000000000000000000000001000000:0C38");
+        assert_eq!(
+            six.map(|six| six.to_string()).as_deref(),
+            Some("[::1]:3128")
+        );
     }
 }

@@ -148,8 +148,40 @@ fn m3_a_file_that_appears_meanwhile_is_not_overwritten() {
 #[test]
 fn m3_two_runs_at_once_do_not_meet() {
     let directory = tempfile::tempdir().unwrap();
-    let _lock = lock(directory.path()).unwrap();
     let paths = in_state(directory.path());
+    let _lock = lock(&paths.key).unwrap();
     let made = make(&paths, SystemTime::now());
     assert!(matches!(made, Err(FileError::Busy(_))), "{made:?}");
+}
+
+#[test]
+fn m3_a_lock_on_the_directory_which_every_user_can_take_holds_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let held = File::open(directory.path()).unwrap();
+    let _held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let paths = in_state(directory.path());
+    make(&paths, SystemTime::now()).unwrap();
+    assert_eq!(names(directory.path()), ["ca.key", "ca.pem"]);
+}
+
+#[test]
+fn m3_root_makes_no_ca_below_a_directory_of_another_user() {
+    if !nix::unistd::Uid::effective().is_root() {
+        let test = std::thread::current();
+        let test = test.name().unwrap_or("a test");
+        let _ = writeln!(io::stderr(), "cannot run here: {test}: needs root");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let theirs = directory.path().join("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    let paths = in_state(&theirs.join("state"));
+    std::os::unix::fs::chown(&theirs, Some(12345), None).unwrap();
+    let told = make(&paths, SystemTime::now()).unwrap_err().to_string();
+    let wanted = format!(
+        "{} belongs to user 12345, who may change it",
+        theirs.display()
+    );
+    assert!(told.contains(&wanted), "{told}");
+    assert_eq!(names(&theirs), [""; 0]);
 }

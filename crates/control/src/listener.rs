@@ -1,0 +1,83 @@
+//! Who listens on a control socket, and whose listeners a caller talks to (SPEC K2).
+//!
+//! A path proves nothing: variables that name one survive `su`, and directories have owners. The
+//! kernel knows who called listen(2), and tells it on the connected socket before a byte is sent.
+//! What the listener's owner is called, and which trust a program asks for, is the program's business.
+
+use std::fmt;
+use std::io;
+
+use tokio::net::UnixStream;
+
+/// The process that called listen(2) on a socket, as it was then. For a socket that the service
+/// manager made, that is the service manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerOwner {
+    /// Its effective user id.
+    pub uid: u32,
+    /// Its process id, where the system tells it.
+    pub pid: Option<i32>,
+}
+
+/// Whose listeners a caller talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustedListeners {
+    /// Those of root.
+    Root,
+    /// Those of root and of this user id.
+    RootAnd(u32),
+    /// Those of any user: the caller has named this socket and means it.
+    Any,
+}
+
+impl ListenerOwner {
+    /// Asks the kernel about the other end of a connection.
+    pub(crate) fn of(stream: &UnixStream) -> io::Result<Self> {
+        let credentials = stream.peer_cred()?;
+        Ok(Self {
+            uid: credentials.uid(),
+            // A process of another PID namespace has no number here.
+            pid: credentials.pid().filter(|pid| *pid > 0),
+        })
+    }
+}
+
+impl TrustedListeners {
+    /// Whether a listener of this user is trusted.
+    pub fn include(self, uid: u32) -> bool {
+        match self {
+            Self::Root => uid == 0,
+            Self::RootAnd(user) => uid == 0 || uid == user,
+            Self::Any => true,
+        }
+    }
+}
+
+/// `uid 1000, process 4711`.
+impl fmt::Display for ListenerOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uid {}", self.uid)?;
+        match self.pid {
+            Some(pid) => write!(f, ", process {pid}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k2_trust_is_in_root_in_one_user_or_in_any() {
+        for (trusted, root, user, other) in [
+            (TrustedListeners::Root, true, false, false),
+            (TrustedListeners::RootAnd(7), true, true, false),
+            (TrustedListeners::RootAnd(0), true, false, false),
+            (TrustedListeners::Any, true, true, true),
+        ] {
+            let told = [0, 7, 8].map(|uid| trusted.include(uid));
+            assert_eq!(told, [root, user, other], "{trusted:?}");
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Places for clients (SPEC C5): a fixed number, taken at accept and given back at the end.
+//!
+//! While places are left, a connection costs one short lock and nothing is looked through. When there
+//! are none, clients are accepted into a waiting room, and one task finds places for them by the rules
+//! of [`shares`]; it runs only while any wait. Beyond a full waiting room clients wait in the kernel's
+//! queue, unless no place has been freed for a while: then that queue is emptied too, since behind the
+//! clients of one holder there may be another's.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout};
+
+use crate::drain::Drain;
+use crate::owner::{ConnectionHandle, Owners};
+use crate::shares::{self, Held, Holder};
+
+/// Clients that wait here, and not in the kernel's queue.
+const MAX_WAITING: usize = 128;
+/// Further ones that are accepted at once where the kernel's queue has to be emptied.
+const SURPLUS: usize = 32;
+/// The kernel's queue is emptied when no place was freed for this long.
+const STUCK: Duration = Duration::from_secs(2);
+/// How often those that wait are looked at again when nothing happens.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// A log line about connections that ended for others stands for this long.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
+/// How many places there are, and when a connection is idle.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) places: usize,
+    /// A connection that was idle for less keeps its place, within its holder's share.
+    pub(crate) min_idle: Duration,
+}
+
+/// The bounds in force, which a reload changes.
+pub(crate) type BoundsInForce = Arc<dyn Fn() -> Bounds + Send + Sync>;
+
+/// How often places ran short, since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Shortages {
+    /// Connections that ended for another one.
+    pub(crate) ended: AtomicU64,
+    /// Clients that were turned away.
+    pub(crate) turned_away: AtomicU64,
+}
+
+/// The places of one kind of connection.
+pub(crate) struct Admission {
+    /// The name in messages.
+    name: &'static str,
+    owners: Arc<Owners>,
+    drain: Drain,
+    shortages: Arc<Shortages>,
+    state: Mutex<State>,
+    /// How many connections have a place.
+    open: AtomicUsize,
+    /// How many wait.
+    waiting: AtomicUsize,
+    /// A place was freed, or a client waits.
+    changed: Notify,
+    /// There may be room among those that wait.
+    room: Notify,
+}
+
+struct State {
+    held: BTreeMap<u64, ConnectionHandle>,
+    waiting: VecDeque<Newcomer>,
+    last_number: u64,
+    /// When a place was last freed or given.
+    moved: Instant,
+    usher: Usher,
+    /// When it was last logged that connections ended for others.
+    told: Option<Instant>,
+}
+
+/// Whether the task that finds places runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Usher {
+    Away,
+    AtWork,
+}
+
+struct Newcomer {
+    connection: ConnectionHandle,
+    admitted: oneshot::Sender<Slot>,
+}
+
+/// What a new connection gets.
+pub(crate) enum Entry {
+    Admitted(Slot),
+    /// A slot comes, or the sender is dropped: then the client is turned away.
+    Waits(oneshot::Receiver<Slot>),
+}
+
+/// One place; dropping it frees the place.
+pub(crate) struct Slot {
+    admission: Arc<Admission>,
+    number: u64,
+}
+
+/// Who has a place, by number, and who waits.
+struct Clients {
+    held: Vec<(u64, ConnectionHandle)>,
+    waiting: Vec<ConnectionHandle>,
+}
+
+/// What is to be logged, by holder.
+#[derive(Default)]
+struct Untold {
+    ended: BTreeMap<Holder, u64>,
+    turned_away: BTreeMap<Holder, u64>,
+}
+
+impl Admission {
+    pub(crate) fn new(
+        name: &'static str,
+        owners: Arc<Owners>,
+        drain: Drain,
+        shortages: Arc<Shortages>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            owners,
+            drain,
+            shortages,
+            state: Mutex::new(State {
+                held: BTreeMap::new(),
+                waiting: VecDeque::new(),
+                last_number: 0,
+                moved: Instant::now(),
+                usher: Usher::Away,
+                told: None,
+            }),
+            open: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            changed: Notify::new(),
+            room: Notify::new(),
+        })
+    }
+
+    /// How many connections have a place.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whose connections are.
+    pub(crate) fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
+    /// Takes a place, or one among those that wait for one.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        connection: &ConnectionHandle,
+        bounds: &BoundsInForce,
+    ) -> Entry {
+        let places = bounds().places;
+        let mut state = self.state();
+        if state.waiting.is_empty() && state.held.len() < places {
+            let number = self.take(&mut state, connection.clone());
+            drop(state);
+            return Entry::Admitted(self.slot(number));
+        }
+        let (admitted, slot) = oneshot::channel();
+        state.waiting.push_back(Newcomer {
+            connection: connection.clone(),
+            admitted,
+        });
+        self.waiting.store(state.waiting.len(), Ordering::Relaxed);
+        let usher = std::mem::replace(&mut state.usher, Usher::AtWork);
+        drop(state);
+        self.owners.note_shortage();
+        if usher == Usher::Away {
+            let (admission, bounds) = (Arc::clone(self), Arc::clone(bounds));
+            self.drain
+                .spawn(async move { admission.find_places(&bounds).await });
+        }
+        self.changed.notify_one();
+        Entry::Waits(slot)
+    }
+
+    /// Resolves when another client may be accepted.
+    pub(crate) async fn may_accept(&self) {
+        while !self.may_wait() {
+            let _ = timeout(LOOK_AGAIN, self.room.notified()).await;
+        }
+    }
+
+    fn may_wait(&self) -> bool {
+        match self.waiting.load(Ordering::Relaxed) {
+            0..MAX_WAITING => true,
+            waiting if waiting < MAX_WAITING + SURPLUS => self.is_stuck(),
+            _ => false,
+        }
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.state().moved.elapsed() >= STUCK
+    }
+
+    /// Finds places for those that wait until none does and all is told.
+    async fn find_places(self: Arc<Self>, bounds: &BoundsInForce) {
+        let mut untold = Untold::default();
+        while let Some(Clients { held, waiting }) = self.look(&untold) {
+            let mut pause = Duration::ZERO;
+            if !waiting.is_empty() {
+                self.owners.note_shortage();
+                let all = held.iter().map(|(_, connection)| connection);
+                let all: Vec<_> = all.chain(&waiting).cloned().collect();
+                self.owners.ask(&all).await;
+                let begun = Instant::now();
+                self.settle(bounds(), &held, &waiting, &mut untold);
+                self.room.notify_waiters();
+                // However many come and go, at most a quarter of a processor looks for places.
+                pause = begun.elapsed() * 3;
+            }
+            self.tell(&mut untold);
+            tokio::select! {
+                () = self.drain.begun() => {}
+                () = async {
+                    tokio::time::sleep(pause).await;
+                    let _ = timeout(LOOK_AGAIN, self.changed.notified()).await;
+                } => {}
+            }
+        }
+        self.room.notify_waiters();
+    }
+
+    /// Who has a place and who waits; `None` when there is nothing left to do.
+    fn look(&self, untold: &Untold) -> Option<Clients> {
+        let mut state = self.state();
+        // Those that have gone need no place.
+        let is_there = |newcomer: &Newcomer| !newcomer.admitted.is_closed();
+        state.waiting.retain(is_there);
+        if self.drain.has_begun() {
+            state.waiting.clear();
+        }
+        self.waiting.store(state.waiting.len(), Ordering::Relaxed);
+        if state.waiting.is_empty() {
+            if untold.is_empty() || self.drain.has_begun() {
+                state.usher = Usher::Away;
+                return None;
+            }
+            return Some(Clients {
+                held: Vec::new(),
+                waiting: Vec::new(),
+            });
+        }
+        let held = state.held.iter();
+        let waiting = state.waiting.iter();
+        Some(Clients {
+            held: held
+                .map(|(number, connection)| (*number, connection.clone()))
+                .collect(),
+            waiting: waiting
+                .map(|newcomer| newcomer.connection.clone())
+                .collect(),
+        })
+    }
+
+    /// Carries a plan out. What it was made of may have changed meanwhile: a connection that has ended
+    /// has freed its place anyway.
+    fn settle(
+        self: &Arc<Self>,
+        bounds: Bounds,
+        held: &[(u64, ConnectionHandle)],
+        waiting: &[ConnectionHandle],
+        untold: &mut Untold,
+    ) {
+        let rows: Vec<_> = held
+            .iter()
+            .map(|(_, connection)| Held {
+                holder: connection.holder(),
+                idle: connection.activity().idle(),
+            })
+            .collect();
+        let holders: Vec<_> = waiting.iter().map(ConnectionHandle::holder).collect();
+        let plan = shares::plan(bounds.places, bounds.min_idle, &rows, &holders);
+        let mut state = self.state();
+        for at in plan.end {
+            let (number, connection) = &held[at];
+            if state.held.remove(number).is_some() {
+                self.open.fetch_sub(1, Ordering::Relaxed);
+                self.shortages.ended.fetch_add(1, Ordering::Relaxed);
+                *untold.ended.entry(rows[at].holder).or_default() += 1;
+                connection.give_way();
+            }
+        }
+        // Nobody else takes newcomers out, and new ones come in behind.
+        let mut leaving: Vec<(usize, Leaves)> = plan
+            .admit
+            .iter()
+            .map(|at| (*at, Leaves::Admitted))
+            .collect();
+        if state.moved.elapsed() >= STUCK && plan.admit.is_empty() {
+            let turned_away = shares::surplus(MAX_WAITING, &holders);
+            leaving.extend(turned_away.into_iter().map(|at| (at, Leaves::TurnedAway)));
+        }
+        leaving.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        let mut admitted = Vec::new();
+        for (at, leaves) in leaving {
+            let Some(newcomer) = state.waiting.remove(at) else {
+                continue;
+            };
+            match leaves {
+                Leaves::Admitted if state.held.len() < bounds.places => {
+                    let number = self.take(&mut state, newcomer.connection);
+                    admitted.push((newcomer.admitted, number));
+                }
+                // The plan holds for connections that were there; it is made anew.
+                Leaves::Admitted => state.waiting.insert(at, newcomer),
+                Leaves::TurnedAway => {
+                    self.shortages.turned_away.fetch_add(1, Ordering::Relaxed);
+                    *untold.turned_away.entry(holders[at]).or_default() += 1;
+                }
+            }
+        }
+        self.waiting.store(state.waiting.len(), Ordering::Relaxed);
+        drop(state);
+        for (newcomer, number) in admitted {
+            // One that has gone gives its place back by dropping it.
+            let _ = newcomer.send(self.slot(number));
+        }
+    }
+
+    fn take(&self, state: &mut State, connection: ConnectionHandle) -> u64 {
+        state.last_number += 1;
+        state.moved = Instant::now();
+        state.held.insert(state.last_number, connection);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        state.last_number
+    }
+
+    fn slot(self: &Arc<Self>, number: u64) -> Slot {
+        Slot {
+            admission: Arc::clone(self),
+            number,
+        }
+    }
+
+    /// Logs what has happened since the last time, now and then.
+    fn tell(&self, untold: &mut Untold) {
+        if untold.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        let is_quiet = state.told.is_some_and(|told| told.elapsed() < TELL_AGAIN);
+        if is_quiet && !self.drain.has_begun() {
+            return;
+        }
+        state.told = Some(Instant::now());
+        drop(state);
+        for (holder, count) in std::mem::take(&mut untold.ended) {
+            tracing::warn!(door = self.name, client = %holder, count, "all places are taken: ended connections of this client, the longest idle first, to let others in");
+        }
+        for (holder, count) in std::mem::take(&mut untold.turned_away) {
+            tracing::warn!(door = self.name, client = %holder, count, "all places are taken: turned connections of this client away");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a client leaves the waiting room.
+#[derive(Clone, Copy)]
+enum Leaves {
+    Admitted,
+    TurnedAway,
+}
+
+impl Untold {
+    fn is_empty(&self) -> bool {
+        self.ended.is_empty() && self.turned_away.is_empty()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut state = self.admission.state();
+        if state.held.remove(&self.number).is_some() {
+            state.moved = Instant::now();
+            self.admission.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        drop(state);
+        if self.admission.waiting.load(Ordering::Relaxed) > 0 {
+            self.admission.changed.notify_one();
+        }
+    }
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission")
+            .field("name", &self.name)
+            .field("open", &self.open())
+            .finish_non_exhaustive()
+    }
+}

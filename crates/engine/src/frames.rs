@@ -1,0 +1,166 @@
+//! What the peer of an HTTP/2 connection may make this side do for nothing (RFC 9113 section 10.5).
+//!
+//! Frames that carry no part of a message are cheap to send and have to be read, applied and often
+//! answered: `PING`, `SETTINGS`, `WINDOW_UPDATE`, `PRIORITY`, `RST_STREAM`, unknown ones, header sections without
+//! an end, interim answers without end. A peer has credit for them, which it earns again with time and
+//! with the messages that this side sends. h2 bounds what such frames make it hold; here is bounded how
+//! many of them there are.
+
+mod metered;
+mod scanner;
+
+pub(crate) use metered::{Metered, Side};
+
+use std::time::Instant;
+
+use scanner::Head;
+
+/// Credit of a peer at most, and at first.
+const MAX_CREDIT: u32 = 10_000;
+/// Credit that a second gives. With [`RESET_COST`] it is 33 resets, the default of nghttp2.
+const CREDIT_PER_SECOND: u32 = 330;
+/// What a reset costs: the request that it ends may have been on its way upstream.
+const RESET_COST: u32 = 10;
+/// What a header section gives that this side sends. The peer may answer it with several frames: interim
+/// answers, trailers, priorities, windows.
+const HEADERS_GAIN: u32 = 16;
+/// What a DATA frame gives that this side sends, and each KiB of it: the peer opens its windows again,
+/// and measures the way with PING.
+const DATA_GAIN: u32 = 4;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+
+/// The peer has no credit left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many HTTP/2 frames that carry no part of a message")]
+pub(crate) struct Flood;
+
+/// The credit of one peer.
+#[derive(Debug)]
+struct Credit {
+    left: u32,
+    /// When time has last been credited.
+    credited: Instant,
+}
+
+impl Credit {
+    fn new(now: Instant) -> Self {
+        Self {
+            left: MAX_CREDIT,
+            credited: now,
+        }
+    }
+
+    /// Takes the cost of a frame from the peer. `now` is asked for only when the credit is used up.
+    fn read(&mut self, frame: Head, now: impl FnOnce() -> Instant) -> Result<(), Flood> {
+        let cost = match frame.kind {
+            // h2 counts small ones.
+            DATA if frame.length > 0 => return Ok(()),
+            DATA | HEADERS => 1,
+            RST_STREAM => RESET_COST,
+            _ => 1 + frame.length / 1024,
+        };
+        if self.left < cost {
+            let now = now();
+            let passed = now.saturating_duration_since(self.credited).as_millis();
+            let gain = passed.saturating_mul(u128::from(CREDIT_PER_SECOND)) / 1000;
+            self.credited = now;
+            self.gain(u32::try_from(gain).unwrap_or(u32::MAX));
+        }
+        self.left = self.left.checked_sub(cost).ok_or(Flood)?;
+        Ok(())
+    }
+
+    /// Gives what a frame to the peer earns it.
+    fn written(&mut self, frame: Head) {
+        match frame.kind {
+            DATA if frame.length > 0 => self.gain(DATA_GAIN + frame.length / 1024),
+            HEADERS => self.gain(HEADERS_GAIN),
+            _ => {}
+        }
+    }
+
+    fn gain(&mut self, gain: u32) {
+        self.left = self.left.saturating_add(gain).min(MAX_CREDIT);
+    }
+}
+
+/// Whether a frame carries a part of a message.
+fn carries_message(frame: Head) -> bool {
+    frame.kind == HEADERS || (frame.kind == DATA && frame.length > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn frame(kind: u8, length: u32) -> Head {
+        Head { kind, length }
+    }
+
+    /// How many of these frames a peer may send at once.
+    fn most(credit: &mut Credit, frame: Head, now: Instant) -> usize {
+        (0..1_000_000)
+            .take_while(|_| credit.read(frame, || now).is_ok())
+            .count()
+    }
+
+    #[test]
+    fn m6_frames_that_carry_nothing_are_bounded_and_time_gives_some_again() {
+        for (kind, length, wanted, later) in [
+            (6, 8, 10_000, 330),
+            (4, 0, 10_000, 330),
+            (4, 6000, 1666, 55),
+            (8, 4, 10_000, 330),
+            (2, 5, 10_000, 330),
+            (0xbe, 16_384, 588, 19),
+            (RST_STREAM, 4, 1000, 33),
+            (DATA, 0, 10_000, 330),
+            (9, 0, 10_000, 330),
+        ] {
+            let start = Instant::now();
+            let mut credit = Credit::new(start);
+            let frame = frame(kind, length);
+            assert_eq!(most(&mut credit, frame, start), wanted, "{kind}");
+            credit.left = 0;
+            let now = start + Duration::from_secs(1);
+            assert_eq!(most(&mut credit, frame, now), later, "{kind}");
+        }
+    }
+
+    #[test]
+    fn m6_messages_pay_for_what_belongs_to_them() {
+        let now = Instant::now();
+        let mut credit = Credit::new(now);
+        for _ in 0..100_000 {
+            // A request, its answer, and what a client sends for that.
+            for (kind, length) in [(HEADERS, 50), (DATA, 0), (8, 4), (8, 4), (6, 8), (2, 5)] {
+                assert_eq!(credit.read(frame(kind, length), || now), Ok(()));
+            }
+            credit.written(frame(HEADERS, 20));
+            credit.written(frame(DATA, 16_384));
+        }
+        for _ in 0..100_000 {
+            assert_eq!(
+                credit.read(frame(DATA, 16_384), || now),
+                Ok(()),
+                "an upload"
+            );
+        }
+    }
+
+    #[test]
+    fn m6_requests_that_are_reset_before_their_answer_are_bounded() {
+        let now = Instant::now();
+        let mut credit = Credit::new(now);
+        let pairs = (0..1_000_000).take_while(|_| {
+            let begun = credit.read(frame(HEADERS, 50), || now);
+            begun.and_then(|()| credit.read(frame(RST_STREAM, 4), || now)) == Ok(())
+        });
+        assert_eq!(pairs.count(), 909);
+    }
+}

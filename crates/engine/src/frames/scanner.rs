@@ -1,0 +1,87 @@
+//! Finds the frames in the bytes of one direction of an HTTP/2 connection, however the bytes are cut.
+
+/// Bytes of a frame before its payload (RFC 9113 section 4.1).
+const HEAD_LENGTH: usize = 9;
+
+/// What the beginning of a frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) kind: u8,
+    /// Bytes of the payload.
+    pub(super) length: u32,
+}
+
+/// The place in the bytes.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    /// Bytes that are no beginning of a frame: of the preface, or of a payload.
+    skip: usize,
+    head: [u8; HEAD_LENGTH],
+    /// How many bytes of `head` there are.
+    filled: usize,
+}
+
+impl Scanner {
+    /// Of bytes that begin with so many others.
+    pub(super) fn after(skip: usize) -> Self {
+        Self {
+            skip,
+            ..Self::default()
+        }
+    }
+
+    /// The next frame that begins in the bytes, which are taken up to its payload; `None` when all of
+    /// them are taken.
+    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<Head> {
+        let skipped = self.skip.min(bytes.len());
+        self.skip -= skipped;
+        let wanted = HEAD_LENGTH - self.filled;
+        let (taken, rest) = bytes[skipped..].split_at(wanted.min(bytes.len() - skipped));
+        *bytes = rest;
+        self.head[self.filled..self.filled + taken.len()].copy_from_slice(taken);
+        self.filled += taken.len();
+        if self.filled < HEAD_LENGTH {
+            return None;
+        }
+        self.filled = 0;
+        let [a, b, c, kind, ..] = self.head;
+        let length = u32::from_be_bytes([0, a, b, c]);
+        self.skip = length as usize;
+        Some(Head { kind, length })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m6_frames_are_found_however_the_bytes_are_cut() {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let preface = bytes.len();
+        let frames = [
+            (4, 0),
+            (0, 300),
+            (8, 4),
+            (6, 8),
+            (0, 0),
+            (9, 70_000),
+            (1, 1),
+        ];
+        for (kind, length) in frames {
+            bytes.extend(&u32::to_be_bytes(length)[1..]);
+            bytes.extend([kind, 0xff, 0, 0, 0, 1]);
+            bytes.extend(vec![0xff; length as usize]);
+        }
+        for cut in [1, 2, 3, 7, 8, 9, 10, 24, 25, 1000, bytes.len()] {
+            let mut scanner = Scanner::after(preface);
+            let mut found = Vec::new();
+            for mut part in bytes.chunks(cut) {
+                while let Some(head) = scanner.next(&mut part) {
+                    found.push((head.kind, head.length));
+                }
+            }
+            assert_eq!(found, frames, "{cut}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Log lines of refusals by client: up to a rate they are written one by one, and further ones are counted
+//! (SPEC R2, R3).
+//!
+//! The log's queue is bounded, so a client that causes a line a hundred thousand times would push out
+//! those of all others. Each client has a budget. Refusals beyond it are counted by destination and
+//! outcome, and [`INTERVAL`] later one line with the count stands for all of them. So every refusal is
+//! in the log once: in a line of its own or in a count. Allowed decisions are never counted.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use codex_network_policy::{Decision, Protocol};
+use tokio::time::Instant;
+
+use crate::audit::{Override, Scope};
+use crate::blocked::BlockedEntry;
+use crate::budget::{Budgets, Rate};
+use crate::owner::{ConnectionHandle, Owners};
+use crate::shares::Holder;
+
+/// Refusals of one client that are written one by one. A refusal makes two lines at most; the queue
+/// of the service holds 4096.
+const RATE: Rate = Rate {
+    burst: 500,
+    per_second: 50,
+};
+/// How long is counted before the counts are written.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+/// Outcomes that are counted one by one for a client, and for all clients. Others are counted together.
+const MAX_OF_ONE: usize = 64;
+const MAX_OF_ALL: usize = 1024;
+
+/// Stands for the holders for whom there is no room.
+const EVERYBODY: Holder = Holder::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+
+/// What becomes of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// It is written.
+    Written,
+    /// It is counted for this holder.
+    Counted(Holder),
+}
+
+/// The budgets and the counts.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    owners: Arc<Owners>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    budgets: Budgets,
+    counts: BTreeMap<Key, Count>,
+    of_one: BTreeMap<Holder, usize>,
+}
+
+/// What is counted together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) holder: Holder,
+    pub(crate) about: About,
+}
+
+/// What lines are about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum About {
+    /// Decisions with one outcome for one destination.
+    Decision {
+        protocol: &'static str,
+        host: String,
+        port: u16,
+        verdict: &'static str,
+        reason: String,
+    },
+    /// Decisions beyond those that are told apart.
+    Decisions,
+    /// Messages of one kind.
+    Message(&'static str),
+}
+
+/// How many lines were counted, and the first decision among them.
+#[derive(Debug)]
+pub(crate) struct Count {
+    pub(crate) lines: u64,
+    pub(crate) first: Option<Decided>,
+}
+
+/// A decision that is counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    pub(crate) scope: Scope,
+    pub(crate) decision: Decision,
+    pub(crate) reason: String,
+    pub(crate) overridden: Override,
+    pub(crate) protocol: Protocol,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// The entry of a refusal.
+    pub(crate) blocked: Option<BlockedEntry>,
+}
+
+impl Lines {
+    pub(crate) fn new(owners: Arc<Owners>) -> Self {
+        Self {
+            owners,
+            state: Mutex::new(State {
+                budgets: Budgets::new(RATE),
+                counts: BTreeMap::new(),
+                of_one: BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// Takes a line from the budget of a client.
+    pub(crate) fn take(&self, client: &ConnectionHandle) -> Line {
+        let holder = client.holder();
+        let has_room = self.state().budgets.take(holder, Instant::now());
+        if has_room {
+            return Line::Written;
+        }
+        // From now on, clients that share an address are told apart.
+        self.owners.note_shortage();
+        self.owners.ask_later(client);
+        Line::Counted(holder)
+    }
+
+    /// Counts a line. Whether it is the first one: then the counts are to be written after
+    /// [`INTERVAL`].
+    pub(crate) fn count(&self, holder: Holder, about: About, first: Option<Decided>) -> bool {
+        let mut state = self.state();
+        let is_first = state.counts.is_empty();
+        let mut key = Key { holder, about };
+        if let Some(count) = state.counts.get_mut(&key) {
+            count.lines += 1;
+            return is_first;
+        }
+        let of_one = state.of_one.get(&holder).copied().unwrap_or(0);
+        if of_one < MAX_OF_ONE && state.counts.len() < MAX_OF_ALL {
+            *state.of_one.entry(holder).or_default() += 1;
+            state.counts.insert(key, Count { lines: 1, first });
+            return is_first;
+        }
+        if let About::Decision { .. } = key.about {
+            key.about = About::Decisions;
+        }
+        if state.counts.len() >= 2 * MAX_OF_ALL {
+            key.holder = EVERYBODY;
+        }
+        let count = state.counts.entry(key).or_insert(Count {
+            lines: 0,
+            first: None,
+        });
+        count.lines += 1;
+        is_first
+    }
+
+    /// The counts, which then begin anew.
+    pub(crate) fn drain(&self) -> BTreeMap<Key, Count> {
+        let mut state = self.state();
+        state.of_one.clear();
+        std::mem::take(&mut state.counts)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(host: usize) -> About {
+        About::Decision {
+            protocol: "http",
+            host: format!("h{host}.test"),
+            port: 80,
+            verdict: "deny",
+            reason: "not_allowed".to_owned(),
+        }
+    }
+
+    fn lines() -> Lines {
+        Lines::new(Arc::new(Owners::new(None)))
+    }
+
+    fn client(last: u8) -> ConnectionHandle {
+        ConnectionHandle::new(([192, 0, 2, last], 5).into(), ([127, 0, 0, 1], 1).into())
+    }
+
+    #[test]
+    fn r3_a_client_has_a_budget_of_lines_of_its_own() {
+        let lines = lines();
+        let (flood, other) = (client(1), client(2));
+        let written = (0..100_000)
+            .filter(|_| lines.take(&flood) == Line::Written)
+            .count();
+        assert!((500..1500).contains(&written), "{written}");
+        assert_eq!(lines.take(&other), Line::Written);
+    }
+
+    #[test]
+    fn r3_what_is_counted_is_told_by_destination_and_all_of_it() {
+        let lines = lines();
+        let holder = Holder::User(7);
+        for number in 0..1000 {
+            let is_first = lines.count(holder, about(number % 3), None);
+            assert_eq!(is_first, number == 0);
+        }
+        let counts = lines.drain();
+        let told: Vec<u64> = counts.values().map(|count| count.lines).collect();
+        assert_eq!(told, [334, 333, 333]);
+        assert!(lines.drain().is_empty());
+        assert!(lines.count(holder, about(0), None));
+    }
+
+    #[test]
+    fn r3_many_destinations_and_many_clients_leave_bounded_counts_that_miss_nothing() {
+        let lines = lines();
+        for number in 0..10_000 {
+            lines.count(Holder::User(7), about(number), None);
+        }
+        let others = 10_000 - MAX_OF_ONE as u64;
+        for uid in 100..10_000 {
+            lines.count(Holder::User(uid), about(0), None);
+            lines.count(Holder::User(uid), About::Message("m"), None);
+        }
+        let counts = lines.drain();
+        assert!(counts.len() <= 3 * MAX_OF_ALL, "{}", counts.len());
+        let total: u64 = counts.values().map(|count| count.lines).sum();
+        assert_eq!(total, 10_000 + 2 * 9900);
+        let key = Key {
+            holder: Holder::User(7),
+            about: About::Decisions,
+        };
+        assert_eq!(counts[&key].lines, others);
+    }
+}

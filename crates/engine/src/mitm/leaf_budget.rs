@@ -1,0 +1,95 @@
+//! How many certificates one client may have issued (SPEC M4): at once, in a second, and under way.
+//!
+//! The issuer has a limit for all clients together. One client that asks for thousands of names uses up
+//! its own part of it and no more, and does not stand in the queue before others.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::issuer::IssueError;
+use crate::budget::{Budgets, Rate};
+use crate::owner::{ConnectionHandle, Owners};
+use crate::shares::Holder;
+
+/// A quarter of what the service's issuer gives to all clients. A browser that opens a hundred hosts at
+/// once is far below it.
+const RATE: Rate = Rate {
+    burst: 250,
+    per_second: 50,
+};
+/// Certificates of one client that are being issued; a quarter of those that the worker waits for.
+const MAX_UNDER_WAY: usize = 32;
+/// Holders that are remembered before those with nothing under way are forgotten.
+const MAX_HOLDERS: usize = 1024;
+
+/// The budgets.
+#[derive(Debug)]
+pub(crate) struct LeafBudget {
+    owners: Arc<Owners>,
+    budgets: Mutex<Budgets>,
+    under_way: Mutex<HashMap<Holder, Arc<Semaphore>>>,
+}
+
+/// Leave to have one certificate issued.
+#[derive(Debug)]
+pub(crate) struct Turn(
+    #[expect(dead_code, reason = "held until it is dropped")] Option<OwnedSemaphorePermit>,
+);
+
+impl LeafBudget {
+    pub(crate) fn new(owners: Arc<Owners>) -> Self {
+        Self::with_rate(owners, RATE)
+    }
+
+    pub(super) fn with_rate(owners: Arc<Owners>, rate: Rate) -> Self {
+        Self {
+            owners,
+            budgets: Mutex::new(Budgets::new(rate)),
+            under_way: Mutex::default(),
+        }
+    }
+
+    /// Waits for a client's turn.
+    pub(super) async fn turn(&self, client: &ConnectionHandle) -> Result<Turn, IssueError> {
+        if !self.take(client.holder()) {
+            // Clients that share an address are told apart, and each has a budget.
+            let before = client.holder();
+            self.find_out(client).await;
+            if client.holder() == before || !self.take(client.holder()) {
+                return Err(IssueError::Busy);
+            }
+        }
+        if let Ok(permit) = self.places(client.holder()).try_acquire_owned() {
+            return Ok(Turn(Some(permit)));
+        }
+        self.find_out(client).await;
+        // It is never closed.
+        let permit = self.places(client.holder()).acquire_owned().await;
+        Ok(Turn(permit.ok()))
+    }
+
+    async fn find_out(&self, client: &ConnectionHandle) {
+        self.owners.note_shortage();
+        self.owners.ask(std::slice::from_ref(client)).await;
+    }
+
+    fn take(&self, holder: Holder) -> bool {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.take(holder, Instant::now())
+    }
+
+    fn places(&self, holder: Holder) -> Arc<Semaphore> {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if under_way.len() >= MAX_HOLDERS {
+            under_way.retain(|_, places| Arc::strong_count(places) > 1);
+        }
+        let places = under_way.entry(holder);
+        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(MAX_UNDER_WAY))))
+    }
+}

@@ -1,0 +1,262 @@
+//! Which user of this machine a client belongs to.
+//!
+//! Clients on this machine share its addresses, so equal shares among users need the kernel's socket
+//! tables. They are asked only in a shortage: of places, of certificates, of log lines. In between, and
+//! where nothing is known, a client is its address.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, timeout};
+
+use crate::activity::{Activity, Busy};
+use crate::shares::Holder;
+use tokio_util::sync::CancellationToken;
+
+/// How long an answer may take. A client whose user is not known by then is its address.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Connections that are asked about at once.
+const BATCH: usize = 64;
+/// How long after a shortage new connections are still asked about when they are accepted.
+const SHORTAGE: Duration = Duration::from_secs(10);
+
+/// Tells whose the connections from this machine are. The service asks its monitor, which asks the
+/// kernel.
+pub trait ClientOwner: Send + Sync + 'static {
+    /// The user ids at the other ends of these connections, in their order; `None` for those that are
+    /// not known.
+    fn owners<'a>(&'a self, connections: &'a [SocketPair]) -> BoxFuture<'a, Vec<Option<u32>>>;
+}
+
+/// The two ends of a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketPair {
+    /// The client's end.
+    pub client: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+}
+
+/// A client's connection as the limits see it. Cloning it gives another handle to the same one.
+#[derive(Clone, Debug)]
+pub struct ConnectionHandle(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    ends: SocketPair,
+    /// Set once it was asked for.
+    user: OnceLock<Option<u32>>,
+    activity: Arc<Activity>,
+    gives_way: CancellationToken,
+    /// Whether a task asks.
+    is_being_asked: AtomicBool,
+}
+
+/// Asks, and knows whether there is a shortage.
+pub(crate) struct Owners {
+    owner: Option<Arc<dyn ClientOwner>>,
+    start: Instant,
+    /// Until when there is a shortage, in milliseconds after `start`.
+    short_until: AtomicU64,
+}
+
+impl ConnectionHandle {
+    pub(crate) fn new(client: SocketAddr, local: SocketAddr) -> Self {
+        Self(Arc::new(Inner {
+            ends: SocketPair { client, local },
+            user: OnceLock::new(),
+            activity: Arc::new(Activity::new()),
+            gives_way: CancellationToken::new(),
+            is_being_asked: AtomicBool::new(false),
+        }))
+    }
+
+    /// Who is accountable for it, as far as is known.
+    pub(crate) fn holder(&self) -> Holder {
+        match self.0.user.get() {
+            Some(Some(uid)) => Holder::User(*uid),
+            Some(None) | None => Holder::at(self.0.ends.client.ip()),
+        }
+    }
+
+    /// When something last flowed.
+    pub(crate) fn activity(&self) -> &Arc<Activity> {
+        &self.0.activity
+    }
+
+    /// Marks a request in hand: until the value is dropped, the connection is not idle.
+    pub fn busy(&self) -> Busy {
+        self.0.activity.busy()
+    }
+
+    /// Ends the connection for another one.
+    pub(crate) fn give_way(&self) {
+        self.0.gives_way.cancel();
+    }
+
+    /// Resolves when the connection has to end for another one.
+    pub(crate) async fn gives_way(&self) {
+        self.0.gives_way.cancelled().await;
+    }
+
+    /// Whether the kernel could say more than the address does, and was not asked.
+    fn is_unasked(&self) -> bool {
+        let SocketPair { client, local } = self.0.ends;
+        let client = client.ip().to_canonical();
+        let is_here = client.is_loopback() || client == local.ip().to_canonical();
+        is_here && self.0.user.get().is_none()
+    }
+}
+
+impl Owners {
+    pub(crate) fn new(owner: Option<Arc<dyn ClientOwner>>) -> Self {
+        Self {
+            owner,
+            start: Instant::now(),
+            short_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Finds out whose these connections are, each once.
+    pub(crate) async fn ask(&self, connections: &[ConnectionHandle]) {
+        let Some(owner) = &self.owner else {
+            return;
+        };
+        let unasked: Vec<_> = connections
+            .iter()
+            .filter(|connection| connection.is_unasked())
+            .collect();
+        for batch in unasked.chunks(BATCH) {
+            let ends: Vec<_> = batch.iter().map(|connection| connection.0.ends).collect();
+            let answers = timeout(PATIENCE, owner.owners(&ends)).await;
+            let answers = answers.unwrap_or_default();
+            let answers = answers.into_iter().chain(std::iter::repeat(None));
+            for (connection, user) in batch.iter().zip(answers) {
+                // Another may have asked meanwhile, and got the same answer.
+                let _ = connection.0.user.set(user);
+            }
+        }
+    }
+
+    /// Finds out whose a connection is, for those who cannot wait where they ask.
+    pub(crate) fn ask_later(self: &Arc<Self>, connection: &ConnectionHandle) {
+        if self.owner.is_none() || !connection.is_unasked() {
+            return;
+        }
+        if connection.0.is_being_asked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (owners, connection) = (Arc::clone(self), connection.clone());
+            runtime.spawn(async move { owners.ask(std::slice::from_ref(&connection)).await });
+        }
+    }
+
+    /// Notes a shortage: for a while, connections are asked about when they are accepted.
+    pub(crate) fn note_shortage(&self) {
+        let until = self.start.elapsed() + SHORTAGE;
+        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.short_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Finds out whose a connection is that was just accepted, if there is a shortage.
+    pub(crate) async fn ask_in_shortage(&self, connection: &ConnectionHandle) {
+        let until = self.short_until.load(Ordering::Relaxed);
+        // Zero is the common case, and costs no look at the clock.
+        if until > 0 && self.start.elapsed() < Duration::from_millis(until) {
+            self.ask(std::slice::from_ref(connection)).await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Owners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Owners")
+            .field("asks", &self.owner.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Knows users by the client's port, and what it was asked.
+    #[derive(Default)]
+    struct ByPort(Mutex<Vec<usize>>);
+
+    impl ClientOwner for ByPort {
+        fn owners<'a>(&'a self, connections: &'a [SocketPair]) -> BoxFuture<'a, Vec<Option<u32>>> {
+            self.0.lock().expect("a lock").push(connections.len());
+            let known =
+                |ends: &SocketPair| (ends.client.port() != 7).then(|| ends.client.port().into());
+            Box::pin(async move { connections.iter().map(known).collect() })
+        }
+    }
+
+    fn connection(client: &str) -> ConnectionHandle {
+        let local = "192.0.2.1:3128".parse().expect("an address");
+        ConnectionHandle::new(client.parse().expect("an address"), local)
+    }
+
+    #[tokio::test]
+    async fn c5_users_are_asked_for_once_and_only_on_this_machine() {
+        let asked = Arc::new(ByPort::default());
+        let owners = Owners::new(Some(Arc::<ByPort>::clone(&asked)));
+        let connections = [
+            ("127.0.0.1:5", Holder::User(5)),
+            ("[::1]:6", Holder::User(6)),
+            ("127.0.0.1:7", Holder::at([127, 0, 0, 1].into())),
+            ("192.0.2.1:8", Holder::User(8)),
+            ("[::ffff:127.0.0.1]:9", Holder::User(9)),
+            ("192.0.2.2:10", Holder::at([192, 0, 2, 2].into())),
+        ];
+        let handles = connections.map(|(client, _)| connection(client));
+        for _ in 0..2 {
+            owners.ask(&handles).await;
+        }
+        for ((client, wanted), handle) in connections.iter().zip(&handles) {
+            assert_eq!(handle.holder(), *wanted, "{client}");
+        }
+        assert_eq!(*asked.0.lock().expect("a lock"), [5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn c5_a_connection_is_asked_about_when_it_is_accepted_in_a_shortage_only() {
+        let owners = Owners::new(Some(Arc::new(ByPort::default())));
+        let before = connection("127.0.0.1:5");
+        owners.ask_in_shortage(&before).await;
+        assert_eq!(before.holder(), Holder::at([127, 0, 0, 1].into()));
+        owners.note_shortage();
+        owners.ask_in_shortage(&before).await;
+        assert_eq!(before.holder(), Holder::User(5));
+        tokio::time::advance(SHORTAGE).await;
+        let after = connection("127.0.0.1:6");
+        owners.ask_in_shortage(&after).await;
+        assert_eq!(after.holder(), Holder::at([127, 0, 0, 1].into()));
+    }
+
+    /// Never answers.
+    struct Silent;
+
+    impl ClientOwner for Silent {
+        fn owners<'a>(&'a self, _: &'a [SocketPair]) -> BoxFuture<'a, Vec<Option<u32>>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn c5_without_an_answer_a_client_is_its_address() {
+        let connection = connection("127.0.0.1:5");
+        Owners::new(Some(Arc::new(Silent)))
+            .ask(std::slice::from_ref(&connection))
+            .await;
+        assert_eq!(connection.holder(), Holder::at([127, 0, 0, 1].into()));
+        assert!(!connection.is_unasked());
+    }
+}

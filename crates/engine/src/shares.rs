@@ -1,0 +1,176 @@
+//! Equal shares of the places for clients (SPEC C5): who is let in, and whose connection gives way,
+//! when there are fewer places than clients. Pure: no clock, no locks, no sockets.
+//!
+//! Each holder's equal share is the limit divided by the number of holders that have a connection or
+//! wait for one. The rules, in this order:
+//!
+//! 1. While a place is free, the holder with the fewest connections gets it.
+//! 2. A holder below its equal share is always let in. The holder with most connections gives way.
+//! 3. At or above its share, a holder gets a place only from connections that have been idle for the
+//!    minimum time, and only from holders that are above their share when the newcomer is counted:
+//!    most often its own.
+//!
+//! Of a holder's connections the one that has been idle longest ends first. So nobody who stays within
+//! its share loses a connection to another holder.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+/// Who is accountable for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Holder {
+    /// A user of this machine, by its id.
+    User(u32),
+    /// The client's IPv4 address, or the /64 of its IPv6 address.
+    Address(IpAddr),
+}
+
+/// A connection that has a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) holder: Holder,
+    /// For how long nothing has flowed; zero while a request is in hand.
+    pub(crate) idle: Duration,
+}
+
+/// What to do, by positions in what was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Who gets a place, of those that wait.
+    pub(crate) admit: Vec<usize>,
+    /// Which connections end for them.
+    pub(crate) end: Vec<usize>,
+}
+
+/// One holder's part.
+#[derive(Default)]
+struct Share {
+    connections: usize,
+    /// Its connections, the one that has been idle longest last.
+    by_idleness: Vec<usize>,
+    waiting: VecDeque<usize>,
+    /// No place can be found for those that wait.
+    is_stuck: bool,
+}
+
+impl Holder {
+    /// The holder of the connections that come from an address.
+    pub(crate) fn at(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) if !address.is_loopback() => {
+                let network = address.to_bits() & (u128::MAX << 64);
+                Self::Address(Ipv6Addr::from_bits(network).into())
+            }
+            address => Self::Address(address),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(uid) => write!(f, "uid {uid}"),
+            Self::Address(IpAddr::V6(address)) if !address.is_loopback() => {
+                write!(f, "{address}/64")
+            }
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+/// Finds places for those that wait, the first of each holder first. `held` stands in the order in
+/// which the connections were let in: of those that are idle for the same time the newest ends first.
+pub(crate) fn plan(limit: usize, min_idle: Duration, held: &[Held], waiting: &[Holder]) -> Plan {
+    let mut shares: BTreeMap<Holder, Share> = BTreeMap::new();
+    for (position, connection) in held.iter().enumerate() {
+        let share = shares.entry(connection.holder).or_default();
+        share.connections += 1;
+        share.by_idleness.push(position);
+    }
+    for share in shares.values_mut() {
+        share.by_idleness.sort_by_key(|&at| held[at].idle);
+    }
+    for (position, holder) in waiting.iter().enumerate() {
+        let share = shares.entry(*holder).or_default();
+        share.waiting.push_back(position);
+    }
+    let equal = limit / shares.len().max(1);
+    let mut open = held.len();
+    let mut plan = Plan::default();
+    while let Some(newcomer) = next(&shares) {
+        if open >= limit {
+            let Some(from) = gives_way(&shares, newcomer, equal, min_idle, held) else {
+                if let Some(share) = shares.get_mut(&newcomer) {
+                    share.is_stuck = true;
+                }
+                continue;
+            };
+            if let Some(share) = shares.get_mut(&from) {
+                plan.end.extend(share.by_idleness.pop());
+                share.connections -= 1;
+                open -= 1;
+            }
+        }
+        if let Some(share) = shares.get_mut(&newcomer) {
+            plan.admit.extend(share.waiting.pop_front());
+            share.connections += 1;
+            open += 1;
+        }
+    }
+    plan
+}
+
+/// Who is to get the next place: of the holders that wait, the one with the fewest connections.
+fn next(shares: &BTreeMap<Holder, Share>) -> Option<Holder> {
+    shares
+        .iter()
+        .filter(|(_, share)| !share.is_stuck)
+        .filter_map(|(holder, share)| Some((share.connections, *share.waiting.front()?, *holder)))
+        .min()
+        .map(|(_, _, holder)| holder)
+}
+
+/// Which holder gives a place up for another connection of `newcomer`.
+fn gives_way(
+    shares: &BTreeMap<Holder, Share>,
+    newcomer: Holder,
+    equal: usize,
+    min_idle: Duration,
+    held: &[Held],
+) -> Option<Holder> {
+    let is_owed = shares.get(&newcomer)?.connections < equal;
+    shares
+        .iter()
+        .filter_map(|(holder, share)| {
+            let idlest = held[*share.by_idleness.last()?].idle;
+            let is_own = *holder == newcomer;
+            let connections = share.connections + usize::from(is_own && !is_owed);
+            let may_end = connections > equal && (is_owed || idlest >= min_idle);
+            may_end.then_some((connections, is_own, idlest, *holder))
+        })
+        .max()
+        .map(|(_, _, _, holder)| holder)
+}
+
+/// Who is turned away so that no more than `most` wait: the newest of the holder of whom most wait, as
+/// positions.
+pub(crate) fn surplus(most: usize, waiting: &[Holder]) -> Vec<usize> {
+    let mut by_holder: BTreeMap<Holder, Vec<usize>> = BTreeMap::new();
+    for (position, holder) in waiting.iter().enumerate() {
+        by_holder.entry(*holder).or_default().push(position);
+    }
+    let mut turned_away = Vec::new();
+    while waiting.len() - turned_away.len() > most {
+        let largest = by_holder.values_mut().max_by_key(|waiting| waiting.len());
+        let Some(newest) = largest.and_then(Vec::pop) else {
+            break;
+        };
+        turned_away.push(newest);
+    }
+    turned_away
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! A lock that other users cannot take: on a file of our own that only its owner may open.
+//!
+//! Every user may lock what they may open, so a lock on a directory that all may look into could be held
+//! by anybody, for ever. Nothing here waits without a limit.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::unistd::Uid;
+
+/// Pause between two tries.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// Digits of a process's number, and some.
+const MAX_NOTE: u64 = 32;
+
+/// The lock, until it is dropped. The file goes with it.
+#[derive(Debug)]
+pub struct FileLock {
+    file: Flock<File>,
+    path: PathBuf,
+}
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it, and did not give it back in time.
+    #[error("{} is locked by {}", path.display(), holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")))]
+    Held {
+        /// The lock's file.
+        path: PathBuf,
+        /// Its process, if it left its number.
+        holder: Option<u32>,
+    },
+    /// There is something of that name which is not a lock of this user.
+    #[error("{path} is not a lock file of user {user}; remove it: rm {path}", path = path.display(), user = Uid::effective())]
+    Foreign {
+        /// What has the name.
+        path: PathBuf,
+    },
+    /// The system refuses.
+    #[error("cannot lock {path}: {error}", path = path.display())]
+    Io {
+        /// The lock's file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl FileLock {
+    /// Takes the lock whose file is `path` with `.lock` behind it, and waits for at most `patience` for
+    /// another process to give it back.
+    ///
+    /// # Errors
+    ///
+    /// When it is held for longer, and when there can be no such file.
+    pub fn beside(path: &Path, patience: Duration) -> Result<Self, LockError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        let give_up = Instant::now() + patience;
+        loop {
+            let failed = |error| LockError::Io {
+                path: path.clone(),
+                error,
+            };
+            let file = open(&path)?;
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => {
+                    // One who gave it back has removed the file, perhaps after we opened it.
+                    if is_at(&path, &file).map_err(failed)? {
+                        let mut lock = Self { file, path };
+                        lock.sign();
+                        return Ok(lock);
+                    }
+                }
+                Err((mut file, nix::Error::EWOULDBLOCK)) => {
+                    if Instant::now() >= give_up {
+                        let holder = signature(&mut file);
+                        return Err(LockError::Held { path, holder });
+                    }
+                    std::thread::sleep(RETRY_INTERVAL);
+                }
+                Err((_, error)) => return Err(failed(error.into())),
+            }
+        }
+    }
+
+    /// Leaves our number for those who wait. It is a courtesy: they manage without.
+    fn sign(&mut self) {
+        let note = format!("{}\n", std::process::id());
+        let _ = self
+            .file
+            .set_len(0)
+            .and_then(|()| self.file.write_all(note.as_bytes()));
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // While it is locked, so that it is ours. What stays is taken by the next one.
+        if is_at(&self.path, &self.file).unwrap_or(false) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File, LockError> {
+    let foreign = || LockError::Foreign {
+        path: path.to_owned(),
+    };
+    let failed = |error| LockError::Io {
+        path: path.to_owned(),
+        error,
+    };
+    let opened = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        // A link, a socket, a directory.
+        Err(error)
+            if [nix::Error::ELOOP, nix::Error::ENXIO, nix::Error::EISDIR]
+                .iter()
+                .any(|not| error.raw_os_error() == Some(*not as i32)) =>
+        {
+            return Err(foreign());
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() || metadata.uid() != Uid::effective().as_raw() || metadata.nlink() > 1 {
+        return Err(foreign());
+    }
+    if metadata.mode() & 0o7777 != 0o600 {
+        file.set_permissions(Permissions::from_mode(0o600))
+            .map_err(failed)?;
+    }
+    Ok(file)
+}
+
+/// Whether the file still has its name.
+fn is_at(path: &Path, file: &File) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match path.symlink_metadata() {
+        Ok(there) => Ok((there.dev(), there.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn signature(file: &mut File) -> Option<u32> {
+    let mut note = String::new();
+    file.rewind().ok()?;
+    file.take(MAX_NOTE).read_to_string(&mut note).ok()?;
+    note.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn l4_a_lock_is_a_file_of_the_owner_alone_and_goes_when_it_is_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().join("control.sock");
+        let file = directory.path().join("control.sock.lock");
+        let lock = FileLock::beside(&at, SHORT).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o600);
+        drop(lock);
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn l4_waiting_for_a_lock_has_a_limit_and_its_end_says_who_holds_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().join("ca.key");
+        let _lock = FileLock::beside(&at, SHORT).unwrap();
+        let refused = FileLock::beside(&at, SHORT).unwrap_err().to_string();
+        let holder = format!("is locked by process {}", std::process::id());
+        assert!(refused.ends_with(&holder), "{refused}");
+    }
+
+    #[test]
+    fn l4_a_lock_that_is_given_back_goes_to_one_who_waits() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().join("ca.key");
+        let first = FileLock::beside(&at, SHORT).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| FileLock::beside(&at, Duration::from_secs(60)));
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn l4_what_another_put_in_the_locks_place_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().join("ca.key");
+        let place = directory.path().join("ca.key.lock");
+        let precious = directory.path().join("precious");
+        std::fs::write(&precious, "precious").unwrap();
+        std::fs::set_permissions(&precious, Permissions::from_mode(0o644)).unwrap();
+        let put: [&dyn Fn(); 4] = [
+            &|| std::os::unix::fs::symlink(&precious, &place).unwrap(),
+            &|| std::fs::hard_link(&precious, &place).unwrap(),
+            &|| nix::unistd::mkfifo(&place, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            &|| drop(std::os::unix::net::UnixListener::bind(&place).unwrap()),
+        ];
+        for put in put {
+            put();
+            let refused = FileLock::beside(&at, Duration::from_secs(600)).unwrap_err();
+            assert!(matches!(refused, LockError::Foreign { .. }), "{refused}");
+            std::fs::remove_file(&place).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+        assert_eq!(precious.metadata().unwrap().mode() & 0o7777, 0o644);
+    }
+}

@@ -1,0 +1,241 @@
+//! Modes and groups: of a file or socket that was looked at, and of a directory that was made.
+//!
+//! Changes by path go wherever the path leads by then, through a link too. These go to what was looked
+//! at: a socket cannot be opened, so on Linux it is held by a descriptor that opens nothing (`O_PATH`).
+
+use std::fs::{DirBuilder, File, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+/// What has a name, held without following a link.
+#[derive(Debug)]
+pub struct Node {
+    held: held::Held,
+    metadata: Metadata,
+}
+
+impl Node {
+    /// Looks at what has this name. A link is itself.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing of that name, or it cannot be looked at.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let (held, metadata) = held::Held::of(path)?;
+        Ok(Self { held, metadata })
+    }
+
+    /// What it is, as of then.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Device and inode: equal for two names of one file.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.metadata.dev(), self.metadata.ino())
+    }
+
+    /// Sets the permission bits.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses; always for a link, which has none.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        if self.metadata.is_symlink() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.held.set_mode(mode)
+    }
+
+    /// Gives it to a group.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses; always for a link.
+    pub fn set_group(&self, group: u32) -> io::Result<()> {
+        if self.metadata.is_symlink() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.held.set_group(group)
+    }
+}
+
+/// Makes a directory of this mode, whatever the umask.
+///
+/// # Errors
+///
+/// When it cannot be made; `AlreadyExists` when something has its name.
+pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    DirBuilder::new().mode(mode & 0o700).create(path)?;
+    set_directory_mode(path, mode)
+}
+
+fn set_directory_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let directory = File::options()
+        .read(true)
+        .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
+        .open(path)?;
+    directory.set_permissions(Permissions::from_mode(mode))
+}
+
+#[cfg(target_os = "linux")]
+mod held {
+    use std::fs::{File, Metadata, Permissions};
+    use std::io;
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    use std::path::{Path, PathBuf};
+
+    use nix::fcntl::{AtFlags, OFlag};
+    use nix::unistd::{Gid, fchownat};
+
+    #[derive(Debug)]
+    pub(super) struct Held(File);
+
+    impl Held {
+        pub(super) fn of(path: &Path) -> io::Result<(Self, Metadata)> {
+            let held = File::options()
+                .read(true)
+                .custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits())
+                .open(path)?;
+            let metadata = held.metadata()?;
+            Ok((Self(held), metadata))
+        }
+
+        /// `fchmod` does not take such a descriptor; the kernel's link to it leads to what it holds.
+        pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+            let held = PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()));
+            std::fs::set_permissions(held, Permissions::from_mode(mode))
+        }
+
+        pub(super) fn set_group(&self, group: u32) -> io::Result<()> {
+            let group = Some(Gid::from_raw(group));
+            Ok(fchownat(&self.0, "", None, group, AtFlags::AT_EMPTY_PATH)?)
+        }
+    }
+}
+
+/// Without `O_PATH`: the directory is held, and the name in it is not followed.
+#[cfg(not(target_os = "linux"))]
+mod held {
+    use std::ffi::OsString;
+    use std::fs::{File, Metadata};
+    use std::io;
+    use std::path::Path;
+
+    use nix::fcntl::AtFlags;
+    use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+    use nix::unistd::{Gid, fchownat};
+
+    #[derive(Debug)]
+    pub(super) struct Held {
+        directory: File,
+        name: OsString,
+    }
+
+    impl Held {
+        pub(super) fn of(path: &Path) -> io::Result<(Self, Metadata)> {
+            let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+            let directory = match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            };
+            let held = Self {
+                directory: File::open(directory)?,
+                name: name.to_owned(),
+            };
+            Ok((held, path.symlink_metadata()?))
+        }
+
+        pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
+            let bits = nix::libc::mode_t::try_from(mode).map_err(io::Error::other)?;
+            let mode = Mode::from_bits_truncate(bits);
+            let no_link = FchmodatFlags::NoFollowSymlink;
+            Ok(fchmodat(&self.directory, &*self.name, mode, no_link)?)
+        }
+
+        pub(super) fn set_group(&self, group: u32) -> io::Result<()> {
+            let group = Some(Gid::from_raw(group));
+            let no_link = AtFlags::AT_SYMLINK_NOFOLLOW;
+            Ok(fchownat(
+                &self.directory,
+                &*self.name,
+                None,
+                group,
+                no_link,
+            )?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.symlink_metadata().unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn l4_a_mode_goes_to_what_was_looked_at_and_not_to_what_has_its_name_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, moved) = (
+            directory.path().join("socket"),
+            directory.path().join("old"),
+        );
+        let precious = directory.path().join("precious");
+        std::fs::write(&precious, "").unwrap();
+        std::fs::set_permissions(&precious, Permissions::from_mode(0o600)).unwrap();
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let node = Node::of(&socket).unwrap();
+        std::fs::rename(&socket, &moved).unwrap();
+        symlink(&precious, &socket).unwrap();
+        let set = node.set_mode(0o666);
+        let group = nix::unistd::Gid::effective().as_raw();
+        let given = node.set_group(group);
+        assert_eq!(mode(&precious), 0o600);
+        if cfg!(target_os = "linux") {
+            set.unwrap();
+            given.unwrap();
+            assert_eq!(mode(&moved), 0o666);
+        }
+    }
+
+    #[test]
+    fn l4_a_link_has_neither_mode_nor_group_to_set() {
+        let directory = tempfile::tempdir().unwrap();
+        let (link, target) = (
+            directory.path().join("link"),
+            directory.path().join("target"),
+        );
+        std::fs::write(&target, "").unwrap();
+        std::fs::set_permissions(&target, Permissions::from_mode(0o600)).unwrap();
+        symlink(&target, &link).unwrap();
+        let node = Node::of(&link).unwrap();
+        node.set_mode(0o666).unwrap_err();
+        node.set_group(0).unwrap_err();
+        assert_eq!(mode(&target), 0o600);
+    }
+
+    #[test]
+    fn m5_a_directorys_mode_is_not_set_through_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let (link, target) = (
+            directory.path().join("link"),
+            directory.path().join("target"),
+        );
+        std::fs::create_dir(&target).unwrap();
+        set_directory_mode(&target, 0o700).unwrap();
+        symlink(&target, &link).unwrap();
+        set_directory_mode(&link, 0o755).unwrap_err();
+        assert_eq!(mode(&target), 0o700);
+    }
+}

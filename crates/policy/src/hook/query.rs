@@ -1,0 +1,167 @@
+//! Queries as hooks see them: pairs, whose names servers read in different ways (SPEC M9, M10).
+//!
+//! PHP writes `_` for a `.` or a blank in a name, drops blanks in front, and ends it at a NUL; PHP,
+//! Rack and qs take `state[]`, `state[x]` and `[state]` for `state`; binders take `state.id` for a part
+//! of it; ASP.NET knows no case. A name that any of them could take for one that is judged makes the
+//! query ambiguous, unless it is that very name.
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::ambiguity::Ambiguity;
+use super::target::percent_decode;
+use super::text::ValuePattern;
+use crate::field::method_overrides;
+
+/// Names of pairs that make servers act on another method than that of the request line, besides those
+/// that are named as the fields that do.
+const METHOD_OVERRIDES: [&str; 2] = ["_method", "_httpmethod"];
+
+/// A query, without its `?`.
+pub(super) struct Query<'t>(&'t str);
+
+/// A name as the most careless of servers reads it.
+struct Folded {
+    /// Its letters and digits without case, and `_` for each run of other characters between them.
+    text: String,
+    /// The lengths of the beginnings that a server could take for the whole name, which is the last.
+    ends: Vec<usize>,
+}
+
+impl<'t> Query<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Self(text)
+    }
+
+    /// Refuses a query that overrides the method, other than by a name in `wanted`.
+    pub(super) fn check_overrides(
+        &self,
+        wanted: &[(String, Vec<ValuePattern>)],
+    ) -> Result<(), Ambiguity> {
+        // Some servers separate pairs by `;` too.
+        for pair in self.0.split(['&', ';']).filter(|pair| !pair.is_empty()) {
+            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+            let name = percent_decode(name).ok_or(Ambiguity::QueryEncoding)?;
+            let name = Folded::new(&name);
+            let is_wanted = |name: &Folded| {
+                let alike =
+                    |(wanted, _): &(String, _)| name.is_alike(&Folded::new(wanted.as_bytes()));
+                wanted.iter().any(alike)
+            };
+            let is_override = METHOD_OVERRIDES
+                .into_iter()
+                .chain(method_overrides())
+                .any(|known| name.is_alike(&Folded::new(known.as_bytes())));
+            if is_override && !is_wanted(&name) {
+                return Err(Ambiguity::QueryMethod);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each of these names is in the query, and has one of its values wherever it is.
+    pub(super) fn has(&self, wanted: &[(String, Vec<ValuePattern>)]) -> Result<bool, Ambiguity> {
+        if wanted.is_empty() {
+            return Ok(true);
+        }
+        // `;` separates pairs for some origins, and is part of a value for others.
+        if self.0.contains([';', '#']) {
+            return Err(Ambiguity::QueryDelimiter);
+        }
+        let pairs = self.pairs().collect::<Result<Vec<_>, _>>()?;
+        let wanted = wanted
+            .iter()
+            .map(|(name, values)| has_pair(&pairs, name, values));
+        // An ambiguity counts, wherever it is.
+        wanted
+            .reduce(|one, other| Ok(one? & other?))
+            .unwrap_or(Ok(true))
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = Result<Pair<'t>, Ambiguity>> {
+        self.0.split('&').map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = percent_decode(name).zip(percent_decode(value));
+            let (decoded_name, decoded_value) = decoded.ok_or(Ambiguity::QueryEncoding)?;
+            if decoded_name.iter().any(|byte| b"&=;#%".contains(byte)) {
+                return Err(Ambiguity::QueryDelimiter);
+            }
+            Ok(Pair {
+                folded: Folded::new(&decoded_name),
+                name: decoded_name,
+                value: decoded_value,
+                // Some read it as a blank and some as it is.
+                plus_in_name: name.contains('+'),
+                plus_in_value: value.contains('+'),
+            })
+        })
+    }
+}
+
+/// A name and its value, decoded.
+struct Pair<'t> {
+    name: Cow<'t, [u8]>,
+    folded: Folded,
+    value: Cow<'t, [u8]>,
+    plus_in_name: bool,
+    plus_in_value: bool,
+}
+
+fn has_pair(pairs: &[Pair<'_>], wanted: &str, values: &[ValuePattern]) -> Result<bool, Ambiguity> {
+    let folded = Folded::new(wanted.as_bytes());
+    let (mut seen, mut others) = (false, false);
+    for pair in pairs {
+        if *pair.name == *wanted.as_bytes() && !pair.plus_in_name {
+            if pair.plus_in_value {
+                return Err(Ambiguity::QueryPlus);
+            }
+            seen = true;
+            others |= !has_value(&pair.value, values);
+        } else if pair.folded.is_alike(&folded) {
+            return Err(Ambiguity::QueryName);
+        }
+    }
+    Ok(seen && !others)
+}
+
+fn has_value(value: &[u8], values: &[ValuePattern]) -> bool {
+    core::str::from_utf8(value).is_ok_and(|value| {
+        !value.contains(char::is_control) && values.iter().any(|pattern| pattern.covers(value))
+    })
+}
+
+impl Folded {
+    fn new(name: &[u8]) -> Self {
+        let name = String::from_utf8_lossy(name);
+        let (mut text, mut ends) = (String::with_capacity(name.len()), Vec::new());
+        let mut between = false;
+        for c in name.chars() {
+            if c.is_alphanumeric() {
+                if between && !text.is_empty() {
+                    text.push('_');
+                }
+                between = false;
+                // Some compare in upper case and some in lower case.
+                text.extend(c.to_uppercase().flat_map(char::to_lowercase));
+            } else {
+                between = true;
+                let is_end = matches!(c, '[' | ']' | '.' | '\0');
+                if is_end && !text.is_empty() && ends.last() != Some(&text.len()) {
+                    ends.push(text.len());
+                }
+            }
+        }
+        ends.push(text.len());
+        Self { text, ends }
+    }
+
+    /// Whether some server takes one name for the other, or for a part of it.
+    fn is_alike(&self, other: &Self) -> bool {
+        self.begins_with(other) || other.begins_with(self)
+    }
+
+    fn begins_with(&self, other: &Self) -> bool {
+        self.text.starts_with(&other.text) && self.ends.contains(&other.text.len())
+    }
+}

@@ -1,0 +1,73 @@
+//! Runs tools of the system so that root runs the system's own and no other.
+//!
+//! `PATH` survives `su`, and so does what scripts read besides (`BASH_ENV`, `OPENSSL_CONF`). A tool that
+//! root runs is therefore looked up in the system's directories alone, as are the tools that it starts,
+//! and sees no variable of the caller but those that name a language, a terminal and a time zone.
+
+use std::env;
+use std::ffi::OsStr;
+use std::process::Command;
+
+use nix::unistd::Uid;
+
+/// Directories that only root may write to. The last one is that of NixOS.
+const DIRECTORIES: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
+/// Variables that say how a tool talks and not what it does.
+const KEPT: [&str; 4] = ["LANG", "LC_ALL", "TERM", "TZ"];
+
+/// A tool, by name or by path.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    if Uid::effective().is_root() {
+        confine(&mut command);
+    }
+    command
+}
+
+fn confine(command: &mut Command) {
+    let kept = KEPT.map(|name| (name, env::var_os(name)));
+    command.env_clear().env("PATH", DIRECTORIES);
+    for (name, value) in kept {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn k2_a_tool_that_root_runs_is_the_systems_and_sees_no_variable_of_the_caller() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let other = directory.path().join("a-tool-of-a-user");
+        fs::write(&other, "#!/bin/sh\n").expect("a new file");
+        fs::set_permissions(&other, Permissions::from_mode(0o755)).expect("our own file");
+        let mut planted = Command::new("a-tool-of-a-user");
+        planted.env("PATH", directory.path());
+        confine(&mut planted);
+        planted.spawn().expect_err("it is not the system's");
+
+        let mut shown = Command::new("env");
+        shown.env("BASH_ENV", &other).env("CERTSDIR", "/tmp");
+        confine(&mut shown);
+        let shown = shown.output().expect("every system has env");
+        let shown = String::from_utf8(shown.stdout).expect("text");
+        let names = shown.lines().filter_map(|line| line.split('=').next());
+        let others: Vec<&str> = names
+            .filter(|name| *name != "PATH" && !KEPT.contains(name))
+            .collect();
+        assert_eq!(others, [""; 0]);
+        assert!(shown.contains(DIRECTORIES), "{shown}");
+    }
+
+    #[test]
+    fn k2_root_runs_every_tool_so() {
+        let told = command("env").get_envs().count();
+        assert_eq!(told > 0, Uid::effective().is_root());
+    }
+}

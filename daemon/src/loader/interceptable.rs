@@ -1,0 +1,124 @@
+//! Which hosts may be intercepted under a configuration, in a form that the monitor can read.
+
+use codex_network_config::Settings;
+use codex_network_policy::{Host, Interception};
+
+use crate::privsep::interceptable::Interceptable;
+
+/// The hosts that the policy allows, and those with hooks: the mode may be narrowed at run time, and
+/// then every allowed host is intercepted (SPEC M1).
+pub(super) fn of(settings: &Settings) -> Interceptable {
+    if settings.policy.interception() == Interception::Forbidden {
+        return Interceptable::default();
+    }
+    let hooks = settings.mitm.hooks.iter();
+    let hooks = hooks.map(|(_, hook)| hook.host.to_string());
+    let allowed = settings.policy.allowed().rules();
+    gather(allowed.map(|rule| rule.pattern).chain(hooks))
+}
+
+/// The hosts that patterns cover (SPEC P2).
+fn gather(patterns: impl Iterator<Item = String>) -> Interceptable {
+    let mut listed = Interceptable::default();
+    for pattern in patterns {
+        let Interceptable::Listed { hosts, domains } = &mut listed else {
+            break;
+        };
+        if pattern == "*" {
+            return Interceptable::Everything;
+        }
+        if let Some((_, rest)) = pattern.rsplit_once('*') {
+            // `*.NAME`, `**.NAME`, or a `*` inside a label: then what follows the label.
+            let Some((_, name)) = rest.split_once('.') else {
+                continue;
+            };
+            if pattern.strip_prefix("**.") == Some(name) {
+                hosts.insert(name.to_owned());
+            }
+            domains.insert(name.to_owned());
+        } else {
+            // A certificate has no place for a scope, and is never asked for with one.
+            let host = match Host::parse(&pattern) {
+                Ok(Host::V6(host)) => host.address().to_string(),
+                Ok(host) => host.to_string(),
+                Err(_) => continue,
+            };
+            hosts.insert(host);
+        }
+    }
+    listed
+}
+
+#[cfg(test)]
+mod tests {
+    use codex_network_policy::{ListKind, Pattern};
+
+    use super::*;
+
+    /// The canonical text, as a policy tells its rules.
+    fn of_patterns(patterns: &[&str]) -> Interceptable {
+        gather(patterns.iter().map(|pattern| {
+            let pattern = Pattern::parse(pattern, ListKind::Allow).expect("a pattern");
+            pattern.to_string()
+        }))
+    }
+
+    #[test]
+    fn m4_what_a_pattern_allows_may_be_intercepted_and_what_it_does_not_may_not() {
+        for (pattern, covered, foreign) in [
+            (
+                "Example.com",
+                &["example.com"][..],
+                &["a.example.com", "com"][..],
+            ),
+            (
+                "*.example.com",
+                &["a.example.com", "b.a.example.com"],
+                &["example.com"],
+            ),
+            (
+                "**.example.com",
+                &["example.com", "a.example.com"],
+                &["xample.com"],
+            ),
+            // In-label wildcards are widened.
+            (
+                "region*.v2.example.com",
+                &["region1.v2.example.com"],
+                &["v2.example.com", "a.example.com"],
+            ),
+            (
+                "**.a*.example.com",
+                &["ab.example.com", "x.ab.example.com"],
+                &["example.com", "a.test"],
+            ),
+            (
+                "*.a*.b*.example.com",
+                &["x.a.b.example.com"],
+                &["example.com"],
+            ),
+            (
+                "b\u{fc}cher.test",
+                &["xn--bcher-kva.test"],
+                &["bucher.test"],
+            ),
+            ("192.0.2.1", &["192.0.2.1"], &["192.0.2.2"]),
+            ("[2001:DB8:0::1]", &["2001:db8::1"], &["2001:db8::2"]),
+            ("fe80::1%eth0", &["fe80::1"], &["fe80::2"]),
+            ("localhost", &["localhost"], &["127.0.0.1"]),
+        ] {
+            let hosts = of_patterns(&[pattern]);
+            for host in covered {
+                assert!(hosts.covers(host), "{pattern} and {host}");
+            }
+            for host in foreign {
+                assert!(!hosts.covers(host), "{pattern} and {host}");
+            }
+        }
+        assert_eq!(
+            of_patterns(&["a.test", "*", "b.test"]),
+            Interceptable::Everything
+        );
+        assert_eq!(of_patterns(&[]), Interceptable::default());
+    }
+}

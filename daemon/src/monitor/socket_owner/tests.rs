@@ -1,0 +1,98 @@
+//! Against the kernel of the machine that runs them.
+
+#![cfg(target_os = "linux")]
+
+use std::net::{Shutdown, TcpListener, TcpStream};
+
+use nix::unistd::Uid;
+
+use super::*;
+
+/// A client's end, our end, and their addresses.
+fn connected(listener: &TcpListener) -> (TcpStream, TcpStream, Ends) {
+    let address = listener.local_addr().expect("an address");
+    #[expect(clippy::disallowed_methods, reason = "the test's own client")]
+    let client = TcpStream::connect(address).expect("a connection");
+    let (ours, _) = listener.accept().expect("a client");
+    let ends = Ends {
+        client: client.local_addr().expect("an address"),
+        local: address,
+    };
+    (client, ours, ends)
+}
+
+fn listener(address: &str) -> Option<TcpListener> {
+    TcpListener::bind(address).ok()
+}
+
+/// Ours, as the kernel tells it here; `None` where its tables are closed to us.
+fn tables() -> Option<SocketOwners> {
+    let owners = SocketOwners::open();
+    if owners.tables.is_none() {
+        #[expect(clippy::print_stderr, reason = "for who runs the tests")]
+        {
+            eprintln!("not run: the kernel's socket tables cannot be asked here");
+        }
+        return None;
+    }
+    Some(owners)
+}
+
+#[test]
+fn c5_the_kernel_tells_whose_a_connection_to_us_is() {
+    let Some(mut owners) = tables() else {
+        return;
+    };
+    let us = Some(Uid::current().as_raw());
+    for address in ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+        let Some(listener) = listener(address) else {
+            continue;
+        };
+        let (client, ours, ends) = connected(&listener);
+        let here = [ends.local];
+        assert_eq!(owners.users(&[ends, ends], &here), [us, us], "{address}");
+        // A client that has shut its sending side down still has its socket.
+        client.shutdown(Shutdown::Write).expect("a socket");
+        assert_eq!(owners.users(&[ends], &here), [us]);
+        // One whose process has closed it belongs to root, if one believes the number.
+        drop(client);
+        assert_eq!(owners.users(&[ends], &here), [None]);
+        drop(ours);
+    }
+}
+
+#[test]
+fn c5_nothing_is_told_of_connections_that_are_not_to_us() {
+    let Some(mut owners) = tables() else {
+        return;
+    };
+    let (Some(one), Some(other)) = (listener("127.0.0.1:0"), listener("127.0.0.1:0")) else {
+        panic!("no loopback");
+    };
+    let (_client, _ours, ends) = connected(&one);
+    let other = other.local_addr().expect("an address");
+    assert_eq!(owners.users(&[ends], &[other]), [None]);
+    let anywhere = SocketAddr::new([0, 0, 0, 0].into(), ends.local.port());
+    assert_ne!(owners.users(&[ends], &[anywhere]), [None]);
+    // Where there is no such connection the kernel would answer with the listener.
+    let reversed = Ends {
+        client: ends.local,
+        local: other,
+    };
+    assert_eq!(owners.users(&[reversed], &[other]), [None]);
+}
+
+#[test]
+fn c5_an_answer_that_is_cut_or_for_another_connection_says_nothing() {
+    let id = [7; 36];
+    let mut answer = [0_u8; 88];
+    answer[4..6].copy_from_slice(&20_u16.to_ne_bytes());
+    answer[20..56].copy_from_slice(&id);
+    answer[80..84].copy_from_slice(&1000_u32.to_ne_bytes());
+    answer[84..88].copy_from_slice(&1_u32.to_ne_bytes());
+    assert_eq!(tables::read(&answer, &id), Some(1000));
+    assert_eq!(tables::read(&answer, &[8; 36]), None);
+    for length in 0..answer.len() {
+        assert_eq!(tables::read(&answer[..length], &id), None, "{length}");
+    }
+}

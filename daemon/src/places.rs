@@ -1,0 +1,86 @@
+//! The places that the proxy goes by, and who may change them.
+//!
+//! `codex_network_files::Trust` has the rule. Root refuses to go by a place that others may change; the
+//! configuration's files and secrets are refused where they are read. Other users are warned.
+
+use std::path::{Path, PathBuf};
+
+use codex_network_config::{Secrets, Settings};
+use codex_network_files::Trust;
+use codex_network_policy::Interception;
+
+use crate::ca::files;
+use crate::state;
+
+/// A place, and what is there.
+type Place = (&'static str, PathBuf);
+
+/// Judges all places of a configuration; gives the warnings, each once.
+///
+/// # Errors
+///
+/// A sentence about the first place that root refuses.
+pub(crate) fn judge(settings: &Settings, secrets: &Secrets) -> Result<Vec<String>, String> {
+    let user = Trust::of_process();
+    let mut warnings: Vec<String> = Vec::new();
+    for (what, path) in of(settings, secrets) {
+        // Requirements bind the user who runs the proxy too.
+        let keeper = if path.ends_with("requirements.toml") {
+            Trust::of_root()
+        } else {
+            user
+        };
+        let Err(error) = keeper.check(&path) else {
+            continue;
+        };
+        if user.is_binding() {
+            return Err(format!("error: {what} is refused: {error}"));
+        }
+        let warning = format!("others may change {what}: {error}");
+        // A directory stands above many files.
+        let told = error.to_string();
+        if !warnings.iter().any(|before| before.ends_with(&told)) {
+            warnings.push(warning);
+        }
+    }
+    Ok(warnings)
+}
+
+fn of(settings: &Settings, secrets: &Secrets) -> Vec<Place> {
+    let daemon = &settings.daemon;
+    let mut places: Vec<Place> = Vec::new();
+    let mut add = |what, path: &Path| places.push((what, path.to_owned()));
+    for file in &settings.files {
+        add("a configuration file", file);
+    }
+    for file in secrets.files() {
+        add("a secret file", file);
+    }
+    if let Some(directory) = daemon.control.socket.as_deref().and_then(Path::parent) {
+        add("the directory of [daemon.control] socket", directory);
+    }
+    if let Some(file) = &daemon.resolver.hosts_file {
+        add("[daemon.resolver] hosts_file", file);
+    }
+    if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
+        add("SSL_CERT_FILE", file.as_ref());
+    }
+    let directories = std::env::var_os("SSL_CERT_DIR");
+    for directory in directories.iter().flat_map(std::env::split_paths) {
+        add("SSL_CERT_DIR", &directory);
+    }
+    if settings.policy.interception() == Interception::Forbidden {
+        return places;
+    }
+    if let Some(state) = state::directory(daemon, |name| std::env::var_os(name)) {
+        add("the state directory", &state);
+        let paths = files::in_state(&state);
+        add("the CA's key", &paths.key);
+        add("the CA's certificate", &paths.certificate);
+    }
+    if let Some(paths) = &settings.mitm.ca_paths {
+        add("ca_key_path", &paths.key);
+        add("ca_cert_path", &paths.certificate);
+    }
+    places
+}

@@ -1,0 +1,136 @@
+//! What the monitor tells a loader over the pipe: the environment that the service was started with,
+//! and the certificate of the CA that the monitor made.
+//!
+//! The environment may hold secrets. A process's own environment is in `/proc/PID/environ` from its
+//! first instruction on, before it can forbid others to look; what comes over the pipe is not.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+use zeroize::Zeroizing;
+
+use super::layout::{Reader, Writer};
+use super::message::Malformed;
+
+/// Longest briefing, in bytes. Linux lets a program start with 6 MiB of arguments and environment
+/// (`execve(2)`).
+pub(crate) const MAX_BRIEFING: u64 = 16 << 20;
+
+/// What a loader is told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Briefing {
+    pub(crate) environment: Environment,
+    /// DER.
+    pub(crate) certificate: Vec<u8>,
+}
+
+/// The variables that the service was started with.
+#[derive(Default, PartialEq, Eq)]
+pub(crate) struct Environment(HashMap<OsString, OsString>);
+
+impl Environment {
+    /// That of this process.
+    pub(crate) fn of_this_process() -> Self {
+        Self(std::env::vars_os().collect())
+    }
+
+    /// The value of a variable.
+    pub(crate) fn get(&self, name: &str) -> Option<OsString> {
+        self.0.get(OsStr::new(name)).cloned()
+    }
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Environment({} variables)", self.0.len())
+    }
+}
+
+impl Briefing {
+    /// The bytes, overwritten when they go.
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let Environment(variables) = &self.environment;
+        let bytes = variables
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        let texts = 2 * variables.len() + 1;
+        let length = bytes.sum::<usize>() + self.certificate.len() + 4 * (texts + 1);
+        // One allocation: a vector that grows leaves its old bytes behind.
+        let mut out = Writer(Vec::with_capacity(length));
+        out.u32(u32::try_from(variables.len()).unwrap_or(u32::MAX));
+        for (name, value) in variables {
+            out.counted(name.as_bytes());
+            out.counted(value.as_bytes());
+        }
+        out.counted(&self.certificate);
+        Zeroizing::new(out.0)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Reader(bytes);
+        let mut variables = HashMap::new();
+        for _ in 0..input.u32()? {
+            let name = OsString::from_vec(input.counted()?.to_vec());
+            variables.insert(name, OsString::from_vec(input.counted()?.to_vec()));
+        }
+        let briefing = Self {
+            environment: Environment(variables),
+            certificate: input.counted()?.to_vec(),
+        };
+        input.end(briefing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m4_a_briefing_survives_the_way_and_no_part_of_it_is_taken_for_the_whole() {
+        let variables = [
+            (&b"API_TOKEN"[..], &b"hunter2"[..]),
+            (b"EMPTY", b""),
+            (b"\xff", b"\xfe\n"),
+        ];
+        let variables = variables.map(|(name, value)| {
+            let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+            (text(name), text(value))
+        });
+        for environment in [
+            Environment::default(),
+            Environment(HashMap::from(variables)),
+        ] {
+            let briefing = Briefing {
+                environment,
+                certificate: b"DER".to_vec(),
+            };
+            let bytes = briefing.encode();
+            assert_eq!(
+                bytes.len(),
+                bytes.capacity(),
+                "one allocation, of this size"
+            );
+            for end in 0..bytes.len() {
+                assert_eq!(
+                    Briefing::decode(&bytes[..end]),
+                    Err(Malformed),
+                    "cut to {end}"
+                );
+            }
+            let longer = [&bytes[..], &[0]].concat();
+            assert_eq!(Briefing::decode(&longer), Err(Malformed), "a byte more");
+            assert_eq!(Briefing::decode(&bytes), Ok(briefing));
+        }
+    }
+
+    #[test]
+    fn b4_a_briefing_does_not_show_its_variables() {
+        let variable = (OsString::from("API_TOKEN"), OsString::from("hunter2"));
+        let briefing = Briefing {
+            environment: Environment(HashMap::from([variable])),
+            certificate: Vec::new(),
+        };
+        assert!(!format!("{briefing:?}").contains("hunter2"));
+    }
+}

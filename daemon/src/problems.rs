@@ -1,0 +1,174 @@
+//! What is wrong with a configuration, on its way from the loader to those who asked for a reload.
+//!
+//! There are two tellings of it. One has all of it, the lines of the files in question too: for the
+//! control socket, whose callers are named, and for whoever starts the proxy. The other, the outline,
+//! has nothing of what the files say: for the admin API, which every user of the machine can ask
+//! (SPEC A1). The monitor hands both on and looks into neither.
+
+use codex_network_config::{Diagnostic, Diagnostics, Severity};
+use codex_network_control::ReloadProblem;
+use serde::{Deserialize, Serialize};
+
+use crate::privsep::message::Problems;
+
+/// What the outline says where it cannot be told problem by problem.
+const UNTOLD: &str = "error: there is more that is wrong than can be told here";
+
+/// Why a reload changed nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct ReloadError {
+    /// For people, over several lines.
+    pub(crate) text: String,
+    /// One by one, with their places.
+    pub(crate) problems: Vec<ReloadProblem>,
+    /// For people who may not read the files, over several lines.
+    pub(crate) outline: String,
+}
+
+/// One problem as it crosses the monitor.
+#[derive(Serialize, Deserialize)]
+struct Carried {
+    problem: ReloadProblem,
+    outline: String,
+}
+
+/// Diagnostics for people, and for the programs that ask over the control socket.
+pub(crate) fn diagnosed(found: &Diagnostics) -> Problems {
+    let listed = found
+        .iter()
+        .filter(|found| found.severity == Severity::Error)
+        .count();
+    let more = found.error_count() - listed;
+    let more = (more > 0).then(|| {
+        let problem = ReloadProblem::placeless(&format!("{more} more errors"));
+        let outline = problem.text.clone();
+        Carried { problem, outline }
+    });
+    let listed = found.iter().map(|found| Carried {
+        problem: problem(found),
+        outline: found.without_content(),
+    });
+    let carried: Vec<Carried> = listed.chain(more).collect();
+    Problems {
+        text: found.to_string(),
+        detail: serde_json::to_string(&carried).unwrap_or_default(),
+    }
+}
+
+/// A problem that stands in no file, and what is told of it to those who may not read the files.
+pub(crate) fn withheld(message: &str, outline: &str) -> Problems {
+    let problem = ReloadProblem::placeless(message);
+    let text = problem.text.clone();
+    let outline = format!("error: {outline}");
+    Problems {
+        text,
+        detail: serde_json::to_string(&[Carried { problem, outline }]).unwrap_or_default(),
+    }
+}
+
+fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
+    let severity = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    };
+    ReloadProblem {
+        severity: severity.to_owned(),
+        file: diagnostic.source.to_string(),
+        line: diagnostic.line,
+        column: diagnostic.column,
+        message: diagnostic.message.clone(),
+        text: diagnostic.to_string(),
+    }
+}
+
+impl ReloadError {
+    /// One error that stands in no file and holds nothing of any.
+    pub(crate) fn placeless(message: &str) -> Self {
+        let problem = ReloadProblem::placeless(message);
+        Self {
+            text: problem.text.clone(),
+            outline: problem.text.clone(),
+            problems: vec![problem],
+        }
+    }
+
+    /// Diagnostics as one error.
+    pub(crate) fn of(found: &Diagnostics) -> Self {
+        Self {
+            outline: found.without_content(),
+            ..Self::placeless(&found.one_line())
+        }
+    }
+}
+
+impl From<Problems> for ReloadError {
+    fn from(problems: Problems) -> Self {
+        let message = problems
+            .text
+            .strip_prefix("error: ")
+            .unwrap_or(&problems.text);
+        // Only what was never about a file comes without detail.
+        if problems.detail.is_empty() {
+            return Self::placeless(message);
+        }
+        match serde_json::from_str::<Vec<Carried>>(&problems.detail) {
+            Ok(carried) if !carried.is_empty() => {
+                let outlines: Vec<&str> = carried.iter().map(|one| &*one.outline).collect();
+                Self {
+                    outline: outlines.join("\n"),
+                    problems: carried.into_iter().map(|one| one.problem).collect(),
+                    text: problems.text,
+                }
+            }
+            // It was too long and is cut off.
+            _ => Self {
+                outline: UNTOLD.to_owned(),
+                ..Self::placeless(message)
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codex_network_config::{Sources, load};
+
+    use super::*;
+
+    fn broken() -> Diagnostics {
+        let sources = Sources::none().with_text("c.toml", "[network]\nhunter2 = 1\n");
+        load(&sources).expect_err("an unknown key")
+    }
+
+    #[test]
+    fn a1_the_outline_crosses_the_monitor_beside_the_whole() {
+        let error = ReloadError::from(diagnosed(&broken()));
+        assert!(error.text.contains("2 | hunter2 = 1"), "{}", error.text);
+        assert!(error.problems[0].text.contains("hunter2"));
+        assert_eq!(
+            error.outline,
+            "error: c.toml:2:1: unknown key `…` in [network]"
+        );
+        assert_eq!(ReloadError::of(&broken()).outline, error.outline);
+        let error = ReloadError::from(withheld("log = \"hunter2\" is wrong", "log is wrong"));
+        assert!(error.problems[0].message.contains("hunter2"));
+        assert_eq!(error.outline, "error: log is wrong");
+    }
+
+    #[test]
+    fn a1_detail_that_is_cut_off_makes_no_outline_of_the_whole() {
+        let mut problems = diagnosed(&broken());
+        problems.detail.pop();
+        let error = ReloadError::from(problems);
+        assert_eq!(error.outline, UNTOLD);
+        assert!(error.text.contains("hunter2"));
+        let placeless = Problems {
+            text: "error: 127.0.0.1:1 is in use".to_owned(),
+            detail: String::new(),
+        };
+        let error = ReloadError::from(placeless);
+        assert_eq!(error.outline, "error: 127.0.0.1:1 is in use");
+    }
+}

@@ -1,0 +1,82 @@
+//! Whose clients on this machine are, asked for over the channel to the monitor.
+//!
+//! One question is under way at a time: what it carries is bounded, and whoever asks next waits.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use codex_network_engine::{ClientOwner, SocketPair};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use super::link::Link;
+use crate::privsep::message::{Ends, MAX_OWNERS_ASKED, ToMonitor};
+
+/// Asks the monitor.
+#[derive(Debug)]
+pub(super) struct Owners {
+    link: Arc<Link>,
+    tickets: AtomicU32,
+    /// Held by whoever asks.
+    turn: tokio::sync::Mutex<()>,
+    waiting: Mutex<Option<Waiting>>,
+}
+
+/// A question under way.
+#[derive(Debug)]
+struct Waiting {
+    ticket: u32,
+    answer: oneshot::Sender<Vec<Option<u32>>>,
+}
+
+impl Owners {
+    pub(super) fn new(link: Arc<Link>) -> Arc<Self> {
+        Arc::new(Self {
+            link,
+            tickets: AtomicU32::new(0),
+            turn: tokio::sync::Mutex::default(),
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// An answer came.
+    pub(super) fn answered(&self, ticket: u32, users: Vec<Option<u32>>) {
+        let waiting = self.waiting().take_if(|waiting| waiting.ticket == ticket);
+        if let Some(waiting) = waiting {
+            // Whoever asked may have given up.
+            let _ = waiting.answer.send(users);
+        }
+    }
+
+    async fn ask(&self, connections: &[SocketPair]) -> Vec<Option<u32>> {
+        let _turn = self.turn.lock().await;
+        let ends = |ends: &SocketPair| Ends {
+            client: ends.client,
+            local: ends.local,
+        };
+        let mut users = Vec::new();
+        for batch in connections.chunks(MAX_OWNERS_ASKED) {
+            let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+            let (answer, heard) = oneshot::channel();
+            *self.waiting() = Some(Waiting { ticket, answer });
+            self.link.tell(ToMonitor::AskOwners {
+                ticket,
+                connections: batch.iter().map(ends).collect(),
+            });
+            // Without a monitor this process ends.
+            users.extend(heard.await.unwrap_or_default());
+        }
+        users
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientOwner for Owners {
+    fn owners<'a>(&'a self, connections: &'a [SocketPair]) -> BoxFuture<'a, Vec<Option<u32>>> {
+        self.ask(connections).boxed()
+    }
+}

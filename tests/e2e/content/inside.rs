@@ -1,0 +1,185 @@
+//! Inside intercepted TLS.
+
+use e2e::client::Response;
+use e2e::daemon::Config;
+use e2e::origin::Origin;
+
+use super::{READING, careless, hidden};
+use crate::interception::hooks::{SECRET, hooked, secret};
+use crate::interception::{BOTH, Scene, limited};
+
+/// A request with such content on a connection of its own.
+fn ask(
+    scene: &Scene,
+    protocol: &str,
+    method: &str,
+    host: &str,
+    path: &str,
+    content: &[u8],
+) -> Response {
+    if protocol == "h2" {
+        let client = scene.http2(host);
+        return client.request(method, &scene.url(host, path), &[], content);
+    }
+    let length = content.len().to_string();
+    let mut client = scene.http1(host);
+    client.send(scene.message(method, host, path, &[("Content-Length", &length)]));
+    client.send(content);
+    if method == "HEAD" {
+        return client.read_head();
+    }
+    client.read_final_response()
+}
+
+fn hooked_scene(protocol: &str, origin: e2e::origin::Builder) -> (tempfile::TempDir, Scene) {
+    let (directory, file) = secret();
+    (directory, Scene::with(&config(&file), &[protocol], origin))
+}
+
+fn config(secret: &std::path::Path) -> Config {
+    hooked(secret).append(
+        r#"
+[network.mitm.hooks.others]
+host = "hooked.test"
+methods = ["HEAD", "OPTIONS", "DELETE", "OWN", "PATCH"]
+path_prefixes = ["/api/"]
+action = ["token"]
+"#,
+    )
+}
+
+#[test]
+fn p7_limited_mode_refuses_content_inside_too() {
+    let write = hidden("POST", "/written", 0);
+    for protocol in BOTH {
+        let scene = Scene::with(&limited(), &[protocol], careless());
+        for method in READING {
+            let answer = ask(
+                &scene,
+                protocol,
+                method,
+                "allowed.test",
+                "/",
+                write.as_bytes(),
+            );
+            assert_eq!(answer.status, 403, "{protocol} {method}");
+            let kind = answer.header("x-proxy-error");
+            assert_eq!(kind, Some("blocked-by-method-policy"));
+            if method != "HEAD" {
+                let said = answer.text();
+                assert!(said.contains("without content"), "{said}");
+            }
+        }
+        assert_eq!(scene.origin.requests().len(), 0);
+        assert_eq!(scene.blocked("method_not_allowed")["protocol"], "https");
+        let answer = ask(&scene, protocol, "GET", "allowed.test", "/", b"");
+        assert_eq!(answer.status, 200, "{protocol}");
+    }
+}
+
+/// Content is what HEADERS do not end the stream before, whatever comes then.
+#[test]
+fn p7_limited_mode_refuses_a_stream_that_headers_do_not_end() {
+    let scene = Scene::echoing(&limited(), &["h2"]);
+    let client = scene.http2("allowed.test");
+    let mut exchange = client.open("GET", &scene.url("allowed.test", "/"), &[]);
+    assert_eq!(exchange.head().status, 403);
+    let mut exchange = client.open("GET", &scene.url("allowed.test", "/"), &[]);
+    exchange.finish(&[("x-trailer", "1")]);
+    assert_eq!(exchange.head().status, 403);
+    assert_eq!(scene.origin.requests().len(), 0);
+}
+
+#[test]
+fn m10_a_hook_lets_no_content_through_that_its_method_does_not_define() {
+    for protocol in BOTH {
+        let (_directory, scene) = hooked_scene(protocol, careless());
+        for method in ["GET", "HEAD", "OPTIONS", "DELETE", "OWN"] {
+            let answer = ask(
+                &scene,
+                protocol,
+                method,
+                "hooked.test",
+                "/api/x",
+                b"content",
+            );
+            assert_eq!(answer.status, 403, "{protocol} {method}");
+            assert_eq!(answer.header("x-proxy-error"), Some("blocked-by-mitm-hook"));
+            if method != "HEAD" {
+                let said = answer.text();
+                assert!(said.contains("without content"), "{said}");
+            }
+        }
+        assert_eq!(scene.origin.requests().len(), 0);
+        assert_eq!(scene.blocked("mitm_hook_denied")["protocol"], "https");
+        for (method, content) in [("DELETE", &b""[..]), ("POST", b"c"), ("PATCH", b"c")] {
+            let answer = ask(&scene, protocol, method, "hooked.test", "/api/x", content);
+            assert_eq!(answer.status, 200, "{protocol} {method}");
+        }
+    }
+}
+
+/// The attack: the content of a `POST` that the origin leaves unread is a request whose content is the
+/// next request, secret and all.
+#[test]
+fn m9_no_injected_secret_follows_content_on_a_connection() {
+    let (_directory, scene) = hooked_scene("http/1.1", careless());
+    let trap = hidden("POST", "/api/kept", 88);
+    let mut mine = scene.http1("hooked.test");
+    let length = trap.len().to_string();
+    mine.send(scene.message(
+        "POST",
+        "hooked.test",
+        "/api/x",
+        &[("Content-Length", &length)],
+    ));
+    mine.send(&trap);
+    assert_eq!(mine.read_final_response().text(), "done");
+    // By the same client, on the same connection, and by another one.
+    let mut answers = vec![mine.exchange(&scene.message("GET", "hooked.test", "/api/y", &[]))];
+    answers.push(scene.ask("http/1.1", "GET", "hooked.test", "/api/z", &[]));
+    for answer in answers {
+        assert_eq!(answer.text(), "done");
+        assert!(!answer.text().contains(SECRET));
+    }
+    let requests = scene.origin.requests();
+    let seen: Vec<_> = requests.iter().map(|request| &*request.target).collect();
+    assert_eq!(seen, ["/api/x", "/api/y", "/api/z"]);
+    assert_eq!(requests[0].headers.all("connection"), ["close"]);
+    assert_ne!(requests[0].connection, requests[1].connection);
+}
+
+#[test]
+fn m6_requests_without_content_share_connections_to_a_hooked_host() {
+    let (_directory, scene) =
+        hooked_scene("http/1.1", Origin::answering(|_| e2e::origin::Answer::Echo));
+    let mut client = scene.http1("hooked.test");
+    for _ in 0..3 {
+        let answer = client.exchange(&scene.message("GET", "hooked.test", "/api/x", &[]));
+        assert_eq!(answer.status, 200);
+    }
+    let requests = scene.origin.requests();
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.connection == requests[0].connection)
+    );
+}
+
+/// What comes behind a CONNECT was meant for a tunnel, and its framing has not been checked.
+#[test]
+fn m7_a_connect_inside_is_the_last_request_of_its_connection() {
+    let scene = Scene::echoing(&limited(), &["http/1.1"]);
+    let mut client = scene.http1("allowed.test");
+    let authority = scene.authority("allowed.test");
+    client.send(format!(
+        "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n\
+         GET / HTTP/1.1\nHost: {authority}\nContent-Length: 0\nContent-Length: 0\n\n\
+         GET / HTTP/1.1\r\nHost: {authority}\r\n\r\n"
+    ));
+    let answer = client.read_response();
+    assert_eq!(answer.status, 405);
+    assert_eq!(answer.header("connection"), Some("close"));
+    client.expect_closed();
+    assert_eq!(scene.origin.requests().len(), 0);
+}

@@ -1,0 +1,202 @@
+//! Whose proxy `proxyctl` talks to: the kernel names the listener's owner, and a path proves nothing
+//! (SPEC K2). A proxy of another user takes root to start.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use e2e::daemon::{Config, Daemon};
+use e2e::machine::{self, Need};
+use e2e::program::{Program, Run};
+use nix::unistd::User;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{PROXYCTL, daemon, json, proxyctl, socket};
+use crate::startup::Wrapped;
+
+const VARIABLE: &str = "CODEX_NETWORK_PROXY_CONTROL";
+
+/// A proxy of `nobody`, at the place where that user's `XDG_RUNTIME_DIR` leads.
+struct UsersProxy {
+    runtime: TempDir,
+    _program: Wrapped,
+    daemon: Daemon,
+    owner: User,
+}
+
+fn account(name: &str) -> User {
+    let found = User::from_name(name).expect("a user database");
+    found.unwrap_or_else(|| panic!("every system has {name}"))
+}
+
+impl UsersProxy {
+    /// `None` without root.
+    fn start() -> Option<Self> {
+        if !machine::has(Need::Root) {
+            return None;
+        }
+        let owner = account("nobody");
+        let runtime = TempDir::new().expect("a temporary directory");
+        let own = Some(owner.uid.as_raw());
+        chown(runtime.path(), own, None).expect("our own directory");
+        // The build directory may be closed to others. Copied by another process: a child of another
+        // test could inherit a file that this one has open for writing, and it could not be run then.
+        let copies = [e2e::binary!(), PROXYCTL].map(Path::new);
+        Program::new("cp")
+            .args(copies)
+            .arg(runtime.path())
+            .run()
+            .succeeded();
+        fs::set_permissions(runtime.path(), Permissions::from_mode(0o755)).expect("our own");
+        let name = copies[0].file_name().expect("a program");
+        let program = Wrapped::as_account(&owner, &runtime.path().join(name));
+        let place = Self::place(runtime.path());
+        let config = Config::example().set("daemon.control", "observers", r#"["daemon"]"#);
+        let daemon = Daemon::launch(program.path())
+            .config(&config)
+            .args_of(&place, runtime.path())
+            .start();
+        // A user's own is closed to others; one that names observers opens it.
+        let directory = place.parent().expect("a parent");
+        fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("root may");
+        Some(Self {
+            runtime,
+            _program: program,
+            daemon,
+            owner,
+        })
+    }
+
+    fn place(runtime: &Path) -> PathBuf {
+        runtime.join("codex-network-proxy/control.sock")
+    }
+
+    fn socket(&self) -> PathBuf {
+        Self::place(self.runtime.path())
+    }
+
+    /// Runs `proxyctl` as another account.
+    fn run_as(&self, user: &User, variables: &[(&str, &Path)], arguments: &[&str]) -> Run {
+        let copy = Path::new(PROXYCTL).file_name().expect("a program");
+        let program = Program::new("setpriv")
+            .args(["--clear-groups", "--reuid"])
+            .arg(user.uid.to_string())
+            .arg("--regid")
+            .arg(user.gid.to_string())
+            .arg(self.runtime.path().join(copy))
+            .args(arguments)
+            .current_dir(Path::new("/"));
+        let with = |program: Program, (name, value): &(&str, &Path)| program.env(name, value);
+        variables.iter().fold(program, with).run()
+    }
+}
+
+trait ArgsOf {
+    fn args_of(self, socket: &Path, state: &Path) -> Self;
+}
+
+impl ArgsOf for e2e::daemon::Launch {
+    /// Where that user may write.
+    fn args_of(self, socket: &Path, state: &Path) -> Self {
+        let set = |key: &str, path: &Path| format!("{key}={}", Value::from(path.to_string_lossy()));
+        self.arg("-c")
+            .arg(set("daemon.control.socket", socket))
+            .arg("-c")
+            .arg(set("daemon.state_dir", &state.join("state")))
+    }
+}
+
+/// Variables survive `su`; a proxy that a user runs could give root a CA of its own.
+#[test]
+fn k2_root_talks_to_a_users_proxy_only_where_the_flag_names_it() {
+    let Some(users) = UsersProxy::start() else {
+        return;
+    };
+    let path = users.socket();
+    let says = |run: &Run| {
+        assert_eq!(run.code, Some(4), "{run:?}");
+        assert_eq!(run.stdout, "");
+        let process = format!("process {}) listens there", users.daemon.pid());
+        run.says(&format!("{}: nobody (uid ", path.display()))
+            .says(&process)
+            .says("root talks only to a proxy of root")
+            .says("Nothing was sent.");
+    };
+    for arguments in [
+        &["status"][..],
+        &["mode", "limited"],
+        &["reload"],
+        &["config", "--json"],
+        &["ca", "export"],
+        &["blocked", "--follow"],
+    ] {
+        let run = Program::new(PROXYCTL).args(arguments).env(VARIABLE, &path);
+        let run = run.run();
+        says(&run);
+        run.says(&format!("--socket {}", path.display()));
+    }
+    let run = Program::new(PROXYCTL)
+        .arg("status")
+        .env("XDG_RUNTIME_DIR", users.runtime.path())
+        .run();
+    // The system's place comes next.
+    if !Path::new("/run/codex-network-proxy/control.sock").exists() {
+        says(&run);
+        run.says("/run/codex-network-proxy/control.sock: there is no such socket");
+    }
+    let told = Program::new(PROXYCTL)
+        .args(["doctor", "control", "--json"])
+        .env(VARIABLE, &path)
+        .run();
+    told.failed().says("nobody (uid ").says("\"problem\"");
+
+    // The flag is explicit, and the answer says whose it is.
+    let status = json(&users.daemon, &["status"]);
+    let by = &status["answered_by"];
+    assert_eq!(by["uid"], users.owner.uid.as_raw());
+    assert_eq!(by["user"], "nobody");
+    assert_eq!(by["pid"], users.daemon.pid());
+    assert_eq!(by["socket"], path.to_string_lossy().as_ref());
+    assert_eq!(json(&users.daemon, &["mode"])["mode"], "full");
+}
+
+#[test]
+fn k2_ca_install_trusts_roots_proxy_alone() {
+    let Some(users) = UsersProxy::start() else {
+        return;
+    };
+    let path = users.socket();
+    for flag in [&["--socket"][..], &[]] {
+        let named = Program::new(PROXYCTL).args(["ca", "install"]).args(flag);
+        let named = if flag.is_empty() {
+            named.env(VARIABLE, &path)
+        } else {
+            named.arg(&path)
+        };
+        let run = named.run();
+        assert_eq!(run.code, Some(4), "{run:?}");
+        run.says("nobody (uid ").says("whatever --socket says");
+    }
+}
+
+#[test]
+fn k2_users_talk_to_their_own_proxy_and_to_roots() {
+    let roots = daemon();
+    let text = proxyctl(&roots, &["status"]);
+    let process = format!(", process {}) on {}", roots.pid(), socket(&roots).display());
+    text.succeeded().says("answered by").says(&process);
+    let Some(users) = UsersProxy::start() else {
+        return;
+    };
+    let theirs: &[(&str, &Path)] = &[("XDG_RUNTIME_DIR", users.runtime.path())];
+    users.run_as(&users.owner, theirs, &["status"]).succeeded();
+    // An observer of that proxy, who may look at it and has to name it.
+    let other = account("daemon");
+    let path = users.socket();
+    let run = users.run_as(&other, &[(VARIABLE, &path)], &["status"]);
+    assert_eq!(run.code, Some(4), "{run:?}");
+    run.says("this user talks only to a proxy of their own or of root");
+    let named = ["--socket", &path.to_string_lossy(), "status"];
+    users.run_as(&other, &[], &named).succeeded();
+}

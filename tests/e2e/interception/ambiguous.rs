@@ -1,0 +1,110 @@
+//! Hosts with hooks: requests that servers read in different ways are refused, and fields that would
+//! make a server act on another request than was judged do not reach it (SPEC M10).
+
+use e2e::program::Program;
+use serde_json::Value;
+
+use super::hooks::{hooked, secret};
+use super::{BOTH, PROXYCTL, Scene};
+
+/// What `proxyctl explain` says about a URL.
+fn explained(scene: &Scene, method: &str, path: &str) -> Value {
+    let run = Program::new(PROXYCTL)
+        .arg("--socket")
+        .arg(scene.daemon.directory().join("control.sock"))
+        .args(["--json", "explain", "--method", method])
+        .arg(scene.url("hooked.test", path))
+        .run();
+    let text = &run.succeeded().stdout;
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn m10_an_ambiguous_request_is_refused_and_refusal_record_and_explain_say_why() {
+    let (_directory, file) = secret();
+    for protocol in BOTH {
+        let scene = Scene::echoing(&hooked(&file), &[protocol]);
+        for (method, path, why) in [
+            ("GET", "/api//x", "empty segment"),
+            ("GET", "//api/x", "empty segment"),
+            ("GET", "/api/a;b", "the path holds a `;`"),
+            ("GET", "/api/a%3Fb", "encoded `/`"),
+            ("GET", "/api/a%23b", "encoded `/`"),
+            ("GET", "/api/a%3bb", "encoded `/`"),
+            ("GET", "/api/..%20/x", "segment of dots"),
+            ("POST", "/api/x?_method=DELETE", "another method"),
+            ("GET", "/api/x?a;%5Fmethod=DELETE", "another method"),
+        ] {
+            let answer = scene.ask(protocol, method, "hooked.test", path, &[]);
+            assert_eq!(answer.status, 403, "{protocol} {method} {path}");
+            assert_eq!(answer.header("x-proxy-error"), Some("blocked-by-mitm-hook"));
+            let text = answer.text();
+            assert!(text.contains("\"reason\":\"mitm_hook_denied\""), "{text}");
+            assert!(text.contains("in different ways"), "{path}: {text}");
+            assert!(text.contains(why), "{path}: {text}");
+            let explained = explained(&scene, method, path);
+            assert_eq!(explained["reason"], "mitm_hook_denied", "{explained}");
+            let because = explained["because"].as_str().unwrap_or_default();
+            assert!(because.contains(why), "{path}: {explained}");
+            let is_told = |entry: &Value| {
+                entry["detail"]
+                    .as_str()
+                    .is_some_and(|detail| detail.contains(why))
+            };
+            scene.daemon.wait_for_blocked(is_told);
+        }
+        assert_eq!(scene.origin.requests().len(), 0);
+        // Another refusal does not say so.
+        let answer = scene.ask(protocol, "DELETE", "hooked.test", "/api/x", &[]);
+        assert!(
+            !answer.text().contains("in different ways"),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(explained(&scene, "GET", "/api/x")["decision"], "allow");
+    }
+}
+
+#[test]
+fn m10_fields_that_change_what_was_judged_do_not_reach_a_hooked_host_in_any_mode() {
+    const FIELDS: [&str; 22] = [
+        "x-http-method-override",
+        "x_http_method_override",
+        "x.http.method.override",
+        "x!http~method'override",
+        "x-http-method",
+        "x-method-override",
+        "x-original-url",
+        "x_original_url",
+        "x-rewrite-url",
+        "x.rewrite.url",
+        "x-original-host",
+        "x-host",
+        "x-http-host-override",
+        "x-forwarded-host",
+        "x.forwarded.prefix",
+        "x-script-name",
+        "script_name",
+        "forwarded",
+        "via",
+        "proxy",
+        "transfer_encoding",
+        "content.length",
+    ];
+    let (_directory, file) = secret();
+    for mode in ["full", "limited"] {
+        let config = hooked(&file).set("network", "mode", &format!("{mode:?}"));
+        for protocol in BOTH {
+            let scene = Scene::echoing(&config, &[protocol]);
+            let mut fields = FIELDS.map(|name| (name, "/of-the-client")).to_vec();
+            fields.push(("x-kept", "1"));
+            let answer = scene.ask(protocol, "GET", "hooked.test", "/api/x", &fields);
+            assert_eq!(answer.status, 200, "{mode} {protocol}: {}", answer.text());
+            let seen = scene.origin.requests().pop().expect("a request");
+            assert_eq!(seen.header("x-kept"), Some("1"));
+            for name in FIELDS {
+                assert_eq!(seen.header(name), None, "{mode} {protocol}");
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Equal shares among the users of this machine: the daemon asks the kernel whose a connection is.
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon, LogLine};
+use e2e::machine::{self, Need};
+use e2e::origin::Origin;
+use nix::unistd::Uid;
+use serde_json::Value;
+
+use super::{limited, start};
+
+/// A user that no other process belongs to.
+const OTHER: u32 = 54_321;
+
+/// Runs in a thread whose sockets belong to another user. Only root can.
+#[cfg(target_os = "linux")]
+fn as_other<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            nix::unistd::setfsuid(Uid::from_raw(OTHER));
+            run()
+        });
+        other.join().expect("the other user succeeds")
+    })
+}
+
+fn tunnel(daemon: &Daemon, origin: &Origin) -> Connection {
+    let mut client = Connection::open(daemon.http_addr());
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    assert_eq!(client.connect(&authority).status, 200);
+    client
+}
+
+fn echoes(tunnel: &mut Connection) -> bool {
+    tunnel.try_send("still").is_ok() && tunnel.read_some() == b"still"
+}
+
+/// The line about connections that ended for others.
+fn ended(daemon: &Daemon) -> LogLine {
+    daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|message| message.starts_with("all places are taken: ended"))
+    })
+}
+
+fn cannot_ask(daemon: &Daemon) -> bool {
+    let logs = daemon.logs();
+    let says = |line: &LogLine| {
+        line.message()
+            .is_some_and(|message| message.starts_with("the kernel's socket tables"))
+    };
+    logs.iter().any(says) || !cfg!(target_os = "linux")
+}
+
+/// Whose connections ended, as the log names them.
+fn owner(daemon: &Daemon, uid: Uid) -> Value {
+    if cannot_ask(daemon) {
+        Value::from("127.0.0.1")
+    } else {
+        Value::from(format!("uid {uid}"))
+    }
+}
+
+#[test]
+fn c5_an_idle_tunnel_gives_way_and_the_log_says_whose_it_was() {
+    let origin = Origin::echoing_bytes().start();
+    let config = limited(2).set("daemon.limits", "header_timeout", r#""300ms""#);
+    let daemon = start(&config);
+    let mut held = [tunnel(&daemon, &origin), tunnel(&daemon, &origin)];
+    let mut third = tunnel(&daemon, &origin);
+    assert!(echoes(&mut third));
+    let line = ended(&daemon);
+    let us = owner(&daemon, Uid::effective());
+    assert_eq!(line.field("client"), Some(&us), "{}", line.raw);
+    assert_eq!(line.field("count"), Some(&Value::from(1)));
+    let alive = held
+        .iter_mut()
+        .filter_map(|held| echoes(held).then_some(()));
+    assert_eq!(alive.count(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn c5_a_user_who_holds_every_place_keeps_no_other_user_out() {
+    if !machine::has(Need::Root) {
+        return;
+    }
+    let origin = Origin::echoing_bytes().start();
+    let daemon = start(&limited(4));
+    assert!(!cannot_ask(&daemon), "root may ask the kernel");
+    let mut held: Vec<_> = (0..4).map(|_| tunnel(&daemon, &origin)).collect();
+    let waiting: Vec<_> = (0..20)
+        .map(|_| Connection::open(daemon.http_addr()))
+        .collect();
+    let mut others = as_other(|| [tunnel(&daemon, &origin), tunnel(&daemon, &origin)]);
+    for other in &mut others {
+        assert!(echoes(other));
+    }
+    let alive = held
+        .iter_mut()
+        .filter_map(|held| echoes(held).then_some(()));
+    assert_eq!(alive.count(), 2);
+    let line = ended(&daemon);
+    assert_eq!(line.field("client"), Some(&Value::from("uid 0")));
+    drop(waiting);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn c5_a_user_who_holds_the_admin_api_keeps_no_other_user_out() {
+    if !machine::has(Need::Root) {
+        return;
+    }
+    // So that nothing but the shares lets another one in.
+    let config = Config::example().set("daemon.limits", "header_timeout", r#""1h""#);
+    let daemon = start(&config);
+    assert!(!cannot_ask(&daemon), "root may ask the kernel");
+    let mut held = as_other(|| {
+        let open = |_| {
+            let mut client = Connection::open(daemon.admin_addr());
+            client.send("GET /health HTTP/1.1\r\nHo");
+            client
+        };
+        (0..80).map(open).collect::<Vec<_>>()
+    });
+    for _ in 0..10 {
+        assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
+    }
+    let line = ended(&daemon);
+    let whose = Value::from(format!("uid {OTHER}"));
+    assert_eq!(line.field("client"), Some(&whose));
+    assert_eq!(line.field("door"), Some(&Value::from("admin")));
+    // One of those with a place is gone.
+    held[0].read_to_end();
+}
+
+#[test]
+fn a1_a_request_that_does_not_arrive_in_time_is_cut_by_the_header_timeout() {
+    let config = Config::example().set("daemon.limits", "header_timeout", r#""200ms""#);
+    let daemon = start(&config);
+    let mut slow: Vec<_> = (0..70)
+        .map(|_| {
+            let mut client = Connection::open(daemon.admin_addr());
+            client.send("GET /health HTTP/1.1\r\nHo");
+            client
+        })
+        .collect();
+    assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
+    for client in &mut slow {
+        client.read_to_end();
+    }
+}

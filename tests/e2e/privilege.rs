@@ -1,0 +1,285 @@
+//! What others of this machine can do to the roles of the proxy, and what a client can: each attempt is
+//! made for real. What the worker can do stands in `daemon/src/worker/sandbox/linux/tests.rs`, and in
+//! `tests/system/privilege.rs` for the service as it is installed.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon, Signal};
+use e2e::machine::{self, Need};
+use e2e::origin::{Answer, Origin};
+use e2e::program::{Program, Run};
+use e2e::wait::{PATIENCE, poll};
+use tempfile::TempDir;
+
+use crate::roles::{children, command_line, worker};
+use crate::startup::Wrapped;
+
+/// An account that owns nothing, by number.
+const NOBODY: &str = "65534";
+/// In the environment of whatever is started here.
+const SECRET: &str = "hunter2-of-the-starter";
+
+/// Runs a script of a shell as an ordinary user: this one, or `nobody` where this one is root.
+fn as_ordinary_user(script: &str) -> Run {
+    if machine::is_root() {
+        Program::new("setpriv")
+            .args([
+                "--clear-groups",
+                "--reuid",
+                NOBODY,
+                "--regid",
+                NOBODY,
+                "sh",
+                "-c",
+                script,
+            ])
+            .current_dir(Path::new("/"))
+            .run()
+    } else {
+        Program::new("sh").args(["-c", script]).run()
+    }
+}
+
+/// A process that is ended with the value.
+struct Process(Child);
+
+impl Process {
+    /// Starts the program as the user of [`as_ordinary_user`].
+    fn of_ordinary_user(program: &Path, arguments: &[&str]) -> Self {
+        let mut command = if machine::is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--clear-groups", "--reuid", NOBODY, "--regid", NOBODY]);
+            command.arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command
+            .args(arguments)
+            .env("SECRET_OF_STARTER", SECRET)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(command.spawn().expect("it starts"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The attempts of another process of the same user, with the error of each. `PID` stands for the
+/// process that they are made on.
+const LOOKS: [(&str, &str); 6] = [
+    ("memory", "cat /proc/PID/mem"),
+    ("environment", "cat /proc/PID/environ"),
+    ("descriptors", "ls /proc/PID/fd/"),
+    ("maps", "cat /proc/PID/maps"),
+    ("root directory", "ls /proc/PID/root/"),
+    ("threads' memory", "cat /proc/PID/task/PID/mem"),
+];
+
+#[track_caller]
+fn assert_closed(role: &str, pid: u32) {
+    for (what, look) in LOOKS {
+        let run = as_ordinary_user(&look.replace("PID", &pid.to_string()));
+        assert!(run.code != Some(0), "{role}: {what}: {run:?}");
+        let refused = run.stderr.contains("Permission denied");
+        assert!(refused, "{role}: {what}: {run:?}");
+        assert!(!run.stdout.contains(SECRET), "{role}: {what}");
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("anybody may");
+    let core = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(core, Some(vec!["0", "0", "bytes"]), "{role}");
+    // Only root looks into root's processes, so what is there shows only to who runs as root.
+    if let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) {
+        let environment = String::from_utf8_lossy(&environment);
+        let has_it = environment.contains(SECRET);
+        assert_eq!(has_it, !["loader", "worker"].contains(&role), "{role}");
+    }
+}
+
+/// A copy of the program that everybody may run, in a directory that everybody may look into.
+fn program_for_all() -> (TempDir, std::path::PathBuf) {
+    let directory = TempDir::new().expect("a directory");
+    let program = directory.path().join("codex-network-proxy");
+    // Not written by this process, which may be forking at this moment: see ETXTBSY.
+    let copy = "cp \"$0\" \"$1\" && chmod 755 \"$1\" && chmod 777 \"${1%/*}\"";
+    Program::new("sh")
+        .args(["-c", copy, e2e::binary!()])
+        .arg(&program)
+        .run()
+        .succeeded();
+    (directory, program)
+}
+
+fn make_pipe(path: &Path) {
+    let _ = std::fs::remove_file(path);
+    let run = Program::new("mkfifo").args(["-m", "666"]).arg(path).run();
+    run.succeeded();
+}
+
+/// The monitor, the worker, and a loader that waits for a pipe, all of one ordinary user.
+#[test]
+fn l5_no_role_can_be_looked_into_by_other_processes_of_its_user() {
+    let other = Process::of_ordinary_user(Path::new("sleep"), &["600"]);
+    let look = format!("cat /proc/{0}/environ && ls /proc/{0}/fd/", other.0.id());
+    // It may not be that user yet.
+    let seen = poll(PATIENCE, || {
+        let run = as_ordinary_user(&look);
+        run.stdout.contains(SECRET).then_some(())
+    });
+    seen.expect("such an attempt sees what is there to be seen");
+
+    let (_directory, program) = program_for_all();
+    let wrapped = Wrapped::as_ordinary_user(&program);
+    let daemon = Daemon::launch(wrapped.path())
+        .config(&Config::example())
+        .env("SECRET_OF_STARTER", SECRET)
+        .start();
+    assert_closed("monitor", daemon.pid());
+    assert_closed("worker", worker(&daemon));
+    make_pipe(daemon.config_path());
+    daemon.signal(Signal::SIGHUP);
+    let _pipe = File::options()
+        .write(true)
+        .open(daemon.config_path())
+        .expect("a pipe that is read");
+    let children = children(&daemon);
+    let loader = children
+        .iter()
+        .find(|pid| command_line(**pid).ends_with("load"));
+    assert_closed("loader", *loader.expect("a loader"));
+}
+
+#[test]
+fn l5_init_and_check_cannot_be_looked_into_by_other_processes_of_their_user() {
+    let (directory, program) = program_for_all();
+    for role in ["init", "check"] {
+        let pipe = directory.path().join(role);
+        make_pipe(&pipe);
+        let pipe_name = pipe.to_str().expect("a path in UTF-8");
+        let process = Process::of_ordinary_user(&program, &[role, "--config", pipe_name]);
+        let _pipe = File::options()
+            .write(true)
+            .open(&pipe)
+            .expect("a pipe that is read");
+        assert_closed(role, process.0.id());
+    }
+}
+
+#[test]
+fn m9_a_secret_of_the_environment_reaches_the_worker_and_no_roles_environment() {
+    let config = Config::example().append(
+        r#"
+        [network.mitm.hooks.api]
+        host = "allowed.test"
+        methods = ["GET"]
+        path_prefixes = ["/"]
+        action = ["auth"]
+
+        [network.mitm.actions.auth]
+        inject_request_headers = [{ name = "Authorization", secret_env_var = "SECRET_OF_STARTER" }]
+        "#,
+    );
+    let daemon = Daemon::launch(e2e::binary!())
+        .config(&config)
+        .env("SECRET_OF_STARTER", SECRET)
+        .start();
+    // A reload looks it up again.
+    assert_eq!(daemon.reload().status, 200);
+    let environment = std::fs::read(format!("/proc/{}/environ", worker(&daemon)));
+    let environment = environment.unwrap_or_default();
+    assert!(!String::from_utf8_lossy(&environment).contains(SECRET));
+}
+
+#[test]
+fn m3_another_user_neither_reads_nor_changes_what_the_proxy_keeps() {
+    if !machine::has(Need::Root) {
+        return;
+    }
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let state = daemon.directory().join("state");
+    crate::ca::init(&state).succeeded();
+    assert_eq!(daemon.reload().status, 200);
+    let open = Program::new("chmod")
+        .arg("755")
+        .arg(daemon.directory())
+        .run();
+    open.succeeded();
+    let (state, configured) = (state.display(), daemon.directory().display());
+    for attempt in [
+        format!("cat '{state}/ca.key'"),
+        format!("echo x >'{state}/ca.key'"),
+        format!("echo x >'{state}/ca.pem'"),
+        format!("echo x >'{state}/new'"),
+        format!("mv '{state}/ca.key' '{state}/away'"),
+        format!("mv '{state}' '{configured}/away'"),
+        format!("rm -f '{state}/ca.pem'"),
+        format!("ln -s /etc/passwd '{state}/link'"),
+        format!("rm -f '{configured}/control.sock'"),
+        format!("echo x >'{configured}/control.sock'"),
+        format!("kill -TERM {}", daemon.pid()),
+        format!("kill -HUP {}", daemon.pid()),
+    ] {
+        let run = as_ordinary_user(&attempt);
+        let refused =
+            run.stderr.contains("ermission denied") || run.stderr.contains("not permitted");
+        assert!(run.code != Some(0) && refused, "{attempt}: {run:?}");
+    }
+    // The certificate is for everybody.
+    let public = as_ordinary_user(&format!("cat '{state}'/ca*.pem"));
+    assert!(public.stdout.contains("BEGIN CERTIFICATE"), "{public:?}");
+    assert_eq!(daemon.reload().status, 200, "and it is unharmed");
+}
+
+/// A request of a client, and the status of the answer.
+#[test]
+fn a2_a_client_gets_what_the_policy_allows_and_steers_nothing_that_is_read_only() {
+    let origin = Origin::start(|_| Answer::text("here"));
+    let config = Config::example().set("daemon.admin", "read_only", "true");
+    let daemon = Daemon::start(e2e::binary!(), &config);
+    let through = |method: &str, url: &str| {
+        let request = format!("{method} {url} HTTP/1.1\r\n\r\n");
+        Connection::open(daemon.http_addr())
+            .exchange(&request)
+            .status
+    };
+    let connect = |authority: &str| {
+        Connection::open(daemon.http_addr())
+            .connect(authority)
+            .status
+    };
+    let steer = |target: &str, body: &str| daemon.admin("POST", target, Some(body)).status;
+    let own = [daemon.http_addr(), daemon.socks_addr(), daemon.admin_addr()];
+    assert_eq!(through("GET", &origin.url("allowed.test", "/")), 200);
+    assert_eq!(through("GET", &origin.url("blocked.test", "/")), 403);
+    for own in own {
+        assert_eq!(
+            through("GET", &format!("http://{own}/config")),
+            403,
+            "{own}"
+        );
+        assert_eq!(
+            through("POST", &format!("http://{own}/reload")),
+            403,
+            "{own}"
+        );
+        assert_eq!(connect(&own.to_string()), 403, "{own}");
+    }
+    for (target, body) in [("/mode", r#"{"mode":"full"}"#), ("/reload", "")] {
+        assert_eq!(steer(target, body), 403, "{target}");
+    }
+    assert_eq!(daemon.admin("GET", "/blocked?drain=true", None).status, 403);
+}

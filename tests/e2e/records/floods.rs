@@ -1,0 +1,135 @@
+//! One client that is refused again and again: its count is in the log, and so are the others.
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon, Exit, LogLine, Signal};
+use serde_json::Value;
+
+use super::{AUDIT, VIOLATION, get, start};
+
+const MANY: u64 = 20_000;
+
+/// Asks for hosts that are not allowed, on one connection.
+fn flood(daemon: &Daemon, host: impl Fn(u64) -> String) {
+    let request = |number| {
+        let host = host(number);
+        format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n")
+    };
+    let mut client = Connection::open(daemon.http_addr());
+    for first in (0..MANY).step_by(100) {
+        let requests: String = (first..first + 100).map(request).collect();
+        client.send(requests);
+        for _ in 0..100 {
+            assert_eq!(client.read_final_response().status, 403);
+        }
+    }
+}
+
+fn stop(daemon: Daemon) -> Exit {
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_exit()
+}
+
+fn violations(exit: &Exit) -> Vec<Value> {
+    let json = |line: &LogLine| {
+        let json = line.message()?.strip_prefix(VIOLATION)?;
+        serde_json::from_str(json).ok()
+    };
+    exit.logs.iter().filter_map(json).collect()
+}
+
+/// How many refusals of a host there were, by the violation lines.
+fn refused(violations: &[Value], host: &str) -> u64 {
+    let of_host = violations.iter().filter(|entry| entry["host"] == host);
+    of_host
+        .map(|entry| entry["count"].as_u64().unwrap_or(1))
+        .sum()
+}
+
+#[test]
+fn r2_a_client_that_is_refused_again_and_again_is_counted_and_others_are_in_the_log() {
+    let daemon = start(&Config::example());
+    flood(&daemon, |_| "blocked.test".to_owned());
+    get(&daemon, "http://denied.test/");
+    let listed = daemon.blocked();
+    let counted = listed
+        .iter()
+        .filter(|entry| entry["host"] == "blocked.test");
+    let counted: u64 = counted
+        .map(|entry| entry["count"].as_u64().unwrap_or(1))
+        .sum();
+    assert!(counted > listed.len() as u64, "{counted}");
+    assert!(listed.iter().any(|entry| entry["host"] == "denied.test"));
+    let exit = stop(daemon);
+    let violations = violations(&exit);
+    let lines = violations.len() as u64;
+    assert!(lines < MANY / 2, "{lines} lines");
+    assert_eq!(refused(&violations, "blocked.test"), MANY);
+    assert_eq!(refused(&violations, "denied.test"), 1);
+    assert!(!exit.text().contains("log lines were lost"));
+}
+
+#[test]
+fn r3_every_decision_is_in_one_audit_event_of_its_own_or_in_a_count() {
+    let daemon = start(&Config::example());
+    flood(&daemon, |_| "blocked.test".to_owned());
+    let exit = stop(daemon);
+    let events = exit.logs.iter().filter(|line| line.target() == Some(AUDIT));
+    let mut lines = 0;
+    let mut decisions = 0;
+    for event in events {
+        lines += 1;
+        decisions += event
+            .field("event.count")
+            .and_then(Value::as_u64)
+            .unwrap_or(1);
+        let reason = event.field("network.policy.reason");
+        assert_eq!(reason, Some(&Value::from("not_allowed")));
+    }
+    assert_eq!(decisions, MANY);
+    assert!(lines < MANY / 2, "{lines} lines");
+}
+
+#[test]
+fn r2_a_client_that_asks_for_a_host_of_its_own_each_time_is_counted_too() {
+    let daemon = start(&Config::example());
+    flood(&daemon, |number| format!("h{number}.test"));
+    let exit = stop(daemon);
+    let violations = violations(&exit);
+    let lines = violations.len() as u64;
+    assert!(lines < MANY / 2, "{lines} lines");
+    let further = exit.logs.iter().filter(|line| {
+        line.message() == Some("further decisions about other destinations were left out")
+    });
+    let further: u64 = further
+        .filter_map(|line| line.field("count")?.as_u64())
+        .sum();
+    let counts = violations.iter();
+    let told: u64 = counts
+        .map(|entry| entry["count"].as_u64().unwrap_or(1))
+        .sum();
+    assert_eq!(told + further, MANY);
+}
+
+#[test]
+fn r2_every_malformed_request_is_a_line_or_in_a_count() {
+    const TIMES: u64 = 2000;
+    let daemon = start(&Config::example());
+    for _ in 0..TIMES {
+        Connection::open(daemon.http_addr()).send("nonsense\r\n\r\n");
+    }
+    // Clients are accepted in their order, and those inside are heard before the end.
+    assert_eq!(get(&daemon, "http://denied.test/").status, 403);
+    let exit = stop(daemon);
+    let said = exit.logs.iter().filter(|line| {
+        line.message()
+            .is_some_and(|message| message.starts_with("refused a malformed request"))
+    });
+    let further = exit.logs.iter().filter(|line| {
+        line.message() == Some("further messages about malformed requests were left out")
+    });
+    let further: u64 = further
+        .filter_map(|line| line.field("count")?.as_u64())
+        .sum();
+    let said = said.count() as u64;
+    assert_eq!(said + further, TIMES);
+}

@@ -1,0 +1,61 @@
+//! However the bytes of a client are cut, they are framed in the same way, and no whole head that
+//! passes is read otherwise by a strict reader (SPEC H4).
+#![no_main]
+
+// Private to the engine, so compiled here; formatted there.
+#[rustfmt::skip]
+#[path = "../../../crates/engine/src/http"]
+mod http {
+    #[expect(dead_code, reason = "the proxy shows the flaw; the target does not")]
+    pub(crate) mod framing;
+}
+
+use http::framing::{Flaw, Framing, Position};
+use libfuzzer_sys::fuzz_target;
+
+const MAX_HEAD_BYTES: usize = 512;
+
+fuzz_target!(|input: &[u8]| {
+    let Some((&cut, stream)) = input.split_first() else {
+        return;
+    };
+    let (whole, position) = scan(stream, stream.len().max(1));
+    assert_eq!((whole, position), scan(stream, usize::from(cut).max(1)));
+    let (accepted, flaw) = whole;
+    // What was accepted is sound by itself, and the next byte is not.
+    assert_eq!(scan(&stream[..accepted], 1).0, (accepted, None));
+    if flaw.is_some() {
+        assert!(accepted < stream.len());
+        assert_eq!(scan(&stream[..=accepted], 1).0, (accepted, flaw));
+    }
+    // Heads have lines that end in CR LF, and no bare CR or LF, before any content.
+    let head = stream[..accepted].windows(4).position(|end| end == b"\r\n\r\n");
+    if let Some(end) = head {
+        let head = &stream[..end + 4];
+        let (ends, bare) = (count(head, b"\r\n"), head.iter().filter(|byte| **byte == b'\n'));
+        assert_eq!(ends, bare.count());
+        assert_eq!(ends, head.iter().filter(|byte| **byte == b'\r').count());
+    } else {
+        assert!(matches!(position, Position::InHead | Position::BetweenMessages));
+    }
+});
+
+/// What is accepted of bytes that come in such parts, the flaw behind that, and where the stream stands.
+fn scan(stream: &[u8], part: usize) -> ((usize, Option<Flaw>), Position) {
+    let mut framing = Framing::new(MAX_HEAD_BYTES);
+    let mut accepted = 0;
+    for part in stream.chunks(part) {
+        match framing.scan(part) {
+            Ok(()) => accepted += part.len(),
+            Err(cut) => {
+                accepted += cut.accepted;
+                return ((accepted, Some(cut.flaw)), framing.position());
+            }
+        }
+    }
+    ((accepted, None), framing.position())
+}
+
+fn count(bytes: &[u8], of: &[u8]) -> usize {
+    bytes.windows(of.len()).filter(|window| *window == of).count()
+}

@@ -1,0 +1,181 @@
+//! What a test may need of the machine, and the one way to say that the machine lacks it.
+//!
+//! A test that asks [`has`] and is told no returns. The line that was written then is the record of it:
+//! `.ci/tests` counts these lines, and fails where a setting must have what was missing.
+
+use std::fmt;
+use std::io::Write as _;
+use std::net::{Ipv6Addr, TcpListener};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+use nix::unistd::{Uid, User};
+
+/// How each line begins.
+const PREFIX: &str = "cannot run here";
+
+/// `CAP_SYS_PTRACE`, as `capabilities(7)` numbers it.
+const CAP_SYS_PTRACE: u32 = 19;
+
+/// What not every machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The effective user is root.
+    Root,
+    /// Root may mount, seen by one program alone: not in a container, and not in a chroot.
+    Mounts,
+    /// Root may look into processes that cannot be dumped: not in a container.
+    Ptrace,
+    /// The loopback interface has `::1`: not in a container.
+    Ipv6,
+    /// Root may make a network of its own, seen by one program alone: not in a container.
+    Network,
+    /// The package is not installed: the worker's own account is missing.
+    NoServiceAccount,
+    /// This process may open that many descriptors for one test.
+    Descriptors(u64),
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => formatter.write_str("needs root"),
+            Self::Mounts => formatter.write_str("needs a root that may mount (`unshare --mount`)"),
+            Self::Ptrace => formatter.write_str("needs a root with CAP_SYS_PTRACE"),
+            Self::Ipv6 => formatter.write_str("needs ::1 on the loopback interface"),
+            Self::Network => formatter
+                .write_str("needs a root that may make a network (`unshare --net ip link`)"),
+            Self::NoServiceAccount => {
+                formatter.write_str("needs a machine without the user codex-network-proxy")
+            }
+            Self::Descriptors(count) => write!(formatter, "needs {count} file descriptors"),
+        }
+    }
+}
+
+/// Whether the machine has what a test needs. If not, says so in one line on standard error.
+#[must_use]
+pub fn has(need: Need) -> bool {
+    let missing = missing(need);
+    if let Some(missing) = missing {
+        say(missing);
+    }
+    missing.is_none()
+}
+
+/// Whether root runs the tests, for a test that has something to check either way.
+#[must_use]
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
+/// What is missing: for a need of root alone it is root.
+fn missing(need: Need) -> Option<Need> {
+    static MOUNTS: LazyLock<bool> = LazyLock::new(|| may_run(&["--mount", "true"]));
+    static NETWORK: LazyLock<bool> = LazyLock::new(|| may_run(&["--net", "ip", "link"]));
+    static PTRACE: LazyLock<bool> = LazyLock::new(|| has_capability(CAP_SYS_PTRACE));
+    static IPV6: LazyLock<bool> =
+        LazyLock::new(|| TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok());
+    let is_there = match need {
+        Need::Root => is_root(),
+        Need::Mounts | Need::Network | Need::Ptrace if !is_root() => return Some(Need::Root),
+        Need::Mounts => *MOUNTS,
+        Need::Network => *NETWORK,
+        Need::Ptrace => *PTRACE,
+        Need::Ipv6 => *IPV6,
+        Need::NoServiceAccount => matches!(User::from_name("codex-network-proxy"), Ok(None)),
+        Need::Descriptors(count) => count <= crate::descriptors::limit(),
+    };
+    (!is_there).then_some(need)
+}
+
+/// Whether a program runs in a namespace of its own.
+fn may_run(arguments: &[&str]) -> bool {
+    let run = Command::new("unshare")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    run.is_ok_and(|status| status.success())
+}
+
+fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:\t"))
+        .and_then(|set| u64::from_str_radix(set, 16).ok());
+    effective.is_some_and(|set| set >> number & 1 == 1)
+}
+
+/// Writes the line past the test runner, which keeps what a passing test prints to itself.
+fn say(missing: Need) {
+    let thread = std::thread::current();
+    let line = line(thread.name().unwrap_or("a test"), missing);
+    // Nothing can be told where standard error is closed.
+    let _written = std::io::stderr().write_all(line.as_bytes());
+}
+
+fn line(test: &str, missing: Need) -> String {
+    format!("{PREFIX}: {test}: {missing}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CI: &str = include_str!("../../.ci/tests");
+
+    #[test]
+    fn what_is_missing_is_one_line_that_ci_counts() {
+        assert_eq!(
+            line("roles::l5_a_test", Need::Root),
+            "cannot run here: roles::l5_a_test: needs root\n"
+        );
+        assert!(CI.contains(&format!("grep -o '{PREFIX}: .*'")));
+    }
+
+    #[test]
+    fn ci_knows_the_needs_by_the_words_of_these_lines() {
+        let (_, settings) = CI.split_once("case $setting in").expect("the settings");
+        let (settings, _) = settings.split_once("esac").expect("their end");
+        let needs = [
+            Need::Root,
+            Need::Mounts,
+            Need::Network,
+            Need::Ptrace,
+            Need::Ipv6,
+        ]
+        .map(|need| need.to_string());
+        let may = settings.lines().filter_map(|line| line.split_once("may='"));
+        let reasons: Vec<&str> = may
+            .filter_map(|(_, reasons)| reasons.split('\'').next())
+            .flat_map(|reasons| reasons.split('|'))
+            .filter(|reason| *reason != "nothing")
+            .collect();
+        assert!(reasons.len() >= 4, "{reasons:?}");
+        for reason in reasons {
+            let begins = |need: &String| need.starts_with(&format!("needs {reason}"));
+            assert!(needs.iter().any(begins), "no line says {reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_may_open_fewer_lacks_descriptors_and_one_that_may_open_as_many_does_not() {
+        let limit = crate::descriptors::limit();
+        let more = Need::Descriptors(limit + 1);
+        assert_eq!(missing(more), Some(more));
+        assert_eq!(missing(Need::Descriptors(limit)), None);
+    }
+
+    #[test]
+    fn only_root_is_missing_for_those_who_are_not_root() {
+        let missing = [Need::Root, Need::Mounts, Need::Ptrace].map(missing);
+        if is_root() {
+            assert_eq!(missing[0], None);
+        } else {
+            assert_eq!(missing, [Some(Need::Root); 3]);
+        }
+    }
+}
