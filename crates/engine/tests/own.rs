@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use codex_network_config::{Sources, load};
 use codex_network_engine::{
@@ -12,6 +13,10 @@ use codex_network_engine::{
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long the proxy may take to refuse.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const POLICY: &str = "[network]\nallowed_domains = [\"127.0.0.1\"]\nallow_local_binding = true\n";
 
@@ -55,7 +60,8 @@ async fn p6_a_listener_that_opens_between_the_judgement_and_the_dial_is_not_reac
     let head = format!("GET http://{address}/health HTTP/1.1\r\nConnection: close\r\n\r\n");
     client.write_all(head.as_bytes()).await.expect("a request");
     let mut answer = String::new();
-    client.read_to_string(&mut answer).await.expect("an answer");
+    let read = timeout(PATIENCE, client.read_to_string(&mut answer)).await;
+    read.expect("it is refused").expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert_eq!(engine.blocked().entries(0)[0].reason, "loop_detected");
     let (mut came, _) = listener.accept().expect("it was dialled");
@@ -97,9 +103,12 @@ async fn p6_a_destination_of_datagrams_that_becomes_our_own_gets_no_more() {
     }
     let _own = engine.own_listeners().add(address);
     client.send_to(&datagram, relay).await.expect("it is sent");
-    while engine.blocked().total() == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let refused = async {
+        while engine.blocked().total() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("it is refused");
     assert_eq!(engine.blocked().entries(0)[0].reason, "loop_detected");
     assert!(server.try_recv(&mut buffer).is_err(), "it came through");
 }

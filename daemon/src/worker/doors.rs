@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use codex_network_config::Listen;
-use codex_network_engine::{Door, Engine, Generation, Listening};
+use codex_network_engine::{Door, Engine, Generation, Listening, OwnListener};
 
 use super::link::{Change, Origin};
 use super::reload::Reloader;
@@ -32,15 +32,7 @@ impl Doors {
         reloader: &Arc<Reloader>,
         changes: Vec<(Name, Change)>,
     ) -> anyhow::Result<()> {
-        let mut coming = Vec::new();
-        for (name, change) in &changes {
-            if let Change::Open(socket, _) = change {
-                let address = socket.local_addr();
-                let address =
-                    address.with_context(|| format!("cannot listen for {}", name.as_str()))?;
-                coming.push(engine.own_listeners().add(address));
-            }
-        }
+        let _coming = known_as_own(engine, &changes)?;
         let mut opened = Vec::new();
         let mut busy = self.busy.clone();
         for (name, change) in changes {
@@ -150,6 +142,20 @@ impl Doors {
     }
 }
 
+/// Makes the addresses of all new listeners count as our own, for as long as the value lives.
+fn known_as_own(engine: &Engine, changes: &[(Name, Change)]) -> anyhow::Result<Vec<OwnListener>> {
+    let mut known = Vec::new();
+    for (name, change) in changes {
+        if let Change::Open(socket, _) = change {
+            let address = socket.local_addr();
+            let address =
+                address.with_context(|| format!("cannot listen for {}", name.as_str()))?;
+            known.push(engine.own_listeners().add(address));
+        }
+    }
+    Ok(known)
+}
+
 /// Connections that are being hung up on at once.
 const MOST_HUNG_UP_ON: usize = 64;
 
@@ -176,5 +182,38 @@ fn open(
         Name::Http => engine.open(Door::Http, socket),
         Name::Socks5 => engine.open(Door::Socks5, socket),
         Name::Admin => admin::open(engine, Arc::<Reloader>::clone(reloader), socket),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codex_network_config::{Sources, UpstreamProxies, load};
+    use codex_network_engine::EngineParts;
+
+    use super::*;
+
+    /// An engine whose upstream proxy is at this address, which it warns of if the address is its own.
+    fn engine(proxy: SocketAddr) -> Engine {
+        let loaded = load(&Sources::none()).expect("the defaults");
+        let mut settings = loaded.settings;
+        let variable =
+            |name: &str| (name == "HTTP_PROXY").then(|| format!("http://{proxy}").into());
+        let proxies = UpstreamProxies::from_environment(variable).expect("a proxy");
+        settings.upstream_proxies = Arc::new(proxies);
+        Engine::new(Arc::new(settings), EngineParts::default()).expect("an engine")
+    }
+
+    #[tokio::test]
+    async fn p6_the_last_listener_counts_as_our_own_before_the_first_one_opens() {
+        let sockets = [Name::Http, Name::Socks5, Name::Admin]
+            .map(|name| (name, TcpListener::bind("127.0.0.1:0").expect("a listener")));
+        let last = sockets[2].1.local_addr().expect("an address");
+        let changes = sockets.map(|(name, socket)| (name, Change::Open(socket, Origin::Bound)));
+        let engine = engine(last);
+        assert_eq!(engine.looping_proxies(), [""; 0]);
+        let known = known_as_own(&engine, &changes).expect("bound listeners");
+        assert_eq!(engine.looping_proxies().len(), 1);
+        drop(known);
+        assert_eq!(engine.looping_proxies(), [""; 0]);
     }
 }
