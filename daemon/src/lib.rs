@@ -68,6 +68,9 @@ mod state;
 #[cfg(feature = "service")]
 mod worker;
 
+#[cfg(all(fuzzing, feature = "service"))]
+pub mod fuzzing;
+
 pub use embed::{
     BlockedRequestObserver, NetworkProxy, NetworkProxyBuilder, NetworkProxyError,
     NetworkProxyHandle, run_http_proxy_with_std_listener, run_socks5_with_std_listener,

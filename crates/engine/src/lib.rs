@@ -60,6 +60,9 @@ mod child_env;
 mod drain;
 mod server;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 use std::sync::Arc;
 
 use codex_network_policy::UnixSocketSupport;

@@ -1,10 +1,10 @@
 //! Which user of this machine a client belongs to.
 //!
 //! Clients on this machine share its addresses, so equal shares among users need the kernel's socket
-//! tables. They are asked only in a shortage: of places, of certificates, of log lines. In between, and
-//! where nothing is known, a client is its address.
+//! tables. They are asked only in a shortage: of places, of certificates, of log lines. Otherwise a client
+//! is its address, and all clients on this machine whose user is not known are one.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,7 +16,8 @@ use crate::activity::{Activity, Busy};
 use crate::shares::Holder;
 use tokio_util::sync::CancellationToken;
 
-/// How long an answer may take. A client whose user is not known by then is its address.
+/// How long an answer may take. The clients of this machine whose user is not known by then are one
+/// holder.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Connections that are asked about at once.
 const BATCH: usize = 64;
@@ -78,7 +79,10 @@ impl ConnectionHandle {
     pub(crate) fn holder(&self) -> Holder {
         match self.0.user.get() {
             Some(Some(uid)) => Holder::User(*uid),
-            Some(None) | None => Holder::at(self.0.ends.client.ip()),
+            // A client on this machine without a user has most often closed its socket. One user could
+            // leave many such connections, from many addresses.
+            Some(None) => Holder::at(Ipv4Addr::LOCALHOST.into()),
+            None => Holder::at(self.0.ends.client.ip()),
         }
     }
 
@@ -211,7 +215,10 @@ mod tests {
         let connections = [
             ("127.0.0.1:5", Holder::User(5)),
             ("[::1]:6", Holder::User(6)),
+            // Without a user: one holder, whatever the address.
             ("127.0.0.1:7", Holder::at([127, 0, 0, 1].into())),
+            ("127.0.9.9:7", Holder::at([127, 0, 0, 1].into())),
+            ("192.0.2.1:7", Holder::at([127, 0, 0, 1].into())),
             ("192.0.2.1:8", Holder::User(8)),
             ("[::ffff:127.0.0.1]:9", Holder::User(9)),
             ("192.0.2.2:10", Holder::at([192, 0, 2, 2].into())),
@@ -223,7 +230,7 @@ mod tests {
         for ((client, wanted), handle) in connections.iter().zip(&handles) {
             assert_eq!(handle.holder(), *wanted, "{client}");
         }
-        assert_eq!(*asked.0.lock().expect("a lock"), [5]);
+        assert_eq!(*asked.0.lock().expect("a lock"), [7]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -251,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn c5_without_an_answer_a_client_is_its_address() {
+    async fn c5_without_an_answer_a_client_of_this_machine_is_one_of_loopback() {
         let connection = connection("127.0.0.1:5");
         Owners::new(Some(Arc::new(Silent)))
             .ask(std::slice::from_ref(&connection))

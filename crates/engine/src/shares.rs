@@ -5,7 +5,8 @@
 //! wait for one. The rules, in this order:
 //!
 //! 1. While a place is free, the holder with the fewest connections gets it.
-//! 2. A holder below its equal share is always let in. The holder with most connections gives way.
+//! 2. A holder below its equal share is always let in, and so is one without a connection where another
+//!    holder has several. The holder with most connections gives way.
 //! 3. At or above its share, a holder gets a place only from connections that have been idle for the
 //!    minimum time, and only from holders that are above their share when the newcomer is counted:
 //!    most often its own.
@@ -15,7 +16,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// Who is accountable for a connection.
@@ -56,10 +57,12 @@ struct Share {
 }
 
 impl Holder {
-    /// The holder of the connections that come from an address.
+    /// The holder of the connections that come from an address. Every user of this machine may use any
+    /// loopback address, so all of them are one holder.
     pub(crate) fn at(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V6(address) if !address.is_loopback() => {
+            address if address.is_loopback() => Self::Address(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(address) => {
                 let network = address.to_bits() & (u128::MAX << 64);
                 Self::Address(Ipv6Addr::from_bits(network).into())
             }
@@ -72,9 +75,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(uid) => write!(f, "uid {uid}"),
-            Self::Address(IpAddr::V6(address)) if !address.is_loopback() => {
-                write!(f, "{address}/64")
-            }
+            Self::Address(IpAddr::V6(address)) => write!(f, "{address}/64"),
             Self::Address(address) => write!(f, "{address}"),
         }
     }
@@ -140,14 +141,16 @@ fn gives_way(
     min_idle: Duration,
     held: &[Held],
 ) -> Option<Holder> {
-    let is_owed = shares.get(&newcomer)?.connections < equal;
+    let owed = equal.max(1);
+    let is_owed = shares.get(&newcomer)?.connections < owed;
     shares
         .iter()
         .filter_map(|(holder, share)| {
             let idlest = held[*share.by_idleness.last()?].idle;
             let is_own = *holder == newcomer;
             let connections = share.connections + usize::from(is_own && !is_owed);
-            let may_end = connections > equal && (is_owed || idlest >= min_idle);
+            let is_idle = connections > equal && idlest >= min_idle;
+            let may_end = is_idle || (is_owed && connections > owed);
             may_end.then_some((connections, is_own, idlest, *holder))
         })
         .max()

@@ -59,6 +59,7 @@ const FIELDS: &[(&str, FieldClass)] = &[
     ("x-unix-socket", ToProxy),
     ("forwarded", Forwarding),
     ("via", Forwarding),
+    ("x-forwarded", Forwarding),
     ("x-real-ip", Forwarding),
     ("http-method-override", MethodOverride),
     ("method-override", MethodOverride),
@@ -71,8 +72,10 @@ const FIELDS: &[(&str, FieldClass)] = &[
     ("proxy", Retargeting),
     ("script-name", Retargeting),
     ("x-accel-mapping", Retargeting),
+    ("x-forward-for", Retargeting),
     ("x-host", Retargeting),
     ("x-host-override", Retargeting),
+    ("x-http-destinationurl", Retargeting),
     ("x-http-host", Retargeting),
     ("x-http-host-override", Retargeting),
     ("x-http-path-override", Retargeting),
@@ -96,6 +99,8 @@ const FIELDS: &[(&str, FieldClass)] = &[
 const FAMILIES: &[(&str, FieldClass)] = &[
     ("x-envoy-original-", Retargeting),
     ("x-forwarded-", Forwarding),
+    // Next.js skips or rewrites a request by these.
+    ("x-middleware-", Retargeting),
     ("x-original-", Retargeting),
     ("x-rewrite-", Retargeting),
 ];

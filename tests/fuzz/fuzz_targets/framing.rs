@@ -10,7 +10,7 @@ mod http {
     pub(crate) mod framing;
 }
 
-use http::framing::{Flaw, Framing, Position};
+use self::http::framing::{Flaw, Framing, Position};
 use libfuzzer_sys::fuzz_target;
 
 const MAX_HEAD_BYTES: usize = 512;

@@ -26,10 +26,12 @@ fn c5_an_address_stands_for_its_network_and_a_mapped_one_for_itself() {
         ("192.0.2.1", "192.0.2.1", true),
         ("192.0.2.1", "192.0.2.2", false),
         ("192.0.2.1", "::ffff:192.0.2.1", true),
-        ("127.0.0.1", "127.0.0.2", false),
+        ("127.0.0.1", "127.0.0.2", true),
+        ("127.0.0.1", "::1", true),
+        ("127.0.0.1", "192.0.2.1", false),
         ("2001:db8::1", "2001:db8::2:0:0:1", true),
         ("2001:db8::1", "2001:db8:0:1::1", false),
-        ("::1", "::2", false),
+        ("2001:db8::1", "2001:db9::1", false),
     ] {
         let [one, other] = [one, other].map(|text: &str| text.parse().expect("an address"));
         let equal = Holder::at(one) == Holder::at(other);
@@ -37,7 +39,7 @@ fn c5_an_address_stands_for_its_network_and_a_mapped_one_for_itself() {
     }
     let named = |text: &str| Holder::at(text.parse().expect("an address")).to_string();
     assert_eq!(named("2001:db8::1"), "2001:db8::/64");
-    assert_eq!(named("::1"), "::1");
+    assert_eq!(named("::1"), "127.0.0.1");
     assert_eq!(user(7).to_string(), "uid 7");
 }
 
@@ -79,6 +81,8 @@ fn c5_who_is_let_in_and_who_gives_way() {
         // More holders than places: the idlest of all, after the minimum.
         (2, &[(1, 11), (2, 12)], &[3], &[0], &[1]),
         (2, &[(1, 9), (2, 9)], &[3], &[], &[]),
+        // And one that has none gets one of several, however busy they are.
+        (2, &[(1, 0), (1, 0)], &[3, 4, 5], &[0], &[1]),
         // A limit that was lowered ends nothing by itself.
         (1, &[(1, 0), (1, 0)], &[1], &[], &[]),
     ];
@@ -138,16 +142,15 @@ fn naive(limit: usize, held: &[Held], waiting: &[Holder]) -> Plan {
             plan.admit.push(at);
             continue;
         }
-        let owed = count(newcomer) < equal;
+        let owed = count(newcomer) < equal.max(1);
         let mut victim: Option<(usize, bool, Duration, Holder, usize)> = None;
         for (position, connection) in held.iter().enumerate() {
             let holder = connection.holder;
             let own = holder == newcomer;
             let connections = count(holder) + usize::from(own && !owed);
-            if plan.end.contains(&position)
-                || connections <= equal
-                || (!owed && connection.idle < MIN_IDLE)
-            {
+            let is_idle = connections > equal && connection.idle >= MIN_IDLE;
+            let is_surplus = owed && connections > equal.max(1);
+            if plan.end.contains(&position) || !(is_idle || is_surplus) {
                 continue;
             }
             let candidate = (connections, own, connection.idle, holder, position);

@@ -76,7 +76,7 @@ impl Ca {
         vec![leaf.der().clone(), self.der.clone()]
     }
 
-    fn server(&self, names: &[&str], protocols: &[&str]) -> Arc<ServerConfig> {
+    pub(crate) fn server(&self, names: &[&str], protocols: &[&str]) -> Arc<ServerConfig> {
         let key = KeyPair::generate().expect("a key");
         let chain = self.sign(names, &key);
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());

@@ -1,0 +1,44 @@
+//! Entry points for the fuzz targets in `tests/fuzz`: parsers of this crate that have no public face and
+//! cannot be compiled alone.
+//!
+//! Compiled only by `cargo fuzz`, which sets `cfg(fuzzing)`. Each function checks the properties that hold
+//! for any bytes, and panics where one does not hold.
+
+use crate::socks5::handshake::{Flaw, Parsed, greeting, request, user_name};
+
+/// Reads bytes as each of the three messages of a SOCKS5 client (SPEC S1).
+///
+/// # Panics
+///
+/// When a prefix of a whole message is not incomplete, or when what follows a message changes it.
+pub fn read_socks5(bytes: &[u8]) {
+    read_message(greeting, bytes);
+    read_message(user_name, bytes);
+    read_message(request, bytes);
+}
+
+fn read_message<T>(parse: fn(&[u8]) -> Result<Parsed<T>, Flaw>, bytes: &[u8])
+where
+    T: std::fmt::Debug + PartialEq,
+{
+    match parse(bytes) {
+        Ok(Parsed::Complete(message, length)) => {
+            for end in 0..length {
+                assert_eq!(parse(&bytes[..end]), Ok(Parsed::Incomplete), "up to {end}");
+            }
+            let alone = parse(&bytes[..length]);
+            assert_eq!(alone, Ok(Parsed::Complete(message, length)));
+        }
+        // A message has at most 262 bytes.
+        Ok(Parsed::Incomplete) => assert!(bytes.len() < 262),
+        Err(flaw) => {
+            let mut longer = bytes.to_vec();
+            longer.push(0);
+            assert_eq!(
+                parse(&longer).err(),
+                Some(flaw),
+                "what follows is not looked at"
+            );
+        }
+    }
+}

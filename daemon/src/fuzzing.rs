@@ -1,0 +1,38 @@
+//! Entry points for the fuzz targets in `tests/fuzz`: what the roles of the service say to each other.
+//!
+//! Compiled only by `cargo fuzz`, which sets `cfg(fuzzing)`. Each function checks the properties that hold
+//! for any bytes, and panics where one does not hold.
+
+use crate::ca::Scalar;
+use crate::privsep::message::{LONGEST_TO_MONITOR, ToMonitor, ToWorker};
+use crate::privsep::settled::Loaded;
+
+/// Reads a message of either direction. What is read is written back as the same bytes.
+///
+/// # Panics
+///
+/// When a message has a second encoding.
+pub fn read_privsep_message(operation: u8, payload: &[u8]) {
+    // The channel gives no longer ones, and writing cuts texts there.
+    let payload = &payload[..payload.len().min(LONGEST_TO_MONITOR)];
+    if let Ok(message) = ToMonitor::decode(operation, payload) {
+        assert_eq!(message.encode(), (operation, payload.to_vec()));
+    }
+    if let Ok(message) = ToWorker::decode(operation, payload) {
+        assert_eq!(message.encode(), (operation, payload.to_vec()));
+    }
+}
+
+/// Reads what a loader writes for the monitor.
+///
+/// # Panics
+///
+/// When it has a second encoding.
+pub fn read_loaded(bytes: &[u8]) {
+    let bytes = &bytes[..bytes.len().min(LONGEST_TO_MONITOR)];
+    let Ok(loaded) = Loaded::decode(&Scalar::default(), bytes) else {
+        return;
+    };
+    let (_, again) = loaded.encode();
+    assert_eq!(again, bytes);
+}
