@@ -16,6 +16,7 @@ use std::time::Duration;
 use codex_network_engine::Dial;
 use futures_util::future::BoxFuture;
 use libfuzzer_sys::fuzz_target;
+use nix::sys::signal::{SigSet, Signal};
 use scene::Scene;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -46,6 +47,10 @@ const LISTENS: Duration = Duration::from_millis(20);
 const ENDS: Duration = Duration::from_secs(10);
 
 static DOOR: LazyLock<(Runtime, Scene)> = LazyLock::new(|| {
+    // libFuzzer's `main` is not Rust's, which ignores the signal. The runtime's threads inherit the mask.
+    let mut pipe = SigSet::empty();
+    pipe.add(Signal::SIGPIPE);
+    pipe.thread_block().expect("a mask");
     let runtime = Runtime::new().expect("a runtime");
     let scene = runtime.block_on(scene());
     (runtime, scene)
