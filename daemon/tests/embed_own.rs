@@ -71,7 +71,7 @@ async fn p6_a_draining_proxy_does_not_reach_what_listens_in_its_place() {
     let denied = SocketAddr::from(([192, 0, 2, 1], 1));
     let mut later = ask(http, denied).await;
     later.read_u8().await.expect("an answer");
-    let (ended, ()) = tokio::join!(handle.shutdown(), async {
+    tokio::join!(handle.shutdown(), async {
         while TcpStream::connect(admin).await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -83,7 +83,6 @@ async fn p6_a_draining_proxy_does_not_reach_what_listens_in_its_place() {
             .expect("the rest");
         is_refused_as_a_loop(under_way).await;
     });
-    ended
 }
 
 /// Each instance knows its own listeners, those of a coming reload included.

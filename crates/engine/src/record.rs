@@ -343,6 +343,7 @@ mod tests {
     use super::*;
     use crate::audit::TracingAudit;
     use crate::clock::SystemClock;
+    use crate::local_addresses::KernelAddresses;
 
     #[test]
     fn r2_messages_that_a_client_causes_are_within_its_budget_and_the_rest_is_counted() {
@@ -352,6 +353,7 @@ mod tests {
             BlockedLog::default(),
             AuditMetadata::default(),
             Arc::new(Owners::new(None)),
+            [(), ()].map(|()| OwnListeners::new(Arc::new(KernelAddresses))),
         );
         let client =
             |last| ConnectionHandle::new(([192, 0, 2, last], 5).into(), ([127, 0, 0, 1], 1).into());

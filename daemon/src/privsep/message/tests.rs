@@ -32,7 +32,7 @@ fn round_trip<T: PartialEq + std::fmt::Debug>(
 }
 
 #[test]
-fn messages_survive_the_way_and_nothing_else_does() {
+fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
     let account = Some(Account {
         uid: 65_534,
         gid: 65_534,
@@ -103,6 +103,10 @@ fn messages_survive_the_way_and_nothing_else_does() {
             "a direction has its own numbers"
         );
     }
+}
+
+#[test]
+fn messages_to_the_monitor_survive_the_way_and_nothing_else_does() {
     for message in [
         ToMonitor::Noted { ticket: 8 },
         ToMonitor::Applied { ticket: 7 },
