@@ -1,0 +1,22 @@
+//! Any text after `-c` is an assignment or is told what is wrong with it, and reaches no key but its own
+//! (SPEC C1).
+#![no_main]
+
+use codex_network_config::{Secrets, Sources, load};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let sources = Sources::none()
+        .with_override(text)
+        .with_secrets(Secrets::default());
+    match load(&sources) {
+        Err(errors) => assert!(errors.error_count() > 0),
+        Ok(loaded) => {
+            // Everything that was set, was set by the assignment, whose value stands behind its `=`.
+            assert!(text.contains('='));
+            for (key, places) in loaded.settings.origins.iter() {
+                assert!(places.iter().all(|place| &*place.file == "-c"), "{key}");
+            }
+        }
+    }
+});
