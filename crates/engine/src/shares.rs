@@ -66,7 +66,7 @@ impl Holder {
                 let network = address.to_bits() & (u128::MAX << 64);
                 Self::Address(Ipv6Addr::from_bits(network).into())
             }
-            address => Self::Address(address),
+            address @ IpAddr::V4(_) => Self::Address(address),
         }
     }
 }
