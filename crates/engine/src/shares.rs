@@ -60,13 +60,16 @@ impl Holder {
     /// The holder of the connections that come from an address. Every user of this machine may use any
     /// loopback address, so all of them are one holder.
     pub(crate) fn at(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            address if address.is_loopback() => Self::Address(Ipv4Addr::LOCALHOST.into()),
+        let address = address.to_canonical();
+        if address.is_loopback() {
+            return Self::Address(Ipv4Addr::LOCALHOST.into());
+        }
+        match address {
+            IpAddr::V4(_) => Self::Address(address),
             IpAddr::V6(address) => {
                 let network = address.to_bits() & (u128::MAX << 64);
                 Self::Address(Ipv6Addr::from_bits(network).into())
             }
-            address @ IpAddr::V4(_) => Self::Address(address),
         }
     }
 }
