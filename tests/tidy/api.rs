@@ -19,7 +19,8 @@ fn items() -> Vec<String> {
         }
         let mut lines = source.product().lines().map(str::trim);
         while let Some(first) = lines.next() {
-            if !first.starts_with("pub ") {
+            // No build but that of the fuzz targets has it.
+            if !first.starts_with("pub ") || first == "pub mod fuzzing;" {
                 continue;
             }
             let mut item = first.to_owned();
