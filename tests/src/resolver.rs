@@ -172,7 +172,8 @@ impl StubResolver {
         self.misbehave(name, family, Misbehaviour::ServFail);
     }
 
-    /// How many queries came for `name`, of both families, over UDP and TCP, repetitions included.
+    /// How many queries came for `name`, of both families, over UDP and TCP. One that the client repeats,
+    /// because the answer took its time, counts once.
     pub fn queries(&self, name: &str) -> usize {
         self.table.lock().queries.get(name).copied().unwrap_or(0)
     }
@@ -225,6 +226,8 @@ struct Inner {
     answers: HashMap<String, Answer>,
     queries: BTreeMap<String, usize>,
     silent: bool,
+    /// What a query got, by its id: its repetition gets the same.
+    replies: HashMap<(u16, RecordType, String), Reply>,
 }
 
 #[derive(Debug, Default)]
@@ -245,6 +248,7 @@ enum Misbehaviour {
 }
 
 /// What a query gets.
+#[derive(Debug, Clone)]
 enum Reply {
     Records(Vec<Record>),
     Code(ResponseCode),
@@ -256,23 +260,35 @@ impl Table {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reply(&self, name: &Name, record_type: RecordType) -> Reply {
+    fn reply(&self, id: u16, name: &Name, record_type: RecordType) -> Reply {
         let mut inner = self.lock();
         let text = text_of(name);
-        *inner.queries.entry(text.clone()).or_default() += 1;
+        let query = (id, record_type, text.clone());
+        if let Some(reply) = inner.replies.get(&query) {
+            return reply.clone();
+        }
+        *inner.queries.entry(text).or_default() += 1;
         if inner.silent {
             return Reply::Nothing;
         }
+        let reply = inner.reply(name, record_type);
+        inner.replies.insert(query, reply.clone());
+        reply
+    }
+}
+
+impl Inner {
+    fn reply(&mut self, name: &Name, record_type: RecordType) -> Reply {
         let family = match record_type {
             RecordType::A => Family::Ipv4,
             RecordType::AAAA => Family::Ipv6,
             _ => return Reply::Records(Vec::new()),
         };
         let mut records = Vec::new();
-        let mut owner = (name.clone(), text);
+        let mut owner = (name.clone(), text_of(name));
         // A chain of aliases ends at a name that has none; one that goes round is cut.
         for _ in 0..8 {
-            let Some(answer) = inner.answers.get_mut(&owner.1) else {
+            let Some(answer) = self.answers.get_mut(&owner.1) else {
                 return Reply::Code(ResponseCode::NXDomain);
             };
             match answer.misbehaviour.get(&family) {
@@ -317,7 +333,11 @@ impl RequestHandler for Table {
         let mut answers = Vec::new();
         match request.request_info() {
             Err(_) => metadata.response_code = ResponseCode::FormErr,
-            Ok(info) => match self.reply(info.query.name(), info.query.query_type()) {
+            Ok(info) => match self.reply(
+                request.metadata.id,
+                info.query.name(),
+                info.query.query_type(),
+            ) {
                 Reply::Records(records) => answers = records,
                 Reply::Code(code) => metadata.response_code = code,
                 Reply::Nothing => return unsent(metadata),

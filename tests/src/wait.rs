@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// How long anything local may take before a test calls it broken. Generous,
 /// because a loaded machine with two cores is slow and a pass never waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at a condition that nothing announces.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
