@@ -425,7 +425,7 @@ fn is_drop_in(path: &Path) -> bool {
             .is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
 }
 
-/// Whether nobody but root may change a place, where root reads it.
+/// Refuses a place that users other than root may change, where root reads it.
 fn trusted(path: &Path) -> Result<(), ReadError> {
     let user = Trust::of_process();
     if user.is_binding() {

@@ -1,10 +1,9 @@
 //! Places for clients (SPEC C5): a fixed number, taken at accept and given back at the end.
 //!
-//! While places are left, a connection costs one short lock and nothing is looked through. When there
-//! are none, clients are accepted into a waiting room, and one task finds places for them by the rules
-//! of [`shares`]; it runs only while any wait. Beyond a full waiting room clients wait in the kernel's
-//! queue, unless no place has been freed for a while: then that queue is emptied too, since behind the
-//! clients of one holder there may be another's.
+//! While places are left, a connection costs one short lock. When none are left, clients are accepted
+//! into a waiting room. One task, which runs only while clients wait, finds places for them by the rules
+//! of [`shares`]. When the waiting room is full, clients wait in the kernel's queue. If no place is freed
+//! for a while, that queue is emptied too: clients of another holder may stand in it behind many of one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -19,15 +18,15 @@ use crate::drain::Drain;
 use crate::owner::{ConnectionHandle, Owners};
 use crate::shares::{self, Held, Holder};
 
-/// Clients that wait here, and not in the kernel's queue.
+/// Size of the waiting room.
 const MAX_WAITING: usize = 128;
-/// Further ones that are accepted at once where the kernel's queue has to be emptied.
+/// Clients accepted beyond the waiting room while the kernel's queue is emptied.
 const SURPLUS: usize = 32;
 /// The kernel's queue is emptied when no place was freed for this long.
 const STUCK: Duration = Duration::from_secs(2);
-/// How often those that wait are looked at again when nothing happens.
+/// How often the waiting clients are looked at again when no place is freed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// A log line about connections that ended for others stands for this long.
+/// Shortest time between two log lines about connections that ended for others.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// How many places there are, and when a connection is idle.

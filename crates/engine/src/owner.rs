@@ -75,7 +75,7 @@ impl ConnectionHandle {
         }))
     }
 
-    /// Who is accountable for it, as far as is known.
+    /// The holder that this connection counts for.
     pub(crate) fn holder(&self) -> Holder {
         match self.0.user.get() {
             Some(Some(uid)) => Holder::User(*uid),

@@ -11,8 +11,8 @@
 //!    minimum time, and only from holders that are above their share when the newcomer is counted:
 //!    most often its own.
 //!
-//! Of a holder's connections the one that has been idle longest ends first. So nobody who stays within
-//! its share loses a connection to another holder.
+//! Of a holder's connections the one that has been idle longest ends first. A holder that stays within
+//! its share loses no connection to another holder.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

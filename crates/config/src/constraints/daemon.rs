@@ -211,7 +211,7 @@ impl DaemonRequirements {
         Some(bound.what.clone())
     }
 
-    /// `[daemon.admin] enabled`: what is written, unless it has to be off.
+    /// `[daemon.admin] enabled`: the configured value, or `false` where requirements demand it.
     pub(crate) fn admin_enabled(
         &self,
         setting: Option<Setting<'_>>,
@@ -226,7 +226,7 @@ impl DaemonRequirements {
         )
     }
 
-    /// `[daemon.admin] read_only`: what is written, unless it has to be on.
+    /// `[daemon.admin] read_only`: the configured value, or `true` where requirements demand it.
     pub(crate) fn admin_read_only(
         &self,
         setting: Option<Setting<'_>>,

@@ -89,7 +89,7 @@ enum Content {
 }
 
 /// Whether a request has content: in HTTP/1 by its framing, in HTTP/2 unless its HEADERS end the
-/// stream. `Content-Length: 0` says that there is none; chunked content may yet turn out to be empty.
+/// stream. `Content-Length: 0` means no content. Chunked framing counts as content, even of length 0.
 pub(super) fn content(body: &Incoming) -> policy::Content {
     if body.is_end_stream() {
         policy::Content::Absent

@@ -130,8 +130,9 @@ impl LeafCache {
         }
     }
 
-    /// The leaf of a host, issued now if there is none and the client's budget has room. Whoever asks
-    /// while it is being issued waits for the same one; who gives up leaves the asking to the next.
+    /// The leaf of a host. It is issued now if the cache has none and the client's budget has room.
+    /// Concurrent calls for one host share one issue. If the call that issues is cancelled, the next one
+    /// takes over.
     pub(crate) async fn leaf(
         &self,
         host: &Host,
@@ -142,7 +143,7 @@ impl LeafCache {
         if let Some(leaf) = slot.leaf.get() {
             return Ok(Arc::clone(leaf));
         }
-        // Before the slot is taken: nobody else waits for this client's turn.
+        // Taken before the slot, so that other clients do not wait for this client's turn.
         let _turn = budget.turn(client).await?;
         let leaf = slot.leaf.get_or_try_init(|| self.issue(host)).await?;
         Ok(Arc::clone(leaf))

@@ -72,7 +72,7 @@ impl Answers {
         self.0.get(question).map(|answer| answer.addresses)
     }
 
-    /// Keeps an answer for as long as it lasts; not at all if that is no time.
+    /// Keeps an answer for its lifetime. An answer with a lifetime of zero is not kept.
     pub(super) fn keep(&self, question: Question, addresses: &[IpAddr], lasts: Duration) {
         if !lasts.is_zero() {
             let addresses = addresses.into();

@@ -29,8 +29,8 @@ const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 const RESOLUTION_DELAY: Duration = Duration::from_millis(300);
 /// How long a name server that answers nothing is asked last.
 const SILENCE_PENALTY: Duration = Duration::from_secs(30);
-/// What a server that is there answers at once, since it asks nobody for it: a zone that every resolver
-/// serves by itself (RFC 6303 section 4.2).
+/// A query that a live server answers at once: every resolver serves this zone itself (RFC 6303
+/// section 4.2).
 const PROBE: &str = "0.in-addr.arpa.";
 /// Aliases followed within an answer; hickory asks for at most eight further ones.
 const MAX_ALIASES: usize = 16;
@@ -236,8 +236,8 @@ fn micros(time: Duration) -> u64 {
 #[error("the answer has more than {MAX_ADDRESSES} addresses")]
 struct TooManyAddresses;
 
-/// The addresses of the name that was asked for, or of the one that its aliases lead to. Those of other
-/// names are not looked at, since nobody asked for them.
+/// The addresses of the queried name, or of the name that its aliases lead to. Records of other names
+/// are ignored: they were not asked for.
 fn told(name: &Name, records: &[Record]) -> Result<Told, TooManyAddresses> {
     let mut owner = name;
     let mut ttl = u32::MAX;
