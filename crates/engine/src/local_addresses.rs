@@ -21,10 +21,12 @@ const UNASSIGNED_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x4000, 0, 0, 0, 0, 0, 0,
 
 impl LocalAddresses for KernelAddresses {
     fn contains(&self, address: IpAddr) -> bool {
-        is_local(address).unwrap_or_else(|error| {
-            tracing::debug!(%error, %address, "cannot find out whether an address is this machine's; taking it for one");
-            true
-        })
+        // A kernel whose IPv6 is off knows nothing of ::1.
+        address.is_loopback()
+            || is_local(address).unwrap_or_else(|error| {
+                tracing::debug!(%error, %address, "cannot find out whether an address is this machine's; taking it for one");
+                true
+            })
     }
 }
 

@@ -35,7 +35,9 @@ const NETWORK: &str = "
     ip -6 route add default via 2606:2800::fe &&
     ip route add local 50.1.0.0/16 dev lo &&
     ip route add local 51.1.0.0/16 dev lo src 93.184.216.34 &&
-    ip -6 route add local 2a00:1::/64 dev lo";
+    ip -6 route add local 2a00:1::/64 dev lo &&
+    until ip -6 route get 2606:2800::1 | grep -q ^local; do sleep 0.02; done &&
+    until ip -6 route get 2606:2800::2 | grep -q ^local; do sleep 0.02; done";
 
 /// Runs a test again in a network of its own, and says whether this is it. Without the means it says so
 /// and runs nothing.
