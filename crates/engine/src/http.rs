@@ -131,6 +131,10 @@ struct Continued<S> {
 
 /// Serves one accepted connection to its end.
 pub(crate) async fn serve(
+/// Marks a request for a URL that has no path, which [`Uri`] reads as "/".
+#[derive(Clone, Copy, Debug)]
+struct EmptyPath;
+
     shared: Arc<Shared>,
     stream: TcpStream,
     address: SocketAddr,
@@ -277,11 +281,14 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         session.turns.clone(),
         session.interim.clone(),
     );
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let session = Arc::clone(&session);
         let turn = session.turns.take(&session.connection);
         if upgrade::wanted(request.headers(), request.version()) == upgrade::Wanted::WebSocket {
             session.turns.set_upgrade(Upgrade::Asked);
+        if request.method() == Method::OPTIONS && turn.is_pathless() {
+            request.extensions_mut().insert(EmptyPath);
+        }
         }
         let answer: BoxFuture<'static, _> = Box::pin(async move {
             let answer = session.answer(request).await;

@@ -185,6 +185,11 @@ pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Resp
             "The proxy allowed the request; the fault lies with its upstream proxy or the way to it: tell whoever runs them"
         }
         Fault::UnixSocket => {
+/// A whole message for an HTTP client at a door that does not speak HTTP.
+pub(crate) fn not_http(why: &dyn std::fmt::Display) -> Vec<u8> {
+    whole_message(StatusCode::BAD_REQUEST, &why.to_string())
+}
+
             "The proxy allowed the request; the fault lies with the socket or the program that should listen on it"
         }
         Fault::Proxy => "The fault lies with the proxy: try again later, and tell whoever runs it",

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use codex_network_config::{ProxyScheme, UpstreamProxies, UpstreamProxy};
 use codex_network_policy::Authority;
 use http::header::PROXY_AUTHORIZATION;
-use http::uri::Scheme;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, uri};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -237,6 +237,11 @@ pub(super) fn address(request: &mut Request<RequestBody>, proxy: Option<&Absolut
 /// The field that carries the credentials (RFC 7617 section 2).
 fn basic(proxy: &UpstreamProxy) -> Option<HeaderValue> {
     let credentials = BASE64_STANDARD.encode(proxy.credentials.as_ref()?.reveal());
+    let whole_server = PathAndQuery::from_static("*");
+    if proxy.is_some() && parts.path_and_query == Some(whole_server) {
+        // A proxy is asked with an empty path (RFC 9112 section 3.2.4), which `Uri` reads and writes as "/".
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+    }
     let mut value = HeaderValue::try_from(format!("Basic {credentials}")).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -290,3 +295,9 @@ mod tests {
         }
     }
 }
+            let mut options = Request::new(RequestBody::empty());
+            *options.uri_mut() = Uri::from_static("*");
+            address(&mut options, None);
+            assert_eq!(options.uri(), "*");
+            address(&mut options, Some(&form));
+            assert_eq!(options.uri().to_string(), whole.replace("a?b", ""));
