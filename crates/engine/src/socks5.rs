@@ -20,6 +20,7 @@ use self::handshake::{Command, Flaw, Method, Parsed};
 use crate::Shared;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Permit};
+use crate::error;
 use crate::http::linger;
 use crate::mitm::Interception;
 use crate::owner::ConnectionHandle;
@@ -30,10 +31,10 @@ use crate::upstream::Connection;
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "socks5";
 
-/// What ends a connection before it becomes a tunnel.
 /// The bound address of a refusal.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
+/// What ends a connection before it becomes a tunnel.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("{0}")]
@@ -202,14 +203,14 @@ async fn open(
     match shared.upstream.open(&permit).await {
         Ok(upstream) => Ok((permit, upstream)),
         Err(failure) => {
-            tracing::debug!(authority = %permit.authority(), error = %failure, "a permitted connection failed");
+            let connection = &permit.attempt().client.connection;
+            let authority = permit.authority();
+            error::log(&shared.recorder, connection, DOOR, authority, &failure);
             Err(respond::socks_failure(&failure))
         }
     }
 }
 
-async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<()> {
-    stream.write_all(&handshake::reply(reply, NOWHERE)).await
 /// Answers a flaw in the client's own protocol, where that has an answer. What TLS has for it would say
 /// that TLS is spoken here.
 async fn tell(stream: &mut TcpStream, flaw: Flaw) {
@@ -224,4 +225,6 @@ async fn tell(stream: &mut TcpStream, flaw: Flaw) {
     let _ = stream.write_all(&message).await;
 }
 
+async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<()> {
+    stream.write_all(&handshake::reply(reply, NOWHERE)).await
 }

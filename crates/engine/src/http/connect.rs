@@ -50,10 +50,10 @@ pub(super) async fn answer(
             });
             respond::connected()
         }
-        Err(failure) => respond::closing(respond::failure(
-            &failure,
-            permit.authority(),
-            Door::Connect,
-        )),
+        Err(failure) => {
+            let authority = permit.authority();
+            session.say_failed(authority, &failure);
+            respond::closing(respond::failure(&failure, authority, Door::Connect))
+        }
     }
 }
