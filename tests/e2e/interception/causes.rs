@@ -186,7 +186,7 @@ fn m6_an_http2_origin_that_gives_up_names_its_cause() {
         origin.send(&frame(HEADERS, END_HEADERS, stream, &[0xff, 0xff, 0x7f]))?;
         origin.next(GOAWAY).map(|_| ())
     });
-    let words = "the host broke the rules of HTTP/2 (COMPRESSION_ERROR)";
+    let words = "the host broke the rules of HTTP/2 (PROTOCOL_ERROR)";
     assert_cause(&malformed, "h2", words);
 }
 

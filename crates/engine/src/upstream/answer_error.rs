@@ -106,6 +106,10 @@ impl AnswerError {
     /// Why there is no usable head.
     pub(super) fn of_head(error: &hyper::Error, evidence: &Evidence) -> Self {
         let shown = evidence.lock();
+        if shown.has_frames && shown.bytes > 4 && shown.begins_with(b"HTTP/") {
+            // h2 takes it for a frame.
+            return Self::Version;
+        }
         if let Some(error) = find(error) {
             return Self::of_http2(error, &shown);
         }
@@ -138,8 +142,7 @@ impl AnswerError {
             return Self::of_http2(error, &shown);
         }
         match shown.end {
-            Some(End::Closed) => Self::Incomplete,
-            Some(_) => Self::of_end(&shown),
+            Some(end) => Self::of_break(end).unwrap_or(Self::Incomplete),
             None if find::<io::Error>(error).is_some() => Self::Chunk,
             None => Self::Incomplete,
         }
@@ -147,10 +150,6 @@ impl AnswerError {
 
     fn of_http2(error: &h2::Error, shown: &Shown) -> Self {
         match error.reason() {
-            // Answers to HTTP/2 in HTTP/1 look like frames.
-            Some(_) if error.is_library() && shown.bytes > 4 && shown.begins_with(b"HTTP/") => {
-                Self::Version
-            }
             Some(reason) if error.is_library() => Self::Http2(reason),
             Some(reason) if error.is_go_away() => Self::GoAway(reason),
             Some(reason) if error.is_reset() => Self::StreamReset(reason),
@@ -159,18 +158,29 @@ impl AnswerError {
     }
 
     fn of_end(shown: &Shown) -> Self {
-        match shown.end {
-            Some(End::Alert(AlertDescription::CertificateRequired)) => Self::ClientCertificate,
-            _ if shown.asked_for_certificate && !shown.has_answered => Self::ClientCertificate,
-            Some(End::Alert(alert)) => Self::Alert(alert),
-            Some(End::BadTls) => Self::Tls,
-            Some(End::Reset) => Self::Reset,
-            Some(End::Broken) => Self::Broken,
-            Some(End::Closed) | None if shown.bytes == 0 || shown.has_frames => Self::Closed,
-            Some(End::Closed) | None if shown.begins_with(b"HTTP/") => Self::Incomplete,
-            // It may have come before the request.
-            Some(End::Closed) | None => Self::NotHttp,
+        if shown.end.is_some() && shown.asked_for_certificate && !shown.has_answered {
+            return Self::ClientCertificate;
         }
+        match shown.end.map(Self::of_break) {
+            Some(Some(broke)) => broke,
+            Some(None) if shown.bytes == 0 || shown.has_frames => Self::Closed,
+            None if shown.bytes == 0 || shown.has_frames => Self::Broken,
+            _ if shown.begins_with(b"HTTP/") => Self::Incomplete,
+            // It may have come before the request.
+            _ => Self::NotHttp,
+        }
+    }
+
+    /// What an end says by itself. An orderly one says nothing.
+    fn of_break(end: End) -> Option<Self> {
+        Some(match end {
+            End::Alert(AlertDescription::CertificateRequired) => Self::ClientCertificate,
+            End::Alert(alert) => Self::Alert(alert),
+            End::BadTls => Self::Tls,
+            End::Reset => Self::Reset,
+            End::Broken => Self::Broken,
+            End::Closed => return None,
+        })
     }
 }
 
