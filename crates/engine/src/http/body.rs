@@ -87,7 +87,7 @@ enum Content {
         /// Lets a held-back request body end with the answer.
         _expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
-        reporter: Reporter,
+        reporter: Box<Reporter>,
         _place: Place,
     },
 }
@@ -167,7 +167,7 @@ impl Answer {
         expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
         place: Place,
-        reporter: Reporter,
+        reporter: Box<Reporter>,
     ) -> Self {
         let mut lease = Some(lease);
         if body.is_end_stream()

@@ -309,7 +309,7 @@ async fn exchange(
             expected.take(),
             sent.inspection(session, passage, Direction::Response),
             sent.place.clone(),
-            session.reporter(),
+            Box::new(session.reporter()),
         ),
     )))
 }

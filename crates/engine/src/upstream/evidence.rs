@@ -107,7 +107,8 @@ impl Shown {
             *place = *byte;
         }
         self.bytes += bytes.len();
-        self.lines += bytes.iter().filter(|byte| **byte == b'\n').count();
+        let ends = bytes.iter().map(|byte| usize::from(*byte == b'\n'));
+        self.lines += ends.sum::<usize>();
     }
 
     /// Whether the answer began with these bytes, or with as many of them as have come.

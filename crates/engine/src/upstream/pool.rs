@@ -230,7 +230,7 @@ impl fmt::Display for Checkout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key.peer {
             Peer::Host(authority) => write!(f, "origin {authority}"),
-            peer => peer.fmt(f),
+            peer @ Peer::UnixSocket(_) => peer.fmt(f),
         }
     }
 }
