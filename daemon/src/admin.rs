@@ -7,6 +7,7 @@
 mod answer;
 pub(crate) mod config;
 mod guard;
+mod worded;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
 use self::answer::{failed, json, text};
+use self::worded::Worded;
 
 /// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
 pub(crate) const NAME: &str = "admin";
@@ -139,7 +141,7 @@ async fn serve(admin: Arc<Admin>, stream: TcpStream, connection: ConnectionHandl
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Worded::new(stream)), service);
     tokio::pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,

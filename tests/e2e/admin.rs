@@ -194,3 +194,41 @@ fn c5_an_api_that_is_off_binds_nothing() {
     let answer = through(&daemon, "GET", "allowed.test", origin.addr().port());
     assert_eq!(answer.text(), "hello");
 }
+
+/// hyper itself would answer with a bare head.
+#[test]
+fn a1_a_request_that_cannot_be_read_is_answered_in_words() {
+    let daemon = start(&Config::example());
+    let long = "x".repeat(70_000);
+    for (what, head, status) in [
+        ("target", "GET /<x> HTTP/1.1\r\n\r\n".to_owned(), 400),
+        (
+            "field",
+            "GET /health HTTP/1.1\r\nno colon\r\n\r\n".to_owned(),
+            400,
+        ),
+        ("version", "GET /health HTTP/3.0\r\n\r\n".to_owned(), 400),
+        ("method", "G(T /health HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("TLS", "\x16\x03\x01\x02\0\x01\0".to_owned(), 400),
+        ("long target", format!("GET /{long} HTTP/1.1\r\n\r\n"), 414),
+        (
+            "many fields",
+            format!("GET /health HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200)),
+            431,
+        ),
+    ] {
+        let mut client = Connection::open(daemon.admin_addr());
+        client.send(&head);
+        let answer = client.read_final_response();
+        assert_eq!(answer.status, status, "{what}");
+        assert_ne!(answer.text(), "", "{what}");
+        assert!(answer.headers.closes(), "{what}");
+        assert!(
+            answer
+                .header("content-type")
+                .is_some_and(|kind| kind.starts_with("text/plain")),
+            "{what}"
+        );
+    }
+    assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
+}

@@ -2,6 +2,7 @@
 
 mod blocked;
 mod bodies;
+mod causes;
 mod fields;
 mod interim;
 pub(crate) mod scene;

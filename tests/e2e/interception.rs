@@ -6,6 +6,7 @@
 mod ambiguous;
 mod attempt;
 mod bodies;
+mod causes;
 mod changes;
 mod clients;
 mod floods;

@@ -22,6 +22,7 @@ fn assert_answered(scene: &Scene, what: &str, bytes: impl AsRef<[u8]>, status: u
     let answer = client.read_final_response();
     assert_eq!(answer.status, status, "{what}: {}", answer.text());
     assert!(answer.headers.closes(), "{what}: {:?}", answer.headers);
+    assert_ne!(answer.text(), "", "{what}: every answer has words");
     // A reset could overtake the answer.
     assert_eq!(client.read_to_end(), b"", "{what}");
     client.local_addr().to_string()
@@ -204,6 +205,38 @@ fn h4_a_target_that_is_no_uri_is_refused() {
     assert_unharmed(&scene);
 }
 
+/// Heads that only a larger limit than the default lets in, and numbers that hyper takes for none.
+#[test]
+fn h4_what_hyper_would_refuse_itself_is_refused_in_words() {
+    let config = Config::example().set("daemon.limits", "max_header_bytes", "300000");
+    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let authority = scene.authority("allowed.test");
+    let long = "x".repeat(70_000);
+    for (what, head, status) in [
+        (
+            "target",
+            format!("GET http://{authority}/{long} HTTP/1.1\r\n\r\n"),
+            414,
+        ),
+        (
+            "name",
+            format!("GET http://{authority}/ HTTP/1.1\r\n{long}: 1\r\n\r\n"),
+            431,
+        ),
+        (
+            "length",
+            format!(
+                "POST http://{authority}/ HTTP/1.1\r\nContent-Length: {}\r\n\r\n",
+                u64::MAX
+            ),
+            400,
+        ),
+    ] {
+        assert_refused(&scene, what, head, status);
+    }
+    assert_unharmed(&scene);
+}
+
 /// "Bad input": what is refused for its target is logged like what is refused for its framing.
 #[test]
 fn h4_a_target_that_is_no_uri_is_logged() {
@@ -236,6 +269,37 @@ fn h4_other_protocols_are_told_that_this_is_http_1() {
         &[0x41; 520],
     ]
     .concat();
+    for (what, bytes, words) in [
+        (
+            "TLS",
+            &hello[..],
+            "the client speaks TLS, and this port speaks plain HTTP",
+        ),
+        (
+            "SOCKS5",
+            b"\x05\x01\x00",
+            "the client speaks SOCKS5, and this port speaks HTTP",
+        ),
+        (
+            "SOCKS4",
+            b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00",
+            "the client speaks SOCKS4, and this port speaks HTTP",
+        ),
+    ] {
+        let mut client = scene.client();
+        client.send(bytes);
+        let answer = client.read_final_response();
+        assert_eq!(answer.status, 400, "{what}");
+        assert!(
+            answer.text().starts_with(words),
+            "{what}: {}",
+            answer.text()
+        );
+        scene.daemon.wait_for_log(|line| {
+            line.message()
+                .is_some_and(|said| said.contains("malformed") && said.contains(words))
+        });
+    }
     for (what, bytes, status) in [
         ("TLS", &hello[..], 400),
         ("SOCKS5", b"\x05\x01\x00", 400),

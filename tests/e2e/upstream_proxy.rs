@@ -202,7 +202,7 @@ fn h12_a_proxy_in_tls_is_verified_whether_or_not_anything_is_intercepted() {
         assert_eq!(get(&daemon(&ca)).text(), "far", "{interception}");
         let answer = get(&daemon(&TestCa::new()));
         assert_eq!(answer.status, 502);
-        let whose = "TLS handshake with the upstream proxy failed";
+        let whose = "no TLS session with the upstream proxy: certificate_unknown_issuer";
         assert!(answer.text().contains(whose), "{}", answer.text());
     }
 }

@@ -1,11 +1,15 @@
-//! What goes wrong between a permit and an answer, and whose fault it is.
+//! What goes wrong between a permit and an answer, whose fault it is, and the words for it.
 
+use std::error::Error;
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::enforce::Refusal;
+use crate::owner::ConnectionHandle;
+use crate::record::Recorder;
 use crate::upstream::tls::TlsError;
 use crate::upstream::unix_socket::SocketError;
-use crate::upstream::{ConnectError, ProxyError, ResolveError};
+use crate::upstream::{Answerer, BrokenAnswer, ConnectError, ProxyError, ResolveError};
 
 /// Whose fault a failure is: the first thing an operator asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,49 +26,72 @@ pub(crate) enum Fault {
     Proxy,
 }
 
-/// Why a permitted request did not reach its origin, or got no answer from it.
+/// Why a permitted request did not reach its origin, or got no answer from it. The text is for the
+/// client and the log; it holds no detail of the resolver or the system (SPEC H7), which the sources have.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The addresses were refused after all.
-    #[error("refused: {}", .0.decision.reason())]
+    #[error("it was refused ({})", .0.decision.reason())]
     Refused(Box<Refusal>),
     /// The name did not resolve.
-    #[error("the name does not resolve: {0}")]
+    #[error("dns_failure: {}", resolving(.0))]
     Resolve(#[source] ResolveError),
     /// No address could be connected to.
-    #[error("{0}")]
-    Connect(#[source] ConnectError),
-    /// The unix socket could not be connected to.
-    #[error("the unix socket: {0}")]
-    UnixSocket(#[source] SocketError),
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// The unix socket could not be connected to, or its program did not answer.
+    #[error(transparent)]
+    UnixSocket(SocketError),
     /// There is no TLS session with the origin.
-    #[error("no TLS with the origin: {0}")]
+    #[error("no TLS session with the host: {0}")]
     Tls(#[from] TlsError),
     /// There is no way through the upstream proxy.
-    #[error("the upstream proxy: {0}")]
+    #[error(transparent)]
     UpstreamProxy(#[from] ProxyError),
     /// TLS is not intercepted any more.
-    #[error("interception was switched off")]
+    #[error("TLS interception was switched off")]
     NoInterception,
     /// The client's request body broke off.
-    #[error("the request body broke off")]
+    #[error("the request's body broke off")]
     RequestBody(#[source] hyper::Error),
-    /// The origin did not speak HTTP, or hung up before its answer was complete.
-    #[error("the origin's answer is not usable: {0}")]
-    Answer(#[source] hyper::Error),
+    /// There is no answer, or it cannot be read.
+    #[error(transparent)]
+    Answer(#[from] BrokenAnswer),
     /// The origin used a transfer coding besides `chunked`, which this proxy never says it takes (RFC
     /// 9112 section 7.4). Without the coding's name, which is the hop's, the content means nothing.
-    #[error("the origin used a transfer coding besides chunked")]
+    #[error("the host used a transfer coding that nobody asked for")]
     TransferCoding,
     /// The origin wanted to change protocols, though nobody had asked it to.
-    #[error("the origin switched protocols unasked")]
+    #[error("the host switched protocols unasked")]
     UnaskedUpgrade,
     /// The origin sent interim answers without end.
-    #[error("the origin sent too many interim answers")]
+    #[error("the host sent interim answers without end")]
     InterimFlood,
     /// The origin did not begin its answer in time.
-    #[error("the origin did not answer within {0:?}")]
+    #[error("the host did not answer in time")]
     AnswerTimeout(Duration),
+}
+
+/// What is wrong with a name.
+fn resolving(error: &ResolveError) -> &'static str {
+    match error {
+        ResolveError::NotFound => "the name does not exist",
+        ResolveError::Timeout => "the name could not be looked up in time",
+        ResolveError::Unavailable(_) => "the name could not be looked up",
+    }
+}
+
+impl Fault {
+    /// The word in the log.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "host",
+            Self::UpstreamProxy => "upstream proxy",
+            Self::UnixSocket => "unix socket",
+            Self::Proxy => "proxy",
+        }
+    }
 }
 
 impl Failure {
@@ -74,6 +101,11 @@ impl Failure {
             | Self::UpstreamProxy(ProxyError::Connect(ConnectError::ExhaustedDescriptors))
             | Self::UnixSocket(SocketError::Connect(ConnectError::ExhaustedDescriptors))
             | Self::NoInterception => Fault::Proxy,
+            Self::Answer(BrokenAnswer { by, .. }) => match by {
+                Answerer::Host => Fault::Upstream,
+                Answerer::UpstreamProxy => Fault::UpstreamProxy,
+                Answerer::Program => Fault::UnixSocket,
+            },
             Self::UnixSocket(_) => Fault::UnixSocket,
             Self::UpstreamProxy(_) => Fault::UpstreamProxy,
             Self::RequestBody(_) => Fault::Client,
@@ -81,13 +113,43 @@ impl Failure {
             | Self::Resolve(_)
             | Self::Connect(_)
             | Self::Tls(_)
-            | Self::Answer(_)
             | Self::TransferCoding
             | Self::UnaskedUpgrade
             | Self::InterimFlood
             | Self::AnswerTimeout(_) => Fault::Upstream,
         }
     }
+}
+
+/// Writes down that a permitted request failed, in one line within the client's budget. What was refused
+/// after all has its record (SPEC R2).
+pub(crate) fn log(
+    recorder: &Recorder,
+    connection: &ConnectionHandle,
+    door: &'static str,
+    authority: &dyn Display,
+    failure: &Failure,
+) {
+    if matches!(failure, Failure::Refused(_)) || !recorder.may_say(connection, "failed requests") {
+        return;
+    }
+    tracing::info!(
+        client = %connection.client(), %authority, door, fault = failure.fault().as_str(), detail = detail(failure),
+        "a permitted request failed: {failure}",
+    );
+}
+
+/// What the sources of an error say beyond its own words, for the log alone.
+fn detail(error: &dyn Error) -> Option<String> {
+    let words = error.to_string();
+    let mut said = Vec::new();
+    let mut source = error.source();
+    while let Some(error) = source {
+        said.push(error.to_string());
+        source = error.source();
+    }
+    said.retain(|said| !words.contains(said));
+    (!said.is_empty()).then(|| said.join(": "))
 }
 
 impl From<Refusal> for Failure {

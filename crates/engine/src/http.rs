@@ -42,6 +42,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use body::Reporter;
 pub(crate) use body::{Answer, RequestBody};
 pub(crate) use client_stream::ClientEnd;
 use client_stream::{ClientStream, Stop, Timeouts};
@@ -57,6 +58,7 @@ use crate::Shared;
 use crate::activity::Activity;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Standing};
+use crate::error::{self, Failure};
 use crate::frames::{Metered, Side};
 use crate::http2_memory;
 use crate::live_policy::Generation;
@@ -128,6 +130,10 @@ struct Continued<S> {
     early: Bytes,
     next: Next,
 }
+
+/// Marks a request for a URL that has no path, which [`Uri`] reads as "/".
+#[derive(Clone, Copy, Debug)]
+struct EmptyPath;
 
 /// Serves one accepted connection to its end.
 pub(crate) async fn serve(
@@ -277,9 +283,12 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         session.turns.clone(),
         session.interim.clone(),
     );
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let session = Arc::clone(&session);
         let turn = session.turns.take(&session.connection);
+        if request.method() == Method::OPTIONS && turn.is_pathless() {
+            request.extensions_mut().insert(EmptyPath);
+        }
         if upgrade::wanted(request.headers(), request.version()) == upgrade::Wanted::WebSocket {
             session.turns.set_upgrade(Upgrade::Asked);
         }
@@ -470,6 +479,21 @@ impl Session {
             return;
         }
         tracing::info!(client = %self.address, door = self.door(), "refused a malformed request: {why}");
+    }
+
+    /// Logs that a permitted request failed.
+    fn say_failed(&self, authority: &dyn std::fmt::Display, failure: &Failure) {
+        let (recorder, door) = (&self.shared.recorder, self.door());
+        error::log(recorder, &self.connection, door, authority, failure);
+    }
+
+    /// What logs that an answer broke off.
+    fn reporter(&self) -> Reporter {
+        Reporter {
+            shared: Arc::clone(&self.shared),
+            connection: self.connection.clone(),
+            door: self.door(),
+        }
     }
 
     /// Logs that the connection ends for a request under way.

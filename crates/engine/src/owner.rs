@@ -75,6 +75,16 @@ impl ConnectionHandle {
         }))
     }
 
+    /// The client's address.
+    pub(crate) fn client(&self) -> SocketAddr {
+        self.0.ends.client
+    }
+
+    /// The address that the connection came in on.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.0.ends.local
+    }
+
     /// The holder that this connection counts for.
     pub(crate) fn holder(&self) -> Holder {
         match self.0.user.get() {

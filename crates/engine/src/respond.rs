@@ -4,10 +4,8 @@
 //! Sentences for clients say what happened and what to do. They never hold paths, rules or
 //! resolver detail (SPEC H7): those are for the operator, in the log and the blocked entries.
 
+mod failure;
 mod unix_socket;
-
-use std::borrow::Cow;
-use std::fmt::Display;
 
 use bytes::Bytes;
 use codex_network_policy::{Protocol, Reason, Source, Verdict};
@@ -16,12 +14,10 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::enforce::{CONTENT, Destination, LOOPING_PROXY, MANAGED_LIST, Refusal};
-use crate::error::{Failure, Fault};
 use crate::http::Answer;
 use crate::http::framing::Flaw;
-use crate::upstream::tls::TlsError;
-use crate::upstream::unix_socket::SocketError;
-use crate::upstream::{ConnectError, ProxyError, ResolveError};
+
+pub(crate) use failure::{failure, socks_failure};
 
 /// Says which kind of block an answer is (SPEC H6).
 pub(crate) const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
@@ -122,134 +118,6 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
     response
 }
 
-/// The answer to a request that policy allowed and that failed all the same.
-pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Response<Answer> {
-    let status = match failure {
-        Failure::Refused(refused) => return refusal(refused, door),
-        Failure::Resolve(ResolveError::Timeout)
-        | Failure::Connect(ConnectError::Timeout)
-        | Failure::UnixSocket(
-            SocketError::Connect(ConnectError::Timeout) | SocketError::Silent(_),
-        )
-        | Failure::Tls(TlsError::Timeout)
-        | Failure::AnswerTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
-        Failure::UpstreamProxy(error) if is_timeout(error) => StatusCode::GATEWAY_TIMEOUT,
-        Failure::RequestBody(_) => StatusCode::BAD_REQUEST,
-        Failure::Connect(ConnectError::ExhaustedDescriptors)
-        | Failure::UpstreamProxy(ProxyError::Connect(ConnectError::ExhaustedDescriptors))
-        | Failure::UnixSocket(SocketError::Connect(ConnectError::ExhaustedDescriptors))
-        | Failure::NoInterception => StatusCode::SERVICE_UNAVAILABLE,
-        Failure::Resolve(_)
-        | Failure::Connect(_)
-        | Failure::UnixSocket(_)
-        | Failure::Tls(_)
-        | Failure::UpstreamProxy(_)
-        | Failure::Answer(_)
-        | Failure::TransferCoding
-        | Failure::UnaskedUpgrade
-        | Failure::InterimFlood => StatusCode::BAD_GATEWAY,
-    };
-    let what = match failure {
-        Failure::Refused(_) => "it was refused",
-        Failure::Resolve(ResolveError::NotFound) => "dns_failure: the name does not exist",
-        Failure::Resolve(ResolveError::Timeout) => {
-            "dns_failure: the name could not be looked up in time"
-        }
-        Failure::Resolve(ResolveError::Unavailable(_)) => {
-            "dns_failure: the name could not be looked up"
-        }
-        Failure::Connect(ConnectError::Timeout) => "the connection timed out",
-        Failure::Connect(ConnectError::Refused) => "the connection was refused",
-        Failure::Connect(ConnectError::Unreachable) => "the host is unreachable",
-        Failure::Connect(ConnectError::ExhaustedDescriptors) => {
-            "the proxy has no file descriptors left"
-        }
-        Failure::Connect(ConnectError::Other(_)) => "the connection failed",
-        Failure::UnixSocket(error) => unix_socket::what(error),
-        Failure::Tls(error) => tls_sentence(error),
-        Failure::UpstreamProxy(error) => &proxy_sentence(error),
-        Failure::NoInterception => "TLS interception was switched off",
-        Failure::RequestBody(_) => "the request's body broke off",
-        Failure::Answer(_) => "the host closed the connection or did not answer in HTTP",
-        Failure::TransferCoding => "the host used a transfer coding that nobody asked for",
-        Failure::UnaskedUpgrade => "the host switched protocols unasked",
-        Failure::InterimFlood => "the host sent interim answers without end",
-        Failure::AnswerTimeout(_) => "the host did not answer in time",
-    };
-    let whose = match failure.fault() {
-        Fault::Client => "The request is at fault",
-        Fault::Upstream => {
-            "The proxy allowed the request; the fault lies with the host or the way to it"
-        }
-        Fault::UpstreamProxy => {
-            "The proxy allowed the request; the fault lies with its upstream proxy or the way to it: tell whoever runs them"
-        }
-        Fault::UnixSocket => {
-            "The proxy allowed the request; the fault lies with the socket or the program that should listen on it"
-        }
-        Fault::Proxy => "The fault lies with the proxy: try again later, and tell whoever runs it",
-    };
-    text(status, &format!("{whom}: {what}. {whose}."))
-}
-
-/// What is wrong with an origin's TLS, without the detail that is for the log (SPEC H7).
-fn tls_sentence(error: &TlsError) -> &'static str {
-    match error {
-        TlsError::Timeout => "the TLS handshake timed out",
-        TlsError::Expired => {
-            "certificate_expired: the host's certificate has expired or is not valid yet"
-        }
-        TlsError::WrongName => "certificate_wrong_name: the host's certificate is for another name",
-        TlsError::UnknownIssuer => {
-            "certificate_unknown_issuer: the host's certificate is not signed by an authority that this machine trusts"
-        }
-        TlsError::Revoked => "certificate_revoked: the host's certificate was revoked",
-        TlsError::Certificate(_) => "certificate_invalid: the host's certificate is not valid",
-        TlsError::Protocol(_) | TlsError::Io(_) | TlsError::NoServerName => {
-            "the TLS handshake with the host failed"
-        }
-    }
-}
-
-/// What is wrong with the upstream proxy, whose name is the operator's affair (SPEC H7).
-fn proxy_sentence(error: &ProxyError) -> Cow<'static, str> {
-    Cow::Borrowed(match error {
-        ProxyError::Resolve(_) => "the name of the upstream proxy could not be looked up",
-        ProxyError::Connect(ConnectError::Timeout) => {
-            "the connection to the upstream proxy timed out"
-        }
-        ProxyError::Connect(ConnectError::Refused) => "the upstream proxy refused the connection",
-        ProxyError::Connect(ConnectError::Unreachable) => "the upstream proxy is unreachable",
-        ProxyError::Connect(ConnectError::ExhaustedDescriptors) => {
-            "the proxy has no file descriptors left"
-        }
-        ProxyError::Connect(ConnectError::Other(_)) => {
-            "the connection to the upstream proxy failed"
-        }
-        ProxyError::Tls(_) => "the TLS handshake with the upstream proxy failed",
-        ProxyError::Timeout => "the upstream proxy did not answer in time",
-        ProxyError::HungUp | ProxyError::Io(_) => {
-            "the upstream proxy closed the connection before it had answered"
-        }
-        ProxyError::Flaw(_) => "the upstream proxy did not answer as an HTTP proxy does",
-        ProxyError::Credentials => "the upstream proxy wants other credentials",
-        ProxyError::NoForm => "the upstream proxy cannot be asked for this host",
-        ProxyError::Status(status) => {
-            return Cow::Owned(format!("the upstream proxy answered with status {status}"));
-        }
-    })
-}
-
-fn is_timeout(error: &ProxyError) -> bool {
-    matches!(
-        error,
-        ProxyError::Timeout
-            | ProxyError::Resolve(ResolveError::Timeout)
-            | ProxyError::Connect(ConnectError::Timeout)
-            | ProxyError::Tls(TlsError::Timeout)
-    )
-}
-
 /// `400` for a request that cannot be served as it stands.
 pub(crate) fn bad_request(why: &str) -> Response<Answer> {
     closing(text(StatusCode::BAD_REQUEST, why))
@@ -317,6 +185,11 @@ pub(crate) fn slow_head() -> Vec<u8> {
     )
 }
 
+/// A whole message for an HTTP client at a door that does not speak HTTP.
+pub(crate) fn not_http(why: &dyn std::fmt::Display) -> Vec<u8> {
+    whole_message(StatusCode::BAD_REQUEST, &why.to_string())
+}
+
 /// For a connection on which hyper has said its last.
 fn whole_message(status: StatusCode, why: &str) -> Vec<u8> {
     let phrase = status.canonical_reason().unwrap_or_default();
@@ -355,30 +228,6 @@ pub(crate) enum Reply {
     TtlExpired = 0x06,
     CommandNotSupported = 0x07,
     AddressTypeNotSupported = 0x08,
-}
-
-/// The SOCKS5 reply to a request that policy allowed and that failed all the same.
-pub(crate) fn socks_failure(failure: &Failure) -> Reply {
-    match failure {
-        Failure::Refused(_) => Reply::NotAllowed,
-        Failure::Resolve(ResolveError::Timeout) | Failure::Connect(ConnectError::Timeout) => {
-            Reply::TtlExpired
-        }
-        Failure::UpstreamProxy(error) if is_timeout(error) => Reply::TtlExpired,
-        Failure::Resolve(_) | Failure::Connect(ConnectError::Unreachable) => Reply::HostUnreachable,
-        Failure::Connect(ConnectError::Refused) => Reply::ConnectionRefused,
-        Failure::Connect(_)
-        | Failure::UnixSocket(_)
-        | Failure::Tls(_)
-        | Failure::UpstreamProxy(_)
-        | Failure::NoInterception
-        | Failure::RequestBody(_)
-        | Failure::Answer(_)
-        | Failure::TransferCoding
-        | Failure::UnaskedUpgrade
-        | Failure::InterimFlood
-        | Failure::AnswerTimeout(_) => Reply::GeneralFailure,
-    }
 }
 
 fn text(status: StatusCode, line: &str) -> Response<Answer> {

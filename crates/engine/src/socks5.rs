@@ -7,7 +7,7 @@ pub(crate) mod handshake;
 mod udp;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
@@ -20,6 +20,7 @@ use self::handshake::{Command, Flaw, Method, Parsed};
 use crate::Shared;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Permit};
+use crate::error;
 use crate::http::linger;
 use crate::mitm::Interception;
 use crate::owner::ConnectionHandle;
@@ -29,6 +30,9 @@ use crate::upstream::Connection;
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "socks5";
+
+/// The bound address of a refusal.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// What ends a connection before it becomes a tunnel.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +64,8 @@ pub(crate) async fn serve(
     let (request, attempt) = match outcome {
         Ok(Ok(negotiated)) => negotiated,
         Ok(Err(refused)) => {
-            if let Refused::Flaw(flaw) = &refused
-                && let Some(reply) = flaw.reply()
-            {
-                let _ = answer(&mut stream, reply).await;
+            if let Refused::Flaw(flaw) = &refused {
+                tell(&mut stream, *flaw).await;
             }
             if matches!(refused, Refused::Io(_)) {
                 tracing::debug!(client = %address, door = DOOR, "a client went away: {refused}");
@@ -91,9 +93,7 @@ pub(crate) async fn serve(
     }
     match open(&shared, client, request).await {
         Ok((permit, upstream)) => {
-            let bound = upstream
-                .local_addr()
-                .unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+            let bound = upstream.local_addr().unwrap_or(NOWHERE);
             let answer = handshake::reply(Reply::Succeeded, bound);
             if stream.write_all(&answer).await.is_err() {
                 return;
@@ -203,13 +203,28 @@ async fn open(
     match shared.upstream.open(&permit).await {
         Ok(upstream) => Ok((permit, upstream)),
         Err(failure) => {
-            tracing::debug!(authority = %permit.authority(), error = %failure, "a permitted connection failed");
+            let connection = &permit.attempt().client.connection;
+            let authority = permit.authority();
+            error::log(&shared.recorder, connection, DOOR, authority, &failure);
             Err(respond::socks_failure(&failure))
         }
     }
 }
 
+/// Answers a flaw in the client's own protocol, where that has an answer. What TLS has for it would say
+/// that TLS is spoken here.
+async fn tell(stream: &mut TcpStream, flaw: Flaw) {
+    let message = match flaw {
+        Flaw::Http => respond::not_http(&flaw),
+        Flaw::Socks4 => handshake::SOCKS4_REJECTED.to_vec(),
+        flaw => match flaw.reply() {
+            Some(reply) => handshake::reply(reply, NOWHERE),
+            None => return,
+        },
+    };
+    let _ = stream.write_all(&message).await;
+}
+
 async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<()> {
-    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    stream.write_all(&handshake::reply(reply, nowhere)).await
+    stream.write_all(&handshake::reply(reply, NOWHERE)).await
 }

@@ -4,11 +4,13 @@
 //! vetted in `enforce.rs`, and those very addresses are dialled or sent to (SPEC P4), or the operator's
 //! own proxy is asked for the name (SPEC H12).
 
+mod answer_error;
 mod connect;
 mod connect_answer;
 mod connection;
 mod cut;
 pub(crate) mod datagram;
+mod evidence;
 mod pool;
 mod proxy;
 mod resolve;
@@ -26,10 +28,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+pub(crate) use answer_error::{Answerer, BrokenAnswer};
 pub use connect::{ConnectError, Dial, TcpDialler};
 pub(crate) use connection::{Connection, Stream};
 pub(crate) use cut::Cut;
 use cut::Cuttable;
+use evidence::Noted;
 pub(crate) use pool::Lease;
 use pool::{Checkout, FarEnd, Pool, Sender};
 pub(crate) use proxy::ProxyError;
@@ -44,7 +48,7 @@ use crate::error::Failure;
 use crate::frames::{Metered, Side};
 use crate::http::RequestBody;
 use crate::http2_memory::{self, Http2Memory};
-use tls::{Offer, Wire};
+use tls::{ClientCertificate, Offer, Wire};
 
 /// Bytes of answers that an origin may send over HTTP/2 before the client takes them: on a connection,
 /// and in a stream.
@@ -216,10 +220,13 @@ impl Upstream {
         let limit = connect_timeout(permit);
         let far = FarEnd::origin(&connection);
         let host = &permit.authority().host;
-        let (stream, wire) = generation
+        let (stream, wire, certificate) = generation
             .tls()
             .connect(connection, host, offer, limit)
             .await?;
+        if certificate == ClientCertificate::AskedFor {
+            far.evidence().note_certificate_request();
+        }
         let key = Checkout::of(permit, wire);
         let lease = self.over(key, stream, far).await?;
         Ok((lease, wire))
@@ -229,7 +236,9 @@ impl Upstream {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let stream = Noted::new(stream, far.evidence().clone());
         let sender = if key.wire() == Wire::TlsHttp2 {
+            far.evidence().note_http2();
             let memory = self.http2_memory.take(http2_memory::CLIENT);
             let messages = Arc::new(Activity::new());
             let stream = Metered::new(stream, Side::Client, key.to_string(), messages);
@@ -241,7 +250,7 @@ impl Upstream {
                 .keep_alive_interval(KEEP_ALIVE)
                 .handshake::<_, RequestBody>(TokioIo::new(stream))
                 .await
-                .map_err(Failure::Answer)?;
+                .map_err(|error| far.broken_head(error))?;
             self.drive(async move {
                 let ended = connection.await;
                 drop(memory);
@@ -254,7 +263,7 @@ impl Upstream {
                 .preserve_header_case(true)
                 .handshake::<_, RequestBody>(TokioIo::new(stream))
                 .await
-                .map_err(Failure::Answer)?;
+                .map_err(|error| far.broken_head(error))?;
             self.drive(connection.with_upgrades());
             Sender::Http1(sender)
         };

@@ -81,7 +81,7 @@ pub enum HostError {
 impl Host {
     /// Parses a host without a port: a name, an IPv4 address in any spelling that a resolver would
     /// take, or an IPv6 address with or without brackets and zone (`%25zone` means `%zone`,
-    /// RFC 6874). White space around it and one trailing dot are dropped.
+    /// RFC 6874; `%25` alone is zone `25` without brackets and an empty zone in them). White space around it and one trailing dot are dropped.
     ///
     /// # Errors
     ///
@@ -93,10 +93,10 @@ impl Host {
         }
         if let Some(inner) = text.strip_prefix('[') {
             let inner = inner.strip_suffix(']').ok_or(HostError::BadIpv6)?;
-            return parse_v6(inner);
+            return parse_v6(inner, Form::Bracketed);
         }
         if text.contains(':') {
-            return parse_v6(text);
+            return parse_v6(text, Form::Bare);
         }
         let ascii = to_a_labels(text)?;
         let name = ascii.strip_suffix('.').unwrap_or(&ascii);
@@ -310,14 +310,23 @@ fn parse_v4_number(part: &str) -> Option<u32> {
     u32::from_str_radix(digits, radix).ok()
 }
 
-fn parse_v6(text: &str) -> Result<Host, HostError> {
+/// How an IPv6 address is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// As RFC 4007 section 11 writes it.
+    Bare,
+    /// As in a URI.
+    Bracketed,
+}
+
+fn parse_v6(text: &str, form: Form) -> Result<Host, HostError> {
     let (address, scope) = match text.split_once('%') {
         None => (text, None),
         Some((address, scope)) => {
-            // RFC 6874 writes the `%` itself as `%25`; a zone that is just `25` stays what it is.
-            // Zone `251` can therefore be written only as `%25251`.
+            // RFC 6874 writes the `%` itself as `%25` in a URI; outside, a zone that is just `25` stays
+            // what it is. Zone `251` can be written only as `%25251`, in both.
             let scope = match scope.strip_prefix("25") {
-                Some(rest) if !rest.is_empty() => rest,
+                Some(rest) if !rest.is_empty() || form == Form::Bracketed => rest,
                 _ => scope,
             };
             (address, Some(scope))

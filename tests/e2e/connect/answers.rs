@@ -233,6 +233,28 @@ fn h2_a_host_field_must_agree_with_the_target_of_connect() {
     }
 }
 
+/// Some clients name the proxy there; nothing is done with the field.
+#[test]
+fn h2_a_host_field_of_connect_may_name_the_proxy() {
+    let scene = Scene::echoing();
+    let target = scene.authority("allowed.test");
+    let door = scene.daemon.http_addr();
+    for host in [
+        door.to_string(),
+        format!("localhost:{}", door.port()),
+        format!("proxy.example:{}", door.port()),
+        "127.0.0.1".to_owned(),
+        "localhost".to_owned(),
+    ] {
+        let mut client = scene.client();
+        client.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(client.read_head().status, 200, "{host}");
+    }
+    // A request is for what it names.
+    let head = format!("GET http://{target}/ HTTP/1.1\r\nHost: {door}\r\n\r\n");
+    assert_eq!(scene.client().exchange(&head).status, 400);
+}
+
 #[test]
 fn h4_connect_may_say_that_it_has_no_content_but_not_have_any() {
     let scene = Scene::new(Origin::echoing_bytes().start());

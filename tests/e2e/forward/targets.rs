@@ -105,17 +105,91 @@ fn h2_a_target_that_is_not_plainly_a_host_and_a_port_is_refused() {
 }
 
 #[test]
-fn h2_other_schemes_are_told_to_use_connect() {
+fn h2_other_schemes_are_refused_in_words() {
     let scene = Scene::echoing();
-    for scheme in ["https", "HTTPS", "ftp", "ws"] {
+    for (scheme, words) in [
+        (
+            "https",
+            "this proxy carries https URLs through CONNECT alone",
+        ),
+        (
+            "HTTPS",
+            "this proxy carries https URLs through CONNECT alone",
+        ),
+        ("ws", "this proxy carries ws URLs through CONNECT alone"),
+        ("wss", "this proxy carries wss URLs through CONNECT alone"),
+        ("ftp", "this proxy carries no ftp URLs"),
+        ("gopher", "this proxy carries no gopher URLs"),
+    ] {
         let target = format!("{scheme}://{}/", scene.authority("allowed.test"));
-        let answer = scene
-            .client()
-            .exchange(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let mut client = scene.client();
+        let answer = client.exchange(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(answer.status, 400, "{target}");
-        assert!(answer.text().contains("CONNECT"), "{}", answer.text());
+        assert!(answer.text().starts_with(words), "{}", answer.text());
+        scene
+            .daemon
+            .wait_for_log(|line| line.message().is_some_and(|said| said.contains(words)));
     }
     assert_eq!(scene.origin.connections(), 0);
+}
+
+#[test]
+fn h2_an_ipv6_address_without_brackets_is_refused_in_words() {
+    let scene = Scene::echoing();
+    for head in [
+        "GET http://::1/ HTTP/1.1\r\n\r\n",
+        "GET http://2001:db8::1:8080/a HTTP/1.1\r\n\r\n",
+        "CONNECT ::1:443 HTTP/1.1\r\nHost: ::1:443\r\n\r\n",
+        "CONNECT 2001:db8::1:443 HTTP/1.1\r\n\r\n",
+    ] {
+        let mut client = scene.client();
+        client.send(head);
+        let answer = client.read_final_response();
+        assert_eq!(answer.status, 400, "{head}");
+        let words = "an IPv6 address in the request-target needs square brackets";
+        assert!(
+            answer.text().starts_with(words),
+            "{head}: {}",
+            answer.text()
+        );
+        client.expect_closed();
+    }
+    assert_eq!(scene.origin.connections(), 0);
+}
+
+/// RFC 6874: the zone is behind `%25`.
+#[test]
+fn p1_an_empty_ipv6_zone_is_invalid() {
+    let scene = Scene::echoing();
+    let answer = scene
+        .client()
+        .exchange("GET http://[fe80::1%25]/ HTTP/1.1\r\n\r\n");
+    assert_eq!(answer.status, 403);
+    assert_eq!(answer.json()["reason"], "invalid_host");
+    let mut client = scene.client();
+    let answer = client.connect("[fe80::1%25]:443");
+    assert!(
+        answer.text().contains(r#""reason":"invalid_host""#),
+        "{}",
+        answer.text()
+    );
+}
+
+/// RFC 9112 section 3.2.4, pipelined too.
+#[test]
+fn h1_options_for_a_url_without_a_path_asks_about_the_whole_server() {
+    let scene = Scene::echoing();
+    let authority = scene.authority("allowed.test");
+    let mut client = scene.client();
+    let targets = ["", "/", "?q", "", "/a"];
+    for path in targets {
+        client.send(message("OPTIONS", &authority, path, &[]));
+    }
+    client.send(message("GET", &authority, "", &[]));
+    for _ in 0..=targets.len() {
+        assert_eq!(client.read_final_response().status, 200);
+    }
+    assert_eq!(scene.paths(), ["*", "/", "/?q", "*", "/a", "/"]);
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn m6_every_request_of_a_session_with_a_bad_origin_is_a_502() {
 
 /// A daemon, and an origin at this address that is none.
 pub(super) struct Odd {
-    daemon: e2e::daemon::Daemon,
+    pub(super) daemon: e2e::daemon::Daemon,
     pub(super) authority: String,
     client: Client,
 }
@@ -113,7 +113,7 @@ impl Odd {
         tunnel.into_http2(&self.client.clone().alpn(&["h2"]), "allowed.test")
     }
 
-    fn ask(&self, protocol: &str) -> (u16, String) {
+    pub(super) fn ask(&self, protocol: &str) -> (u16, String) {
         let answer = if protocol == "h2" {
             let url = format!("https://{}/", self.authority);
             self.http2().request("GET", &url, &[], b"")

@@ -24,10 +24,10 @@ const OK: &[u8] = &[0x88];
 const CANCEL: u32 = 8;
 
 /// An origin's end of HTTP/2, by hand.
-struct Http2Origin(StreamOwned<ServerConnection, TcpStream>);
+pub(super) struct Http2Origin(StreamOwned<ServerConnection, TcpStream>);
 
 impl Http2Origin {
-    fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub(super) fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
         let session = ServerConnection::new(config).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(session, stream);
         stream.read_exact(&mut [0; PREFACE.len()])?;
@@ -37,13 +37,13 @@ impl Http2Origin {
         Ok(origin)
     }
 
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)?;
         self.0.flush()
     }
 
     /// The next frame of this kind.
-    fn next(&mut self, kind: u8) -> io::Result<Frame> {
+    pub(super) fn next(&mut self, kind: u8) -> io::Result<Frame> {
         loop {
             let mut head = [0; 9];
             self.0.read_exact(&mut head)?;
@@ -57,7 +57,7 @@ impl Http2Origin {
     }
 
     /// Answers the next request with all of a body or the beginning of one.
-    fn answer(&mut self, body: &[u8], flags: u8) -> io::Result<u32> {
+    pub(super) fn answer(&mut self, body: &[u8], flags: u8) -> io::Result<u32> {
         let stream = self.next(HEADERS)?.stream;
         self.send(&frame(HEADERS, END_HEADERS, stream, OK))?;
         self.send(&frame(DATA, flags, stream, body))?;
@@ -65,7 +65,7 @@ impl Http2Origin {
     }
 }
 
-fn scene(serve: impl FnOnce(Http2Origin) -> io::Result<()> + Send + 'static) -> Odd {
+pub(super) fn scene(serve: impl FnOnce(Http2Origin) -> io::Result<()> + Send + 'static) -> Odd {
     let ca = TestCa::new();
     let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
     let address = by_hand(move |stream| serve(Http2Origin::accept(stream, config)?));

@@ -210,7 +210,7 @@ fn r3_requests_that_are_none_are_no_decisions() {
     assert_eq!(client.read_final_response().status, 400);
     let mut client = Connection::open(daemon.socks_addr());
     client.send("GET / HTTP/1.1\r\n\r\n");
-    client.expect_closed();
+    assert_eq!(client.read_final_response().status, 400);
     audit_events(&daemon, 0);
     assert!(daemon.blocked().is_empty());
 }

@@ -13,15 +13,69 @@ fn is_hung_up_on(daemon: &Daemon, bytes: &[u8]) {
     client.expect_closed();
 }
 
+/// Waits for the one line that names what a client does wrong.
+fn is_logged(daemon: &Daemon, words: &str) {
+    let line = daemon.wait_for_log(|line| line.message().is_some_and(|said| said.contains(words)));
+    let wanted = "refused a malformed request: ";
+    assert!(line.message().is_some_and(|said| said.starts_with(wanted)));
+    assert_eq!(line.level(), Some("INFO"));
+    assert_eq!(line.field("door"), Some(&"socks5".into()));
+}
+
+#[test]
+fn s1_an_http_client_is_answered_in_http() {
+    let daemon = start(&Config::example());
+    let words = "the client speaks HTTP, and this port speaks SOCKS5";
+    for head in [
+        "GET http://allowed.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\n",
+        "CONNECT allowed.test:443 HTTP/1.1\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let mut client = client(&daemon);
+        client.send(head);
+        let answer = client.read_final_response();
+        assert_eq!(answer.status, 400, "{head}");
+        assert_eq!(answer.header("content-type"), Some("text/plain"));
+        assert!(
+            answer.text().starts_with(words),
+            "{head}: {}",
+            answer.text()
+        );
+        client.expect_closed();
+    }
+    is_logged(&daemon, words);
+    assert!(daemon.blocked().is_empty(), "nothing was judged");
+}
+
+#[test]
+fn s1_a_socks4_client_is_refused_in_socks4() {
+    let daemon = start(&Config::example());
+    let mut client = client(&daemon);
+    client.send(b"\x04\x01\x00\x50\x7f\x00\x00\x01user\x00");
+    assert_eq!(client.read_exact(8), [0, 91, 0, 0, 0, 0, 0, 0]);
+    client.expect_closed();
+    is_logged(
+        &daemon,
+        "the client speaks SOCKS4, and this port speaks SOCKS5",
+    );
+}
+
+#[test]
+fn s1_a_tls_client_is_named_in_the_log() {
+    let daemon = start(&Config::example());
+    is_hung_up_on(&daemon, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    is_logged(
+        &daemon,
+        "the client speaks TLS, and this port speaks SOCKS5",
+    );
+}
+
 #[test]
 fn s1_clients_that_speak_something_else_are_hung_up_on_and_logged_in_one_line() {
     let origin = Origin::echoing_bytes().start();
     let daemon = start(&Config::example());
     let before = daemon.logs().len();
-    let others: [&[u8]; 6] = [
-        b"\x04\x01\x00\x50\x7f\x00\x00\x01user\x00",
-        b"GET http://allowed.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\n",
-        b"CONNECT allowed.test:443 HTTP/1.1\r\n\r\n",
+    let others: [&[u8]; 3] = [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"\x00\x00\x00\x00",
         &[0xff; 4096],

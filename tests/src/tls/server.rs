@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use rcgen::{Certificate, CertificateParams, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use time::{Duration, OffsetDateTime};
 
 use super::{TestCa, provider};
@@ -22,6 +24,14 @@ pub struct Server<'a> {
     lifetime: Lifetime,
     versions: Vec<&'static SupportedProtocolVersion>,
     alpn: Vec<Vec<u8>>,
+    clients: Clients,
+}
+
+/// Whether clients have to show a certificate.
+#[derive(Clone, Copy)]
+enum Clients {
+    Anonymous,
+    Certified,
 }
 
 #[derive(Clone, Copy)]
@@ -47,6 +57,7 @@ impl<'a> Server<'a> {
             lifetime: Lifetime::Now,
             versions: vec![&rustls::version::TLS12, &rustls::version::TLS13],
             alpn: Vec::new(),
+            clients: Clients::Anonymous,
         }
     }
 
@@ -81,14 +92,25 @@ impl<'a> Server<'a> {
         self
     }
 
+    /// Clients must show a certificate of the same authority.
+    #[must_use]
+    pub fn wanting_certificates(mut self) -> Self {
+        self.clients = Clients::Certified;
+        self
+    }
+
     /// The configuration, with a certificate made now.
     pub fn config(&self) -> Arc<ServerConfig> {
         let (leaf, key) = self.issue();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(provider())
+        let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&self.versions)
-            .expect("ring knows TLS 1.2 and 1.3")
-            .with_no_client_auth()
+            .expect("ring knows TLS 1.2 and 1.3");
+        let builder = match self.clients {
+            Clients::Anonymous => builder.with_no_client_auth(),
+            Clients::Certified => builder.with_client_cert_verifier(self.verifier()),
+        };
+        let mut config = builder
             .with_single_cert(vec![leaf.der().clone()], key)
             .expect("the key belongs to the certificate");
         config.alpn_protocols.clone_from(&self.alpn);
@@ -104,6 +126,16 @@ impl<'a> Server<'a> {
         let (leaf, key) = self.issue();
         fs::write(directory.join("server.pem"), leaf.pem())?;
         fs::write(directory.join("server.key"), key.serialize_pem())
+    }
+
+    fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(self.ca.certificate.der().clone())
+            .expect("a certificate of an authority");
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .expect("a root is there")
     }
 
     fn issue(&self) -> (Certificate, KeyPair) {

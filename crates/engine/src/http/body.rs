@@ -19,7 +19,10 @@ use super::headers;
 use super::inspect::Inspection;
 use super::turn::Turn;
 use super::underway::Place;
+use crate::Shared;
 use crate::activity::{Activity, Busy};
+use crate::error::{self, Failure};
+use crate::owner::ConnectionHandle;
 use crate::upstream::Lease;
 
 /// How long a client that sent `Expect: 100-continue` is held back when the origin says nothing:
@@ -84,8 +87,16 @@ enum Content {
         /// Lets a held-back request body end with the answer.
         _expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
+        reporter: Box<Reporter>,
         _place: Place,
     },
+}
+
+/// Writes down that an answer broke off in its content.
+pub(super) struct Reporter {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connection: ConnectionHandle,
+    pub(super) door: &'static str,
 }
 
 /// Whether a request has content: in HTTP/1 by its framing, in HTTP/2 unless its HEADERS end the
@@ -109,6 +120,15 @@ impl RequestBody {
         let (sender, receiver) = oneshot::channel();
         let wait = Some((receiver, Box::pin(sleep(CONTINUE_AFTER))));
         (Self::Expected(Expected { body, wait }), sender)
+    }
+}
+
+impl Reporter {
+    fn broke_off(&self, lease: &Lease, error: hyper::Error) -> BodyError {
+        let failure = Failure::from(lease.broken_body(error));
+        let (recorder, authority) = (&self.shared.recorder, &lease.peer());
+        error::log(recorder, &self.connection, self.door, authority, &failure);
+        failure.into()
     }
 }
 
@@ -147,6 +167,7 @@ impl Answer {
         expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
         place: Place,
+        reporter: Box<Reporter>,
     ) -> Self {
         let mut lease = Some(lease);
         if body.is_end_stream()
@@ -160,6 +181,7 @@ impl Answer {
                 lease,
                 _expected: expected,
                 inspection,
+                reporter,
                 _place: place,
             },
             _held: Held::Nothing,
@@ -251,18 +273,22 @@ impl Body for Answer {
                 body,
                 lease,
                 inspection,
+                reporter,
                 ..
             } => {
-                let frame = ready!(poll_incoming(body, cx));
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                // The connection is in no state to carry another request after an error.
+                let frame = frame.map(|frame| {
+                    frame.map_err(|error| match lease.take() {
+                        Some(lease) => reporter.broke_off(&lease, error),
+                        None => error.into(),
+                    })
+                });
                 inspect(inspection, frame.as_ref());
                 let ended = match &frame {
                     None => true,
                     Some(Ok(_)) => body.is_end_stream(),
-                    // The connection is in no state to carry another request.
-                    Some(Err(_)) => {
-                        *lease = None;
-                        false
-                    }
+                    Some(Err(_)) => false,
                 };
                 if ended && let Some(lease) = lease.take() {
                     lease.release();

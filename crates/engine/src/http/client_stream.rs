@@ -242,6 +242,7 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
                 });
                 buf.set_filled(before + cut.accepted);
             }
+            this.turns.note_pathless(this.framing.take_pathless());
             this.bytes_came();
         }
         if let Some(stop) = this.stop

@@ -30,13 +30,14 @@ pub(super) async fn answer(
         content: Content::Absent,
         hooked: Hooked::Unasked,
     };
-    let authority = match target::connect(request.uri(), request.headers()) {
-        Ok(authority) => authority,
-        Err(error) => {
-            let refused = session.refuse_target(&error, &generation, &attempt, request.uri());
-            return respond::closing(refused);
-        }
-    };
+    let authority =
+        match target::connect(request.uri(), request.headers(), session.connection.local()) {
+            Ok(authority) => authority,
+            Err(error) => {
+                let refused = session.refuse_target(&error, &generation, &attempt, request.uri());
+                return respond::closing(refused);
+            }
+        };
     let permit = match enforce::authorize(shared, generation, attempt, authority).await {
         Ok(permit) => permit,
         Err(refusal) => return respond::closing(respond::refusal(&refusal, Door::Connect)),
@@ -49,10 +50,10 @@ pub(super) async fn answer(
             });
             respond::connected()
         }
-        Err(failure) => respond::closing(respond::failure(
-            &failure,
-            permit.authority(),
-            Door::Connect,
-        )),
+        Err(failure) => {
+            let authority = permit.authority();
+            session.say_failed(authority, &failure);
+            respond::closing(respond::failure(&failure, authority, Door::Connect))
+        }
     }
 }

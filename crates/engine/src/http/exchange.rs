@@ -115,10 +115,7 @@ pub(super) async fn send(
         (Ok(Outcome::Switched(..)), passage) => (passage.blame(Failure::UnaskedUpgrade), passage),
         (Err(failure), passage) => (passage.blame(failure), passage),
     };
-    tracing::debug!(
-        client = %session.address, authority = %passage, fault = ?failure.fault(), error = %failure,
-        "a permitted request failed",
-    );
+    session.say_failed(&passage, &failure);
     Err((failure, passage))
 }
 
@@ -164,7 +161,7 @@ async fn try_send(
                 unsent: None,
             }) => match (&spare, &failure) {
                 // An origin that resets a stream has read the request, and has not closed anything.
-                (Some(parts), Failure::Answer(error)) if !was_reset(error) => {
+                (Some(parts), Failure::Answer(broken)) if !was_reset(&broken.error) => {
                     message = Request::from_parts(parts.clone(), RequestBody::empty());
                 }
                 _ => return Err(failure),
@@ -273,7 +270,7 @@ async fn exchange(
         let failure = if error.is_user() {
             Failure::RequestBody(error)
         } else {
-            Failure::Answer(error)
+            lease.broken_head(error).into()
         };
         Broken { failure, unsent }
     })?;
@@ -312,6 +309,7 @@ async fn exchange(
             expected.take(),
             sent.inspection(session, passage, Direction::Response),
             sent.place.clone(),
+            Box::new(session.reporter()),
         ),
     )))
 }
@@ -327,7 +325,7 @@ async fn switch(
     }
     let upgraded = hyper::upgrade::on(&mut response)
         .await
-        .map_err(Failure::Answer)?;
+        .map_err(|error| lease.broken_head(error))?;
     let (mut parts, _) = response.into_parts();
     headers::to_client(&mut parts.headers);
     upgrade::mark(&mut parts.headers);

@@ -9,7 +9,7 @@ use super::body::{self, Answer};
 use super::exchange::{self, Sent, Upgrade};
 use super::passage::Passage;
 use super::upgrade::{self, Wanted};
-use super::{Session, headers, target, unix_socket};
+use super::{EmptyPath, Session, headers, target, unix_socket};
 use crate::client::Client;
 use crate::enforce::unix_socket::UNIX_SOCKET;
 use crate::enforce::{self, Attempt};
@@ -34,6 +34,8 @@ pub(super) async fn answer(
         hooked: Hooked::Unasked,
     };
     let target = match target::absolute(request.uri(), request.headers()) {
+        // RFC 9112 section 3.2.4: it asks about the server as a whole.
+        Ok(target) if request.extensions().get::<EmptyPath>().is_some() => target.whole_server(),
         Ok(target) => target,
         Err(error) => {
             return session.refuse_target(&error, &generation, &attempt, request.uri());
@@ -56,7 +58,10 @@ pub(super) async fn answer(
             let permit = Box::pin(unix_socket::authorize(shared, generation, attempt, path));
             match permit.await {
                 Ok(permit) => Passage::UnixSocket(permit, target.authority),
-                Err(failure) => return respond::failure(&failure, &UNIX_SOCKET, Door::Http),
+                Err(failure) => {
+                    session.say_failed(&UNIX_SOCKET, &failure);
+                    return respond::failure(&failure, &UNIX_SOCKET, Door::Http);
+                }
             }
         }
     };

@@ -8,17 +8,20 @@
 //! the head is complete, so hyper never gets a complete bad one; a flaw of the content is found
 //! before hyper can take it for the end of the message.
 //!
-//! It does no I/O, keeps no copy of the stream, and allocates nothing: its memory is one small
-//! fixed structure. It does not parse: what the request-target means, whether `Host` agrees with
-//! it, and which fields go upstream are decided elsewhere.
+//! It does no I/O and keeps no copy of the stream but for the request-target, until that is complete.
+//! It does not parse: what the request-target means, whether `Host` agrees with it, and which fields go
+//! upstream are decided elsewhere. What hyper would answer itself, without a word, is a flaw here: so
+//! every answer has words.
 
 mod flaw;
 mod grammar;
+mod target;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use flaw::Flaw;
 
+use self::target::Target;
 use grammar::{Word, chunk_size, flaw_at, is_ascii_text, is_field_text, is_token, is_visible};
 
 /// Empty lines tolerated before a request line. RFC 9112 section 2.2 asks for "at least one"; a
@@ -27,6 +30,12 @@ const MAX_EMPTY_LINES: u8 = 4;
 
 /// Fields in one header or trailer section: as many as hyper takes by default.
 const MAX_FIELDS: usize = 100;
+
+/// The largest `Content-Length` that hyper takes for one.
+const MAX_LENGTH: u64 = u64::MAX - 2;
+
+/// Bytes of a field name that hyper takes.
+const MAX_NAME: usize = u16::MAX as usize;
 
 /// Bytes of one chunk-size line, with its extensions and its CR LF.
 const MAX_CHUNK_LINE: usize = 1024;
@@ -74,6 +83,12 @@ pub(crate) struct Framing {
     fields: usize,
     /// The method or field name in progress.
     word: Word,
+    target: Target,
+    /// The number of the request, from 0.
+    number: u64,
+    /// The numbers of the `OPTIONS` requests for a URL without a path, until they are taken: `Uri` reads
+    /// an empty path as "/".
+    pathless: Vec<u64>,
     method: Method,
     version: Version,
     content: Content,
@@ -142,6 +157,7 @@ enum Section {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
     Connect,
+    Options,
     Other,
 }
 
@@ -170,6 +186,9 @@ impl Framing {
             room: max_head_bytes,
             fields: 0,
             word: Word::default(),
+            target: Target::default(),
+            number: 0,
+            pathless: Vec::new(),
             method: Method::Other,
             version: Version::Http11,
             content: Content::Unsaid,
@@ -220,6 +239,12 @@ impl Framing {
         self.had_head
     }
 
+    /// The numbers of `OPTIONS` requests for a URL without a path, each given once (RFC 9112
+    /// section 3.2.4). The first request of the connection is number 0.
+    pub(crate) fn take_pathless(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.pathless)
+    }
+
     /// Takes the leading bytes that cannot surprise, all at once, and tells how many they are. It
     /// stops where the limit is reached or a byte is not plain; `step` sees to both.
     fn skip(&mut self, bytes: &[u8]) -> usize {
@@ -246,7 +271,11 @@ impl Framing {
                 self.word.extend(&bytes[..taken]);
                 taken
             }
-            State::Target => self.skip_while(bytes, is_visible),
+            State::Target => {
+                let taken = self.skip_while(bytes, is_visible);
+                self.target.extend(&bytes[..taken]);
+                taken
+            }
             State::Value => self.skip_while(bytes, is_field_text),
             State::ChunkExtension(_) => self.skip_while(bytes, is_ascii_text),
             _ => 0,
@@ -345,6 +374,9 @@ impl Framing {
 
     fn next_message(&mut self) -> State {
         *self = Self {
+            target: std::mem::take(&mut self.target).cleared(),
+            number: self.number + 1,
+            pathless: std::mem::take(&mut self.pathless),
             had_head: self.had_head,
             ..Self::new(self.max_head_bytes)
         };

@@ -45,6 +45,11 @@ pub(super) async fn answer(
     if request.method() == Method::CONNECT {
         return connect(inside.wire);
     }
+    if request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
+        let flaw = "a request over HTTP/1.1 needs a Host field (RFC 9112 section 3.2)";
+        session.say_malformed(&flaw);
+        return respond::bad_request(flaw);
+    }
     let shared = &session.shared;
     let generation = shared.live.current();
     let scrutiny = generation.policy().scrutiny(&inside.authority.host);

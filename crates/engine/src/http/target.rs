@@ -2,7 +2,9 @@
 //!
 //! The authority comes from the request-target. A `Host` field may repeat it and may not differ.
 
-use codex_network_policy::{Authority, AuthorityError, HostError};
+use std::net::SocketAddr;
+
+use codex_network_policy::{Authority, AuthorityError, Host, HostError};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri, header};
 
@@ -22,8 +24,11 @@ pub(super) enum TargetError {
          or CONNECT must be used"
     )]
     NotAbsolute,
-    /// `https` and anything else that is not `http`.
-    #[error("a request for an {0} URL has to come through CONNECT")]
+    /// `https`, `ws` or `wss`.
+    #[error("this proxy carries {0} URLs through CONNECT alone")]
+    Tunnelled(String),
+    /// `ftp` and anything else.
+    #[error("this proxy carries no {0} URLs: it carries http, and everything else through CONNECT")]
     Scheme(String),
     /// CONNECT with something else than an authority.
     #[error("CONNECT takes a host and a port, as in `CONNECT example.com:443`")]
@@ -46,13 +51,25 @@ pub(super) enum TargetError {
     OtherHost,
 }
 
+impl Target {
+    /// In asterisk-form: nothing on the server in particular.
+    pub(super) fn whole_server(self) -> Self {
+        Self {
+            path: PathAndQuery::from_static("*"),
+            ..self
+        }
+    }
+}
+
 /// Reads the target of a request other than CONNECT.
 pub(super) fn absolute(uri: &Uri, headers: &HeaderMap) -> Result<Target, TargetError> {
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(TargetError::NotAbsolute);
     };
-    if scheme != "http" {
-        return Err(TargetError::Scheme(scheme.to_owned()));
+    match scheme {
+        "http" => {}
+        "https" | "ws" | "wss" => return Err(TargetError::Tunnelled(scheme.to_owned())),
+        other => return Err(TargetError::Scheme(other.to_owned())),
     }
     let authority = parse(authority.as_str(), Some(80))?;
     check_host(headers, &authority, Some(80))?;
@@ -66,14 +83,38 @@ pub(super) fn absolute(uri: &Uri, headers: &HeaderMap) -> Result<Target, TargetE
 }
 
 /// Reads the target of a CONNECT request (RFC 9110 section 9.3.6).
-pub(super) fn connect(uri: &Uri, headers: &HeaderMap) -> Result<Authority, TargetError> {
+///
+/// A `Host` field may name the target or this proxy, which some clients name there; `proxy` is the
+/// address that the connection came in on.
+pub(super) fn connect(
+    uri: &Uri,
+    headers: &HeaderMap,
+    proxy: SocketAddr,
+) -> Result<Authority, TargetError> {
     let (None, Some(authority)) = (uri.scheme(), uri.authority()) else {
         return Err(TargetError::NotAnAuthority);
     };
     let authority = parse(authority.as_str(), None)?;
     // Clients differ in whether the field repeats the port: without one it means the same.
-    check_host(headers, &authority, Some(authority.port))?;
-    Ok(authority)
+    match check_host(headers, &authority, Some(authority.port)) {
+        Err(TargetError::OtherHost) if names_proxy(headers, proxy) => Ok(authority),
+        checked => checked.map(|()| authority),
+    }
+}
+
+/// Whether the `Host` field names this proxy: by the port of its door, under a name that may be known
+/// to the client alone, or by its address or a loopback name. Nothing is done with the field.
+fn names_proxy(headers: &HeaderMap, proxy: SocketAddr) -> bool {
+    let field = headers
+        .get(header::HOST)
+        .and_then(|field| field.to_str().ok());
+    let Some(text) = field else { return false };
+    match Authority::parse(text, None) {
+        Ok(named) => named.port == proxy.port(),
+        Err(AuthorityError::MissingPort) => Host::parse(text)
+            .is_ok_and(|host| host.is_localhost() || host.ip() == Some(proxy.ip().to_canonical())),
+        Err(_) => false,
+    }
 }
 
 fn parse(text: &str, default_port: Option<u16>) -> Result<Authority, TargetError> {
@@ -138,7 +179,8 @@ mod tests {
 
     fn tunnel(uri: &str, hosts: &[&str]) -> Result<String, TargetError> {
         let uri: Uri = uri.parse().expect("a URI");
-        connect(&uri, &headers(hosts)).map(|authority| authority.to_string())
+        let proxy = SocketAddr::from(([127, 0, 0, 1], 3128));
+        connect(&uri, &headers(hosts), proxy).map(|authority| authority.to_string())
     }
 
     #[test]
@@ -221,7 +263,7 @@ mod tests {
             (
                 "https://example.com/",
                 &[],
-                TargetError::Scheme("https".to_owned()),
+                TargetError::Tunnelled("https".to_owned()),
             ),
             (
                 "ftp://example.com/",
@@ -267,5 +309,26 @@ mod tests {
             tunnel("example.com:0", &[]),
             Err(TargetError::Authority(AuthorityError::BadPort))
         );
+    }
+    #[test]
+    fn h2_the_host_field_of_connect_may_name_the_proxy() {
+        for (host, wanted) in [
+            ("127.0.0.1:3128", true),
+            ("127.0.0.1", true),
+            ("localhost:3128", true),
+            ("localhost", true),
+            ("proxy.example:3128", true),
+            ("[::1]:3128", true),
+            ("proxy.example", false),
+            ("127.0.0.1:3129", false),
+            ("127.0.0.2", false),
+            ("user@127.0.0.1:3128", false),
+            ("", false),
+        ] {
+            let served = tunnel("example.com:443", &[host]).is_ok();
+            assert_eq!(served, wanted, "{host}");
+        }
+        let repeated = tunnel("example.com:443", &["localhost:3128", "localhost:3128"]);
+        assert_eq!(repeated, Err(TargetError::RepeatedHost));
     }
 }

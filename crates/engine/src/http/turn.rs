@@ -1,7 +1,7 @@
 //! Whose turn it is on a connection: the client's to ask, or ours to answer.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 
 use futures_util::task::AtomicWaker;
@@ -19,6 +19,10 @@ struct State {
     /// Whoever waits for the client's turn, or for what becomes of an upgrade.
     waker: AtomicWaker,
     upgrade: AtomicU8,
+    /// How many requests have come.
+    requests: AtomicU64,
+    /// The numbers of requests for a URL without a path that have not come yet.
+    pathless: Mutex<Vec<u64>>,
 }
 
 /// Whether the connection changes to another protocol (RFC 9110 section 7.8).
@@ -37,6 +41,8 @@ pub(super) enum Upgrade {
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Turns,
+    /// The number of the request on its connection, from 0.
+    number: u64,
     /// The connection is not idle meanwhile.
     _busy: Busy,
 }
@@ -51,6 +57,7 @@ impl Turns {
         self.0.whose.store(OURS, Ordering::Relaxed);
         Turn {
             turns: self.clone(),
+            number: self.0.requests.fetch_add(1, Ordering::Relaxed),
             _busy: connection.busy(),
         }
     }
@@ -58,6 +65,20 @@ impl Turns {
     /// Whether a request is in hand.
     pub(super) fn is_ours(&self) -> bool {
         self.0.whose.load(Ordering::Relaxed) != CLIENTS
+    }
+
+    /// Notes requests whose URL has no path, before hyper reads them.
+    pub(super) fn note_pathless(&self, numbers: Vec<u64>) {
+        if !numbers.is_empty() {
+            self.pathless().extend(numbers);
+        }
+    }
+
+    fn pathless(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.0
+            .pathless
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the task when the turn is the client's again.
@@ -94,6 +115,13 @@ impl Turns {
 }
 
 impl Turn {
+    /// Whether the URL of the request was noted to have no path.
+    pub(super) fn is_pathless(&self) -> bool {
+        let mut pathless = self.turns.pathless();
+        let position = pathless.iter().position(|number| *number == self.number);
+        position.is_some_and(|position| pathless.swap_remove(position) == self.number)
+    }
+
     /// The answer begins.
     pub(super) fn answers(&self) {
         self.turns.0.whose.store(ANSWERING, Ordering::Relaxed);

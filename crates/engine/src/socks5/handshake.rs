@@ -53,9 +53,24 @@ pub(crate) enum Command {
 /// Why bytes are no SOCKS5 message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Flaw {
-    /// Another protocol, or SOCKS4.
+    /// Another protocol, or another version.
     #[error("the client does not speak SOCKS5 (version byte {0:#04x})")]
     Version(u8),
+    /// SOCKS4, which has no names that the proxy resolves and no IPv6.
+    #[error(
+        "the client speaks SOCKS4, and this port speaks SOCKS5; the URL of the proxy begins with socks5h://"
+    )]
+    Socks4,
+    /// An HTTP request.
+    #[error(
+        "the client speaks HTTP, and this port speaks SOCKS5; the HTTP proxy has a port of its own"
+    )]
+    Http,
+    /// A TLS handshake: most often that of a client whose proxy setting begins with `https://`.
+    #[error(
+        "the client speaks TLS, and this port speaks SOCKS5; the URL of the proxy begins with socks5h://"
+    )]
+    Tls,
     /// Another version of the authentication negotiation.
     #[error("the authentication message has version {0:#04x}, not 0x01")]
     AuthVersion(u8),
@@ -88,7 +103,24 @@ impl Flaw {
         match self {
             Self::AddressType(_) => Some(Reply::AddressTypeNotSupported),
             Self::Reserved | Self::EmptyName => Some(Reply::GeneralFailure),
-            Self::Version(_) | Self::AuthVersion(_) | Self::NoMethods => None,
+            Self::Version(_)
+            | Self::Socks4
+            | Self::Http
+            | Self::Tls
+            | Self::AuthVersion(_)
+            | Self::NoMethods => None,
+        }
+    }
+
+    /// What a client's first byte says, where it is not the version of SOCKS5.
+    fn of_first_byte(byte: u8) -> Self {
+        match byte {
+            4 => Self::Socks4,
+            // The type of a TLS record that begins a handshake (RFC 8446 section 5.1).
+            22 => Self::Tls,
+            // Every method of HTTP is spelt in capitals.
+            b'A'..=b'Z' => Self::Http,
+            other => Self::Version(other),
         }
     }
 }
@@ -100,7 +132,7 @@ pub(crate) fn greeting(bytes: &[u8]) -> Result<Parsed<Method>, Flaw> {
         return Ok(Parsed::Incomplete);
     };
     if version != VERSION {
-        return Err(Flaw::Version(version));
+        return Err(Flaw::of_first_byte(version));
     }
     let Some((&count, rest)) = rest.split_first() else {
         return Ok(Parsed::Incomplete);
@@ -179,6 +211,9 @@ pub(crate) fn reply(reply: Reply, bound: std::net::SocketAddr) -> Vec<u8> {
     message
 }
 
+/// The refusal that a SOCKS4 client can read: "request rejected or failed".
+pub(crate) const SOCKS4_REJECTED: [u8; 8] = [0, 91, 0, 0, 0, 0, 0, 0];
+
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
@@ -218,8 +253,10 @@ mod tests {
         assert_eq!(whole(greeting, &[5, 1, 0]), Method::NoAuthentication);
         assert_eq!(whole(greeting, &[5, 2, 0, 2]), Method::UserName);
         assert_eq!(whole(greeting, &[5, 2, 1, 0x80]), Method::NoneAcceptable);
-        assert_eq!(greeting(&[4, 1]), Err(Flaw::Version(4)));
-        assert_eq!(greeting(b"GET / HTTP/1.1"), Err(Flaw::Version(b'G')));
+        assert_eq!(greeting(&[4, 1]), Err(Flaw::Socks4));
+        assert_eq!(greeting(b"GET / HTTP/1.1"), Err(Flaw::Http));
+        assert_eq!(greeting(&[22, 3, 1]), Err(Flaw::Tls));
+        assert_eq!(greeting(&[0]), Err(Flaw::Version(0)));
         assert_eq!(greeting(&[5, 0]), Err(Flaw::NoMethods));
     }
 

@@ -47,7 +47,7 @@ use crate::Shared;
 use crate::activity::Activity;
 use crate::client::Client;
 use crate::enforce::{self, Attempt, Judged, VettedAddrs};
-use crate::error::Failure;
+use crate::error::{self, Failure};
 use crate::live_policy::Generation;
 use crate::respond::Reply;
 use crate::upstream;
@@ -405,6 +405,8 @@ impl Association<'_> {
                 0
             }
             Err(failure) => {
+                let connection = &self.attempt.client.connection;
+                error::log(&self.shared.recorder, connection, DOOR, &wanted, &failure);
                 let reason = match failure {
                     Failure::Refused(refusal) => refusal.decision.reason(),
                     _ => Reason::DnsFailure,
@@ -438,8 +440,8 @@ impl Association<'_> {
                 self.destinations.sent(wanted, to);
             }
             Err(error) => {
-                if self.counts.lost == 0 {
-                    tracing::debug!(client = %self.attempt.client.address, authority = %wanted, %error, "a permitted datagram was not sent");
+                if self.counts.lost == 0 && self.may_say() {
+                    tracing::info!(client = %self.attempt.client.address, authority = %wanted, door = DOOR, %error, "a permitted datagram was not sent; further ones are counted");
                 }
                 self.counts.lost += 1;
             }

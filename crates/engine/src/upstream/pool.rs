@@ -23,8 +23,10 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
 
+use super::answer_error::{AnswerError, Answerer, BrokenAnswer};
 use super::connection::Connection;
 use super::cut::Cut;
+use super::evidence::Evidence;
 use super::proxy::{self, AbsoluteForm};
 use super::tls::Wire;
 use super::unix_socket::SocketIdentity;
@@ -129,29 +131,33 @@ struct Far {
     leads_to: LeadsTo,
     /// An upstream proxy reads it; `None`: the origin.
     proxy: Option<AbsoluteForm>,
+    answerer: Answerer,
+    evidence: Evidence,
     cut: Cut,
 }
 
 impl FarEnd {
     /// The origin, whoever else passes its bytes on.
     pub(super) fn origin(connection: &Connection) -> Self {
-        Self::new(connection.leads_to().clone(), None)
+        Self::new(connection.leads_to().clone(), Answerer::Host, None)
     }
 
     /// The program behind a unix socket.
     pub(super) fn unix_socket() -> Self {
-        Self::new(LeadsTo::nowhere(), None)
+        Self::new(LeadsTo::nowhere(), Answerer::Program, None)
     }
 
     /// An upstream proxy.
     pub(super) fn proxy(leads_to: LeadsTo, form: AbsoluteForm) -> Self {
-        Self::new(leads_to, Some(form))
+        Self::new(leads_to, Answerer::UpstreamProxy, Some(form))
     }
 
-    fn new(leads_to: LeadsTo, proxy: Option<AbsoluteForm>) -> Self {
+    fn new(leads_to: LeadsTo, answerer: Answerer, proxy: Option<AbsoluteForm>) -> Self {
         Self(Arc::new(Far {
             leads_to,
             proxy,
+            answerer,
+            evidence: Evidence::default(),
             cut: Cut::default(),
         }))
     }
@@ -159,6 +165,20 @@ impl FarEnd {
     /// Ends the connection, where it is one over HTTP/1.
     pub(super) fn cut(&self) -> Cut {
         self.0.cut.clone()
+    }
+
+    /// What the connection has shown.
+    pub(super) fn evidence(&self) -> &Evidence {
+        &self.0.evidence
+    }
+
+    /// Why there is no usable head of an answer.
+    pub(super) fn broken_head(&self, error: hyper::Error) -> BrokenAnswer {
+        BrokenAnswer {
+            by: self.0.answerer,
+            cause: AnswerError::of_head(&error, self.evidence()),
+            error,
+        }
     }
 
     fn form(&self) -> Option<&AbsoluteForm> {
@@ -210,7 +230,16 @@ impl fmt::Display for Checkout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key.peer {
             Peer::Host(authority) => write!(f, "origin {authority}"),
-            Peer::UnixSocket(_) => f.write_str(UNIX_SOCKET),
+            peer @ Peer::UnixSocket(_) => peer.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(authority) => authority.fmt(f),
+            Self::UnixSocket(_) => f.write_str(UNIX_SOCKET),
         }
     }
 }
@@ -364,6 +393,25 @@ impl Lease {
         self.far.form().is_some()
     }
 
+    /// Why there is no usable head of an answer.
+    pub(crate) fn broken_head(&self, error: hyper::Error) -> BrokenAnswer {
+        self.far.broken_head(error)
+    }
+
+    /// Why the content of an answer does not come to its end.
+    pub(crate) fn broken_body(&self, error: hyper::Error) -> BrokenAnswer {
+        BrokenAnswer {
+            by: self.far.0.answerer,
+            cause: AnswerError::of_body(&error, self.far.evidence()),
+            error,
+        }
+    }
+
+    /// What it was vetted for, for logs; a unix socket without its path.
+    pub(crate) fn peer(&self) -> impl fmt::Display + '_ {
+        &self.key.key.peer
+    }
+
     /// Whether the connection was vetted under these settings.
     pub(crate) fn is_of(&self, generation: &Generation) -> bool {
         self.key.generation == generation.number()
@@ -391,6 +439,7 @@ impl Lease {
 
     /// Gives the connection back once its answer has been read to the end.
     pub(crate) fn release(mut self) {
+        self.far.evidence().note_end_of_answer();
         if self.fate == Fate::Retired {
             return;
         }

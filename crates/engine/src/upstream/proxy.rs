@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use codex_network_config::{ProxyScheme, UpstreamProxies, UpstreamProxy};
 use codex_network_policy::Authority;
 use http::header::PROXY_AUTHORIZATION;
-use http::uri::Scheme;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, uri};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -43,39 +43,50 @@ pub(super) enum Errand {
     Tunnel,
 }
 
-/// Why there is no way through an upstream proxy.
+/// Why there is no way through an upstream proxy. The text is for the client and the log, and names no
+/// proxy: that is the operator's affair (SPEC H7).
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProxyError {
     /// Its name does not resolve.
-    #[error("its name does not resolve: {0}")]
+    #[error("the name of the upstream proxy could not be looked up")]
     Resolve(#[source] ResolveError),
     /// It cannot be connected to.
-    #[error("{0}")]
+    #[error("{}", connecting(.0))]
     Connect(#[source] ConnectError),
     /// There is no TLS session with it.
-    #[error("no TLS with it: {0}")]
+    #[error("no TLS session with the upstream proxy: {0}")]
     Tls(#[source] TlsError),
     /// It did not answer in time.
-    #[error("it did not answer in time")]
+    #[error("the upstream proxy did not answer in time")]
     Timeout,
     /// It closed the connection before its answer was complete.
-    #[error("it hung up before its answer was complete")]
+    #[error("the upstream proxy closed the connection before it had answered")]
     HungUp,
     /// The connection broke.
-    #[error("the connection to it broke")]
+    #[error("the connection to the upstream proxy broke before it had answered")]
     Io(#[source] io::Error),
-    /// Its answer is none.
-    #[error("{0}")]
+    /// Its answer cannot be read.
+    #[error("the upstream proxy did not answer as an HTTP proxy does: {0}")]
     Flaw(#[from] Flaw),
     /// It wants other credentials than it got.
-    #[error("it wants other credentials")]
+    #[error("the upstream proxy wants other credentials")]
     Credentials,
     /// It does not connect.
-    #[error("it answered CONNECT with status {0}")]
+    #[error("the upstream proxy answered with status {0}")]
     Status(u16),
     /// The destination has no form that a URL knows.
-    #[error("a URL has no form for the destination")]
+    #[error("the upstream proxy cannot be asked for this host")]
     NoForm,
+}
+
+fn connecting(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Timeout => "the connection to the upstream proxy timed out",
+        ConnectError::Refused => "the upstream proxy refused the connection",
+        ConnectError::Unreachable => "the upstream proxy is unreachable",
+        ConnectError::ExhaustedDescriptors => "the proxy has no file descriptors left",
+        ConnectError::Other(_) => "the connection to the upstream proxy failed",
+    }
 }
 
 /// Connections since the start, by where they went first.
@@ -145,7 +156,7 @@ pub(super) async fn reach(
         ProxyScheme::Https => {
             let stream: TcpStream = stream;
             let tls = generation.tls();
-            let (stream, _) = tls
+            let (stream, ..) = tls
                 .connect(stream, host, Offer::Http1, left(deadline))
                 .await
                 .map_err(ProxyError::Tls)?;
@@ -226,6 +237,11 @@ pub(super) fn address(request: &mut Request<RequestBody>, proxy: Option<&Absolut
         None => (None, None),
         Some(form) => (Some(Scheme::HTTP), Some(form.authority.clone())),
     };
+    let whole_server = PathAndQuery::from_static("*");
+    if proxy.is_some() && parts.path_and_query == Some(whole_server) {
+        // A proxy is asked with an empty path (RFC 9112 section 3.2.4), which `Uri` reads and writes as "/".
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+    }
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     if let Some(credentials) = proxy.and_then(|form| form.credentials.clone()) {
         request
@@ -283,6 +299,12 @@ mod tests {
             }
             address(&mut request, None);
             assert_eq!(request.uri().to_string(), "/a?b");
+            let mut options = Request::new(RequestBody::empty());
+            *options.uri_mut() = Uri::from_static("*");
+            address(&mut options, None);
+            assert_eq!(options.uri(), "*");
+            address(&mut options, Some(&form));
+            assert_eq!(options.uri().to_string(), whole.replace("a?b", ""));
             assert!(
                 request.headers().is_empty(),
                 "the origin gets no credentials"

@@ -3,6 +3,8 @@
 //! The name that is verified and sent as SNI is the authority's host. There is no way around the
 //! verification: a certificate that does not hold is a failure that names the reason.
 
+mod certificate_request;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +13,16 @@ use codex_network_policy::Host;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, DnsName, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+pub(crate) use certificate_request::ClientCertificate;
+use certificate_request::NoCertificate;
+
+use super::evidence::End;
 
 /// TLS sessions remembered for resumption, over all origins.
 const SESSIONS: usize = 1024;
@@ -50,37 +57,69 @@ pub(crate) struct UpstreamTls {
     roots: Arc<[Arc<[u8]>]>,
 }
 
-/// Why there is no TLS session with an origin.
+/// Why there is no TLS session with a host. The text is for clients and the log, and stands behind the
+/// host's name or "the upstream proxy".
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     /// The handshake took too long.
     #[error("the TLS handshake timed out")]
     Timeout,
     /// The certificate has ended, or has not begun.
-    #[error("its certificate has expired or is not valid yet")]
+    #[error("certificate_expired: its certificate has expired or is not valid yet")]
     Expired,
-    /// The certificate is for somebody else.
-    #[error("its certificate is not valid for this name")]
+    /// The certificate is for another name.
+    #[error("certificate_wrong_name: its certificate is for another name")]
     WrongName,
-    /// Nobody whom this machine trusts has signed the certificate.
-    #[error("its certificate is not signed by an authority that this machine trusts")]
+    /// No authority that this machine trusts has signed the certificate.
+    #[error(
+        "certificate_unknown_issuer: its certificate is not signed by an authority that this machine trusts"
+    )]
     UnknownIssuer,
     /// The certificate was revoked.
-    #[error("its certificate was revoked")]
+    #[error("certificate_revoked: its certificate was revoked")]
     Revoked,
     /// Anything else about the certificate. The detail is for the log.
-    #[error("its certificate is not valid ({0:?})")]
-    Certificate(CertificateError),
-    /// The two sides have no protocol in common, or one broke the rules.
-    #[error("the TLS handshake failed ({0})")]
-    Protocol(rustls::Error),
-    /// The connection broke.
+    #[error("certificate_invalid: its certificate is not valid")]
+    Certificate(#[source] OtherCertificateError),
+    /// The host asked for a client certificate, and ended the handshake when it got none.
+    #[error(
+        "it asked for a client certificate, which this proxy does not have, and ended the TLS handshake; such a \
+         host works only where TLS is not intercepted"
+    )]
+    ClientCertificate(#[source] io::Error),
+    /// The host ended the handshake.
+    #[error("it ended the TLS handshake with the alert {0:?}")]
+    Alert(AlertDescription),
+    /// The host is too old or too new.
+    #[error("it shares no TLS version or cipher suite with this proxy")]
+    NothingInCommon(#[source] rustls::Error),
+    /// The host did not choose HTTP/2, and nothing else was offered.
+    #[error("it did not agree in the TLS handshake to speak HTTP/2")]
+    NoHttp2,
+    /// The host speaks another protocol.
+    #[error("its answer to the TLS handshake is not TLS")]
+    NotTls(#[source] rustls::Error),
+    /// The host broke the rules of TLS.
+    #[error("it broke the rules of the TLS handshake")]
+    Protocol(#[source] rustls::Error),
+    /// The connection ended in order, or so it seemed.
+    #[error("it closed the connection during the TLS handshake")]
+    Closed,
+    /// The connection was reset.
+    #[error("it reset the connection during the TLS handshake")]
+    Reset,
+    /// The connection ended in another way.
     #[error("the connection broke during the TLS handshake")]
-    Io(#[source] io::Error),
+    Broken(#[source] io::Error),
     /// The host has no form that TLS knows.
     #[error("TLS has no form for this host")]
     NoServerName,
 }
+
+/// What rustls says of a certificate.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?}")]
+pub(crate) struct OtherCertificateError(CertificateError);
 
 impl UpstreamTls {
     /// Trusts these roots (DER) and no others. The one that is there already where it trusts the
@@ -107,7 +146,7 @@ impl UpstreamTls {
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(store)
-            .with_no_client_auth();
+            .with_client_cert_resolver(Arc::new(NoCertificate));
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         // Clones share the remembered sessions.
         let offering = |protocols: &[&[u8]]| {
@@ -125,28 +164,31 @@ impl UpstreamTls {
         })
     }
 
-    /// Makes a TLS session with `host` over a connection to it.
+    /// Makes a TLS session with `host` over a connection to it. Tells also whether the host asked for a
+    /// client certificate: over TLS 1.3 it refuses the session only after the handshake.
     pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
         host: &Host,
         offer: Offer,
         limit: Duration,
-    ) -> Result<(TlsStream<S>, Wire), TlsError> {
+    ) -> Result<(TlsStream<S>, Wire, ClientCertificate), TlsError> {
         let name = server_name(host)?;
         let connector = TlsConnector::from(Arc::clone(&self.configs[offer as usize]));
-        let stream = timeout(limit, connector.connect(name, stream))
+        let handshake = certificate_request::watched(connector.connect(name, stream));
+        let (stream, certificate) = timeout(limit, handshake)
             .await
-            .map_err(|_| TlsError::Timeout)??;
+            .map_err(|_| TlsError::Timeout)?;
+        let stream = stream.map_err(|error| TlsError::of(error, certificate))?;
         let wire = match (stream.get_ref().1.alpn_protocol(), offer) {
             (Some(b"h2"), _) => Wire::TlsHttp2,
             // One that does not negotiate speaks HTTP/1.1, and nobody asked it for that.
             (_, Offer::Http2) => {
-                return Err(TlsError::Protocol(rustls::Error::NoApplicationProtocol));
+                return Err(TlsError::NoHttp2);
             }
             _ => Wire::TlsHttp1,
         };
-        Ok((stream, wire))
+        Ok((stream, wire, certificate))
     }
 }
 
@@ -160,15 +202,40 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
     }
 }
 
-impl From<io::Error> for TlsError {
-    fn from(error: io::Error) -> Self {
+impl TlsError {
+    /// Why a handshake failed.
+    fn of(error: io::Error, certificate: ClientCertificate) -> Self {
         let tls = error
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match tls {
             Some(rustls::Error::InvalidCertificate(invalid)) => Self::from(invalid.clone()),
+            Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => {
+                Self::ClientCertificate(error)
+            }
+            None | Some(rustls::Error::AlertReceived(_))
+                if certificate == ClientCertificate::AskedFor =>
+            {
+                Self::ClientCertificate(error)
+            }
+            Some(rustls::Error::AlertReceived(alert)) => Self::Alert(*alert),
+            Some(other @ rustls::Error::PeerIncompatible(_)) => {
+                Self::NothingInCommon(other.clone())
+            }
+            Some(
+                other @ rustls::Error::InvalidMessage(
+                    InvalidMessage::InvalidContentType
+                    | InvalidMessage::UnknownProtocolVersion
+                    | InvalidMessage::InvalidEmptyPayload
+                    | InvalidMessage::MessageTooLarge,
+                ),
+            ) => Self::NotTls(other.clone()),
             Some(other) => Self::Protocol(other.clone()),
-            None => Self::Io(error),
+            None => match End::of(&error) {
+                End::Closed => Self::Closed,
+                End::Reset => Self::Reset,
+                End::Alert(_) | End::BadTls | End::Broken => Self::Broken(error),
+            },
         }
     }
 }
@@ -185,7 +252,50 @@ impl From<CertificateError> for TlsError {
             }
             CertificateError::UnknownIssuer => Self::UnknownIssuer,
             CertificateError::Revoked => Self::Revoked,
-            other => Self::Certificate(other),
+            other => Self::Certificate(OtherCertificateError(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// OpenSSL and others refuse with `handshake_failure` over TLS 1.2, and some servers with a reset.
+    #[test]
+    fn m6_a_refusal_after_a_certificate_request_is_for_the_missing_certificate() {
+        let alert = |alert| io::Error::other(rustls::Error::AlertReceived(alert));
+        let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
+        for (error, asked, wanted) in [
+            (
+                alert(AlertDescription::CertificateRequired),
+                ClientCertificate::Unasked,
+                "asked for a client certificate",
+            ),
+            (
+                alert(AlertDescription::HandshakeFailure),
+                ClientCertificate::AskedFor,
+                "asked for a client certificate",
+            ),
+            (
+                reset(),
+                ClientCertificate::AskedFor,
+                "asked for a client certificate",
+            ),
+            (
+                alert(AlertDescription::HandshakeFailure),
+                ClientCertificate::Unasked,
+                "the alert HandshakeFailure",
+            ),
+            (reset(), ClientCertificate::Unasked, "reset the connection"),
+            (
+                io::Error::other(rustls::Error::InvalidCertificate(CertificateError::Expired)),
+                ClientCertificate::AskedFor,
+                "certificate_expired",
+            ),
+        ] {
+            let said = TlsError::of(error, asked).to_string();
+            assert!(said.contains(wanted), "{said}");
         }
     }
 }

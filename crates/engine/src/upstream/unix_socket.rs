@@ -22,7 +22,7 @@ use codex_network_policy::UnixSocketPath;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::ConnectError;
+use super::{BrokenAnswer, ConnectError};
 use crate::enforce::unix_socket::{Claim, SocketPermit};
 use crate::error::Failure;
 
@@ -60,46 +60,55 @@ pub(crate) struct Look {
     pub(crate) aliases: Vec<UnixSocketPath>,
 }
 
-/// Why an allowed socket cannot be connected to.
+/// Why an allowed socket is of no use. The text is for the client and the log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SocketError {
     /// The path leads nowhere.
     #[error("there is no such socket")]
     Missing,
     /// A folder, a file, or anything else.
-    #[error("what is there is no socket")]
+    #[error("what is at this path is no socket")]
     NotASocket,
     /// The user that the proxy runs as may not.
-    #[error("the proxy may not use the socket")]
+    #[error("the user that the proxy runs as may not use the socket")]
     Inaccessible,
     /// Its canonical path is longer than an address may be.
     #[error("the path of the socket is too long for this system")]
     TooLong,
     /// It was another file when the connection stood.
-    #[error("the socket was replaced while it was being connected to")]
+    #[error("the socket was replaced while the proxy connected to it")]
     #[cfg_attr(
         all(target_os = "linux", not(test)),
         expect(dead_code, reason = "cannot happen there")
     )]
     Replaced,
     /// The rest, as for any connection.
-    #[error("{0}")]
+    #[error("{}", connecting(.0))]
     Connect(#[source] ConnectError),
     /// The program behind it closed the connection, or what it says is not HTTP.
-    #[error("no answer: {0}")]
-    Answer(#[source] hyper::Error),
+    #[error(transparent)]
+    Answer(BrokenAnswer),
     /// The program answered with a transfer coding that nobody asked for.
-    #[error("its program used a transfer coding besides chunked")]
+    #[error("the program used a transfer coding that nobody asked for")]
     TransferCoding,
     /// The program changed protocols unasked.
-    #[error("its program switched protocols unasked")]
+    #[error("the program switched protocols unasked")]
     UnaskedUpgrade,
     /// The program sent interim answers without end.
-    #[error("its program sent too many interim answers")]
+    #[error("the program sent interim answers without end")]
     InterimFlood,
     /// The program did not answer in time.
-    #[error("its program did not answer within {0:?}")]
+    #[error("the program did not answer in time")]
     Silent(Duration),
+}
+
+fn connecting(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Refused => "nothing listens on the socket",
+        ConnectError::Timeout => "the connection timed out",
+        ConnectError::ExhaustedDescriptors => "the proxy has no file descriptors left",
+        ConnectError::Unreachable | ConnectError::Other(_) => "the connection failed",
+    }
 }
 
 /// Finds what a claim's path leads to, and has it judged.

@@ -11,14 +11,36 @@ pub(crate) enum Flaw {
     /// RFC 9112 section 2.2: a bare CR is invalid.
     #[error("a CR is not followed by LF")]
     BareCr,
+    /// A TLS handshake: most often that of a client whose proxy setting begins with `https://`.
+    #[error(
+        "the client speaks TLS, and this port speaks plain HTTP; the URL of the proxy begins with http://, for https \
+         destinations too"
+    )]
+    Tls,
+    /// A SOCKS5 greeting.
+    #[error(
+        "the client speaks SOCKS5, and this port speaks HTTP; the SOCKS5 proxy has a port of its own"
+    )]
+    Socks5,
+    /// A SOCKS4 request.
+    #[error(
+        "the client speaks SOCKS4, and this port speaks HTTP; the SOCKS proxy has a port of its own and speaks SOCKS5"
+    )]
+    Socks4,
     /// More than `MAX_EMPTY_LINES`.
     #[error("there are too many empty lines before the request line")]
     EmptyLines,
     /// Not `method SP request-target SP HTTP-version` (RFC 9112 section 3).
     #[error("the request line is malformed")]
     RequestLine,
+    /// Not a URI reference that hyper can read (RFC 3986).
+    #[error("the request-target is not a valid URL, path or authority")]
+    Target,
+    /// RFC 3986 section 3.2.2.
+    #[error("an IPv6 address in the request-target needs square brackets, as in [2001:db8::1]:443")]
+    BareIpv6,
     /// Well formed, but neither HTTP/1.0 nor HTTP/1.1; the preface of HTTP/2 is met here too.
-    #[error("the HTTP version is not supported")]
+    #[error("the HTTP version is not supported; this port speaks HTTP/1.1 and HTTP/1.0")]
     Version,
     /// The limit was reached within the request-target.
     #[error("the request-target is longer than the limit")]

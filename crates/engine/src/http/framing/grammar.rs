@@ -1,8 +1,16 @@
 //! What each line that frames a request may hold, byte by byte: the request line, the fields, the
 //! chunk-size line. Whatever has no place there is a flaw; nothing is repaired.
 
-use super::{Content, Flaw, Framing, Line, MAX_CHUNK_DIGITS, MAX_EMPTY_LINES, MAX_FIELDS, Method};
-use super::{Section, State, Version};
+use super::{
+    Content, Flaw, Framing, Line, MAX_CHUNK_DIGITS, MAX_EMPTY_LINES, MAX_FIELDS, MAX_LENGTH,
+    MAX_NAME, Method, Section, State, Version,
+};
+
+/// What other protocols begin with: a TLS record of type handshake (RFC 8446 section 5.1), and the
+/// versions of SOCKS.
+const TLS_HANDSHAKE: u8 = 22;
+const SOCKS5: u8 = 5;
+const SOCKS4: u8 = 4;
 
 /// A bounded copy of the word in progress: as long as the longest one that matters,
 /// `transfer-encoding`.
@@ -18,19 +26,33 @@ impl Framing {
         match (self.state, byte) {
             (State::Start(MAX_EMPTY_LINES..), b'\r') => Err(Flaw::EmptyLines),
             (State::Start(empty_lines), b'\r') => Ok(State::Lf(Line::Empty(empty_lines + 1))),
+            (State::Start(_), TLS_HANDSHAKE) => Err(Flaw::Tls),
+            (State::Start(_), SOCKS5) => Err(Flaw::Socks5),
+            (State::Start(_), SOCKS4) => Err(Flaw::Socks4),
             (State::Start(_), _) if is_token(byte) => {
                 self.word = Word::starting_with(byte);
                 Ok(State::Method)
             }
             (State::Method, b' ') => {
                 // Methods are case-sensitive (RFC 9110 section 9.1).
-                if self.word.seen() == b"CONNECT" {
-                    self.method = Method::Connect;
-                }
+                self.method = match self.word.seen() {
+                    b"CONNECT" => Method::Connect,
+                    b"OPTIONS" => Method::Options,
+                    _ => Method::Other,
+                };
                 Ok(State::TargetStart)
             }
-            (State::TargetStart, _) if is_visible(byte) => Ok(State::Target),
-            (State::Target, b' ') => Ok(State::Version(0)),
+            (State::TargetStart, _) if is_visible(byte) => {
+                self.target.extend(&[byte]);
+                Ok(State::Target)
+            }
+            (State::Target, b' ') => {
+                self.target.check()?;
+                if self.method == Method::Options && self.target.has_empty_path() {
+                    self.pathless.push(self.number);
+                }
+                Ok(State::Version(0))
+            }
             (State::Version(matched), _) => self.version(matched, byte),
             (State::VersionEnd, b'\r') => Ok(State::Lf(Line::Head)),
             _ => Err(flaw_at(byte, Flaw::RequestLine)),
@@ -69,6 +91,9 @@ impl Framing {
 
     /// A field name is complete: may this field be here, and how is its value read?
     fn field(&self) -> Result<State, Flaw> {
+        if self.word.len > MAX_NAME {
+            return Err(Flaw::SectionTooLong);
+        }
         let name = self.word.seen();
         let length = name.eq_ignore_ascii_case(b"content-length");
         let coding = name.eq_ignore_ascii_case(b"transfer-encoding");
@@ -106,6 +131,7 @@ impl Framing {
             (State::Length(length), b'0'..=b'9') => length
                 .checked_mul(10)
                 .and_then(|length| length.checked_add(u64::from(byte - b'0')))
+                .filter(|length| *length <= MAX_LENGTH)
                 .map(State::Length)
                 .ok_or(Flaw::Length),
             // Some clients say that their CONNECT has no content; none may say that it has some.

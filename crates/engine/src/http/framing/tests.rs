@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Flaw, Framing, MAX_CHUNK_LINE, MAX_FIELDS, Position};
+use super::{Flaw, Framing, MAX_CHUNK_LINE, MAX_FIELDS, MAX_LENGTH, Position};
 use streams::{CHUNKED_HEAD, FLAWED, FLAWED_CHUNKS, SOUND, flawed_streams, latin1};
 
 mod differential;
@@ -158,7 +158,7 @@ fn h1_positions_are_told_between_any_two_bytes() {
 #[test]
 fn h1_the_largest_sizes_are_counted_and_not_looked_into() {
     for head in [
-        format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", u64::MAX),
+        format!("POST / HTTP/1.1\r\nContent-Length: {MAX_LENGTH}\r\n\r\n"),
         format!("{CHUNKED_HEAD}{:x}\r\n", u64::MAX),
     ] {
         let bytes = vec![b'\n'; 1 << 16];

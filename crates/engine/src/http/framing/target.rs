@@ -1,0 +1,129 @@
+//! The request-target as hyper will read it. hyper answers a target that is no URI itself, without a
+//! word; so it is read here first, and hyper gets only what it can read.
+
+use std::net::Ipv6Addr;
+
+use http::Uri;
+
+use super::Flaw;
+
+/// Longest request-target that hyper reads.
+const MAX_TARGET: usize = u16::MAX as usize - 1;
+/// Memory that is kept for the next target of the connection.
+const MAX_KEPT: usize = 1024;
+
+/// A request-target, as far as it has come.
+#[derive(Debug, Default)]
+pub(super) struct Target(Vec<u8>);
+
+impl Target {
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Forgets the target of a request, and makes room for the next one.
+    pub(super) fn cleared(mut self) -> Self {
+        if self.0.capacity() > MAX_KEPT {
+            return Self::default();
+        }
+        self.0.clear();
+        self
+    }
+
+    /// Whether hyper can read it.
+    pub(super) fn check(&self) -> Result<(), Flaw> {
+        if self.0.len() > MAX_TARGET {
+            return Err(Flaw::TargetTooLong);
+        }
+        if Uri::try_from(&*self.0).is_ok() {
+            return Ok(());
+        }
+        Err(match self.authority().map(is_bare_ipv6) {
+            Some(true) => Flaw::BareIpv6,
+            _ => Flaw::Target,
+        })
+    }
+
+    /// Whether it is a URL with neither a path nor a query (RFC 9112 section 3.2.4).
+    pub(super) fn has_empty_path(&self) -> bool {
+        if self.0.first() == Some(&b'/') {
+            return false;
+        }
+        let scheme = self.0.windows(3).position(|bytes| bytes == b"://");
+        scheme.is_some_and(|end| !self.0[end + 3..].iter().any(|byte| b"/?".contains(byte)))
+    }
+
+    /// What stands for the host and the port, if the target is a URL or nothing but that.
+    fn authority(&self) -> Option<&str> {
+        let text = std::str::from_utf8(&self.0).ok()?;
+        let text = text.split_once("://").map_or(text, |(_, rest)| rest);
+        text.split(['/', '?', '#']).next()
+    }
+}
+
+/// Whether a text is an IPv6 address without brackets, with or without a port.
+fn is_bare_ipv6(text: &str) -> bool {
+    let is_address = |text: &str| {
+        let address = text.split_once('%').map_or(text, |(address, _)| address);
+        address.parse::<Ipv6Addr>().is_ok()
+    };
+    is_address(text)
+        || text
+            .rsplit_once(':')
+            .is_some_and(|(address, _)| is_address(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(text: &str) -> Target {
+        let mut target = Target::default();
+        target.extend(text.as_bytes());
+        target
+    }
+
+    #[test]
+    fn h4_hyper_gets_no_target_that_it_would_answer_without_a_word() {
+        for (text, wanted) in [
+            ("/", Ok(())),
+            ("*", Ok(())),
+            ("http://a.test", Ok(())),
+            ("a.test:443", Ok(())),
+            ("[::1]:443", Ok(())),
+            ("http://[::1]/", Ok(())),
+            ("http://[fe80::1%25eth0]/", Ok(())),
+            ("http://a.test/<x>", Err(Flaw::Target)),
+            ("http://a.test:1:2/", Err(Flaw::Target)),
+            ("::1", Err(Flaw::BareIpv6)),
+            ("::1:443", Err(Flaw::BareIpv6)),
+            ("2001:db8::1:443", Err(Flaw::BareIpv6)),
+            ("1:2:3:4:5:6:7:8:443", Err(Flaw::BareIpv6)),
+            ("fe80::1%eth0:443", Err(Flaw::BareIpv6)),
+            ("http://::1/", Err(Flaw::BareIpv6)),
+            ("http://2001:db8::1:8080/a?b", Err(Flaw::BareIpv6)),
+        ] {
+            assert_eq!(target(text).check(), wanted, "{text}");
+        }
+        let longest = format!("/{}", "x".repeat(MAX_TARGET - 1));
+        assert_eq!(target(&longest).check(), Ok(()));
+        let longer = longest + "x";
+        assert_eq!(target(&longer).check(), Err(Flaw::TargetTooLong));
+    }
+
+    #[test]
+    fn h1_an_empty_path_is_told_from_a_slash() {
+        for (text, wanted) in [
+            ("http://a.test", true),
+            ("http://a.test:81", true),
+            ("http://a.test/", false),
+            ("http://a.test?q", false),
+            ("http://a.test?http://x", false),
+            ("/http://a.test", false),
+            ("*", false),
+            ("a.test:443", false),
+        ] {
+            assert_eq!(target(text).has_empty_path(), wanted, "{text}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Answers to requests that policy allowed and that failed all the same (SPEC H8, S2). The words are the
+//! failure's own (`error.rs`), so that the client and the log read the same.
+
+use std::fmt::Display;
+
+use http::{Response, StatusCode};
+
+use super::{Door, Reply, refusal, text};
+use crate::error::{Failure, Fault};
+use crate::http::Answer;
+use crate::upstream::tls::TlsError;
+use crate::upstream::unix_socket::SocketError;
+use crate::upstream::{ConnectError, ProxyError, ResolveError};
+
+/// The answer to a request that failed.
+pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Response<Answer> {
+    if let Failure::Refused(refused) = failure {
+        return refusal(refused, door);
+    }
+    let whose = match failure.fault() {
+        Fault::Client => "The request is at fault",
+        Fault::Upstream => {
+            "The proxy allowed the request; the fault lies with the host or the way to it"
+        }
+        Fault::UpstreamProxy => {
+            "The proxy allowed the request; the fault lies with its upstream proxy or the way to it: tell whoever runs them"
+        }
+        Fault::UnixSocket => {
+            "The proxy allowed the request; the fault lies with the socket or the program that should listen on it"
+        }
+        Fault::Proxy => "The fault lies with the proxy: try again later, and tell whoever runs it",
+    };
+    text(status(failure), &format!("{whom}: {failure}. {whose}."))
+}
+
+fn status(failure: &Failure) -> StatusCode {
+    if is_timeout(failure) {
+        return StatusCode::GATEWAY_TIMEOUT;
+    }
+    match failure.fault() {
+        Fault::Client => StatusCode::BAD_REQUEST,
+        Fault::Proxy => StatusCode::SERVICE_UNAVAILABLE,
+        Fault::Upstream | Fault::UpstreamProxy | Fault::UnixSocket => StatusCode::BAD_GATEWAY,
+    }
+}
+
+fn is_timeout(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Resolve(ResolveError::Timeout)
+            | Failure::Connect(ConnectError::Timeout)
+            | Failure::UnixSocket(
+                SocketError::Connect(ConnectError::Timeout) | SocketError::Silent(_)
+            )
+            | Failure::Tls(TlsError::Timeout)
+            | Failure::AnswerTimeout(_)
+            | Failure::UpstreamProxy(
+                ProxyError::Timeout
+                    | ProxyError::Resolve(ResolveError::Timeout)
+                    | ProxyError::Connect(ConnectError::Timeout)
+                    | ProxyError::Tls(TlsError::Timeout)
+            )
+    )
+}
+
+/// The SOCKS5 reply to a request that failed.
+pub(crate) fn socks_failure(failure: &Failure) -> Reply {
+    match failure {
+        Failure::Refused(_) => Reply::NotAllowed,
+        failure if is_timeout(failure) => Reply::TtlExpired,
+        Failure::Resolve(_) | Failure::Connect(ConnectError::Unreachable) => Reply::HostUnreachable,
+        Failure::Connect(ConnectError::Refused) => Reply::ConnectionRefused,
+        _ => Reply::GeneralFailure,
+    }
+}

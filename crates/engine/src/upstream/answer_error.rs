@@ -1,0 +1,197 @@
+//! Why an answer cannot be used: one cause and one sentence for each, the same for the client and the
+//! log (SPEC H7, H8).
+
+use std::error::Error;
+use std::{fmt, io};
+
+use h2::Reason;
+use rustls::AlertDescription;
+
+use super::evidence::{End, Evidence, Shown};
+
+/// Fields that hyper takes in an answer over HTTP/1.
+const MAX_FIELDS: usize = 100;
+/// Bytes that hyper takes for a head over HTTP/1.
+const MAX_HEAD: usize = 8192 + 4096 * 100;
+
+/// What is wrong with an answer. The text follows the name of the one that answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AnswerError {
+    /// No byte of an answer came.
+    #[error("closed the connection without an answer")]
+    Closed,
+    /// The connection ended within the answer.
+    #[error("closed the connection before its answer was complete")]
+    Incomplete,
+    /// The connection ended with a reset.
+    #[error("reset the connection")]
+    Reset,
+    /// The connection ended in another way, such as a timeout of TCP.
+    #[error("no longer answers on the connection")]
+    Broken,
+    /// RFC 8446 section 4.4.2.4: some servers end the session with an alert, others without a word.
+    #[error(
+        "asked for a client certificate, which this proxy does not have, and ended the connection; such a host \
+         works only where TLS is not intercepted"
+    )]
+    ClientCertificate,
+    /// The TLS session ended with an alert.
+    #[error("ended the TLS session with the alert {0:?}")]
+    Alert(AlertDescription),
+    /// The TLS session ended for a fault of the other side.
+    #[error("broke the rules of TLS")]
+    Tls,
+    /// Another protocol.
+    #[error("did not answer in HTTP")]
+    NotHttp,
+    /// HTTP/1.0 and HTTP/1.1 are read, and HTTP/2 where TLS agreed on it.
+    #[error("answered in a version of HTTP that was not agreed on")]
+    Version,
+    /// The status is not three digits, or the reason phrase has a forbidden byte.
+    #[error("answered with an invalid status line")]
+    StatusLine,
+    /// A field line is malformed, or a field that frames the content is invalid.
+    #[error("answered with an invalid header field")]
+    Field,
+    /// More than [`MAX_FIELDS`].
+    #[error("answered with too many header fields")]
+    TooManyFields,
+    /// The head is larger than any limit.
+    #[error("answered with a header section that is too large")]
+    HeadTooLarge,
+    /// The framing of the content is broken.
+    #[error("sent a malformed chunk in its answer")]
+    Chunk,
+    /// RFC 9113 section 6.8.
+    #[error("ended the HTTP/2 connection (GOAWAY, {0:?})")]
+    GoAway(Reason),
+    /// RFC 9113 section 6.4.
+    #[error("reset the HTTP/2 stream (RST_STREAM, {0:?})")]
+    StreamReset(Reason),
+    /// RFC 9113 section 5.4: the fault was found here.
+    #[error("broke the rules of HTTP/2 ({0:?})")]
+    Http2(Reason),
+}
+
+/// Who answered, as far as this proxy can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answerer {
+    Host,
+    UpstreamProxy,
+    /// The program behind a unix socket.
+    Program,
+}
+
+/// An answer that cannot be used. What hyper says of it is the source, for the log.
+#[derive(Debug, thiserror::Error)]
+#[error("{by} {cause}")]
+pub(crate) struct BrokenAnswer {
+    pub(crate) by: Answerer,
+    pub(crate) cause: AnswerError,
+    #[source]
+    pub(crate) error: hyper::Error,
+}
+
+impl fmt::Display for Answerer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "the host",
+            Self::UpstreamProxy => "the upstream proxy",
+            Self::Program => "the program",
+        })
+    }
+}
+
+impl AnswerError {
+    /// Why there is no usable head.
+    pub(super) fn of_head(error: &hyper::Error, evidence: &Evidence) -> Self {
+        let shown = evidence.lock();
+        if shown.has_frames && shown.bytes > 4 && shown.begins_with(b"HTTP/") {
+            // h2 takes it for a frame.
+            return Self::Version;
+        }
+        if let Some(error) = find(error) {
+            return Self::of_http2(error, &shown);
+        }
+        if error.is_parse_too_large() {
+            return match &*shown {
+                shown if shown.lines > MAX_FIELDS => Self::TooManyFields,
+                shown if shown.bytes >= MAX_HEAD => Self::HeadTooLarge,
+                // A number that no length can be.
+                _ => Self::Field,
+            };
+        }
+        if error.is_timeout() {
+            return Self::Broken;
+        }
+        if error.is_parse() {
+            return match &*shown {
+                shown if !shown.begins_with(b"HTTP/") => Self::NotHttp,
+                shown if !shown.begins_with(b"HTTP/1.") => Self::Version,
+                _ if error.is_parse_status() => Self::StatusLine,
+                _ => Self::Field,
+            };
+        }
+        Self::of_end(&shown)
+    }
+
+    /// Why the content that follows a head does not come to its end.
+    pub(super) fn of_body(error: &hyper::Error, evidence: &Evidence) -> Self {
+        let shown = evidence.lock();
+        if let Some(error) = find(error) {
+            return Self::of_http2(error, &shown);
+        }
+        match shown.end {
+            Some(end) => Self::of_break(end).unwrap_or(Self::Incomplete),
+            None if find::<io::Error>(error).is_some() => Self::Chunk,
+            None => Self::Incomplete,
+        }
+    }
+
+    fn of_http2(error: &h2::Error, shown: &Shown) -> Self {
+        match error.reason() {
+            Some(reason) if error.is_library() => Self::Http2(reason),
+            Some(reason) if error.is_go_away() => Self::GoAway(reason),
+            Some(reason) if error.is_reset() => Self::StreamReset(reason),
+            _ => Self::of_end(shown),
+        }
+    }
+
+    fn of_end(shown: &Shown) -> Self {
+        if shown.end.is_some() && shown.asked_for_certificate && !shown.has_answered {
+            return Self::ClientCertificate;
+        }
+        match shown.end.map(Self::of_break) {
+            Some(Some(broke)) => broke,
+            Some(None) if shown.bytes == 0 || shown.has_frames => Self::Closed,
+            None if shown.bytes == 0 || shown.has_frames => Self::Broken,
+            _ if shown.begins_with(b"HTTP/") => Self::Incomplete,
+            // It may have come before the request.
+            _ => Self::NotHttp,
+        }
+    }
+
+    /// What an end says by itself. An orderly one says nothing.
+    fn of_break(end: End) -> Option<Self> {
+        Some(match end {
+            End::Alert(AlertDescription::CertificateRequired) => Self::ClientCertificate,
+            End::Alert(alert) => Self::Alert(alert),
+            End::BadTls => Self::Tls,
+            End::Reset => Self::Reset,
+            End::Broken => Self::Broken,
+            End::Closed => return None,
+        })
+    }
+}
+
+/// An error behind one of hyper.
+fn find<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        source = error.source();
+    }
+    None
+}

@@ -1,0 +1,201 @@
+//! What a connection to an origin has shown, kept so that a failure can be named.
+//!
+//! hyper tells less about an answer that it cannot read than an operator needs: a bad version and a
+//! greeting of SSH are one error to it, and h2 drops the TLS alert that ended its connection. So the
+//! stream under both notes how answers begin and how the connection ended. It decides nothing; the
+//! causes are in [`AnswerError`](super::AnswerError).
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use rustls::AlertDescription;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of an answer that are counted; a head is shorter.
+const MAX_COUNTED: usize = 1024 * 1024;
+
+/// What a connection has shown so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Evidence(Arc<Mutex<Shown>>);
+
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// The origin asked for a client certificate in the TLS handshake.
+    pub(super) asked_for_certificate: bool,
+    /// HTTP/2 frames are read, and not lines.
+    pub(super) has_frames: bool,
+    /// An answer came to its end before.
+    pub(super) has_answered: bool,
+    /// The first bytes of the answer.
+    start: [u8; 8],
+    /// Bytes of the answer, and line ends among them, up to [`MAX_COUNTED`].
+    pub(super) bytes: usize,
+    pub(super) lines: usize,
+    /// How the connection ended, if it did.
+    pub(super) end: Option<End>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// In order, or without the alert that TLS wants for that.
+    Closed,
+    /// With a reset.
+    Reset,
+    /// With a TLS alert.
+    Alert(AlertDescription),
+    /// With something that TLS does not allow.
+    BadTls,
+    /// In another way.
+    Broken,
+}
+
+/// A stream that notes evidence.
+#[derive(Debug)]
+pub(super) struct Noted<S> {
+    stream: S,
+    evidence: Evidence,
+}
+
+impl Evidence {
+    /// The TLS handshake asked for a client certificate.
+    pub(super) fn note_certificate_request(&self) {
+        self.lock().asked_for_certificate = true;
+    }
+
+    /// The connection is one over HTTP/2.
+    pub(super) fn note_http2(&self) {
+        self.lock().has_frames = true;
+    }
+
+    /// An answer came to its end, and another one may begin.
+    pub(super) fn note_end_of_answer(&self) {
+        let mut shown = self.lock();
+        *shown = Shown {
+            asked_for_certificate: shown.asked_for_certificate,
+            has_frames: shown.has_frames,
+            has_answered: true,
+            end: shown.end,
+            ..Shown::default()
+        };
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_bytes(&self, bytes: &[u8]) {
+        let mut shown = self.lock();
+        if bytes.is_empty() {
+            shown.end.get_or_insert(End::Closed);
+        } else if shown.bytes < MAX_COUNTED {
+            shown.count(bytes);
+        }
+    }
+
+    fn note_error(&self, error: &io::Error) {
+        self.lock().end.get_or_insert(End::of(error));
+    }
+}
+
+impl Shown {
+    fn count(&mut self, bytes: &[u8]) {
+        let room = self.start.get_mut(self.bytes..).unwrap_or_default();
+        for (place, byte) in room.iter_mut().zip(bytes) {
+            *place = *byte;
+        }
+        self.bytes += bytes.len();
+        let ends = bytes.iter().map(|byte| usize::from(*byte == b'\n'));
+        self.lines += ends.sum::<usize>();
+    }
+
+    /// Whether the answer began with these bytes, or with as many of them as have come.
+    pub(super) fn begins_with(&self, text: &[u8]) -> bool {
+        let length = self.bytes.min(self.start.len()).min(text.len());
+        self.start[..length] == text[..length]
+    }
+}
+
+impl End {
+    /// How a stream with this error ended.
+    pub(super) fn of(error: &io::Error) -> Self {
+        let inner = error.get_ref();
+        match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::AlertReceived(alert)) => return Self::Alert(*alert),
+            Some(_) => return Self::BadTls,
+            None => {}
+        }
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Closed,
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Self::Reset,
+            _ => Self::Broken,
+        }
+    }
+}
+
+impl<S> Noted<S> {
+    pub(super) fn new(stream: S, evidence: Evidence) -> Self {
+        Self { stream, evidence }
+    }
+
+    fn written(&self, outcome: io::Result<usize>) -> Poll<io::Result<usize>> {
+        if let Err(error) = &outcome {
+            self.evidence.note_error(error);
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let has_room = buf.remaining() > 0;
+        let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        match &outcome {
+            Ok(()) if has_room => self.evidence.note_bytes(&buf.filled()[before..]),
+            Ok(()) => {}
+            Err(error) => self.evidence.note_error(error),
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        self.written(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
+        self.written(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,50 @@
+//! Notes that a server asks for a client certificate. This proxy has none to show, and a server that
+//! insists ends the connection with an alert that most often says something else.
+//!
+//! The configurations are shared, since resumption compares them. So the answer is noted in the task
+//! that runs the handshake, which asks for a certificate while it is polled.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+
+tokio::task_local! {
+    static REQUEST: Cell<ClientCertificate>;
+}
+
+/// Whether a server asked for a client certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientCertificate {
+    Unasked,
+    AskedFor,
+}
+
+/// Has no certificate, and notes that there was a request.
+#[derive(Debug)]
+pub(super) struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _issuers: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        // Outside of `watched` there is nowhere to note it.
+        let _ = REQUEST.try_with(|request| request.set(ClientCertificate::AskedFor));
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+/// Runs a handshake, and tells whether a certificate was asked for.
+pub(super) async fn watched<T>(handshake: impl Future<Output = T>) -> (T, ClientCertificate) {
+    let handshake = async {
+        let outcome = handshake.await;
+        (outcome, REQUEST.with(Cell::get))
+    };
+    REQUEST
+        .scope(Cell::new(ClientCertificate::Unasked), handshake)
+        .await
+}

@@ -1,0 +1,111 @@
+//! Gives words to the answers that hyper writes itself.
+//!
+//! A request that hyper cannot read never gets to the API: hyper answers with a bare status line and
+//! closes. Every answer of the API has a `Content-Type`, so one without it is hyper's, and gets a body.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use hyper::body::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What an answer begins with, and how many bytes of status code follow.
+const START: &[u8] = b"HTTP/1.1 ";
+const CODE: usize = 3;
+
+/// The server's end of a connection, with words in every answer.
+pub(super) struct Worded<S> {
+    stream: S,
+    /// Words that are half way out.
+    rest: Bytes,
+}
+
+impl<S: AsyncWrite + Unpin> Worded<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            rest: Bytes::new(),
+        }
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.rest.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.rest.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The answer of hyper's own that these bytes are, with words.
+fn worded(bytes: &[u8]) -> Option<Bytes> {
+    let code = bytes.strip_prefix(START)?.get(..CODE)?;
+    let (reason, why) = match code {
+        b"400" => ("Bad Request", "the request is malformed"),
+        b"414" => ("URI Too Long", "the request-target is too long"),
+        b"431" => (
+            "Request Header Fields Too Large",
+            "the header section is too large or has too many fields",
+        ),
+        _ => return None,
+    };
+    let head = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?;
+    let has = |name: &str| {
+        head.lines().any(|line| {
+            line.get(..name.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(name))
+        })
+    };
+    if has("content-type:") || !has("content-length:") {
+        return None;
+    }
+    let code = String::from_utf8_lossy(code);
+    Some(Bytes::from(format!(
+        "HTTP/1.1 {code} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{why}",
+        why.len()
+    )))
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Worded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Worded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_rest(cx))?;
+        match worded(bytes) {
+            Some(words) => {
+                self.rest = words;
+                // What does not go out now does before the flush.
+                let _ = self.poll_rest(cx)?;
+                Poll::Ready(Ok(bytes.len()))
+            }
+            None => Pin::new(&mut self.stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_rest(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_rest(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

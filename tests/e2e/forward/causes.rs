@@ -1,0 +1,174 @@
+//! A permitted request that fails: the client and the log read one cause in the same words (SPEC H8).
+
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use e2e::client::{Connection, Socks5Target};
+use e2e::daemon::{Config, Daemon};
+use e2e::port::RefusingPort;
+
+use super::scene::{by_hand, message, read_head};
+
+fn start() -> Daemon {
+    Daemon::start(e2e::binary!(), &Config::example())
+}
+
+/// An origin that sends these bytes for an answer, and closes.
+fn saying(bytes: &'static [u8]) -> SocketAddr {
+    by_hand(move |mut stream| {
+        read_head(&mut stream)?;
+        stream.write_all(bytes)
+    })
+}
+
+fn reset(mut stream: TcpStream) -> io::Result<()> {
+    read_head(&mut stream)?;
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+}
+
+/// A head of so many fields.
+fn fields(mut stream: TcpStream, count: usize, value: usize) -> io::Result<()> {
+    read_head(&mut stream)?;
+    let field = format!("X: {}\r\n", "x".repeat(value));
+    let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", field.repeat(count));
+    stream.write_all(head.as_bytes())?;
+    // A reset would throw away what has not been read yet.
+    io::copy(&mut stream, &mut io::sink()).map(|_| ())
+}
+
+/// The line for a failed request of this client.
+fn failed(daemon: &Daemon, client: &Connection) -> e2e::daemon::LogLine {
+    let me = client.local_addr().to_string();
+    daemon.wait_for_log(|line| {
+        line.field("client").is_some_and(|client| *client == *me)
+            && line
+                .message()
+                .is_some_and(|said| said.starts_with("a permitted request failed: "))
+    })
+}
+
+/// Asks for `/` and expects a 502 with these words, and the same words in the log.
+fn assert_cause(daemon: &Daemon, origin: SocketAddr, words: &str) {
+    let authority = format!("allowed.test:{}", origin.port());
+    let mut client = Connection::open(daemon.http_addr());
+    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    assert_eq!(answer.status, 502, "{words}: {}", answer.text());
+    let wanted = format!(
+        "{authority}: {words}. The proxy allowed the request; the fault lies with the host or the way to it.\n"
+    );
+    assert_eq!(answer.text(), wanted);
+    let line = failed(daemon, &client);
+    let wanted = format!("a permitted request failed: {words}");
+    assert_eq!(line.message(), Some(&*wanted));
+    assert_eq!(line.level(), Some("INFO"));
+    assert_eq!(line.field("authority"), Some(&authority.into()));
+    assert_eq!(line.field("door"), Some(&"http".into()));
+    assert_eq!(line.field("fault"), Some(&"host".into()));
+}
+
+#[test]
+fn h8_every_unusable_answer_names_its_cause_to_the_client_and_in_the_log() {
+    let daemon = start();
+    for (bytes, words) in [
+        (&b""[..], "the host closed the connection without an answer"),
+        (
+            b"HTTP/1.1 200 OK\r\nX: y",
+            "the host closed the connection before its answer was complete",
+        ),
+        (b"SSH-2.0-x\r\n", "the host did not answer in HTTP"),
+        (
+            b"220 mail.test ESMTP\r\n",
+            "the host did not answer in HTTP",
+        ),
+        (
+            b"\x15\x03\x03\x00\x02\x02\x46",
+            "the host did not answer in HTTP",
+        ),
+        (
+            b"HTTP/2.0 200 OK\r\n\r\n",
+            "the host answered in a version of HTTP that was not agreed on",
+        ),
+        (
+            b"HTTP/0.9 200 OK\r\n\r\n",
+            "the host answered in a version of HTTP that was not agreed on",
+        ),
+        (
+            b"HTTP/1.1 2x0 OK\r\n\r\n",
+            "the host answered with an invalid status line",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\n",
+            "the host answered with an invalid header field",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n",
+            "the host answered with an invalid header field",
+        ),
+    ] {
+        assert_cause(&daemon, saying(bytes), words);
+    }
+    assert_cause(&daemon, by_hand(reset), "the host reset the connection");
+    let many = by_hand(|stream| fields(stream, 20_000, 1));
+    let words = "the host answered with too many header fields";
+    assert_cause(&daemon, many, words);
+    let large = by_hand(|stream| fields(stream, 20, 100_000));
+    let words = "the host answered with a header section that is too large";
+    assert_cause(&daemon, large, words);
+}
+
+/// The client cannot be told any more: its answer has begun.
+#[test]
+fn h8_an_answer_that_breaks_off_names_its_cause_in_the_log() {
+    let daemon = start();
+    for (bytes, words) in [
+        (
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"[..],
+            "the host closed the connection before its answer was complete",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\nno number\r\n",
+            "the host sent a malformed chunk in its answer",
+        ),
+    ] {
+        let authority = format!("allowed.test:{}", saying(bytes).port());
+        let mut client = Connection::open(daemon.http_addr());
+        client.send(message("GET", &authority, "/", &[]));
+        assert_eq!(client.read_head().status, 200);
+        let line = failed(&daemon, &client);
+        let wanted = format!("a permitted request failed: {words}");
+        assert_eq!(line.message(), Some(&*wanted));
+        assert_eq!(line.level(), Some("INFO"));
+        assert_eq!(line.field("authority"), Some(&authority.into()));
+    }
+}
+
+#[test]
+fn h8_s2_a_tunnel_that_cannot_be_opened_leaves_one_line() {
+    let daemon = start();
+    let refusing = RefusingPort::open();
+    let port = refusing.addr().port();
+    let wanted = "a permitted request failed: the connection was refused";
+    let mut client = Connection::open(daemon.http_addr());
+    let answer = client.connect(&format!("allowed.test:{port}"));
+    assert_eq!(answer.status, 502);
+    let line = failed(&daemon, &client);
+    assert_eq!(line.message(), Some(wanted));
+    assert_eq!(line.field("door"), Some(&"http".into()));
+    let mut client = Connection::open(daemon.socks_addr());
+    let bound = client.socks5_connect(&Socks5Target::name("allowed.test", port));
+    assert_eq!(bound.reply, 5);
+    let line = failed(&daemon, &client);
+    assert_eq!(line.message(), Some(wanted));
+    assert_eq!(line.field("door"), Some(&"socks5".into()));
+    let mut client = Connection::open(daemon.http_addr());
+    client.connect("missing.test:443");
+    // The example allows no such name: what is refused has its own line.
+    let refused = daemon.wait_for_blocked(|entry| entry["host"] == "missing.test");
+    assert_eq!(refused["reason"], "not_allowed");
+    let failures = |line: &&e2e::daemon::LogLine| {
+        line.message()
+            .is_some_and(|said| said.starts_with("a permitted request failed"))
+    };
+    assert_eq!(daemon.logs().iter().filter(failures).count(), 2);
+}

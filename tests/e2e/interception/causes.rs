@@ -1,0 +1,266 @@
+//! Origins inside interception that do not answer: the client and the log read one cause in the same
+//! words (SPEC H8, M6).
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use e2e::tls::{Server, TLS12, TLS13, TestCa};
+use e2e::wait::PATIENCE;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::frames::{END_HEADERS, GOAWAY, HEADERS, RST_STREAM, frame};
+use super::origins::Odd;
+use super::resets::Http2Origin;
+use super::{BOTH, NAMES};
+use crate::forward::scene::by_hand;
+
+/// Asks for `/` and expects a 502 with these words, and the same words in the log.
+fn assert_cause(scene: &Odd, protocol: &str, words: &str) {
+    let (status, text) = scene.ask(protocol);
+    assert_eq!(status, 502, "{protocol}: {text}");
+    let wanted = format!(
+        "{}: {words}. The proxy allowed the request; ",
+        scene.authority
+    );
+    assert!(text.starts_with(&wanted), "{protocol}: {text}");
+    let wanted = format!("a permitted request failed: {words}");
+    let line = scene.daemon.wait_for_log(|line| {
+        line.message()
+            .is_some_and(|said| said.starts_with("a permitted request failed"))
+    });
+    assert_eq!(line.message(), Some(&*wanted), "{protocol}");
+    assert_eq!(line.level(), Some("INFO"));
+}
+
+/// Serves every connection alike: what fails may be tried again.
+fn always(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
+    let address = listener.local_addr().expect("a bound listener");
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, serve) = (stream.expect("a connection"), Arc::clone(&serve));
+            thread::spawn(move || {
+                stream
+                    .set_read_timeout(Some(PATIENCE))
+                    .expect("a fresh socket takes options");
+                // What goes wrong here the test sees at the client.
+                let _: io::Result<()> = serve(stream);
+            });
+        }
+    });
+    address
+}
+
+/// TLS that is given to the test.
+fn in_tls(
+    config: Arc<ServerConfig>,
+    serve: impl Fn(StreamOwned<ServerConnection, TcpStream>) -> io::Result<()> + Send + Sync + 'static,
+) -> SocketAddr {
+    always(move |stream| {
+        let session = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
+        serve(StreamOwned::new(session, stream))
+    })
+}
+
+/// TLS 1.3 refuses after the handshake, TLS 1.2 in it.
+#[test]
+fn m6_an_origin_that_wants_a_client_certificate_is_told_as_such() {
+    for protocol in BOTH {
+        for (version, ended) in [
+            (&TLS12, "and ended the TLS handshake"),
+            (&TLS13, "and ended the connection"),
+        ] {
+            let ca = TestCa::new();
+            let config = Server::of(&ca, &NAMES)
+                .alpn(&[protocol])
+                .only(version)
+                .wanting_certificates()
+                .config();
+            let address = in_tls(config, |mut stream| {
+                let read = stream.read(&mut [0; 1]);
+                // The alert goes out before the connection ends.
+                let _ = stream.conn.write_tls(&mut stream.sock);
+                read.map(|_| ())
+            });
+            let scene = Odd::at(address, &ca);
+            let (status, text) = scene.ask(protocol);
+            assert_eq!(status, 502, "{text}");
+            let words = "asked for a client certificate, which this proxy does not have, ";
+            assert!(text.contains(words), "{protocol}: {text}");
+            assert!(text.contains(ended), "{protocol}: {text}");
+            assert!(
+                text.contains("works only where TLS is not intercepted"),
+                "{text}"
+            );
+            scene.daemon.wait_for_log(|line| {
+                line.level() == Some("INFO")
+                    && line.message().is_some_and(|said| said.contains(words))
+            });
+        }
+    }
+}
+
+#[test]
+fn m6_a_tls_handshake_that_fails_names_its_cause() {
+    for protocol in BOTH {
+        let not_tls = by_hand(|mut stream| {
+            stream.read_exact(&mut [0; 5])?;
+            stream.write_all(b"220 mail.test ESMTP\r\n")?;
+            io::copy(&mut stream, &mut io::sink()).map(|_| ())
+        });
+        let closed = by_hand(|mut stream| {
+            io::copy(&mut (&mut stream).take(200), &mut io::sink())?;
+            stream.shutdown(std::net::Shutdown::Write)?;
+            io::copy(&mut stream, &mut io::sink()).map(|_| ())
+        });
+        let reset = by_hand(|mut stream| {
+            stream.read_exact(&mut [0; 5])?;
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+        });
+        let alert = by_hand(|mut stream| {
+            stream.read_exact(&mut [0; 5])?;
+            stream.write_all(b"\x15\x03\x03\x00\x02\x02\x28")?;
+            io::copy(&mut stream, &mut io::sink()).map(|_| ())
+        });
+        for (address, words) in [
+            (not_tls, "its answer to the TLS handshake is not TLS"),
+            (closed, "it closed the connection during the TLS handshake"),
+            (reset, "it reset the connection during the TLS handshake"),
+            (
+                alert,
+                "it ended the TLS handshake with the alert HandshakeFailure",
+            ),
+        ] {
+            let words = format!("no TLS session with the host: {words}");
+            assert_cause(&Odd::at(address, &TestCa::new()), protocol, &words);
+        }
+    }
+}
+
+#[test]
+fn m6_an_origin_that_ends_a_session_names_its_cause() {
+    for protocol in BOTH {
+        let ca = TestCa::new();
+        let config = Server::of(&ca, &NAMES).alpn(&[protocol]).config();
+        let closed = in_tls(config, |mut stream| {
+            stream.read_exact(&mut [0; 16])?;
+            stream.conn.send_close_notify();
+            stream.flush()
+        });
+        let words = "the host closed the connection without an answer";
+        assert_cause(&Odd::at(closed, &ca), protocol, words);
+    }
+}
+
+fn http2(serve: impl Fn(Http2Origin) -> io::Result<()> + Send + Sync + 'static) -> Odd {
+    let ca = TestCa::new();
+    let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+    let address = always(move |stream| serve(Http2Origin::accept(stream, Arc::clone(&config))?));
+    Odd::at(address, &ca)
+}
+
+#[test]
+fn m6_an_http2_origin_that_gives_up_names_its_cause() {
+    let refused = http2(|mut origin| {
+        origin.next(HEADERS)?;
+        // No stream was processed; ENHANCE_YOUR_CALM.
+        origin.send(&frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 11]))?;
+        origin.next(GOAWAY).map(|_| ())
+    });
+    let words = "the host ended the HTTP/2 connection (GOAWAY, ENHANCE_YOUR_CALM)";
+    assert_cause(&refused, "h2", words);
+    let reset = http2(|mut origin| {
+        let stream = origin.next(HEADERS)?.stream;
+        origin.send(&frame(RST_STREAM, 0, stream, &[0, 0, 0, 2]))?;
+        origin.next(GOAWAY).map(|_| ())
+    });
+    let words = "the host reset the HTTP/2 stream (RST_STREAM, INTERNAL_ERROR)";
+    assert_cause(&reset, "h2", words);
+    let malformed = http2(|mut origin| {
+        let stream = origin.next(HEADERS)?.stream;
+        // An index that no table has.
+        origin.send(&frame(HEADERS, END_HEADERS, stream, &[0xff, 0xff, 0x7f]))?;
+        origin.next(GOAWAY).map(|_| ())
+    });
+    let words = "the host broke the rules of HTTP/2 (PROTOCOL_ERROR)";
+    assert_cause(&malformed, "h2", words);
+}
+
+/// Go's server answers so where HTTP/2 was agreed on and not meant.
+#[test]
+fn m6_an_answer_in_http_1_where_http_2_was_agreed_on_is_told_as_such() {
+    let ca = TestCa::new();
+    let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+    let address = in_tls(config, |mut stream| {
+        stream.read_exact(&mut [0; 16])?;
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")?;
+        stream.flush()?;
+        io::copy(&mut stream, &mut io::sink()).map(|_| ())
+    });
+    let words = "the host answered in a version of HTTP that was not agreed on";
+    assert_cause(&Odd::at(address, &ca), "h2", words);
+}
+
+#[test]
+fn m6_an_answer_inside_that_breaks_off_names_its_cause_in_the_log() {
+    let (go, seen) = mpsc::channel::<()>();
+    let scene = super::resets::scene(move |mut origin| {
+        let stream = origin.answer(b"first", 0)?;
+        seen.recv().map_err(io::Error::other)?;
+        origin.send(&frame(RST_STREAM, 0, stream, &[0, 0, 0, 2]))?;
+        origin.next(GOAWAY).map(|_| ())
+    });
+    let client = scene.http2();
+    let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
+    assert_eq!(exchange.head().status, 200);
+    assert_eq!(exchange.read_some(), b"first");
+    go.send(()).expect("the origin");
+    exchange.try_read_some().expect_err("a break, and no end");
+    let wanted =
+        "a permitted request failed: the host reset the HTTP/2 stream (RST_STREAM, INTERNAL_ERROR)";
+    scene
+        .daemon
+        .wait_for_log(|line| line.message() == Some(wanted));
+}
+
+/// RFC 9112 section 3.2.
+#[test]
+fn m7_a_request_over_http_1_1_without_host_is_a_400() {
+    let scene = super::Scene::echoing(&super::limited(), &["http/1.1"]);
+    for (head, wanted) in [
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        (
+            format!("GET {} HTTP/1.1\r\n\r\n", scene.url("allowed.test", "/")),
+            400,
+        ),
+        ("GET / HTTP/1.0\r\n\r\n".to_owned(), 200),
+    ] {
+        let answer = scene.http1("allowed.test").exchange(&head);
+        assert_eq!(answer.status, wanted, "{head}: {}", answer.text());
+        if wanted == 400 {
+            assert!(answer.text().contains("needs a Host field"), "{head}");
+        }
+    }
+    assert_eq!(scene.origin.requests().len(), 1);
+    let line = scene.wait_for_message("refused a malformed request");
+    assert_eq!(line.field("door"), Some(&"https".into()));
+}
+
+/// hyper would answer with a bare head.
+#[test]
+fn h4_a_target_that_is_no_uri_is_answered_in_words_inside_too() {
+    let scene = super::Scene::echoing(&super::limited(), &["http/1.1"]);
+    let authority = scene.authority("allowed.test");
+    let head = format!("GET /<x> HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    let answer = scene.http1("allowed.test").exchange(&head);
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.text().contains("request-target"),
+        "{}",
+        answer.text()
+    );
+}
