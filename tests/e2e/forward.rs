@@ -4,6 +4,7 @@ mod blocked;
 mod bodies;
 mod fields;
 mod interim;
+mod lenient;
 pub(crate) mod scene;
 mod targets;
 mod upstream;

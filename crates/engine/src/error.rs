@@ -52,9 +52,9 @@ pub(crate) enum Failure {
     /// The origin did not speak HTTP, or hung up before its answer was complete.
     #[error("the origin's answer is not usable: {0}")]
     Answer(#[source] hyper::Error),
-    /// The origin used a transfer coding besides `chunked`, which this proxy never says it takes (RFC
-    /// 9112 section 7.4). Without the coding's name, which is the hop's, the content means nothing.
-    #[error("the origin used a transfer coding besides chunked")]
+    /// The origin's transfer codings are ambiguous, or the client cannot be told of them: HTTP/1.1
+    /// alone can name them.
+    #[error("the origin used transfer codings that cannot be passed on")]
     TransferCoding,
     /// The origin wanted to change protocols, though nobody had asked it to.
     #[error("the origin switched protocols unasked")]

@@ -5,6 +5,7 @@
 //! and `connect` carry it out, and `inside` does where the client takes us for the origin, in
 //! HTTP/2 as well.
 
+mod answer_head;
 mod body;
 mod client_stream;
 mod connect;

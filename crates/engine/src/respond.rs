@@ -171,7 +171,7 @@ pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Resp
         Failure::NoInterception => "TLS interception was switched off",
         Failure::RequestBody(_) => "the request's body broke off",
         Failure::Answer(_) => "the host closed the connection or did not answer in HTTP",
-        Failure::TransferCoding => "the host used a transfer coding that nobody asked for",
+        Failure::TransferCoding => "the host used transfer codings that cannot be passed on",
         Failure::UnaskedUpgrade => "the host switched protocols unasked",
         Failure::InterimFlood => "the host sent interim answers without end",
         Failure::AnswerTimeout(_) => "the host did not answer in time",

@@ -153,21 +153,6 @@ fn h8_an_answer_that_is_none_is_the_origins_fault() {
     }
 }
 
-/// The coding's name ends here as all that concerns a hop, and its content would mean nothing.
-#[test]
-fn h8_a_transfer_coding_that_nobody_asked_for_is_told_by_its_name() {
-    for coding in ["gzip, chunked", "gzip", "chunked, chunked"] {
-        let raw =
-            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n2\r\nab\r\n0\r\n\r\n");
-        let scene = Scene::new(Origin::start(move |_| Answer::Raw(raw.clone().into())));
-        let answer = scene.ask("GET", "allowed.test", "/", &[]);
-        assert_eq!(answer.status, 502, "{coding}");
-        let text = answer.text();
-        assert!(text.contains("transfer coding"), "{coding}: {text}");
-        assert!(text.contains("the fault lies with the host"), "{text}");
-    }
-}
-
 #[test]
 fn h8_a_refused_connection_is_502() {
     let port = RefusingPort::open();

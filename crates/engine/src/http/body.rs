@@ -79,6 +79,8 @@ enum Content {
     Own(Full<Bytes>),
     Upstream {
         body: Incoming,
+        /// What is still to come, where the content ends before the connection does.
+        left: Option<u64>,
         /// The connection, to be kept when the body ends well.
         lease: Option<Lease>,
         /// Lets a held-back request body end with the answer.
@@ -157,6 +159,7 @@ impl Answer {
         Self {
             content: Content::Upstream {
                 body,
+                left: None,
                 lease,
                 _expected: expected,
                 inspection,
@@ -164,6 +167,15 @@ impl Answer {
             },
             _held: Held::Nothing,
         }
+    }
+
+    /// Ends an upstream's body after so many bytes. Its connection ends too.
+    pub(super) fn ending_after(mut self, length: u64) -> Self {
+        if let Content::Upstream { left, lease, .. } = &mut self.content {
+            *left = Some(length);
+            *lease = None;
+        }
+        self
     }
 
     /// Leaves out what is not an upstream's, for an answer to HEAD.
@@ -247,13 +259,18 @@ impl Body for Answer {
             Content::Own(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
+            Content::Upstream { left: Some(0), .. } => Poll::Ready(None),
             Content::Upstream {
                 body,
+                left,
                 lease,
                 inspection,
                 ..
             } => {
-                let frame = ready!(poll_incoming(body, cx));
+                let mut frame = ready!(poll_incoming(body, cx));
+                if let Some(left) = left {
+                    frame = take_from(left, frame);
+                }
                 inspect(inspection, frame.as_ref());
                 let ended = match &frame {
                     None => true,
@@ -277,13 +294,16 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Own(body) => body.is_end_stream(),
-            Content::Upstream { body, .. } => body.is_end_stream(),
+            Content::Upstream { body, left, .. } => *left == Some(0) || body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Own(body) => body.size_hint(),
+            Content::Upstream {
+                left: Some(left), ..
+            } => SizeHint::with_exact(*left),
             Content::Upstream { body, .. } => body.size_hint(),
         }
     }
@@ -304,6 +324,26 @@ pub(super) async fn discard(mut body: Incoming) {
     };
     // Whoever is slower is reset.
     let _ = timeout(LONGEST_DISCARD, discarded).await;
+}
+
+/// As much of a part as is left to come. An end before that is a break.
+fn take_from(
+    left: &mut u64,
+    frame: Option<Result<Frame<Bytes>, BodyError>>,
+) -> Option<Result<Frame<Bytes>, BodyError>> {
+    let frame = match frame {
+        Some(Ok(frame)) => frame,
+        None => return Some(Err("the content ended early".into())),
+        error => return error,
+    };
+    Some(Ok(match frame.into_data() {
+        Ok(mut data) => {
+            data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= data.len() as u64;
+            Frame::data(data)
+        }
+        Err(frame) => frame,
+    }))
 }
 
 /// The frame, its trailer fields changed if it is made of them.

@@ -13,6 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::Upgraded;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::answer_head::Codings;
 use super::body::{Answer, RequestBody, Streamed};
 use super::inspect::{Direction, Inspection};
 use super::passage::Passage;
@@ -38,6 +39,8 @@ pub(super) struct Sent {
     activity: Arc<Activity>,
     scrutiny: Scrutiny,
     wire: Wire,
+    /// What the client speaks.
+    version: Version,
     /// Whether the client understands interim answers.
     takes_interim: bool,
     /// Whether the request asks to change to WebSocket.
@@ -64,6 +67,7 @@ impl Sent {
             activity: Arc::new(Activity::new()),
             scrutiny,
             wire,
+            version,
             // RFC 9110 section 15.2: HTTP/1.0 knows none. hyper's HTTP/2 server cannot send any.
             takes_interim: version == Version::HTTP_11,
             upgrade,
@@ -247,6 +251,7 @@ async fn exchange(
     if headers::authenticate_the_connection(request.headers()) {
         lease.retire();
     }
+    let is_head = request.method() == Method::HEAD;
     let answer = lease.send(request);
     tokio::pin!(silence, answer);
     let answer = loop {
@@ -292,28 +297,46 @@ async fn exchange(
             unsent: None,
         });
     }
-    if !headers::is_plainly_coded(response.headers()) {
-        return Err(Broken {
-            failure: Failure::TransferCoding,
-            unsent: None,
-        });
-    }
     let (mut parts, body) = response.into_parts();
+    let codings = match parts.status {
+        _ if is_head => Codings::Plain,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Codings::Plain,
+        _ => codings(sent, &parts.headers).map_err(|failure| Broken {
+            failure,
+            unsent: None,
+        })?,
+    };
     if headers::authenticate_the_connection(&parts.headers) {
         lease.retire();
     }
     headers::to_client(&mut parts.headers);
+    let mut length = None;
+    match codings {
+        Codings::Plain => {}
+        Codings::Identity(stated) => length = stated,
+        Codings::Others(names) => {
+            // hyper adds the `chunked` that it puts on.
+            parts.headers.insert(header::TRANSFER_ENCODING, names);
+        }
+    }
     parts.version = Version::HTTP_11;
-    Ok(Outcome::Answer(Response::from_parts(
-        parts,
-        Answer::upstream(
-            body,
-            lease,
-            expected.take(),
-            sent.inspection(session, passage, Direction::Response),
-            sent.place.clone(),
-        ),
-    )))
+    let inspection = sent.inspection(session, passage, Direction::Response);
+    let place = sent.place.clone();
+    let mut answer = Answer::upstream(body, lease, expected.take(), inspection, place);
+    if let Some(length) = length {
+        answer = answer.ending_after(length);
+    }
+    Ok(Outcome::Answer(Response::from_parts(parts, answer)))
+}
+
+/// The transfer codings that the client is told of. In HTTP/1.0 and HTTP/2 there are none (RFC 9112
+/// section 6.1, RFC 9113 section 8.2.2).
+fn codings(sent: &Sent, fields: &http::HeaderMap) -> Result<Codings, Failure> {
+    match Codings::of(fields) {
+        Ok(Codings::Others(_)) if sent.version != Version::HTTP_11 => Err(Failure::TransferCoding),
+        Ok(codings) => Ok(codings),
+        Err(_) => Err(Failure::TransferCoding),
+    }
 }
 
 /// The origin changes protocols: only to what was asked for (RFC 9110 section 15.2.2).

@@ -52,7 +52,7 @@ pub(super) fn what(error: &SocketError) -> &'static str {
             "the connection failed"
         }
         SocketError::Answer(_) => "the program closed the connection or did not answer in HTTP",
-        SocketError::TransferCoding => "the program used a transfer coding that nobody asked for",
+        SocketError::TransferCoding => "the program used transfer codings that cannot be passed on",
         SocketError::UnaskedUpgrade => "the program switched protocols unasked",
         SocketError::InterimFlood => "the program sent interim answers without end",
         SocketError::Silent(_) => "the program did not answer in time",

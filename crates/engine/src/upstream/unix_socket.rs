@@ -88,8 +88,8 @@ pub(crate) enum SocketError {
     /// The program behind it closed the connection, or what it says is not HTTP.
     #[error("no answer: {0}")]
     Answer(#[source] hyper::Error),
-    /// The program answered with a transfer coding that nobody asked for.
-    #[error("its program used a transfer coding besides chunked")]
+    /// The program's transfer codings cannot be passed on.
+    #[error("its program used transfer codings that cannot be passed on")]
     TransferCoding,
     /// The program changed protocols unasked.
     #[error("its program switched protocols unasked")]

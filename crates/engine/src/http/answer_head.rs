@@ -1,0 +1,135 @@
+//! What the head of an origin's answer says about its transfer codings (RFC 9112
+//! sections 6.1 and 7).
+//!
+//! hyper takes the framing off: it decodes `chunked`, and reads to the end of the connection where
+//! another coding is the last. What is said here decides whether the rest may go on, and how it is named.
+
+use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue};
+
+/// The transfer codings of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Codings {
+    /// None but `chunked`, which is undone here.
+    Plain,
+    /// `identity` alone (RFC 2616 section 3.6), which is no coding. hyper reads to the end of the
+    /// connection, as RFC 9112 section 6.3 says; curl and browsers go by this length, if there is one.
+    Identity(Option<u64>),
+    /// These besides. They are still on the content and must be named with it.
+    Others(HeaderValue),
+}
+
+/// The codings of an answer cannot be told for sure, so nor can its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AmbiguousCodings;
+
+impl Codings {
+    /// Reads the codings of an answer. `chunked` is the last one and there once; no element is empty,
+    /// and each is a token.
+    pub(super) fn of(fields: &HeaderMap) -> Result<Self, AmbiguousCodings> {
+        let mut others = Vec::new();
+        let (mut is_chunked, mut is_identity) = (false, false);
+        for field in fields.get_all(TRANSFER_ENCODING) {
+            for coding in field.as_bytes().split(|byte| *byte == b',') {
+                let coding = coding.trim_ascii();
+                if is_chunked || !is_coding(coding) {
+                    return Err(AmbiguousCodings);
+                }
+                if coding.eq_ignore_ascii_case(b"chunked") {
+                    is_chunked = true;
+                } else if coding.eq_ignore_ascii_case(b"identity") {
+                    is_identity = true;
+                } else {
+                    others.push(coding);
+                }
+            }
+        }
+        if others.is_empty() {
+            return if is_identity && !is_chunked {
+                length(fields).map(Self::Identity)
+            } else {
+                Ok(Self::Plain)
+            };
+        }
+        HeaderValue::from_bytes(&others.join(&b", "[..]))
+            .map(Self::Others)
+            .map_err(|_| AmbiguousCodings)
+    }
+}
+
+/// The one length that an answer states.
+fn length(fields: &HeaderMap) -> Result<Option<u64>, AmbiguousCodings> {
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else {
+        return Ok(None);
+    };
+    let digits = length.to_str().unwrap_or_default();
+    if lengths.next().is_some() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(AmbiguousCodings);
+    }
+    digits.parse().map(Some).map_err(|_| AmbiguousCodings)
+}
+
+/// Whether this is a coding's name, without parameters: no coding that is registered has any.
+fn is_coding(name: &[u8]) -> bool {
+    !name.is_empty() && HeaderName::from_bytes(name).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(name: &'static str, values: &[&'static str]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for value in values {
+            fields.append(name, HeaderValue::from_static(value));
+        }
+        fields
+    }
+
+    #[test]
+    fn h4_codings_go_on_by_their_names_and_ambiguous_ones_do_not() {
+        let plain = Ok(Codings::Plain);
+        let others = |names| Ok(Codings::Others(HeaderValue::from_static(names)));
+        let ambiguous = Err(AmbiguousCodings);
+        for (values, wanted) in [
+            (&[][..], plain.clone()),
+            (&["Chunked"], plain.clone()),
+            (&["identity"], Ok(Codings::Identity(None))),
+            (&["identity, chunked"], plain),
+            (&["gzip"], others("gzip")),
+            (&["gzip, chunked"], others("gzip")),
+            (&["gzip", "chunked"], others("gzip")),
+            (&["deflate,\tx-gzip ,CHUNKED"], others("deflate, x-gzip")),
+            (&["chunked, chunked"], ambiguous.clone()),
+            (&["chunked", "chunked"], ambiguous.clone()),
+            (&["chunked, gzip"], ambiguous.clone()),
+            (&["chunked, identity"], ambiguous.clone()),
+            (&[""], ambiguous.clone()),
+            (&["chunked,"], ambiguous.clone()),
+            (&[", chunked"], ambiguous.clone()),
+            (&["chun ked"], ambiguous.clone()),
+            (&["\"chunked\""], ambiguous.clone()),
+            (&["chunked;q=1"], ambiguous),
+        ] {
+            let codings = Codings::of(&fields("transfer-encoding", values));
+            assert_eq!(codings, wanted, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn h4_beside_identity_a_length_counts() {
+        for (lengths, wanted) in [
+            (&[][..], Ok(Codings::Identity(None))),
+            (&["5"], Ok(Codings::Identity(Some(5)))),
+            (&["5", "5"], Err(AmbiguousCodings)),
+            (&["+5"], Err(AmbiguousCodings)),
+            (&[""], Err(AmbiguousCodings)),
+            (&["99999999999999999999"], Err(AmbiguousCodings)),
+        ] {
+            let mut fields = fields("content-length", lengths);
+            fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("identity"));
+            assert_eq!(Codings::of(&fields), wanted, "{lengths:?}");
+        }
+    }
+}
