@@ -2,6 +2,7 @@
 
 mod blocked;
 mod bodies;
+pub(crate) mod early;
 mod fields;
 mod interim;
 mod lenient;

@@ -8,6 +8,7 @@ mod attempt;
 mod bodies;
 mod changes;
 mod clients;
+mod early;
 mod floods;
 mod frames;
 pub(crate) mod hooks;

@@ -19,15 +19,15 @@ use super::origins::Odd;
 use crate::forward::scene::by_hand;
 
 /// `:status: 200`, of the static table (RFC 7541 appendix A).
-const OK: &[u8] = &[0x88];
+pub(super) const OK: &[u8] = &[0x88];
 /// CANCEL (RFC 9113 section 7).
 const CANCEL: u32 = 8;
 
 /// An origin's end of HTTP/2, by hand.
-struct Http2Origin(StreamOwned<ServerConnection, TcpStream>);
+pub(super) struct Http2Origin(StreamOwned<ServerConnection, TcpStream>);
 
 impl Http2Origin {
-    fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub(super) fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
         let session = ServerConnection::new(config).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(session, stream);
         stream.read_exact(&mut [0; PREFACE.len()])?;
@@ -37,13 +37,13 @@ impl Http2Origin {
         Ok(origin)
     }
 
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)?;
         self.0.flush()
     }
 
     /// The next frame of this kind.
-    fn next(&mut self, kind: u8) -> io::Result<Frame> {
+    pub(super) fn next(&mut self, kind: u8) -> io::Result<Frame> {
         loop {
             let mut head = [0; 9];
             self.0.read_exact(&mut head)?;

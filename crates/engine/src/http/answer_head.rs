@@ -1,11 +1,15 @@
-//! What the head of an origin's answer says about its transfer codings (RFC 9112
-//! sections 6.1 and 7).
+//! What the head of an origin's answer says about its transfer codings and its connection
+//! (RFC 9112 sections 6.1, 7 and 9).
 //!
 //! hyper takes the framing off: it decodes `chunked`, and reads to the end of the connection where
 //! another coding is the last. What is said here decides whether the rest may go on, and how it is named.
 
+use std::time::Duration;
+
 use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// The transfer codings of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +79,24 @@ fn is_coding(name: &[u8]) -> bool {
     !name.is_empty() && HeaderName::from_bytes(name).is_ok()
 }
 
+/// How long the origin says that it keeps the connection without a request: `Keep-Alive: timeout=N`
+/// (RFC 2068 section 19.7.1.1), the shortest where it says more than one.
+pub(super) fn keep_alive(fields: &HeaderMap) -> Option<Duration> {
+    let seconds = |parameter: &[u8]| -> Option<u64> {
+        let (name, value) = std::str::from_utf8(parameter).ok()?.split_once('=')?;
+        let is_timeout = name.trim().eq_ignore_ascii_case("timeout");
+        let value = value.trim().trim_matches('"');
+        is_timeout.then(|| value.parse().ok())?
+    };
+    fields
+        .get_all(KEEP_ALIVE)
+        .iter()
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+        .filter_map(seconds)
+        .min()
+        .map(Duration::from_secs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +152,25 @@ mod tests {
             let mut fields = fields("content-length", lengths);
             fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("identity"));
             assert_eq!(Codings::of(&fields), wanted, "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn h1_an_origin_says_how_long_it_keeps_a_connection() {
+        for (values, wanted) in [
+            (&[][..], None),
+            (&["timeout=5"], Some(5)),
+            (&["timeout=5, max=100"], Some(5)),
+            (&["max=100,Timeout = \"7\""], Some(7)),
+            (&["timeout=9", "timeout=4"], Some(4)),
+            (&["timeout=0"], Some(0)),
+            (&["timeout"], None),
+            (&["timeout=-1"], None),
+            (&["timeout=five, max=5"], None),
+            (&["5"], None),
+        ] {
+            let hint = keep_alive(&fields("keep-alive", values));
+            assert_eq!(hint, wanted.map(Duration::from_secs), "{values:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub(crate) struct Streamed {
     /// What a hook takes away from the fields, it takes away from the trailer fields.
     pub(super) actions: Vec<Action>,
     pub(super) inspection: Option<Box<Inspection>>,
+    /// Set when all of it has come.
+    pub(super) whole: Arc<AtomicBool>,
     pub(super) _place: Place,
 }
 
@@ -118,6 +121,9 @@ impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(poll_incoming(&mut self.body, cx));
         self.activity.note();
+        if frame.is_none() || self.body.is_end_stream() {
+            self.whole.store(true, Ordering::Relaxed);
+        }
         inspect(&mut self.inspection, frame.as_ref());
         let frame = frame.map(|frame| {
             frame.map(|frame| {

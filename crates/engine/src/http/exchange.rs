@@ -2,7 +2,7 @@
 //!
 //! Who may be asked was decided before: everything here needs a permit.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::Upgraded;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::answer_head::Codings;
+use super::answer_head::{self, Codings};
 use super::body::{Answer, RequestBody, Streamed};
 use super::inspect::{Direction, Inspection};
 use super::passage::Passage;
@@ -41,6 +41,8 @@ pub(super) struct Sent {
     wire: Wire,
     /// What the client speaks.
     version: Version,
+    /// Whether all of the request's content has come.
+    whole: Arc<AtomicBool>,
     /// Whether the client understands interim answers.
     takes_interim: bool,
     /// Whether the request asks to change to WebSocket.
@@ -68,6 +70,7 @@ impl Sent {
             scrutiny,
             wire,
             version,
+            whole: Arc::new(AtomicBool::new(true)),
             // RFC 9110 section 15.2: HTTP/1.0 knows none. hyper's HTTP/2 server cannot send any.
             takes_interim: version == Version::HTTP_11,
             upgrade,
@@ -309,6 +312,9 @@ async fn exchange(
     if headers::authenticate_the_connection(&parts.headers) {
         lease.retire();
     }
+    if let Some(origins) = answer_head::keep_alive(&parts.headers) {
+        lease.keep_for(origins);
+    }
     headers::to_client(&mut parts.headers);
     let mut length = None;
     match codings {
@@ -319,6 +325,10 @@ async fn exchange(
             parts.headers.insert(header::TRANSFER_ENCODING, names);
         }
     }
+    if !sent.whole.load(Ordering::Relaxed) {
+        lease.retire();
+        close_early(sent, &mut parts.headers);
+    }
     parts.version = Version::HTTP_11;
     let inspection = sent.inspection(session, passage, Direction::Response);
     let place = sent.place.clone();
@@ -327,6 +337,16 @@ async fn exchange(
         answer = answer.ending_after(length);
     }
     Ok(Outcome::Answer(Response::from_parts(parts, answer)))
+}
+
+/// Ends the client's connection behind an answer that has come before the request was there whole. The
+/// origin may leave the rest unread, and then it would be taken for the next request, here as there (RFC
+/// 9112 section 9.3). In HTTP/2 a stream ends alone.
+fn close_early(sent: &Sent, fields: &mut http::HeaderMap) {
+    if sent.version != Version::HTTP_2 {
+        let close = http::HeaderValue::from_static("close");
+        fields.insert(header::CONNECTION, close);
+    }
 }
 
 /// The transfer codings that the client is told of. In HTTP/1.0 and HTTP/2 there are none (RFC 9112
@@ -348,6 +368,7 @@ async fn switch(
     if sent.upgrade == Upgrade::Unasked || !upgrade::is_accepted(response.headers()) {
         return Err(Failure::UnaskedUpgrade);
     }
+    lease.cut().upgrade();
     let upgraded = hyper::upgrade::on(&mut response)
         .await
         .map_err(Failure::Answer)?;
@@ -416,6 +437,7 @@ fn request_body(
     if body.is_end_stream() {
         return (RequestBody::empty(), None);
     }
+    sent.whole.store(false, Ordering::Relaxed);
     if sent.wire != Wire::TlsHttp2 && body.size_hint().exact().is_none() {
         // Of methods that seldom have content, hyper sends some only if the fields say so.
         let chunked = http::HeaderValue::from_static("chunked");
@@ -427,6 +449,7 @@ fn request_body(
         scrutiny: sent.scrutiny,
         actions: sent.actions.clone(),
         inspection,
+        whole: Arc::clone(&sent.whole),
         _place: sent.place.clone(),
     };
     let expects = parts
