@@ -17,6 +17,7 @@ mod negotiation;
 mod origins;
 mod requests;
 mod resets;
+mod unprocessed;
 mod websocket;
 
 use e2e::client::{Connection, Http2, Response};

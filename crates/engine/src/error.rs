@@ -52,6 +52,10 @@ pub(crate) enum Failure {
     /// The origin did not speak HTTP, or hung up before its answer was complete.
     #[error("the origin's answer is not usable: {0}")]
     Answer(#[source] hyper::Error),
+    /// The origin said that it has not processed the request, time and again, or when the request
+    /// could not be sent again.
+    #[error("the origin refused the request unprocessed: {0}")]
+    NotProcessed(#[source] hyper::Error),
     /// The origin's transfer codings are ambiguous, or the client cannot be told of them: HTTP/1.1
     /// alone can name them.
     #[error("the origin used transfer codings that cannot be passed on")]
@@ -82,6 +86,7 @@ impl Failure {
             | Self::Connect(_)
             | Self::Tls(_)
             | Self::Answer(_)
+            | Self::NotProcessed(_)
             | Self::TransferCoding
             | Self::UnaskedUpgrade
             | Self::InterimFlood

@@ -145,6 +145,7 @@ pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Resp
         | Failure::Tls(_)
         | Failure::UpstreamProxy(_)
         | Failure::Answer(_)
+        | Failure::NotProcessed(_)
         | Failure::TransferCoding
         | Failure::UnaskedUpgrade
         | Failure::InterimFlood => StatusCode::BAD_GATEWAY,
@@ -171,6 +172,7 @@ pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Resp
         Failure::NoInterception => "TLS interception was switched off",
         Failure::RequestBody(_) => "the request's body broke off",
         Failure::Answer(_) => "the host closed the connection or did not answer in HTTP",
+        Failure::NotProcessed(_) => "the host refused the request without processing it",
         Failure::TransferCoding => "the host used transfer codings that cannot be passed on",
         Failure::UnaskedUpgrade => "the host switched protocols unasked",
         Failure::InterimFlood => "the host sent interim answers without end",
@@ -374,6 +376,7 @@ pub(crate) fn socks_failure(failure: &Failure) -> Reply {
         | Failure::NoInterception
         | Failure::RequestBody(_)
         | Failure::Answer(_)
+        | Failure::NotProcessed(_)
         | Failure::TransferCoding
         | Failure::UnaskedUpgrade
         | Failure::InterimFlood

@@ -18,6 +18,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::headers;
 use super::inspect::Inspection;
+use super::resend::Resendable;
 use super::turn::Turn;
 use super::underway::Place;
 use crate::activity::{Activity, Busy};
@@ -42,6 +43,8 @@ pub(crate) enum RequestBody {
     Streamed(Streamed),
     /// Held back until the origin asks for it.
     Expected(Expected),
+    /// One of these that can be taken back.
+    Resendable(Resendable),
 }
 
 /// What the client sends.
@@ -233,6 +236,7 @@ impl Body for RequestBody {
                 }
                 expected.body.poll(cx)
             }
+            Self::Resendable(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -241,6 +245,7 @@ impl Body for RequestBody {
             Self::Empty(_) => true,
             Self::Streamed(streamed) => streamed.body.is_end_stream(),
             Self::Expected(expected) => expected.body.body.is_end_stream(),
+            Self::Resendable(body) => body.is_end_stream(),
         }
     }
 
@@ -249,6 +254,7 @@ impl Body for RequestBody {
             Self::Empty(body) => body.size_hint(),
             Self::Streamed(streamed) => streamed.body.size_hint(),
             Self::Expected(expected) => expected.body.body.size_hint(),
+            Self::Resendable(body) => body.size_hint(),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_config::Action;
@@ -12,11 +13,13 @@ use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::Upgraded;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::sleep;
 
 use super::answer_head::{self, Codings};
 use super::body::{Answer, RequestBody, Streamed};
 use super::inspect::{Direction, Inspection};
 use super::passage::Passage;
+use super::resend::{self, Spare};
 use super::underway::Place;
 use super::upgrade::{self, Switched};
 use super::{Next, Session, headers};
@@ -29,6 +32,11 @@ use crate::upstream::{Cut, Lease, ProxyError};
 
 /// Kept connections that are tried before a new one is made: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
+
+/// How often a request is sent that the origin says it has not processed. The second time is at once, and
+/// the waits after it double from this one.
+const MAX_REFUSALS: u32 = 4;
+const REFUSAL_WAIT: Duration = Duration::from_millis(100);
 
 /// Interim answers to one request (RFC 9110 section 15.2): one every twenty seconds, as `102` comes,
 /// for an hour and more. HTTP/2 counts them among its frames.
@@ -145,47 +153,65 @@ async fn try_send(
     first: Option<&First>,
 ) -> Result<Outcome, Failure> {
     let upstream = &session.shared.upstream;
-    // A request without a body can be sent a second time, if its method allows (RFC 9110
-    // section 9.2.2) and the first connection was a kept one that the origin had closed meanwhile.
-    let spare = (body.is_end_stream() && is_idempotent(&parts.method)).then(|| parts.clone());
     let inspection = sent.inspection(session, passage, Direction::Request);
     let (body, mut expected) = request_body(&mut parts, body, sent, inspection);
+    let (spare, body) = Spare::of(&parts, body, sent.wire);
     let mut message = Request::from_parts(parts, body);
     let mut opened = take_first(first, passage)?;
-    for _ in 0..KEPT_TRIES {
+    let (mut kept_tries, mut refusals) = (0, 0);
+    loop {
         let kept = match opened.take() {
             Some(opened) => Some(opened),
             // Who answers on a kept one may be a proxy, which reads requests and changes nothing.
-            None if sent.asks_plainly() => None,
+            None if sent.asks_plainly() || kept_tries >= KEPT_TRIES => None,
             None => passage.kept(upstream, sent.wire).await,
         };
-        let Some(lease) = kept else { break };
-        match exchange(session, passage, sent, lease, message, &mut expected).await {
+        let is_kept = kept.is_some();
+        kept_tries += usize::from(is_kept);
+        let lease = match (kept, passage) {
+            (Some(lease), _) => lease,
+            (None, Passage::Host(permit)) if sent.asks_plainly() => {
+                upstream.connect_websocket(permit).await?
+            }
+            (None, passage) => {
+                let lease = passage.open(upstream, sent.wire).await?;
+                keep(first, &lease);
+                lease
+            }
+        };
+        let connection = lease.cut();
+        let broken = match exchange(session, passage, sent, lease, message, &mut expected).await {
             Ok(outcome) => return Ok(outcome),
-            Err(Broken {
-                unsent: Some(unsent),
-                ..
-            }) => message = *unsent,
-            Err(Broken {
-                failure,
-                unsent: None,
-            }) => match (&spare, &failure) {
-                // An origin that resets a stream has read the request, and has not closed anything.
-                (Some(parts), Failure::Answer(error)) if !was_reset(error) => {
-                    message = Request::from_parts(parts.clone(), RequestBody::empty());
+            Err(broken) => broken,
+        };
+        message = match (broken.unsent, broken.failure) {
+            (Some(unsent), _) if is_kept => *unsent,
+            (_, Failure::NotProcessed(error)) => {
+                if resend::is_goodbye(&error) {
+                    connection.go_away();
                 }
-                _ => return Err(failure),
-            },
-        }
+                refusals += 1;
+                match spare.again() {
+                    Some(request) if refusals < MAX_REFUSALS => {
+                        if refusals > 1 {
+                            sleep(REFUSAL_WAIT * 2_u32.pow(refusals - 2)).await;
+                        }
+                        opened = take_first(first, passage)?;
+                        request
+                    }
+                    _ => return Err(Failure::NotProcessed(error)),
+                }
+            }
+            // An origin that resets a stream has read the request, and has not closed anything.
+            (None, Failure::Answer(error)) if is_kept && !resend::was_reset(&error) => {
+                match spare.if_idempotent() {
+                    Some(request) => request,
+                    None => return Err(Failure::Answer(error)),
+                }
+            }
+            (_, failure) => return Err(failure),
+        };
     }
-    let lease = match passage {
-        Passage::Host(permit) if sent.asks_plainly() => upstream.connect_websocket(permit).await?,
-        passage => passage.open(upstream, sent.wire).await?,
-    };
-    keep(first, &lease);
-    exchange(session, passage, sent, lease, message, &mut expected)
-        .await
-        .map_err(|broken| broken.failure)
 }
 
 /// The connection that was opened beforehand, if the settings that vetted it are still in force. One
@@ -202,7 +228,7 @@ fn take_first(first: Option<&First>, passage: &Passage) -> Result<Option<Lease>,
         shared.map(Ok).or_else(|| first.take())
     };
     match taken {
-        Some(Ok(lease)) if lease.is_of(permit.generation()) => {
+        Some(Ok(lease)) if lease.is_of(permit.generation()) && !lease.is_going_away() => {
             permit.admit_pooled();
             Ok(Some(lease))
         }
@@ -278,7 +304,9 @@ async fn exchange(
     let response = answer.map_err(|mut error| {
         let unsent = error.take_message().map(Box::new);
         let error = error.into_error();
-        let failure = if error.is_user() {
+        let failure = if resend::is_unprocessed(&error, sent.wire) {
+            Failure::NotProcessed(error)
+        } else if error.is_user() {
             Failure::RequestBody(error)
         } else {
             Failure::Answer(error)
@@ -461,18 +489,4 @@ fn request_body(
     }
     let (body, wanted) = RequestBody::expected(body);
     (body, Some(wanted))
-}
-
-/// Whether the origin gave up on one HTTP/2 stream, rather than the connection breaking.
-fn was_reset(error: &hyper::Error) -> bool {
-    std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-        .is_some_and(h2::Error::is_reset)
-}
-
-fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
-    )
 }

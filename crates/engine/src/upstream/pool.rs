@@ -389,12 +389,17 @@ impl Lease {
         self.key.generation == generation.number()
     }
 
+    /// Whether the origin takes no other request over it.
+    pub(crate) fn is_going_away(&self) -> bool {
+        self.far.cut().is_going_away()
+    }
+
     /// Another lease of the same connection, if it carries many requests at once and is open.
     pub(crate) fn shared(&self) -> Option<Self> {
         let Sender::Http2(sender) = &self.sender else {
             return None;
         };
-        (!sender.is_closed()).then(|| Self {
+        (!sender.is_closed() && !self.is_going_away()).then(|| Self {
             pool: Arc::clone(&self.pool),
             key: self.key.clone(),
             drain: self.drain.clone(),
