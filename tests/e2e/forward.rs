@@ -3,8 +3,10 @@
 mod blocked;
 mod bodies;
 mod causes;
+pub(crate) mod early;
 mod fields;
 mod interim;
+mod lenient;
 pub(crate) mod scene;
 mod targets;
 mod upstream;

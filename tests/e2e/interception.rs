@@ -9,6 +9,7 @@ mod bodies;
 mod causes;
 mod changes;
 mod clients;
+mod early;
 mod floods;
 mod frames;
 pub(crate) mod hooks;
@@ -17,6 +18,7 @@ mod negotiation;
 mod origins;
 mod requests;
 mod resets;
+mod unprocessed;
 mod websocket;
 
 use e2e::client::{Connection, Http2, Response};

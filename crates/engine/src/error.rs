@@ -57,9 +57,13 @@ pub(crate) enum Failure {
     /// There is no answer, or it cannot be read.
     #[error(transparent)]
     Answer(#[from] BrokenAnswer),
-    /// The origin used a transfer coding besides `chunked`, which this proxy never says it takes (RFC
-    /// 9112 section 7.4). Without the coding's name, which is the hop's, the content means nothing.
-    #[error("the host used a transfer coding that nobody asked for")]
+    /// The origin said that it has not processed the request, time and again, or when the request
+    /// could not be sent again.
+    #[error("the host refused the request without processing it")]
+    NotProcessed(#[source] hyper::Error),
+    /// The origin's transfer codings are ambiguous, or the client cannot be told of them: HTTP/1.1
+    /// alone can name them.
+    #[error("the host used transfer codings that cannot be passed on")]
     TransferCoding,
     /// The origin wanted to change protocols, though nobody had asked it to.
     #[error("the host switched protocols unasked")]
@@ -113,6 +117,7 @@ impl Failure {
             | Self::Resolve(_)
             | Self::Connect(_)
             | Self::Tls(_)
+            | Self::NotProcessed(_)
             | Self::TransferCoding
             | Self::UnaskedUpgrade
             | Self::InterimFlood

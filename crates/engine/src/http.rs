@@ -5,6 +5,7 @@
 //! and `connect` carry it out, and `inside` does where the client takes us for the origin, in
 //! HTTP/2 as well.
 
+mod answer_head;
 mod body;
 mod client_stream;
 mod connect;
@@ -16,6 +17,7 @@ mod inside;
 mod inspect;
 mod interim;
 mod passage;
+mod resend;
 mod target;
 mod turn;
 mod underway;
@@ -202,7 +204,11 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
                 // hyper sees to it in HTTP/1 alone (RFC 9110 section 9.3.2).
                 answer.body_mut().leave_out_own();
             }
-            Ok::<_, std::convert::Infallible>(answer.map(|body| body.keeping(busy)))
+            if answer.extensions().get::<inside::NotProcessed>().is_some() {
+                // hyper resets the stream with the reason of such an error.
+                return Err(h2::Error::from(h2::Reason::REFUSED_STREAM));
+            }
+            Ok(answer.map(|body| body.keeping(busy)))
         });
         answer
     });

@@ -57,6 +57,10 @@ const MAX_WINDOW: u32 = 5 * 1024 * 1024;
 const MAX_STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 /// Largest header section of an HTTP/2 answer, in bytes.
 const MAX_HTTP2_HEADERS: u32 = 256 * 1024;
+/// Most fields of an HTTP/1 answer. Browsers bound their size alone (hyper: 408 KiB); for more fields than
+/// this the parser's arrays are so large (32 bytes a field, twice) that allocating them costs more than
+/// the request.
+const MAX_FIELDS: usize = 1024;
 /// An HTTP/2 connection in use is asked this often whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -261,6 +265,13 @@ impl Upstream {
             let stream = Cuttable::new(stream, far.cut());
             let (sender, connection) = http1::Builder::new()
                 .preserve_header_case(true)
+                .max_headers(MAX_FIELDS)
+                // RFC 9112 section 5.1 and 5.2: a proxy removes the white space and unfolds the lines.
+                .allow_spaces_after_header_name_in_responses(true)
+                .allow_obsolete_multiline_headers_in_responses(true)
+                // As browsers do: a line that is not a field is left out. It cannot frame the answer for
+                // the client, which gets what was understood, framed anew. NUL and a bare CR are refused.
+                .ignore_invalid_headers_in_responses(true)
                 .handshake::<_, RequestBody>(TokioIo::new(stream))
                 .await
                 .map_err(|error| far.broken_head(error))?;

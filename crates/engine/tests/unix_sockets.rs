@@ -423,9 +423,9 @@ async fn h10_what_a_program_does_wrong_is_held_against_it() {
         ("", 504, "did not answer in time"),
         ("SSH-2.0-x\r\n", 502, "did not answer in HTTP"),
         (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
             502,
-            "used a transfer coding that nobody asked for",
+            "used transfer codings that cannot be passed on",
         ),
         (
             "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",

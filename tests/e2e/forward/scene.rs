@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 
 use e2e::client::{Connection, Response};
@@ -109,6 +110,29 @@ pub(crate) fn by_hand_at(
             .expect("a fresh socket takes options");
         // What goes wrong here the test sees at the client.
         let _: io::Result<()> = serve(stream);
+    });
+    address
+}
+
+/// Serves every connection by hand on loopback, each in a thread of its own; they count from 0.
+pub(crate) fn each_by_hand(
+    serve: impl Fn(usize, TcpStream) -> io::Result<()> + Send + Sync + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
+    let address = listener.local_addr().expect("a bound listener");
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let stream = stream.expect("a connection");
+            // What is written leaves at once, before a reset too.
+            stream
+                .set_nodelay(true)
+                .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
+                .expect("a fresh socket takes options");
+            let serve = Arc::clone(&serve);
+            // What goes wrong here the test sees at the client.
+            thread::spawn(move || serve(number, stream));
+        }
     });
     address
 }

@@ -1,7 +1,7 @@
 //! Connections to origins: kept, dropped, retried; and what is said when there is none (SPEC H8, C7).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Signal};
@@ -126,6 +126,32 @@ fn h1_a_request_that_may_have_been_carried_out_is_not_sent_again() {
     }
 }
 
+/// How many connections two requests have needed, so long after each other, and what the origin says of
+/// the first.
+fn connections(hint: &'static str, pause: Duration) -> usize {
+    let scene = Scene::new(Origin::start(move |_| {
+        let reply = Reply::new(200, Body::Sized(b"ok".to_vec()));
+        Answer::Reply(reply.header("Keep-Alive", hint))
+    }));
+    let mut client = scene.client();
+    let request = scene.message("POST", "allowed.test", "/", &["Content-Length: 0"]);
+    assert_eq!(client.exchange(&request).status, 200);
+    // The time is what is tried.
+    std::thread::sleep(pause);
+    assert_eq!(client.exchange(&request).status, 200);
+    scene.origin.connections()
+}
+
+#[test]
+fn h1_a_connection_is_not_used_when_its_origin_is_about_to_close_it() {
+    let pause = Duration::from_millis(600);
+    assert_eq!(connections("timeout=1, max=100", pause), 2);
+    assert_eq!(connections("Timeout=2", pause * 2), 2);
+    assert_eq!(connections("timeout=0", Duration::ZERO), 2);
+    assert_eq!(connections("max=100", Duration::ZERO), 1);
+    assert_eq!(connections("timeout=60", pause), 1);
+}
+
 #[test]
 fn h8_an_answer_that_is_none_is_the_origins_fault() {
     for answer in [
@@ -150,21 +176,6 @@ fn h8_an_answer_that_is_none_is_the_origins_fault() {
         // Whatever it was, it concerned one request.
         let answer = client.exchange(&scene.get("blocked.test", "/"));
         assert_eq!(answer.status, 403);
-    }
-}
-
-/// The coding's name ends here as all that concerns a hop, and its content would mean nothing.
-#[test]
-fn h8_a_transfer_coding_that_nobody_asked_for_is_told_by_its_name() {
-    for coding in ["gzip, chunked", "gzip", "chunked, chunked"] {
-        let raw =
-            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n2\r\nab\r\n0\r\n\r\n");
-        let scene = Scene::new(Origin::start(move |_| Answer::Raw(raw.clone().into())));
-        let answer = scene.ask("GET", "allowed.test", "/", &[]);
-        assert_eq!(answer.status, 502, "{coding}");
-        let text = answer.text();
-        assert!(text.contains("transfer coding"), "{coding}: {text}");
-        assert!(text.contains("the fault lies with the host"), "{text}");
     }
 }
 

@@ -19,7 +19,7 @@ use super::origins::Odd;
 use crate::forward::scene::by_hand;
 
 /// `:status: 200`, of the static table (RFC 7541 appendix A).
-const OK: &[u8] = &[0x88];
+pub(super) const OK: &[u8] = &[0x88];
 /// CANCEL (RFC 9113 section 7).
 const CANCEL: u32 = 8;
 

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::headers;
 use super::inspect::Inspection;
+use super::resend::Resendable;
 use super::turn::Turn;
 use super::underway::Place;
 use crate::Shared;
@@ -44,6 +46,8 @@ pub(crate) enum RequestBody {
     Streamed(Streamed),
     /// Held back until the origin asks for it.
     Expected(Expected),
+    /// One of these that can be taken back.
+    Resendable(Resendable),
 }
 
 /// What the client sends.
@@ -55,6 +59,8 @@ pub(crate) struct Streamed {
     /// What a hook takes away from the fields, it takes away from the trailer fields.
     pub(super) actions: Vec<Action>,
     pub(super) inspection: Option<Box<Inspection>>,
+    /// Set when all of it has come.
+    pub(super) whole: Arc<AtomicBool>,
     pub(super) _place: Place,
 }
 
@@ -82,6 +88,8 @@ enum Content {
     Own(Full<Bytes>),
     Upstream {
         body: Incoming,
+        /// What is still to come, where the content ends before the connection does.
+        left: Option<u64>,
         /// The connection, to be kept when the body ends well.
         lease: Option<Lease>,
         /// Lets a held-back request body end with the answer.
@@ -136,6 +144,9 @@ impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(poll_incoming(&mut self.body, cx));
         self.activity.note();
+        if frame.is_none() || self.body.is_end_stream() {
+            self.whole.store(true, Ordering::Relaxed);
+        }
         inspect(&mut self.inspection, frame.as_ref());
         let frame = frame.map(|frame| {
             frame.map(|frame| {
@@ -178,6 +189,7 @@ impl Answer {
         Self {
             content: Content::Upstream {
                 body,
+                left: None,
                 lease,
                 _expected: expected,
                 inspection,
@@ -186,6 +198,15 @@ impl Answer {
             },
             _held: Held::Nothing,
         }
+    }
+
+    /// Ends an upstream's body after so many bytes. Its connection ends too.
+    pub(super) fn ending_after(mut self, length: u64) -> Self {
+        if let Content::Upstream { left, lease, .. } = &mut self.content {
+            *left = Some(length);
+            *lease = None;
+        }
+        self
     }
 
     /// Leaves out what is not an upstream's, for an answer to HEAD.
@@ -237,6 +258,7 @@ impl Body for RequestBody {
                 }
                 expected.body.poll(cx)
             }
+            Self::Resendable(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -245,6 +267,7 @@ impl Body for RequestBody {
             Self::Empty(_) => true,
             Self::Streamed(streamed) => streamed.body.is_end_stream(),
             Self::Expected(expected) => expected.body.body.is_end_stream(),
+            Self::Resendable(body) => body.is_end_stream(),
         }
     }
 
@@ -253,6 +276,7 @@ impl Body for RequestBody {
             Self::Empty(body) => body.size_hint(),
             Self::Streamed(streamed) => streamed.body.size_hint(),
             Self::Expected(expected) => expected.body.body.size_hint(),
+            Self::Resendable(body) => body.size_hint(),
         }
     }
 }
@@ -269,21 +293,26 @@ impl Body for Answer {
             Content::Own(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
+            Content::Upstream { left: Some(0), .. } => Poll::Ready(None),
             Content::Upstream {
                 body,
+                left,
                 lease,
                 inspection,
                 reporter,
                 ..
             } => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-                // The connection is in no state to carry another request after an error.
-                let frame = frame.map(|frame| {
+                let mut frame = frame.map(|frame| {
+                    // The connection is in no state to carry another request after an error.
                     frame.map_err(|error| match lease.take() {
                         Some(lease) => reporter.broke_off(&lease, error),
                         None => error.into(),
                     })
                 });
+                if let Some(left) = left {
+                    frame = take_from(left, frame);
+                }
                 inspect(inspection, frame.as_ref());
                 let ended = match &frame {
                     None => true,
@@ -303,13 +332,16 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Own(body) => body.is_end_stream(),
-            Content::Upstream { body, .. } => body.is_end_stream(),
+            Content::Upstream { body, left, .. } => *left == Some(0) || body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Own(body) => body.size_hint(),
+            Content::Upstream {
+                left: Some(left), ..
+            } => SizeHint::with_exact(*left),
             Content::Upstream { body, .. } => body.size_hint(),
         }
     }
@@ -330,6 +362,26 @@ pub(super) async fn discard(mut body: Incoming) {
     };
     // Whoever is slower is reset.
     let _ = timeout(LONGEST_DISCARD, discarded).await;
+}
+
+/// As much of a part as is left to come. An end before that is a break.
+fn take_from(
+    left: &mut u64,
+    frame: Option<Result<Frame<Bytes>, BodyError>>,
+) -> Option<Result<Frame<Bytes>, BodyError>> {
+    let frame = match frame {
+        Some(Ok(frame)) => frame,
+        None => return Some(Err("the content ended early".into())),
+        error => return error,
+    };
+    Some(Ok(match frame.into_data() {
+        Ok(mut data) => {
+            data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= data.len() as u64;
+            Frame::data(data)
+        }
+        Err(frame) => frame,
+    }))
 }
 
 /// The frame, its trailer fields changed if it is made of them.

@@ -2,8 +2,9 @@
 //!
 //! Who may be asked was decided before: everything here needs a permit.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_config::Action;
@@ -12,10 +13,13 @@ use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::Upgraded;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::sleep;
 
+use super::answer_head::{self, Codings};
 use super::body::{Answer, RequestBody, Streamed};
 use super::inspect::{Direction, Inspection};
 use super::passage::Passage;
+use super::resend::{self, Spare};
 use super::underway::Place;
 use super::upgrade::{self, Switched};
 use super::{Next, Session, headers};
@@ -29,6 +33,11 @@ use crate::upstream::{Cut, Lease, ProxyError};
 /// Kept connections that are tried before a new one is made: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
 
+/// How often a request is sent that the origin says it has not processed. The second time is at once, and
+/// the waits after it double from this one.
+const MAX_REFUSALS: u32 = 4;
+const REFUSAL_WAIT: Duration = Duration::from_millis(100);
+
 /// Interim answers to one request (RFC 9110 section 15.2): one every twenty seconds, as `102` comes,
 /// for an hour and more. HTTP/2 counts them among its frames.
 const MAX_INTERIM: usize = 256;
@@ -38,6 +47,10 @@ pub(super) struct Sent {
     activity: Arc<Activity>,
     scrutiny: Scrutiny,
     wire: Wire,
+    /// What the client speaks.
+    version: Version,
+    /// Whether all of the request's content has come.
+    whole: Arc<AtomicBool>,
     /// Whether the client understands interim answers.
     takes_interim: bool,
     /// Whether the request asks to change to WebSocket.
@@ -64,6 +77,8 @@ impl Sent {
             activity: Arc::new(Activity::new()),
             scrutiny,
             wire,
+            version,
+            whole: Arc::new(AtomicBool::new(true)),
             // RFC 9110 section 15.2: HTTP/1.0 knows none. hyper's HTTP/2 server cannot send any.
             takes_interim: version == Version::HTTP_11,
             upgrade,
@@ -135,47 +150,65 @@ async fn try_send(
     first: Option<&First>,
 ) -> Result<Outcome, Failure> {
     let upstream = &session.shared.upstream;
-    // A request without a body can be sent a second time, if its method allows (RFC 9110
-    // section 9.2.2) and the first connection was a kept one that the origin had closed meanwhile.
-    let spare = (body.is_end_stream() && is_idempotent(&parts.method)).then(|| parts.clone());
     let inspection = sent.inspection(session, passage, Direction::Request);
     let (body, mut expected) = request_body(&mut parts, body, sent, inspection);
+    let (spare, body) = Spare::of(&parts, body, sent.wire);
     let mut message = Request::from_parts(parts, body);
     let mut opened = take_first(first, passage)?;
-    for _ in 0..KEPT_TRIES {
+    let (mut kept_tries, mut refusals) = (0, 0);
+    loop {
         let kept = match opened.take() {
             Some(opened) => Some(opened),
             // Who answers on a kept one may be a proxy, which reads requests and changes nothing.
-            None if sent.asks_plainly() => None,
+            None if sent.asks_plainly() || kept_tries >= KEPT_TRIES => None,
             None => passage.kept(upstream, sent.wire).await,
         };
-        let Some(lease) = kept else { break };
-        match exchange(session, passage, sent, lease, message, &mut expected).await {
+        let is_kept = kept.is_some();
+        kept_tries += usize::from(is_kept);
+        let lease = match (kept, passage) {
+            (Some(lease), _) => lease,
+            (None, Passage::Host(permit)) if sent.asks_plainly() => {
+                upstream.connect_websocket(permit).await?
+            }
+            (None, passage) => {
+                let lease = passage.open(upstream, sent.wire).await?;
+                keep(first, &lease);
+                lease
+            }
+        };
+        let connection = lease.cut();
+        let broken = match exchange(session, passage, sent, lease, message, &mut expected).await {
             Ok(outcome) => return Ok(outcome),
-            Err(Broken {
-                unsent: Some(unsent),
-                ..
-            }) => message = *unsent,
-            Err(Broken {
-                failure,
-                unsent: None,
-            }) => match (&spare, &failure) {
-                // An origin that resets a stream has read the request, and has not closed anything.
-                (Some(parts), Failure::Answer(broken)) if !was_reset(&broken.error) => {
-                    message = Request::from_parts(parts.clone(), RequestBody::empty());
+            Err(broken) => broken,
+        };
+        message = match (broken.unsent, broken.failure) {
+            (Some(unsent), _) if is_kept => *unsent,
+            (_, Failure::NotProcessed(error)) => {
+                if resend::is_goodbye(&error) {
+                    connection.go_away();
                 }
-                _ => return Err(failure),
-            },
-        }
+                refusals += 1;
+                match spare.again() {
+                    Some(request) if refusals < MAX_REFUSALS => {
+                        if refusals > 1 {
+                            sleep(REFUSAL_WAIT * 2_u32.pow(refusals - 2)).await;
+                        }
+                        opened = take_first(first, passage)?;
+                        request
+                    }
+                    _ => return Err(Failure::NotProcessed(error)),
+                }
+            }
+            // An origin that resets a stream has read the request, and has not closed anything.
+            (None, Failure::Answer(broken)) if is_kept && !resend::was_reset(&broken.error) => {
+                match spare.if_idempotent() {
+                    Some(request) => request,
+                    None => return Err(broken.into()),
+                }
+            }
+            (_, failure) => return Err(failure),
+        };
     }
-    let lease = match passage {
-        Passage::Host(permit) if sent.asks_plainly() => upstream.connect_websocket(permit).await?,
-        passage => passage.open(upstream, sent.wire).await?,
-    };
-    keep(first, &lease);
-    exchange(session, passage, sent, lease, message, &mut expected)
-        .await
-        .map_err(|broken| broken.failure)
 }
 
 /// The connection that was opened beforehand, if the settings that vetted it are still in force. One
@@ -192,7 +225,7 @@ fn take_first(first: Option<&First>, passage: &Passage) -> Result<Option<Lease>,
         shared.map(Ok).or_else(|| first.take())
     };
     match taken {
-        Some(Ok(lease)) if lease.is_of(permit.generation()) => {
+        Some(Ok(lease)) if lease.is_of(permit.generation()) && !lease.is_going_away() => {
             permit.admit_pooled();
             Ok(Some(lease))
         }
@@ -244,6 +277,7 @@ async fn exchange(
     if headers::authenticate_the_connection(request.headers()) {
         lease.retire();
     }
+    let is_head = request.method() == Method::HEAD;
     let answer = lease.send(request);
     tokio::pin!(silence, answer);
     let answer = loop {
@@ -267,7 +301,9 @@ async fn exchange(
     let response = answer.map_err(|mut error| {
         let unsent = error.take_message().map(Box::new);
         let error = error.into_error();
-        let failure = if error.is_user() {
+        let failure = if resend::is_unprocessed(&error, sent.wire) {
+            Failure::NotProcessed(error)
+        } else if error.is_user() {
             Failure::RequestBody(error)
         } else {
             lease.broken_head(error).into()
@@ -289,29 +325,64 @@ async fn exchange(
             unsent: None,
         });
     }
-    if !headers::is_plainly_coded(response.headers()) {
-        return Err(Broken {
-            failure: Failure::TransferCoding,
-            unsent: None,
-        });
-    }
     let (mut parts, body) = response.into_parts();
+    let codings = match parts.status {
+        _ if is_head => Codings::Plain,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Codings::Plain,
+        _ => codings(sent, &parts.headers).map_err(|failure| Broken {
+            failure,
+            unsent: None,
+        })?,
+    };
     if headers::authenticate_the_connection(&parts.headers) {
         lease.retire();
     }
+    if let Some(origins) = answer_head::keep_alive(&parts.headers) {
+        lease.keep_for(origins);
+    }
     headers::to_client(&mut parts.headers);
+    let mut length = None;
+    match codings {
+        Codings::Plain => {}
+        Codings::Identity(stated) => length = stated,
+        Codings::Others(names) => {
+            // hyper adds the `chunked` that it puts on.
+            parts.headers.insert(header::TRANSFER_ENCODING, names);
+        }
+    }
+    if !sent.whole.load(Ordering::Relaxed) {
+        lease.retire();
+        close_early(sent, &mut parts.headers);
+    }
     parts.version = Version::HTTP_11;
-    Ok(Outcome::Answer(Response::from_parts(
-        parts,
-        Answer::upstream(
-            body,
-            lease,
-            expected.take(),
-            sent.inspection(session, passage, Direction::Response),
-            sent.place.clone(),
-            Box::new(session.reporter()),
-        ),
-    )))
+    let inspection = sent.inspection(session, passage, Direction::Response);
+    let place = sent.place.clone();
+    let reporter = Box::new(session.reporter());
+    let mut answer = Answer::upstream(body, lease, expected.take(), inspection, place, reporter);
+    if let Some(length) = length {
+        answer = answer.ending_after(length);
+    }
+    Ok(Outcome::Answer(Response::from_parts(parts, answer)))
+}
+
+/// Ends the client's connection behind an answer that has come before the request was there whole. The
+/// origin may leave the rest unread, and then it would be taken for the next request, here as there (RFC
+/// 9112 section 9.3). In HTTP/2 a stream ends alone.
+fn close_early(sent: &Sent, fields: &mut http::HeaderMap) {
+    if sent.version != Version::HTTP_2 {
+        let close = http::HeaderValue::from_static("close");
+        fields.insert(header::CONNECTION, close);
+    }
+}
+
+/// The transfer codings that the client is told of. In HTTP/1.0 and HTTP/2 there are none (RFC 9112
+/// section 6.1, RFC 9113 section 8.2.2).
+fn codings(sent: &Sent, fields: &http::HeaderMap) -> Result<Codings, Failure> {
+    match Codings::of(fields) {
+        Ok(Codings::Others(_)) if sent.version != Version::HTTP_11 => Err(Failure::TransferCoding),
+        Ok(codings) => Ok(codings),
+        Err(_) => Err(Failure::TransferCoding),
+    }
 }
 
 /// The origin changes protocols: only to what was asked for (RFC 9110 section 15.2.2).
@@ -323,6 +394,7 @@ async fn switch(
     if sent.upgrade == Upgrade::Unasked || !upgrade::is_accepted(response.headers()) {
         return Err(Failure::UnaskedUpgrade);
     }
+    lease.cut().upgrade();
     let upgraded = hyper::upgrade::on(&mut response)
         .await
         .map_err(|error| lease.broken_head(error))?;
@@ -391,6 +463,7 @@ fn request_body(
     if body.is_end_stream() {
         return (RequestBody::empty(), None);
     }
+    sent.whole.store(false, Ordering::Relaxed);
     if sent.wire != Wire::TlsHttp2 && body.size_hint().exact().is_none() {
         // Of methods that seldom have content, hyper sends some only if the fields say so.
         let chunked = http::HeaderValue::from_static("chunked");
@@ -402,6 +475,7 @@ fn request_body(
         scrutiny: sent.scrutiny,
         actions: sent.actions.clone(),
         inspection,
+        whole: Arc::clone(&sent.whole),
         _place: sent.place.clone(),
     };
     let expects = parts
@@ -413,18 +487,4 @@ fn request_body(
     }
     let (body, wanted) = RequestBody::expected(body);
     (body, Some(wanted))
-}
-
-/// Whether the origin gave up on one HTTP/2 stream, rather than the connection breaking.
-fn was_reset(error: &hyper::Error) -> bool {
-    std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-        .is_some_and(h2::Error::is_reset)
-}
-
-fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
-    )
 }

@@ -75,15 +75,6 @@ fn remove_what_ends_here(headers: &mut HeaderMap, scrutiny: Scrutiny) {
     remove_where(headers, |name| ends_here(name, scrutiny));
 }
 
-/// Whether an origin's fields name no transfer coding but a single `chunked`.
-pub(super) fn is_plainly_coded(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(TRANSFER_ENCODING)
-        .iter()
-        .enumerate()
-        .all(|(number, coding)| number == 0 && coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-}
-
 /// Turns an origin's fields into those of the answer to the client.
 pub(super) fn to_client(headers: &mut HeaderMap) {
     // RFC 9112 section 6.3: the coding counts, and the length must not go on beside it.
@@ -289,23 +280,6 @@ mod tests {
                 turn(&mut headers);
                 assert_eq!(headers.len(), if goes_on { 2 } else { 0 }, "{name}");
             }
-        }
-    }
-
-    #[test]
-    fn h8_only_a_single_chunked_is_a_coding_that_can_be_passed_on() {
-        let coding = |value| ("transfer-encoding", value);
-        assert!(is_plainly_coded(&map(&[])));
-        assert!(is_plainly_coded(&map(&[coding("Chunked")])));
-        for fields in [
-            &[coding("gzip")][..],
-            &[coding("gzip, chunked")],
-            &[coding("gzip"), coding("chunked")],
-            &[coding("chunked"), coding("chunked")],
-            &[coding("identity")],
-            &[coding("")],
-        ] {
-            assert!(!is_plainly_coded(&map(fields)), "{fields:?}");
         }
     }
 

@@ -20,6 +20,7 @@ use super::upgrade::{self, Wanted};
 use super::{Session, headers};
 use crate::client::Client;
 use crate::enforce::{self, Attempt};
+use crate::error::Failure;
 use crate::respond::{self, Door};
 use crate::upstream::tls::Wire;
 
@@ -36,6 +37,11 @@ pub(crate) struct Inside {
     /// Asks for the end, after the requests in hand.
     pub(crate) end: CancellationToken,
 }
+
+/// Marks an answer of ours to a request that no origin has processed: over HTTP/2 there is a better way
+/// to say so (RFC 9113 section 8.7).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NotProcessed;
 
 pub(super) async fn answer(
     session: &Session,
@@ -135,7 +141,13 @@ pub(super) async fn answer(
     let passage = Passage::Host(permit);
     exchange::send(session, passage, &sent, parts, body, Some(&inside.first))
         .await
-        .unwrap_or_else(|(failure, passage)| respond::failure(&failure, &passage, Door::Connect))
+        .unwrap_or_else(|(failure, passage)| {
+            let mut response = respond::failure(&failure, &passage, Door::Connect);
+            if let Failure::NotProcessed(_) = failure {
+                response.extensions_mut().insert(NotProcessed);
+            }
+            response
+        })
 }
 
 /// Refuses a CONNECT. In HTTP/1 it is the last request of its connection: what the client sent behind

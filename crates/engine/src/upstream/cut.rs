@@ -1,7 +1,13 @@
-//! Ends an HTTP/1 connection to an origin at its next read.
+//! The wire of an HTTP/1 connection to an origin, as hyper sees it.
 //!
 //! hyper parses interim answers for as long as there are bytes, and does not look up meanwhile: giving
-//! the answer up is noticed too late when an origin sends them without end.
+//! the answer up is noticed too late when an origin sends them without end. So a connection can be cut
+//! at its next read.
+//!
+//! hyper gives a connection up when a write fails. An origin that has heard enough (`413`) answers and
+//! closes while the request's body is still being written: then the write fails, and the answer is
+//! there to be read. So a write that fails is held back: what is written from then on goes nowhere, and
+//! reading tells how the connection ends. It carries no other request.
 
 use std::io;
 use std::pin::Pin;
@@ -11,9 +17,21 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Says that a connection is to end.
+/// What is known of a connection's wire, and what is asked of it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cut(Arc<AtomicBool>);
+pub(crate) struct Cut(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    /// The next read ends the connection.
+    ended: AtomicBool,
+    /// A write has failed.
+    unwritable: AtomicBool,
+    /// The bytes are not HTTP any more: a write that fails says so.
+    upgraded: AtomicBool,
+    /// Over HTTP/2, the origin takes no other request (RFC 9113 section 6.8).
+    going_away: AtomicBool,
+}
 
 /// A stream that can be cut.
 #[derive(Debug)]
@@ -25,13 +43,50 @@ pub(super) struct Cuttable<S> {
 impl Cut {
     /// Ends the connection.
     pub(crate) fn end(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that the connection has changed to another protocol.
+    pub(crate) fn upgrade(&self) {
+        self.0.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that the origin takes no other request.
+    pub(crate) fn go_away(&self) {
+        self.0.going_away.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_going_away(&self) -> bool {
+        self.0.going_away.load(Ordering::Relaxed)
+    }
+
+    /// Whether the origin takes no more bytes.
+    pub(super) fn is_unwritable(&self) -> bool {
+        self.0.unwritable.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is written goes nowhere.
+    fn swallows(&self) -> bool {
+        self.is_unwritable() && !self.0.upgraded.load(Ordering::Relaxed)
     }
 }
 
 impl<S> Cuttable<S> {
     pub(super) fn new(stream: S, cut: Cut) -> Self {
         Self { stream, cut }
+    }
+
+    /// Holds a failure back: `swallowed` is what the writer is told instead.
+    fn hold<T>(&self, written: Poll<io::Result<T>>, swallowed: T) -> Poll<io::Result<T>> {
+        let Poll::Ready(Err(error)) = written else {
+            return written;
+        };
+        self.cut.0.unwritable.store(true, Ordering::Relaxed);
+        if !self.cut.swallows() {
+            return Poll::Ready(Err(error));
+        }
+        tracing::debug!(%error, "an origin takes no more of a request");
+        Poll::Ready(Ok(swallowed))
     }
 }
 
@@ -41,7 +96,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Cuttable<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.cut.0.load(Ordering::Relaxed) {
+        if self.cut.0.ended.load(Ordering::Relaxed) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
@@ -54,7 +109,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        if self.cut.swallows() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.hold(written, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -62,7 +121,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if self.cut.swallows() {
+            return Poll::Ready(Ok(length));
+        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.hold(written, length)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -70,10 +134,159 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if self.cut.swallows() {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.hold(flushed, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::task::Waker;
+
+    use bytes::Bytes;
+    use http::{Request, StatusCode};
+    use http_body_util::BodyExt as _;
+    use hyper::body::{Body, Frame};
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+
+    use super::*;
+
+    /// An origin that takes a head and nothing behind it. Its answer is there once a write has failed.
+    struct Hasty {
+        taken: bool,
+        failed: bool,
+        answer: &'static [u8],
+        reader: Option<Waker>,
+    }
+
+    impl AsyncRead for Hasty {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if !self.failed {
+                self.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            buf.put_slice(std::mem::take(&mut self.answer));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Hasty {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            if !std::mem::replace(&mut self.taken, true) {
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            self.failed = true;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Content without end, each part of it later than the one before.
+    struct Endless(bool);
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0 = !self.0;
+            if self.0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 1024])))))
+        }
+    }
+
+    async fn ask(answer: &'static [u8]) -> (Cut, hyper::Result<(StatusCode, Bytes)>) {
+        let origin = Hasty {
+            taken: false,
+            failed: false,
+            answer,
+            reader: None,
+        };
+        let cut = Cut::default();
+        let stream = Cuttable::new(origin, cut.clone());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .expect("a connection");
+        let connection = tokio::spawn(connection);
+        let request = Request::post("/")
+            .header("host", "origin.test")
+            .body(Endless(false))
+            .expect("a request");
+        let answer = async {
+            let answer = sender.send_request(request).await?;
+            let status = answer.status();
+            Ok((status, answer.into_body().collect().await?.to_bytes()))
+        }
+        .await;
+        // The end of what there is to read ends it, whatever is still to be written.
+        let _ = connection.await.expect("no panic");
+        (cut, answer)
+    }
+
+    #[tokio::test]
+    async fn h1_an_answer_is_read_though_a_write_has_failed() {
+        for answer in [
+            &b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\n\r\nmuch"[..],
+            b"HTTP/1.1 413 Too Much\r\n\r\nmuch",
+        ] {
+            let (cut, answer) = ask(answer).await;
+            let (status, content) = answer.expect("an answer");
+            assert_eq!((status.as_u16(), &content[..]), (413, &b"much"[..]));
+            assert!(cut.is_unwritable());
+        }
+    }
+
+    #[tokio::test]
+    async fn h1_without_an_answer_a_write_that_fails_is_a_failure() {
+        let (_, answer) = ask(b"").await;
+        assert!(answer.expect_err("no answer").is_incomplete_message());
+    }
+
+    #[tokio::test]
+    async fn p11_what_is_not_http_any_more_hears_of_writes_that_fail() {
+        let origin = Hasty {
+            taken: true,
+            failed: false,
+            answer: b"",
+            reader: None,
+        };
+        let cut = Cut::default();
+        let mut stream = Cuttable::new(origin, cut.clone());
+        cut.upgrade();
+        let written = tokio::io::AsyncWriteExt::write_all(&mut stream, b"x").await;
+        assert!(written.is_err());
     }
 }

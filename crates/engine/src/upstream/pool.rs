@@ -12,6 +12,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,9 +41,14 @@ use crate::live_policy::Generation;
 const PER_PEER: usize = 256;
 /// Kept connections in all.
 const IN_ALL: usize = 1024;
-/// How long a connection is kept without a request. Most origins close theirs after 60 seconds or
-/// more; being first avoids sending a request into a connection that is just being closed.
-const KEEP: Duration = Duration::from_secs(50);
+/// How long a connection is kept without a request, if its origin names no shorter time. Most origins
+/// close theirs after 60 seconds or more; being first avoids sending a request into a connection that is
+/// just being closed.
+const KEEP_MILLIS: u64 = 50_000;
+const KEEP: Duration = Duration::from_millis(KEEP_MILLIS);
+/// How much earlier than its origin we give a connection up: a request must not meet the close. Of a short
+/// time, half.
+const KEEP_MARGIN: Duration = Duration::from_secs(1);
 
 /// What a kept connection was vetted for.
 #[derive(Clone, Debug)]
@@ -134,6 +140,8 @@ struct Far {
     answerer: Answerer,
     evidence: Evidence,
     cut: Cut,
+    /// How long the connection may wait for a request, in milliseconds.
+    keep: AtomicU64,
 }
 
 impl FarEnd {
@@ -159,7 +167,17 @@ impl FarEnd {
             answerer,
             evidence: Evidence::default(),
             cut: Cut::default(),
+            keep: AtomicU64::new(KEEP_MILLIS),
         }))
+    }
+
+    fn keep(&self) -> Duration {
+        Duration::from_millis(self.0.keep.load(Ordering::Relaxed))
+    }
+
+    fn keep_for(&self, limit: Duration) {
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.0.keep.store(limit.min(KEEP_MILLIS), Ordering::Relaxed);
     }
 
     /// Ends the connection, where it is one over HTTP/1.
@@ -253,7 +271,7 @@ impl Pool {
     pub(crate) async fn checkout(self: &Arc<Self>, key: Checkout, drain: &Drain) -> Option<Lease> {
         loop {
             let mut idle = self.lock().take(&key)?;
-            if idle.since.elapsed() < KEEP && idle.sender.ready().await.is_ok() {
+            if idle.is_fresh(Instant::now()) && idle.sender.ready().await.is_ok() {
                 return Some(Lease {
                     pool: Arc::clone(self),
                     key,
@@ -274,8 +292,8 @@ impl Pool {
         };
     }
 
-    fn put(&self, key: Checkout, sender: Sender, far: FarEnd) {
-        self.lock().put(key, sender, far);
+    fn put(&self, key: Checkout, idle: Idle) {
+        self.lock().put(key, idle);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -294,18 +312,14 @@ impl Kept {
         Some(idle)
     }
 
-    fn put(&mut self, key: Checkout, sender: Sender, far: FarEnd) {
+    fn put(&mut self, key: Checkout, new: Idle) {
         self.sweep(key.generation);
         if self.closed || key.generation != self.generation || self.count >= IN_ALL {
             return;
         }
         let idle = self.idle.entry(key.key).or_default();
         if idle.len() < PER_PEER {
-            idle.push(Idle {
-                sender,
-                far,
-                since: Instant::now(),
-            });
+            idle.push(new);
             self.count += 1;
         }
     }
@@ -326,10 +340,16 @@ impl Kept {
         }
         self.swept = Some(now);
         self.idle.retain(|_, idle| {
-            idle.retain(|idle| now - idle.since < KEEP && !idle.sender.is_closed());
+            idle.retain(|idle| idle.is_fresh(now) && !idle.sender.is_closed());
             !idle.is_empty()
         });
         self.count = self.idle.values().map(Vec::len).sum();
+    }
+}
+
+impl Idle {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < self.far.keep()
     }
 }
 
@@ -417,12 +437,17 @@ impl Lease {
         self.key.generation == generation.number()
     }
 
+    /// Whether the origin takes no other request over it.
+    pub(crate) fn is_going_away(&self) -> bool {
+        self.far.cut().is_going_away()
+    }
+
     /// Another lease of the same connection, if it carries many requests at once and is open.
     pub(crate) fn shared(&self) -> Option<Self> {
         let Sender::Http2(sender) = &self.sender else {
             return None;
         };
-        (!sender.is_closed()).then(|| Self {
+        (!sender.is_closed() && !self.is_going_away()).then(|| Self {
             pool: Arc::clone(&self.pool),
             key: self.key.clone(),
             drain: self.drain.clone(),
@@ -435,6 +460,12 @@ impl Lease {
     /// Never gives the connection back: it speaks for whoever used it.
     pub(crate) fn retire(&mut self) {
         self.fate = Fate::Retired;
+    }
+
+    /// Keeps the connection for less than its origin does.
+    pub(crate) fn keep_for(&mut self, origins: Duration) {
+        let margin = KEEP_MARGIN.min(origins / 2);
+        self.far.keep_for(origins.saturating_sub(margin));
     }
 
     /// Gives the connection back once its answer has been read to the end.
@@ -451,15 +482,27 @@ impl Lease {
             return;
         }
         if sender.is_ready() {
-            self.pool.put(self.key, self.sender, self.far);
+            self.put();
             return;
         }
         // The connection's task has not seen the end yet; that it will is a matter of one poll.
         self.drain.clone().spawn(async move {
             if self.sender.ready().await.is_ok() {
-                self.pool.put(self.key, self.sender, self.far);
+                self.put();
             }
         });
+    }
+
+    fn put(self) {
+        if self.far.cut().is_unwritable() {
+            return;
+        }
+        let idle = Idle {
+            sender: self.sender,
+            far: self.far,
+            since: Instant::now(),
+        };
+        self.pool.put(self.key, idle);
     }
 }
 

@@ -88,8 +88,8 @@ pub(crate) enum SocketError {
     /// The program behind it closed the connection, or what it says is not HTTP.
     #[error(transparent)]
     Answer(BrokenAnswer),
-    /// The program answered with a transfer coding that nobody asked for.
-    #[error("the program used a transfer coding that nobody asked for")]
+    /// The program's transfer codings cannot be passed on.
+    #[error("the program used transfer codings that cannot be passed on")]
     TransferCoding,
     /// The program changed protocols unasked.
     #[error("the program switched protocols unasked")]

@@ -1,0 +1,176 @@
+//! What the head of an origin's answer says about its transfer codings and its connection
+//! (RFC 9112 sections 6.1, 7 and 9).
+//!
+//! hyper takes the framing off: it decodes `chunked`, and reads to the end of the connection where
+//! another coding is the last. What is said here decides whether the rest may go on, and how it is named.
+
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// The transfer codings of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Codings {
+    /// None but `chunked`, which is undone here.
+    Plain,
+    /// `identity` alone (RFC 2616 section 3.6), which is no coding. hyper reads to the end of the
+    /// connection, as RFC 9112 section 6.3 says; curl and browsers go by this length, if there is one.
+    Identity(Option<u64>),
+    /// These besides. They are still on the content and must be named with it.
+    Others(HeaderValue),
+}
+
+/// The codings of an answer cannot be told for sure, so nor can its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AmbiguousCodings;
+
+impl Codings {
+    /// Reads the codings of an answer. `chunked` is the last one and there once; no element is empty,
+    /// and each is a token.
+    pub(super) fn of(fields: &HeaderMap) -> Result<Self, AmbiguousCodings> {
+        let mut others = Vec::new();
+        let (mut is_chunked, mut is_identity) = (false, false);
+        for field in fields.get_all(TRANSFER_ENCODING) {
+            for coding in field.as_bytes().split(|byte| *byte == b',') {
+                let coding = coding.trim_ascii();
+                if is_chunked || !is_coding(coding) {
+                    return Err(AmbiguousCodings);
+                }
+                if coding.eq_ignore_ascii_case(b"chunked") {
+                    is_chunked = true;
+                } else if coding.eq_ignore_ascii_case(b"identity") {
+                    is_identity = true;
+                } else {
+                    others.push(coding);
+                }
+            }
+        }
+        if others.is_empty() {
+            return if is_identity && !is_chunked {
+                length(fields).map(Self::Identity)
+            } else {
+                Ok(Self::Plain)
+            };
+        }
+        HeaderValue::from_bytes(&others.join(&b", "[..]))
+            .map(Self::Others)
+            .map_err(|_| AmbiguousCodings)
+    }
+}
+
+/// The one length that an answer states.
+fn length(fields: &HeaderMap) -> Result<Option<u64>, AmbiguousCodings> {
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else {
+        return Ok(None);
+    };
+    let digits = length.to_str().unwrap_or_default();
+    if lengths.next().is_some() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(AmbiguousCodings);
+    }
+    digits.parse().map(Some).map_err(|_| AmbiguousCodings)
+}
+
+/// Whether this is a coding's name, without parameters: no coding that is registered has any.
+fn is_coding(name: &[u8]) -> bool {
+    !name.is_empty() && HeaderName::from_bytes(name).is_ok()
+}
+
+/// How long the origin says that it keeps the connection without a request: `Keep-Alive: timeout=N`
+/// (RFC 2068 section 19.7.1.1), the shortest where it says more than one.
+pub(super) fn keep_alive(fields: &HeaderMap) -> Option<Duration> {
+    let seconds = |parameter: &[u8]| -> Option<u64> {
+        let (name, value) = std::str::from_utf8(parameter).ok()?.split_once('=')?;
+        let is_timeout = name.trim().eq_ignore_ascii_case("timeout");
+        let value = value.trim().trim_matches('"');
+        is_timeout.then(|| value.parse().ok())?
+    };
+    fields
+        .get_all(KEEP_ALIVE)
+        .iter()
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+        .filter_map(seconds)
+        .min()
+        .map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(name: &'static str, values: &[&'static str]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for value in values {
+            fields.append(name, HeaderValue::from_static(value));
+        }
+        fields
+    }
+
+    #[test]
+    fn h4_codings_go_on_by_their_names_and_ambiguous_ones_do_not() {
+        let plain = Ok(Codings::Plain);
+        let others = |names| Ok(Codings::Others(HeaderValue::from_static(names)));
+        let ambiguous = Err(AmbiguousCodings);
+        for (values, wanted) in [
+            (&[][..], plain.clone()),
+            (&["Chunked"], plain.clone()),
+            (&["identity"], Ok(Codings::Identity(None))),
+            (&["identity, chunked"], plain),
+            (&["gzip"], others("gzip")),
+            (&["gzip, chunked"], others("gzip")),
+            (&["gzip", "chunked"], others("gzip")),
+            (&["deflate,\tx-gzip ,CHUNKED"], others("deflate, x-gzip")),
+            (&["chunked, chunked"], ambiguous.clone()),
+            (&["chunked", "chunked"], ambiguous.clone()),
+            (&["chunked, gzip"], ambiguous.clone()),
+            (&["chunked, identity"], ambiguous.clone()),
+            (&[""], ambiguous.clone()),
+            (&["chunked,"], ambiguous.clone()),
+            (&[", chunked"], ambiguous.clone()),
+            (&["chun ked"], ambiguous.clone()),
+            (&["\"chunked\""], ambiguous.clone()),
+            (&["chunked;q=1"], ambiguous),
+        ] {
+            let codings = Codings::of(&fields("transfer-encoding", values));
+            assert_eq!(codings, wanted, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn h4_beside_identity_a_length_counts() {
+        for (lengths, wanted) in [
+            (&[][..], Ok(Codings::Identity(None))),
+            (&["5"], Ok(Codings::Identity(Some(5)))),
+            (&["5", "5"], Err(AmbiguousCodings)),
+            (&["+5"], Err(AmbiguousCodings)),
+            (&[""], Err(AmbiguousCodings)),
+            (&["99999999999999999999"], Err(AmbiguousCodings)),
+        ] {
+            let mut fields = fields("content-length", lengths);
+            fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("identity"));
+            assert_eq!(Codings::of(&fields), wanted, "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn h1_an_origin_says_how_long_it_keeps_a_connection() {
+        for (values, wanted) in [
+            (&[][..], None),
+            (&["timeout=5"], Some(5)),
+            (&["timeout=5, max=100"], Some(5)),
+            (&["max=100,Timeout = \"7\""], Some(7)),
+            (&["timeout=9", "timeout=4"], Some(4)),
+            (&["timeout=0"], Some(0)),
+            (&["timeout"], None),
+            (&["timeout=-1"], None),
+            (&["timeout=five, max=5"], None),
+            (&["5"], None),
+        ] {
+            let hint = keep_alive(&fields("keep-alive", values));
+            assert_eq!(hint, wanted.map(Duration::from_secs), "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Requests that are sent once more: those that the origin has not processed (RFC 9113 section 8.7), and
+//! those that it may process twice (RFC 9110 section 9.2.2).
+//!
+//! What was handed out of a request's content is remembered up to a limit, and only until there is an
+//! answer. The handle of a connection that failed may be in use still: it ends when the content is taken
+//! back.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request};
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::body::{BodyError, RequestBody};
+use crate::upstream::tls::Wire;
+
+/// Bytes that are remembered: the window that an HTTP/2 origin grants before it says anything (RFC 9113
+/// section 6.9.2). One that refuses a stream at once has been sent no more.
+const MAX_REMEMBERED: usize = 65_535;
+
+/// What is left of a request to send it once more.
+pub(super) enum Spare {
+    /// Not enough.
+    Nothing,
+    /// All of it: it has no content.
+    Whole(Parts),
+    /// Its content can be taken back, for as long as it is remembered.
+    Remembered(Parts, Original),
+}
+
+impl Spare {
+    /// Over HTTP/2 an origin may say that it has not processed a request. Over HTTP/1 it cannot.
+    pub(super) fn of(parts: &Parts, body: RequestBody, wire: Wire) -> (Self, RequestBody) {
+        let may_be_refused = wire == Wire::TlsHttp2;
+        match body {
+            RequestBody::Empty(_) if may_be_refused || is_idempotent(&parts.method) => {
+                (Self::Whole(parts.clone()), body)
+            }
+            RequestBody::Empty(_) => (Self::Nothing, body),
+            body if may_be_refused => {
+                let (body, original) = Resendable::new(body);
+                let spare = Self::Remembered(parts.clone(), original);
+                (spare, RequestBody::Resendable(body))
+            }
+            body => (Self::Nothing, body),
+        }
+    }
+
+    /// The request once more, after the origin has not processed it.
+    pub(super) fn again(&self) -> Option<Request<RequestBody>> {
+        let (parts, body) = match self {
+            Self::Nothing => return None,
+            Self::Whole(parts) => (parts, RequestBody::empty()),
+            Self::Remembered(parts, original) => {
+                (parts, RequestBody::Resendable(original.again()?))
+            }
+        };
+        Some(Request::from_parts(parts.clone(), body))
+    }
+
+    /// The request once more, if it has no content and its method allows that the origin processes it
+    /// twice. RFC 9112 section 9.3.1 forbids it to a proxy for other methods.
+    pub(super) fn if_idempotent(&self) -> Option<Request<RequestBody>> {
+        match self {
+            Self::Whole(parts) if is_idempotent(&parts.method) => self.again(),
+            Self::Nothing | Self::Whole(_) | Self::Remembered(..) => None,
+        }
+    }
+}
+
+/// Content on its way, as one connection sees it.
+pub(crate) struct Resendable {
+    content: Arc<Mutex<Content>>,
+    /// Which sending of it this is.
+    sending: usize,
+}
+
+/// Takes content back. Dropping it says that it is not going to be.
+pub(super) struct Original(Arc<Mutex<Content>>);
+
+struct Content {
+    /// What was not handed out yet.
+    rest: Box<RequestBody>,
+    /// What was, if it is not too much.
+    remembered: Option<Vec<Part>>,
+    /// The bytes among it.
+    length: usize,
+    /// How many of those parts this sending has had.
+    given: usize,
+    sending: usize,
+    is_wanted: bool,
+}
+
+#[derive(Clone)]
+enum Part {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl Resendable {
+    /// Content that was not handed out yet, and the means to take it back.
+    fn new(body: RequestBody) -> (Self, Original) {
+        let content = Arc::new(Mutex::new(Content {
+            rest: Box::new(body),
+            remembered: Some(Vec::new()),
+            length: 0,
+            given: 0,
+            sending: 0,
+            is_wanted: true,
+        }));
+        let original = Original(Arc::clone(&content));
+        (
+            Self {
+                content,
+                sending: 0,
+            },
+            original,
+        )
+    }
+
+    fn content(&self) -> Option<MutexGuard<'_, Content>> {
+        let content = lock(&self.content);
+        (content.sending == self.sending).then_some(content)
+    }
+}
+
+impl Original {
+    /// All of the content once more, if it is remembered. The earlier sending ends.
+    fn again(&self) -> Option<Resendable> {
+        let mut content = lock(&self.0);
+        content.remembered.as_ref()?;
+        content.given = 0;
+        content.sending += 1;
+        Some(Resendable {
+            content: Arc::clone(&self.0),
+            sending: content.sending,
+        })
+    }
+}
+
+impl Drop for Original {
+    fn drop(&mut self) {
+        let mut content = lock(&self.0);
+        content.is_wanted = false;
+        if content.pending().is_empty() {
+            content.remembered = None;
+        }
+    }
+}
+
+impl Content {
+    /// What was handed out before and not in this sending.
+    fn pending(&self) -> &[Part] {
+        self.remembered
+            .as_ref()
+            .map_or(&[], |parts| &parts[self.given..])
+    }
+
+    fn remember(&mut self, part: impl FnOnce() -> Part, length: usize) {
+        self.length += length;
+        match &mut self.remembered {
+            Some(parts) if self.is_wanted && self.length <= MAX_REMEMBERED => {
+                parts.push(part());
+                self.given += 1;
+            }
+            remembered => *remembered = None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(part) = self.pending().first().cloned() {
+            self.given += 1;
+            return Poll::Ready(Some(Ok(part.into())));
+        }
+        let frame = ready!(Pin::new(&mut *self.rest).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.remember(|| Part::Data(data.clone()), data.len());
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    self.remember(|| Part::Trailers(trailers.clone()), 0);
+                }
+            }
+            Some(Err(_)) => self.remembered = None,
+            None => {}
+        }
+        Poll::Ready(frame)
+    }
+}
+
+impl From<Part> for Frame<Bytes> {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Data(data) => Self::data(data),
+            Part::Trailers(trailers) => Self::trailers(trailers),
+        }
+    }
+}
+
+impl Body for Resendable {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(mut content) = self.content() else {
+            return Poll::Ready(Some(Err("the content was taken back".into())));
+        };
+        content.poll(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content()
+            .is_some_and(|content| content.pending().is_empty() && content.rest.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(content) = self.content() else {
+            return SizeHint::default();
+        };
+        let pending: usize = content.pending().iter().map(Part::len).sum();
+        match (content.rest.size_hint().exact(), u64::try_from(pending)) {
+            (Some(rest), Ok(pending)) => SizeHint::with_exact(rest + pending),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            Self::Trailers(_) => 0,
+        }
+    }
+}
+
+fn lock(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
+    content.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the origin says that it has not processed a request, or cannot have: it refused the stream
+/// (RFC 9113 section 8.7), said goodbye before it (section 6.8; h2 gives this error to no other stream),
+/// or the stream was never opened, for there were as many as the origin allows.
+pub(super) fn is_unprocessed(error: &hyper::Error, wire: Wire) -> bool {
+    if wire != Wire::TlsHttp2 {
+        return false;
+    }
+    // hyper drops a request that waits for a stream when the connection ends. It tells of no content
+    // that breaks off in this way.
+    error.is_user() || is_goodbye(error) || reset(error) == Some(h2::Reason::REFUSED_STREAM)
+}
+
+/// Whether the origin ends an HTTP/2 connection.
+pub(super) fn is_goodbye(error: &hyper::Error) -> bool {
+    in_http2(error).is_some_and(|error| error.is_go_away() && error.is_remote())
+}
+
+/// Whether the origin gave up on one HTTP/2 stream, rather than the connection breaking.
+pub(super) fn was_reset(error: &hyper::Error) -> bool {
+    reset(error).is_some()
+}
+
+fn reset(error: &hyper::Error) -> Option<h2::Reason> {
+    in_http2(error).filter(|error| error.is_reset())?.reason()
+}
+
+fn in_http2(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
+    )
+}

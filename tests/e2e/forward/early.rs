@@ -1,0 +1,84 @@
+//! Answers that come before the request is there whole (SPEC H1; RFC 9112 section 9.3).
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
+
+use super::scene::{Scene, each_by_hand, message, read_head};
+
+/// Reads a head, says that this is too much, and closes: with the rest unread, that is a reset.
+fn hasty() -> (SocketAddr, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let address = each_by_hand(move |_, mut stream| {
+        read_head(&mut stream)?;
+        count.fetch_add(1, Ordering::SeqCst);
+        stream.write_all(b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\n\r\nmuch")
+    });
+    (address, asked)
+}
+
+/// Sends this much, as far as it is taken.
+pub(crate) fn upload(client: &mut Connection, size: usize) {
+    let part = vec![0; size.min(64 * 1024)];
+    for _ in 0..size / part.len() {
+        if client.try_send(&part).is_err() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn h1_an_answer_that_lies_in_the_socket_is_read_though_writing_the_body_broke() {
+    let (origin, asked) = hasty();
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let authority = format!("allowed.test:{}", origin.port());
+    let mut rounds = 0;
+    for size in [1024, 64 * 1024, 1 << 20, 16 << 20] {
+        for _ in 0..25 {
+            rounds += 1;
+            let mut client = Connection::open(daemon.http_addr());
+            let length = format!("Content-Length: {size}");
+            client.send(message("POST", &authority, "/", &[&length]));
+            upload(&mut client, size);
+            let answer = client.read_final_response();
+            assert_eq!((answer.status, &*answer.text()), (413, "much"), "{size}");
+        }
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), rounds);
+}
+
+#[test]
+fn h1_after_an_early_answer_both_connections_end() {
+    let origin = Origin::answering(|request| match &*request.target {
+        "/" => Answer::text("whole"),
+        target => panic!("{target} came"),
+    });
+    let origin = origin.leaving_unread(|request| request.header("content-length") == Some("9"));
+    let scene = Scene::new(origin.start());
+    for _ in 0..2 {
+        let mut client = scene.client();
+        client.send(scene.message("POST", "allowed.test", "/", &["Content-Length: 9"]));
+        let answer = client.read_final_response();
+        assert_eq!((answer.status, &*answer.text()), (200, "whole"));
+        assert!(answer.headers.closes(), "{:?}", answer.headers);
+        // What comes late is part of no request.
+        let _ = client.try_send("GET /late ");
+        drop(client);
+        let answer = scene.ask("POST", "allowed.test", "/", &["Content-Length: 0"]);
+        assert_eq!(answer.status, 200);
+        assert!(!answer.headers.closes(), "{:?}", answer.headers);
+    }
+    let connections: Vec<_> = scene
+        .origin
+        .requests()
+        .iter()
+        .map(|request| request.connection)
+        .collect();
+    assert_eq!(connections, [0, 1, 1, 2]);
+}

@@ -1,0 +1,205 @@
+//! Answers that are not as they should be: mended where the client cannot misread them, as curl and
+//! browsers do, and refused where it could (SPEC H4; RFC 9112 sections 5.1, 5.2, 6.1 and 7).
+
+use std::io::{Read as _, Write as _};
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
+
+use super::scene::{Scene, by_hand, message, read_head};
+
+fn answering(raw: &[u8]) -> Scene {
+    let raw = raw.to_vec();
+    Scene::new(Origin::start(move |_| Answer::Raw(raw.clone())))
+}
+
+/// An answer with this line among others.
+fn with_line(line: &str) -> Scene {
+    let raw = format!("HTTP/1.1 200 OK\r\n{line}\r\nX-Last: 1\r\nContent-Length: 2\r\n\r\nok");
+    answering(raw.as_bytes())
+}
+
+#[test]
+fn h4_an_answer_may_have_a_thousand_fields() {
+    for count in [101, 150, 1000] {
+        let fields: String = (0..count)
+            .map(|number| format!("Set-Cookie: c{number}=v\r\n"))
+            .collect();
+        let raw = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nok");
+        let answer = answering(raw.as_bytes()).ask("GET", "allowed.test", "/", &[]);
+        assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{count}");
+        let cookies = answer.headers.all("set-cookie");
+        assert_eq!(cookies.len(), count);
+        assert_eq!(cookies.last(), Some(&&*format!("c{}=v", count - 1)));
+    }
+}
+
+#[test]
+fn h4_more_fields_than_an_answer_may_have_are_the_origins_fault() {
+    let fields = "X-Field: v\r\n".repeat(2000);
+    let raw = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nok");
+    let answer = answering(raw.as_bytes()).ask("GET", "allowed.test", "/", &[]);
+    assert_eq!(answer.status, 502);
+}
+
+#[test]
+fn h4_odd_lines_of_an_answer_are_mended() {
+    for (line, wanted) in [
+        ("X-Odd : 1", Some("1")),
+        ("X-Odd \t : 1", Some("1")),
+        ("X-Odd: a\r\n b", Some("a b")),
+        ("X-Odd: a\r\n\t  b\r\n c", Some("a b c")),
+        ("X-Odd:\r\n a", Some("a")),
+        (
+            "X-Odd: a\r\n Content-Length: 9",
+            Some("a Content-Length: 9"),
+        ),
+        // Lines that are no fields are left out.
+        (" X-Odd: 1", None),
+        ("X Odd: 1", None),
+        ("X-Odd", None),
+        (": 1", None),
+        ("X@Odd: 1", None),
+        ("X-Odd: a\u{1}b", None),
+        ("Transfer-Encoding: \u{b}chunked", None),
+        ("Content Length: 9", None),
+    ] {
+        let answer = with_line(line).ask("GET", "allowed.test", "/", &[]);
+        assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{line:?}");
+        assert_eq!(answer.header("x-odd"), wanted, "{line:?}");
+        assert_eq!(answer.header("x-last"), Some("1"), "{line:?}");
+        assert_eq!(answer.header("content-length"), Some("2"), "{line:?}");
+        assert_eq!(answer.headers.len(), 2 + usize::from(wanted.is_some()));
+    }
+}
+
+#[test]
+fn h4_white_space_does_not_hide_what_frames_an_answer() {
+    for (line, body) in [
+        ("Content-Length : 2", "ok"),
+        ("Content-Length:\r\n 2", "ok"),
+        ("Content-Length: 2\r\nContent-Length: 2", "ok"),
+        ("Transfer-Encoding : chunked", "2\r\nok\r\n0\r\n\r\n"),
+        ("Transfer-Encoding:\r\n\tchunked", "2\r\nok\r\n0\r\n\r\n"),
+    ] {
+        let scene =
+            answering(format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n{body}and more").as_bytes());
+        let answer = scene.ask("GET", "allowed.test", "/", &[]);
+        assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{line:?}");
+        assert_eq!(answer.headers.len(), 1, "{line:?}: {:?}", answer.headers);
+        // Bytes behind the answer are not the beginning of the next one.
+        let answer = scene.ask("GET", "allowed.test", "/", &[]);
+        assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{line:?}");
+    }
+}
+
+#[test]
+fn h4_what_could_end_an_answer_elsewhere_for_the_client_is_refused() {
+    for head in [
+        "1.1 200 OK\r\nX-Odd: a\0b\r\nContent-Length: 2",
+        "1.1 200 OK\r\nX-Odd: a\rContent-Length: 3\r\nContent-Length: 2",
+        "1.1 200 OK\r\nX-Odd\r: a\r\nContent-Length: 2",
+        "1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3",
+        "1.1 200 OK\r\nContent-Length: 2\r\nContent-Length : 3",
+        "1.1 200 OK\r\nContent-Length: 2, 3",
+        "1.1 200 OK\r\nContent-Length: 2\r\n 3",
+        "1.1 200 OK\r\nContent-Length: +2",
+        "1.1 200 OK\r\nContent-Length: ",
+        "1.1 200 OK\r\nTransfer-Encoding: chunked, chunked",
+        "1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "1.1 200 OK\r\nTransfer-Encoding: chunked, gzip",
+        "1.1 200 OK\r\nTransfer-Encoding: chunked, identity",
+        "1.1 200 OK\r\nTransfer-Encoding: chunked,",
+        "1.1 200 OK\r\nTransfer-Encoding: \"chunked\"",
+        "1.1 200 OK\r\nTransfer-Encoding: chunked;a=b",
+        "1.1 200 OK\r\nTransfer-Encoding:",
+        "1.0 200 OK\r\nTransfer-Encoding: chunked",
+    ] {
+        let scene = answering(format!("HTTP/{head}\r\n\r\nok").as_bytes());
+        let answer = scene.ask("GET", "allowed.test", "/", &[]);
+        assert_eq!(answer.status, 502, "{head:?}");
+        let text = answer.text();
+        assert!(text.contains("the fault lies with the host"), "{text}");
+    }
+}
+
+/// The coding stays on the content, and its name goes with it to the client.
+#[test]
+fn h4_another_transfer_coding_goes_on_by_its_name() {
+    for (coding, body, wanted) in [
+        (
+            "gzip, chunked",
+            "2\r\nab\r\n0\r\n\r\n",
+            Some("gzip, chunked"),
+        ),
+        (
+            "gzip,x-own\r\nTransfer-Encoding: chunked",
+            "2\r\nab\r\n0\r\n\r\n",
+            Some("gzip, x-own, chunked"),
+        ),
+        ("gzip", "ab", Some("gzip, chunked")),
+        ("identity, chunked", "2\r\nab\r\n0\r\n\r\n", Some("chunked")),
+    ] {
+        let scene = answering(
+            format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\nContent-Length: 1\r\n\r\n{body}"
+            )
+            .as_bytes(),
+        );
+        let answer = scene.ask("GET", "allowed.test", "/", &[]);
+        assert_eq!((answer.status, &*answer.text()), (200, "ab"), "{coding}");
+        assert_eq!(answer.header("transfer-encoding"), wanted, "{coding}");
+        assert_eq!(answer.header("content-length"), None, "{coding}");
+    }
+}
+
+/// An origin that names `identity` and a length does not close, and clients do not wait for that.
+#[test]
+fn h4_beside_identity_a_length_ends_the_content() {
+    let origin = by_hand(|mut stream| {
+        read_head(&mut stream)?;
+        stream.write_all(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok",
+        )?;
+        stream.read(&mut [0]).map(|_| ())
+    });
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let authority = format!("allowed.test:{}", origin.port());
+    let mut client = Connection::open(daemon.http_addr());
+    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    assert_eq!((answer.status, &*answer.text()), (200, "ok"));
+    assert_eq!(answer.header("content-length"), Some("2"));
+}
+
+/// HTTP/1.0 has no transfer codings, and without its name the content would mean nothing.
+#[test]
+fn h4_a_client_that_cannot_be_told_of_a_transfer_coding_hears_so() {
+    let scene = answering(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+    );
+    let authority = scene.authority("allowed.test");
+    let mut client = scene.client();
+    let answer = client.exchange(&format!("GET http://{authority}/ HTTP/1.0\r\n\r\n"));
+    assert_eq!(answer.status, 502);
+    assert!(
+        answer.text().contains("transfer codings"),
+        "{}",
+        answer.text()
+    );
+}
+
+#[test]
+fn h4_codings_of_an_answer_without_content_do_not_matter() {
+    for (method, status) in [("HEAD", 200), ("GET", 204), ("GET", 304)] {
+        let raw = format!("HTTP/1.1 {status} X\r\nTransfer-Encoding: gzip, chunked\r\n\r\n");
+        let scene = answering(raw.as_bytes());
+        let answer = scene.ask(method, "allowed.test", "/", &[]);
+        assert_eq!((answer.status, &*answer.text()), (status, ""));
+        assert_eq!(
+            answer.header("transfer-encoding"),
+            None,
+            "{method} {status}"
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! Answers that come inside before the request is there whole (SPEC M6).
+
+use std::io::{Read as _, Write as _};
+
+use e2e::client::Connection;
+use e2e::daemon::Daemon;
+use e2e::tls::{Client, Server, TestCa};
+use rustls::{ServerConnection, StreamOwned};
+
+use super::frames::{END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame};
+use super::hooks::{hooked, secret};
+use super::resets::Http2Origin;
+use super::{NAMES, exported, start};
+use crate::forward::early::upload;
+use crate::forward::scene::each_by_hand;
+
+/// `:status: 413` (RFC 7541 section 6.2.2, with the name of the static table's entry 8).
+const TOO_MUCH: &[u8] = b"\x08\x03413";
+
+struct Writable {
+    daemon: Daemon,
+    client: Client,
+    authority: String,
+    _secret: tempfile::TempDir,
+}
+
+impl Writable {
+    fn new(port: u16, ca: &TestCa) -> Self {
+        let (directory, file) = secret();
+        let daemon = start(&hooked(&file), ca);
+        Self {
+            client: Client::trusting_pem(&exported(&daemon)),
+            daemon,
+            authority: format!("hooked.test:{port}"),
+            _secret: directory,
+        }
+    }
+
+    fn tunnel(&self) -> Connection {
+        let mut tunnel = Connection::open(self.daemon.http_addr());
+        assert_eq!(tunnel.connect(&self.authority).status, 200);
+        tunnel
+    }
+}
+
+#[test]
+fn m6_an_answer_is_read_inside_though_writing_the_body_broke() {
+    let ca = TestCa::new();
+    let config = Server::of(&ca, &NAMES).alpn(&["http/1.1"]).config();
+    let origin = each_by_hand(move |_, stream| {
+        let session = ServerConnection::new(config.clone()).map_err(std::io::Error::other)?;
+        let mut stream = StreamOwned::new(session, stream);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\n\r\nmuch")?;
+        stream.conn.send_close_notify();
+        stream.flush()
+    });
+    let scene = Writable::new(origin.port(), &ca);
+    // This client cannot read any more once it could not write, so the proxy must take all of it.
+    for size in [1024, 64 * 1024, 192 * 1024] {
+        for _ in 0..15 {
+            let client = scene.client.clone().alpn(&["http/1.1"]);
+            let (mut client, _) = scene.tunnel().secure(&client, "hooked.test");
+            client.send(format!(
+                "POST /api/x HTTP/1.1\r\nHost: {}\r\nContent-Length: {size}\r\n\r\n",
+                scene.authority
+            ));
+            upload(&mut client, size);
+            let answer = client.read_final_response();
+            assert_eq!((answer.status, &*answer.text()), (413, "much"), "{size}");
+        }
+    }
+}
+
+/// RFC 9113 section 8.1: a whole answer, and then a request to stop without an error.
+#[test]
+fn m6_an_answer_over_http2_is_read_though_the_stream_is_reset_behind_it() {
+    let ca = TestCa::new();
+    let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+    let origin = each_by_hand(move |_, stream| {
+        let mut origin = Http2Origin::accept(stream, config.clone())?;
+        loop {
+            let stream = origin.next(HEADERS)?.stream;
+            let mut frames = frame(HEADERS, END_HEADERS | END_STREAM, stream, TOO_MUCH);
+            frames.extend(frame(RST_STREAM, 0, stream, &[0; 4]));
+            origin.send(&frames)?;
+        }
+    });
+    let scene = Writable::new(origin.port(), &ca);
+    let client = scene.client.clone().alpn(&["h2"]);
+    let client = scene.tunnel().into_http2(&client, "hooked.test");
+    let url = format!("https://{}/api/x", scene.authority);
+    for size in [1024, 64 * 1024, 1 << 20] {
+        for _ in 0..10 {
+            let mut exchange = client.open("POST", &url, &[]);
+            exchange.send(&vec![0; size]);
+            assert_eq!(exchange.head().status, 413, "{size}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Requests that an HTTP/2 origin says it has not processed: sent again, or refused in the same words
+//! (SPEC M6; RFC 9113 sections 6.8 and 8.7).
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+use e2e::client::{Connection, Http2};
+use e2e::daemon::{Daemon, LogLine};
+use e2e::tls::{Client, Server, TestCa};
+use e2e::wait::{PATIENCE, poll};
+
+use super::frames::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame,
+};
+use super::hooks::{hooked, secret};
+use super::resets::{Http2Origin, OK};
+use super::{NAMES, exported, start};
+use crate::forward::scene::each_by_hand;
+
+/// REFUSED_STREAM (RFC 9113 section 7).
+const REFUSED: u32 = 7;
+
+/// An origin's end of HTTP/2 that counts requests.
+struct Counting {
+    origin: Http2Origin,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Counting {
+    /// The next request: its stream, and whether that has ended.
+    fn request(&mut self) -> io::Result<(u32, bool)> {
+        let head = self.origin.next(HEADERS)?;
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        Ok((head.stream, head.flags & END_STREAM != 0))
+    }
+
+    fn refuse(&mut self) -> io::Result<()> {
+        let (stream, _) = self.request()?;
+        let reset = frame(RST_STREAM, 0, stream, &REFUSED.to_be_bytes());
+        self.origin.send(&reset)
+    }
+
+    /// Answers the next request with its content.
+    fn echo(&mut self) -> io::Result<()> {
+        let (stream, mut ended) = self.request()?;
+        let mut content = Vec::new();
+        while !ended {
+            let part = self.origin.next(DATA)?;
+            if part.stream == stream {
+                content.extend(part.payload);
+                ended = part.flags & END_STREAM != 0;
+            }
+        }
+        let mut answer = frame(HEADERS, END_HEADERS, stream, OK);
+        answer.extend(frame(DATA, END_STREAM, stream, &content));
+        self.origin.send(&answer)
+    }
+
+    /// Takes no streams above this one any more.
+    fn say_goodbye(&mut self, last: u32) -> io::Result<()> {
+        let payload = [last.to_be_bytes(), [0; 4]].concat();
+        self.origin.send(&frame(GOAWAY, 0, 0, &payload))
+    }
+
+    /// Waits until the proxy has closed.
+    fn linger(&mut self) -> io::Result<()> {
+        self.origin.next(u8::MAX).map(|_| ())
+    }
+}
+
+struct Scene {
+    daemon: Daemon,
+    client: Client,
+    url: String,
+    authority: String,
+    requests: Arc<AtomicUsize>,
+    _secret: tempfile::TempDir,
+}
+
+impl Scene {
+    /// With an origin that serves each of its connections like this.
+    fn new(serve: impl Fn(usize, &mut Counting) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        let ca = TestCa::new();
+        let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&requests);
+        let origin = each_by_hand(move |number, stream| {
+            let mut origin = Counting {
+                origin: Http2Origin::accept(stream, Arc::clone(&config))?,
+                requests: Arc::clone(&counter),
+            };
+            serve(number, &mut origin)
+        });
+        let (directory, file) = secret();
+        let daemon = start(&hooked(&file), &ca);
+        let authority = format!("hooked.test:{}", origin.port());
+        Self {
+            client: Client::trusting_pem(&exported(&daemon)).alpn(&["h2"]),
+            daemon,
+            url: format!("https://{authority}/api/x"),
+            authority,
+            requests,
+            _secret: directory,
+        }
+    }
+
+    fn http2(&self) -> Http2 {
+        let mut tunnel = Connection::open(self.daemon.http_addr());
+        assert_eq!(tunnel.connect(&self.authority).status, 200);
+        tunnel.into_http2(&self.client, "hooked.test")
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    fn wait_for_requests(&self, count: usize) {
+        poll(PATIENCE, || (self.requests() == count).then_some(())).expect("the requests come");
+    }
+
+    /// Waits until the proxy has judged so many `POST` requests.
+    fn wait_for_decisions(&self, count: usize) {
+        let judged = || {
+            let lines = self.daemon.logs();
+            let is_post = |line: &&LogLine| {
+                line.target() == Some("codex_otel.network_proxy") && line.raw.contains("\"POST\"")
+            };
+            (lines.iter().filter(is_post).count() >= count).then_some(())
+        };
+        poll(PATIENCE, judged).expect("the decisions are logged");
+    }
+}
+
+/// Methods and contents of requests.
+const REQUESTS: [(&str, &[u8]); 3] = [("GET", b""), ("POST", b""), ("POST", b"content")];
+
+#[test]
+fn m6_a_stream_that_the_origin_refuses_is_sent_again() {
+    for (method, content) in REQUESTS {
+        let scene = Scene::new(|_, origin| {
+            origin.refuse()?;
+            origin.echo()?;
+            origin.linger()
+        });
+        let answer = scene.http2().request(method, &scene.url, &[], content);
+        assert_eq!(answer.status, 200, "{method}");
+        assert_eq!(answer.body, content, "{method}");
+        assert_eq!(scene.requests(), 2);
+    }
+}
+
+#[test]
+fn m6_a_request_behind_a_goodbye_is_sent_again_over_a_new_connection() {
+    for (method, content) in REQUESTS {
+        let scene = Scene::new(|number, origin| {
+            if number == 0 {
+                origin.request()?;
+                return origin.say_goodbye(0);
+            }
+            origin.echo()?;
+            origin.echo()?;
+            origin.linger()
+        });
+        let client = scene.http2();
+        for _ in 0..2 {
+            let answer = client.request(method, &scene.url, &[], content);
+            assert_eq!(answer.status, 200, "{method}: {}", answer.text());
+            assert_eq!(answer.body, content, "{method}");
+        }
+        assert_eq!(scene.requests(), 3);
+    }
+}
+
+/// The origin keeps the old connection open for the streams that it has taken.
+#[test]
+fn m6_a_goodbye_leaves_the_streams_before_it_alone() {
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let scene = Scene::new(move |number, origin| {
+        if number > 0 {
+            origin.echo()?;
+            return origin.linger();
+        }
+        let (first, _) = origin.request()?;
+        origin.request()?;
+        origin.say_goodbye(first)?;
+        let gone = gone.lock().expect("the lock");
+        gone.recv().map_err(io::Error::other)?;
+        let answer = frame(HEADERS, END_HEADERS | END_STREAM, first, OK);
+        origin.origin.send(&answer)?;
+        origin.linger()
+    });
+    let client = scene.http2();
+    let mut first = client.begin("POST", &scene.url, &[]);
+    let mut second = client.begin("POST", &scene.url, &[]);
+    assert_eq!(second.head().status, 200);
+    go.send(()).expect("the origin");
+    assert_eq!(first.head().status, 200);
+    assert_eq!(scene.requests(), 3);
+}
+
+#[test]
+fn m6_a_stream_that_stays_refused_is_refused_for_the_client() {
+    for (method, content) in REQUESTS {
+        let scene = Scene::new(|_, origin| {
+            for _ in 0..4 {
+                origin.refuse()?;
+            }
+            origin.echo()?;
+            origin.linger()
+        });
+        let client = scene.http2();
+        let mut exchange = client.open(method, &scene.url, &[]);
+        if !content.is_empty() {
+            exchange.send(content);
+        }
+        exchange.finish(&[]);
+        let error = exchange.try_head().expect_err("a refusal");
+        assert!(format!("{error:?}").contains("REFUSED_STREAM"), "{error:?}");
+        assert_eq!(scene.requests(), 4, "{method}");
+        // It concerned one stream.
+        assert_eq!(client.request("GET", &scene.url, &[], b"").status, 200);
+    }
+}
+
+#[test]
+fn m6_content_that_is_too_much_to_remember_is_refused_for_the_client() {
+    let scene = Scene::new(|_, origin| {
+        // SETTINGS_INITIAL_WINDOW_SIZE, and as much for the connection.
+        origin
+            .origin
+            .send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 16, 0, 0]))?;
+        origin
+            .origin
+            .send(&frame(WINDOW_UPDATE, 0, 0, &[0, 16, 0, 0]))?;
+        let (stream, _) = origin.request()?;
+        let mut had = 0;
+        while had <= 65_535 {
+            had += origin.origin.next(DATA)?.payload.len();
+        }
+        let reset = frame(RST_STREAM, 0, stream, &REFUSED.to_be_bytes());
+        origin.origin.send(&reset)?;
+        origin.linger()
+    });
+    let client = scene.http2();
+    let mut exchange = client.open("POST", &scene.url, &[]);
+    exchange.send(&vec![7; 200 * 1024]);
+    let error = exchange.try_head().expect_err("a refusal");
+    assert!(format!("{error:?}").contains("REFUSED_STREAM"), "{error:?}");
+    assert_eq!(scene.requests(), 1);
+}
+
+#[test]
+fn m6_what_the_origin_may_have_processed_is_not_sent_again() {
+    for content in [&b""[..], b"content"] {
+        let scene = Scene::new(|_, origin| {
+            let (stream, _) = origin.request()?;
+            origin.say_goodbye(stream)
+        });
+        let answer = scene.http2().request("POST", &scene.url, &[], content);
+        assert_eq!(answer.status, 502);
+        assert_eq!(scene.requests(), 1);
+    }
+}
+
+/// It waits in the proxy for the one stream that the origin allows.
+#[test]
+fn m6_a_request_that_waits_for_a_stream_is_not_lost_with_the_connection() {
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let scene = Scene::new(move |number, origin| {
+        if number > 0 {
+            origin.echo()?;
+            return origin.linger();
+        }
+        // SETTINGS_MAX_CONCURRENT_STREAMS.
+        origin
+            .origin
+            .send(&frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 1]))?;
+        origin.request()?;
+        let gone = gone.lock().expect("the lock");
+        gone.recv().map_err(io::Error::other)
+    });
+    let client = scene.http2();
+    let mut first = client.begin("POST", &scene.url, &[]);
+    scene.wait_for_requests(1);
+    let mut second = client.open("POST", &scene.url, &[("x-second", "1")]);
+    second.send(b"content");
+    second.finish(&[]);
+    scene.wait_for_decisions(2);
+    go.send(()).expect("the origin");
+    assert_eq!(first.head().status, 502);
+    assert_eq!(second.head().status, 200);
+    assert_eq!(second.read_some(), b"content");
+}
