@@ -3,6 +3,7 @@
 mod blocked;
 mod bodies;
 mod fields;
+mod half_close;
 mod interim;
 pub(crate) mod scene;
 mod targets;

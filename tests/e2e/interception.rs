@@ -10,6 +10,7 @@ mod changes;
 mod clients;
 mod floods;
 mod frames;
+mod half_close;
 pub(crate) mod hooks;
 mod limited;
 mod negotiation;

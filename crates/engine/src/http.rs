@@ -495,7 +495,7 @@ impl Session {
         let (mut stream, stop) = client.into_parts();
         let door = self.door();
         let answer = match stop {
-            None | Some(Stop::Idle) => None,
+            None | Some(Stop::Idle | Stop::Finished) => None,
             Some(Stop::Flaw(flaw)) => {
                 self.say_malformed(&flaw);
                 Some(respond::malformed(flaw))
