@@ -7,6 +7,7 @@ mod half_close;
 mod interim;
 pub(crate) mod scene;
 mod targets;
+mod upgrades;
 mod upstream;
 
 use e2e::origin::{Answer, Body, Origin, Reply};

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(crate) enum RequestBody {
 /// What the client sends.
 pub(crate) struct Streamed {
     pub(super) body: Incoming,
+    /// Set when all of it has been handed on.
+    pub(super) ended: Arc<AtomicBool>,
     /// Told of every part: while a body is on its way nobody is silent.
     pub(super) activity: Arc<Activity>,
     pub(super) scrutiny: Scrutiny,
@@ -117,6 +120,9 @@ impl Streamed {
         let frame = ready!(poll_incoming(&mut self.body, cx));
         self.activity.note();
         inspect(&mut self.inspection, frame.as_ref());
+        if frame.is_none() || self.body.is_end_stream() {
+            self.ended.store(true, Ordering::Release);
+        }
         let frame = frame.map(|frame| {
             frame.map(|frame| {
                 with_trailers(frame, |trailers| {

@@ -2,7 +2,7 @@
 //!
 //! Who may be asked was decided before: everything here needs a permit.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use super::body::{Answer, RequestBody, Streamed};
 use super::inspect::{Direction, Inspection};
 use super::passage::Passage;
 use super::underway::Place;
-use super::upgrade::{self, Switched};
+use super::upgrade::{self, Switched, UpgradeOffer};
 use super::{Next, Session, headers};
 use crate::activity::Activity;
 use crate::enforce::LeadsTo;
@@ -40,18 +40,13 @@ pub(super) struct Sent {
     wire: Wire,
     /// Whether the client understands interim answers.
     takes_interim: bool,
-    /// Whether the request asks to change to WebSocket.
-    upgrade: Upgrade,
+    /// The protocols that the request offers to change to.
+    upgrade: UpgradeOffer,
+    /// Whether all of the request's content has been handed on.
+    body_ended: Arc<AtomicBool>,
     /// What the hook that matches does to the request.
     pub(super) actions: Vec<Action>,
     place: Place,
-}
-
-/// Whether a request asks to change protocols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Upgrade {
-    Unasked,
-    WebSocket,
 }
 
 /// A connection that was opened before there was a request for it, or what became of opening it. One
@@ -59,7 +54,12 @@ pub(super) enum Upgrade {
 pub(crate) type First = Mutex<Option<Result<Lease, Failure>>>;
 
 impl Sent {
-    pub(super) fn new(scrutiny: Scrutiny, wire: Wire, version: Version, upgrade: Upgrade) -> Self {
+    pub(super) fn new(
+        scrutiny: Scrutiny,
+        wire: Wire,
+        version: Version,
+        upgrade: UpgradeOffer,
+    ) -> Self {
         Self {
             activity: Arc::new(Activity::new()),
             scrutiny,
@@ -67,14 +67,15 @@ impl Sent {
             // RFC 9110 section 15.2: HTTP/1.0 knows none. hyper's HTTP/2 server cannot send any.
             takes_interim: version == Version::HTTP_11,
             upgrade,
+            body_ended: Arc::new(AtomicBool::new(true)),
             actions: Vec::new(),
             place: Place::default(),
         }
     }
 
-    /// Whether the request asks to change to WebSocket outside TLS.
+    /// Whether the request offers to change protocols outside TLS.
     fn asks_plainly(&self) -> bool {
-        self.wire == Wire::Plain && self.upgrade == Upgrade::WebSocket
+        self.wire == Wire::Plain && !self.upgrade.is_empty()
     }
 
     /// Bodies are looked at inside interception alone.
@@ -107,12 +108,12 @@ pub(super) async fn send(
     session.interim.written(limit).await;
     let (failure, passage) = match (outcome, passage) {
         (Ok(Outcome::Answer(response)), _) => return Ok(response),
-        (Ok(Outcome::Switched(response, upgraded, leads_to)), Passage::Host(permit)) => {
-            session.become_next(Next::Switched(Switched::new(permit, upgraded, leads_to)));
+        (Ok(Outcome::Switched(response, upgraded, leads_to)), passage) => {
+            let client = (session.address, session.connection.clone());
+            let switched = Switched::new(client, passage, upgraded, leads_to);
+            session.become_next(Next::Switched(switched));
             return Ok(response);
         }
-        // Nobody can have asked: such a request is refused.
-        (Ok(Outcome::Switched(..)), passage) => (passage.blame(Failure::UnaskedUpgrade), passage),
         (Err(failure), passage) => (passage.blame(failure), passage),
     };
     tracing::debug!(
@@ -125,7 +126,7 @@ pub(super) async fn send(
 /// What comes of a request that went well.
 enum Outcome {
     Answer(Response<Answer>),
-    /// The connection changes to WebSocket.
+    /// The connection changes protocols.
     Switched(Response<Answer>, Upgraded, LeadsTo),
 }
 
@@ -172,7 +173,7 @@ async fn try_send(
         }
     }
     let lease = match passage {
-        Passage::Host(permit) if sent.asks_plainly() => upstream.connect_websocket(permit).await?,
+        Passage::Host(permit) if sent.asks_plainly() => upstream.connect_upgrade(permit).await?,
         passage => passage.open(upstream, sent.wire).await?,
     };
     keep(first, &lease);
@@ -316,21 +317,24 @@ async fn exchange(
     )))
 }
 
-/// The origin changes protocols: only to what was asked for (RFC 9110 section 15.2.2).
+/// The origin changes protocols: only to what was offered (RFC 9110 section 15.2.2), and not before it
+/// has the whole request, whose rest would be taken for the other protocol.
 async fn switch(
     sent: &Sent,
     lease: &Lease,
     mut response: Response<Incoming>,
 ) -> Result<Outcome, Failure> {
-    if sent.upgrade == Upgrade::Unasked || !upgrade::is_accepted(response.headers()) {
-        return Err(Failure::UnaskedUpgrade);
-    }
+    let protocols = sent
+        .upgrade
+        .accepted(response.headers())
+        .filter(|_| sent.body_ended.load(Ordering::Acquire))
+        .ok_or(Failure::UnaskedUpgrade)?;
     let upgraded = hyper::upgrade::on(&mut response)
         .await
         .map_err(Failure::Answer)?;
     let (mut parts, _) = response.into_parts();
     headers::to_client(&mut parts.headers);
-    upgrade::mark(&mut parts.headers);
+    upgrade::mark(&mut parts.headers, protocols);
     parts.version = Version::HTTP_11;
     let response = Response::from_parts(parts, Answer::own(Bytes::new()));
     Ok(Outcome::Switched(
@@ -398,8 +402,10 @@ fn request_body(
         let chunked = http::HeaderValue::from_static("chunked");
         parts.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
+    sent.body_ended.store(false, Ordering::Release);
     let body = Streamed {
         body,
+        ended: Arc::clone(&sent.body_ended),
         activity: Arc::clone(&sent.activity),
         scrutiny: sent.scrutiny,
         actions: sent.actions.clone(),
