@@ -15,6 +15,7 @@ pub(crate) mod hooks;
 mod limited;
 mod negotiation;
 mod origins;
+mod plain_http;
 mod requests;
 mod resets;
 mod websocket;

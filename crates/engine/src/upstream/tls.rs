@@ -11,7 +11,7 @@ use codex_network_policy::Host;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, DnsName, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -147,6 +147,19 @@ impl UpstreamTls {
             _ => Wire::TlsHttp1,
         };
         Ok((stream, wire))
+    }
+}
+
+impl TlsError {
+    /// Whether the origin speaks nothing of what was offered in ALPN.
+    pub(crate) fn is_no_common_protocol(&self) -> bool {
+        matches!(
+            self,
+            Self::Protocol(
+                rustls::Error::NoApplicationProtocol
+                    | rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)
+            )
+        )
     }
 }
 
