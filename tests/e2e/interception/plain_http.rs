@@ -150,7 +150,7 @@ fn m10_a_hooked_host_gets_no_plain_request_and_no_secret() {
     assert!(scene.origin.requests().is_empty());
 }
 
-/// An opaque tunnel in full mode is nobody's to look into.
+/// A tunnel in full mode stays opaque.
 #[test]
 fn m1_in_full_mode_plain_http_goes_through_unseen() {
     let scene = scene(&Config::example());
