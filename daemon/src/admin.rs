@@ -141,6 +141,8 @@ async fn serve(admin: Arc<Admin>, stream: TcpStream, connection: ConnectionHandl
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
+        // A client that ends its side behind the request waits for the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(Worded::new(stream)), service);
     tokio::pin!(connection);
     let outcome = tokio::select! {

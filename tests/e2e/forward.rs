@@ -5,10 +5,12 @@ mod bodies;
 mod causes;
 pub(crate) mod early;
 mod fields;
+mod half_close;
 mod interim;
 mod lenient;
 pub(crate) mod scene;
 mod targets;
+mod upgrades;
 mod upstream;
 
 use e2e::origin::{Answer, Body, Origin, Reply};

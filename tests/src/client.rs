@@ -115,6 +115,12 @@ impl Connection {
             .expect("the connection is still open");
     }
 
+    /// The same in TLS: `close_notify`, and the socket stays as it is.
+    pub fn close_notify(&mut self) {
+        let said = self.wire.stream().finish();
+        said.expect("the connection is still open");
+    }
+
     /// Ends the connection with a reset.
     pub fn reset(self) {
         socket2::SockRef::from(&*self.socket)

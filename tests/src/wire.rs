@@ -6,15 +6,40 @@
 //! proxy mangled is noticed here and not repaired.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What both sides read and write: a TCP connection, or TLS on one.
-pub trait Stream: Read + Write + Send {}
+use rustls::{ClientConnection, StreamOwned};
 
-impl<T: Read + Write + Send> Stream for T {}
+/// What both sides read and write: a TCP connection, or TLS on one.
+pub trait Stream: Read + Write + Send {
+    /// Says, in the protocol's own way, that nothing more will be sent.
+    ///
+    /// # Errors
+    /// The peer is gone.
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+impl Stream for SharedSocket {
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
+}
+
+impl Stream for Box<dyn Stream> {
+    fn finish(&mut self) -> io::Result<()> {
+        (**self).finish()
+    }
+}
+
+impl<S: Stream> Stream for StreamOwned<ClientConnection, S> {
+    fn finish(&mut self) -> io::Result<()> {
+        self.conn.send_close_notify();
+        self.flush()
+    }
+}
 
 /// A TCP connection with several owners and one descriptor. `TcpStream::try_clone` takes a descriptor
 /// for each owner, and a process may have no more than 1024.

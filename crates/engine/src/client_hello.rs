@@ -26,7 +26,7 @@
 //!
 //! That the origin would not take the bytes for TLS: old servers still accept a hello in the form
 //! of SSL 2, whose first byte is not that of a record. Where SPEC M1 wants interception, `NotTls`
-//! is to be refused and not tunnelled. Whatever begins like a record never becomes `NotTls`,
+//! is never tunnelled: it is served as HTTP or refused. Whatever begins like a record never becomes `NotTls`,
 //! because servers forgive different oddities of it.
 
 use std::borrow::Cow;

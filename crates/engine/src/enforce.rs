@@ -22,10 +22,11 @@ use codex_network_policy::{
 use crate::Shared;
 pub(crate) use detail::CONTENT;
 pub(crate) use question::Question;
-pub(crate) use standing::Standing;
+use standing::on_change;
+pub(crate) use standing::{Standing, rejudged};
 
 use crate::client::Client;
-use crate::live_policy::{Generation, LivePolicy};
+use crate::live_policy::Generation;
 use crate::record::Recorder;
 
 /// The detail of a refusal because the upstream proxy is this proxy.
@@ -268,38 +269,6 @@ pub(crate) fn refuse_association(
     };
     recorder.refused(generation, attempt, &refusal);
     Some(refusal)
-}
-
-/// Judges a permitted attempt again at every change of the settings, until `end` finds in the
-/// decision that it has to end (SPEC P11).
-pub(crate) async fn rejudged<T>(
-    live: &LivePolicy,
-    permit: &Permit,
-    leads_to: &LeadsTo,
-    end: impl Fn(Decision) -> Option<T>,
-) -> T {
-    let mut changes = live.watch();
-    // The change may have come between the permit and now.
-    changes.mark_changed();
-    loop {
-        if changes.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        let generation = live.current();
-        if generation.number() == permit.generation.number() {
-            continue;
-        }
-        let attempt = Attempt {
-            hooked: permit.hooked_under(&generation),
-            ..permit.attempt.clone()
-        };
-        let allowed = Allowed::of(permit.decision);
-        let (authority, addresses) = (&permit.authority, &leads_to.0);
-        let decision = still_permitted(&generation, &attempt, authority, addresses, allowed);
-        if let Some(ended) = end(decision) {
-            return ended;
-        }
-    }
 }
 
 /// What the policy in force now says to an attempt that an earlier one permitted, and to the

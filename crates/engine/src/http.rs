@@ -54,7 +54,7 @@ use interim::Interim;
 use target::TargetError;
 use turn::{Turns, Upgrade};
 use underway::Underway;
-use upgrade::Switched;
+use upgrade::{Switched, UpgradeOffer};
 
 use crate::Shared;
 use crate::activity::Activity;
@@ -68,6 +68,7 @@ use crate::mitm::Interception;
 use crate::owner::ConnectionHandle;
 use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;
+use crate::upstream::tls::Wire;
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "http";
@@ -160,7 +161,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Serves HTTP/1.1 inside intercepted TLS to its end.
+/// Serves HTTP/1.x inside intercepted TLS, or plain inside a CONNECT, to its end.
 pub(crate) async fn serve_inside<S: ClientEnd>(
     shared: &Arc<Shared>,
     stream: S,
@@ -295,7 +296,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         if request.method() == Method::OPTIONS && turn.is_pathless() {
             request.extensions_mut().insert(EmptyPath);
         }
-        if upgrade::wanted(request.headers(), request.version()) == upgrade::Wanted::WebSocket {
+        if !UpgradeOffer::read(request.headers(), request.version()).is_empty() {
             session.turns.set_upgrade(Upgrade::Asked);
         }
         let answer: BoxFuture<'static, _> = Box::pin(async move {
@@ -342,7 +343,12 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     let parts = connection.into_parts();
     let client = parts.io.into_inner();
     if let Some(next) = session.take_next() {
-        let (stream, _) = client.into_parts();
+        let (stream, stop) = client.into_parts();
+        if matches!(stop, Some(Stop::Flaw(_))) {
+            // Bytes behind a request that has changed the protocol were taken for HTTP, and are lost.
+            let _ = stream.socket().set_zero_linger();
+            return None;
+        }
         return Some(Continued {
             stream,
             early: parts.read_buf,
@@ -397,8 +403,9 @@ impl Session {
 
     /// The place's name in records and messages.
     fn door(&self) -> &'static str {
-        match self.place {
+        match &self.place {
             Place::Door => DOOR,
+            Place::Inside(inside) if inside.wire == Wire::Plain => DOOR,
             Place::Inside(_) => "https",
         }
     }
@@ -525,7 +532,7 @@ impl Session {
         let (mut stream, stop) = client.into_parts();
         let door = self.door();
         let answer = match stop {
-            None | Some(Stop::Idle) => None,
+            None | Some(Stop::Idle | Stop::Finished) => None,
             Some(Stop::Flaw(flaw)) => {
                 self.say_malformed(&flaw);
                 Some(respond::malformed(flaw))

@@ -1,8 +1,8 @@
 //! TLS interception: a connection that has to be judged request by request is taken apart, and every
 //! request inside meets the enforcement point by itself (SPEC section 6).
 //!
-//! It happens only where the decision says so (SPEC M1), so nothing here asks whether to: what turns
-//! out not to be TLS, or to be TLS for somebody else, is refused. The origin is spoken to first; the
+//! It happens only where the decision says so (SPEC M1), so nothing here asks whether to. Plain HTTP is
+//! served by the rules of the HTTP door; what is neither, or is TLS for another host, is refused. The origin is spoken to first; the
 //! client is then offered what the origin speaks. A client gets a session only with a certificate
 //! for the host that it named to the proxy, whatever it writes into its `ClientHello`.
 
@@ -11,6 +11,7 @@ mod first_word;
 mod issuer;
 mod leaf_budget;
 mod leaf_cache;
+mod plain_http;
 mod replay;
 
 use std::fmt;
@@ -74,6 +75,14 @@ pub enum InterceptionError {
     Tls(#[from] rustls::Error),
 }
 
+/// What a client begins with that is served.
+enum Opening {
+    /// TLS for the authority that it named. The bytes come along, since the handshake needs them again.
+    Tls(ClientHello, Bytes),
+    /// Plain HTTP; its first bytes.
+    PlainHttp(Bytes),
+}
+
 /// Why a client gets no session.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
@@ -81,7 +90,7 @@ enum Refused {
     Slow,
     #[error("it closed the connection before its TLS ClientHello was complete")]
     Gone,
-    #[error("what it sent is not TLS")]
+    #[error("what it sent is neither TLS nor HTTP")]
     NotTls,
     #[error("{0}")]
     Flaw(#[from] crate::client_hello::Flaw),
@@ -127,70 +136,115 @@ impl Interception {
 
     /// Serves the client to its end, or until the policy no longer permits it (SPEC P11). `early` are
     /// bytes that it sent before the answer.
-    pub(crate) async fn run(self, shared: &Arc<Shared>, client: TcpStream, early: Bytes) {
+    pub(crate) async fn run(self, shared: &Arc<Shared>, mut client: TcpStream, early: Bytes) {
         let Self { permit, upstream } = self;
-        let (address, authority) = (permit.attempt().client.address, permit.authority());
         let leads_to = upstream.leads_to().clone();
-        let end = CancellationToken::new();
-        let mut served: BoxFuture<'_, ()> =
-            Box::pin(receive(shared, &permit, upstream, client, early, &end));
-        let mut is_needed = true;
-        loop {
-            tokio::select! {
-                () = &mut served => return,
-                changed = changed(shared, &permit, &leads_to, is_needed) => match changed {
-                    Changed::Forbidden(reason) => {
-                        tracing::info!(client = %address, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
-                        return;
-                    }
-                    // The requests in hand may end, as long as they are permitted.
-                    Changed::Needless => {
-                        tracing::debug!(client = %address, %authority, "ending an intercepted connection that needs no interception any more");
-                        end.cancel();
-                        is_needed = false;
-                    }
+        let opening = tokio::select! {
+            opening = meet(&permit, &mut client, early) => opening,
+            reason = forbidden(shared, &permit, &leads_to) => return say_forbidden(&permit, reason),
+        };
+        match opening {
+            Ok(Opening::Tls(hello, early)) => {
+                intercept(shared, &permit, upstream, client, &hello, early).await;
+            }
+            Ok(Opening::PlainHttp(early)) => {
+                serve_plainly(shared, &permit, upstream, client, early).await;
+            }
+            Err(refused) => {
+                refuse(&permit, client, &refused).await;
+                if may_say(shared, &permit) {
+                    let address = permit.attempt().client.address;
+                    tracing::info!(client = %address, authority = %permit.authority(), "refused to intercept a client: {refused}");
                 }
             }
         }
     }
 }
 
-/// Serves a client that sends an acceptable `ClientHello`, and refuses any other.
-async fn receive(
+/// Serves a client that has sent an acceptable `ClientHello`.
+async fn intercept(
     shared: &Arc<Shared>,
     permit: &Permit,
     upstream: Connection,
-    mut client: TcpStream,
+    client: TcpStream,
+    hello: &ClientHello,
     early: Bytes,
-    end: &CancellationToken,
 ) {
-    match meet(permit, &mut client, early).await {
-        Ok((hello, early)) => serve(shared, permit, upstream, client, &hello, early, end).await,
-        Err(refused) => {
-            refuse(permit, client, &refused).await;
-            let address = permit.attempt().client.address;
-            if may_say(shared, permit) {
-                tracing::info!(client = %address, authority = %permit.authority(), "refused to intercept a client: {refused}");
+    let leads_to = upstream.leads_to().clone();
+    let end = CancellationToken::new();
+    let mut served: BoxFuture<'_, ()> =
+        Box::pin(serve(shared, permit, upstream, client, hello, early, &end));
+    let mut is_needed = true;
+    loop {
+        tokio::select! {
+            () = &mut served => return,
+            changed = changed(shared, permit, &leads_to, is_needed) => match changed {
+                Changed::Forbidden(reason) => return say_forbidden(permit, reason),
+                // The requests in hand may end, as long as they are permitted.
+                Changed::Needless => {
+                    say_needless(permit);
+                    end.cancel();
+                    is_needed = false;
+                }
             }
         }
     }
 }
 
-/// Reads the `ClientHello`, which has to be for the authority that the client named. The bytes come
-/// along, since the handshake needs them again.
-async fn meet(
+/// Serves a client that speaks plain HTTP. After a change of the settings that forbids the connection
+/// or makes looking into it needless, the request in hand is the last one: a close in the middle of an
+/// answer could make it look whole, so requests end as they do at the HTTP door.
+async fn serve_plainly(
+    shared: &Arc<Shared>,
     permit: &Permit,
-    client: &mut TcpStream,
+    upstream: Connection,
+    client: TcpStream,
     early: Bytes,
-) -> Result<(ClientHello, Bytes), Refused> {
+) {
+    let leads_to = upstream.leads_to().clone();
+    let first = shared.upstream.plainly(permit, upstream).await;
+    let end = CancellationToken::new();
+    let inside = inside(permit, Wire::Plain, first, end.clone());
+    let address = permit.attempt().client.address;
+    let stream = Replay::new(early, client);
+    let mut served: BoxFuture<'_, ()> =
+        Box::pin(http::serve_inside(shared, stream, address, inside));
+    tokio::select! {
+        () = &mut served => return,
+        changed = changed(shared, permit, &leads_to, true) => match changed {
+            Changed::Forbidden(reason) => say_forbidden(permit, reason),
+            Changed::Needless => say_needless(permit),
+        }
+    }
+    end.cancel();
+    served.await;
+}
+
+fn say_forbidden(permit: &Permit, reason: Reason) {
+    let (client, authority) = (permit.attempt().client.address, permit.authority());
+    tracing::info!(%client, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
+}
+
+fn say_needless(permit: &Permit) {
+    let (client, authority) = (permit.attempt().client.address, permit.authority());
+    tracing::debug!(%client, %authority, "ending an intercepted connection that needs no interception any more");
+}
+
+/// Reads how the client begins: with a `ClientHello`, which has to be for the authority that it named,
+/// or with an HTTP request.
+async fn meet(permit: &Permit, client: &mut TcpStream, early: Bytes) -> Result<Opening, Refused> {
     let limit = permit.generation().settings().daemon.limits.header_timeout;
     let mut bytes = BytesMut::from(early);
     let mut reader = Reader::new();
     let hello = async {
         loop {
             match reader.feed(&bytes) {
-                FirstBytes::ClientHello(hello) => return Ok(hello),
-                FirstBytes::NotTls => return Err(Refused::NotTls),
+                FirstBytes::ClientHello(hello) => return Ok(Some(hello)),
+                FirstBytes::NotTls => match plain_http::begins(&bytes) {
+                    Some(true) => return Ok(None),
+                    Some(false) => return Err(Refused::NotTls),
+                    None => {}
+                },
                 FirstBytes::Malformed(flaw) => return Err(flaw.into()),
                 FirstBytes::Undecided => {}
             }
@@ -201,18 +255,24 @@ async fn meet(
         }
     };
     let hello = timeout(limit, hello).await.map_err(|_| Refused::Slow)??;
+    let Some(hello) = hello else {
+        return Ok(Opening::PlainHttp(bytes.freeze()));
+    };
     match &hello.server_name {
         Some(name) if *name != permit.authority().host => Err(Refused::OtherName),
-        _ => Ok((hello, bytes.freeze())),
+        _ => Ok(Opening::Tls(hello, bytes.freeze())),
     }
 }
 
-/// Tells a client that gets no session why, as far as TLS can; and records what policy refused.
+/// Tells a client that gets no session why, as far as TLS can, and resets one that speaks neither TLS
+/// nor HTTP; records what policy refused.
 async fn refuse(permit: &Permit, mut client: TcpStream, refused: &Refused) {
     let alert = match refused {
         Refused::NotTls | Refused::Slow => {
             let _refusal = permit.withdraw(Reason::MitmRequired, "not_tls");
-            None
+            // An orderly close would look like the other end's.
+            let _ = client.set_zero_linger();
+            return;
         }
         Refused::OtherName => {
             let _refusal = permit.withdraw(Reason::PolicyDenied, "sni_mismatch");
@@ -239,16 +299,13 @@ async fn serve(
     end: &CancellationToken,
 ) {
     let address = permit.attempt().client.address;
-    let (first, wire) = match shared
-        .upstream
-        .secure(permit, upstream, offer(hello.alpn))
-        .await
-    {
+    let (first, wire) = match secure(shared, permit, upstream, offer(hello.alpn)).await {
         Ok((lease, wire)) => (Ok(lease), wire),
         // The client hears of it in HTTP: a session has to be made for that.
         Err(failure) => (Err(failure), preferred(hello.alpn)),
     };
-    let stream = match accept(shared, permit, client, early, speaks(hello.alpn, wire)).await {
+    let spoken = spoken(hello.alpn, wire);
+    let stream = match accept(shared, permit, client, early, speaks(hello.alpn, spoken)).await {
         Ok(Some(stream)) => stream,
         Ok(None) => return,
         Err((client, refused)) => {
@@ -259,10 +316,29 @@ async fn serve(
         }
     };
     let inside = inside(permit, wire, first, end.clone());
-    if wire == Wire::TlsHttp2 {
+    if spoken == Wire::TlsHttp2 {
         http::serve_inside_http2(shared, stream, address, inside).await;
     } else {
         http::serve_inside(shared, stream, address, inside).await;
+    }
+}
+
+/// Makes the session with the origin. What comes over HTTP/2 can be sent on over HTTP/1.1, so an origin
+/// that has nothing else is asked once more. It is not offered both at once: there are origins that
+/// then prefer HTTP/1.1, and gRPC needs HTTP/2.
+async fn secure(
+    shared: &Arc<Shared>,
+    permit: &Permit,
+    upstream: Connection,
+    offer: Offer,
+) -> Result<(Lease, Wire), Failure> {
+    match shared.upstream.secure(permit, upstream, offer).await {
+        Err(Failure::Tls(error)) if offer == Offer::Http2 && error.is_no_common_protocol() => {
+            let wire = Wire::TlsHttp1;
+            let lease = shared.upstream.connect_http(permit, wire).await?;
+            Ok((lease, wire))
+        }
+        outcome => outcome,
     }
 }
 
@@ -287,6 +363,14 @@ enum Changed {
     Forbidden(Reason),
     /// It would not be intercepted any more (SPEC M1). Said once.
     Needless,
+}
+
+/// Resolves when a change of the settings forbids the destination.
+async fn forbidden(shared: &Shared, permit: &Permit, leads_to: &LeadsTo) -> Reason {
+    enforce::rejudged(&shared.live, permit, leads_to, |decision| {
+        (!decision.is_allow()).then(|| decision.reason())
+    })
+    .await
 }
 
 async fn changed(shared: &Shared, permit: &Permit, leads_to: &LeadsTo, is_needed: bool) -> Changed {
@@ -374,6 +458,15 @@ fn offer(alpn: Alpn) -> Offer {
         (true, true) => Offer::Either,
         (true, false) => Offer::Http2,
         (false, _) => Offer::Http1,
+    }
+}
+
+/// What to speak with a client whose origin is spoken to like this.
+fn spoken(alpn: Alpn, origin: Wire) -> Wire {
+    if alpn.h2 && !alpn.http11 {
+        Wire::TlsHttp2
+    } else {
+        origin
     }
 }
 

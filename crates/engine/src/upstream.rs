@@ -182,10 +182,19 @@ impl Upstream {
         self.secure(permit, connection, offer).await.map(|it| it.0)
     }
 
-    /// A new connection for plain HTTP that is to change to WebSocket: with the origin itself, as far
-    /// as it can tell.
-    pub(crate) async fn connect_websocket(&self, permit: &Permit) -> Result<Lease, Failure> {
-        let connection = self.open_for(permit, Errand::WebSocket).await?;
+    /// A new connection for plain HTTP that is to change protocols: with the origin itself, as far as
+    /// it can tell.
+    pub(crate) async fn connect_upgrade(&self, permit: &Permit) -> Result<Lease, Failure> {
+        let connection = self.open_for(permit, Errand::Upgrade).await?;
+        self.plainly(permit, connection).await
+    }
+
+    /// Makes a connection that was opened for the permit one for plain HTTP with the origin.
+    pub(crate) async fn plainly(
+        &self,
+        permit: &Permit,
+        connection: Connection,
+    ) -> Result<Lease, Failure> {
         let far = FarEnd::origin(&connection);
         let key = Checkout::of(permit, Wire::Plain);
         self.over(key, connection, far).await

@@ -233,21 +233,43 @@ async fn m2_a_client_hello_for_another_host_gets_an_alert() {
 }
 
 #[tokio::test]
-async fn m2_what_is_not_tls_is_refused_where_interception_is_needed() {
+async fn m2_what_is_neither_tls_nor_http_is_refused_where_interception_is_needed() {
     let scene = Scene::new(LIMITED, &["http/1.1"]).await;
-    let mut stream = scene.connect("origin.test:443").await;
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: origin.test\r\n\r\n")
-        .await
-        .expect("bytes");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.expect("an end");
-    assert_eq!(answer, b"");
-    let entry = &scene.engine.blocked().entries(0)[0];
-    assert_eq!(
-        (&*entry.reason, entry.detail),
-        ("mitm_required", Some("not_tls"))
-    );
+    for mut stream in [
+        scene.connect("origin.test:443").await,
+        scene.socks5("origin.test", 443).await,
+    ] {
+        stream.write_all(b"SSH-2.0-x\r\n").await.expect("bytes");
+        let end = stream.read(&mut [0]).await.expect_err("a reset");
+        assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+        let entries = scene.engine.blocked().entries(0);
+        let entry = entries.last().expect("an entry");
+        assert_eq!(
+            (&*entry.reason, entry.detail),
+            ("mitm_required", Some("not_tls"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn m2_p9_plain_http_is_judged_alike_behind_connect_and_socks5() {
+    let scene = Scene::new(LIMITED, &["http/1.1"]).await;
+    for mut stream in [
+        scene.connect("origin.test:443").await,
+        scene.socks5("origin.test", 443).await,
+    ] {
+        stream
+            .write_all(b"POST / HTTP/1.1\r\nHost: origin.test:443\r\nConnection: close\r\n\r\n")
+            .await
+            .expect("bytes");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        assert!(
+            answer.contains(r#""reason":"method_not_allowed""#),
+            "{answer}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -537,14 +559,14 @@ async fn h1_a_silent_http2_client_is_not_kept() {
 /// RFC 9113 section 3.2: HTTP/2 over TLS is chosen by ALPN and not assumed. A client whose session is
 /// HTTP/2 must not have its requests written for an origin that reads something else.
 #[tokio::test]
-async fn m6_an_origin_that_does_not_negotiate_is_not_spoken_to_in_http2() {
+async fn m6_an_origin_that_does_not_negotiate_is_spoken_to_in_http_1_1() {
     let scene = Scene::new(LIMITED, &[]).await;
     let stream = scene
         .tls("origin.test:443", "origin.test", scene.ca.client(&["h2"]))
         .await
         .expect("a session with the proxy");
     let answer = ask(stream, over_http2("GET")).await;
-    assert_eq!(answer.status(), 502);
+    assert_eq!(answer.body(), "GET /path HTTP/1.1 None None");
 }
 
 const HOOKED_UPLOAD: &str = r#"

@@ -398,21 +398,67 @@ async fn h10_bodies_go_both_ways() {
     assert_eq!(program.heads().len(), 2);
 }
 
+/// As docker attaches to a container.
+const ATTACH: &str = "POST http://localhost/exec/1/start HTTP/1.1\r\nHost: localhost\r\n";
+const TO_TCP: &str = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
+
 #[tokio::test]
-async fn h10_no_protocol_upgrade_is_carried() {
+async fn h9_h10_an_upgrade_is_carried_as_with_an_origin() {
     let stage = Stage::new();
-    let switches = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-    let program = Program::listen(&stage.path("one"), Plays::Writes(switches));
+    let program = Program::listen(&stage.path("one"), Plays::Switches("tcp"));
     let scene = stage.scene(ONE);
     let socket = field(&stage.path("one"));
-    for protocol in ["websocket", "tcp"] {
-        let fields = format!("{socket}Connection: upgrade\r\nUpgrade: {protocol}\r\n");
-        let said = scene.ask("GET", &fields, "").await;
-        assert_eq!(said.status, 400, "{protocol}: {said:?}");
+    for content in [
+        "Content-Length: 2\r\n\r\n{}",
+        "Content-Type: text/plain\r\n\r\n",
+    ] {
+        let mut client = scene.client().await;
+        let request = format!("{ATTACH}{socket}{TO_TCP}{content}");
+        client.write_all(request.as_bytes()).await.expect("a door");
+        let said = head(&mut client).await.expect("an answer");
+        assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
+        assert!(
+            said.to_lowercase().contains("\r\nupgrade: tcp\r\n"),
+            "{said}"
+        );
+        client.write_all(b"\0ls\n").await.expect("a tunnel");
+        let mut back = [0; 4];
+        client.read_exact(&mut back).await.expect("a tunnel");
+        assert_eq!(&back, b"\0ls\n");
+        client.shutdown().await.expect("an end");
+        assert_eq!(client.read(&mut back).await.expect("an end"), 0);
+        let seen = program.heads().concat().to_lowercase();
+        assert!(seen.contains("\r\nupgrade: tcp\r\n"), "{seen}");
     }
-    assert_eq!(program.connections(), 0);
-    let said = scene.ask("GET", &socket, "").await;
-    assert_eq!(said.status, 502, "unasked: {said:?}");
+}
+
+#[tokio::test]
+async fn h9_h10_an_offer_that_a_program_passes_over_is_an_ordinary_request() {
+    let stage = Stage::new();
+    Program::listen(&stage.path("one"), Plays::Says("no"));
+    let scene = stage.scene(ONE);
+    let fields = field(&stage.path("one")) + TO_TCP;
+    let said = scene.ask("POST", &fields, "").await;
+    assert_eq!((said.status, said.body.as_str()), (200, "no"));
+}
+
+#[tokio::test]
+async fn p11_h10_a_policy_that_tightens_ends_an_upgraded_connection() {
+    let stage = Stage::new();
+    Program::listen(&stage.path("one"), Plays::Switches("tcp"));
+    let scene = stage.scene(ONE);
+    for tighten in ["", "mode = \"limited\"\nallow_unix_sockets = [\"{}/one\"]"] {
+        scene.replace(ONE);
+        let mut client = scene.client().await;
+        let request = format!("{ATTACH}{}{TO_TCP}\r\n", field(&stage.path("one")));
+        client.write_all(request.as_bytes()).await.expect("a door");
+        let said = head(&mut client).await.expect("an answer");
+        assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
+        scene.replace(tighten);
+        let mut byte = [0];
+        let end = timeout(PATIENCE, client.read(&mut byte));
+        assert_eq!(end.await.expect("an end in time").unwrap_or(0), 0);
+    }
 }
 
 #[tokio::test]

@@ -317,18 +317,6 @@ fn h1_a_request_body_that_breaks_off_is_not_completed() {
 }
 
 #[test]
-fn h1_a_client_that_hangs_up_takes_its_request_back() {
-    let scene = Scene::new(Origin::start(|_| Answer::Silence));
-    let mut client = scene.client();
-    client.send(scene.get("allowed.test", "/"));
-    scene.origin.wait_for("the request", |requests| {
-        (!requests.is_empty()).then_some(())
-    });
-    drop(client);
-    scene.origin.wait_until_idle();
-}
-
-#[test]
 fn h1_a_client_that_hangs_up_in_the_answer_ends_it_upstream() {
     let (ended, end) = mpsc::channel();
     let origin = by_hand(move |mut stream| {

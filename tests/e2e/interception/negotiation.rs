@@ -16,6 +16,7 @@ fn m6_the_client_is_offered_what_the_origin_speaks() {
         (&["h2", "http/1.1"], &["http/1.1"], Some("http/1.1")),
         (&["http/1.1"], &["h2", "http/1.1"], Some("http/1.1")),
         (&["h2"], &["h2", "http/1.1"], Some("h2")),
+        (&["http/1.1", "h2"], &["h2"], Some("h2")),
         (&[], &["h2", "http/1.1"], Some("http/1.1")),
         (&["http/1.1"], &[], None),
         (&["h2", "http/1.1"], &[], None),
@@ -40,6 +41,33 @@ fn m6_the_client_is_offered_what_the_origin_speaks() {
             "HTTP/1.1"
         };
         assert_eq!(version, spoken, "{origin:?}");
+    }
+}
+
+/// Such as a program for gRPC, or `curl --http2-prior-knowledge` and its kin.
+#[test]
+fn m6_a_client_of_http2_alone_is_served_where_the_origin_has_http_1_1_alone() {
+    for origin in [&["http/1.1"][..], &[]] {
+        let scene = Scene::echoing(&limited(), origin);
+        let client = scene.http2("allowed.test");
+        for path in ["/1", "/2"] {
+            let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers")];
+            let answer = client.request("GET", &scene.url("allowed.test", path), &fields, b"");
+            assert_eq!(answer.status, 200, "{origin:?}: {}", answer.text());
+            assert_eq!(answer.json()["target"], path);
+        }
+        let answer = client.request("HEAD", &scene.url("allowed.test", "/"), &[], b"");
+        assert_eq!(answer.status, 200);
+        let refused = client.request("POST", &scene.url("allowed.test", "/"), &[], b"x");
+        assert_eq!(refused.status, 403);
+        let seen = scene.origin.requests();
+        assert_eq!(seen.len(), 3);
+        for request in &seen[..2] {
+            assert_eq!(request.version, "HTTP/1.1");
+            let authority = scene.authority("allowed.test");
+            assert_eq!(request.header("host"), Some(&*authority));
+            assert_eq!(request.headers.all("cookie"), ["a=1; b=2"]);
+        }
     }
 }
 

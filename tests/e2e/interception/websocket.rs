@@ -175,12 +175,15 @@ fn h9_an_origin_that_does_not_switch_answers_and_the_connection_goes_on() {
 fn h9_a_request_behind_a_refused_handshake_is_judged() {
     for way in ways() {
         let mut client = way.client();
-        let hidden = way.handshake("/socket/200").replace("GET", "DELETE");
-        client.send(way.handshake("/socket/200") + &hidden);
+        let handshake = way.handshake("/socket/200");
+        let hidden = if way.proxy_ca.is_some() {
+            handshake.replace("GET", "DELETE")
+        } else {
+            handshake.replace("allowed.test", "denied.test")
+        };
+        client.send(handshake + &hidden);
         assert_eq!(client.read_final_response().status, 200);
-        let answer = client.read_final_response();
-        let wanted = if way.proxy_ca.is_some() { 403 } else { 400 };
-        assert_eq!(answer.status, wanted);
+        assert_eq!(client.read_final_response().status, 403);
         assert_eq!(way.origin.requests().len(), 1);
     }
 }
@@ -287,4 +290,48 @@ fn h9_wss_through_connect_is_a_tunnel_in_full_mode() {
     assert_eq!(client.read_head().status, 101);
     client.send("ping");
     assert_eq!(client.read_exact(4), b"ping");
+}
+
+/// Another protocol than WebSocket could carry requests that no hook judges.
+#[test]
+fn h9_where_hooks_judge_other_protocols_are_passed_over() {
+    let (_secret, file) = secret();
+    let answering = Origin::answering(|request| match request.header("upgrade") {
+        Some(offered) => Answer::Upgrade(vec![("Upgrade".into(), offered.to_owned())]),
+        None if request.target == "/api/unasked" => {
+            Answer::Upgrade(vec![("Upgrade".into(), "tcp".into())])
+        }
+        None => Answer::Echo,
+    });
+    let scene = Scene::with(&hooked(&file), &["http/1.1"], answering);
+    let mut client = scene.http1("hooked.test");
+    for (method, offered, length) in [
+        ("GET", "tcp", "0"),
+        ("POST", "SPDY/3.1, tcp", "0"),
+        ("POST", "websocket", "0"),
+        ("POST", "websocket", "2"),
+    ] {
+        let fields = [
+            ("Connection", "upgrade"),
+            ("Upgrade", offered),
+            ("Content-Length", length),
+        ];
+        let body = if length == "2" { "hi" } else { "" };
+        let message = scene.message(method, "hooked.test", "/api/x", &fields) + body;
+        let answer = client.exchange(&message);
+        assert_eq!(answer.status, 200, "{method} {offered}");
+        assert_eq!(answer.json()["body"], body);
+    }
+    let fields = [("Connection", "upgrade"), ("Upgrade", "tcp")];
+    let message = scene.message("GET", "hooked.test", "/api/unasked", &fields);
+    client.send(message);
+    assert_eq!(client.read_final_response().status, 502);
+    let mut client = scene.http1("hooked.test");
+    let fields = [("Connection", "upgrade"), ("Upgrade", "tcp, websocket")];
+    client.send(scene.message("GET", "hooked.test", "/socket", &fields));
+    let head = client.read_head();
+    assert_eq!(
+        (head.status, head.header("upgrade")),
+        (101, Some("websocket"))
+    );
 }

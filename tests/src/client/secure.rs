@@ -66,3 +66,9 @@ impl Write for Trickle {
         self.0.flush()
     }
 }
+
+impl Stream for Trickle {
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.finish()
+    }
+}

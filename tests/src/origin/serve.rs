@@ -111,11 +111,17 @@ impl Write for Tls {
     }
 }
 
+impl Stream for Tls {
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.conn.send_close_notify();
+        self.0.flush()
+    }
+}
+
 impl Drop for Tls {
     fn drop(&mut self) {
-        self.0.conn.send_close_notify();
         // The peer may be gone already; then nobody misses the goodbye.
-        let _: io::Result<()> = self.0.flush();
+        let _: io::Result<()> = self.finish();
     }
 }
 

@@ -7,7 +7,7 @@ use codex_network_policy::{Authority, Decision};
 
 use super::unix_socket::{SocketStanding, UNIX_SOCKET};
 use super::{Allowed, Attempt, LeadsTo, Permit, still_permitted};
-use crate::live_policy::Generation;
+use crate::live_policy::{Generation, LivePolicy};
 
 /// A permitted attempt, to be judged again.
 #[derive(Clone, Debug)]
@@ -59,6 +59,52 @@ impl fmt::Display for Standing {
         match self {
             Self::Host { authority, .. } => authority.fmt(f),
             Self::UnixSocket(_) => f.write_str(UNIX_SOCKET),
+        }
+    }
+}
+
+/// Judges a permitted attempt again at every change of the settings, until `end` finds in the
+/// decision that it has to end (SPEC P11).
+pub(crate) async fn rejudged<T>(
+    live: &LivePolicy,
+    permit: &Permit,
+    leads_to: &LeadsTo,
+    end: impl Fn(Decision) -> Option<T>,
+) -> T {
+    on_change(live, permit.generation.number(), |generation| {
+        let attempt = Attempt {
+            hooked: permit.hooked_under(generation),
+            ..permit.attempt.clone()
+        };
+        let allowed = Allowed::of(permit.decision);
+        let (authority, addresses) = (&permit.authority, &leads_to.0);
+        end(still_permitted(
+            generation, &attempt, authority, addresses, allowed,
+        ))
+    })
+    .await
+}
+
+/// Looks at the settings each time that others than those of this number come into force, until `look`
+/// finds something.
+pub(super) async fn on_change<T>(
+    live: &LivePolicy,
+    number: u64,
+    look: impl Fn(&Generation) -> Option<T>,
+) -> T {
+    let mut changes = live.watch();
+    // The change may have come between the permit and now.
+    changes.mark_changed();
+    loop {
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let generation = live.current();
+        if generation.number() == number {
+            continue;
+        }
+        if let Some(found) = look(&generation) {
+            return found;
         }
     }
 }

@@ -14,10 +14,10 @@ use codex_network_policy::{
     UnixSocketRequest, UnixSocketSupport,
 };
 
-use super::{Attempt, Destination, Refusal};
+use super::{Attempt, Destination, Refusal, on_change};
 use crate::Shared;
 use crate::error::Failure;
-use crate::live_policy::Generation;
+use crate::live_policy::{Generation, LivePolicy};
 use crate::own::OwnUnixSockets;
 use crate::record::Recorder;
 use crate::upstream::unix_socket::{Look, Socket, path_of};
@@ -172,6 +172,16 @@ impl SocketPermit {
 
     pub(crate) fn standing(&self) -> &SocketStanding {
         &self.standing
+    }
+
+    /// Resolves when a change of the settings no longer permits what goes on over the socket (SPEC
+    /// P11).
+    pub(crate) async fn forbidden(&self, live: &LivePolicy) -> Reason {
+        on_change(live, self.generation.number(), |generation| {
+            let decision = self.standing.judge(generation);
+            (!decision.is_allow()).then(|| decision.reason())
+        })
+        .await
     }
 }
 

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -38,6 +39,8 @@ pub(super) enum Stop {
     SlowHead,
     /// Nothing came for too long.
     Idle,
+    /// The client sends no more, behind a whole request.
+    Finished,
 }
 
 /// The client's end of a connection: a socket, or TLS over one.
@@ -52,6 +55,15 @@ impl ClientEnd for TcpStream {
     }
 }
 
+/// How often a client that sends no more is looked at: whether it has reset the connection.
+const RESET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// When and how often the kernel asks the host of a client that sends no more whether the connection
+/// is still there. A client that has closed it altogether looks the same until its host forgets the
+/// connection (Linux: after a minute, `tcp_fin_timeout`) and answers with a reset.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
 pub(super) struct ClientStream<S> {
     stream: S,
     framing: Framing,
@@ -60,6 +72,10 @@ pub(super) struct ClientStream<S> {
     /// What `deadline` was set for.
     waiting: Waiting,
     stop: Option<Stop>,
+    /// Whether everything that hyper has written has gone out.
+    flushed: bool,
+    /// When a client that sends no more is looked at next.
+    reset_check: Option<Pin<Box<Sleep>>>,
     turns: Turns,
     interim: Interim,
     /// The interim answer that is half way out.
@@ -91,6 +107,8 @@ impl<S: ClientEnd> ClientStream<S> {
             deadline: Box::pin(sleep_until(Instant::now() + timeouts.header)),
             waiting: Waiting::FirstHead,
             stop: None,
+            flushed: true,
+            reset_check: None,
             turns,
             interim,
             partial: Bytes::new(),
@@ -108,8 +126,10 @@ impl<S: ClientEnd> ClientStream<S> {
             return;
         }
         let waiting = match self.framing.position() {
-            Position::InHead => Waiting::Head,
-            Position::BetweenMessages | Position::InBody | Position::Opaque => Waiting::Else,
+            Position::InHead if self.stop.is_none() => Waiting::Head,
+            Position::InHead | Position::BetweenMessages | Position::InBody | Position::Opaque => {
+                Waiting::Else
+            }
         };
         if waiting == Waiting::Head && self.waiting == Waiting::Head {
             return;
@@ -123,16 +143,54 @@ impl<S: ClientEnd> ClientStream<S> {
         self.deadline.as_mut().reset(Instant::now() + limit);
     }
 
-    /// Ends the stream for hyper. A flaw behind a request in hand is not that request's fault, and
-    /// waits until it has been answered.
-    fn poll_end(&self, stop: Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if matches!(stop, Stop::Flaw(_)) {
-            self.turns.wake_when_given_back(cx);
-            if self.turns.is_ours() {
-                return Poll::Pending;
-            }
+    /// Ends the stream for hyper. What comes behind a request in hand, a flaw or the end, waits until
+    /// that has been answered: to hyper, the end means that the client is gone.
+    fn poll_end(&mut self, stop: Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !matches!(stop, Stop::Flaw(_) | Stop::Finished) {
+            return Poll::Ready(Ok(()));
         }
+        self.turns.wake_when_given_back(cx);
+        if self.flushed && !self.turns.is_ours() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_reset(cx)?;
+        self.stop = Some(ready!(self.poll_patience(cx)));
         Poll::Ready(Ok(()))
+    }
+
+    /// The client sends no more, as `nc -N` does behind its request: it waits for the answer.
+    fn finish(&mut self) {
+        self.stop = Some(Stop::Finished);
+        self.reset_check = Some(Box::pin(sleep_until(Instant::now() + RESET_CHECK_INTERVAL)));
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_TIME)
+            .with_interval(KEEPALIVE_INTERVAL);
+        // Without it the client's absence is noticed when the answer is written.
+        let _ = SockRef::from(self.stream.socket()).set_tcp_keepalive(&keepalive);
+    }
+
+    /// Whether the end that was read is that of a client whose whole request is not answered yet.
+    fn is_half_close(&self) -> bool {
+        let whole = matches!(
+            self.framing.position(),
+            Position::BetweenMessages | Position::Opaque
+        );
+        whole && (self.turns.is_ours() || !self.flushed)
+    }
+
+    /// Fails when a client that sends no more has reset the connection: there is nothing left to read
+    /// that would say so.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(next) = &mut self.reset_check else {
+            return Ok(());
+        };
+        while next.as_mut().poll(cx).is_ready() {
+            if let Some(error) = self.stream.socket().take_error()? {
+                return Err(error);
+            }
+            next.as_mut().reset(Instant::now() + RESET_CHECK_INTERVAL);
+        }
+        Ok(())
     }
 
     /// A client that takes bytes is not idle.
@@ -221,6 +279,8 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
         }
         match this.turns.poll_upgrade(cx) {
             Upgrade::None => {}
+            // The content of the request that asks comes first (RFC 9110 section 7.8).
+            Upgrade::Asked if this.framing.position() == Position::InBody => {}
             // What comes next is HTTP or it is not, depending on an answer that is not here yet.
             Upgrade::Asked => return Poll::Pending,
             Upgrade::Done => return Pin::new(&mut this.stream).poll_read(cx, buf),
@@ -228,6 +288,12 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
         let before = buf.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {}
+            // TLS that ends without saying so: nothing of a whole request can be missing.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                if !this.is_half_close() {
+                    return Poll::Ready(Err(error));
+                }
+            }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
                 this.stop = Some(ready!(this.poll_patience(cx)));
@@ -244,6 +310,8 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
             }
             this.turns.note_pathless(this.framing.take_pathless());
             this.bytes_came();
+        } else if buf.remaining() > 0 && this.is_half_close() {
+            this.finish();
         }
         if let Some(stop) = this.stop
             && buf.filled().len() == before
@@ -260,6 +328,7 @@ impl<S: ClientEnd> AsyncWrite for ClientStream<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.flushed = false;
         if !self.partial.is_empty() {
             ready!(self.poll_interim(cx))?;
         }
@@ -273,6 +342,7 @@ impl<S: ClientEnd> AsyncWrite for ClientStream<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.flushed = false;
         if !self.partial.is_empty() {
             ready!(self.poll_interim(cx))?;
         }
@@ -288,7 +358,13 @@ impl<S: ClientEnd> AsyncWrite for ClientStream<S> {
     /// hyper flushes the socket when its own buffer is empty: the moment for interim answers.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_interim(cx))?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if !self.flushed && self.stop.is_some() {
+            // hyper does not read again by itself where the last reading had to wait.
+            cx.waker().wake_by_ref();
+        }
+        self.flushed = true;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -21,7 +21,7 @@ use super::inspect::{Direction, Inspection};
 use super::passage::Passage;
 use super::resend::{self, Spare};
 use super::underway::Place;
-use super::upgrade::{self, Switched};
+use super::upgrade::{self, Switched, UpgradeOffer};
 use super::{Next, Session, headers};
 use crate::activity::Activity;
 use crate::enforce::LeadsTo;
@@ -53,18 +53,11 @@ pub(super) struct Sent {
     whole: Arc<AtomicBool>,
     /// Whether the client understands interim answers.
     takes_interim: bool,
-    /// Whether the request asks to change to WebSocket.
-    upgrade: Upgrade,
+    /// The protocols that the request offers to change to.
+    upgrade: UpgradeOffer,
     /// What the hook that matches does to the request.
     pub(super) actions: Vec<Action>,
     place: Place,
-}
-
-/// Whether a request asks to change protocols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Upgrade {
-    Unasked,
-    WebSocket,
 }
 
 /// A connection that was opened before there was a request for it, or what became of opening it. One
@@ -72,7 +65,12 @@ pub(super) enum Upgrade {
 pub(crate) type First = Mutex<Option<Result<Lease, Failure>>>;
 
 impl Sent {
-    pub(super) fn new(scrutiny: Scrutiny, wire: Wire, version: Version, upgrade: Upgrade) -> Self {
+    pub(super) fn new(
+        scrutiny: Scrutiny,
+        wire: Wire,
+        version: Version,
+        upgrade: UpgradeOffer,
+    ) -> Self {
         Self {
             activity: Arc::new(Activity::new()),
             scrutiny,
@@ -87,9 +85,9 @@ impl Sent {
         }
     }
 
-    /// Whether the request asks to change to WebSocket outside TLS.
+    /// Whether the request offers to change protocols outside TLS.
     fn asks_plainly(&self) -> bool {
-        self.wire == Wire::Plain && self.upgrade == Upgrade::WebSocket
+        self.wire == Wire::Plain && !self.upgrade.is_empty()
     }
 
     /// Bodies are looked at inside interception alone.
@@ -122,12 +120,12 @@ pub(super) async fn send(
     session.interim.written(limit).await;
     let (failure, passage) = match (outcome, passage) {
         (Ok(Outcome::Answer(response)), _) => return Ok(response),
-        (Ok(Outcome::Switched(response, upgraded, leads_to)), Passage::Host(permit)) => {
-            session.become_next(Next::Switched(Switched::new(permit, upgraded, leads_to)));
+        (Ok(Outcome::Switched(response, upgraded, leads_to)), passage) => {
+            let client = (session.address, session.connection.clone());
+            let switched = Switched::new(client, passage, upgraded, leads_to);
+            session.become_next(Next::Switched(switched));
             return Ok(response);
         }
-        // Nobody can have asked: such a request is refused.
-        (Ok(Outcome::Switched(..)), passage) => (passage.blame(Failure::UnaskedUpgrade), passage),
         (Err(failure), passage) => (passage.blame(failure), passage),
     };
     session.say_failed(&passage, &failure);
@@ -137,7 +135,7 @@ pub(super) async fn send(
 /// What comes of a request that went well.
 enum Outcome {
     Answer(Response<Answer>),
-    /// The connection changes to WebSocket.
+    /// The connection changes protocols.
     Switched(Response<Answer>, Upgraded, LeadsTo),
 }
 
@@ -168,7 +166,7 @@ async fn try_send(
         let lease = match (kept, passage) {
             (Some(lease), _) => lease,
             (None, Passage::Host(permit)) if sent.asks_plainly() => {
-                upstream.connect_websocket(permit).await?
+                upstream.connect_upgrade(permit).await?
             }
             (None, passage) => {
                 let lease = passage.open(upstream, sent.wire).await?;
@@ -385,22 +383,25 @@ fn codings(sent: &Sent, fields: &http::HeaderMap) -> Result<Codings, Failure> {
     }
 }
 
-/// The origin changes protocols: only to what was asked for (RFC 9110 section 15.2.2).
+/// The origin changes protocols: only to what was offered (RFC 9110 section 15.2.2), and not before it
+/// has the whole request, whose rest would be taken for the other protocol.
 async fn switch(
     sent: &Sent,
     lease: &Lease,
     mut response: Response<Incoming>,
 ) -> Result<Outcome, Failure> {
-    if sent.upgrade == Upgrade::Unasked || !upgrade::is_accepted(response.headers()) {
-        return Err(Failure::UnaskedUpgrade);
-    }
+    let protocols = sent
+        .upgrade
+        .accepted(response.headers())
+        .filter(|_| sent.whole.load(Ordering::Relaxed))
+        .ok_or(Failure::UnaskedUpgrade)?;
     lease.cut().upgrade();
     let upgraded = hyper::upgrade::on(&mut response)
         .await
         .map_err(|error| lease.broken_head(error))?;
     let (mut parts, _) = response.into_parts();
     headers::to_client(&mut parts.headers);
-    upgrade::mark(&mut parts.headers);
+    upgrade::mark(&mut parts.headers, protocols);
     parts.version = Version::HTTP_11;
     let response = Response::from_parts(parts, Answer::own(Bytes::new()));
     Ok(Outcome::Switched(

@@ -6,9 +6,9 @@ use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 
 use super::body::{self, Answer};
-use super::exchange::{self, Sent, Upgrade};
+use super::exchange::{self, Sent};
 use super::passage::Passage;
-use super::upgrade::{self, Wanted};
+use super::upgrade::UpgradeOffer;
 use super::{EmptyPath, Session, headers, target, unix_socket};
 use crate::client::Client;
 use crate::enforce::unix_socket::UNIX_SOCKET;
@@ -23,13 +23,13 @@ pub(super) async fn answer(
 ) -> Response<Answer> {
     let shared = &session.shared;
     let generation = shared.live.current();
-    let wanted = upgrade::wanted(request.headers(), request.version());
+    let upgrade = UpgradeOffer::read(request.headers(), request.version());
     let content = body::content(request.body());
     let attempt = Attempt {
         client,
         protocol: Protocol::Http,
         method: Some(request.method().as_str().to_owned()),
-        upgrade: wanted.token().map(str::to_owned),
+        upgrade: upgrade.token().map(str::to_owned),
         content,
         hooked: Hooked::Unasked,
     };
@@ -65,21 +65,10 @@ pub(super) async fn answer(
             }
         }
     };
-    if let Some(flaw) = upgrade::flaw(wanted, request.method(), content) {
-        return respond::bad_request(flaw);
-    }
-    let upgrade = match wanted {
-        Wanted::WebSocket if passage.host().is_none() => {
-            return respond::bad_request("this proxy carries no protocol upgrade to a unix socket");
-        }
-        Wanted::WebSocket => Upgrade::WebSocket,
-        Wanted::Nothing | Wanted::Other(_) => Upgrade::Unasked,
-    };
+    let upgrade = upgrade.carried(scrutiny, request.method(), content);
     let (mut parts, body) = request.into_parts();
     headers::to_upstream(&mut parts.headers, passage.named(), Wire::Plain, scrutiny);
-    if upgrade == Upgrade::WebSocket {
-        upgrade::mark(&mut parts.headers);
-    }
+    upgrade.make(&mut parts.headers);
     parts.uri = Uri::from(target.path);
     let sent = Sent::new(scrutiny, Wire::Plain, parts.version, upgrade);
     parts.version = Version::HTTP_11;

@@ -5,7 +5,7 @@ use codex_network_policy::{
     Authority, HeaderNameText, Scrutiny, ends_here, ends_here_in_answers, is_same_field,
 };
 use http::header::{
-    AUTHORIZATION, CONNECTION, HOST, HeaderName, TE, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderName, TE, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue};
 
@@ -73,6 +73,23 @@ pub(super) fn trailers_to_upstream(trailers: &mut HeaderMap, scrutiny: Scrutiny)
 fn remove_what_ends_here(headers: &mut HeaderMap, scrutiny: Scrutiny) {
     remove_named_by_connection(headers);
     remove_where(headers, |name| ends_here(name, scrutiny));
+}
+
+/// Makes one field of the `Cookie` fields, of which HTTP/2 allows several (RFC 9113 section 8.2.3).
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let mut fields = headers.get_all(COOKIE).iter();
+    let (first, second) = (fields.next(), fields.next());
+    if first.is_none() || second.is_none() {
+        return;
+    }
+    let values: Vec<_> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&values.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// Turns an origin's fields into those of the answer to the client.

@@ -1,5 +1,6 @@
-//! Requests inside intercepted TLS: each judged by itself (SPEC M7), at the same enforcement point as
-//! everywhere.
+//! Requests inside a connection that is looked into, in intercepted TLS or plain: each judged by itself
+//! (SPEC M7, M2), at the same enforcement point as everywhere. A plain one is judged as at the HTTP
+//! door: no hook matches it, and nothing is injected.
 //!
 //! The client takes us for the origin, so targets are in origin-form and every answer of ours is
 //! one that an origin could give. The authority is the one that CONNECT named: a request for
@@ -14,9 +15,9 @@ use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Answer};
-use super::exchange::{self, First, Sent, Upgrade};
+use super::exchange::{self, First, Sent};
 use super::passage::Passage;
-use super::upgrade::{self, Wanted};
+use super::upgrade::UpgradeOffer;
 use super::{Session, headers};
 use crate::client::Client;
 use crate::enforce::{self, Attempt};
@@ -30,7 +31,8 @@ pub(crate) struct Inside {
     pub(crate) client: Client,
     /// What CONNECT or SOCKS5 named.
     pub(crate) authority: Authority,
-    /// How the origin is spoken to: as the client speaks to us.
+    /// How the origin is spoken to: as the client speaks to us, unless that is HTTP/2 and the origin
+    /// has HTTP/1.1 alone.
     pub(crate) wire: Wire,
     /// The connection that was opened before the client was answered.
     pub(crate) first: First,
@@ -48,39 +50,47 @@ pub(super) async fn answer(
     inside: &Inside,
     request: Request<Incoming>,
 ) -> Response<Answer> {
+    let version = request.version();
     if request.method() == Method::CONNECT {
-        return connect(inside.wire);
+        return connect(version);
     }
-    if request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
+    if version == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
         let flaw = "a request over HTTP/1.1 needs a Host field (RFC 9112 section 3.2)";
         session.say_malformed(&flaw);
         return respond::bad_request(flaw);
     }
+    let (protocol, door) = if inside.wire == Wire::Plain {
+        (Protocol::Http, Door::Http)
+    } else {
+        (Protocol::Https, Door::Connect)
+    };
     let shared = &session.shared;
     let generation = shared.live.current();
     let scrutiny = generation.policy().scrutiny(&inside.authority.host);
-    let wanted = upgrade::wanted(request.headers(), request.version());
+    let offer = UpgradeOffer::read(request.headers(), version);
+    let token = offer.token().map(str::to_owned);
     let content = body::content(request.body());
+    let upgrade = offer.carried(scrutiny, request.method(), content);
     let hooks = &generation.settings().mitm.hooks;
-    let fields = if hooks.has(&inside.authority.host) {
-        fields_of_origin(request.headers(), wanted, &inside.authority, scrutiny)
+    let verdict = if protocol == Protocol::Http || !hooks.has(&inside.authority.host) {
+        HookVerdict::NotHooked
     } else {
-        HeaderMap::new()
+        let fields = fields_of_origin(request.headers(), &upgrade, &inside.authority, scrutiny);
+        hooks.judge(&HookRequest {
+            host: &inside.authority.host,
+            method: request.method().as_str(),
+            target: request
+                .uri()
+                .path_and_query()
+                .map_or("", PathAndQuery::as_str),
+            fields: &Fields(&fields),
+        })
     };
-    let verdict = hooks.judge(&HookRequest {
-        host: &inside.authority.host,
-        method: request.method().as_str(),
-        target: request
-            .uri()
-            .path_and_query()
-            .map_or("", PathAndQuery::as_str),
-        fields: &Fields(&fields),
-    });
     let attempt = Attempt {
         client: inside.client.clone(),
-        protocol: Protocol::Https,
+        protocol,
         method: Some(request.method().as_str().to_owned()),
-        upgrade: wanted.token().map(str::to_owned),
+        upgrade: token,
         content,
         hooked: match verdict {
             HookVerdict::NotHooked => Hooked::Unasked,
@@ -90,7 +100,7 @@ pub(super) async fn answer(
         },
     };
     let authority = inside.authority.clone();
-    let Some(path) = path(request.uri(), request.headers(), &authority) else {
+    let Some(path) = path(request.uri(), request.headers(), &authority, protocol) else {
         let recorder = &shared.recorder;
         let refusal = enforce::refuse_misdirected(recorder, &generation, &attempt, &authority);
         return respond::misdirected(&refusal);
@@ -98,18 +108,11 @@ pub(super) async fn answer(
     let permit = match enforce::authorize(shared, generation, attempt, authority).await {
         Ok(permit) => permit,
         Err(refusal) => {
-            if inside.wire == Wire::TlsHttp2 {
+            if version == Version::HTTP_2 {
                 tokio::spawn(body::discard(request.into_body()));
             }
-            return respond::refusal(&refusal, Door::Connect);
+            return respond::refusal(&refusal, door);
         }
-    };
-    if let Some(flaw) = upgrade::flaw(wanted, request.method(), content) {
-        return respond::bad_request(flaw);
-    }
-    let upgrade = match wanted {
-        Wanted::WebSocket => Upgrade::WebSocket,
-        Wanted::Nothing | Wanted::Other(_) => Upgrade::Unasked,
     };
     let (mut parts, body) = request.into_parts();
     headers::to_upstream(
@@ -118,9 +121,10 @@ pub(super) async fn answer(
         inside.wire,
         scrutiny,
     );
-    if upgrade == Upgrade::WebSocket {
-        upgrade::mark(&mut parts.headers);
+    if version == Version::HTTP_2 && inside.wire != Wire::TlsHttp2 {
+        headers::join_cookies(&mut parts.headers);
     }
+    upgrade.make(&mut parts.headers);
     let mut sent = Sent::new(scrutiny, inside.wire, parts.version, upgrade);
     if let HookVerdict::Matched(hook) = verdict {
         let actions = permit.generation().settings().mitm.actions.of(hook);
@@ -142,7 +146,7 @@ pub(super) async fn answer(
     exchange::send(session, passage, &sent, parts, body, Some(&inside.first))
         .await
         .unwrap_or_else(|(failure, passage)| {
-            let mut response = respond::failure(&failure, &passage, Door::Connect);
+            let mut response = respond::failure(&failure, &passage, door);
             if let Failure::NotProcessed(_) = failure {
                 response.extensions_mut().insert(NotProcessed);
             }
@@ -152,11 +156,12 @@ pub(super) async fn answer(
 
 /// Refuses a CONNECT. In HTTP/1 it is the last request of its connection: what the client sent behind
 /// it was meant for a tunnel, and its framing has not been checked.
-fn connect(wire: Wire) -> Response<Answer> {
+fn connect(version: Version) -> Response<Answer> {
     let refused = respond::connect_inside();
-    match wire {
-        Wire::Plain | Wire::TlsHttp1 => respond::closing(refused),
-        Wire::TlsHttp2 => refused,
+    if version == Version::HTTP_2 {
+        refused
+    } else {
+        respond::closing(refused)
     }
 }
 
@@ -164,16 +169,14 @@ fn connect(wire: Wire) -> Response<Answer> {
 /// must not make a hook match (RFC 9110 section 7.6.1).
 fn fields_of_origin(
     fields: &HeaderMap,
-    wanted: Wanted<'_>,
+    upgrade: &UpgradeOffer,
     authority: &Authority,
     scrutiny: Scrutiny,
 ) -> HeaderMap {
     let mut fields = fields.clone();
     // In this form `Host` is a field, as hooks know it.
     headers::to_upstream(&mut fields, authority, Wire::TlsHttp1, scrutiny);
-    if wanted == Wanted::WebSocket {
-        upgrade::mark(&mut fields);
-    }
+    upgrade.make(&mut fields);
     fields
 }
 
@@ -196,9 +199,19 @@ impl codex_network_policy::Fields for Fields<'_> {
 
 /// The path that is asked for, if the request is for this authority and no other: in whatever form
 /// its target is (RFC 9112 section 3.2, RFC 9113 section 8.3.1), and in every `Host` field.
-fn path(uri: &Uri, headers: &HeaderMap, authority: &Authority) -> Option<PathAndQuery> {
-    let names_it = |text: &str| Authority::parse(text, Some(443)).as_ref() == Ok(authority);
-    if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTPS) {
+fn path(
+    uri: &Uri,
+    headers: &HeaderMap,
+    authority: &Authority,
+    protocol: Protocol,
+) -> Option<PathAndQuery> {
+    let (own_scheme, own_port) = if protocol == Protocol::Http {
+        (Scheme::HTTP, 80)
+    } else {
+        (Scheme::HTTPS, 443)
+    };
+    let names_it = |text: &str| Authority::parse(text, Some(own_port)).as_ref() == Ok(authority);
+    if uri.scheme().is_some_and(|scheme| *scheme != own_scheme) {
         return None;
     }
     if uri
@@ -234,6 +247,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn m2_a_plain_request_has_to_be_for_the_authority_that_connect_named() {
+        for (authority, uri, host, wanted) in [
+            ("origin.test:80", "/", Some("origin.test"), true),
+            ("origin.test:80", "http://origin.test/", None, true),
+            ("origin.test:443", "/", Some("origin.test:443"), true),
+            ("origin.test:443", "/", Some("origin.test"), false),
+            ("origin.test:80", "/", Some("other.test"), false),
+            ("origin.test:80", "https://origin.test:80/", None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(host) = host {
+                headers.insert(header::HOST, HeaderValue::from_static(host));
+            }
+            let parsed: Uri = uri.parse().expect("a URI");
+            let named = Authority::parse(authority, None).expect("an authority");
+            let path = path(&parsed, &headers, &named, Protocol::Http);
+            assert_eq!(path.is_some(), wanted, "{authority} {uri} {host:?}");
+        }
+    }
+
+    #[test]
     fn m7_a_request_has_to_be_for_the_authority_that_connect_named() {
         let authority = Authority::parse("origin.test:443", None).expect("an authority");
         for (uri, hosts, wanted) in [
@@ -261,7 +295,7 @@ mod tests {
                 headers.append(header::HOST, HeaderValue::from_static(host));
             }
             let uri: Uri = uri.parse().expect("a URI");
-            let path = path(&uri, &headers, &authority);
+            let path = path(&uri, &headers, &authority, Protocol::Https);
             assert_eq!(
                 path.as_ref().map(PathAndQuery::as_str),
                 wanted,

@@ -76,7 +76,7 @@ impl Passage {
         }
     }
 
-    /// A new connection, for requests that do not change to WebSocket outside TLS.
+    /// A new connection, for requests that do not offer to change protocols outside TLS.
     pub(super) async fn open(&self, upstream: &Upstream, wire: Wire) -> Result<Lease, Failure> {
         match self {
             Self::Host(permit) => upstream.connect_http(permit, wire).await,

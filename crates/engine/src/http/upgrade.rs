@@ -1,90 +1,114 @@
-//! Changing protocols: WebSocket and nothing else (SPEC H9, P7; RFC 9110 section 7.8, RFC 6455).
+//! Changing protocols (SPEC H9, P7; RFC 9110 section 7.8): WebSocket, SPDY/3.1, `tcp` and whatever else
+//! a client and an origin agree on.
 //!
-//! The two handshake messages are requests and answers like any other, judged like any other; what
-//! follows a `101` is moved unseen, extensions and all. `h2c` is never carried: a client that offers
-//! it hears an ordinary answer in HTTP/1.1, as RFC 9110 lets a server choose.
+//! An `Upgrade` field is an offer, which every server on the way may pass over. The two handshake
+//! messages are requests and answers like any other, judged like any other; what follows a `101` is
+//! moved unseen. Where requests are judged one by one, only WebSocket is offered on: other protocols
+//! could carry requests. `h2c` is never carried: a client that offers it gets an ordinary answer in
+//! HTTP/1.1.
+
+use std::net::SocketAddr;
 
 use bytes::Bytes;
-use codex_network_policy::Content;
+use codex_network_policy::{Content, Reason, Scrutiny};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
 use super::client_stream::ClientEnd;
+use super::passage::Passage;
 use crate::Shared;
-use crate::enforce::{LeadsTo, Permit};
+use crate::enforce::LeadsTo;
+use crate::owner::ConnectionHandle;
 use crate::tunnel::{self, relay_stream};
 
-/// What a request asks to change to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted<'a> {
-    /// Nothing, or something that RFC 9110 lets us pass over.
-    Nothing,
-    /// WebSocket.
-    WebSocket,
-    /// Something that this proxy does not carry.
-    Other(&'a str),
-}
+const WEBSOCKET: &str = "websocket";
+
+/// The protocols that a request offers to change to, in its order; none where it offers nothing that
+/// could be carried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct UpgradeOffer(Vec<String>);
 
 /// A connection that has changed protocols, the upstream end of it.
 pub(crate) struct Switched {
-    permit: Permit,
+    address: SocketAddr,
+    connection: ConnectionHandle,
+    passage: Passage,
     upstream: Upgraded,
     leads_to: LeadsTo,
 }
 
-/// Reads what a request asks to change to. Without the connection option `upgrade` the field means
-/// nothing (RFC 9110 section 7.8), and in HTTP/1.0 it never does.
-pub(super) fn wanted(headers: &HeaderMap, version: Version) -> Wanted<'_> {
-    if version != Version::HTTP_11
-        || !lists(headers, &CONNECTION).any(|option| is(option, "upgrade"))
-    {
-        return Wanted::Nothing;
+impl UpgradeOffer {
+    /// Reads what a request offers, without `h2c`. Without the connection option `upgrade` the field
+    /// means nothing, and in HTTP/1.0 it never does.
+    pub(super) fn read(headers: &HeaderMap, version: Version) -> Self {
+        if version != Version::HTTP_11
+            || !lists(headers, &CONNECTION).any(|option| is(option, "upgrade"))
+        {
+            return Self::default();
+        }
+        let offered = lists(headers, &UPGRADE).filter(|protocol| !is(protocol, "h2c"));
+        Self(offered.map(str::to_owned).collect())
     }
-    if lists(headers, &UPGRADE).any(|token| is(token, "websocket")) {
-        return Wanted::WebSocket;
-    }
-    lists(headers, &UPGRADE)
-        .find(|token| !is(token, "h2c"))
-        .map_or(Wanted::Nothing, Wanted::Other)
-}
 
-impl<'a> Wanted<'a> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What policy is told.
-    pub(super) fn token(self) -> Option<&'a str> {
-        match self {
-            Self::Nothing => None,
-            Self::WebSocket => Some("websocket"),
-            Self::Other(token) => Some(token),
+    pub(super) fn token(&self) -> Option<&str> {
+        self.0.first().map(String::as_str)
+    }
+
+    /// What of the offer goes on. Where more than the host is judged that is WebSocket alone, as RFC
+    /// 6455 section 4.1 has it: over another protocol the client could send requests that nothing
+    /// judges.
+    pub(super) fn carried(mut self, scrutiny: Scrutiny, method: &Method, content: Content) -> Self {
+        match scrutiny {
+            Scrutiny::Host => {}
+            Scrutiny::Method | Scrutiny::Head
+                if method == Method::GET && content == Content::Absent =>
+            {
+                self.0.retain(|protocol| is(protocol, WEBSOCKET));
+            }
+            Scrutiny::Method | Scrutiny::Head => self.0.clear(),
         }
+        self
+    }
+
+    /// Makes the offer anew, for one connection.
+    pub(super) fn make(&self, headers: &mut HeaderMap) {
+        // The protocols were read from a field.
+        if let Ok(offer) = HeaderValue::from_str(&self.0.join(", "))
+            && !self.is_empty()
+        {
+            mark(headers, offer);
+        }
+    }
+
+    /// The protocols that the connection changes to according to an answer, as they go into the answer
+    /// to the client; `None` where one of them was not offered.
+    pub(super) fn accepted(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let taken: Vec<_> = lists(headers, &UPGRADE).collect();
+        let is_offered = |taken: &&str| self.0.iter().any(|offered| is(offered, taken));
+        if taken.is_empty() || !taken.iter().all(is_offered) {
+            return None;
+        }
+        HeaderValue::from_str(&taken.join(", ")).ok()
     }
 }
 
-/// Why an upgrade cannot be carried, apart from policy.
-pub(super) fn flaw(wanted: Wanted<'_>, method: &Method, content: Content) -> Option<&'static str> {
-    match wanted {
-        Wanted::Other(_) => Some("this proxy carries no other protocol upgrade than websocket"),
-        Wanted::WebSocket if method != Method::GET => {
-            Some("a websocket upgrade has to be a GET request (RFC 6455 section 4.1)")
-        }
-        Wanted::WebSocket if content == Content::Present => {
-            Some("a websocket upgrade request has no content")
-        }
-        Wanted::Nothing | Wanted::WebSocket => None,
-    }
-}
-
-/// Says anew, for one connection, that it asks to change or has changed.
-pub(super) fn mark(headers: &mut HeaderMap) {
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-}
-
-/// Whether an answer says that the connection changes to WebSocket.
-pub(super) fn is_accepted(headers: &HeaderMap) -> bool {
-    let mut tokens = lists(headers, &UPGRADE);
-    tokens.next().is_some_and(|token| is(token, "websocket")) && tokens.next().is_none()
+/// Says, for one connection, what it asks to change or has changed to.
+pub(super) fn mark(headers: &mut HeaderMap, protocols: HeaderValue) {
+    // `TE` is an option of the same connection.
+    let option = if headers.contains_key(http::header::TE) {
+        "upgrade, te"
+    } else {
+        "upgrade"
+    };
+    headers.insert(CONNECTION, HeaderValue::from_static(option));
+    headers.insert(UPGRADE, protocols);
 }
 
 /// The elements of a field that is a list of tokens.
@@ -106,9 +130,16 @@ fn is(token: &str, name: &str) -> bool {
 }
 
 impl Switched {
-    pub(super) fn new(permit: Permit, upstream: Upgraded, leads_to: LeadsTo) -> Self {
+    pub(super) fn new(
+        (address, connection): (SocketAddr, ConnectionHandle),
+        passage: Passage,
+        upstream: Upgraded,
+        leads_to: LeadsTo,
+    ) -> Self {
         Self {
-            permit,
+            address,
+            connection,
+            passage,
             upstream,
             leads_to,
         }
@@ -116,18 +147,17 @@ impl Switched {
 
     /// Moves bytes until the end. `early` are bytes that came behind the client's request.
     pub(crate) async fn run<S: ClientEnd>(self, shared: &Shared, client: S, early: Bytes) {
-        let limit = self
-            .permit
-            .generation()
-            .settings()
-            .daemon
-            .limits
-            .idle_timeout;
-        let activity = self.permit.attempt().client.connection.activity();
+        let Self {
+            address,
+            connection,
+            passage,
+            upstream,
+            leads_to,
+        } = self;
+        let limit = passage.generation().settings().daemon.limits.idle_timeout;
+        let activity = connection.activity();
         activity.note();
-        let upstream = TokioIo::new(self.upstream);
-        let authority = self.permit.authority();
-        let address = self.permit.attempt().client.address;
+        let upstream = TokioIo::new(upstream);
         let moved = async {
             let (from_client, to_client) = tokio::io::split(client);
             let (from_upstream, to_upstream) = tokio::io::split(upstream);
@@ -138,15 +168,98 @@ impl Switched {
         tokio::select! {
             moved = moved => {
                 if let Err(error) = moved {
-                    tracing::debug!(client = %address, %authority, %error, "an upgraded connection broke");
+                    tracing::debug!(client = %address, authority = %passage, %error, "an upgraded connection broke");
                 }
             }
             () = activity.silence(limit) => {
-                tracing::debug!(client = %address, %authority, ?limit, "closed an idle upgraded connection");
+                tracing::debug!(client = %address, authority = %passage, ?limit, "closed an idle upgraded connection");
             }
-            reason = tunnel::forbidden(shared, &self.permit, &self.leads_to) => {
-                tracing::info!(client = %address, %authority, %reason, "closed a connection that the policy no longer permits");
+            reason = forbidden(shared, &passage, &leads_to) => {
+                tracing::info!(client = %address, authority = %passage, %reason, "closed a connection that the policy no longer permits");
             }
+        }
+    }
+}
+
+/// Resolves when a change of the settings no longer permits the connection (SPEC P11).
+async fn forbidden(shared: &Shared, passage: &Passage, leads_to: &LeadsTo) -> Reason {
+    match passage {
+        Passage::Host(permit) => tunnel::forbidden(shared, permit, leads_to).await,
+        Passage::UnixSocket(permit, _) => permit.forbidden(&shared.live).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offering(upgrade: &str) -> UpgradeOffer {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_str(upgrade).expect("a value"));
+        UpgradeOffer::read(&headers, Version::HTTP_11)
+    }
+
+    #[test]
+    fn h9_the_offer_is_what_the_field_lists_without_h2c() {
+        for (upgrade, wanted) in [
+            ("SPDY/3.1", "SPDY/3.1"),
+            ("h2c, tcp,,websocket", "tcp, websocket"),
+            ("H2C", ""),
+            ("", ""),
+        ] {
+            let mut headers = HeaderMap::new();
+            offering(upgrade).make(&mut headers);
+            let made = headers
+                .get(UPGRADE)
+                .map_or("", |made| made.to_str().expect("ASCII"));
+            assert_eq!(made, wanted, "{upgrade}");
+            assert_eq!(headers.contains_key(CONNECTION), !wanted.is_empty());
+        }
+    }
+
+    #[test]
+    fn h9_an_offer_needs_http_1_1_and_the_connection_option() {
+        let mut headers = HeaderMap::new();
+        headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
+        assert!(UpgradeOffer::read(&headers, Version::HTTP_11).is_empty());
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        assert!(UpgradeOffer::read(&headers, Version::HTTP_10).is_empty());
+        assert!(UpgradeOffer::read(&headers, Version::HTTP_2).is_empty());
+        assert!(!UpgradeOffer::read(&headers, Version::HTTP_11).is_empty());
+    }
+
+    #[test]
+    fn h9_where_requests_are_judged_only_websocket_goes_on() {
+        let all = "tcp, WebSocket, SPDY/3.1";
+        for (scrutiny, method, content, wanted) in [
+            (Scrutiny::Host, Method::POST, Content::Present, 3),
+            (Scrutiny::Head, Method::GET, Content::Absent, 1),
+            (Scrutiny::Head, Method::GET, Content::Present, 0),
+            (Scrutiny::Head, Method::POST, Content::Absent, 0),
+            (Scrutiny::Method, Method::GET, Content::Absent, 1),
+        ] {
+            let carried = offering(all).carried(scrutiny, &method, content);
+            assert_eq!(carried.0.len(), wanted, "{scrutiny:?} {method}");
+            assert!(wanted != 1 || carried.token() == Some("WebSocket"));
+        }
+    }
+
+    #[test]
+    fn h9_an_origin_changes_to_what_was_offered_alone() {
+        for (offered, taken, wanted) in [
+            ("SPDY/3.1", "spdy/3.1", true),
+            ("tcp, websocket", "websocket", true),
+            ("foo/2, bar", "bar, foo/2", true),
+            ("tcp", "tcp, h2c", false),
+            ("tcp, h2c", "h2c", false),
+            ("SPDY/3.1", "SPDY", false),
+            ("tcp", "", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(UPGRADE, HeaderValue::from_static(taken));
+            let accepted = offering(offered).accepted(&headers);
+            assert_eq!(accepted.is_some(), wanted, "{offered}: {taken}");
         }
     }
 }

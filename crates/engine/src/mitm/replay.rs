@@ -8,6 +8,8 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::http::ClientEnd;
+
 /// Gives the early bytes first, and then what the socket gives.
 #[derive(Debug)]
 pub(super) struct Replay {
@@ -19,8 +21,10 @@ impl Replay {
     pub(super) fn new(early: Bytes, stream: TcpStream) -> Self {
         Self { early, stream }
     }
+}
 
-    pub(super) fn socket(&self) -> &TcpStream {
+impl ClientEnd for Replay {
+    fn socket(&self) -> &TcpStream {
         &self.stream
     }
 }

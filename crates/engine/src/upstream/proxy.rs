@@ -36,9 +36,9 @@ use crate::http::{RequestBody, host_field};
 pub(super) enum Errand {
     /// Plain HTTP requests.
     Requests,
-    /// A change to WebSocket over plain HTTP: an HTTP request, but one that proxies pass on in a tunnel
-    /// alone (RFC 6455 section 4.1).
-    WebSocket,
+    /// A change of protocols over plain HTTP: an HTTP request, but one that proxies pass on in a tunnel
+    /// alone (RFC 9110 section 7.8, RFC 6455 section 4.1).
+    Upgrade,
     /// Anything that the proxy is to see nothing of.
     Tunnel,
 }
@@ -107,7 +107,7 @@ pub(super) struct AbsoluteForm {
 impl Ways {
     pub(super) fn note(&self, errand: Errand) {
         let way = match errand {
-            Errand::Requests | Errand::WebSocket => &self.http_proxy,
+            Errand::Requests | Errand::Upgrade => &self.http_proxy,
             Errand::Tunnel => &self.tunnel_proxy,
         };
         way.fetch_add(1, Ordering::Relaxed);
@@ -124,7 +124,7 @@ pub(super) fn carrying<'a>(
     let settings = permit.generation().settings();
     let proxies: &UpstreamProxies = &settings.upstream_proxies;
     let proxy = match errand {
-        Errand::Requests | Errand::WebSocket => proxies.http(),
+        Errand::Requests | Errand::Upgrade => proxies.http(),
         Errand::Tunnel => proxies.tunnel(),
     }?;
     let goes_past = !settings.allow_upstream_proxy

@@ -192,6 +192,19 @@ impl UpstreamTls {
     }
 }
 
+impl TlsError {
+    /// Whether the origin speaks nothing of what was offered in ALPN.
+    pub(crate) fn is_no_common_protocol(&self) -> bool {
+        matches!(
+            self,
+            Self::Protocol(
+                rustls::Error::NoApplicationProtocol
+                    | rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)
+            )
+        )
+    }
+}
+
 fn server_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
     match host {
         Host::Name(name) => DnsName::try_from(name.as_str().to_owned())

@@ -196,6 +196,8 @@ pub(crate) enum Plays {
     Echoes,
     /// Writes this, and no more.
     Writes(&'static str),
+    /// Changes to this protocol, and sends back what comes.
+    Switches(&'static str),
 }
 
 impl Program {
@@ -239,8 +241,20 @@ impl Program {
                 Plays::Says(text) => answer(text.as_bytes()),
                 Plays::Echoes => answer(&content),
                 Plays::Writes(text) => text.as_bytes().to_vec(),
+                Plays::Switches(protocol) => {
+                    let head = format!(
+                        "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+                    );
+                    head.into_bytes()
+                }
             };
             if stream.write_all(&answer).await.is_err() {
+                return;
+            }
+            if let Plays::Switches(_) = plays {
+                let (mut from, mut to) = stream.split();
+                // The client ends it.
+                let _ = tokio::io::copy(&mut from, &mut to).await;
                 return;
             }
         }

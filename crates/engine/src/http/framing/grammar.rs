@@ -214,14 +214,14 @@ pub(super) fn flaw_at(byte: u8, otherwise: Flaw) -> Flaw {
 }
 
 /// tchar of RFC 9110 section 5.6.2.
-pub(super) fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     matches!(byte,
         b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\''
         | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
 /// VCHAR: what a request-target may hold as far as framing goes.
-pub(super) fn is_visible(byte: u8) -> bool {
+pub(crate) fn is_visible(byte: u8) -> bool {
     byte.is_ascii_graphic()
 }
 

@@ -1,0 +1,173 @@
+//! Clients that end their side behind a request and wait for the answer, as `nc -N` does (SPEC H1), and
+//! how one that has gone altogether is told from them.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Sender};
+
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
+use e2e::wait::{PATIENCE, poll};
+
+use super::scene::{Scene, noise};
+
+/// An origin that answers when it is let, and who lets it.
+fn held(answer: Answer) -> (Scene, Sender<()>) {
+    let (sender, receiver) = mpsc::channel();
+    let receiver = Mutex::new(receiver);
+    let scene = Scene::new(Origin::start(move |_| {
+        let held = receiver.lock().expect("the lock").recv_timeout(PATIENCE);
+        held.expect("the test lets the origin answer");
+        answer.clone()
+    }));
+    (scene, sender)
+}
+
+/// Waits until so many requests have come whole.
+fn arrived(scene: &Scene, number: usize) {
+    scene.origin.wait_for("the request", |requests| {
+        (requests.len() == number && requests[number - 1].complete).then_some(())
+    });
+}
+
+/// The state and the timer of the daemon's end of a connection, as Linux tells them.
+#[cfg(target_os = "linux")]
+fn kernel_says(daemon: &Daemon, client: &Connection) -> Option<(String, String)> {
+    let port = |address: std::net::SocketAddr| format!(":{:04X}", address.port());
+    let (local, remote) = (port(daemon.http_addr()), port(client.local_addr()));
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    table.lines().find_map(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let ends = (columns.next()?, columns.next()?);
+        if !ends.0.ends_with(&local) || !ends.1.ends_with(&remote) {
+            return None;
+        }
+        let state = columns.next()?.to_owned();
+        let timer = columns.nth(1)?.split(':').next()?.to_owned();
+        Some((state, timer))
+    })
+}
+
+#[test]
+fn h1_a_client_that_ends_its_side_behind_a_request_gets_its_answer() {
+    let (scene, let_answer) = held(Answer::Echo);
+    let authority = scene.authority("allowed.test");
+    for (number, (request, body)) in [
+        (scene.get("allowed.test", "/"), ""),
+        (format!("GET http://{authority}/ HTTP/1.0\r\n\r\n"), ""),
+        (
+            scene.message("POST", "allowed.test", "/", &["Content-Length: 4"]) + "four",
+            "four",
+        ),
+        (
+            scene.message("PUT", "allowed.test", "/", &["Transfer-Encoding: chunked"])
+                + "4\r\nfour\r\n0\r\n\r\n",
+            "four",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = scene.client();
+        client.send(&request);
+        client.finish_sending();
+        arrived(&scene, number + 1);
+        let_answer.send(()).expect("the origin waits");
+        let answer = client.read_final_response();
+        assert_eq!(answer.status, 200, "{request}");
+        assert_eq!(answer.json()["body"], body, "{request}");
+        client.expect_closed();
+    }
+}
+
+#[test]
+fn h1_every_request_in_front_of_the_end_is_answered() {
+    let (scene, let_answer) = held(Answer::Echo);
+    let mut client = scene.client();
+    client.send(scene.get("allowed.test", "/1") + &scene.get("allowed.test", "/2"));
+    client.finish_sending();
+    for number in 1..=2 {
+        arrived(&scene, number);
+        let_answer.send(()).expect("the origin waits");
+        let target = client.read_final_response().json()["target"].clone();
+        assert_eq!(target, format!("/{number}"));
+    }
+    client.expect_closed();
+}
+
+/// The end of the client's side must not be taken for the end of the connection while the answer still
+/// waits for room.
+#[test]
+fn h1_a_large_answer_behind_the_end_arrives_whole() {
+    let sent = noise(7, 16 * 1024 * 1024);
+    let (scene, let_answer) = held(Answer::bytes("application/octet-stream", &sent));
+    let mut client = scene.client();
+    client.send(scene.get("allowed.test", "/"));
+    client.finish_sending();
+    arrived(&scene, 1);
+    let_answer.send(()).expect("the origin waits");
+    // The origin's side is over before the client takes the last of it.
+    let head = client.read_head();
+    let answer = client.read_body_of(head);
+    assert!(answer.body == sent, "{} bytes arrived", answer.body.len());
+    client.expect_closed();
+}
+
+#[test]
+fn h8_bytes_behind_a_connect_and_the_end_go_through_the_tunnel() {
+    let scene = Scene::new(Origin::echoing_bytes().start());
+    let authority = scene.authority("allowed.test");
+    for behind in ["quit\r\n", ""] {
+        let mut client = scene.client();
+        client.send(format!("CONNECT {authority} HTTP/1.1\r\n\r\n{behind}"));
+        client.finish_sending();
+        assert_eq!(client.read_head().status, 200);
+        assert_eq!(client.read_to_end(), behind.as_bytes());
+    }
+}
+
+#[test]
+fn a1_the_admin_api_answers_a_client_that_ends_its_side() {
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let mut client = Connection::open(daemon.admin_addr());
+    client.send("POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.finish_sending();
+    assert_eq!(client.read_final_response().status, 200);
+    client.expect_closed();
+}
+
+#[test]
+fn h1_a_client_that_resets_takes_its_request_back() {
+    for ends_first in [true, false] {
+        let scene = Scene::new(Origin::start(|_| Answer::Silence));
+        let mut client = scene.client();
+        client.send(scene.get("allowed.test", "/"));
+        if ends_first {
+            client.finish_sending();
+        }
+        arrived(&scene, 1);
+        client.reset();
+        scene.origin.wait_until_idle();
+    }
+}
+
+/// A client that has closed its socket looks like one that waits, until its host forgets the connection:
+/// then the kernel's question gets a reset.
+#[cfg(target_os = "linux")]
+#[test]
+fn h1_a_client_that_ended_its_side_is_asked_whether_it_is_still_there() {
+    const CLOSE_WAIT: &str = "08";
+    const KEEPALIVE: &str = "02";
+    let scene = Scene::new(Origin::start(|_| Answer::Silence));
+    let mut client = scene.client();
+    client.send(scene.get("allowed.test", "/"));
+    arrived(&scene, 1);
+    client.finish_sending();
+    poll(PATIENCE, || {
+        let (state, timer) = kernel_says(&scene.daemon, &client)?;
+        (state == CLOSE_WAIT && timer == KEEPALIVE).then_some(())
+    })
+    .expect("a connection that waits and is asked about");
+    client.reset();
+    scene.origin.wait_until_idle();
+}

@@ -1,0 +1,186 @@
+//! Changes of protocol over plain HTTP: offers, what origins make of them, and the tunnels that follow
+//! (SPEC H9, P11). WebSocket has its own tests, with interception.
+
+use e2e::client::Connection;
+use e2e::daemon::Config;
+use e2e::origin::{Answer, Origin};
+
+use super::scene::Scene;
+
+/// Changes to what the path names; anything else is answered with the request.
+fn origin() -> Origin {
+    Origin::start(|request| match request.target.strip_prefix("/to/") {
+        Some(protocols) => {
+            let protocols = protocols.replace('+', ", ");
+            Answer::Upgrade(vec![("Upgrade".into(), protocols)])
+        }
+        None => Answer::Echo,
+    })
+}
+
+fn scene(config: &Config) -> Scene {
+    Scene::with(config, origin())
+}
+
+fn offer(scene: &Scene, method: &str, path: &str, protocols: &str, fields: &[&str]) -> String {
+    let upgrade = format!("Upgrade: {protocols}");
+    let fields = [&["Connection: Upgrade", upgrade.as_str()], fields].concat();
+    scene.message(method, "allowed.test", path, &fields)
+}
+
+/// As docker attaches to a container.
+fn attached(scene: &Scene) -> Connection {
+    let mut client = scene.client();
+    client.send(offer(scene, "POST", "/to/tcp", "tcp", &[]));
+    assert_eq!(client.read_head().status, 101);
+    client
+}
+
+fn assert_alive(client: &mut Connection) {
+    let said = "\0 not HTTP \u{ff}";
+    client.send(said);
+    assert_eq!(client.read_exact(said.len()), said.as_bytes());
+}
+
+#[test]
+fn h9_any_protocol_that_both_ends_agree_on_is_carried() {
+    let scene = scene(&Config::example());
+    for (method, offered, taken, fields, body) in [
+        // kubectl exec
+        (
+            "POST",
+            "SPDY/3.1",
+            "SPDY/3.1",
+            &["Content-Length: 0"][..],
+            "",
+        ),
+        (
+            "POST",
+            "SPDY/3.1",
+            "SPDY/3.1",
+            &["X-Stream-Protocol-Version: v4.channel.k8s.io"],
+            "",
+        ),
+        // docker attach, docker exec
+        ("POST", "tcp", "tcp", &["Content-Type: text/plain"], ""),
+        (
+            "POST",
+            "tcp",
+            "tcp",
+            &["Content-Type: application/json", "Content-Length: 12"],
+            "{\"Tty\":true}",
+        ),
+        (
+            "POST",
+            "tcp",
+            "TCP",
+            &["Transfer-Encoding: chunked"],
+            "2\r\n{}\r\n0\r\n\r\n",
+        ),
+        ("GET", "websocket, foo/2", "foo/2", &[], ""),
+        ("GET", "bar, h2c, foo/2", "foo/2, bar", &[], ""),
+    ] {
+        let mut client = scene.client();
+        let path = format!("/to/{}", taken.replace(", ", "+"));
+        client.send(offer(&scene, method, &path, offered, fields) + body);
+        let head = client.read_head();
+        assert_eq!(head.status, 101, "{offered}");
+        assert_eq!(head.header("upgrade"), Some(taken));
+        assert_eq!(head.header("connection"), Some("upgrade"));
+        let seen = scene.origin.requests().pop().expect("a request");
+        assert!(seen.complete, "{offered}");
+        let offered = offered.replace(", h2c", "");
+        assert_eq!(seen.header("upgrade"), Some(&*offered));
+        let option = seen.header("connection").unwrap_or_default();
+        assert!(option.eq_ignore_ascii_case("upgrade"), "{option}");
+        assert_alive(&mut client);
+        client.finish_sending();
+        assert_eq!(client.read_to_end(), b"", "the end goes through too");
+    }
+}
+
+#[test]
+fn h9_an_offer_that_the_origin_passes_over_is_an_ordinary_request() {
+    let scene = scene(&Config::example());
+    let mut client = scene.client();
+    for (method, offered, fields, body) in [
+        ("GET", "TLS/1.0", &[][..], ""),
+        ("GET", "h2c, foo", &["HTTP2-Settings: AAMAAABk"], ""),
+        ("POST", "websocket", &["Content-Length: 2"], "hi"),
+        ("DELETE", "websocket", &[], ""),
+        (
+            "PUT",
+            "foo",
+            &["Transfer-Encoding: chunked"],
+            "2\r\nhi\r\n0\r\n\r\n",
+        ),
+    ] {
+        let answer = client.exchange(&(offer(&scene, method, "/", offered, fields) + body));
+        assert_eq!(answer.status, 200, "{offered}: {}", answer.text());
+        let wanted = if body.is_empty() { "" } else { "hi" };
+        assert_eq!(answer.json()["body"], wanted, "{offered}");
+    }
+}
+
+#[test]
+fn h9_an_origin_that_changes_to_what_was_not_offered_is_a_502() {
+    let scene = scene(&Config::example());
+    for (offered, path) in [
+        ("tcp", "/to/websocket"),
+        ("tcp", "/to/tcp+websocket"),
+        ("tcp, h2c", "/to/h2c"),
+        ("SPDY/3.1", "/to/SPDY"),
+        ("h2c", "/to/h2c"),
+    ] {
+        let mut client = scene.client();
+        client.send(offer(&scene, "GET", path, offered, &[]));
+        assert_eq!(client.read_final_response().status, 502, "{offered} {path}");
+    }
+}
+
+/// What is left of the request would be taken for the other protocol.
+#[test]
+fn h9_an_origin_that_changes_before_it_has_the_whole_request_is_a_502() {
+    let origin = Origin::answering(|_| Answer::Echo)
+        .before_body(|_| Some(Answer::Upgrade(vec![("Upgrade".into(), "tcp".into())])))
+        .start();
+    let scene = Scene::new(origin);
+    let mut client = scene.client();
+    client.send(offer(&scene, "POST", "/", "tcp", &["Content-Length: 10"]) + "half");
+    assert_eq!(client.read_final_response().status, 502);
+}
+
+/// They were read as HTTP before the origin had agreed.
+#[test]
+fn h9_bytes_of_the_protocol_in_front_of_the_answer_are_never_lost_silently() {
+    let scene = scene(&Config::example());
+    let mut client = scene.client();
+    client.send(offer(&scene, "GET", "/to/websocket", "websocket", &[]) + "\0early");
+    let mut all = Vec::new();
+    let end = loop {
+        match client.try_read_exact(1) {
+            Ok(byte) => all.extend(byte),
+            Err(error) => break error.kind(),
+        }
+    };
+    let text = String::from_utf8_lossy(&all).into_owned();
+    assert_eq!(end, std::io::ErrorKind::ConnectionReset, "{text}");
+}
+
+#[test]
+fn p11_a_policy_that_tightens_ends_any_upgraded_connection() {
+    let config = Config::example();
+    let scene = scene(&config);
+    let mut client = attached(&scene);
+    assert_alive(&mut client);
+    scene.daemon.rewrite_config(&config.deny("allowed.test"));
+    assert_eq!(scene.daemon.reload().status, 200);
+    client.expect_closed();
+    scene.origin.wait_until_idle();
+
+    let scene = Scene::with(&Config::example(), origin());
+    let mut client = attached(&scene);
+    let limited = Some(r#"{"mode":"limited"}"#);
+    assert_eq!(scene.daemon.admin("POST", "/mode", limited).status, 200);
+    client.expect_closed();
+}

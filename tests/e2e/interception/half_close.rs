@@ -1,0 +1,51 @@
+//! Clients that end their side of TLS behind a request and wait for the answer (SPEC H1, M6).
+
+use std::sync::Mutex;
+use std::sync::mpsc;
+
+use e2e::origin::Answer;
+use e2e::wait::PATIENCE;
+
+use super::{Scene, limited};
+
+#[test]
+fn m6_a_client_that_ends_its_side_of_tls_gets_its_answer() {
+    for says_so in [true, false] {
+        let (let_answer, held) = mpsc::channel();
+        let held = Mutex::new(held);
+        let scene = Scene::new(&limited(), &["http/1.1"], move |_| {
+            let held = held.lock().expect("the lock").recv_timeout(PATIENCE);
+            held.expect("the test lets the origin answer");
+            Answer::Echo
+        });
+        let mut client = scene.http1("allowed.test");
+        client.send(scene.message("GET", "allowed.test", "/a", &[]));
+        if says_so {
+            client.close_notify();
+        } else {
+            // As programs do that know the socket alone.
+            client.finish_sending();
+        }
+        scene.origin.wait_for("the request", |requests| {
+            requests.first().filter(|request| request.complete)?;
+            Some(())
+        });
+        let_answer.send(()).expect("the origin waits");
+        let answer = client.read_final_response();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.json()["target"], "/a");
+    }
+}
+
+#[test]
+fn m6_a_client_that_resets_takes_its_request_back() {
+    let scene = Scene::new(&limited(), &["http/1.1"], |_| Answer::Silence);
+    let mut client = scene.http1("allowed.test");
+    client.send(scene.message("GET", "allowed.test", "/", &[]));
+    client.close_notify();
+    scene
+        .origin
+        .wait_for("the request", |requests| requests.first().map(|_| ()));
+    client.reset();
+    scene.origin.wait_until_idle();
+}
