@@ -201,7 +201,10 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
         answer
     });
     let max_headers = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
-    let memory = shared.upstream.http2_memory().take(http2_memory::SERVER);
+    let memory = shared
+        .upstream
+        .http2_memory()
+        .take(http2_memory::SERVER, &session.connection);
     let messages = Arc::new(Activity::new());
     let peer = format!("client {address}");
     let stream = Metered::new(stream, Side::Server, peer, Arc::clone(&messages));

@@ -74,13 +74,13 @@ pub(crate) struct Opened {
 }
 
 impl Upstream {
-    pub(crate) fn new(dialler: Arc<dyn Dial>, drain: Drain) -> Self {
+    pub(crate) fn new(dialler: Arc<dyn Dial>, drain: Drain, http2_memory: Http2Memory) -> Self {
         Self {
             dialler,
             pool: Arc::default(),
             drain,
             ways: Ways::default(),
-            http2_memory: Arc::default(),
+            http2_memory: Arc::new(http2_memory),
         }
     }
 
@@ -221,50 +221,63 @@ impl Upstream {
             .connect(connection, host, offer, limit)
             .await?;
         let key = Checkout::of(permit, wire);
-        let lease = self.over(key, stream, far).await?;
+        let lease = match wire {
+            Wire::TlsHttp2 => self.over_http2(permit, key, stream, far).await?,
+            Wire::Plain | Wire::TlsHttp1 => self.over(key, stream, far).await?,
+        };
         Ok((lease, wire))
     }
 
+    /// Speaks HTTP/1.
     async fn over<S>(&self, key: Checkout, stream: S, far: FarEnd) -> Result<Lease, Failure>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let sender = if key.wire() == Wire::TlsHttp2 {
-            let memory = self.http2_memory.take(http2_memory::CLIENT);
-            let messages = Arc::new(Activity::new());
-            let stream = Metered::new(stream, Side::Client, key.to_string(), messages);
-            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .initial_connection_window_size(memory.of(MIN_WINDOW, MAX_WINDOW))
-                .initial_stream_window_size(memory.of(MIN_WINDOW, MAX_STREAM_WINDOW))
-                .max_header_list_size(MAX_HTTP2_HEADERS)
-                .keep_alive_interval(KEEP_ALIVE)
-                .handshake::<_, RequestBody>(TokioIo::new(stream))
-                .await
-                .map_err(Failure::Answer)?;
-            self.drive(async move {
-                let ended = connection.await;
-                drop(memory);
-                ended
-            });
-            Sender::Http2(sender)
-        } else {
-            let stream = Cuttable::new(stream, far.cut());
-            let (sender, connection) = http1::Builder::new()
-                .preserve_header_case(true)
-                .handshake::<_, RequestBody>(TokioIo::new(stream))
-                .await
-                .map_err(Failure::Answer)?;
-            self.drive(connection.with_upgrades());
-            Sender::Http1(sender)
-        };
-        Ok(Lease::new(
-            Arc::clone(&self.pool),
-            key,
-            sender,
-            far,
-            self.drain.clone(),
-        ))
+        let stream = Cuttable::new(stream, far.cut());
+        let (sender, connection) = http1::Builder::new()
+            .preserve_header_case(true)
+            .handshake::<_, RequestBody>(TokioIo::new(stream))
+            .await
+            .map_err(Failure::Answer)?;
+        self.drive(connection.with_upgrades());
+        Ok(self.lease(key, Sender::Http1(sender), far))
+    }
+
+    /// Speaks HTTP/2.
+    async fn over_http2<S>(
+        &self,
+        permit: &Permit,
+        key: Checkout,
+        stream: S,
+        far: FarEnd,
+    ) -> Result<Lease, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let client = &permit.attempt().client.connection;
+        let memory = self.http2_memory.take(http2_memory::CLIENT, client);
+        let messages = Arc::new(Activity::new());
+        let stream = Metered::new(stream, Side::Client, key.to_string(), messages);
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_connection_window_size(memory.of(MIN_WINDOW, MAX_WINDOW))
+            .initial_stream_window_size(memory.of(MIN_WINDOW, MAX_STREAM_WINDOW))
+            .max_header_list_size(MAX_HTTP2_HEADERS)
+            .keep_alive_interval(KEEP_ALIVE)
+            .handshake::<_, RequestBody>(TokioIo::new(stream))
+            .await
+            .map_err(Failure::Answer)?;
+        self.drive(async move {
+            let ended = connection.await;
+            drop(memory);
+            ended
+        });
+        Ok(self.lease(key, Sender::Http2(sender), far))
+    }
+
+    fn lease(&self, key: Checkout, sender: Sender, far: FarEnd) -> Lease {
+        let (pool, drain) = (Arc::clone(&self.pool), self.drain.clone());
+        Lease::new(pool, key, sender, far, drain)
     }
 
     /// Runs a connection to its end.

@@ -199,10 +199,6 @@ impl Checkout {
             secrets: Secrets::Never,
         }
     }
-
-    pub(super) fn wire(&self) -> Wire {
-        self.key.wire
-    }
 }
 
 /// For logs; a unix socket without its path.
