@@ -17,6 +17,7 @@ mod origins;
 mod requests;
 mod resets;
 mod websocket;
+mod windows;
 
 use e2e::client::{Connection, Http2, Response};
 use e2e::daemon::{Config, Daemon, LogLine};

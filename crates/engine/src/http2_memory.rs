@@ -27,10 +27,10 @@ const WHOLE: u64 = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Need(u32);
 
-/// With a client: a window of 1 MiB, and in each of 128 streams 64 KiB and a frame.
-pub(crate) const SERVER: Need = Need(11 * 1024);
-/// With an origin: a window of 5 MiB.
-pub(crate) const CLIENT: Need = Need(5 * 1024);
+/// With a client: in each of 100 streams a window of 128 KiB, a buffer of 64 KiB, and a frame of 16 KiB.
+pub(crate) const SERVER: Need = Need(100 * (128 + 64 + 16));
+/// With an origin: in each of 16 streams a window of 1 MiB, a buffer of 128 KiB, and a frame of 16 KiB.
+pub(crate) const CLIENT: Need = Need(16 * (1024 + 128 + 16));
 
 /// The memory of all connections.
 #[derive(Debug)]

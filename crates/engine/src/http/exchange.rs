@@ -2,8 +2,8 @@
 //!
 //! Who may be asked was decided before: everything here needs a permit.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use codex_network_config::Action;
@@ -14,6 +14,7 @@ use hyper::upgrade::Upgraded;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::body::{Answer, RequestBody, Streamed};
+use super::first::First;
 use super::inspect::{Direction, Inspection};
 use super::passage::Passage;
 use super::underway::Place;
@@ -53,10 +54,6 @@ pub(super) enum Upgrade {
     Unasked,
     WebSocket,
 }
-
-/// A connection that was opened before there was a request for it, or what became of opening it. One
-/// over HTTP/2 is this client's alone: what many clients shared, one of them could use up.
-pub(crate) type First = Mutex<Option<Result<Lease, Failure>>>;
 
 impl Sent {
     pub(super) fn new(scrutiny: Scrutiny, wire: Wire, version: Version, upgrade: Upgrade) -> Self {
@@ -144,7 +141,8 @@ async fn try_send(
     let inspection = sent.inspection(session, passage, Direction::Request);
     let (body, mut expected) = request_body(&mut parts, body, sent, inspection);
     let mut message = Request::from_parts(parts, body);
-    let mut opened = take_first(first, passage)?;
+    let mut opened = first.map_or(Ok(None), |first| first.take(passage))?;
+    let tried = opened.as_ref().map(Lease::id);
     for _ in 0..KEPT_TRIES {
         let kept = match opened.take() {
             Some(opened) => Some(opened),
@@ -173,47 +171,17 @@ async fn try_send(
     }
     let lease = match passage {
         Passage::Host(permit) if sent.asks_plainly() => upstream.connect_websocket(permit).await?,
-        passage => passage.open(upstream, sent.wire).await?,
+        passage => match first {
+            Some(first) => {
+                let tried = tried.as_ref();
+                first.open(passage, upstream, sent.wire, tried).await?
+            }
+            None => passage.open(upstream, sent.wire).await?,
+        },
     };
-    keep(first, &lease);
     exchange(session, passage, sent, lease, message, &mut expected)
         .await
         .map_err(|broken| broken.failure)
-}
-
-/// The connection that was opened beforehand, if the settings that vetted it are still in force. One
-/// that carries many requests stays where it is for the next.
-fn take_first(first: Option<&First>, passage: &Passage) -> Result<Option<Lease>, Failure> {
-    let (Some(first), Passage::Host(permit)) = (first, passage) else {
-        return Ok(None);
-    };
-    let taken = {
-        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = first
-            .as_ref()
-            .and_then(|first| first.as_ref().ok()?.shared());
-        shared.map(Ok).or_else(|| first.take())
-    };
-    match taken {
-        Some(Ok(lease)) if lease.is_of(permit.generation()) => {
-            permit.admit_pooled();
-            Ok(Some(lease))
-        }
-        Some(Err(failure)) => {
-            permit.admit_pooled();
-            Err(failure)
-        }
-        Some(Ok(_)) | None => Ok(None),
-    }
-}
-
-/// Keeps a new connection that carries many requests for the client's next ones.
-fn keep(first: Option<&First>, lease: &Lease) {
-    if let Some(first) = first
-        && let Some(shared) = lease.shared()
-    {
-        *first.lock().unwrap_or_else(PoisonError::into_inner) = Some(Ok(shared));
-    }
 }
 
 /// An exchange that did not work out.

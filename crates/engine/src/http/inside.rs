@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Answer};
-use super::exchange::{self, First, Sent, Upgrade};
+use super::exchange::{self, Sent, Upgrade};
+use super::first::First;
 use super::passage::Passage;
 use super::upgrade::{self, Wanted};
 use super::{Session, headers};
