@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 
 use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::{Program, Run};
-use ring::digest::{SHA256, digest};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::intercepted::{Intercepted, intercepted_tests};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, tar_gz};
+use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, sha256, tar_gz};
 
 struct Cargo;
 
@@ -19,10 +18,7 @@ impl Client for Cargo {
     /// A sparse index with one crate, and the crate (the Cargo Book, "Index Format").
     fn origin(&self, scheme: Scheme) -> Builder {
         let package = package();
-        let checksum = digest(&SHA256, &package)
-            .as_ref()
-            .iter()
-            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let checksum = sha256(&package);
         Origin::answering(move |request| match request.target.as_str() {
             "/index/config.json" => {
                 let authority = request.authority();

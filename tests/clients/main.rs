@@ -6,9 +6,14 @@
 //! whether the proxy or the test is at fault. Most of them meet it once more with
 //! their TLS intercepted: see `intercepted.rs`. `.ci/clients` installs them all.
 
+mod boto3;
+mod busybox;
 mod cargo;
+mod chromium;
 mod curl;
 mod git;
+mod git_lfs;
+mod go;
 mod grpc;
 mod intercepted;
 mod java;
@@ -19,6 +24,8 @@ mod openssl;
 mod pip;
 mod python;
 mod scene;
+mod skopeo;
+mod ssh;
 mod upstream_proxy;
 mod websocket;
 mod wget;

@@ -2,6 +2,7 @@
 //! origin, the proxy between, and what must be true at the end.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use e2e::daemon::{Config, Daemon};
@@ -287,4 +288,13 @@ pub(crate) fn tar_gz(directory: &Path, entry: &str) -> Vec<u8> {
         .run_for_bytes();
     run.succeeded();
     archive
+}
+
+/// SHA-256 in hexadecimal, by which registries name what they have.
+pub(crate) fn sha256(content: &[u8]) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, content);
+    hash.as_ref().iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("a string takes text");
+        hex
+    })
 }

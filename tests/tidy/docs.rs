@@ -51,3 +51,30 @@ fn the_readme_names_every_crate_and_file_that_it_needs() {
         assert!(root().join(name).exists(), "{name} is gone");
     }
 }
+
+/// Every path in backticks that looks like one of ours.
+fn paths(page: &str) -> Vec<String> {
+    read(page)
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .flat_map(str::split_whitespace)
+        .filter(|word| {
+            ["crates/", "daemon/", "ctl/", "tests/", "packaging/", ".ci/"]
+                .iter()
+                .any(|folder| word.starts_with(folder))
+        })
+        .map(|word| word.trim_end_matches(',').to_owned())
+        .collect()
+}
+
+#[test]
+fn every_file_that_the_architecture_names_exists() {
+    for (page, least) in [("ARCHITECTURE.md", 40), ("CONTRIBUTING.md", 15)] {
+        let paths = paths(page);
+        assert!(paths.len() >= least, "{page} names {} files", paths.len());
+        for path in paths {
+            assert!(root().join(&path).exists(), "{page} names {path}");
+        }
+    }
+}

@@ -226,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn m5_a_new_directory_has_its_mode_whatever_the_umask() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = directory.path().join("made");
+        make_directory(&made, 0o777).unwrap();
+        assert_eq!(mode(&made), 0o777);
+        let again = make_directory(&made, 0o700).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
     fn m5_a_directorys_mode_is_not_set_through_a_link() {
         let directory = tempfile::tempdir().unwrap();
         let (link, target) = (

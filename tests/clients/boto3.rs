@@ -1,0 +1,87 @@
+//! boto3, the AWS client of `PyPI`: objects are put with `Expect: 100-continue`, in aws-chunked coding, with
+//! a checksum behind the content.
+
+use std::path::Path;
+
+use e2e::daemon::Config;
+use e2e::origin::{Answer, Body, Builder, Origin, Reply};
+use e2e::program::{Run, installed};
+
+use crate::intercepted::{Intercepted, Scene, intercepted_tests};
+use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
+
+/// As `python/boto3_object.py` puts it.
+const LENGTH: usize = 300_000;
+
+struct Boto3;
+
+impl Client for Boto3 {
+    fn origin(&self, _scheme: Scheme) -> Builder {
+        Origin::answering(|request| match &*request.method {
+            "PUT" => Answer::Reply(Reply::new(200, Body::Sized(Vec::new()))),
+            _ => Answer::text(CONTENT),
+        })
+    }
+
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
+        let run = object(attempt, "get");
+        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
+        Outcome { run, fetched }
+    }
+
+    fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {
+        match scheme {
+            Scheme::Http => &["(403)"],
+            Scheme::Https => &["403 Forbidden"],
+        }
+    }
+}
+
+impl Intercepted for Boto3 {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        object(attempt, "put")
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        &["(403)"]
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        &["SSL validation failed"]
+    }
+}
+
+fn object(attempt: &Attempt<'_>, what: &str) -> Run {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/boto3_object.py");
+    let mut program = attempt.program(installed("venv/bin/python"));
+    if let Some(proxy) = &attempt.proxy {
+        program = program.env("HTTP_PROXY", proxy).env("HTTPS_PROXY", proxy);
+    }
+    program
+        .arg("-B")
+        .arg(script)
+        .args([&attempt.base, what])
+        .run()
+}
+
+client_tests!(Boto3; http, https);
+intercepted_tests!(Boto3);
+
+/// H1, M6: what arrives is what boto3 sent, coding and all.
+#[test]
+fn an_object_is_put_in_aws_chunked_coding_inside_interception() {
+    let hook = "[network.mitm.hooks.s3]\n\
+                host = \"allowed.test\"\nmethods = [\"PUT\"]\npath_prefixes = [\"/bucket/key\"]\n";
+    let scene = Scene::new(Boto3.origin(Scheme::Https), &Config::example().append(hook));
+    let run = scene.attempt(|attempt| object(attempt, "put"));
+    run.succeeded().says("put");
+    let requests = scene.origin.requests();
+    let request = requests.first().expect("a request");
+    assert_eq!(request.header("content-encoding"), Some("aws-chunked"));
+    let sent = request.text();
+    assert!(sent.matches('x').count() >= LENGTH, "{} bytes", sent.len());
+    assert!(
+        sent.contains("x-amz-checksum-crc32:"),
+        "the trailer of the coding"
+    );
+}

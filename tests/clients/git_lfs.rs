@@ -1,0 +1,138 @@
+//! git LFS: asks for a file by `POST`, and is sent to another path for its content.
+
+use std::fs;
+
+use e2e::daemon::Config;
+use e2e::origin::{Answer, Body, Builder, Origin, Reply};
+use e2e::program::Program;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::intercepted::Scene;
+use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, sha256};
+
+/// `git lfs fetch` in a repository whose one file is to be had from the server.
+struct Fetch;
+
+impl Client for Fetch {
+    fn origin(&self, _scheme: Scheme) -> Builder {
+        Origin::answering(|request| match (&*request.method, &*request.target) {
+            ("POST", "/lfs/objects/batch") => {
+                let scheme = request.header("x-scheme").unwrap_or("http");
+                let authority = request.authority();
+                Answer::Reply(
+                    Reply::new(
+                        200,
+                        Body::Sized(
+                            json!({
+                                "transfer": "basic",
+                                "objects": [{
+                                    "oid": oid(),
+                                    "size": CONTENT.len(),
+                                    "actions": { "download": {
+                                        "href": format!("{scheme}://{authority}/content"),
+                                    } },
+                                }],
+                            })
+                            .to_string()
+                            .into_bytes(),
+                        ),
+                    )
+                    .header("Content-Type", "application/vnd.git-lfs+json"),
+                )
+            }
+            ("GET", "/content") => Answer::text(CONTENT),
+            _ => Answer::status(404),
+        })
+    }
+
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
+        let directory = TempDir::new().expect("a temporary directory");
+        let path = directory.path();
+        let git = |arguments: &[&str]| {
+            let git = Program::new("git").env("GIT_CONFIG_NOSYSTEM", "1");
+            git.args(arguments).current_dir(path).run().succeeded();
+        };
+        git(&["init", "--quiet", "--initial-branch=main"]);
+        let pointer = format!(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n",
+            oid(),
+            CONTENT.len()
+        );
+        fs::write(path.join("file"), pointer).expect("a file");
+        fs::write(path.join(".gitattributes"), "file filter=lfs\n").expect("a file");
+        git(&["add", "."]);
+        git(&[
+            "-c",
+            "user.name=Test",
+            "-c",
+            "user.email=test@allowed.test",
+            "commit",
+            "--quiet",
+            "--message=pointer",
+        ]);
+        let (scheme, _) = attempt.base.split_once("://").expect("a URL");
+        let run = attempt
+            .program("git")
+            .arg("-c")
+            .arg(format!("http.proxy={}", attempt.proxy_or_empty()))
+            .arg("-c")
+            .arg(format!("lfs.url={}/lfs", attempt.base))
+            .arg("-c")
+            .arg(format!("http.extraHeader=X-Scheme: {scheme}"))
+            .args(["-c", "lfs.transfer.maxretries=1"])
+            .args(["lfs", "fetch"])
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .current_dir(path)
+            .run();
+        let (oid, objects) = (oid(), path.join(".git/lfs/objects"));
+        let object = objects.join(&oid[..2]).join(&oid[2..4]).join(&oid);
+        let fetched = fs::read_to_string(object).ok();
+        Outcome { run, fetched }
+    }
+
+    fn refusals(&self, _scheme: Scheme, _door: Door) -> &'static [&'static str] {
+        // It shows the message of H5's JSON.
+        &["not on the allow list", "Forbidden"]
+    }
+}
+
+/// The name of [`CONTENT`].
+fn oid() -> String {
+    sha256(CONTENT.as_bytes())
+}
+
+client_tests!(Fetch; http, https);
+
+/// M9: the two hooks that it needs.
+#[test]
+fn hooks_let_git_lfs_fetch() {
+    let config = Config::example().append(
+        r#"
+        [network.mitm.hooks.batch]
+        host = "allowed.test"
+        methods = ["POST"]
+        path_prefixes = ["/lfs/objects/batch"]
+        [network.mitm.hooks.content]
+        host = "allowed.test"
+        methods = ["GET"]
+        path_prefixes = ["/content"]
+        "#,
+    );
+    let scene = Scene::new(Fetch.origin(Scheme::Https), &config);
+    let outcome = scene.attempt(|attempt| Fetch.attempt(attempt));
+    outcome.run.succeeded();
+    assert_eq!(outcome.fetched.as_deref(), Some(CONTENT));
+}
+
+/// P7.
+#[test]
+fn git_lfs_is_refused_in_limited_mode() {
+    let scene = Scene::limited(Fetch.origin(Scheme::Https));
+    let outcome = scene.attempt(|attempt| Fetch.attempt(attempt));
+    outcome.run.failed();
+    assert_eq!(outcome.fetched, None);
+    let entry = scene.daemon.wait_for_blocked(|_| true);
+    assert_eq!(entry["reason"], "method_not_allowed", "{entry}");
+}

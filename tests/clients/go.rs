@@ -1,0 +1,64 @@
+//! Go's `net/http`, as most programs in Go use it: the proxy of the environment, HTTP/2 where both sides
+//! speak it, and content that waits for `100 Continue`.
+
+use e2e::origin::{Answer, Builder, Origin};
+use e2e::program::{Run, installed};
+
+use crate::intercepted::{Intercepted, intercepted_tests};
+use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
+
+struct Go;
+
+impl Client for Go {
+    fn origin(&self, _scheme: Scheme) -> Builder {
+        Origin::answering(|_| Answer::text(CONTENT))
+    }
+
+    fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
+        let run = fetch(attempt, &["GET"]);
+        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
+        Outcome { run, fetched }
+    }
+
+    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
+        match (scheme, door) {
+            // The body of H5.
+            (Scheme::Http, Door::Http) => &[r#""reason":"not_allowed""#],
+            (Scheme::Https, Door::Http) => &["Forbidden"],
+            (_, Door::Socks5) => &["connection not allowed by ruleset"],
+        }
+    }
+}
+
+impl Intercepted for Go {
+    fn write(&self, attempt: &Attempt<'_>) -> Run {
+        fetch(attempt, &["POST"])
+    }
+
+    fn write_refusals(&self) -> &'static [&'static str] {
+        &["method_not_allowed"]
+    }
+
+    fn distrusts(&self) -> &'static [&'static str] {
+        &["certificate signed by unknown authority"]
+    }
+
+    fn versions(&self) -> &'static [&'static str] {
+        &["HTTP/2.0"]
+    }
+}
+
+fn fetch(attempt: &Attempt<'_>, method_and_content: &[&str]) -> Run {
+    // Go calls `socks5` what others call `socks5h`.
+    let proxy = attempt.proxy_or_empty().replace("socks5h://", "socks5://");
+    attempt
+        .program(installed("go/fetch"))
+        .arg(format!("{}/some/path", attempt.base))
+        .args(method_and_content)
+        .env("HTTP_PROXY", &proxy)
+        .env("HTTPS_PROXY", &proxy)
+        .run()
+}
+
+client_tests!(Go; http, https, socks5);
+intercepted_tests!(Go);

@@ -1,0 +1,151 @@
+//! OpenSSH on both sides, through the programs that people put into `ProxyCommand`: netcat for both doors
+//! (SPEC H8, S1).
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use e2e::daemon::{Config, Daemon};
+use e2e::program::{Program, Run, run};
+use nix::unistd::{User, geteuid};
+use tempfile::TempDir;
+
+/// More than any buffer on the way holds.
+const LENGTH: usize = 3_000_000;
+
+/// A server whose connections are each served by a process of their own, as inetd does it.
+struct Server {
+    address: SocketAddr,
+    directory: TempDir,
+}
+
+/// What makes the connection for ssh.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    NetcatConnect,
+    NetcatSocks5,
+}
+
+const WAYS: [Way; 2] = [Way::NetcatConnect, Way::NetcatSocks5];
+
+impl Server {
+    fn start() -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        for key in ["host_key", "user_key"] {
+            let made = run(
+                "ssh-keygen",
+                &["-q", "-t", "ed25519", "-N", "", "-f", &path(key)],
+            );
+            made.succeeded();
+        }
+        let config = format!(
+            "HostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
+             PasswordAuthentication no\nPermitRootLogin yes\n",
+            path("host_key"),
+            path("user_key.pub"),
+        );
+        std::fs::write(path("config"), config).expect("a directory of ours");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("a bound socket");
+        let config = path("config");
+        thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let socket = OwnedFd::from(stream);
+                let copy = socket.try_clone().expect("a descriptor");
+                // Found by its path, which it demands.
+                let mut server = Command::new("/usr/sbin/sshd")
+                    .args(["-i", "-f", &config])
+                    .stdin(Stdio::from(socket))
+                    .stdout(Stdio::from(copy))
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .expect("sshd, which .ci/clients installs");
+                thread::spawn(move || server.wait());
+            }
+        });
+        Self { address, directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Way {
+    fn proxy_command(self, daemon: &Daemon) -> String {
+        match self {
+            Self::NetcatConnect => format!("nc -X connect -x {} %h %p", daemon.http_addr()),
+            Self::NetcatSocks5 => format!("nc -X 5 -x {} %h %p", daemon.socks_addr()),
+        }
+    }
+
+    /// What its user reads of a refusal.
+    fn refusal(self) -> &'static str {
+        match self {
+            Self::NetcatConnect => "403 Forbidden",
+            Self::NetcatSocks5 => "SOCKSv5 error: Connection not allowed by ruleset",
+        }
+    }
+
+    fn ssh(self, server: &Server, host: &str, daemon: &Daemon, sent: &[u8]) -> (Run, Vec<u8>) {
+        let user = User::from_uid(geteuid()).expect("the user database");
+        let user = user.expect("a user with a name").name;
+        Program::new("ssh")
+            .args([
+                "-F",
+                "none",
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "IdentitiesOnly=yes",
+            ])
+            .args([
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+            ])
+            .arg("-i")
+            .arg(server.path("user_key"))
+            .arg("-o")
+            .arg(format!("ProxyCommand={}", self.proxy_command(daemon)))
+            .args(["-p", &server.address.port().to_string()])
+            .arg(format!("{user}@{host}"))
+            .arg("cat")
+            .stdin(sent)
+            .run_for_bytes()
+    }
+}
+
+/// H8, S1.
+#[test]
+fn ssh_brings_bytes_there_and_back_through_either_door() {
+    let (server, daemon) = (Server::start(), start(&Config::example()));
+    let sent: Vec<u8> = (0..251).cycle().take(LENGTH).collect();
+    for way in WAYS {
+        let (run, received) = way.ssh(&server, "allowed.test", &daemon, &sent);
+        run.succeeded();
+        assert!(received == sent, "{way:?}: {} bytes", received.len());
+    }
+    assert!(daemon.blocked().is_empty(), "{:?}", daemon.blocked());
+}
+
+/// H5, H8, S2.
+#[test]
+fn ssh_to_a_blocked_host_fails_and_says_why() {
+    let (server, daemon) = (Server::start(), start(&Config::example()));
+    for way in WAYS {
+        let (run, _) = way.ssh(&server, "blocked.test", &daemon, b"");
+        run.failed().says(way.refusal());
+    }
+    let blocked = daemon.blocked();
+    assert_eq!(blocked.len(), WAYS.len(), "{blocked:#?}");
+    assert!(blocked.iter().all(|entry| entry["reason"] == "not_allowed"));
+}
+
+fn start(config: &Config) -> Daemon {
+    Daemon::start(e2e::binary!(), config)
+}
