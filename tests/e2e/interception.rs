@@ -22,6 +22,7 @@ mod requests;
 mod resets;
 mod unprocessed;
 mod websocket;
+mod windows;
 
 use e2e::client::{Connection, Http2, Response};
 use e2e::daemon::{Config, Daemon, LogLine};

@@ -10,6 +10,7 @@ mod body;
 mod client_stream;
 mod connect;
 mod exchange;
+mod first;
 mod forward;
 pub(crate) mod framing;
 mod headers;
@@ -38,7 +39,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -48,6 +49,7 @@ use body::Reporter;
 pub(crate) use body::{Answer, RequestBody};
 pub(crate) use client_stream::ClientEnd;
 use client_stream::{ClientStream, Stop, Timeouts};
+pub(crate) use first::First;
 pub(crate) use headers::host_field;
 pub(crate) use inside::Inside;
 use interim::Interim;
@@ -75,12 +77,15 @@ pub(crate) const DOOR: &str = "http";
 /// How long after a drain has begun a connection may still begin a request.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Requests that one HTTP/2 connection may have in hand: as many as there is memory for.
+/// Requests that one HTTP/2 connection may have in hand: as many as there is memory for, and at most as
+/// many as RFC 9113 section 6.5.2 asks for at least.
 const MIN_STREAMS: u32 = 16;
-const MAX_STREAMS: u32 = 128;
-/// Bytes of requests that an HTTP/2 client may send before the origin takes them.
-const MIN_WINDOW: u32 = 64 * 1024;
-const MAX_WINDOW: u32 = 1024 * 1024;
+const MAX_STREAMS: u32 = 100;
+/// Bytes of a request that an HTTP/2 client may send before the origin takes them. The window of the
+/// connection is that of all its streams: an origin that leaves an upload unread must not hold up
+/// another one. Clients are near, so a window need not be large to be fast.
+const MIN_STREAM_WINDOW: u32 = 16 * 1024;
+const MAX_STREAM_WINDOW: u32 = 128 * 1024;
 /// Streams that a client may reset before they were begun here ("rapid reset"), and streams that we
 /// may reset for its faults, before the connection ends.
 const MAX_RESET_STREAMS: usize = 20;
@@ -214,21 +219,33 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
         answer
     });
     let max_headers = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
-    let memory = shared.upstream.http2_memory().take(http2_memory::SERVER);
+    let memory = shared
+        .upstream
+        .http2_memory()
+        .take(http2_memory::SERVER, &session.connection);
+    let streams = memory.of(MIN_STREAMS, MAX_STREAMS);
+    let stream_window = memory.of(MIN_STREAM_WINDOW, MAX_STREAM_WINDOW);
     let messages = Arc::new(Activity::new());
     let peer = format!("client {address}");
     let stream = Metered::new(stream, Side::Server, peer, Arc::clone(&messages));
     let mut connection = std::pin::pin!(
         http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
+            // An origin need not send a date, and a proxy adds none for it (RFC 9110 section 6.6.1).
             .auto_date_header(false)
-            .max_concurrent_streams(memory.of(MIN_STREAMS, MAX_STREAMS))
-            .initial_connection_window_size(memory.of(MIN_WINDOW, MAX_WINDOW))
-            .initial_stream_window_size(memory.of(MIN_WINDOW, MAX_WINDOW))
+            .max_concurrent_streams(streams)
+            // Fixed windows: windows that grow by measuring would outgrow the share.
+            .initial_stream_window_size(stream_window)
+            .initial_connection_window_size(stream_window * streams)
+            .max_send_buf_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
+            // As over HTTP/1.1. Each field counts for 32 bytes more (RFC 9113 section 6.5.2), which
+            // bounds their number.
             .max_header_list_size(max_headers)
+            // The first is the default of h2, said so that it stays. hyper allows 1024 of the others.
             .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
             .max_local_error_reset_streams(MAX_ERROR_STREAMS)
-            .max_send_buf_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
+            // As hyper has them, and right: frames of 16 KiB, the least that HTTP/2 allows, so that no
+            // stream waits long for another; a header table of 4 KiB; no extended CONNECT, which is
+            // refused inside; no PINGs, since silence is measured and ended here.
             .serve_connection(TokioIo::new(stream), service)
     );
     let mut drain = std::pin::pin!(async {
@@ -310,8 +327,13 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         answer
     });
     let mut connection = http1::Builder::new()
+        // Some origins know a field in one spelling alone, and some clients look for theirs.
         .preserve_header_case(true)
+        // An origin need not send a date, and a proxy adds none for it (RFC 9110 section 6.6.1).
         .auto_date_header(false)
+        // As hyper has them, and right: keep-alive; invalid fields and spaces in request lines are
+        // refused, as the framing does before; no timer, since `ClientStream` has the timeouts; no
+        // answer waits for the next one of a pipeline.
         // The framing has refused more than this already.
         .max_buf_size(limits.max_header_bytes.max(8192) * 2)
         .serve_connection(TokioIo::new(client), service);

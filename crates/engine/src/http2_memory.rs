@@ -1,16 +1,24 @@
 //! The memory that HTTP/2 connections can be made to hold by a peer that sends and does not take: the
-//! windows that this side opens, and answers that wait in streams.
+//! windows that this side opens, and bodies that wait in streams.
 //!
-//! Each connection takes a share of what is left, so that all of them together stay bounded, however
-//! many there are. The first ones get all that they can use. When much is taken, further ones get
-//! smaller windows and fewer streams; they are slower, and are served all the same.
+//! Each connection takes a share of what is left to its holder, so that all of them together stay
+//! bounded, however many there are. A holder may take at most half of what the other holders have left:
+//! one that stalls thousands of connections leaves enough for the next one. The first connections of a
+//! holder get all that they can use. Later ones get smaller windows and fewer streams. They are slower,
+//! and are served all the same.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What all shares beyond the smallest ones add up to at most, in KiB.
-const TOTAL: u32 = 512 * 1024;
-/// A connection gets at most this part of what is left.
+use crate::owner::{ConnectionHandle, Owners};
+use crate::shares::Holder;
+
+/// What all shares beyond the smallest ones add up to at most, in KiB. It is potential memory: a peer
+/// that takes what it asked for leaves nearly all of it unused.
+const TOTAL: u32 = 1024 * 1024;
+/// A holder has at most this part of what the other holders have left.
+const HOLDER_DIVISOR: u32 = 2;
+/// A connection gets at most this part of what its holder has left.
 const DIVISOR: u32 = 8;
 /// The whole of a share, for [`Share::of`].
 const WHOLE: u64 = 1024;
@@ -19,39 +27,84 @@ const WHOLE: u64 = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Need(u32);
 
-/// With a client: a window of 1 MiB, and in each of 128 streams 64 KiB and a frame.
-pub(crate) const SERVER: Need = Need(11 * 1024);
-/// With an origin: a window of 5 MiB.
-pub(crate) const CLIENT: Need = Need(5 * 1024);
+/// With a client: in each of 100 streams a window of 128 KiB, a buffer of 64 KiB, and a frame of 16 KiB.
+pub(crate) const SERVER: Need = Need(100 * (128 + 64 + 16));
+/// With an origin: in each of 16 streams a window of 1 MiB, a buffer of 128 KiB, and a frame of 16 KiB.
+pub(crate) const CLIENT: Need = Need(16 * (1024 + 128 + 16));
 
 /// The memory of all connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Http2Memory {
-    /// KiB.
-    taken: AtomicU32,
+    owners: Arc<Owners>,
+    taken: Mutex<Taken>,
+}
+
+/// How much is taken, in KiB.
+#[derive(Debug, Default)]
+struct Taken {
+    by_all: u32,
+    by_holder: HashMap<Holder, u32>,
 }
 
 /// The share of one connection, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     of: Arc<Http2Memory>,
+    holder: Holder,
     taken: u32,
     need: Need,
 }
 
 impl Http2Memory {
-    /// Takes a share.
-    pub(crate) fn take(self: &Arc<Self>, need: Need) -> Share {
-        let share = |taken: u32| need.0.min(TOTAL.saturating_sub(taken) / DIVISOR);
-        let add = |taken: u32| Some(taken + share(taken));
-        let before = self
-            .taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
-            .unwrap_or_else(|taken| taken);
+    pub(crate) fn new(owners: Arc<Owners>) -> Self {
+        Self {
+            owners,
+            taken: Mutex::default(),
+        }
+    }
+
+    /// Takes a share for a connection with this client, or for one with an origin that was made for it.
+    pub(crate) fn take(self: &Arc<Self>, need: Need, client: &ConnectionHandle) -> Share {
+        let holder = client.holder();
+        let taken = self.lock().take(need, holder);
+        if taken < need.0 {
+            // Users of this machine share its addresses: from now on they are told apart.
+            self.owners.note_shortage();
+            self.owners.ask_later(client);
+        }
         Share {
             of: Arc::clone(self),
-            taken: share(before),
+            holder,
+            taken,
             need,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    fn take(&mut self, need: Need, holder: Holder) -> u32 {
+        let own = self.by_holder.get(&holder).copied().unwrap_or(0);
+        let left_by_others = TOTAL.saturating_sub(self.by_all - own);
+        let left = (left_by_others / HOLDER_DIVISOR).saturating_sub(own);
+        let share = need.0.min(left / DIVISOR);
+        if share > 0 {
+            self.by_all += share;
+            self.by_holder.insert(holder, own + share);
+        }
+        share
+    }
+
+    fn give_back(&mut self, share: u32, holder: Holder) {
+        self.by_all -= share;
+        if let Some(own) = self.by_holder.get_mut(&holder) {
+            *own -= share;
+            if *own == 0 {
+                self.by_holder.remove(&holder);
+            }
         }
     }
 }
@@ -67,33 +120,100 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.of.taken.fetch_sub(self.taken, Ordering::Relaxed);
+        self.of.lock().give_back(self.taken, self.holder);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::BoxFuture;
+
     use super::*;
+    use crate::owner::{ClientOwner, SocketPair};
+
+    fn memory() -> Arc<Http2Memory> {
+        Arc::new(Http2Memory::new(Arc::new(Owners::new(None))))
+    }
+
+    fn client(address: &str) -> ConnectionHandle {
+        let local = "192.0.2.1:3128".parse().expect("an address");
+        ConnectionHandle::new(address.parse().expect("an address"), local)
+    }
+
+    fn granted(share: &Share) -> u32 {
+        share.of(64, 1024)
+    }
 
     #[test]
     fn m6_the_memory_of_all_http2_connections_is_bounded() {
-        let memory = Arc::new(Http2Memory::default());
-        let mut shares = Vec::new();
-        for number in 0..10_000 {
-            let need = if number % 2 == 0 { SERVER } else { CLIENT };
-            shares.push(memory.take(need));
+        let memory = memory();
+        let clients = [
+            client("198.51.100.1:1"),
+            client("198.51.100.2:1"),
+            client("127.0.0.1:1"),
+        ];
+        for round in 0..2 {
+            let mut shares = Vec::new();
+            for number in 0..10_000 {
+                let need = if number % 2 == 0 { SERVER } else { CLIENT };
+                shares.push(memory.take(need, &clients[number % clients.len()]));
+            }
+            assert!(
+                shares[..18].iter().all(|share| granted(share) == 1024),
+                "{round}"
+            );
+            assert_eq!(granted(&shares[9_999]), 64);
+            let taken: u32 = shares.iter().map(|share| share.taken).sum();
+            assert!(taken <= TOTAL && taken == memory.lock().by_all);
+            drop(shares);
+            let left = memory.lock();
+            assert!(left.by_all == 0 && left.by_holder.is_empty());
         }
-        let granted = |share: &Share| share.of(64, 1024);
-        assert!(shares[..24].iter().all(|share| granted(share) == 1024));
+    }
+
+    #[test]
+    fn m6_one_client_with_thousands_of_http2_connections_leaves_another_its_whole_share() {
+        let memory = memory();
+        let (greedy, modest) = (client("198.51.100.1:1"), client("198.51.100.2:1"));
+        let shares: Vec<_> = (0..10_000).map(|_| memory.take(SERVER, &greedy)).collect();
+        assert_eq!(granted(&shares[0]), 1024);
         assert!(
             shares
-                .windows(3)
-                .all(|three| granted(&three[0]) >= granted(&three[2]))
+                .windows(2)
+                .all(|two| granted(&two[0]) >= granted(&two[1]))
         );
         assert_eq!(granted(&shares[9_999]), 64);
-        assert!(memory.taken.load(Ordering::Relaxed) <= TOTAL);
-        drop(shares);
-        assert_eq!(memory.taken.load(Ordering::Relaxed), 0);
-        assert_eq!(granted(&memory.take(SERVER)), 1024);
+        for need in [SERVER, CLIENT] {
+            assert_eq!(granted(&memory.take(need, &modest)), 1024);
+        }
+    }
+
+    /// Knows a user for each port.
+    struct ByPort;
+
+    impl ClientOwner for ByPort {
+        fn owners<'a>(&'a self, connections: &'a [SocketPair]) -> BoxFuture<'a, Vec<Option<u32>>> {
+            let user = |ends: &SocketPair| Some(ends.client.port().into());
+            Box::pin(async move { connections.iter().map(user).collect() })
+        }
+    }
+
+    #[tokio::test]
+    async fn m6_users_of_this_machine_are_told_apart_once_memory_is_short() {
+        let owners = Arc::new(Owners::new(Some(Arc::new(ByPort))));
+        let memory = Arc::new(Http2Memory::new(Arc::clone(&owners)));
+        let modest = client("127.0.0.1:2");
+        let first = memory.take(SERVER, &modest);
+        owners.ask_in_shortage(&modest).await;
+        assert_eq!(modest.holder(), Holder::at([127, 0, 0, 1].into()));
+        let greedy: Vec<_> = (0..10_000)
+            .map(|_| memory.take(SERVER, &client("127.0.0.1:1")))
+            .collect();
+        owners.ask_in_shortage(&modest).await;
+        assert_eq!(modest.holder(), Holder::User(2));
+        assert_eq!(granted(&memory.take(SERVER, &modest)), 1024);
+        // What was taken is given back to the holder that it was counted for.
+        drop((first, greedy));
+        assert!(memory.lock().by_holder.is_empty());
     }
 }

@@ -16,7 +16,7 @@ mod replay;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -45,7 +45,7 @@ use crate::Shared;
 use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
 use crate::enforce::{self, LeadsTo, Permit};
 use crate::error::Failure;
-use crate::http::{self, ClientEnd, Inside};
+use crate::http::{self, ClientEnd, First, Inside};
 use crate::respond::{self, TlsAlert};
 use crate::upstream::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease};
@@ -352,7 +352,7 @@ fn inside(
         client: permit.attempt().client.clone(),
         authority: permit.authority().clone(),
         wire,
-        first: Mutex::new(Some(first)),
+        first: First::new(first),
         end,
     }
 }

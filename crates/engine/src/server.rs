@@ -19,6 +19,7 @@ use crate::blocked::{BlockedEntry, BlockedLog};
 use crate::clock::{Clock, SystemClock};
 use crate::decider::{self, Decider, NetworkPolicyDecider};
 use crate::drain::Drain;
+use crate::http2_memory::Http2Memory;
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::local_addresses::KernelAddresses;
@@ -199,7 +200,11 @@ impl Engine {
                     OwnListeners::new(parts.machine),
                 ],
             ),
-            upstream: Upstream::new(parts.dialler, drain.clone()),
+            upstream: Upstream::new(
+                parts.dialler,
+                drain.clone(),
+                Http2Memory::new(Arc::clone(&owners)),
+            ),
             admission: Admission::new(
                 "proxy",
                 Arc::clone(&owners),

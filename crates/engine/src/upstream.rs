@@ -24,8 +24,9 @@ use std::time::Duration;
 
 use codex_network_policy::Host;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub(crate) use answer_error::{Answerer, BrokenAnswer};
@@ -34,8 +35,8 @@ pub(crate) use connection::{Connection, Stream};
 pub(crate) use cut::Cut;
 use cut::Cuttable;
 use evidence::Noted;
-pub(crate) use pool::Lease;
 use pool::{Checkout, FarEnd, Pool, Sender};
+pub(crate) use pool::{ConnectionId, Lease};
 pub(crate) use proxy::ProxyError;
 use proxy::{AbsoluteForm, Errand, Ways};
 pub use resolve::{DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError};
@@ -47,22 +48,27 @@ use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
 use crate::frames::{Metered, Side};
 use crate::http::RequestBody;
-use crate::http2_memory::{self, Http2Memory};
+use crate::http2_memory::{self, Http2Memory, Share};
 use tls::{ClientCertificate, Offer, Wire};
 
-/// Bytes of answers that an origin may send over HTTP/2 before the client takes them: on a connection,
-/// and in a stream.
-const MIN_WINDOW: u32 = 256 * 1024;
-const MAX_WINDOW: u32 = 5 * 1024 * 1024;
-const MAX_STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+/// Requests that one HTTP/2 connection to an origin carries at once; a client with more of them gets
+/// further connections.
+const MIN_STREAMS: u32 = 4;
+const MAX_STREAMS: u32 = 16;
+/// Bytes of an answer that an origin may send over HTTP/2 before the client takes them. The window of the
+/// connection is that of all its streams: an answer that a client leaves unread must not hold up
+/// another one.
+const MIN_STREAM_WINDOW: u32 = 64 * 1024;
+const MAX_STREAM_WINDOW: u32 = 1024 * 1024;
+/// Bytes of a request that wait in one stream for an origin to take them.
+const MIN_SEND_BUFFER: u32 = 16 * 1024;
+const MAX_SEND_BUFFER: u32 = 128 * 1024;
 /// Largest header section of an HTTP/2 answer, in bytes.
 const MAX_HTTP2_HEADERS: u32 = 256 * 1024;
 /// Most fields of an HTTP/1 answer. Browsers bound their size alone (hyper: 408 KiB); for more fields than
 /// this the parser's arrays are so large (32 bytes a field, twice) that allocating them costs more than
 /// the request.
 const MAX_FIELDS: usize = 1024;
-/// An HTTP/2 connection in use is asked this often whether it is still there.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Dials permitted authorities and keeps their HTTP connections.
 pub(crate) struct Upstream {
@@ -82,13 +88,13 @@ pub(crate) struct Opened {
 }
 
 impl Upstream {
-    pub(crate) fn new(dialler: Arc<dyn Dial>, drain: Drain) -> Self {
+    pub(crate) fn new(dialler: Arc<dyn Dial>, drain: Drain, http2_memory: Http2Memory) -> Self {
         Self {
             dialler,
             pool: Arc::default(),
             drain,
             ways: Ways::default(),
-            http2_memory: Arc::default(),
+            http2_memory: Arc::new(http2_memory),
         }
     }
 
@@ -241,59 +247,73 @@ impl Upstream {
             far.evidence().note_certificate_request();
         }
         let key = Checkout::of(permit, wire);
-        let lease = self.over(key, stream, far).await?;
+        let lease = match wire {
+            Wire::TlsHttp2 => self.over_http2(permit, key, stream, far).await?,
+            Wire::Plain | Wire::TlsHttp1 => self.over(key, stream, far).await?,
+        };
         Ok((lease, wire))
     }
 
+    /// Speaks HTTP/1.
     async fn over<S>(&self, key: Checkout, stream: S, far: FarEnd) -> Result<Lease, Failure>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let stream = Noted::new(stream, far.evidence().clone());
-        let sender = if key.wire() == Wire::TlsHttp2 {
-            far.evidence().note_http2();
-            let memory = self.http2_memory.take(http2_memory::CLIENT);
-            let messages = Arc::new(Activity::new());
-            let stream = Metered::new(stream, Side::Client, key.to_string(), messages);
-            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .initial_connection_window_size(memory.of(MIN_WINDOW, MAX_WINDOW))
-                .initial_stream_window_size(memory.of(MIN_WINDOW, MAX_STREAM_WINDOW))
-                .max_header_list_size(MAX_HTTP2_HEADERS)
-                .keep_alive_interval(KEEP_ALIVE)
-                .handshake::<_, RequestBody>(TokioIo::new(stream))
-                .await
-                .map_err(|error| far.broken_head(error))?;
-            self.drive(async move {
-                let ended = connection.await;
-                drop(memory);
-                ended
-            });
-            Sender::Http2(sender)
-        } else {
-            let stream = Cuttable::new(stream, far.cut());
-            let (sender, connection) = http1::Builder::new()
-                .preserve_header_case(true)
-                .max_headers(MAX_FIELDS)
-                // RFC 9112 section 5.1 and 5.2: a proxy removes the white space and unfolds the lines.
-                .allow_spaces_after_header_name_in_responses(true)
-                .allow_obsolete_multiline_headers_in_responses(true)
-                // As browsers do: a line that is not a field is left out. It cannot frame the answer for
-                // the client, which gets what was understood, framed anew. NUL and a bare CR are refused.
-                .ignore_invalid_headers_in_responses(true)
-                .handshake::<_, RequestBody>(TokioIo::new(stream))
-                .await
-                .map_err(|error| far.broken_head(error))?;
-            self.drive(connection.with_upgrades());
-            Sender::Http1(sender)
-        };
-        Ok(Lease::new(
-            Arc::clone(&self.pool),
-            key,
-            sender,
-            far,
-            self.drain.clone(),
-        ))
+        let stream = Cuttable::new(stream, far.cut());
+        let (sender, connection) = http1::Builder::new()
+            // Some origins know a field in one spelling alone, and some clients look for theirs.
+            .preserve_header_case(true)
+            .max_headers(MAX_FIELDS)
+            // RFC 9112 section 5.1 and 5.2: a proxy removes the white space and unfolds the lines.
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            // As browsers do: a line that is not a field is left out. It cannot frame the answer for
+            // the client, which gets what was understood, framed anew. NUL and a bare CR are refused.
+            .ignore_invalid_headers_in_responses(true)
+            // As hyper has them, and right: no HTTP/0.9, whose answers have neither status nor framing;
+            // no title case, as the client's is kept; heads of 400 KiB at most, four times what clients
+            // take; written in one call where the stream can.
+            .handshake::<_, RequestBody>(TokioIo::new(stream))
+            .await
+            .map_err(|error| far.broken_head(error))?;
+        self.drive(connection.with_upgrades());
+        Ok(self.lease(key, Sender::Http1(sender), far))
+    }
+
+    /// Speaks HTTP/2.
+    async fn over_http2<S>(
+        &self,
+        permit: &Permit,
+        key: Checkout,
+        stream: S,
+        far: FarEnd,
+    ) -> Result<Lease, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let client = &permit.attempt().client.connection;
+        let memory = self.http2_memory.take(http2_memory::CLIENT, client);
+        let messages = Arc::new(Activity::new());
+        far.evidence().note_http2();
+        let stream = Noted::new(stream, far.evidence().clone());
+        let stream = Metered::new(stream, Side::Client, key.to_string(), messages);
+        let (sender, connection) = handshake(stream, &memory)
+            .await
+            .map_err(|error| far.broken_head(error))?;
+        let streams = memory.of(MIN_STREAMS, MAX_STREAMS);
+        let places = Arc::new(Semaphore::new(streams as usize));
+        self.drive(async move {
+            let ended = connection.await;
+            drop(memory);
+            ended
+        });
+        Ok(self.lease(key, Sender::Http2(sender, places), far))
+    }
+
+    fn lease(&self, key: Checkout, sender: Sender, far: FarEnd) -> Lease {
+        let (pool, drain) = (Arc::clone(&self.pool), self.drain.clone());
+        Lease::new(pool, key, sender, far, drain)
     }
 
     /// Runs a connection to its end.
@@ -314,6 +334,36 @@ impl Upstream {
             }
         });
     }
+}
+
+type Http2Connection<S> = http2::Connection<TokioIo<Metered<S>>, RequestBody, TokioExecutor>;
+
+/// Begins HTTP/2 with an origin, as far as this share of the memory goes.
+async fn handshake<S>(
+    stream: Metered<S>,
+    memory: &Share,
+) -> hyper::Result<(http2::SendRequest<RequestBody>, Http2Connection<S>)>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let stream_window = memory.of(MIN_STREAM_WINDOW, MAX_STREAM_WINDOW);
+    http2::Builder::new(TokioExecutor::new())
+        // Fixed windows: windows that grow by measuring would send PINGs, and outgrow the share.
+        .initial_stream_window_size(stream_window)
+        .initial_connection_window_size(stream_window * memory.of(MIN_STREAMS, MAX_STREAMS))
+        .max_send_buf_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
+        // hyper's 16 KiB are less than what large sets of cookies and policies take. Each field counts
+        // for 32 bytes more (RFC 9113 section 6.5.2), which bounds their number.
+        .max_header_list_size(MAX_HTTP2_HEADERS)
+        // No PINGs: gRPC servers allow one in five minutes and hang up on more ("too many pings").
+        // TCP finds an origin that is gone, and `idle_timeout` one that is silent.
+        .keep_alive_interval(None)
+        // As hyper has them, and right: frames of 16 KiB, the least that HTTP/2 allows, so that no
+        // stream waits long for another; a header table of 4 KiB; no pushes, which clients were not
+        // promised; 100 streams before the origin's SETTINGS, of which we use fewer; 1024 resets for
+        // faults of the origin's, before the connection ends.
+        .handshake(TokioIo::new(stream))
+        .await
 }
 
 fn connect_timeout(permit: &Permit) -> Duration {
@@ -345,4 +395,49 @@ async fn lookup(resolver: &dyn Resolve, host: &Host) -> Result<Vec<IpAddr>, Reso
         return Err(ResolveError::NotFound);
     }
     Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use futures_util::FutureExt as _;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::owner::{ConnectionHandle, Owners};
+
+    /// gRPC servers hang up on the third PING within five minutes.
+    #[tokio::test(start_paused = true)]
+    async fn m6_an_origin_is_sent_no_pings_while_a_stream_is_silent() {
+        const PING: u8 = 6;
+        let memory = Arc::new(Http2Memory::new(Arc::new(Owners::new(None))));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+        let share = memory.take(
+            http2_memory::CLIENT,
+            &ConnectionHandle::new(nowhere, nowhere),
+        );
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let messages = Arc::new(Activity::new());
+        let stream = Metered::new(near, Side::Client, "origin".to_owned(), messages);
+        let (mut sender, connection) = handshake(stream, &share).await.expect("a connection");
+        let driver = tokio::spawn(connection);
+        let request = http::Request::get("https://origin.test/").body(RequestBody::empty());
+        let answer = tokio::spawn(sender.send_request(request.expect("a request")));
+        // Time passes as fast as nothing happens.
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(!answer.is_finished() && !driver.is_finished());
+        let mut sent = Vec::new();
+        while let Some(read) = far.read_buf(&mut sent).now_or_never() {
+            assert_ne!(read.expect("frames"), 0);
+        }
+        let mut frames = sent.split_off(PREFACE_LENGTH);
+        while frames.len() >= 9 {
+            assert_ne!(frames[3], PING);
+            let length = u32::from_be_bytes([0, frames[0], frames[1], frames[2]]) as usize;
+            frames.drain(..9 + length);
+        }
+    }
+
+    const PREFACE_LENGTH: usize = 24;
 }

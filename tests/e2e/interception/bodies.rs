@@ -12,7 +12,7 @@ use crate::forward::scene::noise;
 use crate::roles::worker;
 
 /// A scene in full mode, where `hooked.test` is intercepted and may be written to.
-struct Writable {
+pub(super) struct Writable {
     scene: Scene,
     _secret: tempfile::TempDir,
 }
@@ -25,7 +25,7 @@ impl std::ops::Deref for Writable {
     }
 }
 
-fn writable(protocol: &str, origin: e2e::origin::Builder) -> Writable {
+pub(super) fn writable(protocol: &str, origin: e2e::origin::Builder) -> Writable {
     let (directory, file) = secret();
     Writable {
         scene: Scene::with(&hooked(&file), &[protocol], origin),

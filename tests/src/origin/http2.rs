@@ -64,6 +64,8 @@ impl Connection {
         let service =
             service_fn(|request| Arc::clone(&connection).answer(request, Arc::clone(&close)));
         let serving = http2::Builder::new(TokioExecutor::new())
+            // Requests that a test leaves unread hold up no other.
+            .initial_connection_window_size(64 << 20)
             .serve_connection(TokioIo::new(stream), service);
         tokio::select! {
             served = serving => served.map_err(io::Error::other),

@@ -2,8 +2,8 @@
 //!
 //! Who may be asked was decided before: everything here needs a permit.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::answer_head::{self, Codings};
 use super::body::{Answer, RequestBody, Streamed};
+use super::first::First;
 use super::inspect::{Direction, Inspection};
 use super::passage::Passage;
 use super::resend::{self, Spare};
@@ -59,10 +60,6 @@ pub(super) struct Sent {
     pub(super) actions: Vec<Action>,
     place: Place,
 }
-
-/// A connection that was opened before there was a request for it, or what became of opening it. One
-/// over HTTP/2 is this client's alone: what many clients shared, one of them could use up.
-pub(crate) type First = Mutex<Option<Result<Lease, Failure>>>;
 
 impl Sent {
     pub(super) fn new(
@@ -152,7 +149,8 @@ async fn try_send(
     let (body, mut expected) = request_body(&mut parts, body, sent, inspection);
     let (spare, body) = Spare::of(&parts, body, sent.wire);
     let mut message = Request::from_parts(parts, body);
-    let mut opened = take_first(first, passage)?;
+    let mut opened = first.map_or(Ok(None), |first| first.take(passage))?;
+    let mut tried = None;
     let (mut kept_tries, mut refusals) = (0, 0);
     loop {
         let kept = match opened.take() {
@@ -168,13 +166,16 @@ async fn try_send(
             (None, Passage::Host(permit)) if sent.asks_plainly() => {
                 upstream.connect_upgrade(permit).await?
             }
-            (None, passage) => {
-                let lease = passage.open(upstream, sent.wire).await?;
-                keep(first, &lease);
-                lease
-            }
+            (None, passage) => match first {
+                Some(first) => {
+                    let tried = tried.as_ref();
+                    first.open(passage, upstream, sent.wire, tried).await?
+                }
+                None => passage.open(upstream, sent.wire).await?,
+            },
         };
         let connection = lease.cut();
+        tried = Some(lease.id());
         let broken = match exchange(session, passage, sent, lease, message, &mut expected).await {
             Ok(outcome) => return Ok(outcome),
             Err(broken) => broken,
@@ -191,7 +192,7 @@ async fn try_send(
                         if refusals > 1 {
                             sleep(REFUSAL_WAIT * 2_u32.pow(refusals - 2)).await;
                         }
-                        opened = take_first(first, passage)?;
+                        opened = first.map_or(Ok(None), |first| first.take(passage))?;
                         request
                     }
                     _ => return Err(Failure::NotProcessed(error)),
@@ -206,41 +207,6 @@ async fn try_send(
             }
             (_, failure) => return Err(failure),
         };
-    }
-}
-
-/// The connection that was opened beforehand, if the settings that vetted it are still in force. One
-/// that carries many requests stays where it is for the next.
-fn take_first(first: Option<&First>, passage: &Passage) -> Result<Option<Lease>, Failure> {
-    let (Some(first), Passage::Host(permit)) = (first, passage) else {
-        return Ok(None);
-    };
-    let taken = {
-        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = first
-            .as_ref()
-            .and_then(|first| first.as_ref().ok()?.shared());
-        shared.map(Ok).or_else(|| first.take())
-    };
-    match taken {
-        Some(Ok(lease)) if lease.is_of(permit.generation()) && !lease.is_going_away() => {
-            permit.admit_pooled();
-            Ok(Some(lease))
-        }
-        Some(Err(failure)) => {
-            permit.admit_pooled();
-            Err(failure)
-        }
-        Some(Ok(_)) | None => Ok(None),
-    }
-}
-
-/// Keeps a new connection that carries many requests for the client's next ones.
-fn keep(first: Option<&First>, lease: &Lease) {
-    if let Some(first) = first
-        && let Some(shared) = lease.shared()
-    {
-        *first.lock().unwrap_or_else(PoisonError::into_inner) = Some(Ok(shared));
     }
 }
 

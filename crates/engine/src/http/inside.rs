@@ -15,7 +15,8 @@ use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Answer};
-use super::exchange::{self, First, Sent};
+use super::exchange::{self, Sent};
+use super::first::First;
 use super::passage::Passage;
 use super::upgrade::UpgradeOffer;
 use super::{Session, headers};

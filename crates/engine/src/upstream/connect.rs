@@ -11,6 +11,7 @@ use futures_util::{
     stream::{FuturesUnordered, StreamExt},
 };
 use nix::libc;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::enforce::VettedAddrs;
@@ -21,6 +22,12 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Addresses tried at most for one connection, so that a name with hundreds of them cannot take hundreds
 /// of descriptors.
 const ATTEMPTS_MAX: usize = 16;
+
+/// When TCP asks a silent peer whether it is still there, how often, and how many times in vain: one that
+/// is gone is found within two minutes. What speaks over the connection sees none of it.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_PROBES: u32 = 4;
 
 /// How one address is dialled; tests bring scripted ones.
 pub trait Dial: Send + Sync + 'static {
@@ -46,10 +53,18 @@ impl Dial for TcpDialler {
             let stream = TcpStream::connect(address).await?;
             // What the client wrote goes on when it wrote it: Nagle's delay would come on top of its own.
             stream.set_nodelay(true)?;
+            SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
             Ok(stream)
         }
         .boxed()
     }
+}
+
+fn keep_alive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(KEEP_ALIVE_AFTER)
+        .with_interval(KEEP_ALIVE_INTERVAL)
+        .with_retries(KEEP_ALIVE_PROBES)
 }
 
 /// Why no address could be connected to. All are the upstream's fault or the way's to it, but for
@@ -476,6 +491,19 @@ mod tests {
             of(FailsWith(libc::ENFILE), NeverAnswers).await,
             "ExhaustedDescriptors"
         );
+    }
+
+    #[tokio::test]
+    async fn m6_the_real_dialler_has_tcp_look_for_peers_that_are_gone() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = first_of(&TcpDialler, vec![address], LIMIT).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        let after = socket.tcp_keepalive_time().unwrap();
+        let interval = socket.tcp_keepalive_interval().unwrap();
+        let gone = after + interval * socket.tcp_keepalive_retries().unwrap();
+        assert!(gone <= Duration::from_secs(120), "{gone:?}");
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer_error::{AnswerError, Answerer, BrokenAnswer};
 use super::connection::Connection;
@@ -83,8 +84,8 @@ enum Peer {
 pub(crate) enum Sender {
     /// One request at a time.
     Http1(http1::SendRequest<RequestBody>),
-    /// Many at a time.
-    Http2(http2::SendRequest<RequestBody>),
+    /// Many at a time, each with a place.
+    Http2(http2::SendRequest<RequestBody>, Arc<Semaphore>),
 }
 
 /// The kept connections.
@@ -119,7 +120,13 @@ pub(crate) struct Lease {
     sender: Sender,
     far: FarEnd,
     fate: Fate,
+    /// The place of a request among those that an HTTP/2 connection carries at once.
+    place: Option<OwnedSemaphorePermit>,
 }
+
+/// Tells connections apart.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionId(FarEnd);
 
 /// What becomes of a connection after its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,10 +244,6 @@ impl Checkout {
             secrets: Secrets::Never,
         }
     }
-
-    pub(super) fn wire(&self) -> Wire {
-        self.key.wire
-    }
 }
 
 /// For logs; a unix socket without its path.
@@ -279,6 +282,7 @@ impl Pool {
                     sender: idle.sender,
                     far: idle.far,
                     fate: Fate::Kept,
+                    place: None,
                 });
             }
         }
@@ -354,6 +358,7 @@ impl Idle {
 }
 
 impl Lease {
+    /// Of a new connection, for a first request.
     pub(super) fn new(
         pool: Arc<Pool>,
         key: Checkout,
@@ -361,6 +366,10 @@ impl Lease {
         far: FarEnd,
         drain: Drain,
     ) -> Self {
+        let place = match &sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(_, places) => Arc::clone(places).try_acquire_owned().ok(),
+        };
         Self {
             pool,
             key,
@@ -368,6 +377,7 @@ impl Lease {
             sender,
             far,
             fate: Fate::Kept,
+            place,
         }
     }
 
@@ -387,7 +397,7 @@ impl Lease {
                 proxy::address(&mut request, self.far.form());
                 sender.try_send_request(request).boxed()
             }
-            Sender::Http2(sender) => sender.try_send_request(request).boxed(),
+            Sender::Http2(sender, _) => sender.try_send_request(request).boxed(),
         }
     }
 
@@ -442,19 +452,47 @@ impl Lease {
         self.far.cut().is_going_away()
     }
 
-    /// Another lease of the same connection, if it carries many requests at once and is open.
+    /// Which connection it is.
+    pub(crate) fn id(&self) -> ConnectionId {
+        ConnectionId(self.far.clone())
+    }
+
+    /// Whether the connection carries many requests at once.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        matches!(self.sender, Sender::Http2(..))
+    }
+
+    /// Another lease of the same connection for a request, if it carries many at once, is open, and has
+    /// a place left.
     pub(crate) fn shared(&self) -> Option<Self> {
-        let Sender::Http2(sender) = &self.sender else {
+        let mut lease = self.keeper()?;
+        if let Sender::Http2(_, places) = &lease.sender {
+            lease.place = Some(Arc::clone(places).try_acquire_owned().ok()?);
+        }
+        Some(lease)
+    }
+
+    /// Another lease of the same connection, if it carries many requests at once and is open. It keeps
+    /// the connection for further requests and takes no place.
+    pub(crate) fn keeper(&self) -> Option<Self> {
+        let Sender::Http2(sender, places) = &self.sender else {
             return None;
         };
         (!sender.is_closed() && !self.is_going_away()).then(|| Self {
             pool: Arc::clone(&self.pool),
             key: self.key.clone(),
             drain: self.drain.clone(),
-            sender: Sender::Http2(sender.clone()),
+            sender: Sender::Http2(sender.clone(), Arc::clone(places)),
             far: self.far.clone(),
             fate: self.fate,
+            place: None,
         })
+    }
+
+    /// The lease, its place given up: there is no request for it yet.
+    pub(crate) fn without_place(mut self) -> Self {
+        self.place = None;
+        self
     }
 
     /// Never gives the connection back: it speaks for whoever used it.
@@ -506,18 +544,24 @@ impl Lease {
     }
 }
 
+impl PartialEq for ConnectionId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0.0, &other.0.0)
+    }
+}
+
 impl Sender {
     async fn ready(&mut self) -> hyper::Result<()> {
         match self {
             Self::Http1(sender) => sender.ready().await,
-            Self::Http2(sender) => sender.ready().await,
+            Self::Http2(sender, _) => sender.ready().await,
         }
     }
 
     fn is_closed(&self) -> bool {
         match self {
             Self::Http1(sender) => sender.is_closed(),
-            Self::Http2(sender) => sender.is_closed(),
+            Self::Http2(sender, _) => sender.is_closed(),
         }
     }
 }
