@@ -1,6 +1,9 @@
-//! The wget of busybox, which many images have instead of the other one.
+//! Small programs: the wget of busybox, which many images have instead of the other one, and a request
+//! typed into netcat, which closes its sending side behind it.
 
+use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Builder, Origin};
+use e2e::program::{Program, Run};
 
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
@@ -30,3 +33,28 @@ impl Client for Wget {
 }
 
 client_tests!(Wget; http);
+
+/// H1: `nc -N` ends its sending side behind the request.
+#[test]
+fn netcat_gets_the_answer_to_what_was_typed() {
+    let origin = Origin::start(|_| Answer::text(CONTENT));
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: allowed.test:{}\r\n\r\n",
+        origin.url("allowed.test", "/"),
+        origin.addr().port()
+    );
+    netcat(&daemon, &request)
+        .succeeded()
+        .says("HTTP/1.1 200 OK")
+        .says(CONTENT);
+}
+
+fn netcat(daemon: &Daemon, request: &str) -> Run {
+    let proxy = daemon.http_addr();
+    Program::new("nc")
+        .arg("-N")
+        .args([proxy.ip().to_string(), proxy.port().to_string()])
+        .stdin(request.as_bytes())
+        .run()
+}

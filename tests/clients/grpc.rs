@@ -19,6 +19,10 @@ enum Trust {
 }
 
 fn call(config: &Config, trust: Trust) -> (Run, Daemon) {
+    run_script("clients/python/grpc_echo.py", config, trust)
+}
+
+fn run_script(script: &str, config: &Config, trust: Trust) -> (Run, Daemon) {
     let ca = TestCa::new();
     let daemon = start(config, &ca);
     let directory = TempDir::new().expect("a temporary directory");
@@ -33,7 +37,7 @@ fn call(config: &Config, trust: Trust) -> (Run, Daemon) {
             Trust::Origin => ca.file(),
         },
     };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/grpc_echo.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let run = attempt
         .program(installed("venv/bin/python"))
         .arg("-B")
@@ -75,6 +79,26 @@ fn calls_of_every_kind_go_through_intercepted_tls() {
             .is_some_and(|protocol| protocol == "https")
     });
     assert_eq!(inside.count(), 4, "each call is judged by itself");
+}
+
+/// M6: streams do not stop each other, and an end is told on.
+#[test]
+fn streams_that_are_not_read_and_calls_that_end_early_go_through_intercepted_tls() {
+    let hooked = hooked("/test.Echo/");
+    let (run, daemon) = run_script("clients/python/grpc_streams.py", &hooked, Trust::Bundle);
+    run.succeeded();
+    let said: Vec<_> = run.stdout.lines().collect();
+    assert_eq!(
+        said,
+        [
+            "answered beside three streams that are not read",
+            "the server learnt of three cancellations",
+            "DEADLINE_EXCEEDED",
+            "the server learnt of the deadline",
+            "brought back 8388608",
+        ]
+    );
+    assert!(daemon.blocked().is_empty(), "{:?}", daemon.blocked());
 }
 
 /// M10, H5: gRPC takes 403 for this status.

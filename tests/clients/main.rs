@@ -17,6 +17,7 @@ mod go;
 mod grpc;
 mod intercepted;
 mod java;
+mod kubectl;
 mod nghttp;
 mod node;
 mod npm;

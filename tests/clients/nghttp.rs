@@ -40,7 +40,8 @@ fn nghttp_reads_over_http2() {
     assert_eq!(run.stdout.matches(CONTENT).count(), 20, "{run:#?}");
     scene.was_read(&["HTTP/2.0"]);
     assert_eq!(scene.origin.requests().len(), 20);
-    assert_eq!(scene.origin.connections(), 1);
+    // One carries sixteen requests at once.
+    assert!(scene.origin.connections() <= 2);
 }
 
 /// P7, H5, M7.

@@ -4,10 +4,12 @@
 //! variables. Older ones are given the agent which that switch installs, from
 //! the undici that `.ci/clients` installs; `fetch` itself is node's in both cases.
 
+use e2e::daemon::Daemon;
 use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::{Run, installed};
+use e2e::tls::TestCa;
 
-use crate::intercepted::{Intercepted, intercepted_tests};
+use crate::intercepted::{Intercepted, intercepted_tests, limited, proxy};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
 const FETCH: &str = r"
@@ -28,7 +30,7 @@ fetch(url, { method }).then(async response => {
 ";
 
 /// `https` over a tunnel made with `http`, as node's documentation of CONNECT has it,
-/// and as agents do; but a `Host` that names the proxy would be refused (H2).
+/// and as agents do.
 const HTTPS: &str = r"
 const { connect } = require('tls');
 const http = require('http');
@@ -116,6 +118,25 @@ fn fetch(attempt: &Attempt<'_>, method: &str) -> Run {
 
 client_tests!(Fetch; http, https);
 intercepted_tests!(Fetch);
+
+/// P7, M1: undici makes a tunnel for plain HTTP too. It is read in limited mode, and nothing is written.
+#[test]
+fn plain_http_inside_a_tunnel_is_read_in_limited_mode() {
+    let origin = Fetch.origin(Scheme::Http).start();
+    let ca = TestCa::new();
+    let daemon = Daemon::start(e2e::binary!(), &limited());
+    let attempt = Attempt {
+        base: origin.url("allowed.test", ""),
+        proxy: Some(proxy(&daemon)),
+        ca: ca.file(),
+    };
+    assert_eq!(fetch(&attempt, "GET").succeeded().stdout, CONTENT);
+    fetch(&attempt, "POST")
+        .failed()
+        .says("403")
+        .says("method_not_allowed");
+    assert_eq!(origin.requests().len(), 1);
+}
 
 /// The `https` module.
 struct Https;

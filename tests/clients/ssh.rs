@@ -1,5 +1,5 @@
-//! OpenSSH on both sides, through the programs that people put into `ProxyCommand`: netcat for both doors
-//! (SPEC H8, S1).
+//! OpenSSH on both sides, through the programs that people put into `ProxyCommand`: netcat for both doors,
+//! and proxytunnel (SPEC H8, S1).
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -11,6 +11,8 @@ use e2e::daemon::{Config, Daemon};
 use e2e::program::{Program, Run, run};
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
+
+use crate::intercepted::limited;
 
 /// More than any buffer on the way holds.
 const LENGTH: usize = 3_000_000;
@@ -26,9 +28,10 @@ struct Server {
 enum Way {
     NetcatConnect,
     NetcatSocks5,
+    Proxytunnel,
 }
 
-const WAYS: [Way; 2] = [Way::NetcatConnect, Way::NetcatSocks5];
+const WAYS: [Way; 3] = [Way::NetcatConnect, Way::NetcatSocks5, Way::Proxytunnel];
 
 impl Server {
     fn start() -> Self {
@@ -79,6 +82,7 @@ impl Way {
         match self {
             Self::NetcatConnect => format!("nc -X connect -x {} %h %p", daemon.http_addr()),
             Self::NetcatSocks5 => format!("nc -X 5 -x {} %h %p", daemon.socks_addr()),
+            Self::Proxytunnel => format!("proxytunnel -p {} -d %h:%p", daemon.http_addr()),
         }
     }
 
@@ -87,6 +91,7 @@ impl Way {
         match self {
             Self::NetcatConnect => "403 Forbidden",
             Self::NetcatSocks5 => "SOCKSv5 error: Connection not allowed by ruleset",
+            Self::Proxytunnel => "403 Forbidden",
         }
     }
 
@@ -144,6 +149,18 @@ fn ssh_to_a_blocked_host_fails_and_says_why() {
     let blocked = daemon.blocked();
     assert_eq!(blocked.len(), WAYS.len(), "{blocked:#?}");
     assert!(blocked.iter().all(|entry| entry["reason"] == "not_allowed"));
+}
+
+/// P7, M1: requests have to be seen there, and ssh has none.
+#[test]
+fn ssh_does_not_get_through_in_limited_mode() {
+    let (server, daemon) = (Server::start(), start(&limited()));
+    for way in WAYS {
+        let (run, _) = way.ssh(&server, "allowed.test", &daemon, b"");
+        run.failed();
+    }
+    let blocked = daemon.blocked();
+    assert_eq!(blocked.len(), WAYS.len(), "{blocked:#?}");
 }
 
 fn start(config: &Config) -> Daemon {
