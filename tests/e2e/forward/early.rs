@@ -18,7 +18,9 @@ fn hasty() -> (SocketAddr, Arc<AtomicUsize>) {
     let address = each_by_hand(move |_, mut stream| {
         read_head(&mut stream)?;
         count.fetch_add(1, Ordering::SeqCst);
-        stream.write_all(b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\n\r\nmuch")
+        stream.write_all(
+            b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\nConnection: close\r\n\r\nmuch",
+        )
     });
     (address, asked)
 }
