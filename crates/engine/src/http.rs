@@ -83,9 +83,9 @@ const MIN_STREAMS: u32 = 16;
 const MAX_STREAMS: u32 = 100;
 /// Bytes of a request that an HTTP/2 client may send before the origin takes them. The window of the
 /// connection is that of all its streams: an origin that leaves an upload unread must not hold up
-/// another one. Clients are near, so a window need not be large to be fast.
+/// another one. Clients are near, and half a MiB keeps them busy while this machine is.
 const MIN_STREAM_WINDOW: u32 = 16 * 1024;
-const MAX_STREAM_WINDOW: u32 = 128 * 1024;
+const MAX_STREAM_WINDOW: u32 = 512 * 1024;
 /// Streams that a client may reset before they were begun here ("rapid reset"), and streams that we
 /// may reset for its faults, before the connection ends.
 const MAX_RESET_STREAMS: usize = 20;

@@ -19,7 +19,7 @@ const TOTAL: u32 = 1024 * 1024;
 /// A holder has at most this part of what the other holders have left.
 const HOLDER_DIVISOR: u32 = 2;
 /// A connection gets at most this part of what its holder has left.
-const DIVISOR: u32 = 8;
+const DIVISOR: u32 = 4;
 /// The whole of a share, for [`Share::of`].
 const WHOLE: u64 = 1024;
 
@@ -27,8 +27,8 @@ const WHOLE: u64 = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Need(u32);
 
-/// With a client: in each of 100 streams a window of 128 KiB, a buffer of 64 KiB, and a frame of 16 KiB.
-pub(crate) const SERVER: Need = Need(100 * (128 + 64 + 16));
+/// With a client: in each of 100 streams a window of 512 KiB, a buffer of 64 KiB, and a frame of 16 KiB.
+pub(crate) const SERVER: Need = Need(100 * (512 + 64 + 16));
 /// With an origin: in each of 16 streams a window of 1 MiB, a buffer of 128 KiB, and a frame of 16 KiB.
 pub(crate) const CLIENT: Need = Need(16 * (1024 + 128 + 16));
 
@@ -159,7 +159,7 @@ mod tests {
                 shares.push(memory.take(need, &clients[number % clients.len()]));
             }
             assert!(
-                shares[..18].iter().all(|share| granted(share) == 1024),
+                shares[..9].iter().all(|share| granted(share) == 1024),
                 "{round}"
             );
             assert_eq!(granted(&shares[9_999]), 64);

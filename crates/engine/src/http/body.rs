@@ -84,6 +84,10 @@ enum Held {
     Busy(#[expect(dead_code, reason = "held for its drop")] Busy),
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most answers are an upstream's, and cost no allocation"
+)]
 enum Content {
     Own(Full<Bytes>),
     Upstream {

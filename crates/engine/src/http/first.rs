@@ -4,8 +4,8 @@
 //! Over HTTP/1 the first request takes it, and what is kept between requests is the pool's. Over HTTP/2
 //! it is this client's alone, since one of many clients could use it up. It carries a bounded number of
 //! requests at once: so many that their answers fit into its window, even if the client reads none of
-//! them. A client with more requests in hand gets a further connection, which takes the place of the
-//! one before. That one ends with its last request.
+//! them. A client with more requests in hand gets further connections. They end when it needs them no
+//! longer.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,39 +13,46 @@ use tokio::time::timeout;
 
 use super::passage::Passage;
 use crate::error::Failure;
+use crate::live_policy::Generation;
 use crate::upstream::tls::Wire;
 use crate::upstream::{ConnectionId, Lease, Upstream};
 
-/// A connection that was opened before there was a request for it, or why it could not be opened.
+/// The connection that was opened before there was a request for it, and further ones.
 pub(crate) struct First {
-    opened: Mutex<Option<Result<Lease, Failure>>>,
+    opened: Mutex<Opened>,
     /// Held while a further connection is opened: the requests that wait meanwhile share it.
     opening: tokio::sync::Mutex<()>,
 }
 
+/// What there is.
+enum Opened {
+    /// For one request at a time, until the first request takes it; or why it could not be opened.
+    Once(Option<Result<Lease, Failure>>),
+    /// Connections that carry many requests at once, the oldest first.
+    Multiplexed(Vec<Lease>),
+}
+
 impl First {
     pub(crate) fn new(opened: Result<Lease, Failure>) -> Self {
+        let opened = match opened {
+            Ok(lease) if lease.is_multiplexed() => Opened::Multiplexed(vec![lease.without_place()]),
+            opened => Opened::Once(Some(opened)),
+        };
         Self {
-            opened: Mutex::new(Some(opened.map(Lease::without_place))),
+            opened: Mutex::new(opened),
             opening: tokio::sync::Mutex::default(),
         }
     }
 
-    /// The connection, if the settings that vetted it are still in force and it has room for another
-    /// request.
+    /// A connection that has room for another request, if the settings that vetted it are still in
+    /// force.
     pub(super) fn take(&self, passage: &Passage) -> Result<Option<Lease>, Failure> {
         let Passage::Host(permit) = passage else {
             return Ok(None);
         };
-        let taken = {
-            let mut opened = self.lock();
-            match opened.as_ref() {
-                Some(Ok(lease)) if lease.is_multiplexed() => lease.shared().map(Ok),
-                _ => opened.take(),
-            }
-        };
+        let taken = self.lock().take(permit.generation());
         match taken {
-            Some(Ok(lease)) if lease.is_of(permit.generation()) => {
+            Some(Ok(lease)) => {
                 permit.admit_pooled();
                 Ok(Some(lease))
             }
@@ -53,12 +60,12 @@ impl First {
                 permit.admit_pooled();
                 Err(failure)
             }
-            Some(Ok(_)) | None => Ok(None),
+            None => Ok(None),
         }
     }
 
     /// A further connection, which is kept for the client's next requests if it carries many at once.
-    /// `tried` is one that this request has failed on.
+    /// `tried` is one that this request has failed on: it carries no more of them.
     pub(super) async fn open(
         &self,
         passage: &Passage,
@@ -72,17 +79,60 @@ impl First {
         let limits = &passage.generation().settings().daemon.limits;
         // An origin that keeps the first one waiting does not keep the last one waiting as many times.
         let turn = timeout(limits.connect_timeout, self.opening.lock()).await;
-        let is_new = |lease: &Lease| tried.is_none_or(|tried| lease.id() != *tried);
-        if let Some(lease) = self.take(passage)?.filter(is_new) {
+        self.lock().forget(tried);
+        if let Some(lease) = self.take(passage)? {
             return Ok(lease);
         }
         let lease = passage.open(upstream, wire).await?;
-        *self.lock() = lease.keeper().map(Ok);
+        self.lock().keep(&lease);
         drop(turn);
         Ok(lease)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Result<Lease, Failure>>> {
+    fn lock(&self) -> MutexGuard<'_, Opened> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Opened {
+    fn take(&mut self, generation: &Generation) -> Option<Result<Lease, Failure>> {
+        match self {
+            Self::Once(opened) => {
+                let is_usable = |opened: &Result<Lease, Failure>| {
+                    opened
+                        .as_ref()
+                        .map_or(true, |lease| lease.is_of(generation))
+                };
+                opened.take().filter(is_usable)
+            }
+            Self::Multiplexed(leases) => {
+                // A burst is over.
+                let is_quiet = leases.first().is_some_and(Lease::is_idle);
+                let mut number = 0;
+                leases.retain(|lease| {
+                    number += 1;
+                    let is_needed = number == 1 || !is_quiet || !lease.is_idle();
+                    is_needed && lease.is_of(generation) && lease.is_open()
+                });
+                leases.iter().find_map(Lease::shared).map(Ok)
+            }
+        }
+    }
+
+    /// Keeps a connection for further requests, if it carries many at once.
+    fn keep(&mut self, lease: &Lease) {
+        let Some(lease) = lease.keeper() else {
+            return;
+        };
+        match self {
+            Self::Once(_) => *self = Self::Multiplexed(vec![lease]),
+            Self::Multiplexed(leases) => leases.push(lease),
+        }
+    }
+
+    fn forget(&mut self, tried: Option<&ConnectionId>) {
+        if let (Self::Multiplexed(leases), Some(tried)) = (self, tried) {
+            leases.retain(|lease| lease.id() != *tried);
+        }
     }
 }

@@ -462,6 +462,20 @@ impl Lease {
         matches!(self.sender, Sender::Http2(..))
     }
 
+    /// Whether the connection takes further requests.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Whether it is the only lease of its connection, if that carries many requests at once: none of
+    /// them is in hand.
+    pub(crate) fn is_idle(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(_) => false,
+            Sender::Http2(_, places) => Arc::strong_count(places) == 1,
+        }
+    }
+
     /// Another lease of the same connection for a request, if it carries many at once, is open, and has
     /// a place left.
     pub(crate) fn shared(&self) -> Option<Self> {
