@@ -89,9 +89,8 @@ impl Way {
     /// What its user reads of a refusal.
     fn refusal(self) -> &'static str {
         match self {
-            Self::NetcatConnect => "403 Forbidden",
             Self::NetcatSocks5 => "SOCKSv5 error: Connection not allowed by ruleset",
-            Self::Proxytunnel => "403 Forbidden",
+            Self::NetcatConnect | Self::Proxytunnel => "403 Forbidden",
         }
     }
 

@@ -7,7 +7,7 @@
 //! another one is misdirected, whatever else stands in it.
 
 use codex_network_policy::{
-    Authority, HookRequest, HookVerdict, Hooked, Protocol, Scrutiny, is_same_field,
+    Authority, HookRequest, HookVerdict, Hooked, Hooks, Protocol, Scrutiny, is_same_field,
 };
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
@@ -76,16 +76,7 @@ pub(super) async fn answer(
     let verdict = if protocol == Protocol::Http || !hooks.has(&inside.authority.host) {
         HookVerdict::NotHooked
     } else {
-        let fields = fields_of_origin(request.headers(), &upgrade, &inside.authority, scrutiny);
-        hooks.judge(&HookRequest {
-            host: &inside.authority.host,
-            method: request.method().as_str(),
-            target: request
-                .uri()
-                .path_and_query()
-                .map_or("", PathAndQuery::as_str),
-            fields: &Fields(&fields),
-        })
+        judge(hooks, &request, &upgrade, &inside.authority, scrutiny)
     };
     let attempt = Attempt {
         client: inside.client.clone(),
@@ -164,6 +155,26 @@ fn connect(version: Version) -> Response<Answer> {
     } else {
         respond::closing(refused)
     }
+}
+
+/// Asks the hooks of a host about a request.
+fn judge(
+    hooks: &Hooks,
+    request: &Request<Incoming>,
+    upgrade: &UpgradeOffer,
+    authority: &Authority,
+    scrutiny: Scrutiny,
+) -> HookVerdict {
+    let fields = fields_of_origin(request.headers(), upgrade, authority, scrutiny);
+    hooks.judge(&HookRequest {
+        host: &authority.host,
+        method: request.method().as_str(),
+        target: request
+            .uri()
+            .path_and_query()
+            .map_or("", PathAndQuery::as_str),
+        fields: &Fields(&fields),
+    })
 }
 
 /// The fields that the origin would get: what ends here, such as a field that `Connection` names,

@@ -7,10 +7,9 @@ use std::{fmt, io};
 use h2::Reason;
 use rustls::AlertDescription;
 
+use super::MAX_FIELDS;
 use super::evidence::{End, Evidence, Shown};
 
-/// Fields that hyper takes in an answer over HTTP/1.
-const MAX_FIELDS: usize = 100;
 /// Bytes that hyper takes for a head over HTTP/1.
 const MAX_HEAD: usize = 8192 + 4096 * 100;
 
