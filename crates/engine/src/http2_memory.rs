@@ -29,8 +29,8 @@ pub(crate) struct Need(u32);
 
 /// With a client: in each of 100 streams a window of 512 KiB, a buffer of 64 KiB, and a frame of 16 KiB.
 pub(crate) const SERVER: Need = Need(100 * (512 + 64 + 16));
-/// With an origin: in each of 16 streams a window of 1 MiB, a buffer of 128 KiB, and a frame of 16 KiB.
-pub(crate) const CLIENT: Need = Need(16 * (1024 + 128 + 16));
+/// With an origin: in each of 16 streams a window of 1 MiB, a buffer of 1 MiB, and a frame of 16 KiB.
+pub(crate) const CLIENT: Need = Need(16 * (1024 + 1024 + 16));
 
 /// The memory of all connections.
 #[derive(Debug)]

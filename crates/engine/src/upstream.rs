@@ -62,7 +62,7 @@ const MIN_STREAM_WINDOW: u32 = 64 * 1024;
 const MAX_STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes of a request that wait in one stream for an origin to take them.
 const MIN_SEND_BUFFER: u32 = 16 * 1024;
-const MAX_SEND_BUFFER: u32 = 128 * 1024;
+const MAX_SEND_BUFFER: u32 = 1024 * 1024;
 /// Largest header section of an HTTP/2 answer, in bytes.
 const MAX_HTTP2_HEADERS: u32 = 256 * 1024;
 /// Most fields of an HTTP/1 answer. Browsers bound their size alone (hyper: 408 KiB); for more fields than
