@@ -18,7 +18,7 @@ use super::resets::{Http2Origin, OK};
 use super::{NAMES, exported, start};
 use crate::forward::scene::each_by_hand;
 
-/// REFUSED_STREAM (RFC 9113 section 7).
+/// `REFUSED_STREAM` (RFC 9113 section 7).
 const REFUSED: u32 = 7;
 
 /// An origin's end of HTTP/2 that counts requests.

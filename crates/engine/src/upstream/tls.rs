@@ -197,10 +197,7 @@ impl TlsError {
     pub(crate) fn is_no_common_protocol(&self) -> bool {
         matches!(
             self,
-            Self::Protocol(
-                rustls::Error::NoApplicationProtocol
-                    | rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)
-            )
+            Self::NoHttp2 | Self::Alert(AlertDescription::NoApplicationProtocol)
         )
     }
 }
