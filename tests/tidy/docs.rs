@@ -24,7 +24,7 @@ fn ci_runs_the_readmes_test_command() {
         .lines()
         .filter_map(|line| line.strip_prefix(".ci/tests "))
         .collect();
-    assert_eq!(settings, ["root"]);
+    assert_eq!(settings, ["container", "rest", "user"]);
     let last = ci.lines().last().unwrap_or_default();
     assert!(last.starts_with(".ci/tests "), ".ci/run ends with tests");
 }
