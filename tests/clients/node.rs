@@ -29,8 +29,8 @@ fetch(url, { method }).then(async response => {
 });
 ";
 
-/// `https` over a tunnel made with `http`, as node's documentation of CONNECT has it,
-/// and as agents do.
+/// `https` over a tunnel made with `http`, as node's documentation of CONNECT has it.
+/// Its `Host` names the proxy (H2).
 const HTTPS: &str = r"
 const { connect } = require('tls');
 const http = require('http');
@@ -38,7 +38,7 @@ const https = require('https');
 const [base, proxy, method] = process.argv.slice(1);
 const url = new URL(base);
 const { host } = url;
-const tunnel = http.request(proxy, { method: 'CONNECT', path: host, headers: { host } });
+const tunnel = http.request(proxy, { method: 'CONNECT', path: host });
 tunnel.on('connect', (_, socket) => {
   const request = https.request(url, {
     method,
