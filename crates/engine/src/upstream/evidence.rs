@@ -3,7 +3,7 @@
 //! hyper tells less about an answer that it cannot read than an operator needs: a bad version and a
 //! greeting of SSH are one error to it, and h2 drops the TLS alert that ended its connection. So the
 //! stream under both notes how answers begin and how the connection ended. It decides nothing; the
-//! causes are in [`AnswerError`](super::AnswerError).
+//! causes are in [`AnswerError`](super::answer_error::AnswerError).
 
 use std::io;
 use std::pin::Pin;
