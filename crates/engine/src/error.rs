@@ -144,6 +144,9 @@ pub(crate) fn log(
     );
 }
 
+/// Bytes of [`detail`] at most. A certificate can make rustls say a quarter of a MiB.
+const MAX_DETAIL: usize = 300;
+
 /// What the sources of an error say beyond its own words, for the log alone.
 fn detail(error: &dyn Error) -> Option<String> {
     let words = error.to_string();
@@ -154,11 +157,39 @@ fn detail(error: &dyn Error) -> Option<String> {
         source = error.source();
     }
     said.retain(|said| !words.contains(said));
-    (!said.is_empty()).then(|| said.join(": "))
+    let mut said = said.join(": ");
+    let end = (0..=MAX_DETAIL)
+        .rev()
+        .find(|end| said.is_char_boundary(*end));
+    said.truncate(end.unwrap_or_default());
+    (!said.is_empty()).then_some(said)
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(Box::new(refusal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("it failed")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Inner(String);
+
+    #[test]
+    fn r2_what_an_origin_makes_a_library_say_is_cut() {
+        let long = Outer(Inner("\u{e9}".repeat(100_000)));
+        let said = detail(&long).expect("a detail");
+        assert_eq!(said.len(), MAX_DETAIL);
+        let short = Outer(Inner("why".to_owned()));
+        assert_eq!(detail(&short).as_deref(), Some("why"));
+        assert_eq!(detail(&Outer(Inner(String::new()))), None);
     }
 }

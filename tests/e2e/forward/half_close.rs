@@ -136,12 +136,16 @@ fn a1_the_admin_api_answers_a_client_that_ends_its_side() {
     client.expect_closed();
 }
 
+/// Nothing is read behind such a request until it has its answer.
+const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: tcp\r\n";
+
 #[test]
 fn h1_a_client_that_resets_takes_its_request_back() {
-    for ends_first in [true, false] {
+    for (ends_first, offer) in [(true, ""), (false, ""), (false, UPGRADE)] {
         let scene = Scene::new(Origin::start(|_| Answer::Silence));
         let mut client = scene.client();
-        client.send(scene.get("allowed.test", "/"));
+        let request = scene.get("allowed.test", "/");
+        client.send(request.replacen("\r\n", &format!("\r\n{offer}"), 1));
         if ends_first {
             client.finish_sending();
         }

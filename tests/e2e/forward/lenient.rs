@@ -204,3 +204,12 @@ fn h4_codings_of_an_answer_without_content_do_not_matter() {
         );
     }
 }
+
+/// RFC 9110 section 8.6.
+#[test]
+fn h4_a_length_that_is_given_as_a_list_of_equal_ones_goes_on_once() {
+    let raw = b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok";
+    let answer = answering(raw).ask("GET", "allowed.test", "/", &[]);
+    assert_eq!((answer.status, &*answer.text()), (200, "ok"));
+    assert_eq!(answer.headers.all("content-length"), ["2"]);
+}

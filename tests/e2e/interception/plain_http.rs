@@ -40,6 +40,10 @@ fn m2_reads_go_through_and_the_connection_stays() {
     let whole = format!("http://{}/4", scene.authority("allowed.test"));
     let answer = client.exchange(&message(&scene, "OPTIONS", &whole, ""));
     assert_eq!(answer.json()["target"], "/4");
+    // RFC 9112 section 3.2.4.
+    let server = format!("http://{}", scene.authority("allowed.test"));
+    let answer = client.exchange(&message(&scene, "OPTIONS", &server, ""));
+    assert_eq!(answer.json()["target"], "*");
     assert_eq!(scene.origin.connections(), 1, "the one that CONNECT made");
     let seen = &scene.origin.requests()[0];
     assert_eq!(seen.header("host"), Some(&*scene.authority("allowed.test")));

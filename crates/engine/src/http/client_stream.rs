@@ -161,6 +161,14 @@ impl<S: ClientEnd> ClientStream<S> {
     /// The client sends no more, as `nc -N` does behind its request: it waits for the answer.
     fn finish(&mut self) {
         self.stop = Some(Stop::Finished);
+        self.watch_for_reset();
+    }
+
+    /// Looks for a reset from now on, while nothing is read.
+    fn watch_for_reset(&mut self) {
+        if self.reset_check.is_some() {
+            return;
+        }
         self.reset_check = Some(Box::pin(sleep_until(Instant::now() + RESET_CHECK_INTERVAL)));
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE_TIME)
@@ -282,7 +290,11 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
             // The content of the request that asks comes first (RFC 9110 section 7.8).
             Upgrade::Asked if this.framing.position() == Position::InBody => {}
             // What comes next is HTTP or it is not, depending on an answer that is not here yet.
-            Upgrade::Asked => return Poll::Pending,
+            Upgrade::Asked => {
+                this.watch_for_reset();
+                this.poll_reset(cx)?;
+                return Poll::Pending;
+            }
             Upgrade::Done => return Pin::new(&mut this.stream).poll_read(cx, buf),
         }
         let before = buf.filled().len();

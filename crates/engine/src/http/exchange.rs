@@ -305,6 +305,7 @@ async fn exchange(
         lease.keep_for(origins);
     }
     headers::to_client(&mut parts.headers);
+    headers::one_length(&mut parts.headers);
     let mut length = None;
     match codings {
         Codings::Plain => {}

@@ -5,7 +5,8 @@ use codex_network_policy::{
     Authority, HeaderNameText, Scrutiny, ends_here, ends_here_in_answers, is_same_field,
 };
 use http::header::{
-    AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderName, TE, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, TE, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue};
 
@@ -92,11 +93,26 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// Writes a length that an origin has given as a list of equal ones, as hyper has seen to it, once (RFC
+/// 9110 section 8.6).
+pub(super) fn one_length(headers: &mut HeaderMap) {
+    let Some(field) = headers.get(CONTENT_LENGTH) else {
+        return;
+    };
+    let first = field.as_bytes().split(|byte| *byte == b',').next();
+    let first = first.unwrap_or_default().trim_ascii();
+    if first.len() < field.len()
+        && let Ok(first) = HeaderValue::from_bytes(first)
+    {
+        headers.insert(CONTENT_LENGTH, first);
+    }
+}
+
 /// Turns an origin's fields into those of the answer to the client.
 pub(super) fn to_client(headers: &mut HeaderMap) {
     // RFC 9112 section 6.3: the coding counts, and the length must not go on beside it.
     if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(http::header::CONTENT_LENGTH);
+        headers.remove(CONTENT_LENGTH);
     }
     fields_to_client(headers);
 }
@@ -174,7 +190,7 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
     for name in named {
         // A client must not be able to take these from us: without them the message means
         // something else.
-        if name != HOST && name != http::header::CONTENT_LENGTH {
+        if name != HOST && name != CONTENT_LENGTH {
             headers.remove(name);
         }
     }

@@ -19,7 +19,7 @@ use super::exchange::{self, Sent};
 use super::first::First;
 use super::passage::Passage;
 use super::upgrade::UpgradeOffer;
-use super::{Session, headers};
+use super::{EmptyPath, Session, headers};
 use crate::client::Client;
 use crate::enforce::{self, Attempt};
 use crate::error::Failure;
@@ -92,7 +92,7 @@ pub(super) async fn answer(
         },
     };
     let authority = inside.authority.clone();
-    let Some(path) = path(request.uri(), request.headers(), &authority, protocol) else {
+    let Some(path) = asked_for(&request, &authority, protocol) else {
         let recorder = &shared.recorder;
         let refusal = enforce::refuse_misdirected(recorder, &generation, &attempt, &authority);
         return respond::misdirected(&refusal);
@@ -207,6 +207,22 @@ impl codex_network_policy::Fields for Fields<'_> {
             }
         }
     }
+}
+
+/// What is asked for, if the request is for this authority: a path, or `*` as at the HTTP door (RFC 9112
+/// section 3.2.4). Hooks, which judge paths, match no plain request.
+fn asked_for(
+    request: &Request<Incoming>,
+    authority: &Authority,
+    protocol: Protocol,
+) -> Option<PathAndQuery> {
+    let path = path(request.uri(), request.headers(), authority, protocol)?;
+    let is_empty = request.extensions().get::<EmptyPath>().is_some();
+    Some(if is_empty && protocol == Protocol::Http {
+        PathAndQuery::from_static("*")
+    } else {
+        path
+    })
 }
 
 /// The path that is asked for, if the request is for this authority and no other: in whatever form

@@ -20,6 +20,8 @@ use crate::upstream::tls::Wire;
 /// Bytes that are remembered: the window that an HTTP/2 origin grants before it says anything (RFC 9113
 /// section 6.9.2). One that refuses a stream at once has been sent no more.
 const MAX_REMEMBERED: usize = 65_535;
+/// What a part counts for at least: each costs memory beside its bytes, and may be one byte long.
+const MIN_PART: usize = 1024;
 
 /// What is left of a request to send it once more.
 pub(super) enum Spare {
@@ -160,7 +162,7 @@ impl Content {
     }
 
     fn remember(&mut self, part: impl FnOnce() -> Part, length: usize) {
-        self.length += length;
+        self.length += length.max(MIN_PART);
         match &mut self.remembered {
             Some(parts) if self.is_wanted && self.length <= MAX_REMEMBERED => {
                 parts.push(part());
@@ -179,7 +181,9 @@ impl Content {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.remember(|| Part::Data(data.clone()), data.len());
+                    // A copy: a part of h2's read buffer would keep all of it.
+                    let copy = || Part::Data(Bytes::copy_from_slice(data));
+                    self.remember(copy, data.len());
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.remember(|| Part::Trailers(trailers.clone()), 0);
                 }
@@ -279,4 +283,25 @@ fn is_idempotent(method: &Method) -> bool {
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream of tiny frames is no way to make the proxy hold more than the limit.
+    #[test]
+    fn m6_parts_count_for_what_they_cost() {
+        for (size, wanted) in [(1, 63), (1024, 63), (16_384, 3)] {
+            let (body, original) = Resendable::new(RequestBody::empty());
+            let mut content = lock(&body.content);
+            let remembered = (0..1000).take_while(|_| {
+                content.remember(|| Part::Data(Bytes::from_static(b"x")), size);
+                content.remembered.is_some()
+            });
+            assert_eq!(remembered.count(), wanted, "{size}");
+            drop(content);
+            assert!(original.again().is_none(), "{size}");
+        }
+    }
 }

@@ -12,10 +12,12 @@ const MAX_LINE: usize = 8 * 1024;
 const VERSION: &[u8] = b"HTTP/1.";
 
 /// Whether the bytes begin a request in HTTP/1; `None` while there are too few to say.
-pub(super) fn begins(mut bytes: &[u8]) -> Option<bool> {
-    if bytes.len() > MAX_LINE {
-        return Some(true);
-    }
+pub(super) fn begins(bytes: &[u8]) -> Option<bool> {
+    let is_long = bytes.len() > MAX_LINE;
+    decide(bytes).or_else(|| is_long.then_some(true))
+}
+
+fn decide(mut bytes: &[u8]) -> Option<bool> {
     // RFC 9112 section 2.2: empty lines before the request line mean nothing.
     while let Some(rest) = bytes.strip_prefix(b"\r\n") {
         bytes = rest;
@@ -86,6 +88,8 @@ mod tests {
             b"\x17\x03\x03\0\x01\0",
             &[b'A'; MAX_METHOD + 1],
             &[0xff; 4096],
+            // However much has come.
+            &[b"SSH-2.0-x\r\n".as_slice(), &[0xff; 2 * MAX_LINE]].concat(),
         ] {
             assert_eq!(begins(bytes), Some(false), "{bytes:?}");
         }
