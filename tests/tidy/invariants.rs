@@ -157,8 +157,9 @@ fn invariant_3_only_one_place_sends_datagrams_out_and_one_answers_the_client() {
         "crates/engine/src/local_addresses.rs",
         // A listener, whose address counts as our own before it listens.
         "crates/engine/src/own.rs",
-        // It sets TCP's keep-alive on what it has dialled.
+        // These set TCP's keep-alive on what was dialled and what was accepted.
         "crates/engine/src/upstream/connect.rs",
+        "crates/engine/src/http/client_stream.rs",
     ];
     let in_engine = |source: &Source| source.path.starts_with("crates/engine/");
     only_in("socket2", &asks, in_engine);
