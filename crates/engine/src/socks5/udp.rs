@@ -501,7 +501,7 @@ impl Association<'_> {
         for (authority, reason) in forbidden {
             tracing::info!(client = %attempt.client.address, %authority, %reason, "closed a destination of a UDP association that the policy no longer permits");
         }
-        let forgotten = self.destinations.forget_refusals();
+        let forgotten = self.destinations.forget_old_refusals(generation.number());
         self.tell(&forgotten);
         None
     }

@@ -209,7 +209,14 @@ impl Destinations {
         self.forget(|destination| now.duration_since(destination.used) < UNUSED_MAX)
     }
 
-    /// Forgets every refusal, since other settings are in force.
+    /// Forgets the refusals by other settings than those of this number.
+    pub(crate) fn forget_old_refusals(&mut self, generation: u64) -> Vec<Forgotten> {
+        self.forget(|destination| {
+            destination.generation == generation || !matches!(destination.state, State::Refused(..))
+        })
+    }
+
+    /// Forgets every refusal, at the end.
     pub(crate) fn forget_refusals(&mut self) -> Vec<Forgotten> {
         self.forget(|destination| !matches!(destination.state, State::Refused(..)))
     }
