@@ -415,7 +415,11 @@ mod tests {
             further: 3,
         };
         assert_eq!(forgotten, [told]);
-        assert_eq!(table.forget_refusals(), [], "nothing further was dropped");
+        // These are the settings in force.
+        assert_eq!(table.forget_old_refusals(2), []);
+        assert!(matches!(table.look(&wanted(1), 2, now), Known::Refused));
+        assert_eq!(table.forget_old_refusals(3).len(), 1);
+        assert!(matches!(table.look(&wanted(1), 2, now), Known::Nothing));
     }
 
     #[test]
