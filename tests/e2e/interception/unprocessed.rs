@@ -214,11 +214,14 @@ fn m6_a_stream_that_stays_refused_is_refused_for_the_client() {
             origin.linger()
         });
         let client = scene.http2();
-        let mut exchange = client.open(method, &scene.url, &[]);
-        if !content.is_empty() {
+        let mut exchange = if content.is_empty() {
+            client.begin(method, &scene.url, &[])
+        } else {
+            let mut exchange = client.open(method, &scene.url, &[]);
             exchange.send(content);
-        }
-        exchange.finish(&[]);
+            exchange.finish(&[]);
+            exchange
+        };
         let error = exchange.try_head().expect_err("a refusal");
         assert!(format!("{error:?}").contains("REFUSED_STREAM"), "{error:?}");
         assert_eq!(scene.requests(), 4, "{method}");
