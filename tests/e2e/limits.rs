@@ -130,7 +130,7 @@ fn c5_at_the_limit_tunnels_and_answers_under_way_keep_their_places() {
     asking.send(get(&slow));
     is_full(&daemon);
     slow.wait_for("the request", |seen| (!seen.is_empty()).then_some(()));
-    // Longer than an idle connection would be kept.
+    // The time is what is tested: longer than an idle connection is kept.
     thread::sleep(std::time::Duration::from_millis(800));
     tunnel.send("still");
     assert_eq!(tunnel.read_exact(5), b"still");
@@ -147,6 +147,7 @@ fn c5_below_the_limit_a_connection_waits_for_its_next_request_undisturbed() {
     let mut client = Connection::open(daemon.http_addr());
     for _ in 0..2 {
         assert_eq!(client.exchange(&kept).text(), "hello");
+        // The time is what is tested: longer than an idle connection is kept at the limit.
         thread::sleep(std::time::Duration::from_millis(800));
     }
 }

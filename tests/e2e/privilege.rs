@@ -83,7 +83,7 @@ const LOOKS: [(&str, &str); 6] = [
     ("environment", "cat /proc/PID/environ"),
     ("descriptors", "ls /proc/PID/fd/"),
     ("maps", "cat /proc/PID/maps"),
-    ("root directory", "ls /proc/PID/root/"),
+    ("root directory", "ls -L /proc/PID/root"),
     ("threads' memory", "cat /proc/PID/task/PID/mem"),
 ];
 

@@ -103,6 +103,7 @@ async fn kept_answers_end_with_their_ttl() {
     let resolver = resolver(&[&dns]);
     assert_eq!(resolver.resolve("short.test").await, Ok(ips(["192.0.2.1"])));
     dns.answer_with_ttl("short.test", ips(["192.0.2.2"]), 1);
+    // The time is what is tested: the TTL is a second, and nothing announces its end.
     tokio::time::timeout(AMPLE, async {
         while resolver.resolve("short.test").await != Ok(ips(["192.0.2.2"])) {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -6,10 +6,10 @@
 //! with the messages that this side sends. h2 bounds what such frames make it hold; here is bounded how
 //! many of them there are.
 
-mod metered;
+mod meter;
 mod scanner;
 
-pub(crate) use metered::{Metered, Side};
+pub(crate) use meter::{FrameMeter, Side};
 
 use std::time::Instant;
 

@@ -63,10 +63,11 @@ use crate::activity::Activity;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Standing};
 use crate::error::{self, Failure};
-use crate::frames::{Metered, Side};
+use crate::frames::{FrameMeter, Side};
 use crate::http2_memory;
 use crate::live_policy::Generation;
 use crate::mitm::Interception;
+use crate::observed::Observed;
 use crate::owner::ConnectionHandle;
 use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;
@@ -227,7 +228,8 @@ pub(crate) async fn serve_inside_http2<S: ClientEnd>(
     let stream_window = memory.of(MIN_STREAM_WINDOW, MAX_STREAM_WINDOW);
     let messages = Arc::new(Activity::new());
     let peer = format!("client {address}");
-    let stream = Metered::new(stream, Side::Server, peer, Arc::clone(&messages));
+    let meter = FrameMeter::new(Side::Server, peer, Arc::clone(&messages));
+    let stream = Observed::new(stream, meter);
     let mut connection = std::pin::pin!(
         http2::Builder::new(TokioExecutor::new())
             // An origin need not send a date, and a proxy adds none for it (RFC 9110 section 6.6.1).

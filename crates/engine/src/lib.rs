@@ -45,6 +45,7 @@ mod client_hello;
 mod frames;
 mod http2_memory;
 mod mitm;
+mod observed;
 mod tunnel;
 mod upstream;
 

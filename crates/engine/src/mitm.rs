@@ -7,12 +7,12 @@
 //! for the host that it named to the proxy, whatever it writes into its `ClientHello`.
 
 mod distrust;
-mod first_word;
 mod issuer;
 mod leaf_budget;
 mod leaf_cache;
 mod plain_http;
 mod replay;
+mod silent_client;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,19 +33,20 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use distrust::Distrust;
-use first_word::FirstWord;
 pub use issuer::{IssueError, IssuedLeaf, LeafIssuer};
 pub(crate) use leaf_budget::LeafBudget;
 pub use leaf_cache::KeyError;
 pub(crate) use leaf_cache::LeafSource;
 use leaf_cache::{LeafCache, LeafError, Speaks};
 use replay::Replay;
+use silent_client::SilentClient;
 
 use crate::Shared;
 use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
 use crate::enforce::{self, LeadsTo, Permit};
 use crate::error::Failure;
 use crate::http::{self, ClientEnd, First, Inside};
+use crate::observed::Observed;
 use crate::respond::{self, TlsAlert};
 use crate::upstream::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease};
@@ -391,7 +392,7 @@ async fn accept(
     client: TcpStream,
     early: Bytes,
     speaks: Speaks,
-) -> Result<Option<FirstWord<TlsStream<Replay>>>, (TcpStream, Refused)> {
+) -> Result<Option<Observed<TlsStream<Replay>, SilentClient>>, (TcpStream, Refused)> {
     let generation = permit.generation();
     let Some(interceptor) = generation.interceptor() else {
         return Err((client, Refused::SwitchedOff));
@@ -439,17 +440,18 @@ fn listen(
     interceptor: &Arc<Interceptor>,
     address: SocketAddr,
     host: &Host,
-) -> FirstWord<TlsStream<Replay>> {
+) -> Observed<TlsStream<Replay>, SilentClient> {
     let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
     let (interceptor, host) = (Arc::clone(interceptor), host.clone());
     let begun = Instant::now();
-    FirstWord::new(stream, move || {
+    let observer = SilentClient::new(move || {
         if !is_resumed {
             interceptor
                 .distrust
                 .note_silence(address, &host, begun.elapsed());
         }
-    })
+    });
+    Observed::new(stream, observer)
 }
 
 /// What to offer the origin: what the client offers, so that it may be offered what the origin takes.
@@ -488,9 +490,9 @@ fn speaks(alpn: Alpn, wire: Wire) -> Speaks {
     }
 }
 
-impl ClientEnd for TlsStream<Replay> {
+impl ClientEnd for Observed<TlsStream<Replay>, SilentClient> {
     fn socket(&self) -> &TcpStream {
-        self.get_ref().0.socket()
+        self.get_ref().get_ref().0.socket()
     }
 }
 

@@ -34,7 +34,6 @@ pub use connect::{ConnectError, Dial, TcpDialler};
 pub(crate) use connection::{Connection, Stream};
 pub(crate) use cut::Cut;
 use cut::Cuttable;
-use evidence::Noted;
 use pool::{Checkout, FarEnd, Pool, Sender};
 pub(crate) use pool::{ConnectionId, Lease};
 pub(crate) use proxy::ProxyError;
@@ -46,9 +45,10 @@ use crate::drain::Drain;
 use crate::enforce::unix_socket::SocketPermit;
 use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
-use crate::frames::{Metered, Side};
+use crate::frames::{FrameMeter, Side};
 use crate::http::RequestBody;
 use crate::http2_memory::{self, Http2Memory, Share};
+use crate::observed::Observed;
 use tls::{ClientCertificate, Offer, Wire};
 
 /// Requests that one HTTP/2 connection to an origin carries at once; a client with more of them gets
@@ -259,7 +259,7 @@ impl Upstream {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let stream = Noted::new(stream, far.evidence().clone());
+        let stream = Observed::new(stream, far.evidence().clone());
         let stream = Cuttable::new(stream, far.cut());
         let (sender, connection) = http1::Builder::new()
             // Some origins know a field in one spelling alone, and some clients look for theirs.
@@ -296,8 +296,11 @@ impl Upstream {
         let memory = self.http2_memory.take(http2_memory::CLIENT, client);
         let messages = Arc::new(Activity::new());
         far.evidence().note_http2();
-        let stream = Noted::new(stream, far.evidence().clone());
-        let stream = Metered::new(stream, Side::Client, key.to_string(), messages);
+        let stream = Observed::new(stream, far.evidence().clone());
+        let stream = Observed::new(
+            stream,
+            FrameMeter::new(Side::Client, key.to_string(), messages),
+        );
         let (sender, connection) = handshake(stream, &memory)
             .await
             .map_err(|error| far.broken_head(error))?;
@@ -336,11 +339,12 @@ impl Upstream {
     }
 }
 
-type Http2Connection<S> = http2::Connection<TokioIo<Metered<S>>, RequestBody, TokioExecutor>;
+type Http2Connection<S> =
+    http2::Connection<TokioIo<Observed<S, FrameMeter>>, RequestBody, TokioExecutor>;
 
 /// Begins HTTP/2 with an origin, as far as this share of the memory goes.
 async fn handshake<S>(
-    stream: Metered<S>,
+    stream: Observed<S, FrameMeter>,
     memory: &Share,
 ) -> hyper::Result<(http2::SendRequest<RequestBody>, Http2Connection<S>)>
 where
@@ -419,7 +423,8 @@ mod tests {
         );
         let (near, mut far) = tokio::io::duplex(1 << 20);
         let messages = Arc::new(Activity::new());
-        let stream = Metered::new(near, Side::Client, "origin".to_owned(), messages);
+        let meter = FrameMeter::new(Side::Client, "origin".to_owned(), messages);
+        let stream = Observed::new(near, meter);
         let (mut sender, connection) = handshake(stream, &share).await.expect("a connection");
         let driver = tokio::spawn(connection);
         let request = http::Request::get("https://origin.test/").body(RequestBody::empty());

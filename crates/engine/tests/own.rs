@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use codex_network_config::{Sources, load};
 use codex_network_engine::{
-    Dial, Door, Engine, EngineParts, Listening, OwnListener, OwnListeners, TcpDialler,
+    BlockedEntry, Dial, Door, Engine, EngineParts, Listening, OwnListener, OwnListeners, TcpDialler,
 };
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// How long the proxy may take to refuse.
@@ -21,10 +22,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const POLICY: &str = "[network]\nallowed_domains = [\"127.0.0.1\"]\nallow_local_binding = true\n";
 
 fn engine(dialler: Arc<dyn Dial>, door: Door) -> (Engine, Listening) {
+    observed_engine(dialler, door, None)
+}
+
+/// An engine that tells of each refusal.
+fn observed_engine(
+    dialler: Arc<dyn Dial>,
+    door: Door,
+    blocked_observer: Option<mpsc::Sender<BlockedEntry>>,
+) -> (Engine, Listening) {
     let settings = load(&Sources::none().with_text("test", POLICY));
     let settings = settings.expect("a policy").settings;
     let parts = EngineParts {
         dialler,
+        blocked_observer,
         ..EngineParts::default()
     };
     let engine = Engine::new(Arc::new(settings), parts).expect("an engine");
@@ -76,7 +87,8 @@ async fn p6_a_listener_that_opens_between_the_judgement_and_the_dial_is_not_reac
     reason = "the test's own client, which sends to the relay"
 )]
 async fn p6_a_destination_of_datagrams_that_becomes_our_own_gets_no_more() {
-    let (engine, door) = engine(Arc::new(TcpDialler), Door::Socks5);
+    let (observer, mut refusals) = mpsc::channel(1);
+    let (engine, door) = observed_engine(Arc::new(TcpDialler), Door::Socks5, Some(observer));
     let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a server");
     server.set_nonblocking(true).expect("a fresh socket");
     let server = tokio::net::UdpSocket::from_std(server).expect("a server");
@@ -103,12 +115,8 @@ async fn p6_a_destination_of_datagrams_that_becomes_our_own_gets_no_more() {
     }
     let _own = engine.own_listeners().add(address);
     client.send_to(&datagram, relay).await.expect("it is sent");
-    let refused = async {
-        while engine.blocked().total() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, refused).await.expect("it is refused");
-    assert_eq!(engine.blocked().entries(0)[0].reason, "loop_detected");
+    let refused = timeout(PATIENCE, refusals.recv()).await;
+    let refused = refused.expect("it is refused").expect("a refusal");
+    assert_eq!(refused.reason, "loop_detected");
     assert!(server.try_recv(&mut buffer).is_err(), "it came through");
 }

@@ -63,6 +63,7 @@ fn c5_a_tunnel_in_which_something_flows_now_and_then_goes_on() {
     let config = Config::example().set("daemon.limits", "idle_timeout", r#""1s""#);
     let scene = echoing(&config);
     let mut client = tunnel(&scene, "allowed.test");
+    // The time is what is tested: each pause is shorter than the limit, all of them longer.
     for _ in 0..6 {
         std::thread::sleep(Duration::from_millis(300));
         assert_alive(&mut client);

@@ -340,7 +340,8 @@ fn impatient() -> Config {
     Config::example().set("daemon.limits", "idle_timeout", r#""1s""#)
 }
 
-/// The limit is for silence, not for size: each pause is shorter than the limit, all of them longer.
+/// The limit is for silence, not for size. The time is what is tested: each pause is shorter than the
+/// limit, all of them longer.
 #[test]
 fn h1_a_slow_download_that_goes_on_is_not_idle() {
     let origin = by_hand(|mut stream| {
@@ -359,6 +360,7 @@ fn h1_a_slow_download_that_goes_on_is_not_idle() {
     assert_eq!(answer.text(), "xxxxxxxx");
 }
 
+/// The time is what is tested, as above.
 #[test]
 fn h1_a_slow_upload_that_goes_on_is_not_idle() {
     let origin = by_hand(|mut stream| {

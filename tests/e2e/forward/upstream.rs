@@ -136,7 +136,7 @@ fn connections(hint: &'static str, pause: Duration) -> usize {
     let mut client = scene.client();
     let request = scene.message("POST", "allowed.test", "/", &["Content-Length: 0"]);
     assert_eq!(client.exchange(&request).status, 200);
-    // The time is what is tried.
+    // The time is what is tested.
     std::thread::sleep(pause);
     assert_eq!(client.exchange(&request).status, 200);
     scene.origin.connections()

@@ -21,8 +21,8 @@ const BYPASSES: &[(&str, &str, &str)] = &[
     ),
     (
         ONLY,
-        "[daemon.resolver]\nhosts_file = \"/home/u/hosts\"",
-        "daemon.resolver.hosts_file: /home/u/hosts (allowed the system's)",
+        "[daemon.resolver]\nhosts_file = \"/elsewhere/hosts\"",
+        "daemon.resolver.hosts_file: /elsewhere/hosts (allowed the system's)",
     ),
     (
         SERVERS,
@@ -138,7 +138,7 @@ fn c6_no_layer_leads_around_a_requirement_for_the_daemon() {
     let root = Root::requiring(ONLY);
     root.write(
         "named.toml",
-        "[daemon.resolver]\nhosts_file = \"/home/u/hosts\"\n",
+        "[daemon.resolver]\nhosts_file = \"/elsewhere/hosts\"\n",
     );
     root.write(
         "etc/codex-network-proxy/conf.d/1.toml",

@@ -6,12 +6,11 @@
 //! causes are in [`AnswerError`](super::answer_error::AnswerError).
 
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 
 use rustls::AlertDescription;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::observed::Observer;
 
 /// Bytes of an answer that are counted; a head is shorter.
 const MAX_COUNTED: usize = 1024 * 1024;
@@ -50,13 +49,6 @@ pub(super) enum End {
     BadTls,
     /// In another way.
     Broken,
-}
-
-/// A stream that notes evidence.
-#[derive(Debug)]
-pub(super) struct Noted<S> {
-    stream: S,
-    evidence: Evidence,
 }
 
 impl Evidence {
@@ -137,65 +129,18 @@ impl End {
     }
 }
 
-impl<S> Noted<S> {
-    pub(super) fn new(stream: S, evidence: Evidence) -> Self {
-        Self { stream, evidence }
+/// A stream to an origin notes what it shows.
+impl Observer for Evidence {
+    fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.note_bytes(bytes);
+        Ok(())
     }
 
-    fn written(&self, outcome: io::Result<usize>) -> Poll<io::Result<usize>> {
-        if let Err(error) = &outcome {
-            self.evidence.note_error(error);
-        }
-        Poll::Ready(outcome)
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let has_room = buf.remaining() > 0;
-        let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
-        match &outcome {
-            Ok(()) if has_room => self.evidence.note_bytes(&buf.filled()[before..]),
-            Ok(()) => {}
-            Err(error) => self.evidence.note_error(error),
-        }
-        Poll::Ready(outcome)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let outcome = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
-        self.written(outcome)
+    fn read_failed(&mut self, error: &io::Error) {
+        self.note_error(error);
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let outcome = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
-        self.written(outcome)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn write_failed(&mut self, error: &io::Error) {
+        self.note_error(error);
     }
 }

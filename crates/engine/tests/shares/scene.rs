@@ -242,16 +242,6 @@ impl Client {
     }
 }
 
-/// Waits until something is so.
-pub(crate) async fn until(so: impl Fn() -> bool) {
-    let wait = async {
-        while !so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.expect("in time");
-}
-
 fn bound(address: IpAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(address, 0))?;

@@ -11,10 +11,12 @@ use std::os::fd::AsRawFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use nix::libc;
-use nix::unistd::{Uid, User};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, User};
 
 use super::super::{confine, drop_privilege};
 use super::calls::{ALLOWED, ANSWERED, CONDITIONAL};
@@ -397,18 +399,18 @@ fn in_a_child(test: &str) {
         .stderr(said.reopen().expect("a file"))
         .spawn()
         .expect("the child starts");
-    let deadline = Instant::now() + CHILD_TIMEOUT;
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("our own child") {
-            break Some(status);
-        }
-        if Instant::now() > deadline {
-            child.kill().expect("our own child");
-            child.wait().expect("our own child");
-            break None;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+    let (ended, end) = mpsc::channel();
+    let waits = std::thread::spawn(move || {
+        let status = child.wait().expect("our own child");
+        // The test may have given up.
+        let _ = ended.send(status);
+    });
+    let status = end.recv_timeout(CHILD_TIMEOUT).ok();
+    if status.is_none() {
+        kill(pid, Signal::SIGKILL).expect("our own child");
+    }
+    waits.join().expect("the thread that waits");
     let said = std::fs::read_to_string(said.path()).expect("text");
     let sound = status.is_some_and(|status| status.success()) && said.contains(DONE);
     assert!(sound, "{status:?}\n{said}");

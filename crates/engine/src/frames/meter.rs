@@ -1,0 +1,80 @@
+//! Counts the frames of an HTTP/2 connection against the credit of its peer.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::scanner::Scanner;
+use super::{Credit, Flood, carries_message};
+use crate::activity::Activity;
+use crate::observed::Observer;
+
+/// Bytes of the preface that a client sends first (RFC 9113 section 3.4).
+const PREFACE_LENGTH: usize = 24;
+
+/// Which side of HTTP/2 this one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Server,
+}
+
+/// Observes a stream of HTTP/2. Reading fails when the peer has used its credit up.
+#[derive(Debug)]
+pub(crate) struct FrameMeter {
+    read: Scanner,
+    written: Scanner,
+    credit: Credit,
+    /// The peer, for the log.
+    peer: String,
+    /// Told of every part of a message, in either direction.
+    messages: Arc<Activity>,
+}
+
+impl FrameMeter {
+    pub(crate) fn new(side: Side, peer: String, messages: Arc<Activity>) -> Self {
+        let (read, written) = match side {
+            Side::Client => (0, PREFACE_LENGTH),
+            Side::Server => (PREFACE_LENGTH, 0),
+        };
+        Self {
+            read: Scanner::after(read),
+            written: Scanner::after(written),
+            credit: Credit::new(Instant::now()),
+            peer,
+            messages,
+        }
+    }
+
+    fn has_read(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
+        let mut carried = false;
+        while let Some(frame) = self.read.next(&mut bytes) {
+            self.credit.read(frame, Instant::now)?;
+            carried |= carries_message(frame);
+        }
+        if carried {
+            self.messages.note();
+        }
+        Ok(())
+    }
+}
+
+impl Observer for FrameMeter {
+    fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.has_read(bytes).map_err(|flood| {
+            tracing::info!(peer = %self.peer, "closed an HTTP/2 connection: {flood}");
+            io::Error::other(flood)
+        })
+    }
+
+    fn written(&mut self, mut bytes: &[u8]) {
+        let mut carried = false;
+        while let Some(frame) = self.written.next(&mut bytes) {
+            self.credit.written(frame);
+            carried |= carries_message(frame);
+        }
+        if carried {
+            self.messages.note();
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Notices a client that hangs up without a word.
+//!
+//! Some programs (`GnuTLS` as curl and git use it, node) finish the handshake before they look at the
+//! certificate, and hang up when they do not trust it. The handshake has succeeded then, so only the
+//! client's first read shows it.
+
+use std::io;
+
+use crate::observed::Observer;
+
+/// Called when the client ends the connection without having sent anything.
+type Silent = Box<dyn FnOnce() + Send>;
+
+/// Looks at the first read of a stream.
+pub(super) struct SilentClient(Option<Silent>);
+
+impl SilentClient {
+    pub(super) fn new(silent: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(silent)))
+    }
+}
+
+impl Observer for SilentClient {
+    fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(silent) = self.0.take()
+            && bytes.is_empty()
+        {
+            silent();
+        }
+        Ok(())
+    }
+
+    fn read_failed(&mut self, _error: &io::Error) {
+        if let Some(silent) = self.0.take() {
+            silent();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::observed::Observed;
+
+    /// How often a client that sends this and hangs up counts as silent.
+    async fn silences(sent: &[u8]) -> usize {
+        let (mut client, end) = tokio::io::duplex(64);
+        let said = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&said);
+        let observer = SilentClient::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let mut end = Observed::new(end, observer);
+        client.write_all(sent).await.expect("room for it");
+        drop(client);
+        let mut read = Vec::new();
+        end.read_to_end(&mut read).await.expect("an end");
+        assert_eq!(read, sent);
+        // Another read gives the end again, and calls nothing.
+        assert_eq!(end.read(&mut [0]).await.expect("an end"), 0);
+        said.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn only_a_client_that_never_says_a_word_is_silent() {
+        assert_eq!(silences(b"").await, 1);
+        assert_eq!(silences(b"G").await, 0);
+    }
+}
