@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt::Display;
-use std::time::Duration;
 
 use crate::enforce::Refusal;
 use crate::owner::ConnectionHandle;
@@ -39,7 +38,7 @@ pub(crate) enum Failure {
     /// No address could be connected to.
     #[error(transparent)]
     Connect(ConnectError),
-    /// The unix socket could not be connected to, or its program did not answer.
+    /// The unix socket could not be connected to.
     #[error(transparent)]
     UnixSocket(SocketError),
     /// There is no TLS session with the origin.
@@ -54,26 +53,13 @@ pub(crate) enum Failure {
     /// The client's request body broke off.
     #[error("the request's body broke off")]
     RequestBody(#[source] hyper::Error),
-    /// There is no answer, or it cannot be read.
+    /// There is no answer, or it cannot be used.
     #[error(transparent)]
     Answer(#[from] BrokenAnswer),
     /// The origin said that it has not processed the request, time and again, or when the request
     /// could not be sent again.
     #[error("the host refused the request without processing it")]
     NotProcessed(#[source] hyper::Error),
-    /// The origin's transfer codings are ambiguous, or the client cannot be told of them: HTTP/1.1
-    /// alone can name them.
-    #[error("the host used transfer codings that cannot be passed on")]
-    TransferCoding,
-    /// The origin wanted to change protocols, though nobody had asked it to.
-    #[error("the host switched protocols unasked")]
-    UnaskedUpgrade,
-    /// The origin sent interim answers without end.
-    #[error("the host sent interim answers without end")]
-    InterimFlood,
-    /// The origin did not begin its answer in time.
-    #[error("the host did not answer in time")]
-    AnswerTimeout(Duration),
 }
 
 /// What is wrong with a name.
@@ -117,11 +103,7 @@ impl Failure {
             | Self::Resolve(_)
             | Self::Connect(_)
             | Self::Tls(_)
-            | Self::NotProcessed(_)
-            | Self::TransferCoding
-            | Self::UnaskedUpgrade
-            | Self::InterimFlood
-            | Self::AnswerTimeout(_) => Fault::Upstream,
+            | Self::NotProcessed(_) => Fault::Upstream,
         }
     }
 }

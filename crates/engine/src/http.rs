@@ -62,7 +62,6 @@ use crate::Shared;
 use crate::activity::Activity;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Standing};
-use crate::error::{self, Failure};
 use crate::frames::{FrameMeter, Side};
 use crate::http2_memory;
 use crate::live_policy::Generation;
@@ -112,6 +111,8 @@ pub(crate) struct Session {
     turns: Turns,
     /// What is judged again when the settings change.
     underway: Arc<Underway>,
+    /// Logs what goes wrong.
+    reporter: Arc<Reporter>,
 }
 
 /// Where requests come from.
@@ -120,6 +121,17 @@ enum Place {
     Door,
     /// A client that takes us for the origin.
     Inside(Box<Inside>),
+}
+
+impl Place {
+    /// The name in records and messages.
+    fn door(&self) -> &'static str {
+        match self {
+            Self::Door => DOOR,
+            Self::Inside(inside) if inside.wire == Wire::Plain => DOOR,
+            Self::Inside(_) => "https",
+        }
+    }
 }
 
 /// What a connection becomes after an answer of its own kind.
@@ -379,7 +391,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
             next,
         });
     }
-    let (address, door) = (session.address, session.door());
+    let (address, door) = (session.address, session.place.door());
     match outcome {
         // What the framing lets through and hyper cannot read, such as a target that is no URI;
         // hyper has answered it.
@@ -408,6 +420,11 @@ impl Session {
         connection: ConnectionHandle,
         place: Place,
     ) -> Arc<Self> {
+        let reporter = Reporter {
+            shared: Arc::clone(shared),
+            connection: connection.clone(),
+            door: place.door(),
+        };
         Arc::new(Self {
             shared: Arc::clone(shared),
             address,
@@ -418,20 +435,12 @@ impl Session {
             interim: Interim::default(),
             turns: Turns::default(),
             underway: Arc::default(),
+            reporter: Arc::new(reporter),
         })
     }
 
     fn limits(&self) -> Limits {
         self.shared.live.current().settings().daemon.limits
-    }
-
-    /// The place's name in records and messages.
-    fn door(&self) -> &'static str {
-        match &self.place {
-            Place::Door => DOOR,
-            Place::Inside(inside) if inside.wire == Wire::Plain => DOOR,
-            Place::Inside(_) => "https",
-        }
     }
 
     /// Resolves when the connection should end after the request in hand.
@@ -515,27 +524,12 @@ impl Session {
         if !self.may_say("malformed requests") {
             return;
         }
-        tracing::info!(client = %self.address, door = self.door(), "refused a malformed request: {why}");
-    }
-
-    /// Logs that a permitted request failed.
-    fn say_failed(&self, authority: &dyn std::fmt::Display, failure: &Failure) {
-        let (recorder, door) = (&self.shared.recorder, self.door());
-        error::log(recorder, &self.connection, door, authority, failure);
-    }
-
-    /// What logs that an answer broke off.
-    fn reporter(&self) -> Reporter {
-        Reporter {
-            shared: Arc::clone(&self.shared),
-            connection: self.connection.clone(),
-            door: self.door(),
-        }
+        tracing::info!(client = %self.address, door = self.place.door(), "refused a malformed request: {why}");
     }
 
     /// Logs that the connection ends for a request under way.
     fn say_forbidden(&self, standing: &Standing, reason: Reason) {
-        tracing::info!(client = %self.address, authority = %standing, %reason, door = self.door(), "closed a connection with a request that the policy no longer permits");
+        tracing::info!(client = %self.address, authority = %standing, %reason, door = self.place.door(), "closed a connection with a request that the policy no longer permits");
     }
 
     /// Makes the connection something else once the answer in hand has been sent.
@@ -554,7 +548,7 @@ impl Session {
     /// should hear and no other answer is half way out.
     async fn close<S: ClientEnd>(&self, client: ClientStream<S>) {
         let (mut stream, stop) = client.into_parts();
-        let door = self.door();
+        let door = self.place.door();
         let answer = match stop {
             None | Some(Stop::Idle | Stop::Finished) => None,
             Some(Stop::Flaw(flaw)) => {

@@ -1,5 +1,6 @@
 //! The bodies that pass through: never held whole, each knowing what its end means.
 
+use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,17 +51,23 @@ pub(crate) enum RequestBody {
     Resendable(Resendable),
 }
 
+/// How far a request's content has come.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// Told of every part: while content is on its way the exchange is not idle.
+    pub(super) activity: Activity,
+    /// Whether some of it is still to come.
+    is_partial: AtomicBool,
+}
+
 /// What the client sends.
 pub(crate) struct Streamed {
     pub(super) body: Incoming,
-    /// Told of every part: while a body is on its way nobody is silent.
-    pub(super) activity: Arc<Activity>,
+    pub(super) progress: Arc<Progress>,
     pub(super) scrutiny: Scrutiny,
     /// What a hook takes away from the fields, it takes away from the trailer fields.
     pub(super) actions: Vec<Action>,
     pub(super) inspection: Option<Box<Inspection>>,
-    /// Set when all of it has come.
-    pub(super) whole: Arc<AtomicBool>,
     pub(super) _place: Place,
 }
 
@@ -99,12 +106,12 @@ enum Content {
         /// Lets a held-back request body end with the answer.
         _expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
-        reporter: Box<Reporter>,
+        reporter: Arc<Reporter>,
         _place: Place,
     },
 }
 
-/// Writes down that an answer broke off in its content.
+/// Logs what goes wrong with the permitted requests of one connection.
 pub(super) struct Reporter {
     pub(super) shared: Arc<Shared>,
     pub(super) connection: ConnectionHandle,
@@ -118,6 +125,23 @@ pub(super) fn content(body: &Incoming) -> policy::Content {
         policy::Content::Absent
     } else {
         policy::Content::Present
+    }
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            activity: Activity::new(),
+            is_partial: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn set_partial(&self, is_partial: bool) {
+        self.is_partial.store(is_partial, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_partial(&self) -> bool {
+        self.is_partial.load(Ordering::Relaxed)
     }
 }
 
@@ -136,10 +160,20 @@ impl RequestBody {
 }
 
 impl Reporter {
-    fn broke_off(&self, lease: &Lease, error: hyper::Error) -> BodyError {
+    /// Logs that a permitted request failed.
+    pub(super) fn log(&self, authority: &dyn Display, failure: &Failure) {
+        let recorder = &self.shared.recorder;
+        error::log(recorder, &self.connection, self.door, authority, failure);
+    }
+
+    /// Logs that the content of an answer broke off, with an error of hyper's or before its length. The
+    /// connection is in no state to carry another request.
+    fn broke_off(&self, lease: &mut Option<Lease>, error: Option<hyper::Error>) -> BodyError {
+        let Some(lease) = lease.take() else {
+            return "the content broke off".into();
+        };
         let failure = Failure::from(lease.broken_body(error));
-        let (recorder, authority) = (&self.shared.recorder, &lease.peer());
-        error::log(recorder, &self.connection, self.door, authority, &failure);
+        self.log(&lease.peer(), &failure);
         failure.into()
     }
 }
@@ -147,9 +181,9 @@ impl Reporter {
 impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(poll_incoming(&mut self.body, cx));
-        self.activity.note();
+        self.progress.activity.note();
         if frame.is_none() || self.body.is_end_stream() {
-            self.whole.store(true, Ordering::Relaxed);
+            self.progress.set_partial(false);
         }
         inspect(&mut self.inspection, frame.as_ref());
         let frame = frame.map(|frame| {
@@ -182,7 +216,7 @@ impl Answer {
         expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
         place: Place,
-        reporter: Box<Reporter>,
+        reporter: Arc<Reporter>,
     ) -> Self {
         let mut lease = Some(lease);
         if body.is_end_stream()
@@ -208,7 +242,9 @@ impl Answer {
     pub(super) fn ending_after(mut self, length: u64) -> Self {
         if let Content::Upstream { left, lease, .. } = &mut self.content {
             *left = Some(length);
-            *lease = None;
+            if let Some(lease) = lease {
+                lease.retire();
+            }
         }
         self
     }
@@ -307,16 +343,12 @@ impl Body for Answer {
                 ..
             } => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-                let mut frame = frame.map(|frame| {
-                    // The connection is in no state to carry another request after an error.
-                    frame.map_err(|error| match lease.take() {
-                        Some(lease) => reporter.broke_off(&lease, error),
-                        None => error.into(),
-                    })
-                });
-                if let Some(left) = left {
-                    frame = take_from(left, frame);
-                }
+                let frame = match (frame, left) {
+                    (Some(Ok(frame)), Some(left)) => Some(Ok(take_from(left, frame))),
+                    (Some(Err(error)), _) => Some(Err(reporter.broke_off(lease, Some(error)))),
+                    (None, Some(_)) => Some(Err(reporter.broke_off(lease, None))),
+                    (frame, None) => frame.map(|frame| frame.map_err(Into::into)),
+                };
                 inspect(inspection, frame.as_ref());
                 let ended = match &frame {
                     None => true,
@@ -368,24 +400,16 @@ pub(super) async fn discard(mut body: Incoming) {
     let _ = timeout(LONGEST_DISCARD, discarded).await;
 }
 
-/// As much of a part as is left to come. An end before that is a break.
-fn take_from(
-    left: &mut u64,
-    frame: Option<Result<Frame<Bytes>, BodyError>>,
-) -> Option<Result<Frame<Bytes>, BodyError>> {
-    let frame = match frame {
-        Some(Ok(frame)) => frame,
-        None => return Some(Err("the content ended early".into())),
-        error => return error,
-    };
-    Some(Ok(match frame.into_data() {
+/// As much of a part as is left to come.
+fn take_from(left: &mut u64, frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_data() {
         Ok(mut data) => {
             data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
             *left -= data.len() as u64;
             Frame::data(data)
         }
         Err(frame) => frame,
-    }))
+    }
 }
 
 /// The frame, its trailer fields changed if it is made of them.

@@ -52,7 +52,7 @@ pub(super) async fn answer(
         }
         Err(failure) => {
             let authority = permit.authority();
-            session.say_failed(authority, &failure);
+            session.reporter.log(authority, &failure);
             respond::closing(respond::failure(&failure, authority, Door::Connect))
         }
     }

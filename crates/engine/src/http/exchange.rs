@@ -3,7 +3,7 @@
 //! Who may be asked was decided before: everything here needs a permit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::answer_head::{self, Codings};
-use super::body::{Answer, RequestBody, Streamed};
+use super::body::{Answer, Progress, RequestBody, Streamed};
 use super::first::First;
 use super::inspect::{Direction, Inspection};
 use super::passage::Passage;
@@ -24,12 +24,11 @@ use super::resend::{self, Spare};
 use super::underway::Place;
 use super::upgrade::{self, Switched, UpgradeOffer};
 use super::{Next, Session, headers};
-use crate::activity::Activity;
 use crate::enforce::LeadsTo;
 use crate::error::Failure;
 use crate::respond;
 use crate::upstream::tls::Wire;
-use crate::upstream::{Cut, Lease, ProxyError};
+use crate::upstream::{AnswerError, BrokenAnswer, Cut, Lease, ProxyError};
 
 /// Kept connections that are tried before a new one is made: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
@@ -45,13 +44,11 @@ const MAX_INTERIM: usize = 256;
 
 /// What the exchanges of one request share.
 pub(super) struct Sent {
-    activity: Arc<Activity>,
+    progress: Arc<Progress>,
     scrutiny: Scrutiny,
     wire: Wire,
     /// What the client speaks.
     version: Version,
-    /// Whether all of the request's content has come.
-    whole: Arc<AtomicBool>,
     /// Whether the client understands interim answers.
     takes_interim: bool,
     /// The protocols that the request offers to change to.
@@ -69,11 +66,10 @@ impl Sent {
         upgrade: UpgradeOffer,
     ) -> Self {
         Self {
-            activity: Arc::new(Activity::new()),
+            progress: Arc::new(Progress::new()),
             scrutiny,
             wire,
             version,
-            whole: Arc::new(AtomicBool::new(true)),
             // RFC 9110 section 15.2: HTTP/1.0 knows none. hyper's HTTP/2 server cannot send any.
             takes_interim: version == Version::HTTP_11,
             upgrade,
@@ -123,9 +119,9 @@ pub(super) async fn send(
             session.become_next(Next::Switched(switched));
             return Ok(response);
         }
-        (Err(failure), passage) => (passage.blame(failure), passage),
+        (Err(failure), passage) => (failure, passage),
     };
-    session.say_failed(&passage, &failure);
+    session.reporter.log(&passage, &failure);
     Err((failure, passage))
 }
 
@@ -150,17 +146,19 @@ async fn try_send(
     let (spare, body) = Spare::of(&parts, body, sent.wire);
     let mut message = Request::from_parts(parts, body);
     let mut opened = first.map_or(Ok(None), |first| first.take(passage))?;
-    let mut tried = None;
-    let (mut kept_tries, mut refusals) = (0, 0);
+    let mut failed_on = None;
+    let (mut tries, mut refusals) = (0, 0);
     loop {
         let kept = match opened.take() {
             Some(opened) => Some(opened),
             // Who answers on a kept one may be a proxy, which reads requests and changes nothing.
-            None if sent.asks_plainly() || kept_tries >= KEPT_TRIES => None,
+            None if sent.asks_plainly() || tries >= KEPT_TRIES => None,
+            // What carries many requests at once is its client's.
+            None if sent.wire == Wire::TlsHttp2 => None,
             None => passage.kept(upstream, sent.wire).await,
         };
         let is_kept = kept.is_some();
-        kept_tries += usize::from(is_kept);
+        tries += 1;
         let lease = match (kept, passage) {
             (Some(lease), _) => lease,
             (None, Passage::Host(permit)) if sent.asks_plainly() => {
@@ -168,20 +166,21 @@ async fn try_send(
             }
             (None, passage) => match first {
                 Some(first) => {
-                    let tried = tried.as_ref();
-                    first.open(passage, upstream, sent.wire, tried).await?
+                    let failed_on = failed_on.as_ref();
+                    first.open(passage, upstream, sent.wire, failed_on).await?
                 }
                 None => passage.open(upstream, sent.wire).await?,
             },
         };
-        let connection = lease.cut();
-        tried = Some(lease.id());
+        // Another request may have opened it, and the origin may have closed it since.
+        let is_shared = lease.is_multiplexed() && tries < KEPT_TRIES;
+        let connection = lease.id();
         let broken = match exchange(session, passage, sent, lease, message, &mut expected).await {
             Ok(outcome) => return Ok(outcome),
             Err(broken) => broken,
         };
         message = match (broken.unsent, broken.failure) {
-            (Some(unsent), _) if is_kept => *unsent,
+            (Some(unsent), _) if is_kept || is_shared => *unsent,
             (_, Failure::NotProcessed(error)) => {
                 if resend::is_goodbye(&error) {
                     connection.go_away();
@@ -198,8 +197,8 @@ async fn try_send(
                     _ => return Err(Failure::NotProcessed(error)),
                 }
             }
-            // An origin that resets a stream has read the request, and has not closed anything.
-            (None, Failure::Answer(broken)) if is_kept && !resend::was_reset(&broken.error) => {
+            // An origin that answers, or resets a stream, has read the request.
+            (None, Failure::Answer(broken)) if is_kept && broken.cause.is_lost_connection() => {
                 match spare.if_idempotent() {
                     Some(request) => request,
                     None => return Err(broken.into()),
@@ -207,14 +206,24 @@ async fn try_send(
             }
             (_, failure) => return Err(failure),
         };
+        failed_on = Some(connection);
     }
 }
 
-/// An exchange that did not work out.
+/// An exchange that failed.
 struct Broken {
     failure: Failure,
     /// The request, when it never left.
     unsent: Option<Box<Request<RequestBody>>>,
+}
+
+impl<E: Into<Failure>> From<E> for Broken {
+    fn from(failure: E) -> Self {
+        Self {
+            failure: failure.into(),
+            unsent: None,
+        }
+    }
 }
 
 /// One request and its answer over one connection.
@@ -235,7 +244,7 @@ async fn exchange(
         let _ = interim.try_send(Interim::read(response.status(), response.headers()));
     });
     let limit = passage.generation().settings().daemon.limits.idle_timeout;
-    let silence = sent.activity.silence(limit);
+    let silence = sent.progress.activity.silence(limit);
     let (underway, live) = (&session.underway, &session.shared.live);
     sent.place.take(underway, passage, lease.leads_to(), live);
     if headers::authenticate_the_connection(request.headers()) {
@@ -249,7 +258,7 @@ async fn exchange(
             biased;
             // A flood must not keep this from its turn.
             () = count.exceeded.notified() => {
-                return Err(Broken { failure: Failure::InterimFlood, unsent: None });
+                return Err(lease.unusable(AnswerError::InterimFlood).into());
             }
             Some(interim) = interims.recv() => match interim {
                 Interim::Continue => { expected.take().map(|wanted| wanted.send(())); }
@@ -258,7 +267,7 @@ async fn exchange(
             },
             answer = &mut answer => break answer,
             () = &mut silence => {
-                return Err(Broken { failure: Failure::AnswerTimeout(limit), unsent: None });
+                return Err(lease.unusable(AnswerError::Silent(limit)).into());
             }
         }
     };
@@ -275,28 +284,18 @@ async fn exchange(
         Broken { failure, unsent }
     })?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(sent, &lease, response)
-            .await
-            .map_err(|failure| Broken {
-                failure,
-                unsent: None,
-            });
+        return Ok(switch(sent, &lease, response).await?);
     }
     if lease.is_with_proxy() && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
         // Between the proxies: the client was asked for nothing and could give nothing.
-        return Err(Broken {
-            failure: ProxyError::Credentials.into(),
-            unsent: None,
-        });
+        return Err(ProxyError::Credentials.into());
     }
     let (mut parts, body) = response.into_parts();
     let codings = match parts.status {
         _ if is_head => Codings::Plain,
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Codings::Plain,
-        _ => codings(sent, &parts.headers).map_err(|failure| Broken {
-            failure,
-            unsent: None,
-        })?,
+        _ => codings(sent, &parts.headers)
+            .ok_or_else(|| lease.unusable(AnswerError::TransferCoding))?,
     };
     if headers::authenticate_the_connection(&parts.headers) {
         lease.retire();
@@ -315,14 +314,14 @@ async fn exchange(
             parts.headers.insert(header::TRANSFER_ENCODING, names);
         }
     }
-    if !sent.whole.load(Ordering::Relaxed) {
+    if sent.progress.is_partial() {
         lease.retire();
         close_early(sent, &mut parts.headers);
     }
     parts.version = Version::HTTP_11;
     let inspection = sent.inspection(session, passage, Direction::Response);
     let place = sent.place.clone();
-    let reporter = Box::new(session.reporter());
+    let reporter = Arc::clone(&session.reporter);
     let mut answer = Answer::upstream(body, lease, expected.take(), inspection, place, reporter);
     if let Some(length) = length {
         answer = answer.ending_after(length);
@@ -342,12 +341,10 @@ fn close_early(sent: &Sent, fields: &mut http::HeaderMap) {
 
 /// The transfer codings that the client is told of. In HTTP/1.0 and HTTP/2 there are none (RFC 9112
 /// section 6.1, RFC 9113 section 8.2.2).
-fn codings(sent: &Sent, fields: &http::HeaderMap) -> Result<Codings, Failure> {
-    match Codings::of(fields) {
-        Ok(Codings::Others(_)) if sent.version != Version::HTTP_11 => Err(Failure::TransferCoding),
-        Ok(codings) => Ok(codings),
-        Err(_) => Err(Failure::TransferCoding),
-    }
+fn codings(sent: &Sent, fields: &http::HeaderMap) -> Option<Codings> {
+    let codings = Codings::of(fields).ok()?;
+    let is_told = !matches!(codings, Codings::Others(_)) || sent.version == Version::HTTP_11;
+    is_told.then_some(codings)
 }
 
 /// The origin changes protocols: only to what was offered (RFC 9110 section 15.2.2), and not before it
@@ -356,12 +353,12 @@ async fn switch(
     sent: &Sent,
     lease: &Lease,
     mut response: Response<Incoming>,
-) -> Result<Outcome, Failure> {
+) -> Result<Outcome, BrokenAnswer> {
     let protocols = sent
         .upgrade
         .accepted(response.headers())
-        .filter(|_| sent.whole.load(Ordering::Relaxed))
-        .ok_or(Failure::UnaskedUpgrade)?;
+        .filter(|_| !sent.progress.is_partial())
+        .ok_or_else(|| lease.unusable(AnswerError::UnaskedUpgrade))?;
     lease.cut().upgrade();
     let upgraded = hyper::upgrade::on(&mut response)
         .await
@@ -431,7 +428,7 @@ fn request_body(
     if body.is_end_stream() {
         return (RequestBody::empty(), None);
     }
-    sent.whole.store(false, Ordering::Relaxed);
+    sent.progress.set_partial(true);
     if sent.wire != Wire::TlsHttp2 && body.size_hint().exact().is_none() {
         // Of methods that seldom have content, hyper sends some only if the fields say so.
         let chunked = http::HeaderValue::from_static("chunked");
@@ -439,11 +436,10 @@ fn request_body(
     }
     let body = Streamed {
         body,
-        activity: Arc::clone(&sent.activity),
+        progress: Arc::clone(&sent.progress),
         scrutiny: sent.scrutiny,
         actions: sent.actions.clone(),
         inspection,
-        whole: Arc::clone(&sent.whole),
         _place: sent.place.clone(),
     };
     let expects = parts

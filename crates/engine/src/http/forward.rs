@@ -59,7 +59,7 @@ pub(super) async fn answer(
             match permit.await {
                 Ok(permit) => Passage::UnixSocket(permit, target.authority),
                 Err(failure) => {
-                    session.say_failed(&UNIX_SOCKET, &failure);
+                    session.reporter.log(&UNIX_SOCKET, &failure);
                     return respond::failure(&failure, &UNIX_SOCKET, Door::Http);
                 }
             }

@@ -11,7 +11,6 @@ use crate::enforce::{LeadsTo, Permit, Standing};
 use crate::error::Failure;
 use crate::live_policy::Generation;
 use crate::upstream::tls::Wire;
-use crate::upstream::unix_socket::SocketError;
 use crate::upstream::{Lease, Upstream};
 
 /// A permitted way.
@@ -51,21 +50,6 @@ impl Passage {
             Self::Host(permit) => Standing::of(permit, leads_to),
             Self::UnixSocket(permit, _) => Standing::UnixSocket(permit.standing().clone()),
         }
-    }
-
-    /// A failure as whose it is: what is held against an origin, a unix socket's program has done.
-    pub(super) fn blame(&self, failure: Failure) -> Failure {
-        let Self::UnixSocket(..) = self else {
-            return failure;
-        };
-        Failure::UnixSocket(match failure {
-            Failure::Answer(error) => SocketError::Answer(error),
-            Failure::TransferCoding => SocketError::TransferCoding,
-            Failure::UnaskedUpgrade => SocketError::UnaskedUpgrade,
-            Failure::InterimFlood => SocketError::InterimFlood,
-            Failure::AnswerTimeout(limit) => SocketError::Silent(limit),
-            failure => return failure,
-        })
     }
 
     /// A kept connection.

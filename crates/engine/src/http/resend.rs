@@ -15,6 +15,7 @@ use http::{HeaderMap, Method, Request};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::body::{BodyError, RequestBody};
+use crate::upstream::find;
 use crate::upstream::tls::Wire;
 
 /// Bytes that are remembered: the window that an HTTP/2 origin grants before it says anything (RFC 9113
@@ -262,20 +263,13 @@ pub(super) fn is_unprocessed(error: &hyper::Error, wire: Wire) -> bool {
 
 /// Whether the origin ends an HTTP/2 connection.
 pub(super) fn is_goodbye(error: &hyper::Error) -> bool {
-    in_http2(error).is_some_and(|error| error.is_go_away() && error.is_remote())
-}
-
-/// Whether the origin gave up on one HTTP/2 stream, rather than the connection breaking.
-pub(super) fn was_reset(error: &hyper::Error) -> bool {
-    reset(error).is_some()
+    find::<h2::Error>(error).is_some_and(|error| error.is_go_away() && error.is_remote())
 }
 
 fn reset(error: &hyper::Error) -> Option<h2::Reason> {
-    in_http2(error).filter(|error| error.is_reset())?.reason()
-}
-
-fn in_http2(error: &hyper::Error) -> Option<&h2::Error> {
-    std::error::Error::source(error)?.downcast_ref()
+    find::<h2::Error>(error)
+        .filter(|error| error.is_reset())?
+        .reason()
 }
 
 fn is_idempotent(method: &Method) -> bool {

@@ -10,7 +10,7 @@ use crate::error::{Failure, Fault};
 use crate::http::Answer;
 use crate::upstream::tls::TlsError;
 use crate::upstream::unix_socket::SocketError;
-use crate::upstream::{ConnectError, ProxyError, ResolveError};
+use crate::upstream::{AnswerError, BrokenAnswer, ConnectError, ProxyError, ResolveError};
 
 /// The answer to a request that failed.
 pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Response<Answer> {
@@ -49,11 +49,12 @@ fn is_timeout(failure: &Failure) -> bool {
         failure,
         Failure::Resolve(ResolveError::Timeout)
             | Failure::Connect(ConnectError::Timeout)
-            | Failure::UnixSocket(
-                SocketError::Connect(ConnectError::Timeout) | SocketError::Silent(_)
-            )
+            | Failure::UnixSocket(SocketError::Connect(ConnectError::Timeout))
             | Failure::Tls(TlsError::Timeout)
-            | Failure::AnswerTimeout(_)
+            | Failure::Answer(BrokenAnswer {
+                cause: AnswerError::Silent(_),
+                ..
+            })
             | Failure::UpstreamProxy(
                 ProxyError::Timeout
                     | ProxyError::Resolve(ResolveError::Timeout)

@@ -2,6 +2,7 @@
 //! log (SPEC H7, H8).
 
 use std::error::Error;
+use std::time::Duration;
 use std::{fmt, io};
 
 use h2::Reason;
@@ -58,6 +59,19 @@ pub(crate) enum AnswerError {
     /// The head is larger than any limit.
     #[error("answered with a header section that is too large")]
     HeadTooLarge,
+    /// The transfer codings are ambiguous, or the client cannot be told of them: HTTP/1.1 alone can
+    /// name them.
+    #[error("used transfer codings that cannot be passed on")]
+    TransferCoding,
+    /// The connection changed to a protocol that the request did not offer.
+    #[error("switched protocols unasked")]
+    UnaskedUpgrade,
+    /// Interim answers without end.
+    #[error("sent interim answers without end")]
+    InterimFlood,
+    /// The answer did not begin within this time.
+    #[error("did not answer in time")]
+    Silent(Duration),
     /// The framing of the content is broken.
     #[error("sent a malformed chunk in its answer")]
     Chunk,
@@ -81,14 +95,14 @@ pub(crate) enum Answerer {
     Program,
 }
 
-/// An answer that cannot be used. What hyper says of it is the source, for the log.
+/// An answer that cannot be used. If hyper found the fault, its error is the source, for the log.
 #[derive(Debug, thiserror::Error)]
 #[error("{by} {cause}")]
 pub(crate) struct BrokenAnswer {
     pub(crate) by: Answerer,
     pub(crate) cause: AnswerError,
     #[source]
-    pub(crate) error: hyper::Error,
+    pub(super) error: Option<hyper::Error>,
 }
 
 impl fmt::Display for Answerer {
@@ -102,6 +116,19 @@ impl fmt::Display for Answerer {
 }
 
 impl AnswerError {
+    /// Whether the connection was lost, and nothing is known to be wrong with an answer.
+    pub(crate) fn is_lost_connection(self) -> bool {
+        matches!(
+            self,
+            Self::Closed
+                | Self::Incomplete
+                | Self::Reset
+                | Self::Broken
+                | Self::Alert(_)
+                | Self::GoAway(_)
+        )
+    }
+
     /// Why there is no usable head.
     pub(super) fn of_head(error: &hyper::Error, evidence: &Evidence) -> Self {
         let shown = evidence.lock();
@@ -184,7 +211,7 @@ impl AnswerError {
 }
 
 /// An error behind one of hyper.
-fn find<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
+pub(crate) fn find<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(found) = error.downcast_ref::<E>() {

@@ -29,8 +29,6 @@ struct Flags {
     unwritable: AtomicBool,
     /// The bytes are not HTTP any more: a write that fails says so.
     upgraded: AtomicBool,
-    /// Over HTTP/2, the origin takes no other request (RFC 9113 section 6.8).
-    going_away: AtomicBool,
 }
 
 /// A stream that can be cut.
@@ -49,15 +47,6 @@ impl Cut {
     /// Says that the connection has changed to another protocol.
     pub(crate) fn upgrade(&self) {
         self.0.upgraded.store(true, Ordering::Relaxed);
-    }
-
-    /// Says that the origin takes no other request.
-    pub(crate) fn go_away(&self) {
-        self.0.going_away.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_going_away(&self) -> bool {
-        self.0.going_away.load(Ordering::Relaxed)
     }
 
     /// Whether the origin takes no more bytes.

@@ -22,7 +22,7 @@ use codex_network_policy::UnixSocketPath;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{BrokenAnswer, ConnectError};
+use super::ConnectError;
 use crate::enforce::unix_socket::{Claim, SocketPermit};
 use crate::error::Failure;
 
@@ -85,21 +85,6 @@ pub(crate) enum SocketError {
     /// The rest, as for any connection.
     #[error("{}", connecting(.0))]
     Connect(#[source] ConnectError),
-    /// The program behind it closed the connection, or what it says is not HTTP.
-    #[error(transparent)]
-    Answer(BrokenAnswer),
-    /// The program's transfer codings cannot be passed on.
-    #[error("the program used transfer codings that cannot be passed on")]
-    TransferCoding,
-    /// The program changed protocols unasked.
-    #[error("the program switched protocols unasked")]
-    UnaskedUpgrade,
-    /// The program sent interim answers without end.
-    #[error("the program sent interim answers without end")]
-    InterimFlood,
-    /// The program did not answer in time.
-    #[error("the program did not answer in time")]
-    Silent(Duration),
 }
 
 fn connecting(error: &ConnectError) -> &'static str {
