@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Display;
 
 use crate::enforce::Refusal;
+use crate::incoming::BodyError;
 use crate::owner::ConnectionHandle;
 use crate::record::Recorder;
 use crate::upstream::tls::TlsError;
@@ -52,14 +53,14 @@ pub(crate) enum Failure {
     NoInterception,
     /// The client's request body broke off.
     #[error("the request's body broke off")]
-    RequestBody(#[source] hyper::Error),
+    RequestBody(#[source] BodyError),
     /// There is no answer, or it cannot be used.
     #[error(transparent)]
     Answer(#[from] BrokenAnswer),
     /// The origin said that it has not processed the request, time and again, or when the request
     /// could not be sent again.
     #[error("the host refused the request without processing it")]
-    NotProcessed(#[source] hyper::Error),
+    NotProcessed(#[source] h2::Error),
 }
 
 /// What is wrong with a name.

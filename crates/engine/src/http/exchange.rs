@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use codex_network_config::Action;
 use codex_network_policy::Scrutiny;
-use http::{Method, Request, Response, StatusCode, Version, header};
-use hyper::body::{Body as _, Incoming};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Body as _;
 use hyper::upgrade::Upgraded;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
@@ -19,16 +19,17 @@ use super::answer_head::{self, Codings};
 use super::body::{Answer, Progress, RequestBody, Streamed};
 use super::first::First;
 use super::inspect::{Direction, Inspection};
+use super::interim::InterimWay;
 use super::passage::Passage;
-use super::resend::{self, Spare};
+use super::resend::Spare;
 use super::underway::Place;
 use super::upgrade::{self, Switched, UpgradeOffer};
 use super::{Next, Session, headers};
 use crate::enforce::LeadsTo;
 use crate::error::Failure;
-use crate::respond;
+use crate::incoming::Incoming;
 use crate::upstream::tls::Wire;
-use crate::upstream::{AnswerError, BrokenAnswer, Cut, Lease, ProxyError};
+use crate::upstream::{AnswerError, BrokenAnswer, Cut, Lease, ProxyError, Unanswered};
 
 /// Kept connections that are tried before a new one is made: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
@@ -49,8 +50,8 @@ pub(super) struct Sent {
     wire: Wire,
     /// What the client speaks.
     version: Version,
-    /// Whether the client understands interim answers.
-    takes_interim: bool,
+    /// Where interim answers go.
+    pub(super) interim: InterimWay,
     /// The protocols that the request offers to change to.
     upgrade: UpgradeOffer,
     /// What the hook that matches does to the request.
@@ -70,8 +71,7 @@ impl Sent {
             scrutiny,
             wire,
             version,
-            // RFC 9110 section 15.2: HTTP/1.0 knows none. hyper's HTTP/2 server cannot send any.
-            takes_interim: version == Version::HTTP_11,
+            interim: InterimWay::of(version),
             upgrade,
             actions: Vec::new(),
             place: Place::default(),
@@ -182,9 +182,6 @@ async fn try_send(
         message = match (broken.unsent, broken.failure) {
             (Some(unsent), _) if is_kept || is_shared => *unsent,
             (_, Failure::NotProcessed(error)) => {
-                if resend::is_goodbye(&error) {
-                    connection.go_away();
-                }
                 refusals += 1;
                 match spare.again() {
                     Some(request) if refusals < MAX_REFUSALS => {
@@ -217,6 +214,20 @@ struct Broken {
     unsent: Option<Box<Request<RequestBody>>>,
 }
 
+impl From<Unanswered> for Broken {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Unsent(request, broken) => Self {
+                failure: broken.into(),
+                unsent: Some(request),
+            },
+            Unanswered::Unprocessed(error) => Failure::NotProcessed(error).into(),
+            Unanswered::Content(error) => Failure::RequestBody(error).into(),
+            Unanswered::Broken(broken) => broken.into(),
+        }
+    }
+}
+
 impl<E: Into<Failure>> From<E> for Broken {
     fn from(failure: E) -> Self {
         Self {
@@ -232,17 +243,19 @@ async fn exchange(
     passage: &Passage,
     sent: &Sent,
     mut lease: Lease,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
     expected: &mut Option<oneshot::Sender<()>>,
 ) -> Result<Outcome, Broken> {
     let (interim, mut interims) = mpsc::channel(4);
     let count = Arc::new(InterimCount::new(lease.cut()));
     let counted = Arc::clone(&count);
-    hyper::ext::on_informational(&mut request, move |response| {
+    let on_interim = move |status, fields: &HeaderMap| {
         counted.add();
+        let mut fields = fields.clone();
+        headers::to_client(&mut fields);
         // A full queue loses an interim answer, which is allowed; it must not hold the origin up.
-        let _ = interim.try_send(Interim::read(response.status(), response.headers()));
-    });
+        let _ = interim.try_send((status, fields));
+    };
     let limit = passage.generation().settings().daemon.limits.idle_timeout;
     let silence = sent.progress.activity.silence(limit);
     let (underway, live) = (&session.underway, &session.shared.live);
@@ -251,7 +264,7 @@ async fn exchange(
         lease.retire();
     }
     let is_head = request.method() == Method::HEAD;
-    let answer = lease.send(request);
+    let answer = lease.send(request, on_interim);
     tokio::pin!(silence, answer);
     let answer = loop {
         tokio::select! {
@@ -260,29 +273,21 @@ async fn exchange(
             () = count.exceeded.notified() => {
                 return Err(lease.unusable(AnswerError::InterimFlood).into());
             }
-            Some(interim) = interims.recv() => match interim {
-                Interim::Continue => { expected.take().map(|wanted| wanted.send(())); }
-                Interim::Pass(bytes) if sent.takes_interim => session.interim.push(bytes),
-                Interim::Pass(_) => {}
-            },
+            Some((status, fields)) = interims.recv() => {
+                if status == StatusCode::CONTINUE && let Some(wanted) = expected.take() {
+                    // hyper says it to the client when it asks for the content.
+                    let _ = wanted.send(());
+                } else {
+                    sent.interim.pass(session, status, fields);
+                }
+            }
             answer = &mut answer => break answer,
             () = &mut silence => {
                 return Err(lease.unusable(AnswerError::Silent(limit)).into());
             }
         }
     };
-    let response = answer.map_err(|mut error| {
-        let unsent = error.take_message().map(Box::new);
-        let error = error.into_error();
-        let failure = if resend::is_unprocessed(&error, sent.wire) {
-            Failure::NotProcessed(error)
-        } else if error.is_user() {
-            Failure::RequestBody(error)
-        } else {
-            lease.broken_head(error).into()
-        };
-        Broken { failure, unsent }
-    })?;
+    let response = answer?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(switch(sent, &lease, response).await?);
     }
@@ -332,7 +337,7 @@ async fn exchange(
 /// Ends the client's connection behind an answer that has come before the request was there whole. The
 /// origin may leave the rest unread, and then it would be taken for the next request, here as there (RFC
 /// 9112 section 9.3). In HTTP/2 a stream ends alone.
-fn close_early(sent: &Sent, fields: &mut http::HeaderMap) {
+fn close_early(sent: &Sent, fields: &mut HeaderMap) {
     if sent.version != Version::HTTP_2 {
         let close = http::HeaderValue::from_static("close");
         fields.insert(header::CONNECTION, close);
@@ -341,7 +346,7 @@ fn close_early(sent: &Sent, fields: &mut http::HeaderMap) {
 
 /// The transfer codings that the client is told of. In HTTP/1.0 and HTTP/2 there are none (RFC 9112
 /// section 6.1, RFC 9113 section 8.2.2).
-fn codings(sent: &Sent, fields: &http::HeaderMap) -> Option<Codings> {
+fn codings(sent: &Sent, fields: &HeaderMap) -> Option<Codings> {
     let codings = Codings::of(fields).ok()?;
     let is_told = !matches!(codings, Codings::Others(_)) || sent.version == Version::HTTP_11;
     is_told.then_some(codings)
@@ -400,25 +405,6 @@ impl InterimCount {
     }
 }
 
-/// An interim answer of the origin's.
-enum Interim {
-    /// `100`: the body may come. The client hears of it when its body is asked for.
-    Continue,
-    /// Any other, as it goes to the client.
-    Pass(Bytes),
-}
-
-impl Interim {
-    fn read(status: StatusCode, fields: &http::HeaderMap) -> Self {
-        if status == StatusCode::CONTINUE {
-            return Self::Continue;
-        }
-        let mut fields = fields.clone();
-        headers::to_client(&mut fields);
-        Self::Pass(respond::interim(status, &fields))
-    }
-}
-
 fn request_body(
     parts: &mut http::request::Parts,
     body: Incoming,
@@ -446,7 +432,8 @@ fn request_body(
         .headers
         .get(header::EXPECT)
         .is_some_and(|field| field.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !expects {
+    // Over HTTP/2 the client hears what the origin says, and knows itself how long it waits.
+    if !expects || sent.version == Version::HTTP_2 {
         return (RequestBody::Streamed(body), None);
     }
     let (body, wanted) = RequestBody::expected(body);

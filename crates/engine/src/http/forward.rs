@@ -3,7 +3,6 @@
 
 use codex_network_policy::{Hooked, Protocol};
 use http::{Request, Response, Uri, Version};
-use hyper::body::Incoming;
 
 use super::body::{self, Answer};
 use super::exchange::{self, Sent};
@@ -13,6 +12,7 @@ use super::{EmptyPath, Session, headers, target, unix_socket};
 use crate::client::Client;
 use crate::enforce::unix_socket::UNIX_SOCKET;
 use crate::enforce::{self, Attempt};
+use crate::incoming::Incoming;
 use crate::respond::{self, Door};
 use crate::upstream::tls::Wire;
 

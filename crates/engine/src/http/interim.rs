@@ -1,5 +1,5 @@
-//! Interim answers (1xx) on their way from an origin to the client, which hyper's server cannot send
-//! (RFC 9110 section 15.2).
+//! Interim answers (1xx) on their way from an origin to the client (RFC 9110 section 15.2). Over HTTP/1
+//! they are written here, since hyper's server cannot send any.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -8,11 +8,48 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Version};
 use tokio::time::timeout;
+
+use super::Session;
+use super::http2::Stream;
+use crate::respond;
 
 /// Interim answers kept for a client that reads slowly; an origin that sends more loses the rest,
 /// as any 1xx may be (RFC 9110 section 15.2).
 const MOST_INTERIM: usize = 16;
+
+/// Where the interim answers to a request go.
+pub(super) enum InterimWay {
+    /// HTTP/1.0 knows none.
+    Nowhere,
+    /// To the queue of the connection.
+    Connection,
+    /// Over HTTP/2, to the stream of the request.
+    Stream(Stream),
+}
+
+impl InterimWay {
+    /// For a client that speaks this version. Over HTTP/2 the stream is still to be named.
+    pub(super) fn of(version: Version) -> Self {
+        if version == Version::HTTP_11 {
+            Self::Connection
+        } else {
+            Self::Nowhere
+        }
+    }
+
+    /// Passes an interim answer on.
+    pub(super) fn pass(&self, session: &Session, status: StatusCode, fields: HeaderMap) {
+        match self {
+            Self::Nowhere => {}
+            // hyper has said it when it asked for the content.
+            Self::Connection if status == StatusCode::CONTINUE => {}
+            Self::Connection => session.interim.push(respond::interim(status, &fields)),
+            Self::Stream(stream) => stream.interim(status, fields),
+        }
+    }
+}
 
 /// Interim answers on their way out.
 #[derive(Clone, Debug, Default)]
