@@ -1,10 +1,11 @@
 //! Go's `net/http`, as most programs in Go use it: the proxy of the environment, HTTP/2 where both sides
 //! speak it, and content that waits for `100 Continue`.
 
+use e2e::daemon::Config;
 use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::{Run, installed};
 
-use crate::intercepted::{Intercepted, intercepted_tests};
+use crate::intercepted::{Intercepted, Scene, intercepted_tests};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
 struct Go;
@@ -62,3 +63,21 @@ fn fetch(attempt: &Attempt<'_>, method_and_content: &[&str]) -> Run {
 
 client_tests!(Go; http, https, socks5);
 intercepted_tests!(Go);
+
+/// `net/http` waits for `100 Continue` here for as long as it takes, and the origin sends it when it reads
+/// (SPEC M6).
+#[test]
+fn content_is_asked_for_by_100_continue_inside_interception() {
+    let config = Config::example().append(
+        "[network.mitm.hooks.write]\n\
+         host = \"allowed.test\"\nmethods = [\"POST\"]\npath_prefixes = [\"/\"]\n",
+    );
+    let origin = Origin::answering(|request| Answer::text(&request.text()));
+    let scene = Scene::new(origin, &config);
+    let run = scene.attempt(|attempt| fetch(attempt, &["POST", CONTENT]));
+    run.succeeded();
+    assert_eq!(run.stdout, CONTENT);
+    let requests = scene.origin.requests();
+    assert_eq!(requests[0].version, "HTTP/2.0");
+    assert_eq!(requests[0].headers.get("expect"), Some("100-continue"));
+}

@@ -14,6 +14,7 @@ mod floods;
 mod frames;
 mod half_close;
 pub(crate) mod hooks;
+mod interim;
 mod limited;
 mod negotiation;
 mod origins;

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::Request;
 
-/// One answer of an origin. Over HTTP/2 `Upgrade`, `Raw` and interim responses do
-/// not exist, and asking for them is a mistake of the test.
+/// One answer of an origin. Over HTTP/2 `Upgrade` and `Raw` do not exist, and
+/// asking for them is a mistake of the test.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// A response.

@@ -2,8 +2,8 @@
 //!
 //! Who may be asked was decided before: everything here needs a permit.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use codex_network_policy::Scrutiny;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Body as _;
 use hyper::upgrade::Upgraded;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
 use super::answer_head::{self, Codings};
@@ -61,6 +61,7 @@ pub(super) struct Sent {
 
 impl Sent {
     pub(super) fn new(
+        session: &Session,
         scrutiny: Scrutiny,
         wire: Wire,
         version: Version,
@@ -71,7 +72,7 @@ impl Sent {
             scrutiny,
             wire,
             version,
-            interim: InterimWay::of(version),
+            interim: InterimWay::of(version, session),
             upgrade,
             actions: Vec::new(),
             place: Place::default(),
@@ -142,7 +143,7 @@ async fn try_send(
 ) -> Result<Outcome, Failure> {
     let upstream = &session.shared.upstream;
     let inspection = sent.inspection(session, passage, Direction::Request);
-    let (body, mut expected) = request_body(&mut parts, body, sent, inspection);
+    let (body, held) = request_body(&mut parts, body, sent, inspection);
     let (spare, body) = Spare::of(&parts, body, sent.wire);
     let mut message = Request::from_parts(parts, body);
     let mut opened = first.map_or(Ok(None), |first| first.take(passage))?;
@@ -175,7 +176,7 @@ async fn try_send(
         // Another request may have opened it, and the origin may have closed it since.
         let is_shared = lease.is_multiplexed() && tries < KEPT_TRIES;
         let connection = lease.id();
-        let broken = match exchange(session, passage, sent, lease, message, &mut expected).await {
+        let broken = match exchange(session, passage, sent, lease, message, &held).await {
             Ok(outcome) => return Ok(outcome),
             Err(broken) => broken,
         };
@@ -244,17 +245,18 @@ async fn exchange(
     sent: &Sent,
     mut lease: Lease,
     request: Request<RequestBody>,
-    expected: &mut Option<oneshot::Sender<()>>,
+    held: &Held,
 ) -> Result<Outcome, Broken> {
-    let (interim, mut interims) = mpsc::channel(4);
     let count = Arc::new(InterimCount::new(lease.cut()));
-    let counted = Arc::clone(&count);
+    let (counted, way, asked) = (Arc::clone(&count), sent.interim.clone(), held.clone());
     let on_interim = move |status, fields: &HeaderMap| {
         counted.add();
+        if status == StatusCode::CONTINUE {
+            asked.let_go();
+        }
         let mut fields = fields.clone();
         headers::to_client(&mut fields);
-        // A full queue loses an interim answer, which is allowed; it must not hold the origin up.
-        let _ = interim.try_send((status, fields));
+        way.pass(status, &fields);
     };
     let limit = passage.generation().settings().daemon.limits.idle_timeout;
     let silence = sent.progress.activity.silence(limit);
@@ -266,25 +268,15 @@ async fn exchange(
     let is_head = request.method() == Method::HEAD;
     let answer = lease.send(request, on_interim);
     tokio::pin!(silence, answer);
-    let answer = loop {
-        tokio::select! {
-            biased;
-            // A flood must not keep this from its turn.
-            () = count.exceeded.notified() => {
-                return Err(lease.unusable(AnswerError::InterimFlood).into());
-            }
-            Some((status, fields)) = interims.recv() => {
-                if status == StatusCode::CONTINUE && let Some(wanted) = expected.take() {
-                    // hyper says it to the client when it asks for the content.
-                    let _ = wanted.send(());
-                } else {
-                    sent.interim.pass(session, status, fields);
-                }
-            }
-            answer = &mut answer => break answer,
-            () = &mut silence => {
-                return Err(lease.unusable(AnswerError::Silent(limit)).into());
-            }
+    let answer = tokio::select! {
+        biased;
+        // A flood must not keep this from its turn.
+        () = count.exceeded.notified() => {
+            return Err(lease.unusable(AnswerError::InterimFlood).into());
+        }
+        answer = &mut answer => answer,
+        () = &mut silence => {
+            return Err(lease.unusable(AnswerError::Silent(limit)).into());
         }
     };
     let response = answer?;
@@ -327,7 +319,7 @@ async fn exchange(
     let inspection = sent.inspection(session, passage, Direction::Response);
     let place = sent.place.clone();
     let reporter = Arc::clone(&session.reporter);
-    let mut answer = Answer::upstream(body, lease, expected.take(), inspection, place, reporter);
+    let mut answer = Answer::upstream(body, lease, held.take(), inspection, place, reporter);
     if let Some(length) = length {
         answer = answer.ending_after(length);
     }
@@ -380,6 +372,23 @@ async fn switch(
     ))
 }
 
+/// Content that is held back until the origin asks for it, if it is.
+#[derive(Clone, Default)]
+struct Held(Arc<Mutex<Option<oneshot::Sender<()>>>>);
+
+impl Held {
+    /// Lets the content go. hyper then says `100` to the client.
+    fn let_go(&self) {
+        if let Some(wanted) = self.take() {
+            let _ = wanted.send(());
+        }
+    }
+
+    fn take(&self) -> Option<oneshot::Sender<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// How many interim answers have come over a connection for one request.
 struct InterimCount {
     seen: AtomicUsize,
@@ -410,9 +419,9 @@ fn request_body(
     body: Incoming,
     sent: &Sent,
     inspection: Option<Box<Inspection>>,
-) -> (RequestBody, Option<oneshot::Sender<()>>) {
+) -> (RequestBody, Held) {
     if body.is_end_stream() {
-        return (RequestBody::empty(), None);
+        return (RequestBody::empty(), Held::default());
     }
     sent.progress.set_partial(true);
     if sent.wire != Wire::TlsHttp2 && body.size_hint().exact().is_none() {
@@ -434,8 +443,8 @@ fn request_body(
         .is_some_and(|field| field.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     // Over HTTP/2 the client hears what the origin says, and knows itself how long it waits.
     if !expects || sent.version == Version::HTTP_2 {
-        return (RequestBody::Streamed(body), None);
+        return (RequestBody::Streamed(body), Held::default());
     }
     let (body, wanted) = RequestBody::expected(body);
-    (body, Some(wanted))
+    (body, Held(Arc::new(Mutex::new(Some(wanted)))))
 }

@@ -70,7 +70,7 @@ pub(super) async fn answer(
     headers::to_upstream(&mut parts.headers, passage.named(), Wire::Plain, scrutiny);
     upgrade.make(&mut parts.headers);
     parts.uri = Uri::from(target.path);
-    let sent = Sent::new(scrutiny, Wire::Plain, parts.version, upgrade);
+    let sent = Sent::new(session, scrutiny, Wire::Plain, parts.version, upgrade);
     parts.version = Version::HTTP_11;
     exchange::send(session, passage, &sent, parts, body, None)
         .await

@@ -230,7 +230,7 @@ impl Stream {
     }
 
     /// Sends an interim answer, if there is room for it.
-    pub(super) fn interim(&self, status: StatusCode, fields: HeaderMap) {
+    pub(super) fn interim(&self, status: StatusCode, fields: &HeaderMap) {
         let size = fields
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len() + 32)
@@ -241,7 +241,7 @@ impl Stream {
             return;
         };
         responding.interim_left = left;
-        let interim = respond::interim_head(status, fields);
+        let interim = respond::interim_head(status, fields.clone());
         if let Err(error) = responding.respond.send_informational(interim) {
             tracing::debug!(%error, "an interim answer was not sent");
         }

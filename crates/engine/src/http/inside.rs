@@ -119,7 +119,7 @@ pub(super) async fn answer(
         headers::join_cookies(&mut parts.headers);
     }
     upgrade.make(&mut parts.headers);
-    let mut sent = Sent::new(scrutiny, inside.wire, parts.version, upgrade);
+    let mut sent = Sent::new(session, scrutiny, inside.wire, parts.version, upgrade);
     if let Some(stream) = parts.extensions.remove::<Stream>() {
         sent.interim = InterimWay::Stream(stream);
     }

@@ -20,32 +20,33 @@ use crate::respond;
 const MOST_INTERIM: usize = 16;
 
 /// Where the interim answers to a request go.
+#[derive(Clone)]
 pub(super) enum InterimWay {
     /// HTTP/1.0 knows none.
     Nowhere,
     /// To the queue of the connection.
-    Connection,
+    Connection(Interim),
     /// Over HTTP/2, to the stream of the request.
     Stream(Stream),
 }
 
 impl InterimWay {
     /// For a client that speaks this version. Over HTTP/2 the stream is still to be named.
-    pub(super) fn of(version: Version) -> Self {
+    pub(super) fn of(version: Version, session: &Session) -> Self {
         if version == Version::HTTP_11 {
-            Self::Connection
+            Self::Connection(session.interim.clone())
         } else {
             Self::Nowhere
         }
     }
 
     /// Passes an interim answer on.
-    pub(super) fn pass(&self, session: &Session, status: StatusCode, fields: HeaderMap) {
+    pub(super) fn pass(&self, status: StatusCode, fields: &HeaderMap) {
         match self {
             Self::Nowhere => {}
-            // hyper has said it when it asked for the content.
-            Self::Connection if status == StatusCode::CONTINUE => {}
-            Self::Connection => session.interim.push(respond::interim(status, &fields)),
+            // hyper says it when it asks for the content.
+            Self::Connection(_) if status == StatusCode::CONTINUE => {}
+            Self::Connection(queue) => queue.push(respond::interim(status, fields)),
             Self::Stream(stream) => stream.interim(status, fields),
         }
     }
