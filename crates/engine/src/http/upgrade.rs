@@ -21,7 +21,7 @@ use super::passage::Passage;
 use crate::Shared;
 use crate::enforce::LeadsTo;
 use crate::owner::ConnectionHandle;
-use crate::tunnel::{self, relay_stream};
+use crate::tunnel::{self, RelayEnd, relay_stream};
 
 const WEBSOCKET: &str = "websocket";
 
@@ -146,7 +146,7 @@ impl Switched {
     }
 
     /// Moves bytes until the end. `early` are bytes that came behind the client's request.
-    pub(crate) async fn run<S: ClientEnd>(self, shared: &Shared, client: S, early: Bytes) {
+    pub(crate) async fn run<S: ClientEnd>(self, shared: &Shared, mut client: S, early: Bytes) {
         let Self {
             address,
             connection,
@@ -157,27 +157,19 @@ impl Switched {
         let limit = passage.generation().settings().daemon.limits.idle_timeout;
         let activity = connection.activity();
         activity.note();
-        let upstream = TokioIo::new(upstream);
-        let moved = async {
-            let (from_client, to_client) = tokio::io::split(client);
-            let (from_upstream, to_upstream) = tokio::io::split(upstream);
+        let end = {
+            let (from_client, to_client) = tokio::io::split(&mut client);
+            let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
             let there = relay_stream(from_client, to_upstream, early, activity);
             let back = relay_stream(from_upstream, to_client, Bytes::new(), activity);
-            tokio::try_join!(there, back).map(|_| ())
+            let moved = async { tokio::try_join!(there, back).map(|_| ()) };
+            let forbidden = forbidden(shared, &passage, &leads_to);
+            RelayEnd::of(moved, &connection, limit, forbidden).await
         };
-        tokio::select! {
-            moved = moved => {
-                if let Err(error) = moved {
-                    tracing::debug!(client = %address, authority = %passage, %error, "an upgraded connection broke");
-                }
-            }
-            () = activity.silence(limit) => {
-                tracing::debug!(client = %address, authority = %passage, ?limit, "closed an idle upgraded connection");
-            }
-            reason = forbidden(shared, &passage, &leads_to) => {
-                tracing::info!(client = %address, authority = %passage, %reason, "closed a connection that the policy no longer permits");
-            }
+        if end.must_reset() {
+            let _ = client.socket().set_zero_linger();
         }
+        end.log("an upgraded connection", address, &passage);
     }
 }
 
