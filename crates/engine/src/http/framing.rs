@@ -21,7 +21,7 @@ mod tests;
 
 pub(crate) use flaw::Flaw;
 
-use self::target::Target;
+use self::target::RawTarget;
 use grammar::{Word, chunk_size, flaw_at, is_ascii_text, is_field_text};
 pub(crate) use grammar::{is_token, is_visible};
 
@@ -84,7 +84,7 @@ pub(crate) struct Framing {
     fields: usize,
     /// The method or field name in progress.
     word: Word,
-    target: Target,
+    target: RawTarget,
     /// The number of the request, from 0.
     number: u64,
     /// The numbers of the `OPTIONS` requests for a URL without a path, until they are taken: `Uri` reads
@@ -187,7 +187,7 @@ impl Framing {
             room: max_head_bytes,
             fields: 0,
             word: Word::default(),
-            target: Target::default(),
+            target: RawTarget::default(),
             number: 0,
             pathless: Vec::new(),
             method: Method::Other,

@@ -14,9 +14,9 @@ const MAX_KEPT: usize = 1024;
 
 /// A request-target, as far as it has come.
 #[derive(Debug, Default)]
-pub(super) struct Target(Vec<u8>);
+pub(super) struct RawTarget(Vec<u8>);
 
-impl Target {
+impl RawTarget {
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
@@ -77,8 +77,8 @@ fn is_bare_ipv6(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn target(text: &str) -> Target {
-        let mut target = Target::default();
+    fn target(text: &str) -> RawTarget {
+        let mut target = RawTarget::default();
         target.extend(text.as_bytes());
         target
     }
