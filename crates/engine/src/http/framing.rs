@@ -21,7 +21,7 @@ mod tests;
 
 pub(crate) use flaw::Flaw;
 
-use self::target::RawTarget;
+use self::target::{RawTarget, is_path_or_query};
 use grammar::{Word, chunk_size, flaw_at, is_ascii_text, is_field_text};
 pub(crate) use grammar::{is_token, is_visible};
 
@@ -273,7 +273,11 @@ impl Framing {
                 taken
             }
             State::Target => {
-                let taken = self.skip_while(bytes, is_visible);
+                let taken = if self.target.is_plain() {
+                    self.skip_while(bytes, is_path_or_query)
+                } else {
+                    self.skip_while(bytes, is_visible)
+                };
                 self.target.extend(&bytes[..taken]);
                 taken
             }

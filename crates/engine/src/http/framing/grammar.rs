@@ -43,7 +43,11 @@ impl Framing {
                 Ok(State::TargetStart)
             }
             (State::TargetStart, _) if is_visible(byte) => {
-                self.target.extend(&[byte]);
+                self.target.begin(byte);
+                Ok(State::Target)
+            }
+            (State::Target, _) if is_visible(byte) => {
+                self.target.push(byte);
                 Ok(State::Target)
             }
             (State::Target, b' ') => {
