@@ -324,7 +324,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     let service = service_fn(|mut request: Request<Incoming>| {
         let session = Arc::clone(&session);
         let turn = session.turns.take(&session.connection);
-        if request.method() == Method::OPTIONS && turn.is_pathless() {
+        if turn.is_pathless() {
             request.extensions_mut().insert(EmptyPath);
         }
         if !UpgradeOffer::read(request.headers(), request.version()).is_empty() {

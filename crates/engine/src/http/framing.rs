@@ -85,11 +85,9 @@ pub(crate) struct Framing {
     /// The method or field name in progress.
     word: Word,
     target: RawTarget,
-    /// The number of the request, from 0.
-    number: u64,
-    /// The numbers of the `OPTIONS` requests for a URL without a path, until they are taken: `Uri` reads
-    /// an empty path as "/".
-    pathless: Vec<u64>,
+    /// For each request line, until it is taken: whether it is one of `OPTIONS` for a URL without a
+    /// path, which `Uri` reads as "/".
+    pathless: Vec<bool>,
     method: Method,
     version: Version,
     content: Content,
@@ -188,7 +186,6 @@ impl Framing {
             fields: 0,
             word: Word::default(),
             target: RawTarget::default(),
-            number: 0,
             pathless: Vec::new(),
             method: Method::Other,
             version: Version::Http11,
@@ -240,10 +237,10 @@ impl Framing {
         self.had_head
     }
 
-    /// The numbers of `OPTIONS` requests for a URL without a path, each given once (RFC 9112
-    /// section 3.2.4). The first request of the connection is number 0.
-    pub(crate) fn take_pathless(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.pathless)
+    /// For each request line that has come since the last call, whether it is one of `OPTIONS` for a URL
+    /// without a path (RFC 9112 section 3.2.4).
+    pub(crate) fn take_pathless(&mut self) -> impl Iterator<Item = bool> {
+        self.pathless.drain(..)
     }
 
     /// Takes the leading bytes that cannot surprise, all at once, and tells how many they are. It
@@ -380,7 +377,6 @@ impl Framing {
     fn next_message(&mut self) -> State {
         *self = Self {
             target: std::mem::take(&mut self.target).cleared(),
-            number: self.number + 1,
             pathless: std::mem::take(&mut self.pathless),
             had_head: self.had_head,
             ..Self::new(self.max_head_bytes)

@@ -52,9 +52,8 @@ impl Framing {
             }
             (State::Target, b' ') => {
                 self.target.check()?;
-                if self.method == Method::Options && self.target.has_empty_path() {
-                    self.pathless.push(self.number);
-                }
+                let is_pathless = self.method == Method::Options && self.target.has_empty_path();
+                self.pathless.push(is_pathless);
                 Ok(State::Version(0))
             }
             (State::Version(matched), _) => self.version(matched, byte),
