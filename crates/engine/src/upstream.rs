@@ -6,7 +6,7 @@
 
 mod answer_error;
 mod connect;
-mod connect_answer;
+pub(crate) mod connect_answer;
 mod connection;
 mod cut;
 pub(crate) mod datagram;

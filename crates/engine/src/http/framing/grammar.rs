@@ -229,7 +229,7 @@ pub(crate) fn is_visible(byte: u8) -> bool {
 }
 
 /// What a field value may hold (RFC 9110 section 5.5): HTAB, SP, VCHAR, obs-text.
-pub(super) fn is_field_text(byte: u8) -> bool {
+pub(crate) fn is_field_text(byte: u8) -> bool {
     is_ascii_text(byte) || !byte.is_ascii()
 }
 
