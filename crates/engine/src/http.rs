@@ -64,6 +64,10 @@ use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Standing};
 use crate::frames::{FrameMeter, Side};
 use crate::http2_memory;
+use crate::http2_memory::server::{
+    MAX_SEND_BUFFER, MAX_STREAM_WINDOW, MAX_STREAMS, MIN_SEND_BUFFER, MIN_STREAM_WINDOW,
+    MIN_STREAMS,
+};
 use crate::live_policy::Generation;
 use crate::mitm::Interception;
 use crate::observed::Observed;
@@ -77,22 +81,10 @@ pub(crate) const DOOR: &str = "http";
 /// How long after a drain has begun a connection may still begin a request.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Requests that one HTTP/2 connection may have in hand: as many as there is memory for, and at most as
-/// many as RFC 9113 section 6.5.2 asks for at least.
-const MIN_STREAMS: u32 = 16;
-const MAX_STREAMS: u32 = 100;
-/// Bytes of a request that an HTTP/2 client may send before the origin takes them. The window of the
-/// connection is that of all its streams: an origin that leaves an upload unread must not hold up
-/// another one. Clients are near, and half a MiB keeps them busy while this machine is.
-const MIN_STREAM_WINDOW: u32 = 16 * 1024;
-const MAX_STREAM_WINDOW: u32 = 512 * 1024;
 /// Streams that a client may reset before they were begun here ("rapid reset"), and streams that we
 /// may reset for its faults, before the connection ends.
 const MAX_RESET_STREAMS: usize = 20;
 const MAX_ERROR_STREAMS: usize = 128;
-/// Bytes of answers that wait in one HTTP/2 stream for a client to take them.
-const MIN_SEND_BUFFER: u32 = 16 * 1024;
-const MAX_SEND_BUFFER: u32 = 64 * 1024;
 
 /// What the requests of one connection share.
 pub(crate) struct Session {

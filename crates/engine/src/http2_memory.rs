@@ -24,13 +24,55 @@ const DIVISOR: u32 = 4;
 const WHOLE: u64 = 1024;
 
 /// What a connection needs to be as fast as it can be, in KiB.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Need(u32);
 
-/// With a client: in each of 100 streams a window of 512 KiB, a buffer of 64 KiB, and a frame of 16 KiB.
-pub(crate) const SERVER: Need = Need(100 * (512 + 64 + 16));
-/// With an origin: in each of 16 streams a window of 1 MiB, a buffer of 1 MiB, and a frame of 16 KiB.
-pub(crate) const CLIENT: Need = Need(16 * (1024 + 1024 + 16));
+/// Bytes of a frame that is read whole.
+const FRAME: u32 = 16 * 1024;
+
+/// With a client.
+pub(crate) const SERVER: Need = {
+    use server::{MAX_SEND_BUFFER, MAX_STREAM_WINDOW, MAX_STREAMS};
+    Need::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER)
+};
+
+/// With an origin.
+pub(crate) const CLIENT: Need = {
+    use client::{MAX_SEND_BUFFER, MAX_STREAM_WINDOW, MAX_STREAMS};
+    Need::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER)
+};
+
+/// The limits of a connection with a client: without a share, and with a whole one.
+pub(crate) mod server {
+    /// Requests that one HTTP/2 connection may have in hand: as many as there is memory for, and at most as
+    /// many as RFC 9113 section 6.5.2 asks for at least.
+    pub(crate) const MIN_STREAMS: u32 = 16;
+    pub(crate) const MAX_STREAMS: u32 = 100;
+    /// Bytes of a request that an HTTP/2 client may send before the origin takes them. The window of the
+    /// connection is that of all its streams: an origin that leaves an upload unread must not hold up
+    /// another one. Clients are near, and half a MiB keeps them busy while this machine is.
+    pub(crate) const MIN_STREAM_WINDOW: u32 = 16 * 1024;
+    pub(crate) const MAX_STREAM_WINDOW: u32 = 512 * 1024;
+    /// Bytes of answers that wait in one HTTP/2 stream for a client to take them.
+    pub(crate) const MIN_SEND_BUFFER: u32 = 16 * 1024;
+    pub(crate) const MAX_SEND_BUFFER: u32 = 64 * 1024;
+}
+
+/// The limits of a connection with an origin.
+pub(crate) mod client {
+    /// Requests that one HTTP/2 connection to an origin carries at once; a client with more of them gets
+    /// further connections.
+    pub(crate) const MIN_STREAMS: u32 = 4;
+    pub(crate) const MAX_STREAMS: u32 = 16;
+    /// Bytes of an answer that an origin may send over HTTP/2 before the client takes them. The window of
+    /// the connection is that of all its streams: an answer that a client leaves unread must not hold up
+    /// another one.
+    pub(crate) const MIN_STREAM_WINDOW: u32 = 64 * 1024;
+    pub(crate) const MAX_STREAM_WINDOW: u32 = 1024 * 1024;
+    /// Bytes of a request that wait in one stream for an origin to take them.
+    pub(crate) const MIN_SEND_BUFFER: u32 = 16 * 1024;
+    pub(crate) const MAX_SEND_BUFFER: u32 = 1024 * 1024;
+}
 
 /// The memory of all connections.
 #[derive(Debug)]
@@ -53,6 +95,13 @@ pub(crate) struct Share {
     holder: Holder,
     taken: u32,
     need: Need,
+}
+
+impl Need {
+    /// In each of so many streams a window, a buffer for sending, both in bytes, and a frame.
+    const fn new(streams: u32, window: u32, buffer: u32) -> Self {
+        Self(streams * ((window + buffer + FRAME) / 1024))
+    }
 }
 
 impl Http2Memory {
@@ -142,6 +191,11 @@ mod tests {
 
     fn granted(share: &Share) -> u32 {
         share.of(64, 1024)
+    }
+
+    #[test]
+    fn m6_what_a_connection_needs_is_what_its_streams_hold() {
+        assert_eq!(Need::new(3, 4096, 1024), Need(3 * (4 + 1 + 16)));
     }
 
     #[test]

@@ -49,22 +49,14 @@ use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
 use crate::frames::{FrameMeter, Side};
 use crate::http::RequestBody;
+use crate::http2_memory::client::{
+    MAX_SEND_BUFFER, MAX_STREAM_WINDOW, MAX_STREAMS, MIN_SEND_BUFFER, MIN_STREAM_WINDOW,
+    MIN_STREAMS,
+};
 use crate::http2_memory::{self, Http2Memory, Share};
 use crate::observed::Observed;
 use tls::{ClientCertificate, Offer, Wire};
 
-/// Requests that one HTTP/2 connection to an origin carries at once; a client with more of them gets
-/// further connections.
-const MIN_STREAMS: u32 = 4;
-const MAX_STREAMS: u32 = 16;
-/// Bytes of an answer that an origin may send over HTTP/2 before the client takes them. The window of the
-/// connection is that of all its streams: an answer that a client leaves unread must not hold up
-/// another one.
-const MIN_STREAM_WINDOW: u32 = 64 * 1024;
-const MAX_STREAM_WINDOW: u32 = 1024 * 1024;
-/// Bytes of a request that wait in one stream for an origin to take them.
-const MIN_SEND_BUFFER: u32 = 16 * 1024;
-const MAX_SEND_BUFFER: u32 = 1024 * 1024;
 /// Largest header section of an HTTP/2 answer, in bytes.
 const MAX_HTTP2_HEADERS: u32 = 256 * 1024;
 /// Most fields of an HTTP/1 answer. Browsers bound their size alone (hyper: 408 KiB); for more fields than
