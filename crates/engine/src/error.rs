@@ -87,11 +87,11 @@ impl Fault {
 
 impl Failure {
     pub(crate) fn fault(&self) -> Fault {
+        if let Some(ConnectError::ExhaustedDescriptors) = self.connect_error() {
+            return Fault::Proxy;
+        }
         match self {
-            Self::Connect(ConnectError::ExhaustedDescriptors)
-            | Self::UpstreamProxy(ProxyError::Connect(ConnectError::ExhaustedDescriptors))
-            | Self::UnixSocket(SocketError::Connect(ConnectError::ExhaustedDescriptors))
-            | Self::NoInterception => Fault::Proxy,
+            Self::NoInterception => Fault::Proxy,
             Self::Answer(BrokenAnswer { by, .. }) => match by {
                 Answerer::Host => Fault::Upstream,
                 Answerer::UpstreamProxy => Fault::UpstreamProxy,
@@ -105,6 +105,16 @@ impl Failure {
             | Self::Connect(_)
             | Self::Tls(_)
             | Self::NotProcessed(_) => Fault::Upstream,
+        }
+    }
+
+    /// Why a connection could not be opened: to the host, the upstream proxy or the unix socket.
+    pub(crate) fn connect_error(&self) -> Option<&ConnectError> {
+        match self {
+            Self::Connect(error)
+            | Self::UpstreamProxy(ProxyError::Connect(error))
+            | Self::UnixSocket(SocketError::Connect(error)) => Some(error),
+            _ => None,
         }
     }
 }

@@ -196,7 +196,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         let mut request = request.map(Incoming::from);
         let session = Arc::clone(&session);
         let turn = session.turns.take(&session.connection);
-        if request.method() == Method::OPTIONS && turn.is_pathless() {
+        if turn.is_pathless() {
             request.extensions_mut().insert(EmptyPath);
         }
         if !UpgradeOffer::read(request.headers(), request.version()).is_empty() {
@@ -265,8 +265,8 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     }
     let (address, door) = (session.address, session.place.door());
     match outcome {
-        // What the framing lets through and hyper cannot read, such as a target that is no URI;
-        // hyper has answered it.
+        // hyper has answered with a bare head. The framing refuses all that hyper is known to refuse, so
+        // this is a difference between the two.
         Err(error) if error.is_parse() && session.may_say("malformed requests") => {
             tracing::info!(client = %address, door, "refused a malformed request: {error}");
         }

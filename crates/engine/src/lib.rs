@@ -33,6 +33,7 @@ mod shares;
 
 mod http;
 mod socks5;
+mod spoken;
 
 mod decider;
 mod enforce;

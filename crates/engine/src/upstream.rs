@@ -6,7 +6,7 @@
 
 mod answer_error;
 mod connect;
-mod connect_answer;
+pub(crate) mod connect_answer;
 mod connection;
 mod cut;
 pub(crate) mod datagram;
@@ -40,7 +40,7 @@ pub(crate) use lease::{ConnectionId, Lease, Unanswered};
 use lease::{FarEnd, Sender};
 use pool::{Checkout, Pool};
 pub(crate) use proxy::ProxyError;
-use proxy::{AbsoluteForm, Errand, Ways};
+use proxy::{AbsoluteForm, ProxyUse, Ways};
 pub use resolve::{DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError};
 
 use crate::activity::Activity;
@@ -50,7 +50,7 @@ use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
 use crate::frames::{FrameMeter, Side};
 use crate::http::RequestBody;
-use crate::http2_memory::{self, Http2Memory};
+use crate::http2_memory::Http2Memory;
 use crate::observed::Observed;
 use tls::{ClientCertificate, Offer, Wire};
 
@@ -110,19 +110,19 @@ impl Upstream {
     /// Opens a connection for a permit: one lookup, one vetting, then only those addresses, or the
     /// upstream proxy for what leaves the site.
     pub(crate) async fn open(&self, permit: &Permit) -> Result<Connection, Failure> {
-        self.open_for(permit, Errand::Tunnel).await
+        self.open_for(permit, ProxyUse::Tunnel).await
     }
 
-    async fn open_for(&self, permit: &Permit, errand: Errand) -> Result<Connection, Failure> {
+    async fn open_for(&self, permit: &Permit, proxy_use: ProxyUse) -> Result<Connection, Failure> {
         let vetted = vetted(permit).await?;
-        let Some(proxy) = proxy::carrying(permit, &vetted, errand) else {
+        let Some(proxy) = proxy::carrying(permit, &vetted, proxy_use) else {
             return self.dial(permit, &vetted).await;
         };
         let deadline = Instant::now() + connect_timeout(permit);
         let dialler = self.dialler.as_ref();
         let mut stream = proxy::reach(dialler, permit, &vetted, proxy, deadline).await?;
         let early = proxy::ask(&mut stream, proxy, permit.authority(), deadline).await?;
-        self.ways.note(errand);
+        self.ways.note(proxy_use);
         Ok(Connection::new(stream, early, vetted.all()))
     }
 
@@ -180,7 +180,7 @@ impl Upstream {
     /// A new connection for plain HTTP that is to change protocols: with the origin itself, as far as
     /// it can tell.
     pub(crate) async fn connect_upgrade(&self, permit: &Permit) -> Result<Lease, Failure> {
-        let connection = self.open_for(permit, Errand::Upgrade).await?;
+        let connection = self.open_for(permit, ProxyUse::Http).await?;
         self.plainly(permit, connection).await
     }
 
@@ -198,7 +198,7 @@ impl Upstream {
     async fn connect_plain(&self, permit: &Permit) -> Result<Lease, Failure> {
         let vetted = vetted(permit).await?;
         let key = Checkout::of(permit, Wire::Plain);
-        let Some(proxy) = proxy::carrying(permit, &vetted, Errand::Requests) else {
+        let Some(proxy) = proxy::carrying(permit, &vetted, ProxyUse::Http) else {
             let connection = self.dial(permit, &vetted).await?;
             let far = FarEnd::origin(&connection);
             return self.over(key, connection, far).await;
@@ -207,7 +207,7 @@ impl Upstream {
         let deadline = Instant::now() + connect_timeout(permit);
         let dialler = self.dialler.as_ref();
         let stream = proxy::reach(dialler, permit, &vetted, proxy, deadline).await?;
-        self.ways.note(Errand::Requests);
+        self.ways.note(ProxyUse::Http);
         let far = FarEnd::proxy(vetted.all(), form);
         self.over(key, stream, far).await
     }
@@ -282,7 +282,7 @@ impl Upstream {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let client = &permit.attempt().client.connection;
-        let memory = self.http2_memory.take(http2_memory::CLIENT, client);
+        let memory = self.http2_memory.take(http2::NEED, client);
         let messages = Arc::new(Activity::new());
         far.evidence().note_http2();
         let stream = Observed::new(stream, far.evidence().clone());

@@ -2,20 +2,18 @@
 //! words (SPEC H8, M6).
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use e2e::tls::{Server, TLS12, TLS13, TestCa};
-use e2e::wait::PATIENCE;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::frames::{END_HEADERS, GOAWAY, HEADERS, RST_STREAM, frame};
 use super::origins::Odd;
 use super::resets::Http2Origin;
 use super::{BOTH, NAMES};
-use crate::forward::scene::by_hand;
+use crate::forward::scene::{by_hand, each_by_hand};
 
 /// Asks for `/` and expects a 502 with these words, and the same words in the log.
 fn assert_cause(scene: &Odd, protocol: &str, words: &str) {
@@ -35,32 +33,12 @@ fn assert_cause(scene: &Odd, protocol: &str, words: &str) {
     assert_eq!(line.level(), Some("INFO"));
 }
 
-/// Serves every connection alike: what fails may be tried again.
-fn always(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
-    let address = listener.local_addr().expect("a bound listener");
-    let serve = Arc::new(serve);
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (stream, serve) = (stream.expect("a connection"), Arc::clone(&serve));
-            thread::spawn(move || {
-                stream
-                    .set_read_timeout(Some(PATIENCE))
-                    .expect("a fresh socket takes options");
-                // What goes wrong here the test sees at the client.
-                let _: io::Result<()> = serve(stream);
-            });
-        }
-    });
-    address
-}
-
 /// TLS that is given to the test.
 fn in_tls(
     config: Arc<ServerConfig>,
     serve: impl Fn(StreamOwned<ServerConnection, TcpStream>) -> io::Result<()> + Send + Sync + 'static,
 ) -> SocketAddr {
-    always(move |stream| {
+    each_by_hand(move |_, stream| {
         let session = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
         serve(StreamOwned::new(session, stream))
     })
@@ -159,7 +137,8 @@ fn m6_an_origin_that_ends_a_session_names_its_cause() {
 fn http2(serve: impl Fn(Http2Origin) -> io::Result<()> + Send + Sync + 'static) -> Odd {
     let ca = TestCa::new();
     let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
-    let address = always(move |stream| serve(Http2Origin::accept(stream, Arc::clone(&config))?));
+    let address =
+        each_by_hand(move |_, stream| serve(Http2Origin::accept(stream, Arc::clone(&config))?));
     Odd::at(address, &ca)
 }
 

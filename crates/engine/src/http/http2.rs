@@ -23,7 +23,7 @@ use crate::Shared;
 use crate::activity::{Activity, Busy};
 use crate::frames::{FrameMeter, Side};
 use crate::http2::{self, Received, SendError};
-use crate::http2_memory::{self, Share};
+use crate::http2_memory::{Need, Share};
 use crate::incoming::Incoming;
 use crate::observed::Observed;
 use crate::respond;
@@ -44,6 +44,7 @@ const MAX_ERROR_STREAMS: usize = 128;
 /// Bytes of answers that wait in one stream for a client to take them.
 const MIN_SEND_BUFFER: u32 = 16 * 1024;
 const MAX_SEND_BUFFER: u32 = 64 * 1024;
+const NEED: Need = Need::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
 /// Bytes of interim answers to one request, which wait without a limit of their own. More are left out, as
 /// any may be (RFC 9110 section 15.2).
 const MAX_INTERIM_BYTES: usize = 16 * 1024;
@@ -64,7 +65,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     let memory = shared
         .upstream
         .http2_memory()
-        .take(http2_memory::SERVER, &session.connection);
+        .take(NEED, &session.connection);
     let messages = Arc::new(Activity::new());
     let peer = format!("client {address}");
     let meter = FrameMeter::new(Side::Server, peer, Arc::clone(&messages));

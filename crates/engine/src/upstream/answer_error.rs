@@ -13,7 +13,7 @@ use super::evidence::{End, Evidence, Shown};
 use crate::incoming::BodyError;
 
 /// Bytes that hyper takes for a head over HTTP/1.
-const MAX_HEAD: usize = 8192 + 4096 * 100;
+pub(super) const MAX_HEAD: usize = 8192 + 4096 * 100;
 
 /// What is wrong with an answer. The text follows the name of the one that answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -21,7 +21,7 @@ use super::lease::{FarEnd, Unanswered};
 use crate::frames::FrameMeter;
 use crate::http::RequestBody;
 use crate::http2::{self, Received, SendError};
-use crate::http2_memory::Share;
+use crate::http2_memory::{Need, Share};
 use crate::incoming::{BodyError, Incoming};
 use crate::observed::Observed;
 
@@ -35,6 +35,7 @@ const MAX_STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes of a request that wait in one stream for an origin to take them.
 const MIN_SEND_BUFFER: u32 = 16 * 1024;
 const MAX_SEND_BUFFER: u32 = 1024 * 1024;
+pub(super) const NEED: Need = Need::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
 /// Largest header section of an answer, in bytes.
 const MAX_HEADERS: u32 = 256 * 1024;
 /// Streams that may be opened before the origin's SETTINGS say how many it allows: the least that RFC 9113
@@ -247,7 +248,7 @@ mod tests {
     use super::*;
     use crate::activity::Activity;
     use crate::frames::Side;
-    use crate::http2_memory::{self, Http2Memory};
+    use crate::http2_memory::Http2Memory;
     use crate::owner::{ConnectionHandle, Owners};
 
     /// gRPC servers hang up on the third PING within five minutes.
@@ -256,10 +257,7 @@ mod tests {
         const PING: u8 = 6;
         let memory = Arc::new(Http2Memory::new(Arc::new(Owners::new(None))));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
-        let share = memory.take(
-            http2_memory::CLIENT,
-            &ConnectionHandle::new(nowhere, nowhere),
-        );
+        let share = memory.take(NEED, &ConnectionHandle::new(nowhere, nowhere));
         let (near, mut far) = tokio::io::duplex(1 << 20);
         let messages = Arc::new(Activity::new());
         let meter = FrameMeter::new(Side::Client, "origin".to_owned(), messages);
