@@ -435,10 +435,10 @@ fn p9_the_verdict_inside_is_the_verdict_at_the_doors() {
     // What a reload changes, it changes inside too, at the next request.
     let mut kept = inside(&scene, "http/1.1", "allowed.test");
     let (_directory, file) = secret();
-    let hooks = hooked(&file).set("network", "mode", r#""limited""#).append(
-        "[network.mitm.hooks.new]\nhost = \"allowed.test\"\nmethods = [\"GET\"]\n\
-         path_prefixes = [\"/only\"]\naction = [\"clean\"]\n",
-    );
+    let hooks = hooked(&file)
+        .set("network", "mode", r#""limited""#)
+        .hook("new", "allowed.test", &["GET"], "/only")
+        .set("network.mitm.hooks.new", "action", r#"["clean"]"#);
     reload(&scene, &hooks);
     assert_eq!(kept.get(&scene, "allowed.test", "/else"), 403);
     assert_eq!(scene.blocked("mitm_hook_denied")["host"], "allowed.test");

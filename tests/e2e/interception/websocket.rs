@@ -267,10 +267,11 @@ fn p11_a_websocket_inside_outlives_its_hooks_and_not_its_permission() {
 fn p11_other_hooks_end_a_websocket_inside() {
     let [_, way] = ways();
     let (mut client, _) = way.switched();
-    let other = way.config.clone().append(
-        "[network.mitm.hooks.last]\nhost = \"hooked.test\"\nmethods = [\"GET\"]\n\
-         path_prefixes = [\"/last\"]\naction = [\"clean\"]\n",
-    );
+    let other = way
+        .config
+        .clone()
+        .hook("last", "hooked.test", &["GET"], "/last")
+        .set("network.mitm.hooks.last", "action", r#"["clean"]"#);
     way.daemon.rewrite_config(&other);
     assert_eq!(way.daemon.reload().status, 200);
     client.expect_closed();
