@@ -22,9 +22,7 @@ impl Client for Wget {
         if let Some(proxy) = &attempt.proxy {
             program = program.env("http_proxy", proxy);
         }
-        let run = program.run();
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(program.run())
     }
 
     fn refusals(&self, _scheme: Scheme, _door: Door) -> &'static [&'static str] {

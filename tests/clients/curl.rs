@@ -20,9 +20,7 @@ impl Client for Curl {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = self.run(attempt, &[]);
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(self.run(attempt, &[]))
     }
 
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {

@@ -15,9 +15,7 @@ impl Client for Go {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = fetch(attempt, &["GET"]);
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(fetch(attempt, &["GET"]))
     }
 
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {

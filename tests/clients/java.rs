@@ -22,9 +22,7 @@ impl Client for HttpClient {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = fetch(attempt, "GET", 0);
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(fetch(attempt, "GET", 0))
     }
 
     fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {

@@ -67,9 +67,7 @@ impl Client for Fetch {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = fetch(attempt, "GET");
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(fetch(attempt, "GET"))
     }
 
     fn refusals(&self, _scheme: Scheme, _door: Door) -> &'static [&'static str] {
@@ -147,9 +145,7 @@ impl Client for Https {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = https(attempt, "GET");
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(https(attempt, "GET"))
     }
 
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {

@@ -14,9 +14,7 @@ impl Client for Wget {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = wget(attempt, &[]);
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(wget(attempt, &[]))
     }
 
     fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {
