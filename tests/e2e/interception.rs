@@ -25,7 +25,7 @@ mod websocket;
 mod windows;
 
 use e2e::client::{Connection, Http2, Response};
-use e2e::daemon::{Config, Daemon, LogLine};
+use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Builder, Origin, Request};
 use e2e::program::Program;
 use e2e::tls::{Client, Server, TestCa};
@@ -185,11 +185,6 @@ impl Scene {
     pub(crate) fn blocked(&self, reason: &str) -> Value {
         self.daemon
             .wait_for_blocked(|entry| entry["reason"] == reason)
-    }
-
-    fn wait_for_message(&self, part: &str) -> LogLine {
-        self.daemon
-            .wait_for_log(|line| line.message().is_some_and(|said| said.contains(part)))
     }
 
     /// Whether anything in the log tells of a crash.

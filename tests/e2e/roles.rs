@@ -185,10 +185,7 @@ fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
     for _ in 0..50 {
         daemon.signal(Signal::SIGHUP);
     }
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.contains("does not answer"))
-    });
+    daemon.wait_for_message("does not answer");
     assert_eq!(get(&daemon, "http://allowed.test/").status, 403);
     assert_ne!(worker(&daemon), stuck);
     // A worker's death is told as that.
@@ -210,8 +207,7 @@ fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
 fn l5_a_new_worker_has_the_settings_in_force_and_not_those_of_the_start() {
     let origin = Origin::start(|_| Answer::text("here"));
     let daemon = Daemon::start(e2e::binary!(), &Config::example());
-    daemon.rewrite_config(&Config::example().allow("blocked.test"));
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&Config::example().allow("blocked.test"));
     end(worker(&daemon));
     let answer = get(&daemon, &origin.url("blocked.test", "/"));
     assert_eq!(answer.status, 200);

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use nix::sys::signal::Signal;
@@ -151,6 +151,11 @@ impl Daemon {
             .expect("the daemon logs the line that the test waits for")
     }
 
+    /// Waits for a line of stderr, past or future, whose message has this part.
+    pub fn wait_for_message(&self, part: &str) -> LogLine {
+        self.wait_for_log(|line| line.message().is_some_and(|said| said.contains(part)))
+    }
+
     /// Replaces the configuration file; nothing reads it before a reload.
     pub fn rewrite_config(&self, config: &Config) {
         self.rewrite_config_text(&config.write(self.directory.path()));
@@ -169,6 +174,22 @@ impl Daemon {
     /// `POST /reload`.
     pub fn reload(&self) -> Response {
         self.admin("POST", "/reload", None)
+    }
+
+    /// Replaces the configuration and reloads it, which must succeed.
+    #[track_caller]
+    pub fn reload_with(&self, config: &Config) {
+        self.rewrite_config(config);
+        let answer = self.reload();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    /// Sets the mode by `POST /mode`, which must succeed.
+    #[track_caller]
+    pub fn set_mode(&self, mode: &str) {
+        let body = json!({ "mode": mode }).to_string();
+        let answer = self.admin("POST", "/mode", Some(&body));
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// What `GET /blocked` lists.

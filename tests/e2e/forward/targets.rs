@@ -126,9 +126,7 @@ fn h2_other_schemes_are_refused_in_words() {
         let answer = client.exchange(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(answer.status, 400, "{target}");
         assert!(answer.text().starts_with(words), "{}", answer.text());
-        scene
-            .daemon
-            .wait_for_log(|line| line.message().is_some_and(|said| said.contains(words)));
+        scene.daemon.wait_for_message(words);
     }
     assert_eq!(scene.origin.connections(), 0);
 }

@@ -238,7 +238,7 @@ fn m7_a_request_over_http_1_1_without_host_is_a_400() {
         }
     }
     assert_eq!(scene.origin.requests().len(), 1);
-    let line = scene.wait_for_message("refused a malformed request");
+    let line = scene.daemon.wait_for_message("refused a malformed request");
     assert_eq!(line.field("door"), Some(&"https".into()));
 }
 

@@ -247,7 +247,7 @@ fn m9_b4_the_secret_is_told_to_the_origin_and_to_nobody_else() {
         }
         // Behind whatever was said before.
         assert_eq!(scene.daemon.reload().status, 200);
-        scene.wait_for_message("reloaded");
+        scene.daemon.wait_for_message("reloaded");
         for line in scene.daemon.logs() {
             assert!(!line.raw.contains("hunter2"), "{}", line.raw);
             // Nor as bytes.

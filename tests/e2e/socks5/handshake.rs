@@ -15,7 +15,7 @@ fn is_hung_up_on(daemon: &Daemon, bytes: &[u8]) {
 
 /// Waits for the one line that names what a client does wrong.
 fn is_logged(daemon: &Daemon, words: &str) {
-    let line = daemon.wait_for_log(|line| line.message().is_some_and(|said| said.contains(words)));
+    let line = daemon.wait_for_message(words);
     let wanted = "refused a malformed request: ";
     assert!(line.message().is_some_and(|said| said.starts_with(wanted)));
     assert_eq!(line.level(), Some("INFO"));
