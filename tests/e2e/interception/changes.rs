@@ -11,7 +11,7 @@ use e2e::tls::{Client, Server};
 use e2e::wait::PATIENCE;
 
 use super::frames::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw, SETTINGS, frame};
-use super::hooks::{hooked, secret};
+use super::hooks::{hooked, secret, unhooked};
 use super::{BOTH, Scene, exported, limited};
 use crate::forward::scene::message;
 use crate::roles;
@@ -153,16 +153,12 @@ fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
     for protocol in BOTH {
         let (gate, origin) = endless();
         let scene = Scene::with(&hooked(&file), &[protocol], origin);
-        let here = std::net::Ipv4Addr::LOCALHOST;
-        let without = Config::example()
-            .allow("hooked.test")
-            .host("hooked.test", here);
-        let denied = without.clone().deny("hooked.test");
+        let denied = unhooked().deny("hooked.test");
         if protocol == "h2" {
             let mut client = scene.http2("hooked.test");
             let mut exchange = client.begin("GET", &scene.url("hooked.test", "/api/x"), &[]);
             assert_eq!(exchange.head().status, 200);
-            scene.daemon.reload_with(&without);
+            scene.daemon.reload_with(&unhooked());
             gate.release(b"more");
             assert_eq!(exchange.read_some(), b"more");
             scene.daemon.reload_with(&denied);
@@ -171,7 +167,7 @@ fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
             let mut client = scene.http1("hooked.test");
             client.send(scene.message("GET", "hooked.test", "/api/x", &[]));
             assert_eq!(client.read_head().status, 200);
-            scene.daemon.reload_with(&without);
+            scene.daemon.reload_with(&unhooked());
             gate.release(b"more");
             assert_eq!(client.read_exact(9), b"4\r\nmore\r\n");
             scene.daemon.reload_with(&denied);
@@ -210,15 +206,11 @@ fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
     for protocol in BOTH {
         let (gate, origin) = endless();
         let scene = Scene::with(&hooked(&file), &[protocol], origin);
-        let here = std::net::Ipv4Addr::LOCALHOST;
-        let without = Config::example()
-            .allow("hooked.test")
-            .host("hooked.test", here);
         if protocol == "h2" {
             let mut client = scene.http2("hooked.test");
             let mut exchange = client.begin("GET", &scene.url("hooked.test", "/api/x"), &[]);
             assert_eq!(exchange.head().status, 200);
-            scene.daemon.reload_with(&without);
+            scene.daemon.reload_with(&unhooked());
             gate.release(b"whole");
             drop(gate);
             assert_eq!(exchange.read_some(), b"whole");
@@ -228,7 +220,7 @@ fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
             let mut client = scene.http1("hooked.test");
             client.send(scene.message("GET", "hooked.test", "/api/x", &[]));
             let head = client.read_head();
-            scene.daemon.reload_with(&without);
+            scene.daemon.reload_with(&unhooked());
             gate.release(b"whole");
             drop(gate);
             assert_eq!(client.read_body_of(head).text(), "whole");

@@ -6,7 +6,7 @@ use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
 use e2e::tls::TestCa;
 
-use super::hooks::{hooked, secret};
+use super::hooks::{hooked, secret, unhooked};
 use super::{Scene, start};
 
 const EXTENSIONS: &str = "permessage-deflate; client_max_window_bits";
@@ -242,14 +242,10 @@ fn p11_limited_mode_ends_a_websocket() {
 fn p11_a_websocket_inside_outlives_its_hooks_and_not_its_permission() {
     let [_, way] = ways();
     let (mut client, _) = way.switched();
-    let here = std::net::Ipv4Addr::LOCALHOST;
-    let without = Config::example()
-        .allow("hooked.test")
-        .host("hooked.test", here);
-    way.daemon.reload_with(&without);
+    way.daemon.reload_with(&unhooked());
     client.send("still");
     assert_eq!(client.read_exact(5), b"still");
-    way.daemon.reload_with(&without.deny("hooked.test"));
+    way.daemon.reload_with(&unhooked().deny("hooked.test"));
     client.expect_closed();
 }
 
