@@ -5,6 +5,7 @@ use e2e::daemon::{Config, Daemon};
 use e2e::origin::Origin;
 
 use super::{client, start, tunnel};
+use crate::forward::scene::assert_bad_request;
 
 /// Sends bytes as the first of a connection and expects an end without a word.
 fn is_hung_up_on(daemon: &Daemon, bytes: &[u8]) {
@@ -31,17 +32,7 @@ fn s1_an_http_client_is_answered_in_http() {
         "CONNECT allowed.test:443 HTTP/1.1\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ] {
-        let mut client = client(&daemon);
-        client.send(head);
-        let answer = client.read_final_response();
-        assert_eq!(answer.status, 400, "{head}");
-        assert_eq!(answer.header("content-type"), Some("text/plain"));
-        assert!(
-            answer.text().starts_with(words),
-            "{head}: {}",
-            answer.text()
-        );
-        client.expect_closed();
+        assert_bad_request(daemon.socks_addr(), head, words);
     }
     is_logged(&daemon, words);
     assert!(daemon.blocked().is_empty(), "nothing was judged");
