@@ -7,7 +7,7 @@ use crate::intercepted::limited;
 use crate::script::{self, Trust};
 
 fn exec(config: &Config) -> (Run, Daemon) {
-    script::run("kubectl_exec", &[], config, Trust::Both)
+    script::run("kubectl_exec", &[], config, Trust::Bundle)
 }
 
 /// H8.
