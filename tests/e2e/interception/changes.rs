@@ -134,7 +134,7 @@ fn p11_what_is_no_longer_permitted_ends_before_its_handshake_too() {
     });
 }
 
-/// Answers with a body that never ends.
+/// Answers with a body that ends when the gate is dropped.
 fn endless() -> (Gate, Builder) {
     let (gate, body) = Gate::new();
     let body = Mutex::new(Some(body));
@@ -143,6 +143,31 @@ fn endless() -> (Gate, Builder) {
         body.map_or(Answer::Echo, |body| Answer::Reply(Reply::new(200, body)))
     });
     (gate, origin)
+}
+
+/// An [`endless`] answer that has begun is delivered to its end whatever happens meanwhile, and then the connection
+/// closes.
+fn assert_finished(scene: &Scene, protocol: &str, host: &str, gate: Gate, happen: impl FnOnce()) {
+    if protocol == "h2" {
+        let mut client = scene.http2(host);
+        let mut exchange = client.begin("GET", &scene.url(host, "/api/x"), &[]);
+        assert_eq!(exchange.head().status, 200);
+        happen();
+        gate.release(b"whole");
+        drop(gate);
+        assert_eq!(exchange.read_some(), b"whole");
+        assert_eq!(exchange.read_some(), b"");
+        client.wait_until_closed();
+    } else {
+        let mut client = scene.http1(host);
+        client.send(scene.message("GET", host, "/api/x", &[]));
+        let head = client.read_head();
+        happen();
+        gate.release(b"whole");
+        drop(gate);
+        assert_eq!(client.read_body_of(head).text(), "whole");
+        client.expect_closed();
+    }
 }
 
 /// A connection that needs no interception any more may end its request; but only as long as that
@@ -206,26 +231,9 @@ fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
     for protocol in BOTH {
         let (gate, origin) = endless();
         let scene = Scene::with(&hooked(&file), &[protocol], origin);
-        if protocol == "h2" {
-            let mut client = scene.http2("hooked.test");
-            let mut exchange = client.begin("GET", &scene.url("hooked.test", "/api/x"), &[]);
-            assert_eq!(exchange.head().status, 200);
+        assert_finished(&scene, protocol, "hooked.test", gate, || {
             scene.daemon.reload_with(&unhooked());
-            gate.release(b"whole");
-            drop(gate);
-            assert_eq!(exchange.read_some(), b"whole");
-            assert_eq!(exchange.read_some(), b"");
-            client.wait_until_closed();
-        } else {
-            let mut client = scene.http1("hooked.test");
-            client.send(scene.message("GET", "hooked.test", "/api/x", &[]));
-            let head = client.read_head();
-            scene.daemon.reload_with(&unhooked());
-            gate.release(b"whole");
-            drop(gate);
-            assert_eq!(client.read_body_of(head).text(), "whole");
-            client.expect_closed();
-        }
+        });
     }
 }
 
@@ -286,30 +294,10 @@ fn h1_a_drain_lets_the_request_in_hand_finish() {
     for protocol in BOTH {
         let (gate, origin) = endless();
         let scene = Scene::with(&limited(), &[protocol], origin);
-        let draining = || {
+        assert_finished(&scene, protocol, "allowed.test", gate, || {
             scene.daemon.signal(Signal::SIGTERM);
             scene.daemon.wait_for_message("stopping");
-        };
-        if protocol == "h2" {
-            let mut client = scene.http2("allowed.test");
-            let mut exchange = client.begin("GET", &scene.url("allowed.test", "/"), &[]);
-            assert_eq!(exchange.head().status, 200);
-            draining();
-            gate.release(b"whole");
-            drop(gate);
-            assert_eq!(exchange.read_some(), b"whole");
-            assert_eq!(exchange.read_some(), b"");
-            client.wait_until_closed();
-        } else {
-            let mut client = scene.http1("allowed.test");
-            client.send(scene.message("GET", "allowed.test", "/", &[]));
-            let head = client.read_head();
-            draining();
-            gate.release(b"whole");
-            drop(gate);
-            assert_eq!(client.read_body_of(head).text(), "whole");
-            client.expect_closed();
-        }
+        });
         let begun = Instant::now();
         assert_eq!(scene.daemon.wait_exit().code, Some(0));
         assert!(begun.elapsed() < PATIENCE / 3, "it waits for nobody else");
