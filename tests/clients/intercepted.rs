@@ -91,7 +91,7 @@ pub(crate) fn limited() -> Config {
 pub(crate) fn start(config: &Config, ca: &TestCa) -> Daemon {
     Daemon::launch(e2e::binary!())
         .config(config)
-        .env("SSL_CERT_FILE", ca.file())
+        .trusting(ca)
         .start()
 }
 

@@ -58,8 +58,7 @@ pub(crate) fn limited() -> Config {
 fn start(config: &Config, ca: &TestCa) -> Daemon {
     Daemon::launch(e2e::binary!())
         .config(config)
-        .env("SSL_CERT_FILE", ca.file())
-        .env("SSL_CERT_DIR", "/nonexistent")
+        .trusting(ca)
         .start()
 }
 

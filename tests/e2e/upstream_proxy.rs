@@ -193,7 +193,7 @@ fn h12_a_proxy_in_tls_is_verified_whether_or_not_anything_is_intercepted() {
         let daemon = |roots: &TestCa| {
             let proxy = far.url("proxy.test", "");
             let launch = launch(&config).env("HTTP_PROXY", proxy);
-            launch.env("SSL_CERT_FILE", roots.file()).start()
+            launch.trusting(roots).start()
         };
         let get = |daemon: &Daemon| {
             let request = "GET http://far.test/ HTTP/1.1\r\nHost: far.test\r\n\r\n";

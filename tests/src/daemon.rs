@@ -27,6 +27,7 @@ pub use self::config::Config;
 use self::log::Log;
 pub use self::log::LogLine;
 use crate::client::{self, Response};
+use crate::tls::TestCa;
 use crate::wait::{PATIENCE, poll};
 
 /// How long the daemon may take to go away by itself when a test is over.
@@ -288,6 +289,13 @@ impl Launch {
         self.environment
             .push((name.to_owned(), value.as_ref().to_owned()));
         self
+    }
+
+    /// Makes it trust this authority, and no other.
+    #[must_use]
+    pub fn trusting(self, ca: &TestCa) -> Self {
+        self.env("SSL_CERT_FILE", ca.file())
+            .env("SSL_CERT_DIR", "/nonexistent")
     }
 
     /// Starts the daemon and waits until it is ready.
