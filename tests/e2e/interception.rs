@@ -27,12 +27,11 @@ mod windows;
 use e2e::client::{Connection, Http2, Response};
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Builder, Origin, Request};
-use e2e::program::Program;
 use e2e::tls::{Client, Server, TestCa};
 use serde_json::Value;
 
-/// The path of the shipped program.
-const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
+use crate::control::proxyctl;
+
 /// For whom the origins here have certificates.
 const NAMES: [&str; 3] = ["allowed.test", "hooked.test", "127.0.0.1"];
 /// Both ways of speaking HTTP, by their names in ALPN.
@@ -198,10 +197,6 @@ impl Scene {
 
 /// The certificate of the daemon's authority.
 fn exported(daemon: &Daemon) -> String {
-    let run = Program::new(PROXYCTL)
-        .arg("--socket")
-        .arg(daemon.directory().join("control.sock"))
-        .args(["ca", "export"])
-        .run();
+    let run = proxyctl(daemon, &["ca", "export"]);
     run.succeeded().stdout.clone()
 }

@@ -8,7 +8,8 @@ use e2e::machine::{self, Need};
 use e2e::program::Program;
 use serde_json::Value;
 
-use super::{PROXYCTL, ca, daemon_in, fingerprint, init, set, shown};
+use super::{ca, daemon_in, fingerprint, init, set, shown};
+use crate::control::proxyctl_at;
 
 /// Two roots of nobody's, as PEM.
 fn roots(directory: &Path) -> (PathBuf, String) {
@@ -214,10 +215,6 @@ fn m3_openssl_takes_the_certificate_for_a_cas() {
 #[test]
 fn k2_ca_without_a_proxy_says_how_to_start_one() {
     let directory = tempfile::tempdir().expect("a directory");
-    let run = Program::new(PROXYCTL)
-        .arg("--socket")
-        .arg(directory.path().join("nobody.sock"))
-        .args(["ca", "show"])
-        .run();
+    let run = proxyctl_at(&directory.path().join("nobody.sock"), &["ca", "show"]);
     assert_eq!(run.code, Some(3), "{run:?}");
 }
