@@ -371,12 +371,9 @@ fn c5_a_changed_log_filter_is_applied_or_warned_of() {
     daemon.wait_for_log(|line| line.level() == Some("ERROR"));
     let logs = daemon.logs();
     let applied = !logs.iter().any(|line| line.raw.contains("VIOLATION"));
-    let warned = logs.iter().any(|line| {
-        line.level() == Some("WARN")
-            && line
-                .message()
-                .is_some_and(|message| message.contains("log"))
-    });
+    let warned = logs
+        .iter()
+        .any(|line| line.level() == Some("WARN") && line.message_contains("log"));
     assert!(
         applied || warned,
         "the setting is neither used nor spoken of"

@@ -159,10 +159,7 @@ fn l5_clients_wait_for_the_next_worker_and_none_is_refused() {
         assert_eq!(answer.status, 200);
     }
     assert_ne!(worker(&daemon), first);
-    let told = daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.starts_with("the worker is gone"))
-    });
+    let told = daemon.wait_for_log(|line| line.message_starts_with("the worker is gone"));
     assert_eq!(
         told.field("restarts").and_then(serde_json::Value::as_u64),
         Some(1)
@@ -256,10 +253,7 @@ fn c7_a_reload_while_no_worker_lives_is_not_lost() {
     }
     daemon.rewrite_config(&Config::example().deny("allowed.test"));
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.starts_with("reloaded"))
-    });
+    daemon.wait_for_log(|line| line.message_starts_with("reloaded"));
     assert_eq!(get(&daemon, &origin.url("allowed.test", "/")).status, 403);
     assert_eq!(daemon.reload().status, 200, "further reloads are answered");
 }

@@ -154,7 +154,7 @@ impl Daemon {
 
     /// Waits for a line of stderr, past or future, whose message has this part.
     pub fn wait_for_message(&self, part: &str) -> LogLine {
-        self.wait_for_log(|line| line.message().is_some_and(|said| said.contains(part)))
+        self.wait_for_log(|line| line.message_contains(part))
     }
 
     /// Replaces the configuration file; nothing reads it before a reload.

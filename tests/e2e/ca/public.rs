@@ -89,20 +89,14 @@ fn m5_without_roots_the_proxy_runs_and_says_so() {
     let daemon = with_roots(&directory.path().join("state"), &empty);
     assert_eq!(shown(&daemon)["roots"], 0);
     ca(&daemon, &["show"]).succeeded().says("none were found");
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.starts_with("no root certificates were found"))
-    });
+    daemon.wait_for_log(|line| line.message_starts_with("no root certificates were found"));
 }
 
 #[test]
 fn m5_a_state_directory_that_cannot_be_written_is_a_warning() {
     // Not even root makes directories there.
     let daemon = daemon_in(Path::new("/proc/no-such-place"));
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.starts_with("the CA's public files are not there"))
-    });
+    daemon.wait_for_log(|line| line.message_starts_with("the CA's public files are not there"));
     let shown = shown(&daemon);
     assert_eq!(
         (&shown["certificate_file"], &shown["bundle_file"]),

@@ -27,10 +27,9 @@ fn assert_cause(scene: &Odd, protocol: &str, words: &str) {
     );
     assert!(text.starts_with(&wanted), "{protocol}: {text}");
     let wanted = format!("a permitted request failed: {words}");
-    let line = scene.daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.starts_with("a permitted request failed"))
-    });
+    let line = scene
+        .daemon
+        .wait_for_log(|line| line.message_starts_with("a permitted request failed"));
     assert_eq!(line.message(), Some(&*wanted), "{protocol}");
     assert_eq!(line.level(), Some("INFO"));
 }
@@ -96,10 +95,9 @@ fn m6_an_origin_that_wants_a_client_certificate_is_told_as_such() {
                 text.contains("works only where TLS is not intercepted"),
                 "{text}"
             );
-            scene.daemon.wait_for_log(|line| {
-                line.level() == Some("INFO")
-                    && line.message().is_some_and(|said| said.contains(words))
-            });
+            scene
+                .daemon
+                .wait_for_log(|line| line.level() == Some("INFO") && line.message_contains(words));
         }
     }
 }

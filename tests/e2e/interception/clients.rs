@@ -190,10 +190,7 @@ fn m4_a_client_that_does_not_trust_the_ca_is_told_of_once_per_host_and_minute() 
         }
     }
     assert_eq!(scene.status("allowed.test"), 200);
-    let told = |line: &e2e::daemon::LogLine| {
-        line.message()
-            .is_some_and(|said| said.contains("does not trust the proxy's CA"))
-    };
+    let told = |line: &e2e::daemon::LogLine| line.message_contains("does not trust the proxy's CA");
     scene
         .daemon
         .wait_for_log(|line| told(line) && line.field("host").is_some_and(|it| it == "127.0.0.1"));

@@ -101,10 +101,7 @@ fn s3_p4_a_name_is_looked_up_once_in_an_association_and_the_addresses_are_kept()
     let config = config.deny("127.0.0.1");
     daemon.reload_with(&config);
     // That closes the destination; what comes then is looked up, and judged, like anything new.
-    let line = daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|message| message.starts_with("closed a destination"))
-    });
+    let line = daemon.wait_for_log(|line| line.message_starts_with("closed a destination"));
     assert_eq!(line.field("reason"), Some(&json!("denied")));
     daemon.reload_with(&config.deny("127.0.0.2"));
     association.send(&target, b"no more");
