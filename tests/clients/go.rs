@@ -1,19 +1,14 @@
 //! Go's `net/http`, as most programs in Go use it: the proxy of the environment, HTTP/2 where both sides
 //! speak it, and content that waits for `100 Continue`.
 
-use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::{Run, installed};
 
 use crate::intercepted::{Intercepted, intercepted_tests};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
+use crate::scene::{Attempt, Client, Door, Outcome, Scheme, client_tests};
 
 struct Go;
 
 impl Client for Go {
-    fn origin(&self, _scheme: Scheme) -> Builder {
-        Origin::answering(|_| Answer::text(CONTENT))
-    }
-
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
         Outcome::printed(fetch(attempt, &["GET"]))
     }

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::thread;
 
 use e2e::daemon::{Config, Daemon};
-use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::Run;
 
 use crate::intercepted::Intercepted;
@@ -77,10 +76,6 @@ const USUAL: Library = Library {
 };
 
 impl Client for Library {
-    fn origin(&self, _scheme: Scheme) -> Builder {
-        Origin::answering(|_| Answer::text(CONTENT))
-    }
-
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
         Outcome::printed(self.run(attempt, &[]))
     }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use e2e::daemon::{Config, Daemon};
-use e2e::origin::{Builder, Origin};
+use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::{Program, Run, installed};
 use e2e::tls::TestCa;
 
@@ -69,8 +69,10 @@ pub(crate) struct Outcome {
 
 /// A client of the tests.
 pub(crate) trait Client {
-    /// An origin that serves this client.
-    fn origin(&self, scheme: Scheme) -> Builder;
+    /// An origin that serves this client: most ask for [`CONTENT`] itself, by any path.
+    fn origin(&self, _scheme: Scheme) -> Builder {
+        Origin::answering(|_| Answer::text(CONTENT))
+    }
 
     /// Runs the client.
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome;
