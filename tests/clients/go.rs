@@ -2,7 +2,7 @@
 //! speak it, and content that waits for `100 Continue`.
 
 use e2e::daemon::Config;
-use e2e::origin::{Answer, Builder, Origin};
+use e2e::origin::{Answer, Origin};
 use e2e::program::{Run, installed};
 
 use crate::intercepted::{Intercepted, Scene, intercepted_tests};
@@ -11,14 +11,8 @@ use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests
 struct Go;
 
 impl Client for Go {
-    fn origin(&self, _scheme: Scheme) -> Builder {
-        Origin::answering(|_| Answer::text(CONTENT))
-    }
-
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = fetch(attempt, &["GET"]);
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(fetch(attempt, &["GET"]))
     }
 
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
@@ -68,10 +62,7 @@ intercepted_tests!(Go);
 /// (SPEC M6).
 #[test]
 fn content_is_asked_for_by_100_continue_inside_interception() {
-    let config = Config::example().append(
-        "[network.mitm.hooks.write]\n\
-         host = \"allowed.test\"\nmethods = [\"POST\"]\npath_prefixes = [\"/\"]\n",
-    );
+    let config = Config::example().hook("write", "allowed.test", &["POST"], "/");
     let origin = Origin::answering(|request| Answer::text(&request.text()));
     let scene = Scene::new(origin, &config);
     let run = scene.attempt(|attempt| fetch(attempt, &["POST", CONTENT]));

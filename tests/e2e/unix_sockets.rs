@@ -114,8 +114,7 @@ fn h10_switch_method_and_platform_are_judged_in_this_order() {
             assert_eq!(error, Some("blocked-by-method-policy"));
         }
     }
-    daemon.rewrite_config(&limited.set("network", "enabled", "false"));
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&limited.set("network", "enabled", "false"));
     let answer = ask(&daemon, "POST", url, SOCKET);
     assert_eq!(answer.status, 503);
     assert_eq!(answer.text(), "network proxy is disabled");

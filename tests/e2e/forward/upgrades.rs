@@ -198,14 +198,12 @@ fn p11_a_policy_that_tightens_ends_any_upgraded_connection() {
     let scene = scene(&config);
     let mut client = attached(&scene);
     assert_alive(&mut client);
-    scene.daemon.rewrite_config(&config.deny("allowed.test"));
-    assert_eq!(scene.daemon.reload().status, 200);
+    scene.daemon.reload_with(&config.deny("allowed.test"));
     client.expect_closed();
     scene.origin.wait_until_idle();
 
     let scene = Scene::with(&Config::example(), origin());
     let mut client = attached(&scene);
-    let limited = Some(r#"{"mode":"limited"}"#);
-    assert_eq!(scene.daemon.admin("POST", "/mode", limited).status, 200);
+    scene.daemon.set_mode("limited");
     client.expect_closed();
 }

@@ -25,10 +25,9 @@ fn assert_cause(scene: &Odd, protocol: &str, words: &str) {
     );
     assert!(text.starts_with(&wanted), "{protocol}: {text}");
     let wanted = format!("a permitted request failed: {words}");
-    let line = scene.daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.starts_with("a permitted request failed"))
-    });
+    let line = scene
+        .daemon
+        .wait_for_log(|line| line.message_starts_with("a permitted request failed"));
     assert_eq!(line.message(), Some(&*wanted), "{protocol}");
     assert_eq!(line.level(), Some("INFO"));
 }
@@ -74,10 +73,9 @@ fn m6_an_origin_that_wants_a_client_certificate_is_told_as_such() {
                 text.contains("works only where TLS is not intercepted"),
                 "{text}"
             );
-            scene.daemon.wait_for_log(|line| {
-                line.level() == Some("INFO")
-                    && line.message().is_some_and(|said| said.contains(words))
-            });
+            scene
+                .daemon
+                .wait_for_log(|line| line.level() == Some("INFO") && line.message_contains(words));
         }
     }
 }
@@ -217,7 +215,7 @@ fn m7_a_request_over_http_1_1_without_host_is_a_400() {
         }
     }
     assert_eq!(scene.origin.requests().len(), 1);
-    let line = scene.wait_for_message("refused a malformed request");
+    let line = scene.daemon.wait_for_message("refused a malformed request");
     assert_eq!(line.field("door"), Some(&"https".into()));
 }
 

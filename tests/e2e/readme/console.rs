@@ -10,10 +10,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::text;
+use crate::control::PROXYCTL;
 use crate::startup::Wrapped;
-
-/// The client that ships beside the proxy.
-pub(super) const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
 
 /// A person's directory, the proxy that they started last, and an origin that the README calls
 /// `example.com`.

@@ -181,7 +181,11 @@ async fn try_send(
             Err(broken) => broken,
         };
         message = match (broken.unsent, broken.failure) {
-            (Some(unsent), _) if is_kept || is_shared => *unsent,
+            (Unsent::Request(request), _) if is_kept || is_shared => *request,
+            (Unsent::Taken, failure) if is_shared => match spare.again() {
+                Some(request) => request,
+                None => return Err(failure),
+            },
             (_, Failure::NotProcessed(error)) => {
                 refusals += 1;
                 match spare.again() {
@@ -196,7 +200,9 @@ async fn try_send(
                 }
             }
             // An origin that answers, or resets a stream, has read the request.
-            (None, Failure::Answer(broken)) if is_kept && broken.cause.is_lost_connection() => {
+            (Unsent::No, Failure::Answer(broken))
+                if is_kept && broken.cause.is_lost_connection() =>
+            {
                 match spare.if_idempotent() {
                     Some(request) => request,
                     None => return Err(broken.into()),
@@ -211,8 +217,17 @@ async fn try_send(
 /// An exchange that failed.
 struct Broken {
     failure: Failure,
-    /// The request, when it never left.
-    unsent: Option<Box<Request<RequestBody>>>,
+    /// Whether the request never left.
+    unsent: Unsent,
+}
+
+enum Unsent {
+    /// It did, or may have.
+    No,
+    /// It did not, and here it is.
+    Request(Box<Request<RequestBody>>),
+    /// It did not, and what was taken of it is to be had from the [`Spare`].
+    Taken,
 }
 
 impl From<Unanswered> for Broken {
@@ -220,7 +235,7 @@ impl From<Unanswered> for Broken {
         match unanswered {
             Unanswered::Unsent(request, broken) => Self {
                 failure: broken.into(),
-                unsent: Some(request),
+                unsent: request.map_or(Unsent::Taken, Unsent::Request),
             },
             Unanswered::Unprocessed(error) => Failure::NotProcessed(error).into(),
             Unanswered::Content(error) => Failure::RequestBody(error).into(),
@@ -233,7 +248,7 @@ impl<E: Into<Failure>> From<E> for Broken {
     fn from(failure: E) -> Self {
         Self {
             failure: failure.into(),
-            unsent: None,
+            unsent: Unsent::No,
         }
     }
 }

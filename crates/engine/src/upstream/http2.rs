@@ -126,7 +126,7 @@ impl Sender {
     ) -> Result<Response<Incoming>, Unanswered> {
         if let Some(error) = self.error() {
             let broken = far.broken_head(error);
-            return Err(Unanswered::Unsent(Box::new(request), broken));
+            return Err(Unanswered::Unsent(Some(Box::new(request)), broken));
         }
         let (mut parts, content) = request.into_parts();
         let is_whole = content.is_end_stream();
@@ -140,7 +140,9 @@ impl Sender {
         let head = Request::from_parts(parts, ());
         let (mut answer, stream) = match self.requests.clone().send_request(head, is_whole) {
             Ok(begun) => begun,
-            Err(error) if self.is_closed() => return Err(Unanswered::Unprocessed(error)),
+            Err(error) if self.is_closed() => {
+                return Err(Unanswered::Unsent(None, far.broken_head(error)));
+            }
             Err(error) => return Err(Unanswered::Broken(far.broken_head(error))),
         };
         let number = answer.stream_id().as_u32();
@@ -169,19 +171,23 @@ impl Sender {
         Ok(Response::from_parts(parts, content.into()))
     }
 
-    /// Whether the origin says that it has not processed a request, or cannot have: it refused the stream
-    /// (RFC 9113 section 8.7), said goodbye before it (section 6.8; h2 gives this error to no other
-    /// stream), or the stream has never left, for there were as many as the origin allows.
-    fn unanswered(&self, number: u32, error: h2::Error, far: &FarEnd) -> Unanswered {
+    /// Why the request of a stream has no answer. An origin has not processed it if it refused the stream
+    /// (RFC 9113 section 8.7), or said goodbye before it (section 6.8; h2 gives this error to no other
+    /// stream). It was not sent if its stream never left, for there were as many as the origin allows.
+    fn unanswered(&self, stream: u32, error: h2::Error, far: &FarEnd) -> Unanswered {
         let is_goodbye = error.is_go_away() && error.is_remote();
         if is_goodbye {
             far.go_away();
         }
         let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-        if is_goodbye || is_refused || number > self.last_sent.load(Ordering::Relaxed) {
-            Unanswered::Unprocessed(error)
+        if is_goodbye || is_refused {
+            return Unanswered::Unprocessed(error);
+        }
+        let broken = far.broken_head(error);
+        if stream > self.last_sent.load(Ordering::Relaxed) {
+            Unanswered::Unsent(None, broken)
         } else {
-            Unanswered::Broken(far.broken_head(error))
+            Unanswered::Broken(broken)
         }
     }
 }

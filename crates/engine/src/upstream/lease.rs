@@ -64,9 +64,9 @@ pub(crate) struct Lease {
 
 /// Why a request has no answer.
 pub(crate) enum Unanswered {
-    /// It was not sent. The connection had ended.
-    Unsent(Box<Request<RequestBody>>, BrokenAnswer),
-    /// The origin has not processed it.
+    /// It was not sent, since the connection has ended. The request is there if it can be had back.
+    Unsent(Option<Box<Request<RequestBody>>>, BrokenAnswer),
+    /// The origin says that it has not processed it.
     Unprocessed(h2::Error),
     /// Its content broke off.
     Content(BodyError),
@@ -164,7 +164,7 @@ impl FarEnd {
     /// Why a request over HTTP/1 has no answer.
     fn unanswered(&self, unsent: Option<Request<RequestBody>>, error: hyper::Error) -> Unanswered {
         match unsent {
-            Some(request) => Unanswered::Unsent(Box::new(request), self.broken_head(error)),
+            Some(request) => Unanswered::Unsent(Some(Box::new(request)), self.broken_head(error)),
             None if error.is_user() => Unanswered::Content(error.into()),
             None => Unanswered::Broken(self.broken_head(error)),
         }
