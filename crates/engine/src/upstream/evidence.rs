@@ -13,6 +13,10 @@ use rustls::AlertDescription;
 use super::answer_error::MAX_HEAD;
 use crate::observed::Observer;
 
+/// How interim answers begin.
+const INTERIM: &[u8] = b"HTTP/1.1 1";
+const INTERIM_1_0: &[u8] = b"HTTP/1.0 1";
+
 /// What a connection has shown so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence(Arc<Mutex<Shown>>);
@@ -26,13 +30,25 @@ pub(super) struct Shown {
     /// An answer came to its end before.
     pub(super) has_answered: bool,
     /// The first bytes of the answer.
-    start: [u8; 8],
-    /// Bytes of the answer, counted until they are more than a head may have.
+    start: [u8; INTERIM.len()],
+    /// Bytes of the answer's head, counted until they are more than a head may have. Over HTTP/2, of all
+    /// that comes.
     pub(super) bytes: usize,
     /// Line ends among them; frames have none.
     pub(super) lines: usize,
+    /// Bytes of the line that has not ended.
+    line: usize,
+    part: Part,
     /// How the connection ended, if it did.
     pub(super) end: Option<End>,
+}
+
+/// Which part of an answer is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    #[default]
+    Head,
+    Content,
 }
 
 /// How a connection ended.
@@ -92,15 +108,43 @@ impl Evidence {
 }
 
 impl Shown {
-    fn count(&mut self, bytes: &[u8]) {
+    /// Counts bytes up to the end of a head. Looking through content would cost as much as moving it.
+    fn count(&mut self, mut bytes: &[u8]) {
+        if self.has_frames {
+            return self.add(bytes);
+        }
+        while self.part == Part::Head && !bytes.is_empty() {
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+            self.add(part);
+            self.line += part.len();
+            if end.is_some() {
+                self.end_line();
+            }
+            bytes = rest;
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
         let room = self.start.get_mut(self.bytes..).unwrap_or_default();
         for (place, byte) in room.iter_mut().zip(bytes) {
             *place = *byte;
         }
         self.bytes += bytes.len();
-        if !self.has_frames {
-            let ends = bytes.iter().map(|byte| usize::from(*byte == b'\n'));
-            self.lines += ends.sum::<usize>();
+    }
+
+    fn end_line(&mut self) {
+        self.lines += 1;
+        // CR LF, or LF alone.
+        let is_empty = std::mem::take(&mut self.line) <= 2;
+        if !is_empty {
+            return;
+        }
+        if self.begins_with(INTERIM) || self.begins_with(INTERIM_1_0) {
+            // Another head follows.
+            (self.bytes, self.lines) = (0, 0);
+        } else {
+            self.part = Part::Content;
         }
     }
 
@@ -143,5 +187,49 @@ impl Observer for Evidence {
 
     fn write_failed(&mut self, error: &io::Error) {
         self.note_error(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h8_the_lines_of_the_last_head_are_counted_and_content_is_not() {
+        const ANSWER: &str = "HTTP/1.1 200 OK\r\nA: b\r\n\r\n\n\n\ncontent\n";
+        for (text, lines, bytes) in [
+            (ANSWER.to_owned(), 3, 25),
+            (ANSWER.replace("\r\n", "\n"), 3, 22),
+            (format!("HTTP/1.1 103 Hints\r\nA: b\r\n\r\n{ANSWER}"), 3, 25),
+            (format!("HTTP/1.0 100 Go on\r\n\r\n{ANSWER}"), 3, 25),
+            ("220 mail.test\r\n".to_owned(), 1, 15),
+            (
+                "HTTP/1.1 200 OK\r\n".to_owned() + &"A: b\r\n".repeat(2000),
+                2001,
+                12_017,
+            ),
+        ] {
+            for length in [1, 2, 3, text.len()] {
+                let mut shown = Shown::default();
+                for part in text.as_bytes().chunks(length) {
+                    shown.count(part);
+                }
+                assert_eq!(
+                    (shown.lines, shown.bytes),
+                    (lines, bytes),
+                    "{length}: {text:.40}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn h8_over_http2_all_bytes_count_and_no_lines() {
+        let mut shown = Shown {
+            has_frames: true,
+            ..Shown::default()
+        };
+        shown.count(b"\n\n\nabc\n");
+        assert_eq!((shown.lines, shown.bytes), (0, 7));
     }
 }
