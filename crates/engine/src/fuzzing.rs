@@ -1,4 +1,4 @@
-//! Entry points for the fuzz targets in `tests/fuzz`: parsers of this crate that have no public face and
+//! Entry points for the fuzz targets in `tests/fuzz`: parsers of this crate that are not public and
 //! cannot be compiled alone.
 //!
 //! Compiled only by `cargo fuzz`, which sets `cfg(fuzzing)`. Each function checks the properties that hold

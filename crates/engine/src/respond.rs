@@ -26,7 +26,7 @@ pub(crate) const POLICY_DECISION: HeaderName = HeaderName::from_static("x-networ
 /// What the first line of a text answer to a blocked request begins with (SPEC H5).
 const DECISION_LINE: &str = "CODEX_NETWORK_POLICY_DECISION";
 
-/// How a block is told: as JSON to plain HTTP, as text to those who read it off a failed CONNECT.
+/// The format of a refusal: JSON for plain HTTP, text for clients that see it as a failed CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
     Http,
@@ -118,12 +118,12 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
     response
 }
 
-/// `400` for a request that cannot be served as it stands.
+/// `400` for a request that cannot be served.
 pub(crate) fn bad_request(why: &str) -> Response<Answer> {
     closing(text(StatusCode::BAD_REQUEST, why))
 }
 
-/// The last answer on its connection.
+/// Marks an answer as the last one of its connection.
 pub(crate) fn closing(mut response: Response<Answer>) -> Response<Answer> {
     let close = HeaderValue::from_static("close");
     response
@@ -143,7 +143,7 @@ pub(crate) fn connect_inside() -> Response<Answer> {
     response
 }
 
-/// `421` for a request inside intercepted TLS that is for somebody else (SPEC M7, RFC 9110
+/// `421` for a request inside intercepted TLS that names another authority (SPEC M7, RFC 9110
 /// section 15.5.20).
 pub(crate) fn misdirected(refused: &Refusal) -> Response<Answer> {
     let mut response = refusal(refused, Door::Connect);
@@ -151,9 +151,9 @@ pub(crate) fn misdirected(refused: &Refusal) -> Response<Answer> {
     response
 }
 
-/// A fatal TLS alert (RFC 8446 section 6.2), for a client that cannot be answered in any other way.
+/// A fatal TLS alert (RFC 8446 section 6.2), for a client that cannot get any other answer.
 pub(crate) fn tls_alert(alert: TlsAlert) -> [u8; 7] {
-    // A record of type alert, version 3.3, two bytes: fatal, and what.
+    // A record of type alert, version 3.3, two bytes: level fatal, and the alert.
     [21, 3, 3, 0, 2, 2, alert as u8]
 }
 
@@ -166,18 +166,18 @@ pub(crate) enum TlsAlert {
     UnrecognizedName = 112,
 }
 
-/// `200` for a CONNECT whose other end is there.
+/// `200` for a CONNECT whose other end is connected.
 pub(crate) fn connected() -> Response<Answer> {
     Response::new(Answer::own(Bytes::new()))
 }
 
-/// A whole message for a client whose bytes never made a request (SPEC H4).
+/// A whole message for a client whose bytes were not a valid request (SPEC H4).
 pub(crate) fn malformed(flaw: Flaw) -> Vec<u8> {
     let status = StatusCode::from_u16(flaw.status()).unwrap_or(StatusCode::BAD_REQUEST);
     whole_message(status, &flaw.to_string())
 }
 
-/// A whole message for a client that began a request and did not go on.
+/// A whole message for a client that began a request and did not finish it in time.
 pub(crate) fn slow_head() -> Vec<u8> {
     whole_message(
         StatusCode::REQUEST_TIMEOUT,
@@ -190,7 +190,7 @@ pub(crate) fn not_http(why: &dyn std::fmt::Display) -> Vec<u8> {
     whole_message(StatusCode::BAD_REQUEST, &why.to_string())
 }
 
-/// For a connection on which hyper has said its last.
+/// A message to write on a connection that hyper no longer serves.
 fn whole_message(status: StatusCode, why: &str) -> Vec<u8> {
     let phrase = status.canonical_reason().unwrap_or_default();
     let body = format!("{why}\n");
@@ -202,7 +202,7 @@ fn whole_message(status: StatusCode, why: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// An origin's interim answer, as it goes to the client.
+/// An origin's interim answer, as the client gets it.
 pub(crate) fn interim(status: StatusCode, fields: &HeaderMap) -> Bytes {
     let phrase = status.canonical_reason().unwrap_or_default();
     let mut message = format!("HTTP/1.1 {} {phrase}\r\n", status.as_u16()).into_bytes();

@@ -308,8 +308,8 @@ async fn h10_a_listed_path_without_a_program_is_a_bad_gateway_that_says_whose_fa
     let scene = stage
         .scene("allow_unix_sockets = [\"{}/folder\", \"{}/file\", \"{}/dead\", \"{}/missing\"]");
     for (name, what) in [
-        ("folder", "what is at this path is no socket"),
-        ("file", "what is at this path is no socket"),
+        ("folder", "the file at this path is not a socket"),
+        ("file", "the file at this path is not a socket"),
         ("dead", "nothing listens on the socket"),
         ("missing", "there is no such socket"),
     ] {

@@ -1,5 +1,5 @@
-//! Interim answers (1xx) on their way from an origin to the client, which hyper's server cannot send
-//! (RFC 9110 section 15.2).
+//! Interim answers (1xx) on their way from an origin to the client (RFC 9110 section 15.2). hyper's
+//! server cannot send them.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-/// Interim answers kept for a client that reads slowly; an origin that sends more loses the rest,
-/// as any 1xx may be (RFC 9110 section 15.2).
+/// Interim answers kept for a slow client. Further ones are dropped, which RFC 9110 section 15.2
+/// allows.
 const MOST_INTERIM: usize = 16;
 
 /// Interim answers on their way out.
@@ -21,7 +21,7 @@ pub(super) struct Interim(Arc<Mutex<Queue>>);
 #[derive(Debug, Default)]
 struct Queue {
     answers: VecDeque<Bytes>,
-    /// Whether the one that was taken out last is still half way.
+    /// Whether the last one taken is still being written.
     writing: bool,
     waker: Option<Waker>,
 }
@@ -35,8 +35,8 @@ impl Interim {
         }
     }
 
-    /// Resolves when all that was queued has been written, for only then may the final answer
-    /// follow; what a client does not take within `limit` is lost to it.
+    /// Resolves when all queued answers have been written: only then may the final answer follow.
+    /// Answers that the client does not take within `limit` are dropped.
     pub(super) async fn written(&self, limit: Duration) {
         let written = poll_fn(|cx| {
             let mut queue = self.lock();
@@ -51,7 +51,7 @@ impl Interim {
         }
     }
 
-    /// The next one to write; asking says that the one before has been written.
+    /// The next one to write. A call says that the previous one has been written.
     pub(super) fn pop(&self) -> Option<Bytes> {
         let mut queue = self.lock();
         let next = queue.answers.pop_front();

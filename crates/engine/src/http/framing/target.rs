@@ -1,5 +1,6 @@
-//! The request-target as hyper will read it. hyper answers a target that is no URI itself, without a
-//! word; so it is read here first, and hyper gets only what it can read.
+//! Checks that hyper can read the request-target. hyper answers a target that is not a valid URI by
+//! itself, without a text. So the target is parsed here first, and hyper gets only targets that it
+//! can read.
 
 use std::net::Ipv6Addr;
 
@@ -7,12 +8,12 @@ use http::Uri;
 
 use super::Flaw;
 
-/// Longest request-target that hyper reads.
+/// Longest request-target that hyper accepts.
 const MAX_TARGET: usize = u16::MAX as usize - 1;
-/// Memory that is kept for the next target of the connection.
+/// Memory that is kept for the connection's next target.
 const MAX_KEPT: usize = 1024;
 
-/// A request-target, as far as it has come.
+/// The bytes of a request-target that have arrived so far.
 #[derive(Debug, Default)]
 pub(super) struct Target(Vec<u8>);
 
@@ -53,7 +54,7 @@ impl Target {
         scheme.is_some_and(|end| !self.0[end + 3..].iter().any(|byte| b"/?".contains(byte)))
     }
 
-    /// What stands for the host and the port, if the target is a URL or nothing but that.
+    /// The host and port of a URL, or the whole target if it consists of them alone.
     fn authority(&self) -> Option<&str> {
         let text = std::str::from_utf8(&self.0).ok()?;
         let text = text.split_once("://").map_or(text, |(_, rest)| rest);
