@@ -180,7 +180,7 @@ fn c7_an_upgrade_over_a_link_that_the_service_cannot_follow_leaves_it_alone() {
     let run = bare.upgrade();
     assert_eq!(run.code, Some(0), "{run:#?}");
     run.says("the service goes on with the program and the settings that it has");
-    run.says("/etc/codex-network-proxy/conf.d: cannot be read: there is a link that leads nowhere");
+    run.says("/etc/codex-network-proxy/conf.d: cannot be read: it is a link to a file that does not exist");
     assert_eq!(bare.scene.monitor(), monitor);
 }
 
