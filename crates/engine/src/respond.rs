@@ -279,7 +279,7 @@ fn sentence(refusal: &Refusal) -> String {
         ),
         Reason::NotAllowed if refusal.detail == Some(MANAGED_LIST) => format!(
             "{host} is not on the allow list of the network policy (nothing denies it explicitly), and that list is \
-             managed: whoever manages requirements.toml for this machine can add it there; allowed_domains \
+             managed: the administrator of requirements.toml on this machine can add it there; allowed_domains \
              elsewhere does not count."
         ),
         Reason::NotAllowed => format!(

@@ -55,7 +55,7 @@ fn l5_init_again_changes_nothing_and_is_no_failure() {
     let directory = tempfile::tempdir().expect("a directory");
     let first = init(directory.path());
     let again = init(directory.path());
-    again.succeeded().says("a good CA is there already");
+    again.succeeded().says("a valid CA exists already");
     assert_eq!(told(&first), told(&again));
 }
 

@@ -81,7 +81,7 @@ fn c6_a_mode_beyond_the_requirement_is_403_and_exit_code_4() {
     assert_eq!(json(&daemon, &["mode"])["mode"], "limited");
     let arguments = ["explain", "http://allowed.test/", "--method", "POST"];
     proxyctl(&daemon, &arguments).says(&format!(
-        "mode may only be limited as long as {REQUIREMENTS}:2 requires it"
+        "mode may only be limited while {REQUIREMENTS}:2 requires it"
     ));
     let same = daemon.admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
     assert_eq!(same.status, 200);
@@ -156,7 +156,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     // Who can help, and nothing about where their file is (SPEC H7).
     let message = told["message"].as_str().expect("a sentence");
     assert!(
-        message.contains("whoever manages requirements.toml") && !message.contains("/etc"),
+        message.contains("the administrator of requirements.toml") && !message.contains("/etc"),
         "{message}"
     );
     assert!(!message.contains("reload"), "{message}");
@@ -167,7 +167,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     let explained = json(&daemon, &["explain", "http://allowed.test/"]);
     let remedy = explained["remedy"].as_str().expect("a remedy");
     assert!(
-        remedy.contains("whoever manages requirements.toml add \"allowed.test\""),
+        remedy.contains("the administrator of requirements.toml to add \"allowed.test\""),
         "{remedy}"
     );
     assert_eq!(
