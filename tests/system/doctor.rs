@@ -78,7 +78,7 @@ fn k1_doctor_finds_nothing_wrong_with_a_service_that_is_well() {
         "ok",
         "the worker runs as codex-network-proxy",
     );
-    says(&lines, "permissions", "ok", "nobody but root may change");
+    says(&lines, "permissions", "ok", "only root may change");
     says(&lines, "version", "ok", env!("CARGO_PKG_VERSION"));
     // Somebody whom the proxy does not serve learns that, and no more, and it is nobody's fault.
     let (code, lines) = examine(&scene, "nobody", &[]);
@@ -208,7 +208,7 @@ fn k1_doctor_says_how_a_service_that_does_not_run_is_started() {
     says(&lines, "service", "problem", "does not run");
     says(&lines, "control", "problem", "no proxy answers");
     says(&lines, "sockets", "problem", "is inactive");
-    says(&lines, "user", "ok", "codex-network-proxy is there");
+    says(&lines, "user", "ok", "codex-network-proxy exists");
     assert!(
         advice(&lines).contains("systemctl start codex-network-proxy"),
         "{lines:#?}"
@@ -317,7 +317,7 @@ fn m1_doctor_leads_to_a_ca_that_this_system_trusts() {
     scene.start();
     let (code, lines) = examine(&scene, "root", &["ca"]);
     assert_eq!(code, Some(1), "{lines:#?}");
-    says(&lines, "ca", "problem", "goes when the proxy stops");
+    says(&lines, "ca", "problem", "is lost when the proxy stops");
     scene
         .machine()
         .run(["codex-network-proxy", "init"])

@@ -100,7 +100,7 @@ fn m5_a_state_directory_that_cannot_be_written_is_a_warning() {
     let daemon = daemon_in(Path::new("/proc/no-such-place"));
     daemon.wait_for_log(|line| {
         line.message()
-            .is_some_and(|said| said.starts_with("the CA's public files are not there"))
+            .is_some_and(|said| said.starts_with("the CA's public files are missing"))
     });
     let shown = shown(&daemon);
     assert_eq!(

@@ -67,7 +67,7 @@ fn k3_strangers_are_hung_up_on_and_told_how_to_be_admitted() {
     }
     let run = as_nobody(&daemon, &["status"]);
     assert_eq!(run.code, Some(4), "{run:?}");
-    run.says("hung up without a word")
+    run.says("closed the connection without an answer")
         .says("add \"nobody\" to [daemon.control] administrators or observers");
     let line = daemon.wait_for_log(|line| {
         line.message()

@@ -250,7 +250,7 @@ fn m3_doctor_finds_a_key_that_others_may_read_and_a_ca_that_nobody_trusts() {
     let (code, lines) = examine(&socket(&daemon), &["ca"], &[]);
     assert_eq!(code, Some(1), "{lines:#?}");
     assert!(
-        the(&lines, "ca").1.contains("goes when the proxy stops"),
+        the(&lines, "ca").1.contains("is lost when the proxy stops"),
         "{lines:#?}"
     );
     let state = serde_json::json!(daemon.directory().join("state"));
