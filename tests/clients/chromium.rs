@@ -33,7 +33,7 @@ fn show(config: &Config) -> (Run, Daemon) {
     (run, daemon)
 }
 
-/// Only the browser's own errands may have been refused.
+/// Only requests that the browser makes for itself may have been refused.
 fn nothing_of_the_page_was_refused(daemon: &Daemon) {
     let blocked = daemon.blocked();
     assert!(

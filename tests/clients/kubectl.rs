@@ -1,4 +1,4 @@
-//! kubectl: `exec` makes of a `POST` a connection that speaks SPDY/3.1 (SPEC H9).
+//! kubectl: `exec` turns a `POST` into a connection that speaks SPDY/3.1 (SPEC H9).
 
 use std::path::Path;
 
@@ -42,7 +42,7 @@ fn exec_works_in_a_tunnel() {
     run.succeeded().says("brought home");
 }
 
-/// H9: where hooks judge requests, no other protocol than WebSocket is offered to the server.
+/// H9: where hooks judge requests, only WebSocket is offered to the server.
 #[test]
 fn exec_is_not_carried_where_hooks_judge_requests() {
     let config = Config::example().append(

@@ -50,7 +50,7 @@ fn ca(daemon: &Daemon, arguments: &[&str]) -> Run {
         .run()
 }
 
-/// What `proxyctl ca show --json` says.
+/// The output of `proxyctl ca show --json`.
 fn shown(daemon: &Daemon) -> Value {
     let run = ca(daemon, &["show", "--json"]);
     serde_json::from_str(&run.succeeded().stdout).expect("JSON")

@@ -1,5 +1,5 @@
-//! What both sides of HTTP/2 share: a body that is sent frame by frame, and
-//! fields in the form in which tests look at them.
+//! Shared by both sides of HTTP/2: a body that is sent frame by frame, and fields in the form that
+//! tests use.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::wire::{Fields, latin1};
 
-/// A body whose frames somebody else sends; it ends when the sender is dropped.
+/// A body whose frames come from a channel; it ends when the sender is dropped.
 pub(crate) struct Frames(UnboundedReceiver<Frame<Bytes>>);
 
 /// The other end of [`Frames`].
@@ -29,7 +29,7 @@ impl Frames {
         Self::open().1
     }
 
-    /// One frame, or none when there is nothing to send.
+    /// One frame, or none for an empty body.
     pub(crate) fn whole(body: &[u8]) -> Self {
         let (sender, frames) = Self::open();
         if !body.is_empty() {
@@ -50,13 +50,13 @@ impl Body for Frames {
         self.0.poll_recv(context).map(|frame| frame.map(Ok))
     }
 
-    /// Known only when the sender has gone: then the headers end the stream.
+    /// Known only when the sender is gone: then the headers end the stream.
     fn is_end_stream(&self) -> bool {
         self.0.is_closed() && self.0.is_empty()
     }
 }
 
-/// Sends data; when the stream is gone it goes nowhere.
+/// Sends data. If the stream is gone, the data is dropped.
 pub(crate) fn send(to: &Sender, data: &[u8]) {
     let frame = Frame::data(Bytes::copy_from_slice(data));
     let _: Result<(), mpsc::error::SendError<_>> = to.send(frame);

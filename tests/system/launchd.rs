@@ -1,5 +1,5 @@
-//! The launchd property list: well formed, complete, and of one mind with the code and with systemd's
-//! units. It cannot be loaded here.
+//! The launchd property list: well formed, complete, and consistent with the code and with
+//! systemd's units. It cannot be loaded here.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ fn l9_launchd_hands_over_the_sockets_that_the_code_asks_for() {
         assert_eq!(socket["SockServiceName"], port, "{name}");
         assert_eq!(socket["SockFamily"], "IPv4", "{name}");
         assert_eq!(socket["SockType"], "stream", "{name}");
-        // And the same as under systemd.
+        // The same as under systemd.
         let unit = tree().join(format!("systemd/codex-network-proxy-{name}.socket"));
         let unit = std::fs::read_to_string(unit).expect("the unit");
         assert!(

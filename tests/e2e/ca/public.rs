@@ -1,4 +1,4 @@
-//! What everybody may know of the CA: `proxyctl ca`, and the public files.
+//! The public facts about the CA: `proxyctl ca`, and the public files.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use serde_json::Value;
 
 use super::{PROXYCTL, ca, daemon_in, fingerprint, init, set, shown};
 
-/// Two roots of nobody's, as PEM.
+/// Two roots that issued nothing, as PEM.
 fn roots(directory: &Path) -> (PathBuf, String) {
     let mut made = ["one.test", "two.test"].map(|name| {
         let made = rcgen::generate_simple_self_signed([name.to_owned()]);
         made.expect("a certificate").cert
     });
-    // As the bundle has them.
+    // In the order of the bundle.
     made.sort_unstable_by(|one, other| one.der().cmp(other.der()));
     let pem: String = made.map(|made| made.pem().replace("\r\n", "\n")).concat();
     let path = directory.join("roots.pem");
@@ -96,7 +96,7 @@ fn m5_without_roots_the_proxy_runs_and_says_so() {
 
 #[test]
 fn m5_a_state_directory_that_cannot_be_written_is_a_warning() {
-    // Not even root makes directories there.
+    // Even root cannot make directories there.
     let daemon = daemon_in(Path::new("/proc/no-such-place"));
     daemon.wait_for_log(|line| {
         line.message()

@@ -1,4 +1,4 @@
-//! The socket itself: found, made, kept and given up.
+//! The socket itself: found, made, kept and removed.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -114,7 +114,7 @@ fn l4_what_is_no_socket_is_never_touched() {
         exit.text()
     );
     assert_eq!(fs::read_to_string(&place).expect("it is there"), "precious");
-    // Nor what a link leads to.
+    // Nor the target of a link.
     let link = directory.path().join("link.sock");
     std::os::unix::fs::symlink(&place, &link).expect("a link");
     refused_at(&link);

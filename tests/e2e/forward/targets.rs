@@ -1,4 +1,5 @@
-//! What a request is for: request-target, `Host`, and every spelling of a host (SPEC H2, P1).
+//! The destination of a request: request-target, `Host`, and every spelling of a host (SPEC H2,
+//! P1).
 
 use std::net::Ipv6Addr;
 
@@ -93,7 +94,7 @@ fn h2_a_target_that_is_not_plainly_a_host_and_a_port_is_refused() {
         let mut client = scene.client();
         client.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         let answer = client.read_final_response();
-        // What can be told from the rest of the target as a host, and is none, is a policy's answer.
+        // If the rest of the target shows that this is an invalid host, policy answers it.
         let invalid = answer.status == 403 && answer.json()["reason"] == "invalid_host";
         assert!(
             answer.status == 400 || invalid,

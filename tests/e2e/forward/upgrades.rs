@@ -1,4 +1,4 @@
-//! Changes of protocol over plain HTTP: offers, what origins make of them, and the tunnels that follow
+//! Changes of protocol over plain HTTP: offers, the answers of origins, and the tunnels that follow
 //! (SPEC H9, P11). WebSocket has its own tests, with interception.
 
 use e2e::client::Connection;
@@ -7,7 +7,7 @@ use e2e::origin::{Answer, Origin};
 
 use super::scene::Scene;
 
-/// Changes to what the path names; anything else is answered with the request.
+/// Changes to the protocol in the path; answers anything else with the request.
 fn origin() -> Origin {
     Origin::start(|request| match request.target.strip_prefix("/to/") {
         Some(protocols) => {
@@ -28,7 +28,7 @@ fn offer(scene: &Scene, method: &str, path: &str, protocols: &str, fields: &[&st
     scene.message(method, "allowed.test", path, &fields)
 }
 
-/// As docker attaches to a container.
+/// A request like that of `docker attach`.
 fn attached(scene: &Scene) -> Connection {
     let mut client = scene.client();
     client.send(offer(scene, "POST", "/to/tcp", "tcp", &[]));
@@ -138,7 +138,7 @@ fn h9_an_origin_that_changes_to_what_was_not_offered_is_a_502() {
     }
 }
 
-/// What is left of the request would be taken for the other protocol.
+/// The rest of the request would be taken for the other protocol.
 #[test]
 fn h9_an_origin_that_changes_before_it_has_the_whole_request_is_a_502() {
     let origin = Origin::answering(|_| Answer::Echo)
@@ -150,7 +150,7 @@ fn h9_an_origin_that_changes_before_it_has_the_whole_request_is_a_502() {
     assert_eq!(client.read_final_response().status, 502);
 }
 
-/// They were read as HTTP before the origin had agreed.
+/// They were read as HTTP before the origin agreed.
 #[test]
 fn h9_bytes_of_the_protocol_in_front_of_the_answer_are_never_lost_silently() {
     let scene = scene(&Config::example());

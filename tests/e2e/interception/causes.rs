@@ -1,5 +1,5 @@
-//! Origins inside interception that do not answer: the client and the log read one cause in the same
-//! words (SPEC H8, M6).
+//! Origins inside interception that do not answer: the client and the log get the same words for
+//! the cause (SPEC H8, M6).
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -35,7 +35,7 @@ fn assert_cause(scene: &Odd, protocol: &str, words: &str) {
     assert_eq!(line.level(), Some("INFO"));
 }
 
-/// Serves every connection alike: what fails may be tried again.
+/// Serves every connection in the same way: a failed request may be tried again.
 fn always(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
     let address = listener.local_addr().expect("a bound listener");
@@ -47,7 +47,7 @@ fn always(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -
                 stream
                     .set_read_timeout(Some(PATIENCE))
                     .expect("a fresh socket takes options");
-                // What goes wrong here the test sees at the client.
+                // The test sees an error here at the client.
                 let _: io::Result<()> = serve(stream);
             });
         }
@@ -55,7 +55,7 @@ fn always(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -
     address
 }
 
-/// TLS that is given to the test.
+/// TLS that the test configures.
 fn in_tls(
     config: Arc<ServerConfig>,
     serve: impl Fn(StreamOwned<ServerConnection, TcpStream>) -> io::Result<()> + Send + Sync + 'static,
@@ -182,7 +182,7 @@ fn m6_an_http2_origin_that_gives_up_names_its_cause() {
     assert_cause(&malformed, "h2", words);
 }
 
-/// Go's server answers so where HTTP/2 was agreed on and not meant.
+/// Go's server answers like this where HTTP/2 was negotiated by mistake.
 #[test]
 fn m6_an_answer_in_http_1_where_http_2_was_agreed_on_is_told_as_such() {
     let ca = TestCa::new();
@@ -242,7 +242,7 @@ fn m7_a_request_over_http_1_1_without_host_is_a_400() {
     assert_eq!(line.field("door"), Some(&"https".into()));
 }
 
-/// hyper would answer with a bare head.
+/// hyper would answer with a head and no text.
 #[test]
 fn h4_a_target_that_is_no_uri_is_answered_in_words_inside_too() {
     let scene = super::Scene::echoing(&super::limited(), &["http/1.1"]);

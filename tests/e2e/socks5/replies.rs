@@ -1,4 +1,4 @@
-//! The reply codes, and that what is refused never reached the origin.
+//! The reply codes. A refused request never reaches the origin.
 
 use std::net::{Ipv6Addr, SocketAddr};
 

@@ -20,8 +20,7 @@ use crate::tls::{self, Session, Writes};
 use crate::wait::PATIENCE;
 use crate::wire::Fields;
 
-/// A connection that carries requests beside each other. Every wait gives up
-/// after [`PATIENCE`].
+/// A connection that carries concurrent requests. Every wait gives up after [`PATIENCE`].
 pub struct Http2 {
     sender: SendRequest<Frames>,
     /// Moves the bytes until the connection ends.
@@ -39,7 +38,7 @@ pub struct Exchange {
     trailers: Fields,
 }
 
-/// The answer, as far as it was waited for.
+/// The part of the answer that was waited for.
 enum Reply {
     Awaited(Pin<Box<dyn Future<Output = hyper::Result<hyper::Response<Incoming>>> + Send>>),
     Begun(Incoming),
@@ -53,7 +52,7 @@ impl Connection {
             .expect("a TLS handshake that chooses HTTP/2")
     }
 
-    /// Starts TLS and HTTP/2 with a server that may be refused, or may refuse.
+    /// Starts TLS and HTTP/2 with a server; either side may refuse.
     ///
     /// # Errors
     /// The handshake failed, or chose something else.
@@ -134,7 +133,7 @@ impl Http2 {
     pub fn wait_until_closed(&mut self) {
         let driver = &mut self.driver;
         within(self.runtime.handle(), async {
-            // An end without a goodbye is one too.
+            // An end without a goodbye counts too.
             let _: hyper::Result<()> = driver.await.map_err(io::Error::other)?;
             Ok(())
         })
@@ -170,7 +169,7 @@ impl Exchange {
         }
     }
 
-    /// Waits for the head of the answer; its body is still to be read.
+    /// Waits for the head of the answer; its body is not read yet.
     pub fn head(&mut self) -> Response {
         self.try_head().expect("an answer")
     }
@@ -198,7 +197,7 @@ impl Exchange {
         })
     }
 
-    /// Reads the next piece of the answer's body; nothing at its end.
+    /// Reads the next piece of the answer's body; empty at its end.
     pub fn read_some(&mut self) -> Vec<u8> {
         self.try_read_some()
             .expect("more of the answer, or its end")

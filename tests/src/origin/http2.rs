@@ -1,5 +1,4 @@
-//! One HTTP/2 connection to an origin: hyper's side of the protocol, the test's
-//! answers.
+//! One HTTP/2 connection to an origin: hyper implements the protocol, the test gives the answers.
 
 use std::io;
 use std::net::TcpStream;
@@ -22,7 +21,7 @@ use crate::frames::{self, Frames};
 use crate::wait::{PATIENCE, Watched};
 use crate::wire::Fields;
 
-/// What a connection answers by and where it records.
+/// The scripts and the records of a connection.
 pub(super) struct Connection {
     pub(super) index: usize,
     pub(super) early: Arc<EarlyScript>,
@@ -31,7 +30,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Ends the handshake and serves until either side ends the connection.
+    /// Completes the handshake and serves until either side ends the connection.
     pub(super) fn serve(
         self,
         hello: ClientHello,
@@ -42,7 +41,7 @@ impl Connection {
             .enable_all()
             .build()?;
         let served = runtime.block_on(self.run(hello, socket, config));
-        // A script may still be blocking; nobody waits for its answer now.
+        // A script may still block; its answer is no longer needed.
         runtime.shutdown_background();
         served
     }
@@ -64,7 +63,7 @@ impl Connection {
         let service =
             service_fn(|request| Arc::clone(&connection).answer(request, Arc::clone(&close)));
         let serving = http2::Builder::new(TokioExecutor::new())
-            // Requests that a test leaves unread hold up no other.
+            // Requests that a test leaves unread do not block others.
             .initial_connection_window_size(64 << 20)
             .serve_connection(TokioIo::new(stream), service);
         tokio::select! {
@@ -119,7 +118,7 @@ impl Connection {
         }
     }
 
-    /// Records the body as it comes, and passes it on if it is to be mirrored.
+    /// Records the body as it arrives, and passes it on if it must be mirrored.
     async fn read_body(
         &self,
         mut body: Incoming,

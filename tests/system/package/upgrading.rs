@@ -1,4 +1,4 @@
-//! Installing over an older version that runs.
+//! Installing over an older version that is running.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,9 +13,9 @@ use super::{Bare, PACKAGE};
 use crate::load::{Load, failures};
 use crate::scene::{HTTP, SERVICE, SOCKETS};
 
-/// A client that asks again and again on a connection that it keeps, and on another where that one was
-/// closed between two requests (RFC 9112 section 9.3). It ends with the number of its connections, or
-/// panics at an answer that is cut off or is none of the origin's.
+/// A client that sends requests on a kept connection, and on a new one if that was closed between
+/// two requests (RFC 9112 section 9.3). It returns the number of its connections, or panics at an
+/// answer that is cut off or not the origin's.
 struct Keeper {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -77,8 +77,8 @@ impl Keeper {
     }
 }
 
-/// Sends a request and reads the whole answer, which is the origin's; `false` when the connection was
-/// closed before any of it came.
+/// Sends a request and reads the whole answer of the origin; `false` if the connection was closed
+/// before any of it came.
 fn ask(stream: &mut BufReader<TcpStream>, request: &str) -> bool {
     if stream.get_mut().write_all(request.as_bytes()).is_err() {
         return false;
@@ -173,7 +173,7 @@ fn c7_an_upgrade_over_a_link_that_the_service_cannot_follow_leaves_it_alone() {
     let monitor = bare.scene.monitor();
     let link = "mkdir -p /opt/site && cd /etc/codex-network-proxy && rmdir conf.d && ln -s /opt/site conf.d";
     bare.scene.machine().run(["sh", "-c", link]).succeeded();
-    // Whoever looks from outside of the service's root sees nothing wrong.
+    // Seen from outside the service's root, nothing is wrong.
     let check = bare.scene.machine().run(["codex-network-proxy", "check"]);
     check.succeeded();
 
