@@ -76,8 +76,8 @@ fn the_playbook_judges_before_it_puts_in_force_and_is_understood() {
         let place = tasks.iter().position(|task| task["name"] == name);
         place.unwrap_or_else(|| panic!("there is no task {name:?}"))
     };
-    assert!(at("Install or upgrade") < at("Judge the configuration"));
-    assert!(at("Judge the configuration") < at("Put it in force"));
+    assert!(at("Install or upgrade") < at("Check the configuration"));
+    assert!(at("Check the configuration") < at("Put it in force"));
     assert!(
         at("Install or upgrade") < at("Fence"),
         "the rules need the package's user"

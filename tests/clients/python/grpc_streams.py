@@ -17,7 +17,7 @@ OPTIONS = [
     ("grpc.max_receive_message_length", 2 * LARGE),
     ("grpc.max_send_message_length", 2 * LARGE),
 ]
-# Released when the server learns that a call is not wanted any more.
+# Released when the server learns that a call was cancelled.
 ended = threading.Semaphore(0)
 
 
