@@ -150,7 +150,7 @@ fn ssh_to_a_blocked_host_fails_and_says_why() {
     assert!(blocked.iter().all(|entry| entry["reason"] == "not_allowed"));
 }
 
-/// P7, M1: limited mode only permits requests that it can see. SSH is not HTTP, so it has none.
+/// P7, M1: limited mode only permits requests that it can see. The proxy sees no requests in SSH.
 #[test]
 fn ssh_does_not_get_through_in_limited_mode() {
     let (server, daemon) = (Server::start(), start(&limited()));

@@ -19,7 +19,7 @@ use e2e::upstream_proxy::UpstreamProxy;
 use e2e::wait::poll;
 use tempfile::TempDir;
 
-/// A public address that nobody uses: it was given back (RFC 3701).
+/// A public address that no host uses: its range was given back (RFC 3701).
 const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 1);
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -15,7 +15,7 @@ const GRANTED: &str = "00000000000001e0";
 const NONE: &str = "0000000000000000";
 
 #[test]
-fn c5_the_worker_is_somebody_else_and_has_no_privilege() {
+fn c5_the_worker_is_another_user_and_has_no_privilege() {
     let scene = Scene::new();
     scene.start();
     let worker = scene.wait_for_worker(None);
@@ -58,7 +58,7 @@ fn c5_the_worker_is_somebody_else_and_has_no_privilege() {
         .run(["ps", "-o", "user:32=", "-p", &worker.to_string()]);
     assert_eq!(shown.stdout.trim(), "codex-network-proxy");
     let log = scene.log();
-    assert!(!log.contains("less confined"), "{log}");
+    assert!(!log.contains("not fully confined"), "{log}");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn attempts(monitor: u32) -> Vec<Call> {
         // Files, even those that resolving needs, which come from the loader.
         open("read /etc/resolv.conf", "/etc/resolv.conf", 0, EACCES),
         open("read /etc/shadow", "/etc/shadow", 0, EACCES),
-        open("read what everybody may", "/etc/passwd", 0, EACCES),
+        open("read what all users may", "/etc/passwd", 0, EACCES),
         open("read the configuration", "/etc/codex-network-proxy/config.toml", 0, EACCES),
         open("read the monitor's memory", &format!("/proc/{monitor}/mem"), 0, EACCES),
         open("make a file", "/tmp/x", libc::O_CREAT | libc::O_WRONLY, EACCES),

@@ -265,17 +265,17 @@ fn sentence(refusal: &Refusal) -> String {
     let host = &refusal.host;
     match refusal.decision.reason() {
         _ if refusal.decision.verdict() == Verdict::Ask => format!(
-            "{host} is not on the allow list of the network policy, and somebody has to be asked first; try again \
+            "{host} is not on the allow list of the network policy, and a user must approve it first; try again \
              once it is allowed."
         ),
         _ if refusal.decision.source() == Source::Decider => format!(
-            "{host} is not on the allow list of the network policy, and whoever decides about such hosts refuses \
-             it ({}).",
+            "{host} is not on the allow list of the network policy, and the program that decides about such \
+             hosts refuses it ({}).",
             refusal.reason()
         ),
         Reason::Denied => format!(
-            "{host} is explicitly denied by the network policy; allowing it elsewhere does not help, its deny rule \
-             has to go."
+            "{host} is explicitly denied by the network policy; to allow it, remove its deny rule (an allow rule \
+             does not lift it)."
         ),
         Reason::NotAllowed if refusal.detail == Some(MANAGED_LIST) => format!(
             "{host} is not on the allow list of the network policy (nothing denies it explicitly), and that list is \
@@ -291,7 +291,7 @@ fn sentence(refusal: &Refusal) -> String {
              allow_local_binding is on or the address itself is on the allow list."
         ),
         Reason::MethodNotAllowed if refusal.detail == Some(CONTENT) => format!(
-            "the network policy is in limited mode, which lets no request with content through to {host}; send it \
+            "the network policy is in limited mode, which allows no request with content to {host}; send it \
              without content (no Content-Length, no Transfer-Encoding), or use full mode."
         ),
         Reason::MethodNotAllowed
@@ -307,8 +307,9 @@ fn sentence(refusal: &Refusal) -> String {
              full mode."
         ),
         Reason::MitmRequired => format!(
-            "requests to {host} have to be judged one by one, which needs TLS interception, and here it cannot be \
-             intercepted; use https on port 443 through this proxy, or full mode without hooks for this host."
+            "the proxy must judge each request to {host}, which needs TLS interception, and this connection \
+             cannot be intercepted; use https on port 443 through this proxy, or full mode without hooks for this \
+             host."
         ),
         Reason::MitmHookDenied if refusal.detail == Some(CONTENT) => format!(
             "a rule of the network policy for {host} matches this request, but its method does not define content \
@@ -320,11 +321,11 @@ fn sentence(refusal: &Refusal) -> String {
         ),
         Reason::MitmHookDenied => format!("no rule of the network policy for {host} matches this request."),
         Reason::InvalidHost => {
-            "what was given for a host is neither a host name nor an address; check the URL.".to_owned()
+            "the host is neither a valid host name nor an address; check the URL.".to_owned()
         }
         Reason::LoopDetected if refusal.detail == Some(LOOPING_PROXY) => {
-            "this proxy is its own upstream proxy; whoever runs it has to change HTTP_PROXY and its kin in the \
-             environment of the proxy itself."
+            "this proxy is its own upstream proxy; its administrator must change HTTP_PROXY and the related \
+             variables in the environment of the proxy itself."
                 .to_owned()
         }
         Reason::LoopDetected => {

@@ -82,7 +82,7 @@ pub enum Handling {
 
 /// The result of judging a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a decision that nobody looks at protects nothing"]
+#[must_use = "a decision protects only if the caller acts on it"]
 pub struct Decision {
     verdict: Verdict,
     source: Source,

@@ -256,6 +256,6 @@ mod tests {
             r"head -c 32 /dev/zero; printf '\001\0\0\0\0\0\0\0\007'",
             minute,
         );
-        assert!(error.contains("something else"), "{error}");
+        assert!(error.contains("the layout of its operation"), "{error}");
     }
 }

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c7_whoever_asks_while_a_load_runs_shares_the_next() {
+    fn c7_requests_during_a_load_share_the_next() {
         let mut reloads = Reloads::default();
         assert_eq!(reloads.ask_by_signal(), Some(Begin(1)));
         for _ in 0..100 {

@@ -64,8 +64,8 @@ impl Doors {
                 Some((listening, Origin::SwitchedOff)) => tracing::warn!(
                     listener = told,
                     address = %listening.address(),
-                    "the listener {told} is switched off, but the service manager has a socket for it: whoever \
-                     connects is hung up on; disable its socket unit too (codex-network-proxy-{told}.socket)"
+                    "the listener {told} is switched off, but the service manager has a socket for it: the worker \
+                     closes each connection at once; disable its socket unit too (codex-network-proxy-{told}.socket)"
                 ),
                 Some((listening, Origin::Bound | Origin::ServiceManager)) => {
                     tracing::info!(listener = told, address = %listening.address(), "listening");

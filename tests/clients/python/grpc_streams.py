@@ -1,5 +1,5 @@
 """Serves gRPC at a free port and calls it through PROXY, both with the grpcio of PyPI: streams that
-nobody reads beside calls that are answered, a cancellation, a deadline, and messages of 8 MiB.
+the client leaves unread beside calls that are answered, a cancellation, a deadline, and messages of 8 MiB.
 
 DIRECTORY has `server.pem` and `server.key`. Proxy and trust are the environment's.
 """

@@ -154,9 +154,9 @@ fn c7_an_upgrade_over_a_broken_configuration_leaves_the_running_service_alone() 
 
     let run = bare.upgrade();
     assert_eq!(run.code, Some(0), "{run:#?}");
-    run.says("the service goes on with the program and the settings that it has");
+    run.says("the service keeps running with its old program and settings");
     run.says("/etc/codex-network-proxy/config.toml:2:");
-    run.says("mend it, then run: systemctl restart codex-network-proxy.service");
+    run.says("fix it, then run: systemctl restart codex-network-proxy.service");
     assert_eq!(bare.scene.monitor(), monitor);
     let origin = bare.scene.origin();
     assert_eq!(bare.scene.get(&origin.url("allowed.test", "/")).0, 200);
@@ -179,7 +179,7 @@ fn c7_an_upgrade_over_a_link_that_the_service_cannot_follow_leaves_it_alone() {
 
     let run = bare.upgrade();
     assert_eq!(run.code, Some(0), "{run:#?}");
-    run.says("the service goes on with the program and the settings that it has");
+    run.says("the service keeps running with its old program and settings");
     run.says("/etc/codex-network-proxy/conf.d: cannot be read: it is a link to a file that does not exist");
     assert_eq!(bare.scene.monitor(), monitor);
 }

@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn m4_whoever_asks_meanwhile_waits_for_the_same_leaf() {
+    async fn m4_concurrent_requests_wait_for_the_same_leaf() {
         let (issuer, cache) = cache(WEEK);
         let name = host(0);
         let (client, budget) = (client(1), plenty());

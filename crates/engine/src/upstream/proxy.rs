@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn h12_a_request_changes_its_form_with_whoever_gets_it() {
+    fn h12_a_request_changes_its_form_with_its_recipient() {
         let variable = |name: &str| {
             (name == "http_proxy").then(|| OsString::from("http://user:pass@proxy.test:3128"))
         };

@@ -45,8 +45,8 @@ pub(crate) struct Asked {
     target: String,
     #[serde(default)]
     fields: Vec<(String, String)>,
-    /// The name of the hook, which is `this` for one that is written in the row; `none`;
-    /// `ambiguous`, which is none because servers differ; or `not hooked`.
+    /// The name of the hook (`this` for a hook that is written in the row); `none`; `ambiguous`, when
+    /// no hook matches because servers differ; or `not hooked`.
     says: String,
 }
 

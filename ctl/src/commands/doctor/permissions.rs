@@ -260,7 +260,7 @@ mod tests {
         );
         assert!(
             lost.iter()
-                .any(|found| found.found.starts_with("skipped: policy.toml counts")),
+                .any(|found| found.found.starts_with("skipped: policy.toml is relative")),
             "{lost:?}"
         );
     }

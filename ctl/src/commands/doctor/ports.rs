@@ -222,7 +222,7 @@ mod tests {
         let none = Ours::default();
         for (holders, ours, verdict, said) in [
             (&[][..], &none, Problem, "only root can name"),
-            (&[], &told, Good, "says itself"),
+            (&[], &told, Good, "by its own report"),
             (&[(40, "x")], &ours, Good, "the proxy, process 40"),
             (&[(1, "systemd"), (40, "x")], &ours, Good, "process 40"),
             (&[(1, "systemd")], &ours, Good, "systemd for the proxy"),

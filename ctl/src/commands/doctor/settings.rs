@@ -141,7 +141,7 @@ mod tests {
             judge(status).iter().map(|found| found.verdict).collect()
         };
         assert_eq!(verdicts(&status), [Ok]);
-        status.warnings = vec!["less confined".to_owned()];
+        status.warnings = vec!["not fully confined".to_owned()];
         for (outcome, verdict) in [(Outcome::Applied, Ok), (Outcome::Failed, Problem)] {
             status.last_reload = Some(LastReload {
                 outcome,

@@ -48,7 +48,7 @@ fn m5_the_same_content_is_the_same_file_and_another_ca_another() {
         "it was not written again"
     );
     assert_ne!(put_all(state, b"another").bundle, first.bundle);
-    assert!(first.bundle.exists(), "whoever uses the old one goes on");
+    assert!(first.bundle.exists(), "programs that use the old one go on");
 }
 
 #[test]
@@ -108,7 +108,10 @@ fn m5_old_files_go_but_for_the_newest_and_the_young_and_those_of_others() {
         assert_eq!(published.bundle.exists(), stays, "{number}");
     }
     for stranger in strangers {
-        assert!(state.join(stranger).exists(), "{stranger} is none of ours");
+        assert!(
+            state.join(stranger).exists(),
+            "{stranger} is not one of our files"
+        );
     }
     assert!(!abandoned.exists());
     // Any number of young files stays.

@@ -305,7 +305,7 @@ fn processes(scene: &Scene) -> Vec<Row> {
         row("signal itself", libc::SYS_tgkill, &[own, -1, 0], libc::EINVAL),
         row("signal a thread of the parent", libc::SYS_tgkill, &[parent, parent, 0], REFUSED),
         row("signal the parent", libc::SYS_kill, &[parent, 0], REFUSED),
-        row("signal everybody of its user", libc::SYS_kill, &[-1, 0], REFUSED),
+        row("signal all processes of its user", libc::SYS_kill, &[-1, 0], REFUSED),
         row("queue a signal", libc::SYS_rt_sigqueueinfo, &[parent, 0, memory], REFUSED),
         row("signal by descriptor", libc::SYS_pidfd_open, &[parent, 0], REFUSED),
         row("trace the parent", libc::SYS_ptrace, &[16, parent, 0, 0], REFUSED),
@@ -335,7 +335,7 @@ fn files(scene: &Scene) -> Vec<Row> {
     let here = i64::from(libc::AT_FDCWD);
     let number = i64::from;
     vec![
-        row("open what everybody may read", libc::SYS_openat, &[here, path, 0], libc::EACCES),
+        row("open what all users may read", libc::SYS_openat, &[here, path, 0], libc::EACCES),
         row("open it for its name alone", libc::SYS_openat, &[here, path, number(libc::O_PATH)], libc::EACCES),
         row("open it by another call", libc::SYS_openat2, &[here, path, memory, 24], libc::EACCES),
         row("make a file", libc::SYS_openat, &[here, path, number(libc::O_CREAT | libc::O_WRONLY), 0o600], libc::EACCES),
