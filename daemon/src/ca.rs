@@ -1,6 +1,6 @@
 //! The CA of the interception: its key, its certificate, and the leaves that it signs (SPEC M3, M4).
 //!
-//! The key is in the monitor alone. Its type is one of `p256`, which wipes it when it is dropped.
+//! Only the monitor has the key. Its type is one of `p256`, which wipes it when it is dropped.
 //! `rcgen` writes the certificates and uses the key through its trait for signers. [`certificate`]
 //! holds the public part of a CA. The loader and `init` use [`files`] and [`publish`], and an
 //! embedded proxy uses [`trusted`]; these three touch files.

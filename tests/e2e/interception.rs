@@ -113,7 +113,7 @@ impl Scene {
         client
     }
 
-    /// A client that trusts the proxy's authority alone.
+    /// A client that trusts only the proxy's authority.
     fn client(&self, protocols: &[&str]) -> Client {
         Client::trusting_pem(&self.proxy_ca).alpn(protocols)
     }

@@ -154,7 +154,7 @@ fn h10_check_says_that_this_platform_serves_none() {
     let run =
         check("[network]\nmode = \"full\"\nallow_unix_sockets = [\"/var/run/docker.sock\"]\n");
     run.succeeded()
-        .says("warning: policy.toml:3:1: unix sockets are served on macOS alone")
+        .says("warning: policy.toml:3:1: unix sockets are served only on macOS")
         .says("gets 501");
     let none = check("[network]\nallow_unix_sockets = []\n");
     assert!(!none.succeeded().stderr.contains("macOS"), "{none:?}");

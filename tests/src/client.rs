@@ -81,7 +81,7 @@ impl Connection {
             .expect("a connected socket has an address")
     }
 
-    /// Starts TLS on what is now a tunnel to `name`, trusting `ca` alone.
+    /// Starts TLS on what is now a tunnel to `name`, trusting only `ca`.
     #[must_use]
     pub fn start_tls(self, ca: &TestCa, name: &str) -> Self {
         let name = ServerName::try_from(name.to_owned()).expect("a name that TLS can verify");

@@ -97,6 +97,6 @@ fn c7_the_proxy_reads_the_name_servers_again_when_a_mac_changes_networks() {
     assert_eq!(
         resolver["KeepAlive"],
         Value::Null,
-        "it runs on a change alone"
+        "it runs only on a change"
     );
 }

@@ -315,7 +315,7 @@ fn note_newer_form(found: &Found<'_>, problems: &mut Problems<'_>) {
             _ => true,
         };
     if !is_newest && !problems.texts.is_override(found.at) {
-        let message = format!("[{}] is an older form, and goes on working", found.path);
+        let message = format!("[{}] is an older form, which keeps working", found.path);
         problems.note(found.at, &message, NEWEST);
     }
 }

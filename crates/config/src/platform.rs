@@ -21,7 +21,7 @@ pub(crate) fn warn(raw: &Raw<'_>, problems: &mut Problems<'_>) {
         if let Some(setting) = setting.filter(|setting| switches_on(setting.node)) {
             problems.warning(
                 setting.at,
-                "unix sockets are served on macOS alone; here a request with `x-unix-socket` gets 501",
+                "unix sockets are served only on macOS; here a request with `x-unix-socket` gets 501",
                 "remove it if the file is for this machine only: it also keeps every listener on loopback",
             );
         }

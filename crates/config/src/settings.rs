@@ -30,7 +30,7 @@ pub struct Settings {
     pub listen: Listen,
     /// `enable_socks5_udp`: whether the SOCKS5 door offers UDP ASSOCIATE.
     pub socks5_udp: bool,
-    /// `allow_upstream_proxy`: whether the daemon's own `HTTP_PROXY` and kin are honoured (SPEC H12).
+    /// `allow_upstream_proxy`: whether the daemon's own `HTTP_PROXY` and related variables count (SPEC H12).
     pub allow_upstream_proxy: bool,
     /// Those proxies. No configuration sets them: the process that reads the environment does.
     pub upstream_proxies: Arc<UpstreamProxies>,

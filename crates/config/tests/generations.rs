@@ -1,5 +1,5 @@
 //! Every key in every generation (SPEC C2, C3): four equivalent files give the same `Settings`, and
-//! each key alone has its effect in every table.
+//! each key by itself has its effect in every table.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -327,7 +327,7 @@ fn interception_means_the_same_everywhere_c2_m1() {
     }
 }
 
-/// Hosts with hooks are reached through interception alone (SPEC M9, M10); others are not touched.
+/// Hosts with hooks are reached only through interception (SPEC M9, M10); others are not touched.
 #[test]
 fn hooks_mean_the_same_everywhere_m9() {
     for generation in &GENERATIONS {

@@ -98,7 +98,7 @@ pub(crate) enum Flaw {
     #[error("a TLS record of the ClientHello is empty or too long")]
     RecordLength,
     /// Another handshake message.
-    #[error("the first TLS handshake message is no ClientHello")]
+    #[error("the first TLS handshake message is not a ClientHello")]
     NotClientHello,
     /// Longer than [`MAX_MESSAGE`].
     #[error("the TLS ClientHello is longer than 65536 bytes")]
@@ -122,7 +122,7 @@ pub(crate) enum Flaw {
     #[error("the server name list of the TLS ClientHello has not exactly one host name")]
     NameList,
     /// An IP literal, or no host name at all.
-    #[error("the server name of the TLS ClientHello is no host name")]
+    #[error("the server name of the TLS ClientHello is not a host name")]
     InvalidName,
     /// An empty list, or an empty entry.
     #[error("the application protocols of the TLS ClientHello are malformed")]

@@ -225,7 +225,7 @@ fn classify_v6(address: Ipv6Addr) -> AddressClass {
         return class;
     }
     match address.segments() {
-        // Forms that are judged by the IPv4 address inside alone.
+        // Forms that are judged only by the IPv4 address inside.
         [0, 0, 0, 0, 0, 0 | 0xffff, ..]
         | [0x64, 0xff9b, 0, 0, 0, 0, ..]
         | [0x64, 0xff9b, 1, ..]

@@ -26,7 +26,7 @@ pub enum FieldClass {
     MethodOverride,
     /// Makes an origin act on another host, path or file than the request names.
     Retargeting,
-    /// Is written by this proxy alone, in answers (SPEC H5, H6).
+    /// Is written only by this proxy, in answers (SPEC H5, H6).
     OwnAnswer,
 }
 

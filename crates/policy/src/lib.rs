@@ -6,7 +6,7 @@
 //!
 //! Reading order is the order of a decision. A [`Host`] exists only through its parser, and an
 //! [`Authority`] adds the port. A [`Pattern`] is one line of a list. A [`DomainSet`] is a list
-//! whose lookup time depends on the host's labels alone. [`AddressClass`] classifies an address.
+//! whose lookup time depends only on the host's labels. [`AddressClass`] classifies an address.
 //! [`Policy::decide`] applies them in the one order that every door shares. Inside TLS interception
 //! [`Hooks`] say, for each host, which requests may be made. Unix sockets have an order and a list
 //! of their own: [`Policy::decide_unix_socket`].

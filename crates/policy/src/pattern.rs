@@ -48,7 +48,7 @@ pub(crate) enum Shape {
 /// How far below a name a pattern reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Depth {
-    /// `example.com`: this name alone.
+    /// `example.com`: only this name.
     Exact,
     /// `*.example.com`: one or more labels below, not the name.
     Below,
@@ -74,8 +74,8 @@ pub enum PatternError {
     /// A port.
     #[error("a pattern names a host without a port: write {0:?}")]
     Port(String),
-    /// `*` where it may not stand alone.
-    #[error("`*` alone may stand only in an allow list of your own configuration")]
+    /// A single `*` where it is not allowed.
+    #[error("a single `*` is allowed only in an allow list of your own configuration")]
     GlobalWildcard,
     /// `*` in the last label, or wildcards only.
     #[error("the last label of a pattern must be spelled out: write `*.example.com`, not {0:?}")]
@@ -99,7 +99,7 @@ impl Pattern {
     /// - `**.example.com`: the apex and everything below.
     /// - `region*.v2.example.com`: `*` inside a label stands for any characters of that label.
     /// - `192.0.2.1`, `2001:db8::1`, `fe80::1%eth0`: address literals.
-    /// - `*`: every host, in [`ListKind::Allow`] alone.
+    /// - `*`: every host, only in [`ListKind::Allow`].
     ///
     /// # Errors
     ///

@@ -154,7 +154,7 @@ proptest! {
             };
             match (reason, rule) {
                 (Reason::Allow | Reason::Denied, Some(rule)) => {
-                    prop_assert!(list.contains(&rule.pattern), "{} is no rule", &rule);
+                    prop_assert!(list.contains(&rule.pattern), "{} is not a rule", &rule);
                     let host = host.to_string();
                     let carries = host.starts_with("64:ff9b::") && rule.pattern == "93.184.216.34";
                     prop_assert!(covers(&rule.pattern, &host) || carries, "{} for {}", &rule, &host);

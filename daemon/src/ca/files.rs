@@ -1,7 +1,7 @@
 //! The CA in files: a certificate and a key, read by the loader and made by `init` (SPEC M3).
 //!
 //! Both are opened without following a symlink. The opened file is checked: a regular file of root
-//! or of our own user, and the key readable by its owner alone. One file without the other is
+//! or of our own user, and the key readable only by its owner. One file without the other is
 //! refused. Only this module reads the key, and only [`mod@make`] writes it.
 
 mod make;
@@ -50,7 +50,7 @@ pub(crate) enum FileError {
         owner: u32,
         ours: u32,
     },
-    #[error("{path} holds a private key and has mode {mode:04o}; make it the owner's alone: chmod 600 {path}", path = path.display())]
+    #[error("{path} holds a private key and has mode {mode:04o}; only its owner may read it: chmod 600 {path}", path = path.display())]
     OpenKey { path: PathBuf, mode: u32 },
     #[error("others than its owner may write {path} (mode {mode:04o}); forbid it: chmod go-w {path}", path = path.display())]
     OpenCertificate { path: PathBuf, mode: u32 },

@@ -298,7 +298,7 @@ impl Configuration {
         };
         if settings.mitm.ca_paths.is_some() {
             return Err(NetworkProxyError::ServiceOnly(
-                "ca_cert_path and ca_key_path count in the service alone: an embedded proxy makes its CA when it \
+                "ca_cert_path and ca_key_path count only in the service: an embedded proxy makes its CA when it \
                  is built; remove them",
             ));
         }

@@ -92,7 +92,7 @@ impl Captured {
         fields.filter_map(|(name, text)| Some((name, text?)))
     }
 
-    /// The message followed by the fields, for readers of messages alone. `None` for an event that
+    /// The message followed by the fields, for readers of only the messages. `None` for an event that
     /// is meant for programs, whose target is not one of our modules.
     pub(super) fn in_words(&self) -> Option<String> {
         let message = self.metadata.fields().field("message")?;

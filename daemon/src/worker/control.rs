@@ -140,7 +140,7 @@ impl Accept {
         let peer = match Peer::of(&stream) {
             Ok(peer) => peer,
             Err(error) => {
-                tracing::warn!(%error, "hung up on a caller of the control socket whom the system does not name");
+                tracing::warn!(%error, "disconnected a caller of the control socket: the system does not say which user it is");
                 return;
             }
         };
@@ -149,7 +149,7 @@ impl Accept {
                 tracing::warn!(
                     uid = peer.user.as_raw(),
                     pid = peer.pid,
-                    "hung up on a caller of the control socket who is neither administrator nor observer"
+                    "disconnected a caller of the control socket who is neither administrator nor observer"
                 );
             }
             return;
@@ -192,7 +192,7 @@ fn tell_further(further: Vec<Further>) {
         tracing::warn!(
             uid = user,
             count,
-            "hung up on further callers of the control socket"
+            "disconnected further callers of the control socket"
         );
     }
 }
@@ -203,7 +203,7 @@ fn tell_end(peer: Peer, access: Access, ended: &codex_network_control::Ended) {
         tracing::warn!(
             uid,
             pid,
-            "hung up on a caller of the control socket: {ended}"
+            "disconnected a caller of the control socket: {ended}"
         );
     } else {
         tracing::debug!(uid, pid, %access, "a control connection ended: {ended}");

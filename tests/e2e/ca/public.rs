@@ -152,7 +152,7 @@ fn k1_ca_export_writes_a_new_file_and_never_over_one() {
     assert_eq!(out.metadata().expect("a file").mode() & 0o7777, 0o644);
     std::fs::write(&out, "mine").expect("a file");
     let again = ca(&daemon, &["export", "--out", &path]);
-    again.failed().says("stays as it is");
+    again.failed().says("was not changed");
     assert_eq!(std::fs::read_to_string(&out).expect("a file"), "mine");
 }
 

@@ -111,14 +111,14 @@ fn h2_other_schemes_are_refused_in_words() {
     for (scheme, words) in [
         (
             "https",
-            "this proxy carries https URLs through CONNECT alone",
+            "this proxy carries https URLs only through CONNECT",
         ),
         (
             "HTTPS",
-            "this proxy carries https URLs through CONNECT alone",
+            "this proxy carries https URLs only through CONNECT",
         ),
-        ("ws", "this proxy carries ws URLs through CONNECT alone"),
-        ("wss", "this proxy carries wss URLs through CONNECT alone"),
+        ("ws", "this proxy carries ws URLs only through CONNECT"),
+        ("wss", "this proxy carries wss URLs only through CONNECT"),
         ("ftp", "this proxy carries no ftp URLs"),
         ("gopher", "this proxy carries no gopher URLs"),
     ] {

@@ -190,7 +190,7 @@ fn h8_a_refused_connection_is_502() {
         assert_eq!(answer.status, 502);
         let wanted = format!("{authority}: the connection was refused.");
         assert!(answer.text().starts_with(&wanted), "{}", answer.text());
-        assert_eq!(answer.header("x-proxy-error"), None, "it is no block");
+        assert_eq!(answer.header("x-proxy-error"), None, "it is not a block");
     }
     assert!(daemon.blocked().is_empty());
 }

@@ -34,7 +34,7 @@ fn m6_a_certificate_that_does_not_hold_is_a_502_that_names_the_reason() {
                 let answer = scene.ask(protocol, "GET", "allowed.test", "/", &[]);
                 assert_eq!(answer.status, 502, "{reason}");
                 assert!(answer.text().contains(reason), "{}", answer.text());
-                assert_eq!(answer.header("x-proxy-error"), None, "it is no block");
+                assert_eq!(answer.header("x-proxy-error"), None, "it is not a block");
             }
             assert_eq!(scene.origin.requests().len(), 0);
         }

@@ -31,7 +31,7 @@ pub(crate) const UNIX_SOCKET: &str = "unix-socket";
 pub(crate) struct Claim {
     attempt: Attempt,
     path: UnixSocketPath,
-    /// The decision on the path alone.
+    /// The decision on the path only.
     decision: Decision,
     support: UnixSocketSupport,
     generation: Arc<Generation>,
@@ -238,7 +238,7 @@ fn decide(
     generation.policy().decide_unix_socket(&request, lists)
 }
 
-/// A list. The configuration takes absolute paths alone.
+/// A list. The configuration accepts only absolute paths.
 fn entries(paths: &[PathBuf]) -> impl Iterator<Item = UnixSocketPath> {
     paths.iter().map(PathBuf::as_path).filter_map(path_of)
 }

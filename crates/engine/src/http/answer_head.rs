@@ -17,7 +17,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub(super) enum Codings {
     /// Only `chunked`, which hyper decodes, or no coding.
     Plain,
-    /// `identity` alone (RFC 2616 section 3.6), which is no coding. hyper reads to the end of the
+    /// Only `identity` (RFC 2616 section 3.6), which changes nothing. hyper reads to the end of the
     /// connection, as RFC 9112 section 6.3 says; curl and browsers go by this length, if there is one.
     Identity(Option<u64>),
     /// Other codings. They are still applied to the content and must be named with it.

@@ -25,7 +25,7 @@ pub(super) enum TargetError {
     )]
     NotAbsolute,
     /// `https`, `ws` or `wss`.
-    #[error("this proxy carries {0} URLs through CONNECT alone")]
+    #[error("this proxy carries {0} URLs only through CONNECT")]
     Tunnelled(String),
     /// `ftp` and anything else.
     #[error("this proxy carries no {0} URLs: it carries http, and everything else through CONNECT")]

@@ -62,7 +62,7 @@ impl UpgradeOffer {
     }
 
     /// The part of the offer that is passed on. Where more than the host is judged, that is
-    /// WebSocket alone, under the conditions of RFC 6455 section 4.1: over another protocol the
+    /// Only WebSocket, under the conditions of RFC 6455 section 4.1: over another protocol the
     /// client could send requests that are not judged.
     pub(super) fn carried(mut self, scrutiny: Scrutiny, method: &Method, content: Content) -> Self {
         match scrutiny {

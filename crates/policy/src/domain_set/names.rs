@@ -60,7 +60,7 @@ pub(super) struct Rules {
     pub(super) exact: u32,
     /// The rule that covers every name below it, or [`NONE`].
     pub(super) below: u32,
-    /// Whether `exact` is a rule for this name alone.
+    /// Whether `exact` is a rule for only this name.
     pub(super) literal: bool,
 }
 

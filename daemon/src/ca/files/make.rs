@@ -13,7 +13,7 @@
 //! | no  | yes | that is not ours | refused |
 //! | yes | yes | after that | pending files are thrown away |
 //!
-//! A lock next to the key keeps two runs apart. It is a file of the owner alone: any user who may
+//! A lock next to the key keeps two runs apart. Only the owner may open it: any user who may
 //! read the directory could lock the directory itself.
 
 use std::fs::{File, Permissions};
