@@ -7,22 +7,22 @@
 //! To run the proxy inside your own process, without the program, start at [`NetworkProxy`] and use
 //! this package with `default-features = false`.
 //!
-//! - - `embed`: the proxy inside another program's process.
-//! - - `admin`: the admin HTTP API, for the worker and for an embedded proxy.
+//! - `embed`: the proxy inside another program's process.
+//! - `admin`: the admin HTTP API, for the worker and for an embedded proxy.
 //! - `admitted`: who may call on the control socket, by id.
 //! - `args`: the command line.
-//! - - `ca`: the CA for interception, its files, and its public facts.
+//! - `ca`: the CA for interception, its files, and its public facts.
 //! - `check`: judging a configuration without using it.
-//! - - `init`: making a CA in files.
-//! - - `logging`: where records and messages are written.
-//! - - `memory`: protects the roles' memory from other processes.
-//! - - `monitor`: keeps the service's privilege and sockets, and starts the other two roles.
-//! - - `loader`: checks the configuration for the monitor, and ends.
+//! - `init`: making a CA in files.
+//! - `logging`: where records and messages are written.
+//! - `memory`: protects the roles' memory from other processes.
+//! - `monitor`: keeps the service's privilege and sockets, and starts the other two roles.
+//! - `loader`: checks the configuration for the monitor, and ends.
 //! - `worker`: the running proxy, confined.
-//! - - `problems`: the problems of a configuration, for the callers of a reload.
-//! - - `state`: the state directory.
-//! - - `program`: runs the command line.
-//! - - `privsep`: the messages between monitor, loader and worker.
+//! - `problems`: the problems of a configuration, for the callers of a reload.
+//! - `state`: the state directory.
+//! - `program`: runs the command line.
+//! - `privsep`: the messages between monitor, loader and worker.
 
 mod admin;
 #[cfg(feature = "service")]

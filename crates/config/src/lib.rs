@@ -15,13 +15,13 @@
 //!
 //! # Invariants
 //!
-//! - - Only `layers` and `secret` touch the file system, through `codex_network_files`. Only
+//! - Only `layers` and `secret` touch the file system, through `codex_network_files`. Only
 //!   `secret` reads the environment, unless a closure provides it. Loading captured sources does
 //!   neither.
-//! - - The text of a secret is only in [`Secret`] (SPEC B4): a configuration names it and does not
+//! - The text of a secret is only in [`Secret`] (SPEC B4): a configuration names it and does not
 //!   hold it.
-//! - - A value is never checked without its place, so every error can point at it.
-//! - - No file is required: without any, the defaults apply (SPEC L7).
+//! - A value is never checked without its place, so every error can point at it.
+//! - No file is required: without any, the defaults apply (SPEC L7).
 
 mod action;
 mod captured;

@@ -5,12 +5,12 @@
 //!
 //! # Life of a call
 //!
-//! 1. 1. `place` gives the socket's path. [`client`] connects, and asks the kernel who listens
+//! 1. `place` gives the socket's path. [`client`] connects, and asks the kernel who listens
 //!    there (`listener`) before it sends anything (SPEC K2).
-//! 2. 2. The daemon asks the kernel who calls, and passes the connection to [`serve()`] with the
+//! 2. The daemon asks the kernel who calls, and passes the connection to [`serve()`] with the
 //!    caller's [`Access`], or closes it. Nothing has been read so far (SPEC K3).
-//! 3. 3. `transport` reads one frame: it caps its length, clamps its deadline and parses its JSON.
-//! 4. 4. `service` accepts only `hello` until [`version`] has found a common version (SPEC K4).
+//! 3. `transport` reads one frame: it caps its length, clamps its deadline and parses its JSON.
+//! 4. `service` accepts only `hello` until [`version`] has found a common version (SPEC K4).
 //!    Then it checks each call against the access that the call needs (`access`).
 //! 5. The daemon's [`Control`] answers with a [`message`] or a [`ControlError`].
 //!

@@ -6,11 +6,11 @@
 //! The modules stand in the order in which a request meets them.
 //!
 //! 1. `accept` takes the connection, `admission` gives it a place, and `client` says who it is.
-//! 2. 2. `http` or `socks5` reads the request, strictly.
-//! 3. 3. `enforce` decides, asks the embedder's `decider` where the lists say nothing, records, and
+//! 2. `http` or `socks5` reads the request, strictly.
+//! 3. `enforce` decides, asks the embedder's `decider` where the lists say nothing, records, and
 //!    makes a permit.
 //! 4. `upstream` resolves the name once, has the addresses vetted, and dials exactly those.
-//! 5. 5. `http` sends the request on and returns the answer. A `tunnel` moves bytes. `socks5::udp`
+//! 5. `http` sends the request on and returns the answer. A `tunnel` moves bytes. `socks5::udp`
 //!    moves datagrams, each of which goes through 3 and 4 by itself. Where `client_hello` finds TLS
 //!    that must be intercepted, `mitm` decrypts it, and each request inside goes through 2 to 5
 //!    again.
@@ -23,9 +23,8 @@
 //!   and to a file that was permitted.
 //! - Every decision is recorded once, in `record`.
 //! - Every error path refuses.
-//! - - Nothing here reads configuration files.
-//!
-//!   - No `std` lock is held across an await. One lock of tokio's is, on purpose: `http::first`
+//! - Nothing here reads configuration files.
+//! - No `std` lock is held across an await. One lock of tokio's is, on purpose: `http::first`
 //!   holds it while it opens a further connection for a client, so that the client's other requests
 //!   share that connection.
 

@@ -3,14 +3,14 @@
 //! The rule is that of OpenSSH's `StrictModes`. It is stricter for root than for other users:
 //!
 //! - A place belongs to root or to the user who runs this process.
-//! - - Other users may not write to it. A directory with the sticky bit, like `/tmp`, may be
+//! - Other users may not write to it. A directory with the sticky bit, like `/tmp`, may be
 //!   writable for others, since they cannot replace files of other users. Then the files in it,
 //!   links included, must belong to root or to this user.
-//! - - The group may not write either. There is one exception, for users other than root: their own
+//! - The group may not write either. There is one exception, for users other than root: their own
 //!   group may write. Debian and Fedora give each user a group of the same number with no other
 //!   member. Root has no such exception, so that an access control list, which the kernel shows as
 //!   the group's bits, does not pass.
-//! - - Links are followed one at a time, and the directories of their targets are checked too.
+//! - Links are followed one at a time, and the directories of their targets are checked too.
 //!
 //! The owner of `/` counts as root: in a user namespace that is the user who made the namespace.
 //!

@@ -15,7 +15,7 @@
 //!
 //! - No I/O, no clock, no async: the crate is `no_std`, so none of them compiles.
 //! - A decision cannot be made without a reason, and a list's verdict names its rule.
-//! - - Deny wins: no later rule lifts it.
+//! - Deny wins: no later rule lifts it.
 #![no_std]
 
 extern crate alloc;

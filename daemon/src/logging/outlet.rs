@@ -7,11 +7,11 @@
 //!
 //! An entry is lost only in these cases:
 //!
-//! - - [`MOST_ENTRIES`] or [`MOST_BYTES`] are waiting (counted and reported);
-//! - - the sink refuses it, as a pipe without a reader (counted, and reported when it accepts
+//! - [`MOST_ENTRIES`] or [`MOST_BYTES`] are waiting (counted and reported);
+//! - the sink refuses it, as a pipe without a reader (counted, and reported when it accepts
 //!   another);
-//! - - the journal goes away between the check and the send;
-//! - - the process is killed, or the waiting entries are not read within the limit of
+//! - the journal goes away between the check and the send;
+//! - the process is killed, or the waiting entries are not read within the limit of
 //!   [`Outlet::flush`].
 
 use std::collections::VecDeque;
