@@ -1,11 +1,9 @@
 //! boto3, the AWS client of `PyPI`: objects are put with `Expect: 100-continue`, in aws-chunked coding, with
 //! a checksum behind the content.
 
-use std::path::Path;
-
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Body, Builder, Origin, Reply};
-use e2e::program::{Run, installed};
+use e2e::program::Run;
 
 use crate::intercepted::{Intercepted, Scene, intercepted_tests};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
@@ -24,9 +22,7 @@ impl Client for Boto3 {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = object(attempt, "get");
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(object(attempt, "get"))
     }
 
     fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {
@@ -52,16 +48,11 @@ impl Intercepted for Boto3 {
 }
 
 fn object(attempt: &Attempt<'_>, what: &str) -> Run {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/boto3_object.py");
-    let mut program = attempt.program(installed("venv/bin/python"));
+    let mut program = attempt.python("boto3_object");
     if let Some(proxy) = &attempt.proxy {
         program = program.env("HTTP_PROXY", proxy).env("HTTPS_PROXY", proxy);
     }
-    program
-        .arg("-B")
-        .arg(script)
-        .args([&attempt.base, what])
-        .run()
+    program.args([&attempt.base, what]).run()
 }
 
 client_tests!(Boto3; http, https);
@@ -70,9 +61,8 @@ intercepted_tests!(Boto3);
 /// H1, M6: the origin gets what boto3 sent, with its coding.
 #[test]
 fn an_object_is_put_in_aws_chunked_coding_inside_interception() {
-    let hook = "[network.mitm.hooks.s3]\n\
-                host = \"allowed.test\"\nmethods = [\"PUT\"]\npath_prefixes = [\"/bucket/key\"]\n";
-    let scene = Scene::new(Boto3.origin(Scheme::Https), &Config::example().append(hook));
+    let config = Config::example().hook("s3", "allowed.test", &["PUT"], "/bucket/key");
+    let scene = Scene::new(Boto3.origin(Scheme::Https), &config);
     let run = scene.attempt(|attempt| object(attempt, "put"));
     run.succeeded().says("put");
     let requests = scene.origin.requests();

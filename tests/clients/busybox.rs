@@ -2,7 +2,7 @@
 //! typed into netcat, which then closes its sending side.
 
 use e2e::daemon::{Config, Daemon};
-use e2e::origin::{Answer, Builder, Origin};
+use e2e::origin::{Answer, Origin};
 use e2e::program::{Program, Run};
 
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
@@ -10,10 +10,6 @@ use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests
 struct Wget;
 
 impl Client for Wget {
-    fn origin(&self, _scheme: Scheme) -> Builder {
-        Origin::answering(|_| Answer::text(CONTENT))
-    }
-
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
         let mut program = attempt
             .program("busybox")
@@ -22,9 +18,7 @@ impl Client for Wget {
         if let Some(proxy) = &attempt.proxy {
             program = program.env("http_proxy", proxy);
         }
-        let run = program.run();
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(program.run())
     }
 
     fn refusals(&self, _scheme: Scheme, _door: Door) -> &'static [&'static str] {

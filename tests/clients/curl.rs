@@ -1,11 +1,10 @@
 //! curl.
 
 use e2e::daemon::Config;
-use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::Run;
 
 use crate::intercepted::{Intercepted, Scene, bundle, intercepted_tests, proxy};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
+use crate::scene::{Attempt, Client, Door, Outcome, Scheme, client_tests};
 
 /// curl, and the newest version of HTTP that it speaks.
 #[derive(Clone, Copy)]
@@ -15,14 +14,8 @@ enum Curl {
 }
 
 impl Client for Curl {
-    fn origin(&self, _scheme: Scheme) -> Builder {
-        Origin::answering(|_| Answer::text(CONTENT))
-    }
-
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = self.run(attempt, &[]);
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(self.run(attempt, &[]))
     }
 
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {

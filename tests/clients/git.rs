@@ -24,7 +24,7 @@ impl Repository {
         };
         let start = repository.path("start");
         git(&["init", "--quiet", "--initial-branch=main"], &start);
-        commit(&start, "file");
+        commit_content(&start, "file");
         let root = repository.directory.path();
         git(&["clone", "--quiet", "--bare", "start", "tiny.git"], root);
         let bare = root.join("tiny.git");
@@ -41,15 +41,31 @@ impl Repository {
         path
     }
 
-    /// The content of the clone.
-    fn cloned(&self) -> Option<String> {
-        fs::read_to_string(self.path(".").join("cloned/file")).ok()
-    }
-
     /// An origin that serves it.
     fn origin(&self) -> Builder {
         let root = self.directory.path().to_owned();
         Origin::answering(move |request| http_backend(&root, request))
+    }
+
+    /// `git clone`, with these variables.
+    fn clone(&self, attempt: &Attempt<'_>, variables: &[(&str, &str)]) -> Outcome {
+        let directory = self.path(".");
+        let git = over_http(attempt, &["clone", &url(attempt), "cloned"]).current_dir(&directory);
+        let git = variables
+            .iter()
+            .fold(git, |git, (name, value)| git.env(name, value));
+        let run = git.run();
+        let fetched = fs::read_to_string(directory.join("cloned/file")).ok();
+        Outcome { run, fetched }
+    }
+
+    /// `git push` of a new commit.
+    fn push(&self, attempt: &Attempt<'_>) -> Run {
+        let work = self.path("start");
+        commit_content(&work, "pushed");
+        over_http(attempt, &["push", &url(attempt), "main"])
+            .current_dir(&work)
+            .run()
     }
 }
 
@@ -62,13 +78,7 @@ impl Client for Clone {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let url = format!("{}/tiny.git", attempt.base);
-        let directory = self.0.path(".");
-        let run = over_http(attempt, &["clone", &url, "cloned"])
-            .current_dir(&directory)
-            .run();
-        let fetched = self.0.cloned();
-        Outcome { run, fetched }
+        self.0.clone(attempt, &[])
     }
 
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
@@ -85,16 +95,10 @@ impl Client for Push {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let url = format!("{}/tiny.git", attempt.base);
-        let work = self.0.path("start");
-        commit(&work, "pushed");
-        let run = over_http(attempt, &["push", &url, "main"])
-            .current_dir(&work)
-            .run();
-        let bare = self.0.path("tiny.git");
+        let run = self.0.push(attempt);
         let shown = Program::new("git")
             .args(["show", "main:pushed"])
-            .current_dir(&bare)
+            .current_dir(&self.0.path("tiny.git"))
             .run();
         let fetched = (shown.code == Some(0)).then_some(shown.stdout);
         Outcome { run, fetched }
@@ -115,13 +119,7 @@ impl Client for DumbClone {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let url = format!("{}/tiny.git", attempt.base);
-        let run = over_http(attempt, &["clone", &url, "cloned"])
-            .env("GIT_SMART_HTTP", "0")
-            .current_dir(&self.0.path("."))
-            .run();
-        let fetched = self.0.cloned();
-        Outcome { run, fetched }
+        self.0.clone(attempt, &[("GIT_SMART_HTTP", "0")])
     }
 
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
@@ -131,12 +129,7 @@ impl Client for DumbClone {
 
 impl Intercepted for DumbClone {
     fn write(&self, attempt: &Attempt<'_>) -> Run {
-        let url = format!("{}/tiny.git", attempt.base);
-        let work = self.0.path("start");
-        commit(&work, "pushed");
-        over_http(attempt, &["push", &url, "main"])
-            .current_dir(&work)
-            .run()
+        self.0.push(attempt)
     }
 
     fn write_refusals(&self) -> &'static [&'static str] {
@@ -166,8 +159,13 @@ fn refusals(scheme: Scheme, door: Door) -> &'static [&'static str] {
     }
 }
 
-/// Runs git as a user behind the proxy would.
-fn over_http(attempt: &Attempt<'_>, arguments: &[&str]) -> Program {
+/// The repository at the origin.
+fn url(attempt: &Attempt<'_>) -> String {
+    format!("{}/tiny.git", attempt.base)
+}
+
+/// git as a user behind the proxy would run it.
+pub(crate) fn over_http(attempt: &Attempt<'_>, arguments: &[&str]) -> Program {
     attempt
         .program("git")
         .arg("-c")
@@ -178,7 +176,7 @@ fn over_http(attempt: &Attempt<'_>, arguments: &[&str]) -> Program {
 }
 
 /// Runs git on local files.
-fn git(arguments: &[&str], directory: &Path) {
+pub(crate) fn git(arguments: &[&str], directory: &Path) {
     Program::new("git")
         .args(arguments)
         .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -187,11 +185,17 @@ fn git(arguments: &[&str], directory: &Path) {
         .succeeded();
 }
 
-fn commit(directory: &Path, file: &str) {
+/// Commits a file that has [`CONTENT`].
+fn commit_content(directory: &Path, file: &str) {
     fs::write(directory.join(file), CONTENT).expect("a file");
-    git(&["add", file], directory);
+    commit(directory, file);
+}
+
+/// Commits all that there is.
+pub(crate) fn commit(directory: &Path, message: &str) {
+    git(&["add", "."], directory);
     let author = ["-c", "user.name=Test", "-c", "user.email=test@allowed.test"];
-    let commit = ["commit", "--quiet", "--message", file];
+    let commit = ["commit", "--quiet", "--message", message];
     git(&[&author[..], &commit[..]].concat(), directory);
 }
 

@@ -3,11 +3,11 @@
 use std::fs;
 
 use e2e::daemon::Config;
-use e2e::origin::{Answer, Body, Builder, Origin, Reply};
-use e2e::program::Program;
+use e2e::origin::{Answer, Builder, Origin};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::git::{commit, git, over_http};
 use crate::intercepted::Scene;
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, sha256};
 
@@ -20,26 +20,18 @@ impl Client for Fetch {
             ("POST", "/lfs/objects/batch") => {
                 let scheme = request.header("x-scheme").unwrap_or("http");
                 let authority = request.authority();
-                Answer::Reply(
-                    Reply::new(
-                        200,
-                        Body::Sized(
-                            json!({
-                                "transfer": "basic",
-                                "objects": [{
-                                    "oid": oid(),
-                                    "size": CONTENT.len(),
-                                    "actions": { "download": {
-                                        "href": format!("{scheme}://{authority}/content"),
-                                    } },
-                                }],
-                            })
-                            .to_string()
-                            .into_bytes(),
-                        ),
-                    )
-                    .header("Content-Type", "application/vnd.git-lfs+json"),
-                )
+                let batch = json!({
+                    "transfer": "basic",
+                    "objects": [{
+                        "oid": oid(),
+                        "size": CONTENT.len(),
+                        "actions": { "download": {
+                            "href": format!("{scheme}://{authority}/content"),
+                        } },
+                    }],
+                });
+                let batch = batch.to_string();
+                Answer::bytes("application/vnd.git-lfs+json", batch.as_bytes())
             }
             ("GET", "/content") => Answer::text(CONTENT),
             _ => Answer::status(404),
@@ -49,11 +41,7 @@ impl Client for Fetch {
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
         let directory = TempDir::new().expect("a temporary directory");
         let path = directory.path();
-        let git = |arguments: &[&str]| {
-            let git = Program::new("git").env("GIT_CONFIG_NOSYSTEM", "1");
-            git.args(arguments).current_dir(path).run().succeeded();
-        };
-        git(&["init", "--quiet", "--initial-branch=main"]);
+        git(&["init", "--quiet", "--initial-branch=main"], path);
         let pointer = format!(
             "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n",
             oid(),
@@ -61,29 +49,12 @@ impl Client for Fetch {
         );
         fs::write(path.join("file"), pointer).expect("a file");
         fs::write(path.join(".gitattributes"), "file filter=lfs\n").expect("a file");
-        git(&["add", "."]);
-        git(&[
-            "-c",
-            "user.name=Test",
-            "-c",
-            "user.email=test@allowed.test",
-            "commit",
-            "--quiet",
-            "--message=pointer",
-        ]);
+        commit(path, "pointer");
         let (scheme, _) = attempt.base.split_once("://").expect("a URL");
-        let run = attempt
-            .program("git")
-            .arg("-c")
-            .arg(format!("http.proxy={}", attempt.proxy_or_empty()))
-            .arg("-c")
-            .arg(format!("lfs.url={}/lfs", attempt.base))
-            .arg("-c")
-            .arg(format!("http.extraHeader=X-Scheme: {scheme}"))
-            .args(["-c", "lfs.transfer.maxretries=1"])
-            .args(["lfs", "fetch"])
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_TERMINAL_PROMPT", "0")
+        let server = format!("lfs.url={}/lfs", attempt.base);
+        let header = format!("http.extraHeader=X-Scheme: {scheme}");
+        let run = over_http(attempt, &["-c", &server, "-c", &header])
+            .args(["-c", "lfs.transfer.maxretries=1", "lfs", "fetch"])
             .current_dir(path)
             .run();
         let (oid, objects) = (oid(), path.join(".git/lfs/objects"));
@@ -108,18 +79,9 @@ client_tests!(Fetch; http, https);
 /// M9: the two hooks that it needs.
 #[test]
 fn hooks_let_git_lfs_fetch() {
-    let config = Config::example().append(
-        r#"
-        [network.mitm.hooks.batch]
-        host = "allowed.test"
-        methods = ["POST"]
-        path_prefixes = ["/lfs/objects/batch"]
-        [network.mitm.hooks.content]
-        host = "allowed.test"
-        methods = ["GET"]
-        path_prefixes = ["/content"]
-        "#,
-    );
+    let config = Config::example()
+        .hook("batch", "allowed.test", &["POST"], "/lfs/objects/batch")
+        .hook("content", "allowed.test", &["GET"], "/content");
     let scene = Scene::new(Fetch.origin(Scheme::Https), &config);
     let outcome = scene.attempt(|attempt| Fetch.attempt(attempt));
     outcome.run.succeeded();

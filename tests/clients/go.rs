@@ -1,23 +1,18 @@
 //! Go's `net/http`, as most programs in Go use it: the proxy of the environment, HTTP/2 where both sides
 //! speak it, and content that waits for `100 Continue`.
 
-use e2e::origin::{Answer, Builder, Origin};
+use e2e::daemon::Config;
+use e2e::origin::{Answer, Origin};
 use e2e::program::{Run, installed};
 
-use crate::intercepted::{Intercepted, intercepted_tests};
+use crate::intercepted::{Intercepted, Scene, intercepted_tests};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
 struct Go;
 
 impl Client for Go {
-    fn origin(&self, _scheme: Scheme) -> Builder {
-        Origin::answering(|_| Answer::text(CONTENT))
-    }
-
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = fetch(attempt, &["GET"]);
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(fetch(attempt, &["GET"]))
     }
 
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
@@ -62,3 +57,18 @@ fn fetch(attempt: &Attempt<'_>, method_and_content: &[&str]) -> Run {
 
 client_tests!(Go; http, https, socks5);
 intercepted_tests!(Go);
+
+/// `net/http` waits for `100 Continue` here for as long as it takes, and the origin sends it when it reads
+/// (SPEC M6).
+#[test]
+fn content_is_asked_for_by_100_continue_inside_interception() {
+    let config = Config::example().hook("write", "allowed.test", &["POST"], "/");
+    let origin = Origin::answering(|request| Answer::text(&request.text()));
+    let scene = Scene::new(origin, &config);
+    let run = scene.attempt(|attempt| fetch(attempt, &["POST", CONTENT]));
+    run.succeeded();
+    assert_eq!(run.stdout, CONTENT);
+    let requests = scene.origin.requests();
+    assert_eq!(requests[0].version, "HTTP/2.0");
+    assert_eq!(requests[0].headers.get("expect"), Some("100-continue"));
+}

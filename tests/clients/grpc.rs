@@ -1,58 +1,18 @@
 //! gRPC by grpcio of `PyPI` on both sides: calls of every kind, streaming and trailers, inside
 //! intercepted TLS (SPEC M6). It uses `POST`, so it needs a hook in full mode.
 
-use std::path::Path;
-
 use e2e::daemon::{Config, Daemon};
-use e2e::program::{Run, installed};
-use e2e::tls::{Server, TestCa};
-use tempfile::TempDir;
+use e2e::program::Run;
 
-use crate::intercepted::{bundle, distrust_is_logged_once, limited, proxy, start};
-use crate::scene::Attempt;
-
-/// The authority that the client trusts.
-#[derive(Clone, Copy)]
-enum Trust {
-    Bundle,
-    Origin,
-}
+use crate::intercepted::{distrust_is_logged_once, limited};
+use crate::script::{self, Trust};
 
 fn call(config: &Config, trust: Trust) -> (Run, Daemon) {
-    run_script("clients/python/grpc_echo.py", config, trust)
+    script::run("grpc_echo", &[], config, trust)
 }
 
-fn run_script(script: &str, config: &Config, trust: Trust) -> (Run, Daemon) {
-    let ca = TestCa::new();
-    let daemon = start(config, &ca);
-    let directory = TempDir::new().expect("a temporary directory");
-    let server = Server::of(&ca, &["allowed.test"]);
-    server.write(directory.path()).expect("a directory of ours");
-    let bundle = bundle(&daemon);
-    let attempt = Attempt {
-        base: String::new(),
-        proxy: Some(proxy(&daemon)),
-        ca: match trust {
-            Trust::Bundle => &bundle,
-            Trust::Origin => ca.file(),
-        },
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
-    let run = attempt
-        .program(installed("venv/bin/python"))
-        .arg("-B")
-        .arg(script)
-        .arg(attempt.proxy_or_empty())
-        .arg(directory.path())
-        .run();
-    (run, daemon)
-}
-
-fn hooked(prefix: &str) -> Config {
-    Config::example().append(&format!(
-        "[network.mitm.hooks.grpc]\n\
-         host = \"allowed.test\"\nmethods = [\"POST\"]\npath_prefixes = [\"{prefix}\"]\n"
-    ))
+fn hooked(path_prefix: &str) -> Config {
+    Config::example().hook("grpc", "allowed.test", &["POST"], path_prefix)
 }
 
 /// M6, M9.
@@ -85,7 +45,7 @@ fn calls_of_every_kind_go_through_intercepted_tls() {
 #[test]
 fn streams_that_are_not_read_and_calls_that_end_early_go_through_intercepted_tls() {
     let hooked = hooked("/test.Echo/");
-    let (run, daemon) = run_script("clients/python/grpc_streams.py", &hooked, Trust::Bundle);
+    let (run, daemon) = script::run("grpc_streams", &[], &hooked, Trust::Bundle);
     run.succeeded();
     let said: Vec<_> = run.stdout.lines().collect();
     assert_eq!(

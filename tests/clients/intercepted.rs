@@ -91,7 +91,7 @@ pub(crate) fn limited() -> Config {
 pub(crate) fn start(config: &Config, ca: &TestCa) -> Daemon {
     Daemon::launch(e2e::binary!())
         .config(config)
-        .env("SSL_CERT_FILE", ca.file())
+        .trusting(ca)
         .start()
 }
 
@@ -162,8 +162,7 @@ pub(crate) fn needs_the_ca(client: &impl Intercepted) {
 /// The log has one line about a client that does not trust the proxy's CA.
 pub(crate) fn distrust_is_logged_once(daemon: &Daemon) {
     let is_distrust = |line: &e2e::daemon::LogLine| {
-        let said = line.message().unwrap_or_default();
-        line.level() == Some("WARN") && said.contains("does not trust the proxy's CA")
+        line.level() == Some("WARN") && line.message_contains("does not trust the proxy's CA")
     };
     daemon.wait_for_log(is_distrust);
     let logs = daemon.logs();

@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::{Program, Run};
 use tempfile::TempDir;
 
 use crate::intercepted::{Intercepted, intercepted_tests};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
+use crate::scene::{Attempt, Client, Door, Outcome, Scheme, client_tests};
 
 /// More than it may send before there is room for it. It reads no answer before that.
 const LARGE: usize = 5_000_000;
@@ -17,14 +16,8 @@ const PASSWORD: &str = "changeit";
 struct HttpClient;
 
 impl Client for HttpClient {
-    fn origin(&self, _scheme: Scheme) -> Builder {
-        Origin::answering(|_| Answer::text(CONTENT))
-    }
-
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = fetch(attempt, "GET", 0);
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(fetch(attempt, "GET", 0))
     }
 
     fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {

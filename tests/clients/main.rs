@@ -25,6 +25,7 @@ mod openssl;
 mod pip;
 mod python;
 mod scene;
+mod script;
 mod skopeo;
 mod ssh;
 mod upstream_proxy;

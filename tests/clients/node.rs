@@ -5,7 +5,6 @@
 //! `fetch` itself is node's in both cases.
 
 use e2e::daemon::Daemon;
-use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::{Run, installed};
 use e2e::tls::TestCa;
 
@@ -62,14 +61,8 @@ const DISTRUSTS: &[&str] = &["SELF_SIGNED_CERT_IN_CHAIN"];
 struct Fetch;
 
 impl Client for Fetch {
-    fn origin(&self, _scheme: Scheme) -> Builder {
-        Origin::answering(|_| Answer::text(CONTENT))
-    }
-
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = fetch(attempt, "GET");
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(fetch(attempt, "GET"))
     }
 
     fn refusals(&self, _scheme: Scheme, _door: Door) -> &'static [&'static str] {
@@ -143,14 +136,8 @@ fn plain_http_inside_a_tunnel_is_read_in_limited_mode() {
 struct Https;
 
 impl Client for Https {
-    fn origin(&self, scheme: Scheme) -> Builder {
-        Fetch.origin(scheme)
-    }
-
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = https(attempt, "GET");
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(https(attempt, "GET"))
     }
 
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {

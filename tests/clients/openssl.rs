@@ -144,14 +144,9 @@ fn s_client_that_does_not_trust_the_ca_says_so() {
 /// M1: a hook for another host makes no difference either.
 #[test]
 fn s_client_sees_the_origins_certificate_in_full_mode() {
-    let hooks = r#"
-        [network.mitm.hooks.other]
-        host = "other.test"
-        methods = ["GET"]
-        path_prefixes = ["/"]
-    "#;
-    for hooks in ["", hooks] {
-        let scene = Scene::new(origin(), &Config::example().append(hooks));
+    let hooked = Config::example().hook("other", "other.test", &["GET"], "/");
+    for config in [Config::example(), hooked] {
+        let scene = Scene::new(origin(), &config);
         scene
             .attempt(|attempt| s_client(attempt, &["-alpn", "h2"], ""))
             .succeeded()

@@ -2,15 +2,13 @@
 //! datagrams too.
 
 use std::net::{Ipv4Addr, UdpSocket};
-use std::path::{Path, PathBuf};
 use std::thread;
 
 use e2e::daemon::{Config, Daemon};
-use e2e::origin::{Answer, Builder, Origin};
-use e2e::program::{Program, Run, installed};
+use e2e::program::Run;
 
 use crate::intercepted::Intercepted;
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme};
+use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, python};
 
 /// Sends a datagram through the SOCKS5 door to a server that echoes it, and waits for the echo as
 /// long as a client would.
@@ -24,9 +22,7 @@ fn datagram(daemon: &Daemon, name: &str) -> Run {
             let _ = echo.send_to(&buffer[..length], from);
         }
     });
-    Program::new(installed("venv/bin/python"))
-        .arg("-B")
-        .arg(script("pysocks_datagram"))
+    python("pysocks_datagram")
         .args([name, &port.to_string(), CONTENT])
         .arg(daemon.socks_addr().to_string())
         .run()
@@ -50,12 +46,6 @@ fn pysocks_is_not_answered_where_blocked() {
     run.failed().says_one_of(&["timed out"]);
     let entry = daemon.wait_for_blocked(|entry| entry["host"] == "blocked.test");
     assert_eq!(entry["protocol"], "socks5-udp", "{entry}");
-}
-
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("clients/python")
-        .join(format!("{name}.py"))
 }
 
 /// A library, with the script that uses it like its users.
@@ -86,14 +76,8 @@ const USUAL: Library = Library {
 };
 
 impl Client for Library {
-    fn origin(&self, _scheme: Scheme) -> Builder {
-        Origin::answering(|_| Answer::text(CONTENT))
-    }
-
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = self.run(attempt, &[]);
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(self.run(attempt, &[]))
     }
 
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
@@ -134,9 +118,7 @@ impl Intercepted for Library {
 impl Library {
     fn run(&self, attempt: &Attempt<'_>, method: &[&str]) -> Run {
         attempt
-            .program(installed("venv/bin/python"))
-            .arg("-B")
-            .arg(script(&format!("{}_fetch", self.name)))
+            .python(&format!("{}_fetch", self.name))
             .args(self.options)
             .arg(format!("{}/some/path", attempt.base))
             .arg(attempt.proxy_or_empty())

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use e2e::daemon::{Config, Daemon};
-use e2e::origin::{Builder, Origin};
-use e2e::program::{Program, Run};
+use e2e::origin::{Answer, Builder, Origin};
+use e2e::program::{Program, Run, installed};
 use e2e::tls::TestCa;
 
 /// The content that every origin serves, in the form that its client needs.
@@ -69,8 +69,10 @@ pub(crate) struct Outcome {
 
 /// A client of the tests.
 pub(crate) trait Client {
-    /// An origin that serves this client.
-    fn origin(&self, scheme: Scheme) -> Builder;
+    /// An origin that serves this client: most ask for [`CONTENT`] itself, by any path.
+    fn origin(&self, _scheme: Scheme) -> Builder {
+        Origin::answering(|_| Answer::text(CONTENT))
+    }
 
     /// Runs the client.
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome;
@@ -89,13 +91,24 @@ pub(crate) trait Client {
     }
 }
 
+impl Outcome {
+    /// Of a client that prints what it brings home.
+    pub(crate) fn printed(run: Run) -> Self {
+        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
+        Self { run, fetched }
+    }
+}
+
 impl Attempt<'_> {
     /// A program in the environment that makes it trust the right certificates, and nothing else
     /// about trust.
     pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Program {
-        TRUST.iter().fold(Program::new(program), |program, name| {
-            program.env(name, self.ca)
-        })
+        trusting(self.ca, Program::new(program))
+    }
+
+    /// A [`python`] script in that environment.
+    pub(crate) fn python(&self, script: &str) -> Program {
+        trusting(self.ca, python(script))
     }
 
     /// The host and port in the base.
@@ -116,6 +129,21 @@ impl Attempt<'_> {
     pub(crate) fn proxy_or_empty(&self) -> &str {
         self.proxy.as_deref().unwrap_or_default()
     }
+}
+
+/// Tells a program, through its environment, to trust these certificates.
+pub(crate) fn trusting(ca: &Path, program: Program) -> Program {
+    TRUST
+        .iter()
+        .fold(program, |program, name| program.env(name, ca))
+}
+
+/// A script of `python/`, by its name without the ending.
+pub(crate) fn python(script: &str) -> Program {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
+    Program::new(installed("venv/bin/python"))
+        .arg("-B")
+        .arg(scripts.join(script).with_extension("py"))
 }
 
 /// The client reaches its origin with no proxy between them.

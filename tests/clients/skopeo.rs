@@ -17,9 +17,7 @@ impl Client for Skopeo {
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
-        let run = skopeo(attempt, &["inspect", "--config", "--raw"]);
-        let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
-        Outcome { run, fetched }
+        Outcome::printed(skopeo(attempt, &["inspect", "--config", "--raw"]))
     }
 
     fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {

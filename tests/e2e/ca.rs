@@ -11,8 +11,7 @@ use e2e::daemon::{Config, Daemon};
 use e2e::program::{Program, Run};
 use serde_json::Value;
 
-/// The path of the shipped program.
-const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
+use crate::control::{json, proxyctl};
 
 /// A TOML assignment for `-c`.
 fn set(key: &str, path: &Path) -> String {
@@ -42,18 +41,12 @@ fn daemon_in(state: &Path) -> Daemon {
 
 /// Runs `proxyctl ca …` on a daemon.
 fn ca(daemon: &Daemon, arguments: &[&str]) -> Run {
-    Program::new(PROXYCTL)
-        .arg("--socket")
-        .arg(daemon.directory().join("control.sock"))
-        .arg("ca")
-        .args(arguments)
-        .run()
+    proxyctl(daemon, &[&["ca"], arguments].concat())
 }
 
 /// The output of `proxyctl ca show --json`.
 fn shown(daemon: &Daemon) -> Value {
-    let run = ca(daemon, &["show", "--json"]);
-    serde_json::from_str(&run.succeeded().stdout).expect("JSON")
+    json(daemon, &["ca", "show"])
 }
 
 fn fingerprint(daemon: &Daemon) -> String {

@@ -18,7 +18,7 @@ use e2e::program::{Program, Run};
 use serde_json::Value;
 
 /// The path of the shipped program.
-const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
+pub(crate) const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
 
 /// A daemon on the usual example.
 fn daemon() -> Daemon {
@@ -36,7 +36,7 @@ fn socket(daemon: &Daemon) -> PathBuf {
 }
 
 /// Runs `proxyctl --socket SOCKET …`.
-fn proxyctl_at(socket: &Path, arguments: &[&str]) -> Run {
+pub(crate) fn proxyctl_at(socket: &Path, arguments: &[&str]) -> Run {
     Program::new(PROXYCTL)
         .arg("--socket")
         .arg(socket)
@@ -51,7 +51,7 @@ pub(crate) fn proxyctl(daemon: &Daemon, arguments: &[&str]) -> Run {
 
 /// The output of `proxyctl … --json`.
 #[track_caller]
-fn json(daemon: &Daemon, arguments: &[&str]) -> Value {
+pub(crate) fn json(daemon: &Daemon, arguments: &[&str]) -> Value {
     let arguments = [arguments, &["--json"]].concat();
     let run = proxyctl(daemon, &arguments);
     serde_json::from_str(&run.succeeded().stdout)

@@ -8,7 +8,8 @@ use codex_network_config::{Loaded, Sources, load};
 use e2e::program::{Program, Run};
 use tempfile::TempDir;
 
-const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
+use crate::control::PROXYCTL;
+
 /// Each example, and its path on a system.
 const PLACES: [(&str, &str); 6] = [
     (

@@ -14,6 +14,7 @@ mod floods;
 mod frames;
 mod half_close;
 pub(crate) mod hooks;
+mod interim;
 mod limited;
 mod negotiation;
 mod origins;
@@ -25,14 +26,13 @@ mod websocket;
 mod windows;
 
 use e2e::client::{Connection, Http2, Response};
-use e2e::daemon::{Config, Daemon, LogLine};
+use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Builder, Origin, Request};
-use e2e::program::Program;
 use e2e::tls::{Client, Server, TestCa};
 use serde_json::Value;
 
-/// The path of the shipped program.
-const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
+use crate::control::proxyctl;
+
 /// The names in the certificates of the origins.
 const NAMES: [&str; 3] = ["allowed.test", "hooked.test", "127.0.0.1"];
 /// The two versions of HTTP, by their names in ALPN.
@@ -58,8 +58,7 @@ pub(crate) fn limited() -> Config {
 fn start(config: &Config, ca: &TestCa) -> Daemon {
     Daemon::launch(e2e::binary!())
         .config(config)
-        .env("SSL_CERT_FILE", ca.file())
-        .env("SSL_CERT_DIR", "/nonexistent")
+        .trusting(ca)
         .start()
 }
 
@@ -187,11 +186,6 @@ impl Scene {
             .wait_for_blocked(|entry| entry["reason"] == reason)
     }
 
-    fn wait_for_message(&self, part: &str) -> LogLine {
-        self.daemon
-            .wait_for_log(|line| line.message().is_some_and(|said| said.contains(part)))
-    }
-
     /// Fails if the log reports a crash.
     fn assert_sound(&self) {
         for line in self.daemon.logs() {
@@ -204,10 +198,6 @@ impl Scene {
 
 /// The certificate of the daemon's authority.
 fn exported(daemon: &Daemon) -> String {
-    let run = Program::new(PROXYCTL)
-        .arg("--socket")
-        .arg(daemon.directory().join("control.sock"))
-        .args(["ca", "export"])
-        .run();
+    let run = proxyctl(daemon, &["ca", "export"]);
     run.succeeded().stdout.clone()
 }

@@ -163,8 +163,7 @@ fn c5_a_higher_limit_lets_waiting_clients_in_when_it_is_reloaded() {
     is_full(&daemon);
     let mut waiting = Connection::open(daemon.socks_addr());
     waiting.send([5, 1, 0]);
-    daemon.rewrite_config(&limited(2));
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&limited(2));
     assert_eq!(waiting.read_exact(2), [5, 0]);
     held.send("still");
     assert_eq!(held.read_exact(5), b"still");

@@ -17,6 +17,8 @@ use e2e::program::{Program, Run};
 
 use console::Console;
 
+use crate::control::PROXYCTL;
+
 /// `check` on this text as `policy.toml`.
 fn check(text: &str) -> Run {
     let program = Program::new(e2e::binary!());
@@ -157,7 +159,7 @@ fn every_proxyctl_command_in_the_readme_exists() {
     for row in rows {
         let command = text::code(&row[0]).remove(0);
         let name = command.split(' ').nth(1).expect("a command of proxyctl");
-        let run = Program::new(console::PROXYCTL).args([name, "--help"]).run();
+        let run = Program::new(PROXYCTL).args([name, "--help"]).run();
         for option in row.iter().flat_map(|cell| text::code(cell)) {
             if let Some(option) = option
                 .split(' ')

@@ -72,10 +72,7 @@ fn audit_events(daemon: &Daemon, count: usize) -> Vec<LogLine> {
 }
 
 fn violations(daemon: &Daemon, count: usize) -> Vec<Value> {
-    let is_one = |line: &LogLine| {
-        line.message()
-            .is_some_and(|message| message.starts_with(VIOLATION))
-    };
+    let is_one = |line: &LogLine| line.message_starts_with(VIOLATION);
     let parse = |line: &LogLine| {
         let json = line
             .message()

@@ -159,10 +159,7 @@ fn l5_clients_wait_for_the_next_worker_and_none_is_refused() {
         assert_eq!(answer.status, 200);
     }
     assert_ne!(worker(&daemon), first);
-    let told = daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.starts_with("the worker is gone"))
-    });
+    let told = daemon.wait_for_log(|line| line.message_starts_with("the worker is gone"));
     assert_eq!(
         told.field("restarts").and_then(serde_json::Value::as_u64),
         Some(1)
@@ -185,10 +182,7 @@ fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
     for _ in 0..50 {
         daemon.signal(Signal::SIGHUP);
     }
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.contains("does not answer"))
-    });
+    daemon.wait_for_message("does not answer");
     assert_eq!(get(&daemon, "http://allowed.test/").status, 403);
     assert_ne!(worker(&daemon), stuck);
     // A worker's death is reported as a death.
@@ -210,8 +204,7 @@ fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
 fn l5_a_new_worker_has_the_settings_in_force_and_not_those_of_the_start() {
     let origin = Origin::start(|_| Answer::text("here"));
     let daemon = Daemon::start(e2e::binary!(), &Config::example());
-    daemon.rewrite_config(&Config::example().allow("blocked.test"));
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&Config::example().allow("blocked.test"));
     end(worker(&daemon));
     let answer = get(&daemon, &origin.url("blocked.test", "/"));
     assert_eq!(answer.status, 200);
@@ -260,10 +253,7 @@ fn c7_a_reload_while_no_worker_lives_is_not_lost() {
     }
     daemon.rewrite_config(&Config::example().deny("allowed.test"));
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.starts_with("reloaded"))
-    });
+    daemon.wait_for_log(|line| line.message_starts_with("reloaded"));
     assert_eq!(get(&daemon, &origin.url("allowed.test", "/")).status, 403);
     assert_eq!(daemon.reload().status, 200, "further reloads are answered");
 }

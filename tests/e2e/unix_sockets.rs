@@ -84,10 +84,9 @@ fn r3_a_unix_socket_is_recorded_without_its_path() {
     ] {
         assert_eq!(event.field(field), Some(&value), "{field}");
     }
-    let logs = daemon.logs();
-    let violation = logs.iter().any(|line| line.raw.contains("VIOLATION"));
-    assert!(violation, "a line for people");
-    for line in logs {
+    // A line for people.
+    daemon.wait_for_log(|line| line.raw.contains("VIOLATION"));
+    for line in daemon.logs() {
         let names_it = line.raw.contains("docker.sock") || line.raw.contains("/containers");
         // Except in the warning about the setting, which is for the operator.
         assert!(!names_it || line.level() == Some("WARN"), "{}", line.raw);
@@ -115,8 +114,7 @@ fn h10_switch_method_and_platform_are_judged_in_this_order() {
             assert_eq!(error, Some("blocked-by-method-policy"));
         }
     }
-    daemon.rewrite_config(&limited.set("network", "enabled", "false"));
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&limited.set("network", "enabled", "false"));
     let answer = ask(&daemon, "POST", url, SOCKET);
     assert_eq!(answer.status, 503);
     assert_eq!(answer.text(), "network proxy is disabled");

@@ -10,9 +10,10 @@ use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Launch};
 use e2e::origin::{Answer, Origin};
 use e2e::port::Reserved;
-use e2e::program::Program;
 use e2e::tls::TestCa;
 use e2e::upstream_proxy::UpstreamProxy;
+
+use crate::control::proxyctl;
 
 const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 1);
 
@@ -32,14 +33,9 @@ fn with_proxy(proxy: &UpstreamProxy) -> Daemon {
     launch(&config()).env("ALL_PROXY", url).start()
 }
 
-fn proxyctl(daemon: &Daemon, arguments: &[&str]) -> String {
-    let run = Program::new(env!("CARGO_BIN_EXE_proxyctl-under-test"))
-        .arg("--socket")
-        .arg(daemon.directory().join("control.sock"))
-        .args(arguments)
-        .run();
-    run.succeeded();
-    run.stdout
+/// The output of `proxyctl`.
+fn output(daemon: &Daemon, arguments: &[&str]) -> String {
+    proxyctl(daemon, arguments).succeeded().stdout.clone()
 }
 
 #[test]
@@ -64,7 +60,7 @@ fn h12_what_is_allowed_goes_through_the_proxy_of_the_environment() {
             "{head}"
         );
     }
-    let status = proxyctl(&daemon, &["status"]);
+    let status = output(&daemon, &["status"]);
     assert!(status.contains("0 direct"), "{status}");
     let shown = format!("http://***@{}: 1", proxy.addr());
     assert!(
@@ -93,7 +89,7 @@ fn h12_policy_refuses_before_the_proxy_hears_of_it_and_local_targets_go_direct()
     let tunnel = Connection::open(daemon.http_addr()).connect(&format!("allowed.test:{port}"));
     assert_eq!(tunnel.status, 200);
     assert_eq!(proxy.heads(), [""; 0]);
-    assert!(proxyctl(&daemon, &["status"]).contains("2 direct"));
+    assert!(output(&daemon, &["status"]).contains("2 direct"));
 }
 
 #[test]
@@ -125,7 +121,7 @@ fn h12_the_proxys_credentials_are_shown_nowhere() {
     });
     let mut told = config.to_string();
     for command in [&["config"][..], &["status"], &["status", "--json"]] {
-        told += &proxyctl(&daemon, command);
+        told += &output(&daemon, command);
     }
     for line in daemon.logs().iter().chain(&daemon.stdout()) {
         told += &line.raw;
@@ -173,7 +169,7 @@ fn h12_a_proxy_that_is_this_proxy_is_told_and_never_used() {
     assert_eq!(answer.status, 403);
     assert_eq!(answer.json()["reason"], "loop_detected");
     assert_eq!(Connection::open(own).connect("far.test:443").status, 403);
-    let status = proxyctl(&daemon, &["status"]);
+    let status = output(&daemon, &["status"]);
     assert!(status.contains("is this proxy itself"), "{status}");
 }
 
@@ -193,7 +189,7 @@ fn h12_a_proxy_in_tls_is_verified_whether_or_not_anything_is_intercepted() {
         let daemon = |roots: &TestCa| {
             let proxy = far.url("proxy.test", "");
             let launch = launch(&config).env("HTTP_PROXY", proxy);
-            launch.env("SSL_CERT_FILE", roots.file()).start()
+            launch.trusting(roots).start()
         };
         let get = |daemon: &Daemon| {
             let request = "GET http://far.test/ HTTP/1.1\r\nHost: far.test\r\n\r\n";

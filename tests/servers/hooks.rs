@@ -124,8 +124,7 @@ impl Proxy {
             .append(HOOKS);
         let daemon = Daemon::launch(e2e::binary!())
             .config(&config)
-            .env("SSL_CERT_FILE", ca.file())
-            .env("SSL_CERT_DIR", "/nonexistent")
+            .trusting(&ca)
             .env("TOKEN", SECRET)
             .start();
         let exported = Program::new(env!("CARGO_BIN_EXE_proxyctl-under-test"))

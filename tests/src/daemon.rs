@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use nix::sys::signal::Signal;
@@ -26,6 +26,7 @@ pub use self::config::Config;
 use self::log::Log;
 pub use self::log::LogLine;
 use crate::client::{self, Response};
+use crate::tls::TestCa;
 use crate::wait::{PATIENCE, poll};
 
 /// How long the daemon may take to end by itself after a test.
@@ -150,6 +151,11 @@ impl Daemon {
             .expect("the daemon logs the line that the test waits for")
     }
 
+    /// Waits for a line of stderr, past or future, whose message has this part.
+    pub fn wait_for_message(&self, part: &str) -> LogLine {
+        self.wait_for_log(|line| line.message_contains(part))
+    }
+
     /// Replaces the configuration file; nothing reads it before a reload.
     pub fn rewrite_config(&self, config: &Config) {
         self.rewrite_config_text(&config.write(self.directory.path()));
@@ -168,6 +174,22 @@ impl Daemon {
     /// `POST /reload`.
     pub fn reload(&self) -> Response {
         self.admin("POST", "/reload", None)
+    }
+
+    /// Replaces the configuration and reloads it, which must succeed.
+    #[track_caller]
+    pub fn reload_with(&self, config: &Config) {
+        self.rewrite_config(config);
+        let answer = self.reload();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    /// Sets the mode by `POST /mode`, which must succeed.
+    #[track_caller]
+    pub fn set_mode(&self, mode: &str) {
+        let body = json!({ "mode": mode }).to_string();
+        let answer = self.admin("POST", "/mode", Some(&body));
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// The entries of `GET /blocked`.
@@ -266,6 +288,13 @@ impl Launch {
         self.environment
             .push((name.to_owned(), value.as_ref().to_owned()));
         self
+    }
+
+    /// Makes it trust this authority, and no other.
+    #[must_use]
+    pub fn trusting(self, ca: &TestCa) -> Self {
+        self.env("SSL_CERT_FILE", ca.file())
+            .env("SSL_CERT_DIR", "/nonexistent")
     }
 
     /// Starts the daemon and waits until it is ready.

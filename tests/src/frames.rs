@@ -1,13 +1,12 @@
 //! Shared by both sides of HTTP/2: a body that is sent frame by frame, and fields in the form that
 //! tests use.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::poll_fn;
 
 use bytes::Bytes;
+use h2::SendStream;
 use hyper::HeaderMap;
-use hyper::body::{Body, Frame};
+use hyper::body::Frame;
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
@@ -37,22 +36,33 @@ impl Frames {
         }
         frames
     }
-}
 
-impl Body for Frames {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|frame| frame.map(Ok))
+    /// Whether the headers end the stream: the sender has gone, and has sent nothing.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.0.is_closed() && self.0.is_empty()
     }
 
-    /// Known only when the sender is gone: then the headers end the stream.
-    fn is_end_stream(&self) -> bool {
-        self.0.is_closed() && self.0.is_empty()
+    /// Sends the body, which is not empty, to its end. Sends no faster than the peer takes it.
+    pub(crate) async fn send(mut self, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
+        while let Some(frame) = self.0.recv().await {
+            match frame.into_data() {
+                Ok(mut data) => {
+                    while !data.is_empty() {
+                        stream.reserve_capacity(data.len());
+                        let Some(room) = poll_fn(|cx| stream.poll_capacity(cx)).await else {
+                            return Ok(());
+                        };
+                        let part = data.split_to(room?.min(data.len()));
+                        stream.send_data(part, false)?;
+                    }
+                }
+                Err(frame) => {
+                    let trailers = frame.into_trailers().expect("data or trailers");
+                    return stream.send_trailers(trailers);
+                }
+            }
+        }
+        stream.send_data(Bytes::new(), true)
     }
 }
 

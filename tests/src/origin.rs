@@ -102,6 +102,12 @@ impl Origin {
         self.state.lock().requests.clone()
     }
 
+    /// The connection that each of [`Self::requests`] came on; they count from 0.
+    pub fn used_connections(&self) -> Vec<usize> {
+        let requests = &self.state.lock().requests;
+        requests.iter().map(|request| request.connection).collect()
+    }
+
     /// Every TLS handshake whose `ClientHello` has arrived, oldest first.
     pub fn handshakes(&self) -> Vec<Handshake> {
         self.state.lock().handshakes.clone()

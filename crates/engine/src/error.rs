@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Display;
 
 use crate::enforce::Refusal;
+use crate::incoming::BodyError;
 use crate::owner::ConnectionHandle;
 use crate::record::Recorder;
 use crate::upstream::tls::TlsError;
@@ -52,14 +53,14 @@ pub(crate) enum Failure {
     NoInterception,
     /// The client's request body broke off.
     #[error("the request's body broke off")]
-    RequestBody(#[source] hyper::Error),
+    RequestBody(#[source] BodyError),
     /// There is no answer, or it is unusable.
     #[error(transparent)]
     Answer(#[from] BrokenAnswer),
     /// The origin said that it did not process the request: each time it was sent, or when it could
     /// not be sent again.
     #[error("the host refused the request without processing it")]
-    NotProcessed(#[source] hyper::Error),
+    NotProcessed(#[source] h2::Error),
 }
 
 /// The words for a failed lookup.
@@ -86,11 +87,11 @@ impl Fault {
 
 impl Failure {
     pub(crate) fn fault(&self) -> Fault {
+        if let Some(ConnectError::ExhaustedDescriptors) = self.connect_error() {
+            return Fault::Proxy;
+        }
         match self {
-            Self::Connect(ConnectError::ExhaustedDescriptors)
-            | Self::UpstreamProxy(ProxyError::Connect(ConnectError::ExhaustedDescriptors))
-            | Self::UnixSocket(SocketError::Connect(ConnectError::ExhaustedDescriptors))
-            | Self::NoInterception => Fault::Proxy,
+            Self::NoInterception => Fault::Proxy,
             Self::Answer(BrokenAnswer { by, .. }) => match by {
                 Answerer::Host => Fault::Upstream,
                 Answerer::UpstreamProxy => Fault::UpstreamProxy,
@@ -104,6 +105,16 @@ impl Failure {
             | Self::Connect(_)
             | Self::Tls(_)
             | Self::NotProcessed(_) => Fault::Upstream,
+        }
+    }
+
+    /// Why a connection could not be opened: to the host, the upstream proxy or the unix socket.
+    pub(crate) fn connect_error(&self) -> Option<&ConnectError> {
+        match self {
+            Self::Connect(error)
+            | Self::UpstreamProxy(ProxyError::Connect(error))
+            | Self::UnixSocket(SocketError::Connect(error)) => Some(error),
+            _ => None,
         }
     }
 }

@@ -100,7 +100,11 @@ mod tests {
     use super::*;
 
     fn frame(kind: u8, length: u32) -> Head {
-        Head { kind, length }
+        Head {
+            kind,
+            length,
+            stream: 1,
+        }
     }
 
     /// How many of these frames a peer may send at once.

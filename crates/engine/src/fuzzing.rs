@@ -5,6 +5,27 @@
 //! for any bytes, and panics where one does not hold.
 
 use crate::socks5::handshake::{Flaw, Parsed, greeting, request, user_name};
+use crate::upstream::connect_answer;
+
+/// Reads bytes as an upstream proxy's answer to CONNECT (SPEC H12).
+///
+/// # Panics
+///
+/// When it matters how the bytes arrive, or when an answer is not a whole head.
+pub fn read_connect_answer(bytes: &[u8]) {
+    use connect_answer::{Parsed, Reader};
+    let whole = Reader::default().feed(bytes);
+    let mut reader = Reader::default();
+    let trickled = (0..=bytes.len())
+        .map(|end| reader.feed(&bytes[..end]))
+        .find(|parsed| *parsed != Ok(Parsed::Incomplete))
+        .unwrap_or(Ok(Parsed::Incomplete));
+    assert_eq!(whole, trickled);
+    if let Ok(Parsed::Complete(answer)) = whole {
+        assert!((200..1000).contains(&answer.status));
+        assert!(bytes[..answer.length].ends_with(b"\r\n\r\n"));
+    }
+}
 
 /// Reads bytes as each of the three messages of a SOCKS5 client (SPEC S1).
 ///

@@ -14,6 +14,7 @@ mod first;
 mod forward;
 pub(crate) mod framing;
 mod headers;
+mod http2;
 mod inside;
 mod inspect;
 mod interim;
@@ -36,13 +37,11 @@ use codex_network_config::Limits;
 use codex_network_policy::{Protocol, Reason};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use body::Reporter;
@@ -51,6 +50,7 @@ pub(crate) use client_stream::ClientEnd;
 use client_stream::{ClientStream, Stop, Timeouts};
 pub(crate) use first::First;
 pub(crate) use headers::host_field;
+pub(crate) use http2::serve_inside as serve_inside_http2;
 pub(crate) use inside::Inside;
 use interim::Interim;
 use target::TargetError;
@@ -59,14 +59,11 @@ use underway::Underway;
 use upgrade::{Switched, UpgradeOffer};
 
 use crate::Shared;
-use crate::activity::Activity;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Standing};
-use crate::frames::{FrameMeter, Side};
-use crate::http2_memory;
+use crate::incoming::Incoming;
 use crate::live_policy::Generation;
 use crate::mitm::Interception;
-use crate::observed::Observed;
 use crate::owner::ConnectionHandle;
 use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;
@@ -76,23 +73,6 @@ use crate::upstream::tls::Wire;
 pub(crate) const DOOR: &str = "http";
 /// How long after a drain has begun a connection may still begin a request.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-
-/// Requests that one HTTP/2 connection may have in hand: as many as there is memory for, and at most as
-/// many as RFC 9113 section 6.5.2 asks for at least.
-const MIN_STREAMS: u32 = 16;
-const MAX_STREAMS: u32 = 100;
-/// Bytes of a request that an HTTP/2 client may send before the origin takes them. The window of the
-/// connection is that of all its streams: an origin that leaves an upload unread must not hold up
-/// another one. Clients are near, and half a MiB keeps them busy while this machine is.
-const MIN_STREAM_WINDOW: u32 = 16 * 1024;
-const MAX_STREAM_WINDOW: u32 = 512 * 1024;
-/// Streams that a client may reset before they were begun here ("rapid reset"), and streams that we
-/// may reset for its faults, before the connection ends.
-const MAX_RESET_STREAMS: usize = 20;
-const MAX_ERROR_STREAMS: usize = 128;
-/// Bytes of answers that wait in one HTTP/2 stream for a client to take them.
-const MIN_SEND_BUFFER: u32 = 16 * 1024;
-const MAX_SEND_BUFFER: u32 = 64 * 1024;
 
 /// What the requests of one connection share.
 pub(crate) struct Session {
@@ -198,115 +178,6 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     }
 }
 
-/// Serves HTTP/2 inside intercepted TLS to its end.
-pub(crate) async fn serve_inside_http2<S: ClientEnd>(
-    shared: &Arc<Shared>,
-    stream: S,
-    address: SocketAddr,
-    inside: Inside,
-) {
-    let end = inside.end.clone();
-    let connection = inside.client.connection.clone();
-    let activity = Arc::clone(connection.activity());
-    activity.note();
-    let session = Session::new(shared, address, connection, Place::Inside(Box::new(inside)));
-    let limits = session.limits();
-    let asked = Notify::new();
-    let service = service_fn(|request: Request<Incoming>| {
-        asked.notify_one();
-        let (session, activity) = (Arc::clone(&session), Arc::clone(&activity));
-        let answer: BoxFuture<'static, _> = Box::pin(async move {
-            let busy = activity.busy();
-            let is_head = request.method() == Method::HEAD;
-            let mut answer = session.answer(request).await;
-            if is_head {
-                // hyper sees to it in HTTP/1 alone (RFC 9110 section 9.3.2).
-                answer.body_mut().leave_out_own();
-            }
-            if answer.extensions().get::<inside::NotProcessed>().is_some() {
-                // hyper resets the stream with the reason of such an error.
-                return Err(h2::Error::from(h2::Reason::REFUSED_STREAM));
-            }
-            Ok(answer.map(|body| body.keeping(busy)))
-        });
-        answer
-    });
-    let max_headers = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
-    let memory = shared
-        .upstream
-        .http2_memory()
-        .take(http2_memory::SERVER, &session.connection);
-    let streams = memory.of(MIN_STREAMS, MAX_STREAMS);
-    let stream_window = memory.of(MIN_STREAM_WINDOW, MAX_STREAM_WINDOW);
-    let messages = Arc::new(Activity::new());
-    let peer = format!("client {address}");
-    let meter = FrameMeter::new(Side::Server, peer, Arc::clone(&messages));
-    let stream = Observed::new(stream, meter);
-    let mut connection = std::pin::pin!(
-        http2::Builder::new(TokioExecutor::new())
-            // An origin need not send a date, and a proxy adds none for it (RFC 9110 section 6.6.1).
-            .auto_date_header(false)
-            .max_concurrent_streams(streams)
-            // Fixed windows: windows that grow by measuring would outgrow the share.
-            .initial_stream_window_size(stream_window)
-            .initial_connection_window_size(stream_window * streams)
-            .max_send_buf_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
-            // As over HTTP/1.1. Each field counts for 32 bytes more (RFC 9113 section 6.5.2), which
-            // bounds their number.
-            .max_header_list_size(max_headers)
-            // The first is the default of h2, said so that it stays. hyper allows 1024 of the others.
-            .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
-            .max_local_error_reset_streams(MAX_ERROR_STREAMS)
-            // As hyper has them, and right: frames of 16 KiB, the least that HTTP/2 allows, so that no
-            // stream waits long for another; a header table of 4 KiB; no extended CONNECT, which is
-            // refused inside; no PINGs, since silence is measured and ended here.
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    let mut drain = std::pin::pin!(async {
-        let patience = async {
-            // As over HTTP/1.1: for the first request there is as long as a head may take.
-            if timeout(limits.header_timeout, asked.notified())
-                .await
-                .is_ok()
-            {
-                activity.silence(limits.idle_timeout).await;
-            }
-        };
-        tokio::select! {
-            () = shared.drain.begun() => {}
-            () = end.cancelled() => {}
-            () = patience => {}
-        }
-    });
-    let mut forbidden = std::pin::pin!(session.underway.forbidden(&shared.live));
-    // An origin may be silent for `idle_timeout`, and then the client is still to hear of it.
-    let patience = limits.idle_timeout.saturating_add(limits.header_timeout);
-    let mut stalled = std::pin::pin!(messages.silence(patience));
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = &mut stalled => {
-            tracing::info!(client = %address, "closed a stalled HTTP/2 connection: no part of a message has moved for {patience:?}");
-            return;
-        }
-        (standing, reason) = &mut forbidden => return session.say_forbidden(&standing, reason),
-        () = &mut drain => {
-            connection.as_mut().graceful_shutdown();
-            activity.note();
-            tokio::select! {
-                outcome = connection.as_mut() => outcome,
-                (standing, reason) = &mut forbidden => {
-                    return session.say_forbidden(&standing, reason);
-                }
-                // The goodbye has to be acknowledged (RFC 9113 section 6.8), and not every client does.
-                () = activity.silence(limits.header_timeout) => return,
-            }
-        }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(client = %address, %error, "an intercepted connection ended early");
-    }
-}
-
 /// Serves HTTP/1.x until the end, or until the connection becomes something else.
 async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued<S>> {
     let limits = session.limits();
@@ -321,10 +192,11 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         session.turns.clone(),
         session.interim.clone(),
     );
-    let service = service_fn(|mut request: Request<Incoming>| {
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        let mut request = request.map(Incoming::from);
         let session = Arc::clone(&session);
         let turn = session.turns.take(&session.connection);
-        if request.method() == Method::OPTIONS && turn.is_pathless() {
+        if turn.is_pathless() {
             request.extensions_mut().insert(EmptyPath);
         }
         if !UpgradeOffer::read(request.headers(), request.version()).is_empty() {
@@ -393,8 +265,8 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     }
     let (address, door) = (session.address, session.place.door());
     match outcome {
-        // What the framing lets through and hyper cannot read, such as a target that is no URI;
-        // hyper has answered it.
+        // hyper has answered with a bare head. The framing refuses all that hyper is known to refuse, so
+        // this is a difference between the two.
         Err(error) if error.is_parse() && session.may_say("malformed requests") => {
             tracing::info!(client = %address, door, "refused a malformed request: {error}");
         }

@@ -24,13 +24,11 @@ const DIVISOR: u32 = 4;
 const WHOLE: u64 = 1024;
 
 /// What a connection needs for full speed, in KiB.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Need(u32);
 
-/// With a client: in each of 100 streams a window of 512 KiB, a buffer of 64 KiB, and a frame of 16 KiB.
-pub(crate) const SERVER: Need = Need(100 * (512 + 64 + 16));
-/// With an origin: in each of 16 streams a window of 1 MiB, a buffer of 1 MiB, and a frame of 16 KiB.
-pub(crate) const CLIENT: Need = Need(16 * (1024 + 1024 + 16));
+/// Bytes of a frame that is read whole.
+const FRAME: u32 = 16 * 1024;
 
 /// The memory of all connections.
 #[derive(Debug)]
@@ -53,6 +51,13 @@ pub(crate) struct Share {
     holder: Holder,
     taken: u32,
     need: Need,
+}
+
+impl Need {
+    /// In each of so many streams a window, a buffer for sending, both in bytes, and a frame.
+    pub(crate) const fn new(streams: u32, window: u32, buffer: u32) -> Self {
+        Self(streams * ((window + buffer + FRAME) / 1024))
+    }
 }
 
 impl Http2Memory {
@@ -132,6 +137,10 @@ mod tests {
     use super::*;
     use crate::owner::{ClientOwner, SocketPair};
 
+    /// As connections with clients and with origins need it.
+    const SERVER: Need = Need::new(100, 512 * 1024, 64 * 1024);
+    const CLIENT: Need = Need::new(16, 1024 * 1024, 1024 * 1024);
+
     fn memory() -> Arc<Http2Memory> {
         Arc::new(Http2Memory::new(Arc::new(Owners::new(None))))
     }
@@ -143,6 +152,11 @@ mod tests {
 
     fn granted(share: &Share) -> u32 {
         share.of(64, 1024)
+    }
+
+    #[test]
+    fn m6_what_a_connection_needs_is_what_its_streams_hold() {
+        assert_eq!(Need::new(3, 4096, 1024), Need(3 * (4 + 1 + 16)));
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod shares;
 
 mod http;
 mod socks5;
+mod spoken;
 
 mod decider;
 mod enforce;
@@ -48,7 +49,9 @@ mod own;
 mod activity;
 mod client_hello;
 mod frames;
+mod http2;
 mod http2_memory;
+mod incoming;
 mod mitm;
 mod observed;
 mod tunnel;

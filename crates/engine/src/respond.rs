@@ -202,7 +202,15 @@ fn whole_message(status: StatusCode, why: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// An origin's interim answer, as the client gets it.
+/// An origin's interim answer, as a client over HTTP/2 gets it.
+pub(crate) fn interim_head(status: StatusCode, fields: HeaderMap) -> Response<()> {
+    let mut head = Response::new(());
+    *head.status_mut() = status;
+    *head.headers_mut() = fields;
+    head
+}
+
+/// An origin's interim answer, as a client over HTTP/1 gets it.
 pub(crate) fn interim(status: StatusCode, fields: &HeaderMap) -> Bytes {
     let phrase = status.canonical_reason().unwrap_or_default();
     let mut message = format!("HTTP/1.1 {} {phrase}\r\n", status.as_u16()).into_bytes();

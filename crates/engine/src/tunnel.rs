@@ -5,7 +5,9 @@
 //! longer permits its destination, it ends (SPEC P11). How the bytes are moved is private to this
 //! file; callers pass two sockets.
 
+use std::fmt::Display;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use crate::Shared;
 use crate::activity::Activity;
 use crate::enforce::{self, LeadsTo, Permit};
+use crate::owner::ConnectionHandle;
 use crate::upstream::{Connection, Stream};
 
 /// Bytes moved at once. Larger pieces gain little once each of them empties the socket's buffer.
@@ -31,9 +34,9 @@ pub(crate) struct Tunnel {
     upstream: Connection,
 }
 
-/// Why a tunnel ended.
+/// Why a relay of bytes ended: of a tunnel, or of a connection that has changed protocols.
 #[derive(Debug)]
-enum End {
+pub(crate) enum RelayEnd {
     /// Both ends are done, or one broke.
     Closed(io::Result<()>),
     /// Nothing flowed for too long.
@@ -61,34 +64,59 @@ impl Tunnel {
         activity.note();
         let end = {
             let moved = relay_both(&mut client, &mut upstream, early, behind, activity);
-            tokio::select! {
-                moved = moved => End::Closed(moved),
-                () = activity.silence(limit) => End::Idle(limit),
-                reason = forbidden(shared, &permit, &leads_to) => End::Forbidden(reason),
-                () = connection.gives_way() => End::GivesWay,
-            }
+            let forbidden = forbidden(shared, &permit, &leads_to);
+            RelayEnd::of(moved, connection, limit, forbidden).await
         };
-        if let End::Closed(Err(_)) | End::GivesWay = end {
-            // An orderly close would tell an end that it has received everything.
+        if end.must_reset() {
             let _ = (
                 client.set_zero_linger(),
                 upstream.socket().set_zero_linger(),
             );
         }
-        let (client, authority) = (permit.attempt().client.address, permit.authority());
-        match end {
-            End::Closed(Ok(())) => {}
-            End::Closed(Err(error)) => {
-                tracing::debug!(%client, %authority, %error, "a tunnel broke");
+        end.log(
+            "a tunnel",
+            permit.attempt().client.address,
+            permit.authority(),
+        );
+    }
+}
+
+impl RelayEnd {
+    /// Moves bytes until the end, whatever brings it. Nothing may be silent for longer than `limit`.
+    pub(crate) async fn of(
+        moved: impl Future<Output = io::Result<()>>,
+        connection: &ConnectionHandle,
+        limit: Duration,
+        forbidden: impl Future<Output = Reason>,
+    ) -> Self {
+        tokio::select! {
+            moved = moved => Self::Closed(moved),
+            () = connection.activity().silence(limit) => Self::Idle(limit),
+            reason = forbidden => Self::Forbidden(reason),
+            () = connection.gives_way() => Self::GivesWay,
+        }
+    }
+
+    /// Whether the connections are reset: an orderly close would tell an end that it has everything.
+    pub(crate) fn must_reset(&self) -> bool {
+        matches!(self, Self::Closed(Err(_)) | Self::GivesWay)
+    }
+
+    /// Logs the end of `relay`, which is a noun with its article.
+    pub(crate) fn log(self, relay: &'static str, client: SocketAddr, authority: &dyn Display) {
+        match self {
+            Self::Closed(Ok(())) => {}
+            Self::Closed(Err(error)) => {
+                tracing::debug!(%client, %authority, %error, "{relay} broke");
             }
-            End::GivesWay => {
-                tracing::debug!(%client, %authority, "closed a tunnel to let another client in");
+            Self::GivesWay => {
+                tracing::debug!(%client, %authority, "closed {relay} to let another client in");
             }
-            End::Idle(limit) => {
-                tracing::debug!(%client, %authority, ?limit, "closed an idle tunnel");
+            Self::Idle(limit) => {
+                tracing::debug!(%client, %authority, ?limit, "closed {relay} that was idle");
             }
-            End::Forbidden(reason) => {
-                tracing::info!(%client, %authority, %reason, "closed a tunnel that the policy no longer permits");
+            Self::Forbidden(reason) => {
+                tracing::info!(%client, %authority, %reason, "closed {relay} that the policy no longer permits");
             }
         }
     }

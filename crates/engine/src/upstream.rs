@@ -6,11 +6,12 @@
 
 mod answer_error;
 mod connect;
-mod connect_answer;
+pub(crate) mod connect_answer;
 mod connection;
 mod cut;
 pub(crate) mod datagram;
 mod evidence;
+mod http2;
 mod lease;
 mod pool;
 mod proxy;
@@ -18,28 +19,28 @@ mod resolve;
 pub(crate) mod tls;
 pub(crate) mod unix_socket;
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use codex_network_policy::Host;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-pub(crate) use answer_error::{AnswerError, Answerer, BrokenAnswer, find};
+pub(crate) use answer_error::{AnswerError, Answerer, BrokenAnswer};
 pub use connect::{ConnectError, Dial, TcpDialler};
 pub(crate) use connection::{Connection, Stream};
 pub(crate) use cut::Cut;
 use cut::Cuttable;
-pub(crate) use lease::{ConnectionId, Lease};
+pub(crate) use lease::{ConnectionId, Lease, Unanswered};
 use lease::{FarEnd, Sender};
 use pool::{Checkout, Pool};
 pub(crate) use proxy::ProxyError;
-use proxy::{AbsoluteForm, Errand, Ways};
+use proxy::{AbsoluteForm, ProxyUse, Ways};
 pub use resolve::{DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError};
 
 use crate::activity::Activity;
@@ -49,24 +50,10 @@ use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
 use crate::frames::{FrameMeter, Side};
 use crate::http::RequestBody;
-use crate::http2_memory::{self, Http2Memory, Share};
+use crate::http2_memory::Http2Memory;
 use crate::observed::Observed;
 use tls::{ClientCertificate, Offer, Wire};
 
-/// Requests that one HTTP/2 connection to an origin carries at once; a client with more of them gets
-/// further connections.
-const MIN_STREAMS: u32 = 4;
-const MAX_STREAMS: u32 = 16;
-/// Bytes of an answer that an origin may send over HTTP/2 before the client takes them. The window of the
-/// connection is that of all its streams: an answer that a client leaves unread must not hold up
-/// another one.
-const MIN_STREAM_WINDOW: u32 = 64 * 1024;
-const MAX_STREAM_WINDOW: u32 = 1024 * 1024;
-/// Bytes of a request that wait in one stream for an origin to take them.
-const MIN_SEND_BUFFER: u32 = 16 * 1024;
-const MAX_SEND_BUFFER: u32 = 1024 * 1024;
-/// Largest header section of an HTTP/2 answer, in bytes.
-const MAX_HTTP2_HEADERS: u32 = 256 * 1024;
 /// Most fields of an HTTP/1 answer. Browsers bound their size alone (hyper: 408 KiB); for more fields than
 /// this the parser's arrays are so large (32 bytes a field, twice) that allocating them costs more than
 /// the request.
@@ -123,19 +110,19 @@ impl Upstream {
     /// Opens a connection for a permit: one lookup, one vetting, then only those addresses, or the
     /// upstream proxy for what leaves the site.
     pub(crate) async fn open(&self, permit: &Permit) -> Result<Connection, Failure> {
-        self.open_for(permit, Errand::Tunnel).await
+        self.open_for(permit, ProxyUse::Tunnel).await
     }
 
-    async fn open_for(&self, permit: &Permit, errand: Errand) -> Result<Connection, Failure> {
+    async fn open_for(&self, permit: &Permit, proxy_use: ProxyUse) -> Result<Connection, Failure> {
         let vetted = vetted(permit).await?;
-        let Some(proxy) = proxy::carrying(permit, &vetted, errand) else {
+        let Some(proxy) = proxy::carrying(permit, &vetted, proxy_use) else {
             return self.dial(permit, &vetted).await;
         };
         let deadline = Instant::now() + connect_timeout(permit);
         let dialler = self.dialler.as_ref();
         let mut stream = proxy::reach(dialler, permit, &vetted, proxy, deadline).await?;
         let early = proxy::ask(&mut stream, proxy, permit.authority(), deadline).await?;
-        self.ways.note(errand);
+        self.ways.note(proxy_use);
         Ok(Connection::new(stream, early, vetted.all()))
     }
 
@@ -193,7 +180,7 @@ impl Upstream {
     /// A new connection for plain HTTP that is to change protocols: with the origin itself, as far as
     /// it can tell.
     pub(crate) async fn connect_upgrade(&self, permit: &Permit) -> Result<Lease, Failure> {
-        let connection = self.open_for(permit, Errand::Upgrade).await?;
+        let connection = self.open_for(permit, ProxyUse::Http).await?;
         self.plainly(permit, connection).await
     }
 
@@ -211,7 +198,7 @@ impl Upstream {
     async fn connect_plain(&self, permit: &Permit) -> Result<Lease, Failure> {
         let vetted = vetted(permit).await?;
         let key = Checkout::of(permit, Wire::Plain);
-        let Some(proxy) = proxy::carrying(permit, &vetted, Errand::Requests) else {
+        let Some(proxy) = proxy::carrying(permit, &vetted, ProxyUse::Http) else {
             let connection = self.dial(permit, &vetted).await?;
             let far = FarEnd::origin(&connection);
             return self.over(key, connection, far).await;
@@ -220,7 +207,7 @@ impl Upstream {
         let deadline = Instant::now() + connect_timeout(permit);
         let dialler = self.dialler.as_ref();
         let stream = proxy::reach(dialler, permit, &vetted, proxy, deadline).await?;
-        self.ways.note(Errand::Requests);
+        self.ways.note(ProxyUse::Http);
         let far = FarEnd::proxy(vetted.all(), form);
         self.over(key, stream, far).await
     }
@@ -295,25 +282,22 @@ impl Upstream {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let client = &permit.attempt().client.connection;
-        let memory = self.http2_memory.take(http2_memory::CLIENT, client);
+        let memory = self.http2_memory.take(http2::NEED, client);
         let messages = Arc::new(Activity::new());
         far.evidence().note_http2();
         let stream = Observed::new(stream, far.evidence().clone());
-        let stream = Observed::new(
-            stream,
-            FrameMeter::new(Side::Client, key.to_string(), messages),
-        );
-        let (sender, connection) = handshake(stream, &memory)
+        let meter = FrameMeter::new(Side::Client, key.to_string(), messages);
+        let last_sent = meter.last_sent();
+        let stream = Observed::new(stream, meter);
+        let (sender, connection) = http2::handshake(stream, last_sent, &memory)
             .await
             .map_err(|error| far.broken_head(error))?;
-        let streams = memory.of(MIN_STREAMS, MAX_STREAMS);
-        let places = Arc::new(Semaphore::new(streams as usize));
         self.drive(async move {
             let ended = connection.await;
             drop(memory);
             ended
         });
-        Ok(self.lease(key, Sender::Http2(sender, places), far))
+        Ok(self.lease(key, Sender::Http2(sender), far))
     }
 
     fn lease(&self, key: Checkout, sender: Sender, far: FarEnd) -> Lease {
@@ -322,7 +306,10 @@ impl Upstream {
     }
 
     /// Runs a connection to its end.
-    fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+    fn drive<E: Display + Send>(
+        &self,
+        connection: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
         let (pool, drain) = (Arc::clone(&self.pool), self.drain.clone());
         self.drain.spawn(async move {
             tokio::pin!(connection);
@@ -339,37 +326,6 @@ impl Upstream {
             }
         });
     }
-}
-
-type Http2Connection<S> =
-    http2::Connection<TokioIo<Observed<S, FrameMeter>>, RequestBody, TokioExecutor>;
-
-/// Begins HTTP/2 with an origin, as far as this share of the memory goes.
-async fn handshake<S>(
-    stream: Observed<S, FrameMeter>,
-    memory: &Share,
-) -> hyper::Result<(http2::SendRequest<RequestBody>, Http2Connection<S>)>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let stream_window = memory.of(MIN_STREAM_WINDOW, MAX_STREAM_WINDOW);
-    http2::Builder::new(TokioExecutor::new())
-        // Fixed windows: windows that grow by measuring would send PINGs, and outgrow the share.
-        .initial_stream_window_size(stream_window)
-        .initial_connection_window_size(stream_window * memory.of(MIN_STREAMS, MAX_STREAMS))
-        .max_send_buf_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
-        // hyper's 16 KiB are less than what large sets of cookies and policies take. Each field counts
-        // for 32 bytes more (RFC 9113 section 6.5.2), which bounds their number.
-        .max_header_list_size(MAX_HTTP2_HEADERS)
-        // No PINGs: gRPC servers allow one in five minutes and hang up on more ("too many pings").
-        // TCP finds an origin that is gone, and `idle_timeout` one that is silent.
-        .keep_alive_interval(None)
-        // As hyper has them, and right: frames of 16 KiB, the least that HTTP/2 allows, so that no
-        // stream waits long for another; a header table of 4 KiB; no pushes, which clients were not
-        // promised; 100 streams before the origin's SETTINGS, of which we use fewer; 1024 resets for
-        // faults of the origin's, before the connection ends.
-        .handshake(TokioIo::new(stream))
-        .await
 }
 
 fn connect_timeout(permit: &Permit) -> Duration {
@@ -401,50 +357,4 @@ async fn lookup(resolver: &dyn Resolve, host: &Host) -> Result<Vec<IpAddr>, Reso
         return Err(ResolveError::NotFound);
     }
     Ok(addresses)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use futures_util::FutureExt as _;
-    use tokio::io::AsyncReadExt as _;
-
-    use super::*;
-    use crate::owner::{ConnectionHandle, Owners};
-
-    /// gRPC servers hang up on the third PING within five minutes.
-    #[tokio::test(start_paused = true)]
-    async fn m6_an_origin_is_sent_no_pings_while_a_stream_is_silent() {
-        const PING: u8 = 6;
-        let memory = Arc::new(Http2Memory::new(Arc::new(Owners::new(None))));
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
-        let share = memory.take(
-            http2_memory::CLIENT,
-            &ConnectionHandle::new(nowhere, nowhere),
-        );
-        let (near, mut far) = tokio::io::duplex(1 << 20);
-        let messages = Arc::new(Activity::new());
-        let meter = FrameMeter::new(Side::Client, "origin".to_owned(), messages);
-        let stream = Observed::new(near, meter);
-        let (mut sender, connection) = handshake(stream, &share).await.expect("a connection");
-        let driver = tokio::spawn(connection);
-        let request = http::Request::get("https://origin.test/").body(RequestBody::empty());
-        let answer = tokio::spawn(sender.send_request(request.expect("a request")));
-        // Time passes as fast as nothing happens.
-        tokio::time::sleep(Duration::from_secs(600)).await;
-        assert!(!answer.is_finished() && !driver.is_finished());
-        let mut sent = Vec::new();
-        while let Some(read) = far.read_buf(&mut sent).now_or_never() {
-            assert_ne!(read.expect("frames"), 0);
-        }
-        let mut frames = sent.split_off(PREFACE_LENGTH);
-        while frames.len() >= 9 {
-            assert_ne!(frames[3], PING);
-            let length = u32::from_be_bytes([0, frames[0], frames[1], frames[2]]) as usize;
-            frames.drain(..9 + length);
-        }
-    }
-
-    const PREFACE_LENGTH: usize = 24;
 }

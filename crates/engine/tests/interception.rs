@@ -236,15 +236,17 @@ async fn m2_a_client_hello_for_another_host_gets_an_alert() {
 #[tokio::test]
 async fn m2_what_is_neither_tls_nor_http_is_refused_where_interception_is_needed() {
     let scene = Scene::new(LIMITED, &["http/1.1"]).await;
-    for mut stream in [
+    let streams = [
         scene.connect("origin.test:443").await,
         scene.socks5("origin.test", 443).await,
-    ] {
+    ];
+    for (recorded, mut stream) in streams.into_iter().enumerate() {
         stream.write_all(b"SSH-2.0-x\r\n").await.expect("bytes");
         let end = stream.read(&mut [0]).await.expect_err("a reset");
         assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
         let entries = scene.engine.blocked().entries(0);
-        let entry = entries.last().expect("an entry");
+        assert_eq!(entries.len(), recorded + 1);
+        let entry = &entries[recorded];
         assert_eq!(
             (&*entry.reason, entry.detail),
             ("mitm_required", Some("not_tls"))

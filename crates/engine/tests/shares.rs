@@ -109,6 +109,17 @@ async fn c5_a_kept_connection_that_waits_for_its_next_request_gives_way_with_an_
 }
 
 #[tokio::test]
+async fn c5_an_upgraded_connection_gives_way_with_a_reset() {
+    let scene = Scene::new(1, SOON).await;
+    let mut upgraded = scene.open(1).await;
+    upgraded.send(scene.upgrade_request()).await;
+    assert_eq!(upgraded.status().await, 101);
+    let mut newcomer = scene.tunnel(1).await;
+    assert!(upgraded.was_reset().await);
+    newcomer.echo().await;
+}
+
+#[tokio::test]
 async fn c5_an_answer_under_way_that_gives_way_does_not_look_complete() {
     let scene = Scene::new(2, NEVER).await;
     let mut asking = Vec::new();

@@ -60,10 +60,6 @@ impl Authority {
 impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            // In brackets `%25` alone would be an empty zone.
-            Host::V6(host) if host.scope() == Some("25") => {
-                write!(f, "[{}%2525]:{}", host.address(), self.port)
-            }
             Host::V6(host) => write!(f, "[{host}]:{}", self.port),
             host => write!(f, "{host}:{}", self.port),
         }

@@ -201,8 +201,9 @@ impl fmt::Display for Ipv6Host {
 
 /// Writes a zone with its `%`.
 pub(crate) fn write_scope(f: &mut fmt::Formatter<'_>, scope: &str) -> fmt::Result {
-    // `%251` would be read as zone `1`, so a zone that begins with `25` needs the long form.
-    let long = scope.len() > 2 && scope.starts_with("25");
+    // `%251` would be read as zone `1`, and `%25` in brackets as an empty zone. So a zone that begins
+    // with `25` needs the long form.
+    let long = scope.starts_with("25");
     write!(f, "{}{scope}", if long { "%25" } else { "%" })
 }
 

@@ -110,3 +110,57 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Worded<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a1_only_answers_of_hyper_itself_get_words() {
+        let own = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let malformed = Some("the request is malformed");
+        for (bytes, wanted, because) in [
+            (own, malformed, "hyper's own have no type"),
+            (
+                "HTTP/1.1 414 URI Too Long\r\nContent-Length: 0\r\n\r\n",
+                Some("the request-target is too long"),
+                "the status names the cause",
+            ),
+            (
+                "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n\r\n",
+                Some("the header section is too large or has too many fields"),
+                "the status names the cause",
+            ),
+            (
+                "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\ncontent-length: 2\r\n\r\n",
+                None,
+                "the API's own have a type, and their body comes apart from the head",
+            ),
+            (
+                "HTTP/1.1 400 Bad Request\r\n\r\n",
+                None,
+                "hyper's own have a length",
+            ),
+            (
+                "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
+                None,
+                "hyper itself sends no 500",
+            ),
+            (
+                &own[..own.len() - 2],
+                None,
+                "hyper writes the whole head at once",
+            ),
+            ("HTTP/1.1 40", None, "a body may begin so"),
+            ("", None, "nothing was written"),
+        ] {
+            let words = worded(bytes.as_bytes()).map(|words| {
+                let words = String::from_utf8(words.to_vec()).expect("text");
+                let (head, text) = words.split_once("\r\n\r\n").expect("a head");
+                assert!(head.contains(&format!("content-length: {}", text.len())));
+                text.to_owned()
+            });
+            assert_eq!(words.as_deref(), wanted, "{because}: {bytes}");
+        }
+    }
+}

@@ -1,17 +1,13 @@
-"""Serves gRPC at a free port and calls it through PROXY, both with the grpcio of PyPI,
-and prints what came of each kind of call, with its trailers.
-
-DIRECTORY has `server.pem` and `server.key`. Proxy and trust are the environment's.
+"""Calls gRPC through PROXY (see grpc_server.py), and prints what came of each kind of call, with its
+trailers.
 """
 
-import os
-import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-HOST = "allowed.test"
+from grpc_server import serve_and_call
+
 # More than the windows of HTTP/2 hold.
 LONG = b"x" * 1_000_000
 
@@ -73,22 +69,4 @@ def call(channel):
         print("both", error.code().name, error.details())
 
 
-def main(proxy, directory):
-    os.environ["grpc_proxy"] = os.environ["https_proxy"] = proxy
-    pem = [open(os.path.join(directory, name), "rb").read() for name in ("server.key", "server.pem")]
-    server = grpc.server(ThreadPoolExecutor())
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("test.Echo", HANDLERS)]
-    )
-    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pem]))
-    server.start()
-    try:
-        with grpc.secure_channel(f"{HOST}:{port}", grpc.ssl_channel_credentials()) as channel:
-            call(channel)
-    except grpc.RpcError as error:
-        sys.exit(f"{error.code().name}: {error.details()}")
-    finally:
-        server.stop(None).wait()
-
-
-main(*sys.argv[1:])
+serve_and_call(HANDLERS, call)

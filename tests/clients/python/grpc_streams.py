@@ -1,17 +1,13 @@
-"""Serves gRPC at a free port and calls it through PROXY, both with the grpcio of PyPI: streams that
-the client leaves unread beside calls that are answered, a cancellation, a deadline, and messages of 8 MiB.
-
-DIRECTORY has `server.pem` and `server.key`. Proxy and trust are the environment's.
+"""Calls gRPC through PROXY (see grpc_server.py): unread streams beside calls that are answered,
+a cancellation, a deadline, and messages of 8 MiB.
 """
 
-import os
-import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-HOST = "allowed.test"
+from grpc_server import serve_and_call
+
 LARGE = 8 * 1024 * 1024
 OPTIONS = [
     ("grpc.max_receive_message_length", 2 * LARGE),
@@ -72,21 +68,4 @@ def call(channel):
     print("brought back", len(answer))
 
 
-def main(proxy, directory):
-    os.environ["grpc_proxy"] = os.environ["https_proxy"] = proxy
-    pem = [open(os.path.join(directory, name), "rb").read() for name in ("server.key", "server.pem")]
-    server = grpc.server(ThreadPoolExecutor(), options=OPTIONS)
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Echo", HANDLERS)])
-    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pem]))
-    server.start()
-    try:
-        credentials = grpc.ssl_channel_credentials()
-        with grpc.secure_channel(f"{HOST}:{port}", credentials, OPTIONS) as channel:
-            call(channel)
-    except grpc.RpcError as error:
-        sys.exit(f"{error.code().name}: {error.details()}")
-    finally:
-        server.stop(None).wait()
-
-
-main(*sys.argv[1:])
+serve_and_call(HANDLERS, call, OPTIONS)

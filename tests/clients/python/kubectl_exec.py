@@ -1,7 +1,7 @@
 """Serves as much of the Kubernetes API as `kubectl exec` needs, at a free port over TLS, and runs kubectl
 behind PROXY: the connection becomes SPDY/3.1, and what the container says comes back over it.
 
-DIRECTORY has `server.pem` and `server.key`. Trust is BUNDLE.
+DIRECTORY has `server.pem` and `server.key`. Trust is the environment's.
 """
 
 import json
@@ -111,12 +111,13 @@ def accept(listener, tls):
         threading.Thread(target=one, args=(conn,), daemon=True).start()
 
 
-def main(proxy, directory, bundle):
+def main(proxy, directory):
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(directory + "/server.pem", directory + "/server.key")
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=accept, args=(listener, tls), daemon=True).start()
     port = listener.getsockname()[1]
+    bundle = os.environ["SSL_CERT_FILE"]
     # Newer ones speak WebSocket first.
     environment = {**os.environ, "HTTPS_PROXY": proxy, "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false"}
     command = [

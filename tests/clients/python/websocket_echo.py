@@ -1,7 +1,7 @@
 """Serves WebSocket at a free port and talks to it through PROXY, both with the
 `websockets` of PyPI, with permessage-deflate.
 
-With DIRECTORY, which has `server.pem` and `server.key`, it is wss; without, ws. The
+It is wss, and DIRECTORY has `server.pem` and `server.key`; with --plain it is ws. The
 client takes the proxy from its environment, as it does by itself, and makes a tunnel;
 with --forward it asks the proxy for the URL, as RFC 9110 has it for plain HTTP.
 What the client brought home is printed.
@@ -48,7 +48,7 @@ async def talk(given, port):
     proxy = urlsplit(given.proxy)
     options = {"open_timeout": 60, "max_size": None}
     url = f"ws://{HOST}:{port}/echo"
-    if given.directory:
+    if not given.plain:
         options["ssl"] = ssl.create_default_context()
         url = f"wss://{HOST}:{port}/echo"
     if given.forward:
@@ -70,7 +70,7 @@ async def talk(given, port):
 
 async def main(given):
     tls = None
-    if given.directory:
+    if not given.plain:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(
             os.path.join(given.directory, "server.pem"),
@@ -82,6 +82,7 @@ async def main(given):
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--forward", action="store_true")
-parser.add_argument("--directory")
+parser.add_argument("--plain", action="store_true")
 parser.add_argument("proxy")
+parser.add_argument("directory")
 asyncio.run(main(parser.parse_args()))

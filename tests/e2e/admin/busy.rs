@@ -13,10 +13,7 @@ const MANY: usize = 64;
 fn a1_it_answers_while_the_doors_are_full() {
     let daemon = start(&Config::example().set("daemon.limits", "max_connections", "1"));
     let _held = Connection::open(daemon.socks_addr());
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|message| message.starts_with("at the limit of connections"))
-    });
+    daemon.wait_for_log(|line| line.message_starts_with("at the limit of connections"));
     for _ in 0..3 {
         assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
     }

@@ -8,7 +8,8 @@ use e2e::machine::{self, Need};
 use e2e::program::Program;
 use serde_json::Value;
 
-use super::{PROXYCTL, ca, daemon_in, fingerprint, init, set, shown};
+use super::{ca, daemon_in, fingerprint, init, set, shown};
+use crate::control::proxyctl_at;
 
 /// Two roots that issued nothing, as PEM.
 fn roots(directory: &Path) -> (PathBuf, String) {
@@ -88,20 +89,14 @@ fn m5_without_roots_the_proxy_runs_and_says_so() {
     let daemon = with_roots(&directory.path().join("state"), &empty);
     assert_eq!(shown(&daemon)["roots"], 0);
     ca(&daemon, &["show"]).succeeded().says("none were found");
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.starts_with("no root certificates were found"))
-    });
+    daemon.wait_for_log(|line| line.message_starts_with("no root certificates were found"));
 }
 
 #[test]
 fn m5_a_state_directory_that_cannot_be_written_is_a_warning() {
     // Even root cannot make directories there.
     let daemon = daemon_in(Path::new("/proc/no-such-place"));
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.starts_with("the CA's public files are missing"))
-    });
+    daemon.wait_for_log(|line| line.message_starts_with("the CA's public files are missing"));
     let shown = shown(&daemon);
     assert_eq!(
         (&shown["certificate_file"], &shown["bundle_file"]),
@@ -214,10 +209,6 @@ fn m3_openssl_takes_the_certificate_for_a_cas() {
 #[test]
 fn k2_ca_without_a_proxy_says_how_to_start_one() {
     let directory = tempfile::tempdir().expect("a directory");
-    let run = Program::new(PROXYCTL)
-        .arg("--socket")
-        .arg(directory.path().join("nobody.sock"))
-        .args(["ca", "show"])
-        .run();
+    let run = proxyctl_at(&directory.path().join("nobody.sock"), &["ca", "show"]);
     assert_eq!(run.code, Some(3), "{run:?}");
 }

@@ -80,16 +80,12 @@ fn p11_a_tunnel_whose_host_a_reload_denies_ends_at_once_and_is_logged() {
     let mut spared = tunnel(&scene, "other.test");
     scene
         .daemon
-        .rewrite_config(&config.clone().deny("allowed.test"));
-    assert_eq!(scene.daemon.reload().status, 200);
+        .reload_with(&config.clone().deny("allowed.test"));
     let begun = Instant::now();
     doomed.expect_closed();
     assert!(begun.elapsed() < Duration::from_secs(1));
     let authority = scene.authority("allowed.test");
-    let line = scene.daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|text| text.contains("no longer permits"))
-    });
+    let line = scene.daemon.wait_for_message("no longer permits");
     assert_eq!(line.level(), Some("INFO"));
     assert_eq!(
         line.field("authority").and_then(|value| value.as_str()),
@@ -117,8 +113,7 @@ fn p11_every_way_to_tighten_the_policy_ends_tunnels() {
     ] {
         let scene = echoing(&Config::example());
         let mut client = tunnel(&scene, "allowed.test");
-        scene.daemon.rewrite_config(&tighter);
-        assert_eq!(scene.daemon.reload().status, 200, "{what}");
+        scene.daemon.reload_with(&tighter);
         let begun = Instant::now();
         client.expect_closed();
         assert!(begun.elapsed() < Duration::from_secs(1), "{what}");
@@ -130,10 +125,7 @@ fn p11_every_way_to_tighten_the_policy_ends_tunnels() {
 fn p11_a_change_of_mode_ends_tunnels_too() {
     let scene = echoing(&Config::example());
     let mut client = tunnel(&scene, "allowed.test");
-    let answer = scene
-        .daemon
-        .admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
-    assert_eq!(answer.status, 200);
+    scene.daemon.set_mode("limited");
     client.expect_closed();
 }
 
@@ -171,8 +163,7 @@ fn p11_a_reload_that_still_allows_it_leaves_a_tunnel_alone() {
         Config::example().deny("something.else.test"),
         Config::example().allow("**.test"),
     ] {
-        scene.daemon.rewrite_config(&config);
-        assert_eq!(scene.daemon.reload().status, 200);
+        scene.daemon.reload_with(&config);
         assert_alive(&mut client);
     }
     // A reload that fails changes nothing.
@@ -197,7 +188,6 @@ fn p11_a_request_under_way_ends_when_the_policy_no_longer_permits_it() {
     assert_eq!(client.read_head().status, 200);
     scene
         .daemon
-        .rewrite_config(&Config::example().deny("allowed.test"));
-    assert_eq!(scene.daemon.reload().status, 200);
+        .reload_with(&Config::example().deny("allowed.test"));
     client.expect_closed();
 }

@@ -8,10 +8,7 @@ use e2e::upstream_proxy::UpstreamProxy;
 
 use super::{READING, careless, hidden};
 use crate::forward::scene::Scene;
-
-fn limited() -> Config {
-    Config::example().set("network", "mode", r#""limited""#)
-}
+use crate::interception::limited;
 
 /// A request with such content on a connection of its own.
 fn ask(scene: &Scene, method: &str, path: &str, content: &str) -> Response {
@@ -64,13 +61,8 @@ fn p7_a_length_of_zero_is_no_content() {
     for method in READING {
         assert_eq!(ask(&scene, method, "/", "").status, 200, "{method}");
     }
-    let connections: Vec<_> = scene
-        .origin
-        .requests()
-        .iter()
-        .map(|request| request.connection)
-        .collect();
-    assert_eq!(connections, [0; 3], "one connection is enough");
+    let used = scene.origin.used_connections();
+    assert_eq!(used, [0; 3], "one connection is enough");
 }
 
 #[test]
@@ -123,8 +115,8 @@ fn h1_content_that_a_method_defines_leaves_the_connection_to_the_next_request() 
     for method in ["POST", "PUT", "PATCH", "PROPFIND"] {
         assert_eq!(ask(&scene, method, "/", "content").status, 200);
     }
+    assert_eq!(scene.origin.used_connections(), [0; 4]);
     let requests = scene.origin.requests();
-    assert!(requests.iter().all(|request| request.connection == 0));
     assert!(
         requests
             .iter()
@@ -157,11 +149,6 @@ fn h12_no_credentials_for_an_upstream_proxy_follow_content() {
             client.send(message);
             assert_eq!(client.read_final_response().status, 200);
         }
-        let seen: Vec<_> = origin
-            .requests()
-            .iter()
-            .map(|request| request.connection)
-            .collect();
-        assert_eq!(seen, connections, "{user}");
+        assert_eq!(origin.used_connections(), connections, "{user}");
     }
 }

@@ -69,10 +69,7 @@ fn k3_strangers_are_hung_up_on_and_told_how_to_be_admitted() {
     assert_eq!(run.code, Some(4), "{run:?}");
     run.says("closed the connection without an answer")
         .says("add \"nobody\" to [daemon.control] administrators or observers");
-    let line = daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|message| message.contains("neither administrator nor observer"))
-    });
+    let line = daemon.wait_for_message("neither administrator nor observer");
     assert!(line.field("uid").is_some(), "{}", line.raw);
 }
 
@@ -92,8 +89,7 @@ fn k3_without_anybody_named_the_file_keeps_others_out() {
 fn k3_c7_a_reload_lets_others_at_the_socket_and_keeps_them_out_again() {
     let daemon = daemon();
     let mode_with = |key: &str, names: &str, wanted: (u32, Option<u32>)| {
-        daemon.rewrite_config(&Config::example().set("daemon.control", key, names));
-        assert_eq!(daemon.reload().status, 200);
+        daemon.reload_with(&Config::example().set("daemon.control", key, names));
         // They follow when the monitor knows that the settings are in force.
         let followed = e2e::wait::poll(PATIENCE, || {
             let file = fs::metadata(socket(&daemon)).expect("it is there");
@@ -136,10 +132,7 @@ fn k3_one_caller_too_many_is_told_what_the_matter_is() {
     let run = proxyctl_at(&path, &["status"]);
     assert_eq!(run.code, Some(1), "{run:?}");
     run.says("this user has 16 connections already");
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|message| message.contains("turned a caller of the control socket away"))
-    });
+    daemon.wait_for_message("turned a caller of the control socket away");
     drop(held);
     let served = e2e::wait::poll(PATIENCE, || {
         (proxyctl_at(&path, &["status"]).code == Some(0)).then_some(())
@@ -252,10 +245,7 @@ fn k3_bad_callers_end_alone_with_a_reason_in_the_log() {
         // The end may be a reset, since not everything was read.
         let _ = caller.read_to_end(&mut rest);
         assert!(rest.is_empty(), "{rest:?}");
-        daemon.wait_for_log(|line| {
-            line.message()
-                .is_some_and(|message| message.contains(reason))
-        });
+        daemon.wait_for_message(reason);
     }
     proxyctl_at(&path, &["status"]).succeeded();
 }

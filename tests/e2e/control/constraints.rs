@@ -174,10 +174,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
         daemon.admin("GET", "/patterns", None).json()["allowed"],
         json!(["managed.test"])
     );
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|told| told.contains("only the managed allow list counts"))
-    });
+    daemon.wait_for_message("only the managed allow list counts");
     machine.require("mode = \"limited\"");
     assert_eq!(daemon.reload().status, 200);
     assert_eq!(json(&daemon, &["mode"])["mode"], "limited");

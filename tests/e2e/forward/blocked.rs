@@ -240,8 +240,7 @@ fn p7_the_mode_can_change_under_an_open_connection() {
     let scene = Scene::echoing();
     let mut client = scene.client();
     for (mode, status) in [("limited", 403), ("full", 200)] {
-        let body = format!(r#"{{"mode":"{mode}"}}"#);
-        assert_eq!(scene.daemon.admin("POST", "/mode", Some(&body)).status, 200);
+        scene.daemon.set_mode(mode);
         let request = scene.message("DELETE", "allowed.test", "/", &[]);
         assert_eq!(client.exchange(&request).status, status, "{mode}");
     }

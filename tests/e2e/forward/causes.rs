@@ -43,9 +43,7 @@ fn failed(daemon: &Daemon, client: &Connection) -> e2e::daemon::LogLine {
     let me = client.local_addr().to_string();
     daemon.wait_for_log(|line| {
         line.field("client").is_some_and(|client| *client == *me)
-            && line
-                .message()
-                .is_some_and(|said| said.starts_with("a permitted request failed: "))
+            && line.message_starts_with("a permitted request failed: ")
     })
 }
 
@@ -167,9 +165,7 @@ fn h8_s2_a_tunnel_that_cannot_be_opened_leaves_one_line() {
     // The example allows no such name. A refusal has its own line.
     let refused = daemon.wait_for_blocked(|entry| entry["host"] == "missing.test");
     assert_eq!(refused["reason"], "not_allowed");
-    let failures = |line: &&e2e::daemon::LogLine| {
-        line.message()
-            .is_some_and(|said| said.starts_with("a permitted request failed"))
-    };
+    let failures =
+        |line: &&e2e::daemon::LogLine| line.message_starts_with("a permitted request failed");
     assert_eq!(daemon.logs().iter().filter(failures).count(), 2);
 }

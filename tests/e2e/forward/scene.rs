@@ -89,6 +89,24 @@ pub(crate) fn message(method: &str, authority: &str, path: &str, fields: &[&str]
     text + "\r\n"
 }
 
+/// Sends bytes on a connection of their own, which is answered 400 in words that begin like this, and ends.
+#[track_caller]
+pub(crate) fn assert_bad_request(door: SocketAddr, bytes: impl AsRef<[u8]>, words: &str) {
+    let bytes = bytes.as_ref();
+    let mut client = Connection::open(door);
+    client.send(bytes);
+    let answer = client.read_final_response();
+    let sent = bytes.escape_ascii();
+    assert_eq!(answer.status, 400, "{sent}");
+    assert_eq!(answer.header("content-type"), Some("text/plain"), "{sent}");
+    assert!(
+        answer.text().starts_with(words),
+        "{sent}: {}",
+        answer.text()
+    );
+    client.expect_closed();
+}
+
 /// Serves one connection by hand on loopback, for behaviour that a scripted origin does not have.
 pub(crate) fn by_hand(
     serve: impl FnOnce(TcpStream) -> io::Result<()> + Send + 'static,

@@ -1,11 +1,14 @@
 //! Changes of protocol over plain HTTP: offers, the answers of origins, and the tunnels that follow
 //! (SPEC H9, P11). WebSocket has its own tests, with interception.
 
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
+
 use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
 
-use super::scene::Scene;
+use super::scene::{Scene, by_hand, message, read_head};
 
 /// Changes to the protocol in the path; answers anything else with the request.
 fn origin() -> Origin {
@@ -167,20 +170,40 @@ fn h9_bytes_of_the_protocol_in_front_of_the_answer_are_never_lost_silently() {
     assert_eq!(end, std::io::ErrorKind::ConnectionReset, "{text}");
 }
 
+/// An orderly close would tell the client that it has everything.
+#[test]
+fn h9_a_reset_upstream_is_a_reset_for_the_client() {
+    let address = by_hand(|mut stream| {
+        read_head(&mut stream)?;
+        stream.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+        )?;
+        // The client has seen the answer.
+        stream.read_exact(&mut [0])?;
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+    });
+    let scene = scene(&Config::example());
+    let authority = format!("allowed.test:{}", address.port());
+    let mut client = scene.client();
+    let fields = ["Connection: Upgrade", "Upgrade: tcp"];
+    client.send(message("GET", &authority, "/", &fields));
+    assert_eq!(client.read_head().status, 101);
+    client.send("x");
+    client.expect_reset();
+}
+
 #[test]
 fn p11_a_policy_that_tightens_ends_any_upgraded_connection() {
     let config = Config::example();
     let scene = scene(&config);
     let mut client = attached(&scene);
     assert_alive(&mut client);
-    scene.daemon.rewrite_config(&config.deny("allowed.test"));
-    assert_eq!(scene.daemon.reload().status, 200);
+    scene.daemon.reload_with(&config.deny("allowed.test"));
     client.expect_closed();
     scene.origin.wait_until_idle();
 
     let scene = Scene::with(&Config::example(), origin());
     let mut client = attached(&scene);
-    let limited = Some(r#"{"mode":"limited"}"#);
-    assert_eq!(scene.daemon.admin("POST", "/mode", limited).status, 200);
+    scene.daemon.set_mode("limited");
     client.expect_closed();
 }

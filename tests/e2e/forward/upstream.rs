@@ -33,13 +33,7 @@ fn h1_a_connection_is_not_used_for_another_name_of_the_same_address() {
     for host in ["allowed.test", "other.test", "allowed.test", "other.test"] {
         scene.ask("GET", host, "/", &[]);
     }
-    let used: Vec<_> = scene
-        .origin
-        .requests()
-        .iter()
-        .map(|request| request.connection)
-        .collect();
-    assert_eq!(used, [0, 1, 0, 1]);
+    assert_eq!(scene.origin.used_connections(), [0, 1, 0, 1]);
 }
 
 #[test]

@@ -1,22 +1,16 @@
 //! Hosts with hooks: requests that servers read in different ways are refused, and fields that
 //! would make a server act on another request than the judged one do not reach it (SPEC M10).
 
-use e2e::program::Program;
 use serde_json::Value;
 
 use super::hooks::{hooked, secret};
-use super::{BOTH, PROXYCTL, Scene};
+use super::{BOTH, Scene};
+use crate::control::json;
 
 /// The output of `proxyctl explain` for a URL.
 fn explained(scene: &Scene, method: &str, path: &str) -> Value {
-    let run = Program::new(PROXYCTL)
-        .arg("--socket")
-        .arg(scene.daemon.directory().join("control.sock"))
-        .args(["--json", "explain", "--method", method])
-        .arg(scene.url("hooked.test", path))
-        .run();
-    let text = &run.succeeded().stdout;
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    let url = scene.url("hooked.test", path);
+    json(&scene.daemon, &["explain", "--method", method, &url])
 }
 
 #[test]

@@ -2,20 +2,18 @@
 //! the cause (SPEC H8, M6).
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use e2e::tls::{Server, TLS12, TLS13, TestCa};
-use e2e::wait::PATIENCE;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::frames::{END_HEADERS, GOAWAY, HEADERS, RST_STREAM, frame};
 use super::origins::Odd;
 use super::resets::Http2Origin;
 use super::{BOTH, NAMES};
-use crate::forward::scene::by_hand;
+use crate::forward::scene::{by_hand, each_by_hand};
 
 /// Asks for `/` and expects a 502 with these words, and the same words in the log.
 fn assert_cause(scene: &Odd, protocol: &str, words: &str) {
@@ -27,32 +25,11 @@ fn assert_cause(scene: &Odd, protocol: &str, words: &str) {
     );
     assert!(text.starts_with(&wanted), "{protocol}: {text}");
     let wanted = format!("a permitted request failed: {words}");
-    let line = scene.daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|said| said.starts_with("a permitted request failed"))
-    });
+    let line = scene
+        .daemon
+        .wait_for_log(|line| line.message_starts_with("a permitted request failed"));
     assert_eq!(line.message(), Some(&*wanted), "{protocol}");
     assert_eq!(line.level(), Some("INFO"));
-}
-
-/// Serves every connection in the same way: a failed request may be tried again.
-fn always(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
-    let address = listener.local_addr().expect("a bound listener");
-    let serve = Arc::new(serve);
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (stream, serve) = (stream.expect("a connection"), Arc::clone(&serve));
-            thread::spawn(move || {
-                stream
-                    .set_read_timeout(Some(PATIENCE))
-                    .expect("a fresh socket takes options");
-                // The test sees an error here at the client.
-                let _: io::Result<()> = serve(stream);
-            });
-        }
-    });
-    address
 }
 
 /// TLS that the test configures.
@@ -60,7 +37,7 @@ fn in_tls(
     config: Arc<ServerConfig>,
     serve: impl Fn(StreamOwned<ServerConnection, TcpStream>) -> io::Result<()> + Send + Sync + 'static,
 ) -> SocketAddr {
-    always(move |stream| {
+    each_by_hand(move |_, stream| {
         let session = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
         serve(StreamOwned::new(session, stream))
     })
@@ -96,10 +73,9 @@ fn m6_an_origin_that_wants_a_client_certificate_is_told_as_such() {
                 text.contains("works only where TLS is not intercepted"),
                 "{text}"
             );
-            scene.daemon.wait_for_log(|line| {
-                line.level() == Some("INFO")
-                    && line.message().is_some_and(|said| said.contains(words))
-            });
+            scene
+                .daemon
+                .wait_for_log(|line| line.level() == Some("INFO") && line.message_contains(words));
         }
     }
 }
@@ -159,7 +135,8 @@ fn m6_an_origin_that_ends_a_session_names_its_cause() {
 fn http2(serve: impl Fn(Http2Origin) -> io::Result<()> + Send + Sync + 'static) -> Odd {
     let ca = TestCa::new();
     let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
-    let address = always(move |stream| serve(Http2Origin::accept(stream, Arc::clone(&config))?));
+    let address =
+        each_by_hand(move |_, stream| serve(Http2Origin::accept(stream, Arc::clone(&config))?));
     Odd::at(address, &ca)
 }
 
@@ -238,7 +215,7 @@ fn m7_a_request_over_http_1_1_without_host_is_a_400() {
         }
     }
     assert_eq!(scene.origin.requests().len(), 1);
-    let line = scene.wait_for_message("refused a malformed request");
+    let line = scene.daemon.wait_for_message("refused a malformed request");
     assert_eq!(line.field("door"), Some(&"https".into()));
 }
 

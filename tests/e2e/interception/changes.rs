@@ -11,7 +11,7 @@ use e2e::tls::{Client, Server};
 use e2e::wait::PATIENCE;
 
 use super::frames::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw, SETTINGS, frame};
-use super::hooks::{hooked, secret};
+use super::hooks::{hooked, secret, unhooked};
 use super::{BOTH, Scene, exported, limited};
 use crate::forward::scene::message;
 use crate::roles;
@@ -56,12 +56,6 @@ impl Inside {
     }
 }
 
-fn reload(scene: &Scene, config: &Config) {
-    scene.daemon.rewrite_config(config);
-    let answer = scene.daemon.reload();
-    assert_eq!(answer.status, 200, "{}", answer.text());
-}
-
 /// Fails unless `wait` returns within the second of SPEC P11.
 fn within_a_second(wait: impl FnOnce()) {
     let begun = Instant::now();
@@ -74,7 +68,7 @@ fn m3_a_reload_keeps_the_ca_and_the_connections_and_the_sessions() {
     for protocol in BOTH {
         let scene = Scene::echoing(&limited(), &[protocol]);
         let mut kept = inside(&scene, protocol, "allowed.test");
-        reload(&scene, &limited().allow("another.test"));
+        scene.daemon.reload_with(&limited().allow("another.test"));
         assert_eq!(kept.get(&scene, "allowed.test", "/"), 200);
         assert_eq!(exported(&scene.daemon), scene.proxy_ca);
     }
@@ -84,7 +78,7 @@ fn m3_a_reload_keeps_the_ca_and_the_connections_and_the_sessions() {
         let (mut inside, session) = scene.tunnel("allowed.test").secure(&client, "allowed.test");
         assert_eq!(session.resumed, resumed);
         inside.exchange(&scene.message("GET", "allowed.test", "/", &[]));
-        reload(&scene, &limited().allow("another.test"));
+        scene.daemon.reload_with(&limited().allow("another.test"));
     }
 }
 
@@ -109,9 +103,11 @@ fn p11_what_a_reload_no_longer_permits_ends_within_a_second_and_is_logged() {
         for protocol in BOTH {
             let scene = Scene::echoing(&limited(), &[protocol]);
             let mut doomed = inside(&scene, protocol, "allowed.test");
-            reload(&scene, &tighter);
+            scene.daemon.reload_with(&tighter);
             within_a_second(|| doomed.expect_closed());
-            let line = scene.wait_for_message("the policy no longer permits");
+            let line = scene
+                .daemon
+                .wait_for_message("the policy no longer permits");
             let authority = line.field("authority").and_then(|it| it.as_str());
             assert_eq!(authority, Some(&*scene.authority("allowed.test")), "{what}");
             scene.assert_sound();
@@ -130,7 +126,7 @@ fn p11_what_is_no_longer_permitted_ends_before_its_handshake_too() {
     let mut waiting = scene.tunnel("allowed.test");
     waiting.send(&hello);
     assert_eq!(waiting.read_exact(1), [22], "the server's hello");
-    reload(&scene, &limited().deny("allowed.test"));
+    scene.daemon.reload_with(&limited().deny("allowed.test"));
     within_a_second(|| {
         for client in [&mut silent, &mut half, &mut waiting] {
             while client.try_read_exact(1).is_ok() {}
@@ -138,7 +134,7 @@ fn p11_what_is_no_longer_permitted_ends_before_its_handshake_too() {
     });
 }
 
-/// Answers with a body that never ends.
+/// Answers with a body that ends when the gate is dropped.
 fn endless() -> (Gate, Builder) {
     let (gate, body) = Gate::new();
     let body = Mutex::new(Some(body));
@@ -149,6 +145,31 @@ fn endless() -> (Gate, Builder) {
     (gate, origin)
 }
 
+/// An [`endless`] answer that has begun is delivered to its end whatever happens meanwhile, and then the connection
+/// closes.
+fn assert_finished(scene: &Scene, protocol: &str, host: &str, gate: Gate, happen: impl FnOnce()) {
+    if protocol == "h2" {
+        let mut client = scene.http2(host);
+        let mut exchange = client.begin("GET", &scene.url(host, "/api/x"), &[]);
+        assert_eq!(exchange.head().status, 200);
+        happen();
+        gate.release(b"whole");
+        drop(gate);
+        assert_eq!(exchange.read_some(), b"whole");
+        assert_eq!(exchange.read_some(), b"");
+        client.wait_until_closed();
+    } else {
+        let mut client = scene.http1(host);
+        client.send(scene.message("GET", host, "/api/x", &[]));
+        let head = client.read_head();
+        happen();
+        gate.release(b"whole");
+        drop(gate);
+        assert_eq!(client.read_body_of(head).text(), "whole");
+        client.expect_closed();
+    }
+}
+
 /// A connection that no longer needs interception may end its request, but only while that request
 /// is permitted.
 #[test]
@@ -157,28 +178,24 @@ fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
     for protocol in BOTH {
         let (gate, origin) = endless();
         let scene = Scene::with(&hooked(&file), &[protocol], origin);
-        let here = std::net::Ipv4Addr::LOCALHOST;
-        let without = Config::example()
-            .allow("hooked.test")
-            .host("hooked.test", here);
-        let denied = without.clone().deny("hooked.test");
+        let denied = unhooked().deny("hooked.test");
         if protocol == "h2" {
             let mut client = scene.http2("hooked.test");
             let mut exchange = client.begin("GET", &scene.url("hooked.test", "/api/x"), &[]);
             assert_eq!(exchange.head().status, 200);
-            reload(&scene, &without);
+            scene.daemon.reload_with(&unhooked());
             gate.release(b"more");
             assert_eq!(exchange.read_some(), b"more");
-            reload(&scene, &denied);
+            scene.daemon.reload_with(&denied);
             within_a_second(|| client.wait_until_closed());
         } else {
             let mut client = scene.http1("hooked.test");
             client.send(scene.message("GET", "hooked.test", "/api/x", &[]));
             assert_eq!(client.read_head().status, 200);
-            reload(&scene, &without);
+            scene.daemon.reload_with(&unhooked());
             gate.release(b"more");
             assert_eq!(client.read_exact(9), b"4\r\nmore\r\n");
-            reload(&scene, &denied);
+            scene.daemon.reload_with(&denied);
             within_a_second(|| client.expect_closed());
         }
     }
@@ -189,10 +206,6 @@ fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
 fn m1_the_mode_changes_what_is_intercepted_at_once() {
     for protocol in BOTH {
         let scene = Scene::echoing(&Config::example(), &[protocol]);
-        let mode = |mode: &str| {
-            let body = format!(r#"{{"mode":"{mode}"}}"#);
-            assert_eq!(scene.daemon.admin("POST", "/mode", Some(&body)).status, 200);
-        };
         let theirs = Client::trusting(&scene.ca);
         let opaque = || {
             scene
@@ -201,11 +214,11 @@ fn m1_the_mode_changes_what_is_intercepted_at_once() {
         };
         for _ in 0..2 {
             let (mut tunnel, _) = opaque().expect("the origin itself");
-            mode("limited");
+            scene.daemon.set_mode("limited");
             within_a_second(|| tunnel.expect_closed());
             assert!(opaque().is_err(), "nobody's certificate but ours");
             let mut intercepted = inside(&scene, protocol, "allowed.test");
-            mode("full");
+            scene.daemon.set_mode("full");
             within_a_second(|| intercepted.expect_closed());
         }
     }
@@ -218,30 +231,9 @@ fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
     for protocol in BOTH {
         let (gate, origin) = endless();
         let scene = Scene::with(&hooked(&file), &[protocol], origin);
-        let here = std::net::Ipv4Addr::LOCALHOST;
-        let without = Config::example()
-            .allow("hooked.test")
-            .host("hooked.test", here);
-        if protocol == "h2" {
-            let mut client = scene.http2("hooked.test");
-            let mut exchange = client.begin("GET", &scene.url("hooked.test", "/api/x"), &[]);
-            assert_eq!(exchange.head().status, 200);
-            reload(&scene, &without);
-            gate.release(b"whole");
-            drop(gate);
-            assert_eq!(exchange.read_some(), b"whole");
-            assert_eq!(exchange.read_some(), b"");
-            client.wait_until_closed();
-        } else {
-            let mut client = scene.http1("hooked.test");
-            client.send(scene.message("GET", "hooked.test", "/api/x", &[]));
-            let head = client.read_head();
-            reload(&scene, &without);
-            gate.release(b"whole");
-            drop(gate);
-            assert_eq!(client.read_body_of(head).text(), "whole");
-            client.expect_closed();
-        }
+        assert_finished(&scene, protocol, "hooked.test", gate, || {
+            scene.daemon.reload_with(&unhooked());
+        });
     }
 }
 
@@ -302,30 +294,10 @@ fn h1_a_drain_lets_the_request_in_hand_finish() {
     for protocol in BOTH {
         let (gate, origin) = endless();
         let scene = Scene::with(&limited(), &[protocol], origin);
-        let draining = || {
+        assert_finished(&scene, protocol, "allowed.test", gate, || {
             scene.daemon.signal(Signal::SIGTERM);
-            scene.wait_for_message("stopping");
-        };
-        if protocol == "h2" {
-            let mut client = scene.http2("allowed.test");
-            let mut exchange = client.begin("GET", &scene.url("allowed.test", "/"), &[]);
-            assert_eq!(exchange.head().status, 200);
-            draining();
-            gate.release(b"whole");
-            drop(gate);
-            assert_eq!(exchange.read_some(), b"whole");
-            assert_eq!(exchange.read_some(), b"");
-            client.wait_until_closed();
-        } else {
-            let mut client = scene.http1("allowed.test");
-            client.send(scene.message("GET", "allowed.test", "/", &[]));
-            let head = client.read_head();
-            draining();
-            gate.release(b"whole");
-            drop(gate);
-            assert_eq!(client.read_body_of(head).text(), "whole");
-            client.expect_closed();
-        }
+            scene.daemon.wait_for_message("stopping");
+        });
         let begun = Instant::now();
         assert_eq!(scene.daemon.wait_exit().code, Some(0));
         assert!(begun.elapsed() < PATIENCE / 3, "it waits for nobody else");
@@ -394,7 +366,9 @@ fn c5_an_http2_connection_on_which_no_message_moves_ends() {
     let block = raw.request("GET", "/", &[]);
     raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
     raw.until(|frame| frame.kind == HEADERS).expect("an answer");
-    scene.wait_for_message("closed a stalled HTTP/2 connection");
+    scene
+        .daemon
+        .wait_for_message("closed a stalled HTTP/2 connection");
     while raw.next().is_some() {}
 }
 
@@ -436,11 +410,11 @@ fn p9_the_verdict_inside_is_the_verdict_at_the_doors() {
     // A reload has its effect inside too, at the next request.
     let mut kept = inside(&scene, "http/1.1", "allowed.test");
     let (_directory, file) = secret();
-    let hooks = hooked(&file).set("network", "mode", r#""limited""#).append(
-        "[network.mitm.hooks.new]\nhost = \"allowed.test\"\nmethods = [\"GET\"]\n\
-         path_prefixes = [\"/only\"]\naction = [\"clean\"]\n",
-    );
-    reload(&scene, &hooks);
+    let hooks = hooked(&file)
+        .set("network", "mode", r#""limited""#)
+        .hook("new", "allowed.test", &["GET"], "/only")
+        .set("network.mitm.hooks.new", "action", r#"["clean"]"#);
+    scene.daemon.reload_with(&hooks);
     assert_eq!(kept.get(&scene, "allowed.test", "/else"), 403);
     assert_eq!(scene.blocked("mitm_hook_denied")["host"], "allowed.test");
     assert_eq!(kept.get(&scene, "allowed.test", "/only"), 200);

@@ -88,7 +88,9 @@ fn m2_a_slow_hello_is_given_up_after_header_timeout() {
     assert_eq!(client.read_exact(1), [22], "the server's hello");
     while !client.read_some().is_empty() {}
     assert!(begun.elapsed() < PATIENCE / 3);
-    scene.wait_for_message("did not finish its TLS handshake in time");
+    scene
+        .daemon
+        .wait_for_message("did not finish its TLS handshake in time");
 }
 
 #[test]
@@ -189,15 +191,12 @@ fn m4_a_client_that_does_not_trust_the_ca_is_told_of_once_per_host_and_minute() 
         }
     }
     assert_eq!(scene.status("allowed.test"), 200);
-    let told = |line: &e2e::daemon::LogLine| {
-        line.message()
-            .is_some_and(|said| said.contains("does not trust the proxy's CA"))
-    };
+    let told = |line: &e2e::daemon::LogLine| line.message_contains("does not trust the proxy's CA");
     scene
         .daemon
         .wait_for_log(|line| told(line) && line.field("host").is_some_and(|it| it == "127.0.0.1"));
     assert_eq!(scene.daemon.reload().status, 200);
-    scene.wait_for_message("reloaded");
+    scene.daemon.wait_for_message("reloaded");
     let lines = scene.daemon.logs();
     let lines: Vec<_> = lines.iter().filter(|line| told(line)).collect();
     assert_eq!(lines.len(), 2, "{lines:#?}");

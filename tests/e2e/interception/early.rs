@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use e2e::client::Connection;
+use e2e::client::{Connection, Http2};
 use e2e::daemon::Daemon;
 use e2e::tls::{Client, Server, TestCa};
 use rustls::{ServerConnection, StreamOwned};
@@ -17,7 +17,8 @@ use crate::forward::scene::each_by_hand;
 /// `:status: 413` (RFC 7541 section 6.2.2, with the name of the static table's entry 8).
 const TOO_MUCH: &[u8] = b"\x08\x03413";
 
-struct Writable {
+/// A daemon with a host that may be written to.
+pub(super) struct Writable {
     daemon: Daemon,
     client: Client,
     authority: String,
@@ -25,7 +26,7 @@ struct Writable {
 }
 
 impl Writable {
-    fn new(port: u16, ca: &TestCa) -> Self {
+    pub(super) fn new(port: u16, ca: &TestCa) -> Self {
         let (directory, file) = secret();
         let daemon = start(&hooked(&file), ca);
         Self {
@@ -40,6 +41,16 @@ impl Writable {
         let mut tunnel = Connection::open(self.daemon.http_addr());
         assert_eq!(tunnel.connect(&self.authority).status, 200);
         tunnel
+    }
+
+    /// HTTP/2 inside intercepted TLS.
+    pub(super) fn http2(&self) -> Http2 {
+        let client = self.client.clone().alpn(&["h2"]);
+        self.tunnel().into_http2(&client, "hooked.test")
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("https://{}/api/x", self.authority)
     }
 }
 
@@ -92,9 +103,8 @@ fn m6_an_answer_over_http2_is_read_though_the_stream_is_reset_behind_it() {
         }
     });
     let scene = Writable::new(origin.port(), &ca);
-    let client = scene.client.clone().alpn(&["h2"]);
-    let client = scene.tunnel().into_http2(&client, "hooked.test");
-    let url = format!("https://{}/api/x", scene.authority);
+    let client = scene.http2();
+    let url = scene.url();
     for size in [1024, 64 * 1024, 1 << 20] {
         for _ in 0..10 {
             let mut exchange = client.open("POST", &url, &[]);

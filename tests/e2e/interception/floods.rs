@@ -128,7 +128,7 @@ fn m6_frames_that_carry_nothing_end_the_connection() {
                 _ => batch.clone(),
             });
             assert!(ended || raw.until(|_| false).is_none(), "kind {kind}");
-            scene.wait_for_message("too many HTTP/2 frames");
+            scene.daemon.wait_for_message("too many HTTP/2 frames");
         });
     }
 }
@@ -160,7 +160,7 @@ fn m6_requests_that_are_reset_before_their_answer_end_the_connection() {
             raw.try_send(reset).is_err() || raw.until(|frame| frame.kind == PING).is_none()
         });
         assert!(ended, "4000 requests were begun and reset");
-        scene.wait_for_message("too many HTTP/2 frames");
+        scene.daemon.wait_for_message("too many HTTP/2 frames");
     });
 }
 

@@ -14,14 +14,18 @@ use crate::forward::scene::message;
 
 pub(crate) const SECRET: &str = "hunter2-of-the-proxy";
 
-/// `hooked.test` has a hook with a secret from this file; `allowed.test` has none.
-pub(crate) fn hooked(secret: &Path) -> Config {
-    let secret = json!(secret);
+/// `hooked.test` is allowed like `allowed.test`, and neither has a hook.
+pub(super) fn unhooked() -> Config {
     Config::example()
         .allow("hooked.test")
         .host("hooked.test", std::net::Ipv4Addr::LOCALHOST)
-        .append(&format!(
-            r#"
+}
+
+/// `hooked.test` has a hook with a secret from this file; `allowed.test` has none.
+pub(crate) fn hooked(secret: &Path) -> Config {
+    let secret = json!(secret);
+    unhooked().append(&format!(
+        r#"
 [network.mitm.hooks.api]
 host = "hooked.test"
 methods = ["GET", "POST"]
@@ -41,7 +45,7 @@ name = "authorization"
 prefix = "Bearer "
 secret_file = {secret}
 "#
-        ))
+    ))
 }
 
 /// A directory with a secret in a file.
@@ -247,7 +251,7 @@ fn m9_b4_the_secret_is_told_to_the_origin_and_to_nobody_else() {
         }
         // After everything that was logged before.
         assert_eq!(scene.daemon.reload().status, 200);
-        scene.wait_for_message("reloaded");
+        scene.daemon.wait_for_message("reloaded");
         for line in scene.daemon.logs() {
             assert!(!line.raw.contains("hunter2"), "{}", line.raw);
             // Nor as bytes.

@@ -147,8 +147,7 @@ fn m1_without_interception_limited_mode_lets_no_connection_through() {
         assert_eq!(scene.blocked(reason)["protocol"], "http-connect");
     }
     let off = limited().set("network", "mitm", "false");
-    scene.daemon.rewrite_config(&off);
-    assert_eq!(scene.daemon.reload().status, 200);
+    scene.daemon.reload_with(&off);
     let mut client = Connection::open(scene.daemon.http_addr());
     let answer = client.connect(&scene.authority("allowed.test"));
     assert_eq!(answer.status, 403);

@@ -44,13 +44,18 @@ impl Http2Origin {
 
     /// The next frame of this kind.
     pub(super) fn next(&mut self, kind: u8) -> io::Result<Frame> {
+        self.find(|frame| frame.kind == kind)
+    }
+
+    /// The next frame like this.
+    pub(super) fn find(&mut self, is_like_this: impl Fn(&Frame) -> bool) -> io::Result<Frame> {
         loop {
             let mut head = [0; 9];
             self.0.read_exact(&mut head)?;
             let (mut frame, length) = header(head);
             frame.payload = vec![0; length];
             self.0.read_exact(&mut frame.payload)?;
-            if frame.kind == kind {
+            if is_like_this(&frame) {
                 return Ok(frame);
             }
         }

@@ -3,9 +3,10 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
 
-use e2e::client::{Connection, Http2};
+use e2e::client::{Connection, Exchange, Http2};
 use e2e::daemon::{Daemon, LogLine};
 use e2e::tls::{Client, Server, TestCa};
 use e2e::wait::{PATIENCE, poll};
@@ -35,10 +36,15 @@ impl Counting {
         Ok((head.stream, head.flags & END_STREAM != 0))
     }
 
-    fn refuse(&mut self) -> io::Result<()> {
-        let (stream, _) = self.request()?;
+    /// Refuses a request.
+    fn refuse(&mut self, stream: u32) -> io::Result<()> {
         let reset = frame(RST_STREAM, 0, stream, &REFUSED.to_be_bytes());
         self.origin.send(&reset)
+    }
+
+    fn refuse_next(&mut self) -> io::Result<()> {
+        let (stream, _) = self.request()?;
+        self.refuse(stream)
     }
 
     /// Answers the next request with its content.
@@ -105,6 +111,24 @@ impl Scene {
         }
     }
 
+    /// With an origin that serves its first connection like this, which may wait there for the test to send
+    /// something, and answers one request on each later one.
+    fn held(
+        serve: impl Fn(&mut Counting, &Receiver<()>) -> io::Result<()> + Send + 'static,
+    ) -> (Sender<()>, Self) {
+        let (go, gone) = mpsc::channel();
+        let first = Mutex::new((serve, gone));
+        let scene = Self::new(move |number, origin| {
+            if number > 0 {
+                origin.echo()?;
+                return origin.linger();
+            }
+            let first = first.lock().expect("the lock");
+            (first.0)(origin, &first.1)
+        });
+        (go, scene)
+    }
+
     fn http2(&self) -> Http2 {
         let mut tunnel = Connection::open(self.daemon.http_addr());
         assert_eq!(tunnel.connect(&self.authority).status, 200);
@@ -132,6 +156,12 @@ impl Scene {
     }
 }
 
+/// The client hears that its stream was refused.
+fn assert_refused(exchange: &mut Exchange) {
+    let error = exchange.try_head().expect_err("a refusal");
+    assert!(format!("{error:?}").contains("REFUSED_STREAM"), "{error:?}");
+}
+
 /// Methods and content of requests.
 const REQUESTS: [(&str, &[u8]); 3] = [("GET", b""), ("POST", b""), ("POST", b"content")];
 
@@ -139,7 +169,7 @@ const REQUESTS: [(&str, &[u8]); 3] = [("GET", b""), ("POST", b""), ("POST", b"co
 fn m6_a_stream_that_the_origin_refuses_is_sent_again() {
     for (method, content) in REQUESTS {
         let scene = Scene::new(|_, origin| {
-            origin.refuse()?;
+            origin.refuse_next()?;
             origin.echo()?;
             origin.linger()
         });
@@ -175,17 +205,10 @@ fn m6_a_request_behind_a_goodbye_is_sent_again_over_a_new_connection() {
 /// The origin keeps the old connection open for the streams that it has accepted.
 #[test]
 fn m6_a_goodbye_leaves_the_streams_before_it_alone() {
-    let (go, gone) = mpsc::channel::<()>();
-    let gone = Mutex::new(gone);
-    let scene = Scene::new(move |number, origin| {
-        if number > 0 {
-            origin.echo()?;
-            return origin.linger();
-        }
+    let (go, scene) = Scene::held(|origin, gone| {
         let (first, _) = origin.request()?;
         origin.request()?;
         origin.say_goodbye(first)?;
-        let gone = gone.lock().expect("the lock");
         gone.recv().map_err(io::Error::other)?;
         let answer = frame(HEADERS, END_HEADERS | END_STREAM, first, OK);
         origin.origin.send(&answer)?;
@@ -194,8 +217,7 @@ fn m6_a_goodbye_leaves_the_streams_before_it_alone() {
     let client = scene.http2();
     let mut first = client.begin("POST", &scene.url, &[]);
     // The two may overtake each other on the way.
-    let arrived = poll(PATIENCE, || (scene.requests() == 1).then_some(()));
-    arrived.expect("the first request");
+    scene.wait_for_requests(1);
     let mut second = client.begin("POST", &scene.url, &[]);
     assert_eq!(second.head().status, 200);
     go.send(()).expect("the origin");
@@ -208,7 +230,7 @@ fn m6_a_stream_that_stays_refused_is_refused_for_the_client() {
     for (method, content) in REQUESTS {
         let scene = Scene::new(|_, origin| {
             for _ in 0..4 {
-                origin.refuse()?;
+                origin.refuse_next()?;
             }
             origin.echo()?;
             origin.linger()
@@ -222,8 +244,7 @@ fn m6_a_stream_that_stays_refused_is_refused_for_the_client() {
             exchange.finish(&[]);
             exchange
         };
-        let error = exchange.try_head().expect_err("a refusal");
-        assert!(format!("{error:?}").contains("REFUSED_STREAM"), "{error:?}");
+        assert_refused(&mut exchange);
         assert_eq!(scene.requests(), 4, "{method}");
         // It concerned one stream only.
         assert_eq!(client.request("GET", &scene.url, &[], b"").status, 200);
@@ -245,15 +266,13 @@ fn m6_content_that_is_too_much_to_remember_is_refused_for_the_client() {
         while had <= 65_535 {
             had += origin.origin.next(DATA)?.payload.len();
         }
-        let reset = frame(RST_STREAM, 0, stream, &REFUSED.to_be_bytes());
-        origin.origin.send(&reset)?;
+        origin.refuse(stream)?;
         origin.linger()
     });
     let client = scene.http2();
     let mut exchange = client.open("POST", &scene.url, &[]);
     exchange.send(&vec![7; 200 * 1024]);
-    let error = exchange.try_head().expect_err("a refusal");
-    assert!(format!("{error:?}").contains("REFUSED_STREAM"), "{error:?}");
+    assert_refused(&mut exchange);
     assert_eq!(scene.requests(), 1);
 }
 
@@ -273,19 +292,12 @@ fn m6_what_the_origin_may_have_processed_is_not_sent_again() {
 /// It waits in the proxy for the one stream that the origin permits.
 #[test]
 fn m6_a_request_that_waits_for_a_stream_is_not_lost_with_the_connection() {
-    let (go, gone) = mpsc::channel::<()>();
-    let gone = Mutex::new(gone);
-    let scene = Scene::new(move |number, origin| {
-        if number > 0 {
-            origin.echo()?;
-            return origin.linger();
-        }
+    let (go, scene) = Scene::held(|origin, gone| {
         // SETTINGS_MAX_CONCURRENT_STREAMS.
         origin
             .origin
             .send(&frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 1]))?;
         origin.request()?;
-        let gone = gone.lock().expect("the lock");
         gone.recv().map_err(io::Error::other)
     });
     let client = scene.http2();

@@ -6,7 +6,7 @@ use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
 use e2e::tls::TestCa;
 
-use super::hooks::{hooked, secret};
+use super::hooks::{hooked, secret, unhooked};
 use super::{Scene, start};
 
 const EXTENSIONS: &str = "permessage-deflate; client_max_window_bits";
@@ -221,14 +221,10 @@ fn p11_a_policy_that_tightens_ends_a_websocket() {
     for way in ways() {
         let (mut client, _) = way.switched();
         let denied = way.config.clone().deny(way.host());
-        way.daemon.rewrite_config(&denied);
-        assert_eq!(way.daemon.reload().status, 200);
+        way.daemon.reload_with(&denied);
         client.expect_closed();
         way.origin.wait_until_idle();
-        way.daemon.wait_for_log(|line| {
-            line.message()
-                .is_some_and(|said| said.contains("no longer permits"))
-        });
+        way.daemon.wait_for_message("no longer permits");
     }
 }
 
@@ -236,10 +232,7 @@ fn p11_a_policy_that_tightens_ends_a_websocket() {
 fn p11_limited_mode_ends_a_websocket() {
     for way in ways() {
         let (mut client, _) = way.switched();
-        let answer = way
-            .daemon
-            .admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
-        assert_eq!(answer.status, 200);
+        way.daemon.set_mode("limited");
         client.expect_closed();
     }
 }
@@ -249,16 +242,10 @@ fn p11_limited_mode_ends_a_websocket() {
 fn p11_a_websocket_inside_outlives_its_hooks_and_not_its_permission() {
     let [_, way] = ways();
     let (mut client, _) = way.switched();
-    let here = std::net::Ipv4Addr::LOCALHOST;
-    let without = Config::example()
-        .allow("hooked.test")
-        .host("hooked.test", here);
-    way.daemon.rewrite_config(&without);
-    assert_eq!(way.daemon.reload().status, 200);
+    way.daemon.reload_with(&unhooked());
     client.send("still");
     assert_eq!(client.read_exact(5), b"still");
-    way.daemon.rewrite_config(&without.deny("hooked.test"));
-    assert_eq!(way.daemon.reload().status, 200);
+    way.daemon.reload_with(&unhooked().deny("hooked.test"));
     client.expect_closed();
 }
 
@@ -267,12 +254,12 @@ fn p11_a_websocket_inside_outlives_its_hooks_and_not_its_permission() {
 fn p11_other_hooks_end_a_websocket_inside() {
     let [_, way] = ways();
     let (mut client, _) = way.switched();
-    let other = way.config.clone().append(
-        "[network.mitm.hooks.last]\nhost = \"hooked.test\"\nmethods = [\"GET\"]\n\
-         path_prefixes = [\"/last\"]\naction = [\"clean\"]\n",
-    );
-    way.daemon.rewrite_config(&other);
-    assert_eq!(way.daemon.reload().status, 200);
+    let other = way
+        .config
+        .clone()
+        .hook("last", "hooked.test", &["GET"], "/last")
+        .set("network.mitm.hooks.last", "action", r#"["clean"]"#);
+    way.daemon.reload_with(&other);
     client.expect_closed();
 }
 

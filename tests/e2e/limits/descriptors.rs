@@ -21,20 +21,14 @@ fn exhaust(daemon: &Daemon) -> Vec<Connection> {
     let clients = (0..FEW)
         .map(|_| Connection::open(daemon.http_addr()))
         .collect();
-    let line = daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|message| message.starts_with("cannot accept clients"))
-    });
+    let line = daemon.wait_for_log(|line| line.message_starts_with("cannot accept clients"));
     assert_eq!(line.level(), Some("ERROR"));
     clients
 }
 
 fn count(daemon: &Daemon, beginning: &str) -> usize {
     let logs = daemon.logs();
-    let begins = |line: &&e2e::daemon::LogLine| {
-        line.message()
-            .is_some_and(|message| message.starts_with(beginning))
-    };
+    let begins = |line: &&e2e::daemon::LogLine| line.message_starts_with(beginning);
     logs.iter().filter(begins).count()
 }
 

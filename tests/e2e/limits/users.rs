@@ -38,18 +38,12 @@ fn echoes(tunnel: &mut Connection) -> bool {
 
 /// The line about connections that ended for others.
 fn ended(daemon: &Daemon) -> LogLine {
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|message| message.starts_with("all places are taken: ended"))
-    })
+    daemon.wait_for_log(|line| line.message_starts_with("all places are taken: ended"))
 }
 
 fn cannot_ask(daemon: &Daemon) -> bool {
     let logs = daemon.logs();
-    let says = |line: &LogLine| {
-        line.message()
-            .is_some_and(|message| message.starts_with("the kernel's socket tables"))
-    };
+    let says = |line: &LogLine| line.message_starts_with("the kernel's socket tables");
     logs.iter().any(says) || !cfg!(target_os = "linux")
 }
 

@@ -10,10 +10,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::text;
+use crate::control::PROXYCTL;
 use crate::startup::Wrapped;
-
-/// The client that ships beside the proxy.
-pub(super) const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
 
 /// A reader's directory, the proxy that was started last, and an origin under the README's name
 /// `example.com`.

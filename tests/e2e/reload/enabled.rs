@@ -17,10 +17,7 @@ fn l6_a_proxy_that_starts_disabled_binds_nothing_and_a_reload_enables_it() {
         .set("network", "socks_url", &socks5.url())
         .set("network", "admin_url", &admin.url());
     let daemon = start(&config.clone().set("network", "enabled", "false"));
-    let line = daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|message| message.contains("disabled"))
-    });
+    let line = daemon.wait_for_message("disabled");
     assert!(
         line.raw.contains("SIGHUP"),
         "it says what to do: {}",
@@ -62,8 +59,7 @@ fn l6_a_proxy_that_is_disabled_at_run_time_says_so_at_every_door() {
     let origin = hello();
     let daemon = start(&Config::example());
     let port = origin.addr().port();
-    daemon.rewrite_config(&Config::example().set("network", "enabled", "false"));
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&Config::example().set("network", "enabled", "false"));
     let plain = get(daemon.http_addr(), "allowed.test", port);
     assert_eq!(
         (plain.status, &*plain.text()),
@@ -83,8 +79,7 @@ fn l6_a_proxy_that_is_disabled_at_run_time_says_so_at_every_door() {
         assert_eq!(entry["protocol"], protocol);
     }
     assert_eq!(origin.connections(), 0);
-    daemon.rewrite_config(&Config::example());
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&Config::example());
     assert_eq!(
         get(daemon.http_addr(), "allowed.test", port).text(),
         "hello"
@@ -98,8 +93,7 @@ fn l6_p11_disabling_ends_open_tunnels() {
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     let mut tunnel = Connection::open(daemon.socks_addr());
     assert_eq!(tunnel.socks5_connect(&target).reply, 0);
-    daemon.rewrite_config(&Config::example().set("network", "enabled", "false"));
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&Config::example().set("network", "enabled", "false"));
     tunnel.expect_closed();
     origin.wait_until_idle();
 }

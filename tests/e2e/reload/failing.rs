@@ -67,10 +67,7 @@ fn c7_a_broken_file_at_sighup_is_told_in_the_log_line_by_line() {
     let told = daemon
         .logs()
         .iter()
-        .filter(|line| {
-            line.message()
-                .is_some_and(|message| message.contains(&place))
-        })
+        .filter(|line| line.message_contains(&place))
         .count();
     assert_eq!(told, 4);
     is_as_before(&daemon, &origin);

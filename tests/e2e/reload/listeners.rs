@@ -59,8 +59,7 @@ fn c7_connections_that_came_in_at_the_old_place_go_on() {
     let moved = Config::example()
         .set("network", "socks_url", &places[0].url())
         .set("network", "proxy_url", &places[1].url());
-    daemon.rewrite_config(&moved);
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&moved);
     closes(old);
     tunnel.send("still");
     assert_eq!(tunnel.read_exact(5), b"still");
@@ -91,8 +90,7 @@ fn p6_the_new_place_of_a_listener_is_the_proxy_and_the_old_one_is_not() {
         .set("network", "admin_url", &first.url());
     let daemon = start(&config);
     let (http, old) = (daemon.http_addr(), daemon.admin_addr());
-    daemon.rewrite_config(&config.set("network", "admin_url", &place.url()));
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&config.set("network", "admin_url", &place.url()));
     let refused = get(http, "127.0.0.1", place.address().port());
     assert_eq!(refused.json()["reason"], "loop_detected");
     closes(old);
@@ -149,8 +147,7 @@ fn p6_no_request_gets_into_the_queue_of_a_listener_that_a_reload_opens() {
 fn c7_a_reload_that_moves_listeners_says_where_they_are() {
     let place = Reserved::open();
     let daemon = start(&Config::example());
-    daemon.rewrite_config(&Config::example().set("network", "proxy_url", &place.url()));
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&Config::example().set("network", "proxy_url", &place.url()));
     let address = place.address().to_string();
     daemon.wait_for_log(|line| {
         line.message() == Some("listening")
@@ -210,11 +207,9 @@ fn l2_socks5_can_be_switched_off_and_on() {
     let daemon = start(&off);
     assert!(!accepts(place.address()));
     let target = Socks5Target::name("allowed.test", origin.addr().port());
-    daemon.rewrite_config(&on);
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&on);
     let mut tunnel = Connection::open(place.address());
     assert_eq!(tunnel.socks5_connect(&target).reply, 0);
-    daemon.rewrite_config(&off);
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&off);
     closes(place.address());
 }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use e2e::client::Connection;
-use e2e::daemon::{Config, LogLine};
+use e2e::daemon::Config;
 use e2e::descriptors::Descriptors;
 use e2e::origin::{Answer, Origin};
 use e2e::wait::PATIENCE;
@@ -28,10 +28,7 @@ fn c5_a_head_that_does_not_come_to_its_end_is_408() {
     assert!(answer.headers.closes());
     assert!(begun.elapsed() >= Duration::from_millis(400));
     client.expect_closed();
-    scene.daemon.wait_for_log(|line: &LogLine| {
-        line.message()
-            .is_some_and(|text| text.contains("did not arrive in time"))
-    });
+    scene.daemon.wait_for_message("did not arrive in time");
     assert_unharmed(&scene);
 }
 

@@ -231,8 +231,7 @@ fn p11_a_tunnel_ends_when_its_host_is_no_longer_allowed_and_others_go_on() {
         tunnel(&daemon, "other.test", port),
     );
     echoes(&mut ended, b"as yet");
-    daemon.rewrite_config(&config);
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&config);
     ended.expect_closed();
     let line = daemon.wait_for_log(|line| {
         line.message() == Some("closed a tunnel that the policy no longer permits")
@@ -247,8 +246,7 @@ fn p11_limited_mode_ends_open_tunnels() {
     let origin = Origin::echoing_bytes().start();
     let daemon = start(&Config::example());
     let mut client = tunnel(&daemon, "allowed.test", origin.addr().port());
-    let answer = daemon.admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
-    assert_eq!(answer.status, 200);
+    daemon.set_mode("limited");
     client.expect_closed();
     origin.wait_until_idle();
 }

@@ -5,6 +5,7 @@ use e2e::daemon::{Config, Daemon};
 use e2e::origin::Origin;
 
 use super::{client, start, tunnel};
+use crate::forward::scene::assert_bad_request;
 
 /// Sends bytes as the first of a connection and expects a close without an answer.
 fn is_hung_up_on(daemon: &Daemon, bytes: &[u8]) {
@@ -15,9 +16,9 @@ fn is_hung_up_on(daemon: &Daemon, bytes: &[u8]) {
 
 /// Waits for the one line that names the client's error.
 fn is_logged(daemon: &Daemon, words: &str) {
-    let line = daemon.wait_for_log(|line| line.message().is_some_and(|said| said.contains(words)));
+    let line = daemon.wait_for_message(words);
     let wanted = "refused a malformed request: ";
-    assert!(line.message().is_some_and(|said| said.starts_with(wanted)));
+    assert!(line.message_starts_with(wanted));
     assert_eq!(line.level(), Some("INFO"));
     assert_eq!(line.field("door"), Some(&"socks5".into()));
 }
@@ -31,17 +32,7 @@ fn s1_an_http_client_is_answered_in_http() {
         "CONNECT allowed.test:443 HTTP/1.1\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ] {
-        let mut client = client(&daemon);
-        client.send(head);
-        let answer = client.read_final_response();
-        assert_eq!(answer.status, 400, "{head}");
-        assert_eq!(answer.header("content-type"), Some("text/plain"));
-        assert!(
-            answer.text().starts_with(words),
-            "{head}: {}",
-            answer.text()
-        );
-        client.expect_closed();
+        assert_bad_request(daemon.socks_addr(), head, words);
     }
     is_logged(&daemon, words);
     assert!(daemon.blocked().is_empty(), "nothing was judged");
@@ -87,10 +78,9 @@ fn s1_clients_that_speak_something_else_are_hung_up_on_and_logged_in_one_line() 
     tunnel(&daemon, "allowed.test", origin.addr().port());
     let refused = |number: usize| {
         let logs = daemon.logs();
-        let told = logs[before..].iter().filter(|line| {
-            line.message()
-                .is_some_and(|message| message.starts_with("refused a malformed request"))
-        });
+        let told = logs[before..]
+            .iter()
+            .filter(|line| line.message_starts_with("refused a malformed request"));
         (told.count() >= number).then_some(())
     };
     e2e::wait::poll(e2e::wait::PATIENCE, || refused(others.len())).expect("a line for each");

@@ -21,10 +21,7 @@ fn tunnel(daemon: &Daemon, origin: &Origin) -> Connection {
 
 /// Waits until the daemon has noticed the signal.
 fn is_stopping(daemon: &Daemon) {
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|message| message.starts_with("stopping"))
-    });
+    daemon.wait_for_log(|line| line.message_starts_with("stopping"));
 }
 
 #[test]

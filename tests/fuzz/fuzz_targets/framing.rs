@@ -10,6 +10,10 @@ mod http {
     pub(crate) mod framing;
 }
 
+#[rustfmt::skip]
+#[path = "../../../crates/engine/src/spoken.rs"]
+mod spoken;
+
 use self::http::framing::{Flaw, Framing, Position};
 use libfuzzer_sys::fuzz_target;
 

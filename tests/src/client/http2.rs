@@ -1,14 +1,12 @@
-//! A client of HTTP/2 over TLS: hyper's side of the protocol, behind calls that
-//! block.
+//! A client of HTTP/2 over TLS: h2's side of the protocol, behind calls that block.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::task::Poll;
 
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::client::{self, ResponseFuture, SendRequest};
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -20,11 +18,15 @@ use crate::tls::{self, Session, Writes};
 use crate::wait::PATIENCE;
 use crate::wire::Fields;
 
+/// Bytes that the server may send before they are read: in a stream, and in all of them.
+const STREAM_WINDOW: u32 = 2 << 20;
+const WINDOW: u32 = 5 << 20;
+
 /// A connection that carries concurrent requests. Every wait gives up after [`PATIENCE`].
 pub struct Http2 {
-    sender: SendRequest<Frames>,
+    sender: SendRequest<Bytes>,
     /// Moves the bytes until the connection ends.
-    driver: JoinHandle<hyper::Result<()>>,
+    driver: JoinHandle<Result<(), h2::Error>>,
     session: Session,
     runtime: Runtime,
 }
@@ -34,14 +36,18 @@ pub struct Http2 {
 pub struct Exchange {
     runtime: Handle,
     body: Option<Sender>,
+    /// Moves the body.
+    upload: Option<JoinHandle<()>>,
     response: Reply,
     trailers: Fields,
 }
 
 /// The part of the answer that was waited for.
 enum Reply {
-    Awaited(Pin<Box<dyn Future<Output = hyper::Result<hyper::Response<Incoming>>> + Send>>),
-    Begun(Incoming),
+    Awaited(ResponseFuture),
+    /// The connection took no request.
+    Refused(h2::Error),
+    Begun(RecvStream),
     Over,
 }
 
@@ -75,7 +81,11 @@ impl Connection {
             if session.alpn.as_deref() != Some("h2") {
                 return Err(io::Error::other(format!("no HTTP/2: {session:?}")));
             }
-            let (sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            let (sender, driver) = client::Builder::new()
+                .initial_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(WINDOW)
+                .enable_push(false)
+                .handshake(stream)
                 .await
                 .map_err(io::Error::other)?;
             Ok((sender, tokio::spawn(driver), session))
@@ -112,7 +122,7 @@ impl Http2 {
             }
             response.body.extend(part);
         }
-        response.trailers = exchange.trailers;
+        response.trailers = std::mem::take(&mut exchange.trailers);
         response
     }
 
@@ -134,22 +144,36 @@ impl Http2 {
         let driver = &mut self.driver;
         within(self.runtime.handle(), async {
             // An end without a goodbye counts too.
-            let _: hyper::Result<()> = driver.await.map_err(io::Error::other)?;
+            let _: Result<(), h2::Error> = driver.await.map_err(io::Error::other)?;
             Ok(())
         })
         .expect("the connection ends");
     }
 
     fn start(&self, method: &str, url: &str, headers: &[(&str, &str)], body: Frames) -> Exchange {
-        let mut request = hyper::Request::new(body);
+        let mut request = hyper::Request::new(());
         *request.method_mut() = method.parse().expect("a method");
         *request.uri_mut() = url.parse().expect("a URL with scheme and authority");
         *request.headers_mut() = frames::map(headers);
-        let response = self.sender.clone().send_request(request);
+        let ends = body.is_whole();
+        let mut upload = None;
+        let response = match self.sender.clone().send_request(request, ends) {
+            Ok((response, stream)) => {
+                upload = (!ends).then(|| {
+                    self.runtime.spawn(async move {
+                        // The answer, or its absence, shows what became of it.
+                        let _: Result<(), h2::Error> = body.send(stream).await;
+                    })
+                });
+                Reply::Awaited(response)
+            }
+            Err(error) => Reply::Refused(error),
+        };
         Exchange {
             runtime: self.runtime.handle().clone(),
             body: None,
-            response: Reply::Awaited(Box::pin(response)),
+            upload,
+            response,
             trailers: Fields::default(),
         }
     }
@@ -174,18 +198,32 @@ impl Exchange {
         self.try_head().expect("an answer")
     }
 
+    /// Waits for the next interim answer; nothing if the answer comes instead.
+    pub fn interim(&mut self) -> Option<(u16, Fields)> {
+        let Reply::Awaited(response) = &mut self.response else {
+            panic!("the head was read already");
+        };
+        let next = poll_fn(|cx| match response.poll_informational(cx) {
+            Poll::Ready(interim) => Poll::Ready(interim.transpose().map_err(io::Error::other)),
+            Poll::Pending => Poll::Pending,
+        });
+        let interim = within(&self.runtime, next).expect("an interim answer or an answer")?;
+        Some((interim.status().as_u16(), frames::fields(interim.headers())))
+    }
+
     /// Waits for the head of an answer that may not come.
     ///
     /// # Errors
     /// The stream was reset, or the connection ended.
     pub fn try_head(&mut self) -> io::Result<Response> {
-        let Reply::Awaited(response) = &mut self.response else {
-            panic!("the head was read already");
+        let response = match std::mem::replace(&mut self.response, Reply::Over) {
+            Reply::Awaited(response) => response,
+            Reply::Refused(error) => return Err(io::Error::other(error)),
+            Reply::Begun(_) | Reply::Over => panic!("the head was read already"),
         };
         let received = within(&self.runtime, async {
-            response.as_mut().await.map_err(io::Error::other)
+            response.await.map_err(io::Error::other)
         });
-        self.response = Reply::Over;
         let (head, body) = received?.into_parts();
         self.response = Reply::Begun(body);
         Ok(Response {
@@ -211,27 +249,39 @@ impl Exchange {
         let Reply::Begun(body) = &mut self.response else {
             return Ok(Vec::new());
         };
-        loop {
-            let next = async { body.frame().await.transpose().map_err(io::Error::other) };
-            let Some(frame) = within(&self.runtime, next)? else {
-                self.response = Reply::Over;
-                return Ok(Vec::new());
-            };
-            match frame.into_data() {
-                Ok(data) if data.is_empty() => {}
-                Ok(data) => return Ok(data.to_vec()),
-                Err(frame) => {
-                    if let Some(trailers) = frame.trailers_ref() {
-                        self.trailers = frames::fields(trailers);
-                    }
+        let trailers = &mut self.trailers;
+        let next = async {
+            while let Some(data) = body.data().await {
+                let data = data.map_err(io::Error::other)?;
+                // It fails when the stream has ended, and then nothing waits for room.
+                let _: Result<(), h2::Error> = body.flow_control().release_capacity(data.len());
+                if !data.is_empty() {
+                    return Ok(data.to_vec());
                 }
             }
+            if let Some(fields) = body.trailers().await.map_err(io::Error::other)? {
+                *trailers = frames::fields(&fields);
+            }
+            Ok(Vec::new())
+        };
+        let part = within(&self.runtime, next)?;
+        if part.is_empty() {
+            self.response = Reply::Over;
         }
+        Ok(part)
     }
 
     /// The trailers, once [`Self::read_some`] has found the end.
     pub fn trailers(&self) -> &Fields {
         &self.trailers
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.abort();
+        }
     }
 }
 

@@ -107,6 +107,15 @@ impl Config {
         self
     }
 
+    /// Adds a hook for requests to this host, with these methods and a path that begins like this.
+    #[must_use]
+    pub fn hook(self, name: &str, host: &str, methods: &[&str], path_prefix: &str) -> Self {
+        let table = format!("network.mitm.hooks.{name}");
+        self.set(&table, "host", &json!(host).to_string())
+            .set(&table, "methods", &json!(methods).to_string())
+            .set(&table, "path_prefixes", &json!([path_prefix]).to_string())
+    }
+
     /// Adds TOML after everything else.
     #[must_use]
     pub fn append(mut self, toml: &str) -> Self {

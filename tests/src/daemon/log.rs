@@ -28,6 +28,17 @@ impl LogLine {
         self.field("message")?.as_str()
     }
 
+    /// Whether the event's message has this part.
+    pub fn message_contains(&self, part: &str) -> bool {
+        self.message().is_some_and(|said| said.contains(part))
+    }
+
+    /// Whether the event's message begins like this.
+    pub fn message_starts_with(&self, beginning: &str) -> bool {
+        self.message()
+            .is_some_and(|said| said.starts_with(beginning))
+    }
+
     /// One of the event's fields.
     pub fn field(&self, name: &str) -> Option<&Value> {
         self.json.as_ref()?.get("fields")?.get(name)

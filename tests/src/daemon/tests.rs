@@ -80,6 +80,7 @@ fn a_configuration_is_the_toml_that_was_asked_for() {
         .set("network", "mode", r#""limited""#)
         .unset("network", "allow_local_binding")
         .set("daemon.limits", "header_timeout", r#""1s""#)
+        .hook("read", "allowed.test", &["GET", "HEAD"], "/a")
         .append("[other]\nkey = 1\n")
         .write(directory.path());
     let parsed: toml::Table = text.parse().expect("TOML");
@@ -88,6 +89,10 @@ fn a_configuration_is_the_toml_that_was_asked_for() {
     assert_eq!(network["allowed_domains"][0].as_str(), Some("allowed.test"));
     assert_eq!(network["denied_domains"][0].as_str(), Some("denied.test"));
     assert!(!network.contains_key("allow_local_binding"));
+    assert_eq!(
+        network["mitm"]["hooks"]["read"].to_string(),
+        r#"{ host = "allowed.test", methods = ["GET", "HEAD"], path_prefixes = ["/a"] }"#
+    );
     assert_eq!(parsed["other"]["key"].as_integer(), Some(1));
     let daemon = &parsed["daemon"];
     assert_eq!(daemon["log_format"].as_str(), Some("json"));

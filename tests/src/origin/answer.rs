@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::Request;
 
-/// One answer of an origin. Over HTTP/2 `Upgrade`, `Raw` and interim responses do not exist; a test
-/// that uses them is wrong.
+/// One answer of an origin. Over HTTP/2 `Upgrade` and `Raw` do not exist; a test that uses them is
+/// wrong.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// A response.

@@ -1,16 +1,15 @@
-//! One HTTP/2 connection to an origin: hyper implements the protocol, the test gives the answers.
+//! One HTTP/2 connection to an origin: h2 implements the protocol, the test gives the answers.
 
 use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, PoisonError};
 use std::thread;
 
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
+use bytes::Bytes;
+use h2::server::{self, SendResponse};
+use h2::{Reason, RecvStream};
+use hyper::body::Frame;
 use hyper::{Method, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use tokio::sync::Notify;
 use tokio_rustls::server::StartHandshake;
@@ -20,6 +19,11 @@ use super::{Answer, Body, EarlyScript, Reply, Request, Script, State};
 use crate::frames::{self, Frames};
 use crate::wait::{PATIENCE, Watched};
 use crate::wire::Fields;
+
+/// Bytes of requests that may come before they are read: in a stream, and in all of them.
+const STREAM_WINDOW: u32 = 1 << 20;
+const WINDOW: u32 = 64 << 20;
+const MAX_STREAMS: u32 = 200;
 
 /// The scripts and the records of a connection.
 pub(super) struct Connection {
@@ -60,26 +64,58 @@ impl Connection {
         handshake::finished(entry, stream.get_ref().1, &self.state);
         let connection = Arc::new(self);
         let close = Arc::new(Notify::new());
-        let service =
-            service_fn(|request| Arc::clone(&connection).answer(request, Arc::clone(&close)));
-        let serving = http2::Builder::new(TokioExecutor::new())
+        let mut serving = server::Builder::new()
             // Requests that a test leaves unread do not block others.
-            .initial_connection_window_size(64 << 20)
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::select! {
-            served = serving => served.map_err(io::Error::other),
-            () = close.notified() => Ok(()),
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_concurrent_streams(MAX_STREAMS)
+            .handshake::<_, Bytes>(stream)
+            .await
+            .map_err(io::Error::other)?;
+        loop {
+            let accepted = tokio::select! {
+                accepted = serving.accept() => accepted,
+                () = close.notified() => return Ok(()),
+            };
+            let Some(accepted) = accepted else {
+                return Ok(());
+            };
+            let (request, respond) = accepted.map_err(io::Error::other)?;
+            let (connection, close) = (Arc::clone(&connection), Arc::clone(&close));
+            tokio::spawn(connection.serve_stream(request, respond, close));
+        }
+    }
+
+    async fn serve_stream(
+        self: Arc<Self>,
+        request: hyper::Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        close: Arc<Notify>,
+    ) {
+        let Ok(answer) = self.answer(request, &mut respond, close).await else {
+            return respond.send_reset(Reason::INTERNAL_ERROR);
+        };
+        let (head, body) = answer.into_parts();
+        let head = Response::from_parts(head, ());
+        // A client that resets the stream knows what became of the answer.
+        let ends = body.is_whole();
+        if let Ok(stream) = respond.send_response(head, ends)
+            && !ends
+        {
+            let _: Result<(), h2::Error> = body.send(stream).await;
         }
     }
 
     /// An error resets the stream.
     async fn answer(
         self: Arc<Self>,
-        request: hyper::Request<Incoming>,
+        request: hyper::Request<RecvStream>,
+        respond: &mut SendResponse<Bytes>,
         close: Arc<Notify>,
     ) -> io::Result<Response<Frames>> {
         let is_head = request.method() == Method::HEAD;
         let (head, body) = request.into_parts();
+        let expects = head.headers.contains_key("expect");
         let request = parse(self.index, &head);
         let entry = self.state.update(|state| {
             state.requests.push(request.clone());
@@ -94,6 +130,9 @@ impl Connection {
             }
             Some(answer) => answer,
             None => {
+                if expects {
+                    inform::<&str, &str>(respond, 100, &[])?;
+                }
                 self.read_body(body, entry, None).await?;
                 let request = self.state.lock().requests[entry].clone();
                 let script = Arc::clone(&self.script);
@@ -105,7 +144,12 @@ impl Connection {
             }
         };
         match answer {
-            Answer::Reply(reply) => Ok(respond(&reply, is_head)),
+            Answer::Reply(reply) => {
+                for (status, fields) in &reply.interim {
+                    inform(respond, *status, fields)?;
+                }
+                Ok(whole(&reply, is_head))
+            }
             Answer::Silence => std::future::pending().await,
             Answer::Close => {
                 close.notify_one();
@@ -121,22 +165,27 @@ impl Connection {
     /// Records the body as it arrives, and passes it on if it must be mirrored.
     async fn read_body(
         &self,
-        mut body: Incoming,
+        mut body: RecvStream,
         entry: usize,
         mirror: Option<frames::Sender>,
     ) -> io::Result<()> {
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(io::Error::other)?;
-            self.state.update(|state| {
-                let request = &mut state.requests[entry];
-                if let Some(data) = frame.data_ref() {
-                    request.body.extend_from_slice(data);
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    request.trailers = frames::fields(trailers);
-                }
-            });
+        while let Some(data) = body.data().await {
+            let data = data.map_err(io::Error::other)?;
+            // It fails when the stream has ended, and then nothing waits for room.
+            let _: Result<(), h2::Error> = body.flow_control().release_capacity(data.len());
+            self.state
+                .update(|state| state.requests[entry].body.extend_from_slice(&data));
             if let Some(mirror) = &mirror {
-                mirror.send(frame).map_err(io::Error::other)?;
+                mirror.send(Frame::data(data)).map_err(io::Error::other)?;
+            }
+        }
+        if let Some(trailers) = body.trailers().await.map_err(io::Error::other)? {
+            self.state
+                .update(|state| state.requests[entry].trailers = frames::fields(&trailers));
+            if let Some(mirror) = &mirror {
+                mirror
+                    .send(Frame::trailers(trailers))
+                    .map_err(io::Error::other)?;
             }
         }
         self.state
@@ -177,11 +226,21 @@ fn parse(connection: usize, head: &hyper::http::request::Parts) -> Request {
     }
 }
 
-fn respond(reply: &Reply, is_head: bool) -> Response<Frames> {
-    assert!(
-        reply.interim.is_empty(),
-        "hyper's HTTP/2 server sends no interim response"
-    );
+/// Sends an interim answer.
+fn inform<N: AsRef<str>, V: AsRef<str>>(
+    respond: &mut SendResponse<Bytes>,
+    status: u16,
+    fields: &[(N, V)],
+) -> io::Result<()> {
+    let mut interim = Response::new(());
+    *interim.status_mut() = status.try_into().expect("a status code");
+    *interim.headers_mut() = frames::map(fields);
+    respond
+        .send_informational(interim)
+        .map_err(io::Error::other)
+}
+
+fn whole(reply: &Reply, is_head: bool) -> Response<Frames> {
     let mut headers = frames::map(&reply.headers);
     if let Body::Sized(body) = &reply.body
         && reply.status != 204

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::scanner::Scanner;
-use super::{Credit, Flood, carries_message};
+use super::{Credit, Flood, HEADERS, carries_message};
 use crate::activity::Activity;
 use crate::observed::Observer;
 
@@ -29,6 +30,8 @@ pub(crate) struct FrameMeter {
     peer: String,
     /// Notes every part of a message, in either direction.
     messages: Arc<Activity>,
+    /// The last stream that this side has begun.
+    last_sent: Arc<AtomicU32>,
 }
 
 impl FrameMeter {
@@ -43,7 +46,13 @@ impl FrameMeter {
             credit: Credit::new(Instant::now()),
             peer,
             messages,
+            last_sent: Arc::default(),
         }
+    }
+
+    /// The last stream whose header section has begun to leave this side.
+    pub(crate) fn last_sent(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.last_sent)
     }
 
     fn has_read(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
@@ -71,6 +80,9 @@ impl Observer for FrameMeter {
         let mut carried = false;
         while let Some(frame) = self.written.next(&mut bytes) {
             self.credit.written(frame);
+            if frame.kind == HEADERS {
+                self.last_sent.fetch_max(frame.stream, Ordering::Relaxed);
+            }
             carried |= carries_message(frame);
         }
         if carried {

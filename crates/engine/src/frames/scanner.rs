@@ -10,6 +10,7 @@ pub(super) struct Head {
     pub(super) kind: u8,
     /// Bytes of the payload.
     pub(super) length: u32,
+    pub(super) stream: u32,
 }
 
 /// The position in the stream.
@@ -45,10 +46,15 @@ impl Scanner {
             return None;
         }
         self.filled = 0;
-        let [a, b, c, kind, ..] = self.head;
+        let [a, b, c, kind, _, stream @ ..] = self.head;
         let length = u32::from_be_bytes([0, a, b, c]);
         self.skip = length as usize;
-        Some(Head { kind, length })
+        Some(Head {
+            kind,
+            length,
+            // The highest bit is reserved.
+            stream: u32::from_be_bytes(stream) & (u32::MAX >> 1),
+        })
     }
 }
 
@@ -71,7 +77,7 @@ mod tests {
         ];
         for (kind, length) in frames {
             bytes.extend(&u32::to_be_bytes(length)[1..]);
-            bytes.extend([kind, 0xff, 0, 0, 0, 1]);
+            bytes.extend([kind, 0xff, 0x80, 0, 1, kind]);
             bytes.extend(vec![0xff; length as usize]);
         }
         for cut in [1, 2, 3, 7, 8, 9, 10, 24, 25, 1000, bytes.len()] {
@@ -79,6 +85,7 @@ mod tests {
             let mut found = Vec::new();
             for mut part in bytes.chunks(cut) {
                 while let Some(head) = scanner.next(&mut part) {
+                    assert_eq!(head.stream, 0x100 + u32::from(head.kind));
                     found.push((head.kind, head.length));
                 }
             }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};
 
+use super::headers::elements;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// The transfer codings of an answer, other than `chunked`.
@@ -34,19 +36,16 @@ impl Codings {
     pub(super) fn of(fields: &HeaderMap) -> Result<Self, AmbiguousCodings> {
         let mut others = Vec::new();
         let (mut is_chunked, mut is_identity) = (false, false);
-        for field in fields.get_all(TRANSFER_ENCODING) {
-            for coding in field.as_bytes().split(|byte| *byte == b',') {
-                let coding = coding.trim_ascii();
-                if is_chunked || !is_coding(coding) {
-                    return Err(AmbiguousCodings);
-                }
-                if coding.eq_ignore_ascii_case(b"chunked") {
-                    is_chunked = true;
-                } else if coding.eq_ignore_ascii_case(b"identity") {
-                    is_identity = true;
-                } else {
-                    others.push(coding);
-                }
+        for coding in elements(fields, &TRANSFER_ENCODING) {
+            if is_chunked || !is_coding(coding) {
+                return Err(AmbiguousCodings);
+            }
+            if coding.eq_ignore_ascii_case(b"chunked") {
+                is_chunked = true;
+            } else if coding.eq_ignore_ascii_case(b"identity") {
+                is_identity = true;
+            } else {
+                others.push(coding);
             }
         }
         if others.is_empty() {
@@ -89,10 +88,7 @@ pub(super) fn keep_alive(fields: &HeaderMap) -> Option<Duration> {
         let value = value.trim().trim_matches('"');
         is_timeout.then(|| value.parse().ok())?
     };
-    fields
-        .get_all(KEEP_ALIVE)
-        .iter()
-        .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+    elements(fields, &KEEP_ALIVE)
         .filter_map(seconds)
         .min()
         .map(Duration::from_secs)

@@ -13,7 +13,7 @@ use codex_network_policy::{self as policy, Scrutiny};
 use futures_util::FutureExt as _;
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, Empty, Full};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -25,6 +25,7 @@ use super::underway::Place;
 use crate::Shared;
 use crate::activity::{Activity, Busy};
 use crate::error::{self, Failure};
+use crate::incoming::{BodyError, Incoming};
 use crate::owner::ConnectionHandle;
 use crate::upstream::Lease;
 
@@ -35,9 +36,6 @@ const CONTINUE_AFTER: Duration = Duration::from_secs(1);
 /// What is taken of a refused request over HTTP/2 after its answer, and for how long.
 const MOST_DISCARDED: usize = 64 * 1024 * 1024;
 const LONGEST_DISCARD: Duration = Duration::from_secs(5);
-
-/// What goes wrong in a body.
-pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's body on its way upstream.
 pub(crate) enum RequestBody {
@@ -166,9 +164,9 @@ impl Reporter {
         error::log(recorder, &self.connection, self.door, authority, failure);
     }
 
-    /// Logs that the content of an answer broke off, with an error of hyper's or before its length. The
+    /// Logs that the content of an answer broke off, with an error or before its length. The
     /// connection is in no state to carry another request.
-    fn broke_off(&self, lease: &mut Option<Lease>, error: Option<hyper::Error>) -> BodyError {
+    fn broke_off(&self, lease: &mut Option<Lease>, error: Option<BodyError>) -> BodyError {
         let Some(lease) = lease.take() else {
             return "the content broke off".into();
         };
@@ -180,7 +178,7 @@ impl Reporter {
 
 impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(poll_incoming(&mut self.body, cx));
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         self.progress.activity.note();
         if frame.is_none() || self.body.is_end_stream() {
             self.progress.set_partial(false);
@@ -347,7 +345,7 @@ impl Body for Answer {
                     (Some(Ok(frame)), Some(left)) => Some(Ok(take_from(left, frame))),
                     (Some(Err(error)), _) => Some(Err(reporter.broke_off(lease, Some(error)))),
                     (None, Some(_)) => Some(Err(reporter.broke_off(lease, None))),
-                    (frame, None) => frame.map(|frame| frame.map_err(Into::into)),
+                    (frame, None) => frame,
                 };
                 inspect(inspection, frame.as_ref());
                 let ended = match &frame {
@@ -433,11 +431,4 @@ fn inspect(
     {
         inspection.note(data);
     }
-}
-
-fn poll_incoming(
-    body: &mut Incoming,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-    Pin::new(body).poll_frame(cx).map_err(Into::into)
 }

@@ -2,13 +2,13 @@
 
 use codex_network_policy::{Content, Handling, Hooked, Protocol};
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use super::body::Answer;
 use super::target;
 use super::{Next, Session};
 use crate::client::Client;
 use crate::enforce::{self, Attempt};
+use crate::incoming::Incoming;
 use crate::mitm::Interception;
 use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;

@@ -2,33 +2,34 @@
 //!
 //! Who may be asked was decided before: everything here needs a permit.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_config::Action;
 use codex_network_policy::Scrutiny;
-use http::{Method, Request, Response, StatusCode, Version, header};
-use hyper::body::{Body as _, Incoming};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Body as _;
 use hyper::upgrade::Upgraded;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
 use super::answer_head::{self, Codings};
 use super::body::{Answer, Progress, RequestBody, Streamed};
 use super::first::First;
 use super::inspect::{Direction, Inspection};
+use super::interim::InterimWay;
 use super::passage::Passage;
-use super::resend::{self, Spare};
+use super::resend::Spare;
 use super::underway::Place;
 use super::upgrade::{self, Switched, UpgradeOffer};
 use super::{Next, Session, headers};
 use crate::enforce::LeadsTo;
 use crate::error::Failure;
-use crate::respond;
+use crate::incoming::Incoming;
 use crate::upstream::tls::Wire;
-use crate::upstream::{AnswerError, BrokenAnswer, Cut, Lease, ProxyError};
+use crate::upstream::{AnswerError, BrokenAnswer, Cut, Lease, ProxyError, Unanswered};
 
 /// Kept connections that are tried before a new one is made: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
@@ -49,8 +50,8 @@ pub(super) struct Sent {
     wire: Wire,
     /// What the client speaks.
     version: Version,
-    /// Whether the client understands interim answers.
-    takes_interim: bool,
+    /// Where interim answers go.
+    pub(super) interim: InterimWay,
     /// The protocols that the request offers to change to.
     upgrade: UpgradeOffer,
     /// What the hook that matches does to the request.
@@ -60,6 +61,7 @@ pub(super) struct Sent {
 
 impl Sent {
     pub(super) fn new(
+        session: &Session,
         scrutiny: Scrutiny,
         wire: Wire,
         version: Version,
@@ -70,8 +72,7 @@ impl Sent {
             scrutiny,
             wire,
             version,
-            // RFC 9110 section 15.2: HTTP/1.0 knows none. hyper's HTTP/2 server cannot send any.
-            takes_interim: version == Version::HTTP_11,
+            interim: InterimWay::of(version, session),
             upgrade,
             actions: Vec::new(),
             place: Place::default(),
@@ -142,7 +143,7 @@ async fn try_send(
 ) -> Result<Outcome, Failure> {
     let upstream = &session.shared.upstream;
     let inspection = sent.inspection(session, passage, Direction::Request);
-    let (body, mut expected) = request_body(&mut parts, body, sent, inspection);
+    let (body, held) = request_body(&mut parts, body, sent, inspection);
     let (spare, body) = Spare::of(&parts, body, sent.wire);
     let mut message = Request::from_parts(parts, body);
     let mut opened = first.map_or(Ok(None), |first| first.take(passage))?;
@@ -175,16 +176,17 @@ async fn try_send(
         // Another request may have opened it, and the origin may have closed it since.
         let is_shared = lease.is_multiplexed() && tries < KEPT_TRIES;
         let connection = lease.id();
-        let broken = match exchange(session, passage, sent, lease, message, &mut expected).await {
+        let broken = match exchange(session, passage, sent, lease, message, &held).await {
             Ok(outcome) => return Ok(outcome),
             Err(broken) => broken,
         };
         message = match (broken.unsent, broken.failure) {
-            (Some(unsent), _) if is_kept || is_shared => *unsent,
+            (Unsent::Request(request), _) if is_kept || is_shared => *request,
+            (Unsent::Taken, failure) if is_shared => match spare.again() {
+                Some(request) => request,
+                None => return Err(failure),
+            },
             (_, Failure::NotProcessed(error)) => {
-                if resend::is_goodbye(&error) {
-                    connection.go_away();
-                }
                 refusals += 1;
                 match spare.again() {
                     Some(request) if refusals < MAX_REFUSALS => {
@@ -198,7 +200,9 @@ async fn try_send(
                 }
             }
             // An origin that answers, or resets a stream, has read the request.
-            (None, Failure::Answer(broken)) if is_kept && broken.cause.is_lost_connection() => {
+            (Unsent::No, Failure::Answer(broken))
+                if is_kept && broken.cause.is_lost_connection() =>
+            {
                 match spare.if_idempotent() {
                     Some(request) => request,
                     None => return Err(broken.into()),
@@ -213,15 +217,38 @@ async fn try_send(
 /// An exchange that failed.
 struct Broken {
     failure: Failure,
-    /// The request, when it never left.
-    unsent: Option<Box<Request<RequestBody>>>,
+    /// Whether the request never left.
+    unsent: Unsent,
+}
+
+enum Unsent {
+    /// It did, or may have.
+    No,
+    /// It did not, and here it is.
+    Request(Box<Request<RequestBody>>),
+    /// It did not, and what was taken of it is to be had from the [`Spare`].
+    Taken,
+}
+
+impl From<Unanswered> for Broken {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Unsent(request, broken) => Self {
+                failure: broken.into(),
+                unsent: request.map_or(Unsent::Taken, Unsent::Request),
+            },
+            Unanswered::Unprocessed(error) => Failure::NotProcessed(error).into(),
+            Unanswered::Content(error) => Failure::RequestBody(error).into(),
+            Unanswered::Broken(broken) => broken.into(),
+        }
+    }
 }
 
 impl<E: Into<Failure>> From<E> for Broken {
     fn from(failure: E) -> Self {
         Self {
             failure: failure.into(),
-            unsent: None,
+            unsent: Unsent::No,
         }
     }
 }
@@ -232,17 +259,20 @@ async fn exchange(
     passage: &Passage,
     sent: &Sent,
     mut lease: Lease,
-    mut request: Request<RequestBody>,
-    expected: &mut Option<oneshot::Sender<()>>,
+    request: Request<RequestBody>,
+    held: &Held,
 ) -> Result<Outcome, Broken> {
-    let (interim, mut interims) = mpsc::channel(4);
     let count = Arc::new(InterimCount::new(lease.cut()));
-    let counted = Arc::clone(&count);
-    hyper::ext::on_informational(&mut request, move |response| {
+    let (counted, way, asked) = (Arc::clone(&count), sent.interim.clone(), held.clone());
+    let on_interim = move |status, fields: &HeaderMap| {
         counted.add();
-        // A full queue loses an interim answer, which is allowed; it must not hold the origin up.
-        let _ = interim.try_send(Interim::read(response.status(), response.headers()));
-    });
+        if status == StatusCode::CONTINUE {
+            asked.let_go();
+        }
+        let mut fields = fields.clone();
+        headers::to_client(&mut fields);
+        way.pass(status, &fields);
+    };
     let limit = passage.generation().settings().daemon.limits.idle_timeout;
     let silence = sent.progress.activity.silence(limit);
     let (underway, live) = (&session.underway, &session.shared.live);
@@ -251,38 +281,20 @@ async fn exchange(
         lease.retire();
     }
     let is_head = request.method() == Method::HEAD;
-    let answer = lease.send(request);
+    let answer = lease.send(request, on_interim);
     tokio::pin!(silence, answer);
-    let answer = loop {
-        tokio::select! {
-            biased;
-            // A flood must not keep this from its turn.
-            () = count.exceeded.notified() => {
-                return Err(lease.unusable(AnswerError::InterimFlood).into());
-            }
-            Some(interim) = interims.recv() => match interim {
-                Interim::Continue => { expected.take().map(|wanted| wanted.send(())); }
-                Interim::Pass(bytes) if sent.takes_interim => session.interim.push(bytes),
-                Interim::Pass(_) => {}
-            },
-            answer = &mut answer => break answer,
-            () = &mut silence => {
-                return Err(lease.unusable(AnswerError::Silent(limit)).into());
-            }
+    let answer = tokio::select! {
+        biased;
+        // A flood must not keep this from its turn.
+        () = count.exceeded.notified() => {
+            return Err(lease.unusable(AnswerError::InterimFlood).into());
+        }
+        answer = &mut answer => answer,
+        () = &mut silence => {
+            return Err(lease.unusable(AnswerError::Silent(limit)).into());
         }
     };
-    let response = answer.map_err(|mut error| {
-        let unsent = error.take_message().map(Box::new);
-        let error = error.into_error();
-        let failure = if resend::is_unprocessed(&error, sent.wire) {
-            Failure::NotProcessed(error)
-        } else if error.is_user() {
-            Failure::RequestBody(error)
-        } else {
-            lease.broken_head(error).into()
-        };
-        Broken { failure, unsent }
-    })?;
+    let response = answer?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(switch(sent, &lease, response).await?);
     }
@@ -322,7 +334,7 @@ async fn exchange(
     let inspection = sent.inspection(session, passage, Direction::Response);
     let place = sent.place.clone();
     let reporter = Arc::clone(&session.reporter);
-    let mut answer = Answer::upstream(body, lease, expected.take(), inspection, place, reporter);
+    let mut answer = Answer::upstream(body, lease, held.take(), inspection, place, reporter);
     if let Some(length) = length {
         answer = answer.ending_after(length);
     }
@@ -332,7 +344,7 @@ async fn exchange(
 /// Ends the client's connection behind an answer that has come before the request was there whole. The
 /// origin may leave the rest unread, and then it would be taken for the next request, here as there (RFC
 /// 9112 section 9.3). In HTTP/2 a stream ends alone.
-fn close_early(sent: &Sent, fields: &mut http::HeaderMap) {
+fn close_early(sent: &Sent, fields: &mut HeaderMap) {
     if sent.version != Version::HTTP_2 {
         let close = http::HeaderValue::from_static("close");
         fields.insert(header::CONNECTION, close);
@@ -341,7 +353,7 @@ fn close_early(sent: &Sent, fields: &mut http::HeaderMap) {
 
 /// The transfer codings that the client is told of. In HTTP/1.0 and HTTP/2 there are none (RFC 9112
 /// section 6.1, RFC 9113 section 8.2.2).
-fn codings(sent: &Sent, fields: &http::HeaderMap) -> Option<Codings> {
+fn codings(sent: &Sent, fields: &HeaderMap) -> Option<Codings> {
     let codings = Codings::of(fields).ok()?;
     let is_told = !matches!(codings, Codings::Others(_)) || sent.version == Version::HTTP_11;
     is_told.then_some(codings)
@@ -375,6 +387,23 @@ async fn switch(
     ))
 }
 
+/// Content that is held back until the origin asks for it, if it is.
+#[derive(Clone, Default)]
+struct Held(Arc<Mutex<Option<oneshot::Sender<()>>>>);
+
+impl Held {
+    /// Lets the content go. hyper then says `100` to the client.
+    fn let_go(&self) {
+        if let Some(wanted) = self.take() {
+            let _ = wanted.send(());
+        }
+    }
+
+    fn take(&self) -> Option<oneshot::Sender<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// How many interim answers have come over a connection for one request.
 struct InterimCount {
     seen: AtomicUsize,
@@ -400,33 +429,14 @@ impl InterimCount {
     }
 }
 
-/// An interim answer of the origin's.
-enum Interim {
-    /// `100`: the body may come. The client hears of it when its body is asked for.
-    Continue,
-    /// Any other, as it goes to the client.
-    Pass(Bytes),
-}
-
-impl Interim {
-    fn read(status: StatusCode, fields: &http::HeaderMap) -> Self {
-        if status == StatusCode::CONTINUE {
-            return Self::Continue;
-        }
-        let mut fields = fields.clone();
-        headers::to_client(&mut fields);
-        Self::Pass(respond::interim(status, &fields))
-    }
-}
-
 fn request_body(
     parts: &mut http::request::Parts,
     body: Incoming,
     sent: &Sent,
     inspection: Option<Box<Inspection>>,
-) -> (RequestBody, Option<oneshot::Sender<()>>) {
+) -> (RequestBody, Held) {
     if body.is_end_stream() {
-        return (RequestBody::empty(), None);
+        return (RequestBody::empty(), Held::default());
     }
     sent.progress.set_partial(true);
     if sent.wire != Wire::TlsHttp2 && body.size_hint().exact().is_none() {
@@ -446,9 +456,10 @@ fn request_body(
         .headers
         .get(header::EXPECT)
         .is_some_and(|field| field.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !expects {
-        return (RequestBody::Streamed(body), None);
+    // Over HTTP/2 the client hears what the origin says, and knows itself how long it waits.
+    if !expects || sent.version == Version::HTTP_2 {
+        return (RequestBody::Streamed(body), Held::default());
     }
     let (body, wanted) = RequestBody::expected(body);
-    (body, Some(wanted))
+    (body, Held(Arc::new(Mutex::new(Some(wanted)))))
 }

@@ -19,14 +19,14 @@ use crate::upstream::{ConnectionId, Lease, Upstream};
 
 /// The connection that was opened before its first request, and further ones.
 pub(crate) struct First {
-    opened: Mutex<Opened>,
+    connections: Mutex<OriginConnections>,
     /// Held, across awaits, while a further connection is opened: requests that wait meanwhile
     /// share that connection.
     opening: tokio::sync::Mutex<()>,
 }
 
-/// The connections so far.
-enum Opened {
+/// The client's connections to the origin.
+enum OriginConnections {
     /// For one request at a time, until the first request takes it; or why it could not be opened.
     Once(Option<Result<Lease, Failure>>),
     /// Connections that carry many requests at once, the oldest first.
@@ -35,12 +35,14 @@ enum Opened {
 
 impl First {
     pub(crate) fn new(opened: Result<Lease, Failure>) -> Self {
-        let opened = match opened {
-            Ok(lease) if lease.is_multiplexed() => Opened::Multiplexed(vec![lease.without_place()]),
-            opened => Opened::Once(Some(opened)),
+        let connections = match opened {
+            Ok(lease) if lease.is_multiplexed() => {
+                OriginConnections::Multiplexed(vec![lease.without_place()])
+            }
+            opened => OriginConnections::Once(Some(opened)),
         };
         Self {
-            opened: Mutex::new(opened),
+            connections: Mutex::new(connections),
             opening: tokio::sync::Mutex::default(),
         }
     }
@@ -89,12 +91,14 @@ impl First {
         Ok(lease)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Opened> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, OriginConnections> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Opened {
+impl OriginConnections {
     fn take(&mut self, generation: &Generation) -> Option<Result<Lease, Failure>> {
         match self {
             Self::Once(opened) => {

@@ -3,7 +3,6 @@
 
 use codex_network_policy::{Hooked, Protocol};
 use http::{Request, Response, Uri, Version};
-use hyper::body::Incoming;
 
 use super::body::{self, Answer};
 use super::exchange::{self, Sent};
@@ -13,6 +12,7 @@ use super::{EmptyPath, Session, headers, target, unix_socket};
 use crate::client::Client;
 use crate::enforce::unix_socket::UNIX_SOCKET;
 use crate::enforce::{self, Attempt};
+use crate::incoming::Incoming;
 use crate::respond::{self, Door};
 use crate::upstream::tls::Wire;
 
@@ -70,7 +70,7 @@ pub(super) async fn answer(
     headers::to_upstream(&mut parts.headers, passage.named(), Wire::Plain, scrutiny);
     upgrade.make(&mut parts.headers);
     parts.uri = Uri::from(target.path);
-    let sent = Sent::new(scrutiny, Wire::Plain, parts.version, upgrade);
+    let sent = Sent::new(session, scrutiny, Wire::Plain, parts.version, upgrade);
     parts.version = Version::HTTP_11;
     exchange::send(session, passage, &sent, parts, body, None)
         .await

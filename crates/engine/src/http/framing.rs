@@ -21,9 +21,9 @@ mod tests;
 
 pub(crate) use flaw::Flaw;
 
-use self::target::Target;
-use grammar::{Word, chunk_size, flaw_at, is_ascii_text, is_field_text};
-pub(crate) use grammar::{is_token, is_visible};
+use self::target::{RawTarget, is_path_or_query};
+use grammar::{Word, chunk_size, flaw_at, is_ascii_text};
+pub(crate) use grammar::{is_field_text, is_token, is_visible};
 
 /// Empty lines tolerated before a request line. RFC 9112 section 2.2 asks for "at least one"; a
 /// client that sends nothing else must not keep a connection in use for ever.
@@ -84,12 +84,10 @@ pub(crate) struct Framing {
     fields: usize,
     /// The method or field name in progress.
     word: Word,
-    target: Target,
-    /// The number of the request, from 0.
-    number: u64,
-    /// The numbers of the `OPTIONS` requests for a URL without a path, until they are taken: `Uri` reads
-    /// an empty path as "/".
-    pathless: Vec<u64>,
+    target: RawTarget,
+    /// For each request line, until it is taken: whether it is one of `OPTIONS` for a URL without a
+    /// path, which `Uri` reads as "/".
+    pathless: Vec<bool>,
     method: Method,
     version: Version,
     content: Content,
@@ -187,8 +185,7 @@ impl Framing {
             room: max_head_bytes,
             fields: 0,
             word: Word::default(),
-            target: Target::default(),
-            number: 0,
+            target: RawTarget::default(),
             pathless: Vec::new(),
             method: Method::Other,
             version: Version::Http11,
@@ -240,10 +237,10 @@ impl Framing {
         self.had_head
     }
 
-    /// The numbers of `OPTIONS` requests for a URL without a path, each given once (RFC 9112
-    /// section 3.2.4). The first request of the connection is number 0.
-    pub(crate) fn take_pathless(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.pathless)
+    /// For each request line that has come since the last call, whether it is one of `OPTIONS` for a URL
+    /// without a path (RFC 9112 section 3.2.4).
+    pub(crate) fn take_pathless(&mut self) -> impl Iterator<Item = bool> {
+        self.pathless.drain(..)
     }
 
     /// Takes the leading bytes that cannot surprise, all at once, and tells how many they are. It
@@ -273,7 +270,11 @@ impl Framing {
                 taken
             }
             State::Target => {
-                let taken = self.skip_while(bytes, is_visible);
+                let taken = if self.target.is_plain() {
+                    self.skip_while(bytes, is_path_or_query)
+                } else {
+                    self.skip_while(bytes, is_visible)
+                };
                 self.target.extend(&bytes[..taken]);
                 taken
             }
@@ -376,7 +377,6 @@ impl Framing {
     fn next_message(&mut self) -> State {
         *self = Self {
             target: std::mem::take(&mut self.target).cleared(),
-            number: self.number + 1,
             pathless: std::mem::take(&mut self.pathless),
             had_head: self.had_head,
             ..Self::new(self.max_head_bytes)

@@ -100,8 +100,8 @@ pub(super) fn one_length(headers: &mut HeaderMap) {
     let Some(field) = headers.get(CONTENT_LENGTH) else {
         return;
     };
-    let first = field.as_bytes().split(|byte| *byte == b',').next();
-    let first = first.unwrap_or_default().trim_ascii();
+    let first = elements(headers, &CONTENT_LENGTH).next();
+    let first = first.unwrap_or_default();
     if first.len() < field.len()
         && let Ok(first) = HeaderValue::from_bytes(first)
     {
@@ -173,21 +173,26 @@ pub(crate) fn host_field(authority: &Authority, own_port: &str) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// The elements of a field that is a list (RFC 9110 section 5.6.1), in the order of the fields. Empty
+/// ones are among them; no list here has quoted strings that could hold a comma.
+pub(super) fn elements<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+}
+
 fn wants_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(TE).iter().any(|field| {
-        field
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    })
+    elements(headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 fn remove_named_by_connection(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+    let named: Vec<HeaderName> = elements(headers, &CONNECTION)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .collect();
     for name in named {
         // A client must not be able to have these removed: without them the message means something
@@ -228,6 +233,14 @@ mod tests {
             .collect();
         list.retain(|(name, _)| name != "host");
         list
+    }
+
+    #[test]
+    fn h3_a_list_is_all_fields_of_its_name() {
+        let fields = map(&[("te", "a,\tb ,"), ("via", "x"), ("te", ""), ("TE", " c d")]);
+        let wanted: [&[u8]; 5] = [b"a", b"b", b"", b"", b"c d"];
+        assert!(elements(&fields, &TE).eq(wanted));
+        assert_eq!(elements(&fields, &CONNECTION).count(), 0);
     }
 
     #[test]

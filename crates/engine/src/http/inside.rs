@@ -11,18 +11,20 @@ use codex_network_policy::{
 };
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, Answer};
 use super::exchange::{self, Sent};
 use super::first::First;
+use super::http2::Stream;
+use super::interim::InterimWay;
 use super::passage::Passage;
 use super::upgrade::UpgradeOffer;
 use super::{EmptyPath, Session, headers};
 use crate::client::Client;
 use crate::enforce::{self, Attempt};
 use crate::error::Failure;
+use crate::incoming::Incoming;
 use crate::respond::{self, Door};
 use crate::upstream::tls::Wire;
 
@@ -117,7 +119,10 @@ pub(super) async fn answer(
         headers::join_cookies(&mut parts.headers);
     }
     upgrade.make(&mut parts.headers);
-    let mut sent = Sent::new(scrutiny, inside.wire, parts.version, upgrade);
+    let mut sent = Sent::new(session, scrutiny, inside.wire, parts.version, upgrade);
+    if let Some(stream) = parts.extensions.remove::<Stream>() {
+        sent.interim = InterimWay::Stream(stream);
+    }
     if let HookVerdict::Matched(hook) = verdict {
         let actions = permit.generation().settings().mitm.actions.of(hook);
         sent.actions.extend(actions.cloned());

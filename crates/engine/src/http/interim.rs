@@ -1,5 +1,5 @@
-//! Interim answers (1xx) on their way from an origin to the client (RFC 9110 section 15.2). hyper's
-//! server cannot send them.
+//! Interim answers (1xx) on their way from an origin to the client (RFC 9110 section 15.2). Over HTTP/1
+//! this module writes them, since hyper's server cannot.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -8,11 +8,49 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Version};
 use tokio::time::timeout;
+
+use super::Session;
+use super::http2::Stream;
+use crate::respond;
 
 /// Interim answers kept for a slow client. Further ones are dropped, which RFC 9110 section 15.2
 /// allows.
 const MOST_INTERIM: usize = 16;
+
+/// Where the interim answers to a request go.
+#[derive(Clone)]
+pub(super) enum InterimWay {
+    /// HTTP/1.0 knows none.
+    Nowhere,
+    /// To the queue of the connection.
+    Connection(Interim),
+    /// Over HTTP/2, to the stream of the request.
+    Stream(Stream),
+}
+
+impl InterimWay {
+    /// For a client that speaks this version. Over HTTP/2 the stream is still to be named.
+    pub(super) fn of(version: Version, session: &Session) -> Self {
+        if version == Version::HTTP_11 {
+            Self::Connection(session.interim.clone())
+        } else {
+            Self::Nowhere
+        }
+    }
+
+    /// Passes an interim answer on.
+    pub(super) fn pass(&self, status: StatusCode, fields: &HeaderMap) {
+        match self {
+            Self::Nowhere => {}
+            // hyper says it when it asks for the content.
+            Self::Connection(_) if status == StatusCode::CONTINUE => {}
+            Self::Connection(queue) => queue.push(respond::interim(status, fields)),
+            Self::Stream(stream) => stream.interim(status, fields),
+        }
+    }
+}
 
 /// Interim answers on their way out.
 #[derive(Clone, Debug, Default)]

@@ -14,8 +14,8 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::body::{BodyError, RequestBody};
-use crate::upstream::find;
+use super::body::RequestBody;
+use crate::incoming::BodyError;
 use crate::upstream::tls::Wire;
 
 /// Bytes that are remembered: the window that an HTTP/2 origin grants before it says anything (RFC 9113
@@ -247,29 +247,6 @@ impl Part {
 
 fn lock(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
     content.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether the origin says that it has not processed a request, or cannot have: it refused the stream
-/// (RFC 9113 section 8.7), said goodbye before it (section 6.8; h2 gives this error to no other stream),
-/// or the stream was never opened, for there were as many as the origin allows.
-pub(super) fn is_unprocessed(error: &hyper::Error, wire: Wire) -> bool {
-    if wire != Wire::TlsHttp2 {
-        return false;
-    }
-    // hyper drops a request that waits for a stream when the connection ends. It tells of no content
-    // that breaks off in this way.
-    error.is_user() || is_goodbye(error) || reset(error) == Some(h2::Reason::REFUSED_STREAM)
-}
-
-/// Whether the origin ends an HTTP/2 connection.
-pub(super) fn is_goodbye(error: &hyper::Error) -> bool {
-    find::<h2::Error>(error).is_some_and(|error| error.is_go_away() && error.is_remote())
-}
-
-fn reset(error: &hyper::Error) -> Option<h2::Reason> {
-    find::<h2::Error>(error)
-        .filter(|error| error.is_reset())?
-        .reason()
 }
 
 fn is_idempotent(method: &Method) -> bool {

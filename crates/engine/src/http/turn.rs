@@ -1,6 +1,7 @@
 //! Whose turn it is on a connection: the client's to ask, or ours to answer.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 
@@ -19,10 +20,8 @@ struct State {
     /// Whoever waits for the client's turn, or for what becomes of an upgrade.
     waker: AtomicWaker,
     upgrade: AtomicU8,
-    /// How many requests have come.
-    requests: AtomicU64,
-    /// The numbers of requests for a URL without a path that have not come yet.
-    pathless: Mutex<Vec<u64>>,
+    /// For each request that hyper has not read yet, whether its URL has no path.
+    pathless: Mutex<VecDeque<bool>>,
 }
 
 /// Whether the connection changes to another protocol (RFC 9110 section 7.8).
@@ -41,8 +40,7 @@ pub(super) enum Upgrade {
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Turns,
-    /// The number of the request on its connection, from 0.
-    number: u64,
+    is_pathless: bool,
     /// The connection is not idle meanwhile.
     _busy: Busy,
 }
@@ -57,7 +55,7 @@ impl Turns {
         self.0.whose.store(OURS, Ordering::Relaxed);
         Turn {
             turns: self.clone(),
-            number: self.0.requests.fetch_add(1, Ordering::Relaxed),
+            is_pathless: self.pathless().pop_front().unwrap_or_default(),
             _busy: connection.busy(),
         }
     }
@@ -67,14 +65,12 @@ impl Turns {
         self.0.whose.load(Ordering::Relaxed) != CLIENTS
     }
 
-    /// Notes requests whose URL has no path, before hyper reads them.
-    pub(super) fn note_pathless(&self, numbers: Vec<u64>) {
-        if !numbers.is_empty() {
-            self.pathless().extend(numbers);
-        }
+    /// Notes for each request, before hyper reads it, whether its URL has no path.
+    pub(super) fn note_pathless(&self, requests: impl Iterator<Item = bool>) {
+        self.pathless().extend(requests);
     }
 
-    fn pathless(&self) -> MutexGuard<'_, Vec<u64>> {
+    fn pathless(&self) -> MutexGuard<'_, VecDeque<bool>> {
         self.0
             .pathless
             .lock()
@@ -117,9 +113,7 @@ impl Turns {
 impl Turn {
     /// Whether the URL of the request was noted to have no path.
     pub(super) fn is_pathless(&self) -> bool {
-        let mut pathless = self.turns.pathless();
-        let position = pathless.iter().position(|number| *number == self.number);
-        position.is_some_and(|position| pathless.swap_remove(position) == self.number)
+        self.is_pathless
     }
 
     /// The answer begins.

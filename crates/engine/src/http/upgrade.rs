@@ -17,11 +17,12 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
 use super::client_stream::ClientEnd;
+use super::headers::elements;
 use super::passage::Passage;
 use crate::Shared;
 use crate::enforce::LeadsTo;
 use crate::owner::ConnectionHandle;
-use crate::tunnel::{self, relay_stream};
+use crate::tunnel::{self, RelayEnd, relay_stream};
 
 const WEBSOCKET: &str = "websocket";
 
@@ -44,12 +45,15 @@ impl UpgradeOffer {
     /// means nothing, and in HTTP/1.0 it never does.
     pub(super) fn read(headers: &HeaderMap, version: Version) -> Self {
         if version != Version::HTTP_11
-            || !lists(headers, &CONNECTION).any(|option| is(option, "upgrade"))
+            || !elements(headers, &CONNECTION).any(|option| is(option, "upgrade"))
         {
             return Self::default();
         }
-        let offered = lists(headers, &UPGRADE).filter(|protocol| !is(protocol, "h2c"));
-        Self(offered.map(str::to_owned).collect())
+        let offered = protocols(headers)
+            .filter(|protocol| protocol.is_ascii() && !is(protocol, "h2c"))
+            .filter_map(|protocol| std::str::from_utf8(protocol).ok())
+            .map(str::to_owned);
+        Self(offered.collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -70,7 +74,7 @@ impl UpgradeOffer {
             Scrutiny::Method | Scrutiny::Head
                 if method == Method::GET && content == Content::Absent =>
             {
-                self.0.retain(|protocol| is(protocol, WEBSOCKET));
+                self.0.retain(|protocol| is(protocol.as_bytes(), WEBSOCKET));
             }
             Scrutiny::Method | Scrutiny::Head => self.0.clear(),
         }
@@ -90,12 +94,12 @@ impl UpgradeOffer {
     /// The protocols that an answer changes the connection to, as they are passed to the client;
     /// `None` if one of them was not offered.
     pub(super) fn accepted(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let taken: Vec<_> = lists(headers, &UPGRADE).collect();
-        let is_offered = |taken: &&str| self.0.iter().any(|offered| is(offered, taken));
+        let taken: Vec<_> = protocols(headers).collect();
+        let is_offered = |taken: &&[u8]| self.0.iter().any(|offered| is(taken, offered));
         if taken.is_empty() || !taken.iter().all(is_offered) {
             return None;
         }
-        HeaderValue::from_str(&taken.join(", ")).ok()
+        HeaderValue::from_bytes(&taken.join(&b", "[..])).ok()
     }
 }
 
@@ -111,22 +115,13 @@ pub(super) fn mark(headers: &mut HeaderMap, protocols: HeaderValue) {
     headers.insert(UPGRADE, protocols);
 }
 
-/// The elements of a field that is a list of tokens.
-fn lists<'a>(
-    headers: &'a HeaderMap,
-    name: &http::HeaderName,
-) -> impl Iterator<Item = &'a str> + use<'a> {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|field| field.to_str().ok())
-        .flat_map(|field| field.split(','))
-        .map(str::trim)
-        .filter(|token| !token.is_empty())
+/// The protocols in the `Upgrade` fields.
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    elements(headers, &UPGRADE).filter(|protocol| !protocol.is_empty())
 }
 
-fn is(token: &str, name: &str) -> bool {
-    token.eq_ignore_ascii_case(name)
+fn is(token: &[u8], name: &str) -> bool {
+    token.eq_ignore_ascii_case(name.as_bytes())
 }
 
 impl Switched {
@@ -146,7 +141,7 @@ impl Switched {
     }
 
     /// Moves bytes until the end. `early` are bytes that came behind the client's request.
-    pub(crate) async fn run<S: ClientEnd>(self, shared: &Shared, client: S, early: Bytes) {
+    pub(crate) async fn run<S: ClientEnd>(self, shared: &Shared, mut client: S, early: Bytes) {
         let Self {
             address,
             connection,
@@ -157,27 +152,19 @@ impl Switched {
         let limit = passage.generation().settings().daemon.limits.idle_timeout;
         let activity = connection.activity();
         activity.note();
-        let upstream = TokioIo::new(upstream);
-        let moved = async {
-            let (from_client, to_client) = tokio::io::split(client);
-            let (from_upstream, to_upstream) = tokio::io::split(upstream);
+        let end = {
+            let (from_client, to_client) = tokio::io::split(&mut client);
+            let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
             let there = relay_stream(from_client, to_upstream, early, activity);
             let back = relay_stream(from_upstream, to_client, Bytes::new(), activity);
-            tokio::try_join!(there, back).map(|_| ())
+            let moved = async { tokio::try_join!(there, back).map(|_| ()) };
+            let forbidden = forbidden(shared, &passage, &leads_to);
+            RelayEnd::of(moved, &connection, limit, forbidden).await
         };
-        tokio::select! {
-            moved = moved => {
-                if let Err(error) = moved {
-                    tracing::debug!(client = %address, authority = %passage, %error, "an upgraded connection broke");
-                }
-            }
-            () = activity.silence(limit) => {
-                tracing::debug!(client = %address, authority = %passage, ?limit, "closed an idle upgraded connection");
-            }
-            reason = forbidden(shared, &passage, &leads_to) => {
-                tracing::info!(client = %address, authority = %passage, %reason, "closed a connection that the policy no longer permits");
-            }
+        if end.must_reset() {
+            let _ = client.socket().set_zero_linger();
         }
+        end.log("an upgraded connection", address, &passage);
     }
 }
 

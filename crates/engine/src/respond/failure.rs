@@ -9,7 +9,6 @@ use super::{Door, Reply, refusal, text};
 use crate::error::{Failure, Fault};
 use crate::http::Answer;
 use crate::upstream::tls::TlsError;
-use crate::upstream::unix_socket::SocketError;
 use crate::upstream::{AnswerError, BrokenAnswer, ConnectError, ProxyError, ResolveError};
 
 /// The answer to a request that failed.
@@ -47,11 +46,12 @@ fn status(failure: &Failure) -> StatusCode {
 }
 
 fn is_timeout(failure: &Failure) -> bool {
+    if let Some(error) = failure.connect_error() {
+        return matches!(error, ConnectError::Timeout);
+    }
     matches!(
         failure,
         Failure::Resolve(ResolveError::Timeout)
-            | Failure::Connect(ConnectError::Timeout)
-            | Failure::UnixSocket(SocketError::Connect(ConnectError::Timeout))
             | Failure::Tls(TlsError::Timeout)
             | Failure::Answer(BrokenAnswer {
                 cause: AnswerError::Silent(_),
@@ -60,7 +60,6 @@ fn is_timeout(failure: &Failure) -> bool {
             | Failure::UpstreamProxy(
                 ProxyError::Timeout
                     | ProxyError::Resolve(ResolveError::Timeout)
-                    | ProxyError::Connect(ConnectError::Timeout)
                     | ProxyError::Tls(TlsError::Timeout)
             )
     )
@@ -74,5 +73,31 @@ pub(crate) fn socks_failure(failure: &Failure) -> Reply {
         Failure::Resolve(_) | Failure::Connect(ConnectError::Unreachable) => Reply::HostUnreachable,
         Failure::Connect(ConnectError::Refused) => Reply::ConnectionRefused,
         _ => Reply::GeneralFailure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::unix_socket::SocketError;
+
+    #[test]
+    fn h8_connections_that_cannot_be_opened_have_one_status_for_each_cause() {
+        let ways: [fn(ConnectError) -> Failure; 3] = [
+            Failure::Connect,
+            |error| ProxyError::Connect(error).into(),
+            |error| Failure::UnixSocket(SocketError::Connect(error)),
+        ];
+        for way in ways {
+            for (error, wanted) in [
+                (ConnectError::Timeout, 504),
+                (ConnectError::Refused, 502),
+                (ConnectError::Unreachable, 502),
+                (ConnectError::ExhaustedDescriptors, 503),
+            ] {
+                let failure = way(error);
+                assert_eq!(status(&failure).as_u16(), wanted, "{failure:?}");
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use codex_network_policy::Host;
 
 use super::address::{self, Address, AddressFlaw, InvalidHost, counted};
 use crate::respond::Reply;
+use crate::spoken::SpokenProtocol;
 
 /// The version byte of SOCKS5.
 pub(crate) const VERSION: u8 = 5;
@@ -113,13 +114,11 @@ impl Flaw {
 
     /// The protocol that a client's first byte indicates, where it is not the version of SOCKS5.
     fn of_first_byte(byte: u8) -> Self {
-        match byte {
-            4 => Self::Socks4,
-            // The type of a TLS record that begins a handshake (RFC 8446 section 5.1).
-            22 => Self::Tls,
-            // Every method of HTTP is spelt in capitals.
-            b'A'..=b'Z' => Self::Http,
-            other => Self::Version(other),
+        match SpokenProtocol::of_first_byte(byte) {
+            Some(SpokenProtocol::Socks4) => Self::Socks4,
+            Some(SpokenProtocol::Tls) => Self::Tls,
+            Some(SpokenProtocol::Http) => Self::Http,
+            Some(SpokenProtocol::Socks5) | None => Self::Version(byte),
         }
     }
 }

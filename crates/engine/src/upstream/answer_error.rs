@@ -10,9 +10,10 @@ use rustls::AlertDescription;
 
 use super::MAX_FIELDS;
 use super::evidence::{End, Evidence, Shown};
+use crate::incoming::BodyError;
 
 /// Bytes that hyper takes for a head over HTTP/1.
-const MAX_HEAD: usize = 8192 + 4096 * 100;
+pub(super) const MAX_HEAD: usize = 8192 + 4096 * 100;
 
 /// What is wrong with an answer. The text follows the name of the one that answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,14 +96,14 @@ pub(crate) enum Answerer {
     Program,
 }
 
-/// An answer that cannot be used. If hyper found the fault, its error is the source, for the log.
+/// An answer that cannot be used. If hyper or h2 found the fault, its error is the source, for the log.
 #[derive(Debug, thiserror::Error)]
 #[error("{by} {cause}")]
 pub(crate) struct BrokenAnswer {
     pub(crate) by: Answerer,
     pub(crate) cause: AnswerError,
     #[source]
-    pub(super) error: Option<hyper::Error>,
+    pub(super) error: Option<BodyError>,
 }
 
 impl fmt::Display for Answerer {
@@ -130,7 +131,7 @@ impl AnswerError {
     }
 
     /// Why there is no usable head.
-    pub(super) fn of_head(error: &hyper::Error, evidence: &Evidence) -> Self {
+    pub(super) fn of_head(error: &(dyn Error + 'static), evidence: &Evidence) -> Self {
         let shown = evidence.lock();
         if shown.has_frames && shown.bytes > 4 && shown.begins_with(b"HTTP/") {
             // h2 takes it for a frame.
@@ -139,6 +140,9 @@ impl AnswerError {
         if let Some(error) = find(error) {
             return Self::of_http2(error, &shown);
         }
+        let Some(error) = find::<hyper::Error>(error) else {
+            return Self::of_end(&shown);
+        };
         if error.is_parse_too_large() {
             return match &*shown {
                 shown if shown.lines > MAX_FIELDS => Self::TooManyFields,
@@ -162,7 +166,7 @@ impl AnswerError {
     }
 
     /// Why the content that follows a head does not come to its end.
-    pub(super) fn of_body(error: &hyper::Error, evidence: &Evidence) -> Self {
+    pub(super) fn of_body(error: &(dyn Error + 'static), evidence: &Evidence) -> Self {
         let shown = evidence.lock();
         if let Some(error) = find(error) {
             return Self::of_http2(error, &shown);
@@ -210,14 +214,14 @@ impl AnswerError {
     }
 }
 
-/// An error behind one of hyper.
-pub(crate) fn find<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
-    let mut source = error.source();
-    while let Some(error) = source {
+/// An error, or one that it goes back to.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<E>() {
             return Some(found);
         }
-        source = error.source();
+        next = error.source();
     }
     None
 }

@@ -6,6 +6,8 @@
 //! line, a field is a name, a colon and a value, and a head has a largest size. Field values count
 //! only where they show that the answer does not open a tunnel.
 
+use crate::http::framing::{is_field_text, is_token};
+
 /// Largest head, including interim answers before it.
 const LONGEST: usize = 64 * 1024;
 
@@ -142,8 +144,8 @@ fn status_line(line: &[u8]) -> Option<u16> {
         .strip_prefix(b"HTTP/1.1 ")
         .or_else(|| line.strip_prefix(b"HTTP/1.0 "))?;
     let (digits, reason) = rest.split_at_checked(3)?;
-    let is_text = reason.iter().all(|byte| is_text(*byte));
-    if !matches!(reason.first(), None | Some(b' ')) || !is_text {
+    let is_sound = reason.iter().all(|byte| is_field_text(*byte));
+    if !matches!(reason.first(), None | Some(b' ')) || !is_sound {
         return None;
     }
     let status = digits.iter().try_fold(0, |status: u16, digit| {
@@ -160,7 +162,7 @@ fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
     let is_sound = !name.is_empty()
         && name.iter().all(|byte| is_token(*byte))
-        && value.iter().all(|byte| is_text(*byte));
+        && value.iter().all(|byte| is_field_text(*byte));
     is_sound.then_some((name, value))
 }
 
@@ -168,16 +170,6 @@ fn announces_content((name, value): (&[u8], &[u8])) -> bool {
     name.eq_ignore_ascii_case(b"transfer-encoding")
         // Some proxies send a length of 0, which is harmless.
         || (name.eq_ignore_ascii_case(b"content-length") && value != b"0")
-}
-
-/// `tchar` of RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Bytes that a value or a reason may hold: blanks, visible characters and `obs-text`.
-fn is_text(byte: u8) -> bool {
-    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
 
 #[cfg(test)]

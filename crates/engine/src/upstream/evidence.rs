@@ -10,10 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::AlertDescription;
 
+use super::answer_error::MAX_HEAD;
 use crate::observed::Observer;
-
-/// Bytes of an answer that are counted; a head is shorter.
-const MAX_COUNTED: usize = 1024 * 1024;
 
 /// What was observed so far.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +27,9 @@ pub(super) struct Shown {
     pub(super) has_answered: bool,
     /// The first bytes of the answer.
     start: [u8; 8],
-    /// Bytes of the answer, and line ends among them, up to [`MAX_COUNTED`].
+    /// Bytes of the answer, counted until they are more than a head may have.
     pub(super) bytes: usize,
+    /// Line ends among them; frames have none.
     pub(super) lines: usize,
     /// How the connection ended, if it did.
     pub(super) end: Option<End>,
@@ -82,7 +81,7 @@ impl Evidence {
         let mut shown = self.lock();
         if bytes.is_empty() {
             shown.end.get_or_insert(End::Closed);
-        } else if shown.bytes < MAX_COUNTED {
+        } else if shown.bytes < MAX_HEAD {
             shown.count(bytes);
         }
     }
@@ -99,8 +98,10 @@ impl Shown {
             *place = *byte;
         }
         self.bytes += bytes.len();
-        let ends = bytes.iter().map(|byte| usize::from(*byte == b'\n'));
-        self.lines += ends.sum::<usize>();
+        if !self.has_frames {
+            let ends = bytes.iter().map(|byte| usize::from(*byte == b'\n'));
+            self.lines += ends.sum::<usize>();
+        }
     }
 
     /// Whether the answer begins with these bytes, or the bytes so far are a prefix of them.

@@ -17,20 +17,22 @@ use codex_network_policy::defines_content;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::{TrySendError, http1, http2};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Body as _;
+use hyper::client::conn::http1;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer_error::{AnswerError, Answerer, BrokenAnswer};
 use super::connection::Connection;
 use super::cut::Cut;
 use super::evidence::Evidence;
+use super::http2;
 use super::pool::{Checkout, Idle, KEEP_MILLIS, Pool};
 use super::proxy::{self, AbsoluteForm};
 use crate::drain::Drain;
 use crate::enforce::LeadsTo;
 use crate::http::RequestBody;
+use crate::incoming::{BodyError, Incoming};
 use crate::live_policy::Generation;
 
 /// How much earlier than its origin we give a connection up: a request must not meet the close. Of a short
@@ -43,7 +45,7 @@ pub(crate) enum Sender {
     /// One request at a time.
     Http1(http1::SendRequest<RequestBody>),
     /// Many at a time, each with a place.
-    Http2(http2::SendRequest<RequestBody>, Arc<Semaphore>),
+    Http2(http2::Sender),
 }
 
 /// A connection in use. [`release`](Self::release) keeps it for the next request; dropping it
@@ -58,6 +60,18 @@ pub(crate) struct Lease {
     fate: Fate,
     /// The place of a request among those that an HTTP/2 connection carries at once.
     place: Option<OwnedSemaphorePermit>,
+}
+
+/// Why a request has no answer.
+pub(crate) enum Unanswered {
+    /// It was not sent, since the connection has ended. The request is there if it can be had back.
+    Unsent(Option<Box<Request<RequestBody>>>, BrokenAnswer),
+    /// The origin says that it has not processed it.
+    Unprocessed(h2::Error),
+    /// Its content broke off.
+    Content(BodyError),
+    /// The origin's answer is of no use.
+    Broken(BrokenAnswer),
 }
 
 /// Tells connections apart.
@@ -138,12 +152,27 @@ impl FarEnd {
     }
 
     /// Why there is no usable head of an answer.
-    pub(super) fn broken_head(&self, error: hyper::Error) -> BrokenAnswer {
+    pub(super) fn broken_head(&self, error: impl Into<BodyError>) -> BrokenAnswer {
+        let error = error.into();
         BrokenAnswer {
             by: self.0.answerer,
-            cause: AnswerError::of_head(&error, self.evidence()),
+            cause: AnswerError::of_head(error.as_ref(), self.evidence()),
             error: Some(error),
         }
+    }
+
+    /// Why a request over HTTP/1 has no answer.
+    fn unanswered(&self, unsent: Option<Request<RequestBody>>, error: hyper::Error) -> Unanswered {
+        match unsent {
+            Some(request) => Unanswered::Unsent(Some(Box::new(request)), self.broken_head(error)),
+            None if error.is_user() => Unanswered::Content(error.into()),
+            None => Unanswered::Broken(self.broken_head(error)),
+        }
+    }
+
+    /// Says that the origin takes no other request over the connection.
+    pub(super) fn go_away(&self) {
+        self.0.going_away.store(true, Ordering::Relaxed);
     }
 
     fn form(&self) -> Option<&AbsoluteForm> {
@@ -167,7 +196,7 @@ impl Lease {
     ) -> Self {
         let place = match &sender {
             Sender::Http1(_) => None,
-            Sender::Http2(_, places) => Arc::clone(places).try_acquire_owned().ok(),
+            Sender::Http2(sender) => sender.place(),
         };
         Self {
             pool,
@@ -180,23 +209,36 @@ impl Lease {
         }
     }
 
-    /// Sends a request; if it is to be the last one of the connection, it says so. What cannot be sent
-    /// comes back with the error.
+    /// Sends a request. If it is to be the last one of the connection, it says so. Interim answers are
+    /// given to `on_interim` as they come (RFC 9110 section 15.2).
     pub(crate) fn send(
         &mut self,
         mut request: Request<RequestBody>,
-    ) -> BoxFuture<'static, Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
+        on_interim: impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static,
+    ) -> BoxFuture<'static, Result<Response<Incoming>, Unanswered>> {
         let is_last = self.ends_with(&request);
+        let far = self.far.clone();
         match &mut self.sender {
             Sender::Http1(sender) => {
                 if is_last {
                     say_close(request.headers_mut());
                     self.fate = Fate::Retired;
                 }
-                proxy::address(&mut request, self.far.form());
-                sender.try_send_request(request).boxed()
+                proxy::address(&mut request, far.form());
+                hyper::ext::on_informational(&mut request, move |interim| {
+                    on_interim(interim.status(), interim.headers());
+                });
+                let answered = sender.try_send_request(request);
+                let answered = answered.map(move |answered| match answered {
+                    Ok(answer) => Ok(answer.map(Incoming::from)),
+                    Err(mut error) => {
+                        let unsent = error.take_message();
+                        Err(far.unanswered(unsent, error.into_error()))
+                    }
+                });
+                answered.boxed()
             }
-            Sender::Http2(sender, _) => sender.try_send_request(request).boxed(),
+            Sender::Http2(sender) => sender.clone().send(request, far, on_interim).boxed(),
         }
     }
 
@@ -223,14 +265,13 @@ impl Lease {
     }
 
     /// Why there is no usable head of an answer.
-    pub(crate) fn broken_head(&self, error: hyper::Error) -> BrokenAnswer {
+    pub(crate) fn broken_head(&self, error: impl Into<BodyError>) -> BrokenAnswer {
         self.far.broken_head(error)
     }
 
-    /// Why the content of an answer does not come to its end. Without an error of hyper's it ended before
-    /// its length.
-    pub(crate) fn broken_body(&self, error: Option<hyper::Error>) -> BrokenAnswer {
-        let of_body = |error| AnswerError::of_body(error, self.far.evidence());
+    /// Why the content of an answer does not come to its end. Without an error it ended before its length.
+    pub(crate) fn broken_body(&self, error: Option<BodyError>) -> BrokenAnswer {
+        let of_body = |error: &BodyError| AnswerError::of_body(error.as_ref(), self.far.evidence());
         BrokenAnswer {
             by: self.far.0.answerer,
             cause: error.as_ref().map_or(AnswerError::Incomplete, of_body),
@@ -277,7 +318,7 @@ impl Lease {
     pub(crate) fn is_idle(&self) -> bool {
         match &self.sender {
             Sender::Http1(_) => false,
-            Sender::Http2(_, places) => Arc::strong_count(places) == 1,
+            Sender::Http2(sender) => sender.is_only_one(),
         }
     }
 
@@ -285,8 +326,8 @@ impl Lease {
     /// a place left.
     pub(crate) fn shared(&self) -> Option<Self> {
         let mut lease = self.keeper()?;
-        if let Sender::Http2(_, places) = &lease.sender {
-            lease.place = Some(Arc::clone(places).try_acquire_owned().ok()?);
+        if let Sender::Http2(sender) = &lease.sender {
+            lease.place = Some(sender.place()?);
         }
         Some(lease)
     }
@@ -294,14 +335,14 @@ impl Lease {
     /// Another lease of the same connection, if it carries many requests at once and is open. It keeps
     /// the connection for further requests and takes no place.
     pub(crate) fn keeper(&self) -> Option<Self> {
-        let Sender::Http2(sender, places) = &self.sender else {
+        let Sender::Http2(sender) = &self.sender else {
             return None;
         };
         (!sender.is_closed() && !self.far.0.going_away.load(Ordering::Relaxed)).then(|| Self {
             pool: Arc::clone(&self.pool),
             key: self.key.clone(),
             drain: self.drain.clone(),
-            sender: Sender::Http2(sender.clone(), Arc::clone(places)),
+            sender: Sender::Http2(sender.clone()),
             far: self.far.clone(),
             fate: self.fate,
             place: None,
@@ -357,13 +398,6 @@ impl Lease {
     }
 }
 
-impl ConnectionId {
-    /// Says that the origin takes no other request over it.
-    pub(crate) fn go_away(&self) {
-        self.0.0.going_away.store(true, Ordering::Relaxed);
-    }
-}
-
 impl PartialEq for ConnectionId {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0.0, &other.0.0)
@@ -374,7 +408,7 @@ impl Sender {
     fn is_closed(&self) -> bool {
         match self {
             Self::Http1(sender) => sender.is_closed(),
-            Self::Http2(sender, _) => sender.is_closed(),
+            Self::Http2(sender) => sender.is_closed(),
         }
     }
 }

@@ -19,7 +19,6 @@ use http::header::PROXY_AUTHORIZATION;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, uri};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::{self, ConnectError, Dial};
@@ -33,12 +32,10 @@ use crate::http::{RequestBody, host_field};
 
 /// What a connection is for. It decides which variable counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Errand {
-    /// Plain HTTP requests.
-    Requests,
-    /// A change of protocols over plain HTTP. It is an HTTP request, but proxies pass it on only in
-    /// a tunnel (RFC 9110 section 7.8, RFC 6455 section 4.1).
-    Upgrade,
+pub(super) enum ProxyUse {
+    /// Plain HTTP requests. A request that asks for a change of protocols is one too, though proxies pass
+    /// it on only in a tunnel (RFC 9110 section 7.8, RFC 6455 section 4.1).
+    Http,
     /// Traffic that the proxy must not see.
     Tunnel,
 }
@@ -105,10 +102,10 @@ pub(super) struct AbsoluteForm {
 }
 
 impl Ways {
-    pub(super) fn note(&self, errand: Errand) {
-        let way = match errand {
-            Errand::Requests | Errand::Upgrade => &self.http_proxy,
-            Errand::Tunnel => &self.tunnel_proxy,
+    pub(super) fn note(&self, proxy_use: ProxyUse) {
+        let way = match proxy_use {
+            ProxyUse::Http => &self.http_proxy,
+            ProxyUse::Tunnel => &self.tunnel_proxy,
         };
         way.fetch_add(1, Ordering::Relaxed);
     }
@@ -119,13 +116,13 @@ impl Ways {
 pub(super) fn carrying<'a>(
     permit: &'a Permit,
     vetted: &VettedAddrs,
-    errand: Errand,
+    proxy_use: ProxyUse,
 ) -> Option<&'a Arc<UpstreamProxy>> {
     let settings = permit.generation().settings();
     let proxies: &UpstreamProxies = &settings.upstream_proxies;
-    let proxy = match errand {
-        Errand::Requests | Errand::Upgrade => proxies.http(),
-        Errand::Tunnel => proxies.tunnel(),
+    let proxy = match proxy_use {
+        ProxyUse::Http => proxies.http(),
+        ProxyUse::Tunnel => proxies.tunnel(),
     }?;
     let goes_past = !settings.allow_upstream_proxy
         || proxies.except().covers(permit.authority())
@@ -154,7 +151,6 @@ pub(super) async fn reach(
     match proxy.scheme {
         ProxyScheme::Http => Ok(Stream::Tcp(stream)),
         ProxyScheme::Https => {
-            let stream: TcpStream = stream;
             let tls = generation.tls();
             let (stream, ..) = tls
                 .connect(stream, host, Offer::Http1, left(deadline))

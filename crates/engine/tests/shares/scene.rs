@@ -162,6 +162,13 @@ impl Scene {
         )
     }
 
+    pub(crate) fn upgrade_request(&self) -> String {
+        format!(
+            "GET http://{0}/upgrade HTTP/1.1\r\nHost: {0}\r\nConnection: upgrade\r\nUpgrade: tcp\r\n\r\n",
+            self.origin
+        )
+    }
+
     pub(crate) async fn slow_request_has_come(&self) {
         let came = timeout(PATIENCE, self.slow.came.acquire()).await;
         came.expect("a request").expect("open").forget();
@@ -269,7 +276,7 @@ async fn echo() -> SocketAddr {
     address
 }
 
-/// Answers every request, and one for `/slow` when it may.
+/// Answers every request, one for `/slow` when it may, and changes protocols for `/upgrade`.
 async fn origin(slow: Arc<Slow>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.expect("a listener");
@@ -287,8 +294,12 @@ async fn origin(slow: Arc<Slow>) -> SocketAddr {
                         slow.came.add_permits(1);
                         slow.go.acquire().await.expect("open").forget();
                     }
+                    let answer: &[u8] = if seen.starts_with(b"GET /upgrade ") {
+                        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: tcp\r\n\r\n"
+                    } else {
+                        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+                    };
                     seen.clear();
-                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
                     let _ = stream.write_all(answer).await;
                 }
             });

@@ -56,8 +56,7 @@ fn p11_a_destination_that_is_no_longer_permitted_is_closed_and_the_others_go_on(
     echoes(&association, &still, &kept, b"yes");
     association.send(&no_more, b"as yet");
     let (_, outlet) = next(&closed);
-    daemon.rewrite_config(&config);
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&config);
     let line = daemon.wait_for_log(|line| {
         line.message()
             == Some("closed a destination of a UDP association that the policy no longer permits")
@@ -81,8 +80,7 @@ fn p11_a_destination_that_is_no_longer_permitted_is_closed_and_the_others_go_on(
 fn p11_limited_mode_ends_associations() {
     let daemon = start(&Config::example());
     let mut association = associate(&daemon);
-    let answer = daemon.admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
-    assert_eq!(answer.status, 200);
+    daemon.set_mode("limited");
     association.control.expect_closed();
     association.expect_gone();
     let line = daemon.wait_for_log(|line| line.message() == Some(ENDED));
@@ -96,14 +94,12 @@ fn p11_switching_udp_off_ends_associations_and_on_again_lets_new_ones_in() {
     let mut association = associate(&daemon);
     let target = Socks5Target::name("allowed.test", port(&server));
     echoes(&association, &target, &server, b"yes");
-    daemon.rewrite_config(&Config::example().set("network", "enable_socks5_udp", "false"));
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&Config::example().set("network", "enable_socks5_udp", "false"));
     association.control.expect_closed();
     association.expect_gone();
     daemon.wait_for_log(|line| line.message() == Some(ENDED));
     // And on again.
-    daemon.rewrite_config(&Config::example());
-    assert_eq!(daemon.reload().status, 200);
+    daemon.reload_with(&Config::example());
     let association = associate(&daemon);
     echoes(&association, &target, &server, b"again");
 }

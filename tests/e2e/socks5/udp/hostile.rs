@@ -9,10 +9,7 @@ use super::{address, associate, client, echoes, here, next, port, socket, start}
 
 /// Waits until the daemon has logged that it dropped a datagram for this reason.
 fn wait_for_drop(daemon: &Daemon, beginning: &str) {
-    daemon.wait_for_log(|line| {
-        line.message()
-            .is_some_and(|message| message.starts_with(beginning))
-    });
+    daemon.wait_for_log(|line| line.message_starts_with(beginning));
 }
 
 const FOREIGN: &str = "dropped a datagram that is not from the client";
@@ -108,10 +105,9 @@ fn s3_fragments_and_what_is_not_well_formed_are_dropped_and_the_association_live
     echoes(&association, &target, &server, b"good");
     wait_for_drop(&daemon, "dropped a malformed datagram");
     let logged = daemon.logs();
-    let malformed = logged.iter().filter(|line| {
-        line.message()
-            .is_some_and(|message| message.starts_with("dropped a malformed datagram"))
-    });
+    let malformed = logged
+        .iter()
+        .filter(|line| line.message_starts_with("dropped a malformed datagram"));
     assert_eq!(malformed.count(), 1, "said once");
     assert!(daemon.blocked().is_empty(), "they name nothing to judge");
 }

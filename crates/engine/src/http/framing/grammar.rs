@@ -5,12 +5,7 @@ use super::{
     Content, Flaw, Framing, Line, MAX_CHUNK_DIGITS, MAX_EMPTY_LINES, MAX_FIELDS, MAX_LENGTH,
     MAX_NAME, Method, Section, State, Version,
 };
-
-/// First bytes of other protocols: a TLS record of type handshake (RFC 8446 section 5.1), and the
-/// versions of SOCKS.
-const TLS_HANDSHAKE: u8 = 22;
-const SOCKS5: u8 = 5;
-const SOCKS4: u8 = 4;
+use crate::spoken::SpokenProtocol;
 
 /// A copy of the current word, bounded by the longest word that matters, `transfer-encoding`.
 #[derive(Debug, Default)]
@@ -25,13 +20,16 @@ impl Framing {
         match (self.state, byte) {
             (State::Start(MAX_EMPTY_LINES..), b'\r') => Err(Flaw::EmptyLines),
             (State::Start(empty_lines), b'\r') => Ok(State::Lf(Line::Empty(empty_lines + 1))),
-            (State::Start(_), TLS_HANDSHAKE) => Err(Flaw::Tls),
-            (State::Start(_), SOCKS5) => Err(Flaw::Socks5),
-            (State::Start(_), SOCKS4) => Err(Flaw::Socks4),
             (State::Start(_), _) if is_token(byte) => {
                 self.word = Word::starting_with(byte);
                 Ok(State::Method)
             }
+            (State::Start(_), _) => Err(match SpokenProtocol::of_first_byte(byte) {
+                Some(SpokenProtocol::Tls) => Flaw::Tls,
+                Some(SpokenProtocol::Socks5) => Flaw::Socks5,
+                Some(SpokenProtocol::Socks4) => Flaw::Socks4,
+                Some(SpokenProtocol::Http) | None => flaw_at(byte, Flaw::RequestLine),
+            }),
             (State::Method, b' ') => {
                 // Methods are case-sensitive (RFC 9110 section 9.1).
                 self.method = match self.word.seen() {
@@ -42,14 +40,17 @@ impl Framing {
                 Ok(State::TargetStart)
             }
             (State::TargetStart, _) if is_visible(byte) => {
-                self.target.extend(&[byte]);
+                self.target.begin(byte);
+                Ok(State::Target)
+            }
+            (State::Target, _) if is_visible(byte) => {
+                self.target.push(byte);
                 Ok(State::Target)
             }
             (State::Target, b' ') => {
                 self.target.check()?;
-                if self.method == Method::Options && self.target.has_empty_path() {
-                    self.pathless.push(self.number);
-                }
+                let is_pathless = self.method == Method::Options && self.target.has_empty_path();
+                self.pathless.push(is_pathless);
                 Ok(State::Version(0))
             }
             (State::Version(matched), _) => self.version(matched, byte),
@@ -225,7 +226,7 @@ pub(crate) fn is_visible(byte: u8) -> bool {
 }
 
 /// What a field value may hold (RFC 9110 section 5.5): HTAB, SP, VCHAR, obs-text.
-pub(super) fn is_field_text(byte: u8) -> bool {
+pub(crate) fn is_field_text(byte: u8) -> bool {
     is_ascii_text(byte) || !byte.is_ascii()
 }
 

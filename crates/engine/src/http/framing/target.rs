@@ -15,28 +15,50 @@ const MAX_KEPT: usize = 1024;
 
 /// The bytes of a request-target that have arrived so far.
 #[derive(Debug, Default)]
-pub(super) struct Target(Vec<u8>);
+pub(super) struct RawTarget {
+    bytes: Vec<u8>,
+    /// So far it is a path and a query of bytes that every parser takes. Such a target is looked at
+    /// once, as it comes.
+    is_plain: bool,
+}
 
-impl Target {
+impl RawTarget {
+    /// Begins with a visible byte.
+    pub(super) fn begin(&mut self, byte: u8) {
+        self.bytes.push(byte);
+        self.is_plain = byte == b'/';
+    }
+
+    /// Takes a visible byte.
+    pub(super) fn push(&mut self, byte: u8) {
+        self.bytes.push(byte);
+        self.is_plain &= is_path_or_query(byte);
+    }
+
+    /// Takes bytes that are visible, and [`is_path_or_query`] as long as the target is plain.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// Forgets the target of a request, and makes room for the next one.
     pub(super) fn cleared(mut self) -> Self {
-        if self.0.capacity() > MAX_KEPT {
+        if self.bytes.capacity() > MAX_KEPT {
             return Self::default();
         }
-        self.0.clear();
+        self.bytes.clear();
         self
     }
 
     /// Whether hyper can read it.
     pub(super) fn check(&self) -> Result<(), Flaw> {
-        if self.0.len() > MAX_TARGET {
+        if self.bytes.len() > MAX_TARGET {
             return Err(Flaw::TargetTooLong);
         }
-        if Uri::try_from(&*self.0).is_ok() {
+        if self.is_plain || Uri::try_from(&*self.bytes).is_ok() {
             return Ok(());
         }
         Err(match self.authority().map(is_bare_ipv6) {
@@ -47,19 +69,30 @@ impl Target {
 
     /// Whether it is a URL with neither a path nor a query (RFC 9112 section 3.2.4).
     pub(super) fn has_empty_path(&self) -> bool {
-        if self.0.first() == Some(&b'/') {
+        if self.bytes.first() == Some(&b'/') {
             return false;
         }
-        let scheme = self.0.windows(3).position(|bytes| bytes == b"://");
-        scheme.is_some_and(|end| !self.0[end + 3..].iter().any(|byte| b"/?".contains(byte)))
+        let scheme = self.bytes.windows(3).position(|bytes| bytes == b"://");
+        scheme.is_some_and(|end| {
+            !self.bytes[end + 3..]
+                .iter()
+                .any(|byte| b"/?".contains(byte))
+        })
     }
 
     /// The host and port of a URL, or the whole target if it consists of them alone.
     fn authority(&self) -> Option<&str> {
-        let text = std::str::from_utf8(&self.0).ok()?;
+        let text = std::str::from_utf8(&self.bytes).ok()?;
         let text = text.split_once("://").map_or(text, |(_, rest)| rest);
         text.split(['/', '?', '#']).next()
     }
+}
+
+/// What a path and a query may hold (RFC 3986 sections 3.3 and 3.4).
+pub(super) fn is_path_or_query(byte: u8) -> bool {
+    matches!(byte,
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'/' | b'?' | b'%' | b'-' | b'.' | b'_' | b'~'
+        | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@')
 }
 
 /// Whether a text is an IPv6 address without brackets, with or without a port.
@@ -78,9 +111,14 @@ fn is_bare_ipv6(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn target(text: &str) -> Target {
-        let mut target = Target::default();
-        target.extend(text.as_bytes());
+    fn target(text: &str) -> RawTarget {
+        let mut target = RawTarget::default();
+        for (at, byte) in text.bytes().enumerate() {
+            match at {
+                0 => target.begin(byte),
+                _ => target.push(byte),
+            }
+        }
         target
     }
 
@@ -94,6 +132,10 @@ mod tests {
             ("[::1]:443", Ok(())),
             ("http://[::1]/", Ok(())),
             ("http://[fe80::1%25eth0]/", Ok(())),
+            ("/a/%20b;c=d?e=f&g", Ok(())),
+            ("/a|b", Ok(())),
+            ("/<x>", Err(Flaw::Target)),
+            ("/a?<x>", Err(Flaw::Target)),
             ("http://a.test/<x>", Err(Flaw::Target)),
             ("http://a.test:1:2/", Err(Flaw::Target)),
             ("::1", Err(Flaw::BareIpv6)),
@@ -110,6 +152,28 @@ mod tests {
         assert_eq!(target(&longest).check(), Ok(()));
         let longer = longest + "x";
         assert_eq!(target(&longer).check(), Err(Flaw::TargetTooLong));
+    }
+
+    #[test]
+    fn h4_hyper_reads_every_plain_target() {
+        for byte in (0..=u8::MAX).filter(|byte| is_path_or_query(*byte)) {
+            for text in [format!("/{}", byte as char), format!("/?{}", byte as char)] {
+                let target = target(&text);
+                assert!(target.is_plain(), "{text}");
+                let uri = Uri::try_from(text.as_str()).expect("a target");
+                assert_eq!(uri.to_string(), text);
+            }
+        }
+        for text in [
+            "*",
+            "http://a.test/",
+            "a.test:443",
+            "/a|b",
+            "/a#b",
+            "/\u{e9}",
+        ] {
+            assert!(!target(text).is_plain(), "{text}");
+        }
     }
 
     #[test]

@@ -259,6 +259,32 @@ fn h4_chunk_size_lines_are_limited() {
 }
 
 #[test]
+fn h1_options_without_a_path_are_told_in_the_order_of_the_requests() {
+    let requests = [
+        ("OPTIONS http://a.test", true),
+        ("OPTIONS http://a.test/", false),
+        ("GET http://a.test", false),
+        ("OPTIONS *", false),
+        ("OPTIONS http://a.test:81", true),
+        ("OPTIONS http://a.test?q", false),
+    ];
+    let (lines, wanted): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+    let mut stream = String::new();
+    for line in lines {
+        write!(stream, "{line} HTTP/1.1\r\nContent-Length: 1\r\n\r\nx").unwrap();
+    }
+    for length in 1..=stream.len() {
+        let mut framing = Framing::new(LIMIT);
+        let mut told = Vec::new();
+        for piece in stream.as_bytes().chunks(length) {
+            assert_eq!(framing.scan(piece), Ok(()));
+            told.extend(framing.take_pathless());
+        }
+        assert_eq!(told, wanted, "in pieces of {length}");
+    }
+}
+
+#[test]
 fn h4_each_flaw_has_its_status() {
     assert_eq!(Flaw::TargetTooLong.status(), 414);
     assert_eq!(Flaw::SectionTooLong.status(), 431);

@@ -1,0 +1,291 @@
+//! HTTP/2 inside intercepted TLS: one connection from its first frame to its last, and its requests side
+//! by side.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::{self, SendResponse};
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Body as _;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::body::Answer;
+use super::inside::{Inside, NotProcessed};
+use super::{ClientEnd, Place, Session};
+use crate::Shared;
+use crate::activity::{Activity, Busy};
+use crate::frames::{FrameMeter, Side};
+use crate::http2::{self, Received, SendError};
+use crate::http2_memory::{Need, Share};
+use crate::incoming::Incoming;
+use crate::observed::Observed;
+use crate::respond;
+
+/// Requests that one connection may have in hand: as many as there is memory for, and at most as many as
+/// RFC 9113 section 6.5.2 asks for at least.
+const MIN_STREAMS: u32 = 16;
+const MAX_STREAMS: u32 = 100;
+/// Bytes of a request that a client may send before the origin takes them. The window of the connection
+/// is that of all its streams: an origin that leaves an upload unread must not hold up another one.
+/// Clients are near, and half a MiB keeps them busy while this machine is.
+const MIN_STREAM_WINDOW: u32 = 16 * 1024;
+const MAX_STREAM_WINDOW: u32 = 512 * 1024;
+/// Streams that a client may reset before they were begun here ("rapid reset"), and streams that we
+/// may reset for its faults, before the connection ends.
+const MAX_RESET_STREAMS: usize = 20;
+const MAX_ERROR_STREAMS: usize = 128;
+/// Bytes of answers that wait in one stream for a client to take them.
+const MIN_SEND_BUFFER: u32 = 16 * 1024;
+const MAX_SEND_BUFFER: u32 = 64 * 1024;
+const NEED: Need = Need::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
+/// Bytes of interim answers to one request, which wait without a limit of their own. More are left out, as
+/// any may be (RFC 9110 section 15.2).
+const MAX_INTERIM_BYTES: usize = 16 * 1024;
+
+/// Serves a connection to its end.
+pub(crate) async fn serve_inside<S: ClientEnd>(
+    shared: &Arc<Shared>,
+    stream: S,
+    address: SocketAddr,
+    inside: Inside,
+) {
+    let end = inside.end.clone();
+    let connection = inside.client.connection.clone();
+    let activity = Arc::clone(connection.activity());
+    activity.note();
+    let session = Session::new(shared, address, connection, Place::Inside(Box::new(inside)));
+    let limits = session.limits();
+    let memory = shared
+        .upstream
+        .http2_memory()
+        .take(NEED, &session.connection);
+    let messages = Arc::new(Activity::new());
+    let peer = format!("client {address}");
+    let meter = FrameMeter::new(Side::Server, peer, Arc::clone(&messages));
+    let stream = Observed::new(stream, meter);
+    let asked = Notify::new();
+    let goodbye = CancellationToken::new();
+    let mut requests = std::pin::pin!(requests(stream, &session, &memory, &asked, &goodbye));
+    let mut drain = std::pin::pin!(async {
+        let patience = async {
+            // As over HTTP/1.1: for the first request there is as long as a head may take.
+            if timeout(limits.header_timeout, asked.notified())
+                .await
+                .is_ok()
+            {
+                activity.silence(limits.idle_timeout).await;
+            }
+        };
+        tokio::select! {
+            () = shared.drain.begun() => {}
+            () = end.cancelled() => {}
+            () = patience => {}
+        }
+    });
+    let mut forbidden = std::pin::pin!(session.underway.forbidden(&shared.live));
+    // An origin may be silent for `idle_timeout`, and then the client is still to hear of it.
+    let patience = limits.idle_timeout.saturating_add(limits.header_timeout);
+    let mut stalled = std::pin::pin!(messages.silence(patience));
+    let outcome = tokio::select! {
+        outcome = requests.as_mut() => outcome,
+        () = &mut stalled => {
+            tracing::info!(client = %address, "closed a stalled HTTP/2 connection: no part of a message has moved for {patience:?}");
+            return;
+        }
+        (standing, reason) = &mut forbidden => return session.say_forbidden(&standing, reason),
+        () = &mut drain => {
+            goodbye.cancel();
+            activity.note();
+            tokio::select! {
+                outcome = requests.as_mut() => outcome,
+                (standing, reason) = &mut forbidden => {
+                    return session.say_forbidden(&standing, reason);
+                }
+                // The goodbye has to be acknowledged (RFC 9113 section 6.8), and not every client does.
+                () = activity.silence(limits.header_timeout) => return,
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(client = %address, %error, "an intercepted connection ended early");
+    }
+}
+
+/// Takes the requests of a connection until it ends. After the goodbye it takes those that are on their
+/// way (RFC 9113 section 6.8).
+async fn requests<S: ClientEnd>(
+    stream: Observed<S, FrameMeter>,
+    session: &Arc<Session>,
+    memory: &Share,
+    asked: &Notify,
+    goodbye: &CancellationToken,
+) -> Result<(), h2::Error> {
+    let max_headers = session.limits().max_header_bytes;
+    let streams = memory.of(MIN_STREAMS, MAX_STREAMS);
+    let stream_window = memory.of(MIN_STREAM_WINDOW, MAX_STREAM_WINDOW);
+    let mut connection = server::Builder::new()
+        .max_concurrent_streams(streams)
+        // Fixed windows: windows that grow by measuring would outgrow the share.
+        .initial_window_size(stream_window)
+        .initial_connection_window_size(stream_window * streams)
+        .max_send_buffer_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
+        // As over HTTP/1.1. Each field counts for 32 bytes more (RFC 9113 section 6.5.2), which
+        // bounds their number.
+        .max_header_list_size(u32::try_from(max_headers).unwrap_or(u32::MAX))
+        // The first is the default of h2, said so that it stays. h2 allows 1024 of the others.
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(Some(MAX_ERROR_STREAMS))
+        // As h2 has them, and right: frames of 16 KiB, the least that HTTP/2 allows, so that no
+        // stream waits long for another; a header table of 4 KiB; no extended CONNECT, which is
+        // refused inside; no PINGs, since silence is measured and ended here.
+        .handshake::<_, Bytes>(stream)
+        .await?;
+    let mut has_said_goodbye = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = connection.accept() => accepted,
+            () = goodbye.cancelled(), if !has_said_goodbye => {
+                has_said_goodbye = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+        };
+        let Some(accepted) = accepted else {
+            return Ok(());
+        };
+        let (request, respond) = accepted?;
+        asked.notify_one();
+        let busy = session.connection.activity().busy();
+        tokio::spawn(answer(Arc::clone(session), request, respond, busy));
+    }
+}
+
+/// Answers one request.
+async fn answer(
+    session: Arc<Session>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    busy: Busy,
+) {
+    let (parts, content) = request.into_parts();
+    let is_head = parts.method == Method::HEAD;
+    let content = Received::new(content, &parts.headers);
+    let mut request = Request::from_parts(parts, Incoming::from(content));
+    let stream = Stream::new(respond);
+    request.extensions_mut().insert(stream.clone());
+    let mut answer = tokio::select! {
+        answer = session.answer(request) => answer,
+        // The client has no more use for an answer, or the connection has ended.
+        () = stream.reset() => return,
+    };
+    if answer.extensions().get::<NotProcessed>().is_some() {
+        stream.lock().respond.send_reset(Reason::REFUSED_STREAM);
+        return;
+    }
+    if is_head {
+        // Over HTTP/1 hyper sees to it (RFC 9110 section 9.3.2).
+        answer.body_mut().leave_out_own();
+    }
+    let (content, mut stream) = match stream.begin(answer.map(|content| content.keeping(busy))) {
+        Ok(Some(begun)) => begun,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::debug!(client = %session.address, %error, "an answer over HTTP/2 was not sent");
+            return;
+        }
+    };
+    match http2::send(content, &mut stream).await {
+        Ok(()) => {}
+        Err(SendError::Content(error)) => {
+            stream.send_reset(http2::reason(&error).unwrap_or(Reason::INTERNAL_ERROR));
+        }
+        Err(error @ SendError::Stream(_)) => {
+            tracing::debug!(client = %session.address, %error, "an answer over HTTP/2 ended early");
+        }
+    }
+}
+
+/// The stream of a request, for what precedes its answer and for its answer.
+#[derive(Clone)]
+pub(super) struct Stream(Arc<Mutex<Responding>>);
+
+struct Responding {
+    respond: SendResponse<Bytes>,
+    /// Bytes of interim answers that may still be sent.
+    interim_left: usize,
+}
+
+impl Stream {
+    fn new(respond: SendResponse<Bytes>) -> Self {
+        Self(Arc::new(Mutex::new(Responding {
+            respond,
+            interim_left: MAX_INTERIM_BYTES,
+        })))
+    }
+
+    /// Sends an interim answer, if there is room for it.
+    pub(super) fn interim(&self, status: StatusCode, fields: &HeaderMap) {
+        let size = fields
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 32)
+            .sum::<usize>()
+            + 32;
+        let mut responding = self.lock();
+        let Some(left) = responding.interim_left.checked_sub(size) else {
+            return;
+        };
+        responding.interim_left = left;
+        let interim = respond::interim_head(status, fields.clone());
+        if let Err(error) = responding.respond.send_informational(interim) {
+            tracing::debug!(%error, "an interim answer was not sent");
+        }
+    }
+
+    /// Resolves when the stream is of no more use.
+    async fn reset(&self) {
+        poll_fn(
+            |cx: &mut Context<'_>| match self.lock().respond.poll_reset(cx) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => Poll::Pending,
+            },
+        )
+        .await;
+    }
+
+    /// Sends the head of an answer. If content follows, it is sent to the stream.
+    fn begin(
+        &self,
+        answer: Response<Answer>,
+    ) -> Result<Option<(Answer, SendStream<Bytes>)>, h2::Error> {
+        let (mut parts, content) = answer.into_parts();
+        // Answers of our own say that their connection ends (RFC 9113 section 8.2.2).
+        parts.headers.remove(CONNECTION);
+        let is_whole = content.is_end_stream();
+        if !is_whole && let Some(length) = content.size_hint().exact() {
+            parts
+                .headers
+                .entry(CONTENT_LENGTH)
+                .or_insert_with(|| HeaderValue::from(length));
+        }
+        let head = Response::from_parts(parts, ());
+        let mut responding = self.lock();
+        match responding.respond.send_response(head, is_whole) {
+            Ok(stream) => Ok((!is_whole).then_some((content, stream))),
+            Err(error) => {
+                responding.respond.send_reset(Reason::INTERNAL_ERROR);
+                Err(error)
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Responding> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

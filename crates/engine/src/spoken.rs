@@ -1,0 +1,53 @@
+//! The protocol that a client speaks, by the first byte that it sends. A door tells a client that speaks
+//! another one. Whether the bytes are sound is for the parser of the protocol to say.
+
+/// The type of a TLS record that begins a handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+/// The version bytes of SOCKS.
+const SOCKS5: u8 = 5;
+const SOCKS4: u8 = 4;
+
+/// A protocol that clients of proxies speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SpokenProtocol {
+    Http,
+    Socks4,
+    Socks5,
+    /// Most often of a client whose proxy setting begins with `https://`.
+    Tls,
+}
+
+impl SpokenProtocol {
+    /// What the first byte says.
+    pub(crate) fn of_first_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            // Every registered method is spelt in capitals.
+            b'A'..=b'Z' => Self::Http,
+            SOCKS4 => Self::Socks4,
+            SOCKS5 => Self::Socks5,
+            TLS_HANDSHAKE => Self::Tls,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h4_s1_a_client_is_known_by_its_first_byte() {
+        for (bytes, wanted) in [
+            (&b"GET / HTTP/1.1\r\n"[..], Some(SpokenProtocol::Http)),
+            (b"\x04\x01", Some(SpokenProtocol::Socks4)),
+            (b"\x05\x01\0", Some(SpokenProtocol::Socks5)),
+            (b"\x16\x03\x01", Some(SpokenProtocol::Tls)),
+            (b"get /", None),
+            (b"\x15\x03\x03", None),
+            (b"\0", None),
+            (b"\xff", None),
+        ] {
+            assert_eq!(SpokenProtocol::of_first_byte(bytes[0]), wanted, "{bytes:?}");
+        }
+    }
+}

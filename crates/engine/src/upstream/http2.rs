@@ -1,0 +1,296 @@
+//! HTTP/2 with an origin: many requests at once over one connection.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use codex_network_policy::defines_content;
+use futures_util::FutureExt as _;
+use h2::client::{self, Connection, SendRequest};
+use h2::{Reason, SendStream};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::lease::{FarEnd, Unanswered};
+use crate::frames::FrameMeter;
+use crate::http::RequestBody;
+use crate::http2::{self, Received, SendError};
+use crate::http2_memory::{Need, Share};
+use crate::incoming::{BodyError, Incoming};
+use crate::observed::Observed;
+
+/// Requests that one connection carries at once; a client with more of them gets further connections.
+const MIN_STREAMS: u32 = 4;
+const MAX_STREAMS: u32 = 16;
+/// Bytes of an answer that an origin may send before the client takes them. The window of the connection
+/// is that of all its streams: an answer that a client leaves unread must not hold up another one.
+const MIN_STREAM_WINDOW: u32 = 64 * 1024;
+const MAX_STREAM_WINDOW: u32 = 1024 * 1024;
+/// Bytes of a request that wait in one stream for an origin to take them.
+const MIN_SEND_BUFFER: u32 = 16 * 1024;
+const MAX_SEND_BUFFER: u32 = 1024 * 1024;
+pub(super) const NEED: Need = Need::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
+/// Largest header section of an answer, in bytes.
+const MAX_HEADERS: u32 = 256 * 1024;
+/// Streams that may be opened before the origin's SETTINGS say how many it allows: the least that RFC 9113
+/// section 6.5.2 recommends.
+const INITIAL_STREAMS: usize = 100;
+/// Streams that we may reset for the origin's faults before the connection ends.
+const MAX_ERROR_STREAMS: usize = 1024;
+
+/// The sending half of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct Sender {
+    requests: SendRequest<Bytes>,
+    /// Who has one may send a request.
+    places: Arc<Semaphore>,
+    /// The last stream that has left this side.
+    last_sent: Arc<AtomicU32>,
+}
+
+/// Begins HTTP/2 with an origin, in this share of the memory.
+pub(super) async fn handshake<S>(
+    stream: Observed<S, FrameMeter>,
+    last_sent: Arc<AtomicU32>,
+    memory: &Share,
+) -> Result<(Sender, Connection<Observed<S, FrameMeter>>), h2::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let stream_window = memory.of(MIN_STREAM_WINDOW, MAX_STREAM_WINDOW);
+    let streams = memory.of(MIN_STREAMS, MAX_STREAMS);
+    let (requests, connection) = client::Builder::new()
+        // Fixed windows: windows that grow by measuring would send PINGs, and outgrow the share.
+        .initial_window_size(stream_window)
+        .initial_connection_window_size(stream_window * streams)
+        .max_send_buffer_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
+        // 16 KiB, as other clients have it, are less than what large sets of cookies and policies take.
+        // Each field counts for 32 bytes more (RFC 9113 section 6.5.2), which bounds their number.
+        .max_header_list_size(MAX_HEADERS)
+        .initial_max_send_streams(INITIAL_STREAMS)
+        .max_local_error_reset_streams(Some(MAX_ERROR_STREAMS))
+        // Clients were promised no pushes.
+        .enable_push(false)
+        // As h2 has them, and right: frames of 16 KiB, the least that HTTP/2 allows, so that no stream
+        // waits long for another; a header table of 4 KiB; no PINGs, since gRPC servers allow one in
+        // five minutes and hang up on more ("too many pings"). TCP finds an origin that is gone, and
+        // `idle_timeout` one that is silent.
+        .handshake(stream)
+        .await?;
+    let sender = Sender {
+        requests,
+        places: Arc::new(Semaphore::new(streams as usize)),
+        last_sent,
+    };
+    Ok((sender, connection))
+}
+
+impl Sender {
+    /// A place for a request, if the connection has one left.
+    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// Whether no other sender of the connection and no place is in use.
+    pub(super) fn is_only_one(&self) -> bool {
+        Arc::strong_count(&self.places) == 1
+    }
+
+    /// Whether the connection takes no further requests.
+    pub(super) fn is_closed(&self) -> bool {
+        self.error().is_some()
+    }
+
+    /// Why the connection takes no further requests.
+    fn error(&self) -> Option<h2::Error> {
+        let mut context = Context::from_waker(Waker::noop());
+        // Nothing is asked of the clone, so it waits for nothing.
+        match self.requests.clone().poll_ready(&mut context) {
+            Poll::Ready(Err(error)) => Some(error),
+            Poll::Ready(Ok(())) | Poll::Pending => None,
+        }
+    }
+
+    /// Sends a request and brings the answer. Dropping the future resets the stream.
+    pub(super) async fn send(
+        self,
+        request: Request<RequestBody>,
+        far: FarEnd,
+        on_interim: impl Fn(StatusCode, &HeaderMap) + Send + Sync,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        if let Some(error) = self.error() {
+            let broken = far.broken_head(error);
+            return Err(Unanswered::Unsent(Some(Box::new(request)), broken));
+        }
+        let (mut parts, content) = request.into_parts();
+        let is_whole = content.is_end_stream();
+        if is_whole && defines_content(parts.method.as_str()) {
+            // RFC 9110 section 8.6: some origins insist (411).
+            parts
+                .headers
+                .entry(CONTENT_LENGTH)
+                .or_insert(HeaderValue::from_static("0"));
+        }
+        let head = Request::from_parts(parts, ());
+        let (mut answer, stream) = match self.requests.clone().send_request(head, is_whole) {
+            Ok(begun) => begun,
+            Err(error) if self.is_closed() => {
+                return Err(Unanswered::Unsent(None, far.broken_head(error)));
+            }
+            Err(error) => return Err(Unanswered::Broken(far.broken_head(error))),
+        };
+        let number = answer.stream_id().as_u32();
+        let mut upload = (!is_whole).then(|| Upload::begin(content, stream));
+        let answered = poll_fn(|cx| {
+            while let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
+                on_interim(interim.status(), interim.headers());
+            }
+            let answered = answer.poll_unpin(cx);
+            if let Poll::Ready(Ok(answered)) = answered {
+                return Poll::Ready(Ok(answered));
+            }
+            if let Some(upload) = &mut upload
+                && let Poll::Ready(error) = upload.poll_broken(cx)
+            {
+                return Poll::Ready(Err(Unanswered::Content(error)));
+            }
+            answered.map_err(|error| self.unanswered(number, error, &far))
+        });
+        let answered = answered.await?;
+        if let Some(upload) = upload {
+            upload.go_on();
+        }
+        let (parts, content) = answered.into_parts();
+        let content = Received::new(content, &parts.headers);
+        Ok(Response::from_parts(parts, content.into()))
+    }
+
+    /// Why the request of a stream has no answer. An origin has not processed it if it refused the stream
+    /// (RFC 9113 section 8.7), or said goodbye before it (section 6.8; h2 gives this error to no other
+    /// stream). It was not sent if its stream never left, for there were as many as the origin allows.
+    fn unanswered(&self, stream: u32, error: h2::Error, far: &FarEnd) -> Unanswered {
+        let is_goodbye = error.is_go_away() && error.is_remote();
+        if is_goodbye {
+            far.go_away();
+        }
+        let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+        if is_goodbye || is_refused {
+            return Unanswered::Unprocessed(error);
+        }
+        let broken = far.broken_head(error);
+        if stream > self.last_sent.load(Ordering::Relaxed) {
+            Unanswered::Unsent(None, broken)
+        } else {
+            Unanswered::Broken(broken)
+        }
+    }
+}
+
+/// The content of a request on its way. Dropping it resets the stream.
+struct Upload {
+    /// Told when the content breaks off.
+    broken: Option<oneshot::Receiver<BodyError>>,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Upload {
+    fn begin(content: RequestBody, mut stream: SendStream<Bytes>) -> Self {
+        let (breaks, broken) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            match http2::send(content, &mut stream).await {
+                Ok(()) => {}
+                Err(SendError::Content(error)) => {
+                    let reason = http2::reason(&error).unwrap_or(Reason::CANCEL);
+                    // Before the reset, which ends the answer too.
+                    let _ = breaks.send(error);
+                    stream.send_reset(reason);
+                }
+                Err(error @ SendError::Stream(_)) => {
+                    tracing::debug!(%error, "an origin takes no more of a request");
+                }
+            }
+        });
+        Self {
+            broken: Some(broken),
+            task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    /// Resolves when the content has broken off.
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let Some(broken) = &mut self.broken else {
+            return Poll::Pending;
+        };
+        match broken.poll_unpin(cx) {
+            Poll::Ready(Ok(error)) => Poll::Ready(error),
+            Poll::Ready(Err(_)) => {
+                self.broken = None;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Goes on beside the answer.
+    fn go_on(self) {
+        self.task.detach();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::activity::Activity;
+    use crate::frames::Side;
+    use crate::http2_memory::Http2Memory;
+    use crate::owner::{ConnectionHandle, Owners};
+
+    /// gRPC servers hang up on the third PING within five minutes.
+    #[tokio::test(start_paused = true)]
+    async fn m6_an_origin_is_sent_no_pings_while_a_stream_is_silent() {
+        const PING: u8 = 6;
+        let memory = Arc::new(Http2Memory::new(Arc::new(Owners::new(None))));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+        let share = memory.take(NEED, &ConnectionHandle::new(nowhere, nowhere));
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let messages = Arc::new(Activity::new());
+        let meter = FrameMeter::new(Side::Client, "origin".to_owned(), messages);
+        let last_sent = meter.last_sent();
+        let stream = Observed::new(near, meter);
+        let (sender, connection) = handshake(stream, last_sent, &share)
+            .await
+            .expect("a connection");
+        let driver = tokio::spawn(connection);
+        let request = Request::get("https://origin.test/").body(RequestBody::empty());
+        let origin = FarEnd::unix_socket();
+        let answer = sender.send(request.expect("a request"), origin, |_, _| {});
+        let answer = tokio::spawn(answer);
+        // Time passes as fast as nothing happens.
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(!answer.is_finished() && !driver.is_finished());
+        let mut sent = Vec::new();
+        while let Some(read) = far.read_buf(&mut sent).now_or_never() {
+            assert_ne!(read.expect("frames"), 0);
+        }
+        let mut frames = sent.split_off(PREFACE_LENGTH);
+        while frames.len() >= 9 {
+            assert_ne!(frames[3], PING);
+            let length = u32::from_be_bytes([0, frames[0], frames[1], frames[2]]) as usize;
+            frames.drain(..9 + length);
+        }
+    }
+
+    const PREFACE_LENGTH: usize = 24;
+}

@@ -1,0 +1,40 @@
+//! The scene of a script that is server and client in one: it serves at a free port, and runs its client with
+//! the proxy between.
+
+use e2e::daemon::{Config, Daemon};
+use e2e::program::Run;
+use e2e::tls::{Server, TestCa};
+use tempfile::TempDir;
+
+use crate::intercepted::{bundle, proxy, start};
+use crate::scene::{python, trusting};
+
+/// Whom the client trusts.
+#[derive(Clone, Copy)]
+pub(crate) enum Trust {
+    /// What the proxy's bundle has: the proxy's CA and the authority that issued the server's certificate.
+    Bundle,
+    /// That authority alone.
+    Origin,
+}
+
+/// Runs a script of `python/` with these options, the proxy's URL, and a directory that has `server.pem` and
+/// `server.key` for `allowed.test`.
+pub(crate) fn run(script: &str, options: &[&str], config: &Config, trust: Trust) -> (Run, Daemon) {
+    let ca = TestCa::new();
+    let daemon = start(config, &ca);
+    let directory = TempDir::new().expect("a temporary directory");
+    let server = Server::of(&ca, &["allowed.test"]);
+    server.write(directory.path()).expect("a directory of ours");
+    let bundle = bundle(&daemon);
+    let trusted = match trust {
+        Trust::Bundle => &bundle,
+        Trust::Origin => ca.file(),
+    };
+    let run = trusting(trusted, python(script))
+        .args(options)
+        .arg(proxy(&daemon))
+        .arg(directory.path())
+        .run();
+    (run, daemon)
+}

@@ -1,0 +1,182 @@
+//! Interim answers over HTTP/2, to the client and from the origin (SPEC H1, M6; RFC 9110 section 15.2).
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::{Arc, mpsc};
+
+use e2e::tls::{Server, TestCa};
+use e2e::wait::PATIENCE;
+use rustls::ServerConfig;
+
+use super::early::Writable;
+use super::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, field, frame};
+use super::origins::Odd;
+use super::resets::{Http2Origin, OK, scene};
+use super::{BOTH, NAMES};
+use crate::forward::scene::{by_hand, each_by_hand};
+
+/// A status without a place of its own in the static table (RFC 7541 section 6.2.2, with the name of
+/// entry 8).
+fn status(code: &str) -> Vec<u8> {
+    [&[0x08, 3], code.as_bytes()].concat()
+}
+
+fn head(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | flags, stream, block)
+}
+
+fn url(scene: &Odd) -> String {
+    format!("https://{}/", scene.authority)
+}
+
+#[test]
+fn m6_early_hints_arrive_before_the_answer_is_there() {
+    let (go, wait) = mpsc::channel::<()>();
+    let scene = scene(move |mut origin| {
+        let stream = origin.next(HEADERS)?.stream;
+        let hints = [
+            status("103"),
+            field("link", "</a.css>; rel=preload"),
+            field("link", "</b>"),
+            field("x-proxy-error", "blocked-by-denylist"),
+        ];
+        origin.send(&head(0, stream, &hints.concat()))?;
+        let _: Result<(), _> = wait.recv_timeout(PATIENCE);
+        origin.send(&head(END_STREAM, stream, OK))?;
+        origin.next(RST_STREAM).map(|_| ())
+    });
+    let client = scene.http2();
+    let mut exchange = client.begin("GET", &url(&scene), &[]);
+    let (code, fields) = exchange.interim().expect("the hints");
+    assert_eq!(code, 103);
+    assert_eq!(fields.all("link"), ["</a.css>; rel=preload", "</b>"]);
+    assert_eq!(fields.get("x-proxy-error"), None, "ours to say");
+    go.send(()).expect("the origin");
+    assert_eq!(exchange.interim(), None);
+    assert_eq!(exchange.head().status, 200);
+}
+
+#[test]
+fn m6_interim_answers_come_before_the_final_one_however_they_arrive() {
+    let scene = scene(move |mut origin| {
+        loop {
+            let stream = origin.next(HEADERS)?.stream;
+            let frames = [
+                head(0, stream, &status("102")),
+                head(0, stream, &status("103")),
+                head(END_STREAM, stream, OK),
+            ];
+            origin.send(&frames.concat())?;
+        }
+    });
+    let client = scene.http2();
+    for round in 0..20 {
+        let mut exchange = client.begin("GET", &url(&scene), &[]);
+        let seen: Vec<u16> = std::iter::from_fn(|| exchange.interim())
+            .map(|(code, _)| code)
+            .collect();
+        assert_eq!(seen, [102, 103], "in round {round}");
+        assert_eq!(exchange.head().status, 200);
+    }
+}
+
+/// The client holds its content back until the origin asks for it, and the origin has nothing else to
+/// wait for.
+#[test]
+fn m6_content_that_is_held_back_is_sent_when_the_origin_asks_for_it() {
+    for protocol in BOTH {
+        let ca = TestCa::new();
+        let config = Server::of(&ca, &NAMES).alpn(&[protocol]).config();
+        // Over HTTP/1.1 the first connection finds out that there is no HTTP/2.
+        let origin = each_by_hand(move |_, stream| match protocol {
+            "h2" => ask_over_http2(stream, Arc::clone(&config)),
+            _ => ask_over_http1(stream, Arc::clone(&config)),
+        });
+        let scene = Writable::new(origin.port(), &ca);
+        let client = scene.http2();
+        let fields = [("expect", "100-continue"), ("content-length", "4")];
+        let mut exchange = client.open("POST", &scene.url(), &fields);
+        assert_eq!(exchange.interim().expect("to go on").0, 100, "{protocol}");
+        exchange.send(b"body");
+        exchange.finish(&[]);
+        assert_eq!(exchange.head().status, 200, "{protocol}");
+        assert_eq!(exchange.read_some(), b"body", "{protocol}");
+    }
+}
+
+/// Asks for the content of the next request, and answers with it.
+fn ask_over_http2(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
+    let mut origin = Http2Origin::accept(stream, config)?;
+    let stream = origin.next(HEADERS)?.stream;
+    origin.send(&head(0, stream, &status("100")))?;
+    let content = origin.next(DATA)?.payload;
+    origin.send(&head(0, stream, OK))?;
+    origin.send(&frame(DATA, END_STREAM, stream, &content))?;
+    origin.next(RST_STREAM).map(|_| ())
+}
+
+fn ask_over_http1(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
+    use std::io::{Read as _, Write as _};
+
+    let session = rustls::ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut stream = rustls::StreamOwned::new(session, stream);
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    let mut content = [0; 4];
+    stream.read_exact(&mut content)?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")?;
+    stream.write_all(&content)?;
+    stream.flush()?;
+    stream.read_exact(&mut [0])
+}
+
+/// An answer in place of `100` says that the content is not wanted. When the client gives its stream up,
+/// the one to the origin ends too.
+#[test]
+fn m6_content_that_is_not_wanted_is_not_sent() {
+    let ca = TestCa::new();
+    let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+    let (told, next) = mpsc::channel();
+    let origin = by_hand(move |stream| {
+        let mut origin = Http2Origin::accept(stream, config)?;
+        let stream = origin.next(HEADERS)?.stream;
+        origin.send(&head(END_STREAM, stream, &status("417")))?;
+        let next = origin.find(|frame| frame.stream == stream)?;
+        let _ = told.send(next.kind);
+        Ok(())
+    });
+    let scene = Writable::new(origin.port(), &ca);
+    let client = scene.http2();
+    let fields = [("expect", "100-continue"), ("content-length", "4")];
+    let mut exchange = client.open("POST", &scene.url(), &fields);
+    assert_eq!(exchange.interim(), None);
+    assert_eq!(exchange.head().status, 417);
+    drop(exchange);
+    assert_eq!(next.recv_timeout(PATIENCE), Ok(RST_STREAM));
+}
+
+/// They wait for the client, so more than 16 KiB of them are left out. The answer is not.
+#[test]
+fn m6_interim_answers_to_one_request_are_bounded() {
+    const COUNT: usize = 200;
+    const SIZE: usize = 1000;
+    let scene = scene(move |mut origin| {
+        let stream = origin.next(HEADERS)?.stream;
+        let hints = [status("103"), field("link", &"x".repeat(SIZE))].concat();
+        for _ in 0..COUNT {
+            origin.send(&head(0, stream, &hints))?;
+        }
+        origin.send(&head(END_STREAM, stream, OK))?;
+        origin.next(RST_STREAM).map(|_| ())
+    });
+    let client = scene.http2();
+    let mut exchange = client.begin("GET", &url(&scene), &[]);
+    let seen = std::iter::from_fn(|| exchange.interim()).count();
+    assert!((1..=16).contains(&seen), "{seen}");
+    assert_eq!(exchange.head().status, 200);
+}
