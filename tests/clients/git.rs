@@ -191,7 +191,7 @@ fn commit_content(directory: &Path, file: &str) {
     commit(directory, file);
 }
 
-/// Commits all that there is.
+/// Commits all files.
 pub(crate) fn commit(directory: &Path, message: &str) {
     git(&["add", "."], directory);
     let author = ["-c", "user.name=Test", "-c", "user.email=test@allowed.test"];

@@ -290,7 +290,7 @@ impl Launch {
         self
     }
 
-    /// Makes it trust this authority, and no other.
+    /// Makes it trust only this authority.
     #[must_use]
     pub fn trusting(self, ca: &TestCa) -> Self {
         self.env("SSL_CERT_FILE", ca.file())

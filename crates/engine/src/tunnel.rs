@@ -97,7 +97,7 @@ impl RelayEnd {
         }
     }
 
-    /// Whether the connections are reset: an orderly close would tell an end that it has everything.
+    /// Whether the connections are reset: an orderly close would tell an end that it has received everything.
     pub(crate) fn must_reset(&self) -> bool {
         matches!(self, Self::Closed(Err(_)) | Self::GivesWay)
     }

@@ -89,7 +89,8 @@ pub(crate) fn message(method: &str, authority: &str, path: &str, fields: &[&str]
     text + "\r\n"
 }
 
-/// Sends bytes on a connection of their own, which is answered 400 in words that begin like this, and ends.
+/// Sends bytes on a new connection. The answer must be 400 with a text that begins like this, and the
+/// connection must end.
 #[track_caller]
 pub(crate) fn assert_bad_request(door: SocketAddr, bytes: impl AsRef<[u8]>, words: &str) {
     let bytes = bytes.as_ref();

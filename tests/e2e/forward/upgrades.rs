@@ -170,7 +170,7 @@ fn h9_bytes_of_the_protocol_in_front_of_the_answer_are_never_lost_silently() {
     assert_eq!(end, std::io::ErrorKind::ConnectionReset, "{text}");
 }
 
-/// An orderly close would tell the client that it has everything.
+/// An orderly close would tell the client that it has received everything.
 #[test]
 fn h9_a_reset_upstream_is_a_reset_for_the_client() {
     let address = by_hand(|mut stream| {

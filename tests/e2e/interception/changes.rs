@@ -145,8 +145,8 @@ fn endless() -> (Gate, Builder) {
     (gate, origin)
 }
 
-/// An [`endless`] answer that has begun is delivered to its end whatever happens meanwhile, and then the connection
-/// closes.
+/// An [`endless`] answer that has begun is delivered to its end, even if `happen` changes the settings
+/// meanwhile. Then the connection closes.
 fn assert_finished(scene: &Scene, protocol: &str, host: &str, gate: Gate, happen: impl FnOnce()) {
     if protocol == "h2" {
         let mut client = scene.http2(host);

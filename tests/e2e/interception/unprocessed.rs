@@ -156,7 +156,7 @@ impl Scene {
     }
 }
 
-/// The client hears that its stream was refused.
+/// The client gets `REFUSED_STREAM`.
 fn assert_refused(exchange: &mut Exchange) {
     let error = exchange.try_head().expect_err("a refusal");
     assert!(format!("{error:?}").contains("REFUSED_STREAM"), "{error:?}");

@@ -45,7 +45,7 @@ pub struct Exchange {
 /// The part of the answer that was waited for.
 enum Reply {
     Awaited(ResponseFuture),
-    /// The connection took no request.
+    /// The connection accepted no request.
     Refused(h2::Error),
     Begun(RecvStream),
     Over,
@@ -161,7 +161,7 @@ impl Http2 {
             Ok((response, stream)) => {
                 upload = (!ends).then(|| {
                     self.runtime.spawn(async move {
-                        // The answer, or its absence, shows what became of it.
+                        // The answer, or its absence, shows the result.
                         let _: Result<(), h2::Error> = body.send(stream).await;
                     })
                 });

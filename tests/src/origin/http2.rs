@@ -97,7 +97,7 @@ impl Connection {
         };
         let (head, body) = answer.into_parts();
         let head = Response::from_parts(head, ());
-        // A client that resets the stream knows what became of the answer.
+        // A client that resets the stream does not expect the answer.
         let ends = body.is_whole();
         if let Ok(stream) = respond.send_response(head, ends)
             && !ends

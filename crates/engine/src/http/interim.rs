@@ -22,16 +22,16 @@ const MOST_INTERIM: usize = 16;
 /// Where the interim answers to a request go.
 #[derive(Clone)]
 pub(super) enum InterimWay {
-    /// HTTP/1.0 knows none.
+    /// HTTP/1.0 has no interim answers.
     Nowhere,
     /// To the queue of the connection.
     Connection(Interim),
-    /// Over HTTP/2, to the stream of the request.
+    /// Over HTTP/2: to the stream of the request.
     Stream(Stream),
 }
 
 impl InterimWay {
-    /// For a client that speaks this version. Over HTTP/2 the stream is still to be named.
+    /// For a client that speaks this version. Over HTTP/2 the caller must set the stream.
     pub(super) fn of(version: Version, session: &Session) -> Self {
         if version == Version::HTTP_11 {
             Self::Connection(session.interim.clone())
@@ -44,7 +44,7 @@ impl InterimWay {
     pub(super) fn pass(&self, status: StatusCode, fields: &HeaderMap) {
         match self {
             Self::Nowhere => {}
-            // hyper says it when it asks for the content.
+            // hyper sends it when it reads the content.
             Self::Connection(_) if status == StatusCode::CONTINUE => {}
             Self::Connection(queue) => queue.push(respond::interim(status, fields)),
             Self::Stream(stream) => stream.interim(status, fields),

@@ -17,8 +17,8 @@ const MAX_KEPT: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct RawTarget {
     bytes: Vec<u8>,
-    /// So far it is a path and a query of bytes that every parser takes. Such a target is looked at
-    /// once, as it comes.
+    /// So far the target is a path and a query of bytes that every parser accepts. It is checked once,
+    /// as it arrives.
     is_plain: bool,
 }
 
@@ -88,7 +88,7 @@ impl RawTarget {
     }
 }
 
-/// What a path and a query may hold (RFC 3986 sections 3.3 and 3.4).
+/// The characters of a path and a query (RFC 3986 sections 3.3 and 3.4).
 pub(super) fn is_path_or_query(byte: u8) -> bool {
     matches!(byte,
         b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'/' | b'?' | b'%' | b'-' | b'.' | b'_' | b'~'
