@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::find::ProxyTrust;
 use crate::output::Form;
 
-/// Ask a running codex-network-proxy how it is, and tell it what to do.
+/// Inspect and control a running codex-network-proxy.
 #[derive(Debug, Parser)]
 #[command(
     name = "proxyctl",
@@ -18,7 +18,7 @@ use crate::output::Form;
     after_help = "The proxy's control socket is the one that --socket or CODEX_NETWORK_PROXY_CONTROL names; without them, \
                   $XDG_RUNTIME_DIR/codex-network-proxy/control.sock, then /run/codex-network-proxy/control.sock \
                   (on macOS $TMPDIR/codex-network-proxy/control.sock, then /var/run/codex-network-proxy.sock). \
-                  Where --socket does not name it, root talks to a proxy of root alone, and everyone else to their own \
+                  Where --socket does not name it, root talks only to a proxy of root, and other users to their own \
                   or root's; `ca install` talks to a proxy of root in any case.\n\n\
                   Exit codes: 0 done, 1 failed, or `doctor` found a problem; 2 the command line was not understood; 3 no proxy \
                   answers; 4 not permitted."
@@ -39,7 +39,7 @@ pub(crate) struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what the proxy is doing: version, listeners, policy, last reload, counts.
+    /// Show the state of the proxy: version, listeners, policy, last reload, counts.
     Status,
     /// Show the mode, or change it: full mode until the next reload, limited mode until it is changed
     /// again or the service restarts.
@@ -47,14 +47,14 @@ pub(crate) enum Command {
         /// The mode to change to.
         mode: Option<ModeWord>,
     },
-    /// Read the configuration again: all of it is put in force, or nothing.
+    /// Read the configuration again and put all of it in force, or nothing.
     Reload,
-    /// List what was refused lately, the oldest first.
+    /// List the last refused requests, the oldest first.
     Blocked {
-        /// Go on and list what is refused from now on, until interrupted.
+        /// Keep listing new refusals, until interrupted.
         #[arg(long, short)]
         follow: bool,
-        /// List only what came after this sequence number.
+        /// List only entries after this sequence number.
         #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
         since: u64,
     },
@@ -62,7 +62,7 @@ pub(crate) enum Command {
     Patterns,
     /// Show the settings in force.
     Config,
-    /// Say what the policy in force does with a URL, by which rule, and what would change that.
+    /// Show the decision of the policy in force on a URL, the rule behind it, and how to change it.
     Explain {
         /// http://…, https://…, socks5h://HOST:PORT, HOST or HOST:PORT.
         url: String,
@@ -70,15 +70,16 @@ pub(crate) enum Command {
         #[arg(long, short = 'X', value_name = "METHOD")]
         method: Option<String>,
     },
-    /// Look at everything that a working proxy needs, and say what is wrong and what to do: needs no
-    /// running proxy, changes nothing, and sends nothing off this machine. Exits with 1 if there is a
-    /// problem.
+    /// Check everything that a working proxy needs, and say what is wrong and what to do. Needs no
+    /// running proxy, changes nothing, and sends nothing off this machine. Exits with 1 if there is
+    /// a problem.
     Doctor {
-        /// What to look at; everything, if nothing is named.
+        /// The checks to make; all, if none is named.
         #[arg(value_name = "CHECK")]
         checks: Vec<Check>,
     },
-    /// Show the CA with which intercepted connections are signed, and make this system trust it.
+    /// Show the CA that signs certificates for intercepted connections, and make this system trust
+    /// it.
     Ca {
         #[command(subcommand)]
         command: CaCommand,
@@ -100,7 +101,7 @@ pub(crate) enum Command {
 /// What to do with the CA.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CaCommand {
-    /// Show its fingerprint, validity and files, and how programs are made to trust it.
+    /// Show its fingerprint, validity and files, and how to make programs trust it.
     Show,
     /// Write its certificate as PEM.
     Export {
@@ -117,7 +118,7 @@ pub(crate) enum CaCommand {
     Uninstall,
 }
 
-/// A check of `doctor`, in the order in which they are told.
+/// A check of `doctor`, in the order of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Check {
@@ -125,15 +126,15 @@ pub(crate) enum Check {
     Service,
     /// The socket units of systemd.
     Sockets,
-    /// The control socket: who answers, whose file it is.
+    /// The control socket: which process answers, and who owns its file.
     Control,
     /// Whether every door of the running proxy answers.
     Listeners,
-    /// Who holds the ports that the proxy needs. Needs no proxy.
+    /// Which processes hold the ports that the proxy needs. Needs no proxy.
     Ports,
     /// The user that the worker runs as.
     User,
-    /// Who may change the configuration, the requirements and the CA.
+    /// Which users may change the configuration, the requirements and the CA.
     Permissions,
     /// Whether this system trusts the CA, where it is used.
     Ca,
@@ -141,21 +142,21 @@ pub(crate) enum Check {
     Environment,
     /// The settings in force, and the last reload.
     Settings,
-    /// Whether proxyctl and the proxy are of one version.
+    /// Whether proxyctl and the proxy have the same version.
     Version,
 }
 
 /// A mode's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeWord {
-    /// Allowed hosts may be talked to in any way.
+    /// Allowed hosts may be reached in any way.
     Full,
-    /// Only requests that read get through.
+    /// Only requests that read are permitted.
     Limited,
 }
 
 impl Command {
-    /// Whose proxy the command trusts.
+    /// Which users' proxies the command trusts.
     pub(crate) fn trust(&self) -> ProxyTrust {
         match self {
             Self::Ca {
@@ -167,7 +168,7 @@ impl Command {
 }
 
 impl Args {
-    /// The command line without what is not for people, which completions would offer.
+    /// The command line without the internal commands, which completions would offer.
     pub(crate) fn for_people() -> clap::Command {
         let all = Self::command();
         let visible = all.get_subcommands().filter(|one| !one.is_hide_set());

@@ -19,16 +19,16 @@ use crate::args::{Args, CaCommand, Command};
 use crate::output::Output;
 use crate::{Failure, find};
 
-/// Does what the command line says.
+/// Runs the command line.
 pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
-    // What needs no proxy.
+    // Commands that need no proxy.
     match args.command {
         Command::Completions { shell } => return completions::run(shell),
         Command::Man { directory } => return man::run(&directory),
         Command::Ca {
             command: CaCommand::Uninstall,
         } => return ca::uninstall(output),
-        // Before anything is asked: what to do is the same whoever answers.
+        // Before the proxy is asked: `uninstall` does not depend on it.
         Command::Ca {
             command: CaCommand::Install,
         } => ca::need_root("install")?,

@@ -1,6 +1,6 @@
-//! Finding the proxy (SPEC K2): the flag, the variable, the user's socket, the system's; and whose
-//! listener to trust there. Variables survive `su`, so where the flag does not name the socket, root talks to a
-//! proxy of root and everyone else to their own or root's.
+//! Finds the proxy (SPEC K2): the flag, the variable, the user's socket, the system's; and decides
+//! which listeners to trust. Variables survive `su`. So unless the flag names the socket, root
+//! trusts only root's proxy, and other users trust their own or root's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use nix::unistd::Uid;
 use crate::Failure;
 use crate::listener::{AnsweringProxy, user_name};
 
-/// What we call ourselves, for the proxy's log.
+/// The program's name in the proxy's log.
 const PROGRAM: &str = concat!("proxyctl ", env!("CARGO_PKG_VERSION"));
 
-/// Whose proxy a command trusts.
+/// Which users' proxies a command trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyTrust {
-    /// Where the flag names the socket, that of any user; else root's and the caller's own.
+    /// Any user's if the flag names the socket; else root's and the caller's own.
     ByFlag,
-    /// Root's alone, whatever is named: the command changes the system on its word.
+    /// Root's only, even if another is named: the command changes the system by the proxy's answer.
     RootOnly,
 }
 
-/// The sockets to try, in order. What is named is tried alone: whoever names a socket means it.
+/// The sockets to try, in order. A named socket is the only one to try.
 fn candidates(
     flag: Option<PathBuf>,
     environment: impl Fn(&str) -> Option<OsString>,
@@ -43,7 +43,7 @@ fn candidates(
         .collect()
 }
 
-/// Whose listeners a caller talks to. A variable names a socket and vouches for nothing.
+/// Which users' listeners a caller trusts. A variable names a socket but proves nothing.
 fn trusted(caller: Uid, flag: Option<&Path>, wanted: ProxyTrust) -> TrustedListeners {
     match (wanted, flag) {
         (ProxyTrust::RootOnly, _) => TrustedListeners::Root,
@@ -52,13 +52,13 @@ fn trusted(caller: Uid, flag: Option<&Path>, wanted: ProxyTrust) -> TrustedListe
     }
 }
 
-/// Connects to the first proxy that answers and is trusted.
+/// Connects to the first trusted proxy that answers.
 pub(crate) async fn connect(flag: Option<PathBuf>, wanted: ProxyTrust) -> Result<Client, Failure> {
     let tried = first(flag, wanted).await;
     tried.map_err(|tried| failure(&tried, wanted))
 }
 
-/// The first proxy that answers and is trusted, or why none of those that were tried is.
+/// The first trusted proxy that answers, or why none of the tried sockets has one.
 pub(crate) async fn first(
     flag: Option<PathBuf>,
     wanted: ProxyTrust,
@@ -74,7 +74,8 @@ pub(crate) async fn first(
     Err(tried)
 }
 
-/// Connects once more to the proxy whose worker has hung up: the next one takes over its socket.
+/// Connects again after the proxy's worker has closed the connection: the next worker takes over
+/// its socket.
 pub(crate) async fn connect_again(lost: &Client) -> Result<Client, Failure> {
     let again = lost.reconnect(PROGRAM).await;
     again.map_err(|error| {
@@ -82,17 +83,17 @@ pub(crate) async fn connect_again(lost: &Client) -> Result<Client, Failure> {
     })
 }
 
-/// What to tell when nobody answered: the refusal if there was one, else everything that was tried.
+/// The error when no proxy answered: a refusal if there was one, else everything that was tried.
 fn failure(tried: &[ConnectError], wanted: ProxyTrust) -> Failure {
     if let Some(refusal) = refusal(tried, wanted) {
         return Failure::NotPermitted(refusal);
     }
     match tried.iter().find(|error| is_refusal(error)) {
-        // Root is never turned away (SPEC K3), but whoever holds the socket for a proxy that does not
-        // start hangs up as well.
+        // Root is never refused (SPEC K3), but the holder of the socket also closes the connection
+        // when the proxy does not start.
         Some(ConnectError::HungUp { path }) if Uid::effective().is_root() => {
             Failure::Unreachable(format!(
-                "{}: somebody holds this socket, and no proxy answers there; `proxyctl doctor` says what is wrong",
+                "{}: a process holds this socket, but no proxy answers on it; `proxyctl doctor` says what is wrong",
                 path.display()
             ))
         }
@@ -113,13 +114,13 @@ fn failure(tried: &[ConnectError], wanted: ProxyTrust) -> Failure {
     }
 }
 
-/// Our own refusal, where a proxy answers that is not trusted: what was tried, and what to do.
+/// The error when a proxy answers that is not trusted: what was tried, and what to do.
 fn refusal(tried: &[ConnectError], wanted: ProxyTrust) -> Option<String> {
     let untrusted = tried.iter().find_map(|error| match error {
         ConnectError::Untrusted { path, owner } => Some(AnsweringProxy::at(path, *owner)),
         _ => None,
     })?;
-    // Another one that answers has a problem of its own to tell.
+    // Another proxy that answers may have a problem of its own to report.
     let others = |error: &ConnectError| is_refusal(error);
     if tried.iter().any(others) {
         return None;
@@ -144,7 +145,7 @@ fn refusal(tried: &[ConnectError], wanted: ProxyTrust) -> Option<String> {
     Some(message)
 }
 
-/// What came of trying a socket, with the name of the user who listens there.
+/// The result of trying a socket, with the name of its listener's user.
 pub(crate) fn described(error: &ConnectError) -> String {
     let ConnectError::Untrusted { path, owner } = error else {
         return error.to_string();
@@ -160,7 +161,7 @@ pub(crate) fn described(error: &ConnectError) -> String {
     }
 }
 
-/// Whether a proxy, or something else, was there and turned us away.
+/// Whether a proxy, or another program, answered and refused.
 pub(crate) fn is_refusal(error: &ConnectError) -> bool {
     !matches!(
         error,
@@ -171,7 +172,7 @@ pub(crate) fn is_refusal(error: &ConnectError) -> bool {
 pub(crate) fn how_to_be_admitted() -> String {
     let user = Uid::effective();
     let name = user_name(user.as_raw()).unwrap_or_else(|| format!("uid {user}"));
-    // What its unit says, no configuration changes.
+    // No configuration changes the group in the socket's unit.
     let group = if cfg!(target_os = "macos") {
         String::new()
     } else {
@@ -221,7 +222,8 @@ mod tests {
         assert_eq!(trusts(7, None, ByFlag), [true, true, false]);
         for user in [0, 7] {
             assert_eq!(trusts(user, flag, ByFlag), [true, true, true]);
-            // A command that changes the system trusts root, whoever calls and whatever is named.
+            // A command that changes the system trusts root only, for every caller and every named
+            // socket.
             assert_eq!(trusts(user, flag, RootOnly), [true, false, false]);
             assert_eq!(trusts(user, None, RootOnly), [true, false, false]);
         }

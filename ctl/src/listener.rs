@@ -7,12 +7,12 @@ use codex_network_control::{Client, ListenerOwner};
 use nix::unistd::{Uid, User};
 use serde::Serialize;
 
-/// The proxy that answers, as the kernel and this system's user database describe it.
+/// The answering proxy, by the kernel and this system's user database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct AnsweringProxy {
     socket: PathBuf,
     uid: u32,
-    /// The user's name, where it has one.
+    /// The user's name, if it has one.
     user: Option<String>,
     /// The process that made the socket: the proxy, or the service manager.
     pid: Option<i32>,
@@ -39,7 +39,7 @@ impl AnsweringProxy {
         format!("{name} (uid {}{})", self.uid, process.unwrap_or_default())
     }
 
-    /// Whether it is the system's.
+    /// Whether it is root's.
     pub(crate) fn is_of_root(&self) -> bool {
         self.uid == 0
     }
@@ -49,7 +49,7 @@ impl AnsweringProxy {
     }
 }
 
-/// A user's name, where the user database has one.
+/// A user's name, if the user database has one.
 pub(crate) fn user_name(uid: u32) -> Option<String> {
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
     Some(user.name)

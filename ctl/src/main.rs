@@ -1,10 +1,10 @@
-//! `proxyctl`: asks a running codex-network-proxy how it is, and tells it what to do (SPEC K1, K2).
+//! `proxyctl`: inspects and controls a running codex-network-proxy (SPEC K1, K2).
 //!
-//! Everything that is asked is answered by the proxy over its control socket, so the answer is about
-//! the settings in force and not about files; `doctor` alone looks at the machine as well. `args` is
-//! the command line, `find` the way to the socket, `listener` names who listens there, `commands` has
-//! one module per command, `system_tool` runs tools of the system, `output` writes for people and for
-//! programs.
+//! The proxy answers every question over its control socket, so the answers are about the settings
+//! in force and not about files. Only `doctor` also inspects the machine. `args` is the command
+//! line, `find` finds the socket, `listener` names the owner of its listener, `commands` has one
+//! module per command, `system_tool` runs tools of the system, and `output` writes for people and
+//! for programs.
 
 mod args;
 mod commands;
@@ -20,17 +20,16 @@ use clap::Parser as _;
 use args::Args;
 use output::Output;
 
-/// Why a command was not done. Each has its exit code; 2, for a command line that was not
-/// understood, is clap's.
+/// Why a command failed. Each reason has its exit code. clap uses 2 for an invalid command line.
 #[derive(Debug)]
 enum Failure {
     /// The proxy, or this program, could not do it.
     Failed(String),
     /// No proxy answers.
     Unreachable(String),
-    /// The proxy answers, but this user may not do that, or nobody may.
+    /// The proxy answers, but this user may not do that, or no user may.
     NotPermitted(String),
-    /// What was to be told has been told.
+    /// The error has already been printed.
     Told,
     /// The answer could not be written.
     Output(std::io::Error),
@@ -48,7 +47,7 @@ fn main() -> ExitCode {
         Failure::Unreachable(message) => (message, 3),
         Failure::NotPermitted(message) => (message, 4),
         Failure::Told => return ExitCode::from(1),
-        // Whoever read the answer has heard enough.
+        // The reader of the answer has closed it early.
         Failure::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             return ExitCode::SUCCESS;
         }

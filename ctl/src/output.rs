@@ -1,7 +1,7 @@
 //! Writing answers: aligned text for people, JSON for programs.
 //!
-//! Colour only on a terminal, and not with `NO_COLOR`. Whatever the proxy tells may have come from
-//! a client, so control characters never reach a terminal.
+//! Colour is used only on a terminal, and not with `NO_COLOR`. Text from the proxy may come from a
+//! client, so control characters never reach a terminal.
 
 use std::io::{self, IsTerminal as _, Write};
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// For whom.
+/// The audience of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// For people.
@@ -18,7 +18,7 @@ pub(crate) enum Form {
     Json,
 }
 
-/// What a word stands out for.
+/// Why a word is emphasised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Good,
@@ -85,29 +85,29 @@ impl Output {
         self.form
     }
 
-    /// Text that stands out, where there is colour.
+    /// Emphasised text, if colour is used.
     pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
         self.colour.paint(tone, text)
     }
 
-    /// One line of an answer, written at once: whoever follows sees it now.
+    /// Writes one line of an answer at once, for a user who follows.
     pub(crate) fn line(&self, line: &str) -> io::Result<()> {
         let mut out = self.out.lock();
         writeln!(out, "{line}")?;
         out.flush()
     }
 
-    /// An answer as JSON, over several lines.
+    /// Writes an answer as JSON, over several lines.
     pub(crate) fn json(&self, answer: &impl Serialize) -> io::Result<()> {
         self.line(&serde_json::to_string_pretty(answer)?)
     }
 
-    /// One of many answers as JSON, in one line.
+    /// Writes one of many answers as JSON, in one line.
     pub(crate) fn json_line(&self, answer: &impl Serialize) -> io::Result<()> {
         self.line(&serde_json::to_string(answer)?)
     }
 
-    /// Labels and what they stand for, aligned. An empty label continues the one before.
+    /// Writes labels and their values, aligned. An empty label continues the previous one.
     pub(crate) fn labelled(&self, rows: &[(&str, String)]) -> io::Result<()> {
         let width = rows
             .iter()
@@ -121,8 +121,8 @@ impl Output {
         Ok(())
     }
 
-    /// Rows in columns, as wide as the widest cell and at least as `least`; the last is not padded.
-    /// A heading stands out above them.
+    /// Writes rows in columns, each as wide as its widest cell and at least as `least`; the last is
+    /// not padded. The heading is emphasised.
     pub(crate) fn table<const N: usize>(
         &self,
         least: [usize; N],
@@ -150,19 +150,19 @@ impl Output {
         Ok(())
     }
 
-    /// Tells what went wrong. A closed standard error is no reason to fail in another way.
+    /// Prints an error. A closed standard error is ignored.
     pub(crate) fn complain(&self, message: &str) {
         let error = self.colour_of_errors.paint(Tone::Bad, "error");
         let _ = writeln!(self.error.lock(), "{error}: {}", printable(message));
     }
 
-    /// Tells something beside the answer.
+    /// Prints a remark beside the answer.
     pub(crate) fn remark(&self, message: &str) {
         let _ = writeln!(self.error.lock(), "{}", printable(message));
     }
 }
 
-/// Text without anything that a terminal would obey, line ends apart.
+/// Text without characters that a terminal would interpret, except for line ends.
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
@@ -175,7 +175,7 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
-/// A host as it stands before a port: IPv6 addresses in brackets.
+/// A host before a port: IPv6 addresses are in brackets.
 pub(crate) fn bracketed(host: &str) -> String {
     if host.contains(':') {
         format!("[{host}]")
@@ -209,7 +209,7 @@ pub(crate) fn ago(unix_seconds: i64) -> String {
     span(u64::try_from(passed).unwrap_or(0))
 }
 
-/// A time in UTC, as RFC 3339 writes it.
+/// A time in UTC, in the form of RFC 3339.
 pub(crate) fn utc(unix_seconds: i64) -> String {
     OffsetDateTime::from_unix_timestamp(unix_seconds)
         .ok()

@@ -1,8 +1,9 @@
-//! Runs tools of the system so that root runs the system's own and no other.
+//! Runs tools of the system so that root runs only the system's own.
 //!
-//! `PATH` survives `su`, and so does what scripts read besides (`BASH_ENV`, `OPENSSL_CONF`). A tool that
-//! root runs is therefore looked up in the system's directories alone, as are the tools that it starts,
-//! and sees no variable of the caller but those that name a language, a terminal and a time zone.
+//! `PATH` survives `su`, and so do other variables that scripts read (`BASH_ENV`, `OPENSSL_CONF`).
+//! So a tool that root runs, and the tools that it starts, are looked up only in the system's
+//! directories. It sees no variable of the caller except those for a language, a terminal and a
+//! time zone.
 
 use std::env;
 use std::ffi::OsStr;
@@ -12,7 +13,7 @@ use nix::unistd::Uid;
 
 /// Directories that only root may write to. The last one is that of NixOS.
 const DIRECTORIES: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
-/// Variables that say how a tool talks and not what it does.
+/// Variables that affect a tool's output and not its work.
 const KEPT: [&str; 4] = ["LANG", "LC_ALL", "TERM", "TZ"];
 
 /// A tool, by name or by path.

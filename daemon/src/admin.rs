@@ -1,8 +1,8 @@
 //! The admin HTTP API (SPEC section 8).
 //!
-//! It is unauthenticated by design: it binds to loopback, is never reachable through the proxy,
-//! and turns away whatever a browser may have been tricked into sending ([`guard`]). The worker serves
-//! it, and so does an embedded proxy: what the two do in their own ways is an [`Owner`]'s.
+//! It is unauthenticated by design: it binds to loopback, is never reachable through the proxy, and
+//! refuses requests that a browser may have been tricked into sending ([`guard`]). The worker
+//! serves it, and so does an embedded proxy. An [`Owner`] provides what differs between the two.
 
 mod answer;
 pub(crate) mod config;
@@ -41,16 +41,16 @@ const MOST_DISCARDED: usize = 16 << 20;
 
 type Answer = Response<Full<Bytes>>;
 
-/// Whoever runs the proxy that the API tells of, and puts settings in force.
+/// The proxy that the API shows and changes.
 pub(crate) trait Owner: Send + Sync + 'static {
     /// Changes the mode: full mode until the next reload, limited mode until this is called again.
-    /// Returns the generation's number, or the requirement that does not let it (SPEC C6).
+    /// Returns the generation's number, or the requirement that forbids it (SPEC C6).
     fn set_mode(&self, mode: Mode) -> Result<u64, Widening>;
 
     /// Reads the configuration again and puts it in force; on any error the old one stays (SPEC C7).
     fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>>;
 
-    /// Where `/config` says that the listeners are: where these settings want them.
+    /// The listen addresses that `/config` shows: those that the settings ask for.
     fn listen(&self, settings: &Settings) -> Listen {
         settings.listen
     }
@@ -59,14 +59,14 @@ pub(crate) trait Owner: Send + Sync + 'static {
 /// Why a reload changed nothing.
 #[derive(Debug)]
 pub(crate) enum Unchanged {
-    /// There is nothing to read again, and why.
+    /// There is no configuration to read again, and why.
     NothingToRead(&'static str),
-    /// What was read cannot be used; for people, over several lines, and with nothing of what the files
-    /// say: every user of the machine can ask (SPEC A1).
+    /// The configuration cannot be used. For people, over several lines, and without any content of
+    /// the files: every user of the machine can ask (SPEC A1).
     Unusable(String),
 }
 
-/// What an API connection works on.
+/// What an API connection needs.
 struct Admin {
     engine: Engine,
     owner: Arc<dyn Owner>,
@@ -74,7 +74,7 @@ struct Admin {
     local: Option<SocketAddr>,
 }
 
-/// The paths, each with the one method that it takes.
+/// The paths, each with its one method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     Health,
@@ -141,7 +141,7 @@ async fn serve(admin: Arc<Admin>, stream: TcpStream, connection: ConnectionHandl
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
-        // A client that ends its side behind the request waits for the answer.
+        // A half-closed client waits for the answer.
         .half_close(true)
         .serve_connection(TokioIo::new(Worded::new(stream)), service);
     tokio::pin!(connection);
@@ -170,7 +170,7 @@ impl Route {
         })
     }
 
-    /// Whether the route takes a method; HEAD goes where GET goes.
+    /// Whether the route has this method. HEAD is served like GET.
     fn takes(self, method: &Method) -> bool {
         match self {
             Self::Health | Self::Config | Self::Patterns | Self::Blocked => {
@@ -361,8 +361,8 @@ async fn read(body: Incoming, patience: Duration) -> Result<Bytes, Box<Answer>> 
     }
 }
 
-/// The whole body; `None` when it is too large. What is too large is read and thrown away up to a
-/// point: closing a connection with unread input resets it, and the client never sees the answer.
+/// The whole body; `None` when it is too large. Up to a limit a larger body is read and discarded:
+/// closing a connection with unread input resets it, and the client would never see the answer.
 async fn collect(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
     let mut whole = Vec::new();
     let mut seen = 0;

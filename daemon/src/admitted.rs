@@ -1,8 +1,9 @@
 //! `[daemon.control] administrators` and `observers`: from names to ids (SPEC K3).
 //!
-//! Names are looked up once, when the configuration is loaded: whoever serves callers later may not
-//! be able to read the user database, and must not wait for it. So the loader does it, and the worker gets ids. A group stands for its id and for
-//! its members as of then; who joins or leaves a group counts from the next reload.
+//! The loader looks names up once, when it loads the configuration: the worker, which serves the
+//! callers, cannot read the user database and must not wait for it. The worker gets ids. A group
+//! stands for its id and for its members at that time. A change of a group's members counts from
+//! the next reload.
 
 use std::collections::HashSet;
 
@@ -13,8 +14,8 @@ use nix::unistd::{Gid, Group, Uid, User};
 /// The callers whom the configuration admits, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Admitted {
-    /// Who runs the service, and so administers it: not the user that the worker becomes, who may
-    /// share an account with others.
+    /// The user that runs the service, and so administers it. Not the user that the worker becomes,
+    /// which may share an account with other services.
     owner: u32,
     administrators: Ids,
     observers: Ids,
@@ -26,7 +27,7 @@ struct Ids {
     groups: HashSet<u32>,
 }
 
-/// What names stand for: the system's user database, or a test's.
+/// Looks names up: in the system's user database, or a test's.
 pub(crate) trait Directory {
     /// The id of a user.
     fn user(&self, name: &str) -> nix::Result<Option<u32>>;
@@ -48,7 +49,7 @@ impl Directory for SystemDirectory {
         };
         let mut members = Vec::new();
         for member in &group.mem {
-            // A member without an account cannot call either.
+            // A member without an account cannot call.
             members.extend(self.user(member)?);
         }
         Ok(Some((group.gid.as_raw(), members)))
@@ -56,7 +57,7 @@ impl Directory for SystemDirectory {
 }
 
 impl Admitted {
-    /// Looks the names up. Also gives a sentence for each that admits nobody.
+    /// Looks the names up. Returns also a sentence for each name that admits nobody.
     pub(crate) fn resolve(control: &Control, directory: &impl Directory) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let admitted = Self {
@@ -72,7 +73,7 @@ impl Admitted {
         (admitted, problems)
     }
 
-    /// The ids as bytes, for the way to the worker: four lists of numbers, each behind its length.
+    /// The ids as bytes for the worker: four lists of numbers, each after its length.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.owner.to_le_bytes().to_vec();
         for ids in self.lists() {
@@ -82,7 +83,7 @@ impl Admitted {
         bytes
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote, from the front; also gives what is left.
+    /// Reads the output of [`to_bytes`](Self::to_bytes) from the front, and returns the rest too.
     pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (owner, rest) = bytes.split_first_chunk()?;
         let owner = u32::from_le_bytes(*owner);
@@ -127,7 +128,8 @@ impl Admitted {
         ]
     }
 
-    /// What a caller may do; nothing for strangers. Root and who runs the service administer.
+    /// The access of a caller; `None` for strangers. Root and the user that runs the service
+    /// administer.
     pub(crate) fn access(&self, user: Uid, group: Gid) -> Option<Access> {
         if user.is_root() || user.as_raw() == self.owner || self.administrators.hold(user, group) {
             Some(Access::Administer)
@@ -188,7 +190,7 @@ impl Ids {
 mod tests {
     use super::*;
 
-    /// Who runs the service.
+    /// The user that runs the service.
     const OWNER: u32 = 900;
 
     /// `alice` 1000, `bob` 1001; `staff` 50 with `bob` in it.
@@ -216,7 +218,7 @@ mod tests {
             observers: observers.to_vec(),
         };
         let (admitted, problems) = Admitted::resolve(&control, &Village);
-        // The user who runs the tests may have any id, those below included.
+        // The user who runs the tests may have any id, even one of those below.
         let admitted = Admitted {
             owner: OWNER,
             ..admitted
@@ -235,7 +237,7 @@ mod tests {
         let (admitted, problems) = admitted(&[alice], &[staff]);
         assert_eq!(problems, [""; 0]);
         assert_eq!(access(&admitted, 1000, 1000), Some(Access::Administer));
-        // By membership, and by the group that the caller runs with.
+        // By membership, and by the caller's own group.
         assert_eq!(access(&admitted, 1001, 1001), Some(Access::Observe));
         assert_eq!(access(&admitted, 2000, 50), Some(Access::Observe));
         assert_eq!(access(&admitted, 2000, 2000), None);

@@ -28,8 +28,8 @@ pub(crate) struct Args {
     pub(crate) command: Option<Command>,
 }
 
-/// What may stand before a command and after it. Not clap's `global`, which forgets what stands before
-/// when something stands after.
+/// The options before a command and after it. Not clap's `global`, which forgets those before when
+/// there are some after.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
     /// Read this file instead of all others. Managed constraints (`requirements.toml` in /etc/codex and
@@ -47,14 +47,14 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Run in the foreground; the same as no command.
     Proxy(Options),
-    /// Make the CA with which intercepted connections are signed, and keep it: in the files that
-    /// `ca_cert_path` and `ca_key_path` name, else in the state directory. Without it a CA is made at
-    /// each start. Changes nothing where a good one is.
+    /// Make the CA that signs certificates for intercepted connections, and keep it in the files that
+    /// `ca_cert_path` and `ca_key_path` name, else in the state directory. Without this command the proxy
+    /// makes a CA at each start. Changes nothing if a valid CA exists.
     Init(Options),
-    /// Judge a configuration: print every problem with its file, line and column, and how to mend
+    /// Check a configuration: print every problem with its file, line and column, and how to fix
     /// it. Exits with 1 if there is an error.
     Check {
-        /// The file to judge; without it, the configuration that the proxy would start with.
+        /// The file to check; without it, the configuration that the proxy would start with.
         file: Option<PathBuf>,
         #[command(flatten)]
         options: Options,
@@ -71,7 +71,7 @@ pub(crate) enum Command {
         /// An existing directory.
         directory: PathBuf,
     },
-    /// Judge the configuration for the monitor; not for people.
+    /// Load the configuration for the monitor; not for people.
     #[command(hide = true)]
     Load(Options),
     /// Serve for the monitor; not for people.
@@ -80,13 +80,13 @@ pub(crate) enum Command {
 }
 
 impl Args {
-    /// Reads the command line. One that is not understood is told, and ends the program with 2.
+    /// Reads the command line. If it is invalid, prints why and ends the program with 2.
     pub(crate) fn read() -> Self {
         let understood = Self::try_parse().and_then(Self::gathered);
         understood.unwrap_or_else(|error| error.exit())
     }
 
-    /// The command line without what is not for people, which completions would offer.
+    /// The command line without the internal commands, which completions would offer.
     pub(crate) fn for_people() -> clap::Command {
         let all = Self::command();
         let visible = all.get_subcommands().filter(|one| !one.is_hide_set());
@@ -98,7 +98,7 @@ impl Args {
             .subcommands(visible)
     }
 
-    /// Brings together what stands before the command and after it, in this order.
+    /// Combines the options before the command and after it, in this order.
     fn gathered(mut self) -> Result<Self, clap::Error> {
         let conflict = |message| Err(Self::command().error(ErrorKind::ArgumentConflict, message));
         let after = self.command.as_mut().and_then(Command::options);
@@ -120,7 +120,7 @@ impl Args {
 
     /// The arguments with which a loader finds the same configuration.
     pub(crate) fn for_loader(&self) -> Vec<OsString> {
-        // In one word each: a value that begins with `-` would pass for an option.
+        // As one word each: a value that begins with `-` would look like an option.
         let joined = |option: &str, value: &OsStr| {
             let mut word = OsString::from(option);
             word.push(value);
@@ -135,8 +135,8 @@ impl Args {
         arguments
     }
 
-    /// Where the configuration comes from; `file` stands for everything else. `environment` looks a
-    /// variable up.
+    /// The sources of the configuration; `file` replaces all others. `environment` looks a variable
+    /// up.
     pub(crate) fn sources(
         &self,
         file: Option<&Path>,
@@ -166,7 +166,7 @@ impl Command {
     }
 }
 
-/// Whether an init system runs us for the whole machine: then no user's files count.
+/// Whether an init system runs the process for the whole machine. Then no user's files count.
 fn is_system_service(environment: impl Fn(&str) -> Option<OsString>) -> bool {
     nix::unistd::Uid::effective().is_root() && is_started_by_init(environment)
 }
@@ -177,7 +177,7 @@ fn is_started_by_init(environment: impl Fn(&str) -> Option<OsString>) -> bool {
     environment("INVOCATION_ID").is_some()
 }
 
-/// launchd tells a job its label; in a terminal the variable is there too, with another value.
+/// launchd tells a job its label. In a terminal the variable is set too, with another value.
 #[cfg(target_os = "macos")]
 fn is_started_by_init(environment: impl Fn(&str) -> Option<OsString>) -> bool {
     environment("XPC_SERVICE_NAME").is_some_and(|label| label == "com.openai.codex-network-proxy")

@@ -1,9 +1,9 @@
 //! The CA of the interception: its key, its certificate, and the leaves that it signs (SPEC M3, M4).
 //!
-//! The key lives in the monitor alone. It is one of `p256`, which wipes it when it is dropped; `rcgen`
-//! writes the certificates and sees the key behind its trait for signers. Everything about a CA that is
-//! no secret is in [`certificate`]; what touches files is in [`files`] and [`publish`], which the
-//! loader and `init` use, and in [`trusted`], which an embedded proxy uses.
+//! Only the monitor has the key. Its type is one of `p256`, which wipes it when it is dropped.
+//! `rcgen` writes the certificates and uses the key through its trait for signers. [`certificate`]
+//! holds the public part of a CA. The loader and `init` use [`files`] and [`publish`], and an
+//! embedded proxy uses [`trusted`]; these three touch files.
 
 pub(crate) mod certificate;
 pub(crate) mod files;
@@ -31,22 +31,22 @@ use zeroize::Zeroizing;
 
 use certificate::{Unfit, hex};
 
-/// Clocks of clients may be behind ours by this much.
+/// How far a client's clock may be behind.
 const SKEW: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a CA is valid that is kept in files.
+/// How long a CA in files is valid.
 const KEPT: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
-/// How long a CA is valid that goes with the process.
+/// How long a CA that ends with the process is valid.
 const EPHEMERAL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How long a leaf is valid.
 const LEAF: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// An uncompressed P-256 point as SEC 1 section 2.3.3 writes it: 4, x, y.
+/// An uncompressed P-256 point in the form of SEC 1 section 2.3.3: 4, x, y.
 pub(crate) type PublicKey = [u8; 65];
 
 /// A secret scalar, big-endian; wiped when dropped.
 pub(crate) type Scalar = Zeroizing<[u8; 32]>;
 
-/// A CA that can issue. Neither `Debug` nor an error tells anything of the key.
+/// A CA that can issue. Neither `Debug` nor an error shows the key.
 pub(crate) struct Ca {
     issuer: Issuer<'static, CaKey>,
     certificate: Arc<[u8]>,
@@ -66,13 +66,13 @@ pub(crate) struct Leaf {
 /// Why a leaf is not issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotIssued {
-    /// The name is not one that [`Host`] writes: no sound asker sends it.
-    #[error("the name is no host in its canonical form")]
+    /// The name is not in the form that [`Host`] writes. A sound worker never sends it.
+    #[error("the name is not a host in canonical form")]
     Name,
-    /// The key is no point of the curve: no sound asker sends it.
-    #[error("the public key is no point of P-256")]
+    /// The key is not a point of the curve. A sound worker never sends it.
+    #[error("the public key is not a point of P-256")]
     PublicKey,
-    /// RFC 5280 section 4.2.1.6 has no place for a scope.
+    /// RFC 5280 section 4.2.1.6 has no field for a scope.
     #[error("a certificate cannot name an address with a scope")]
     Scope,
     #[error("the CA has expired")]
@@ -81,22 +81,22 @@ pub(crate) enum NotIssued {
     Signing,
 }
 
-/// How long a new CA is meant to last.
+/// How long a new CA lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lifetime {
     /// It is kept in files.
     Kept,
-    /// It goes with the process.
+    /// It ends with the process.
     Ephemeral,
 }
 
-/// The CA's key, as `rcgen` wants to see it.
+/// The CA's key, behind the trait of `rcgen`.
 struct CaKey {
     key: SigningKey,
     public: PublicKey,
 }
 
-/// Somebody else's public key.
+/// The public key of a leaf.
 struct LeafKey<'a>(&'a PublicKey);
 
 impl Ca {
@@ -122,7 +122,7 @@ impl Ca {
     ///
     /// # Errors
     ///
-    /// When they do not make a CA that can be used now.
+    /// When they do not form a CA that can be used now.
     pub(crate) fn load(
         scalar: &Scalar,
         certificate: &[u8],
@@ -143,8 +143,8 @@ impl Ca {
             not_before: judged.not_before,
             not_after: judged.not_after,
         };
-        // Chains are built by comparing names byte by byte (RFC 5280 section 7.1), and not every name
-        // that a certificate may have survives the way through `rcgen`.
+        // Chains are built by comparing names byte by byte (RFC 5280 section 7.1), and `rcgen` does
+        // not preserve every name that a certificate may have.
         let host = Host::parse("probe.invalid").map_err(|_| Unfit::Subject)?;
         let probe = ca.sign(&host, &ca.issuer.key().public, now);
         let probe = probe.map_err(|_| Unfit::Subject)?;
@@ -164,7 +164,7 @@ impl Ca {
         &self.fingerprint
     }
 
-    /// The key, for the way from the loader to the monitor.
+    /// The key, to pass it from the loader to the monitor.
     pub(crate) fn scalar(&self) -> Scalar {
         self.issuer.key().scalar()
     }
@@ -173,7 +173,8 @@ impl Ca {
     ///
     /// # Errors
     ///
-    /// Anything but a name in the form in which [`Host`] writes it and a point of the curve.
+    /// When the name is not in the form that [`Host`] writes, or the key is not a point of the
+    /// curve.
     pub(crate) fn issue(
         &self,
         name: &str,
@@ -197,14 +198,14 @@ impl Ca {
                 SanType::DnsName(name.as_str().try_into().map_err(|_| NotIssued::Name)?)
             }
         };
-        // A leaf that outlives its CA, or is older, is refused by some clients.
+        // Some clients refuse a leaf that begins before its CA or ends after it.
         let not_before = whole_seconds(now - SKEW).max(self.not_before);
         let not_after = whole_seconds(now + LEAF).min(self.not_after);
         if not_after <= whole_seconds(now) {
             return Err(NotIssued::Expired);
         }
         let mut params = CertificateParams::default();
-        // The name stands in the alternative name alone, which is critical then.
+        // The name is only in the alternative name, which is critical then.
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![subject];
         params.serial_number = Some(serial().map_err(|_| NotIssued::Signing)?);
@@ -224,11 +225,12 @@ impl Ca {
     }
 }
 
-/// Judges what a leaf is asked for, whatever CA would issue it.
+/// Checks a request for a leaf, whichever CA would issue it.
 ///
 /// # Errors
 ///
-/// What no sound asker sends: a [`NotIssued::Name`], [`NotIssued::PublicKey`] or [`NotIssued::Scope`].
+/// For a request that a sound worker never sends: a [`NotIssued::Name`], [`NotIssued::PublicKey`]
+/// or [`NotIssued::Scope`].
 pub(crate) fn judge_request(name: &str, public_key: &PublicKey) -> Result<Host, NotIssued> {
     let host = Host::parse(name)
         .ok()
@@ -243,14 +245,14 @@ pub(crate) fn judge_request(name: &str, public_key: &PublicKey) -> Result<Host, 
     }
 }
 
-/// What a CA certificate of ours says.
+/// The content of our CA certificate.
 fn params_of_ca(
     key: &CaKey,
     not_before: SystemTime,
     not_after: SystemTime,
 ) -> anyhow::Result<CertificateParams> {
     let mut params = CertificateParams::default();
-    // Two CAs of ours are told apart by name in a list of trusted ones.
+    // Two of our CAs have different names in a list of trusted ones.
     let mark = hex(&certificate::fingerprint(&key.public)[..4]);
     params.distinguished_name = DistinguishedName::new();
     params
@@ -259,14 +261,14 @@ fn params_of_ca(
     params.serial_number = Some(serial()?);
     params.not_before = whole_seconds(not_before);
     params.not_after = whole_seconds(not_after);
-    // Leaves only: nothing below it is a CA.
+    // The CA may sign leaves only, and no other CA.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
 }
 
-/// A positive number with 158 random bits: RFC 5280 section 4.1.2.2 wants at most 20 bytes, and the
-/// CA/Browser Forum at least 64 bits of chance.
+/// A positive number with 158 random bits: RFC 5280 section 4.1.2.2 allows at most 20 bytes, and
+/// the CA/Browser Forum requires at least 64 random bits.
 fn serial() -> anyhow::Result<SerialNumber> {
     let mut bytes = [0; 20];
     getrandom::fill(&mut bytes)
@@ -275,7 +277,7 @@ fn serial() -> anyhow::Result<SerialNumber> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-/// Certificates know no fractions (RFC 5280 section 4.1.2.5).
+/// Certificates have no fractions of a second (RFC 5280 section 4.1.2.5).
 fn whole_seconds(time: SystemTime) -> OffsetDateTime {
     let time = OffsetDateTime::from(time);
     time.replace_nanosecond(0).unwrap_or(time)
@@ -335,7 +337,7 @@ impl std::fmt::Debug for Ca {
 }
 
 impl PartialEq for Ca {
-    /// A certificate holds the public key, and a CA is made only where the two keys belong together.
+    /// A certificate holds the public key, and a CA is made only from keys that match.
     fn eq(&self, other: &Self) -> bool {
         self.certificate == other.certificate
     }

@@ -1,4 +1,4 @@
-//! `codex-network-proxy check`: every problem of a configuration, and what it amounts to.
+//! `codex-network-proxy check`: every problem of a configuration, and a summary.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use crate::{loader, logging, places};
 
 /// Judges a configuration. A summary goes to standard output, problems to standard error.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
-    // Whoever reads our output may have heard enough and gone; the exit code still tells.
+    // The reader of our output may have closed it early; the exit code still tells the result.
     match load(sources) {
         Ok(loaded) => {
             if let Err(error) = logging::check(&loaded.settings.daemon.log) {

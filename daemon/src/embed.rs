@@ -1,9 +1,9 @@
-//! The proxy in somebody else's process (SPEC E1): a builder, a proxy whose listeners are reserved,
-//! and a handle to the running one.
+//! The proxy inside another program's process (SPEC E1): a builder, a proxy whose listeners are
+//! reserved, and a handle to the running proxy.
 //!
 //! It is the same engine as the service's, without the service's other processes: no privilege is
-//! given up, nothing is confined, and the CA's key is in this process. There is no control socket, and
-//! an admin API only for who asks for one; the handle does what both do.
+//! given up, nothing is confined, and the CA's key is in this process. There is no control socket,
+//! and an admin API only if the embedder asks for one. The handle does what both do.
 
 mod builder;
 mod error;
@@ -57,7 +57,7 @@ pub struct NetworkProxy {
     issuer: Arc<Issuer>,
     configuration: Configuration,
     wanted: Wanted,
-    /// As [`Listener::ALL`].
+    /// In the order of [`Listener::ALL`].
     reserved: [Option<Reserved>; 3],
     observing: Option<(
         Arc<dyn BlockedRequestObserver>,
@@ -78,17 +78,17 @@ impl NetworkProxy {
         NetworkProxyBuilder::default()
     }
 
-    /// Where the HTTP door is, or will be once the proxy runs.
+    /// The address of the HTTP door, also before the proxy runs.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.reserved(Listener::Http)
     }
 
-    /// Where the SOCKS5 door is, or will be once the proxy runs.
+    /// The address of the SOCKS5 door, also before the proxy runs.
     pub fn socks_addr(&self) -> Option<SocketAddr> {
         self.reserved(Listener::Socks5)
     }
 
-    /// Where the admin API is, or will be once the proxy runs.
+    /// The address of the admin API, also before the proxy runs.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.reserved(Listener::Admin)
     }
@@ -100,7 +100,7 @@ impl NetworkProxy {
     /// When a listener cannot be used; then none of them serves.
     #[expect(
         clippy::unused_async,
-        reason = "it has to be called inside a runtime, and says so"
+        reason = "it must be called inside a runtime, which `async` makes visible"
     )]
     pub async fn run(self) -> Result<NetworkProxyHandle, NetworkProxyError> {
         let running = Running::start(
@@ -137,7 +137,8 @@ impl NetworkProxyHandle {
     /// Stops accepting, lets open connections go on for at most `drain_timeout`, and ends what is left.
     /// When it is over, no task and no socket of the proxy is left.
     pub async fn shutdown(&self) {
-        // Begun first, so that the addresses of what closes now stay our own to the end (SPEC P6).
+        // Begun first, so that the addresses of closing listeners stay our own to the end (SPEC
+        // P6).
         self.running.engine.drain().begin();
         self.running.close();
         let limit = self.settings().daemon.limits.drain_timeout;
@@ -152,33 +153,33 @@ impl NetworkProxyHandle {
         }
     }
 
-    /// Where the HTTP door is, if there is one.
+    /// The address of the HTTP door, if there is one.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.running.address(Listener::Http)
     }
 
-    /// Where the SOCKS5 door is, if there is one.
+    /// The address of the SOCKS5 door, if there is one.
     pub fn socks_addr(&self) -> Option<SocketAddr> {
         self.running.address(Listener::Socks5)
     }
 
-    /// Where the admin API is, if there is one.
+    /// The address of the admin API, if there is one.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.running.address(Listener::Admin)
     }
 
-    /// Puts other settings in force, all at once: open connections that they forbid end, and doors
-    /// are opened, moved and closed as they say.
+    /// Puts other settings in force, all at once. Open connections that they forbid end, and doors
+    /// open, move and close as they say.
     ///
     /// # Errors
     ///
-    /// What is wrong with them; then the old ones stay in force.
+    /// When the settings cannot be used. Then the old ones stay in force.
     pub async fn replace(&self, settings: Settings) -> Result<(), NetworkProxyError> {
         let given = Configuration::Settings(Box::new(settings));
         self.running.put_in_force(Some(given)).await.map(drop)
     }
 
-    /// Puts a configuration in force that is held in memory; as [`replace`](Self::replace).
+    /// Puts a configuration from memory in force; as [`replace`](Self::replace).
     ///
     /// # Errors
     ///
@@ -203,7 +204,7 @@ impl NetworkProxyHandle {
     ///
     /// # Errors
     ///
-    /// A requirement does not let it (SPEC C6).
+    /// When a requirement forbids it (SPEC C6).
     pub fn set_mode(&self, mode: Mode) -> Result<(), Widening> {
         self.running.engine.set_mode(mode).map(|_generation| ())
     }
@@ -213,7 +214,7 @@ impl NetworkProxyHandle {
         Arc::clone(self.running.engine.current().settings())
     }
 
-    /// What was refused lately, the oldest first.
+    /// The last refusals, the oldest first.
     pub fn blocked(&self) -> Vec<BlockedEntry> {
         self.running.engine.blocked().entries(0)
     }
@@ -228,16 +229,16 @@ impl NetworkProxyHandle {
         self.running.engine.drain().tasks()
     }
 
-    /// The certificate (PEM) that clients have to trust where TLS is intercepted.
+    /// The certificate (PEM) that clients must trust where TLS is intercepted.
     pub fn ca_certificate_pem(&self) -> String {
         self.running.issuer.certificate_pem()
     }
 
-    /// What the environment of a program has to say for it to use the proxy; `None` without an HTTP
-    /// door.
+    /// The variables that make a program use the proxy; `None` without an HTTP door.
     ///
-    /// Its bundle is the same for all programs. [`child_environment_of`](Self::child_environment_of)
-    /// keeps what one of them trusted before.
+    /// Its bundle is the same for all programs.
+    /// [`child_environment_of`](Self::child_environment_of) keeps the certificates that one program
+    /// trusted before.
     pub fn child_environment(&self) -> Option<ChildEnvironment> {
         let policy = &self.settings().policy;
         let mut child = ChildEnvironment::new(self.http_addr()?);
@@ -249,12 +250,14 @@ impl NetworkProxyHandle {
         Some(child)
     }
 
-    /// The same for a program that has this environment so far: where that names certificates to trust,
-    /// in one of [`ChildEnvironment::BUNDLE_VARIABLES`], the bundle holds them too (SPEC B2).
+    /// As [`child_environment`](Self::child_environment), for a program with this environment. If
+    /// one of [`ChildEnvironment::BUNDLE_VARIABLES`] names certificates, the bundle includes them
+    /// (SPEC B2).
     ///
-    /// Reads these files, and writes such a bundle into the
-    /// [`bundle_directory`](NetworkProxyBuilder::bundle_directory). Only certificates in PEM are taken, out
-    /// of regular files of at most 4 MiB with an absolute path; a warning tells of what is left out.
+    /// Reads these files, and writes the bundle into the
+    /// [`bundle_directory`](NetworkProxyBuilder::bundle_directory). Only certificates in PEM are
+    /// taken, from regular files of at most 4 MiB with an absolute path. A warning names the files
+    /// that were left out.
     pub fn child_environment_of(
         &self,
         environment: &HashMap<String, String>,
@@ -266,9 +269,9 @@ impl NetworkProxyHandle {
         Some(child)
     }
 
-    /// Sets the variables that lead a program to the proxy (SPEC B1), whatever they were, and with
-    /// [`bundle_directory`](NetworkProxyBuilder::bundle_directory) those that make it trust the CA
-    /// (SPEC B2) beside all that it trusted, as
+    /// Sets the variables that make a program use the proxy (SPEC B1), and overwrites old values.
+    /// With [`bundle_directory`](NetworkProxyBuilder::bundle_directory), sets also those that make
+    /// it trust the CA (SPEC B2) in addition to what it trusted before, as
     /// [`child_environment_of`](Self::child_environment_of). Does nothing without an HTTP door.
     pub fn apply_to_env(&self, environment: &mut HashMap<String, String>) {
         if let Some(child) = self.child_environment_of(environment) {
@@ -283,8 +286,8 @@ impl Drop for NetworkProxyHandle {
     }
 }
 
-/// Serves HTTP, and nothing else, on a listener that is bound already. What the builder says about
-/// listeners does not count.
+/// Serves HTTP, and nothing else, on a listener that is already bound. The builder's settings for
+/// listeners do not count.
 ///
 /// # Errors
 ///
@@ -297,9 +300,8 @@ pub async fn run_http_proxy_with_std_listener(
     builder.build().await?.run().await
 }
 
-/// Serves SOCKS5, and nothing else, on a listener that is bound already; the settings must not switch
-/// SOCKS5 off. What the builder says about listeners does not count.
-///
+/// Serves SOCKS5, and nothing else, on a listener that is already bound. The settings must not
+/// switch SOCKS5 off. The builder's settings for listeners do not count.
 /// # Errors
 ///
 /// As [`NetworkProxyBuilder::build`].

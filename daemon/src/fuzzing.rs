@@ -1,4 +1,5 @@
-//! Entry points for the fuzz targets in `tests/fuzz`: what the roles of the service say to each other.
+//! Entry points for the fuzz targets in `tests/fuzz`: the messages between the roles of the
+//! service.
 //!
 //! Compiled only by `cargo fuzz`, which sets `cfg(fuzzing)`. Each function checks the properties that hold
 //! for any bytes, and panics where one does not hold.
@@ -7,13 +8,13 @@ use crate::ca::Scalar;
 use crate::privsep::message::{LONGEST_TO_MONITOR, ToMonitor, ToWorker};
 use crate::privsep::settled::Loaded;
 
-/// Reads a message of either direction. What is read is written back as the same bytes.
+/// Reads a message of either direction. A message that was read is written back as the same bytes.
 ///
 /// # Panics
 ///
 /// When a message has a second encoding.
 pub fn read_privsep_message(operation: u8, payload: &[u8]) {
-    // The channel gives no longer ones, and writing cuts texts there.
+    // The channel never delivers longer ones, and writing cuts texts there.
     let payload = &payload[..payload.len().min(LONGEST_TO_MONITOR)];
     if let Ok(message) = ToMonitor::decode(operation, payload) {
         assert_eq!(message.encode(), (operation, payload.to_vec()));
@@ -23,7 +24,7 @@ pub fn read_privsep_message(operation: u8, payload: &[u8]) {
     }
 }
 
-/// Reads what a loader writes for the monitor.
+/// Reads the loader's output for the monitor.
 ///
 /// # Panics
 ///

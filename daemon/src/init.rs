@@ -1,4 +1,4 @@
-//! `codex-network-proxy init`: makes the CA that is kept, and tells where it is (SPEC L5, M3).
+//! `codex-network-proxy init`: makes a CA in files, and prints where it is (SPEC L5, M3).
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::ca::certificate::describe;
 use crate::ca::files::{self, Made};
 use crate::state;
 
-/// Makes the CA's files where the configuration wants them. A good pair that is there is told.
+/// Makes the CA's files at the configured paths. Reports an existing valid pair.
 pub(crate) fn run(sources: &Sources) -> ExitCode {
     let outcome = load(sources)
         .map_err(|problems| problems.to_string())
@@ -22,7 +22,7 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
                 .map(|made| (paths, made, loaded.settings))
                 .map_err(|error| format!("error: {error}"))
         });
-    // Whoever reads our output may have heard enough and gone; the exit code still tells.
+    // The reader of our output may have closed it early; the exit code still tells the result.
     match outcome {
         Ok((paths, made, settings)) => {
             let _ = tell(&mut io::stdout(), &paths, &made, &settings);
@@ -51,7 +51,7 @@ fn tell(out: &mut impl Write, paths: &CaPaths, made: &Made, settings: &Settings)
     let what = match made {
         Made::New(_) => "made a CA",
         Made::Completed(_) => "completed the CA that an interrupted init had begun",
-        Made::There(_) => "a good CA is there already; nothing was changed",
+        Made::There(_) => "a valid CA exists already; nothing was changed",
     };
     writeln!(out, "{what}")?;
     writeln!(out, "certificate  {}", paths.certificate.display())?;

@@ -1,28 +1,28 @@
 //! A local network-policy proxy: decides which hosts the programs on a machine may talk to.
 //!
-//! This package is the binary `codex-network-proxy` and ties the crates together: configuration
-//! comes from `codex-network-config`, enforcement is `codex-network-engine`, and what is here
-//! starts them, keeps them running and takes an operator's orders.
+//! This package is the binary `codex-network-proxy` and ties the crates together:
+//! `codex-network-config` reads the configuration, `codex-network-engine` enforces it, and this
+//! crate starts both, keeps them running and serves the operator.
 //!
-//! Whoever wants the proxy in a process of their own, without the program, starts at
-//! [`NetworkProxy`] and takes this package with `default-features = false`.
+//! To run the proxy inside your own process, without the program, start at [`NetworkProxy`] and use
+//! this package with `default-features = false`.
 //!
-//! - `embed`: the proxy in somebody else's process.
-//! - `admin`: the admin HTTP API, which the worker serves, and an embedded proxy.
+//! - `embed`: the proxy inside another program's process.
+//! - `admin`: the admin HTTP API, for the worker and for an embedded proxy.
 //! - `admitted`: who may call on the control socket, by id.
 //! - `args`: the command line.
-//! - `ca`: the CA of the interception, its files, and what everybody may know of it.
+//! - `ca`: the CA for interception, its files, and its public facts.
 //! - `check`: judging a configuration without using it.
-//! - `init`: making the CA that is kept.
-//! - `logging`: where records and messages go.
-//! - `memory`: keeps other processes out of the roles' memory.
-//! - `monitor`: what keeps the service's privilege and sockets, and starts the other two roles.
-//! - `loader`: judges the configuration for the monitor, and is gone.
+//! - `init`: making a CA in files.
+//! - `logging`: where records and messages are written.
+//! - `memory`: protects the roles' memory from other processes.
+//! - `monitor`: keeps the service's privilege and sockets, and starts the other two roles.
+//! - `loader`: checks the configuration for the monitor, and ends.
 //! - `worker`: the running proxy, confined.
-//! - `problems`: what is wrong with a configuration, for those who asked for a reload.
-//! - `state`: where state is kept.
-//! - `program`: what the command line asks for.
-//! - `privsep`: what stands between monitor and worker.
+//! - `problems`: the problems of a configuration, for the callers of a reload.
+//! - `state`: the state directory.
+//! - `program`: runs the command line.
+//! - `privsep`: the messages between monitor, loader and worker.
 
 mod admin;
 #[cfg(feature = "service")]
@@ -34,7 +34,7 @@ mod args;
     expect(
         dead_code,
         unused_imports,
-        reason = "the service has uses for a CA that a library has not"
+        reason = "the service uses a CA in ways that a library does not"
     )
 )]
 mod ca;
@@ -85,7 +85,7 @@ pub use codex_network_engine::{
 };
 pub use codex_network_policy::{Mode as NetworkMode, Protocol as NetworkProtocol};
 
-/// The README's examples, run as they stand there.
+/// Runs the README's examples.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -1,9 +1,9 @@
-//! The loader: judges a configuration and is gone (DESIGN section 1).
+//! The loader: checks a configuration and ends (`ARCHITECTURE.md`, "Three roles, one program").
 //!
-//! It runs with the monitor's privilege, so that it may read what the administrator wrote, for
-//! milliseconds and without the network. To its standard output it writes what the monitor has to
-//! know in a fixed layout, and the configuration itself as a blob that the monitor does not look
-//! into: the files and secrets as they were read at this moment, so that every worker of this
+//! It runs with the monitor's privilege, so that it may read the administrator's files, for
+//! milliseconds and without the network. To its standard output it writes the facts for the monitor
+//! in a fixed layout, and the configuration itself as a blob that the monitor does not parse. The
+//! blob holds the files and secrets as they were read at this moment, so that every worker of this
 //! configuration sees the same.
 
 mod authority;
@@ -37,27 +37,27 @@ use crate::privsep::settled::{
 };
 use crate::problems::{diagnosed, withheld};
 
-/// The user that a worker runs as when root started the service and nobody said otherwise.
+/// The worker's user when root started the service, by default.
 #[cfg(not(target_os = "macos"))]
 const DEFAULT_USER: &str = "codex-network-proxy";
 /// The same on macOS, where the names of services' users begin with an underscore.
 #[cfg(target_os = "macos")]
 const DEFAULT_USER: &str = "_codexnetproxy";
-/// Who it is where that user does not exist, as in a checkout: anybody rather than root.
+/// The worker's user where that one does not exist, as in a checkout: any user rather than root.
 const NOBODY: &str = "nobody";
 
-/// The files that resolving names needs; the worker, which needs them, may not open any.
+/// Files that resolving names needs. The worker needs them and may not open files.
 const SYSTEM_HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Large lists of names to block are hosts files too, and `/dev/null` is how to have none.
+/// Large block lists are hosts files too, and `/dev/null` means no hosts file.
 const HOSTS: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
 const RESOLVER: Reading = Reading::up_to(1 << 20);
 
-/// Loads, and writes the outcome to standard output: the key of a CA that is kept, or zeros, and the
-/// rest. Standard input has the monitor's [`Briefing`]. The variables in it are looked up there: the
+/// Loads, and writes the result to standard output: the key of a CA in files, or zeros, and then
+/// the rest. Standard input has the monitor's [`Briefing`], which holds the variables: the
 /// environment of this process is nearly empty.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    // It may be reading from something that never answers.
+    // It may be reading from a file that never ends.
     if crate::worker::die_with_the_monitor().is_err() {
         return ExitCode::FAILURE;
     }
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Ok(out) => out,
         Err(_) => return ExitCode::FAILURE,
     });
-    // The length tells the monitor that it has heard everything.
+    // The length tells the monitor that the output is complete.
     let length = (rest.len() as u64).to_le_bytes();
     match out
         .write_all(&key[..])
@@ -111,7 +111,7 @@ fn settle(
         detail: String::new(),
     };
     let mut warnings = places::judge(&loaded.settings, &loaded.secrets).map_err(simple)?;
-    // The worker can read neither the environment nor the files that they come from.
+    // The worker can read neither the environment nor the files with the secrets.
     let captured = captured.with_secrets(loaded.secrets);
     let mut settings = loaded.settings;
     settings.upstream_proxies = Arc::new(upstream_proxies(&settings, environment)?);
@@ -155,9 +155,9 @@ fn settle(
     }))
 }
 
-/// What the worker gets and the monitor does not look into: who may call, by id, names that stand for
-/// nobody, the resolver's files, the upstream proxies, what everybody may know of the CA, and the
-/// configuration with the secrets that it names.
+/// The part for the worker, which the monitor does not parse: the permitted callers by id, names
+/// without an account, the resolver's files, the upstream proxies, the public facts about the CA,
+/// and the configuration with the secrets that it names.
 fn blob(
     settings: &Settings,
     environment: &Environment,
@@ -173,7 +173,7 @@ fn blob(
         Some(named) => hosts(named)?,
         None => of_system(SYSTEM_HOSTS, HOSTS, &mut warnings),
     };
-    // Without it the names that need DNS fail, and say so.
+    // Without it, lookups that need DNS fail and say so.
     let resolv_conf = of_system(RESOLV_CONF, RESOLVER, &mut warnings);
     let mut blob = admitted.to_bytes();
     part(&mut blob, warnings.join("\n").as_bytes());
@@ -187,13 +187,13 @@ fn blob(
     Ok(blob)
 }
 
-/// Appends bytes behind their length.
+/// Appends bytes after their length.
 fn part(blob: &mut Vec<u8>, bytes: &[u8]) {
     blob.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
     blob.extend_from_slice(bytes);
 }
 
-/// The proxies that the environment names, with which the service was started (SPEC H12).
+/// The proxies in the environment that the service was started with (SPEC H12).
 fn upstream_proxies(
     settings: &Settings,
     environment: &Environment,
@@ -213,7 +213,7 @@ fn upstream_proxies(
     })
 }
 
-/// The values of [`UpstreamProxies::VARIABLES`], none of them if they are not to count.
+/// The values of [`UpstreamProxies::VARIABLES`], or none if they do not count.
 fn proxy_variables(
     settings: &Settings,
     environment: &Environment,
@@ -225,7 +225,7 @@ fn proxy_variables(
         .map(move |name| value(name).unwrap_or_default())
 }
 
-/// A hosts file that the configuration names. It must be there.
+/// The hosts file that the configuration names. It must exist.
 pub(crate) fn hosts(path: &Path) -> Result<Vec<u8>, Problems> {
     let read = HOSTS.kept_by(Trust::of_process()).read(path);
     let mut content = read.map_err(|error| Problems {
@@ -238,7 +238,7 @@ pub(crate) fn hosts(path: &Path) -> Result<Vec<u8>, Problems> {
     Ok(std::mem::take(&mut *content))
 }
 
-/// A file of the system's, which every program goes by. It may be missing.
+/// A file of the system that every program uses. It may be missing.
 fn of_system(path: &str, reading: Reading, warnings: &mut Vec<String>) -> Vec<u8> {
     match reading.read(Path::new(path)) {
         Ok(mut content) => std::mem::take(&mut *content),
@@ -250,8 +250,8 @@ fn of_system(path: &str, reading: Reading, warnings: &mut Vec<String>) -> Vec<u8
     }
 }
 
-/// Where the control socket belongs: the configured place, else the default one of whoever runs
-/// the service. `None` for a user without a runtime directory.
+/// The path of the control socket: the configured one, else the default for the user that runs the
+/// service. `None` for a user without a runtime directory.
 fn control(control: &Control, environment: &Environment) -> Option<ControlPlace> {
     let default = || {
         if Uid::effective().is_root() {
@@ -280,14 +280,14 @@ fn callers(control: &Control) -> Callers {
     match first {
         Principal::Group(name) if alone => match Group::from_name(name) {
             Ok(Some(group)) => Callers::Group(group.gid.as_raw()),
-            // It admits nobody, which the log tells.
+            // It admits nobody. The log says so.
             _ => Callers::Owner,
         },
         _ => Callers::Everyone,
     }
 }
 
-/// Whom the worker becomes. Only root can make it somebody else.
+/// The user that the worker becomes. Only root can make it another user.
 fn account(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<Account>, String> {
     if !Uid::effective().is_root() {
         return Ok(None);

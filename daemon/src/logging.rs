@@ -1,7 +1,7 @@
-//! Where messages and records go: native journal fields under systemd, else lines on standard error,
-//! as text or JSON (SPEC R4).
+//! Where messages and records are written: native journal fields under systemd, else lines on
+//! standard error, as text or JSON (SPEC R4).
 //!
-//! Logging never holds anybody up: [`outlet`] says how, and when an entry can be lost.
+//! Logging never blocks a caller: [`outlet`] says how, and when an entry can be lost.
 
 mod captured;
 mod journal;
@@ -26,33 +26,33 @@ use self::journal::{Connected, Journal};
 use self::outlet::{Entry, Outlet, write_to_stderr};
 use crate::privsep::settled::Lines;
 
-/// How long a process that ends waits for somebody to take the rest of its log.
+/// How long an ending process waits for the rest of its log to be read.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Flushes the queue of this process.
 static FLUSH: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
 
-/// Whether the process is confined once its logging is set up.
+/// Whether the process is confined after its logging is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Confined {
-    /// It may send to every unix socket that its user may.
+    /// It may send to every unix socket that its user may use.
     No,
-    /// It has the sockets that it opened before.
+    /// It has only the sockets that it opened before.
     Yes,
 }
 
-/// Logging that is set up and not yet written: what is said meanwhile waits.
+/// Logging that is set up but not started. Entries wait until then.
 #[must_use = "nothing is written before it is started"]
 pub(crate) struct Writing {
     start: Box<dyn FnOnce() -> io::Result<()>>,
     socket: Option<RawFd>,
 }
 
-/// Whether `[daemon] log` can be used.
+/// Checks `[daemon] log`.
 ///
 /// # Errors
 ///
-/// What is wrong with it, in a sentence.
+/// A sentence that says what is wrong.
 pub(crate) fn check(filter: &str) -> Result<(), String> {
     match EnvFilter::try_new(filter) {
         Ok(_) => Ok(()),
@@ -63,7 +63,7 @@ pub(crate) fn check(filter: &str) -> Result<(), String> {
     }
 }
 
-/// Sets the monitor's logging up, which has no settings to look into. To be called once.
+/// Sets up the monitor's logging, before there are settings. Call it once.
 pub(crate) fn init_plain(lines: Lines) -> anyhow::Result<Writing> {
     let format = match lines {
         Lines::Auto => LogFormat::Auto,
@@ -74,8 +74,8 @@ pub(crate) fn init_plain(lines: Lines) -> anyhow::Result<Writing> {
     init("info", format, Confined::No)
 }
 
-/// Sets the process's logging up. To be called once, and before the process is confined: the
-/// journal's socket is opened here.
+/// Sets up the process's logging. Call it once, before the process is confined: the journal's
+/// socket is opened here.
 pub(crate) fn init(filter: &str, format: LogFormat, confined: Confined) -> anyhow::Result<Writing> {
     let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("[daemon] log = {filter:?} is neither a level nor a filter"))?;
@@ -119,7 +119,7 @@ pub(crate) fn init(filter: &str, format: LogFormat, confined: Confined) -> anyho
         (set, Writing::new(outlet, write_to_stderr))
     };
     set.map_err(|error| anyhow::anyhow!("cannot set up logging: {error}"))?;
-    // The default one writes to standard error and waits for whoever reads it.
+    // The default hook writes to standard error and blocks until it is read.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(writing)
 }
@@ -130,7 +130,7 @@ impl Writing {
         write: impl Fn(&E) -> io::Result<()> + Send + 'static,
     ) -> Self {
         let flushed = Arc::clone(&outlet);
-        // Of the only one: logging is set up once.
+        // It cannot be set yet: logging is set up once.
         let _ = FLUSH.set(Box::new(move || flushed.flush(GOODBYE)));
         Self {
             start: Box::new(move || outlet.start(write)),
@@ -138,39 +138,38 @@ impl Writing {
         }
     }
 
-    /// The socket that leads to the journal, where entries go there. It need only be written to.
+    /// The socket to the journal, if entries go there. It is only written to.
     pub(crate) fn socket(&self) -> Option<RawFd> {
         self.socket
     }
 
-    /// Starts the thread that writes. To be called when the process is confined, since a thread that
-    /// is there before would not be.
+    /// Starts the thread that writes. Call it when the process is confined: a thread that exists
+    /// before would not be.
     pub(crate) fn start(self) -> anyhow::Result<()> {
         (self.start)().context("cannot start the thread that writes the log")
     }
 }
 
-/// Has the log written to its end, unless nobody takes it within a second. To be called before the
-/// process ends.
+/// Waits until the log is written, but at most a second. Call it before the process ends.
 pub(crate) fn flush() {
     if let Some(flush) = FLUSH.get() {
         flush();
     }
 }
 
-/// Puts one line on standard error behind the log, whatever form that has. Gives up after a second
-/// when nobody reads it.
+/// Writes one line to standard error after the log, whatever its form. Gives up after a second when
+/// it is not read.
 pub(crate) fn last_words(line: &str) {
     flush();
     let outlet = Outlet::new(text_notice);
     outlet.push(line.as_bytes().to_vec());
-    // Without a thread there is no way to write that is sure to end.
+    // Without a thread, a write could block for ever.
     if outlet.start(write_to_stderr).is_ok() {
         outlet.flush(GOODBYE);
     }
 }
 
-/// Puts formatted lines into the queue; the layer writes each event at once.
+/// Puts formatted lines into the queue. The layer formats each event at once.
 struct Queued(Arc<Outlet<Vec<u8>>>);
 
 impl<'a> MakeWriter<'a> for Queued {
@@ -211,15 +210,15 @@ fn json_notice(lost: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The time as the other lines have it.
+/// The time in the format of the other lines.
 fn now() -> String {
     let mut text = String::new();
-    // A line without its time is worth more than none.
+    // A line without a time is better than none.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text
 }
 
-/// Whether standard error goes to the journal anyway: then native fields say more than lines
+/// Whether standard error goes to the journal. Then native fields say more than lines
 /// (`systemd.exec(5)`, `$JOURNAL_STREAM`).
 fn stderr_is_the_journal() -> bool {
     let Some(stream) = std::env::var_os("JOURNAL_STREAM") else {

@@ -1,6 +1,7 @@
 //! `codex-network-proxy man DIRECTORY` and `codex-network-proxy completions SHELL`: for packagers.
 //!
-//! The page is made of the command line's definition and of `packaging/man/codex-network-proxy.8.roff`.
+//! The page is built from the definition of the command line and from
+//! `packaging/man/codex-network-proxy.8.roff`.
 
 use std::env;
 use std::fs::File;
@@ -16,7 +17,7 @@ use time::OffsetDateTime;
 
 use crate::args::Args;
 
-/// What the definition of the command line does not say.
+/// The sections that the definition of the command line lacks.
 const SECTIONS: &str = include_str!("../../packaging/man/codex-network-proxy.8.roff");
 
 /// Writes the page into an existing directory.
@@ -65,7 +66,7 @@ fn page(out: &mut impl Write) -> io::Result<()> {
     description.control("SH", ["DESCRIPTION"]);
     description.text([roman(sentence(command.get_about()))]);
     description.control("PP", []);
-    // The rest of it is below, at length.
+    // The details are below.
     let after = sentence(command.get_after_help());
     description.text([roman(after.lines().next().unwrap_or_default())]);
     description.to_writer(out)?;
@@ -98,7 +99,7 @@ fn commands(command: &clap::Command, out: &mut impl Write) -> io::Result<()> {
     section.to_writer(out)
 }
 
-/// What the definition says, with the full stop that clap takes away.
+/// A text of the definition, with the full stop that clap removes.
 fn sentence(text: Option<&StyledStr>) -> String {
     let text = text.map(ToString::to_string).unwrap_or_default();
     let end = if text.is_empty() || text.ends_with('.') {
@@ -109,8 +110,8 @@ fn sentence(text: Option<&StyledStr>) -> String {
     text + end
 }
 
-/// The day that the page is of: that of the sources where a build is to be reproducible
-/// (`SOURCE_DATE_EPOCH`), else today.
+/// The date of the page: that of the sources for a reproducible build (`SOURCE_DATE_EPOCH`), else
+/// today.
 fn date() -> String {
     let epoch = env::var("SOURCE_DATE_EPOCH").ok();
     let of_sources = epoch

@@ -1,9 +1,9 @@
 //! The monitor: keeps the sockets, starts the other roles, and parses nothing.
 //!
 //! One loop takes events one after the other: a signal, a message of the worker, a worker's end, a
-//! loader's outcome. Threads only wait and pass on. What a worker may ask for stands in
-//! [`dispatch`]; a worker that says anything else is ended and replaced, since it may have been
-//! taken over. When a worker dies the sockets stay, and clients wait in the kernel's queue.
+//! loader's result. Threads only wait and pass events on. [`dispatch`] lists what a worker may ask
+//! for. A worker that sends anything else is killed and replaced, since it may have been taken
+//! over. When a worker dies the sockets stay, and clients wait in the kernel's queue.
 
 mod control_socket;
 mod dispatch;
@@ -43,21 +43,22 @@ use crate::{logging, notify};
 
 /// The ticket of the settings that a worker starts with.
 const FIRST: u32 = 0;
-/// How long after the end of a drain's limit a worker may still take to exit.
+/// How long a worker may still take to exit after the drain's limit.
 const GRACE: Duration = Duration::from_secs(2);
-/// Most events that wait for the loop: a worker that says more is not listened to meanwhile.
+/// Largest number of events that wait for the loop. Further messages of a worker are not read
+/// meanwhile.
 const MOST_EVENTS: usize = 64;
 
-/// What the loop takes.
+/// What the loop receives.
 enum Event {
     Signal(i32),
-    /// A worker said something.
+    /// A worker sent a message.
     Said(u64, ToMonitor),
-    /// A worker said something that is no message.
+    /// A worker sent bytes that are not a valid message.
     Garbled(u64, String),
-    /// A worker has closed its end of the channel: it is gone, or of no use.
+    /// A worker has closed its end of the channel: it has ended or is unusable.
     Gone(u64),
-    /// A loader is done, by the number of its load.
+    /// A loader has finished, with the number of its load.
     Loaded(u32, anyhow::Result<Loaded>),
 }
 
@@ -69,19 +70,19 @@ struct Monitor {
     listeners: Listeners,
     control: Option<ControlSocket>,
     settled: Settled,
-    /// The settings before, while no worker has been well with `settled`.
+    /// The previous settings, until a worker has run successfully with `settled`.
     before: Option<Settled>,
     worker: Option<Worker>,
     workers: u64,
     numbering: Numbering,
     back_off: BackOff,
-    /// Settings that the worker is to put in force and has not yet.
+    /// Settings that the worker must put in force and has not yet.
     pending: Option<Pending>,
     reloads: Reloads,
-    /// The loader at work, or the last one.
+    /// The running loader, or the last one.
     loading: Option<Loading>,
-    /// Limited mode was set at run time; workers keep it until full mode is set. That it was
-    /// widened is not kept: whoever has taken a worker over could say so.
+    /// Limited mode was set at run time. Workers keep it until full mode is set. A change to full
+    /// mode is not kept: an attacker who has taken over a worker could send it.
     narrowed: Option<Mode>,
     ping: Ping,
     phase: Phase,
@@ -92,9 +93,9 @@ enum Phase {
     /// No worker has been ready yet.
     Starting,
     Serving,
-    /// A worker died; another starts then.
+    /// A worker died; the next one starts at this time.
     Restarting(Instant),
-    /// Asked to stop; the worker is killed then.
+    /// Asked to stop; the worker is killed at this time.
     Draining(Instant),
 }
 
@@ -104,8 +105,8 @@ enum End {
     Failed(anyhow::Error),
 }
 
-/// Why the service does not start, where starting it again would not help: someone has to mend the
-/// configuration first.
+/// The service cannot start, and starting it again would not help: the configuration must be
+/// repaired first.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration cannot be used\n\n{0}")]
 pub(crate) struct UnusableConfiguration(String);
@@ -115,10 +116,10 @@ pub(crate) struct UnusableConfiguration(String);
 ///
 /// # Errors
 ///
-/// What keeps the service from starting, as one message for a person; [`UnusableConfiguration`] where
-/// that is the configuration.
+/// Why the service cannot start, as one message for a person; [`UnusableConfiguration`] if the
+/// configuration is the cause.
 pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
-    // Sockets that were handed over too: other roles get them over the channel.
+    // Including inherited sockets: other roles get them over the channel.
     channel::keep_descriptors_to_ourselves()
         .context("cannot keep inherited descriptors from the other roles")?;
     let issuing = Issuing::new().context("cannot make a CA")?;
@@ -183,11 +184,11 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     }
 }
 
-/// Every connection takes descriptors, and the soft limit is made for programs that use `select`.
+/// Every connection needs descriptors, and the soft limit is chosen for programs that use `select`.
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    /// As many macOS gives to every program. There the hard limit may say "unlimited", and asking for
-    /// that is an error (`setrlimit(2)`, COMPATIBILITY).
+    /// The number that macOS gives to every program. There the hard limit may be "unlimited", and
+    /// asking for that is an error (`setrlimit(2)`, COMPATIBILITY).
     const OPEN_MAX: u64 = 10_240;
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         let raise = |soft| setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
@@ -220,7 +221,7 @@ impl Monitor {
     fn serve(&mut self, events: &Receiver<Event>) -> End {
         loop {
             let event = match self.next_deadline() {
-                // Events that keep coming must not put a deadline off.
+                // A stream of events must not delay a deadline.
                 Some(at) if at <= Instant::now() => Err(RecvTimeoutError::Timeout),
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
@@ -228,7 +229,7 @@ impl Monitor {
             let end = match event {
                 Ok(event) => self.take(event),
                 Err(RecvTimeoutError::Timeout) => self.deadline(),
-                // We hold a sender ourselves.
+                // This process holds a sender itself.
                 Err(RecvTimeoutError::Disconnected) => Some(End::Stopped),
             };
             if let Some(end) = end {
@@ -264,7 +265,7 @@ impl Monitor {
         None
     }
 
-    /// Asks the worker how it is. One that owes many answers is stuck.
+    /// Pings the worker. One that owes many answers is stuck.
     fn ping(&mut self) {
         if self.ping.ask() {
             self.tell(&ToWorker::Ping, &[]);
@@ -312,18 +313,19 @@ impl Monitor {
         }
     }
 
-    /// The first request to stop drains, the second ends at once.
+    /// The first request to stop drains; the second ends at once.
     fn stop(&mut self) -> Option<End> {
         if matches!(self.phase, Phase::Draining(_)) || self.worker.is_none() {
             self.kill_worker();
             return Some(End::Stopped);
         }
-        // Nobody needs its outcome, and it may hang.
+        // Its result is no longer needed, and it may hang.
         self.loading = None;
         notify::stopping();
         let limit = self.settled.drain_limit;
         self.phase = Phase::Draining(Instant::now() + limit + GRACE);
-        // Ours are copies of the worker's: as long as they are open, clients would wait in vain.
+        // These are copies of the worker's sockets: while they are open, clients would wait in
+        // vain.
         self.listeners.close();
         self.control = None;
         self.tell(&ToWorker::Drain { limit }, &[]);
@@ -359,13 +361,13 @@ impl Monitor {
         }
     }
 
-    /// Ends a worker that said what no sound worker says.
+    /// Kills and replaces a worker that sent what no sound worker sends.
     fn distrust(&mut self, why: &str) {
         self.kill_worker();
-        tracing::error!("the worker is not to be trusted any more ({why}) and is replaced");
+        tracing::error!("the worker violated the protocol ({why}); replacing it");
     }
 
-    /// Somebody asked for a reload, which begins now or later.
+    /// A reload was requested. It begins now or later.
     fn reload(&mut self, begin: Option<Begin>) {
         if let Some(begin) = begin {
             notify::reloading();
@@ -373,7 +375,7 @@ impl Monitor {
         }
     }
 
-    /// A reload is over, one way or the other: the next one begins.
+    /// A reload has ended, with any result. The next one begins.
     fn reload_done(&mut self) {
         match self.reloads.done() {
             Some(next) => self.begin(next),
@@ -416,7 +418,7 @@ impl Monitor {
         self.reload_done();
     }
 
-    /// Goes back to the settings that a worker was last well with.
+    /// Goes back to the settings that a worker last ran with.
     fn go_back(&mut self) {
         let Some(before) = self.before.take() else {
             return;
@@ -482,7 +484,7 @@ impl Monitor {
         match descriptors() {
             Ok(descriptors) => self.tell(&message, &descriptors),
             Err(error) => {
-                // A worker that waits for settings in vain is no use to anybody.
+                // A worker that waits for settings that do not come is useless.
                 self.kill_worker();
                 tracing::error!("cannot hand the settings over: {error:#}");
             }
@@ -493,7 +495,7 @@ impl Monitor {
         if let Some(worker) = &mut self.worker
             && let Err(error) = worker.tell(message, descriptors)
         {
-            // Gone, or stuck: either way there will be another.
+            // It has ended or is stuck. In both cases another one starts.
             worker.kill();
             tracing::debug!(%error, "the worker does not listen");
         }

@@ -1,4 +1,5 @@
-//! What the service manager is told (`sd_notify(3)`). Without one, nobody is told and nothing fails.
+//! Messages to the service manager (`sd_notify(3)`). Without one, nothing is sent and nothing
+//! fails.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -13,7 +14,7 @@ pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// A reload has begun. `ready` ends it, whatever came of it.
+/// A reload has begun. `ready` ends it, whatever its result.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -26,8 +27,8 @@ pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// The worker answers: the watchdog is fed, and the status line says what it serves, how many workers
-/// were replaced, and which listeners are missing since their address is `busy`.
+/// The worker answers. Feeds the watchdog, and sets the status line: the policy, how often the
+/// worker was replaced, and which listeners are missing because their address is `busy`.
 pub(crate) fn well(report: &Report, restarts: u32, busy: impl Iterator<Item = (Name, SocketAddr)>) {
     let mode = match report.mode {
         Mode::Limited => "limited",
@@ -60,9 +61,9 @@ pub(crate) fn restarting(restarts: u32) {
     ))]);
 }
 
-/// Keeps a socket over our own end, under a name.
+/// Stores a socket with the service manager beyond this process's end, under a name.
 pub(crate) fn store(name: &str, socket: &impl AsFd) {
-    // One that is stored under this name already would come back beside it.
+    // A socket that is already stored under this name would come back too.
     tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
     let told = sd_notify::notify_with_fds(
         &[NotifyState::FdStore, NotifyState::FdName(name)],
@@ -73,12 +74,12 @@ pub(crate) fn store(name: &str, socket: &impl AsFd) {
     }
 }
 
-/// Takes a socket back that was kept under this name.
+/// Removes a socket that was stored under this name.
 pub(crate) fn unstore(name: &str) {
     tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
 }
 
-/// How often the service manager wants to hear that we are well, if it does.
+/// The interval of the watchdog, if there is one.
 pub(crate) fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }

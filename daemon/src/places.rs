@@ -1,7 +1,8 @@
-//! The places that the proxy goes by, and who may change them.
+//! The files and directories that the proxy depends on, and which users may change them.
 //!
-//! `codex_network_files::Trust` has the rule. Root refuses to go by a place that others may change; the
-//! configuration's files and secrets are refused where they are read. Other users are warned.
+//! `codex_network_files::Trust` has the rule. Root refuses a place that other users may change. The
+//! files and secrets of the configuration are refused where they are read. Other users are only
+//! warned.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +13,14 @@ use codex_network_policy::Interception;
 use crate::ca::files;
 use crate::state;
 
-/// A place, and what is there.
+/// A place, and its role.
 type Place = (&'static str, PathBuf);
 
-/// Judges all places of a configuration; gives the warnings, each once.
+/// Checks all places of a configuration. Returns the warnings, each once.
 ///
 /// # Errors
 ///
-/// A sentence about the first place that root refuses.
+/// A sentence about the first place that root must refuse.
 pub(crate) fn judge(settings: &Settings, secrets: &Secrets) -> Result<Vec<String>, String> {
     let user = Trust::of_process();
     let mut warnings: Vec<String> = Vec::new();
@@ -37,7 +38,7 @@ pub(crate) fn judge(settings: &Settings, secrets: &Secrets) -> Result<Vec<String
             return Err(format!("error: {what} is refused: {error}"));
         }
         let warning = format!("others may change {what}: {error}");
-        // A directory stands above many files.
+        // A directory is above many files.
         let told = error.to_string();
         if !warnings.iter().any(|before| before.ends_with(&told)) {
             warnings.push(warning);

@@ -1,9 +1,9 @@
-//! What stands between the monitor and the worker: a socket, and few, small messages on it.
+//! The channel between the monitor and the worker: a socket, and few small messages on it.
 //!
-//! The service is three roles of one program (DESIGN section 1). The *monitor* keeps the privilege
-//! that the service was started with; it owns the listening sockets and parses nothing. The
-//! *loader* is started for each configuration, judges it, and is gone. The *worker* talks to
-//! clients and upstreams and can ask the monitor for nothing but the rows of
+//! The service is three roles of one program (`ARCHITECTURE.md`, "Three roles, one program"). The
+//! *monitor* keeps the privilege that the service was started with; it owns the listening sockets
+//! and parses nothing. A *loader* is started for each configuration, checks it, and ends. The
+//! *worker* talks to clients and upstreams, and may ask the monitor only for the operations in
 //! `monitor/dispatch.rs`.
 
 pub(crate) mod briefing;
@@ -18,8 +18,8 @@ pub(crate) const LOADER: &str = "load";
 /// The hidden command that makes this program a worker. Its standard input is the channel.
 pub(crate) const WORKER: &str = "work";
 
-/// What starts another role of this very program, even after an upgrade has replaced its file: the
-/// roles must be of one build.
+/// The program to start another role from, even after an upgrade has replaced its file: the roles
+/// must be of one build.
 pub(crate) fn this_program() -> std::io::Result<std::path::PathBuf> {
     if cfg!(target_os = "linux") {
         Ok("/proc/self/exe".into())

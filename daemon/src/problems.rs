@@ -1,9 +1,9 @@
-//! What is wrong with a configuration, on its way from the loader to those who asked for a reload.
+//! The problems of a configuration, on their way from the loader to the callers of a reload.
 //!
-//! There are two tellings of it. One has all of it, the lines of the files in question too: for the
-//! control socket, whose callers are named, and for whoever starts the proxy. The other, the outline,
-//! has nothing of what the files say: for the admin API, which every user of the machine can ask
-//! (SPEC A1). The monitor hands both on and looks into neither.
+//! There are two versions. The full one includes lines of the files. It is for callers of the
+//! control socket, who are authenticated, and for the user who starts the proxy. The other one, the
+//! outline, has no content of the files. It is for the admin API, which every user of the machine
+//! can call (SPEC A1). The monitor passes both on and parses neither.
 
 use codex_network_config::{Diagnostic, Diagnostics, Severity};
 use codex_network_control::ReloadProblem;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::privsep::message::Problems;
 
-/// What the outline says where it cannot be told problem by problem.
+/// The outline of problems that cannot be outlined one by one.
 const UNTOLD: &str = "error: there is more that is wrong than can be told here";
 
 /// Why a reload changed nothing.
@@ -26,14 +26,14 @@ pub(crate) struct ReloadError {
     pub(crate) outline: String,
 }
 
-/// One problem as it crosses the monitor.
+/// One problem, as it passes the monitor.
 #[derive(Serialize, Deserialize)]
 struct Carried {
     problem: ReloadProblem,
     outline: String,
 }
 
-/// Diagnostics for people, and for the programs that ask over the control socket.
+/// Diagnostics for people, and for programs on the control socket.
 pub(crate) fn diagnosed(found: &Diagnostics) -> Problems {
     let listed = found
         .iter()
@@ -56,7 +56,7 @@ pub(crate) fn diagnosed(found: &Diagnostics) -> Problems {
     }
 }
 
-/// A problem that stands in no file, and what is told of it to those who may not read the files.
+/// A problem that is in no file, and its outline for users who may not read the files.
 pub(crate) fn withheld(message: &str, outline: &str) -> Problems {
     let problem = ReloadProblem::placeless(message);
     let text = problem.text.clone();
@@ -84,7 +84,7 @@ fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
 }
 
 impl ReloadError {
-    /// One error that stands in no file and holds nothing of any.
+    /// One error that is in no file and has no content of a file.
     pub(crate) fn placeless(message: &str) -> Self {
         let problem = ReloadProblem::placeless(message);
         Self {
@@ -109,7 +109,7 @@ impl From<Problems> for ReloadError {
             .text
             .strip_prefix("error: ")
             .unwrap_or(&problems.text);
-        // Only what was never about a file comes without detail.
+        // Only a problem without a file has no detail.
         if problems.detail.is_empty() {
             return Self::placeless(message);
         }
@@ -122,7 +122,7 @@ impl From<Problems> for ReloadError {
                     text: problems.text,
                 }
             }
-            // It was too long and is cut off.
+            // The detail was too long and was cut.
             _ => Self {
                 outline: UNTOLD.to_owned(),
                 ..Self::placeless(message)

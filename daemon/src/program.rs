@@ -1,4 +1,4 @@
-//! The program: what its command line asks for, and how it ends.
+//! The program: runs the command line, and determines the exit code.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use crate::args::{Args, Command};
 use crate::{check, init, loader, logging, manual, memory, monitor, worker};
 
-/// What `sysexits(3)` calls `EX_CONFIG`. The service unit takes it as a reason not to try again.
+/// `EX_CONFIG` of `sysexits(3)`. The service unit does not restart the service after it.
 const UNUSABLE_CONFIGURATION: u8 = 78;
 
-/// Runs the program with the arguments that it was started with, to its end. Exit codes: 0 done,
-/// 1 failed (and `check` found an error), 2 the command line was not understood, 78 the proxy cannot
-/// start with this configuration.
+/// Runs the program with its command-line arguments to its end. Exit codes: 0 done, 1 failed (or
+/// `check` found an error), 2 the command line is invalid, 78 the proxy cannot start with this
+/// configuration.
 pub fn main() -> ExitCode {
     if let Err(error) = memory::keep_private() {
         complain(&format!(
@@ -26,7 +26,7 @@ pub fn main() -> ExitCode {
         Some(Command::Load(_)) => loader::run(&args),
         Some(Command::Work) => match worker::run() {
             Ok(()) => ExitCode::SUCCESS,
-            // The monitor has been told, and tells.
+            // The monitor has the error, and prints it.
             Err(_) => ExitCode::FAILURE,
         },
         Some(Command::Init(_)) => init::run(&args.sources(None, environment)),
@@ -54,8 +54,8 @@ fn end(outcome: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Tells the person who started the program what went wrong. A standard error that is closed or that
-/// nobody reads is no reason to fail in another way.
+/// Prints an error for the person who started the program. A failure to write it is ignored:
+/// standard error may be closed or not read.
 fn complain(message: &str) {
     let (red, plain) = if std::io::stderr().is_terminal() {
         ("\x1b[1;31m", "\x1b[0m")

@@ -1,4 +1,4 @@
-//! Where state is kept: the CA that `init` makes, and the public files of the CA (SPEC C5, M5).
+//! The state directory: for the CA that `init` makes, and the CA's public files (SPEC C5, M5).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use codex_network_config::Daemon;
 use nix::unistd::Uid;
 
-/// The directory's name below a place for state.
+/// The directory's name in a parent for state.
 const NAME: &str = "codex-network-proxy";
-/// The place of a service of the whole machine.
+/// The parent for a service of the whole machine.
 #[cfg(not(target_os = "macos"))]
 const OF_SYSTEM: &str = "/var/lib";
 /// The same on macOS, which has no `/var/lib`.
 #[cfg(target_os = "macos")]
 const OF_SYSTEM: &str = "/var/db";
 
-/// What to tell when there is none.
+/// The error when there is no state directory.
 pub(crate) const NOWHERE: &str = "there is no place for state, since neither XDG_STATE_HOME nor HOME is set; \
                                   set one of them, or [daemon] state_dir";
 
-/// The state directory: the configured one, else the system's for root and the user's own for
-/// everybody else (XDG Base Directory Specification).
+/// The state directory: the configured one, else the system's for root and the user's own for other
+/// users (XDG Base Directory Specification).
 pub(crate) fn directory(
     daemon: &Daemon,
     environment: impl Fn(&str) -> Option<OsString>,
@@ -35,7 +35,7 @@ pub(crate) fn directory(
 }
 
 fn of_user(environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    // The specification wants relative paths to be ignored.
+    // The specification requires relative paths to be ignored.
     let absolute = |name: &str| {
         environment(name)
             .map(PathBuf::from)

@@ -1,8 +1,9 @@
-//! The worker: an engine, its doors, and the orders that it takes (DESIGN section 1).
+//! The worker: an engine, its doors, and the monitor's orders (`ARCHITECTURE.md`, "Three roles, one
+//! program").
 //!
-//! It gets its settings and sockets from the monitor, gives up what privilege it was started with
-//! before it looks at either, and confines itself before it accepts. When it dies another takes
-//! its place.
+//! It gets its settings and sockets from the monitor. It gives up its privilege before it looks at
+//! either, and confines itself before it accepts connections. When it dies another worker replaces
+//! it.
 
 mod askers;
 mod control;
@@ -32,8 +33,8 @@ use reload::Reloader;
 use sandbox::Confined;
 use witness::Witness;
 
-/// Makes the kernel end this process when the monitor ends. On systems that cannot, a worker hears
-/// of it from the channel, and a loader is gone before long.
+/// Makes the kernel end this process when the monitor ends. On other systems a worker learns it
+/// from the channel, and a loader ends soon anyway.
 pub(crate) fn die_with_the_monitor() -> anyhow::Result<()> {
     sandbox::die_with_the_monitor()
 }
@@ -42,7 +43,7 @@ pub(crate) fn die_with_the_monitor() -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// What keeps it from starting; the monitor has been told.
+/// Why it cannot start. The monitor has the error.
 pub(crate) fn run() -> anyhow::Result<()> {
     die_with_the_monitor().context("cannot tie the worker to its monitor")?;
     let (link, mut receiver) = link::open().context("cannot use the channel to the monitor")?;
@@ -74,10 +75,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
     std::thread::spawn(move || {
         while let Ok(Some(order)) = link::next(&mut receiver) {
             match order {
-                // Connections wait for it, also while a reload or the end is under way.
+                // Connections wait for it, even while a reload or the end is in progress.
                 Order::Leaf { ticket, outcome } => answers.answered(ticket, outcome),
                 Order::Owners { ticket, users } => told_owners.answered(ticket, users),
-                // When nobody takes orders any more, answers still come.
+                // When orders are no longer taken, answers still arrive.
                 order => drop(orders_in.blocking_send(order)),
             }
         }
@@ -86,14 +87,14 @@ pub(crate) fn run() -> anyhow::Result<()> {
     runtime.block_on(serve(link, issuer, owners, *orders, started, orders_out))
 }
 
-/// A worker that has nothing left to lose.
+/// A worker without privilege.
 struct Started {
     loaded: Loaded,
     confined: Confined,
     witness: Witness,
 }
 
-/// From root, perhaps, with sockets in hand, to somebody who can do nothing else.
+/// Gives up the privilege, which may be root's, and confines the process.
 fn start(orders: &Orders) -> anyhow::Result<Started> {
     sandbox::drop_privilege(orders.account).context("the worker cannot give up its privilege")?;
     let loaded =
@@ -103,7 +104,7 @@ fn start(orders: &Orders) -> anyhow::Result<Started> {
     let mut witness = Witness::open(orders.restarts);
     let confined = sandbox::confine(orders.confinement, writing.socket())
         .context("the worker cannot confine itself")?;
-    // The first thread beside this one: confined like it.
+    // The first further thread. It is confined like this one.
     writing.start()?;
     witness.note_landlock(confined.landlock().map(str::to_owned));
     Ok(Started {
@@ -137,7 +138,7 @@ async fn serve(
         let parts = EngineParts {
             blocked_base: orders.blocked_base,
             issuer: Some(Arc::<Issuer>::clone(&issuer)),
-            // Elsewhere the monitor has no way to know.
+            // On other systems the monitor cannot find out.
             client_owner: cfg!(target_os = "linux").then_some(owners as Arc<dyn ClientOwner>),
             ..EngineParts::default()
         };
@@ -161,7 +162,7 @@ async fn serve(
             orders.admitted,
             warnings.collect(),
         );
-        // As the listeners' addresses do, the control socket counts as our own before the first door
+        // Like the listeners' addresses, the control socket counts as our own before the first door
         // accepts.
         let control_path = orders.control.as_ref().map(|(_, path, _)| Path::new(path));
         let _control = control_path.map(|path| engine.own_unix_sockets().add(path));
@@ -201,7 +202,7 @@ async fn serve(
             Order::Settings(orders) => reloader.put_in_force(*orders).await,
             Order::Announce { ticket, addresses } => reloader.announced(ticket, addresses),
             Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
-            // Taken where it is heard.
+            // Handled where it is received.
             Order::Leaf { .. } | Order::Owners { .. } => {}
             Order::Ping => link.tell(ToMonitor::Well(report(&engine))),
             Order::Drain(within) => {
@@ -210,12 +211,12 @@ async fn serve(
             }
         }
     }
-    // Without a monitor there is nobody to serve for.
+    // Without a monitor there is no reason to go on.
     let limit = limit.unwrap_or_default();
     let open = engine.counters().connections;
     tracing::info!(open, ?limit, "stopping: waiting for open connections");
-    // Begun first, so that the addresses of what closes now stay our own: the next process may serve
-    // there while this one still carries requests.
+    // Begun first, so that the addresses of closing listeners stay our own: the next process may
+    // serve there while this one still carries requests.
     engine.drain().begin();
     reloader.close();
     let cut = engine.drain().finish(limit).await;
@@ -244,7 +245,7 @@ impl From<Mode> for codex_network_policy::Mode {
     }
 }
 
-/// How the worker is, in a few numbers.
+/// The worker's state, in a few numbers.
 fn report(engine: &Engine) -> Report {
     let generation = engine.current();
     let policy = generation.policy();

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 const PROXIES: usize = 500;
 const AT_ONCE: usize = 16;
 
-/// A port where a proxy may listen and that no other program is given: bound, and not listening.
+/// A port for a proxy that no other program gets: bound, and not listening.
 fn reserved() -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a TCP socket");
     socket.set_reuseaddr(true).expect("a fresh socket");
@@ -68,7 +68,7 @@ async fn one(builder: NetworkProxyBuilder) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn l10_five_hundred_proxies_come_and_go_in_parallel_and_leave_nothing() {
-    // What the runtime itself needs is there from now on.
+    // From now on everything that the runtime itself needs is there.
     let places = [reserved(), reserved()];
     let [http, socks] = places
         .each_ref()

@@ -1,6 +1,6 @@
-//! An embedded proxy is not reached through itself, from the moment its listeners are reserved to its
-//! end (SPEC P6, L10). Apart from the other tests, since threads of a runtime disturb those that capture
-//! events.
+//! An embedded proxy cannot be reached through itself, from the moment its listeners are reserved
+//! to its end (SPEC P6, L10). Separate from the other tests, since threads of a runtime disturb
+//! those that capture events.
 
 #![expect(
     clippy::disallowed_methods,
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A proxy that lets everything through, with `more` in `[network]`.
+/// A proxy that permits everything, with `more` in `[network]`.
 fn permissive(more: &str) -> String {
     format!(
         "[network]\nallow_upstream_proxy = false\nallow_local_binding = true\nallowed_domains = [\"*\"]\n\
@@ -27,7 +27,7 @@ fn builder() -> NetworkProxyBuilder {
     NetworkProxy::builder().config_toml(permissive(""))
 }
 
-/// A request for the health of whatever listens there, which stays open.
+/// A request for the health of the API there. The connection stays open.
 async fn ask(door: SocketAddr, target: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(door).await.expect("the door");
     let head = format!("GET http://{target}/health HTTP/1.1\r\nConnection: close\r\n\r\n");
@@ -67,7 +67,7 @@ async fn p6_a_draining_proxy_does_not_reach_what_listens_in_its_place() {
     let (http, admin) = (http.expect("a door"), admin.expect("an API"));
     let mut under_way = TcpStream::connect(http).await.expect("the door");
     under_way.write_all(b"GET ").await.expect("a beginning");
-    // It was accepted once this one, which came after it, is answered.
+    // It has been accepted when this one, which came after it, is answered.
     let denied = SocketAddr::from(([192, 0, 2, 1], 1));
     let mut later = ask(http, denied).await;
     later.read_u8().await.expect("an answer");
@@ -85,7 +85,7 @@ async fn p6_a_draining_proxy_does_not_reach_what_listens_in_its_place() {
     });
 }
 
-/// Each instance knows its own listeners, those of a coming reload included.
+/// Each instance knows its own listeners, even those of a coming reload.
 #[tokio::test(flavor = "multi_thread")]
 async fn p6_no_request_gets_into_the_queue_of_a_listener_that_new_settings_open() {
     let text = |enabled: bool| permissive(&format!("enable_socks5 = {enabled}"));

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Takes codex-network-proxy off this Mac. The configuration, the CA and the log stay, unless --purge
-# is given; then the service's user goes too.
+# Removes codex-network-proxy from this Mac. The configuration, the CA and the log stay. --purge removes
+# them and the service's user.
 set -eu
 
 label=com.openai.codex-network-proxy
@@ -25,14 +25,14 @@ fi
 launchctl bootout "system/$label.resolver" 2>/dev/null || true
 launchctl bootout "system/$label" 2>/dev/null || true
 
-# While there is still a program that knows which certificates it installed; not the one in
-# /usr/local/bin, which somebody else may have put there.
+# While the program that knows its installed certificates still exists. Not the one in /usr/local/bin, which
+# another user may have put there.
 if [ -d "$root/Library/Application Support/codex-network-proxy" ]; then
     "$root/usr/local/libexec/codex-network-proxy/proxyctl" ca uninstall
     rmdir "$root/Library/Application Support/codex-network-proxy" 2>/dev/null || true
 fi
 
-# What the receipt says that we installed; then the directories that are ours and empty.
+# The files in the receipt, and then our own directories if they are empty.
 pkgutil --only-files --files "$label" | while IFS= read -r file; do
     rm -f "$root/$file"
 done

@@ -8,7 +8,7 @@ use e2e::program::Run;
 use crate::intercepted::{Intercepted, Scene, intercepted_tests};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
-/// As `python/boto3_object.py` puts it.
+/// The length of the object that `python/boto3_object.py` puts.
 const LENGTH: usize = 300_000;
 
 struct Boto3;
@@ -58,7 +58,7 @@ fn object(attempt: &Attempt<'_>, what: &str) -> Run {
 client_tests!(Boto3; http, https);
 intercepted_tests!(Boto3);
 
-/// H1, M6: what arrives is what boto3 sent, coding and all.
+/// H1, M6: the origin gets what boto3 sent, with its coding.
 #[test]
 fn an_object_is_put_in_aws_chunked_coding_inside_interception() {
     let config = Config::example().hook("s3", "allowed.test", &["PUT"], "/bucket/key");

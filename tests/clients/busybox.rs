@@ -1,5 +1,5 @@
-//! Small programs: the wget of busybox, which many images have instead of the other one, and a request
-//! typed into netcat, which closes its sending side behind it.
+//! Small programs: the wget of busybox, which many images have instead of GNU wget, and a request
+//! typed into netcat, which then closes its sending side.
 
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};

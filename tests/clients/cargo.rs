@@ -94,7 +94,7 @@ impl Intercepted for Cargo {
     }
 }
 
-/// cargo with a registry named `test`, as its users set it up.
+/// cargo with a registry named `test`, configured as its users do.
 fn cargo(attempt: &Attempt<'_>, home: &Path) -> Program {
     let mut program = attempt.program(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     if let Some(toolchains) = rustup_home() {
@@ -111,8 +111,8 @@ fn cargo(attempt: &Attempt<'_>, home: &Path) -> Program {
         .env("CARGO_HTTP_PROXY", attempt.proxy_or_empty())
 }
 
-/// Where a rustup keeps its toolchains, which it must be told since cargo gets an
-/// empty `HOME`; otherwise it would go and download them.
+/// The directory of rustup's toolchains. rustup must be told it since cargo gets an empty `HOME`;
+/// otherwise it would download them.
 fn rustup_home() -> Option<PathBuf> {
     let usual = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".rustup"));
     std::env::var_os("RUSTUP_HOME")
@@ -121,7 +121,7 @@ fn rustup_home() -> Option<PathBuf> {
         .filter(|path| path.exists())
 }
 
-/// What `cargo package` would make.
+/// The output of `cargo package`.
 fn package() -> Vec<u8> {
     let directory = TempDir::new().expect("a temporary directory");
     let root = directory.path().join("tiny-1.0.0");

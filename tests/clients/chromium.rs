@@ -11,7 +11,7 @@ fn show(config: &Config) -> (Run, Daemon) {
     script::run("chromium_page", &[], config, Trust::Bundle)
 }
 
-/// Only the browser's own errands may have been refused.
+/// Only requests that the browser makes for itself may have been refused.
 fn nothing_of_the_page_was_refused(daemon: &Daemon) {
     let blocked = daemon.blocked();
     assert!(

@@ -6,7 +6,7 @@ use e2e::program::Run;
 use crate::intercepted::{Intercepted, Scene, bundle, intercepted_tests, proxy};
 use crate::scene::{Attempt, Client, Door, Outcome, Scheme, client_tests};
 
-/// curl, which speaks no newer HTTP than this.
+/// curl, and the newest version of HTTP that it speaks.
 #[derive(Clone, Copy)]
 enum Curl {
     Http1,
@@ -90,7 +90,7 @@ fn nothing_is_decrypted_in_full_mode_for_a_host_without_hooks() {
         let run = Curl::Http2.run(&attempt, &["--verbose", "--data", "something"]);
         run.succeeded().says("issuer: CN=authority of one test");
     }
-    // The same look in limited mode finds another issuer.
+    // The same check in limited mode finds another issuer.
     let scene = Scene::limited(Curl::Http2.origin(Scheme::Https));
     scene
         .attempt(|attempt| Curl::Http2.run(attempt, &["--verbose"]))

@@ -1,5 +1,5 @@
-//! git over smart HTTP, served by `git http-backend` run as a CGI program by the
-//! test's own origin: a clone brings something home, a push leaves something there.
+//! git over smart HTTP, served by `git http-backend` as a CGI program of the test's own origin: a
+//! clone fetches a repository, a push stores one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::intercepted::{Intercepted, Scene};
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme};
 
-/// A bare repository `tiny.git` with one commit, and where to work on clones.
+/// A bare repository `tiny.git` with one commit, and a place for clones.
 struct Repository {
     directory: TempDir,
 }
@@ -29,7 +29,7 @@ impl Repository {
         git(&["clone", "--quiet", "--bare", "start", "tiny.git"], root);
         let bare = root.join("tiny.git");
         git(&["config", "http.receivepack", "true"], &bare);
-        // What the protocol without a program on the other side reads.
+        // The protocol without a program on the other side needs these files.
         git(&["update-server-info"], &bare);
         repository
     }
@@ -109,8 +109,8 @@ impl Client for Push {
     }
 }
 
-/// `git clone` with `GIT_SMART_HTTP=0`, which makes it ask for files and nothing else:
-/// otherwise it reads by `POST`.
+/// `git clone` with `GIT_SMART_HTTP=0`, which makes it fetch files only: otherwise it reads by
+/// `POST`.
 struct DumbClone(Repository);
 
 impl Client for DumbClone {
@@ -191,7 +191,7 @@ fn commit_content(directory: &Path, file: &str) {
     commit(directory, file);
 }
 
-/// Commits all that there is.
+/// Commits all files.
 pub(crate) fn commit(directory: &Path, message: &str) {
     git(&["add", "."], directory);
     let author = ["-c", "user.name=Test", "-c", "user.email=test@allowed.test"];
@@ -255,7 +255,7 @@ mod dumb_clone {
     crate::intercepted::intercepted_tests!(DumbClone(Repository::new()));
 }
 
-/// P7: git reads by `POST`, unless it is told to do without.
+/// P7: git reads by `POST`, unless it is told otherwise.
 #[test]
 fn a_clone_over_smart_http_is_refused_in_limited_mode() {
     let clone = Clone(Repository::new());

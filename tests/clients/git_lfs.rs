@@ -1,4 +1,4 @@
-//! git LFS: asks for a file by `POST`, and is sent to another path for its content.
+//! git LFS: asks for a file by `POST`, and is referred to another path for its content.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::git::{commit, git, over_http};
 use crate::intercepted::Scene;
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, sha256};
 
-/// `git lfs fetch` in a repository whose one file is to be had from the server.
+/// `git lfs fetch` in a repository whose one file is stored on the server.
 struct Fetch;
 
 impl Client for Fetch {

@@ -1,5 +1,5 @@
-//! gRPC by grpcio of `PyPI` on both sides: calls of every kind, streaming and trailers,
-//! inside intercepted TLS (SPEC M6). It asks by `POST`, and so needs a hook in full mode.
+//! gRPC by grpcio of `PyPI` on both sides: calls of every kind, streaming and trailers, inside
+//! intercepted TLS (SPEC M6). It uses `POST`, so it needs a hook in full mode.
 
 use e2e::daemon::{Config, Daemon};
 use e2e::program::Run;
@@ -41,7 +41,7 @@ fn calls_of_every_kind_go_through_intercepted_tls() {
     assert_eq!(inside.count(), 4, "each call is judged by itself");
 }
 
-/// M6: streams do not stop each other, and an end is told on.
+/// M6: streams do not stop each other, and the end of one is passed on.
 #[test]
 fn streams_that_are_not_read_and_calls_that_end_early_go_through_intercepted_tls() {
     let hooked = hooked("/test.Echo/");

@@ -1,9 +1,9 @@
-//! The scene in which a client's TLS is intercepted: an origin of the test's own,
-//! the proxy in limited mode, and a client in the environment that the proxy's own
-//! children get (issue 4, "Real components"; SPEC M1, M5, M6, P7, B2).
+//! The scene in which a client's TLS is intercepted: an origin of the test's own, the proxy in
+//! limited mode, and a client in the environment that the proxy's own children get (issue 4, "Real
+//! components"; SPEC M1, M5, M6, P7, B2).
 //!
-//! Each client reads, which works; writes, which is refused in words that reach its
-//! user; and reads without trusting the proxy's CA, which fails in its own words.
+//! Each client reads, which works; writes, which is refused with a text that its user sees; and
+//! reads without trusting the proxy's CA, which fails with the client's own message.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,17 +17,17 @@ use crate::scene::{Attempt, CONTENT, Client, Scheme};
 
 /// A client whose TLS is intercepted.
 pub(crate) trait Intercepted: Client {
-    /// Tries to change something at the origin; which is made for reading, so nothing
-    /// but a refusal of the proxy's is an answer.
+    /// Tries to change something at the origin. The origin only serves reads, so the client gets an
+    /// answer only if the proxy refuses.
     fn write(&self, attempt: &Attempt<'_>) -> Run;
 
-    /// What it tells its user then: one of these.
+    /// The client's message to its user in that case: one of these.
     fn write_refusals(&self) -> &'static [&'static str];
 
-    /// What it tells its user of a certificate that it does not trust: one of these.
+    /// The client's message for a certificate that it does not trust: one of these.
     fn distrusts(&self) -> &'static [&'static str];
 
-    /// What it speaks with an origin that would rather speak HTTP/2: one of these.
+    /// The version that it speaks with an origin that prefers HTTP/2: one of these.
     fn versions(&self) -> &'static [&'static str] {
         &["HTTP/1.1"]
     }
@@ -61,7 +61,7 @@ impl Scene {
         self.origin.url("allowed.test", "")
     }
 
-    /// Runs a client that trusts what is in the proxy's bundle.
+    /// Runs a client that trusts the proxy's bundle.
     pub(crate) fn attempt<R>(&self, run: impl FnOnce(&Attempt<'_>) -> R) -> R {
         run(&Attempt {
             base: self.base(),
@@ -70,8 +70,8 @@ impl Scene {
         })
     }
 
-    /// Checks that the origin was asked for something, in one of these versions, and
-    /// for nothing that writes.
+    /// Checks that the origin was asked for something, in one of these versions, and for nothing
+    /// that writes.
     pub(crate) fn was_read(&self, versions: &[&str]) {
         let requests = self.origin.requests();
         assert!(!requests.is_empty());
@@ -100,7 +100,7 @@ pub(crate) fn proxy(daemon: &Daemon) -> String {
     format!("http://{}", daemon.http_addr())
 }
 
-/// The bundle of M5: what a child of the proxy's is told to trust.
+/// The bundle of M5, which the proxy's children trust.
 pub(crate) fn bundle(daemon: &Daemon) -> PathBuf {
     fs::read_dir(daemon.directory().join("state"))
         .expect("a state directory")
@@ -119,7 +119,7 @@ pub(crate) fn reads(client: &impl Intercepted) {
     outcome.run.succeeded();
     assert_eq!(outcome.fetched.as_deref(), Some(CONTENT));
     scene.was_read(client.versions());
-    // What is recorded inside TLS is proof that it was opened.
+    // A record of a request inside TLS proves that TLS was intercepted.
     scene.daemon.wait_for_log(|line| {
         let is = |field, value| line.field(field).is_some_and(|found| found == value);
         is("network.transport.protocol", "https")
@@ -130,7 +130,7 @@ pub(crate) fn reads(client: &impl Intercepted) {
     assert!(blocked.is_empty(), "{blocked:?}");
 }
 
-/// The client may not write, and says so; the origin never hears of it (P7, H5, M7).
+/// The client may not write and says so. The origin never gets the request (P7, H5, M7).
 pub(crate) fn does_not_write(client: &impl Intercepted) {
     let scene = Scene::limited(client.origin(Scheme::Https));
     let run = scene.attempt(|attempt| client.write(attempt));
@@ -144,8 +144,8 @@ pub(crate) fn does_not_write(client: &impl Intercepted) {
     }
 }
 
-/// A client that trusts the origin's authority but not the proxy's fails in its own
-/// words, and the log says once what to do.
+/// A client that trusts the origin's authority but not the proxy's fails with its own message, and
+/// the log says once what to do.
 pub(crate) fn needs_the_ca(client: &impl Intercepted) {
     let scene = Scene::limited(client.origin(Scheme::Https));
     let outcome = client.attempt(&Attempt {
@@ -159,7 +159,7 @@ pub(crate) fn needs_the_ca(client: &impl Intercepted) {
     distrust_is_logged_once(&scene.daemon);
 }
 
-/// The log has one line of a client that does not trust the proxy's CA.
+/// The log has one line about a client that does not trust the proxy's CA.
 pub(crate) fn distrust_is_logged_once(daemon: &Daemon) {
     let is_distrust = |line: &e2e::daemon::LogLine| {
         line.level() == Some("WARN") && line.message_contains("does not trust the proxy's CA")

@@ -1,4 +1,4 @@
-//! Java's `HttpClient`, which trusts what `keytool` put into a store, and no variable.
+//! Java's `HttpClient`, which trusts the content of a `keytool` store, and uses no variable.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::intercepted::{Intercepted, intercepted_tests};
 use crate::scene::{Attempt, Client, Door, Outcome, Scheme, client_tests};
 
-/// More than it may send before it is given room; it looks at no answer before that.
+/// More than it may send before there is room for it. It reads no answer before that.
 const LARGE: usize = 5_000_000;
 const PASSWORD: &str = "changeit";
 
@@ -55,7 +55,7 @@ fn fetch(attempt: &Attempt<'_>, method: &str, bytes: usize) -> Run {
     keytool(attempt.ca, &store);
     let mut program = attempt
         .program("java")
-        // Starts sooner, which is most of what it does here.
+        // Starts faster, which takes most of the time here.
         .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
         .arg(property(
             "javax.net.ssl.trustStore",
@@ -69,7 +69,7 @@ fn fetch(attempt: &Attempt<'_>, method: &str, bytes: usize) -> Run {
                 .arg(property(&format!("{scheme}.proxyHost"), host))
                 .arg(property(&format!("{scheme}.proxyPort"), port));
         }
-        // Otherwise it goes to localhost by itself.
+        // By default it connects to localhost directly.
         program = program.arg(property("http.nonProxyHosts", ""));
     }
     program
@@ -83,8 +83,8 @@ fn property(name: &str, value: &str) -> String {
     format!("-D{name}={value}")
 }
 
-/// Makes a store of the last certificate of a file, which in the proxy's bundle is that
-/// of its CA: keytool reads no more than one.
+/// Makes a store of the last certificate of a file, which in the proxy's bundle is that of its CA.
+/// keytool reads only one.
 fn keytool(certificates: &Path, store: &Path) {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     let pem = fs::read_to_string(certificates).expect("certificates");

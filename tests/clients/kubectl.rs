@@ -1,4 +1,4 @@
-//! kubectl: `exec` makes of a `POST` a connection that speaks SPDY/3.1 (SPEC H9).
+//! kubectl: `exec` turns a `POST` into a connection that speaks SPDY/3.1 (SPEC H9).
 
 use e2e::daemon::{Config, Daemon};
 use e2e::program::Run;
@@ -17,7 +17,7 @@ fn exec_works_in_a_tunnel() {
     run.succeeded().says("brought home");
 }
 
-/// H9: where hooks judge requests, no other protocol than WebSocket is offered to the server.
+/// H9: where hooks judge requests, only WebSocket is offered to the server.
 #[test]
 fn exec_is_not_carried_where_hooks_judge_requests() {
     let config = Config::example().hook("exec", "allowed.test", &["GET", "POST"], "/");

@@ -1,10 +1,10 @@
-//! Real clients through the real binary: each through every door it can use,
-//! once to an allowed origin and once to a blocked one, which must then never
-//! have been touched (issue 2, "Real components"; SPEC H1, H5, H8, S1, S2, R1).
+//! Real clients through the real binary: each through every door it can use, once to an allowed
+//! origin and once to a blocked one, which must not be contacted (issue 2, "Real components"; SPEC
+//! H1, H5, H8, S1, S2, R1).
 //!
-//! Each client also meets its origin without a proxy, so that a failure tells
-//! whether the proxy or the test is at fault. Most of them meet it once more with
-//! their TLS intercepted: see `intercepted.rs`. `.ci/clients` installs them all.
+//! Each client also contacts its origin without a proxy, so that a failure shows whether the proxy
+//! or the test is at fault. Most of them run once more with their TLS intercepted: see
+//! `intercepted.rs`. `.ci/clients` installs them all.
 
 mod boto3;
 mod busybox;

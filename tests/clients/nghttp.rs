@@ -1,4 +1,4 @@
-//! `nghttp`, which knows no proxies: `proxychains4` makes its connections tunnels.
+//! `nghttp`, which does not support proxies: `proxychains4` makes its connections tunnels.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn nghttp(attempt: &Attempt<'_>, arguments: &[&str]) -> Run {
     let config = program.home().join("proxychains.conf");
     let proxy = attempt.proxy_or_empty().trim_start_matches("http://");
     let proxy = proxy.replace(':', " ");
-    // The proxy resolves.
+    // The proxy resolves the name.
     let text = format!("strict_chain\nproxy_dns\n[ProxyList]\nhttp {proxy}\n");
     fs::write(&config, text).expect("a file");
     program
@@ -57,7 +57,7 @@ fn nghttp_may_not_write() {
     assert!(scene.origin.requests().is_empty());
 }
 
-/// It warns and goes on, so there is nothing that the proxy could see.
+/// It warns and goes on, so the proxy cannot notice it.
 #[test]
 fn nghttp_warns_where_the_ca_is_not_trusted() {
     let scene = Scene::limited(origin());

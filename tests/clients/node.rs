@@ -1,8 +1,8 @@
 //! node's own `fetch` and its `https` module, which speak no SOCKS.
 //!
-//! From node 24 on, `NODE_USE_ENV_PROXY=1` makes `fetch` heed the proxy
-//! variables. Older ones are given the agent which that switch installs, from
-//! the undici that `.ci/clients` installs; `fetch` itself is node's in both cases.
+//! From node 24 on, `NODE_USE_ENV_PROXY=1` makes `fetch` use the proxy variables. Older versions
+//! get the agent that this switch would install, from the undici that `.ci/clients` installs;
+//! `fetch` itself is node's in both cases.
 
 use e2e::daemon::Daemon;
 use e2e::program::{Run, installed};
@@ -28,8 +28,8 @@ fetch(url, { method }).then(async response => {
 });
 ";
 
-/// `https` over a tunnel made with `http`, as node's documentation of CONNECT has it.
-/// Its `Host` names the proxy (H2).
+/// `https` over a tunnel made with `http`, as in node's documentation of CONNECT. Its `Host` names
+/// the proxy (H2).
 const HTTPS: &str = r"
 const { connect } = require('tls');
 const http = require('http');
@@ -66,7 +66,7 @@ impl Client for Fetch {
     }
 
     fn refusals(&self, _scheme: Scheme, _door: Door) -> &'static [&'static str] {
-        // The `fetch` of node 18 keeps to itself why a tunnel was refused.
+        // The `fetch` of node 18 does not report why a tunnel was refused.
         &["403", "TypeError: fetch failed"]
     }
 
@@ -112,7 +112,8 @@ fn fetch(attempt: &Attempt<'_>, method: &str) -> Run {
 client_tests!(Fetch; http, https);
 intercepted_tests!(Fetch);
 
-/// P7, M1: undici makes a tunnel for plain HTTP too. It is read in limited mode, and nothing is written.
+/// P7, M1: undici makes a tunnel for plain HTTP too. In limited mode reads inside it are permitted
+/// and writes are not.
 #[test]
 fn plain_http_inside_a_tunnel_is_read_in_limited_mode() {
     let origin = Fetch.origin(Scheme::Http).start();

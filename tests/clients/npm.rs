@@ -14,7 +14,7 @@ use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests
 struct Npm;
 
 impl Client for Npm {
-    /// The two resources of a registry that an installation asks for.
+    /// The two resources of a registry that an installation needs.
     fn origin(&self, scheme: Scheme) -> Builder {
         let tarball = tarball();
         Origin::answering(move |request| match request.target.as_str() {
@@ -92,7 +92,7 @@ fn npm(attempt: &Attempt<'_>, arguments: &[&str]) -> Program {
     program
 }
 
-/// What `npm pack` would make: everything below `package/`.
+/// The output of `npm pack`: everything below `package/`.
 fn tarball() -> Vec<u8> {
     let directory = TempDir::new().expect("a temporary directory");
     let package = directory.path().join("package");

@@ -1,4 +1,4 @@
-//! `openssl s_client`, which makes the tunnel itself and shows what TLS is inside.
+//! `openssl s_client`, which makes the tunnel itself and shows the TLS inside.
 
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Builder, Origin};
@@ -13,7 +13,7 @@ fn origin() -> Builder {
     Origin::answering(|_| Answer::text(CONTENT))
 }
 
-/// Runs it, and writes these requests where the session is good.
+/// Runs it, and sends these requests if the session is good.
 fn s_client(attempt: &Attempt<'_>, arguments: &[&str], requests: &str) -> Run {
     let proxy = attempt.proxy_or_empty().trim_start_matches("http://");
     attempt
@@ -21,7 +21,7 @@ fn s_client(attempt: &Attempt<'_>, arguments: &[&str], requests: &str) -> Run {
         .args(["s_client", "-proxy", proxy])
         .args(["-connect", attempt.authority()])
         .args(["-verify_return_error", "-verify_hostname", "allowed.test"])
-        // Names as every version writes them.
+        // Names in the form that every version writes.
         .args(["-nameopt", "RFC2253"])
         .args(arguments)
         .stdin(requests.as_bytes())
@@ -47,7 +47,7 @@ fn s_client_reads_and_may_not_write_on_one_connection() {
             request("GET /third", &scene, "close"),
         ]
         .concat();
-        // Without it the end of its input would be the end of the session.
+        // Without it, the end of its input would end the session.
         let arguments = ["-alpn", "http/1.1", version, "-ign_eof"];
         let run = scene.attempt(|attempt| s_client(attempt, &arguments, &requests));
         run.succeeded()
@@ -63,7 +63,7 @@ fn s_client_reads_and_may_not_write_on_one_connection() {
     }
 }
 
-/// M6: ALPN follows what both sides speak.
+/// M6: ALPN chooses a protocol that both sides speak.
 #[test]
 fn s_client_is_offered_what_it_and_the_origin_speak() {
     let scene = Scene::limited(origin());
@@ -141,7 +141,7 @@ fn s_client_that_does_not_trust_the_ca_says_so() {
     distrust_is_logged_once(&scene.daemon);
 }
 
-/// M1: nor does a hook for another host make a difference.
+/// M1: a hook for another host makes no difference either.
 #[test]
 fn s_client_sees_the_origins_certificate_in_full_mode() {
     let hooked = Config::example().hook("other", "other.test", &["GET"], "/");

@@ -53,7 +53,7 @@ impl Client for Pip {
 
 impl Intercepted for Pip {
     fn write(&self, attempt: &Attempt<'_>) -> Run {
-        // It looks for packages by XML-RPC, and so by POST.
+        // It searches by XML-RPC, so by POST.
         pip(attempt, &["search", "--index", &attempt.base])
             .arg("tiny")
             .run()
@@ -79,7 +79,7 @@ fn pip(attempt: &Attempt<'_>, arguments: &[&str]) -> Program {
         .env("PIP_CONFIG_FILE", "/dev/null")
 }
 
-/// pip takes nothing over plain HTTP unless it is told to.
+/// pip refuses plain HTTP unless it is told to accept it.
 fn trusting(attempt: &Attempt<'_>) -> Vec<String> {
     if attempt.base.starts_with("https:") {
         return Vec::new();
@@ -87,7 +87,7 @@ fn trusting(attempt: &Attempt<'_>) -> Vec<String> {
     vec!["--trusted-host".to_owned(), attempt.host().to_owned()]
 }
 
-/// A wheel with one module and the little that PEP 427 demands.
+/// A wheel with one module and the metadata that PEP 427 requires.
 fn wheel() -> Vec<u8> {
     let directory = TempDir::new().expect("a temporary directory");
     let put = |name: &str, text: &str| {

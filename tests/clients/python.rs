@@ -1,4 +1,4 @@
-//! The HTTP libraries of Python: requests, httpx, aiohttp, urllib, and `PySocks` alone,
+//! The HTTP libraries of Python: requests, httpx, aiohttp and urllib, and `PySocks` alone, with
 //! datagrams too.
 
 use std::net::{Ipv4Addr, UdpSocket};
@@ -10,7 +10,7 @@ use e2e::program::Run;
 use crate::intercepted::Intercepted;
 use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, python};
 
-/// Sends a datagram through the SOCKS5 door, to a server that sends it back, and waits for that as
+/// Sends a datagram through the SOCKS5 door to a server that echoes it, and waits for the echo as
 /// long as a client would.
 fn datagram(daemon: &Daemon, name: &str) -> Run {
     let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -48,24 +48,24 @@ fn pysocks_is_not_answered_where_blocked() {
     assert_eq!(entry["protocol"], "socks5-udp", "{entry}");
 }
 
-/// A library, by the script that uses it as its users do.
+/// A library, with the script that uses it like its users.
 struct Library {
     /// `tests/clients/python/NAME_fetch.py`, run with the URL, the proxy's URL and,
     /// unless it is `GET`, the method.
     name: &'static str,
-    /// What it is given before those.
+    /// Arguments before those.
     options: &'static [&'static str],
-    /// What it says when a plain request, a CONNECT or a SOCKS5 one is refused.
+    /// Its message when a plain request, a CONNECT or a SOCKS5 request is refused.
     refusals: [&'static [&'static str]; 3],
     /// How its plain requests through the HTTP door are recorded.
     plain: &'static [&'static str],
-    /// What it speaks inside intercepted TLS.
+    /// The version that it speaks inside intercepted TLS.
     versions: &'static [&'static str],
-    /// What it says of a request that policy refuses there.
+    /// Its message for a request that policy refuses there.
     forbidden: &'static [&'static str],
 }
 
-/// What most of them are like.
+/// The common values.
 const USUAL: Library = Library {
     name: "",
     options: &[],
@@ -156,8 +156,7 @@ mod httpx {
     crate::scene::client_tests!(HTTPX; http, https, socks5);
     crate::intercepted::intercepted_tests!(HTTPX);
 
-    /// It is not done with its request before it has room to send all of it, and looks
-    /// at no answer before that.
+    /// It sends its whole request before it reads an answer, and needs room for all of it.
     #[test]
     fn a_large_upload_over_http2_is_refused_in_words() {
         let upload = super::Library {
@@ -217,7 +216,7 @@ mod pysocks {
             &["403: Forbidden"],
             &["0x02: Connection not allowed by ruleset"],
         ],
-        // It only knows tunnels.
+        // It only makes tunnels.
         plain: &["http-connect"],
         ..super::USUAL
     };

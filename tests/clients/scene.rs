@@ -1,5 +1,5 @@
-//! The scene in which every client plays the same part: an allowed and a blocked
-//! origin, the proxy between, and what must be true at the end.
+//! The scene that is the same for every client: an allowed and a blocked origin, the proxy between,
+//! and the conditions at the end.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::{Program, Run, installed};
 use e2e::tls::TestCa;
 
-/// What every origin offers in the form that its client asks for.
+/// The content that every origin serves, in the form that its client needs.
 pub(crate) const CONTENT: &str = "brought home";
 
 /// The variables that make programs trust a file of certificates (B2).
@@ -34,36 +34,36 @@ const TRUST: [&str; 17] = [
     "HTTPLIB2_CA_CERTS",
 ];
 
-/// How the origin is spoken to.
+/// The protocol to the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Http,
     Https,
 }
 
-/// Which way a client takes.
+/// The door that a client uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
     Http,
     Socks5,
 }
 
-/// What a client is told: where to go, which way, and whom to trust.
+/// The input of a client: the origin, the door, and the trusted certificates.
 pub(crate) struct Attempt<'a> {
     /// The origin, without a slash at the end.
     pub(crate) base: String,
     /// The proxy's URL; `None` to do without.
     pub(crate) proxy: Option<String>,
-    /// The certificates to trust: those of the authority that issued the origin's,
-    /// or the proxy's bundle.
+    /// The trusted certificates: those of the authority that issued the origin's, or the proxy's
+    /// bundle.
     pub(crate) ca: &'a Path,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 pub(crate) struct Outcome {
     /// How the client ended.
     pub(crate) run: Run,
-    /// What it brought home.
+    /// The fetched content.
     pub(crate) fetched: Option<String>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) trait Client {
     /// Runs the client.
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome;
 
-    /// What the client must tell its user when it was refused: one of these.
+    /// The client's message to its user when it was refused: one of these.
     fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str];
 
     /// How the blocked request may be recorded (R1): by the door and by whether
@@ -92,7 +92,7 @@ pub(crate) trait Client {
 }
 
 impl Outcome {
-    /// Of a client that prints what it brings home.
+    /// Of a client that prints the content that it got.
     pub(crate) fn printed(run: Run) -> Self {
         let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
         Self { run, fetched }
@@ -100,8 +100,8 @@ impl Outcome {
 }
 
 impl Attempt<'_> {
-    /// A program in the environment that makes it trust what it is to trust, and
-    /// nothing else that says so.
+    /// A program in the environment that makes it trust the right certificates, and nothing else
+    /// about trust.
     pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Program {
         trusting(self.ca, Program::new(program))
     }
@@ -125,7 +125,7 @@ impl Attempt<'_> {
             .map_or(self.authority(), |(host, _)| host)
     }
 
-    /// The proxy's URL, or nothing at all.
+    /// The proxy's URL, or the empty string.
     pub(crate) fn proxy_or_empty(&self) -> &str {
         self.proxy.as_deref().unwrap_or_default()
     }
@@ -165,7 +165,7 @@ pub(crate) fn allowed(client: &impl Client, scheme: Scheme, door: Door) {
     let origin = open(client, scheme, &ca);
     let daemon = Daemon::start(e2e::binary!(), &Config::example());
     let outcome = client.attempt(&Attempt {
-        // Only the proxy knows this name, so success proves the way.
+        // Only the proxy can resolve this name, so success proves that the proxy was used.
         base: origin.url("allowed.test", ""),
         proxy: Some(door.url(&daemon)),
         ca: ca.file(),
@@ -176,8 +176,8 @@ pub(crate) fn allowed(client: &impl Client, scheme: Scheme, door: Door) {
     assert!(daemon.blocked().is_empty(), "{:?}", daemon.blocked());
 }
 
-/// The client is refused a blocked origin at a door, tells its user, and the
-/// origin is never connected to (H5, H8, S2, R1).
+/// The client is refused a blocked origin at a door and tells its user. The origin is never
+/// connected to (H5, H8, S2, R1).
 pub(crate) fn refused(client: &impl Client, scheme: Scheme, door: Door) {
     let ca = TestCa::new();
     let origin = open(client, scheme, &ca);
@@ -211,7 +211,7 @@ fn open(client: &impl Client, scheme: Scheme, ca: &TestCa) -> Origin {
 }
 
 impl Scheme {
-    /// As it is written in a URL.
+    /// Its name in a URL.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -308,7 +308,7 @@ macro_rules! client_tests {
 
 pub(crate) use client_tests;
 
-/// A gzipped tar of one entry of a directory: what npm and cargo call a package.
+/// A gzipped tar of one entry of a directory: the package format of npm and cargo.
 pub(crate) fn tar_gz(directory: &Path, entry: &str) -> Vec<u8> {
     let (run, archive) = Program::new("tar")
         .args(["--create", "--gzip", "--file=-", entry])
@@ -318,7 +318,7 @@ pub(crate) fn tar_gz(directory: &Path, entry: &str) -> Vec<u8> {
     archive
 }
 
-/// SHA-256 in hexadecimal, by which registries name what they have.
+/// SHA-256 in hexadecimal, which registries use as names.
 pub(crate) fn sha256(content: &[u8]) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, content);
     hash.as_ref().iter().fold(String::new(), |mut hex, byte| {

@@ -9,12 +9,12 @@ use tempfile::TempDir;
 use crate::intercepted::{bundle, proxy, start};
 use crate::scene::{python, trusting};
 
-/// Whom the client trusts.
+/// The authority that the client trusts.
 #[derive(Clone, Copy)]
 pub(crate) enum Trust {
-    /// What the proxy's bundle has: the proxy's CA and the authority that issued the server's certificate.
+    /// The proxy's bundle: the proxy's CA, and the authority that issued the server's certificate.
     Bundle,
-    /// That authority alone.
+    /// Only that authority.
     Origin,
 }
 

@@ -88,7 +88,7 @@ fn skopeo(attempt: &Attempt<'_>, command: &[&str]) -> Run {
         .arg("--insecure-policy")
         .args(command)
         .arg(format!("docker://{}/image:latest", attempt.authority()));
-    // Over plain HTTP it asks only where told that it may.
+    // It uses plain HTTP only if it is told to.
     if attempt.base.starts_with("http://") {
         program = program.arg("--tls-verify=false");
     }

@@ -14,16 +14,16 @@ use tempfile::TempDir;
 
 use crate::intercepted::limited;
 
-/// More than any buffer on the way holds.
+/// More than all buffers on the way hold.
 const LENGTH: usize = 3_000_000;
 
-/// A server whose connections are each served by a process of their own, as inetd does it.
+/// A server that serves each connection in a process of its own, like inetd.
 struct Server {
     address: SocketAddr,
     directory: TempDir,
 }
 
-/// What makes the connection for ssh.
+/// The program that makes the connection for ssh.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     NetcatConnect,
@@ -58,7 +58,7 @@ impl Server {
             while let Ok((stream, _)) = listener.accept() {
                 let socket = OwnedFd::from(stream);
                 let copy = socket.try_clone().expect("a descriptor");
-                // Found by its path, which it demands.
+                // sshd requires that it is started by its full path.
                 let mut server = Command::new("/usr/sbin/sshd")
                     .args(["-i", "-f", &config])
                     .stdin(Stdio::from(socket))
@@ -86,7 +86,7 @@ impl Way {
         }
     }
 
-    /// What its user reads of a refusal.
+    /// The message that its user sees when it is refused.
     fn refusal(self) -> &'static str {
         match self {
             Self::NetcatSocks5 => "SOCKSv5 error: Connection not allowed by ruleset",
@@ -150,7 +150,7 @@ fn ssh_to_a_blocked_host_fails_and_says_why() {
     assert!(blocked.iter().all(|entry| entry["reason"] == "not_allowed"));
 }
 
-/// P7, M1: requests have to be seen there, and ssh has none.
+/// P7, M1: limited mode only permits requests that it can see. The proxy sees no requests in SSH.
 #[test]
 fn ssh_does_not_get_through_in_limited_mode() {
     let (server, daemon) = (Server::start(), start(&limited()));

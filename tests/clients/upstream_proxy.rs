@@ -1,9 +1,9 @@
-//! Real proxies on the way out (SPEC H12): curl, then the daemon, then squid or tinyproxy, then the
+//! Real upstream proxies (SPEC H12): curl, then the daemon, then squid or tinyproxy, then the
 //! origin.
 //!
-//! The daemon sends only what is public through a proxy, and no origin of ours is. So the target's
-//! address is one that nothing is routed to, and the real proxy hands everything on to a small one,
-//! which knows where the origin is.
+//! The daemon sends only public targets through a proxy, and no origin of the tests is public. So
+//! the target's address is one without a route, and the real proxy forwards everything to a small
+//! one that knows the origin.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -19,7 +19,7 @@ use e2e::upstream_proxy::UpstreamProxy;
 use e2e::wait::poll;
 use tempfile::TempDir;
 
-/// Public by its place, and given back (RFC 3701).
+/// A public address that no host uses: its range was given back (RFC 3701).
 const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 1);
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -73,7 +73,7 @@ impl Real {
     )]
     fn start(prepare: impl FnOnce(&Path, SocketAddr) -> Command) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        // Both drop root, and then write here.
+        // Both drop root and write here after that.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(directory.path(), open).expect("the directory is ours");
         let place = Reserved::open();
@@ -164,7 +164,7 @@ fn tinyproxy_that_wants_credentials_is_blamed() {
         .host("far.test", IpAddr::from(NOWHERE));
     let daemon = Daemon::launch(e2e::binary!())
         .config(&config)
-        // None at all: wrong ones it answers with 401, as if it were the origin.
+        // No credentials at all: it answers wrong ones with 401, like an origin.
         .env("ALL_PROXY", format!("http://{}", real.addr))
         .start();
     let ca = TestCa::new();

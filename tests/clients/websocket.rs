@@ -52,7 +52,7 @@ fn a_websocket_is_refused_in_limited_mode() {
     }
 }
 
-/// What was allowed, by protocol.
+/// The allowed requests, by protocol.
 fn protocols(daemon: &Daemon) -> Vec<String> {
     let logs = daemon.logs();
     let protocols = logs

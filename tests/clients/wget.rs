@@ -38,7 +38,7 @@ fn wget(attempt: &Attempt<'_>, arguments: &[&str]) -> Run {
     attempt
         .program("wget")
         .args(["--tries=1", "--timeout=30", "--output-document=-"])
-        // It heeds no variable.
+        // It reads no variable for this.
         .arg("--ca-certificate")
         .arg(attempt.ca)
         .args(arguments)

@@ -1,4 +1,5 @@
-//! The admin HTTP API: what it tells, what it changes, whom it turns away (SPEC section 8).
+//! The admin HTTP API: what it shows, what it changes, and which requests it refuses (SPEC section
+//! 8).
 
 mod blocked;
 mod busy;
@@ -195,7 +196,7 @@ fn c5_an_api_that_is_off_binds_nothing() {
     assert_eq!(answer.text(), "hello");
 }
 
-/// hyper itself would answer with a bare head.
+/// hyper itself would answer with a head and no text.
 #[test]
 fn a1_a_request_that_cannot_be_read_is_answered_in_words() {
     let daemon = start(&Config::example());

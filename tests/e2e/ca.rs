@@ -44,7 +44,7 @@ fn ca(daemon: &Daemon, arguments: &[&str]) -> Run {
     proxyctl(daemon, &[&["ca"], arguments].concat())
 }
 
-/// What `proxyctl ca show --json` says.
+/// The output of `proxyctl ca show --json`.
 fn shown(daemon: &Daemon) -> Value {
     json(daemon, &["ca", "show"])
 }

@@ -1,4 +1,5 @@
-//! CONNECT: dialled first, answered then, and a tunnel that is nothing but bytes (SPEC H8, H5, P6, P11).
+//! CONNECT: dials first, answers then, and gives a tunnel that carries only bytes (SPEC H8, H5, P6,
+//! P11).
 
 mod answers;
 mod bytes;

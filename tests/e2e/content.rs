@@ -6,10 +6,10 @@ mod plain;
 
 use e2e::origin::{Answer, Builder, Origin};
 
-/// Methods whose definition gives content no meaning, and that limited mode lets through.
+/// Methods whose definition gives content no meaning, and that limited mode permits.
 const READING: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 
-/// An origin that leaves content unread for everything but `/kept`, whose content is its answer.
+/// An origin that leaves content unread, except for `/kept`, whose content is its answer.
 fn careless() -> Builder {
     Origin::answering(|request| match request.target.as_str() {
         "/api/kept" => Answer::text(&request.text()),

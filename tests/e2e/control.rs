@@ -25,7 +25,7 @@ fn daemon() -> Daemon {
     Daemon::start(e2e::binary!(), &Config::example())
 }
 
-/// Where the daemon says that its control socket is.
+/// The path of the control socket in the daemon's log.
 fn socket(daemon: &Daemon) -> PathBuf {
     let line = daemon.wait_for_log(|line| {
         line.message() == Some("listening")
@@ -49,7 +49,7 @@ pub(crate) fn proxyctl(daemon: &Daemon, arguments: &[&str]) -> Run {
     proxyctl_at(&socket(daemon), arguments)
 }
 
-/// What `proxyctl … --json` says.
+/// The output of `proxyctl … --json`.
 #[track_caller]
 pub(crate) fn json(daemon: &Daemon, arguments: &[&str]) -> Value {
     let arguments = [arguments, &["--json"]].concat();
@@ -58,7 +58,7 @@ pub(crate) fn json(daemon: &Daemon, arguments: &[&str]) -> Value {
         .unwrap_or_else(|error| panic!("{error}: {}", run.stdout))
 }
 
-/// Has the proxy refuse a request to a host.
+/// Makes the proxy refuse a request to a host.
 fn be_refused(daemon: &Daemon, host: &str) {
     let request = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
     let answer = Connection::open(daemon.http_addr()).exchange(&request);

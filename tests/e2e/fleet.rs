@@ -1,5 +1,5 @@
-//! The examples in `packaging/fleet` do what they say. What needs more than a shell to be checked is
-//! in the tests of the booted machine.
+//! The examples in `packaging/fleet` do what they say. The tests of the booted machine check those
+//! that need more than a shell.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::control::PROXYCTL;
 
-/// Each example, and where it goes.
+/// Each example, and its path on a system.
 const PLACES: [(&str, &str); 6] = [
     (
         "conf.d/10-site.toml",
@@ -126,7 +126,7 @@ fn c6_the_requirements_bound_the_settings_and_what_comes_on_top() {
     assert!(refused.contains("invalid value for"), "{refused}");
 }
 
-/// What `proxyctl doctor environment` says to these variables where a proxy would be on its defaults.
+/// The output of `proxyctl doctor environment` for these variables, for a proxy on its defaults.
 fn doctor(program: Program) -> Run {
     let run = program.run();
     run.succeeded()
@@ -140,7 +140,7 @@ fn b1_the_doctor_finds_nothing_wrong_with_either_environment() {
     let socket = "/nowhere/control.sock";
     let shell = fleet().join("environment/profile.sh");
     let script = ". \"$0\"; \"$1\" --socket \"$2\" doctor environment";
-    // A shell that somebody had pointed past the proxy.
+    // A shell whose variables led past the proxy.
     let run = Program::new("sh")
         .args(["-euc", script])
         .arg(shell)

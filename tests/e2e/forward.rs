@@ -1,4 +1,4 @@
-//! Plain HTTP through the HTTP door: requests, answers, and what a connection carries (SPEC H1).
+//! Plain HTTP through the HTTP door: requests, answers, and connections (SPEC H1).
 
 mod blocked;
 mod bodies;
@@ -235,7 +235,7 @@ fn h1_origin_form_is_told_that_this_is_a_proxy() {
     assert_eq!(scene.origin.connections(), 0);
 }
 
-/// A web page's own request to this port has origin-form, and so never gets further.
+/// A web page's own request to this port has origin-form, so it never gets further.
 #[test]
 fn h1_the_answer_to_origin_form_names_no_policy() {
     let scene = Scene::echoing();

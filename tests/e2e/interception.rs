@@ -1,7 +1,7 @@
-//! TLS interception by the shipped daemon, over real sockets (SPEC section 6, and what it makes of
-//! P7, P9, P11, H5, H9, R1 and R3 inside).
+//! TLS interception by the shipped daemon, over real sockets (SPEC section 6, and P7, P9, P11, H5,
+//! H9, R1 and R3 inside it).
 //!
-//! SOCKS5 to port 443 is with the engine's tests: nobody but root may listen there.
+//! The engine's tests cover SOCKS5 to port 443: only root may listen there.
 
 mod ambiguous;
 mod attempt;
@@ -33,14 +33,14 @@ use serde_json::Value;
 
 use crate::control::proxyctl;
 
-/// For whom the origins here have certificates.
+/// The names in the certificates of the origins.
 const NAMES: [&str; 3] = ["allowed.test", "hooked.test", "127.0.0.1"];
-/// Both ways of speaking HTTP, by their names in ALPN.
+/// The two versions of HTTP, by their names in ALPN.
 pub(crate) const BOTH: [&str; 2] = ["h2", "http/1.1"];
 
 /// A daemon that trusts the origin's authority, and clients that trust the daemon's.
 pub(crate) struct Scene {
-    /// First to go, so that the daemon has nothing left to wait for when it ends.
+    /// Dropped first, so that the daemon has nothing to wait for when it ends.
     pub(crate) origin: Origin,
     daemon: Daemon,
     /// The origin's authority.
@@ -82,7 +82,7 @@ impl Scene {
         Self::serving(config, origin, |ca| Server::of(ca, &NAMES).alpn(protocols))
     }
 
-    /// With an origin whose TLS is the test's affair.
+    /// With an origin whose TLS the test configures.
     fn serving<'a>(
         config: &Config,
         origin: Builder,
@@ -112,7 +112,7 @@ impl Scene {
         client
     }
 
-    /// A client that trusts the proxy's authority alone.
+    /// A client that trusts only the proxy's authority.
     fn client(&self, protocols: &[&str]) -> Client {
         Client::trusting_pem(&self.proxy_ca).alpn(protocols)
     }
@@ -169,13 +169,13 @@ impl Scene {
         }
     }
 
-    /// `GET /` over whatever is there; the answer's status.
+    /// `GET /` over the negotiated protocol; returns the status.
     fn status(&self, host: &str) -> u16 {
         let mut client = self.http1(host);
         client.exchange(&self.message("GET", host, "/", &[])).status
     }
 
-    /// The same over the one or the other.
+    /// The same over this protocol.
     fn status_over(&self, protocol: &str, host: &str) -> u16 {
         self.ask(protocol, "GET", host, "/", &[]).status
     }
@@ -186,7 +186,7 @@ impl Scene {
             .wait_for_blocked(|entry| entry["reason"] == reason)
     }
 
-    /// Whether anything in the log tells of a crash.
+    /// Fails if the log reports a crash.
     fn assert_sound(&self) {
         for line in self.daemon.logs() {
             let raw = &line.raw;

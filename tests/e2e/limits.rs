@@ -1,4 +1,4 @@
-//! What happens when there is too much of something: connections, or descriptors (SPEC C5).
+//! Behaviour at limits: connections, and descriptors (SPEC C5).
 
 mod descriptors;
 mod users;
@@ -30,7 +30,7 @@ fn get(origin: &Origin) -> String {
     format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")
 }
 
-/// Connections that have been greeted, and so have their places.
+/// Connections that have got an answer, so they have their places.
 fn hold(daemon: &Daemon, count: usize) -> Vec<Connection> {
     let greeted = |_| {
         let mut client = Connection::open(daemon.socks_addr());
@@ -53,7 +53,7 @@ fn c5_clients_beyond_max_connections_wait_and_are_served_when_a_place_is_freed()
     for client in &mut waiting {
         client.send([&[5, 1, 0][..], &target.request(1), b"hello"].concat());
     }
-    // Those inside are served meanwhile, and nobody has been let in behind them.
+    // Those inside are served meanwhile, and no other client has been let in.
     for client in &mut held {
         assert_eq!(client.socks5_request(1, &target).reply, 0);
     }
@@ -92,7 +92,7 @@ fn impatient(most: usize) -> Config {
     limited(most).set("daemon.limits", "header_timeout", r#""300ms""#)
 }
 
-/// Whoever keeps a connection alive for requests that may never come does not keep others out.
+/// A client that keeps a connection alive without requests does not keep others out.
 #[test]
 fn c5_at_the_limit_connections_that_wait_for_their_next_request_give_their_places_up() {
     let origin = Origin::start(|_| Answer::text("hello"));
@@ -105,7 +105,7 @@ fn c5_at_the_limit_connections_that_wait_for_their_next_request_give_their_place
     for client in &mut idle {
         assert_eq!(client.exchange(&kept).text(), "hello");
     }
-    // As many as may be: each waits for a place that one of the others has.
+    // As many as possible: each waits for a place that one of the others has.
     for _ in 0..4 {
         let mut client = Connection::open(daemon.http_addr());
         assert_eq!(client.exchange(&kept).text(), "hello");
@@ -130,7 +130,7 @@ fn c5_at_the_limit_tunnels_and_answers_under_way_keep_their_places() {
     asking.send(get(&slow));
     is_full(&daemon);
     slow.wait_for("the request", |seen| (!seen.is_empty()).then_some(()));
-    // The time is what is tested: longer than an idle connection is kept.
+    // The test is about time: longer than an idle connection is kept.
     thread::sleep(std::time::Duration::from_millis(800));
     tunnel.send("still");
     assert_eq!(tunnel.read_exact(5), b"still");
@@ -147,7 +147,7 @@ fn c5_below_the_limit_a_connection_waits_for_its_next_request_undisturbed() {
     let mut client = Connection::open(daemon.http_addr());
     for _ in 0..2 {
         assert_eq!(client.exchange(&kept).text(), "hello");
-        // The time is what is tested: longer than an idle connection is kept at the limit.
+        // The test is about time: longer than an idle connection is kept at the limit.
         thread::sleep(std::time::Duration::from_millis(800));
     }
 }
@@ -156,7 +156,7 @@ fn c5_below_the_limit_a_connection_waits_for_its_next_request_undisturbed() {
 fn c5_a_higher_limit_lets_waiting_clients_in_when_it_is_reloaded() {
     let origin = Origin::echoing_bytes().start();
     let daemon = start(&limited(1));
-    // A tunnel, since a handshake would give its place up by and by.
+    // A tunnel: a handshake would free its place after a while.
     let mut held = hold(&daemon, 1).remove(0);
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     assert_eq!(held.socks5_request(1, &target).reply, 0);

@@ -1,6 +1,7 @@
-//! What others of this machine can do to the roles of the proxy, and what a client can: each attempt is
-//! made for real. What the worker can do stands in `daemon/src/worker/sandbox/linux/tests.rs`, and in
-//! `tests/system/privilege.rs` for the service as it is installed.
+//! What other processes of this machine can do to the roles of the proxy, and what a client can:
+//! each attempt is made for real. The attempts of the worker are in
+//! `daemon/src/worker/sandbox/linux/tests.rs`, and for the installed service in
+//! `tests/system/privilege.rs`.
 
 use std::fs::File;
 use std::path::Path;
@@ -19,10 +20,10 @@ use crate::startup::Wrapped;
 
 /// An account that owns nothing, by number.
 const NOBODY: &str = "65534";
-/// In the environment of whatever is started here.
+/// In the environment of every process that is started here.
 const SECRET: &str = "hunter2-of-the-starter";
 
-/// Runs a script of a shell as an ordinary user: this one, or `nobody` where this one is root.
+/// Runs a shell script as an ordinary user: the current one, or `nobody` if that is root.
 fn as_ordinary_user(script: &str) -> Run {
     if machine::is_root() {
         Program::new("setpriv")
@@ -43,7 +44,7 @@ fn as_ordinary_user(script: &str) -> Run {
     }
 }
 
-/// A process that is ended with the value.
+/// A process that ends with the value.
 struct Process(Child);
 
 impl Process {
@@ -76,8 +77,8 @@ impl Drop for Process {
     }
 }
 
-/// The attempts of another process of the same user, with the error of each. `PID` stands for the
-/// process that they are made on.
+/// The attempts of another process of the same user, with the expected error of each. `PID` stands
+/// for the target process.
 const LOOKS: [(&str, &str); 6] = [
     ("memory", "cat /proc/PID/mem"),
     ("environment", "cat /proc/PID/environ"),
@@ -102,7 +103,7 @@ fn assert_closed(role: &str, pid: u32) {
         .find_map(|line| line.strip_prefix("Max core file size"))
         .map(|line| line.split_whitespace().collect::<Vec<_>>());
     assert_eq!(core, Some(vec!["0", "0", "bytes"]), "{role}");
-    // Only root looks into root's processes, so what is there shows only to who runs as root.
+    // Only root can read root's processes, so only a test run by root sees it.
     if let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) {
         let environment = String::from_utf8_lossy(&environment);
         let has_it = environment.contains(SECRET);
@@ -110,7 +111,7 @@ fn assert_closed(role: &str, pid: u32) {
     }
 }
 
-/// A copy of the program that everybody may run, in a directory that everybody may look into.
+/// A copy of the program that all users may run, in a directory that all may read.
 fn program_for_all() -> (TempDir, std::path::PathBuf) {
     let directory = TempDir::new().expect("a directory");
     let program = directory.path().join("codex-network-proxy");
@@ -135,7 +136,7 @@ fn make_pipe(path: &Path) {
 fn l5_no_role_can_be_looked_into_by_other_processes_of_its_user() {
     let other = Process::of_ordinary_user(Path::new("sleep"), &["600"]);
     let look = format!("cat /proc/{0}/environ && ls /proc/{0}/fd/", other.0.id());
-    // It may not be that user yet.
+    // It may not have become that user yet.
     let seen = poll(PATIENCE, || {
         let run = as_ordinary_user(&look);
         run.stdout.contains(SECRET).then_some(())
@@ -197,7 +198,7 @@ fn m9_a_secret_of_the_environment_reaches_the_worker_and_no_roles_environment() 
         .config(&config)
         .env("SECRET_OF_STARTER", SECRET)
         .start();
-    // A reload looks it up again.
+    // A reload looks the user up again.
     assert_eq!(daemon.reload().status, 200);
     let environment = std::fs::read(format!("/proc/{}/environ", worker(&daemon)));
     let environment = environment.unwrap_or_default();
@@ -238,7 +239,7 @@ fn m3_another_user_neither_reads_nor_changes_what_the_proxy_keeps() {
             run.stderr.contains("ermission denied") || run.stderr.contains("not permitted");
         assert!(run.code != Some(0) && refused, "{attempt}: {run:?}");
     }
-    // The certificate is for everybody.
+    // The certificate is public.
     let public = as_ordinary_user(&format!("cat '{state}'/ca*.pem"));
     assert!(public.stdout.contains("BEGIN CERTIFICATE"), "{public:?}");
     assert_eq!(daemon.reload().status, 200, "and it is unharmed");

@@ -1,10 +1,10 @@
-//! The README is true: every command in it is run, and says what it shows; every setting, pattern
+//! The README is true: every command in it is run and prints what it shows; every setting, pattern
 //! and path that it names exists.
 //!
-//! In a `console` block a line that begins with `$ ` is a command, and the lines behind it are what
-//! it prints; `...` inside a line stands for anything, and alone on a line for any lines. Ports are
+//! In a `console` block a line that begins with `$ ` is a command, and the lines after it are its
+//! output. `...` inside a line stands for any text, and alone on a line for any lines. Ports are
 //! those of a proxy that is started here, and `example.com` leads to an origin on loopback. A
-//! command that this file does not know how to run fails the test.
+//! command that this file cannot run fails the test.
 
 mod console;
 mod text;
@@ -49,7 +49,7 @@ fn every_command_in_the_readme_says_what_it_shows() {
 fn every_toml_block_of_the_readme_passes_check() {
     for block in text::blocks("toml") {
         check(&block).succeeded();
-        // Keys that are commented out are meant to be used as well.
+        // Commented-out keys must be usable too.
         let used: Vec<&str> = block
             .lines()
             .map(|line| line.strip_prefix("# ").unwrap_or(line))
@@ -99,7 +99,7 @@ fn the_defaults_in_the_readme_are_those_of_the_proxy() {
     let (without, with) = told(&text);
     let summary = |output: &str| output.split_once('\n').map(|(_, rest)| rest.to_owned());
     assert_eq!(summary(&without), summary(&with));
-    // What `check` does not show, the proxy does.
+    // The proxy shows what `check` does not.
     let (bare, written) = (
         Config::new(),
         Config::new().append(&format!("\n{}", limits_table())),

@@ -1,5 +1,5 @@
-//! What is written down of a decision: the audit event, the violation line, the blocked entry
-//! (SPEC R1 to R3, P10, H11).
+//! The records of a decision: the audit event, the violation line, the blocked entry (SPEC R1 to
+//! R3, P10, H11).
 
 mod attempt;
 mod audit;
@@ -21,12 +21,12 @@ fn start(config: &Config) -> Daemon {
     Daemon::start(e2e::binary!(), config)
 }
 
-/// An origin that says hello to everyone.
+/// An origin that answers every request with `hello`.
 fn hello() -> Origin {
     Origin::start(|_| Answer::text("hello"))
 }
 
-/// A request through the HTTP door, with more lines of header if need be.
+/// A request through the HTTP door, with optional further header lines.
 fn http(client: &mut Connection, method: &str, url: &str, fields: &str) -> Response {
     let authority = url.trim_start_matches("http://").split(['/', '?']).next();
     let authority = authority.expect("a URL has an authority");
@@ -44,8 +44,8 @@ fn socks5(daemon: &Daemon, name: &str, port: u16) -> u8 {
     client.socks5_connect(&Socks5Target::name(name, port)).reply
 }
 
-/// The lines that `look` takes, once there are `count` of them and a reload has come and gone, so
-/// that one too many would be there too.
+/// The lines that `look` accepts, once there are `count` of them and a reload has finished, so that
+/// a surplus line would be there too.
 fn lines(daemon: &Daemon, count: usize, look: impl Fn(&LogLine) -> bool) -> Vec<LogLine> {
     let find = || {
         let mut lines = daemon.logs();

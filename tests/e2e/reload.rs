@@ -1,5 +1,5 @@
-//! Reloads: all or nothing, however they are asked for, and seen by everything that is under way
-//! (SPEC C7, L6).
+//! Reloads: all or nothing, for every way of asking, and seen by everything under way (SPEC C7,
+//! L6).
 
 mod enabled;
 mod failing;
@@ -97,8 +97,8 @@ fn c7_reloads_at_once_are_all_answered_and_the_last_file_holds() {
     assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
 }
 
-/// As many as this on a few connections at a time, with signals in between: a load serves everybody
-/// who asked before it began.
+/// This many, on a few connections at a time, with signals in between: a load serves all callers
+/// that asked before it began.
 #[test]
 fn c7_hundreds_of_askers_share_a_few_loads_and_each_is_answered() {
     const ASKERS: usize = 200;
@@ -146,7 +146,7 @@ fn c7_askers_who_share_a_load_all_hear_of_its_problems() {
     });
 }
 
-/// The loader waits for a pipe that nobody will ever write to.
+/// The loader waits for a pipe without a writer.
 #[test]
 fn c7_stopping_ends_a_loader_that_hangs() {
     let daemon = start(&Config::example());
@@ -157,7 +157,7 @@ fn c7_stopping_ends_a_loader_that_hangs() {
         .run()
         .succeeded();
     daemon.signal(Signal::SIGHUP);
-    // Returns when the loader has opened the other end, where it now waits.
+    // Returns when the loader has opened the other end, where it waits.
     let pipe = std::fs::File::create(&path).expect("a pipe that is read");
     let loader = crate::roles::children(&daemon)
         .into_iter()
@@ -169,8 +169,8 @@ fn c7_stopping_ends_a_loader_that_hangs() {
     drop(pipe);
 }
 
-/// Neither policy lets one of these requests through; only the allow list of one with the mode or
-/// the deny list of the other would.
+/// Neither policy permits one of these requests. Only a mixture would: the allow list of one with
+/// the mode or the deny list of the other.
 #[test]
 fn c7_every_request_is_judged_by_one_whole_policy() {
     const RELOADS: usize = 10;
@@ -365,7 +365,7 @@ fn c5_a_changed_log_filter_is_applied_or_warned_of() {
     daemon.reload_with(&quiet);
     get(daemon.http_addr(), "blocked.test", 80);
     assert_eq!(daemon.blocked().len(), 1);
-    // An error comes through any filter, and behind whatever was said before.
+    // An error passes every filter, and comes after everything logged before.
     daemon.rewrite_config_text("broken");
     assert_eq!(daemon.reload().status, 500);
     daemon.wait_for_log(|line| line.level() == Some("ERROR"));

@@ -1,7 +1,8 @@
 //! The resolver against a real name server on loopback (SPEC P4, C5).
 //!
-//! Assumes `codex_network_engine::{DnsResolver, Resolve, ResolveError, ResolverOptions}`. What
-//! needs no server (hosts file syntax, `localhost`, the system's configuration) is tested beside the code.
+//! Uses `codex_network_engine::{DnsResolver, Resolve, ResolveError, ResolverOptions}`. Behaviour
+//! that needs no server (hosts file syntax, `localhost`, the system's configuration) is tested
+//! beside the code.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -12,7 +13,7 @@ use codex_network_engine::{DnsResolver, Resolve, ResolveError, ResolverOptions};
 use e2e::resolver::{Family, StubResolver};
 use e2e::wait::{PATIENCE, poll};
 
-/// Longer than any test needs: one that comes to it fails.
+/// Longer than any test needs: a test that waits this long fails.
 const AMPLE: Duration = Duration::from_secs(60);
 
 fn resolver(servers: &[&StubResolver]) -> DnsResolver {
@@ -103,7 +104,7 @@ async fn kept_answers_end_with_their_ttl() {
     let resolver = resolver(&[&dns]);
     assert_eq!(resolver.resolve("short.test").await, Ok(ips(["192.0.2.1"])));
     dns.answer_with_ttl("short.test", ips(["192.0.2.2"]), 1);
-    // The time is what is tested: the TTL is a second, and nothing announces its end.
+    // The test is about time: the TTL is a second, and nothing signals its end.
     tokio::time::timeout(AMPLE, async {
         while resolver.resolve("short.test").await != Ok(ips(["192.0.2.2"])) {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -187,7 +188,7 @@ async fn an_answer_that_does_not_fit_is_fetched_over_tcp() {
 async fn the_limit_ends_a_lookup_that_nobody_answers() {
     let dns = StubResolver::start();
     dns.silent("silent.test");
-    // Long enough for the query to be sent on a loaded machine.
+    // Long enough to send the query on a loaded machine.
     let resolver = resolver_with(&[&dns], Duration::from_secs(2), "");
     let lookup = tokio::time::timeout(AMPLE, resolver.resolve("silent.test"));
     let answer = lookup.await.expect("the limit ends it");
@@ -195,7 +196,7 @@ async fn the_limit_ends_a_lookup_that_nobody_answers() {
     assert!(dns.queries("silent.test") > 0);
 }
 
-/// Name servers that drop AAAA queries exist: they must not cost every connection the whole limit.
+/// Some name servers drop AAAA queries. They must not cost every connection the whole limit.
 #[tokio::test]
 async fn ipv4_addresses_do_not_wait_for_an_answer_about_ipv6_that_never_comes() {
     let dns = StubResolver::start();
@@ -240,7 +241,7 @@ async fn one_family_that_fails_does_not_spoil_the_other() {
         resolver.resolve("no-four.test").await,
         Ok(ips(["2001:db8::1"]))
     );
-    // No IPv4 address, and nobody knows about IPv6: that is not "no such host".
+    // No IPv4 address, and no answer about IPv6: that is not "no such host".
     let answer = resolver.resolve("nothing.test").await;
     assert!(
         matches!(answer, Err(ResolveError::Unavailable(_))),
@@ -265,7 +266,8 @@ async fn a_server_that_fails_is_unavailable_with_its_address_in_the_detail_and_t
     );
 }
 
-/// Split DNS: what the first server says holds, also when it says no, and nobody else hears of the name.
+/// Split DNS: the first server's answer holds, even if it is negative, and no other server gets the
+/// query.
 #[tokio::test]
 async fn servers_are_asked_in_order_and_the_second_only_when_the_first_fails() {
     let (first, second) = (StubResolver::start(), StubResolver::start());
@@ -302,8 +304,8 @@ async fn a_silent_server_leaves_time_for_the_next_one_and_is_then_asked_last() {
     assert_eq!(first.queries("www.test"), 0, "it is asked last");
 }
 
-/// An old wound: a client that asked for a name whose own servers are silent put the first name server
-/// last for everybody, and with split DNS the second one knows other addresses.
+/// A past bug: after a client asked for a name whose own servers are silent, the first name server
+/// was asked last for all names, and with split DNS the second one knows other addresses.
 #[tokio::test]
 async fn p4_one_silent_name_does_not_reorder_the_servers_for_other_names() {
     let (first, second) = (StubResolver::start(), StubResolver::start());
@@ -326,7 +328,7 @@ async fn p4_one_silent_name_does_not_reorder_the_servers_for_other_names() {
     assert_eq!(second.names_asked(), ["silent.test"]);
 }
 
-/// The other half of the same: what answers something else meanwhile is not silent.
+/// The opposite case: a server that answers another question meanwhile is not silent.
 #[tokio::test]
 async fn p4_silence_about_many_names_at_once_does_not_reorder_the_servers() {
     let (first, second) = (StubResolver::start(), StubResolver::start());
@@ -441,7 +443,7 @@ fn the_stub_serves_tests_without_a_runtime_and_frees_its_port_when_dropped() {
     let address: SocketAddr = dns.address();
     assert!(address.ip().is_loopback());
     drop(dns);
-    // Another test may be given the port for a while.
+    // Another test may have the port for a while.
     poll(PATIENCE, || std::net::TcpListener::bind(address).ok()).expect("TCP is free again");
     poll(PATIENCE, || std::net::UdpSocket::bind(address).ok()).expect("UDP is free again");
 }

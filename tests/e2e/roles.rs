@@ -1,5 +1,5 @@
-//! The three roles of the service, seen from outside: what the kernel says of the worker, and what
-//! clients notice when it dies (DESIGN section 1).
+//! The three roles of the service, seen from outside: what the kernel reports about the worker, and
+//! what clients notice when it dies (`ARCHITECTURE.md`, "Three roles, one program").
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use crate::startup::Wrapped;
 
-/// The processes that the daemon's first process has started and that are still there.
+/// The processes that the daemon's first process has started and that still exist.
 pub(crate) fn children(daemon: &Daemon) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").expect("a Linux machine");
     let parent = |pid: u32| {
@@ -42,7 +42,7 @@ pub(crate) fn command_line(pid: u32) -> String {
     words.trim_end().to_owned()
 }
 
-/// Whether a process has ended; somebody may still have to reap it.
+/// Whether a process has ended, even if it is not reaped yet.
 pub(crate) fn is_gone(pid: u32) -> bool {
     status(pid).is_none_or(|status| status.contains("State:\tZ"))
 }
@@ -68,7 +68,7 @@ fn get(daemon: &Daemon, url: &str) -> Response {
 
 pub(crate) fn end(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
-    // It may have gone by itself since it was looked up.
+    // It may have ended by itself since it was looked up.
     let killed = kill(pid, Signal::SIGKILL);
     assert!(
         matches!(killed, Ok(()) | Err(nix::Error::ESRCH)),
@@ -105,7 +105,7 @@ fn l5_the_worker_has_no_privilege_and_cannot_get_any() {
 #[test]
 fn l5_an_unknown_user_is_one_clear_error() {
     if !machine::has(Need::Root) {
-        // Only root can make the worker somebody else; for others the key has no effect.
+        // Only root can change the worker's user; for others the key has no effect.
         let config = Config::example().set("daemon", "user", r#""nobody-by-this-name""#);
         drop(Daemon::start(e2e::binary!(), &config));
         return;
@@ -153,7 +153,7 @@ fn l5_clients_wait_for_the_next_worker_and_none_is_refused() {
     let daemon = Daemon::start(e2e::binary!(), &Config::example());
     let first = worker(&daemon);
     end(first);
-    // At once: whoever connects now is taken by the kernel and served by the next worker.
+    // At once: clients that connect now wait in the kernel's queue for the next worker.
     for _ in 0..20 {
         let answer = get(&daemon, &origin.url("allowed.test", "/"));
         assert_eq!(answer.status, 200);
@@ -166,13 +166,13 @@ fn l5_clients_wait_for_the_next_worker_and_none_is_refused() {
     );
 }
 
-/// Signals, reloads and the end are the monitor's, whatever a worker does.
+/// Signals, reloads and the end belong to the monitor, whatever a worker does.
 #[test]
 fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
     let daemon = Daemon::launch(e2e::binary!())
         .config(&Config::example())
-        // The monitor looks at its worker as often as a service manager wants to hear of it.
-        // Half of this is what a stuck one gets; a sound one on a loaded machine needs less.
+        // The monitor pings its worker at an interval that it derives from the watchdog. A stuck
+        // worker gets half of this time; a sound one on a loaded machine needs less.
         .env("WATCHDOG_USEC", "8000000")
         .start();
     let stuck = worker(&daemon);
@@ -185,7 +185,7 @@ fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
     daemon.wait_for_message("does not answer");
     assert_eq!(get(&daemon, "http://allowed.test/").status, 403);
     assert_ne!(worker(&daemon), stuck);
-    // A worker's death is told as that.
+    // A worker's death is reported as a death.
     let distrusted = daemon
         .logs()
         .iter()
@@ -267,7 +267,7 @@ fn c7_a_reload_that_its_worker_does_not_survive_is_not_lost() {
     daemon.signal(Signal::SIGHUP);
     end(first);
     let url = origin.url("allowed.test", "/");
-    // A worker that starts on the old settings is ended again, with what it has in hand.
+    // A worker that starts on the old settings is ended again, with its open requests.
     let ask = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| get(&daemon, &url)));
     let refused = poll(PATIENCE, || {
         ask().ok().filter(|answer| answer.status == 403)
@@ -310,7 +310,7 @@ fn l5_the_worker_gets_nothing_of_the_starters_environment() {
         let environment = environment.expect("root may look");
         assert!(!String::from_utf8_lossy(&environment).contains("SECRET_TOKEN"));
     } else {
-        // The worker cannot be dumped, so others may not look.
+        // The worker cannot be dumped, so other processes may not read it.
         let denied = environment.expect_err("the worker is closed to others");
         assert_eq!(denied.kind(), std::io::ErrorKind::PermissionDenied);
     }
@@ -329,13 +329,13 @@ fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
             .filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok())
             .collect()
     };
-    // No role can be dumped, so looking into them takes privilege.
+    // No role can be dumped, so reading them needs privilege.
     if !machine::has(Need::Ptrace) {
         return;
     }
     assert!(opened(daemon.pid()).contains(&file), "the monitor has it");
     assert!(!opened(worker(&daemon)).contains(&file));
-    // A loader that waits for a pipe stays long enough.
+    // A loader that waits for a pipe lives long enough.
     let pipe = daemon.config_path().to_owned();
     std::fs::remove_file(&pipe).expect("the test's own file");
     e2e::program::Program::new("mkfifo")
@@ -349,7 +349,7 @@ fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
         .iter()
         .find(|pid| command_line(**pid).ends_with("load"));
     let loader = *loader.expect("a loader");
-    // The pipe is open for us a moment before the loader has its descriptor.
+    // The pipe opens for this test a moment before the loader has its descriptor.
     let opened = poll(PATIENCE, || {
         Some(opened(loader)).filter(|opened| opened.contains(&pipe))
     })

@@ -1,4 +1,4 @@
-//! Bytes that are no request, or could be read as two: answered, hung up on, and never passed on
+//! Bytes that are not a request, or could be read as two: answered, closed, and never passed on
 //! (SPEC H4, "Bad input").
 
 mod slow;
@@ -11,11 +11,11 @@ use e2e::origin::{Answer, Origin};
 
 use crate::forward::scene::{Scene, assert_bad_request};
 
-/// What would be smuggled behind a hostile request.
+/// The path that a hostile request tries to smuggle.
 const SMUGGLED: &str = "/smuggled";
 
-/// Sends bytes on a connection of their own and checks that they get this status and a close.
-/// Gives the address that they came from.
+/// Sends bytes on a new connection and checks that they get this status and a close. Returns the
+/// client's address.
 fn assert_answered(scene: &Scene, what: &str, bytes: impl AsRef<[u8]>, status: u16) -> String {
     let mut client = scene.client();
     client.send(bytes);
@@ -28,7 +28,7 @@ fn assert_answered(scene: &Scene, what: &str, bytes: impl AsRef<[u8]>, status: u
     client.local_addr().to_string()
 }
 
-/// And that whoever looks after the proxy is told, in one line.
+/// The same, and checks that the log tells the operator in one line.
 fn assert_refused(scene: &Scene, what: &str, bytes: impl AsRef<[u8]>, status: u16) {
     let me = assert_answered(scene, what, bytes, status);
     let line = scene
@@ -38,14 +38,14 @@ fn assert_refused(scene: &Scene, what: &str, bytes: impl AsRef<[u8]>, status: u1
     assert!(line.message_contains("malformed"), "{what}: {}", line.raw);
 }
 
-/// None of it went anywhere, and the proxy goes on.
+/// Checks that nothing was passed on and that the proxy still works.
 fn assert_unharmed(scene: &Scene) {
     assert_eq!(scene.origin.connections(), 0);
     let answer = scene.ask("GET", "allowed.test", "/fine", &[]);
     assert_eq!(answer.status, 200);
 }
 
-/// A request with these lines behind `Host`, and another one behind it.
+/// A request with these lines after `Host`, and another one behind it.
 fn with_lines(scene: &Scene, version: &str, lines: &str) -> String {
     let authority = scene.authority("allowed.test");
     format!(
@@ -181,7 +181,7 @@ fn h4_a_request_line_that_is_not_exactly_one_is_refused() {
     assert_unharmed(&scene);
 }
 
-/// Well framed, and still no URI.
+/// Well framed, but not a valid URI.
 const NO_URIS: [&str; 5] = [
     "http://allowed.test/<x>",
     "http://allowed.test/`x`",
@@ -200,7 +200,7 @@ fn h4_a_target_that_is_no_uri_is_refused() {
     assert_unharmed(&scene);
 }
 
-/// Heads that only a larger limit than the default lets in, and numbers that hyper takes for none.
+/// Heads that only a larger limit than the default permits, and numbers that hyper rejects.
 #[test]
 fn h4_what_hyper_would_refuse_itself_is_refused_in_words() {
     let config = Config::example().set("daemon.limits", "max_header_bytes", "300000");
@@ -232,7 +232,7 @@ fn h4_what_hyper_would_refuse_itself_is_refused_in_words() {
     assert_unharmed(&scene);
 }
 
-/// "Bad input": what is refused for its target is logged like what is refused for its framing.
+/// "Bad input": a request refused for its target is logged like one refused for its framing.
 #[test]
 fn h4_a_target_that_is_no_uri_is_logged() {
     let scene = Scene::echoing();
@@ -331,7 +331,7 @@ fn h4_too_much_is_refused_as_what_it_is() {
     assert_refused(&scene, "many fields", format!("{begin}{many}\r\n"), 431);
     let target = format!("GET http://{authority}/{long} HTTP/1.1\r\n\r\n");
     assert_refused(&scene, "a long target", target, 414);
-    // Nobody has to send the rest of it.
+    // The rest of it need not be sent.
     assert_refused(
         &scene,
         "a value without an end",
@@ -426,7 +426,7 @@ fn h4_what_is_pipelined_behind_a_good_request_is_refused_all_the_same() {
     ] {
         let mut client = scene.client();
         client.send(good.clone() + &bad);
-        // The first may have been answered already, or not any more.
+        // The first may have been answered already, or no longer.
         let said = String::from_utf8(client.read_to_end()).expect("text");
         let answers = said.matches("HTTP/1.1 ").count();
         let good_ones = said.matches("HTTP/1.1 200 OK").count();
@@ -440,7 +440,7 @@ fn h4_what_is_pipelined_behind_a_good_request_is_refused_all_the_same() {
     assert!(scene.paths().iter().all(|path| path == "/good"));
 }
 
-/// A request that has been answered does not vouch for the next one.
+/// An answered request does not vouch for the next one.
 #[test]
 fn h4_a_flaw_later_on_a_connection_is_found_too() {
     let scene = Scene::echoing();
@@ -492,7 +492,7 @@ fn r2_bytes_from_outside_are_escaped_and_stay_on_one_line() {
         client.send([&[5, 1, 0, 3, length], name, &[0, 80]].concat());
         assert_eq!(client.socks5_reply().reply, 2);
     }
-    // By HTTP: what a request line can hold at all.
+    // By HTTP: everything that a request line can hold.
     for host in ["a%0ab", "a\"b", "a$(b)`c`"] {
         let mut client = scene.client();
         client.send(format!("GET http://{host}/ HTTP/1.1\r\nHost: x\r\n\r\n"));

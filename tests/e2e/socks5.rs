@@ -43,7 +43,7 @@ fn reply(daemon: &Daemon, target: &Socks5Target) -> u8 {
     bound.reply
 }
 
-/// A request by name, whatever the bytes of the name are.
+/// A request by name, with any bytes as the name.
 fn request_by_bytes(name: &[u8], port: u16) -> Vec<u8> {
     let length = u8::try_from(name.len()).expect("a name of at most 255 bytes");
     [&[5, 1, 0, 3, length], name, &port.to_be_bytes()].concat()

@@ -1,4 +1,5 @@
-//! The command line, what a start says and refuses, and how the proxy ends (SPEC L1 to L8, C1, C4).
+//! The command line, the output and the refusals of a start, and how the proxy ends (SPEC L1 to L8,
+//! C1, C4).
 
 mod check;
 mod ending;
@@ -23,15 +24,15 @@ fn run(arguments: &[&str]) -> Run {
     Program::new(e2e::binary!()).args(arguments).run()
 }
 
-/// `check` on a file `policy.toml` with this text; messages call it by this name.
+/// `check` on a file `policy.toml` with this text; messages use this name.
 pub(crate) fn check(text: &str) -> Run {
     let program = Program::new(e2e::binary!());
     std::fs::write(program.home().join("policy.toml"), text).expect("a new directory");
     program.args(["check", "policy.toml"]).run()
 }
 
-/// Runs the binary in another way than [`Daemon`] does, which starts what it is given with
-/// `--config FILE` in front: this script stands between them.
+/// Runs the binary in another way than [`Daemon`], which puts `--config FILE` before the arguments:
+/// this script is run instead of the binary.
 pub(crate) struct Wrapped {
     directory: TempDir,
 }
@@ -47,7 +48,7 @@ impl Wrapped {
         Self::script(&format!("shift 2\ncd '{}'", directory.display()))
     }
 
-    /// With the contents of this directory on top of `/etc`, for it alone. Needs root.
+    /// With the contents of this directory mounted over `/etc`, for it alone. Needs root.
     pub(crate) fn with_etc(directory: &Path) -> Self {
         let own = directory.display();
         Self::script(&format!(
@@ -67,14 +68,14 @@ impl Wrapped {
         ))
     }
 
-    /// As an ordinary user: as `nobody` where root runs the tests. `program` is a copy that everybody may
+    /// As an ordinary user: `nobody` if root runs the tests. `program` is a copy that all users may
     /// run.
     pub(crate) fn as_ordinary_user(program: &Path) -> Self {
         let program = program.display();
         if !e2e::machine::is_root() {
             return Self::script("");
         }
-        // The configuration's directory becomes that user's.
+        // That user becomes the owner of the configuration's directory.
         Self::script(&format!(
             "chown -R 65534:65534 \"${{2%/*}}\" &&\n\
              exec setpriv --clear-groups --reuid 65534 --regid 65534 '{program}' \"$@\""
@@ -86,7 +87,7 @@ impl Wrapped {
         Self::script(&format!("ulimit -n {most}"))
     }
 
-    /// With this descriptor open for writing to this file, as by a careless starter.
+    /// With this descriptor open for writing to this file, as a careless starter may leave it.
     pub(crate) fn with_open_file(descriptor: u32, file: &Path) -> Self {
         Self::script(&format!("exec {descriptor}>'{}'", file.display()))
     }
@@ -111,7 +112,7 @@ impl Wrapped {
     }
 }
 
-/// Whether somebody accepts there.
+/// Whether a process accepts there.
 #[expect(
     clippy::disallowed_methods,
     reason = "a test may knock on any door; the rule is for the product"
@@ -120,7 +121,7 @@ pub(crate) fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_ok()
 }
 
-/// Arguments that let a proxy without a configuration listen on free ports, log JSON and resolve
+/// Arguments that make a proxy without a configuration listen on free ports, log JSON and resolve
 /// nothing.
 fn by_hand(nameserver: SocketAddr) -> Vec<String> {
     let assignments = [
@@ -136,7 +137,7 @@ fn by_hand(nameserver: SocketAddr) -> Vec<String> {
         .collect()
 }
 
-/// No layer of this machine must reach these tests.
+/// No configuration of this machine may reach these tests.
 fn assert_nothing_in_etc() {
     for path in ["/etc/codex", "/etc/codex-network-proxy"] {
         assert!(

@@ -1,6 +1,6 @@
-//! Requests to unix sockets on a platform that does not serve them (SPEC H10): what the daemon
-//! answers, in which order, and what it records. That they are served where they are is tested in
-//! the engine, whose switch no user of the daemon can reach.
+//! Requests to unix sockets on a platform that does not serve them (SPEC H10): the daemon's
+//! answers, their order, and the records. The engine's tests cover platforms that serve them; no
+//! user of the daemon can reach the engine's switch.
 
 use e2e::client::{Connection, Response};
 use e2e::daemon::{Config, Daemon};
@@ -48,7 +48,8 @@ fn h10_a_request_to_a_unix_socket_is_501_whatever_is_allowed() {
                 )
             );
         }
-        // The host is not what such a request is for, and the next one is judged by itself.
+        // The host is not the destination of such a request, and the next request is judged by
+        // itself.
         assert_eq!(ask(&daemon, "GET", &url, "").text(), "hello");
     }
     assert_eq!(origin.connections(), 3);
@@ -83,11 +84,11 @@ fn r3_a_unix_socket_is_recorded_without_its_path() {
     ] {
         assert_eq!(event.field(field), Some(&value), "{field}");
     }
-    // A line for people.
+    // A line in the form for a terminal.
     daemon.wait_for_log(|line| line.raw.contains("VIOLATION"));
     for line in daemon.logs() {
         let names_it = line.raw.contains("docker.sock") || line.raw.contains("/containers");
-        // Of the warning about the setting, which is the operator's own.
+        // Except in the warning about the setting, which is for the operator.
         assert!(!names_it || line.level() == Some("WARN"), "{}", line.raw);
     }
 }
@@ -151,7 +152,7 @@ fn h10_check_says_that_this_platform_serves_none() {
     let run =
         check("[network]\nmode = \"full\"\nallow_unix_sockets = [\"/var/run/docker.sock\"]\n");
     run.succeeded()
-        .says("warning: policy.toml:3:1: unix sockets are served on macOS alone")
+        .says("warning: policy.toml:3:1: unix sockets are served only on macOS")
         .says("gets 501");
     let none = check("[network]\nallow_unix_sockets = []\n");
     assert!(!none.succeeded().stderr.contains("macOS"), "{none:?}");

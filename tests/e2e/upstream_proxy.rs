@@ -1,8 +1,8 @@
 //! Upstream proxies of the daemon's own environment (SPEC H12), from the loader that reads the
-//! variables to the worker that uses them. What goes where in detail is tested inside the engine.
+//! variables to the worker that uses them. The engine's tests cover which traffic goes where.
 //!
-//! The proxied targets have an address that counts as public and that nothing is routed to: the space
-//! of the former 6bone, which was given back (RFC 3701).
+//! The proxied targets have an address that counts as public and has no route: the space of the
+//! former 6bone, which was given back (RFC 3701).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -176,7 +176,7 @@ fn h12_a_proxy_that_is_this_proxy_is_told_and_never_used() {
 #[test]
 fn h12_a_proxy_in_tls_is_verified_whether_or_not_anything_is_intercepted() {
     let ca = TestCa::new();
-    // To plain HTTP an origin that reads whole URLs is a proxy.
+    // For plain HTTP, an origin that reads whole URLs is a proxy.
     let far = Origin::answering(|_| Answer::text("far"))
         .tls(&ca, &["proxy.test"])
         .start();

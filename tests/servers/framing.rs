@@ -1,4 +1,4 @@
-//! Each request that the proxy lets through is one request to every server (SPEC H4).
+//! Every server reads each request that the proxy passes as one request (SPEC H4).
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use crate::reading::{self, Reading};
 use crate::recorder::Recorder;
 use crate::start::Server;
 
-/// What must never be taken for a request.
+/// This must never be read as a request.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: allowed.test\r\n\r\n";
 /// A request behind each other one.
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: allowed.test\r\nConnection: close\r\n\r\n";
@@ -21,8 +21,8 @@ struct Table {
     cases: Vec<Row>,
 }
 
-/// One way of framing a request. In its texts `{smuggled}` is a whole request, `{length}` the length of
-/// that, and `{hex}` the same in hexadecimal.
+/// One way of framing a request. In its texts `{smuggled}` is a whole request, `{length}` its
+/// length, and `{hex}` its length in hexadecimal.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
@@ -37,7 +37,7 @@ struct Row {
     fields: Vec<String>,
     #[serde(default)]
     content: String,
-    /// How much content each server must find; nothing where the proxy refuses the request.
+    /// How much content each server must find; `None` if the proxy refuses the request.
     passes: Option<usize>,
 }
 
@@ -49,7 +49,7 @@ fn version() -> String {
     "HTTP/1.1".to_owned()
 }
 
-/// The rows that the proxy lets through, and the bytes that it sends for them.
+/// The rows that the proxy passes, and the bytes that it sends for them.
 static SENT: LazyLock<Vec<(Row, Vec<u8>)>> = LazyLock::new(|| {
     let table = include_str!("../cases/server-framing.toml");
     let table: Table = toml::from_str(table).expect("a table");

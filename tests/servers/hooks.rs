@@ -1,4 +1,4 @@
-//! No server reads a request that a hook lets through as one that no hook permits (SPEC M9, M10).
+//! No server reads a request that a hook permits as one that no hook permits (SPEC M9, M10).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
@@ -17,7 +17,7 @@ use crate::start::Server;
 const HOST: &str = "hooked.test";
 const SECRET: &str = "hunter2";
 
-/// What [`permits`] says in another way.
+/// The rules of [`permits`] as a configuration.
 const HOOKS: &str = r#"
 [network.mitm.hooks.list]
 host = "hooked.test"
@@ -41,7 +41,7 @@ name = "x-api-key"
 secret_env_var = "TOKEN"
 "#;
 
-/// Fields, as CGI names them, that no program may get from a client whose requests are judged.
+/// Fields, by their CGI names, that no program may get from a client whose requests are judged.
 const FORBIDDEN: [&str; 14] = [
     "HTTP_X_HTTP_METHOD_OVERRIDE",
     "HTTP_X_HTTP_METHOD",
@@ -79,7 +79,7 @@ struct Row {
     fields: Vec<(String, String)>,
     #[serde(default)]
     content: String,
-    /// Whether the proxy lets it through. Every server must then read it as permitted.
+    /// Whether the proxy passes it. Every server must then read it as permitted.
     #[serde(default)]
     passes: bool,
 }
@@ -88,10 +88,10 @@ fn get() -> String {
     "GET".to_owned()
 }
 
-/// A row, and what the proxy makes of it.
+/// A row, and the proxy's decision.
 struct Judged {
     row: Row,
-    /// The bytes that went to the origin, unless it was refused.
+    /// The bytes that were sent to the origin, unless it was refused.
     sent: Option<Vec<u8>>,
 }
 
@@ -183,7 +183,7 @@ impl Row {
     }
 }
 
-/// Whether the hooks permit what a server says that it was asked for.
+/// Whether the hooks permit the request as a server reports it.
 fn permits(report: &Value) -> bool {
     let path = report["path"].as_str().unwrap_or_default();
     let segments: Vec<&str> = path.split('/').collect();
@@ -226,7 +226,7 @@ fn check(server: &Server) {
             row.name
         );
     }
-    // Or the server could not tell anything apart.
+    // Otherwise the server could not distinguish the spellings.
     assert!(told_apart > 10, "{told_apart}");
 }
 

@@ -1,11 +1,11 @@
 //! Requests as real servers read them (SPEC H4, M10): nginx and lighttpd with PHP, express, puma with Rack,
 //! Tomcat.
 //!
-//! Spellings from a table go to each server twice: as they are, and as the proxy lets them through. A
-//! server may read a request as one that the policy does not permit; the proxy must then have refused
-//! it, or taken away what makes it so. And each request that the proxy lets through must be one request
-//! to every server. `.ci/servers` installs the servers. IIS, which runs on Windows alone, has its rules in
-//! `tests/cases/hooks.toml`.
+//! Spellings from a table go to each server twice: unchanged, and through the proxy. If a server
+//! reads a request as one that the policy does not permit, the proxy must have refused it or
+//! removed the part that causes this. Every server must read each request that the proxy passes as
+//! one request. `.ci/servers` installs the servers. IIS, which runs only on Windows, has its rules
+//! in `tests/cases/hooks.toml`.
 
 mod framing;
 mod hooks;

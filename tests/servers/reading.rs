@@ -1,4 +1,4 @@
-//! How a server reads what it is sent.
+//! How a server reads the bytes that it gets.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -16,13 +16,13 @@ pub(crate) struct Reading {
     body: Vec<u8>,
 }
 
-/// Sends a request, and gives the answer; nothing when the server closes without one.
+/// Sends a request and returns the answer; `None` if the server closes without one.
 pub(crate) fn one(addr: SocketAddr, request: &[u8]) -> io::Result<Option<Reading>> {
     ask(&mut open(addr)?, request)
 }
 
-/// Sends a request and, on the same connection, when it is answered, a last one; then gives all the
-/// answers until the server closes.
+/// Sends a request and, when it is answered, a last one on the same connection. Returns all answers
+/// until the server closes.
 pub(crate) fn all(addr: SocketAddr, request: &[u8], last: &[u8]) -> io::Result<Vec<Reading>> {
     let mut wire = open(addr)?;
     let mut answer = ask(&mut wire, request)?;
@@ -96,7 +96,7 @@ fn next(wire: &mut Wire<TcpStream>) -> io::Result<Option<Reading>> {
 }
 
 impl Reading {
-    /// What the program behind the server reports; nothing when the request did not get there.
+    /// The report of the program behind the server; `None` if the request did not get there.
     pub(crate) fn report(&self) -> Option<Value> {
         (self.status == 200).then(|| {
             let text = String::from_utf8_lossy(&self.body);

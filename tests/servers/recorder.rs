@@ -1,4 +1,4 @@
-//! An origin that keeps each request as the bytes that it came in.
+//! An origin that keeps the raw bytes of each request.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use e2e::wait::PATIENCE;
 use e2e::wire::{Wire, prepare};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// The requests, oldest first, on whatever connections they came.
+/// The requests of all connections, oldest first.
 #[derive(Clone, Default)]
 pub(crate) struct Recorder(Arc<Mutex<Vec<Vec<u8>>>>);
 
@@ -29,7 +29,7 @@ impl Recorder {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (recorder, tls) = (served.clone(), tls.clone());
-                // A client that breaks off is its own affair: it then has no request here.
+                // A client that breaks off leaves no request here.
                 thread::spawn(move || recorder.accept(stream, tls));
             }
         });

@@ -1,5 +1,5 @@
-//! The servers: each a process of its own on a free port of 127.0.0.1, with a program that reports how
-//! it read each request.
+//! The servers: each a process of its own on a free port of 127.0.0.1, with a program that reports
+//! how it read each request.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -15,8 +15,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-/// A Java compiler, a JVM and Tomcat took more than two minutes on a machine with forty times the load
-/// that it can carry. A pass never waits for it.
+/// A Java compiler, a JVM and Tomcat took more than two minutes on a machine with forty times its
+/// normal load. A passing test never waits this long.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A running server. It ends with the value.
@@ -26,7 +26,7 @@ pub(crate) struct Server {
     _directory: TempDir,
 }
 
-/// nginx in front of PHP, by `FastCGI`. Fields with any name go on.
+/// nginx in front of PHP, by `FastCGI`. Fields with any name are passed on.
 pub(crate) fn nginx() -> Server {
     let (directory, listener, addr) = place();
     let at = directory.path();
@@ -63,7 +63,7 @@ http {{
     }}
 }}
 ",
-        // Of root's own it would make another user, who cannot reach the other socket.
+        // As root it would become another user, who cannot reach the other socket.
         user = if e2e::machine::is_root() {
             "user root;"
         } else {
@@ -86,7 +86,7 @@ http {{
         .arg("-c")
         .arg(at.join("nginx.conf"))
         .args(["-e", "stderr"])
-        // Sockets that it does not have to open, as after a change of the program.
+        // Sockets that it need not open, as after an exchange of the program.
         .env("NGINX", "0;")
         .stdin(OwnedFd::from(listener));
     let processes = vec![spawn(fastcgi), spawn(nginx)];
@@ -160,14 +160,14 @@ impl Drop for Server {
     fn drop(&mut self) {
         for child in &mut self.processes {
             let group = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
-            // The group may have ended by itself.
+            // The group may have ended already.
             let _: nix::Result<()> = killpg(group, Signal::SIGKILL);
             child.wait().expect("our own child");
         }
     }
 }
 
-/// A directory, and a socket that listens already: a server that gets it needs no waiting for.
+/// A directory, and a socket that already listens: a server that gets it is ready at once.
 fn place() -> (TempDir, TcpListener, SocketAddr) {
     let directory = TempDir::new().expect("a temporary directory");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -175,7 +175,7 @@ fn place() -> (TempDir, TcpListener, SocketAddr) {
     (directory, listener, addr)
 }
 
-/// Starts a server that says on standard output at which port it listens.
+/// Starts a server that prints its port on standard output.
 fn announced(mut command: Command, before_port: &str) -> Server {
     let directory = TempDir::new().expect("a temporary directory");
     command
@@ -204,7 +204,7 @@ fn announced(mut command: Command, before_port: &str) -> Server {
     starting
 }
 
-/// A program in an environment with nothing of this machine in it.
+/// A program in an environment without anything of this machine.
 fn command(name: &str) -> Command {
     let mut command = Command::new(find(name));
     command.env_clear().env("LANG", "C.UTF-8");
@@ -213,7 +213,7 @@ fn command(name: &str) -> Command {
             command.env(name, value);
         }
     }
-    // A group of its own, so that whatever it starts can be ended too.
+    // A group of its own, so that its children can be ended too.
     command.process_group(0);
     command
 }
@@ -224,7 +224,7 @@ fn spawn(mut command: Command) -> Child {
     })
 }
 
-/// Where a program is. Debian has servers where only root's `PATH` leads.
+/// The path of a program. Debian installs servers where only root's `PATH` leads.
 fn find(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);

@@ -1,5 +1,5 @@
-//! A client that speaks byte for byte: what it sends is what the test wrote, so
-//! malformed and half-sent requests are as easy as good ones.
+//! A client at the level of bytes: it sends exactly what the test wrote, so malformed and half-sent
+//! requests are as easy as good ones.
 //!
 //! It follows no redirect, keeps no cookie, adds no field.
 
@@ -74,14 +74,14 @@ impl Connection {
         }
     }
 
-    /// Our own address: what the daemon calls the client.
+    /// Our own address: the client's address for the daemon.
     pub fn local_addr(&self) -> SocketAddr {
         self.socket
             .local_addr()
             .expect("a connected socket has an address")
     }
 
-    /// Starts TLS on what is now a tunnel to `name`, trusting `ca` alone.
+    /// Starts TLS on what is now a tunnel to `name`, trusting only `ca`.
     #[must_use]
     pub fn start_tls(self, ca: &TestCa, name: &str) -> Self {
         let name = ServerName::try_from(name.to_owned()).expect("a name that TLS can verify");
@@ -99,7 +99,7 @@ impl Connection {
         self.try_send(bytes).expect("the peer takes what is sent");
     }
 
-    /// Sends bytes to a peer that may have hung up already.
+    /// Sends bytes to a peer that may have closed already.
     ///
     /// # Errors
     /// It has.
@@ -165,8 +165,8 @@ impl Connection {
         }
     }
 
-    /// Reads the head of a response that has no body (to HEAD or CONNECT), or
-    /// whose body is to be read by [`Self::read_some`].
+    /// Reads the head of a response that has no body (to HEAD or CONNECT), or whose body
+    /// [`Self::read_some`] will read.
     pub fn read_head(&mut self) -> Response {
         let head = self
             .wire
@@ -202,7 +202,7 @@ impl Connection {
         head
     }
 
-    /// Reads whatever comes next; nothing when the peer has closed.
+    /// Reads the next bytes; empty when the peer has closed.
     pub fn read_some(&mut self) -> Vec<u8> {
         self.wire.read_some().expect("bytes or a close")
     }
@@ -213,7 +213,7 @@ impl Connection {
             .expect("as many bytes as were expected")
     }
 
-    /// Reads exactly `length` bytes from a peer that may hang up before.
+    /// Reads exactly `length` bytes from a peer that may close before.
     ///
     /// # Errors
     /// It has.

@@ -1,9 +1,8 @@
 //! The daemon as a child process, started on a configuration of one test.
 //!
-//! The binary is the one that ships, found by [`binary!`](crate::binary). What
-//! it must do to be driven: log JSON lines on stderr, one with the message
-//! `listening` and the fields `listener` and `address` per listener, and one
-//! with the message `ready` when all of them accept.
+//! The binary is the one that ships, found by [`binary!`](crate::binary). The harness requires that
+//! it logs JSON lines on stderr: one with the message `listening` and the fields `listener` and
+//! `address` per listener, and one with the message `ready` when all of them accept.
 
 mod config;
 mod log;
@@ -30,10 +29,10 @@ use crate::client::{self, Response};
 use crate::tls::TestCa;
 use crate::wait::{PATIENCE, poll};
 
-/// How long the daemon may take to go away by itself when a test is over.
+/// How long the daemon may take to end by itself after a test.
 const GOODBYE: Duration = Duration::from_secs(3);
 
-/// The path of the shipped binary; only integration tests can name it.
+/// The path of the shipped binary. Only integration tests can name it.
 #[macro_export]
 macro_rules! binary {
     () => {
@@ -49,11 +48,11 @@ pub struct Daemon {
     stdout: Log,
     config_path: PathBuf,
     directory: TempDir,
-    /// Kept for the name server that it holds.
+    /// Kept for its name server.
     _config: Option<Config>,
 }
 
-/// A daemon that ended, and all that it said.
+/// A daemon that has ended, and all its output.
 #[derive(Debug)]
 pub struct Exit {
     /// Its exit code; `None` when a signal ended it.
@@ -82,7 +81,7 @@ impl Daemon {
         Self::launch(binary).config(config).start()
     }
 
-    /// Prepares a start with more than a configuration.
+    /// Prepares a start with further options.
     pub fn launch(binary: impl AsRef<Path>) -> Launch {
         Launch {
             program: binary.as_ref().to_owned(),
@@ -109,7 +108,7 @@ impl Daemon {
         self.listener("admin")
     }
 
-    /// Where this listener was last said to listen: a reload may move it.
+    /// The last logged address of this listener: a reload may move it.
     fn listener(&self, name: &str) -> SocketAddr {
         self.logs()
             .iter()
@@ -193,7 +192,7 @@ impl Daemon {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
-    /// What `GET /blocked` lists.
+    /// The entries of `GET /blocked`.
     pub fn blocked(&self) -> Vec<Value> {
         let response = self.admin("GET", "/blocked", None);
         assert_eq!(response.status, 200, "{}", response.text());
@@ -242,14 +241,14 @@ impl Daemon {
 }
 
 impl Exit {
-    /// Everything on stderr, for a look at what a person would have read.
+    /// Everything on stderr, to compare with a person's view.
     pub fn text(&self) -> String {
         let raw = |line: &LogLine| line.raw.clone();
         self.logs.iter().map(raw).collect::<Vec<_>>().join("\n")
     }
 }
 
-/// A directory that the daemon's worker can look into too, which is another user when root runs the
+/// A directory that the daemon's worker can read too. The worker is another user if root runs the
 /// tests.
 fn open_directory() -> TempDir {
     let directory = TempDir::new().expect("a temporary directory");
@@ -267,8 +266,8 @@ impl Launch {
         self
     }
 
-    /// Uses this text as the configuration file, whatever it is. It must keep the
-    /// daemon on loopback: give it a resolver.
+    /// Uses any text as the configuration file. The text must keep the daemon on loopback: give it
+    /// a resolver.
     #[must_use]
     pub fn config_text(mut self, text: &str) -> Self {
         text.clone_into(&mut self.text);
@@ -291,7 +290,7 @@ impl Launch {
         self
     }
 
-    /// Makes it trust this authority, and no other.
+    /// Makes it trust only this authority.
     #[must_use]
     pub fn trusting(self, ca: &TestCa) -> Self {
         self.env("SSL_CERT_FILE", ca.file())
@@ -319,7 +318,7 @@ impl Launch {
         Err(daemon.wait_exit())
     }
 
-    /// Starts the daemon and waits for nothing.
+    /// Starts the daemon without waiting.
     pub fn spawn(self) -> Daemon {
         crate::descriptors::limit();
         let config_path = self.directory.path().join("config.toml");
@@ -328,7 +327,7 @@ impl Launch {
         command
             .arg("--config")
             .arg(&config_path)
-            // Its own: the default place belongs to one proxy of a user.
+            // Its own socket: the default path belongs to one proxy of a user.
             .args(["-c", &control_socket(self.directory.path())])
             .args(["-c", &state_directory(self.directory.path())])
             .args(&self.arguments)
@@ -337,7 +336,7 @@ impl Launch {
             .env("CODEX_HOME", self.directory.path())
             .envs(self.environment)
             .current_dir(self.directory.path());
-        // The second is for those who measure coverage.
+        // The second is for measuring coverage.
         for name in ["PATH", "LLVM_PROFILE_FILE"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);

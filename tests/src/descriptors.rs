@@ -1,8 +1,8 @@
 //! File descriptors of this process, which all tests of a run share.
 //!
-//! A Debian gives a process 1024 of them, with more for the asking or not. A test that opens hundreds of
-//! connections reserves them first, so that it and another such test run one after the other where both
-//! do not fit.
+//! Debian gives a process 1024 of them, and permits more if asked. A test that opens hundreds of
+//! connections reserves them first, so that two such tests run one after the other if both do not
+//! fit.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::machine::{self, Need};
 use crate::wait::Watched;
 
-/// What the tests that reserve nothing have for themselves.
+/// The share of tests that reserve nothing.
 const SHARE_OF_OTHERS: u64 = 256;
 
 /// How many a test can reserve.
@@ -20,7 +20,7 @@ static LIMIT: LazyLock<u64> = LazyLock::new(|| raise().saturating_sub(SHARE_OF_O
 /// How many are reserved.
 static RESERVED: Watched<u64> = Watched::new(0);
 
-/// Descriptors that a test will open; given back when this is dropped.
+/// Descriptors that a test will open; released on drop.
 #[derive(Debug)]
 pub struct Descriptors(u64);
 
@@ -30,14 +30,15 @@ pub fn limit() -> u64 {
 }
 
 impl Descriptors {
-    /// Reserves descriptors of this process; those of a daemon are not among them. Waits until other tests
-    /// have given back enough. `None`, and a line that says so, where there will never be that many.
+    /// Reserves descriptors of this process; those of a daemon do not count. Waits until other
+    /// tests have released enough. `None`, and a line that says so, if there will never be that
+    /// many.
     #[must_use]
     pub fn reserve(count: u64) -> Option<Self> {
         if !machine::has(Need::Descriptors(count)) {
             return None;
         }
-        // Without a deadline: tests that hold some end by themselves.
+        // Without a deadline: the tests that hold descriptors end by themselves.
         let taken = |reserved: &mut u64| (*reserved + count <= limit()).then(|| *reserved += count);
         while RESERVED.wait(crate::wait::PATIENCE, taken).is_none() {}
         Some(Self(count))
@@ -50,10 +51,10 @@ impl Drop for Descriptors {
     }
 }
 
-/// Raises the soft limit of this process as far as it may, and says what it is now.
+/// Raises the soft limit of this process to the hard limit, and returns it.
 fn raise() -> u64 {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("every system has this limit");
-    // macOS says "unlimited" and does not give that.
+    // macOS reports "unlimited" but does not permit that.
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
         Err(_) => soft,

@@ -1,5 +1,5 @@
-//! What both sides of HTTP/2 share: a body that is sent frame by frame, and
-//! fields in the form in which tests look at them.
+//! Shared by both sides of HTTP/2: a body that is sent frame by frame, and fields in the form that
+//! tests use.
 
 use std::future::poll_fn;
 
@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::wire::{Fields, latin1};
 
-/// A body whose frames somebody else sends; it ends when the sender is dropped.
+/// A body whose frames come from a channel; it ends when the sender is dropped.
 pub(crate) struct Frames(UnboundedReceiver<Frame<Bytes>>);
 
 /// The other end of [`Frames`].
@@ -28,7 +28,7 @@ impl Frames {
         Self::open().1
     }
 
-    /// One frame, or none when there is nothing to send.
+    /// One frame, or none for an empty body.
     pub(crate) fn whole(body: &[u8]) -> Self {
         let (sender, frames) = Self::open();
         if !body.is_empty() {
@@ -42,7 +42,7 @@ impl Frames {
         self.0.is_closed() && self.0.is_empty()
     }
 
-    /// Sends the body to its end, which the headers were not, no faster than the other side takes it.
+    /// Sends the body, which is not empty, to its end. Sends no faster than the peer takes it.
     pub(crate) async fn send(mut self, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
         while let Some(frame) = self.0.recv().await {
             match frame.into_data() {
@@ -66,7 +66,7 @@ impl Frames {
     }
 }
 
-/// Sends data; when the stream is gone it goes nowhere.
+/// Sends data. If the stream is gone, the data is dropped.
 pub(crate) fn send(to: &Sender, data: &[u8]) {
     let frame = Frame::data(Bytes::copy_from_slice(data));
     let _: Result<(), mpsc::error::SendError<_>> = to.send(frame);

@@ -1,15 +1,15 @@
-//! What the behaviour tests stand on: the daemon as a child process, origins to
-//! reach through it, and clients to reach them with. Read in that order:
+//! The base of the behaviour tests: the daemon as a child process, origins to reach through it, and
+//! clients to reach them with. Read in that order:
 //!
-//! - [`daemon`] starts the shipped binary on a configuration written for one
-//!   test, waits until it says that it is ready, and keeps its log;
+//! - [`daemon`] starts the shipped binary on a configuration written for one test, waits until it
+//!   logs that it is ready, and keeps its log;
 //! - [`origin`] is an HTTP server whose answers a test scripts, and which can
 //!   prove that a refused request never reached it;
 //! - [`client`] speaks HTTP and SOCKS5, UDP too, by hand, byte for byte, TLS and HTTP/2 over
 //!   what it opened, and [`program`] runs real clients (curl, git, pip) under a deadline;
-//! - [`resolver`] is a name server that answers what a test tells it to;
-//! - [`machine`] says whether this machine has what a test needs, and [`descriptors`] shares out those of
-//!   the process;
+//! - [`resolver`] is a name server with scripted answers;
+//! - [`machine`] says whether this machine has what a test needs, and [`descriptors`] shares out
+//!   the descriptors of the process;
 //! - [`tls`] issues certificates, good and bad, [`port`] offers ports where connecting fails,
 //!   [`upstream_proxy`] is a proxy behind the proxy,
 //!   [`wire`] reads HTTP/1.1 for both sides, [`wait`] bounds every wait.

@@ -1,7 +1,7 @@
-//! What a test may need of the machine, and the one way to say that the machine lacks it.
+//! What a test may need of the machine, and the one way to report that the machine lacks it.
 //!
-//! A test that asks [`has`] and is told no returns. The line that was written then is the record of it:
-//! `.ci/tests` counts these lines, and fails where a setting must have what was missing.
+//! A test returns when [`has`] is false. The line that [`has`] writes is the record of it:
+//! `.ci/tests` counts these lines, and fails in a setting that must have what was missing.
 
 use std::fmt;
 use std::io::Write as _;
@@ -17,18 +17,18 @@ const PREFIX: &str = "cannot run here";
 /// `CAP_SYS_PTRACE`, as `capabilities(7)` numbers it.
 const CAP_SYS_PTRACE: u32 = 19;
 
-/// What not every machine has.
+/// A need that not every machine fulfils.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// The effective user is root.
     Root,
-    /// Root may mount, seen by one program alone: not in a container, and not in a chroot.
+    /// Root may mount for one program alone: not in a container, and not in a chroot.
     Mounts,
-    /// Root may look into processes that cannot be dumped: not in a container.
+    /// Root may read processes that cannot be dumped: not in a container.
     Ptrace,
     /// The loopback interface has `::1`: not in a container.
     Ipv6,
-    /// Root may make a network of its own, seen by one program alone: not in a container.
+    /// Root may make a network for one program alone: not in a container.
     Network,
     /// The package is not installed: the worker's own account is missing.
     NoServiceAccount,
@@ -53,7 +53,7 @@ impl fmt::Display for Need {
     }
 }
 
-/// Whether the machine has what a test needs. If not, says so in one line on standard error.
+/// Whether the machine has what a test needs. If not, writes one line on standard error.
 #[must_use]
 pub fn has(need: Need) -> bool {
     let missing = missing(need);
@@ -63,13 +63,13 @@ pub fn has(need: Need) -> bool {
     missing.is_none()
 }
 
-/// Whether root runs the tests, for a test that has something to check either way.
+/// Whether root runs the tests, for a test that checks something in both cases.
 #[must_use]
 pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
-/// What is missing: for a need of root alone it is root.
+/// The missing need. For one that needs root it may be root itself.
 fn missing(need: Need) -> Option<Need> {
     static MOUNTS: LazyLock<bool> = LazyLock::new(|| may_run(&["--mount", "true"]));
     static NETWORK: LazyLock<bool> = LazyLock::new(|| may_run(&["--net", "ip", "link"]));
@@ -109,11 +109,11 @@ fn has_capability(number: u32) -> bool {
     effective.is_some_and(|set| set >> number & 1 == 1)
 }
 
-/// Writes the line past the test runner, which keeps what a passing test prints to itself.
+/// Writes the line past the test runner, which hides the output of passing tests.
 fn say(missing: Need) {
     let thread = std::thread::current();
     let line = line(thread.name().unwrap_or("a test"), missing);
-    // Nothing can be told where standard error is closed.
+    // If standard error is closed, nothing can be reported.
     let _written = std::io::stderr().write_all(line.as_bytes());
 }
 

@@ -1,8 +1,8 @@
-//! An HTTP server on loopback whose answers a test scripts.
+//! An HTTP server on loopback with scripted answers.
 //!
-//! It remembers every request as it came, and can prove that none came: see
-//! [`Origin::connections`]. It is naive on purpose and shares no code with the
-//! proxy. HTTP/1.1 is its own; HTTP/2, which TLS alone can choose, is hyper's.
+//! It remembers every raw request, and can prove that there was none: see [`Origin::connections`].
+//! It is naive on purpose and shares no code with the proxy. HTTP/1.1 is its own implementation;
+//! HTTP/2, which only TLS can choose, is hyper's.
 
 mod answer;
 mod handshake;
@@ -25,35 +25,35 @@ use crate::tls::{Server, TestCa};
 use crate::wait::{PATIENCE, Watched};
 use crate::wire::SharedSocket;
 
-/// How a test decides what to answer; it may block, which holds the answer back.
+/// A test's function from a request to an answer. It may block, which delays the answer.
 type Script = dyn Fn(&Request) -> Answer + Send + Sync;
-/// How a test decides, seeing only the head, whether to read the body at all.
+/// A test's function that sees only the head and decides whether the body is read.
 type EarlyScript = dyn Fn(&Request) -> Option<Answer> + Send + Sync;
-/// Which requests' bodies an origin leaves unread, to take them for its next requests.
+/// Requests whose bodies an origin leaves unread, to read them as its next requests.
 type Unread = dyn Fn(&Request) -> bool + Send + Sync;
 
-/// A running origin; it stops and hangs up on everyone when dropped.
+/// A running origin. On drop it stops and closes all connections.
 pub struct Origin {
     addr: SocketAddr,
     scheme: &'static str,
     state: Arc<Watched<State>>,
 }
 
-/// What an origin has seen so far.
+/// What an origin has received so far.
 #[derive(Default)]
 struct State {
     stopping: bool,
     /// The peers whose connections were accepted, oldest first.
     accepted: Vec<SocketAddr>,
-    /// Which of those are our own probes.
+    /// Which of those are this origin's own probes.
     probes: Vec<usize>,
-    /// The connections that have not ended, by their place in `accepted`.
+    /// The connections that have not ended, by their index in `accepted`.
     open: Vec<(usize, SharedSocket)>,
     requests: Vec<Request>,
     handshakes: Vec<Handshake>,
 }
 
-/// What an origin will do, before it is started.
+/// The configuration of an origin before it is started.
 pub struct Builder {
     protocol: Protocol,
     tls: Option<Arc<ServerConfig>>,
@@ -65,7 +65,7 @@ impl Origin {
         Self::answering(script).start()
     }
 
-    /// An origin that answers by `script`, to be refined and then started.
+    /// An origin that answers by `script`, to be configured and then started.
     pub fn answering(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Builder {
         Builder {
             protocol: Protocol::Http {
@@ -77,8 +77,8 @@ impl Origin {
         }
     }
 
-    /// An origin that sends every byte back and closes after the peer did: for
-    /// what goes through a tunnel and is not HTTP.
+    /// An origin that echoes every byte and closes after the peer: for tunnels that do not carry
+    /// HTTP.
     pub fn echoing_bytes() -> Builder {
         Builder {
             protocol: Protocol::Echo,
@@ -86,12 +86,12 @@ impl Origin {
         }
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The URL of `path` here, under a name which somebody else must resolve.
+    /// The URL of `path` here, with a name that the proxy must resolve.
     pub fn url(&self, host: &str, path: &str) -> String {
         format!("{}://{host}:{}{path}", self.scheme, self.addr.port())
     }
@@ -125,11 +125,11 @@ impl Origin {
             })
     }
 
-    /// How many TCP connections were made here.
+    /// How many TCP connections were made to it.
     ///
-    /// Zero is proof: the answer is given only after a connection of our own has
-    /// been accepted, and the kernel hands connections out in the order in which
-    /// they were made, so none can still be waiting in its queue.
+    /// Zero is proof: the result is returned only after a connection of our own has been accepted,
+    /// and the kernel returns connections in the order in which they were made, so none can still
+    /// be in its queue.
     pub fn connections(&self) -> usize {
         let before = self.state.lock().accepted.len();
         let probe = TcpStream::connect(self.addr).expect("a running origin accepts");
@@ -163,16 +163,16 @@ impl Builder {
         self
     }
 
-    /// Speaks TLS like this; HTTP/2 where ALPN chooses `h2`.
+    /// Speaks TLS with this configuration; HTTP/2 if ALPN chooses `h2`.
     #[must_use]
     pub fn tls_as(mut self, server: &Server<'_>) -> Self {
         self.tls = Some(server.config());
         self
     }
 
-    /// Looks at each head before its body is read. Answering there leaves the
-    /// body unread and closes the connection; blocking there leaves the peer
-    /// with a full pipe; `None` sends `100 Continue` if asked to, and reads on.
+    /// Calls a function for each head before the body is read. An answer leaves the body unread and
+    /// closes the connection. Blocking leaves the peer with a full pipe. `None` sends `100
+    /// Continue` if the request asks for it, and reads on.
     #[must_use]
     pub fn before_body(
         mut self,
@@ -185,9 +185,9 @@ impl Builder {
         self
     }
 
-    /// Over HTTP/1.1, answers these requests without reading their bodies, whose
-    /// bytes it then takes for the next request of the connection, as some origins
-    /// do (RFC 9112 section 11.2). It ends connections when it is asked to.
+    /// Over HTTP/1.1, answers these requests without reading their bodies, whose bytes it then
+    /// reads as the next request of the connection, as some origins do (RFC 9112 section 11.2). It
+    /// closes connections when it is asked to.
     #[must_use]
     pub fn leaving_unread(
         mut self,
@@ -200,7 +200,7 @@ impl Builder {
         self
     }
 
-    /// Listens on a free port of 127.0.0.1 and serves from now on.
+    /// Listens on a free port of 127.0.0.1 and starts to serve.
     pub fn start(self) -> Origin {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on 127.0.0.1");
@@ -233,8 +233,8 @@ impl Builder {
             let (protocol, tls) = (self.protocol.clone(), self.tls.clone());
             let state = Arc::clone(state);
             thread::spawn(move || {
-                // A peer that hangs up early is no failure of the origin; what
-                // it did send is on record.
+                // A peer that closes early is not an error of the origin; the bytes that it sent
+                // are recorded.
                 let _: io::Result<()> = serve::connection(&stream, index, &protocol, tls, &state);
                 drop(stream);
                 state.update(|state| state.open.retain(|(open, _)| *open != index));
@@ -251,7 +251,7 @@ impl Drop for Origin {
                 let _: io::Result<()> = stream.shutdown(Shutdown::Both);
             }
         });
-        // Wakes the accepting thread, which sees that it is to stop.
+        // Wakes the accepting thread, which then sees that it must stop.
         let _: io::Result<TcpStream> = TcpStream::connect(self.addr);
     }
 }

@@ -1,16 +1,16 @@
 //! Ports that are reserved, refuse or stall, for as long as the value lives.
 //!
-//! The kernel gives such a port to no one else meanwhile, so tests that run in parallel never meet each
-//! other's listeners. A test that needs a closed port takes one of these. It never frees a port and expects
-//! it to stay closed.
+//! The kernel gives such a port to no other socket meanwhile, so parallel tests never reach each
+//! other's listeners. A test that needs a closed port uses one of these, and never frees a port and
+//! expects it to stay closed.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// A port that answers every connection attempt with a reset: bound, so that no
-/// one else gets it, but never listening.
+/// A port that answers every connection attempt with a reset: bound, so that no other socket gets
+/// it, but not listening.
 #[derive(Debug)]
 pub struct RefusingPort(Socket);
 
@@ -27,14 +27,14 @@ impl RefusingPort {
         Some(Self(socket))
     }
 
-    /// Where to connect.
+    /// The address to connect to.
     pub fn addr(&self) -> SocketAddr {
         local_addr(&self.0)
     }
 }
 
-/// A port that a daemon may listen on, and that refuses connections before it does and after it has
-/// stopped. The kernel gives it to no one who asks for any free port.
+/// A port for a daemon that refuses connections before the daemon listens and after it has stopped.
+/// The kernel never gives it to a socket that asks for any free port.
 #[derive(Debug)]
 pub struct Reserved(Socket);
 
@@ -49,7 +49,7 @@ impl Reserved {
         Self(socket)
     }
 
-    /// Where to listen and to connect.
+    /// The address to listen on and to connect to.
     pub fn address(&self) -> SocketAddr {
         local_addr(&self.0)
     }
@@ -75,7 +75,7 @@ impl StalledPort {
         socket.listen(0).expect("a bound socket can listen");
         let addr = local_addr(&socket);
         let mut fillers = Vec::new();
-        // A queue of length 0 still takes one or two, depending on the kernel.
+        // A queue of length 0 still accepts one or two connections, depending on the kernel.
         while let Ok(filler) = TcpStream::connect_timeout(&addr, Duration::from_millis(300)) {
             fillers.push(filler);
             assert!(fillers.len() < 64, "the accept queue never fills up");
@@ -86,7 +86,7 @@ impl StalledPort {
         }
     }
 
-    /// Where to connect.
+    /// The address to connect to.
     pub fn addr(&self) -> SocketAddr {
         local_addr(&self.socket)
     }

@@ -1,5 +1,5 @@
-//! Runs real clients: curl, git, pip and the like, as a person would, but in an
-//! empty environment, with an empty home directory, and under a deadline.
+//! Runs real clients (curl, git, pip and the like), but in an empty environment, with an empty home
+//! directory, and with a deadline.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::wait::poll;
 
-/// npm and pip on a loaded machine with two cores take many seconds to start.
+/// npm and pip take many seconds to start on a loaded machine with two cores.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A client about to be run.
@@ -26,7 +26,7 @@ pub struct Program {
     home: TempDir,
 }
 
-/// How a client ended, and what it said.
+/// How a client ended, and its output.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// The command line, for messages.
@@ -60,9 +60,9 @@ pub fn installed(path: &str) -> PathBuf {
 impl Program {
     /// A program by name, looked up in `PATH`, or by path.
     ///
-    /// Its environment is empty but for `PATH`, `HOME` (an empty directory that
-    /// goes when the value does), `TMPDIR` and a UTF-8 locale: no proxy, no
-    /// certificate and no configuration of this machine reaches it.
+    /// Its environment is empty except for `PATH`, `HOME` (an empty directory that is removed with
+    /// the value), `TMPDIR` and a UTF-8 locale: no proxy, no certificate and no configuration of
+    /// this machine reaches it.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let home = TempDir::new().expect("a temporary directory");
         let mut command = Command::new(program);
@@ -81,8 +81,7 @@ impl Program {
         }
     }
 
-    /// The directory that is `HOME`, and the working directory unless another is
-    /// chosen.
+    /// The directory of `HOME`, which is also the default working directory.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
@@ -129,8 +128,8 @@ impl Program {
         self
     }
 
-    /// Runs it to its end. Past the deadline it is killed with everything that
-    /// it started, and the test fails with what it had said.
+    /// Runs it to its end. After the deadline it is killed with all its children, and the test
+    /// fails with its output so far.
     pub fn run(self) -> Run {
         let (run, bytes) = self.run_for_bytes();
         Run {
@@ -139,14 +138,14 @@ impl Program {
         }
     }
 
-    /// Runs it to its end like [`Self::run`], and gives its standard output as
-    /// bytes, with the text of it left empty.
+    /// Runs it to its end like [`Self::run`], and returns its standard output as bytes; the text of
+    /// the output is empty then.
     pub fn run_for_bytes(mut self) -> (Run, Vec<u8>) {
         self.command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A group of its own, so that whatever it starts can be ended too.
+            // A group of its own, so that its children can be ended too.
             .process_group(0);
         let shown = shown(&self.command);
         let mut child = self.command.spawn().unwrap_or_else(|error| {
@@ -189,8 +188,8 @@ impl Run {
         self
     }
 
-    /// Fails unless the client itself ended with an error: visible to a script,
-    /// and not because something killed it.
+    /// Fails unless the client ended with an error of its own: visible to a script, and not caused
+    /// by a signal.
     #[track_caller]
     pub fn failed(&self) -> &Self {
         assert!(
@@ -200,14 +199,14 @@ impl Run {
         self
     }
 
-    /// Fails unless this text is in what the client said, on either stream.
+    /// Fails unless the client's output on either stream has this text.
     #[track_caller]
     pub fn says(&self, text: &str) -> &Self {
         self.says_one_of(&[text])
     }
 
-    /// Fails unless one of these texts is in what the client said, on either
-    /// stream: for clients whose versions differ in their wording.
+    /// Fails unless the client's output on either stream has one of these texts: for clients whose
+    /// versions differ in their wording.
     #[track_caller]
     pub fn says_one_of(&self, texts: &[&str]) -> &Self {
         assert!(
@@ -220,10 +219,10 @@ impl Run {
     }
 }
 
-/// Waits for the end; `None` when it had to be killed.
+/// Waits for the end; `None` if it was killed at the deadline.
 fn ended(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
     let status = poll(deadline, || child.try_wait().expect("our own child"));
-    // Also when it ended by itself: what it left behind holds its pipes open.
+    // Even if it ended by itself: its children may hold its pipes open.
     let group = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
     // The group may have no member left, which is the usual case.
     let _: nix::Result<()> = killpg(group, Signal::SIGKILL);

@@ -1,8 +1,8 @@
-//! A name server for tests: loopback only, a table that the test fills and changes, and a count of what
-//! was asked.
+//! A name server for tests: on loopback only, with a table that the test fills and changes, and a
+//! count of its queries.
 //!
-//! It speaks real DNS over UDP and TCP on one port, runs on a thread of its own (so that tests with and
-//! without a runtime use it alike) and stops when dropped. It deliberately knows no zones, forwards
+//! It speaks real DNS over UDP and TCP on one port, runs on a thread of its own (so that tests with
+//! and without a runtime can use it) and stops when dropped. It deliberately has no zones, forwards
 //! nothing, and caches nothing: a name that is not in the table does not exist.
 
 use std::{
@@ -28,7 +28,7 @@ use hickory_server::{
 };
 use tokio::sync::oneshot;
 
-/// The TTL of answers that were given none, in seconds: long enough that no test sees it pass.
+/// The default TTL of answers, in seconds: longer than any test.
 const DEFAULT_TTL: u32 = 60;
 /// The TTL of "no such name" and "no such records", in seconds.
 const NEGATIVE_TTL: u32 = 60;
@@ -42,8 +42,8 @@ pub enum Family {
     Ipv6,
 }
 
-/// The name server. Names are given as a client would write them, without the trailing dot. Any name can
-/// be in the table, not only those under `.test`: nothing else is asked about it.
+/// The name server. Names are written without the trailing dot. Any name can be in the table, not
+/// only those under `.test`: no other server is asked about it.
 #[derive(Debug)]
 pub struct StubResolver {
     address: SocketAddr,
@@ -53,8 +53,8 @@ pub struct StubResolver {
 }
 
 impl StubResolver {
-    /// Starts a server with an empty table on a free port of `127.0.0.1`; it answers when this returns.
-    /// Blocks for no longer than binding takes, so it may be called from asynchronous tests too.
+    /// Starts a server with an empty table on a free port of `127.0.0.1`; it serves when this
+    /// returns. It blocks only while it binds, so asynchronous tests may call it too.
     ///
     /// # Panics
     ///
@@ -91,7 +91,7 @@ impl StubResolver {
         }
     }
 
-    /// Where it listens, UDP and TCP.
+    /// Its address, for UDP and TCP.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -131,8 +131,8 @@ impl StubResolver {
         );
     }
 
-    /// `name` is another name of `target`: the answer is a CNAME and what the table has for `target`, as a
-    /// recursive server would send it.
+    /// Makes `name` an alias of `target`: the answer is a CNAME and the records of `target` in the
+    /// table, as from a recursive server.
     pub fn alias(&self, name: &str, target: &str) {
         let target = Some(name_of(target));
         self.put(
@@ -156,7 +156,7 @@ impl StubResolver {
         self.misbehave(name, family, Misbehaviour::Silent);
     }
 
-    /// From now on no query is answered, whatever it is for. All are counted.
+    /// From now on no query is answered, for any name. All are counted.
     pub fn fall_silent(&self) {
         self.table.lock().silent = true;
     }
@@ -172,13 +172,13 @@ impl StubResolver {
         self.misbehave(name, family, Misbehaviour::ServFail);
     }
 
-    /// How many queries came for `name`, of both families, over UDP and TCP. One that the client repeats,
-    /// because the answer took its time, counts once.
+    /// How many queries there were for `name`, of both families, over UDP and TCP. A query that the
+    /// client repeats, because the answer is slow, counts once.
     pub fn queries(&self, name: &str) -> usize {
         self.table.lock().queries.get(name).copied().unwrap_or(0)
     }
 
-    /// Every name that was asked for, sorted: to say that nothing else was.
+    /// Every name that was queried, sorted.
     pub fn names_asked(&self) -> Vec<String> {
         self.table.lock().queries.keys().cloned().collect()
     }
@@ -198,13 +198,13 @@ impl Drop for StubResolver {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It panicked only if it never started, which the test has seen by then.
+            // It panicked only if it never started, which the test has noticed by then.
             let _ = thread.join();
         }
     }
 }
 
-/// UDP and TCP on the same free port. The port that UDP gets may be taken for TCP: then another one.
+/// UDP and TCP on the same free port. If the port of UDP is taken for TCP, tries another one.
 async fn bind_both() -> io::Result<(tokio::net::UdpSocket, tokio::net::TcpListener)> {
     let mut tries = 0;
     loop {
@@ -226,13 +226,13 @@ struct Inner {
     answers: HashMap<String, Answer>,
     queries: BTreeMap<String, usize>,
     silent: bool,
-    /// What a query got, by its id: its repetition gets the same.
+    /// The reply to each query, by its id: a repetition gets the same.
     replies: HashMap<(u16, RecordType, String), Reply>,
 }
 
 #[derive(Debug, Default)]
 struct Answer {
-    /// One after the other, the last one for ever.
+    /// One set after the other; the last one repeats.
     sets: Vec<Vec<IpAddr>>,
     /// How many sets each family has used up.
     used: HashMap<Family, usize>,
@@ -247,7 +247,7 @@ enum Misbehaviour {
     ServFail,
 }
 
-/// What a query gets.
+/// The reply to a query.
 #[derive(Debug, Clone)]
 enum Reply {
     Records(Vec<Record>),
@@ -286,7 +286,7 @@ impl Inner {
         };
         let mut records = Vec::new();
         let mut owner = (name.clone(), text_of(name));
-        // A chain of aliases ends at a name that has none; one that goes round is cut.
+        // A chain of aliases ends at a name without an alias; a loop is cut.
         for _ in 0..8 {
             let Some(answer) = self.answers.get_mut(&owner.1) else {
                 return Reply::Code(ResponseCode::NXDomain);
@@ -343,7 +343,7 @@ impl RequestHandler for Table {
                 Reply::Nothing => return unsent(metadata),
             },
         }
-        // Names that do not exist, and names without such records, are remembered by their SOA (RFC 2308).
+        // Negative answers are cached by their SOA (RFC 2308).
         let negative = matches!(
             metadata.response_code,
             ResponseCode::NXDomain | ResponseCode::NoError
@@ -382,7 +382,7 @@ fn name_of(text: &str) -> Name {
     Name::from_labels(text.split('.').map(str::as_bytes)).expect("a DNS name in a test")
 }
 
-/// The labels as they came, not as hickory displays them (it escapes some and decodes A-labels): lower
+/// The raw labels, not hickory's display form (which escapes some and decodes A-labels): lower
 /// case, without the trailing dot.
 fn text_of(name: &Name) -> String {
     let labels: Vec<_> = name.iter().map(String::from_utf8_lossy).collect();

@@ -1,6 +1,5 @@
-//! A certificate authority made for one test, so that clients check certificates
-//! as they always do instead of being told not to; and both sides of TLS, good
-//! and bad: [`Server`], [`Client`].
+//! A certificate authority made for one test, so that clients verify certificates as usual; and
+//! both sides of TLS, good and bad: [`Server`], [`Client`].
 
 mod client;
 mod server;
@@ -35,8 +34,8 @@ impl TestCa {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        // Two authorities of one name would make clients call a stranger's
-        // certificate badly signed.
+        // With two authorities of one name, clients would report a foreign certificate as badly
+        // signed.
         let number = key.public_key_raw().last_chunk().copied();
         let number = u64::from_be_bytes(number.expect("a key has more than eight bytes"));
         let name = format!("authority of one test, {number:x}");
@@ -56,7 +55,7 @@ impl TestCa {
         }
     }
 
-    /// The certificate as a PEM file, for clients that are told what to trust.
+    /// The certificate as a PEM file, for clients that need a list of trusted ones.
     pub fn file(&self) -> &Path {
         self.file.path()
     }

@@ -1,5 +1,5 @@
-//! A small HTTP proxy for the way out of the one under test: it remembers every head, and carries
-//! whatever was asked for to one place.
+//! A small HTTP proxy to act as an upstream proxy: it remembers every head, and forwards every
+//! request to one address.
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -25,18 +25,18 @@ impl UpstreamProxy {
             .expect("a bound listener has an address");
         let heads = Arc::<Watched<Vec<String>>>::default();
         let seen = Arc::clone(&heads);
-        // Ends with the test's process: nothing waits for it.
+        // It ends with the test's process.
         thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
                 let seen = Arc::clone(&seen);
-                // A client that hangs up early is no failure of the proxy; what it sent is on record.
+                // A client that closes early is not an error of the proxy; its bytes are recorded.
                 thread::spawn(move || serve(client, to, &seen));
             }
         });
         Self { addr, heads }
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }

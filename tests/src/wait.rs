@@ -1,16 +1,16 @@
-//! Waiting for a condition under a deadline: the only way a test waits here.
+//! Waiting for a condition with a deadline: the only way a test waits here.
 //!
-//! A wait ends as soon as the condition holds; the deadline is only there so
-//! that a broken program fails the test instead of hanging it.
+//! A wait ends as soon as the condition holds. The deadline only makes a broken program fail the
+//! test instead of hanging it.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long anything local may take before a test calls it broken. Generous,
-/// because a loaded machine with two cores is slow and a pass never waits for it.
+/// How long a local operation may take before a test fails. Generous, because a loaded machine with
+/// two cores is slow, and a passing test never waits that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two looks at a condition that nothing announces.
+/// Interval between checks of a condition without a notification.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// A value that threads change and tests wait on.
@@ -21,7 +21,7 @@ pub struct Watched<T> {
 }
 
 impl<T> Watched<T> {
-    /// A value to watch, as it is at first.
+    /// A value to watch, with its initial value.
     pub const fn new(value: T) -> Self {
         Self {
             value: Mutex::new(value),
@@ -29,23 +29,22 @@ impl<T> Watched<T> {
         }
     }
 
-    /// Looks at the value, or changes it without waking anybody.
+    /// Reads the value, or changes it without waking waiters.
     ///
-    /// A poisoned lock is read on: the panic that poisoned it is the failure to
-    /// report, and other threads' records are still good.
+    /// A poisoned lock is still used: the panic that poisoned it is the failure to report, and the
+    /// records of other threads are valid.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the value and wakes everyone who waits on it.
+    /// Changes the value and wakes all waiters.
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let result = change(&mut self.lock());
         self.changed.notify_all();
         result
     }
 
-    /// Waits until `look` finds something, for at most `patience`; `None` when
-    /// the deadline passed first.
+    /// Waits until `look` returns something, for at most `patience`; `None` at the deadline.
     pub fn wait<R>(
         &self,
         patience: Duration,
@@ -66,8 +65,8 @@ impl<T> Watched<T> {
     }
 }
 
-/// Looks again and again until `look` finds something, for at most `patience`:
-/// for conditions outside this process, which wake nobody.
+/// Calls `look` repeatedly until it returns something, for at most `patience`: for conditions
+/// outside this process, which give no notification.
 pub fn poll<R>(patience: Duration, mut look: impl FnMut() -> Option<R>) -> Option<R> {
     let deadline = Instant::now() + patience;
     loop {

@@ -1,9 +1,8 @@
-//! Reads HTTP/1.1 messages off a byte stream, for both the test origin and the
-//! test client.
+//! Reads HTTP/1.1 messages from a byte stream, for both the test origin and the test client.
 //!
-//! Deliberately naive and deliberately not the code under test: it accepts what
-//! RFC 9112 writes down and fails on anything else, so that a message which the
-//! proxy mangled is noticed here and not repaired.
+//! Deliberately naive, and deliberately not the code under test: it accepts only what RFC 9112
+//! permits and fails on anything else, so that it detects a message that the proxy has damaged, and
+//! does not repair it.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -15,7 +14,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 /// What both sides read and write: a TCP connection, or TLS on one.
 pub trait Stream: Read + Write + Send {
-    /// Says, in the protocol's own way, that nothing more will be sent.
+    /// Announces the end of sending, in the protocol's own way.
     ///
     /// # Errors
     /// The peer is gone.
@@ -77,24 +76,24 @@ impl Write for SharedSocket {
     }
 }
 
-/// Header or trailer fields in the order and the spelling in which they came.
+/// Header or trailer fields in their original order and spelling.
 ///
 /// A byte above 0x7F appears as the Latin-1 character, so nothing is lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// Fields that came some other way than as lines.
+    /// Fields that did not arrive as lines.
     pub(crate) fn from_pairs(pairs: Vec<(String, String)>) -> Self {
         Self(pairs)
     }
 
-    /// The first value of `name`, whatever its case.
+    /// The first value of `name`, ignoring case.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all(name).first().copied()
     }
 
-    /// Every value of `name`, whatever its case, in order.
+    /// Every value of `name`, ignoring case, in order.
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.0
             .iter()
@@ -103,7 +102,7 @@ impl Fields {
             .collect()
     }
 
-    /// Every field, as it came.
+    /// Every field, unchanged.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
@@ -132,7 +131,7 @@ impl Fields {
         self.says("transfer-encoding", "chunked")
     }
 
-    /// Whether `Connection: close` was said.
+    /// Whether there is `Connection: close`.
     pub fn closes(&self) -> bool {
         self.says("connection", "close")
     }
@@ -160,14 +159,14 @@ pub struct Head {
     pub start: String,
     /// The fields below it.
     pub fields: Fields,
-    /// Exactly the bytes that came, up to and including the empty line.
+    /// Exactly the received bytes, up to and including the empty line.
     pub raw: Vec<u8>,
 }
 
-/// A byte stream and what was read of it but not yet used.
+/// A byte stream, and the bytes read from it but not yet used.
 pub struct Wire<S> {
     stream: S,
-    /// Bytes that came with an earlier read: the next message when pipelined.
+    /// Bytes of an earlier read: the next message if requests are pipelined.
     ahead: Vec<u8>,
 }
 
@@ -221,7 +220,7 @@ impl<S: Read> Wire<S> {
         }))
     }
 
-    /// Reads exactly `length` bytes, handing them on as they come.
+    /// Reads exactly `length` bytes, passing them on as they arrive.
     ///
     /// # Errors
     /// The connection failed or closed before.
@@ -239,7 +238,7 @@ impl<S: Read> Wire<S> {
         Ok(())
     }
 
-    /// Reads a chunked body, handing its data on as it comes; gives the trailers.
+    /// Reads a chunked body, passing its data on as it arrives; returns the trailers.
     ///
     /// # Errors
     /// The connection failed or closed before the end, or the framing is wrong.
@@ -268,10 +267,10 @@ impl<S: Read> Wire<S> {
         }
     }
 
-    /// Reads until the peer closes, handing the bytes on as they come.
+    /// Reads until the peer closes, passing the bytes on as they arrive.
     ///
     /// # Errors
-    /// The connection failed; a TLS peer that closes without saying so is no failure.
+    /// The connection failed; a TLS peer that closes without `close_notify` is not a failure.
     pub fn read_to_end(&mut self, mut sink: impl FnMut(&[u8])) -> io::Result<()> {
         loop {
             let part = self.read_some()?;
@@ -282,7 +281,7 @@ impl<S: Read> Wire<S> {
         }
     }
 
-    /// Reads whatever comes next, as it comes; nothing when the peer has closed.
+    /// Reads the next bytes as they arrive; empty when the peer has closed.
     ///
     /// # Errors
     /// The connection failed.
@@ -308,8 +307,8 @@ impl<S: Read> Wire<S> {
     fn fill(&mut self) -> io::Result<usize> {
         let mut part = [0; 16 * 1024];
         let count = match self.stream.read(&mut part) {
-            // rustls says so when TLS ends without close_notify; RFC 9112
-            // section 9.8 leaves it to the framing whether that is a truncation.
+            // rustls reports TLS that ends without close_notify. RFC 9112 section 9.8: the framing
+            // decides whether that is a truncation.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
             other => other?,
         };
@@ -318,8 +317,7 @@ impl<S: Read> Wire<S> {
     }
 }
 
-/// Prepares a connection for tests: small writes leave at once, and neither side
-/// can hang for ever.
+/// Prepares a connection for tests: small writes leave at once, and neither side can hang for ever.
 ///
 /// # Errors
 /// The socket is already gone.
@@ -360,7 +358,7 @@ fn truncated(place: &str) -> io::Error {
 mod tests {
     use super::*;
 
-    /// Hands out one byte per read, as the slowest network would.
+    /// Returns one byte per read, like the slowest network.
     struct Trickle<'a>(&'a [u8]);
 
     impl Read for Trickle<'_> {

@@ -1,5 +1,5 @@
-//! Addresses that somebody else listens on: the service runs without those listeners, says so wherever
-//! somebody may look, and takes them up when it can (SPEC L9, C7).
+//! Addresses that another program listens on: the service runs without those listeners, reports
+//! that everywhere, and takes the addresses when it can (SPEC L9, C7).
 
 use std::net::TcpListener;
 
@@ -7,7 +7,7 @@ use e2e::daemon::Config;
 
 use crate::scene::{HTTP, SERVICE, SOCKETS, Scene};
 
-/// What `proxyctl status` says of the HTTP listener.
+/// The line of `proxyctl status` about the HTTP listener.
 const MISSING: &str = "there is no http listener, since something else listens on 127.0.0.1:3128";
 
 /// A scene in which this process, in the machine's network, has the HTTP listener's address.
@@ -69,7 +69,7 @@ fn c7_a_reload_does_not_fail_for_a_port_that_was_taken_before() {
     assert!(told.contains("2 allow rules"), "{told}");
     assert!(told.contains(MISSING), "{told}");
 
-    // And takes it when it is free.
+    // It takes the address when it is free.
     drop(holder);
     scene.systemctl(&["reload", SERVICE]).succeeded();
     assert_eq!(scene.get("http://blocked.test/").0, 403);

@@ -1,10 +1,10 @@
-//! The CA as the units keep it, and as the system trusts it (SPEC M3, M5, L5).
+//! The CA as the units keep it, and the system's trust in it (SPEC M3, M5, L5).
 
 use crate::scene::{SERVICE, Scene};
 
 const STATE: &str = "/var/lib/codex-network-proxy";
 
-/// The fingerprint in what a command said.
+/// The fingerprint in the output of a command.
 fn fingerprint(said: &str) -> &str {
     let (_, rest) = said.split_once("SHA-256 ").expect("a fingerprint");
     rest.lines().next().expect("a line").trim()
@@ -92,7 +92,7 @@ fn k1_ca_install_makes_debian_trust_it_and_uninstall_undoes_exactly_that() {
             .says("/usr/local/share/ca-certificates/codex-network-proxy-ca-");
         verify().succeeded();
     }
-    // The proxy does not trust it all the same (SPEC M6).
+    // The proxy itself still does not trust it (SPEC M6).
     let roots = || {
         let json = scene.proxyctl("root", &["ca", "show", "--json"]);
         let json: serde_json::Value = serde_json::from_str(&json.succeeded().stdout).expect("JSON");
@@ -108,7 +108,7 @@ fn k1_ca_install_makes_debian_trust_it_and_uninstall_undoes_exactly_that() {
         .succeeded()
         .says("removed: ");
     verify().failed();
-    // Everything but the links is in the first line.
+    // The first line has everything except the links.
     assert!(trusted() == before, "not as it was:\n{}", trusted());
     scene
         .proxyctl("root", &["ca", "uninstall"])

@@ -1,11 +1,11 @@
-//! `proxyctl` and its socket as the units set them up: who may call is a matter of users and groups
-//! (SPEC L4, K1 to K3).
+//! `proxyctl` and its socket as the units set them up: users and groups decide who may call (SPEC
+//! L4, K1 to K3).
 
 use e2e::daemon::Config;
 
 use crate::scene::{CONTROL, SERVICE, SOCKETS, Scene};
 
-/// Users of the machine: one in the group that may use the socket, one who is not.
+/// Users of the machine: one in the group that may use the socket, one outside of it.
 fn with_users() -> Scene {
     let scene = Scene::new();
     let make = "id member 2>/dev/null || useradd --groups codex-network-proxy member; \
@@ -17,13 +17,13 @@ fn with_users() -> Scene {
 #[test]
 fn l4_the_control_socket_has_its_mode_and_group_before_anybody_can_connect() {
     let scene = Scene::new();
-    // Without the service: the service manager has made it so.
+    // Without the service: the service manager has made the socket.
     scene.systemctl(&["start", SOCKETS[3]]).succeeded();
     let run = scene
         .machine()
         .run(["stat", "--format=%F %a %U %G", CONTROL]);
     assert_eq!(run.stdout.trim(), "socket 660 root codex-network-proxy");
-    // And whoever asks starts it.
+    // The first caller starts the service.
     scene.proxyctl("root", &["status"]).succeeded().says("full");
     assert_eq!(scene.show("ActiveState"), "active");
 }
@@ -40,7 +40,7 @@ fn k3_a_stranger_is_refused_and_a_member_of_the_group_is_not() {
     );
     scene.proxyctl("member", &["status"]).succeeded();
     scene.proxyctl("member", &["mode", "limited"]).succeeded();
-    // Whom the worker runs as has no say over it, but root has.
+    // The worker's own user may not change anything, but root may.
     scene.proxyctl("root", &["mode", "full"]).succeeded();
 }
 
@@ -108,7 +108,7 @@ fn l4_the_service_manages_without_the_control_units_group() {
     let members = "[\"@codex-network-proxy\"]";
     scene.configure(&Config::example().set("daemon.control", "administrators", members));
     scene.mask(&[SOCKETS[3]]);
-    // It makes the socket itself, but may not give files away (CAP_CHOWN).
+    // The proxy makes the socket itself, but may not change its owner (CAP_CHOWN).
     scene.start();
     scene.proxyctl("root", &["status"]).succeeded();
     scene.systemctl(&["restart", SERVICE]).succeeded();

@@ -1,4 +1,5 @@
-//! Processes that die and restarts under load: clients wait, and nobody is refused (DESIGN section 1).
+//! Processes that die, and restarts under load: clients wait, and no client is refused
+//! (`ARCHITECTURE.md`, "Three roles, one program").
 
 use std::time::Instant;
 
@@ -23,7 +24,7 @@ fn l9_a_killed_worker_is_replaced_within_a_second_and_nobody_is_refused() {
     assert_eq!(refused(&attempts), 0);
     let again = served_again(&attempts, killed).expect("it is served again");
     assert!(again - killed < ONE_SECOND, "{:?}", again - killed);
-    // Only what the worker had in hand was lost.
+    // Only the worker's open requests were lost.
     let lost = failures(&attempts);
     assert!(lost.len() <= 4, "{lost:#?}");
     assert_ne!(other, worker);
@@ -39,7 +40,7 @@ fn l9_the_status_shows_that_a_worker_was_replaced() {
     let worker = scene.wait_for_worker(None);
     scene.kill("KILL", worker);
     scene.wait_for_worker(Some(worker));
-    // For good, not only while it starts.
+    // Permanently, not only while it starts.
     scene.wait_for_message("ready");
     scene.wait_for("StatusText", |status| status.contains("connections"));
     let status = scene.show("StatusText");
@@ -76,7 +77,7 @@ fn l9_a_worker_does_not_outlive_its_monitor_even_where_nobody_cleans_up() {
     scene.edit(SERVICE, "[Service]\nKillMode=process\nRestart=no\n");
     scene.start();
     let (monitor, worker) = (scene.monitor(), scene.wait_for_worker(None));
-    // A worker that could not hear that the channel has closed.
+    // A worker that could not notice that the channel has closed.
     scene.kill("STOP", worker);
     scene.kill("KILL", monitor);
     poll(PATIENCE, || (!scene.is_alive(worker)).then_some(())).expect("the kernel ends it");
@@ -155,7 +156,7 @@ fn restart_under_load(scene: &Scene) {
     load.wait_for(50);
     let attempts = load.finish();
     assert_eq!(refused(&attempts), 0);
-    // What was in hand is finished; at most a client that had connected and not yet asked is lost.
+    // Open requests were completed. At most a client that had connected and not yet asked is lost.
     let lost = failures(&attempts);
     assert!(lost.len() <= 4, "{lost:#?}");
 }

@@ -1,5 +1,5 @@
-//! `proxyctl doctor` on an installed service: well, and with each thing that goes wrong on a machine
-//! (SPEC K1).
+//! `proxyctl doctor` on an installed service: healthy, and with each fault that may occur on a
+//! machine (SPEC K1).
 
 use e2e::daemon::Config;
 use e2e::program::Run;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::scene::{CONTROL, HTTP, SERVICE, SOCKETS, Scene};
 
-/// What `proxyctl doctor … --json` says to a user, and its exit code.
+/// The output of `proxyctl doctor … --json` for a user, and its exit code.
 fn examine(scene: &Scene, user: &str, checks: &[&str]) -> (Option<i32>, Vec<Value>) {
     let arguments = [&["doctor", "--json"], checks].concat();
     let run: Run = scene.proxyctl(user, &arguments);
@@ -19,7 +19,7 @@ fn examine(scene: &Scene, user: &str, checks: &[&str]) -> (Option<i32>, Vec<Valu
     )
 }
 
-/// Whether a check has a line with this verdict that says this.
+/// Checks that a check has a line with this verdict and text.
 #[track_caller]
 fn says(lines: &[Value], check: &str, verdict: &str, text: &str) {
     let is_it = |line: &&Value| {
@@ -34,7 +34,7 @@ fn says(lines: &[Value], check: &str, verdict: &str, text: &str) {
     );
 }
 
-/// All that is advised.
+/// All advice.
 fn advice(lines: &[Value]) -> String {
     let advice = lines.iter().filter_map(|line| line["advice"].as_str());
     advice.collect::<Vec<_>>().join("\n")
@@ -78,9 +78,9 @@ fn k1_doctor_finds_nothing_wrong_with_a_service_that_is_well() {
         "ok",
         "the worker runs as codex-network-proxy",
     );
-    says(&lines, "permissions", "ok", "nobody but root may change");
+    says(&lines, "permissions", "ok", "only root may change");
     says(&lines, "version", "ok", env!("CARGO_PKG_VERSION"));
-    // Somebody whom the proxy does not serve learns that, and no more, and it is nobody's fault.
+    // A user whom the proxy does not serve is told so, and nothing more. That is not a problem.
     let (code, lines) = examine(&scene, "nobody", &[]);
     assert_eq!(code, Some(0), "{lines:#?}");
     says(&lines, "control", "note", "this user may not connect to it");
@@ -115,7 +115,7 @@ fn k1_doctor_tells_a_masked_socket_from_one_that_is_down() {
         "problem",
         &format!("{} is inactive", SOCKETS[2]),
     );
-    // What is advised brings it up, though the service runs.
+    // The advice brings it up, though the service runs.
     let anew = "systemctl stop codex-network-proxy; systemctl start codex-network-proxy";
     assert_eq!(
         advice(&lines),
@@ -164,7 +164,7 @@ fn k1_doctor_names_the_process_that_holds_a_port_before_the_first_start() {
         advice(&lines).contains(&format!("systemctl edit {}", SOCKETS[0])),
         "{lines:#?}"
     );
-    // Nobody else may look into root's processes.
+    // No other user may inspect root's processes.
     let (code, lines) = examine(&scene, "nobody", &["ports"]);
     assert_eq!(code, Some(1), "{lines:#?}");
     says(
@@ -208,7 +208,7 @@ fn k1_doctor_says_how_a_service_that_does_not_run_is_started() {
     says(&lines, "service", "problem", "does not run");
     says(&lines, "control", "problem", "no proxy answers");
     says(&lines, "sockets", "problem", "is inactive");
-    says(&lines, "user", "ok", "codex-network-proxy is there");
+    says(&lines, "user", "ok", "codex-network-proxy exists");
     assert!(
         advice(&lines).contains("systemctl start codex-network-proxy"),
         "{lines:#?}"
@@ -227,7 +227,8 @@ fn k1_doctor_says_that_a_configuration_keeps_the_service_from_starting() {
         advice(&lines).contains("codex-network-proxy check"),
         "{lines:#?}"
     );
-    // Whatever systemd does with who asks at the control socket, it ends, and says what is wrong.
+    // However systemd handles a caller at the control socket, the call ends and reports what is
+    // wrong.
     let (code, lines) = examine(&scene, "root", &[]);
     assert_eq!(code, Some(1), "{lines:#?}");
     says(&lines, "settings", "problem", "config.toml:2:8");
@@ -294,7 +295,7 @@ fn c5_doctor_finds_a_user_who_can_log_in() {
 fn k1_doctor_wants_a_restart_after_an_upgrade() {
     let scene = Scene::new();
     scene.start();
-    // As dpkg does it; the content is the same.
+    // As dpkg does it, with the same content.
     let replace = "cp -p /usr/bin/codex-network-proxy /usr/bin/new && mv /usr/bin/new /usr/bin/codex-network-proxy";
     scene.machine().run(["sh", "-c", replace]).succeeded();
     let (code, lines) = examine(&scene, "root", &["version"]);
@@ -317,7 +318,7 @@ fn m1_doctor_leads_to_a_ca_that_this_system_trusts() {
     scene.start();
     let (code, lines) = examine(&scene, "root", &["ca"]);
     assert_eq!(code, Some(1), "{lines:#?}");
-    says(&lines, "ca", "problem", "goes when the proxy stops");
+    says(&lines, "ca", "problem", "is lost when the proxy stops");
     scene
         .machine()
         .run(["codex-network-proxy", "init"])

@@ -1,5 +1,5 @@
-//! The firewall of `packaging/fleet` in front of a network: nobody gets there but through the proxy,
-//! which is what makes its policy more than a request.
+//! The firewall of `packaging/fleet` in front of a network: only the proxy reaches the network, so
+//! programs cannot avoid its policy.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -58,7 +58,7 @@ impl<'s> Far<'s> {
         }
     }
 
-    /// Whether a user gets there with curl.
+    /// Whether a user reaches it with curl.
     fn is_reached(&self, user: &str, address: &str, options: &[&str]) -> bool {
         let url = format!("http://{address}:{}/", self.http);
         let curl = [
@@ -109,7 +109,7 @@ impl Drop for Far<'_> {
 fn serve(listener: &TcpListener) {
     for mut stream in listener.incoming().flatten() {
         let mut head = [0; 4096];
-        // A request of curl's fits into one segment; whoever hangs up gets nothing.
+        // A request of curl's fits into one segment. A client that closes gets nothing.
         if stream.read(&mut head).is_ok_and(|read| read > 0) {
             let answer =
                 "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nfrom afar";
@@ -133,7 +133,7 @@ fn behind_the_fence_only_the_proxy_reaches_other_machines() {
     let proxy = ["-x", "http://127.0.0.1:3128"];
     let socks5 = ["-x", "socks5h://127.0.0.1:8081"];
 
-    // Without the rules there is a way past.
+    // Without the rules the network can be reached past the proxy.
     for address in &addresses {
         assert!(far.is_reached("nobody", address, &[]), "{address}");
     }
@@ -155,7 +155,7 @@ fn behind_the_fence_only_the_proxy_reaches_other_machines() {
             assert!(far.is_reached(user, address, &proxy), "{user}, {address}");
             assert!(far.is_reached(user, address, &socks5), "{user}, {address}");
         }
-        // The user who may leave is the worker's, and nobody can become it without root's help.
+        // The permitted user is the worker's, and only root can start a process as that user.
         assert!(
             far.is_reached("codex-network-proxy", address, &[]),
             "{address}"
@@ -168,7 +168,7 @@ fn behind_the_fence_only_the_proxy_reaches_other_machines() {
         .systemctl(&["reload", crate::scene::SERVICE])
         .succeeded();
     assert!(!far.is_reached("nobody", FAR, &proxy));
-    // By now it would be here.
+    // It would have arrived by now.
     assert!(!far.datagram_came(), "a datagram went past the proxy");
     let (status, body) = scene.get(&format!("http://{far_http}/"));
     assert_eq!(status, 403, "{body}");

@@ -1,5 +1,5 @@
-//! The examples in `packaging/fleet`: read by the parsers of those whom they are for, and put on a
-//! machine as its README says.
+//! The examples in `packaging/fleet`: read by the parsers of the tools that they are for, and
+//! installed on a machine as its README says.
 
 use std::path::PathBuf;
 
@@ -76,13 +76,13 @@ fn the_playbook_judges_before_it_puts_in_force_and_is_understood() {
         let place = tasks.iter().position(|task| task["name"] == name);
         place.unwrap_or_else(|| panic!("there is no task {name:?}"))
     };
-    assert!(at("Install or upgrade") < at("Judge the configuration"));
-    assert!(at("Judge the configuration") < at("Put it in force"));
+    assert!(at("Install or upgrade") < at("Check the configuration"));
+    assert!(at("Check the configuration") < at("Put it in force"));
     assert!(
         at("Install or upgrade") < at("Fence"),
         "the rules need the package's user"
     );
-    // Whom a task notifies is there, and what it copies.
+    // The handlers that tasks notify exist, and so do the files that tasks copy.
     let handlers = plays[0]["handlers"].as_array().expect("handlers");
     for task in tasks {
         if let Some(notified) = task["notify"].as_str() {
@@ -176,7 +176,7 @@ fn c1_a_machine_with_the_fleets_files_has_the_policy_that_its_readme_shows() {
         "/etc/profile.d/codex-network-proxy.sh",
     );
     put("requirements.toml", "/etc/codex/requirements.toml");
-    // As a package leaves it.
+    // In the state that a package leaves.
     scene.configure_text("# Nothing yet.\n");
     machine.run(["codex-network-proxy", "check"]).succeeded();
     scene.systemctl(&["preset", SERVICE]).succeeded();
@@ -192,7 +192,7 @@ fn c1_a_machine_with_the_fleets_files_has_the_policy_that_its_readme_shows() {
         let explained = scene.proxyctl("root", &["explain", host]);
         explained.succeeded().says(verdict).says(place);
     }
-    // A login shell, and everything else.
+    // A login shell, and other shells.
     let doctor = machine.run(["bash", "-lc", "proxyctl doctor"]);
     doctor
         .succeeded()

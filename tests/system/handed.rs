@@ -1,7 +1,7 @@
-//! Sockets handed over and messages sent the way systemd does it, without a systemd (SPEC L8, L9).
+//! Sockets passed and messages sent in systemd's protocol, without a systemd (SPEC L8, L9).
 //!
-//! But for the one with `systemd-socket-activate`, these need neither root nor a machine: a shell stands
-//! between, since only the program itself can know the process id that `LISTEN_PID` has to name.
+//! Except for the test with `systemd-socket-activate`, these need neither root nor a machine: a
+//! shell is run first, since only the program itself can know the process id for `LISTEN_PID`.
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::scene::Scene;
 
-/// Hands standard input and output over as the first two descriptors.
+/// Passes standard input and output on as the first two descriptors.
 const HAND_OVER: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; \
     [ \"$LISTEN_FDS\" = 2 ] || exec 4>&-; \
     export LISTEN_PID=$$; exec \"$@\"";
@@ -71,7 +71,7 @@ impl Handed {
         }
     }
 
-    /// Waits until it has said this.
+    /// Waits until it has logged this.
     #[track_caller]
     fn wait_for(&self, text: &str) {
         let seen = self
@@ -80,7 +80,7 @@ impl Handed {
         assert!(seen.is_some(), "not {text:?}, but: {}", self.stderr.lock());
     }
 
-    /// Puts another configuration in the place of its own, and tells it.
+    /// Replaces its configuration and sends it the reload signal.
     fn reload(&self, config: &Config) {
         let folder = self.folder.path();
         std::fs::write(folder.join("config.toml"), config.write(folder)).expect("it is ours");
@@ -89,7 +89,7 @@ impl Handed {
             .expect("our own child");
     }
 
-    /// Waits for its end, which must be a failure, and gives what it said.
+    /// Waits for its end, which must be a failure, and returns its output.
     fn fails(mut self) -> String {
         let status = poll(PATIENCE, || self.child.try_wait().expect("our own child"));
         let said = self.stderr.lock().clone();
@@ -113,7 +113,7 @@ fn listener() -> (OwnedFd, SocketAddr) {
     (listener.into(), address)
 }
 
-/// A folder that the worker can look into too, who is another user when root runs the tests.
+/// A folder that the worker can read too. The worker is another user if root runs the tests.
 fn open_folder() -> TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = TempDir::new().expect("a temporary folder");
@@ -122,7 +122,7 @@ fn open_folder() -> TempDir {
     folder
 }
 
-/// The system's is for one proxy only.
+/// The default path is for one proxy only.
 fn own_control_socket(folder: &TempDir) -> String {
     format!(
         "daemon.control.socket=\"{}/control.sock\"",
@@ -177,7 +177,7 @@ fn l9_two_sockets_of_one_name_are_refused_in_one_sentence() {
     assert_eq!(said.trim().lines().count(), 1, "{said}");
 }
 
-/// Clients would wait in the queue of a socket that nobody serves.
+/// Clients would wait in the queue of a socket that is not served.
 #[test]
 fn l6_a_disabled_proxy_says_so_at_the_sockets_that_were_handed_over_and_binds_nothing() {
     let (http, socks5) = (listener(), listener());
@@ -207,7 +207,7 @@ fn l6_the_socket_of_a_listener_that_is_switched_off_hangs_up() {
         ("admin", "daemon.admin", "enabled"),
     ] {
         let (socket, address) = listener();
-        // Who has connected before there is a program is not forgotten either.
+        // A client that connects before there is a program is served too.
         let mut early = Connection::open(address);
         let off = Config::example().set(table, key, "false");
         let handed = Handed::start(name, vec![socket], &off);
@@ -306,7 +306,7 @@ fn l9_sockets_that_are_meant_for_somebody_else_are_left_alone() {
 #[test]
 fn l9_a_client_that_waited_in_the_queue_is_served() {
     let (socket, address) = listener();
-    // Connected and asking before there is a program.
+    // Connected and waiting before there is a program.
     let mut early = Connection::open(address);
     early.send("GET http://blocked.test/ HTTP/1.1\r\nHost: blocked.test\r\n\r\n");
     let _handed = Handed::start("http", vec![socket], &Config::example());
@@ -346,7 +346,7 @@ fn l9_systemd_socket_activate_hands_its_socket_over() {
     }
 }
 
-/// Stands in for the service manager's end of the notification socket.
+/// Replaces the service manager's end of the notification socket.
 struct Notified {
     socket: UnixDatagram,
     folder: TempDir,
@@ -366,7 +366,7 @@ impl Notified {
         self.folder.path().join("notify")
     }
 
-    /// The next message that has a line which begins so; gives all lines of it.
+    /// The next message with a line that begins like this; returns all its lines.
     #[track_caller]
     fn next(&self, start: &str) -> Vec<String> {
         let mut message = [0; 4096];
@@ -455,7 +455,8 @@ fn l9_the_watchdog_is_fed_while_the_worker_answers_and_not_when_it_is_stuck() {
     let worker = child_of(daemon.pid()).expect("there is a worker");
     let worker = nix::unistd::Pid::from_raw(i32::try_from(worker).expect("a process id"));
     nix::sys::signal::kill(worker, Signal::SIGSTOP).expect("the worker is there");
-    // Another worker, before the service manager would have ended everything: then it is fed again.
+    // Another worker starts before the service manager ends everything. Then the watchdog is fed
+    // again.
     daemon.wait_for_log(|line| {
         line.message()
             .is_some_and(|m| m.contains("does not answer"))
@@ -478,7 +479,7 @@ fn l9_own_sockets_are_left_with_the_service_manager() {
     }
 }
 
-/// It would go on listening there, and its clients would wait.
+/// Systemd would keep listening there, and clients would wait.
 #[test]
 fn l2_the_socket_of_a_listener_that_a_reload_closes_is_taken_back() {
     let notified = Notified::new();

@@ -1,4 +1,4 @@
-//! What an operator finds in the journal (SPEC R2, R4).
+//! What an operator sees in the journal (SPEC R2, R4).
 
 use e2e::client::Connection;
 use e2e::wait::{PATIENCE, poll};
@@ -12,7 +12,7 @@ const REQUESTS: usize = 8000;
 fn r4_the_journal_has_the_life_of_the_service_and_its_refusals() {
     let scene = Scene::new();
     scene.start();
-    // Who reads along sees what the fields hold.
+    // A reader of messages sees the fields too.
     scene.wait_for_message("listening listener=http address=127.0.0.1:3128");
     scene.wait_for_message("ready");
     assert_eq!(scene.get("http://blocked.test/secret?q=1").0, 403);
@@ -20,7 +20,7 @@ fn r4_the_journal_has_the_life_of_the_service_and_its_refusals() {
     let message = entry.message();
     assert!(message.contains("\"host\":\"blocked.test\""), "{message}");
     assert!(!scene.log().contains("secret?q=1"), "{}", scene.log());
-    // The one that said it is the worker.
+    // The worker wrote this entry.
     let worker = scene.wait_for_worker(None).to_string();
     assert_eq!(entry.field("_PID"), Some(worker.as_str()));
 }
@@ -52,7 +52,7 @@ fn r4_a_refusal_is_found_by_its_fields() {
     assert_eq!(once, 1, "nothing is logged twice");
 }
 
-/// The journal of the machine, which takes nothing as long as this lives.
+/// The journal of the machine, which accepts nothing while this value lives.
 struct Stuck<'a> {
     scene: &'a Scene,
     journal: u32,
@@ -79,7 +79,7 @@ impl Drop for Stuck<'_> {
     }
 }
 
-/// As many refused requests as this, each of which is answered.
+/// This many refused requests, each of which is answered.
 fn refuse(requests: usize) {
     let mut client = Connection::open(HTTP.parse().expect("an address"));
     for _ in 0..requests {
@@ -89,7 +89,7 @@ fn refuse(requests: usize) {
     }
 }
 
-/// As many allowed requests as this, each of which is answered. (Refusals beyond a rate share entries.)
+/// This many allowed requests, each of which is answered. (Refusals beyond a rate share entries.)
 fn allow(scene: &Scene, requests: usize) {
     let origin = scene.origin();
     let authority = format!("allowed.test:{}", origin.addr().port());
@@ -113,7 +113,7 @@ fn r4_a_stuck_journal_holds_up_neither_requests_nor_the_end() {
 #[test]
 fn r4_entries_that_a_stuck_journal_did_not_take_are_counted_in_it() {
     let scene = Scene::new();
-    // The journal itself throws nothing away.
+    // The journal itself must not drop entries.
     scene.edit(SERVICE, "[Service]\nLogRateLimitIntervalSec=0\n");
     scene.start();
     let stuck = Stuck::new(&scene);
@@ -123,7 +123,7 @@ fn r4_entries_that_a_stuck_journal_did_not_take_are_counted_in_it() {
     assert!(written > 1000, "{written}");
 }
 
-/// The way to the journal is found once: where its name goes does not matter.
+/// The journal's socket is connected once: moving its name does not matter.
 #[test]
 fn r4_entries_reach_the_journal_while_its_name_is_away() {
     let scene = Scene::new();
@@ -146,8 +146,8 @@ fn r4_entries_reach_the_journal_while_its_name_is_away() {
     poll(PATIENCE, written).unwrap_or_else(|| panic!("{}", scene.log()));
 }
 
-/// How many entries about allowed requests the journal has, which must be all of these without those that it
-/// says were lost.
+/// The number of journal entries about allowed requests. It must be all of them without those that
+/// the log reports as lost.
 #[track_caller]
 fn all_but_the_lost(scene: &Scene, all: usize) -> usize {
     let entry = scene.wait_for_message("log lines were lost");

@@ -1,5 +1,5 @@
-//! The launchd property list: well formed, complete, and of one mind with the code and with systemd's
-//! units. It cannot be loaded here.
+//! The launchd property list: well formed, complete, and consistent with the code and with
+//! systemd's units. It cannot be loaded here.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ fn l9_launchd_hands_over_the_sockets_that_the_code_asks_for() {
         assert_eq!(socket["SockServiceName"], port, "{name}");
         assert_eq!(socket["SockFamily"], "IPv4", "{name}");
         assert_eq!(socket["SockType"], "stream", "{name}");
-        // And the same as under systemd.
+        // The same as under systemd.
         let unit = tree().join(format!("systemd/codex-network-proxy-{name}.socket"));
         let unit = std::fs::read_to_string(unit).expect("the unit");
         assert!(
@@ -97,6 +97,6 @@ fn c7_the_proxy_reads_the_name_servers_again_when_a_mac_changes_networks() {
     assert_eq!(
         resolver["KeepAlive"],
         Value::Null,
-        "it runs on a change alone"
+        "it runs only on a change"
     );
 }

@@ -1,5 +1,4 @@
-//! Clients that ask without a pause, each request on a new connection, and remember what came of
-//! every one.
+//! Clients that send requests without a pause, each on a new connection, and remember every result.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +11,7 @@ use e2e::wait::{PATIENCE, poll};
 
 use crate::scene::request;
 
-/// Clients at work.
+/// The running clients.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
@@ -31,7 +30,7 @@ pub(crate) struct Attempt {
 pub(crate) enum Outcome {
     /// A response with this status code and everything after the status line.
     Answered(u16, String),
-    /// Nobody listened.
+    /// Nothing listened.
     Refused,
     /// The connection was made and then failed or ended without an answer.
     Broken(#[expect(dead_code, reason = "for messages of failed tests")] io::Error),
@@ -65,12 +64,12 @@ impl Load {
         }
     }
 
-    /// How many requests have come to an end.
+    /// How many requests have ended.
     pub(crate) fn done(&self) -> usize {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Waits until this many more requests have come to an end.
+    /// Waits until this many more requests have ended.
     pub(crate) fn wait_for(&self, more: usize) {
         let enough = self.done() + more;
         poll(PATIENCE, || (self.done() >= enough).then_some(()))
@@ -120,7 +119,7 @@ fn ask(mut stream: TcpStream, request: &str) -> io::Result<Outcome> {
     Ok(Outcome::Answered(status, answer))
 }
 
-/// Those that found nobody listening.
+/// Those that were refused by a closed port.
 pub(crate) fn refused(attempts: &[Attempt]) -> usize {
     let refused = |attempt: &&Attempt| matches!(attempt.outcome, Outcome::Refused);
     attempts.iter().filter(refused).count()
@@ -134,7 +133,7 @@ pub(crate) fn failures(attempts: &[Attempt]) -> Vec<&Attempt> {
         .collect()
 }
 
-/// When the first request that was begun after a moment was served.
+/// When the first request that began after a moment was served.
 pub(crate) fn served_again(attempts: &[Attempt], after: Instant) -> Option<Instant> {
     attempts
         .iter()

@@ -1,5 +1,5 @@
-//! A booted Debian 12 in a container, with the units and the binary of this tree installed as a
-//! package would; shared by all tests of a run, and gone with it.
+//! A booted Debian 12 in a container, with the units and the binary of this tree installed like a
+//! package. All tests of a run share it, and it ends with them.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -22,13 +22,13 @@ const UNITS: [&str; 5] = [
     "codex-network-proxy-control.socket",
 ];
 
-/// The machine, or why there is none.
+/// The machine, or why it could not be booted.
 static MACHINE: LazyLock<Result<Machine, String>> = LazyLock::new(Machine::boot);
 
 pub(crate) struct Machine {
-    /// Its first process, as it is called outside.
+    /// The id of its first process, outside.
     leader: u32,
-    /// The machine ends when this closes, with this process at the latest.
+    /// The machine ends when this closes, at the latest with this process.
     _keep: ChildStdin,
 }
 
@@ -95,13 +95,12 @@ impl Machine {
             .run()
     }
 
-    /// Where a file of the machine is found from outside. The way there must not lead over absolute
-    /// links.
+    /// The path of a machine's file from outside. The path must not contain absolute links.
     pub(crate) fn path(&self, inside: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{inside}", self.leader))
     }
 
-    /// Writes a file in the machine that everybody there can read.
+    /// Writes a file in the machine that all its users can read.
     pub(crate) fn write(&self, inside: &str, content: impl AsRef<[u8]>) {
         let path = self.path(inside);
         let folder = path.parent().expect("a file is in a folder");
@@ -118,7 +117,7 @@ impl Machine {
         setns(network, CloneFlags::CLONE_NEWNET).expect("root enters any network");
     }
 
-    /// The process id outside of a process in the machine.
+    /// The id outside of a process in the machine.
     pub(crate) fn outside(&self, inside: u32) -> u32 {
         let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let ours = namespace(self.leader);
@@ -130,7 +129,7 @@ impl Machine {
             .unwrap_or_else(|| panic!("there is no process {inside} in the machine"))
     }
 
-    /// Puts everything where a package puts it, without one.
+    /// Installs all files like a package, without one.
     pub(crate) fn install(&self) {
         let shipped = |name: &str| {
             let path = tree().join("systemd").join(name);
@@ -169,7 +168,7 @@ impl Machine {
     }
 }
 
-/// Starts the script that boots the machine and holds it until its standard input closes.
+/// Starts the script that boots the machine and keeps it until its standard input closes.
 fn start(root: &Path, console: &Path) -> Result<(Child, ChildStdin), String> {
     let output =
         File::create(console).map_err(|error| format!("{}: {error}", console.display()))?;
@@ -179,7 +178,7 @@ fn start(root: &Path, console: &Path) -> Result<(Child, ChildStdin), String> {
         .stdin(Stdio::piped())
         .stdout(output)
         .stderr(errors)
-        // Ctrl-C ends the tests, and so the machine; not the script that has to see to that.
+        // Ctrl-C ends the tests, and so the machine. The script must survive it to clean up.
         .process_group(0)
         .spawn()
         .map_err(|error| format!("cannot start the machine: {error}"))?;

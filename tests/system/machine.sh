@@ -1,18 +1,18 @@
 #!/bin/sh
 # Boots a throw-away machine from the root directory ROOT and ends it when standard input closes,
-# so that it never outlives the tests, however they end. What the machine writes is lost.
+# so that it never outlives the tests, however they end. Files that the machine writes are lost.
 # Usage: machine.sh ROOT
 set -eu
 root=$1
 
-# A control group of its own: machines that boot side by side share nothing, and none of its
-# processes can get away.
+# A control group of its own: machines that run at the same time share nothing, and no process can leave
+# it.
 group=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)/codex-network-proxy-test-$$
 mkdir "$group"
 end() {
     echo 1 >"$group/cgroup.kill"
     wait
-    # Processes take a moment to go, and a group goes only without any.
+    # Processes take a moment to end, and a group can be removed only when it is empty.
     tries=0
     until find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || [ "$tries" -ge 100 ]; do
         tries=$((tries + 1))

@@ -1,9 +1,9 @@
 //! The service under a real systemd: its units, sockets, signals, journal and users (SPEC L6 to L9,
-//! C5, C7, P11, R4; DESIGN section 1; issue 3, "Done when").
+//! C5, C7, P11, R4; `ARCHITECTURE.md`, "Three roles, one program"; issue 3, "Done when").
 //!
 //! The tests share one booted Debian 12 and take turns; each starts from an installed service that
-//! has never run. They need root, and what `.ci/system` installs. Their own sockets are inside the
-//! machine's network, so that what listens there is reached as from a program in it.
+//! has never run. They need root, and the files that `.ci/system` installs. Their own sockets are
+//! in the machine's network, so that its listeners are reached as by a program inside.
 #![expect(
     clippy::disallowed_methods,
     reason = "a test is the client, which dials as it pleases; only the proxy may not"

@@ -1,5 +1,5 @@
-//! The Debian package on a booted machine: what installing, upgrading, removing and purging it do, also
-//! where something is in the way (issue 6).
+//! The Debian package on a booted machine: what installing, upgrading, removing and purging do,
+//! also when something is in the way (issue 6).
 
 mod installing;
 mod trouble;
@@ -12,7 +12,7 @@ use e2e::program::Run;
 use crate::machine::tree;
 use crate::scene::{SERVICE, Scene};
 
-/// What the other tests' installation is made of, which the package must not find.
+/// The files of the other tests' installation, which the package must not find.
 const BY_HAND: &str = "
     rm -f /usr/lib/systemd/system/codex-network-proxy* /usr/lib/sysusers.d/codex-network-proxy.conf \
         /usr/lib/tmpfiles.d/codex-network-proxy.conf /usr/bin/codex-network-proxy /usr/bin/proxyctl \
@@ -21,7 +21,7 @@ const BY_HAND: &str = "
     userdel codex-network-proxy
     systemctl daemon-reload
 ";
-/// The package in the machine, and what its next revision is.
+/// The package in the machine, and the path of its next revision.
 const PACKAGE: &str = "/var/tmp/codex-network-proxy.deb";
 const NEXT: &str = "/var/tmp/codex-network-proxy-next.deb";
 /// Makes the next revision of the package: the same programs, in new files.
@@ -35,15 +35,15 @@ const MAKE_NEXT: &str = "
     dpkg-deb -Znone --root-owner-group --build unpacked codex-network-proxy-next.deb
     rm -rf unpacked
 ";
-/// Every file that could be left behind, with its owner. dpkg's own records and logs stay, and so do the
-/// backups of the user database.
+/// Every file that could be left behind, with its owner. dpkg's own records and logs stay, and so
+/// do the backups of the user database.
 const FILES: &str = "find /etc /usr /var /run/codex-network-proxy /home /root -xdev \
     -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/cache/*' \
     -not -path '/var/lib/apt/*' -not -path '/var/tmp*' -not -name '*-' -not -name .pwd.lock \
     -not -path '/var/lib/systemd/random-seed' -printf '%p %u\\n' 2>/dev/null | sort";
 
-/// A turn on the machine without the service, and the package at hand. Afterwards all is as other tests
-/// expect it.
+/// A turn on the machine without the service, and with the package. Afterwards everything is as
+/// other tests expect it.
 pub(super) struct Bare {
     scene: Scene,
 }
@@ -70,7 +70,7 @@ impl Bare {
         self.scene.machine().run(["sh", "-c", script])
     }
 
-    /// Installs a package with apt, as a person would.
+    /// Installs a package with apt.
     pub(super) fn install(&self, package: &str) -> Run {
         self.shell(&format!(
             "DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y {package} 2>&1 </dev/null"
@@ -83,7 +83,7 @@ impl Bare {
         self.install(NEXT)
     }
 
-    /// Every file of the machine that could be somebody's.
+    /// Every file of the machine that a package could own.
     pub(super) fn files(&self) -> Vec<String> {
         let run = self.shell(FILES);
         let files: Vec<String> = run.stdout.lines().map(str::to_owned).collect();
@@ -91,7 +91,7 @@ impl Bare {
         files
     }
 
-    /// What `proxyctl status` says.
+    /// The output of `proxyctl status`.
     pub(super) fn status(&self) -> String {
         let run = self.scene.proxyctl("root", &["status"]);
         run.succeeded().stdout.clone()
@@ -102,7 +102,7 @@ impl Bare {
         run.stdout.trim() == "active"
     }
 
-    /// The service runs the program that is installed, and not one that was replaced.
+    /// Whether the service runs the installed program, and not a replaced one.
     pub(super) fn runs_what_is_installed(&self) -> bool {
         let monitor = self.scene.monitor();
         let run = self.shell(&format!("readlink /proc/{monitor}/exe"));

@@ -1,4 +1,5 @@
-//! Who may do what: the monitor what its unit grants, the worker nothing (DESIGN section 1).
+//! Privileges: the monitor has those that its unit grants, the worker has none (`ARCHITECTURE.md`,
+//! "Three roles, one program").
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,7 +15,7 @@ const GRANTED: &str = "00000000000001e0";
 const NONE: &str = "0000000000000000";
 
 #[test]
-fn c5_the_worker_is_somebody_else_and_has_no_privilege() {
+fn c5_the_worker_is_another_user_and_has_no_privilege() {
     let scene = Scene::new();
     scene.start();
     let worker = scene.wait_for_worker(None);
@@ -33,13 +34,13 @@ fn c5_the_worker_is_somebody_else_and_has_no_privilege() {
     }
     assert_eq!(scene.status(worker, "NoNewPrivs"), "1");
     assert_eq!(scene.status(worker, "Seccomp"), "2");
-    // Three filters of its own on top of those of the unit.
+    // Three filters of its own in addition to those of the unit.
     let filters = |pid| -> u32 {
         let count = scene.status(pid, "Seccomp_filters");
         count.parse().expect("a number")
     };
     assert_eq!(filters(worker), filters(scene.monitor()) + 3);
-    // What a process that is not dumpable has in /proc belongs to root.
+    // The files in /proc of a process that cannot be dumped belong to root.
     let owner = scene
         .machine()
         .run(["stat", "--format=%u", &format!("/proc/{worker}/environ")]);
@@ -57,7 +58,7 @@ fn c5_the_worker_is_somebody_else_and_has_no_privilege() {
         .run(["ps", "-o", "user:32=", "-p", &worker.to_string()]);
     assert_eq!(shown.stdout.trim(), "codex-network-proxy");
     let log = scene.log();
-    assert!(!log.contains("less confined"), "{log}");
+    assert!(!log.contains("not fully confined"), "{log}");
 }
 
 #[test]
@@ -76,7 +77,7 @@ fn c5_the_monitor_has_the_capabilities_of_its_unit_and_no_more() {
         assert_eq!(scene.status(monitor, set), wanted, "{set}");
     }
     assert_eq!(scene.status(monitor, "NoNewPrivs"), "1");
-    // What the unit asks for, or as much as this machine may have.
+    // The unit's limit, or the highest that this machine permits.
     let files = |pid| -> u64 {
         let limits = scene.process(pid, "limits").expect("the process is there");
         let line = limits
@@ -86,7 +87,7 @@ fn c5_the_monitor_has_the_capabilities_of_its_unit_and_no_more() {
         hard.and_then(|hard| hard.parse().ok()).expect("a number")
     };
     assert_eq!(files(monitor), files(1).min(524_288));
-    // Programs and settings are there, and nobody's files.
+    // Programs and settings are there, and no user's files.
     let root = scene.machine().path(&format!("/proc/{monitor}/root"));
     let mut names: Vec<String> = std::fs::read_dir(root)
         .expect("root looks everywhere")
@@ -103,20 +104,20 @@ fn c5_the_monitor_has_the_capabilities_of_its_unit_and_no_more() {
     }
 }
 
-/// A system call to be made from inside the worker.
+/// A system call to make inside the worker.
 struct Call {
     what: &'static str,
     number: libc::c_long,
     /// In C, each after a comma.
     arguments: String,
-    /// The error number that must come of it; 0 for success.
+    /// The expected error number; 0 for success.
     error: i32,
 }
 
 const EPERM: i32 = 1;
 const EACCES: i32 = 13;
 
-/// What somebody who has taken the worker over would try.
+/// The attempts of an attacker who has taken over the worker.
 #[rustfmt::skip]
 fn attempts(monitor: u32) -> Vec<Call> {
     let call = |what, number, arguments: &str, error| Call { what, number, arguments: arguments.to_owned(), error };
@@ -127,10 +128,10 @@ fn attempts(monitor: u32) -> Vec<Call> {
     vec![
         // The method works: this is allowed.
         call("know its pid", libc::SYS_getpid, "", 0),
-        // Files; not even those that resolving needs, which come from the loader.
+        // Files, even those that resolving needs, which come from the loader.
         open("read /etc/resolv.conf", "/etc/resolv.conf", 0, EACCES),
         open("read /etc/shadow", "/etc/shadow", 0, EACCES),
-        open("read what everybody may", "/etc/passwd", 0, EACCES),
+        open("read what all users may", "/etc/passwd", 0, EACCES),
         open("read the configuration", "/etc/codex-network-proxy/config.toml", 0, EACCES),
         open("read the monitor's memory", &format!("/proc/{monitor}/mem"), 0, EACCES),
         open("make a file", "/tmp/x", libc::O_CREAT | libc::O_WRONLY, EACCES),
@@ -166,8 +167,8 @@ fn attempts(monitor: u32) -> Vec<Call> {
     ]
 }
 
-/// The worker as an attacker would have it: a debugger makes calls from within its main thread, so
-/// they meet what the kernel holds against this very process.
+/// The worker with an attacker in control: a debugger makes calls from its main thread, so they get
+/// the restrictions of this very process.
 #[test]
 fn c5_a_worker_that_was_taken_over_can_do_nothing() {
     let scene = Scene::new();
@@ -199,13 +200,13 @@ fn c5_a_worker_that_was_taken_over_can_do_nothing() {
             error => assert_eq!(result, [-1, i64::from(error)], "{what}"),
         }
     }
-    // And all of that did it no harm.
+    // None of that did it any harm.
     assert_eq!(scene.get("http://blocked.test/").0, 403);
     assert_eq!(scene.worker(), Some(worker));
     assert_eq!(scene.monitor(), monitor);
 }
 
-/// The one unix datagram socket that a worker has leads to the journal and nowhere else.
+/// The one unix datagram socket of a worker reaches only the journal.
 #[test]
 fn c5_the_workers_way_to_the_journal_leads_nowhere_else() {
     let scene = Scene::new();
@@ -237,12 +238,12 @@ fn c5_the_workers_way_to_the_journal_leads_nowhere_else() {
     );
     let results = debug(&scene, worker, &script);
     assert_eq!(results, [-1, EPERM.into(), -1, EPERM.into()]);
-    // And entries still go there.
+    // Entries still arrive there.
     assert_eq!(scene.get("http://blocked.test/").0, 403);
     scene.wait_for_message("deny http blocked.test:80");
 }
 
-/// The unit's own limits, on a program that it runs beside the monitor.
+/// The unit's own limits, for a program that it runs beside the monitor.
 #[test]
 fn l9_the_unit_lets_nobody_in_it_send_to_many_or_see_other_files() {
     let scene = Scene::new();
@@ -263,7 +264,7 @@ fn c5_a_worker_without_its_sandbox_says_so() {
     scene.start();
     scene.wait_for_message("not confined ([daemon] sandbox = \"off\")");
     let worker = scene.wait_for_worker(None);
-    // No privilege all the same.
+    // Still no privilege.
     assert_eq!(scene.status(worker, "CapEff"), NONE);
     let status = scene.process(worker, "status").expect("it is there");
     assert_ne!(status_field(&status, "Uid"), Some("0\t0\t0\t0"));
@@ -275,7 +276,7 @@ fn c5_a_required_sandbox_is_there_or_the_service_is_not() {
     let config = e2e::daemon::Config::example().set("daemon", "sandbox", "\"require\"");
     scene.configure(&config);
     scene.start();
-    // A kernel without Landlock, as far as the service can see.
+    // A kernel without Landlock, from the service's point of view.
     scene.systemctl(&["stop", SERVICE]).succeeded();
     scene.edit(
         SERVICE,
@@ -285,7 +286,7 @@ fn c5_a_required_sandbox_is_there_or_the_service_is_not() {
     scene.wait_for_message("sandbox = \"require\"");
 }
 
-/// Has a debugger run a script on the worker. Returns the numbers that it printed.
+/// Runs a debugger script on the worker. Returns the numbers that it printed.
 fn debug(scene: &Scene, worker: u32, script: &str) -> Vec<i64> {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), script).expect("it is ours");

@@ -19,7 +19,7 @@ fn c7_systemctl_reload_puts_a_good_file_in_force() {
     assert_eq!(scene.get(&origin.url("blocked.test", "/")).0, 403);
     scene.configure(&Config::example().allow("blocked.test"));
     scene.systemctl(&["reload", SERVICE]).succeeded();
-    // It waited for the outcome, and nobody was replaced.
+    // It waited for the result, and the worker was not replaced.
     assert_eq!(scene.get(&origin.url("blocked.test", "/")).0, 200);
     assert_eq!((scene.monitor(), scene.worker()), (monitor, Some(worker)));
     scene.wait_for_message("reloaded");
@@ -47,14 +47,14 @@ fn c7_sighup_with_a_broken_file_leaves_the_old_policy_and_says_where() {
     scene.wait_for_message("/etc/codex-network-proxy/config.toml:4:1: unknown key `nonsense`");
     scene.wait_for_message("the old settings stay in force");
     old_policy_is_in_force(&scene, &origin);
-    // And the next good file is taken.
+    // The next valid file is accepted.
     scene.configure(&Config::example().allow("blocked.test"));
     scene.kill("HUP", scene.monitor());
     scene.wait_for_message("reloaded");
     assert_eq!(scene.get(&origin.url("blocked.test", "/")).0, 200);
 }
 
-/// SPEC C6: the service reads requirements before anything is confined, and nothing passes them by.
+/// SPEC C6: the service reads requirements before anything is confined, and nothing avoids them.
 #[test]
 fn c6_the_service_is_held_to_the_requirements_of_the_machine() {
     let scene = Scene::new();
@@ -78,13 +78,13 @@ fn c6_the_service_is_held_to_the_requirements_of_the_machine() {
     scene.systemctl(&["reload", SERVICE]).failed();
     scene.wait_for_message("invalid value for network.mode: full (allowed limited)");
     assert_eq!(scene.get(&origin.url("allowed.test", "/")).0, 200);
-    // Nor does it start on such a configuration.
+    // It does not start on such a configuration either.
     scene.systemctl(&["stop", SERVICE]).succeeded();
     scene.start_in_vain();
 }
 
-/// One policy allows the host, the other denies it. Whoever put the lists of both together in any
-/// other way would not find it on either, and say `not_allowed`.
+/// One policy allows the host, the other denies it. A mixture of the two lists would find it on
+/// neither, and report `not_allowed`.
 #[test]
 fn c7_a_thousand_requests_across_twenty_reloads_are_each_judged_by_one_policy() {
     let scene = Scene::new();

@@ -1,5 +1,5 @@
-//! One test's turn on the machine: a service that has never run, a configuration, and everything
-//! that the service manager knows.
+//! One test's turn on the machine: a service that has never run, a configuration, and access to the
+//! service manager.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,14 +20,14 @@ pub(crate) const SOCKETS: [&str; 4] = [
     "codex-network-proxy-admin.socket",
     "codex-network-proxy-control.socket",
 ];
-/// Where the units listen.
+/// The addresses of the units' listeners.
 pub(crate) const HTTP: &str = "127.0.0.1:3128";
 pub(crate) const SOCKS5: &str = "127.0.0.1:8081";
 pub(crate) const ADMIN: &str = "127.0.0.1:8080";
 pub(crate) const CONTROL: &str = "/run/codex-network-proxy/control.sock";
 
 const CONFIG: &str = "/etc/codex-network-proxy/config.toml";
-/// What tests and the service leave behind between two turns.
+/// Removes the traces of tests and the service between two turns.
 const CLEAN: &str = "
     systemctl stop --no-block codex-network-proxy-http.socket codex-network-proxy-socks5.socket \
         codex-network-proxy-admin.socket codex-network-proxy-control.socket codex-network-proxy.service
@@ -39,7 +39,7 @@ const CLEAN: &str = "
     systemctl reset-failed
 ";
 
-/// Whose turn it is.
+/// The current turn.
 static TURN: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Scene {
@@ -54,7 +54,7 @@ pub(crate) struct Scene {
 pub(crate) struct Entry(Value);
 
 impl Scene {
-    /// Waits for a turn, and puts the machine and this thread in order. The policy is that of
+    /// Waits for a turn, and prepares the machine and this thread. The policy is that of
     /// [`Config::example`].
     pub(crate) fn new() -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,8 +81,8 @@ impl Scene {
         self.machine
     }
 
-    /// Writes the configuration file. The sockets' addresses and the form of the log are left to
-    /// their defaults.
+    /// Writes the configuration file. The sockets' addresses and the log format keep their
+    /// defaults.
     pub(crate) fn configure(&self, config: &Config) {
         let folder = self.machine.path("/etc/codex-network-proxy");
         std::fs::create_dir_all(&folder).expect("root makes any folder");
@@ -100,7 +100,7 @@ impl Scene {
         self.machine.write(CONFIG, text);
     }
 
-    /// Overrides parts of a unit, on top of what was overridden before.
+    /// Overrides parts of a unit, in addition to earlier overrides.
     pub(crate) fn edit(&self, unit: &str, text: &str) {
         let folder = format!("/etc/systemd/system/{unit}.d");
         let before = std::fs::read_dir(self.machine.path(&folder)).map_or(0, Iterator::count);
@@ -108,7 +108,7 @@ impl Scene {
         self.systemctl(&["daemon-reload"]).succeeded();
     }
 
-    /// Does without these socket units.
+    /// Masks these socket units.
     pub(crate) fn mask(&self, sockets: &[&str]) {
         let command: Vec<&str> = ["mask"].iter().chain(sockets).copied().collect();
         self.systemctl(&command).succeeded();
@@ -125,7 +125,7 @@ impl Scene {
         assert_eq!(run.code, Some(0), "{run:#?}\n{}", self.log());
     }
 
-    /// Starts the service, which must fail: no restart may be under way.
+    /// Starts the service, which must fail without a pending restart.
     #[track_caller]
     pub(crate) fn start_in_vain(&self) {
         self.edit(SERVICE, "[Service]\nRestart=no\n");
@@ -145,7 +145,7 @@ impl Scene {
         run.succeeded().stdout.trim().to_owned()
     }
 
-    /// Waits until a property of the service has a value that `look` likes.
+    /// Waits until a property of the service has a value that `look` accepts.
     #[track_caller]
     pub(crate) fn wait_for(&self, property: &str, look: impl Fn(&str) -> bool) -> String {
         poll(PATIENCE, || {
@@ -155,13 +155,13 @@ impl Scene {
         .unwrap_or_else(|| panic!("{property} stays {:?}\n{}", self.show(property), self.log()))
     }
 
-    /// The monitor's process id, inside.
+    /// The monitor's process id in the machine.
     pub(crate) fn monitor(&self) -> u32 {
         let pid = self.show("MainPID");
         pid.parse().expect("a process id")
     }
 
-    /// The worker's process id, inside; `None` when there is none at the moment.
+    /// The worker's process id in the machine; `None` if there is none at the moment.
     pub(crate) fn worker(&self) -> Option<u32> {
         let monitor = self.monitor();
         let run = self.machine.run([
@@ -188,7 +188,7 @@ impl Scene {
             .succeeded();
     }
 
-    /// Whether a process is there and is not merely waiting to be reaped.
+    /// Whether a process exists and is not a zombie.
     pub(crate) fn is_alive(&self, pid: u32) -> bool {
         self.process(pid, "status").is_some_and(|status| {
             status_field(&status, "State").is_some_and(|s| !s.starts_with('Z'))
@@ -209,7 +209,7 @@ impl Scene {
             .to_owned()
     }
 
-    /// What the service and the service manager have put in the journal about it in this turn.
+    /// The journal entries of the service, and of the service manager about it, in this turn.
     pub(crate) fn journal(&self) -> Vec<Entry> {
         let after = format!("--after-cursor={}", self.cursor);
         let unit = format!("--unit={SERVICE}");
@@ -229,7 +229,7 @@ impl Scene {
         entries.collect()
     }
 
-    /// Waits until the journal has an entry with this text, and gives it.
+    /// Waits until the journal has an entry with this text, and returns it.
     #[track_caller]
     pub(crate) fn wait_for_message(&self, text: &str) -> Entry {
         poll(PATIENCE, || {
@@ -283,7 +283,7 @@ pub(crate) fn request(url: &str) -> String {
     format!("GET {url} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")
 }
 
-/// How long the kill of a worker may keep clients waiting (issue 3).
+/// How long clients may wait after a worker is killed (issue 3).
 pub(crate) const ONE_SECOND: Duration = Duration::from_secs(1);
 
 impl Entry {
@@ -294,7 +294,7 @@ impl Entry {
     pub(crate) fn message(&self) -> String {
         match &self.0["MESSAGE"] {
             Value::String(text) => text.clone(),
-            // What is not all text comes as numbers.
+            // Values that are not text are lists of numbers.
             Value::Array(bytes) => bytes
                 .iter()
                 .filter_map(|byte| u8::try_from(byte.as_u64()?).ok())

@@ -1,4 +1,5 @@
-//! Socket units that do not fit: each is refused with a sentence that says what to change (SPEC L8, L9).
+//! Socket units that do not fit: each is refused with a sentence that says what to change (SPEC L8,
+//! L9).
 
 use crate::scene::{SOCKETS, Scene};
 
@@ -42,7 +43,7 @@ fn l8_a_socket_that_others_can_reach_is_taken_where_that_is_allowed() {
     scene.configure(&e2e::daemon::Config::example().set("network", key, "true"));
     scene.start();
     assert_eq!(scene.get("http://blocked.test/").0, 403);
-    // P6: every way back to us is known.
+    // P6: the proxy knows every address that leads back to it.
     let (_, body) = scene.get("http://127.0.0.9:3128/");
     assert!(body.contains("loop_detected"), "{body}");
     let (_, body) = scene.get("http://blocked.test:3128/");
@@ -92,7 +93,7 @@ fn p6_an_address_of_another_machine_is_not_taken_for_our_own() {
     let config = e2e::daemon::Config::example().set("network", key, "true");
     scene.configure(&config.allow("192.0.2.1"));
     scene.start();
-    // It cannot be reached from the machine, but that is another matter.
+    // It cannot be reached from the machine, which does not matter here.
     let (status, body) = scene.get("http://192.0.2.1:3128/");
     assert_eq!(status, 502, "{body}");
     assert!(!body.contains("loop_detected"), "{body}");

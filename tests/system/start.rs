@@ -1,4 +1,4 @@
-//! Starting: sockets, users, status, and what keeps the service from it.
+//! Starting: sockets, users, status, and the reasons for a failed start.
 
 use e2e::daemon::Config;
 use e2e::program::Program;
@@ -15,7 +15,7 @@ fn l9_systemd_holds_the_sockets_and_the_service_serves_them() {
     for socket in SOCKETS {
         scene.systemctl(&["is-active", socket]).succeeded();
     }
-    // The service manager has them too, so they outlive every process of ours.
+    // The service manager has them too, so they outlive every process of the service.
     let held = scene.machine().run(["ss", "-H", "-tlnp"]);
     let control = scene.machine().run(["ss", "-H", "-xlp"]);
     let control = control.stdout.lines().find(|line| line.contains(CONTROL));
@@ -78,7 +78,7 @@ fn l7_without_a_configuration_everything_is_refused() {
 fn l9_the_status_line_says_mode_rules_and_connections() {
     let scene = Scene::new();
     scene.configure(&Config::example().allow("*.other.test"));
-    // Often enough that a change is seen soon.
+    // Often enough to see a change soon.
     scene.edit(SERVICE, "[Service]\nWatchdogSec=3\n");
     let origin = scene.origin();
     scene.start();
@@ -154,7 +154,7 @@ fn l5_stopping_finishes_what_is_in_hand() {
         .systemctl(&["stop", "--no-block", SERVICE])
         .succeeded();
     scene.wait_for_message("waiting for open connections");
-    // Whatever was signalled, the worker is there and the tunnel carries on.
+    // Despite the signals, the worker exists and the tunnel works.
     assert_eq!(scene.show("ActiveState"), "deactivating");
     let answer = tunnel.exchange("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_eq!(answer.text(), "here");
@@ -185,7 +185,7 @@ fn l9_nothing_is_lost_while_the_service_starts() {
     assert!(failures(&attempts).is_empty(), "{:#?}", failures(&attempts));
 }
 
-/// The tests themselves need nothing of this machine but what `.ci/system` installs.
+/// Apart from the installation by `.ci/system`, the tests need nothing of this machine.
 #[test]
 fn the_tools_are_there() {
     for tool in [
@@ -204,7 +204,7 @@ fn the_tools_are_there() {
     }
 }
 
-/// Without `start_in_vain`: the unit itself must see that trying again is of no use.
+/// Without `start_in_vain`: the unit itself must prevent a retry.
 #[test]
 fn c4_systemd_does_not_try_a_broken_configuration_again() {
     let scene = Scene::new();

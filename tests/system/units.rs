@@ -1,4 +1,4 @@
-//! The unit files by themselves: valid, tight, and of one mind with the code.
+//! The unit files by themselves: valid, restrictive, and consistent with the code.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -106,7 +106,7 @@ fn l9_the_service_stops_no_sooner_than_a_drain_may_take() {
     };
     // C5: drain_timeout is 30 s, and the monitor waits for 2 s more.
     assert!(stop.parse::<u32>().expect("seconds") > 32);
-    // Else the worker is told to stop by the service manager too, and does not drain.
+    // Otherwise the service manager stops the worker too, and the worker does not drain.
     assert_eq!(values(&unit, "KillMode"), ["mixed"]);
 }
 

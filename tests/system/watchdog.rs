@@ -1,4 +1,4 @@
-//! Processes that hang: a stuck worker is the monitor's to replace, a stuck monitor systemd's.
+//! Processes that hang: the monitor replaces a stuck worker, and systemd a stuck monitor.
 
 use crate::scene::{SERVICE, Scene};
 

@@ -1,8 +1,8 @@
-//! The library's public face, written down: whoever changes it sees that they do (SPEC E1).
+//! The public API of the library, in a file: a change of the API must change the file (SPEC E1).
 
 use crate::sources::{root, rust};
 
-/// Where it is written down, one item a line.
+/// The file, with one item per line.
 const WRITTEN: &str = "tests/tidy/library-api.txt";
 
 /// The public items of the library, each up to its body, as `file: item`.
@@ -19,7 +19,7 @@ fn items() -> Vec<String> {
         }
         let mut lines = source.product().lines().map(str::trim);
         while let Some(first) = lines.next() {
-            // No build but that of the fuzz targets has it.
+            // Only the build of the fuzz targets has it.
             if !first.starts_with("pub ") || first == "pub mod fuzzing;" {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The direction of dependencies (DESIGN section 2).
+//! The direction of dependencies (`ARCHITECTURE.md`, "Crates").
 
 use std::process::Command;
 
@@ -44,7 +44,7 @@ fn crates_depend_downwards() {
         ]
     );
     assert_eq!(ours("crates/control"), ["codex-network-policy"]);
-    // `proxyctl` asks the proxy; it holds none.
+    // `proxyctl` asks the proxy and does not contain it.
     let below_ctl = [
         "codex-network-config",
         "codex-network-control",
@@ -69,7 +69,7 @@ fn deciding_and_configuring_need_no_network() {
     }
 }
 
-/// What `cargo` says about the embedder in `tests/embedder`, offline.
+/// The output of `cargo` about the embedder in `tests/embedder`, offline.
 fn cargo(arguments: &[&str]) -> String {
     let mut cargo = Command::new(env!("CARGO"));
     // What cargo tells a test of its own package. A build script that asks for these would run again now,

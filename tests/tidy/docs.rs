@@ -1,4 +1,4 @@
-//! What the documents say is so.
+//! The documents are true.
 
 use crate::sources::root;
 
@@ -52,7 +52,7 @@ fn the_readme_names_every_crate_and_file_that_it_needs() {
     }
 }
 
-/// Every path in backticks that looks like one of ours.
+/// Every path in backticks that looks like one of this repository.
 fn paths(page: &str) -> Vec<String> {
     read(page)
         .split('`')

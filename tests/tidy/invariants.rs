@@ -1,8 +1,8 @@
-//! Who may do what (DESIGN section 8).
+//! The invariants (`ARCHITECTURE.md`, "Invariants").
 
 use crate::sources::{Source, rust};
 
-/// Asserts that `word` occurs in the product code of `allowed` files alone, and there at all.
+/// Asserts that `word` occurs only in the product code of `allowed` files, and does occur in each.
 fn only_in(word: &str, allowed: &[&str], scope: impl Fn(&Source) -> bool) {
     let mut used = false;
     for source in rust()
@@ -82,7 +82,7 @@ fn invariant_2_certificates_and_the_cas_key_have_their_place() {
             .collect();
         only_in(word, &ca, anywhere);
     }
-    // Whoever asks for the key holds it.
+    // These files hold the key or can ask for it.
     let holders = [
         "daemon/src/ca.rs",
         "daemon/src/ca/files/make.rs",
@@ -102,8 +102,8 @@ fn invariant_2_the_monitor_answers_to_a_table() {
         .product()
         .matches("Row {\n")
         .count();
-    // A row is a power that a worker has. Another one wants a review of what a worker that was
-    // taken over could do with it.
+    // A row is a power of the worker. A new row needs a review of what an attacker who has taken
+    // over the worker could do with it.
     assert_eq!(rows, 8 + 1, "eight rows and the definition");
 }
 
@@ -120,7 +120,7 @@ fn invariant_3_only_enforce_makes_permits_and_vetted_addresses() {
 fn invariant_3_only_connect_dials() {
     let diallers = [
         "crates/engine/src/upstream/connect.rs",
-        // A client of the proxy, which tries its doors on this machine.
+        // A client of the proxy, which connects to its doors on this machine.
         "ctl/src/commands/doctor/listeners.rs",
     ];
     only_in("TcpStream::connect", &diallers, anywhere);
@@ -141,7 +141,7 @@ fn invariant_3_only_one_place_in_the_engine_connects_to_unix_sockets() {
     only_in("UnixDatagram", &[], |source| {
         source.path.starts_with("crates/engine/")
     });
-    // What is connected to was found there, and was judged.
+    // The file that is connected to was found there, and was judged.
     let finder = ["crates/engine/src/upstream/unix_socket.rs"];
     only_in("Self { identity, held }", &finder, anywhere);
 }
@@ -152,12 +152,12 @@ fn invariant_3_only_one_place_sends_datagrams_out_and_one_answers_the_client() {
     let back = "crates/engine/src/socks5/udp/relay.rs";
     only_in("send_to(", &[out, back], anywhere);
     only_in("UdpSocket::bind", &[out, back], anywhere);
-    // It connects a socket for datagrams to ask about a route, and sends nothing.
+    // It connects a datagram socket to ask about a route, and sends nothing.
     let asks = [
         "crates/engine/src/local_addresses.rs",
         // A listener, whose address counts as our own before it listens.
         "crates/engine/src/own.rs",
-        // These set TCP's keep-alive on what was dialled and what was accepted.
+        // These set TCP keep-alive on dialled and on accepted connections.
         "crates/engine/src/upstream/connect.rs",
         "crates/engine/src/http/client_stream.rs",
     ];
@@ -192,7 +192,7 @@ fn one_decision_function_is_asked_in_one_place() {
         "crates/policy/src/explain.rs",
     ];
     only_in(".decide(", &allowed, anywhere);
-    // What a decider may lift is lifted where it is asked (SPEC P8).
+    // Where the decider is asked, its permission is applied (SPEC P8).
     only_in(
         ".decide_overruled(",
         &["crates/engine/src/enforce.rs"],
@@ -210,7 +210,7 @@ fn one_decision_function_is_asked_in_one_place() {
     );
 }
 
-/// Files that others may have a hand in are read with a limit (SPEC C5).
+/// Files that other users may influence are read with a limit (SPEC C5).
 #[test]
 fn files_are_read_in_one_place() {
     let reader = "crates/files/src/";
@@ -220,33 +220,33 @@ fn files_are_read_in_one_place() {
     for word in ["fs::read(", "fs::read_to_string(", "read_to_string("] {
         only_in(word, &[], shipped);
     }
-    // Who opens a file for something else than reading an outside one.
+    // Files that open a file for another purpose than reading an outside one.
     let openers = [
         // Directories that are synced.
         "daemon/src/ca/files/make.rs",
         "daemon/src/ca/publish.rs",
-        // What this process wrote before.
+        // A file that this process wrote before.
         "daemon/src/monitor/listen.rs",
-        // A file of the kernel that the worker reads again and again.
+        // A file of the kernel that the worker reads repeatedly.
         "daemon/src/worker/witness.rs",
     ];
     only_in("File::open(", &openers, shipped);
     only_in(
         ".read(true)",
-        // A socket that is looked at, not read.
+        // A socket that is inspected, not read.
         &["crates/engine/src/upstream/unix_socket.rs"],
         shipped,
     );
     let streams = [
-        // What another role says.
+        // The output of another role.
         "daemon/src/loader.rs",
-        // What a program says.
+        // The output of a program.
         "ctl/src/commands/doctor/tool.rs",
     ];
     only_in(".read_to_end(", &streams, shipped);
 }
 
-/// Modes and owners are changed through what was opened, and never by path (SPEC L4, M3).
+/// Modes and owners are changed through opened files, and never by path (SPEC L4, M3).
 #[test]
 fn modes_and_owners_are_not_changed_by_path() {
     let node = ["crates/files/src/node.rs"];

@@ -1,7 +1,7 @@
-//! Rules of the tree that no compiler checks (DESIGN section 8, STYLE).
+//! Rules of the tree that no compiler checks (`ARCHITECTURE.md`, "Invariants"; `CONTRIBUTING.md`).
 //!
-//! They read the sources as text, so they are rough; each says what it protects, and fails with the
-//! file and line that broke it.
+//! They read the sources as text, so they are approximate. Each says what it protects, and fails
+//! with the file and line that violate it.
 
 mod api;
 mod dependencies;

@@ -1,5 +1,5 @@
-//! The man pages and completions say all that there is to say: every command, option, exit code and
-//! configuration key, and what they say renders without a complaint.
+//! The man pages and completions are complete: every command, option, exit code and configuration
+//! key, and they render without a warning.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn run(program: &str, arguments: &[&str]) -> Run {
     Program::new(program).args(arguments).run()
 }
 
-/// The pages that a program writes.
+/// The generated pages of a program.
 fn pages(program: &str) -> TempDir {
     let directory = TempDir::new().expect("a temporary directory");
     let path = directory.path().to_str().expect("our own path");
@@ -28,7 +28,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A page as it is meant: roff writes hyphens that are no line ends with a backslash.
+/// A page without roff's escapes: roff writes a hyphen that is not a line end with a backslash.
 fn page(directory: &TempDir, name: &str) -> String {
     read(&directory.path().join(name)).replace("\\-", "-")
 }
@@ -39,7 +39,7 @@ fn commands(help: &str) -> Vec<String> {
         .skip_while(|line| *line != "Commands:")
         .skip(1)
         .take_while(|line| !line.is_empty())
-        // What is indented further goes on with a description.
+        // Lines with a deeper indentation continue a description.
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .filter(|name| *name != "help")
@@ -142,7 +142,7 @@ fn l5_the_page_of_the_proxy_has_every_command_option_and_exit_code() {
     }
 }
 
-/// Whatever the help texts say, these are the codes that the programs end with.
+/// These are the exit codes of the programs, whatever the help texts say.
 #[test]
 fn the_exit_codes_are_those_of_the_sources() {
     let program = read(&root().join("daemon/src/program.rs"));
@@ -230,7 +230,7 @@ fn the_pages_render_without_a_complaint() {
                 page.display()
             );
         }
-        // Every line is a request that exists here, or text: what a typing error would turn into.
+        // Every line is an existing roff request, or text, which a typing error would become.
         for line in text.lines().filter(|line| line.starts_with('.')) {
             let request = line.split([' ', '\t']).next().unwrap_or_default();
             let known = [

@@ -2,21 +2,21 @@
 
 use crate::sources::{Source, rust};
 
-/// How far below a question about root an early end of the test belongs to it.
+/// An early end of a test within this many lines of a question about root belongs to that question.
 const NEAR: usize = 4;
 
 fn tests() -> impl Iterator<Item = Source> {
     rust().into_iter().filter(Source::is_test)
 }
 
-/// Where a line of a test stands.
+/// The file and line of a test.
 fn place(source: &Source, number: usize) -> String {
     format!("{}:{}", source.path, number + 1)
 }
 
 #[test]
 fn tests_ask_the_machine_for_root_and_no_one_else() {
-    // The first answers; the second refuses to boot a machine, which fails.
+    // The first file answers. The second one refuses to boot a machine, which fails the test.
     const MAY: [&str; 2] = ["tests/src/machine.rs", "tests/system/machine.rs"];
     for source in tests().filter(|source| !MAY.contains(&source.path.as_str())) {
         for (number, line) in source.text.lines().enumerate() {
@@ -24,7 +24,7 @@ fn tests_ask_the_machine_for_root_and_no_one_else() {
             let elsewhere = source.path.starts_with("tests/")
                 && line.contains("is_root()")
                 && !line.contains("machine::is_root()");
-            // Spelt so that this file does not find itself.
+            // Written so that this file does not match itself.
             let asks = elsewhere && !source.path.ends_with("tidy/needs.rs");
             assert!(
                 !asks,

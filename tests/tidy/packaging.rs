@@ -1,4 +1,4 @@
-//! What is packaged: all of it, and configuration that is sound.
+//! The packages: complete, and with valid configuration.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::sources::root;
 
-/// Judges texts as the files of `/etc/codex-network-proxy`.
+/// Checks texts as the files of `/etc/codex-network-proxy`.
 fn check(config: &str, requirements: &str) -> Loaded {
     let directory = TempDir::new().expect("a temporary directory");
     let etc = directory.path().join("etc/codex-network-proxy");
@@ -22,7 +22,7 @@ fn shipped(name: &str) -> String {
     fs::read_to_string(root().join("packaging/config").join(name)).expect("a shipped file")
 }
 
-/// A shipped file with its examples in force: what stands behind a `#` without a blank.
+/// A shipped file with its examples in force: text after a `#` without a blank.
 fn in_force(text: &str) -> String {
     let line = |line: &str| {
         let example = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '));
@@ -46,7 +46,7 @@ fn names(folder: &str) -> Vec<String> {
 fn c1_c6_the_shipped_configuration_is_sound_and_says_nothing_yet() {
     let (config, requirements) = (shipped("config.toml"), shipped("requirements.toml"));
     let loaded = check(&config, &requirements);
-    // A table that is there already would be a second generation beside somebody's own.
+    // An existing table would be a second generation beside the user's own.
     assert!(loaded.notes.is_empty() && loaded.warnings.is_empty());
     assert!(
         config

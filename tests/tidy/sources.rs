@@ -10,7 +10,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// The part that ships: without the tests at the end of the file.
+    /// The shipped part: without the tests at the end of the file.
     pub(crate) fn product(&self) -> &str {
         self.text
             .split("#[cfg(test)]\nmod tests")
@@ -103,7 +103,7 @@ fn names_say_something() {
 
 #[test]
 fn nothing_is_left_for_later() {
-    // Spelt so that this file does not find itself.
+    // Written so that this file does not match itself.
     let marks = ["todo", "unimplemented"].map(|name| format!("{name}!("));
     let ignore = ["#[", "ignore"].concat();
     for source in rust() {

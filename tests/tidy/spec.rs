@@ -1,4 +1,4 @@
-//! Every point of the specification that is built has a test that names it.
+//! Every implemented point of the specification has a test that names it.
 
 use crate::sources::rust;
 

@@ -1,11 +1,11 @@
-//! What hooks do to the requests that they are for (SPEC M9): take fields away, put secrets in.
+//! What hooks do to the requests that they cover (SPEC M9): remove fields, inject secrets.
 
 use codex_network_policy::{HeaderNameText, HookId};
 
 use crate::secret::{Secret, SecretSource};
 
-/// What is done to a request before it goes on: first all fields of `strip` are removed, then each of
-/// `inject` takes the place of every field of its name.
+/// The changes to a request before it is sent on: all fields of `strip` are removed, then each of
+/// `inject` replaces every field of its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Action {
     /// Fields to remove.
@@ -21,11 +21,11 @@ pub struct Injection {
     pub name: HeaderNameText,
     /// Its value, the prefix and the secret: printable ASCII without white space around it.
     pub value: Secret,
-    /// Where the secret comes from.
+    /// The source of the secret.
     pub source: SecretSource,
 }
 
-/// The actions of a configuration, and which of them each hook takes.
+/// The actions of a configuration, and which of them each hook uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actions {
     named: Vec<(String, Action)>,
@@ -38,7 +38,7 @@ impl Actions {
         Self { named, of_hooks }
     }
 
-    /// What a hook of the same configuration does, in the order in which it says so.
+    /// The actions of a hook of the same configuration, in the order of its `action` list.
     pub fn of(&self, hook: HookId) -> impl Iterator<Item = &Action> {
         self.named_of(hook).map(|(_, action)| action)
     }
@@ -51,7 +51,7 @@ impl Actions {
             .map(named)
     }
 
-    /// All actions with their names, in the order in which they are written.
+    /// All actions with their names, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Action)> {
         self.named.iter().map(named)
     }

@@ -1,8 +1,8 @@
-//! Sources as bytes: how a configuration travels to a process that may not open files.
+//! Sources as bytes: how a configuration reaches a process that may not open files.
 //!
-//! The layout is as plain as can be, since both ends are the same program: each part is a length in
-//! eight bytes and that many bytes of UTF-8 (paths and secrets as the system has them). Secrets that
-//! the configuration names travel along: the bytes are as secret as they are, and stay in memory.
+//! The layout is simple, since both ends are the same program: each part is a length in eight bytes
+//! and that many bytes of UTF-8 (paths and secrets as the system has them). The bytes include the
+//! secrets that the configuration names, so they are as secret as those, and stay in memory.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::layers::{self, Layer, Sources};
 use crate::secret::{Found, Keeper, Readers, Secret, SecretSource, Secrets};
 
-/// Bytes that are no sources.
+/// Bytes that are not captured sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes do not hold a captured configuration")]
 pub struct NotCaptured;
@@ -25,25 +25,26 @@ const REQUIREMENTS: u8 = b'r';
 const OVERRIDE: u8 = b'c';
 const VARIABLE: u8 = b'e';
 const SECRET_FILE: u8 = b's';
-/// A secret file that others than its owner may read.
+/// A secret file that other users may read.
 const OPEN_SECRET_FILE: u8 = b'S';
 
 impl Sources {
     /// The sources with every file read: loading the result touches no file of the configuration.
-    /// The secrets that it names are known when it is loaded; see [`with_secrets`](Self::with_secrets).
+    /// The secrets that it names are known after that load; see
+    /// [`with_secrets`](Self::with_secrets).
     ///
     /// # Errors
     ///
-    /// When a file that counts cannot be read.
+    /// When a file that must be read cannot be read.
     pub fn capture(&self) -> Result<Self, Diagnostics> {
         layers::capture(self).map_err(|unreadable: Vec<Diagnostic>| Diagnostics::of(unreadable))
     }
 
-    /// Captured sources as bytes, with the secrets that they were given. Layers that were not
-    /// captured are left out. The bytes are overwritten when they go.
+    /// Captured sources as bytes, with their secrets. Layers that were not captured are left out.
+    /// The bytes are overwritten when they are dropped.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        // One allocation, of all that is written below or more: a vector that grows leaves its old
-        // bytes behind.
+        // One allocation, at least as large as everything written below: a vector that grows leaves
+        // its old bytes behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(self.size_in_bytes()));
         for layer in self.layers() {
             match layer {
@@ -112,12 +113,12 @@ impl Sources {
         parts.map(|part| part + 1 + 2 * size_of::<u64>()).sum()
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote. Loading the result looks at no file and no
+    /// Reads the output of [`to_bytes`](Self::to_bytes). Loading the result looks at no file and no
     /// environment, whatever secrets it names.
     ///
     /// # Errors
     ///
-    /// When the bytes are anything else.
+    /// When the bytes are not such output.
     pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, NotCaptured> {
         let mut sources = Self::none();
         let mut secrets = Secrets::default();
@@ -203,7 +204,8 @@ mod tests {
         let bytes = sources.to_bytes();
         let whole_parts =
             (0..bytes.len()).filter(|end| Sources::from_bytes(&bytes[..*end]).is_ok());
-        // Nothing, and the first part without the second: whoever carries the bytes carries their number.
+        // Empty bytes, and the first part without the second: the carrier of the bytes also carries
+        // their number.
         assert_eq!(whole_parts.count(), 2);
     }
 

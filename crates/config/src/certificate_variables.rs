@@ -1,7 +1,7 @@
-//! The environment variables by which programs find certificates: what children are given, and what
-//! `proxyctl doctor` looks at.
+//! The environment variables that tell programs where certificates are. Children get them, and
+//! `proxyctl doctor` looks at them.
 
-/// Each names a file of certificates, to one program or another (SPEC B2).
+/// Each names a file of certificates to some program (SPEC B2).
 pub const CERTIFICATE_VARIABLES: &[&str] = &[
     "CODEX_CA_CERTIFICATE",
     "SSL_CERT_FILE",

@@ -1,15 +1,15 @@
-//! Managed constraints (SPEC C6): what `requirements.toml` lets the configuration say.
+//! Managed constraints (SPEC C6): how `requirements.toml` limits the configuration.
 //!
-//! A requirement is a ceiling and no default: a boolean that is `false` there may not be `true`
-//! anywhere else, a mode may be stricter and not looser, a unix socket has to be on the managed list.
+//! A requirement is a ceiling and not a default. A boolean that is `false` there may not be `true`
+//! elsewhere, a mode may be stricter and not looser, and a unix socket must be on the managed list.
 //! Patterns are added to the user's own instead. Two files narrow each other: the stricter value
-//! counts, the patterns of both do, and a unix socket has to be on the list of each that has one.
-//! Where the configuration is silent, what counts is its default or the requirement, whichever is
-//! stricter. What is written in a configuration and exceeds a requirement is an error at that place:
-//! it is not quietly cut down.
+//! counts, the patterns of both count, and a unix socket must be on the list of each file that has
+//! one. Where the configuration is silent, the stricter of its default and the requirement counts.
+//! A value in a configuration that exceeds a requirement is an error at its place; it is not
+//! quietly reduced.
 //!
-//! `settle` asks here for each value that may be constrained; [`daemon`] has what is required of
-//! `[daemon]`, and [`managed`] is what remains of it all for those who run on the settings.
+//! `settle` asks here for each value that may be constrained. [`daemon`] holds the requirements on
+//! `[daemon]`. [`managed`] is the part that the running proxy needs.
 
 pub(crate) mod daemon;
 pub(crate) mod managed;
@@ -29,11 +29,11 @@ use crate::text::Place;
 use daemon::DaemonRequirements;
 use managed::{Managed, Pin};
 
-/// The table's name. Other tables of the file are somebody else's (SPEC C4).
+/// The table's name. Other tables of the file belong to other programs (SPEC C4).
 pub(crate) const TABLE: &str = "experimental_network";
 
-/// The booleans, under the names that they have everywhere. None may be `true` where it is `false`
-/// here.
+/// The booleans, under the names that they have everywhere. One that is `false` here may not be
+/// `true` elsewhere.
 const FLAGS: &[(&str, Slot)] = &[
     ("enabled", Slot::Value(Key::Enabled)),
     ("allow_upstream_proxy", Slot::Value(Key::AllowUpstreamProxy)),
@@ -69,7 +69,7 @@ pub(crate) static SCHEMA: Schema = Schema(&[
     ],
 ]);
 
-/// What an allow list may hold where local binding is required to be off.
+/// The permitted content of an allow list where local binding must be off.
 const NOTHING_LOCAL: &str = "no local or private address";
 
 /// All requirements together.
@@ -77,9 +77,9 @@ const NOTHING_LOCAL: &str = "no local or private address";
 pub(crate) struct Requirements {
     /// Booleans that may not be `true`.
     off: BTreeMap<Key, Required<&'static str>>,
-    /// The most that the mode may be, where that is less than everything.
+    /// The loosest permitted mode, if not all modes are permitted.
     mode: Option<Required<Mode>>,
-    /// The sockets that may be listed at all, of each file that says something about them.
+    /// The sockets that may be listed, for each file that restricts them.
     unix_sockets: Vec<Required<BTreeSet<PathBuf>>>,
     allowed: Rules,
     denied: Rules,
@@ -87,7 +87,7 @@ pub(crate) struct Requirements {
     daemon: DaemonRequirements,
 }
 
-/// What is required, and by which line. For a boolean that is its name.
+/// A requirement, and the line that it is on. For a boolean the value is its name.
 #[derive(Debug)]
 struct Required<T> {
     what: T,
@@ -96,7 +96,7 @@ struct Required<T> {
     at: Place,
 }
 
-/// Reads the requirements of these files, the weakest first, though none of them is weaker.
+/// Reads the requirements of these files. The order does not matter: the stricter value counts.
 pub(crate) fn read(files: &[Table<'_>], problems: &mut Problems<'_>) -> Requirements {
     let mut all = Requirements::default();
     for file in files {
@@ -151,13 +151,13 @@ impl Requirements {
         self.daemon.add(raw, problems);
     }
 
-    /// What is required of `[daemon]`.
+    /// The requirements on `[daemon]`.
     pub(crate) fn daemon(&self) -> &DaemonRequirements {
         &self.daemon
     }
 
-    /// A list of paths, or a map of them to `"allow"` and `"deny"`. It says which ones may be listed,
-    /// and so that not all may be reached.
+    /// A list of paths, or a map of them to `"allow"` and `"deny"`. It names the sockets that may
+    /// be listed, and so forbids "all".
     fn add_unix_sockets(&mut self, raw: &Raw<'_>, problems: &mut Problems<'_>) {
         let Some(setting) = raw.get(Key::UnixSockets) else {
             return;
@@ -188,14 +188,14 @@ impl Requirements {
         self.switch_off(key, ALL_UNIX_SOCKETS, "unix_sockets", setting.at);
     }
 
-    /// The first one stays: any of them is as strict as the others.
+    /// The first one stays: all of them are equally strict.
     fn switch_off(&mut self, key: Key, what: &'static str, written: &'static str, at: Place) {
         self.off
             .entry(key)
             .or_insert(Required { what, written, at });
     }
 
-    /// A boolean of the configuration.
+    /// Checks a boolean of the configuration.
     pub(crate) fn flag(
         &self,
         raw: &Raw<'_>,
@@ -218,7 +218,7 @@ impl Requirements {
         false
     }
 
-    /// The mode of the configuration.
+    /// Checks the mode of the configuration.
     pub(crate) fn mode(&self, raw: &Raw<'_>, problems: &mut Problems<'_>) -> Mode {
         let setting = raw.get(Key::Mode);
         let written = setting.and_then(|setting| read::word(setting, MODES, problems));
@@ -255,13 +255,14 @@ impl Requirements {
         problems.error(at, &message, &help);
     }
 
-    /// An entry of the configuration's allow list: an error where it spells out a local or private
-    /// address and local binding is required to be off, since such an entry lifts that (SPEC P3).
+    /// Checks an entry of the configuration's allow list. One that spells out a local or private
+    /// address is an error if local binding must be off, since such an entry lifts the rule against
+    /// local hosts (SPEC P3).
     pub(crate) fn check_allowed(&self, pattern: &Pattern, at: Place, problems: &mut Problems<'_>) {
         let Some(required) = self.off.get(&Key::AllowLocalBinding) else {
             return;
         };
-        // What is ignored, or allowed by the requirements themselves, widens nothing.
+        // An entry that is ignored, or that the requirements allow themselves, widens nothing.
         let managed = || self.allowed.iter().any(|(managed, _)| managed == pattern);
         if self.allowed_domains_only.is_some() || !pattern.spells_out_local() || managed() {
             return;
@@ -273,15 +274,15 @@ impl Requirements {
         problems.error(at, &message, &help);
     }
 
-    /// The entries that may stand for local hosts, where not all of the allow list may: an address may
-    /// turn out to be this machine's own only when the proxy runs.
+    /// The entries that may permit local hosts, if not all of the allow list may. Only when the
+    /// proxy runs may an address turn out to be this machine's own.
     pub(crate) fn local_exceptions(&self) -> Option<Rules> {
         let is_bounded = self.off.contains_key(&Key::AllowLocalBinding);
         is_bounded.then(|| self.allowed.clone())
     }
 
-    /// The lists of the configuration with the managed ones, which come first. `raw` has the
-    /// configuration's for the places of what does not count.
+    /// Joins the lists of the configuration with the managed ones, which come first. `raw` gives
+    /// the places of ignored entries.
     pub(crate) fn join(
         &mut self,
         (mut allowed, denied): (Rules, Rules),
@@ -316,8 +317,8 @@ impl Requirements {
         )
     }
 
-    /// Adds where the requirements make a value what it is: one that the configuration does not
-    /// set, and the lists. To be called before [`join`](Self::join).
+    /// Adds the places of values that the requirements set: those that the configuration does not
+    /// set, and the lists. Call it before [`join`](Self::join).
     pub(crate) fn add_origins(&self, origins: &mut Origins, problems: &Problems<'_>) {
         for required in self.off.values() {
             origins.fall_back(required.what, problems.texts.origin(required.at));
@@ -339,7 +340,7 @@ impl Requirements {
         }
     }
 
-    /// What has to be known of the requirements from here on.
+    /// The part of the requirements that the running proxy needs.
     pub(crate) fn into_managed(self, problems: &Problems<'_>) -> Managed {
         let pin = |key: &'static str, allowed: String, at: Place| Pin {
             key,
@@ -375,7 +376,7 @@ impl Requirements {
 }
 
 impl Required<&'static str> {
-    /// The requirement that switches a boolean off, as it is written.
+    /// The requirement that switches a boolean off, as written.
     fn line(&self) -> String {
         match self.written {
             "false" => format!("`{} = false`", self.what),

@@ -1,4 +1,4 @@
-//! `[daemon]`: what concerns the daemon and not the policy (SPEC C5).
+//! `[daemon]`: the settings of the daemon itself, besides the policy (SPEC C5).
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -70,7 +70,7 @@ pub(crate) const SANDBOXES: &[(&str, Sandbox)] = &[
     ("off", Sandbox::Off),
 ];
 
-/// Reads and settles the table. Every key is optional.
+/// Reads and checks the table. Every key is optional.
 pub(crate) fn settle(
     root: &Table<'_>,
     required: &DaemonRequirements,
@@ -165,7 +165,7 @@ fn limits(raw: &Raw<'_>, default: Limits, problems: &mut Problems<'_>) -> Limits
     }
 }
 
-/// A duration that cannot be zero: nothing would ever be in time.
+/// A duration that is not zero: with zero, everything would time out.
 fn duration(raw: &Raw<'_>, key: Key, problems: &mut Problems<'_>) -> Option<Duration> {
     read::duration(raw.get(key)?, Zero::Refused, problems)
 }
@@ -182,7 +182,7 @@ fn principals(setting: Option<Setting<'_>>, problems: &mut Problems<'_>) -> Vec<
             None => (text, Principal::User),
         };
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            let message = format!("{}: {} is no name", quoted(setting.name), quoted(text));
+            let message = format!("{}: {} is not a name", quoted(setting.name), quoted(text));
             let help = "write a user's name, or a group's as `@group`";
             problems.error(node.at, &message, help);
         } else {
@@ -192,7 +192,7 @@ fn principals(setting: Option<Setting<'_>>, problems: &mut Problems<'_>) -> Vec<
     principals
 }
 
-/// Addresses, with port 53 unless they say another.
+/// Addresses, with port 53 by default.
 pub(crate) fn nameservers(
     setting: Option<Setting<'_>>,
     problems: &mut Problems<'_>,

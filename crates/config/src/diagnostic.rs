@@ -1,8 +1,7 @@
-//! What is wrong with a configuration, where, and what to write instead.
+//! A problem of a configuration: what is wrong, where, and what to write instead.
 //!
-//! A [`Diagnostic`] stands alone: it holds a copy of the line that it is about, cut and escaped, so
-//! it can be printed, logged or sent when the files are long gone. Nothing here decides what is
-//! wrong.
+//! A [`Diagnostic`] is self-contained: it holds a copy of its line, cut and escaped, so it can be
+//! printed, logged or sent when the files are gone. This module does not decide what is wrong.
 
 mod content;
 
@@ -21,12 +20,12 @@ const LEAD: usize = 32;
 /// Characters of a message that are kept; keys and values in messages are user input.
 const MAX_MESSAGE: usize = 400;
 
-/// One finding.
+/// One problem, warning or note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// How much it matters.
     pub severity: Severity,
-    /// The file's path, or `-c`; empty where there is none.
+    /// The file's path, or `-c`; empty for a problem without a source.
     pub source: Arc<str>,
     /// The line, from 1; 0 when the finding is about the whole source.
     pub line: u32,
@@ -38,11 +37,11 @@ pub struct Diagnostic {
     pub excerpt: Option<Excerpt>,
     /// What to do about it, in one line.
     pub help: Option<String>,
-    /// Message and help without what they take from the file.
+    /// Message and help without the parts that come from the file.
     outline: Outline,
 }
 
-/// What a finding says to those who may not read the file.
+/// The text of a finding for users who may not read the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Outline {
     message: String,
@@ -54,14 +53,14 @@ struct Outline {
 pub enum Severity {
     /// The configuration cannot be used.
     Error,
-    /// It can, but does not do what it seems to say.
+    /// The configuration can be used, but does not do what it seems to say.
     Warning,
     /// Nothing is wrong; there is a newer way to write it.
     Note,
 }
 
-/// A line of a source, ready to be shown: cut to a bearable length (`…` marks a cut), tabs as
-/// spaces, unprintable characters escaped.
+/// A line of a source for display: cut to a limited length (`…` marks a cut), tabs as spaces,
+/// unprintable characters escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excerpt {
     /// The text.
@@ -72,16 +71,16 @@ pub struct Excerpt {
     pub len: usize,
 }
 
-/// Everything that is said about a configuration that cannot be used: at least one error, and the
-/// warnings. What is about a whole file comes first, then the rest in the order of the layers and of
-/// their text.
+/// Everything that is wrong with a configuration: at least one error, and the warnings. Findings
+/// about a whole file come first, then the others in the order of the layers and of their text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
     listed: Vec<Diagnostic>,
     unlisted: usize,
 }
 
-/// Collects findings while a configuration is judged. Costs bounded memory however bad it is.
+/// Collects findings while a configuration is checked. Its memory is bounded, however many there
+/// are.
 #[derive(Debug)]
 pub(crate) struct Problems<'t> {
     pub(crate) texts: &'t Texts,
@@ -91,17 +90,17 @@ pub(crate) struct Problems<'t> {
     notes: Found,
 }
 
-/// Whether findings show the line that they are about.
+/// Whether findings show their line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Excerpts {
     Shown,
-    /// It may hold a secret.
+    /// The line may hold a secret.
     LeftOut,
 }
 
 #[derive(Debug, Default)]
 struct Found {
-    /// With the place, to sort by; `None` sorts first.
+    /// Each with its place, to sort by; `None` sorts first.
     listed: Vec<(Option<Place>, Diagnostic)>,
     unlisted: usize,
 }
@@ -125,8 +124,8 @@ impl Diagnostics {
         self.listed.iter().filter(errors).count() + self.unlisted
     }
 
-    /// All findings for those who may not read the files, as [`Diagnostic::without_content`] tells
-    /// them, then how many errors are not listed.
+    /// All findings for users who may not read the files, each as [`Diagnostic::without_content`],
+    /// then the number of errors that are not listed.
     pub fn without_content(&self) -> String {
         let mut told: Vec<String> = self.iter().map(Diagnostic::without_content).collect();
         told.extend(self.unlisted_in_words());
@@ -208,8 +207,8 @@ impl Diagnostic {
         line
     }
 
-    /// The finding for those who may not read the file: severity, place, message and help, with `…`
-    /// for what the file says, and without the line.
+    /// The finding for users who may not read the file: severity, place, message and help, with `…`
+    /// for parts of the file, and without the line.
     pub fn without_content(&self) -> String {
         let place = self.place();
         let colon = if place.is_empty() { "" } else { ": " };
@@ -219,7 +218,7 @@ impl Diagnostic {
         format!("{}: {place}{colon}{message}{help}", self.severity)
     }
 
-    /// `source:line:column`, as much of it as there is.
+    /// `source:line:column`, without the parts that are unknown.
     fn place(&self) -> String {
         match (self.source.is_empty(), self.line) {
             (true, _) => String::new(),
@@ -291,8 +290,8 @@ impl<'t> Problems<'t> {
         }
     }
 
-    /// Judges a part of the text that may hold a secret in plain sight: what is found there is told
-    /// without the line (SPEC B4).
+    /// Checks a part of the text that may hold a secret. Findings in it do not show the line (SPEC
+    /// B4).
     pub(crate) fn without_excerpts<T>(&mut self, judge: impl FnOnce(&mut Self) -> T) -> T {
         let before = std::mem::replace(&mut self.excerpts, Excerpts::LeftOut);
         let judged = judge(self);
@@ -300,7 +299,7 @@ impl<'t> Problems<'t> {
         judged
     }
 
-    /// Something that makes the configuration unusable. `help` may be empty.
+    /// Adds a problem that makes the configuration unusable. `help` may be empty.
     pub(crate) fn error(&mut self, place: Place, message: &str, help: &str) {
         let excerpts = self.excerpts;
         self.errors.add(place, || {
@@ -308,7 +307,7 @@ impl<'t> Problems<'t> {
         });
     }
 
-    /// Something that does not do what it seems to say.
+    /// Adds a warning about a setting that does not do what it seems to say.
     pub(crate) fn warning(&mut self, place: Place, message: &str, help: &str) {
         let excerpts = self.excerpts;
         self.warnings.add(place, || {
@@ -316,7 +315,7 @@ impl<'t> Problems<'t> {
         });
     }
 
-    /// Something that has a newer form.
+    /// Adds a note about a setting that has a newer form.
     pub(crate) fn note(&mut self, place: Place, message: &str, help: &str) {
         let excerpts = self.excerpts;
         self.notes.add(place, || {
@@ -324,7 +323,7 @@ impl<'t> Problems<'t> {
         });
     }
 
-    /// An error about a whole source, or about none.
+    /// Adds an error about a whole source, or about no source.
     pub(crate) fn error_about(&mut self, found: Diagnostic) {
         self.errors.listed.push((None, found));
     }
@@ -361,7 +360,8 @@ impl Found {
 
 impl std::error::Error for Diagnostics {}
 
-/// All findings, each as [`Diagnostic`] shows itself, then how many errors are not listed.
+/// All findings, each as [`Diagnostic`] displays itself, then the number of errors that are not
+/// listed.
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, found) in self.listed.iter().enumerate() {
@@ -431,7 +431,7 @@ fn sorted(mut found: Vec<(Option<Place>, Diagnostic)>) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// A message without anything that a terminal or a log line would act on.
+/// A message without characters that a terminal or a log line interprets.
 fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut characters = text.chars();
@@ -444,8 +444,8 @@ fn printable(text: &str) -> String {
     out
 }
 
-/// Quotes and backslashes stay as they are; tabs become spaces; what is not printable (control
-/// characters, text direction marks) is escaped.
+/// Quotes and backslashes stay as they are; tabs become spaces; unprintable characters (control
+/// characters, text direction marks) are escaped.
 fn push_printable(out: &mut String, character: char) {
     match character {
         '\t' => out.push_str("    "),

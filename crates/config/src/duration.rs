@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The longest duration that is taken; longer ones are typing errors.
+/// The longest accepted duration; a longer one is a typing error.
 const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The units, the largest first, in milliseconds.
@@ -14,7 +14,7 @@ const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
 ];
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DurationError {
     #[error("a duration needs a number and a unit")]
@@ -44,7 +44,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
             return Err(DurationError::Shape);
         }
         if unit.is_empty() {
-            // Nothing follows, or something that is neither number nor unit.
+            // Nothing follows, or something that is neither a number nor a unit.
             return Err(match behind {
                 "" => DurationError::NoUnit,
                 _ => DurationError::Shape,
@@ -70,7 +70,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
     Ok(total)
 }
 
-/// Splits where the first byte that does not fit stands.
+/// Splits at the first byte that does not fit.
 fn split_at_end(text: &str, fits: impl Fn(u8) -> bool) -> (&str, &str) {
     let end = text.bytes().position(|byte| !fits(byte));
     text.split_at(end.unwrap_or(text.len()))

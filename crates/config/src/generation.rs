@@ -1,8 +1,8 @@
 //! The four generations of the same settings, brought to one form (SPEC C2, C3).
 //!
-//! Each generation is a [`Schema`]: the names of its keys and which [`Key`] each one means. The same
-//! table drives the reading and the "did you mean". What comes out is a [`Raw`]: for each key the
-//! value that counts, not yet judged; types and ranges are the business of `read` and `settle`.
+//! Each generation is a [`Schema`]: the names of its keys, and the [`Key`] that each name means.
+//! The same table is used for reading and for "did you mean". The result is a [`Raw`]: the value of
+//! each key that counts, not checked yet. `read` and `settle` check types and ranges.
 
 pub(crate) mod network;
 pub(crate) mod network_proxy;
@@ -15,7 +15,7 @@ use crate::diagnostic::{Problems, quoted};
 use crate::merge::{Entry, Node, Table, Value};
 use crate::text::Place;
 
-/// A setting, whatever it is called in the generation at hand.
+/// A setting, by whatever name its generation gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
     Enabled,
@@ -39,7 +39,7 @@ pub(crate) enum Key {
     AllowUnixSockets,
     /// Map of paths to permissions.
     UnixSockets,
-    /// Of a requirement alone.
+    /// A requirement only.
     ManagedAllowedDomainsOnly,
     AllowAllUnixSockets,
     CredentialBroker,
@@ -79,10 +79,10 @@ pub(crate) enum Key {
 #[derive(Debug)]
 pub(crate) struct Schema(pub(crate) &'static [&'static [(&'static str, Slot)]]);
 
-/// What a key of a table holds.
+/// The content of a key of a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Slot {
-    /// A value, which may itself be a table of the user's own names.
+    /// A value, which may itself be a table with names that the user chooses.
     Value(Key),
     /// A table of further keys.
     Table(&'static Schema),
@@ -94,7 +94,7 @@ pub(crate) enum Slot {
 #[derive(Debug, Default)]
 pub(crate) struct Raw<'t>(BTreeMap<Key, Setting<'t>>);
 
-/// One key as it is written.
+/// One key as written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting<'t> {
     /// The key's name in its generation.
@@ -152,7 +152,7 @@ static MITM: Schema = Schema(&[&[
     ("actions", Slot::Value(Key::MitmActions)),
 ]]);
 
-/// All tables that are ours, for telling where a misplaced key belongs.
+/// All our tables, to say where a misplaced key belongs.
 const TABLES: &[(&str, &Schema)] = &[
     (network_proxy::TABLE, &network_proxy::SCHEMA),
     (network::TABLE, &network::SCHEMA),
@@ -160,7 +160,7 @@ const TABLES: &[(&str, &Schema)] = &[
     (crate::daemon::TABLE, &crate::daemon::SCHEMA),
 ];
 
-/// Top-level names that a misspelled one may have meant.
+/// Top-level names that may be the correct spelling of a misspelled one.
 const TOP_LEVEL: &[&str] = &[
     network_proxy::TABLE,
     network::TABLE,
@@ -169,11 +169,11 @@ const TOP_LEVEL: &[&str] = &[
     crate::daemon::TABLE,
 ];
 
-/// A generation that the configuration uses: its table, and what notes and errors say about it.
+/// A generation that the configuration uses: its table, for notes and errors.
 pub(crate) struct Found<'t> {
     /// The table's name in full.
     pub(crate) path: String,
-    /// Where it is.
+    /// The place of the table.
     pub(crate) at: Place,
     pub(crate) node: &'t Node<'t>,
     pub(crate) schema: &'static Schema,
@@ -194,7 +194,7 @@ impl<'t> Raw<'t> {
         self.0.get(&key).copied()
     }
 
-    /// Reads a table by its schema. `path` is what messages call it.
+    /// Reads a table by its schema. `path` is its name in messages.
     pub(crate) fn read(
         &mut self,
         schema: &'static Schema,
@@ -227,8 +227,8 @@ impl<'t> Raw<'t> {
         }
     }
 
-    /// Some settings can be written in two places of one generation. A later layer wins over an
-    /// earlier one whichever it uses; both in one text is an error.
+    /// Some settings have two places in one generation. A later layer wins over an earlier one in
+    /// either place; both in one text is an error.
     fn put(&mut self, key: Key, setting: Setting<'t>, problems: &mut Problems<'_>) {
         let Some(other) = self.0.insert(key, setting) else {
             return;
@@ -265,7 +265,7 @@ impl<'t> Setting<'t> {
     }
 }
 
-/// Finds the generation that is used and reads it. Without one everything is at its default.
+/// Finds the generation that is used and reads it. Without one every setting has its default.
 pub(crate) fn read<'t>(root: &'t Table<'t>, problems: &mut Problems<'_>) -> Raw<'t> {
     warn_of_near_misses(root, TOP_LEVEL, problems);
     let mut found: Vec<Found<'t>> = [network_proxy::find(root), network::find(root)]
@@ -303,7 +303,8 @@ fn find_at_top<'t>(root: &'t Table<'t>, name: &str, schema: &'static Schema) -> 
     })
 }
 
-/// A file's form is there to be kept up; what is said with `-c` is said once, and shortest so.
+/// Adds a note only for files, which should be kept current; `-c` is typed once, in the shortest
+/// form.
 fn note_newer_form(found: &Found<'_>, problems: &mut Problems<'_>) {
     const NEWEST: &str = "the newest form is `default_permissions = \"NAME\"` with \
          `[permissions.NAME.network]` and its maps `domains` and `unix_sockets`";
@@ -314,13 +315,13 @@ fn note_newer_form(found: &Found<'_>, problems: &mut Problems<'_>) {
             _ => true,
         };
     if !is_newest && !problems.texts.is_override(found.at) {
-        let message = format!("[{}] is an older form, and goes on working", found.path);
+        let message = format!("[{}] is an older form, which keeps working", found.path);
         problems.note(found.at, &message, NEWEST);
     }
 }
 
-/// Tables that are not ours are somebody else's (SPEC C4), but a misspelled one of ours would
-/// silently mean nothing.
+/// Tables that are not ours belong to other programs (SPEC C4), but a misspelled one of ours would
+/// silently have no effect.
 pub(crate) fn warn_of_near_misses(root: &Table<'_>, ours: &[&str], problems: &mut Problems<'_>) {
     for entry in root.iter() {
         let name = &*entry.name;
@@ -337,7 +338,7 @@ pub(crate) fn warn_of_near_misses(root: &Table<'_>, ours: &[&str], problems: &mu
 
 fn unknown_key(schema: &Schema, path: &str, entry: &Entry<'_>, problems: &mut Problems<'_>) {
     let names: Vec<&str> = schema.rows().map(|(name, _)| *name).collect();
-    // Nothing that is required belongs in another table.
+    // A key of the requirements does not belong in another table.
     let elsewhere = (path.split('.').next() != Some(crate::constraints::TABLE))
         .then(|| find_elsewhere(path, &entry.name))
         .flatten()
@@ -360,7 +361,7 @@ pub(crate) fn report_unknown(
     problems.error(entry.at, &message, &help);
 }
 
-/// A name as a TOML key: bare where it can be, else quoted.
+/// A name as a TOML key: bare if possible, else quoted.
 pub(crate) fn as_key(name: &str) -> Cow<'_, str> {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !name.is_empty() && name.bytes().all(bare) {
@@ -373,7 +374,7 @@ pub(crate) fn as_key(name: &str) -> Cow<'_, str> {
 /// The known name that was probably meant.
 pub(crate) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     const NEAR: f64 = 0.85;
-    // Comparing costs the product of the lengths.
+    // The cost of a comparison is the product of the lengths.
     if name.len() > 64 {
         return None;
     }
@@ -433,7 +434,7 @@ fn keys_of(table: &str, schema: &Schema) -> Vec<(String, &'static str)> {
     rows.collect()
 }
 
-/// The table that has a key of this very name: of the same generation, or of another.
+/// The table that has a key of exactly this name, in the same generation or another.
 fn find_elsewhere(path: &str, name: &str) -> Option<String> {
     let (own, other): (Vec<_>, Vec<_>) = TABLES
         .iter()

@@ -1,9 +1,9 @@
-//! Which files there are, in which order, and reading them (SPEC C1, C6).
+//! The configuration files, their order, and reading them (SPEC C1, C6).
 //!
-//! Beside `secret` this is the only file of the crate that touches the file system; root reads nothing that others
-//! may change (`codex_network_files::Trust`). A file that is not there is fine
-//! in a layer and an error when somebody named it; a file that is there and cannot be read is always
-//! an error, since going on without it would drop its deny list.
+//! Only this file and `secret` touch the file system in this crate. Root reads no file that other
+//! users may change (`codex_network_files::Trust`). A missing file is fine in a layer, but an error
+//! if the user named it. A file that exists and cannot be read is always an error, since going on
+//! without it would drop its deny list.
 
 use std::ffi::OsString;
 use std::fs;
@@ -47,17 +47,17 @@ pub(crate) enum Layer {
     File(PathBuf),
     /// The file of a user, below `HOME` or `CODEX_HOME`, that may be missing.
     UserFile(PathBuf),
-    /// A file that somebody named.
+    /// A file that the user named.
     NamedFile(PathBuf),
     /// The `*.toml` of a directory that may be missing, in the order of their names.
     Directory(PathBuf),
     /// A document that the caller holds.
     Text { name: String, content: String },
-    /// A file that was read before, elsewhere.
+    /// A file that another process has read.
     Captured { path: PathBuf, content: String },
 }
 
-/// What was read.
+/// The texts that were read.
 #[derive(Debug, Default)]
 pub(crate) struct ReadLayers {
     pub(crate) texts: Texts,
@@ -76,7 +76,7 @@ impl Sources {
         Self::system_under(Path::new("/"))
     }
 
-    /// The files in `etc` under another root, requirements too, for images and tests.
+    /// The files in `etc` under another root, with requirements, for images and tests.
     pub fn system_under(root: &Path) -> Self {
         let own = root.join("etc/codex-network-proxy");
         Self {
@@ -96,8 +96,8 @@ impl Sources {
         Self::system().with_user(environment)
     }
 
-    /// `--config FILE`: this file, which must be there, and no layers. The requirements in `/etc`
-    /// hold for it as for everything else.
+    /// `--config FILE`: this file, which must exist, and no layers. The requirements in `/etc`
+    /// still apply.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self {
             layers: vec![Layer::NamedFile(path.into())],
@@ -106,8 +106,8 @@ impl Sources {
         .with_requirements_under(Path::new("/"))
     }
 
-    /// Looks for the managed constraints (SPEC C6) in `etc` under this root and nowhere else: `/` for
-    /// a source that would have none, another one for images and tests.
+    /// Looks for the managed constraints (SPEC C6) only in `etc` under this root. Pass `/` to add
+    /// requirements to a source without them, or another root for images and tests.
     #[must_use]
     pub fn with_requirements_under(mut self, root: &Path) -> Self {
         self.requirements = ["codex", "codex-network-proxy"]
@@ -117,7 +117,7 @@ impl Sources {
     }
 
     /// Adds `$CODEX_HOME/config.toml`, where `CODEX_HOME` defaults to `$HOME/.codex`. An empty
-    /// variable counts as unset; without either there is no such layer.
+    /// variable counts as unset. If both are unset there is no such layer.
     #[must_use]
     pub fn with_user(mut self, environment: impl Fn(&str) -> Option<OsString>) -> Self {
         let variable = |name| environment(name).filter(|value| !value.is_empty());
@@ -130,7 +130,7 @@ impl Sources {
         self
     }
 
-    /// Adds a layer that is held in memory. `name` stands in messages for the path.
+    /// Adds a layer that is held in memory. `name` replaces the path in messages.
     #[must_use]
     pub fn with_text(mut self, name: impl Into<String>, content: impl Into<String>) -> Self {
         self.layers.push(Layer::Text {
@@ -141,14 +141,14 @@ impl Sources {
     }
 
     /// Adds `-c dotted.key=value`, which is stronger than all layers and the overrides before it.
-    /// The value is read as TOML, or as a plain string when it is none.
+    /// The value is read as TOML, or as a plain string if it is not valid TOML.
     #[must_use]
     pub fn with_override(mut self, assignment: impl Into<String>) -> Self {
         self.overrides.push(assignment.into());
         self
     }
 
-    /// Whether there are files to read, so that another load may give something else.
+    /// Whether there are files, so that another load may give another result.
     pub fn has_files(&self) -> bool {
         let is_read = |layer: &Layer| match layer {
             Layer::File(_) | Layer::UserFile(_) | Layer::NamedFile(_) | Layer::Directory(_) => true,
@@ -157,8 +157,7 @@ impl Sources {
         self.layers.iter().chain(&self.requirements).any(is_read)
     }
 
-    /// Looks up the variables that the configuration names for secrets here, and not in the
-    /// environment of this process.
+    /// Looks up the variables with secrets here, and not in the environment of this process.
     #[must_use]
     pub fn with_environment(
         mut self,
@@ -168,8 +167,8 @@ impl Sources {
         self
     }
 
-    /// Takes the secrets that the configuration names from these alone, which an earlier load of it
-    /// has read: neither the environment nor a secret file is looked at any more.
+    /// Takes the secrets of the configuration from these only, which an earlier load of it has
+    /// read. The environment and secret files are no longer looked at.
     #[must_use]
     pub fn with_secrets(mut self, secrets: Secrets) -> Self {
         self.keeper = Keeper::Carried(secrets);
@@ -211,14 +210,15 @@ impl Sources {
     }
 }
 
-/// The sources with every file read, so that loading them touches no file and always gives the same.
+/// The sources with every file read, so that loading them touches no file and always gives the same
+/// result.
 ///
-/// This is how a configuration gets to a process that may not open files: read where one may,
-/// carried over as bytes, and loaded there.
+/// This is how a configuration reaches a process that may not open files: another process reads the
+/// files, passes them as bytes, and the first loads those.
 ///
 /// # Errors
 ///
-/// When a file that counts cannot be read.
+/// When a file that must be read cannot be read.
 pub(crate) fn capture(sources: &Sources) -> Result<Sources, Vec<Diagnostic>> {
     let mut captured = Sources {
         layers: Vec::new(),
@@ -253,7 +253,7 @@ pub(crate) fn capture(sources: &Sources) -> Result<Sources, Vec<Diagnostic>> {
     Ok(captured)
 }
 
-/// Reads all layers. What cannot be read is told in the result, beside what could.
+/// Reads all layers. The result holds the errors too.
 pub(crate) fn read(sources: &Sources) -> ReadLayers {
     let mut read = ReadLayers::default();
     for layer in &sources.layers {
@@ -275,7 +275,7 @@ pub(crate) fn read(sources: &Sources) -> ReadLayers {
                 read.captured(path, content, TextKind::Requirements);
             }
             Layer::File(path) => read.file(path, Wanted::IfThere, TextKind::Requirements),
-            // There is no way to say these.
+            // Captured sources do not have these.
             Layer::UserFile(_) | Layer::NamedFile(_) | Layer::Directory(_) | Layer::Text { .. } => {
             }
         }
@@ -283,25 +283,25 @@ pub(crate) fn read(sources: &Sources) -> ReadLayers {
     read
 }
 
-/// Who asks for a file.
+/// Why a file is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wanted {
-    /// A layer's place: it may be empty.
+    /// A layer: the file may be missing.
     IfThere,
-    /// The environment, which may name the home of another user.
+    /// The environment names it, and may name the home of another user.
     OfUser,
     /// A directory that lists it.
     Listed,
-    /// A person.
+    /// The user named it.
     ByName,
 }
 
-/// Why a file is of no use.
+/// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    #[error("cannot be read: there is a link that leads nowhere")]
+    #[error("cannot be read: it is a link to a file that does not exist")]
     Dangling,
     #[error("cannot be read: it is a directory")]
     Directory,
@@ -342,7 +342,7 @@ impl ReadLayers {
         });
         match listed {
             Ok(mut files) => {
-                // Who may write there may also take files away.
+                // A user who may write there may also remove files.
                 if let Err(error) = trusted(path) {
                     self.unreadable(path, Wanted::IfThere, &error);
                     return;
@@ -350,7 +350,7 @@ impl ReadLayers {
                 files.retain(|file| is_drop_in(file));
                 files.sort();
                 for file in files {
-                    // One that is listed and not there is a dangling link: worth an error.
+                    // A listed file that does not exist is a dangling link, which is an error.
                     self.file(&file, Wanted::Listed, TextKind::File);
                 }
             }
@@ -361,8 +361,8 @@ impl ReadLayers {
         }
     }
 
-    /// Nothing is in a layer's place, which is fine unless somebody has put a link there, or on the way
-    /// there: denials and requirements must not be gone with what it led to.
+    /// The file of a layer does not exist. That is fine, unless there is a dangling link at its
+    /// path or on the way there: then the denials and requirements of the file must not be lost.
     fn vacant(&mut self, path: &Path, wanted: Wanted) {
         let is_dangling = |place: &Path| {
             let there = place.symlink_metadata();
@@ -373,7 +373,7 @@ impl ReadLayers {
         } else if wanted == Wanted::IfThere
             && let Err(error) = trusted(path)
         {
-            // Others may have taken it away.
+            // Another process may have removed it.
             self.unreadable(path, wanted, &error);
         }
     }
@@ -398,11 +398,11 @@ impl ReadLayers {
                 if error.kind() == ErrorKind::NotFound && wanted == Wanted::ByName =>
             {
                 Some(
-                    "is the path right? Where no file is named, the built-in defaults and the system's files are used",
+                    "is the path right? Without a file the built-in defaults and the system's files are used",
                 )
             }
             ReadError::Dangling => Some(
-                "mend the link, or take it away; the system's service sees what is below /etc and /usr, and no other place",
+                "repair or remove the link; the system service sees only files below /etc and /usr",
             ),
             ReadError::Untrusted(_) if wanted == Wanted::OfUser => Some(
                 "root reads this file because HOME or CODEX_HOME leads to it; run `sudo -H`, or name a file with `--config`",
@@ -435,7 +435,7 @@ fn trusted(path: &Path) -> Result<(), ReadError> {
 }
 
 fn read_file(path: &Path, wanted: Wanted) -> Result<String, ReadError> {
-    // Only a file that somebody named may be a pipe, as in `--config <(generate)`: opening one
+    // Only a file that the user named may be a pipe, as in `--config <(generate)`: opening a pipe
     // waits for its writer.
     let kinds = if wanted == Wanted::ByName {
         Kinds::Any

@@ -1,24 +1,27 @@
-//! Turns configuration files into settled [`Settings`], or into every problem that they have.
+//! Turns configuration files into checked [`Settings`], or into a list of all their problems.
 //!
-//! [`load`] reads the layers that [`Sources`] names (SPEC C1), lays them over each other on a tree
-//! whose values remember their file and line, brings the generation that is used to one form
-//! (SPEC C2), and settles each value. It gives all of the settings or none (SPEC C7): one error and
-//! there is nothing to run on, but every other error of the files is told as well (SPEC C4).
+//! [`load`] reads the layers that [`Sources`] names (SPEC C1), merges them into a tree whose values
+//! remember their file and line, brings the generation that is used to one form (SPEC C2), and
+//! checks each value. It returns all settings or none (SPEC C7): one error is enough for none, but
+//! all other errors of the files are reported too (SPEC C4).
 //!
-//! Modules in the order in which a configuration passes them: `layers` reads, `text` keeps what was
-//! read, `merge` parses and merges, `generation` knows the keys' names, `read` judges one value,
-//! `settle` with `listen`, `mitm` and `daemon` gives it its meaning, `secret` reads what `mitm` only
-//! names, [`Settings`] is the result and `origins` where it is written. `upstream_proxy` reads what stands in the environment instead.
-//! `diagnostic` is what goes wrong on the way. `constraints` stands between `settle` and the result:
-//! it holds what a value may be at most, and `settle` asks it for each that is bounded (SPEC C6).
+//! Modules in the order in which a configuration passes them: `layers` reads files, `text` keeps
+//! their content, `merge` parses and merges, `generation` knows the keys' names, `read` checks one
+//! value, `settle` with `listen`, `mitm` and `daemon` gives it its meaning, and `secret` reads the
+//! secrets that `mitm` names. [`Settings`] is the result, and `origins` says where its values are
+//! written. `upstream_proxy` reads the environment instead. `diagnostic` describes problems.
+//! `constraints` is between `settle` and the result: `settle` asks it for the bound of each value
+//! (SPEC C6).
 //!
 //! # Invariants
 //!
-//! - Only `layers` and `secret` touch the file system, through `codex_network_files`, and only `secret` the environment, unless
-//!   it comes through a closure. Loading what was carried here from another process does neither.
-//! - The text of a secret is nowhere but in [`Secret`] (SPEC B4): a configuration names it only.
-//! - A value is never judged without its place, so every error can point at it.
-//! - Nothing here needs a file: no file at all gives the defaults (SPEC L7).
+//! - Only `layers` and `secret` touch the file system, through `codex_network_files`. Only
+//!   `secret` reads the environment, unless a closure provides it. Loading captured sources does
+//!   neither.
+//! - The text of a secret is only in [`Secret`] (SPEC B4): a configuration names it and does not
+//!   hold it.
+//! - A value is never checked without its place, so every error can point at it.
+//! - No file is required: without any, the defaults apply (SPEC L7).
 
 mod action;
 mod captured;
@@ -62,26 +65,27 @@ pub use upstream_proxy::{
 use diagnostic::Problems;
 use secret::Reader;
 
-/// A configuration that can be used.
+/// A usable configuration.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What it means.
+    /// The settings.
     pub settings: Settings,
-    /// What does not do what it seems to say. To be logged at start and at reload.
+    /// Settings that do not do what they seem to say. Log them at start and at reload.
     pub warnings: Vec<Diagnostic>,
-    /// What has a newer form (SPEC C2). For `check` alone: old forms go on working.
+    /// Settings with a newer form (SPEC C2). Only `check` shows them: old forms keep working.
     pub notes: Vec<Diagnostic>,
-    /// The secrets that it names, for [`Sources::with_secrets`]. What uses them is in the settings.
+    /// The secrets that it names, for [`Sources::with_secrets`]. The settings hold the values made
+    /// from them.
     pub secrets: Secrets,
 }
 
-/// Every key that a configuration or a requirement may have, as pairs of its table's name in full
-/// (`NAME` stands for a name of the user's own) and its own name, for whoever documents them.
+/// Every key of a configuration or a requirement, as pairs of its table's full name (`NAME` stands
+/// for a name that the user chooses) and its own name, for documentation.
 pub fn keys() -> Vec<(String, &'static str)> {
     generation::keys()
 }
 
-/// Reads and judges a configuration.
+/// Reads and checks a configuration.
 ///
 /// ```
 /// use codex_network_config::{Sources, load};
@@ -100,8 +104,8 @@ pub fn keys() -> Vec<(String, &'static str)> {
 ///
 /// # Errors
 ///
-/// Every problem that was found, with its place. Files that cannot be read and texts that are not
-/// TOML are told first: without them nothing can be said about the others' meaning.
+/// Every problem that was found, with its place. Unreadable files and TOML syntax errors come
+/// first: without those files the meaning of the others cannot be judged.
 pub fn load(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let read = layers::read(sources);
     let mut problems = Problems::new(&read.texts);

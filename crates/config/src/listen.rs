@@ -1,5 +1,5 @@
-//! Where the proxy listens: addresses out of URLs (SPEC L11), the clamp to loopback (SPEC L8), and no
-//! two listeners in one place.
+//! Listen addresses: read from URLs (SPEC L11), clamped to loopback (SPEC L8), and no two listeners
+//! at the same address.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
@@ -10,7 +10,7 @@ use crate::generation::{Key, Raw, Setting};
 use crate::read;
 use crate::settings::{Listen, Reach};
 
-/// Why a text names no address to listen on.
+/// Why a text is not a listen address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ListenError {
     #[error("there is no host in the address")]
@@ -25,7 +25,7 @@ pub(crate) enum ListenError {
 
 /// One listener's keys.
 struct Door {
-    /// What messages call it.
+    /// Its name in messages.
     name: &'static str,
     url: Key,
     default: SocketAddr,
@@ -52,21 +52,21 @@ const ADMIN: Door = Door {
     opt_in: "dangerously_allow_non_loopback_admin",
 };
 
-/// What decides about listeners besides their addresses.
+/// The settings that decide about listeners, besides their addresses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     /// Whether there is a SOCKS5 door.
     pub(crate) socks5: bool,
     /// Whether there is an admin API.
     pub(crate) admin: bool,
-    /// From where both doors may be reached.
+    /// Which clients may reach both doors.
     pub(crate) proxy_reach: Reach,
-    /// From where the admin API may be reached.
+    /// Which clients may reach the admin API.
     pub(crate) admin_reach: Reach,
 }
 
-/// The address that an `*_url` key names (SPEC L11): a URL or a bare `host:port`, of which only host
-/// and port count. Without a port it is `default_port`; a host name means loopback.
+/// The address of an `*_url` key (SPEC L11): a URL or a bare `host:port`, of which only host and
+/// port count. The default port is `default_port`; a host name means loopback.
 pub(crate) fn parse(text: &str, default_port: u16) -> Result<SocketAddr, ListenError> {
     let text = text.trim();
     let behind_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -75,7 +75,7 @@ pub(crate) fn parse(text: &str, default_port: u16) -> Result<SocketAddr, ListenE
         .rsplit_once('@')
         .map_or(authority, |(_, rest)| rest);
     let (host, port) = split_port(host_and_port)?;
-    // A number alone is a port whose host was forgotten; `Host` would read an IPv4 address.
+    // A number alone is a port without a host; `Host` would read it as an IPv4 address.
     if host.is_empty() || host.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(ListenError::NoHost);
     }
@@ -110,7 +110,7 @@ fn split_port(text: &str) -> Result<(&str, Option<&str>), ListenError> {
     }
     Ok(match text.rsplit_once(':') {
         None => (text, None),
-        // Bare IPv6, unless it is none and the last colon can only be the port's.
+        // Bare IPv6. If it is not valid, the last colon can only be that of the port.
         Some((host, _)) if host.contains(':') && Host::parse(text).is_ok() => (text, None),
         Some((host, port)) => (host, Some(port)),
     })
@@ -120,7 +120,7 @@ fn split_port(text: &str) -> Result<(&str, Option<&str>), ListenError> {
 pub(crate) fn settle(raw: &Raw<'_>, wanted: Wanted, problems: &mut Problems<'_>) -> Listen {
     let proxy = wanted.proxy_reach;
     let http = settle_door(&HTTP, raw, proxy, problems);
-    // Judged even when it is not wanted: a wrong value is wrong.
+    // Checked even when the door is off: a wrong value is an error.
     let socks5 = settle_door(&SOCKS5, raw, proxy, problems);
     let admin = settle_door(&ADMIN, raw, wanted.admin_reach, problems);
     let listen = Listen {
@@ -161,7 +161,7 @@ fn settle_door(
     }
 }
 
-/// Keeps a listener on loopback unless it may be reached from elsewhere (SPEC L8).
+/// Keeps a listener on loopback unless other machines may reach it (SPEC L8).
 fn clamp(
     door: &Door,
     setting: Setting<'_>,
@@ -204,7 +204,7 @@ fn refuse_collisions(listen: &Listen, raw: &Raw<'_>, problems: &mut Problems<'_>
         let Some((other, _)) = doors[..index].iter().find(taken) else {
             continue;
         };
-        // At least one of the two is written somewhere: the defaults differ.
+        // At least one of the two is written in a file: the defaults differ.
         let urls = [raw.get(other.url), raw.get(door.url)];
         let Some(setting) = urls.into_iter().flatten().max_by_key(|url| url.at) else {
             continue;
@@ -219,7 +219,7 @@ fn refuse_collisions(listen: &Listen, raw: &Raw<'_>, problems: &mut Problems<'_>
     }
 }
 
-/// Whether a socket on one address keeps another from the other one.
+/// Whether a socket on one address prevents one on the other.
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
     let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());

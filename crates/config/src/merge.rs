@@ -1,7 +1,7 @@
-//! From texts to one tree: parsing, `-c`, and laying one layer over another (SPEC C1).
+//! From texts to one tree: parsing, `-c`, and merging layers (SPEC C1).
 //!
-//! Every key and value of the tree remembers its place. Tables merge, scalars and arrays replace.
-//! What the keys mean is not known here.
+//! Every key and value of the tree remembers its place. Tables merge; scalars and arrays replace.
+//! This module does not know what the keys mean.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -13,23 +13,24 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::{Diagnostic, Problems, shown};
 use crate::text::{Place, Text, TextKind};
 
-/// Tables and arrays inside each other; more than any configuration has, little enough to recurse.
+/// Depth of nested tables and arrays: more than any configuration has, and small enough for
+/// recursion.
 const MAX_DEPTH: usize = 32;
 /// Stack for parsing: the deepest tree takes between 2 and 4 MiB in a debug build.
 const STACK: usize = 32 << 20;
-/// Texts up to this size are searched for more than their first syntax error.
+/// Texts up to this size are searched for further syntax errors.
 const MAX_RECOVERY: usize = 1 << 20;
 
-/// What the texts hold.
+/// The parsed texts.
 #[derive(Debug, Default)]
 pub(crate) struct Merged<'t> {
-    /// All layers, laid over each other.
+    /// All layers, merged.
     pub(crate) root: Table<'t>,
     /// The files with managed constraints, each by itself.
     pub(crate) requirements: Vec<Table<'t>>,
 }
 
-/// A value and where it is written. For a table with a header that is the header.
+/// A value and its place. The place of a table is its header, if it has one.
 #[derive(Clone, Debug)]
 pub(crate) struct Node<'t> {
     pub(crate) at: Place,
@@ -40,7 +41,7 @@ pub(crate) struct Node<'t> {
 #[derive(Clone, Debug)]
 pub(crate) enum Value<'t> {
     String(Cow<'t, str>),
-    /// `None` when it does not fit.
+    /// `None` when it is out of range.
     Integer(Option<i64>),
     Float,
     Boolean(bool),
@@ -76,14 +77,14 @@ impl<'t> Table<'t> {
         self.0.iter()
     }
 
-    /// The entries in the order in which they are written, weaker layers first.
+    /// The entries in the order of the texts, weaker layers first.
     pub(crate) fn in_order(&self) -> Vec<&Entry<'t>> {
         let mut entries: Vec<_> = self.0.iter().collect();
         entries.sort_by_key(|entry| entry.at);
         entries
     }
 
-    /// Lays `over` over this table.
+    /// Merges `over` into this table.
     fn merge(&mut self, over: Self) {
         if self.0.is_empty() {
             *self = over;
@@ -140,12 +141,12 @@ impl Value<'_> {
     }
 }
 
-/// Parses all texts and lays them over each other. Syntax errors go to `problems`; the tree is of
-/// use only when there were none.
+/// Parses and merges all texts. Syntax errors go to `problems`; the tree is valid only without
+/// them.
 ///
-/// `toml` bounds how deep lists, inline tables and dotted keys each go, but their product is some
-/// thousand levels, which it takes down by recursion. So this runs on a stack that is large enough
-/// for that, whatever the caller's is; nothing that is deeper than [`MAX_DEPTH`] leaves it.
+/// `toml` bounds the depth of lists, inline tables and dotted keys separately, but their product is
+/// some thousand levels, which it processes by recursion. So this runs on a stack that is large
+/// enough, whatever the caller's is. Nothing deeper than [`MAX_DEPTH`] is returned.
 pub(crate) fn merge<'t>(problems: &mut Problems<'t>) -> Merged<'t> {
     let merged = std::thread::scope(|scope| {
         std::thread::Builder::new()
@@ -211,7 +212,7 @@ fn parse_document<'t>(
     }
 }
 
-/// One error per line: what follows the first is mostly its consequence.
+/// One error per line: most others on the line follow from the first.
 fn report_syntax(index: u32, errors: &[toml::de::Error], problems: &mut Problems<'_>) {
     let mut last = None;
     for error in errors {
@@ -227,7 +228,7 @@ fn report_syntax(index: u32, errors: &[toml::de::Error], problems: &mut Problems
     }
 }
 
-/// What parsers call an invalid boolean or number is mostly a string without its quotes.
+/// An invalid boolean or number is usually a string without its quotes.
 fn help_for_bare_word(word: &str) -> String {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-*:/".contains(&byte);
     if word.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '*')
@@ -242,7 +243,7 @@ fn help_for_bare_word(word: &str) -> String {
     }
 }
 
-/// `dotted.key=value`: the key as TOML writes it, the value as TOML or else as a plain string.
+/// `dotted.key=value`: the key as in TOML, the value as TOML or else as a plain string.
 fn parse_override<'t>(
     index: u32,
     text: &'t Text,
@@ -258,7 +259,7 @@ fn parse_override<'t>(
     let key = &content[..equals];
     let key_place = Place::new(index, &(0..equals));
     let Some(path) = key_path(key) else {
-        problems.error(key_place, "this is no dotted TOML key", help);
+        problems.error(key_place, "this is not a dotted TOML key", help);
         return None;
     };
     let raw = content[equals + 1..].trim();
@@ -305,9 +306,9 @@ fn find_equals(text: &str) -> Option<usize> {
     None
 }
 
-/// The parts of a dotted key, with where they stand.
+/// The parts of a dotted key, with their places.
 fn key_path(key: &str) -> Option<Vec<(String, Range<usize>)>> {
-    // Line ends and comments would let a key smuggle in a header or a second key.
+    // Line ends and comments would let a key add a header or a second key.
     if key.contains(['\n', '\r']) {
         return None;
     }
@@ -327,7 +328,7 @@ fn key_path(key: &str) -> Option<Vec<(String, Range<usize>)>> {
     }
 }
 
-/// Which text spans are counted in, and from where.
+/// The text that spans count in, and the offset.
 #[derive(Clone, Copy)]
 struct Origin {
     index: u32,
@@ -388,7 +389,7 @@ fn convert_table<'t>(
             Some(Entry { name, at, node })
         })
         .collect();
-    // `toml` sorts too, unless somebody in the build asks it to preserve the order.
+    // `toml` sorts too, unless a crate in the build enables its `preserve_order` feature.
     entries.sort_by(|one, other| one.name.cmp(&other.name));
     Table(entries)
 }

@@ -19,7 +19,7 @@ use hook::REQUIRED;
 /// An action under its name.
 type Named = (String, Action);
 
-/// The settings of the table. The secrets that its actions name are read on the way.
+/// Checks the settings of the table, and reads the secrets that its actions name.
 pub(crate) fn settle(raw: &Raw<'_>, secrets: &mut Reader<'_>, problems: &mut Problems<'_>) -> Mitm {
     let default = Mitm::default();
     let inspect = raw
@@ -42,7 +42,7 @@ pub(crate) fn settle(raw: &Raw<'_>, secrets: &mut Reader<'_>, problems: &mut Pro
     }
 }
 
-/// Whether anything may be intercepted (SPEC M1).
+/// Whether TLS may be intercepted (SPEC M1).
 pub(crate) fn interception(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Interception {
     let enabled = raw
         .get(Key::Mitm)
@@ -53,7 +53,7 @@ pub(crate) fn interception(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Interc
     }
 }
 
-/// The keys of hooks and actions, each with the table that it stands in, below `mitm`.
+/// The keys of hooks and actions, each with its table below `mitm`.
 pub(crate) fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
     let tables = [
         ("hooks.NAME", hook::KEYS),
@@ -65,7 +65,7 @@ pub(crate) fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
         .flat_map(|(table, keys)| keys.iter().map(move |key| (table, *key)))
 }
 
-/// Both files or none.
+/// Both files or neither.
 fn ca_paths(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
     let certificate = raw.get(Key::MitmCaCertPath);
     let key = raw.get(Key::MitmCaKeyPath);
@@ -91,7 +91,7 @@ fn ca_paths(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
     })
 }
 
-/// The strings of a list that says something.
+/// The strings of a list that is not empty.
 fn non_empty_list<'t>(
     setting: Setting<'t>,
     problems: &mut Problems<'_>,
@@ -102,7 +102,7 @@ fn non_empty_list<'t>(
     read::strings(setting, problems)
 }
 
-/// The same, and each of them says something.
+/// The strings of a list that is not empty, none of which is empty.
 fn non_empty_strings<'t>(
     setting: Setting<'t>,
     problems: &mut Problems<'_>,

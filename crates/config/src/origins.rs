@@ -1,4 +1,4 @@
-//! Which line set each value, for those who ask why it is what it is.
+//! Which line set each value, to explain the settings.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use codex_network_policy::Origin;
 use crate::diagnostic::Problems;
 use crate::generation::{self, Key, Raw, Schema};
 
-/// Where the values that are not at their defaults are written, under the names of the newest form:
-/// `mode`, `daemon.limits.blocked_buffer`. What is not here was set by nobody.
+/// The places of values that are not at their defaults, under the names of the newest form: `mode`,
+/// `daemon.limits.blocked_buffer`. A value that is not here has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins(BTreeMap<String, Vec<Origin>>);
 
 impl Origins {
-    /// All of them, sorted by name: one place, or for a list that requirements add to
-    /// (SPEC C6) one of each file.
+    /// All of them, sorted by name. There is one place, or one for each file for a list that
+    /// requirements add to (SPEC C6).
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[Origin])> {
         self.0.iter().map(|(key, at)| (key.as_str(), at.as_slice()))
     }
@@ -52,19 +52,19 @@ impl Origins {
         }
     }
 
-    /// A value that stands in this place alone.
+    /// Sets the only place of a value.
     fn replace(&mut self, name: &str, origin: Origin) {
         self.0.insert(name.to_owned(), vec![origin]);
     }
 
-    /// A value that stands in this place unless it stands in another.
+    /// Sets the place of a value that has none yet.
     pub(crate) fn fall_back(&mut self, name: &str, origin: Origin) {
         self.0
             .entry(name.to_owned())
             .or_insert_with(|| vec![origin]);
     }
 
-    /// A list of which a part stands in this place; once for each file.
+    /// Adds the place of a part of a list, once for each file.
     pub(crate) fn add(&mut self, name: &str, origin: &Origin) {
         let places = self.0.entry(name.to_owned()).or_default();
         if places.iter().all(|place| place.file != origin.file) {
@@ -72,7 +72,7 @@ impl Origins {
         }
     }
 
-    /// A value that is not as it is written.
+    /// Removes the place of a value that differs from what is written.
     pub(crate) fn forget(&mut self, name: &str) {
         self.0.remove(name);
     }

@@ -1,5 +1,5 @@
-//! Settings that this platform cannot act on, though the same file may be right on another. Whoever
-//! switches one on is told what happens instead (SPEC H10).
+//! Settings that this platform cannot act on, though the same file may be right on another. A
+//! warning says what happens instead (SPEC H10).
 
 use crate::diagnostic::Problems;
 use crate::generation::{Key, Raw};
@@ -11,7 +11,7 @@ const UNIX_SOCKETS: [Key; 3] = [
     Key::AllowAllUnixSockets,
 ];
 
-/// A warning for each setting that is switched on in vain.
+/// A warning for each such setting that is on.
 pub(crate) fn warn(raw: &Raw<'_>, problems: &mut Problems<'_>) {
     if cfg!(target_os = "macos") {
         return;
@@ -21,14 +21,14 @@ pub(crate) fn warn(raw: &Raw<'_>, problems: &mut Problems<'_>) {
         if let Some(setting) = setting.filter(|setting| switches_on(setting.node)) {
             problems.warning(
                 setting.at,
-                "unix sockets are served on macOS alone; here a request with `x-unix-socket` gets 501",
-                "take it out where the file is for this machine alone: it also keeps every listener on loopback",
+                "unix sockets are served only on macOS; here a request with `x-unix-socket` gets 501",
+                "remove it if the file is for this machine only: it also keeps every listener on loopback",
             );
         }
     }
 }
 
-/// Whether a value asks for something.
+/// Whether a value switches a setting on.
 pub(crate) fn switches_on(node: &Node<'_>) -> bool {
     match &node.value {
         Value::Boolean(boolean) => *boolean,

@@ -1,5 +1,5 @@
-//! One value at a time: types, ranges, words. Each function tells what is wrong with its value and
-//! gives nothing then, so the caller goes on and finds the other problems.
+//! Checks one value: types, ranges, words. Each function reports what is wrong with its value and
+//! returns nothing then, so the caller goes on and finds the other problems.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use crate::duration;
 use crate::generation::{Setting, nearest};
 use crate::merge::{Entry, Node, Table, Value};
 
-/// Whether zero means something for a duration.
+/// Whether a duration may be zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Zero {
     Allowed,
@@ -42,7 +42,7 @@ pub(crate) fn string<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> O
     Some(text)
 }
 
-/// A string that says something.
+/// A string that is not empty.
 pub(crate) fn text<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
     let text = string(setting, problems)?;
     if text.trim().is_empty() {
@@ -124,7 +124,7 @@ pub(crate) fn duration(
     }
 }
 
-/// A path. A relative one starts from the directory of the file that says it.
+/// A path. A relative one is relative to the directory of its file.
 pub(crate) fn path(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
     let text = text(setting, problems)?;
     if text.contains('\0') {
@@ -136,8 +136,8 @@ pub(crate) fn path(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<
     Some(directory.unwrap_or(Path::new("")).join(text))
 }
 
-/// The strings of a list, each with its node, for the caller to judge. Elements that are no strings
-/// are told and left out.
+/// The strings of a list, each with its node, for the caller to check. Elements that are not
+/// strings are reported and left out.
 pub(crate) fn strings<'t>(
     setting: Setting<'t>,
     problems: &mut Problems<'_>,
@@ -167,7 +167,7 @@ pub(crate) fn strings<'t>(
     strings
 }
 
-/// A table whose keys are the user's own names.
+/// A table whose keys are names that the user chooses.
 pub(crate) fn table<'t>(
     setting: Setting<'t>,
     problems: &mut Problems<'_>,
@@ -179,7 +179,7 @@ pub(crate) fn table<'t>(
     Some(table)
 }
 
-/// What a map says about a pattern or a path.
+/// The value of a pattern or a path in a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Permission {
     /// As if the entry were not there; cancels the same entry of a weaker layer.
@@ -188,7 +188,7 @@ pub(crate) enum Permission {
     Deny,
 }
 
-/// The entries of a map of permissions, in the order in which they are written.
+/// The entries of a map of permissions, in the order of the configuration.
 pub(crate) fn permissions<'t>(
     setting: Setting<'t>,
     problems: &mut Problems<'_>,
@@ -223,7 +223,7 @@ pub(crate) fn wrong_type(
     problems.error(setting.node.at, &message, help);
 }
 
-/// The key's name inside TOML that a message suggests.
+/// The key's name in TOML that a message suggests.
 pub(crate) fn named(setting: Setting<'_>) -> String {
     let quoted = quoted(setting.name);
     quoted.trim_matches('`').to_owned()

@@ -1,9 +1,9 @@
-//! Secrets that a configuration names, and reading them (SPEC M9, B4).
+//! Secrets that a configuration names, and how they are read (SPEC M9, B4).
 //!
-//! A configuration names an environment variable or a file and never holds the value. Whoever loads
-//! it reads both, and may hand them on with the captured configuration to a process that has neither
-//! (see `captured`): there is no other way to [`Secrets`] than a load that succeeded, so exactly those
-//! that the configuration names are in them.
+//! A configuration names an environment variable or a file and never holds the value. The process
+//! that loads it reads both. It may pass the secrets with the captured configuration to a process
+//! that has access to neither (see `captured`). [`Secrets`] come only from a load that succeeded,
+//! so they are exactly those that the configuration names.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,11 +19,11 @@ use zeroize::Zeroizing;
 
 /// Largest secret file that is read.
 const MAX_BYTES: usize = 64 << 10;
-/// Permission bits that let somebody else than the owner read.
+/// Permission bits that let other users read.
 const READ_BY_OTHERS: u32 = 0o044;
 
-/// Bytes that nobody should see. They are overwritten when the last clone goes, and only
-/// [`expose`](Self::expose) leads to them: there is no `Display`, and `Debug` does not show them.
+/// Bytes that must stay secret. They are overwritten when the last clone is dropped. Only
+/// [`expose`](Self::expose) returns them: there is no `Display`, and `Debug` does not show them.
 ///
 /// ```
 /// let secret = codex_network_config::Secret::new(b"hunter2".to_vec());
@@ -38,16 +38,16 @@ const READ_BY_OTHERS: u32 = 0o044;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
 
-/// Where a secret comes from. This is no secret.
+/// The source of a secret. It is not itself secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SecretSource {
     /// `secret_env_var`: a variable in the environment of the process that loads.
     Environment(String),
-    /// `secret_file`: the content of a file, less one line end behind it.
+    /// `secret_file`: the content of a file, without one line end at its end.
     File(PathBuf),
 }
 
-/// The secrets of a configuration as they were read, to be handed on with it.
+/// The secrets of a configuration as read, to be passed on with it.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets(BTreeMap<SecretSource, Found>);
 
@@ -58,38 +58,38 @@ pub(crate) struct Found {
     pub(crate) readers: Readers,
 }
 
-/// Who may read the place that a secret comes from.
+/// Which users may read the source of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
-    /// Nobody, as far as file permissions tell.
+    /// Only the owner, by the file permissions.
     Owner,
-    /// The file's group, or everybody.
+    /// The file's group, or all users.
     Others,
 }
 
-/// Where a load gets secrets.
+/// Where a load finds secrets.
 #[derive(Clone, Debug)]
 pub(crate) enum Keeper {
     /// From this process's environment and files.
     Here(Environment),
-    /// From somebody who has read them. Nothing else is looked at.
+    /// From a process that has read them. No other source is used.
     Carried(Secrets),
 }
 
-/// How variables are looked up; nothing for the process's own environment.
+/// Looks variables up; `None` for the process's own environment.
 #[derive(Clone, Default)]
 pub(crate) struct Environment(Option<Arc<Lookup>>);
 
 type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
-/// Reads secrets for one load, each once.
+/// Reads the secrets for one load, each once.
 #[derive(Debug)]
 pub(crate) struct Reader<'k> {
     keeper: &'k Keeper,
     read: Secrets,
 }
 
-/// Why there is no secret. It names the place and never a part of the value.
+/// Why there is no secret. The text names the place and never a part of the value.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
     #[error("is not set")]
@@ -109,12 +109,12 @@ pub(crate) enum SecretError {
 }
 
 impl Secret {
-    /// Takes bytes over.
+    /// Takes ownership of the bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Arc::new(Zeroizing::new(bytes)))
     }
 
-    /// The bytes themselves: for the one place that sends them, and for nothing that is kept.
+    /// The bytes themselves. Use them only to send them; never store them.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -136,7 +136,7 @@ impl fmt::Display for SecretSource {
 }
 
 impl Secrets {
-    /// The files among the places that they come from.
+    /// The files among the sources.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.0.keys().filter_map(|source| match source {
             SecretSource::File(path) => Some(path.as_path()),
@@ -196,7 +196,7 @@ impl<'k> Reader<'k> {
         }
     }
 
-    /// The secret of a place, read now or before.
+    /// The secret of a source, read now or earlier.
     pub(crate) fn read(&mut self, source: &SecretSource) -> Result<Found, SecretError> {
         if let Some(found) = self.read.0.get(source) {
             return Ok(found.clone());
@@ -225,7 +225,7 @@ impl<'k> Reader<'k> {
         Ok(found)
     }
 
-    /// All that were read.
+    /// All secrets that were read.
     pub(crate) fn into_secrets(self) -> Secrets {
         self.read
     }
@@ -264,17 +264,17 @@ impl From<ReadError> for SecretError {
 }
 
 impl SecretError {
-    /// What to do about it.
+    /// The remedy.
     pub(crate) fn help(&self) -> &'static str {
         match self {
             Self::Unset | Self::Empty => {
-                "whoever starts the proxy gives it the secret, before the start"
+                "set the variable for the process that starts the proxy, before the start"
             }
             Self::Io(error) if error.kind() == ErrorKind::PermissionDenied => {
-                "whoever starts the proxy reads it: run this as that user"
+                "the proxy reads it as the user that starts it: run this as that user"
             }
             Self::Special | Self::TooLarge => {
-                "a secret file holds nothing but the secret, and a line end if you like"
+                "a secret file holds only the secret, and optionally a line end"
             }
             Self::Io(_) => "",
             Self::Untrusted(_) => "root uses no secret that others may change",

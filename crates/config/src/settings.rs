@@ -1,9 +1,9 @@
-//! What a configuration means: the settled values that the proxy runs on.
+//! The checked values that the proxy runs on.
 //!
-//! Everything here is plain data without a trace of the file that it came from, except for the
-//! origins of the rules inside [`Policy`] and the list of files. A `Settings` is made whole by
-//! [`load`](crate::load()) or by `Default`, is never changed afterwards, and is replaced whole by a
-//! reload (SPEC C7).
+//! Everything here is plain data without a reference to its file, except for the origins of the
+//! rules inside [`Policy`] and the list of files. A `Settings` is made as a whole by
+//! [`load`](crate::load()) or by `Default`, is never changed afterwards, and is replaced as a whole
+//! by a reload (SPEC C7).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::constraints::managed::Managed;
 use crate::origins::Origins;
 use crate::upstream_proxy::UpstreamProxies;
 
-/// Everything the proxy runs on. The default is what it does without any file (SPEC L7).
+/// Everything the proxy runs on. The default is the behaviour without any file (SPEC L7).
 #[derive(Clone, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -30,9 +30,9 @@ pub struct Settings {
     pub listen: Listen,
     /// `enable_socks5_udp`: whether the SOCKS5 door offers UDP ASSOCIATE.
     pub socks5_udp: bool,
-    /// `allow_upstream_proxy`: whether the daemon's own `HTTP_PROXY` and kin are honoured (SPEC H12).
+    /// `allow_upstream_proxy`: whether the daemon's own `HTTP_PROXY` and related variables count (SPEC H12).
     pub allow_upstream_proxy: bool,
-    /// Those proxies. Nothing in a configuration sets them; whoever reads the environment does.
+    /// Those proxies. No configuration sets them: the process that reads the environment does.
     pub upstream_proxies: Arc<UpstreamProxies>,
     /// TLS interception.
     pub mitm: Mitm,
@@ -61,21 +61,21 @@ pub struct Listen {
     pub socks5: Option<SocketAddr>,
     /// The admin API (SPEC L3), unless `[daemon.admin] enabled = false`.
     pub admin: Option<SocketAddr>,
-    /// From where a socket for the doors that is handed to us may be reached.
+    /// Which clients may reach a door on a socket that the proxy was given.
     pub proxy_reach: Reach,
-    /// From where a socket for the admin API that is handed to us may be reached.
+    /// Which clients may reach the admin API on a socket that the proxy was given.
     pub admin_reach: Reach,
 }
 
-/// From where a listener may be reached (SPEC L8).
+/// Which clients may reach a listener (SPEC L8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reach {
-    /// Loopback: nobody opted in to more.
+    /// Loopback: the configuration does not opt in to more.
     #[default]
     Loopback,
-    /// Loopback whatever is opted in, since who reaches the proxy reaches local sockets.
+    /// Loopback, even with an opt-in: a client that reaches the proxy also reaches local sockets.
     ForcedLoopback,
-    /// What the address says.
+    /// All clients that can reach the address.
     Anywhere,
 }
 
@@ -88,25 +88,26 @@ pub struct Mitm {
     pub max_body_bytes: u64,
     /// The CA's files, where the configuration names them.
     pub ca_paths: Option<CaPaths>,
-    /// The CA in force, for a process that may not see its key. Nothing in a configuration sets it;
-    /// whoever has the CA does.
+    /// The CA in force, for a process that may not see its key. No configuration sets it: the
+    /// process that has the CA does.
     pub ca: Option<Arc<CaCertificate>>,
-    /// The certificates (DER) that upstreams are verified against, never our own CA; set in the same
-    /// way (SPEC M6).
+    /// The certificates (DER) that upstreams are verified against, never our own CA. Set in the
+    /// same way (SPEC M6).
     pub roots: Arc<[Arc<[u8]>]>,
-    /// Which requests may be made of hosts that have hooks. Tried in the order in which they are
-    /// written, weaker layers first; one that a later layer says something about stands there.
+    /// Which requests may be made to hosts with hooks. Tried in the order of the configuration,
+    /// weaker layers first. A hook that a later layer mentions takes the position that it has
+    /// there.
     pub hooks: Arc<Hooks>,
-    /// What each of `hooks` does to the requests that it is for.
+    /// What each of `hooks` does to the requests that it covers.
     pub actions: Arc<Actions>,
 }
 
-/// What everybody may know of the CA (SPEC M5).
+/// The public facts about the CA (SPEC M5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CaCertificate {
     /// The certificate.
     pub der: Arc<[u8]>,
-    /// Where it is kept; `None` when it was made at the start and goes at the end.
+    /// Where it is kept; `None` when it was made at the start and ends with the process.
     pub kept_at: Option<PathBuf>,
     /// The public file with the certificate; `None` when it could not be written.
     pub certificate_file: Option<PathBuf>,
@@ -128,7 +129,7 @@ pub struct CaPaths {
 pub struct UnixSockets {
     /// Absolute paths.
     pub allowed: Vec<PathBuf>,
-    /// Absolute paths that may not be reached, whatever else is said.
+    /// Absolute paths that may not be reached, even if `allowed` or `allow_all` permits them.
     pub denied: Vec<PathBuf>,
     /// `dangerously_allow_all_unix_sockets`.
     pub allow_all: bool,
@@ -141,7 +142,7 @@ pub struct Daemon {
     pub user: Option<String>,
     /// The group that the worker runs as.
     pub group: Option<String>,
-    /// How hard the worker insists on being confined.
+    /// Whether confinement of the worker is required.
     pub sandbox: Sandbox,
     /// Where state is kept.
     pub state_dir: Option<PathBuf>,
@@ -159,12 +160,12 @@ pub struct Daemon {
     pub limits: Limits,
 }
 
-/// Whether the process that talks to the network confines itself before it does.
+/// Whether the process that talks to the network confines itself first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sandbox {
     /// Fully, or it does not run.
     Require,
-    /// As far as the system goes; what is missing is logged.
+    /// With everything that the system supports. What is missing is logged.
     #[default]
     Try,
     /// Not at all.
@@ -181,7 +182,7 @@ impl Sandbox {
         }
     }
 
-    /// The larger, the stricter.
+    /// Larger is stricter.
     pub(crate) fn strictness(self) -> u8 {
         match self {
             Self::Require => 2,
@@ -210,13 +211,13 @@ pub enum LogFormat {
 pub struct Control {
     /// Where it is, when not in the default place.
     pub socket: Option<PathBuf>,
-    /// Who may change things, besides root and the daemon's own user.
+    /// Who may administer, besides root and the daemon's own user.
     pub administrators: Vec<Principal>,
-    /// Who may look.
+    /// Who may only observe.
     pub observers: Vec<Principal>,
 }
 
-/// Somebody who may use the control socket.
+/// A user or group that may use the control socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// A user name.
@@ -228,7 +229,7 @@ pub enum Principal {
 /// The admin HTTP API (SPEC A2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// Whether it is there at all; [`Listen::admin`] is `None` when it is not.
+    /// Whether the API is on. [`Listen::admin`] is `None` when it is off.
     pub enabled: bool,
     /// What it may do.
     pub access: AdminAccess,
@@ -253,12 +254,12 @@ pub struct Resolver {
     pub timeout: Duration,
     /// A hosts file instead of the system's.
     pub hosts_file: Option<PathBuf>,
-    /// What the files hold that resolving needs, for a process that may not open them. Nothing in a
-    /// configuration sets it; whoever reads the files does.
+    /// The contents of the files that resolving needs, for a process that may not open them. No
+    /// configuration sets it: the process that reads the files does.
     pub files: ResolverFiles,
 }
 
-/// The contents of the files that resolving names needs; `None` where they are to be read.
+/// The contents of the files that resolving names needs; `None` means that they must be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolverFiles {
     /// The hosts file.
@@ -267,7 +268,7 @@ pub struct ResolverFiles {
     pub resolv_conf: Option<Arc<str>>,
 }
 
-/// Bounds on what clients and upstreams may cost.
+/// Limits on the resources of clients and upstreams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Client connections at once, all doors together; at least 1.
@@ -280,7 +281,7 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// How long a tunnel or a kept connection may be silent.
     pub idle_timeout: Duration,
-    /// How long open connections may go on after a stop was asked for; zero cuts them at once.
+    /// How long open connections may go on after a stop; zero ends them at once.
     pub drain_timeout: Duration,
     /// Entries of the blocked buffer (SPEC R1); 1 to 100 000.
     pub blocked_buffer: usize,

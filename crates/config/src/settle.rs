@@ -1,4 +1,4 @@
-//! From the tree to [`Settings`]: what each key means, whatever generation it came in.
+//! From the tree to [`Settings`]: the meaning of each key, for every generation.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,10 +19,11 @@ use crate::{daemon, listen, mitm, platform, unavailable};
 
 pub(crate) const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("limited", Mode::Limited)];
 
-/// A compiled list's source: patterns with where they are written.
+/// The source of a compiled list: patterns with their places.
 pub(crate) type Rules = Vec<(Pattern, Option<Origin>)>;
 
-/// Settles everything. The result is of use only when `problems` holds no error afterwards.
+/// Checks and converts everything. The result is valid only when `problems` holds no error
+/// afterwards.
 pub(crate) fn settle(
     root: &Table<'_>,
     mut requirements: Requirements,
@@ -48,7 +49,7 @@ pub(crate) fn settle(
     };
     let opens_unix_sockets = unix_sockets.allow_all || !unix_sockets.allowed.is_empty();
     let reach = |key, problems: &mut Problems<'_>| {
-        // Judged in any case: a wrong value is wrong.
+        // Checked in any case: a wrong value is an error.
         match (flag(key, false, problems), opens_unix_sockets) {
             (_, true) => Reach::ForcedLoopback,
             (true, false) => Reach::Anywhere,
@@ -101,7 +102,8 @@ fn compile(spec: &PolicySpec, problems: &mut Problems<'_>) -> Arc<Policy> {
     Arc::new(compiled.expect("empty lists are not too large"))
 }
 
-/// Lists and maps of one table say the same in two ways; which one counts would be a guess.
+/// Lists and maps of one table say the same in two ways, and the proxy does not guess which one
+/// counts.
 fn refuse_mixture(raw: &Raw<'_>, problems: &mut Problems<'_>) {
     let first = |keys: &[Key]| keys.iter().find_map(|key| raw.get(*key));
     let list = first(&[
@@ -122,12 +124,12 @@ fn refuse_mixture(raw: &Raw<'_>, problems: &mut Problems<'_>) {
             quoted(first.name),
             problems.texts.name_place(first.at)
         );
-        let help = "write everything in `domains` and `unix_sockets`, or nothing";
+        let help = "write everything in `domains` and `unix_sockets`, or nothing there";
         problems.error(second.at, &message, help);
     }
 }
 
-/// The allow list and the deny list. A pattern that is in both counts as denied: deny wins in every
+/// The allow list and the deny list. A pattern on both counts as denied: deny wins in every
 /// decision (SPEC P3).
 fn lists(
     raw: &Raw<'_>,

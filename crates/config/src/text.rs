@@ -1,7 +1,7 @@
-//! The texts that were read, and places in them.
+//! The texts of the configuration, and places in them.
 //!
-//! A value keeps the [`Place`] that it came from, twelve bytes without a lifetime, until it has been
-//! judged. Lines and columns are worked out only for what is told to somebody.
+//! A value keeps its [`Place`], twelve bytes without a lifetime, until it has been checked. Lines
+//! and columns are computed only for reports.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Text {
     pub(crate) kind: TextKind,
-    /// What messages call it.
+    /// Its name in messages.
     pub(crate) name: Arc<str>,
     pub(crate) content: String,
     /// Where each line begins.
@@ -34,7 +34,7 @@ pub(crate) enum TextKind {
     File(PathBuf),
     /// A TOML document that the caller holds.
     Inline,
-    /// A TOML document with managed constraints, which is no layer.
+    /// A TOML document with managed constraints, which is not a layer.
     Requirements(PathBuf),
     /// `dotted.key=value`.
     Override,
@@ -46,7 +46,7 @@ pub(crate) struct Texts(Vec<Text>);
 
 impl Text {
     /// `content` has at most [`MAX_BYTES`](crate::layers::MAX_BYTES), so offsets fit 32 bits.
-    /// A byte order mark is dropped: it is no column.
+    /// A byte order mark is dropped: it does not count as a column.
     pub(crate) fn new(kind: TextKind, name: &str, mut content: String) -> Self {
         if content.starts_with('\u{feff}') {
             content.remove(0);
@@ -97,8 +97,8 @@ impl Texts {
         offset(self.text(place).line(place.start) + 1)
     }
 
-    /// The line's text without its end, and the place's part of it in bytes. A place that goes on
-    /// beyond the line is cut at its end.
+    /// The line's text without its end, and the place's part of it in bytes. A place that extends
+    /// beyond the line is cut at the end of the line.
     pub(crate) fn excerpt(&self, place: Place) -> (&str, std::ops::Range<usize>) {
         let text = self.text(place);
         let line = text.line(place.start);
@@ -119,7 +119,7 @@ impl Texts {
         format!("{}:{}", self.text(place).name, self.line(place))
     }
 
-    /// The same, for those who keep it.
+    /// The same as an [`Origin`], to be kept.
     pub(crate) fn origin(&self, place: Place) -> Origin {
         Origin {
             file: Arc::clone(&self.text(place).name),
@@ -132,8 +132,8 @@ impl Texts {
         self.text(place).kind == TextKind::Override
     }
 
-    /// Where relative paths of a text start from: its file's directory, or nothing for `-c`, whose
-    /// paths are relative to the working directory.
+    /// The base of a text's relative paths: its file's directory, or `None` for `-c`, whose paths
+    /// are relative to the working directory.
     pub(crate) fn directory(&self, place: Place) -> Option<&Path> {
         match &self.text(place).kind {
             TextKind::File(path) | TextKind::Requirements(path) => path.parent(),

@@ -1,11 +1,11 @@
-//! Settings that are accepted and that this version cannot act on yet. Whoever switches one on is
-//! told what happens instead. A row goes when its feature comes; the file goes with the last one.
+//! Settings that are accepted but that this version cannot act on yet. A warning says what happens
+//! instead. Remove a row when its feature is added, and the file with the last row.
 
 use crate::diagnostic::Problems;
 use crate::generation::{Key, Raw};
 use crate::platform::switches_on;
 
-/// The setting, what it would be, and what happens instead.
+/// The setting, its feature, and what happens instead.
 const UNAVAILABLE: &[(Key, &str, &str)] = &[
     (
         Key::CredentialBroker,
@@ -19,7 +19,7 @@ const UNAVAILABLE: &[(Key, &str, &str)] = &[
     ),
 ];
 
-/// A warning for each setting that is switched on in vain.
+/// A warning for each such setting that is on.
 pub(crate) fn warn(raw: &Raw<'_>, problems: &mut Problems<'_>) {
     for (key, feature, instead) in UNAVAILABLE {
         let Some(setting) = raw.get(*key) else {

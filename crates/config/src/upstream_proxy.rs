@@ -1,14 +1,13 @@
-//! The daemon's own way out: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` of its environment
-//! (SPEC H12).
+//! The daemon's upstream proxies: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` of its
+//! own environment (SPEC H12).
 //!
-//! Read as curl reads them: the lower-case name wins, an empty value is none, and `NO_PROXY` is a list
-//! of names that each cover what is below them. Unlike curl, the upper-case `HTTP_PROXY` counts too:
-//! that a web server could set it for a program that it runs concerns CGI, which this is not. What
-//! cannot be used is an error and never a direct connection: who names a proxy expects that nothing
-//! goes past it.
+//! Read as curl reads them: the lower-case name wins, an empty value counts as unset, and
+//! `NO_PROXY` is a list of names that each cover the names below them. Unlike curl, the upper-case
+//! `HTTP_PROXY` counts too: the danger that a web server sets it concerns CGI programs, and the
+//! daemon is not one. A value that cannot be used is an error and never a direct connection: a user
+//! who names a proxy expects that no connection bypasses it.
 //!
-//! Deliberately knows nothing of addresses that are looked up: which ones go direct is the engine's
-//! to say.
+//! This module does not see looked-up addresses: the engine decides which of them go direct.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -31,24 +30,24 @@ pub struct UpstreamProxies {
 /// One proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamProxy {
-    /// Where it is.
+    /// Where it listens.
     pub authority: Authority,
-    /// How it is spoken to.
+    /// The protocol to the proxy.
     pub scheme: ProxyScheme,
-    /// What it wants to be told, if anything.
+    /// The credentials that it wants, if any.
     pub credentials: Option<ProxyCredentials>,
 }
 
-/// How a proxy is spoken to.
+/// The protocol to a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyScheme {
-    /// HTTP as it is.
+    /// HTTP without TLS.
     Http,
     /// HTTP in TLS.
     Https,
 }
 
-/// A user name and a password. They have no form that a log could print.
+/// A user name and a password. The type cannot be printed, so that no log shows them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyCredentials(Arc<str>);
 
@@ -94,11 +93,11 @@ impl UpstreamProxies {
         "NO_PROXY",
     ];
 
-    /// Reads the variables. `ALL_PROXY` is looked at only where it would be used.
+    /// Reads the variables. `ALL_PROXY` is read only where it would be used.
     ///
     /// # Errors
     ///
-    /// Every variable that names something which cannot be used.
+    /// Every variable whose value cannot be used.
     pub fn from_environment(
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, Vec<ProxyVariableError>> {
@@ -138,36 +137,35 @@ impl UpstreamProxies {
         })
     }
 
-    /// The proxy that plain HTTP requests are given to.
+    /// The proxy for plain HTTP requests.
     pub fn http(&self) -> Option<&Arc<UpstreamProxy>> {
         self.http.as_ref()
     }
 
-    /// The proxy that is asked for connections: for CONNECT, SOCKS5 and intercepted TLS.
+    /// The proxy for tunnels: CONNECT, SOCKS5 and intercepted TLS.
     pub fn tunnel(&self) -> Option<&Arc<UpstreamProxy>> {
         self.tunnel.as_ref()
     }
 
-    /// What goes past the proxies by name.
+    /// The names that go past the proxies.
     pub fn except(&self) -> &Except {
         &self.except
     }
 
-    /// Whether one of them is spoken to in TLS.
+    /// Whether one of them uses TLS.
     pub fn need_tls(&self) -> bool {
         let mut proxies = self.http.iter().chain(&self.tunnel);
         proxies.any(|proxy| proxy.scheme == ProxyScheme::Https)
     }
 
-    /// What stands in the variables and does nothing, a line each.
+    /// Parts of the variables that have no effect, a line each.
     pub fn warnings(&self) -> Vec<String> {
         self.except.warnings()
     }
 }
 
 impl ProxyCredentials {
-    /// `user:password`, for the one field that carries it (RFC 7617 section 2). Not for anything that
-    /// is shown.
+    /// `user:password`, for the one field that carries it (RFC 7617 section 2). Never show it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -199,7 +197,7 @@ impl ProxyScheme {
         }
     }
 
-    /// The port where a URL has none: the scheme's own, as everybody but curl has it.
+    /// The default port of the scheme, as all programs but curl have it.
     fn port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -233,7 +231,7 @@ fn parse(text: &str) -> Result<Arc<UpstreamProxy>, Flaw> {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (ProxyScheme::Https, rest),
         Some((scheme, _)) => return Err(Flaw::Scheme(shown_scheme(scheme)?)),
     };
-    // Nothing before the last `@` may be taken for a host, which would be shown.
+    // No text before the last `@` may be taken for a host: hosts are shown.
     let (userinfo, rest) = match rest.rsplit_once('@') {
         Some((userinfo, rest)) => (Some(userinfo), rest),
         None => (None, rest),
@@ -256,7 +254,7 @@ fn parse(text: &str) -> Result<Arc<UpstreamProxy>, Flaw> {
     }))
 }
 
-/// A scheme, if it is one (RFC 3986 section 3.1): anything else may be a part of a password.
+/// A scheme, if it is valid (RFC 3986 section 3.1): any other text may be a part of a password.
 fn shown_scheme(text: &str) -> Result<String, Flaw> {
     let is_scheme = (1..=16).contains(&text.len())
         && text
@@ -269,16 +267,16 @@ fn shown_scheme(text: &str) -> Result<String, Flaw> {
     }
 }
 
-/// `user:password` out of a URL; a user name alone has an empty password.
+/// `user:password` out of a URL. Without a password it is empty.
 fn credentials(userinfo: &str) -> Result<ProxyCredentials, Flaw> {
-    // RFC 3986 section 3.2 ends the authority at the first of these: unescaped, they could mean that
-    // the host is another.
+    // RFC 3986 section 3.2 ends the authority at the first of these: unescaped, they could change
+    // the host.
     if userinfo.contains(['/', '?', '#']) {
         return Err(Flaw::Credentials);
     }
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let (user, password) = (unescape(user)?, unescape(password)?);
-    // RFC 7617 section 2: the first colon ends the user name, so it can hold none.
+    // RFC 7617 section 2: the first colon ends the user name, so a name cannot hold one.
     if user.contains(':') {
         return Err(Flaw::Credentials);
     }

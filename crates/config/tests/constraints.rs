@@ -1,5 +1,5 @@
-//! Managed constraints (SPEC C6): a configuration may narrow what `requirements.toml` says and never
-//! widen it, whichever layer tries.
+//! Managed constraints (SPEC C6): a configuration may narrow `requirements.toml` and never widen
+//! it, in any layer.
 
 #[path = "constraints/bypass.rs"]
 mod bypass;
@@ -57,7 +57,7 @@ impl Root {
         self.loaded(&format!("[network]\n{network}\n")).settings
     }
 
-    /// Everything that is said, with the temporary directory's name taken out.
+    /// All messages, with the temporary directory's name replaced.
     fn said(&self, sources: &Sources) -> String {
         let said = match load(sources) {
             Err(errors) => errors.to_string(),
@@ -75,7 +75,7 @@ fn rules(set: &DomainSet) -> Vec<String> {
     set.rules().map(|rule| rule.pattern).collect()
 }
 
-/// What a setting is with a requirement and a configuration that says nothing, the same, less, more.
+/// A setting with a requirement and a configuration that is silent, equal, stricter, looser.
 struct Bounded {
     key: &'static str,
     effective: fn(&Settings) -> bool,
@@ -120,8 +120,8 @@ const BOUNDED: &[Bounded] = &[
     },
 ];
 
-/// A requirement is a ceiling: silence gets the default or the requirement, whichever is stricter,
-/// and switching off is always allowed.
+/// A requirement is a ceiling: without a setting, the stricter of the default and the requirement
+/// counts, and switching off is always allowed.
 #[test]
 fn c6_a_boolean_may_be_narrowed() {
     for Bounded {
@@ -178,7 +178,7 @@ fn c6_limited_is_less_than_full() {
     );
 }
 
-/// No layer, no generation and no flag is beyond the requirements.
+/// The requirements bind every layer, generation and flag.
 #[test]
 fn c6_every_source_is_held_to_the_requirements() {
     let root = Root::requiring("mode = \"limited\"");
@@ -215,7 +215,7 @@ fn c6_every_source_is_held_to_the_requirements() {
         let expected = "invalid value for network.mode: full (allowed limited)";
         assert!(said.contains(expected), "{name}: {said}");
     }
-    // What does not get through to the settings is no violation.
+    // A value that is overridden before it reaches the settings is not a violation.
     let over = root.sources(full).with_override("network.mode=limited");
     assert_eq!(
         load(&over).expect("narrowed").settings.policy.mode(),
@@ -223,7 +223,7 @@ fn c6_every_source_is_held_to_the_requirements() {
     );
 }
 
-/// A configuration cannot stand for the requirements, nor the other way round.
+/// A configuration cannot replace the requirements, nor the other way round.
 #[test]
 fn c6_the_table_counts_in_its_own_files_alone() {
     let root = Root::new();
@@ -277,7 +277,7 @@ fn c6_with_managed_domains_only_what_users_allow_is_ignored_and_said_to_be() {
     assert_eq!(rules(settings.policy.allowed()), ["m.example"]);
     assert_eq!(rules(settings.policy.denied()), ["d.example"]);
     insta::assert_snapshot!(root.said(&root.sources(map)));
-    // Nothing is said where nothing is lost, and what is ignored has to be sound all the same.
+    // There is no warning where nothing is lost. Ignored entries must still be valid.
     assert_eq!(root.loaded("").warnings, []);
     assert!(load(&root.sources("[network]\nallowed_domains = [\"x/y\"]\n")).is_err());
 }
@@ -347,7 +347,7 @@ fn c6_of_two_files_the_stricter_value_counts() {
     }
 }
 
-/// Everything that is wrong with a requirement, all at once, and then nothing is loaded.
+/// All errors of a requirement are reported at once, and nothing is loaded.
 #[test]
 fn c6_a_requirement_is_judged_like_a_configuration() {
     let root = Root::requiring(concat!(
@@ -372,7 +372,7 @@ fn c6_a_requirement_is_judged_like_a_configuration() {
     insta::assert_snapshot!(said);
 }
 
-/// What cannot be read may forbid anything.
+/// An unreadable file may forbid anything.
 #[test]
 fn c6_requirements_that_cannot_be_read_are_an_error() {
     let root = Root::new();
@@ -384,7 +384,7 @@ fn c6_requirements_that_cannot_be_read_are_an_error() {
     assert!(root.sources("").capture().is_err());
 }
 
-/// The worker, which opens no file, is held to what the loader has read.
+/// The worker, which opens no file, obeys the requirements that the loader has read.
 #[test]
 fn c6_requirements_travel_with_a_captured_configuration() {
     let root = Root::requiring("mode = \"limited\"\ndenied_domains = [\"d.example\"]");
@@ -437,7 +437,7 @@ fn c6_the_settings_know_what_is_pinned_and_what_the_mode_may_become() {
     assert!(free.pins().is_empty());
 }
 
-/// Who asks why a value is what it is finds the line, in whichever generation and layer it stands.
+/// The line of each value can be found, in every generation and layer.
 #[test]
 fn c6_the_settings_know_where_each_value_is_written() {
     let root = Root::requiring("enabled = false\nallowed_domains = [\"m.example\"]");
@@ -475,7 +475,7 @@ fn c6_the_settings_know_where_each_value_is_written() {
     );
 }
 
-/// The example and the table of the README are what is understood.
+/// The README's example and table match the parser.
 #[test]
 fn c6_the_readme_shows_requirements_as_they_are_read() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"));
@@ -497,7 +497,7 @@ fn c6_the_readme_shows_requirements_as_they_are_read() {
         .collect();
     assert!(keys.len() >= 12, "{keys:?}");
     for key in keys {
-        // A date fits none of them, and a key that is not known is told otherwise.
+        // A date fits none of them. An unknown key gets another message.
         let (table, key) = key.rsplit_once('.').unwrap_or(("", key));
         let table = match table {
             "" => String::new(),

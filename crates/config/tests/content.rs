@@ -1,10 +1,10 @@
-//! What is told to those who may not read a file holds nothing of it (SPEC A1, B4): a word is put in
-//! every place that a file has, and looked for in every finding.
+//! A message for users who may not read a file holds nothing of the file (SPEC A1, B4): the test
+//! puts a word in every place of a file and looks for it in every finding.
 
 use codex_network_config::{Diagnostic, Sources, keys, load};
 use proptest::prelude::*;
 
-/// No key, no keyword, and no part of any message.
+/// Not a key, not a keyword, and not a part of any message.
 const WORD: &str = "s3cr3tw0rd";
 
 /// Values of every type that hold the word.
@@ -22,7 +22,7 @@ fn values() -> [String; 9] {
     ]
 }
 
-/// Everything that is said about these sources to those who may not read them.
+/// All messages about these sources for users who may not read them.
 fn outlined(sources: &Sources) -> String {
     let told: Vec<String> = match load(sources) {
         Err(errors) => errors.iter().map(Diagnostic::without_content).collect(),
@@ -46,7 +46,7 @@ fn file(text: &str) -> Sources {
         .with_environment(|_| None)
 }
 
-/// A table's header, with the word for a name of the user's own.
+/// A table's header, with the word in place of a name that the user chooses.
 fn header(table: &str) -> String {
     let table = table.replace("NAME", WORD);
     let own = [
@@ -154,7 +154,7 @@ fn c6_a1_no_value_beyond_a_requirement_is_told_without_the_file() {
     assert!(!told.contains(WORD), "{told}");
 }
 
-/// What helps without the file stays.
+/// The helpful parts that do not come from the file stay.
 #[test]
 fn a1_our_own_words_are_told() {
     let text = "[network]\nmod = \"limited\"\nmode = \"x\"\nallow_local_binding = \"true\"\n";
@@ -169,7 +169,7 @@ fn a1_our_own_words_are_told() {
 }
 
 proptest! {
-    /// Syntax errors too: whatever stands around the word.
+    /// Syntax errors too, whatever surrounds the word.
     #[test]
     fn a1_no_syntax_error_tells_the_file(before in "[\\[\\]{}=\"'.,# a-z0-9\\\\\n]{0,12}", after in "[\\[\\]{}=\"'.,# a-z0-9\\\\\n]{0,12}") {
         let text = format!("[network]\n{before}{WORD}{after}");

@@ -1,5 +1,5 @@
-//! Every key in every generation (SPEC C2, C3): four files that say the same reach one `Settings`,
-//! and each key alone does what it says whatever table it stands in.
+//! Every key in every generation (SPEC C2, C3): four equivalent files give the same `Settings`, and
+//! each key by itself has its effect in every table.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use codex_network_policy::{
     Content, Hooked, Host, Interception, Mode, NoLocalAddresses, Protocol, Reason, Request,
 };
 
-/// Where the text of a generation's keys starts and how it writes its lists.
+/// Where the keys of a generation begin, and how it writes its lists.
 struct Generation {
     name: &'static str,
     /// The header of the table of common keys.
@@ -327,7 +327,7 @@ fn interception_means_the_same_everywhere_c2_m1() {
     }
 }
 
-/// Hosts with hooks are reached through interception alone (SPEC M9, M10); others are not touched.
+/// Hosts with hooks are reached only through interception (SPEC M9, M10); others are not touched.
 #[test]
 fn hooks_mean_the_same_everywhere_m9() {
     for generation in &GENERATIONS {
@@ -349,7 +349,7 @@ fn hooks_mean_the_same_everywhere_m9() {
                 "inject_request_headers = [{ name = \"Authorization\", secret_env_var = \"T\", prefix = \"Bearer \" }]\n",
             ),
         );
-        // The hook's host must be allowed before interception is asked about.
+        // The host must be allowed before its hooks matter.
         let allowed = match generation.name {
             "network_proxy" => "network_proxy.policy.allowed_domains=['*']",
             "network" => "network.allowed_domains=['*']",
@@ -379,7 +379,7 @@ fn hooks_mean_the_same_everywhere_m9() {
     }
 }
 
-/// SPEC C4: the file may be Codex's own, with whatever else it holds.
+/// SPEC C4: the file may be Codex's own, with other tables.
 #[test]
 fn tables_of_others_are_ignored_c4() {
     let text = concat!(
@@ -404,7 +404,7 @@ fn a_profile_without_network_rules_means_the_defaults_c2() {
         "default_permissions = \"dev\"\n[permissions.dev.filesystem]\nx = 1\n",
         "default_permissions = \":workspace\"\n",
         "default_permissions = \"dev\"\n[permissions.dev]\n[permissions.ci.network]\nmode = \"limited\"\n",
-        // Another generation is used: profiles are Codex's business then.
+        // Another generation is used, so profiles belong to Codex.
         "[network]\n[permissions.ci.network]\nmode = \"limited\"\n",
         "default_permissions = \"dev\"\n[permissions.dev]\n[network]\n",
     ] {
@@ -439,7 +439,7 @@ fn the_full_example_is_sound_c5() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let directory = directory.path();
     let (path, key) = (directory.join("full.toml"), directory.join("key"));
-    // Its secret file is the machine's; here it is one of our own.
+    // Its secret file belongs to the machine; here it is a temporary one.
     let text = include_str!("full.toml");
     assert!(text.contains("/etc/secrets/key"));
     let text = text.replace("/etc/secrets/key", key.to_str().expect("UTF-8"));

@@ -1,4 +1,4 @@
-//! Whatever the bytes: an answer, in bounded time and memory, and never a panic (SPEC C4).
+//! Any bytes give a result, in bounded time and memory, and never a panic (SPEC C4).
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -156,7 +156,7 @@ proptest! {
         let _ = load(&sources).map_err(|e| e.to_string());
     }
 
-    /// Any value of any type for any key that there is.
+    /// Any value of any type for any key.
     #[test]
     fn any_value_for_any_key_is_answered(line in 0_usize..80, value in "[ -~é\u{202e}\t]{0,20}") {
         let full = &FULL.0;
@@ -193,7 +193,7 @@ fn every_prefix_of_the_full_example_is_answered() {
     }
 }
 
-/// What could blow a stack or the memory.
+/// Texts that could exhaust the stack or the memory.
 #[test]
 fn deep_and_long_texts_are_answered() {
     let n = 100_000;
@@ -219,7 +219,7 @@ fn deep_and_long_texts_are_answered() {
         "1s".repeat(n)
     ));
     answers(&format!("default_permissions = \"{}\"", "p".repeat(n)));
-    // As deep as the parser lets through, and deeper than any stack should have to go.
+    // As deep as the parser permits, and deeper than any stack should go.
     let path = "a.".repeat(70);
     let mut deep = format!("[network.{path}b]\n");
     for _ in 0..78 {
@@ -232,7 +232,7 @@ fn deep_and_long_texts_are_answered() {
     answers(&format!("{deep}\nx y"));
 }
 
-/// The list sizes that people import: a million patterns, and a million bad ones, in one file.
+/// List sizes that people import: a million patterns, and a million bad ones, in one file.
 #[test]
 fn a_million_patterns_load() {
     let n = if cfg!(debug_assertions) {

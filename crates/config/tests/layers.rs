@@ -1,5 +1,5 @@
-//! Where a configuration comes from and which layer wins (SPEC C1), on real files; and that a load
-//! gives everything or nothing (SPEC C7).
+//! Where a configuration comes from and which layer wins (SPEC C1), on real files. A load gives
+//! everything or nothing (SPEC C7).
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -27,7 +27,7 @@ impl Root {
         path
     }
 
-    /// What a person gets, with `HOME` below the root.
+    /// The sources of an ordinary user, with `HOME` below the root.
     fn sources(&self) -> Sources {
         Sources::system_under(self.path()).with_user(self.environment())
     }
@@ -177,7 +177,7 @@ fn tables_merge_and_arrays_replace_c1() {
     );
 }
 
-/// One setting has two places in the first generation: the later layer wins, whichever it uses.
+/// One setting has two places in the first generation. The later layer wins in either place.
 #[test]
 fn a_later_layer_wins_in_either_place_c1() {
     let at_top = "[network_proxy]\nallow_local_binding = true\n";
@@ -275,11 +275,12 @@ fn files_that_cannot_be_read_are_told_by_name_c4() {
     let missing = load(&Sources::file(root.path().join("missing.toml"))).expect_err("no file");
     insta::assert_snapshot!(root.said(&missing), @"
     error: ROOT/missing.toml: cannot be read: No such file or directory (os error 2)
-      help: is the path right? Where no file is named, the built-in defaults and the system's files are used
+      help: is the path right? Without a file the built-in defaults and the system's files are used
     ");
 }
 
-/// What a link led to may be gone for a while, and its denials and requirements must not be.
+/// The target of a link may be missing for a while, but its denials and requirements must not be
+/// lost.
 #[cfg(unix)]
 #[test]
 fn a_link_that_leads_nowhere_is_no_empty_place_c6() {
@@ -302,7 +303,7 @@ fn a_link_that_leads_nowhere_is_no_empty_place_c6() {
         let said = root.said(&errors);
         assert!(
             said.contains(&format!("ROOT/{place}"))
-                && said.contains("cannot be read: there is a link that leads nowhere"),
+                && said.contains("cannot be read: it is a link to a file that does not exist"),
             "{said}"
         );
         fs::create_dir_all(root.path().join("elsewhere")).expect("a folder");
@@ -327,7 +328,7 @@ fn a_file_over_64_mib_is_refused_unread() {
     );
 }
 
-/// A pipe that nobody writes to must not hang a start that did not ask for it.
+/// A pipe without a writer must not hang a start that did not name it.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_layer_that_is_no_file_is_refused() {
@@ -342,7 +343,8 @@ fn a_layer_that_is_no_file_is_refused() {
     );
 }
 
-/// SPEC C7: one error anywhere and there are no settings; but every file's errors are told.
+/// SPEC C7: one error anywhere and there are no settings, but the errors of every file are
+/// reported.
 #[test]
 fn one_error_anywhere_and_nothing_is_loaded_c7() {
     let root = Root::new();

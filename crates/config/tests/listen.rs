@@ -1,4 +1,4 @@
-//! Listen addresses: what a URL means (SPEC L11), and what is clamped to loopback (SPEC L8).
+//! Listen addresses: the meaning of a URL (SPEC L11), and clamping to loopback (SPEC L8).
 
 use std::net::SocketAddr;
 
@@ -125,7 +125,7 @@ fn each_listener_has_its_own_default_port_l11() {
     assert_eq!(loaded(keys).settings.listen, Listen::default());
 }
 
-/// Which listeners keep an address that is not loopback, by what is opted in.
+/// Which listeners keep an address that is not loopback, by their opt-ins.
 #[test]
 fn other_addresses_are_clamped_to_loopback_l8() {
     const PROXY: &str = "dangerously_allow_non_loopback_proxy = true\n";

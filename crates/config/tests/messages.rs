@@ -1,8 +1,8 @@
-//! What people read when a configuration is wrong (SPEC C4): snapshots, a theme per file.
+//! The messages for a wrong configuration (SPEC C4): snapshots, one theme per file.
 
 use codex_network_config::{Sources, load};
 
-/// Everything that is said about each text, one after the other.
+/// All messages about each text, in order.
 fn said(texts: &[&str]) -> String {
     let mut said = String::new();
     for text in texts {
@@ -44,7 +44,7 @@ fn unknown_keys_name_the_nearest_c4() {
         "[network]\nenable-socks5 = true\n",
         "[network]\nALLOW_LOCAL_BINDING = true\n",
         "[network]\nzzz = 1\n",
-        // Known, but elsewhere.
+        // A known key in the wrong table.
         "[network_proxy]\nallowed_domains = []\n",
         "[network_proxy]\nca_key_path = \"k\"\n",
         "[network]\ndomains = { \"a.example\" = \"allow\" }\n",
@@ -55,7 +55,7 @@ fn unknown_keys_name_the_nearest_c4() {
         "[daemon]\nusers = \"proxy\"\n[daemon.limits]\nmax_conections = 5\n[daemon.resolver]\nhost_file = \"h\"\n",
         "default_permissions = \"dev\"\n[permissions.dev.network]\ndomain = {}\n",
         "[network.mitm]\ninspct = true\n",
-        // Not ours, but close: it would mean nothing.
+        // Not our table, but close to it: it would have no effect.
         "[netwrok]\nmode = \"limited\"\n",
         "[network-proxy]\nmode = \"limited\"\n",
         "default_permission = \"dev\"\n",
@@ -212,7 +212,7 @@ fn hooks_and_actions_m9() {
             "  { name = \"x-key\", secret_file = \"/\" },\n",
             "]\n",
         ),
-        // What is written here may be the secret: no line is shown.
+        // The text here may be the secret, so no line is shown.
         concat!(
             "[[network.mitm.actions.a.inject_request_headers]]\n",
             "name = \"authorization\"\n",
@@ -246,7 +246,7 @@ fn what_this_version_cannot_do_is_said() {
             "ca_cert_path = \"ca.pem\"\n",
             "ca_key_path = \"ca.key\"\n",
         ),
-        // Switched off, nothing is missing.
+        // When it is off, nothing is missing.
         concat!(
             "default_permissions = \"p\"\n",
             "[permissions.p.network]\n",
@@ -273,7 +273,7 @@ fn syntax_errors_have_the_same_form_c4() {
         "mode",
         "[network]\nproxy_url = http://127.0.0.1:1\nallowed_domains = [*.example.com, b.example]\n",
         "[daemon.limits]\nidle_timeout = 10s\n",
-        // A byte order mark is no column.
+        // A byte order mark does not count as a column.
         "\u{feff}[network\n",
     ]);
     insta::assert_snapshot!(said);
@@ -299,7 +299,7 @@ fn overrides_c1() {
 }
 
 /// Excerpts: long lines are cut around the place, tabs and unprintable characters cannot disturb a
-/// terminal, and the caret still stands under what it means.
+/// terminal, and the caret points at the right characters.
 #[test]
 fn excerpts_are_cut_and_escaped_c4() {
     let long = format!(
@@ -323,7 +323,7 @@ fn excerpts_are_cut_and_escaped_c4() {
     insta::assert_snapshot!(said);
 }
 
-/// Problems are counted, not all listed: a message stays readable and its cost bounded.
+/// Problems are counted and not all listed: the message stays readable and its cost bounded.
 #[test]
 fn a_flood_of_problems_is_capped_c4() {
     let bad: Vec<String> = (0..1000).map(|n| format!("\"bad/{n}\"")).collect();

@@ -1,5 +1,5 @@
-//! Secrets that actions inject: where they come from, how they travel, and that nothing shows them
-//! (SPEC M9, B4).
+//! Secrets that actions inject: where they come from, how they are passed on, and that nothing
+//! shows them (SPEC M9, B4).
 
 use std::ffi::OsString;
 use std::fs;
@@ -104,7 +104,7 @@ fn a_secret_is_read_anew_at_each_load_m9() {
     );
 }
 
-/// A value that no field can have, or that is none, and what is said about it.
+/// A value that a field cannot have, or an empty one, and the message.
 #[test]
 fn a_secret_that_cannot_be_a_field_value_is_refused_m9() {
     for bad in [
@@ -164,7 +164,7 @@ fn a_secret_file_is_a_regular_file_of_bounded_size_m9() {
     }
 }
 
-/// What the configuration names and is not there is told with its place, all of it at once.
+/// Missing secrets are reported with their places, all at once.
 #[test]
 fn all_missing_secrets_are_told_at_once_m9_c4() {
     let text = with_source("secret_env_var = \"ONE\"")
@@ -200,14 +200,15 @@ fn a_secret_file_that_others_may_read_is_warned_of_m9() {
         let captured = file.sources().capture().expect("in memory");
         let here = loaded(&captured);
         assert_eq!(here.warnings.len(), warned, "{mode:o}");
-        // Whoever gets it in bytes says so too: that is where warnings are logged.
+        // A process that gets them as bytes warns too: that is where warnings are logged.
         let bytes = captured.with_secrets(here.secrets).to_bytes();
         let there = loaded(&Sources::from_bytes(&bytes).expect("just written"));
         assert_eq!(there.warnings, here.warnings);
     }
 }
 
-/// The worker gets bytes: it may open no file and has no environment (DESIGN section 1).
+/// The worker gets bytes: it may open no file and has no environment (`ARCHITECTURE.md`, "Three
+/// roles, one program").
 #[test]
 fn secrets_travel_with_the_captured_configuration_c7_m9() {
     let file = SecretFile::new(format!("{VALUE}-2\n"), 0o600);
@@ -252,7 +253,7 @@ fn what_was_not_carried_along_is_not_looked_for_c7_m9() {
         let sources = Sources::none().with_text("config.toml", with_source(&source));
         loaded(&sources);
         let carried = Sources::from_bytes(&sources.to_bytes()).expect("just written");
-        // A text layer goes along as it is; the secret was never asked for.
+        // A text layer is passed as it is; its secret was never read.
         let said = load(&carried).expect_err("no secret").to_string();
         assert!(said.contains("was not carried along"), "{said}");
     }
@@ -268,8 +269,8 @@ fn no_part_of_carried_secrets_is_taken_for_all_of_them_c7() {
     assert_eq!(whole.count(), 2);
 }
 
-/// SPEC B4: whatever is printed of a configuration, the secret is not in it. The one way out is the
-/// bytes that are carried to the worker.
+/// SPEC B4: no printed form of a configuration shows the secret. The only exit is the bytes that
+/// are passed to the worker.
 #[test]
 fn nothing_that_is_printed_shows_a_secret_b4() {
     let file = SecretFile::new(VALUE, 0o644);
@@ -326,8 +327,8 @@ fn nothing_that_is_printed_shows_a_secret_b4() {
     );
 }
 
-/// Two layers: hooks are tried in the order in which they are written, weaker layers first, and one
-/// that a later layer says something about stands there.
+/// Two layers: hooks are tried in the order of the files, weaker layers first. One that a later
+/// layer mentions takes the position that it has there.
 #[test]
 fn hooks_are_tried_in_the_order_of_the_files_m9() {
     let hook = |name: &str, host: &str| {
@@ -369,7 +370,7 @@ fn a_hook_takes_its_actions_in_the_order_that_it_says_m9() {
     assert_eq!(stripped, ["x-two", "x-three", "x-one"]);
 }
 
-/// A hook without actions lets through what it is for, and nothing else of its host.
+/// A hook without actions permits the requests that it covers, and no others to its host.
 #[test]
 fn a_hook_needs_no_action_m9() {
     let text = "[network.mitm.hooks.h]\nhost = \"a.example\"\nmethods = [\"GET\"]\npath_prefixes = [\"/\"]\n";
@@ -380,7 +381,8 @@ fn a_hook_needs_no_action_m9() {
     assert_eq!(mitm.actions.of(id).count(), 0);
 }
 
-/// What H3 says the proxy never adds, what frames a message, and what would change what was judged.
+/// The fields that the proxy never adds (H3), that frame a message, or that would change what was
+/// judged.
 #[test]
 fn no_action_injects_what_the_proxy_never_adds_h3_m9() {
     for name in [

@@ -1,6 +1,6 @@
-//! Who may do what: the one table of calls and the access that each needs (SPEC K3).
+//! The one table of calls and the access that each needs (SPEC K3).
 //!
-//! Which caller has which access is the daemon's business: it knows the caller from the kernel.
+//! The daemon decides which caller has which access: it knows the caller from the kernel.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::service::ControlRequest;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// Look at everything, change nothing.
+    /// See everything, change nothing.
     #[default]
     Observe,
     /// Change things too.
@@ -20,7 +20,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// Whether a caller with this access may make a call that needs another.
+    /// Whether this access includes the needed one.
     pub fn covers(self, needed: Self) -> bool {
         self >= needed
     }
@@ -40,7 +40,7 @@ impl std::fmt::Display for Access {
     }
 }
 
-/// A call's name and the access that it needs. A new call does not compile before it is here.
+/// A call's name and the access that it needs. A new call does not compile without a row here.
 pub(crate) fn needed(request: &ControlRequest) -> (&'static str, Access) {
     match request {
         ControlRequest::Hello { .. } => ("hello", Access::Observe),

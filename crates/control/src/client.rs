@@ -1,4 +1,4 @@
-//! The caller's side: connect, say hello, make calls.
+//! The caller's side: connects, says hello, makes calls.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,12 @@ use crate::service::ControlClient;
 use crate::transport;
 use crate::version::{Hello, Welcome};
 
-/// How long connecting, saying hello, and calls that only look may take.
+/// How long connecting, saying hello, and calls that only read may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a reload may take: long lists, slow disks.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
 
-/// A connection to a daemon that has been greeted. To be used inside a tokio runtime.
+/// A connection to a daemon that has answered the hello. Use it inside a tokio runtime.
 #[derive(Debug)]
 pub struct Client {
     calls: ControlClient,
@@ -36,12 +36,12 @@ pub struct Client {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody answers at the path.
+    /// No process answers at the path.
     #[error("{}: {}", path.display(), in_words(source))]
     Unreachable {
         /// The socket that was tried.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The file's permissions keep this user out.
@@ -55,21 +55,21 @@ pub enum ConnectError {
     Untrusted {
         /// The socket that was tried.
         path: PathBuf,
-        /// Who listens there.
+        /// The listener's owner.
         owner: ListenerOwner,
     },
-    /// The daemon hung up before it answered: that is how it treats strangers.
-    #[error("{}: the proxy hung up without a word, as it does on users whom it does not serve", path.display())]
+    /// The daemon closed the connection before it answered, as it does for strangers.
+    #[error("{}: the proxy closed the connection without an answer, as it does for users it does not serve", path.display())]
     HungUp {
         /// The socket that was tried.
         path: PathBuf,
     },
-    /// Whoever answers speaks something else.
+    /// The listener speaks another protocol.
     #[error("{}: what answers there is not codex-network-proxy ({why})", path.display())]
     Stranger {
         /// The socket that was tried.
         path: PathBuf,
-        /// What was strange.
+        /// The unexpected answer.
         why: String,
     },
     /// The daemon refused the hello, with its reason.
@@ -85,7 +85,7 @@ pub enum ConnectError {
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// The daemon said no.
+    /// The daemon refused.
     #[error(transparent)]
     Refused(#[from] ControlError),
     /// The connection ended before the answer came.
@@ -94,7 +94,7 @@ pub enum CallError {
     /// The daemon took too long.
     #[error("the proxy did not answer in time")]
     TimedOut,
-    /// What came back is not an answer.
+    /// The answer is malformed.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
     /// The daemon is older than the call.
@@ -165,7 +165,7 @@ impl Client {
         }
     }
 
-    /// Connects once more to the same socket, under the same trust.
+    /// Connects again to the same socket, under the same trust.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ impl Client {
         Self::connect(&self.path, self.trusted, program).await
     }
 
-    /// What the daemon said to the hello.
+    /// The daemon's answer to the hello.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
@@ -184,12 +184,12 @@ impl Client {
         &self.path
     }
 
-    /// Who listens on the socket.
+    /// The owner of the socket's listener.
     pub fn listener_owner(&self) -> ListenerOwner {
         self.owner
     }
 
-    /// What the proxy is doing, and how it is.
+    /// The state of the proxy.
     ///
     /// # Errors
     ///
@@ -212,7 +212,7 @@ impl Client {
     /// # Errors
     ///
     /// [`ControlError::NotPermitted`] for a caller that may only observe,
-    /// [`ControlError::ConstraintViolation`] when the mode is managed; as every call otherwise.
+    /// [`ControlError::ConstraintViolation`] when the mode is managed; otherwise as every call.
     pub async fn set_mode(&self, change: ModeChange) -> Result<ModeInForce, CallError> {
         settle(self.calls.set_mode(within(PATIENCE), change).await)
     }
@@ -222,12 +222,12 @@ impl Client {
     /// # Errors
     ///
     /// [`ControlError::ReloadFailed`] with every problem when nothing was changed,
-    /// [`ControlError::NotPermitted`] for a caller that may only observe; as every call otherwise.
+    /// [`ControlError::NotPermitted`] for a caller that may only observe; otherwise as every call.
     pub async fn reload(&self) -> Result<Reloaded, CallError> {
         settle(self.calls.reload(within(RELOAD_PATIENCE), Nothing {}).await)
     }
 
-    /// What was refused; may wait for it.
+    /// The refused requests; may wait for one.
     ///
     /// # Errors
     ///
@@ -255,26 +255,26 @@ impl Client {
         settle(self.calls.config(within(PATIENCE), Nothing {}).await)
     }
 
-    /// What the policy in force says to a request.
+    /// The decision of the policy in force on a request.
     ///
     /// # Errors
     ///
-    /// [`ControlError::Invalid`] for what is no destination; as every call otherwise.
+    /// [`ControlError::Invalid`] for a text that is not a destination; otherwise as every call.
     pub async fn explain(&self, query: ExplainQuery) -> Result<Explained, CallError> {
         settle(self.calls.explain(within(PATIENCE), query).await)
     }
 
-    /// The CA of the interception, without its key.
+    /// The CA for interception, without its key.
     ///
     /// # Errors
     ///
-    /// [`CallError::TooOld`] when the daemon has no such call; as every call otherwise.
+    /// [`CallError::TooOld`] when the daemon has no such call; otherwise as every call.
     pub async fn ca(&self, query: CaQuery) -> Result<Ca, CallError> {
         self.since(2)?;
         settle(self.calls.ca(within(PATIENCE), query).await)
     }
 
-    /// A daemon hangs up on a call that it does not know, so it is not made.
+    /// A daemon closes the connection on an unknown call, so the call is not made.
     fn since(&self, protocol: u32) -> Result<(), CallError> {
         if self.welcome.protocol >= protocol {
             return Ok(());
@@ -305,7 +305,7 @@ fn settle<T>(answer: Result<Result<T, ControlError>, RpcError>) -> Result<T, Cal
     }
 }
 
-/// What a transport's error says about the other side.
+/// The cause of a transport error.
 fn broken(error: &(dyn std::error::Error + Send + Sync + 'static)) -> CallError {
     match error.downcast_ref::<io::Error>() {
         Some(error) if transport::is_hang_up(error) => CallError::HungUp,
@@ -313,12 +313,12 @@ fn broken(error: &(dyn std::error::Error + Send + Sync + 'static)) -> CallError 
     }
 }
 
-/// The usual reasons, without the errno that says them worse.
+/// The usual causes in words, which are clearer than the errno.
 fn in_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such socket".to_owned(),
-        io::ErrorKind::ConnectionRefused => "nobody listens on it".to_owned(),
-        io::ErrorKind::TimedOut => "nobody took the connection".to_owned(),
+        io::ErrorKind::ConnectionRefused => "no process listens on it".to_owned(),
+        io::ErrorKind::TimedOut => "the connection was not accepted in time".to_owned(),
         _ => error.to_string(),
     }
 }

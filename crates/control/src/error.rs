@@ -1,11 +1,11 @@
-//! Why a call was not done, as both sides know it.
+//! Why a call failed, for both sides.
 
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
 use crate::version::VersionMismatch;
 
-/// A refusal or failure that the daemon tells the caller.
+/// A refusal or failure that the daemon reports to the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -14,7 +14,7 @@ pub enum ControlError {
     #[error(transparent)]
     VersionMismatch(VersionMismatch),
     /// A call came before `hello`.
-    #[error("the first call has to be hello")]
+    #[error("the first call must be hello")]
     HelloFirst,
     /// The caller may not make this call.
     #[error("{call} needs the right to {needed}, and this user may only {has}")]
@@ -32,25 +32,25 @@ pub enum ControlError {
         /// Every problem, in the order in which it was found.
         problems: Vec<ReloadProblem>,
     },
-    /// What was asked for would widen what is managed (SPEC C6).
+    /// The change would exceed a managed constraint (SPEC C6).
     #[error("{message}")]
     ConstraintViolation {
-        /// What is allowed instead.
+        /// The permitted values.
         message: String,
     },
-    /// An argument that cannot be understood.
+    /// An argument that is not valid.
     #[error("{message}")]
     Invalid {
-        /// What is wrong with it.
+        /// Why it is not valid.
         message: String,
     },
     /// The daemon cannot do it.
     #[error("{message}")]
     Failed {
-        /// Why not.
+        /// The cause.
         message: String,
     },
-    /// A kind that this version does not know.
+    /// An error that this version does not know.
     #[error("the proxy gave a reason that this version does not know")]
     #[serde(other)]
     Unknown,
@@ -62,20 +62,20 @@ pub enum ControlError {
 pub struct ReloadProblem {
     /// `error`, `warning` or `note`.
     pub severity: String,
-    /// The file, or a word for what is no file; empty where the problem has no place.
+    /// The file, or a word for another source; empty for a problem without a place.
     pub file: String,
-    /// The line, from 1; 0 where there is none.
+    /// The line, from 1; 0 if there is none.
     pub line: u32,
-    /// The column, from 1; 0 where there is none.
+    /// The column, from 1; 0 if there is none.
     pub column: u32,
     /// What is wrong.
     pub message: String,
-    /// The whole of it for people: place, excerpt and suggested fix, over several lines.
+    /// The full text for people: place, excerpt and suggested fix, over several lines.
     pub text: String,
 }
 
 impl ReloadProblem {
-    /// An error that stands in no file.
+    /// An error that is in no file.
     pub fn placeless(message: &str) -> Self {
         Self {
             severity: "error".to_owned(),

@@ -1,17 +1,17 @@
-//! The contract of the control socket: what `proxyctl` may ask of the proxy, and how it travels.
+//! The contract of the control socket: the calls of `proxyctl` to the proxy, and how they travel.
 //!
-//! Both ends use this crate, so neither can drift from the other. It knows no engine and no
-//! configuration: the daemon fills the messages in, `proxyctl` shows them.
+//! Both ends use this crate, so neither can drift from the other. It knows neither engine nor
+//! configuration: the daemon fills in the messages, and `proxyctl` shows them.
 //!
 //! # Life of a call
 //!
-//! 1. `place` says where the socket is; [`client`] connects, and learns from the kernel who listens
+//! 1. `place` gives the socket's path. [`client`] connects, and asks the kernel who listens
 //!    there (`listener`) before it sends anything (SPEC K2).
-//! 2. The daemon knows from the kernel who calls and hands the connection to [`serve()`] with the
-//!    caller's [`Access`], or hangs up. Nothing has been read so far (SPEC K3).
-//! 3. `transport` takes one frame: its length is capped, its deadline clamped, its JSON parsed.
-//! 4. `service` lets `hello` and nothing else through until [`version`] has found a common version
-//!    (SPEC K4), then holds each call against the access that it needs (`access`).
+//! 2. The daemon asks the kernel who calls, and passes the connection to [`serve()`] with the
+//!    caller's [`Access`], or closes it. Nothing has been read so far (SPEC K3).
+//! 3. `transport` reads one frame: it caps its length, clamps its deadline and parses its JSON.
+//! 4. `service` accepts only `hello` until [`version`] has found a common version (SPEC K4).
+//!    Then it checks each call against the access that the call needs (`access`).
 //! 5. The daemon's [`Control`] answers with a [`message`] or a [`ControlError`].
 //!
 //! # Changing it
@@ -35,5 +35,5 @@ pub use error::{ControlError, ReloadProblem};
 pub use listener::{ListenerOwner, TrustedListeners};
 pub use service::{Control, Ended, serve};
 
-/// What tarpc hands to every call: its deadline, after the clamp.
+/// tarpc's context of every call: its deadline, after the clamp.
 pub use tarpc::context::Context;

@@ -1,32 +1,32 @@
-//! Who listens on a control socket, and whose listeners a caller talks to (SPEC K2).
+//! The owner of a control socket's listener, and which owners a caller trusts (SPEC K2).
 //!
-//! A path proves nothing: variables that name one survive `su`, and directories have owners. The
-//! kernel knows who called listen(2), and tells it on the connected socket before a byte is sent.
-//! What the listener's owner is called, and which trust a program asks for, is the program's business.
+//! A path proves nothing: variables that name one survive `su`, and any user can make a directory.
+//! The kernel knows which process called listen(2), and reports it on the connected socket before a
+//! byte is sent. The program finds the owner's name, and chooses which trust to require.
 
 use std::fmt;
 use std::io;
 
 use tokio::net::UnixStream;
 
-/// The process that called listen(2) on a socket, as it was then. For a socket that the service
-/// manager made, that is the service manager.
+/// The process that called listen(2) on a socket, at that time. For a socket of the service
+/// manager, that is the service manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerOwner {
     /// Its effective user id.
     pub uid: u32,
-    /// Its process id, where the system tells it.
+    /// Its process id, if the system reports it.
     pub pid: Option<i32>,
 }
 
-/// Whose listeners a caller talks to.
+/// The users whose listeners a caller trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustedListeners {
-    /// Those of root.
+    /// Root only.
     Root,
-    /// Those of root and of this user id.
+    /// Root and this user id.
     RootAnd(u32),
-    /// Those of any user: the caller has named this socket and means it.
+    /// Any user: the caller has explicitly named this socket.
     Any,
 }
 

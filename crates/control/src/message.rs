@@ -1,4 +1,5 @@
-//! What calls take and give. Every field has a default, so that either side may be the newer one.
+//! Arguments and results of calls. Every field has a default, so that either side may be the newer
+//! one.
 //!
 //! The names are also those of `proxyctl --json`. Times are seconds since 1970 (UTC).
 
@@ -16,7 +17,7 @@ pub use ca::{Ca, CaQuery};
 pub use explain::{ExplainQuery, Explained, Rule};
 pub use status::{Counters, GenerationInForce, LastReload, Listener, Outcome, Role, Status};
 
-/// Asks for nothing in particular.
+/// An empty argument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Nothing {}
@@ -35,14 +36,14 @@ pub struct ModeChange {
 pub struct ModeInForce {
     /// `full` or `limited`.
     pub mode: String,
-    /// The generation of the settings that it belongs to.
+    /// The generation of the settings with this mode.
     pub generation: u64,
-    /// The mode before, when the call changed it.
+    /// The previous mode, if the call changed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
 }
 
-/// A reload that was done.
+/// A successful reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reloaded {
@@ -54,7 +55,7 @@ pub struct Reloaded {
     pub allow_rules: usize,
     /// Patterns of the deny list.
     pub deny_rules: usize,
-    /// What does not do what it seems to say, a line each.
+    /// Settings that do not do what they seem to say, a line each.
     pub warnings: Vec<String>,
 }
 

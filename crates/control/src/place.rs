@@ -1,4 +1,4 @@
-//! Where the control socket is when nobody says otherwise (SPEC K2).
+//! The default path of the control socket (SPEC K2).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ pub const VARIABLE: &str = "CODEX_NETWORK_PROXY_CONTROL";
 /// The socket of the system service.
 #[cfg(not(target_os = "macos"))]
 pub const SYSTEM: &str = "/run/codex-network-proxy/control.sock";
-/// The socket of the system service: launchd makes it, which makes no directories, and macOS has no
+/// The socket of the system service. launchd makes it, but makes no directories, and macOS has no
 /// `/run`.
 #[cfg(target_os = "macos")]
 pub const SYSTEM: &str = "/var/run/codex-network-proxy.sock";
@@ -18,12 +18,12 @@ pub const SYSTEM: &str = "/var/run/codex-network-proxy.sock";
 const BELOW_RUNTIME: &str = "codex-network-proxy/control.sock";
 
 /// The socket of a user's own proxy: below `XDG_RUNTIME_DIR`; on macOS, which has none, below the
-/// user's own `TMPDIR`. `None` where there is no such directory. `environment` looks a variable up.
+/// user's own `TMPDIR`. `None` if there is no such directory. `environment` looks a variable up.
 pub fn of_user(environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let directory = |name| {
         environment(name)
             .map(PathBuf::from)
-            // The XDG specification tells to ignore relative paths.
+            // The XDG specification requires relative paths to be ignored.
             .filter(|path| path.is_absolute())
     };
     let runtime = directory("XDG_RUNTIME_DIR").or_else(|| {

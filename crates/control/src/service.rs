@@ -1,8 +1,9 @@
-//! The calls, and one caller's connection from its first frame to its end.
+//! The calls, and a caller's connection from its first frame to its end.
 //!
-//! One task serves one caller: whatever a caller does, a panic included, ends only its own
-//! connection. `hello` has to come first and in time (SPEC K4), every call is held against the
-//! access that it needs (SPEC K3), and a caller that asks faster than it reads is hung up on.
+//! One task serves one caller: a caller that does anything wrong, or causes a panic, ends only its
+//! own connection. `hello` must come first and in time (SPEC K4). Every call is checked against the
+//! access that it needs (SPEC K3). A caller that sends calls faster than it reads answers is
+//! disconnected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,40 +30,40 @@ use crate::version::{Hello, Welcome};
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a caller may be silent after that.
 const IDLE_PATIENCE: Duration = Duration::from_secs(5 * 60);
-/// How long answers in hand may take when the daemon stops.
+/// How long pending answers may take when the daemon stops.
 const STOP_PATIENCE: Duration = Duration::from_millis(500);
 /// Calls of one connection that are not answered yet, unread answers included.
 const MOST_CALLS: usize = 16;
 
-/// What the daemon does for its callers. `hello` is frozen; calls are only ever added.
+/// The daemon's calls. `hello` is frozen; calls are only ever added.
 #[tarpc::service]
 pub trait Control {
     /// Finds the version that both sides speak.
     async fn hello(request: Hello) -> Result<Welcome, ControlError>;
-    /// What the proxy is doing, and how it is.
+    /// The state of the proxy.
     async fn status(request: Nothing) -> Result<Status, ControlError>;
     /// The mode in force.
     async fn mode(request: Nothing) -> Result<ModeInForce, ControlError>;
     /// Changes the mode: full mode until the next reload, limited mode until it is changed again.
     async fn set_mode(request: ModeChange) -> Result<ModeInForce, ControlError>;
-    /// Reads the configuration again: all of it is put in force, or nothing.
+    /// Reads the configuration again and puts all of it in force, or nothing.
     async fn reload(request: Nothing) -> Result<Reloaded, ControlError>;
-    /// What was refused lately, or is next.
+    /// The last refusals, or the next ones.
     async fn blocked(request: BlockedQuery) -> Result<Blocked, ControlError>;
     /// Both lists.
     async fn patterns(request: Nothing) -> Result<Patterns, ControlError>;
     /// The settings in force.
     async fn config(request: Nothing) -> Result<Config, ControlError>;
-    /// What the policy in force says to a request.
+    /// The decision of the policy in force on a request.
     async fn explain(request: ExplainQuery) -> Result<Explained, ControlError>;
-    /// The CA of the interception, without its key.
+    /// The CA for interception, without its key.
     async fn ca(request: CaQuery) -> Result<Ca, ControlError>;
 }
 
 /// How a connection ended. `Display` is for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
-    /// The caller hung up, as callers do.
+    /// The caller disconnected, as is normal.
     #[error("the caller hung up")]
     HungUp,
     /// The daemon stops.
@@ -71,19 +72,19 @@ pub enum Ended {
     /// No `hello` in time.
     #[error("it did not say hello within {} s", HELLO_PATIENCE.as_secs())]
     NoHello,
-    /// Nothing was asked for a long time.
+    /// The caller was silent for a long time.
     #[error("it was silent for {} s", IDLE_PATIENCE.as_secs())]
     Idle,
-    /// Answers were asked for and not read.
+    /// The caller sent calls and did not read the answers.
     #[error("it has more than {MOST_CALLS} calls open at once")]
     TooManyCalls,
-    /// What came is none of ours, or writing failed.
+    /// The bytes are not valid messages, or writing failed.
     #[error("{0}")]
     Broken(std::io::Error),
 }
 
 impl Ended {
-    /// Whether the caller did something that no proper caller does.
+    /// Whether the caller broke a rule.
     pub fn is_the_callers_fault(&self) -> bool {
         match self {
             Self::HungUp | Self::Stopped | Self::Idle => false,
@@ -94,7 +95,7 @@ impl Ended {
 
 /// Serves one caller who has `access`, until it hangs up, breaks a rule, or `stop` resolves.
 ///
-/// Dropping the future ends the connection and the calls in hand.
+/// Dropping the future ends the connection and its pending calls.
 pub async fn serve<S>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     access: Access,
@@ -167,7 +168,7 @@ impl Ended {
     }
 }
 
-/// Stands before the service of one connection.
+/// Checks the calls of one connection.
 #[derive(Clone)]
 struct Guard<S> {
     service: S,
@@ -220,7 +221,7 @@ impl<S: Control> Serve for Guard<S> {
     }
 }
 
-/// An error in the form of the answer that the caller waits for.
+/// An error as the answer that the caller waits for.
 fn refusal(request: &ControlRequest, error: ControlError) -> ControlResponse {
     match request {
         ControlRequest::Hello { .. } => ControlResponse::Hello(Err(error)),

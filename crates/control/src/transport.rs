@@ -1,9 +1,9 @@
 //! Frames: four bytes of length (big-endian), then one message in JSON.
 //!
-//! Whatever arrives is held against bounds before anything else sees it: the length before the
-//! body is read, the deadline before tarpc computes with it. tarpc adds a caller's deadline to the
-//! clock, formats it as a date and puts it in a timer wheel, and each of these panics on a deadline
-//! in the far future; so requests are read into a form of our own first and clamped.
+//! Everything that arrives is checked against limits before other code sees it: the length before
+//! the body is read, the deadline before tarpc computes with it. tarpc adds a caller's deadline to
+//! the clock, formats it as a date and puts it in a timer wheel. Each of these panics on a deadline
+//! in the far future, so requests are first read into a type of our own and clamped.
 
 use std::future::Future as _;
 use std::io;
@@ -27,9 +27,9 @@ use crate::service::{ControlRequest, ControlResponse};
 const MOST_REQUEST: usize = 1 << 20;
 /// Largest message of the daemon: both lists and the settings may be long.
 const MOST_ANSWER: usize = 64 << 20;
-/// The furthest deadline of a call; a later one is taken for this.
+/// The furthest deadline of a call; a later one is reduced to it.
 pub(crate) const FURTHEST_DEADLINE: Duration = Duration::from_secs(5 * 60);
-/// How long the other side may take nothing of what is written to it.
+/// How long the other side may not read what is written to it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The daemon's side of a connection.
@@ -52,7 +52,7 @@ where
     Transport::new(stream, MOST_ANSWER, MOST_REQUEST)
 }
 
-/// Whether an error says no more than that the other side has gone.
+/// Whether an error only means that the other side has gone.
 pub(crate) fn is_hang_up(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -60,7 +60,7 @@ pub(crate) fn is_hang_up(error: &io::Error) -> bool {
     )
 }
 
-/// Messages over a byte stream. `Wire` is the form that comes in, `In` what it means.
+/// Messages over a byte stream. `Wire` is the received form, `In` its meaning.
 pub(crate) struct Transport<S, Wire, In, Out> {
     frames: Framed<Patient<S>, Json<Wire, Out>>,
     meaning: PhantomData<fn() -> In>,
@@ -103,7 +103,7 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(match ready!(Pin::new(&mut self.frames).poll_next(cx)) {
             Some(message) => Some(message.map(Into::into)),
-            // Nobody waits for the answers to a caller that has gone: an error ends its calls.
+            // The answers to a caller that has gone are not needed: an error ends its calls.
             None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
         })
     }
@@ -186,7 +186,7 @@ impl<Wire, Out: Serialize> Encoder<Out> for Json<Wire, Out> {
     }
 }
 
-/// What a caller sends, before its deadline means anything.
+/// A caller's message, before its deadline is clamped.
 #[derive(Deserialize)]
 pub(crate) enum FromCaller {
     Request {
@@ -199,10 +199,10 @@ pub(crate) enum FromCaller {
     },
 }
 
-/// The part of a caller's context that counts here: traces do not cross this socket.
+/// The part of a caller's context that is used: traces do not cross this socket.
 #[derive(Deserialize)]
 pub(crate) struct CallerContext {
-    /// From now on.
+    /// Relative to now.
     deadline: Duration,
 }
 
@@ -230,7 +230,7 @@ impl From<FromCaller> for ClientMessage<ControlRequest> {
     }
 }
 
-/// A stream whose writes fail when the other side takes nothing for too long.
+/// A stream whose writes fail when the other side does not read for too long.
 struct Patient<S> {
     stream: S,
     /// Runs while a write waits.
@@ -238,7 +238,7 @@ struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    /// Takes a write's outcome: progress stops the clock, waiting runs it.
+    /// Handles a write's result: progress stops the clock, waiting runs it.
     fn judge<T>(
         &mut self,
         written: Poll<io::Result<T>>,

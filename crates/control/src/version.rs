@@ -1,7 +1,7 @@
 //! Which versions of the contract can talk to each other (SPEC K4).
 //!
-//! The `hello` that carries them is frozen: these structs may get new fields with defaults, and
-//! nothing else may ever change about them.
+//! The `hello` that carries the versions is frozen: these structs may get new fields with defaults,
+//! and nothing else about them may ever change.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ pub struct Welcome {
     pub protocol: u32,
     /// The version of the daemon's program.
     pub version: String,
-    /// What the caller may do.
+    /// The caller's access.
     pub access: Access,
 }
 
@@ -64,11 +64,11 @@ impl Hello {
         }
     }
 
-    /// The version to speak with this caller: the newest that both know.
+    /// The version to speak with this caller: the newest one that both know.
     ///
     /// # Errors
     ///
-    /// When there is none. `daemon_version` is for the message.
+    /// When there is no common version. `daemon_version` is for the message.
     pub fn agree(&self, daemon_version: &str) -> Result<u32, VersionMismatch> {
         let newest = self.newest.min(NEWEST);
         if newest >= self.oldest.max(OLDEST) {
@@ -139,7 +139,7 @@ mod tests {
                 range(OLDEST, NEWEST)
             )
         );
-        // An empty hello speaks version 0, which never was.
+        // An empty hello speaks version 0, which never existed.
         let older = Hello::default().agree("0.1.0").unwrap_err();
         assert!(older.to_string().ends_with("update proxyctl"), "{older}");
     }

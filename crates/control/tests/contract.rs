@@ -1,4 +1,4 @@
-//! The contract as a caller's bytes meet it: what is answered, and what only ends the connection.
+//! The contract at the level of bytes: what is answered, and what only ends the connection.
 
 #[path = "contract/caller.rs"]
 mod caller;
@@ -68,7 +68,8 @@ async fn k3_a_caller_who_is_hung_up_on_learns_that_and_no_more() {
     doorman.abort();
 }
 
-/// The user of the test listens: a trust that leaves this user out is what root's is to a user's proxy.
+/// The user of the test listens. A trust that excludes this user is like root's trust towards a
+/// user's proxy.
 #[expect(
     clippy::print_stderr,
     reason = "the test runner shows why the test did not run"
@@ -123,7 +124,7 @@ async fn k2_a_socket_of_something_else_is_told_apart() {
         "{nobody:?}"
     );
     assert!(
-        nobody.to_string().ends_with("nobody listens on it"),
+        nobody.to_string().ends_with("no process listens on it"),
         "{nobody}"
     );
 }
@@ -191,7 +192,7 @@ async fn a_deadline_in_the_far_future_is_clamped() {
     }
 }
 
-/// Why the clamp stands before tarpc. When this fails, tarpc has learnt to bear such a deadline.
+/// Why the clamp is before tarpc. If this fails, tarpc now accepts such a deadline.
 #[test]
 fn without_the_clamp_tarpc_panics() {
     let context = r#"{"deadline":{"secs":18446744073709551615,"nanos":0},
@@ -250,9 +251,9 @@ async fn a_connection_cut_anywhere_ends_alone() {
     let first = frame(&call(1, HELLO)).len();
     for length in 0..whole.len() {
         let (answers, ended) = serve_bytes(Access::Observe, &whole[..length]).await;
-        // Answers to a caller that has gone already may be lost; none may be invented.
+        // Answers to a caller that has already gone may be lost; none may be invented.
         assert!(answers.len() <= usize::from(length >= first), "{length}");
-        // Right behind a frame's length looks like the end of the frame before.
+        // A cut right behind a frame's length looks like the end of the previous frame.
         let clean = [0, 4, first, first + 4].contains(&length);
         assert_eq!(matches!(ended, Ended::HungUp), clean, "{length}: {ended}");
     }

@@ -1,8 +1,8 @@
-//! Accepting: one loop per listener, which nothing but its end stops.
+//! Accepting: one loop per listener. Nothing but the end of its listener stops a loop.
 //!
-//! Running out of descriptors or memory is a condition, not an error to die of: the loop backs
-//! off, says so once, and says so again when it is over. At `max_connections` clients are accepted into
-//! the waiting room of [`admission`](crate::admission), and beyond that wait in the kernel's queue.
+//! A shortage of descriptors or memory is not fatal. The loop backs off, logs the shortage once,
+//! and logs again when it is over. At `max_connections`, clients are accepted into the waiting room
+//! of [`admission`](crate::admission). When that is full, they wait in the kernel's queue.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,17 +22,17 @@ use crate::owner::ConnectionHandle;
 /// How long the loop waits after the first failure in a row, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// A proxy that stays full says so no more often than this.
+/// Shortest time between two log lines that say that all places are taken.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
-/// What an error of `accept` asks for.
+/// How the loop reacts to an error of `accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     /// The client is gone: take the next one (`accept(2)`, "Error handling").
     Client,
     /// This process or machine is short of something: wait.
     Exhausted,
-    /// Anything else: wait too, since a proxy without listeners is worth nothing.
+    /// Anything else: wait too. A proxy without listeners is useless.
     Other,
 }
 
@@ -47,13 +47,13 @@ pub(crate) struct Accept {
     pub(crate) address: SocketAddr,
     pub(crate) admission: Arc<Admission>,
     pub(crate) bounds: BoundsInForce,
-    /// That the address is our own (SPEC P6): as long as a connection is left that came in by it.
+    /// Marks the address as our own (SPEC P6) while any connection that came in by it is open.
     pub(crate) own: Arc<OwnListener>,
 }
 
 impl Accept {
-    /// Accepts until it is stopped or the drain begins, handing each connection to `serve` in a
-    /// task of its own once it has a place.
+    /// Accepts until it is stopped or the drain begins. Each connection that gets a place is served
+    /// in a task of its own.
     pub(crate) async fn run<S, F>(self, serve: S)
     where
         S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
@@ -74,7 +74,7 @@ impl Accept {
                     if let Some((_, failures)) = backing_off.take() {
                         tracing::info!(door = self.door, failures, "accepting again");
                     }
-                    // Nothing is gained by holding back small pieces that the other end waits for.
+                    // Nagle's delay gains nothing here: the other end waits for small pieces.
                     let _ = stream.set_nodelay(true);
                     let connection = self.connection(&stream, address);
                     let entry = self.admission.enter(&connection, &self.bounds);
@@ -95,7 +95,7 @@ impl Accept {
                         };
                         admission.owners().ask_in_shortage(&connection).await;
                         tokio::select! {
-                            // Served first: it says how the connection ends.
+                            // Polled first: it decides how the connection ends.
                             biased;
                             () = serve(stream, address, connection.clone()) => {}
                             () = connection.gives_way() => {}
@@ -119,7 +119,7 @@ impl Accept {
         }
     }
 
-    /// Waits for a client, unless too many wait for a place already.
+    /// Waits for a client, unless too many already wait for a place.
     async fn next(&self, told: &mut Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
         let limit = (self.bounds)().places;
         if self.admission.open() >= limit {

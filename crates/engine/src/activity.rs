@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Debug)]
 pub(crate) struct Activity {
     start: Instant,
-    /// Microseconds after `start`: which connection has been idle longest may depend on them.
+    /// Microseconds after `start`. Fine enough to tell which connection has been idle longest.
     last: AtomicU64,
-    /// How many are busy: while there are any, it is not silent.
+    /// How many requests are in hand. While there are any, the connection is not silent.
     busy: AtomicU64,
 }
 
@@ -30,7 +30,7 @@ impl Activity {
         }
     }
 
-    /// Holds the silence off until the value is dropped.
+    /// Keeps the connection from being silent until the value is dropped.
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(Arc::clone(self))
@@ -41,7 +41,7 @@ impl Activity {
         self.last.store(elapsed, Ordering::Relaxed);
     }
 
-    /// For how long nothing has flowed; zero while there are any who are busy.
+    /// For how long nothing has flowed; zero while a request is in hand.
     pub(crate) fn idle(&self) -> Duration {
         if self.busy.load(Ordering::Relaxed) > 0 {
             return Duration::ZERO;

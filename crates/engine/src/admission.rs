@@ -93,7 +93,7 @@ struct Newcomer {
 /// What a new connection gets.
 pub(crate) enum Entry {
     Admitted(Slot),
-    /// A slot comes, or the sender is dropped: then the client is turned away.
+    /// A slot follows. If the sender is dropped, the client is turned away.
     Waits(oneshot::Receiver<Slot>),
 }
 
@@ -109,7 +109,7 @@ struct Clients {
     waiting: Vec<ConnectionHandle>,
 }
 
-/// What is to be logged, by holder.
+/// What the next log line will say, by holder.
 #[derive(Default)]
 struct Untold {
     ended: BTreeMap<Holder, u64>,
@@ -148,7 +148,7 @@ impl Admission {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Whose connections are.
+    /// The holders of the connections.
     pub(crate) fn owners(&self) -> &Owners {
         &self.owners
     }
@@ -216,7 +216,8 @@ impl Admission {
                 let begun = Instant::now();
                 self.settle(bounds(), &held, &waiting, &mut untold);
                 self.room.notify_waiters();
-                // However many come and go, at most a quarter of a processor looks for places.
+                // The pause is three times the work: the search takes at most a quarter of a
+                // processor.
                 pause = begun.elapsed() * 3;
             }
             self.tell(&mut untold);
@@ -263,8 +264,8 @@ impl Admission {
         })
     }
 
-    /// Carries a plan out. What it was made of may have changed meanwhile: a connection that has ended
-    /// has freed its place anyway.
+    /// Carries a plan out. Its connections may have changed meanwhile: one that has ended has
+    /// already freed its place.
     fn settle(
         self: &Arc<Self>,
         bounds: Bounds,
@@ -291,7 +292,7 @@ impl Admission {
                 connection.give_way();
             }
         }
-        // Nobody else takes newcomers out, and new ones come in behind.
+        // Only this task removes newcomers, and new ones are added at the end.
         let mut leaving: Vec<(usize, Leaves)> = plan
             .admit
             .iter()
@@ -312,7 +313,7 @@ impl Admission {
                     let number = self.take(&mut state, newcomer.connection);
                     admitted.push((newcomer.admitted, number));
                 }
-                // The plan holds for connections that were there; it is made anew.
+                // The plan was made for connections that have ended since; it is made anew.
                 Leaves::Admitted => state.waiting.insert(at, newcomer),
                 Leaves::TurnedAway => {
                     self.shortages.turned_away.fetch_add(1, Ordering::Relaxed);
@@ -323,7 +324,7 @@ impl Admission {
         self.waiting.store(state.waiting.len(), Ordering::Relaxed);
         drop(state);
         for (newcomer, number) in admitted {
-            // One that has gone gives its place back by dropping it.
+            // A client that has gone drops the slot, which frees the place.
             let _ = newcomer.send(self.slot(number));
         }
     }
@@ -343,7 +344,7 @@ impl Admission {
         }
     }
 
-    /// Logs what has happened since the last time, now and then.
+    /// Logs what has happened since the last line, at most every [`TELL_AGAIN`].
     fn tell(&self, untold: &mut Untold) {
         if untold.is_empty() {
             return;

@@ -1,9 +1,9 @@
 //! One event for each decision, allow or deny (SPEC R3).
 //!
-//! Events go to an [`AuditSink`]; the one that ships is a `tracing` event under the target
-//! `codex_otel.network_proxy`. An event never holds a URL, a path or a query. A log is bounded, so that
-//! sink gets each allowed decision, and the refusals of one client one by one up to a rate and beyond it as
-//! counts. Each decision is in exactly one event ([`Volume`]).
+//! Events go to an [`AuditSink`]. The default sink emits a `tracing` event under the target
+//! `codex_otel.network_proxy`. An event never holds a URL, a path or a query. A log is bounded, so
+//! that sink gets every allowed decision one by one, but refusals of one client only up to a rate;
+//! further ones arrive as counts. Each decision is in exactly one event ([`Volume`]).
 
 use codex_network_policy::{Decision, Protocol};
 use time::OffsetDateTime;
@@ -17,13 +17,13 @@ const TIMESTAMP: StaticFormatDescription =
 /// What is recorded of a decision.
 #[derive(Clone, Debug)]
 pub struct AuditEvent<'a> {
-    /// When it was made, in UTC.
+    /// When the decision was made, in UTC.
     pub timestamp: OffsetDateTime,
     /// Whether it was about a host.
     pub scope: Scope,
     /// The decision.
     pub decision: Decision,
-    /// Why: the decision's reason, or the decider's own word.
+    /// The decision's reason, or the reason that the decider gave.
     pub reason: &'a str,
     /// Whether a decider overrode what the lists said.
     pub overridden: Override,
@@ -41,13 +41,13 @@ pub struct AuditEvent<'a> {
     pub attempt_id: Option<&'a str>,
     /// What the embedder says of itself.
     pub metadata: &'a AuditMetadata,
-    /// How many decisions it stands for: 1, or more where a [`Volume::Bounded`] sink gets a count in
-    /// place of decisions that were alike. Then there is no method and no attempt, and the client is
+    /// How many decisions the event stands for. It is 1, or more where a [`Volume::Bounded`] sink
+    /// gets a count of similar decisions. A count has no method and no attempt, and its client is
     /// `uid N` or an address without a port.
     pub count: u64,
 }
 
-/// What an embedder wants to find in every audit event; what is `None` is left out.
+/// What an embedder wants in every audit event. A field that is `None` is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditMetadata {
     /// `conversation.id`.
@@ -79,18 +79,18 @@ pub enum Scope {
     NonDomain,
 }
 
-/// Whether the lists had the last word.
+/// Whether a decider overrode the lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Override {
-    /// They had.
+    /// The decision of the lists stands.
     Kept,
-    /// A decider allowed what they refused.
+    /// A decider allowed what the lists refused.
     Overridden,
 }
 
 /// Takes audit events.
 pub trait AuditSink: Send + Sync + 'static {
-    /// Takes one. Called on the request's path: it must not block for long.
+    /// Takes one event. Called on the request's path: it must not block for long.
     fn record(&self, event: &AuditEvent<'_>);
 
     /// Whether it can take any number of events.
@@ -102,9 +102,9 @@ pub trait AuditSink: Send + Sync + 'static {
 /// How many events a sink takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Volume {
-    /// One for each decision, however many there are.
+    /// One event for each decision, however many there are.
     Every,
-    /// One for each allowed decision. Beyond a rate for each client, one for many refusals that are alike,
+    /// One event for each allowed decision. Refusals of one client beyond a rate share one event
     /// with their count.
     Bounded,
 }
@@ -114,7 +114,7 @@ pub enum Volume {
 pub struct TracingAudit;
 
 impl AuditSink for TracingAudit {
-    /// What takes `tracing` events is a log.
+    /// `tracing` events go to a log, which is bounded.
     fn volume(&self) -> Volume {
         Volume::Bounded
     }
@@ -151,7 +151,7 @@ impl AuditSink for TracingAudit {
             model = metadata.model.as_deref(),
             slug = metadata.slug.as_deref(),
             event.count = (event.count > 1).then_some(event.count),
-            // A journal entry without a message is an empty line to people.
+            // People see a journal entry without a message as an empty line.
             "{} {} {}:{} ({}{})",
             event.decision.verdict(),
             event.protocol,

@@ -1,9 +1,9 @@
-//! What was refused, lately: a ring of entries in memory and a log line each (SPEC R1, R2).
+//! The last refusals: a ring of entries in memory and a log line each (SPEC R1, R2).
 //!
-//! It is for people and for tools that ask "why did that fail"; the audit events in `audit.rs`
-//! are the record of everything. It survives a reload, since it belongs to the engine and not to
-//! the settings. It does not survive the engine; but an owner that starts another one lets it count
-//! on above the numbers of the first, so that whoever asks for what came after a number gets it.
+//! It answers people and tools that ask "why did that fail"; the audit events in `audit.rs` are the
+//! complete record. The ring belongs to the engine and not to the settings, so it survives a
+//! reload. It does not survive the engine. An owner that starts another engine passes the last
+//! number on, so that "entries after number N" stays meaningful.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -44,15 +44,15 @@ pub struct BlockedEntry {
     /// The rule that decided, with the file and line it is written in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// What is wrong in particular, where the reason alone does not say.
+    /// More detail, where the reason alone does not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'static str>,
-    /// How many refusals it stands for, where that is more than one: beyond a rate, those of one client
-    /// that are alike share an entry.
+    /// How many refusals the entry stands for, where that is more than one. Beyond a rate, similar
+    /// refusals of one client share an entry.
     #[serde(skip_serializing_if = "is_one")]
     pub count: u64,
-    /// Counts up by 1 from the engine's base, 0 where its owner gives none; gaps within one engine's
-    /// life say that entries were dropped, or share another one.
+    /// Counts up by 1 from the engine's base, which is 0 by default. A gap within one engine's life
+    /// means that entries were dropped or share another entry.
     pub sequence: u64,
 }
 
@@ -82,7 +82,7 @@ fn is_one(count: &u64) -> bool {
 }
 
 impl BlockedEntry {
-    /// Whether it is the same refusal of the same client, over another connection perhaps.
+    /// Whether it is the same refusal of the same client, perhaps over another connection.
     fn is_like(&self, other: &Self) -> bool {
         let address = |entry: &Self| {
             let client = entry.client.as_deref()?;
@@ -97,7 +97,7 @@ impl BlockedEntry {
 }
 
 impl BlockedLog {
-    /// An empty one, whose first entry gets the number after `base`.
+    /// An empty log, whose first entry gets the number after `base`.
     pub(crate) fn after(base: u64) -> Self {
         Self {
             ring: Mutex::default(),
@@ -106,8 +106,8 @@ impl BlockedLog {
         }
     }
 
-    /// Sends every entry to an observer as well, as long as that has room: nothing waits for it, and
-    /// what it misses shows in the numbers.
+    /// Sends every entry to an observer too, while its channel has room. The log never waits for
+    /// the observer, which sees missed entries as gaps in the numbers.
     pub(crate) fn told_to(self, observer: Option<mpsc::Sender<BlockedEntry>>) -> Self {
         Self { observer, ..self }
     }
@@ -120,8 +120,8 @@ impl BlockedLog {
         log(&entry);
     }
 
-    /// Adds a refusal that is not logged by itself: to an entry that is like it, where one is among the
-    /// newest, or as an entry of its own.
+    /// Adds a refusal that gets no log line of its own. It joins a similar entry among the newest
+    /// ones, or becomes an entry.
     pub(crate) fn push_counted(&self, entry: BlockedEntry, capacity: usize) {
         let mut ring = self.lock();
         let newest = ring.entries.iter_mut().rev().take(MAX_COMPARED);
@@ -167,7 +167,7 @@ impl BlockedLog {
             .collect()
     }
 
-    /// All entries, which are then forgotten. The count goes on.
+    /// Returns all entries and forgets them. The count goes on.
     pub fn drain(&self) -> Vec<BlockedEntry> {
         let mut ring = self.lock();
         ring.entries.drain(..).collect()

@@ -1,4 +1,4 @@
-//! Token buckets, one for each holder: so much at once, and so much in a second in the long run.
+//! Token buckets, one for each holder: a burst, and a rate per second in the long run.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::shares::Holder;
 
-/// Holders that are remembered. A bucket that is full again says nothing and is forgotten.
+/// Holders that are remembered. A full bucket carries no information, so it is forgotten.
 const MAX_HOLDERS: usize = 4096;
 
 /// How much a holder may use.
@@ -24,7 +24,7 @@ pub(crate) struct Rate {
 pub(crate) struct Budgets {
     rate: Rate,
     buckets: HashMap<Holder, Bucket>,
-    /// Shared by those for whom there is no room.
+    /// Shared by the holders that have no bucket of their own.
     rest: Bucket,
 }
 
@@ -85,7 +85,7 @@ impl Bucket {
             (self.tokens, self.refilled) = (rate.burst, now);
         } else {
             self.tokens = (self.tokens + due).min(rate.burst);
-            // What is left of a token's time counts for the next one.
+            // The fraction of a token that is left counts towards the next one.
             self.refilled += every * due;
         }
     }

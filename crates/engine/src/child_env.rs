@@ -1,7 +1,7 @@
-//! The environment of a program that is to use the proxy (SPEC B1, B2): which variables, and what
-//! they say.
+//! The environment of a program that should use the proxy (SPEC B1, B2): which variables are set,
+//! and to what.
 //!
-//! Programs agree on no variable, so there are many, and each is set: a value that the caller had
+//! Programs read many different variables, so all of them are set. A value that the caller had
 //! would lead past the proxy.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use codex_network_config::CERTIFICATE_VARIABLES;
 
 use crate::client::AttemptId;
 
-/// Take the URL of the HTTP door.
+/// These take the URL of the HTTP door.
 const HTTP: &[&str] = &[
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -36,9 +36,9 @@ const HTTP: &[&str] = &[
     "DOCKER_HTTP_PROXY",
     "DOCKER_HTTPS_PROXY",
 ];
-/// Take the URL of the SOCKS5 door, where there is one.
+/// These take the URL of the SOCKS5 door, if there is one.
 const ALL: &[&str] = &["ALL_PROXY", "all_proxy", "FTP_PROXY", "ftp_proxy"];
-/// Name what goes past the proxy.
+/// These list the hosts that go past the proxy.
 const NONE: &[&str] = &[
     "NO_PROXY",
     "no_proxy",
@@ -50,7 +50,7 @@ const NONE: &[&str] = &[
 /// What goes past the proxy when local binding is on.
 const LOCAL: &str = "localhost,127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16";
 
-/// What the variables say.
+/// The values of the variables.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChildEnvironment {
@@ -58,21 +58,21 @@ pub struct ChildEnvironment {
     pub http: SocketAddr,
     /// Where the SOCKS5 door is, if it is open.
     pub socks5: Option<SocketAddr>,
-    /// Whether local and private addresses may be reached, and so past the proxy.
+    /// Whether the child may reach local and private addresses directly.
     pub allow_local_binding: bool,
-    /// The bundle of certificates that vouches for intercepted hosts and for all others, if it is in a
-    /// file: the only one that the child will trust.
+    /// A file with the certificates of intercepted hosts and of all others, if there is one. The
+    /// child trusts only this file.
     pub bundle: Option<PathBuf>,
     /// The attempt that the child belongs to (SPEC H11).
     attempt: Option<AttemptId>,
 }
 
 impl ChildEnvironment {
-    /// The variables that name a bundle of certificates: they are set when there is one, so what a
-    /// child trusted by them before has to be in it (SPEC B2).
+    /// The variables that name a bundle of certificates. They are overwritten, so the bundle must
+    /// include what a child trusted by them before (SPEC B2).
     pub const BUNDLE_VARIABLES: &'static [&'static str] = CERTIFICATE_VARIABLES;
 
-    /// For a proxy whose HTTP door is there, and no more.
+    /// For a proxy that has only an HTTP door.
     pub fn new(http: SocketAddr) -> Self {
         Self {
             http,
@@ -91,10 +91,10 @@ impl ChildEnvironment {
         Some(Self { attempt, ..self })
     }
 
-    /// Sets the variables, whatever they were.
+    /// Sets the variables and overwrites their old values.
     pub fn apply_to(&self, environment: &mut HashMap<String, String>) {
         let http = match &self.attempt {
-            // The empty password is for clients that send no user name without one.
+            // Some clients send no user name without a password, so there is an empty one.
             Some(id) => format!("http://{}:@{}", id.user_name(), self.http),
             None => format!("http://{}", self.http),
         };

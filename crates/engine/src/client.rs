@@ -29,8 +29,8 @@ pub(crate) struct Client {
 pub(crate) struct AttemptId(Arc<str>);
 
 impl AttemptId {
-    /// Reads the id out of a proxy user name. Other names are somebody else's credentials, which
-    /// are ignored.
+    /// Reads the id out of a proxy user name. Other names are credentials for another proxy and are
+    /// ignored.
     pub(crate) fn from_user_name(name: &[u8]) -> Option<Self> {
         Self::new(
             std::str::from_utf8(name)

@@ -1,5 +1,5 @@
-//! Says from the first bytes of a connection what they are: a TLS `ClientHello`, or something else
-//! (SPEC M2). It does no I/O, keeps no copy of the bytes, and answers no one.
+//! Classifies the first bytes of a connection: a TLS `ClientHello`, or something else (SPEC M2). It
+//! does no I/O, keeps no copy of the bytes, and sends no answer.
 //!
 //! The caller keeps what has arrived in one buffer from the first byte on, and afterwards hands
 //! the same bytes to rustls or to the tunnel: nothing is consumed here. Every byte is looked at a
@@ -8,26 +8,26 @@
 //!
 //! # Why not rustls' own `Acceptor`
 //!
-//! It would read the same message, and later does: this is the gate before it. But it takes a
-//! record only when it is complete, calls every other protocol and every flaw alike an error,
-//! reads an IP literal as "no name", skips name types it does not know, and keeps the bytes where a
-//! tunnel cannot have them back. What is opaque and what is refused is policy, so it is decided by
-//! strict code that is fuzzed, and rustls is the twin in the tests: whenever both read a name, it
-//! is the same one. rustls buffers 65 535 bytes of records for a handshake message, headers
-//! included, so it may refuse a hello near the limit that passes here. That refuses; nothing opens.
+//! It reads the same message later, behind this gate. But `Acceptor` takes a record only when it is
+//! complete, reports every other protocol and every flaw as an error, reads an IP literal as "no
+//! name", skips unknown name types, and keeps the bytes where a tunnel cannot get them back. Policy
+//! decides what is opaque and what is refused, so strict and fuzzed code reads the message first.
+//! In the tests rustls is the twin: whenever both read a name, it is the same one. rustls buffers
+//! 65 535 bytes of records for a handshake message, headers included, so it may refuse a hello near
+//! the limit that passes here. Such a hello is refused, so the difference opens nothing.
 //!
 //! # What the name means
 //!
 //! The server name is what the client wrote in clear. With `encrypted_client_hello` it is the outer
-//! one; the inner is neither read nor missed. Either way the caller compares it with the authority
-//! that was asked for (SPEC M7) and answers with a certificate for that.
+//! name; the inner one is not read. Either way the caller compares it with the authority that the
+//! client asked for (SPEC M7) and answers with a certificate for that authority.
 //!
 //! # What `NotTls` does not mean
 //!
-//! That the origin would not take the bytes for TLS: old servers still accept a hello in the form
-//! of SSL 2, whose first byte is not that of a record. Where SPEC M1 wants interception, `NotTls`
-//! is never tunnelled: it is served as HTTP or refused. Whatever begins like a record never becomes `NotTls`,
-//! because servers forgive different oddities of it.
+//! It does not mean that no origin takes the bytes for TLS: old servers still accept a hello in the
+//! form of SSL 2, whose first byte is not that of a record. Where SPEC M1 wants interception,
+//! `NotTls` is never tunnelled: it is served as HTTP or refused. Bytes that begin like a record
+//! never become `NotTls`, because servers forgive different oddities of a record.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -55,7 +55,7 @@ const ALPN: u16 = 16;
 /// What the first bytes of a connection are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FirstBytes {
-    /// Too few to say; more may come.
+    /// Too few bytes to decide; more may come.
     Undecided,
     /// A whole, well-formed `ClientHello`.
     ClientHello(ClientHello),
@@ -68,9 +68,9 @@ pub(crate) enum FirstBytes {
 /// What a client says about itself before anything is encrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientHello {
-    /// Whom the client wants to talk to; always a name, never an address (RFC 6066 section 3).
+    /// The host that the client wants; always a name, never an address (RFC 6066 section 3).
     pub(crate) server_name: Option<Host>,
-    /// What it wants to speak.
+    /// The protocols that the client offers.
     pub(crate) alpn: Alpn,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Alpn {
     pub(crate) h2: bool,
     /// HTTP/1.1.
     pub(crate) http11: bool,
-    /// Anything else, but for the values that mean nothing (GREASE, RFC 8701).
+    /// Anything else, except GREASE values (RFC 8701).
     pub(crate) other: bool,
 }
 
@@ -98,7 +98,7 @@ pub(crate) enum Flaw {
     #[error("a TLS record of the ClientHello is empty or too long")]
     RecordLength,
     /// Another handshake message.
-    #[error("the first TLS handshake message is no ClientHello")]
+    #[error("the first TLS handshake message is not a ClientHello")]
     NotClientHello,
     /// Longer than [`MAX_MESSAGE`].
     #[error("the TLS ClientHello is longer than 65536 bytes")]
@@ -122,7 +122,7 @@ pub(crate) enum Flaw {
     #[error("the server name list of the TLS ClientHello has not exactly one host name")]
     NameList,
     /// An IP literal, or no host name at all.
-    #[error("the server name of the TLS ClientHello is no host name")]
+    #[error("the server name of the TLS ClientHello is not a host name")]
     InvalidName,
     /// An empty list, or an empty entry.
     #[error("the application protocols of the TLS ClientHello are malformed")]
@@ -132,13 +132,13 @@ pub(crate) enum Flaw {
 /// Reads the beginning of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    /// Where the record begins that is not complete yet.
+    /// Where the first incomplete record begins.
     record: usize,
     /// How many bytes of the message the records before it held.
     before: usize,
-    /// The header of the message, as far as it is there; it may be fragmented too.
+    /// The first bytes of the message's header. It may be fragmented too.
     header: [u8; MESSAGE_HEADER],
-    /// How many records were looked at in all calls: what the work is proportional to.
+    /// How many records were looked at in all calls. The work is proportional to it.
     #[cfg(test)]
     pub(super) looks: usize,
 }
@@ -149,9 +149,9 @@ impl Reader {
         Self::default()
     }
 
-    /// Says what `stream` is: everything that has arrived on this connection, so what was given
-    /// before and perhaps more. The caller keeps it, to replay it. It never has to hold more than
-    /// six times [`MAX_MESSAGE`], which is a hello in records of one byte.
+    /// Classifies `stream`, which is everything that has arrived on this connection: the bytes of
+    /// earlier calls and perhaps more. The caller keeps the bytes to replay them. It never needs
+    /// more than six times [`MAX_MESSAGE`], which is a hello in records of one byte.
     ///
     /// Every answer but [`FirstBytes::Undecided`] is final.
     pub(crate) fn feed(&mut self, stream: &[u8]) -> FirstBytes {
@@ -235,8 +235,8 @@ impl Reader {
     }
 }
 
-/// Checks as much of a record's header as is there, and gives the length of its fragment when all
-/// of it is.
+/// Checks the bytes of a record's header that have arrived. Returns the length of its fragment when
+/// the header is complete.
 fn fragment_length(record: &[u8]) -> Result<Option<usize>, Flaw> {
     if record.first().is_some_and(|kind| *kind != HANDSHAKE) {
         return Err(Flaw::Interrupted);
@@ -255,7 +255,7 @@ fn fragment_length(record: &[u8]) -> Result<Option<usize>, Flaw> {
     }
 }
 
-/// Whether these are SSL 3.0 to TLS 1.3, as far as they have arrived.
+/// Whether the bytes so far fit a version from SSL 3.0 to TLS 1.3.
 fn is_version(major: Option<&u8>, minor: Option<&u8>) -> bool {
     major.is_none_or(|major| *major == 3) && minor.is_none_or(|minor| *minor <= 4)
 }
@@ -305,8 +305,8 @@ fn parse(message: &[u8]) -> Result<ClientHello, Flaw> {
 
 /// Reads the one host name (RFC 6066 section 3).
 ///
-/// SPEC P1's parser forgives what people type. On this wire the name has to be in its one form
-/// already, but for case and a trailing dot.
+/// The parser of SPEC P1 forgives what people type. Here the name must already be in canonical
+/// form, except for case and a trailing dot.
 fn server_name(mut content: Input<'_>) -> Result<Host, Flaw> {
     let mut list = content.list16()?;
     content.end()?;
@@ -352,7 +352,7 @@ fn application_protocols(mut content: Input<'_>) -> Result<Alpn, Flaw> {
     Ok(alpn)
 }
 
-/// What is left to parse of something whose length is known.
+/// The rest of something whose length is known.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {

@@ -1,4 +1,4 @@
-//! The time of day, for records. Tests bring their own.
+//! The time of day, for records. Tests use a clock of their own.
 
 use time::OffsetDateTime;
 

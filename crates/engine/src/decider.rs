@@ -1,8 +1,8 @@
 //! The embedder's decider: asked about what the lists neither allow nor deny (SPEC P8).
 //!
-//! It is code of somebody else's on the way of a request, so nothing of it is trusted to return: it
-//! runs in a task of its own, for a bounded time, and one that hangs or panics has refused. What its
-//! answer is worth is decided in `enforce.rs`.
+//! It is the embedder's code on the way of a request, so it is not trusted to return. It runs in a
+//! task of its own, for a bounded time. One that hangs or panics refuses. `enforce.rs` decides what
+//! its answer may change.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use codex_network_policy::Protocol;
 use futures_util::future::BoxFuture;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long a decider may take unless its owner says otherwise.
+/// How long a decider may take by default.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest reason that goes into records and answers, in bytes before escaping.
 const LONGEST_REASON: usize = 128;
@@ -22,8 +22,8 @@ const LONGEST_REASON: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NetworkPolicyRequest {
-    /// The door and what it was asked for; [`Protocol::Https`] inside intercepted TLS, where every
-    /// request is asked about by itself.
+    /// The door and what the client asked of it. Inside intercepted TLS it is [`Protocol::Https`],
+    /// and the decider is asked about every request.
     pub protocol: Protocol,
     /// The host in canonical form: a name in lower case and A-labels, or an address.
     pub host: String,
@@ -37,11 +37,11 @@ pub struct NetworkPolicyRequest {
     pub attempt_id: Option<String>,
     /// The command that the client runs for, when that is known.
     pub command: Option<String>,
-    /// What an execution policy has to say about that command, when that is known.
+    /// The execution policy's hint about that command, when it is known.
     pub exec_policy_hint: Option<String>,
 }
 
-/// What a decider says.
+/// The answer of a decider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkDecision {
     /// The host may be reached, as if it were on the allow list: addresses that are not public stay
@@ -49,20 +49,20 @@ pub enum NetworkDecision {
     Allow,
     /// It may not.
     Deny {
-        /// A word for records and answers; empty stands for `policy_denied`.
+        /// A word for records and answers; the default for an empty word is `policy_denied`.
         reason: String,
     },
-    /// Somebody has to be asked first. Until then it may not, and the record says `ask`.
+    /// The user must be asked first. Until then the request is refused, and the record says `ask`.
     Ask,
 }
 
-/// Decides about hosts that are on neither list. Every async closure from a request to a decision is
-/// one.
+/// Decides about hosts that are on neither list. Every async closure from a request to a decision
+/// is a decider.
 ///
-/// It is not asked about what the deny list names, nor about local and private addresses: those stay
-/// refused whatever it would say.
+/// It is never asked about hosts on the deny list or about local and private addresses: those stay
+/// refused.
 pub trait NetworkPolicyDecider: Send + Sync + 'static {
-    /// Decides. Taking longer than the time that was set, and panicking, refuse.
+    /// Decides. A timeout or a panic refuses.
     fn decide(&self, request: NetworkPolicyRequest) -> BoxFuture<'_, NetworkDecision>;
 }
 

@@ -1,8 +1,8 @@
 //! Ending: first no new work, then no work at all.
 //!
-//! A drain has two steps. [`Drain::begin`] asks: listeners stop accepting, kept-alive connections
-//! end after the request in hand, tunnels go on. [`Drain::cut`] tells: whatever is left ends where
-//! it stands. Every task of an engine is tracked here, so that nothing outlives it.
+//! A drain has two steps. After [`Drain::begin`], listeners stop accepting, kept-alive connections
+//! end after the request in hand, and tunnels go on. [`Drain::cut`] ends everything that is left at
+//! once. Every task of an engine is tracked here, so that none outlives it.
 
 use std::time::Duration;
 
@@ -23,20 +23,20 @@ impl Drain {
         Self::default()
     }
 
-    /// Asks everything to finish what it has in hand.
+    /// Asks every task to finish its work.
     pub fn begin(&self) {
         self.begun.cancel();
         self.tasks.close();
     }
 
-    /// Ends everything where it stands.
+    /// Ends every task at once.
     pub fn cut(&self) {
         self.begin();
         self.cut.cancel();
     }
 
-    /// Begins, waits until every task has ended or `limit` is over, then cuts. Returns how many
-    /// tasks had to be cut.
+    /// Begins, waits until every task has ended or `limit` is over, then cuts. Returns the number
+    /// of tasks that were cut.
     pub async fn finish(&self, limit: Duration) -> usize {
         self.begin();
         let left = match tokio::time::timeout(limit, self.tasks.wait()).await {
@@ -48,7 +48,7 @@ impl Drain {
         left
     }
 
-    /// Resolves when the drain begins; at once if it has.
+    /// Resolves when the drain begins, or at once if it has begun.
     pub async fn begun(&self) {
         self.begun.cancelled().await;
     }
@@ -69,7 +69,7 @@ impl Drain {
         self.begun.is_cancelled()
     }
 
-    /// Runs a task that the drain waits for and, in the end, cuts.
+    /// Runs a task that the drain waits for and cuts when its time is over.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut = self.cut.clone();
         self.tasks.spawn(async move {

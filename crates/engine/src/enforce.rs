@@ -1,10 +1,10 @@
 //! The enforcement point: the only place that turns a request into a [`Permit`], and resolved
-//! addresses into [`VettedAddrs`] (DESIGN section 4).
+//! addresses into [`VettedAddrs`] (`ARCHITECTURE.md`, "Invariants").
 //!
-//! Every door comes through here with an [`Attempt`] and leaves with a permit or a [`Refusal`];
-//! both are recorded here, once each, so no door can forget to. Whatever wants to dial must show
-//! vetted addresses, and those come from a permit alone: a connection without a decision, or a
-//! second lookup between the check and the dial, does not compile.
+//! Every door passes an [`Attempt`] to this module and gets a permit or a [`Refusal`]. Both are
+//! recorded here, once each, so no door can forget to. Code that dials needs vetted addresses, and
+//! only a permit yields those: a connection without a decision, or a second lookup between the
+//! check and the dial, does not compile.
 
 mod detail;
 mod question;
@@ -29,11 +29,11 @@ use crate::client::Client;
 use crate::live_policy::Generation;
 use crate::record::Recorder;
 
-/// The detail of a refusal because the upstream proxy is this proxy.
+/// The detail of a refusal because the upstream proxy is this proxy itself.
 pub(crate) const LOOPING_PROXY: &str = "upstream_proxy";
-/// The detail of a miss of an allow list that the requirements alone fill (SPEC C6).
+/// The detail of a refusal because the requirements alone fill the allow list (SPEC C6).
 pub(crate) const MANAGED_LIST: &str = "managed_allowed_domains_only";
-/// What a client wants, as far as policy is concerned.
+/// What a client wants: the facts that policy judges.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     pub(crate) client: Client,
@@ -44,12 +44,12 @@ pub(crate) struct Attempt {
     pub(crate) upgrade: Option<String>,
     /// Whether the request has content.
     pub(crate) content: Content,
-    /// What the hooks of the host say to it, inside interception.
+    /// The verdict of the host's hooks, inside interception.
     pub(crate) hooked: Hooked,
 }
 
-/// That this attempt may reach this authority, under this generation of the settings. It still
-/// says nothing about addresses.
+/// Permission for this attempt to reach this authority, under this generation of the settings. It
+/// says nothing about addresses yet.
 #[derive(Debug)]
 pub(crate) struct Permit {
     attempt: Attempt,
@@ -59,12 +59,11 @@ pub(crate) struct Permit {
     recorder: Arc<Recorder>,
 }
 
-/// Addresses that may be dialled: those, and no others; and how the attempt for which they were
-/// vetted came to be allowed.
+/// The only addresses that may be dialled, and how their attempt came to be allowed.
 #[derive(Debug)]
 pub(crate) struct VettedAddrs(Vec<SocketAddr>, Allowed);
 
-/// How an attempt came to be allowed, for when it is judged again.
+/// How an attempt came to be allowed. It matters when the attempt is judged again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Allowed {
     /// By the lists.
@@ -73,17 +72,17 @@ pub(crate) enum Allowed {
     Overruled,
 }
 
-/// What the enforcement point says to an attempt at once.
+/// The immediate verdict on an attempt.
 #[derive(Debug)]
 pub(crate) enum Judged {
     Permitted(Permit),
     Refused(Refusal),
-    /// The decider has to be asked.
+    /// The decider must be asked.
     Open(Box<Question>),
 }
 
-/// The addresses that a connection may lead to, for when it is judged again: the one that was
-/// dialled; all that were vetted, where an upstream proxy chose.
+/// The addresses that a connection may lead to, for when it is judged again: the dialled one, or
+/// all vetted ones where an upstream proxy chose.
 #[derive(Clone, Debug)]
 pub(crate) struct LeadsTo(Arc<[IpAddr]>);
 
@@ -93,13 +92,13 @@ pub(crate) struct Refusal {
     pub(crate) decision: Decision,
     pub(crate) destination: Destination,
     pub(crate) protocol: Protocol,
-    /// The host in canonical form, or what was given for one, escaped.
+    /// The host in canonical form, or the escaped text that is not a valid host.
     pub(crate) host: String,
-    /// 0 when none could be read.
+    /// 0 when no port could be read.
     pub(crate) port: u16,
-    /// What is wrong in particular, where the reason alone does not say.
+    /// More detail, where the reason alone does not say it.
     pub(crate) detail: Option<&'static str>,
-    /// The decider's own word for why, in place of the reason's; printable ASCII.
+    /// The decider's own reason, which replaces the policy's; printable ASCII.
     pub(crate) word: Option<Arc<str>>,
 }
 
@@ -110,8 +109,8 @@ pub(crate) enum Destination {
     UnixSocket,
 }
 
-/// Judges an attempt to reach an authority, by the settings in force at this moment, and waits for
-/// the decider where that has the last word.
+/// Judges an attempt to reach an authority by the settings in force now. Waits for the decider
+/// where it has the last word.
 pub(crate) async fn authorize(
     shared: &Shared,
     generation: Arc<Generation>,
@@ -125,7 +124,7 @@ pub(crate) async fn authorize(
     }
 }
 
-/// As [`authorize`], for those who cannot wait where they ask.
+/// As [`authorize`], for callers that cannot wait.
 pub(crate) fn judge(
     shared: &Shared,
     generation: Arc<Generation>,
@@ -158,13 +157,13 @@ pub(crate) fn judge(
     }
 }
 
-/// Whether a decider may have the last word: over hosts on neither list, and where no requirement
-/// keeps that to the lists (SPEC P8, C6).
+/// Whether a decider may have the last word. It may for hosts on neither list, unless a requirement
+/// reserves these to the lists (SPEC P8, C6).
 fn may_overrule(generation: &Generation, decision: Decision) -> bool {
     decision.reason() == Reason::NotAllowed && !generation.settings().managed.allowed_domains_only
 }
 
-/// What a policy says to an attempt that a decider allows.
+/// The policy's decision on an attempt that a decider allows.
 fn overruled_by(generation: &Generation, request: &Request<'_>) -> Decision {
     let policy = generation.policy();
     let decision = policy.decide(request);
@@ -175,7 +174,7 @@ fn overruled_by(generation: &Generation, request: &Request<'_>) -> Decision {
     }
 }
 
-/// A decision as it stands where nothing can be intercepted, if nothing can.
+/// A decision to intercept becomes a refusal where TLS cannot be intercepted.
 fn where_possible(generation: &Generation, decision: Decision) -> Decision {
     if decision.handling() == Handling::Intercept && !generation.intercepts() {
         return Decision::deny(Source::ModeGuard, Reason::MitmRequired, None);
@@ -183,8 +182,8 @@ fn where_possible(generation: &Generation, decision: Decision) -> Decision {
     decision
 }
 
-/// Refuses an attempt whose host is none: there is nothing to judge, and it is recorded like any
-/// other refusal. `text` is what was given.
+/// Refuses an attempt whose host is not valid, and records it like any refusal. There is nothing to
+/// judge. `text` is what the client gave as the host.
 pub(crate) fn refuse_invalid_host(
     recorder: &Arc<Recorder>,
     generation: &Generation,
@@ -215,8 +214,8 @@ pub(crate) fn refuse_invalid_host(
     refusal
 }
 
-/// Refuses a request inside intercepted TLS that is for another authority than the connection, and
-/// records it under the connection's: what it names instead is nothing that was connected to.
+/// Refuses a request inside intercepted TLS whose authority is not that of the connection. The
+/// record names the connection's authority: the client is not connected to the other one.
 pub(crate) fn refuse_misdirected(
     recorder: &Recorder,
     generation: &Generation,
@@ -236,8 +235,8 @@ pub(crate) fn refuse_misdirected(
     refusal
 }
 
-/// What the policy says to every datagram that there could be, whatever its destination: nothing, or
-/// the refusal of them all (SPEC P7, L6).
+/// The refusal that holds for every datagram, whatever its destination, if there is one (SPEC P7,
+/// L6).
 pub(crate) fn forbids_datagrams(generation: &Generation) -> Option<Decision> {
     let policy = generation.policy();
     if !policy.is_enabled() {
@@ -248,9 +247,9 @@ pub(crate) fn forbids_datagrams(generation: &Generation) -> Option<Decision> {
         .then(|| Decision::deny(Source::ModeGuard, Reason::MethodNotAllowed, None))
 }
 
-/// Refuses a UDP association of which every datagram would be refused, and records it. It names no
-/// destination; `host` and `port` are what it names instead, the client's own end (RFC 1928 section
-/// 6), and `detail` says so.
+/// Refuses a UDP association of which every datagram would be refused, and records it. An
+/// association names no destination. `host` and `port` are the client's own end, which the request
+/// names instead (RFC 1928 section 6), and `detail` says so.
 pub(crate) fn refuse_association(
     recorder: &Recorder,
     generation: &Generation,
@@ -271,9 +270,9 @@ pub(crate) fn refuse_association(
     Some(refusal)
 }
 
-/// What the policy in force now says to an attempt that an earlier one permitted, and to the
-/// addresses that were vetted then. Nothing is recorded, and the decider is not asked again: what it
-/// allowed stays allowed until the settings refuse it in a way that it could not overrule.
+/// Judges an attempt that an earlier policy permitted, and its vetted addresses, by the policy in
+/// force now. It records nothing and does not ask the decider again: what the decider allowed stays
+/// allowed until the settings refuse it in a way that the decider could not overrule.
 pub(crate) fn still_permitted(
     generation: &Generation,
     attempt: &Attempt,
@@ -321,8 +320,9 @@ impl Permit {
         &self.generation
     }
 
-    /// What the hooks of other settings say to a request that one of these let through. The request
-    /// is gone, so where they are not the same, down to where they are written, they say no.
+    /// The verdict of other settings' hooks on a request that these settings let through. The
+    /// request itself is gone, so hooks that differ in any way, even in where they are written,
+    /// refuse it.
     fn hooked_under(&self, generation: &Generation) -> Hooked {
         let (before, now) = (
             &self.generation.settings().mitm.hooks,
@@ -335,32 +335,32 @@ impl Permit {
         }
     }
 
-    /// By whom it was permitted.
+    /// What permitted it.
     pub(crate) fn allowed(&self) -> Allowed {
         Allowed::of(self.decision)
     }
 
-    /// What becomes of the connection.
+    /// How the connection is handled: passed on, or intercepted.
     pub(crate) fn handling(&self) -> Handling {
         self.decision.handling()
     }
 
-    /// Refuses after all what was permitted from outside, for what turned out inside: `detail` says
-    /// what that is. Recorded like any refusal.
+    /// Refuses an attempt after it was permitted, because of what it turned out to be inside;
+    /// `detail` says what. It is recorded like any refusal.
     pub(crate) fn withdraw(&self, reason: Reason, detail: &'static str) -> Refusal {
         let decision = Decision::deny(Source::ModeGuard, reason, None);
         self.refuse_for(decision, Some(detail))
     }
 
     /// Admits the attempt to a connection that was vetted earlier for the same authority under the
-    /// same generation, and records that.
+    /// same generation, and records it.
     pub(crate) fn admit_pooled(&self) {
         self.recorder
             .allowed(&self.attempt, &self.authority, self.decision);
     }
 
-    /// Judges the addresses that the host resolved to, and records the outcome: the decision is
-    /// complete only now.
+    /// Judges the addresses that the host resolved to, and records the outcome. Only now is the
+    /// decision complete.
     pub(crate) fn vet(&self, addresses: &[IpAddr]) -> Result<VettedAddrs, Refusal> {
         let (policy, machine) = (self.generation.policy(), self.generation.machine());
         let mut decision = policy.decide_addresses(self.decision, addresses, machine);
@@ -380,8 +380,8 @@ impl Permit {
         Ok(VettedAddrs::of(&self.authority, addresses, allowed))
     }
 
-    /// The addresses of the upstream proxy that is to carry what was vetted (SPEC H12). They are the
-    /// operator's choice, so they may be private; they may not be ours.
+    /// The addresses of the upstream proxy that will carry vetted traffic (SPEC H12). The operator
+    /// chose it, so they may be private. They may not be this proxy's own.
     pub(crate) fn proxy_addresses(
         &self,
         _vetted: &VettedAddrs,
@@ -399,8 +399,9 @@ impl Permit {
         Ok(VettedAddrs::of(proxy, addresses, Allowed::Listed))
     }
 
-    /// Refuses after all a connection that leads to one of our own listeners. One may have opened between
-    /// the judgement and the dial; its address was in the set before it could be connected to.
+    /// Refuses a connection that turned out to lead to one of our own listeners. Such a listener
+    /// may have opened between the judgement and the dial. Its address was in the set before
+    /// clients could connect to it.
     pub(crate) fn admit_peer(&self, peer: Option<SocketAddr>) -> Result<(), Refusal> {
         let own = &self.recorder.own;
         if peer.is_some_and(|peer| own.covers(peer.ip(), peer.port())) {
@@ -458,7 +459,7 @@ impl Allowed {
 }
 
 impl Refusal {
-    /// The word for why, in records and answers.
+    /// The reason as records and answers show it.
     pub(crate) fn reason(&self) -> &str {
         let reason = || self.decision.reason().as_str();
         self.word.as_deref().unwrap_or_else(reason)
@@ -475,12 +476,12 @@ impl VettedAddrs {
         Self(addresses.collect(), allowed)
     }
 
-    /// How the attempt for which they were vetted came to be allowed.
+    /// How the attempt of these addresses came to be allowed.
     pub(crate) fn allowed(&self) -> Allowed {
         self.1
     }
 
-    /// Whether one of them is local: non-public, or an address of this machine.
+    /// Whether one of the addresses is local: non-public, or an address of this machine.
     pub(crate) fn has_local(&self, machine: &dyn LocalAddresses) -> bool {
         let is_local = |address: &SocketAddr| is_local_address(address.ip(), machine);
         self.0.iter().any(is_local)
@@ -492,7 +493,7 @@ impl VettedAddrs {
         self.0.shrink_to_fit();
     }
 
-    /// What a connection may lead to that somebody else makes for us.
+    /// Where a connection may lead that an upstream proxy makes.
     pub(crate) fn all(&self) -> LeadsTo {
         LeadsTo(self.0.iter().map(SocketAddr::ip).collect())
     }
@@ -501,7 +502,7 @@ impl VettedAddrs {
         &self.0
     }
 
-    /// For tables of them in tests, where nothing is sent.
+    /// For tests of tables that hold addresses and never send.
     #[cfg(test)]
     pub(crate) fn none_for_tests() -> Self {
         Self(Vec::new(), Allowed::Listed)
@@ -514,7 +515,7 @@ impl VettedAddrs {
 }
 
 impl LeadsTo {
-    /// No address: what is connected to is no host.
+    /// No address, for a unix socket.
     pub(crate) fn nowhere() -> Self {
         Self(Arc::default())
     }
@@ -557,7 +558,8 @@ fn scope_id(host: &Host) -> u32 {
     })
 }
 
-/// What was given for a host, fit for a log line and a header: printable ASCII, of bounded length.
+/// The escaped text of an invalid host, fit for a log line and a header: printable ASCII, of
+/// bounded length.
 fn escape(text: &[u8]) -> String {
     const LONGEST: usize = 255;
     let shown = &text[..text.len().min(LONGEST)];

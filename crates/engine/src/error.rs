@@ -1,4 +1,4 @@
-//! What goes wrong between a permit and an answer, whose fault it is, and the words for it.
+//! What can fail between a permit and an answer, whose fault it is, and the words for it.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -22,15 +22,15 @@ pub(crate) enum Fault {
     UpstreamProxy,
     /// A unix socket, or the program that should listen on it.
     UnixSocket,
-    /// This proxy, or the machine that it runs on.
+    /// This proxy, or the machine it runs on.
     Proxy,
 }
 
-/// Why a permitted request did not reach its origin, or got no answer from it. The text is for the
-/// client and the log; it holds no detail of the resolver or the system (SPEC H7), which the sources have.
+/// Why a permitted request did not reach its origin or got no answer from it. The text is for the
+/// client and the log. It holds no detail of the resolver or the system (SPEC H7); the sources do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The addresses were refused after all.
+    /// The addresses were refused after the name was permitted.
     #[error("it was refused ({})", .0.decision.reason())]
     Refused(Box<Refusal>),
     /// The name did not resolve.
@@ -54,16 +54,16 @@ pub(crate) enum Failure {
     /// The client's request body broke off.
     #[error("the request's body broke off")]
     RequestBody(#[source] BodyError),
-    /// There is no answer, or it cannot be used.
+    /// There is no answer, or it is unusable.
     #[error(transparent)]
     Answer(#[from] BrokenAnswer),
-    /// The origin said that it has not processed the request, time and again, or when the request
-    /// could not be sent again.
+    /// The origin said that it did not process the request: each time it was sent, or when it could
+    /// not be sent again.
     #[error("the host refused the request without processing it")]
     NotProcessed(#[source] h2::Error),
 }
 
-/// What is wrong with a name.
+/// The words for a failed lookup.
 fn resolving(error: &ResolveError) -> &'static str {
     match error {
         ResolveError::NotFound => "the name does not exist",
@@ -119,8 +119,8 @@ impl Failure {
     }
 }
 
-/// Writes down that a permitted request failed, in one line within the client's budget. What was refused
-/// after all has its record (SPEC R2).
+/// Logs that a permitted request failed, in one line within the client's budget. A request that was
+/// refused after all has its own record (SPEC R2).
 pub(crate) fn log(
     recorder: &Recorder,
     connection: &ConnectionHandle,
@@ -140,7 +140,7 @@ pub(crate) fn log(
 /// Bytes of [`detail`] at most. A certificate can make rustls say a quarter of a MiB.
 const MAX_DETAIL: usize = 300;
 
-/// What the sources of an error say beyond its own words, for the log alone.
+/// What the sources of an error add to its own text, for the log only.
 fn detail(error: &dyn Error) -> Option<String> {
     let words = error.to_string();
     let mut said = Vec::new();

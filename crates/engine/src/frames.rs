@@ -1,10 +1,11 @@
-//! What the peer of an HTTP/2 connection may make this side do for nothing (RFC 9113 section 10.5).
+//! Limits the work that the peer of an HTTP/2 connection can cause for free (RFC 9113 section
+//! 10.5).
 //!
-//! Frames that carry no part of a message are cheap to send and have to be read, applied and often
-//! answered: `PING`, `SETTINGS`, `WINDOW_UPDATE`, `PRIORITY`, `RST_STREAM`, unknown ones, header sections without
-//! an end, interim answers without end. A peer has credit for them, which it earns again with time and
-//! with the messages that this side sends. h2 bounds what such frames make it hold; here is bounded how
-//! many of them there are.
+//! Frames that carry no part of a message are cheap to send, and this side must read, apply and
+//! often answer them: `PING`, `SETTINGS`, `WINDOW_UPDATE`, `PRIORITY`, `RST_STREAM`, unknown ones,
+//! header sections without an end, interim answers without end. A peer pays for them with credit.
+//! It earns credit with time and with the messages that this side sends. h2 bounds the memory that
+//! such frames can hold; this module bounds their number.
 
 mod meter;
 mod scanner;
@@ -15,17 +16,17 @@ use std::time::Instant;
 
 use scanner::Head;
 
-/// Credit of a peer at most, and at first.
+/// Largest credit of a peer, and its credit at the start.
 const MAX_CREDIT: u32 = 10_000;
-/// Credit that a second gives. With [`RESET_COST`] it is 33 resets, the default of nghttp2.
+/// Credit per second. With [`RESET_COST`] it is 33 resets, the default of nghttp2.
 const CREDIT_PER_SECOND: u32 = 330;
-/// What a reset costs: the request that it ends may have been on its way upstream.
+/// What a reset costs. The request that it ends may already be on its way upstream.
 const RESET_COST: u32 = 10;
-/// What a header section gives that this side sends. The peer may answer it with several frames: interim
-/// answers, trailers, priorities, windows.
+/// Credit for each header section that this side sends. The peer may answer it with several frames:
+/// interim answers, trailers, priorities, windows.
 const HEADERS_GAIN: u32 = 16;
-/// What a DATA frame gives that this side sends, and each KiB of it: the peer opens its windows again,
-/// and measures the way with PING.
+/// Credit for each DATA frame that this side sends, and for each KiB of it: the peer opens its
+/// windows again, and measures the path with PING.
 const DATA_GAIN: u32 = 4;
 
 const DATA: u8 = 0;
@@ -41,7 +42,7 @@ pub(crate) struct Flood;
 #[derive(Debug)]
 struct Credit {
     left: u32,
-    /// When time has last been credited.
+    /// When credit was last added for time.
     credited: Instant,
 }
 
@@ -53,10 +54,10 @@ impl Credit {
         }
     }
 
-    /// Takes the cost of a frame from the peer. `now` is asked for only when the credit is used up.
+    /// Charges the peer for a frame. `now` is called only when the credit is used up.
     fn read(&mut self, frame: Head, now: impl FnOnce() -> Instant) -> Result<(), Flood> {
         let cost = match frame.kind {
-            // h2 counts small ones.
+            // h2 itself counts small ones.
             DATA if frame.length > 0 => return Ok(()),
             DATA | HEADERS => 1,
             RST_STREAM => RESET_COST,
@@ -73,7 +74,7 @@ impl Credit {
         Ok(())
     }
 
-    /// Gives what a frame to the peer earns it.
+    /// Credits the peer for a frame that was sent to it.
     fn written(&mut self, frame: Head) {
         match frame.kind {
             DATA if frame.length > 0 => self.gain(DATA_GAIN + frame.length / 1024),

@@ -1,5 +1,5 @@
-//! Entry points for the fuzz targets in `tests/fuzz`: parsers of this crate that have no public face and
-//! cannot be compiled alone.
+//! Entry points for the fuzz targets in `tests/fuzz`: parsers of this crate that are not public and
+//! cannot be compiled by themselves.
 //!
 //! Compiled only by `cargo fuzz`, which sets `cfg(fuzzing)`. Each function checks the properties that hold
 //! for any bytes, and panics where one does not hold.

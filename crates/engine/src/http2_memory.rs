@@ -1,5 +1,5 @@
-//! The memory that HTTP/2 connections can be made to hold by a peer that sends and does not take: the
-//! windows that this side opens, and bodies that wait in streams.
+//! Bounds the memory that a peer which sends and does not read can make HTTP/2 connections hold:
+//! the windows that this side opens, and bodies that wait in streams.
 //!
 //! Each connection takes a share of what is left to its holder, so that all of them together stay
 //! bounded, however many there are. A holder may take at most half of what the other holders have left:
@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::owner::{ConnectionHandle, Owners};
 use crate::shares::Holder;
 
-/// What all shares beyond the smallest ones add up to at most, in KiB. It is potential memory: a peer
-/// that takes what it asked for leaves nearly all of it unused.
+/// Largest sum of all shares beyond the smallest ones, in KiB. It is potential memory: a peer that
+/// reads what it asked for leaves nearly all of it unused.
 const TOTAL: u32 = 1024 * 1024;
 /// A holder has at most this part of what the other holders have left.
 const HOLDER_DIVISOR: u32 = 2;
@@ -23,7 +23,7 @@ const DIVISOR: u32 = 4;
 /// The whole of a share, for [`Share::of`].
 const WHOLE: u64 = 1024;
 
-/// What a connection needs to be as fast as it can be, in KiB.
+/// What a connection needs for full speed, in KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Need(u32);
 
@@ -68,12 +68,13 @@ impl Http2Memory {
         }
     }
 
-    /// Takes a share for a connection with this client, or for one with an origin that was made for it.
+    /// Takes a share for a connection with this client, or with an origin on its behalf.
     pub(crate) fn take(self: &Arc<Self>, need: Need, client: &ConnectionHandle) -> Share {
         let holder = client.holder();
         let taken = self.lock().take(need, holder);
         if taken < need.0 {
-            // Users of this machine share its addresses: from now on they are told apart.
+            // Users of this machine share its addresses: from now on the kernel is asked who they
+            // are.
             self.owners.note_shortage();
             self.owners.ask_later(client);
         }
@@ -115,7 +116,7 @@ impl Taken {
 }
 
 impl Share {
-    /// What the share allows of something that is `least` without a share and `most` with a whole one.
+    /// Scales a limit by the share: `least` without a share, `most` with a whole one.
     pub(crate) fn of(&self, least: u32, most: u32) -> u32 {
         let part = u64::from(self.taken) * WHOLE / u64::from(self.need.0);
         let more = u64::from(most.saturating_sub(least)) * part / WHOLE;
@@ -202,7 +203,7 @@ mod tests {
         }
     }
 
-    /// Knows a user for each port.
+    /// Reports a user for each port.
     struct ByPort;
 
     impl ClientOwner for ByPort {
@@ -226,7 +227,7 @@ mod tests {
         owners.ask_in_shortage(&modest).await;
         assert_eq!(modest.holder(), Holder::User(2));
         assert_eq!(granted(&memory.take(SERVER, &modest)), 1024);
-        // What was taken is given back to the holder that it was counted for.
+        // What was taken is returned to the holder that it was counted for.
         drop((first, greedy));
         assert!(memory.lock().by_holder.is_empty());
     }

@@ -1,17 +1,19 @@
-//! Enforces the policy: the proxy's doors, the one enforcement point, the way out, and the records.
+//! Enforces the policy: the proxy's doors, the enforcement point, the way to upstreams, and the
+//! records.
 //!
 //! # Life of a connection
 //!
 //! The modules stand in the order in which a request meets them.
 //!
 //! 1. `accept` takes the connection, `admission` gives it a place, and `client` says who it is.
-//! 2. `http` or `socks5` reads what is wanted, strictly.
-//! 3. `enforce` decides, asks the embedder's `decider` where the lists say nothing, records, and hands
-//!    out a permit.
+//! 2. `http` or `socks5` reads the request, strictly.
+//! 3. `enforce` decides, asks the embedder's `decider` where the lists say nothing, records, and
+//!    makes a permit.
 //! 4. `upstream` resolves the name once, has the addresses vetted, and dials exactly those.
-//! 5. `http` sends the request on and brings the answer; or a `tunnel` moves bytes, or `socks5::udp`
-//!    datagrams, each of which is a matter of 3 and 4 by itself; or `client_hello` says that it is TLS
-//!    and `mitm` takes it apart, and each request inside goes through 2 to 5 again.
+//! 5. `http` sends the request on and returns the answer. A `tunnel` moves bytes. `socks5::udp`
+//!    moves datagrams, each of which goes through 3 and 4 by itself. Where `client_hello` finds TLS
+//!    that must be intercepted, `mitm` decrypts it, and each request inside goes through 2 to 5
+//!    again.
 //! 6. `respond` turns every refusal and failure into the answer that the door gives.
 //!
 //! # Invariants
@@ -21,7 +23,10 @@
 //!   and to a file that was permitted.
 //! - Every decision is recorded once, in `record`.
 //! - Every error path refuses.
-//! - Nothing here reads configuration files or holds a lock across an await.
+//! - Nothing here reads configuration files.
+//! - No `std` lock is held across an await. One lock of tokio's is, on purpose: `http::first`
+//!   holds it while it opens a further connection for a client, so that the client's other requests
+//!   share that connection.
 
 mod accept;
 mod admission;
@@ -97,14 +102,14 @@ struct Shared {
     admission: Arc<admission::Admission>,
     shortages: Arc<admission::Shortages>,
     owners: Arc<owner::Owners>,
-    /// Certificates that each client may have issued.
+    /// How many certificates each client may have issued.
     leaf_budget: mitm::LeafBudget,
-    /// Those of the connections that have a UDP association.
+    /// The connections that have a UDP association.
     associations: Arc<limits::ConnectionCount>,
     drain: Drain,
     /// Asked about hosts on neither list.
     decider: Option<decider::Decider>,
-    /// A resolver that was given to us and outlives the settings.
+    /// A resolver that the owner provided. It outlives the settings.
     fixed_resolver: Option<Arc<dyn Resolve>>,
     /// Issues certificates for intercepted hosts.
     leaves: Option<mitm::LeafSource>,

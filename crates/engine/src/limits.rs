@@ -1,4 +1,4 @@
-//! How many connections of one kind there are.
+//! Counts the connections of one kind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

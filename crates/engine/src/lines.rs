@@ -26,16 +26,17 @@ const RATE: Rate = Rate {
     burst: 500,
     per_second: 50,
 };
-/// How long is counted before the counts are written.
+/// How long refusals are counted before the counts are written.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
-/// Outcomes that are counted one by one for a client, and for all clients. Others are counted together.
+/// Outcomes that are counted separately for a client, and for all clients. Others are counted
+/// together.
 const MAX_OF_ONE: usize = 64;
 const MAX_OF_ALL: usize = 1024;
 
-/// Stands for the holders for whom there is no room.
+/// Stands for the holders that have no count of their own.
 const EVERYBODY: Holder = Holder::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
-/// What becomes of a line.
+/// How a line is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// It is written.
@@ -65,7 +66,7 @@ pub(crate) struct Key {
     pub(crate) about: About,
 }
 
-/// What lines are about.
+/// The subject of a line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum About {
     /// Decisions with one outcome for one destination.
@@ -76,7 +77,7 @@ pub(crate) enum About {
         verdict: &'static str,
         reason: String,
     },
-    /// Decisions beyond those that are told apart.
+    /// Decisions beyond those that are counted separately.
     Decisions,
     /// Messages of one kind.
     Message(&'static str),
@@ -128,7 +129,7 @@ impl Lines {
         Line::Counted(holder)
     }
 
-    /// Counts a line. Whether it is the first one: then the counts are to be written after
+    /// Counts a line. Returns whether it is the first one, so that the counts are due after
     /// [`INTERVAL`].
     pub(crate) fn count(&self, holder: Holder, about: About, first: Option<Decided>) -> bool {
         let mut state = self.state();
@@ -158,7 +159,7 @@ impl Lines {
         is_first
     }
 
-    /// The counts, which then begin anew.
+    /// Takes the counts, which start again from zero.
     pub(crate) fn drain(&self) -> BTreeMap<Key, Count> {
         let mut state = self.state();
         state.of_one.clear();

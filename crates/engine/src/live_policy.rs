@@ -14,17 +14,17 @@ use crate::mitm::Interceptor;
 use crate::upstream::Resolve;
 use crate::upstream::tls::UpstreamTls;
 
-/// Settings with what was made from them.
+/// Settings with everything that was made from them.
 pub struct Generation {
     number: u64,
     settings: Arc<Settings>,
     resolver: Arc<dyn Resolve>,
-    /// The same in every generation.
+    /// Shared by all generations.
     machine: Arc<dyn LocalAddresses>,
     tls: Arc<UpstreamTls>,
     interceptor: Option<Arc<Interceptor>>,
-    /// Limited mode was set at run time. Other settings may not lift it: a reload, which many may ask
-    /// for, is not a decision to let more through.
+    /// Limited mode was set at run time. Other settings may not lift it: a reload, which many
+    /// callers may ask for, is not a decision to permit more.
     narrowed: bool,
 }
 
@@ -55,7 +55,7 @@ impl Generation {
         &self.tls
     }
 
-    /// Intercepts TLS; `None` where that is impossible.
+    /// Intercepts TLS; `None` where that is not possible.
     pub(crate) fn interceptor(&self) -> Option<&Arc<Interceptor>> {
         self.interceptor.as_ref()
     }
@@ -140,12 +140,12 @@ impl LivePolicy {
         })
     }
 
-    /// Changes the mode and nothing else, if the requirements let it (SPEC C6). Returns the number of
-    /// the new generation.
+    /// Changes the mode and nothing else, if the requirements permit it (SPEC C6). Returns the
+    /// number of the new generation.
     pub(crate) fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
         self.current.load().settings.managed.permit_mode(mode)?;
         Ok(self.swap(|old| {
-            // A reload that got in between may have brought a requirement.
+            // A reload that ran meanwhile may have brought a requirement.
             let settings = in_mode(&old.settings, old.settings.managed.narrow(mode));
             Generation {
                 number: old.number + 1,
@@ -162,7 +162,7 @@ impl LivePolicy {
     fn swap(&self, next: impl Fn(&Generation) -> Generation) -> u64 {
         let old = self.current.rcu(|old| next(old));
         let number = old.number + 1;
-        // Two swaps may get here in either order; the watched number only ever grows.
+        // Two swaps may notify in either order; the watched number only ever grows.
         self.number.send_if_modified(|seen| {
             let newer = number > *seen;
             *seen = number.max(*seen);
@@ -172,7 +172,7 @@ impl LivePolicy {
     }
 }
 
-/// These settings, but for the mode, which somebody has set.
+/// These settings with another mode, which was set at run time.
 fn in_mode(settings: &Settings, mode: Mode) -> Settings {
     let mut settings = settings.clone();
     settings.policy = Arc::new(settings.policy.with_mode(mode));

@@ -1,7 +1,7 @@
 //! The addresses of this machine, asked of its kernel one at a time (SPEC P3, P4, P6).
 //!
-//! A confined worker has neither netlink nor `/proc`, and addresses come and go, so nothing is listed
-//! or kept: each question is put to the routing table through a socket that never sends.
+//! A confined worker has neither netlink nor `/proc`, and addresses change, so no list is read or
+//! kept. Each question goes to the kernel's routing table through a socket that never sends.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,14 +14,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KernelAddresses;
 
-/// Reserved addresses that no interface has (RFC 1112 section 4, RFC 4291 section 2.4). That one of
-/// them can be bound says that every address can.
+/// Reserved addresses that no interface has (RFC 1112 section 4, RFC 4291 section 2.4). If one of
+/// them can be bound, every address can.
 const UNASSIGNED_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(240, 0, 0, 1));
 const UNASSIGNED_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x4000, 0, 0, 0, 0, 0, 0, 1));
 
 impl LocalAddresses for KernelAddresses {
     fn contains(&self, address: IpAddr) -> bool {
-        // A kernel whose IPv6 is off knows nothing of ::1.
+        // A kernel with IPv6 off does not know ::1.
         address.is_loopback()
             || is_local(address).unwrap_or_else(|error| {
                 tracing::debug!(%error, %address, "cannot find out whether an address is this machine's; taking it for one");

@@ -1,10 +1,11 @@
-//! TLS interception: a connection that has to be judged request by request is taken apart, and every
-//! request inside meets the enforcement point by itself (SPEC section 6).
+//! TLS interception: decrypts a connection whose requests must be judged one by one. Every request
+//! inside goes through the enforcement point by itself (SPEC section 6).
 //!
-//! It happens only where the decision says so (SPEC M1), so nothing here asks whether to. Plain HTTP is
-//! served by the rules of the HTTP door; what is neither, or is TLS for another host, is refused. The origin is spoken to first; the
-//! client is then offered what the origin speaks. A client gets a session only with a certificate
-//! for the host that it named to the proxy, whatever it writes into its `ClientHello`.
+//! The decision says whether to intercept (SPEC M1), so nothing here decides that. Plain HTTP is
+//! served by the rules of the HTTP door. Another protocol, or TLS for another host, is refused. The
+//! session with the origin is made first, and the client is then offered the origin's protocol. A
+//! client gets a session only with a certificate for the host that it named to the proxy, whatever
+//! its `ClientHello` says.
 
 mod distrust;
 mod issuer;
@@ -51,15 +52,15 @@ use crate::respond::{self, TlsAlert};
 use crate::upstream::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease};
 
-/// What intercepts: certificates for clients.
+/// Intercepts TLS with certificates for clients.
 pub(crate) struct Interceptor {
     leaves: LeafCache,
     distrust: Distrust,
-    /// The CA that it was made for: with another one, leaves have to be issued anew.
+    /// The CA that it was made for. Another CA needs new leaves.
     ca: Option<Arc<[u8]>>,
 }
 
-/// A permitted pair of ends whose TLS is to be intercepted, the upstream one connected.
+/// A permitted connection whose TLS will be intercepted. Its upstream end is connected.
 pub(crate) struct Interception {
     permit: Permit,
     upstream: Connection,
@@ -76,9 +77,9 @@ pub enum InterceptionError {
     Tls(#[from] rustls::Error),
 }
 
-/// What a client begins with that is served.
+/// How a served client begins.
 enum Opening {
-    /// TLS for the authority that it named. The bytes come along, since the handshake needs them again.
+    /// TLS for the authority that it named. The handshake needs the bytes again.
     Tls(ClientHello, Bytes),
     /// Plain HTTP; its first bytes.
     PlainHttp(Bytes),
@@ -104,8 +105,8 @@ enum Refused {
 }
 
 impl Interceptor {
-    /// Makes what the settings ask for; the one that is there already where it is the same, so that
-    /// certificates survive a reload. `None` where nothing may be intercepted.
+    /// Makes the interceptor that the settings ask for, or keeps the old one if it fits, so that
+    /// certificates survive a reload. `None` where TLS may not be intercepted.
     pub(crate) fn renewed(
         old: Option<&Arc<Self>>,
         source: Option<&LeafSource>,
@@ -135,8 +136,8 @@ impl Interception {
         Self { permit, upstream }
     }
 
-    /// Serves the client to its end, or until the policy no longer permits it (SPEC P11). `early` are
-    /// bytes that it sent before the answer.
+    /// Serves the client to its end, or until the policy no longer permits it (SPEC P11). `early`
+    /// are the bytes that the client sent before it was answered.
     pub(crate) async fn run(self, shared: &Arc<Shared>, mut client: TcpStream, early: Bytes) {
         let Self { permit, upstream } = self;
         let leads_to = upstream.leads_to().clone();
@@ -181,7 +182,7 @@ async fn intercept(
             () = &mut served => return,
             changed = changed(shared, permit, &leads_to, is_needed) => match changed {
                 Changed::Forbidden(reason) => return say_forbidden(permit, reason),
-                // The requests in hand may end, as long as they are permitted.
+                // The requests in hand may end, while they are permitted.
                 Changed::Needless => {
                     say_needless(permit);
                     end.cancel();
@@ -192,9 +193,9 @@ async fn intercept(
     }
 }
 
-/// Serves a client that speaks plain HTTP. After a change of the settings that forbids the connection
-/// or makes looking into it needless, the request in hand is the last one: a close in the middle of an
-/// answer could make it look whole, so requests end as they do at the HTTP door.
+/// Serves a client that speaks plain HTTP. When a change of the settings forbids the connection or
+/// makes interception unnecessary, the request in hand is the last one. It ends as at the HTTP
+/// door: a close in the middle of an answer could make a cut answer look complete.
 async fn serve_plainly(
     shared: &Arc<Shared>,
     permit: &Permit,
@@ -231,8 +232,8 @@ fn say_needless(permit: &Permit) {
     tracing::debug!(%client, %authority, "ending an intercepted connection that needs no interception any more");
 }
 
-/// Reads how the client begins: with a `ClientHello`, which has to be for the authority that it named,
-/// or with an HTTP request.
+/// Reads the client's first bytes: a `ClientHello`, which must be for the authority that the client
+/// named, or an HTTP request.
 async fn meet(permit: &Permit, client: &mut TcpStream, early: Bytes) -> Result<Opening, Refused> {
     let limit = permit.generation().settings().daemon.limits.header_timeout;
     let mut bytes = BytesMut::from(early);
@@ -265,13 +266,13 @@ async fn meet(permit: &Permit, client: &mut TcpStream, early: Bytes) -> Result<O
     }
 }
 
-/// Tells a client that gets no session why, as far as TLS can, and resets one that speaks neither TLS
-/// nor HTTP; records what policy refused.
+/// Refuses a client: sends a TLS alert with the reason to a TLS client, and resets a client that
+/// speaks neither TLS nor HTTP. Records a refusal by policy.
 async fn refuse(permit: &Permit, mut client: TcpStream, refused: &Refused) {
     let alert = match refused {
         Refused::NotTls | Refused::Slow => {
             let _refusal = permit.withdraw(Reason::MitmRequired, "not_tls");
-            // An orderly close would look like the other end's.
+            // The client would take an orderly close for one by the other end.
             let _ = client.set_zero_linger();
             return;
         }
@@ -302,7 +303,7 @@ async fn serve(
     let address = permit.attempt().client.address;
     let (first, wire) = match secure(shared, permit, upstream, offer(hello.alpn)).await {
         Ok((lease, wire)) => (Ok(lease), wire),
-        // The client hears of it in HTTP: a session has to be made for that.
+        // The client gets the failure as an HTTP answer, which needs a session.
         Err(failure) => (Err(failure), preferred(hello.alpn)),
     };
     let spoken = spoken(hello.alpn, wire);
@@ -324,9 +325,9 @@ async fn serve(
     }
 }
 
-/// Makes the session with the origin. What comes over HTTP/2 can be sent on over HTTP/1.1, so an origin
-/// that has nothing else is asked once more. It is not offered both at once: there are origins that
-/// then prefer HTTP/1.1, and gRPC needs HTTP/2.
+/// Makes the session with the origin. Requests that arrive over HTTP/2 can be sent over HTTP/1.1,
+/// so an origin without HTTP/2 gets a second handshake. The first one does not offer both: some
+/// origins would then choose HTTP/1.1, and gRPC needs HTTP/2.
 async fn secure(
     shared: &Arc<Shared>,
     permit: &Permit,
@@ -360,9 +361,9 @@ fn inside(
 
 /// What a change of the settings means for an intercepted connection.
 enum Changed {
-    /// Its destination is not permitted any more (SPEC P11).
+    /// The policy no longer permits its destination (SPEC P11).
     Forbidden(Reason),
-    /// It would not be intercepted any more (SPEC M1). Said once.
+    /// It no longer needs interception (SPEC M1). Reported once.
     Needless,
 }
 
@@ -385,7 +386,7 @@ async fn changed(shared: &Shared, permit: &Permit, leads_to: &LeadsTo, is_needed
     .await
 }
 
-/// Makes the client's session. `None`: the handshake failed, and that has been said.
+/// Makes the client's session. `None`: the handshake failed and was logged.
 async fn accept(
     shared: &Shared,
     permit: &Permit,
@@ -434,7 +435,7 @@ fn may_say(shared: &Shared, permit: &Permit) -> bool {
     shared.recorder.may_say(connection, "interception")
 }
 
-/// Looks out for a client that hangs up on seeing the certificate. A session that resumes shows none.
+/// Notices a client that hangs up when it sees the certificate. A resumed session shows none.
 fn listen(
     stream: TlsStream<Replay>,
     interceptor: &Arc<Interceptor>,
@@ -454,7 +455,8 @@ fn listen(
     Observed::new(stream, observer)
 }
 
-/// What to offer the origin: what the client offers, so that it may be offered what the origin takes.
+/// The protocols to offer the origin: those of the client, so that the client can get the one that
+/// the origin chooses.
 fn offer(alpn: Alpn) -> Offer {
     match (alpn.h2, alpn.http11) {
         (true, true) => Offer::Either,
@@ -463,7 +465,7 @@ fn offer(alpn: Alpn) -> Offer {
     }
 }
 
-/// What to speak with a client whose origin is spoken to like this.
+/// The protocol for a client, given the one of its origin.
 fn spoken(alpn: Alpn, origin: Wire) -> Wire {
     if alpn.h2 && !alpn.http11 {
         Wire::TlsHttp2
@@ -472,7 +474,7 @@ fn spoken(alpn: Alpn, origin: Wire) -> Wire {
     }
 }
 
-/// What to speak with a client whose origin cannot be spoken to.
+/// The protocol for a client whose origin could not be reached.
 fn preferred(alpn: Alpn) -> Wire {
     if alpn.h2 {
         Wire::TlsHttp2

@@ -1,5 +1,5 @@
-//! A stream that shows an observer the bytes that pass. The observer may end the stream; it changes no
-//! byte.
+//! A stream that shows an observer the bytes that pass. The observer may end the stream, but cannot
+//! change a byte.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ pub(crate) trait Observer: Send + Unpin + 'static {
     ///
     /// # Errors
     ///
-    /// An error is what the reader gets instead.
+    /// The reader gets this error instead.
     fn read(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// A read has failed.

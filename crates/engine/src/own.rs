@@ -1,4 +1,4 @@
-//! The proxy's own listeners, which it must never be talked into reaching (SPEC P6).
+//! The proxy's own listeners, which no request may reach (SPEC P6).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,7 +13,7 @@ use socket2::{Domain, Type};
 use crate::drain::Drain;
 use crate::upstream::unix_socket::{Node, Socket, path_of};
 
-/// How many clients may wait in the kernel to be accepted; the kernel cuts it down to its own limit.
+/// How many clients may wait in the kernel to be accepted. The kernel reduces it to its own limit.
 const BACKLOG: i32 = 4096;
 
 /// The addresses that this process listens on, doors and admin alike.
@@ -22,7 +22,7 @@ pub struct OwnListeners(Arc<Set>);
 
 #[derive(Debug)]
 struct Set {
-    /// By port, since every request and every datagram asks.
+    /// By port, since every request and every datagram looks here.
     addresses: RwLock<HashMap<u16, Vec<IpAddr>>>,
     /// Says which addresses an unspecified listener takes.
     machine: Arc<dyn LocalAddresses>,
@@ -37,8 +37,8 @@ pub struct OwnListener {
     address: SocketAddr,
 }
 
-/// The unix sockets that this process listens on. To whoever listens there we would be ourselves, the
-/// daemon's own user, and not the client.
+/// The unix sockets that this process listens on. Their listeners would take a connection of the
+/// proxy for one of the daemon's own user, not of the client.
 #[derive(Clone, Debug, Default)]
 pub struct OwnUnixSockets(Arc<RwLock<Vec<Arc<OwnFile>>>>);
 
@@ -52,12 +52,12 @@ pub struct OwnUnixSocket {
 #[derive(Debug)]
 struct OwnFile {
     path: Option<UnixSocketPath>,
-    /// `None` where this process may not look.
+    /// `None` where this process may not look at the file.
     node: Option<Node>,
 }
 
 impl OwnListeners {
-    /// An empty set, which listeners leave when they close.
+    /// An empty set. Listeners leave it when they close.
     pub(crate) fn new(machine: Arc<dyn LocalAddresses>) -> Self {
         Self(Arc::new(Set {
             addresses: RwLock::default(),
@@ -66,9 +66,9 @@ impl OwnListeners {
         }))
     }
 
-    /// An empty set, which no listener leaves any more once the drain has begun. While this process
-    /// drains, the next one may serve on the same sockets, and requests that are under way here must
-    /// not reach it.
+    /// An empty set that keeps its addresses once the drain has begun. While this process drains,
+    /// its successor may serve on the same sockets, and requests that are under way here must not
+    /// reach it.
     pub(crate) fn kept_while_draining(machine: Arc<dyn LocalAddresses>, drain: Drain) -> Self {
         Self(Arc::new(Set {
             addresses: RwLock::default(),
@@ -88,8 +88,8 @@ impl OwnListeners {
         }
     }
 
-    /// Binds an address and adds it, and listens there only then: no request that is under way gets into
-    /// the queue of the new listener.
+    /// Binds an address, adds it to the set, and only then listens there, so that no request under
+    /// way can reach the queue of the new listener.
     ///
     /// # Errors
     ///
@@ -144,7 +144,7 @@ impl OwnUnixSockets {
         }
     }
 
-    /// Whether this is one of them, under whatever name.
+    /// Whether this is one of them, under any name.
     pub(crate) fn has(&self, socket: &Socket) -> bool {
         let own = self.0.read().unwrap_or_else(PoisonError::into_inner);
         own.iter().any(|file| {
@@ -232,8 +232,8 @@ mod tests {
         assert!(!own.covers(address.ip(), 80));
     }
 
-    /// An old wound: what closed while the process drained could be reached through it, and the next
-    /// process served there.
+    /// A past bug: an address that closed while the process drained could be reached through it
+    /// while the next process served there.
     #[test]
     fn p6_a_listener_that_closes_while_draining_stays_our_own() {
         let drain = Drain::new();

@@ -1,8 +1,9 @@
 //! Which user of this machine a client belongs to.
 //!
-//! Clients on this machine share its addresses, so equal shares among users need the kernel's socket
-//! tables. They are asked only in a shortage: of places, of certificates, of log lines. Otherwise a client
-//! is its address, and all clients on this machine whose user is not known are one.
+//! Clients on this machine share its addresses, so equal shares among users need the kernel's
+//! socket tables. The kernel is asked only in a shortage of places, certificates or log lines.
+//! Otherwise a client is its address, and all clients on this machine whose user is not known are
+//! one client.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,19 +17,20 @@ use crate::activity::{Activity, Busy};
 use crate::shares::Holder;
 use tokio_util::sync::CancellationToken;
 
-/// How long an answer may take. The clients of this machine whose user is not known by then are one
+/// How long an answer may take. Clients of this machine whose user is not known by then are one
+/// holder.
 /// holder.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Connections that are asked about at once.
+/// Connections in one question.
 const BATCH: usize = 64;
 /// How long after a shortage new connections are still asked about when they are accepted.
 const SHORTAGE: Duration = Duration::from_secs(10);
 
-/// Tells whose the connections from this machine are. The service asks its monitor, which asks the
-/// kernel.
+/// Tells which users the connections from this machine belong to. The service asks its monitor,
+/// which asks the kernel.
 pub trait ClientOwner: Send + Sync + 'static {
-    /// The user ids at the other ends of these connections, in their order; `None` for those that are
-    /// not known.
+    /// The user ids at the other ends of these connections, in the same order; `None` where the
+    /// user is not known.
     fn owners<'a>(&'a self, connections: &'a [SocketPair]) -> BoxFuture<'a, Vec<Option<u32>>>;
 }
 
@@ -48,11 +50,11 @@ pub struct ConnectionHandle(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     ends: SocketPair,
-    /// Set once it was asked for.
+    /// Set once the answer is there.
     user: OnceLock<Option<u32>>,
     activity: Arc<Activity>,
     gives_way: CancellationToken,
-    /// Whether a task asks.
+    /// Whether a task is asking.
     is_being_asked: AtomicBool,
 }
 
@@ -89,7 +91,7 @@ impl ConnectionHandle {
     pub(crate) fn holder(&self) -> Holder {
         match self.0.user.get() {
             Some(Some(uid)) => Holder::User(*uid),
-            // A client on this machine without a user has most often closed its socket. One user could
+            // A client on this machine without a user has usually closed its socket. One user could
             // leave many such connections, from many addresses.
             Some(None) => Holder::at(Ipv4Addr::LOCALHOST.into()),
             None => Holder::at(self.0.ends.client.ip()),
@@ -116,7 +118,7 @@ impl ConnectionHandle {
         self.0.gives_way.cancelled().await;
     }
 
-    /// Whether the kernel could say more than the address does, and was not asked.
+    /// Whether the kernel knows more than the address tells, and was not asked yet.
     fn is_unasked(&self) -> bool {
         let SocketPair { client, local } = self.0.ends;
         let client = client.ip().to_canonical();
@@ -134,7 +136,7 @@ impl Owners {
         }
     }
 
-    /// Finds out whose these connections are, each once.
+    /// Finds the users of these connections, and asks once for each.
     pub(crate) async fn ask(&self, connections: &[ConnectionHandle]) {
         let Some(owner) = &self.owner else {
             return;
@@ -149,13 +151,13 @@ impl Owners {
             let answers = answers.unwrap_or_default();
             let answers = answers.into_iter().chain(std::iter::repeat(None));
             for (connection, user) in batch.iter().zip(answers) {
-                // Another may have asked meanwhile, and got the same answer.
+                // A concurrent task may have asked, and got the same answer.
                 let _ = connection.0.user.set(user);
             }
         }
     }
 
-    /// Finds out whose a connection is, for those who cannot wait where they ask.
+    /// Finds the user of a connection later, for callers that cannot wait.
     pub(crate) fn ask_later(self: &Arc<Self>, connection: &ConnectionHandle) {
         if self.owner.is_none() || !connection.is_unasked() {
             return;
@@ -176,7 +178,7 @@ impl Owners {
         self.short_until.fetch_max(until, Ordering::Relaxed);
     }
 
-    /// Finds out whose a connection is that was just accepted, if there is a shortage.
+    /// In a shortage, finds the user of a connection that was just accepted.
     pub(crate) async fn ask_in_shortage(&self, connection: &ConnectionHandle) {
         let until = self.short_until.load(Ordering::Relaxed);
         // Zero is the common case, and costs no look at the clock.
@@ -200,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    /// Knows users by the client's port, and what it was asked.
+    /// Reports users by the client's port, and counts the questions.
     #[derive(Default)]
     struct ByPort(Mutex<Vec<usize>>);
 

@@ -1,6 +1,6 @@
 //! Writes decisions down: audit event, blocked entry, counters.
 //!
-//! Called by `enforce.rs` and by nobody else, so that there is one record per decision.
+//! Only `enforce.rs` calls it, so there is one record per decision.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -37,7 +37,7 @@ pub(crate) struct Recorder {
     clock: Arc<dyn Clock>,
     allowed: AtomicU64,
     lines: Lines,
-    /// Ourselves, for the task that writes counts.
+    /// A reference to this recorder, for the task that writes counts.
     this: Weak<Self>,
 }
 
@@ -64,7 +64,8 @@ impl Recorder {
         })
     }
 
-    /// Whether a message that a client causes is to be logged. Beyond the client's budget it is counted.
+    /// Whether to log a message that a client causes. Beyond the client's budget the message is
+    /// counted.
     pub(crate) fn may_say(&self, client: &ConnectionHandle, kind: &'static str) -> bool {
         match self.lines.take(client) {
             Line::Written => true,
@@ -76,9 +77,9 @@ impl Recorder {
         }
     }
 
-    /// Whether an attempt by this protocol would reach a socket of our own (SPEC P6). A datagram to a
-    /// TCP listener would reach nothing, and is refused all the same: one destination, one verdict
-    /// (SPEC P9).
+    /// Whether an attempt by this protocol would reach a socket of our own (SPEC P6). A datagram to
+    /// a TCP listener would reach nothing, but is refused all the same: the same destination gets
+    /// the same verdict (SPEC P9).
     pub(crate) fn is_own(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
         self.own.covers(address, port)
             || (protocol == Protocol::Socks5Udp && self.own_datagrams.covers(address, port))
@@ -104,8 +105,8 @@ impl Recorder {
         self.audit(attempt, &server, decision, decision.reason().as_str(), None);
     }
 
-    /// A name that does not resolve is an outcome, not a violation: it is audited, and does not
-    /// crowd the blocked entries.
+    /// A name that does not resolve is an outcome and not a violation: it is audited, and gets no
+    /// blocked entry.
     pub(crate) fn unresolved(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
         self.audit_host(attempt, authority, decision);
     }
@@ -165,7 +166,7 @@ impl Recorder {
         self.audit(attempt, &server, decision, decision.reason().as_str(), None);
     }
 
-    /// Records a decision; `blocked` is the entry of a refusal, and how many entries there may be.
+    /// Records a decision. `blocked` is the entry of a refusal, with the capacity of the log.
     fn audit(
         &self,
         attempt: &Attempt,
@@ -197,7 +198,7 @@ impl Recorder {
             metadata: &self.metadata,
             count: 1,
         };
-        // What is allowed is always recorded one by one: it says what left the machine.
+        // Each allowed decision is recorded by itself: it shows what left the machine.
         let line = match decision.verdict() {
             Verdict::Allow => Line::Written,
             _ => self.lines.take(&attempt.client.connection),
@@ -235,7 +236,7 @@ impl Recorder {
         }
     }
 
-    /// Sees to it that counts are written. They are written when the recorder ends, too.
+    /// Schedules the writing of counts. They are also written when the recorder ends.
     fn write_counts_later(&self, is_first: bool) {
         if !is_first {
             return;
@@ -324,7 +325,7 @@ impl Server<'_> {
     }
 }
 
-/// A method may be any token, as long as a whole head; a record takes its beginning.
+/// A method may be any token, as long as a whole head; a record keeps only its beginning.
 fn short(method: &str) -> &str {
     const LONGEST: usize = 64;
     method.get(..LONGEST).unwrap_or(method)

@@ -26,7 +26,7 @@ pub(crate) const POLICY_DECISION: HeaderName = HeaderName::from_static("x-networ
 /// What the first line of a text answer to a blocked request begins with (SPEC H5).
 const DECISION_LINE: &str = "CODEX_NETWORK_POLICY_DECISION";
 
-/// How a block is told: as JSON to plain HTTP, as text to those who read it off a failed CONNECT.
+/// The format of a refusal: JSON for plain HTTP, text for clients that see it as a failed CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
     Http,
@@ -118,12 +118,12 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
     response
 }
 
-/// `400` for a request that cannot be served as it stands.
+/// `400` for a request that cannot be served.
 pub(crate) fn bad_request(why: &str) -> Response<Answer> {
     closing(text(StatusCode::BAD_REQUEST, why))
 }
 
-/// The last answer on its connection.
+/// Marks an answer as the last one of its connection.
 pub(crate) fn closing(mut response: Response<Answer>) -> Response<Answer> {
     let close = HeaderValue::from_static("close");
     response
@@ -143,7 +143,7 @@ pub(crate) fn connect_inside() -> Response<Answer> {
     response
 }
 
-/// `421` for a request inside intercepted TLS that is for somebody else (SPEC M7, RFC 9110
+/// `421` for a request inside intercepted TLS that names another authority (SPEC M7, RFC 9110
 /// section 15.5.20).
 pub(crate) fn misdirected(refused: &Refusal) -> Response<Answer> {
     let mut response = refusal(refused, Door::Connect);
@@ -151,9 +151,9 @@ pub(crate) fn misdirected(refused: &Refusal) -> Response<Answer> {
     response
 }
 
-/// A fatal TLS alert (RFC 8446 section 6.2), for a client that cannot be answered in any other way.
+/// A fatal TLS alert (RFC 8446 section 6.2), for a client that cannot get any other answer.
 pub(crate) fn tls_alert(alert: TlsAlert) -> [u8; 7] {
-    // A record of type alert, version 3.3, two bytes: fatal, and what.
+    // A record of type alert, version 3.3, two bytes: level fatal, and the alert.
     [21, 3, 3, 0, 2, 2, alert as u8]
 }
 
@@ -166,18 +166,18 @@ pub(crate) enum TlsAlert {
     UnrecognizedName = 112,
 }
 
-/// `200` for a CONNECT whose other end is there.
+/// `200` for a CONNECT whose other end is connected.
 pub(crate) fn connected() -> Response<Answer> {
     Response::new(Answer::own(Bytes::new()))
 }
 
-/// A whole message for a client whose bytes never made a request (SPEC H4).
+/// A whole message for a client whose bytes were not a valid request (SPEC H4).
 pub(crate) fn malformed(flaw: Flaw) -> Vec<u8> {
     let status = StatusCode::from_u16(flaw.status()).unwrap_or(StatusCode::BAD_REQUEST);
     whole_message(status, &flaw.to_string())
 }
 
-/// A whole message for a client that began a request and did not go on.
+/// A whole message for a client that began a request and did not finish it in time.
 pub(crate) fn slow_head() -> Vec<u8> {
     whole_message(
         StatusCode::REQUEST_TIMEOUT,
@@ -190,7 +190,7 @@ pub(crate) fn not_http(why: &dyn std::fmt::Display) -> Vec<u8> {
     whole_message(StatusCode::BAD_REQUEST, &why.to_string())
 }
 
-/// For a connection on which hyper has said its last.
+/// A message to write on a connection that hyper no longer serves.
 fn whole_message(status: StatusCode, why: &str) -> Vec<u8> {
     let phrase = status.canonical_reason().unwrap_or_default();
     let body = format!("{why}\n");
@@ -202,7 +202,7 @@ fn whole_message(status: StatusCode, why: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// An origin's interim answer, as it goes to a client over HTTP/2.
+/// An origin's interim answer, as a client over HTTP/2 gets it.
 pub(crate) fn interim_head(status: StatusCode, fields: HeaderMap) -> Response<()> {
     let mut head = Response::new(());
     *head.status_mut() = status;
@@ -210,7 +210,7 @@ pub(crate) fn interim_head(status: StatusCode, fields: HeaderMap) -> Response<()
     head
 }
 
-/// An origin's interim answer, as it goes to a client over HTTP/1.
+/// An origin's interim answer, as a client over HTTP/1 gets it.
 pub(crate) fn interim(status: StatusCode, fields: &HeaderMap) -> Bytes {
     let phrase = status.canonical_reason().unwrap_or_default();
     let mut message = format!("HTTP/1.1 {} {phrase}\r\n", status.as_u16()).into_bytes();
@@ -273,21 +273,21 @@ fn sentence(refusal: &Refusal) -> String {
     let host = &refusal.host;
     match refusal.decision.reason() {
         _ if refusal.decision.verdict() == Verdict::Ask => format!(
-            "{host} is not on the allow list of the network policy, and somebody has to be asked first; try again \
+            "{host} is not on the allow list of the network policy, and a user must approve it first; try again \
              once it is allowed."
         ),
         _ if refusal.decision.source() == Source::Decider => format!(
-            "{host} is not on the allow list of the network policy, and whoever decides about such hosts refuses \
-             it ({}).",
+            "{host} is not on the allow list of the network policy, and the program that decides about such \
+             hosts refuses it ({}).",
             refusal.reason()
         ),
         Reason::Denied => format!(
-            "{host} is explicitly denied by the network policy; allowing it elsewhere does not help, its deny rule \
-             has to go."
+            "{host} is explicitly denied by the network policy; to allow it, remove its deny rule (an allow rule \
+             does not lift it)."
         ),
         Reason::NotAllowed if refusal.detail == Some(MANAGED_LIST) => format!(
             "{host} is not on the allow list of the network policy (nothing denies it explicitly), and that list is \
-             managed: whoever manages requirements.toml for this machine can add it there; allowed_domains \
+             managed: the administrator of requirements.toml on this machine can add it there; allowed_domains \
              elsewhere does not count."
         ),
         Reason::NotAllowed => format!(
@@ -299,7 +299,7 @@ fn sentence(refusal: &Refusal) -> String {
              allow_local_binding is on or the address itself is on the allow list."
         ),
         Reason::MethodNotAllowed if refusal.detail == Some(CONTENT) => format!(
-            "the network policy is in limited mode, which lets no request with content through to {host}; send it \
+            "the network policy is in limited mode, which allows no request with content to {host}; send it \
              without content (no Content-Length, no Transfer-Encoding), or use full mode."
         ),
         Reason::MethodNotAllowed
@@ -315,8 +315,9 @@ fn sentence(refusal: &Refusal) -> String {
              full mode."
         ),
         Reason::MitmRequired => format!(
-            "requests to {host} have to be judged one by one, which needs TLS interception, and here it cannot be \
-             intercepted; use https on port 443 through this proxy, or full mode without hooks for this host."
+            "the proxy must judge each request to {host}, which needs TLS interception, and this connection \
+             cannot be intercepted; use https on port 443 through this proxy, or full mode without hooks for this \
+             host."
         ),
         Reason::MitmHookDenied if refusal.detail == Some(CONTENT) => format!(
             "a rule of the network policy for {host} matches this request, but its method does not define content \
@@ -328,11 +329,11 @@ fn sentence(refusal: &Refusal) -> String {
         ),
         Reason::MitmHookDenied => format!("no rule of the network policy for {host} matches this request."),
         Reason::InvalidHost => {
-            "what was given for a host is neither a host name nor an address; check the URL.".to_owned()
+            "the host is neither a valid host name nor an address; check the URL.".to_owned()
         }
         Reason::LoopDetected if refusal.detail == Some(LOOPING_PROXY) => {
-            "this proxy is its own upstream proxy; whoever runs it has to change HTTP_PROXY and its kin in the \
-             environment of the proxy itself."
+            "this proxy is its own upstream proxy; its administrator must change HTTP_PROXY and the related \
+             variables in the environment of the proxy itself."
                 .to_owned()
         }
         Reason::LoopDetected => {

@@ -1,4 +1,4 @@
-//! The engine as its owner holds it: settings in, doors open, records out.
+//! [`Engine`]: the interface for its owner. Settings go in, doors open, records come out.
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,15 +39,15 @@ pub struct Engine {
     shared: Arc<Shared>,
 }
 
-/// What an engine is made of besides its settings; the defaults are the real things.
+/// The parts of an engine besides its settings. The defaults are those of the service.
 pub struct EngineParts {
-    /// Resolves names. `None`: DNS as the settings say, made anew with them.
+    /// Resolves names. `None`: DNS by the settings, made anew when they change.
     pub resolver: Option<Arc<dyn Resolve>>,
-    /// Issues certificates for intercepted hosts. `None`: nothing can be intercepted, and what would
-    /// need it is refused.
+    /// Issues certificates for intercepted hosts. `None`: TLS cannot be intercepted, and
+    /// connections that need it are refused.
     pub issuer: Option<Arc<dyn LeafIssuer>>,
-    /// Tells whose clients on this machine are, for equal shares among users. `None`: a client is its
-    /// address, so that all clients of one address share.
+    /// Tells the users of clients on this machine, for equal shares among users. `None`: a client
+    /// is its address, so all clients of one address share.
     pub client_owner: Option<Arc<dyn ClientOwner>>,
     /// Dials addresses.
     pub dialler: Arc<dyn Dial>,
@@ -57,21 +57,21 @@ pub struct EngineParts {
     pub audit: Arc<dyn AuditSink>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
-    /// The number after which refused requests are counted. An owner who starts one engine in place
-    /// of another, and wants the numbers to go on rising, gives one that is above all of the other's.
+    /// The number after which refused requests are counted. An owner that replaces one engine by
+    /// another passes a number above all of the first one's, so that numbers keep rising.
     pub blocked_base: u64,
     /// Asked about hosts that are on neither list (SPEC P8). `None`: they are refused.
     pub decider: Option<Arc<dyn NetworkPolicyDecider>>,
     /// How long the decider may take.
     pub decider_timeout: Duration,
-    /// Gets every refusal, unless it is full.
+    /// Gets every refusal, while the channel has room.
     pub blocked_observer: Option<mpsc::Sender<BlockedEntry>>,
     /// Goes into every audit event.
     pub audit_metadata: AuditMetadata,
-    /// Whether requests to unix sockets (`x-unix-socket`) are served, as far as the settings allow them
-    /// (SPEC H10). The default is the platform's: on macOS they are. It is here so that the tests of
-    /// other platforms can switch it on, and is no key of any configuration: on Linux the daemon's
-    /// worker is confined to sockets of the internet and may open no file.
+    /// Whether requests to unix sockets (`x-unix-socket`) are served, within the settings (SPEC
+    /// H10). The default is the platform's: on macOS they are. Tests on other platforms switch it
+    /// on here. It is no key of any configuration: on Linux the daemon's worker is confined to
+    /// sockets of the internet and may open no file.
     pub unix_sockets: UnixSocketSupport,
 }
 
@@ -89,7 +89,7 @@ pub enum SetupError {
     Interception(#[from] InterceptionError),
 }
 
-/// A way in.
+/// A door of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Door {
     /// HTTP forward proxy with CONNECT.
@@ -98,8 +98,9 @@ pub enum Door {
     Socks5,
 }
 
-/// An open door. Dropping it stops accepting; connections that were accepted go on. Its address counts as
-/// our own until the last of them has ended, or the engine if that is draining by then.
+/// An open door. Dropping it stops accepting; accepted connections go on. Its address counts as our
+/// own until the last of them has ended, or, if the engine is draining by then, until the engine
+/// ends.
 #[derive(Debug)]
 pub struct Listening {
     address: SocketAddr,
@@ -107,24 +108,24 @@ pub struct Listening {
     _own: Arc<OwnListener>,
 }
 
-/// Counts for people and tools.
+/// Counts, for people and tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// Client connections that are open now.
     pub connections: usize,
-    /// Those of them that have a UDP association.
+    /// The connections among them that have a UDP association.
     pub udp_associations: usize,
     /// Connections since the start that ended to make room for others.
     pub ended_for_others: u64,
-    /// Clients since the start that were turned away, since too many were waiting for a place.
+    /// Clients since the start that were turned away because too many waited for a place.
     pub turned_away: u64,
     /// Upstream HTTP connections kept for the next request.
     pub idle_upstream: usize,
     /// Connections to origins that were opened since the start.
     pub upstream_direct: u64,
-    /// Connections since the start that plain HTTP went to an upstream proxy by.
+    /// Connections since the start to an upstream proxy that forwards plain HTTP.
     pub upstream_http_proxy: u64,
-    /// Connections since the start that an upstream proxy made for us.
+    /// Connections since the start that an upstream proxy made by CONNECT.
     pub upstream_tunnel_proxy: u64,
     /// Attempts that were allowed since the start.
     pub allowed: u64,
@@ -171,7 +172,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When no resolver, or nothing that intercepts, can be made from the settings.
+    /// When no resolver or no TLS configuration can be made from the settings.
     pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, SetupError> {
         let resolver = resolver(parts.resolver.as_ref(), &settings)?;
         let tls = UpstreamTls::renewed(None, &settings.mitm.roots)?;
@@ -229,8 +230,7 @@ impl Engine {
         })
     }
 
-    /// Opens a door on a bound listener, which keeps its address. To be called inside a tokio
-    /// runtime.
+    /// Opens a door on a bound listener, which keeps its address. Call it inside a tokio runtime.
     ///
     /// # Errors
     ///
@@ -261,8 +261,8 @@ impl Engine {
         }
     }
 
-    /// The limits in force, with this many places or with `max_connections`. Who has waited as long as
-    /// a head may take is idle.
+    /// The limits in force, with this many places or with `max_connections`. A connection is idle
+    /// after the time limit of a head.
     fn bounds(&self, places: Option<usize>) -> BoundsInForce {
         let shared = Arc::clone(&self.shared);
         Arc::new(move || {
@@ -274,10 +274,10 @@ impl Engine {
         })
     }
 
-    /// Opens a listener of the owner's own beside the doors: accepted and drained like theirs,
-    /// never reachable through them, and with `limit` connections of its own, so that it answers
-    /// when the doors are full. They are shared out as those of the doors are; `serve` marks with the
-    /// handle when a request is in hand.
+    /// Opens a listener of the owner's own beside the doors. It accepts and drains like a door, and
+    /// no request can reach it through a door. It has `limit` connections of its own, so that it
+    /// answers when the doors are full. They are shared among users like those of the doors.
+    /// `serve` uses the handle to mark a request in hand.
     ///
     /// # Errors
     ///
@@ -340,12 +340,12 @@ impl Engine {
     }
 
     /// Puts other settings in force, all at once. Requests that were judged go on under the old
-    /// ones; tunnels that the new ones forbid end. Limited mode that [`set_mode`](Self::set_mode) has
-    /// set stays. Returns the generation's number.
+    /// settings; tunnels that the new ones forbid end. Limited mode set by
+    /// [`set_mode`](Self::set_mode) stays. Returns the generation's number.
     ///
     /// # Errors
     ///
-    /// When no resolver, or no TLS for upstreams, can be made from the settings; then nothing has
+    /// When no resolver, or no TLS for upstreams, can be made from the settings. Then nothing has
     /// changed.
     pub fn replace(&self, settings: &Arc<Settings>) -> Result<u64, SetupError> {
         let resolver = resolver(self.shared.fixed_resolver.as_ref(), settings)?;
@@ -362,7 +362,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When a requirement has a stricter mode (SPEC C6); then nothing has changed.
+    /// When a requirement has a stricter mode (SPEC C6). Then nothing has changed.
     pub fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
         self.shared.live.set_mode(mode)
     }
@@ -372,26 +372,26 @@ impl Engine {
         self.shared.live.current()
     }
 
-    /// What was refused lately.
+    /// The last refusals.
     pub fn blocked(&self) -> &BlockedLog {
         &self.shared.recorder.blocked
     }
 
-    /// The addresses that no request may reach because they are our own. Add any other listener of
-    /// this process here, and every listener that is about to open: clients may be in the queue of each
-    /// of them before the first one accepts.
+    /// The addresses that no request may reach because they are our own. Add every other listener
+    /// of this process here before it opens: clients may be in the queue of each of them before the
+    /// first one accepts.
     pub fn own_listeners(&self) -> &OwnListeners {
         &self.shared.recorder.own
     }
 
-    /// The unix sockets that no request may reach because they are our own. Add any that this process
-    /// listens on.
+    /// The unix sockets that no request may reach because they are our own. Add every one that this
+    /// process listens on.
     pub fn own_unix_sockets(&self) -> &OwnUnixSockets {
         &self.shared.own_unix_sockets
     }
 
-    /// Says of each upstream proxy that is one of our own listeners, by address, that everything for it
-    /// is refused (SPEC H12). A name that leads here is found out when it is looked up.
+    /// The upstream proxies, by address, that are listeners of this proxy. Everything for them is
+    /// refused (SPEC H12). A name that leads here is detected when it is looked up.
     pub fn looping_proxies(&self) -> Vec<String> {
         let settings = Arc::clone(self.current().settings());
         let proxies = &settings.upstream_proxies;

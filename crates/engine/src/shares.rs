@@ -1,8 +1,8 @@
-//! Equal shares of the places for clients (SPEC C5): who is let in, and whose connection gives way,
-//! when there are fewer places than clients. Pure: no clock, no locks, no sockets.
+//! Equal shares of the places for clients (SPEC C5): which client is let in and whose connection
+//! ends when places are short. Pure: no clock, no locks, no sockets.
 //!
-//! Each holder's equal share is the limit divided by the number of holders that have a connection or
-//! wait for one. The rules, in this order:
+//! Each holder's equal share is the limit divided by the number of holders that have a connection
+//! or wait for one. The rules, in this order:
 //!
 //! 1. While a place is free, the holder with the fewest connections gets it.
 //! 2. A holder below its equal share is always let in, and so is one without a connection where another
@@ -19,7 +19,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-/// Who is accountable for a connection.
+/// The user or address that a connection counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Holder {
     /// A user of this machine, by its id.
@@ -36,20 +36,20 @@ pub(crate) struct Held {
     pub(crate) idle: Duration,
 }
 
-/// What to do, by positions in what was given.
+/// What to do. Entries are indices into the input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Who gets a place, of those that wait.
+    /// Which of the waiting clients get a place.
     pub(crate) admit: Vec<usize>,
     /// Which connections end for them.
     pub(crate) end: Vec<usize>,
 }
 
-/// One holder's part.
+/// The connections of one holder.
 #[derive(Default)]
 struct Share {
     connections: usize,
-    /// Its connections, the one that has been idle longest last.
+    /// Its connections, sorted; the one that has been idle longest is last.
     by_idleness: Vec<usize>,
     waiting: VecDeque<usize>,
     /// No place can be found for those that wait.
@@ -57,8 +57,8 @@ struct Share {
 }
 
 impl Holder {
-    /// The holder of the connections that come from an address. Every user of this machine may use any
-    /// loopback address, so all of them are one holder.
+    /// The holder of the connections from an address. Every user of this machine may use any
+    /// loopback address, so these are all one holder.
     pub(crate) fn at(address: IpAddr) -> Self {
         let address = address.to_canonical();
         if address.is_loopback() {
@@ -84,8 +84,8 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Finds places for those that wait, the first of each holder first. `held` stands in the order in
-/// which the connections were let in: of those that are idle for the same time the newest ends first.
+/// Finds places for waiting clients, in order for each holder. `held` is in the order in which the
+/// connections were let in: of connections that are idle for the same time, the newest ends first.
 pub(crate) fn plan(limit: usize, min_idle: Duration, held: &[Held], waiting: &[Holder]) -> Plan {
     let mut shares: BTreeMap<Holder, Share> = BTreeMap::new();
     for (position, connection) in held.iter().enumerate() {
@@ -126,7 +126,7 @@ pub(crate) fn plan(limit: usize, min_idle: Duration, held: &[Held], waiting: &[H
     plan
 }
 
-/// Who is to get the next place: of the holders that wait, the one with the fewest connections.
+/// The holder that gets the next place: the one with the fewest connections of those that wait.
 fn next(shares: &BTreeMap<Holder, Share>) -> Option<Holder> {
     shares
         .iter()
@@ -136,7 +136,7 @@ fn next(shares: &BTreeMap<Holder, Share>) -> Option<Holder> {
         .map(|(_, _, holder)| holder)
 }
 
-/// Which holder gives a place up for another connection of `newcomer`.
+/// The holder that loses a connection to another one of `newcomer`.
 fn gives_way(
     shares: &BTreeMap<Holder, Share>,
     newcomer: Holder,
@@ -160,8 +160,8 @@ fn gives_way(
         .map(|(_, _, _, holder)| holder)
 }
 
-/// Who is turned away so that no more than `most` wait: the newest of the holder of whom most wait, as
-/// positions.
+/// The clients to turn away so that no more than `most` wait, as indices: the newest ones of the
+/// holder with the most waiting.
 pub(crate) fn surplus(most: usize, waiting: &[Holder]) -> Vec<usize> {
     let mut by_holder: BTreeMap<Holder, Vec<usize>> = BTreeMap::new();
     for (position, holder) in waiting.iter().enumerate() {

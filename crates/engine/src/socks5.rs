@@ -1,6 +1,6 @@
-//! The SOCKS5 door (SPEC section 5): names are resolved here and never by the client, and the same
-//! enforcement point decides as for HTTP. A connection becomes a tunnel, or the control connection of
-//! a UDP association (`udp`). BIND is refused.
+//! The SOCKS5 door (SPEC section 5). The proxy resolves names, and the same enforcement point
+//! decides as for HTTP. A connection becomes a tunnel, or the control connection of a UDP
+//! association (`udp`). BIND is refused.
 
 pub(crate) mod address;
 pub(crate) mod handshake;
@@ -31,10 +31,10 @@ use crate::upstream::Connection;
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "socks5";
 
-/// The bound address of a refusal.
+/// The bound address in a refusal.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// What ends a connection before it becomes a tunnel.
+/// Why a connection ends before it becomes a tunnel.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("{0}")]
@@ -140,7 +140,7 @@ async fn negotiate(
     Ok((request, attempt))
 }
 
-/// Reads one message. What the client sent behind it stays in the buffer.
+/// Reads one message. Bytes that the client sent behind it stay in the buffer.
 async fn read<T>(
     stream: &mut TcpStream,
     buffer: &mut BytesMut,
@@ -211,8 +211,8 @@ async fn open(
     }
 }
 
-/// Answers a flaw in the client's own protocol, where that has an answer. What TLS has for it would say
-/// that TLS is spoken here.
+/// Answers a flaw in the client's own protocol, if that has an answer. TLS gets none: a TLS answer
+/// would say that this port speaks TLS.
 async fn tell(stream: &mut TcpStream, flaw: Flaw) {
     let message = match flaw {
         Flaw::Http => respond::not_http(&flaw),

@@ -1,5 +1,5 @@
-//! The protocol that a client speaks, by the first byte that it sends. A door tells a client that speaks
-//! another one. Whether the bytes are sound is for the parser of the protocol to say.
+//! The protocol that a client speaks, by the first byte that it sends. A listener tells a client that
+//! speaks another one. The parser of the protocol then decides whether the bytes are valid.
 
 /// The type of a TLS record that begins a handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -13,15 +13,15 @@ pub(crate) enum SpokenProtocol {
     Http,
     Socks4,
     Socks5,
-    /// Most often of a client whose proxy setting begins with `https://`.
+    /// Usually a client whose proxy setting begins with `https://`.
     Tls,
 }
 
 impl SpokenProtocol {
-    /// What the first byte says.
+    /// The protocol that the first byte shows.
     pub(crate) fn of_first_byte(byte: u8) -> Option<Self> {
         Some(match byte {
-            // Every registered method is spelt in capitals.
+            // All registered methods are in capitals.
             b'A'..=b'Z' => Self::Http,
             SOCKS4 => Self::Socks4,
             SOCKS5 => Self::Socks5,

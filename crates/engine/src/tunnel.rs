@@ -1,9 +1,9 @@
-//! Bytes between a client and an upstream, both ways, until either has had enough.
+//! Moves bytes between a client and an upstream, both ways, until either is done.
 //!
 //! A tunnel holds no buffer while nothing flows: it waits for a socket to become readable, takes a
-//! buffer, moves what is there and gives the buffer back. It also watches the policy: when a
-//! change no longer permits its destination, it ends (SPEC P11). How the bytes are moved is this
-//! file's own affair; nothing outside sees more than two sockets.
+//! buffer, moves the bytes and frees the buffer. It also watches the policy: when a change no
+//! longer permits its destination, it ends (SPEC P11). How the bytes are moved is private to this
+//! file; callers pass two sockets.
 
 use std::fmt::Display;
 use std::io;
@@ -22,12 +22,12 @@ use crate::enforce::{self, LeadsTo, Permit};
 use crate::owner::ConnectionHandle;
 use crate::upstream::{Connection, Stream};
 
-/// What is moved at once. Larger pieces win little once a socket's buffer is emptied by each.
+/// Bytes moved at once. Larger pieces gain little once each of them empties the socket's buffer.
 const BUFFER: usize = 32 * 1024;
-/// The same for streams that are no sockets; a TLS record holds no more.
+/// The same for streams that are not sockets; a TLS record holds no more.
 const STREAM_BUFFER: usize = 16 * 1024;
 
-/// A permitted pair of ends, the upstream one connected.
+/// A permitted connection. Its upstream end is connected.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     permit: Permit,
@@ -43,7 +43,7 @@ pub(crate) enum RelayEnd {
     Idle(Duration),
     /// The policy no longer permits it.
     Forbidden(Reason),
-    /// Its place is needed by another client.
+    /// Another client needs its place.
     GivesWay,
 }
 
@@ -52,7 +52,8 @@ impl Tunnel {
         Self { permit, upstream }
     }
 
-    /// Moves bytes until the end. `early` are bytes that the client sent before the tunnel stood.
+    /// Moves bytes until the end. `early` are bytes that the client sent before the tunnel was
+    /// ready.
     pub(crate) async fn run(self, shared: &Shared, mut client: TcpStream, early: Bytes) {
         let Self { permit, upstream } = self;
         let leads_to = upstream.leads_to().clone();
@@ -96,7 +97,7 @@ impl RelayEnd {
         }
     }
 
-    /// Whether the connections are reset: an orderly close would tell an end that it has everything.
+    /// Whether the connections are reset: an orderly close would tell an end that it has received everything.
     pub(crate) fn must_reset(&self) -> bool {
         matches!(self, Self::Closed(Err(_)) | Self::GivesWay)
     }
@@ -146,7 +147,7 @@ async fn relay_both(
     }
 }
 
-/// Moves one direction to its end, then says so to the other side: half a connection may go on.
+/// Moves one direction to its end, then closes it on the other side: half a connection may go on.
 async fn relay(
     from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
@@ -178,7 +179,7 @@ async fn relay(
     }
 }
 
-/// As [`relay`], for ends that are more than a socket: such a buffer is held while nothing flows.
+/// As [`relay`], for ends that are more than a socket: their buffers are held while nothing flows.
 pub(crate) async fn relay_stream(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -200,7 +201,8 @@ pub(crate) async fn relay_stream(
     }
 }
 
-/// Resolves when a change of the settings no longer permits the tunnel; as it is, unseen.
+/// Resolves when a change of the settings no longer permits the tunnel. The tunnel is judged
+/// without its contents.
 pub(crate) async fn forbidden(shared: &Shared, permit: &Permit, leads_to: &LeadsTo) -> Reason {
     enforce::rejudged(&shared.live, permit, leads_to, |decision| {
         match (decision.is_allow(), decision.handling()) {

@@ -1,5 +1,5 @@
-//! TLS interception inside one process (SPEC section 6): who gets which certificate, what is
-//! offered to whom, and what is refused.
+//! TLS interception inside one process (SPEC section 6): which certificate each client gets, what
+//! each side is offered, and what is refused.
 
 #[path = "interception/decider.rs"]
 mod decider;
@@ -28,7 +28,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 const LIMITED: &str = "[network]\nmode = \"limited\"\nallowed_domains = [\"**.test\"]\n";
-/// The same where a change of the settings finds nothing wrong with where the tests' dialler led to.
+/// The same for tests that change the settings: the address that the tests' dialler leads to stays
+/// permitted.
 const LIMITED_LOCAL: &str = r#"
 [network]
 mode = "limited"
@@ -69,7 +70,7 @@ async fn m1_in_full_mode_the_client_sees_the_origins_own_certificate() {
     assert_eq!(scene.ca.issued.load(Ordering::Relaxed), 0);
 }
 
-/// It is the same origin that answers, whosever certificate the client sees.
+/// The same origin answers, whichever certificate the client sees.
 #[tokio::test]
 async fn m1_in_limited_mode_the_client_sees_a_certificate_of_the_proxys() {
     let scene = Scene::new(LIMITED, &["http/1.1"]).await;
@@ -169,7 +170,7 @@ async fn p7_inside_limited_mode_only_reads() {
     }
 }
 
-/// Some clients (Java's, httpx) look at no answer before they have had room for the whole request.
+/// Some clients (Java's, httpx) read no answer before there is room for the whole request.
 #[tokio::test]
 async fn p7_a_refused_upload_over_http2_is_taken_to_its_end() {
     const PARTS: usize = 32;
@@ -184,8 +185,8 @@ async fn p7_a_refused_upload_over_http2_is_taken_to_its_end() {
     tokio::spawn(connection);
     let (end, ended) = oneshot::channel();
     let mut end = Some(end);
-    // More than the window (1 MiB) and what the client holds back itself (400 KiB); the proxy takes the
-    // rest for five seconds at most.
+    // More than the window (1 MiB) and the part that the client itself holds back (400 KiB). The
+    // proxy reads the rest for at most five seconds.
     let parts = (1..=PARTS).map(move |part| {
         if part == PARTS {
             end.take().map(|end| end.send(()));
@@ -276,7 +277,7 @@ async fn m2_p9_plain_http_is_judged_alike_behind_connect_and_socks5() {
 
 #[tokio::test]
 async fn m4_many_first_requests_to_one_name_issue_one_leaf() {
-    // All the handshakes at once, on a machine with other work to do.
+    // All the handshakes at once, on a machine that is busy with other work.
     let patient = format!("{LIMITED}[daemon.limits]\nheader_timeout = \"60s\"\n");
     let scene = Scene::new(&patient, &["http/1.1"]).await;
     let client = scene.ca.client(&["http/1.1"]);
@@ -331,7 +332,7 @@ async fn p11_a_connection_ends_when_it_is_forbidden_or_needs_no_interception() {
     ended(&mut needless).await;
 }
 
-/// An opaque tunnel is nothing that limited mode could look into.
+/// Limited mode cannot look into an opaque tunnel.
 #[tokio::test]
 async fn p11_an_opaque_tunnel_ends_when_interception_becomes_necessary() {
     let scene = Scene::new(FULL, &["http/1.1"]).await;
@@ -476,8 +477,8 @@ path_prefixes = ["/"]
 headers = { x-api-key = ["dry"] }
 "#;
 
-/// A field that the origin never gets, or reads beside another spelling of it, cannot be what a hook
-/// asks for.
+/// A hook cannot ask for a field that the origin never gets, or that it reads together with another
+/// spelling.
 #[tokio::test]
 async fn m9_a_hook_looks_at_the_fields_that_the_origin_reads() {
     let scene = Scene::new(HOOKED_BY_FIELD, &["http/1.1"]).await;
@@ -511,7 +512,7 @@ async fn m9_a_hook_looks_at_the_fields_that_the_origin_reads() {
     }
 }
 
-/// What is being ended since nothing has to be looked at any more is still watched.
+/// A connection that is ending because it no longer needs interception is still watched.
 #[tokio::test]
 async fn p11_a_connection_that_drains_still_ends_when_it_is_forbidden() {
     let scene = Scene::new(LIMITED_LOCAL, &["http/1.1"]).await;
@@ -538,7 +539,7 @@ async fn p11_a_connection_that_drains_still_ends_when_it_is_forbidden() {
     ended(&mut stream).await;
 }
 
-/// RFC 9113 section 3.4: a client has to speak first; one that says nothing is not kept for ever.
+/// RFC 9113 section 3.4: a client must speak first. A silent one is not kept for ever.
 #[tokio::test]
 async fn h1_a_silent_http2_client_is_not_kept() {
     for says in [
@@ -558,8 +559,8 @@ async fn h1_a_silent_http2_client_is_not_kept() {
     }
 }
 
-/// RFC 9113 section 3.2: HTTP/2 over TLS is chosen by ALPN and not assumed. A client whose session is
-/// HTTP/2 must not have its requests written for an origin that reads something else.
+/// RFC 9113 section 3.2: HTTP/2 over TLS is chosen by ALPN and not assumed. Requests of an HTTP/2
+/// client must not be sent as HTTP/2 to an origin that does not speak it.
 #[tokio::test]
 async fn m6_an_origin_that_does_not_negotiate_is_spoken_to_in_http_1_1() {
     let scene = Scene::new(LIMITED, &[]).await;
@@ -583,7 +584,7 @@ methods = ["POST"]
 path_prefixes = ["/never"]
 "#;
 
-/// The connection is still one to intercept; what is under way in it is not permitted any more.
+/// The connection still needs interception, but the request under way is no longer permitted.
 #[tokio::test]
 async fn p11_a_request_under_way_ends_when_it_is_forbidden() {
     for protocol in ["h2", "http/1.1"] {

@@ -1,5 +1,6 @@
-//! What the kernel says about addresses of this machine (SPEC P3, P4), in a network of the test's own
-//! that has addresses of the internet. Nothing leaves it: there is nobody else in it.
+//! The kernel's knowledge of the addresses of this machine (SPEC P3, P4), in a network of the
+//! test's own that has addresses of the internet. Nothing leaves the network: no other machine is
+//! in it.
 
 #![cfg(target_os = "linux")]
 
@@ -19,11 +20,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Set where the test runs in a network of its own.
 const INSIDE: &str = "IN_A_NETWORK_OF_ITS_OWN";
-/// The exit code of a network that cannot be made.
+/// The exit code when a network cannot be made.
 const CANNOT: i32 = 77;
 
-/// Addresses on an interface, the second of a family below the same prefix; ranges that are routed here;
-/// and default routes to nobody.
+/// Addresses on an interface, the second of a family below the same prefix; ranges that are routed
+/// here; and default routes that lead nowhere.
 const NETWORK: &str = "
     ip link set lo up &&
     ip link add net0 type bridge && ip link set net0 up &&
@@ -39,8 +40,8 @@ const NETWORK: &str = "
     until ip -6 route get 2606:2800::1 | grep -q ^local; do sleep 0.02; done &&
     until ip -6 route get 2606:2800::2 | grep -q ^local; do sleep 0.02; done";
 
-/// Runs a test again in a network of its own, and says whether this is it. Without the means it says so
-/// and runs nothing.
+/// Runs a test again in a network of its own. Returns whether this is that run. If no network can
+/// be made, says so and runs nothing.
 fn is_inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -78,7 +79,7 @@ fn is_inside(test: &str) -> bool {
     false
 }
 
-/// Writes a line past the test runner, which keeps what a passing test prints to itself.
+/// Writes a line past the test runner, which hides the output of passing tests.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -139,7 +140,7 @@ fn p4_the_kernel_tells_addresses_of_this_machine_from_all_others() {
     }
 }
 
-/// Every name leads to this machine's own address.
+/// Resolves every name to this machine's own address.
 struct Wildcard;
 
 impl Resolve for Wildcard {
@@ -202,7 +203,7 @@ async fn p4_a_service_on_every_address_is_not_reached_by_a_global_address_of_thi
     for entry in entries {
         assert_eq!(entry.reason, "not_allowed_local", "{}", entry.host);
     }
-    // Who says so gets there.
+    // A configuration that permits it gets there.
     let (_, door) = self::engine("allowed_domains = [\"*\"]\nallow_local_binding = true");
     assert_eq!(
         connect(door.address(), &format!("six.test:{port}")).await,

@@ -1,5 +1,5 @@
-//! Listeners of our own that open after a request was judged (SPEC P6): what leads to them is refused
-//! all the same.
+//! Listeners of our own that open after a request was judged (SPEC P6): a connection to them is
+//! refused all the same.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -25,7 +25,7 @@ fn engine(dialler: Arc<dyn Dial>, door: Door) -> (Engine, Listening) {
     observed_engine(dialler, door, None)
 }
 
-/// An engine that tells of each refusal.
+/// An engine that reports each refusal.
 fn observed_engine(
     dialler: Arc<dyn Dial>,
     door: Door,
@@ -44,7 +44,7 @@ fn observed_engine(
     (engine, door)
 }
 
-/// Opens a listener where it is to dial, as a reload may that comes between judgement and dial.
+/// Opens a listener at the address that it must dial, like a reload between judgement and dial.
 #[derive(Default)]
 struct Late {
     own: OnceLock<OwnListeners>,

@@ -1,5 +1,5 @@
-//! Equal shares of the places (SPEC C5), over real sockets. Whose a connection is says a scripted
-//! kernel, by the client's port.
+//! Equal shares of the places (SPEC C5), over real sockets. A scripted kernel tells the user of a
+//! connection, by the client's port.
 
 #![expect(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use shares::scene::{PATIENCE, Scene};
 
 /// An idle time that no test reaches.
 const NEVER: &str = "1h";
-/// One that is soon over.
+/// A short idle time.
 const SOON: &str = "200ms";
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn c5_nothing_is_asked_and_nothing_ends_while_places_are_left() {
     for _ in 0..4 {
         held.push(scene.tunnel(1).await);
     }
-    // The time is what is tested: longer than an idle connection is kept in a shortage.
+    // The test is about time: longer than an idle connection is kept in a shortage.
     tokio::time::sleep(Duration::from_millis(600)).await;
     for tunnel in &mut held {
         tunnel.echo().await;
@@ -152,7 +152,7 @@ async fn c5_a_flood_of_waiting_clients_is_turned_away_where_it_keeps_another_use
     for _ in 0..4 {
         held.push(scene.tunnel(1).await);
     }
-    // More than may wait: the rest stands in the kernel's queue, before the other user.
+    // More than may wait: the rest is in the kernel's queue, in front of the other user.
     let mut flood = Vec::new();
     for _ in 0..200 {
         flood.push(scene.open(1).await);
@@ -160,7 +160,7 @@ async fn c5_a_flood_of_waiting_clients_is_turned_away_where_it_keeps_another_use
     let mut other = scene.tunnel(2).await;
     other.echo().await;
     assert!(scene.engine.counters().turned_away > 0);
-    // Of those that wait none has taken a place from within the share of the first user.
+    // No waiting client has taken a place from the first user's share.
     let mut alive = 0;
     for tunnel in &mut held {
         alive += usize::from(tunnel.try_echo().await);
@@ -186,8 +186,8 @@ async fn c5_without_a_kernel_to_ask_all_of_loopback_is_one_client() {
     }
 }
 
-/// A connection whose client has closed its socket has no user, and keeps its place while a request is in
-/// hand. One user can leave any number of them, from as many loopback addresses.
+/// A connection whose client has closed its socket has no user, and keeps its place while a request
+/// is in hand. One user can leave any number of them, from as many loopback addresses.
 #[tokio::test]
 async fn c5_connections_without_a_user_keep_no_user_out() {
     let scene = Scene::new(4, NEVER).await;

@@ -1,4 +1,4 @@
-//! Requests to unix sockets (SPEC H10), over real ones: the platform's switch is on, whatever the
+//! Requests to unix sockets (SPEC H10), over real ones. The platform's switch is on, on every
 //! platform.
 
 #[path = "unix_sockets/content.rs"]
@@ -65,7 +65,7 @@ async fn h10_only_what_is_listed_or_leads_to_it_is_reached() {
         "",
     ] {
         let said = scene.get(&stage.path(name)).await;
-        // The same to the letter, whatever is there.
+        // Exactly the same answer, whether a file exists or not.
         assert_eq!(said.status, 403, "{name}: {said:?}");
         assert_eq!(
             said.body,
@@ -104,7 +104,7 @@ async fn h10_a_listed_link_allows_what_it_leads_to_under_any_name() {
     }
 }
 
-/// That no swap comes between the judgement and the connection is tested where they are made.
+/// The unit tests of the connection show that no swap comes between it and the judgement.
 #[tokio::test]
 async fn h10_a_link_that_is_swapped_is_judged_by_where_it_leads_now() {
     let stage = Stage::new();
@@ -190,7 +190,7 @@ async fn h10_a_field_that_names_no_path_is_a_bad_request() {
         assert_eq!(said.status, 400, "{fields}: {said:?}");
         assert!(said.body.contains(why), "{fields}: {said:?}");
     }
-    // They named nothing that could be judged.
+    // These requests named nothing that could be judged.
     assert_eq!(scene.audited(), [""; 0]);
     assert_eq!(program.connections(), 0);
 }
@@ -308,8 +308,8 @@ async fn h10_a_listed_path_without_a_program_is_a_bad_gateway_that_says_whose_fa
     let scene = stage
         .scene("allow_unix_sockets = [\"{}/folder\", \"{}/file\", \"{}/dead\", \"{}/missing\"]");
     for (name, what) in [
-        ("folder", "what is at this path is no socket"),
-        ("file", "what is at this path is no socket"),
+        ("folder", "the file at this path is not a socket"),
+        ("file", "the file at this path is not a socket"),
         ("dead", "nothing listens on the socket"),
         ("missing", "there is no such socket"),
     ] {
@@ -342,7 +342,7 @@ async fn h10_connections_to_a_socket_are_kept_for_that_file_and_those_settings()
     scene.replace(ONE);
     assert_eq!(scene.get(&path).await.body, "first");
     assert_eq!(program.connections(), 2, "not beyond its settings");
-    // The first program still listens, on a file that has no name any more.
+    // The first program still listens, on a file that no longer has a name.
     fs::rename(&path, stage.path("old")).expect("a name");
     Program::listen(&path, Plays::Says("second"));
     assert_eq!(scene.get(&path).await.body, "second");
@@ -398,7 +398,7 @@ async fn h10_bodies_go_both_ways() {
     assert_eq!(program.heads().len(), 2);
 }
 
-/// As docker attaches to a container.
+/// A request like that of `docker attach`.
 const ATTACH: &str = "POST http://localhost/exec/1/start HTTP/1.1\r\nHost: localhost\r\n";
 const TO_TCP: &str = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
 
@@ -597,8 +597,8 @@ async fn p11_what_is_still_permitted_goes_on() {
     Program::listen(&stage.path("two"), BEGINS);
     let scene = stage.scene("allow_unix_sockets = [\"{}/link\", \"{}/two\"]");
     let mut client = begun(&scene, "GET", &field(&stage.path("one"))).await;
-    // The entry by whose link it was allowed stays, then it stands there under its own name, and then
-    // all are allowed.
+    // The entry whose link allowed it stays; then the file is listed under its own name; then all
+    // are allowed.
     for (with_two, without) in [
         (
             "allow_unix_sockets = [\"{}/two\", \"{}/link\"]",

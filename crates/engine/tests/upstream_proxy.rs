@@ -1,5 +1,5 @@
-//! Upstream proxies (SPEC H12): what goes through them, what goes past them, what they are told, and
-//! what becomes of answers that are none.
+//! Upstream proxies (SPEC H12): which traffic goes through them, which goes past them, what they
+//! are sent, and how invalid answers are handled.
 
 #[path = "upstream_proxy/scene.rs"]
 mod scene;
@@ -99,7 +99,7 @@ async fn h12_what_policy_refuses_reaches_no_proxy() {
     );
     assert!(scene.connect("a.example:443").await.is_err());
     assert_eq!(scene.socks5("a.example", 443).await, 2);
-    // Allowed by name, and then refused by its address, or without one.
+    // Allowed by name, and then refused for its address or for the lack of one.
     assert!(
         scene
             .get("http://local.test/")
@@ -166,7 +166,7 @@ async fn h12_the_proxy_never_loops_through_itself() {
         let named = usize::from(!proxy.contains(".test"));
         assert_eq!(scene.engine.looping_proxies().len(), named, "{proxy}");
         if proxy.contains("localhost") {
-            // It has no address here; what counts is that it is known for what it is.
+            // It has no address on this machine; the test only checks how it is classified.
             continue;
         }
         let answer = scene.get("http://origin.test/").await;
@@ -295,7 +295,7 @@ async fn h12_bytes_behind_the_proxys_answer_belong_to_the_tunnel() {
 #[tokio::test]
 async fn h12_websocket_over_plain_http_is_tunnelled_through_its_proxy() {
     let scene = Scene::new(&[("HTTP_PROXY", "http://proxy.test:3128")], YES).await;
-    // A kept connection is with the proxy, which changes nothing.
+    // A kept connection leads to the proxy, which changes nothing.
     scene.get("http://origin.test/").await;
     let mut client = scene.client().await;
     let request = "GET http://origin.test/ws HTTP/1.1\r\nHost: origin.test\r\nConnection: upgrade\r\n\
@@ -315,7 +315,7 @@ async fn h12_websocket_over_plain_http_is_tunnelled_through_its_proxy() {
 async fn p11_a_tunnel_through_a_proxy_is_judged_by_its_destination() {
     let scene = Scene::new(ALL, YES).await;
     let mut tunnel = scene.connect("origin.test:443").await.expect("a tunnel");
-    // The proxy's own address is private, which forbids nothing.
+    // The proxy's own address is private, which is permitted.
     let same = settings(POLICY, ALL);
     scene.engine.replace(&Arc::new(same)).expect("settings");
     tunnel

@@ -1,5 +1,5 @@
-//! Resolve, vet, dial (SPEC P4), with public addresses that no packet is ever sent to: the resolver
-//! and the dialler are scripted, and every dial ends at an origin on loopback.
+//! Resolve, vet, dial (SPEC P4), with public addresses to which no packet is ever sent: the
+//! resolver and the dialler are scripted, and every dial ends at an origin on loopback.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Answers each lookup with the next row of its script; the last row stays.
+/// Answers each lookup with the next row of its script; the last row repeats.
 #[derive(Default)]
 struct Script {
     answers: Mutex<VecDeque<Vec<IpAddr>>>,
@@ -40,7 +40,7 @@ impl Resolve for Script {
     }
 }
 
-/// Takes every dial to one place, but for the addresses that refuse, and remembers them all.
+/// Leads every dial to one address, except for those that refuse, and remembers them all.
 struct Redirect {
     to: SocketAddr,
     refuses: Vec<IpAddr>,
@@ -75,7 +75,7 @@ impl LocalAddresses for Machine {
     }
 }
 
-/// Keeps what was recorded, as `verdict reason address:port`.
+/// Keeps the records, as `verdict reason address:port`.
 #[derive(Default)]
 struct Audit(Mutex<Vec<String>>);
 
@@ -331,7 +331,7 @@ async fn p4_another_vetted_address_is_tried_when_one_refuses() {
     assert_eq!(scene.dialled(), ["[2606:2800::1]:80", "93.184.216.34:80"]);
 }
 
-/// An old wound: a wildcard name that leads to the machine's own global address reached services that
+/// A past bug: a wildcard name that leads to the machine's own global address reached services that
 /// listen on every address.
 #[tokio::test]
 async fn p4_an_address_of_this_machine_is_local_from_the_moment_it_has_it() {

@@ -1,11 +1,11 @@
-//! Files and directories that others may have a hand in.
+//! Files and directories that other users may influence.
 //!
-//! [`Trust`] says who may change a place, which is the file and every directory on the way to it.
-//! [`Reading`] is the one reader of files: it stops at a limit. [`Node`] changes modes and groups of what
-//! was looked at, never of what has its name by then. [`FileLock`] is a lock that other users cannot
-//! take.
+//! [`Trust`] says who may change a place: the file and every directory on the way to it.
+//! [`Reading`] is the one reader of files: it stops at a limit. [`Node`] changes the mode and group
+//! of the file that was inspected, even if its name leads to another file by then. [`FileLock`] is
+//! a lock that other users cannot take.
 //!
-//! This crate knows nothing of the proxy: what a refusal means is its callers' business.
+//! This crate knows nothing of the proxy: its callers decide what a refusal means.
 
 mod lock;
 mod node;

@@ -1,7 +1,7 @@
-//! A lock that other users cannot take: on a file of our own that only its owner may open.
+//! A lock that other users cannot take: it is on a file of our own that only its owner may open.
 //!
-//! Every user may lock what they may open, so a lock on a directory that all may look into could be held
-//! by anybody, for ever. Nothing here waits without a limit.
+//! A user may lock every file that they may open, so any user could hold a lock on a directory that
+//! all may read, for ever. Nothing here waits without a limit.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -14,10 +14,10 @@ use nix::unistd::Uid;
 
 /// Pause between two tries.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
-/// Digits of a process's number, and some.
+/// Enough bytes for the number of a process.
 const MAX_NOTE: u64 = 32;
 
-/// The lock, until it is dropped. The file goes with it.
+/// The lock, until it is dropped. Its file is removed with it.
 #[derive(Debug)]
 pub struct FileLock {
     file: Flock<File>,
@@ -27,21 +27,21 @@ pub struct FileLock {
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process has it, and did not give it back in time.
+    /// Another process holds it and did not release it in time.
     #[error("{} is locked by {}", path.display(), holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")))]
     Held {
         /// The lock's file.
         path: PathBuf,
-        /// Its process, if it left its number.
+        /// Its process, if it wrote its number.
         holder: Option<u32>,
     },
-    /// There is something of that name which is not a lock of this user.
+    /// The name is taken by a file that is not a lock of this user.
     #[error("{path} is not a lock file of user {user}; remove it: rm {path}", path = path.display(), user = Uid::effective())]
     Foreign {
-        /// What has the name.
+        /// The file's path.
         path: PathBuf,
     },
-    /// The system refuses.
+    /// A system error.
     #[error("cannot lock {path}: {error}", path = path.display())]
     Io {
         /// The lock's file.
@@ -52,12 +52,12 @@ pub enum LockError {
 }
 
 impl FileLock {
-    /// Takes the lock whose file is `path` with `.lock` behind it, and waits for at most `patience` for
-    /// another process to give it back.
+    /// Takes the lock with the file `path` plus `.lock`, and waits at most `patience` for another
+    /// process to release it.
     ///
     /// # Errors
     ///
-    /// When it is held for longer, and when there can be no such file.
+    /// When it is held for longer, or when its file cannot be made.
     pub fn beside(path: &Path, patience: Duration) -> Result<Self, LockError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
@@ -71,7 +71,7 @@ impl FileLock {
             let file = open(&path)?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => {
-                    // One who gave it back has removed the file, perhaps after we opened it.
+                    // The last holder has removed the file, perhaps after it was opened here.
                     if is_at(&path, &file).map_err(failed)? {
                         let mut lock = Self { file, path };
                         lock.sign();
@@ -90,7 +90,7 @@ impl FileLock {
         }
     }
 
-    /// Leaves our number for those who wait. It is a courtesy: they manage without.
+    /// Writes our number for waiting processes. A failure does not matter.
     fn sign(&mut self) {
         let note = format!("{}\n", std::process::id());
         let _ = self
@@ -102,7 +102,8 @@ impl FileLock {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        // While it is locked, so that it is ours. What stays is taken by the next one.
+        // Removed while it is locked, so that it is ours. If that fails, the next process takes the
+        // file.
         if is_at(&self.path, &self.file).unwrap_or(false) {
             let _ = std::fs::remove_file(&self.path);
         }

@@ -1,7 +1,8 @@
-//! Modes and groups: of a file or socket that was looked at, and of a directory that was made.
+//! Changes modes and groups: of an inspected file or socket, and of a new directory.
 //!
-//! Changes by path go wherever the path leads by then, through a link too. These go to what was looked
-//! at: a socket cannot be opened, so on Linux it is held by a descriptor that opens nothing (`O_PATH`).
+//! A change by path affects the file that the path leads to by then, through a link too. These
+//! changes affect the inspected file. A socket cannot be opened, so on Linux a descriptor that
+//! opens nothing (`O_PATH`) holds it.
 
 use std::fs::{DirBuilder, File, Metadata, Permissions};
 use std::io;
@@ -12,7 +13,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-/// What has a name, held without following a link.
+/// A file, held without following a link.
 #[derive(Debug)]
 pub struct Node {
     held: held::Held,
@@ -20,17 +21,17 @@ pub struct Node {
 }
 
 impl Node {
-    /// Looks at what has this name. A link is itself.
+    /// Holds the file of this name. A link is held itself.
     ///
     /// # Errors
     ///
-    /// When there is nothing of that name, or it cannot be looked at.
+    /// When the file does not exist or cannot be inspected.
     pub fn of(path: &Path) -> io::Result<Self> {
         let (held, metadata) = held::Held::of(path)?;
         Ok(Self { held, metadata })
     }
 
-    /// What it is, as of then.
+    /// Its metadata at that time.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -44,7 +45,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When the system refuses; always for a link, which has none.
+    /// When the system refuses. It always does for a link, which has no mode.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         if self.metadata.is_symlink() {
             return Err(io::ErrorKind::Unsupported.into());
@@ -52,11 +53,11 @@ impl Node {
         self.held.set_mode(mode)
     }
 
-    /// Gives it to a group.
+    /// Sets its group.
     ///
     /// # Errors
     ///
-    /// When the system refuses; always for a link.
+    /// When the system refuses. It always does for a link.
     pub fn set_group(&self, group: u32) -> io::Result<()> {
         if self.metadata.is_symlink() {
             return Err(io::ErrorKind::Unsupported.into());
@@ -69,7 +70,7 @@ impl Node {
 ///
 /// # Errors
 ///
-/// When it cannot be made; `AlreadyExists` when something has its name.
+/// When it cannot be made; `AlreadyExists` when the name is taken.
 pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().mode(mode & 0o700).create(path)?;
     set_directory_mode(path, mode)
@@ -107,7 +108,8 @@ mod held {
             Ok((Self(held), metadata))
         }
 
-        /// `fchmod` does not take such a descriptor; the kernel's link to it leads to what it holds.
+        /// `fchmod` does not accept such a descriptor. The kernel's link in `/proc` leads to the
+        /// file that it holds.
         pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
             let held = PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()));
             std::fs::set_permissions(held, Permissions::from_mode(mode))

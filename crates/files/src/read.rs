@@ -1,7 +1,7 @@
-//! The one reader of files: it looks at what it opens, and stops at a limit.
+//! The one reader of files: it checks the opened file, and stops at a limit.
 //!
-//! A path may lead to a device that never ends, a pipe that never begins, or a file of any size. So a
-//! caller says how large a file of its kind can be, and what else it may be.
+//! A path may lead to a device that never ends, a pipe without a writer, or a file of any size. So
+//! a caller says how large the file may be and of which kinds.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::trust::{Trust, Untrusted};
 
-/// First buffer for what does not tell its size.
+/// First buffer for a source of unknown size.
 const FIRST_BUFFER: usize = 8 << 10;
 
 /// How a file is read.
@@ -33,18 +33,18 @@ pub struct Reading {
     trust: Option<Trust>,
 }
 
-/// What may stand in the place of a file.
+/// Which kinds of files are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sources {
     /// Regular files.
     Regular,
     /// Regular files and `/dev/null`, which stands for an empty one.
     RegularOrNull,
-    /// Pipes and devices too: somebody named them. Opening a pipe waits for its writer.
+    /// Pipes and devices too, because the user named the file. Opening a pipe waits for its writer.
     Any,
 }
 
-/// A file that was judged, and not read yet.
+/// A file that was checked and not read yet.
 #[derive(Debug)]
 pub struct OpenedFile {
     file: File,
@@ -52,28 +52,28 @@ pub struct OpenedFile {
     limit: u64,
 }
 
-/// Why a file is not read. Nothing says its path, which the caller knows.
+/// Why a file is not read. The text does not name the path, which the caller knows.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The system refuses.
+    /// A system error.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is a link where none is followed.
+    /// It is a link, and links are not followed.
     #[error("it is a symlink")]
     Link,
     /// It is a directory.
     #[error("it is a directory")]
     Directory,
-    /// It is a pipe, a device or a socket where none may be.
+    /// It is a pipe, a device or a socket, which is not accepted.
     #[error("it is not a regular file")]
     Special,
     /// It is larger than this many bytes.
     #[error("it is larger than {}", size(*.0))]
     TooLarge(u64),
-    /// Another file came in its place while it was opened.
+    /// It was replaced by another file while it was opened.
     #[error("it was replaced while it was opened")]
     Replaced,
-    /// Others may change it.
+    /// Other users may change it.
     #[error(transparent)]
     Untrusted(Untrusted),
 }
@@ -89,32 +89,33 @@ impl Reading {
         }
     }
 
-    /// What may stand in the place of a file.
+    /// Sets the accepted kinds of files.
     #[must_use]
     pub const fn from_sources(mut self, sources: Sources) -> Self {
         self.sources = sources;
         self
     }
 
-    /// Follows no link at the end of the path.
+    /// Refuses a link at the end of the path.
     #[must_use]
     pub const fn without_links(mut self) -> Self {
         self.follows = false;
         self
     }
 
-    /// Refuses what others may change, if the user is one who [refuses](Trust::is_binding).
+    /// Refuses a file that other users may change, if the user's rule [is
+    /// binding](Trust::is_binding).
     #[must_use]
     pub const fn kept_by(mut self, user: Trust) -> Self {
         self.trust = if user.is_binding() { Some(user) } else { None };
         self
     }
 
-    /// Opens a file and judges it.
+    /// Opens a file and checks it.
     ///
     /// # Errors
     ///
-    /// When it cannot be opened, and when it is not what it should be.
+    /// When it cannot be opened, or a check fails.
     pub fn open(&self, path: &Path) -> Result<OpenedFile, ReadError> {
         let may_wait = self.sources == Sources::Any && !path.metadata()?.is_file();
         let mut flags = OFlag::O_NOCTTY;
@@ -167,12 +168,12 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, and when it is not what it should be.
+    /// When it cannot be read, or a check fails.
     pub fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
         self.open(path)?.read()
     }
 
-    /// Reads what is text, and replaces what is not UTF-8.
+    /// Reads a text, and replaces bytes that are not UTF-8.
     ///
     /// # Errors
     ///
@@ -184,18 +185,18 @@ impl Reading {
 }
 
 impl OpenedFile {
-    /// What the system says of the file that is open.
+    /// The metadata of the open file.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// Reads it to its end. The content is wiped when it is dropped, and no copy stays behind.
+    /// Reads it to its end. The content is wiped when it is dropped, and no copy remains.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or has no end before the limit.
+    /// When it cannot be read, or does not end before the limit.
     pub fn read(mut self) -> Result<Zeroizing<Vec<u8>>, ReadError> {
-        // The length may be wrong: that of a pipe, of a file of the kernel, or of one that grows.
+        // The length may be wrong for a pipe, a file of the kernel, or a growing file.
         let most = usize::try_from(self.limit)
             .unwrap_or(usize::MAX)
             .saturating_add(1);
@@ -219,7 +220,7 @@ impl OpenedFile {
             if filled == most {
                 return Err(ReadError::TooLarge(self.limit));
             }
-            // Not `reserve`, which would leave what was read behind.
+            // Not `reserve`, which would leave the old buffer behind.
             let mut larger = Zeroizing::new(vec![0; filled.saturating_mul(2).min(most)]);
             larger[..filled].copy_from_slice(&content);
             content = larger;

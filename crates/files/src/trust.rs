@@ -1,21 +1,21 @@
-//! Who may change a place: the owner and the mode of a file and of every directory above it.
+//! Who may change a place: checks the owner and the mode of a file and of every directory above it.
 //!
-//! The rule is that of OpenSSH's `StrictModes`, and as strict as the user is powerful:
+//! The rule is that of OpenSSH's `StrictModes`. It is stricter for root than for other users:
 //!
 //! - A place belongs to root or to the user who runs this process.
-//! - Other users may not write to it. A directory with the sticky bit, like `/tmp`, may be written by
-//!   others, since they cannot replace what is not theirs; then what is in it has to belong to root or
-//!   to this user, links included.
-//! - The group may not write either. Only a user other than root may have places that the user's own
-//!   group may write: Debian and Fedora give each user a group of the same number with no other member.
-//!   Root makes no such exception, so that an access control list, which the kernel shows as the
-//!   group's bits, does not pass.
-//! - Links are followed one at a time, and the directories that they lead through are judged too.
+//! - Other users may not write to it. A directory with the sticky bit, like `/tmp`, may be
+//!   writable for others, since they cannot replace files of other users. Then the files in it,
+//!   links included, must belong to root or to this user.
+//! - The group may not write either. There is one exception, for users other than root: their own
+//!   group may write. Debian and Fedora give each user a group of the same number with no other
+//!   member. Root has no such exception, so that an access control list, which the kernel shows as
+//!   the group's bits, does not pass.
+//! - Links are followed one at a time, and the directories of their targets are checked too.
 //!
-//! The owner of `/` counts as root: in a user namespace that is who made the namespace.
+//! The owner of `/` counts as root: in a user namespace that is the user who made the namespace.
 //!
-//! The walk begins at `/`. What it has passed, nobody else can replace any more, so a path that passes
-//! keeps meaning the same file.
+//! The walk begins at `/`. No other user can replace a directory that it has passed, so a path that
+//! passes keeps meaning the same file.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -26,11 +26,11 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::Uid;
 
-/// As many links are followed; the kernel's own limit.
+/// Links that are followed at most; the kernel's own limit.
 const MAX_LINKS: usize = 40;
 const STICKY: u32 = 0o1000;
 
-/// Groups that are as good as root. On macOS `/var/run` belongs to `daemon`, whose members are
+/// Groups that are trusted like root. On macOS `/var/run` belongs to `daemon`, whose members are
 /// services of the system.
 const ROOT_GROUPS: &[u32] = if cfg!(target_os = "macos") {
     &[0, 1]
@@ -38,13 +38,13 @@ const ROOT_GROUPS: &[u32] = if cfg!(target_os = "macos") {
     &[]
 };
 
-/// The user whose places are judged.
+/// The user whose places are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trust {
     user: u32,
 }
 
-/// Another than root and the user who may change a place.
+/// Another user or group that may change a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writer {
     /// Its owner.
@@ -55,31 +55,31 @@ pub enum Writer {
     Everyone,
 }
 
-/// What is wrong with a file or directory.
+/// A file or directory that fails the rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The file or directory itself, perhaps above the one that was asked for.
+    /// Its path, perhaps above the requested one.
     pub path: PathBuf,
     /// Who may change it.
     pub writer: Writer,
     /// Its permission bits.
     pub mode: u32,
-    /// The user to whom it should belong.
+    /// The user who should own it.
     owner: u32,
 }
 
 /// Why a place cannot be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum Untrusted {
-    /// Others may change it.
+    /// Other users may change it.
     #[error("{0}")]
     Writable(Fault),
-    /// The walk came to its end before the place.
+    /// The walk ended before the place.
     #[error("cannot see who may change {path}: {error}", path = path.display())]
     Unseen {
-        /// What could not be looked at.
+        /// The path that could not be inspected.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
 }
@@ -87,22 +87,22 @@ pub enum Untrusted {
 /// A file or directory on the way to a place.
 #[derive(Debug)]
 pub struct Inspected {
-    /// Where it is, with all links followed.
+    /// Its path, with all links followed.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// Why it fails the rule, if it does.
     pub fault: Option<Fault>,
 }
 
-/// The way to a place.
+/// The walk to a place.
 #[derive(Debug, Default)]
 struct Walk {
     passed: Vec<Inspected>,
-    /// The file at the end of the way; `None` when there is none, or when it is an open descriptor of
-    /// this process.
+    /// The file at the end of the path; `None` when it does not exist, or when it is an open
+    /// descriptor of this process.
     end: Option<Metadata>,
 }
 
-/// What the verdict is about.
+/// The facts that the rule depends on.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     kind: Kind,
@@ -116,7 +116,7 @@ enum Kind {
     Directory,
     Link,
     Device,
-    /// Everything else.
+    /// Any other file.
     File,
 }
 
@@ -136,27 +136,28 @@ impl Trust {
         Self::of_user(0)
     }
 
-    /// Whether a place that others may change is refused. Root refuses it. Other users answer for
-    /// nobody else, and often do not own what is above their files, as in containers: they are warned.
+    /// Whether a place that others may change is refused. Root refuses it. Other users are only
+    /// warned: a mistake affects nobody else, and often they do not own the directories above their
+    /// files, as in containers.
     pub const fn is_binding(self) -> bool {
         self.user == 0
     }
 
-    /// Judges a place, which need not be there: then what is there of the way to it is judged.
+    /// Checks a place. If it does not exist, checks the existing part of its path.
     ///
     /// # Errors
     ///
-    /// The first file or directory on the way, from `/` on, that others may change.
+    /// The first file or directory on the path, from `/` on, that others may change.
     pub fn check(self, path: &Path) -> Result<(), Untrusted> {
         self.check_end(path).map(drop)
     }
 
-    /// Judges a directory as one whose files are all the user's, whatever is above it: others may put
-    /// nothing there, so the sticky bit does not help.
+    /// Checks a directory that must hold only the user's files, whatever is above it. Other users
+    /// may not add files, so the sticky bit does not help.
     ///
     /// # Errors
     ///
-    /// When others may write to it, and when it cannot be looked at.
+    /// When others may write to it, or when it cannot be inspected.
     pub fn check_own_directory(self, path: &Path) -> Result<(), Untrusted> {
         let metadata = path.metadata().map_err(|error| Untrusted::Unseen {
             path: path.to_owned(),
@@ -178,7 +179,8 @@ impl Trust {
         }
     }
 
-    /// The same as [`check`](Self::check), and what is at the end of the way; `None` also for an open descriptor.
+    /// As [`check`](Self::check), and returns the file at the end; `None` also for an open
+    /// descriptor.
     pub(crate) fn check_end(self, path: &Path) -> Result<Option<Metadata>, Untrusted> {
         let walk = self.walk(path)?;
         match walk.passed.into_iter().find_map(|passed| passed.fault) {
@@ -187,11 +189,11 @@ impl Trust {
         }
     }
 
-    /// Everything on the way to a place with what is wrong with it, from `/` on.
+    /// Everything on the path to a place, from `/` on, with the result for each.
     ///
     /// # Errors
     ///
-    /// When the way cannot be seen.
+    /// When the path cannot be inspected.
     pub fn inspect(self, path: &Path) -> Result<Vec<Inspected>, Untrusted> {
         self.walk(path).map(|walk| walk.passed)
     }
@@ -214,7 +216,7 @@ impl Trust {
         while let Some(name) = left.pop() {
             if name == ".." {
                 here.pop();
-                // It was judged on the way down; only its stickiness counts again.
+                // It was checked on the way down; only its sticky bit matters again.
                 below = here.metadata().is_ok_and(|above| is_shared(&above));
                 continue;
             }
@@ -255,7 +257,7 @@ impl Trust {
         Ok(walk)
     }
 
-    /// Judges one file or directory; gives whether others may put names into it.
+    /// Checks one file or directory. Returns whether others may add names to it.
     fn inspect_one(
         self,
         walk: &mut Walk,
@@ -280,14 +282,15 @@ impl Trust {
         is_shared(metadata)
     }
 
-    /// The whole rule. `in_shared` is whether it is in a directory to which others may write.
+    /// The complete rule. `in_shared` is whether it is in a directory to which others may write.
     fn judge(self, node: Node, in_shared: bool, trusts: impl Fn(u32) -> bool) -> Option<Writer> {
-        // The owner of a link can change neither it nor where it is, except in a shared directory.
+        // The owner of a link cannot change the link or its directory, except in a shared
+        // directory.
         let is_owners = node.kind != Kind::Link || in_shared;
         if is_owners && !trusts(node.uid) {
             return Some(Writer::User(node.uid));
         }
-        // A link has no mode. Writing to a device changes no file, and only root makes one.
+        // A link has no mode. Writing to a device changes no file, and only root can make a device.
         if matches!(node.kind, Kind::Link | Kind::Device) {
             return None;
         }
@@ -350,7 +353,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The names of a path, the last one first.
+/// The components of a path, the last one first.
 fn names(path: &Path) -> Vec<OsString> {
     let names = path.components().filter_map(|part| match part {
         Component::Normal(name) => Some(name.to_owned()),
@@ -362,13 +365,13 @@ fn names(path: &Path) -> Vec<OsString> {
     names
 }
 
-/// Whether others may put names into a directory without being able to replace those that are there.
+/// Whether others may add names to a directory but cannot replace those of other users.
 fn is_shared(metadata: &Metadata) -> bool {
     metadata.is_dir() && metadata.mode() & 0o022 != 0
 }
 
-/// Whether a path is an open descriptor of a process, as `/dev/fd/3` is: whoever started this process
-/// opened it, and it has no way to judge.
+/// Whether a path is an open descriptor of a process, as `/dev/fd/3` is. The starter of this
+/// process opened the file, so there is no path to check.
 fn is_descriptor(path: &Path) -> bool {
     let Some(directory) = path.parent() else {
         return false;
@@ -380,7 +383,7 @@ fn is_descriptor(path: &Path) -> bool {
     directory == Path::new(&own)
 }
 
-/// A path as it can be typed: whatever it holds, it is one word and no command.
+/// A path quoted for a shell, so that it is one word whatever it contains.
 pub fn as_typed(path: &Path) -> String {
     let path = path.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%=:,".contains(c);

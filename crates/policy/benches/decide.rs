@@ -1,9 +1,10 @@
-//! What a decision costs, by the size of the lists (DESIGN section 6): the time must not grow with
-//! the number of patterns. Beside it, in the same run, `globset` with the same patterns.
+//! The cost of a decision by the size of the lists: the time must not grow with the number of
+//! patterns. In the same run, `globset` with the same patterns.
 //!
-//! Two access patterns: `rotated` asks for 4096 hosts spread over the whole list in turn, so that
-//! the caches do not lie; `repeated` asks for one host again and again, as a busy client does.
-//! The line before the measurements tells what 1 000 000 patterns take to compile and to hold.
+//! Two access patterns: `rotated` asks for 4096 hosts in turn, spread over the whole list, so that
+//! caches do not flatter the result; `repeated` asks for one host again and again, as a busy client
+//! does. The line before the measurements gives the compile time and the memory of 1 000 000
+//! patterns.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ const SIZES: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 const GLOBSET_MOST: usize = 100_000;
 const ROTATED: u32 = 4096;
 const TLDS: [&str; 8] = ["com", "org", "net", "io", "dev", "co.uk", "de", "example"];
-/// Of ten patterns, half are names, the others cover what is below a name.
+/// Of ten patterns, half are names; the others cover the names below a name.
 const SHAPES: [Shape; 10] = [
     Shape::Exact,
     Shape::Below,
@@ -35,11 +36,11 @@ const SHAPES: [Shape; 10] = [
 ];
 /// Which of the ten are names.
 const NAMES: [usize; 5] = [0, 2, 4, 7, 9];
-/// Which of the ten cover what is below a name that is not deep.
+/// Which of the ten cover the names below a name that is not deep.
 const WILDCARDS: [usize; 4] = [1, 3, 5, 8];
 /// Which of the ten is deep.
 const DEEP: usize = 6;
-/// Which of the ten stands on the deny list, as blocklists and allowlists go together.
+/// Which of the ten stands on the deny list: blocklists and allowlists overlap.
 const DENIED: usize = 5;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -66,8 +67,8 @@ const WANTED: [(Wanted, &str); 4] = [
 ];
 const FILLER: &str = "registry-of-packages";
 
-/// The name that the pattern with this number is about. Names differ in length, but not with the
-/// size of the list.
+/// The name in the pattern with this number. Names differ in length, but not with the size of the
+/// list.
 fn name(number: usize) -> String {
     let tld = TLDS[number % TLDS.len()];
     format!("{}n{number:06}.{tld}", &FILLER[..number % 13])
@@ -83,9 +84,9 @@ fn pattern(number: usize) -> String {
     }
 }
 
-/// The host for a turn, from all over the list and in no order that a branch predictor or a
-/// prefetcher could learn. Its first label is new in each turn, whatever the size, so that ten
-/// patterns are not quicker for being asked for ten hosts.
+/// The host for a turn, from all over the list, in an order that no branch predictor or prefetcher
+/// can learn. Its first label is new in each turn, whatever the size: otherwise ten patterns would
+/// be faster because only ten hosts are asked for.
 fn host(wanted: Wanted, turn: usize, size: usize) -> Host {
     let mut random = turn;
     // The first steps of a linear congruential generator; the upper bits are the good ones.
@@ -179,10 +180,10 @@ fn report_compilation() {
     drop(policy);
 }
 
-/// The shortest time that each size took over many short rounds, taken in turn: what else runs on
-/// the machine disturbs some rounds and not the shortest one, so the ratios hold on a busy machine.
-/// Once for the decision alone, once from the host's text on, as a door does it and as the twin,
-/// which knows only texts, has to; 0 stands for a twin that is too large to build.
+/// The shortest time of each size over many short rounds, taken in turn. Other work on the machine
+/// disturbs some rounds and not the shortest one, so the ratios hold on a busy machine. Measured
+/// once for the decision alone, and once including the parsing of the host's text, as a door does
+/// it. The twin knows only texts. 0 stands for a twin that is too large to build.
 #[expect(
     clippy::print_stderr,
     reason = "a measurement that criterion has no word for"
@@ -227,7 +228,7 @@ fn shortest(all_hosts: impl Fn(usize)) -> [f64; SIZES.len()] {
     let mut shortest = [Duration::MAX; SIZES.len()];
     for _ in 0..100 {
         for (size, shortest) in shortest.iter_mut().enumerate() {
-            // The first time over the hosts brings back what the other sizes pushed out.
+            // The first pass over the hosts restores what the other sizes evicted from the caches.
             all_hosts(size);
             let start = Instant::now();
             all_hosts(size);
@@ -290,7 +291,8 @@ fn request(host: &Host) -> Request<'_> {
     }
 }
 
-/// That the hosts are what they are called: a bench of the wrong thing is fast too.
+/// Checks that the hosts are of the kind that their name says: a bench of the wrong thing is fast
+/// too.
 fn check(policy: &Policy, wanted: Wanted, hosts: &[Host]) {
     for host in hosts {
         let decision = policy.decide(&request(host));

@@ -1,10 +1,10 @@
-//! What an address is: public, or one of the ranges that never leave a site (SPEC P5).
+//! The class of an address: public, or one of the ranges that never leave a site (SPEC P5).
 //!
 //! The tables are the IANA IPv4 and IPv6 Special-Purpose Address Registries, with multicast and
-//! broadcast, and name the registry's RFC for each range. Everything in them counts as non-public,
-//! the few globally reachable service blocks (AS112, AMT, PCP and TURN anycast) included: no
-//! origin lives there, and refusing is the safe side. IPv6 addresses that carry an IPv4 address
-//! are judged by the one that they carry, since that is where the packets go.
+//! broadcast. They name the registry's RFC for each range. Every range in them counts as
+//! non-public, even the few globally reachable service blocks (AS112, AMT, PCP and TURN anycast):
+//! no origin has an address there, and refusing is the safe side. An IPv6 address that carries an
+//! IPv4 address is judged by that address, since the packets go there.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -34,7 +34,7 @@ pub enum AddressClass {
     Broadcast,
     /// A protocol's own block: assignments, relays, translation, anycast services.
     Protocol,
-    /// Not given to anyone.
+    /// Not assigned.
     Reserved,
 }
 
@@ -108,8 +108,8 @@ pub const SPECIAL_PURPOSE_V4: &[SpecialPurpose<Ipv4Addr>] = &[
 ];
 
 /// IANA IPv6 Special-Purpose Address Registry, and multicast, without the blocks that
-/// [`AddressClass::of`] judges by the IPv4 address inside. What lies outside `2000::/3`, the only
-/// global unicast block in use (RFC 4291 section 2.4), is reserved without a row here.
+/// [`AddressClass::of`] judges by the IPv4 address inside. Addresses outside `2000::/3`, the only
+/// global unicast block in use (RFC 4291 section 2.4), are reserved without a row here.
 #[rustfmt::skip]
 pub const SPECIAL_PURPOSE_V6: &[SpecialPurpose<Ipv6Addr>] = &[
     v6([0x0100, 0, 0, 0],           64, AddressClass::Protocol,      "RFC 6666"),
@@ -136,7 +136,7 @@ impl AddressClass {
         }
     }
 
-    /// Whether the address is out on the internet.
+    /// Whether the address is on the internet.
     pub fn is_public(self) -> bool {
         self == Self::Public
     }
@@ -166,8 +166,8 @@ impl fmt::Display for AddressClass {
     }
 }
 
-/// The IPv4 addresses inside an IPv6 address: where its packets may end up. A list entry for one
-/// of them speaks for the IPv6 form too.
+/// The IPv4 addresses inside an IPv6 address: where its packets may end up. A list entry for one of
+/// them applies to the IPv6 form too.
 pub(crate) fn embedded_v4(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let bytes = address.octets();
     let take = |at: [usize; 4]| Ipv4Addr::from(at.map(|index| bytes[index]));
@@ -175,16 +175,16 @@ pub(crate) fn embedded_v4(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     // ISATAP interface identifiers (RFC 5214 section 6.1), below any prefix that has 64 bits.
     let isatap = matches!(address.segments(), [.., 0 | 0x200, 0x5efe, _, _]).then_some(last);
     let found: [Option<Ipv4Addr>; 4] = match address.segments() {
-        // The unspecified address and loopback look like compatible ones and are none.
+        // The unspecified address and loopback look like compatible ones but are not.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => [None; 4],
         // IPv4-compatible and -mapped (RFC 4291 sections 2.5.5.1 and 2.5.5.2), IPv4-translated
         // (RFC 2765 section 2.1), and NAT64 with the well-known prefix (RFC 6052 section 2.1).
         [0, 0, 0, 0, 0, 0 | 0xffff, ..]
         | [0, 0, 0, 0, 0xffff, 0, ..]
         | [0x64, 0xff9b, 0, 0, 0, 0, ..] => [Some(last), None, None, None],
-        // NAT64, local use (RFC 8215). Which prefix length the site uses cannot be seen from
-        // here, so each reading of RFC 6052 section 2.2 counts, bar those in 0.0.0.0/8: no packet
-        // goes there, and a reading at the wrong place often begins with zeros.
+        // NAT64, local use (RFC 8215). The prefix length that the site uses cannot be seen from
+        // here, so each reading of RFC 6052 section 2.2 counts, except those in 0.0.0.0/8: no
+        // packet goes there, and a reading at the wrong place often begins with zeros.
         [0x64, 0xff9b, 1, ..] => [
             take([6, 7, 9, 10]),
             take([7, 9, 10, 11]),
@@ -225,7 +225,7 @@ fn classify_v6(address: Ipv6Addr) -> AddressClass {
         return class;
     }
     match address.segments() {
-        // Where the IPv4 address inside decides alone.
+        // Forms that are judged only by the IPv4 address inside.
         [0, 0, 0, 0, 0, 0 | 0xffff, ..]
         | [0x64, 0xff9b, 0, 0, 0, 0, ..]
         | [0x64, 0xff9b, 1, ..]

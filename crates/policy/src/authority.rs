@@ -1,6 +1,6 @@
-//! A host and a port: what a request-target, a `Host` field and a SOCKS5 address name.
+//! A host and a port: the content of a request-target, a `Host` field and a SOCKS5 address.
 //!
-//! It knows no schemes: the caller says which port is meant when the text has none.
+//! It knows no schemes: the caller passes the port that a text without one means.
 
 use core::fmt;
 
@@ -25,10 +25,10 @@ pub enum AuthorityError {
     /// The port is not a number from 1 to 65535.
     #[error("the port is not a number from 1 to 65535")]
     BadPort,
-    /// There is no port, and nothing says which is meant.
+    /// There is no port, and the caller gave no default.
     #[error("the port is missing")]
     MissingPort,
-    /// The host is not one.
+    /// The host is not valid.
     #[error(transparent)]
     Host(#[from] HostError),
 }
@@ -76,7 +76,7 @@ fn split_port(text: &str) -> Result<(&str, Option<&str>), AuthorityError> {
         };
     }
     match text.split_once(':') {
-        // More than one colon without brackets: an IPv6 address and no port.
+        // More than one colon without brackets: an IPv6 address without a port.
         Some((_, rest)) if rest.contains(':') => Ok((text, None)),
         Some((host, port)) => Ok((host, Some(port))),
         None => Ok((text, None)),

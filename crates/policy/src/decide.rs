@@ -1,4 +1,4 @@
-//! The one decision function, in the one order of SPEC P3.
+//! The one decision function, in the order of SPEC P3.
 
 use core::net::IpAddr;
 
@@ -16,14 +16,16 @@ impl Policy {
     ///
     /// The order is that of SPEC P3: a proxy that is off refuses; the deny list wins over
     /// everything; a local host needs local binding or an entry that spells it out; then the allow
-    /// list; and only for a host that passed all of it, what its hooks and the mode let through.
+    /// list decides. A host that passed all of it still needs the permission of its hooks and of
+    /// the mode.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         self.settle(request, self.look_up(request))
     }
 
-    /// Judges a request that a decider allows (SPEC P8): only where the allow list says nothing does
-    /// that count, as if the host were on it without being spelled out. Everything else is as in
-    /// [`decide`](Self::decide), the deny list, local hosts, hooks and the mode above all.
+    /// Judges a request that a decider allows (SPEC P8). The decider counts only where the allow
+    /// list says nothing: then the host is treated as if it were on the list, but not spelled out.
+    /// Everything else is as in [`decide`](Self::decide): the deny list, local hosts, hooks and the
+    /// mode.
     pub fn decide_overruled(&self, request: &Request<'_>) -> Decision {
         match self.look_up(request) {
             Err(refused) if refused.reason() == Reason::NotAllowed => {
@@ -48,7 +50,7 @@ impl Policy {
         }
     }
 
-    /// The entry that allows the host, and how far it reaches; or the refusal.
+    /// The entry that allows the host, and which addresses it permits; or the refusal.
     fn look_up(&self, request: &Request<'_>) -> Result<(RuleRef, Reach), Decision> {
         if !self.enabled {
             let (source, reason) = (Source::ProxyState, Reason::ProxyDisabled);
@@ -73,7 +75,7 @@ impl Policy {
         Ok((rule, self.reach(host, Some(listed))))
     }
 
-    /// What hooks and the mode make of a request to a host that is allowed.
+    /// Applies hooks and the mode to a request to an allowed host.
     fn conditioned(&self, request: &Request<'_>, allow: Decision) -> Decision {
         match self.condition(request) {
             Condition::None => allow,
@@ -87,10 +89,10 @@ impl Policy {
         }
     }
 
-    /// Judges what an allowed host resolved to (SPEC P4): all of the addresses, since any of them
-    /// may be dialled. Give it the decision that allowed the host; the answer is that decision, or
-    /// the refusal. No addresses at all is a name that does not resolve. `machine` is asked where
-    /// local addresses are refused.
+    /// Judges all addresses that an allowed host resolved to (SPEC P4), since any of them may be
+    /// dialled. Takes the decision that allowed the host, and returns that decision or the refusal.
+    /// No addresses at all means a name that does not resolve. `machine` is asked where local
+    /// addresses are refused.
     pub fn decide_addresses(
         &self,
         allowed: Decision,
@@ -100,7 +102,7 @@ impl Policy {
         if addresses.is_empty() {
             return Decision::deny(Source::ProxyState, Reason::DnsFailure, None);
         }
-        // An entry of the deny list for an address holds for the names that lead there.
+        // A deny entry for an address also refuses names that resolve to it.
         for address in addresses {
             let host = Host::from(*address);
             let denied = self.lists.denied.find(&host);
@@ -111,7 +113,7 @@ impl Policy {
         }
         let within_reach = |address: &IpAddr| match allowed.reach() {
             Reach::Any => true,
-            // A translated loopback address is another machine's.
+            // A loopback address inside a translated one belongs to another machine.
             Reach::Loopback if address.to_canonical().is_loopback() => true,
             Reach::Loopback | Reach::Public => !is_local_address(*address, machine),
         };
@@ -122,13 +124,13 @@ impl Policy {
         }
     }
 
-    /// The deny list, for the IPv4 addresses that an IPv6 literal carries.
+    /// Looks up the IPv4 addresses that an IPv6 literal carries in the deny list.
     fn find_denied_inside(&self, host: &Host) -> Option<Listed> {
         let Host::V6(v6) = host else { return None };
         embedded_v4(v6.address()).find_map(|v4| self.lists.denied.find(&Host::V4(v4)))
     }
 
-    /// What the hooks of a permitted host, and then the mode, ask of a request (SPEC P7, M7, M10).
+    /// What hooks, and then the mode, require of a request to a permitted host (SPEC P7, M7, M10).
     fn condition(&self, request: &Request<'_>) -> Condition {
         let has_hooks = self.is_hooked(request.host);
         let limited = self.mode == Mode::Limited;
@@ -138,13 +140,13 @@ impl Policy {
             Protocol::Https if has_hooks && request.hooked != Hooked::Matched => {
                 Condition::Unmet(Reason::MitmHookDenied)
             }
-            // The origin could take it for a request of its own, which was not judged.
+            // The origin could take the content for another request, which was not judged.
             Protocol::Https if has_hooks && undefined_content => {
                 Condition::Unmet(Reason::MitmHookDenied)
             }
             Protocol::Http | Protocol::Https => {
-                // What is said after an upgrade has no method that could be looked at, and neither has
-                // content that the origin takes for a request.
+                // Bytes after an upgrade have no method to judge. Nor has content that the origin
+                // takes for a request.
                 let reads = request.upgrade.is_none()
                     && !undefined_content
                     && request.method.is_some_and(is_read_only);
@@ -168,7 +170,8 @@ impl Policy {
         }
     }
 
-    /// Whether an entry of the allow list spells out a host and may, so that the host may be local.
+    /// Whether an entry of the allow list spells out a host and may lift the rule against local
+    /// ones.
     fn lifts_local(&self, host: &Host, listed: Listed) -> bool {
         let exceptions = self.lists.local_exceptions.as_ref();
         let excepted = |set: &DomainSet| set.find(host).is_some_and(|found| found.literal);
@@ -186,16 +189,16 @@ impl Policy {
     }
 }
 
-/// What a request to a permitted host still has to meet.
+/// What a request to a permitted host still needs.
 enum Condition {
     None,
-    /// Its TLS has to be intercepted.
+    /// Its TLS must be intercepted.
     Interception,
-    /// It cannot be met.
+    /// It is refused.
     Unmet(Reason),
 }
 
-/// Whether the host names this machine or a site's own addresses without being resolved.
+/// Whether the host is this machine or one of a site's own addresses, without a lookup.
 fn is_local(host: &Host, machine: &dyn LocalAddresses) -> bool {
     match host.ip() {
         Some(address) => is_local_address(address, machine),

@@ -1,17 +1,17 @@
-//! What was decided, by what, and why (SPEC P10).
+//! A decision: the verdict, what decided, and why (SPEC P10).
 
 use core::fmt;
 
 use crate::policy::RuleRef;
 
-/// Whether a request may go on.
+/// Whether a request is permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It may.
+    /// It is permitted.
     Allow,
-    /// It may not.
+    /// It is refused.
     Deny,
-    /// Somebody has to be asked first; until then it may not.
+    /// The user must be asked first; until then the request is refused.
     Ask,
 }
 
@@ -28,10 +28,10 @@ pub enum Source {
     Decider,
 }
 
-/// Why. The words are part of the interface: clients match on them.
+/// The reason. Its words are part of the interface: clients match on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Nothing stands against it.
+    /// Nothing forbids it.
     Allow,
     /// The deny list names the host, or an address that it resolves to.
     Denied,
@@ -41,7 +41,7 @@ pub enum Reason {
     NotAllowedLocal,
     /// Limited mode does not let the method through.
     MethodNotAllowed,
-    /// The request can be judged only inside TLS interception, which is not to be had here.
+    /// The request can be judged only inside TLS interception, which is not possible here.
     MitmRequired,
     /// No hook of the host matches the request.
     MitmHookDenied,
@@ -51,7 +51,7 @@ pub enum Reason {
     ProxyDisabled,
     /// This platform does not proxy to unix sockets.
     UnixSocketUnsupported,
-    /// The host is none.
+    /// Not a valid host name or address.
     InvalidHost,
     /// The name does not resolve.
     DnsFailure,
@@ -59,7 +59,7 @@ pub enum Reason {
     LoopDetected,
 }
 
-/// Which addresses an allowed host may turn out to have.
+/// Which addresses an allowed host may resolve to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reach {
     /// Public ones.
@@ -70,19 +70,19 @@ pub enum Reach {
     Any,
 }
 
-/// What becomes of an allowed connection.
+/// How an allowed connection is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Handling {
-    /// It is carried as it is.
+    /// It is carried without interception.
     Carry,
-    /// Its TLS is intercepted and every request inside is judged by itself; what is no TLS is
-    /// refused (SPEC M1, M2).
+    /// Its TLS is intercepted and every request inside is judged by itself. Bytes that are not TLS
+    /// are served as plain HTTP or refused (SPEC M1, M2).
     Intercept,
 }
 
-/// The outcome of a request's judgement.
+/// The result of judging a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a decision that nobody looks at protects nothing"]
+#[must_use = "a decision protects only if the caller acts on it"]
 pub struct Decision {
     verdict: Verdict,
     source: Source,
@@ -93,7 +93,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Lets a request through, by a rule of the allow list if one did it.
+    /// Permits a request, by a rule of the allow list if there is one.
     pub fn allow(source: Source, rule: Option<RuleRef>, reach: Reach) -> Self {
         Self {
             verdict: Verdict::Allow,
@@ -105,8 +105,8 @@ impl Decision {
         }
     }
 
-    /// Lets a request through that the allow list does not, because a decider says so. The reason
-    /// stays what the list said (SPEC R3).
+    /// Permits a request that is not on the allow list, because a decider allows it. The reason
+    /// stays that of the list (SPEC R3).
     pub(crate) fn overrule(reach: Reach) -> Self {
         Self {
             reason: Reason::NotAllowed,
@@ -114,7 +114,7 @@ impl Decision {
         }
     }
 
-    /// Lets a request wait for somebody's word, which a decider asked for.
+    /// The decider wants the user to be asked first.
     pub fn ask() -> Self {
         Self {
             verdict: Verdict::Ask,
@@ -130,7 +130,7 @@ impl Decision {
         }
     }
 
-    /// Refuses.
+    /// Refuses a request.
     pub fn deny(source: Source, reason: Reason, rule: Option<RuleRef>) -> Self {
         Self {
             verdict: Verdict::Deny,
@@ -142,7 +142,7 @@ impl Decision {
         }
     }
 
-    /// Whether the request may go on.
+    /// Whether the request is permitted.
     pub fn verdict(&self) -> Verdict {
         self.verdict
     }
@@ -157,22 +157,23 @@ impl Decision {
         self.reason
     }
 
-    /// The rule that decided, where one did. [`Policy::rule`](crate::Policy::rule) tells its text.
+    /// The rule that decided, if there is one. [`Policy::rule`](crate::Policy::rule) returns its
+    /// text.
     pub fn rule(&self) -> Option<RuleRef> {
         self.rule
     }
 
-    /// Which addresses the host may resolve to; it says something only for allowed requests.
+    /// Which addresses the host may resolve to. Meaningful only for a permitted request.
     pub fn reach(&self) -> Reach {
         self.reach
     }
 
-    /// What becomes of the connection; it says something only for allowed requests.
+    /// How the connection is handled. Meaningful only for a permitted request.
     pub fn handling(&self) -> Handling {
         self.handling
     }
 
-    /// Whether a decider let through what the lists did not.
+    /// Whether a decider permitted what the lists did not.
     pub fn is_overruled(&self) -> bool {
         self.is_allow() && self.source == Source::Decider
     }

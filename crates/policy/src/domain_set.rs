@@ -1,10 +1,9 @@
 //! A list of patterns, compiled for lookup.
 //!
-//! Every name that a pattern spells out is in one hash table ([`names`]), and a host is looked up
-//! by probing for itself and each of its suffixes. So the cost depends on the host's labels and
-//! not on how many patterns there are (DESIGN section 6). Patterns with a `*` inside a label hang
-//! off the literal suffix behind their last `*` and are compared, one after the other, only when
-//! the host ends in it.
+//! Every name that a pattern spells out is in one hash table ([`names`]). A lookup probes for the
+//! host and each of its suffixes, so its cost depends on the host's labels and not on the number of
+//! patterns. Patterns with a `*` inside a label are stored with the literal suffix behind their
+//! last `*`, and are compared one after the other only when the host ends in that suffix.
 
 mod compile;
 mod names;
@@ -25,8 +24,8 @@ use crate::policy::{Origin, Rule};
 #[derive(Debug, Default)]
 pub struct DomainSet {
     names: Names,
-    /// Bit `n` says that some name in `names` has `n + 1` labels: other suffixes of a host need no
-    /// probe. A name has at most 127 labels.
+    /// Bit `n` says that some name in `names` has `n + 1` labels. Suffixes with another number of
+    /// labels need no probe. A name has at most 127 labels.
     depths: u128,
     /// Patterns with a `*` inside a label, by the index of their literal suffix in `names`.
     wildcards: HashMap<u32, Vec<Wildcard>>,
@@ -42,7 +41,7 @@ pub struct DomainSet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RuleId(pub(crate) u32);
 
-/// That a host is on a list.
+/// The result of finding a host on a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// The rule that covers the host: the most specific one, and among equals the first.
@@ -68,7 +67,7 @@ pub(crate) struct TooLarge;
 #[derive(Clone, Copy, Debug)]
 struct RuleRow {
     kind: RuleKind,
-    /// An index; `kind` says into what.
+    /// An index. `kind` says into which table.
     subject: u32,
     /// Index into `files`, one-based; 0 when the rule came from no file.
     file: u16,
@@ -77,7 +76,7 @@ struct RuleRow {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RuleKind {
-    /// The pattern stands in `texts`.
+    /// The pattern's text is in `texts`.
     Verbatim,
     /// The pattern is made from a name in `names`.
     Name(Depth),
@@ -130,7 +129,7 @@ impl DomainSet {
         self.rules.is_empty()
     }
 
-    /// A rule's pattern and where it was written.
+    /// A rule's pattern and where it is written.
     pub fn rule(&self, id: RuleId) -> Option<Rule> {
         let row = self.rules.get(usize::try_from(id.0).ok()?)?;
         let pattern = match row.kind {
@@ -158,7 +157,7 @@ impl DomainSet {
     fn find_name<const N: usize>(lists: [&Self; N], name: &[u8]) -> [Option<Listed>; N] {
         let mut depths = lists.map(|list| list.depths);
         let mut found = [None; N];
-        // From the last label outwards: what is found later is more specific and wins.
+        // From the last label outwards: a later match is more specific and wins.
         for (start, hash) in suffixes(name) {
             for ((list, depths), found) in lists.iter().zip(&mut depths).zip(&mut found) {
                 if *depths & 1 == 1
@@ -189,9 +188,9 @@ impl DomainSet {
             .map(Listed::by_wildcard)
     }
 
-    /// `front` is what stands before the name in the host.
+    /// `front` is the part of the host before the name.
     fn find_wildcard(&self, name: u32, front: &[u8]) -> Option<u32> {
-        // Most lists have none: spare them the hashing.
+        // Most lists have none, which saves the hashing.
         if self.wildcards.is_empty() {
             return None;
         }

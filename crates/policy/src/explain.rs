@@ -1,7 +1,6 @@
-//! A decision in words: what happened, by which rule, and what would have to change.
+//! A decision in words: what happened, by which rule, and how to change it.
 //!
-//! It asks [`Policy::decide`] and describes the answer, so it can never tell another story than
-//! the one that the doors act on.
+//! It calls [`Policy::decide`] and describes the result, so it always agrees with the doors.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -13,22 +12,22 @@ use crate::host::Host;
 use crate::policy::{Policy, Rule};
 use crate::request::{Hooked, Request};
 
-/// What the policy says to a request, for people. `Display` gives it in sentences.
+/// The policy's decision on a request, for people. `Display` writes sentences.
 #[derive(Clone, Debug)]
 pub struct Explanation {
     /// The decision itself.
     pub decision: Decision,
-    /// The rule that decided, where one did.
+    /// The rule that decided, if there is one.
     pub rule: Option<Rule>,
-    /// What the decision rests on.
+    /// The facts behind the decision.
     pub because: String,
-    /// What would have to change for the other answer; empty when nothing sensible would.
+    /// How to get the other decision; empty where there is no sensible way.
     pub remedy: String,
 }
 
 impl Policy {
-    /// Explains what [`decide`](Self::decide) says to a request. Addresses are not looked at: a
-    /// name that is allowed here can still be refused for what it resolves to.
+    /// Explains the result of [`decide`](Self::decide). It does not look at addresses: a name that
+    /// is allowed here can still be refused for the addresses it resolves to.
     pub fn explain(&self, request: &Request<'_>) -> Explanation {
         let decision = self.decide(request);
         let rule = decision.rule().and_then(|rule| self.rule(rule));
@@ -84,7 +83,7 @@ impl Policy {
         }
     }
 
-    /// The wildcard of the allow list that stops just below the host, if there is one.
+    /// The wildcard of the allow list that covers only names below the host, if there is one.
     fn near_miss(&self, host: &Host) -> Option<Rule> {
         let Host::Name(_) = host else { return None };
         let below = Host::parse(&format!("x.{host}")).ok()?;

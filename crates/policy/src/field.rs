@@ -1,36 +1,36 @@
-//! Header fields by name: which of them the proxy writes itself, ends, or lets through, in one table
-//! (SPEC H3, P7, M9, M10).
+//! Header fields by name, in one table: which of them the proxy writes itself, keeps from going on,
+//! or passes (SPEC H3, P7, M9, M10).
 //!
-//! Names are compared as CGI compares them. It makes a variable of every field (RFC 3875
-//! section 4.1.18), and servers write `_` for each character that is not a letter or a digit: behind
-//! them `X-Real-IP`, `x_real_ip` and `x.real!ip` are one field. Two names that give one variable are
-//! one name here.
+//! Names are compared as CGI compares them. CGI turns every field into a variable (RFC 3875 section
+//! 4.1.18), and servers write `_` for each character that is not a letter or a digit: behind them
+//! `X-Real-IP`, `x_real_ip` and `x.real!ip` are the same field. Names that give the same variable
+//! are equal here.
 
 use crate::host::Host;
 use crate::method::Mode;
 use crate::policy::Policy;
 use FieldClass::{Forwarding, Framing, HopByHop, MethodOverride, OwnAnswer, Retargeting, ToProxy};
 
-/// What a field is to the proxy.
+/// The class of a field, for the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FieldClass {
     /// Concerns one connection (RFC 9110 section 7.6.1).
     HopByHop,
-    /// Says where a message ends, or for which host it is. The proxy checks these and writes them.
+    /// Frames a message or names its host. The proxy checks these fields and writes them itself.
     Framing,
     /// Is addressed to this proxy.
     ToProxy,
-    /// Tells how the request has come so far (RFC 7239).
+    /// Describes the way of the request so far (RFC 7239).
     Forwarding,
     /// Makes an origin act on another method than that of the request line.
     MethodOverride,
     /// Makes an origin act on another host, path or file than the request names.
     Retargeting,
-    /// Is written by this proxy alone, in answers (SPEC H5, H6).
+    /// Is written only by this proxy, in answers (SPEC H5, H6).
     OwnAnswer,
 }
 
-/// How much of a request is judged. What could change a judged part must not go on beside it.
+/// How much of a request is judged. A field that could change a judged part must not be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scrutiny {
     /// The host.
@@ -41,7 +41,7 @@ pub enum Scrutiny {
     Head,
 }
 
-/// Every field that is more to the proxy than a name and a value.
+/// Every field with a class.
 const FIELDS: &[(&str, FieldClass)] = &[
     ("connection", HopByHop),
     ("http2-settings", HopByHop),
@@ -68,7 +68,7 @@ const FIELDS: &[(&str, FieldClass)] = &[
     ("x-method-override", MethodOverride),
     ("x-original-method", MethodOverride),
     ("path-info", Retargeting),
-    // CGI makes the variable of it that names the proxy of outgoing requests ("httpoxy").
+    // CGI turns it into the variable that names the proxy for outgoing requests ("httpoxy").
     ("proxy", Retargeting),
     ("script-name", Retargeting),
     ("x-accel-mapping", Retargeting),
@@ -131,16 +131,16 @@ impl Policy {
     }
 }
 
-/// Whether some origin takes a field of one name for a field of the other.
+/// Whether some origin reads fields of these two names as the same field.
 pub fn is_same_field(one: &str, other: &str) -> bool {
     is_same(one.as_bytes(), other.as_bytes())
 }
 
-/// Whether a request's field of this name, which is in lower case, does not go upstream.
+/// Whether a request's field of this name, in lower case, ends at the proxy.
 pub fn ends_here(name: &str, scrutiny: Scrutiny) -> bool {
     match FieldClass::of(name) {
         Some(HopByHop | ToProxy | Forwarding) => true,
-        // Another spelling frames nothing here, and might frame the request for the origin.
+        // Another spelling does not frame the message here, but might for the origin.
         Some(Framing) => !FIELDS.iter().any(|(listed, _)| *listed == name),
         Some(MethodOverride) => scrutiny != Scrutiny::Host,
         Some(Retargeting) => scrutiny == Scrutiny::Head,
@@ -148,8 +148,8 @@ pub fn ends_here(name: &str, scrutiny: Scrutiny) -> bool {
     }
 }
 
-/// Whether an answer's field of this name, which is in lower case, does not go to the client. Clients
-/// do not fold names.
+/// Whether an answer's field of this name, in lower case, ends at the proxy. Clients do not fold
+/// names.
 pub fn ends_here_in_answers(name: &str) -> bool {
     let listed = FIELDS.iter().find(|(listed, _)| *listed == name);
     matches!(listed, Some((_, HopByHop | OwnAnswer)))
@@ -180,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// A field name as it is read behind CGI, in one line.
+    /// A field name as CGI programs read it.
     fn variable(name: &str) -> String {
         name.replace(|c: char| !c.is_ascii_alphanumeric(), "_")
             .to_uppercase()

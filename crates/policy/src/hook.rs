@@ -1,11 +1,11 @@
-//! Hooks: what may be asked of a host whose requests are looked at one by one inside TLS (SPEC M9,
-//! M10).
+//! Hooks: which requests may be made to a host whose requests are judged one by one inside TLS
+//! (SPEC M9, M10).
 //!
-//! A hook names one host and says which methods, paths, query values and fields it is for. A host
-//! with hooks answers to nothing else: a request that no hook is for is refused, and so is one that
-//! could be read in two ways. The first hook that is for a request wins, in the order of the
-//! specification; what it then does to the request is not known here. The texts that a hook is
-//! written in are read in `text`, wildcards are matched in `glob`, and requests are read in `target`.
+//! A hook names one host and the methods, paths, query values and fields of the requests that it
+//! covers. A host with hooks accepts no others: a request that no hook covers is refused, and so is
+//! one that could be read in two ways. The first hook that covers a request wins, in the order of
+//! the specification. What a hook then changes in the request is not part of this crate. `text`
+//! parses the texts of a hook, `glob` matches wildcards, and `target` reads requests.
 
 mod ambiguity;
 mod glob;
@@ -29,27 +29,28 @@ pub use text::{
     ValuePatternError, WildcardError,
 };
 
-/// One hook as it is written.
+/// One hook as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookSpec {
     /// Its name in the configuration.
     pub name: String,
     /// Where it is written, when that is known.
     pub origin: Option<Origin>,
-    /// The host that it is for, exactly.
+    /// The exact host that it covers.
     pub host: Host,
-    /// Methods, one of which the request must have. None of them is `CONNECT`.
+    /// The methods that it covers, none of which is `CONNECT`.
     pub methods: Vec<HookMethod>,
-    /// Beginnings, one of which the request's path must have.
+    /// The beginnings of paths that it covers.
     pub path_prefixes: Vec<PathPrefix>,
     /// Names in the query, each with its values. A request must carry each name, and every
     /// occurrence of it must have one of the values.
     pub query: Vec<(String, Vec<ValuePattern>)>,
-    /// Fields, each with its values: as for the query; without values the field must only be there.
+    /// Fields, each with its values, as for the query. Without values the field must only be
+    /// present.
     pub headers: Vec<(HeaderNameText, Vec<ValuePattern>)>,
 }
 
-/// A set of hooks, ready to be asked. The default has none.
+/// A compiled set of hooks. The default has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hooks {
     /// In the order in which they are tried.
@@ -58,18 +59,18 @@ pub struct Hooks {
     by_host: HashMap<Host, Vec<HookId>>,
 }
 
-/// Names a hook of one set of [`Hooks`].
+/// Identifies a hook of one set of [`Hooks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HookId(usize);
 
-/// A request inside TLS interception, as hooks see it.
+/// A request inside TLS interception: the part that hooks judge.
 #[derive(Clone, Copy)]
 pub struct HookRequest<'a> {
-    /// The host that it is for.
+    /// The host of the request.
     pub host: &'a Host,
     /// Its method. Methods are case-sensitive (RFC 9110 section 9.1).
     pub method: &'a str,
-    /// The request-target in origin-form, path and query as they came (RFC 9112 section 3.2.1).
+    /// The request-target in origin-form, path and query as sent (RFC 9112 section 3.2.1).
     pub target: &'a str,
     /// Its header fields.
     pub fields: &'a dyn Fields,
@@ -77,20 +78,20 @@ pub struct HookRequest<'a> {
 
 /// The header fields of a request.
 pub trait Fields {
-    /// Gives the value of each field of this name, which is in lower case, in their order.
+    /// Calls `each` with the value of each field of this name, which is in lower case, in order.
     fn for_each_value(&self, name: &str, each: &mut dyn FnMut(&[u8]));
 }
 
-/// What hooks say about a request.
+/// The verdict of hooks on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HookVerdict {
-    /// The host has no hooks: they say nothing.
+    /// The host has no hooks.
     NotHooked,
-    /// This hook is for the request.
+    /// This hook covers the request.
     Matched(HookId),
-    /// The host has hooks, and none is for the request: it is refused with `mitm_hook_denied`.
+    /// The host has hooks, and none covers the request: it is refused with `mitm_hook_denied`.
     NoMatch,
-    /// The same, because the request could be read in more than one way.
+    /// As [`NoMatch`](Self::NoMatch), because the request could be read in more than one way.
     Ambiguous(Ambiguity),
 }
 
@@ -102,7 +103,7 @@ impl HookId {
 }
 
 impl Hooks {
-    /// Compiles hooks. Their order is that in which they are tried.
+    /// Compiles hooks. They are tried in this order.
     pub fn compile(specs: Vec<HookSpec>) -> Self {
         let mut by_host: HashMap<Host, Vec<HookId>> = HashMap::new();
         for (index, spec) in specs.iter().enumerate() {
@@ -120,12 +121,12 @@ impl Hooks {
         self.by_host.contains_key(host)
     }
 
-    /// Which hook a request is for: the first of its host that covers the request.
+    /// The first hook of the host that covers the request.
     ///
-    /// A path that could be read in two ways, which are those of [`PathFlaw`], is covered by no hook.
-    /// Neither is a query with a name by which servers take another method, unless the hook judges that
-    /// name; nor, by a hook that looks at queries, one of the other [`Ambiguity`]s. Costs time in
-    /// proportion to the request and the hooks of its host, whatever their patterns.
+    /// No hook covers a path that could be read in two ways ([`PathFlaw`]). No hook covers a query
+    /// with a name by which servers take another method, unless the hook judges that name. A hook
+    /// that looks at queries does not cover one with another [`Ambiguity`]. The cost is
+    /// proportional to the request and the hooks of its host, whatever their patterns.
     pub fn judge(&self, request: &HookRequest<'_>) -> HookVerdict {
         let Some(ids) = self.by_host.get(request.host) else {
             return HookVerdict::NotHooked;
@@ -145,7 +146,7 @@ impl Hooks {
         refused
     }
 
-    /// The hook of an id that these hooks gave.
+    /// The hook with an id of this set.
     pub fn get(&self, id: HookId) -> Option<&HookSpec> {
         self.hooks.get(id.0)
     }
@@ -170,7 +171,7 @@ impl Hooks {
 }
 
 impl HookSpec {
-    /// An ambiguity is told only by a hook that covers the rest of the request.
+    /// Only a hook that covers the rest of the request reports an ambiguity.
     fn covers(&self, request: &HookRequest<'_>, target: &Target<'_>) -> Result<bool, Ambiguity> {
         let method = |one: &HookMethod| one.as_str() == request.method;
         let beginning = |one: &PathPrefix| one.covers(&target.path);
@@ -188,8 +189,8 @@ impl HookSpec {
     }
 }
 
-/// Whether a field is there, and all of its occurrences have one of the values. A second field with
-/// another value may be the one that the origin reads.
+/// Whether a field is present and all of its occurrences have one of the values. The origin may
+/// read any occurrence.
 fn has_field(fields: &dyn Fields, name: &HeaderNameText, values: &[ValuePattern]) -> bool {
     let (mut seen, mut others) = (false, false);
     fields.for_each_value(name.as_str(), &mut |value| {

@@ -1,8 +1,8 @@
 //! The one parser for host names and addresses (SPEC P1).
 //!
 //! Every door, every list and every explanation gets its hosts from here, so two spellings of one
-//! host can never get two verdicts. It does not resolve names and does not split ports off; for
-//! those see the engine's resolver and [`Authority`](crate::Authority).
+//! host can never get two verdicts. It does not resolve names and does not split off ports: see the
+//! engine's resolver and [`Authority`](crate::Authority).
 
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
@@ -17,25 +17,25 @@ const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 /// Longest zone identifier; interface names are shorter on every system we run on.
 const MAX_SCOPE: usize = 32;
-/// Longest input that is looked at: a name of [`MAX_NAME`] A-label bytes has no longer spelling
-/// that is worth the time of a UTS 46 mapping.
+/// Longest accepted input. Longer spellings of a name of [`MAX_NAME`] A-label bytes are not worth
+/// the time of a UTS 46 mapping.
 const MAX_INPUT: usize = 1024;
 
-/// A host in its canonical form: what policy judges and what upstream is told.
+/// A host in its canonical form, in which policy judges it and upstream gets it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Host {
     /// A DNS name.
     Name(Name),
-    /// An IPv4 address, whatever spelling it came in. IPv4-mapped IPv6 addresses
-    /// (`::ffff:192.0.2.1`, RFC 4291 section 2.5.5.2) are the IPv4 address that a socket would
+    /// An IPv4 address, in whatever spelling it was given. An IPv4-mapped IPv6 address
+    /// (`::ffff:192.0.2.1`, RFC 4291 section 2.5.5.2) becomes the IPv4 address that a socket would
     /// really reach.
     V4(Ipv4Addr),
     /// An IPv6 address.
     V6(Ipv6Host),
 }
 
-/// A DNS name: lower-case A-labels, no trailing dot, 1 to 253 bytes, labels of 1 to 63 bytes out
-/// of letters, digits, `-` and `_`, and never something that a resolver would take for an address.
+/// A DNS name: lower-case A-labels, no trailing dot, 1 to 253 bytes, labels of 1 to 63 bytes out of
+/// letters, digits, `-` and `_`. A resolver never takes it for an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 
@@ -61,17 +61,17 @@ pub enum HostError {
     /// Two dots follow each other, or the name begins with one.
     #[error("the host name has an empty label")]
     EmptyLabel,
-    /// A character that no host name holds.
-    #[error("the host holds the character {0:?}, which no host name can")]
+    /// A character that is not allowed in a host name.
+    #[error("the host holds the character {0:?}, which is not allowed in a host name")]
     BadCharacter(char),
-    /// The text is not valid UTF-8, or UTS 46 maps it to nothing valid.
+    /// The text is not valid UTF-8, or UTS 46 cannot map it to a valid name.
     #[error("the host is not a valid internationalised name (UTS 46)")]
     BadIdna,
-    /// A name whose last label is a number, but which is no spelling of an IPv4 address.
-    #[error("the host looks like an IPv4 address but is none")]
+    /// A name whose last label is a number, but which is not a spelling of an IPv4 address.
+    #[error("the host looks like an IPv4 address but is not one")]
     BadIpv4,
-    /// Colons or brackets, but no IPv6 address.
-    #[error("the host looks like an IPv6 address but is none")]
+    /// Colons or brackets, but not an IPv6 address.
+    #[error("the host looks like an IPv6 address but is not one")]
     BadIpv6,
     /// A zone identifier that is empty, too long, or on an address that cannot have one.
     #[error("the zone identifier of the IPv6 address is not usable")]
@@ -85,7 +85,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// A [`HostError`] for everything that no host can be. The cost is bounded whatever the input.
+    /// A [`HostError`] for a text that is not a host. The cost is bounded for any input.
     pub fn parse(text: &str) -> Result<Self, HostError> {
         let text = text.trim();
         if text.len() > MAX_INPUT {
@@ -186,7 +186,7 @@ impl Ipv6Host {
         self.address
     }
 
-    /// The zone identifier as it was given: an interface's name or number.
+    /// The zone identifier as given: an interface's name or number.
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
     }
@@ -201,14 +201,14 @@ impl fmt::Display for Ipv6Host {
 
 /// Writes a zone with its `%`.
 pub(crate) fn write_scope(f: &mut fmt::Formatter<'_>, scope: &str) -> fmt::Result {
-    // `%251` would be read as zone `1`, and `%25` in brackets as an empty one: a zone that begins with
-    // `25` needs the long form.
+    // `%251` would be read as zone `1`, and `%25` in brackets as an empty zone. So a zone that begins
+    // with `25` needs the long form.
     let long = scope.starts_with("25");
     write!(f, "{}{scope}", if long { "%25" } else { "%" })
 }
 
-/// Maps a name to lower-case A-labels. Plain ASCII without an `xn--` label, nearly every host
-/// there is, needs no table.
+/// Maps a name to lower-case A-labels. Plain ASCII without an `xn--` label needs no table; nearly
+/// every host is of this kind.
 fn to_a_labels(text: &str) -> Result<Cow<'_, str>, HostError> {
     if text.is_empty() {
         return Err(HostError::Empty);
@@ -239,8 +239,8 @@ fn has_a_label(text: &str) -> bool {
     })
 }
 
-/// Checks what is left after mapping: the letters, digits and hyphens of RFC 1123 section 2.1, and
-/// the underscore that real names hold.
+/// Checks the mapped name: letters, digits and hyphens as in RFC 1123 section 2.1, and the
+/// underscore that real names have.
 pub(crate) fn check_name(name: &str) -> Result<(), HostError> {
     if name.is_empty() {
         return Err(HostError::EmptyLabel);
@@ -266,8 +266,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Whether a resolver might take the name for an IPv4 address: its last label is a number
-/// (the WHATWG URL standard's "ends in a number checker"; no top-level domain is one).
+/// Whether a resolver might take the name for an IPv4 address: its last label is a number (the
+/// WHATWG URL standard's "ends in a number checker"; no top-level domain is a number).
 fn ends_in_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     last.bytes().all(|byte| byte.is_ascii_digit())
@@ -276,8 +276,8 @@ fn ends_in_number(name: &str) -> bool {
             .is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Reads what `inet_aton` reads: one to four numbers, each decimal, octal (`0…`) or hexadecimal
-/// (`0x…`), the last one filling all the bytes that are left.
+/// Reads every form that `inet_aton` reads: one to four numbers, each decimal, octal (`0…`) or
+/// hexadecimal (`0x…`). The last one fills all remaining bytes.
 fn parse_v4(text: &str) -> Option<Ipv4Addr> {
     let mut numbers = [0_u32; 4];
     let mut count = 0;
@@ -304,7 +304,7 @@ fn parse_v4_number(part: &str) -> Option<u32> {
     } else {
         (part, 10)
     };
-    // `from_str_radix` takes a leading `+`, which no address has.
+    // `from_str_radix` accepts a leading `+`, which an address never has.
     if !digits.starts_with(|c: char| c.is_ascii_hexdigit()) {
         return None;
     }
@@ -324,8 +324,8 @@ fn parse_v6(text: &str, form: Form) -> Result<Host, HostError> {
     let (address, scope) = match text.split_once('%') {
         None => (text, None),
         Some((address, scope)) => {
-            // RFC 6874 writes the `%` itself as `%25` in a URI; outside, a zone that is just `25` stays
-            // what it is. Zone `251` can be written only as `%25251`, in both.
+            // RFC 6874 writes the `%` itself as `%25` in a URI. Outside of a URI, a zone `25` stays
+            // as it is. Zone `251` can be written only as `%25251`, in both.
             let scope = match scope.strip_prefix("25") {
                 Some(rest) if !rest.is_empty() || form == Form::Bracketed => rest,
                 _ => scope,

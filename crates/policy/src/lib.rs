@@ -1,21 +1,21 @@
-//! Decides which hosts may be reached, and says why.
+//! Decides which hosts may be reached, and gives the reason.
 //!
-//! This crate is the decision point of the proxy: plain data in, a [`Decision`] out. Resolved
-//! addresses arrive as arguments, as does the knowledge which of them are this machine's
-//! ([`LocalAddresses`]); records, sockets and time are not this crate's.
+//! This crate is the decision point of the proxy: plain data in, a [`Decision`] out. The caller
+//! passes resolved addresses and the knowledge of which addresses are this machine's
+//! ([`LocalAddresses`]). Records, sockets and time are outside of this crate.
 //!
-//! Reading order is the order of a decision: a [`Host`] exists only through its parser, an
-//! [`Authority`] adds the port, a [`Pattern`] is one line of a list, a [`DomainSet`] is a list
-//! that answers in time that depends on the host's labels alone, [`AddressClass`] says what an
-//! address is, and [`Policy::decide`] puts them in the one order that every door shares. Inside TLS
-//! interception [`Hooks`] say, host by host, which requests may be made at all. Unix sockets have an
-//! order and a list of their own: [`Policy::decide_unix_socket`].
+//! Reading order is the order of a decision. A [`Host`] exists only through its parser, and an
+//! [`Authority`] adds the port. A [`Pattern`] is one line of a list. A [`DomainSet`] is a list
+//! whose lookup time depends only on the host's labels. [`AddressClass`] classifies an address.
+//! [`Policy::decide`] applies them in the one order that every door shares. Inside TLS interception
+//! [`Hooks`] say, for each host, which requests may be made. Unix sockets have an order and a list
+//! of their own: [`Policy::decide_unix_socket`].
 //!
 //! # Invariants
 //!
 //! - No I/O, no clock, no async: the crate is `no_std`, so none of them compiles.
 //! - A decision cannot be made without a reason, and a list's verdict names its rule.
-//! - Deny wins: nothing that is found later lifts it.
+//! - Deny wins: no later rule lifts it.
 #![no_std]
 
 extern crate alloc;

@@ -1,21 +1,21 @@
-//! Which addresses belong to this machine: a fact that comes from outside, since only the kernel
-//! knows it. The decisions that rest on it are in `decide.rs` (SPEC P3, P4).
+//! Which addresses belong to this machine. Only the kernel knows, so the caller provides it.
+//! `decide.rs` makes the decisions that depend on it (SPEC P3, P4).
 
 use core::fmt;
 use core::net::IpAddr;
 
 use crate::address::{AddressClass, embedded_v4};
 
-/// Knows the addresses that packets reach this machine under.
+/// Knows the addresses of this machine.
 pub trait LocalAddresses: fmt::Debug + Send + Sync {
-    /// Whether packets to this address are delivered on this machine. An IPv4-mapped address is asked
-    /// for as the IPv4 address. An implementation that cannot find out answers yes.
+    /// Whether packets to this address are delivered on this machine. An IPv4-mapped address is
+    /// passed as IPv4. An implementation that cannot find out returns true.
     ///
-    /// It is asked for public addresses alone: every other one is local as it stands.
+    /// It is called for public addresses only: all others are local by themselves.
     fn contains(&self, address: IpAddr) -> bool;
 }
 
-/// No address belongs to this machine: for a policy that is read where it does not act.
+/// No address belongs to this machine: for a policy that is read and not enforced.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoLocalAddresses;
 

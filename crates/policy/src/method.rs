@@ -1,15 +1,15 @@
-//! The two modes, which methods the read-only one lets through (SPEC P7), and for which methods
-//! content means something.
+//! The two modes, the methods that limited mode permits (SPEC P7), and the methods whose content
+//! has a meaning.
 
 use core::fmt;
 use core::str::FromStr;
 
-/// How much a permitted host may be asked to do.
+/// Which requests a permitted host gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {
     /// Only requests that read: `GET`, `HEAD` and `OPTIONS` that the proxy can see.
     Limited,
-    /// Anything, opaque tunnels included.
+    /// All requests, and opaque tunnels.
     #[default]
     Full,
 }
@@ -17,14 +17,14 @@ pub enum Mode {
 /// Whether a request has content (RFC 9110 section 6.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Content {
-    /// It has none, or none that the proxy sees.
+    /// It has none, or none that the proxy can see.
     #[default]
     Absent,
-    /// It has some, or is framed as if: chunked content may turn out to be empty.
+    /// It has content, or framing for content: chunked content may turn out to be empty.
     Present,
 }
 
-/// A text that names no mode.
+/// A text that is not a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the mode is neither \"full\" nor \"limited\"")]
 pub struct ModeError;
@@ -57,19 +57,19 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Whether limited mode lets the method through. Methods are case-sensitive (RFC 9110
-/// section 9.1): `get` is another method, and an origin may do anything on it.
+/// Whether limited mode permits the method. Methods are case-sensitive (RFC 9110 section 9.1):
+/// `get` is another method, and an origin may do anything for it.
 pub fn is_read_only(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS")
 }
 
 /// Whether the definition of a method gives content a meaning.
 ///
-/// For `GET`, `HEAD`, `DELETE`, `OPTIONS`, `TRACE` and `CONNECT` it gives none (RFC 9110 section 9.3),
-/// and an origin may leave the content of such a request unread. The bytes then stand where its next
-/// request begins. `POST` and `PUT` are defined there, `PATCH` in RFC 5789, and the others by the
+/// `GET`, `HEAD`, `DELETE`, `OPTIONS`, `TRACE` and `CONNECT` give it none (RFC 9110 section 9.3),
+/// and an origin may leave the content of such a request unread. It then reads these bytes as its
+/// next request. `POST` and `PUT` are defined there, `PATCH` in RFC 5789, and the others by the
 /// specifications that the IANA registry of methods names. For a method that is not listed here the
-/// answer is no.
+/// result is false.
 pub fn defines_content(method: &str) -> bool {
     matches!(
         method,
@@ -104,8 +104,8 @@ pub fn defines_content(method: &str) -> bool {
     )
 }
 
-/// Whether a request has content that its method does not define: an origin may take it for the next
-/// request of the connection.
+/// Whether a request has content that its method does not define. An origin may take it for the
+/// next request of the connection.
 pub(crate) fn has_undefined_content(method: Option<&str>, content: Content) -> bool {
     content == Content::Present && !method.is_some_and(defines_content)
 }

@@ -1,4 +1,4 @@
-//! One entry of an allow or deny list, as text and as meaning (SPEC P2).
+//! One entry of an allow or deny list, as text and parsed (SPEC P2).
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use crate::address::AddressClass;
 use crate::host::{Host, HostError, check_name, is_localhost, write_scope};
 
-/// The list that a pattern is written in. It decides about `*` alone.
+/// The list that a pattern is written in. It matters only for `*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListKind {
     /// An allow list of the machine's own configuration.
@@ -33,7 +33,7 @@ pub(crate) enum Shape {
         address: IpAddr,
         scope: Option<String>,
     },
-    /// A name, with what around it is covered.
+    /// A name, with the depth below it that is covered.
     Name { depth: Depth, name: String },
     /// A name in which some labels hold a `*`: matched label by label.
     Labels {
@@ -48,7 +48,7 @@ pub(crate) enum Shape {
 /// How far below a name a pattern reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Depth {
-    /// `example.com`: this name alone.
+    /// `example.com`: only this name.
     Exact,
     /// `*.example.com`: one or more labels below, not the name.
     Below,
@@ -56,7 +56,7 @@ pub(crate) enum Depth {
     ApexAndBelow,
 }
 
-/// Why a text is not a pattern. Each says what to write instead, where there is something.
+/// Why a text is not a pattern. The message says what to write instead, where possible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// Nothing, or white space only.
@@ -74,10 +74,10 @@ pub enum PatternError {
     /// A port.
     #[error("a pattern names a host without a port: write {0:?}")]
     Port(String),
-    /// `*` where it may not stand alone.
-    #[error("`*` alone may stand only in an allow list of your own configuration")]
+    /// A single `*` where it is not allowed.
+    #[error("a single `*` is allowed only in an allow list of your own configuration")]
     GlobalWildcard,
-    /// `*` in the last label, or nothing but wildcards.
+    /// `*` in the last label, or wildcards only.
     #[error("the last label of a pattern must be spelled out: write `*.example.com`, not {0:?}")]
     OpenEnd(String),
     /// `**` anywhere but as the first label.
@@ -86,7 +86,7 @@ pub enum PatternError {
     /// A character class or `?`.
     #[error("the pattern holds {0:?}: the only wildcard is `*`")]
     NotAWildcard(char),
-    /// What is left is no host.
+    /// The rest is not a valid host.
     #[error(transparent)]
     Host(#[from] HostError),
 }
@@ -99,11 +99,11 @@ impl Pattern {
     /// - `**.example.com`: the apex and everything below.
     /// - `region*.v2.example.com`: `*` inside a label stands for any characters of that label.
     /// - `192.0.2.1`, `2001:db8::1`, `fe80::1%eth0`: address literals.
-    /// - `*`: every host, in [`ListKind::Allow`] alone.
+    /// - `*`: every host, only in [`ListKind::Allow`].
     ///
     /// # Errors
     ///
-    /// A [`PatternError`] for anything that could be read in two ways.
+    /// A [`PatternError`] for a text that could be read in two ways.
     pub fn parse(text: &str, list: ListKind) -> Result<Self, PatternError> {
         if text.is_empty() {
             return Err(PatternError::Empty);
@@ -148,14 +148,14 @@ impl Pattern {
                 address: host.address().into(),
                 scope: host.scope().map(ToString::to_string),
             },
-            // Nothing lies below an address.
+            // There are no names below an address.
             (Host::V4(_), _) => return Err(HostError::BadIpv4.into()),
             (Host::V6(_), _) => return Err(HostError::BadIpv6.into()),
         };
         Ok(Self(shape))
     }
 
-    /// Whether this names one host that is not public without being resolved: a local or private
+    /// Whether this names one host that is not public, without a lookup: a local or private
     /// address, or `localhost` and names below it. Such an entry of an allow list lifts the rule
     /// against local hosts for that host (SPEC P3).
     pub fn spells_out_local(&self) -> bool {
@@ -192,7 +192,7 @@ impl fmt::Display for Pattern {
 }
 
 impl Depth {
-    /// What stands before the name in the pattern's text.
+    /// The part of the pattern's text before the name.
     pub(crate) fn prefix(self) -> &'static str {
         match self {
             Self::Exact => "",
@@ -206,7 +206,7 @@ impl Depth {
 /// Both are at most 63 bytes, so going back to the last `*` is cheap.
 pub(crate) fn label_matches(pattern: &[u8], label: &[u8]) -> bool {
     let (mut p, mut l) = (0, 0);
-    // Where the last `*` stood, and how much of the label it has swallowed so far.
+    // Position of the last `*`, and how much of the label it covers so far.
     let mut star: Option<(usize, usize)> = None;
     while l < label.len() {
         if pattern.get(p) == Some(&b'*') {
@@ -238,7 +238,7 @@ fn check_not_a_url(text: &str) -> Result<(), PatternError> {
 }
 
 fn check_no_port(text: &str) -> Result<(), PatternError> {
-    // One colon outside brackets, or something behind the bracket: a port. More colons: IPv6.
+    // One colon outside brackets, or text behind the bracket: a port. More colons: IPv6.
     let host = match (text.rfind("]:"), text.split_once(':')) {
         (Some(end), _) => &text[..=end],
         (None, Some((host, rest))) if !rest.contains(':') => host,
@@ -247,8 +247,8 @@ fn check_no_port(text: &str) -> Result<(), PatternError> {
     Err(PatternError::Port(host.to_string()))
 }
 
-/// Labels with a `*` are ASCII: what a `*` should stand for in a label that is about to be
-/// punycoded has no answer. What follows the last of them is a name like any other.
+/// Labels with a `*` are ASCII: a `*` has no defined meaning in a label that is converted to
+/// punycode. The rest after the last of them is an ordinary name.
 fn parse_labels(text: &str, depth: Depth, rest: &str) -> Result<Pattern, PatternError> {
     if rest.contains("**") {
         return Err(PatternError::DoubleStar);
@@ -263,10 +263,10 @@ fn parse_labels(text: &str, depth: Depth, rest: &str) -> Result<Pattern, Pattern
     check_no_port(text)?;
     let end = match Host::parse(end)? {
         Host::Name(name) => name.as_str().to_string(),
-        // `*1.0.0.1`: what it would match is an address.
+        // `*1.0.0.1`: it would match an address.
         Host::V4(_) | Host::V6(_) => return Err(HostError::BadIpv4.into()),
     };
-    // A `*` stands for characters that are checked in the host itself.
+    // The characters that a `*` stands for are checked in the host itself.
     check_name(&format!("{}.{end}", front.replace('*', "x")))?;
     Ok(Pattern(Shape::Labels { depth, front, end }))
 }

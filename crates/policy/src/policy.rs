@@ -12,10 +12,10 @@ use crate::host::Host;
 use crate::method::Mode;
 use crate::pattern::Pattern;
 
-/// What a policy is made from. The default refuses everything.
+/// The source of a policy. The default refuses everything.
 #[derive(Clone, Debug)]
 pub struct PolicySpec {
-    /// Whether the proxy is switched on at all.
+    /// Whether the proxy is switched on.
     pub enabled: bool,
     /// Limited or full.
     pub mode: Mode,
@@ -23,8 +23,8 @@ pub struct PolicySpec {
     pub allow_local_binding: bool,
     /// Patterns of the allow list, in the order in which they were written.
     pub allowed: Vec<(Pattern, Option<Origin>)>,
-    /// The entries of the allow list that may spell out a host which is not public, and so lift the
-    /// rule against it; `None` where each of them may.
+    /// The entries of the allow list that may name a non-public host and so lift the rule against
+    /// it; `None` when all may.
     pub local_exceptions: Option<Vec<(Pattern, Option<Origin>)>>,
     /// Patterns of the deny list, in the order in which they were written.
     pub denied: Vec<(Pattern, Option<Origin>)>,
@@ -37,10 +37,10 @@ pub struct PolicySpec {
 /// Whether TLS may be intercepted (SPEC M1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Interception {
-    /// Where limited mode or hooks ask for it, and nowhere else.
+    /// Where limited mode or hooks need it, and nowhere else.
     #[default]
     Automatic,
-    /// Never (`mitm = false`): what would need it is refused.
+    /// Never (`mitm = false`): requests that need it are refused.
     Forbidden,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Lists {
 /// Where a rule is written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// The file's path, or a word for what is no file (`-c`).
+    /// The file's path, or a word for another source (`-c`).
     pub file: Arc<str>,
     /// The line, from 1; 0 where there are no lines.
     pub line: u32,
@@ -80,7 +80,7 @@ pub struct Rule {
     pub origin: Option<Origin>,
 }
 
-/// Names a rule of a policy, for that policy to look up.
+/// Identifies a rule of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RuleRef {
     /// A rule of the allow list.
@@ -151,7 +151,7 @@ impl Policy {
         self.mode
     }
 
-    /// Whether addresses that are not public may be reached by hosts on the allow list.
+    /// Whether hosts on the allow list may have addresses that are not public.
     pub fn allows_local_binding(&self) -> bool {
         self.allow_local_binding
     }
@@ -176,7 +176,7 @@ impl Policy {
         &self.lists.denied
     }
 
-    /// The text of a rule that a decision of this policy named.
+    /// The text of the rule in a decision of this policy.
     pub fn rule(&self, rule: RuleRef) -> Option<Rule> {
         match rule {
             RuleRef::Allowed(id) => self.lists.allowed.rule(id),

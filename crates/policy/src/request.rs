@@ -1,4 +1,4 @@
-//! What is asked of the policy: plain data, the same for every door.
+//! The question to the policy: plain data, the same for every door.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use crate::host::Host;
 use crate::local_addresses::LocalAddresses;
 use crate::method::Content;
 
-/// How a request came in.
+/// How a request arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// A plain HTTP request in absolute-form.
@@ -25,35 +25,35 @@ pub enum Protocol {
 /// One question: may this host be reached like this?
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// The door and what it was asked for.
+    /// The door and the kind of request.
     pub protocol: Protocol,
-    /// The host that is wanted.
+    /// The requested host.
     pub host: &'a Host,
-    /// The port that is wanted.
+    /// The requested port.
     pub port: u16,
-    /// The HTTP method, where there is one to see.
+    /// The HTTP method, if the proxy can see it.
     pub method: Option<&'a str>,
-    /// The protocol that the request asks to change to (RFC 9110 section 7.8), if it does.
+    /// The protocol that the request offers to change to (RFC 9110 section 7.8), if any.
     pub upgrade: Option<&'a str>,
-    /// Whether the request has content, where there is a request to see.
+    /// Whether the request has content, if the proxy can see it.
     pub content: Content,
-    /// What the hooks of the host say to it; [`Hooked::Unasked`] outside interception.
+    /// The verdict of the host's hooks; [`Hooked::Unasked`] outside interception.
     pub hooked: Hooked,
-    /// Knows the addresses of the machine that the request would be sent from.
+    /// Knows the addresses of the machine that would send the request.
     pub machine: &'a dyn LocalAddresses,
 }
 
-/// What the hooks of a host say to a request inside intercepted TLS (SPEC M10).
+/// The verdict of a host's hooks on a request inside intercepted TLS (SPEC M10).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Hooked {
-    /// Nothing: the host has none, or this is not the place to ask them.
+    /// The host has no hooks, or this door does not ask them.
     #[default]
     Unasked,
     /// One of them matches.
     Matched,
     /// The host has hooks, and none matches.
     Unmatched,
-    /// The same, because the request could be read in more than one way.
+    /// As [`Unmatched`](Self::Unmatched), because the request could be read in more than one way.
     Ambiguous(Ambiguity),
 }
 

@@ -1,8 +1,8 @@
-//! Requests to unix sockets: which may be reached, and in which order that is judged (SPEC H10).
+//! Requests to unix sockets: which may be reached, and the order of the checks (SPEC H10).
 //!
-//! A path is bytes here, and what it leads to is told by whoever asks: looking at files is I/O, and
-//! has to be the very look that the connection is made by. Lists of hosts say nothing about sockets,
-//! and neither does a decider (SPEC P8): no host is asked for.
+//! A path is bytes here. The caller says which file it leads to: looking at files is I/O, and the
+//! connection must use the same look. Lists of hosts and the decider (SPEC P8) do not apply to
+//! sockets, since no host is involved.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -13,15 +13,15 @@ use crate::policy::Policy;
 
 /// An absolute path without empty, `.` or `..` segments.
 ///
-/// `..` is taken away by the text, as in a browser's address bar, before anybody looks at a file.
-/// Followed on the disk instead, `/any/thing/../../run/x.sock` would answer to everybody whether
-/// `/any/thing` is there.
+/// `..` is resolved in the text, as in a browser's address bar, before any file is looked at.
+/// Resolved on the disk, `/any/thing/../../run/x.sock` would reveal to every client whether
+/// `/any/thing` exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnixSocketPath(Box<[u8]>);
 
 /// A path that means another file in another working directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the path of a unix socket has to be absolute")]
+#[error("the path of a unix socket must be absolute")]
 pub struct RelativePath;
 
 /// Whether this platform proxies to unix sockets.
@@ -36,42 +36,43 @@ pub enum UnixSocketSupport {
 /// Which unix sockets may be reached.
 #[derive(Clone, Copy, Debug)]
 pub struct UnixSocketLists<'a> {
-    /// Those that may.
+    /// The sockets that may be reached.
     pub allowed: UnixSocketList<'a>,
-    /// Those that may not, whatever `allowed` says.
+    /// The sockets that may not be reached, even if `allowed` has them.
     pub denied: &'a [ListedUnixSocket<'a>],
 }
 
-/// Unix sockets of a list.
+/// The sockets of a list.
 #[derive(Clone, Copy, Debug)]
 pub enum UnixSocketList<'a> {
     /// Every one (`dangerously_allow_all_unix_sockets`).
     All,
-    /// These.
+    /// Only these.
     Only(&'a [ListedUnixSocket<'a>]),
 }
 
 /// An entry of the list.
 #[derive(Clone, Copy, Debug)]
 pub struct ListedUnixSocket<'a> {
-    /// As it is written.
+    /// The path as written.
     pub path: &'a UnixSocketPath,
-    /// The file that it leads to, links followed; `None` when nobody has looked, or nothing is there.
+    /// The file that it leads to, with links followed; `None` when the file was not looked at or
+    /// does not exist.
     pub leads_to: Option<&'a UnixSocketPath>,
 }
 
 /// One question: may this socket be reached like this?
 #[derive(Clone, Copy, Debug)]
 pub struct UnixSocketRequest<'a> {
-    /// What the platform can do.
+    /// Whether the platform serves unix sockets.
     pub support: UnixSocketSupport,
     /// The HTTP method.
     pub method: Option<&'a str>,
-    /// The protocol that the request asks to change to, if it does.
+    /// The protocol that the request offers to change to, if any.
     pub upgrade: Option<&'a str>,
     /// Whether the request has content.
     pub content: Content,
-    /// The path that is asked for; `None` when it is not absolute.
+    /// The requested path; `None` when it is not absolute.
     pub path: Option<&'a UnixSocketPath>,
     /// The file that the path leads to, as for an entry.
     pub leads_to: Option<&'a UnixSocketPath>,
@@ -89,7 +90,7 @@ impl UnixSocketPath {
         for segment in rest.split(|byte| *byte == b'/') {
             match segment {
                 b"" | b"." => {}
-                // Above the root is the root.
+                // The parent of the root is the root.
                 b".." => drop(segments.pop()),
                 segment => segments.push(segment),
             }
@@ -112,12 +113,12 @@ impl UnixSocketPath {
 }
 
 impl Policy {
-    /// Judges a request to a unix socket, in the order of SPEC H10: a proxy that is off refuses; then
-    /// the mode; then the platform; then a path that is not absolute; then the lists, of which the
-    /// denied one wins.
+    /// Judges a request to a unix socket, in the order of SPEC H10: a proxy that is off refuses;
+    /// then the mode; then the platform; then a path that is not absolute; then the lists, where
+    /// deny wins.
     ///
-    /// It may be asked before anybody has looked at files, with `leads_to` empty: knowing more turns
-    /// nothing but [`Reason::NotAllowed`] of an absolute path into a permission.
+    /// It may be called with `leads_to` empty, before files are looked at. Knowing the file can
+    /// only turn [`Reason::NotAllowed`] of an absolute path into a permission.
     pub fn decide_unix_socket(
         &self,
         request: &UnixSocketRequest<'_>,
@@ -156,7 +157,7 @@ impl UnixSocketList<'_> {
     }
 }
 
-/// Whether a path, or the file that it leads to, is that of an entry.
+/// Whether an entry matches a path, or the file that it leads to.
 fn has(
     entries: &[ListedUnixSocket<'_>],
     path: &UnixSocketPath,

@@ -1,7 +1,7 @@
 //! The decision tables of `tests/cases`: a row per behaviour, one `check` per kind of row.
 //!
-//! All rows of a table are looked at before a test fails; each that is wrong is reported with its
-//! name and the line of SPEC.md that it stands for.
+//! All rows of a table are checked before a test fails. Each failure is reported with the row's
+//! name and the line of SPEC.md that it tests.
 
 #[path = "cases/hooks.rs"]
 mod hooks;
@@ -29,7 +29,7 @@ const DOORS: [Protocol; 5] = [
     Protocol::Socks5Udp,
 ];
 
-/// A text, and what it means or what is wrong with it, as the error's `Debug` form.
+/// A text, and its meaning or its error in the `Debug` form.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Spelling {
@@ -40,12 +40,12 @@ struct Spelling {
     error: Option<String>,
     /// For hosts: a host that it must not become.
     not: Option<String>,
-    /// For authorities: the port that is meant when there is none.
+    /// For authorities: the default port.
     default: Option<u16>,
-    /// For patterns: the list that it stands in.
+    /// For patterns: the list that it is on.
     #[serde(default)]
     list: List,
-    /// Whether a `{` in `text` is one.
+    /// Whether `{` in `text` is literal.
     #[serde(default)]
     verbatim: bool,
 }
@@ -84,7 +84,7 @@ struct Asked {
     deny: Option<Vec<String>>,
     #[serde(default)]
     hooked: Vec<String>,
-    /// The name in records. Without it the row holds at every door.
+    /// The name in records. A row without it holds at every door.
     protocol: Option<String>,
     port: Option<u16>,
     method: Option<String>,
@@ -92,12 +92,12 @@ struct Asked {
     /// Whether the request has content.
     #[serde(default)]
     content: bool,
-    /// Whether TLS may be intercepted; it may where nothing is said.
+    /// Whether TLS may be intercepted; true if absent.
     mitm: Option<bool>,
-    /// What the hooks of the host say to the request: `matched` or `unmatched`.
+    /// The verdict of the host's hooks: `matched` or `unmatched`.
     hooks: Option<String>,
     host: String,
-    /// What the host resolves to, for the judgement that follows.
+    /// The addresses that the host resolves to, which are judged next.
     addresses: Option<Vec<IpAddr>>,
     /// The addresses of this machine.
     #[serde(default)]
@@ -120,12 +120,12 @@ impl LocalAddresses for Machine {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table<T> {
-    /// The lists of the rows that have none of their own.
+    /// The lists of rows without lists of their own.
     #[serde(default)]
     allow: Vec<String>,
     #[serde(default)]
     deny: Vec<String>,
-    /// The hooks of the rows that have none of their own.
+    /// The hooks of rows without hooks of their own.
     #[serde(default)]
     hooks: Vec<hooks::Written>,
     cases: Vec<T>,

@@ -59,7 +59,7 @@ proptest! {
         }
     }
 
-    /// The parts one at a time, so that more requests are covered.
+    /// The path, query and fields one at a time, so that more requests are covered.
     #[test]
     fn m9_a_path_is_covered_as_by_the_naive_twin(path in path(), target in target()) {
         let target = target.split('?').next().unwrap_or_default().to_owned() + "?q";
@@ -85,7 +85,7 @@ proptest! {
     }
 }
 
-/// The empty set says nothing about anybody.
+/// An empty set of hooks covers no host.
 #[test]
 fn m9_without_hooks_no_host_has_any() {
     let hooks = Hooks::default();

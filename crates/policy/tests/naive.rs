@@ -1,4 +1,4 @@
-//! `Policy::decide` against a naive twin, and what must hold for any text at all (SPEC P1 to P3).
+//! `Policy::decide` against a naive twin, and what must hold for any text (SPEC P1 to P3).
 //!
 //! Labels come from a small alphabet, so that most hosts are near some pattern.
 
@@ -29,7 +29,7 @@ const ADDRESSES: [&str; 8] = [
     "64:ff9b::5db8:d822",
     "2606:4700::1",
 ];
-/// Beginnings of trouble; every prefix of each is parsed.
+/// Beginnings of difficult hosts; every prefix of each is parsed.
 const NASTY: [&str; 20] = [
     "EXAMPLE.com...",
     "xn--mnchen-3ya.xn--99999999.xn--.de",
@@ -90,7 +90,7 @@ fn connect(host: &Host) -> Request<'_> {
     }
 }
 
-/// What `Name` promises, and that no resolver could take a name for an address (SPEC P1).
+/// The guarantees of `Name`, and that no resolver could take a name for an address (SPEC P1).
 fn assert_sound(host: &Host) -> Result<(), TestCaseError> {
     let text = host.to_string();
     prop_assert_eq!(Host::parse(&text), Ok(host.clone()), "parsed again");
@@ -154,7 +154,7 @@ proptest! {
             };
             match (reason, rule) {
                 (Reason::Allow | Reason::Denied, Some(rule)) => {
-                    prop_assert!(list.contains(&rule.pattern), "{} is no rule", &rule);
+                    prop_assert!(list.contains(&rule.pattern), "{} is not a rule", &rule);
                     let host = host.to_string();
                     let carries = host.starts_with("64:ff9b::") && rule.pattern == "93.184.216.34";
                     prop_assert!(covers(&rule.pattern, &host) || carries, "{} for {}", &rule, &host);
@@ -187,7 +187,7 @@ proptest! {
         }
     }
 
-    /// P1: no bytes at all make the parser panic, and what it takes is in its one canonical form.
+    /// P1: no bytes make the parser panic, and what it accepts is in canonical form.
     #[test]
     fn any_bytes_are_a_sound_host_or_none(bytes in vec(any::<u8>(), 0..80)) {
         if let Ok(host) = Host::parse_bytes(&bytes) {
@@ -195,7 +195,7 @@ proptest! {
         }
     }
 
-    /// P1: as above, with letters that come near to something.
+    /// P1: as above, with letters that often form a host.
     #[test]
     fn any_text_is_a_sound_host_or_none(
         text in "[a-fxXnN0-9.:%\\[\\]_\u{ad}ßςüÜ０１．。Ａ℀-]{0,40}",

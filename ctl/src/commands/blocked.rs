@@ -7,12 +7,13 @@ use codex_network_control::message::{Blocked, BlockedEntry, BlockedQuery, MOST_W
 use crate::output::{Form, Output, bracketed, counted, printable, utc};
 use crate::{Failure, find};
 
-/// While following, widths that are rarely exceeded: what comes stays aligned with what was.
+/// While following, widths that are rarely exceeded, so that new lines stay aligned with earlier
+/// ones.
 const LEAST: [usize; 6] = [16, 20, 28, 12, 7, 0];
 
 const HEADING: [&str; 6] = ["#", "TIME", "DESTINATION", "PROTOCOL", "METHOD", "REASON"];
 
-/// What was refused lately.
+/// Lists the last refusals.
 pub(super) async fn list(client: &Client, output: &Output, since: u64) -> Result<(), Failure> {
     let found = client.blocked(BlockedQuery { since, wait: 0 }).await?;
     if output.form() == Form::Json {
@@ -24,8 +25,8 @@ pub(super) async fn list(client: &Client, output: &Output, since: u64) -> Result
     rows(output, &found, [0; 6], Some(HEADING))
 }
 
-/// What was refused lately, and from now on. Ends when the proxy does, or the reader. Numbers never go
-/// back, so that it goes on where it was when a worker has taken another's place.
+/// Lists the last refusals and the new ones. Ends with the proxy or the reader. Numbers never go
+/// back, so it continues at its place when another worker has replaced the first.
 pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> Result<(), Failure> {
     let mut query = BlockedQuery { since, wait: 0 };
     if output.form() == Form::Text {
@@ -36,7 +37,7 @@ pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> R
             Err(CallError::HungUp) => {
                 client = find::connect_again(&client).await?;
                 output.remark(
-                    "(the proxy's worker was replaced; what the one before kept is in the log)",
+                    "(the proxy's worker was replaced; the earlier entries are in the log)",
                 );
                 continue;
             }

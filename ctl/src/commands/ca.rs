@@ -1,4 +1,5 @@
-//! `proxyctl ca`: the CA with which intercepted connections are signed, and who trusts it.
+//! `proxyctl ca`: the CA that signs certificates for intercepted connections, and whether the
+//! system trusts it.
 
 mod export;
 mod install;
@@ -33,7 +34,7 @@ pub(super) async fn run(
     }
 }
 
-/// What to say where there is no CA.
+/// The error when there is no CA.
 fn none() -> Failure {
     Failure::Failed(
         "there is no CA, since the configuration forbids interception (mitm = false)".to_owned(),

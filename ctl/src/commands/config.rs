@@ -36,7 +36,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     Ok(output.table([0, 0, 0], Some(["KEY", "SET BY", "VALUE"]), &rows)?)
 }
 
-/// Which line set a value. A table that is set as a whole is the source of what is in it.
+/// The line that set a value. The line of a table that is set as a whole counts for its values.
 fn source<'v>(settings: &'v Value, key: &str) -> &'v str {
     let mut ancestors = std::iter::successors(Some(key), |key| Some(key.rsplit_once('.')?.0));
     ancestors
@@ -44,16 +44,17 @@ fn source<'v>(settings: &'v Value, key: &str) -> &'v str {
         .unwrap_or("default")
 }
 
-/// What a requirement lets a value be (SPEC C6).
+/// The values that a requirement permits (SPEC C6).
 fn bound(settings: &Value, key: &str) -> Option<String> {
     let pin = &settings["pinned"][key];
     let (allowed, by) = (pin["allowed"].as_str()?, pin["by"].as_str()?);
     Some(printable(&format!("(allowed {allowed}, by {by})")))
 }
 
-/// One row per value, under its dotted key. Where nothing is set stands a dash.
+/// One row per value, with its dotted key. A value without a source has a dash.
 fn flatten(prefix: &str, value: &Value, rows: &mut Vec<[String; 2]>) {
-    // The list of files stands above, the generation belongs to `status`, the others to each value.
+    // The list of files is above, the generation is part of `status`, the others belong to each
+    // value.
     if matches!(prefix, "files" | "generation" | "sources" | "pinned") {
         return;
     }

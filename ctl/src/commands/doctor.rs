@@ -1,9 +1,10 @@
-//! `proxyctl doctor`: looks at everything that a working proxy needs, and says what to do.
+//! `proxyctl doctor`: checks everything that a working proxy needs, and says what to do.
 //!
-//! Each check is a module that gathers facts and a pure function that judges them. Checks run side by
-//! side and each has its own time: one that hangs, or that this user may not make, is a line of its
-//! own and keeps nothing from the others. Nothing is changed, and nothing is sent off this machine: no
-//! name is looked up, and only addresses of this machine are connected to.
+//! Each check is a module with a function that gathers facts and a pure function that judges them.
+//! Checks run concurrently, each with its own time limit: one that hangs, or that this user may not
+//! make, has a line of its own and does not delay the others. Nothing is changed, and nothing is
+//! sent off this machine: no name is looked up, and only addresses of this machine are connected
+//! to.
 
 mod ca;
 mod configured;
@@ -38,10 +39,10 @@ use finding::{Finding, Line};
 use init_system::InitSystem;
 use proxy::Proxy;
 
-/// How long all checks together may take, once the proxy and the service manager have been asked.
+/// Time limit of all checks together, after the proxy and the service manager were asked.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What more than one check looks at.
+/// Facts for more than one check.
 #[derive(Debug)]
 struct Facts {
     init_system: InitSystem,
@@ -50,7 +51,7 @@ struct Facts {
 }
 
 impl Facts {
-    /// The configuration as a proxy that starts now would read it.
+    /// The configuration as a proxy would read it if it started now.
     fn configured(&self) -> &Configured {
         self.configured
             .get_or_init(|| Configured::read(&self.init_system))
@@ -68,14 +69,14 @@ pub(super) fn run(
         checks
     };
     let mut init_system = InitSystem::ask();
-    // Asking may start a service that waits behind its socket. Whoever looks at ports and units alone
-    // may be about to install it, and an installed service says enough about itself.
+    // Asking may start a service that waits behind its socket. A user who checks only ports and
+    // units may be about to install it, and an installed service reports enough about itself.
     let own_alone = [Check::Service, Check::Sockets, Check::Ports];
     let is_needed = checks.iter().any(|check| !own_alone.contains(check));
     let mut proxy = Proxy::NotAsked;
     if is_needed || socket.is_some() || !init_system.has_service() {
         proxy = proxy::ask(socket)?;
-        // It runs now, or has failed to.
+        // The service runs now, or has failed to start.
         init_system = InitSystem::ask();
     }
     let facts = Facts {
@@ -86,7 +87,7 @@ pub(super) fn run(
     finding::tell(output, &examine(facts, &checks))
 }
 
-/// Makes the checks, each in a thread of its own, and gives what they found in the order asked for.
+/// Makes the checks, each in a thread of its own, and returns the results in the requested order.
 fn examine(facts: Facts, checks: &[Check]) -> Vec<Line> {
     let facts = Arc::new(facts);
     let running: Vec<_> = checks
@@ -95,7 +96,7 @@ fn examine(facts: Facts, checks: &[Check]) -> Vec<Line> {
             let (facts, check) = (Arc::clone(&facts), *check);
             let (sender, found) = mpsc::channel();
             thread::spawn(move || {
-                // Nobody listens any more when it has taken too long.
+                // After the time limit the receiver is gone.
                 let _ = sender.send(look(check, &facts));
             });
             (check, found)

@@ -27,7 +27,7 @@ pub(super) async fn run(
             "reason",
             format!("{} ({})", explained.reason, explained.source),
         ),
-        // It names the rule and the place where that is written.
+        // It names the rule and where that is written.
         ("because", explained.because.clone()),
     ];
     if !explained.remedy.is_empty() {

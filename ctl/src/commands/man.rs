@@ -1,7 +1,7 @@
 //! `proxyctl man DIRECTORY`: for packagers. One page for the program, one per command.
 //!
-//! They are made of the command line's definition; the program's own page ends with
-//! `packaging/man/proxyctl.1.roff`, and those of the commands point to it.
+//! They are generated from the definition of the command line. The program's own page ends with
+//! `packaging/man/proxyctl.1.roff`, and those of the commands refer to it.
 
 use std::env;
 use std::fs::File;
@@ -15,9 +15,9 @@ use time::OffsetDateTime;
 use crate::Failure;
 use crate::args::Args;
 
-/// What the definition of the command line does not say.
+/// The sections that the definition of the command line lacks.
 const SECTIONS: &str = include_str!("../../../packaging/man/proxyctl.1.roff");
-/// Under the page of a command.
+/// The end of a command's page.
 const SEE_ALSO: &str = ".SH SEE ALSO\n.BR proxyctl (1),\n.BR codex-network-proxy (8)\n";
 
 pub(super) fn run(directory: &Path) -> Result<(), Failure> {
@@ -50,8 +50,8 @@ fn pages(command: &Command, directory: &Path, end: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The day that a page is of: that of the sources where a build is to be reproducible
-/// (`SOURCE_DATE_EPOCH`), else today.
+/// The date of a page: that of the sources for a reproducible build (`SOURCE_DATE_EPOCH`), else
+/// today.
 fn date() -> String {
     let epoch = env::var("SOURCE_DATE_EPOCH").ok();
     let of_sources = epoch

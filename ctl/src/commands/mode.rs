@@ -28,7 +28,7 @@ pub(super) async fn run(
     Ok(output.line(&sentence)?)
 }
 
-/// How long a mode that was set stays: a reload never widens what somebody has narrowed.
+/// How long a mode lasts that was set at run time: a reload never widens a narrowed mode.
 fn until(mode: &str) -> &'static str {
     if mode == Mode::Full.as_str() {
         "until the next reload"

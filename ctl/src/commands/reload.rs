@@ -40,7 +40,7 @@ fn done(output: &Output, reloaded: &Reloaded) -> Result<(), Failure> {
     ))?)
 }
 
-/// Every problem in full, as `codex-network-proxy check` tells it.
+/// Every problem in full, as from `codex-network-proxy check`.
 fn failed(output: &Output, problems: &[ReloadProblem]) -> Result<(), Failure> {
     if output.form() == Form::Json {
         output.json(&json!({ "status": "failed", "problems": problems }))?;

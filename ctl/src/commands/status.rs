@@ -78,7 +78,7 @@ fn shortages(status: &Status) -> Option<String> {
     })
 }
 
-/// The proxy's word, and who it is by the kernel's.
+/// The proxy's report, and its owner as the kernel reports it.
 #[derive(Serialize)]
 struct Told<'a> {
     #[serde(flatten)]
@@ -108,7 +108,7 @@ fn upstream(status: &Status) -> Vec<String> {
         .collect()
 }
 
-/// What the kernel says of a process, as wide as a terminal is at least.
+/// The kernel's facts about a process, on lines of a terminal's smallest width.
 fn describe_role(role: &Role) -> Vec<String> {
     let mut told = vec![
         format!("{} {}", printable(&role.name), role.pid),
@@ -135,14 +135,14 @@ fn describe_role(role: &Role) -> Vec<String> {
     wrapped(&told)
 }
 
-/// A list, on as many lines as it needs beside the labels.
+/// A list, wrapped to the width beside the labels.
 fn wrapped(items: &[String]) -> Vec<String> {
-    // 80, less the widest label and the blanks around it.
+    // 80 columns, less the widest label and the blanks around it.
     const ROOM: usize = 80 - 2 - "connections".len() - 2;
     let mut lines: Vec<String> = Vec::new();
     for item in items {
         match lines.last_mut() {
-            // One more for the comma behind it.
+            // One more for the following comma.
             Some(line) if line.chars().count() + 2 + item.chars().count() < ROOM => {
                 line.push_str(", ");
                 line.push_str(item);
@@ -194,7 +194,7 @@ fn last_reload(output: &Output, last: &LastReload) -> Vec<(&'static str, String)
         ),
         Outcome::Unknown => format!("{when} ago"),
     };
-    // Warnings of a reload that was applied are those of the settings, told below.
+    // Warnings of a successful reload are those of the settings, shown below.
     let problems = match last.outcome {
         Outcome::Failed => last.problems.as_slice(),
         Outcome::Applied | Outcome::Unknown => &[],

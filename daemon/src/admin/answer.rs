@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Answer;
 
-/// Plain text. `ok` and the like stay bare, so that scripts can compare.
+/// Plain text. Answers like `ok` have no line end, so that scripts can compare them.
 pub(super) fn text(status: StatusCode, text: &str) -> Answer {
     own(status, "text/plain; charset=utf-8", text.to_owned())
 }

@@ -1,6 +1,6 @@
-//! `GET /config`: the effective settings as JSON, under the names that the files use. What is secret
-//! in [`Settings`] is a [`Secret`](codex_network_config::Secret) or
-//! the credentials of an upstream proxy, which have no form that could be shown by accident.
+//! `GET /config`: the effective settings as JSON, under the names that the files use. Secrets in
+//! [`Settings`] are a [`Secret`](codex_network_config::Secret) or the credentials of an upstream
+//! proxy. Neither type can be shown by accident.
 
 mod mitm;
 
@@ -53,7 +53,7 @@ fn sources(settings: &Settings) -> Value {
     Value::Object(sources.collect())
 }
 
-/// What a requirement lets each value be, and where it does (SPEC C6).
+/// The values that requirements permit, and the places of the requirements (SPEC C6).
 fn pinned(settings: &Settings) -> Value {
     let pins = settings.managed.pins().iter();
     let pinned = pins.map(|pin| {

@@ -1,8 +1,8 @@
-//! Who may use the API: programs on this machine, and no web page (SPEC A2).
+//! Which callers may use the API: programs on this machine, and no web page (SPEC A2).
 //!
-//! A page in a browser can make it send requests to loopback, and a name that its owner controls
-//! can point there (DNS rebinding). The first betrays itself by `Origin` or `Sec-Fetch-Site`, the
-//! second by `Host`.
+//! A page in a browser can make it send requests to loopback, and a name that the page's owner
+//! controls can resolve to loopback (DNS rebinding). `Origin` or `Sec-Fetch-Site` reveal the first,
+//! and `Host` the second.
 
 use std::net::SocketAddr;
 
@@ -18,13 +18,13 @@ pub(super) enum Refused {
     /// The request came from another site's page.
     #[error("requests from web pages are not served (they carry Sec-Fetch-Site)")]
     CrossSite,
-    /// The request does not name us.
+    /// The `Host` field does not name this API.
     #[error("the Host field must be localhost or a loopback address")]
     Host,
 }
 
-/// Looks at where a request says it comes from and goes to. `local` is the address that it came in
-/// on, which may be named too.
+/// Checks where a request comes from and which host it names. `local` is the address that it came
+/// in on, which it may name too.
 pub(super) fn check(
     uri: &Uri,
     headers: &HeaderMap,
@@ -63,7 +63,7 @@ fn is_us(text: &str, local: Option<SocketAddr>) -> bool {
             AddressClass::of(address) == AddressClass::Loopback
                 || local.is_some_and(|local| local.ip().to_canonical() == address)
         }
-        // Names below `localhost` are loopback too, but nobody calls this API by them.
+        // Names below `localhost` are loopback too, but no client uses them for this API.
         None => matches!(&authority.host, Host::Name(name) if name.as_str() == "localhost"),
     }
 }

@@ -1,7 +1,8 @@
-//! Gives words to the answers that hyper writes itself.
+//! Adds a text to the answers that hyper writes itself.
 //!
-//! A request that hyper cannot read never gets to the API: hyper answers with a bare status line and
-//! closes. Every answer of the API has a `Content-Type`, so one without it is hyper's, and gets a body.
+//! A request that hyper cannot read never gets to the API: hyper answers with a bare status line
+//! and closes. Every answer of the API has a `Content-Type`, so an answer without one is hyper's
+//! and gets a body.
 
 use std::io;
 use std::pin::Pin;
@@ -14,10 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const START: &[u8] = b"HTTP/1.1 ";
 const CODE: usize = 3;
 
-/// The server's end of a connection, with words in every answer.
+/// The server's end of a connection, which adds a text to every answer.
 pub(super) struct Worded<S> {
     stream: S,
-    /// Words that are half way out.
+    /// The part of a text that is not written yet.
     rest: Bytes,
 }
 
@@ -41,7 +42,7 @@ impl<S: AsyncWrite + Unpin> Worded<S> {
     }
 }
 
-/// The answer of hyper's own that these bytes are, with words.
+/// The answer with a text, if these bytes are an answer of hyper's own.
 fn worded(bytes: &[u8]) -> Option<Bytes> {
     let code = bytes.strip_prefix(START)?.get(..CODE)?;
     let (reason, why) = match code {
@@ -91,7 +92,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Worded<S> {
         match worded(bytes) {
             Some(words) => {
                 self.rest = words;
-                // What does not go out now does before the flush.
+                // The flush writes what cannot be written now.
                 let _ = self.poll_rest(cx)?;
                 Poll::Ready(Ok(bytes.len()))
             }

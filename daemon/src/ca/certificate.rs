@@ -1,4 +1,4 @@
-//! What a CA certificate says, and whether it can be the one of our CA (SPEC M3).
+//! The content of a CA certificate, and whether it can be our CA's (SPEC M3).
 
 use std::time::SystemTime;
 
@@ -7,19 +7,19 @@ use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-/// Why a key and a certificate cannot be our CA. The sentences end with what is wrong; the reader knows
-/// which files.
+/// Why a key and a certificate cannot be our CA. The sentence says what is wrong; the message
+/// around it names the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfit {
-    #[error("the key is no P-256 key")]
+    #[error("the key is not a P-256 key")]
     Key,
     #[error("the certificate cannot be read")]
     Unreadable,
-    #[error("the certificate is no CA's (basicConstraints)")]
+    #[error("the certificate is not that of a CA (basicConstraints)")]
     NotACa,
     #[error("the certificate may not sign others (keyUsage)")]
     MayNotSign,
-    #[error("the key and the certificate do not belong together")]
+    #[error("the key and the certificate do not match")]
     OtherKey,
     #[error("the certificate has expired")]
     Expired,
@@ -29,19 +29,19 @@ pub(crate) enum Unfit {
     Subject,
 }
 
-/// The times between which a certificate is valid.
+/// The validity period of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Judged {
     pub(super) not_before: OffsetDateTime,
     pub(super) not_after: OffsetDateTime,
 }
 
-/// What people want to know of a certificate.
+/// Facts about a certificate, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Described {
-    /// As RFC 4514 writes it, more or less.
+    /// Roughly in the form of RFC 4514.
     pub(crate) subject: String,
-    /// SHA-256, as `openssl x509 -fingerprint` writes it.
+    /// SHA-256, in the form of `openssl x509 -fingerprint`.
     pub(crate) fingerprint: String,
     /// Seconds since 1970.
     pub(crate) not_before: i64,
@@ -66,7 +66,7 @@ fn colons(bytes: &[u8]) -> String {
     pairs.join(":")
 }
 
-/// What a certificate says of itself; `None` when it is none.
+/// Describes a certificate; `None` when the bytes are not one.
 pub(crate) fn describe(der: &[u8]) -> Option<Described> {
     let certificate = parse(der).ok()?;
     let validity = certificate.validity();
@@ -132,7 +132,7 @@ pub(super) fn issued_by(leaf: &[u8], ca: &[u8]) -> bool {
     }
 }
 
-/// Whether this is a certificate, of anybody.
+/// Whether the bytes are a certificate.
 pub(super) fn is_certificate(der: &[u8]) -> bool {
     parse(der).is_ok()
 }

@@ -1,8 +1,8 @@
 //! The CA in files: a certificate and a key, read by the loader and made by `init` (SPEC M3).
 //!
-//! Both are opened without following a symlink, and judged by what was opened: a regular file of
-//! root's or our own, the key for its owner's eyes alone. One without the other is refused. This is the
-//! only place that reads or writes the key; [`mod@make`] writes it.
+//! Both are opened without following a symlink. The opened file is checked: a regular file of root
+//! or of our own user, and the key readable only by its owner. One file without the other is
+//! refused. Only this module reads the key, and only [`mod@make`] writes it.
 
 mod make;
 
@@ -28,7 +28,7 @@ use super::{Ca, Scalar};
 /// The names in a state directory.
 const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca.key";
-/// Longer files hold something else.
+/// Larger files hold something else.
 const LONGEST: u64 = 64 * 1024;
 
 /// What is wrong with the files, and what to do.
@@ -42,7 +42,7 @@ pub(crate) enum FileError {
     },
     #[error("{path} is a symlink, which is not followed; give the path of the file itself", path = .0.display())]
     Symlink(PathBuf),
-    #[error("{path} is no regular file", path = .0.display())]
+    #[error("{path} is not a regular file", path = .0.display())]
     NotAFile(PathBuf),
     #[error("{path} belongs to user {owner}; it must belong to root or to user {ours}, who runs the proxy", path = path.display())]
     Owner {
@@ -50,7 +50,7 @@ pub(crate) enum FileError {
         owner: u32,
         ours: u32,
     },
-    #[error("{path} holds a private key and has mode {mode:04o}; make it the owner's alone: chmod 600 {path}", path = path.display())]
+    #[error("{path} holds a private key and has mode {mode:04o}; only its owner may read it: chmod 600 {path}", path = path.display())]
     OpenKey { path: PathBuf, mode: u32 },
     #[error("others than its owner may write {path} (mode {mode:04o}); forbid it: chmod go-w {path}", path = path.display())]
     OpenCertificate { path: PathBuf, mode: u32 },
@@ -60,9 +60,9 @@ pub(crate) enum FileError {
         there = there.display(), missing = missing.display()
     )]
     Lone { there: PathBuf, missing: PathBuf },
-    #[error("{path} holds no single certificate in PEM form", path = .0.display())]
+    #[error("{path} must hold exactly one certificate in PEM form", path = .0.display())]
     NotACertificate(PathBuf),
-    #[error("{path} holds no unencrypted P-256 key in PKCS#8 form (`BEGIN PRIVATE KEY`); `openssl pkcs8 -topk8 -nocrypt` converts one", path = .0.display())]
+    #[error("{path} must hold an unencrypted P-256 key in PKCS#8 form (`BEGIN PRIVATE KEY`); `openssl pkcs8 -topk8 -nocrypt` converts one", path = .0.display())]
     NotAKey(PathBuf),
     #[error("the CA {certificate} with the key {key} cannot be used: {why}", certificate = certificate.display(), key = key.display())]
     Unfit {
@@ -70,9 +70,9 @@ pub(crate) enum FileError {
         key: PathBuf,
         why: Unfit,
     },
-    #[error("others than its owner may change where it is: {0}")]
+    #[error("another user may change its path: {0}")]
     Untrusted(Untrusted),
-    #[error("another `codex-network-proxy init` is at work: {0}")]
+    #[error("another `codex-network-proxy init` is running: {0}")]
     Busy(LockError),
     #[error(transparent)]
     NotLocked(LockError),
@@ -96,13 +96,13 @@ impl FileError {
         }
     }
 
-    /// Whether it is about rights that this process lacks.
+    /// Whether the cause is a missing permission of this process.
     pub(crate) fn is_permission_denied(&self) -> bool {
         matches!(self, Self::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
     }
 }
 
-/// Where the CA is in a state directory.
+/// The CA's paths in a state directory.
 pub(crate) fn in_state(directory: &Path) -> CaPaths {
     CaPaths {
         certificate: directory.join(CERTIFICATE),
@@ -114,7 +114,7 @@ pub(crate) fn in_state(directory: &Path) -> CaPaths {
 ///
 /// # Errors
 ///
-/// When it is there and cannot be used, or one half is missing.
+/// When the pair exists and cannot be used, or one half is missing.
 pub(crate) fn read(paths: &CaPaths, now: SystemTime) -> Result<Option<Ca>, FileError> {
     let lone = |there: &Path, missing: &Path| FileError::Lone {
         there: there.to_owned(),
@@ -137,8 +137,8 @@ pub(crate) fn read(paths: &CaPaths, now: SystemTime) -> Result<Option<Ca>, FileE
     }
 }
 
-/// Opens a file that may be missing, with what the system says of it. Everything is judged by the
-/// opened file: its name may come to mean another one.
+/// Opens a file that may be missing, and returns its metadata. All checks use the opened file: its
+/// name may come to mean another file.
 fn open(path: &Path) -> Result<Option<OpenedFile>, FileError> {
     let file = match Reading::up_to(LONGEST).without_links().open(path) {
         Ok(file) => file,
@@ -156,7 +156,7 @@ fn open(path: &Path) -> Result<Option<OpenedFile>, FileError> {
     Ok(Some(file))
 }
 
-/// Root keeps no CA where others may change what is on the way to it.
+/// Root keeps no CA where other users may change a directory of its path.
 fn check_place(path: &Path) -> Result<(), FileError> {
     let user = Trust::of_process();
     if user.is_binding() {
@@ -165,7 +165,7 @@ fn check_place(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// A file of somebody else's is theirs to change.
+/// Refuses a file of another user, who may change it.
 fn check_owner(path: &Path, metadata: &Metadata, ours: u32) -> Result<(), FileError> {
     let owner = metadata.uid();
     if owner == 0 || owner == ours {

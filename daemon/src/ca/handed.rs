@@ -1,4 +1,4 @@
-//! What the worker gets of the CA: nothing that is secret, as bytes in the loader's blob.
+//! The part of the CA that the worker gets, as bytes in the loader's blob. None of it is secret.
 //!
 //! Each part is a length in eight bytes and that many bytes, as in the rest of the blob.
 
@@ -17,7 +17,7 @@ pub(crate) struct Handed {
 }
 
 impl Handed {
-    /// Puts it where the engine looks for it.
+    /// Sets the engine's settings for it.
     pub(crate) fn fill(self, mitm: &mut Mitm) {
         mitm.ca = self.ca;
         mitm.roots = self.roots;
@@ -25,7 +25,7 @@ impl Handed {
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        // No certificate is empty, and neither is a path, so empty parts stand for none.
+        // Neither a certificate nor a path is ever empty, so an empty part means "none".
         let none = CaCertificate::default();
         let ca = self.ca.as_deref().unwrap_or(&none);
         part(&mut bytes, &ca.der);
@@ -39,7 +39,7 @@ impl Handed {
         bytes
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    /// Reads the output of [`to_bytes`](Self::to_bytes).
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (der, rest) = take(bytes)?;
         let (kept_at, rest) = take(rest)?;

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// Characters in a line, as RFC 7468 section 2 wants them.
+/// Characters in a line (RFC 7468 section 2).
 const LINE: usize = 64;
 
 /// One certificate.
@@ -11,7 +11,7 @@ pub(crate) fn certificate(der: &[u8]) -> String {
     let body = STANDARD.encode(der);
     let mut pem = String::with_capacity(body.len() + body.len() / LINE + 56);
     pem.push_str("-----BEGIN CERTIFICATE-----\n");
-    // Base64 is ASCII, so any place is between two characters.
+    // Base64 is ASCII, so every index is a character boundary.
     let mut rest = body.as_str();
     while !rest.is_empty() {
         let (line, left) = rest.split_at(rest.len().min(LINE));

@@ -1,7 +1,7 @@
 //! The public files: the CA's certificate, and a bundle of it and the system's roots (SPEC M5).
 //!
-//! They are named by the SHA-256 of their content and never change: whoever has a path has the content
-//! that goes with it, across reloads and changes of the CA. Old ones are removed after a while.
+//! They are named by the SHA-256 of their content and never change: a program that has a path gets
+//! the same content across reloads and changes of the CA. Old ones are removed after a while.
 
 use std::fs::{DirEntry, File, Permissions};
 use std::io::{self, Write as _};
@@ -19,18 +19,18 @@ use super::pem;
 const CERTIFICATE: &str = "ca-";
 const BUNDLE: &str = "ca-bundle-";
 const END: &str = ".pem";
-/// Begins the name of a file that is being written.
+/// Beginning of the name of a file that is being written.
 const NEW: &str = ".ca-new-";
 /// Hexadecimal digits of a name.
 const DIGITS: usize = 16;
-/// Files of this age are removed, but for the newest.
+/// Files of this age are removed, except for the newest.
 const OLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// As many of a kind stay, however old.
+/// This many files of a kind stay, whatever their age.
 const NEWEST: usize = 8;
-/// A file that is still being written after this time never will be.
+/// A file that is still being written after this time is abandoned.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
-/// Where the files are.
+/// The paths of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Published {
     pub(crate) certificate: PathBuf,
@@ -41,7 +41,7 @@ pub(crate) struct Published {
 ///
 /// # Errors
 ///
-/// A sentence that says why not. Nothing half-written is ever under a final name.
+/// A sentence that says why the files could not be written. No partial file ever has a final name.
 pub(crate) fn publish<'a>(
     state: &Path,
     ca: &'a [u8],
@@ -68,12 +68,12 @@ pub(crate) fn publish<'a>(
     write().map_err(|error| format!("cannot write {}: {error}", state.display()))
 }
 
-/// Who can write into the directory decides whom others trust.
+/// A user who may write into the directory decides which CA other users trust.
 fn refused(error: &Untrusted) -> String {
     format!("others may write there: {error}")
 }
 
-/// Writes a file under the name of its content, unless it is there.
+/// Writes a file under the name of its content, unless it exists.
 fn put(state: &Path, kind: &str, content: &[u8], now: SystemTime) -> io::Result<PathBuf> {
     let mark = &hex(&fingerprint(content))[..DIGITS];
     let path = state.join(format!("{kind}{mark}{END}"));
@@ -93,18 +93,18 @@ fn put(state: &Path, kind: &str, content: &[u8], now: SystemTime) -> io::Result<
         file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(content)?;
         file.sync_all()?;
-        // What has this name has this content, or is broken.
+        // An existing file of this name has this content, or is broken.
         std::fs::rename(&new, &path)?;
         File::open(state)?.sync_all()
     };
     write().inspect_err(|_| {
-        // The next prune would find it too.
+        // If this fails, the next prune finds it.
         let _ = std::fs::remove_file(&new);
     })?;
     Ok(path)
 }
 
-/// Whether the file is there as it should be; if so it counts as new again.
+/// Whether the file exists with the right content. If so, its age starts again.
 fn is_there(path: &Path, content: &[u8], now: SystemTime) -> bool {
     let there = Reading::up_to(content.len() as u64).without_links();
     let Ok(file) = there.open(path) else {
@@ -113,7 +113,7 @@ fn is_there(path: &Path, content: &[u8], now: SystemTime) -> bool {
     let is_sound = file.metadata().mode() & 0o7777 == 0o644
         && file.read().is_ok_and(|there| *there == content);
     if is_sound {
-        // Only its age suffers when that fails.
+        // If this fails, only the age is wrong.
         let _ = File::options()
             .append(true)
             .custom_flags(OFlag::O_NOFOLLOW.bits())
@@ -123,7 +123,7 @@ fn is_there(path: &Path, content: &[u8], now: SystemTime) -> bool {
     is_sound
 }
 
-/// Removes what is old, and nothing whose name is not exactly one of ours.
+/// Removes old files. Files whose names are not exactly in our form stay.
 fn prune(state: &Path, current: &Published, now: SystemTime) -> io::Result<()> {
     let (mut certificates, mut bundles) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(state)?.flatten() {
@@ -152,14 +152,14 @@ fn prune(state: &Path, current: &Published, now: SystemTime) -> io::Result<()> {
 /// The time since a regular file was written.
 fn age(entry: &DirEntry, now: SystemTime) -> Option<Duration> {
     let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    // One from the future is new.
+    // A file from the future is new.
     Some(
         now.duration_since(metadata.modified().ok()?)
             .unwrap_or_default(),
     )
 }
 
-/// Which of our forms a name has.
+/// The kind of file that a name stands for, if it is in our form.
 fn kind(entry: &DirEntry) -> Option<&'static str> {
     let name = entry.file_name();
     let name = name.to_str()?;

@@ -8,15 +8,16 @@ use codex_network_files::{ReadError, Reading};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-/// Largest file of root certificates, and most bytes of all files together. A whole system's roots have
-/// half a megabyte.
+/// Largest file of root certificates, and largest sum of all files. The roots of a whole system
+/// take half a megabyte.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The file that holds roots, and the directories that hold files of them, as OpenSSL names them.
+/// The variable for a file with roots, and the one for directories of such files, named as in
+/// OpenSSL.
 const FILE: &str = "SSL_CERT_FILE";
 const DIRECTORIES: &str = "SSL_CERT_DIR";
 
-/// The roots (DER), and what to tell when there are none.
+/// The roots (DER), and a warning when there are none.
 #[derive(Default)]
 pub(crate) struct Roots {
     pub(crate) certificates: Vec<Arc<[u8]>>,
@@ -24,8 +25,8 @@ pub(crate) struct Roots {
 }
 
 /// Reads the platform's roots, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Our own CA is
-/// never one of them, even where it was installed: an upstream that presents a leaf of ours is us, or
-/// somebody who has our key.
+/// never among them, even if it was installed: an upstream that presents a leaf of ours is this
+/// proxy, or an attacker who has our key.
 pub(crate) fn load(own: &[&[u8]]) -> Roots {
     let named = named(|name| std::env::var_os(name));
     let (found, error) = named.unwrap_or_else(|| {
@@ -39,7 +40,7 @@ pub(crate) fn load(own: &[&[u8]]) -> Roots {
             "no root certificates were found{why}, so no intercepted connection gets through to its upstream; \
              {}set SSL_CERT_FILE",
             if cfg!(target_os = "macos") {
-                "" // They are in the keychain, which nobody installs.
+                "" // They are in the keychain, which is always installed.
             } else {
                 "install ca-certificates, or "
             }
@@ -51,8 +52,8 @@ pub(crate) fn load(own: &[&[u8]]) -> Roots {
     }
 }
 
-/// The certificates of the places that the environment names, and the first thing that went wrong;
-/// `None` when it names none. They may be any files, so they are read with a limit.
+/// The certificates in the places that the environment names, and the first error; `None` when it
+/// names no place. They may be any files, so they are read with a limit.
 fn named(
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Option<(Vec<CertificateDer<'static>>, Option<String>)> {
@@ -84,7 +85,7 @@ impl Named {
         match Reading::up_to(MAX_BYTES - self.read).read(path) {
             Ok(content) => {
                 self.read += content.len() as u64;
-                // What is no certificate is left out, as OpenSSL does.
+                // Text that is not a certificate is skipped, as OpenSSL does.
                 let certificates = CertificateDer::pem_slice_iter(&content).flatten();
                 self.certificates.extend(certificates);
             }
@@ -120,7 +121,7 @@ fn without<'a>(found: impl Iterator<Item = &'a [u8]>, own: &[&[u8]]) -> Vec<Arc<
         .filter(|certificate| !own.contains(certificate))
         .map(Arc::from)
         .collect();
-    // The bundle is named by its content, so the same roots have to make the same bundle.
+    // The bundle is named by its content, so the same roots must give the same bundle.
     roots.sort_unstable();
     roots.dedup();
     roots
@@ -153,7 +154,7 @@ mod tests {
             let told = load(FILE, path);
             assert!(told.ends_with(why), "{told}");
         }
-        // The pipe in it is passed over.
+        // The pipe in it is skipped.
         let told = load(DIRECTORIES, directory.path());
         assert!(
             told.ends_with("it makes more than 16 MiB of roots"),

@@ -223,7 +223,7 @@ fn m3_a_ca_is_made_again_from_its_key_and_certificate_and_from_nothing_else() {
     assert_eq!(load(&ca.scalar(), &longer, now), Err(Unfit::Unreadable));
 }
 
-/// A CA of somebody else's making.
+/// A CA that another program made.
 fn foreign(change: impl FnOnce(&mut CertificateParams)) -> (Scalar, Vec<u8>) {
     let key = CaKey::new(SigningKey::try_generate().expect("a key"));
     let now = SystemTime::now();

@@ -1,10 +1,10 @@
-//! What a child trusts already: the certificates in the files that its environment names, for the
-//! bundle that takes their place (SPEC B2).
+//! The certificates that a child already trusts: those in the files that its environment names. The
+//! bundle that replaces these files includes them (SPEC B2).
 //!
-//! Whoever made that environment chose the files, so they are read with care: regular files of a
-//! bounded size, out of which certificates come and nothing else. A private key that stands beside them
-//! is not copied and does not stay in memory. What cannot be used is left out and told; a child that
-//! trusts less than it did fails by itself.
+//! The author of that environment chose the files, so they are read with care: regular files of a
+//! bounded size, from which only certificates are taken. A private key next to them is not copied
+//! and does not stay in memory. A file that cannot be used is left out with a warning; a child that
+//! trusts less than before fails with its own error.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::certificate::is_certificate;
 
-/// Largest file that is read; a whole system's roots have a tenth of this.
+/// Largest file that is read; the roots of a whole system take a tenth of this.
 const LARGEST: u64 = 4 << 20;
 /// Most bytes of certificates (DER) of all files together.
 const MOST: usize = 8 << 20;
@@ -24,19 +24,20 @@ const MOST: usize = 8 << 20;
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const END: &[u8] = b"-----END CERTIFICATE-----";
 
-/// What a child trusts.
+/// The certificates that a child trusts.
 #[derive(Debug, Default)]
 pub(crate) struct Trusted {
-    /// DER, in one order whatever that of the files, since the bundle is named by its content.
+    /// DER, in an order that does not depend on the files, since the bundle is named by its
+    /// content.
     pub(crate) certificates: BTreeSet<Vec<u8>>,
-    /// What was left out, a sentence each.
+    /// The parts that were left out, a sentence each.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Why a file, or a part of it, is of no use.
+/// Why a file, or a part of it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
-    #[error("it is not absolute, and nobody knows where the child will be")]
+    #[error("it is not absolute, and the child's working directory is not known")]
     Relative,
     #[error(transparent)]
     Unread(#[from] ReadError),
@@ -90,7 +91,7 @@ pub(crate) fn read<'a>(named: impl IntoIterator<Item = (&'a str, &'a str)>) -> T
                 size += length;
             }
         }
-        // One line for a file, however many it has.
+        // One line for a file, however many broken certificates it has.
         match *broken {
             [] if found == 0 => leave_out(&Unusable::Nothing),
             [] => {}
@@ -108,7 +109,7 @@ fn content(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
     Ok(Reading::up_to(LARGEST).read(path)?)
 }
 
-/// The certificates of a file, as PEM (RFC 7468). Whatever stands between them is not decoded.
+/// The certificates of a file, as PEM (RFC 7468). Text between them is not decoded.
 fn blocks(content: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = content;
     std::iter::from_fn(move || {

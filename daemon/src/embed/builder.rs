@@ -1,4 +1,4 @@
-//! What an embedded proxy is made of, until it is built.
+//! The parts of an embedded proxy, before it is built.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -21,7 +21,7 @@ use super::{NetworkProxy, NetworkProxyError};
 /// Any free port of this machine's own.
 const RESERVED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Builds a [`NetworkProxy`]. What is not set is as in the service without a configuration.
+/// Builds a [`NetworkProxy`]. The defaults are those of the service without a configuration.
 #[derive(Default)]
 #[must_use = "a builder does nothing before it is built"]
 pub struct NetworkProxyBuilder {
@@ -37,9 +37,9 @@ pub struct NetworkProxyBuilder {
     bundle_directory: Option<PathBuf>,
 }
 
-/// Where settings come from.
+/// The source of the settings.
 pub(super) enum Configuration {
-    /// Here they are.
+    /// The settings themselves.
     Settings(Box<Settings>),
     /// They are read when the proxy is built, and again at each reload.
     Sources(Sources),
@@ -53,7 +53,7 @@ pub(super) struct Wanted {
     socks: Option<SocketAddr>,
     /// `None`: there is no admin API.
     admin: Option<SocketAddr>,
-    /// Which doors there may be.
+    /// Which doors are permitted.
     pub(super) doors: Doors,
 }
 
@@ -65,8 +65,7 @@ pub(super) enum Doors {
     Socks5,
 }
 
-/// A door's address as the settings and the embedder want it, and the bound socket, whose address counts
-/// as our own.
+/// A door's requested address, and the bound socket, whose address counts as our own.
 pub(super) struct Reserved {
     pub(super) wanted: SocketAddr,
     pub(super) listener: TcpListener,
@@ -92,18 +91,18 @@ impl Default for Wanted {
 }
 
 impl NetworkProxyBuilder {
-    /// Runs on these settings as they are.
+    /// Uses exactly these settings.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.configuration = Configuration::Settings(Box::new(settings));
         self
     }
 
-    /// Runs on a configuration that is held in memory, in any of the forms that the service reads.
+    /// Uses a configuration from memory, in any of the forms that the service reads.
     pub fn config_toml(self, text: impl Into<String>) -> Self {
         self.sources(Sources::none().with_text("config_toml", text))
     }
 
-    /// Runs on the configuration of these sources, which [`reload`](super::NetworkProxyHandle::reload)
+    /// Uses the configuration of these sources, which [`reload`](super::NetworkProxyHandle::reload)
     /// reads again.
     pub fn sources(mut self, sources: Sources) -> Self {
         self.configuration = Configuration::Sources(sources);
@@ -111,44 +110,46 @@ impl NetworkProxyBuilder {
     }
 
     /// Whether the proxy chooses its ports (the default): each listener is bound to a free port of
-    /// 127.0.0.1 while the proxy is built, and that very socket serves. Otherwise it listens where
-    /// [`http_addr`](Self::http_addr), [`socks_addr`](Self::socks_addr) or the settings say.
+    /// 127.0.0.1 while the proxy is built, and the same socket serves. With `false` it listens
+    /// where [`http_addr`](Self::http_addr), [`socks_addr`](Self::socks_addr) or the settings say.
     pub fn managed_by_codex(mut self, managed: bool) -> Self {
         self.wanted.managed = managed;
         self
     }
 
-    /// Where the HTTP door listens, with `managed_by_codex(false)`. What is not loopback is moved
-    /// there unless the settings have `dangerously_allow_non_loopback_proxy`.
+    /// The address of the HTTP door, with `managed_by_codex(false)`. An address that is not
+    /// loopback is moved to loopback unless the settings have
+    /// `dangerously_allow_non_loopback_proxy`.
     pub fn http_addr(mut self, address: SocketAddr) -> Self {
         self.wanted.http = Some(address);
         self
     }
 
-    /// The same for the SOCKS5 door, which is there only with `enable_socks5`.
+    /// The same for the SOCKS5 door, which exists only with `enable_socks5`.
     pub fn socks_addr(mut self, address: SocketAddr) -> Self {
         self.wanted.socks = Some(address);
         self
     }
 
-    /// Serves the admin API (SPEC section 8) too: at this address with `managed_by_codex(false)`, else at
-    /// a free port of 127.0.0.1, which [`admin_addr`](super::NetworkProxyHandle::admin_addr) tells.
-    /// Without this there is none, whatever the settings say: it asks for no credentials, and whoever
-    /// can connect to it can change the mode unless the settings have `[daemon.admin] read_only = true`.
-    /// With `[daemon.admin] enabled = false` there is none all the same. What is not loopback is moved
-    /// there unless the settings have `dangerously_allow_non_loopback_admin`.
+    /// Serves the admin API (SPEC section 8) too: at this address with `managed_by_codex(false)`,
+    /// else at a free port of 127.0.0.1, which
+    /// [`admin_addr`](super::NetworkProxyHandle::admin_addr) returns. Without this call there is no
+    /// API, whatever the settings say: it asks for no credentials, and any program that can connect
+    /// to it can change the mode unless the settings have `[daemon.admin] read_only = true`. With
+    /// `[daemon.admin] enabled = false` there is none in any case. An address that is not loopback
+    /// is moved to loopback unless the settings have `dangerously_allow_non_loopback_admin`.
     pub fn admin_addr(mut self, address: SocketAddr) -> Self {
         self.wanted.admin = Some(address);
         self
     }
 
-    /// The HTTP door is this bound listener.
+    /// Uses this bound listener as the HTTP door.
     pub fn http_listener(mut self, listener: TcpListener) -> Self {
         self.http_listener = Some(listener);
         self
     }
 
-    /// The SOCKS5 door is this bound listener.
+    /// Uses this bound listener as the SOCKS5 door.
     pub fn socks_listener(mut self, listener: TcpListener) -> Self {
         self.socks_listener = Some(listener);
         self
@@ -162,39 +163,40 @@ impl NetworkProxyBuilder {
         self
     }
 
-    /// Asked about hosts that are on neither list (SPEC P8).
+    /// Called for hosts that are on neither list (SPEC P8).
     pub fn policy_decider(mut self, decider: impl NetworkPolicyDecider) -> Self {
         self.decider = Some(Arc::new(decider));
         self
     }
 
-    /// How long the decider may take before that refuses; 10 seconds unless set.
+    /// How long the decider may take. After that the request is refused; the default is 10 seconds.
     pub fn decider_timeout(mut self, limit: Duration) -> Self {
         self.decider_timeout = Some(limit);
         self
     }
 
-    /// Told of every refused request.
+    /// Called for every refused request.
     pub fn blocked_request_observer(mut self, observer: impl BlockedRequestObserver) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// Goes into every audit event (SPEC R3).
+    /// Added to every audit event (SPEC R3).
     pub fn audit_metadata(mut self, metadata: AuditMetadata) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// Puts the CA's certificate, and bundles of it, the system's roots and what a child trusted before,
-    /// into files in this directory, which nobody else may write to, so that children can be pointed at
-    /// them. Bundles that no child was pointed at for 30 days are removed, but for the newest.
+    /// Writes the CA's certificate into this directory, and bundles of it, the system's roots and
+    /// the certificates that a child trusted before, so that children can be pointed at them. No
+    /// other user may write to the directory. Bundles that were not used for 30 days are removed,
+    /// except for the newest.
     pub fn bundle_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.bundle_directory = Some(directory.into());
         self
     }
 
-    /// One door, and no listener but the one that is handed in after this.
+    /// Permits one door, on the listener that is passed next.
     pub(super) fn only(self, doors: Doors) -> Self {
         Self {
             wanted: Wanted {
@@ -213,9 +215,9 @@ impl NetworkProxyBuilder {
     ///
     /// # Errors
     ///
-    /// What keeps the proxy from starting. Nothing is bound then.
+    /// Why the proxy cannot start. Nothing is bound then.
     pub async fn build(self) -> Result<NetworkProxy, NetworkProxyError> {
-        // Files are read and keys made: not on a thread that serves.
+        // Reading files and making keys blocks, so it must not run on a thread that serves.
         let built = tokio::task::spawn_blocking(move || self.build_here()).await;
         built.map_err(|_| NetworkProxyError::Runtime)?
     }
@@ -288,7 +290,7 @@ impl NetworkProxyBuilder {
 }
 
 impl Configuration {
-    /// The settings as the engine wants them.
+    /// The settings for the engine.
     pub(super) fn settle(&self, issuer: &Issuer) -> Result<Settings, NetworkProxyError> {
         let mut settings = match self {
             Self::Settings(settings) => Settings::clone(settings),
@@ -296,7 +298,7 @@ impl Configuration {
         };
         if settings.mitm.ca_paths.is_some() {
             return Err(NetworkProxyError::ServiceOnly(
-                "ca_cert_path and ca_key_path count in the service alone: an embedded proxy makes its CA when it \
+                "ca_cert_path and ca_key_path count only in the service: an embedded proxy makes its CA when it \
                  is built; remove them",
             ));
         }
@@ -328,7 +330,7 @@ fn from_sources(sources: &Sources) -> Result<Settings, NetworkProxyError> {
 }
 
 impl Wanted {
-    /// Where to listen, in the order of [`Listener::ALL`]; `None` where there is to be nobody.
+    /// The listen addresses, in the order of [`Listener::ALL`]; `None` where there is no listener.
     pub(super) fn addresses(&self, settings: &Settings) -> [Option<SocketAddr>; 3] {
         let listen = &settings.listen;
         let place = |which, explicit: Option<SocketAddr>, configured| {
@@ -345,7 +347,8 @@ impl Wanted {
             Doors::All => [
                 Some(http()),
                 listen.socks5.map(socks5),
-                // One that nobody asked for would be a way to change the mode (SPEC A2).
+                // An API that the embedder did not ask for would be a way to change the mode (SPEC
+                // A2).
                 listen.admin.filter(|_| self.admin.is_some()).map(admin),
             ],
             Doors::Http => [Some(http()), None, None],
@@ -354,7 +357,7 @@ impl Wanted {
     }
 }
 
-/// From where a listener may be reached (SPEC L8).
+/// Which clients may reach a listener (SPEC L8).
 fn reach(which: Listener, listen: &Listen) -> Reach {
     match which {
         Listener::Http | Listener::Socks5 => listen.proxy_reach,
@@ -371,7 +374,7 @@ pub(super) fn opt_in(door: &str) -> &'static str {
     }
 }
 
-/// Keeps an address on loopback unless it may be elsewhere (SPEC L8).
+/// Keeps an address on loopback unless the settings permit another (SPEC L8).
 fn clamp(which: Listener, address: SocketAddr, listen: &Listen) -> SocketAddr {
     if address.ip().is_loopback() || reach(which, listen) == Reach::Anywhere {
         return address;
@@ -382,7 +385,7 @@ fn clamp(which: Listener, address: SocketAddr, listen: &Listen) -> SocketAddr {
     clamped
 }
 
-/// A listener that was handed in, if it is where it may be.
+/// A listener that the embedder passed, if its address is permitted.
 fn check(
     which: Listener,
     listener: TcpListener,

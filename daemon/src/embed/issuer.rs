@@ -1,7 +1,7 @@
 //! The CA of an embedded proxy, in the same process: it signs leaves for the engine (SPEC M3, M4).
 //!
-//! Without a monitor there is nobody to keep the key away from; it is made when the proxy is built,
-//! never leaves memory, and goes with the proxy.
+//! Without a monitor there is no process to keep the key from. It is made when the proxy is built,
+//! never leaves memory, and ends with the proxy.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,17 +21,17 @@ use crate::ca::{Ca, Lifetime, PublicKey, pem, publish, trusted};
 /// The system's roots, read once for all proxies of the process.
 static ROOTS: OnceLock<Roots> = OnceLock::new();
 
-/// A CA and what everybody may know of it.
+/// A CA and its public facts.
 pub(super) struct Issuer {
     ca: Ca,
     public: Arc<CaCertificate>,
-    /// Where bundles are put.
+    /// The directory for bundles.
     directory: Option<PathBuf>,
 }
 
 impl Issuer {
-    /// Makes a CA. With a directory, its certificate and a bundle of it and the system's roots are put
-    /// there as files.
+    /// Makes a CA. With a directory, writes the certificate and a bundle of it and the system's
+    /// roots there.
     pub(super) fn ephemeral(bundle_directory: Option<&Path>) -> Result<Self, String> {
         let now = SystemTime::now();
         let ca = Ca::generate(Lifetime::Ephemeral, now).map_err(|error| format!("{error:#}"))?;
@@ -59,19 +59,19 @@ impl Issuer {
         })
     }
 
-    /// Puts the CA and the roots where the engine looks for them.
+    /// Sets the CA and the roots in the engine's settings.
     pub(super) fn fill(&self, mitm: &mut Mitm) {
         mitm.ca = Some(Arc::clone(&self.public));
         fill_roots(mitm);
     }
 
-    /// The bundle, if there is a file of it.
+    /// The bundle's file, if there is one.
     pub(super) fn bundle_file(&self) -> Option<&Path> {
         self.public.bundle_file.as_deref()
     }
 
-    /// The bundle for a child whose environment this is: with what the variables in it that will name
-    /// the bundle make it trust by now (SPEC B2). Where that cannot be written, the one without.
+    /// The bundle for a child with this environment. It includes the certificates in the files that
+    /// the bundle will replace (SPEC B2). If it cannot be written, the common bundle is used.
     pub(super) fn bundle_for(&self, environment: &HashMap<String, String>) -> Option<PathBuf> {
         let (directory, plain) = (self.directory.as_deref()?, self.bundle_file()?);
         let named = ChildEnvironment::BUNDLE_VARIABLES.iter();
@@ -98,7 +98,7 @@ impl Issuer {
             )
         };
         let own: Vec<&[u8]> = trusted.certificates.iter().map(Vec::as_slice).collect();
-        // The one without first: it stays among the newest, which are never removed.
+        // The common bundle first: it stays among the newest, which are never removed.
         match publish(&[]).and_then(|_| publish(&own)) {
             Ok(published) => Some(published.bundle),
             Err(why) => {
@@ -114,14 +114,14 @@ impl Issuer {
     }
 }
 
-/// Puts the system's roots where the engine looks for them.
+/// Sets the system's roots in the engine's settings.
 pub(super) fn fill_roots(mitm: &mut Mitm) {
     mitm.roots = roots().certificates.as_slice().into();
 }
 
 fn roots() -> &'static Roots {
     ROOTS.get_or_init(|| {
-        // No CA that is made here was there to be installed.
+        // The CA is made here, so it cannot be among the installed ones.
         let roots = roots::load(&[]);
         if let Some(warning) = &roots.warning {
             tracing::warn!("{warning}");

@@ -1,7 +1,7 @@
-//! Tells an embedder what was refused, without ever waiting for it.
+//! Tells an embedder about refusals, without ever waiting for it.
 //!
-//! Refusals go into a bounded queue and one task of its own brings them to the observer: one that is
-//! slow misses some, which shows in their numbers, and one that panics is told the next all the same.
+//! Refusals go into a bounded queue, and a task passes them to the observer. A slow observer misses
+//! some, which the numbers show. One that panics still gets the next refusal.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Refusals that wait for the observer.
+/// Largest number of refusals that wait for the observer.
 pub(super) const WAITING_MAX: usize = 1024;
-/// How long the observer may take for what is left when the proxy ends.
+/// How long the observer may take for the remaining refusals when the proxy ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Is told of every refused request. Every async closure that takes one is an observer.
+/// Gets every refused request. Every async closure that takes one is an observer.
 pub trait BlockedRequestObserver: Send + Sync + 'static {
-    /// Takes one. They come one after the other; gaps in their `sequence` say that some were missed.
+    /// Takes one refusal. Calls do not overlap. A gap in `sequence` means that some were missed.
     fn on_blocked_request(&self, request: BlockedEntry) -> BoxFuture<'_, ()>;
 }
 
@@ -34,14 +34,14 @@ where
     }
 }
 
-/// The task that tells the observer. Dropping it ends it where it stands.
+/// The task that calls the observer. Dropping it ends it at once.
 pub(super) struct Telling {
     end: mpsc::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Telling {
-    /// Begins to tell what comes out of the queue.
+    /// Begins to pass on the refusals in the queue.
     pub(super) fn start(
         observer: Arc<dyn BlockedRequestObserver>,
         mut queue: mpsc::Receiver<BlockedEntry>,
@@ -61,7 +61,7 @@ impl Telling {
         Self { end, task }
     }
 
-    /// Tells what is left, within a second, and ends.
+    /// Passes on the remaining refusals, within a second, and ends.
     pub(super) async fn finish(mut self) {
         let _ = self.end.try_send(());
         if tokio::time::timeout(LAST_WORDS, &mut self.task)

@@ -1,7 +1,8 @@
-//! What runs of an embedded proxy: the engine, its listeners, and how other settings come into force.
+//! The running part of an embedded proxy: the engine, its listeners, and how other settings come
+//! into force.
 //!
-//! The handle and the admin API share it. Whichever of them asks, settings are settled off the threads
-//! that serve, one change at a time, and put in force whole or not at all (SPEC C7).
+//! The handle and the admin API share it. For both, settings are checked off the threads that
+//! serve, one change at a time, and put in force whole or not at all (SPEC C7).
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use super::builder::{self, Configuration, Reserved, Wanted};
 use super::issuer::Issuer;
 use crate::admin::{self, Owner, Unchanged};
 
-/// How long whoever asks through the admin API waits for a reload.
+/// How long the admin API waits for a reload.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A listener of an embedded proxy.
@@ -37,30 +38,30 @@ pub(super) struct Running {
     pub(super) configuration: Configuration,
     pub(super) wanted: Wanted,
     state: Mutex<State>,
-    /// Held while settings are settled and put in force, so that the last one who asked is the last
-    /// one who is heard.
+    /// Held while settings are checked and put in force, so that the last caller's settings are the
+    /// ones that stay.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What changes with the settings.
+/// The state that changes with the settings.
 struct State {
     open: [Option<Opened>; 3],
     by: By,
     ending: Ending,
 }
 
-/// An open listener, and the address that was asked for.
+/// An open listener, and its requested address.
 struct Opened {
     wanted: SocketAddr,
     listening: Listening,
 }
 
-/// Whose settings are in force.
+/// The source of the settings in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     /// What the proxy was built from.
     Configuration,
-    /// What the embedder has put in their place.
+    /// The embedder replaced it.
     Embedder,
 }
 
@@ -72,7 +73,7 @@ enum Ending {
 }
 
 impl Listener {
-    /// All of them, in the order in which they are kept.
+    /// All of them, in the order of the arrays.
     pub(super) const ALL: [Self; 3] = [Self::Http, Self::Socks5, Self::Admin];
 
     /// The name in logs and errors.
@@ -107,7 +108,7 @@ impl Running {
             turn: Arc::default(),
         });
         let mut open = [None, None, None];
-        // All of them are known as our own before the first one accepts (SPEC P6).
+        // All addresses are registered as our own before the first listener accepts (SPEC P6).
         let mut held = Vec::new();
         for ((slot, reserved), which) in open.iter_mut().zip(reserved).zip(Listener::ALL) {
             if let Some(Reserved {
@@ -125,11 +126,11 @@ impl Running {
         Ok(running)
     }
 
-    /// Puts settings in force: these, or what the proxy was built from, read again.
+    /// Puts settings in force: these, or the configuration of the builder, read again.
     ///
     /// # Errors
     ///
-    /// What is wrong with them; then the old ones stay in force.
+    /// When the settings cannot be used. Then the old ones stay in force.
     pub(super) async fn put_in_force(
         self: &Arc<Self>,
         given: Option<Configuration>,
@@ -138,15 +139,16 @@ impl Running {
         self.put_in_force_by(turn, given).await
     }
 
-    /// Does so for whoever has the turn.
+    /// The same for a caller that has its turn.
     async fn put_in_force_by(
         self: &Arc<Self>,
         turn: OwnedMutexGuard<()>,
         given: Option<Configuration>,
     ) -> Result<u64, NetworkProxyError> {
         let running = Arc::clone(self);
-        // Files may be read and long lists compiled: not on a thread that serves. Whoever hangs up
-        // meanwhile leaves the turn with the reading, so that one that hangs holds one thread.
+        // Reading files and compiling long lists blocks, so it must not run on a thread that
+        // serves. If the caller goes away meanwhile, the reading keeps the turn, so that a stuck
+        // read holds one thread only.
         let settled = tokio::task::spawn_blocking(move || {
             let configuration = given.as_ref().unwrap_or(&running.configuration);
             let by = match given {
@@ -171,7 +173,8 @@ impl Running {
             if let Some(open) = &state.open[index]
                 && addresses[index] == there
             {
-                // One that was handed in stays where it is, if it still may be there (SPEC L8).
+                // A listener that the embedder passed stays where it is, if that is still permitted
+                // (SPEC L8).
                 builder::may_be(which, open.listening.address(), &settings.listen)?;
             }
             if let Some(wanted) = addresses[index]
@@ -185,7 +188,7 @@ impl Running {
             }
         }
         let number = self.engine.replace(settings)?;
-        // The old sockets go only now that the new ones accept (SPEC C7).
+        // The old sockets close only now that the new ones accept (SPEC C7).
         for ((open, opened), address) in state.open.iter_mut().zip(opened).zip(addresses) {
             if opened.is_some() || address.is_none() {
                 *open = opened;
@@ -202,7 +205,7 @@ impl Running {
         state.open = [None, None, None];
     }
 
-    /// Where a listener is, if it is open.
+    /// The address of a listener, if it is open.
     pub(super) fn address(&self, which: Listener) -> Option<SocketAddr> {
         let state = self.state();
         let open = state.open[which as usize].as_ref();
@@ -225,8 +228,8 @@ impl Running {
         })
     }
 
-    /// What the admin API may read again. What the embedder has put in force is not undone by whoever
-    /// can connect to loopback, and what is in memory does not change by being read.
+    /// What the admin API may read again. A program that can connect to loopback must not undo the
+    /// embedder's settings, and a configuration in memory does not change when it is read.
     fn readable(self: &Arc<Self>) -> Result<(), Unchanged> {
         if self.state().by == By::Embedder {
             return Err(Unchanged::NothingToRead(
@@ -250,7 +253,8 @@ impl Running {
     }
 }
 
-/// The admin API, as far as it changes anything: it holds an [`Arc`] of what runs while it is open.
+/// The part of the admin API that makes changes. It holds an [`Arc`] of the running proxy while it
+/// is open.
 impl Owner for Running {
     fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
         self.engine.set_mode(mode)
@@ -260,7 +264,7 @@ impl Owner for Running {
         Box::pin(async move {
             let reloading = async {
                 let turn = Arc::clone(&self.turn).lock_owned().await;
-                // Asked only now: the embedder may have been first.
+                // Checked only now: the embedder may have been faster.
                 self.readable()?;
                 Ok(self.put_in_force_by(turn, None).await)
             };

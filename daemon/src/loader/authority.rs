@@ -1,4 +1,4 @@
-//! Which CA a configuration asks for (SPEC M3), and what the worker may know of it.
+//! Which CA a configuration uses (SPEC M3), and what the worker may know about it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::privsep::briefing::Environment;
 use crate::privsep::settled::Authority;
 use crate::state;
 
-/// The CA for the monitor, what the worker gets, and what to warn of.
+/// The CA for the monitor, the part for the worker, and warnings.
 pub(super) struct Chosen {
     pub(super) authority: Authority,
     pub(super) handed: Handed,
@@ -26,14 +26,14 @@ pub(super) struct Chosen {
 ///
 /// # Errors
 ///
-/// One sentence, when a CA is kept and cannot be used.
+/// One sentence, when a CA in files cannot be used.
 pub(super) fn choose(
     settings: &Settings,
     environment: &Environment,
     ephemeral: &[u8],
 ) -> Result<Chosen, String> {
     if settings.policy.interception() == Interception::Forbidden {
-        // An upstream proxy in TLS has to prove who it is all the same (SPEC H12).
+        // An upstream proxy in TLS is verified too (SPEC H12).
         let roots = if settings.upstream_proxies.need_tls() {
             roots::load(&[ephemeral])
         } else {
@@ -83,7 +83,7 @@ pub(super) fn choose(
     let published = public_files(state.as_deref(), &certificate, &roots.certificates, now)
         .map_err(|why| {
             warnings.push(format!(
-                "the CA's public files are not there, so programs cannot be pointed at them: {why}"
+                "the CA's public files are missing, so programs cannot be pointed at them: {why}"
             ));
         })
         .ok();
@@ -106,8 +106,8 @@ pub(super) fn choose(
     })
 }
 
-/// What was found in a state directory that nobody asked us to look into. Whoever may not look is not
-/// kept from running.
+/// The result of looking into the default state directory. A user who may not read it can still run
+/// the proxy.
 fn in_state(
     found: Result<Option<Ca>, FileError>,
     warnings: &mut Vec<String>,
@@ -115,7 +115,9 @@ fn in_state(
     match found {
         Ok(ca) => Ok(ca),
         Err(error) if error.is_permission_denied() => {
-            warnings.push(format!("{error}; a CA that goes with the process is used"));
+            warnings.push(format!(
+                "{error}; a temporary CA is used, which ends with the process"
+            ));
             Ok(None)
         }
         Err(error) => Err(error.to_string()),

@@ -1,12 +1,12 @@
-//! Which hosts may be intercepted under a configuration, in a form that the monitor can read.
+//! Which hosts may be intercepted under a configuration, in the form that the monitor reads.
 
 use codex_network_config::Settings;
 use codex_network_policy::{Host, Interception};
 
 use crate::privsep::interceptable::Interceptable;
 
-/// The hosts that the policy allows, and those with hooks: the mode may be narrowed at run time, and
-/// then every allowed host is intercepted (SPEC M1).
+/// The hosts that the policy allows, and those with hooks. The mode may be narrowed at run time,
+/// and then every allowed host is intercepted (SPEC M1).
 pub(super) fn of(settings: &Settings) -> Interceptable {
     if settings.policy.interception() == Interception::Forbidden {
         return Interceptable::default();
@@ -28,7 +28,7 @@ fn gather(patterns: impl Iterator<Item = String>) -> Interceptable {
             return Interceptable::Everything;
         }
         if let Some((_, rest)) = pattern.rsplit_once('*') {
-            // `*.NAME`, `**.NAME`, or a `*` inside a label: then what follows the label.
+            // `*.NAME`, `**.NAME`, or a `*` inside a label: then the name after that label.
             let Some((_, name)) = rest.split_once('.') else {
                 continue;
             };
@@ -37,7 +37,7 @@ fn gather(patterns: impl Iterator<Item = String>) -> Interceptable {
             }
             domains.insert(name.to_owned());
         } else {
-            // A certificate has no place for a scope, and is never asked for with one.
+            // A certificate has no field for a scope, and is never requested with one.
             let host = match Host::parse(&pattern) {
                 Ok(Host::V6(host)) => host.address().to_string(),
                 Ok(host) => host.to_string(),
@@ -81,7 +81,7 @@ mod tests {
                 &["example.com", "a.example.com"],
                 &["xample.com"],
             ),
-            // In-label wildcards are widened.
+            // Wildcards inside a label are widened.
             (
                 "region*.v2.example.com",
                 &["region1.v2.example.com"],

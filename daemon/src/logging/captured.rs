@@ -1,8 +1,7 @@
-//! Events that outlive the call that logged them: taken down on the thread that logs, written on
+//! Events that outlive the call that logged them: copied on the thread that logs, written on
 //! another.
 //!
-//! Values are kept as text, which is what the journal makes of them anyway, and are cut. Spans are
-//! not kept.
+//! Values are kept as text, as the journal stores them, and are cut. Spans are not kept.
 
 use std::fmt::{self, Write as _};
 use std::mem::size_of;
@@ -24,16 +23,16 @@ const LONGEST_WORD: usize = 256;
 /// (the kernel lets a socket send 208 KiB, `net.core.wmem_default`).
 const LONGEST_TEXT: usize = 96 * 1024;
 
-/// Takes events down and puts them into the queue.
+/// Copies events into the queue.
 pub(super) struct Capture(pub(super) Arc<Outlet<Captured>>);
 
-/// An event and what it holds.
+/// An event with its values.
 #[derive(Debug)]
 pub(super) struct Captured {
     metadata: &'static Metadata<'static>,
-    /// The values, one behind the other.
+    /// The values, one after the other.
     text: String,
-    /// The index of a value's field, and where in the text the value ends.
+    /// The index of a value's field, and the end of the value in the text.
     values: Vec<(usize, usize)>,
 }
 
@@ -55,16 +54,17 @@ impl Captured {
         }
     }
 
-    /// Adds a value, as far as there is room.
+    /// Adds a value, up to the remaining room.
     pub(super) fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         let end = (self.text.len() + LONGEST_VALUE).min(LONGEST_TEXT);
         let text = &mut self.text;
-        // Fails where the room ends or the value itself fails; what there is of it is kept.
+        // Fails when there is no more room or the value itself fails. The part that was written is
+        // kept.
         let _ = Room { text, end }.write_fmt(value);
         self.values.push((field.index(), self.text.len()));
     }
 
-    /// Logs the event to this subscriber alone, whatever it is interested in. `message` replaces the
+    /// Logs the event to this subscriber only, regardless of its filter. `message` replaces the
     /// event's own message.
     pub(super) fn replay(&self, subscriber: &impl Subscriber, message: Option<&str>) {
         let fields = self.metadata.fields();
@@ -80,7 +80,7 @@ impl Captured {
         subscriber.event(&Event::new(self.metadata, &values));
     }
 
-    /// What is known of the place that logged.
+    /// The metadata of the place that logged.
     pub(super) fn metadata(&self) -> &'static Metadata<'static> {
         self.metadata
     }
@@ -92,8 +92,8 @@ impl Captured {
         fields.filter_map(|(name, text)| Some((name, text?)))
     }
 
-    /// The message and what the fields hold, for who reads messages alone. `None` for an event that is
-    /// for programs, whose target is none of our modules.
+    /// The message followed by the fields, for readers of only the messages. `None` for an event that
+    /// is meant for programs, whose target is not one of our modules.
     pub(super) fn in_words(&self) -> Option<String> {
         let message = self.metadata.fields().field("message")?;
         if !self.metadata.target().starts_with("codex_network") {
@@ -150,7 +150,7 @@ impl Entry for Captured {
     }
 }
 
-/// Text that may grow to this length, so that a value that is too long is never written out.
+/// Text that may grow to this length, so that an overlong value is never written completely.
 struct Room<'a> {
     text: &'a mut String,
     end: usize,
@@ -199,7 +199,7 @@ mod tests {
         }
     }
 
-    /// The fields of what is logged, directly and by way of the queue, and the messages in words.
+    /// The fields of an event, logged directly and through the queue, and the messages in words.
     fn directly_and_captured(log: impl FnOnce()) -> ([Vec<(String, String)>; 2], Vec<String>) {
         let (direct, captured) = (Told::default(), Told::default());
         let words: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -218,7 +218,7 @@ mod tests {
         outlet.flush(Duration::from_secs(10));
         let told = [direct, captured].map(|told| {
             let mut told = std::mem::take(&mut *told.0.lock().expect("no panic"));
-            // A visitor may hear of the fields in any order.
+            // A visitor may see the fields in any order.
             told.sort_unstable();
             told
         });
@@ -340,7 +340,7 @@ mod tests {
             tracing::info!(why = "a\nb c", absent = None::<&str>, "ended");
             tracing::event!(target: "codex_otel.network_proxy", tracing::Level::INFO, server.port = 443, "deny");
         });
-        // The last one is for programs.
+        // The last one is meant for programs.
         assert_eq!(
             words,
             [

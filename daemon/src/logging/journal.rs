@@ -1,11 +1,11 @@
-//! Entries in the journal, with an event's fields as the journal's own, so that
-//! `journalctl FIELD=value` finds them (SPEC R4).
+//! Entries in the journal, with an event's fields as journal fields, so that `journalctl
+//! FIELD=value` finds them (SPEC R4).
 //!
-//! `tracing-journald` makes and sends them, and waits while the journal is stuck. So it is not a
-//! layer of the process's subscriber: it has one of its own, to which the [`Outlet`]'s thread
-//! replays what was logged.
+//! `tracing-journald` makes and sends them, and blocks while the journal is stuck. So it is not a
+//! layer of the process's subscriber, but has a subscriber of its own. The [`Outlet`]'s thread
+//! replays the events to it.
 //!
-//! A confined worker has [`Connected`] in its place.
+//! A confined worker uses [`Connected`] instead.
 //!
 //! [`Outlet`]: super::outlet::Outlet
 
@@ -23,24 +23,24 @@ use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use super::captured::Captured;
 pub(super) use connected::Connected;
 
-/// Where the journal takes entries.
+/// The journal's socket.
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
-/// The way to the journal.
+/// The connection to the journal.
 pub(super) struct Journal {
-    /// Asked directly and never made a default: as one it would count in every thread, and it is
+    /// Called directly and never set as a default: a default would count in every thread, and it is
     /// interested in everything.
     subscriber: Layered<tracing_journald::Layer, Registry>,
-    /// Asks whether there is a journal: `tracing-journald` keeps to itself that it could not send.
+    /// Checks whether there is a journal: `tracing-journald` does not report a failed send.
     knock: UnixDatagram,
 }
 
 impl Journal {
-    /// Opens the way to the journal. To be called before the process is confined.
+    /// Opens the connection to the journal. Call it before the process is confined.
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// When there is no journal.
     pub(super) fn open() -> io::Result<Self> {
         let layer = tracing_journald::layer()?
             .with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned())
@@ -55,17 +55,18 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// When there is no journal any more.
+    /// When the journal is gone.
     pub(super) fn write(&self, event: &Captured) -> io::Result<()> {
-        // Sends nothing and waits for nobody: the kernel looks whether somebody has the socket open.
+        // Sends nothing and does not block: the kernel checks whether a process has the socket
+        // open.
         self.knock.connect(JOURNAL)?;
         event.replay(&self.subscriber, event.in_words().as_deref());
         Ok(())
     }
 }
 
-/// The event that says that others were lost. It is made by hand, since it takes the place of those in
-/// the queue, whatever the filter says.
+/// The event that says that entries were lost. It is made by hand, since it replaces those in the
+/// queue, regardless of the filter.
 pub(super) fn notice(lost: u64) -> Captured {
     static CALLSITE: DefaultCallsite = DefaultCallsite::new(&LOST);
     static LOST: Metadata<'static> = metadata! {

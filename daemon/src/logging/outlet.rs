@@ -1,16 +1,18 @@
-//! A bounded queue between those who log and a place that may not take what they say.
+//! A bounded queue between the callers that log and a sink that may block.
 //!
-//! Whoever logs never waits: it puts an entry into the queue, and a thread of its own writes. Where
-//! nobody reads, the queue fills up and what comes then is lost; how much, the log says as soon as
-//! there is room again. So a terminal that is stopped, a full pipe or a stuck journal costs log lines
+//! A caller never waits: it puts an entry into the queue, and a thread writes it. If the sink is
+//! not read, the queue fills up and further entries are lost. The log reports their number as soon
+//! as there is room again. So a stopped terminal, a full pipe or a stuck journal costs log lines
 //! and never a client.
 //!
-//! An entry is lost in these cases and in no other:
+//! An entry is lost only in these cases:
 //!
-//! - [`MOST_ENTRIES`] or [`MOST_BYTES`] wait already (counted, and told);
-//! - the place refuses it, as a pipe whose reader has gone (counted, and told where it takes another);
-//! - the journal goes away between the look whether it is there and the sending;
-//! - the process is killed, or nobody takes what waits within the limit of [`Outlet::flush`].
+//! - [`MOST_ENTRIES`] or [`MOST_BYTES`] are waiting (counted and reported);
+//! - the sink refuses it, as a pipe without a reader (counted, and reported when it accepts
+//!   another);
+//! - the journal goes away between the check and the send;
+//! - the process is killed, or the waiting entries are not read within the limit of
+//!   [`Outlet::flush`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,7 +29,7 @@ const MOST_BYTES: usize = 4 << 20;
 
 /// What can wait in the queue.
 pub(super) trait Entry: Send + 'static {
-    /// The memory that it takes, in bytes.
+    /// Its memory, in bytes.
     fn size(&self) -> usize;
 }
 
@@ -36,23 +38,23 @@ pub(super) struct Outlet<E> {
     queue: Mutex<Queue<E>>,
     filled: Condvar,
     drained: Condvar,
-    /// Makes the entry that says how many were lost.
+    /// Makes the entry that reports lost ones.
     notice: fn(u64) -> E,
 }
 
 struct Queue<E> {
     entries: VecDeque<Waiting<E>>,
     bytes: usize,
-    /// Lost since the last entry that waits, for want of room.
+    /// Entries lost since the last waiting one, because the queue was full.
     lost: u64,
-    /// Lost since the sink took the last one, since it refused them.
+    /// Entries lost since the sink last accepted one, because it refused them.
     refused: u64,
     writer: Writer,
 }
 
 struct Waiting<E> {
     entry: E,
-    /// How many entries are lost when this one is: a notice stands for those that it tells of.
+    /// How many entries are lost with this one: a notice stands for those that it reports.
     stands_for: u64,
 }
 
@@ -64,8 +66,8 @@ enum Writer {
 }
 
 impl<E: Entry> Outlet<E> {
-    /// An empty queue; nothing is written before [`start`](Self::start). `notice` makes the entry
-    /// that says how many were lost.
+    /// An empty queue. Nothing is written before [`start`](Self::start). `notice` makes the entry
+    /// that reports lost ones.
     pub(super) fn new(notice: fn(u64) -> E) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::new(Queue {
@@ -81,7 +83,7 @@ impl<E: Entry> Outlet<E> {
         })
     }
 
-    /// Starts the thread that writes: each entry with `write`, however long that takes. The thread
+    /// Starts the thread that writes each entry with `write`, however long that takes. The thread
     /// lives as long as the process.
     pub(super) fn start(
         self: &Arc<Self>,
@@ -102,7 +104,7 @@ impl<E: Entry> Outlet<E> {
         Ok(())
     }
 
-    /// Puts an entry behind the others, or counts it as lost. Never waits for the one that writes.
+    /// Appends an entry, or counts it as lost. Never waits for the writer.
     pub(super) fn push(&self, entry: E) {
         let mut queue = self.lock();
         if queue.entries.len() >= MOST_ENTRIES || queue.bytes + entry.size() > MOST_BYTES {
@@ -118,7 +120,7 @@ impl<E: Entry> Outlet<E> {
         self.filled.notify_one();
     }
 
-    /// Waits until everything is written, but no longer than `limit`.
+    /// Waits until everything is written, at most `limit`.
     pub(super) fn flush(&self, limit: Duration) {
         let queue = self.lock();
         if queue.writer == Writer::NotStarted {
@@ -180,14 +182,14 @@ impl<E: Entry> Queue<E> {
     }
 }
 
-/// A line, or several.
+/// One or more lines.
 impl Entry for Vec<u8> {
     fn size(&self) -> usize {
         self.capacity()
     }
 }
 
-/// Writes lines past the standard library's lock, which others would then wait for.
+/// Writes lines without the standard library's lock, for which other threads would wait.
 pub(super) fn write_to_stderr(lines: &Vec<u8>) -> io::Result<()> {
     let mut rest = lines.as_slice();
     let stderr = io::stderr();
@@ -195,7 +197,7 @@ pub(super) fn write_to_stderr(lines: &Vec<u8>) -> io::Result<()> {
         match nix::unistd::write(&stderr, rest) {
             Ok(written) => rest = &rest[written..],
             Err(nix::Error::EINTR) => {}
-            // Whoever shares our standard error may have made it non-blocking.
+            // Another process that shares our standard error may have made it non-blocking.
             Err(nix::Error::EAGAIN) => {
                 let mut room = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
                 poll(&mut room, PollTimeout::NONE)?;
@@ -216,7 +218,7 @@ mod tests {
         Outlet::new(|lost| format!("{lost} lost").into_bytes())
     }
 
-    /// What the sink takes until nothing is left to write.
+    /// The entries that the sink gets until the queue is empty.
     fn drain(outlet: &Outlet<Vec<u8>>) -> Vec<String> {
         let mut taken = Vec::new();
         while !outlet.lock().entries.is_empty() || outlet.lock().lost > 0 {
@@ -264,7 +266,7 @@ mod tests {
             outlet.written(&waiting, &Err(io::ErrorKind::BrokenPipe.into()));
         }
         outlet.push(b"three".to_vec());
-        // The notice is refused too, and what it tells of is not forgotten.
+        // The notice is refused too, and the entries that it reports still count.
         let notice = outlet.next();
         assert_eq!(notice.entry, b"2 lost");
         outlet.written(&notice, &Err(io::ErrorKind::BrokenPipe.into()));

@@ -1,4 +1,5 @@
-//! Making the control socket: where, with which permissions, and never at another's expense.
+//! Makes the control socket at its path, with its permissions, and without replacing another
+//! process's socket.
 
 use std::fs;
 use std::io;
@@ -17,24 +18,24 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::privsep::message::Listener;
 use crate::privsep::settled::{Callers, Chosen, ControlPlace};
 
-/// Binding takes an instant; a process that holds the lock for longer is stuck.
+/// Binding is immediate. A process that holds the lock for longer is stuck.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The listening socket. The file of one that we bound goes with it.
+/// The listening socket. The file of a socket that we bound is removed with it.
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of our file, to know it again; `None` when the socket was handed to us, and
-    /// its file is the service manager's.
+    /// Device and inode of our file, to recognise it; `None` for a socket of the service manager,
+    /// which owns the file.
     file: Option<(u64, u64)>,
-    /// The same of the file whose permissions are ours to set: also of one that launchd made, since a
-    /// property list can name nobody who is to be let in.
+    /// The same for the file whose permissions we set. That includes a socket of launchd, since a
+    /// property list cannot name the users who may connect.
     permissions: Option<(u64, u64)>,
 }
 
-/// Binds the socket. `None`: nobody chose its place and the directory cannot be made; the log says
-/// so, and the proxy runs without.
+/// Binds the socket. `None`: the path is the default and its directory cannot be made. The log says
+/// so, and the proxy runs without a control socket.
 pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>> {
     let path = &place.path;
     let mode = if Uid::effective().is_root() {
@@ -54,7 +55,7 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
     let cannot = || format!("cannot open the control socket {}", path.display());
     let _turn = one_at_a_time(path).with_context(cannot)?;
     clear(path).with_context(cannot)?;
-    // Never wider than it should be, from the first moment on.
+    // Its permissions are never wider than they should be, from the first moment on.
     let before = umask(Mode::from_bits_truncate(0o177));
     let bound = UnixListener::bind(path);
     umask(before);
@@ -70,8 +71,8 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
     Ok(Some(socket))
 }
 
-/// Makes the socket's directory if it is missing. Another user who may change it could put a socket of
-/// their own in the place of ours, so root does not use it; other users are told.
+/// Makes the socket's directory if it is missing. A user who may change it could replace our
+/// socket, so root does not use such a directory; other users are warned.
 fn prepare(directory: &Path, mode: u32) -> anyhow::Result<()> {
     let user = Trust::of_process();
     if let Err(error) = user.check(directory) {
@@ -82,7 +83,7 @@ fn prepare(directory: &Path, mode: u32) -> anyhow::Result<()> {
     }
     match make_directory(directory, mode) {
         Ok(()) => Ok(()),
-        // It may be there although we may not make it.
+        // It may exist although this process may not make it.
         Err(_) if directory.is_dir() => Ok(()),
         Err(error) => {
             let path = directory.display();
@@ -92,8 +93,9 @@ fn prepare(directory: &Path, mode: u32) -> anyhow::Result<()> {
     }
 }
 
-/// Keeps two proxies that start at the same moment from removing each other's sockets. In a directory
-/// that others may write to, like `/tmp`, they could stand in the lock's place: then there is none.
+/// Keeps two proxies that start at the same moment from removing each other's sockets. In a
+/// directory that other users may write to, like `/tmp`, they could occupy the lock's name. Then
+/// there is no lock.
 fn one_at_a_time(socket: &Path) -> anyhow::Result<Option<FileLock>> {
     match FileLock::beside(socket, LOCK_TIMEOUT) {
         Ok(lock) => Ok(Some(lock)),
@@ -105,7 +107,7 @@ fn one_at_a_time(socket: &Path) -> anyhow::Result<Option<FileLock>> {
     }
 }
 
-/// Takes a socket away that nobody listens on, and nothing else.
+/// Removes a socket that no process listens on, and nothing else.
 fn clear(path: &Path) -> anyhow::Result<()> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
@@ -114,7 +116,7 @@ fn clear(path: &Path) -> anyhow::Result<()> {
     };
     if !file.file_type().is_socket() {
         bail!(
-            "there is a file that is no socket; move it away, or set [daemon.control] socket to another path"
+            "the path is taken by a file that is not a socket; move it away, or set [daemon.control] socket to another path"
         );
     }
     match connect(path) {
@@ -125,7 +127,7 @@ fn clear(path: &Path) -> anyhow::Result<()> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-            Err(error).context("there is a socket of somebody else")
+            Err(error).context("the path is taken by a socket of another program")
         }
         other => {
             let holder = other.ok().and_then(|socket| holder(&socket));
@@ -137,7 +139,7 @@ fn clear(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Connects without waiting: a full queue is an answer too.
+/// Connects without blocking: a full queue is an answer too.
 fn connect(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -145,7 +147,7 @@ fn connect(path: &Path) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The process that listens, as far as the system tells.
+/// The process that listens, if the system tells.
 #[cfg(target_os = "linux")]
 fn holder(socket: &Socket) -> Option<i32> {
     let credentials =
@@ -172,7 +174,7 @@ fn parent(socket: &Path) -> &Path {
 }
 
 impl ControlSocket {
-    /// One that the service manager made.
+    /// A socket of the service manager.
     pub(super) fn handed(listener: UnixListener) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let path = address
@@ -192,8 +194,8 @@ impl ControlSocket {
         })
     }
 
-    /// Lets those connect who have to be able to; who may stay is the worker's business. The file of a
-    /// socket that systemd handed to us stays as its unit says.
+    /// Sets the file's permissions so that all permitted callers can connect; the worker decides
+    /// which of them may stay. The file of a systemd socket keeps its unit's permissions.
     pub(super) fn admit(&self, callers: Callers) {
         let path = &self.path;
         let Some(file) = Node::of(path)
@@ -207,15 +209,15 @@ impl ControlSocket {
             Callers::Owner => file.set_mode(0o600),
             Callers::Everyone => file.set_mode(0o666),
             Callers::Group(group) if owner == group && mode == 0o660 => Ok(()),
-            // Closed in between, so that no other group is let in.
+            // Closed in between, so that no other group can connect.
             Callers::Group(group) => file
                 .set_mode(0o600)
                 .and_then(|()| file.set_group(group))
                 .and_then(|()| file.set_mode(0o660)),
         };
         if let Err(error) = admitted {
-            // The worker knows its callers all the same, and the proxy is worth more than its control
-            // socket.
+            // The worker checks its callers in any case, and the proxy is more important than its
+            // control socket.
             tracing::warn!(
                 path = %path.display(),
                 "the control socket cannot be given to those who are named ({error}); enable \
@@ -224,7 +226,7 @@ impl ControlSocket {
         }
     }
 
-    /// Whether we bound it or it was handed to us.
+    /// Whether this process bound it or the service manager did.
     pub(super) fn from(&self) -> Listener {
         if self.file.is_some() {
             Listener::Open
@@ -233,7 +235,7 @@ impl ControlSocket {
         }
     }
 
-    /// Where it is, in words.
+    /// Its address, in words.
     pub(super) fn address(&self) -> String {
         self.path.display().to_string()
     }
@@ -246,7 +248,7 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // Another may have been put in its place.
+        // Another process may have replaced it.
         let ours = Node::of(&self.path).is_ok_and(|file| self.file == Some(file.identity()));
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the control socket");

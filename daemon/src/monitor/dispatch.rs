@@ -1,8 +1,8 @@
-//! What a worker may ask of the monitor: a table, one row for each operation.
+//! The operations that a worker may ask of the monitor: a table with one row each.
 //!
-//! A row says when its operation is in phase and what it does. An operation that is not here, or
-//! that comes when it may not, is a worker gone wrong: it is ended and replaced. Giving the worker
-//! another power is adding a row.
+//! A row says when its operation is permitted and what it does. A worker that sends an unknown
+//! operation, or one at the wrong time, is killed and replaced. A new row gives the worker a new
+//! power.
 
 use std::time::{Instant, UNIX_EPOCH};
 
@@ -67,7 +67,7 @@ const TABLE: [Row; 8] = [
 ];
 
 impl Monitor {
-    /// The settings that the worker has and has not put in force yet.
+    /// The settings that the worker has received and not yet put in force.
     fn sent(&self) -> Option<&Pending> {
         let pending = self.pending.as_ref();
         pending.filter(|pending| pending.stage == Stage::Sent)
@@ -125,20 +125,20 @@ fn may_reload(monitor: &Monitor, message: &ToMonitor) -> bool {
         return false;
     };
     let ready = monitor.worker.as_ref().is_some_and(super::Worker::is_ready);
-    // One at a time: those who ask the worker share.
+    // One at a time: callers in the worker share a reload.
     let asked = monitor.reloads.is_asked_by_worker();
     ready && *ticket != FIRST && *ticket < OWN_TICKETS && !asked
 }
 
-/// Whether the worker is ready, and settings were ever in force that let it intercept: one that asks
-/// while a reload takes the CA away is only late.
+/// Whether the worker is ready and was ever permitted to intercept. A worker that asks while a
+/// reload removes the CA is only late.
 fn may_issue(monitor: &Monitor, message: &ToMonitor) -> bool {
     let sent = monitor.sent();
     let pending = sent.is_some_and(|pending| pending.settled.authority != Authority::None);
     is_ready(monitor, message) && (pending || monitor.issuing.has_begun())
 }
 
-/// Nothing gets through to the listeners to come: they may open.
+/// No request can reach the announced listeners any more, so they may open.
 fn noted(monitor: &mut Monitor, _message: &ToMonitor) -> Option<End> {
     if let Some(pending) = monitor.pending.take()
         && !matches!(monitor.phase, Phase::Draining(_))
@@ -161,7 +161,7 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
             monitor.phase = Phase::Serving;
         }
         notify::ready();
-        // At once, so that the service manager's status line has something to say.
+        // At once, so that the service manager's status line has content.
         monitor.ping();
     } else if let Some(pending) = monitor.pending.take() {
         monitor.listeners.apply(pending.prepared);
@@ -235,7 +235,8 @@ fn issue_leaf(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         public_key,
         name,
     };
-    // A worker that puts new settings in force may ask for their CA before it has said so.
+    // A worker that puts new settings in force may request leaves of their CA before it has
+    // reported success.
     let pending = monitor.pending.as_ref();
     let sent = pending.filter(|pending| pending.stage == Stage::Sent);
     let settled = [Some(&monitor.settled), sent.map(|pending| &pending.settled)];
@@ -263,7 +264,8 @@ fn issue_leaf(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     None
 }
 
-/// Tells who the clients on this machine are. Nothing but connections to our own listeners is looked up.
+/// Returns the users of clients on this machine. Only connections to our own listeners are looked
+/// up.
 fn owners(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::AskOwners {
         ticket,

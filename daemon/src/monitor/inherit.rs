@@ -1,7 +1,8 @@
-//! Sockets that somebody else opened: systemd's, launchd's, or ours from before a restart (SPEC L9).
+//! Sockets that another process opened: systemd, launchd, or this service before a restart (SPEC
+//! L9).
 //!
-//! A socket unit's `FileDescriptorName=` says which listener it is. Those that we bound ourselves
-//! and left with systemd's file-descriptor store come back under a name with a prefix.
+//! A socket unit's `FileDescriptorName=` says which listener it is for. Sockets that the service
+//! bound itself and stored in systemd's file-descriptor store come back under a name with a prefix.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{OwnedFd, RawFd};
@@ -13,13 +14,13 @@ use socket2::{Socket, Type};
 use crate::privsep::channel;
 use crate::privsep::message::Name;
 
-/// Sockets that we left with the service manager are called this and the listener's name.
+/// The prefix of the names of stored sockets.
 const STORED: &str = "stored-";
 
 /// The name of the control socket.
 const CONTROL: &str = "control";
 
-/// What was handed to us.
+/// The inherited sockets.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
     /// In the order of [`Name::ALL`].
@@ -31,14 +32,14 @@ pub(super) struct Inherited {
 /// Whether a service manager opens our sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Attended {
-    /// Nobody does, or did not this time.
+    /// There is none, or it passed no socket this time.
     #[default]
     No,
-    /// It handed one over at least.
+    /// It passed at least one socket.
     Yes,
 }
 
-/// One socket that was handed to us.
+/// One inherited socket.
 #[derive(Debug)]
 pub(super) struct Handed {
     pub(super) socket: TcpListener,
@@ -46,34 +47,34 @@ pub(super) struct Handed {
     pub(super) from: From,
 }
 
-/// Whom a socket is from.
+/// The origin of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum From {
     /// A socket unit: its address is the administrator's choice.
     Unit,
-    /// Ourselves, before a restart.
+    /// This service, before a restart.
     Store,
 }
 
-/// The name under which a socket of ours is stored.
+/// The name under which a socket of this service is stored.
 pub(super) fn stored_name(name: Name) -> String {
     format!("{STORED}{}", name.as_str())
 }
 
 impl Inherited {
-    /// Takes what the service manager handed over.
+    /// Takes the sockets that the service manager passed.
     ///
     /// # Errors
     ///
-    /// A socket whose name we do not know or have already, or of the wrong kind: it was meant for
-    /// something, and going on without it would serve nobody.
+    /// A socket of an unknown or repeated name, or of the wrong kind. It was meant for a listener,
+    /// and clients would wait for ever if it were ignored.
     pub(super) fn take() -> anyhow::Result<Self> {
         let mut inherited = Self::default();
         for (descriptor, given) in handed_over()? {
             inherited.attended = Attended::Yes;
             let socket = Socket::from(channel::own(descriptor));
-            // launchd hands its sockets over only when it is asked, which is later than the other
-            // descriptors were marked.
+            // launchd passes its sockets only when it is asked, after the other descriptors were
+            // marked.
             socket.set_cloexec(true)?;
             let (name, from) = match given.strip_prefix(STORED) {
                 Some(name) => (name, From::Store),
@@ -102,7 +103,7 @@ impl Inherited {
             if from == From::Unit && slot.as_ref().is_some_and(|taken| taken.from == From::Unit) {
                 bail!(two_of(name));
             }
-            // A unit's socket is worth more than what we kept.
+            // A unit's socket takes precedence over a stored one.
             if slot.as_ref().is_none_or(|taken| taken.from == From::Store) {
                 *slot = Some(Handed {
                     socket: socket.into(),
@@ -122,8 +123,8 @@ impl Inherited {
         self.listeners.get(index)?.as_ref()
     }
 
-    /// Closes the socket that we had left with the service manager for this listener, if it is still
-    /// here: whoever wanted it has a copy by now. Gives whether there was one.
+    /// Closes the stored socket for this listener, if it is still here: the settings that need it
+    /// have a copy by now. Returns whether there was one.
     pub(super) fn let_go_of_stored(&mut self, name: Name) -> bool {
         let slot = &mut self.listeners[name as usize];
         slot.take_if(|handed| handed.from == From::Store).is_some()
@@ -135,7 +136,7 @@ impl Inherited {
     }
 }
 
-/// What the service manager handed over: descriptors, each with its name.
+/// The descriptors that the service manager passed, with their names.
 #[cfg(not(target_os = "macos"))]
 fn handed_over() -> anyhow::Result<Vec<(RawFd, String)>> {
     if !is_for_us() {
@@ -146,7 +147,7 @@ fn handed_over() -> anyhow::Result<Vec<(RawFd, String)>> {
     Ok(handed.collect())
 }
 
-/// What launchd holds for us under the names in the property list's `Sockets`.
+/// The sockets that launchd holds under the names in the property list's `Sockets`.
 #[cfg(target_os = "macos")]
 fn handed_over() -> anyhow::Result<Vec<(RawFd, String)>> {
     use raunch::Error::{NotInPlist, NotManaged};
@@ -167,8 +168,8 @@ fn handed_over() -> anyhow::Result<Vec<(RawFd, String)>> {
     Ok(handed)
 }
 
-/// Whether what the environment says of sockets is said to this process, and not to one that it
-/// descends from (`sd_listen_fds(3)`).
+/// Whether the environment's socket variables are meant for this process, and not for an ancestor
+/// (`sd_listen_fds(3)`).
 #[cfg(not(target_os = "macos"))]
 fn is_for_us() -> bool {
     std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string())
@@ -201,7 +202,7 @@ fn check_listens(socket: &Socket) -> anyhow::Result<()> {
     if socket.r#type()? != Type::STREAM {
         bail!("it is not a stream socket (ListenStream=)");
     }
-    // Apple's systems do not tell.
+    // Apple's systems do not report it.
     #[cfg(not(target_vendor = "apple"))]
     if !socket.is_listener()? {
         bail!("it does not listen (Accept=no is needed)");

@@ -1,6 +1,6 @@
-//! Issuing leaves for the worker (SPEC M4): with the CA and for the hosts of the settings in force or of
-//! those that the worker is about to put in force, for the one key that this worker has, and no more
-//! of them than a bound.
+//! Issues leaves for the worker (SPEC M4): with the CA and for the hosts of the settings in force,
+//! or of those that the worker is about to put in force; for this worker's one key; and at a
+//! limited rate.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,54 +9,54 @@ use crate::privsep::interceptable::Interceptable;
 use crate::privsep::message::NoLeaf;
 use crate::privsep::settled::Authority;
 
-/// Leaves at once, after a quiet time.
+/// Leaves in a burst, after a quiet time.
 const BURST: u32 = 1000;
-/// Leaves in a second, in the long run. A browser that opens a hundred hosts is far below it.
+/// Leaves per second in the long run. A browser that opens a hundred hosts stays far below it.
 const RATE: u32 = 200;
 
-/// Holds the CA that goes with the process, and counts.
+/// Holds the CA that ends with the process, and counts.
 #[derive(Debug)]
 pub(super) struct Issuing {
     ephemeral: Ca,
     bucket: Bucket,
     /// Whether a worker was ever allowed to intercept.
     begun: bool,
-    /// The key of the worker that runs, once it has asked.
+    /// The key of the running worker, once it has asked.
     key: Option<PublicKey>,
-    /// Whether the log has that this worker asked for a host that it may not intercept.
+    /// Whether it was logged that this worker asked for a host that it may not intercept.
     told: bool,
 }
 
-/// What a worker asks for.
+/// A worker's request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
-    /// The CA that the worker has in mind, by the SHA-256 of its certificate: in the middle of a
-    /// reload there are two.
+    /// The CA that the worker uses, by the SHA-256 of its certificate: in the middle of a reload
+    /// there are two.
     pub(super) authority: &'a [u8; 32],
     pub(super) public_key: &'a PublicKey,
     pub(super) name: &'a str,
 }
 
-/// What comes of it.
+/// The result of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Leaf(Leaf),
     Refused(NoLeaf),
-    /// No sound worker asks for that.
+    /// A sound worker never sends this request.
     Unsound(Unsound),
 }
 
-/// What no sound worker asks for.
+/// Why a request cannot come from a sound worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unsound {
     #[error(transparent)]
     Request(#[from] NotIssued),
     /// A worker has one key for all leaves.
-    #[error("the public key is another one than before")]
+    #[error("the public key differs from the one before")]
     SecondKey,
 }
 
-/// What settings let a worker have certificates for.
+/// What a worker may have certificates for, under some settings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope<'a> {
     pub(super) authority: &'a Authority,
@@ -64,7 +64,7 @@ pub(super) struct Scope<'a> {
 }
 
 impl Issuing {
-    /// Makes the CA that is used unless one is kept. Its key is never anywhere else.
+    /// Makes the CA that is used if none is in files. Its key is never anywhere else.
     pub(super) fn new() -> anyhow::Result<Self> {
         Ok(Self {
             ephemeral: Ca::generate(Lifetime::Ephemeral, SystemTime::now())?,
@@ -75,12 +75,12 @@ impl Issuing {
         })
     }
 
-    /// The certificate of the CA that goes with the process.
+    /// The certificate of the CA that ends with the process.
     pub(super) fn certificate(&self) -> &[u8] {
         self.ephemeral.certificate()
     }
 
-    /// Whether a worker was ever told to put settings in force with which it may intercept.
+    /// Whether a worker ever got settings with which it may intercept.
     pub(super) fn has_begun(&self) -> bool {
         self.begun
     }
@@ -90,13 +90,13 @@ impl Issuing {
         self.begun |= *authority != Authority::None;
     }
 
-    /// Forgets what the worker before has asked for: another one starts, with a key of its own.
+    /// Forgets the previous worker's requests: the next one has a key of its own.
     pub(super) fn forget_worker(&mut self) {
         self.key = None;
         self.told = false;
     }
 
-    /// Issues with whichever of the allowed CAs was asked for, if the same settings allow the host.
+    /// Issues with the requested CA, if it is permitted and its settings allow the host.
     pub(super) fn answer<'a>(
         &mut self,
         asked: Asked<'_>,
@@ -134,13 +134,13 @@ impl Issuing {
             return Answer::Refused(NoLeaf::OtherCa);
         };
         if !listed {
-            // A worker that a reload overtakes asks for a host of the settings before, so this is not
+            // During a reload a worker may ask for a host of the previous settings, so this is not
             // yet a reason to replace it.
             if !std::mem::replace(&mut self.told, true) {
                 tracing::warn!(
                     host = asked.name,
-                    "the worker asked for a certificate for a host that the settings let nothing intercept; \
-                     refused, as others will be without a line here"
+                    "the worker asked for a certificate of a host that the settings do not permit intercepting; \
+                     refused; further ones are refused without logging"
                 );
             }
             return Answer::Refused(NoLeaf::NotListed);
@@ -179,7 +179,7 @@ impl Bucket {
         if due == BURST {
             self.refilled = now;
         } else {
-            // What is left of a token's time counts for the next one.
+            // The fraction of a token that is left counts towards the next one.
             self.refilled += every * due;
         }
         self.tokens = (self.tokens + due).min(BURST);

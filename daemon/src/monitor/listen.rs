@@ -1,4 +1,4 @@
-//! The listening sockets, which outlive every worker (SPEC L1 to L3, L6, C7).
+//! The listening sockets. They outlive every worker (SPEC L1 to L3, L6, C7).
 
 mod port_holder;
 
@@ -15,15 +15,16 @@ use crate::notify;
 use crate::privsep::message::{Listener, Name};
 use crate::privsep::settled::{Power, Reach, Settled};
 
-/// How many clients may wait in the kernel for a worker to accept them; the kernel cuts it down to
+/// How many clients may wait in the kernel until a worker accepts them. The kernel reduces it to
 /// its own limit (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
-/// The sockets in force, in the order of [`Name::ALL`], and those that were handed to us.
+/// The sockets in force, in the order of [`Name::ALL`], and the inherited ones.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     open: [Option<Bound>; 3],
-    /// Addresses that somebody else listens on: we run without them, and each reload tries again.
+    /// Addresses that another program listens on. The proxy runs without them, and each reload
+    /// tries again.
     busy: [Option<SocketAddr>; 3],
     inherited: Inherited,
     phase: Phase,
@@ -39,27 +40,27 @@ enum Phase {
 
 #[derive(Debug)]
 struct Bound {
-    /// What the settings ask for; with port 0 the real address differs, and the address of a
-    /// socket unit is its own.
+    /// The address in the settings. With port 0 the real address differs, and a socket unit has an
+    /// address of its own.
     wanted: SocketAddr,
     socket: TcpListener,
     from: Origin,
     stage: Stage,
 }
 
-/// How far a socket is.
+/// The state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Its address is ours, and whoever connects is refused.
+    /// Its address is ours, and connections are refused.
     Bound,
-    /// Clients may connect, and wait.
+    /// Clients can connect, and wait.
     Listening,
 }
 
-/// Where a socket came from.
+/// The origin of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// We bound it.
+    /// This process bound it.
     Own,
     /// A socket unit: it cannot be moved.
     Unit,
@@ -67,8 +68,8 @@ enum Origin {
     Shut,
 }
 
-/// What settings ask to change about the sockets: bound already, not yet in force. Those that were bound
-/// for it do not listen before [`listen`](Prepared::listen).
+/// The changes to the sockets that new settings need: bound already, not yet in force. New sockets
+/// do not listen before [`listen`](Prepared::listen).
 #[derive(Debug)]
 pub(super) struct Prepared([Change; 3]);
 
@@ -77,12 +78,12 @@ enum Change {
     Keep,
     Close,
     Move(Bound),
-    /// Close, and go on without this address.
+    /// Close, and run without this address.
     Forgo(SocketAddr),
 }
 
 impl Listeners {
-    /// With the sockets that the service manager handed to us, none in force yet.
+    /// With the inherited sockets, none of them in force yet.
     pub(super) fn new(inherited: Inherited) -> Self {
         Self {
             inherited,
@@ -90,17 +91,17 @@ impl Listeners {
         }
     }
 
-    /// Where they listen.
+    /// The addresses of the listeners.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let open = self.open.iter().flatten();
         open.filter_map(|bound| bound.socket.local_addr().ok())
             .collect()
     }
 
-    /// Binds what the settings ask for and what is not open yet. On an error nothing has changed.
-    /// Settings that switch the proxy off bind nothing and close nothing, so that what was open can
-    /// say that the proxy is off (SPEC L6). Sockets that were handed over are served all the same:
-    /// clients who connect to them would wait in their queues for ever.
+    /// Binds the sockets of the settings that are not open yet. On an error nothing has changed.
+    /// Settings that switch the proxy off bind nothing and close nothing, so that open listeners
+    /// can say that the proxy is off (SPEC L6). Inherited sockets are served even then: clients
+    /// would wait in their queues for ever.
     pub(super) fn prepare(&self, settled: &Settled) -> anyhow::Result<Prepared> {
         let mut changes = [Change::Keep, Change::Keep, Change::Keep];
         for (index, name) in Name::ALL.into_iter().enumerate() {
@@ -184,9 +185,10 @@ impl Listeners {
         }))
     }
 
-    /// Whether to run without a listener whose address somebody else has. A service whose other sockets
-    /// the service manager holds serves those; who starts the proxy by hand had better be told. A reload
-    /// is all or nothing (SPEC C7), but does not fail for what was amiss before.
+    /// Whether to run without a listener whose address another program has. It does so where the
+    /// service manager holds other sockets, which clients use. A proxy started by hand fails
+    /// instead, so that its user sees it. A reload is all or nothing (SPEC C7), but does not fail
+    /// for a problem that existed before.
     fn can_forgo(&self, index: usize, wanted: SocketAddr) -> bool {
         match self.phase {
             Phase::Starting => self.inherited.attended() == Attended::Yes,
@@ -194,15 +196,15 @@ impl Listeners {
         }
     }
 
-    /// What we run without, since somebody else listens there.
+    /// The missing listeners, whose addresses other programs have.
     pub(super) fn busy(&self) -> impl Iterator<Item = (Name, SocketAddr)> {
         let named = Name::ALL.into_iter().zip(self.busy);
         named.filter_map(|(name, address)| Some((name, address?)))
     }
 
-    /// Puts prepared sockets in force; those that they replace close. Sockets of our own are left
-    /// with the service manager as well, so that a restart refuses no client; those that nobody serves
-    /// any more are taken back, or clients would wait in their queues.
+    /// Puts prepared sockets in force; those that they replace close. Own sockets are also stored
+    /// with the service manager, so that a restart refuses no client. Stored sockets that are no
+    /// longer served are removed, or clients would wait in their queues.
     pub(super) fn apply(&mut self, prepared: Prepared) {
         self.phase = Phase::Serving;
         let places = self.open.iter_mut().zip(&mut self.busy);
@@ -232,7 +234,7 @@ impl Listeners {
         }
     }
 
-    /// All of them anew, for a worker that has none.
+    /// All sockets, for a worker that has none.
     pub(super) fn all(&self) -> io::Result<Prepared> {
         let again = |index: usize| match &self.open[index] {
             None => io::Result::Ok(self.busy[index].map_or(Change::Close, Change::Forgo)),
@@ -254,15 +256,15 @@ impl Listeners {
         Ok(Prepared([again(0)?, again(1)?, again(2)?]))
     }
 
-    /// Closes our copies.
+    /// Closes this process's copies.
     pub(super) fn close(&mut self) {
         *self = Self::default();
     }
 }
 
 impl Prepared {
-    /// The addresses that a worker has to know before [`listen`](Self::listen): those of every socket
-    /// that it will get, by their place in [`Name::ALL`].
+    /// The addresses that a worker must know before [`listen`](Self::listen): those of every socket
+    /// that it will get, by their index in [`Name::ALL`].
     pub(super) fn addresses(&self) -> io::Result<[Option<SocketAddr>; 3]> {
         let mut addresses = [None; 3];
         for (address, change) in addresses.iter_mut().zip(&self.0) {
@@ -273,7 +275,7 @@ impl Prepared {
         Ok(addresses)
     }
 
-    /// Lets clients connect to what was bound.
+    /// Makes the bound sockets listen.
     pub(super) fn listen(&mut self) -> anyhow::Result<()> {
         for (change, name) in self.0.iter_mut().zip(Name::ALL) {
             if let Change::Move(bound) = change
@@ -288,7 +290,7 @@ impl Prepared {
         Ok(())
     }
 
-    /// What the worker is told.
+    /// The changes, for the worker.
     pub(super) fn changes(&self) -> [Listener; 3] {
         self.0.each_ref().map(|change| match change {
             Change::Keep => Listener::Keep,
@@ -302,7 +304,7 @@ impl Prepared {
         })
     }
 
-    /// What the worker is given, in the same order.
+    /// The descriptors for the worker, in the same order.
     pub(super) fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
         let mut descriptors = Vec::new();
         for change in &self.0 {
@@ -314,7 +316,7 @@ impl Prepared {
     }
 }
 
-/// A file in memory that nobody can change any more.
+/// A file in memory that can no longer be changed.
 #[cfg(target_os = "linux")]
 pub(super) fn sealed(content: &[u8]) -> anyhow::Result<OwnedFd> {
     let mut file = in_memory().context("cannot make a file in memory for the settings")?;
@@ -338,8 +340,8 @@ fn seal(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Other systems have no sealed memory. What comes nearest is a file without a name, of which only
-/// a descriptor for reading is given away.
+/// Other systems have no sealed memory. The closest is a file without a name, of which only a
+/// descriptor for reading is given away.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn sealed(content: &[u8]) -> anyhow::Result<OwnedFd> {
     let mut file = tempfile::NamedTempFile::new().context("cannot make a file for the settings")?;
@@ -349,16 +351,17 @@ pub(super) fn sealed(content: &[u8]) -> anyhow::Result<OwnedFd> {
     Ok(reading.into())
 }
 
-/// A socket that has the address and does not listen.
+/// A socket that is bound and does not listen.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // A restart must not wait for the connections of the one before to leave TIME_WAIT.
+    // A restart must not wait until earlier connections leave TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
-/// One line that says which listener, which address, and who holds the port if that can be seen.
+/// One line that names the listener, the address, and the program that holds the port, if that is
+/// known.
 fn cannot_listen(name: Name, address: SocketAddr) -> String {
     let key = match name {
         Name::Http => "proxy_url",

@@ -1,7 +1,7 @@
-//! Running a loader and taking what it says, within a limit of time and of size.
+//! Runs a loader and takes its output, within limits of time and size.
 //!
-//! The files that it reads may be anything that can be opened, a pipe that nobody writes to among
-//! them, so a loader may hang; it is killed then. It also ends with the monitor, by its own wish
+//! The configured files may be of any kind, even a pipe without a writer, so a loader may hang;
+//! then it is killed. It also ends with the monitor, by its own request
 //! ([`crate::worker::die_with_the_monitor`]).
 
 use std::ffi::OsString;
@@ -23,18 +23,18 @@ use crate::privsep;
 use crate::privsep::briefing::{Briefing, Environment};
 use crate::privsep::settled::Loaded;
 
-/// Most that a loader may say: some files of the largest size that is read.
+/// Largest output of a loader: several files of the largest accepted size.
 const LONGEST: usize = 512 << 20;
-/// What a loader has in its own environment: what libraries look up there, none of it secret.
+/// A loader's own environment: variables that libraries read, none of them secret.
 const PASSED_ON: [&str; 4] = ["HOME", "RUST_BACKTRACE", "SSL_CERT_DIR", "SSL_CERT_FILE"];
 /// How long a loader may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A loader at work. Dropping it kills it.
+/// A running loader. Dropping it kills it.
 #[derive(Debug)]
 pub(super) struct Loading(Arc<Mutex<Child>>);
 
-/// What a loader is given.
+/// The input of a loader.
 pub(super) struct Arguments {
     /// How to find the configuration.
     words: Vec<OsString>,
@@ -43,8 +43,8 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// `words` are those of the command line, `certificate` that of the CA that the monitor made, for
-    /// the public files. The environment is that of this process.
+    /// `words` are those of the command line. `certificate` is that of the monitor's CA, for the
+    /// public files. The environment is that of this process.
     pub(super) fn new(words: Vec<OsString>, certificate: &[u8]) -> Self {
         let briefing = Briefing {
             environment: Environment::of_this_process(),
@@ -57,23 +57,24 @@ impl Arguments {
     }
 }
 
-/// Runs a loader to its end.
+/// Runs a loader and waits for its result.
 pub(super) fn load(arguments: &Arguments) -> anyhow::Result<Loaded> {
     let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.briefing)?;
     loading.finish(stdout, LIMIT)
 }
 
-/// Runs a loader beside the loop, which hears of the outcome.
+/// Runs a loader beside the loop, which gets the result as an event.
 pub(super) fn start(
     arguments: &Arguments,
     Begin(load): Begin,
     events: SyncSender<Event>,
 ) -> anyhow::Result<Loading> {
-    // On this thread, which lives as long as the monitor: the loader ends with whoever started it.
+    // On this thread, which lives as long as the monitor: the loader ends with the thread that
+    // started it.
     let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.briefing)?;
     let working = Loading(Arc::clone(&loading.0));
     std::thread::spawn(move || {
-        // A loop that has ended needs no outcome.
+        // A loop that has ended needs no result.
         let _ = events.send(Event::Loaded(load, working.finish(stdout, LIMIT)));
     });
     Ok(loading)
@@ -82,7 +83,7 @@ pub(super) fn start(
 fn loader(arguments: &Arguments) -> anyhow::Result<Command> {
     let mut command = Command::new(privsep::this_program()?);
     command.args(&arguments.words).arg(privsep::LOADER);
-    // Anything else comes over the pipe.
+    // Everything else comes over the pipe.
     command.env_clear().envs(
         std::env::vars_os().filter(|(name, _)| PASSED_ON.iter().any(|passed| name == passed)),
     );
@@ -90,7 +91,7 @@ fn loader(arguments: &Arguments) -> anyhow::Result<Command> {
 }
 
 impl Loading {
-    /// Starts one, which reads `input`.
+    /// Starts a loader that reads `input`.
     fn begin(
         command: &mut Command,
         input: &Arc<Zeroizing<Vec<u8>>>,
@@ -104,8 +105,8 @@ impl Loading {
         let loading = Self(Arc::new(Mutex::new(child)));
         let (mut stdin, stdout) = pipes.context("the loader has no pipes")?;
         let input = Arc::clone(input);
-        // On a thread: a loader that does not read must not hold the monitor up. Its end ends the
-        // thread, and says more than a failed write.
+        // On a thread: a loader that does not read must not block the monitor. When the loader
+        // ends, so does the thread. Its status says more than a failed write.
         std::thread::Builder::new()
             .name("briefing".to_owned())
             .spawn(move || drop(stdin.write_all(&input)))
@@ -116,7 +117,7 @@ impl Loading {
     fn finish(&self, mut stdout: ChildStdout, limit: Duration) -> anyhow::Result<Loaded> {
         let mut key = Scalar::default();
         let said = read(&mut stdout, &mut key, limit);
-        // It has closed its output, which it does at its very end, or it is of no use.
+        // It has closed its output, so it is about to exit or unusable.
         let status = self.end().context("cannot wait for the loader")?;
         let said = said?;
         let Some((length, said)) = said.split_first_chunk() else {
@@ -125,11 +126,11 @@ impl Loading {
         if said.len() as u64 != u64::from_le_bytes(*length) {
             bail!("the loader failed ({status})");
         }
-        Loaded::decode(&key, said).context("the loader says something else than it should")
+        Loaded::decode(&key, said).context("the loader's output is malformed")
     }
 
     /// Kills and reaps it. One that has ended already keeps its own status, and its process id
-    /// until it is reaped here: no other process can be hit.
+    /// until it is reaped here, so no other process can be killed.
     fn end(&self) -> std::io::Result<ExitStatus> {
         let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         child.kill()?;
@@ -139,12 +140,12 @@ impl Loading {
 
 impl Drop for Loading {
     fn drop(&mut self) {
-        // Whoever waits for it reaps it, or has already.
+        // The thread that waits for it reaps it, or has already.
         let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).kill();
     }
 }
 
-/// Everything up to the end of its output. What comes first goes into `key` and nowhere else.
+/// Reads the whole output. The first bytes go into `key` and nowhere else.
 fn read(stdout: &mut ChildStdout, key: &mut Scalar, limit: Duration) -> anyhow::Result<Vec<u8>> {
     let deadline = Instant::now() + limit;
     let mut said = Vec::new();
@@ -185,7 +186,7 @@ fn read(stdout: &mut ChildStdout, key: &mut Scalar, limit: Duration) -> anyhow::
             Err(error) => return Err(error).context("cannot read what the loader says"),
         }
         if said.len() > LONGEST {
-            bail!("the loader says more than {LONGEST} bytes");
+            bail!("the loader's output is larger than {LONGEST} bytes");
         }
     }
 }
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn c7_a_loader_that_does_not_read_holds_nothing_up() {
-        // Far more than a pipe holds.
+        // Far more than fits into a pipe.
         let input = Arc::new(Zeroizing::new(vec![0; 1 << 20]));
         let mut command = Command::new("sh");
         let command = command.args(["-c", "exec sleep 1000"]);
@@ -255,6 +256,6 @@ mod tests {
             r"head -c 32 /dev/zero; printf '\001\0\0\0\0\0\0\0\007'",
             minute,
         );
-        assert!(error.contains("something else"), "{error}");
+        assert!(error.contains("the layout of its operation"), "{error}");
     }
 }

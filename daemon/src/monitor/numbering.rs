@@ -1,18 +1,18 @@
-//! From which number on each worker counts what it refuses (SPEC R1).
+//! The number from which each worker counts refusals (SPEC R1).
 //!
-//! Whoever polls `?since=SEQUENCE` or follows must get every newer entry, also from a worker that
-//! has taken another's place, so numbers never go back. Nothing is remembered for it: the base is
-//! the time in milliseconds times 1024, which a worker would only outrun by refusing a thousand
-//! requests in every millisecond of its life. Time is measured from the monitor's start by a clock
-//! that nobody sets, and so the base rises although the clock on the wall be put back.
+//! A client that polls `?since=SEQUENCE` or follows must get every newer entry, also from a
+//! replacement worker, so numbers never go back. Nothing is stored for that: the base is the time
+//! in milliseconds times 1024, which a worker would exceed only by refusing a thousand requests in
+//! every millisecond of its life. The time is measured from the monitor's start by a monotonic
+//! clock, so the base rises even when the system's clock is set back.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Numbers that a worker may use up per millisecond of its life. Programs that read JSON numbers as
-/// floating point see them whole below 2^53, which the product reaches in the year 2248.
+/// Numbers that a worker may use per millisecond of its life. Programs that read JSON numbers as
+/// floating point read them exactly below 2^53, which the product reaches in the year 2248.
 const PER_MILLISECOND: u64 = 1024;
 
-/// Gives out bases.
+/// Computes bases.
 #[derive(Debug)]
 pub(super) struct Numbering {
     /// Milliseconds since 1970 at the monitor's start.
@@ -21,7 +21,7 @@ pub(super) struct Numbering {
 }
 
 impl Numbering {
-    /// To be called once, at the monitor's start.
+    /// Call it once, at the monitor's start.
     pub(super) fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
@@ -30,7 +30,7 @@ impl Numbering {
         }
     }
 
-    /// What a worker that starts now counts from.
+    /// The base for a worker that starts now.
     pub(super) fn base(&self) -> u64 {
         self.started
             .saturating_add(milliseconds(self.since.elapsed()))

@@ -1,14 +1,14 @@
-//! Settings on their way to the worker: their listeners are announced, then opened, then handed over.
+//! Settings on their way to the worker: their listeners are announced, then opened, then passed on.
 //!
-//! The worker counts an address as the proxy's own before anything listens there, so no request that it
-//! lets through meanwhile gets into the queue of a new listener (SPEC P6, C7).
+//! The worker registers an address as the proxy's own before anything listens there, so no request
+//! that it permits meanwhile can reach the queue of a new listener (SPEC P6, C7).
 
 use super::listen::Prepared;
 use super::{Monitor, Worker};
 use crate::privsep::message::{Problems, ToWorker};
 use crate::privsep::settled::Settled;
 
-/// Settings that the worker is to put in force.
+/// Settings that the worker must put in force.
 pub(super) struct Pending {
     pub(super) ticket: u32,
     pub(super) settled: Settled,
@@ -16,17 +16,17 @@ pub(super) struct Pending {
     pub(super) stage: Stage,
 }
 
-/// How far a worker is with settings.
+/// The worker's progress with settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// It was told where listeners are to open, and has not said that it knows.
+    /// It was told where listeners will open, and has not confirmed.
     Announced,
     /// It has the settings.
     Sent,
 }
 
 impl Monitor {
-    /// Puts settings in force: by the worker, or by the next one.
+    /// Puts settings in force: in the worker, or in the next one.
     pub(super) fn put_in_force(&mut self, ticket: u32, settled: Settled, prepared: Prepared) {
         let pending = Pending {
             ticket,
@@ -35,14 +35,14 @@ impl Monitor {
             stage: Stage::Announced,
         };
         if !self.worker.as_ref().is_some_and(Worker::is_ready) {
-            // There is nobody to tell; one that is starting on the old settings is of no use.
+            // No worker can take them. One that is starting on the old settings is useless.
             self.kill_worker();
             return self.adopt(pending);
         }
         match pending.prepared.addresses() {
             Ok([None, None, None]) => self.hand_over(pending),
-            // Else requests that the worker lets through meanwhile would wait in the new queues, and be
-            // served as if they came from outside (SPEC P6).
+            // Without this step, requests that the worker permits meanwhile could wait in the new
+            // queues, and would be served as if they came from outside (SPEC P6).
             Ok(addresses) => {
                 self.tell(&ToWorker::Announce { ticket, addresses }, &[]);
                 self.pending = Some(pending);
@@ -51,7 +51,7 @@ impl Monitor {
         }
     }
 
-    /// Opens the listeners and gives the worker its settings.
+    /// Opens the listeners and passes the settings to the worker.
     pub(super) fn hand_over(&mut self, mut pending: Pending) {
         if let Err(error) = pending.prepared.listen() {
             return self.reload_failed(pending.ticket, Problems::from(&error));
@@ -61,8 +61,8 @@ impl Monitor {
         self.pending = Some(pending);
     }
 
-    /// Takes settings over that no worker has tried yet: the next one starts on them. Should it fail,
-    /// the ones before come back.
+    /// Takes over settings that no worker has tried yet: the next one starts on them. If it fails,
+    /// the previous ones come back.
     pub(super) fn adopt(&mut self, mut pending: Pending) {
         if let Err(error) = pending.prepared.listen() {
             return self.reload_failed(pending.ticket, Problems::from(&error));

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use crate::notify;
 
-/// How often a worker is asked how it is, unless the service manager wants to hear it more often.
+/// Interval of pings to a worker, unless the service manager wants a shorter one.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// A worker that owes this many answers is replaced when another ping is due.
 const MAX_OWED: u32 = 3;
 
-/// The pings of the worker that is there.
+/// The pings of the current worker.
 pub(super) struct Ping {
     every: Duration,
     next: Instant,
@@ -19,8 +19,8 @@ pub(super) struct Ping {
 
 impl Ping {
     pub(super) fn new() -> Self {
-        // A stuck worker is to be replaced in half the time that the service manager waits for us,
-        // or it would end us first.
+        // A stuck worker must be replaced in half the watchdog's time, or the service manager would
+        // end the monitor first.
         let every = notify::watchdog().map_or(PING_INTERVAL, |watchdog| {
             (watchdog / (2 * (MAX_OWED + 1))).min(PING_INTERVAL)
         });
@@ -40,7 +40,7 @@ impl Ping {
         self.next
     }
 
-    /// A ping is due. Whether to send it: a worker that owes too many answers is stuck.
+    /// A ping is due. Returns whether to send it: a worker that owes too many answers is stuck.
     pub(super) fn ask(&mut self) -> bool {
         self.next = Instant::now() + self.every;
         let sound = self.owed < MAX_OWED;
@@ -55,12 +55,12 @@ impl Ping {
         self.owed > 0
     }
 
-    /// The worker answered one ping. A slow one may owe more, and answers each.
+    /// The worker answered a ping. A slow worker may owe more, and answers each.
     pub(super) fn answered(&mut self) {
         self.owed = self.owed.saturating_sub(1);
     }
 
-    /// The worker is gone; the next one owes nothing.
+    /// The worker is gone. The next one owes nothing.
     pub(super) fn forget(&mut self) {
         self.owed = 0;
     }

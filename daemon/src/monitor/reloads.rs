@@ -1,18 +1,18 @@
-//! The reloads that were asked for: one runs, at most one waits, and whoever asks meanwhile shares it
-//! (SPEC C7).
+//! Reload requests: one runs, at most one waits, and requests that arrive meanwhile are merged into
+//! that one (SPEC C7).
 //!
-//! What was asked for while a load runs needs one that begins later, since the files may have changed
-//! in between; one is enough for everybody. So no number of askers makes for more work than one load
-//! after the other.
+//! A request that arrives during a load needs a load that begins later, since the files may have
+//! changed in between. One later load is enough for all of them. So any number of requests causes
+//! only one load after the other.
 
-/// Tickets of reloads that a worker asks for lie below this, the monitor's own above.
+/// Tickets of reloads that a worker requests are below this; the monitor's own are above.
 pub(super) const OWN_TICKETS: u32 = 1 << 31;
 
-/// What runs and what waits.
+/// The running and the waiting reload.
 #[derive(Debug, Default)]
 pub(super) struct Reloads {
     running: Option<Running>,
-    /// The ticket of the one that comes next.
+    /// The ticket of the next reload.
     waiting: Option<u32>,
     loads: u32,
     own: u32,
@@ -20,9 +20,9 @@ pub(super) struct Reloads {
 
 #[derive(Debug)]
 struct Running {
-    /// Which load it is, to know its outcome from that of one that was given up.
+    /// The number of the load, to tell its result from that of a cancelled one.
     load: u32,
-    /// Under which ticket the worker hears of it.
+    /// The ticket under which the worker gets the result.
     ticket: u32,
 }
 
@@ -31,7 +31,7 @@ struct Running {
 pub(super) struct Begin(pub(super) u32);
 
 impl Reloads {
-    /// A signal asks.
+    /// A signal requests a reload.
     pub(super) fn ask_by_signal(&mut self) -> Option<Begin> {
         if self.waiting.is_some() {
             return None;
@@ -40,8 +40,8 @@ impl Reloads {
         self.ask(ticket)
     }
 
-    /// The worker asks, under a ticket of its own: whatever waits is told to it under this one. One
-    /// worker has one ticket out at a time ([`is_asked_by_worker`](Self::is_asked_by_worker)).
+    /// The worker requests a reload with its own ticket, which the waiting reload then has. A
+    /// worker has one ticket at a time ([`is_asked_by_worker`](Self::is_asked_by_worker)).
     pub(super) fn ask(&mut self, ticket: u32) -> Option<Begin> {
         if self.running.is_none() {
             return Some(self.begin(ticket));
@@ -50,7 +50,7 @@ impl Reloads {
         None
     }
 
-    /// Whether a ticket of the worker's is out.
+    /// Whether a ticket of the worker is in use.
     pub(super) fn is_asked_by_worker(&self) -> bool {
         let running = self.running.as_ref().map(|running| running.ticket);
         [running, self.waiting]
@@ -59,21 +59,21 @@ impl Reloads {
             .any(|ticket| ticket < OWN_TICKETS)
     }
 
-    /// The ticket of this load, unless it was given up.
+    /// The ticket of this load, unless it was cancelled.
     pub(super) fn ticket(&self, load: u32) -> Option<u32> {
         let running = self.running.as_ref()?;
         (running.load == load).then_some(running.ticket)
     }
 
-    /// The one that ran is over. Gives the next one, if any waits.
+    /// The running reload has ended. Returns the next one, if one waits.
     pub(super) fn done(&mut self) -> Option<Begin> {
         self.running = None;
         let next = self.waiting.take()?;
         Some(self.begin(next))
     }
 
-    /// The worker is gone: what it asked for is carried out all the same, and its tickets mean
-    /// nothing to the next one, which counts anew.
+    /// The worker is gone. Its reloads are carried out all the same. Its tickets mean nothing to
+    /// the next worker, which counts anew.
     pub(super) fn disown(&mut self) {
         if let Some(mut running) = self.running.take() {
             running.ticket = self.own_ticket();
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c7_whoever_asks_while_a_load_runs_shares_the_next() {
+    fn c7_requests_during_a_load_share_the_next() {
         let mut reloads = Reloads::default();
         assert_eq!(reloads.ask_by_signal(), Some(Begin(1)));
         for _ in 0..100 {
@@ -113,7 +113,7 @@ mod tests {
         assert!(!reloads.is_asked_by_worker());
         assert_eq!(reloads.ask(7), None);
         assert!(reloads.is_asked_by_worker());
-        // The worker has to hear of it under its ticket.
+        // The worker must get the result under its ticket.
         assert_eq!(reloads.ask_by_signal(), None);
         assert_eq!(reloads.done(), Some(Begin(2)));
         assert_eq!((reloads.ticket(1), reloads.ticket(2)), (None, Some(7)));

@@ -1,16 +1,16 @@
-//! Whose the clients on this machine are: the user at the other end of a connection, from the kernel's
-//! socket tables (`sock_diag(7)`).
+//! Finds the user of a client on this machine: the owner of the other end of a connection, from the
+//! kernel's socket tables (`sock_diag(7)`).
 //!
-//! The worker is confined and cannot ask. It learns the users of connections to our own listeners and
-//! of no others, and asks only when places, certificates or log lines run short. One lookup finds one
-//! connection by both addresses, whatever the number of sockets on the machine, and nothing is kept: the
-//! worker asks once for each connection.
+//! The worker is confined and cannot ask the kernel. It learns only the users of connections to our
+//! own listeners, and asks only when places, certificates or log lines run short. One lookup finds
+//! one connection by both addresses, whatever the number of sockets on the machine. Nothing is
+//! cached: the worker asks once for each connection.
 
 use std::net::SocketAddr;
 
 use crate::privsep::message::Ends;
 
-/// The way to the socket tables.
+/// The connection to the socket tables.
 #[derive(Debug)]
 pub(super) struct SocketOwners {
     tables: Option<tables::Tables>,
@@ -18,7 +18,7 @@ pub(super) struct SocketOwners {
 }
 
 impl SocketOwners {
-    /// Opens the way. Where there is none, no owner is known.
+    /// Opens the connection. If that fails, no owner is known.
     pub(super) fn open() -> Self {
         Self {
             tables: tables::Tables::open(),
@@ -26,7 +26,7 @@ impl SocketOwners {
         }
     }
 
-    /// The user of each connection, in their order, as far as it is one to `ours` and is known.
+    /// The user of each connection, in order; `None` for one that is not to `ours` or not known.
     pub(super) fn users(&mut self, connections: &[Ends], ours: &[SocketAddr]) -> Vec<Option<u32>> {
         let is_ours = |local: SocketAddr| {
             ours.iter().any(|listener| {
@@ -65,7 +65,7 @@ mod tables {
     const HEADER: usize = 16;
     /// Where `struct inet_diag_sockid` is in an answer, and its length up to the interface.
     const ID: std::ops::Range<usize> = HEADER + 4..HEADER + 40;
-    /// Where the user and the inode are in an answer.
+    /// The positions of the user and the inode in an answer.
     const USER: usize = HEADER + 64;
     const INODE: usize = HEADER + 68;
 
@@ -114,7 +114,8 @@ mod tables {
             request.extend([0xff; 8]);
             send(self.0.as_raw_fd(), &request, MsgFlags::empty()).ok()?;
             let mut answer = [0; 1024];
-            // The kernel has answered when `send` returns. An older answer may be left over.
+            // The kernel has answered when `send` returns. An older answer may still be in the
+            // queue.
             loop {
                 let length = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty()).ok()?;
                 let answer = answer.get(..length)?;
@@ -144,8 +145,8 @@ mod tables {
         Some(id)
     }
 
-    /// The user in an answer. The kernel also answers with a listener where there is no such connection,
-    /// and gives root for a socket that its process has closed: neither is an owner.
+    /// The user in an answer. Without such a connection the kernel answers with a listener, and for
+    /// a socket that its process has closed it gives root. Neither is an owner.
     pub(super) fn read(answer: &[u8], id: &[u8; 36]) -> Option<u32> {
         let operation = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
         let inode = word(answer, INODE)?;
@@ -154,7 +155,7 @@ mod tables {
         is_it.then(|| word(answer, USER)).flatten()
     }
 
-    /// The same connection as the kernel names it where the client's socket is one of IPv6.
+    /// The same connection in the kernel's form for a client's IPv6 socket.
     fn mapped(id: &[u8; 36]) -> [u8; 36] {
         let mut mapped = *id;
         for address in [4, 20] {
@@ -173,7 +174,7 @@ mod tables {
 
 #[cfg(not(target_os = "linux"))]
 mod tables {
-    //! Nothing is asked of other systems.
+    //! Other systems are not asked.
 
     use std::net::SocketAddr;
 

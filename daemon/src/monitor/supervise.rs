@@ -1,5 +1,5 @@
-//! One worker process: started, listened to, told things, ended; and how long to wait before the
-//! next one.
+//! One worker process: starting it, reading its messages, sending to it, ending it; and the delay
+//! before the next one.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,28 +18,28 @@ use crate::privsep;
 use crate::privsep::channel::{self, Receiver};
 use crate::privsep::message::{LONGEST_TO_MONITOR, MOST_LEAVES_ASKED, ToMonitor, ToWorker};
 
-/// How long a worker may take to read what it is told.
+/// How long a worker may take to read a message.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// What a worker gets of the environment: how to write its log.
+/// A worker's environment: variables that control its log.
 const PASSED_ON: [&str; 4] = ["JOURNAL_STREAM", "NO_COLOR", "RUST_BACKTRACE", "TERM"];
-/// A worker that lived this long was sound, and the next one starts at once.
+/// A worker that lived this long was sound, so the next one starts at once.
 const SOUND: Duration = Duration::from_secs(10);
 /// The wait before the second restart in a row, and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Leaves that a worker may wait for at once; a sound one waits for fewer.
+/// Leaves that a worker may wait for at once. A sound worker waits for fewer.
 const MOST_LEAVES: usize = 2 * MOST_LEAVES_ASKED;
 
 /// A running worker.
 pub(super) struct Worker {
     pub(super) number: u64,
     pub(super) started: Instant,
-    /// Whether no worker has been well with the settings that it was started on.
+    /// Whether no worker has run successfully on its settings yet.
     pub(super) tries_new_settings: bool,
-    /// Reaped by [`end`](Self::end) alone, on the thread that kills: until then its process id is its
-    /// own, and afterwards `Child` sends no signal. So none can hit another process.
+    /// Reaped only by [`end`](Self::end), on the thread that kills. Until then its process id
+    /// belongs to it, and afterwards `Child` sends no signal. So no signal can hit another process.
     child: Child,
-    /// Leaves that were asked for and are not answered.
+    /// Leaves that were requested and not answered.
     leaves: Arc<AtomicUsize>,
     sender: channel::Sender,
     ready: Ready,
@@ -51,7 +51,7 @@ enum Ready {
     Yes,
 }
 
-/// How long to wait before the next worker.
+/// The delay before the next worker.
 #[derive(Debug, Default)]
 pub(super) struct BackOff {
     restarts: u32,
@@ -59,16 +59,17 @@ pub(super) struct BackOff {
 }
 
 impl Worker {
-    /// Starts one. To be called on the main thread: the kernel ends the worker when the thread that
+    /// Starts a worker. Call it on the main thread: the kernel ends the worker when the thread that
     /// started it ends.
     pub(super) fn start(number: u64, events: SyncSender<Event>) -> anyhow::Result<Self> {
         let (ours, theirs) = UnixStream::pair().context("cannot make the channel to the worker")?;
-        // A worker that does not listen must not hold the monitor up.
+        // A worker that does not read must not block the monitor.
         ours.set_write_timeout(Some(PATIENCE))
             .context("cannot use the channel to the worker")?;
         let child = Command::new(privsep::this_program()?)
             .arg(privsep::WORKER)
-            // Whatever the starter's environment holds is nobody's business who talks to the network.
+            // The starter's environment may hold secrets, so a process that talks to the network
+            // must not get it.
             .env_clear()
             .envs(
                 std::env::vars_os()
@@ -105,7 +106,7 @@ impl Worker {
         self.sender.send(operation, &payload, &raw)
     }
 
-    /// One that waited for a leaf has its answer.
+    /// A request for a leaf was answered.
     pub(super) fn leaf_is_answered(&self) {
         self.leaves.fetch_sub(1, Ordering::Relaxed);
     }
@@ -118,14 +119,14 @@ impl Worker {
         self.ready == Ready::Yes
     }
 
-    /// Ends it at once. That it is gone is heard from the channel, which closes with it.
+    /// Kills it. The channel, which closes with it, reports its end.
     pub(super) fn kill(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.child.kill();
     }
 
-    /// Reaps one whose channel has closed, and says how it ended. One that has only closed it is of
-    /// no use, and killed; one that has ended keeps its own status.
+    /// Reaps a worker whose channel has closed, and says how it ended. One that still runs is
+    /// unusable and is killed; one that has ended keeps its own status.
     pub(super) fn end(&mut self) -> String {
         self.kill();
         self.child
@@ -140,7 +141,7 @@ impl BackOff {
         self.restarts
     }
 
-    /// The wait after a worker that was started then.
+    /// The delay after a worker that started then.
     pub(super) fn after(&mut self, started: Instant) -> Duration {
         self.restarts += 1;
         if started.elapsed() >= SOUND {
@@ -149,7 +150,7 @@ impl BackOff {
         self.next()
     }
 
-    /// The wait now; the next one is longer.
+    /// The delay now; the next one is longer.
     pub(super) fn next(&mut self) -> Duration {
         let wait = self.wait;
         self.wait = (wait * 2).clamp(WAITS.0, WAITS.1);
@@ -160,15 +161,15 @@ impl BackOff {
 fn listen(number: u64, mut receiver: Receiver, events: &SyncSender<Event>, leaves: &AtomicUsize) {
     loop {
         let event = match receiver.receive() {
-            // Cut off in the middle, or with something unread: it died, which is no reason to
-            // distrust it.
+            // Cut off in the middle, or with unread bytes: the worker died, which is not a protocol
+            // violation.
             Ok(None) => break,
             Err(error) if is_its_end(&error) => break,
             Ok(Some(frame)) if !frame.descriptors.is_empty() => {
                 Event::Garbled(number, "it sent descriptors".to_owned())
             }
             Ok(Some(frame)) => match ToMonitor::decode(frame.operation, &frame.payload) {
-                // What the loop has not come to yet piles up in memory.
+                // Requests that the loop has not handled yet pile up in memory.
                 Ok(ToMonitor::IssueLeaf { .. })
                     if leaves.fetch_add(1, Ordering::Relaxed) >= MOST_LEAVES =>
                 {
@@ -184,7 +185,7 @@ fn listen(number: u64, mut receiver: Receiver, events: &SyncSender<Event>, leave
             return;
         }
         if garbled {
-            // Nothing that it says counts any more but its end, which comes when it is killed.
+            // Nothing that it sends counts any more except its end, which comes when it is killed.
             receiver.wait_for_the_end();
             break;
         }
@@ -193,7 +194,7 @@ fn listen(number: u64, mut receiver: Receiver, events: &SyncSender<Event>, leave
     let _ = events.send(Event::Gone(number));
 }
 
-/// Whether the other side is gone, and not gone wrong.
+/// Whether the other side has ended, without a protocol violation.
 fn is_its_end(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
@@ -203,7 +204,7 @@ fn is_its_end(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    /// What the loop hears when a worker says this and is gone, with something unread or not.
+    /// The events of the loop when a worker sends this and ends, with unread bytes or without.
     fn heard(said: &[u8], unread: &[u8]) -> Vec<Event> {
         use std::io::Write as _;
         let (ours, mut theirs) = UnixStream::pair().expect("a channel");

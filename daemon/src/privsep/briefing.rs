@@ -1,8 +1,8 @@
-//! What the monitor tells a loader over the pipe: the environment that the service was started with,
-//! and the certificate of the CA that the monitor made.
+//! The monitor's input for a loader, over a pipe: the environment that the service was started
+//! with, and the certificate of the monitor's CA.
 //!
-//! The environment may hold secrets. A process's own environment is in `/proc/PID/environ` from its
-//! first instruction on, before it can forbid others to look; what comes over the pipe is not.
+//! The environment may hold secrets. A process's own environment is readable in `/proc/PID/environ`
+//! from its first instruction on, before it can forbid that. The bytes on the pipe are not.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -13,11 +13,11 @@ use zeroize::Zeroizing;
 use super::layout::{Reader, Writer};
 use super::message::Malformed;
 
-/// Longest briefing, in bytes. Linux lets a program start with 6 MiB of arguments and environment
+/// Longest briefing, in bytes. Linux allows a program 6 MiB of arguments and environment
 /// (`execve(2)`).
 pub(crate) const MAX_BRIEFING: u64 = 16 << 20;
 
-/// What a loader is told.
+/// The input of a loader.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Briefing {
     pub(crate) environment: Environment,
@@ -30,7 +30,7 @@ pub(crate) struct Briefing {
 pub(crate) struct Environment(HashMap<OsString, OsString>);
 
 impl Environment {
-    /// That of this process.
+    /// The environment of this process.
     pub(crate) fn of_this_process() -> Self {
         Self(std::env::vars_os().collect())
     }
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Environment {
 }
 
 impl Briefing {
-    /// The bytes, overwritten when they go.
+    /// The bytes, which are overwritten when they are dropped.
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let Environment(variables) = &self.environment;
         let bytes = variables

@@ -1,8 +1,8 @@
 //! Frames and descriptors over a unix socket.
 //!
-//! A frame is one byte that says what it is, four bytes of length, and that many bytes. Lengths are
-//! checked before anything is allocated. Descriptors travel beside the first byte of a frame; who
-//! does not expect any closes them.
+//! A frame is one byte for the operation, four bytes of length, and that many bytes. Lengths are
+//! checked before anything is allocated. Descriptors travel with the first byte of a frame; a
+//! receiver that expects none closes them.
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
@@ -20,17 +20,17 @@ const HEAD: usize = 5;
 /// One frame.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    /// What it is.
+    /// The operation.
     pub(crate) operation: u8,
     pub(crate) payload: Vec<u8>,
     pub(crate) descriptors: Vec<OwnedFd>,
 }
 
-/// The sending half; clones send whole frames in turn.
+/// The sending half. Clones send whole frames, one after the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender(Arc<Mutex<UnixStream>>);
 
-/// The receiving half, with the longest payload that it takes.
+/// The receiving half, with the longest payload that it accepts.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     stream: UnixStream,
@@ -58,7 +58,7 @@ impl Sender {
         let mut head = [operation; HEAD];
         head[1..].copy_from_slice(&length.to_le_bytes());
         let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The confined worker has no `sendmsg`: what it says comes without descriptors.
+        // The confined worker has no `sendmsg`, so its messages have no descriptors.
         let sent = if descriptors.is_empty() {
             0
         } else {
@@ -90,7 +90,7 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// `InvalidData` for a frame that is longer than it may be, else what the system says.
+    /// `InvalidData` for a frame that is too long, else the system's error.
     pub(crate) fn receive(&mut self) -> io::Result<Option<Frame>> {
         let mut head = [0; HEAD];
         let (read, descriptors) = self.receive_first(&mut head)?;
@@ -115,9 +115,9 @@ impl Receiver {
         }))
     }
 
-    /// Waits until the other side is gone, whatever it says.
+    /// Waits until the other side is gone, and ignores what it sends.
     pub(crate) fn wait_for_the_end(mut self) {
-        // A failure is its end as well.
+        // A failure is an end too.
         let _ = io::copy(&mut self.stream, &mut io::sink());
     }
 
@@ -147,7 +147,7 @@ impl Receiver {
     }
 }
 
-/// Received descriptors must not outlive this program's image.
+/// Received descriptors must not be inherited by other programs.
 fn close_on_exec() -> MsgFlags {
     #[cfg(target_os = "linux")]
     return MsgFlags::MSG_CMSG_CLOEXEC;
@@ -156,8 +156,9 @@ fn close_on_exec() -> MsgFlags {
     return MsgFlags::empty();
 }
 
-/// Marks every descriptor but the standard three to be closed in the programs that this one starts.
-/// Those that whoever started us left open are nobody's business who talks to the network; what other
+/// Marks every descriptor but the standard three to be closed in programs that this process starts.
+/// Descriptors that the starter left open must not reach a process that talks to the network. Other
+/// roles get theirs explicitly.
 /// roles are to have they are given.
 pub(crate) fn keep_descriptors_to_ourselves() -> io::Result<()> {
     #[cfg(target_os = "linux")]
@@ -199,7 +200,7 @@ fn mark(descriptor: RawFd) -> io::Result<()> {
     // SAFETY: the call touches no memory, and closes nothing in this program.
     let outcome = unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
     let error = io::Error::last_os_error();
-    // The directory that was read has been in it, and is closed again.
+    // The directory's own descriptor was in it, and is closed by now.
     if outcome == 0 || error.raw_os_error() == Some(libc::EBADF) {
         Ok(())
     } else {
@@ -207,15 +208,15 @@ fn mark(descriptor: RawFd) -> io::Result<()> {
     }
 }
 
-/// Takes a descriptor over that came to this process by number: received on a channel, or left by
-/// the service manager. To be called once for each.
+/// Takes ownership of a descriptor that came to this process by number: received on a channel, or
+/// left by the service manager. Call it once for each.
 #[expect(
     unsafe_code,
     reason = "the standard library cannot take descriptors over by number"
 )]
 pub(crate) fn own(raw: RawFd) -> OwnedFd {
-    // SAFETY: the callers have the number from the kernel, or from the service manager's protocol;
-    // both make a new descriptor for whoever is told, and tell nobody else.
+    // SAFETY: the callers have the number from the kernel, or from the service manager's protocol.
+    // Both make a new descriptor for this process alone.
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
 

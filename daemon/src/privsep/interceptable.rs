@@ -1,8 +1,8 @@
 //! Which hosts a worker may have certificates for, in a layout that the monitor reads without a parser.
 //!
-//! The loader makes it from the policy's lists and hooks. It may cover more hosts than the policy
-//! does and never fewer: a wildcard inside a label is widened to the name behind it, and the deny
-//! list is left out.
+//! The loader makes it from the policy's lists and hooks. It may cover more hosts than the policy,
+//! and never fewer: a wildcard inside a label is widened to the name behind it, and the deny list
+//! is left out.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ pub(crate) enum Interceptable {
     Listed {
         /// Names and addresses.
         hosts: HashSet<String>,
-        /// Names below which every name is meant. The names themselves are not.
+        /// Names whose subdomains are all covered. The names themselves are not.
         domains: HashSet<String>,
     },
 }
@@ -34,7 +34,7 @@ impl Default for Interceptable {
 }
 
 impl Interceptable {
-    /// Whether a host is one of them.
+    /// Whether a host is covered.
     pub(crate) fn covers(&self, host: &str) -> bool {
         match self {
             Self::Everything => true,
@@ -72,7 +72,7 @@ impl Interceptable {
     }
 }
 
-/// Each name takes some of the input, so what is allocated is bounded by it.
+/// Each name consumes some of the input, which bounds the allocation.
 fn names(input: &mut Reader<'_>) -> Result<HashSet<String>, Malformed> {
     let mut names = HashSet::new();
     for _ in 0..input.u32()? {
@@ -130,7 +130,7 @@ mod tests {
             let decoded = Interceptable::decode(&mut Reader(&encoded(&listed(&[name], &[]))));
             assert_eq!(decoded.is_ok(), sound, "{} bytes", name.len());
         }
-        // A number of names that the message cannot hold.
+        // A count of names that the message cannot hold.
         let flood = [&[1][..], &u32::MAX.to_le_bytes()].concat();
         assert_eq!(Interceptable::decode(&mut Reader(&flood)), Err(Malformed));
     }

@@ -1,4 +1,4 @@
-//! Numbers and texts in bytes, and nothing more: little-endian, texts with a four-byte length.
+//! Numbers and texts as bytes, and nothing else: little-endian, texts with a four-byte length.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::message::Malformed;
 
-/// Appends.
+/// Appends values.
 #[derive(Default)]
 pub(super) struct Writer(pub(super) Vec<u8>);
 
-/// Takes from the front; every take checks that enough is left.
+/// Reads values from the front. Every read checks that enough bytes are left.
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl Writer {
@@ -32,7 +32,7 @@ impl Writer {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// Bytes behind their length.
+    /// Bytes after their length.
     pub(super) fn counted(&mut self, bytes: &[u8]) {
         self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         self.0.extend_from_slice(bytes);
@@ -42,7 +42,7 @@ impl Writer {
         self.u32(u32::try_from(value.as_millis()).unwrap_or(u32::MAX));
     }
 
-    /// A text, cut so that the message that it ends fits into `longest` bytes.
+    /// A text at the end of a message, cut so that the message fits into `longest` bytes.
     pub(super) fn text(&mut self, text: &str, longest: usize) {
         let room = longest.saturating_sub(self.0.len() + 4);
         let end = (0..=room.min(text.len()))
@@ -59,8 +59,8 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
-    /// An address as IPv6, IPv4 mapped into it, with the port; port and address 0 with a 0 before
-    /// it stand for none.
+    /// An address: 4 or 6 for its family, the address as IPv6 (IPv4 is mapped), and the port. `None` is
+    /// a 0 alone.
     pub(super) fn address(&mut self, address: Option<SocketAddr>) {
         let Some(address) = address else {
             return self.u8(0);
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
         Ok(Some(SocketAddr::new(ip, self.u16()?)))
     }
 
-    /// The message, if nothing is left behind it.
+    /// The message, if no bytes are left.
     pub(super) fn end<T>(self, message: T) -> Result<T, Malformed> {
         if self.0.is_empty() {
             Ok(message)

@@ -1,7 +1,7 @@
 //! The messages, in a fixed layout: numbers of known size, and texts with their length.
 //!
-//! Nothing here needs a parser worth the name, since the monitor reads what a worker sends that may
-//! have been taken over. A message that is not exactly what it should be is refused whole.
+//! The layout needs no parser: the monitor reads the messages of a worker that may have been taken
+//! over. A malformed message is refused as a whole.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) const MAX_OWNERS_ASKED: usize = 64;
 /// Longest name that a certificate is asked for: a DNS name, or an address with a scope.
 pub(super) const MAX_NAME: usize = 255;
 
-/// A listening socket's place.
+/// A listening socket, by its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Name {
@@ -43,7 +43,7 @@ impl Name {
     }
 }
 
-/// What becomes of a listener when settings are put in force.
+/// The change of a listener when settings are put in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Listener {
@@ -51,34 +51,34 @@ pub(crate) enum Listener {
     Keep = 0,
     /// It closes.
     Close = 1,
-    /// It is replaced by the next descriptor, a socket that we bound.
+    /// It is replaced by the next descriptor, a socket that the monitor bound.
     Open = 2,
-    /// It is replaced by the next descriptor, a socket that was handed to us.
+    /// It is replaced by the next descriptor, an inherited socket.
     Handed = 3,
-    /// The same, and its door is switched off: whoever connects is hung up on, since a socket unit
-    /// goes on taking connections whatever the settings say.
+    /// The same, but its door is switched off. Connections are closed at once: a socket unit keeps
+    /// accepting connections whatever the settings say.
     Shut = 4,
-    /// It closes, and was meant to be open: somebody else listens on its address.
+    /// It closes although the settings want it open: another program listens on its address.
     Busy = 5,
 }
 
-/// What a worker drops to.
+/// The user and group that a worker becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
 
-/// How hard a worker insists on being confined.
+/// Whether confinement of a worker is required.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Confinement {
     /// Not at all.
     Off = 0,
-    /// As far as the kernel goes.
+    /// With everything that the kernel supports.
     #[default]
     Try = 1,
-    /// Fully, or not at all running.
+    /// Fully, or the worker does not run.
     Require = 2,
 }
 
@@ -87,7 +87,7 @@ pub(crate) enum Confinement {
 pub(crate) struct Problems {
     /// For people, over several lines.
     pub(crate) text: String,
-    /// For programs; the monitor does not look into it. Empty where there is nothing to add.
+    /// For programs; the monitor does not parse it. Empty if there is nothing to add.
     pub(crate) detail: String,
 }
 
@@ -100,7 +100,7 @@ impl From<&anyhow::Error> for Problems {
     }
 }
 
-/// What a worker says of itself when it is asked whether it is well.
+/// A worker's answer to a ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) mode: Mode,
@@ -109,7 +109,7 @@ pub(crate) struct Report {
     pub(crate) connections: u32,
 }
 
-/// The mode, for a line of status.
+/// The mode, for the status line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Mode {
@@ -123,11 +123,11 @@ pub(crate) enum Mode {
 pub(crate) enum NoLeaf {
     /// Too many are asked for.
     Busy = 0,
-    /// The CA that was meant is not the one in force.
+    /// The requested CA is not the one in force.
     OtherCa = 1,
     Expired = 2,
     Failed = 3,
-    /// The settings in force let nothing intercept this host.
+    /// The settings in force do not permit intercepting this host.
     NotListed = 4,
 }
 
@@ -143,46 +143,46 @@ pub(crate) struct Ends {
 /// From the monitor to the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToWorker {
-    /// Put these settings in force. The first descriptor holds them; one follows for each listener
-    /// that is replaced, in the order of [`Name::ALL`], and one for the control socket,
-    /// if its path is given.
+    /// Put these settings in force. The first descriptor holds them. One follows for each replaced
+    /// listener, in the order of [`Name::ALL`], and one for the control socket, if its path is
+    /// given.
     Settings {
         ticket: u32,
         control: Option<String>,
-        /// Whether the control socket is ours or was handed to us.
+        /// Whether the monitor bound the control socket or inherited it.
         control_from: Listener,
-        /// The mode that was set at run time, where it is not that of the settings.
+        /// The mode that was set at run time, if it differs from that of the settings.
         mode: Option<Mode>,
         /// How many workers came before this one.
         restarts: u32,
-        /// The number after which a worker that starts counts what it refuses.
+        /// The number after which a new worker counts its refusals.
         blocked_base: u64,
         listeners: [Listener; 3],
         account: Option<Account>,
         confinement: Confinement,
     },
-    /// Settings with this ticket are about to come, with listeners on these addresses, in the order of
-    /// [`Name::ALL`]. Nothing listens there yet, and does not before the worker has said that it lets
-    /// no request through to them (SPEC P6).
+    /// Settings with this ticket will follow, with listeners on these addresses, in the order of
+    /// [`Name::ALL`]. These do not listen until the worker has confirmed that it lets no request
+    /// through to them (SPEC P6).
     Announce {
         ticket: u32,
         addresses: [Option<SocketAddr>; 3],
     },
-    /// A reload that the worker asked for failed before it came to settings.
+    /// A reload that the worker requested failed before there were settings.
     ReloadFailed { ticket: u32, problems: Problems },
-    /// Finish what is in hand within this time, and exit.
+    /// Finish open requests within this time, and exit.
     Drain { limit: Duration },
-    /// Say how you are.
+    /// Report your state.
     Ping,
-    /// A leaf that was asked for (DER), and when it expires, in seconds since 1970.
+    /// A requested leaf (DER), and when it expires, in seconds since 1970.
     Leaf {
         ticket: u32,
         certificate: Vec<u8>,
         not_after: u64,
     },
-    /// A leaf that was asked for is not issued.
+    /// A requested leaf is not issued.
     LeafRefused { ticket: u32, why: NoLeaf },
-    /// The users that were asked for, in the order of the question; `None` where one is not known.
+    /// The requested users, in the order of the question; `None` where one is not known.
     Owners {
         ticket: u32,
         users: Vec<Option<u32>>,
@@ -192,11 +192,11 @@ pub(crate) enum ToWorker {
 /// From the worker to the monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToMonitor {
-    /// The addresses that were announced with this ticket count as the proxy's own.
+    /// The announced addresses of this ticket count as the proxy's own.
     Noted { ticket: u32 },
     /// The settings with this ticket are in force.
     Applied { ticket: u32 },
-    /// They cannot be put in force, and the old ones still are.
+    /// They cannot be put in force; the old ones still are.
     Rejected { ticket: u32, why: String },
     /// Load the configuration again. The answer carries the ticket back.
     Reload { ticket: u32 },
@@ -212,12 +212,12 @@ pub(crate) enum ToMonitor {
         public_key: PublicKey,
         name: String,
     },
-    /// Tell which users have the other ends of these connections, at most [`MAX_OWNERS_ASKED`]. The
+    /// Return the users at the other ends of these connections, at most [`MAX_OWNERS_ASKED`]. The
     /// answer carries the ticket back.
     AskOwners { ticket: u32, connections: Vec<Ends> },
 }
 
-/// A message that is not what it should be.
+/// A malformed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the message does not have the layout of its operation")]
 pub(crate) struct Malformed;
@@ -273,7 +273,7 @@ impl ToWorker {
                         out.u8(*mode as u8);
                     }
                 }
-                // No path is empty, so an empty one stands for none.
+                // A path is never empty, so an empty text means "none".
                 out.text(control.as_deref().unwrap_or_default(), LONGEST_TO_WORKER);
                 operation::SETTINGS
             }
@@ -487,7 +487,7 @@ impl ToMonitor {
 }
 
 impl Writer {
-    /// Half of the room each, so that a long text does not take the detail along.
+    /// Each gets half of the room, so that a long text does not displace the detail.
     pub(super) fn problems(&mut self, problems: &Problems) {
         self.text(&problems.text, LONGEST_TO_WORKER / 2);
         self.text(&problems.detail, LONGEST_TO_WORKER);
@@ -517,7 +517,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Whether it is a point of the curve is for whoever uses it to find out.
+    /// The user of the key checks whether it is a point of the curve.
     fn public_key(&mut self) -> Result<PublicKey, Malformed> {
         let key: PublicKey = self.array()?;
         if key[0] == 4 { Ok(key) } else { Err(Malformed) }
@@ -542,7 +542,7 @@ impl Reader<'_> {
         (0..self.count()?).map(|_| ends(self)).collect()
     }
 
-    /// No more than may be asked for at once.
+    /// A count, at most the number that may be requested at once.
     fn count(&mut self) -> Result<usize, Malformed> {
         let count = usize::from(self.u16()?);
         Some(count)

@@ -1,5 +1,5 @@
-//! What a loader says of a configuration: what the monitor has to know of it, in a fixed layout, and
-//! the rest as a blob for the worker.
+//! A loader's output about a configuration: the facts for the monitor, in a fixed layout, and a
+//! blob for the worker.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,24 +11,25 @@ use super::layout::{Reader, Writer};
 use super::message::{Account, Confinement, Malformed, Problems};
 use crate::ca::{Ca, Scalar};
 
-/// What the loader says of a configuration.
+/// A loader's output about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Loaded {
-    /// It cannot be used.
+    /// The configuration cannot be used.
     Problems(Problems),
-    /// It can.
+    /// The configuration can be used.
     Settled(Settled),
 }
 
-/// What the monitor has to know of a configuration, and the rest, which it does not look into.
+/// The facts about a configuration for the monitor, and the rest, which it does not parse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settled {
-    /// Where to listen, in the order of [`Name::ALL`](super::message::Name::ALL). None of them when the proxy is disabled.
+    /// The listen addresses, in the order of [`Name::ALL`](super::message::Name::ALL). All `None`
+    /// when the proxy is disabled.
     pub(crate) listen: [Option<SocketAddr>; 3],
     pub(crate) control: Option<ControlPlace>,
-    /// Which sockets that are handed to us may be reached from elsewhere, in the same order.
+    /// Which clients may reach inherited sockets, in the same order.
     pub(crate) reach: [Reach; 3],
-    /// Whether the proxy is switched on: off, listeners that are open stay.
+    /// Whether the proxy is switched on. When it is off, open listeners stay.
     pub(crate) power: Power,
     pub(crate) account: Option<Account>,
     pub(crate) confinement: Confinement,
@@ -36,7 +37,7 @@ pub(crate) struct Settled {
     pub(crate) lines: Lines,
     /// Which CA issues leaves.
     pub(crate) authority: Authority,
-    /// For which hosts it does.
+    /// The hosts that it issues for.
     pub(crate) interceptable: Arc<Interceptable>,
     /// The settings, for the worker.
     pub(crate) blob: Vec<u8>,
@@ -45,15 +46,15 @@ pub(crate) struct Settled {
 /// Which CA issues leaves (SPEC M3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Authority {
-    /// None: interception is forbidden.
+    /// No CA: interception is forbidden.
     None,
     /// The one that the monitor made when it started.
     Ephemeral,
-    /// One that is kept in files.
+    /// A CA in files.
     Kept(Arc<Ca>),
 }
 
-/// Where the control socket is, and for whom.
+/// The path of the control socket, and its permitted callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ControlPlace {
     pub(crate) path: PathBuf,
@@ -61,29 +62,29 @@ pub(crate) struct ControlPlace {
     pub(crate) callers: Callers,
 }
 
-/// Who chose a place.
+/// Whether the configuration chose a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Chosen {
-    /// Nobody: without it the proxy runs too.
+    /// No. The proxy also runs without it.
     Default = 0,
-    /// The configuration.
+    /// Yes.
     Configured = 1,
 }
 
-/// Who has to be able to connect to the control socket; who may is decided from the peer's
-/// credentials.
+/// The callers that must be able to connect to the control socket. The peer's credentials decide
+/// which may stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Callers {
-    /// Nobody is named: the owner (and root).
+    /// None is named: only the owner (and root).
     Owner,
-    /// One group is named and nobody else.
+    /// One group is named, and nothing else.
     Group(u32),
-    /// Users, or several groups: file permissions cannot say that.
+    /// Users, or several groups: file permissions cannot express that.
     Everyone,
 }
 
-/// From where a socket may be reached.
+/// Which clients may reach a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Reach {
@@ -99,20 +100,20 @@ pub(crate) enum Power {
     On = 1,
 }
 
-/// How log lines are written, as far as it concerns the monitor.
+/// The format of log lines, for the monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Lines {
     Text = 0,
     Json = 1,
     Journal = 2,
-    /// The journal, if standard error goes there anyway, else text.
+    /// The journal if standard error goes there, else text.
     Auto = 3,
 }
 
 impl Loaded {
-    /// The bytes, and what goes before them: the CA's key, or nothing but zeros. It is apart so that it
-    /// is never in a buffer that grows and leaves copies behind.
+    /// The bytes, and what precedes them: the CA's key, or zeros. The key is separate so that it is
+    /// never in a buffer that grows and leaves copies behind.
     pub(crate) fn encode(&self) -> (Scalar, Vec<u8>) {
         let mut out = Writer::default();
         let mut key = Scalar::default();

@@ -1,8 +1,8 @@
-//! Those who wait for a reload: they share (SPEC C7).
+//! Callers that wait for a reload share it (SPEC C7).
 //!
-//! One reload is asked of the monitor at a time. Whoever asks while it runs waits for the next one,
-//! with everybody else who does, and all of them get its outcome. How many may wait is bounded:
-//! anybody on this machine can ask through the admin API.
+//! The worker requests one reload at a time from the monitor. Callers that ask while it runs wait
+//! for the next one, and all of them get its result. Their number is bounded: any user of this
+//! machine can ask through the admin API.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,39 +10,39 @@ use tokio::sync::oneshot;
 
 use crate::problems::ReloadError;
 
-/// Most that wait at once.
+/// Largest number of callers that wait at once.
 const MOST: usize = 256;
 
-/// Who waits for what.
+/// The waiting callers.
 #[derive(Debug, Default)]
 pub(super) struct Askers(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     tickets: u32,
-    /// The reload that runs, by its ticket, and who waits for it.
+    /// The running reload, by its ticket, and the callers that wait for it.
     running: Option<(u32, Vec<Asker>)>,
-    /// Who waits for the one after it.
+    /// The callers that wait for the next one.
     waiting: Vec<Asker>,
 }
 
 #[derive(Debug)]
 struct Asker(oneshot::Sender<Result<(), ReloadError>>);
 
-/// What becomes of somebody who asks.
+/// The result of joining.
 pub(super) struct Joined {
-    /// Where the outcome comes.
+    /// Receives the result of the reload.
     pub(super) outcome: oneshot::Receiver<Result<(), ReloadError>>,
-    /// The ticket of the reload that is to be asked for now, unless one runs.
+    /// The ticket of the reload to request now, unless one runs.
     pub(super) ask: Option<u32>,
 }
 
 impl Askers {
-    /// Adds one.
+    /// Adds a caller.
     ///
     /// # Errors
     ///
-    /// Too many wait already.
+    /// When too many wait already.
     pub(super) fn join(&self) -> Result<Joined, ReloadError> {
         let mut state = self.lock();
         let (asker, outcome) = oneshot::channel();
@@ -53,7 +53,7 @@ impl Askers {
                 ask: Some(ask),
             });
         };
-        // Those who have hung up make room.
+        // Callers that have gone make room.
         running.retain(Asker::is_there);
         let running = running.len();
         state.waiting.retain(Asker::is_there);
@@ -63,17 +63,17 @@ impl Askers {
             )));
         }
         state.waiting.push(Asker(asker));
-        // Somebody asked for it, even if they hang up before it begins.
+        // The request stands, even if the caller goes before the reload begins.
         Ok(Joined { outcome, ask: None })
     }
 
-    /// Tells everybody who waited for the reload with this ticket. Gives the ticket of the next one,
-    /// if somebody waits for one. The monitor's own reloads have nobody here.
+    /// Tells all callers of the reload with this ticket. Returns the ticket of the next one, if
+    /// callers wait for one. The monitor's own reloads have no callers here.
     pub(super) fn ended(&self, ticket: u32, outcome: &Result<(), ReloadError>) -> Option<u32> {
         let mut state = self.lock();
         let (_, askers) = state.running.take_if(|(running, _)| *running == ticket)?;
         for Asker(asker) in askers {
-            // One that has gone away needs no answer.
+            // A caller that has gone needs no answer.
             let _ = asker.send(outcome.clone());
         }
         if state.waiting.is_empty() {

@@ -1,8 +1,8 @@
 //! The control socket: `proxyctl`'s way in (SPEC L4, section 9).
 //!
-//! Life of a caller: accepted here, known by `peer` from the kernel, hung up on or given an access,
-//! served by `codex-network-control` in a task of its own, answered by `service`. The monitor makes
-//! the socket.
+//! Life of a caller: accepted here, identified by `peer` from the kernel, disconnected or given an
+//! access, served by `codex-network-control` in a task of its own, answered by `service`. The
+//! monitor makes the socket.
 
 mod explain;
 mod peer;
@@ -29,23 +29,23 @@ use super::witness::Witness;
 /// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
 const NAME: &str = "control";
 
-/// Connections of one user at once. Admitted users are few, so all of them together are bounded
-/// too, and none can keep another out.
+/// Connections of one user at once. Permitted users are few, so this bounds their total too, and
+/// none can keep another out.
 const MOST_OF_ONE_USER: usize = 16;
-/// Further connections of one user that are told so. The rest are hung up on.
+/// Further connections of one user that get a refusal. The rest are closed at once.
 const TOLD_OF_ONE_USER: usize = 4;
-/// How long those may take to hear it.
+/// How long a refused caller may take to read it.
 const TURNING_AWAY: Duration = Duration::from_secs(2);
-/// How long to wait when accepting fails: the process is short of something.
+/// How long to wait when accepting fails: the process is short of a resource.
 const BACK_OFF: Duration = Duration::from_millis(200);
-/// How long answers in hand may take when the proxy stops.
+/// How long pending answers may take when the proxy stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The open control socket. Dropping it closes our copy.
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     accepting: tokio::task::JoinHandle<()>,
-    /// No request may reach it through the doors: it would come from this very user (SPEC P6, K3).
+    /// No request may reach it through the doors: it would come from this same user (SPEC P6, K3).
     _own: OwnUnixSocket,
 }
 
@@ -80,7 +80,7 @@ pub(super) fn open(
 }
 
 impl ControlSocket {
-    /// Waits a moment for answers in hand, then closes. To be called when the engine has drained.
+    /// Waits a moment for pending answers, then closes. Call it when the engine has drained.
     pub(super) async fn close(mut self) {
         if tokio::time::timeout(LAST_WORDS, &mut self.accepting)
             .await
@@ -135,12 +135,12 @@ impl Accept {
         }
     }
 
-    /// Serves a caller whom the kernel has named, or hangs up before a byte is read.
+    /// Serves a caller that the kernel has identified, or disconnects it before a byte is read.
     fn admit(&self, stream: UnixStream, connections: &mut JoinSet<()>, refusals: &mut Refusals) {
         let peer = match Peer::of(&stream) {
             Ok(peer) => peer,
             Err(error) => {
-                tracing::warn!(%error, "hung up on a caller of the control socket whom the system does not name");
+                tracing::warn!(%error, "disconnected a caller of the control socket: the system does not say which user it is");
                 return;
             }
         };
@@ -149,7 +149,7 @@ impl Accept {
                 tracing::warn!(
                     uid = peer.user.as_raw(),
                     pid = peer.pid,
-                    "hung up on a caller of the control socket who is neither administrator nor observer"
+                    "disconnected a caller of the control socket who is neither administrator nor observer"
                 );
             }
             return;
@@ -179,7 +179,7 @@ impl Accept {
             let served = serve(stream, access, service, async move { drain.begun().await });
             match room {
                 Room::Served => tell_end(peer, access, &served.await),
-                // It was told when it said hello, or never did.
+                // The refusal was sent after its hello, or it never said hello.
                 Room::TurnedAway => drop(tokio::time::timeout(TURNING_AWAY, served).await),
             }
             drop(place);
@@ -192,7 +192,7 @@ fn tell_further(further: Vec<Further>) {
         tracing::warn!(
             uid = user,
             count,
-            "hung up on further callers of the control socket"
+            "disconnected further callers of the control socket"
         );
     }
 }
@@ -203,7 +203,7 @@ fn tell_end(peer: Peer, access: Access, ended: &codex_network_control::Ended) {
         tracing::warn!(
             uid,
             pid,
-            "hung up on a caller of the control socket: {ended}"
+            "disconnected a caller of the control socket: {ended}"
         );
     } else {
         tracing::debug!(uid, pid, %access, "a control connection ended: {ended}");
@@ -222,7 +222,7 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
 #[derive(Debug, Default)]
 struct Callers(Mutex<HashMap<u32, usize>>);
 
-/// One connection among them; dropping it gives its place back.
+/// One of the connections; dropping it frees its place.
 struct Place {
     callers: Arc<Callers>,
     user: u32,
@@ -233,7 +233,7 @@ struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     Served,
-    /// Its hello is answered with a refusal.
+    /// Its hello gets a refusal.
     TurnedAway,
 }
 

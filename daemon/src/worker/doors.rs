@@ -1,4 +1,4 @@
-//! The listeners as the worker has them: sockets from the monitor, served by the engine.
+//! The worker's listeners: sockets from the monitor, served by the engine.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
@@ -18,14 +18,14 @@ use crate::privsep::message::Name;
 pub(super) struct Doors {
     /// In the order of [`Name::ALL`].
     open: [Option<(Listening, Origin)>; 3],
-    /// Those that would be open if nobody else listened on their addresses.
+    /// Listeners that are closed because another program has their addresses.
     busy: BTreeSet<Name>,
 }
 
 impl Doors {
-    /// Opens and closes listeners as the monitor says. The addresses of all new ones count as our own
-    /// before the first of them accepts (SPEC P6), and new ones accept before old ones close. On an error
-    /// nothing has changed.
+    /// Opens and closes listeners by the monitor's orders. The addresses of all new ones count as
+    /// our own before the first of them accepts (SPEC P6), and new ones accept before old ones
+    /// close. On an error nothing has changed.
     pub(super) fn change(
         &mut self,
         engine: &Engine,
@@ -64,8 +64,8 @@ impl Doors {
                 Some((listening, Origin::SwitchedOff)) => tracing::warn!(
                     listener = told,
                     address = %listening.address(),
-                    "the listener {told} is switched off, but the service manager has a socket for it: whoever \
-                     connects is hung up on; disable its socket unit too (codex-network-proxy-{told}.socket)"
+                    "the listener {told} is switched off, but the service manager has a socket for it: the worker \
+                     closes each connection at once; disable its socket unit too (codex-network-proxy-{told}.socket)"
                 ),
                 Some((listening, Origin::Bound | Origin::ServiceManager)) => {
                     tracing::info!(listener = told, address = %listening.address(), "listening");
@@ -77,7 +77,7 @@ impl Doors {
         Ok(())
     }
 
-    /// The open listeners: name, address and where they came from.
+    /// The open listeners: name, address and origin.
     pub(super) fn listening(&self) -> Vec<(&'static str, SocketAddr, &'static str)> {
         let named = Name::ALL.into_iter().zip(&self.open);
         named
@@ -90,7 +90,7 @@ impl Doors {
             .collect()
     }
 
-    /// What is missing of what the settings ask for, a line each.
+    /// The listeners that the settings want and that are missing, a line each.
     pub(super) fn missing(&self, wanted: &Listen) -> Vec<String> {
         let line = |name: &Name| {
             let (key, address) = match name {
@@ -107,7 +107,7 @@ impl Doors {
         self.busy.iter().filter_map(line).collect()
     }
 
-    /// Says in which mode, with how many rules, and how to try it.
+    /// Logs the mode, the number of rules, and a command to try the proxy.
     pub(super) fn announce(&self, generation: &Generation) {
         let policy = generation.policy();
         let http = self.open[Name::Http as usize].as_ref();
@@ -156,11 +156,11 @@ fn known_as_own(engine: &Engine, changes: &[(Name, Change)]) -> anyhow::Result<V
     Ok(known)
 }
 
-/// Connections that are being hung up on at once.
+/// Connections that are being closed at once.
 const MOST_HUNG_UP_ON: usize = 64;
 
-/// Takes connections off a socket's queue, where clients would wait for ever, and ends them
-/// (SPEC L6).
+/// Takes connections off a socket's queue, where clients would wait for ever, and closes them (SPEC
+/// L6).
 fn hang_up(engine: &Engine, name: Name, socket: TcpListener) -> std::io::Result<Listening> {
     engine.open_beside(
         name.as_str(),
@@ -192,7 +192,8 @@ mod tests {
 
     use super::*;
 
-    /// An engine whose upstream proxy is at this address, which it warns of if the address is its own.
+    /// An engine with an upstream proxy at this address. The engine warns if the address is its
+    /// own.
     fn engine(proxy: SocketAddr) -> Engine {
         let loaded = load(&Sources::none()).expect("the defaults");
         let mut settings = loaded.settings;

@@ -1,7 +1,8 @@
 //! Leaves for intercepted hosts, asked for over the channel to the monitor (SPEC M4).
 //!
-//! Only so many are asked for at once: one that was asked for counts until it is answered, whoever
-//! may still wait for it. Nobody waits for long, and when the channel ends everybody hears it.
+//! The number of pending requests is limited. A request is pending until it is answered, even if
+//! its caller has gone. No caller waits for long, and when the channel ends all of them get an
+//! error.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -64,7 +65,7 @@ impl Issuer {
         })
     }
 
-    /// Asks for leaves of this CA from now on.
+    /// Requests leaves of this CA from now on.
     pub(super) fn use_ca(&self, ca: Option<&CaCertificate>) {
         let authority = ca.map(|ca| Authority {
             certificate: CertificateDer::from(ca.der.to_vec()),
@@ -76,12 +77,12 @@ impl Issuer {
     /// An answer came.
     pub(super) fn answered(&self, ticket: u32, outcome: Result<Leaf, NoLeaf>) {
         if let Some(asker) = self.waiting().askers.remove(&ticket) {
-            // An asker that has gone away needs no answer.
+            // A caller that has gone needs no answer.
             let _ = asker.send(outcome);
         }
     }
 
-    /// No answer will come any more.
+    /// No more answers will come.
     pub(super) fn close(&self) {
         let mut waiting = self.waiting();
         waiting.channel = Channel::Ended;
@@ -126,7 +127,7 @@ impl Issuer {
             Ok(Err(NoLeaf::OtherCa)) => Err(refused("the CA has just been replaced")),
             Ok(Err(NoLeaf::Expired)) => Err(refused("the CA has expired")),
             Ok(Err(NoLeaf::NotListed)) => Err(refused(
-                "the settings in force let nothing intercept this host",
+                "the settings in force do not permit intercepting this host",
             )),
             Ok(Err(NoLeaf::Failed)) => Err(refused("signing failed")),
             Err(_) => Err(IssueError::Gone),

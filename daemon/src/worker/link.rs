@@ -1,6 +1,6 @@
 //! The worker's end of the channel to the monitor.
 //!
-//! One thread listens; whoever asked for a reload waits among the [`askers`](super::askers).
+//! One thread receives. Callers of a reload wait in [`askers`](super::askers).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -29,13 +29,13 @@ use crate::privsep::message::{
 };
 use crate::problems::ReloadError;
 
-/// Talks to the monitor.
+/// Sends to the monitor.
 #[derive(Debug)]
 pub(super) struct Link {
     sender: Sender,
     askers: Askers,
-    /// What was to be said before the monitor knew that this worker serves, which it would take for
-    /// nonsense; `None` from then on.
+    /// Messages from before the monitor knew that this worker serves. Sent earlier, they would be
+    /// protocol violations. `None` from then on.
     early: Mutex<Option<Vec<ToMonitor>>>,
 }
 
@@ -43,16 +43,16 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct Orders {
     pub(super) ticket: u32,
-    /// The mode that was set at run time, where it is not that of the configuration.
+    /// The mode that was set at run time, if it differs from that of the configuration.
     pub(super) mode: Option<Mode>,
     /// How many workers came before this one.
     pub(super) restarts: u32,
-    /// The number after which to count what is refused; of use to a worker that starts.
+    /// The number after which a new worker counts its refusals.
     pub(super) blocked_base: u64,
     pub(super) sources: Sources,
-    /// Who may call on the control socket.
+    /// The permitted callers of the control socket.
     pub(super) admitted: Admitted,
-    /// Names that stand for nobody, in words.
+    /// Sentences about names without an account.
     pub(super) unknown: Vec<String>,
     /// The files that resolving names needs.
     pub(super) files: ResolverFiles,
@@ -67,16 +67,16 @@ pub(super) struct Orders {
     pub(super) confinement: Confinement,
 }
 
-/// What becomes of a listener.
+/// The change of a listener.
 #[derive(Debug)]
 pub(super) enum Change {
     Close,
-    /// Close, since somebody else listens on its address.
+    /// Close it: another program listens on its address.
     Busy,
     Open(TcpListener, Origin),
 }
 
-/// Where a socket came from.
+/// The origin of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// The monitor bound it.
@@ -105,11 +105,11 @@ impl Origin {
     }
 }
 
-/// What the monitor says, with its descriptors taken in.
+/// A message of the monitor, with its descriptors.
 #[derive(Debug)]
 pub(super) enum Order {
     Settings(Box<Orders>),
-    /// Listeners on these addresses are to come with the settings of this ticket.
+    /// Listeners on these addresses will come with the settings of this ticket.
     Announce {
         ticket: u32,
         addresses: [Option<SocketAddr>; 3],
@@ -120,24 +120,24 @@ pub(super) enum Order {
     },
     Drain(Duration),
     Ping,
-    /// What came of asking for a leaf.
+    /// The result of a request for a leaf.
     Leaf {
         ticket: u32,
         outcome: Result<Leaf, NoLeaf>,
     },
-    /// Whose connections are that were asked about.
+    /// The users of the connections in a question.
     Owners {
         ticket: u32,
         users: Vec<Option<u32>>,
     },
 }
 
-/// The channel that the monitor made our standard input.
+/// The channel, which the monitor made this process's standard input.
 pub(super) fn open() -> io::Result<(Arc<Link>, Receiver)> {
     over(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?))
 }
 
-/// Both ends of the conversation over a connected socket.
+/// Both halves of the channel over a connected socket.
 pub(super) fn over(stream: UnixStream) -> io::Result<(Arc<Link>, Receiver)> {
     let (sender, receiver) = channel::split(stream, LONGEST_TO_WORKER)?;
     let link = Link {
@@ -188,7 +188,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
             if descriptors.next().is_some() {
                 bail!("more descriptors came than were announced");
             }
-            // Secrets are among them.
+            // It holds secrets.
             let bytes = Zeroizing::new(read(&blob).context("cannot read the settings")?);
             let unpacked = unpack(&bytes).context("the settings are garbled")?;
             let sources = Sources::from_bytes(unpacked.sources)?;
@@ -252,8 +252,9 @@ fn take_listeners(
     Ok(changes)
 }
 
-/// Reads the file from its beginning, whatever its own position, which is shared with every worker that
-/// it was ever given to. Its length is where it ends: a confined worker cannot ask for metadata.
+/// Reads the file from its beginning. The file's own position is shared with every worker that it
+/// was ever given to. Its length is found by seeking to the end: a confined worker cannot read
+/// metadata.
 fn read(mut file: &File) -> anyhow::Result<Vec<u8>> {
     let length = usize::try_from(file.seek(SeekFrom::End(0))?).context("it is too large")?;
     let mut bytes = vec![0; length];
@@ -261,7 +262,7 @@ fn read(mut file: &File) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What the loader put together.
+/// The parts of the loader's blob.
 struct Unpacked<'a> {
     admitted: Admitted,
     unknown: Vec<String>,
@@ -271,7 +272,7 @@ struct Unpacked<'a> {
     sources: &'a [u8],
 }
 
-/// Takes apart what the loader put together.
+/// Splits the loader's blob into its parts.
 fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
     let (admitted, rest) = Admitted::from_bytes(bytes)?;
     let (unknown, rest) = part(rest)?;
@@ -296,22 +297,22 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
             hosts: text(hosts),
             resolv_conf: text(resolv_conf),
         },
-        // The loader has judged them.
+        // The loader has checked them.
         upstream_proxies: UpstreamProxies::from_environment(variable).ok()?,
         handed: Handed::from_bytes(handed)?,
         sources,
     })
 }
 
-/// Bytes behind their length, and what is left.
+/// Bytes after their length, and the rest.
 fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
 }
 
 impl Link {
-    /// Tells the monitor something. It may be gone; then so are we, soon. Doors open a moment before
-    /// the monitor hears that they do, so what their clients ask for may have to wait for that.
+    /// Sends a message to the monitor. If the monitor is gone, this process ends soon. Doors open a
+    /// moment before the monitor knows it, so messages that their clients cause may have to wait.
     pub(super) fn tell(&self, message: ToMonitor) {
         let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
         match (&mut *early, &message) {
@@ -333,7 +334,7 @@ impl Link {
         }
     }
 
-    /// Asks for a reload and waits for what comes of it.
+    /// Requests a reload and waits for its result.
     pub(super) async fn reload(&self) -> Result<(), ReloadError> {
         let joined = self.askers.join()?;
         if let Some(ticket) = joined.ask {
@@ -345,8 +346,8 @@ impl Link {
             .unwrap_or_else(|_| Err(ReloadError::placeless("the proxy is stopping")))
     }
 
-    /// Tells whoever waits for the reload with this ticket, and asks for the next one if somebody
-    /// waits for that.
+    /// Tells the callers of the reload with this ticket, and requests the next one if callers wait
+    /// for it.
     pub(super) fn reload_ended(&self, ticket: u32, outcome: &Result<(), ReloadError>) {
         if let Some(ticket) = self.askers.ended(ticket, outcome) {
             self.tell(ToMonitor::Reload { ticket });
@@ -359,8 +360,8 @@ mod tests {
     use super::*;
     use crate::privsep::message::LONGEST_TO_MONITOR;
 
-    /// An old wound: a client of a worker that had only just opened its doors asked for a reload, and
-    /// the monitor took the worker for one gone wrong.
+    /// A past bug: a client of a worker that had just opened its doors asked for a reload, and the
+    /// monitor took it for a protocol violation.
     #[test]
     fn what_is_asked_before_the_worker_serves_is_said_right_after_that_it_does() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");

@@ -1,6 +1,6 @@
-//! Whose clients on this machine are, asked for over the channel to the monitor.
+//! The users of clients on this machine, requested over the channel to the monitor.
 //!
-//! One question is under way at a time: what it carries is bounded, and whoever asks next waits.
+//! One question is pending at a time, since its size is bounded; the next caller waits.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,12 +18,12 @@ use crate::privsep::message::{Ends, MAX_OWNERS_ASKED, ToMonitor};
 pub(super) struct Owners {
     link: Arc<Link>,
     tickets: AtomicU32,
-    /// Held by whoever asks.
+    /// Held by the caller that asks.
     turn: tokio::sync::Mutex<()>,
     waiting: Mutex<Option<Waiting>>,
 }
 
-/// A question under way.
+/// A pending question.
 #[derive(Debug)]
 struct Waiting {
     ticket: u32,
@@ -44,7 +44,7 @@ impl Owners {
     pub(super) fn answered(&self, ticket: u32, users: Vec<Option<u32>>) {
         let waiting = self.waiting().take_if(|waiting| waiting.ticket == ticket);
         if let Some(waiting) = waiting {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = waiting.answer.send(users);
         }
     }

@@ -1,7 +1,7 @@
 //! Reloading: all of the new settings, or none of them (SPEC C7).
 //!
-//! Whoever asks, the monitor has a loader judge the files, and what comes back here is a
-//! configuration that was found sound, or its problems.
+//! For every reload the monitor has a loader check the files. This module gets a valid
+//! configuration, or its problems.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ use crate::problems::ReloadError;
 
 /// How many changed rules of a list are logged one by one.
 const LOGGED_RULES: usize = 20;
-/// Where those who may read the files find what the admin API does not tell.
+/// Where users who may read the files find the parts that the admin API leaves out.
 const WHERE_ALL_IS_TOLD: &str =
     "`proxyctl reload` and `codex-network-proxy check` show what `…` stands for";
 
@@ -36,27 +36,27 @@ pub(super) struct Reloader {
     link: Arc<Link>,
     issuer: Arc<Issuer>,
     doors: Mutex<Doors>,
-    /// The addresses of listeners that come with the next settings, none of which listens yet.
+    /// The addresses of listeners that come with the next settings and do not listen yet.
     announced: Mutex<Vec<OwnListener>>,
-    /// Held while the mode changes, so that the monitor hears of changes in their order.
+    /// Held while the mode changes, so that the monitor gets the changes in order.
     mode: Mutex<()>,
-    /// What is known about the settings in force and how they came about.
+    /// Facts about the settings in force.
     told: Mutex<Told>,
 }
 
-/// What `status` tells about settings and reloads, and whom the settings admit.
+/// Facts for `status` about settings and reloads, and the permitted callers.
 #[derive(Debug)]
 struct Told {
     /// A generation's number, and when it came into force.
     generation: (u64, i64),
     last: Option<LastReload>,
-    /// What the settings in force do not do although they seem to say so.
+    /// Warnings: settings in force that do not do what they seem to say.
     warnings: Vec<String>,
     admitted: Arc<Admitted>,
 }
 
 impl Reloader {
-    /// For an engine that was just started. Logs the `warnings` about its settings.
+    /// For an engine that has just started. Logs the `warnings` about its settings.
     pub(super) fn new(
         engine: Engine,
         link: Arc<Link>,
@@ -92,38 +92,38 @@ impl Reloader {
         self.told().warnings.extend(warnings);
     }
 
-    /// Takes the open listeners over.
+    /// Takes ownership of the open listeners.
     pub(super) fn keep(&self, doors: Doors) {
         *self.doors() = doors;
     }
 
-    /// The open listeners: name, address and where they came from.
+    /// The open listeners: name, address and origin.
     pub(super) fn listeners(&self) -> Vec<(&'static str, SocketAddr, &'static str)> {
         self.doors().listening()
     }
 
-    /// The listeners that are missing since their addresses are in use, a line each.
+    /// The listeners that are missing because their addresses are in use, a line each.
     pub(super) fn missing(&self) -> Vec<String> {
         let generation = self.engine.current();
         self.doors().missing(&generation.settings().listen)
     }
 
-    /// The last reload, whatever came of it.
+    /// The last reload, whatever its result.
     pub(super) fn last(&self) -> Option<LastReload> {
         self.told().last.clone()
     }
 
-    /// What the settings in force do not do although they seem to say so, a line each.
+    /// The warnings about the settings in force, a line each.
     pub(super) fn warnings(&self) -> Vec<String> {
         self.told().warnings.clone()
     }
 
-    /// The callers of the control socket whom the settings in force admit.
+    /// The callers of the control socket that the settings in force permit.
     pub(super) fn admitted(&self) -> Arc<Admitted> {
         Arc::clone(&self.told().admitted)
     }
 
-    /// Since when a generation is in force, in seconds since 1970, if that was noted.
+    /// Since when a generation is in force, in seconds since 1970, if that is known.
     pub(super) fn in_force_since(&self, number: u64) -> Option<i64> {
         let (noted, since) = self.told().generation;
         (noted == number).then_some(since)
@@ -134,9 +134,9 @@ impl Reloader {
         *self.doors() = Doors::default();
     }
 
-    /// Changes the mode: full mode until the next reload, limited mode until this is called again. The
-    /// monitor hears of it, so that a worker that takes this one's place is not less strict. Returns the
-    /// generation's number, or the requirement that does not let it (SPEC C6).
+    /// Changes the mode: full mode until the next reload, limited mode until this is called again.
+    /// The monitor is told, so that a replacement worker is not less strict. Returns the
+    /// generation's number, or the requirement that forbids it (SPEC C6).
     pub(super) fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
         let _turn = self.mode.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.engine.set_mode(mode)?;
@@ -150,7 +150,8 @@ impl Reloader {
         self.link.reload().await
     }
 
-    /// Listeners are about to open: refuses requests to their addresses from now on, and says so.
+    /// Listeners are about to open: refuses requests to their addresses from now on, and confirms
+    /// that.
     pub(super) fn announced(&self, ticket: u32, addresses: [Option<SocketAddr>; 3]) {
         let own = self.engine.own_listeners();
         let coming = addresses.into_iter().flatten();
@@ -158,17 +159,17 @@ impl Reloader {
         self.link.tell(ToMonitor::Noted { ticket });
     }
 
-    /// A reload came to nothing: the configuration has problems. The monitor has logged them.
+    /// A reload failed: the configuration has problems. The monitor has logged them.
     pub(super) fn failed(&self, ticket: u32, problems: Problems) {
         self.expect(Vec::new());
         self.end(ticket, &Err(problems.into()));
     }
 
-    /// Puts settings in force that the monitor sends, and tells it and the asker.
+    /// Puts settings from the monitor in force, and reports the result to it and to the callers.
     pub(super) async fn put_in_force(self: &Arc<Self>, orders: Orders) {
         let ticket = orders.ticket;
         let outcome = self.try_put_in_force(orders).await;
-        // Listeners that opened hold their addresses by now.
+        // Open listeners hold their addresses themselves by now.
         self.expect(Vec::new());
         match &outcome {
             Ok(()) => self.link.tell(ToMonitor::Applied { ticket }),
@@ -195,7 +196,7 @@ impl Reloader {
             ..
         } = orders;
         let unusable = |error: &dyn std::fmt::Display| ReloadError::placeless(&error.to_string());
-        // Long lists take a while to compile: not on a thread that serves.
+        // Long lists take a while to compile, so it must not run on a thread that serves.
         let loaded = tokio::task::spawn_blocking(move || load(&sources))
             .await
             .map_err(|error| unusable(&error))?
@@ -213,7 +214,7 @@ impl Reloader {
         self.issuer.use_ca(settings.mitm.ca.as_deref());
         let changed = self.doors().change(&self.engine, self, listeners);
         if let Err(error) = changed {
-            // Nothing but a full descriptor table stands between a bound socket and its service.
+            // Only a full descriptor table can prevent serving a bound socket.
             let restored = self.engine.replace(old.settings());
             self.issuer.use_ca(old.settings().mitm.ca.as_deref());
             tracing::debug!(?restored, "the old settings are back");
@@ -249,7 +250,7 @@ impl Reloader {
         Ok(())
     }
 
-    /// A reload is over: it is remembered, and whoever asked for it hears.
+    /// A reload has ended: notes it, and tells its callers.
     fn end(&self, ticket: u32, outcome: &Result<(), ReloadError>) {
         let (came_of_it, problems) = match outcome {
             Ok(()) => (Outcome::Applied, self.warnings()),
@@ -266,7 +267,7 @@ impl Reloader {
         self.link.reload_ended(ticket, outcome);
     }
 
-    /// Remembers since when a generation is in force: since now.
+    /// Notes that a generation is in force since now.
     fn note_generation(&self, number: u64) {
         let mut told = self.told();
         // Two changes may get here in either order.
@@ -308,7 +309,7 @@ impl Owner for Reloader {
     }
 }
 
-/// An outline, with where to find what is left out of it.
+/// An outline, with a hint where to find the parts that it leaves out.
 fn told_to_all(outline: String) -> String {
     if outline.contains('…') {
         format!("{outline}\n\n{WHERE_ALL_IS_TOLD}")
@@ -317,18 +318,18 @@ fn told_to_all(outline: String) -> String {
     }
 }
 
-/// A problem in one line, as the log tells it: without the excerpt and the suggested fix.
+/// A problem in one line for the log, without the excerpt and the suggested fix.
 fn one_line(problem: &ReloadProblem) -> String {
     problem.text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// A time as messages carry it: seconds since 1970 (UTC).
+/// A time in messages: seconds since 1970 (UTC).
 pub(super) fn unix_seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Says what a reload cannot change: how the processes were set up when they were started.
+/// Warns of changes that need a restart: how the processes were set up when they started.
 fn warn_of_what_waits(old: &Daemon, new: &Daemon) {
     for (key, changed) in [
         ("user", old.user != new.user),
@@ -339,7 +340,7 @@ fn warn_of_what_waits(old: &Daemon, new: &Daemon) {
         ("control.socket", old.control.socket != new.control.socket),
     ] {
         if changed {
-            tracing::warn!("[daemon] {key} has changed, which counts only from a restart on");
+            tracing::warn!("[daemon] {key} has changed, which takes effect only after a restart");
         }
     }
 }

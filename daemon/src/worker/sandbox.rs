@@ -1,8 +1,9 @@
-//! What the worker gives up before it serves anybody.
+//! How the worker gives up privilege before it serves clients.
 //!
-//! First its privilege: user, groups, capabilities, and the way back to any of them. Then what an
-//! ordinary user's program may still do and this one never needs: see the file system, start
-//! programs, make instructions, listen, send signals, reach unix sockets and other processes. Every step that a kernel lacks is reported; with
+//! First it gives up its privilege: user, groups, capabilities, and the way back to any of them.
+//! Then it gives up what an ordinary user's program may do and the worker never needs: seeing the
+//! file system, starting programs, making memory executable, listening, sending signals, reaching
+//! unix sockets and other processes. Every step that a kernel does not support is reported; with
 //! `[daemon] sandbox = "require"` it is an error.
 
 #[cfg(not(target_os = "linux"))]
@@ -21,23 +22,23 @@ use self::elsewhere as platform;
 use self::linux as platform;
 use crate::privsep::message::{Account, Confinement};
 
-/// How far the worker is confined.
+/// The confinement that was achieved.
 #[derive(Debug)]
 pub(super) struct Confined {
     wanted: Confinement,
-    /// How far Landlock goes.
+    /// What Landlock restricts.
     landlock: Option<&'static str>,
-    /// What is missing, and why.
+    /// The missing steps, and why.
     missing: Vec<String>,
 }
 
-/// Makes the kernel end this process when the monitor ends, so that nothing serves unsupervised.
+/// Makes the kernel end this process when the monitor ends, so that no worker runs unsupervised.
 pub(super) fn die_with_the_monitor() -> anyhow::Result<()> {
     platform::die_with_the_parent()
 }
 
-/// Becomes somebody who owns nothing, for good. `None` when there is nothing to give up, because
-/// the service was started by an ordinary user.
+/// Becomes an unprivileged user, for good. `None` when there is no privilege to give up, because an
+/// ordinary user started the service.
 pub(super) fn drop_privilege(account: Option<Account>) -> anyhow::Result<()> {
     platform::drop_capability_bounds().context("cannot give up the capabilities")?;
     if let Some(account) = account {
@@ -52,8 +53,8 @@ pub(super) fn drop_privilege(account: Option<Account>) -> anyhow::Result<()> {
     platform::lose_privileges_for_good()
 }
 
-/// Confines the process. To be called before there are other threads. `journal` is the descriptor of
-/// the socket that leads to the journal, where there is one.
+/// Confines the process. Call it before there are other threads. `journal` is the descriptor of the
+/// socket to the journal, if there is one.
 pub(super) fn confine(wanted: Confinement, journal: Option<RawFd>) -> anyhow::Result<Confined> {
     let (landlock, missing) = if wanted == Confinement::Off {
         (None, Vec::new())
@@ -71,18 +72,18 @@ pub(super) fn confine(wanted: Confinement, journal: Option<RawFd>) -> anyhow::Re
 }
 
 impl Confined {
-    /// How far Landlock confines the view of the file system; `None` where it does not.
+    /// What Landlock restricts of the file system; `None` if nothing.
     pub(super) fn landlock(&self) -> Option<&str> {
         self.landlock
     }
 
-    /// Says in the log what is missing.
+    /// Logs the missing steps.
     pub(super) fn report(&self) {
         if self.wanted == Confinement::Off {
             tracing::warn!("the worker is not confined ([daemon] sandbox = \"off\")");
         }
         for missing in &self.missing {
-            tracing::warn!("the worker is less confined than it could be: {missing}");
+            tracing::warn!("the worker is not fully confined: {missing}");
         }
     }
 }

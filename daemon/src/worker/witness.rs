@@ -1,8 +1,8 @@
-//! What the kernel says of the roles' privilege, for `proxyctl status`.
+//! The roles' privilege as the kernel reports it, for `proxyctl status`.
 //!
-//! The worker cannot open anything under `/proc` once it is confined, so it opens the two files that
-//! it needs before; the kernel writes them anew for every reading. Elsewhere than on Linux there are
-//! no such files, and `status` says less.
+//! The confined worker cannot open files under `/proc`, so it opens the two that it needs before;
+//! the kernel generates their content at every read. Other systems than Linux have no such files,
+//! and `status` shows less.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -10,10 +10,10 @@ use std::os::unix::fs::FileExt as _;
 use codex_network_control::message::Role;
 use nix::unistd::{Uid, getppid};
 
-/// Longest `/proc/PID/status` that is read; they have some 1.5 KiB.
+/// Longest `/proc/PID/status` that is read; the files have about 1.5 KiB.
 const LONGEST: usize = 16 * 1024;
 
-/// The roles, with an eye on each.
+/// The roles, with an open file for each.
 #[derive(Debug)]
 pub(super) struct Witness {
     monitor: Eye,
@@ -29,7 +29,7 @@ struct Eye {
 }
 
 impl Witness {
-    /// To be called before the worker is confined. `restarts` is how many workers came before.
+    /// Call it before the worker is confined. `restarts` is how many workers came before.
     pub(super) fn open(restarts: u32) -> Self {
         let eye = |pid: u32| Eye {
             pid,
@@ -43,7 +43,7 @@ impl Witness {
         }
     }
 
-    /// Notes how far the view of the file system is confined, which no file tells.
+    /// Notes what Landlock restricts, which no file reports.
     pub(super) fn note_landlock(&mut self, landlock: Option<String>) {
         self.landlock = landlock;
     }

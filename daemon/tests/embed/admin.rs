@@ -1,4 +1,4 @@
-//! The admin API of an embedded proxy: what it tells and changes, and when there is one (SPEC E1, A1).
+//! The admin API of an embedded proxy: what it shows and changes, and when it exists (SPEC E1, A1).
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::scene::{LOCAL, Scene, request, run};
 
-/// Any address: in managed mode a free port of 127.0.0.1 takes its place.
+/// Any address: in managed mode a free port of 127.0.0.1 is used instead.
 const ANYWHERE: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 8080);
 const LIMITED: &str = r#"{"mode":"limited"}"#;
@@ -74,7 +74,7 @@ async fn e1_a1_an_embedded_proxy_tells_what_the_service_tells() {
     let http = handle.http_addr().expect("a door");
     let socks = handle.socks_addr().expect("a door");
     assert_eq!(told["mode"], "full");
-    // Where the doors are, not where a configuration would have them.
+    // The real addresses of the doors, not those of the configuration.
     assert_eq!(told["proxy_url"], format!("http://{http}"));
     assert_eq!(told["socks_url"], format!("socks5h://{socks}"));
     assert_eq!(told["admin_url"], format!("http://{admin}"));
@@ -121,7 +121,7 @@ async fn e1_there_is_no_admin_api_unless_it_is_asked_for_and_let() {
         "{refused:?}"
     );
 
-    // An entry point of one server has that server.
+    // An entry point for one server has only that server.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
     let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
     let builder = scene.builder().admin_listener(admin);

@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 
 use crate::scene::{LOCAL, Scene, connect, named, request, run, socks5};
 
-/// Remembers what it was asked and always says the same.
+/// Remembers the questions and always gives the same answer.
 #[derive(Clone)]
 struct Says {
     decision: NetworkDecision,
@@ -215,7 +215,7 @@ async fn p8_p7_the_mode_and_the_interception_hold_for_what_the_decider_allows() 
     );
     let socks = handle.socks_addr().expect("a door");
     assert_eq!(socks5(socks, 1, "asked.test", scene.port).await.0, 2);
-    // A tunnel is one that is taken apart: what is no TLS is refused.
+    // A decider allows the tunnel, which is intercepted: bytes that are not TLS are refused.
     let (mut tunnel, answer) = connect(http, &format!("asked.test:{}", scene.port)).await;
     assert_eq!(status(&answer), "200");
     tunnel.write_all(b"SSH-2.0-x\r\n").await.expect("no TLS");

@@ -29,7 +29,7 @@ async fn l10_unmanaged_the_configured_and_the_explicit_addresses_count() {
         "{error:?}"
     );
     drop(held);
-    // Somebody else may be given a port that was free just now: then another one is tried.
+    // Another program may get a port that was free just now. Then another one is tried.
     for _ in 0..20 {
         let (http, socks) = (listener().1, listener().1);
         let config = scene.config(&format!("{LOCAL}\nproxy_url = \"http://{http}\""));

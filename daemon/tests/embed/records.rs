@@ -1,4 +1,4 @@
-//! What an embedder says of itself in the audit events of all doors, as text and as JSON (SPEC R3).
+//! The embedder's metadata in the audit events of all doors, as text and as JSON (SPEC R3).
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use crate::scene::{LOCAL, Scene, connect, named, request, run, socks5};
 
 const AUDIT: &str = "codex_otel.network_proxy";
-/// Every field of the metadata, with what it says.
+/// Every field of the metadata, with its value.
 const METADATA: [(&str, &str); 9] = [
     ("conversation.id", "c-42"),
     ("app.version", "1.2.3"),
@@ -87,7 +87,7 @@ async fn r3_an_embedders_metadata_is_in_the_events_of_all_doors() {
         .with_writer(move || text.clone());
     let json_lines = fmt::layer().json().with_writer(move || json_lines.clone());
     let both = tracing_subscriber::registry().with(text).with(json_lines);
-    // Of this thread, which runs all that the proxy does.
+    // For this thread, which runs the whole proxy.
     let _logging = tracing::subscriber::set_default(both);
 
     let scene = Scene::new().await;
@@ -105,7 +105,7 @@ async fn r3_an_embedders_metadata_is_in_the_events_of_all_doors() {
     while handle.blocked().len() < 2 {
         tokio::task::yield_now().await;
     }
-    // Inside an interception; what is refused needs no origin that speaks TLS.
+    // Inside interception. A refused request needs no origin that speaks TLS.
     let limited = scene.config(&format!("{LOCAL}\nmode = \"limited\""));
     handle.replace_toml(limited).await.expect("settings");
     let (tunnel, _) = connect(http, &format!("listed.test:{port}")).await;

@@ -39,7 +39,7 @@ impl Scene {
         )
     }
 
-    /// A proxy through which the origin can be reached by who is allowed.
+    /// A proxy through which permitted clients can reach the origin.
     pub(crate) fn builder(&self) -> NetworkProxyBuilder {
         NetworkProxy::builder().config_toml(self.config(LOCAL))
     }
@@ -67,7 +67,7 @@ async fn serve(mut stream: TcpStream) {
     }
 }
 
-/// Sends a request over a connection of its own and gives the whole answer.
+/// Sends a request over a new connection and returns the whole answer.
 pub(crate) async fn request(door: SocketAddr, method: &str, target: &str, fields: &str) -> String {
     let mut stream = TcpStream::connect(door).await.expect("the door");
     let head = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n{fields}\r\n");
@@ -77,7 +77,7 @@ pub(crate) async fn request(door: SocketAddr, method: &str, target: &str, fields
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Asks for a tunnel; gives it, and the head of the answer.
+/// Requests a tunnel. Returns it, and the head of the answer.
 pub(crate) async fn connect(door: SocketAddr, target: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(door).await.expect("the door");
     let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
@@ -89,7 +89,7 @@ pub(crate) async fn connect(door: SocketAddr, target: &str) -> (TcpStream, Strin
     (stream, String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// A SOCKS5 request for a name; gives the reply code, the bound address and the connection.
+/// A SOCKS5 request for a name. Returns the reply code, the bound address and the connection.
 pub(crate) async fn socks5(
     door: SocketAddr,
     command: u8,

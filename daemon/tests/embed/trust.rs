@@ -1,4 +1,4 @@
-//! What a child trusted before goes on being trusted: the bundle that takes the place of its own
+//! A child keeps trusting what it trusted before: the bundle that replaces its own includes it
 //! (SPEC B2).
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::scene::{Scene, run};
 
-/// A certificate authority of somebody's own: its certificate and its key, as PEM.
+/// A certificate authority of the test's own: its certificate and its key, as PEM.
 fn authority(name: &str) -> (String, String) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::default();
@@ -29,12 +29,12 @@ fn put(directory: &TempDir, name: &str, content: &str) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
-/// A proxy that puts bundles there.
+/// A proxy that writes bundles there.
 async fn proxy(scene: &Scene, bundles: &Path) -> NetworkProxyHandle {
     run(scene.builder().bundle_directory(bundles)).await
 }
 
-/// The bundle for a child with these variables, by its path and what it says.
+/// The bundle for a child with these variables: its path and its content.
 fn applied(handle: &NetworkProxyHandle, variables: &[(&str, &str)]) -> (String, String) {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let mut environment: HashMap<_, _> = variables.iter().map(owned).collect();
@@ -76,7 +76,7 @@ async fn b2_what_a_child_trusted_is_in_its_bundle_and_in_no_other() {
     assert!(!bundle.contains("PRIVATE KEY"));
     assert!(Path::new(&path).starts_with(bundles.path()));
 
-    // The bundle of one child is what its own child trusts: nothing is added to it twice.
+    // The bundle of one child is used for a child of that child: nothing is added twice.
     assert_eq!(applied(&handle, &[("SSL_CERT_FILE", &path)]).0, path);
     assert_eq!(applied(&handle, &[("CURL_CA_BUNDLE", &plain)]).0, plain);
     assert_eq!(applied(&handle, &[]).0, plain, "another child's");
@@ -100,7 +100,7 @@ async fn b2_files_that_are_of_no_use_leave_a_child_the_bundle_of_all() {
         ("GIT_SSL_CAINFO", ""),
     ];
     assert_eq!(applied(&handle, &child).0, plain);
-    // Where others may write, nothing is published any more.
+    // Nothing is published any more where other users may write.
     let open_to_all = Permissions::from_mode(0o777);
     std::fs::set_permissions(bundles.path(), open_to_all).expect("a mode");
     let mine = put(&files, "mine.pem", &authority("one").0);

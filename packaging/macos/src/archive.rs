@@ -1,8 +1,8 @@
-//! Writes the package: a flat archive as `productbuild` would make it.
+//! Writes the package: a flat archive like that of `productbuild`.
 //!
-//! `embala-pkg` does nearly all of it. Two things it does not know how to say, so they are put into its
-//! two XML files afterwards: which macOS is needed, and that directories which are there keep their
-//! owners and modes (`/usr/local/bin` is often Homebrew's).
+//! `embala-pkg` does nearly all of it. Two things that it does not support are added to its two XML
+//! files afterwards: the required version of macOS, and that existing directories keep their owners
+//! and modes (`/usr/local/bin` is often Homebrew's).
 
 use std::io::Cursor;
 use std::path::Path;
@@ -16,10 +16,10 @@ use crate::program::{self, MINIMUM_OS};
 
 /// The package's identifier, also the label of the service.
 pub const IDENTIFIER: &str = "com.openai.codex-network-proxy";
-/// What the installer calls it.
+/// The title in the installer.
 const TITLE: &str = "codex-network-proxy";
-/// The files of the one component, in the order in which `productbuild` writes them; the flag tells
-/// those that are compressed already.
+/// The files of the one component, in the order of `productbuild`. The flag marks those that are
+/// already compressed.
 const COMPONENT: [(&str, bool); 4] = [
     ("Bom", false),
     ("Payload", true),
@@ -31,7 +31,7 @@ const COMPONENT: [(&str, bool); 4] = [
 ///
 /// # Errors
 ///
-/// A file that is missing, a program that a Mac would not start, and what the archive writer says.
+/// When a file is missing, a Mac would not start a program, or the archive cannot be written.
 pub fn build(places: &Places, version: &str) -> anyhow::Result<Vec<u8>> {
     for line in CONTENTS {
         if let From::Program(name) = line.from {
@@ -67,7 +67,7 @@ pub fn build(places: &Places, version: &str) -> anyhow::Result<Vec<u8>> {
         scripts: Some(places.tree.join("packaging/macos/scripts")),
     };
     for file in &spec.files {
-        // The writer's own message does not say which.
+        // The writer's own message does not name the file.
         ensure!(file.src.is_file(), "there is no {}", file.src.display());
     }
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
@@ -76,7 +76,7 @@ pub fn build(places: &Places, version: &str) -> anyhow::Result<Vec<u8>> {
     amend(&plain)
 }
 
-/// Writes the archive again, with what `embala-pkg` does not say.
+/// Writes the archive again, with the parts that `embala-pkg` lacks.
 fn amend(plain: &Path) -> anyhow::Result<Vec<u8>> {
     let mut archive = XarReader::new(Cursor::new(std::fs::read(plain)?))
         .context("cannot read the package back")?;
@@ -146,7 +146,7 @@ fn insert_after(text: &[u8], place: &str, insert: &str) -> anyhow::Result<Vec<u8
     replace(text, place, &format!("{place}{insert}"))
 }
 
-/// Replaces what stands in a text exactly once.
+/// Replaces a text that must occur exactly once.
 fn replace(text: &[u8], old: &str, new: &str) -> anyhow::Result<Vec<u8>> {
     let text = std::str::from_utf8(text).context("the package's XML is not text")?;
     ensure!(

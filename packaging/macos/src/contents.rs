@@ -1,7 +1,7 @@
-//! What is installed, where, and with which mode: one line for each file.
+//! The installed files: one line for each, with its path and mode.
 //!
-//! Everything belongs to root:wheel. `/etc` and `/var` are links to directories below `/private` on a
-//! Mac, and a package that had directories of their names would take the links' place.
+//! Everything belongs to root:wheel. On a Mac `/etc` and `/var` are links to directories below
+//! `/private`, and a package with directories of these names would replace the links.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use self::From::{Made, Pages, Program, Tree};
 
-/// Where a file comes from.
+/// The source of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
     /// A program for both architectures.
@@ -25,9 +25,9 @@ pub enum From {
 /// One line of the list.
 #[derive(Clone, Copy, Debug)]
 pub struct Line {
-    /// Where it comes from.
+    /// Its source.
     pub from: From,
-    /// Where it goes, without the first `/`.
+    /// Its path on the Mac, without the first `/`.
     pub to: &'static str,
     /// Its mode.
     pub mode: u32,
@@ -37,8 +37,8 @@ const fn line(from: From, to: &'static str, mode: u32) -> Line {
     Line { from, to, mode }
 }
 
-/// The list. What ends in `.default` below `etc` is copied by `scripts/postinstall` to the name without
-/// it, unless there is such a file.
+/// The list. `scripts/postinstall` copies a file below `etc` that ends in `.default` to the name
+/// without the ending, unless that file exists.
 #[rustfmt::skip] // a table
 pub const CONTENTS: &[Line] = &[
     line(Program("codex-network-proxy"), "usr/local/libexec/codex-network-proxy/codex-network-proxy", 0o755),
@@ -61,29 +61,29 @@ pub const CONTENTS: &[Line] = &[
     line(Made("completions/proxyctl.fish"), "usr/local/share/fish/vendor_completions.d/proxyctl.fish", 0o644),
 ];
 
-/// Directories that are there although they hold nothing yet.
+/// Directories that are installed empty.
 pub const DIRECTORIES: &[&str] = &[
     "private/etc/codex-network-proxy",
     "private/etc/codex-network-proxy/conf.d",
 ];
 
-/// Where the three kinds of sources are.
+/// The places of the three kinds of sources.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// The directory of the programs.
     pub programs: PathBuf,
     /// The root of the source tree.
     pub tree: PathBuf,
-    /// The directory of what the programs generated.
+    /// The directory of generated files.
     pub made: PathBuf,
 }
 
-/// A file to be packed.
+/// A file to pack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Where it is now.
+    /// Its path now.
     pub source: PathBuf,
-    /// Where it goes, without the first `/`.
+    /// Its path on the Mac, without the first `/`.
     pub to: String,
     /// Its mode.
     pub mode: u32,
@@ -93,7 +93,7 @@ pub struct File {
 ///
 /// # Errors
 ///
-/// A directory that cannot be read, is empty, or has something in it that is no man page.
+/// When a directory cannot be read, is empty, or holds a file that is not a man page.
 pub fn files(places: &Places) -> anyhow::Result<Vec<File>> {
     let mut files = Vec::new();
     for Line { from, to, mode } in CONTENTS {
@@ -131,7 +131,7 @@ fn pages(directory: &Path) -> anyhow::Result<Vec<(String, char)>> {
             let section: char = section.parse().ok()?;
             matches!(section, '1'..='8').then(|| (name.to_owned(), section))
         });
-        pages.push(page.with_context(|| format!("{} is no man page", name.display()))?);
+        pages.push(page.with_context(|| format!("{} is not a man page", name.display()))?);
     }
     if pages.is_empty() {
         bail!("there is no man page in {}", directory.display());

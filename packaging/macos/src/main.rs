@@ -1,4 +1,4 @@
-//! `macos-package`: what `packaging/macos/build` calls once the programs are there.
+//! `macos-package`: `packaging/macos/build` calls it once the programs are there.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

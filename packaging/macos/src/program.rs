@@ -1,7 +1,7 @@
-//! Looks into a program before it is packed: would a Mac start it?
+//! Checks a program before it is packed: would a Mac start it?
 //!
-//! It was linked against stubs (`packaging/macos/frameworks`), so what it wants of the system is read
-//! back from its load commands: a library that every Mac has, and a version of macOS that is old enough.
+//! It was linked against stubs (`packaging/macos/frameworks`), so its requirements are read back
+//! from its load commands: libraries that every Mac has, and an old enough version of macOS.
 
 use anyhow::{Context as _, bail, ensure};
 use object::macho::{
@@ -13,7 +13,7 @@ use object::{Architecture, LittleEndian};
 /// The oldest macOS that the programs start on: the first for both architectures.
 pub const MINIMUM_OS: (u16, u8) = (11, 0);
 
-/// What a program may be linked with: parts of every macOS since [`MINIMUM_OS`].
+/// The libraries that a program may be linked with: parts of every macOS since [`MINIMUM_OS`].
 pub const LIBRARIES: [&str; 3] = [
     "/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation",
     "/System/Library/Frameworks/Security.framework/Versions/A/Security",
@@ -24,13 +24,13 @@ pub const LIBRARIES: [&str; 3] = [
 ///
 /// # Errors
 ///
-/// What is wrong with it, as a sentence.
+/// A sentence that says what is wrong.
 pub fn check(content: &[u8]) -> anyhow::Result<()> {
     ensure!(
         content.starts_with(&macho::FAT_MAGIC.to_be_bytes()),
         "it is not a universal Mach-O file"
     );
-    // `parse` would take anything with a header of this size.
+    // `parse` would accept anything with a header of this size.
     ensure!(content.len() >= size_of::<FatHeader>(), "it is cut off");
     let fat = MachOFatFile32::parse(content).context("its list of architectures is damaged")?;
     let mut found = Vec::new();
@@ -40,7 +40,7 @@ pub fn check(content: &[u8]) -> anyhow::Result<()> {
             .data(content)
             .with_context(|| format!("its part for {architecture:?} is cut off"))?;
         check_slice(architecture, data)
-            .with_context(|| format!("its part for {architecture:?} does not do"))?;
+            .with_context(|| format!("its part for {architecture:?} cannot be used"))?;
         found.push(architecture);
     }
     for wanted in [Architecture::Aarch64, Architecture::X86_64] {
@@ -104,7 +104,8 @@ fn check_slice(architecture: Architecture, data: &[u8]) -> anyhow::Result<()> {
         );
     }
     ensure!(!libraries.is_empty(), "it is linked with nothing");
-    // The kernel of these Macs kills what has no signature at all; one of its own is enough.
+    // The kernel of these Macs kills programs without a signature; one by the program itself is
+    // enough.
     ensure!(
         signed || architecture != Architecture::Aarch64,
         "it is not signed, not even by itself"

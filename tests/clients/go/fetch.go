@@ -1,5 +1,5 @@
 // Fetches URL with METHOD as Go's net/http does by default, and prints the body. A third argument is sent
-// as content that the server has to ask for (100 Continue), however long that takes.
+// as content that the server must ask for (100 Continue), however long that takes.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Asks a URL with a method and so many bytes with the HttpClient of java.net.http, which takes proxy and
-// trust from system properties, and speaks HTTP/2 where the other side does.
+// Requests a URL with a method and this many bytes by the HttpClient of java.net.http, which takes proxy and
+// trust from system properties, and speaks HTTP/2 if the other side does.
 
 import java.net.ProxySelector;
 import java.net.URI;

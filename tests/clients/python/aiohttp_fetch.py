@@ -13,7 +13,7 @@ from aiohttp_socks import ProxyConnector
 async def main(url, proxy, method="GET"):
     trust = ssl.create_default_context()
     if proxy.startswith("socks5h:"):
-        # It has no scheme of its own for "the proxy resolves", but a switch.
+        # It has a switch, and no scheme, for names that the proxy resolves.
         connector = ProxyConnector.from_url(
             proxy.replace("socks5h:", "socks5:"), rdns=True, ssl=trust
         )

@@ -97,7 +97,7 @@ async def main(proxy, directory):
         browser = await asyncio.create_subprocess_exec(
             "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
             "--no-first-run", "--disable-background-networking", "--disable-component-update",
-            # It believes a store of its own, which the test does not fill.
+            # It trusts a store of its own, which the test does not fill.
             "--ignore-certificate-errors",
             f"--user-data-dir={profile}", f"--proxy-server={proxy}",
             f"https://{HOST}:{port}/",

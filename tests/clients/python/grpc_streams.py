@@ -1,4 +1,4 @@
-"""Calls gRPC through PROXY (see grpc_server.py): streams that nobody reads beside calls that are answered,
+"""Calls gRPC through PROXY (see grpc_server.py): unread streams beside calls that are answered,
 a cancellation, a deadline, and messages of 8 MiB.
 """
 
@@ -13,7 +13,7 @@ OPTIONS = [
     ("grpc.max_receive_message_length", 2 * LARGE),
     ("grpc.max_send_message_length", 2 * LARGE),
 ]
-# Released when the server learns that a call is not wanted any more.
+# Released when the server learns that a call was cancelled.
 ended = threading.Semaphore(0)
 
 

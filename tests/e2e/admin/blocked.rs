@@ -1,11 +1,11 @@
-//! `GET /blocked`: what it lists, from where on, and how it is emptied.
+//! `GET /blocked`: its entries, `since`, and how to empty it.
 
 use e2e::daemon::{Config, Daemon};
 use serde_json::Value;
 
 use super::{start, through};
 
-/// Has this many requests refused, each for a host of its own: `n1.test` and so on.
+/// Causes this many refusals, each for a host of its own: `n1.test` and so on.
 fn refuse(daemon: &Daemon, count: usize) {
     for number in 1..=count {
         let answer = through(daemon, "GET", &format!("n{number}.test"), 80);

@@ -1,4 +1,4 @@
-//! The API and the doors do not stand in each other's way.
+//! The API and the doors do not block each other.
 
 use e2e::client::Connection;
 use e2e::daemon::Config;
@@ -36,7 +36,7 @@ fn a1_idle_connections_to_it_do_not_block_the_doors_and_are_ended_in_time() {
     bodiless.send("POST /mode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\n{");
     let answer = through(&daemon, "GET", "allowed.test", origin.addr().port());
     assert_eq!(answer.text(), "hello");
-    // Waits its turn behind the idle ones and gets it.
+    // It waits behind the idle ones and is served.
     assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
     assert_eq!(bodiless.read_final_response().status, 408);
     for mut connection in idle.into_iter().chain([kept]) {

@@ -1,4 +1,4 @@
-//! Who is turned away: web pages, other names, and everyone who comes through the proxy.
+//! Refused requests: from web pages, with other names, and through the proxy.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! `POST /mode`: what it takes, and that it acts on what is under way.
+//! `POST /mode`: what it accepts, and its effect on open connections.
 
 use e2e::client::{Connection, Response};
 use e2e::daemon::{Config, Daemon};
@@ -154,7 +154,7 @@ fn a1_a_body_of_8_kib_is_read_and_a_larger_one_is_413() {
     assert_eq!(mode(&daemon), "full");
 }
 
-/// The answer must not be lost to a reset because most of the body was never read.
+/// A reset must not destroy the answer when most of the body was not read.
 #[test]
 fn a1_curl_sees_the_413_however_large_the_body_is() {
     let daemon = start(&Config::example());

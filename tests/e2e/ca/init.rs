@@ -1,4 +1,4 @@
-//! `init`, and what the daemon makes of the files.
+//! `init`, and how the daemon uses its files.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn files(state: &Path) -> (PathBuf, PathBuf) {
     (state.join("ca.pem"), state.join("ca.key"))
 }
 
-/// The fingerprint in what `init` said.
+/// The fingerprint in the output of `init`.
 fn told(run: &Run) -> String {
     let (_, rest) = run
         .succeeded()
@@ -55,7 +55,7 @@ fn l5_init_again_changes_nothing_and_is_no_failure() {
     let directory = tempfile::tempdir().expect("a directory");
     let first = init(directory.path());
     let again = init(directory.path());
-    again.succeeded().says("a good CA is there already");
+    again.succeeded().says("a valid CA exists already");
     assert_eq!(told(&first), told(&again));
 }
 

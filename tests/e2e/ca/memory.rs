@@ -37,8 +37,8 @@ fn doubled(number: [u8; 32]) -> [u8; 32] {
     twice
 }
 
-/// The forms in which a key may lie in memory: the number either way round, the same times 2^256, as
-/// arithmetic modulo the order keeps it (Montgomery), and the file's text.
+/// The forms in which a key may be in memory: the number in both byte orders, the number times
+/// 2^256, as arithmetic modulo the order stores it (Montgomery), and the file's text.
 fn forms(pem: &str) -> Vec<(&'static str, Vec<u8>)> {
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).expect("a key");
     let der = key.secret_der();
@@ -62,12 +62,12 @@ fn forms(pem: &str) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Which of the forms are in a process's memory; nothing when the system does not let us look.
+/// Which of the forms are in a process's memory; `None` if the system does not permit reading it.
 fn found(pid: u32, forms: &[(&'static str, Vec<u8>)]) -> Option<Vec<&'static str>> {
     let process = PathBuf::from("/proc").join(pid.to_string());
     let memory = match File::open(process.join("mem")) {
         Ok(memory) => memory,
-        // Without privilege nobody may look into a process that cannot be dumped, as is right.
+        // Without privilege no process may read one that cannot be dumped, which is correct.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
         Err(error) => panic!("{error}"),
     };
@@ -116,7 +116,7 @@ fn m4_the_cas_key_is_in_the_monitors_memory_and_not_in_the_workers() {
     let pem = std::fs::read_to_string(directory.path().join("ca.key")).expect("the key");
     let forms = forms(&pem);
     let daemon = daemon_in(directory.path());
-    // Also what a reload leaves.
+    // Also the copies that a reload leaves.
     assert_eq!(daemon.reload().status, 200);
     let monitor = found(daemon.pid(), &forms);
     assert!(

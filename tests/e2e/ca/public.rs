@@ -1,4 +1,4 @@
-//! What everybody may know of the CA: `proxyctl ca`, and the public files.
+//! The public facts about the CA: `proxyctl ca`, and the public files.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use serde_json::Value;
 use super::{ca, daemon_in, fingerprint, init, set, shown};
 use crate::control::proxyctl_at;
 
-/// Two roots of nobody's, as PEM.
+/// Two roots that issued nothing, as PEM.
 fn roots(directory: &Path) -> (PathBuf, String) {
     let mut made = ["one.test", "two.test"].map(|name| {
         let made = rcgen::generate_simple_self_signed([name.to_owned()]);
         made.expect("a certificate").cert
     });
-    // As the bundle has them.
+    // In the order of the bundle.
     made.sort_unstable_by(|one, other| one.der().cmp(other.der()));
     let pem: String = made.map(|made| made.pem().replace("\r\n", "\n")).concat();
     let path = directory.join("roots.pem");
@@ -94,9 +94,9 @@ fn m5_without_roots_the_proxy_runs_and_says_so() {
 
 #[test]
 fn m5_a_state_directory_that_cannot_be_written_is_a_warning() {
-    // Not even root makes directories there.
+    // Even root cannot make directories there.
     let daemon = daemon_in(Path::new("/proc/no-such-place"));
-    daemon.wait_for_log(|line| line.message_starts_with("the CA's public files are not there"));
+    daemon.wait_for_log(|line| line.message_starts_with("the CA's public files are missing"));
     let shown = shown(&daemon);
     assert_eq!(
         (&shown["certificate_file"], &shown["bundle_file"]),
@@ -147,7 +147,7 @@ fn k1_ca_export_writes_a_new_file_and_never_over_one() {
     assert_eq!(out.metadata().expect("a file").mode() & 0o7777, 0o644);
     std::fs::write(&out, "mine").expect("a file");
     let again = ca(&daemon, &["export", "--out", &path]);
-    again.failed().says("stays as it is");
+    again.failed().says("was not changed");
     assert_eq!(std::fs::read_to_string(&out).expect("a file"), "mine");
 }
 

@@ -1,4 +1,4 @@
-//! What CONNECT is answered (SPEC H5, H8, H2).
+//! The answers to CONNECT (SPEC H5, H8, H2).
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ fn h8_200_means_that_the_other_end_is_there() {
     assert_eq!(scene.origin.connections(), 1);
 }
 
-/// RFC 9110 section 9.3.6: neither field may be in it; what follows is the tunnel's.
+/// RFC 9110 section 9.3.6: neither field may be in it. The bytes after it belong to the tunnel.
 #[test]
 fn h8_200_to_connect_has_no_body_and_no_framing() {
     let scene = Scene::echoing();
@@ -72,7 +72,7 @@ fn h5_a_block_of_connect_is_a_decision_and_a_sentence() {
         assert_eq!(lines[0], format!("CODEX_NETWORK_POLICY_DECISION {json}"));
         assert!(lines[1].starts_with(sentence), "{text}");
         assert_eq!(lines.len(), 2, "{text}");
-        // What was sent behind the CONNECT was not meant for us.
+        // Bytes behind the CONNECT were not meant for the proxy.
         client.expect_closed();
         let entry = scene.daemon.wait_for_blocked(|entry| entry["host"] == host);
         assert_eq!(
@@ -83,7 +83,7 @@ fn h5_a_block_of_connect_is_a_decision_and_a_sentence() {
     assert_eq!(scene.origin.connections(), 0);
 }
 
-/// A client that does not wait for the answer must be able to read it all the same.
+/// A client that does not wait for the answer must still be able to read it.
 #[test]
 fn h5_a_block_is_read_though_more_was_sent_behind_the_connect() {
     let scene = Scene::echoing();
@@ -100,7 +100,7 @@ fn h5_a_block_is_read_though_more_was_sent_behind_the_connect() {
     assert_eq!(scene.origin.connections(), 0);
 }
 
-/// What stands behind a refused CONNECT is not a request to judge.
+/// Bytes behind a refused CONNECT are not a request.
 #[test]
 fn h4_what_follows_a_refused_connect_is_not_taken_for_a_request() {
     let scene = Scene::echoing();
@@ -233,7 +233,7 @@ fn h2_a_host_field_must_agree_with_the_target_of_connect() {
     }
 }
 
-/// Some clients name the proxy there; nothing is done with the field.
+/// Some clients name the proxy there. The field is only checked.
 #[test]
 fn h2_a_host_field_of_connect_may_name_the_proxy() {
     let scene = Scene::echoing();
@@ -250,7 +250,7 @@ fn h2_a_host_field_of_connect_may_name_the_proxy() {
         client.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         assert_eq!(client.read_head().status, 200, "{host}");
     }
-    // A request is for what it names.
+    // A request is for the host in its request-target.
     let head = format!("GET http://{target}/ HTTP/1.1\r\nHost: {door}\r\n\r\n");
     assert_eq!(scene.client().exchange(&head).status, 400);
 }
@@ -311,7 +311,7 @@ fn h1_connect_may_follow_other_requests_on_a_connection() {
     assert_eq!(client.exchange(&scene.get("allowed.test", "/")).status, 200);
     assert_eq!(client.exchange(&scene.get("blocked.test", "/")).status, 403);
     assert_eq!(client.connect(&scene.authority("allowed.test")).status, 200);
-    // Now it is the origin that answers.
+    // Now the origin answers.
     let answer = client.exchange("GET /inside HTTP/1.1\r\nHost: any.thing\r\n\r\n");
     assert_eq!(answer.json()["target"], "/inside");
 }

@@ -1,4 +1,4 @@
-//! What goes through a tunnel comes out of it, and nothing else (SPEC H8, M1).
+//! The bytes into a tunnel are the bytes out of it (SPEC H8, M1).
 
 use std::io::{Read, Write};
 use std::thread;
@@ -141,7 +141,7 @@ fn m1_tls_through_a_tunnel_is_the_origins_own() {
     let ca = TestCa::new();
     let origin = Origin::answering(|_| Answer::Echo).tls(&ca, &["allowed.test"]);
     let scene = Scene::new(origin.start());
-    // The client trusts the origin's authority and nobody else.
+    // The client trusts only the origin's authority.
     let mut client = tunnel(&scene).start_tls(&ca, "allowed.test");
     let fields = "Host: allowed.test\r\nVia: mine\r\nProxy-Authorization: Basic eDp5\r\n";
     let answer = client.exchange(&format!("GET /inside HTTP/1.1\r\n{fields}\r\n"));
@@ -162,7 +162,7 @@ fn m1_http2_through_a_tunnel_is_the_origins_own() {
     let http2 = tunnel(&scene).into_http2(&client, "allowed.test");
     let answer = http2.request("POST", "https://allowed.test/inside", &[], b"body");
     assert_eq!(answer.json()["body"], "body");
-    // The very session that the origin began, hello and all.
+    // Exactly the session that the origin began, with its hello.
     let handshake = &scene.origin.handshakes()[0];
     assert_eq!(handshake.server_name.as_deref(), Some("allowed.test"));
     assert_eq!(handshake.offered, ["h2"]);

@@ -37,7 +37,7 @@ fn h8_a_client_that_hangs_up_ends_the_connection_upstream() {
     scene.origin.wait_until_idle();
 }
 
-/// An orderly close would tell the client that it has everything.
+/// An orderly close would tell the client that it has received everything.
 #[test]
 fn h8_a_reset_upstream_is_a_reset_for_the_client() {
     let scene = Scene::new(Origin::start(|_| Answer::Reset));
@@ -63,7 +63,7 @@ fn c5_a_tunnel_in_which_something_flows_now_and_then_goes_on() {
     let config = Config::example().set("daemon.limits", "idle_timeout", r#""1s""#);
     let scene = echoing(&config);
     let mut client = tunnel(&scene, "allowed.test");
-    // The time is what is tested: each pause is shorter than the limit, all of them longer.
+    // The test is about time: each pause is shorter than the limit, and all together are longer.
     for _ in 0..6 {
         std::thread::sleep(Duration::from_millis(300));
         assert_alive(&mut client);
@@ -147,7 +147,7 @@ fn p11_a_tunnel_that_sends_and_never_reads_ends_as_well() {
     assert_eq!(scene.daemon.reload().status, 200);
     let begun = Instant::now();
     let ended = sender.join().expect("the sender");
-    // And not because one of the ends gave up waiting for the other to read.
+    // It did not end because one end gave up waiting for the other to read.
     assert!(begun.elapsed() < PATIENCE / 3);
     let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
     assert!(closed.contains(&ended), "{ended}");

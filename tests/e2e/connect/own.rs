@@ -82,14 +82,14 @@ fn p6_no_spelling_leads_to_an_own_listener() {
     assert!(blocked.iter().all(reasons));
 }
 
-/// An old wound: of a thousand requests that waited for a worker to start, a hundred reached the admin
-/// API, since the first door accepted before the last listener was known.
+/// A past bug: of a thousand requests that waited for a worker to start, a hundred reached the
+/// admin API, since the first door accepted before the last listener was registered.
 #[test]
 fn p6_requests_that_wait_for_a_worker_do_not_reach_the_listeners_that_open_last() {
     let daemon = permissive();
     let admin = daemon.admin_addr();
     let worker = roles::worker(&daemon);
-    // The monitor starts another one only when it goes on.
+    // The monitor starts another worker only when it continues.
     let monitor = Pid::from_raw(i32::try_from(daemon.pid()).expect("a process id"));
     kill(monitor, Signal::SIGSTOP).expect("our child");
     roles::end(worker);
@@ -109,7 +109,7 @@ fn p6_requests_that_wait_for_a_worker_do_not_reach_the_listeners_that_open_last(
     }
 }
 
-/// An old wound: while a process drained, its requests reached the next one's admin API.
+/// A past bug: while a process drained, its requests reached the next one's admin API.
 #[test]
 fn p6_what_listens_in_the_place_of_a_draining_proxy_is_not_reached_through_it() {
     let daemon = permissive();

@@ -8,7 +8,7 @@ use super::{READING, careless, hidden};
 use crate::interception::hooks::{SECRET, hooked, secret};
 use crate::interception::{BOTH, Scene, limited};
 
-/// A request with such content on a connection of its own.
+/// A request with this content over a new connection.
 fn ask(
     scene: &Scene,
     protocol: &str,
@@ -77,7 +77,7 @@ fn p7_limited_mode_refuses_content_inside_too() {
     }
 }
 
-/// Content is what HEADERS do not end the stream before, whatever comes then.
+/// HEADERS that do not end the stream announce content, whatever comes next.
 #[test]
 fn p7_limited_mode_refuses_a_stream_that_headers_do_not_end() {
     let scene = Scene::echoing(&limited(), &["h2"]);
@@ -119,8 +119,8 @@ fn m10_a_hook_lets_no_content_through_that_its_method_does_not_define() {
     }
 }
 
-/// The attack: the content of a `POST` that the origin leaves unread is a request whose content is the
-/// next request, secret and all.
+/// The attack: the origin leaves the content of a `POST` unread. That content is a request, whose
+/// own content is the next request with its secret.
 #[test]
 fn m9_no_injected_secret_follows_content_on_a_connection() {
     let (_directory, scene) = hooked_scene("http/1.1", careless());
@@ -128,7 +128,7 @@ fn m9_no_injected_secret_follows_content_on_a_connection() {
     let mut mine = scene.http1("hooked.test");
     let length = trap.len().to_string();
     let fields = [("Content-Length", &*length)];
-    // In one piece: an answer that comes before the content ends the connection.
+    // In one piece: an answer that comes before the content is complete ends the connection.
     mine.send(scene.message("POST", "hooked.test", "/api/x", &fields) + &trap);
     assert_eq!(mine.read_final_response().text(), "done");
     // By the same client, on the same connection, and by another one.
@@ -162,7 +162,7 @@ fn m6_requests_without_content_share_connections_to_a_hooked_host() {
     );
 }
 
-/// What comes behind a CONNECT was meant for a tunnel, and its framing has not been checked.
+/// Bytes behind a CONNECT were meant for a tunnel, and their framing was not checked.
 #[test]
 fn m7_a_connect_inside_is_the_last_request_of_its_connection() {
     let scene = Scene::echoing(&limited(), &["http/1.1"]);

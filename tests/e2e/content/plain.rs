@@ -75,7 +75,7 @@ fn h1_content_that_a_method_does_not_define_ends_its_connection_in_full_mode() {
         let first = seen.last().expect("a request");
         assert_eq!((&*first.method, &*first.target), (method, "/first"));
         assert_eq!(first.headers.all("connection"), ["close"], "{method}");
-        // Of another client.
+        // From another client.
         assert_eq!(ask(&scene, "GET", "/second", "").status, 200);
         let seen = scene.origin.requests();
         let second = seen.last().expect("a request");

@@ -1,4 +1,4 @@
-//! Who may call, and what a bad caller gets.
+//! Which callers are served, and what a misbehaving caller gets.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -13,7 +13,7 @@ use e2e::wait::PATIENCE;
 
 use super::{PROXYCTL, daemon, json, proxyctl, proxyctl_at, socket};
 
-/// An account that every system has and that is not ours.
+/// An account that exists on every system and is not ours.
 const NOBODY: &str = "nobody";
 
 /// Runs `proxyctl` as `nobody`. Needs root.
@@ -59,7 +59,7 @@ fn with_control(key: &str, names: &str) -> Daemon {
 fn k3_strangers_are_hung_up_on_and_told_how_to_be_admitted() {
     let daemon = with_control("observers", r#"["daemon"]"#);
     if !machine::has(Need::Root) {
-        // Only root can become somebody else. What is left to see is the file's own barrier.
+        // Only root can become another user. Without root, the test checks the file's permissions.
         fs::set_permissions(socket(&daemon), fs::Permissions::from_mode(0o000)).expect("ours");
         let run = proxyctl(&daemon, &["status"]);
         assert_eq!(run.code, Some(4), "{run:?}");
@@ -67,7 +67,7 @@ fn k3_strangers_are_hung_up_on_and_told_how_to_be_admitted() {
     }
     let run = as_nobody(&daemon, &["status"]);
     assert_eq!(run.code, Some(4), "{run:?}");
-    run.says("hung up without a word")
+    run.says("closed the connection without an answer")
         .says("add \"nobody\" to [daemon.control] administrators or observers");
     let line = daemon.wait_for_message("neither administrator nor observer");
     assert!(line.field("uid").is_some(), "{}", line.raw);
@@ -90,7 +90,7 @@ fn k3_c7_a_reload_lets_others_at_the_socket_and_keeps_them_out_again() {
     let daemon = daemon();
     let mode_with = |key: &str, names: &str, wanted: (u32, Option<u32>)| {
         daemon.reload_with(&Config::example().set("daemon.control", key, names));
-        // They follow when the monitor has heard that the settings are in force.
+        // They follow when the monitor knows that the settings are in force.
         let followed = e2e::wait::poll(PATIENCE, || {
             let file = fs::metadata(socket(&daemon)).expect("it is there");
             let mode = file.permissions().mode() & 0o777 == wanted.0;
@@ -143,7 +143,7 @@ fn k3_one_caller_too_many_is_told_what_the_matter_is() {
 #[test]
 fn k3_observers_look_and_administrators_change() {
     if !machine::has(Need::Root) {
-        // Our own user administers, named or not.
+        // Our own user administers, whether it is named or not.
         let daemon = with_control("observers", r#"["nobody"]"#);
         proxyctl(&daemon, &["mode", "limited"]).succeeded();
         return;
@@ -186,7 +186,7 @@ fn k3_a_name_that_nobody_has_is_told_in_the_log_and_in_status() {
     proxyctl(&daemon, &["status"]).succeeded().says(told);
 }
 
-/// A caller that speaks bytes.
+/// A caller that sends raw bytes.
 fn raw(socket: &PathBuf) -> UnixStream {
     let stream = UnixStream::connect(socket).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
@@ -242,7 +242,7 @@ fn k3_bad_callers_end_alone_with_a_reason_in_the_log() {
         let mut caller = raw(&path);
         caller.write_all(bytes).expect("it reads");
         let mut rest = Vec::new();
-        // The end may come as a reset, since not all was read.
+        // The end may be a reset, since not everything was read.
         let _ = caller.read_to_end(&mut rest);
         assert!(rest.is_empty(), "{rest:?}");
         daemon.wait_for_message(reason);
@@ -258,7 +258,7 @@ fn k3_callers_that_never_read_or_say_nothing_keep_nobody_waiting() {
     let mut deaf = raw(&path);
     send(&mut deaf, 0, &hello(1)).expect("it reads");
     receive(&mut deaf);
-    // Until it is hung up on, or the kernel takes no more.
+    // Until it is disconnected, or the kernel accepts no more.
     deaf.set_write_timeout(Some(std::time::Duration::from_millis(200)))
         .expect("a socket");
     let config = r#"{"Config":{"request":{}}}"#;

@@ -1,4 +1,4 @@
-//! Every command, for people and for programs, done and not done.
+//! Every command, with text and JSON output, successful and failed.
 
 use e2e::client::{Association, Connection};
 use e2e::daemon::Config;

@@ -1,5 +1,5 @@
-//! Managed constraints hold for a running proxy, whoever asks and by whichever way (SPEC C6). The
-//! requirements stand in an `/etc` of the proxy's own, which takes root to make.
+//! Managed constraints hold for a running proxy, for every caller and every way of asking (SPEC
+//! C6). The requirements are in an `/etc` of the proxy's own, which needs root to make.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -17,14 +17,14 @@ use crate::startup::Wrapped;
 
 const REQUIREMENTS: &str = "/etc/codex/requirements.toml";
 
-/// What stands on top of `/etc`, and the program that sees it so.
+/// A directory mounted over `/etc`, and the program that sees it.
 struct Machine {
     etc: TempDir,
     program: Wrapped,
 }
 
 impl Machine {
-    /// With this table of requirements; `None` where nothing can be mounted for one program alone.
+    /// With this table of requirements; `None` if nothing can be mounted for one program alone.
     fn requiring(table: &str) -> Option<Self> {
         if !machine::has(Need::Mounts) {
             return None;
@@ -81,7 +81,7 @@ fn c6_a_mode_beyond_the_requirement_is_403_and_exit_code_4() {
     assert_eq!(json(&daemon, &["mode"])["mode"], "limited");
     let arguments = ["explain", "http://allowed.test/", "--method", "POST"];
     proxyctl(&daemon, &arguments).says(&format!(
-        "mode may only be limited as long as {REQUIREMENTS}:2 requires it"
+        "mode may only be limited while {REQUIREMENTS}:2 requires it"
     ));
     let same = daemon.admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
     assert_eq!(same.status, 200);
@@ -126,8 +126,8 @@ fn c6_config_shows_who_set_each_value_and_what_bounds_it() {
     assert_eq!(json(&daemon, &["config"])["sources"]["mode"], "run time");
 }
 
-/// SPEC C7: a requirement that the files break leaves the old settings in force; one that they keep
-/// counts from the reload on, for whatever was set at run time too.
+/// SPEC C7: if the files violate a requirement, the old settings stay in force. A requirement that
+/// they obey holds from the reload on, also for values that were set at run time.
 #[test]
 fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     let Some(machine) = Machine::requiring("") else {
@@ -141,7 +141,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     let why = "invalid value for network.allow_local_binding: true (allowed false)";
     assert!(failed.text().contains(why), "{}", failed.text());
     assert_eq!(get(&daemon, "allowed.test:1").status, 502);
-    // The test's own resolver has to be the requirements' too.
+    // The test's own resolver must be in the requirements too.
     let resolver = daemon.admin("GET", "/config", None).json()["daemon"]["resolver"].clone();
     let (servers, hosts) = (&resolver["nameservers"], &resolver["hosts_file"]);
     machine.require(&format!(
@@ -153,10 +153,10 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     let refused = get(&daemon, "allowed.test:1");
     let told = refused.json();
     assert_eq!(told["reason"], "not_allowed");
-    // Who can help, and nothing about where their file is (SPEC H7).
+    // It says who can help, and not where the file is (SPEC H7).
     let message = told["message"].as_str().expect("a sentence");
     assert!(
-        message.contains("whoever manages requirements.toml") && !message.contains("/etc"),
+        message.contains("the administrator of requirements.toml") && !message.contains("/etc"),
         "{message}"
     );
     assert!(!message.contains("reload"), "{message}");
@@ -167,7 +167,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     let explained = json(&daemon, &["explain", "http://allowed.test/"]);
     let remedy = explained["remedy"].as_str().expect("a remedy");
     assert!(
-        remedy.contains("whoever manages requirements.toml add \"allowed.test\""),
+        remedy.contains("the administrator of requirements.toml to add \"allowed.test\""),
         "{remedy}"
     );
     assert_eq!(
@@ -180,7 +180,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     assert_eq!(json(&daemon, &["mode"])["mode"], "limited");
 }
 
-/// An allowed name leads where the resolver says, so a resolver of the user's own would lead a managed
+/// The resolver decides where an allowed name leads, so a resolver of the user could lead a managed
 /// name to any server.
 #[test]
 fn c6_a_resolver_of_the_configurations_own_leads_no_managed_name_elsewhere() {

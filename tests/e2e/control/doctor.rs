@@ -1,4 +1,4 @@
-//! `proxyctl doctor` on daemons that are well, and on those that are not.
+//! `proxyctl doctor` on healthy and on broken daemons.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -34,7 +34,7 @@ fn examine(
     )
 }
 
-/// The lines of one check, as verdict and what was found.
+/// The lines of one check, as verdict and text.
 fn of<'l>(lines: &'l [Value], check: &str) -> Vec<(&'l str, &'l str)> {
     let lines = lines.iter().filter(|line| line["check"] == check);
     lines
@@ -53,7 +53,7 @@ fn the<'l>(lines: &'l [Value], check: &str) -> (&'l str, &'l str) {
     found[0]
 }
 
-/// What is advised against the first problem.
+/// The advice for the first problem.
 #[track_caller]
 fn advice(lines: &[Value]) -> &str {
     let problem = lines.iter().find(|line| line["verdict"] == "problem");
@@ -88,14 +88,14 @@ fn k1_doctor_finds_nothing_wrong_with_a_proxy_that_is_well() {
     for check in ["control", "permissions", "ca", "environment", "version"] {
         assert_eq!(the(&lines, check).0, "ok", "{check}: {lines:#?}");
     }
-    // Where the machine lacks the worker's user, the proxy warns of that here too.
+    // If the machine lacks the worker's user, the proxy warns of that here too.
     let settings = of(&lines, "settings");
     assert_eq!(settings[0].0, "ok", "{settings:?}");
     for (verdict, found) in &settings[1..] {
         assert_eq!(*verdict, "note");
         assert!(found.starts_with("the worker runs as nobody"), "{found}");
     }
-    // Each line says everything, whatever it found.
+    // Each line has all fields, whatever it found.
     for line in &lines {
         let keys: Vec<&String> = line.as_object().expect("an object").keys().collect();
         assert_eq!(keys, ["check", "verdict", "found", "advice"]);
@@ -166,13 +166,13 @@ fn k1_doctor_says_that_something_else_is_behind_the_control_socket() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("mute.sock");
     let _mute = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
-    // It takes the connection and never answers: the check ends all the same.
+    // It accepts the connection and never answers. The check ends all the same.
     let (code, lines) = examine(&path, &["control"], &[]);
     assert_eq!(code, Some(1));
     assert_eq!(the(&lines, "control").0, "problem", "{lines:#?}");
 }
 
-/// The files of a system on which a proxy has not been started yet.
+/// The files of a system where no proxy has been started yet.
 struct System {
     home: tempfile::TempDir,
     socket: std::path::PathBuf,
@@ -246,11 +246,11 @@ fn c6_doctor_finds_what_others_may_change() {
 fn m3_doctor_finds_a_key_that_others_may_read_and_a_ca_that_nobody_trusts() {
     let config = Config::example().set("network", "mode", "\"limited\"");
     let daemon = Daemon::start(e2e::binary!(), &config);
-    // In use, and gone with the process.
+    // In use, and lost with the process.
     let (code, lines) = examine(&socket(&daemon), &["ca"], &[]);
     assert_eq!(code, Some(1), "{lines:#?}");
     assert!(
-        the(&lines, "ca").1.contains("goes when the proxy stops"),
+        the(&lines, "ca").1.contains("is lost when the proxy stops"),
         "{lines:#?}"
     );
     let state = serde_json::json!(daemon.directory().join("state"));
@@ -262,7 +262,7 @@ fn m3_doctor_finds_a_key_that_others_may_read_and_a_ca_that_nobody_trusts() {
     assert_eq!(examine(&socket(&daemon), &["permissions"], &[]).0, Some(0));
     let (_, lines) = examine(&socket(&daemon), &["ca"], &[]);
     assert_ne!(the(&lines, "ca").0, "ok", "{lines:#?}");
-    // No `init` makes it so, and none would start with it.
+    // `init` never makes it like this, and the proxy would not start with it.
     let key = daemon.directory().join("state/ca.key");
     fs::set_permissions(&key, Permissions::from_mode(0o640)).expect("it is ours");
     let (code, lines) = examine(&socket(&daemon), &["permissions"], &[]);
@@ -298,7 +298,7 @@ fn b1_doctor_looks_at_the_shell_that_it_is_called_from() {
             1,
             "NO_PROXY takes *.corp.example",
         ),
-        // The configuration of these tests lets local addresses be reached directly.
+        // The configuration of these tests permits direct connections to local addresses.
         (
             vec![("no_proxy", "localhost,127.0.0.1,10.0.0.0/8")],
             0,

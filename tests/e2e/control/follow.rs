@@ -112,7 +112,8 @@ fn r1_numbers_never_go_back_and_follow_goes_on_when_a_worker_is_replaced() {
         let (told, sequence) = next();
         assert_eq!(told, host);
         assert!(sequence > last, "{sequence} after {last}");
-        // A crash loses the list; whoever asks from an old number on gets all that is newer.
+        // A crash loses the list. A client that asks from an old number on still gets everything
+        // newer.
         let asked = json(&daemon, &["blocked", "--since", &last.to_string()]);
         assert_eq!(asked["blocked"][0]["host"], host, "{asked}");
         assert_eq!(asked["dropped"], 0, "{asked}");
@@ -131,6 +132,6 @@ fn k1_follow_ends_with_the_proxy() {
     follower.line();
     daemon.signal(Signal::SIGTERM);
     assert_eq!(follower.exit_code(), Some(3));
-    // A caller that waits does not hold the proxy up.
+    // A waiting caller does not delay the end of the proxy.
     assert_eq!(daemon.wait_exit().code, Some(0));
 }

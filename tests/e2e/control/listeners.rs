@@ -1,5 +1,5 @@
-//! Whose proxy `proxyctl` talks to: the kernel names the listener's owner, and a path proves nothing
-//! (SPEC K2). A proxy of another user takes root to start.
+//! Which users' proxies `proxyctl` trusts: the kernel names the listener's owner, and a path proves
+//! nothing (SPEC K2). Starting a proxy of another user needs root.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -57,7 +57,7 @@ impl UsersProxy {
             .config(&config)
             .args_of(&place, runtime.path())
             .start();
-        // A user's own is closed to others; one that names observers opens it.
+        // A user's own proxy is closed to others; one with observers is open.
         let directory = place.parent().expect("a parent");
         fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("root may");
         Some(Self {
@@ -107,7 +107,7 @@ impl ArgsOf for e2e::daemon::Launch {
     }
 }
 
-/// Variables survive `su`; a proxy that a user runs could give root a CA of its own.
+/// Variables survive `su`; a user's proxy could give root a CA of its own.
 #[test]
 fn k2_root_talks_to_a_users_proxy_only_where_the_flag_names_it() {
     let Some(users) = UsersProxy::start() else {
@@ -151,7 +151,7 @@ fn k2_root_talks_to_a_users_proxy_only_where_the_flag_names_it() {
         .run();
     told.failed().says("nobody (uid ").says("\"problem\"");
 
-    // The flag is explicit, and the answer says whose it is.
+    // The flag is explicit, and the answer names the owner.
     let status = json(&users.daemon, &["status"]);
     let by = &status["answered_by"];
     assert_eq!(by["uid"], users.owner.uid.as_raw());
@@ -191,7 +191,7 @@ fn k2_users_talk_to_their_own_proxy_and_to_roots() {
     };
     let theirs: &[(&str, &Path)] = &[("XDG_RUNTIME_DIR", users.runtime.path())];
     users.run_as(&users.owner, theirs, &["status"]).succeeded();
-    // An observer of that proxy, who may look at it and has to name it.
+    // An observer of that proxy, who may look at it and must name it.
     let other = account("daemon");
     let path = users.socket();
     let run = users.run_as(&other, &[(VARIABLE, &path)], &["status"]);

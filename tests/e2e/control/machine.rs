@@ -1,5 +1,5 @@
-//! Addresses of this machine are local at every door and in `explain`, asked by the confined worker
-//! (SPEC P3, P4, P9), in a network of the test's own.
+//! Addresses of this machine are local at every door and in `explain`, where the confined worker
+//! asks the kernel (SPEC P3, P4, P9). In a network of the test's own.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::process::Command;
@@ -11,20 +11,20 @@ use e2e::wait::{PATIENCE, poll};
 use super::json;
 
 const INSIDE: &str = "IN_A_NETWORK_OF_ITS_OWN";
-/// The exit code of a network that cannot be made.
+/// The exit code when a network cannot be made.
 const CANNOT: i32 = 77;
 const OWN: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
 const NETWORK: &str = "ip link set lo up && ip addr add 93.184.216.34/32 dev lo && \
                        ip -6 addr add 2606:2800::1/128 dev lo";
 
-/// Runs a test again in a network that has addresses of the internet and nobody else, and says whether
-/// this is it. Where no such network can be made, it says so and runs nothing.
+/// Runs a test again in a network with addresses of the internet and no other machine. Returns
+/// whether this is that run. If no such network can be made, says so and runs nothing.
 fn is_inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    // A user's own network needs a user namespace, in which the daemon would be root and have no account
-    // to drop to.
+    // A user's own network needs a user namespace, in which the daemon would be root without an
+    // account to drop to.
     if !e2e::machine::has(e2e::machine::Need::Network) {
         return false;
     }

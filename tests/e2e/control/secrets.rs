@@ -1,4 +1,4 @@
-//! Secrets that the configuration names reach the worker, and nobody else (SPEC M9, B4).
+//! Secrets that the configuration names reach the worker, and no other process (SPEC M9, B4).
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -84,7 +84,7 @@ fn b4_hooks_are_shown_and_their_secrets_are_not() {
     run.says("<secret>");
     assert_concealed("proxyctl config", &run.stdout);
 
-    // A file is read anew at each reload, and one that is gone fails it.
+    // A file is read anew at each reload, and a missing one fails the reload.
     write_key(&key, "another");
     assert_eq!(daemon.reload().status, 200);
     write_key(&key, &format!("{KEY}\nand more"));

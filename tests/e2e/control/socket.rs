@@ -1,4 +1,4 @@
-//! The socket itself: found, made, kept and given up.
+//! The socket itself: found, made, kept and removed.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -52,7 +52,7 @@ fn k2_when_nobody_answers_it_says_what_was_tried_and_how_to_start() {
             directory.path().join("none.sock"),
             "there is no such socket",
         ),
-        (stale, "nobody listens on it"),
+        (stale, "no process listens on it"),
     ] {
         let run = proxyctl_at(&path, &["status"]);
         assert_eq!(run.code, Some(3), "{run:?}");
@@ -109,12 +109,12 @@ fn l4_what_is_no_socket_is_never_touched() {
     fs::write(&place, "precious").expect("a file");
     let exit = refused_at(&place);
     assert!(
-        exit.text().contains("a file that is no socket"),
+        exit.text().contains("a file that is not a socket"),
         "{}",
         exit.text()
     );
     assert_eq!(fs::read_to_string(&place).expect("it is there"), "precious");
-    // Nor what a link leads to.
+    // Nor the target of a link.
     let link = directory.path().join("link.sock");
     std::os::unix::fs::symlink(&place, &link).expect("a link");
     refused_at(&link);

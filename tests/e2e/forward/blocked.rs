@@ -1,4 +1,4 @@
-//! What a client is told when plain HTTP is refused (SPEC H5, H6, H7).
+//! The answer to a client when plain HTTP is refused (SPEC H5, H6, H7).
 
 use std::thread;
 
@@ -168,7 +168,7 @@ fn h5_a_block_leaves_the_connection_usable() {
     }
 }
 
-/// The client sends before it reads, as most do: the answer must survive until then.
+/// The client sends before it reads, as most do. The answer must survive until then.
 #[test]
 fn h5_a_block_is_read_by_a_client_that_is_still_sending_a_large_body() {
     const PART: usize = 64 * 1024;
@@ -196,8 +196,8 @@ fn h5_a_block_arrives_before_the_body_has_been_sent() {
     client.send([0; 1000]);
     let answer = client.read_final_response();
     assert_eq!(answer.status, 403);
-    // Nothing else can be said on a connection whose request has not ended; and no reset, which
-    // could overtake the answer.
+    // No further answer is possible on a connection whose request has not ended. There is no reset,
+    // which could overtake the answer.
     assert_eq!(client.read_to_end(), b"");
 }
 

@@ -79,7 +79,7 @@ fn h1_a_large_body_is_neither_changed_nor_held() {
     assert!(answer.body == sent, "{} bytes came back", answer.body.len());
 }
 
-/// The origin takes nothing and the client sends all it can: the kernel's buffers fill up, and the
+/// The origin reads nothing and the client sends all it can: the kernel's buffers fill up, but the
 /// daemon's memory must not.
 #[test]
 fn h1_an_origin_that_does_not_read_holds_the_client_back() {
@@ -88,7 +88,7 @@ fn h1_an_origin_that_does_not_read_holds_the_client_back() {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let origin = Origin::answering(|_| Answer::text("done")).before_body(move |_| {
-        // It ends when the test lets go of its end.
+        // It ends when the test drops its end.
         let _: Result<(), mpsc::RecvError> = wait.lock().expect("the lock").recv();
         None
     });
@@ -165,7 +165,7 @@ fn h1_trailers_of_an_answer_reach_a_client_that_takes_them() {
     assert_eq!(seen.header("te"), Some("trailers"));
 }
 
-/// What may not stand in the header section must not come in behind the body either.
+/// Fields that may not be in the header section may not follow the body either.
 #[test]
 fn h3_trailers_cannot_carry_what_ends_here() {
     let scene = Scene::echoing();
@@ -195,12 +195,12 @@ fn p7_trailers_cannot_carry_a_method_override() {
     let answer = scene.client().exchange(&format!(
         "{request}0\r\nX-HTTP-Method-Override: DELETE\r\n\r\n"
     ));
-    // Where limited mode would have to take it away, there is no content for it to follow.
+    // Where limited mode would have to remove it, there is no content for it to follow.
     assert_eq!(answer.status, 403);
     assert_eq!(scene.origin.connections(), 0);
 }
 
-/// A search with `GET` and content (as Elasticsearch has it) is rare and allowed: it must not become
+/// A search with `GET` and content (as in Elasticsearch) is rare and allowed: it must not become
 /// another request on the way.
 #[test]
 fn h1_a_get_with_content_keeps_it() {
@@ -217,7 +217,7 @@ fn h1_a_get_with_content_keeps_it() {
     assert_eq!(answer.json()["target"], "/next");
 }
 
-/// An origin that has heard enough: what it says must not wait for the rest, nor be lost.
+/// An origin that refuses early: its answer must neither wait for the rest nor be lost.
 #[test]
 fn h1_an_early_answer_reaches_a_client_that_is_still_sending() {
     const PART: usize = 64 * 1024;
@@ -260,8 +260,8 @@ fn h1_a_chunked_answer_that_breaks_off_is_not_completed() {
     client.expect_closed();
 }
 
-/// Towards HTTP/1.0 the end of the connection is the end of the body, so only a reset can say that
-/// this was not the end.
+/// For HTTP/1.0 the end of the connection is the end of the body, so only a reset can show that the
+/// body was cut.
 #[test]
 fn h1_an_answer_that_breaks_off_is_not_completed_towards_http_1_0_either() {
     let scene = cut_short("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
@@ -274,7 +274,7 @@ fn h1_an_answer_that_breaks_off_is_not_completed_towards_http_1_0_either() {
     assert!(body.is_err(), "an orderly end after {body:?}");
 }
 
-/// RFC 9112 section 6.3: the transfer coding counts, and the length must not go on.
+/// RFC 9112 section 6.3: the transfer coding overrides the length, which must not be passed on.
 #[test]
 fn h1_an_answer_with_both_framings_is_not_cut_to_the_wrong_one() {
     let scene = cut_short(
@@ -322,7 +322,7 @@ fn h1_a_client_that_hangs_up_in_the_answer_ends_it_upstream() {
     let origin = by_hand(move |mut stream| {
         read_head(&mut stream)?;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-        // Somebody must write to notice.
+        // Only a write notices the end.
         while stream.write_all(&[0; 8 * 1024]).is_ok() {}
         ended.send(()).map_err(std::io::Error::other)
     });
@@ -340,8 +340,8 @@ fn impatient() -> Config {
     Config::example().set("daemon.limits", "idle_timeout", r#""1s""#)
 }
 
-/// The limit is for silence, not for size. The time is what is tested: each pause is shorter than the
-/// limit, all of them longer.
+/// The limit is for silence, not for size. The test is about time: each pause is shorter than the
+/// limit, and all together are longer.
 #[test]
 fn h1_a_slow_download_that_goes_on_is_not_idle() {
     let origin = by_hand(|mut stream| {
@@ -360,7 +360,7 @@ fn h1_a_slow_download_that_goes_on_is_not_idle() {
     assert_eq!(answer.text(), "xxxxxxxx");
 }
 
-/// The time is what is tested, as above.
+/// The test is about time, as above.
 #[test]
 fn h1_a_slow_upload_that_goes_on_is_not_idle() {
     let origin = by_hand(|mut stream| {

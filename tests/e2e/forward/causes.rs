@@ -1,4 +1,5 @@
-//! A permitted request that fails: the client and the log read one cause in the same words (SPEC H8).
+//! A permitted request that fails: the client and the log get the same words for the cause (SPEC
+//! H8).
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +15,7 @@ fn start() -> Daemon {
     Daemon::start(e2e::binary!(), &Config::example())
 }
 
-/// An origin that sends these bytes for an answer, and closes.
+/// An origin that answers with these bytes, and closes.
 fn saying(bytes: &'static [u8]) -> SocketAddr {
     by_hand(move |mut stream| {
         read_head(&mut stream)?;
@@ -27,13 +28,13 @@ fn reset(mut stream: TcpStream) -> io::Result<()> {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
 }
 
-/// A head of so many fields.
+/// A head with this many fields.
 fn fields(mut stream: TcpStream, count: usize, value: usize) -> io::Result<()> {
     read_head(&mut stream)?;
     let field = format!("X: {}\r\n", "x".repeat(value));
     let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", field.repeat(count));
     stream.write_all(head.as_bytes())?;
-    // A reset would throw away what has not been read yet.
+    // A reset would discard bytes that have not been read yet.
     io::copy(&mut stream, &mut io::sink()).map(|_| ())
 }
 
@@ -115,7 +116,7 @@ fn h8_every_unusable_answer_names_its_cause_to_the_client_and_in_the_log() {
     assert_cause(&daemon, large, words);
 }
 
-/// The client cannot be told any more: its answer has begun.
+/// The client cannot get an error any more: its answer has begun.
 #[test]
 fn h8_an_answer_that_breaks_off_names_its_cause_in_the_log() {
     let daemon = start();
@@ -161,7 +162,7 @@ fn h8_s2_a_tunnel_that_cannot_be_opened_leaves_one_line() {
     assert_eq!(line.field("door"), Some(&"socks5".into()));
     let mut client = Connection::open(daemon.http_addr());
     client.connect("missing.test:443");
-    // The example allows no such name: what is refused has its own line.
+    // The example allows no such name. A refusal has its own line.
     let refused = daemon.wait_for_blocked(|entry| entry["host"] == "missing.test");
     assert_eq!(refused["reason"], "not_allowed");
     let failures =

@@ -1,4 +1,4 @@
-//! Answers that come before the request is there whole (SPEC H1; RFC 9112 section 9.3).
+//! Answers that come before the request is complete (SPEC H1; RFC 9112 section 9.3).
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use e2e::origin::{Answer, Origin};
 
 use super::scene::{Scene, each_by_hand, message, read_head};
 
-/// Reads a head, says that this is too much, and closes: with the rest unread, that is a reset.
+/// Reads a head, answers 413, and closes: with unread bytes, that is a reset.
 fn hasty() -> (SocketAddr, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -25,7 +25,7 @@ fn hasty() -> (SocketAddr, Arc<AtomicUsize>) {
     (address, asked)
 }
 
-/// Sends this much, as far as it is taken.
+/// Sends this many bytes, or as many as the peer accepts.
 pub(crate) fn upload(client: &mut Connection, size: usize) {
     let part = vec![0; size.min(64 * 1024)];
     for _ in 0..size / part.len() {
@@ -69,7 +69,7 @@ fn h1_after_an_early_answer_both_connections_end() {
         let answer = client.read_final_response();
         assert_eq!((answer.status, &*answer.text()), (200, "whole"));
         assert!(answer.headers.closes(), "{:?}", answer.headers);
-        // What comes late is part of no request.
+        // Late bytes belong to no request.
         let _ = client.try_send("GET /late ");
         drop(client);
         let answer = scene.ask("POST", "allowed.test", "/", &["Content-Length: 0"]);

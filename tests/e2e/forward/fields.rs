@@ -1,11 +1,11 @@
-//! Which header fields go through and which end here (SPEC H3, P7, H11).
+//! Which header fields are passed on and which end at the proxy (SPEC H3, P7, H11).
 
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Body, Origin, Reply};
 
 use super::scene::Scene;
 
-/// What the origin was sent, but for `Host`.
+/// The fields that the origin was sent, except for `Host`.
 fn sent(scene: &Scene, fields: &[&str]) -> Vec<(String, String)> {
     let answer = scene.ask("GET", "allowed.test", "/", fields);
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -60,7 +60,7 @@ fn h3_what_connection_names_ends_here() {
     assert_eq!(sent(&scene, &fields), pairs([("X-Three", "stays")]));
 }
 
-/// Without them the message would be another one, or go elsewhere.
+/// Without them the message would be another one, or would be sent elsewhere.
 #[test]
 fn h3_connection_cannot_take_away_what_routes_and_frames() {
     let scene = Scene::echoing();
@@ -214,7 +214,7 @@ fn p7_limited_mode_takes_method_overrides_away() {
     assert_eq!(sent(&scene, &fields), pairs([("X-Kept", "1")]));
 }
 
-/// What an upgraded connection carries nobody could look at.
+/// Nothing could judge the bytes of an upgraded connection.
 #[test]
 fn p7_limited_mode_refuses_an_upgrade() {
     let config = Config::example().set("network", "mode", r#""limited""#);

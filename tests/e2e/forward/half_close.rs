@@ -1,5 +1,5 @@
-//! Clients that end their side behind a request and wait for the answer, as `nc -N` does (SPEC H1), and
-//! how one that has gone altogether is told from them.
+//! Clients that close their sending side behind a request and wait for the answer, like `nc -N`
+//! (SPEC H1), and how the proxy notices one that is gone altogether.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Sender};
@@ -11,7 +11,7 @@ use e2e::wait::{PATIENCE, poll};
 
 use super::scene::{Scene, noise};
 
-/// An origin that answers when it is let, and who lets it.
+/// An origin that answers when the test permits it.
 fn held(answer: Answer) -> (Scene, Sender<()>) {
     let (sender, receiver) = mpsc::channel();
     let receiver = Mutex::new(receiver);
@@ -23,14 +23,14 @@ fn held(answer: Answer) -> (Scene, Sender<()>) {
     (scene, sender)
 }
 
-/// Waits until so many requests have come whole.
+/// Waits until this many requests have arrived completely.
 fn arrived(scene: &Scene, number: usize) {
     scene.origin.wait_for("the request", |requests| {
         (requests.len() == number && requests[number - 1].complete).then_some(())
     });
 }
 
-/// The state and the timer of the daemon's end of a connection, as Linux tells them.
+/// The state and the timer of the daemon's end of a connection, from Linux.
 #[cfg(target_os = "linux")]
 fn kernel_says(daemon: &Daemon, client: &Connection) -> Option<(String, String)> {
     let port = |address: std::net::SocketAddr| format!(":{:04X}", address.port());
@@ -95,8 +95,8 @@ fn h1_every_request_in_front_of_the_end_is_answered() {
     client.expect_closed();
 }
 
-/// The end of the client's side must not be taken for the end of the connection while the answer still
-/// waits for room.
+/// The end of the client's side must not be taken for the end of the connection while the answer
+/// still waits for room.
 #[test]
 fn h1_a_large_answer_behind_the_end_arrives_whole() {
     let sent = noise(7, 16 * 1024 * 1024);
@@ -155,8 +155,8 @@ fn h1_a_client_that_resets_takes_its_request_back() {
     }
 }
 
-/// A client that has closed its socket looks like one that waits, until its host forgets the connection:
-/// then the kernel's question gets a reset.
+/// A client that has closed its socket looks like one that waits, until its host forgets the
+/// connection. Then the kernel's probe gets a reset.
 #[cfg(target_os = "linux")]
 #[test]
 fn h1_a_client_that_ended_its_side_is_asked_whether_it_is_still_there() {

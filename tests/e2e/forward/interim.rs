@@ -123,7 +123,7 @@ fn h1_early_hints_arrive_before_the_answer_is_there() {
     assert_eq!(client.read_response().text(), "ok");
 }
 
-/// In one piece with the answer they still have to come before it.
+/// Even in one piece with the final answer they must come before it.
 #[test]
 fn h1_interim_answers_come_before_the_final_one_however_they_arrive() {
     const ANSWER: &str = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
@@ -145,7 +145,7 @@ fn h1_interim_answers_come_before_the_final_one_however_they_arrive() {
     }
 }
 
-/// RFC 9110 section 15.2: such a client would take it for the answer.
+/// RFC 9110 section 15.2: such a client would take it for the final answer.
 #[test]
 fn h1_an_http_1_0_client_gets_no_interim_answer() {
     let scene = Scene::new(Origin::start(|_| {

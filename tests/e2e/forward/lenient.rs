@@ -1,5 +1,5 @@
-//! Answers that are not as they should be: mended where the client cannot misread them, as curl and
-//! browsers do, and refused where it could (SPEC H4; RFC 9112 sections 5.1, 5.2, 6.1 and 7).
+//! Malformed answers: repaired where the client cannot misread them, as curl and browsers do, and
+//! refused where it could (SPEC H4; RFC 9112 sections 5.1, 5.2, 6.1 and 7).
 
 use std::io::{Read as _, Write as _};
 
@@ -56,7 +56,7 @@ fn h4_odd_lines_of_an_answer_are_mended() {
             "X-Odd: a\r\n Content-Length: 9",
             Some("a Content-Length: 9"),
         ),
-        // Lines that are no fields are left out.
+        // Lines that are not fields are left out.
         (" X-Odd: 1", None),
         ("X Odd: 1", None),
         ("X-Odd", None),
@@ -125,7 +125,7 @@ fn h4_what_could_end_an_answer_elsewhere_for_the_client_is_refused() {
     }
 }
 
-/// The coding stays on the content, and its name goes with it to the client.
+/// The coding stays on the content, and its name is passed to the client.
 #[test]
 fn h4_another_transfer_coding_goes_on_by_its_name() {
     for (coding, body, wanted) in [
@@ -155,7 +155,8 @@ fn h4_another_transfer_coding_goes_on_by_its_name() {
     }
 }
 
-/// An origin that names `identity` and a length does not close, and clients do not wait for that.
+/// An origin that sends `identity` and a length does not close, and clients do not wait for a
+/// close.
 #[test]
 fn h4_beside_identity_a_length_ends_the_content() {
     let origin = by_hand(|mut stream| {
@@ -173,7 +174,8 @@ fn h4_beside_identity_a_length_ends_the_content() {
     assert_eq!(answer.header("content-length"), Some("2"));
 }
 
-/// HTTP/1.0 has no transfer codings, and without its name the content would mean nothing.
+/// HTTP/1.0 has no transfer codings, and without the name of its coding the content would be
+/// meaningless.
 #[test]
 fn h4_a_client_that_cannot_be_told_of_a_transfer_coding_hears_so() {
     let scene = answering(

@@ -12,7 +12,7 @@ use e2e::wait::PATIENCE;
 
 /// A daemon and an origin; names that the daemon's hosts file has lead to the origin.
 pub(crate) struct Scene {
-    /// First to go, so that the daemon has nothing left to wait for when it ends.
+    /// Dropped first, so that the daemon has nothing to wait for when it ends.
     pub(crate) origin: Origin,
     pub(crate) daemon: Daemon,
 }
@@ -30,7 +30,7 @@ impl Scene {
         }
     }
 
-    /// With an origin that answers with what it was asked.
+    /// With an origin that echoes its request.
     pub(crate) fn echoing() -> Self {
         Self::new(Origin::start(|_| Answer::Echo))
     }
@@ -89,7 +89,8 @@ pub(crate) fn message(method: &str, authority: &str, path: &str, fields: &[&str]
     text + "\r\n"
 }
 
-/// Sends bytes on a connection of their own, which is answered 400 in words that begin like this, and ends.
+/// Sends bytes on a new connection. The answer must be 400 with a text that begins like this, and the
+/// connection must end.
 #[track_caller]
 pub(crate) fn assert_bad_request(door: SocketAddr, bytes: impl AsRef<[u8]>, words: &str) {
     let bytes = bytes.as_ref();
@@ -107,7 +108,7 @@ pub(crate) fn assert_bad_request(door: SocketAddr, bytes: impl AsRef<[u8]>, word
     client.expect_closed();
 }
 
-/// Serves one connection by hand on loopback, for what a scripted origin cannot do.
+/// Serves one connection by hand on loopback, for behaviour that a scripted origin does not have.
 pub(crate) fn by_hand(
     serve: impl FnOnce(TcpStream) -> io::Result<()> + Send + 'static,
 ) -> SocketAddr {
@@ -126,7 +127,7 @@ pub(crate) fn by_hand_at(
         stream
             .set_read_timeout(Some(PATIENCE))
             .expect("a fresh socket takes options");
-        // What goes wrong here the test sees at the client.
+        // The test sees an error here at the client.
         let _: io::Result<()> = serve(stream);
     });
     address
@@ -142,13 +143,13 @@ pub(crate) fn each_by_hand(
     thread::spawn(move || {
         for (number, stream) in listener.incoming().enumerate() {
             let stream = stream.expect("a connection");
-            // What is written leaves at once, before a reset too.
+            // Written bytes leave at once, even before a reset.
             stream
                 .set_nodelay(true)
                 .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
                 .expect("a fresh socket takes options");
             let serve = Arc::clone(&serve);
-            // What goes wrong here the test sees at the client.
+            // The test sees an error here at the client.
             thread::spawn(move || serve(number, stream));
         }
     });
@@ -171,7 +172,7 @@ pub(crate) fn answer_ok(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 }
 
-/// So many bytes that do not repeat soon.
+/// This many bytes, in a sequence that does not repeat soon.
 pub(crate) fn noise(seed: u32, length: usize) -> Vec<u8> {
     let mut state = seed;
     std::iter::repeat_with(|| {

@@ -1,4 +1,5 @@
-//! What a request is for: request-target, `Host`, and every spelling of a host (SPEC H2, P1).
+//! The destination of a request: request-target, `Host`, and every spelling of a host (SPEC H2,
+//! P1).
 
 use std::net::Ipv6Addr;
 
@@ -93,7 +94,7 @@ fn h2_a_target_that_is_not_plainly_a_host_and_a_port_is_refused() {
         let mut client = scene.client();
         client.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         let answer = client.read_final_response();
-        // What can be told from the rest of the target as a host, and is none, is a policy's answer.
+        // If the rest of the target shows that this is an invalid host, policy answers it.
         let invalid = answer.status == 403 && answer.json()["reason"] == "invalid_host";
         assert!(
             answer.status == 400 || invalid,
@@ -110,14 +111,14 @@ fn h2_other_schemes_are_refused_in_words() {
     for (scheme, words) in [
         (
             "https",
-            "this proxy carries https URLs through CONNECT alone",
+            "this proxy carries https URLs only through CONNECT",
         ),
         (
             "HTTPS",
-            "this proxy carries https URLs through CONNECT alone",
+            "this proxy carries https URLs only through CONNECT",
         ),
-        ("ws", "this proxy carries ws URLs through CONNECT alone"),
-        ("wss", "this proxy carries wss URLs through CONNECT alone"),
+        ("ws", "this proxy carries ws URLs only through CONNECT"),
+        ("wss", "this proxy carries wss URLs only through CONNECT"),
         ("ftp", "this proxy carries no ftp URLs"),
         ("gopher", "this proxy carries no gopher URLs"),
     ] {

@@ -1,4 +1,4 @@
-//! Changes of protocol over plain HTTP: offers, what origins make of them, and the tunnels that follow
+//! Changes of protocol over plain HTTP: offers, the answers of origins, and the tunnels that follow
 //! (SPEC H9, P11). WebSocket has its own tests, with interception.
 
 use std::io::{Read as _, Write as _};
@@ -10,7 +10,7 @@ use e2e::origin::{Answer, Origin};
 
 use super::scene::{Scene, by_hand, message, read_head};
 
-/// Changes to what the path names; anything else is answered with the request.
+/// Changes to the protocol in the path; answers anything else with the request.
 fn origin() -> Origin {
     Origin::start(|request| match request.target.strip_prefix("/to/") {
         Some(protocols) => {
@@ -31,7 +31,7 @@ fn offer(scene: &Scene, method: &str, path: &str, protocols: &str, fields: &[&st
     scene.message(method, "allowed.test", path, &fields)
 }
 
-/// As docker attaches to a container.
+/// A request like that of `docker attach`.
 fn attached(scene: &Scene) -> Connection {
     let mut client = scene.client();
     client.send(offer(scene, "POST", "/to/tcp", "tcp", &[]));
@@ -141,7 +141,7 @@ fn h9_an_origin_that_changes_to_what_was_not_offered_is_a_502() {
     }
 }
 
-/// What is left of the request would be taken for the other protocol.
+/// The rest of the request would be taken for the other protocol.
 #[test]
 fn h9_an_origin_that_changes_before_it_has_the_whole_request_is_a_502() {
     let origin = Origin::answering(|_| Answer::Echo)
@@ -153,7 +153,7 @@ fn h9_an_origin_that_changes_before_it_has_the_whole_request_is_a_502() {
     assert_eq!(client.read_final_response().status, 502);
 }
 
-/// They were read as HTTP before the origin had agreed.
+/// They were read as HTTP before the origin agreed.
 #[test]
 fn h9_bytes_of_the_protocol_in_front_of_the_answer_are_never_lost_silently() {
     let scene = scene(&Config::example());
@@ -170,7 +170,7 @@ fn h9_bytes_of_the_protocol_in_front_of_the_answer_are_never_lost_silently() {
     assert_eq!(end, std::io::ErrorKind::ConnectionReset, "{text}");
 }
 
-/// An orderly close would tell the client that it has everything.
+/// An orderly close would tell the client that it has received everything.
 #[test]
 fn h9_a_reset_upstream_is_a_reset_for_the_client() {
     let address = by_hand(|mut stream| {

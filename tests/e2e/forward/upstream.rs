@@ -1,4 +1,4 @@
-//! Connections to origins: kept, dropped, retried; and what is said when there is none (SPEC H8, C7).
+//! Connections to origins: kept, dropped, retried, and the answer when there is none (SPEC H8, C7).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -67,8 +67,8 @@ fn h1_an_origin_that_closes_its_connection_gets_a_new_one() {
     assert_eq!(scene.origin.requests().len(), 4);
 }
 
-/// An origin that hangs up on the second request of every connection, as one does that closes an
-/// idle connection at the moment when a request comes.
+/// An origin that closes at the second request of every connection, as one does that closes an idle
+/// connection just when a request comes.
 fn forgetful(ending: Answer) -> Scene {
     let last = AtomicUsize::new(usize::MAX);
     Scene::new(Origin::start(move |request| {
@@ -120,8 +120,8 @@ fn h1_a_request_that_may_have_been_carried_out_is_not_sent_again() {
     }
 }
 
-/// How many connections two requests have needed, so long after each other, and what the origin says of
-/// the first.
+/// How many connections two requests needed, this long after each other. `hint` is the origin's
+/// `Keep-Alive` in the first answer.
 fn connections(hint: &'static str, pause: Duration) -> usize {
     let scene = Scene::new(Origin::start(move |_| {
         let reply = Reply::new(200, Body::Sized(b"ok".to_vec()));
@@ -130,7 +130,7 @@ fn connections(hint: &'static str, pause: Duration) -> usize {
     let mut client = scene.client();
     let request = scene.message("POST", "allowed.test", "/", &["Content-Length: 0"]);
     assert_eq!(client.exchange(&request).status, 200);
-    // The time is what is tested.
+    // The test is about time.
     std::thread::sleep(pause);
     assert_eq!(client.exchange(&request).status, 200);
     scene.origin.connections()
@@ -167,7 +167,7 @@ fn h8_an_answer_that_is_none_is_the_origins_fault() {
         assert!(text.starts_with(&scene.authority("allowed.test")), "{text}");
         assert!(text.contains("the fault lies with the host"), "{text}");
         assert!(!text.contains("secret"), "{text}");
-        // Whatever it was, it concerned one request.
+        // It concerned one request only.
         let answer = client.exchange(&scene.get("blocked.test", "/"));
         assert_eq!(answer.status, 403);
     }
@@ -184,7 +184,7 @@ fn h8_a_refused_connection_is_502() {
         assert_eq!(answer.status, 502);
         let wanted = format!("{authority}: the connection was refused.");
         assert!(answer.text().starts_with(&wanted), "{}", answer.text());
-        assert_eq!(answer.header("x-proxy-error"), None, "it is no block");
+        assert_eq!(answer.header("x-proxy-error"), None, "it is not a block");
     }
     assert!(daemon.blocked().is_empty());
 }
@@ -235,7 +235,7 @@ fn p4_a_name_that_does_not_resolve_is_an_outcome_and_no_block() {
     assert_eq!(scene.origin.connections(), 0);
 }
 
-/// An idle connection to an origin is nobody's work in hand.
+/// An idle connection to an origin is not a request in hand.
 #[test]
 fn h1_kept_connections_do_not_hold_up_the_end_of_the_proxy() {
     let Scene { origin, daemon } = Scene::echoing();
@@ -248,6 +248,6 @@ fn h1_kept_connections_do_not_hold_up_the_end_of_the_proxy() {
     daemon.signal(Signal::SIGTERM);
     let exit = daemon.wait_exit();
     assert_eq!(exit.code, Some(0));
-    // Far below `drain_timeout`, after which the connection is cut.
+    // Far less than `drain_timeout`, after which the connection is cut.
     assert!(begun.elapsed().as_secs() < 10, "{}", exit.text());
 }

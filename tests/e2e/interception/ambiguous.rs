@@ -1,5 +1,5 @@
-//! Hosts with hooks: requests that servers read in different ways are refused, and fields that would
-//! make a server act on another request than was judged do not reach it (SPEC M10).
+//! Hosts with hooks: requests that servers read in different ways are refused, and fields that
+//! would make a server act on another request than the judged one do not reach it (SPEC M10).
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::hooks::{hooked, secret};
 use super::{BOTH, Scene};
 use crate::control::json;
 
-/// What `proxyctl explain` says about a URL.
+/// The output of `proxyctl explain` for a URL.
 fn explained(scene: &Scene, method: &str, path: &str) -> Value {
     let url = scene.url("hooked.test", path);
     json(&scene.daemon, &["explain", "--method", method, &url])

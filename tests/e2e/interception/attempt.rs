@@ -1,4 +1,4 @@
-//! Attempt ids (SPEC H11): what the CONNECT said marks every record inside.
+//! Attempt ids (SPEC H11): the id in the CONNECT marks every record inside.
 
 use e2e::client::Connection;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{BOTH, Scene, limited};
 
 /// `codex-net-attempt-abc.1`, password `secret`.
 const BASIC: &str = "Basic Y29kZXgtbmV0LWF0dGVtcHQtYWJjLjE6c2VjcmV0";
-/// The same with `b2` for the id.
+/// The same with the id `b2`.
 const OTHER: &str = "Basic Y29kZXgtbmV0LWF0dGVtcHQtYjI6c2VjcmV0";
 
 /// A tunnel that was asked for with credentials.
@@ -27,7 +27,7 @@ fn h11_the_credentials_of_the_connect_mark_every_record_inside() {
         let scene = Scene::echoing(&limited(), &BOTH);
         let tunnel = marked(&scene);
         let tls = scene.client(&[protocol]);
-        // What is said inside is for the origin: it names no attempt.
+        // Fields inside are for the origin: they name no attempt.
         let fields = [("proxy-authorization", OTHER)];
         let asked = [
             ("GET", "allowed.test", 200),
@@ -54,7 +54,7 @@ fn h11_the_credentials_of_the_connect_mark_every_record_inside() {
             json!(["policy_denied", "abc.1"]),
         ];
         assert_eq!(entries, wanted, "{protocol}");
-        // The CONNECT, and the three.
+        // The CONNECT and the three requests.
         scene.daemon.wait_for_log(|line| {
             line.field("network.policy.reason") == Some(&json!("policy_denied"))
         });

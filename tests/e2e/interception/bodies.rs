@@ -1,5 +1,5 @@
-//! Bodies inside: streaming both ways, with trailers, in HTTP/1.1 and HTTP/2, and what becomes of
-//! one side when the other gives up (SPEC M6, H1).
+//! Bodies inside: streaming both ways, with trailers, in HTTP/1.1 and HTTP/2, and the effect on one
+//! side when the other gives up (SPEC M6, H1).
 
 use std::sync::Mutex;
 
@@ -33,7 +33,7 @@ pub(super) fn writable(protocol: &str, origin: e2e::origin::Builder) -> Writable
     }
 }
 
-/// Answers the first request with a body that a gate lets out.
+/// Answers the first request with a body that a gate releases.
 fn gated() -> (Gate, e2e::origin::Builder) {
     let (gate, body) = Gate::new();
     let body = Mutex::new(Some(body));
@@ -351,7 +351,7 @@ fn m6_a_client_that_gives_up_ends_the_request_upstream() {
     client.send(scene.message("GET", "allowed.test", "/", &[]));
     assert_eq!(client.read_head().status, 200);
     drop(client);
-    // An origin hears of it when it goes on writing.
+    // An origin notices it when it goes on writing.
     let writing = std::thread::spawn(move || {
         for _ in 0..1000 {
             gate.release(&[0; 16 * 1024]);
@@ -361,7 +361,7 @@ fn m6_a_client_that_gives_up_ends_the_request_upstream() {
     writing.join().expect("the gate");
 }
 
-/// An orderly end would tell the client that it has everything.
+/// An orderly end would tell the client that it has received everything.
 #[test]
 fn m6_an_answer_that_breaks_off_is_no_orderly_end() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort";

@@ -1,5 +1,5 @@
-//! Origins inside interception that do not answer: the client and the log read one cause in the same
-//! words (SPEC H8, M6).
+//! Origins inside interception that do not answer: the client and the log get the same words for
+//! the cause (SPEC H8, M6).
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -32,7 +32,7 @@ fn assert_cause(scene: &Odd, protocol: &str, words: &str) {
     assert_eq!(line.level(), Some("INFO"));
 }
 
-/// TLS that is given to the test.
+/// TLS that the test configures.
 fn in_tls(
     config: Arc<ServerConfig>,
     serve: impl Fn(StreamOwned<ServerConnection, TcpStream>) -> io::Result<()> + Send + Sync + 'static,
@@ -159,7 +159,7 @@ fn m6_an_http2_origin_that_gives_up_names_its_cause() {
     assert_cause(&malformed, "h2", words);
 }
 
-/// Go's server answers so where HTTP/2 was agreed on and not meant.
+/// Go's server answers like this where HTTP/2 was negotiated by mistake.
 #[test]
 fn m6_an_answer_in_http_1_where_http_2_was_agreed_on_is_told_as_such() {
     let ca = TestCa::new();
@@ -219,7 +219,7 @@ fn m7_a_request_over_http_1_1_without_host_is_a_400() {
     assert_eq!(line.field("door"), Some(&"https".into()));
 }
 
-/// hyper would answer with a bare head.
+/// hyper would answer with a head and no text.
 #[test]
 fn h4_a_target_that_is_no_uri_is_answered_in_words_inside_too() {
     let scene = super::Scene::echoing(&super::limited(), &["http/1.1"]);

@@ -1,5 +1,5 @@
-//! What becomes of intercepted connections when the world around them changes: the policy, the
-//! settings, the worker, the daemon's end (SPEC P9, P11, M1, C7).
+//! Intercepted connections when something changes: the policy, the settings, the worker, the
+//! daemon's end (SPEC P9, P11, M1, C7).
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -115,7 +115,7 @@ fn p11_what_a_reload_no_longer_permits_ends_within_a_second_and_is_logged() {
     }
 }
 
-/// Before there is a session: while the client, or the origin, says nothing.
+/// Before there is a session, while the client or the origin is silent.
 #[test]
 fn p11_what_is_no_longer_permitted_ends_before_its_handshake_too() {
     let scene = Scene::echoing(&limited(), &["http/1.1"]);
@@ -145,8 +145,8 @@ fn endless() -> (Gate, Builder) {
     (gate, origin)
 }
 
-/// An [`endless`] answer that has begun is delivered to its end whatever happens meanwhile, and then the connection
-/// closes.
+/// An [`endless`] answer that has begun is delivered to its end, even if `happen` changes the settings
+/// meanwhile. Then the connection closes.
 fn assert_finished(scene: &Scene, protocol: &str, host: &str, gate: Gate, happen: impl FnOnce()) {
     if protocol == "h2" {
         let mut client = scene.http2(host);
@@ -170,8 +170,8 @@ fn assert_finished(scene: &Scene, protocol: &str, host: &str, gate: Gate, happen
     }
 }
 
-/// A connection that needs no interception any more may end its request; but only as long as that
-/// request is permitted.
+/// A connection that no longer needs interception may end its request, but only while that request
+/// is permitted.
 #[test]
 fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
     let (_directory, file) = secret();
@@ -201,7 +201,7 @@ fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
     }
 }
 
-/// The mode by the admin API, back and forth.
+/// The mode through the admin API, back and forth.
 #[test]
 fn m1_the_mode_changes_what_is_intercepted_at_once() {
     for protocol in BOTH {
@@ -224,7 +224,7 @@ fn m1_the_mode_changes_what_is_intercepted_at_once() {
     }
 }
 
-/// A hook that is taken away while a request is in hand: that one ends as it was begun.
+/// A hook is removed while a request is in hand: that request ends under it.
 #[test]
 fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
     let (_directory, file) = secret();
@@ -275,7 +275,7 @@ fn m4_a_worker_intercepts_with_another_ca_after_a_reload_and_is_not_replaced() {
     assert_eq!(roles::worker(&scene.daemon), worker);
 }
 
-/// Each kind of entry of the allow list is one that the monitor issues for.
+/// The monitor issues certificates for each kind of entry of the allow list.
 #[test]
 fn m4_hosts_below_wildcards_are_intercepted() {
     let patterns = limited().allow("**.apex.test").allow("in*label.wild.test");
@@ -304,7 +304,8 @@ fn h1_a_drain_lets_the_request_in_hand_finish() {
     }
 }
 
-/// GOAWAY and PING are answered by no one; the daemon does not wait for that until `drain_timeout`.
+/// The client answers neither GOAWAY nor PING. The daemon does not wait for it until
+/// `drain_timeout`.
 #[test]
 fn h1_a_drain_does_not_wait_for_an_http2_client_that_says_nothing() {
     let scene = Scene::echoing(
@@ -323,7 +324,7 @@ fn h1_a_drain_does_not_wait_for_an_http2_client_that_says_nothing() {
     drop(raw);
 }
 
-/// A client that has a session and says nothing in it, or not a whole preface.
+/// A client that has a session and sends nothing in it, or not a whole preface.
 #[test]
 fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
     let config = limited()
@@ -338,7 +339,7 @@ fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
         while !client.read_some().is_empty() {}
         assert!(begun.elapsed() < PATIENCE / 3);
     }
-    // One that began a header and does not end it; and one that is idle and does not say goodbye.
+    // One that began a header and does not end it; and one that is idle and does not close.
     for begin in [true, false] {
         let scene = Scene::echoing(&config, &["h2"]);
         let mut raw = Raw::open(&scene, "allowed.test", &[]);
@@ -353,7 +354,7 @@ fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
     }
 }
 
-/// What waits for a client that opens a stream and never a window is not held for ever.
+/// A client that opens a stream and never a window is not kept for ever.
 #[test]
 fn c5_an_http2_connection_on_which_no_message_moves_ends() {
     let config = limited()
@@ -371,7 +372,7 @@ fn c5_an_http2_connection_on_which_no_message_moves_ends() {
     while raw.next().is_some() {}
 }
 
-/// What a client gets for the same destination, whichever way it goes there.
+/// The answer for the same destination, by every way there.
 #[test]
 fn p9_the_verdict_inside_is_the_verdict_at_the_doors() {
     let config = limited().allow("127.0.0.1");
@@ -406,7 +407,7 @@ fn p9_the_verdict_inside_is_the_verdict_at_the_doors() {
             assert_eq!(told, reason.map(Into::into));
         }
     }
-    // What a reload changes, it changes inside too, at the next request.
+    // A reload has its effect inside too, at the next request.
     let mut kept = inside(&scene, "http/1.1", "allowed.test");
     let (_directory, file) = secret();
     let hooks = hooked(&file)

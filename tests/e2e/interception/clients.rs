@@ -1,5 +1,5 @@
-//! Clients that are not what interception expects: neither TLS nor HTTP, broken TLS, slow TLS, TLS that does not
-//! trust us (SPEC M2, M4).
+//! Clients that interception does not expect: neither TLS nor HTTP, broken TLS, slow TLS, TLS that
+//! does not trust the proxy (SPEC M2, M4).
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn scene() -> Scene {
     Scene::echoing(&limited(), &["http/1.1"])
 }
 
-/// Limits that a test can wait for.
+/// Short limits that a test can wait for.
 fn hasty() -> Scene {
     let config = limited().set("daemon.limits", "header_timeout", r#""500ms""#);
     Scene::echoing(&config, &["http/1.1"])
@@ -43,7 +43,8 @@ fn m2_what_is_neither_tls_nor_http_is_reset_and_recorded() {
     }
 }
 
-/// Both sides wait for the other: what may not be carried is refused as soon as it is clear.
+/// Both sides wait for the other. A protocol that may not be carried is refused as soon as it is
+/// recognised.
 #[test]
 fn m2_a_client_that_waits_for_the_server_is_refused_after_header_timeout() {
     let scene = hasty();
@@ -80,7 +81,7 @@ fn m2_a_slow_hello_is_given_up_after_header_timeout() {
     let begun = Instant::now();
     client.expect_reset();
     assert!(begun.elapsed() < PATIENCE / 3);
-    // A client whose hello is whole, and who then says no more.
+    // A client whose hello is complete, and that sends nothing more.
     let mut client = scene.tunnel("allowed.test");
     client.send(&hello);
     let begun = Instant::now();
@@ -113,7 +114,7 @@ fn m2_bytes_behind_connect_are_the_beginning_of_tls() {
     assert_eq!(client.read_exact(2), [22, 3], "a server's hello");
 }
 
-/// Each is refused with an alert, and leaves nothing behind.
+/// Each is refused with an alert, and leaves no trace.
 #[test]
 fn m2_garbage_in_records_gets_an_alert() {
     let scene = scene();
@@ -142,7 +143,7 @@ fn m2_garbage_in_records_gets_an_alert() {
     scene.assert_sound();
 }
 
-/// SSL 3 to TLS 1.1 are not spoken any more; the client hears so.
+/// SSL 3 to TLS 1.1 are not supported; the client gets an alert.
 #[test]
 fn m6_tls_1_0_is_refused_with_an_alert() {
     let scene = scene();

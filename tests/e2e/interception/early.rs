@@ -1,4 +1,4 @@
-//! Answers that come inside before the request is there whole (SPEC M6).
+//! Answers inside that come before the request is complete (SPEC M6).
 
 use std::io::{Read as _, Write as _};
 
@@ -72,7 +72,7 @@ fn m6_an_answer_is_read_inside_though_writing_the_body_broke() {
         stream.flush()
     });
     let scene = Writable::new(origin.port(), &ca);
-    // This client cannot read any more once it could not write, so the proxy must take all of it.
+    // This client cannot read any more after a failed write, so the proxy must read everything.
     for size in [1024, 64 * 1024, 192 * 1024] {
         for _ in 0..15 {
             let client = scene.client.clone().alpn(&["http/1.1"]);
@@ -88,7 +88,7 @@ fn m6_an_answer_is_read_inside_though_writing_the_body_broke() {
     }
 }
 
-/// RFC 9113 section 8.1: a whole answer, and then a request to stop without an error.
+/// RFC 9113 section 8.1: a whole answer, and then a reset without an error.
 #[test]
 fn m6_an_answer_over_http2_is_read_though_the_stream_is_reset_behind_it() {
     let ca = TestCa::new();

@@ -1,5 +1,5 @@
-//! HTTP/2 clients that mean harm: whatever they send, the connection ends or is bounded, others are
-//! served, and the memory stays what it was (SPEC M6; RFC 9113 section 10.5).
+//! Hostile HTTP/2 clients: whatever they send, the connection ends or is bounded, other clients are
+//! served, and the memory stays the same (SPEC M6; RFC 9113 section 10.5).
 
 use e2e::origin::Answer;
 
@@ -10,15 +10,15 @@ use super::frames::{
 };
 use super::{Scene, limited};
 
-/// By how much the worker may grow, in KiB.
+/// Permitted growth of the worker, in KiB.
 const GROWTH: u64 = 48 * 1024;
 
-/// The same for a client that leaves as many answers unread as a connection carries: 100, each with a
-/// window of 1 MiB to the origin, a buffer and a frame. Shares of the memory bound what all connections
-/// of one client hold together.
+/// The same for a client that leaves as many answers unread as a connection carries: 100, each with
+/// a window of 1 MiB to the origin, a buffer and a frame. Shares of the memory bound all
+/// connections of one client together.
 const UNREAD_GROWTH: u64 = 160 * 1024;
 
-/// What a client did, and what became of it.
+/// Runs an attack and checks that the proxy survives it.
 fn survives(attack: impl FnOnce(&Scene, &mut Raw)) {
     survives_within(GROWTH, attack);
 }
@@ -44,7 +44,7 @@ fn survives_within(growth: u64, attack: impl FnOnce(&Scene, &mut Raw)) {
     scene.assert_sound();
 }
 
-/// Sends until the other end hangs up, or so many times.
+/// Sends until the other end closes, or this many times.
 fn flood(raw: &mut Raw, times: usize, mut part: impl FnMut(usize) -> Vec<u8>) -> bool {
     (0..times).any(|number| raw.try_send(part(number)).is_err())
 }
@@ -68,7 +68,7 @@ fn m6_rapid_reset_ends_or_is_bounded() {
     }
 }
 
-/// CVE-2025-8671: resets that the server is made to send.
+/// CVE-2025-8671: resets that the server is provoked to send.
 #[test]
 fn m6_resets_that_are_provoked_end_or_are_bounded() {
     survives(|_, raw| {
@@ -84,7 +84,7 @@ fn m6_resets_that_are_provoked_end_or_are_bounded() {
     });
 }
 
-/// CVE-2019-9515 and CVE-2019-9512: nothing is read, so that answers pile up if they can.
+/// CVE-2019-9515 and CVE-2019-9512: nothing is read, so that answers pile up if possible.
 #[test]
 fn m6_floods_of_settings_and_pings_are_bounded() {
     for part in [
@@ -93,13 +93,13 @@ fn m6_floods_of_settings_and_pings_are_bounded() {
         frame(PING, 0, 0, &[0; 8]),
     ] {
         survives(|_, raw| {
-            // As many as a socket takes while the other end does not listen any more.
+            // As many as a socket accepts while the other end does not read.
             let batch = part.repeat(100);
             let mut sent = 0;
             while sent < 2000 && raw.try_send(&batch).is_ok() {
                 sent += 1;
                 if sent % 20 == 0 {
-                    // Nobody who reads is held up by those who do not.
+                    // A client that reads is not delayed by those that do not.
                     raw.until(|frame| frame.flags & 1 == 1);
                 }
             }
@@ -107,7 +107,7 @@ fn m6_floods_of_settings_and_pings_are_bounded() {
     }
 }
 
-/// Floods by a client that reads, and so never holds the other end up: CVE-2019-9512, CVE-2019-9513,
+/// Floods by a client that reads, and so never blocks the other end: CVE-2019-9512, CVE-2019-9513,
 /// CVE-2019-9515, and frames of no known kind.
 #[test]
 fn m6_frames_that_carry_nothing_end_the_connection() {
@@ -123,7 +123,7 @@ fn m6_frames_that_carry_nothing_end_the_connection() {
         survives(|scene, raw| {
             let batch = part.repeat(100);
             let ended = flood(raw, 1_000, |number| match number % 20 {
-                // An answer to the last of them, for which the rest is read.
+                // An answer to the last of them, up to which everything is read.
                 0 => [&batch[..], &frame(PING, 0, 0, &[1; 8])].concat(),
                 _ => batch.clone(),
             });
@@ -133,7 +133,7 @@ fn m6_frames_that_carry_nothing_end_the_connection() {
     }
 }
 
-/// CVE-2023-44487 once more: resets after the requests have gone upstream.
+/// CVE-2023-44487 again: resets after the requests have gone upstream.
 #[test]
 fn m6_requests_that_are_reset_before_their_answer_end_the_connection() {
     const BATCH: usize = 100;
@@ -148,7 +148,7 @@ fn m6_requests_that_are_reset_before_their_answer_end_the_connection() {
             if raw.try_send(begun).is_err() || raw.until(|frame| frame.kind == PING).is_none() {
                 return true;
             }
-            // h2 has a limit for those that were not begun.
+            // h2 itself limits resets of requests that were not begun.
             scene.origin.wait_for("the requests", |requests| {
                 let silent = requests.iter().filter(|one| one.target == "/silent");
                 (silent.count() >= (batch + 1) * BATCH).then_some(())
@@ -274,7 +274,8 @@ fn p7_options_for_the_server_itself_reach_it() {
     });
 }
 
-/// Extended CONNECT (RFC 8441) is offered to nobody, and CONNECT is no method inside (SPEC M7).
+/// Extended CONNECT (RFC 8441) is not offered to any client, and CONNECT is not a method inside
+/// (SPEC M7).
 #[test]
 fn m7_connect_on_a_stream_is_refused() {
     survives(|scene, raw| {
@@ -298,7 +299,7 @@ fn m7_connect_on_a_stream_is_refused() {
     });
 }
 
-/// A malformed request is a stream's error, or the connection's, and never the origin's to see.
+/// A malformed request is an error of the stream or the connection, and never reaches the origin.
 #[test]
 fn m6_malformed_requests_reach_nobody() {
     type Field = (&'static str, &'static str);
@@ -327,7 +328,7 @@ fn m6_malformed_requests_reach_nobody() {
     }
 }
 
-/// What one client holds, it holds of its own.
+/// The resources of one client are its own.
 #[test]
 fn m6_clients_of_one_origin_do_not_starve_each_other() {
     survives(|scene, raw| {

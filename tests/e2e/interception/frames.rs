@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame (RFC 9113 section 6), for what no library would send.
+//! HTTP/2 frame by frame (RFC 9113 section 6), for frames that no library would send.
 
 use std::io;
 
@@ -63,7 +63,7 @@ pub(super) fn header(bytes: [u8; 9]) -> (Frame, usize) {
     (frame, number(&bytes[..3]) as usize)
 }
 
-/// A field that no table knows and none will (RFC 7541 section 6.2.2).
+/// A field that is in no table and never will be (RFC 7541 section 6.2.2).
 pub(super) fn field(name: &str, value: &str) -> Vec<u8> {
     let mut bytes = vec![0];
     for text in [name, value] {
@@ -125,7 +125,7 @@ impl Raw {
         all.flat_map(|(name, value)| field(name, value)).collect()
     }
 
-    /// The next frame; nothing at the end of the connection, whatever it is like.
+    /// The next frame; `None` at any end of the connection.
     pub(super) fn next(&mut self) -> Option<Frame> {
         let mut read = |length| self.connection.try_read_exact(length).ok();
         let (frame, length) = header(read(9)?.try_into().ok()?);
@@ -135,7 +135,7 @@ impl Raw {
         })
     }
 
-    /// Reads on until there is such a frame.
+    /// Reads until a frame matches.
     pub(super) fn until(&mut self, look: impl Fn(&Frame) -> bool) -> Option<Frame> {
         std::iter::from_fn(|| self.next()).find(|frame| look(frame))
     }

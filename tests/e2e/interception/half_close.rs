@@ -1,4 +1,5 @@
-//! Clients that end their side of TLS behind a request and wait for the answer (SPEC H1, M6).
+//! Clients that close their sending side of TLS behind a request and wait for the answer (SPEC H1,
+//! M6).
 
 use std::sync::Mutex;
 use std::sync::mpsc;
@@ -23,7 +24,7 @@ fn m6_a_client_that_ends_its_side_of_tls_gets_its_answer() {
         if says_so {
             client.close_notify();
         } else {
-            // As programs do that know the socket alone.
+            // Like programs that only close the socket.
             client.finish_sending();
         }
         scene.origin.wait_for("the request", |requests| {

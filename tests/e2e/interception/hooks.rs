@@ -1,5 +1,5 @@
-//! Full mode: nothing is decrypted but hosts with hooks, and there requests are judged by the hooks
-//! (SPEC M1, M9, M10, B4).
+//! Full mode: only hosts with hooks are decrypted, and hooks judge requests there (SPEC M1, M9,
+//! M10, B4).
 
 use std::path::Path;
 
@@ -249,7 +249,7 @@ fn m9_b4_the_secret_is_told_to_the_origin_and_to_nobody_else() {
             let told = scene.daemon.admin("GET", target, None).text();
             assert!(!told.contains("hunter2"), "{target}: {told}");
         }
-        // Behind whatever was said before.
+        // After everything that was logged before.
         assert_eq!(scene.daemon.reload().status, 200);
         scene.daemon.wait_for_message("reloaded");
         for line in scene.daemon.logs() {

@@ -15,7 +15,7 @@ use super::resets::{Http2Origin, OK, scene};
 use super::{BOTH, NAMES};
 use crate::forward::scene::{by_hand, each_by_hand};
 
-/// A status without a place of its own in the static table (RFC 7541 section 6.2.2, with the name of
+/// A status that has no entry in the static table (RFC 7541 section 6.2.2, with the name of
 /// entry 8).
 fn status(code: &str) -> Vec<u8> {
     [&[0x08, 3], code.as_bytes()].concat()
@@ -135,8 +135,8 @@ fn ask_over_http1(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()
     stream.read_exact(&mut [0])
 }
 
-/// An answer in place of `100` says that the content is not wanted. When the client gives its stream up,
-/// the one to the origin ends too.
+/// An answer in place of `100` means that the origin does not want the content. When the client resets
+/// its stream, the stream to the origin ends too.
 #[test]
 fn m6_content_that_is_not_wanted_is_not_sent() {
     let ca = TestCa::new();
@@ -160,7 +160,7 @@ fn m6_content_that_is_not_wanted_is_not_sent() {
     assert_eq!(next.recv_timeout(PATIENCE), Ok(RST_STREAM));
 }
 
-/// They wait for the client, so more than 16 KiB of them are left out. The answer is not.
+/// Interim answers wait for the client, so the proxy drops those beyond 16 KiB. It keeps the answer.
 #[test]
 fn m6_interim_answers_to_one_request_are_bounded() {
     const COUNT: usize = 200;

@@ -1,4 +1,4 @@
-//! Limited mode over HTTPS: read, and nothing else (SPEC M1, P7, H5, R1, R3).
+//! Limited mode over HTTPS: reads only (SPEC M1, P7, H5, R1, R3).
 
 use e2e::client::Connection;
 use e2e::origin::Answer;
@@ -137,7 +137,7 @@ fn p7_method_overrides_are_removed_inside() {
     }
 }
 
-/// A host that policy refuses is refused at CONNECT already, and so is one without interception.
+/// A host that policy refuses is refused at the CONNECT, and so is any host without interception.
 #[test]
 fn m1_without_interception_limited_mode_lets_no_connection_through() {
     let scene = Scene::echoing(&limited(), &["http/1.1"]);

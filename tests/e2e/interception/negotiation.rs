@@ -1,5 +1,5 @@
-//! What the handshakes settle: the protocol, the version, whose certificate, and whether an earlier
-//! session goes on (SPEC M4, M6, M7).
+//! The results of the handshakes: the protocol, the version, the certificate, and whether an
+//! earlier session resumes (SPEC M4, M6, M7).
 
 use e2e::client::Connection;
 use e2e::origin::{Answer, Origin};
@@ -44,7 +44,7 @@ fn m6_the_client_is_offered_what_the_origin_speaks() {
     }
 }
 
-/// Such as a program for gRPC, or `curl --http2-prior-knowledge` and its kin.
+/// Such as a gRPC program, or `curl --http2-prior-knowledge`.
 #[test]
 fn m6_a_client_of_http2_alone_is_served_where_the_origin_has_http_1_1_alone() {
     for origin in [&["http/1.1"][..], &[]] {
@@ -71,7 +71,7 @@ fn m6_a_client_of_http2_alone_is_served_where_the_origin_has_http_1_1_alone() {
     }
 }
 
-/// There is nothing to say to each other, and the client hears so in the one protocol it has.
+/// Client and origin have no protocol in common, and the client gets the error in its own.
 #[test]
 fn m6_an_origin_that_speaks_nothing_of_the_clients_is_a_502() {
     let scene = Scene::echoing(&limited(), &["h2"]);
@@ -138,7 +138,7 @@ fn m6_clients_resume_their_sessions_and_so_do_we() {
     }
 }
 
-/// A session is no permission: each request of a resumed one is judged like any other.
+/// A session is not a permission: each request of a resumed one is judged like any other.
 #[test]
 fn p7_a_resumed_session_is_judged_like_any_other() {
     let scene = Scene::echoing(&limited(), &["http/1.1"]);
@@ -180,7 +180,7 @@ fn m7_without_a_server_name_the_authority_names_the_leaf() {
     }
 }
 
-/// The leaf has what the client trusts and no more.
+/// The leaf has only the properties that clients require.
 #[test]
 fn m4_a_leaf_is_for_one_name_and_soon_over_and_no_two_have_one_number() {
     let scene = Scene::echoing(&limited().allow("127.0.0.1"), &["http/1.1"]);

@@ -1,5 +1,4 @@
-//! Origins whose TLS is not in order: a 502 or 504 that says why, and never a session that pretends
-//! (SPEC M6, H8).
+//! Origins with broken TLS: a 502 or 504 that gives the reason, and never a session (SPEC M6, H8).
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -35,7 +34,7 @@ fn m6_a_certificate_that_does_not_hold_is_a_502_that_names_the_reason() {
                 let answer = scene.ask(protocol, "GET", "allowed.test", "/", &[]);
                 assert_eq!(answer.status, 502, "{reason}");
                 assert!(answer.text().contains(reason), "{}", answer.text());
-                assert_eq!(answer.header("x-proxy-error"), None, "it is no block");
+                assert_eq!(answer.header("x-proxy-error"), None, "it is not a block");
             }
             assert_eq!(scene.origin.requests().len(), 0);
         }
@@ -57,7 +56,7 @@ fn m6_a_certificate_that_does_not_hold_is_a_502_that_names_the_reason() {
     }
 }
 
-/// Our own authority vouches for nobody upstream.
+/// Our own authority is not trusted for upstreams.
 #[test]
 fn m6_every_request_of_a_session_with_a_bad_origin_is_a_502() {
     for protocol in BOTH {
@@ -83,7 +82,7 @@ fn m6_every_request_of_a_session_with_a_bad_origin_is_a_502() {
     }
 }
 
-/// A daemon, and an origin at this address that is none.
+/// A daemon, and a broken origin at this address.
 pub(super) struct Odd {
     pub(super) daemon: e2e::daemon::Daemon,
     pub(super) authority: String,
@@ -172,7 +171,7 @@ fn m6_an_origin_that_never_answers_is_a_504() {
     }
 }
 
-/// Origins whose TLS is good and whose HTTP is not.
+/// Origins with good TLS and broken HTTP.
 #[test]
 fn m6_an_origin_that_hangs_up_inside_is_a_502_and_is_asked_no_more_than_twice() {
     for (protocol, method) in [

@@ -1,5 +1,5 @@
-//! Plain HTTP behind a CONNECT that is looked into, as older undici and `curl -p` speak it: the rules of
-//! the HTTP door, and never a hook's secret (SPEC M2, M7, M10, P7, P9).
+//! Plain HTTP behind a CONNECT that is intercepted, as older undici and `curl -p` send it: the
+//! rules of the HTTP door apply, and a hook's secret is never sent (SPEC M2, M7, M10, P7, P9).
 
 use e2e::client::Connection;
 use e2e::daemon::Config;
@@ -179,7 +179,7 @@ fn p11_a_policy_that_tightens_ends_it() {
     client.expect_closed();
 }
 
-/// A close in the middle of an answer without a length would make it look whole.
+/// A close in the middle of an answer without a length would make the answer look complete.
 #[test]
 fn p11_an_answer_under_way_that_is_forbidden_ends_with_a_reset() {
     let config = limited();

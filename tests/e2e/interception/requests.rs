@@ -1,5 +1,5 @@
-//! Whose requests are answered inside: those for the authority of the CONNECT, and no others (SPEC
-//! M7), in whatever way they are written.
+//! Which requests are answered inside: those for the authority of the CONNECT, and no others (SPEC
+//! M7), in every spelling.
 
 use e2e::client::Response;
 
@@ -104,7 +104,7 @@ fn m7_connect_inside_is_no_method() {
     assert_eq!(scene.origin.requests().len(), 0);
 }
 
-/// The request smuggling of plain HTTP is none inside either (SPEC H4).
+/// Request smuggling fails inside as it does over plain HTTP (SPEC H4).
 #[test]
 fn h4_ambiguous_framing_is_refused_inside() {
     for fields in [
@@ -158,7 +158,7 @@ fn h3_fields_of_one_hop_end_inside_too() {
     }
 }
 
-/// Cookies may come in pieces over HTTP/2 (RFC 9113 section 8.2.3), and go on as such.
+/// Cookies may come in pieces over HTTP/2 (RFC 9113 section 8.2.3), and are passed on in pieces.
 #[test]
 fn h3_cookie_pieces_go_on_over_http2() {
     let scene = Scene::echoing(&limited(), &["h2"]);

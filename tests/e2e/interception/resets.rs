@@ -1,5 +1,5 @@
-//! Streams that break off: the other side hears of it as of a break, and the rest of the connection
-//! goes on (RFC 9113 section 5.4.2).
+//! Streams that break off: the other side gets a break too, and the rest of the connection goes on
+//! (RFC 9113 section 5.4.2).
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -77,7 +77,7 @@ pub(super) fn scene(serve: impl FnOnce(Http2Origin) -> io::Result<()> + Send + '
     Odd::at(address, &ca)
 }
 
-/// A request that has got as much of its answer.
+/// A request with this much of its answer.
 fn begun(client: &e2e::client::Http2, scene: &Odd, body: &[u8]) -> Exchange {
     let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
     assert_eq!(exchange.head().status, 200);
@@ -141,8 +141,8 @@ fn m6_an_origin_that_goes_away_breaks_bodies_off_and_does_not_end_them() {
     first.try_read_some().expect_err("a break, and no end");
 }
 
-/// What an origin may make the proxy do for nothing ends too: interim answers without end (a HEADERS
-/// frame each), SETTINGS, PING.
+/// The work that an origin can cause for free is limited too: interim answers without end (a
+/// HEADERS frame each), SETTINGS, PING.
 #[test]
 fn m6_frames_of_an_origin_that_carry_nothing_end_its_connection() {
     for part in [

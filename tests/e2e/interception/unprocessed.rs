@@ -1,5 +1,5 @@
-//! Requests that an HTTP/2 origin says it has not processed: sent again, or refused in the same words
-//! (SPEC M6; RFC 9113 sections 6.8 and 8.7).
+//! Requests that an HTTP/2 origin reports as not processed: sent again, or refused with the same
+//! error (SPEC M6; RFC 9113 sections 6.8 and 8.7).
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +29,7 @@ struct Counting {
 }
 
 impl Counting {
-    /// The next request: its stream, and whether that has ended.
+    /// The next request: its stream, and whether the stream has ended.
     fn request(&mut self) -> io::Result<(u32, bool)> {
         let head = self.origin.next(HEADERS)?;
         self.requests.fetch_add(1, Ordering::SeqCst);
@@ -63,7 +63,7 @@ impl Counting {
         self.origin.send(&answer)
     }
 
-    /// Takes no streams above this one any more.
+    /// Refuses streams above this one from now on.
     fn say_goodbye(&mut self, last: u32) -> io::Result<()> {
         let payload = [last.to_be_bytes(), [0; 4]].concat();
         self.origin.send(&frame(GOAWAY, 0, 0, &payload))
@@ -143,7 +143,7 @@ impl Scene {
         poll(PATIENCE, || (self.requests() == count).then_some(())).expect("the requests come");
     }
 
-    /// Waits until the proxy has judged so many `POST` requests.
+    /// Waits until the proxy has judged this many `POST` requests.
     fn wait_for_decisions(&self, count: usize) {
         let judged = || {
             let lines = self.daemon.logs();
@@ -156,13 +156,13 @@ impl Scene {
     }
 }
 
-/// The client hears that its stream was refused.
+/// The client gets `REFUSED_STREAM`.
 fn assert_refused(exchange: &mut Exchange) {
     let error = exchange.try_head().expect_err("a refusal");
     assert!(format!("{error:?}").contains("REFUSED_STREAM"), "{error:?}");
 }
 
-/// Methods and contents of requests.
+/// Methods and content of requests.
 const REQUESTS: [(&str, &[u8]); 3] = [("GET", b""), ("POST", b""), ("POST", b"content")];
 
 #[test]
@@ -202,7 +202,7 @@ fn m6_a_request_behind_a_goodbye_is_sent_again_over_a_new_connection() {
     }
 }
 
-/// The origin keeps the old connection open for the streams that it has taken.
+/// The origin keeps the old connection open for the streams that it has accepted.
 #[test]
 fn m6_a_goodbye_leaves_the_streams_before_it_alone() {
     let (go, scene) = Scene::held(|origin, gone| {
@@ -246,7 +246,7 @@ fn m6_a_stream_that_stays_refused_is_refused_for_the_client() {
         };
         assert_refused(&mut exchange);
         assert_eq!(scene.requests(), 4, "{method}");
-        // It concerned one stream.
+        // It concerned one stream only.
         assert_eq!(client.request("GET", &scene.url, &[], b"").status, 200);
     }
 }
@@ -289,7 +289,7 @@ fn m6_what_the_origin_may_have_processed_is_not_sent_again() {
     }
 }
 
-/// It waits in the proxy for the one stream that the origin allows.
+/// It waits in the proxy for the one stream that the origin permits.
 #[test]
 fn m6_a_request_that_waits_for_a_stream_is_not_lost_with_the_connection() {
     let (go, scene) = Scene::held(|origin, gone| {

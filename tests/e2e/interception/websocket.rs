@@ -1,5 +1,5 @@
 //! WebSocket, over plain HTTP and inside intercepted TLS: bytes from end to end, unchanged, until
-//! either end or the policy has had enough (SPEC H9, P11).
+//! either end closes or the policy forbids it (SPEC H9, P11).
 
 use e2e::client::{Connection, Response};
 use e2e::daemon::Config;
@@ -11,7 +11,7 @@ use super::{Scene, start};
 
 const EXTENSIONS: &str = "permessage-deflate; client_max_window_bits";
 
-/// Upgrades `/socket`, and answers anything else with what its path says.
+/// Upgrades `/socket`, and answers any other path as it says.
 fn origin() -> e2e::origin::Builder {
     Origin::answering(|request| match request.target.as_str() {
         "/socket/400" => Answer::status(400),
@@ -36,7 +36,7 @@ struct Way {
     daemon: e2e::daemon::Daemon,
     config: Config,
     origin: Origin,
-    /// Whom a client inside trusts; nobody, over plain HTTP.
+    /// The authority that a client inside trusts; `None` over plain HTTP.
     proxy_ca: Option<String>,
     _secret: tempfile::TempDir,
 }
@@ -170,7 +170,7 @@ fn h9_an_origin_that_does_not_switch_answers_and_the_connection_goes_on() {
     }
 }
 
-/// A request behind a handshake that was not taken up is one, and is judged as one.
+/// A request behind a refused handshake is an ordinary request, and is judged as one.
 #[test]
 fn h9_a_request_behind_a_refused_handshake_is_judged() {
     for way in ways() {
@@ -237,7 +237,7 @@ fn p11_limited_mode_ends_a_websocket() {
     }
 }
 
-/// Not even when the settings meanwhile made the interception needless.
+/// Not even when the settings meanwhile made the interception unnecessary.
 #[test]
 fn p11_a_websocket_inside_outlives_its_hooks_and_not_its_permission() {
     let [_, way] = ways();
@@ -249,7 +249,7 @@ fn p11_a_websocket_inside_outlives_its_hooks_and_not_its_permission() {
     client.expect_closed();
 }
 
-/// The request that was let through is gone: other hooks cannot be asked about it.
+/// The permitted request is gone, so other hooks cannot judge it.
 #[test]
 fn p11_other_hooks_end_a_websocket_inside() {
     let [_, way] = ways();

@@ -1,4 +1,4 @@
-//! HTTP/2 streams beside each other: one that a peer leaves unread does not hold up another (SPEC M6).
+//! Concurrent HTTP/2 streams: one that a peer leaves unread does not block another (SPEC M6).
 
 use e2e::origin::{Answer, Origin};
 
@@ -12,7 +12,8 @@ use super::{Scene, limited};
 const BIG: usize = 8 << 20;
 /// Streams that stall.
 const STALLED: usize = 4;
-/// What moves beside them, one after another: enough that the stalled ones fill their windows meanwhile.
+/// Requests beside them, one after another: enough for the stalled ones to fill their windows
+/// meanwhile.
 const OTHERS: usize = 60;
 const OTHER_SIZE: usize = 64 * 1024;
 
@@ -31,7 +32,7 @@ fn m6_answers_that_a_client_leaves_unread_do_not_hold_up_others() {
         Answer::bytes("text/plain", &vec![b'x'; length])
     });
     let mut raw = Raw::open(&scene, "allowed.test", &[]);
-    // The connection's window is not what stalls.
+    // The connection's window is not the cause of the stall.
     let much = 0x3fff_ffff_u32.to_be_bytes();
     raw.send(frame(WINDOW_UPDATE, 0, 0, &much));
     let big = raw.request("GET", "/big", &[]);
@@ -71,7 +72,7 @@ fn m6_uploads_that_an_origin_leaves_unread_do_not_hold_up_others() {
     scene.assert_sound();
 }
 
-/// What the peer of this connection is told in its first SETTINGS.
+/// The settings in the first SETTINGS of this connection.
 fn settings(raw: &mut Raw) -> Vec<(u16, u32)> {
     let settings = raw
         .until(|frame| frame.kind == SETTINGS && frame.flags == 0)
@@ -133,7 +134,7 @@ fn m6_a_client_with_many_requests_in_hand_gets_further_connections() {
     };
     let carried = scene.origin.wait_for("all requests", all);
     assert_eq!(carried, [16, 16, 8]);
-    // Places that are given up are taken again.
+    // Freed places are used again.
     for number in 0..IN_HAND {
         raw.send(frame(RST_STREAM, 0, stream(number), &8_u32.to_be_bytes()));
     }

@@ -1,4 +1,4 @@
-//! Running out of file descriptors is a condition that passes, not a reason to die.
+//! A shortage of file descriptors passes, and does not end the proxy.
 
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon};
@@ -8,7 +8,7 @@ use e2e::origin::{Answer, Origin};
 use super::get;
 use crate::startup::Wrapped;
 
-/// Enough to start with, and soon used up.
+/// Enough to start with, and quickly used up.
 const FEW: u32 = 48;
 
 fn start() -> Daemon {
@@ -80,7 +80,7 @@ fn c5_a_dial_without_a_descriptor_is_503_and_names_the_proxy_as_the_one_at_fault
     assert_eq!(origin.connections(), 0);
     drop(fillers);
     daemon.wait_for_log(|line| line.message() == Some("accepting again"));
-    // The very connection that was answered 503 goes on.
+    // The same connection that was answered 503 goes on.
     assert_eq!(early.exchange(&request).text(), "hello");
 }
 

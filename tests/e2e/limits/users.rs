@@ -1,4 +1,5 @@
-//! Equal shares among the users of this machine: the daemon asks the kernel whose a connection is.
+//! Equal shares among the users of this machine: the daemon asks the kernel for the user of a
+//! connection.
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, LogLine};
@@ -46,7 +47,7 @@ fn cannot_ask(daemon: &Daemon) -> bool {
     logs.iter().any(says) || !cfg!(target_os = "linux")
 }
 
-/// Whose connections ended, as the log names them.
+/// The holder whose connections ended, as the log names it.
 fn owner(daemon: &Daemon, uid: Uid) -> Value {
     if cannot_ask(daemon) {
         Value::from("127.0.0.1")
@@ -105,7 +106,7 @@ fn c5_a_user_who_holds_the_admin_api_keeps_no_other_user_out() {
     if !machine::has(Need::Root) {
         return;
     }
-    // So that nothing but the shares lets another one in.
+    // So that only the shares let another client in.
     let config = Config::example().set("daemon.limits", "header_timeout", r#""1h""#);
     let daemon = start(&config);
     assert!(!cannot_ask(&daemon), "root may ask the kernel");
@@ -124,7 +125,7 @@ fn c5_a_user_who_holds_the_admin_api_keeps_no_other_user_out() {
     let whose = Value::from(format!("uid {OTHER}"));
     assert_eq!(line.field("client"), Some(&whose));
     assert_eq!(line.field("door"), Some(&Value::from("admin")));
-    // One of those with a place is gone.
+    // One of those with a place has ended.
     held[0].read_to_end();
 }
 

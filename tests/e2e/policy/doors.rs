@@ -12,7 +12,7 @@ use crate::forward::scene::{Scene, message};
 /// A way in, by its name in records.
 pub(super) const DOORS: [&str; 4] = ["http", "http-connect", "socks5", "socks5-udp"];
 
-/// What came of asking for a destination: nothing if it was let through, else the reason.
+/// The result for a destination: `None` if it was permitted, else the reason.
 pub(super) fn ask(scene: &Scene, door: &str, host: &str, port: u16) -> Option<String> {
     let daemon = &scene.daemon;
     let authority = format!("{host}:{port}");
@@ -58,9 +58,9 @@ fn target(host: &str, port: u16) -> Socks5Target {
     }
 }
 
-/// A datagram is not answered by the proxy, so its decision is read where each one is written.
+/// The proxy does not answer a datagram, so its decision is read from the records.
 fn ask_for_a_datagram(scene: &Scene, host: &str, port: u16) -> Option<String> {
-    // Nobody else's port meanwhile, not even a socket of the proxy's own.
+    // No other socket gets the port meanwhile, not even one of the proxy's own.
     let _reserved = UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
     let association = Association::open(scene.daemon.socks_addr());
     association.send(&target(host, port), b"datagram");
@@ -82,7 +82,7 @@ fn last_blocked(scene: &Scene) -> Value {
     scene.daemon.blocked().pop().expect("a blocked request")
 }
 
-/// Asks at every door; `wanted` is "allow", or a reason with the rule's pattern behind it, if any.
+/// Asks at every door. `wanted` is "allow", or a reason followed by the rule's pattern, if any.
 fn check(scene: &Scene, table: &[(&str, &str)]) {
     let config = std::fs::read_to_string(scene.daemon.config_path()).expect("the configuration");
     let port = scene.origin.addr().port();
@@ -176,7 +176,7 @@ fn p9_every_door_gives_the_same_verdict_reason_and_rule() {
             ("0x7f.2", "denied 127.0.0.2"),
             ("2130706434", "denied 127.0.0.2"),
             ("[::ffff:127.0.0.2]", "denied 127.0.0.2"),
-            // The name is allowed, and leads to an address that is denied.
+            // The name is allowed and leads to a denied address.
             ("trap.test", "denied 127.0.0.2"),
             ("10.0.0.0", "denied 10.0.0.0"),
             ("127.0.0.3", "not_allowed"),
@@ -209,7 +209,7 @@ fn p3_without_local_binding_only_explicit_entries_lead_to_local_addresses() {
             ("[::ffff:7f00:1]", "allow"),
             ("localhost", "allow"),
             ("LOCALHOST.", "allow"),
-            // A name is not the address that it has, though both are allowed.
+            // A name differs from its address, though both are allowed.
             ("allowed.test", "not_allowed_local"),
             ("ten.test", "not_allowed_local"),
             ("nine.test", "denied 127.0.0.9"),
@@ -242,7 +242,7 @@ fn p3_an_empty_allow_list_refuses_everything() {
     assert_eq!(scene.origin.connections(), 0);
 }
 
-/// Nothing outside this table may be dialled here, so this is about what is refused.
+/// Only addresses in this table may be dialled here, so this test is about refusals.
 #[test]
 fn p5_a_name_that_leads_to_a_special_purpose_address_is_refused() {
     const SPECIAL: [&str; 38] = [

@@ -1,4 +1,4 @@
-//! Which names are looked up, how often, and what holds for the addresses that come back (SPEC P4).
+//! Which names are looked up, how often, and how the returned addresses are judged (SPEC P4).
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -72,7 +72,7 @@ fn p4_a_connection_costs_one_lookup() {
     }
 }
 
-/// The second answer differs: it is vetted like the first, and nothing is dialled that was not.
+/// The second answer differs: it is vetted like the first, and only vetted addresses are dialled.
 #[test]
 fn p4_a_name_that_changes_its_address_is_judged_anew() {
     for door in DOORS {
@@ -119,7 +119,8 @@ fn p4_one_bad_address_among_good_ones_is_enough() {
     assert_eq!(open.origin.connections() + strict.origin.connections(), 0);
 }
 
-/// An alias is not what was asked for: the name that the client gave is judged, and where it leads.
+/// An alias is not the requested name: the name that the client gave is judged, and the addresses
+/// that it leads to.
 #[test]
 fn p4_an_alias_of_a_denied_name_is_judged_by_its_own_name_and_address() {
     let dns = StubResolver::start();

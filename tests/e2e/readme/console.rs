@@ -1,4 +1,4 @@
-//! Runs the README's commands, one after the other, as a person would.
+//! Runs the README's commands, one after the other, like a reader.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,18 +13,18 @@ use super::text;
 use crate::control::PROXYCTL;
 use crate::startup::Wrapped;
 
-/// A person's directory, the proxy that they started last, and an origin that the README calls
+/// A reader's directory, the proxy that was started last, and an origin under the README's name
 /// `example.com`.
 pub(super) struct Console {
     daemon: Option<Daemon>,
     origin: Origin,
     directory: TempDir,
-    /// Never answers, so that no name is asked for off this machine.
+    /// Never answers, so that no name is looked up off this machine.
     mute: UdpSocket,
 }
 
 impl Console {
-    /// In a directory that holds nothing but this policy, as `policy.toml`.
+    /// In a directory that holds only this policy, as `policy.toml`.
     pub(super) fn new(policy: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let open = std::fs::Permissions::from_mode(0o755);
@@ -42,11 +42,11 @@ impl Console {
         }
     }
 
-    /// Runs a command and compares what it says with what is shown.
+    /// Runs a command and compares its output with the shown text.
     pub(super) fn run(&mut self, command: &str, shown: &[String]) {
         let words: Vec<&str> = command.split(' ').collect();
         let said = match words[..] {
-            // This is what runs us.
+            // This command runs the tests.
             ["cargo", "test", "--workspace"] => return,
             ["codex-network-proxy", "check", ..] => {
                 self.shell(&command.replacen("codex-network-proxy", e2e::binary!(), 1))
@@ -72,7 +72,7 @@ impl Console {
                 self.shell(&command.replacen("proxyctl", PROXYCTL, 1))
             }
             ["proxyctl", ..] => self.shell(&command.replacen("proxyctl", PROXYCTL, 1)),
-            // On a terminal it shows no progress.
+            // Off a terminal it shows no progress.
             ["curl", ..] if !words.contains(&"-s") => self.shell(&format!("{command} 2>/dev/null")),
             ["curl", ..] => self.shell(command),
             _ => panic!("the README has a command that this test does not run: {command}"),
@@ -85,7 +85,7 @@ impl Console {
         );
     }
 
-    /// What a script says on either stream, with the proxy's real ports in it.
+    /// The output of a script on both streams, with the proxy's real ports in it.
     pub(super) fn shell(&self, script: &str) -> String {
         let port = self.origin.addr().port();
         let mut script = script.replace("//example.com/", &format!("//example.com:{port}/"));
@@ -107,7 +107,7 @@ impl Console {
             .stdout
     }
 
-    /// Starts a proxy in place of the one before, on free ports and with an `example.com` here.
+    /// Starts a proxy in place of the previous one, on free ports and with an `example.com` here.
     fn start(&mut self, arguments: &[&str]) {
         drop(self.daemon.take());
         let hosts = self.directory.path().join("hosts");

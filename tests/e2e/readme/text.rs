@@ -62,7 +62,7 @@ pub(super) fn rows(header: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// What stands in backquotes.
+/// The parts in backquotes.
 pub(super) fn code(cell: &str) -> Vec<String> {
     cell.split('`')
         .skip(1)
@@ -71,7 +71,7 @@ pub(super) fn code(cell: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether lines are as shown; a line `...` stands for any number of them.
+/// Whether lines match; a line `...` stands for any number of lines.
 pub(super) fn lines_match(shown: &[String], said: &[&str]) -> bool {
     match (shown.split_first(), said.split_first()) {
         (None, None) => true,
@@ -85,7 +85,7 @@ pub(super) fn lines_match(shown: &[String], said: &[&str]) -> bool {
     }
 }
 
-/// Whether a line is as shown; `...` stands for anything.
+/// Whether a line matches; `...` stands for any text.
 fn line_matches(shown: &str, line: &str) -> bool {
     let Some((start, rest)) = shown.split_once("...") else {
         return shown == line;

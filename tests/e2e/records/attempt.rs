@@ -1,5 +1,5 @@
-//! Attempt ids (SPEC H11) in the records of each door: the audit event, the violation line and
-//! `GET /blocked`. Inside an interception they are a matter of `interception::attempt`.
+//! Attempt ids (SPEC H11) in the records of each door: the audit event, the violation line and `GET
+//! /blocked`. `interception::attempt` covers requests inside interception.
 
 use e2e::client::{Association, Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine};
@@ -11,8 +11,8 @@ use super::{audit_events, hello, http, start, violations};
 const BASIC: &str = "Proxy-Authorization: Basic Y29kZXgtbmV0LWF0dGVtcHQtYWJjLjE6c2VjcmV0\r\n";
 const ID: &str = "abc.1";
 
-/// What the events and the entries say, in their order, each with its attempt id: protocol, host and
-/// id of `audited` events and of as many entries as were refused.
+/// Checks the events and the entries, in order, each with its attempt id: protocol, host and id of
+/// `audited` events and of the entries for refusals.
 fn assert_records(daemon: &Daemon, audited: &Value, blocked: &Value) {
     let count = |rows: &Value| rows.as_array().expect("rows").len();
     let event = |line: &LogLine| {
@@ -83,7 +83,7 @@ fn h11_a_user_name_marks_the_records_of_a_socks5_connection_and_of_its_datagrams
     let any = Socks5Target::Address(([0, 0, 0, 0], 0).into());
     let association = Association::ask(greeted(), &any);
     association.send(&Socks5Target::name("allowed.test", port), b"yes");
-    // It is recorded once its name is looked up.
+    // It is recorded after its name is looked up.
     let udp = json!("socks5_udp");
     daemon.wait_for_log(|line| line.field("network.transport.protocol") == Some(&udp));
     association.send(&Socks5Target::name("denied.test", port), b"no");

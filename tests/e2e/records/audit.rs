@@ -21,7 +21,7 @@ const NAMES: [&str; 12] = [
     "client.address",
 ];
 
-/// What was decided and why: decision, reason, source, scope.
+/// The decision and its cause: decision, reason, source, scope.
 fn verdict(event: &LogLine) -> Value {
     let field = |name: &str| event.field(&format!("network.policy.{name}")).cloned();
     json!([
@@ -32,7 +32,7 @@ fn verdict(event: &LogLine) -> Value {
     ])
 }
 
-/// What it was about: protocol, address, port, method.
+/// The subject: protocol, address, port, method.
 fn subject(event: &LogLine) -> Value {
     let field = |name: &str| event.field(name).cloned();
     json!([

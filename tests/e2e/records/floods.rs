@@ -1,4 +1,4 @@
-//! One client that is refused again and again: its count is in the log, and so are the others.
+//! One client that is refused again and again: the log has its count, and the lines of the others.
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Exit, LogLine, Signal};
@@ -37,7 +37,7 @@ fn violations(exit: &Exit) -> Vec<Value> {
     exit.logs.iter().filter_map(json).collect()
 }
 
-/// How many refusals of a host there were, by the violation lines.
+/// The number of refusals of a host, by the violation lines.
 fn refused(violations: &[Value], host: &str) -> u64 {
     let of_host = violations.iter().filter(|entry| entry["host"] == host);
     of_host
@@ -117,7 +117,7 @@ fn r2_every_malformed_request_is_a_line_or_in_a_count() {
     for _ in 0..TIMES {
         Connection::open(daemon.http_addr()).send("nonsense\r\n\r\n");
     }
-    // Clients are accepted in their order, and those inside are heard before the end.
+    // Clients are accepted in order, and those inside are answered before the end.
     assert_eq!(get(&daemon, "http://denied.test/").status, 403);
     let exit = stop(daemon);
     let said = exit

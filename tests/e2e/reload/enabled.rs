@@ -26,7 +26,7 @@ fn l6_a_proxy_that_starts_disabled_binds_nothing_and_a_reload_enables_it() {
     for place in [&http, &socks5, &admin] {
         assert!(!accepts(place.address()));
     }
-    // Another reload that leaves it disabled changes nothing.
+    // Another reload that keeps it disabled changes nothing.
     daemon.signal(Signal::SIGHUP);
     lines(&daemon, "reloaded", 1);
     assert!(!accepts(http.address()));

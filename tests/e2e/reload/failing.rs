@@ -1,4 +1,4 @@
-//! Reloads that fail: everything that is wrong is told, and nothing has changed.
+//! Reloads that fail: all problems are reported, and nothing has changed.
 
 use e2e::daemon::{Config, Daemon, Signal};
 use e2e::origin::Origin;
@@ -114,7 +114,7 @@ fn c7_settings_that_are_sound_and_cannot_be_put_in_force_change_nothing() {
     is_as_before(&daemon, &origin);
 }
 
-/// A file of the configuration may lead to one that most users may not read.
+/// A file of the configuration may be a link to one that most users may not read.
 #[test]
 fn a1_a_failed_reload_shows_nothing_of_the_file_over_http() {
     const WORD: &str = "s3cr3tw0rd";
@@ -137,7 +137,7 @@ fn a1_a_failed_reload_shows_nothing_of_the_file_over_http() {
         assert!(answer.text().contains("error: "), "{}", answer.text());
         let told = daemon.admin("GET", "/config", None).text();
         assert!(!told.contains(WORD), "{told}");
-        // Who administers sees the line.
+        // An administrator sees the line.
         let run = crate::control::proxyctl(&daemon, &["reload"]);
         run.failed().says(WORD);
     }
@@ -145,7 +145,7 @@ fn a1_a_failed_reload_shows_nothing_of_the_file_over_http() {
     is_as_before(&daemon, &origin);
 }
 
-/// A worker that took the place of the one that serves could not start with it.
+/// A replacement worker could not start with it.
 #[test]
 fn c7_a_log_filter_that_is_none_fails_the_reload() {
     let origin = hello();

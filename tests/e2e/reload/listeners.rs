@@ -1,4 +1,4 @@
-//! Listeners that a reload moves, closes, opens, or cannot have.
+//! Listeners that a reload moves, closes, opens, or fails to open.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Barrier;
@@ -94,15 +94,15 @@ fn p6_the_new_place_of_a_listener_is_the_proxy_and_the_old_one_is_not() {
     let refused = get(http, "127.0.0.1", place.address().port());
     assert_eq!(refused.json()["reason"], "loop_detected");
     closes(old);
-    // It is the proxy's until the last connection that came in there has ended.
+    // The address is the proxy's until the last connection that came in there has ended.
     poll(PATIENCE, || {
         (get(http, "127.0.0.1", old.port()).status == 502).then_some(())
     })
     .expect("the old place is forgotten");
 }
 
-/// An old wound: what was asked for between the binding of a new listener and its opening waited in its
-/// queue, and was served as if it came from outside.
+/// A past bug: a request between the binding of a new listener and its opening waited in the
+/// listener's queue, and was served as if it came from outside.
 #[test]
 fn p6_no_request_gets_into_the_queue_of_a_listener_that_a_reload_opens() {
     let config = Config::example().allow("127.0.0.1");
@@ -133,7 +133,7 @@ fn p6_no_request_gets_into_the_queue_of_a_listener_that_a_reload_opens() {
             assert_eq!(reloaded, 200);
             for flood in floods {
                 let statuses = flood.join().expect("a flood");
-                // Nobody listened there, or it was refused.
+                // Nothing listened there, or it was refused.
                 assert!(
                     statuses.iter().all(|status| [502, 403].contains(status)),
                     "{statuses:?}"
@@ -158,7 +158,7 @@ fn c7_a_reload_that_moves_listeners_says_where_they_are() {
 
 #[test]
 fn c7_an_address_that_is_taken_fails_the_reload_and_nothing_has_changed() {
-    // Without it the proxy cannot see which process of more capabilities holds a port.
+    // Without it the proxy cannot see which process with more capabilities holds a port.
     if !machine::has(Need::Ptrace) {
         return;
     }
@@ -192,7 +192,7 @@ fn c7_an_address_that_is_taken_fails_the_reload_and_nothing_has_changed() {
     );
     assert_eq!(get(daemon.http_addr(), "blocked.test", port).status, 403);
     closes(free.address());
-    // And once the address is free, the same file will do.
+    // Once the address is free, the same file works.
     drop(taken);
     assert_eq!(daemon.reload().status, 200);
     assert_eq!(get(free.address(), "blocked.test", port).text(), "hello");

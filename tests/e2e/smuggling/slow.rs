@@ -1,4 +1,4 @@
-//! Heads that take too long, and connections that say nothing (SPEC C5, "Bad input").
+//! Heads that take too long, and silent connections (SPEC C5, "Bad input").
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -65,7 +65,8 @@ fn c5_a_connection_that_says_nothing_is_closed() {
     scene.client().expect_closed();
 }
 
-/// Empty lines are no request: they buy no time (RFC 9112 section 2.2 has us skip them).
+/// Empty lines are not a request: they do not extend the limit (RFC 9112 section 2.2 requires them
+/// to be skipped).
 #[test]
 fn c5_empty_lines_do_not_lift_the_limit_of_the_first_head() {
     let scene = quick_headers();
@@ -80,7 +81,7 @@ fn c5_empty_lines_do_not_lift_the_limit_of_the_first_head() {
     assert_unharmed(&scene);
 }
 
-/// Many at once cost the others nothing.
+/// Many of them do not delay other clients.
 #[test]
 fn c5_slow_clients_do_not_keep_others_waiting() {
     let Some(_reserved) = Descriptors::reserve(230) else {

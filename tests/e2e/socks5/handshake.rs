@@ -1,4 +1,4 @@
-//! Clients that speak something else, nothing, or too slowly.
+//! Clients that speak another protocol, nothing, or too slowly.
 
 use e2e::client::Socks5Target;
 use e2e::daemon::{Config, Daemon};
@@ -7,14 +7,14 @@ use e2e::origin::Origin;
 use super::{client, start, tunnel};
 use crate::forward::scene::assert_bad_request;
 
-/// Sends bytes as the first of a connection and expects an end without a word.
+/// Sends bytes as the first of a connection and expects a close without an answer.
 fn is_hung_up_on(daemon: &Daemon, bytes: &[u8]) {
     let mut client = client(daemon);
     client.send(bytes);
     client.expect_closed();
 }
 
-/// Waits for the one line that names what a client does wrong.
+/// Waits for the one line that names the client's error.
 fn is_logged(daemon: &Daemon, words: &str) {
     let line = daemon.wait_for_message(words);
     let wanted = "refused a malformed request: ";
@@ -74,7 +74,7 @@ fn s1_clients_that_speak_something_else_are_hung_up_on_and_logged_in_one_line() 
     for bytes in others {
         is_hung_up_on(&daemon, bytes);
     }
-    // Past all of them in the log, since it is one thread that asks.
+    // After all of them in the log, since one thread asks.
     tunnel(&daemon, "allowed.test", origin.addr().port());
     let refused = |number: usize| {
         let logs = daemon.logs();

@@ -1,4 +1,4 @@
-//! What a name in a request means, and what the mode and the records make of it.
+//! The meaning of a name in a request, and the effect of the mode and the records.
 
 use e2e::client::Socks5Target;
 use e2e::daemon::Config;
@@ -6,7 +6,7 @@ use e2e::origin::Origin;
 
 use super::{client, reply, request_by_bytes, start};
 
-/// Spellings of 127.0.0.1 that a resolver would take.
+/// Spellings of 127.0.0.1 that a resolver would accept.
 const LOOPBACK: [&str; 6] = [
     "127.0.0.1",
     "0x7f.1",

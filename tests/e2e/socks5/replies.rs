@@ -1,4 +1,4 @@
-//! The reply codes, and that what is refused never reached the origin.
+//! The reply codes. A refused request never reaches the origin.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -82,7 +82,7 @@ fn s2_a_port_where_nobody_listens_gets_0x05() {
     let daemon = start(&Config::example());
     let target = Socks5Target::name("allowed.test", port.addr().port());
     assert_eq!(reply(&daemon, &target), REFUSED);
-    assert!(daemon.blocked().is_empty(), "that is no block");
+    assert!(daemon.blocked().is_empty(), "that is not a block");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn s2_a_name_that_does_not_exist_gets_0x04() {
         let target = Socks5Target::name(name, 80);
         assert_eq!(reply(&daemon, &target), HOST_UNREACHABLE, "{name}");
     }
-    assert!(daemon.blocked().is_empty(), "that is no block");
+    assert!(daemon.blocked().is_empty(), "that is not a block");
 }
 
 #[test]

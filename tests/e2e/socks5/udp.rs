@@ -18,7 +18,7 @@ fn associate(daemon: &Daemon) -> Association {
     Association::open(daemon.socks_addr())
 }
 
-/// A socket that is a server or a stranger, as the test likes.
+/// A socket that acts as a server or a stranger.
 fn socket(ip: impl Into<IpAddr>) -> UdpSocket {
     let socket = UdpSocket::bind((ip.into(), 0)).expect("a free port");
     socket
@@ -39,7 +39,7 @@ fn port(socket: &UdpSocket) -> u16 {
     address(socket).port()
 }
 
-/// The next datagram that a server gets: its data, and whom to answer.
+/// The next datagram that a server gets: its data, and the address to answer.
 fn next(server: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 65536];
     let (length, from) = server.recv_from(&mut buffer).expect("a datagram");
@@ -47,7 +47,7 @@ fn next(server: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     (buffer, from)
 }
 
-/// Sends through the association and is answered.
+/// Sends through the association and gets an answer.
 fn echoes(association: &Association, target: &Socks5Target, server: &UdpSocket, data: &[u8]) {
     association.send(target, data);
     let (got, from) = next(server);
@@ -139,7 +139,7 @@ fn s3_a_datagram_of_any_size_that_fits_goes_through_whole() {
     association.send(&target, &data);
     let (got, from) = next(&server);
     assert_eq!(got, data);
-    // An answer that does not fit behind its header is lost; one that does is not.
+    // An answer that does not fit with its header is lost; one that fits is not.
     server.send_to(&vec![1; LARGEST], from).expect("an answer");
     server
         .send_to(&vec![2; LARGEST - 10], from)

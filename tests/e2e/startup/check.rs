@@ -1,4 +1,4 @@
-//! `check`: good and bad configurations, exit codes, and messages that lead to the place.
+//! `check`: good and bad configurations, exit codes, and the places in messages.
 
 use std::path::Path;
 

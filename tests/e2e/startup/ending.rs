@@ -1,4 +1,4 @@
-//! Ends: SIGTERM and SIGINT drain, and a second one is not argued with.
+//! Ends: SIGTERM and SIGINT drain, and a second one ends at once.
 
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon, Signal};
@@ -19,7 +19,7 @@ fn tunnel(daemon: &Daemon, origin: &Origin) -> Connection {
     tunnel
 }
 
-/// Waits until the daemon has heard the signal.
+/// Waits until the daemon has noticed the signal.
 fn is_stopping(daemon: &Daemon) {
     daemon.wait_for_log(|line| line.message_starts_with("stopping"));
 }
@@ -143,7 +143,7 @@ fn l5_a_killed_proxy_can_be_started_again_on_the_same_port_at_once() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let first = start(&Config::example());
     let address = first.http_addr();
-    // A connection in TIME_WAIT on our side of it, and one that is open.
+    // A connection in TIME_WAIT on the daemon's side, and an open one.
     let mut client = Connection::open(address);
     client.send("nonsense\r\n\r\n");
     client.read_to_end();

@@ -1,4 +1,4 @@
-//! Where settings come from, and which win (SPEC C1, L7).
+//! Where settings come from, and which take precedence (SPEC C1, L7).
 
 use std::net::UdpSocket;
 
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{Wrapped, assert_nothing_in_etc, by_hand, run, start};
 
-/// `check` without a file, where the user's layer has this text.
+/// `check` without a file, with this text in the user's layer.
 fn check_user(text: &str, arguments: &[&str]) -> Run {
     let home = TempDir::new().expect("a temporary directory");
     std::fs::write(home.path().join("config.toml"), text).expect("a new file");

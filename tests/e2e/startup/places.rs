@@ -1,4 +1,4 @@
-//! Places that other users may change: root does not go by them, and other users are warned (SPEC C1).
+//! Places that other users may change: root refuses them, and other users are warned (SPEC C1).
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// Another user, who need not exist.
 const OTHER: u32 = 12345;
 
-/// A directory, and one in it that another user may write to: its owner's when the test is root's.
+/// A directory, and one in it that another user may write to: its owner if root runs the test.
 fn theirs() -> (TempDir, PathBuf) {
     let directory = TempDir::new().expect("a temporary directory");
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("ours");
@@ -43,7 +43,7 @@ fn refused(launch: Launch) -> Exit {
     }
 }
 
-/// A warning at the start that says all of these.
+/// A warning at the start that contains all of these.
 fn warned(daemon: &Daemon, words: &[&str]) {
     daemon.wait_for_log(|line| {
         line.level() == Some("WARN")
@@ -61,7 +61,7 @@ fn l4_root_keeps_no_control_socket_or_state_below_a_directory_of_another_user() 
         ("daemon.control.socket", theirs.join("ours/control.sock")),
         ("daemon.state_dir", theirs.join("state")),
     ] {
-        // Ours are in it: only the directory above says who may move them away.
+        // Our files are in it: only the directory above decides who may move them.
         fs::create_dir_all(path.parent().expect("a parent")).expect("it may be made");
         if machine::is_root() {
             let exit = refused(launch(key, &path));
@@ -88,7 +88,7 @@ fn l4_a_reload_changes_no_mode_but_the_sockets() {
     fs::set_permissions(&precious, Permissions::from_mode(0o600)).expect("ours");
     let place = directory.path().join("control.sock");
     let daemon = launch("daemon.control.socket", &place).start();
-    // As one would who may write there, were it let.
+    // As a user could who may write there, if it were permitted.
     let moved = directory.path().join("moved.sock");
     fs::rename(&place, moved).expect("it is there");
     std::os::unix::fs::symlink(&precious, &place).expect("a link");

@@ -1,4 +1,4 @@
-//! Starts: what is said, and what one is refused for.
+//! Starts: their output, and the reasons for a refusal.
 
 use std::net::TcpListener;
 
@@ -102,7 +102,7 @@ fn c4_a_bad_configuration_is_told_in_full_with_exit_code_78() {
 
 #[test]
 fn l1_l2_l3_a_port_in_use_is_one_line_with_the_address_and_who_holds_it() {
-    // Without it the proxy cannot see which process of more capabilities holds a port.
+    // Without it the proxy cannot see which process with more capabilities holds a port.
     if !machine::has(Need::Ptrace) {
         return;
     }

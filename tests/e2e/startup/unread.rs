@@ -1,4 +1,5 @@
-//! A log that nobody reads: it is lost in part, and nothing else is (SPEC R4; DESIGN section 1).
+//! A log that is not read: it is lost in part, and nothing else is (SPEC R4; `ARCHITECTURE.md`,
+//! "Three roles, one program").
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 use super::accepts;
 use crate::reload::Reserved;
 
-/// Each allowed one writes a line: together far more than a pipe and the queue before it hold.
+/// Each allowed request writes a line: together far more than a pipe and the queue before it hold.
 const REQUESTS: u64 = 10_000;
 
 /// A proxy whose log the test reads when it wants to, or never.
@@ -62,7 +63,7 @@ impl Unread {
         unread
     }
 
-    /// As many allowed requests as this, each of which is answered. (Refusals beyond a rate share lines.)
+    /// This many allowed requests, each of which is answered. (Refusals beyond a rate share lines.)
     fn allow(&self, requests: u64) {
         let origin = Origin::start(|_| Answer::Echo);
         let authority = format!("allowed.test:{}", origin.addr().port());
@@ -73,7 +74,7 @@ impl Unread {
         }
     }
 
-    /// As many refused requests as this, each of which is answered.
+    /// This many refused requests, each of which is answered.
     fn refuse(&self, requests: u64) {
         let mut client = Connection::open(self.http.address());
         for _ in 0..requests {
@@ -134,11 +135,11 @@ fn r4_lines_that_were_lost_are_counted_in_the_log_when_it_is_read_again() {
         }
     }
     let (all, lost) = (REQUESTS, lost.unwrap_or_default());
-    // Every line is in the log or in the count; a few more are about the start.
+    // Every line is in the log or in the count. A few more are about the start.
     assert!(written + lost >= all, "{written} + {lost}");
     assert!(written + lost < all + 20, "{written} + {lost}");
     assert!(lost > 0 && written > 1000, "{written} + {lost}");
-    // And what follows is there again, to the very end.
+    // Later lines are there again, to the very end.
     unread.refuse(1);
     unread.terminate();
     let rest: Vec<String> = lines.map(|line| line.expect("a line")).collect();

@@ -1,5 +1,5 @@
-//! Runs a command behind a proxy that lets it reach what the decider allows: what an embedder does,
-//! with nothing of the service. `tests/tidy` builds it and looks at what it pulls in.
+//! Runs a command behind a proxy with a decider, like an embedder, without any part of the service.
+//! `tests/tidy` builds it and checks its dependencies.
 
 use std::collections::HashMap;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Any bytes are a `ClientHello` or not, however they arrive, and rustls reads the same name
+//! Any bytes are a `ClientHello` or not, however they are split, and rustls reads the same name
 //! (SPEC M2).
 #![no_main]
 

@@ -1,7 +1,8 @@
-//! Any text is a configuration or is told what is wrong with it, and what travels to another process
-//! means the same there (SPEC C2, C4, C7).
+//! Any text is a configuration or gets its errors, and a configuration that is passed to another
+//! process has the same meaning there (SPEC C2, C4, C7).
 //!
-//! Secrets are carried and there are none, so no file and no variable that the input names is looked at.
+//! The sources carry an empty set of secrets, so no file and no variable that the input names is
+//! read.
 #![no_main]
 
 use codex_network_config::{Diagnostics, Secrets, Sources, load};

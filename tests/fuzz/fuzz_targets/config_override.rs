@@ -1,5 +1,5 @@
-//! Any text after `-c` is an assignment or is told what is wrong with it, and reaches no key but its own
-//! (SPEC C1).
+//! Any text after `-c` is an assignment or gets its errors, and it sets no key but its own (SPEC
+//! C1).
 #![no_main]
 
 use codex_network_config::{Secrets, Sources, load};

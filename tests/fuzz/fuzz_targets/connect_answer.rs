@@ -1,4 +1,4 @@
-//! Any bytes are an upstream proxy's answer to CONNECT or not, however they arrive (SPEC H12).
+//! Any bytes are an upstream proxy's answer to CONNECT or not, however they are split (SPEC H12).
 #![no_main]
 
 use codex_network_engine::fuzzing::read_connect_answer;

@@ -1,5 +1,5 @@
-//! Any bytes are a datagram of an association or none, and what is one is read back from what an
-//! answer writes (SPEC S3).
+//! Any bytes are a datagram of an association or not, and a valid one equals what is read back from
+//! the header of an answer (SPEC S3).
 #![no_main]
 
 // Private to the engine, so compiled here; formatted there.

@@ -1,4 +1,4 @@
-//! The decision is that of the naive interpreter, whatever the lists and the host (SPEC P2, P3).
+//! The decision equals that of the naive interpreter, for any lists and any host (SPEC P2, P3).
 //!
 //! The input is lines: first a host, then patterns, those behind a `!` on the deny list; an empty
 //! first line stands for local binding.

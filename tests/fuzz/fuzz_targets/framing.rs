@@ -1,5 +1,5 @@
-//! However the bytes of a client are cut, they are framed in the same way, and no whole head that
-//! passes is read otherwise by a strict reader (SPEC H4).
+//! However the bytes of a client are split, they are framed in the same way, and a strict reader
+//! reads every whole head that passes in the same way (SPEC H4).
 #![no_main]
 
 // Private to the engine, so compiled here; formatted there.
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
     let (whole, position) = scan(stream, stream.len().max(1));
     assert_eq!((whole, position), scan(stream, usize::from(cut).max(1)));
     let (accepted, flaw) = whole;
-    // What was accepted is sound by itself, and the next byte is not.
+    // The accepted bytes are sound by themselves, and the next byte is not.
     assert_eq!(scan(&stream[..accepted], 1).0, (accepted, None));
     if flaw.is_some() {
         assert!(accepted < stream.len());
@@ -44,7 +44,8 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// What is accepted of bytes that come in such parts, the flaw behind that, and where the stream stands.
+/// The accepted bytes of a stream in parts of this size, the flaw behind them, and the position of
+/// the stream.
 fn scan(stream: &[u8], part: usize) -> ((usize, Option<Flaw>), Position) {
     let mut framing = Framing::new(MAX_HEAD_BYTES);
     let mut accepted = 0;

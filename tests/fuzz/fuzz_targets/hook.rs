@@ -1,4 +1,4 @@
-//! A hook covers what its naive twin does, whatever it and the request say (SPEC M9, M10).
+//! A hook covers the same requests as its naive twin, for any hook and any request (SPEC M9, M10).
 //!
 //! The input is lines: the hook's path, its value of the query's `q`, its value of the field `h`,
 //! then the request's target and field.

@@ -1,4 +1,4 @@
-//! Any bytes are a host in its one canonical form, or none (SPEC P1).
+//! Any bytes are a host in canonical form, or not a host (SPEC P1).
 #![no_main]
 
 use codex_network_policy::{Authority, Host};

@@ -41,7 +41,7 @@ secret_env_var = "TOKEN"
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-/// How long each side listens to what its frames bring about.
+/// How long each side waits for reactions to its frames.
 const LISTENS: Duration = Duration::from_millis(20);
 /// No connection outlives its client for longer.
 const ENDS: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ static DOOR: LazyLock<(Runtime, Scene)> = LazyLock::new(|| {
     let scene = runtime.block_on(scene());
     (runtime, scene)
 });
-/// What the origin of this input sends.
+/// The bytes that this input's origin sends.
 static SCRIPT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 fuzz_target!(|input: &[u8]| {
@@ -71,7 +71,7 @@ fuzz_target!(|input: &[u8]| {
 
 async fn run(scene: &Scene, frames: &[u8]) {
     let tls = scene.ca.client(&["h2"]);
-    // The proxy hangs up on a handshake where the origin refused a connection before.
+    // The proxy closes during the handshake if the origin refused a connection before.
     let Ok(mut stream) = scene.tls("origin.test:443", "origin.test", tls).await else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Any text is a pattern with one canonical text, or none (SPEC P2).
+//! Any text is a pattern with one canonical text, or not a pattern (SPEC P2).
 #![no_main]
 
 use codex_network_policy::{ListKind, Pattern};

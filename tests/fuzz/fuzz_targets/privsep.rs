@@ -1,6 +1,6 @@
 //! A message between the roles of the service has one encoding, and other bytes are refused.
 //!
-//! The first byte is the operation; an operation of 0 stands for what a loader writes.
+//! The first byte is the operation; operation 0 stands for the output of a loader.
 #![no_main]
 
 use codex_network_proxy::fuzzing::{read_loaded, read_privsep_message};

@@ -1,4 +1,4 @@
-// Reports how express reads a request, with method-override as its documentation has it.
+// Reports how express reads a request, with method-override as in its documentation.
 const { createRequire } = require('node:module');
 const from = createRequire(process.argv[2] + '/');
 const express = from('express');
@@ -14,7 +14,7 @@ app.use((request, response) => {
   try {
     path = decodeURIComponent(path);
   } catch {
-    // As it came.
+    // Unchanged.
   }
   const fields = {};
   for (const [name, value] of Object.entries(request.headers)) {

@@ -1,6 +1,6 @@
 <?php
 // Reports how PHP reads a request. A POST is taken for another method by the rules of Symfony and
-// Laravel. The path is the one that the server in front routes by.
+// Laravel. The path is the one that the front server uses for routing.
 $method = $_SERVER['REQUEST_METHOD'];
 if ($method === 'POST') {
     $said = $_SERVER['HTTP_X_HTTP_METHOD_OVERRIDE'] ?? $_POST['_method'] ?? $_GET['_method'] ?? $method;

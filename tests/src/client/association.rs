@@ -6,13 +6,13 @@ use std::net::{SocketAddr, UdpSocket};
 use super::{Connection, Socks5Target};
 use crate::wait::PATIENCE;
 
-/// An association that stands: its control connection, and a socket of its own.
+/// An open association: its control connection, and a socket of its own.
 pub struct Association {
-    /// The connection that asked for it, which it ends with.
+    /// The connection that asked for it, and that ends it.
     pub control: Connection,
-    /// Where the client sends its datagrams from.
+    /// The socket that the client sends datagrams from.
     pub socket: UdpSocket,
-    /// Where it sends them to.
+    /// The address that it sends them to.
     pub relay: SocketAddr,
 }
 
@@ -29,7 +29,7 @@ impl Association {
         Self::ask(control, &Socks5Target::Address(any))
     }
 
-    /// Asks on a connection that was greeted, with any address in the request.
+    /// Asks on a connection that has completed the greeting, with any address in the request.
     pub fn ask(mut control: Connection, from: &Socks5Target) -> Self {
         let bound = control.socks5_request(3, from);
         assert_eq!(bound.reply, 0, "the association is granted");
@@ -40,7 +40,7 @@ impl Association {
         }
     }
 
-    /// What the daemon calls the client.
+    /// The client's address for the daemon.
     pub fn client(&self) -> String {
         self.control.local_addr().to_string()
     }
@@ -50,13 +50,13 @@ impl Association {
         self.send_bytes(target.datagram(data.as_ref()));
     }
 
-    /// Sends these bytes to the relay, whatever they are.
+    /// Sends these raw bytes to the relay.
     pub fn send_bytes(&self, bytes: impl AsRef<[u8]>) {
         let sent = self.socket.send_to(bytes.as_ref(), self.relay);
         sent.expect("a datagram to loopback");
     }
 
-    /// Waits for one datagram, and gives its sender by its header, and its data.
+    /// Waits for one datagram. Returns the sender in its header, and its data.
     pub fn receive(&self) -> (SocketAddr, Vec<u8>) {
         let mut buffer = vec![0; 65536];
         let (length, from) = self.socket.recv_from(&mut buffer).expect("a datagram");
@@ -78,12 +78,12 @@ impl Association {
         (SocketAddr::new(sender, port), data)
     }
 
-    /// Waits until nobody listens at the relay's address any more.
+    /// Waits until the relay's address no longer listens.
     pub fn expect_gone(&self) {
         let probe = socket(self.control.local_addr());
         probe.connect(self.relay).expect("a route on loopback");
         let gone = crate::wait::poll(PATIENCE, || {
-            // The kernel tells the second of the two that there was nobody for the first.
+            // The second of the two gets the kernel's report that nothing received the first.
             let told = |result: std::io::Result<usize>| {
                 result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
             };
@@ -93,7 +93,7 @@ impl Association {
     }
 }
 
-/// A socket on the address of another one, which waits for no longer than tests do.
+/// A socket on another one's address, with the tests' time limit.
 fn socket(beside: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind((beside.ip(), 0)).expect("a free port");
     socket

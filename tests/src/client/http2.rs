@@ -22,8 +22,7 @@ use crate::wire::Fields;
 const STREAM_WINDOW: u32 = 2 << 20;
 const WINDOW: u32 = 5 << 20;
 
-/// A connection that carries requests beside each other. Every wait gives up
-/// after [`PATIENCE`].
+/// A connection that carries concurrent requests. Every wait gives up after [`PATIENCE`].
 pub struct Http2 {
     sender: SendRequest<Bytes>,
     /// Moves the bytes until the connection ends.
@@ -43,10 +42,10 @@ pub struct Exchange {
     trailers: Fields,
 }
 
-/// The answer, as far as it was waited for.
+/// The part of the answer that was waited for.
 enum Reply {
     Awaited(ResponseFuture),
-    /// The connection took no request.
+    /// The connection accepted no request.
     Refused(h2::Error),
     Begun(RecvStream),
     Over,
@@ -59,7 +58,7 @@ impl Connection {
             .expect("a TLS handshake that chooses HTTP/2")
     }
 
-    /// Starts TLS and HTTP/2 with a server that may be refused, or may refuse.
+    /// Starts TLS and HTTP/2 with a server; either side may refuse.
     ///
     /// # Errors
     /// The handshake failed, or chose something else.
@@ -144,7 +143,7 @@ impl Http2 {
     pub fn wait_until_closed(&mut self) {
         let driver = &mut self.driver;
         within(self.runtime.handle(), async {
-            // An end without a goodbye is one too.
+            // An end without a goodbye counts too.
             let _: Result<(), h2::Error> = driver.await.map_err(io::Error::other)?;
             Ok(())
         })
@@ -162,7 +161,7 @@ impl Http2 {
             Ok((response, stream)) => {
                 upload = (!ends).then(|| {
                     self.runtime.spawn(async move {
-                        // The answer, or its absence, shows what became of it.
+                        // The answer, or its absence, shows the result.
                         let _: Result<(), h2::Error> = body.send(stream).await;
                     })
                 });
@@ -194,7 +193,7 @@ impl Exchange {
         }
     }
 
-    /// Waits for the head of the answer; its body is still to be read.
+    /// Waits for the head of the answer; its body is not read yet.
     pub fn head(&mut self) -> Response {
         self.try_head().expect("an answer")
     }
@@ -236,7 +235,7 @@ impl Exchange {
         })
     }
 
-    /// Reads the next piece of the answer's body; nothing at its end.
+    /// Reads the next piece of the answer's body; empty at its end.
     pub fn read_some(&mut self) -> Vec<u8> {
         self.try_read_some()
             .expect("more of the answer, or its end")

@@ -9,12 +9,12 @@ use crate::tls::{Client, Session, Writes};
 use crate::wire::{Stream, Wire};
 
 impl Connection {
-    /// Starts TLS like `client` with `name`, and ends the handshake.
+    /// Starts TLS like `client` with `name`, and completes the handshake.
     pub fn secure(self, client: &Client, name: &str) -> (Self, Session) {
         self.try_secure(client, name).expect("a TLS handshake")
     }
 
-    /// Starts TLS with a server that may be refused, or may refuse.
+    /// Starts TLS with a server; either side may refuse.
     ///
     /// # Errors
     /// The handshake failed; the text is rustls'.
@@ -37,8 +37,8 @@ impl Connection {
         Ok((secured, negotiated))
     }
 
-    /// Sends bytes one by one, each in a packet of its own as far as the kernel
-    /// lets them be; a peer that hangs up meanwhile is left in peace.
+    /// Sends bytes one by one, each in a packet of its own if the kernel permits it. Stops without
+    /// an error if the peer closes meanwhile.
     pub fn trickle(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if self.try_send([*byte]).is_err() {
@@ -48,7 +48,7 @@ impl Connection {
     }
 }
 
-/// Writes one byte at a time, whatever it is given.
+/// Writes one byte at a time, whatever the buffer.
 struct Trickle(Box<dyn Stream>);
 
 impl Read for Trickle {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Connection;
 
-/// Where a SOCKS5 request wants to go, in each of the forms of RFC 1928 section 5.
+/// The destination of a SOCKS5 request, in each of the forms of RFC 1928 section 5.
 #[derive(Clone, Debug)]
 pub enum Socks5Target {
     /// ATYP 0x01 or 0x04.
@@ -68,7 +68,7 @@ impl Socks5Target {
 }
 
 impl Connection {
-    /// Offers authentication methods and gives the one that was chosen.
+    /// Offers authentication methods and returns the chosen one.
     pub fn socks5_greet(&mut self, methods: &[u8]) -> u8 {
         let count = u8::try_from(methods.len()).expect("at most 255 methods");
         self.send([&[5, count], methods].concat());

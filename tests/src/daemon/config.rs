@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-/// A configuration for one test. Keys and values are TOML as a person would
-/// write them, so a wrong one reaches the daemon as it is.
+/// A configuration for one test. Keys and values are TOML as a person would write them, so a wrong
+/// one reaches the daemon unchanged.
 #[derive(Clone, Debug)]
 pub struct Config {
     tables: Vec<Table>,
@@ -17,8 +17,8 @@ pub struct Config {
     hosts: Vec<(String, IpAddr)>,
     appended: String,
     nameserver: Option<SocketAddr>,
-    /// The name server unless there is another. It never answers, and so a name
-    /// which the hosts file does not have is asked for nowhere off this machine.
+    /// The default name server. It never answers, so a name that is not in the hosts file is never
+    /// looked up off this machine.
     mute: Arc<UdpSocket>,
 }
 
@@ -50,8 +50,8 @@ impl Config {
         .set("daemon", "log_format", r#""json""#)
     }
 
-    /// What most tests want: `allowed.test` is allowed, `denied.test` denied, and
-    /// `blocked.test` neither; all three are 127.0.0.1.
+    /// The configuration for most tests: `allowed.test` is allowed, `denied.test` denied, and
+    /// `blocked.test` neither. All three are 127.0.0.1.
     pub fn example() -> Self {
         let here = Ipv4Addr::LOCALHOST;
         Self::new()
@@ -90,8 +90,8 @@ impl Config {
         self
     }
 
-    /// Sets a key to a value in TOML (a string with its quotes), in place of
-    /// what it was: `set("network", "mode", r#""limited""#)`.
+    /// Sets a key to a value in TOML (a string with its quotes), and replaces the old one:
+    /// `set("network", "mode", r#""limited""#)`.
     #[must_use]
     pub fn set(mut self, table: &str, key: &str, value: &str) -> Self {
         let keys = self.keys(table);

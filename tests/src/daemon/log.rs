@@ -1,4 +1,4 @@
-//! What the daemon has said so far, line by line.
+//! The daemon's log so far, line by line.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::wait::Watched;
 
-/// One line of a log: JSON as tracing-subscriber writes it, or anything else.
+/// One line of a log: JSON of tracing-subscriber, or any other text.
 #[derive(Clone, Debug)]
 pub struct LogLine {
-    /// The line as it came.
+    /// The raw line.
     pub raw: String,
     json: Option<Value>,
 }
@@ -55,7 +55,7 @@ impl LogLine {
     }
 }
 
-/// A stream of lines that a thread reads for as long as there are any.
+/// A stream of lines that a thread reads to its end.
 #[derive(Clone)]
 pub(super) struct Log(Arc<Watched<Lines>>);
 
@@ -101,7 +101,7 @@ impl Log {
         })?
     }
 
-    /// Waits until everything that writes to it is gone.
+    /// Waits until every writer of the log is gone.
     pub(super) fn wait_for_end(&self, patience: Duration) {
         self.0.wait(patience, |log| log.ended.then_some(()));
     }

@@ -1,4 +1,4 @@
-//! The harness with a stand-in for the daemon that only keeps the contract.
+//! The harness with a stand-in for the daemon that only fulfils the contract.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What an origin can be told to answer.
+//! The possible answers of an origin.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -8,26 +8,26 @@ use serde_json::Value;
 
 use super::Request;
 
-/// One answer of an origin. Over HTTP/2 `Upgrade` and `Raw` do not exist, and
-/// asking for them is a mistake of the test.
+/// One answer of an origin. Over HTTP/2 `Upgrade` and `Raw` do not exist; a test that uses them is
+/// wrong.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// A response.
     Reply(Reply),
     /// 200 with the request itself as JSON (see [`Request::to_json`]).
     Echo,
-    /// 101 with these fields besides `Connection: Upgrade`, then every byte back.
+    /// 101 with these fields besides `Connection: Upgrade`, then echoes every byte.
     Upgrade(Vec<(String, String)>),
     /// Exactly these bytes, then a close.
     Raw(Vec<u8>),
-    /// Nothing, and the connection stays open until the peer ends it.
+    /// No answer; the connection stays open until the peer ends it.
     Silence,
-    /// 200 whose body is the request's, piece by piece as it comes, with its
-    /// trailers: only over HTTP/2, and only [before the body](super::Builder::before_body).
+    /// 200 with the request's own body, piece by piece as it arrives, and its trailers: only over
+    /// HTTP/2, and only [before the body](super::Builder::before_body).
     Mirror,
-    /// Nothing, and a close, orderly in HTTP/1.1; in HTTP/2 it ends every stream.
+    /// No answer, and a close: an orderly one in HTTP/1.1; in HTTP/2 it ends every stream.
     Close,
-    /// Nothing, and a reset: of the connection in HTTP/1.1, of the stream in HTTP/2.
+    /// No answer, and a reset: of the connection in HTTP/1.1, of the stream in HTTP/2.
     Reset,
 }
 
@@ -40,7 +40,7 @@ pub struct Reply {
     pub status: u16,
     /// The fields, except those that frame the body.
     pub headers: Vec<(String, String)>,
-    /// The body, which also decides how it is framed.
+    /// The body, which also determines its framing.
     pub body: Body,
 }
 
@@ -74,7 +74,7 @@ impl Gate {
         (Self(sender), body)
     }
 
-    /// Lets these bytes out now. When the answer has already failed they go nowhere.
+    /// Releases these bytes now. If the answer has already failed they are dropped.
     pub fn release(&self, part: &[u8]) {
         let _: Result<(), mpsc::SendError<_>> = self.0.send(part.to_vec());
     }
@@ -131,7 +131,7 @@ impl Reply {
         self
     }
 
-    /// Writes the response; tells whether another may follow on the connection.
+    /// Writes the response; returns whether another may follow on the connection.
     pub(super) fn write(&self, request: &Request, to: &mut dyn Write) -> io::Result<AfterReply> {
         for (status, headers) in &self.interim {
             write_head(to, *status, headers, "")?;
@@ -156,7 +156,7 @@ impl Reply {
     }
 }
 
-/// What becomes of the connection after a response.
+/// The state of the connection after a response.
 pub(super) enum AfterReply {
     KeepAlive,
     Close,

@@ -1,4 +1,4 @@
-//! The TLS handshake of an origin, which looks at the `ClientHello` first.
+//! The TLS handshake of an origin, which first reads the `ClientHello`.
 
 use std::io;
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use crate::wire::SharedSocket;
 /// One TLS handshake as the origin saw it.
 #[derive(Clone, Debug)]
 pub struct Handshake {
-    /// Which of the origin's connections it began: the n-th accepted, from 0.
+    /// The index of the origin's connection, in the order of acceptance.
     pub connection: usize,
     /// The server name that the client sent.
     pub server_name: Option<String>,
     /// The application protocols that it offered, in its order.
     pub offered: Vec<String>,
-    /// What was negotiated; nothing as long as, or if, the handshake did not end well.
+    /// The negotiated session; `None` until the handshake has succeeded.
     pub session: Option<Session>,
 }
 
 /// A `ClientHello` that has arrived.
 pub(super) struct ClientHello {
     accepted: Accepted,
-    /// Its place among the handshakes.
+    /// Its index among the handshakes.
     entry: usize,
 }
 
 impl ClientHello {
-    /// Reads it and puts it on record.
+    /// Reads and records it.
     pub(super) fn read(
         stream: &mut SharedSocket,
         connection: usize,
@@ -64,7 +64,7 @@ impl ClientHello {
         Ok(Self { accepted, entry })
     }
 
-    /// Whether the server will choose HTTP/2: its own order counts (RFC 7301 section 3.2).
+    /// Whether the server will choose HTTP/2: the server's own order counts (RFC 7301 section 3.2).
     pub(super) fn chooses_http2(&self, config: &ServerConfig) -> bool {
         let hello = self.accepted.client_hello();
         let Some(offered) = hello.alpn() else {
@@ -75,7 +75,7 @@ impl ClientHello {
         known.find(|name| offered.contains(name)) == Some(b"h2")
     }
 
-    /// Goes on where threads block.
+    /// Continues with blocking I/O.
     pub(super) fn finish(
         self,
         stream: &mut SharedSocket,
@@ -93,7 +93,7 @@ impl ClientHello {
         Ok(connection)
     }
 
-    /// What somebody else needs to go on with, and the place to record the end.
+    /// The handshake for another driver, and the index to record its end.
     pub(super) fn into_parts(self) -> (Accepted, usize) {
         (self.accepted, self.entry)
     }

@@ -1,4 +1,4 @@
-//! One HTTP/2 connection to an origin: h2's side of the protocol, the test's answers.
+//! One HTTP/2 connection to an origin: h2 implements the protocol, the test gives the answers.
 
 use std::io;
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const WINDOW: u32 = 64 << 20;
 const MAX_STREAMS: u32 = 200;
 
-/// What a connection answers by and where it records.
+/// The scripts and the records of a connection.
 pub(super) struct Connection {
     pub(super) index: usize,
     pub(super) early: Arc<EarlyScript>,
@@ -34,7 +34,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Ends the handshake and serves until either side ends the connection.
+    /// Completes the handshake and serves until either side ends the connection.
     pub(super) fn serve(
         self,
         hello: ClientHello,
@@ -45,7 +45,7 @@ impl Connection {
             .enable_all()
             .build()?;
         let served = runtime.block_on(self.run(hello, socket, config));
-        // A script may still be blocking; nobody waits for its answer now.
+        // A script may still block; its answer is no longer needed.
         runtime.shutdown_background();
         served
     }
@@ -65,7 +65,7 @@ impl Connection {
         let connection = Arc::new(self);
         let close = Arc::new(Notify::new());
         let mut serving = server::Builder::new()
-            // Requests that a test leaves unread hold up no other.
+            // Requests that a test leaves unread do not block others.
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(WINDOW)
             .max_concurrent_streams(MAX_STREAMS)
@@ -97,7 +97,7 @@ impl Connection {
         };
         let (head, body) = answer.into_parts();
         let head = Response::from_parts(head, ());
-        // A client that resets the stream knows what became of the answer.
+        // A client that resets the stream does not expect the answer.
         let ends = body.is_whole();
         if let Ok(stream) = respond.send_response(head, ends)
             && !ends
@@ -162,7 +162,7 @@ impl Connection {
         }
     }
 
-    /// Records the body as it comes, and passes it on if it is to be mirrored.
+    /// Records the body as it arrives, and passes it on if it must be mirrored.
     async fn read_body(
         &self,
         mut body: RecvStream,

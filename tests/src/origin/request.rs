@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::wire::{Fields, Head, latin1};
 
-/// One request as the origin received it, byte for byte.
+/// One request as the origin received it, with its raw head.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Which of the origin's connections brought it: the n-th accepted, from 0.
+    /// The index of the origin's connection, in the order of acceptance.
     pub connection: usize,
     /// The method, in its own case.
     pub method: String,
@@ -21,7 +21,7 @@ pub struct Request {
     pub headers: Fields,
     /// The request line and the fields as they were on the wire.
     pub raw_head: Vec<u8>,
-    /// The body without its framing, as far as it has arrived.
+    /// The part of the body that has arrived, without its framing.
     pub body: Vec<u8>,
     /// The fields after a chunked body.
     pub trailers: Fields,
@@ -55,7 +55,7 @@ impl Request {
         self.headers.get(name)
     }
 
-    /// Whom it is for, by the `Host` field, or by what stands for it in HTTP/2.
+    /// Its authority: the `Host` field, or its pseudo-header field in HTTP/2.
     pub fn authority(&self) -> &str {
         let named = self.header("host").or_else(|| self.header(":authority"));
         named.unwrap_or_default()
@@ -66,7 +66,7 @@ impl Request {
         latin1(&self.body)
     }
 
-    /// The request as JSON: what [`super::Answer::Echo`] sends.
+    /// The request as JSON, as [`super::Answer::Echo`] sends it.
     pub fn to_json(&self) -> Value {
         json!({
             "method": self.method,

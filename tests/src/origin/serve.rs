@@ -14,7 +14,7 @@ use super::{Answer, EarlyScript, Request, Script, State, Unread, http2};
 use crate::wait::{PATIENCE, Watched};
 use crate::wire::{self, SharedSocket, Stream, Wire};
 
-/// What an origin speaks.
+/// The protocol of an origin.
 #[derive(Clone)]
 pub(super) enum Protocol {
     Http {
@@ -29,7 +29,7 @@ pub(super) enum Protocol {
 enum End {
     /// A close after everything was sent.
     Orderly,
-    /// A reset; whatever is still under way is lost.
+    /// A reset; bytes under way are lost.
     Reset,
 }
 
@@ -83,16 +83,16 @@ pub(super) fn connection(
     }
 }
 
-/// Ends a connection so that what was sent still arrives: a close while bytes
-/// are unread would reset it (RFC 9112 section 9.6).
+/// Ends a connection so that the sent bytes still arrive: a close with unread bytes would reset it
+/// (RFC 9112 section 9.6).
 fn linger(mut socket: &TcpStream) -> io::Result<()> {
     socket.shutdown(Shutdown::Write)?;
     io::copy(&mut socket, &mut io::sink())?;
     Ok(())
 }
 
-/// TLS that says goodbye when it ends, so that clients need not guess whether an
-/// answer was cut short.
+/// TLS that sends `close_notify` when it ends, so that clients know whether an answer was cut
+/// short.
 struct Tls(StreamOwned<ServerConnection, SharedSocket>);
 
 impl Read for Tls {
@@ -120,7 +120,7 @@ impl Stream for Tls {
 
 impl Drop for Tls {
     fn drop(&mut self) {
-        // The peer may be gone already; then nobody misses the goodbye.
+        // The peer may be gone already and needs no goodbye.
         let _: io::Result<()> = self.finish();
     }
 }
@@ -220,7 +220,7 @@ impl Http<'_> {
     }
 }
 
-/// What follows an answer.
+/// The state after an answer.
 enum Next {
     Request,
     End(End),
@@ -231,7 +231,7 @@ fn echo(mut wire: Wire<Box<dyn Stream>>) -> io::Result<End> {
     Ok(End::Orderly)
 }
 
-/// Sends back in one write whatever came in one read, until the peer closes.
+/// Echoes every read in one write, until the peer closes.
 fn echo_on(wire: &mut Wire<Box<dyn Stream>>) -> io::Result<()> {
     loop {
         let part = wire.read_some()?;

@@ -1,4 +1,4 @@
-//! A client's side of TLS: whom it trusts, and what it says.
+//! A client's side of TLS: the authority that it trusts, and its offers.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use rustls::{
 
 use super::{TestCa, provider};
 
-/// A client that remembers its TLS sessions: use one value twice, or a clone of
-/// it, and the second connection resumes the first where the server lets it.
+/// A client that remembers its TLS sessions. If one value, or a clone of it, connects twice, the
+/// second connection resumes the first if the server permits it.
 #[derive(Clone)]
 pub struct Client {
     roots: Arc<RootCertStore>,
@@ -21,7 +21,7 @@ pub struct Client {
     writes: Writes,
 }
 
-/// How a client's bytes leave.
+/// How a client's bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writes {
     Whole,
@@ -29,7 +29,7 @@ pub(crate) enum Writes {
     Trickling,
 }
 
-/// What was negotiated.
+/// The result of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// The server's certificates as DER, its own first.
@@ -38,8 +38,8 @@ pub struct Session {
     pub alpn: Option<String>,
     /// `TLSv1_2` or `TLSv1_3`.
     pub version: ProtocolVersion,
-    /// Whether an earlier session was taken up again; then no certificate was
-    /// sent, and those above are the earlier ones.
+    /// Whether an earlier session was resumed. Then no certificate was sent, and those above are
+    /// the earlier ones.
     pub resumed: bool,
 }
 
@@ -91,7 +91,7 @@ impl Client {
         })
     }
 
-    /// Does not say whom it wants; the certificate is still verified for that.
+    /// Sends no server name; the certificate is still verified for the name.
     #[must_use]
     pub fn without_server_name(self) -> Self {
         self.configured(|config| config.enable_sni = false)
@@ -110,8 +110,7 @@ impl Client {
         self
     }
 
-    /// The `ClientHello` for `name` as it would leave, for tests that send it, or
-    /// something like it, themselves.
+    /// The `ClientHello` for `name`, for tests that send it themselves or change it.
     pub fn hello(&self, name: &str) -> Vec<u8> {
         let mut connection = self.connection(name);
         let mut bytes = Vec::new();
@@ -142,7 +141,7 @@ impl Client {
 }
 
 impl Session {
-    /// What a finished handshake negotiated.
+    /// The result of a finished handshake.
     pub(crate) fn of(state: &CommonState) -> Self {
         Self {
             certificates: state

@@ -1,4 +1,4 @@
-//! A server's side of TLS: which certificate it shows, and what it speaks.
+//! A server's side of TLS: its certificate, and its protocols.
 
 use std::fs;
 use std::io;
@@ -14,8 +14,8 @@ use time::{Duration, OffsetDateTime};
 
 use super::{TestCa, provider};
 
-/// A server about to be. Sound unless told otherwise: for a wrong name give it
-/// another, for an unknown issuer a [`TestCa`] that the client does not trust.
+/// The configuration of a server, sound by default. For a wrong name give it another name; for an
+/// unknown issuer use a [`TestCa`] that the client does not trust.
 #[derive(Clone)]
 pub struct Server<'a> {
     ca: &'a TestCa,
@@ -27,7 +27,7 @@ pub struct Server<'a> {
     clients: Clients,
 }
 
-/// Whether clients have to show a certificate.
+/// Whether clients must show a certificate.
 #[derive(Clone, Copy)]
 enum Clients {
     Anonymous,
@@ -78,14 +78,14 @@ impl<'a> Server<'a> {
         self
     }
 
-    /// The certificate ended yesterday.
+    /// The certificate expired yesterday.
     #[must_use]
     pub fn expired(mut self) -> Self {
         self.lifetime = Lifetime::Past;
         self
     }
 
-    /// The certificate is signed with its own key; the authority has no part in it.
+    /// The certificate is signed with its own key and not by the authority.
     #[must_use]
     pub fn self_signed(mut self) -> Self {
         self.signed_by = Signer::Itself;

@@ -1,5 +1,5 @@
-//! Both sides of TLS, with no proxy between them: what an origin shows and
-//! records, and what a client accepts.
+//! Both sides of TLS, without a proxy between them: what an origin shows and records, and what a
+//! client accepts.
 
 use super::*;
 use crate::client::Connection;

@@ -100,7 +100,7 @@ fn removing_keeps_configuration_and_state_and_purging_leaves_nothing() {
     bare.shell("test -s /etc/codex-network-proxy/config.toml && test -s /var/lib/codex-network-proxy/ca.key")
         .succeeded();
 
-    // Back again, it is as before.
+    // Installed again, it is as before.
     let run = bare.install(PACKAGE);
     assert_eq!(run.code, Some(0), "{run:#?}");
     assert!(bare.is_active(SERVICE));
@@ -128,7 +128,7 @@ fn removing_keeps_configuration_and_state_and_purging_leaves_nothing() {
 #[test]
 fn without_systemd_it_is_installed_and_says_how_to_start() {
     let bare = Bare::new();
-    // What tells that systemd runs is /run/systemd/system (sd_booted(3)).
+    // /run/systemd/system shows that systemd runs (sd_booted(3)).
     let run = bare.shell(&format!(
         "unshare --mount sh -c 'mount -t tmpfs none /run && dpkg --install {PACKAGE} && \
          codex-network-proxy check && dpkg --purge codex-network-proxy' 2>&1"
@@ -143,7 +143,7 @@ fn without_systemd_it_is_installed_and_says_how_to_start() {
 fn installing_it_again_changes_nothing() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
-    // A CA that lives in memory is another one after each start.
+    // A temporary CA differs after each start.
     let files = || {
         let mut files = bare.files();
         files.retain(|file| !file.contains("/var/lib/codex-network-proxy/ca-"));

@@ -8,7 +8,7 @@ use crate::scene::{HTTP, SERVICE, SOCKETS};
 #[test]
 fn l9_ports_that_are_taken_cost_their_listeners_and_are_told_with_their_holders() {
     let bare = Bare::new();
-    // A process of the machine, so that it can be found there.
+    // A process of the machine, so that the package can find it there.
     bare.shell(
         "systemd-run --unit=holder --quiet systemd-socket-activate --listen=127.0.0.1:3128 \
          --listen=127.0.0.1:8080 sleep infinity",
@@ -43,7 +43,7 @@ fn l9_ports_that_are_taken_cost_their_listeners_and_are_told_with_their_holders(
     let curl = bare.shell("curl -s -x socks5h://127.0.0.1:8081 http://blocked.test/");
     assert_eq!(curl.code, Some(97), "{curl:#?}");
 
-    // What it says to do, does it.
+    // The advice works.
     bare.shell("systemctl stop holder").succeeded();
     bare.scene.systemctl(&["restart", SERVICE]).succeeded();
     for unit in SOCKETS {
@@ -92,7 +92,7 @@ fn c5_a_user_that_somebody_else_made_is_taken_only_if_nothing_belongs_to_it() {
     let run = bare.install(PACKAGE);
     assert_eq!(run.code, Some(0), "{run:#?}");
     assert!(bare.is_active(SERVICE));
-    // It is not ours to remove.
+    // The package must not remove it.
     bare.shell("dpkg --purge codex-network-proxy").succeeded();
     bare.shell("getent passwd codex-network-proxy").succeeded();
 }
@@ -108,7 +108,7 @@ fn c4_a_broken_configuration_is_no_reason_to_fail() {
     let run = bare.install(PACKAGE);
     assert_eq!(run.code, Some(0), "{run:#?}");
     run.says("the service does not start; see: systemctl status codex-network-proxy.service");
-    // Mended, what it says is enough.
+    // After the repair, the advice is enough.
     bare.scene.configure_text("");
     bare.scene.systemctl(&["restart", SERVICE]).succeeded();
     assert_eq!(bare.scene.get("http://blocked.test/").0, 403);

@@ -1,4 +1,4 @@
-//! Installing over an older version that runs.
+//! Installing over an older version that is running.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,9 +13,9 @@ use super::{Bare, PACKAGE};
 use crate::load::{Load, failures};
 use crate::scene::{HTTP, SERVICE, SOCKETS};
 
-/// A client that asks again and again on a connection that it keeps, and on another where that one was
-/// closed between two requests (RFC 9112 section 9.3). It ends with the number of its connections, or
-/// panics at an answer that is cut off or is none of the origin's.
+/// A client that sends requests on a kept connection, and on a new one if that was closed between
+/// two requests (RFC 9112 section 9.3). It returns the number of its connections, or panics at an
+/// answer that is cut off or not the origin's.
 struct Keeper {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -77,8 +77,8 @@ impl Keeper {
     }
 }
 
-/// Sends a request and reads the whole answer, which is the origin's; `false` when the connection was
-/// closed before any of it came.
+/// Sends a request and reads the whole answer of the origin; `false` if the connection was closed
+/// before any of it came.
 fn ask(stream: &mut BufReader<TcpStream>, request: &str) -> bool {
     if stream.get_mut().write_all(request.as_bytes()).is_err() {
         return false;
@@ -154,9 +154,9 @@ fn c7_an_upgrade_over_a_broken_configuration_leaves_the_running_service_alone() 
 
     let run = bare.upgrade();
     assert_eq!(run.code, Some(0), "{run:#?}");
-    run.says("the service goes on with the program and the settings that it has");
+    run.says("the service keeps running with its old program and settings");
     run.says("/etc/codex-network-proxy/config.toml:2:");
-    run.says("mend it, then run: systemctl restart codex-network-proxy.service");
+    run.says("fix it, then run: systemctl restart codex-network-proxy.service");
     assert_eq!(bare.scene.monitor(), monitor);
     let origin = bare.scene.origin();
     assert_eq!(bare.scene.get(&origin.url("allowed.test", "/")).0, 200);
@@ -173,14 +173,14 @@ fn c7_an_upgrade_over_a_link_that_the_service_cannot_follow_leaves_it_alone() {
     let monitor = bare.scene.monitor();
     let link = "mkdir -p /opt/site && cd /etc/codex-network-proxy && rmdir conf.d && ln -s /opt/site conf.d";
     bare.scene.machine().run(["sh", "-c", link]).succeeded();
-    // Whoever looks from outside of the service's root sees nothing wrong.
+    // Seen from outside the service's root, nothing is wrong.
     let check = bare.scene.machine().run(["codex-network-proxy", "check"]);
     check.succeeded();
 
     let run = bare.upgrade();
     assert_eq!(run.code, Some(0), "{run:#?}");
-    run.says("the service goes on with the program and the settings that it has");
-    run.says("/etc/codex-network-proxy/conf.d: cannot be read: there is a link that leads nowhere");
+    run.says("the service keeps running with its old program and settings");
+    run.says("/etc/codex-network-proxy/conf.d: cannot be read: it is a link to a file that does not exist");
     assert_eq!(bare.scene.monitor(), monitor);
 }
 

@@ -1,9 +1,9 @@
-//! What requirements say about `[daemon]` (SPEC C6): how the worker is confined and as whom it runs,
-//! what the admin API may do, who resolves names, and what is logged. They stand in
+//! The requirements on `[daemon]` (SPEC C6): how the worker is confined, as which user it runs,
+//! what the admin API may do, which servers resolve names, and what is logged. They are in
 //! `[experimental_network.daemon]`, under the names that they have in `[daemon]`.
 //!
-//! The resolver decides which server an allowed name leads to. Where only managed entries allow a host,
-//! it is therefore the system's, or the one that the requirements name.
+//! The resolver decides which server an allowed name leads to. So where only managed entries allow
+//! a host, the resolver is the system's, or the one that the requirements name.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ static RESOLVER: Schema = Schema(&[&[
 /// The system's own resolver, in messages.
 const THE_SYSTEMS: &str = "the system's";
 
-/// What is required of the daemon. What is `None` is not bounded.
+/// The requirements on the daemon. A field that is `None` has no bound.
 #[derive(Debug, Default)]
 pub(crate) struct DaemonRequirements {
     sandbox: Option<Bound<Sandbox>>,
@@ -51,13 +51,13 @@ pub(crate) struct DaemonRequirements {
     exact: Vec<(Text, Bound<String>)>,
     admin_off: Option<Place>,
     admin_read_only: Option<Place>,
-    /// The servers that may be listed; the system's where that is empty.
+    /// The name servers that may be listed; the system's if empty.
     nameservers: Option<Bound<Vec<SocketAddr>>>,
-    /// The only file; the system's where that is `None`.
+    /// The only permitted hosts file; the system's if `None`.
     hosts_file: Option<Bound<Option<PathBuf>>>,
 }
 
-/// What a value may be, and which line says so.
+/// The permitted value, and the line that says so.
 #[derive(Debug)]
 struct Bound<T> {
     what: T,
@@ -66,7 +66,7 @@ struct Bound<T> {
     at: Place,
 }
 
-/// A key whose value is a text that is required word for word.
+/// A key whose text must be exactly the required one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Text {
     key: Key,
@@ -89,7 +89,8 @@ const TEXTS: [Text; 3] = [
 ];
 
 impl DaemonRequirements {
-    /// Adds what one file says. Two files narrow each other; two that leave nothing are an error.
+    /// Adds the requirements of one file. Two files narrow each other; two that leave no value are
+    /// an error.
     pub(super) fn add(&mut self, raw: &Raw<'_>, problems: &mut Problems<'_>) {
         if let Some(setting) = raw.get(Key::Sandbox)
             && let Some(what) = read::word(setting, SANDBOXES, problems)
@@ -156,8 +157,8 @@ impl DaemonRequirements {
         }
     }
 
-    /// Only managed entries allow a host, as this place says: the resolver is the system's where the
-    /// requirements name none.
+    /// Pins the resolver, because only managed entries allow a host, as this place says. It is the
+    /// system's, unless the requirements name one.
     pub(super) fn pin_resolver(&mut self, at: Place) {
         let written = "managed_allowed_domains_only = true";
         self.nameservers
@@ -191,7 +192,7 @@ impl DaemonRequirements {
         bound.what
     }
 
-    /// A text that may be required word for word.
+    /// Checks a text that may be required word for word.
     pub(crate) fn text(
         &self,
         key: Key,
@@ -281,7 +282,7 @@ impl DaemonRequirements {
         bound.what.clone()
     }
 
-    /// Each bounded key, what it may be, and where that is required.
+    /// Each bounded key, its permitted value, and the place of the requirement.
     fn bounded(&self) -> Vec<(&'static str, String, Place)> {
         let mut all = Vec::new();
         if let Some(bound) = &self.sandbox {
@@ -330,7 +331,7 @@ impl DaemonRequirements {
     /// The places of values that the configuration does not set.
     pub(super) fn add_origins(&self, origins: &mut Origins, problems: &Problems<'_>) {
         for (key, allowed, at) in self.bounded() {
-            // What is the default anyway was set by no line.
+            // A default was not set by any line.
             if allowed != THE_SYSTEMS {
                 origins.fall_back(key, problems.texts.origin(at));
             }
@@ -355,7 +356,7 @@ impl<T> Bound<T> {
         }
     }
 
-    /// The error of SPEC C6, at the value.
+    /// The error of SPEC C6, at the place of the value.
     fn refuse(
         &self,
         key: &str,
@@ -371,7 +372,7 @@ impl<T> Bound<T> {
     }
 }
 
-/// Two files of requirements that no value can obey.
+/// Two requirements that leave no permitted value.
 fn contradiction<T>(setting: Setting<'_>, other: &Bound<T>, problems: &mut Problems<'_>) {
     let place = problems.texts.name_place(other.at);
     let message = format!(
@@ -381,7 +382,7 @@ fn contradiction<T>(setting: Setting<'_>, other: &Bound<T>, problems: &mut Probl
     problems.error(setting.node.at, &message, "keep one of them");
 }
 
-/// A boolean that this place, if there is one, requires to be `only`.
+/// Checks a boolean that may be required to be `only`, at the given place.
 fn flag(
     key: &str,
     only: bool,

@@ -1,5 +1,5 @@
-//! What the requirements mean for a proxy that runs: which values they pin, what the mode may become,
-//! and whether anything but the managed list may allow a host (SPEC C6).
+//! The requirements that a running proxy needs: the values they pin, the modes they permit, and
+//! whether only the managed list may allow a host (SPEC C6).
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,9 +11,8 @@ use codex_network_policy::{Mode, Origin};
 pub struct Managed {
     pub(crate) pins: Arc<[Pin]>,
     pub(crate) mode: Mode,
-    /// `managed_allowed_domains_only`: the policy's allow list holds managed entries alone, and a
-    /// host that it does not have is refused. Nobody may be asked to allow it (SPEC P8 does not
-    /// hold).
+    /// `managed_allowed_domains_only`: the policy's allow list holds managed entries only, and a
+    /// host that is not on it is refused. The decider is not asked (SPEC P8 does not hold).
     pub allowed_domains_only: bool,
 }
 
@@ -22,13 +21,13 @@ pub struct Managed {
 pub struct Pin {
     /// The setting's name.
     pub key: &'static str,
-    /// What it may be, in words.
+    /// The permitted values, in words.
     pub allowed: String,
-    /// Where that is required.
+    /// The place of the requirement.
     pub origin: Origin,
 }
 
-/// What was asked for exceeds a requirement. `Display` tells it in one line.
+/// A value that exceeds a requirement. `Display` writes one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}; {} requires it", invalid(.pin.key, .asked, &.pin.allowed), .pin.origin)]
 pub struct Widening {
@@ -37,22 +36,22 @@ pub struct Widening {
 }
 
 impl Managed {
-    /// The values that requirements bound, each with where that is written.
+    /// The values that requirements bound, each with the place of the requirement.
     pub fn pins(&self) -> &[Pin] {
         &self.pins
     }
 
-    /// The mode itself, or the most that it may be.
+    /// The mode, or the loosest permitted one if that is stricter.
     #[must_use]
     pub fn narrow(&self, mode: Mode) -> Mode {
         mode.min(self.mode)
     }
 
-    /// Whether the mode may be this.
+    /// Checks whether the mode may be set.
     ///
     /// # Errors
     ///
-    /// When a requirement has a stricter one.
+    /// When a requirement has a stricter mode.
     pub fn permit_mode(&self, mode: Mode) -> Result<(), Widening> {
         let pin = self.pins.iter().find(|pin| pin.key == "mode");
         match pin {
@@ -82,7 +81,7 @@ impl fmt::Display for Pin {
     }
 }
 
-/// The sentence of SPEC C6. A key of `[daemon]` is given in full.
+/// The sentence of SPEC C6, with the full name of a key of `[daemon]`.
 pub(super) fn invalid(key: &str, asked: &str, allowed: &str) -> String {
     let table = if key.starts_with("daemon.") {
         ""

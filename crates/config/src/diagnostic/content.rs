@@ -1,9 +1,9 @@
-//! Marks what a message takes from a file, so that it can also be told to those who may not read the
-//! file.
+//! Marks the parts of a message that come from a file, so that users who may not read the file can
+//! get the message without them.
 //!
-//! A message is built with marks around each part that stands in a file ([`shown`], [`quoted`]). A
-//! [`Diagnostic`](super::Diagnostic) keeps two texts of it: the whole one, and one with `…` in place of
-//! each such part. Marks are control characters, which no finished text has.
+//! A message is built with marks around each part of a file ([`shown`], [`quoted`]). A
+//! [`Diagnostic`](super::Diagnostic) keeps two texts of it: the whole one, and one with `…` in
+//! place of each such part. Marks are control characters, which a finished text never has.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -17,8 +17,8 @@ pub(crate) fn shown(text: &str) -> String {
     format!("{OPEN}{text}{CLOSE}")
 }
 
-/// A name or a value of a file inside a message: in backquotes, and not longer than a line can bear.
-/// The name of a key of ours is no content.
+/// A name or a value of a file inside a message: in backquotes, and cut if it is long. The names of
+/// our own keys are not content.
 pub(crate) fn quoted(text: &str) -> String {
     const MAX: usize = 80;
     if is_our_key(text) {
@@ -36,7 +36,7 @@ pub(super) fn with_content(message: &str) -> String {
     message.replace([OPEN, CLOSE], "")
 }
 
-/// The message without what it takes from a file. A mark that is not closed holds to the end.
+/// The message without the parts that come from a file. An unclosed mark extends to the end.
 pub(super) fn without_content(message: &str) -> String {
     let mut told = String::with_capacity(message.len());
     let mut depth = 0_usize;

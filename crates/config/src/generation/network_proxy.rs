@@ -9,7 +9,7 @@ pub(crate) const TABLE: &str = "network_proxy";
 pub(crate) static SCHEMA: Schema = Schema(&[
     COMMON,
     &[
-        // What `dangerously_allow_non_loopback_proxy` was called at first.
+        // The first name of `dangerously_allow_non_loopback_proxy`.
         (
             "dangerously_allow_non_loopback",
             Slot::Value(Key::NonLoopbackProxy),

@@ -1,8 +1,8 @@
 //! Third and fourth generation: `default_permissions = "NAME"` selects a `[permissions.NAME]`, whose
 //! `network` table holds lists (third) or the maps `domains` and `unix_sockets` (fourth).
 //!
-//! A profile says more than we read (file system rules, for one); everything beside `network` is
-//! left alone.
+//! A profile holds more than this reads (file system rules, for one). Everything beside `network`
+//! is left alone.
 
 use super::{COMMON, Found, Key, LISTS, Schema, Slot, as_key, nearest};
 use crate::diagnostic::{Problems, quoted, shown};
@@ -14,7 +14,7 @@ pub(crate) const SELECTOR: &str = "default_permissions";
 /// The table of profiles.
 pub(crate) const TABLE: &str = "permissions";
 
-/// Both forms; that they are not mixed is checked when they are settled.
+/// Both forms. `settle` checks that they are not mixed.
 pub(crate) static SCHEMA: Schema = Schema(&[
     COMMON,
     LISTS,
@@ -92,7 +92,7 @@ pub(crate) fn find<'t>(
     })
 }
 
-/// Profiles with network rules of which none is selected are probably meant to count.
+/// Profiles with network rules are probably meant to be used, so one must be selected.
 fn require_selection(profiles: &[Entry<'_>], problems: &mut Problems<'_>) {
     let with_network = profiles
         .iter()
@@ -113,8 +113,8 @@ fn require_selection(profiles: &[Entry<'_>], problems: &mut Problems<'_>) {
     }
 }
 
-/// A profile may extend another one in Codex. We do not follow that, and going on without a deny list
-/// that was meant to be inherited would open what it shuts.
+/// A profile may extend another one in Codex. The proxy does not follow that. If it ignored
+/// `extends`, the inherited deny list would be missing, so it refuses.
 fn refuse_inheritance(profile: &Table<'_>, problems: &mut Problems<'_>) {
     let Some(extends) = profile.get("extends") else {
         return;

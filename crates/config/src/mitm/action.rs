@@ -16,7 +16,7 @@ use crate::secret::{Reader, Readers, Secret, SecretSource};
 pub(super) const KEYS: &[&str] = &["strip_request_headers", "inject_request_headers"];
 pub(super) const INJECT_KEYS: &[&str] = &["name", "secret_env_var", "secret_file", "prefix"];
 
-/// The actions in the order in which they are written. One that is wrong is empty.
+/// The actions in the order of the configuration. An invalid one is empty.
 pub(super) fn settle(
     raw: &Raw<'_>,
     secrets: &mut Reader<'_>,
@@ -83,7 +83,7 @@ fn strip(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<HeaderNameTex
     names
 }
 
-/// Whether a field says where a message ends or whom it is for, or concerns one connection alone.
+/// Whether a field frames the message, names its host, or concerns one connection only.
 fn is_written_by_us(name: &HeaderNameText) -> bool {
     let class = FieldClass::of(name.as_str());
     matches!(class, Some(FieldClass::Framing | FieldClass::HopByHop))
@@ -119,7 +119,7 @@ fn injections(
         if table.iter().all(is_known) {
             injections.extend(injection(item, table, &path, secrets, problems));
         } else {
-            // What stands behind a key that we do not have is often the secret itself.
+            // The value of an unknown key is often the secret itself.
             problems.without_excerpts(|problems| {
                 injection(item, table, &path, secrets, problems);
             });
@@ -184,7 +184,7 @@ fn field_name(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Heade
             return None;
         }
     };
-    // What the proxy never adds itself, or what would change what was judged, no policy adds.
+    // No policy adds fields that the proxy never adds itself, or that change what was judged.
     let is_to_proxies = |head: &str| is_same_field(head, "proxy-");
     if FieldClass::of(name.as_str()).is_some() || name.as_str().get(..6).is_some_and(is_to_proxies)
     {
@@ -237,7 +237,7 @@ fn secret(
                     "{} can be read by others than its owner",
                     shown(&source.to_string())
                 );
-                let help = "take that right away, as in `chmod go-r FILE`";
+                let help = "remove that permission, as in `chmod go-r FILE`";
                 problems.warning(setting.node.at, &message, help);
             }
             Some(found.secret)
@@ -250,8 +250,8 @@ fn secret(
     }
 }
 
-/// Prefix and secret as a field value (RFC 9110 section 5.5), as narrow as credentials are: a value
-/// with white space around it is another one on the other side.
+/// Prefix and secret as a field value (RFC 9110 section 5.5), restricted like credentials: the
+/// receiver strips white space around a value, which changes it.
 fn value(
     prefix: &str,
     secret: &Secret,

@@ -1,4 +1,4 @@
-//! `mitm.hooks.NAME`: which requests a hook is for, and which actions it takes (SPEC M9).
+//! `mitm.hooks.NAME`: the requests that a hook covers, and its actions (SPEC M9).
 
 use std::fmt::Display;
 
@@ -22,7 +22,7 @@ pub(super) const KEYS: &[&str] = &[
     "action",
 ];
 
-/// Keys without which a hook would be for more than its author sees, and how to write each.
+/// Keys without which a hook would cover more than its author intends, and how to write each.
 pub(super) const REQUIRED: &[(&str, &str)] = &[
     ("host", "host = \"api.example.com\""),
     ("methods", "methods = [\"GET\"]"),
@@ -32,8 +32,8 @@ pub(super) const REQUIRED: &[(&str, &str)] = &[
 /// A hook, and the indices of its actions.
 pub(super) type Hook = (HookSpec, Vec<usize>);
 
-/// The hooks in the order in which they are tried: that in which they are written, those of weaker
-/// layers first. A hook that a later layer says something about stands where that layer has it.
+/// The hooks in the order in which they are tried: the order of the configuration, those of weaker
+/// layers first. A hook that a later layer mentions takes the position that it has there.
 pub(super) fn settle(raw: &Raw<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Vec<Hook> {
     let table = raw
         .get(Key::MitmHooks)
@@ -93,7 +93,7 @@ fn hook(entry: &Entry<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Op
     Some((spec, taken))
 }
 
-/// Hooks are for exact hosts: a pattern would intercept more than its author sees.
+/// Hooks have exact hosts: a pattern would intercept more than its author intends.
 fn exact_host(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Host> {
     let text = read::text(setting, problems)?;
     match Host::parse(text) {
@@ -151,15 +151,15 @@ fn prefixes(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<PathPrefix
     parsed(setting.name, strings, PathPrefix::parse, problems)
 }
 
-/// Whether an empty list of values means something.
+/// Whether an empty list of values is permitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Empty {
-    /// The name must be there, with any value.
+    /// The name must be present, with any value.
     Present,
     Refused,
 }
 
-/// A table of names to the values that each may have.
+/// A table of names, each with its permitted values.
 fn conditions(
     setting: Setting<'_>,
     empty: Empty,
@@ -179,7 +179,7 @@ fn conditions(
     conditions
 }
 
-/// Conditions on fields, whose names have no case.
+/// Conditions on fields, whose names are case-insensitive.
 fn fields(
     setting: Setting<'_>,
     problems: &mut Problems<'_>,

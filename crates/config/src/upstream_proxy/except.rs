@@ -1,28 +1,28 @@
-//! `NO_PROXY`: what goes past the proxies, by name (SPEC H12).
+//! `NO_PROXY`: the names that go past the proxies (SPEC H12).
 //!
-//! As curl documents it: entries between commas or blanks; a name covers itself and everything below
-//! it, with or without a dot in front; `*` alone covers everything; addresses and CIDR blocks cover
-//! targets that are given as addresses, since no name is looked up for this. Beyond curl, an entry
-//! with a port covers that port alone, as Go reads it.
+//! As curl documents it: entries are separated by commas or blanks. A name covers itself and all
+//! names below it, with or without a leading dot. `*` alone covers everything. Addresses and CIDR
+//! blocks cover targets given as addresses, since no name is looked up for this. Beyond curl, an
+//! entry with a port covers only that port, as Go reads it.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use codex_network_policy::{Authority, AuthorityError, Host};
 
-/// What goes past the proxies.
+/// The targets that go past the proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Except {
     entries: Vec<Entry>,
     everything: bool,
-    /// What can cover nothing, as it was written.
+    /// Entries that can never match, as written.
     idle: Vec<String>,
 }
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
-    /// A name and what is below it.
+    /// A name and the names below it.
     Name(String, Option<u16>),
     /// A block of addresses.
     Block(IpAddr, u32),
@@ -57,7 +57,7 @@ impl Except {
         self.everything || self.entries.iter().any(|entry| entry.covers(target))
     }
 
-    /// The entries that count, as they were understood.
+    /// The entries that count, in parsed form.
     pub fn entries(&self) -> Vec<String> {
         if self.everything {
             return vec!["*".to_owned()];
@@ -144,7 +144,7 @@ fn is_at_or_below(host: &str, name: &str) -> bool {
         .is_some_and(|above| above.is_empty() || above.ends_with('.'))
 }
 
-/// Whether the first bits of an address are those of a block.
+/// Whether an address is in a block.
 fn is_in(address: IpAddr, block: IpAddr, length: u32) -> bool {
     let (address, block, width) = match (address, block) {
         (IpAddr::V4(address), IpAddr::V4(block)) => {
@@ -154,6 +154,6 @@ fn is_in(address: IpAddr, block: IpAddr, length: u32) -> bool {
         _ => return false,
     };
     let differing: u128 = address ^ block;
-    // Nothing is left of a shift by the whole width, which Rust does not do.
+    // A shift by the whole width, which Rust does not do, leaves nothing.
     differing.checked_shr(width - length).unwrap_or(0) == 0
 }

@@ -1,4 +1,4 @@
-//! Tables of what stands in an environment and what it means (SPEC H12).
+//! Tables of environments and their meaning (SPEC H12).
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn read(variables: &[(&str, &str)]) -> Result<UpstreamProxies, Vec<ProxyVariable
     })
 }
 
-/// What plain HTTP and tunnels go through.
+/// The proxies for plain HTTP and for tunnels.
 fn shown(variables: &[(&str, &str)]) -> (String, String) {
     let proxies = read(variables).expect("usable variables");
     let show = |proxy: Option<&Arc<UpstreamProxy>>| {
@@ -41,13 +41,13 @@ fn h12_each_variable_stands_for_its_kind_of_traffic() {
             "http://q:2",
             "direct",
         ),
-        // As curl: what is empty is not there.
+        // As in curl: an empty value counts as unset.
         (
             &[("HTTP_PROXY", "http://p:1"), ("http_proxy", " ")],
             "http://p:1",
             "direct",
         ),
-        // A proxy that nobody would ask may be of any kind.
+        // A proxy that would never be used may be of any kind.
         (
             &[
                 ("ALL_PROXY", "socks5h://s:1"),
@@ -183,7 +183,7 @@ fn h12_no_proxy_means_what_curl_says() {
         ("a.test example.com", "example.com:80", true),
         (",,a.test,\texample.com,", "example.com:80", true),
         ("*.example.com", "www.example.com:80", false),
-        // A port makes it that port's alone.
+        // A port restricts the entry to that port.
         ("example.com:8080", "example.com:8080", true),
         ("example.com:8080", "www.example.com:8080", true),
         ("example.com:8080", "example.com:80", false),

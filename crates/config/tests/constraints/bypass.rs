@@ -1,5 +1,5 @@
 //! Ways around a requirement that go through another key: the resolver, local literals, `[daemon]`.
-//! Each is an error at its place, from whichever layer, and what obeys is put in force (SPEC C6).
+//! Each is an error at its place in every layer, and permitted values are put in force (SPEC C6).
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ const ONLY: &str = "allowed_domains = [\"m.example\"]\nmanaged_allowed_domains_o
 const NO_LOCAL: &str = "allow_local_binding = false";
 const SERVERS: &str = "[experimental_network.daemon.resolver]\nnameservers = [\"192.0.2.53:53\", \"192.0.2.54:53\"]\nhosts_file = \"/etc/managed-hosts\"";
 
-/// A requirement, a configuration that goes around it, and what is said.
+/// A requirement, a configuration that goes around it, and the message.
 const BYPASSES: &[(&str, &str, &str)] = &[
     // An allowed name leads where the resolver says.
     (
@@ -127,7 +127,7 @@ fn c6_no_other_key_leads_around_a_requirement() {
         let expected = format!("invalid value for {said}");
         assert!(told.contains(&expected), "{asked}: {told}");
         assert!(told.contains("ROOT/etc/codex/requirements.toml:"), "{told}");
-        // Without the requirement it is a configuration like any other.
+        // Without the requirement it is a valid configuration.
         root.write(CODEX, "");
         root.loaded(asked);
     }
@@ -214,7 +214,7 @@ fn c6_what_obeys_or_is_silent_gets_what_is_required() {
         "192.0.2.53:53, 192.0.2.54:53"
     );
     assert_eq!(told("daemon.resolver.hosts_file"), "/etc/managed-hosts");
-    // A stricter value stays, and what bounds nothing bounds nothing.
+    // A stricter value stays, and a requirement without effect bounds nothing.
     let loose = Root::requiring(
         "[experimental_network.daemon]\nsandbox = \"try\"\n[experimental_network.daemon.admin]\nenabled = true\nread_only = false",
     );
@@ -243,8 +243,8 @@ fn c6_with_managed_domains_only_the_resolver_is_the_requirements_own_or_the_syst
     );
 }
 
-/// The administrator's own entries for local hosts hold, and the user's are ignored where they are
-/// ignored in any case.
+/// The administrator's own entries for local hosts hold, and the user's are ignored where all of
+/// the user's are.
 #[test]
 fn c6_a_managed_local_entry_is_no_bypass() {
     let managed = "allowed_domains = [\"10.0.0.5\", \"localhost\"]\nallow_local_binding = false";
@@ -260,10 +260,10 @@ fn c6_a_managed_local_entry_is_no_bypass() {
     let settings = only.settings("allowed_domains = [\"10.0.0.6\"]");
     let allowed = rules(settings.policy.allowed());
     assert!(!allowed.contains(&"10.0.0.6".to_owned()), "{allowed:?}");
-    // What names cover, wildcards among them, lifts nothing.
+    // Names that a pattern covers, with wildcards too, lift nothing.
     let wild = Root::requiring(NO_LOCAL);
     wild.settings("allowed_domains = [\"*\", \"**.localhost\", \"93.184.216.34\"]");
-    // Nor does what the user denies.
+    // Nor do the user's deny entries.
     wild.settings("denied_domains = [\"10.0.0.1\", \"localhost\"]");
 }
 
@@ -310,7 +310,7 @@ fn c6_two_files_narrow_what_the_daemon_may_be_or_contradict_each_other() {
     }
 }
 
-/// These narrow, whatever is required: nothing bounds them, and nothing has to.
+/// These only narrow, so no requirement bounds them, and none needs to.
 #[test]
 fn c6_what_only_narrows_is_never_a_violation() {
     let root = Root::requiring(&format!("{ONLY}\n{NO_LOCAL}\nmode = \"limited\""));

@@ -1,19 +1,19 @@
-//! `blocked`: what was refused, lately or from now on (SPEC R1).
+//! `blocked`: the refused requests, past or future (SPEC R1).
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How long a `blocked` call may wait for something to be refused.
+/// The longest time that a `blocked` call may wait for a refusal.
 pub const MOST_WAIT: Duration = Duration::from_secs(30);
 
-/// Which entries.
+/// Which entries to return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BlockedQuery {
     /// Only entries with a larger sequence number.
     pub since: u64,
-    /// How many seconds to wait for an entry when there is none; cut down to [`MOST_WAIT`].
+    /// How many seconds to wait for an entry when there is none; at most [`MOST_WAIT`].
     pub wait: u64,
 }
 
@@ -23,12 +23,12 @@ pub struct BlockedQuery {
 pub struct Blocked {
     /// The entries.
     pub blocked: Vec<BlockedEntry>,
-    /// What to ask for as `since` to get what comes after these.
+    /// The value of `since` that returns the entries after these.
     pub next: u64,
-    /// How many entries after `since` are no longer kept, of those of the worker that answers: what
-    /// one before it kept went with it.
+    /// How many entries after `since` are no longer kept, among those of the answering worker. The
+    /// entries of an earlier worker ended with it.
     pub dropped: u64,
-    /// Whether the proxy is stopping: nothing comes after these.
+    /// Whether the proxy is stopping: there are no more entries.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ending: bool,
 }
@@ -37,7 +37,7 @@ pub struct Blocked {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BlockedEntry {
-    /// The host that was asked for, in canonical form; unprintable bytes are escaped.
+    /// The requested host, in canonical form; unprintable bytes are escaped.
     pub host: String,
     /// Why it was refused.
     pub reason: String,
@@ -53,9 +53,9 @@ pub struct BlockedEntry {
     pub decision: String,
     /// What decided.
     pub source: String,
-    /// The port that was asked for; absent where none could be read.
+    /// The requested port; absent if none could be read.
     pub port: Option<u16>,
-    /// When.
+    /// The time.
     pub timestamp: i64,
     /// The attempt that the client belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,11 +63,11 @@ pub struct BlockedEntry {
     /// The rule that decided, with the file and line it is written in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// How many refusals it stands for, where that is more than one; 0 or absent otherwise.
+    /// How many refusals the entry stands for, if more than one; 0 or absent otherwise.
     #[serde(skip_serializing_if = "is_zero")]
     pub count: u64,
-    /// Rises with every entry, and never goes back, whichever worker answers; a worker counts on by
-    /// 1 from a number of its own.
+    /// Rises with every entry and never goes back, whichever worker answers. A worker counts up by
+    /// 1 from a base of its own.
     pub sequence: u64,
 }
 

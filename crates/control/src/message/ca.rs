@@ -1,12 +1,12 @@
-//! The CA of the interception: what everybody may know of it (SPEC M5).
+//! The CA for interception: its public facts (SPEC M5).
 
 use serde::{Deserialize, Serialize};
 
-/// What to tell of the CA.
+/// Which facts about the CA to return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CaQuery {
-    /// Also the system's roots together with the CA, as PEM: some hundred kilobytes.
+    /// Also return the system's roots with the CA, as PEM: some hundred kilobytes.
     pub bundle: bool,
 }
 
@@ -22,9 +22,10 @@ pub struct Ca {
     pub not_before: i64,
     /// Until when it is valid.
     pub not_after: i64,
-    /// The certificate's own file; nothing when the CA was made at the start and goes at the end.
+    /// The certificate's own file; `None` when the CA was made at the start and ends with the
+    /// process.
     pub kept_at: Option<String>,
-    /// The public file with the certificate; nothing when it could not be written.
+    /// The public file with the certificate; `None` when it could not be written.
     pub certificate_file: Option<String>,
     /// The public file with the system's roots and the certificate.
     pub bundle_file: Option<String>,
@@ -32,7 +33,7 @@ pub struct Ca {
     pub roots: usize,
     /// The certificate.
     pub pem: String,
-    /// The roots and the certificate, if they were asked for.
+    /// The roots and the certificate, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
 }

@@ -1,9 +1,9 @@
-//! `explain`: what the policy in force says to a request, and why.
+//! `explain`: the decision of the policy in force on a request, and why.
 
 use codex_network_policy::{Explanation, Request, RuleRef};
 use serde::{Deserialize, Serialize};
 
-/// What to judge.
+/// The request to judge.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ExplainQuery {
@@ -21,9 +21,9 @@ pub struct Explained {
     pub host: String,
     /// The port.
     pub port: u16,
-    /// How the request would come in, as audit events say it.
+    /// The kind of the request, as in audit events.
     pub protocol: String,
-    /// The method, where the proxy would see one.
+    /// The method, if the proxy would see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// `allow`, `deny` or `ask`.
@@ -32,14 +32,14 @@ pub struct Explained {
     pub source: String,
     /// Why.
     pub reason: String,
-    /// The rule that decides, where one does.
+    /// The rule that decides, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,
-    /// What the decision rests on, in words.
+    /// The facts behind the decision, in words.
     pub because: String,
-    /// What would have to change for the other answer; empty when nothing sensible would.
+    /// How to get the other decision; empty where there is no sensible way.
     pub remedy: String,
-    /// What else is to be known, a sentence each.
+    /// Further remarks, a sentence each.
     pub notes: Vec<String>,
     /// The mode in force.
     pub mode: String,
@@ -53,10 +53,10 @@ pub struct Explained {
 pub struct Rule {
     /// The pattern in its canonical text.
     pub pattern: String,
-    /// `allow` or `deny`, where the list does not go without saying.
+    /// `allow` or `deny`, where the list is not obvious.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub list: Option<String>,
-    /// The file, or a word for what is no file (`-c`).
+    /// The file, or a word for another source (`-c`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// The line, from 1.
@@ -65,7 +65,7 @@ pub struct Rule {
 }
 
 impl Explained {
-    /// What the policy said to a request, without notes, mode and generation.
+    /// The policy's decision on a request, without notes, mode and generation.
     pub fn of(request: &Request<'_>, explanation: &Explanation) -> Self {
         let decision = &explanation.decision;
         let list = decision.rule().map(|rule| match rule {

@@ -1,8 +1,8 @@
-//! `status`: what the proxy is doing, and how it is.
+//! `status`: the state of the proxy.
 
 use serde::{Deserialize, Serialize};
 
-/// The whole of it.
+/// The whole state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
@@ -10,7 +10,7 @@ pub struct Status {
     pub version: String,
     /// When it started.
     pub started: i64,
-    /// For how many seconds it has been running, by a clock that nobody sets.
+    /// For how many seconds it has been running, by a monotonic clock.
     pub uptime: u64,
     /// Its processes.
     pub roles: Vec<Role>,
@@ -22,7 +22,7 @@ pub struct Status {
     pub allow_rules: usize,
     /// Patterns of the deny list.
     pub deny_rules: usize,
-    /// Where it listens.
+    /// Its listeners.
     pub listeners: Vec<Listener>,
     /// The settings in force.
     pub generation: GenerationInForce,
@@ -33,17 +33,17 @@ pub struct Status {
     pub last_reload: Option<LastReload>,
     /// Counts.
     pub counters: Counters,
-    /// What is not as it should be, a sentence each.
+    /// What is wrong, a sentence each.
     pub warnings: Vec<String>,
-    /// The proxy that plain HTTP goes through, without its credentials.
+    /// The proxy for plain HTTP, without its credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_http_proxy: Option<String>,
-    /// The proxy that makes all other connections, likewise.
+    /// The proxy for all other connections, without its credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_tunnel_proxy: Option<String>,
 }
 
-/// One process of the proxy. What a system does not report is `None`.
+/// One process of the proxy. A field that the system does not report is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Role {
@@ -62,10 +62,10 @@ pub struct Role {
     /// How its system calls are filtered: `off`, `strict` or `filter`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<String>,
-    /// How its view of the file system is confined.
+    /// What Landlock restricts of its view of the file system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub landlock: Option<String>,
-    /// How often it was started again.
+    /// How often it was restarted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u64>,
 }
@@ -78,7 +78,7 @@ pub struct Listener {
     pub name: String,
     /// `ip:port`, or the path of a unix socket.
     pub address: String,
-    /// Where the socket comes from: `bound` by the proxy itself, `systemd` or `launchd`.
+    /// The origin of the socket: `bound` by the proxy itself, `systemd` or `launchd`.
     pub origin: String,
 }
 
@@ -88,24 +88,24 @@ pub struct Listener {
 pub struct GenerationInForce {
     /// Counts up from 1 with every change.
     pub number: u64,
-    /// Since when it is in force, where that is known.
+    /// Since when it is in force, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<i64>,
 }
 
-/// A reload, whatever came of it.
+/// A reload, with any result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LastReload {
     /// When it ended.
     pub at: i64,
-    /// What came of it.
+    /// Its result.
     pub outcome: Outcome,
-    /// Errors when it failed, warnings when it did not; a line each.
+    /// Errors if it failed, else warnings; a line each.
     pub problems: Vec<String>,
 }
 
-/// What came of a reload.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -113,7 +113,7 @@ pub enum Outcome {
     Applied,
     /// The old settings stayed.
     Failed,
-    /// Something that this version does not know.
+    /// A result that this version does not know.
     #[default]
     #[serde(other)]
     Unknown,
@@ -125,17 +125,17 @@ pub enum Outcome {
 pub struct Counters {
     /// Client connections that are open.
     pub connections: usize,
-    /// Those of them that have a UDP association.
+    /// The connections among them that have a UDP association.
     pub udp_associations: usize,
     /// Connections since the start that ended to make room for others.
     pub ended_for_others: u64,
-    /// Clients since the start that were turned away, since too many were waiting for a place.
+    /// Clients since the start that were turned away because too many waited for a place.
     pub turned_away: u64,
     /// Upstream connections kept for the next request.
     pub idle_upstream: usize,
     /// Connections to origins that were opened since the start.
     pub upstream_direct: u64,
-    /// Connections since the start by which plain HTTP went to an upstream proxy.
+    /// Connections since the start to an upstream proxy that forwards plain HTTP.
     pub upstream_http_proxy: u64,
     /// Connections since the start that an upstream proxy made.
     pub upstream_tunnel_proxy: u64,

@@ -1,4 +1,4 @@
-//! A caller that writes frames by hand, and a daemon that is none.
+//! A caller that writes frames by hand, and a service without a proxy.
 use codex_network_control::message::{
     Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
     Nothing, Patterns, Reloaded, Status,
@@ -29,8 +29,8 @@ pub(crate) fn call(id: u64, call: &str) -> String {
     message(id, r#"{"secs":10,"nanos":0}"#, call)
 }
 
-/// Makes the calls one after the other, each when the one before is answered, and hangs up. Gives
-/// the answers and how the daemon saw the end.
+/// Makes the calls one after the other, waiting for each answer, and disconnects. Returns the
+/// answers and the end of the connection as the daemon saw it.
 pub(crate) async fn serve_all(access: Access, calls: &[&str]) -> (Vec<Value>, Ended) {
     let messages: Vec<String> = (1..).zip(calls).map(|(id, text)| call(id, text)).collect();
     serve_messages(access, &messages).await
@@ -54,8 +54,7 @@ pub(crate) async fn serve_messages(access: Access, messages: &[String]) -> (Vec<
     (answers, served.await.expect("no panic"))
 }
 
-/// Sends bytes as they are, takes what answers there are until the daemon falls silent, and hangs
-/// up.
+/// Sends raw bytes, reads answers until the daemon is silent, and disconnects.
 pub(crate) async fn serve_bytes(access: Access, bytes: &[u8]) -> (Vec<Value>, Ended) {
     let (mut caller, daemon) = tokio::io::duplex(4 << 20);
     caller.write_all(bytes).await.expect("there is room");

@@ -1,4 +1,4 @@
-//! What is wrong with a refused attempt in particular, where the reason alone does not say.
+//! The detail of a refusal, where the reason alone does not say enough.
 
 use codex_network_policy::{Content, Decision, Hooked, Reason, is_read_only};
 

@@ -1,5 +1,5 @@
-//! Asking the decider, and what comes of its answer (SPEC P8): it may allow a host that is on neither
-//! list, and nothing else.
+//! Asking the decider and applying its answer (SPEC P8). A decider may allow a host that is on
+//! neither list, and may do nothing else.
 
 use codex_network_policy::{Decision, Reason, Source};
 
@@ -8,18 +8,18 @@ use crate::client::AttemptId;
 use crate::decider::{self, Decider, NetworkDecision, NetworkPolicyRequest};
 use crate::live_policy::{Generation, LivePolicy};
 
-/// An attempt whose host is on neither list. Nothing has been recorded yet, and nothing is if it is
-/// dropped: then nobody waits for the answer.
+/// An attempt whose host is on neither list. It has not been recorded. If it is dropped, it never
+/// is: the client no longer waits for the answer.
 #[derive(Debug)]
 pub(crate) struct Question {
     pub(super) decider: Decider,
-    /// What comes of it: a refusal as it stands.
+    /// The permit if the decider allows. As it stands it is a refusal.
     pub(super) permit: Permit,
 }
 
 impl Question {
-    /// Asks the decider and does as it says, as far as the policy lets it (SPEC P8). Its answer may
-    /// take a while: settings that came into force meanwhile have to permit the attempt too.
+    /// Asks the decider and applies its answer within the policy (SPEC P8). The answer may take a
+    /// while, so settings that came into force meanwhile must permit the attempt too.
     pub(crate) async fn ask(self, live: &LivePolicy) -> Result<Permit, Refusal> {
         let Self {
             decider,
@@ -40,7 +40,7 @@ impl Question {
             return Err(permit.refuse(decision));
         }
         if !now.is_allow() {
-            // The rule that decided is one of theirs.
+            // The rule that decided is from the settings in force now.
             permit.generation = current;
             return Err(permit.refuse(now));
         }
@@ -68,7 +68,7 @@ fn question(permit: &Permit) -> NetworkPolicyRequest {
 /// Refuses because the decider does, for the reason that it gives.
 fn refuse_saying(permit: &Permit, reason: &str) -> Refusal {
     let word = decider::word(reason);
-    // Words of ours keep what goes with them (SPEC H6).
+    // A reason that is one of the policy's own keeps its `x-proxy-error` (SPEC H6).
     let reason = match word.as_deref() {
         Some("denied") => Reason::Denied,
         Some("not_allowed") => Reason::NotAllowed,

@@ -1,5 +1,5 @@
-//! What stands of a permitted attempt for as long as it is under way: enough to judge it again when
-//! the settings change (SPEC P11), and no more.
+//! The part of a permitted attempt that is kept while it is under way: just enough to judge it
+//! again when the settings change (SPEC P11).
 
 use std::fmt;
 
@@ -16,14 +16,14 @@ pub(crate) enum Standing {
         attempt: Attempt,
         authority: Authority,
         leads_to: LeadsTo,
-        /// By whom it was permitted.
+        /// What permitted it.
         allowed: Allowed,
     },
     UnixSocket(SocketStanding),
 }
 
 impl Standing {
-    /// Of an attempt that goes over a connection that leads there.
+    /// For an attempt over a connection that leads to these addresses.
     pub(crate) fn of(permit: &Permit, leads_to: &LeadsTo) -> Self {
         Self::Host {
             attempt: permit.attempt.clone(),
@@ -33,7 +33,7 @@ impl Standing {
         }
     }
 
-    /// What the policy in force now says. Nothing is recorded.
+    /// The decision of the policy in force now. Records nothing.
     pub(crate) fn judge(&self, generation: &Generation) -> Decision {
         match self {
             Self::Host {
@@ -63,8 +63,8 @@ impl fmt::Display for Standing {
     }
 }
 
-/// Judges a permitted attempt again at every change of the settings, until `end` finds in the
-/// decision that it has to end (SPEC P11).
+/// Judges a permitted attempt again at every change of the settings, until `end` derives from the
+/// decision that it must end (SPEC P11).
 pub(crate) async fn rejudged<T>(
     live: &LivePolicy,
     permit: &Permit,
@@ -85,8 +85,8 @@ pub(crate) async fn rejudged<T>(
     .await
 }
 
-/// Looks at the settings each time that others than those of this number come into force, until `look`
-/// finds something.
+/// Calls `look` each time that a generation other than this number comes into force, until it
+/// returns something.
 pub(super) async fn on_change<T>(
     live: &LivePolicy,
     number: u64,

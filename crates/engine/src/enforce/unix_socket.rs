@@ -1,10 +1,10 @@
 //! Unix sockets at the enforcement point: the only place that makes a [`SocketPermit`] (SPEC H10).
 //!
-//! A request is judged twice, as a host and its addresses are: by what it names, which gives a
-//! [`Claim`], and by the file that this turns out to lead to, once `upstream::unix_socket` has found
-//! and holds it. Whoever is refused hears the same whether anything is there or not.
+//! A request is judged twice, as a host and its addresses are. The path that it names gives a
+//! [`Claim`]. Then the file behind the path is judged, once `upstream::unix_socket` has found and
+//! holds it. A refused client gets the same answer whether a file exists or not.
 //!
-//! The decider is never asked: it knows hosts, and what it is asked names one (SPEC P8).
+//! The decider is never asked: it judges hosts (SPEC P8).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,13 +25,13 @@ use crate::upstream::unix_socket::{Look, Socket, path_of};
 /// What records and answers have in place of a host; they never hold the path (SPEC R3, H7).
 pub(crate) const UNIX_SOCKET: &str = "unix-socket";
 
-/// That a request may reach the file that its path leads to, if that is one that it may reach.
-/// Nothing has been recorded yet.
+/// A request may reach the file that its path leads to, if that file is permitted too. Nothing has
+/// been recorded yet.
 #[derive(Debug)]
 pub(crate) struct Claim {
     attempt: Attempt,
     path: UnixSocketPath,
-    /// What is said to the path alone.
+    /// The decision on the path only.
     decision: Decision,
     support: UnixSocketSupport,
     generation: Arc<Generation>,
@@ -39,8 +39,8 @@ pub(crate) struct Claim {
     own: OwnUnixSockets,
 }
 
-/// That a request may reach this very file, under this generation of the settings. It has been
-/// recorded.
+/// Permission for a request to reach this very file, under this generation of the settings. It has
+/// been recorded.
 #[derive(Debug)]
 pub(crate) struct SocketPermit {
     standing: SocketStanding,
@@ -48,7 +48,7 @@ pub(crate) struct SocketPermit {
     generation: Arc<Generation>,
 }
 
-/// What is judged again when the settings change.
+/// The part that is judged again when the settings change.
 #[derive(Clone, Debug)]
 pub(crate) struct SocketStanding {
     attempt: Attempt,
@@ -58,7 +58,7 @@ pub(crate) struct SocketStanding {
     aliases: Vec<UnixSocketPath>,
 }
 
-/// Judges a request to a unix socket by what it names.
+/// Judges a request to a unix socket by the path that it names.
 pub(crate) fn judge(
     shared: &Shared,
     generation: Arc<Generation>,
@@ -81,7 +81,7 @@ pub(crate) fn judge(
     );
     let refuse = |detail| refuse(&recorder, &generation, &attempt, decision, detail);
     match path {
-        // What is on no list by its name may be by what it leads to.
+        // A path on no list may lead to a file that is on one.
         Ok(path) if decision.is_allow() || decision.reason() == Reason::NotAllowed => Ok(Claim {
             attempt,
             path,
@@ -108,15 +108,15 @@ impl Claim {
         &self.generation
     }
 
-    /// The entries that have to be looked at too: of those that allow, none where the name is enough.
+    /// The allow entries whose files must be compared too; empty where the path itself decides.
     pub(crate) fn entries(&self) -> Vec<UnixSocketPath> {
         let sockets = &self.generation.settings().unix_sockets;
         let allowed = entries(&sockets.allowed).filter(|_| !self.decision.is_allow());
         allowed.chain(entries(&sockets.denied)).collect()
     }
 
-    /// Judges what was found, and records the outcome. What could not be found is a failure only for
-    /// those who may know.
+    /// Judges the file that was found, and records the outcome. Only a client that may use the path
+    /// learns that the file is missing.
     pub(crate) fn vet(self, look: Look) -> Result<SocketPermit, Failure> {
         let Self {
             attempt,
@@ -174,8 +174,7 @@ impl SocketPermit {
         &self.standing
     }
 
-    /// Resolves when a change of the settings no longer permits what goes on over the socket (SPEC
-    /// P11).
+    /// Resolves when a change of the settings no longer permits traffic over the socket (SPEC P11).
     pub(crate) async fn forbidden(&self, live: &LivePolicy) -> Reason {
         on_change(live, self.generation.number(), |generation| {
             let decision = self.standing.judge(generation);
@@ -186,14 +185,14 @@ impl SocketPermit {
 }
 
 impl SocketStanding {
-    /// What the policy in force now says to a request that an earlier one permitted (SPEC P11).
-    /// Nothing is recorded and no file is looked at: an entry that is new and leads there by links
-    /// does not count, and the client may ask again.
+    /// The decision of the policy in force now on a request that an earlier one permitted (SPEC
+    /// P11). It records nothing and looks at no file, so a new entry that leads to the file by a
+    /// link does not count. The client may ask again.
     pub(super) fn judge(&self, generation: &Generation) -> Decision {
         decide(
             generation,
             &self.attempt,
-            // It was served.
+            // The request was served, so this platform serves unix sockets.
             UnixSocketSupport::Served,
             Some(&self.path),
             Some(&self.leads_to),
@@ -202,7 +201,7 @@ impl SocketStanding {
     }
 }
 
-/// Puts the question to the policy. `aliases` are entries that lead where the path does.
+/// Asks the policy. `aliases` are entries that lead to the same file as the path.
 fn decide(
     generation: &Generation,
     attempt: &Attempt,
@@ -239,7 +238,7 @@ fn decide(
     generation.policy().decide_unix_socket(&request, lists)
 }
 
-/// A list. The configuration takes absolute paths alone.
+/// A list. The configuration accepts only absolute paths.
 fn entries(paths: &[PathBuf]) -> impl Iterator<Item = UnixSocketPath> {
     paths.iter().map(PathBuf::as_path).filter_map(path_of)
 }

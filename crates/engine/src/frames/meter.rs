@@ -20,7 +20,7 @@ pub(crate) enum Side {
     Server,
 }
 
-/// Observes a stream of HTTP/2. Reading fails when the peer has used its credit up.
+/// Observes an HTTP/2 stream. Reading fails when the peer has used up its credit.
 #[derive(Debug)]
 pub(crate) struct FrameMeter {
     read: Scanner,
@@ -28,7 +28,7 @@ pub(crate) struct FrameMeter {
     credit: Credit,
     /// The peer, for the log.
     peer: String,
-    /// Told of every part of a message, in either direction.
+    /// Notes every part of a message, in either direction.
     messages: Arc<Activity>,
     /// The last stream that this side has begun.
     last_sent: Arc<AtomicU32>,

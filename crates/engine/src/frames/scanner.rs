@@ -1,4 +1,5 @@
-//! Finds the frames in the bytes of one direction of an HTTP/2 connection, however the bytes are cut.
+//! Finds the frames in the bytes of one direction of an HTTP/2 connection, however the bytes are
+//! split.
 
 /// Bytes of a frame before its payload (RFC 9113 section 4.1).
 const HEAD_LENGTH: usize = 9;
@@ -12,10 +13,10 @@ pub(super) struct Head {
     pub(super) stream: u32,
 }
 
-/// The place in the bytes.
+/// The position in the stream.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
-    /// Bytes that are no beginning of a frame: of the preface, or of a payload.
+    /// Bytes to skip before the next frame begins: of the preface, or of a payload.
     skip: usize,
     head: [u8; HEAD_LENGTH],
     /// How many bytes of `head` there are.
@@ -23,7 +24,7 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    /// Of bytes that begin with so many others.
+    /// A scanner for a stream that begins with this many other bytes.
     pub(super) fn after(skip: usize) -> Self {
         Self {
             skip,
@@ -31,8 +32,8 @@ impl Scanner {
         }
     }
 
-    /// The next frame that begins in the bytes, which are taken up to its payload; `None` when all of
-    /// them are taken.
+    /// The next frame that begins in the bytes. Takes the bytes up to its payload; `None` when all
+    /// of them are taken.
     pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<Head> {
         let skipped = self.skip.min(bytes.len());
         self.skip -= skipped;

@@ -1,8 +1,9 @@
 //! What the head of an origin's answer says about its transfer codings and its connection
 //! (RFC 9112 sections 6.1, 7 and 9).
 //!
-//! hyper takes the framing off: it decodes `chunked`, and reads to the end of the connection where
-//! another coding is the last. What is said here decides whether the rest may go on, and how it is named.
+//! hyper removes the framing: it decodes `chunked`, and reads to the end of the connection where
+//! another coding is the last. This module decides whether the other codings may go on, and how
+//! they are named.
 
 use std::time::Duration;
 
@@ -13,25 +14,25 @@ use super::headers::elements;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// The transfer codings of an answer.
+/// The transfer codings of an answer, other than `chunked`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Codings {
-    /// None but `chunked`, which is undone here.
+    /// Only `chunked`, which hyper decodes, or no coding.
     Plain,
-    /// `identity` alone (RFC 2616 section 3.6), which is no coding. hyper reads to the end of the
+    /// Only `identity` (RFC 2616 section 3.6), which changes nothing. hyper reads to the end of the
     /// connection, as RFC 9112 section 6.3 says; curl and browsers go by this length, if there is one.
     Identity(Option<u64>),
-    /// These besides. They are still on the content and must be named with it.
+    /// Other codings. They are still applied to the content and must be named with it.
     Others(HeaderValue),
 }
 
-/// The codings of an answer cannot be told for sure, so nor can its end.
+/// The codings of an answer are ambiguous, and so is its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AmbiguousCodings;
 
 impl Codings {
-    /// Reads the codings of an answer. `chunked` is the last one and there once; no element is empty,
-    /// and each is a token.
+    /// Reads the codings of an answer. `chunked` must be the last one and occur once; each element
+    /// must be a token.
     pub(super) fn of(fields: &HeaderMap) -> Result<Self, AmbiguousCodings> {
         let mut others = Vec::new();
         let (mut is_chunked, mut is_identity) = (false, false);
@@ -60,7 +61,7 @@ impl Codings {
     }
 }
 
-/// The one length that an answer states.
+/// The one length that an answer states, if it states any.
 fn length(fields: &HeaderMap) -> Result<Option<u64>, AmbiguousCodings> {
     let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else {
@@ -73,13 +74,13 @@ fn length(fields: &HeaderMap) -> Result<Option<u64>, AmbiguousCodings> {
     digits.parse().map(Some).map_err(|_| AmbiguousCodings)
 }
 
-/// Whether this is a coding's name, without parameters: no coding that is registered has any.
+/// Whether this is the name of a coding, without parameters: no registered coding has any.
 fn is_coding(name: &[u8]) -> bool {
     !name.is_empty() && HeaderName::from_bytes(name).is_ok()
 }
 
-/// How long the origin says that it keeps the connection without a request: `Keep-Alive: timeout=N`
-/// (RFC 2068 section 19.7.1.1), the shortest where it says more than one.
+/// How long the origin says it keeps an unused connection: `Keep-Alive: timeout=N` (RFC 2068
+/// section 19.7.1.1). The shortest counts where it gives several.
 pub(super) fn keep_alive(fields: &HeaderMap) -> Option<Duration> {
     let seconds = |parameter: &[u8]| -> Option<u64> {
         let (name, value) = std::str::from_utf8(parameter).ok()?.split_once('=')?;

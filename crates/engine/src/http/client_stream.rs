@@ -1,9 +1,9 @@
 //! The client's end of a connection as hyper sees it: strictly framed, with time limits.
 //!
-//! Bytes are looked at as they pass ([`Framing`]); at the first flaw the stream ends for hyper,
-//! which therefore never sees a complete malformed head. The same place knows whether a head is
-//! under way, so it also holds the time limits; and since it knows when hyper has nothing left to
-//! write, interim answers go out here, which hyper's server cannot send.
+//! Bytes are checked as they pass ([`Framing`]). At the first flaw the stream ends for hyper, so
+//! hyper never sees a complete malformed head. This stream knows whether a head is under way, so it
+//! also enforces the time limits. It knows when hyper has nothing left to write, so it also writes
+//! interim answers, which hyper's server cannot send.
 
 use std::io;
 use std::pin::Pin;
@@ -20,12 +20,12 @@ use super::framing::{Flaw, Framing, Position};
 use super::interim::Interim;
 use super::turn::{Turns, Upgrade};
 
-/// How long the client may take.
+/// The time limits for a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
-    /// For a whole head, from its first byte; for the first one, from the accept.
+    /// For a whole head, from its first byte; for the first head, from the accept.
     pub(super) header: Duration,
-    /// Without a byte, anywhere else.
+    /// Without a byte, outside of heads.
     pub(super) idle: Duration,
 }
 
@@ -33,13 +33,13 @@ pub(super) struct Timeouts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     Flaw(Flaw),
-    /// In the content of a request, which then is answered like any that breaks off.
+    /// In the content of a request. That request is answered like any whose content breaks off.
     BrokenContent(Flaw),
     /// A head was begun and not finished in time.
     SlowHead,
     /// Nothing came for too long.
     Idle,
-    /// The client sends no more, behind a whole request.
+    /// The client has closed its sending side behind a whole request.
     Finished,
 }
 
@@ -55,11 +55,11 @@ impl ClientEnd for TcpStream {
     }
 }
 
-/// How often a client that sends no more is looked at: whether it has reset the connection.
+/// How often a half-closed client is checked for a reset.
 const RESET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When and how often the kernel asks the host of a client that sends no more whether the connection
-/// is still there. A client that has closed it altogether looks the same until its host forgets the
+/// When and how often the kernel asks the host of a half-closed client whether the connection is
+/// still there. A client that has closed it altogether looks the same until its host forgets the
 /// connection (Linux: after a minute, `tcp_fin_timeout`) and answers with a reset.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -74,17 +74,17 @@ pub(super) struct ClientStream<S> {
     stop: Option<Stop>,
     /// Whether everything that hyper has written has gone out.
     flushed: bool,
-    /// When a client that sends no more is looked at next.
+    /// When a half-closed client is checked next.
     reset_check: Option<Pin<Box<Sleep>>>,
     turns: Turns,
     interim: Interim,
-    /// The interim answer that is half way out.
+    /// The interim answer that is partly written.
     partial: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
-    /// A whole head; empty lines before it, and what it begins with, are none.
+    /// The first head. Empty lines and a partial head do not count as one.
     FirstHead,
     Head,
     /// The next request of a connection that is kept alive.
@@ -115,12 +115,13 @@ impl<S: ClientEnd> ClientStream<S> {
         }
     }
 
-    /// The client's end, and why its reading was stopped, if it was.
+    /// The client's end, and why reading from it was stopped, if it was.
     pub(super) fn into_parts(self) -> (S, Option<Stop>) {
         (self.stream, self.stop)
     }
 
-    /// Sets the time limit for what comes next. A head keeps the limit that it began with.
+    /// Sets the time limit for what comes next. A head keeps the limit that was set at its
+    /// beginning.
     fn bytes_came(&mut self) {
         if !self.framing.has_had_head() {
             return;
@@ -143,8 +144,8 @@ impl<S: ClientEnd> ClientStream<S> {
         self.deadline.as_mut().reset(Instant::now() + limit);
     }
 
-    /// Ends the stream for hyper. What comes behind a request in hand, a flaw or the end, waits until
-    /// that has been answered: to hyper, the end means that the client is gone.
+    /// Ends the stream for hyper. A flaw or an end behind a request in hand waits until that
+    /// request has been answered: hyper takes the end of the stream for a client that is gone.
     fn poll_end(&mut self, stop: Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !matches!(stop, Stop::Flaw(_) | Stop::Finished) {
             return Poll::Ready(Ok(()));
@@ -158,13 +159,14 @@ impl<S: ClientEnd> ClientStream<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// The client sends no more, as `nc -N` does behind its request: it waits for the answer.
+    /// The client has closed its sending side, as `nc -N` does behind its request, and waits for
+    /// the answer.
     fn finish(&mut self) {
         self.stop = Some(Stop::Finished);
         self.watch_for_reset();
     }
 
-    /// Looks for a reset from now on, while nothing is read.
+    /// Checks for a reset from now on, while nothing is read.
     fn watch_for_reset(&mut self) {
         if self.reset_check.is_some() {
             return;
@@ -173,11 +175,12 @@ impl<S: ClientEnd> ClientStream<S> {
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE_TIME)
             .with_interval(KEEPALIVE_INTERVAL);
-        // Without it the client's absence is noticed when the answer is written.
+        // If this fails, a client that is gone is noticed when the answer is written.
         let _ = SockRef::from(self.stream.socket()).set_tcp_keepalive(&keepalive);
     }
 
-    /// Whether the end that was read is that of a client whose whole request is not answered yet.
+    /// Whether the end of the stream is a half-close by a client whose whole request is not
+    /// answered yet.
     fn is_half_close(&self) -> bool {
         let whole = matches!(
             self.framing.position(),
@@ -186,8 +189,8 @@ impl<S: ClientEnd> ClientStream<S> {
         whole && (self.turns.is_ours() || !self.flushed)
     }
 
-    /// Fails when a client that sends no more has reset the connection: there is nothing left to read
-    /// that would say so.
+    /// Fails when a half-closed client has reset the connection. No read would show that: there is
+    /// nothing left to read.
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(next) = &mut self.reset_check else {
             return Ok(());
@@ -225,7 +228,7 @@ impl<S: ClientEnd> ClientStream<S> {
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
         let between = self.framing.position() == Position::BetweenMessages;
         if self.waiting == Waiting::Else && between {
-            // hyper asks for bytes before it has sent the answer, and not again after.
+            // hyper asks for bytes before it has sent the answer, and does not ask again after it.
             self.turns.wake_when_given_back(cx);
             if !self.turns.is_ours() {
                 self.wait_for_next_request();
@@ -235,10 +238,9 @@ impl<S: ClientEnd> ClientStream<S> {
             ready!(self.deadline.as_mut().poll(cx));
             let now = Instant::now();
             let next = match self.waiting {
-                // It is not the client who is silent; how long to wait for others is not decided
-                // here.
+                // The origin is silent here, not the client. Its time limit is enforced elsewhere.
                 Waiting::Else if self.turns.awaits_answer() => now + self.timeouts.idle,
-                // A pipelined request, which had come already.
+                // A pipelined request, which has already arrived.
                 Waiting::NextRequest if self.turns.is_ours() => {
                     self.waiting = Waiting::Else;
                     now + self.timeouts.idle
@@ -257,7 +259,7 @@ impl<S: ClientEnd> ClientStream<S> {
         }
     }
 
-    /// Writes interim answers. To be called only when hyper has nothing of its own half written.
+    /// Writes interim answers. Call it only when hyper has no answer partly written.
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.partial.is_empty() {
@@ -287,9 +289,10 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
         }
         match this.turns.poll_upgrade(cx) {
             Upgrade::None => {}
-            // The content of the request that asks comes first (RFC 9110 section 7.8).
+            // The content of the request that offers the upgrade comes first (RFC 9110 section
+            // 7.8).
             Upgrade::Asked if this.framing.position() == Position::InBody => {}
-            // What comes next is HTTP or it is not, depending on an answer that is not here yet.
+            // The outstanding answer decides whether the next bytes are HTTP.
             Upgrade::Asked => {
                 this.watch_for_reset();
                 this.poll_reset(cx)?;
@@ -300,7 +303,8 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
         let before = buf.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {}
-            // TLS that ends without saying so: nothing of a whole request can be missing.
+            // TLS ended without `close_notify`. The request is whole, so nothing of it can be
+            // missing.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 if !this.is_half_close() {
                     return Poll::Ready(Err(error));
@@ -372,7 +376,7 @@ impl<S: ClientEnd> AsyncWrite for ClientStream<S> {
         ready!(self.poll_interim(cx))?;
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if !self.flushed && self.stop.is_some() {
-            // hyper does not read again by itself where the last reading had to wait.
+            // hyper does not read again by itself after a read that had to wait.
             cx.waker().wake_by_ref();
         }
         self.flushed = true;

@@ -1,4 +1,4 @@
-//! CONNECT: dial first, answer then (SPEC H8). A 200 means that the other end is there.
+//! CONNECT: dial first, then answer (SPEC H8). A 200 means that the other end is connected.
 
 use codex_network_policy::{Content, Handling, Hooked, Protocol};
 use http::{Request, Response};
@@ -13,8 +13,8 @@ use crate::mitm::Interception;
 use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;
 
-/// Carries out a CONNECT. One that fails is the last request of its connection: what the client sent
-/// behind it was meant for the tunnel, and its framing has not been checked.
+/// Carries out a CONNECT. A failed one is the last request of its connection: what the client sent
+/// behind it was meant for the tunnel, and its framing was not checked.
 pub(super) async fn answer(
     session: &Session,
     client: Client,

@@ -1,11 +1,11 @@
-//! The connection to the origin that the requests of one intercepted client share. It is opened before
-//! the client is answered.
+//! The origin connection that the requests of one intercepted client share. It is opened before the
+//! client is answered.
 //!
-//! Over HTTP/1 the first request takes it, and what is kept between requests is the pool's. Over HTTP/2
-//! it is this client's alone, since one of many clients could use it up. It carries a bounded number of
-//! requests at once: so many that their answers fit into its window, even if the client reads none of
-//! them. A client with more requests in hand gets further connections. They end when it needs them no
-//! longer.
+//! Over HTTP/1 the first request takes it, and the pool keeps connections between requests. Over
+//! HTTP/2 it belongs to this client alone, since one of many clients could use it up. It carries a
+//! bounded number of requests at once: as many as their answers fit into its window even if the
+//! client reads none of them. A client with more requests in hand gets further connections, which
+//! end when it no longer needs them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,14 +17,15 @@ use crate::live_policy::Generation;
 use crate::upstream::tls::Wire;
 use crate::upstream::{ConnectionId, Lease, Upstream};
 
-/// The connection that was opened before there was a request for it, and further ones.
+/// The connection that was opened before its first request, and further ones.
 pub(crate) struct First {
     connections: Mutex<OriginConnections>,
-    /// Held while a further connection is opened: the requests that wait meanwhile share it.
+    /// Held, across awaits, while a further connection is opened: requests that wait meanwhile
+    /// share that connection.
     opening: tokio::sync::Mutex<()>,
 }
 
-/// The connections to the origin that the client has.
+/// The client's connections to the origin.
 enum OriginConnections {
     /// For one request at a time, until the first request takes it; or why it could not be opened.
     Once(Option<Result<Lease, Failure>>),
@@ -46,8 +47,7 @@ impl First {
         }
     }
 
-    /// A connection that has room for another request, if the settings that vetted it are still in
-    /// force.
+    /// A connection with room for another request, if it was vetted under the settings in force.
     pub(super) fn take(&self, passage: &Passage) -> Result<Option<Lease>, Failure> {
         let Passage::Host(permit) = passage else {
             return Ok(None);
@@ -66,8 +66,8 @@ impl First {
         }
     }
 
-    /// A further connection, which is kept for the client's next requests if it carries many at once.
-    /// `tried` is one that this request has failed on: it carries no more of them.
+    /// Opens a further connection. It is kept for the client's next requests if it carries many at
+    /// once. `tried` is a connection on which this request failed; it carries no further requests.
     pub(super) async fn open(
         &self,
         passage: &Passage,
@@ -79,7 +79,7 @@ impl First {
             return passage.open(upstream, wire).await;
         }
         let limits = &passage.generation().settings().daemon.limits;
-        // An origin that keeps the first one waiting does not keep the last one waiting as many times.
+        // A slow origin delays all waiting requests by one timeout, not each by one more.
         let turn = timeout(limits.connect_timeout, self.opening.lock()).await;
         self.lock().forget(tried);
         if let Some(lease) = self.take(passage)? {
@@ -110,7 +110,7 @@ impl OriginConnections {
                 opened.take().filter(is_usable)
             }
             Self::Multiplexed(leases) => {
-                // A burst is over.
+                // The burst of requests is over.
                 let is_quiet = leases.first().is_some_and(Lease::is_idle);
                 let mut number = 0;
                 leases.retain(|lease| {

@@ -1,4 +1,4 @@
-//! Which fields go on and which stay here (SPEC H3, P7; RFC 9110 section 7.6.1).
+//! Which fields are passed on and which end at the proxy (SPEC H3, P7; RFC 9110 section 7.6.1).
 
 use codex_network_config::Action;
 use codex_network_policy::{
@@ -22,11 +22,12 @@ pub(super) fn to_upstream(
     let trailers = wants_trailers(headers);
     remove_what_ends_here(headers, scrutiny);
     if trailers {
-        // Said anew for the connection upstream (RFC 9110 section 10.1.4).
+        // Set anew for the upstream connection (RFC 9110 section 10.1.4).
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     if wire == Wire::TlsHttp2 {
-        // There the pseudo-header field says it (RFC 9113 section 8.3.1), and no connection has options.
+        // In HTTP/2 the pseudo-header field replaces it (RFC 9113 section 8.3.1), and connections
+        // have no options.
         headers.remove(HOST);
         return;
     }
@@ -37,8 +38,8 @@ pub(super) fn to_upstream(
     headers.insert(HOST, host_field(authority, own_port));
 }
 
-/// Does what an action of a hook says: strips, then injects in place of what is there (SPEC M9).
-/// Every spelling that origins behind CGI read as the name is stripped.
+/// Applies an action of a hook: strips fields, then injects others in their place (SPEC M9). Strips
+/// every spelling that origins behind CGI read as the name.
 pub(super) fn act(
     headers: &mut HeaderMap,
     action: &Action,
@@ -54,8 +55,8 @@ pub(super) fn act(
     Ok(())
 }
 
-/// Takes away what an action strips or puts something else in place of: from the fields, and from
-/// the trailer fields too.
+/// Removes the fields that an action strips or replaces, from header fields and from trailer
+/// fields.
 pub(super) fn strip(headers: &mut HeaderMap, action: &Action) {
     let injected = action.inject.iter().map(|injection| &injection.name);
     let unwanted: Vec<_> = action.strip.iter().chain(injected).collect();
@@ -65,8 +66,8 @@ pub(super) fn strip(headers: &mut HeaderMap, action: &Action) {
     });
 }
 
-/// Turns the client's trailer fields into those upstream: what may not stand before the content may
-/// not come behind it either.
+/// Turns the client's trailer fields into those upstream. A field that may not precede the content
+/// may not follow it either.
 pub(super) fn trailers_to_upstream(trailers: &mut HeaderMap, scrutiny: Scrutiny) {
     remove_what_ends_here(trailers, scrutiny);
 }
@@ -76,7 +77,7 @@ fn remove_what_ends_here(headers: &mut HeaderMap, scrutiny: Scrutiny) {
     remove_where(headers, |name| ends_here(name, scrutiny));
 }
 
-/// Makes one field of the `Cookie` fields, of which HTTP/2 allows several (RFC 9113 section 8.2.3).
+/// Joins the `Cookie` fields, of which HTTP/2 allows several, into one (RFC 9113 section 8.2.3).
 pub(super) fn join_cookies(headers: &mut HeaderMap) {
     let mut fields = headers.get_all(COOKIE).iter();
     let (first, second) = (fields.next(), fields.next());
@@ -93,8 +94,8 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Writes a length that an origin has given as a list of equal ones, as hyper has seen to it, once (RFC
-/// 9110 section 8.6).
+/// Writes a `Content-Length` that is a list of equal values as one value (RFC 9110 section 8.6).
+/// hyper has checked that they are equal.
 pub(super) fn one_length(headers: &mut HeaderMap) {
     let Some(field) = headers.get(CONTENT_LENGTH) else {
         return;
@@ -110,7 +111,8 @@ pub(super) fn one_length(headers: &mut HeaderMap) {
 
 /// Turns an origin's fields into those of the answer to the client.
 pub(super) fn to_client(headers: &mut HeaderMap) {
-    // RFC 9112 section 6.3: the coding counts, and the length must not go on beside it.
+    // RFC 9112 section 6.3: the transfer coding overrides the length, which must not be passed on
+    // beside it.
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
@@ -122,7 +124,7 @@ pub(super) fn trailers_to_client(trailers: &mut HeaderMap) {
     fields_to_client(trailers);
 }
 
-/// Whoever finds our words in an answer takes them for ours: no origin may say them (SPEC H5, H6).
+/// Clients trust the proxy's own fields, so they are removed from an origin's answer (SPEC H5, H6).
 fn fields_to_client(headers: &mut HeaderMap) {
     remove_named_by_connection(headers);
     remove_where(headers, ends_here_in_answers);
@@ -139,9 +141,9 @@ fn remove_where(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// Whether the fields of a request or an answer are those of a scheme that authenticates the
-/// connection and not the request, against RFC 9110 section 11.1 (RFC 4559 section 6): one that has
-/// been used with it must not carry anybody else's requests.
+/// Whether the fields belong to an authentication scheme that authenticates the connection and not
+/// the request, against RFC 9110 section 11.1 (RFC 4559 section 6). A connection that was used with
+/// one must not carry requests of other clients.
 pub(super) fn authenticate_the_connection(headers: &HeaderMap) -> bool {
     let of_connection = |field: &HeaderValue| {
         let scheme = field.as_bytes().split(|byte| *byte == b' ').next();
@@ -159,8 +161,8 @@ pub(super) fn authenticate_the_connection(headers: &HeaderMap) -> bool {
 pub(crate) fn host_field(authority: &Authority, own_port: &str) -> HeaderValue {
     let text = authority.to_string();
     let text = text.strip_suffix(own_port).unwrap_or(&text);
-    // A canonical host has no byte that a field could not hold, but for an IPv6 zone, which means
-    // nothing to anybody else (RFC 6874 section 4).
+    // A field can hold every byte of a canonical host, except for an IPv6 zone, which has a meaning
+    // on this machine only (RFC 6874 section 4).
     let text = match text.split_once('%') {
         Some((address, zone)) => match zone.split_once(']') {
             Some((_, rest)) => format!("{address}]{rest}"),
@@ -193,8 +195,8 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
         .filter_map(|name| HeaderName::from_bytes(name).ok())
         .collect();
     for name in named {
-        // A client must not be able to take these from us: without them the message means
-        // something else.
+        // A client must not be able to have these removed: without them the message means something
+        // else.
         if name != HOST && name != CONTENT_LENGTH {
             headers.remove(name);
         }

@@ -1,6 +1,6 @@
 //! `inspect`: how large the bodies inside intercepted TLS are, in the log (SPEC M8).
 //!
-//! Sizes and nothing else: no byte of a body is kept, and beyond `max_body_bytes` none is counted.
+//! It logs sizes only: it keeps no byte of a body, and counts none beyond `max_body_bytes`.
 
 use bytes::Bytes;
 use codex_network_policy::Authority;
@@ -15,7 +15,7 @@ pub(super) enum Direction {
     Response,
 }
 
-/// Counts one body, and logs its size when it has ended or was given up.
+/// Counts one body. Logs its size when it has ended or was dropped.
 #[derive(Debug)]
 pub(super) struct Inspection {
     client: std::net::SocketAddr,
@@ -29,12 +29,12 @@ pub(super) struct Inspection {
 struct Size {
     counted: u64,
     most: u64,
-    /// Whether there was more than was counted.
+    /// Whether the body was larger than the bound.
     is_more: bool,
 }
 
 impl Inspection {
-    /// What the settings ask for: mostly nothing.
+    /// The inspection that the settings ask for: mostly none.
     pub(super) fn wanted(
         session: &Session,
         permit: &Permit,

@@ -1,5 +1,5 @@
 //! Interim answers (1xx) on their way from an origin to the client (RFC 9110 section 15.2). Over HTTP/1
-//! they are written here, since hyper's server cannot send any.
+//! this module writes them, since hyper's server cannot.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -15,23 +15,23 @@ use super::Session;
 use super::http2::Stream;
 use crate::respond;
 
-/// Interim answers kept for a client that reads slowly; an origin that sends more loses the rest,
-/// as any 1xx may be (RFC 9110 section 15.2).
+/// Interim answers kept for a slow client. Further ones are dropped, which RFC 9110 section 15.2
+/// allows.
 const MOST_INTERIM: usize = 16;
 
 /// Where the interim answers to a request go.
 #[derive(Clone)]
 pub(super) enum InterimWay {
-    /// HTTP/1.0 knows none.
+    /// HTTP/1.0 has no interim answers.
     Nowhere,
     /// To the queue of the connection.
     Connection(Interim),
-    /// Over HTTP/2, to the stream of the request.
+    /// Over HTTP/2: to the stream of the request.
     Stream(Stream),
 }
 
 impl InterimWay {
-    /// For a client that speaks this version. Over HTTP/2 the stream is still to be named.
+    /// For a client that speaks this version. Over HTTP/2 the caller must set the stream.
     pub(super) fn of(version: Version, session: &Session) -> Self {
         if version == Version::HTTP_11 {
             Self::Connection(session.interim.clone())
@@ -44,7 +44,7 @@ impl InterimWay {
     pub(super) fn pass(&self, status: StatusCode, fields: &HeaderMap) {
         match self {
             Self::Nowhere => {}
-            // hyper says it when it asks for the content.
+            // hyper sends it when it reads the content.
             Self::Connection(_) if status == StatusCode::CONTINUE => {}
             Self::Connection(queue) => queue.push(respond::interim(status, fields)),
             Self::Stream(stream) => stream.interim(status, fields),
@@ -59,7 +59,7 @@ pub(super) struct Interim(Arc<Mutex<Queue>>);
 #[derive(Debug, Default)]
 struct Queue {
     answers: VecDeque<Bytes>,
-    /// Whether the one that was taken out last is still half way.
+    /// Whether the last one taken is still being written.
     writing: bool,
     waker: Option<Waker>,
 }
@@ -73,8 +73,8 @@ impl Interim {
         }
     }
 
-    /// Resolves when all that was queued has been written, for only then may the final answer
-    /// follow; what a client does not take within `limit` is lost to it.
+    /// Resolves when all queued answers have been written: only then may the final answer follow.
+    /// Answers that the client does not take within `limit` are dropped.
     pub(super) async fn written(&self, limit: Duration) {
         let written = poll_fn(|cx| {
             let mut queue = self.lock();
@@ -89,7 +89,7 @@ impl Interim {
         }
     }
 
-    /// The next one to write; asking says that the one before has been written.
+    /// The next one to write. A call says that the previous one has been written.
     pub(super) fn pop(&self) -> Option<Bytes> {
         let mut queue = self.lock();
         let next = queue.answers.pop_front();

@@ -1,5 +1,5 @@
-//! What a request goes to once it is permitted: a host or a unix socket. Everything that `exchange`
-//! does is the same for both.
+//! The destination of a permitted request: a host or a unix socket. Everything that `exchange` does
+//! is the same for both.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::live_policy::Generation;
 use crate::upstream::tls::Wire;
 use crate::upstream::{Lease, Upstream};
 
-/// A permitted way.
+/// A permitted destination.
 pub(super) enum Passage {
     Host(Permit),
-    /// And the authority that the request names, which only the program behind the socket reads.
+    /// With the authority of the request, which only the program behind the socket reads.
     UnixSocket(SocketPermit, Authority),
 }
 
@@ -36,7 +36,7 @@ impl Passage {
         }
     }
 
-    /// The permit for a host, where it is one.
+    /// The permit, if the destination is a host.
     pub(super) fn host(&self) -> Option<&Permit> {
         match self {
             Self::Host(permit) => Some(permit),
@@ -44,7 +44,8 @@ impl Passage {
         }
     }
 
-    /// What is judged again while a request is under way over a connection that leads there.
+    /// The part that is judged again while a request is under way over a connection to these
+    /// addresses.
     pub(super) fn standing(&self, leads_to: &LeadsTo) -> Standing {
         match self {
             Self::Host(permit) => Standing::of(permit, leads_to),

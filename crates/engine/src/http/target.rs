@@ -1,4 +1,4 @@
-//! What a request is for: its authority and the path to ask for (SPEC H1, H2).
+//! Reads the destination of a request: its authority and its path (SPEC H1, H2).
 //!
 //! The authority comes from the request-target. A `Host` field may repeat it and may not differ.
 
@@ -25,34 +25,34 @@ pub(super) enum TargetError {
     )]
     NotAbsolute,
     /// `https`, `ws` or `wss`.
-    #[error("this proxy carries {0} URLs through CONNECT alone")]
+    #[error("this proxy carries {0} URLs only through CONNECT")]
     Tunnelled(String),
     /// `ftp` and anything else.
     #[error("this proxy carries no {0} URLs: it carries http, and everything else through CONNECT")]
     Scheme(String),
-    /// CONNECT with something else than an authority.
+    /// CONNECT with a target that is not an authority.
     #[error("CONNECT takes a host and a port, as in `CONNECT example.com:443`")]
     NotAnAuthority,
-    /// User information, or a port that is none.
+    /// User information, or an invalid port.
     #[error("{0}")]
     Authority(AuthorityError),
-    /// The host is none. Policy answers this one, so that it is recorded like any refusal.
+    /// Not a valid host. Policy answers this one, so that it is recorded like any refusal.
     #[error("{error}")]
     Host {
         error: HostError,
-        /// What was given for a host.
+        /// The text in place of the host.
         text: String,
     },
     /// More than one `Host` field.
     #[error("the request has more than one Host field")]
     RepeatedHost,
-    /// A `Host` field that names something else than the request-target.
+    /// A `Host` field that does not name the host and port of the request-target.
     #[error("the Host field does not name the host and port of the request-target")]
     OtherHost,
 }
 
 impl Target {
-    /// In asterisk-form: nothing on the server in particular.
+    /// Makes it asterisk-form: about the server as a whole.
     pub(super) fn whole_server(self) -> Self {
         Self {
             path: PathAndQuery::from_static("*"),
@@ -75,7 +75,8 @@ pub(super) fn absolute(uri: &Uri, headers: &HeaderMap) -> Result<Target, TargetE
     check_host(headers, &authority, Some(80))?;
     let path = uri
         .path_and_query()
-        // Empty where a fragment follows the authority; it reads as "/" and is written as nothing.
+        // The path is empty where a fragment follows the authority. It reads as "/" and is written
+        // as nothing.
         .filter(|path| path.as_str() != "/")
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -84,8 +85,8 @@ pub(super) fn absolute(uri: &Uri, headers: &HeaderMap) -> Result<Target, TargetE
 
 /// Reads the target of a CONNECT request (RFC 9110 section 9.3.6).
 ///
-/// A `Host` field may name the target or this proxy, which some clients name there; `proxy` is the
-/// address that the connection came in on.
+/// A `Host` field may name the target, or this proxy, as some clients do. `proxy` is the address
+/// that the connection came in on.
 pub(super) fn connect(
     uri: &Uri,
     headers: &HeaderMap,
@@ -95,15 +96,15 @@ pub(super) fn connect(
         return Err(TargetError::NotAnAuthority);
     };
     let authority = parse(authority.as_str(), None)?;
-    // Clients differ in whether the field repeats the port: without one it means the same.
+    // Some clients leave the port out of the field; it means the same then.
     match check_host(headers, &authority, Some(authority.port)) {
         Err(TargetError::OtherHost) if names_proxy(headers, proxy) => Ok(authority),
         checked => checked.map(|()| authority),
     }
 }
 
-/// Whether the `Host` field names this proxy: by the port of its door, under a name that may be known
-/// to the client alone, or by its address or a loopback name. Nothing is done with the field.
+/// Whether the `Host` field names this proxy: by the port of its door under a name that may be
+/// known to the client alone, or by its address or a loopback name. The field is only checked.
 fn names_proxy(headers: &HeaderMap, proxy: SocketAddr) -> bool {
     let field = headers
         .get(header::HOST)
@@ -130,8 +131,7 @@ fn parse(text: &str, default_port: Option<u16>) -> Result<Authority, TargetError
     })
 }
 
-/// HTTP/1.0 clients, and some that ask for CONNECT, send no `Host` at all; the request-target says
-/// everything.
+/// HTTP/1.0 clients, and some that use CONNECT, send no `Host`. The request-target is sufficient.
 fn check_host(
     headers: &HeaderMap,
     authority: &Authority,

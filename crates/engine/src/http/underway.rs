@@ -1,8 +1,8 @@
-//! Requests under way: judged again when the settings change, as tunnels are (SPEC P11).
+//! Requests under way are judged again when the settings change, as tunnels are (SPEC P11).
 //!
-//! A body that streams is a way out for as long as it lasts, so a request that would not be permitted
-//! any more has to end, wherever it is. What ends is its connection: HTTP/1 has no other means, and in
-//! HTTP/2 the client can ask again for what it still may have.
+//! A streaming body is a way out while it lasts, so a request that is no longer permitted must end,
+//! at any stage. The proxy ends its connection: HTTP/1 has no other means, and an HTTP/2 client can
+//! repeat the requests that are still permitted.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,15 +16,15 @@ use super::passage::Passage;
 use crate::enforce::{LeadsTo, Standing};
 use crate::live_policy::{Generation, LivePolicy};
 
-/// How long a request that is not permitted any more may still take; it and the end are to be within
-/// the second of SPEC P11.
+/// How long a request that is no longer permitted may still take. The grace and the end must fit
+/// into the second of SPEC P11.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// The requests of one connection that have reached an upstream and are not over.
+/// The requests of one connection that have reached an upstream and are not complete.
 #[derive(Debug, Default)]
 pub(super) struct Underway {
     requests: Mutex<Requests>,
-    /// One was permitted by settings that are not in force any more.
+    /// A request was permitted by settings that are no longer in force.
     outdated: Notify,
 }
 
@@ -41,7 +41,7 @@ struct Request {
     generation: u64,
 }
 
-/// A request's place among those under way. It is given back when everybody who moves a part of the
+/// A request's place among those under way. It is freed when every task that moves a part of the
 /// request or its answer has dropped it.
 #[derive(Clone, Default)]
 pub(super) struct Place(Arc<Mutex<Option<Held>>>);
@@ -65,7 +65,7 @@ impl Underway {
             if self.judge(&live.current()).is_none() {
                 continue;
             }
-            // Most are over in a moment, and have been judged by a whole policy (SPEC C7).
+            // Most requests are complete in a moment, and were judged by a whole policy (SPEC C7).
             tokio::time::sleep(GRACE).await;
             if let Some(found) = self.judge(&live.current()) {
                 return found;
@@ -94,7 +94,8 @@ impl Underway {
 }
 
 impl Place {
-    /// Takes the place for a request that is about to be sent there; another one if it is sent again.
+    /// Takes the place for a request that is about to be sent. A request that is sent again takes
+    /// another one.
     pub(super) fn take(
         &self,
         of: &Arc<Underway>,
@@ -121,7 +122,7 @@ impl Place {
             .unwrap_or_else(PoisonError::into_inner)
             .replace(held);
         drop(before);
-        // A change after this look finds the request in its place.
+        // A change of the settings after this check finds the request in its place.
         if live.current().number() != passage.generation().number() {
             of.outdated.notify_one();
         }

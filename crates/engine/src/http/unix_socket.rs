@@ -1,6 +1,7 @@
 //! `x-unix-socket`: the path of the unix socket that a plain request is for (SPEC H10).
 //!
-//! The request-target says what is asked for there, and its host goes on as `Host`; nobody looks it up.
+//! The request-target gives the path to ask for there, and its host is passed on as `Host`. It is
+//! not looked up.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::upstream::unix_socket::permitted;
 
 const FIELD: HeaderName = HeaderName::from_static("x-unix-socket");
 
-/// No system call takes a longer path, its end included.
+/// The longest path that a system call takes, without its final NUL.
 const LONGEST: usize = libc::PATH_MAX.unsigned_abs() as usize - 1;
 
 /// What is wrong with the field.
@@ -47,7 +48,7 @@ pub(super) fn path(headers: &HeaderMap) -> Result<Option<&[u8]>, FieldFlaw> {
     }
 }
 
-/// Judges a request to a unix socket, first by the path and then by the file that this leads to.
+/// Judges a request to a unix socket: first the path, then the file that it leads to.
 pub(super) async fn authorize(
     shared: &Shared,
     generation: Arc<Generation>,

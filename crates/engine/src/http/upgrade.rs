@@ -1,10 +1,10 @@
-//! Changing protocols (SPEC H9, P7; RFC 9110 section 7.8): WebSocket, SPDY/3.1, `tcp` and whatever else
-//! a client and an origin agree on.
+//! Changing protocols (SPEC H9, P7; RFC 9110 section 7.8): WebSocket, SPDY/3.1, `tcp` and any other
+//! protocol that a client and an origin agree on.
 //!
-//! An `Upgrade` field is an offer, which every server on the way may pass over. The two handshake
-//! messages are requests and answers like any other, judged like any other; what follows a `101` is
-//! moved unseen. Where requests are judged one by one, only WebSocket is offered on: other protocols
-//! could carry requests. `h2c` is never carried: a client that offers it gets an ordinary answer in
+//! An `Upgrade` field is an offer, which every server on the way may ignore. The two handshake
+//! messages are judged like any request and answer. The bytes after a `101` are moved unseen. Where
+//! requests are judged one by one, only an offer of WebSocket is passed on: other protocols could
+//! carry requests. `h2c` is never carried: a client that offers it gets an ordinary answer in
 //! HTTP/1.1.
 
 use std::net::SocketAddr;
@@ -26,12 +26,12 @@ use crate::tunnel::{self, RelayEnd, relay_stream};
 
 const WEBSOCKET: &str = "websocket";
 
-/// The protocols that a request offers to change to, in its order; none where it offers nothing that
-/// could be carried.
+/// The protocols that a request offers to change to, in its order; empty where it offers nothing
+/// that could be carried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct UpgradeOffer(Vec<String>);
 
-/// A connection that has changed protocols, the upstream end of it.
+/// The upstream end of a connection that has changed protocols.
 pub(crate) struct Switched {
     address: SocketAddr,
     connection: ConnectionHandle,
@@ -60,14 +60,14 @@ impl UpgradeOffer {
         self.0.is_empty()
     }
 
-    /// What policy is told.
+    /// The protocol as policy sees it.
     pub(super) fn token(&self) -> Option<&str> {
         self.0.first().map(String::as_str)
     }
 
-    /// What of the offer goes on. Where more than the host is judged that is WebSocket alone, as RFC
-    /// 6455 section 4.1 has it: over another protocol the client could send requests that nothing
-    /// judges.
+    /// The part of the offer that is passed on. Where more than the host is judged, that is
+    /// Only WebSocket, under the conditions of RFC 6455 section 4.1: over another protocol the
+    /// client could send requests that are not judged.
     pub(super) fn carried(mut self, scrutiny: Scrutiny, method: &Method, content: Content) -> Self {
         match scrutiny {
             Scrutiny::Host => {}
@@ -81,7 +81,7 @@ impl UpgradeOffer {
         self
     }
 
-    /// Makes the offer anew, for one connection.
+    /// Writes the offer anew, for one connection.
     pub(super) fn make(&self, headers: &mut HeaderMap) {
         // The protocols were read from a field.
         if let Ok(offer) = HeaderValue::from_str(&self.0.join(", "))
@@ -91,8 +91,8 @@ impl UpgradeOffer {
         }
     }
 
-    /// The protocols that the connection changes to according to an answer, as they go into the answer
-    /// to the client; `None` where one of them was not offered.
+    /// The protocols that an answer changes the connection to, as they are passed to the client;
+    /// `None` if one of them was not offered.
     pub(super) fn accepted(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let taken: Vec<_> = protocols(headers).collect();
         let is_offered = |taken: &&[u8]| self.0.iter().any(|offered| is(taken, offered));
@@ -103,9 +103,9 @@ impl UpgradeOffer {
     }
 }
 
-/// Says, for one connection, what it asks to change or has changed to.
+/// Writes the fields that ask for a change of protocols or announce it, for one connection.
 pub(super) fn mark(headers: &mut HeaderMap, protocols: HeaderValue) {
-    // `TE` is an option of the same connection.
+    // `TE` is an option of this connection too.
     let option = if headers.contains_key(http::header::TE) {
         "upgrade, te"
     } else {

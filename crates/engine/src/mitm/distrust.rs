@@ -1,7 +1,7 @@
-//! Clients that do not take our certificates: said once per client and host and minute.
+//! Clients that do not accept our certificates: logged once a minute for each client and host.
 //!
-//! A program that has not been told of the CA tries again and again; one line names the cause and
-//! what to do.
+//! A program that was not given the CA tries again and again. One line names the cause and the
+//! remedy.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,13 +13,13 @@ use codex_network_policy::Host;
 use rustls::AlertDescription;
 
 const QUIET: Duration = Duration::from_secs(60);
-/// A client that hangs up without a word within this time has not liked what it saw; after it, it may
-/// have opened a connection that it found no use for, as browsers do.
+/// A client that hangs up within this time without sending anything has rejected the certificate.
+/// Later, it may have opened a connection that it did not need, as browsers do.
 const AT_ONCE: Duration = Duration::from_secs(5);
-/// Clients and hosts that are remembered; beyond them everything is forgotten and said again.
+/// Clients and hosts that are remembered. Beyond this number all are forgotten, and logged again.
 const MOST: usize = 1024;
 
-/// What was said lately.
+/// When each client and host was last logged.
 #[derive(Debug, Default)]
 pub(super) struct Distrust {
     said: Mutex<HashMap<(IpAddr, Host), Instant>>,
@@ -42,7 +42,7 @@ impl Distrust {
         }
     }
 
-    /// Logs a client that hung up without a word, this long after a handshake that went well.
+    /// Logs a client that hung up without sending anything, this long after a completed handshake.
     pub(super) fn note_silence(&self, client: SocketAddr, host: &Host, after: Duration) {
         if after < AT_ONCE && self.is_new(client.ip(), host) {
             tracing::warn!(
@@ -65,7 +65,7 @@ impl Distrust {
         let last = said.insert((client, host.clone()), now);
         match last {
             Some(at) if now - at < QUIET => {
-                // The minute is counted from when it was said.
+                // The minute counts from the last log line.
                 said.insert((client, host.clone()), at);
                 false
             }
@@ -74,7 +74,7 @@ impl Distrust {
     }
 }
 
-/// Whether the client did not like the certificate: it said so, or hung up on seeing it.
+/// Whether the client rejected the certificate, by an alert or by hanging up when it saw it.
 fn is_distrust(error: &io::Error) -> bool {
     let tls = error
         .get_ref()

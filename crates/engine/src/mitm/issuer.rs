@@ -1,8 +1,8 @@
-//! Where leaf certificates come from: somebody else's key.
+//! [`LeafIssuer`]: how the engine obtains leaf certificates. The CA key stays with the implementor.
 //!
-//! The engine holds one key of its own, shared by all leaves, and no CA key. It shows its public key
-//! and a host, and gets a certificate for exactly those (SPEC M4). In the service that somebody is
-//! the monitor; in the library it is an issuer in the same process.
+//! The engine holds one key of its own, shared by all leaves, and no CA key. It passes its public
+//! key and a host, and gets a certificate for exactly those (SPEC M4). In the service the monitor
+//! is the issuer; in the library an object in the same process is.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -19,7 +19,7 @@ pub trait LeafIssuer: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When there is no certificate to be had. The connection is then refused.
+    /// When the issuer cannot issue the certificate. The connection is then refused.
     fn issue<'a>(
         &'a self,
         host: &'a Host,
@@ -30,7 +30,7 @@ pub trait LeafIssuer: fmt::Debug + Send + Sync + 'static {
 /// A certificate for one host.
 #[derive(Clone, Debug)]
 pub struct IssuedLeaf {
-    /// The leaf first, then what leads to the CA.
+    /// The leaf first, then the intermediates up to the CA.
     pub chain: Vec<CertificateDer<'static>>,
     /// When the leaf ends.
     pub not_after: SystemTime,
@@ -39,7 +39,7 @@ pub struct IssuedLeaf {
 /// Why there is no certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
-    /// Too many are asked for at once.
+    /// Too many requests at once.
     #[error("too many certificates are being asked for; try again")]
     Busy,
     /// The issuer does not issue this one.

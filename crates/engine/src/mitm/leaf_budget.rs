@@ -1,7 +1,8 @@
-//! How many certificates one client may have issued (SPEC M4): at once, in a second, and under way.
+//! How many certificates one client may have issued (SPEC M4): in a burst, per second, and at the
+//! same time.
 //!
-//! The issuer has a limit for all clients together. One client that asks for thousands of names uses up
-//! its own part of it and no more, and does not stand in the queue before others.
+//! The issuer has a limit for all clients together. A client that asks for thousands of names uses
+//! up only its own part, and does not delay other clients.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +15,8 @@ use crate::budget::{Budgets, Rate};
 use crate::owner::{ConnectionHandle, Owners};
 use crate::shares::Holder;
 
-/// A quarter of what the service's issuer gives to all clients. A browser that opens a hundred hosts at
-/// once is far below it.
+/// A quarter of what the service's issuer allows for all clients. A browser that opens a hundred
+/// hosts at once stays far below it.
 const RATE: Rate = Rate {
     burst: 250,
     per_second: 50,
@@ -33,7 +34,7 @@ pub(crate) struct LeafBudget {
     under_way: Mutex<HashMap<Holder, Arc<Semaphore>>>,
 }
 
-/// Leave to have one certificate issued.
+/// Permission to have one certificate issued.
 #[derive(Debug)]
 pub(crate) struct Turn(
     #[expect(dead_code, reason = "held until it is dropped")] Option<OwnedSemaphorePermit>,

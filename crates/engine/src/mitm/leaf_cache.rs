@@ -1,8 +1,8 @@
-//! Leaf certificates, one per host, issued once however many ask (SPEC M4).
+//! Leaf certificates: one per host, issued once for any number of concurrent requests (SPEC M4).
 //!
-//! All leaves share one key pair that is made with the engine and never leaves this process. The cache
-//! is bounded: beyond [`MOST`] hosts the one that was asked for least recently is forgotten, and so
-//! is its session ticket key.
+//! All leaves share one key pair, which is made with the engine and never leaves this process. The
+//! cache is bounded: beyond [`MOST`] hosts the one that was requested least recently is forgotten,
+//! with its session ticket key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,13 +26,13 @@ use crate::owner::ConnectionHandle;
 
 /// Hosts that are remembered.
 const MOST: usize = 1024;
-/// A leaf that ends sooner than this is issued anew, so that no client sees it end.
+/// A leaf that expires sooner than this is issued anew, so that no client sees it expire.
 const RENEW_BEFORE: Duration = Duration::from_secs(3600);
 
-/// What is offered to a client in ALPN (RFC 7301): what the origin speaks.
+/// The protocol that is offered to a client in ALPN (RFC 7301): that of the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {
-    /// Nothing: the client did not ask.
+    /// None: the client did not negotiate.
     Unsaid = 0,
     /// `http/1.1`.
     Http1 = 1,
@@ -40,8 +40,8 @@ pub(crate) enum Speaks {
     Http2 = 2,
 }
 
-/// An issuer, and the one key of all leaves: whatever CA is in force, an issuer sees the same public
-/// key for as long as this engine lives.
+/// An issuer, and the one key of all leaves. An issuer sees the same public key for as long as this
+/// engine lives, even when the CA changes.
 #[derive(Clone)]
 pub(crate) struct LeafSource {
     issuer: Arc<dyn LeafIssuer>,
@@ -54,38 +54,39 @@ pub(crate) struct LeafCache {
     source: LeafSource,
     provider: Arc<CryptoProvider>,
     leaves: Mutex<HashMap<Host, Arc<Slot>>>,
-    /// Counts the askings, to tell which leaf was asked for least recently.
+    /// Numbers the requests, to find the leaf that was requested least recently.
     asked: AtomicU64,
 }
 
-/// A host's place in the cache: the first who asks fills it, the others wait.
+/// A host's place in the cache. The first request fills it while the others wait.
 #[derive(Default)]
 struct Slot {
     leaf: OnceCell<Arc<Leaf>>,
     last_asked: AtomicU64,
 }
 
-/// A certificate with what a server makes of it.
+/// A certificate, and the server configurations made from it.
 pub(crate) struct Leaf {
     certified: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
     not_after: SystemTime,
-    /// One for each [`Speaks`], made when it is first needed. Sessions resume within one of them.
+    /// One for each [`Speaks`], made when it is first needed. A session resumes only within one of
+    /// them.
     configs: [OnceLock<Arc<ServerConfig>>; 3],
 }
 
 /// Why there is no leaf.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum LeafError {
-    /// The issuer has none for us.
+    /// The issuer did not issue it.
     #[error("{0}")]
     Issue(#[from] IssueError),
-    /// What the issuer gave cannot be used.
+    /// The issued certificate cannot be used.
     #[error("the issued certificate cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
 }
 
-/// That no key pair can be made: the system gives no randomness.
+/// No key pair can be made: the system gives no randomness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no key can be made for intercepted connections")]
 pub struct KeyError;
@@ -213,7 +214,7 @@ impl Leaf {
             Speaks::Http1 => vec![b"http/1.1".to_vec()],
             Speaks::Http2 => vec![b"h2".to_vec()],
         };
-        // Sessions resume by tickets, which the client keeps; nothing is kept here.
+        // Sessions resume by tickets, which the client keeps. The server stores nothing.
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Arc::clone(made.get_or_init(|| Arc::new(config))))
@@ -250,8 +251,8 @@ mod tests {
     use crate::budget::Rate;
     use crate::owner::Owners;
 
-    /// One certificate for all hosts, which no client would take: what counts here is how often it is
-    /// asked for.
+    /// Issues one certificate for all hosts, which no client would accept. The test only counts how
+    /// often it is called.
     #[derive(Debug)]
     struct Counting {
         asked: AtomicUsize,
@@ -330,7 +331,7 @@ mod tests {
         for number in 0..10_000 {
             let leaf = cache.leaf(&host(number), &client, &budget).await;
             leaf.expect("a leaf");
-            // One that is asked for again and again stays.
+            // A leaf that is requested again and again stays.
             let leaf = cache.leaf(&host(0), &client, &budget).await;
             leaf.expect("a leaf");
         }
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn m4_whoever_asks_meanwhile_waits_for_the_same_leaf() {
+    async fn m4_concurrent_requests_wait_for_the_same_leaf() {
         let (issuer, cache) = cache(WEEK);
         let name = host(0);
         let (client, budget) = (client(1), plenty());
@@ -378,7 +379,7 @@ mod tests {
             }
         }
         assert!(count < 1000, "{count}");
-        // What is there is not asked for again.
+        // A cached leaf is not requested again.
         cache
             .leaf(&host(0), &greedy, &budget)
             .await
@@ -427,7 +428,7 @@ mod tests {
         assert!(asking.as_mut().now_or_never().is_none());
         let asked = issuer.asked.load(Ordering::Relaxed);
         assert!(asked < 64, "{asked} are under way");
-        // Another client asks for a name that the first one waits for its turn with.
+        // Another client asks for a name for which the first one waits.
         let other = ConnectionHandle::new(([192, 0, 2, 2], 1).into(), ([127, 0, 0, 1], 1).into());
         assert!(
             cache

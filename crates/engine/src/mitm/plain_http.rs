@@ -3,7 +3,7 @@
 
 use crate::http::framing::{is_token, is_visible};
 
-/// The longest method that is taken for one. Registered ones have 17 letters at most.
+/// The longest token that is taken for a method. Registered ones have 17 letters at most.
 const MAX_METHOD: usize = 32;
 /// A request line that is longer is left to the HTTP server, which refuses it in HTTP.
 const MAX_LINE: usize = 8 * 1024;

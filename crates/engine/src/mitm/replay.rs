@@ -1,4 +1,4 @@
-//! A socket whose first bytes have been read already.
+//! A socket some of whose bytes have been read already.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::http::ClientEnd;
 
-/// Gives the early bytes first, and then what the socket gives.
+/// Returns the early bytes first, and then reads from the socket.
 #[derive(Debug)]
 pub(super) struct Replay {
     early: Bytes,

@@ -1,8 +1,8 @@
-//! Notices a client that hangs up without a word.
+//! Notices a client that hangs up without sending anything.
 //!
-//! Some programs (`GnuTLS` as curl and git use it, node) finish the handshake before they look at the
-//! certificate, and hang up when they do not trust it. The handshake has succeeded then, so only the
-//! client's first read shows it.
+//! Some programs (`GnuTLS` as curl and git use it, node) finish the handshake before they verify
+//! the certificate, and hang up when they do not trust it. The handshake has succeeded then, so
+//! only the client's first read shows it.
 
 use std::io;
 
@@ -61,7 +61,7 @@ mod tests {
         let mut read = Vec::new();
         end.read_to_end(&mut read).await.expect("an end");
         assert_eq!(read, sent);
-        // Another read gives the end again, and calls nothing.
+        // A further read returns the end again and calls nothing.
         assert_eq!(end.read(&mut [0]).await.expect("an end"), 0);
         said.load(Ordering::Relaxed)
     }

@@ -1,5 +1,5 @@
-//! Answers to requests that policy allowed and that failed all the same (SPEC H8, S2). The words are the
-//! failure's own (`error.rs`), so that the client and the log read the same.
+//! Answers to requests that policy allowed but that failed (SPEC H8, S2). The words are those of
+//! the failure (`error.rs`), so that the client and the log read the same.
 
 use std::fmt::Display;
 
@@ -22,12 +22,14 @@ pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Resp
             "The proxy allowed the request; the fault lies with the host or the way to it"
         }
         Fault::UpstreamProxy => {
-            "The proxy allowed the request; the fault lies with its upstream proxy or the way to it: tell whoever runs them"
+            "The proxy allowed the request; the fault lies with its upstream proxy or the way to it: tell the administrator of that proxy"
         }
         Fault::UnixSocket => {
             "The proxy allowed the request; the fault lies with the socket or the program that should listen on it"
         }
-        Fault::Proxy => "The fault lies with the proxy: try again later, and tell whoever runs it",
+        Fault::Proxy => {
+            "The fault lies with the proxy: try again later, and tell its administrator"
+        }
     };
     text(status(failure), &format!("{whom}: {failure}. {whose}."))
 }

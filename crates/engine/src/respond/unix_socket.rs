@@ -1,4 +1,4 @@
-//! Sentences about unix sockets (SPEC H7): what happened and what to do, and never a path.
+//! Sentences about unix sockets (SPEC H7): what happened and what to do. They never name a path.
 
 use codex_network_policy::Reason;
 

@@ -81,7 +81,7 @@ fn c5_who_is_let_in_and_who_gives_way() {
         // More holders than places: the idlest of all, after the minimum.
         (2, &[(1, 11), (2, 12)], &[3], &[0], &[1]),
         (2, &[(1, 9), (2, 9)], &[3], &[], &[]),
-        // And one that has none gets one of several, however busy they are.
+        // A holder without a connection gets a place from one with several, however busy they are.
         (2, &[(1, 0), (1, 0)], &[3, 4, 5], &[0], &[1]),
         // A limit that was lowered ends nothing by itself.
         (1, &[(1, 0), (1, 0)], &[1], &[], &[]),

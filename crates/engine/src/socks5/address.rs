@@ -1,7 +1,7 @@
-//! An address as SOCKS5 writes it: type, host, port (RFC 1928 section 5), without I/O.
+//! An address in SOCKS5: type, host, port (RFC 1928 section 5), without I/O.
 //!
-//! Requests on a connection and the headers of datagrams share it, so that the same bytes are the
-//! same host wherever they stand.
+//! Requests on a connection and the headers of datagrams share this parser, so the same bytes mean
+//! the same host in both.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -17,29 +17,29 @@ const IPV6: u8 = 0x04;
 /// What an address names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
-    /// The host, or the bytes that are none.
+    /// The host, or the bytes that are not a valid host.
     pub(crate) host: Result<Host, InvalidHost>,
     pub(crate) port: u16,
 }
 
-/// Bytes of a DOMAINNAME that are no host.
+/// Bytes of a DOMAINNAME that are not a valid host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidHost {
     pub(crate) text: Vec<u8>,
     pub(crate) error: HostError,
 }
 
-/// Why bytes are no address.
+/// Why bytes are not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddressFlaw {
     /// A type that does not exist.
     Type(u8),
-    /// A domain name without a byte.
+    /// An empty domain name.
     EmptyName,
 }
 
-/// Reads an address from its type byte on, and gives what follows it. `None`: that is only the
-/// beginning of one.
+/// Reads an address that begins with its type byte, and returns the bytes after it. `None`: the
+/// address is incomplete.
 pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Address, &[u8])>, AddressFlaw> {
     let Some((&address_type, rest)) = bytes.split_first() else {
         return Ok(None);
@@ -76,7 +76,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Address, &[u8])>, AddressFlaw
     Ok(Some((Address { host, port }, rest)))
 }
 
-/// Appends an address. An IPv4-mapped one is written as the IPv4 address that it is.
+/// Appends an address. An IPv4-mapped address is written as IPv4.
 pub(crate) fn write(address: SocketAddr, into: &mut Vec<u8>) {
     match address.ip().to_canonical() {
         IpAddr::V4(address) => {

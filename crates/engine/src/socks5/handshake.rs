@@ -1,8 +1,7 @@
 //! The SOCKS5 messages that a client sends, read without I/O (RFC 1928, RFC 1929).
 //!
-//! Each parser takes what has arrived so far and says whether that is a whole message, the
-//! beginning of one, or none. They look at no more than one message, whose length is bounded by
-//! its own one-byte lengths: 262 bytes at most.
+//! Each parser takes the bytes so far and says whether they are a whole message, the beginning of
+//! one, or malformed. It looks at one message only, whose one-byte lengths limit it to 262 bytes.
 
 use codex_network_policy::Host;
 
@@ -15,16 +14,16 @@ pub(crate) const VERSION: u8 = 5;
 /// The version byte of the user name and password negotiation (RFC 1929 section 2).
 pub(crate) const AUTH_VERSION: u8 = 1;
 
-/// What the bytes so far amount to.
+/// What the bytes so far are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Parsed<T> {
     /// A whole message, and its length in bytes.
     Complete(T, usize),
-    /// The beginning of one.
+    /// The beginning of a message.
     Incomplete,
 }
 
-/// What a client can be answered with before it has asked for anything.
+/// The authentication method that the proxy chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Method {
@@ -37,12 +36,12 @@ pub(crate) enum Method {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) command: Command,
-    /// The host, or the bytes that are none.
+    /// The host, or the bytes that are not a valid host.
     pub(crate) host: Result<Host, InvalidHost>,
     pub(crate) port: u16,
 }
 
-/// What is asked for (RFC 1928 section 4).
+/// The requested command (RFC 1928 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Connect,
@@ -51,7 +50,7 @@ pub(crate) enum Command {
     Unknown(u8),
 }
 
-/// Why bytes are no SOCKS5 message.
+/// Why bytes are not a SOCKS5 message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Flaw {
     /// Another protocol, or another version.
@@ -84,7 +83,7 @@ pub(crate) enum Flaw {
     /// An address type that does not exist.
     #[error("the request's address type {0:#04x} does not exist")]
     AddressType(u8),
-    /// A domain name without a byte.
+    /// An empty domain name.
     #[error("the request's domain name is empty")]
     EmptyName,
 }
@@ -99,7 +98,7 @@ impl From<AddressFlaw> for Flaw {
 }
 
 impl Flaw {
-    /// What the client is answered, if it got far enough to expect an answer.
+    /// The reply to the client, if it got far enough to expect one.
     pub(crate) fn reply(self) -> Option<Reply> {
         match self {
             Self::AddressType(_) => Some(Reply::AddressTypeNotSupported),
@@ -113,7 +112,7 @@ impl Flaw {
         }
     }
 
-    /// What a client's first byte says, where it is not the version of SOCKS5.
+    /// The protocol that a client's first byte indicates, where it is not the version of SOCKS5.
     fn of_first_byte(byte: u8) -> Self {
         match SpokenProtocol::of_first_byte(byte) {
             Some(SpokenProtocol::Socks4) => Self::Socks4,
@@ -124,8 +123,8 @@ impl Flaw {
     }
 }
 
-/// Reads the greeting and chooses a method: a user name if one is offered, since it may carry an
-/// attempt id (SPEC H11), else none.
+/// Reads the greeting and chooses a method: user name and password if offered, since the name may
+/// carry an attempt id (SPEC H11), else no authentication.
 pub(crate) fn greeting(bytes: &[u8]) -> Result<Parsed<Method>, Flaw> {
     let Some((&version, rest)) = bytes.split_first() else {
         return Ok(Parsed::Incomplete);
@@ -152,7 +151,7 @@ pub(crate) fn greeting(bytes: &[u8]) -> Result<Parsed<Method>, Flaw> {
     Ok(Parsed::Complete(method, 2 + methods.len()))
 }
 
-/// Reads a user name; the password is nobody's business here.
+/// Reads a user name. The password is not used.
 pub(crate) fn user_name(bytes: &[u8]) -> Result<Parsed<Vec<u8>>, Flaw> {
     let Some((&version, rest)) = bytes.split_first() else {
         return Ok(Parsed::Incomplete);
@@ -210,7 +209,7 @@ pub(crate) fn reply(reply: Reply, bound: std::net::SocketAddr) -> Vec<u8> {
     message
 }
 
-/// The refusal that a SOCKS4 client can read: "request rejected or failed".
+/// The refusal in SOCKS4: "request rejected or failed".
 pub(crate) const SOCKS4_REJECTED: [u8; 8] = [0, 91, 0, 0, 0, 0, 0, 0];
 
 #[cfg(test)]

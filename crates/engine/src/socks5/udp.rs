@@ -7,21 +7,22 @@
 //!
 //! # What is decided, and recorded, when
 //!
-//! Every datagram is judged by the settings in force when it comes. The same question under the same
-//! settings has the same answer, so the enforcement point is asked once for each destination and
-//! generation of the settings while `destinations` remembers it; that decision is recorded, allowed
-//! or refused, and the datagrams after it act on it. Those that a refusal drops are counted, and the
-//! count is logged when the refusal is forgotten. A name is looked up once, and the addresses that
-//! were vetted then are judged again, and not looked up again, when the settings change.
+//! Every datagram is judged by the settings in force when it comes. The same question under the
+//! same settings has the same answer, so the enforcement point is asked once for each destination
+//! and generation of the settings, while `destinations` remembers it. That decision is recorded,
+//! allowed or refused, and later datagrams follow it. Datagrams that a refusal drops are counted,
+//! and the count is logged when the refusal is forgotten. A name is looked up once. When the
+//! settings change, the vetted addresses are judged again and not looked up again.
 //!
-//! What is no well-formed datagram of the client, and what comes from addresses that this
-//! association never sent to, is no request: it is dropped, and logged once in an association.
+//! Malformed datagrams, datagrams from other senders than the client, and datagrams from addresses
+//! that this association never sent to are not requests. They are dropped, and logged once in an
+//! association.
 //!
-//! # What is refused as a whole
+//! # When the whole association is refused
 //!
-//! With `enable_socks5_udp = false` the command is not supported (0x07). Where the policy refuses all
-//! datagrams, in limited mode or switched off, the association is refused (0x02) and recorded, so
-//! that a client hears of it and does not send into nothing.
+//! With `enable_socks5_udp = false` the command is not supported (0x07). Where the policy refuses
+//! all datagrams, in limited mode or when the proxy is disabled, the association is refused (0x02)
+//! and recorded. So the client learns it, and does not send datagrams that are all dropped.
 
 mod destinations;
 mod header;
@@ -55,26 +56,27 @@ use crate::upstream::datagram::{Family, Outlets};
 
 /// Room for any datagram: a length is 16 bits, headers included (RFC 768).
 const BUFFER: usize = 64 * 1024;
-/// Datagrams that are moved in one direction before the other gets its turn.
+/// Datagrams that are moved in one direction before the other direction gets its turn.
 const BATCH: usize = 64;
-/// Names that are looked up, or asked the decider about, at once; a datagram for one more is dropped unjudged.
+/// Names whose lookup or decider is pending at once. A datagram for one more name is dropped
+/// unjudged.
 const LOOKUPS_MAX: usize = 16;
 /// How often unused destinations are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// The end of a lookup: what was wanted, under which settings, and where that is.
+/// The result of a lookup: the destination, the generation of the settings, and the addresses.
 type Lookup = BoxFuture<'static, (Wanted, u64, Result<VettedAddrs, Failure>)>;
 
 /// Why an association ended.
 #[derive(Debug)]
 enum End {
-    /// The control connection did.
+    /// The control connection ended.
     Control,
     /// Nothing flowed for too long.
     Idle(Duration),
     /// The policy refuses all datagrams.
     Forbidden(Reason),
-    /// There are no associations any more.
+    /// UDP associations were switched off.
     SwitchedOff,
     /// The socket broke.
     Broken(io::Error),
@@ -92,20 +94,20 @@ struct Association<'a> {
     counts: Counts,
 }
 
-/// What became of datagrams.
+/// Counts of datagrams, by outcome.
 #[derive(Debug, Default)]
 struct Counts {
     sent: u64,
     answered: u64,
     /// Refused, recorded or repeated.
     refused: u64,
-    /// Not from the client.
+    /// From another sender than the client.
     foreign: u64,
-    /// From the client, and not well-formed.
+    /// From the client, but malformed.
     malformed: u64,
-    /// From somebody who was not asked.
+    /// From an address that this association did not send to.
     unasked: u64,
-    /// For want of room or of a way.
+    /// Lost: no room, or no route.
     lost: u64,
 }
 
@@ -146,7 +148,7 @@ pub(super) async fn associate(
     }
 }
 
-/// Judges the request for an association as far as that goes, and binds its socket.
+/// Judges the request for an association and binds its socket.
 async fn open<'a>(
     shared: &'a Arc<Shared>,
     control: &TcpStream,
@@ -204,7 +206,7 @@ async fn open<'a>(
     })
 }
 
-/// Resolves when the control connection ends. Nothing that is said on it means anything now.
+/// Resolves when the control connection ends. Its bytes have no meaning now.
 async fn ended(control: &mut TcpStream) {
     let mut nothing = [0; 64];
     while let Ok(1..) = control.read(&mut nothing).await {}
@@ -244,7 +246,7 @@ impl Association<'_> {
         }
     }
 
-    /// Judges and sends what the client has sent. The buffer is given back when that is done: an
+    /// Judges and sends the datagrams that the client has sent. Then the buffer is freed: an
     /// association holds none while nothing flows.
     async fn take_from_client(&mut self, ready: io::Result<()>) -> io::Result<()> {
         ready?;
@@ -256,7 +258,7 @@ impl Association<'_> {
             };
             if !self.relay.is_client(from) {
                 if self.counts.foreign == 0 && self.may_say() {
-                    tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram that is not from the client of the UDP association; further ones are dropped unsaid");
+                    tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram that is not from the client of the UDP association; further ones are dropped without logging");
                 }
                 self.counts.foreign += 1;
                 continue;
@@ -273,7 +275,7 @@ impl Association<'_> {
                 }
                 Err(flaw) => {
                     if self.counts.malformed == 0 && self.may_say() {
-                        tracing::info!(client = %self.attempt.client.address, door = DOOR, "dropped a malformed datagram: {flaw}; further ones are dropped unsaid");
+                        tracing::info!(client = %self.attempt.client.address, door = DOOR, "dropped a malformed datagram: {flaw}; further ones are dropped without logging");
                     }
                     self.counts.malformed += 1;
                 }
@@ -291,7 +293,7 @@ impl Association<'_> {
         let (recorder, protocol) = (&self.shared.recorder, self.attempt.protocol);
         let is_own = |to: &SocketAddr| recorder.is_own(protocol, to.ip(), to.port());
         let before = match known {
-            // A socket of ours was opened there since; judged again, it is refused.
+            // A socket of ours has been opened there since. It is judged again and refused.
             Known::Permitted(addresses) if addresses.as_slice().iter().any(is_own) => {
                 Some(addresses.ips())
             }
@@ -353,8 +355,8 @@ impl Association<'_> {
         }
     }
 
-    /// Keeps the first datagram for a destination until it is known where that is, or that it is
-    /// refused; further ones find it waiting.
+    /// Keeps the first datagram for a destination until the outcome is known. Further ones wait
+    /// with it.
     fn await_outcome(
         &mut self,
         wanted: Wanted,
@@ -387,18 +389,18 @@ impl Association<'_> {
         enforce::judge(self.shared, generation, self.attempt.clone(), authority)
     }
 
-    /// A lookup has ended: sends what waited for it, by the settings in force now.
+    /// A lookup has ended: sends the waiting datagrams, by the settings in force now.
     async fn resolved(
         &mut self,
         wanted: Wanted,
         number: u64,
         outcome: Result<VettedAddrs, Failure>,
     ) {
-        // Another destination may have taken its place.
+        // The destination may have been forgotten for another one.
         let Some(waiting) = self.destinations.take_waiting(&wanted) else {
             return;
         };
-        // A refusal is that of the datagram that was there first.
+        // The refusal was recorded for the first datagram.
         let judged = match outcome {
             Ok(vetted) => {
                 self.permit(wanted.clone(), number, vetted);
@@ -448,8 +450,8 @@ impl Association<'_> {
         }
     }
 
-    /// Brings the client what came from those that it sent to, and from nobody else: without that a
-    /// stranger could reach the client through us.
+    /// Passes the client the datagrams of addresses that it has sent to, and no others: without
+    /// this check a stranger could reach the client through the proxy.
     fn take_from_upstream(&mut self, family: Family) {
         let mut buffer = Vec::with_capacity(header::LONGEST_WRITTEN + BUFFER);
         for _ in 0..BATCH {
@@ -460,12 +462,12 @@ impl Association<'_> {
             };
             if !self.destinations.may_answer(from) {
                 if self.counts.unasked == 0 && self.may_say() {
-                    tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram from an address that nothing was sent to; further ones are dropped unsaid");
+                    tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram from an address that nothing was sent to; further ones are dropped without logging");
                 }
                 self.counts.unasked += 1;
                 continue;
             }
-            // With its header it may be longer than a datagram can be; then it is lost.
+            // With its header an answer may be longer than a datagram can be. Then it is lost.
             match self.relay.answer(header::write_before(&mut buffer, from)) {
                 Ok(()) => {
                     self.counts.answered += 1;
@@ -476,8 +478,8 @@ impl Association<'_> {
         }
     }
 
-    /// Other settings are in force: ends what they forbid (SPEC P11). What they permit is judged, and
-    /// recorded, when the next datagram comes.
+    /// Other settings are in force: ends what they forbid (SPEC P11). A permitted destination is
+    /// judged and recorded when its next datagram comes.
     fn rejudge(&mut self) -> Option<End> {
         let generation = self.shared.live.current();
         if let Some(decision) = enforce::forbids_datagrams(&generation) {
@@ -514,7 +516,7 @@ impl Association<'_> {
             .may_say(connection, "dropped datagrams")
     }
 
-    /// Says how much refusals that are forgotten have dropped beyond their records.
+    /// Logs how many datagrams the forgotten refusals have dropped beyond their records.
     fn tell(&self, forgotten: &[Forgotten]) {
         for Forgotten {
             wanted,
@@ -531,7 +533,7 @@ impl Association<'_> {
 }
 
 impl Drop for Association<'_> {
-    /// Also when a drain cuts the task.
+    /// Runs also when a drain cuts the task.
     fn drop(&mut self) {
         let forgotten = self.destinations.forget_refusals();
         self.tell(&forgotten);

@@ -1,8 +1,9 @@
-//! Dialling: the only place in the workspace where a TCP connection out is opened (DESIGN invariant 3).
+//! Dialling: the only place in the workspace that opens a TCP connection to an upstream
+//! (`ARCHITECTURE.md`, "Invariants").
 //!
-//! Takes addresses that were vetted and returns the first connection among them, RFC 8305 "Happy
-//! Eyeballs" fashion. Deliberately resolves nothing and decides nothing: no name reaches this file, and
-//! an address that is not in the list cannot be dialled.
+//! Takes vetted addresses and returns the first connection among them, by the "Happy Eyeballs"
+//! rules of RFC 8305. It deliberately resolves nothing and decides nothing: no name reaches this
+//! file, and an address that is not in the list cannot be dialled.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -16,26 +17,26 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::enforce::VettedAddrs;
 
-/// How long an attempt runs alone before the next one starts beside it: "Connection Attempt Delay",
-/// RFC 8305 section 5, the recommended value.
+/// How long an attempt runs alone before the next one starts beside it: the "Connection Attempt
+/// Delay" of RFC 8305 section 5, at its recommended value.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// Addresses tried at most for one connection, so that a name with hundreds of them cannot take hundreds
-/// of descriptors.
+/// Addresses tried at most for one connection, so that a name with hundreds of them does not use
+/// hundreds of descriptors.
 const ATTEMPTS_MAX: usize = 16;
 
-/// When TCP asks a silent peer whether it is still there, how often, and how many times in vain: one that
-/// is gone is found within two minutes. What speaks over the connection sees none of it.
+/// When TCP first probes a silent peer, how often, and how many times without an answer. A peer
+/// that is gone is found within two minutes. The protocol over the connection sees none of it.
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_PROBES: u32 = 4;
 
-/// How one address is dialled; tests bring scripted ones.
+/// Dials one address; tests use scripted diallers.
 pub trait Dial: Send + Sync + 'static {
-    /// Opens one connection to `address`. Dropping the future gives the attempt up.
+    /// Opens one connection to `address`. Dropping the future cancels the attempt.
     ///
     /// # Errors
     ///
-    /// What the system says. There is no limit in time: that is the caller's.
+    /// The system's error. There is no time limit: the caller sets one.
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>>;
 }
 
@@ -51,7 +52,7 @@ impl Dial for TcpDialler {
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
         async move {
             let stream = TcpStream::connect(address).await?;
-            // What the client wrote goes on when it wrote it: Nagle's delay would come on top of its own.
+            // The client decides when to send. Nagle's delay would come on top of the client's own.
             stream.set_nodelay(true)?;
             SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
             Ok(stream)
@@ -67,14 +68,14 @@ fn keep_alive() -> TcpKeepalive {
         .with_retries(KEEP_ALIVE_PROBES)
 }
 
-/// Why no address could be connected to. All are the upstream's fault or the way's to it, but for
-/// [`ExhaustedDescriptors`](Self::ExhaustedDescriptors), which is ours.
+/// Why no address could be connected to. The fault lies with the upstream or the way to it, except
+/// for [`ExhaustedDescriptors`](Self::ExhaustedDescriptors), which is ours.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Nothing answered within the limit.
     #[error("the connection timed out")]
     Timeout,
-    /// The host answered that nobody listens on this port.
+    /// The host answered that the port is closed.
     #[error("the connection was refused")]
     Refused,
     /// There is no way to the host, or there was no address to try.
@@ -83,22 +84,22 @@ pub enum ConnectError {
     /// This process, or this machine, has no file descriptor left.
     #[error("the proxy has no file descriptors left")]
     ExhaustedDescriptors,
-    /// What the system said, when it is none of these. The detail is for the log.
+    /// Any other system error. The detail is for the log.
     #[error("the connection failed")]
     Other(#[source] io::Error),
 }
 
-/// Connects to the first of `addresses` that answers (RFC 8305): families take turns, beginning with
-/// that of the first address; the next attempt starts [`ATTEMPT_DELAY`] after the previous one, or at
-/// once when one fails; the first success wins and the other attempts are dropped. At most
+/// Connects to the first of `addresses` that answers (RFC 8305). Families alternate, beginning with
+/// that of the first address. The next attempt starts [`ATTEMPT_DELAY`] after the previous one, or
+/// at once when one fails. The first success wins and the other attempts are dropped. At most
 /// [`ATTEMPTS_MAX`] addresses are tried.
 ///
-/// Nothing is spawned: dropping the returned future closes everything that was begun.
+/// No task is spawned: dropping the returned future closes every attempt.
 ///
 /// # Errors
 ///
-/// When every attempt failed, or `limit` has passed since the call, the failure that tells most (see
-/// [`telling`]).
+/// The failure that says most (see [`telling`]), when every attempt failed or `limit` has passed
+/// since the call.
 pub(crate) async fn connect(
     dialler: &dyn Dial,
     addresses: &VettedAddrs,
@@ -131,7 +132,7 @@ async fn race(
 ) -> Option<TcpStream> {
     let mut untried = addresses.into_iter();
     let mut attempts = FuturesUnordered::new();
-    // Each round starts one attempt, if there is one left: the first, and then one more for every delay
+    // Each round starts one attempt, if one is left: the first, and then one more for every delay
     // that passed and for every attempt that failed.
     loop {
         attempts.extend(untried.next().map(|address| dialler.dial(address)));
@@ -149,8 +150,9 @@ async fn race(
     }
 }
 
-/// RFC 8305 section 4, with a "First Address Family Count" of one: the families take turns from the first
-/// address on, each in its own order. Cut to [`ATTEMPTS_MAX`] only then, so that both are in it.
+/// RFC 8305 section 4, with a "First Address Family Count" of one: the families alternate from the
+/// first address on, each in its own order. Cut to [`ATTEMPTS_MAX`] after that, so that both
+/// families are in the result.
 fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let Some(first) = addresses.first() else {
         return Vec::new();
@@ -169,7 +171,7 @@ fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     turns
 }
 
-/// The most telling failure so far.
+/// The most informative failure so far.
 #[derive(Default)]
 struct Failure(Option<io::Error>);
 
@@ -185,13 +187,14 @@ impl Failure {
     }
 }
 
-/// How much a failure tells about why the host as a whole could not be reached; of several the most
-/// telling one is reported.
+/// How much a failure says about why the host as a whole could not be reached. The most informative
+/// one is reported.
 ///
-/// Descriptors come first, because without them we learnt nothing about the host. Then what the host itself
-/// said (refused), what we cannot classify, what a router said (unreachable), silence. Last what this
-/// machine knew without asking: on a machine without IPv6 every host with an AAAA record has such a
-/// failure, and it says nothing about the host.
+/// A lack of descriptors comes first, because then the attempt learnt nothing about the host. Next
+/// come the host's own answer (refused), unclassified errors, a router's answer (unreachable), and
+/// silence. Last come errors that this machine raises without sending anything: on a machine
+/// without IPv6 every host with an AAAA record has such a failure, and it says nothing about the
+/// host.
 fn telling(error: &io::Error) -> u8 {
     use io::ErrorKind::{
         AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable,
@@ -236,7 +239,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// What an address does once it is dialled, after so many milliseconds.
+    /// How an address behaves after it is dialled, and after how many milliseconds.
     #[derive(Clone, Copy)]
     enum Script {
         Connects(u64),
@@ -255,7 +258,7 @@ mod tests {
     }
     use Event::{Began, Connected, Dropped, Failed};
 
-    /// A dialler that follows a script and writes down what happened when, in milliseconds.
+    /// A dialler that follows a script and logs events, in milliseconds.
     struct Scripted {
         script: HashMap<SocketAddr, Script>,
         start: Instant,
@@ -319,7 +322,7 @@ mod tests {
     }
 
     /// A connection of this process to itself, made without letting the paused clock run on.
-    #[expect(clippy::disallowed_methods, reason = "to a listener of this very test")]
+    #[expect(clippy::disallowed_methods, reason = "to a listener of this test")]
     fn connected() -> TcpStream {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -358,7 +361,7 @@ mod tests {
         assert_eq!(dialler.log(), []);
     }
 
-    /// RFC 8305 section 5, and the losers are cancelled.
+    /// RFC 8305 section 5. The losers are cancelled.
     #[tokio::test(start_paused = true)]
     async fn the_next_attempt_starts_after_the_delay_and_the_first_success_drops_the_others() {
         let script = [
@@ -481,7 +484,8 @@ mod tests {
         );
         assert_eq!(of(no_route, no_route).await, "Unreachable");
         assert_eq!(of(no_route, Fails(1, ConnectionReset)).await, "Other");
-        // A machine without IPv6 says so of every host: that must not hide what happened to IPv4.
+        // A machine without IPv6 reports this for every host, which must not hide the result of
+        // IPv4.
         assert_eq!(of(no_route, NeverAnswers).await, "Timeout");
         assert_eq!(
             of(refused, FailsWith(libc::EMFILE)).await,

@@ -1,22 +1,22 @@
-//! What an upstream proxy answers to CONNECT, read without I/O (RFC 9112 section 4, RFC 9110
+//! The answer of an upstream proxy to CONNECT, read without I/O (RFC 9112 section 4, RFC 9110
 //! section 9.3.6).
 //!
-//! A [`Reader`] is fed all that has arrived so far, again and again, and says as early as it can
-//! whether that is an answer. It is as strict with a proxy as we are with clients: CRLF ends a line, a
-//! field is a name, a colon and a value, and a head has a largest size. What stands in the fields
-//! counts only where it says that the answer is no tunnel.
+//! A [`Reader`] is fed all bytes so far, again and again, and reports a whole or an unusable answer
+//! as early as it can. It is as strict with a proxy as the HTTP door is with clients: CRLF ends a
+//! line, a field is a name, a colon and a value, and a head has a largest size. Field values count
+//! only where they show that the answer does not open a tunnel.
 
 use crate::http::framing::{is_field_text, is_token};
 
-/// Largest head, interim answers before it included.
+/// Largest head, including interim answers before it.
 const LONGEST: usize = 64 * 1024;
 
-/// What the bytes so far amount to.
+/// What the bytes so far are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parsed {
-    /// A whole head; what follows it belongs to the tunnel, if the status says that there is one.
+    /// A whole head. The bytes after it belong to the tunnel, if the status opens one.
     Complete(Answer),
-    /// The beginning of one.
+    /// The beginning of a head.
     Incomplete,
 }
 
@@ -29,37 +29,37 @@ pub(crate) struct Answer {
     pub(crate) length: usize,
 }
 
-/// Why bytes are no answer to CONNECT.
+/// Why bytes are not an answer to CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Flaw {
     /// The status line is not one of HTTP/1.
     #[error("its answer does not begin with an HTTP/1 status line")]
     StatusLine,
-    /// A line ends in something else than CRLF.
+    /// A line ends in something other than CRLF.
     #[error("a line of its answer does not end in CRLF")]
     LineEnd,
-    /// A field line is no field.
+    /// A malformed field line.
     #[error("its answer has a malformed field")]
     Field,
-    /// The head does not end.
+    /// The head is larger than the limit.
     #[error("the head of its answer is too large")]
     TooLarge,
-    /// It changes protocols, which nobody asked for.
+    /// It changes protocols, which the request did not ask for.
     #[error("it switches protocols unasked")]
     Switch,
-    /// It says yes and announces content. A proxy must not (RFC 9110 section 9.3.6), and a client may
-    /// pass over it; but a web server that takes CONNECT for something else answers just so, and its
-    /// page is not what a tunnel carries.
+    /// A 2xx status with announced content. A proxy must not send that (RFC 9110 section 9.3.6),
+    /// and a client may ignore it. But a web server that misunderstands CONNECT answers like this,
+    /// and its page is not tunnel traffic.
     #[error("it answers with content where a tunnel should begin")]
     Content,
 }
 
-/// Reads an answer piece by piece: what was read once is not read again.
+/// Reads an answer piece by piece; no byte is parsed twice.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    /// Where the line that is not complete begins.
+    /// Where the incomplete line begins.
     line: usize,
-    /// How much of it holds no line end.
+    /// How many of its bytes were searched for a line end.
     seen: usize,
     /// The status, once its line is complete.
     status: Option<u16>,
@@ -67,7 +67,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Looks at all bytes so far, those of earlier calls first.
+    /// Looks at all bytes so far, including those of earlier calls.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Reader {
         }
     }
 
-    /// Takes a whole line. Gives the status at the end of a final head.
+    /// Takes a whole line. Returns the status at the end of a final head.
     fn take(&mut self, line: &[u8]) -> Result<Option<u16>, Flaw> {
         let Some(status) = self.status else {
             self.status = Some(status_line(line).ok_or(Flaw::StatusLine)?);
@@ -118,7 +118,7 @@ impl Reader {
         }
     }
 
-    /// What is wrong with a line that is not complete, as far as that can be told.
+    /// Checks an incomplete line for flaws that its beginning already shows.
     fn check_beginning(&self, line: &[u8], length: usize) -> Result<Parsed, Flaw> {
         if length >= LONGEST {
             return Err(Flaw::TooLarge);
@@ -127,7 +127,7 @@ impl Reader {
         Ok(Parsed::Incomplete)
     }
 
-    /// A status line is known by its first bytes, whatever follows.
+    /// The first bytes decide whether a line is a status line.
     fn check_start(&self, line: &[u8]) -> Result<(), Flaw> {
         const START: &[u8] = b"HTTP/1.";
         let compared = line.len().min(START.len());
@@ -138,7 +138,7 @@ impl Reader {
     }
 }
 
-/// The status of `HTTP/1.1 200 Reason`. Some proxies leave the blank before an empty reason out.
+/// The status of `HTTP/1.1 200 Reason`. Some proxies omit the space before an empty reason.
 fn status_line(line: &[u8]) -> Option<u16> {
     let rest = line
         .strip_prefix(b"HTTP/1.1 ")
@@ -168,7 +168,7 @@ fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn announces_content((name, value): (&[u8], &[u8])) -> bool {
     name.eq_ignore_ascii_case(b"transfer-encoding")
-        // Some proxies say that there is none, which is harmless.
+        // Some proxies send a length of 0, which is harmless.
         || (name.eq_ignore_ascii_case(b"content-length") && value != b"0")
 }
 
@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// What all bytes at once amount to; and that every way to cut them amounts to the same.
+    /// The result for all bytes at once. Checks that every way to split them gives the same.
     fn read(bytes: &[u8]) -> Result<Parsed, Flaw> {
         let whole = Reader::default().feed(bytes);
         let mut reader = Reader::default();
@@ -283,7 +283,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever we take for an answer, httparse takes for the same one.
+        /// If this parser accepts bytes as an answer, httparse reads the same answer.
         #[test]
         fn h12_httparse_reads_the_same(bytes in prop::collection::vec(
             prop::sample::select(vec![

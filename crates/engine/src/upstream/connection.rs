@@ -1,7 +1,7 @@
-//! A connection to a destination: a socket, or what an upstream proxy made of one.
+//! A connection to a destination: a socket, or a tunnel through an upstream proxy.
 //!
-//! It reads and writes like any stream. Whoever moves bytes by the kernel's means asks for the socket
-//! itself, which is there in all cases but one: a proxy that is spoken to in TLS.
+//! It reads and writes like any stream. A caller that moves bytes in the kernel asks for the socket
+//! itself. There is one in all cases but one: TLS to an upstream proxy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,12 +19,12 @@ use crate::enforce::LeadsTo;
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: Stream,
-    /// What came behind the proxy's answer: the first bytes of the destination's.
+    /// Bytes behind the proxy's answer: the first bytes of the destination.
     early: Bytes,
     leads_to: LeadsTo,
 }
 
-/// What bytes go through.
+/// The stream underneath.
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// TCP to the destination, or to a proxy that passes it on.
@@ -53,12 +53,12 @@ impl Connection {
         &self.leads_to
     }
 
-    /// Our end of it.
+    /// Our end of the connection.
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.stream.socket().local_addr()
     }
 
-    /// The stream, and what was read of it already.
+    /// The stream, and the bytes already read from it.
     pub(crate) fn into_parts(self) -> (Stream, Bytes) {
         (self.stream, self.early)
     }

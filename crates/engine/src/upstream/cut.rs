@@ -1,13 +1,13 @@
 //! The wire of an HTTP/1 connection to an origin, as hyper sees it.
 //!
-//! hyper parses interim answers for as long as there are bytes, and does not look up meanwhile: giving
-//! the answer up is noticed too late when an origin sends them without end. So a connection can be cut
-//! at its next read.
+//! hyper parses interim answers for as long as there are bytes, without checking in between whether
+//! the request was dropped. An origin that sends them without end would keep it busy. So a
+//! connection can be cut at its next read.
 //!
-//! hyper gives a connection up when a write fails. An origin that has heard enough (`413`) answers and
-//! closes while the request's body is still being written: then the write fails, and the answer is
-//! there to be read. So a write that fails is held back: what is written from then on goes nowhere, and
-//! reading tells how the connection ends. It carries no other request.
+//! hyper drops a connection when a write fails. An origin that refuses a body early (`413`) answers
+//! and closes while the body is still being written: the write fails, although the answer can still
+//! be read. So a failed write is hidden from hyper. Later writes are discarded, and reading shows
+//! how the connection ends. The connection carries no other request.
 
 use std::io;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What is known of a connection's wire, and what is asked of it.
+/// The state of a connection's wire, and the requests to change it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cut(Arc<Flags>);
 
@@ -27,7 +27,7 @@ struct Flags {
     ended: AtomicBool,
     /// A write has failed.
     unwritable: AtomicBool,
-    /// The bytes are not HTTP any more: a write that fails says so.
+    /// The bytes are no longer HTTP, so a failed write is reported.
     upgraded: AtomicBool,
 }
 
@@ -49,12 +49,12 @@ impl Cut {
         self.0.upgraded.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the origin takes no more bytes.
+    /// Whether the origin accepts no more bytes.
     pub(super) fn is_unwritable(&self) -> bool {
         self.0.unwritable.load(Ordering::Relaxed)
     }
 
-    /// Whether what is written goes nowhere.
+    /// Whether writes are discarded.
     fn swallows(&self) -> bool {
         self.is_unwritable() && !self.0.upgraded.load(Ordering::Relaxed)
     }
@@ -65,7 +65,7 @@ impl<S> Cuttable<S> {
         Self { stream, cut }
     }
 
-    /// Holds a failure back: `swallowed` is what the writer is told instead.
+    /// Hides a write failure. The writer gets `swallowed` instead.
     fn hold<T>(&self, written: Poll<io::Result<T>>, swallowed: T) -> Poll<io::Result<T>> {
         let Poll::Ready(Err(error)) = written else {
             return written;
@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// An origin that takes a head and nothing behind it. Its answer is there once a write has failed.
+    /// An origin that reads a head and no body. Its answer can be read once a write has failed.
     struct Hasty {
         taken: bool,
         failed: bool,
@@ -240,7 +240,7 @@ mod tests {
             Ok((status, answer.into_body().collect().await?.to_bytes()))
         }
         .await;
-        // The end of what there is to read ends it, whatever is still to be written.
+        // The end of the readable bytes ends the connection, even if more should be written.
         let _ = connection.await.expect("no panic");
         (cut, answer)
     }

@@ -1,9 +1,8 @@
-//! Sending datagrams: the only place in the workspace that sends one to an upstream (DESIGN
-//! invariant 3).
+//! Sending datagrams: the only place in the workspace that sends one to an upstream
+//! (`ARCHITECTURE.md`, "Invariants").
 //!
-//! As `connect` does for connections, it takes addresses that were vetted, resolves nothing and
-//! decides nothing. It does not know who may answer either: whoever receives here has to ask whether
-//! the sender was ever sent to.
+//! Like `connect`, it takes vetted addresses, resolves nothing and decides nothing. It does not
+//! know who may answer: the caller that receives must check that the sender was sent to.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,7 +16,7 @@ use crate::own::{OwnListener, OwnListeners};
 pub(crate) const ATTEMPTS_MAX: usize = 16;
 
 /// The sockets of one association towards its upstreams: one for each family, opened when it is
-/// first needed, and connected to nobody.
+/// first needed, and not connected.
 #[derive(Debug)]
 pub(crate) struct Outlets {
     own: OwnListeners,
@@ -40,7 +39,7 @@ struct Outlet {
 }
 
 impl Outlets {
-    /// None yet. Their addresses go into `own` while they are open.
+    /// No socket yet. Addresses of open sockets go into `own`.
     pub(crate) fn new(own: OwnListeners) -> Self {
         Self {
             own,
@@ -49,14 +48,14 @@ impl Outlets {
         }
     }
 
-    /// Sends one datagram to the first address that there is a way to, and says which that is.
+    /// Sends one datagram to the first address that has a route, and returns that address.
     ///
-    /// It never waits for room: a datagram that the kernel cannot take now is lost, as it would be in
-    /// any full queue on its way, and its sender sees to that.
+    /// It never waits for room: a datagram that the kernel cannot take now is lost, as in any full
+    /// queue on its way. The sender's protocol handles the loss.
     ///
     /// # Errors
     ///
-    /// What the system said to the last address tried; `WouldBlock` when its queue is full.
+    /// The system's error for the last address tried; `WouldBlock` when the socket's queue is full.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the place that sends; only vetted addresses get here"
@@ -89,8 +88,8 @@ impl Outlets {
         }
     }
 
-    /// Appends one datagram to the buffer, as far as it has room, and gives its sender. `None`: there
-    /// is nothing more at present.
+    /// Appends one datagram to the buffer, up to its capacity, and returns the sender. `None`: no
+    /// datagram is waiting.
     pub(crate) fn receive(&mut self, family: Family, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
         let slot = self.slot(family);
         let outlet = slot.as_ref()?;
@@ -113,7 +112,7 @@ impl Outlets {
             return Ok(outlet);
         }
         let socket = UdpSocket::bind((family.unspecified(), 0)).await?;
-        // Not to wait for room: the runtime has to have seen that there is some.
+        // Sending does not wait for room, so the runtime must know now that there is room.
         socket.writable().await?;
         let own = own.add(socket.local_addr()?);
         Ok(slot.insert(Outlet { socket, _own: own }))
@@ -129,7 +128,7 @@ impl Outlets {
 
 async fn ready(outlet: Option<&Outlet>) {
     match outlet {
-        // An error is there to be received, too.
+        // An error is received here, too.
         Some(outlet) => drop(outlet.socket.readable().await),
         None => std::future::pending().await,
     }
@@ -152,8 +151,8 @@ impl Family {
     }
 }
 
-/// An IPv4-mapped address as the IPv4 address that it is, so that what was sent to and what answers
-/// compare.
+/// Turns an IPv4-mapped address into IPv4, so that addresses sent to compare equal to those that
+/// answer.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),

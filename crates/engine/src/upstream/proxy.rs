@@ -1,8 +1,8 @@
-//! Whether a connection goes through one of the operator's own proxies, and what that proxy is told
+//! Whether a connection goes through one of the operator's own proxies, and what that proxy is sent
 //! (SPEC H12).
 //!
-//! Policy comes first: whoever gets here shows a permit and addresses that were vetted as for a direct
-//! connection, though the proxy looks the name up once more by itself. What is local stays here. Only
+//! Policy comes first: callers show a permit and addresses that were vetted as for a direct
+//! connection, although the proxy looks the name up again by itself. Local targets go direct. Only
 //! `connect.rs` dials, and a proxy's addresses pass the enforcement point like all others.
 
 use std::io;
@@ -30,18 +30,18 @@ use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
 use crate::http::{RequestBody, host_field};
 
-/// What a connection is for, which says whose variable counts.
+/// What a connection is for. It decides which variable counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyUse {
-    /// Plain HTTP requests. One that asks for a change of protocols is an HTTP request too, though
-    /// proxies pass it on in a tunnel alone (RFC 9110 section 7.8, RFC 6455 section 4.1).
+    /// Plain HTTP requests. A request that asks for a change of protocols is one too, though proxies pass
+    /// it on only in a tunnel (RFC 9110 section 7.8, RFC 6455 section 4.1).
     Http,
-    /// Anything that the proxy is to see nothing of.
+    /// Traffic that the proxy must not see.
     Tunnel,
 }
 
-/// Why there is no way through an upstream proxy. The text is for the client and the log, and names no
-/// proxy: that is the operator's affair (SPEC H7).
+/// Why there is no way through an upstream proxy. The text is for the client and the log. It names
+/// no proxy: which one the operator uses is not for clients (SPEC H7).
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProxyError {
     /// Its name does not resolve.
@@ -53,7 +53,7 @@ pub(crate) enum ProxyError {
     /// There is no TLS session with it.
     #[error("no TLS session with the upstream proxy: {0}")]
     Tls(#[source] TlsError),
-    /// It did not answer in time.
+    /// The upstream proxy did not answer in time.
     #[error("the upstream proxy did not answer in time")]
     Timeout,
     /// It closed the connection before its answer was complete.
@@ -62,16 +62,16 @@ pub(crate) enum ProxyError {
     /// The connection broke.
     #[error("the connection to the upstream proxy broke before it had answered")]
     Io(#[source] io::Error),
-    /// Its answer cannot be read.
+    /// Its answer is not valid.
     #[error("the upstream proxy did not answer as an HTTP proxy does: {0}")]
     Flaw(#[from] Flaw),
-    /// It wants other credentials than it got.
+    /// It wants other credentials than it was sent.
     #[error("the upstream proxy wants other credentials")]
     Credentials,
-    /// It does not connect.
+    /// It refused to connect.
     #[error("the upstream proxy answered with status {0}")]
     Status(u16),
-    /// The destination has no form that a URL knows.
+    /// The destination cannot be written in a URL.
     #[error("the upstream proxy cannot be asked for this host")]
     NoForm,
 }
@@ -86,7 +86,7 @@ fn connecting(error: &ConnectError) -> &'static str {
     }
 }
 
-/// Connections since the start, by where they went first.
+/// Connections since the start, by their first hop.
 #[derive(Debug, Default)]
 pub(super) struct Ways {
     pub(super) direct: AtomicU64,
@@ -94,7 +94,7 @@ pub(super) struct Ways {
     pub(super) tunnel_proxy: AtomicU64,
 }
 
-/// How requests are written for a proxy that reads them: with a whole URL, and our credentials.
+/// The form of requests for a proxy that reads them: a whole URL, and our credentials.
 #[derive(Clone, Debug)]
 pub(super) struct AbsoluteForm {
     authority: uri::Authority,
@@ -111,8 +111,8 @@ impl Ways {
     }
 }
 
-/// The proxy that carries such a connection; `None` for the direct way. Local and private addresses
-/// go direct, all of them vetted: to the proxy they would be other machines, if any.
+/// The proxy that carries the connection; `None` for the direct way. Local and private addresses go
+/// direct, with all vetted addresses: seen from the proxy they would be other machines.
 pub(super) fn carrying<'a>(
     permit: &'a Permit,
     vetted: &VettedAddrs,
@@ -130,7 +130,7 @@ pub(super) fn carrying<'a>(
     (!goes_past).then_some(proxy)
 }
 
-/// Connects to a proxy, in TLS if it wants that, before the deadline.
+/// Connects to a proxy before the deadline, in TLS if its URL says so.
 pub(super) async fn reach(
     dialler: &dyn Dial,
     permit: &Permit,
@@ -161,7 +161,7 @@ pub(super) async fn reach(
     }
 }
 
-/// Asks a proxy for a connection to the authority. Gives what came behind its answer.
+/// Asks a proxy for a connection to the authority. Returns the bytes behind its answer.
 pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     proxy: &UpstreamProxy,
@@ -196,7 +196,8 @@ pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn connect_request(proxy: &UpstreamProxy, authority: &Authority) -> Vec<u8> {
-    // A zone means nothing to anybody else, and no port is left out (RFC 9110 section 9.3.6).
+    // A zone means nothing on another machine, and the port is always written (RFC 9110 section
+    // 9.3.6).
     let target = host_field(authority, "");
     let target = target.as_bytes();
     let mut request = [b"CONNECT ", target, b" HTTP/1.1\r\nHost: ", target, b"\r\n"].concat();
@@ -224,9 +225,9 @@ impl AbsoluteForm {
     }
 }
 
-/// Gives an HTTP/1 request the form that whoever gets it reads: the proxy, or (`None`) the origin.
+/// Gives an HTTP/1 request the form for its receiver: the proxy, or the origin (`None`).
 pub(super) fn address(request: &mut Request<RequestBody>, proxy: Option<&AbsoluteForm>) {
-    // A request that could not be sent comes here once more.
+    // A request that could not be sent passes here again.
     request.headers_mut().remove(PROXY_AUTHORIZATION);
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     (parts.scheme, parts.authority) = match proxy {
@@ -235,7 +236,8 @@ pub(super) fn address(request: &mut Request<RequestBody>, proxy: Option<&Absolut
     };
     let whole_server = PathAndQuery::from_static("*");
     if proxy.is_some() && parts.path_and_query == Some(whole_server) {
-        // A proxy is asked with an empty path (RFC 9112 section 3.2.4), which `Uri` reads and writes as "/".
+        // The request to a proxy has an empty path (RFC 9112 section 3.2.4), which `Uri` reads and
+        // writes as "/".
         parts.path_and_query = Some(PathAndQuery::from_static("/"));
     }
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
@@ -265,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn h12_a_request_changes_its_form_with_whoever_gets_it() {
+    fn h12_a_request_changes_its_form_with_its_recipient() {
         let variable = |name: &str| {
             (name == "http_proxy").then(|| OsString::from("http://user:pass@proxy.test:3128"))
         };
@@ -282,7 +284,7 @@ mod tests {
             assert!(!format!("{form:?}").contains("dXNlcjpwYXNz"), "{form:?}");
             let mut request = Request::new(RequestBody::empty());
             *request.uri_mut() = Uri::from_static("/a?b");
-            // To the proxy, where it could not be sent, twice; then to the origin itself.
+            // To the proxy twice, as after a failed send; then to the origin itself.
             for _ in 0..2 {
                 address(&mut request, Some(&form));
                 assert_eq!(request.uri().to_string(), whole);

@@ -1,9 +1,9 @@
 //! Names to addresses: `localhost`, then the hosts file, then DNS (SPEC P4, C5).
 //!
-//! A lookup is made once per connection, for exactly the name that the policy judged: search domains
-//! are never applied, and what comes back is vetted elsewhere before anything is dialled. This file
-//! deliberately judges neither names nor addresses, opens no connection to them, and never asks a name
-//! server that nobody configured: hickory's built-in public servers are not used.
+//! Each connection makes one lookup, for exactly the name that the policy judged: search domains
+//! are never applied, and the addresses are vetted elsewhere before any is dialled. This file
+//! deliberately judges neither names nor addresses and opens no connection to them. It asks only
+//! configured name servers: hickory's built-in public servers are not used.
 
 mod cache;
 mod hosts;
@@ -34,11 +34,11 @@ use self::cache::Answers;
 use self::hosts::Hosts;
 use self::name_server::NameServer;
 
-/// Addresses of one family that a name may have; an answer with more is refused as a whole, since all of
-/// them would have to be vetted. Real names have a few dozen at most.
+/// Addresses of one family that a name may have. An answer with more is refused as a whole, since
+/// all of them would need vetting. Real names have a few dozen at most.
 const MAX_ADDRESSES: usize = 256;
 
-/// What the engine needs of name resolution; tests bring scripted ones.
+/// Resolves names; tests use scripted resolvers.
 pub trait Resolve: Send + Sync + 'static {
     /// All addresses of `name`, in the order of preference; never an empty list.
     ///
@@ -54,7 +54,7 @@ pub trait Resolve: Send + Sync + 'static {
 /// Why there are no addresses for a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// The name does not exist, or has no address. The name's fault, not the resolver's.
+    /// The name does not exist, or has no address. The name is at fault, not the resolver.
     #[error("no such host")]
     NotFound,
     /// No name server answered within the limit.
@@ -91,16 +91,17 @@ pub struct ResolverOptions {
     pub timeout: Duration,
     /// The hosts file; `None` is the system's, which may be missing.
     pub hosts_file: Option<PathBuf>,
-    /// What the files hold, when somebody else has read them; then no file is opened.
+    /// The contents of the files, if another process has read them. Then no file is opened.
     pub files: ResolverFiles,
 }
 
 /// The resolver of the daemon: hosts file and DNS.
 ///
-/// Files are read once, when it is made; new settings mean a new resolver. Name servers are asked in the
-/// order of the settings, the next one when the previous failed or did not answer in its share of the
-/// limit, and only then: with split DNS the first server knows names that the others deny. The order
-/// changes only for a server that answers nothing at all, never for one name that stays unanswered.
+/// Files are read once, when it is made; new settings make a new resolver. Name servers are asked
+/// in the order of the settings. The next one is asked only when the previous one failed or did not
+/// answer in its share of the limit: with split DNS the first server knows names that the others
+/// deny. The order changes only for a server that answers nothing at all, never for one name that
+/// stays unanswered.
 #[derive(Debug)]
 pub struct DnsResolver {
     hosts: Hosts,
@@ -115,7 +116,7 @@ impl DnsResolver {
     ///
     /// # Errors
     ///
-    /// A hosts file that was named but cannot be read, or a client that cannot be made.
+    /// When a named hosts file cannot be read, or the DNS client cannot be made.
     pub fn new(options: &ResolverOptions) -> Result<Self, ResolverSetupError> {
         let hosts = match (&options.files.hosts, &options.hosts_file) {
             (Some(content), _) => Hosts::parse(content),
@@ -152,8 +153,8 @@ impl DnsResolver {
             Servers::Ready(servers) => servers,
             Servers::Unavailable(detail) => return Err(ResolveError::Unavailable(detail.clone())),
         };
-        // Labels as they are, absolute: no search domain, no escapes, no second IDNA conversion. What DNS
-        // cannot carry it cannot know.
+        // The labels as they are, absolute: no search domain, no escapes, no second IDNA
+        // conversion. A name that DNS cannot carry is one that DNS cannot know.
         let text = Arc::from(name);
         let name = Name::from_labels(name.split('.').map(str::as_bytes))
             .map_err(|_| ResolveError::NotFound)?;
@@ -185,7 +186,7 @@ impl Resolve for DnsResolver {
     }
 }
 
-/// What the system says of its name servers: in the text that somebody read for us, or read now.
+/// The system's name servers: from the text that another process read, or read now.
 #[cfg(not(target_vendor = "apple"))]
 fn system_configuration(read: Option<&str>) -> Result<(ResolverConfig, ResolverOpts), String> {
     use hickory_resolver::system_conf;
@@ -217,7 +218,7 @@ fn read_resolv_conf() -> Result<String, String> {
     content.map_err(|error| error.to_string())
 }
 
-/// RFC 6761 section 6.3: such names are this host, whatever a file or a server says.
+/// RFC 6761 section 6.3: these names mean this host, whatever a file or a server says.
 fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
@@ -238,17 +239,17 @@ enum Family {
     Ipv6,
 }
 
-/// Whom to ask.
+/// The name servers to ask.
 #[derive(Debug)]
 enum Servers {
     Ready(Vec<NameServer>),
-    /// There is nobody to ask, and why.
+    /// There is no name server, and why.
     Unavailable(String),
 }
 
 impl Servers {
-    /// `system` is what hickory made of the system's configuration: its servers and its choice about EDNS
-    /// are kept, search domains and the rest are not.
+    /// `system` is hickory's reading of the system's configuration. Its servers and its choice
+    /// about EDNS are kept; search domains and the rest are not.
     fn of_system(
         system: Result<(ResolverConfig, ResolverOpts), String>,
         limit: Duration,
@@ -264,11 +265,11 @@ impl Servers {
         }
     }
 
-    /// One client per server. Within one, hickory reorders servers by the time that they take to answer,
-    /// so that one name without an answer reorders them for all; or never comes to the second server of a
-    /// fixed order when the first is silent (it has used up the limit) or fails (it takes that for the
-    /// answer). With one server each neither its statistics nor its concurrent requests count for
-    /// anything, and the order is ours.
+    /// One client per server. With several servers in one client, hickory reorders them by their
+    /// response times, so that one name without an answer reorders them for all names. With a fixed
+    /// order it never gets to the second server when the first is silent (the limit is used up) or
+    /// fails (it takes that for the answer). With one server each, neither its statistics nor its
+    /// concurrent requests matter, and the order is ours.
     fn of_configs(
         configs: Vec<NameServerConfig>,
         mut options: ResolverOpts,
@@ -303,7 +304,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(5);
 
-    /// A resolver that has this hosts file and nobody to ask: a lookup that would need DNS says so.
+    /// A resolver with this hosts file and no name server: a lookup that needs DNS says so.
     fn without_dns(hosts: &str) -> DnsResolver {
         let servers = Servers::of_system(Err("it is not there".into()), LIMIT).unwrap();
         DnsResolver {
@@ -385,7 +386,8 @@ mod tests {
         );
     }
 
-    /// hickory's default configuration is a public service: a machine without one must not use it.
+    /// hickory's default configuration is a public service. A machine without a configuration must
+    /// not use it.
     #[tokio::test]
     async fn without_a_system_configuration_lookups_are_unavailable_and_say_why() {
         let nobody = (
@@ -407,7 +409,7 @@ mod tests {
         }
     }
 
-    /// The policy judged exactly this name, so exactly this name is asked for.
+    /// The policy judged exactly this name, so exactly this name must be looked up.
     #[tokio::test]
     #[expect(
         clippy::disallowed_methods,

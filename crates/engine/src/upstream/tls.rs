@@ -1,7 +1,8 @@
-//! TLS to origins and upstream proxies: verified against the platform's roots, never against our own CA (SPEC M6).
+//! TLS to origins and upstream proxies, verified against the platform's roots and never against our
+//! own CA (SPEC M6).
 //!
-//! The name that is verified and sent as SNI is the authority's host. There is no way around the
-//! verification: a certificate that does not hold is a failure that names the reason.
+//! The name that is verified and sent as SNI is the authority's host. Verification cannot be
+//! switched off: an invalid certificate is a failure that names the reason.
 
 mod certificate_request;
 
@@ -24,7 +25,7 @@ use certificate_request::NoCertificate;
 
 use super::evidence::End;
 
-/// TLS sessions remembered for resumption, over all origins.
+/// TLS sessions remembered for resumption, for all origins together.
 const SESSIONS: usize = 1024;
 
 /// The protocols that are offered to an origin in ALPN (RFC 7301).
@@ -53,18 +54,18 @@ pub(crate) enum Wire {
 #[derive(Debug)]
 pub(crate) struct UpstreamTls {
     configs: [Arc<ClientConfig>; 3],
-    /// What is trusted, to tell whether new settings trust something else.
+    /// The trusted roots, to compare with those of new settings.
     roots: Arc<[Arc<[u8]>]>,
 }
 
-/// Why there is no TLS session with a host. The text is for clients and the log, and stands behind the
+/// Why there is no TLS session with a host. The text is for clients and the log, and follows the
 /// host's name or "the upstream proxy".
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     /// The handshake took too long.
     #[error("the TLS handshake timed out")]
     Timeout,
-    /// The certificate has ended, or has not begun.
+    /// The certificate has expired or is not valid yet.
     #[error("certificate_expired: its certificate has expired or is not valid yet")]
     Expired,
     /// The certificate is for another name.
@@ -90,7 +91,7 @@ pub(crate) enum TlsError {
     /// The host ended the handshake.
     #[error("it ended the TLS handshake with the alert {0:?}")]
     Alert(AlertDescription),
-    /// The host is too old or too new.
+    /// The host supports only older or only newer versions.
     #[error("it shares no TLS version or cipher suite with this proxy")]
     NothingInCommon(#[source] rustls::Error),
     /// The host did not choose HTTP/2, and nothing else was offered.
@@ -102,7 +103,7 @@ pub(crate) enum TlsError {
     /// The host broke the rules of TLS.
     #[error("it broke the rules of the TLS handshake")]
     Protocol(#[source] rustls::Error),
-    /// The connection ended in order, or so it seemed.
+    /// The connection was closed, in order or apparently so.
     #[error("it closed the connection during the TLS handshake")]
     Closed,
     /// The connection was reset.
@@ -111,7 +112,7 @@ pub(crate) enum TlsError {
     /// The connection ended in another way.
     #[error("the connection broke during the TLS handshake")]
     Broken(#[source] io::Error),
-    /// The host has no form that TLS knows.
+    /// The host cannot be written in TLS.
     #[error("TLS has no form for this host")]
     NoServerName,
 }
@@ -122,8 +123,8 @@ pub(crate) enum TlsError {
 pub(crate) struct OtherCertificateError(CertificateError);
 
 impl UpstreamTls {
-    /// Trusts these roots (DER) and no others. The one that is there already where it trusts the
-    /// same, so that sessions survive a reload.
+    /// Trusts these roots (DER) and no others. Returns the old value if it trusts the same roots,
+    /// so that sessions survive a reload.
     pub(crate) fn renewed(
         old: Option<&Arc<Self>>,
         roots: &Arc<[Arc<[u8]>]>,
@@ -164,8 +165,8 @@ impl UpstreamTls {
         })
     }
 
-    /// Makes a TLS session with `host` over a connection to it. Tells also whether the host asked for a
-    /// client certificate: over TLS 1.3 it refuses the session only after the handshake.
+    /// Makes a TLS session with `host` over a connection to it. Returns also whether the host asked
+    /// for a client certificate: over TLS 1.3 it refuses the session only after the handshake.
     pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
@@ -182,7 +183,7 @@ impl UpstreamTls {
         let stream = stream.map_err(|error| TlsError::of(error, certificate))?;
         let wire = match (stream.get_ref().1.alpn_protocol(), offer) {
             (Some(b"h2"), _) => Wire::TlsHttp2,
-            // One that does not negotiate speaks HTTP/1.1, and nobody asked it for that.
+            // An origin without ALPN speaks HTTP/1.1, which was not offered.
             (_, Offer::Http2) => {
                 return Err(TlsError::NoHttp2);
             }
@@ -193,7 +194,7 @@ impl UpstreamTls {
 }
 
 impl TlsError {
-    /// Whether the origin speaks nothing of what was offered in ALPN.
+    /// Whether the origin supports none of the protocols offered in ALPN.
     pub(crate) fn is_no_common_protocol(&self) -> bool {
         matches!(
             self,

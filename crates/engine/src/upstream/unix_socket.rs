@@ -1,15 +1,16 @@
-//! Unix sockets: finds the file that a path leads to, and connects to that very file. The only place in
-//! the engine where a connection to a unix socket is opened (DESIGN invariant 3).
+//! Unix sockets: finds the file that a path leads to, and connects to that very file. This is the
+//! only place in the engine that connects to a unix socket (`ARCHITECTURE.md`, "Invariants").
 //!
-//! Between the look that is judged and the connection nobody may put another file in place. On Linux
-//! nobody can: the file is held open (`O_PATH`), the kernel says how it is called, and the connection
-//! goes through the descriptor. Elsewhere it is known by device and inode, which are compared again when
-//! the connection stands and before a byte is sent. What remains there: somebody who may write to a
-//! folder on the canonical path can swap the file for the moment of the connection and back again. They
-//! could as well replace the allowed socket for good, since that folder is the operator's choice.
+//! Between the judgement and the connection no other process may put another file in place. On
+//! Linux that is impossible: the file is held open (`O_PATH`), the kernel gives its name, and the
+//! connection goes through the descriptor. Elsewhere the file is identified by device and inode,
+//! which are compared again after the connection is made and before a byte is sent. One attack
+//! remains there: a user who may write to a folder on the canonical path can swap the file for the
+//! moment of the connection and back again. That user could as well replace the allowed socket for
+//! good, since the operator chose that folder.
 //!
-//! On Linux this serves tests: the platform is refused before anybody gets here, and the daemon's worker
-//! may neither open files (Landlock) nor make unix sockets (seccomp).
+//! On Linux this serves tests only: a request is refused for its platform before it gets here, and
+//! the daemon's worker may neither open files (Landlock) nor make unix sockets (seccomp).
 
 use std::ffi::OsStr;
 use std::io;
@@ -31,7 +32,7 @@ use by_path::Held;
 #[cfg(target_os = "linux")]
 use held::Held;
 
-/// A file that was found, and cannot become another one.
+/// A file that was found. Another file cannot take its place.
 #[derive(Debug)]
 pub(crate) struct Socket {
     identity: SocketIdentity,
@@ -46,43 +47,43 @@ pub(crate) struct SocketIdentity {
     node: Node,
 }
 
-/// What the system knows a file by.
+/// The system's identity of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Node {
     device: u64,
     inode: u64,
 }
 
-/// What was found at a path, and which entries of the list lead to the same file.
+/// The file at a path, and the entries of the list that lead to the same file.
 #[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) found: Result<Socket, SocketError>,
     pub(crate) aliases: Vec<UnixSocketPath>,
 }
 
-/// Why an allowed socket is of no use. The text is for the client and the log.
+/// Why an allowed socket cannot be used. The text is for the client and the log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SocketError {
     /// The path leads nowhere.
     #[error("there is no such socket")]
     Missing,
-    /// A folder, a file, or anything else.
-    #[error("what is at this path is no socket")]
+    /// A folder, a file, or anything else that is not a socket.
+    #[error("the file at this path is not a socket")]
     NotASocket,
-    /// The user that the proxy runs as may not.
+    /// The user that the proxy runs as has no permission.
     #[error("the user that the proxy runs as may not use the socket")]
     Inaccessible,
     /// Its canonical path is longer than an address may be.
     #[error("the path of the socket is too long for this system")]
     TooLong,
-    /// It was another file when the connection stood.
+    /// Another file was there after the connection was made.
     #[error("the socket was replaced while the proxy connected to it")]
     #[cfg_attr(
         all(target_os = "linux", not(test)),
         expect(dead_code, reason = "cannot happen there")
     )]
     Replaced,
-    /// The rest, as for any connection.
+    /// Any other connection error.
     #[error("{}", connecting(.0))]
     Connect(#[source] ConnectError),
 }
@@ -96,11 +97,11 @@ fn connecting(error: &ConnectError) -> &'static str {
     }
 }
 
-/// Finds what a claim's path leads to, and has it judged.
+/// Finds the file of a claim's path, and has it judged.
 pub(crate) async fn permitted(claim: Claim) -> Result<SocketPermit, Failure> {
     let (path, entries) = (claim.path().clone(), claim.entries());
     let limit = claim.generation().settings().daemon.limits.connect_timeout;
-    // Looking can take as long as a file server likes.
+    // Looking at a file can take as long as its file server takes.
     let look = tokio::task::spawn_blocking(move || Look::at(&path, entries));
     let look = match timeout(limit, look).await {
         Ok(Ok(look)) => look,
@@ -123,7 +124,7 @@ pub(super) async fn connect(
         .unwrap_or(Err(SocketError::Connect(ConnectError::Timeout)))
 }
 
-/// A path of the system's in its plainest spelling; `None` when it is relative.
+/// The normalised form of a system path; `None` when it is relative.
 pub(crate) fn path_of(path: &Path) -> Option<UnixSocketPath> {
     UnixSocketPath::parse(path.as_os_str().as_bytes()).ok()
 }
@@ -203,7 +204,7 @@ mod held {
 
     impl Held {
         pub(super) fn find(path: &Path) -> Result<(Self, PathBuf, Metadata), SocketError> {
-            // Opens nothing: a name for the file that stays its own (open(2)).
+            // Opens nothing: the descriptor is a lasting reference to the file (open(2)).
             let held = OpenOptions::new()
                 .read(true)
                 .custom_flags(O_PATH)
@@ -211,7 +212,7 @@ mod held {
                 .map(Self)?;
             let canonical = read_link(held.name())?;
             let metadata = held.0.metadata()?;
-            // The kernel's word for a file without a name may be that of another file.
+            // For a file without a name the kernel may give the name of another file.
             if metadata.nlink() == 0 {
                 return Err(SocketError::Missing);
             }
@@ -246,7 +247,7 @@ mod by_path {
     impl Held {
         pub(super) fn find(path: &Path) -> Result<(Self, PathBuf, Metadata), SocketError> {
             let canonical = canonicalize(path)?;
-            // Not followed: were it a link by now, it is no socket.
+            // Links are not followed: if it is a link by now, it is not a socket.
             let metadata = symlink_metadata(&canonical)?;
             Ok((Self, canonical, metadata))
         }
@@ -283,7 +284,7 @@ impl From<io::Error> for SocketError {
         match error.kind() {
             NotFound | NotADirectory => Self::Missing,
             PermissionDenied => Self::Inaccessible,
-            // The second is the standard library's, of an address that does not fit.
+            // The second is the standard library's error for an address that does not fit.
             InvalidFilename | InvalidInput => Self::TooLong,
             _ if error.raw_os_error() == Some(nix::libc::ELOOP) => Self::Missing,
             _ => Self::Connect(error.into()),

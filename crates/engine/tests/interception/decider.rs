@@ -1,4 +1,4 @@
-//! The decider inside interception, and what is recorded of it (SPEC P8, R3).
+//! The decider inside interception, and its records (SPEC P8, R3).
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use super::scene::{Scene, ask, settings};
 /// Nothing is listed.
 const LIMITED: &str = "[network]\nmode = \"limited\"\n";
 
-/// Keeps what R3 wants, as `decision source reason override protocol host conversation`.
+/// Keeps the fields of SPEC R3, as `decision source reason override protocol host conversation`.
 #[derive(Default)]
 struct Audit(Mutex<Vec<String>>);
 
@@ -114,7 +114,7 @@ async fn p8_c7_settings_that_come_while_the_decider_thinks_count() {
     assert_eq!(blocked[0].rule.as_deref(), Some("origin.test (test:2)"));
 }
 
-/// Where only the managed list may allow, nobody is asked.
+/// Where only the managed list may allow, the decider is not asked.
 #[tokio::test]
 async fn p8_c6_a_requirement_keeps_the_last_word_from_the_decider() {
     let decider = |_: NetworkPolicyRequest| async { NetworkDecision::Allow };

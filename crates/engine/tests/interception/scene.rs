@@ -1,5 +1,5 @@
-//! An engine that intercepts, an origin that speaks TLS, and a client between them, all of one
-//! process: the CA is the test's own, so it can count what is issued.
+//! An engine that intercepts, an origin that speaks TLS, and a client between them, all in one
+//! process. The CA is the test's own, so it can count the issued certificates.
 
 use std::ffi::OsString;
 use std::io;
@@ -117,7 +117,7 @@ impl LeafIssuer for Ca {
     ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
         Box::pin(async move {
             self.issued.fetch_add(1, Ordering::Relaxed);
-            // As long as it takes others to ask for the same.
+            // Long enough for others to ask for the same certificate.
             tokio::task::yield_now().await;
             Ok(IssuedLeaf {
                 chain: self.sign(&[&host.to_string()], &Point(*public_key)),
@@ -127,7 +127,7 @@ impl LeafIssuer for Ca {
     }
 }
 
-/// Every name is a public address, and every dial ends at the origin.
+/// Resolves every name to a public address, and every dial leads to the origin.
 struct Everywhere(SocketAddr);
 
 impl Resolve for Everywhere {
@@ -146,7 +146,7 @@ impl Dial for Everywhere {
     }
 }
 
-/// Keeps what was recorded, as `verdict reason protocol method`.
+/// Keeps the records, as `verdict reason protocol method`.
 #[derive(Default)]
 pub(crate) struct Audit(Mutex<Vec<String>>);
 
@@ -257,7 +257,7 @@ impl Scene {
         stream
     }
 
-    /// The whole answer to a CONNECT that makes no connection.
+    /// The whole answer to a CONNECT that is refused.
     #[expect(
         clippy::disallowed_methods,
         reason = "to the test's own engine on loopback"
@@ -296,7 +296,7 @@ impl Scene {
         stream
     }
 
-    /// TLS through CONNECT, with somebody who has a certificate of this authority.
+    /// TLS through CONNECT, with a server that has a certificate of this authority.
     pub(crate) async fn tls(
         &self,
         authority: &str,
@@ -326,7 +326,7 @@ impl Scene {
     }
 }
 
-/// The settings that a text means, with this authority as the only trusted one.
+/// The settings of a text, with this authority as the only trusted one.
 pub(crate) fn settings(policy: &str, trusted: &Ca) -> Settings {
     let mut settings = load(
         &Sources::none()
@@ -347,7 +347,7 @@ pub(crate) async fn ask(
     whole(try_ask(stream, request).await.expect("an answer")).await
 }
 
-/// The same where there may be no answer.
+/// The same for a request that may get no answer.
 pub(crate) async fn try_ask(
     stream: TlsStream<TcpStream>,
     request: Request<Empty<Bytes>>,
@@ -367,7 +367,7 @@ pub(crate) async fn try_ask(
     }
 }
 
-/// Reads what is left until the connection ends, in whatever way.
+/// Reads the rest until the connection ends, in any way.
 pub(crate) async fn ended(stream: &mut (impl AsyncRead + Unpin)) {
     let mut rest = Vec::new();
     let end = stream.read_to_end(&mut rest);
@@ -430,8 +430,7 @@ async fn origin(config: Arc<ServerConfig>) -> SocketAddr {
     address
 }
 
-/// Answers CONNECT and carries what follows to the origin, whatever was asked for; in TLS if there is
-/// a certificate.
+/// Answers every CONNECT, and carries its bytes to the origin; in TLS if there is a certificate.
 async fn proxy(origin: SocketAddr, tls: Option<Arc<ServerConfig>>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await

@@ -15,10 +15,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// How long what has to happen may take.
+/// Time limit for everything that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Knows users by the client's port.
+/// Reports users by the client's port.
 #[derive(Default)]
 struct Kernel {
     users: Mutex<HashMap<u16, u32>>,
@@ -37,7 +37,7 @@ impl ClientOwner for Kernel {
     }
 }
 
-/// Requests for `/slow` that have come, and leave to answer one.
+/// The requests for `/slow` that have arrived, and permission to answer one.
 struct Slow {
     came: Semaphore,
     go: Semaphore,
@@ -58,14 +58,14 @@ pub(crate) struct Scene {
 pub(crate) struct Client(TcpStream);
 
 impl Scene {
-    /// With so many places, and connections that are idle after that time.
+    /// With this many places, and connections that are idle after this time.
     pub(crate) async fn new(places: usize, idle: &str) -> Self {
         let kernel = Arc::new(Kernel::default());
         let owner = Some(Arc::<Kernel>::clone(&kernel) as Arc<dyn ClientOwner>);
         Self::with(places, idle, kernel, owner).await
     }
 
-    /// Without anybody who knows users.
+    /// Without a source of users.
     pub(crate) async fn by_address(places: usize, idle: &str) -> Self {
         Self::with(places, idle, Arc::default(), None).await
     }
@@ -235,14 +235,14 @@ impl Client {
                 .is_ok()
     }
 
-    /// Waits for the end. Whether it is a reset.
+    /// Waits for the end. Returns whether it was a reset.
     pub(crate) async fn was_reset(&mut self) -> bool {
         let mut rest = Vec::new();
         let end = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await;
         end.expect("an end").is_err()
     }
 
-    /// Waits for the end, whatever it is.
+    /// Waits for any end of the connection.
     pub(crate) async fn has_ended(&mut self) -> bool {
         let _ = self.was_reset().await;
         true

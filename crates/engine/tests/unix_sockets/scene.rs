@@ -1,4 +1,4 @@
-//! An engine that serves unix sockets, whatever the platform, and programs that listen on some in a
+//! An engine that serves unix sockets on every platform, and programs that listen on some in a
 //! folder of the test's own.
 
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::time::timeout;
 
-/// No test waits longer for anything.
+/// Time limit for everything in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Scene {
@@ -31,7 +31,7 @@ pub(crate) struct Scene {
 /// A folder with sockets in it, and the settings for a scene there.
 pub(crate) struct Stage(Arc<TempDir>);
 
-/// Keeps what was recorded, as `verdict reason scope address:port`.
+/// Keeps the records, as `verdict reason scope address:port`.
 #[derive(Default)]
 struct Audit(Mutex<Vec<String>>);
 
@@ -150,7 +150,7 @@ impl Scene {
         std::mem::take(&mut *self.audit.0.lock().expect("not poisoned"))
     }
 
-    /// The reasons of the blocked entries, and all that they say.
+    /// The reasons of the blocked entries, and their full text.
     pub(crate) fn blocked(&self) -> (Vec<String>, String) {
         let entries = self.engine.blocked().entries(0);
         let reasons = entries.iter().map(|entry| entry.reason.to_string());
@@ -158,7 +158,7 @@ impl Scene {
         (reasons.collect(), text)
     }
 
-    /// Whether a text names the folder, as no record and no answer may.
+    /// Whether a text contains the folder's name, which no record and no answer may.
     pub(crate) fn is_named_in(&self, text: &str) -> bool {
         text.contains(self.folder.path().to_str().expect("ASCII"))
     }
@@ -187,16 +187,16 @@ pub(crate) struct Program {
     heads: Arc<Mutex<Vec<String>>>,
 }
 
-/// What a program does with a request.
+/// How a program answers a request.
 #[derive(Clone, Copy)]
 pub(crate) enum Plays {
-    /// Answers with this, whatever is asked, and keeps the connection.
+    /// Always answers with this text, and keeps the connection.
     Says(&'static str),
     /// Answers with the content of the request.
     Echoes,
-    /// Writes this, and no more.
+    /// Writes this text and nothing else.
     Writes(&'static str),
-    /// Changes to this protocol, and sends back what comes.
+    /// Changes to this protocol, and echoes.
     Switches(&'static str),
 }
 

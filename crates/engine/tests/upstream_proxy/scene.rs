@@ -1,5 +1,5 @@
-//! An engine with an upstream proxy in its environment, an origin, and a proxy that plays what a test
-//! tells it. Names are scripted, and so is where dialling an address ends: on loopback, always.
+//! An engine with an upstream proxy in its environment, an origin, and a proxy that the test
+//! scripts. Names are scripted too, and every dial ends on loopback.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,16 +16,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// No test waits longer for anything.
+/// Time limit for everything in these tests.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const POLICY: &str = "[network]\nallowed_domains = [\"**.test\", \"127.0.0.1\", \"93.184.216.9\"]\n\
      [daemon.limits]\nconnect_timeout = \"1s\"\n";
 
-/// What the proxy does with a connection once it has read a head.
+/// What the proxy does with a connection after it has read a head.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Plays {
-    /// Says yes to CONNECT with these bytes and carries it to the origin; answers anything else itself.
+    /// Answers CONNECT with these bytes and carries it to the origin; answers anything else itself.
     Along(&'static str),
     /// Writes this and closes.
     Says(&'static str),
@@ -81,7 +81,7 @@ pub(crate) struct Scene {
     heads: Heads,
 }
 
-/// The heads of what arrived somewhere.
+/// The heads that arrived at a listener.
 #[derive(Clone, Default)]
 struct Heads(Arc<Mutex<Vec<String>>>);
 
@@ -159,7 +159,7 @@ impl Scene {
         self.ask(&format!("GET {url} HTTP/1.1\r\n")).await
     }
 
-    /// A tunnel, or the head of the answer that says why there is none.
+    /// A tunnel, or the head of the answer that refuses it.
     pub(crate) async fn connect(&self, authority: &str) -> Result<TcpStream, String> {
         let mut stream = self.client().await;
         let request = format!("CONNECT {authority} HTTP/1.1\r\n\r\n");
@@ -206,7 +206,7 @@ impl Scene {
     }
 }
 
-/// The settings that a text and an environment mean.
+/// The settings of a text and an environment.
 pub(crate) fn settings(policy: &str, variables: &[(&str, &str)]) -> Settings {
     let mut settings = load(&Sources::none().with_text("test", policy))
         .expect("a policy")
@@ -229,7 +229,7 @@ pub(crate) async fn head(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(head)
 }
 
-/// What a tunnel brings, up to this text.
+/// Reads a tunnel up to this text.
 pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut text = Vec::new();
     while !text.ends_with(end.as_bytes()) {
@@ -239,7 +239,8 @@ pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     String::from_utf8(text).expect("text")
 }
 
-/// A listener that reads heads and plays; without an origin behind it, it is one.
+/// A listener that reads heads and follows a script. Without an origin behind it, it is itself the
+/// origin.
 async fn listen(heads: Heads, plays: Plays, origin: Option<SocketAddr>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await

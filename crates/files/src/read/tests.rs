@@ -1,4 +1,4 @@
-//! Files, devices and pipes, and what becomes of them.
+//! Reading files, devices and pipes.
 
 use std::fs::Permissions;
 use std::io::Write as _;
@@ -101,6 +101,6 @@ fn c1_root_does_not_read_what_others_may_change() {
     std::fs::set_permissions(&file, Permissions::from_mode(0o646)).unwrap();
     let refused = SMALL.kept_by(Trust::of_root()).read(&file).unwrap_err();
     assert!(matches!(refused, ReadError::Untrusted(_)), "{refused}");
-    // Another user is not bound.
+    // The rule does not bind another user.
     SMALL.kept_by(Trust::of_user(1000)).read(&file).unwrap();
 }

@@ -15,8 +15,8 @@ const ALICE: u32 = 1000;
 const BOB: u32 = 1001;
 const STAFF: u32 = 50;
 
-/// A row: what it is, its mode, owner and group; whether others may put names beside it; and who may
-/// change it for root and for Alice.
+/// A row: the kind, mode, owner and group; whether others may add names to its directory; and who
+/// may change it for root and for Alice.
 type Row = (Kind, u32, u32, u32, bool, Option<Writer>, Option<Writer>);
 
 const ROWS: [Row; 27] = [
@@ -50,7 +50,7 @@ const ROWS: [Row; 27] = [
         Some(Group(STAFF)),
         Some(Group(STAFF)),
     ),
-    // An access control list looks like this too, so root does not take it.
+    // An access control list looks like this too, so root refuses it.
     (File, 0o664, ROOT, ROOT, false, Some(Group(ROOT)), None),
     (
         File,
@@ -129,7 +129,7 @@ const ROWS: [Row; 27] = [
         Some(Group(STAFF)),
         Some(Group(STAFF)),
     ),
-    // As in /tmp: others cannot replace what is not theirs.
+    // As in /tmp: others cannot replace files of other users.
     (Directory, 0o1777, ROOT, ROOT, false, None, None),
     (Directory, 0o1775, ROOT, STAFF, false, None, None),
     (
@@ -151,7 +151,7 @@ const ROWS: [Row; 27] = [
         Some(Everyone),
         Some(Everyone),
     ),
-    // Who owns a link can move it only where they may put names.
+    // The owner of a link can replace it only in a shared directory.
     (Link, 0o777, BOB, BOB, false, None, None),
     (
         Link,
@@ -226,7 +226,7 @@ fn c1_a_place_is_judged_with_every_directory_above_it() {
             place.display()
         );
         assert_eq!(verdict(&file), Err(wanted));
-        // Neither does a file pass that is not there.
+        // A file that does not exist does not pass either.
         assert_eq!(
             verdict(&file.with_file_name("none")).is_err(),
             place != file

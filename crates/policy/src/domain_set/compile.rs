@@ -1,5 +1,5 @@
-//! From patterns to a [`DomainSet`]: names are collected with the rules that speak of them, then
-//! the table of names is made in one go.
+//! From patterns to a [`DomainSet`]: collects names with the rules for them, then builds the table
+//! of names at once.
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -12,8 +12,8 @@ use super::{AddressRule, DomainSet, RuleKind, RuleRow, TooLarge, Wildcard};
 use crate::pattern::{Depth, Pattern, Shape};
 use crate::policy::Origin;
 
-/// A list in the making. Until [`finish`](Self::finish), what will be an index into the table of
-/// names is one into `names`.
+/// A list while it is compiled. Until [`finish`](Self::finish), indices into the table of names are
+/// indices into `names`.
 #[derive(Default)]
 struct Draft<'a> {
     set: DomainSet,
@@ -80,7 +80,7 @@ impl<'a> Draft<'a> {
                 Some(self.keep_text(pattern)?)
             }
         };
-        // What was there already is no rule of its own.
+        // A repeated pattern is not a rule of its own.
         let Some((kind, subject)) = placed else {
             return Ok(());
         };
@@ -95,12 +95,12 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Notes what a rule says of a name. `None` when other rules say all of it.
+    /// Notes that a rule covers a name. `None` when other rules already cover all of it.
     fn cover(&mut self, depth: Depth, name: &'a str, rule: u32) -> Result<Option<u32>, TooLarge> {
         let index = self.name(name)?;
         let rules = &mut self.names[index as usize].rules;
         let (exact, below) = match depth {
-            // A rule that spells the name out goes before one that includes it.
+            // A rule that spells out the name goes before one that includes it.
             Depth::Exact => (!rules.literal, false),
             Depth::Below => (false, rules.below == NONE),
             Depth::ApexAndBelow => (rules.exact == NONE, rules.below == NONE),
@@ -145,7 +145,7 @@ impl<'a> Draft<'a> {
         if let Some(number) = self.files.get(file) {
             return *number;
         }
-        // Past 65 535 files a rule still works; it just no longer says where it stands.
+        // Beyond 65 535 files a rule still works, but no longer says where it is written.
         let Ok(number) = u16::try_from(self.files.len() + 1) else {
             return 0;
         };
@@ -191,7 +191,7 @@ mod tests {
             "10.0.0.1",
             "example.com",
             "*",
-            // From here on, nothing new.
+            // The patterns from here on repeat earlier ones.
             "A*.example.com.",
             "012.1",
             "EXAMPLE.com",

@@ -1,11 +1,11 @@
-//! The names of a list in one table, laid out so that a lookup reaches into memory as seldom as
-//! can be: with a million names that is all that it costs.
+//! The names of a list in one table, laid out so that a lookup touches memory as rarely as
+//! possible: with a million names, memory access is the whole cost.
 //!
-//! The records of all names stand in the order of their hashes. A directory says where each run of
-//! about [`RUN`] records begins, and in 32 bits which of them may be there: nearly every name that
-//! is not in the table is turned away by the directory, and counting the bits in front leads to
-//! the record of a name that is. That record is half a cache line and holds all that an answer
-//! needs, unless the name is a long one. The table is made once, from all names, and never changed.
+//! The records of all names are in the order of their hashes. A directory holds the start of each
+//! run of about [`RUN`] records and a 32-bit filter of the records in it. The filter rejects nearly
+//! every name that is not in the table. For a name that is, counting the bits in front gives the
+//! position of its record. A record is half a cache line and holds everything that an answer needs,
+//! unless the name is long. The table is built once, from all names, and never changed.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -15,7 +15,7 @@ use super::TooLarge;
 /// "No rule" in a [`Record`].
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Records that share a place in the directory, on average.
+/// Average number of records per entry of the directory.
 const RUN: usize = 2;
 
 /// Bytes of a name that its record has room for.
@@ -24,10 +24,10 @@ const FRONT: usize = 18;
 /// A table from names to rules.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// One more than there are runs, so that the next one's start is a run's end.
+    /// One more than there are runs, so that the end of each run is the start of the next.
     directory: Vec<Run>,
     records: Vec<Record>,
-    /// What is behind the first [`FRONT`] bytes of the longer names, one after the other.
+    /// The bytes after the first [`FRONT`] of the longer names, one name after the other.
     backs: Vec<u8>,
 }
 
@@ -35,15 +35,15 @@ pub(super) struct Names {
 struct Run {
     /// The index of its first record.
     start: u32,
-    /// The [`bit`](Hash::bit) of each of its records. They stand in the order of these bits.
+    /// The [`bit`](Hash::bit) of each of its records, which are in the order of these bits.
     filter: u32,
 }
 
-/// What the table knows of a name.
+/// What the table holds about a name.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
 struct Record {
-    /// As in [`Rules`], spread out so that a record has 32 bytes.
+    /// As in [`Rules`], as separate fields, so that a record has 32 bytes.
     exact: u32,
     below: u32,
     literal: bool,
@@ -53,25 +53,25 @@ struct Record {
     back: u32,
 }
 
-/// The rules that speak of a name.
+/// The rules for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rules {
     /// The rule that covers the name itself, or [`NONE`].
     pub(super) exact: u32,
     /// The rule that covers every name below it, or [`NONE`].
     pub(super) below: u32,
-    /// Whether `exact` is a rule for this name alone.
+    /// Whether `exact` is a rule for only this name.
     pub(super) literal: bool,
 }
 
-/// A hash of a name, from [`suffixes`]. It needs no secret: names that collide cost comparisons,
-/// never a wrong answer, and the patterns are the owner's own.
+/// A hash of a name, from [`suffixes`]. It needs no secret: a collision costs a comparison and
+/// never gives a wrong answer, and the patterns are the owner's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Hash(u64);
 
 impl Names {
-    /// Makes the table of names with their hashes and rules. No name comes twice. Gives the index
-    /// of each in the table, in the order in which they came.
+    /// Builds the table of names with their hashes and rules. No name may occur twice. Returns the
+    /// index of each name in the table, in the order of the input.
     pub(super) fn build<'a>(
         names: impl ExactSizeIterator<Item = (&'a str, Hash, Rules)>,
     ) -> Result<(Self, Vec<u32>), TooLarge> {
@@ -102,7 +102,7 @@ impl Names {
         Ok((table, indices))
     }
 
-    /// Finds a name by its hash and its text: its index and the rules that speak of it.
+    /// Finds a name by its hash and its text. Returns its index and its rules.
     pub(super) fn find(&self, name: &[u8], hash: Hash) -> Option<(u32, Rules)> {
         let runs = self.directory.len().checked_sub(1)?;
         let run = hash.run(runs);
@@ -111,7 +111,7 @@ impl Names {
         if filter & bit == 0 {
             return None;
         }
-        // Records that share a bit are seldom; they stand behind this place.
+        // Records that share a bit are rare. They follow at this position.
         let first = start + (filter & (bit - 1)).count_ones();
         let end = self.directory[run + 1].start;
         (first..end).find_map(|index| {
@@ -138,7 +138,7 @@ impl Names {
             return false;
         }
         // An empty back is not compared: with AVX-512 the C library would load from the empty
-        // slice's dangling address under a mask, and that took 80 ns.
+        // slice's dangling address under a mask, which took 80 ns.
         match name.split_at_checked(FRONT) {
             Some((front, back)) if !back.is_empty() => {
                 record.front == *front && self.back(record) == back
@@ -147,7 +147,7 @@ impl Names {
         }
     }
 
-    /// What is behind the first bytes of a record's name.
+    /// The bytes of a record's name after the first ones.
     fn back(&self, record: &Record) -> &[u8] {
         let start = record.back as usize;
         let length = usize::from(record.length).saturating_sub(FRONT);
@@ -182,15 +182,15 @@ impl Hash {
         whole.map_or(Self(SEED), |(_, hash)| hash)
     }
 
-    /// The run in which a name stands. Runs are in the order of the hashes.
+    /// The run that a name is in. Runs are in the order of the hashes.
     fn run(self, runs: usize) -> usize {
         // There are fewer than 2³² records, so fewer runs, and the product has 64 bits.
         ((self.upper() * runs as u64) >> 32) as usize
     }
 
-    /// One bit of 32, for a name among those of its run. In the order of the hashes too.
+    /// One bit of 32, for a name among those of its run. Also in the order of the hashes.
     fn bit(self, runs: usize) -> u32 {
-        // The half of the product that `run` drops says where in its run the name is.
+        // The half of the product that `run` drops gives the position within the run.
         1 << ((self.upper() * runs as u64) >> 27 & 31)
     }
 
@@ -203,13 +203,13 @@ const SEED: u64 = 0x243f_6a88_85a3_08d3;
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The suffixes of a name that begin at a label, the shortest first: where each begins, and its
-/// hash. A hash takes in its name from the end, so one pass over a host gives all of them.
+/// hash. The hash reads a name from its end, so one pass over a host gives all of them.
 pub(super) fn suffixes(name: &[u8]) -> impl Iterator<Item = (usize, Hash)> + '_ {
     let mut state = SEED;
     let mut end = name.len();
     core::iter::from_fn(move || {
         let mut start = end.checked_sub(1)?;
-        // The dot behind a label counts with it, so that `a` + `b.c` is not `ab` + `c`.
+        // The dot behind a label is part of the hash, so that `a` + `b.c` differs from `ab` + `c`.
         loop {
             state = (state ^ u64::from(name[start])).wrapping_mul(FACTOR);
             if start == 0 || name[start - 1] == b'.' {
@@ -218,7 +218,8 @@ pub(super) fn suffixes(name: &[u8]) -> impl Iterator<Item = (usize, Hash)> + '_ 
             start -= 1;
         }
         end = start;
-        // Multiplying carries differences upwards only: this brings them down, and up once more.
+        // Multiplication carries differences upwards only. The shift brings them down, and the
+        // second multiplication up again.
         Some((start, Hash((state ^ (state >> 32)).wrapping_mul(FACTOR))))
     })
 }

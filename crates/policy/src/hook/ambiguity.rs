@@ -1,9 +1,9 @@
-//! Why a request can be read in more than one way, and so matches no hook (SPEC M10).
+//! Why a request can be read in more than one way and so matches no hook (SPEC M10).
 
 use super::target::PathFlaw;
 
-/// What servers read in different ways. `Display` gives a clause for people, without any part of the
-/// request.
+/// A part of a request that servers read in different ways. `Display` writes a clause for people,
+/// without any part of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{}", self.as_str())]
 pub enum Ambiguity {
@@ -22,7 +22,7 @@ pub enum Ambiguity {
 }
 
 impl Ambiguity {
-    /// The clause.
+    /// The clause for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Path(flaw) => flaw.as_str(),

@@ -1,4 +1,5 @@
-//! Texts with `*` in them, where a `*` stands for any run of characters other than `/`, none included.
+//! Texts with `*`, where a `*` stands for any run of characters other than `/`, or for no
+//! character.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -7,7 +8,7 @@ use alloc::vec::Vec;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Glob {
     first: Box<str>,
-    /// Each stands behind a `*`.
+    /// Each follows a `*`.
     others: Vec<Box<str>>,
 }
 
@@ -29,7 +30,7 @@ impl Glob {
         }
     }
 
-    /// Whether a text as a whole is of this form.
+    /// Whether the whole text matches.
     pub(super) fn covers(&self, text: &str) -> bool {
         let Some((last, middle)) = self.others.split_last() else {
             return *text == *self.first;
@@ -39,15 +40,15 @@ impl Glob {
             .is_some_and(|starred| !starred.contains('/'))
     }
 
-    /// Whether some beginning of a path is of this form. A `*` that stands for a whole segment does
-    /// not stand for an empty one: `/a/` is `/a` for many servers. Elsewhere than at the end of both,
-    /// a path has no empty segment.
+    /// Whether some beginning of a path matches. A `*` that stands for a whole segment does not
+    /// match an empty one: many servers read `/a/` as `/a`. A path has an empty segment only at its
+    /// end.
     pub(super) fn begins(&self, path: &str) -> bool {
         let rest = self.behind(&self.others, path);
         rest.is_some_and(|rest| !rest.is_empty() || !self.ends_in_a_segment_of_its_own())
     }
 
-    /// Whether the last of a pattern is `/*`.
+    /// Whether the pattern ends in `/*`.
     fn ends_in_a_segment_of_its_own(&self) -> bool {
         match &*self.others {
             [] => false,
@@ -56,11 +57,11 @@ impl Glob {
         }
     }
 
-    /// What is left of a text behind the first piece and some of the others.
+    /// The rest of a text behind the first piece and some of the others.
     ///
-    /// Each piece is taken where it comes first, and that is never wrong: a `*` does not leave its
-    /// segment, so all places where a piece may end lie in one segment, and the `*` behind it makes
-    /// up for whatever lies between them. So nothing is tried twice, and the cost is the length of
+    /// Each piece is matched at its first occurrence, which is always right: a `*` does not leave
+    /// its segment, so all places where a piece may end lie in one segment, and the `*` behind the
+    /// piece covers the text between them. So there is no backtracking, and the cost is linear in
     /// both texts (`str::find` takes linear time).
     fn behind<'t>(&self, pieces: &[Box<str>], text: &'t str) -> Option<&'t str> {
         let mut rest = text.strip_prefix(&*self.first)?;
@@ -68,7 +69,7 @@ impl Glob {
         for piece in pieces {
             let end = match piece.find('/') {
                 None => rest[..segment].find(&**piece)? + piece.len(),
-                // Its first `/` is the one that ends the segment, or it is not here.
+                // Its first `/` ends the segment, or the piece is not here.
                 Some(head) => {
                     let start = segment.checked_sub(head)?;
                     if !rest.get(start..)?.starts_with(&**piece) {

@@ -1,9 +1,9 @@
-//! Queries as hooks see them: pairs, whose names servers read in different ways (SPEC M9, M10).
+//! Queries, for hooks: pairs whose names servers read in different ways (SPEC M9, M10).
 //!
-//! PHP writes `_` for a `.` or a blank in a name, drops blanks in front, and ends it at a NUL; PHP,
-//! Rack and qs take `state[]`, `state[x]` and `[state]` for `state`; binders take `state.id` for a part
-//! of it; ASP.NET knows no case. A name that any of them could take for one that is judged makes the
-//! query ambiguous, unless it is that very name.
+//! PHP writes `_` for a `.` or a blank in a name, drops leading blanks, and ends a name at a NUL.
+//! PHP, Rack and qs read `state[]`, `state[x]` and `[state]` as `state`. Data binders read
+//! `state.id` as a part of it. ASP.NET ignores case. A name that any of them could read as a judged
+//! name makes the query ambiguous, unless it is exactly that name.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -14,18 +14,19 @@ use super::target::percent_decode;
 use super::text::ValuePattern;
 use crate::field::method_overrides;
 
-/// Names of pairs that make servers act on another method than that of the request line, besides those
-/// that are named as the fields that do.
+/// Names of pairs that make servers act on another method than that of the request line, besides
+/// those named like the method-override fields.
 const METHOD_OVERRIDES: [&str; 2] = ["_method", "_httpmethod"];
 
 /// A query, without its `?`.
 pub(super) struct Query<'t>(&'t str);
 
-/// A name as the most careless of servers reads it.
+/// A name as the most lenient server reads it.
 struct Folded {
     /// Its letters and digits without case, and `_` for each run of other characters between them.
     text: String,
-    /// The lengths of the beginnings that a server could take for the whole name, which is the last.
+    /// The lengths of the prefixes that a server could read as the whole name. The last is the name
+    /// itself.
     ends: Vec<usize>,
 }
 
@@ -34,7 +35,7 @@ impl<'t> Query<'t> {
         Self(text)
     }
 
-    /// Refuses a query that overrides the method, other than by a name in `wanted`.
+    /// Refuses a query that overrides the method by a name that is not in `wanted`.
     pub(super) fn check_overrides(
         &self,
         wanted: &[(String, Vec<ValuePattern>)],
@@ -60,7 +61,7 @@ impl<'t> Query<'t> {
         Ok(())
     }
 
-    /// Whether each of these names is in the query, and has one of its values wherever it is.
+    /// Whether each of these names is in the query, and each occurrence has one of its values.
     pub(super) fn has(&self, wanted: &[(String, Vec<ValuePattern>)]) -> Result<bool, Ambiguity> {
         if wanted.is_empty() {
             return Ok(true);
@@ -73,7 +74,7 @@ impl<'t> Query<'t> {
         let wanted = wanted
             .iter()
             .map(|(name, values)| has_pair(&pairs, name, values));
-        // An ambiguity counts, wherever it is.
+        // An ambiguity counts in any pair.
         wanted
             .reduce(|one, other| Ok(one? & other?))
             .unwrap_or(Ok(true))
@@ -91,7 +92,7 @@ impl<'t> Query<'t> {
                 folded: Folded::new(&decoded_name),
                 name: decoded_name,
                 value: decoded_value,
-                // Some read it as a blank and some as it is.
+                // Some servers read it as a blank, others as it is.
                 plus_in_name: name.contains('+'),
                 plus_in_value: value.contains('+'),
             })
@@ -156,7 +157,7 @@ impl Folded {
         Self { text, ends }
     }
 
-    /// Whether some server takes one name for the other, or for a part of it.
+    /// Whether some server reads one name as the other, or as a part of it.
     fn is_alike(&self, other: &Self) -> bool {
         self.begins_with(other) || other.begins_with(self)
     }

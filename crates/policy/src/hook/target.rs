@@ -1,7 +1,7 @@
-//! Request-targets as hooks see them: a path that can be read in one way only, and a query.
+//! Request-targets, for hooks: a path that can be read in one way only, and a query.
 //!
-//! Origins differ in what they do to a path before they act on it. They decode it once or twice, take
-//! `..` away, read `\` as `/`. A path on which they could differ has no meaning here (SPEC M10).
+//! Origins change a path in different ways before they act on it. They decode it once or twice,
+//! remove `..`, read `\` as `/`. A path on which they could differ matches no hook (SPEC M10).
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -11,7 +11,7 @@ use super::query::Query;
 
 /// The parts of a request-target.
 pub(super) struct Target<'t> {
-    /// Percent-decoded. What was encoded is no delimiter, so segments are what they were.
+    /// Percent-decoded. An encoded delimiter is refused, so the segments are the same as before.
     pub(super) path: Cow<'t, str>,
     pub(super) query: Query<'t>,
 }
@@ -28,22 +28,23 @@ pub enum PathFlaw {
     Fragment,
     /// `%` without two hex digits behind it.
     BadPercent,
-    /// An encoded `/`, `\`, `%`, `?`, `#` or `;`: a delimiter for those who decode first, or a second
-    /// encoding.
+    /// An encoded `/`, `\`, `%`, `?`, `#` or `;`: a delimiter for servers that decode first, or a
+    /// second encoding.
     EncodedDelimiter,
-    /// `;`: Java servers cut it off with what follows it in its segment (RFC 3986 section 3.3).
+    /// `;`: Java servers remove it with the rest of its segment (RFC 3986 section 3.3).
     Parameters,
     /// `//`, which most origins read as `/`, and some as the beginning of an authority.
     EmptySegment,
-    /// A segment `.` or `..`, plainly or encoded, or one of nothing but dots and blanks: Windows takes
-    /// those off the end of a name.
+    /// A segment `.` or `..`, plain or encoded, or one of dots and blanks alone: Windows removes
+    /// those at the end of a name.
     DotSegment,
-    /// A control character, plainly or encoded: `%00` ends a text for some, `%0A` is dropped by others.
+    /// A control character, plain or encoded: `%00` ends a text for some servers, others drop
+    /// `%0A`.
     Control,
-    /// A character that is written as a delimiter or a dot where Unicode is normalised, or mapped to a
-    /// code page (as the full-width `/`, U+FF0F).
+    /// A character that becomes a delimiter or a dot when Unicode is normalised or mapped to a code
+    /// page (as the full-width `/`, U+FF0F).
     Lookalike,
-    /// What is encoded is not UTF-8, such as an overlong form of `.` or `/`.
+    /// The decoded bytes are not UTF-8, such as an overlong form of `.` or `/`.
     NotUtf8,
 }
 
@@ -127,8 +128,8 @@ pub(super) fn check(path: &str) -> Result<(), PathFlaw> {
     Ok(())
 }
 
-/// Whether a character outside ASCII becomes `.`, `/`, `\`, `%`, `?`, `#` or `;`, or a text with one of
-/// them, by Unicode's compatibility decomposition or by the best fit of Windows' code pages.
+/// Whether a character outside ASCII becomes `.`, `/`, `\`, `%`, `?`, `#` or `;`, or a text with
+/// one of them, by Unicode's compatibility decomposition or by the best fit of Windows' code pages.
 fn is_lookalike(c: char) -> bool {
     matches!(c,
         '\u{37e}' | '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{20e5}' | '\u{2100}' | '\u{2101}'
@@ -138,7 +139,7 @@ fn is_lookalike(c: char) -> bool {
         | '\u{ff3c}' | '\u{ff61}')
 }
 
-/// What a text stands for; nothing when a `%` has not two hex digits behind it.
+/// Decodes a text; `None` when a `%` is not followed by two hex digits.
 pub(super) fn percent_decode(encoded: &str) -> Option<Cow<'_, [u8]>> {
     let Some((plain, _)) = encoded.split_once('%') else {
         return Some(Cow::Borrowed(encoded.as_bytes()));

@@ -1,4 +1,4 @@
-//! The texts that hooks are written in: methods, field names, path prefixes, values (SPEC M9).
+//! The texts of hooks: methods, field names, path prefixes, values (SPEC M9).
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::string::String;
@@ -8,13 +8,13 @@ use core::fmt;
 use super::glob::Glob;
 use super::target::{self, PathFlaw};
 
-/// In front of a text that is taken as it is.
+/// Prefix of a text that is taken literally.
 const LITERAL: &str = "literal:";
-/// In front of a text in which `*` stands for any characters but `/`.
+/// Prefix of a text in which `*` stands for any characters but `/`.
 const PATTERN: &str = "pattern:";
 
-/// A method that a hook is for, in upper case. Never `CONNECT`: inside TLS that is refused before a
-/// hook is asked (SPEC M7). And never `TRACE`: its answer holds the request's fields, credentials
+/// A method that a hook covers, in upper case. Never `CONNECT`: inside TLS it is refused before
+/// hooks are asked (SPEC M7). Never `TRACE`: its answer holds the request's fields, credentials
 /// among them (RFC 9110 section 9.3.8).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HookMethod(String);
@@ -23,10 +23,10 @@ pub struct HookMethod(String);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HeaderNameText(String);
 
-/// A text that is no token (RFC 9110 section 5.6.2), or one that cannot stand here.
+/// A text that is not a token (RFC 9110 section 5.6.2), or a method that hooks cannot cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAToken {
-    /// It is empty, or holds a character that no token can.
+    /// It is empty, or holds a character that a token cannot have.
     #[error(
         "a method or field name has letters, digits and hyphens, and neither spaces nor colons"
     )]
@@ -39,46 +39,46 @@ pub enum NotAToken {
     Trace,
 }
 
-/// A beginning of paths. `Display` gives it as it is written.
+/// The beginning of a path. `Display` writes it as in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPrefix {
     written: String,
     glob: Glob,
 }
 
-/// Why a text is no path prefix.
+/// Why a text is not a path prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathPrefixError {
     /// No path that a hook can cover begins like this.
     #[error("{0}, so no request can match it")]
     Flaw(#[from] PathFlaw),
-    /// A `?`: what follows it in a URL is the query.
+    /// A `?`: in a URL the query follows it.
     #[error("a path prefix has no query (`?`)")]
     Query,
-    /// Something that other globs mean something by.
+    /// Syntax of other globs.
     #[error(transparent)]
     Wildcard(#[from] WildcardError),
 }
 
-/// A value of a query name or a field. `Display` gives it as it is written.
+/// A value of a query name or a field. `Display` writes it as in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValuePattern {
     written: String,
     glob: Glob,
 }
 
-/// Why a text is no value.
+/// Why a text is not a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValuePatternError {
-    /// No request that a hook can cover has it.
+    /// No request that a hook can cover has this value.
     #[error("the value holds a control character, so no request can match it")]
     Control,
-    /// Something that other globs mean something by.
+    /// Syntax of other globs.
     #[error(transparent)]
     Wildcard(#[from] WildcardError),
 }
 
-/// What other globs mean something by, and what would silently match nothing here.
+/// Syntax of other globs, which would silently match nothing here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WildcardError {
     /// `?`, a class, or alternatives.
@@ -90,11 +90,11 @@ pub enum WildcardError {
 }
 
 impl HookMethod {
-    /// Reads a method in any case: one in lower case would be a mistake and never an intention.
+    /// Reads a method in any case: a lower-case method is a mistake, never an intention.
     ///
     /// # Errors
     ///
-    /// When it is no token, or is `CONNECT` or `TRACE`.
+    /// When it is not a token, or is `CONNECT` or `TRACE`.
     pub fn parse(text: &str) -> Result<Self, NotAToken> {
         let method = token(text)?.to_ascii_uppercase();
         match method.as_str() {
@@ -115,7 +115,7 @@ impl HeaderNameText {
     ///
     /// # Errors
     ///
-    /// When it is no token.
+    /// When it is not a token.
     pub fn parse(text: &str) -> Result<Self, NotAToken> {
         Ok(Self(token(text)?.to_ascii_lowercase()))
     }
@@ -133,13 +133,14 @@ impl fmt::Display for HeaderNameText {
 }
 
 impl PathPrefix {
-    /// Reads a prefix: bare or behind `literal:` the text itself, behind `pattern:` with `*` for any
-    /// characters of one segment.
+    /// Reads a prefix. A bare text, or one behind `literal:`, is taken literally. Behind
+    /// `pattern:`, `*` stands for any characters of one segment.
     ///
     /// Both are prefixes of the path's text, without the query and percent-decoded: `/repos/a`
-    /// covers `/repos/a`, `/repos/a/b` and `/repos/ab`; `/repos/a/` covers only what is below. So does
-    /// a pattern: `pattern:/repos/*/issues` covers `/repos/x/issues` and `/repos/x/issues/1`. What is
-    /// percent-encoded in it means itself, `%2A` a star too.
+    /// covers `/repos/a`, `/repos/a/b` and `/repos/ab`; `/repos/a/` covers only paths below it. The
+    /// same holds for patterns: `pattern:/repos/*/issues` covers `/repos/x/issues` and
+    /// `/repos/x/issues/1`. A percent-encoded character is literal, so `%2A` is a star and not a
+    /// wildcard.
     ///
     /// # Errors
     ///
@@ -173,8 +174,8 @@ impl PathPrefix {
 }
 
 impl ValuePattern {
-    /// Reads a value: bare or behind `literal:` the text itself, behind `pattern:` with `*` for any
-    /// characters but `/`. Each is the whole value, in its case.
+    /// Reads a value. A bare text, or one behind `literal:`, is taken literally. Behind `pattern:`,
+    /// `*` stands for any characters but `/`. It must match the whole value, with its case.
     ///
     /// # Errors
     ///
@@ -196,7 +197,7 @@ impl ValuePattern {
         })
     }
 
-    /// Whether this is all of a value.
+    /// Whether the whole value matches.
     pub(super) fn covers(&self, value: &str) -> bool {
         self.glob.covers(value)
     }
@@ -220,7 +221,7 @@ impl fmt::Display for ValuePattern {
     }
 }
 
-/// Whether a text is a pattern, and what stands behind the word that says so.
+/// Whether a text is a pattern, and the rest behind its prefix.
 fn split(text: &str) -> (bool, &str) {
     match text.strip_prefix(PATTERN) {
         Some(pattern) => (true, pattern),

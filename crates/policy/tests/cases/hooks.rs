@@ -1,4 +1,4 @@
-//! Rows about hooks: what they are for, and how they are written.
+//! Rows about hooks: the requests that they cover, and how they are written.
 
 use codex_network_policy::{
     Fields, HeaderNameText, HookMethod, HookRequest, HookSpec, HookVerdict, Hooks, Host,
@@ -28,7 +28,7 @@ pub(crate) struct Written {
     headers: Conditions,
 }
 
-/// A request, and the hook that it is for: the `hooks` of the table, or one that is written here.
+/// A request, and the hook that covers it: one of the table's `hooks`, or one written in the row.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Asked {
@@ -45,8 +45,8 @@ pub(crate) struct Asked {
     target: String,
     #[serde(default)]
     fields: Vec<(String, String)>,
-    /// The name of the hook, which is `this` for one that is written in the row; `none` of them;
-    /// `ambiguous`, which is none because of how servers differ; or `not hooked`.
+    /// The name of the hook (`this` for a hook that is written in the row); `none`; `ambiguous`, when
+    /// no hook matches because servers differ; or `not hooked`.
     says: String,
 }
 

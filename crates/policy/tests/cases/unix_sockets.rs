@@ -27,12 +27,12 @@ pub(super) struct Asked {
     #[serde(default)]
     content: bool,
     path: String,
-    /// The list; `["*"]` for all.
+    /// The allow list; `["*"]` for all.
     list: Vec<String>,
-    /// The list of those that are denied.
+    /// The deny list.
     #[serde(default)]
     denied: Vec<String>,
-    /// What is there: paths, and the files that they lead to.
+    /// The files: paths, and where they lead.
     #[serde(default)]
     files: HashMap<String, String>,
     says: String,
@@ -94,8 +94,8 @@ impl Asked {
             leads_to: leads_to.as_ref(),
         };
         same("decision", judge(&request, true), self.says.clone())?;
-        // Who has not looked yet hears the same, or that it is not allowed, or what a denied entry
-        // that leads to the file takes away in the end.
+        // Before the look at the file, the answer is the same, or not allowed, or one that a denied
+        // entry for the file overrides in the end.
         let blind = UnixSocketRequest {
             leads_to: None,
             ..request

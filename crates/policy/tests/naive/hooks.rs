@@ -1,5 +1,5 @@
-//! What a hook covers once more, as slowly and as plainly as can be. It is what `Hooks::judge` is
-//! compared with, here and in `tests/fuzz`.
+//! A second implementation of hooks, as slow and as plain as possible. `Hooks::judge` is compared
+//! with it, here and in `tests/fuzz`.
 
 use codex_network_policy::{
     Fields, HeaderNameText, HookMethod, HookRequest, HookSpec, HookVerdict, Hooks, Host,
@@ -27,7 +27,7 @@ impl Fields for Field<'_> {
 }
 
 impl Scene {
-    /// What the hook says; nothing when it cannot be written like this.
+    /// Whether the hook covers the request; `None` when the hook cannot be written like this.
     pub(crate) fn judged(&self) -> Option<bool> {
         let host = Host::parse("a.example").ok()?;
         let hooks = Hooks::compile(vec![HookSpec {
@@ -52,13 +52,13 @@ impl Scene {
         Some(matches!(verdict, HookVerdict::Matched(_)))
     }
 
-    /// What it should say.
+    /// The expected answer.
     pub(crate) fn expected(&self) -> bool {
         let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
         let Some(path) = decode(path) else {
             return false;
         };
-        // Nobody who decodes again, takes dots away or cuts parameters off comes to another path.
+        // Decoding again, removing dots or cutting parameters off gives the same path.
         let odd = |c: char| "%\\#?;/".contains(c) || c.is_control();
         let dots = |segment: &str| {
             !segment.is_empty()
@@ -139,7 +139,7 @@ fn overrides_method(query: &str) -> bool {
         })
 }
 
-/// Whether a server could take a name for the other, or for a part of it: some cut names off where an
+/// Whether a server could read a name as the other, or as a part of it: some cut names off where an
 /// index or a member begins.
 fn is_alike(name: &[u8], other: &str) -> bool {
     let name = String::from_utf8_lossy(name);
@@ -155,7 +155,8 @@ fn is_alike(name: &[u8], other: &str) -> bool {
     shortened(&name).contains(&letters(other)) || shortened(other).contains(&letters(&name))
 }
 
-/// The letters and digits of a name, without case, and where others stand between them.
+/// The letters and digits of a name, without case, with a mark where other characters separate
+/// them.
 fn letters(name: &str) -> String {
     let folded: Vec<String> = name
         .split(|c: char| !c.is_alphanumeric())
@@ -165,7 +166,7 @@ fn letters(name: &str) -> String {
     folded.join("_")
 }
 
-/// Whether a path begins as a prefix says.
+/// Whether a path begins with a prefix.
 fn begins(prefix: &str, path: &str) -> bool {
     let (starred, text) = split(prefix);
     let decoded: Vec<String> = text.split('*').filter_map(decode).collect();
@@ -174,14 +175,14 @@ fn begins(prefix: &str, path: &str) -> bool {
         return path.starts_with(&decoded.join("*").chars().collect::<Vec<_>>());
     }
     let form = form(decoded.iter().map(String::as_str));
-    // A star that is a whole segment is no empty one.
+    // A star that is a whole segment does not match an empty one.
     let is_empty = |end: &usize| text.ends_with("/*") && path[..*end].ends_with(&['/']);
     (0..=path.len())
         .filter(|end| !is_empty(end))
         .any(|end| matches(&form, &path[..end]))
 }
 
-/// Whether a value is as a pattern says.
+/// Whether a value matches a pattern.
 fn is(pattern: &str, value: &str) -> bool {
     let (starred, text) = split(pattern);
     if !starred {

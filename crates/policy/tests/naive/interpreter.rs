@@ -1,10 +1,10 @@
-//! The policy once more, as slowly and as plainly as can be: every pattern of a list against the
-//! host, label by label, on nothing but texts. It is what `Policy::decide` is compared with, here
+//! A second implementation of the policy, as slow and as plain as possible: compares every pattern
+//! of a list with the host, label by label, as texts. `Policy::decide` is compared with it, here
 //! and in `tests/fuzz`.
 
 use codex_network_policy::{AddressClass, Host, Mode, Pattern, Policy, PolicySpec, Reason};
 
-/// What the lists, written as canonical texts, say to a CONNECT to a host in full mode.
+/// The reason for a CONNECT to a host in full mode, by lists of canonical texts.
 pub(crate) fn reason(
     allowed: &[String],
     denied: &[String],
@@ -12,7 +12,7 @@ pub(crate) fn reason(
     host: &Host,
 ) -> Reason {
     let text = host.to_string();
-    // Only the class of an address is taken from the crate; tables of their own check that.
+    // Only the class of an address comes from the crate, which has tables of its own to test it.
     let carried = carried_v4(&text);
     let is_denied = |pattern: &String| {
         covers(pattern, &text) || carried.as_ref().is_some_and(|v4| covers(pattern, v4))
@@ -39,7 +39,7 @@ pub(crate) fn covers(pattern: &str, host: &str) -> bool {
         return true;
     }
     if host.contains(':') {
-        // A rule without a zone is for every zone.
+        // A rule without a zone covers every zone.
         return host
             .split_once('%')
             .is_some_and(|(address, _)| pattern == address);

@@ -39,7 +39,7 @@ pub(super) async fn run(
     if pem.is_empty() {
         return Err(none());
     }
-    // It goes to a terminal, or into a list of what is trusted.
+    // It is written to a terminal, or added to a list of trusted certificates.
     if !is_pem(&pem) {
         return Err(Failure::Failed(
             "the proxy's answer is not certificates in PEM".to_owned(),
@@ -52,14 +52,14 @@ pub(super) async fn run(
     }
 }
 
-/// Whether a text is certificates and nothing that a terminal would act on.
+/// Whether a text consists of certificates and nothing that a terminal would interpret.
 fn is_pem(text: &str) -> bool {
     let plain = |byte: u8| byte == b'\n' || (b' '..=b'~').contains(&byte);
     let mut certificates = CertificateDer::pem_slice_iter(text.as_bytes()).peekable();
     text.bytes().all(plain) && certificates.peek().is_some() && certificates.all(|one| one.is_ok())
 }
 
-/// A file that everybody may read, whatever the umask; one that is there stays as it is.
+/// Writes a file that all users may read, whatever the umask. An existing file stays as it is.
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).open(path)?;
     file.set_permissions(Permissions::from_mode(0o644))?;
@@ -71,7 +71,7 @@ fn refused(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
     Failure::Failed(match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            format!("{path} is there already and stays as it is; remove it, or name another file")
+            format!("{path} exists already and was not changed; remove it, or name another file")
         }
         _ => format!("cannot write {path}: {error}"),
     })

@@ -14,7 +14,7 @@ use crate::listener::AnsweringProxy;
 use crate::output::{Form, Output, printable};
 use crate::{Failure, system_tool};
 
-/// The caller is root, and so is the proxy that is asked.
+/// Both the caller and the asked proxy must be root's.
 pub(super) async fn install(client: &Client, output: &Output) -> Result<(), Failure> {
     let ca = client.ca(CaQuery::default()).await?;
     if ca.subject.is_empty() {
@@ -22,7 +22,7 @@ pub(super) async fn install(client: &Client, output: &Output) -> Result<(), Fail
     }
     if ca.kept_at.is_none() {
         return Err(Failure::Failed(
-            "this CA goes when the proxy stops, so trusting it would be worthless after a restart; make one that \
+            "this CA is lost when the proxy stops, so trusting it would be worthless after a restart; make one that \
              stays with `codex-network-proxy init`, then `proxyctl reload`, then install that"
                 .to_owned(),
         ));
@@ -45,7 +45,7 @@ pub(super) async fn install(client: &Client, output: &Output) -> Result<(), Fail
     )
 }
 
-/// Needs no proxy: what was installed is found by its name and content.
+/// Needs no proxy: installed files are found by name and content.
 pub(crate) fn uninstall(output: &Output) -> Result<(), Failure> {
     need_root("uninstall")?;
     let changed = find()?.uninstall(&mut run).map_err(Failure::Failed)?;
@@ -71,12 +71,12 @@ fn find() -> Result<Store, Failure> {
     })
 }
 
-/// Runs a tool of the system, which tells what it does on standard error.
+/// Runs a tool of the system, which reports on standard error.
 fn run(tool: &Tool<'_>) -> Result<(), String> {
     let status = system_tool::command(tool.program)
         .args(&tool.arguments)
         .stdin(Stdio::null())
-        // Standard output is for our own answer.
+        // Standard output is for the command's own answer.
         .stdout(Stdio::from(std::io::stderr()))
         .status()
         .map_err(|error| format!("cannot run {}: {error}", tool.program.display()))?;

@@ -26,7 +26,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     };
     let kept = match &ca.kept_at {
         Some(path) => printable(path),
-        None => "nowhere: made at the start, gone at the end; `codex-network-proxy init` makes one that stays"
+        None => "nowhere: made at the start, and lost at the end; `codex-network-proxy init` makes a permanent one"
             .to_owned(),
     };
     let roots = match ca.roots {
@@ -60,7 +60,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     Ok(output.labelled(&ways(&ca, install))?)
 }
 
-/// How the stores of Debian, of Fedora and of macOS are made to trust the CA of root's proxy.
+/// How to make the stores of Debian, of Fedora and of macOS trust the CA of root's proxy.
 const INSTALLED_BY_US: [&str; 3] = [
     "sudo proxyctl ca install (which runs update-ca-certificates)",
     "sudo proxyctl ca install (which runs update-ca-trust)",
@@ -73,8 +73,8 @@ const INSTALLED_BY_HAND: [&str; 3] = [
     "sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain FILE",
 ];
 
-/// How the usual systems and programs are told. The bundle is for those whose list of roots is
-/// replaced, the certificate for those whose list is added to.
+/// Instructions for the usual systems and programs. The bundle is for those whose list of roots is
+/// replaced, the certificate for those whose list is extended.
 fn ways(ca: &Ca, install: [&str; 3]) -> [(&'static str, String); 7] {
     let file = ca.certificate_file.as_deref().map_or_else(
         || "ca.pem (from `proxyctl ca export --out ca.pem`)".to_owned(),

@@ -1,8 +1,8 @@
 //! The system's own store of trusted certificates, changed with the system's own tools.
 //!
-//! What is installed is a file whose name carries the certificate's fingerprint. Only files of such a
-//! name that hold that very certificate are ever removed, so that uninstalling undoes what installing
-//! did, and nothing else.
+//! An installed file has the certificate's fingerprint in its name. Only files of such a name that
+//! hold exactly that certificate are ever removed, so that uninstalling undoes only what installing
+//! did.
 
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
@@ -19,21 +19,21 @@ const PREFIX: &str = "codex-network-proxy-ca-";
 const SUFFIX: &str = ".crt";
 /// Bytes of the fingerprint in a name.
 const MARK: usize = 8;
-/// No certificate is longer.
+/// Longest certificate that is read.
 const LONGEST: u64 = 64 * 1024;
-/// Nor is a list of those that a system trusts.
+/// Longest list of a system's trusted certificates that is read.
 const LONGEST_LIST: u64 = 16 << 20;
 /// The store of macOS.
 const KEYCHAIN: &str = "/Library/Keychains/System.keychain";
 
-/// A store, below a root that is `/` but for tests.
+/// A store, below a root that is `/` except in tests.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     root: PathBuf,
     kind: Kind,
 }
 
-/// Which tools there are.
+/// The kind of the system's tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// `update-ca-certificates(8)`: Debian, Ubuntu, Alpine and others.
@@ -44,7 +44,7 @@ enum Kind {
     Macos,
 }
 
-/// A tool to be run.
+/// A tool to run.
 #[derive(Debug)]
 pub(crate) struct Tool<'a> {
     pub(crate) program: &'a Path,
@@ -59,14 +59,14 @@ type Run<'a> = dyn FnMut(&Tool<'_>) -> Result<(), String> + 'a;
 pub(crate) enum Trust {
     Yes,
     No,
-    /// It cannot be found out.
+    /// It cannot be determined.
     Unknown,
 }
 
-/// What was changed.
+/// The changed files.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Changed {
-    /// Nothing: these files were there, or none.
+    /// Nothing was changed: these files existed, or none did.
     Nothing(Vec<PathBuf>),
     Files(Vec<PathBuf>),
 }
@@ -79,12 +79,12 @@ impl Changed {
 }
 
 impl Store {
-    /// The store of the system below this root; `None` when it has none that we know.
+    /// The store of the system below this root; `None` if it is of no known kind.
     pub(crate) fn of(root: &Path) -> Option<Self> {
         let kind = if cfg!(target_os = "macos") {
             Kind::Macos
         } else {
-            // Either may have the directories of the other, never the tool.
+            // Either system may have the directories of the other, but not its tool.
             [Kind::Debian, Kind::Fedora]
                 .into_iter()
                 .find(|kind| root.join(kind.program()).exists())?
@@ -99,7 +99,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A sentence, when it cannot; nothing is left behind then.
+    /// A sentence, when it cannot. Then no file is left behind.
     pub(super) fn install(&self, pem: &str, run: &mut Run<'_>) -> Result<Changed, String> {
         let mark = mark(pem.as_bytes()).ok_or("the proxy's CA cannot be read")?;
         let path = self.directory().join(format!("{PREFIX}{mark}{SUFFIX}"));
@@ -109,18 +109,18 @@ impl Store {
                 if read(&path).as_deref() != Some(pem.as_bytes()) {
                     let path = path.display();
                     return Err(format!(
-                        "{path} is there and is not this CA; look at it, and move it away"
+                        "{path} exists and is not this CA; inspect it and move it away"
                     ));
                 }
                 false
             }
             Err(error) => return Err(format!("cannot write {}: {error}", path.display())),
         };
-        // Also where the file was there: an earlier run may have been interrupted.
+        // Also when the file existed: an earlier run may have been interrupted.
         let outcome = self.run(&self.arguments_to_trust(&path), run);
         if let Err(why) = outcome {
             if is_new {
-                // What is not trusted must not be taken for it.
+                // A file that the system does not trust must not stay.
                 let _ = std::fs::remove_file(&path);
             }
             return Err(why);
@@ -132,11 +132,11 @@ impl Store {
         })
     }
 
-    /// Takes back every certificate that [`install`](Self::install) installed.
+    /// Removes every certificate that [`install`](Self::install) installed.
     ///
     /// # Errors
     ///
-    /// A sentence, when something could not be taken back.
+    /// A sentence, when a file could not be removed.
     pub(super) fn uninstall(&self, run: &mut Run<'_>) -> Result<Changed, String> {
         let mut removed = Vec::new();
         for path in self.ours() {
@@ -149,7 +149,7 @@ impl Store {
                 self.run(&distrust, run)?;
                 let hash = read(&path).and_then(|pem| fingerprint(&pem));
                 let hash = hash.ok_or_else(|| format!("cannot read {}", path.display()))?;
-                // security(1) writes fingerprints in capitals, and compares them as texts.
+                // security(1) writes fingerprints in capitals and compares them as texts.
                 let hash = hash.to_ascii_uppercase();
                 let delete = [
                     "delete-certificate".into(),
@@ -167,7 +167,7 @@ impl Store {
             return Ok(Changed::Nothing(removed));
         }
         match self.kind {
-            // Without it links to what is gone stay in /etc/ssl/certs.
+            // Otherwise links to removed files stay in /etc/ssl/certs.
             Kind::Debian => self.run(&["--fresh".into()], run)?,
             Kind::Fedora => self.run(&["extract".into()], run)?,
             Kind::Macos => {}
@@ -175,14 +175,14 @@ impl Store {
         Ok(Changed::Files(removed))
     }
 
-    /// Whether the system trusts a certificate, whoever has made it do so.
+    /// Whether the system trusts a certificate, by any means.
     pub(crate) fn trust(&self, pem: &str, run: &mut Run<'_>) -> Trust {
         let list = match self.kind {
             Kind::Debian => "etc/ssl/certs/ca-certificates.crt",
             Kind::Fedora => "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
             Kind::Macos => return self.verify(pem, run),
         };
-        // Long beyond any certificate, but a list all the same.
+        // Far longer than a certificate, because it is a list.
         let Ok(list) = Reading::up_to(LONGEST_LIST).read(&self.root.join(list)) else {
             return Trust::Unknown;
         };
@@ -197,7 +197,7 @@ impl Store {
         }
     }
 
-    /// Has the tool judge our file, which is there only where `install` made it so.
+    /// Lets the tool verify our file, which exists only after `install`.
     fn verify(&self, pem: &str, run: &mut Run<'_>) -> Trust {
         let mark = mark(pem.as_bytes());
         let ours = self
@@ -205,10 +205,10 @@ impl Store {
             .into_iter()
             .find(|path| read(path).and_then(|held| self::mark(&held)) == mark);
         let Some(path) = ours else {
-            // A profile may have brought it; then the keychain has it under its own name.
+            // A profile may have added it; then the keychain has it under its own name.
             return Trust::Unknown;
         };
-        // The certificate is a CA's own, and nothing is to be fetched to judge it.
+        // The certificate is that of a CA, and verifying it must not fetch anything.
         let verify = ["verify-cert", "-c"].map(OsString::from).into_iter();
         let options = ["-p", "basic", "-l", "-L", "-q"].map(OsString::from);
         let arguments: Vec<OsString> = verify.chain([path.into()]).chain(options).collect();
@@ -218,7 +218,7 @@ impl Store {
         }
     }
 
-    /// The files of our name that hold the certificate that the name says.
+    /// The files in our form whose certificate matches their name.
     fn ours(&self) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(self.directory()) else {
             return Vec::new();
@@ -243,12 +243,12 @@ impl Store {
         self.root.join(match self.kind {
             Kind::Debian => "usr/local/share/ca-certificates",
             Kind::Fedora => "etc/pki/ca-trust/source/anchors",
-            // The keychain has a copy; this is how we know that it is ours.
+            // The keychain has a copy; this file shows that we added it.
             Kind::Macos => "Library/Application Support/codex-network-proxy",
         })
     }
 
-    /// What makes the tool take the directory, or this file, into account.
+    /// The arguments that make the tool read the directory, or this file.
     fn arguments_to_trust(&self, path: &Path) -> Vec<OsString> {
         match self.kind {
             Kind::Debian => Vec::new(),
@@ -279,7 +279,7 @@ impl Kind {
     }
 }
 
-/// The fingerprint's first bytes; `None` for what is not exactly one certificate.
+/// The fingerprint's first bytes; `None` for a text that is not exactly one certificate.
 fn mark(pem: &[u8]) -> Option<String> {
     let fingerprint = fingerprint(pem)?;
     Some(fingerprint[..2 * MARK].to_owned())
@@ -296,13 +296,14 @@ fn fingerprint(pem: &[u8]) -> Option<String> {
     Some(pairs.concat())
 }
 
-/// A small regular file, whatever its name leads to.
+/// A small regular file, also through a link.
 fn read(path: &Path) -> Option<Vec<u8>> {
     let mut content = Reading::up_to(LONGEST).without_links().read(path).ok()?;
     Some(std::mem::take(&mut *content))
 }
 
-/// A new file that everybody may read, whatever the umask, in a directory that may be missing.
+/// Writes a new file that all users may read, whatever the umask, and makes its directory if it is
+/// missing.
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;

@@ -1,5 +1,5 @@
-//! The CA: where something is decrypted, programs have to trust it, and upstreams' roots have to be
-//! there.
+//! The CA: where connections are decrypted, programs must trust it, and the upstreams' roots must
+//! exist.
 
 use std::ffi::OsStr;
 
@@ -12,12 +12,12 @@ use super::tool::{self, Success};
 use crate::commands::ca::store::{Store, Trust};
 use crate::output::{span, utc};
 
-/// A CA that ends sooner than this should be replaced.
+/// A CA that expires sooner than this should be replaced.
 const SOON: i64 = 30 * 24 * 60 * 60;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let Some(answers) = facts.proxy.answers() else {
-        return vec![Finding::skipped("no proxy tells which CA it uses")];
+        return vec![Finding::skipped("no proxy reports which CA it uses")];
     };
     let use_of_it = if answers.intercepts() {
         Use::Intercepts
@@ -53,7 +53,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     judge(ca, use_of_it, trust.unwrap_or(Trust::Unknown), advice, now)
 }
 
-/// What to do about a CA that nothing can trust for long, and about one that is not trusted.
+/// What to do about a temporary CA, and about one that is not trusted.
 struct Advice {
     keep: &'static str,
     install: &'static str,
@@ -64,13 +64,13 @@ const OF_ROOT: Advice = Advice {
     install: "sudo proxyctl ca install",
 };
 
-/// `ca install` trusts a proxy of root alone.
+/// `ca install` trusts only root's proxy.
 const OF_A_USER: Advice = Advice {
     keep: "codex-network-proxy init, proxyctl reload, then install the CA by hand: proxyctl ca show",
     install: "install it by hand: proxyctl ca show",
 };
 
-/// Whether the CA signs anything.
+/// Whether the CA is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     Intercepts,
@@ -101,7 +101,7 @@ fn judge_trust(ca: &Ca, use_of_it: Use, trust: Trust, advice: &Advice) -> Findin
             Finding::ok("this system trusts the CA with which connections are intercepted")
         }
         (Use::Intercepts, _, false) => Finding::problem(
-            "connections are intercepted with a CA that goes when the proxy stops, so nothing can trust it for long",
+            "connections are intercepted with a CA that is lost when the proxy stops, so no program can trust it for long",
             advice.keep,
         ),
         (Use::Intercepts, Trust::No, true) => Finding::problem(
@@ -109,7 +109,7 @@ fn judge_trust(ca: &Ca, use_of_it: Use, trust: Trust, advice: &Advice) -> Findin
             advice.install,
         ),
         (Use::Intercepts, Trust::Unknown, true) => Finding::note(
-            "connections are intercepted; whether this system trusts the CA cannot be found out",
+            "connections are intercepted; whether this system trusts the CA cannot be determined",
         )
         .advise("proxyctl ca show"),
     }
@@ -120,7 +120,7 @@ fn judge_time(ca: &Ca, now: i64) -> Option<Finding> {
     let left = ca.not_after - now;
     if now < ca.not_before {
         let found = format!(
-            "the CA is valid from {} on, and this machine's clock says {}",
+            "the CA is valid from {} on, but this machine's clock says {}",
             utc(ca.not_before),
             utc(now)
         );
@@ -128,14 +128,14 @@ fn judge_time(ca: &Ca, now: i64) -> Option<Finding> {
     }
     if left < 0 {
         return Some(Finding::problem(
-            format!("the CA has ended at {}", utc(ca.not_after)),
+            format!("the CA expired at {}", utc(ca.not_after)),
             anew,
         ));
     }
-    // One that is made at each start is always young enough.
+    // A CA that is made at each start is never too old.
     (left < SOON && ca.kept_at.is_some()).then(|| {
         let left = span(u64::try_from(left).unwrap_or(0));
-        Finding::note(format!("the CA ends in {left}")).advise(anew)
+        Finding::note(format!("the CA expires in {left}")).advise(anew)
     })
 }
 

@@ -1,14 +1,14 @@
-//! The configuration files, for what no running proxy tells.
+//! The configuration files, for facts that no running proxy reports.
 
 use codex_network_config::{Listen, Settings, Sources, load};
 
 use super::init_system::InitSystem;
 
-/// What the files say, as far as they can be used.
+/// The content of the files, if they can be used.
 #[derive(Debug)]
 pub(super) enum Configured {
     Settings(Box<Settings>),
-    /// What is wrong, in a line.
+    /// The problem, in a line.
     Unusable(String),
 }
 
@@ -20,7 +20,7 @@ impl Configured {
         } else {
             Sources::system_and_user(|name| std::env::var_os(name))
         };
-        // The variables that hold secrets are the service's, not those of this shell.
+        // The variables with secrets are the service's, not those of this shell.
         let sources = sources.with_environment(|_| Some("not looked at".into()));
         match load(&sources) {
             Ok(loaded) => Self::Settings(Box::new(loaded.settings)),
@@ -28,7 +28,7 @@ impl Configured {
         }
     }
 
-    /// Where a proxy would listen; the defaults when the files cannot be used.
+    /// Where a proxy would listen; the defaults if the files cannot be used.
     pub(super) fn listen(&self) -> Listen {
         match self {
             Self::Settings(settings) => settings.listen,

@@ -1,4 +1,4 @@
-//! The control socket: who answers on it, and whose file it is.
+//! The control socket: which process answers, and who owns its file.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             match std::fs::symlink_metadata(path) {
                 Ok(file) => judge(path, (file.uid(), file.gid(), file.mode()), owners),
                 Err(error) => Finding::note(format!(
-                    "{} answers, and cannot be looked at: {error}",
+                    "{} answers, but its file cannot be inspected: {error}",
                     path.display()
                 )),
             }
@@ -34,14 +34,14 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     }]
 }
 
-/// Of the file only the owner has to be right: who may call is decided by the proxy, and the mode
-/// follows from that (SPEC K3).
+/// Only the file's owner is checked. The proxy decides who may call, and the mode follows from that
+/// (SPEC K3).
 fn judge(path: &Path, (uid, gid, mode): (u32, u32, u32), proxy: Option<u32>) -> Finding {
     let path = path.display();
     let owner = user(uid);
     if uid != 0 && Some(uid) != proxy {
         return Finding::problem(
-            format!("{path} answers, but belongs to {owner}, as whom the proxy does not run"),
+            format!("{path} answers, but belongs to {owner}, but the proxy runs as another user"),
             format!("ls -l {path}: find out who made it, remove it, and start the proxy again"),
         );
     }

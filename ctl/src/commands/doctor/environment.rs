@@ -1,5 +1,5 @@
-//! The environment of the calling shell: do the programs that are started from it find the proxy, all
-//! of them, and do they trust its CA?
+//! The environment of the calling shell: do programs started from it use the proxy, all of them,
+//! and do they trust its CA?
 
 mod address;
 
@@ -19,13 +19,13 @@ use super::finding::Finding;
 use super::proxy::Answers;
 use address::{Leads, lead};
 
-/// The variables that most programs read, in upper case; all have a twin in lower case.
+/// The variables that most programs read, in upper case; each exists in lower case too.
 const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 const PAST: &str = "NO_PROXY";
-/// The largest list of certificates that is looked into.
+/// The largest list of certificates that is read.
 const LARGEST: u64 = 16 << 20;
 
-/// Names and values; an empty value counts as none, as programs have it.
+/// Names and values; an empty value counts as unset, as in most programs.
 type Variables = BTreeMap<String, String>;
 
 /// The proxy that the variables should lead to.
@@ -53,7 +53,7 @@ enum Bundle {
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     if Uid::effective().is_root() && std::env::var_os("SUDO_UID").is_some() {
         return vec![
-            Finding::note("skipped: sudo keeps the shell's variables back")
+            Finding::note("skipped: sudo removes the shell's variables")
                 .advise("proxyctl doctor environment, without sudo"),
         ];
     }
@@ -76,7 +76,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     found
 }
 
-/// Where the proxy is, or will be.
+/// The addresses of the proxy, or those that it will have.
 fn doors(facts: &Facts) -> Doors {
     let listen = facts.configured().listen();
     let configured = Doors {
@@ -96,7 +96,7 @@ fn doors(facts: &Facts) -> Doors {
     })
 }
 
-/// The value of a variable in either case, the lower first, as most programs have it.
+/// The value of a variable in either case; lower case wins, as in most programs.
 fn either<'v>(variables: &'v Variables, upper: &str) -> Option<&'v String> {
     variables
         .get(&upper.to_lowercase())
@@ -124,7 +124,7 @@ fn proxies(variables: &Variables, doors: Doors) -> Vec<Finding> {
                 Finding::note(format!(
                     "{name}={shown} makes some programs look names up themselves"
                 ))
-                // The shell puts the rest in, which may hold a password.
+                // The shell inserts the rest, which may hold a password.
                 .advise(format!("export {name}=\"socks5h://${{{name}#*://}}\"")),
             ),
             Leads::Elsewhere => found.push(Finding::problem(
@@ -170,7 +170,7 @@ fn proxies(variables: &Variables, doors: Doors) -> Vec<Finding> {
                 .advise(set(&["HTTP_PROXY", "http_proxy"])),
         ),
     }
-    // A server's CGI programs get a client's `Proxy` field as HTTP_PROXY.
+    // A web server passes a client's `Proxy` field to CGI programs as HTTP_PROXY.
     let is_set = |name: &str| variables.contains_key(name);
     if is_set("HTTP_PROXY") && !is_set("http_proxy") && either(variables, "ALL_PROXY").is_none() {
         found.push(
@@ -181,7 +181,7 @@ fn proxies(variables: &Variables, doors: Doors) -> Vec<Finding> {
     found
 }
 
-/// Variables whose upper and lower case disagree: which counts depends on the program.
+/// Variables whose upper and lower case differ: programs disagree about which one counts.
 fn twins(variables: &Variables) -> Vec<Finding> {
     let names = PROXIES.into_iter().chain([PAST]);
     names
@@ -202,7 +202,7 @@ fn twins(variables: &Variables) -> Vec<Finding> {
         .collect()
 }
 
-/// What goes past the proxy beyond this machine itself.
+/// The hosts that go past the proxy, besides this machine itself.
 fn past(variables: &Variables, local: Local) -> Vec<Finding> {
     let lower = PAST.to_lowercase();
     [PAST, lower.as_str()]
@@ -243,7 +243,7 @@ fn certificates(variables: &Variables, answers: Option<&Answers>) -> Vec<Finding
         .collect()
 }
 
-/// Without a CA in use any file will do.
+/// Without a CA in use every file is fine.
 fn look_into(path: &Path, ca: Option<&CertificateDer<'_>>) -> Bundle {
     let content = Reading::up_to(LARGEST).read(path);
     let content = match content {
@@ -269,7 +269,7 @@ fn judge_certificates(name: &str, state: &Bundle, bundle: Option<&str>) -> Optio
     match state {
         Bundle::HasCa => None,
         Bundle::LacksCa => Some(Finding::problem(
-            format!("{name} names a file without the CA that connections are intercepted with"),
+            format!("{name} names a file without the CA for intercepted connections"),
             advice,
         )),
         Bundle::Unreadable(why) => Some(Finding::problem(

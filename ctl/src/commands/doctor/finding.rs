@@ -1,4 +1,4 @@
-//! What a check finds, and how it is told.
+//! The result of a check, and its output.
 
 use serde::Serialize;
 
@@ -6,22 +6,22 @@ use crate::Failure;
 use crate::args::Check;
 use crate::output::{Form, Output, Tone, counted, padded, printable};
 
-/// One thing that was looked at.
+/// One result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) verdict: Verdict,
-    /// What was looked at, and how it is.
+    /// What was checked, and its state.
     pub(super) found: String,
     /// What to do: a command where there is one.
     pub(super) advice: Option<String>,
 }
 
-/// How it is.
+/// The state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verdict {
     Ok,
-    /// Nothing is wrong, but somebody may have meant otherwise; or it could not be looked at.
+    /// Nothing is wrong, but it may not be intended; or it could not be checked.
     Note,
     Problem,
 }
@@ -59,7 +59,7 @@ impl Finding {
         .advise(advice)
     }
 
-    /// Something that could not be looked at, and why.
+    /// Something that could not be checked, and why.
     pub(super) fn skipped(why: &str) -> Self {
         Self::note(format!("skipped: {why}"))
     }
@@ -90,7 +90,7 @@ impl Verdict {
     }
 }
 
-/// Tells everything that was found. Fails, without more words, when there is a problem.
+/// Writes all results. Fails, without another message, if there is a problem.
 pub(super) fn tell(output: &Output, lines: &[Line]) -> Result<(), Failure> {
     if output.form() == Form::Json {
         output.json(&lines)?;
@@ -133,7 +133,7 @@ fn count(lines: &[Line], verdict: Verdict) -> usize {
     of_it.count()
 }
 
-/// Text that stays in its line, whoever wrote it.
+/// Text without line ends, whatever its source.
 fn in_one(text: &str) -> String {
     printable(&text.replace('\n', " "))
 }

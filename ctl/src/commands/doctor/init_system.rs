@@ -1,4 +1,4 @@
-//! What the service manager knows of us: systemd's units, or launchd's job.
+//! The service manager's view of the proxy: systemd's units, or launchd's job.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,14 +19,14 @@ pub(super) const JOB: &str = "system/com.openai.codex-network-proxy";
 
 const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,MainPID,ExecMainStatus,NeedDaemonReload,Listen";
 
-/// Who starts services here.
+/// The service manager of this system.
 #[derive(Debug)]
 pub(super) enum InitSystem {
     Systemd(Units),
     Launchd(Job),
-    /// Nobody that we know, as in most containers.
+    /// None that we know, as in most containers.
     None,
-    /// It is there and gives no answer.
+    /// It exists but gives no answer.
     Unanswered(String),
 }
 
@@ -34,7 +34,7 @@ pub(super) enum InitSystem {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Units(pub(super) Vec<Unit>);
 
-/// A unit as `systemctl show` tells it.
+/// A unit, from `systemctl show`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unit {
     pub(super) id: String,
@@ -52,7 +52,7 @@ pub(super) struct Unit {
     pub(super) listens: Vec<String>,
 }
 
-/// A job as `launchctl print` tells it.
+/// A job, from `launchctl print`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Job {
     pub(super) is_loaded: bool,
@@ -70,7 +70,7 @@ impl InitSystem {
                 Err(why) => Self::Unanswered(why),
             };
         }
-        // As sd_booted(3) finds out.
+        // The test of sd_booted(3).
         if !Path::new("/run/systemd/system").is_dir() {
             return Self::None;
         }
@@ -101,7 +101,7 @@ impl InitSystem {
         }
     }
 
-    /// How the service is started.
+    /// How to start the service.
     pub(super) fn start(&self) -> String {
         match self {
             Self::Systemd(units) if units.service().is_some_and(Unit::is_installed) => {
@@ -113,7 +113,7 @@ impl InitSystem {
         }
     }
 
-    /// How the proxy is started anew.
+    /// How to restart the proxy.
     pub(super) fn restart(&self) -> String {
         match self {
             Self::Systemd(_) if self.has_service() => {
@@ -169,7 +169,7 @@ impl Unit {
         unit
     }
 
-    /// Whether it is there, be it masked or broken.
+    /// Whether it exists, even if it is masked or broken.
     pub(super) fn is_installed(&self) -> bool {
         !matches!(self.load.as_str(), "" | "not-found")
     }
@@ -180,7 +180,7 @@ impl Unit {
 }
 
 impl Job {
-    /// Nested blocks of `key = value`, of which only the outermost is ours.
+    /// Nested blocks of `key = value`, of which only the outermost is used.
     fn read(text: &str) -> Self {
         let mut depth = 0_usize;
         let mut values = HashMap::new();

@@ -1,4 +1,4 @@
-//! The doors of the running proxy: each is spoken to, on its own address and no other.
+//! The doors of the running proxy: connects to each, at its own address only.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let Some(answers) = facts.proxy.answers() else {
         return vec![Finding::skipped(
-            "no proxy answers that could say where it listens",
+            "no proxy answers, so its listeners are not known",
         )];
     };
     let status = &answers.status;
@@ -51,7 +51,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     found
 }
 
-/// What came of speaking to a door.
+/// The result of connecting to a door.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     Answers,
@@ -71,13 +71,13 @@ fn judge(door: &Listener, outcome: Option<Outcome>) -> Finding {
             format!("{what} {why}"),
             "proxyctl status (connections, max_connections), and the proxy's log",
         ),
-        None => Finding::note(format!("{what} is no address that could be tried")),
+        None => Finding::note(format!("{what} is not an address that could be tried")),
     }
 }
 
 fn missing((name, address): (&str, SocketAddr)) -> Finding {
     Finding::problem(
-        format!("{name} {address} is on, and the proxy does not listen there"),
+        format!("{name} {address} is on, but the proxy does not listen there"),
         "proxyctl doctor ports, then proxyctl reload",
     )
 }
@@ -94,7 +94,7 @@ fn ask(name: &str, address: SocketAddr) -> Outcome {
     }
 }
 
-/// How an address that stands for all is reached from here.
+/// The address to connect to for an unspecified listener.
 fn reachable(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -103,7 +103,7 @@ fn reachable(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Says what a door answers by itself: nothing is judged, recorded or dialled.
+/// Sends a message that a door answers by itself: nothing is judged, recorded or dialled.
 fn speak(name: &str, address: SocketAddr) -> Result<(), String> {
     #[expect(
         clippy::disallowed_methods,
@@ -116,7 +116,7 @@ fn speak(name: &str, address: SocketAddr) -> Result<(), String> {
         // No authentication, which is accepted (RFC 1928 section 3).
         (&[5, 1, 0], &[5, 0])
     } else {
-        // The HTTP door answers that it is a proxy, the admin API that it is well.
+        // The HTTP door answers that it is a proxy, the admin API that it is healthy.
         (request.as_bytes(), b"HTTP/1.1 ")
     };
     let mut heard = vec![0; hear.len()];
@@ -127,7 +127,7 @@ fn speak(name: &str, address: SocketAddr) -> Result<(), String> {
         .and_then(|()| stream.read_exact(&mut heard));
     match spoken {
         Ok(()) if heard == hear => Ok(()),
-        Ok(()) => Err("is answered by something else".to_owned()),
+        Ok(()) => Err("is answered by another program".to_owned()),
         Err(error) => Err(format!(
             "takes connections and does not answer within {} s ({})",
             PATIENCE.as_secs(),
@@ -176,15 +176,15 @@ mod tests {
         let server = thread::spawn(move || {
             let (mut stream, _) = stranger.accept().expect("a connection");
             stream.write_all(b"220 mail").expect("a reader");
-            // Until the other side has gone, so that nothing is reset.
+            // Until the other side has closed, so that nothing is reset.
             let _ = stream.read(&mut [0; 64]);
         });
         assert_eq!(
             ask("socks5", address),
-            Outcome::Fails("is answered by something else".to_owned())
+            Outcome::Fails("is answered by another program".to_owned())
         );
         server.join().expect("it ends");
-        // A connected socket holds its port: nothing listens there, and no other test is given it.
+        // A connected socket holds its port: nothing listens there, and no other test gets it.
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let client = listener.local_addr().and_then(TcpStream::connect);
         let client = client.expect("a connection");

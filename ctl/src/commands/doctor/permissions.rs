@@ -1,5 +1,6 @@
-//! Who may change what the proxy goes by: the configuration, the requirements, the CA, its sockets' place,
-//! and every directory on the way to them. Whoever can is stronger than the policy.
+//! Which users may change what the proxy depends on: the configuration, the requirements, the CA,
+//! the directory of its sockets, and every directory on the way to them. Such a user can override
+//! the policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -14,7 +15,7 @@ use super::control::user;
 use super::finding::Finding;
 use crate::output::counted;
 
-/// Where a system's configuration is, whether the proxy has read it or not.
+/// The places of a system's configuration, whether the proxy has read it or not.
 pub(super) const SYSTEM: [&str; 5] = [
     "/etc/codex/config.toml",
     "/etc/codex/requirements.toml",
@@ -23,20 +24,20 @@ pub(super) const SYSTEM: [&str; 5] = [
     "/etc/codex-network-proxy/conf.d",
 ];
 
-/// How strict to be.
+/// How strict the check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Keep {
-    /// Nobody else may write.
+    /// Other users may not write.
     Unchanged,
-    /// Nobody but root may write: it binds everybody else.
+    /// Only root may write, because it binds all other users.
     Roots,
-    /// Nobody else may read either.
+    /// Other users may not read either.
     Secret,
 }
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let answers = facts.proxy.answers();
-    // The service's files are root's; those of a proxy of somebody's own are theirs as well.
+    // The service's files belong to root; those of a user's own proxy may belong to that user.
     let owner = match answers.and_then(|answers| answers.monitor()) {
         Some(monitor) => monitor.uid,
         None if facts.init_system.has_service() => 0,
@@ -51,7 +52,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let from = started_in(facts);
     let mut lost = |path: &Path| {
         found.push(Finding::skipped(&format!(
-            "{} counts from where the proxy was started, which this user may not see",
+            "{} is relative to the proxy's working directory, which this user may not see",
             path.display()
         )));
     };
@@ -77,7 +78,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let mut bad = BTreeSet::new();
     for (path, keep) in &wanted {
         let trusted = if *keep == Keep::Roots { 0 } else { owner };
-        // The rule by which the proxy goes, links and directories above included.
+        // The proxy's own rule, with links and directories above.
         match Trust::of_user(trusted).inspect(path) {
             Ok(way) => {
                 for place in way {
@@ -101,16 +102,13 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         let places = counted(good, "file or directory", "files and directories");
         found.insert(
             0,
-            Finding::ok(format!(
-                "{places} that nobody but {} may change",
-                user(owner)
-            )),
+            Finding::ok(format!("{places} that only {} may change", user(owner))),
         );
     }
     found
 }
 
-/// The directory from which relative paths count: that of the running proxy, else ours.
+/// The directory that relative paths start from: that of the running proxy, else our own.
 fn started_in(facts: &Facts) -> Option<PathBuf> {
     match facts.proxy.answers() {
         Some(answers) => {
@@ -121,7 +119,7 @@ fn started_in(facts: &Facts) -> Option<PathBuf> {
     }
 }
 
-/// A path that means the same file here; `None` when nobody knows where it begins.
+/// A path that means the same file here; `None` if its start is not known.
 fn absolute(path: &Path, from: Option<&Path>) -> Option<PathBuf> {
     if path.is_absolute() {
         return Some(path.to_owned());
@@ -129,7 +127,7 @@ fn absolute(path: &Path, from: Option<&Path>) -> Option<PathBuf> {
     Some(from?.join(path))
 }
 
-/// The configuration: what the proxy has read, else what it would read.
+/// The configuration files: those that the proxy has read, else those that it would read.
 fn files(facts: &Facts) -> BTreeSet<PathBuf> {
     let mut files: BTreeSet<PathBuf> = SYSTEM.into_iter().map(PathBuf::from).collect();
     if let Some(answers) = facts.proxy.answers() {
@@ -141,8 +139,8 @@ fn files(facts: &Facts) -> BTreeSet<PathBuf> {
     files
 }
 
-/// The CA's files, the state directory and that of the control socket, of a proxy that tells where they
-/// are.
+/// The CA's files, the state directory and the directory of the control socket, if the proxy
+/// reports them.
 fn authority(facts: &Facts) -> Vec<(PathBuf, Keep)> {
     let Some(answers) = facts.proxy.answers() else {
         return Vec::new();
@@ -158,13 +156,13 @@ fn authority(facts: &Facts) -> Vec<(PathBuf, Keep)> {
         .and_then(|ca| ca.certificate_file.clone())
         .map(PathBuf::from);
     let kept = ca.and_then(|ca| ca.kept_at.clone()).map(PathBuf::from);
-    // Beside the certificate unless the configuration names both.
+    // Beside the certificate, unless the configuration names both.
     let key = path(&["mitm", "ca_key_path"])
         .or_else(|| Some(kept.as_deref()?.with_file_name("ca.key")))
         .filter(|_| kept.is_some());
     let state =
         path(&["daemon", "state_dir"]).or_else(|| public.as_deref()?.parent().map(Path::to_owned));
-    // Whoever can replace the control socket can pose as the proxy to those who ask it.
+    // A user who can replace the control socket can impersonate the proxy.
     let control = std::path::absolute(&answers.socket).ok();
     let control = control.and_then(|socket| Some(socket.parent()?.to_owned()));
     [state, public, kept, control]
@@ -187,7 +185,7 @@ fn changeable(fault: &Fault) -> Finding {
     Finding::problem(found, format!("sudo {}", fault.repair()))
 }
 
-/// A key that others than its owner may read.
+/// A key that users other than its owner may read.
 fn readable(path: &Path) -> Option<Finding> {
     let mode = path.metadata().ok()?.mode() & 0o7777;
     let (typed, path) = (as_typed(path), path.display());
@@ -262,7 +260,7 @@ mod tests {
         );
         assert!(
             lost.iter()
-                .any(|found| found.found.starts_with("skipped: policy.toml counts")),
+                .any(|found| found.found.starts_with("skipped: policy.toml is relative")),
             "{lost:?}"
         );
     }

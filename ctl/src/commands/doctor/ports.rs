@@ -1,4 +1,4 @@
-//! Who holds the ports that the proxy needs. Made to be asked before the proxy is there at all.
+//! Which processes hold the ports that the proxy needs. Useful before the proxy is installed.
 
 mod lsof;
 mod procfs;
@@ -15,9 +15,9 @@ use super::proxy::Proxy;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
     address: SocketAddr,
-    /// Whose it is.
+    /// Its user.
     uid: Option<u32>,
-    /// Those that have it open, as far as this user may see them.
+    /// The processes that have it open, if this user may see them.
     holders: Vec<Holder>,
 }
 
@@ -27,14 +27,14 @@ struct Holder {
     name: String,
 }
 
-/// What is known to be ours.
+/// Facts that identify our own sockets.
 #[derive(Debug, Default)]
 struct Ours {
     /// Our processes.
     pids: Vec<u32>,
-    /// What the service manager holds for us.
+    /// The sockets that the service manager holds for us.
     kept: Vec<String>,
-    /// Where the running proxy says that it listens.
+    /// The addresses that the running proxy reports.
     told: Vec<SocketAddr>,
 }
 
@@ -65,7 +65,8 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         .collect()
 }
 
-/// The addresses of the doors: of the running proxy, else of the socket units, else those configured.
+/// The addresses of the doors: of the running proxy, else of the socket units, else of the
+/// configuration.
 fn wanted(facts: &Facts) -> Vec<(&'static str, SocketAddr)> {
     if let Some(answers) = facts.proxy.answers() {
         let mut doors = answers.doors();
@@ -113,7 +114,8 @@ fn ours(facts: &Facts) -> Ours {
     Ours { pids, kept, told }
 }
 
-/// Whether a listening socket keeps another from being bound. A wildcard is in everybody's way.
+/// Whether a listening socket prevents another from being bound. A wildcard conflicts with every
+/// address.
 fn is_in_the_way(held: SocketAddr, wanted: SocketAddr) -> bool {
     let canonical = |ip: IpAddr| ip.to_canonical();
     let is_wildcard = |ip: IpAddr| {
@@ -131,9 +133,9 @@ fn judge(name: &str, address: SocketAddr, held: &[&Held], ours: &Ours) -> Findin
     }
     let holders: Vec<&Holder> = held.iter().flat_map(|held| &held.holders).collect();
     let is_told = ours.told.contains(&address);
-    // The kernel cuts names, so this is all of ours.
+    // The kernel cuts names, so this is the whole prefix that we can compare.
     let is_a_proxy = |holder: &Holder| holder.name.starts_with("codex-network-p");
-    // Process numbers differ where the proxy is in a container of its own.
+    // Process numbers differ if the proxy is in a container of its own.
     let is_ours =
         |holder: &Holder| ours.pids.contains(&holder.pid) || (is_told && is_a_proxy(holder));
     if let Some(holder) = holders.iter().find(|holder| is_ours(holder)) {
@@ -142,7 +144,7 @@ fn judge(name: &str, address: SocketAddr, held: &[&Held], ours: &Ours) -> Findin
             holder.pid
         ));
     }
-    // Perhaps the right one, and perhaps the reason why that cannot start.
+    // Perhaps the right proxy, and perhaps the reason why that one cannot start.
     if let Some(holder) = holders.iter().find(|holder| is_a_proxy(holder)) {
         return Finding::note(format!(
             "{what} is held by a codex-network-proxy that was not asked, process {}",
@@ -154,7 +156,7 @@ fn judge(name: &str, address: SocketAddr, held: &[&Held], ours: &Ours) -> Findin
         return Finding::ok(format!("{what} is held by systemd for the proxy"));
     }
     match holders.as_slice() {
-        [] if is_told => Finding::ok(format!("{what} is held by the proxy, as it says itself")),
+        [] if is_told => Finding::ok(format!("{what} is held by the proxy, by its own report")),
         [] => {
             let owner = held.iter().find_map(|held| held.uid);
             let owner = owner.map_or_else(String::new, |uid| format!(" of {}", user(uid)));
@@ -174,7 +176,7 @@ fn judge(name: &str, address: SocketAddr, held: &[&Held], ours: &Ours) -> Findin
     }
 }
 
-/// How a door is moved.
+/// How to move a door.
 fn elsewhere(name: &str) -> String {
     let key = match name {
         "http" => "proxy_url",
@@ -220,7 +222,7 @@ mod tests {
         let none = Ours::default();
         for (holders, ours, verdict, said) in [
             (&[][..], &none, Problem, "only root can name"),
-            (&[], &told, Good, "says itself"),
+            (&[], &told, Good, "by its own report"),
             (&[(40, "x")], &ours, Good, "the proxy, process 40"),
             (&[(1, "systemd"), (40, "x")], &ours, Good, "process 40"),
             (&[(1, "systemd")], &ours, Good, "systemd for the proxy"),

@@ -15,7 +15,7 @@ use crate::find::ProxyTrust;
 use crate::listener::AnsweringProxy;
 use crate::{Failure, find};
 
-/// How long the proxy has for all of its answers.
+/// Time limit for all answers of the proxy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The doors, and the settings that say where each is.
@@ -25,21 +25,21 @@ const DOORS: [(&str, &str); 3] = [
     ("admin", "admin_url"),
 ];
 
-/// What became of asking.
+/// The result of asking the proxy.
 #[derive(Debug)]
 pub(super) enum Proxy {
     /// No check needs it.
     NotAsked,
     Answers(Box<Answers>),
-    /// It is there, and turns this user away.
+    /// It exists, and refuses this user.
     TurnsAway(String),
-    /// Something is there that gives no proper answer.
+    /// Something is there that gives no valid answer.
     Strange(String),
-    /// No trusted proxy is there: what was tried.
+    /// There is no trusted proxy. The sockets that were tried.
     Silent(Vec<String>),
 }
 
-/// The proxy's word.
+/// The proxy's answers.
 #[derive(Debug)]
 pub(super) struct Answers {
     /// The control socket.
@@ -47,9 +47,9 @@ pub(super) struct Answers {
     /// Whether it is a proxy of root.
     pub(super) is_of_root: bool,
     pub(super) status: Status,
-    /// The settings in force; nothing when they were not told.
+    /// The settings in force; `None` if the proxy did not return them.
     pub(super) config: Option<Config>,
-    /// The CA, if there is one and it was told.
+    /// The CA, if there is one and the proxy returned it.
     pub(super) ca: Option<Ca>,
 }
 
@@ -78,7 +78,7 @@ impl Answers {
         path.iter().try_fold(settings, |value, key| value.get(key))
     }
 
-    /// Where it listens, by the name of the door.
+    /// The addresses of the listeners, by the name of the door.
     pub(super) fn doors(&self) -> Vec<(&'static str, SocketAddr)> {
         DOORS
             .iter()
@@ -90,8 +90,8 @@ impl Answers {
             .collect()
     }
 
-    /// The doors that are on, and that it does not listen on all the same: it goes on without a door
-    /// whose address somebody else has.
+    /// The doors that are on but have no listener: the proxy runs without a door whose address
+    /// another program has.
     pub(super) fn missing_doors(&self) -> Vec<(&'static str, SocketAddr)> {
         let open = self.doors();
         DOORS
@@ -106,7 +106,7 @@ impl Answers {
             .collect()
     }
 
-    /// Whether anything is decrypted (SPEC M1).
+    /// Whether any connection is decrypted (SPEC M1).
     pub(super) fn intercepts(&self) -> bool {
         let is_set = |path: &[&str]| self.setting(path).and_then(Value::as_bool) == Some(true);
         let hooks = self.setting(&["mitm", "hooks"]).and_then(Value::as_object);
@@ -156,7 +156,8 @@ async fn in_time<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<
 
 fn nobody(tried: &[ConnectError]) -> Proxy {
     match tried.iter().find(|error| find::is_refusal(error)) {
-        // Root is never turned away: systemd hangs up when the service behind its socket fails.
+        // Root is never refused, but systemd closes the connection when the service behind its
+        // socket fails.
         Some(ConnectError::HungUp { path }) if Uid::effective().is_root() => Proxy::Strange(
             format!("{}: the proxy hung up before it answered", path.display()),
         ),

@@ -1,4 +1,4 @@
-//! The service: is it there, does it run, will it after the next boot?
+//! The service: does it exist, does it run, and will it run after the next boot?
 
 use super::Facts;
 use super::finding::Finding;
@@ -59,14 +59,14 @@ fn systemd(unit: &Unit, waiting: Waiting, proxy: Option<u32>) -> Finding {
                 status.map_or_else(|| unit.result.clone(), |code| format!("exit code {code}"));
             // EX_CONFIG.
             let advice = if status == Some(78) {
-                "codex-network-proxy check (if it finds nothing: journalctl -u codex-network-proxy -e), mend what is wrong, then systemctl restart codex-network-proxy"
+                "codex-network-proxy check (if it finds nothing: journalctl -u codex-network-proxy -e), fix what is wrong, then systemctl restart codex-network-proxy"
             } else {
                 journal
             };
             Finding::problem(format!("{SERVICE} has failed ({how})"), advice)
         }
         ("loaded", "activating") if unit.sub == "auto-restart" => Finding::problem(
-            format!("{SERVICE} ends and is started again, over and over"),
+            format!("{SERVICE} fails and is restarted, over and over"),
             journal,
         ),
         ("loaded", "inactive") => match (proxy, waiting) {

@@ -1,4 +1,4 @@
-//! The settings in force, and what became of the last reload; without a proxy, the files.
+//! The settings in force and the last reload; without a proxy, the files.
 
 use std::path::{Path, PathBuf};
 
@@ -20,10 +20,12 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             found
         }
         Proxy::TurnsAway(_) | Proxy::NotAsked => {
-            vec![Finding::skipped("the proxy does not tell this user")]
+            vec![Finding::skipped(
+                "the proxy does not show them to this user",
+            )]
         }
         Proxy::Silent(_) | Proxy::Strange(_) => vec![match facts.configured() {
-            Configured::Settings(_) => Finding::ok("the files can be used; no proxy runs on them"),
+            Configured::Settings(_) => Finding::ok("the files are valid; no proxy runs on them"),
             Configured::Unusable(why) => unusable(why, Uid::effective().is_root()),
         }],
     }
@@ -45,7 +47,7 @@ fn judge(status: &Status) -> Vec<Finding> {
             let why = last.problems.first().map_or("", String::as_str);
             Finding::problem(
                 format!("{in_force}; the last reload failed: {why}"),
-                "codex-network-proxy check, mend what it tells, then proxyctl reload",
+                "codex-network-proxy check, fix the problems that it prints, then proxyctl reload",
             )
         }
         None => Finding::ok(in_force),
@@ -54,13 +56,13 @@ fn judge(status: &Status) -> Vec<Finding> {
     std::iter::once(first).chain(warnings).collect()
 }
 
-/// What a restart of the service would meet: it comes up with the files as they are now, or not at all.
+/// What would happen at a restart of the service: it starts with the current files, or not at all.
 fn next_start(facts: &Facts, answers: &Answers) -> Option<Finding> {
     let pid = answers.monitor().map(|monitor| monitor.pid);
     let is_the_service = pid.is_some() && pid == facts.init_system.main_pid();
     let has_told = answers.status.last_reload.as_ref();
     let has_told = has_told.is_some_and(|last| last.outcome == Outcome::Failed);
-    // Others than root may not be let at all of them.
+    // Users other than root may not be able to read all of them.
     if !is_the_service || has_told || !Uid::effective().is_root() {
         return None;
     }
@@ -71,22 +73,22 @@ fn next_start(facts: &Facts, answers: &Answers) -> Option<Finding> {
             .map(|why| {
                 Finding::problem(
                     format!("the service would not start again: {why}"),
-                    "put the file itself there in place of the link, then proxyctl reload",
+                    "replace the link by the file itself, then proxyctl reload",
                 )
             }),
         Configured::Unusable(why) => Some(Finding::problem(
-            format!("the service would not start again, since the files have errors by now: {why}"),
-            "codex-network-proxy check, mend what it tells, then proxyctl reload",
+            format!("the service would not start again, since the files now have errors: {why}"),
+            "codex-network-proxy check, fix the problems that it prints, then proxyctl reload",
         )),
     }
 }
 
-/// The root of a process, which may be one of its own.
+/// The root directory of a process, which may differ from ours.
 fn own_root(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/root"))
 }
 
-/// A link to what is there for us, and not below the service's root.
+/// A link whose target exists for us, but not below the service's root.
 fn leads_out(path: &Path, root: &Path) -> Option<String> {
     let real = path.canonicalize().ok()?;
     let seen = root.join(real.strip_prefix("/").ok()?);
@@ -100,7 +102,7 @@ fn leads_out(path: &Path, root: &Path) -> Option<String> {
     })
 }
 
-/// A user may not be let at what the service reads, which is as it should be.
+/// A user may not be able to read the service's files, which is correct.
 fn unusable(why: &str, is_root: bool) -> Finding {
     let found = format!("the files cannot be used: {why}");
     let advice = "codex-network-proxy check";
@@ -139,7 +141,7 @@ mod tests {
             judge(status).iter().map(|found| found.verdict).collect()
         };
         assert_eq!(verdicts(&status), [Ok]);
-        status.warnings = vec!["less confined".to_owned()];
+        status.warnings = vec!["not fully confined".to_owned()];
         for (outcome, verdict) in [(Outcome::Applied, Ok), (Outcome::Failed, Problem)] {
             status.last_reload = Some(LastReload {
                 outcome,

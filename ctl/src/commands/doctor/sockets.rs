@@ -4,9 +4,9 @@ use super::Facts;
 use super::finding::Finding;
 use super::init_system::{InitSystem, SOCKETS, Unit, Units};
 
-/// systemd starts no socket unit whose service runs; a service that starts brings all of them. A restart
-/// would not do: a listener that the proxy has bound itself is kept by systemd meanwhile, and is in the
-/// unit's way.
+/// systemd does not start a socket unit whose service runs, and a service that starts starts all of
+/// them. A restart is not enough: systemd keeps a listener that the proxy has bound itself, which
+/// blocks the unit.
 const ANEW: &str = "systemctl stop codex-network-proxy; systemctl start codex-network-proxy";
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
@@ -38,7 +38,7 @@ fn judge(units: &Units) -> Vec<Finding> {
 
 fn judge_down(id: &str, unit: &Unit) -> Finding {
     match (unit.load.as_str(), unit.active.as_str()) {
-        // Meant so: the unit itself tells when to.
+        // This may be intended: the unit's own text says when to mask it.
         ("masked", _) => Finding::note(format!(
             "{id} is masked: the service binds its address itself, if the configuration has it on"
         )),
@@ -97,7 +97,7 @@ mod tests {
             assert_eq!(found[1].verdict, verdict, "{found:?}");
             assert!(found[1].found.contains(said), "{found:?}");
             assert!(found[1].found.contains(SOCKETS[1].1), "{found:?}");
-            // What is typed while the service runs must work.
+            // The advice must work while the service runs.
             let advice = found[1].advice.clone().unwrap_or_default();
             let restarts = advice.ends_with(ANEW);
             assert_eq!(

@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use crate::system_tool;
 
-/// How long one may take. They ask a local service and print what it says.
+/// Time limit of one tool. They ask a local service and print its answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a tool prints on standard output, and whether it says that it did well; or why there is no
-/// answer.
+/// A tool's standard output, and whether it succeeded; or why there is no output.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(String, Success), String> {
     let mut child = system_tool::command(program)
         .args(arguments)
-        // Its words are read, not shown.
+        // The output is parsed, not shown.
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -30,7 +29,7 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(String, Success)
     thread::spawn(move || {
         let mut said = Vec::new();
         let read = stdout.read_to_end(&mut said);
-        // Nobody listens any more when it has taken too long.
+        // After the time limit the receiver is gone.
         let _ = sender.send(read.map(|_| said));
     });
     let said = ended.recv_timeout(PATIENCE);
@@ -55,7 +54,7 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(String, Success)
     }
 }
 
-/// Whether a tool ended well.
+/// Whether a tool succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Success {
     Yes,

@@ -1,4 +1,4 @@
-//! The user that the worker runs as: there, made for nothing else, and really the worker's.
+//! The worker's user: it exists, has no other use, and the worker really runs as it.
 
 use std::path::PathBuf;
 
@@ -9,18 +9,18 @@ use super::Facts;
 use super::control;
 use super::finding::Finding;
 
-/// Whom the worker becomes unless `[daemon] user` says otherwise.
+/// The worker's user, unless `[daemon] user` names another.
 const DEFAULT: &str = if cfg!(target_os = "macos") {
     "_codexnetproxy"
 } else {
     "codex-network-proxy"
 };
-/// Whom it becomes where there is no such user.
+/// The worker's user if that one does not exist.
 const FALLBACK: &str = "nobody";
 /// Users of the system have a number below this one (`SYS_UID_MAX` of login.defs; macOS).
 const FIRST_PERSON: u32 = if cfg!(target_os = "macos") { 500 } else { 1000 };
 
-/// What is known of a user.
+/// Facts about a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Account {
     name: String,
@@ -39,7 +39,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     };
     let (Some(monitor), Some(worker)) = (answers.monitor(), answers.role("worker")) else {
         return vec![Finding::skipped(
-            "the proxy does not tell whom its worker runs as",
+            "the proxy does not report which user its worker runs as",
         )];
     };
     let configured = answers.setting(&["daemon", "user"]).and_then(Value::as_str);
@@ -56,7 +56,7 @@ fn account(user: User) -> Account {
     }
 }
 
-/// The worker of a running proxy; `user` is what the system knows of its user.
+/// The worker of a running proxy; `user` is the system's entry for its user.
 fn running(monitor: u32, worker: u32, user: Option<&Account>, configured: Option<&str>) -> Finding {
     if monitor != 0 {
         let name = control::user(worker);
@@ -70,7 +70,7 @@ fn running(monitor: u32, worker: u32, user: Option<&Account>, configured: Option
     }
     let Some(user) = user else {
         return Finding::problem(
-            format!("the worker runs as uid {worker}, which is no user of this system"),
+            format!("the worker runs as uid {worker}, which is not a user of this system"),
             "systemctl restart codex-network-proxy",
         );
     };
@@ -95,13 +95,13 @@ fn running(monitor: u32, worker: u32, user: Option<&Account>, configured: Option
     })
 }
 
-/// The user that the next proxy's worker would have.
+/// The user of the next proxy's worker.
 fn absent(name: &str, user: Option<&Account>, has_service: bool) -> Finding {
     match user {
         Some(user) => fitness(user)
-            .unwrap_or_else(|| Finding::ok(format!("{name} is there (uid {})", user.uid))),
+            .unwrap_or_else(|| Finding::ok(format!("{name} exists (uid {})", user.uid))),
         None if has_service => Finding::problem(
-            format!("there is no user {name}, as whom the worker should run"),
+            format!("there is no user {name}, which the worker should run as"),
             "systemd-sysusers",
         ),
         None => Finding::note(format!(
@@ -110,7 +110,7 @@ fn absent(name: &str, user: Option<&Account>, has_service: bool) -> Finding {
     }
 }
 
-/// What is wrong with a user who should own nothing and log in nowhere.
+/// What is wrong with a user who should own nothing and never log in.
 fn fitness(user: &Account) -> Option<Finding> {
     let name = &user.name;
     let shell = user.shell.to_string_lossy();
@@ -118,7 +118,9 @@ fn fitness(user: &Account) -> Option<Finding> {
     if !is_none {
         let shell = if shell.is_empty() { "/bin/sh" } else { &shell };
         return Some(Finding::problem(
-            format!("{name} can log in (shell {shell}), and so be somebody who gets at the worker"),
+            format!(
+                "{name} can log in (shell {shell}), so a person with this account could interfere with the worker"
+            ),
             if cfg!(target_os = "macos") {
                 format!("sudo dscl . -create /Users/{name} UserShell /usr/bin/false")
             } else {
@@ -128,7 +130,7 @@ fn fitness(user: &Account) -> Option<Finding> {
     }
     (user.uid >= FIRST_PERSON).then(|| {
         Finding::note(format!(
-            "{name} (uid {}) is numbered as a person; it should be a user of the system that owns nothing else",
+            "{name} (uid {}) has the number of a person; it should be a user of the system that owns nothing else",
             user.uid
         ))
     })
@@ -158,11 +160,11 @@ mod tests {
         for (monitor, worker, user, verdict, said) in [
             (1000, 1000, None, Ok, "without privilege"),
             (0, 0, None, Problem, "as root"),
-            (0, 77, None, Problem, "no user of this system"),
+            (0, 77, None, Problem, "not a user of this system"),
             (0, 100, Some(&good), Ok, "uid 100"),
             (0, 100, Some(&bash), Problem, "/bin/bash"),
             (0, 100, Some(&silent), Problem, "/bin/sh"),
-            (0, 1001, Some(&person), Note, "as a person"),
+            (0, 1001, Some(&person), Note, "the number of a person"),
             (0, 65534, Some(&nobody), Note, "as nobody"),
             (
                 0,

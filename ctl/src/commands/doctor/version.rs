@@ -1,5 +1,5 @@
-//! Whether proxyctl and the running proxy are of one version: after an upgrade they are not, until
-//! the proxy is started anew.
+//! Whether proxyctl and the running proxy have the same version. After an upgrade they differ until
+//! the proxy is restarted.
 
 use super::Facts;
 use super::finding::Finding;
@@ -9,7 +9,7 @@ const OWN: &str = env!("CARGO_PKG_VERSION");
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let Some(answers) = facts.proxy.answers() else {
         return vec![Finding::skipped(&format!(
-            "proxyctl is {OWN}, and no proxy tells its version"
+            "proxyctl is {OWN}, and no proxy reports its version"
         ))];
     };
     let program = answers
@@ -27,13 +27,13 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Program {
     InPlace,
-    /// Another is in its place now, or none.
+    /// It has been replaced or removed.
     Replaced,
-    /// Not for this user to see.
+    /// This user may not see it.
     Unknown,
 }
 
-/// The kernel marks a process whose program is no more in its place (`proc_pid_exe(5)`).
+/// The kernel marks a process whose program has been replaced or removed (`proc_pid_exe(5)`).
 fn program(pid: u32) -> Program {
     match std::fs::read_link(format!("/proc/{pid}/exe")) {
         Ok(path) if path.to_string_lossy().ends_with(" (deleted)") => Program::Replaced,

@@ -1,11 +1,11 @@
-//! The `mitm` table of `GET /config`. Of a secret it shows where it comes from; the value and what
-//! stands in front of it stay where they are (SPEC B4).
+//! The `mitm` table of `GET /config`. It shows the source of a secret, and neither its value nor
+//! its prefix (SPEC B4).
 
 use codex_network_config::{Action, Injection, Mitm, SecretSource, Settings};
 use codex_network_policy::{HookId, HookSpec, Interception};
 use serde_json::{Map, Value, json};
 
-/// What stands for a secret.
+/// Replaces a secret.
 const CONCEALED: &str = "<secret>";
 
 pub(super) fn effective(settings: &Settings) -> Value {

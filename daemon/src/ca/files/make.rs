@@ -1,10 +1,10 @@
-//! Making the CA's two files, so that an interruption at any point leaves nothing, or what the next
-//! run completes (SPEC M3, L5).
+//! Makes the CA's two files so that an interruption at any point leaves nothing, or files that the
+//! next run completes (SPEC M3, L5).
 //!
-//! Both files are first written whole beside their places, under a name that ends in `.pending`, and
-//! synced. Then the key appears under its name, then the certificate, each by a hard link: a rename
-//! would replace a file that somebody has put there meanwhile, a link fails. The pending names go last.
-//! So what a run finds says how far the one before came:
+//! Both files are first written completely next to their final names, under a name that ends in
+//! `.pending`, and synced. Then the key gets its name, then the certificate, each by a hard link: a
+//! rename would replace a file that another process has put there meanwhile, a link fails. The
+//! pending names are removed last. So the files show how far the previous run came:
 //!
 //! | key | certificate | it stopped | what happens now |
 //! | --- | --- | --- | --- |
@@ -13,8 +13,8 @@
 //! | no  | yes | that is not ours | refused |
 //! | yes | yes | after that | pending files are thrown away |
 //!
-//! A lock beside the key keeps two runs apart. It is a file of the owner alone: the directory could be
-//! locked by every user who may look into it.
+//! A lock next to the key keeps two runs apart. Only the owner may open it: any user who may
+//! read the directory could lock the directory itself.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
@@ -31,14 +31,14 @@ use zeroize::Zeroizing;
 use super::{FileError, check_place, open, read, read_certificate, read_key};
 use crate::ca::{Ca, Lifetime, pem};
 
-/// What a run of `init` did.
+/// The result of a run of `init`.
 #[derive(Debug)]
 pub(crate) enum Made {
     /// A new CA.
     New(Ca),
-    /// Completed what an interrupted run had begun.
+    /// Completed an interrupted run.
     Completed(Ca),
-    /// Nothing: a good one is there.
+    /// Nothing: a valid pair exists.
     There(Ca),
 }
 
@@ -49,12 +49,12 @@ impl Made {
     }
 }
 
-/// Makes the pair, unless a good one is there.
+/// Makes the pair, unless a valid one exists.
 ///
 /// # Errors
 ///
-/// When what is there is not a good pair, and when the files cannot be written. Nothing that is there
-/// is ever overwritten.
+/// When the existing files are not a valid pair, or the files cannot be written. An existing file
+/// is never overwritten.
 pub(crate) fn make(paths: &CaPaths, now: SystemTime) -> Result<Made, FileError> {
     for path in [&paths.key, &paths.certificate] {
         check_place(path)?;
@@ -84,8 +84,8 @@ pub(crate) fn make(paths: &CaPaths, now: SystemTime) -> Result<Made, FileError> 
     }
 }
 
-/// Makes a directory that everybody may look into, whatever the umask, and those above it. One that is
-/// there stays as it is.
+/// Makes a directory that all users may read, whatever the umask, and its parents. An existing
+/// directory stays as it is.
 ///
 /// # Errors
 ///
@@ -99,13 +99,13 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), FileError> {
     }
     match codex_network_files::make_directory(path, 0o755) {
         Ok(()) => Ok(()),
-        // Somebody else was faster.
+        // Another process was faster.
         Err(_) if path.is_dir() => Ok(()),
         Err(error) => Err(FileError::io("make the directory", path)(error)),
     }
 }
 
-/// The steps on the way to the two files.
+/// The pending files.
 struct Pending<'a> {
     paths: &'a CaPaths,
     certificate: PathBuf,
@@ -121,7 +121,7 @@ impl<'a> Pending<'a> {
         }
     }
 
-    /// If a run stopped between the two files, brings it to its end.
+    /// If a run stopped between the two files, completes it.
     fn complete(&self, now: SystemTime) -> Result<Option<Made>, FileError> {
         let (certificate, key) = (open(&self.paths.certificate)?, open(&self.paths.key)?);
         let (None, Some(key)) = (certificate, key) else {
@@ -161,7 +161,7 @@ impl<'a> Pending<'a> {
         publish(&self.certificate, &self.paths.certificate)
     }
 
-    /// Takes the pending names away.
+    /// Removes the pending names.
     fn discard(&self) -> Result<(), FileError> {
         for path in [&self.key, &self.certificate] {
             match std::fs::remove_file(path) {
@@ -189,7 +189,7 @@ fn pending(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Writes a file that must not be there, with this mode whatever the umask, and syncs it.
+/// Writes a file that must not exist, with this mode whatever the umask, and syncs it.
 fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
         let mut file = File::options()
@@ -207,13 +207,13 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
     sync_directory(path)
 }
 
-/// Gives a written file its name. Fails when something has that name already.
+/// Gives a written file its final name. Fails when the name exists.
 fn publish(from: &Path, to: &Path) -> Result<(), FileError> {
     std::fs::hard_link(from, to).map_err(FileError::io("make", to))?;
     sync_directory(to)
 }
 
-/// Syncs the directory in which a file is, so that its name outlives a crash of the system.
+/// Syncs a file's directory, so that its name survives a crash of the system.
 fn sync_directory(of: &Path) -> Result<(), FileError> {
     let directory = directory(of);
     File::open(directory)

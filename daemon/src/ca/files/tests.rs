@@ -1,4 +1,4 @@
-//! What the CA's files must be, to be read.
+//! Which files are accepted as the CA's.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -116,10 +116,10 @@ fn m3_a_directory_or_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
     let (_directory, paths, _) = scene();
     std::fs::remove_file(&paths.key).unwrap();
     std::fs::create_dir(&paths.key).unwrap();
-    assert!(refused(&paths).contains("no regular file"));
+    assert!(refused(&paths).contains("not a regular file"));
     std::fs::remove_dir(&paths.key).unwrap();
     nix::unistd::mkfifo(&paths.key, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    assert!(refused(&paths).contains("no regular file"));
+    assert!(refused(&paths).contains("not a regular file"));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn m3_halves_of_two_cas_are_refused() {
     let (_directory, paths, _) = scene();
     let (_other_directory, other, _) = scene();
     std::fs::copy(&other.certificate, &paths.certificate).unwrap();
-    assert!(refused(&paths).contains("do not belong together"));
+    assert!(refused(&paths).contains("do not match"));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn m3_a_certificate_that_is_no_ca_is_refused() {
     key.copy_from_slice(secret.public_key().to_sec1_bytes().as_ref());
     let leaf = ca.issue("a.test", &key, SystemTime::now()).unwrap();
     std::fs::write(&paths.certificate, pem::certificate(&leaf.certificate)).unwrap();
-    assert!(refused(&paths).contains("no CA's"));
+    assert!(refused(&paths).contains("not that of a CA"));
 }
 
 #[test]
@@ -167,6 +167,6 @@ fn m3_other_keys_and_texts_are_refused_and_told_how_to_convert() {
     for text in [String::new(), "nothing".to_owned(), pem.repeat(2)] {
         std::fs::write(&paths.certificate, text).unwrap();
         let told = refused(&paths);
-        assert!(told.contains("no single certificate"), "{told}");
+        assert!(told.contains("exactly one certificate"), "{told}");
     }
 }

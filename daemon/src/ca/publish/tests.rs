@@ -1,4 +1,4 @@
-//! Names, modes, and what is removed when.
+//! Names, modes, and which files are removed when.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn m5_the_same_content_is_the_same_file_and_another_ca_another() {
         "it was not written again"
     );
     assert_ne!(put_all(state, b"another").bundle, first.bundle);
-    assert!(first.bundle.exists(), "whoever uses the old one goes on");
+    assert!(first.bundle.exists(), "programs that use the old one go on");
 }
 
 #[test]
@@ -108,10 +108,13 @@ fn m5_old_files_go_but_for_the_newest_and_the_young_and_those_of_others() {
         assert_eq!(published.bundle.exists(), stays, "{number}");
     }
     for stranger in strangers {
-        assert!(state.join(stranger).exists(), "{stranger} is none of ours");
+        assert!(
+            state.join(stranger).exists(),
+            "{stranger} is not one of our files"
+        );
     }
     assert!(!abandoned.exists());
-    // Any number of young ones stays.
+    // Any number of young files stays.
     for number in 0..12u8 {
         put_all(state, &[number]);
     }
@@ -122,7 +125,7 @@ fn m5_old_files_go_but_for_the_newest_and_the_young_and_those_of_others() {
 #[test]
 fn m5_a_directory_into_which_others_may_write_is_not_used() {
     let directory = tempfile::tempdir().unwrap();
-    // A sticky bit does not help: the next file's name may be taken.
+    // A sticky bit does not help: another user may take the next file's name.
     for mode in [0o777, 0o1777] {
         std::fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
         let why = publish(directory.path(), b"ca", ROOTS, SystemTime::now());

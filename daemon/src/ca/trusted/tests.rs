@@ -1,4 +1,4 @@
-//! What is taken out of which files, and what is left out with a word.
+//! Which certificates are taken from which files, and the warnings for the others.
 
 use std::time::SystemTime;
 
@@ -75,13 +75,13 @@ fn b2_what_is_broken_is_left_out_and_the_rest_is_taken() {
         assert_eq!(found.warnings.len(), 1, "{name}: {:?}", found.warnings);
         assert!(found.warnings[0].contains("certificate 2 in it is broken"));
     }
-    // However many: whoever made the file does not fill the log.
+    // However many there are, the author of the file cannot fill the log.
     let path = file(&directory, "many", format!("{first}{}", bent.repeat(1000)));
     let found = read_one(&path);
     assert_eq!(found.certificates, BTreeSet::from([one.clone()]));
     assert_eq!(found.warnings.len(), 1, "{:?}", found.warnings);
     assert!(found.warnings[0].contains("1000 certificates in it are broken, number 2 "));
-    // One that is behind a broken one is taken too.
+    // A certificate behind a broken one is taken too.
     let path = file(&directory, "behind", format!("{bent}{first}"));
     assert_eq!(read_one(&path).certificates, BTreeSet::from([one]));
 }

@@ -1,8 +1,8 @@
 //! Entries in the journal from a confined worker, over a socket that is connected once and only
 //! written to.
 //!
-//! `tracing-journald` names the destination with each datagram. A socket for that reaches every unix
-//! datagram service of the machine, and an attacker who took the worker over would have it
+//! `tracing-journald` names the destination with each datagram. A socket that can do that reaches
+//! every unix datagram service of the machine, and so would an attacker who took over the worker
 //! (`worker/sandbox`). So the worker writes the same entries itself.
 //!
 //! The format is <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>. Writing waits while the journal is
@@ -19,18 +19,18 @@ use tracing::Level;
 
 use crate::logging::captured::Captured;
 
-/// The way to the journal.
+/// The connection to the journal.
 pub(in crate::logging) struct Connected {
     path: PathBuf,
     socket: UnixDatagram,
 }
 
 impl Connected {
-    /// Opens the way to the journal. To be called before the process is confined.
+    /// Opens the connection to the journal. Call it before the process is confined.
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// When there is no journal.
     pub(in crate::logging) fn open() -> io::Result<Self> {
         Self::open_at(Path::new(super::JOURNAL))
     }
@@ -44,7 +44,7 @@ impl Connected {
         })
     }
 
-    /// The descriptor of the socket, which need only be written to.
+    /// The descriptor of the socket, which is only written to.
     pub(in crate::logging) fn descriptor(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
@@ -53,8 +53,8 @@ impl Connected {
     ///
     /// # Errors
     ///
-    /// When there is no journal any more. One whose socket was made anew is found by the monitor; a
-    /// confined worker may not connect, and its entries are lost until the next worker.
+    /// When the journal is gone. If its socket was made anew, only the monitor can connect to it. A
+    /// confined worker may not connect, so its entries are lost until the next worker.
     pub(in crate::logging) fn write(&self, event: &Captured) -> io::Result<()> {
         let entry = entry(event);
         match self.socket.send(&entry) {
@@ -68,7 +68,7 @@ impl Connected {
     }
 }
 
-/// Whether nobody holds the other end of the socket any more.
+/// Whether no process holds the other end of the socket any more.
 fn is_cut_off(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotConnected};
     matches!(
@@ -109,7 +109,7 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
-/// A field's name as the journal takes it: capital letters, digits and `_`, and no `_` in front.
+/// A field's name as the journal requires it: capital letters, digits and `_`, and no leading `_`.
 fn name_of(field: &str) -> String {
     let name = field.replace('.', "_").to_ascii_uppercase();
     let name = name.trim_start_matches('_').chars();
@@ -117,7 +117,7 @@ fn name_of(field: &str) -> String {
         .collect()
 }
 
-/// Appends a field, with the length of its value, which may hold anything.
+/// Appends a field with the length of its value, which may hold any bytes.
 fn put(entry: &mut Vec<u8>, name: &str, value: &str) {
     entry.extend_from_slice(name.as_bytes());
     entry.push(b'\n');

@@ -1,4 +1,4 @@
-//! Who listens on a port that we wanted: for an error message, so it may not know.
+//! Finds the program that listens on a port, for an error message. It may not find it.
 
 use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
@@ -7,11 +7,11 @@ use std::path::Path;
 #[cfg(target_os = "linux")]
 use codex_network_files::Reading;
 
-/// More sockets than a machine has, and a process's name.
+/// Larger than any machine's socket table, and than a process's name.
 #[cfg(target_os = "linux")]
 const KERNEL_TABLE: Reading = Reading::up_to(64 << 20);
 
-/// Names a process that listens on the address's port, as far as this user may see it.
+/// Names a process that listens on the address's port, if this user may see it.
 #[cfg(target_os = "linux")]
 pub(super) fn find(address: SocketAddr) -> Option<String> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
@@ -51,7 +51,7 @@ pub(super) fn find(address: SocketAddr) -> Option<String> {
     None
 }
 
-/// Other systems do not tell without asking their own tools.
+/// Other systems tell it only through their own tools.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn find(_address: SocketAddr) -> Option<String> {
     None

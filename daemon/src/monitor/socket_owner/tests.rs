@@ -1,4 +1,4 @@
-//! Against the kernel of the machine that runs them.
+//! Against the kernel of the machine that runs the tests.
 
 #![cfg(target_os = "linux")]
 
@@ -25,11 +25,11 @@ fn listener(address: &str) -> Option<TcpListener> {
     TcpListener::bind(address).ok()
 }
 
-/// Ours, as the kernel tells it here; `None` where its tables are closed to us.
+/// The socket tables; `None` where this process may not read them.
 fn tables() -> Option<SocketOwners> {
     let owners = SocketOwners::open();
     if owners.tables.is_none() {
-        #[expect(clippy::print_stderr, reason = "for who runs the tests")]
+        #[expect(clippy::print_stderr, reason = "for the person who runs the tests")]
         {
             eprintln!("not run: the kernel's socket tables cannot be asked here");
         }
@@ -51,10 +51,10 @@ fn c5_the_kernel_tells_whose_a_connection_to_us_is() {
         let (client, ours, ends) = connected(&listener);
         let here = [ends.local];
         assert_eq!(owners.users(&[ends, ends], &here), [us, us], "{address}");
-        // A client that has shut its sending side down still has its socket.
+        // A client that has shut down its sending side still has its socket.
         client.shutdown(Shutdown::Write).expect("a socket");
         assert_eq!(owners.users(&[ends], &here), [us]);
-        // One whose process has closed it belongs to root, if one believes the number.
+        // For a socket that its process has closed, the kernel's number is root's.
         drop(client);
         assert_eq!(owners.users(&[ends], &here), [None]);
         drop(ours);
@@ -74,7 +74,7 @@ fn c5_nothing_is_told_of_connections_that_are_not_to_us() {
     assert_eq!(owners.users(&[ends], &[other]), [None]);
     let anywhere = SocketAddr::new([0, 0, 0, 0].into(), ends.local.port());
     assert_ne!(owners.users(&[ends], &[anywhere]), [None]);
-    // Where there is no such connection the kernel would answer with the listener.
+    // Without such a connection the kernel answers with the listener.
     let reversed = Ends {
         client: ends.local,
         local: other,

@@ -9,7 +9,7 @@ fn problems() -> Problems {
     }
 }
 
-/// A message comes back as it was, every shorter one is refused, and so is a longer one.
+/// A message is read back unchanged, and every shorter or longer one is refused.
 fn round_trip<T: PartialEq + std::fmt::Debug>(
     message: &T,
     bytes: &[u8],

@@ -1,7 +1,7 @@
-//! `explain`: a URL as a person writes it, and what the policy in force says to it.
+//! `explain`: reads a URL and returns the decision of the policy in force.
 //!
-//! Nothing is resolved and nothing is dialled: asking about a host must not tell anybody about it.
-//! A URL may hold a secret, so no message repeats one.
+//! Nothing is resolved and nothing is dialled: a question about a host must not reveal it to
+//! anyone. A URL may hold a secret, so no message repeats it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -12,16 +12,16 @@ use codex_network_policy::{
     LocalAddresses, Protocol, Reach, Reason, Request, Source, Verdict,
 };
 
-/// What a text asks for.
+/// The destination that a text names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Destination {
     protocol: Protocol,
     authority: Authority,
-    /// What is asked for there: path and query.
+    /// The path and query.
     target: String,
-    /// The protocol that the URL means to change to.
+    /// The protocol that the URL's scheme changes to.
     upgrade: Option<&'static str>,
-    /// Whether the text says how it would be asked for, or we suppose it.
+    /// Whether the text states the kind of request, or it is assumed.
     stated: Stated,
 }
 
@@ -31,14 +31,14 @@ enum Stated {
     Nothing,
 }
 
-/// Why a text asks for nothing that the proxy could judge.
+/// Why a text is not a destination that the proxy could judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum NoDestination {
     #[error(
-        "the proxy carries http, https, ws, wss and, through SOCKS5, any TCP (socks5h://HOST:PORT); the URL has another scheme"
+        "the proxy carries http, https, ws, wss and, through SOCKS5, any TCP (socks5h://HOST:PORT); this URL has another scheme"
     )]
     Scheme,
-    #[error("leave the user information (what stands before @) out of the URL")]
+    #[error("leave the user information (the part before @) out of the URL")]
     Userinfo,
     #[error("this is neither a URL, nor a host, nor host:port: {0}")]
     Authority(AuthorityError),
@@ -72,7 +72,7 @@ pub(super) fn explain(
         protocol: *protocol,
         host: &authority.host,
         port: authority.port,
-        // In a tunnel the proxy sees none.
+        // The proxy sees no method in a tunnel.
         method: (*protocol == Protocol::Http).then(|| method.unwrap_or("GET")),
         upgrade: upgrade.filter(|_| *protocol == Protocol::Http),
         content: Content::Absent,
@@ -83,7 +83,7 @@ pub(super) fn explain(
     let mut notes = Vec::new();
     let mut explanation = policy.explain(&request);
     if explanation.decision.handling() == Handling::Intercept {
-        // What the client is told is what the request inside is told.
+        // The client gets the decision on the request inside.
         request.protocol = Protocol::Https;
         request.method = Some(method.unwrap_or("GET"));
         request.upgrade = *upgrade;
@@ -131,10 +131,10 @@ pub(super) fn explain(
     Ok(explained)
 }
 
-/// What would lift a refusal where the requirements alone fill the allow list (SPEC C6).
+/// How to lift a refusal where the requirements alone fill the allow list (SPEC C6).
 fn managed_remedy(reason: Reason, host: &Host) -> Option<String> {
     let ask = format!(
-        "have whoever manages requirements.toml add \"{host}\" to its allowed_domains: what configurations allow \
+        "ask the administrator of requirements.toml to add \"{host}\" to its allowed_domains: what configurations allow \
          does not count"
     );
     match reason {
@@ -146,7 +146,7 @@ fn managed_remedy(reason: Reason, host: &Host) -> Option<String> {
     }
 }
 
-/// The requirements that stand in the way of what would lift a refusal (SPEC C6).
+/// The requirements that prevent the remedy of a refusal (SPEC C6).
 fn bounds(generation: &Generation, reason: Reason) -> impl Iterator<Item = String> {
     let keys: &[&str] = match reason {
         Reason::NotAllowed => &["allowed_domains"],
@@ -159,14 +159,13 @@ fn bounds(generation: &Generation, reason: Reason) -> impl Iterator<Item = Strin
     let pins = pins.iter().filter(|pin| keys.contains(&pin.key));
     pins.map(|pin| {
         format!(
-            "{} may only be {} as long as {} requires it",
+            "{} may only be {} while {} requires it",
             pin.key, pin.allowed, pin.origin
         )
     })
 }
 
-/// What the hooks of the host say to a request without header fields of its own, and a sentence
-/// about that.
+/// The verdict of the host's hooks on a request without header fields, and a sentence about it.
 fn ask_hooks(
     generation: &Generation,
     request: &Request<'_>,
@@ -213,10 +212,10 @@ fn address_note(host: &Host, reach: Reach) -> Option<String> {
     let note = match reach {
         Reach::Any => "its addresses are checked against the deny list when it is dialled",
         Reach::Loopback => {
-            "its addresses are checked when it is dialled: all of them have to be loopback or public"
+            "its addresses are checked when it is dialled: all of them must be loopback or public"
         }
         Reach::Public => {
-            "its addresses are checked when it is dialled: one that is local or private, or denied, and the connection is refused"
+            "its addresses are checked when it is dialled: if any of them is local, private or denied, the connection is refused"
         }
     };
     Some(note.to_owned())
@@ -264,8 +263,8 @@ fn destination(text: &str) -> Result<Destination, NoDestination> {
     })
 }
 
-/// The name of our own listener that the authority spells out. What a name resolves to is looked at
-/// when it is dialled.
+/// The name of our own listener, if the authority spells it out. The addresses that a name resolves
+/// to are checked when it is dialled.
 fn own_listener(
     listeners: &[(&'static str, SocketAddr)],
     authority: &Authority,

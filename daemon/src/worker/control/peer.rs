@@ -1,4 +1,4 @@
-//! Who calls, and what they may do: known from the kernel before a byte is read (SPEC K3).
+//! Identifies a caller and its access, by the kernel, before a byte is read (SPEC K3).
 
 use codex_network_control::Access;
 use nix::unistd::{Gid, Uid};
@@ -13,7 +13,7 @@ pub(super) struct Peer {
     pub(super) user: Uid,
     /// Its effective group.
     pub(super) group: Gid,
-    /// Its process id, where the system tells it.
+    /// Its process id, if the system tells it.
     pub(super) pid: Option<i32>,
 }
 
@@ -28,7 +28,7 @@ impl Peer {
         })
     }
 
-    /// What this caller may do; nothing for a stranger.
+    /// The access of this caller; `None` for a stranger.
     pub(super) fn access(&self, admitted: &Admitted) -> Option<Access> {
         admitted.access(self.user, self.group)
     }

@@ -1,33 +1,33 @@
-//! Callers that are hung up on: logged once for each user and interval, and counted beyond that. Any
-//! user of the machine can call, and must not fill the log.
+//! Disconnected callers are logged once for each user and interval, and counted beyond that. Any
+//! user of the machine can call, and must not be able to fill the log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long a line about a user stands for.
+/// The time that one log line about a user covers.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
-/// Users that are told apart in an interval.
+/// Users that are counted separately in an interval.
 const MAX_USERS: usize = 256;
 
 /// The refusals of an interval.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// How many came after the one that was logged.
+    /// How many followed the logged one.
     further: BTreeMap<u32, u64>,
-    /// Those of users beyond the bound.
+    /// Refusals of users beyond the bound.
     others: u64,
 }
 
-/// What was not logged one by one.
+/// Refusals that were not logged one by one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Further {
-    /// `None`: of several users.
+    /// `None`: several users.
     pub(super) user: Option<u32>,
     pub(super) count: u64,
 }
 
 impl Refusals {
-    /// Counts one. Whether it is to be logged.
+    /// Counts a refusal. Returns whether to log it.
     pub(super) fn note(&mut self, user: u32) -> bool {
         if let Some(further) = self.further.get_mut(&user) {
             *further += 1;

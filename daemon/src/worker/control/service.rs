@@ -1,4 +1,4 @@
-//! The calls, answered from the engine and the reloader.
+//! Answers the calls, from the engine and the reloader.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use crate::ca::pem;
 use crate::worker::reload::{Reloader, unix_seconds};
 use crate::worker::witness::Witness;
 
-/// Between two looks at the record while a caller waits for it to grow.
+/// Interval of checks while a caller waits for new entries.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// What every connection shares.
+/// Shared by all connections.
 #[derive(Clone)]
 pub(super) struct Service {
     engine: Engine,
@@ -132,9 +132,9 @@ impl Service {
     /// The entries as of now.
     fn blocked_after(&self, since: u64) -> Blocked {
         let log = self.engine.blocked();
-        // Read first, so that nothing that comes in between is passed over.
+        // Read first, so that an entry that arrives in between is not skipped.
         let last = log.last().max(since);
-        // What an earlier worker had is gone, and nobody knows how much that was.
+        // The entries of an earlier worker are gone, and their number is not known.
         let known = since.max(log.base());
         let blocked: Vec<BlockedEntry> = log.entries(since).into_iter().map(entry).collect();
         Blocked {
@@ -161,7 +161,7 @@ impl Control for Session {
         }
         let version = env!("CARGO_PKG_VERSION");
         let protocol = request.agree(version).inspect_err(|mismatch| {
-            // A program's name is the caller's own words.
+            // The caller chooses the program's name.
             let program: String = request.program.escape_debug().take(100).collect();
             tracing::warn!(parent: None, uid = self.peer.user.as_raw(), pid = self.peer.pid, program, "cannot talk to a caller of the control socket: {mismatch}");
         })?;
@@ -230,7 +230,7 @@ impl Control for Session {
             "a reload was asked for through the control socket"
         );
         let reloader = Arc::clone(&self.service.reloader);
-        // In a task of its own: a caller who hangs up does not stop a reload half-way.
+        // In a task of its own: a caller who disconnects does not stop a reload half-way.
         let outcome = tokio::spawn(async move { reloader.reload().await }).await;
         match outcome {
             Ok(Ok(())) => Ok(()),
@@ -254,7 +254,7 @@ impl Control for Session {
 
     async fn blocked(self, _: Context, query: BlockedQuery) -> Result<Blocked, ControlError> {
         let log = self.service.engine.blocked();
-        // A number that was never given out: from now on.
+        // A number that was never used means: from now on.
         let since = query.since.min(log.last());
         let until = Instant::now() + Duration::from_secs(query.wait).min(MOST_WAIT);
         loop {
@@ -262,7 +262,7 @@ impl Control for Session {
             if !found.blocked.is_empty() || found.ending || Instant::now() >= until {
                 return Ok(found);
             }
-            // The record wakes nobody, so look again.
+            // The record has no notification, so check again.
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
     }
@@ -301,7 +301,7 @@ impl Control for Session {
     }
 }
 
-/// What everybody may know of the CA.
+/// The public facts about the CA.
 fn ca(mitm: &Mitm, query: CaQuery) -> Ca {
     let described = mitm
         .ca

@@ -79,7 +79,7 @@ async fn m4_a_leaf_comes_with_the_ca_that_was_asked() {
 async fn m4_too_many_at_once_are_told_so_and_one_counts_until_it_is_answered() {
     let (issuer, mut heard) = scene();
     for _ in 0..MOST_LEAVES_ASKED {
-        // Whoever asked goes away, and the question stays.
+        // The caller goes away, and the question stays pending.
         let host = host("a.test");
         let ask = issuer.issue(&host, &KEY);
         assert!(ask.now_or_never().is_none());

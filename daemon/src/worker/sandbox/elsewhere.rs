@@ -1,15 +1,15 @@
-//! Systems without seccomp and Landlock: the worker is another user's process, and that is all.
+//! Systems without seccomp and Landlock: the worker only runs as another user.
 
 use std::os::fd::RawFd;
 
 use nix::unistd::Gid;
 
 pub(super) fn die_with_the_parent() -> anyhow::Result<()> {
-    // The channel's end tells the worker instead.
+    // The end of the channel tells the worker instead.
     Ok(())
 }
 
-/// Leaves the own group alone: Apple's systems want one at least.
+/// Keeps the own group: Apple's systems require at least one.
 #[expect(unsafe_code, reason = "nix has no setgroups for Apple's systems")]
 pub(super) fn drop_groups(own: Gid) -> anyhow::Result<()> {
     let groups = [own.as_raw()];
@@ -30,7 +30,7 @@ pub(super) fn lose_privileges_for_good() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is missing: all of it.
+/// Everything is missing.
 pub(super) fn confine(_journal: Option<RawFd>) -> (Option<&'static str>, Vec<String>) {
     (
         None,

@@ -15,7 +15,7 @@ use nix::unistd::{Gid, getppid, setgroups};
 
 pub(super) fn die_with_the_parent() -> anyhow::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // It may have ended before the kernel knew of our wish.
+    // The monitor may have ended before the kernel processed the request.
     if getppid().as_raw() == 1 && !started_by_init() {
         bail!("the monitor is gone");
     }
@@ -31,8 +31,8 @@ pub(super) fn drop_groups(_own: Gid) -> anyhow::Result<()> {
     Ok(setgroups(&[])?)
 }
 
-/// Takes the capabilities out of reach that a set-user-id program could bring back. Only a process
-/// that has them can, and only there does it matter.
+/// Drops the capabilities that a set-user-id program could bring back. Only a process that has them
+/// can drop them, and only there does it matter.
 pub(super) fn drop_capability_bounds() -> anyhow::Result<()> {
     if caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SETPCAP)? {
         for capability in caps::read(None, caps::CapSet::Bounding)? {
@@ -52,15 +52,15 @@ pub(super) fn lose_privileges_for_good() -> anyhow::Result<()> {
     ] {
         caps::clear(None, set).with_context(|| format!("cannot clear the {set:?} capabilities"))?;
     }
-    // Changing user sets it to what the administrator wants (`fs.suid_dumpable`).
+    // A change of user sets it to the administrator's default (`fs.suid_dumpable`).
     prctl::set_dumpable(false).context("cannot turn core dumps off")?;
-    // Changing user resets the wish to die with the parent.
+    // A change of user resets the request to die with the parent.
     prctl::set_pdeathsig(Signal::SIGKILL).context("cannot tie the worker to its monitor")?;
     Ok(())
 }
 
-/// Confines as far as the kernel goes, and says what is missing. `journal` is the descriptor of the
-/// socket that leads to the journal.
+/// Confines the process with everything that the kernel supports, and returns what is missing.
+/// `journal` is the descriptor of the socket to the journal.
 pub(super) fn confine(journal: Option<RawFd>) -> (Option<&'static str>, Vec<String>) {
     let mut missing = Vec::new();
     let mut landlock = None;
@@ -82,9 +82,10 @@ pub(super) fn confine(journal: Option<RawFd>) -> (Option<&'static str>, Vec<Stri
     (landlock, missing)
 }
 
-/// Nothing of the file system is there: what the worker needs of it was read by the loader.
+/// Hides the whole file system: the loader has read what the worker needs of it.
 fn restrict_files() -> anyhow::Result<RulesetStatus> {
-    // The newest rights that the library knows, as far as the kernel does; the oldest are a must.
+    // The newest rights that the library knows, if the kernel supports them; the oldest are
+    // required.
     let handled = AccessFs::from_all(ABI::V5);
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -93,9 +94,9 @@ fn restrict_files() -> anyhow::Result<RulesetStatus> {
     Ok(ruleset.restrict_self()?.ruleset)
 }
 
-/// Restrictions on top, of which a kernel may lack any: seccomp refuses what they are for in another
-/// way. No TCP port is bound (the monitor hands the listeners over), no signal goes to a process
-/// outside, and no unix socket outside is reached, whatever its name.
+/// Further restrictions, any of which a kernel may lack: seccomp refuses the same operations in
+/// another way. The worker binds no TCP port (the monitor passes the listeners), sends no signal to
+/// other processes, and reaches no unix socket outside, by any name.
 fn restrict_reach() -> anyhow::Result<()> {
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)

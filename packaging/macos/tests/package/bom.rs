@@ -1,9 +1,9 @@
-//! Reads a bill of materials (`bom(5)`), from which the installer takes owners and modes: blocks that
-//! are found by number, and a tree of paths, each of which knows the number of the directory above it.
+//! Reads a bill of materials (`bom(5)`), from which the installer takes owners and modes: numbered
+//! blocks, and a tree of paths, each with the number of its parent directory.
 
 use std::collections::BTreeMap;
 
-/// What it says of a path.
+/// The entry of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// Type and permissions.
@@ -32,7 +32,7 @@ impl<'a> Bom<'a> {
         &self.file[at..at + length]
     }
 
-    /// The block that is called so.
+    /// The block of this name.
     fn named(&self, wanted: &str) -> &'a [u8] {
         let mut at = number(self.file, 24, 4) as usize;
         let count = number(self.file, at, 4);

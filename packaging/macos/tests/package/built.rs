@@ -1,4 +1,4 @@
-//! The package that `packaging/macos/build` has left in `target/macos`, with the real programs in it.
+//! The package that `packaging/macos/build` has written to `target/macos`, with the real programs.
 
 use std::process::Command;
 
@@ -30,7 +30,7 @@ fn the_real_package_is_what_the_list_says_and_comes_out_the_same_again() {
     assert!(again == package);
 }
 
-/// libarchive knows both formats, and nothing of our readers.
+/// libarchive knows both formats and shares no code with our readers.
 #[test]
 fn bsdtar_reads_the_real_package() {
     let script = "set -e; cd \"$(mktemp -d)\"; bsdtar -xf \"$1\"; \

@@ -1,4 +1,4 @@
-//! What is in a package, by the one list.
+//! Compares the content of a package with the list.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ fn above(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/').map(|(at, _)| &path[..at])
 }
 
-/// What has to be in a package: the mode and, for a file, the content.
+/// The expected content of a package: the mode and, for a file, the bytes.
 fn expected(places: &Places) -> BTreeMap<String, (u32, Vec<u8>)> {
     let mut expected = BTreeMap::from([(".".to_owned(), (DIRECTORY | 0o755, Vec::new()))]);
     let files = contents::files(places).expect("files");
@@ -108,7 +108,7 @@ fn the_property_lists_name_a_program_that_is_there_and_may_be_run() {
             continue;
         }
         lists += 1;
-        // launchd ignores a list that others than root could have written.
+        // launchd ignores a list that users other than root could have written.
         assert_eq!(list.mode, REGULAR | 0o644, "{path}");
         let text = std::str::from_utf8(&list.content).expect("XML");
         let after = |key: &str| {
@@ -121,13 +121,14 @@ fn the_property_lists_name_a_program_that_is_there_and_may_be_run() {
             *path
         );
         let program = after("ProgramArguments");
-        // What comes with the system is there.
+        // Programs of the system exist.
         if program == "/bin/launchctl" {
             continue;
         }
         let program = program.strip_prefix('/').expect("an absolute path");
         assert_eq!(payload[program].mode, REGULAR | 0o755, "{program}");
-        // Root runs it, so nobody else may put another in its place: not so below /usr/local/bin.
+        // Root runs it, so no other user may be able to replace it. That is not guaranteed below
+        // /usr/local/bin.
         assert!(program.starts_with("usr/local/libexec/"), "{program}");
     }
     assert_eq!(lists, 2);
@@ -194,7 +195,7 @@ fn the_scripts_are_in_the_package_and_the_installer_runs_them() {
         &format!("version=\"{VERSION}\""),
         "install-location=\"/\"",
         "auth=\"root\"",
-        // Directories that are there stay whose they are.
+        // Existing directories keep their owners.
         "overwrite-permissions=\"false\"",
         "relocatable=\"false\"",
     ] {
@@ -253,7 +254,7 @@ fn what_is_no_man_page_is_not_taken_for_one() {
     let pages = scene.places().made.join("man");
     let stray = pages.join("proxyctl.html");
     scene.write(&stray, b"");
-    assert!(scene.refusal().contains("proxyctl.html is no man page"));
+    assert!(scene.refusal().contains("proxyctl.html is not a man page"));
     std::fs::remove_dir_all(&pages).expect("it was there");
     std::fs::create_dir(&pages).expect("an empty one");
     assert!(scene.refusal().contains("no man page in"));

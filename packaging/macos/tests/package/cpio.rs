@@ -1,5 +1,5 @@
-//! Reads a compressed cpio archive of the old portable form (`cpio -o --format=odc`), which the payload
-//! and the scripts of a package are.
+//! Reads a compressed cpio archive of the old portable form (`cpio -o --format=odc`), the form of a
+//! package's payload and scripts.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

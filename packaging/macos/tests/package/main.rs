@@ -1,5 +1,5 @@
 //! The package as a Mac would see it: made from small stand-ins for the programs, and read back by
-//! readers that share no code with what writes it.
+//! readers that share no code with the writer.
 
 mod bom;
 #[cfg(feature = "built")]

@@ -1,5 +1,5 @@
-//! Programs that a Mac would not start are not packed. The stand-ins are Mach-O files of nothing but
-//! load commands.
+//! Programs that a Mac would not start are not packed. The stand-ins are Mach-O files that consist
+//! of load commands.
 
 use macos_package::program;
 
@@ -137,7 +137,7 @@ fn a_program_that_needs_another_macos_is_refused() {
         let told = why_not(&[other, Slice::intel()]);
         assert_eq!(
             told,
-            format!("its part for Aarch64 does not do: {why}"),
+            format!("its part for Aarch64 cannot be used: {why}"),
             "{minimum:?}"
         );
     }

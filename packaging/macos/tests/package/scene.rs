@@ -1,4 +1,4 @@
-//! A place with everything that goes into a package, the programs being stand-ins.
+//! A directory with everything that goes into a package, with stand-ins for the programs.
 
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,7 @@ impl Scene {
         archive::build(&self.places(), VERSION).expect("a package")
     }
 
-    /// Why there is none.
+    /// Why it cannot be packed.
     pub(crate) fn refusal(&self) -> String {
         let error = archive::build(&self.places(), VERSION).expect_err("no package");
         format!("{error:#}")

@@ -1,5 +1,5 @@
-//! The scripts, run on a root of the test's own with stand-ins for Apple's tools that remember what
-//! they were told.
+//! The scripts, run on a root of the test's own with stand-ins for Apple's tools that log their
+//! arguments.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -50,7 +50,7 @@ bootout) rm "$MAC/jobs/${2#system/}" ;;
 esac
 "#;
 
-/// Apple's `stat -f`: owners are what the test says, modes are real.
+/// Apple's `stat -f`: owners come from the test, modes are real.
 const STAT: &str = r#"
 case $2 in
 %Su) cat "$MAC/owner$3" 2>/dev/null || echo root ;;
@@ -63,7 +63,7 @@ struct Mac {
 }
 
 impl Mac {
-    /// A Mac with a user and a group of Apple's.
+    /// A Mac with one of Apple's users and groups.
     fn new() -> Self {
         let mac = Self {
             directory: TempDir::new().expect("a directory"),
@@ -109,7 +109,7 @@ impl Mac {
         fs::write(path, content).expect("a file");
     }
 
-    /// What the installer does between the scripts.
+    /// The installer's work between the scripts.
     fn copy_files(&self) {
         self.program(
             &format!("volume/{LIBEXEC}/codex-network-proxy"),
@@ -158,7 +158,7 @@ impl Mac {
         told(&self.script("scripts/postinstall", "/"))
     }
 
-    /// What the tools were told since the last time.
+    /// The calls of the tools since the last time.
     fn log(&self) -> Vec<String> {
         let path = self.path("log");
         let log = fs::read_to_string(&path).unwrap_or_default();
@@ -262,7 +262,7 @@ fn an_upgrade_over_a_broken_configuration_lets_the_old_program_go_on_and_says_wh
         "error: line 3",
     );
     let told = mac.after();
-    assert!(told.contains("the old program goes on"), "{told}");
+    assert!(told.contains("the old program keeps running"), "{told}");
     assert!(told.contains("error: line 3"), "{told}");
     assert!(mac.log().is_empty());
 }
@@ -424,7 +424,7 @@ fn uninstalling_takes_away_what_was_installed_and_purging_the_rest() {
             "volume/Library/Application Support/codex-network-proxy/x.crt",
             "",
         );
-        // Whoever owns the directory can have another program there, which root must not run.
+        // A user who owns the directory can put another program there, which root must not run.
         let planted = mac.on("usr/local/bin/proxyctl");
         fs::remove_file(&planted).expect("a link");
         mac.program(

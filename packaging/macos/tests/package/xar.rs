@@ -1,5 +1,5 @@
-//! Reads a xar archive, the outer shape of a package: a header, a compressed table of contents in XML,
-//! and a heap. It takes the forms that a package has, and checks what it can.
+//! Reads a xar archive, the outer form of a package: a header, a compressed table of contents in
+//! XML, and a heap. It accepts the forms that occur in packages, and checks them.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -38,7 +38,7 @@ fn inflate(data: &[u8]) -> Vec<u8> {
 /// Reads the `<file>` elements of this text and those inside them.
 fn walk(text: &str, above: &str, heap: &[u8], files: &mut BTreeMap<String, Vec<u8>>) {
     for file in elements(text, "file") {
-        // What is said of this file, without what is inside it.
+        // The elements of this file, without those inside it.
         let mut own = file.to_owned();
         for inner in elements(file, "file") {
             own = own.replace(inner, "");
@@ -64,7 +64,7 @@ fn walk(text: &str, above: &str, heap: &[u8], files: &mut BTreeMap<String, Vec<u
     }
 }
 
-/// The insides of the outermost elements of this name.
+/// The contents of the outermost elements of this name.
 fn elements<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     let (open, close) = (format!("<{name}"), format!("</{name}>"));
     let mut found = Vec::new();

@@ -21,7 +21,7 @@ fn s3_an_association_ends_with_its_control_connection() {
     echoes(&association, &target, &server, b"still mine");
     association.control.finish_sending();
     association.expect_gone();
-    // A reset does it too.
+    // A reset ends it too.
     let association = associate(&daemon);
     let (relay, other) = (association.relay, associate(&daemon));
     let probe = e2e::client::Association {
@@ -66,7 +66,7 @@ fn p11_a_destination_that_is_no_longer_permitted_is_closed_and_the_others_go_on(
         line.field("authority"),
         Some(&json!(format!("other.test:{}", port(&closed))))
     );
-    // It is neither sent to nor may it answer.
+    // It is not sent to, and it may not answer.
     closed.send_to(b"late", outlet).expect("a datagram");
     association.send(&no_more, b"no");
     echoes(&association, &still, &kept, b"still");

@@ -1,4 +1,4 @@
-//! Who may send and who may answer, and what is no datagram of an association (RFC 1928 section 7).
+//! Which senders may send and answer, and which datagrams are refused (RFC 1928 section 7).
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use e2e::daemon::{Config, Daemon};
 
 use super::{address, associate, client, echoes, here, next, port, socket, start};
 
-/// Waits until the daemon has said that it dropped something for this reason.
+/// Waits until the daemon has logged that it dropped a datagram for this reason.
 fn wait_for_drop(daemon: &Daemon, beginning: &str) {
     daemon.wait_for_log(|line| line.message_starts_with(beginning));
 }
@@ -112,7 +112,7 @@ fn s3_fragments_and_what_is_not_well_formed_are_dropped_and_the_association_live
     assert!(daemon.blocked().is_empty(), "they name nothing to judge");
 }
 
-/// The first well-formed datagram says which port is the client's; what is none does not.
+/// The first well-formed datagram fixes the client's port; a malformed one does not.
 #[test]
 fn s3_a_malformed_datagram_pins_nobody() {
     let server = here();
@@ -170,7 +170,7 @@ fn s3_thousands_of_destinations_are_judged_and_the_association_lives() {
     for number in 1..10_000_u16 {
         association.send(&Socks5Target::name("blocked.test", number + 1), b"?");
         if number % 32 == 0 {
-            // What is sent faster than it is taken is lost, as datagrams are.
+            // Datagrams that are sent faster than they are read are lost.
             echoes(&association, &target, &server, &number.to_be_bytes());
         }
     }

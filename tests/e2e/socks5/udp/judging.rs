@@ -1,4 +1,5 @@
-//! What is decided for datagrams, how often, and what is recorded (SPEC P4, P7, P10, R1, R3, H11).
+//! The decisions about datagrams, how often they are made, and what is recorded (SPEC P4, P7, P10,
+//! R1, R3, H11).
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,7 +14,7 @@ use super::{address, associate, client, echoes, here, next, port, start};
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-/// The audit events of datagrams, of which there have to be this many once all are read.
+/// The audit events of datagrams. There must be this many once all are read.
 fn audited(daemon: &Daemon, count: usize) -> Vec<LogLine> {
     let read = || {
         let mut lines = daemon.logs();
@@ -52,7 +53,7 @@ fn s3_r3_a_decision_is_recorded_once_and_what_it_drops_is_counted() {
         (json!("a..b"), json!("invalid_host")),
     ];
     assert_eq!(reasons, wanted);
-    // One more for what was allowed.
+    // One more for the allowed one.
     audited(&daemon, 4);
     drop(association);
     for authority in ["blocked.test", "denied.test", "a..b"] {
@@ -100,7 +101,7 @@ fn s3_p4_a_name_is_looked_up_once_in_an_association_and_the_addresses_are_kept()
     assert_eq!(dns.queries("rebind.test"), 2, "one for each family");
     let config = config.deny("127.0.0.1");
     daemon.reload_with(&config);
-    // That closes the destination; what comes then is looked up, and judged, like anything new.
+    // That closes the destination. The next datagram is looked up and judged like a new one.
     let line = daemon.wait_for_log(|line| line.message_starts_with("closed a destination"));
     assert_eq!(line.field("reason"), Some(&json!("denied")));
     daemon.reload_with(&config.deny("127.0.0.2"));
@@ -142,7 +143,7 @@ fn s3_what_comes_during_a_lookup_is_sent_after_it_and_others_do_not_wait() {
     assert_eq!(entry["reason"], "not_allowed");
     assert_eq!(next(&server).0, b"one");
     assert_eq!(next(&server).0, b"two");
-    // No violation, and no end.
+    // No violation, and the association goes on.
     let line = daemon
         .wait_for_log(|line| line.field("network.policy.reason") == Some(&json!("dns_failure")));
     assert_eq!(line.field("server.address"), Some(&json!("never.test")));
@@ -184,7 +185,7 @@ fn h11_a_user_name_marks_the_records_of_datagrams() {
     let mut control = client(&daemon);
     assert_eq!(control.socks5_greet(&[2]), 2);
     assert_eq!(control.socks5_authenticate("codex-net-attempt-u1", ""), 0);
-    // Clients without an idea of their own address give all kinds of things for it.
+    // Clients that do not know their own address send various values for it.
     let from = Socks5Target::name("0", 0);
     let association = Association::ask(control, &from);
     association.send(&Socks5Target::name("blocked.test", 53), b"no");

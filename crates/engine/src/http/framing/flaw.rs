@@ -1,11 +1,11 @@
 //! What can be wrong with the framing of a request, in words for the client, and the status code
-//! that answers it. How each flaw is found is the business of `framing.rs`.
+//! that answers it. `framing.rs` finds the flaws.
 
 /// Why the stream was cut. The text is for the client.
 #[derive(thiserror::Error, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flaw {
-    /// RFC 9112 section 2.2 lets a recipient accept it; who does and who does not disagree about
-    /// where lines end.
+    /// RFC 9112 section 2.2 lets a recipient accept it. Recipients that do and that do not disagree
+    /// about where lines end.
     #[error("a line ends in a bare LF")]
     BareLf,
     /// RFC 9112 section 2.2: a bare CR is invalid.
@@ -51,7 +51,7 @@ pub(crate) enum Flaw {
     /// More than `MAX_FIELDS`.
     #[error("there are too many header fields")]
     TooManyFields,
-    /// A line of a header section begins with white space (obs-fold, RFC 9112 section 5.2).
+    /// A header line begins with white space (obs-fold, RFC 9112 section 5.2).
     #[error("a header line is folded")]
     Folded,
     /// RFC 9112 section 5.1.
@@ -66,7 +66,7 @@ pub(crate) enum Flaw {
     /// Not one decimal number of at most 64 bits.
     #[error("Content-Length is malformed")]
     Length,
-    /// A second Content-Length field, whatever it says.
+    /// A second Content-Length field, even with the same value.
     #[error("Content-Length is given more than once")]
     RepeatedLength,
     /// RFC 9112 section 6.1, in either order.

@@ -1,5 +1,5 @@
-//! What each line that frames a request may hold, byte by byte: the request line, the fields, the
-//! chunk-size line. Whatever has no place there is a flaw; nothing is repaired.
+//! The grammar of each line that frames a request, byte by byte: the request line, the fields, the
+//! chunk-size line. Every other byte is a flaw; nothing is repaired.
 
 use super::{
     Content, Flaw, Framing, Line, MAX_CHUNK_DIGITS, MAX_EMPTY_LINES, MAX_FIELDS, MAX_LENGTH,
@@ -7,8 +7,7 @@ use super::{
 };
 use crate::spoken::SpokenProtocol;
 
-/// A bounded copy of the word in progress: as long as the longest one that matters,
-/// `transfer-encoding`.
+/// A copy of the current word, bounded by the longest word that matters, `transfer-encoding`.
 #[derive(Debug, Default)]
 pub(super) struct Word {
     bytes: [u8; 17],
@@ -90,7 +89,7 @@ impl Framing {
         }
     }
 
-    /// A field name is complete: may this field be here, and how is its value read?
+    /// A field name is complete. Decides whether the field may be here, and how its value is read.
     fn field(&self) -> Result<State, Flaw> {
         if self.word.len > MAX_NAME {
             return Err(Flaw::SectionTooLong);
@@ -135,7 +134,7 @@ impl Framing {
                 .filter(|length| *length <= MAX_LENGTH)
                 .map(State::Length)
                 .ok_or(Flaw::Length),
-            // Some clients say that their CONNECT has no content; none may say that it has some.
+            // Some clients send a CONNECT with `Content-Length: 0`; no other length is allowed.
             (State::Length(1..), _) if self.method == Method::Connect => Err(Flaw::ConnectContent),
             (State::Length(length), _) => {
                 self.content = Content::Length(length);
@@ -170,14 +169,14 @@ impl Word {
         self.len = self.len.saturating_add(bytes.len());
     }
 
-    /// The word, or nothing when it is longer than any that matters.
+    /// The word, or nothing when it is too long to matter.
     fn seen(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
-/// RFC 9112 section 7.1. The white space that its grammar has before `;` is refused: no sender may
-/// generate it (RFC 9110 section 5.6.3), and lenient parsers differ on it.
+/// RFC 9112 section 7.1. The white space that its grammar allows before `;` is refused: no sender
+/// may generate it (RFC 9110 section 5.6.3), and lenient parsers disagree about it.
 pub(super) fn chunk_size(digits: u8, size: u64, byte: u8) -> Result<State, Flaw> {
     let digit = match byte {
         b'0'..=b'9' => byte - b'0',
@@ -205,7 +204,7 @@ fn value_end(byte: u8, otherwise: Flaw) -> Result<State, Flaw> {
     }
 }
 
-/// The flaw of a byte that cannot be there: an LF is always told as such.
+/// The flaw of a byte that cannot be there. An LF is always reported as a bare LF.
 pub(super) fn flaw_at(byte: u8, otherwise: Flaw) -> Flaw {
     if byte == b'\n' {
         Flaw::BareLf
@@ -221,7 +220,7 @@ pub(crate) fn is_token(byte: u8) -> bool {
         | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
-/// VCHAR: what a request-target may hold as far as framing goes.
+/// VCHAR: the bytes that framing allows in a request-target.
 pub(crate) fn is_visible(byte: u8) -> bool {
     byte.is_ascii_graphic()
 }

@@ -1,5 +1,6 @@
-//! The request-target as hyper will read it. hyper answers a target that is no URI itself, without a
-//! word; so it is read here first, and hyper gets only what it can read.
+//! Checks that hyper can read the request-target. hyper answers a target that is not a valid URI by
+//! itself, without a text. So the target is parsed here first, and hyper gets only targets that it
+//! can read.
 
 use std::net::Ipv6Addr;
 
@@ -7,17 +8,17 @@ use http::Uri;
 
 use super::Flaw;
 
-/// Longest request-target that hyper reads.
+/// Longest request-target that hyper accepts.
 const MAX_TARGET: usize = u16::MAX as usize - 1;
-/// Memory that is kept for the next target of the connection.
+/// Memory that is kept for the connection's next target.
 const MAX_KEPT: usize = 1024;
 
-/// A request-target, as far as it has come.
+/// The bytes of a request-target that have arrived so far.
 #[derive(Debug, Default)]
 pub(super) struct RawTarget {
     bytes: Vec<u8>,
-    /// So far it is a path and a query of bytes that every parser takes. Such a target is looked at
-    /// once, as it comes.
+    /// So far the target is a path and a query of bytes that every parser accepts. It is checked once,
+    /// as it arrives.
     is_plain: bool,
 }
 
@@ -79,7 +80,7 @@ impl RawTarget {
         })
     }
 
-    /// What stands for the host and the port, if the target is a URL or nothing but that.
+    /// The host and port of a URL, or the whole target if it consists of them alone.
     fn authority(&self) -> Option<&str> {
         let text = std::str::from_utf8(&self.bytes).ok()?;
         let text = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -87,7 +88,7 @@ impl RawTarget {
     }
 }
 
-/// What a path and a query may hold (RFC 3986 sections 3.3 and 3.4).
+/// The characters of a path and a query (RFC 3986 sections 3.3 and 3.4).
 pub(super) fn is_path_or_query(byte: u8) -> bool {
     matches!(byte,
         b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'/' | b'?' | b'%' | b'-' | b'.' | b'_' | b'~'

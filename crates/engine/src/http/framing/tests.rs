@@ -1,5 +1,5 @@
-//! SPEC H1 and H4, as far as framing goes: tables of sound and of flawed streams, each in every
-//! split, and comparisons with httparse and hyper, the parsers that the scanner guards.
+//! The framing rules of SPEC H1 and H4: tables of sound and of flawed streams, each in every split,
+//! and comparisons with httparse and hyper, the parsers that the scanner guards.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ struct Verdict {
     position: Position,
 }
 
-/// Feeds the pieces in order, those after a flaw too: none of their bytes may be accepted.
+/// Feeds the pieces in order, also those after a flaw: none of their bytes may be accepted.
 fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Verdict {
     let mut framing = Framing::new(limit);
     let mut accepted = 0;
@@ -45,8 +45,8 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Verdict
     }
 }
 
-/// The verdict on a stream, after checking that it is the same whole, byte by byte, and in every
-/// split into two.
+/// The verdict on a stream. Checks that it is the same whole, byte by byte, and in every split into
+/// two.
 fn verdict(stream: &[u8]) -> Verdict {
     let whole = feed([stream], LIMIT);
     assert_eq!(whole, feed(stream.chunks(1), LIMIT), "byte by byte");
@@ -104,7 +104,7 @@ fn h4_what_comes_after_sound_requests_is_cut_at_the_same_place() {
     }
 }
 
-/// The property that keeps a bad request from hyper: what is released of it is not a whole head.
+/// The property that keeps a bad request from hyper: what is released of it is never a whole head.
 #[test]
 fn h4_no_head_is_released_whole_when_it_has_a_flaw() {
     for (sound, rest, flaw) in FLAWED {
@@ -171,7 +171,8 @@ fn h1_the_largest_sizes_are_counted_and_not_looked_into() {
     }
 }
 
-/// The stream just fits a limit of its own length, and one less gives the flaw at the last byte.
+/// The stream just fits a limit of its own length. With one byte less, the flaw is at the last
+/// byte.
 fn assert_limited(before: &str, section: &str, flaw: Flaw) {
     let stream = latin1(&format!("{before}{section}"));
     let fits = feed([&stream[..]], section.len());
@@ -244,7 +245,7 @@ fn h4_fields_are_counted_in_heads_and_in_trailer_sections() {
 #[test]
 fn h4_chunk_size_lines_are_limited() {
     let padding = "x".repeat(MAX_CHUNK_LINE - "1;\r\n".len());
-    // Twice, since what one line used must not count against the next.
+    // Twice, since one line must not count against the next.
     let fits = format!("{CHUNKED_HEAD}1;{padding}\r\ny\r\n0;{padding}\r\n\r\n");
     let fits = feed(fits.as_bytes().chunks(5), LIMIT);
     assert_eq!(

@@ -1,9 +1,9 @@
-//! What an association knows of its destinations: which were permitted and with what addresses,
-//! which were refused, and who may answer.
+//! The destinations of an association: which were permitted and with what addresses, which were
+//! refused, and which addresses may answer.
 //!
-//! It is a table of bounded size: the destination that was unused the longest makes room for a new
-//! one, and one that is unused for [`UNUSED_MAX`] is forgotten. What was forgotten is judged, and
-//! recorded, like any new one. Nothing is judged here, and nothing sent.
+//! It is a table of bounded size. A new destination replaces the one that was unused longest, and
+//! one that is unused for [`UNUSED_MAX`] is forgotten. A forgotten destination is judged and
+//! recorded like a new one. This file judges nothing and sends nothing.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,21 +14,21 @@ use codex_network_policy::{Authority, Host, Reason};
 use crate::enforce::VettedAddrs;
 use crate::upstream::datagram::ATTEMPTS_MAX;
 
-/// Destinations remembered at once, and so addresses that may answer.
+/// Destinations remembered at once, which also bounds the addresses that may answer.
 pub(crate) const MOST: usize = 256;
-/// How long a destination is remembered that nothing is sent to (RFC 4787 section 4.3, the
-/// recommended value). Only what the client sends counts: what comes from outside could keep the way
-/// in open for ever (REQ-6).
+/// How long an unused destination is remembered (RFC 4787 section 4.3, the recommended value). Only
+/// datagrams of the client count as use: those from outside could keep the way in open for ever
+/// (REQ-6).
 pub(crate) const UNUSED_MAX: Duration = Duration::from_secs(5 * 60);
-/// How long a name that did not resolve is not looked up again, as long as "no such name" is kept by
-/// the resolver.
+/// How long a name that did not resolve is not looked up again. The resolver keeps "no such name"
+/// as long.
 const UNRESOLVED_MAX: Duration = Duration::from_secs(30);
 /// Bytes that wait for lookups at once, two of the largest datagrams, with [`OVERHEAD`] for each datagram.
 const WAITING_MAX: usize = 128 * 1024;
 /// What a waiting datagram costs besides its bytes, so that empty ones are bounded too.
 const OVERHEAD: usize = 64;
 
-/// What a datagram asks for: an authority, or bytes that are no host.
+/// The destination of a datagram: an authority, or bytes that are not a valid host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Wanted {
     pub(crate) host: Result<Host, Vec<u8>>,
@@ -39,7 +39,7 @@ pub(crate) struct Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Destinations {
     table: HashMap<Wanted, Destination>,
-    /// Who was sent to, and by how many of the destinations.
+    /// The addresses that were sent to, and by how many destinations.
     peers: HashMap<SocketAddr, usize>,
     /// Bytes that wait for lookups.
     waiting: usize,
@@ -55,20 +55,20 @@ struct Destination {
 
 #[derive(Debug)]
 enum State {
-    /// Its name is being looked up; what came for it meanwhile.
+    /// Its name is being looked up; the datagrams that wait for it.
     Resolving(Vec<Vec<u8>>),
-    /// It may be sent to, and where it was last sent to.
+    /// It may be sent to; the address that it was last sent to.
     Permitted(VettedAddrs, Option<SocketAddr>),
-    /// It may not, or not before a time; and how much more was dropped since that was recorded.
+    /// It may not, or not before a time; the number of datagrams dropped since that was recorded.
     Refused(Reason, Option<Instant>, u64),
 }
 
 /// What is known about a destination.
 #[derive(Debug)]
 pub(crate) enum Known<'a> {
-    /// Nothing: it has to be judged.
+    /// Nothing: it must be judged.
     Nothing,
-    /// It was permitted under other settings and has to be judged again, its addresses too.
+    /// It was permitted under other settings. It must be judged again, with its addresses.
     Before(&'a VettedAddrs),
     /// It is being looked up.
     Resolving,
@@ -78,7 +78,7 @@ pub(crate) enum Known<'a> {
     Refused,
 }
 
-/// A refusal that is forgotten, with what was dropped after its record was written.
+/// A forgotten refusal, with the number of datagrams dropped after its record was written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forgotten {
     pub(crate) wanted: Wanted,
@@ -119,7 +119,7 @@ impl Destinations {
         }
     }
 
-    /// Remembers a refusal. Gives those that are forgotten for it.
+    /// Remembers a refusal. Returns the refusals that are forgotten to make room.
     pub(crate) fn refuse(
         &mut self,
         wanted: Wanted,
@@ -132,8 +132,8 @@ impl Destinations {
         self.put(wanted, generation, state, now)
     }
 
-    /// Remembers where a permitted destination is. Gives the refusals that are forgotten for it, and
-    /// see [`take_waiting`](Self::take_waiting).
+    /// Remembers the addresses of a permitted destination. Returns the refusals that are forgotten
+    /// to make room. See also [`take_waiting`](Self::take_waiting).
     pub(crate) fn permit(
         &mut self,
         wanted: Wanted,
@@ -174,7 +174,7 @@ impl Destinations {
         true
     }
 
-    /// What waits for a destination that is being looked up; `None` if it is not, or no more.
+    /// The datagrams that wait for a destination that is being looked up; `None` if it is not.
     pub(crate) fn take_waiting(&mut self, wanted: &Wanted) -> Option<Vec<Vec<u8>>> {
         let destination = self.table.get_mut(wanted)?;
         let State::Resolving(waiting) = &mut destination.state else {
@@ -185,7 +185,7 @@ impl Destinations {
         Some(taken)
     }
 
-    /// Notes where a permitted destination was sent to: from there it may be answered.
+    /// Notes the address that a permitted destination was sent to: answers from it are accepted.
     pub(crate) fn sent(&mut self, wanted: &Wanted, to: SocketAddr) {
         let Some(destination) = self.table.get_mut(wanted) else {
             return;
@@ -199,17 +199,17 @@ impl Destinations {
         }
     }
 
-    /// Whether something was sent there, for a destination that is still remembered.
+    /// Whether a remembered destination was sent to at this address.
     pub(crate) fn may_answer(&self, from: SocketAddr) -> bool {
         self.peers.contains_key(&from)
     }
 
-    /// Forgets what was unused for long. Gives the refusals among it.
+    /// Forgets destinations that were unused for long. Returns the refusals among them.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Forgotten> {
         self.forget(|destination| now.duration_since(destination.used) < UNUSED_MAX)
     }
 
-    /// Forgets the refusals by other settings than those of this number.
+    /// Forgets refusals under other settings than those of this number.
     pub(crate) fn forget_old_refusals(&mut self, generation: u64) -> Vec<Forgotten> {
         self.forget(|destination| {
             destination.generation == generation || !matches!(destination.state, State::Refused(..))
@@ -221,8 +221,8 @@ impl Destinations {
         self.forget(|destination| !matches!(destination.state, State::Refused(..)))
     }
 
-    /// Asks about every permitted destination whether it still is, and forgets those for which the
-    /// answer is a reason, which it gives.
+    /// Judges every permitted destination again with this function. Forgets those for which it
+    /// returns a reason, and returns these.
     pub(crate) fn rejudge(
         &mut self,
         judge: impl Fn(&Authority, &VettedAddrs) -> Option<Reason>,
@@ -290,7 +290,7 @@ impl Destinations {
         None
     }
 
-    /// One destination fewer was sent to there.
+    /// One destination fewer was sent to at this address.
     fn release(&mut self, peer: Option<SocketAddr>) {
         let Some(peer) = peer else { return };
         if let Some(count) = self.peers.get_mut(&peer) {
@@ -303,7 +303,7 @@ impl Destinations {
 }
 
 impl Wanted {
-    /// The authority, if the host is one.
+    /// The authority, if the host is valid.
     pub(crate) fn authority(&self) -> Option<Authority> {
         let host = self.host.clone().ok()?;
         Some(Authority {

@@ -1,8 +1,8 @@
 //! The header of each datagram between a client and the relay (RFC 1928 section 7), without I/O:
 //! two reserved bytes, a fragment number, an address, and then the data.
 //!
-//! Fragments are not put together: section 7 has an implementation that does not do so drop them.
-//! A datagram is whole or it is nothing, so there is no "not yet" here.
+//! Fragments are not put together: RFC 1928 section 7 requires an implementation that does not
+//! support them to drop them. A datagram arrives whole, so there is no "incomplete" here.
 
 use std::net::SocketAddr;
 
@@ -16,15 +16,15 @@ pub(crate) const LONGEST_WRITTEN: usize = 3 + address::LONGEST_WRITTEN;
 /// A datagram that a client wants sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Datagram<'a> {
-    /// The host that it is for, or the bytes that are none.
+    /// The destination host, or the bytes that are not a valid host.
     pub(crate) host: Result<Host, InvalidHost>,
-    /// The port that it is for, 1 to 65535.
+    /// The destination port, 1 to 65535.
     pub(crate) port: u16,
-    /// What to send there, maybe nothing.
+    /// The data to send, which may be empty.
     pub(crate) data: &'a [u8],
 }
 
-/// Why a datagram is dropped unjudged.
+/// Why a datagram is dropped without a judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Flaw {
     /// It ends inside its header.
@@ -33,13 +33,13 @@ pub(crate) enum Flaw {
     /// The reserved bytes are not zero.
     #[error("the reserved bytes of the datagram are not zero")]
     Reserved,
-    /// It is a part of something.
+    /// It is a fragment.
     #[error("the datagram is fragment {0:#04x}, and fragments are not put together")]
     Fragment(u8),
     /// An address type that does not exist.
     #[error("the datagram's address type {0:#04x} does not exist")]
     AddressType(u8),
-    /// A domain name without a byte.
+    /// An empty domain name.
     #[error("the datagram's domain name is empty")]
     EmptyName,
     /// Nothing can be sent to port 0.
@@ -67,8 +67,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Datagram<'_>, Flaw> {
     }
 }
 
-/// Writes the header of an answer in front of its data: `buffer` holds [`LONGEST_WRITTEN`] bytes
-/// of room and then the data. Gives the whole datagram, which begins somewhere in that room.
+/// Writes the header of an answer in front of its data: `buffer` holds [`LONGEST_WRITTEN`] bytes of
+/// room and then the data. Returns the whole datagram, which begins somewhere in that room.
 pub(crate) fn write_before(buffer: &mut [u8], from: SocketAddr) -> &[u8] {
     let mut header = Vec::with_capacity(LONGEST_WRITTEN);
     header.extend_from_slice(&[0, 0, 0]);

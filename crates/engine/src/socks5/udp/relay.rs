@@ -1,10 +1,10 @@
-//! The client's side of an association: the socket that its datagrams come to, and who may send
-//! some (RFC 1928 sections 6 and 7).
+//! The client's side of an association: the socket that its datagrams come to, and which sender
+//! they are accepted from (RFC 1928 sections 6 and 7).
 //!
-//! A client is the address that its control connection comes from, and the port that its request
-//! names. Most requests name none; then the first well-formed datagram from that address says which
-//! it is, for good. The address that a request names is not looked at: behind a translator it is
-//! not the one that is seen here.
+//! A client is identified by the address of its control connection and the port that its request
+//! names. Most requests name no port; then the first well-formed datagram from that address fixes
+//! it. The address that a request names is not used: behind a NAT it is not the one that is seen
+//! here.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,18 +23,18 @@ pub(crate) struct Relay {
     _own: OwnListener,
 }
 
-/// What is known of the client.
+/// What is known about the client.
 #[derive(Clone, Copy, Debug)]
 enum Client {
-    /// Its address, and its port if it has named that.
+    /// Its address, and its port if its request names one.
     Expected(IpAddr, Option<u16>),
-    /// The very place that its first datagram came from.
+    /// The address and port that its first datagram came from.
     Pinned(SocketAddr),
 }
 
 impl Relay {
     /// Binds a free port of the address that the control connection came in on. `named` is the port
-    /// of the request, 0 if it names none.
+    /// in the request, 0 if it names none.
     pub(crate) async fn bind(
         control: SocketAddr,
         peer: SocketAddr,
@@ -44,7 +44,8 @@ impl Relay {
         let mut wanted = control;
         wanted.set_port(0);
         let socket = UdpSocket::bind(wanted).await?;
-        // Answers do not wait for room: the runtime has to have seen that there is some.
+        // Answers are sent without waiting for room, so the runtime must know now that there is
+        // room.
         socket.writable().await?;
         let address = socket.local_addr()?;
         let named = (named != 0).then_some(named);
@@ -66,8 +67,8 @@ impl Relay {
         self.socket.readable().await
     }
 
-    /// Appends one datagram to the buffer, as far as it has room, and gives its sender. `None`: there
-    /// is nothing more at present.
+    /// Appends one datagram to the buffer, up to its capacity, and returns the sender. `None`: no
+    /// datagram is waiting.
     pub(crate) fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<SocketAddr>> {
         match self.socket.try_recv_buf_from(buffer) {
             Ok((_, from)) => Ok(Some(from)),
@@ -86,12 +87,13 @@ impl Relay {
         }
     }
 
-    /// Takes the sender of a well-formed datagram of the client for the client from now on.
+    /// From now on, only this sender of a well-formed datagram is the client.
     pub(crate) fn pin(&mut self, from: SocketAddr) {
         self.client = Client::Pinned(from);
     }
 
-    /// Sends one datagram to the client, if it has ever sent one. It does not wait for room.
+    /// Sends one datagram to the client, if the client has ever sent one. It does not wait for
+    /// room.
     #[expect(
         clippy::disallowed_methods,
         reason = "this goes back to the client, and upstream::datagram sends what goes out"

@@ -1,6 +1,6 @@
 //! Answers of name servers, kept for their TTL within a bound in bytes.
 //!
-//! Not hickory's cache: that one counts whole messages, of which one may take a megabyte. Only
+//! This is not hickory's cache, which counts whole messages, one of which may take a megabyte. Only
 //! addresses are kept here.
 
 use std::net::IpAddr;
@@ -12,17 +12,18 @@ use moka::sync::Cache;
 
 use super::Family;
 
-/// Bytes of all answers together, by [`weight`]. An answer of one address takes about 256, so that this
-/// is room for some sixteen thousand of those, or for nine hundred of the largest.
+/// Bytes of all answers together, by [`weight`]. An answer of one address takes about 256, so there
+/// is room for about sixteen thousand of those, or for nine hundred of the largest.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// What an entry takes besides its name and its addresses, in our types and in the tables of the cache.
+/// The size of an entry besides its name and its addresses, in our types and in the tables of the
+/// cache.
 const ENTRY_BYTES: usize = 224;
 
 /// The answers of all name servers of one resolver.
 #[derive(Debug)]
 pub(super) struct Answers(Cache<Question, Answer>);
 
-/// Each server has answers of its own: with split DNS they differ.
+/// Answers are kept for each server: with split DNS they differ.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Question {
     pub(super) server: usize,
@@ -30,7 +31,7 @@ pub(super) struct Question {
     pub(super) name: Arc<str>,
 }
 
-/// The addresses of one family; none where the name does not exist or has none.
+/// The addresses of one family; empty where the name does not exist or has none.
 #[derive(Clone, Debug)]
 struct Answer {
     addresses: Arc<[IpAddr]>,
@@ -67,7 +68,7 @@ impl Default for Answers {
 }
 
 impl Answers {
-    /// The answer to a question, unless it has expired or made room for others.
+    /// The answer to a question, unless it has expired or was evicted.
     pub(super) fn get(&self, question: &Question) -> Option<Arc<[IpAddr]>> {
         self.0.get(question).map(|answer| answer.addresses)
     }
@@ -101,7 +102,7 @@ mod tests {
 
     const AN_HOUR: Duration = Duration::from_secs(3600);
 
-    /// An old wound: a thousand answers were kept whatever their size, a gigabyte of them.
+    /// A past bug: a thousand answers were kept whatever their size, a gigabyte of them.
     #[test]
     fn p4_answers_of_the_largest_size_stay_within_the_bound_in_bytes() {
         let answers = Answers::default();

@@ -1,4 +1,4 @@
-//! The hosts file: names that are known without asking anybody (hosts(5)).
+//! The hosts file: names that are known without a query (hosts(5)).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -10,15 +10,16 @@ use codex_network_files::{Reading, Sources as Kinds};
 
 /// The hosts file that is read when the settings name none.
 const SYSTEM_HOSTS: &str = "/etc/hosts";
-/// Large lists of names to block are hosts files too, and `/dev/null` is how to have none.
+/// Large block lists are hosts files too, and `/dev/null` means no hosts file.
 const READING: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
 
-/// What a hosts file says, IPv6 addresses of a name first.
+/// The contents of a hosts file, IPv6 addresses of a name first.
 #[derive(Debug, Default)]
 pub(super) struct Hosts(pub(super) HashMap<Box<str>, Vec<IpAddr>>);
 
-// Not hickory's `Hosts`: that one answers per family, so that a name which the file gives only an IPv4
-// address would still get IPv6 ones from DNS, and it ends at the first line that is not UTF-8.
+// This is not hickory's `Hosts`. That one answers per family, so a name with only an IPv4 address
+// in the file would still get IPv6 addresses from DNS. It also stops at the first line that is not
+// UTF-8.
 impl Hosts {
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         Ok(Self::parse(&READING.read_text(path)?))
@@ -33,8 +34,8 @@ impl Hosts {
         })
     }
 
-    /// hosts(5): an address, then names, then perhaps a comment. Other lines are skipped, as everywhere;
-    /// so are addresses with a scope, which cannot be dialled without it.
+    /// hosts(5): an address, then names, then an optional comment. Other lines are skipped, as in
+    /// other resolvers. So are addresses with a scope, which cannot be dialled without it.
     pub(super) fn parse(text: &str) -> Self {
         let mut hosts: HashMap<Box<str>, Vec<IpAddr>> = HashMap::new();
         for line in text.trim_start_matches('\u{feff}').lines() {

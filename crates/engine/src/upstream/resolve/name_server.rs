@@ -1,4 +1,4 @@
-//! One name server: what it says about a name, and whether it is there at all.
+//! One name server: its answers about a name, and whether it answers at all.
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -18,16 +18,17 @@ use tokio::time::{Instant, sleep, timeout};
 use super::cache::{Answers, Question};
 use super::{Family, MAX_ADDRESSES, ResolveError};
 
-/// The longest that addresses are kept, whatever their TTL says.
+/// The longest time that addresses are kept, whatever their TTL.
 const MAX_POSITIVE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// The longest that "there is no such name" is kept: short, because people fix such names and retry.
+/// The longest time that "no such name" is kept: short, because people fix such names and retry.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
-/// How long IPv6 addresses are waited for once there are IPv4 ones, so that a name server that drops
-/// AAAA queries does not cost every connection the whole limit. RFC 8305 section 3 suggests 50 ms, but
-/// lets late addresses join a race that has begun; here the set is closed when it is vetted, so we wait
-/// longer. IPv4 is waited for to the limit: without a route for IPv6 it is all that helps.
+/// How long to wait for IPv6 addresses once the IPv4 ones are there, so that a name server that
+/// drops AAAA queries does not cost every connection the whole limit. RFC 8305 section 3 suggests
+/// 50 ms, but lets late addresses join a race that has begun. Here the set is closed when it is
+/// vetted, so the wait is longer. IPv4 addresses are waited for up to the limit: on a machine
+/// without a route for IPv6 only they help.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(300);
-/// How long a name server that answers nothing is asked last.
+/// How long a silent name server is asked last.
 const SILENCE_PENALTY: Duration = Duration::from_secs(30);
 /// A query that a live server answers at once: every resolver serves this zone itself (RFC 6303
 /// section 4.2).
@@ -39,7 +40,7 @@ const MAX_ALIASES: usize = 16;
 #[derive(Debug)]
 pub(super) struct NameServer {
     address: IpAddr,
-    /// Its place in the settings, which tells its answers from those of others.
+    /// Its index in the settings, which separates its answers from those of other servers.
     index: usize,
     client: TokioResolver,
     answers: Arc<Answers>,
@@ -50,7 +51,7 @@ pub(super) struct NameServer {
     silent_until: AtomicU64,
 }
 
-/// What an answer says about one family, and for how long.
+/// The answer about one family, and how long it may be kept.
 struct Told {
     addresses: Vec<IpAddr>,
     lasts: Duration,
@@ -79,17 +80,18 @@ impl NameServer {
         })
     }
 
-    /// Whether it answered nothing lately, whatever it was asked.
+    /// Whether it recently answered no question at all.
     pub(super) fn fell_silent(&self) -> bool {
         self.now() < self.silent_until.load(Ordering::Relaxed)
     }
 
-    /// The addresses of both families, asked for at once, within a limit. One family that fails does not
-    /// spoil the other.
+    /// The addresses of both families, asked for at once, within a limit. A failure of one family
+    /// does not fail the other.
     ///
     /// Silence about one name says nothing about the server: the servers of that name's zone may be
-    /// silent, and a client may have chosen it for that. The server is asked last from then on only if it
-    /// answered nothing at all meanwhile, a question included that it does not need others for.
+    /// silent, and a client may have chosen the name for that. So a silent server is also asked a
+    /// question that it can answer alone. Only if it answers nothing at all meanwhile is it asked
+    /// last from then on.
     pub(super) async fn addresses(
         &self,
         name: &Name,
@@ -133,7 +135,7 @@ impl NameServer {
         match both {
             (Ok(ipv6), Ok(ipv4)) => Ok([ipv6, ipv4].concat()),
             (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one.to_vec()),
-            // "No such name" holds only if neither family may have had an address.
+            // "No such name" holds only if neither family can have an address.
             (Err(ResolveError::NotFound), Err(error)) | (Err(error), Err(_)) => Err(error),
         }
     }
@@ -194,7 +196,8 @@ impl NameServer {
         }
     }
 
-    /// Asks what a server that is there answers at once. What it says does not matter.
+    /// Asks a question that a live server answers at once. The content of the answer does not
+    /// matter.
     async fn probe(&self, limit: Duration) {
         let Ok(name) = Name::from_ascii(PROBE) else {
             return;
@@ -204,7 +207,7 @@ impl NameServer {
         }
     }
 
-    /// Every answer shows that the server is there, an error of DNS included.
+    /// Every answer shows that the server is alive, even a DNS error.
     fn note_answer<T>(&self, answer: &Result<T, NetError>) {
         if matches!(answer, Ok(_) | Err(NetError::Dns(_))) {
             self.heard.fetch_max(self.now(), Ordering::Relaxed);
@@ -236,8 +239,8 @@ fn micros(time: Duration) -> u64 {
 #[error("the answer has more than {MAX_ADDRESSES} addresses")]
 struct TooManyAddresses;
 
-/// The addresses of the queried name, or of the name that its aliases lead to. Records of other names
-/// are ignored: they were not asked for.
+/// The addresses of the queried name, or of the name that its aliases lead to. Records of other
+/// names are ignored.
 fn told(name: &Name, records: &[Record]) -> Result<Told, TooManyAddresses> {
     let mut owner = name;
     let mut ttl = u32::MAX;
@@ -263,7 +266,7 @@ fn told(name: &Name, records: &[Record]) -> Result<Told, TooManyAddresses> {
         }
         addresses.push(address);
     }
-    // What answers another question is no answer, and not kept.
+    // An answer to another question is not kept.
     let lasts = if addresses.is_empty() { 0 } else { ttl };
     Ok(Told {
         addresses,

@@ -1,14 +1,14 @@
 //! The name servers of `/etc/resolv.conf` on Apple's systems, where hickory does not read that file.
 //!
-//! `configd` writes into it the servers of the primary network service, which is also what hickory
-//! would ask it for through its framework. Reading the file needs no framework, and leaves it to the
-//! loader, as everywhere else. Servers for single domains, as a VPN may bring them, are in neither
-//! (`scutil --dns` shows them): `[daemon.resolver] nameservers` names them.
+//! `configd` writes the servers of the primary network service into it, which are also the ones
+//! that its framework would give to hickory. Reading the file needs no framework, and lets the
+//! loader read it as on other systems. Servers for single domains, as a VPN may bring them, are in
+//! neither (`scutil --dns` shows them): `[daemon.resolver] nameservers` names them.
 
 use std::net::IpAddr;
 
-/// The servers in their order (resolver(5)). Scoped addresses are left out, since they cannot be dialled
-/// without their scope, which a server's address in hickory has no place for.
+/// The servers in their order (resolver(5)). Scoped addresses are left out: they cannot be dialled
+/// without their scope, and hickory's server addresses have no field for it.
 pub(super) fn name_servers(text: &str) -> Vec<IpAddr> {
     let mut servers = Vec::new();
     for line in text.lines() {

@@ -1,8 +1,8 @@
-//! Notes that a server asks for a client certificate. This proxy has none to show, and a server that
-//! insists ends the connection with an alert that most often says something else.
+//! Notes that a server asks for a client certificate. This proxy has none, and a server that
+//! insists ends the connection with an alert that often names another reason.
 //!
-//! The configurations are shared, since resumption compares them. So the answer is noted in the task
-//! that runs the handshake, which asks for a certificate while it is polled.
+//! The configurations are shared, since resumption compares them. So the request is noted in the
+//! task that runs the handshake: rustls asks for a certificate while that task is polled.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct NoCertificate;
 
 impl ResolvesClientCert for NoCertificate {
     fn resolve(&self, _issuers: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        // Outside of `watched` there is nowhere to note it.
+        // Outside of `watched` there is no place to note it.
         let _ = REQUEST.try_with(|request| request.set(ClientCertificate::AskedFor));
         None
     }
@@ -38,7 +38,7 @@ impl ResolvesClientCert for NoCertificate {
     }
 }
 
-/// Runs a handshake, and tells whether a certificate was asked for.
+/// Runs a handshake and returns whether the server asked for a certificate.
 pub(super) async fn watched<T>(handshake: impl Future<Output = T>) -> (T, ClientCertificate) {
     let handshake = async {
         let outcome = handshake.await;

@@ -10,7 +10,7 @@ use tokio::net::UnixListener;
 
 use super::*;
 
-/// A folder under its canonical name.
+/// A folder, by its canonical name.
 struct Folder(TempDir);
 
 impl Folder {
@@ -23,7 +23,7 @@ impl Folder {
         folder.join(name)
     }
 
-    /// A socket whose listener says its name to everybody who comes.
+    /// A socket whose listener sends its name to every client.
     fn listen(&self, name: &'static str) -> PathBuf {
         let path = self.path(name);
         let listener = UnixListener::bind(&path).expect("a socket");
@@ -44,7 +44,7 @@ fn find(path: &Path) -> Result<Socket, SocketError> {
     Socket::find(&plain(path))
 }
 
-/// Who answers.
+/// The name of the listener that answers.
 async fn hear(stream: Result<UnixStream, SocketError>) -> Result<String, SocketError> {
     let mut said = String::new();
     stream?
@@ -89,14 +89,14 @@ async fn h10_what_is_connected_is_what_was_found_under_whatever_name_it_has_by_t
     let (first, second) = (folder.listen("first"), folder.listen("second"));
     let socket = find(&first).expect("a socket");
     fs::rename(&second, &first).expect("the first is gone");
-    // Its listener is there; its name is not.
+    // Its listener still runs; its name is gone.
     assert_eq!(connect(&socket).await.expect("it listens"), "first");
     let other = find(&first).expect("a socket");
     assert_ne!(other.identity(), socket.identity());
     assert_eq!(connect(&other).await.expect("it listens"), "second");
 }
 
-/// How it is done where a file cannot be held.
+/// The method for systems where a file cannot be held open.
 #[tokio::test]
 async fn h10_by_its_path_a_file_is_used_only_while_it_is_the_same() {
     let folder = Folder::new();

@@ -1,10 +1,10 @@
-//! Installing below a scratch root, with tools that only note that they were run.
+//! Installing below a temporary root, with tools that only log their calls.
 
 use tempfile::TempDir;
 
 use super::*;
 
-// Any certificate does; what it says is not looked at.
+// Any certificate will do; its content is not used.
 fn pem(content: &[u8]) -> String {
     let pairs: Vec<String> = content.iter().map(|byte| format!("{byte:02x}")).collect();
     let body = pairs.concat();
@@ -34,7 +34,10 @@ fn system(kind: Kind) -> (TempDir, Store) {
 struct Runs(Vec<String>);
 
 impl Runs {
-    #[expect(clippy::unnecessary_wraps, reason = "in the place of what runs tools")]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "replaces the function that runs tools"
+    )]
     fn note(&mut self, tool: &Tool<'_>) -> Result<(), String> {
         let words = tool.arguments.join(std::ffi::OsStr::new(" "));
         let program = tool.program.file_name().unwrap().to_string_lossy();
@@ -79,7 +82,7 @@ fn k1_ca_install_uses_the_systems_own_place_and_tool_and_uninstall_undoes_it() {
         assert_eq!(std::fs::read_to_string(file).unwrap(), pem);
         let mode = file.metadata().unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode, 0o644);
-        // Again: nothing new, and the tool runs in case it did not.
+        // Again: nothing new, and the tool runs in case it did not before.
         let again = store.install(&pem, &mut |tool| runs.note(tool)).unwrap();
         assert_eq!(again, Changed::Nothing(files.clone()));
         assert_eq!(runs.0, [trust, trust]);

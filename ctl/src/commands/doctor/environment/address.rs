@@ -1,18 +1,18 @@
-//! What the values of proxy variables say.
+//! Parses the values of proxy variables.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// What goes direct where local binding is on (SPEC B1).
+/// The ranges that go direct when local binding is on (SPEC B1).
 pub(super) const PRIVATE: [&str; 3] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
 
 /// Where a value leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leads {
     Here,
-    /// To the SOCKS5 door, with addresses in place of names.
+    /// To the SOCKS5 door, but the program sends addresses instead of names.
     HereButResolves,
     Elsewhere,
-    /// To this proxy, in words that it does not understand.
+    /// To this proxy, in a protocol that the door does not speak.
     WrongDoor(&'static str),
 }
 
@@ -30,7 +30,7 @@ pub(super) fn lead(value: &str, http: SocketAddr, socks5: Option<SocketAddr>) ->
         "socks5h" if is_socks5 => Leads::Here,
         "socks5" if is_socks5 => Leads::HereButResolves,
         "https" if is_http => {
-            Leads::WrongDoor("asks for TLS to the proxy, which is spoken to without (http://)")
+            Leads::WrongDoor("asks for TLS to the proxy, which does not speak it (use http://)")
         }
         _ if is_http => Leads::WrongDoor("is the address of the HTTP door (http://)"),
         _ if is_socks5 => Leads::WrongDoor("is the address of the SOCKS5 door (socks5h://)"),
@@ -38,7 +38,7 @@ pub(super) fn lead(value: &str, http: SocketAddr, socks5: Option<SocketAddr>) ->
     }
 }
 
-/// Whether `host:port` is where a door is.
+/// Whether `host:port` is the address of a door.
 fn is_at(authority: &str, door: SocketAddr) -> bool {
     let Some((host, port)) = authority.rsplit_once(':') else {
         return false;
@@ -54,7 +54,7 @@ fn is_at(authority: &str, door: SocketAddr) -> bool {
     is_host && port.parse() == Ok(door.port())
 }
 
-/// A value as it may be shown: without credentials (SPEC B4).
+/// A value for display: without credentials (SPEC B4).
 pub(super) fn shown(value: &str) -> String {
     let (scheme, rest) = match value.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),

@@ -105,7 +105,7 @@ fn b4_credentials_in_variables_are_never_shown() {
     let found = [proxies(&shell, DOORS), twins(&shell)].concat();
     assert!(found.len() >= 3, "{found:?}");
     assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
-    // Neither in what is advised.
+    // Nor in the advice.
     for scheme in ["socks5", "SOCKS5", "socks4", "https", "http"] {
         for port in [3128, 8081, 9] {
             let value = format!("{scheme}://me:hunter2@127.0.0.1:{port}");

@@ -1,4 +1,4 @@
-//! Listening sockets as macOS tells them: `lsof(8)`, with its output for programs (`-F`).
+//! Listening sockets on macOS, from `lsof(8)` with its output for programs (`-F`).
 
 use std::net::SocketAddr;
 

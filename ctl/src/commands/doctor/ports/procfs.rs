@@ -1,5 +1,5 @@
-//! Listening sockets as Linux tells them: `/proc/net/tcp`, `/proc/net/tcp6` for what there is, and
-//! the descriptors of every process for who has it (`proc_net_tcp(5)`, `proc_pid_fd(5)`).
+//! Listening sockets on Linux: `/proc/net/tcp` and `/proc/net/tcp6` list them, and the descriptors
+//! of every process show which process has each (`proc_net_tcp(5)`, `proc_pid_fd(5)`).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,7 +11,7 @@ use super::{Held, Holder};
 
 /// The state of a socket that listens.
 const LISTEN: &str = "0A";
-/// More sockets than a machine has, and a process's name.
+/// Larger than any machine's socket table, and than a process's name.
 const KERNEL_TABLE: Reading = Reading::up_to(64 << 20);
 
 /// The listening sockets on these ports.
@@ -52,7 +52,7 @@ fn sockets(table: &str) -> impl Iterator<Item = (u64, Held)> {
     })
 }
 
-/// `0100007F:0C38`: each word of the address as this machine would print it as a number.
+/// `0100007F:0C38`: each word of the address, printed as a number of this machine.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.rsplit_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -68,7 +68,7 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// Who has which socket open, of those processes that this user may look into.
+/// Which process has which socket open, among those that this user may inspect.
 fn holders() -> HashMap<u64, Vec<Holder>> {
     let mut holders: HashMap<u64, Vec<Holder>> = HashMap::new();
     let Ok(processes) = std::fs::read_dir("/proc") else {

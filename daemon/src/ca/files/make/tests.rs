@@ -1,4 +1,4 @@
-//! Interrupted runs, umasks, and what is there already.
+//! Interrupted runs, umasks, and existing files.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -64,7 +64,7 @@ fn m3_an_interrupted_run_leaves_nothing_or_what_the_next_one_completes() {
         for step in &steps[..done] {
             step(&pending, &ca).unwrap();
         }
-        // What a daemon makes of it meanwhile: nothing, a refusal, or the pair.
+        // A daemon that starts meanwhile finds nothing, a refusal, or the pair.
         let meanwhile = read(&paths, SystemTime::now());
         match done {
             0..=2 => assert!(matches!(meanwhile, Ok(None)), "{done}: {meanwhile:?}"),

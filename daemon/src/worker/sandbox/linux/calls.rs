@@ -1,8 +1,8 @@
-//! The system calls of a confined worker: a list of what a network server needs that starts no programs,
-//! opens no files and listens on nothing of its own. Every other call fails.
+//! The system calls of a confined worker: those that a network server needs that starts no
+//! programs, opens no files and does not listen. Every other call fails.
 //!
-//! Adding a call to a list is giving a power to an attacker who has taken the worker over. The table
-//! in `tests` has a row for each.
+//! A call that is added to a list gives a power to an attacker who has taken over the worker. The
+//! table in `tests` has a row for each.
 
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
@@ -16,11 +16,11 @@ use seccompiler::{
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Puts the filters in force: what is on no list fails with `EPERM`. `journal` is the descriptor of the
-/// socket that leads to the journal.
+/// Puts the filters in force: a call on no list fails with `EPERM`. `journal` is the descriptor of
+/// the socket to the journal.
 pub(super) fn restrict(journal: Option<RawFd>) -> anyhow::Result<()> {
-    // The last filter is the one that refuses further filters. Of the errors of two filters the one
-    // of the newer counts, so it lets pass what the others answer.
+    // The last filter is the one that refuses further filters. If two filters give an error, that
+    // of the newer one counts, so it permits the calls that the others answer.
     for (calls, error) in ANSWERED {
         let answered = calls.iter().map(|call| (*call, Vec::new())).collect();
         apply(answered, SeccompAction::Allow, refuse(*error)?)?;
@@ -36,7 +36,7 @@ fn refuse(error: i32) -> anyhow::Result<SeccompAction> {
     Ok(SeccompAction::Errno(u32::try_from(error)?))
 }
 
-/// What the last filter lets pass.
+/// The calls that the last filter permits.
 fn allowed(journal: Option<RawFd>) -> anyhow::Result<Rules> {
     let answered = ANSWERED.iter().flat_map(|(calls, _)| *calls);
     let without_condition = ALLOWED.iter().chain(answered);
@@ -47,16 +47,16 @@ fn allowed(journal: Option<RawFd>) -> anyhow::Result<Rules> {
     Ok(rules)
 }
 
-/// The rules of a conditional call, of which one has to hold.
+/// The rules of a conditional call, one of which must match.
 fn conditions(call: i64, journal: Option<RawFd>) -> anyhow::Result<Vec<SeccompRule>> {
     match call {
-        // Threads, but no processes, and no namespaces of their own.
+        // Threads, but no processes and no new namespaces.
         libc::SYS_clone => all_of(vec![
             masked(0, NEW_NAMESPACES, 0)?,
             masked(0, flag(libc::CLONE_THREAD), flag(libc::CLONE_THREAD))?,
         ]),
-        // TCP and UDP. What the worker has of unix sockets it was given, so that it cannot reach the
-        // services of the user that it runs as.
+        // TCP and UDP. The worker was given the unix sockets that it has, so that it cannot reach
+        // the services of the user that it runs as.
         libc::SYS_socket => {
             let mut rules = Vec::new();
             for family in [libc::AF_INET, libc::AF_INET6] {
@@ -75,14 +75,14 @@ fn conditions(call: i64, journal: Option<RawFd>) -> anyhow::Result<Vec<SeccompRu
             }
             Ok(rules)
         }
-        // The runtime wakes itself by one. An unconnected datagram socket, or one of a pair, reaches
-        // every datagram service of the machine.
+        // The runtime uses one to wake itself. An unconnected datagram socket, or one of a pair,
+        // reaches every datagram service of the machine.
         libc::SYS_socketpair => all_of(vec![
             equal(0, libc::AF_UNIX)?,
             masked(1, SOCKET_KIND, flag(libc::SOCK_STREAM))?,
         ]),
-        // Those to the internet. The socket that leads to the journal, and standard error, which may
-        // be one, are written to: neither they nor a copy of them may be given another destination.
+        // For sockets of the internet. The journal's socket, and standard error, which may be a
+        // socket, are only written to: neither they nor a copy of them may get another destination.
         libc::SYS_bind | libc::SYS_connect | libc::SYS_sendto => all_of(other_than_log(journal)?),
         libc::SYS_fcntl => {
             let plain = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL];
@@ -95,20 +95,20 @@ fn conditions(call: i64, journal: Option<RawFd>) -> anyhow::Result<Vec<SeccompRu
             rules.push(SeccompRule::new(copy)?);
             Ok(rules)
         }
-        // Not those that make the kernel send signals (FIOASYNC, FIOSETOWN) or put input into a terminal
-        // (TIOCSTI), which standard error may be.
+        // Not the requests that make the kernel send signals (FIOASYNC, FIOSETOWN) or put input
+        // into a terminal (TIOCSTI), which standard error may be.
         libc::SYS_ioctl => {
             let requests = [i32::try_from(libc::FIONBIO)?, i32::try_from(libc::FIOCLEX)?];
             one_of(1, &requests)
         }
-        // No memory that holds instructions but the program's own.
+        // No executable memory but the program's own.
         libc::SYS_mmap | libc::SYS_mprotect => all_of(vec![masked(2, flag(libc::PROT_EXEC), 0)?]),
-        // Names of threads and, from glibc 2.39 on, of memory; every other option changes what a process
-        // may do.
+        // Names of threads and, from glibc 2.39 on, of memory. Every other option changes the
+        // process's permissions.
         libc::SYS_prctl => one_of(0, &[libc::PR_SET_NAME, libc::PR_SET_VMA]),
-        // How `abort` ends us. The other processes of this user are not ours.
+        // `abort` uses it. Other processes of this user must not be reached.
         libc::SYS_tgkill => all_of(vec![equal(0, own_pid()?)?]),
-        // Limits are asked for, our own, and not set.
+        // Limits of this process may be read, not set.
         libc::SYS_prlimit64 => {
             let sets_none = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
             let of = |process| SeccompRule::new(vec![equal(0, process)?, sets_none.clone()]);
@@ -134,13 +134,13 @@ fn one_of(argument: u8, values: &[i32]) -> anyhow::Result<Vec<SeccompRule>> {
     values.iter().map(rule).collect()
 }
 
-/// That an argument of 32 bits has this value.
+/// Matches when an argument of 32 bits has this value.
 fn equal(argument: u8, value: i32) -> Result<SeccompCondition, seccompiler::BackendError> {
     let value = value.cast_unsigned().into();
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
 }
 
-/// That these bits of an argument have these values.
+/// Matches when these bits of an argument have these values.
 fn masked(
     argument: u8,
     bits: u64,
@@ -154,7 +154,7 @@ fn flag(flag: i32) -> u64 {
     flag.cast_unsigned().into()
 }
 
-/// That the first argument is none of the descriptors that the log is written to.
+/// Matches when the first argument is not a descriptor that the log is written to.
 fn other_than_log(
     journal: Option<RawFd>,
 ) -> Result<Vec<SeccompCondition>, seccompiler::BackendError> {
@@ -166,7 +166,7 @@ fn other_than_log(
     log.into_iter().flatten().map(other).collect()
 }
 
-/// Puts a filter in force, and has the kernel log what it refuses (audit records of type SECCOMP).
+/// Puts a filter in force, and makes the kernel log its refusals (audit records of type SECCOMP).
 fn apply(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> anyhow::Result<()> {
     let arch = std::env::consts::ARCH
         .try_into()
@@ -175,7 +175,7 @@ fn apply(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> any
     install(&program)
 }
 
-#[expect(unsafe_code, reason = "seccompiler cannot ask for the log")]
+#[expect(unsafe_code, reason = "seccompiler cannot request logging")]
 fn install(program: &BpfProgram) -> anyhow::Result<()> {
     let filter = libc::sock_fprog {
         len: u16::try_from(program.len())?,
@@ -228,13 +228,13 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_set_robust_list, libc::SYS_rseq, libc::SYS_gettid, libc::SYS_getpid, libc::SYS_exit,
     libc::SYS_exit_group, libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack, libc::SYS_sched_getaffinity,
-    // Who we are, and chance.
+    // The process's identity, and random numbers.
     libc::SYS_geteuid, libc::SYS_getrandom,
     #[cfg(target_arch = "x86_64")] libc::SYS_epoll_wait,
     #[cfg(target_arch = "x86_64")] libc::SYS_poll,
 ];
 
-/// Calls that some arguments let pass.
+/// Calls that are permitted with some arguments.
 pub(super) const CONDITIONAL: &[i64] = &[
     libc::SYS_bind,
     libc::SYS_clone,
@@ -251,13 +251,13 @@ pub(super) const CONDITIONAL: &[i64] = &[
     libc::SYS_tgkill,
 ];
 
-/// Calls that are refused with an error of their own, which libraries know what to do with.
+/// Calls that are refused with an error of their own, which libraries can handle.
 #[rustfmt::skip]
 pub(super) const ANSWERED: &[(&[i64], i32)] = &[
-    // glibc starts threads with clone3, whose flags a filter cannot see; told that there is no such
-    // call it uses clone.
+    // glibc starts threads with clone3, whose flags a filter cannot see. When it gets "no such
+    // call" it uses clone.
     (&[libc::SYS_clone3], libc::ENOSYS),
-    // Files. What is asked for at random (processors, control groups, time zones) has a default.
+    // Files. Optional lookups (processors, control groups, time zones) have a default.
     (
         &[
             libc::SYS_openat, libc::SYS_openat2, libc::SYS_newfstatat, libc::SYS_statx, libc::SYS_readlinkat,

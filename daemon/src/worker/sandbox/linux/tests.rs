@@ -1,8 +1,8 @@
-//! A process that is confined as the worker is tries what an attacker in its place would: each attempt
-//! is a row, made for real, with the error that must come of it.
+//! A process that is confined like the worker tries what an attacker in its place would: each
+//! attempt is a row, made for real, with the expected error.
 //!
-//! Every call on a list of `calls` has a row that shows what it lets pass; a conditional one also has a
-//! row that shows what it does not. Every other number is tried too.
+//! Every call on a list of `calls` has a row that shows what it permits; a conditional one also has
+//! a row that shows what it refuses. Every other number is tried too.
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -23,20 +23,20 @@ use super::calls::{ALLOWED, ANSWERED, CONDITIONAL};
 use super::restrict_reach;
 use crate::privsep::message::{Account, Confinement};
 
-/// Set in a child that is to confine itself.
+/// Set in a child that must confine itself.
 const CHILD: &str = "CODEX_NETWORK_PROXY_TEST_CONFINED";
-/// What a child says when every attempt came out as it should.
+/// A child prints this when every attempt had the expected result.
 const DONE: &str = "every attempt came out as it should";
-/// Beyond the last system call of any kernel that there is.
+/// Beyond the last system call of every kernel.
 const NUMBERS: i64 = 700;
 /// Numbers of the 32-bit calls that a 64-bit process may make on x86 (`__X32_SYSCALL_BIT`).
 const X32: i64 = 0x4000_0000;
 
-/// `uprobe` and `uretprobe` on x86: only the kernel's own probes make them, no filter sees them, and who
-/// else makes them gets SIGILL.
+/// `uprobe` and `uretprobe` on x86: only the kernel's own probes make them, no filter sees them,
+/// and any other caller gets SIGILL.
 const PROBES: std::ops::RangeInclusive<i64> = 335..=336;
 
-/// Comes out as an error, of a call that the filters let pass.
+/// The error of a call that the filters permit, with an invalid descriptor.
 const BAD_DESCRIPTOR: i32 = libc::EBADF;
 const REFUSED: i32 = libc::EPERM;
 
@@ -49,7 +49,7 @@ struct Row {
     error: i32,
 }
 
-/// What an attempt needs to point at.
+/// Values that an attempt needs.
 struct Scene {
     buffer: Box<[u8; 4096]>,
     path: &'static CStr,
@@ -100,8 +100,8 @@ impl Scene {
 #[expect(unsafe_code, reason = "calls that no library makes")]
 fn try_call(call: i64, arguments: [i64; 6]) -> Result<i64, i32> {
     let [first, second, third, fourth, fifth, sixth] = arguments;
-    // SAFETY: what is let pass gets null pointers, memory of the scene that outlives the call, or
-    // descriptors that are none; what is not has no effect.
+    // SAFETY: a permitted call gets null pointers, memory of the scene that outlives the call, or
+    // invalid descriptors; a refused one has no effect.
     let outcome = unsafe { libc::syscall(call, first, second, third, fourth, fifth, sixth) };
     if outcome == -1 {
         let error = std::io::Error::last_os_error();
@@ -281,7 +281,7 @@ fn waiting_and_memory(scene: &Scene) -> Vec<Row> {
     ]
 }
 
-/// Threads, processes, and who it is. That threads can be made is seen where the rows are tried.
+/// Threads, processes, and identity. The loop over the rows shows that threads can be made.
 #[rustfmt::skip]
 fn processes(scene: &Scene) -> Vec<Row> {
     let memory = scene.memory();
@@ -305,7 +305,7 @@ fn processes(scene: &Scene) -> Vec<Row> {
         row("signal itself", libc::SYS_tgkill, &[own, -1, 0], libc::EINVAL),
         row("signal a thread of the parent", libc::SYS_tgkill, &[parent, parent, 0], REFUSED),
         row("signal the parent", libc::SYS_kill, &[parent, 0], REFUSED),
-        row("signal everybody of its user", libc::SYS_kill, &[-1, 0], REFUSED),
+        row("signal all processes of its user", libc::SYS_kill, &[-1, 0], REFUSED),
         row("queue a signal", libc::SYS_rt_sigqueueinfo, &[parent, 0, memory], REFUSED),
         row("signal by descriptor", libc::SYS_pidfd_open, &[parent, 0], REFUSED),
         row("trace the parent", libc::SYS_ptrace, &[16, parent, 0, 0], REFUSED),
@@ -335,7 +335,7 @@ fn files(scene: &Scene) -> Vec<Row> {
     let here = i64::from(libc::AT_FDCWD);
     let number = i64::from;
     vec![
-        row("open what everybody may read", libc::SYS_openat, &[here, path, 0], libc::EACCES),
+        row("open what all users may read", libc::SYS_openat, &[here, path, 0], libc::EACCES),
         row("open it for its name alone", libc::SYS_openat, &[here, path, number(libc::O_PATH)], libc::EACCES),
         row("open it by another call", libc::SYS_openat2, &[here, path, memory, 24], libc::EACCES),
         row("make a file", libc::SYS_openat, &[here, path, number(libc::O_CREAT | libc::O_WRONLY), 0o600], libc::EACCES),
@@ -350,7 +350,7 @@ fn files(scene: &Scene) -> Vec<Row> {
     ]
 }
 
-/// What newer architectures do without.
+/// Calls that newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 fn of_old(scene: &Scene) -> Vec<Row> {
@@ -368,8 +368,8 @@ fn of_old(scene: &Scene) -> Vec<Row> {
     ]
 }
 
-/// Calls that a process makes by living, and that are no attempts: a thread that is made (by `clone`),
-/// gets a signal, and ends, and the end of the child.
+/// Calls that every process makes, and that are not attempts: those of a thread that is made (by
+/// `clone`), gets a signal and ends, and of the end of the child.
 const LIVED: [i64; 5] = [
     libc::SYS_clone,
     libc::SYS_exit,
@@ -383,7 +383,7 @@ fn answered() -> impl Iterator<Item = (i64, i32)> {
     ANSWERED.iter().flat_map(each)
 }
 
-/// How long a child may take. One that was let do what it should not may wait for ever.
+/// How long a child may take. A call that should have been refused may block for ever.
 const CHILD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs one of the tests below in a process of its own, which confines itself.
@@ -424,7 +424,7 @@ fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
-/// Gives up root, where the test has it, for somebody who owns nothing.
+/// Gives up root, if the test has it, for an unprivileged user.
 fn become_nobody() {
     let nobody = Uid::effective().is_root().then(|| {
         let user = User::from_name("nobody").expect("a list of users");
@@ -517,7 +517,7 @@ fn confined_child() {
             note(format!("system call {call}: {outcome:?}"));
         }
     }
-    // What living takes.
+    // What every process does.
     let sum = std::thread::spawn(|| vec![1_u64; 1 << 20].iter().sum::<u64>());
     assert_eq!(sum.join().expect("a thread"), 1 << 20);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -546,7 +546,7 @@ fn c5_landlock_keeps_ports_signals_and_unix_sockets_away_where_the_kernel_can() 
     in_a_child("landlocked_child");
 }
 
-/// The child of the test above: without seccomp, so that Landlock alone is seen.
+/// The child of the test above: without seccomp, to test Landlock alone.
 #[test]
 fn landlocked_child() {
     if !is_child() {

@@ -1,5 +1,5 @@
-//! The scanner against streams that nobody wrote down: splits make no difference, requests end
-//! where they were built to end, and httparse and hyper agree about everything that is let through.
+//! The scanner against generated streams: splits make no difference, requests end where they were
+//! built to end, and httparse and hyper agree about everything that passes.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -82,7 +82,7 @@ fn any_stream() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A message and whether it was built with chunks; its end is the end of the bytes.
+/// A message, and whether it was built with chunks. It ends with its bytes.
 fn built_message() -> impl Strategy<Value = Vec<u8>> {
     let fields = vec("[a-zA-Z]{1,20}x: [!-~ \t]{0,20}\r\n", 0..4);
     let body = vec(vec(any::<u8>(), 1..40), 0..4);
@@ -180,7 +180,8 @@ proptest! {
     }
 }
 
-/// The request that a head begins with, as `serve` tells it: `Uri` normalises a little.
+/// The request that a head begins with, in the form that `serve` reports it: `Uri` normalises a
+/// little.
 fn request(head: &[u8]) -> String {
     let head = String::from_utf8_lossy(head);
     let mut words = head.split(' ');
@@ -189,7 +190,7 @@ fn request(head: &[u8]) -> String {
     format!("{method} {target}")
 }
 
-/// hyper finds the same requests, and has none to answer itself: its own answers have no words.
+/// hyper finds the same requests and answers none itself: its own answers have no text.
 fn assert_hyper_agrees(released: &[u8]) {
     let heads = heads(released);
     let (seen, outcome) = serve(released);
@@ -200,7 +201,7 @@ fn assert_hyper_agrees(released: &[u8]) {
     for (seen, (start, end)) in seen.iter().zip(&heads) {
         assert_eq!(*seen, request(&released[*start..*end]), "in {text}");
     }
-    // After HTTP/1.0 the connection ends, and so does it when the stream is cut in a message.
+    // The connection ends after HTTP/1.0, and where the stream is cut in a message.
     let lasts = !released.windows(8).any(|bytes| bytes == b"HTTP/1.0");
     let complete = feed([released], LIMIT).position == Position::BetweenMessages;
     if lasts && complete && outcome.is_ok() {
@@ -241,7 +242,7 @@ fn serve(stream: &[u8]) -> (Vec<String>, hyper::Result<()>) {
     (seen, outcome)
 }
 
-/// What the scanner is for, and a check of the comparison above: hyper serves both requests of
+/// Why the scanner exists, and a check of the comparison above: hyper serves both requests of
 /// streams that the scanner cuts.
 #[test]
 fn h4_without_the_scanner_hyper_is_lenient() {

@@ -9,13 +9,14 @@ pub(super) const SOUND: &[&str] = &[
     "GET / HTTP/1.0\r\n\r\n",
     "OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n",
     "!#$%&'*+-.^_`|~09azAZ http://a.test/?q={}|\\^` HTTP/1.1\r\n\r\n",
-    // A method is case-sensitive: this is not CONNECT, and one that merely begins so is not either.
+    // A method is case-sensitive, so this is not CONNECT. Neither is one that merely begins like
+    // it.
     "connect a.test:443 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
     "CONNECTED a.test:443 HTTP/1.1\r\n\r\n",
     // Field values: empty, white space at both ends, HTAB, obs-text.
     "GET / HTTP/1.1\r\nA:\r\nB: \t x\ty \t \r\nC:d:e\r\nD: \u{e9}\u{ff}\r\n\r\n",
     "GET / HTTP/1.1\r\nX-Content-Length: 9\r\nContent-Lengths: 9\r\nTransfer-Encoding2: x\r\n\r\n",
-    // Not our business: two Host fields are refused elsewhere.
+    // Not a framing error: two Host fields are refused elsewhere.
     "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     // Content-Length, with any method and in both versions.
     "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
