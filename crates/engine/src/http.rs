@@ -1,9 +1,9 @@
 //! The HTTP door: one client connection from its first byte to its last (SPEC section 4).
 //!
-//! hyper reads and writes the messages; [`ClientStream`] stands between it and the socket and lets
-//! only strictly framed bytes through; `target` and `headers` say what a request means; `forward`
-//! and `connect` carry it out, and `inside` does where the client takes us for the origin, in
-//! HTTP/2 as well.
+//! hyper reads and writes the messages. [`ClientStream`] stands between hyper and the socket and passes
+//! on only strictly framed bytes. `target` and `headers` say what a request means. `forward` and
+//! `connect` carry it out. Where the client takes us for the origin, over HTTP/1 or HTTP/2, `inside`
+//! does.
 
 mod answer_head;
 mod body;
@@ -71,7 +71,7 @@ use crate::upstream::tls::Wire;
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "http";
-/// How long after a drain has begun a connection may still begin a request.
+/// How long a connection may still begin requests after a drain has begun.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// What the requests of one connection share.
@@ -81,7 +81,7 @@ pub(crate) struct Session {
     /// The connection as the limits see it.
     connection: ConnectionHandle,
     place: Place,
-    /// The attempt that the client has named last.
+    /// The last attempt that the client named.
     attempt: Mutex<Option<AttemptId>>,
     /// What the connection becomes once the answer in hand has been sent.
     next: Mutex<Option<Next>>,
@@ -89,7 +89,7 @@ pub(crate) struct Session {
     interim: Interim,
     /// Whether a request is in hand.
     turns: Turns,
-    /// What is judged again when the settings change.
+    /// The requests that are judged again when the settings change.
     underway: Arc<Underway>,
     /// Logs what goes wrong.
     reporter: Arc<Reporter>,
@@ -114,17 +114,17 @@ impl Place {
     }
 }
 
-/// What a connection becomes after an answer of its own kind.
+/// What a connection becomes after an answer that ends HTTP on it.
 pub(crate) enum Next {
-    /// After a CONNECT: bytes, unseen.
+    /// After a CONNECT: bytes that the proxy does not look at.
     Tunnel(Tunnel),
     /// After a CONNECT: TLS that is intercepted.
     Intercept(Interception),
-    /// After an upgrade: messages, unseen.
+    /// After an upgrade: messages that the proxy does not look at.
     Switched(Switched),
 }
 
-/// A connection that is not HTTP any more.
+/// A connection that no longer carries HTTP.
 struct Continued<S> {
     stream: S,
     /// What the client has sent already.
@@ -213,14 +213,14 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         answer
     });
     let mut connection = http1::Builder::new()
-        // Some origins know a field in one spelling alone, and some clients look for theirs.
+        // Some origins, and some clients, recognize a field in one spelling only.
         .preserve_header_case(true)
         // An origin need not send a date, and a proxy adds none for it (RFC 9110 section 6.6.1).
         .auto_date_header(false)
-        // As hyper has them, and right: keep-alive; invalid fields and spaces in request lines are
-        // refused, as the framing does before; no timer, since `ClientStream` has the timeouts; no
-        // answer waits for the next one of a pipeline.
-        // The framing has refused more than this already.
+        // hyper's defaults are right for the rest: keep-alive; it refuses invalid fields and spaces in
+        // request lines, as the framing has done before; no timer, since `ClientStream` has the timeouts;
+        // no answer waits for the next one of a pipeline.
+        // The framing already has stricter limits than these.
         .max_buf_size(limits.max_header_bytes.max(8192) * 2)
         .serve_connection(TokioIo::new(client), service);
     let mut drain = std::pin::pin!(session.asked_to_end());
@@ -253,7 +253,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     if let Some(next) = session.take_next() {
         let (stream, stop) = client.into_parts();
         if matches!(stop, Some(Stop::Flaw(_))) {
-            // Bytes behind a request that has changed the protocol were taken for HTTP, and are lost.
+            // We took the bytes behind a request that changed the protocol for HTTP; they are lost.
             let _ = stream.socket().set_zero_linger();
             return None;
         }
@@ -273,7 +273,8 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         Err(error) => {
             tracing::debug!(client = %address, door, %error, "a client connection ended early");
             if error.is_user() {
-                // An answer broke off in its body: an orderly close would end it for HTTP/1.0.
+                // An answer broke off in its body. An HTTP/1.0 client would take an orderly close for its
+                // end.
                 let (stream, _) = client.into_parts();
                 let _ = stream.socket().set_zero_linger();
                 return None;
@@ -320,8 +321,8 @@ impl Session {
         match &self.place {
             Place::Door => {
                 self.shared.drain.begun().await;
-                // A client that has only just connected has its first request on the way: hyper
-                // would hang up on it, where it would have been refused nothing.
+                // The first request of a client that has just connected may be on its way. Without this
+                // wait hyper would close the connection instead of answering.
                 tokio::time::sleep(LAST_WORDS).await;
             }
             Place::Inside(inside) => tokio::select! {
@@ -348,8 +349,8 @@ impl Session {
         }
     }
 
-    /// The attempt that a request belongs to: one that was named marks all that the connection does
-    /// from then on (SPEC H11), whatever later requests say that names none.
+    /// The attempt that a request belongs to. An attempt that one request names marks all later requests
+    /// of the connection too (SPEC H11), until a request names another one.
     fn attempt(&self, headers: &HeaderMap) -> Option<AttemptId> {
         let named = headers
             .get(http::header::PROXY_AUTHORIZATION)
@@ -361,8 +362,8 @@ impl Session {
         known.clone()
     }
 
-    /// Answers a request whose target cannot be served. What was given for a host and is none is
-    /// policy's to refuse, so that it is recorded as at every door.
+    /// Answers a request whose target cannot be served. An invalid host is refused by the policy, which
+    /// records the refusal as every listener does.
     fn refuse_target(
         &self,
         error: &TargetError,
@@ -385,13 +386,12 @@ impl Session {
         respond::refusal(&refusal, door)
     }
 
-    /// Whether the client may cause another log line.
+    /// Whether the limit on log lines allows this client another one.
     fn may_say(&self, kind: &'static str) -> bool {
         self.shared.recorder.may_say(&self.connection, kind)
     }
 
-    /// Logs a request that is none. What is said must hold nothing of the client's that could end a
-    /// line.
+    /// Logs a malformed request. `why` must not contain client text that could end a log line.
     fn say_malformed(&self, why: &dyn std::fmt::Display) {
         if !self.may_say("malformed requests") {
             return;
@@ -399,7 +399,7 @@ impl Session {
         tracing::info!(client = %self.address, door = self.place.door(), "refused a malformed request: {why}");
     }
 
-    /// Logs that the connection ends for a request under way.
+    /// Logs that the connection ends because the policy no longer permits a request in hand.
     fn say_forbidden(&self, standing: &Standing, reason: Reason) {
         tracing::info!(client = %self.address, authority = %standing, %reason, door = self.place.door(), "closed a connection with a request that the policy no longer permits");
     }
@@ -416,8 +416,8 @@ impl Session {
             .take()
     }
 
-    /// Ends the connection, with an answer if its stream was cut for a reason that the client
-    /// should hear and no other answer is half way out.
+    /// Ends the connection. If the stream was cut for a reason that concerns the client, and no other
+    /// answer is partly sent, an answer tells the reason.
     async fn close<S: ClientEnd>(&self, client: ClientStream<S>) {
         let (mut stream, stop) = client.into_parts();
         let door = self.place.door();
@@ -429,7 +429,7 @@ impl Session {
             }
             Some(Stop::BrokenContent(flaw)) => {
                 self.say_malformed(&flaw);
-                // The request itself has had its answer.
+                // The request itself was answered.
                 None
             }
             Some(Stop::SlowHead) => {

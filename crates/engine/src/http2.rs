@@ -1,8 +1,8 @@
-//! Content over HTTP/2, to and from a stream of h2. It is the same for both sides: the door inside
-//! intercepted TLS, and connections to origins.
+//! Content over HTTP/2, to and from a stream of h2. Both sides use it: the server inside intercepted
+//! TLS, and connections to origins.
 //!
-//! h2 is used without hyper, which knows no interim answers over HTTP/2 and tells a service nothing of
-//! its stream.
+//! We use h2 without hyper: hyper has no interim answers over HTTP/2, and does not show a service its
+//! stream.
 
 mod received;
 mod send;

@@ -1,8 +1,8 @@
 //! The way out: resolve, vet, connect; and for HTTP, keep connections for the next request.
 //!
-//! Everything here needs a [`Permit`]. A name is looked up once per connection, the addresses are
-//! vetted in `enforce.rs`, and those very addresses are dialled or sent to (SPEC P4), or the operator's
-//! own proxy is asked for the name (SPEC H12).
+//! Everything here needs a [`Permit`]. A name is looked up once per connection, and `enforce.rs` vets the
+//! addresses. The proxy then dials, or sends to, exactly these addresses (SPEC P4), or it asks the
+//! operator's own proxy for the name (SPEC H12).
 
 mod answer_error;
 mod connect;
@@ -54,9 +54,9 @@ use crate::http2_memory::Http2Memory;
 use crate::observed::Observed;
 use tls::{ClientCertificate, Offer, Wire};
 
-/// Most fields of an HTTP/1 answer. Browsers bound their size alone (hyper: 408 KiB); for more fields than
-/// this the parser's arrays are so large (32 bytes a field, twice) that allocating them costs more than
-/// the request.
+/// Most fields of an HTTP/1 answer. Browsers limit only the size of the fields (hyper: 408 KiB). With a
+/// higher limit, the parser's two arrays (32 bytes a field each) would cost more to allocate than the
+/// request itself.
 const MAX_FIELDS: usize = 1024;
 
 /// Dials permitted authorities and keeps their HTTP connections.
@@ -68,7 +68,7 @@ pub(crate) struct Upstream {
     http2_memory: Arc<Http2Memory>,
 }
 
-/// Connections since the start, by where they went first.
+/// Connections opened since the start, by their first hop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opened {
     pub(crate) direct: u64,
@@ -87,7 +87,7 @@ impl Upstream {
         }
     }
 
-    /// The memory that HTTP/2 connections share, those with clients too.
+    /// The memory that all HTTP/2 connections share, with origins and with clients.
     pub(crate) fn http2_memory(&self) -> &Arc<Http2Memory> {
         &self.http2_memory
     }
@@ -107,8 +107,8 @@ impl Upstream {
         }
     }
 
-    /// Opens a connection for a permit: one lookup, one vetting, then only those addresses, or the
-    /// upstream proxy for what leaves the site.
+    /// Opens a connection for a permit: looks the name up once, vets the addresses once, and then dials
+    /// only these addresses, or the upstream proxy if the destination is outside the site.
     pub(crate) async fn open(&self, permit: &Permit) -> Result<Connection, Failure> {
         self.open_for(permit, ProxyUse::Tunnel).await
     }
@@ -146,7 +146,7 @@ impl Upstream {
         Some(lease)
     }
 
-    /// A kept connection to the very file that is permitted, under the same generation.
+    /// A kept connection to exactly the permitted file, under the same generation.
     pub(crate) async fn pooled_unix_socket(&self, permit: &SocketPermit) -> Option<Lease> {
         let key = Checkout::of_unix_socket(permit);
         self.pool.checkout(key, &self.drain).await
@@ -177,14 +177,14 @@ impl Upstream {
         self.secure(permit, connection, offer).await.map(|it| it.0)
     }
 
-    /// A new connection for plain HTTP that is to change protocols: with the origin itself, as far as
-    /// it can tell.
+    /// A new connection for a plain HTTP request that asks for another protocol. The origin itself reads the
+    /// request: an upstream proxy only tunnels it.
     pub(crate) async fn connect_upgrade(&self, permit: &Permit) -> Result<Lease, Failure> {
         let connection = self.open_for(permit, ProxyUse::Http).await?;
         self.plainly(permit, connection).await
     }
 
-    /// Makes a connection that was opened for the permit one for plain HTTP with the origin.
+    /// Starts plain HTTP with the origin on a connection that was opened for the permit.
     pub(crate) async fn plainly(
         &self,
         permit: &Permit,
@@ -212,8 +212,8 @@ impl Upstream {
         self.over(key, stream, far).await
     }
 
-    /// Makes a connection that was opened for the permit one for HTTP in TLS, and tells what the
-    /// origin chose.
+    /// Starts TLS and HTTP on a connection that was opened for the permit. Returns the protocol that the
+    /// origin chose too.
     pub(crate) async fn secure(
         &self,
         permit: &Permit,
@@ -221,7 +221,7 @@ impl Upstream {
         offer: Offer,
     ) -> Result<(Lease, Wire), Failure> {
         let generation = permit.generation();
-        // Without it nothing is intercepted, and nobody gets here.
+        // Only intercepted connections get here, so this does not happen.
         if !generation.intercepts() {
             return Err(Failure::NoInterception);
         }
@@ -251,18 +251,19 @@ impl Upstream {
         let stream = Observed::new(stream, far.evidence().clone());
         let stream = Cuttable::new(stream, far.cut());
         let (sender, connection) = http1::Builder::new()
-            // Some origins know a field in one spelling alone, and some clients look for theirs.
+            // Some origins, and some clients, recognize a field in one spelling only.
             .preserve_header_case(true)
             .max_headers(MAX_FIELDS)
-            // RFC 9112 section 5.1 and 5.2: a proxy removes the white space and unfolds the lines.
+            // A proxy removes this white space and unfolds lines (RFC 9112 sections 5.1 and 5.2).
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
-            // As browsers do: a line that is not a field is left out. It cannot frame the answer for
-            // the client, which gets what was understood, framed anew. NUL and a bare CR are refused.
+            // Leaves out a line that is not a field, as browsers do. Such a line cannot frame the answer for
+            // the client: the client gets the fields that hyper understood, framed anew. hyper refuses NUL
+            // and a bare CR.
             .ignore_invalid_headers_in_responses(true)
-            // As hyper has them, and right: no HTTP/0.9, whose answers have neither status nor framing;
-            // no title case, as the client's is kept; heads of 400 KiB at most, four times what clients
-            // take; written in one call where the stream can.
+            // hyper's defaults are right for the rest: no HTTP/0.9, whose answers have neither status nor
+            // framing; no title case, since the client's spelling is kept; heads of at most 400 KiB, four
+            // times what clients accept; one write call where the stream can gather.
             .handshake::<_, RequestBody>(TokioIo::new(stream))
             .await
             .map_err(|error| far.broken_head(error))?;
@@ -316,7 +317,7 @@ impl Upstream {
             let ended = tokio::select! {
                 ended = &mut connection => ended,
                 () = drain.begun() => {
-                    // What is kept for a next request has none to wait for.
+                    // No further request will come, so the pool closes its connections.
                     pool.close();
                     connection.await
                 }
@@ -332,7 +333,7 @@ fn connect_timeout(permit: &Permit) -> Duration {
     permit.generation().settings().daemon.limits.connect_timeout
 }
 
-/// Looks the host up, once, and has the addresses judged.
+/// Looks the host up once, and has the policy judge its addresses.
 pub(crate) async fn vetted(permit: &Permit) -> Result<VettedAddrs, Failure> {
     let host = &permit.authority().host;
     let addresses = lookup(permit.generation().resolver().as_ref(), host)
@@ -345,7 +346,7 @@ pub(crate) async fn vetted(permit: &Permit) -> Result<VettedAddrs, Failure> {
     Ok(permit.vet(&addresses)?)
 }
 
-/// The addresses of a host; never none.
+/// The addresses of a host; at least one.
 async fn lookup(resolver: &dyn Resolve, host: &Host) -> Result<Vec<IpAddr>, ResolveError> {
     let name = match host {
         Host::Name(name) => name,

@@ -1,4 +1,4 @@
-//! The bodies that pass through: never held whole, each knowing what its end means.
+//! The bodies that pass through. The proxy never holds a whole body; each body knows what its end means.
 
 use std::fmt::Display;
 use std::pin::Pin;
@@ -29,32 +29,33 @@ use crate::incoming::{BodyError, Incoming};
 use crate::owner::ConnectionHandle;
 use crate::upstream::Lease;
 
-/// How long a client that sent `Expect: 100-continue` is held back when the origin says nothing:
-/// an origin that does not know the expectation waits for the body (RFC 9110 section 10.1.1).
+/// How long we hold back the body of a client that sent `Expect: 100-continue` when the origin says
+/// nothing. An origin that does not know the expectation waits for the body (RFC 9110 section 10.1.1).
 const CONTINUE_AFTER: Duration = Duration::from_secs(1);
 
-/// What is taken of a refused request over HTTP/2 after its answer, and for how long.
+/// After the answer to a refused HTTP/2 request, we read and discard up to this many bytes of the
+/// request, for up to this time.
 const MOST_DISCARDED: usize = 64 * 1024 * 1024;
 const LONGEST_DISCARD: Duration = Duration::from_secs(5);
 
 /// A request's body on its way upstream.
 pub(crate) enum RequestBody {
-    /// None: the request can be sent again.
+    /// No content: the request can be sent again.
     Empty(Empty<Bytes>),
     /// As the client sends it.
     Streamed(Streamed),
     /// Held back until the origin asks for it.
     Expected(Expected),
-    /// One of these that can be taken back.
+    /// One of the kinds above, remembered so that it can be sent again.
     Resendable(Resendable),
 }
 
-/// How far a request's content has come.
+/// How much of a request's content has passed.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// Told of every part: while content is on its way the exchange is not idle.
+    /// Notes every part: while content passes, the exchange is not idle.
     pub(super) activity: Activity,
-    /// Whether some of it is still to come.
+    /// Whether some of the content is missing yet.
     is_partial: AtomicBool,
 }
 
@@ -63,7 +64,7 @@ pub(crate) struct Streamed {
     pub(super) body: Incoming,
     pub(super) progress: Arc<Progress>,
     pub(super) scrutiny: Scrutiny,
-    /// What a hook takes away from the fields, it takes away from the trailer fields.
+    /// A hook that strips a header field strips it from the trailer fields too.
     pub(super) actions: Vec<Action>,
     pub(super) inspection: Option<Box<Inspection>>,
     pub(super) _place: Place,
@@ -78,11 +79,11 @@ pub(crate) struct Expected {
 /// An answer's body on its way to the client.
 pub(crate) struct Answer {
     content: Content,
-    /// Given back when the answer has been sent or given up.
+    /// Released when the answer has been sent or abandoned.
     _held: Held,
 }
 
-/// What an answer holds until it has been sent or given up.
+/// What an answer holds until it has been sent or abandoned.
 enum Held {
     Nothing,
     Turn(#[expect(dead_code, reason = "held for its drop")] Turn),
@@ -97,9 +98,9 @@ enum Content {
     Own(Full<Bytes>),
     Upstream {
         body: Incoming,
-        /// What is still to come, where the content ends before the connection does.
+        /// The bytes that are missing yet, if the content has a length.
         left: Option<u64>,
-        /// The connection, to be kept when the body ends well.
+        /// The connection, which is kept if the body ends without an error.
         lease: Option<Lease>,
         /// Lets a held-back request body end with the answer.
         _expected: Option<oneshot::Sender<()>>,
@@ -148,8 +149,8 @@ impl RequestBody {
         Self::Empty(Empty::new())
     }
 
-    /// Holds the body back until the sender is used, or for a second. Dropping the sender unused
-    /// says that the body is not wanted, and breaks the request off.
+    /// Holds the body back until the sender is used, for at most a second. A sender that is dropped
+    /// unused means that the origin does not want the body: the request is broken off.
     pub(crate) fn expected(body: Streamed) -> (Self, oneshot::Sender<()>) {
         let (sender, receiver) = oneshot::channel();
         let wait = Some((receiver, Box::pin(sleep(CONTINUE_AFTER))));
@@ -236,7 +237,7 @@ impl Answer {
         }
     }
 
-    /// Ends an upstream's body after so many bytes. Its connection ends too.
+    /// Ends an upstream's body after this many bytes. Its connection ends too.
     pub(super) fn ending_after(mut self, length: u64) -> Self {
         if let Content::Upstream { left, lease, .. } = &mut self.content {
             *left = Some(length);
@@ -247,14 +248,14 @@ impl Answer {
         self
     }
 
-    /// Leaves out what is not an upstream's, for an answer to HEAD.
+    /// Drops a body of our own, for an answer to HEAD.
     pub(super) fn leave_out_own(&mut self) {
         if let Content::Own(body) = &mut self.content {
             *body = Full::default();
         }
     }
 
-    /// Keeps our turn until the body has been sent or given up.
+    /// Keeps our turn until the body has been sent or abandoned.
     pub(super) fn tracked(self, turn: Turn) -> Self {
         turn.answers();
         Self {
@@ -263,7 +264,7 @@ impl Answer {
         }
     }
 
-    /// Keeps the connection busy until the body has been sent or given up.
+    /// Keeps the connection busy until the body has been sent or abandoned.
     pub(super) fn keeping(self, busy: Busy) -> Self {
         Self {
             _held: Held::Busy(busy),
@@ -381,9 +382,9 @@ impl Body for Answer {
     }
 }
 
-/// Takes what still comes of a request over HTTP/2 that has had its answer. RFC 9113 section 8.1
-/// would let us reset the stream instead, but there are clients (Java's, httpx) that wait for room to
-/// send before they look at an answer, and so never would.
+/// Reads and discards the rest of an HTTP/2 request that was already answered. RFC 9113 section 8.1
+/// allows us to reset the stream instead. But some clients (Java's, httpx) read the answer only after
+/// they could send their request, so they would never see it.
 pub(super) async fn discard(mut body: Incoming) {
     let discarded = async {
         let mut taken = 0;
@@ -394,11 +395,11 @@ pub(super) async fn discard(mut body: Incoming) {
             }
         }
     };
-    // Whoever is slower is reset.
+    // A client that needs longer gets a reset.
     let _ = timeout(LONGEST_DISCARD, discarded).await;
 }
 
-/// As much of a part as is left to come.
+/// The beginning of a part, at most `left` bytes.
 fn take_from(left: &mut u64, frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_data() {
         Ok(mut data) => {
@@ -410,7 +411,7 @@ fn take_from(left: &mut u64, frame: Frame<Bytes>) -> Frame<Bytes> {
     }
 }
 
-/// The frame, its trailer fields changed if it is made of them.
+/// The frame; if it holds trailer fields, these are changed.
 fn with_trailers(frame: Frame<Bytes>, change: impl FnOnce(&mut HeaderMap)) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {

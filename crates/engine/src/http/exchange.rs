@@ -1,6 +1,6 @@
 //! One request and its answer: over a kept or a new connection, both bodies streaming (SPEC H1).
 //!
-//! Who may be asked was decided before: everything here needs a permit.
+//! The policy has decided before where the request may go: every function here needs a permit.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,16 +31,16 @@ use crate::incoming::Incoming;
 use crate::upstream::tls::Wire;
 use crate::upstream::{AnswerError, BrokenAnswer, Cut, Lease, ProxyError, Unanswered};
 
-/// Kept connections that are tried before a new one is made: origins close theirs without notice.
+/// How many kept connections are tried before a new one is opened: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
 
-/// How often a request is sent that the origin says it has not processed. The second time is at once, and
-/// the waits after it double from this one.
+/// How often we send a request when the origin says that it has not processed it. The second attempt
+/// follows at once. Before the third we wait this long, and the wait doubles each time.
 const MAX_REFUSALS: u32 = 4;
 const REFUSAL_WAIT: Duration = Duration::from_millis(100);
 
-/// Interim answers to one request (RFC 9110 section 15.2): one every twenty seconds, as `102` comes,
-/// for an hour and more. HTTP/2 counts them among its frames.
+/// Most interim answers to one request (RFC 9110 section 15.2). A server that sends `102` every twenty
+/// seconds may do so for more than an hour. Over HTTP/2 they also count as frames.
 const MAX_INTERIM: usize = 256;
 
 /// What the exchanges of one request share.
@@ -48,13 +48,13 @@ pub(super) struct Sent {
     progress: Arc<Progress>,
     scrutiny: Scrutiny,
     wire: Wire,
-    /// What the client speaks.
+    /// The HTTP version that the client speaks.
     version: Version,
     /// Where interim answers go.
     pub(super) interim: InterimWay,
     /// The protocols that the request offers to change to.
     upgrade: UpgradeOffer,
-    /// What the hook that matches does to the request.
+    /// What the matching hook does to the request.
     pub(super) actions: Vec<Action>,
     place: Place,
 }
@@ -84,7 +84,7 @@ impl Sent {
         self.wire == Wire::Plain && !self.upgrade.is_empty()
     }
 
-    /// Bodies are looked at inside interception alone.
+    /// Bodies are inspected only inside interception.
     fn inspection(
         &self,
         session: &Session,
@@ -100,7 +100,7 @@ impl Sent {
     }
 }
 
-/// Sends a request and brings its answer, over a kept connection if there is one.
+/// Sends a request and returns its answer, over a kept connection if there is one.
 pub(super) async fn send(
     session: &Session,
     passage: Passage,
@@ -126,7 +126,7 @@ pub(super) async fn send(
     Err((failure, passage))
 }
 
-/// What comes of a request that went well.
+/// The result of a request that succeeded.
 enum Outcome {
     Answer(Response<Answer>),
     /// The connection changes protocols.
@@ -152,9 +152,10 @@ async fn try_send(
     loop {
         let kept = match opened.take() {
             Some(opened) => Some(opened),
-            // Who answers on a kept one may be a proxy, which reads requests and changes nothing.
+            // A kept connection may lead to an upstream proxy that reads each request. Such a proxy does not
+            // change protocols.
             None if sent.asks_plainly() || tries >= KEPT_TRIES => None,
-            // What carries many requests at once is its client's.
+            // An HTTP/2 connection belongs to one client and is never in the pool.
             None if sent.wire == Wire::TlsHttp2 => None,
             None => passage.kept(upstream, sent.wire).await,
         };
@@ -173,7 +174,7 @@ async fn try_send(
                 None => passage.open(upstream, sent.wire).await?,
             },
         };
-        // Another request may have opened it, and the origin may have closed it since.
+        // Another request may have opened the connection, and the origin may have closed it since.
         let is_shared = lease.is_multiplexed() && tries < KEPT_TRIES;
         let connection = lease.id();
         let broken = match exchange(session, passage, sent, lease, message, &held).await {
@@ -217,16 +218,16 @@ async fn try_send(
 /// An exchange that failed.
 struct Broken {
     failure: Failure,
-    /// Whether the request never left.
+    /// Whether the request was sent.
     unsent: Unsent,
 }
 
 enum Unsent {
-    /// It did, or may have.
+    /// The request was sent, or may have been.
     No,
-    /// It did not, and here it is.
+    /// The request was not sent; here it is.
     Request(Box<Request<RequestBody>>),
-    /// It did not, and what was taken of it is to be had from the [`Spare`].
+    /// The request was not sent. The [`Spare`] has the content that was taken from it.
     Taken,
 }
 
@@ -299,7 +300,7 @@ async fn exchange(
         return Ok(switch(sent, &lease, response).await?);
     }
     if lease.is_with_proxy() && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-        // Between the proxies: the client was asked for nothing and could give nothing.
+        // This concerns the two proxies only: the client has no credentials for the upstream proxy.
         return Err(ProxyError::Credentials.into());
     }
     let (mut parts, body) = response.into_parts();
@@ -322,7 +323,7 @@ async fn exchange(
         Codings::Plain => {}
         Codings::Identity(stated) => length = stated,
         Codings::Others(names) => {
-            // hyper adds the `chunked` that it puts on.
+            // hyper applies `chunked` and adds its name here.
             parts.headers.insert(header::TRANSFER_ENCODING, names);
         }
     }
@@ -341,9 +342,9 @@ async fn exchange(
     Ok(Outcome::Answer(Response::from_parts(parts, answer)))
 }
 
-/// Ends the client's connection behind an answer that has come before the request was there whole. The
-/// origin may leave the rest unread, and then it would be taken for the next request, here as there (RFC
-/// 9112 section 9.3). In HTTP/2 a stream ends alone.
+/// Makes an early answer, one that came before the whole request, the last one of the client's
+/// connection. The origin may leave the rest of the request unread, and the rest could then be taken for
+/// the next request, by the origin or by us (RFC 9112 section 9.3). In HTTP/2 only the stream ends.
 fn close_early(sent: &Sent, fields: &mut HeaderMap) {
     if sent.version != Version::HTTP_2 {
         let close = http::HeaderValue::from_static("close");
@@ -351,16 +352,16 @@ fn close_early(sent: &Sent, fields: &mut HeaderMap) {
     }
 }
 
-/// The transfer codings that the client is told of. In HTTP/1.0 and HTTP/2 there are none (RFC 9112
-/// section 6.1, RFC 9113 section 8.2.2).
+/// The transfer codings that the answer to the client names. HTTP/1.0 and HTTP/2 have no transfer codings
+/// (RFC 9112 section 6.1, RFC 9113 section 8.2.2).
 fn codings(sent: &Sent, fields: &HeaderMap) -> Option<Codings> {
     let codings = Codings::of(fields).ok()?;
     let is_told = !matches!(codings, Codings::Others(_)) || sent.version == Version::HTTP_11;
     is_told.then_some(codings)
 }
 
-/// The origin changes protocols: only to what was offered (RFC 9110 section 15.2.2), and not before it
-/// has the whole request, whose rest would be taken for the other protocol.
+/// The origin changes protocols. It may choose only a protocol that the request offered (RFC 9110
+/// section 15.2.2). It must have the whole request first, or it would take the rest for the new protocol.
 async fn switch(
     sent: &Sent,
     lease: &Lease,
@@ -404,10 +405,10 @@ impl Held {
     }
 }
 
-/// How many interim answers have come over a connection for one request.
+/// Counts the interim answers to one request.
 struct InterimCount {
     seen: AtomicUsize,
-    /// More than [`MAX_INTERIM`].
+    /// Notified when there are more than [`MAX_INTERIM`].
     exceeded: Notify,
     connection: Cut,
 }
@@ -440,7 +441,7 @@ fn request_body(
     }
     sent.progress.set_partial(true);
     if sent.wire != Wire::TlsHttp2 && body.size_hint().exact().is_none() {
-        // Of methods that seldom have content, hyper sends some only if the fields say so.
+        // For methods that seldom have content, hyper sends content only if the fields announce it.
         let chunked = http::HeaderValue::from_static("chunked");
         parts.headers.insert(header::TRANSFER_ENCODING, chunked);
     }

@@ -1,17 +1,17 @@
 //! Checks how a client frames its HTTP/1.x requests, byte by byte, before hyper sees them.
 //!
-//! hyper and httparse forgive much: a bare LF as a line end, one Content-Length said twice, a
-//! Content-Length beside a Transfer-Encoding, `gzip, chunked`. Two parties that forgive differently
-//! disagree about where a request ends, and that is request smuggling; SPEC H4 wants every such
-//! request refused. So this scanner stands in front: it releases bytes as they come and stops at
-//! the first one that no sound request could hold there. A flaw of the head is always found before
-//! the head is complete, so hyper never gets a complete bad one; a flaw of the content is found
-//! before hyper can take it for the end of the message.
+//! hyper and httparse tolerate much: a bare LF as a line end, a repeated Content-Length, a Content-Length
+//! beside a Transfer-Encoding, `gzip, chunked`. Two parties that tolerate different things disagree about
+//! where a request ends: this is request smuggling, and SPEC H4 has every such request refused. So this
+//! scanner stands in front of hyper. It passes bytes on as they come and stops at the first byte that no
+//! valid request could have there. It finds a flaw of the head before the head is complete, so hyper
+//! never gets a complete bad head. It finds a flaw of the content before hyper can take it for the end of
+//! the message.
 //!
-//! It does no I/O and keeps no copy of the stream but for the request-target, until that is complete.
-//! It does not parse: what the request-target means, whether `Host` agrees with it, and which fields go
-//! upstream are decided elsewhere. What hyper would answer itself, without a word, is a flaw here: so
-//! every answer has words.
+//! It does no I/O. It keeps no copy of the stream, except the request-target until that is complete. It
+//! does not interpret: other modules decide what the request-target means, whether `Host` agrees with it,
+//! and which fields go upstream. Requests that hyper would refuse without an explanation are flaws here,
+//! so that every refusal has one.
 
 mod flaw;
 mod grammar;
@@ -25,50 +25,48 @@ use self::target::{RawTarget, is_path_or_query};
 use grammar::{Word, chunk_size, flaw_at, is_ascii_text};
 pub(crate) use grammar::{is_field_text, is_token, is_visible};
 
-/// Empty lines tolerated before a request line. RFC 9112 section 2.2 asks for "at least one"; a
-/// client that sends nothing else must not keep a connection in use for ever.
+/// Most empty lines before a request line. RFC 9112 section 2.2 asks for "at least one"; a client that
+/// sends only empty lines must not keep a connection in use for ever.
 const MAX_EMPTY_LINES: u8 = 4;
 
-/// Fields in one header or trailer section: as many as hyper takes by default.
+/// Most fields in one header or trailer section: hyper's default limit.
 const MAX_FIELDS: usize = 100;
 
-/// The largest `Content-Length` that hyper takes for one.
+/// The largest `Content-Length` that hyper accepts.
 const MAX_LENGTH: u64 = u64::MAX - 2;
 
-/// Bytes of a field name that hyper takes.
+/// Most bytes of a field name: hyper's limit.
 const MAX_NAME: usize = u16::MAX as usize;
 
-/// Bytes of one chunk-size line, with its extensions and its CR LF.
+/// Most bytes of a chunk-size line, with its extensions and its CR LF.
 const MAX_CHUNK_LINE: usize = 1024;
 
-/// Hexadecimal digits of a chunk size: those of a `u64`.
+/// Most hexadecimal digits of a chunk size: as many as a `u64` has.
 const MAX_CHUNK_DIGITS: u8 = 16;
 
 /// Where the stream stands between two bytes.
 ///
-/// This is where the scanner stands, which may be ahead of the request that hyper is serving when a
-/// client pipelines.
+/// This is the scanner's position. When a client pipelines, it may be ahead of the request that hyper
+/// serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Position {
-    /// Before a request line (perhaps after some empty lines): the stream may end here without
-    /// loss.
+    /// Before a request line, perhaps after some empty lines. A stream that ends here is complete.
     BetweenMessages,
     /// In a request line or a header section.
     InHead,
     /// In content, its chunk framing, or its trailer section.
     InBody,
-    /// After the head of a CONNECT request: the bytes belong to the tunnel and are not looked at
-    /// any more. When the CONNECT is refused, the connection must be closed after the answer: what
-    /// follows has not been checked.
+    /// After the head of a CONNECT request. The following bytes belong to the tunnel, and the scanner no
+    /// longer checks them. So if the CONNECT is refused, the connection must be closed after the answer.
     Opaque,
 }
 
-/// The end of what may be passed on.
+/// Why and where the scanner stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cut {
-    /// How many leading bytes of those given are sound.
+    /// How many of the given bytes, from the first, are valid.
     pub(crate) accepted: usize,
-    /// What is wrong with the byte after them.
+    /// The flaw in the byte after them.
     pub(crate) flaw: Flaw,
 }
 
@@ -78,11 +76,11 @@ pub(crate) struct Framing {
     max_head_bytes: usize,
     state: State,
     section: Section,
-    /// Bytes that the section or chunk line in progress may still have.
+    /// How many more bytes the current section or chunk line may have.
     room: usize,
-    /// Fields begun in this section.
+    /// How many fields have begun in this section.
     fields: usize,
-    /// The method or field name in progress.
+    /// The part of the method or field name that has arrived.
     word: Word,
     target: RawTarget,
     /// For each request line, until it is taken: whether it is one of `OPTIONS` for a URL without a
@@ -91,34 +89,33 @@ pub(crate) struct Framing {
     method: Method,
     version: Version,
     content: Content,
-    /// Whether a whole head has ever come on this connection.
+    /// Whether a complete head has arrived on this connection.
     had_head: bool,
-    /// Set for good by the first flaw.
+    /// Set by the first flaw, never cleared.
     flaw: Option<Flaw>,
 }
 
 /// What the next byte belongs to.
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// Before a request line, after so many empty lines.
+    /// Before a request line, after this many empty lines.
     Start(u8),
     Method,
     TargetStart,
     Target,
-    /// So many bytes of `HTTP/1.x` are behind.
+    /// After this many bytes of `HTTP/1.x`.
     Version(usize),
     VersionEnd,
     /// The first byte of a line in a header or trailer section.
     LineStart,
     Name,
-    /// The value of a field that has no part in framing.
+    /// The value of a field that does not concern framing.
     Value,
     LengthStart,
     Length(u64),
-    /// So many bytes of `chunked` are behind.
+    /// After this many bytes of `chunked`.
     Coding(usize),
-    /// After the value of a framing field: only white space is left, anything else is the given
-    /// flaw.
+    /// After the value of a framing field. Only white space may follow; any other byte is the given flaw.
     ValueEnd(Flaw),
     Content(u64),
     ChunkSize {
@@ -128,7 +125,7 @@ enum State {
     ChunkExtension(u64),
     ChunkData(u64),
     ChunkEnd,
-    /// The LF that completes a CR.
+    /// The LF that must follow a CR.
     Lf(Line),
     Opaque,
 }
@@ -136,11 +133,11 @@ enum State {
 /// Which line a CR LF ends.
 #[derive(Debug, Clone, Copy)]
 enum Line {
-    /// One before the request line; how many there are with it.
+    /// An empty line before the request line, and the number of such lines up to this one.
     Empty(u8),
     /// The request line, or a field.
     Head,
-    /// The empty one that ends a header or trailer section.
+    /// The empty line that ends a header or trailer section.
     Section,
     ChunkSize(u64),
     ChunkData,
@@ -166,7 +163,7 @@ enum Version {
     Http11,
 }
 
-/// What the header section has said about content so far.
+/// What the fields read so far say about the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     Unsaid,
@@ -175,8 +172,8 @@ enum Content {
 }
 
 impl Framing {
-    /// A scanner at the start of a connection. `max_head_bytes` bounds a request line with its
-    /// header section, line ends included, and also each trailer section.
+    /// A scanner for a new connection. `max_head_bytes` limits a request line plus its header section,
+    /// line ends included, and also each trailer section.
     pub(crate) fn new(max_head_bytes: usize) -> Self {
         Self {
             max_head_bytes,
@@ -195,12 +192,12 @@ impl Framing {
         }
     }
 
-    /// Looks at the next bytes of the stream, which may be any number. How the stream is cut into
-    /// calls makes no difference to the verdict.
+    /// Checks the next bytes of the stream, any number of them. The verdict does not depend on how the
+    /// stream is divided into calls.
     ///
     /// # Errors
     ///
-    /// The first byte that no sound request could have there. From then on nothing is accepted.
+    /// The first byte that no valid request could have there. After an error nothing more is accepted.
     pub(crate) fn scan(&mut self, bytes: &[u8]) -> Result<(), Cut> {
         if let Some(flaw) = self.flaw {
             return Err(Cut { accepted: 0, flaw });
@@ -222,7 +219,7 @@ impl Framing {
         }
     }
 
-    /// Where the stream stands after what was accepted.
+    /// The position of the stream after the accepted bytes.
     pub(crate) fn position(&self) -> Position {
         match (self.state, self.section) {
             (State::Start(_) | State::Lf(Line::Empty(_)), _) => Position::BetweenMessages,
@@ -232,7 +229,7 @@ impl Framing {
         }
     }
 
-    /// Whether the connection has ever brought a whole head. Empty lines are none.
+    /// Whether a complete head has arrived on the connection. Empty lines do not count.
     pub(crate) fn has_had_head(&self) -> bool {
         self.had_head
     }
@@ -243,8 +240,8 @@ impl Framing {
         self.pathless.drain(..)
     }
 
-    /// Takes the leading bytes that cannot surprise, all at once, and tells how many they are. It
-    /// stops where the limit is reached or a byte is not plain; `step` sees to both.
+    /// Accepts the leading bytes that do not change the state, all at once, and returns their number. It
+    /// stops at the limit or at a byte that needs a closer look; `step` handles both.
     fn skip(&mut self, bytes: &[u8]) -> usize {
         match self.state {
             State::Opaque => bytes.len(),
@@ -292,8 +289,8 @@ impl Framing {
         taken
     }
 
-    /// The state after one more byte. Where `skip` has a rule, only the byte that ended it arrives
-    /// here.
+    /// The state after one more byte. In the states that `skip` handles, only the byte at which `skip`
+    /// stopped arrives here.
     fn step(&mut self, byte: u8) -> Result<State, Flaw> {
         self.room = self.room.checked_sub(1).ok_or_else(|| self.too_long())?;
         match self.state {
@@ -322,7 +319,7 @@ impl Framing {
                 b'\n' => Ok(self.next_line(line)),
                 _ => Err(Flaw::BareCr),
             },
-            // `skip` leaves no byte to these.
+            // `skip` consumes every byte in these states.
             State::Content(_) | State::ChunkData(_) | State::Opaque => Ok(self.state),
         }
     }
@@ -341,7 +338,7 @@ impl Framing {
                 State::LineStart
             }
             Line::ChunkSize(size) => {
-                self.room = 2; // The CR LF after the data, which itself is not metered.
+                self.room = 2; // The CR LF after the data. The data itself does not count.
                 State::ChunkData(size)
             }
             Line::ChunkData => self.next_chunk(),
@@ -384,7 +381,7 @@ impl Framing {
         self.state
     }
 
-    /// Which limit is reached when there is no room left.
+    /// The flaw when there is no room left: the limit that was reached.
     fn too_long(&self) -> Flaw {
         match self.state {
             State::TargetStart | State::Target => Flaw::TargetTooLong,
@@ -396,7 +393,7 @@ impl Framing {
     }
 }
 
-/// How many of the bytes are among the next `left` of a body, and how many it lacks after them.
+/// How many of the bytes belong to a body that still has `left` bytes, and how many it lacks after them.
 fn take(left: u64, bytes: &[u8]) -> (usize, u64) {
     let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
     (taken, left - taken as u64)

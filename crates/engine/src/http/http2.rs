@@ -1,5 +1,5 @@
-//! HTTP/2 inside intercepted TLS: one connection from its first frame to its last, and its requests side
-//! by side.
+//! HTTP/2 inside intercepted TLS: one connection from its first frame to its last, with concurrent
+//! requests.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -37,16 +37,16 @@ const MAX_STREAMS: u32 = 100;
 /// Clients are near, and half a MiB keeps them busy while this machine is.
 const MIN_STREAM_WINDOW: u32 = 16 * 1024;
 const MAX_STREAM_WINDOW: u32 = 512 * 1024;
-/// Streams that a client may reset before they were begun here ("rapid reset"), and streams that we
-/// may reset for its faults, before the connection ends.
+/// The connection ends when a client has reset this many streams before we began them ("rapid reset"),
+/// or when we have reset this many streams because of its faults.
 const MAX_RESET_STREAMS: usize = 20;
 const MAX_ERROR_STREAMS: usize = 128;
 /// Bytes of answers that wait in one stream for a client to take them.
 const MIN_SEND_BUFFER: u32 = 16 * 1024;
 const MAX_SEND_BUFFER: u32 = 64 * 1024;
 const NEED: Need = Need::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
-/// Bytes of interim answers to one request, which wait without a limit of their own. More are left out, as
-/// any may be (RFC 9110 section 15.2).
+/// Most bytes of interim answers to one request; h2 itself does not limit what waits. Further interim
+/// answers are dropped, which RFC 9110 section 15.2 allows.
 const MAX_INTERIM_BYTES: usize = 16 * 1024;
 
 /// Serves a connection to its end.
@@ -75,7 +75,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     let mut requests = std::pin::pin!(requests(stream, &session, &memory, &asked, &goodbye));
     let mut drain = std::pin::pin!(async {
         let patience = async {
-            // As over HTTP/1.1: for the first request there is as long as a head may take.
+            // As over HTTP/1.1: the first request must arrive within the time limit of a head.
             if timeout(limits.header_timeout, asked.notified())
                 .await
                 .is_ok()
@@ -90,7 +90,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
         }
     });
     let mut forbidden = std::pin::pin!(session.underway.forbidden(&shared.live));
-    // An origin may be silent for `idle_timeout`, and then the client is still to hear of it.
+    // An origin may be silent for `idle_timeout`. After that there must be time to tell the client.
     let patience = limits.idle_timeout.saturating_add(limits.header_timeout);
     let mut stalled = std::pin::pin!(messages.silence(patience));
     let outcome = tokio::select! {
@@ -108,7 +108,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
                 (standing, reason) = &mut forbidden => {
                     return session.say_forbidden(&standing, reason);
                 }
-                // The goodbye has to be acknowledged (RFC 9113 section 6.8), and not every client does.
+                // The client should close after GOAWAY (RFC 9113 section 6.8), but some do not.
                 () = activity.silence(limits.header_timeout) => return,
             }
         }
@@ -118,8 +118,8 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     }
 }
 
-/// Takes the requests of a connection until it ends. After the goodbye it takes those that are on their
-/// way (RFC 9113 section 6.8).
+/// Accepts the requests of a connection until it ends. After GOAWAY it still accepts the requests that
+/// are on their way (RFC 9113 section 6.8).
 async fn requests<S: ClientEnd>(
     stream: Observed<S, FrameMeter>,
     session: &Arc<Session>,
@@ -132,7 +132,7 @@ async fn requests<S: ClientEnd>(
     let stream_window = memory.of(MIN_STREAM_WINDOW, MAX_STREAM_WINDOW);
     let mut connection = server::Builder::new()
         .max_concurrent_streams(streams)
-        // Fixed windows: windows that grow by measuring would outgrow the share.
+        // Fixed windows: adaptive windows would outgrow the share.
         .initial_window_size(stream_window)
         .initial_connection_window_size(stream_window * streams)
         .max_send_buffer_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
@@ -182,7 +182,7 @@ async fn answer(
     request.extensions_mut().insert(stream.clone());
     let mut answer = tokio::select! {
         answer = session.answer(request) => answer,
-        // The client has no more use for an answer, or the connection has ended.
+        // The client no longer wants an answer, or the connection has ended.
         () = stream.reset() => return,
     };
     if answer.extensions().get::<NotProcessed>().is_some() {
@@ -190,7 +190,7 @@ async fn answer(
         return;
     }
     if is_head {
-        // Over HTTP/1 hyper sees to it (RFC 9110 section 9.3.2).
+        // Over HTTP/1 hyper does this (RFC 9110 section 9.3.2).
         answer.body_mut().leave_out_own();
     }
     let (content, mut stream) = match stream.begin(answer.map(|content| content.keeping(busy))) {
@@ -212,7 +212,7 @@ async fn answer(
     }
 }
 
-/// The stream of a request, for what precedes its answer and for its answer.
+/// The stream of a request, for interim answers and the final answer.
 #[derive(Clone)]
 pub(super) struct Stream(Arc<Mutex<Responding>>);
 
@@ -248,7 +248,7 @@ impl Stream {
         }
     }
 
-    /// Resolves when the stream is of no more use.
+    /// Resolves when the client has reset the stream, or the connection has ended.
     async fn reset(&self) {
         poll_fn(
             |cx: &mut Context<'_>| match self.lock().respond.poll_reset(cx) {

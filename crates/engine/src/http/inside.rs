@@ -1,10 +1,10 @@
-//! Requests inside a connection that is looked into, in intercepted TLS or plain: each judged by itself
-//! (SPEC M7, M2), at the same enforcement point as everywhere. A plain one is judged as at the HTTP
-//! door: no hook matches it, and nothing is injected.
+//! Requests inside a tunnel that the proxy inspects, in intercepted TLS or plain. The usual enforcement
+//! point judges each of them (SPEC M7, M2). A plain request is judged as at the HTTP listener: no hook
+//! matches it, and nothing is injected.
 //!
-//! The client takes us for the origin, so targets are in origin-form and every answer of ours is
-//! one that an origin could give. The authority is the one that CONNECT named: a request for
-//! another one is misdirected, whatever else stands in it.
+//! The client takes us for the origin, so targets are in origin-form and our answers are ones that an
+//! origin could give. The authority is the one that CONNECT named. A request for another authority is
+//! misdirected, whatever else it says.
 
 use codex_network_policy::{
     Authority, HookRequest, HookVerdict, Hooked, Hooks, Protocol, Scrutiny, is_same_field,
@@ -32,19 +32,19 @@ use crate::upstream::tls::Wire;
 pub(crate) struct Inside {
     /// Who asked for the connection.
     pub(crate) client: Client,
-    /// What CONNECT or SOCKS5 named.
+    /// The authority that CONNECT or SOCKS5 named.
     pub(crate) authority: Authority,
-    /// How the origin is spoken to: as the client speaks to us, unless that is HTTP/2 and the origin
-    /// has HTTP/1.1 alone.
+    /// The protocol that we speak to the origin: the client's, unless that is HTTP/2 and the origin
+    /// speaks only HTTP/1.1.
     pub(crate) wire: Wire,
-    /// The connection that was opened before the client was answered.
+    /// The upstream connection that was opened before the proxy answered the client.
     pub(crate) first: First,
-    /// Asks for the end, after the requests in hand.
+    /// Asks the connection to end after the requests in hand.
     pub(crate) end: CancellationToken,
 }
 
-/// Marks an answer of ours to a request that no origin has processed: over HTTP/2 there is a better way
-/// to say so (RFC 9113 section 8.7).
+/// Marks an answer of ours to a request that no origin has processed. Over HTTP/2 a reset with
+/// REFUSED_STREAM says so better (RFC 9113 section 8.7).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NotProcessed;
 
@@ -151,8 +151,8 @@ pub(super) async fn answer(
         })
 }
 
-/// Refuses a CONNECT. In HTTP/1 it is the last request of its connection: what the client sent behind
-/// it was meant for a tunnel, and its framing has not been checked.
+/// Refuses a CONNECT. In HTTP/1 it is the last request of its connection: the bytes behind it were meant
+/// for a tunnel, so their framing was not checked.
 fn connect(version: Version) -> Response<Answer> {
     let refused = respond::connect_inside();
     if version == Version::HTTP_2 {
@@ -182,8 +182,8 @@ fn judge(
     })
 }
 
-/// The fields that the origin would get: what ends here, such as a field that `Connection` names,
-/// must not make a hook match (RFC 9110 section 7.6.1).
+/// The fields that the origin would get. A field that ends at the proxy, such as one that `Connection`
+/// names, must not make a hook match (RFC 9110 section 7.6.1).
 fn fields_of_origin(
     fields: &HeaderMap,
     upgrade: &UpgradeOffer,
@@ -191,14 +191,14 @@ fn fields_of_origin(
     scrutiny: Scrutiny,
 ) -> HeaderMap {
     let mut fields = fields.clone();
-    // In this form `Host` is a field, as hooks know it.
+    // In HTTP/1 form `Host` is a field, and hooks expect it as one.
     headers::to_upstream(&mut fields, authority, Wire::TlsHttp1, scrutiny);
     upgrade.make(&mut fields);
     fields
 }
 
-/// Header fields as hooks look at them. A field counts under its own name alone; but where it is
-/// there, one that CGI makes the same variable of counts too, since some origins read them as one.
+/// Header fields as hooks look at them. A hook finds a field only if its exact name is present. Then
+/// fields whose names become the same CGI variable count too, since some origins read them as one.
 struct Fields<'a>(&'a HeaderMap);
 
 impl codex_network_policy::Fields for Fields<'_> {
@@ -214,8 +214,8 @@ impl codex_network_policy::Fields for Fields<'_> {
     }
 }
 
-/// What is asked for, if the request is for this authority: a path, or `*` as at the HTTP door (RFC 9112
-/// section 3.2.4). Hooks, which judge paths, match no plain request.
+/// The target that a request for this authority asks for: a path, or `*` as at the HTTP listener (RFC
+/// 9112 section 3.2.4). A `*` reaches no hook, since no hook matches a plain request.
 fn asked_for(
     request: &Request<Incoming>,
     authority: &Authority,
@@ -230,8 +230,8 @@ fn asked_for(
     })
 }
 
-/// The path that is asked for, if the request is for this authority and no other: in whatever form
-/// its target is (RFC 9112 section 3.2, RFC 9113 section 8.3.1), and in every `Host` field.
+/// The path that a request asks for, if its target (in any form: RFC 9112 section 3.2, RFC 9113 section
+/// 8.3.1) and every `Host` field name this authority.
 fn path(
     uri: &Uri,
     headers: &HeaderMap,

@@ -1,9 +1,9 @@
 //! Requests that are sent once more: those that the origin has not processed (RFC 9113 section 8.7), and
 //! those that it may process twice (RFC 9110 section 9.2.2).
 //!
-//! What was handed out of a request's content is remembered up to a limit, and only until there is an
-//! answer. The handle of a connection that failed may be in use still: it ends when the content is taken
-//! back.
+//! We remember the content that was already sent, up to a limit and only until there is an answer. A
+//! connection that failed may still hold its handle of the content; the handle ends when the content is
+//! taken back.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,19 +18,19 @@ use super::body::RequestBody;
 use crate::incoming::BodyError;
 use crate::upstream::tls::Wire;
 
-/// Bytes that are remembered: the window that an HTTP/2 origin grants before it says anything (RFC 9113
-/// section 6.9.2). One that refuses a stream at once has been sent no more.
+/// Most bytes that we remember: the window that every HTTP/2 origin grants at the start (RFC 9113
+/// section 6.9.2). We cannot have sent more to an origin that refuses a stream at once.
 const MAX_REMEMBERED: usize = 65_535;
-/// What a part counts for at least: each costs memory beside its bytes, and may be one byte long.
+/// Each part counts as at least this many bytes: a part of one byte costs more memory than its byte.
 const MIN_PART: usize = 1024;
 
 /// What is left of a request to send it once more.
 pub(super) enum Spare {
-    /// Not enough.
+    /// The request cannot be sent again.
     Nothing,
-    /// All of it: it has no content.
+    /// The request has no content.
     Whole(Parts),
-    /// Its content can be taken back, for as long as it is remembered.
+    /// The content can be taken back while it is remembered.
     Remembered(Parts, Original),
 }
 
@@ -64,8 +64,8 @@ impl Spare {
         Some(Request::from_parts(parts.clone(), body))
     }
 
-    /// The request once more, if it has no content and its method allows that the origin processes it
-    /// twice. RFC 9112 section 9.3.1 forbids it to a proxy for other methods.
+    /// The request once more, if it has no content and its method is idempotent. For other methods RFC 9112
+    /// section 9.3.1 forbids a proxy to send a request again.
     pub(super) fn if_idempotent(&self) -> Option<Request<RequestBody>> {
         match self {
             Self::Whole(parts) if is_idempotent(&parts.method) => self.again(),
@@ -74,24 +74,24 @@ impl Spare {
     }
 }
 
-/// Content on its way, as one connection sees it.
+/// The content of a request, as one connection reads it.
 pub(crate) struct Resendable {
     content: Arc<Mutex<Content>>,
-    /// Which sending of it this is.
+    /// The number of the attempt that reads the content here.
     sending: usize,
 }
 
-/// Takes content back. Dropping it says that it is not going to be.
+/// Takes content back. Dropping it means that the content will not be needed again.
 pub(super) struct Original(Arc<Mutex<Content>>);
 
 struct Content {
-    /// What was not handed out yet.
+    /// The content that no connection has read yet.
     rest: Box<RequestBody>,
-    /// What was, if it is not too much.
+    /// The parts that a connection has read, unless they exceed the limit.
     remembered: Option<Vec<Part>>,
-    /// The bytes among it.
+    /// The size of the remembered parts, as they count against the limit.
     length: usize,
-    /// How many of those parts this sending has had.
+    /// How many of those parts the present attempt has read.
     given: usize,
     sending: usize,
     is_wanted: bool,
@@ -104,7 +104,7 @@ enum Part {
 }
 
 impl Resendable {
-    /// Content that was not handed out yet, and the means to take it back.
+    /// Content that no connection has read yet, and the means to take it back.
     fn new(body: RequestBody) -> (Self, Original) {
         let content = Arc::new(Mutex::new(Content {
             rest: Box::new(body),
@@ -131,7 +131,7 @@ impl Resendable {
 }
 
 impl Original {
-    /// All of the content once more, if it is remembered. The earlier sending ends.
+    /// All of the content once more, if it is remembered. The earlier attempt cannot read on.
     fn again(&self) -> Option<Resendable> {
         let mut content = lock(&self.0);
         content.remembered.as_ref()?;
@@ -155,7 +155,7 @@ impl Drop for Original {
 }
 
 impl Content {
-    /// What was handed out before and not in this sending.
+    /// The remembered parts that the present attempt has not read.
     fn pending(&self) -> &[Part] {
         self.remembered
             .as_ref()
@@ -182,7 +182,7 @@ impl Content {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    // A copy: a part of h2's read buffer would keep all of it.
+                    // A copy: a reference into h2's read buffer would keep the whole buffer.
                     let copy = || Part::Data(Bytes::copy_from_slice(data));
                     self.remember(copy, data.len());
                 } else if let Some(trailers) = frame.trailers_ref() {
@@ -260,7 +260,7 @@ fn is_idempotent(method: &Method) -> bool {
 mod tests {
     use super::*;
 
-    /// A stream of tiny frames is no way to make the proxy hold more than the limit.
+    /// Many tiny frames cannot make the proxy hold more memory than the limit.
     #[test]
     fn m6_parts_count_for_what_they_cost() {
         for (size, wanted) in [(1, 63), (1024, 63), (16_384, 3)] {

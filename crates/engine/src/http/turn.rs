@@ -17,7 +17,7 @@ pub(super) struct Turns(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     whose: AtomicU8,
-    /// Whoever waits for the client's turn, or for what becomes of an upgrade.
+    /// The task that waits for the client's turn, or for the result of an upgrade.
     waker: AtomicWaker,
     upgrade: AtomicU8,
     /// For each request that hyper has not read yet, whether its URL has no path.
@@ -32,16 +32,16 @@ pub(super) enum Upgrade {
     None = 0,
     /// A request asks for it, and there is no answer yet.
     Asked = 1,
-    /// It did: the bytes are not HTTP any more.
+    /// It has changed: the bytes are no longer HTTP.
     Done = 2,
 }
 
-/// Our turn, from a request to the end of its answer. Dropping it gives it back.
+/// Our turn, from a request to the end of its answer. Dropping it returns the turn to the client.
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Turns,
     is_pathless: bool,
-    /// The connection is not idle meanwhile.
+    /// Keeps the connection from counting as idle.
     _busy: Busy,
 }
 
@@ -50,7 +50,7 @@ const OURS: u8 = 1;
 const ANSWERING: u8 = 2;
 
 impl Turns {
-    /// Takes the turn for a request that has come on this connection.
+    /// Takes the turn for a request that has arrived on this connection.
     pub(super) fn take(&self, connection: &ConnectionHandle) -> Turn {
         self.0.whose.store(OURS, Ordering::Relaxed);
         Turn {
@@ -82,13 +82,13 @@ impl Turns {
         self.0.waker.register(cx.waker());
     }
 
-    /// Notes what becomes of an upgrade.
+    /// Notes the result of an upgrade.
     pub(super) fn set_upgrade(&self, upgrade: Upgrade) {
         self.0.upgrade.store(upgrade as u8, Ordering::Release);
         self.0.waker.wake();
     }
 
-    /// What became of an upgrade. While that is open the task is woken when it is settled.
+    /// The result of an upgrade. While there is none yet, the task is woken as soon as there is one.
     pub(super) fn poll_upgrade(&self, cx: &Context<'_>) -> Upgrade {
         if self.upgrade() == Upgrade::Asked {
             self.0.waker.register(cx.waker());

@@ -14,7 +14,7 @@ use crate::incoming::BodyError;
 /// Why content was not sent to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
-    /// The content broke off. The stream is to be reset.
+    /// The content broke off. The caller must reset the stream.
     #[error("the content broke off")]
     Content(#[source] BodyError),
     /// The peer reset the stream, or the connection ended.

@@ -12,13 +12,13 @@ use super::MAX_FIELDS;
 use super::evidence::{End, Evidence, Shown};
 use crate::incoming::BodyError;
 
-/// Bytes that hyper takes for a head over HTTP/1.
+/// Most bytes of an HTTP/1 head: hyper's limit.
 pub(super) const MAX_HEAD: usize = 8192 + 4096 * 100;
 
-/// What is wrong with an answer. The text follows the name of the one that answered.
+/// What is wrong with an answer. Messages put the name of the answerer before this text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AnswerError {
-    /// No byte of an answer came.
+    /// The connection ended before the first byte of an answer.
     #[error("closed the connection without an answer")]
     Closed,
     /// The connection ended within the answer.
@@ -27,7 +27,7 @@ pub(crate) enum AnswerError {
     /// The connection ended with a reset.
     #[error("reset the connection")]
     Reset,
-    /// The connection ended in another way, such as a timeout of TCP.
+    /// The connection ended in another way, such as by a TCP timeout.
     #[error("no longer answers on the connection")]
     Broken,
     /// RFC 8446 section 4.4.2.4: some servers end the session with an alert, others without a word.
@@ -39,13 +39,13 @@ pub(crate) enum AnswerError {
     /// The TLS session ended with an alert.
     #[error("ended the TLS session with the alert {0:?}")]
     Alert(AlertDescription),
-    /// The TLS session ended for a fault of the other side.
+    /// The TLS session ended because the peer broke the protocol.
     #[error("broke the rules of TLS")]
     Tls,
-    /// Another protocol.
+    /// The answer is not HTTP.
     #[error("did not answer in HTTP")]
     NotHttp,
-    /// HTTP/1.0 and HTTP/1.1 are read, and HTTP/2 where TLS agreed on it.
+    /// We accept HTTP/1.0 and HTTP/1.1, and HTTP/2 only if TLS agreed on it.
     #[error("answered in a version of HTTP that was not agreed on")]
     Version,
     /// The status is not three digits, or the reason phrase has a forbidden byte.
@@ -54,26 +54,26 @@ pub(crate) enum AnswerError {
     /// A field line is malformed, or a field that frames the content is invalid.
     #[error("answered with an invalid header field")]
     Field,
-    /// More than [`MAX_FIELDS`].
+    /// There are more than [`MAX_FIELDS`].
     #[error("answered with too many header fields")]
     TooManyFields,
     /// The head is larger than any limit.
     #[error("answered with a header section that is too large")]
     HeadTooLarge,
-    /// The transfer codings are ambiguous, or the client cannot be told of them: HTTP/1.1 alone can
-    /// name them.
+    /// The transfer codings are ambiguous, or the client does not speak HTTP/1.1, the only version that
+    /// can name them.
     #[error("used transfer codings that cannot be passed on")]
     TransferCoding,
     /// The connection changed to a protocol that the request did not offer.
     #[error("switched protocols unasked")]
     UnaskedUpgrade,
-    /// Interim answers without end.
+    /// There were more interim answers than the proxy accepts.
     #[error("sent interim answers without end")]
     InterimFlood,
     /// The answer did not begin within this time.
     #[error("did not answer in time")]
     Silent(Duration),
-    /// The framing of the content is broken.
+    /// The chunked framing of the content is invalid.
     #[error("sent a malformed chunk in its answer")]
     Chunk,
     /// RFC 9113 section 6.8.
@@ -82,12 +82,12 @@ pub(crate) enum AnswerError {
     /// RFC 9113 section 6.4.
     #[error("reset the HTTP/2 stream (RST_STREAM, {0:?})")]
     StreamReset(Reason),
-    /// RFC 9113 section 5.4: the fault was found here.
+    /// We found the fault ourselves (RFC 9113 section 5.4).
     #[error("broke the rules of HTTP/2 ({0:?})")]
     Http2(Reason),
 }
 
-/// Who answered, as far as this proxy can tell.
+/// The peer that answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answerer {
     Host,
@@ -117,7 +117,7 @@ impl fmt::Display for Answerer {
 }
 
 impl AnswerError {
-    /// Whether the connection was lost, and nothing is known to be wrong with an answer.
+    /// Whether the connection was lost without a known fault in an answer.
     pub(crate) fn is_lost_connection(self) -> bool {
         matches!(
             self,
@@ -130,11 +130,11 @@ impl AnswerError {
         )
     }
 
-    /// Why there is no usable head.
+    /// Why no usable head arrived.
     pub(super) fn of_head(error: &(dyn Error + 'static), evidence: &Evidence) -> Self {
         let shown = evidence.lock();
         if shown.has_frames && shown.bytes > 4 && shown.begins_with(b"HTTP/") {
-            // h2 takes it for a frame.
+            // h2 takes an HTTP/1 answer for a frame.
             return Self::Version;
         }
         if let Some(error) = find(error) {
@@ -147,7 +147,7 @@ impl AnswerError {
             return match &*shown {
                 shown if shown.lines > MAX_FIELDS => Self::TooManyFields,
                 shown if shown.bytes >= MAX_HEAD => Self::HeadTooLarge,
-                // A number that no length can be.
+                // A `Content-Length` that is too large for a number.
                 _ => Self::Field,
             };
         }
@@ -165,7 +165,7 @@ impl AnswerError {
         Self::of_end(&shown)
     }
 
-    /// Why the content that follows a head does not come to its end.
+    /// Why the content after a head is incomplete.
     pub(super) fn of_body(error: &(dyn Error + 'static), evidence: &Evidence) -> Self {
         let shown = evidence.lock();
         if let Some(error) = find(error) {
@@ -196,12 +196,12 @@ impl AnswerError {
             Some(None) if shown.bytes == 0 || shown.has_frames => Self::Closed,
             None if shown.bytes == 0 || shown.has_frames => Self::Broken,
             _ if shown.begins_with(b"HTTP/") => Self::Incomplete,
-            // It may have come before the request.
+            // The bytes may have arrived before we sent the request.
             _ => Self::NotHttp,
         }
     }
 
-    /// What an end says by itself. An orderly one says nothing.
+    /// The error that the kind of end shows by itself; an orderly end shows none.
     fn of_break(end: End) -> Option<Self> {
         Some(match end {
             End::Alert(AlertDescription::CertificateRequired) => Self::ClientCertificate,

@@ -1,9 +1,9 @@
-//! What a connection to an origin has shown, kept so that a failure can be named.
+//! What was observed on an origin connection, kept so that a failure can be named.
 //!
-//! hyper tells less about an answer that it cannot read than an operator needs: a bad version and a
-//! greeting of SSH are one error to it, and h2 drops the TLS alert that ended its connection. So the
-//! stream under both notes how answers begin and how the connection ended. It decides nothing; the
-//! causes are in [`AnswerError`](super::answer_error::AnswerError).
+//! hyper says less about an unreadable answer than an operator needs: a bad version and an SSH
+//! greeting are one error to it, and h2 drops the TLS alert that ended its connection. So the
+//! stream under both notes how answers begin and how the connection ended. It decides nothing;
+//! [`AnswerError`](super::answer_error::AnswerError) derives the causes.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::observed::Observer;
 const INTERIM: &[u8] = b"HTTP/1.1 1";
 const INTERIM_1_0: &[u8] = b"HTTP/1.0 1";
 
-/// What a connection has shown so far.
+/// What was observed so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence(Arc<Mutex<Shown>>);
 
@@ -25,9 +25,9 @@ pub(crate) struct Evidence(Arc<Mutex<Shown>>);
 pub(super) struct Shown {
     /// The origin asked for a client certificate in the TLS handshake.
     pub(super) asked_for_certificate: bool,
-    /// HTTP/2 frames are read, and not lines.
+    /// The connection reads HTTP/2 frames, not lines.
     pub(super) has_frames: bool,
-    /// An answer came to its end before.
+    /// An earlier answer was complete.
     pub(super) has_answered: bool,
     /// The first bytes of the answer.
     start: [u8; INTERIM.len()],
@@ -54,13 +54,13 @@ enum Part {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// In order, or without the alert that TLS wants for that.
+    /// In order, or without the `close_notify` that TLS requires.
     Closed,
     /// With a reset.
     Reset,
     /// With a TLS alert.
     Alert(AlertDescription),
-    /// With something that TLS does not allow.
+    /// With a violation of TLS.
     BadTls,
     /// In another way.
     Broken,
@@ -72,12 +72,12 @@ impl Evidence {
         self.lock().asked_for_certificate = true;
     }
 
-    /// The connection is one over HTTP/2.
+    /// The connection speaks HTTP/2.
     pub(super) fn note_http2(&self) {
         self.lock().has_frames = true;
     }
 
-    /// An answer came to its end, and another one may begin.
+    /// An answer is complete, and another one may begin.
     pub(super) fn note_end_of_answer(&self) {
         let mut shown = self.lock();
         *shown = Shown {
@@ -148,7 +148,7 @@ impl Shown {
         }
     }
 
-    /// Whether the answer began with these bytes, or with as many of them as have come.
+    /// Whether the answer begins with these bytes, or the bytes so far are a prefix of them.
     pub(super) fn begins_with(&self, text: &[u8]) -> bool {
         let length = self.bytes.min(self.start.len()).min(text.len());
         self.start[..length] == text[..length]
@@ -174,7 +174,7 @@ impl End {
     }
 }
 
-/// A stream to an origin notes what it shows.
+/// A stream to an origin notes what it observes.
 impl Observer for Evidence {
     fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.note_bytes(bytes);

@@ -32,7 +32,7 @@ const MAX_STREAMS: u32 = 16;
 /// is that of all its streams: an answer that a client leaves unread must not hold up another one.
 const MIN_STREAM_WINDOW: u32 = 64 * 1024;
 const MAX_STREAM_WINDOW: u32 = 1024 * 1024;
-/// Bytes of a request that wait in one stream for an origin to take them.
+/// Bytes of a request that may wait in one stream until the origin takes them.
 const MIN_SEND_BUFFER: u32 = 16 * 1024;
 const MAX_SEND_BUFFER: u32 = 1024 * 1024;
 pub(super) const NEED: Need = Need::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
@@ -48,7 +48,7 @@ const MAX_ERROR_STREAMS: usize = 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Sender {
     requests: SendRequest<Bytes>,
-    /// Who has one may send a request.
+    /// Each holder of a place may send one request.
     places: Arc<Semaphore>,
     /// The last stream that has left this side.
     last_sent: Arc<AtomicU32>,
@@ -66,7 +66,7 @@ where
     let stream_window = memory.of(MIN_STREAM_WINDOW, MAX_STREAM_WINDOW);
     let streams = memory.of(MIN_STREAMS, MAX_STREAMS);
     let (requests, connection) = client::Builder::new()
-        // Fixed windows: windows that grow by measuring would send PINGs, and outgrow the share.
+        // Fixed windows: adaptive windows would send PINGs and outgrow the share.
         .initial_window_size(stream_window)
         .initial_connection_window_size(stream_window * streams)
         .max_send_buffer_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
@@ -75,7 +75,7 @@ where
         .max_header_list_size(MAX_HEADERS)
         .initial_max_send_streams(INITIAL_STREAMS)
         .max_local_error_reset_streams(Some(MAX_ERROR_STREAMS))
-        // Clients were promised no pushes.
+        // We do not use server push.
         .enable_push(false)
         // As h2 has them, and right: frames of 16 KiB, the least that HTTP/2 allows, so that no stream
         // waits long for another; a header table of 4 KiB; no PINGs, since gRPC servers allow one in
@@ -110,14 +110,14 @@ impl Sender {
     /// Why the connection takes no further requests.
     fn error(&self) -> Option<h2::Error> {
         let mut context = Context::from_waker(Waker::noop());
-        // Nothing is asked of the clone, so it waits for nothing.
+        // The clone sends no request, so it does not wait for a stream.
         match self.requests.clone().poll_ready(&mut context) {
             Poll::Ready(Err(error)) => Some(error),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         }
     }
 
-    /// Sends a request and brings the answer. Dropping the future resets the stream.
+    /// Sends a request and returns the answer. Dropping the future resets the stream.
     pub(super) async fn send(
         self,
         request: Request<RequestBody>,
@@ -257,7 +257,7 @@ mod tests {
     use crate::http2_memory::Http2Memory;
     use crate::owner::{ConnectionHandle, Owners};
 
-    /// gRPC servers hang up on the third PING within five minutes.
+    /// gRPC servers close the connection on the third PING within five minutes.
     #[tokio::test(start_paused = true)]
     async fn m6_an_origin_is_sent_no_pings_while_a_stream_is_silent() {
         const PING: u8 = 6;
@@ -277,7 +277,7 @@ mod tests {
         let origin = FarEnd::unix_socket();
         let answer = sender.send(request.expect("a request"), origin, |_, _| {});
         let answer = tokio::spawn(answer);
-        // Time passes as fast as nothing happens.
+        // The paused clock advances whenever all tasks are idle.
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert!(!answer.is_finished() && !driver.is_finished());
         let mut sent = Vec::new();

@@ -1,12 +1,12 @@
 //! A connection to an origin, an upstream proxy or a unix socket, while a request uses it.
 //!
-//! Over HTTP/1 it carries one request at a time, and goes to the [`Pool`] between two. Over HTTP/2 it
-//! carries many and never goes there: it belongs to the client that it was made for.
+//! Over HTTP/1 it carries one request at a time, and waits in the [`Pool`] between two requests. Over
+//! HTTP/2 it carries many requests and never goes to the pool: it belongs to one client.
 //!
-//! An origin that leaves the content of a request unread takes it for the next request of the
-//! connection. So a request with content is the last one of its HTTP/1 connection where its method
-//! does not define content, and where requests get a secret on the way: to a host with hooks, and to
-//! an upstream proxy with credentials. A secret therefore never follows a client's content.
+//! An origin that leaves the content of a request unread takes it for the next request of the connection.
+//! So a request with content is the last one of its HTTP/1 connection in two cases: its method does not
+//! define content, or the proxy adds secrets to requests (to a host with hooks, and to an upstream proxy
+//! with credentials). A secret therefore never follows a client's content.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ use crate::http::RequestBody;
 use crate::incoming::{BodyError, Incoming};
 use crate::live_policy::Generation;
 
-/// How much earlier than its origin we give a connection up: a request must not meet the close. Of a short
-/// time, half.
+/// How much earlier than the origin we close a kept connection, so that no request meets the origin's
+/// close. If the origin keeps connections for a short time, we keep them for half of it.
 const KEEP_MARGIN: Duration = Duration::from_secs(1);
 
 /// The sending half of a connection.
@@ -44,7 +44,7 @@ const KEEP_MARGIN: Duration = Duration::from_secs(1);
 pub(crate) enum Sender {
     /// One request at a time.
     Http1(http1::SendRequest<RequestBody>),
-    /// Many at a time, each with a place.
+    /// Many requests at a time, each with a place.
     Http2(http2::Sender),
 }
 
@@ -74,37 +74,37 @@ pub(crate) enum Unanswered {
     Broken(BrokenAnswer),
 }
 
-/// Tells connections apart.
+/// Identifies a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionId(FarEnd);
 
-/// What becomes of a connection after its request.
+/// Whether a connection is kept after its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Kept,
     Retired,
 }
 
-/// Who reads what is sent, and where that leads.
+/// Who reads the requests on a connection, and which addresses it leads to.
 #[derive(Clone, Debug)]
 pub(super) struct FarEnd(Arc<Far>);
 
 #[derive(Debug)]
 struct Far {
     leads_to: LeadsTo,
-    /// An upstream proxy reads it; `None`: the origin.
+    /// Set if an upstream proxy reads the requests; `None` if the origin does.
     proxy: Option<AbsoluteForm>,
     answerer: Answerer,
     evidence: Evidence,
     cut: Cut,
-    /// Over HTTP/2, the origin takes no other request (RFC 9113 section 6.8).
+    /// The origin accepts no further request over this HTTP/2 connection (RFC 9113 section 6.8).
     going_away: AtomicBool,
     /// How long the connection may wait for a request, in milliseconds.
     keep: AtomicU64,
 }
 
 impl FarEnd {
-    /// The origin, whoever else passes its bytes on.
+    /// The origin, even if an upstream proxy tunnels the bytes.
     pub(super) fn origin(connection: &Connection) -> Self {
         Self::new(connection.leads_to().clone(), Answerer::Host, None)
     }
@@ -141,17 +141,17 @@ impl FarEnd {
         self.0.keep.store(limit.min(KEEP_MILLIS), Ordering::Relaxed);
     }
 
-    /// Ends the connection, where it is one over HTTP/1.
+    /// Ends the connection if it is an HTTP/1 one.
     pub(super) fn cut(&self) -> Cut {
         self.0.cut.clone()
     }
 
-    /// What the connection has shown.
+    /// What the connection has received so far.
     pub(super) fn evidence(&self) -> &Evidence {
         &self.0.evidence
     }
 
-    /// Why there is no usable head of an answer.
+    /// Why no usable head of an answer arrived.
     pub(super) fn broken_head(&self, error: impl Into<BodyError>) -> BrokenAnswer {
         let error = error.into();
         BrokenAnswer {
@@ -186,7 +186,7 @@ impl FarEnd {
 }
 
 impl Lease {
-    /// Of a new connection, for a first request.
+    /// A lease of a new connection, for its first request.
     pub(super) fn new(
         pool: Arc<Pool>,
         key: Checkout,
@@ -254,7 +254,7 @@ impl Lease {
         &self.far.0.leads_to
     }
 
-    /// Ends the connection at its next read, where it is one over HTTP/1.
+    /// Ends the connection at its next read if it is an HTTP/1 one.
     pub(crate) fn cut(&self) -> Cut {
         self.far.cut()
     }
@@ -264,7 +264,7 @@ impl Lease {
         self.far.form().is_some()
     }
 
-    /// Why there is no usable head of an answer.
+    /// Why no usable head of an answer arrived.
     pub(crate) fn broken_head(&self, error: impl Into<BodyError>) -> BrokenAnswer {
         self.far.broken_head(error)
     }
@@ -279,7 +279,7 @@ impl Lease {
         }
     }
 
-    /// An answer that hyper can read, and that is of no use.
+    /// An answer that hyper can read but that the proxy cannot use.
     pub(crate) fn unusable(&self, cause: AnswerError) -> BrokenAnswer {
         BrokenAnswer {
             by: self.far.0.answerer,
@@ -288,7 +288,7 @@ impl Lease {
         }
     }
 
-    /// What it was vetted for, for logs; a unix socket without its path.
+    /// The peer that the connection was vetted for, for logs. A unix socket appears without its path.
     pub(crate) fn peer(&self) -> impl fmt::Display + '_ {
         self.key.peer()
     }
@@ -298,7 +298,7 @@ impl Lease {
         self.key.generation() == generation.number()
     }
 
-    /// Which connection it is.
+    /// The identity of the connection.
     pub(crate) fn id(&self) -> ConnectionId {
         ConnectionId(self.far.clone())
     }
@@ -313,8 +313,8 @@ impl Lease {
         !self.sender.is_closed()
     }
 
-    /// Whether it is the only lease of its connection, if that carries many requests at once: none of
-    /// them is in hand.
+    /// Whether this is the only lease of an HTTP/2 connection, so that the connection has no request in
+    /// hand.
     pub(crate) fn is_idle(&self) -> bool {
         match &self.sender {
             Sender::Http1(_) => false,
@@ -322,8 +322,8 @@ impl Lease {
         }
     }
 
-    /// Another lease of the same connection for a request, if it carries many at once, is open, and has
-    /// a place left.
+    /// Another lease of the same connection for a request. There is one if the connection carries many
+    /// requests at once, is open, and has a free place.
     pub(crate) fn shared(&self) -> Option<Self> {
         let mut lease = self.keeper()?;
         if let Sender::Http2(sender) = &lease.sender {
@@ -332,8 +332,8 @@ impl Lease {
         Some(lease)
     }
 
-    /// Another lease of the same connection, if it carries many requests at once and is open. It keeps
-    /// the connection for further requests and takes no place.
+    /// Another lease of the same connection, if the connection carries many requests at once and is open.
+    /// The lease keeps the connection for further requests and takes no place.
     pub(crate) fn keeper(&self) -> Option<Self> {
         let Sender::Http2(sender) = &self.sender else {
             return None;
@@ -349,30 +349,30 @@ impl Lease {
         })
     }
 
-    /// The lease, its place given up: there is no request for it yet.
+    /// The lease without its place, since it has no request yet.
     pub(crate) fn without_place(mut self) -> Self {
         self.place = None;
         self
     }
 
-    /// Never gives the connection back: the origin takes it for one user's.
+    /// Keeps the connection out of the pool after this request.
     pub(crate) fn retire(&mut self) {
         self.fate = Fate::Retired;
     }
 
-    /// Keeps the connection for less than its origin does.
+    /// Keeps the connection for a shorter time than its origin does.
     pub(crate) fn keep_for(&mut self, origins: Duration) {
         let margin = KEEP_MARGIN.min(origins / 2);
         self.far.keep_for(origins.saturating_sub(margin));
     }
 
-    /// Gives the connection back once its answer has been read to the end.
+    /// Returns the connection to the pool once its answer has been read to the end.
     pub(crate) fn release(self) {
         self.far.evidence().note_end_of_answer();
         if self.fate == Fate::Retired {
             return;
         }
-        // One that carries many requests is its client's, which has another lease.
+        // An HTTP/2 connection belongs to its client, which has another lease of it.
         let Sender::Http1(mut sender) = self.sender else {
             return;
         };
@@ -389,7 +389,7 @@ impl Lease {
             keep(sender);
             return;
         }
-        // The connection's task has not seen the end yet; that it will is a matter of one poll.
+        // The connection's task has not seen the end yet. One more poll is enough.
         self.drain.spawn(async move {
             if sender.ready().await.is_ok() {
                 keep(sender);
@@ -415,7 +415,7 @@ impl Sender {
 
 /// Says that a request is the last one of its connection (RFC 9112 section 9.6).
 fn say_close(fields: &mut HeaderMap) {
-    // A request that could not be sent comes here once more.
+    // A request that could not be sent passes here again, with the field already set.
     let is_said = fields
         .get_all(CONNECTION)
         .iter()

@@ -1,9 +1,9 @@
 //! Upstream HTTP connections between two requests.
 //!
-//! A connection is kept under the authority that it was vetted for, or the file that a unix socket is,
-//! and the generation of the settings that vetted it: after a change nothing old is handed out, so a
-//! kept connection can never carry what the new policy would refuse to dial. What becomes of a
-//! connection after its request is the business of [`Lease`].
+//! The key of a kept connection is the authority that it was vetted for, or the file of its unix socket,
+//! together with the generation of the settings that vetted it. After a change the pool gives out no older
+//! connection. So a kept connection never carries a request to a destination that the new policy would
+//! refuse to dial. [`Lease`] decides what happens to a connection after its request.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,13 +21,13 @@ use crate::enforce::Permit;
 use crate::enforce::unix_socket::{SocketPermit, UNIX_SOCKET};
 use crate::http::RequestBody;
 
-/// Kept connections per authority or unix socket; more are closed after use.
+/// Most kept connections per authority or unix socket; further ones are closed after use.
 const PER_PEER: usize = 256;
-/// Kept connections in all.
+/// Most kept connections in total.
 const IN_ALL: usize = 1024;
 /// How long a connection is kept without a request, if its origin names no shorter time. Most origins
-/// close theirs after 60 seconds or more; being first avoids sending a request into a connection that is
-/// just being closed.
+/// close idle connections after 60 seconds or more. The pool closes them earlier, so that no request meets
+/// the origin's close.
 pub(super) const KEEP_MILLIS: u64 = 50_000;
 const KEEP: Duration = Duration::from_millis(KEEP_MILLIS);
 
@@ -39,14 +39,14 @@ pub(crate) struct Checkout {
     secrets: Secrets,
 }
 
-/// Whether requests to a peer may get a secret on the way.
+/// Whether the proxy may add a secret to requests to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Secrets {
     Injected,
     Never,
 }
 
-/// Whom a connection leads to, and how it is spoken to.
+/// The peer of a connection, and the protocol on it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     peer: Peer,
@@ -100,17 +100,17 @@ impl Checkout {
         }
     }
 
-    /// Whether requests to the peer may get a secret on the way.
+    /// Whether the proxy may add a secret to requests to the peer.
     pub(super) fn injects_secrets(&self) -> bool {
         self.secrets == Secrets::Injected
     }
 
-    /// The number of the settings that vetted it.
+    /// The number of the settings generation that vetted the connection.
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// What it was vetted for, for logs; a unix socket without its path.
+    /// The peer that the connection was vetted for, for logs. A unix socket appears without its path.
     pub(super) fn peer(&self) -> &Peer {
         &self.key.peer
     }
@@ -127,7 +127,7 @@ impl Checkout {
     }
 }
 
-/// For logs; a unix socket without its path.
+/// For logs. A unix socket appears without its path.
 impl fmt::Display for Checkout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key.peer {
@@ -168,7 +168,7 @@ impl Pool {
         }
     }
 
-    /// Keeps nothing any more, from now on.
+    /// Closes all kept connections, and keeps none from now on.
     pub(crate) fn close(&self) {
         *self.lock() = Kept {
             closed: true,
@@ -208,8 +208,8 @@ impl Kept {
         }
     }
 
-    /// Forgets what belongs to an older generation, at once, and what is closed or has waited too
-    /// long, now and then.
+    /// Drops connections of an older generation at once. Drops connections that are closed or have waited
+    /// too long now and then.
     fn sweep(&mut self, generation: u64) {
         if generation > self.generation {
             *self = Self {
