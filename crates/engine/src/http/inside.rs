@@ -44,7 +44,7 @@ pub(crate) struct Inside {
 }
 
 /// Marks an answer of ours to a request that no origin has processed. Over HTTP/2 a reset with
-/// REFUSED_STREAM says so better (RFC 9113 section 8.7).
+/// `REFUSED_STREAM` says so better (RFC 9113 section 8.7).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NotProcessed;
 
