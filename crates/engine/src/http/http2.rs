@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH};
@@ -122,7 +124,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
 /// are on their way (RFC 9113 section 6.8).
 async fn requests<S: ClientEnd>(
     stream: Observed<S, FrameMeter>,
-    session: &Arc<Session>,
+    session: &Session,
     memory: &Share,
     asked: &Notify,
     goodbye: &CancellationToken,
@@ -148,28 +150,37 @@ async fn requests<S: ClientEnd>(
         .handshake::<_, Bytes>(stream)
         .await?;
     let mut has_said_goodbye = false;
-    loop {
-        let accepted = tokio::select! {
-            accepted = connection.accept() => accepted,
-            () = goodbye.cancelled(), if !has_said_goodbye => {
+    let mut goodbye = std::pin::pin!(goodbye.cancelled());
+    // All in one task: what several requests have to send then leaves in one write.
+    let mut in_hand = FuturesUnordered::new();
+    poll_fn(|cx| {
+        loop {
+            while let Poll::Ready(Some(())) = in_hand.poll_next_unpin(cx) {}
+            if !has_said_goodbye && goodbye.as_mut().poll(cx).is_ready() {
                 has_said_goodbye = true;
                 connection.graceful_shutdown();
-                continue;
             }
-        };
-        let Some(accepted) = accepted else {
-            return Ok(());
-        };
-        let (request, respond) = accepted?;
-        asked.notify_one();
-        let busy = session.connection.activity().busy();
-        tokio::spawn(answer(Arc::clone(session), request, respond, busy));
-    }
+            let before = in_hand.len();
+            while let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                let Some(accepted) = accepted else {
+                    return Poll::Ready(Ok(()));
+                };
+                let (request, respond) = accepted?;
+                asked.notify_one();
+                let busy = session.connection.activity().busy();
+                in_hand.push(answer(session, request, respond, busy));
+            }
+            if in_hand.len() == before {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
 }
 
 /// Answers one request.
 async fn answer(
-    session: Arc<Session>,
+    session: &Session,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
     busy: Busy,
