@@ -3,13 +3,14 @@
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon};
 use e2e::port::RefusingPort;
 
-use super::scene::{by_hand, message, read_head};
+use super::scene::{by_hand, each_by_hand, message, read_head};
 
 fn start() -> Daemon {
     Daemon::start(e2e::binary!(), &Config::example())
@@ -168,4 +169,44 @@ fn h8_s2_a_tunnel_that_cannot_be_opened_leaves_one_line() {
     let failures =
         |line: &&e2e::daemon::LogLine| line.message_starts_with("a permitted request failed");
     assert_eq!(daemon.logs().iter().filter(failures).count(), 2);
+}
+
+/// The length that stands beside `identity` says when the content is complete.
+#[test]
+fn h8_content_that_ends_before_its_length_beside_identity_is_logged() {
+    let origin =
+        saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 9\r\n\r\nshort");
+    let daemon = start();
+    let authority = format!("allowed.test:{}", origin.port());
+    let mut client = Connection::open(daemon.http_addr());
+    client.send(message("GET", &authority, "/", &[]));
+    let wanted =
+        "a permitted request failed: the host closed the connection before its answer was complete";
+    assert_eq!(failed(&daemon, &client).message(), Some(wanted));
+}
+
+/// An origin that answers has read the request: even one that may be sent twice is not.
+#[test]
+fn h1_a_malformed_answer_on_a_kept_connection_is_not_asked_for_again() {
+    let (told, asked) = mpsc::channel();
+    let origin = each_by_hand(move |number, mut stream| {
+        let answers: [&[u8]; 2] = [
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        ];
+        for answer in answers {
+            read_head(&mut stream)?;
+            let _ = told.send(number);
+            stream.write_all(answer)?;
+        }
+        io::copy(&mut stream, &mut io::sink()).map(|_| ())
+    });
+    let daemon = start();
+    let authority = format!("allowed.test:{}", origin.port());
+    let mut client = Connection::open(daemon.http_addr());
+    for status in [200, 502] {
+        let answer = client.exchange(&message("GET", &authority, "/", &[]));
+        assert_eq!(answer.status, status);
+    }
+    assert_eq!(asked.try_iter().collect::<Vec<_>>(), [0, 0]);
 }
