@@ -1,9 +1,20 @@
 //! Messages to the service manager (`sd_notify(3)`). Without one, nothing is sent and nothing
 //! fails.
 
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
+
+#[cfg(target_os = "linux")]
+use {
+    nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg},
+    std::ffi::{OsStr, OsString},
+    std::io::IoSlice,
+    std::os::fd::AsRawFd,
+    std::os::unix::ffi::OsStrExt as _,
+    std::os::unix::net::UnixDatagram,
+};
 
 use sd_notify::NotifyState;
 
@@ -65,11 +76,8 @@ pub(crate) fn restarting(restarts: u32) {
 pub(crate) fn store(name: &str, socket: &impl AsFd) {
     // A socket that is already stored under this name would come back too.
     tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
-    let told = sd_notify::notify_with_fds(
-        &[NotifyState::FdStore, NotifyState::FdName(name)],
-        &[socket.as_fd()],
-    );
-    if let Err(error) = told {
+    let state = [NotifyState::FdStore, NotifyState::FdName(name)];
+    if let Err(error) = send(&state, &[socket.as_fd()]) {
         tracing::debug!(%error, name, "the service manager does not keep the socket");
     }
 }
@@ -85,7 +93,49 @@ pub(crate) fn watchdog() -> Option<Duration> {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    if let Err(error) = send(state, &[]) {
         tracing::debug!(%error, "the service manager does not listen");
     }
+}
+
+fn send(state: &[NotifyState<'_>], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = abstract_name() {
+        return send_to_abstract(name.as_bytes(), state, descriptors);
+    }
+    if descriptors.is_empty() {
+        sd_notify::notify(state)
+    } else {
+        sd_notify::notify_with_fds(state, descriptors)
+    }
+}
+
+/// The socket of `NOTIFY_SOCKET`, if it is one in the abstract namespace: its name begins with `@` there
+/// (`sd_notify(3)`). `sd_notify` takes that for a file.
+#[cfg(target_os = "linux")]
+fn abstract_name() -> Option<OsString> {
+    let socket = std::env::var_os("NOTIFY_SOCKET")?;
+    let name = socket.as_bytes().strip_prefix(b"@")?;
+    Some(OsStr::from_bytes(name).to_owned())
+}
+
+#[cfg(target_os = "linux")]
+fn send_to_abstract(
+    name: &[u8],
+    state: &[NotifyState<'_>],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let text: Vec<_> = state.iter().map(ToString::to_string).collect();
+    let text = text.join("\n");
+    let descriptors: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let socket = UnixDatagram::unbound()?;
+    sendmsg(
+        socket.as_raw_fd(),
+        &[IoSlice::new(text.as_bytes())],
+        if descriptors.is_empty() { &[] } else { &rights },
+        MsgFlags::MSG_NOSIGNAL,
+        Some(&UnixAddr::new_abstract(name)?),
+    )?;
+    Ok(())
 }

@@ -6,6 +6,7 @@ use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
+use e2e::wait::PATIENCE;
 use serde_json::{Value, json};
 
 use super::{run, start};
@@ -195,4 +196,30 @@ fn l5_two_proxies_run_beside_each_other() {
     let files = |daemon: &Daemon| daemon.admin("GET", "/config", None).json()["files"].clone();
     assert_ne!(files(&one), files(&other));
     assert_ne!(files(&one), Value::Null);
+}
+
+/// A container's manager may have no file for its socket (`sd_notify(3)`).
+#[cfg(target_os = "linux")]
+#[test]
+fn l9_a_service_manager_in_the_abstract_namespace_is_told() {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    let name = format!("codex-network-proxy-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let manager = UnixDatagram::bind_addr(&address).expect("a name of our own");
+    manager
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a fresh socket takes options");
+    let _daemon = Daemon::launch(e2e::binary!())
+        .config(&Config::example())
+        .env("NOTIFY_SOCKET", format!("@{name}"))
+        .start();
+    let mut message = [0; 1024];
+    loop {
+        let length = manager.recv(&mut message).expect("a message");
+        if message[..length].starts_with(b"READY=1") {
+            return;
+        }
+    }
 }
