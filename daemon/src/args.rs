@@ -48,8 +48,8 @@ pub(crate) enum Command {
     /// Run in the foreground; the same as no command.
     Proxy(Options),
     /// Make the CA that signs certificates for intercepted connections, and keep it in the files that
-    /// `ca_cert_path` and `ca_key_path` name, else in the state directory. Without this command the proxy
-    /// makes a CA at each start. Changes nothing if a valid CA exists.
+    /// `ca_cert_path` and `ca_key_path` name, else in the state directory. Without this command and those
+    /// keys the proxy makes a CA at each start. Changes nothing if a valid CA exists.
     Init(Options),
     /// Check a configuration: print every problem with its file, line and column, and how to fix
     /// it. Exits with 1 if there is an error.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use codex_network_config::{CaCertificate, Settings};
+use codex_network_config::{CaCertificate, CaPaths, Settings};
 use codex_network_policy::Interception;
 
 use crate::ca::files::{self, FileError};
@@ -54,14 +54,10 @@ pub(super) fn choose(
     let kept = match &settings.mitm.ca_paths {
         Some(paths) => {
             let ca = files::read(paths, now).map_err(|error| error.to_string())?;
-            let ca = ca.ok_or_else(|| {
-                format!(
-                    "there is neither {} nor {}; run `codex-network-proxy init` to make the CA, or remove \
-                     ca_cert_path and ca_key_path for one that is made at each start",
-                    paths.certificate.display(),
-                    paths.key.display()
-                )
-            })?;
+            let ca = match ca {
+                Some(ca) => ca,
+                None => make(paths, now, &mut warnings)?,
+            };
             Some((ca, paths.certificate.clone()))
         }
         None => match state.as_deref().map(files::in_state) {
@@ -104,6 +100,23 @@ pub(super) fn choose(
         },
         warnings,
     })
+}
+
+/// Makes the CA at the configured paths, where neither file exists yet, as `init` does. Programs do not
+/// trust it yet, so the operator is told.
+fn make(paths: &CaPaths, now: SystemTime, warnings: &mut Vec<String>) -> Result<Ca, String> {
+    let made = files::make(paths, now).map_err(|error| {
+        format!(
+            "the CA of ca_cert_path and ca_key_path does not exist and cannot be made: {error}; make these \
+             directories writable, or remove both keys for a CA that is made at each start"
+        )
+    })?;
+    warnings.push(format!(
+        "made the CA of ca_cert_path and ca_key_path, which did not exist; programs must be pointed at the new \
+         certificate {} (`proxyctl ca show`)",
+        paths.certificate.display()
+    ));
+    Ok(made.into_ca())
 }
 
 /// The result of looking into the default state directory. A user who may not read it can still run

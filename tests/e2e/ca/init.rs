@@ -118,37 +118,80 @@ fn m3_what_cannot_be_trusted_is_refused_by_init_and_by_the_daemon_in_one_sentenc
     }
 }
 
+/// A configuration with the CA's files in two directories that do not exist yet.
+fn elsewhere(directory: &Path) -> (Config, PathBuf, PathBuf) {
+    let certificate = directory.join("here/cert.pem");
+    let key = directory.join("there/key.pem");
+    let path = |path: &Path| serde_json::json!(path).to_string();
+    let config = Config::example()
+        .set("network.mitm", "ca_cert_path", &path(&certificate))
+        .set("network.mitm", "ca_key_path", &path(&key));
+    (config, certificate, key)
+}
+
 #[test]
-fn m3_configured_files_that_are_missing_are_asked_for_and_init_makes_them_there() {
+fn m3_configured_files_that_do_not_exist_yet_are_made_at_the_start_and_kept() {
     let directory = tempfile::tempdir().expect("a directory");
-    let paths = [
-        ("ca_cert_path", directory.path().join("here/cert.pem")),
-        ("ca_key_path", directory.path().join("there/key.pem")),
-    ];
-    let config = paths.iter().fold(Config::example(), |config, (key, path)| {
-        let path = serde_json::json!(path).to_string();
-        config.set("network.mitm", key, &path)
+    let (config, certificate, key) = elsewhere(directory.path());
+    let daemon = Daemon::start(e2e::binary!(), &config);
+    assert_eq!((mode(&certificate), mode(&key)), (0o644, 0o600));
+    daemon.wait_for_log(|line| {
+        line.level() == Some("WARN") && line.message_starts_with("made the CA of ca_cert_path")
     });
-    let exit = Daemon::launch(e2e::binary!())
-        .config(&config)
-        .try_start()
-        .err()
-        .expect("a refusal");
-    assert!(
-        exit.text().contains("run `codex-network-proxy init`"),
-        "{}",
-        exit.text()
-    );
+    let first = fingerprint(&daemon);
+    assert_eq!(shown(&daemon)["kept_at"], serde_json::json!(certificate));
+    drop(daemon);
+    let daemon = Daemon::start(e2e::binary!(), &config);
+    assert_eq!(fingerprint(&daemon), first);
+    let made = daemon.logs();
+    let made = made.iter().any(|line| line.message_contains("made the CA"));
+    assert!(!made, "a second one");
+}
+
+#[test]
+fn m3_half_a_pair_and_a_place_that_cannot_be_written_stay_errors() {
+    type Bend = fn(&Path);
+    let cases: [(Bend, &str); 2] = [
+        (
+            |directory| std::fs::remove_file(directory.join("there/key.pem")).expect("it is ours"),
+            "cert.pem is there and",
+        ),
+        (
+            |directory| {
+                for name in ["here", "there"] {
+                    std::fs::remove_dir_all(directory.join(name)).expect("it is ours");
+                    std::fs::write(directory.join(name), "").expect("a file of ours");
+                }
+            },
+            "the CA of ca_cert_path and ca_key_path does not exist and cannot be made: ",
+        ),
+    ];
+    for (bend, sentence) in cases {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (config, ..) = elsewhere(directory.path());
+        drop(Daemon::start(e2e::binary!(), &config));
+        bend(directory.path());
+        let exit = Daemon::launch(e2e::binary!()).config(&config).try_start();
+        let exit = exit.err().expect("a refusal");
+        assert_eq!(exit.code, Some(78));
+        assert!(exit.text().contains(sentence), "{}", exit.text());
+    }
+}
+
+#[test]
+fn m3_init_makes_the_configured_files_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (config, certificate, key) = elsewhere(directory.path());
     let file = directory.path().join("config.toml");
     std::fs::write(&file, config.write(directory.path())).expect("a new file");
     let run = Program::new(e2e::binary!())
         .args(["init", "--config"])
         .arg(&file)
         .run();
-    assert_eq!(mode(&paths[1].1), 0o600);
+    assert_eq!(mode(&key), 0o600);
     let daemon = Daemon::start(e2e::binary!(), &config);
     assert_eq!(fingerprint(&daemon), told(&run));
-    assert_eq!(shown(&daemon)["kept_at"], serde_json::json!(paths[0].1));
+    assert_eq!(shown(&daemon)["kept_at"], serde_json::json!(certificate));
 }
 
 #[test]

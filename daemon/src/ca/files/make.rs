@@ -47,6 +47,11 @@ impl Made {
         let (Self::New(ca) | Self::Completed(ca) | Self::There(ca)) = self;
         ca
     }
+
+    pub(crate) fn into_ca(self) -> Ca {
+        let (Self::New(ca) | Self::Completed(ca) | Self::There(ca)) = self;
+        ca
+    }
 }
 
 /// Makes the pair, unless a valid one exists.
