@@ -1,6 +1,6 @@
 //! `Expect: 100-continue` from end to end, and the other 1xx answers (SPEC H1; RFC 9110 section 15.2).
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -108,7 +108,8 @@ fn h1_early_hints_arrive_before_the_answer_is_there() {
             b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b>\r\n\
               X-Proxy-Error: blocked-by-denylist\r\n\r\n",
         )?;
-        let _: Result<(), _> = wait.recv_timeout(PATIENCE);
+        // Without it the client gets no answer.
+        wait.recv_timeout(PATIENCE).map_err(io::Error::other)?;
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     });
     let daemon = Daemon::start(e2e::binary!(), &Config::example());
@@ -119,7 +120,7 @@ fn h1_early_hints_arrive_before_the_answer_is_there() {
     assert_eq!(hints.status, 103);
     assert_eq!(hints.headers.all("link"), ["</a.css>; rel=preload", "</b>"]);
     assert_eq!(hints.headers.get("x-proxy-error"), None, "ours to say");
-    drop(go);
+    go.send(()).expect("the origin");
     assert_eq!(client.read_response().text(), "ok");
 }
 

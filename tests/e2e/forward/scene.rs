@@ -157,7 +157,7 @@ pub(crate) fn each_by_hand(
 }
 
 /// Reads a request's head by hand.
-pub(crate) fn read_head(stream: &mut TcpStream) -> io::Result<String> {
+pub(crate) fn read_head(stream: &mut impl Read) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

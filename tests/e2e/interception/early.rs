@@ -1,6 +1,6 @@
 //! Answers inside that come before the request is complete (SPEC M6).
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 
 use e2e::client::{Connection, Http2};
 use e2e::daemon::Daemon;
@@ -12,7 +12,7 @@ use super::hooks::{hooked, secret};
 use super::resets::Http2Origin;
 use super::{NAMES, exported, start};
 use crate::forward::early::upload;
-use crate::forward::scene::each_by_hand;
+use crate::forward::scene::{each_by_hand, read_head};
 
 /// `:status: 413` (RFC 7541 section 6.2.2, with the name of the static table's entry 8).
 const TOO_MUCH: &[u8] = b"\x08\x03413";
@@ -61,12 +61,7 @@ fn m6_an_answer_is_read_inside_though_writing_the_body_broke() {
     let origin = each_by_hand(move |_, stream| {
         let session = ServerConnection::new(config.clone()).map_err(std::io::Error::other)?;
         let mut stream = StreamOwned::new(session, stream);
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte)?;
-            head.push(byte[0]);
-        }
+        read_head(&mut stream)?;
         stream.write_all(b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\n\r\nmuch")?;
         stream.conn.send_close_notify();
         stream.flush()

@@ -13,7 +13,7 @@ use super::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, field, f
 use super::origins::Odd;
 use super::resets::{Http2Origin, OK, scene};
 use super::{BOTH, NAMES};
-use crate::forward::scene::{by_hand, each_by_hand};
+use crate::forward::scene::{by_hand, each_by_hand, read_head};
 
 /// A status that has no entry in the static table (RFC 7541 section 6.2.2, with the name of
 /// entry 8).
@@ -41,7 +41,8 @@ fn m6_early_hints_arrive_before_the_answer_is_there() {
             field("x-proxy-error", "blocked-by-denylist"),
         ];
         origin.send(&head(0, stream, &hints.concat()))?;
-        let _: Result<(), _> = wait.recv_timeout(PATIENCE);
+        // Without it the client gets no answer.
+        wait.recv_timeout(PATIENCE).map_err(io::Error::other)?;
         origin.send(&head(END_STREAM, stream, OK))?;
         origin.next(RST_STREAM).map(|_| ())
     });
@@ -120,12 +121,7 @@ fn ask_over_http1(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()
 
     let session = rustls::ServerConnection::new(config).map_err(io::Error::other)?;
     let mut stream = rustls::StreamOwned::new(session, stream);
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
+    read_head(&mut stream)?;
     stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     let mut content = [0; 4];
     stream.read_exact(&mut content)?;

@@ -266,13 +266,13 @@ async fn exchange(
     let count = Arc::new(InterimCount::new(lease.cut()));
     let (counted, way, asked) = (Arc::clone(&count), sent.interim.clone(), held.clone());
     let on_interim = move |status, fields: &HeaderMap| {
-        counted.add();
         if status == StatusCode::CONTINUE {
             asked.let_go();
         }
         let mut fields = fields.clone();
         headers::to_client(&mut fields);
         way.pass(status, &fields);
+        counted.add();
     };
     let limit = passage.generation().settings().daemon.limits.idle_timeout;
     let silence = sent.progress.activity.silence(limit);
@@ -284,15 +284,20 @@ async fn exchange(
     let is_head = request.method() == Method::HEAD;
     let answer = lease.send(request, on_interim);
     tokio::pin!(silence, answer);
-    let answer = tokio::select! {
-        biased;
-        // A flood must not keep this from its turn.
-        () = count.exceeded.notified() => {
-            return Err(lease.unusable(AnswerError::InterimFlood).into());
-        }
-        answer = &mut answer => answer,
-        () = &mut silence => {
-            return Err(lease.unusable(AnswerError::Silent(limit)).into());
+    let answer = loop {
+        tokio::select! {
+            biased;
+            // First, or a flood would keep it from its turn. Waking this task makes hyper look for what
+            // is to be written to the client.
+            () = count.changed.notified() => {
+                if count.is_exceeded() {
+                    return Err(lease.unusable(AnswerError::InterimFlood).into());
+                }
+            }
+            answer = &mut answer => break answer,
+            () = &mut silence => {
+                return Err(lease.unusable(AnswerError::Silent(limit)).into());
+            }
         }
     };
     let response = answer?;
@@ -408,8 +413,8 @@ impl Held {
 /// Counts the interim answers to one request.
 struct InterimCount {
     seen: AtomicUsize,
-    /// Notified when there are more than [`MAX_INTERIM`].
-    exceeded: Notify,
+    /// Notified of each.
+    changed: Notify,
     connection: Cut,
 }
 
@@ -417,7 +422,7 @@ impl InterimCount {
     fn new(connection: Cut) -> Self {
         Self {
             seen: AtomicUsize::new(0),
-            exceeded: Notify::new(),
+            changed: Notify::new(),
             connection,
         }
     }
@@ -425,8 +430,13 @@ impl InterimCount {
     fn add(&self) {
         if self.seen.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
             self.connection.end();
-            self.exceeded.notify_one();
         }
+        self.changed.notify_one();
+    }
+
+    /// Whether there were more than [`MAX_INTERIM`].
+    fn is_exceeded(&self) -> bool {
+        self.seen.load(Ordering::Relaxed) > MAX_INTERIM
     }
 }
 
