@@ -148,10 +148,16 @@ impl Sender {
         let number = answer.stream_id().as_u32();
         let mut upload = (!is_whole).then(|| Upload::begin(content, stream));
         let answered = poll_fn(|cx| {
-            while let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
-                on_interim(interim.status(), interim.headers());
-            }
-            let answered = answer.poll_unpin(cx);
+            // Only when nothing precedes the answer: asking for it drops interim answers that come meanwhile.
+            let answered = loop {
+                match answer.poll_informational(cx) {
+                    Poll::Ready(Some(Ok(interim))) => {
+                        on_interim(interim.status(), interim.headers());
+                    }
+                    Poll::Ready(Some(Err(_)) | None) => break answer.poll_unpin(cx),
+                    Poll::Pending => break Poll::Pending,
+                }
+            };
             if let Poll::Ready(Ok(answered)) = answered {
                 return Poll::Ready(Ok(answered));
             }
@@ -249,7 +255,7 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::FutureExt as _;
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, DuplexStream};
 
     use super::*;
     use crate::activity::Activity;
@@ -257,25 +263,34 @@ mod tests {
     use crate::http2_memory::Http2Memory;
     use crate::owner::{ConnectionHandle, Owners};
 
+    /// Begins HTTP/2 with an origin at the other end of this pipe.
+    async fn connected(
+        near: DuplexStream,
+    ) -> (Sender, Connection<Observed<DuplexStream, FrameMeter>>) {
+        let memory = Arc::new(Http2Memory::new(Arc::new(Owners::new(None))));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+        let share = memory.take(NEED, &ConnectionHandle::new(nowhere, nowhere));
+        let messages = Arc::new(Activity::new());
+        let meter = FrameMeter::new(Side::Client, "origin".to_owned(), messages);
+        let last_sent = meter.last_sent();
+        handshake(Observed::new(near, meter), last_sent, &share)
+            .await
+            .expect("a connection")
+    }
+
+    fn get() -> Request<RequestBody> {
+        let request = Request::get("https://origin.test/").body(RequestBody::empty());
+        request.expect("a request")
+    }
+
     /// gRPC servers close the connection on the third PING within five minutes.
     #[tokio::test(start_paused = true)]
     async fn m6_an_origin_is_sent_no_pings_while_a_stream_is_silent() {
         const PING: u8 = 6;
-        let memory = Arc::new(Http2Memory::new(Arc::new(Owners::new(None))));
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
-        let share = memory.take(NEED, &ConnectionHandle::new(nowhere, nowhere));
         let (near, mut far) = tokio::io::duplex(1 << 20);
-        let messages = Arc::new(Activity::new());
-        let meter = FrameMeter::new(Side::Client, "origin".to_owned(), messages);
-        let last_sent = meter.last_sent();
-        let stream = Observed::new(near, meter);
-        let (sender, connection) = handshake(stream, last_sent, &share)
-            .await
-            .expect("a connection");
+        let (sender, connection) = connected(near).await;
         let driver = tokio::spawn(connection);
-        let request = Request::get("https://origin.test/").body(RequestBody::empty());
-        let origin = FarEnd::unix_socket();
-        let answer = sender.send(request.expect("a request"), origin, |_, _| {});
+        let answer = sender.send(get(), FarEnd::unix_socket(), |_, _| {});
         let answer = tokio::spawn(answer);
         // The paused clock advances whenever all tasks are idle.
         tokio::time::sleep(Duration::from_secs(600)).await;
@@ -290,6 +305,52 @@ mod tests {
             let length = u32::from_be_bytes([0, frames[0], frames[1], frames[2]]) as usize;
             frames.drain(..9 + length);
         }
+    }
+
+    /// Interim answers also come in the middle of a poll. This one polls all the time, so that some do.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn h1_no_interim_answer_is_lost_between_two_looks() {
+        const REQUESTS: usize = 2000;
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let origin = tokio::spawn(async move {
+            let mut origin = h2::server::handshake(far).await.expect("a connection");
+            while let Some(request) = origin.accept().await {
+                let (_, mut respond) = request.expect("a request");
+                let mut hint = Response::new(());
+                *hint.status_mut() = StatusCode::EARLY_HINTS;
+                respond.send_informational(hint).expect("a stream");
+                tokio::spawn(async move {
+                    tokio::task::yield_now().await;
+                    let answer = respond.send_response(Response::new(()), true);
+                    answer.expect("a stream");
+                });
+            }
+        });
+        let (sender, connection) = connected(near).await;
+        let driver = tokio::spawn(connection);
+        let seen = Arc::new(AtomicU32::new(0));
+        for _ in 0..REQUESTS {
+            let count = Arc::clone(&seen);
+            let on_interim = move |_, _: &HeaderMap| {
+                count.fetch_add(1, Ordering::Relaxed);
+            };
+            let answer = sender
+                .clone()
+                .send(get(), FarEnd::unix_socket(), on_interim);
+            let polled = tokio::task::spawn_blocking(move || {
+                let mut answer = std::pin::pin!(answer);
+                let mut context = Context::from_waker(Waker::noop());
+                loop {
+                    if let Poll::Ready(answer) = answer.as_mut().poll(&mut context) {
+                        return answer.is_ok();
+                    }
+                }
+            });
+            assert!(polled.await.expect("no panic"));
+        }
+        assert_eq!(seen.load(Ordering::Relaxed) as usize, REQUESTS);
+        driver.abort();
+        origin.abort();
     }
 
     const PREFACE_LENGTH: usize = 24;
