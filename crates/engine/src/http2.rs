@@ -7,5 +7,12 @@
 mod received;
 mod send;
 
+use tokio_util::sync::CancellationToken;
+
 pub(crate) use received::Received;
 pub(crate) use send::{SendError, reason, send};
+
+/// Goes with a request over HTTP/2 to the origin, and is cancelled when the client has given the request
+/// up.
+#[derive(Clone, Debug)]
+pub(crate) struct GivenUp(pub(crate) CancellationToken);

@@ -1,6 +1,6 @@
 //! Interim answers over HTTP/2, to the client and from the origin (SPEC H1, M6; RFC 9110 section 15.2).
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 
@@ -117,8 +117,6 @@ fn ask_over_http2(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()
 }
 
 fn ask_over_http1(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
-    use std::io::{Read as _, Write as _};
-
     let session = rustls::ServerConnection::new(config).map_err(io::Error::other)?;
     let mut stream = rustls::StreamOwned::new(session, stream);
     read_head(&mut stream)?;
@@ -154,6 +152,47 @@ fn m6_content_that_is_not_wanted_is_not_sent() {
     assert_eq!(exchange.head().status, 417);
     drop(exchange);
     assert_eq!(next.recv_timeout(PATIENCE), Ok(RST_STREAM));
+}
+
+/// RFC 9113 section 8.6: over HTTP/2 nothing switches protocols.
+#[test]
+fn h9_an_origin_that_switches_protocols_over_http2_is_a_502() {
+    let scene = scene(move |mut origin| {
+        let stream = origin.next(HEADERS)?.stream;
+        origin.send(&head(0, stream, &status("101")))?;
+        origin.next(RST_STREAM).map(|_| ())
+    });
+    let answer = scene.http2().request("GET", &url(&scene), &[], b"");
+    assert_eq!(answer.status, 502);
+    let text = answer.text();
+    assert!(text.contains("switched protocols"), "{text}");
+}
+
+/// RFC 9110 section 8.6 forbids a length there, and clients would take it for that of the answer.
+#[test]
+fn h1_an_interim_answer_has_no_length() {
+    let ca = TestCa::new();
+    let config = Server::of(&ca, &NAMES).alpn(&["http/1.1"]).config();
+    let origin = each_by_hand(move |_, stream| {
+        let session =
+            rustls::ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
+        let mut stream = rustls::StreamOwned::new(session, stream);
+        read_head(&mut stream)?;
+        stream.write_all(b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n")?;
+        stream.write_all(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+        )?;
+        stream.flush()?;
+        stream.read_exact(&mut [0])
+    });
+    let scene = Writable::new(origin.port(), &ca);
+    let client = scene.http2();
+    let mut exchange = client.open("POST", &scene.url(), &[]);
+    exchange.finish(&[]);
+    let (code, fields) = exchange.interim().expect("the hints");
+    assert_eq!((code, fields.get("content-length")), (103, None));
+    assert_eq!(exchange.head().status, 200);
+    assert_eq!(exchange.read_some(), b"body");
 }
 
 /// Interim answers wait for the client, so the proxy drops those beyond 16 KiB. It keeps the answer.

@@ -11,6 +11,7 @@ use e2e::wait::PATIENCE;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::NAMES;
+use super::early::Writable;
 use super::frames::{
     DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame,
     header,
@@ -126,6 +127,57 @@ fn m6_a_stream_that_the_origin_resets_is_reset_for_the_client_and_the_others_go_
     assert_eq!(second.read_some(), b"");
     let mut third = begun(&client, &scene, b"third");
     assert_eq!(third.read_some(), b"");
+}
+
+/// The origin may have answered, and may take no more of the request: it hears of the reset all the same.
+#[test]
+fn m6_a_stream_that_the_client_resets_is_reset_upstream_while_the_origin_takes_nothing() {
+    for ends in [0, END_STREAM] {
+        let ca = TestCa::new();
+        let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+        let (told, reset) = mpsc::channel();
+        let origin = by_hand(move |stream| {
+            let mut origin = Http2Origin::accept(stream, config)?;
+            let stream = origin.next(HEADERS)?.stream;
+            let mut taken = 0;
+            // All that its window allows.
+            while taken < 65_535 {
+                taken += origin.next(DATA)?.payload.len();
+            }
+            origin.send(&frame(HEADERS, END_HEADERS | ends, stream, OK))?;
+            let reset = origin.next(RST_STREAM)?;
+            let code = u32::from_be_bytes(reset.payload.try_into().expect("four bytes"));
+            let _ = told.send((reset.stream == stream, code));
+            Ok(())
+        });
+        let scene = Writable::new(origin.port(), &ca);
+        let client = scene.http2();
+        let mut exchange = client.open("POST", &scene.url(), &[]);
+        exchange.send(&vec![0; 200_000]);
+        assert_eq!(exchange.head().status, 200);
+        drop(exchange);
+        assert_eq!(reset.recv_timeout(PATIENCE), Ok((true, CANCEL)), "{ends}");
+    }
+}
+
+/// `NO_ERROR` does not make content complete.
+#[test]
+fn m6_content_that_a_reset_without_an_error_cuts_short_is_a_break() {
+    let scene = scene(|mut origin| {
+        let stream = origin.answer(b"part", 0)?;
+        origin.send(&frame(RST_STREAM, 0, stream, &[0; 4]))?;
+        origin.next(RST_STREAM).map(|_| ())
+    });
+    let client = scene.http2();
+    let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
+    assert_eq!(exchange.head().status, 200);
+    let error = loop {
+        match exchange.try_read_some() {
+            Ok(part) => assert_eq!(part, b"part", "an end"),
+            Err(error) => break error,
+        }
+    };
+    assert!(!format!("{error:?}").contains("NO_ERROR"), "{error:?}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::resend::Resendable;
 use super::turn::Turn;
 use super::underway::Place;
 use crate::Shared;
-use crate::activity::{Activity, Busy};
+use crate::activity::Activity;
 use crate::error::{self, Failure};
 use crate::incoming::{BodyError, Incoming};
 use crate::owner::ConnectionHandle;
@@ -80,14 +80,7 @@ pub(crate) struct Expected {
 pub(crate) struct Answer {
     content: Content,
     /// Released when the answer has been sent or abandoned.
-    _held: Held,
-}
-
-/// What an answer holds until it has been sent or abandoned.
-enum Held {
-    Nothing,
-    Turn(#[expect(dead_code, reason = "held for its drop")] Turn),
-    Busy(#[expect(dead_code, reason = "held for its drop")] Busy),
+    _turn: Option<Turn>,
 }
 
 #[expect(
@@ -204,7 +197,7 @@ impl Answer {
     pub(crate) fn own(text: impl Into<Bytes>) -> Self {
         Self {
             content: Content::Own(Full::new(text.into())),
-            _held: Held::Nothing,
+            _turn: None,
         }
     }
 
@@ -233,7 +226,7 @@ impl Answer {
                 reporter,
                 _place: place,
             },
-            _held: Held::Nothing,
+            _turn: None,
         }
     }
 
@@ -259,15 +252,7 @@ impl Answer {
     pub(super) fn tracked(self, turn: Turn) -> Self {
         turn.answers();
         Self {
-            _held: Held::Turn(turn),
-            ..self
-        }
-    }
-
-    /// Keeps the connection busy until the body has been sent or abandoned.
-    pub(super) fn keeping(self, busy: Busy) -> Self {
-        Self {
-            _held: Held::Busy(busy),
+            _turn: Some(turn),
             ..self
         }
     }

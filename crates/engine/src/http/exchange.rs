@@ -271,6 +271,8 @@ async fn exchange(
         }
         let mut fields = fields.clone();
         headers::to_client(&mut fields);
+        // RFC 9110 section 8.6: it has none. Clients take one for the length of the answer.
+        fields.remove(header::CONTENT_LENGTH);
         way.pass(status, &fields);
         counted.add();
     };

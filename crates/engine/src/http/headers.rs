@@ -95,7 +95,7 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Writes a `Content-Length` that is a list of equal values as one value (RFC 9110 section 8.6).
-/// hyper has checked that they are equal.
+/// hyper or h2 has checked that they are equal.
 pub(super) fn one_length(headers: &mut HeaderMap) {
     let Some(field) = headers.get(CONTENT_LENGTH) else {
         return;

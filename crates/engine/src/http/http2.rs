@@ -3,12 +3,13 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH};
@@ -22,9 +23,9 @@ use super::body::Answer;
 use super::inside::{Inside, NotProcessed};
 use super::{ClientEnd, Place, Session};
 use crate::Shared;
-use crate::activity::{Activity, Busy};
+use crate::activity::Activity;
 use crate::frames::{FrameMeter, Side};
-use crate::http2::{self, Received, SendError};
+use crate::http2::{self, GivenUp, Received, SendError};
 use crate::http2_memory::{Need, Share};
 use crate::incoming::Incoming;
 use crate::observed::Observed;
@@ -167,8 +168,8 @@ async fn requests<S: ClientEnd>(
                 };
                 let (request, respond) = accepted?;
                 asked.notify_one();
-                let busy = session.connection.activity().busy();
-                in_hand.push(answer(session, request, respond, busy));
+                let answered = AssertUnwindSafe(answer(session, request, respond)).catch_unwind();
+                in_hand.push(answered.map(|_| ()));
             }
             if in_hand.len() == before {
                 return Poll::Pending;
@@ -179,18 +180,19 @@ async fn requests<S: ClientEnd>(
 }
 
 /// Answers one request.
-async fn answer(
-    session: &Session,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-    busy: Busy,
-) {
+async fn answer(session: &Session, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let _busy = session.connection.activity().busy();
+    // Dropping this guard ends what of the request is still on its way.
+    let given_up = CancellationToken::new();
+    let _guard = given_up.clone().drop_guard();
+    let taken = CancellationToken::new();
     let (parts, content) = request.into_parts();
     let is_head = parts.method == Method::HEAD;
-    let content = Received::new(content, &parts.headers);
+    let content = Received::new(content, &parts.headers).telling(taken.clone());
     let mut request = Request::from_parts(parts, Incoming::from(content));
     let stream = Stream::new(respond);
     request.extensions_mut().insert(stream.clone());
+    request.extensions_mut().insert(GivenUp(given_up));
     let mut answer = tokio::select! {
         answer = session.answer(request) => answer,
         // The client no longer wants an answer, or the connection has ended.
@@ -204,16 +206,23 @@ async fn answer(
         // Over HTTP/1 hyper does this (RFC 9110 section 9.3.2).
         answer.body_mut().leave_out_own();
     }
-    let (content, mut stream) = match stream.begin(answer.map(|content| content.keeping(busy))) {
-        Ok(Some(begun)) => begun,
-        Ok(None) => return,
+    let (content, mut stream) = match stream.begin(answer) {
+        Ok(begun) => begun,
         Err(error) => {
             tracing::debug!(client = %session.address, %error, "an answer over HTTP/2 was not sent");
             return;
         }
     };
-    match http2::send(content, &mut stream).await {
-        Ok(()) => {}
+    let sent = match content {
+        Some(content) => http2::send(content, &mut stream).await,
+        None => Ok(()),
+    };
+    match sent {
+        // The rest of a request that was answered early.
+        Ok(()) => tokio::select! {
+            () = taken.cancelled() => {}
+            _ = poll_fn(|cx| stream.poll_reset(cx)) => {}
+        },
         Err(SendError::Content(error)) => {
             stream.send_reset(http2::reason(&error).unwrap_or(Reason::INTERNAL_ERROR));
         }
@@ -274,7 +283,7 @@ impl Stream {
     fn begin(
         &self,
         answer: Response<Answer>,
-    ) -> Result<Option<(Answer, SendStream<Bytes>)>, h2::Error> {
+    ) -> Result<(Option<Answer>, SendStream<Bytes>), h2::Error> {
         let (mut parts, content) = answer.into_parts();
         // Answers of our own say that their connection ends (RFC 9113 section 8.2.2).
         parts.headers.remove(CONNECTION);
@@ -288,7 +297,7 @@ impl Stream {
         let head = Response::from_parts(parts, ());
         let mut responding = self.lock();
         match responding.respond.send_response(head, is_whole) {
-            Ok(stream) => Ok((!is_whole).then_some((content, stream))),
+            Ok(stream) => Ok(((!is_whole).then_some(content), stream)),
             Err(error) => {
                 responding.respond.send_reset(Reason::INTERNAL_ERROR);
                 Err(error)

@@ -262,7 +262,7 @@ fn path(
     Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
 }
 
-/// The target of an HTTP/2 request: hyper takes the pseudo-header fields from it.
+/// The target of an HTTP/2 request: h2 takes the pseudo-header fields from it.
 fn whole_uri(authority: &Authority, path: PathAndQuery) -> Option<Uri> {
     let host = headers::host_field(authority, ":443");
     Uri::builder()

@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The content of a message, and its trailer fields. The peer may send more when a part is taken.
 pub(crate) struct Received {
@@ -16,6 +17,8 @@ pub(crate) struct Received {
     left: Option<u64>,
     /// Whether the DATA frames are over.
     has_all_data: bool,
+    /// Tells that the content is of no more use.
+    _taken: Option<DropGuard>,
 }
 
 impl Received {
@@ -30,17 +33,16 @@ impl Received {
             },
             stream,
             has_all_data: false,
+            _taken: None,
         }
     }
 
-    /// The stream was reset. With `NO_ERROR` an origin that has answered in full asks for no more of the
-    /// request (RFC 9113 section 8.1). h2 then reports the reset in place of the end.
-    fn ended(&self, error: h2::Error) -> Option<Result<Frame<Bytes>, h2::Error>> {
-        let lacks_nothing = self.left.is_none_or(|left| left == 0);
-        if error.is_remote() && error.reason() == Some(Reason::NO_ERROR) && lacks_nothing {
-            return None;
+    /// Cancels the token when nobody takes the content any more.
+    pub(crate) fn telling(self, taken: CancellationToken) -> Self {
+        Self {
+            _taken: Some(taken.drop_guard()),
+            ..self
         }
-        Some(Err(error))
     }
 }
 
@@ -60,14 +62,16 @@ impl Body for Received {
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(self.ended(error)),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => self.has_all_data = true,
             }
         }
-        Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
-            Ok(trailers) => trailers.map(Frame::trailers).map(Ok),
-            Err(error) => self.ended(error),
-        })
+        let trailers = ready!(self.stream.poll_trailers(cx));
+        Poll::Ready(
+            trailers
+                .transpose()
+                .map(|trailers| trailers.map(Frame::trailers)),
+        )
     }
 
     fn is_end_stream(&self) -> bool {

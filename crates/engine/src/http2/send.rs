@@ -95,7 +95,7 @@ pub(crate) fn reason(error: &BodyError) -> Option<Reason> {
     let mut error: Option<&(dyn Error + 'static)> = Some(error.as_ref());
     while let Some(cause) = error {
         if let Some(cause) = cause.downcast_ref::<h2::Error>() {
-            return cause.reason();
+            return cause.reason().filter(|reason| *reason != Reason::NO_ERROR);
         }
         error = cause.source();
     }

@@ -17,10 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::answer_error::AnswerError;
 use super::lease::{FarEnd, Unanswered};
 use crate::frames::FrameMeter;
 use crate::http::RequestBody;
-use crate::http2::{self, Received, SendError};
+use crate::http2::{self, GivenUp, Received, SendError};
 use crate::http2_memory::{Need, Share};
 use crate::incoming::{BodyError, Incoming};
 use crate::observed::Observed;
@@ -129,6 +130,7 @@ impl Sender {
             return Err(Unanswered::Unsent(Some(Box::new(request)), broken));
         }
         let (mut parts, content) = request.into_parts();
+        let given_up = parts.extensions.remove::<GivenUp>();
         let is_whole = content.is_end_stream();
         if is_whole && defines_content(parts.method.as_str()) {
             // RFC 9110 section 8.6: some origins insist (411).
@@ -146,11 +148,18 @@ impl Sender {
             Err(error) => return Err(Unanswered::Broken(far.broken_head(error))),
         };
         let number = answer.stream_id().as_u32();
-        let mut upload = (!is_whole).then(|| Upload::begin(content, stream));
+        let mut upload = (!is_whole).then(|| Upload::begin(content, stream, given_up));
         let answered = poll_fn(|cx| {
             // Only when nothing precedes the answer: asking for it drops interim answers that come meanwhile.
             let answered = loop {
                 match answer.poll_informational(cx) {
+                    // RFC 9113 section 8.6: there is no such answer in HTTP/2.
+                    Poll::Ready(Some(Ok(interim)))
+                        if interim.status() == StatusCode::SWITCHING_PROTOCOLS =>
+                    {
+                        let broken = far.unusable(AnswerError::UnaskedUpgrade);
+                        return Poll::Ready(Err(Unanswered::Broken(broken)));
+                    }
                     Poll::Ready(Some(Ok(interim))) => {
                         on_interim(interim.status(), interim.headers());
                     }
@@ -185,7 +194,8 @@ impl Sender {
         if is_goodbye {
             far.go_away();
         }
-        let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+        let is_refused =
+            error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
         if is_goodbye || is_refused {
             return Unanswered::Unprocessed(error);
         }
@@ -206,10 +216,26 @@ struct Upload {
 }
 
 impl Upload {
-    fn begin(content: RequestBody, mut stream: SendStream<Bytes>) -> Self {
+    /// Sends the content until the client has given the request up.
+    fn begin(
+        content: RequestBody,
+        mut stream: SendStream<Bytes>,
+        given_up: Option<GivenUp>,
+    ) -> Self {
         let (breaks, broken) = oneshot::channel();
         let task = tokio::spawn(async move {
-            match http2::send(content, &mut stream).await {
+            let given_up = async {
+                match given_up {
+                    Some(GivenUp(token)) => token.cancelled_owned().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let sent = tokio::select! {
+                biased;
+                sent = http2::send(content, &mut stream) => sent,
+                () = given_up => return stream.send_reset(Reason::CANCEL),
+            };
+            match sent {
                 Ok(()) => {}
                 Err(SendError::Content(error)) => {
                     let reason = http2::reason(&error).unwrap_or(Reason::CANCEL);

@@ -161,6 +161,15 @@ impl FarEnd {
         }
     }
 
+    /// An answer that can be read, and that is of no use.
+    pub(super) fn unusable(&self, cause: AnswerError) -> BrokenAnswer {
+        BrokenAnswer {
+            by: self.0.answerer,
+            cause,
+            error: None,
+        }
+    }
+
     /// Why a request over HTTP/1 has no answer.
     fn unanswered(&self, unsent: Option<Request<RequestBody>>, error: hyper::Error) -> Unanswered {
         match unsent {
@@ -279,13 +288,9 @@ impl Lease {
         }
     }
 
-    /// An answer that hyper can read but that the proxy cannot use.
+    /// An answer that can be read but that the proxy cannot use.
     pub(crate) fn unusable(&self, cause: AnswerError) -> BrokenAnswer {
-        BrokenAnswer {
-            by: self.far.0.answerer,
-            cause,
-            error: None,
-        }
+        self.far.unusable(cause)
     }
 
     /// The peer that the connection was vetted for, for logs. A unix socket appears without its path.
