@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use codex_network_config::Sources;
 
@@ -59,6 +59,11 @@ pub(crate) struct CheckArgs {
     /// directory, as in an image: DIR/etc/codex/config.toml and so on.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "requirements"])]
     pub(crate) root: Option<PathBuf>,
+
+    /// Check both, and print what the new one changes: rules, mode, listeners and all other settings. Each
+    /// is a file, `-` or a directory.
+    #[arg(long, action = ArgAction::Set, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with_all = ["file", "root"])]
+    pub(crate) diff: Vec<PathBuf>,
 
     /// Exit with 1 if there is a warning, too.
     #[arg(long)]
@@ -137,7 +142,11 @@ impl Args {
         self.options.config = self.options.config.or(config);
         self.options.overrides.extend(overrides);
         if let Some(Command::Check { wanted, .. }) = &self.command {
-            let other = [("check FILE", &wanted.file), ("--root DIR", &wanted.root)];
+            let other = [
+                ("check FILE", wanted.file.as_ref()),
+                ("--root DIR", wanted.root.as_ref()),
+                ("--diff OLD NEW", wanted.diff.first()),
+            ];
             if self.options.config.is_some()
                 && let Some((other, _)) = other.iter().find(|(_, path)| path.is_some())
             {
@@ -195,7 +204,7 @@ impl Args {
 
 impl CheckArgs {
     fn names_standard_input(&self) -> usize {
-        let paths = self.file.iter().chain(&self.requirements);
+        let paths = self.file.iter().chain(&self.requirements).chain(&self.diff);
         paths.filter(|path| path.as_os_str() == "-").count()
     }
 }

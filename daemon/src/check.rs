@@ -1,15 +1,19 @@
-//! `codex-network-proxy check`: every problem of a configuration or of requirements, and a summary.
+//! `codex-network-proxy check`: every problem of a configuration or of requirements, and a summary
+//! or what changes.
 
+mod changes;
 mod report;
 mod standard_input;
 mod subject;
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use codex_network_control::ReloadProblem;
 
+use self::changes::Changes;
 use self::report::Verdict;
 use self::subject::{Judged, Subject};
 use crate::args::{Args, CheckArgs};
@@ -28,12 +32,15 @@ pub(crate) fn run(
     wanted: &CheckArgs,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> ExitCode {
+    if let [old, new] = wanted.diff.as_slice() {
+        return compare(args, wanted, [old, new], environment);
+    }
     let subject = match Subject::of(args, wanted, wanted.file.as_deref(), environment) {
         Ok(subject) => subject,
-        Err(problem) => return finish(wanted, &[problem]),
+        Err(problem) => return finish(wanted, &[problem], None),
     };
     let Judged { loaded, problems } = subject.judge();
-    let code = finish(wanted, &problems);
+    let code = finish(wanted, &problems, None);
     if let Some(loaded) = loaded
         && code == ExitCode::SUCCESS
         && !wanted.json
@@ -48,8 +55,44 @@ pub(crate) fn run(
     code
 }
 
-/// Reports the problems.
-fn finish(wanted: &CheckArgs, problems: &[ReloadProblem]) -> ExitCode {
+/// Judges two configurations, and says what the second one changes. Only errors of the first one
+/// count: the second one is under review.
+fn compare(
+    args: &Args,
+    wanted: &CheckArgs,
+    [old, new]: [&PathBuf; 2],
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> ExitCode {
+    let judge = |path: &PathBuf| match Subject::of(args, wanted, Some(path), &environment) {
+        Ok(subject) => subject.judge(),
+        Err(problem) => Judged {
+            loaded: None,
+            problems: vec![problem],
+        },
+    };
+    let (old, new) = (judge(old), judge(new));
+    let mut problems = old.problems;
+    problems.retain(|problem| problem.severity == "error");
+    for problem in new.problems {
+        // One in the requirements of both.
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    let changes = old.loaded.zip(new.loaded);
+    let changes = changes.map(|(old, new)| Changes::between(&old.settings, &new.settings));
+    let code = finish(wanted, &problems, changes.as_ref());
+    if let Some(changes) = changes
+        && code == ExitCode::SUCCESS
+        && !wanted.json
+    {
+        let _ = changes.write(&mut io::stdout());
+    }
+    code
+}
+
+/// Reports the problems, and in JSON the changes.
+fn finish(wanted: &CheckArgs, problems: &[ReloadProblem], changes: Option<&Changes>) -> ExitCode {
     let strictness = if wanted.strict {
         Strictness::ErrorsAndWarnings
     } else {
@@ -58,7 +101,7 @@ fn finish(wanted: &CheckArgs, problems: &[ReloadProblem]) -> ExitCode {
     let verdict = Verdict::of(problems, strictness);
     // The reader of our output may have closed it early; the exit code still tells the result.
     let _ = if wanted.json {
-        report::json(&mut io::stdout(), problems, verdict)
+        report::json(&mut io::stdout(), problems, changes, verdict)
     } else {
         report::text(&mut io::stderr(), problems, verdict)
     };

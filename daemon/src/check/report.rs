@@ -7,12 +7,15 @@ use codex_network_control::ReloadProblem;
 use serde::Serialize;
 
 use super::Strictness;
+use super::changes::Changes;
 
 /// What `--json` prints. Its shape is public: see the README.
 #[derive(Serialize)]
 struct Report<'a> {
     ok: bool,
     problems: &'a [ReloadProblem],
+    #[serde(flatten)]
+    changes: Option<&'a Changes>,
 }
 
 /// What the problems mean for the exit status.
@@ -43,11 +46,13 @@ impl Verdict {
 pub(super) fn json(
     out: &mut impl Write,
     problems: &[ReloadProblem],
+    changes: Option<&Changes>,
     verdict: Verdict,
 ) -> io::Result<()> {
     let report = Report {
         ok: verdict == Verdict::Good,
         problems,
+        changes,
     };
     writeln!(out, "{}", serde_json::to_string(&report)?)
 }

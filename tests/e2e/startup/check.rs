@@ -1,5 +1,6 @@
 //! `check`: good and bad configurations, exit codes, and the places in messages.
 
+mod diff;
 mod report;
 mod requirements;
 mod tree;
