@@ -52,8 +52,11 @@ pub(crate) fn diagnosed(found: &Diagnostics) -> Problems {
 
 /// Each diagnostic, then the number of errors that are not listed.
 pub(crate) fn each(found: &Diagnostics) -> Vec<ReloadProblem> {
-    let listed = found.iter().map(problem);
-    listed.chain(unlisted(found)).collect()
+    let more = unlisted(found).map(|more| ReloadProblem {
+        text: format!("and {}", more.message),
+        ..more
+    });
+    found.iter().map(problem).chain(more).collect()
 }
 
 fn unlisted(found: &Diagnostics) -> Option<ReloadProblem> {

@@ -72,6 +72,7 @@ fn l12_json_counts_the_problems_that_it_does_not_list() {
     let problems = told["problems"].as_array().expect("a list");
     assert_eq!(problems.len(), 101);
     assert_eq!(problems[100]["message"], json!("50 more errors"));
+    assert_eq!(problems[100]["text"], json!("and 50 more errors"));
 }
 
 #[test]
