@@ -1,10 +1,10 @@
 //! The command line of `codex-network-proxy` (SPEC L5, C1).
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use codex_network_config::Sources;
 
@@ -42,6 +42,38 @@ pub(crate) struct Options {
     overrides: Vec<String>,
 }
 
+/// What `check` judges, and how it reports.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// The file to check, `-` for standard input, or a directory whose `*.toml` are read in the order of
+    /// their names; without it, the configuration that the proxy would start with. A file named
+    /// `requirements.toml` is checked as managed constraints.
+    pub(crate) file: Option<PathBuf>,
+
+    /// Check this file as managed constraints. With a configuration, check that under these constraints
+    /// instead of those of this machine.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) requirements: Option<PathBuf>,
+
+    /// Check the configuration of the system service of another machine, whose files are below this
+    /// directory, as in an image: DIR/etc/codex/config.toml and so on.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "requirements"])]
+    pub(crate) root: Option<PathBuf>,
+
+    /// Check both, and print what the new one changes: rules, mode, listeners and all other settings. Each
+    /// is a file, `-` or a directory.
+    #[arg(long, action = ArgAction::Set, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with_all = ["file", "root"])]
+    pub(crate) diff: Vec<PathBuf>,
+
+    /// Exit with 1 if there is a warning, too.
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// Print the result as JSON to standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -54,8 +86,8 @@ pub(crate) enum Command {
     /// Check a configuration: print every problem with its file, line and column, and how to fix
     /// it. Exits with 1 if there is an error.
     Check {
-        /// The file to check; without it, the configuration that the proxy would start with.
-        file: Option<PathBuf>,
+        #[command(flatten)]
+        wanted: CheckArgs,
         #[command(flatten)]
         options: Options,
     },
@@ -100,7 +132,8 @@ impl Args {
 
     /// Combines the options before the command and after it, in this order.
     fn gathered(mut self) -> Result<Self, clap::Error> {
-        let conflict = |message| Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        let conflict =
+            |message: &str| Err(Self::command().error(ErrorKind::ArgumentConflict, message));
         let after = self.command.as_mut().and_then(Command::options);
         let Options { config, overrides } = after.map(std::mem::take).unwrap_or_default();
         if config.is_some() && self.options.config.is_some() {
@@ -108,12 +141,22 @@ impl Args {
         }
         self.options.config = self.options.config.or(config);
         self.options.overrides.extend(overrides);
-        if self.options.config.is_some()
-            && matches!(self.command, Some(Command::Check { file: Some(_), .. }))
-        {
-            return conflict(
-                "`check FILE` and `--config FILE` both name the file to judge; give one of them",
-            );
+        if let Some(Command::Check { wanted, .. }) = &self.command {
+            let other = [
+                ("check FILE", wanted.file.as_ref()),
+                ("--root DIR", wanted.root.as_ref()),
+                ("--diff OLD NEW", wanted.diff.first()),
+            ];
+            if self.options.config.is_some()
+                && let Some((other, _)) = other.iter().find(|(_, path)| path.is_some())
+            {
+                return conflict(&format!(
+                    "`{other}` and `--config FILE` both name the file to judge; give one of them"
+                ));
+            }
+            if wanted.names_standard_input() > 1 {
+                return conflict("`-` is there twice; standard input can be read once");
+            }
         }
         Ok(self)
     }
@@ -135,22 +178,34 @@ impl Args {
         arguments
     }
 
-    /// The sources of the configuration; `file` replaces all others. `environment` looks a variable
-    /// up.
-    pub(crate) fn sources(
-        &self,
-        file: Option<&Path>,
-        environment: impl Fn(&str) -> Option<OsString>,
-    ) -> Sources {
-        let layers = match file.or(self.options.config.as_deref()) {
+    /// The sources of the configuration. `environment` looks a variable up.
+    pub(crate) fn sources(&self, environment: impl Fn(&str) -> Option<OsString>) -> Sources {
+        let layers = match self.options.config.as_deref() {
             Some(file) => Sources::file(file),
             None if is_system_service(&environment) => Sources::system(),
             None => Sources::system_and_user(environment),
         };
+        self.with_overrides(layers)
+    }
+
+    /// Adds the values of `-c`.
+    pub(crate) fn with_overrides(&self, sources: Sources) -> Sources {
         let overrides = self.options.overrides.iter();
-        overrides.fold(layers, |layers, assignment| {
-            layers.with_override(assignment)
+        overrides.fold(sources, |sources, assignment| {
+            sources.with_override(assignment)
         })
+    }
+
+    /// Whether there is a `--config`.
+    pub(crate) fn names_a_file(&self) -> bool {
+        self.options.config.is_some()
+    }
+}
+
+impl CheckArgs {
+    fn names_standard_input(&self) -> usize {
+        let paths = self.file.iter().chain(&self.requirements).chain(&self.diff);
+        paths.filter(|path| path.as_os_str() == "-").count()
     }
 }
 
@@ -185,6 +240,8 @@ fn is_started_by_init(environment: impl Fn(&str) -> Option<OsString>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

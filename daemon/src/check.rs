@@ -1,89 +1,112 @@
-//! `codex-network-proxy check`: every problem of a configuration, and a summary.
+//! `codex-network-proxy check`: every problem of a configuration or of requirements, and a summary
+//! or what changes.
 
-use std::io::{self, Write};
+mod changes;
+mod report;
+mod standard_input;
+mod subject;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use codex_network_config::{Loaded, Sources, load};
+use codex_network_control::ReloadProblem;
 
-use crate::{loader, logging, places};
+use self::changes::Changes;
+use self::report::Verdict;
+use self::subject::{Judged, Subject};
+use crate::args::{Args, CheckArgs};
 
-/// Judges a configuration. A summary goes to standard output, problems to standard error.
-pub(crate) fn run(sources: &Sources) -> ExitCode {
-    // The reader of our output may have closed it early; the exit code still tells the result.
-    match load(sources) {
-        Ok(loaded) => {
-            if let Err(error) = logging::check(&loaded.settings.daemon.log) {
-                let _ = writeln!(io::stderr(), "error: {error}");
-                return ExitCode::FAILURE;
-            }
-            let hosts = loaded.settings.daemon.resolver.hosts_file.as_deref();
-            if let Some(Err(problems)) = hosts.map(loader::hosts) {
-                let _ = writeln!(io::stderr(), "{}", problems.text);
-                return ExitCode::FAILURE;
-            }
-            match places::judge(&loaded.settings, &loaded.secrets) {
-                Ok(warnings) => {
-                    for warning in warnings {
-                        let _ = writeln!(io::stderr(), "warning: {warning}\n");
-                    }
-                }
-                Err(error) => {
-                    let _ = writeln!(io::stderr(), "{error}");
-                    return ExitCode::FAILURE;
-                }
-            }
-            for told in loaded.warnings.iter().chain(&loaded.notes) {
-                let _ = writeln!(io::stderr(), "{told}\n");
-            }
-            let _ = summary(&mut io::stdout(), &loaded);
-            ExitCode::SUCCESS
-        }
-        Err(problems) => {
-            let _ = writeln!(io::stderr(), "{problems}");
-            ExitCode::FAILURE
-        }
-    }
+/// What makes `check` fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strictness {
+    Errors,
+    ErrorsAndWarnings,
 }
 
-fn summary(out: &mut impl Write, loaded: &Loaded) -> io::Result<()> {
-    let settings = &loaded.settings;
-    let policy = &settings.policy;
-    match settings.files.as_slice() {
-        [] => writeln!(out, "no configuration files: built-in defaults")?,
-        files => {
-            for file in files {
-                writeln!(out, "read {}", file.display())?;
-            }
+/// Judges what the command line names. A summary, or JSON, goes to standard output, problems for
+/// people to standard error.
+pub(crate) fn run(
+    args: &Args,
+    wanted: &CheckArgs,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> ExitCode {
+    if let [old, new] = wanted.diff.as_slice() {
+        return compare(args, wanted, [old, new], environment);
+    }
+    let subject = match Subject::of(args, wanted, wanted.file.as_deref(), environment) {
+        Ok(subject) => subject,
+        Err(problem) => return finish(wanted, &[problem], None),
+    };
+    let Judged { loaded, problems } = subject.judge();
+    let code = finish(wanted, &problems, None);
+    if let Some(loaded) = loaded
+        && code == ExitCode::SUCCESS
+        && !wanted.json
+    {
+        let unnamed = subject.unnamed_text();
+        let _ = if subject.is_requirements() {
+            report::summary_of_requirements(&mut io::stdout(), &loaded, unnamed)
+        } else {
+            report::summary(&mut io::stdout(), &loaded, unnamed)
+        };
+    }
+    code
+}
+
+/// Judges two configurations, and says what the second one changes. Only errors of the first one
+/// count: the second one is under review.
+fn compare(
+    args: &Args,
+    wanted: &CheckArgs,
+    [old, new]: [&PathBuf; 2],
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> ExitCode {
+    let judge = |path: &PathBuf| match Subject::of(args, wanted, Some(path), &environment) {
+        Ok(subject) => subject.judge(),
+        Err(problem) => Judged {
+            loaded: None,
+            problems: vec![problem],
+        },
+    };
+    let (old, new) = (judge(old), judge(new));
+    let mut problems = old.problems;
+    problems.retain(|problem| problem.severity == "error");
+    for problem in new.problems {
+        // One in the requirements of both.
+        if !problems.contains(&problem) {
+            problems.push(problem);
         }
     }
-    let state = if policy.is_enabled() {
-        "enabled"
+    let changes = old.loaded.zip(new.loaded);
+    let changes = changes.map(|(old, new)| Changes::between(&old.settings, &new.settings));
+    let code = finish(wanted, &problems, changes.as_ref());
+    if let Some(changes) = changes
+        && code == ExitCode::SUCCESS
+        && !wanted.json
+    {
+        let _ = changes.write(&mut io::stdout());
+    }
+    code
+}
+
+/// Reports the problems, and in JSON the changes.
+fn finish(wanted: &CheckArgs, problems: &[ReloadProblem], changes: Option<&Changes>) -> ExitCode {
+    let strictness = if wanted.strict {
+        Strictness::ErrorsAndWarnings
     } else {
-        "disabled"
+        Strictness::Errors
     };
-    let rules = |count: usize, list: &str| match count {
-        1 => format!("1 {list} rule"),
-        count => format!("{count} {list} rules"),
+    let verdict = Verdict::of(problems, strictness);
+    // The reader of our output may have closed it early; the exit code still tells the result.
+    let _ = if wanted.json {
+        report::json(&mut io::stdout(), problems, changes, verdict)
+    } else {
+        report::text(&mut io::stderr(), problems, verdict)
     };
-    writeln!(
-        out,
-        "ok: {state}, {} mode, {}, {}",
-        policy.mode(),
-        rules(policy.allowed().len(), "allow"),
-        rules(policy.denied().len(), "deny"),
-    )?;
-    match settings.mitm.hooks.len() {
-        0 => {}
-        1 => writeln!(out, "1 hook")?,
-        count => writeln!(out, "{count} hooks")?,
+    match verdict {
+        Verdict::Good => ExitCode::SUCCESS,
+        Verdict::Bad | Verdict::TooManyWarnings(_) => ExitCode::FAILURE,
     }
-    let listen = &settings.listen;
-    write!(out, "listens on http {}", listen.http)?;
-    if let Some(socks5) = listen.socks5 {
-        write!(out, ", socks5 {socks5}")?;
-    }
-    if let Some(admin) = listen.admin {
-        write!(out, ", admin {admin}")?;
-    }
-    writeln!(out)
 }

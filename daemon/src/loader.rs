@@ -29,7 +29,7 @@ use self::authority::Chosen as ChosenCa;
 use crate::admitted::{Admitted, SystemDirectory};
 use crate::args::Args;
 use crate::logging;
-use crate::places;
+use crate::places::{self, Scope};
 use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING};
 use crate::privsep::message::{Account, Confinement, Problems};
 use crate::privsep::settled::{
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let environment = Arc::new(environment);
     let here = Arc::clone(&environment);
     let sources = args
-        .sources(None, |name| environment.get(name))
+        .sources(|name| environment.get(name))
         .with_environment(move |name| here.get(name));
     let loaded = settle(&sources, &environment, &certificate).unwrap_or_else(Loaded::Problems);
     let (key, rest) = loaded.encode();
@@ -110,7 +110,8 @@ fn settle(
         text,
         detail: String::new(),
     };
-    let mut warnings = places::judge(&loaded.settings, &loaded.secrets).map_err(simple)?;
+    let mut warnings =
+        places::judge(&loaded.settings, &loaded.secrets, &Scope::default()).map_err(simple)?;
     // The worker can read neither the environment nor the files with the secrets.
     let captured = captured.with_secrets(loaded.secrets);
     let mut settings = loaded.settings;

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::builder::StyledStr;
 use clap_complete::Shell;
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, bold, roman};
+use clap_mangen::roff::{Inline, Roff, bold, roman};
 use time::OffsetDateTime;
 
 use crate::args::Args;
@@ -79,6 +79,8 @@ fn page(out: &mut impl Write) -> io::Result<()> {
 fn commands(command: &clap::Command, out: &mut impl Write) -> io::Result<()> {
     let mut section = Roff::new();
     section.control("SH", ["COMMANDS"]);
+    // The page has those of all commands already.
+    let shared: Vec<_> = command.get_opts().map(clap::Arg::get_id).collect();
     for command in command.get_subcommands().filter(|one| !one.is_hide_set()) {
         section.control("TP", []);
         let arguments: Vec<String> = command
@@ -95,8 +97,28 @@ fn commands(command: &clap::Command, out: &mut impl Write) -> io::Result<()> {
                 roman(sentence(argument.get_help())),
             ]);
         }
+        let is_shared = |option: &&clap::Arg| shared.contains(&option.get_id());
+        for option in command.get_opts().filter(|option| !is_shared(option)) {
+            section.control("br", []);
+            section.text(option_line(option));
+        }
     }
     section.to_writer(out)
+}
+
+/// An option with its values and its help.
+fn option_line(option: &clap::Arg) -> Vec<Inline> {
+    let name = option.get_long().unwrap_or_default();
+    let takes_values = option.get_action().takes_values();
+    let values = option.get_value_names().filter(|_| takes_values);
+    let values = values.into_iter().flatten();
+    let values: Vec<String> = values.map(|value| format!(" {value}")).collect();
+    vec![
+        bold(format!("--{name}")),
+        roman(values.concat()),
+        roman(": "),
+        roman(sentence(option.get_help())),
+    ]
 }
 
 /// A text of the definition, with the full stop that clap removes.

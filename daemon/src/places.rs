@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use codex_network_config::{Secrets, Settings};
+use codex_network_config::{Secrets, Settings, below};
 use codex_network_files::Trust;
 use codex_network_policy::Interception;
 
@@ -16,17 +16,48 @@ use crate::state;
 /// A place, and its role.
 type Place = (&'static str, PathBuf);
 
+/// Which files a configuration was read from, where these are not the ones that the proxy on this
+/// machine reads.
+#[derive(Debug, Default)]
+pub(crate) struct Scope {
+    /// Requirements, or directories with some, that the user named. They may be anybody's.
+    pub(crate) named: Vec<PathBuf>,
+    /// The directory that stands for the `/` of another machine.
+    pub(crate) root: Option<PathBuf>,
+}
+
+impl Scope {
+    /// Where a place of the configuration is on this machine.
+    pub(crate) fn place(&self, path: &Path) -> PathBuf {
+        match &self.root {
+            Some(root) => below(root, path),
+            None => path.to_owned(),
+        }
+    }
+
+    /// Whether a file has requirements that bind the user who runs the proxy too.
+    fn is_binding(&self, path: &Path) -> bool {
+        path.ends_with("requirements.toml")
+            && self.root.is_none()
+            && !self.named.iter().any(|named| path.starts_with(named))
+    }
+}
+
 /// Checks all places of a configuration. Returns the warnings, each once.
 ///
 /// # Errors
 ///
 /// A sentence about the first place that root must refuse.
-pub(crate) fn judge(settings: &Settings, secrets: &Secrets) -> Result<Vec<String>, String> {
+pub(crate) fn judge(
+    settings: &Settings,
+    secrets: &Secrets,
+    scope: &Scope,
+) -> Result<Vec<String>, String> {
     let user = Trust::of_process();
     let mut warnings: Vec<String> = Vec::new();
-    for (what, path) in of(settings, secrets) {
-        // Requirements bind the user who runs the proxy too.
-        let keeper = if path.ends_with("requirements.toml") {
+    for (what, path) in of(settings, secrets, scope) {
+        let path = scope.place(&path);
+        let keeper = if scope.is_binding(&path) {
             Trust::of_root()
         } else {
             user
@@ -47,7 +78,7 @@ pub(crate) fn judge(settings: &Settings, secrets: &Secrets) -> Result<Vec<String
     Ok(warnings)
 }
 
-fn of(settings: &Settings, secrets: &Secrets) -> Vec<Place> {
+fn of(settings: &Settings, secrets: &Secrets, scope: &Scope) -> Vec<Place> {
     let daemon = &settings.daemon;
     let mut places: Vec<Place> = Vec::new();
     let mut add = |what, path: &Path| places.push((what, path.to_owned()));
@@ -63,17 +94,20 @@ fn of(settings: &Settings, secrets: &Secrets) -> Vec<Place> {
     if let Some(file) = &daemon.resolver.hosts_file {
         add("[daemon.resolver] hosts_file", file);
     }
-    if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
+    // The environment and the state of this machine say nothing about another.
+    let is_here = scope.root.is_none();
+    let variable = |name: &str| std::env::var_os(name).filter(|_| is_here);
+    if let Some(file) = variable("SSL_CERT_FILE") {
         add("SSL_CERT_FILE", file.as_ref());
     }
-    let directories = std::env::var_os("SSL_CERT_DIR");
+    let directories = variable("SSL_CERT_DIR");
     for directory in directories.iter().flat_map(std::env::split_paths) {
         add("SSL_CERT_DIR", &directory);
     }
     if settings.policy.interception() == Interception::Forbidden {
         return places;
     }
-    if let Some(state) = state::directory(daemon, |name| std::env::var_os(name)) {
+    if is_here && let Some(state) = state::directory(daemon, variable) {
         add("the state directory", &state);
         let paths = files::in_state(&state);
         add("the CA's key", &paths.key);

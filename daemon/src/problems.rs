@@ -35,13 +35,7 @@ struct Carried {
 
 /// Diagnostics for people, and for programs on the control socket.
 pub(crate) fn diagnosed(found: &Diagnostics) -> Problems {
-    let listed = found
-        .iter()
-        .filter(|found| found.severity == Severity::Error)
-        .count();
-    let more = found.error_count() - listed;
-    let more = (more > 0).then(|| {
-        let problem = ReloadProblem::placeless(&format!("{more} more errors"));
+    let more = unlisted(found).map(|problem| {
         let outline = problem.text.clone();
         Carried { problem, outline }
     });
@@ -56,6 +50,27 @@ pub(crate) fn diagnosed(found: &Diagnostics) -> Problems {
     }
 }
 
+/// Each diagnostic, then the number of errors that are not listed.
+pub(crate) fn each(found: &Diagnostics) -> Vec<ReloadProblem> {
+    let more = unlisted(found).map(|more| ReloadProblem {
+        text: format!("and {}", more.message),
+        ..more
+    });
+    found.iter().map(problem).chain(more).collect()
+}
+
+fn unlisted(found: &Diagnostics) -> Option<ReloadProblem> {
+    let listed = found
+        .iter()
+        .filter(|found| found.severity == Severity::Error)
+        .count();
+    match found.error_count() - listed {
+        0 => None,
+        1 => Some(ReloadProblem::placeless("1 more error")),
+        more => Some(ReloadProblem::placeless(&format!("{more} more errors"))),
+    }
+}
+
 /// A problem that is in no file, and its outline for users who may not read the files.
 pub(crate) fn withheld(message: &str, outline: &str) -> Problems {
     let problem = ReloadProblem::placeless(message);
@@ -67,7 +82,8 @@ pub(crate) fn withheld(message: &str, outline: &str) -> Problems {
     }
 }
 
-fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
+/// A diagnostic with its text for people.
+pub(crate) fn problem(diagnostic: &Diagnostic) -> ReloadProblem {
     let severity = match diagnostic.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",

@@ -29,12 +29,10 @@ pub fn main() -> ExitCode {
             // The monitor has the error, and prints it.
             Err(_) => ExitCode::FAILURE,
         },
-        Some(Command::Init(_)) => init::run(&args.sources(None, environment)),
+        Some(Command::Init(_)) => init::run(&args.sources(environment)),
         Some(Command::Completions { shell }) => manual::complete(shell),
         Some(Command::Man { ref directory }) => manual::write(directory),
-        Some(Command::Check { ref file, .. }) => {
-            check::run(&args.sources(file.as_deref(), environment))
-        }
+        Some(Command::Check { ref wanted, .. }) => check::run(&args, wanted, environment),
     };
     logging::flush();
     code

@@ -238,6 +238,8 @@ fn files_are_read_in_one_place() {
         shipped,
     );
     let streams = [
+        // Standard input, up to the limit of a configuration.
+        "daemon/src/check/standard_input.rs",
         // The output of another role.
         "daemon/src/loader.rs",
         // The output of a program.

@@ -59,8 +59,11 @@ impl Sources {
                 Layer::Text { name, content } => {
                     part(&mut bytes, TEXT, name.as_bytes(), content.as_bytes());
                 }
-                Layer::File(_) | Layer::UserFile(_) | Layer::NamedFile(_) | Layer::Directory(_) => {
-                }
+                Layer::File(_)
+                | Layer::UserFile(_)
+                | Layer::NamedFile(_)
+                | Layer::Directory(_)
+                | Layer::NamedDirectory(_) => {}
             }
         }
         for file in self.requirements() {
@@ -94,7 +97,11 @@ impl Sources {
         let layers = files.map(|layer| match layer {
             Layer::Captured { path, content } => path.as_os_str().len() + content.len(),
             Layer::Text { name, content } => name.len() + content.len(),
-            Layer::File(_) | Layer::UserFile(_) | Layer::NamedFile(_) | Layer::Directory(_) => 0,
+            Layer::File(_)
+            | Layer::UserFile(_)
+            | Layer::NamedFile(_)
+            | Layer::Directory(_)
+            | Layer::NamedDirectory(_) => 0,
         });
         let overrides = self.overrides().iter().map(String::len);
         let secrets = match self.keeper() {

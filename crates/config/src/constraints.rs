@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use codex_network_policy::{ListKind, Mode, Pattern};
 
 use crate::diagnostic::{Problems, quoted, shown};
-use crate::generation::{self, Key, Raw, Schema, Slot};
+use crate::generation::{self, Key, Raw, Schema, Slot, network, network_proxy};
 use crate::merge::{Table, Value};
 use crate::origins::Origins;
 use crate::read;
@@ -69,6 +69,9 @@ pub(crate) static SCHEMA: Schema = Schema(&[
     ],
 ]);
 
+/// Tables of a configuration that no requirements of another program have.
+const CONFIGURATION: [&str; 2] = [network_proxy::TABLE, network::TABLE];
+
 /// The permitted content of an allow list where local binding must be off.
 const NOTHING_LOCAL: &str = "no local or private address";
 
@@ -101,6 +104,7 @@ pub(crate) fn read(files: &[Table<'_>], problems: &mut Problems<'_>) -> Requirem
     let mut all = Requirements::default();
     for file in files {
         generation::warn_of_near_misses(file, &[TABLE], problems);
+        warn_of_misplaced(file, problems);
         if let Some(entry) = file.get(TABLE) {
             let mut raw = Raw::default();
             raw.read(&SCHEMA, TABLE, &entry.node, problems);
@@ -111,6 +115,17 @@ pub(crate) fn read(files: &[Table<'_>], problems: &mut Problems<'_>) -> Requirem
         all.daemon.pin_resolver(at);
     }
     all
+}
+
+/// Outside of the table, the name of a requirement or of a table of the configuration bounds
+/// nothing. Other programs have other names there (SPEC C4).
+fn warn_of_misplaced(file: &Table<'_>, problems: &mut Problems<'_>) {
+    let is_ours = |name: &str| SCHEMA.has(name) || CONFIGURATION.contains(&name);
+    for entry in file.iter().filter(|entry| is_ours(&entry.name)) {
+        let message = format!("{} bounds nothing here", quoted(&entry.name));
+        let help = format!("requirements are in `[{TABLE}]`");
+        problems.warning(entry.at, &message, &help);
+    }
 }
 
 impl Requirements {

@@ -184,6 +184,11 @@ impl Schema {
         self.0.iter().copied().flatten()
     }
 
+    /// Whether a key has this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.slot(name).is_some()
+    }
+
     fn slot(&self, name: &str) -> Option<&'static (&'static str, Slot)> {
         self.rows().find(|(known, _)| *known == name)
     }

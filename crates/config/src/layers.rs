@@ -39,6 +39,8 @@ pub struct Sources {
     /// Files with managed constraints.
     requirements: Vec<Layer>,
     keeper: Keeper,
+    /// The directory that stands for `/` where the configuration names a secret file.
+    root: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +53,8 @@ pub(crate) enum Layer {
     NamedFile(PathBuf),
     /// The `*.toml` of a directory that may be missing, in the order of their names.
     Directory(PathBuf),
+    /// A directory that the user named. Its `requirements.toml` is read as requirements.
+    NamedDirectory(PathBuf),
     /// A document that the caller holds.
     Text { name: String, content: String },
     /// A file that another process has read.
@@ -90,6 +94,15 @@ impl Sources {
         .with_requirements_under(root)
     }
 
+    /// What the system service of the machine whose files are below `root` reads. Absolute paths of
+    /// secret files are below `root` too.
+    pub fn tree(root: &Path) -> Self {
+        Self {
+            root: Some(root.to_owned()),
+            ..Self::system_under(root)
+        }
+    }
+
     /// The files in `/etc`, then the user's. `environment` looks a variable up; see
     /// [`with_user`](Self::with_user).
     pub fn system_and_user(environment: impl Fn(&str) -> Option<OsString>) -> Self {
@@ -104,6 +117,44 @@ impl Sources {
             ..Self::default()
         }
         .with_requirements_under(Path::new("/"))
+    }
+
+    /// The `*.toml` of a directory, which must exist, in the order of their names, and no other
+    /// layers. A `requirements.toml` in it bounds the others, and so do the requirements in `/etc`.
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self {
+            layers: vec![Layer::NamedDirectory(path.into())],
+            ..Self::default()
+        }
+        .with_requirements_under(Path::new("/"))
+    }
+
+    /// Adds a file with managed constraints, which must exist.
+    #[must_use]
+    pub fn with_requirements_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.requirements.push(Layer::NamedFile(path.into()));
+        self
+    }
+
+    /// Adds managed constraints that are held in memory. `name` replaces the path in messages.
+    #[must_use]
+    pub fn with_requirements_text(
+        mut self,
+        name: impl Into<String>,
+        content: impl Into<String>,
+    ) -> Self {
+        self.requirements.push(Layer::Text {
+            name: name.into(),
+            content: content.into(),
+        });
+        self
+    }
+
+    /// Removes all requirements, to judge a configuration under others.
+    #[must_use]
+    pub fn without_requirements(mut self) -> Self {
+        self.requirements.clear();
+        self
     }
 
     /// Looks for the managed constraints (SPEC C6) only in `etc` under this root. Pass `/` to add
@@ -151,10 +202,19 @@ impl Sources {
     /// Whether there are files, so that another load may give another result.
     pub fn has_files(&self) -> bool {
         let is_read = |layer: &Layer| match layer {
-            Layer::File(_) | Layer::UserFile(_) | Layer::NamedFile(_) | Layer::Directory(_) => true,
+            Layer::File(_)
+            | Layer::UserFile(_)
+            | Layer::NamedFile(_)
+            | Layer::Directory(_)
+            | Layer::NamedDirectory(_) => true,
             Layer::Text { .. } | Layer::Captured { .. } => false,
         };
         self.layers.iter().chain(&self.requirements).any(is_read)
+    }
+
+    /// Whether there is anything but requirements.
+    pub fn has_layers(&self) -> bool {
+        !self.layers.is_empty()
     }
 
     /// Looks up the variables with secrets here, and not in the environment of this process.
@@ -193,6 +253,10 @@ impl Sources {
         &self.keeper
     }
 
+    pub(crate) fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
     pub(crate) fn with_captured(mut self, path: &Path, content: &str) -> Self {
         self.layers.push(Layer::Captured {
             path: path.to_owned(),
@@ -225,6 +289,7 @@ pub(crate) fn capture(sources: &Sources) -> Result<Sources, Vec<Diagnostic>> {
         requirements: Vec::new(),
         overrides: sources.overrides.clone(),
         keeper: sources.keeper.clone(),
+        root: sources.root.clone(),
     };
     let files = Sources {
         layers: sources.layers.clone(),
@@ -261,7 +326,8 @@ pub(crate) fn read(sources: &Sources) -> ReadLayers {
             Layer::File(path) => read.file(path, Wanted::IfThere, TextKind::File),
             Layer::UserFile(path) => read.file(path, Wanted::OfUser, TextKind::File),
             Layer::NamedFile(path) => read.file(path, Wanted::ByName, TextKind::File),
-            Layer::Directory(path) => read.directory(path),
+            Layer::Directory(path) => read.directory(path, Wanted::IfThere),
+            Layer::NamedDirectory(path) => read.directory(path, Wanted::ByName),
             Layer::Text { name, content } => read.text(TextKind::Inline, name, content),
             Layer::Captured { path, content } => read.captured(path, content, TextKind::File),
         }
@@ -275,9 +341,12 @@ pub(crate) fn read(sources: &Sources) -> ReadLayers {
                 read.captured(path, content, TextKind::Requirements);
             }
             Layer::File(path) => read.file(path, Wanted::IfThere, TextKind::Requirements),
-            // Captured sources do not have these.
-            Layer::UserFile(_) | Layer::NamedFile(_) | Layer::Directory(_) | Layer::Text { .. } => {
+            Layer::NamedFile(path) => read.file(path, Wanted::ByName, TextKind::Requirements),
+            Layer::Text { name, content } => {
+                read.text(TextKind::Requirements(PathBuf::from(name)), name, content);
             }
+            // Requirements do not have these.
+            Layer::UserFile(_) | Layer::Directory(_) | Layer::NamedDirectory(_) => {}
         }
     }
     read
@@ -334,7 +403,7 @@ impl ReadLayers {
         }
     }
 
-    fn directory(&mut self, path: &Path) {
+    fn directory(&mut self, path: &Path, wanted: Wanted) {
         let listed = fs::read_dir(path).and_then(|entries| {
             entries
                 .map(|entry| entry.map(|entry| entry.path()))
@@ -344,20 +413,27 @@ impl ReadLayers {
             Ok(mut files) => {
                 // A user who may write there may also remove files.
                 if let Err(error) = trusted(path) {
-                    self.unreadable(path, Wanted::IfThere, &error);
+                    self.unreadable(path, wanted, &error);
                     return;
                 }
                 files.retain(|file| is_drop_in(file));
                 files.sort();
                 for file in files {
                     // A listed file that does not exist is a dangling link, which is an error.
-                    self.file(&file, Wanted::Listed, TextKind::File);
+                    let is_requirements =
+                        wanted == Wanted::ByName && file.ends_with("requirements.toml");
+                    let kind = if is_requirements {
+                        TextKind::Requirements
+                    } else {
+                        TextKind::File
+                    };
+                    self.file(&file, Wanted::Listed, kind);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.vacant(path, Wanted::IfThere);
+            Err(error) if error.kind() == ErrorKind::NotFound && wanted == Wanted::IfThere => {
+                self.vacant(path, wanted);
             }
-            Err(error) => self.unreadable(path, Wanted::IfThere, &error.into()),
+            Err(error) => self.unreadable(path, wanted, &error.into()),
         }
     }
 

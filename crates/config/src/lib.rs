@@ -53,7 +53,7 @@ pub use constraints::managed::{Managed, Pin, Widening};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use layers::Sources;
 pub use origins::Origins;
-pub use secret::{Secret, SecretSource, Secrets};
+pub use secret::{Secret, SecretSource, Secrets, below};
 pub use settings::{
     Admin, AdminAccess, CaCertificate, CaPaths, Control, Daemon, Limits, Listen, LogFormat, Mitm,
     Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, UnixSockets,
@@ -115,7 +115,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let merged = merge::merge(&mut problems);
     problems.check()?;
     let requirements = constraints::read(&merged.requirements, &mut problems);
-    let mut secrets = Reader::new(sources.keeper());
+    let mut secrets = Reader::new(sources.keeper(), sources.root());
     let mut settings = settle::settle(&merged.root, requirements, &mut secrets, &mut problems);
     problems.check()?;
     settings.files = read.files;

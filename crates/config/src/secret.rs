@@ -86,6 +86,8 @@ type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 #[derive(Debug)]
 pub(crate) struct Reader<'k> {
     keeper: &'k Keeper,
+    /// The directory that stands for `/`.
+    root: Option<&'k Path>,
     read: Secrets,
 }
 
@@ -189,9 +191,10 @@ impl Default for Keeper {
 }
 
 impl<'k> Reader<'k> {
-    pub(crate) fn new(keeper: &'k Keeper) -> Self {
+    pub(crate) fn new(keeper: &'k Keeper, root: Option<&'k Path>) -> Self {
         Self {
             keeper,
+            root,
             read: Secrets::default(),
         }
     }
@@ -215,7 +218,10 @@ impl<'k> Reader<'k> {
                         readers: Readers::Owner,
                     }
                 }
-                SecretSource::File(path) => read_file(path)?,
+                SecretSource::File(path) => match self.root {
+                    Some(root) => read_file(&below(root, path))?,
+                    None => read_file(path)?,
+                },
             },
         };
         if found.secret.expose().is_empty() {
@@ -229,6 +235,15 @@ impl<'k> Reader<'k> {
     pub(crate) fn into_secrets(self) -> Secrets {
         self.read
     }
+}
+
+/// Where a path of a machine is whose `/` is at `root` on this one. A path that is relative to a
+/// configuration file is below `root` already.
+pub fn below(root: &Path, path: &Path) -> PathBuf {
+    if path.starts_with(root) {
+        return path.to_owned();
+    }
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn read_file(path: &Path) -> Result<Found, SecretError> {

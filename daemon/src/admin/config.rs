@@ -8,16 +8,25 @@ use std::sync::Arc;
 
 use codex_network_config::{AdminAccess, Listen, LogFormat, Principal, Settings, UpstreamProxy};
 use codex_network_engine::Generation;
-use codex_network_policy::DomainSet;
-use serde_json::{Value, json};
+use codex_network_policy::{DomainSet, Policy};
+use serde_json::{Map, Value, json};
 
 /// The settings that a generation was made from, with the addresses that its owner listens on.
 pub(crate) fn effective(generation: &Generation, listen: &Listen) -> Value {
-    let settings = generation.settings();
-    let policy = generation.policy();
+    let mut all = Map::new();
+    all.insert("generation".to_owned(), json!(generation.number()));
+    all.extend(settings(generation.settings(), generation.policy(), listen));
+    Value::Object(all)
+}
+
+/// The settings with this policy, which may have another mode, and these addresses.
+pub(crate) fn settings(
+    settings: &Settings,
+    policy: &Policy,
+    listen: &Listen,
+) -> Map<String, Value> {
     let patterns = |set: &DomainSet| set.rules().map(|rule| rule.pattern).collect::<Vec<_>>();
-    json!({
-        "generation": generation.number(),
+    let all = json!({
         "files": settings.files,
         "enabled": policy.is_enabled(),
         "mode": policy.mode().as_str(),
@@ -40,7 +49,12 @@ pub(crate) fn effective(generation: &Generation, listen: &Listen) -> Value {
         "daemon": daemon(&settings.daemon),
         "sources": sources(settings),
         "pinned": pinned(settings),
-    })
+    });
+    match all {
+        Value::Object(all) => all,
+        // `json!` with braces makes an object.
+        _ => Map::new(),
+    }
 }
 
 /// Where each value that is not a default is written.

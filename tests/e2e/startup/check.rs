@@ -1,10 +1,26 @@
 //! `check`: good and bad configurations, exit codes, and the places in messages.
 
+mod diff;
+mod report;
+mod requirements;
+mod tree;
+
 use std::path::Path;
 
 use e2e::program::Program;
 
 use super::{assert_nothing_in_etc, check, run};
+
+/// The binary in a home with these files.
+fn with_files(files: &[(&str, &str)]) -> Program {
+    let program = Program::new(e2e::binary!());
+    for (name, text) in files {
+        let path = program.home().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(path, text).expect("a new file");
+    }
+    program
+}
 
 const DEFAULTS: &str = "http 127.0.0.1:3128, socks5 127.0.0.1:8081, admin 127.0.0.1:8080";
 
