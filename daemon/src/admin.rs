@@ -338,7 +338,7 @@ impl Admin {
 fn read_only() -> Answer {
     text(
         StatusCode::FORBIDDEN,
-        "the admin API is read-only ([daemon.admin] read_only = true)",
+        "the admin API is read-only ([daemon.admin] read_only = true): use proxyctl, or change the setting",
     )
 }
 

@@ -168,7 +168,9 @@ fn c5_a_read_only_api_tells_everything_and_changes_nothing() {
     ] {
         let answer = daemon.admin(method, target, body);
         assert_eq!(answer.status, 403, "{target}");
-        assert!(answer.text().contains("read_only"), "{}", answer.text());
+        for named in ["[daemon.admin] read_only = true", "proxyctl"] {
+            assert!(answer.text().contains(named), "{}", answer.text());
+        }
     }
     assert_eq!(daemon.blocked().len(), 1, "nothing was drained");
     let told = daemon.admin("GET", "/config", None).json();
