@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_config::{AdminAccess, Listen, Settings, Widening};
+use codex_network_config::{AdminAccess, AdminView, Listen, Settings, Widening};
 use codex_network_engine::{BlockedEntry, ConnectionHandle, Engine, Listening};
 use codex_network_policy::Mode;
 use futures_util::future::BoxFuture;
@@ -223,12 +223,18 @@ impl Admin {
 
     fn config(&self) -> Answer {
         let generation = self.engine.current();
+        if generation.settings().daemon.admin.config == AdminView::Hidden {
+            return hidden("show_config", "config");
+        }
         let listen = self.owner.listen(generation.settings());
         json(&config::effective(&generation, &listen))
     }
 
     fn patterns(&self) -> Answer {
         let generation = self.engine.current();
+        if generation.settings().daemon.admin.patterns == AdminView::Hidden {
+            return hidden("show_patterns", "patterns");
+        }
         let list = |set: &codex_network_policy::DomainSet| {
             set.rules().map(|rule| rule.pattern).collect::<Vec<_>>()
         };
@@ -339,6 +345,16 @@ fn read_only() -> Answer {
     text(
         StatusCode::FORBIDDEN,
         "the admin API is read-only ([daemon.admin] read_only = true): use proxyctl, or change the setting",
+    )
+}
+
+/// The setting hides what was asked for; this command of `proxyctl` shows it.
+fn hidden(setting: &str, command: &str) -> Answer {
+    text(
+        StatusCode::FORBIDDEN,
+        &format!(
+            "the admin API does not show this ([daemon.admin] {setting} = false): use proxyctl {command}, or change the setting"
+        ),
     )
 }
 

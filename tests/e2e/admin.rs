@@ -181,6 +181,36 @@ fn c5_a_read_only_api_tells_everything_and_changes_nothing() {
 }
 
 #[test]
+fn c5_what_the_api_may_change_and_show_follows_a_reload() {
+    let config = Config::example();
+    let daemon = start(&config);
+    let locked = config
+        .set("daemon.admin", "show_config", "false")
+        .set("daemon.admin", "show_patterns", "false")
+        .set("daemon.admin", "read_only", "true");
+    daemon.reload_with(&locked);
+    for (method, target, setting, command) in [
+        ("GET", "/config", "show_config = false", "proxyctl config"),
+        (
+            "GET",
+            "/patterns",
+            "show_patterns = false",
+            "proxyctl patterns",
+        ),
+        ("POST", "/mode", "read_only = true", "proxyctl"),
+    ] {
+        let answer = daemon.admin(method, target, None);
+        assert_eq!(answer.status, 403, "{target}");
+        for named in [&format!("[daemon.admin] {setting}"), command] {
+            assert!(answer.text().contains(named), "{}", answer.text());
+        }
+    }
+    for target in ["/health", "/blocked"] {
+        assert_eq!(daemon.admin("GET", target, None).status, 200, "{target}");
+    }
+}
+
+#[test]
 fn c5_an_api_that_is_off_binds_nothing() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = start(&Config::example().set("daemon.admin", "enabled", "false"));
