@@ -45,6 +45,40 @@ fn a1_a_change_of_mode_is_logged() {
     assert_eq!(line.field("mode").expect("a mode"), "limited");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a2_the_log_names_the_user_of_each_change() {
+    let daemon = start(&Config::example());
+    through(&daemon, "GET", "blocked.test", 1);
+    let own = nix::unistd::Uid::effective().as_raw();
+    for (method, target, body, message) in [
+        (
+            "POST",
+            "/mode",
+            Some(LIMITED),
+            "the mode was changed through the admin API",
+        ),
+        (
+            "POST",
+            "/reload",
+            None,
+            "a reload was asked for through the admin API",
+        ),
+        (
+            "GET",
+            "/blocked?drain=true",
+            None,
+            "the record of refusals was drained through the admin API",
+        ),
+    ] {
+        assert_eq!(daemon.admin(method, target, body).status, 200, "{target}");
+        let line = daemon.wait_for_log(|line| line.message() == Some(message));
+        assert_eq!(line.field("uid"), Some(&own.into()), "{line:?}");
+        let client = line.field("client").and_then(|client| client.as_str());
+        assert!(client.is_some_and(|client| client.starts_with("127.0.0.1:")));
+    }
+}
+
 #[test]
 fn a1_a_change_of_mode_acts_on_connections_that_are_open() {
     let origin = Origin::start(|_| Answer::text("hello"));
