@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Signal};
 use e2e::port::Reserved;
 use e2e::program::{Program, Run};
@@ -95,6 +96,14 @@ fn k1_doctor_finds_nothing_wrong_with_a_proxy_that_is_well() {
         assert_eq!(*verdict, "note");
         assert!(found.starts_with("the worker runs as nobody"), "{found}");
     }
+    // The visits leave nothing behind for an operator to wonder about. The malformed request comes
+    // after them in the log.
+    Connection::open(daemon.http_addr()).exchange("GET /after HTTP/1.1\r\nHost: a\r\n\r\n");
+    let malformed = "refused a malformed request";
+    daemon.wait_for_message(malformed);
+    let logs = daemon.logs();
+    let said = logs.iter().filter(|line| line.message_contains(malformed));
+    assert_eq!(said.count(), 1, "{logs:#?}");
     // Each line has all fields, whatever it found.
     for line in &lines {
         let keys: Vec<&String> = line.as_object().expect("an object").keys().collect();
