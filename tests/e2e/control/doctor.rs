@@ -108,9 +108,9 @@ fn k1_doctor_finds_nothing_wrong_with_a_proxy_that_is_well() {
     }
     // The visits leave nothing behind for an operator to wonder about. The malformed request comes
     // after them in the log.
-    Connection::open(daemon.http_addr()).exchange("GET /after HTTP/1.1\r\nHost: a\r\n\r\n");
+    Connection::open(daemon.http_addr()).exchange("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n");
     let malformed = "refused a malformed request";
-    daemon.wait_for_message(malformed);
+    daemon.wait_for_message("carries no ftp URLs");
     let logs = daemon.logs();
     let said = logs.iter().filter(|line| line.message_contains(malformed));
     assert_eq!(said.count(), 1, "{logs:#?}");
