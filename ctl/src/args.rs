@@ -134,6 +134,8 @@ pub(crate) enum Check {
     Ports,
     /// The user that the worker runs as.
     User,
+    /// How the kernel confines the worker.
+    Confinement,
     /// Which users may change the configuration, the requirements and the CA.
     Permissions,
     /// Whether this system trusts the CA, where it is used.

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_config::{AdminAccess, Listen, Settings, Widening};
+use codex_network_config::{AdminAccess, AdminView, Listen, Settings, Widening};
 use codex_network_engine::{BlockedEntry, ConnectionHandle, Engine, Listening};
 use codex_network_policy::Mode;
 use futures_util::future::BoxFuture;
@@ -72,6 +72,8 @@ struct Admin {
     owner: Arc<dyn Owner>,
     /// The address that this connection came in on.
     local: Option<SocketAddr>,
+    client: SocketAddr,
+    connection: ConnectionHandle,
 }
 
 /// The paths, each with its one method.
@@ -116,22 +118,24 @@ pub(crate) fn open(
         NAME,
         listener,
         MOST_CONNECTIONS,
-        move |stream, _address, connection| {
+        move |stream, client, connection| {
             let admin = Admin {
                 engine: served.clone(),
                 owner: Arc::clone(&owner),
                 local: stream.local_addr().ok(),
+                client,
+                connection,
             };
-            serve(Arc::new(admin), stream, connection)
+            serve(Arc::new(admin), stream)
         },
     )
 }
 
-async fn serve(admin: Arc<Admin>, stream: TcpStream, connection: ConnectionHandle) {
+async fn serve(admin: Arc<Admin>, stream: TcpStream) {
     let drain = admin.engine.drain().clone();
     let patience = admin.patience();
     let service = service_fn(move |request| {
-        let (admin, busy) = (Arc::clone(&admin), connection.busy());
+        let (admin, busy) = (Arc::clone(&admin), admin.connection.busy());
         async move {
             let answer = admin.answer(request).await;
             drop(busy);
@@ -215,7 +219,10 @@ impl Admin {
             Route::Health => text(StatusCode::OK, "ok"),
             Route::Config => self.config(),
             Route::Patterns => self.patterns(),
-            Route::Blocked => self.blocked(request.uri().query().unwrap_or_default()),
+            Route::Blocked => {
+                self.blocked(request.uri().query().unwrap_or_default())
+                    .await
+            }
             Route::Mode => self.set_mode(request.into_body()).await,
             Route::Reload => self.reload().await,
         }
@@ -223,12 +230,18 @@ impl Admin {
 
     fn config(&self) -> Answer {
         let generation = self.engine.current();
+        if generation.settings().daemon.admin.config == AdminView::Hidden {
+            return hidden("show_config", "config");
+        }
         let listen = self.owner.listen(generation.settings());
         json(&config::effective(&generation, &listen))
     }
 
     fn patterns(&self) -> Answer {
         let generation = self.engine.current();
+        if generation.settings().daemon.admin.patterns == AdminView::Hidden {
+            return hidden("show_patterns", "patterns");
+        }
         let list = |set: &codex_network_policy::DomainSet| {
             set.rules().map(|rule| rule.pattern).collect::<Vec<_>>()
         };
@@ -239,7 +252,7 @@ impl Admin {
         })
     }
 
-    fn blocked(&self, query: &str) -> Answer {
+    async fn blocked(&self, query: &str) -> Answer {
         let mut since = 0;
         let mut drain = false;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -265,7 +278,14 @@ impl Admin {
         }
         let log = self.engine.blocked();
         let mut entries = if drain {
-            log.drain()
+            let uid = self.caller().await;
+            let entries = log.drain();
+            // A script may drain every second.
+            if !entries.is_empty() {
+                let (client, count) = (self.client, entries.len());
+                tracing::info!(%client, uid, count, "the record of refusals was drained through the admin API");
+            }
+            entries
         } else {
             log.entries(since)
         };
@@ -294,16 +314,19 @@ impl Admin {
             Ok(mode) => mode,
             Err(error) => return text(StatusCode::BAD_REQUEST, &format!("invalid json: {error}")),
         };
+        let (client, uid) = (self.client, self.caller().await);
         let generation = match self.owner.set_mode(mode) {
             Ok(generation) => generation,
             Err(error) => {
-                tracing::warn!("refused a change of the mode through the admin API: {error}");
+                tracing::warn!(%client, uid, "refused a change of the mode through the admin API: {error}");
                 return text(StatusCode::FORBIDDEN, &error.to_string());
             }
         };
         tracing::info!(
             mode = mode.as_str(),
             generation,
+            %client,
+            uid,
             "the mode was changed through the admin API"
         );
         json(&serde_json::json!({ "status": "ok", "mode": mode.as_str() }))
@@ -313,11 +336,19 @@ impl Admin {
         if self.is_read_only() {
             return read_only();
         }
+        let (client, uid) = (self.client, self.caller().await);
+        tracing::info!(%client, uid, "a reload was asked for through the admin API");
         match Arc::clone(&self.owner).reload().await {
             Ok(()) => json(&serde_json::json!({ "status": "reloaded" })),
             Err(Unchanged::NothingToRead(why)) => text(StatusCode::CONFLICT, why),
             Err(Unchanged::Unusable(why)) => failed(&why),
         }
+    }
+
+    /// The user id of the caller, for the log. It is asked for before the change: then the caller
+    /// still waits, and its socket tells.
+    async fn caller(&self) -> Option<u32> {
+        self.engine.client_user(&self.connection).await
     }
 
     /// How long a head or a body may take to arrive, and a kept connection to be silent.
@@ -338,7 +369,17 @@ impl Admin {
 fn read_only() -> Answer {
     text(
         StatusCode::FORBIDDEN,
-        "the admin API is read-only ([daemon.admin] read_only = true)",
+        "the admin API is read-only ([daemon.admin] read_only = true): use proxyctl, or change the setting",
+    )
+}
+
+/// The setting hides what was asked for; this command of `proxyctl` shows it.
+fn hidden(setting: &str, command: &str) -> Answer {
+    text(
+        StatusCode::FORBIDDEN,
+        &format!(
+            "the admin API does not show this ([daemon.admin] {setting} = false): use proxyctl {command}, or change the setting"
+        ),
     )
 }
 

@@ -168,7 +168,9 @@ fn c5_a_read_only_api_tells_everything_and_changes_nothing() {
     ] {
         let answer = daemon.admin(method, target, body);
         assert_eq!(answer.status, 403, "{target}");
-        assert!(answer.text().contains("read_only"), "{}", answer.text());
+        for named in ["[daemon.admin] read_only = true", "proxyctl"] {
+            assert!(answer.text().contains(named), "{}", answer.text());
+        }
     }
     assert_eq!(daemon.blocked().len(), 1, "nothing was drained");
     let told = daemon.admin("GET", "/config", None).json();
@@ -176,6 +178,36 @@ fn c5_a_read_only_api_tells_everything_and_changes_nothing() {
         (&told["mode"], &told["generation"]),
         (&json!("full"), &json!(1))
     );
+}
+
+#[test]
+fn c5_what_the_api_may_change_and_show_follows_a_reload() {
+    let config = Config::example();
+    let daemon = start(&config);
+    let locked = config
+        .set("daemon.admin", "show_config", "false")
+        .set("daemon.admin", "show_patterns", "false")
+        .set("daemon.admin", "read_only", "true");
+    daemon.reload_with(&locked);
+    for (method, target, setting, command) in [
+        ("GET", "/config", "show_config = false", "proxyctl config"),
+        (
+            "GET",
+            "/patterns",
+            "show_patterns = false",
+            "proxyctl patterns",
+        ),
+        ("POST", "/mode", "read_only = true", "proxyctl"),
+    ] {
+        let answer = daemon.admin(method, target, None);
+        assert_eq!(answer.status, 403, "{target}");
+        for named in [&format!("[daemon.admin] {setting}"), command] {
+            assert!(answer.text().contains(named), "{}", answer.text());
+        }
+    }
+    for target in ["/health", "/blocked"] {
+        assert_eq!(daemon.admin("GET", target, None).status, 200, "{target}");
+    }
 }
 
 #[test]

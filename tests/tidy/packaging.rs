@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use codex_network_config::{Loaded, Sources, load};
+use codex_network_config::{AdminAccess, Loaded, Sources, load};
 use tempfile::TempDir;
 
 use crate::sources::root;
@@ -43,16 +43,19 @@ fn names(folder: &str) -> Vec<String> {
 }
 
 #[test]
-fn c1_c6_the_shipped_configuration_is_sound_and_says_nothing_yet() {
+fn c1_c6_the_shipped_configuration_is_sound_and_only_makes_the_admin_api_read_only() {
     let (config, requirements) = (shipped("config.toml"), shipped("requirements.toml"));
     let loaded = check(&config, &requirements);
-    // An existing table would be a second generation beside the user's own.
     assert!(loaded.notes.is_empty() && loaded.warnings.is_empty());
-    assert!(
-        config
-            .lines()
-            .all(|line| line.is_empty() || line.starts_with('#'))
+    // An existing policy table would be a second generation beside the user's own.
+    let said = config
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    assert_eq!(
+        said.collect::<Vec<_>>(),
+        ["[daemon.admin]", "read_only = true"]
     );
+    assert_eq!(loaded.settings.daemon.admin.access, AdminAccess::ReadOnly);
     assert_eq!(loaded.settings.files.len(), 2);
     assert!(loaded.settings.policy.allowed().is_empty());
     assert!(loaded.settings.managed.pins().is_empty());

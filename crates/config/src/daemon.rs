@@ -10,8 +10,8 @@ use crate::merge::Table;
 use crate::origins::Origins;
 use crate::read::{self, Zero};
 use crate::settings::{
-    Admin, AdminAccess, Control, Daemon, Limits, LogFormat, Principal, Resolver, ResolverFiles,
-    Sandbox,
+    Admin, AdminAccess, AdminView, Control, Daemon, Limits, LogFormat, Principal, Resolver,
+    ResolverFiles, Sandbox,
 };
 
 /// The table's name.
@@ -39,6 +39,8 @@ static CONTROL: Schema = Schema(&[&[
 static ADMIN: Schema = Schema(&[&[
     ("enabled", Slot::Value(Key::AdminEnabled)),
     ("read_only", Slot::Value(Key::AdminReadOnly)),
+    ("show_config", Slot::Value(Key::AdminShowConfig)),
+    ("show_patterns", Slot::Value(Key::AdminShowPatterns)),
 ]]);
 
 static RESOLVER: Schema = Schema(&[&[
@@ -125,6 +127,15 @@ fn admin(raw: &Raw<'_>, required: &DaemonRequirements, problems: &mut Problems<'
     let default = Admin::default();
     let enabled = required.admin_enabled(raw.get(Key::AdminEnabled), problems);
     let read_only = required.admin_read_only(raw.get(Key::AdminReadOnly), problems);
+    let view = |key, problems: &mut Problems<'_>| {
+        let shown = raw
+            .get(key)
+            .and_then(|setting| read::boolean(setting, problems));
+        match shown {
+            Some(false) => AdminView::Hidden,
+            Some(true) | None => AdminView::Shown,
+        }
+    };
     Admin {
         enabled: enabled.unwrap_or(default.enabled),
         access: match read_only {
@@ -132,6 +143,8 @@ fn admin(raw: &Raw<'_>, required: &DaemonRequirements, problems: &mut Problems<'
             Some(false) => AdminAccess::ReadWrite,
             None => default.access,
         },
+        config: view(Key::AdminShowConfig, problems),
+        patterns: view(Key::AdminShowPatterns, problems),
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) enum Key {
     Observers,
     AdminEnabled,
     AdminReadOnly,
+    AdminShowConfig,
+    AdminShowPatterns,
     Nameservers,
     ResolverTimeout,
     HostsFile,

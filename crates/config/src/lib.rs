@@ -55,8 +55,8 @@ pub use layers::Sources;
 pub use origins::Origins;
 pub use secret::{Secret, SecretSource, Secrets, below};
 pub use settings::{
-    Admin, AdminAccess, CaCertificate, CaPaths, Control, Daemon, Limits, Listen, LogFormat, Mitm,
-    Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, UnixSockets,
+    Admin, AdminAccess, AdminView, CaCertificate, CaPaths, Control, Daemon, Limits, Listen,
+    LogFormat, Mitm, Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, UnixSockets,
 };
 pub use upstream_proxy::{
     Except, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,

@@ -233,6 +233,10 @@ pub struct Admin {
     pub enabled: bool,
     /// What it may do.
     pub access: AdminAccess,
+    /// Whether it shows the settings.
+    pub config: AdminView,
+    /// Whether it shows the lists of domains.
+    pub patterns: AdminView,
 }
 
 /// What the admin API may do.
@@ -243,6 +247,16 @@ pub enum AdminAccess {
     ReadWrite,
     /// Show.
     ReadOnly,
+}
+
+/// Whether the admin API shows something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdminView {
+    /// To every local program.
+    #[default]
+    Shown,
+    /// To none: only the control socket shows it.
+    Hidden,
 }
 
 /// How names are resolved (SPEC P4).
@@ -366,6 +380,8 @@ impl Default for Admin {
         Self {
             enabled: true,
             access: AdminAccess::ReadWrite,
+            config: AdminView::Shown,
+            patterns: AdminView::Shown,
         }
     }
 }

@@ -372,7 +372,12 @@ impl Session {
         uri: &Uri,
     ) -> Response<Answer> {
         let TargetError::Host { text, .. } = error else {
-            self.say_malformed(error);
+            // `OPTIONS *` is a ping of this server (RFC 9110 section 9.3.7), and well-formed. `proxyctl
+            // doctor` sends it.
+            let is_ping = uri.path() == "*" && attempt.method.as_deref() == Some("OPTIONS");
+            if !(is_ping && matches!(error, TargetError::NotAbsolute)) {
+                self.say_malformed(error);
+            }
             return respond::bad_request(&error.to_string());
         };
         let (door, default_port) = match attempt.protocol {

@@ -1,8 +1,8 @@
 //! Which user of this machine a client belongs to.
 //!
 //! Clients on this machine share its addresses, so equal shares among users need the kernel's
-//! socket tables. The kernel is asked only in a shortage of places, certificates or log lines.
-//! Otherwise a client is its address, and all clients on this machine whose user is not known are
+//! socket tables. The kernel is asked only in a shortage of places, certificates or log lines, and when
+//! the admin API names a caller. Otherwise a client is its address, and all clients on this machine whose user is not known are
 //! one client.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -96,6 +96,11 @@ impl ConnectionHandle {
             Some(None) => Holder::at(Ipv4Addr::LOCALHOST.into()),
             None => Holder::at(self.0.ends.client.ip()),
         }
+    }
+
+    /// The client's user, if the kernel was asked and knows it.
+    pub(crate) fn user(&self) -> Option<u32> {
+        self.0.user.get().copied().flatten()
     }
 
     /// When something last flowed.

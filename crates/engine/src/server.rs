@@ -431,6 +431,15 @@ impl Engine {
         }
     }
 
+    /// The user id of a client on this machine, from the kernel's socket tables. `None` where they
+    /// do not tell it, and for a client elsewhere. The first call for a connection may take two
+    /// seconds.
+    pub async fn client_user(&self, connection: &ConnectionHandle) -> Option<u32> {
+        let owners = &self.shared.owners;
+        owners.ask(std::slice::from_ref(connection)).await;
+        connection.user()
+    }
+
     /// The signals that end the engine.
     pub fn drain(&self) -> &Drain {
         &self.shared.drain

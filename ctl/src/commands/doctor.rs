@@ -8,6 +8,7 @@
 
 mod ca;
 mod configured;
+mod confinement;
 mod control;
 mod environment;
 mod finding;
@@ -129,6 +130,7 @@ fn look(check: Check, facts: &Facts) -> Vec<Finding> {
         Check::Listeners => listeners::check(facts),
         Check::Ports => ports::check(facts),
         Check::User => user::check(facts),
+        Check::Confinement => confinement::check(facts),
         Check::Permissions => permissions::check(facts),
         Check::Ca => ca::check(facts),
         Check::Environment => environment::check(facts),

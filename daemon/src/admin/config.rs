@@ -6,7 +6,9 @@ mod mitm;
 
 use std::sync::Arc;
 
-use codex_network_config::{AdminAccess, Listen, LogFormat, Principal, Settings, UpstreamProxy};
+use codex_network_config::{
+    AdminAccess, AdminView, Listen, LogFormat, Principal, Settings, UpstreamProxy,
+};
 use codex_network_engine::Generation;
 use codex_network_policy::{DomainSet, Policy};
 use serde_json::{Map, Value, json};
@@ -104,6 +106,8 @@ fn daemon(daemon: &codex_network_config::Daemon) -> Value {
         "admin": {
             "enabled": daemon.admin.enabled,
             "read_only": daemon.admin.access == AdminAccess::ReadOnly,
+            "show_config": daemon.admin.config == AdminView::Shown,
+            "show_patterns": daemon.admin.patterns == AdminView::Shown,
         },
         "resolver": {
             "nameservers": daemon.resolver.nameservers,

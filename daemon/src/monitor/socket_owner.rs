@@ -2,7 +2,8 @@
 //! kernel's socket tables (`sock_diag(7)`).
 //!
 //! The worker is confined and cannot ask the kernel. It learns only the users of connections to our
-//! own listeners, and asks only when places, certificates or log lines run short. One lookup finds
+//! own listeners, and asks only when places, certificates or log lines run short, and for the log
+//! line of a change through the admin API. One lookup finds
 //! one connection by both addresses, whatever the number of sockets on the machine. Nothing is
 //! cached: the worker asks once for each connection.
 

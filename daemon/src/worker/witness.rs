@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use codex_network_control::message::Role;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Uid, getppid};
 
 /// Longest `/proc/PID/status` that is read; the files have about 1.5 KiB.
@@ -54,6 +55,8 @@ impl Witness {
         let mut worker = self.worker.role("worker");
         worker.uid = Uid::effective().as_raw();
         worker.landlock.clone_from(&self.landlock);
+        let limit = getrlimit(Resource::RLIMIT_NOFILE);
+        worker.descriptor_limit = limit.ok().map(|(soft, _hard)| soft);
         worker.restarts = Some(self.restarts.into());
         vec![monitor, worker]
     }
@@ -110,6 +113,7 @@ mod tests {
         assert_eq!(worker.pid, std::process::id());
         assert_eq!(worker.uid, Uid::effective().as_raw());
         assert_eq!(worker.restarts, Some(3));
+        assert!(worker.descriptor_limit.is_some_and(|limit| limit > 0));
         assert!(worker.capabilities.is_some_and(|set| set.len() == 16));
         assert_eq!(
             monitor.pid,

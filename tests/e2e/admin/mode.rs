@@ -1,7 +1,7 @@
 //! `POST /mode`: what it accepts, and its effect on open connections.
 
 use e2e::client::{Connection, Response};
-use e2e::daemon::{Config, Daemon};
+use e2e::daemon::{Config, Daemon, LogLine};
 use e2e::origin::{Answer, Origin};
 use e2e::program;
 
@@ -43,6 +43,43 @@ fn a1_a_change_of_mode_is_logged() {
     let line = daemon
         .wait_for_log(|line| line.message() == Some("the mode was changed through the admin API"));
     assert_eq!(line.field("mode").expect("a mode"), "limited");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a2_the_log_names_the_user_of_each_change() {
+    let daemon = start(&Config::example());
+    through(&daemon, "GET", "blocked.test", 1);
+    let own = nix::unistd::Uid::effective().as_raw();
+    for (method, target, body, message) in [
+        (
+            "POST",
+            "/mode",
+            Some(LIMITED),
+            "the mode was changed through the admin API",
+        ),
+        (
+            "POST",
+            "/reload",
+            None,
+            "a reload was asked for through the admin API",
+        ),
+        (
+            "GET",
+            "/blocked?drain=true",
+            None,
+            "the record of refusals was drained through the admin API",
+        ),
+    ] {
+        assert_eq!(daemon.admin(method, target, body).status, 200, "{target}");
+        let line = daemon.wait_for_log(|line| line.message() == Some(message));
+        let cannot_ask = |line: &LogLine| line.message_starts_with("the kernel's socket tables");
+        if !daemon.logs().iter().any(cannot_ask) {
+            assert_eq!(line.field("uid"), Some(&own.into()), "{line:?}");
+        }
+        let client = line.field("client").and_then(|client| client.as_str());
+        assert!(client.is_some_and(|client| client.starts_with("127.0.0.1:")));
+    }
 }
 
 #[test]

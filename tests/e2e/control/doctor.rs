@@ -5,12 +5,14 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Signal};
 use e2e::port::Reserved;
 use e2e::program::{Program, Run};
 use serde_json::Value;
 
 use super::{PROXYCTL, daemon, socket};
+use crate::startup::Wrapped;
 
 /// Runs `proxyctl --socket SOCKET doctor … --json` in a shell with these variables.
 fn examine(
@@ -91,10 +93,27 @@ fn k1_doctor_finds_nothing_wrong_with_a_proxy_that_is_well() {
     // If the machine lacks the worker's user, the proxy warns of that here too.
     let settings = of(&lines, "settings");
     assert_eq!(settings[0].0, "ok", "{settings:?}");
+    let known = [
+        "the worker runs as nobody",
+        "every program on this machine may change the mode",
+        // Where the limit of the machine is low.
+        "the worker may have ",
+    ];
     for (verdict, found) in &settings[1..] {
         assert_eq!(*verdict, "note");
-        assert!(found.starts_with("the worker runs as nobody"), "{found}");
+        assert!(
+            known.iter().any(|known| found.starts_with(known)),
+            "{found}"
+        );
     }
+    // The visits leave nothing behind for an operator to wonder about. The malformed request comes
+    // after them in the log.
+    Connection::open(daemon.http_addr()).exchange("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n");
+    let malformed = "refused a malformed request";
+    daemon.wait_for_message("carries no ftp URLs");
+    let logs = daemon.logs();
+    let said = logs.iter().filter(|line| line.message_contains(malformed));
+    assert_eq!(said.count(), 1, "{logs:#?}");
     // Each line has all fields, whatever it found.
     for line in &lines {
         let keys: Vec<&String> = line.as_object().expect("an object").keys().collect();
@@ -319,6 +338,52 @@ fn b1_doctor_looks_at_the_shell_that_it_is_called_from() {
         );
         assert!(!format!("{lines:?}").contains("hunter2"), "{lines:#?}");
     }
+}
+
+#[test]
+fn a2_doctor_tells_that_the_admin_api_changes_things() {
+    let daemon = daemon();
+    let may_change = |lines: &[Value]| {
+        let found = of(lines, "settings");
+        found.iter().any(|(verdict, found)| {
+            *verdict == "note" && found.starts_with("every program on this machine may change")
+        })
+    };
+    let socket = socket(&daemon);
+    let (code, lines) = examine(&socket, &["settings"], &[]);
+    assert!(code == Some(0) && may_change(&lines), "{lines:#?}");
+    daemon.reload_with(&Config::example().set("daemon.admin", "read_only", "true"));
+    let (code, lines) = examine(&socket, &["settings"], &[]);
+    assert!(code == Some(0) && !may_change(&lines), "{lines:#?}");
+}
+
+#[test]
+fn c5_doctor_tells_of_too_few_descriptors_and_of_a_worker_that_is_not_confined() {
+    let config = Config::example().set("daemon", "sandbox", r#""off""#).set(
+        "daemon.limits",
+        "max_connections",
+        "10",
+    );
+    let wrapped = Wrapped::with_descriptors(200);
+    let daemon = Daemon::start(wrapped.path(), &config);
+    let is_short = |lines: &[Value]| {
+        let found = of(lines, "settings");
+        found.iter().any(|(verdict, found)| {
+            *verdict == "note"
+                && *found
+                    == "the worker may have 200 descriptors open, and max_connections = 101 can need 202"
+        })
+    };
+    let socket = socket(&daemon);
+    let (_, lines) = examine(&socket, &["settings", "confinement"], &[]);
+    assert!(!is_short(&lines), "{lines:#?}");
+    if cfg!(target_os = "linux") {
+        let told = ("note", "the worker runs without Landlock");
+        assert!(of(&lines, "confinement").contains(&told), "{lines:#?}");
+    }
+    daemon.reload_with(&config.set("daemon.limits", "max_connections", "101"));
+    let (code, lines) = examine(&socket, &["settings"], &[]);
+    assert!(code == Some(0) && is_short(&lines), "{lines:#?}");
 }
 
 #[test]

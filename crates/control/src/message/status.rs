@@ -65,6 +65,9 @@ pub struct Role {
     /// What Landlock restricts of its view of the file system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub landlock: Option<String>,
+    /// How many descriptors it may have open: files and connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub descriptor_limit: Option<u64>,
     /// How often it was restarted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u64>,

@@ -53,21 +53,24 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     judge(ca, use_of_it, trust.unwrap_or(Trust::Unknown), advice, now)
 }
 
-/// What to do about a temporary CA, and about one that is not trusted.
+/// What to do about a temporary CA, about one that is not trusted, and about an old one.
 struct Advice {
     keep: &'static str,
     install: &'static str,
+    renew: &'static str,
 }
 
 const OF_ROOT: Advice = Advice {
     keep: "sudo codex-network-proxy init, proxyctl reload, then sudo proxyctl ca install",
     install: "sudo proxyctl ca install",
+    renew: "remove its certificate and key, sudo codex-network-proxy init, proxyctl reload, then sudo proxyctl ca install",
 };
 
-/// `ca install` trusts only root's proxy.
+/// `ca install` trusts only root's proxy, and `init` as root makes the CA of the system's proxy.
 const OF_A_USER: Advice = Advice {
-    keep: "codex-network-proxy init, proxyctl reload, then install the CA by hand: proxyctl ca show",
-    install: "install it by hand: proxyctl ca show",
+    keep: "codex-network-proxy init, as the proxy's user and with its --config and -c, then proxyctl reload; proxyctl ca show says how programs trust the CA",
+    install: "set SSL_CERT_FILE to the bundle for the programs that use this proxy: proxyctl ca show",
+    renew: "remove its certificate and key, codex-network-proxy init, as the proxy's user and with its --config and -c, then proxyctl reload; proxyctl ca show says how programs trust the CA",
 };
 
 /// Whether the CA is used.
@@ -79,7 +82,7 @@ enum Use {
 
 fn judge(ca: &Ca, use_of_it: Use, trust: Trust, advice: &Advice, now: i64) -> Vec<Finding> {
     let mut found = vec![judge_trust(ca, use_of_it, trust, advice)];
-    found.extend(judge_time(ca, now));
+    found.extend(judge_time(ca, advice, now));
     if ca.roots == 0 {
         found.push(Finding::problem(
             "this system has no root certificates, so no server inside TLS can be verified",
@@ -115,8 +118,7 @@ fn judge_trust(ca: &Ca, use_of_it: Use, trust: Trust, advice: &Advice) -> Findin
     }
 }
 
-fn judge_time(ca: &Ca, now: i64) -> Option<Finding> {
-    let anew = "remove its certificate and key, sudo codex-network-proxy init, proxyctl reload";
+fn judge_time(ca: &Ca, advice: &Advice, now: i64) -> Option<Finding> {
     let left = ca.not_after - now;
     if now < ca.not_before {
         let found = format!(
@@ -129,13 +131,13 @@ fn judge_time(ca: &Ca, now: i64) -> Option<Finding> {
     if left < 0 {
         return Some(Finding::problem(
             format!("the CA expired at {}", utc(ca.not_after)),
-            anew,
+            advice.renew,
         ));
     }
     // A CA that is made at each start is never too old.
     (left < SOON && ca.kept_at.is_some()).then(|| {
         let left = span(u64::try_from(left).unwrap_or(0));
-        Finding::note(format!("the CA expires in {left}")).advise(anew)
+        Finding::note(format!("the CA expires in {left}")).advise(advice.renew)
     })
 }
 
@@ -176,6 +178,21 @@ mod tests {
     }
 
     #[test]
+    fn m3_root_is_not_told_to_make_the_ca_of_a_users_proxy() {
+        let advised = |advice: &Advice, is_kept: bool, now: i64| {
+            let found = judge(&ca(is_kept), Use::Intercepts, Trust::No, advice, now);
+            let told = found.into_iter().filter_map(|found| found.advice);
+            told.collect::<Vec<_>>().join("; ")
+        };
+        for (is_kept, now) in [(false, 2_000), (true, 2_000), (true, 1_001 + 2 * SOON)] {
+            assert!(advised(&OF_ROOT, is_kept, now).contains("sudo"));
+            let told = advised(&OF_A_USER, is_kept, now);
+            assert!(!told.contains("sudo"), "{told}");
+            assert!(told.contains("proxyctl ca show"), "{told}");
+        }
+    }
+
+    #[test]
     fn m3_the_time_of_the_ca_and_the_roots_are_looked_at() {
         for (now, verdict) in [
             (999, Some(Problem)),
@@ -183,10 +200,10 @@ mod tests {
             (1_000 + SOON + 1, Some(Note)),
             (1_001 + 2 * SOON, Some(Problem)),
         ] {
-            let found = judge_time(&ca(true), now);
+            let found = judge_time(&ca(true), &OF_ROOT, now);
             assert_eq!(found.map(|found| found.verdict), verdict, "{now}");
         }
-        assert_eq!(judge_time(&ca(false), 1_000 + SOON + 1), None);
+        assert_eq!(judge_time(&ca(false), &OF_ROOT, 1_000 + SOON + 1), None);
         let rootless = Ca {
             roots: 0,
             ..ca(true)

@@ -16,6 +16,8 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     match &facts.proxy {
         Proxy::Answers(answers) => {
             let mut found = judge(&answers.status);
+            found.extend(admin(answers));
+            found.extend(descriptors(answers));
             found.extend(next_start(facts, answers));
             found
         }
@@ -54,6 +56,32 @@ fn judge(status: &Status) -> Vec<Finding> {
     };
     let warnings = status.warnings.iter().map(Finding::note);
     std::iter::once(first).chain(warnings).collect()
+}
+
+/// The admin API asks for no credentials, so the programs that the proxy fences in can use it too.
+fn admin(answers: &Answers) -> Option<Finding> {
+    let is_open = answers.setting(&["admin_url"])?.is_string();
+    let is_read_only = answers
+        .setting(&["daemon", "admin", "read_only"])?
+        .as_bool()?;
+    (is_open && !is_read_only).then(|| {
+        Finding::note("every program on this machine may change the mode, reload, and drain the record through the admin API")
+            .advise("[daemon.admin] read_only = true, then proxyctl reload; proxyctl still makes such changes")
+    })
+}
+
+/// A client and its server take a descriptor each.
+fn descriptors(answers: &Answers) -> Option<Finding> {
+    let limit = answers.role("worker")?.descriptor_limit?;
+    let path = ["daemon", "limits", "max_connections"];
+    let connections = answers.setting(&path)?.as_u64()?;
+    let needed = connections.saturating_mul(2);
+    (limit < needed).then(|| {
+        Finding::note(format!(
+            "the worker may have {limit} descriptors open, and max_connections = {connections} can need {needed}"
+        ))
+        .advise("raise the limit (LimitNOFILE= of the unit, ulimit -n) and restart the proxy, or lower [daemon.limits] max_connections")
+    })
 }
 
 /// What would happen at a restart of the service: it starts with the current files, or not at all.
@@ -115,7 +143,8 @@ fn unusable(why: &str, is_root: bool) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use codex_network_control::message::LastReload;
+    use codex_network_control::message::{Config, LastReload, Role};
+    use serde_json::{Value, json};
 
     use super::super::finding::Verdict::{Note, Ok, Problem};
     use super::*;
@@ -132,6 +161,60 @@ mod tests {
         assert_eq!(leads_out(&place.join("none"), &root), None);
         let told = leads_out(&link, &root).expect("it is not there");
         assert!(told.contains(&format!("leads to {}", file.display())));
+    }
+
+    #[test]
+    fn a2_an_admin_api_that_changes_things_is_told() {
+        for (url, read_only, is_told) in [
+            (json!("http://127.0.0.1:8080"), json!(false), true),
+            (json!("http://127.0.0.1:8080"), json!(true), false),
+            (json!(null), json!(false), false),
+            // An older proxy does not say.
+            (json!("http://127.0.0.1:8080"), json!(null), false),
+        ] {
+            let settings = json!({
+                "admin_url": url,
+                "daemon": { "admin": { "read_only": read_only } },
+            });
+            let found = admin(&answers(settings, None));
+            assert_eq!(found.is_some(), is_told, "{found:?}");
+            assert!(found.is_none_or(|found| found.verdict == Note));
+        }
+    }
+
+    #[test]
+    fn c5_too_few_descriptors_for_the_connections_are_told() {
+        let settings = json!({ "daemon": { "limits": { "max_connections": 100 } } });
+        for (limit, is_told) in [
+            (Some(99), true),
+            (Some(199), true),
+            (Some(200), false),
+            (None, false),
+        ] {
+            let found = descriptors(&answers(settings.clone(), limit));
+            assert_eq!(found.is_some(), is_told, "{found:?}");
+            assert!(found.is_none_or(|found| found.verdict == Note));
+        }
+    }
+
+    fn answers(settings: Value, descriptor_limit: Option<u64>) -> Answers {
+        Answers {
+            socket: PathBuf::new(),
+            is_of_root: true,
+            status: Status {
+                roles: vec![Role {
+                    name: "worker".to_owned(),
+                    descriptor_limit,
+                    ..Role::default()
+                }],
+                ..Status::default()
+            },
+            config: Some(Config {
+                settings,
+                ..Config::default()
+            }),
+            ca: None,
+        }
     }
 
     #[test]

@@ -1,0 +1,80 @@
+//! How the kernel confines the worker, which talks to the network.
+
+use codex_network_control::message::Role;
+
+use super::Facts;
+use super::finding::Finding;
+
+pub(super) fn check(facts: &Facts) -> Vec<Finding> {
+    let answers = facts.proxy.answers();
+    match answers.and_then(|answers| answers.role("worker")) {
+        Some(worker) => judge(worker),
+        None => vec![Finding::skipped(
+            "no proxy reports how its worker is confined",
+        )],
+    }
+}
+
+fn judge(worker: &Role) -> Vec<Finding> {
+    let Some(seccomp) = worker.seccomp.as_deref() else {
+        return vec![Finding::skipped(
+            "this system does not report how a process is confined",
+        )];
+    };
+    let missing = |what: &str| {
+        Finding::note(format!("the worker runs without {what}"))
+            .advise("the kernel lacks it, or [daemon] sandbox is \"off\": the log says which when the proxy starts")
+    };
+    let mut found = Vec::new();
+    match worker.landlock.as_deref() {
+        Some("enforced") => {}
+        Some(partly) => found.push(Finding::note(format!(
+            "Landlock is {partly}: this kernel knows only some of the restrictions"
+        ))),
+        None => found.push(missing("Landlock")),
+    }
+    if seccomp != "filter" {
+        found.push(missing("seccomp"));
+    }
+    if found.is_empty() {
+        found.push(Finding::ok("seccomp and Landlock confine the worker"));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Verdict::{Note, Ok};
+    use super::*;
+
+    #[test]
+    fn c5_what_does_not_confine_the_worker_is_told() {
+        for (seccomp, landlock, verdicts, said) in [
+            (
+                Some("filter"),
+                Some("enforced"),
+                &[Ok][..],
+                "confine the worker",
+            ),
+            (
+                Some("filter"),
+                Some("partly enforced"),
+                &[Note],
+                "is partly enforced",
+            ),
+            (Some("filter"), None, &[Note], "without Landlock"),
+            (Some("off"), Some("enforced"), &[Note], "without seccomp"),
+            (Some("off"), None, &[Note, Note], "without Landlock"),
+            (None, None, &[Note], "skipped"),
+        ] {
+            let found = judge(&Role {
+                seccomp: seccomp.map(str::to_owned),
+                landlock: landlock.map(str::to_owned),
+                ..Role::default()
+            });
+            let told: Vec<_> = found.iter().map(|found| found.verdict).collect();
+            assert_eq!(told, verdicts, "{found:?}");
+            assert!(found[0].found.contains(said), "{said}: {found:?}");
+        }
+    }
+}
