@@ -24,7 +24,7 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// In a directory that holds only this policy, as `policy.toml`.
+    /// In a directory with this policy as `policy.toml`, and a changed one as `next.toml`.
     pub(super) fn new(policy: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let open = std::fs::Permissions::from_mode(0o755);
@@ -33,6 +33,9 @@ impl Console {
             std::fs::write(directory.path().join(name), text).expect("a new directory");
         };
         write("policy.toml", policy);
+        let next = policy.replace("\"localhost\"", "\"docs.example\"");
+        assert_ne!(next, policy, "the README speaks of another policy");
+        write("next.toml", &next);
         write("hosts", "127.0.0.1 example.com\n");
         Self {
             daemon: None,
