@@ -159,11 +159,12 @@ fn status_line(line: &[u8]) -> Option<u16> {
 /// The name and the value of a field line.
 fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line.iter().position(|byte| *byte == b':')?;
-    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
     let is_sound = !name.is_empty()
         && name.iter().all(|byte| is_token(*byte))
         && value.iter().all(|byte| is_field_text(*byte));
-    is_sound.then_some((name, value))
+    // Only after the check: a CR is white space, and no part of a field.
+    is_sound.then_some((name, value.trim_ascii()))
 }
 
 fn announces_content((name, value): (&[u8], &[u8])) -> bool {
@@ -257,6 +258,8 @@ mod tests {
             ("HTTP/1.1 200 OK\r\na : b\r\n", Flaw::Field),
             ("HTTP/1.1 200 OK\r\na: b\r\n folded\r\n", Flaw::Field),
             ("HTTP/1.1 200 OK\r\na: \0\r\n", Flaw::Field),
+            ("HTTP/1.1 200 OK\r\na:\rb\r\n", Flaw::Field),
+            ("HTTP/1.1 200 OK\r\na: b\r\r\n", Flaw::Field),
             ("HTTP/1.1 101 Switching Protocols\r\n\r\n", Flaw::Switch),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
