@@ -306,7 +306,15 @@ impl<S: Read> Wire<S> {
 
     fn fill(&mut self) -> io::Result<usize> {
         let mut part = [0; 16 * 1024];
-        let count = match self.stream.read(&mut part) {
+        let read = loop {
+            match self.stream.read(&mut part) {
+                // A socket with a timeout is interrupted when the process is stopped for a moment
+                // (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        let count = match read {
             // rustls reports TLS that ends without close_notify. RFC 9112 section 9.8: the framing
             // decides whether that is a truncation.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
