@@ -324,6 +324,20 @@ mod tests {
     }
 
     #[test]
+    fn p4_a_chain_of_aliases_is_followed_up_to_a_limit() {
+        for (aliases, wanted) in [(16, vec!["192.0.2.1".to_owned()]), (17, vec![])] {
+            let owner = |number: usize| match number {
+                0 => "site.test.".to_owned(),
+                number => format!("alias{number}.test."),
+            };
+            let chain = (0..aliases).map(|number| alias(&owner(number), &owner(number + 1), 60));
+            let mut records: Vec<_> = chain.collect();
+            records.push(address(&owner(aliases), [192, 0, 2, 1]));
+            assert_eq!(read(&records).0, wanted, "{aliases}");
+        }
+    }
+
+    #[test]
     fn p4_an_answer_with_too_many_addresses_is_none_and_repeated_ones_count_once() {
         let [most, more] = [MAX_ADDRESSES, MAX_ADDRESSES + 1].map(|count| {
             let numbered = (0..count).map(|number| {
