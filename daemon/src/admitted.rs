@@ -57,7 +57,7 @@ impl Directory for SystemDirectory {
 }
 
 impl Admitted {
-    /// Looks the names up. Returns also a sentence for each name that admits nobody.
+    /// Looks the names up. Also returns a sentence for each name that no account or group has.
     pub(crate) fn resolve(control: &Control, directory: &impl Directory) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let admitted = Self {

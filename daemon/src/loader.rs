@@ -281,7 +281,7 @@ fn callers(control: &Control) -> Callers {
     match first {
         Principal::Group(name) if alone => match Group::from_name(name) {
             Ok(Some(group)) => Callers::Group(group.gid.as_raw()),
-            // It admits nobody. The log says so.
+            // No such group was found. `Admitted::resolve` warns of that.
             _ => Callers::Owner,
         },
         _ => Callers::Everyone,

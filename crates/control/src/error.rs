@@ -64,9 +64,9 @@ pub struct ReloadProblem {
     pub severity: String,
     /// The file, or a word for another source; empty for a problem without a place.
     pub file: String,
-    /// The line, from 1; 0 if there is none.
+    /// The line. The first is 1; 0 stands for a problem without a line.
     pub line: u32,
-    /// The column, from 1; 0 if there is none.
+    /// The column. The first is 1; 0 stands for a problem without a column.
     pub column: u32,
     /// What is wrong.
     pub message: String,

@@ -135,9 +135,9 @@ impl NetworkProxyBuilder {
     /// else at a free port of 127.0.0.1, which
     /// [`admin_addr`](super::NetworkProxyHandle::admin_addr) returns. Without this call there is no
     /// API, whatever the settings say: it asks for no credentials, and any program that can connect
-    /// to it can change the mode unless the settings have `[daemon.admin] read_only = true`. With
-    /// `[daemon.admin] enabled = false` there is none in any case. An address that is not loopback
-    /// is moved to loopback unless the settings have `dangerously_allow_non_loopback_admin`.
+    /// to it can change the mode unless the settings have `[daemon.admin] read_only = true`. Settings
+    /// with `[daemon.admin] enabled = false` switch the API off despite this call. An address that is not
+    /// loopback is moved to loopback unless the settings have `dangerously_allow_non_loopback_admin`.
     pub fn admin_addr(mut self, address: SocketAddr) -> Self {
         self.wanted.admin = Some(address);
         self

@@ -32,10 +32,10 @@ pub(super) struct Inherited {
 /// Whether a service manager opens our sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Attended {
-    /// There is none, or it passed no socket this time.
+    /// No: no service manager runs us, or it passed no socket this time.
     #[default]
     No,
-    /// It passed at least one socket.
+    /// Yes: it passed at least one socket.
     Yes,
 }
 

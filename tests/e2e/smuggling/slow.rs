@@ -32,7 +32,8 @@ fn c5_a_head_that_does_not_come_to_its_end_is_408() {
     assert_unharmed(&scene);
 }
 
-/// The limit is for the whole head: a byte now and then does not extend it.
+/// The limit is for the whole head: a byte now and then does not extend it. The test is about time:
+/// the bytes must come slowly.
 #[test]
 fn c5_a_head_that_drips_is_408_as_well() {
     let scene = quick_headers();
@@ -51,7 +52,7 @@ fn c5_a_later_request_has_the_same_time() {
     let scene = quick_headers();
     let mut client = scene.client();
     assert_eq!(client.exchange(&scene.get("allowed.test", "/")).status, 200);
-    // Between two requests there is more time than that.
+    // The test is about time: between two requests there is more of it than for a head.
     thread::sleep(Duration::from_millis(600));
     assert_eq!(client.exchange(&scene.get("allowed.test", "/")).status, 200);
     client.send("GET ");

@@ -81,6 +81,7 @@ async fn run(scene: &Scene, frames: &[u8]) {
     assert!(!heard.windows(SECRET.len()).any(|window| window == SECRET));
     drop(stream);
     let ended = timeout(ENDS, async {
+        // The counter gives no notification.
         while scene.engine.counters().connections > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -13,7 +13,7 @@ pub const MOST_WAIT: Duration = Duration::from_secs(30);
 pub struct BlockedQuery {
     /// Only entries with a larger sequence number.
     pub since: u64,
-    /// How many seconds to wait for an entry when there is none; at most [`MOST_WAIT`].
+    /// If no entry matches, how many seconds to wait for the next one; at most [`MOST_WAIT`].
     pub wait: u64,
 }
 

@@ -88,7 +88,7 @@ impl Turns {
         self.0.waker.wake();
     }
 
-    /// The result of an upgrade. While there is none yet, the task is woken as soon as there is one.
+    /// The result of an upgrade. If it is [`Upgrade::Asked`], the task is woken when the answer decides it.
     pub(super) fn poll_upgrade(&self, cx: &Context<'_>) -> Upgrade {
         if self.upgrade() == Upgrade::Asked {
             self.0.waker.register(cx.waker());

@@ -1,7 +1,7 @@
 //! Requests under way are judged again when the settings change, as tunnels are (SPEC P11).
 //!
-//! A streaming body is a way out while it lasts, so a request that is no longer permitted must end,
-//! at any stage. The proxy ends its connection: HTTP/1 has no other means, and an HTTP/2 client can
+//! Data can leave the machine as long as a body streams. So a request must end when the policy no longer
+//! permits it, at any stage. The proxy ends its connection: HTTP/1 has no other means, and an HTTP/2 client can
 //! repeat the requests that are still permitted.
 
 use std::collections::HashMap;
@@ -16,8 +16,8 @@ use super::passage::Passage;
 use crate::enforce::{LeadsTo, Standing};
 use crate::live_policy::{Generation, LivePolicy};
 
-/// How long a request that is no longer permitted may still take. The grace and the end must fit
-/// into the second of SPEC P11.
+/// How long a request may go on after the policy has stopped permitting it. SPEC P11 allows one second
+/// for this and for closing the connection.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// The requests of one connection that have reached an upstream and are not complete.

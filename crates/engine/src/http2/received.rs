@@ -17,7 +17,7 @@ pub(crate) struct Received {
     left: Option<u64>,
     /// Whether the DATA frames are over.
     has_all_data: bool,
-    /// Tells that the content is of no more use.
+    /// Cancels a token when this is dropped.
     _taken: Option<DropGuard>,
 }
 
@@ -37,7 +37,7 @@ impl Received {
         }
     }
 
-    /// Cancels the token when nobody takes the content any more.
+    /// Cancels the token when this is dropped: the content was read to its end or abandoned.
     pub(crate) fn telling(self, taken: CancellationToken) -> Self {
         Self {
             _taken: Some(taken.drop_guard()),

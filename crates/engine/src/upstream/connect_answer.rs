@@ -173,23 +173,24 @@ fn announces_content((name, value): (&[u8], &[u8])) -> bool {
         || (name.eq_ignore_ascii_case(b"content-length") && value != b"0")
 }
 
+/// The result for all bytes at once. Checks that the bytes one by one give the same.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_every_way(bytes: &[u8]) -> Result<Parsed, Flaw> {
+    let whole = Reader::default().feed(bytes);
+    let mut reader = Reader::default();
+    let trickled = (0..=bytes.len())
+        .map(|end| reader.feed(&bytes[..end]))
+        .find(|parsed| *parsed != Ok(Parsed::Incomplete))
+        .unwrap_or(Ok(Parsed::Incomplete));
+    assert_eq!(whole, trickled, "{:?}", bytes.escape_ascii().to_string());
+    whole
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// The result for all bytes at once. Checks that every way to split them gives the same.
-    fn read(bytes: &[u8]) -> Result<Parsed, Flaw> {
-        let whole = Reader::default().feed(bytes);
-        let mut reader = Reader::default();
-        let trickled = (0..=bytes.len())
-            .map(|end| reader.feed(&bytes[..end]))
-            .find(|parsed| *parsed != Ok(Parsed::Incomplete))
-            .unwrap_or(Ok(Parsed::Incomplete));
-        assert_eq!(whole, trickled, "{:?}", bytes.escape_ascii().to_string());
-        whole
-    }
 
     fn complete(status: u16, length: usize) -> Parsed {
         Parsed::Complete(Answer { status, length })
@@ -215,12 +216,15 @@ mod tests {
             ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", 200),
         ] {
             assert_eq!(
-                read(text.as_bytes()),
+                read_every_way(text.as_bytes()),
                 Ok(complete(status, text.len())),
                 "{text}"
             );
             for end in 0..text.len() {
-                assert_eq!(read(&text.as_bytes()[..end]), Ok(Parsed::Incomplete));
+                assert_eq!(
+                    read_every_way(&text.as_bytes()[..end]),
+                    Ok(Parsed::Incomplete)
+                );
             }
         }
     }
@@ -230,7 +234,10 @@ mod tests {
         let head = "HTTP/1.1 200 OK\r\n\r\n";
         for behind in ["\r\n", "SSH-2.0-x\r\n", "HTTP/1.1 500 No\r\n\r\n", "\0\n"] {
             let bytes = format!("{head}{behind}");
-            assert_eq!(read(bytes.as_bytes()), Ok(complete(200, head.len())));
+            assert_eq!(
+                read_every_way(bytes.as_bytes()),
+                Ok(complete(200, head.len()))
+            );
         }
     }
 
@@ -270,7 +277,7 @@ mod tests {
                 Flaw::Content,
             ),
         ] {
-            assert_eq!(read(text.as_bytes()), Err(flaw), "{text:?}");
+            assert_eq!(read_every_way(text.as_bytes()), Err(flaw), "{text:?}");
         }
     }
 
@@ -296,7 +303,7 @@ mod tests {
             0..12,
         )) {
             let bytes = bytes.concat();
-            if let Ok(Parsed::Complete(answer)) = read(&bytes) {
+            if let Ok(Parsed::Complete(answer)) = read_every_way(&bytes) {
                 let mut fields = [httparse::EMPTY_HEADER; 16];
                 let mut twin = httparse::Response::new(&mut fields);
                 prop_assert_eq!(twin.parse(&bytes), Ok(httparse::Status::Complete(answer.length)));
