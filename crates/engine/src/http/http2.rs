@@ -3,13 +3,12 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH};
@@ -168,8 +167,7 @@ async fn requests<S: ClientEnd>(
                 };
                 let (request, respond) = accepted?;
                 asked.notify_one();
-                let answered = AssertUnwindSafe(answer(session, request, respond)).catch_unwind();
-                in_hand.push(answered.map(|_| ()));
+                in_hand.push(answer(session, request, respond));
             }
             if in_hand.len() == before {
                 return Poll::Pending;
