@@ -14,16 +14,19 @@ mod load;
 mod numbering;
 mod pending;
 mod ping;
+mod predecessor;
+mod reload;
 mod reloads;
 mod socket_owner;
+mod stop;
 mod supervise;
 
 use std::ffi::OsString;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGURG};
 
 use self::control_socket::ControlSocket;
 use self::inherit::Inherited;
@@ -33,18 +36,20 @@ use self::load::Loading;
 use self::numbering::Numbering;
 use self::pending::Pending;
 use self::ping::Ping;
-use self::reloads::{Begin, Reloads};
+use self::predecessor::Predecessor;
+use self::reloads::Reloads;
 use self::socket_owner::SocketOwners;
 use self::supervise::{BackOff, Worker};
 use crate::privsep::channel;
-use crate::privsep::message::{Listener, Mode, Problems, ToMonitor, ToWorker};
+use crate::privsep::message::{Listener, Mode, ToMonitor, ToWorker};
 use crate::privsep::settled::{Loaded, Settled};
 use crate::{logging, notify};
 
 /// The ticket of the settings that a worker starts with.
 const FIRST: u32 = 0;
-/// How long a worker may still take to exit after the drain's limit.
-const GRACE: Duration = Duration::from_secs(2);
+/// Asks the monitor to leave its worker to the next one and end: the first half of a restart. By
+/// default it has no effect, so an older version ignores it.
+const HAND_OVER: i32 = SIGURG;
 /// Largest number of events that wait for the loop. Further messages of a worker are not read
 /// meanwhile.
 const MOST_EVENTS: usize = 64;
@@ -73,6 +78,8 @@ struct Monitor {
     /// The previous settings, until a worker has run successfully with `settled`.
     before: Option<Settled>,
     worker: Option<Worker>,
+    /// The draining worker of the monitor before this one.
+    predecessor: Option<Predecessor>,
     workers: u64,
     numbering: Numbering,
     back_off: BackOff,
@@ -97,6 +104,9 @@ enum Phase {
     Restarting(Instant),
     /// Asked to stop; the worker is killed at this time.
     Draining(Instant),
+    /// Asked to leave the worker to the next monitor. It drains as usual from this time on, unless
+    /// it has confirmed before.
+    HandingOver(Instant),
 }
 
 /// Why the loop ended.
@@ -134,6 +144,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     raise_descriptor_limit();
     let mut inherited = Inherited::take()?;
     let handed = inherited.take_control();
+    let left = inherited.take_left();
     let mut listeners = Listeners::new(inherited);
     let mut prepared = listeners.prepare(&settled)?;
     prepared.listen()?;
@@ -167,6 +178,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         settled,
         before: None,
         worker: None,
+        predecessor: None,
         workers: 0,
         numbering: Numbering::new(),
         back_off: BackOff::default(),
@@ -178,6 +190,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         phase: Phase::Starting,
     };
     monitor.start_worker()?;
+    monitor.adopt_predecessor(left);
     match monitor.serve(&receiver) {
         End::Stopped => Ok(()),
         End::Failed(error) => Err(error),
@@ -205,7 +218,7 @@ fn raise_descriptor_limit() {
 }
 
 fn watch_signals(events: SyncSender<Event>) -> anyhow::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, HAND_OVER])
         .context("cannot watch signals")?;
     std::thread::spawn(move || {
         for signal in &mut signals {
@@ -239,15 +252,30 @@ impl Monitor {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        match self.phase {
+        let of_phase = match self.phase {
             Phase::Starting => None,
             Phase::Serving => Some(self.ping.next()),
-            Phase::Restarting(at) | Phase::Draining(at) => Some(at),
-        }
+            Phase::Restarting(at) | Phase::Draining(at) | Phase::HandingOver(at) => Some(at),
+        };
+        let of_predecessor = self.predecessor.as_ref().map(Predecessor::deadline);
+        of_phase.into_iter().chain(of_predecessor).min()
     }
 
+    /// A deadline has passed: that of the predecessor, of the phase, or both.
     fn deadline(&mut self) -> Option<End> {
+        let now = Instant::now();
+        let late = self.predecessor.take_if(|it| it.deadline() <= now);
+        if late.is_some() {
+            tracing::warn!("the worker of the previous start did not end in time and is killed");
+            return self.drained();
+        }
         match self.phase {
+            Phase::Serving if now < self.ping.next() => {}
+            Phase::Restarting(at) | Phase::Draining(at) | Phase::HandingOver(at) if now < at => {}
+            Phase::HandingOver(_) => {
+                tracing::warn!("the worker cannot be handed over; the stop waits for it");
+                self.drain_worker();
+            }
             Phase::Restarting(_) => {
                 self.phase = Phase::Serving;
                 if let Err(error) = self.start_worker() {
@@ -256,6 +284,7 @@ impl Monitor {
                 }
             }
             Phase::Draining(_) => {
+                self.predecessor = None;
                 self.kill_worker();
                 tracing::warn!("the worker did not end in time and is killed");
             }
@@ -278,13 +307,34 @@ impl Monitor {
     fn take(&mut self, event: Event) -> Option<End> {
         match event {
             Event::Signal(SIGHUP) => {
-                if !matches!(self.phase, Phase::Draining(_)) {
+                if !self.is_stopping() {
                     let begin = self.reloads.ask_by_signal();
                     self.reload(begin);
                 }
                 None
             }
+            Event::Signal(HAND_OVER) => self.hand_over(),
             Event::Signal(_) => self.stop(),
+            Event::Said(predecessor::NUMBER, message) => {
+                if let Some(predecessor) = &mut self.predecessor {
+                    predecessor.answer(message);
+                }
+                None
+            }
+            Event::Garbled(predecessor::NUMBER, why) => {
+                if self.predecessor.take().is_some() {
+                    tracing::error!(
+                        "the worker of the previous start violated the protocol ({why}) and is killed"
+                    );
+                }
+                self.drained()
+            }
+            Event::Gone(predecessor::NUMBER) => {
+                if self.predecessor.take().is_some() {
+                    tracing::info!("the worker of the previous start has ended");
+                }
+                self.drained()
+            }
             Event::Said(number, message) => {
                 if self.is_current(number) {
                     return self.dispatch(&message);
@@ -305,7 +355,7 @@ impl Monitor {
                 }
             }
             Event::Loaded(load, loaded) => {
-                if !matches!(self.phase, Phase::Draining(_)) {
+                if !self.is_stopping() {
                     self.loaded(load, loaded);
                 }
                 None
@@ -313,30 +363,11 @@ impl Monitor {
         }
     }
 
-    /// The first request to stop drains; the second ends at once.
-    fn stop(&mut self) -> Option<End> {
-        if matches!(self.phase, Phase::Draining(_)) || self.worker.is_none() {
-            self.kill_worker();
-            return Some(End::Stopped);
-        }
-        // Its result is no longer needed, and it may hang.
-        self.loading = None;
-        notify::stopping();
-        let limit = self.settled.drain_limit;
-        self.phase = Phase::Draining(Instant::now() + limit + GRACE);
-        // These are copies of the worker's sockets: while they are open, clients would wait in
-        // vain.
-        self.listeners.close();
-        self.control = None;
-        self.tell(&ToWorker::Drain { limit }, &[]);
-        None
-    }
-
     fn worker_ended(&mut self) -> Option<End> {
         let mut worker = self.worker.take()?;
         let how = worker.end();
         match self.phase {
-            Phase::Draining(_) => Some(End::Stopped),
+            Phase::Draining(_) | Phase::HandingOver(_) => self.drained(),
             Phase::Starting => Some(End::Failed(anyhow!("the worker did not start: {how}"))),
             Phase::Serving | Phase::Restarting(_) => {
                 let wait = self.back_off.after(worker.started);
@@ -367,73 +398,13 @@ impl Monitor {
         tracing::error!("the worker violated the protocol ({why}); replacing it");
     }
 
-    /// A reload was requested. It begins now or later.
-    fn reload(&mut self, begin: Option<Begin>) {
-        if let Some(begin) = begin {
-            notify::reloading();
-            self.begin(begin);
-        }
-    }
-
-    /// A reload has ended, with any result. The next one begins.
-    fn reload_done(&mut self) {
-        match self.reloads.done() {
-            Some(next) => self.begin(next),
-            None => notify::ready(),
-        }
-    }
-
-    fn begin(&mut self, begin: Begin) {
-        match load::start(&self.arguments, begin, self.events.clone()) {
-            Ok(loading) => self.loading = Some(loading),
-            Err(error) => self.loaded(begin.0, Err(error)),
-        }
-    }
-
-    fn loaded(&mut self, load: u32, loaded: anyhow::Result<Loaded>) {
-        let Some(ticket) = self.reloads.ticket(load) else {
-            return;
-        };
-        let problems = match loaded {
-            Ok(Loaded::Settled(settled)) => match self.listeners.prepare(&settled) {
-                Ok(prepared) => return self.put_in_force(ticket, settled, prepared),
-                Err(error) => Problems::from(&error),
-            },
-            Ok(Loaded::Problems(problems)) => problems,
-            Err(error) => Problems::from(&error),
-        };
-        self.reload_failed(ticket, problems);
-    }
-
-    fn reload_failed(&mut self, ticket: u32, problems: Problems) {
-        for line in problems
-            .text
-            .lines()
-            .filter(|line| line.starts_with("error"))
-        {
-            tracing::error!("{line}");
-        }
-        tracing::error!("the reload failed: the old settings stay in force");
-        self.tell(&ToWorker::ReloadFailed { ticket, problems }, &[]);
-        self.reload_done();
-    }
-
-    /// Goes back to the settings that a worker last ran with.
-    fn go_back(&mut self) {
-        let Some(before) = self.before.take() else {
-            return;
-        };
-        tracing::error!("no worker starts on the new settings: back to the ones before");
-        let prepared = self.listeners.prepare(&before).and_then(|mut prepared| {
-            prepared.listen()?;
-            Ok(prepared)
-        });
-        match prepared {
-            Ok(prepared) => self.listeners.apply(prepared),
-            Err(error) => tracing::error!("the listeners stay as they are: {error:#}"),
-        }
-        self.settled = before;
+    /// Settings are in force from now on.
+    fn settle(&mut self, settled: Settled) {
+        self.settled = settled;
         self.admit_callers();
+        if let Some(predecessor) = &mut self.predecessor {
+            predecessor.obey(&self.settled);
+        }
     }
 
     /// Gives the control socket the permissions of the settings in force.
@@ -462,6 +433,8 @@ impl Monitor {
     fn send_settings(&mut self, ticket: u32, settled: &Settled, prepared: &Prepared) {
         // A worker keeps the control socket that it started with.
         let control = self.control.as_ref().filter(|_| ticket == FIRST);
+        let release = self.worker.as_ref().map(Worker::release);
+        let release = release.filter(|_| ticket == FIRST);
         let message = ToWorker::Settings {
             ticket,
             control: control.map(ControlSocket::address),
@@ -472,6 +445,7 @@ impl Monitor {
             listeners: prepared.changes(),
             account: settled.account,
             confinement: settled.confinement,
+            release: release.unwrap_or_default(),
         };
         let descriptors = || -> anyhow::Result<_> {
             let mut descriptors = vec![listen::sealed(&settled.blob)?];

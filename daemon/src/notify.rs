@@ -72,14 +72,28 @@ pub(crate) fn restarting(restarts: u32) {
     ))]);
 }
 
+/// Whether a service manager listens.
+pub(crate) fn is_heard() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// Stores a socket with the service manager beyond this process's end, under a name.
 pub(crate) fn store(name: &str, socket: &impl AsFd) {
-    // A socket that is already stored under this name would come back too.
-    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
-    let state = [NotifyState::FdStore, NotifyState::FdName(name)];
-    if let Err(error) = send(&state, &[socket.as_fd()]) {
+    if let Err(error) = keep(name, socket) {
         tracing::debug!(%error, name, "the service manager does not keep the socket");
     }
+}
+
+/// The same for any descriptor.
+///
+/// # Errors
+///
+/// When the message cannot be sent. The service manager reports no errors of its own.
+pub(crate) fn keep(name: &str, descriptor: &impl AsFd) -> io::Result<()> {
+    // A descriptor that is already stored under this name would come back too.
+    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+    let state = [NotifyState::FdStore, NotifyState::FdName(name)];
+    send(&state, &[descriptor.as_fd()])
 }
 
 /// Removes a socket that was stored under this name.

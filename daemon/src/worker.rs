@@ -17,6 +17,7 @@ mod witness;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{Diagnostic, Loaded, load};
@@ -47,10 +48,10 @@ pub(crate) fn die_with_the_monitor() -> anyhow::Result<()> {
 pub(crate) fn run() -> anyhow::Result<()> {
     die_with_the_monitor().context("cannot tie the worker to its monitor")?;
     let (link, mut receiver) = link::open().context("cannot use the channel to the monitor")?;
-    let Some(Order::Settings(orders)) = link::next(&mut receiver)? else {
+    let Some(Order::Settings(mut orders)) = link::next(&mut receiver)? else {
         bail!("the monitor sent no settings");
     };
-    let started = start(&orders).and_then(|started| {
+    let started = start(&mut orders).and_then(|started| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -95,15 +96,16 @@ struct Started {
 }
 
 /// Gives up the privilege, which may be root's, and confines the process.
-fn start(orders: &Orders) -> anyhow::Result<Started> {
+fn start(orders: &mut Orders) -> anyhow::Result<Started> {
     sandbox::drop_privilege(orders.account).context("the worker cannot give up its privilege")?;
     let loaded =
         load(&orders.sources).map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
     let writing = logging::init(&daemon.log, daemon.log_format, logging::Confined::Yes)?;
     let mut witness = Witness::open(orders.restarts);
-    let confined = sandbox::confine(orders.confinement, writing.socket())
+    let confined = sandbox::confine(orders.confinement, writing.socket(), orders.release)
         .context("the worker cannot confine itself")?;
+    orders.release = 0;
     // The first further thread. It is confined like this one.
     writing.start()?;
     witness.note_landlock(confined.landlock().map(str::to_owned));
@@ -196,35 +198,92 @@ async fn serve(
     doors.announce(&engine.current());
     reloader.keep(doors);
 
-    let mut limit = None;
+    // Without a monitor there is no reason to go on.
+    let mut limit = Duration::ZERO;
     while let Some(order) = incoming.recv().await {
         match order {
             Order::Settings(orders) => reloader.put_in_force(*orders).await,
-            Order::Announce { ticket, addresses } => reloader.announced(ticket, addresses),
-            Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
-            // Handled where it is received.
-            Order::Leaf { .. } | Order::Owners { .. } => {}
-            Order::Ping => link.tell(ToMonitor::Well(report(&engine))),
             Order::Drain(within) => {
-                limit = Some(within);
+                limit = within;
                 break;
             }
+            Order::HandOver {
+                limit: within,
+                release,
+            } => {
+                limit = within;
+                outlive_the_monitor(release, &link);
+                break;
+            }
+            other => obey(other, &reloader, &link, &engine),
         }
     }
-    // Without a monitor there is no reason to go on.
-    let limit = limit.unwrap_or_default();
+    drain(limit, &engine, &reloader, &link, incoming).await;
+    if let Some(control) = control {
+        control.close().await;
+    }
+    Ok(())
+}
+
+/// Confirms a handover to the next monitor. Call it on the main thread. Without the confirmation
+/// the monitor waits for the end of the drain.
+fn outlive_the_monitor(release: u64, link: &link::Link) {
+    match sandbox::outlive_the_monitor(release) {
+        Ok(()) => link.tell(ToMonitor::HandedOver),
+        Err(error) => {
+            tracing::warn!(%error, "the worker cannot be handed over to the next monitor");
+        }
+    }
+}
+
+/// Carries out an order that changes neither settings nor the state of the drain.
+fn obey(order: Order, reloader: &Reloader, link: &link::Link, engine: &Engine) {
+    match order {
+        Order::Announce { ticket, addresses } => reloader.announced(ticket, addresses),
+        Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
+        Order::Ping => link.tell(ToMonitor::Well(report(engine))),
+        // Handled where they are received.
+        Order::Leaf { .. }
+        | Order::Owners { .. }
+        | Order::Settings(_)
+        | Order::Drain(_)
+        | Order::HandOver { .. } => {}
+    }
+}
+
+/// Finishes open connections within `limit`. The monitor, or the next one, may still tighten the
+/// policy (SPEC P11) or set another limit. If its channel ends, so do the connections.
+async fn drain(
+    limit: Duration,
+    engine: &Engine,
+    reloader: &Arc<Reloader>,
+    link: &link::Link,
+    mut incoming: mpsc::Receiver<Order>,
+) {
     let open = engine.counters().connections;
     tracing::info!(open, ?limit, "stopping: waiting for open connections");
     // Begun first, so that the addresses of closing listeners stay our own: the next process may
     // serve there while this one still carries requests.
     engine.drain().begin();
     reloader.close();
-    let cut = engine.drain().finish(limit).await;
-    if let Some(control) = control {
-        control.close().await;
+    let mut end = tokio::time::Instant::now() + limit;
+    let ended = engine.drain().clone();
+    loop {
+        let order = tokio::select! {
+            () = ended.ended() => break,
+            () = tokio::time::sleep_until(end) => break,
+            order = incoming.recv() => order,
+        };
+        match order {
+            None => break,
+            Some(Order::Drain(within)) => end = tokio::time::Instant::now() + within,
+            Some(Order::HandOver { release, .. }) => outlive_the_monitor(release, link),
+            Some(Order::Settings(orders)) => reloader.put_in_force_draining(*orders).await,
+            Some(other) => obey(other, reloader, link, engine),
+        }
     }
+    let cut = engine.drain().finish(Duration::ZERO).await;
     tracing::info!(cut, "stopped");
-    Ok(())
 }
 
 impl From<codex_network_policy::Mode> for Mode {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use e2e::wait::{PATIENCE, poll};
 
@@ -140,4 +140,10 @@ pub(crate) fn served_again(attempts: &[Attempt], after: Instant) -> Option<Insta
         .filter(|attempt| attempt.begun > after && attempt.is_served())
         .map(|attempt| attempt.ended)
         .min()
+}
+
+/// The longest time that a request took.
+pub(crate) fn longest_wait(attempts: &[Attempt]) -> Duration {
+    let waits = attempts.iter().map(|attempt| attempt.ended - attempt.begun);
+    waits.max().expect("there were attempts")
 }

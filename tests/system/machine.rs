@@ -14,8 +14,9 @@ use e2e::program::{Program, Run};
 use e2e::wait::{PATIENCE, poll};
 use nix::sched::{CloneFlags, setns};
 
-const UNITS: [&str; 5] = [
+const UNITS: [&str; 6] = [
     "codex-network-proxy.service",
+    "codex-network-proxy-handover.service",
     "codex-network-proxy-http.socket",
     "codex-network-proxy-socks5.socket",
     "codex-network-proxy-admin.socket",

@@ -17,6 +17,7 @@ mod doctor;
 mod fence;
 mod fleet;
 mod handed;
+mod handover;
 mod journal;
 mod launchd;
 mod load;

@@ -104,7 +104,7 @@ fn invariant_2_the_monitor_answers_to_a_table() {
         .count();
     // A row is a power of the worker. A new row needs a review of what an attacker who has taken
     // over the worker could do with it.
-    assert_eq!(rows, 8 + 1, "eight rows and the definition");
+    assert_eq!(rows, 9 + 1, "nine rows and the definition");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use anyhow::anyhow;
 use super::issue::{Answer, Asked, Scope};
 use super::pending::{Pending, Stage};
 use super::reloads::OWN_TICKETS;
-use super::{End, FIRST, Monitor, Phase};
+use super::{End, FIRST, Monitor, Phase, predecessor};
 use crate::notify;
 use crate::privsep::message::{Mode, ToMonitor, ToWorker, operation};
 use crate::privsep::settled::Authority;
@@ -23,7 +23,7 @@ struct Row {
     answer: fn(&mut Monitor, &ToMonitor) -> Option<End>,
 }
 
-const TABLE: [Row; 8] = [
+const TABLE: [Row; 9] = [
     Row {
         operation: operation::NOTED,
         in_phase: listeners_are_announced,
@@ -63,6 +63,11 @@ const TABLE: [Row; 8] = [
         operation: operation::ASK_OWNERS,
         in_phase: is_ready,
         answer: owners,
+    },
+    Row {
+        operation: operation::HANDED_OVER,
+        in_phase: is_handing_over,
+        answer: handed_over,
     },
 ];
 
@@ -138,12 +143,16 @@ fn may_issue(monitor: &Monitor, message: &ToMonitor) -> bool {
     is_ready(monitor, message) && (pending || monitor.issuing.has_begun())
 }
 
+fn is_handing_over(monitor: &Monitor, _message: &ToMonitor) -> bool {
+    matches!(monitor.phase, Phase::HandingOver(_))
+}
+
 /// No request can reach the announced listeners any more, so they may open.
 fn noted(monitor: &mut Monitor, _message: &ToMonitor) -> Option<End> {
     if let Some(pending) = monitor.pending.take()
         && !matches!(monitor.phase, Phase::Draining(_))
     {
-        monitor.hand_over(pending);
+        monitor.pass_on(pending);
     }
     None
 }
@@ -165,8 +174,7 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         monitor.ping();
     } else if let Some(pending) = monitor.pending.take() {
         monitor.listeners.apply(pending.prepared);
-        monitor.settled = pending.settled;
-        monitor.admit_callers();
+        monitor.settle(pending.settled);
         monitor.reload_done();
     }
     monitor.issuing.note(&monitor.settled.authority);
@@ -278,4 +286,15 @@ fn owners(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         monitor.tell(&ToWorker::Owners { ticket, users }, &[]);
     }
     None
+}
+
+/// The worker drains and outlives this process. The next monitor takes it over.
+fn handed_over(monitor: &mut Monitor, _message: &ToMonitor) -> Option<End> {
+    let worker = monitor.worker.as_ref()?;
+    if let Err(error) = predecessor::leave(worker) {
+        tracing::warn!(%error, "the service manager does not keep the worker; the stop waits for it");
+        monitor.drain_worker();
+        return None;
+    }
+    Some(End::Stopped)
 }

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixListener;
 use anyhow::{Context as _, bail};
 use socket2::{Socket, Type};
 
+use super::predecessor::Left;
 use crate::privsep::channel;
 use crate::privsep::message::Name;
 
@@ -26,6 +27,7 @@ pub(super) struct Inherited {
     /// In the order of [`Name::ALL`].
     listeners: [Option<Handed>; 3],
     control: Option<UnixListener>,
+    left: Left,
     attended: Attended,
 }
 
@@ -76,6 +78,10 @@ impl Inherited {
             // launchd passes its sockets only when it is asked, after the other descriptors were
             // marked.
             socket.set_cloexec(true)?;
+            let socket = match inherited.left.take(&given, socket.into()) {
+                Ok(()) => continue,
+                Err(descriptor) => Socket::from(descriptor),
+            };
             let (name, from) = match given.strip_prefix(STORED) {
                 Some(name) => (name, From::Store),
                 None => (given.as_str(), From::Unit),
@@ -128,6 +134,11 @@ impl Inherited {
     pub(super) fn let_go_of_stored(&mut self, name: Name) -> bool {
         let slot = &mut self.listeners[name as usize];
         slot.take_if(|handed| handed.from == From::Store).is_some()
+    }
+
+    /// The worker that the monitor before left, once.
+    pub(super) fn take_left(&mut self) -> Left {
+        std::mem::take(&mut self.left)
     }
 
     /// The control socket, once.

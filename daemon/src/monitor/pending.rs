@@ -40,7 +40,7 @@ impl Monitor {
             return self.adopt(pending);
         }
         match pending.prepared.addresses() {
-            Ok([None, None, None]) => self.hand_over(pending),
+            Ok([None, None, None]) => self.pass_on(pending),
             // Without this step, requests that the worker permits meanwhile could wait in the new
             // queues, and would be served as if they came from outside (SPEC P6).
             Ok(addresses) => {
@@ -52,7 +52,7 @@ impl Monitor {
     }
 
     /// Opens the listeners and passes the settings to the worker.
-    pub(super) fn hand_over(&mut self, mut pending: Pending) {
+    pub(super) fn pass_on(&mut self, mut pending: Pending) {
         if let Err(error) = pending.prepared.listen() {
             return self.reload_failed(pending.ticket, Problems::from(&error));
         }
@@ -71,8 +71,8 @@ impl Monitor {
             "reloaded while no worker was there: the next one starts on the new settings"
         );
         self.listeners.apply(pending.prepared);
-        self.before = Some(std::mem::replace(&mut self.settled, pending.settled));
-        self.admit_callers();
+        self.before = Some(self.settled.clone());
+        self.settle(pending.settled);
         self.reload_done();
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::privsep::channel::{self, Receiver};
 use crate::privsep::message::{LONGEST_TO_MONITOR, MOST_LEAVES_ASKED, ToMonitor, ToWorker};
 
 /// How long a worker may take to read a message.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// A worker's environment: variables that control its log.
 const PASSED_ON: [&str; 4] = ["JOURNAL_STREAM", "NO_COLOR", "RUST_BACKTRACE", "TERM"];
 /// A worker that lived this long was sound, so the next one starts at once.
@@ -42,6 +42,12 @@ pub(super) struct Worker {
     /// Leaves that were requested and not answered.
     leaves: Arc<AtomicUsize>,
     sender: channel::Sender,
+    /// A further descriptor of the channel, for the next monitor.
+    channel: UnixStream,
+    /// Whether it was asked to outlive this monitor.
+    is_leaving: Arc<AtomicBool>,
+    /// The number without which it cannot.
+    release: u64,
     ready: Ready,
 }
 
@@ -64,7 +70,7 @@ impl Worker {
     pub(super) fn start(number: u64, events: SyncSender<Event>) -> anyhow::Result<Self> {
         let (ours, theirs) = UnixStream::pair().context("cannot make the channel to the worker")?;
         // A worker that does not read must not block the monitor.
-        ours.set_write_timeout(Some(PATIENCE))
+        ours.set_write_timeout(Some(SEND_TIMEOUT))
             .context("cannot use the channel to the worker")?;
         let child = Command::new(privsep::this_program()?)
             .arg(privsep::WORKER)
@@ -81,11 +87,16 @@ impl Worker {
             .process_group(0)
             .spawn()
             .context("cannot start the worker")?;
+        let channel = ours.try_clone().context("cannot use the channel")?;
         let (sender, receiver) =
             channel::split(ours, LONGEST_TO_MONITOR).context("cannot use the channel")?;
         let leaves = Arc::new(AtomicUsize::new(0));
         let asked = Arc::clone(&leaves);
-        std::thread::spawn(move || listen(number, receiver, &events, &asked));
+        let is_leaving = Arc::new(AtomicBool::new(false));
+        let leaving = Arc::clone(&is_leaving);
+        std::thread::spawn(move || listen(number, receiver, &events, &asked, &leaving));
+        let mut release = [0; 8];
+        getrandom::fill(&mut release).context("the system gives no random number")?;
         Ok(Self {
             number,
             started: Instant::now(),
@@ -93,6 +104,9 @@ impl Worker {
             child,
             leaves,
             sender,
+            channel,
+            is_leaving,
+            release: u64::from_le_bytes(release),
             ready: Ready::NotYet,
         })
     }
@@ -117,6 +131,27 @@ impl Worker {
 
     pub(super) fn is_ready(&self) -> bool {
         self.ready == Ready::Yes
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A descriptor of its channel.
+    pub(super) fn channel(&self) -> io::Result<OwnedFd> {
+        Ok(self.channel.try_clone()?.into())
+    }
+
+    /// The number that lets it outlive this monitor.
+    pub(super) fn release(&self) -> u64 {
+        self.release
+    }
+
+    /// Asks it to drain and to outlive this monitor. After its answer nothing more is read.
+    pub(super) fn hand_over(&self, limit: Duration) -> io::Result<()> {
+        self.is_leaving.store(true, Ordering::Release);
+        let release = self.release;
+        self.tell(&ToWorker::HandOver { limit, release }, &[])
     }
 
     /// Kills it. The channel, which closes with it, reports its end.
@@ -158,7 +193,15 @@ impl BackOff {
     }
 }
 
-fn listen(number: u64, mut receiver: Receiver, events: &SyncSender<Event>, leaves: &AtomicUsize) {
+/// Passes the messages of worker `number` on as events, and at last its end. With `is_leaving`, a
+/// confirmed handover is the last message: what follows is for the next monitor.
+pub(super) fn listen(
+    number: u64,
+    mut receiver: Receiver,
+    events: &SyncSender<Event>,
+    leaves: &AtomicUsize,
+    is_leaving: &AtomicBool,
+) {
     loop {
         let event = match receiver.receive() {
             // Cut off in the middle, or with unread bytes: the worker died, which is not a protocol
@@ -174,6 +217,11 @@ fn listen(number: u64, mut receiver: Receiver, events: &SyncSender<Event>, leave
                     if leaves.fetch_add(1, Ordering::Relaxed) >= MOST_LEAVES =>
                 {
                     Event::Garbled(number, "it asks for too many certificates".to_owned())
+                }
+                Ok(ToMonitor::HandedOver) if is_leaving.load(Ordering::Acquire) => {
+                    // A loop that has ended needs no event.
+                    let _ = events.send(Event::Said(number, ToMonitor::HandedOver));
+                    return;
                 }
                 Ok(message) => Event::Said(number, message),
                 Err(error) => Event::Garbled(number, error.to_string()),
@@ -215,7 +263,13 @@ mod tests {
             sender.send(unread[0], &unread[1..], &[]).expect("room");
         }
         drop(theirs);
-        listen(7, receiver, &events, &AtomicUsize::new(0));
+        listen(
+            7,
+            receiver,
+            &events,
+            &AtomicUsize::new(0),
+            &AtomicBool::new(false),
+        );
         drop(events);
         heard.iter().collect()
     }
@@ -255,7 +309,7 @@ mod tests {
                 let _ = worker.send(operation, &question, &[]);
             }
         });
-        listen(1, receiver, &events, &leaves);
+        listen(1, receiver, &events, &leaves, &AtomicBool::new(false));
         let heard: Vec<Event> = heard.try_iter().collect();
         let questions =
             |event: &&Event| matches!(event, Event::Said(1, ToMonitor::IssueLeaf { .. }));

@@ -3,6 +3,8 @@
 //! The layout needs no parser: the monitor reads the messages of a worker that may have been taken
 //! over. A malformed message is refused as a whole.
 
+mod parts;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -160,6 +162,9 @@ pub(crate) enum ToWorker {
         listeners: [Listener; 3],
         account: Option<Account>,
         confinement: Confinement,
+        /// A random number. Only with it may the worker outlive the monitor, so a confined worker
+        /// must forget it; [`HandOver`](Self::HandOver) brings it back. 0 in later settings.
+        release: u64,
     },
     /// Settings with this ticket will follow, with listeners on these addresses, in the order of
     /// [`Name::ALL`]. These do not listen until the worker has confirmed that it lets no request
@@ -170,8 +175,11 @@ pub(crate) enum ToWorker {
     },
     /// A reload that the worker requested failed before there were settings.
     ReloadFailed { ticket: u32, problems: Problems },
-    /// Finish open requests within this time, and exit.
+    /// Finish open requests within this time, and exit. A second one sets a new limit.
     Drain { limit: Duration },
+    /// The same, and outlive this monitor: the next one takes the worker over. Confirm it.
+    /// `release` is that of the first settings.
+    HandOver { limit: Duration, release: u64 },
     /// Report your state.
     Ping,
     /// A requested leaf (DER), and when it expires, in seconds since 1970.
@@ -215,6 +223,8 @@ pub(crate) enum ToMonitor {
     /// Return the users at the other ends of these connections, at most [`MAX_OWNERS_ASKED`]. The
     /// answer carries the ticket back.
     AskOwners { ticket: u32, connections: Vec<Ends> },
+    /// The worker drains and will outlive this monitor. The next monitor reads what follows.
+    HandedOver,
 }
 
 /// A malformed message.
@@ -232,6 +242,7 @@ pub(crate) mod operation {
     pub(crate) const LEAF_REFUSED: u8 = 11;
     pub(crate) const OWNERS: u8 = 13;
     pub(crate) const ANNOUNCE: u8 = 15;
+    pub(crate) const HAND_OVER: u8 = 19;
     pub(crate) const APPLIED: u8 = 2;
     pub(crate) const REJECTED: u8 = 4;
     pub(crate) const RELOAD: u8 = 6;
@@ -240,6 +251,7 @@ pub(crate) mod operation {
     pub(crate) const ISSUE_LEAF: u8 = 12;
     pub(crate) const ASK_OWNERS: u8 = 14;
     pub(crate) const NOTED: u8 = 16;
+    pub(crate) const HANDED_OVER: u8 = 18;
 }
 
 impl ToWorker {
@@ -256,8 +268,10 @@ impl ToWorker {
                 listeners,
                 account,
                 confinement,
+                release,
             } => {
                 out.u32(*ticket);
+                out.u64(*release);
                 for listener in listeners {
                     out.u8(*listener as u8);
                 }
@@ -292,6 +306,11 @@ impl ToWorker {
             Self::Drain { limit } => {
                 out.millis(*limit);
                 operation::DRAIN
+            }
+            Self::HandOver { limit, release } => {
+                out.millis(*limit);
+                out.u64(*release);
+                operation::HAND_OVER
             }
             Self::Ping => operation::PING,
             Self::Leaf {
@@ -332,6 +351,7 @@ impl ToWorker {
         let message = match operation {
             operation::SETTINGS => Self::Settings {
                 ticket: input.u32()?,
+                release: input.u64()?,
                 listeners: [input.listener()?, input.listener()?, input.listener()?],
                 account: input.account()?,
                 confinement: input.confinement()?,
@@ -355,6 +375,10 @@ impl ToWorker {
             },
             operation::DRAIN => Self::Drain {
                 limit: input.millis()?,
+            },
+            operation::HAND_OVER => Self::HandOver {
+                limit: input.millis()?,
+                release: input.u64()?,
             },
             operation::PING => Self::Ping,
             operation::LEAF => Self::Leaf {
@@ -439,6 +463,7 @@ impl ToMonitor {
                 }
                 operation::ASK_OWNERS
             }
+            Self::HandedOver => operation::HANDED_OVER,
         };
         (operation, out.0)
     }
@@ -474,6 +499,7 @@ impl ToMonitor {
                 ticket: input.u32()?,
                 connections: input.connections()?,
             },
+            operation::HANDED_OVER => Self::HandedOver,
             operation::WELL => Self::Well(Report {
                 mode: input.mode()?,
                 allow_rules: input.u32()?,
@@ -483,111 +509,6 @@ impl ToMonitor {
             _ => return Err(Malformed),
         };
         input.end(message)
-    }
-}
-
-impl Writer {
-    /// Each gets half of the room, so that a long text does not displace the detail.
-    pub(super) fn problems(&mut self, problems: &Problems) {
-        self.text(&problems.text, LONGEST_TO_WORKER / 2);
-        self.text(&problems.detail, LONGEST_TO_WORKER);
-    }
-
-    fn count(&mut self, count: usize) {
-        self.u16(u16::try_from(count).unwrap_or(u16::MAX));
-    }
-
-    pub(super) fn account(&mut self, account: Option<Account>) {
-        match account {
-            None => self.u8(0),
-            Some(Account { uid, gid }) => {
-                self.u8(1);
-                self.u32(uid);
-                self.u32(gid);
-            }
-        }
-    }
-}
-
-impl Reader<'_> {
-    pub(super) fn problems(&mut self) -> Result<Problems, Malformed> {
-        Ok(Problems {
-            text: self.text()?,
-            detail: self.text()?,
-        })
-    }
-
-    /// The user of the key checks whether it is a point of the curve.
-    fn public_key(&mut self) -> Result<PublicKey, Malformed> {
-        let key: PublicKey = self.array()?;
-        if key[0] == 4 { Ok(key) } else { Err(Malformed) }
-    }
-
-    fn users(&mut self) -> Result<Vec<Option<u32>>, Malformed> {
-        let user = |input: &mut Self| match input.u8()? {
-            0 => Ok(None),
-            1 => Ok(Some(input.u32()?)),
-            _ => Err(Malformed),
-        };
-        (0..self.count()?).map(|_| user(self)).collect()
-    }
-
-    fn connections(&mut self) -> Result<Vec<Ends>, Malformed> {
-        let ends = |input: &mut Self| {
-            Ok(Ends {
-                client: input.address()?.ok_or(Malformed)?,
-                local: input.address()?.ok_or(Malformed)?,
-            })
-        };
-        (0..self.count()?).map(|_| ends(self)).collect()
-    }
-
-    /// A count, at most the number that may be requested at once.
-    fn count(&mut self) -> Result<usize, Malformed> {
-        let count = usize::from(self.u16()?);
-        Some(count)
-            .filter(|count| *count <= MAX_OWNERS_ASKED)
-            .ok_or(Malformed)
-    }
-
-    fn mode(&mut self) -> Result<Mode, Malformed> {
-        match self.u8()? {
-            0 => Ok(Mode::Limited),
-            1 => Ok(Mode::Full),
-            _ => Err(Malformed),
-        }
-    }
-
-    fn listener(&mut self) -> Result<Listener, Malformed> {
-        match self.u8()? {
-            0 => Ok(Listener::Keep),
-            1 => Ok(Listener::Close),
-            2 => Ok(Listener::Open),
-            3 => Ok(Listener::Handed),
-            4 => Ok(Listener::Shut),
-            5 => Ok(Listener::Busy),
-            _ => Err(Malformed),
-        }
-    }
-
-    pub(super) fn account(&mut self) -> Result<Option<Account>, Malformed> {
-        match self.u8()? {
-            0 => Ok(None),
-            1 => Ok(Some(Account {
-                uid: self.u32()?,
-                gid: self.u32()?,
-            })),
-            _ => Err(Malformed),
-        }
-    }
-
-    pub(super) fn confinement(&mut self) -> Result<Confinement, Malformed> {
-        match self.u8()? {
-            0 => Ok(Confinement::Off),
-            1 => Ok(Confinement::Try),
-            2 => Ok(Confinement::Require),
-            _ => Err(Malformed),
-        }
     }
 }
 

@@ -247,12 +247,10 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ca::Lifetime;
-
-    fn settled(authority: Authority) -> Loaded {
-        Loaded::Settled(Settled {
+impl Settled {
+    /// Some settings, for tests.
+    pub(crate) fn example() -> Self {
+        Self {
             listen: ["127.0.0.1:3128", "[::1]:8081", "0.0.0.0:0"].map(|text| text.parse().ok()),
             control: Some(ControlPlace {
                 path: "/run/control.sock".into(),
@@ -265,9 +263,22 @@ mod tests {
             confinement: Confinement::Require,
             drain_limit: Duration::from_millis(1500),
             lines: Lines::Json,
-            authority,
+            authority: Authority::None,
             interceptable: Arc::new(Interceptable::Everything),
             blob: b"anything".to_vec(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ca::Lifetime;
+
+    fn settled(authority: Authority) -> Loaded {
+        Loaded::Settled(Settled {
+            authority,
+            ..Settled::example()
         })
     }
 

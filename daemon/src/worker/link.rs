@@ -65,6 +65,8 @@ pub(super) struct Orders {
     pub(super) listeners: Vec<(Name, Change)>,
     pub(super) account: Option<Account>,
     pub(super) confinement: Confinement,
+    /// The number for `sandbox::outlive_the_monitor`.
+    pub(super) release: u64,
 }
 
 /// The change of a listener.
@@ -119,6 +121,11 @@ pub(super) enum Order {
         problems: Problems,
     },
     Drain(Duration),
+    /// Drain, and outlive this monitor.
+    HandOver {
+        limit: Duration,
+        release: u64,
+    },
     Ping,
     /// The result of a request for a leaf.
     Leaf {
@@ -172,6 +179,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
             listeners,
             account,
             confinement,
+            release,
         } => {
             let mut descriptors = descriptors.into_iter();
             let blob = File::from(descriptors.next().context("no settings came")?);
@@ -207,11 +215,13 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 listeners,
                 account,
                 confinement,
+                release,
             }))
         }
         ToWorker::Announce { ticket, addresses } => Order::Announce { ticket, addresses },
         ToWorker::ReloadFailed { ticket, problems } => Order::ReloadFailed { ticket, problems },
         ToWorker::Drain { limit } => Order::Drain(limit),
+        ToWorker::HandOver { limit, release } => Order::HandOver { limit, release },
         ToWorker::Ping => Order::Ping,
         ToWorker::Leaf {
             ticket,

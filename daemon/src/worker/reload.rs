@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use codex_network_config::{Daemon, Diagnostic, Widening, load};
+use codex_network_config::{Daemon, Diagnostic, Settings, Widening, load};
 use codex_network_control::ReloadProblem;
 use codex_network_control::message::{LastReload, Outcome};
 use codex_network_engine::{Engine, OwnListener};
@@ -53,6 +53,16 @@ struct Told {
     /// Warnings: settings in force that do not do what they seem to say.
     warnings: Vec<String>,
     admitted: Arc<Admitted>,
+}
+
+/// A change of settings.
+struct Replaced {
+    /// The number of the new generation.
+    number: u64,
+    old: Arc<Settings>,
+    /// The policy that was in force, with the mode that was set at run time.
+    before: Policy,
+    new: Arc<Settings>,
 }
 
 impl Reloader {
@@ -168,7 +178,13 @@ impl Reloader {
     /// Puts settings from the monitor in force, and reports the result to it and to the callers.
     pub(super) async fn put_in_force(self: &Arc<Self>, orders: Orders) {
         let ticket = orders.ticket;
-        let outcome = self.try_put_in_force(orders).await;
+        let outcome = match self.try_put_in_force(orders).await {
+            Ok(replaced) => {
+                self.tell_reloaded(replaced).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
         // Open listeners hold their addresses themselves by now.
         self.expect(Vec::new());
         match &outcome {
@@ -184,7 +200,23 @@ impl Reloader {
         self.end(ticket, &outcome);
     }
 
-    async fn try_put_in_force(self: &Arc<Self>, orders: Orders) -> Result<(), ReloadError> {
+    /// Puts settings in force while open connections are finished: what they forbid ends (SPEC
+    /// P11). The worker that serves new connections logs the changes.
+    pub(super) async fn put_in_force_draining(self: &Arc<Self>, orders: Orders) {
+        let ticket = orders.ticket;
+        match self.try_put_in_force(orders).await {
+            Ok(_) => {
+                tracing::debug!("the settings are in force for open connections");
+                self.link.tell(ToMonitor::Applied { ticket });
+            }
+            Err(error) => self.link.tell(ToMonitor::Rejected {
+                ticket,
+                why: error.text,
+            }),
+        }
+    }
+
+    async fn try_put_in_force(self: &Arc<Self>, orders: Orders) -> Result<Replaced, ReloadError> {
         let Orders {
             sources,
             admitted,
@@ -229,13 +261,28 @@ impl Reloader {
             .chain(settings.upstream_proxies.warnings())
             .chain(self.engine.looping_proxies())
             .collect();
-        for warning in &warnings {
+        self.tell(warnings, admitted);
+        Ok(Replaced {
+            number,
+            old: Arc::clone(old.settings()),
+            before: old.policy().clone(),
+            new: settings,
+        })
+    }
+
+    /// Logs what new settings change.
+    async fn tell_reloaded(&self, replaced: Replaced) {
+        let Replaced {
+            number,
+            old,
+            before,
+            new,
+        } = replaced;
+        for warning in self.warnings() {
             tracing::warn!("{warning}");
         }
-        warn_of_what_waits(&old.settings().daemon, &settings.daemon);
-        self.tell(warnings, admitted);
+        warn_of_what_waits(&old.daemon, &new.daemon);
         let after = Arc::clone(&self.engine.current().settings().policy);
-        let before = old.policy().clone();
         let logged = tokio::task::spawn_blocking(move || log_changes(&before, &after)).await;
         if let Err(error) = logged {
             tracing::warn!(%error, "the changes of the lists could not be logged");
@@ -243,11 +290,10 @@ impl Reloader {
         tracing::info!(
             generation = number,
             mode = self.engine.current().policy().mode().as_str(),
-            allow_rules = settings.policy.allowed().len(),
-            deny_rules = settings.policy.denied().len(),
+            allow_rules = new.policy.allowed().len(),
+            deny_rules = new.policy.denied().len(),
             "reloaded"
         );
-        Ok(())
     }
 
     /// A reload has ended: notes it, and tells its callers.

@@ -37,6 +37,12 @@ pub(super) fn die_with_the_monitor() -> anyhow::Result<()> {
     platform::die_with_the_parent()
 }
 
+/// Lets this process outlive its monitor, which has handed it over to the next one. `release` is
+/// the number from the monitor. Call it on the main thread.
+pub(super) fn outlive_the_monitor(release: u64) -> std::io::Result<()> {
+    platform::outlive_the_parent(release)
+}
+
 /// Becomes an unprivileged user, for good. `None` when there is no privilege to give up, because an
 /// ordinary user started the service.
 pub(super) fn drop_privilege(account: Option<Account>) -> anyhow::Result<()> {
@@ -54,12 +60,17 @@ pub(super) fn drop_privilege(account: Option<Account>) -> anyhow::Result<()> {
 }
 
 /// Confines the process. Call it before there are other threads. `journal` is the descriptor of the
-/// socket to the journal, if there is one.
-pub(super) fn confine(wanted: Confinement, journal: Option<RawFd>) -> anyhow::Result<Confined> {
+/// socket to the journal, if there is one. `release` is the number for
+/// [`outlive_the_monitor`], which this process must forget.
+pub(super) fn confine(
+    wanted: Confinement,
+    journal: Option<RawFd>,
+    release: u64,
+) -> anyhow::Result<Confined> {
     let (landlock, missing) = if wanted == Confinement::Off {
         (None, Vec::new())
     } else {
-        platform::confine(journal)
+        platform::confine(journal, release)
     };
     if wanted == Confinement::Require && !missing.is_empty() {
         anyhow::bail!("[daemon] sandbox = \"require\", but {}", missing.join("; "));

@@ -10,8 +10,8 @@ use e2e::daemon::Config;
 use e2e::wait::{PATIENCE, poll};
 
 use super::{Bare, PACKAGE};
-use crate::load::{Load, failures};
-use crate::scene::{HTTP, SERVICE, SOCKETS};
+use crate::load::{Load, failures, longest_wait};
+use crate::scene::{HTTP, ONE_SECOND, SERVICE, SOCKETS};
 
 /// A client that sends requests on a kept connection, and on a new one if that was closed between
 /// two requests (RFC 9112 section 9.3). It returns the number of its connections, or panics at an
@@ -110,7 +110,7 @@ fn ask(stream: &mut BufReader<TcpStream>, request: &str) -> bool {
 }
 
 #[test]
-fn an_upgrade_under_load_refuses_and_breaks_nothing() {
+fn d1_l14_an_upgrade_under_load_refuses_breaks_and_delays_nothing() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
     bare.scene.configure(&Config::example());
@@ -118,6 +118,7 @@ fn an_upgrade_under_load_refuses_and_breaks_nothing() {
     let origin = bare.scene.origin();
     let url = origin.url("allowed.test", "/");
     let monitor = bare.scene.monitor();
+    let mut tunnel = bare.scene.tunnel("allowed.test", &origin);
     let load = Load::start(4, HTTP, &url);
     let keeper = Keeper::start(&url);
     load.wait_for(20);
@@ -135,6 +136,10 @@ fn an_upgrade_under_load_refuses_and_breaks_nothing() {
     }
     let attempts = load.finish();
     assert!(failures(&attempts).is_empty(), "{:#?}", failures(&attempts));
+    let longest = longest_wait(&attempts);
+    assert!(longest < ONE_SECOND, "a client waited {longest:?}");
+    let answer = tunnel.exchange("GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
+    assert_eq!(answer.status, 200, "the held tunnel lives on");
     let connections = keeper.finish();
     assert!(
         connections <= 3,

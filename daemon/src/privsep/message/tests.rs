@@ -49,6 +49,7 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
             listeners,
             account,
             confinement: Confinement::Try,
+            release: u64::MAX - 1,
         },
         ToWorker::Settings {
             ticket: 0,
@@ -60,6 +61,7 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
             listeners,
             account: None,
             confinement: Confinement::Off,
+            release: 0,
         },
         ToWorker::Announce {
             ticket: 8,
@@ -75,6 +77,10 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
         },
         ToWorker::Drain {
             limit: Duration::from_secs(30),
+        },
+        ToWorker::HandOver {
+            limit: Duration::from_secs(30),
+            release: 7,
         },
         ToWorker::Ping,
         ToWorker::Leaf {

@@ -30,8 +30,16 @@ pub(super) fn lose_privileges_for_good() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Nothing ties the process to its parent.
+pub(super) fn outlive_the_parent(_release: u64) -> std::io::Result<()> {
+    Ok(())
+}
+
 /// Everything is missing.
-pub(super) fn confine(_journal: Option<RawFd>) -> (Option<&'static str>, Vec<String>) {
+pub(super) fn confine(
+    _journal: Option<RawFd>,
+    _release: u64,
+) -> (Option<&'static str>, Vec<String>) {
     (
         None,
         vec!["this system has neither seccomp nor Landlock".to_owned()],

@@ -59,9 +59,16 @@ pub(super) fn lose_privileges_for_good() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Undoes [`die_with_the_parent`]. `release` is the number that the process was confined with. Call
+/// it on the main thread: the kernel keeps the setting by thread.
+pub(super) fn outlive_the_parent(release: u64) -> std::io::Result<()> {
+    calls::set_no_death_signal(release)
+}
+
 /// Confines the process with everything that the kernel supports, and returns what is missing.
-/// `journal` is the descriptor of the socket to the journal.
-pub(super) fn confine(journal: Option<RawFd>) -> (Option<&'static str>, Vec<String>) {
+/// `journal` is the descriptor of the socket to the journal. `release` is the number for
+/// [`outlive_the_parent`].
+pub(super) fn confine(journal: Option<RawFd>, release: u64) -> (Option<&'static str>, Vec<String>) {
     let mut missing = Vec::new();
     let mut landlock = None;
     match restrict_files() {
@@ -76,7 +83,7 @@ pub(super) fn confine(journal: Option<RawFd>) -> (Option<&'static str>, Vec<Stri
     if let Err(error) = restrict_reach() {
         missing.push(format!("Landlock failed: {error:#}"));
     }
-    if let Err(error) = calls::restrict(journal) {
+    if let Err(error) = calls::restrict(calls::Given { journal, release }) {
         missing.push(format!("seccomp failed: {error:#}"));
     }
     (landlock, missing)

@@ -16,20 +16,24 @@ use seccompiler::{
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Puts the filters in force: a call on no list fails with `EPERM`. `journal` is the descriptor of
-/// the socket to the journal.
-pub(super) fn restrict(journal: Option<RawFd>) -> anyhow::Result<()> {
+/// What the filters depend on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    /// The descriptor of the socket to the journal.
+    pub(super) journal: Option<RawFd>,
+    /// The number with which the process may undo its death with the parent.
+    pub(super) release: u64,
+}
+
+/// Puts the filters in force: a call on no list fails with `EPERM`.
+pub(super) fn restrict(given: Given) -> anyhow::Result<()> {
     // The last filter is the one that refuses further filters. If two filters give an error, that
     // of the newer one counts, so it permits the calls that the others answer.
     for (calls, error) in ANSWERED {
         let answered = calls.iter().map(|call| (*call, Vec::new())).collect();
         apply(answered, SeccompAction::Allow, refuse(*error)?)?;
     }
-    apply(
-        allowed(journal)?,
-        refuse(libc::EPERM)?,
-        SeccompAction::Allow,
-    )
+    apply(allowed(given)?, refuse(libc::EPERM)?, SeccompAction::Allow)
 }
 
 fn refuse(error: i32) -> anyhow::Result<SeccompAction> {
@@ -37,18 +41,19 @@ fn refuse(error: i32) -> anyhow::Result<SeccompAction> {
 }
 
 /// The calls that the last filter permits.
-fn allowed(journal: Option<RawFd>) -> anyhow::Result<Rules> {
+fn allowed(given: Given) -> anyhow::Result<Rules> {
     let answered = ANSWERED.iter().flat_map(|(calls, _)| *calls);
     let without_condition = ALLOWED.iter().chain(answered);
     let mut rules: Rules = without_condition.map(|call| (*call, Vec::new())).collect();
     for call in CONDITIONAL {
-        rules.insert(*call, conditions(*call, journal)?);
+        rules.insert(*call, conditions(*call, given)?);
     }
     Ok(rules)
 }
 
 /// The rules of a conditional call, one of which must match.
-fn conditions(call: i64, journal: Option<RawFd>) -> anyhow::Result<Vec<SeccompRule>> {
+fn conditions(call: i64, given: Given) -> anyhow::Result<Vec<SeccompRule>> {
+    let Given { journal, release } = given;
     match call {
         // Threads, but no processes and no new namespaces.
         libc::SYS_clone => all_of(vec![
@@ -104,8 +109,17 @@ fn conditions(call: i64, journal: Option<RawFd>) -> anyhow::Result<Vec<SeccompRu
         // No executable memory but the program's own.
         libc::SYS_mmap | libc::SYS_mprotect => all_of(vec![masked(2, flag(libc::PROT_EXEC), 0)?]),
         // Names of threads and, from glibc 2.39 on, of memory. Every other option changes the
-        // process's permissions.
-        libc::SYS_prctl => one_of(0, &[libc::PR_SET_NAME, libc::PR_SET_VMA]),
+        // process's permissions. The death with the parent can be undone only with the number that
+        // the monitor sends when it hands the worker over (`release` in `linux.rs`).
+        libc::SYS_prctl => {
+            let mut rules = one_of(0, &[libc::PR_SET_NAME, libc::PR_SET_VMA])?;
+            rules.push(SeccompRule::new(vec![
+                equal(0, libc::PR_SET_PDEATHSIG)?,
+                masked(1, u64::MAX, 0)?,
+                masked(2, u64::MAX, release)?,
+            ])?);
+            Ok(rules)
+        }
         // `abort` uses it. Other processes of this user must not be reached.
         libc::SYS_tgkill => all_of(vec![equal(0, own_pid()?)?]),
         // Limits of this process may be read, not set.
@@ -171,8 +185,15 @@ fn apply(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> any
     let arch = std::env::consts::ARCH
         .try_into()
         .context("seccomp does not know this architecture")?;
-    let program: BpfProgram = SeccompFilter::new(rules, otherwise, matching, arch)?.try_into()?;
-    install(&program)
+    let mut program: BpfProgram =
+        SeccompFilter::new(rules, otherwise, matching, arch)?.try_into()?;
+    install(&program)?;
+    // The kernel has its copy, and the number for the release must not stay in this process.
+    for instruction in &mut program {
+        instruction.k = 0;
+    }
+    std::hint::black_box(&program);
+    Ok(())
 }
 
 #[expect(unsafe_code, reason = "seccompiler cannot request logging")]
@@ -195,6 +216,20 @@ fn install(program: &BpfProgram) -> anyhow::Result<()> {
         Ok(())
     } else {
         Err(std::io::Error::last_os_error()).context("the kernel does not take the filter")
+    }
+}
+
+/// Makes the kernel send no signal when the parent of this thread's process ends. The filter permits
+/// it only with the number that the process was confined with.
+#[expect(unsafe_code, reason = "nix passes no further argument")]
+pub(super) fn set_no_death_signal(release: u64) -> std::io::Result<()> {
+    // SAFETY: the call touches no memory. The kernel ignores the third argument, which is for the
+    // filter.
+    let outcome = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0_u64, release, 0_u64, 0_u64) };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
     }
 }
 

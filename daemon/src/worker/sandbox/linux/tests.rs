@@ -27,6 +27,8 @@ use crate::privsep::message::{Account, Confinement};
 const CHILD: &str = "CODEX_NETWORK_PROXY_TEST_CONFINED";
 /// A child prints this when every attempt had the expected result.
 const DONE: &str = "every attempt came out as it should";
+/// The number with which the child may outlive its parent.
+const RELEASE: u64 = 0x1234_5678_9abc_def0;
 /// Beyond the last system call of every kernel.
 const NUMBERS: i64 = 700;
 /// Numbers of the 32-bit calls that a 64-bit process may make on x86 (`__X32_SYSCALL_BIT`).
@@ -290,6 +292,7 @@ fn processes(scene: &Scene) -> Vec<Row> {
     let own = i64::from(std::process::id());
     let parent = i64::from(nix::unistd::getppid().as_raw());
     let number = i64::from;
+    let released = RELEASE.cast_signed();
     vec![
         row("fork", libc::SYS_clone, &[number(libc::SIGCHLD)], REFUSED),
         row("make a thread with a user namespace", libc::SYS_clone, &[number(libc::CLONE_THREAD | libc::CLONE_NEWUSER)], REFUSED),
@@ -314,6 +317,9 @@ fn processes(scene: &Scene) -> Vec<Row> {
         row("be looked into", libc::SYS_prctl, &[number(libc::PR_SET_DUMPABLE), 1], REFUSED),
         row("be traced", libc::SYS_prctl, &[number(libc::PR_SET_PTRACER), -1], REFUSED),
         row("outlive the monitor", libc::SYS_prctl, &[number(libc::PR_SET_PDEATHSIG), 0], REFUSED),
+        row("outlive it with a guess", libc::SYS_prctl, &[number(libc::PR_SET_PDEATHSIG), 0, 1], REFUSED),
+        row("die of another signal", libc::SYS_prctl, &[number(libc::PR_SET_PDEATHSIG), 15, released], REFUSED),
+        row("outlive it when it is released", libc::SYS_prctl, &[number(libc::PR_SET_PDEATHSIG), 0, released], 0),
         row("ask for its limits", libc::SYS_prlimit64, &[0, 7, 0, out], 0),
         row("ask by its process id", libc::SYS_prlimit64, &[own, 7, 0, out], 0),
         row("ask for the parent's", libc::SYS_prlimit64, &[parent, 7, 0, out], REFUSED),
@@ -484,7 +490,8 @@ fn confined_child() {
     let scene = Scene::new(&journal);
     let rows = rows(&scene);
     become_nobody();
-    let confined = confine(Confinement::Try, Some(journal.as_raw_fd())).expect("it may fail");
+    let confined =
+        confine(Confinement::Try, Some(journal.as_raw_fd()), RELEASE).expect("it may fail");
     let seccomp = confined.missing.iter().find(|why| why.contains("seccomp"));
     assert_eq!(seccomp, None);
     let mut wrong = Vec::new();

@@ -1,0 +1,378 @@
+//! The worker of the monitor before this one, which finishes its open connections beside our worker.
+//!
+//! A restart of the service ends the monitor, and must not make new clients wait for old
+//! connections. So the old monitor [leaves](leave) its draining worker: it stores the worker's
+//! channel and a descriptor of the process with the service manager. The next monitor
+//! [adopts](Predecessor::adopt) both, passes new settings on so that what they forbid ends (SPEC
+//! P11), and kills the worker when its time is over. A worker whose channel nothing holds any more
+//! ends itself.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use super::Event;
+use super::listen::sealed;
+use super::supervise::{SEND_TIMEOUT, Worker, listen};
+use crate::notify;
+use crate::privsep::channel::{self, Sender};
+use crate::privsep::message::{
+    LONGEST_TO_MONITOR, Listener, NoLeaf, Problems, ToMonitor, ToWorker,
+};
+use crate::privsep::settled::Settled;
+
+/// Its number among the workers. Those of this monitor count from 1.
+pub(super) const NUMBER: u64 = 0;
+/// The prefix of the name under which its channel is stored. The version follows: workers of
+/// another version may read settings in another way, so they get none.
+const CHANNEL: &str = "draining-";
+/// The name under which its process is stored.
+const PROCESS: &str = "draining.process";
+/// How long a worker of another version may drain. It cannot be given the new policy.
+const OTHER_VERSION_LIMIT: Duration = Duration::from_secs(5);
+/// How long it may still take to exit after the drain's limit.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Descriptors of a worker that a monitor left, as the service manager passed them.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Its channel, and the version of its program.
+    channel: Option<(UnixStream, String)>,
+    process: Option<OwnedFd>,
+}
+
+/// The adopted worker. Dropping it kills it.
+#[derive(Debug)]
+pub(super) struct Predecessor {
+    sender: Sender,
+    process: OwnedFd,
+    version: Version,
+    deadline: Instant,
+    tickets: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Ours,
+    Other,
+}
+
+/// Stores a worker that has confirmed that it outlives this monitor.
+///
+/// # Errors
+///
+/// When the service manager does not take its descriptors.
+pub(super) fn leave(worker: &Worker) -> io::Result<()> {
+    let process = process::open(worker.pid())?;
+    notify::keep(PROCESS, &process)?;
+    let stored = notify::keep(&channel_name(), &worker.channel()?);
+    if stored.is_err() {
+        notify::unstore(PROCESS);
+    }
+    stored
+}
+
+fn channel_name() -> String {
+    format!("{CHANNEL}{}", env!("CARGO_PKG_VERSION"))
+}
+
+impl Left {
+    /// Takes a stored descriptor, if its name is one of ours.
+    pub(super) fn take(&mut self, name: &str, descriptor: OwnedFd) -> Result<(), OwnedFd> {
+        if name == PROCESS {
+            self.process = Some(descriptor);
+        } else if let Some(version) = name.strip_prefix(CHANNEL) {
+            self.channel = Some((descriptor.into(), version.to_owned()));
+        } else {
+            return Err(descriptor);
+        }
+        // It must not come back at the next start.
+        notify::unstore(name);
+        Ok(())
+    }
+}
+
+impl Predecessor {
+    /// Takes over the worker that the monitor before left. `None` if it left none. `limit` is that
+    /// of the drain.
+    pub(super) fn adopt(left: Left, limit: Duration, events: SyncSender<Event>) -> Option<Self> {
+        let (Some((stream, version)), process) = (left.channel, left.process) else {
+            return None;
+        };
+        // Without its process it could not be killed. It ends itself when its channel does.
+        let process = process?;
+        let version = if version == env!("CARGO_PKG_VERSION") {
+            Version::Ours
+        } else {
+            Version::Other
+        };
+        let split = stream
+            .set_write_timeout(Some(SEND_TIMEOUT))
+            .and_then(|()| channel::split(stream, LONGEST_TO_MONITOR));
+        let (sender, receiver) = match split {
+            Ok(halves) => halves,
+            Err(error) => {
+                tracing::warn!(%error, "the worker of the previous start cannot be adopted, and ends");
+                process::kill(&process);
+                return None;
+            }
+        };
+        std::thread::spawn(move || {
+            listen(
+                NUMBER,
+                receiver,
+                &events,
+                &Arc::default(),
+                &AtomicBool::new(false),
+            );
+        });
+        let limit = match version {
+            Version::Ours => limit,
+            Version::Other => limit.min(OTHER_VERSION_LIMIT),
+        };
+        let predecessor = Self {
+            sender,
+            process,
+            version,
+            deadline: Instant::now() + limit + GRACE,
+            tickets: 0,
+        };
+        tracing::info!(
+            ?limit,
+            "the worker of the previous start finishes its open connections"
+        );
+        if version == Version::Other {
+            predecessor.tell(&ToWorker::Drain { limit }, &[]);
+        }
+        Some(predecessor)
+    }
+
+    /// When it must have ended.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Passes new settings on.
+    pub(super) fn obey(&mut self, settled: &Settled) {
+        if self.version == Version::Other {
+            return;
+        }
+        let blob = match sealed(&settled.blob) {
+            Ok(blob) => blob,
+            Err(error) => {
+                tracing::warn!(
+                    "the worker of the previous start cannot get the settings, and ends: {error:#}"
+                );
+                return process::kill(&self.process);
+            }
+        };
+        self.tickets = self.tickets.wrapping_add(1);
+        let message = ToWorker::Settings {
+            ticket: self.tickets,
+            control: None,
+            control_from: Listener::Keep,
+            mode: None,
+            restarts: 0,
+            blocked_base: 0,
+            listeners: [Listener::Keep; 3],
+            account: settled.account,
+            confinement: settled.confinement,
+            release: 0,
+        };
+        self.tell(&message, &[blob]);
+    }
+
+    /// Answers a message. It gets no certificates and no users: it accepts no connections.
+    pub(super) fn answer(&mut self, message: ToMonitor) {
+        match message {
+            ToMonitor::IssueLeaf { ticket, .. } => {
+                let why = NoLeaf::OtherCa;
+                self.tell(&ToWorker::LeafRefused { ticket, why }, &[]);
+            }
+            ToMonitor::AskOwners {
+                ticket,
+                connections,
+            } => {
+                let users = vec![None; connections.len()];
+                self.tell(&ToWorker::Owners { ticket, users }, &[]);
+            }
+            ToMonitor::Reload { ticket } => {
+                let problems = Problems {
+                    text: "error: this worker is stopping; ask again".to_owned(),
+                    detail: String::new(),
+                };
+                self.tell(&ToWorker::ReloadFailed { ticket, problems }, &[]);
+            }
+            ToMonitor::Rejected { why, .. } => {
+                tracing::warn!(
+                    "the worker of the previous start cannot obey the new settings ({why}), and ends"
+                );
+                process::kill(&self.process);
+            }
+            ToMonitor::HandedOver => process::kill(&self.process),
+            ToMonitor::Applied { .. }
+            | ToMonitor::Noted { .. }
+            | ToMonitor::Well(_)
+            | ToMonitor::ModeSet { .. } => {}
+        }
+    }
+
+    fn tell(&self, message: &ToWorker, descriptors: &[OwnedFd]) {
+        let (operation, payload) = message.encode();
+        let raw: Vec<_> = descriptors
+            .iter()
+            .map(std::os::fd::AsRawFd::as_raw_fd)
+            .collect();
+        if let Err(error) = self.sender.send(operation, &payload, &raw) {
+            tracing::debug!(%error, "the worker of the previous start does not listen");
+            // It has ended or is stuck.
+            process::kill(&self.process);
+        }
+    }
+}
+
+impl Drop for Predecessor {
+    fn drop(&mut self) {
+        process::kill(&self.process);
+    }
+}
+
+/// Processes by descriptor, so that no other process can be hit.
+#[cfg(target_os = "linux")]
+mod process {
+    use std::io;
+    use std::os::fd::OwnedFd;
+
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+    /// `pid` is that of a child that was not reaped.
+    pub(super) fn open(pid: u32) -> io::Result<OwnedFd> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(pidfd_open(pid, PidfdFlags::empty())?)
+    }
+
+    pub(super) fn kill(process: &OwnedFd) {
+        // It may have ended already.
+        let _ = pidfd_send_signal(process, Signal::KILL);
+    }
+}
+
+/// Other systems have neither such descriptors nor a service manager that keeps them.
+#[cfg(not(target_os = "linux"))]
+mod process {
+    use std::io;
+    use std::os::fd::OwnedFd;
+
+    pub(super) fn open(_pid: u32) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn kill(_process: &OwnedFd) {}
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::process::{Child, Command};
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::privsep::channel::Receiver;
+    use crate::privsep::message::LONGEST_TO_WORKER;
+
+    /// A process that stands for the worker, the worker's end of the channel, and what was left.
+    fn left(version: &str) -> (Child, Receiver, Left) {
+        let child = Command::new("sleep").arg("1000").spawn().expect("a child");
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let left = Left {
+            channel: Some((ours, version.to_owned())),
+            process: Some(process::open(child.id()).expect("a descriptor")),
+        };
+        let (_, receiver) = channel::split(theirs, LONGEST_TO_WORKER).expect("two halves");
+        (child, receiver, left)
+    }
+
+    fn next(receiver: &mut Receiver) -> ToWorker {
+        let frame = receiver.receive().expect("a channel").expect("a message");
+        ToWorker::decode(frame.operation, &frame.payload).expect("a sound message")
+    }
+
+    #[test]
+    fn l14_a_worker_of_another_version_gets_a_short_limit_and_no_settings() {
+        let (mut child, mut receiver, left) = left("0.0.0-other");
+        let (events, _) = mpsc::sync_channel(8);
+        let minute = Duration::from_secs(60);
+        let mut adopted = Predecessor::adopt(left, minute, events).expect("it is adopted");
+        adopted.obey(&Settled::example());
+        adopted.answer(ToMonitor::Reload { ticket: 7 });
+        assert_eq!(
+            next(&mut receiver),
+            ToWorker::Drain {
+                limit: OTHER_VERSION_LIMIT
+            }
+        );
+        assert!(matches!(
+            next(&mut receiver),
+            ToWorker::ReloadFailed { ticket: 7, .. }
+        ));
+        assert!(adopted.deadline() <= Instant::now() + OTHER_VERSION_LIMIT + GRACE);
+        drop(adopted);
+        let status = child.wait().expect("a child");
+        assert!(!status.success(), "it is killed when it is let go of");
+    }
+
+    #[test]
+    fn l14_an_adopted_worker_gets_settings_and_no_certificates_or_users() {
+        let (mut child, mut receiver, left) = left(env!("CARGO_PKG_VERSION"));
+        let (events, _) = mpsc::sync_channel(8);
+        let minute = Duration::from_secs(60);
+        let mut adopted = Predecessor::adopt(left, minute, events).expect("it is adopted");
+        adopted.obey(&Settled::example());
+        assert!(matches!(
+            next(&mut receiver),
+            ToWorker::Settings {
+                listeners: [Listener::Keep, Listener::Keep, Listener::Keep],
+                ..
+            }
+        ));
+        adopted.answer(ToMonitor::IssueLeaf {
+            ticket: 1,
+            authority: [0; 32],
+            public_key: [4; 65],
+            name: "a.test".to_owned(),
+        });
+        let why = NoLeaf::OtherCa;
+        assert_eq!(
+            next(&mut receiver),
+            ToWorker::LeafRefused { ticket: 1, why }
+        );
+        adopted.answer(ToMonitor::AskOwners {
+            ticket: 2,
+            connections: Vec::new(),
+        });
+        let users = Vec::new();
+        assert_eq!(next(&mut receiver), ToWorker::Owners { ticket: 2, users });
+        adopted.answer(ToMonitor::Rejected {
+            ticket: 1,
+            why: "no".to_owned(),
+        });
+        child.wait().expect("it is killed");
+    }
+
+    #[test]
+    fn l14_half_of_what_a_monitor_leaves_is_not_adopted() {
+        let (events, _) = mpsc::sync_channel(8);
+        let (mut child, mut receiver, mut whole) = left("1");
+        whole.process = None;
+        let minute = Duration::from_secs(60);
+        assert!(Predecessor::adopt(whole, minute, events).is_none());
+        // Its channel has ended, so it ends itself.
+        assert!(receiver.receive().expect("a channel").is_none());
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+    }
+}

@@ -1,0 +1,79 @@
+//! Reloading: from a request to settings that are in force, or to the reason why they are not (SPEC
+//! C7).
+
+use super::Monitor;
+use super::load;
+use super::reloads::Begin;
+use crate::notify;
+use crate::privsep::message::{Problems, ToWorker};
+use crate::privsep::settled::Loaded;
+
+impl Monitor {
+    /// A reload was requested. It begins now or later.
+    pub(super) fn reload(&mut self, begin: Option<Begin>) {
+        if let Some(begin) = begin {
+            notify::reloading();
+            self.begin(begin);
+        }
+    }
+
+    /// A reload has ended, with any result. The next one begins.
+    pub(super) fn reload_done(&mut self) {
+        match self.reloads.done() {
+            Some(next) => self.begin(next),
+            None => notify::ready(),
+        }
+    }
+
+    pub(super) fn begin(&mut self, begin: Begin) {
+        match load::start(&self.arguments, begin, self.events.clone()) {
+            Ok(loading) => self.loading = Some(loading),
+            Err(error) => self.loaded(begin.0, Err(error)),
+        }
+    }
+
+    pub(super) fn loaded(&mut self, load: u32, loaded: anyhow::Result<Loaded>) {
+        let Some(ticket) = self.reloads.ticket(load) else {
+            return;
+        };
+        let problems = match loaded {
+            Ok(Loaded::Settled(settled)) => match self.listeners.prepare(&settled) {
+                Ok(prepared) => return self.put_in_force(ticket, settled, prepared),
+                Err(error) => Problems::from(&error),
+            },
+            Ok(Loaded::Problems(problems)) => problems,
+            Err(error) => Problems::from(&error),
+        };
+        self.reload_failed(ticket, problems);
+    }
+
+    pub(super) fn reload_failed(&mut self, ticket: u32, problems: Problems) {
+        for line in problems
+            .text
+            .lines()
+            .filter(|line| line.starts_with("error"))
+        {
+            tracing::error!("{line}");
+        }
+        tracing::error!("the reload failed: the old settings stay in force");
+        self.tell(&ToWorker::ReloadFailed { ticket, problems }, &[]);
+        self.reload_done();
+    }
+
+    /// Goes back to the settings that a worker last ran with.
+    pub(super) fn go_back(&mut self) {
+        let Some(before) = self.before.take() else {
+            return;
+        };
+        tracing::error!("no worker starts on the new settings: back to the ones before");
+        let prepared = self.listeners.prepare(&before).and_then(|mut prepared| {
+            prepared.listen()?;
+            Ok(prepared)
+        });
+        match prepared {
+            Ok(prepared) => self.listeners.apply(prepared),
+            Err(error) => tracing::error!("the listeners stay as they are: {error:#}"),
+        }
+        self.settle(before);
+    }
+}

@@ -1,0 +1,85 @@
+//! Stopping: draining the worker, or leaving it to the next monitor (SPEC L14).
+
+use std::time::{Duration, Instant};
+
+use super::predecessor::{self, Predecessor};
+use super::{End, Monitor, Phase};
+use crate::notify;
+use crate::privsep::message::ToWorker;
+
+/// How long a worker may still take to exit after the drain's limit.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long a worker may take to confirm that it outlives the monitor.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Monitor {
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Draining(_) | Phase::HandingOver(_))
+    }
+
+    /// A restart has begun: leaves the worker to the next monitor, which serves new clients at once.
+    /// Without a service manager there is none. The stop that follows may be noticed first.
+    pub(super) fn hand_over(&mut self) -> Option<End> {
+        if matches!(self.phase, Phase::HandingOver(_)) || !notify::is_heard() {
+            return None;
+        }
+        // At most one worker drains beside the next one.
+        self.predecessor = None;
+        let Some(worker) = self.worker.as_ref().filter(|worker| worker.is_ready()) else {
+            self.kill_worker();
+            return Some(End::Stopped);
+        };
+        if let Err(error) = worker.hand_over(self.settled.drain_limit) {
+            tracing::debug!(%error, "the worker does not listen");
+            self.kill_worker();
+            return Some(End::Stopped);
+        }
+        self.loading = None;
+        notify::stopping();
+        self.listeners.close();
+        self.control = None;
+        self.phase = Phase::HandingOver(Instant::now() + HAND_OVER_TIMEOUT);
+        None
+    }
+
+    /// The first request to stop drains; the second ends at once. A handover goes on.
+    pub(super) fn stop(&mut self) -> Option<End> {
+        if matches!(self.phase, Phase::HandingOver(_)) {
+            return None;
+        }
+        if matches!(self.phase, Phase::Draining(_)) || self.worker.is_none() {
+            self.kill_worker();
+            return Some(End::Stopped);
+        }
+        // Its result is no longer needed, and it may hang.
+        self.loading = None;
+        notify::stopping();
+        // These are copies of the worker's sockets: while they are open, clients would wait in
+        // vain.
+        self.listeners.close();
+        self.control = None;
+        self.drain_worker();
+        None
+    }
+
+    /// Asks the worker to finish open connections within the drain's limit.
+    pub(super) fn drain_worker(&mut self) {
+        let limit = self.settled.drain_limit;
+        self.phase = Phase::Draining(Instant::now() + limit + GRACE);
+        self.tell(&ToWorker::Drain { limit }, &[]);
+    }
+
+    /// The end of a stop, once both workers have ended.
+    pub(super) fn drained(&self) -> Option<End> {
+        let done = self.is_stopping() && self.worker.is_none() && self.predecessor.is_none();
+        done.then_some(End::Stopped)
+    }
+
+    pub(super) fn adopt_predecessor(&mut self, left: predecessor::Left) {
+        let (limit, events) = (self.settled.drain_limit, self.events.clone());
+        self.predecessor = Predecessor::adopt(left, limit, events);
+        if let Some(predecessor) = &mut self.predecessor {
+            predecessor.obey(&self.settled);
+        }
+    }
+}
