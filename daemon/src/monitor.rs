@@ -17,6 +17,8 @@ mod ping;
 mod reloads;
 mod socket_owner;
 mod supervise;
+mod system_files;
+mod watch;
 
 use std::ffi::OsString;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -36,6 +38,7 @@ use self::ping::Ping;
 use self::reloads::{Begin, Reloads};
 use self::socket_owner::SocketOwners;
 use self::supervise::{BackOff, Worker};
+use self::system_files::Followed;
 use crate::privsep::channel;
 use crate::privsep::message::{Listener, Mode, Problems, ToMonitor, ToWorker};
 use crate::privsep::settled::{Loaded, Settled};
@@ -60,6 +63,10 @@ enum Event {
     Gone(u64),
     /// A loader has finished, with the number of its load.
     Loaded(u32, anyhow::Result<Loaded>),
+    /// A file of the system has changed, says the watch with this number.
+    SystemFilesChanged(u32),
+    /// A loader has read the files of the system, with the number of the reading.
+    SystemFilesRead(u32, anyhow::Result<Loaded>),
 }
 
 struct Monitor {
@@ -81,6 +88,7 @@ struct Monitor {
     reloads: Reloads,
     /// The running loader, or the last one.
     loading: Option<Loading>,
+    followed: Followed,
     /// Limited mode was set at run time. Workers keep it until full mode is set. A change to full
     /// mode is not kept: an attacker who has taken over a worker could send it.
     narrowed: Option<Mode>,
@@ -129,6 +137,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         Loaded::Problems(problems) => {
             return Err(UnusableConfiguration(problems.text).into());
         }
+        Loaded::Files(_) => anyhow::bail!("the loader did something else"),
     };
     logging::init_plain(settled.lines)?.start()?;
     raise_descriptor_limit();
@@ -173,11 +182,13 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         pending: None,
         reloads: Reloads::default(),
         loading: None,
+        followed: Followed::default(),
         narrowed: None,
         ping: Ping::new(),
         phase: Phase::Starting,
     };
     monitor.start_worker()?;
+    monitor.watch_system_files();
     match monitor.serve(&receiver) {
         End::Stopped => Ok(()),
         End::Failed(error) => Err(error),
@@ -310,6 +321,14 @@ impl Monitor {
                 }
                 None
             }
+            Event::SystemFilesChanged(watch) => {
+                self.system_files_changed(watch);
+                None
+            }
+            Event::SystemFilesRead(reading, read) => {
+                self.system_files_read(reading, read);
+                None
+            }
         }
     }
 
@@ -321,6 +340,7 @@ impl Monitor {
         }
         // Its result is no longer needed, and it may hang.
         self.loading = None;
+        self.stop_following();
         notify::stopping();
         let limit = self.settled.drain_limit;
         self.phase = Phase::Draining(Instant::now() + limit + GRACE);
@@ -377,13 +397,15 @@ impl Monitor {
 
     /// A reload has ended, with any result. The next one begins.
     fn reload_done(&mut self) {
-        match self.reloads.done() {
-            Some(next) => self.begin(next),
-            None => notify::ready(),
+        if let Some(next) = self.reloads.done() {
+            return self.begin(next);
         }
+        notify::ready();
+        self.read_system_files();
     }
 
     fn begin(&mut self, begin: Begin) {
+        self.stop_reading();
         match load::start(&self.arguments, begin, self.events.clone()) {
             Ok(loading) => self.loading = Some(loading),
             Err(error) => self.loaded(begin.0, Err(error)),
@@ -400,6 +422,7 @@ impl Monitor {
                 Err(error) => Problems::from(&error),
             },
             Ok(Loaded::Problems(problems)) => problems,
+            Ok(Loaded::Files(_)) => Problems::from(&anyhow!("the loader did something else")),
             Err(error) => Problems::from(&error),
         };
         self.reload_failed(ticket, problems);
@@ -433,6 +456,7 @@ impl Monitor {
             Err(error) => tracing::error!("the listeners stay as they are: {error:#}"),
         }
         self.settled = before;
+        self.read_system_files_anew();
         self.admit_callers();
     }
 
@@ -474,7 +498,8 @@ impl Monitor {
             confinement: settled.confinement,
         };
         let descriptors = || -> anyhow::Result<_> {
-            let mut descriptors = vec![listen::sealed(&settled.blob)?];
+            let files = settled.system_files.blob();
+            let mut descriptors = vec![listen::sealed(&settled.blob)?, listen::sealed(&files)?];
             descriptors.extend(prepared.descriptors()?);
             if let Some(control) = control {
                 descriptors.push(control.descriptor()?);

@@ -13,6 +13,7 @@ mod link;
 mod owner;
 mod reload;
 mod sandbox;
+mod system_files;
 mod witness;
 
 use std::path::Path;
@@ -131,9 +132,8 @@ async fn serve(
     let ticket = orders.ticket;
     let started = (|| {
         let mut settings = loaded.settings;
-        settings.daemon.resolver.files = orders.files;
         settings.upstream_proxies = orders.upstream_proxies;
-        orders.handed.fill(&mut settings.mitm);
+        orders.system_files.files.fill(&mut settings);
         issuer.use_ca(settings.mitm.ca.as_deref());
         let parts = EngineParts {
             blocked_base: orders.blocked_base,
@@ -161,6 +161,7 @@ async fn serve(
             Arc::clone(&issuer),
             orders.admitted,
             warnings.collect(),
+            orders.system_files.warnings,
         );
         // Like the listeners' addresses, the control socket counts as our own before the first door
         // accepts.
@@ -204,6 +205,7 @@ async fn serve(
             Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
             // Handled where it is received.
             Order::Leaf { .. } | Order::Owners { .. } => {}
+            Order::SystemFiles(files) => reloader.renew(files).await,
             Order::Ping => link.tell(ToMonitor::Well(report(&engine))),
             Order::Drain(within) => {
                 limit = Some(within);

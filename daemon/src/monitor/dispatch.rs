@@ -166,6 +166,7 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     } else if let Some(pending) = monitor.pending.take() {
         monitor.listeners.apply(pending.prepared);
         monitor.settled = pending.settled;
+        monitor.watch_system_files();
         monitor.admit_callers();
         monitor.reload_done();
     }

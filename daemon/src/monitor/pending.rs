@@ -72,6 +72,7 @@ impl Monitor {
         );
         self.listeners.apply(pending.prepared);
         self.before = Some(std::mem::replace(&mut self.settled, pending.settled));
+        self.watch_system_files();
         self.admit_callers();
         self.reload_done();
     }

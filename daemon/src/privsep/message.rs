@@ -143,9 +143,9 @@ pub(crate) struct Ends {
 /// From the monitor to the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToWorker {
-    /// Put these settings in force. The first descriptor holds them. One follows for each replaced
-    /// listener, in the order of [`Name::ALL`], and one for the control socket, if its path is
-    /// given.
+    /// Put these settings in force. The first descriptor holds them, the second one the files of the
+    /// system. One follows for each replaced listener, in the order of [`Name::ALL`], and one for the
+    /// control socket, if its path is given.
     Settings {
         ticket: u32,
         control: Option<String>,
@@ -187,6 +187,9 @@ pub(crate) enum ToWorker {
         ticket: u32,
         users: Vec<Option<u32>>,
     },
+    /// Name servers, hosts or roots have changed, and the settings have not. The descriptor holds the
+    /// files of the system.
+    SystemFiles,
 }
 
 /// From the worker to the monitor.
@@ -232,6 +235,7 @@ pub(crate) mod operation {
     pub(crate) const LEAF_REFUSED: u8 = 11;
     pub(crate) const OWNERS: u8 = 13;
     pub(crate) const ANNOUNCE: u8 = 15;
+    pub(crate) const SYSTEM_FILES: u8 = 17;
     pub(crate) const APPLIED: u8 = 2;
     pub(crate) const REJECTED: u8 = 4;
     pub(crate) const RELOAD: u8 = 6;
@@ -294,6 +298,7 @@ impl ToWorker {
                 operation::DRAIN
             }
             Self::Ping => operation::PING,
+            Self::SystemFiles => operation::SYSTEM_FILES,
             Self::Leaf {
                 ticket,
                 certificate,
@@ -357,6 +362,7 @@ impl ToWorker {
                 limit: input.millis()?,
             },
             operation::PING => Self::Ping,
+            operation::SYSTEM_FILES => Self::SystemFiles,
             operation::LEAF => Self::Leaf {
                 ticket: input.u32()?,
                 not_after: input.u64()?,
