@@ -66,6 +66,13 @@ mod problems;
 mod program;
 #[cfg(feature = "service")]
 mod state;
+#[cfg_attr(
+    not(feature = "service"),
+    expect(
+        dead_code,
+        reason = "the service watches in ways that a library does not"
+    )
+)]
 mod watched;
 #[cfg(feature = "service")]
 mod worker;

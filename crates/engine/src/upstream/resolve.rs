@@ -152,10 +152,7 @@ impl DnsResolver {
             (None, None) => Hosts::read_system(),
         };
         let (from, servers) = if options.nameservers.is_empty() {
-            let system = match options.files.resolv_conf.as_deref() {
-                Some(content) => Ok(ResolvConf::parse(content)),
-                None => read_resolv_conf().map(|content| ResolvConf::parse(&content)),
-            };
+            let system = system(options).map(|content| ResolvConf::parse(&content));
             let servers = Servers::of_system(system, options.timeout)?;
             (NameServersFrom::System, servers)
         } else {
@@ -172,14 +169,17 @@ impl DnsResolver {
     }
 
     /// As [`new`](Self::new), after a file has changed under the same settings. If the name servers
-    /// are the same, their answers that are kept and their health go over to the new resolver.
+    /// are the same, their answers that are kept and their health go over to the new resolver. So do
+    /// the servers if `/etc/resolv.conf` is broken or half written now.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
     pub fn renewed(&self, options: &ResolverOptions) -> Result<Self, ResolverSetupError> {
         let mut new = Self::new(options)?;
-        if new.limit == self.limit && new.servers.are_same(&self.servers) {
+        let is_broken = options.nameservers.is_empty()
+            && system(options).map_or(true, |text| ResolvConf::parse_whole(&text).is_none());
+        if new.limit == self.limit && (is_broken || new.servers.are_same(&self.servers)) {
             new.servers = Arc::clone(&self.servers);
         }
         Ok(new)
@@ -243,7 +243,15 @@ impl Resolve for DnsResolver {
     }
 }
 
-/// The text of the system's DNS configuration. A file that is missing counts as empty.
+/// The text of the system's DNS configuration, which another process may have read.
+fn system(options: &ResolverOptions) -> Result<String, String> {
+    match options.files.resolv_conf.as_deref() {
+        Some(content) => Ok(content.to_owned()),
+        None => read_resolv_conf(),
+    }
+}
+
+/// Reads the system's DNS configuration. A file that is missing counts as empty.
 fn read_resolv_conf() -> Result<String, String> {
     let path = Path::new("/etc/resolv.conf");
     match Reading::up_to(1 << 20).read_text(path) {
@@ -498,10 +506,13 @@ mod tests {
             "nameserver 192.0.2.1\noptions edns0\n",
             "nameserver 192.0.2.1\nnameserver 192.0.2.2\n",
             "",
+            "# no network\n",
         ] {
             let new = old.renewed(&options("", other)).unwrap();
             assert!(!Arc::ptr_eq(&old.servers, &new.servers), "{other}");
         }
+        let new = old.renewed(&options("", "names")).unwrap();
+        assert!(Arc::ptr_eq(&old.servers, &new.servers), "half of a file");
     }
 
     /// The policy judged exactly this name, so exactly this name must be looked up.

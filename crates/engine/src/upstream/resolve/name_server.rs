@@ -132,10 +132,16 @@ impl NameServer {
             Either::Left((outcome, _)) => outcome,
             Either::Right(((), lookup)) => lookup.await,
         };
-        if outcome == Err(ResolveError::Timeout) && !self.was_heard_since(began) {
-            self.note_silence();
+        match &outcome {
+            // The name's own servers are silent.
+            Err(ResolveError::Timeout) if self.was_heard_since(began) => {}
+            Err(ResolveError::Timeout) => {
+                self.note_silence();
+                self.note_failure("no answer in time");
+            }
+            Err(ResolveError::Unavailable(detail)) => self.note_failure(detail),
+            _ => {}
         }
-        self.note_failure(&outcome);
         outcome
     }
 
@@ -253,17 +259,10 @@ impl NameServer {
 
     /// Notes a lookup that got neither an answer nor "no such name". One family that fails beside
     /// another that does not is no failure.
-    fn note_failure(&self, outcome: &Result<Vec<IpAddr>, ResolveError>) {
-        let Err(error @ (ResolveError::Timeout | ResolveError::Unavailable(_))) = outcome else {
-            return;
-        };
-        let mut error = match error {
-            ResolveError::Unavailable(detail) => detail.clone(),
-            _ => "no answer in time".to_owned(),
-        };
-        let end = (0..=MAX_ERROR.min(error.len())).rev();
-        let end = end.into_iter().find(|end| error.is_char_boundary(*end));
-        error.truncate(end.unwrap_or(0));
+    fn note_failure(&self, error: &str) {
+        let mut ends = (0..=MAX_ERROR.min(error.len())).rev();
+        let end = ends.find(|end| error.is_char_boundary(*end));
+        let error = error[..end.unwrap_or(0)].to_owned();
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.failures = outcomes.failures.saturating_add(1);
         outcomes.last_error = Some(error);
