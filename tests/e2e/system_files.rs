@@ -144,6 +144,11 @@ fn l14_changed_name_servers_are_asked_without_a_reload_and_an_open_tunnel_goes_o
     replace("/etc/run/resolv.conf", &one);
     wait_until_reached(&daemon, &origin, "first.test");
 
+    let in_use = crate::control::json(&daemon, &["status"])["names"].clone();
+    assert_eq!(in_use["from"], "system");
+    assert_eq!(in_use["servers"][0]["address"], "127.0.0.2:53");
+    assert!(in_use["servers"][0]["last_success"].is_i64(), "{in_use}");
+
     assert_eq!(generation(&daemon), before, "the policy is the same");
     tunnel.send("still here");
     assert_eq!(tunnel.read_exact(10), b"still here");
@@ -296,6 +301,61 @@ fn l14_a_root_that_is_added_is_trusted_and_one_that_is_removed_is_not() {
     write(&bundle, other.pem());
     let distrusted = poll(PATIENCE, || (get().status == 502).then_some(()));
     assert!(distrusted.is_some(), "the removed root still counts");
+}
+
+/// The line of `proxyctl doctor names`, its advice included.
+fn doctor(daemon: &Daemon) -> Value {
+    let ran = crate::control::proxyctl(daemon, &["doctor", "--json", "names"]);
+    let lines: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    lines[0].clone()
+}
+
+#[test]
+fn l14_status_and_doctor_say_how_the_name_servers_do() {
+    let name = "system_files::l14_status_and_doctor_say_how_the_name_servers_do";
+    if !is_inside(name, Namespace::NetworkAndEtc, "true") {
+        return;
+    }
+    let server = name_server([127, 0, 0, 2], "first.test");
+    // `doctor` compares no file that has just changed.
+    let replace_old = |content: &str| {
+        let path = "/etc/resolv.conf.new";
+        write(path, content);
+        let file = fs::File::options().write(true).open(path);
+        let file = file.expect("our own file");
+        let hour = std::time::Duration::from_secs(3600);
+        file.set_modified(std::time::SystemTime::now() - hour)
+            .expect("our own file");
+        fs::rename(path, RESOLV_CONF).expect("our own directory");
+    };
+    replace_old("");
+    let origin = echo();
+    let config = Config::new().allow("*").system_names();
+    let daemon = Daemon::start(e2e::binary!(), &config);
+    let status = || crate::control::json(&daemon, &["status"])["names"].clone();
+    assert!(status()["problem"].is_string(), "{}", status());
+    let line = doctor(&daemon);
+    assert_eq!(line["verdict"], "note", "{line}");
+    let found = line["found"].as_str().expect("a sentence");
+    assert!(found.contains("knows no name server"), "{found}");
+
+    replace_old(&names(&["127.0.0.2"]));
+    wait_until_reached(&daemon, &origin, "first.test");
+    assert_eq!(status()["servers"][0]["failures"], 0);
+    assert_eq!(doctor(&daemon)["verdict"], "ok", "{}", doctor(&daemon));
+
+    for number in 1..=3 {
+        let name = format!("broken{number}.test");
+        server.servfail(&name);
+        assert_eq!(get(&daemon, &origin, &name).status, 502);
+        assert_eq!(status()["servers"][0]["failures"], number, "{}", status());
+    }
+    assert!(status()["servers"][0]["last_error"].is_string());
+    let line = doctor(&daemon);
+    assert_eq!(line["verdict"], "problem", "{line}");
+    // The name that does not exist is an answer.
+    assert_eq!(get(&daemon, &origin, "missing.test").status, 502);
+    assert_eq!(status()["servers"][0]["failures"], 0);
 }
 
 #[test]
