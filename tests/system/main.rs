@@ -27,5 +27,6 @@ mod reload;
 mod scene;
 mod sockets;
 mod start;
+mod system_files;
 mod units;
 mod watchdog;
