@@ -142,6 +142,8 @@ pub(crate) enum Check {
     Ca,
     /// The proxy and CA variables of the calling shell.
     Environment,
+    /// The name servers: whether one is known, whether they answer, and whether this system names them.
+    Names,
     /// The settings in force, and the last reload.
     Settings,
     /// Whether proxyctl and the proxy have the same version.

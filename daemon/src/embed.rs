@@ -4,9 +4,13 @@
 //! It is the same engine as the service's, without the service's other processes: no privilege is
 //! given up, nothing is confined, and the CA's key is in this process. There is no control socket,
 //! and an admin API only if the embedder asks for one. The handle does what both do.
+//!
+//! A running proxy notices within five seconds that the system's name servers or the hosts file have
+//! changed. Root certificates are read once for the life of the process.
 
 mod builder;
 mod error;
+mod follow;
 mod issuer;
 mod observer;
 mod running;
@@ -110,6 +114,7 @@ impl NetworkProxy {
             self.wanted,
             self.reserved,
         )?;
+        follow::start(&running);
         for warning in running.engine.looping_proxies() {
             tracing::warn!("{warning}");
         }
@@ -224,7 +229,8 @@ impl NetworkProxyHandle {
         self.running.engine.counters()
     }
 
-    /// How many tasks of the proxy there are: its listeners and its connections.
+    /// How many tasks of the proxy there are: its listeners, its connections, and one that follows
+    /// name servers and the hosts file.
     pub fn tasks(&self) -> usize {
         self.running.engine.drain().tasks()
     }

@@ -23,6 +23,7 @@
 //! - `state`: the state directory.
 //! - `program`: runs the command line.
 //! - `privsep`: the messages between monitor, loader and worker.
+//! - `watched`: the paths of the system's files, to notice that one of them has changed.
 
 mod admin;
 #[cfg(feature = "service")]
@@ -65,6 +66,14 @@ mod problems;
 mod program;
 #[cfg(feature = "service")]
 mod state;
+#[cfg_attr(
+    not(feature = "service"),
+    expect(
+        dead_code,
+        reason = "the service watches in ways that a library does not"
+    )
+)]
+mod watched;
 #[cfg(feature = "service")]
 mod worker;
 

@@ -4,13 +4,15 @@
 //! milliseconds and without the network. To its standard output it writes the facts for the monitor
 //! in a fixed layout, and the configuration itself as a blob that the monitor does not parse. The
 //! blob holds the files and secrets as they were read at this moment, so that every worker of this
-//! configuration sees the same.
+//! configuration sees the same. The files of the system are apart from it: when one of them changes,
+//! a loader reads these alone.
 
 mod authority;
 mod interceptable;
+mod system_files;
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -21,7 +23,7 @@ use codex_network_config::{
     Control, LogFormat, Principal, Sandbox, Settings, Sources, UpstreamProxies, load,
 };
 use codex_network_control::place;
-use codex_network_files::{ReadError, Reading, Sources as Kinds, Trust};
+use codex_network_files::Trust;
 use nix::unistd::{Group, Uid, User};
 use zeroize::Zeroizing;
 
@@ -35,7 +37,9 @@ use crate::privsep::message::{Account, Confinement, Problems};
 use crate::privsep::settled::{
     Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
 };
+use crate::privsep::system_files::{Plan, Use};
 use crate::problems::{diagnosed, withheld};
+use crate::state;
 
 /// The worker's user when root started the service, by default.
 #[cfg(not(target_os = "macos"))]
@@ -45,13 +49,6 @@ const DEFAULT_USER: &str = "codex-network-proxy";
 const DEFAULT_USER: &str = "_codexnetproxy";
 /// The worker's user where that one does not exist, as in a checkout: any user rather than root.
 const NOBODY: &str = "nobody";
-
-/// Files that resolving names needs. The worker needs them and may not open files.
-const SYSTEM_HOSTS: &str = "/etc/hosts";
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Large block lists are hosts files too, and `/dev/null` means no hosts file.
-const HOSTS: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
-const RESOLVER: Reading = Reading::up_to(1 << 20);
 
 /// Loads, and writes the result to standard output: the key of a CA in files, or zeros, and then
 /// the rest. Standard input has the monitor's [`Briefing`], which holds the variables: the
@@ -64,16 +61,20 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let Some(briefing) = read_briefing() else {
         return ExitCode::FAILURE;
     };
-    let Briefing {
-        environment,
-        certificate,
-    } = briefing;
-    let environment = Arc::new(environment);
-    let here = Arc::clone(&environment);
-    let sources = args
-        .sources(|name| environment.get(name))
-        .with_environment(move |name| here.get(name));
-    let loaded = settle(&sources, &environment, &certificate).unwrap_or_else(Loaded::Problems);
+    let loaded = match briefing {
+        Briefing::Configuration {
+            environment,
+            certificate,
+        } => {
+            let environment = Arc::new(environment);
+            let here = Arc::clone(&environment);
+            let sources = args
+                .sources(|name| environment.get(name))
+                .with_environment(move |name| here.get(name));
+            settle(&sources, &environment, &certificate).unwrap_or_else(Loaded::Problems)
+        }
+        Briefing::SystemFiles(plan) => Loaded::Files(system_files::again(&plan)),
+    };
     let (key, rest) = loaded.encode();
     // Not `Stdout`, whose buffer would keep a copy of the key.
     let mut out = std::fs::File::from(match std::io::stdout().as_fd().try_clone_to_owned() {
@@ -120,7 +121,10 @@ fn settle(
         .map_err(|why| withheld(&why, "[daemon] log is neither a level nor a filter"))?;
     let chosen = authority::choose(&settings, environment, ephemeral)
         .map_err(|why| simple(format!("error: {why}")))?;
+    warnings.extend_from_slice(&chosen.warnings);
     let account = account(&settings, &mut warnings).map_err(simple)?;
+    let plan = plan(&settings, environment, &chosen, ephemeral);
+    let files = system_files::first(plan).map_err(|why| simple(format!("error: {why}")))?;
     let listen = &settings.listen;
     Ok(Loaded::Settled(Settled {
         listen: [Some(listen.http), listen.socks5, listen.admin],
@@ -151,41 +155,49 @@ fn settle(
             LogFormat::Auto => Lines::Auto,
         },
         interceptable: Arc::new(interceptable::of(&settings)),
-        blob: blob(&settings, environment, &captured, &chosen, warnings)?,
+        blob: blob(&settings, environment, &captured, warnings),
+        system_files: Box::new(files),
         authority: chosen.authority,
     }))
 }
 
+/// The files of the system that these settings need.
+fn plan(
+    settings: &Settings,
+    environment: &Environment,
+    chosen: &ChosenCa,
+    ephemeral: &[u8],
+) -> Plan {
+    let used = |is_used| if is_used { Use::Yes } else { Use::No };
+    let resolver = &settings.daemon.resolver;
+    Plan {
+        hosts_file: resolver.hosts_file.clone(),
+        resolv_conf: used(resolver.nameservers.is_empty()),
+        // An upstream proxy in TLS is verified too (SPEC H12).
+        roots: used(chosen.ca.is_some() || settings.upstream_proxies.need_tls()),
+        ca: chosen.ca.clone(),
+        ephemeral: ephemeral.to_vec(),
+        state: state::directory(&settings.daemon, |name| environment.get(name)),
+    }
+}
+
 /// The part for the worker, which the monitor does not parse: the permitted callers by id, names
-/// without an account, the resolver's files, the upstream proxies, the public facts about the CA,
-/// and the configuration with the secrets that it names.
+/// without an account, the upstream proxies, and the configuration with the secrets that it names.
 fn blob(
     settings: &Settings,
     environment: &Environment,
     captured: &Sources,
-    chosen: &ChosenCa,
     mut warnings: Vec<String>,
-) -> Result<Vec<u8>, Problems> {
+) -> Vec<u8> {
     let (admitted, strangers) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
     warnings.extend(strangers);
-    warnings.extend_from_slice(&chosen.warnings);
-    let resolver = &settings.daemon.resolver;
-    let hosts = match &resolver.hosts_file {
-        Some(named) => hosts(named)?,
-        None => of_system(SYSTEM_HOSTS, HOSTS, &mut warnings),
-    };
-    // Without it, lookups that need DNS fail and say so.
-    let resolv_conf = of_system(RESOLV_CONF, RESOLVER, &mut warnings);
     let mut blob = admitted.to_bytes();
     part(&mut blob, warnings.join("\n").as_bytes());
-    part(&mut blob, &hosts);
-    part(&mut blob, &resolv_conf);
     for value in proxy_variables(settings, environment) {
         part(&mut blob, value.as_bytes());
     }
-    part(&mut blob, &chosen.handed.to_bytes());
     blob.extend_from_slice(&captured.to_bytes());
-    Ok(blob)
+    blob
 }
 
 /// Appends bytes after their length.
@@ -226,29 +238,16 @@ fn proxy_variables(
         .map(move |name| value(name).unwrap_or_default())
 }
 
-/// The hosts file that the configuration names. It must exist.
-pub(crate) fn hosts(path: &Path) -> Result<Vec<u8>, Problems> {
-    let read = HOSTS.kept_by(Trust::of_process()).read(path);
-    let mut content = read.map_err(|error| Problems {
+/// Checks the hosts file that a configuration names. It must exist.
+pub(crate) fn check_hosts(path: &Path) -> Result<(), Problems> {
+    let read = system_files::HOSTS.kept_by(Trust::of_process()).read(path);
+    read.map(drop).map_err(|error| Problems {
         text: format!(
             "error: [daemon.resolver] hosts_file: cannot read {}: {error}",
             path.display()
         ),
         detail: String::new(),
-    })?;
-    Ok(std::mem::take(&mut *content))
-}
-
-/// A file of the system that every program uses. It may be missing.
-fn of_system(path: &str, reading: Reading, warnings: &mut Vec<String>) -> Vec<u8> {
-    match reading.read(Path::new(path)) {
-        Ok(mut content) => std::mem::take(&mut *content),
-        Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => {
-            warnings.push(format!("cannot read {path}: {error}; it counts as empty"));
-            Vec::new()
-        }
-    }
+    })
 }
 
 /// The path of the control socket: the configured one, else the default for the user that runs the

@@ -20,6 +20,8 @@ mod reloads;
 mod socket_owner;
 mod stop;
 mod supervise;
+mod system_files;
+mod watch;
 
 use std::ffi::OsString;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -40,6 +42,7 @@ use self::predecessor::Predecessor;
 use self::reloads::Reloads;
 use self::socket_owner::SocketOwners;
 use self::supervise::{BackOff, Worker};
+use self::system_files::Followed;
 use crate::privsep::channel;
 use crate::privsep::message::{Listener, Mode, ToMonitor, ToWorker};
 use crate::privsep::settled::{Loaded, Settled};
@@ -65,6 +68,10 @@ enum Event {
     Gone(u64),
     /// A loader has finished, with the number of its load.
     Loaded(u32, anyhow::Result<Loaded>),
+    /// A file of the system has changed, says the watch with this number.
+    SystemFilesChanged(u32),
+    /// A loader has read the files of the system, with the number of the reading.
+    SystemFilesRead(u32, anyhow::Result<Loaded>),
 }
 
 struct Monitor {
@@ -88,6 +95,7 @@ struct Monitor {
     reloads: Reloads,
     /// The running loader, or the last one.
     loading: Option<Loading>,
+    followed: Followed,
     /// Limited mode was set at run time. Workers keep it until full mode is set. A change to full
     /// mode is not kept: an attacker who has taken over a worker could send it.
     narrowed: Option<Mode>,
@@ -139,6 +147,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         Loaded::Problems(problems) => {
             return Err(UnusableConfiguration(problems.text).into());
         }
+        Loaded::Files(_) => anyhow::bail!("the loader did something else"),
     };
     logging::init_plain(settled.lines)?.start()?;
     raise_descriptor_limit();
@@ -185,12 +194,14 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         pending: None,
         reloads: Reloads::default(),
         loading: None,
+        followed: Followed::default(),
         narrowed: None,
         ping: Ping::new(),
         phase: Phase::Starting,
     };
     monitor.start_worker()?;
     monitor.adopt_predecessor(left);
+    monitor.watch_system_files();
     match monitor.serve(&receiver) {
         End::Stopped => Ok(()),
         End::Failed(error) => Err(error),
@@ -360,6 +371,14 @@ impl Monitor {
                 }
                 None
             }
+            Event::SystemFilesChanged(watch) => {
+                self.system_files_changed(watch);
+                None
+            }
+            Event::SystemFilesRead(reading, read) => {
+                self.system_files_read(reading, read);
+                None
+            }
         }
     }
 
@@ -401,6 +420,7 @@ impl Monitor {
     /// Settings are in force from now on.
     fn settle(&mut self, settled: Settled) {
         self.settled = settled;
+        self.watch_system_files();
         self.admit_callers();
         if let Some(predecessor) = &mut self.predecessor {
             predecessor.obey(&self.settled);
@@ -448,7 +468,8 @@ impl Monitor {
             release: release.unwrap_or_default(),
         };
         let descriptors = || -> anyhow::Result<_> {
-            let mut descriptors = vec![listen::sealed(&settled.blob)?];
+            let files = settled.system_files.blob();
+            let mut descriptors = vec![listen::sealed(&settled.blob)?, listen::sealed(&files)?];
             descriptors.extend(prepared.descriptors()?);
             if let Some(control) = control {
                 descriptors.push(control.descriptor()?);

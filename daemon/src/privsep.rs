@@ -12,6 +12,7 @@ pub(crate) mod interceptable;
 mod layout;
 pub(crate) mod message;
 pub(crate) mod settled;
+pub(crate) mod system_files;
 
 /// The hidden command that makes this program a loader.
 pub(crate) const LOADER: &str = "load";

@@ -13,6 +13,7 @@ mod link;
 mod owner;
 mod reload;
 mod sandbox;
+mod system_files;
 mod witness;
 
 use std::path::Path;
@@ -133,9 +134,8 @@ async fn serve(
     let ticket = orders.ticket;
     let started = (|| {
         let mut settings = loaded.settings;
-        settings.daemon.resolver.files = orders.files;
         settings.upstream_proxies = orders.upstream_proxies;
-        orders.handed.fill(&mut settings.mitm);
+        orders.system_files.files.fill(&mut settings);
         issuer.use_ca(settings.mitm.ca.as_deref());
         let parts = EngineParts {
             blocked_base: orders.blocked_base,
@@ -163,6 +163,7 @@ async fn serve(
             Arc::clone(&issuer),
             orders.admitted,
             warnings.collect(),
+            orders.system_files.warnings,
         );
         // Like the listeners' addresses, the control socket counts as our own before the first door
         // accepts.
@@ -215,6 +216,7 @@ async fn serve(
                 outlive_the_monitor(release, &link);
                 break;
             }
+            Order::SystemFiles(files) => reloader.renew(files).await,
             other => obey(other, &reloader, &link, &engine),
         }
     }
@@ -246,6 +248,7 @@ fn obey(order: Order, reloader: &Reloader, link: &link::Link, engine: &Engine) {
         Order::Leaf { .. }
         | Order::Owners { .. }
         | Order::Settings(_)
+        | Order::SystemFiles(_)
         | Order::Drain(_)
         | Order::HandOver { .. } => {}
     }

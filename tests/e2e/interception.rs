@@ -197,7 +197,7 @@ impl Scene {
 }
 
 /// The certificate of the daemon's authority.
-fn exported(daemon: &Daemon) -> String {
+pub(crate) fn exported(daemon: &Daemon) -> String {
     let run = proxyctl(daemon, &["ca", "export"]);
     run.succeeded().stdout.clone()
 }

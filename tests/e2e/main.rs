@@ -23,6 +23,7 @@ mod roles;
 mod smuggling;
 mod socks5;
 mod startup;
+mod system_files;
 #[cfg(not(target_os = "macos"))]
 mod unix_sockets;
 mod upstream_proxy;

@@ -8,8 +8,8 @@
 //! - [`client`] speaks HTTP and SOCKS5, UDP too, by hand, byte for byte, TLS and HTTP/2 over
 //!   what it opened, and [`program`] runs real clients (curl, git, pip) under a deadline;
 //! - [`resolver`] is a name server with scripted answers;
-//! - [`machine`] says whether this machine has what a test needs, and [`descriptors`] shares out
-//!   the descriptors of the process;
+//! - [`machine`] says whether this machine has what a test needs, [`namespace`] runs a test in a
+//!   network of its own, and [`descriptors`] shares out the descriptors of the process;
 //! - [`tls`] issues certificates, good and bad, [`port`] offers ports where connecting fails,
 //!   [`upstream_proxy`] is a proxy behind the proxy,
 //!   [`wire`] reads HTTP/1.1 for both sides, [`wait`] bounds every wait.
@@ -30,6 +30,7 @@ pub mod daemon;
 pub mod descriptors;
 mod frames;
 pub mod machine;
+pub mod namespace;
 pub mod origin;
 pub mod port;
 pub mod program;

@@ -60,6 +60,16 @@ impl StubResolver {
     ///
     /// When there is no free port or no thread: the test cannot go on.
     pub fn start() -> Self {
+        Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// As [`start`](Self::start), on a given address. For a test in a network of its own, whose ports
+    /// are all free.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start), and when the port is taken.
+    pub fn start_on(wanted: SocketAddr) -> Self {
         let table = Table::default();
         let handler = table.clone();
         let (stop, stopped) = oneshot::channel();
@@ -70,7 +80,9 @@ impl StubResolver {
                 .build()
                 .expect("a runtime for the stub resolver");
             runtime.block_on(async move {
-                let (udp, tcp) = bind_both().await.expect("a port for the stub resolver");
+                let (udp, tcp) = bind_both(wanted)
+                    .await
+                    .expect("a port for the stub resolver");
                 ready.send(udp.local_addr()).expect("the starter waits");
                 let mut server = Server::new(handler);
                 server.register_socket(udp);
@@ -204,11 +216,14 @@ impl Drop for StubResolver {
     }
 }
 
-/// UDP and TCP on the same free port. If the port of UDP is taken for TCP, tries another one.
-async fn bind_both() -> io::Result<(tokio::net::UdpSocket, tokio::net::TcpListener)> {
+/// UDP and TCP on the same port. If it was chosen by the kernel for UDP and is taken for TCP, tries
+/// another one.
+async fn bind_both(
+    wanted: SocketAddr,
+) -> io::Result<(tokio::net::UdpSocket, tokio::net::TcpListener)> {
     let mut tries = 0;
     loop {
-        let udp = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let udp = tokio::net::UdpSocket::bind(wanted).await?;
         match tokio::net::TcpListener::bind(udp.local_addr()?).await {
             Ok(tcp) => return Ok((udp, tcp)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 20 => tries += 1,

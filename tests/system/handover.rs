@@ -1,5 +1,5 @@
 //! Restarts beside open connections: the next worker serves at once, and the last one finishes what
-//! it has (SPEC L14).
+//! it has (SPEC L15).
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ fn wait_for_end(scene: &Scene, pid: u32) {
 }
 
 #[test]
-fn l14_a_restart_beside_a_held_tunnel_makes_no_client_wait() {
+fn l15_a_restart_beside_a_held_tunnel_makes_no_client_wait() {
     let scene = Scene::new();
     let origin = scene.origin();
     scene.start();
@@ -82,7 +82,7 @@ fn p11_a_restart_ends_the_tunnels_that_the_new_policy_forbids() {
 }
 
 #[test]
-fn l14_a_stop_waits_for_open_connections_and_a_restart_before_it_changes_nothing() {
+fn l15_a_stop_waits_for_open_connections_and_a_restart_before_it_changes_nothing() {
     let scene = Scene::new();
     let origin = scene.origin();
     scene.start();
@@ -112,7 +112,7 @@ fn l14_a_stop_waits_for_open_connections_and_a_restart_before_it_changes_nothing
 }
 
 #[test]
-fn l14_at_most_one_worker_drains_beside_the_one_that_serves() {
+fn l15_at_most_one_worker_drains_beside_the_one_that_serves() {
     let scene = Scene::new();
     let origin = scene.origin();
     scene.start();
@@ -129,7 +129,7 @@ fn l14_at_most_one_worker_drains_beside_the_one_that_serves() {
 }
 
 #[test]
-fn l14_a_worker_that_does_not_finish_in_time_is_ended() {
+fn l15_a_worker_that_does_not_finish_in_time_is_ended() {
     let scene = Scene::new();
     let origin = scene.origin();
     scene.configure(&Config::example().set("daemon.limits", "drain_timeout", "\"1s\""));
@@ -150,7 +150,7 @@ fn l14_a_worker_that_does_not_finish_in_time_is_ended() {
 }
 
 #[test]
-fn l14_a_draining_worker_does_not_outlive_a_killed_monitor() {
+fn l15_a_draining_worker_does_not_outlive_a_killed_monitor() {
     let scene = Scene::new();
     let origin = scene.origin();
     scene.start();
@@ -166,7 +166,7 @@ fn l14_a_draining_worker_does_not_outlive_a_killed_monitor() {
 }
 
 #[test]
-fn l14_the_control_socket_is_served_by_the_worker_that_serves() {
+fn l15_the_control_socket_is_served_by_the_worker_that_serves() {
     let scene = Scene::new();
     let origin = scene.origin();
     scene.start();

@@ -28,5 +28,6 @@ mod reload;
 mod scene;
 mod sockets;
 mod start;
+mod system_files;
 mod units;
 mod watchdog;

@@ -38,6 +38,7 @@ mod mitm;
 mod origins;
 mod platform;
 mod read;
+mod resolv_conf;
 mod secret;
 mod settings;
 mod settle;
@@ -53,10 +54,12 @@ pub use constraints::managed::{Managed, Pin, Widening};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use layers::Sources;
 pub use origins::Origins;
+pub use resolv_conf::ResolvConf;
 pub use secret::{Secret, SecretSource, Secrets, below};
 pub use settings::{
     Admin, AdminAccess, AdminView, CaCertificate, CaPaths, Control, Daemon, Limits, Listen,
-    LogFormat, Mitm, Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, UnixSockets,
+    LogFormat, Mitm, Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, SystemFiles,
+    UnixSockets,
 };
 pub use upstream_proxy::{
     Except, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,

@@ -282,6 +282,36 @@ pub struct ResolverFiles {
     pub resolv_conf: Option<Arc<str>>,
 }
 
+/// The files of the system that serving needs besides the configuration. They change at run time, and
+/// are followed without a reload (SPEC L14).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SystemFiles {
+    /// The files that resolving names needs.
+    pub resolver: ResolverFiles,
+    /// The CA, whose bundle holds the roots.
+    pub ca: Option<Arc<CaCertificate>>,
+    /// The root certificates (DER).
+    pub roots: Arc<[Arc<[u8]>]>,
+}
+
+impl SystemFiles {
+    /// Those of settings.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            resolver: settings.daemon.resolver.files.clone(),
+            ca: settings.mitm.ca.clone(),
+            roots: Arc::clone(&settings.mitm.roots),
+        }
+    }
+
+    /// Puts them into settings.
+    pub fn fill(&self, settings: &mut Settings) {
+        settings.daemon.resolver.files = self.resolver.clone();
+        settings.mitm.ca.clone_from(&self.ca);
+        settings.mitm.roots = Arc::clone(&self.roots);
+    }
+}
+
 /// Limits on the resources of clients and upstreams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -10,11 +10,13 @@ use serde_json::Value;
 mod blocked;
 mod ca;
 mod explain;
+mod names;
 mod status;
 
 pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MOST_WAIT};
 pub use ca::{Ca, CaQuery};
 pub use explain::{ExplainQuery, Explained, Rule};
+pub use names::{NameServer, Names};
 pub use status::{Counters, GenerationInForce, LastReload, Listener, Outcome, Role, Status};
 
 /// An empty argument.

@@ -69,6 +69,17 @@ impl Drain {
         self.begun.is_cancelled()
     }
 
+    /// Runs a task of the engine's owner until the drain begins.
+    pub fn spawn_until_begun(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let begun = self.begun.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = begun.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
     /// Runs a task that the drain waits for and cuts when its time is over.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut = self.cut.clone();

@@ -69,6 +69,9 @@ fn resolving(error: &ResolveError) -> &'static str {
         ResolveError::NotFound => "the name does not exist",
         ResolveError::Timeout => "the name could not be looked up in time",
         ResolveError::Unavailable(_) => "the name could not be looked up",
+        ResolveError::NoNameServer(_) => {
+            "the name could not be looked up, since the proxy knows no name server"
+        }
     }
 }
 

@@ -90,8 +90,8 @@ pub use own::{OwnListener, OwnListeners, OwnUnixSocket, OwnUnixSockets};
 pub use owner::{ClientOwner, ConnectionHandle, SocketPair};
 pub use server::{Counters, Door, Engine, EngineParts, Listening, SetupError};
 pub use upstream::{
-    ConnectError, Dial, DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError,
-    TcpDialler,
+    ConnectError, Dial, DnsResolver, NameServerHealth, NameServers, NameServersFrom, Resolve,
+    ResolveError, ResolverOptions, ResolverSetupError, TcpDialler,
 };
 
 /// What all doors of one engine share.

@@ -6,19 +6,21 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use codex_network_config::{Settings, Widening};
+use codex_network_config::{Settings, SystemFiles, Widening};
 use codex_network_policy::{LocalAddresses, Mode, Policy};
 use tokio::sync::watch;
 
 use crate::mitm::Interceptor;
-use crate::upstream::Resolve;
 use crate::upstream::tls::UpstreamTls;
+use crate::upstream::{DnsResolver, NameServers, Resolve, Resolver};
 
 /// Settings with everything that was made from them.
 pub struct Generation {
     number: u64,
+    /// Counts up with the number, and with every change of the system's files.
+    connections: u64,
     settings: Arc<Settings>,
-    resolver: Arc<dyn Resolve>,
+    resolver: Resolver,
     /// Shared by all generations.
     machine: Arc<dyn LocalAddresses>,
     tls: Arc<UpstreamTls>,
@@ -38,6 +40,13 @@ impl Generation {
     /// Counts up from 1 with every change, mode changes included.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Counts the generations of connections: a kept connection is used again only under the same
+    /// number. It goes up with every change of the settings, and when the name servers, the hosts
+    /// file or the roots change, since these decided where the connection leads.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections
     }
 
     /// The settings.
@@ -70,8 +79,21 @@ impl Generation {
         self.machine.as_ref()
     }
 
-    pub(crate) fn resolver(&self) -> &Arc<dyn Resolve> {
-        &self.resolver
+    pub(crate) fn resolver(&self) -> &dyn Resolve {
+        self.resolver.as_resolve()
+    }
+
+    /// The resolver that the settings describe; `None` if the owner resolves names in another way.
+    pub(crate) fn dns(&self) -> Option<&Arc<DnsResolver>> {
+        match &self.resolver {
+            Resolver::Dns(resolver) => Some(resolver),
+            Resolver::Own(_) => None,
+        }
+    }
+
+    /// The name servers in use and their health; `None` if the owner resolves names in another way.
+    pub fn name_servers(&self) -> Option<NameServers> {
+        self.dns().map(|resolver| resolver.name_servers())
     }
 }
 
@@ -87,13 +109,14 @@ impl LivePolicy {
     /// Starts with generation 1.
     pub(crate) fn new(
         settings: Arc<Settings>,
-        resolver: Arc<dyn Resolve>,
+        resolver: Resolver,
         machine: Arc<dyn LocalAddresses>,
         tls: Arc<UpstreamTls>,
         interceptor: Option<Arc<Interceptor>>,
     ) -> Self {
         let first = Generation {
             number: 1,
+            connections: 1,
             settings,
             resolver,
             machine,
@@ -121,23 +144,43 @@ impl LivePolicy {
     pub(crate) fn replace(
         &self,
         settings: &Arc<Settings>,
-        resolver: &Arc<dyn Resolve>,
+        resolver: &Resolver,
         tls: &Arc<UpstreamTls>,
         interceptor: Option<&Arc<Interceptor>>,
     ) -> u64 {
         self.swap(|old| Generation {
             number: old.number + 1,
+            connections: old.connections + 1,
             settings: if old.narrowed {
                 Arc::new(in_mode(settings, Mode::Limited))
             } else {
                 Arc::clone(settings)
             },
-            resolver: Arc::clone(resolver),
+            resolver: resolver.clone(),
             machine: Arc::clone(&old.machine),
             tls: Arc::clone(tls),
             interceptor: interceptor.cloned(),
             narrowed: old.narrowed,
         })
+    }
+
+    /// Puts changed files of the system in force, under the settings in force. Judged requests and
+    /// open tunnels go on: the policy is the same, and so is its number.
+    pub(crate) fn renew(&self, files: &SystemFiles, resolver: &Resolver, tls: &Arc<UpstreamTls>) {
+        self.swap(|old| {
+            let mut settings = Settings::clone(&old.settings);
+            files.fill(&mut settings);
+            Generation {
+                number: old.number,
+                connections: old.connections + 1,
+                settings: Arc::new(settings),
+                resolver: resolver.clone(),
+                machine: Arc::clone(&old.machine),
+                tls: Arc::clone(tls),
+                interceptor: old.interceptor.clone(),
+                narrowed: old.narrowed,
+            }
+        });
     }
 
     /// Changes the mode and nothing else, if the requirements permit it (SPEC C6). Returns the
@@ -149,8 +192,9 @@ impl LivePolicy {
             let settings = in_mode(&old.settings, old.settings.managed.narrow(mode));
             Generation {
                 number: old.number + 1,
+                connections: old.connections + 1,
                 settings: Arc::new(settings),
-                resolver: Arc::clone(&old.resolver),
+                resolver: old.resolver.clone(),
                 machine: Arc::clone(&old.machine),
                 tls: Arc::clone(&old.tls),
                 interceptor: old.interceptor.clone(),
@@ -160,8 +204,12 @@ impl LivePolicy {
     }
 
     fn swap(&self, next: impl Fn(&Generation) -> Generation) -> u64 {
-        let old = self.current.rcu(|old| next(old));
-        let number = old.number + 1;
+        let mut number = 0;
+        self.current.rcu(|old| {
+            let new = next(old);
+            number = new.number;
+            new
+        });
         // Two swaps may notify in either order; the watched number only ever grows.
         self.number.send_if_modified(|seen| {
             let newer = number > *seen;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use codex_network_config::{Settings, UpstreamProxy, Widening};
+use codex_network_config::{Settings, SystemFiles, UpstreamProxy, Widening};
 use codex_network_policy::{LocalAddresses, Mode, Protocol, UnixSocketSupport};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -29,7 +29,7 @@ use crate::owner::{ClientOwner, ConnectionHandle, Owners};
 use crate::record::Recorder;
 use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{
-    Dial, DnsResolver, Resolve, ResolverOptions, ResolverSetupError, TcpDialler, Upstream,
+    Dial, DnsResolver, Resolve, Resolver, ResolverOptions, ResolverSetupError, TcpDialler, Upstream,
 };
 use crate::{Shared, enforce, http, socks5};
 
@@ -357,6 +357,27 @@ impl Engine {
         Ok(live.replace(settings, &resolver, &tls, interceptor.as_ref()))
     }
 
+    /// Puts changed files of the system in force, without a change of the settings: open connections
+    /// and tunnels go on, and so does the generation's number. Further connections to upstreams use
+    /// the new name servers, hosts and roots; kept connections are not used again, since the old ones
+    /// decided where they lead. Owners call this and [`replace`](Self::replace) one after the other.
+    ///
+    /// # Errors
+    ///
+    /// When no resolver, or no TLS for upstreams, can be made. Then nothing has changed.
+    pub fn renew(&self, files: &SystemFiles) -> Result<(), SetupError> {
+        let current = self.current();
+        let mut settings = Settings::clone(current.settings());
+        files.fill(&mut settings);
+        let tls = UpstreamTls::renewed(Some(current.tls()), &settings.mitm.roots)?;
+        let resolver = match (current.dns(), &self.shared.fixed_resolver) {
+            (Some(dns), None) => Resolver::Dns(Arc::new(dns.renewed(&options(&settings))?)),
+            (_, fixed) => resolver(fixed.as_ref(), &settings)?,
+        };
+        self.shared.live.renew(files, &resolver, &tls);
+        Ok(())
+    }
+
     /// Changes the mode: full mode until the next [`replace`](Self::replace), limited mode until this is
     /// called again. Returns the generation's number.
     ///
@@ -470,16 +491,20 @@ impl Drop for Listening {
 fn resolver(
     fixed: Option<&Arc<dyn Resolve>>,
     settings: &Settings,
-) -> Result<Arc<dyn Resolve>, ResolverSetupError> {
+) -> Result<Resolver, ResolverSetupError> {
     if let Some(fixed) = fixed {
-        return Ok(Arc::clone(fixed));
+        return Ok(Resolver::Own(Arc::clone(fixed)));
     }
+    let resolver = DnsResolver::new(&options(settings))?;
+    Ok(Resolver::Dns(Arc::new(resolver)))
+}
+
+fn options(settings: &Settings) -> ResolverOptions {
     let options = &settings.daemon.resolver;
-    let resolver = DnsResolver::new(&ResolverOptions {
+    ResolverOptions {
         nameservers: options.nameservers.clone(),
         timeout: options.timeout,
         hosts_file: options.hosts_file.clone(),
         files: options.files.clone(),
-    })?;
-    Ok(Arc::new(resolver))
+    }
 }

@@ -41,7 +41,11 @@ use lease::{FarEnd, Sender};
 use pool::{Checkout, Pool};
 pub(crate) use proxy::ProxyError;
 use proxy::{AbsoluteForm, ProxyUse, Ways};
-pub use resolve::{DnsResolver, Resolve, ResolveError, ResolverOptions, ResolverSetupError};
+pub(crate) use resolve::Resolver;
+pub use resolve::{
+    DnsResolver, NameServerHealth, NameServers, NameServersFrom, Resolve, ResolveError,
+    ResolverOptions, ResolverSetupError,
+};
 
 use crate::activity::Activity;
 use crate::drain::Drain;
@@ -336,7 +340,7 @@ fn connect_timeout(permit: &Permit) -> Duration {
 /// Looks the host up once, and has the policy judge its addresses.
 pub(crate) async fn vetted(permit: &Permit) -> Result<VettedAddrs, Failure> {
     let host = &permit.authority().host;
-    let addresses = lookup(permit.generation().resolver().as_ref(), host)
+    let addresses = lookup(permit.generation().resolver(), host)
         .await
         .map_err(|error| {
             tracing::debug!(%error, %host, "a permitted name does not resolve");

@@ -14,6 +14,7 @@ mod environment;
 mod finding;
 mod init_system;
 mod listeners;
+mod names;
 mod permissions;
 mod ports;
 mod proxy;
@@ -134,6 +135,7 @@ fn look(check: Check, facts: &Facts) -> Vec<Finding> {
         Check::Permissions => permissions::check(facts),
         Check::Ca => ca::check(facts),
         Check::Environment => environment::check(facts),
+        Check::Names => names::check(facts),
         Check::Settings => settings::check(facts),
         Check::Version => version::check(facts),
     }

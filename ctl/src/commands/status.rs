@@ -1,5 +1,7 @@
 //! `proxyctl status`.
 
+pub(super) mod names;
+
 use codex_network_control::Client;
 use codex_network_control::message::{LastReload, Listener, Outcome, Role, Status};
 use serde::Serialize;
@@ -57,6 +59,8 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
         ),
     ));
     rows.extend(continued("", shortages(&status).into_iter()));
+    let names = status.names.as_ref().map(names::lines);
+    rows.extend(continued("names", names.unwrap_or_default().into_iter()));
     rows.extend(continued("upstream", upstream(&status).into_iter()));
     rows.push((
         "decisions",

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use codex_network_config::{CaCertificate, Mitm};
+use codex_network_config::CaCertificate;
 
 /// The CA in force, and the roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,12 +17,6 @@ pub(crate) struct Handed {
 }
 
 impl Handed {
-    /// Sets the engine's settings for it.
-    pub(crate) fn fill(self, mitm: &mut Mitm) {
-        mitm.ca = self.ca;
-        mitm.roots = self.roots;
-    }
-
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         // Neither a certificate nor a path is ever empty, so an empty part means "none".

@@ -8,6 +8,8 @@ use codex_network_files::{ReadError, Reading};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use crate::watched::{Collection, Part};
+
 /// Largest file of root certificates, and largest sum of all files. The roots of a whole system
 /// take half a megabyte.
 const MAX_BYTES: u64 = 16 << 20;
@@ -16,6 +18,28 @@ const MAX_BYTES: u64 = 16 << 20;
 /// OpenSSL.
 const FILE: &str = "SSL_CERT_FILE";
 const DIRECTORIES: &str = "SSL_CERT_DIR";
+
+/// Where the systems keep their roots: the places that `rustls-native-certs` looks into.
+#[cfg(not(target_os = "macos"))]
+const SYSTEM_PLACES: &[(&str, Part)] = &[
+    ("/etc/ssl/certs", Part::Entries),
+    ("/etc/ssl/certs/ca-certificates.crt", Part::Itself),
+    ("/etc/ssl/ca-bundle.pem", Part::Itself),
+    ("/etc/ssl/cert.pem", Part::Itself),
+    ("/etc/pki/tls/certs", Part::Entries),
+    ("/etc/pki/tls/certs/ca-bundle.crt", Part::Itself),
+    ("/etc/pki/tls/cacert.pem", Part::Itself),
+    (
+        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+        Part::Itself,
+    ),
+];
+/// They are in keychains, and settings say which of them are trusted.
+#[cfg(target_os = "macos")]
+const SYSTEM_PLACES: &[(&str, Part)] = &[
+    ("/Library/Keychains/System.keychain", Part::Itself),
+    ("/Library/Security/Trust Settings", Part::Entries),
+];
 
 /// The roots (DER), and a warning when there are none.
 #[derive(Default)]
@@ -49,6 +73,25 @@ pub(crate) fn load(own: &[&[u8]]) -> Roots {
     Roots {
         certificates,
         warning,
+    }
+}
+
+/// Adds the places of the roots.
+pub(crate) fn watch(paths: &mut Collection) {
+    let (file, directories) = (std::env::var_os(FILE), std::env::var_os(DIRECTORIES));
+    if file.is_none() && directories.is_none() {
+        for (path, part) in SYSTEM_PLACES {
+            paths.add(Path::new(path), *part);
+        }
+        return;
+    }
+    if let Some(file) = file {
+        paths.add(Path::new(&file), Part::Itself);
+    }
+    for directory in directories.iter().flat_map(std::env::split_paths) {
+        if !directory.as_os_str().is_empty() {
+            paths.add(&directory, Part::Entries);
+        }
     }
 }
 

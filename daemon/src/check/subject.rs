@@ -147,7 +147,8 @@ impl Subject {
             errors.push(ReloadProblem::placeless(&error));
         }
         let hosts = daemon.resolver.hosts_file.as_deref();
-        if let Some(Err(problem)) = hosts.map(|hosts| loader::hosts(&self.scope.place(hosts))) {
+        if let Some(Err(problem)) = hosts.map(|hosts| loader::check_hosts(&self.scope.place(hosts)))
+        {
             errors.push(error(&problem.text));
         }
         let outside = self.outside(&loaded);

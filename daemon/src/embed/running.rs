@@ -135,7 +135,7 @@ impl Running {
         self: &Arc<Self>,
         given: Option<Configuration>,
     ) -> Result<u64, NetworkProxyError> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = self.turn().await;
         self.put_in_force_by(turn, given).await
     }
 
@@ -196,6 +196,11 @@ impl Running {
         }
         state.by = by;
         Ok(number)
+    }
+
+    /// Waits until no other change is under way, and keeps further ones waiting.
+    pub(super) async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// Closes the listeners for good.
@@ -263,7 +268,7 @@ impl Owner for Running {
     fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>> {
         Box::pin(async move {
             let reloading = async {
-                let turn = Arc::clone(&self.turn).lock_owned().await;
+                let turn = self.turn().await;
                 // Checked only now: the embedder may have been faster.
                 self.readable()?;
                 Ok(self.put_in_force_by(turn, None).await)

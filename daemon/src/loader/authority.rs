@@ -1,24 +1,22 @@
-//! Which CA a configuration uses (SPEC M3), and what the worker may know about it.
+//! Which CA a configuration uses (SPEC M3).
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use codex_network_config::{CaCertificate, CaPaths, Settings};
+use codex_network_config::{CaPaths, Settings};
 use codex_network_policy::Interception;
 
+use crate::ca::Ca;
 use crate::ca::files::{self, FileError};
-use crate::ca::handed::Handed;
-use crate::ca::roots::Roots;
-use crate::ca::{Ca, publish, roots};
 use crate::privsep::briefing::Environment;
 use crate::privsep::settled::Authority;
 use crate::state;
 
-/// The CA for the monitor, the part for the worker, and warnings.
+/// The CA for the monitor, its certificate (DER) with its own file, and warnings.
 pub(super) struct Chosen {
     pub(super) authority: Authority,
-    pub(super) handed: Handed,
+    pub(super) ca: Option<(Vec<u8>, Option<PathBuf>)>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -33,19 +31,10 @@ pub(super) fn choose(
     ephemeral: &[u8],
 ) -> Result<Chosen, String> {
     if settings.policy.interception() == Interception::Forbidden {
-        // An upstream proxy in TLS is verified too (SPEC H12).
-        let roots = if settings.upstream_proxies.need_tls() {
-            roots::load(&[ephemeral])
-        } else {
-            Roots::default()
-        };
         return Ok(Chosen {
             authority: Authority::None,
-            handed: Handed {
-                roots: roots.certificates.into(),
-                ..Handed::default()
-            },
-            warnings: roots.warning.into_iter().collect(),
+            ca: None,
+            warnings: Vec::new(),
         });
     }
     let now = SystemTime::now();
@@ -67,37 +56,16 @@ pub(super) fn choose(
             None => None,
         },
     };
-    let (authority, certificate, kept_at): (_, Arc<[u8]>, _) = match kept {
+    let (authority, ca) = match kept {
         Some((ca, at)) => {
-            let certificate = Arc::clone(ca.certificate());
-            (Authority::Kept(Arc::new(ca)), certificate, Some(at))
+            let certificate = ca.certificate().to_vec();
+            (Authority::Kept(Arc::new(ca)), (certificate, Some(at)))
         }
-        None => (Authority::Ephemeral, ephemeral.into(), None),
-    };
-    let roots = roots::load(&[&certificate, ephemeral]);
-    warnings.extend(roots.warning);
-    let published = public_files(state.as_deref(), &certificate, &roots.certificates, now)
-        .map_err(|why| {
-            warnings.push(format!(
-                "the CA's public files are missing, so programs cannot be pointed at them: {why}"
-            ));
-        })
-        .ok();
-    let (certificate_file, bundle_file) = published
-        .map(|published| (published.certificate, published.bundle))
-        .unzip();
-    let ca = CaCertificate {
-        der: certificate,
-        kept_at,
-        certificate_file,
-        bundle_file,
+        None => (Authority::Ephemeral, (ephemeral.to_vec(), None)),
     };
     Ok(Chosen {
         authority,
-        handed: Handed {
-            ca: Some(Arc::new(ca)),
-            roots: roots.certificates.into(),
-        },
+        ca: Some(ca),
         warnings,
     })
 }
@@ -135,14 +103,4 @@ fn in_state(
         }
         Err(error) => Err(error.to_string()),
     }
-}
-
-fn public_files(
-    state: Option<&Path>,
-    certificate: &[u8],
-    roots: &[Arc<[u8]>],
-    now: SystemTime,
-) -> Result<publish::Published, String> {
-    let state = state.ok_or(state::NOWHERE)?;
-    publish::publish(state, certificate, roots.iter().map(|root| &**root), now)
 }

@@ -22,6 +22,7 @@ use crate::ca::Scalar;
 use crate::privsep;
 use crate::privsep::briefing::{Briefing, Environment};
 use crate::privsep::settled::Loaded;
+use crate::privsep::system_files::Plan;
 
 /// Largest output of a loader: several files of the largest accepted size.
 const LONGEST: usize = 512 << 20;
@@ -46,7 +47,7 @@ impl Arguments {
     /// `words` are those of the command line. `certificate` is that of the monitor's CA, for the
     /// public files. The environment is that of this process.
     pub(super) fn new(words: Vec<OsString>, certificate: &[u8]) -> Self {
-        let briefing = Briefing {
+        let briefing = Briefing::Configuration {
             environment: Environment::of_this_process(),
             certificate: certificate.to_vec(),
         };
@@ -69,13 +70,36 @@ pub(super) fn start(
     Begin(load): Begin,
     events: SyncSender<Event>,
 ) -> anyhow::Result<Loading> {
+    let loaded = move |loaded| Event::Loaded(load, loaded);
+    beside(arguments, &arguments.briefing, events, loaded)
+}
+
+/// Runs a loader beside the loop that reads the files of the system alone. `reading` is the number
+/// of the event with the result.
+pub(super) fn start_reading(
+    arguments: &Arguments,
+    plan: Plan,
+    reading: u32,
+    events: SyncSender<Event>,
+) -> anyhow::Result<Loading> {
+    let briefing = Arc::new(Briefing::SystemFiles(plan).encode());
+    let read = move |read| Event::SystemFilesRead(reading, read);
+    beside(arguments, &briefing, events, read)
+}
+
+fn beside(
+    arguments: &Arguments,
+    briefing: &Arc<Zeroizing<Vec<u8>>>,
+    events: SyncSender<Event>,
+    event: impl FnOnce(anyhow::Result<Loaded>) -> Event + Send + 'static,
+) -> anyhow::Result<Loading> {
     // On this thread, which lives as long as the monitor: the loader ends with the thread that
     // started it.
-    let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.briefing)?;
+    let (loading, stdout) = Loading::begin(&mut loader(arguments)?, briefing)?;
     let working = Loading(Arc::clone(&loading.0));
     std::thread::spawn(move || {
         // A loop that has ended needs no result.
-        let _ = events.send(Event::Loaded(load, working.finish(stdout, LIMIT)));
+        let _ = events.send(event(working.finish(stdout, LIMIT)));
     });
     Ok(loading)
 }

@@ -161,8 +161,12 @@ impl Predecessor {
         if self.version == Version::Other {
             return;
         }
-        let blob = match sealed(&settled.blob) {
-            Ok(blob) => blob,
+        let blobs = sealed(&settled.blob).and_then(|settings| {
+            let files = sealed(&settled.system_files.blob())?;
+            Ok([settings, files])
+        });
+        let blobs = match blobs {
+            Ok(blobs) => blobs,
             Err(error) => {
                 tracing::warn!(
                     "the worker of the previous start cannot get the settings, and ends: {error:#}"
@@ -183,7 +187,7 @@ impl Predecessor {
             confinement: settled.confinement,
             release: 0,
         };
-        self.tell(&message, &[blob]);
+        self.tell(&message, &blobs);
     }
 
     /// Answers a message. It gets no certificates and no users: it accepts no connections.
@@ -302,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn l14_a_worker_of_another_version_gets_a_short_limit_and_no_settings() {
+    fn l15_a_worker_of_another_version_gets_a_short_limit_and_no_settings() {
         let (mut child, mut receiver, left) = left("0.0.0-other");
         let (events, _) = mpsc::sync_channel(8);
         let minute = Duration::from_secs(60);
@@ -326,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn l14_an_adopted_worker_gets_settings_and_no_certificates_or_users() {
+    fn l15_an_adopted_worker_gets_settings_and_no_certificates_or_users() {
         let (mut child, mut receiver, left) = left(env!("CARGO_PKG_VERSION"));
         let (events, _) = mpsc::sync_channel(8);
         let minute = Duration::from_secs(60);
@@ -364,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn l14_half_of_what_a_monitor_leaves_is_not_adopted() {
+    fn l15_half_of_what_a_monitor_leaves_is_not_adopted() {
         let (events, _) = mpsc::sync_channel(8);
         let (mut child, mut receiver, mut whole) = left("1");
         whole.process = None;

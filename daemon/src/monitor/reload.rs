@@ -2,6 +2,8 @@
 //! C7).
 
 use super::Monitor;
+use anyhow::anyhow;
+
 use super::load;
 use super::reloads::Begin;
 use crate::notify;
@@ -19,13 +21,15 @@ impl Monitor {
 
     /// A reload has ended, with any result. The next one begins.
     pub(super) fn reload_done(&mut self) {
-        match self.reloads.done() {
-            Some(next) => self.begin(next),
-            None => notify::ready(),
+        if let Some(next) = self.reloads.done() {
+            return self.begin(next);
         }
+        notify::ready();
+        self.read_system_files();
     }
 
     pub(super) fn begin(&mut self, begin: Begin) {
+        self.stop_reading();
         match load::start(&self.arguments, begin, self.events.clone()) {
             Ok(loading) => self.loading = Some(loading),
             Err(error) => self.loaded(begin.0, Err(error)),
@@ -42,6 +46,7 @@ impl Monitor {
                 Err(error) => Problems::from(&error),
             },
             Ok(Loaded::Problems(problems)) => problems,
+            Ok(Loaded::Files(_)) => Problems::from(&anyhow!("the loader did something else")),
             Err(error) => Problems::from(&error),
         };
         self.reload_failed(ticket, problems);
@@ -75,5 +80,6 @@ impl Monitor {
             Err(error) => tracing::error!("the listeners stay as they are: {error:#}"),
         }
         self.settle(before);
+        self.read_system_files_anew();
     }
 }

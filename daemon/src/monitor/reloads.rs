@@ -59,6 +59,11 @@ impl Reloads {
             .any(|ticket| ticket < OWN_TICKETS)
     }
 
+    /// Whether no reload is running.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_none()
+    }
+
     /// The ticket of this load, unless it was cancelled.
     pub(super) fn ticket(&self, load: u32) -> Option<u32> {
         let running = self.running.as_ref()?;

@@ -1,4 +1,4 @@
-//! Stopping: draining the worker, or leaving it to the next monitor (SPEC L14).
+//! Stopping: draining the worker, or leaving it to the next monitor (SPEC L15).
 
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ impl Monitor {
             return Some(End::Stopped);
         }
         self.loading = None;
+        self.stop_following();
         notify::stopping();
         self.listeners.close();
         self.control = None;
@@ -53,6 +54,7 @@ impl Monitor {
         }
         // Its result is no longer needed, and it may hang.
         self.loading = None;
+        self.stop_following();
         notify::stopping();
         // These are copies of the worker's sockets: while they are open, clients would wait in
         // vain.

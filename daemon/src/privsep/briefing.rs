@@ -1,5 +1,6 @@
-//! The monitor's input for a loader, over a pipe: the environment that the service was started
-//! with, and the certificate of the monitor's CA.
+//! The monitor's input for a loader, over a pipe: for a configuration, the environment that the
+//! service was started with and the certificate of the monitor's CA; for the files of the system, which
+//! of them the settings in force need.
 //!
 //! The environment may hold secrets. A process's own environment is readable in `/proc/PID/environ`
 //! from its first instruction on, before it can forbid that. The bytes on the pipe are not.
@@ -12,17 +13,23 @@ use zeroize::Zeroizing;
 
 use super::layout::{Reader, Writer};
 use super::message::Malformed;
+use super::system_files::Plan;
 
 /// Longest briefing, in bytes. Linux allows a program 6 MiB of arguments and environment
 /// (`execve(2)`).
 pub(crate) const MAX_BRIEFING: u64 = 16 << 20;
 
-/// The input of a loader.
+/// The input of a loader: its task.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Briefing {
-    pub(crate) environment: Environment,
-    /// DER.
-    pub(crate) certificate: Vec<u8>,
+pub(crate) enum Briefing {
+    /// Load the configuration.
+    Configuration {
+        environment: Environment,
+        /// That of the monitor's CA, DER.
+        certificate: Vec<u8>,
+    },
+    /// Read the files of the system again, for the settings in force.
+    SystemFiles(Plan),
 }
 
 /// The variables that the service was started with.
@@ -50,31 +57,52 @@ impl std::fmt::Debug for Environment {
 impl Briefing {
     /// The bytes, which are overwritten when they are dropped.
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let Environment(variables) = &self.environment;
+        let (environment, certificate) = match self {
+            Self::Configuration {
+                environment,
+                certificate,
+            } => (environment, certificate),
+            Self::SystemFiles(plan) => {
+                let mut out = Writer::default();
+                out.u8(1);
+                plan.encode(&mut out);
+                return Zeroizing::new(out.0);
+            }
+        };
+        let Environment(variables) = environment;
         let bytes = variables
             .iter()
             .map(|(name, value)| name.len() + value.len());
         let texts = 2 * variables.len() + 1;
-        let length = bytes.sum::<usize>() + self.certificate.len() + 4 * (texts + 1);
+        let length = 1 + bytes.sum::<usize>() + certificate.len() + 4 * (texts + 1);
         // One allocation: a vector that grows leaves its old bytes behind.
         let mut out = Writer(Vec::with_capacity(length));
+        out.u8(0);
         out.u32(u32::try_from(variables.len()).unwrap_or(u32::MAX));
         for (name, value) in variables {
             out.counted(name.as_bytes());
             out.counted(value.as_bytes());
         }
-        out.counted(&self.certificate);
+        out.counted(certificate);
         Zeroizing::new(out.0)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader(bytes);
+        match input.u8()? {
+            0 => {}
+            1 => {
+                let plan = Plan::decode(&mut input)?;
+                return input.end(Self::SystemFiles(plan));
+            }
+            _ => return Err(Malformed),
+        }
         let mut variables = HashMap::new();
         for _ in 0..input.u32()? {
             let name = OsString::from_vec(input.counted()?.to_vec());
             variables.insert(name, OsString::from_vec(input.counted()?.to_vec()));
         }
-        let briefing = Self {
+        let briefing = Self::Configuration {
             environment: Environment(variables),
             certificate: input.counted()?.to_vec(),
         };
@@ -101,7 +129,7 @@ mod tests {
             Environment::default(),
             Environment(HashMap::from(variables)),
         ] {
-            let briefing = Briefing {
+            let briefing = Briefing::Configuration {
                 environment,
                 certificate: b"DER".to_vec(),
             };
@@ -127,7 +155,7 @@ mod tests {
     #[test]
     fn b4_a_briefing_does_not_show_its_variables() {
         let variable = (OsString::from("API_TOKEN"), OsString::from("hunter2"));
-        let briefing = Briefing {
+        let briefing = Briefing::Configuration {
             environment: Environment(HashMap::from([variable])),
             certificate: Vec::new(),
         };

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
-/// Most descriptors in one frame: the settings and one for each listener.
+/// Most descriptors in one frame: the settings, the files of the system, and one for each listener.
 pub(crate) const MOST_DESCRIPTORS: usize = 8;
 /// Bytes before a frame's payload.
 const HEAD: usize = 5;

@@ -145,9 +145,9 @@ pub(crate) struct Ends {
 /// From the monitor to the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToWorker {
-    /// Put these settings in force. The first descriptor holds them. One follows for each replaced
-    /// listener, in the order of [`Name::ALL`], and one for the control socket, if its path is
-    /// given.
+    /// Put these settings in force. The first descriptor holds them, the second one the files of the
+    /// system. One follows for each replaced listener, in the order of [`Name::ALL`], and one for the
+    /// control socket, if its path is given.
     Settings {
         ticket: u32,
         control: Option<String>,
@@ -195,6 +195,9 @@ pub(crate) enum ToWorker {
         ticket: u32,
         users: Vec<Option<u32>>,
     },
+    /// Name servers, hosts or roots have changed, and the settings have not. The descriptor holds the
+    /// files of the system.
+    SystemFiles,
 }
 
 /// From the worker to the monitor.
@@ -243,6 +246,7 @@ pub(crate) mod operation {
     pub(crate) const OWNERS: u8 = 13;
     pub(crate) const ANNOUNCE: u8 = 15;
     pub(crate) const HAND_OVER: u8 = 19;
+    pub(crate) const SYSTEM_FILES: u8 = 17;
     pub(crate) const APPLIED: u8 = 2;
     pub(crate) const REJECTED: u8 = 4;
     pub(crate) const RELOAD: u8 = 6;
@@ -313,6 +317,7 @@ impl ToWorker {
                 operation::HAND_OVER
             }
             Self::Ping => operation::PING,
+            Self::SystemFiles => operation::SYSTEM_FILES,
             Self::Leaf {
                 ticket,
                 certificate,
@@ -381,6 +386,7 @@ impl ToWorker {
                 release: input.u64()?,
             },
             operation::PING => Self::Ping,
+            operation::SYSTEM_FILES => Self::SystemFiles,
             operation::LEAF => Self::Leaf {
                 ticket: input.u32()?,
                 not_after: input.u64()?,

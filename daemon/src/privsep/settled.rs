@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::interceptable::Interceptable;
 use super::layout::{Reader, Writer};
 use super::message::{Account, Confinement, Malformed, Problems};
+use super::system_files::{FoundFiles, SystemFiles};
 use crate::ca::{Ca, Scalar};
 
 /// A loader's output about a configuration.
@@ -18,6 +19,8 @@ pub(crate) enum Loaded {
     Problems(Problems),
     /// The configuration can be used.
     Settled(Settled),
+    /// The files of the system, which were read alone.
+    Files(FoundFiles),
 }
 
 /// The facts about a configuration for the monitor, and the rest, which it does not parse.
@@ -39,6 +42,8 @@ pub(crate) struct Settled {
     pub(crate) authority: Authority,
     /// The hosts that it issues for.
     pub(crate) interceptable: Arc<Interceptable>,
+    /// The files of the system.
+    pub(crate) system_files: Box<SystemFiles>,
     /// The settings, for the worker.
     pub(crate) blob: Vec<u8>,
 }
@@ -146,7 +151,12 @@ impl Loaded {
                     }
                 }
                 settled.interceptable.encode(&mut out);
+                settled.system_files.encode(&mut out);
                 out.0.extend_from_slice(&settled.blob);
+            }
+            Self::Files(found) => {
+                out.u8(2);
+                found.encode(&mut out);
             }
         }
         (key, out.0)
@@ -188,8 +198,13 @@ impl Loaded {
                     _ => return Err(Malformed),
                 },
                 interceptable: Arc::new(Interceptable::decode(&mut input)?),
+                system_files: Box::new(SystemFiles::decode(&mut input)?),
                 blob: input.0.to_vec(),
             })),
+            2 => {
+                let found = FoundFiles::decode(&mut input)?;
+                input.end(Self::Files(found))
+            }
             _ => Err(Malformed),
         }
     }
@@ -265,6 +280,7 @@ impl Settled {
             lines: Lines::Json,
             authority: Authority::None,
             interceptable: Arc::new(Interceptable::Everything),
+            system_files: Box::default(),
             blob: b"anything".to_vec(),
         }
     }

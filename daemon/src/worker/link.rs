@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use codex_network_config::{ResolverFiles, Sources, UpstreamProxies};
+use codex_network_config::{ResolverFiles, Sources, SystemFiles, UpstreamProxies};
 use zeroize::Zeroizing;
 
 use super::askers::Askers;
@@ -27,6 +27,7 @@ use crate::privsep::message::{
     Account, Confinement, LONGEST_TO_WORKER, Listener, Mode, Name, NoLeaf, Problems, ToMonitor,
     ToWorker,
 };
+use crate::privsep::system_files;
 use crate::problems::ReloadError;
 
 /// Sends to the monitor.
@@ -54,12 +55,10 @@ pub(super) struct Orders {
     pub(super) admitted: Admitted,
     /// Sentences about names without an account.
     pub(super) unknown: Vec<String>,
-    /// The files that resolving names needs.
-    pub(super) files: ResolverFiles,
+    /// The files of the system, with the CA.
+    pub(super) system_files: ReceivedFiles,
     /// The proxies of the environment that the service was started with.
     pub(super) upstream_proxies: Arc<UpstreamProxies>,
-    /// The CA and the roots.
-    pub(super) handed: Handed,
     /// The control socket, with its path; a worker gets it with its first orders.
     pub(super) control: Option<(UnixListener, String, Origin)>,
     pub(super) listeners: Vec<(Name, Change)>,
@@ -67,6 +66,13 @@ pub(super) struct Orders {
     pub(super) confinement: Confinement,
     /// The number for `sandbox::outlive_the_monitor`.
     pub(super) release: u64,
+}
+
+/// The files of the system, and sentences about those that cannot be used.
+#[derive(Debug)]
+pub(super) struct ReceivedFiles {
+    pub(super) files: SystemFiles,
+    pub(super) warnings: Vec<String>,
 }
 
 /// The change of a listener.
@@ -127,6 +133,8 @@ pub(super) enum Order {
         release: u64,
     },
     Ping,
+    /// The files of the system have changed.
+    SystemFiles(ReceivedFiles),
     /// The result of a request for a leaf.
     Leaf {
         ticket: u32,
@@ -183,6 +191,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
         } => {
             let mut descriptors = descriptors.into_iter();
             let blob = File::from(descriptors.next().context("no settings came")?);
+            let files = descriptors.next().context("no files of the system came")?;
             let listeners = take_listeners(&mut descriptors, listeners)?;
             let control = match control {
                 None => None,
@@ -208,9 +217,8 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 sources,
                 admitted: unpacked.admitted,
                 unknown: unpacked.unknown,
-                files: unpacked.files,
+                system_files: receive(files)?,
                 upstream_proxies: Arc::new(unpacked.upstream_proxies),
-                handed: unpacked.handed,
                 control,
                 listeners,
                 account,
@@ -223,6 +231,10 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
         ToWorker::Drain { limit } => Order::Drain(limit),
         ToWorker::HandOver { limit, release } => Order::HandOver { limit, release },
         ToWorker::Ping => Order::Ping,
+        ToWorker::SystemFiles => {
+            let files = descriptors.into_iter().next();
+            Order::SystemFiles(receive(files.context("no files of the system came")?)?)
+        }
         ToWorker::Leaf {
             ticket,
             certificate,
@@ -276,18 +288,14 @@ fn read(mut file: &File) -> anyhow::Result<Vec<u8>> {
 struct Unpacked<'a> {
     admitted: Admitted,
     unknown: Vec<String>,
-    files: ResolverFiles,
     upstream_proxies: UpstreamProxies,
-    handed: Handed,
     sources: &'a [u8],
 }
 
 /// Splits the loader's blob into its parts.
 fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
     let (admitted, rest) = Admitted::from_bytes(bytes)?;
-    let (unknown, rest) = part(rest)?;
-    let (hosts, rest) = part(rest)?;
-    let (resolv_conf, mut rest) = part(rest)?;
+    let (unknown, mut rest) = part(rest)?;
     let mut variables = HashMap::new();
     for name in UpstreamProxies::VARIABLES {
         let (value, after) = part(rest)?;
@@ -295,23 +303,37 @@ fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
         rest = after;
     }
     let variable = |name: &str| variables.get(name).map(|value| (*value).to_owned());
-    let (handed, sources) = part(rest)?;
-    let text = |bytes| Some(Arc::from(String::from_utf8_lossy(bytes)));
     Some(Unpacked {
         admitted,
-        unknown: String::from_utf8_lossy(unknown)
-            .lines()
-            .map(str::to_owned)
-            .collect(),
-        files: ResolverFiles {
-            hosts: text(hosts),
-            resolv_conf: text(resolv_conf),
-        },
+        unknown: lines(unknown),
         // The loader has checked them.
         upstream_proxies: UpstreamProxies::from_environment(variable).ok()?,
-        handed: Handed::from_bytes(handed)?,
-        sources,
+        sources: rest,
     })
+}
+
+/// Reads the files of the system from the memory that holds them.
+fn receive(memory: OwnedFd) -> anyhow::Result<ReceivedFiles> {
+    let bytes = read(&File::from(memory)).context("cannot read the files of the system")?;
+    let [hosts, resolv_conf, handed, warnings] = system_files::SystemFiles::split_blob(&bytes)?;
+    let handed = Handed::from_bytes(handed).context("the roots are garbled")?;
+    let text = |bytes| Some(Arc::from(String::from_utf8_lossy(bytes)));
+    Ok(ReceivedFiles {
+        files: SystemFiles {
+            resolver: ResolverFiles {
+                hosts: text(hosts),
+                resolv_conf: text(resolv_conf),
+            },
+            ca: handed.ca,
+            roots: handed.roots,
+        },
+        warnings: lines(warnings),
+    })
+}
+
+fn lines(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().map(str::to_owned).collect()
 }
 
 /// Bytes after their length, and the rest.

@@ -17,7 +17,8 @@ use futures_util::future::BoxFuture;
 
 use super::doors::Doors;
 use super::issuer::Issuer;
-use super::link::{Link, Orders};
+use super::link::{Link, Orders, ReceivedFiles};
+use super::system_files;
 use crate::admin::{Owner, Unchanged};
 use crate::admitted::Admitted;
 use crate::privsep::message::{Problems, ToMonitor};
@@ -52,6 +53,8 @@ struct Told {
     last: Option<LastReload>,
     /// Warnings: settings in force that do not do what they seem to say.
     warnings: Vec<String>,
+    /// Warnings about the files of the system, as they were read last.
+    of_files: Vec<String>,
     admitted: Arc<Admitted>,
 }
 
@@ -73,14 +76,16 @@ impl Reloader {
         issuer: Arc<Issuer>,
         admitted: Admitted,
         warnings: Vec<String>,
+        of_files: Vec<String>,
     ) -> Arc<Self> {
-        for warning in &warnings {
+        for warning in warnings.iter().chain(&of_files) {
             tracing::warn!("{warning}");
         }
         let told = Told {
             generation: (engine.current().number(), unix_seconds(SystemTime::now())),
             last: None,
             warnings,
+            of_files,
             admitted: Arc::new(admitted),
         };
         Arc::new(Self {
@@ -125,7 +130,8 @@ impl Reloader {
 
     /// The warnings about the settings in force, a line each.
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.told().warnings.clone()
+        let told = self.told();
+        [told.warnings.as_slice(), &told.of_files].concat()
     }
 
     /// The callers of the control socket that the settings in force permit.
@@ -221,9 +227,8 @@ impl Reloader {
             sources,
             admitted,
             unknown,
-            files,
+            system_files,
             upstream_proxies,
-            handed,
             listeners,
             ..
         } = orders;
@@ -234,9 +239,8 @@ impl Reloader {
             .map_err(|error| unusable(&error))?
             .map_err(|problems| ReloadError::of(&problems))?;
         let mut settings = loaded.settings;
-        settings.daemon.resolver.files = files;
         settings.upstream_proxies = upstream_proxies;
-        handed.fill(&mut settings.mitm);
+        system_files.files.fill(&mut settings);
         let settings = Arc::new(settings);
         let old = self.engine.current();
         let number = self
@@ -261,7 +265,7 @@ impl Reloader {
             .chain(settings.upstream_proxies.warnings())
             .chain(self.engine.looping_proxies())
             .collect();
-        self.tell(warnings, admitted);
+        self.tell(warnings, system_files.warnings, admitted);
         Ok(Replaced {
             number,
             old: Arc::clone(old.settings()),
@@ -296,6 +300,21 @@ impl Reloader {
         );
     }
 
+    /// Puts changed files of the system in force, under the same settings (SPEC L14).
+    pub(super) async fn renew(&self, received: ReceivedFiles) {
+        let ReceivedFiles { files, warnings } = received;
+        let before = std::mem::replace(&mut self.told().of_files, warnings.clone());
+        for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
+            tracing::warn!("{warning}");
+        }
+        let engine = self.engine.clone();
+        // A long hosts file takes a while to parse, so it must not run on a thread that serves.
+        let renewed = tokio::task::spawn_blocking(move || system_files::renew(&engine, &files));
+        if let Err(error) = renewed.await {
+            tracing::error!(%error, "changed name servers, hosts or roots were not taken over");
+        }
+    }
+
     /// A reload has ended: notes it, and tells its callers.
     fn end(&self, ticket: u32, outcome: &Result<(), ReloadError>) {
         let (came_of_it, problems) = match outcome {
@@ -322,9 +341,10 @@ impl Reloader {
         }
     }
 
-    fn tell(&self, warnings: Vec<String>, admitted: Admitted) {
+    fn tell(&self, warnings: Vec<String>, of_files: Vec<String>, admitted: Admitted) {
         let mut told = self.told();
         told.warnings = warnings;
+        told.of_files = of_files;
         told.admitted = Arc::new(admitted);
     }
 

@@ -159,6 +159,30 @@ async fn e1_c7_settings_are_replaced_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn e1_l14_a_changed_hosts_file_is_noticed_and_a_proxy_that_has_ended_leaves_no_task() {
+    let scene = Scene::new().await;
+    scene.write_hosts("127.0.0.9 listed.test\n"); // nothing listens there
+    let handle = run(scene.builder()).await;
+    let http = handle.http_addr().expect("a door");
+    let target = format!("http://listed.test:{}/", scene.port);
+    let answer = request(http, "GET", &target, "").await;
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    scene.write_hosts("127.0.0.1 listed.test\n");
+    let found = async {
+        while !request(http, "GET", &target, "")
+            .await
+            .starts_with("HTTP/1.1 200")
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let within = std::time::Duration::from_secs(60);
+    tokio::time::timeout(within, found).await.expect("the file");
+    handle.shutdown().await;
+    assert_eq!(handle.tasks(), 0);
+}
+
+#[tokio::test]
 async fn e1_r1_an_observer_hears_of_every_refusal_even_after_it_panicked() {
     let scene = Scene::new().await;
     let (told, mut heard) = mpsc::unbounded_channel();

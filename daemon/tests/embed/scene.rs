@@ -39,6 +39,11 @@ impl Scene {
         )
     }
 
+    /// Replaces the hosts file.
+    pub(crate) fn write_hosts(&self, text: &str) {
+        std::fs::write(self.hosts.path(), text).expect("the hosts");
+    }
+
     /// A proxy through which permitted clients can reach the origin.
     pub(crate) fn builder(&self) -> NetworkProxyBuilder {
         NetworkProxy::builder().config_toml(self.config(LOCAL))

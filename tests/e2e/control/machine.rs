@@ -2,53 +2,23 @@
 //! asks the kernel (SPEC P3, P4, P9). In a network of the test's own.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
-use std::process::Command;
 
 use e2e::client::{Association, Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon};
+use e2e::namespace::{Namespace, is_inside};
 use e2e::wait::{PATIENCE, poll};
 
 use super::json;
 
-const INSIDE: &str = "IN_A_NETWORK_OF_ITS_OWN";
-/// The exit code when a network cannot be made.
-const CANNOT: i32 = 77;
 const OWN: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
-const NETWORK: &str = "ip link set lo up && ip addr add 93.184.216.34/32 dev lo && \
-                       ip -6 addr add 2606:2800::1/128 dev lo";
-
-/// Runs a test again in a network with addresses of the internet and no other machine. Returns
-/// whether this is that run. If no such network can be made, says so and runs nothing.
-fn is_inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    // A user's own network needs a user namespace, in which the daemon would be root without an
-    // account to drop to.
-    if !e2e::machine::has(e2e::machine::Need::Network) {
-        return false;
-    }
-    let script = format!("{{ {NETWORK}; }} >&2 || exit {CANNOT}; exec \"$0\" \"$@\"");
-    let ran = Command::new("unshare")
-        .args(["--net", "sh", "-c", &script])
-        .arg(std::env::current_exe().expect("the test program"))
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "yes")
-        .output();
-    let said = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
-    match ran {
-        Ok(ran) if ran.status.success() => assert!(said(&ran.stdout).contains("1 passed")),
-        Ok(ran) => panic!("{}{}", said(&ran.stdout), said(&ran.stderr)),
-        Err(error) => panic!("unshare does not start: {error}"),
-    }
-    false
-}
+const ADDRESSES: &str =
+    "ip addr add 93.184.216.34/32 dev lo && ip -6 addr add 2606:2800::1/128 dev lo";
 
 #[test]
 fn p9_an_address_of_this_machine_is_local_at_every_door_and_in_explain() {
     let name =
         "control::machine::p9_an_address_of_this_machine_is_local_at_every_door_and_in_explain";
-    if !is_inside(name) {
+    if !is_inside(name, Namespace::Network, ADDRESSES) {
         return;
     }
     let service = TcpListener::bind("[::]:0").expect("a listener");

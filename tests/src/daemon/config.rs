@@ -17,9 +17,19 @@ pub struct Config {
     hosts: Vec<(String, IpAddr)>,
     appended: String,
     nameserver: Option<SocketAddr>,
+    names: Names,
     /// The default name server. It never answers, so a name that is not in the hosts file is never
     /// looked up off this machine.
     mute: Arc<UdpSocket>,
+}
+
+/// What resolves names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    /// The test's hosts file and name server.
+    OfTest,
+    /// The system.
+    OfSystem,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +51,7 @@ impl Config {
             hosts: Vec::new(),
             appended: String::new(),
             nameserver: None,
+            names: Names::OfTest,
             mute: Arc::new(mute),
         }
         .set("network", "proxy_url", r#""http://127.0.0.1:0""#)
@@ -87,6 +98,14 @@ impl Config {
     #[must_use]
     pub fn nameserver(mut self, addr: SocketAddr) -> Self {
         self.nameserver = Some(addr);
+        self
+    }
+
+    /// Leaves resolving names to the system. For a test in a network of its own: elsewhere names would
+    /// be looked up off this machine.
+    #[must_use]
+    pub fn system_names(mut self) -> Self {
+        self.names = Names::OfSystem;
         self
     }
 
@@ -139,9 +158,12 @@ impl Config {
         let nameservers = list(&[nameserver.to_string()]);
         let mut config = self
             .clone()
-            .set("daemon.resolver", "nameservers", &nameservers)
-            .set("network", "allowed_domains", &list(&self.allowed))
-            .set("daemon.resolver", "hosts_file", &json!(hosts).to_string());
+            .set("network", "allowed_domains", &list(&self.allowed));
+        if self.names == Names::OfTest {
+            config = config
+                .set("daemon.resolver", "nameservers", &nameservers)
+                .set("daemon.resolver", "hosts_file", &json!(hosts).to_string());
+        }
         if !self.denied.is_empty() {
             config = config.set("network", "denied_domains", &list(&self.denied));
         }

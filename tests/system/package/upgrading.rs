@@ -110,7 +110,7 @@ fn ask(stream: &mut BufReader<TcpStream>, request: &str) -> bool {
 }
 
 #[test]
-fn d1_l14_an_upgrade_under_load_refuses_breaks_and_delays_nothing() {
+fn d1_l15_an_upgrade_under_load_refuses_breaks_and_delays_nothing() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
     bare.scene.configure(&Config::example());

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Names;
+
 /// The whole state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -41,6 +43,9 @@ pub struct Status {
     /// The proxy for all other connections, without its credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_tunnel_proxy: Option<String>,
+    /// The name servers; `None` from an older proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names: Option<Names>,
 }
 
 /// One process of the proxy. A field that the system does not report is `None`.

@@ -298,9 +298,9 @@ impl Lease {
         self.key.peer()
     }
 
-    /// Whether the connection was vetted under these settings.
+    /// Whether the connection was vetted under these settings, name servers and roots.
     pub(crate) fn is_of(&self, generation: &Generation) -> bool {
-        self.key.generation() == generation.number()
+        self.key.generation() == generation.connections()
     }
 
     /// The identity of the connection.

@@ -1,8 +1,8 @@
 //! Upstream HTTP connections between two requests.
 //!
 //! The key of a kept connection is the authority that it was vetted for, or the file of its unix socket,
-//! together with the generation of the settings that vetted it. After a change the pool gives out no older
-//! connection. So a kept connection never carries a request to a destination that the new policy would
+//! together with the generation of the settings, name servers and roots that vetted it. After a change the
+//! pool gives out no older connection. So a kept connection never carries a request to a destination that the new policy would
 //! refuse to dial. [`Lease`] decides what happens to a connection after its request.
 
 use std::collections::HashMap;
@@ -91,7 +91,7 @@ impl Checkout {
                 peer: Peer::Host(authority.clone()),
                 wire,
             },
-            generation: generation.number(),
+            generation: generation.connections(),
             secrets: if hooks.has(&authority.host) {
                 Secrets::Injected
             } else {
@@ -105,7 +105,7 @@ impl Checkout {
         self.secrets == Secrets::Injected
     }
 
-    /// The number of the settings generation that vetted the connection.
+    /// The generation that vetted the connection ([`Generation::connections`]).
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
@@ -121,7 +121,7 @@ impl Checkout {
                 peer: Peer::UnixSocket(permit.socket().identity().clone()),
                 wire: Wire::Plain,
             },
-            generation: permit.generation().number(),
+            generation: permit.generation().connections(),
             secrets: Secrets::Never,
         }
     }

@@ -140,7 +140,7 @@ pub(super) async fn reach(
 ) -> Result<Stream, Failure> {
     let generation = permit.generation();
     let host = &proxy.authority.host;
-    let addresses = super::lookup(generation.resolver().as_ref(), host)
+    let addresses = super::lookup(generation.resolver(), host)
         .await
         .map_err(ProxyError::Resolve)?;
     let addresses = permit.proxy_addresses(vetted, &proxy.authority, &addresses)?;

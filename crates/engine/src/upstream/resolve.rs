@@ -6,10 +6,9 @@
 //! configured name servers: hickory's built-in public servers are not used.
 
 mod cache;
+mod health;
 mod hosts;
 mod name_server;
-#[cfg(any(target_vendor = "apple", test))]
-mod resolv_conf;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,13 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_config::ResolverFiles;
-use codex_network_files::Reading;
+use codex_network_config::{ResolvConf, ResolverFiles};
+use codex_network_files::{ReadError, Reading};
 use futures_util::future::{BoxFuture, FutureExt};
 use hickory_resolver::{
     config::{
-        ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-        ServerOrderingStrategy,
+        ConnectionConfig, NameServerConfig, ResolveHosts, ResolverOpts, ServerOrderingStrategy,
     },
     net::NetError,
     proto::rr::Name,
@@ -31,12 +29,32 @@ use hickory_resolver::{
 use tokio::time::Instant;
 
 use self::cache::Answers;
+pub use self::health::{NameServerHealth, NameServers, NameServersFrom};
 use self::hosts::Hosts;
 use self::name_server::NameServer;
 
 /// Addresses of one family that a name may have. An answer with more is refused as a whole, since
 /// all of them would need vetting. Real names have a few dozen at most.
 const MAX_ADDRESSES: usize = 256;
+
+/// How an engine resolves names.
+#[derive(Clone)]
+pub(crate) enum Resolver {
+    /// By the settings.
+    Dns(Arc<DnsResolver>),
+    /// As its owner says. It outlives the settings.
+    Own(Arc<dyn Resolve>),
+}
+
+impl Resolver {
+    /// Looks names up.
+    pub(crate) fn as_resolve(&self) -> &dyn Resolve {
+        match self {
+            Self::Dns(resolver) => resolver.as_ref(),
+            Self::Own(resolver) => resolver.as_ref(),
+        }
+    }
+}
 
 /// Resolves names; tests use scripted resolvers.
 pub trait Resolve: Send + Sync + 'static {
@@ -60,9 +78,12 @@ pub enum ResolveError {
     /// No name server answered within the limit.
     #[error("the name lookup timed out")]
     Timeout,
-    /// The name servers failed, or there are none. The detail is for the log, never for clients (SPEC H7).
+    /// The name servers failed. The detail is for the log, never for clients (SPEC H7).
     #[error("the name lookup failed: {0}")]
     Unavailable(String),
+    /// There is no name server to ask. The detail is for the log.
+    #[error("no name server is known: {0}")]
+    NoNameServer(String),
 }
 
 /// Why a resolver cannot be made from its settings.
@@ -97,15 +118,17 @@ pub struct ResolverOptions {
 
 /// The resolver of the daemon: hosts file and DNS.
 ///
-/// Files are read once, when it is made; new settings make a new resolver. Name servers are asked
-/// in the order of the settings. The next one is asked only when the previous one failed or did not
+/// Files are read once, when it is made; new settings and changed files make a new resolver. Name
+/// servers are asked in the order of the settings. The next one is asked only when the previous one failed or did not
 /// answer in its share of the limit: with split DNS the first server knows names that the others
 /// deny. The order changes only for a server that answers nothing at all, never for one name that
 /// stays unanswered.
 #[derive(Debug)]
 pub struct DnsResolver {
     hosts: Hosts,
-    servers: Servers,
+    from: NameServersFrom,
+    /// Shared with a resolver that replaces this one and has the same name servers.
+    servers: Arc<Servers>,
     limit: Duration,
 }
 
@@ -128,18 +151,52 @@ impl DnsResolver {
             }
             (None, None) => Hosts::read_system(),
         };
-        let servers = if options.nameservers.is_empty() {
-            let system = system_configuration(options.files.resolv_conf.as_deref());
-            Servers::of_system(system, options.timeout)?
+        let (from, servers) = if options.nameservers.is_empty() {
+            let system = system(options).map(|content| ResolvConf::parse(&content));
+            let servers = Servers::of_system(system, options.timeout)?;
+            (NameServersFrom::System, servers)
         } else {
             let configs = options.nameservers.iter().map(plain_dns).collect();
-            Servers::of_configs(configs, ResolverOpts::default(), options.timeout)?
+            let servers = Servers::of_configs(configs, ResolverOpts::default(), options.timeout)?;
+            (NameServersFrom::Settings, servers)
         };
         Ok(Self {
             hosts,
-            servers,
+            from,
+            servers: Arc::new(servers),
             limit: options.timeout,
         })
+    }
+
+    /// As [`new`](Self::new), after a file has changed under the same settings. If the name servers
+    /// are the same, their answers that are kept and their health go over to the new resolver. So do
+    /// the servers if `/etc/resolv.conf` is broken or half written now.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn renewed(&self, options: &ResolverOptions) -> Result<Self, ResolverSetupError> {
+        let mut new = Self::new(options)?;
+        let is_broken = options.nameservers.is_empty()
+            && system(options).map_or(true, |text| ResolvConf::parse_whole(&text).is_none());
+        if new.limit == self.limit && (is_broken || new.servers.are_same(&self.servers)) {
+            new.servers = Arc::clone(&self.servers);
+        }
+        Ok(new)
+    }
+
+    /// The name servers in use and their health.
+    pub fn name_servers(&self) -> NameServers {
+        let (servers, problem) = match &*self.servers {
+            Servers::Ready { servers, .. } => (servers.as_slice(), None),
+            Servers::Unknown(why) => (&[][..], Some(why.clone())),
+        };
+        let told = servers.iter().take(health::MAX_TOLD);
+        NameServers {
+            from: self.from,
+            servers: told.map(NameServer::health).collect(),
+            problem,
+        }
     }
 
     async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
@@ -149,9 +206,9 @@ impl DnsResolver {
         if let Some(addresses) = self.hosts.0.get(name) {
             return Ok(addresses.clone());
         }
-        let servers = match &self.servers {
-            Servers::Ready(servers) => servers,
-            Servers::Unavailable(detail) => return Err(ResolveError::Unavailable(detail.clone())),
+        let servers = match &*self.servers {
+            Servers::Ready { servers, .. } => servers,
+            Servers::Unknown(detail) => return Err(ResolveError::NoNameServer(detail.clone())),
         };
         // The labels as they are, absolute: no search domain, no escapes, no second IDNA
         // conversion. A name that DNS cannot carry is one that DNS cannot know.
@@ -186,36 +243,21 @@ impl Resolve for DnsResolver {
     }
 }
 
-/// The system's name servers: from the text that another process read, or read now.
-#[cfg(not(target_vendor = "apple"))]
-fn system_configuration(read: Option<&str>) -> Result<(ResolverConfig, ResolverOpts), String> {
-    use hickory_resolver::system_conf;
-    let content = match read {
-        Some(content) => content.to_owned(),
-        None => read_resolv_conf()?,
-    };
-    system_conf::parse_resolv_conf(content.as_bytes()).map_err(|error| error.to_string())
+/// The text of the system's DNS configuration, which another process may have read.
+fn system(options: &ResolverOptions) -> Result<String, String> {
+    match options.files.resolv_conf.as_deref() {
+        Some(content) => Ok(content.to_owned()),
+        None => read_resolv_conf(),
+    }
 }
 
-/// The same on Apple's systems.
-#[cfg(target_vendor = "apple")]
-fn system_configuration(read: Option<&str>) -> Result<(ResolverConfig, ResolverOpts), String> {
-    let servers = match read {
-        Some(content) => resolv_conf::name_servers(content),
-        None => resolv_conf::name_servers(&read_resolv_conf()?),
-    };
-    let servers = servers
-        .into_iter()
-        .map(NameServerConfig::udp_and_tcp)
-        .collect();
-    let config = ResolverConfig::from_name_servers(servers);
-    Ok((config, ResolverOpts::default()))
-}
-
+/// Reads the system's DNS configuration. A file that is missing counts as empty.
 fn read_resolv_conf() -> Result<String, String> {
     let path = Path::new("/etc/resolv.conf");
-    let content = Reading::up_to(1 << 20).read_text(path);
-    content.map_err(|error| error.to_string())
+    match Reading::up_to(1 << 20).read_text(path) {
+        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        content => content.map_err(|error| error.to_string()),
+    }
 }
 
 /// RFC 6761 section 6.3: these names mean this host, whatever a file or a server says.
@@ -242,26 +284,54 @@ enum Family {
 /// The name servers to ask.
 #[derive(Debug)]
 enum Servers {
-    Ready(Vec<NameServer>),
+    Ready {
+        /// Addresses and EDNS, to compare with those of changed files.
+        asked: Asked,
+        servers: Vec<NameServer>,
+    },
     /// There is no name server, and why.
-    Unavailable(String),
+    Unknown(String),
+}
+
+/// How name servers are asked: their addresses in order, and whether with EDNS.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    servers: Vec<SocketAddr>,
+    edns: bool,
 }
 
 impl Servers {
-    /// `system` is hickory's reading of the system's configuration. Its servers and its choice
-    /// about EDNS are kept; search domains and the rest are not.
-    fn of_system(
-        system: Result<(ResolverConfig, ResolverOpts), String>,
-        limit: Duration,
-    ) -> Result<Self, NetError> {
-        match system {
-            Ok((config, options)) if !config.name_servers.is_empty() => {
-                Self::of_configs(config.name_servers, options, limit)
+    /// The servers of the system's DNS configuration, and its choice about EDNS; search domains and
+    /// the rest are not used.
+    ///
+    /// Without a server, resolver(3) asks one on this machine. That is not done here: nothing says
+    /// that a program on port 53 is a name server that this machine trusts.
+    fn of_system(system: Result<ResolvConf, String>, limit: Duration) -> Result<Self, NetError> {
+        let system = match system {
+            Ok(system) => system,
+            Err(error) => {
+                let why = format!("cannot read the system's DNS configuration: {error}");
+                return Ok(Self::Unknown(why));
             }
-            Ok(_) => Ok(Self::Unavailable("the system names no name server".into())),
-            Err(error) => Ok(Self::Unavailable(format!(
-                "cannot read the system's DNS configuration: {error}"
-            ))),
+        };
+        if system.servers.is_empty() {
+            return Ok(Self::Unknown(
+                "/etc/resolv.conf names no usable name server".into(),
+            ));
+        }
+        let configs = system.servers.into_iter();
+        let configs = configs.map(NameServerConfig::udp_and_tcp).collect();
+        let mut options = ResolverOpts::default();
+        options.edns0 = system.edns;
+        Self::of_configs(configs, options, limit)
+    }
+
+    /// Whether both ask the same servers in the same way.
+    fn are_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ready { asked: one, .. }, Self::Ready { asked: two, .. }) => one == two,
+            (Self::Unknown(one), Self::Unknown(two)) => one == two,
+            _ => false,
         }
     }
 
@@ -283,14 +353,18 @@ impl Servers {
         options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
         options.num_concurrent_reqs = 1;
         let answers = Arc::<Answers>::default();
-        configs
+        let asked = Asked {
+            servers: configs.iter().map(name_server::address).collect(),
+            edns: options.edns0,
+        };
+        let servers = configs
             .into_iter()
             .enumerate()
             .map(|(index, config)| {
                 NameServer::new(index, config, options.clone(), Arc::clone(&answers))
             })
-            .collect::<Result<_, _>>()
-            .map(Self::Ready)
+            .collect::<Result<_, _>>()?;
+        Ok(Self::Ready { asked, servers })
     }
 }
 
@@ -309,7 +383,8 @@ mod tests {
         let servers = Servers::of_system(Err("it is not there".into()), LIMIT).unwrap();
         DnsResolver {
             hosts: Hosts::parse(hosts),
-            servers,
+            from: NameServersFrom::System,
+            servers: Arc::new(servers),
             limit: LIMIT,
         }
     }
@@ -328,7 +403,7 @@ mod tests {
         for name in ["notlocalhost", "localhost.test"] {
             let answer = resolver.resolve(name).await;
             assert!(
-                matches!(answer, Err(ResolveError::Unavailable(_))),
+                matches!(answer, Err(ResolveError::NoNameServer(_))),
                 "{name}"
             );
         }
@@ -355,7 +430,7 @@ mod tests {
         for name in ["commented.test", "scoped.test", "bad.test", "the", "first"] {
             let answer = resolver.resolve(name).await;
             assert!(
-                matches!(answer, Err(ResolveError::Unavailable(_))),
+                matches!(answer, Err(ResolveError::NoNameServer(_))),
                 "{name}"
             );
         }
@@ -386,27 +461,58 @@ mod tests {
         );
     }
 
-    /// hickory's default configuration is a public service. A machine without a configuration must
-    /// not use it.
+    /// hickory's default configuration is a public service, and resolver(3) asks 127.0.0.1. A machine
+    /// without a configuration must use neither.
     #[tokio::test]
-    async fn without_a_system_configuration_lookups_are_unavailable_and_say_why() {
-        let nobody = (
-            ResolverConfig::from_name_servers(vec![]),
-            ResolverOpts::default(),
-        );
-        for system in [Err("it is not there".to_owned()), Ok(nobody)] {
+    async fn l14_without_a_system_configuration_no_name_server_is_known_and_lookups_say_why() {
+        for system in [
+            Err("it is not there".to_owned()),
+            Ok(ResolvConf::default()),
+            Ok(ResolvConf::parse("search lan\n")),
+        ] {
             let servers = Servers::of_system(system, LIMIT).unwrap();
-            assert!(matches!(&servers, Servers::Unavailable(why) if why.contains("system")));
             let resolver = DnsResolver {
-                servers,
+                servers: Arc::new(servers),
                 ..without_dns("")
             };
             let answer = resolver.resolve("example.test").await;
             assert!(
-                matches!(answer, Err(ResolveError::Unavailable(_))),
+                matches!(answer, Err(ResolveError::NoNameServer(_))),
                 "{answer:?}"
             );
+            let told = resolver.name_servers();
+            assert!(told.servers.is_empty() && told.problem.is_some());
         }
+    }
+
+    #[tokio::test]
+    async fn l14_a_changed_hosts_file_leaves_the_name_servers_and_their_answers() {
+        let options = |hosts: &str, resolv_conf: &str| ResolverOptions {
+            nameservers: Vec::new(),
+            timeout: LIMIT,
+            hosts_file: None,
+            files: ResolverFiles {
+                hosts: Some(hosts.into()),
+                resolv_conf: Some(resolv_conf.into()),
+            },
+        };
+        let old = DnsResolver::new(&options("", "nameserver 192.0.2.1\n")).unwrap();
+        let same = "# a comment\nnameserver 192.0.2.1\n";
+        let new = old.renewed(&options("192.0.2.9 a.test", same)).unwrap();
+        assert!(Arc::ptr_eq(&old.servers, &new.servers));
+        assert_eq!(found(&new, "a.test").await, ["192.0.2.9"]);
+        for other in [
+            "nameserver 192.0.2.2\n",
+            "nameserver 192.0.2.1\noptions edns0\n",
+            "nameserver 192.0.2.1\nnameserver 192.0.2.2\n",
+            "",
+            "# no network\n",
+        ] {
+            let new = old.renewed(&options("", other)).unwrap();
+            assert!(!Arc::ptr_eq(&old.servers, &new.servers), "{other}");
+        }
+        let new = old.renewed(&options("", "names")).unwrap();
+        assert!(Arc::ptr_eq(&old.servers, &new.servers), "half of a file");
     }
 
     /// The policy judged exactly this name, so exactly this name must be looked up.
@@ -417,16 +523,14 @@ mod tests {
     )]
     async fn the_systems_search_domains_and_ndots_are_never_applied() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let mut config = ResolverConfig::from_parts(
-            Some("corp.test.".parse().unwrap()),
-            vec!["search.test.".parse().unwrap()],
-            vec![plain_dns(&server.local_addr().unwrap())],
-        );
-        config.name_servers[0].connections.truncate(1); // UDP alone
-        let options = ResolverOpts::default();
-        let servers = Servers::of_system(Ok((config, options)), LIMIT).unwrap();
+        let address = server.local_addr().unwrap();
+        let text = "domain corp.test\nsearch search.test\noptions ndots:5\nnameserver 127.0.0.1\n";
+        assert_eq!(ResolvConf::parse(text).servers, [address.ip()]);
+        let mut config = plain_dns(&address); // the file has no ports
+        config.connections.truncate(1); // UDP alone
+        let servers = Servers::of_configs(vec![config], ResolverOpts::default(), LIMIT).unwrap();
         let resolver = DnsResolver {
-            servers,
+            servers: Arc::new(servers),
             ..without_dns("")
         };
 

@@ -86,7 +86,7 @@ fn judge(ca: &Ca, use_of_it: Use, trust: Trust, advice: &Advice, now: i64) -> Ve
     if ca.roots == 0 {
         found.push(Finding::problem(
             "this system has no root certificates, so no server inside TLS can be verified",
-            "install ca-certificates, then proxyctl reload",
+            "install ca-certificates; the proxy notices it",
         ));
     }
     found

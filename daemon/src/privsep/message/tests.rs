@@ -83,6 +83,7 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
             release: 7,
         },
         ToWorker::Ping,
+        ToWorker::SystemFiles,
         ToWorker::Leaf {
             ticket: 9,
             certificate: b"DER".to_vec(),

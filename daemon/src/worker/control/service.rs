@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 use codex_network_config::{Mitm, UpstreamProxy};
 use codex_network_control::message::{
     Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
-    GenerationInForce, Listener, MOST_WAIT, ModeChange, ModeInForce, Nothing, Patterns, Reloaded,
-    Rule, Status,
+    GenerationInForce, Listener, MOST_WAIT, ModeChange, ModeInForce, NameServer, Names, Nothing,
+    Patterns, Reloaded, Rule, Status,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
-use codex_network_engine::Engine;
+use codex_network_engine::{Engine, NameServerHealth, NameServers, NameServersFrom};
 use codex_network_policy::{DomainSet, Mode};
 
 use super::peer::Peer;
@@ -126,6 +126,7 @@ impl Service {
             warnings: [self.reloader.missing(), self.reloader.warnings()].concat(),
             upstream_http_proxy: shown(settings.upstream_proxies.http()),
             upstream_tunnel_proxy: shown(settings.upstream_proxies.tunnel()),
+            names: generation.name_servers().map(names),
         }
     }
 
@@ -324,6 +325,25 @@ fn ca(mitm: &Mitm, query: CaQuery) -> Ca {
         bundle: query
             .bundle
             .then(|| pem::bundle(mitm.roots.iter().map(|root| &**root), &ca.der)),
+    }
+}
+
+/// The name servers in use.
+fn names(servers: NameServers) -> Names {
+    let server = |server: NameServerHealth| NameServer {
+        address: server.address.to_string(),
+        last_success: server.last_success.map(unix_seconds),
+        failures: server.failures,
+        last_error: server.last_error,
+    };
+    let from = match servers.from {
+        NameServersFrom::Settings => Names::SETTINGS,
+        NameServersFrom::System => Names::SYSTEM,
+    };
+    Names {
+        from: from.to_owned(),
+        servers: servers.servers.into_iter().map(server).collect(),
+        problem: servers.problem,
     }
 }
 

@@ -1,10 +1,10 @@
 //! One name server: its answers about a name, and whether it answers at all.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::{Either, select};
 use hickory_resolver::{
@@ -16,6 +16,7 @@ use hickory_resolver::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cache::{Answers, Question};
+use super::health::{MAX_ERROR, NameServerHealth};
 use super::{Family, MAX_ADDRESSES, ResolveError};
 
 /// The longest time that addresses are kept, whatever their TTL.
@@ -39,7 +40,7 @@ const MAX_ALIASES: usize = 16;
 /// A name server, with the answers that it gave.
 #[derive(Debug)]
 pub(super) struct NameServer {
-    address: IpAddr,
+    address: SocketAddr,
     /// Its index in the settings, which separates its answers from those of other servers.
     index: usize,
     client: TokioResolver,
@@ -49,6 +50,15 @@ pub(super) struct NameServer {
     heard: AtomicU64,
     /// Microseconds after `since` until which this server is asked last.
     silent_until: AtomicU64,
+    outcomes: Mutex<Outcomes>,
+}
+
+/// The outcomes of lookups.
+#[derive(Debug, Default)]
+struct Outcomes {
+    last_success: Option<SystemTime>,
+    failures: u32,
+    last_error: Option<String>,
 }
 
 /// The answer about one family, and how long it may be kept.
@@ -64,7 +74,7 @@ impl NameServer {
         options: ResolverOpts,
         answers: Arc<Answers>,
     ) -> Result<Self, NetError> {
-        let address = config.ip;
+        let address = address(&config);
         let config = ResolverConfig::from_name_servers(vec![config]);
         let client = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             .with_options(options)
@@ -77,7 +87,19 @@ impl NameServer {
             since: Instant::now(),
             heard: AtomicU64::new(0),
             silent_until: AtomicU64::new(0),
+            outcomes: Mutex::default(),
         })
+    }
+
+    /// How it does.
+    pub(super) fn health(&self) -> NameServerHealth {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        NameServerHealth {
+            address: self.address,
+            last_success: outcomes.last_success,
+            failures: outcomes.failures,
+            last_error: outcomes.last_error.clone(),
+        }
     }
 
     /// Whether it recently answered no question at all.
@@ -110,8 +132,15 @@ impl NameServer {
             Either::Left((outcome, _)) => outcome,
             Either::Right(((), lookup)) => lookup.await,
         };
-        if outcome == Err(ResolveError::Timeout) && !self.was_heard_since(began) {
-            self.note_silence();
+        match &outcome {
+            // The name's own servers are silent.
+            Err(ResolveError::Timeout) if self.was_heard_since(began) => {}
+            Err(ResolveError::Timeout) => {
+                self.note_silence();
+                self.note_failure("no answer in time");
+            }
+            Err(ResolveError::Unavailable(detail)) => self.note_failure(detail),
+            _ => {}
         }
         outcome
     }
@@ -179,8 +208,14 @@ impl NameServer {
         let answer = timeout(limit, self.client.lookup(name.clone(), kind)).await;
         let answer = answer.map_err(|_| ResolveError::Timeout)?;
         self.note_answer(&answer);
+        if matches!(
+            answer,
+            Ok(_) | Err(NetError::Dns(DnsError::NoRecordsFound(_)))
+        ) {
+            self.note_success();
+        }
         let unavailable = |why: &dyn std::fmt::Display| {
-            ResolveError::Unavailable(format!("{}: {why}", self.address))
+            ResolveError::Unavailable(format!("{}: {why}", self.address.ip()))
         };
         match answer {
             Ok(lookup) => told(name, lookup.answers()).map_err(|error| unavailable(&error)),
@@ -214,6 +249,25 @@ impl NameServer {
         }
     }
 
+    fn note_success(&self) {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        *outcomes = Outcomes {
+            last_success: Some(SystemTime::now()),
+            ..Outcomes::default()
+        };
+    }
+
+    /// Notes a lookup that got neither an answer nor "no such name". One family that fails beside
+    /// another that does not is no failure.
+    fn note_failure(&self, error: &str) {
+        let mut ends = (0..=MAX_ERROR.min(error.len())).rev();
+        let end = ends.find(|end| error.is_char_boundary(*end));
+        let error = error[..end.unwrap_or(0)].to_owned();
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.failures = outcomes.failures.saturating_add(1);
+        outcomes.last_error = Some(error);
+    }
+
     fn was_heard_since(&self, then: u64) -> bool {
         self.heard.load(Ordering::Relaxed) >= then
     }
@@ -221,13 +275,19 @@ impl NameServer {
     fn note_silence(&self) {
         let until = self.since.elapsed() + SILENCE_PENALTY;
         self.silent_until.store(micros(until), Ordering::Relaxed);
-        tracing::debug!(server = %self.address, "the name server answers nothing");
+        tracing::debug!(server = %self.address.ip(), "the name server answers nothing");
     }
 
     /// Microseconds after `since`, at least 1.
     fn now(&self) -> u64 {
         micros(self.since.elapsed()).max(1)
     }
+}
+
+/// Where a server is asked first.
+pub(super) fn address(config: &NameServerConfig) -> SocketAddr {
+    let first = config.connections.first();
+    SocketAddr::new(config.ip, first.map_or(53, |connection| connection.port))
 }
 
 fn micros(time: Duration) -> u64 {

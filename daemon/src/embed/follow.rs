@@ -1,0 +1,97 @@
+//! Follows the name servers and the hosts file of an embedded proxy (SPEC L14, E1).
+//!
+//! A library does not know what else its process watches, so it looks every few seconds. Roots are
+//! read once for all proxies of the process: children were given a bundle of them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use codex_network_config::{Settings, SystemFiles};
+
+use super::running::Running;
+use crate::watched::{Collection, Part, WatchedPath};
+
+/// How often the files are looked at.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Follows the files until the proxy ends.
+pub(super) fn start(running: &Arc<Running>) {
+    if running.engine.current().name_servers().is_none() {
+        // The embedder resolves names itself.
+        return;
+    }
+    let drain = running.engine.drain().clone();
+    // Weak: the task must not keep a proxy alive whose handle was dropped.
+    let watched = Arc::downgrade(running);
+    drain.spawn_until_begun(async move {
+        let mut seen = Seen::default();
+        let mut looks = tokio::time::interval(POLL_INTERVAL);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let Some(running) = watched.upgrade() else {
+                return;
+            };
+            // Not while other settings come into force.
+            let _turn = running.turn().await;
+            let engine = running.engine.clone();
+            let look = tokio::task::spawn_blocking(move || {
+                let settings = Arc::clone(engine.current().settings());
+                let seen = seen.look(&settings);
+                if seen.has_changed == HasChanged::Yes {
+                    match engine.renew(&SystemFiles::of(&settings)) {
+                        Ok(()) => tracing::info!("name servers or the hosts file have changed: read again"),
+                        Err(error) => tracing::warn!(
+                            "name servers or the hosts file have changed: {:#}; the old ones stay in force",
+                            anyhow::Error::new(error)
+                        ),
+                    }
+                }
+                seen
+            });
+            match look.await {
+                Ok(looked) => seen = looked,
+                // It panicked, or the runtime ends.
+                Err(_) => return,
+            }
+        }
+    });
+}
+
+/// The files as they were at the last look.
+#[derive(Debug, Default)]
+struct Seen {
+    paths: Option<Vec<WatchedPath>>,
+    has_changed: HasChanged,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum HasChanged {
+    #[default]
+    No,
+    Yes,
+}
+
+impl Seen {
+    fn look(self, settings: &Settings) -> Self {
+        let resolver = &settings.daemon.resolver;
+        let mut paths = Collection::default();
+        let hosts = resolver.hosts_file.as_deref();
+        paths.add(hosts.unwrap_or(Path::new("/etc/hosts")), Part::Itself);
+        if resolver.nameservers.is_empty() {
+            paths.add(Path::new("/etc/resolv.conf"), Part::Itself);
+        }
+        let paths = paths.stamped();
+        // Other settings were just read with their files.
+        let is_other = self.paths.is_some_and(|before| before != paths);
+        Self {
+            has_changed: if is_other {
+                HasChanged::Yes
+            } else {
+                HasChanged::No
+            },
+            paths: Some(paths),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Reads the files of the system that the worker needs: with the configuration, and again whenever
+//! one of them changes (SPEC L14).
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use codex_network_config::{CaCertificate, ResolvConf};
+use codex_network_files::{ReadError, Reading, Sources as Kinds, Trust};
+
+use crate::ca::handed::Handed;
+use crate::ca::{publish, roots};
+use crate::privsep::system_files::{FoundFiles, PARTS, Plan, SystemFiles, Use};
+use crate::state;
+use crate::watched::{Collection, Part};
+
+/// Files that resolving names needs. The worker needs them and may not open files.
+const SYSTEM_HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Large block lists are hosts files too, and `/dev/null` means no hosts file.
+pub(super) const HOSTS: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
+const RESOLVER: Reading = Reading::up_to(1 << 20);
+
+/// Reads the files of new settings.
+///
+/// # Errors
+///
+/// One sentence, when the hosts file that the settings name cannot be read.
+pub(super) fn first(plan: Plan) -> Result<SystemFiles, String> {
+    let found = Found::read(&plan);
+    if let (Err(why), Some(_)) = (&found.hosts, &plan.hosts_file) {
+        return Err(format!("[daemon.resolver] hosts_file: {why}"));
+    }
+    let warnings = found.warnings("it counts as empty");
+    let roots = found.roots.unwrap_or_else(|missing| missing.otherwise);
+    Ok(SystemFiles {
+        plan,
+        watched: found.watched,
+        parts: [
+            found.hosts.unwrap_or_default(),
+            found.resolv_conf.unwrap_or_default(),
+            roots.to_bytes(),
+            warnings,
+        ],
+    })
+}
+
+/// Reads the files again. Those that cannot be used are left out.
+pub(super) fn again(plan: &Plan) -> FoundFiles {
+    let found = Found::read(plan);
+    let warnings = found.warnings("what was read before stays in force");
+    let parts: [Option<Vec<u8>>; PARTS] = [
+        found.hosts.ok(),
+        found.resolv_conf.ok(),
+        found.roots.ok().map(|roots| roots.to_bytes()),
+        Some(warnings),
+    ];
+    FoundFiles {
+        watched: found.watched,
+        parts,
+    }
+}
+
+/// The files as they are now, or why they cannot be used.
+struct Found {
+    watched: Vec<crate::watched::WatchedPath>,
+    hosts: Result<Vec<u8>, String>,
+    resolv_conf: Result<Vec<u8>, String>,
+    roots: Result<Handed, NoRoots>,
+    warnings: Vec<String>,
+}
+
+/// There are no roots.
+struct NoRoots {
+    why: String,
+    /// The CA alone.
+    otherwise: Handed,
+}
+
+impl Found {
+    fn read(plan: &Plan) -> Self {
+        // First, so that a change after the reading is noticed.
+        let watched = watched(plan).stamped();
+        let hosts = match &plan.hosts_file {
+            Some(named) => HOSTS
+                .kept_by(Trust::of_process())
+                .read(named)
+                .map(|mut content| std::mem::take(&mut *content))
+                .map_err(|error| format!("cannot read {}: {error}", named.display())),
+            None => of_system(SYSTEM_HOSTS, HOSTS),
+        };
+        let resolv_conf = match plan.resolv_conf {
+            Use::No => Ok(Vec::new()),
+            // Without it, lookups that need DNS fail and say so.
+            Use::Yes => of_system(RESOLV_CONF, RESOLVER).and_then(judged),
+        };
+        let mut warnings = Vec::new();
+        Self {
+            watched,
+            hosts,
+            resolv_conf,
+            roots: handed(plan, &mut warnings),
+            warnings,
+        }
+    }
+
+    /// The warnings, a line each. `instead` says what takes the place of a file that cannot be used.
+    fn warnings(&self, instead: &str) -> Vec<u8> {
+        let files = [&self.hosts, &self.resolv_conf].into_iter();
+        let unusable =
+            files.filter_map(|file| Some(format!("{}; {instead}", file.as_ref().err()?)));
+        let roots = self.roots.as_ref().err().map(|roots| roots.why.clone());
+        let lines: Vec<String> = unusable
+            .chain(roots)
+            .chain(self.warnings.iter().cloned())
+            .collect();
+        lines.join("\n").into_bytes()
+    }
+}
+
+/// The paths of all files that a plan needs.
+fn watched(plan: &Plan) -> Collection {
+    let mut paths = Collection::default();
+    let hosts = plan.hosts_file.as_deref();
+    paths.add(hosts.unwrap_or(Path::new(SYSTEM_HOSTS)), Part::Itself);
+    if plan.resolv_conf == Use::Yes {
+        paths.add(Path::new(RESOLV_CONF), Part::Itself);
+    }
+    if plan.roots == Use::Yes {
+        roots::watch(&mut paths);
+    }
+    paths
+}
+
+/// A file of the system that every program uses. It may be missing.
+fn of_system(path: &str, reading: Reading) -> Result<Vec<u8>, String> {
+    match reading.read(Path::new(path)) {
+        Ok(mut content) => Ok(std::mem::take(&mut *content)),
+        Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(format!("cannot read {path}: {error}")),
+    }
+}
+
+/// A text that names no name server may be one that is only half written.
+fn judged(content: Vec<u8>) -> Result<Vec<u8>, String> {
+    if ResolvConf::parse_whole(&String::from_utf8_lossy(&content)).is_some() {
+        return Ok(content);
+    }
+    Err(format!(
+        "{RESOLV_CONF} names no name server and has a line that resolv.conf(5) does not describe"
+    ))
+}
+
+/// The roots, and the CA with its public files, whose bundle holds the roots.
+fn handed(plan: &Plan, warnings: &mut Vec<String>) -> Result<Handed, NoRoots> {
+    if plan.roots == Use::No {
+        return Ok(Handed::default());
+    }
+    let own: Vec<&[u8]> = [&plan.ephemeral]
+        .into_iter()
+        .chain(plan.ca.as_ref().map(|(der, _)| der))
+        .map(Vec::as_slice)
+        .collect();
+    let roots = roots::load(&own);
+    let ca = plan.ca.as_ref().map(|(der, kept_at)| {
+        let published =
+            public_files(plan.state.as_deref(), der, &roots.certificates).map_err(|why| {
+                warnings.push(format!(
+                "the CA's public files are missing, so programs cannot be pointed at them: {why}"
+            ));
+            });
+        let (certificate_file, bundle_file) = published
+            .ok()
+            .map(|published| (published.certificate, published.bundle))
+            .unzip();
+        Arc::new(CaCertificate {
+            der: der.as_slice().into(),
+            kept_at: kept_at.clone(),
+            certificate_file,
+            bundle_file,
+        })
+    });
+    let handed = Handed {
+        ca,
+        roots: roots.certificates.into(),
+    };
+    match roots.warning {
+        None => Ok(handed),
+        Some(why) => Err(NoRoots {
+            why,
+            otherwise: handed,
+        }),
+    }
+}
+
+fn public_files(
+    state: Option<&Path>,
+    certificate: &[u8],
+    roots: &[Arc<[u8]>],
+) -> Result<publish::Published, String> {
+    let state = state.ok_or(state::NOWHERE)?;
+    let roots = roots.iter().map(|root| &**root);
+    publish::publish(state, certificate, roots, SystemTime::now())
+}

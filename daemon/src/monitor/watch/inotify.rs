@@ -1,0 +1,142 @@
+//! Changes of paths from the kernel: inotify(7).
+//!
+//! Directories are watched for the names on the way, so that a file that is created, replaced or
+//! renamed is noticed. Files are watched themselves, for what is written into them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+
+use super::{Woken, is_ready, poll};
+use crate::watched::{Part, WatchedPath, split};
+
+/// The kernel's reports.
+#[derive(Debug)]
+pub(super) struct Source {
+    inotify: Inotify,
+    watched: HashMap<WatchDescriptor, Names>,
+}
+
+/// The names in a directory that count.
+#[derive(Debug, Default)]
+struct Names {
+    some: HashSet<OsString>,
+    which: Which,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Which {
+    #[default]
+    Some,
+    All,
+}
+
+/// A path to watch.
+#[derive(Debug, Default)]
+struct Wanted {
+    flags: Option<AddWatchFlags>,
+    names: Names,
+}
+
+impl Wanted {
+    fn add(&mut self, flags: AddWatchFlags) {
+        let before = self.flags.unwrap_or(AddWatchFlags::empty());
+        self.flags = Some(before | flags);
+    }
+}
+
+impl Source {
+    /// Watches the paths, and the directories that they are in.
+    pub(super) fn open(paths: &[WatchedPath]) -> nix::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let itself = AddWatchFlags::IN_ATTRIB
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_MOVE_SELF
+            | AddWatchFlags::IN_DONT_FOLLOW;
+        let written = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CLOSE_WRITE;
+        let listed = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_MOVED_TO;
+        // One watch for each path: a second one of the same inode would replace the first.
+        let mut wanted: BTreeMap<&Path, Wanted> = BTreeMap::new();
+        for WatchedPath { path, part, .. } in paths {
+            if let Some((directory, name)) = split(path) {
+                let directory = wanted.entry(directory).or_default();
+                directory.add(itself | listed);
+                directory.names.some.insert(name.to_owned());
+            }
+            match part {
+                Part::Entries => {
+                    let directory = wanted.entry(path).or_default();
+                    directory.add(itself | listed | written);
+                    directory.names.which = Which::All;
+                }
+                // Links cannot be written, and directories are watched for what is in them.
+                Part::Itself if path.symlink_metadata().is_ok_and(|it| it.is_file()) => {
+                    wanted.entry(path).or_default().add(itself | written);
+                }
+                Part::Itself => {}
+            }
+        }
+        let mut watched = HashMap::new();
+        for (path, Wanted { flags, names }) in wanted {
+            let flags = flags.unwrap_or(itself);
+            match inotify.add_watch(path, flags) {
+                Ok(descriptor) => drop(watched.insert(descriptor, names)),
+                // The directory that it would be in is watched, or the next one above.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { inotify, watched })
+    }
+
+    /// Waits for a change, or for a limited time.
+    pub(super) fn wait(&self, end: &UnixStream, limit: Option<Duration>) -> Woken {
+        let mut ready = [
+            PollFd::new(end.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN),
+        ];
+        poll(&mut ready, limit);
+        if is_ready(&ready[0]) {
+            return Woken::Dropped;
+        }
+        let events = self.inotify.read_events().unwrap_or_default();
+        events
+            .iter()
+            .map(|event| self.woken_by(event))
+            .max()
+            .unwrap_or(Woken::Nothing)
+    }
+
+    fn woken_by(&self, event: &InotifyEvent) -> Woken {
+        // The queue was full, so events are missing.
+        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            return Woken::Changed;
+        }
+        let Some(names) = self.watched.get(&event.wd) else {
+            return Woken::Nothing;
+        };
+        let counts = match &event.name {
+            Some(name) => names.which == Which::All || names.some.contains(name),
+            // The path itself.
+            None => true,
+        };
+        if !counts {
+            Woken::Nothing
+        } else if event.mask.contains(AddWatchFlags::IN_ATTRIB) {
+            // Of a directory it may be anything, such as a new time stamp.
+            Woken::Hint
+        } else {
+            Woken::Changed
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Name servers that change under an installed service, as on a machine whose network comes after
+//! the service (SPEC L14).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use e2e::daemon::Config;
+use e2e::resolver::StubResolver;
+use e2e::wait::{PATIENCE, poll};
+use serde_json::Value;
+
+use crate::scene::{SERVICE, Scene};
+
+/// A name server in the machine's network.
+fn name_server(last: u8) -> StubResolver {
+    let dns = StubResolver::start_on(SocketAddr::from(([127, 0, 0, last], 53)));
+    dns.answer("a.test", [IpAddr::from(Ipv4Addr::LOCALHOST)]);
+    dns
+}
+
+/// The system resolves names, with these lines of a shell script to write its files.
+fn scene(script: &str) -> Scene {
+    let scene = Scene::new();
+    scene.configure(&Config::new().allow("*").system_names());
+    run(&scene, script);
+    scene
+}
+
+fn run(scene: &Scene, script: &str) {
+    let script = format!("set -e; {script}");
+    scene.machine().run(["sh", "-c", &script]).succeeded();
+}
+
+#[track_caller]
+fn wait_until_reached(scene: &Scene, url: &str) {
+    let reached = poll(PATIENCE, || (scene.get(url).0 == 200).then_some(()));
+    reached.unwrap_or_else(|| panic!("{:?}\n{}", scene.get(url), scene.log()));
+}
+
+fn doctor(scene: &Scene) -> Vec<Value> {
+    let run = scene.proxyctl("root", &["doctor", "--json", "names"]);
+    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:#?}"))
+}
+
+#[test]
+fn l14_the_service_starts_before_the_network_and_follows_each_change_of_it() {
+    let scene = scene("rm -f /etc/resolv.conf && : >/etc/resolv.conf");
+    let servers = [2, 3].map(name_server);
+    let origin = scene.origin();
+    let url = origin.url("a.test", "/");
+    scene.start();
+    let (status, body) = scene.get(&url);
+    assert_eq!(status, 502, "{body}");
+    assert!(body.contains("knows no name server"), "{body}");
+    assert_eq!(doctor(&scene)[0]["verdict"], "note");
+    run(&scene, "echo nameserver 127.0.0.2 >/etc/resolv.conf");
+    wait_until_reached(&scene, &url);
+    scene.wait_for_message("name servers none -> 127.0.0.2:53");
+    let mut tunnel = scene.tunnel("a.test", &origin);
+    run(
+        &scene,
+        "echo nameserver 127.0.0.3 >/etc/new && mv /etc/new /etc/resolv.conf",
+    );
+    scene.wait_for_message("name servers 127.0.0.2:53 -> 127.0.0.3:53");
+    assert_eq!(servers[1].queries("a.test"), 0);
+    wait_until_reached(&scene, &url);
+    assert!(servers[1].queries("a.test") > 0, "the new one is asked");
+    let answer = tunnel.exchange("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_eq!(answer.status, 200, "the tunnel lives");
+    assert_eq!(scene.systemctl(&["is-active", SERVICE]).code, Some(0));
+    assert!(
+        !scene.log().contains("does not report changes"),
+        "{}",
+        scene.log()
+    );
+}
+
+/// Like systemd-resolved, whose directory is there when the proxy starts: its unit is ordered first.
+#[test]
+fn l14_a_link_into_run_is_followed_where_the_unit_binds_it_and_doctor_finds_where_it_cannot() {
+    let link = "ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf";
+    let scene = scene(&format!("mkdir -p /run/systemd/resolve && {link}"));
+    let _server = name_server(2);
+    let origin = scene.origin();
+    let url = origin.url("a.test", "/");
+    scene.start();
+    assert_eq!(scene.get(&url).0, 502);
+    let written = "mkdir -p /run/systemd/resolve && cd /run/systemd/resolve && \
+                   echo nameserver 127.0.0.2 >new && mv new stub-resolv.conf";
+    run(&scene, written);
+    wait_until_reached(&scene, &url);
+
+    // A directory that is made after the service's start is not in its view of the file system.
+    scene.systemctl(&["stop", SERVICE]).succeeded();
+    run(&scene, "rm -r /run/systemd/resolve");
+    scene.start();
+    assert_eq!(scene.get(&url).0, 502);
+    // Long ago, so that `doctor` does not take it for a change that is under way.
+    run(
+        &scene,
+        &format!("{written} && touch -h -d yesterday stub-resolv.conf /etc/resolv.conf"),
+    );
+    let found = doctor(&scene);
+    assert_eq!(found[0]["verdict"], "problem", "{found:#?}");
+    let advice = found[0]["advice"].as_str().expect("advice");
+    assert!(advice.contains("systemctl restart codex-network-proxy"));
+    scene.systemctl(&["restart", SERVICE]).succeeded();
+    wait_until_reached(&scene, &url);
+    assert_eq!(doctor(&scene)[0]["verdict"], "ok");
+    run(&scene, "rm -rf /run/systemd/resolve /etc/resolv.conf");
+}
