@@ -14,7 +14,7 @@ mod status;
 
 pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MOST_WAIT};
 pub use ca::{Ca, CaQuery};
-pub use explain::{ExplainQuery, Explained, Rule};
+pub use explain::{ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule};
 pub use status::{Counters, GenerationInForce, LastReload, Listener, Outcome, Role, Status};
 
 /// An empty argument.
