@@ -57,7 +57,7 @@ fn both(scene: &Scene, door: &str, host: &str, port: u16) -> Option<String> {
 }
 
 #[test]
-fn k1_p9_explain_agrees_with_every_door_in_full_mode() {
+fn k5_p9_explain_agrees_with_every_door_in_full_mode() {
     let here = Ipv4Addr::LOCALHOST;
     let config = Config::new()
         .unset("network", "allow_local_binding")
@@ -95,7 +95,7 @@ fn k1_p9_explain_agrees_with_every_door_in_full_mode() {
 }
 
 #[test]
-fn k1_p6_explain_knows_every_way_to_the_proxys_own_listeners() {
+fn k5_p6_explain_knows_every_way_to_the_proxys_own_listeners() {
     let config = Config::new()
         .allow("own.test")
         .allow("127.0.0.1")
@@ -125,7 +125,7 @@ fn k1_p6_explain_knows_every_way_to_the_proxys_own_listeners() {
 }
 
 #[test]
-fn k1_p7_explain_agrees_with_every_door_in_limited_mode() {
+fn k5_p7_explain_agrees_with_every_door_in_limited_mode() {
     for mitm in ["true", "false"] {
         let config = Config::example()
             .set("network", "mode", r#""limited""#)
@@ -179,7 +179,7 @@ type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
 
 /// Plain requests whose fields matter.
 #[test]
-fn k1_h9_h10_explain_judges_the_fields_of_a_plain_request() {
+fn k5_h9_h10_explain_judges_the_fields_of_a_plain_request() {
     let config = Config::example().set("network", "mode", r#""limited""#);
     let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
     let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
@@ -237,7 +237,7 @@ fn k1_h9_h10_explain_judges_the_fields_of_a_plain_request() {
 }
 
 #[test]
-fn k1_m7_m10_explain_judges_the_fields_of_a_request_inside() {
+fn k5_m7_m10_explain_judges_the_fields_of_a_request_inside() {
     let (_directory, file) = secret();
     let config = hooked(&file).append(
         r#"
@@ -315,7 +315,7 @@ action = ["clean"]
 }
 
 #[test]
-fn k1_m9_explain_names_the_clause_of_the_nearest_hook_and_no_value() {
+fn k5_m9_explain_names_the_clause_of_the_nearest_hook_and_no_value() {
     let (_directory, file) = secret();
     let config = hooked(&file).append(
         r#"
@@ -402,7 +402,7 @@ action = ["clean"]
 }
 
 #[test]
-fn k1_p4_explain_resolves_only_when_told_and_only_permitted_names() {
+fn k5_p4_explain_resolves_only_when_told_and_only_permitted_names() {
     let dns = StubResolver::start();
     let [here, public] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(93, 184, 215, 14)];
     dns.answer("mixed.test", [public.into(), here.into()]);
@@ -470,7 +470,7 @@ fn k1_p4_explain_resolves_only_when_told_and_only_permitted_names() {
 }
 
 #[test]
-fn k1_explain_refuses_a_request_that_no_door_would_judge_in_one_line() {
+fn k5_explain_refuses_a_request_that_no_door_would_judge_in_one_line() {
     let config = Config::example();
     let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
     let url = "http://allowed.test/";
@@ -509,7 +509,7 @@ fn k1_explain_refuses_a_request_that_no_door_would_judge_in_one_line() {
 }
 
 #[test]
-fn k1_l6_explain_says_that_the_proxy_is_off() {
+fn k5_l6_explain_says_that_the_proxy_is_off() {
     let config = Config::example().set("network", "enabled", "false");
     let daemon = Daemon::launch(e2e::binary!()).config(&config).start();
     for url in [
@@ -526,7 +526,7 @@ fn k1_l6_explain_says_that_the_proxy_is_off() {
 
 /// In limited mode every request inside is judged, for hosts without hooks too.
 #[test]
-fn k1_p7_explain_agrees_with_what_is_inside_in_limited_mode() {
+fn k5_p7_explain_agrees_with_what_is_inside_in_limited_mode() {
     let scene = Intercepted::echoing(&limited(), &["http/1.1"]);
     let websocket = [("Connection", "upgrade"), ("Upgrade", "websocket")];
     let refused = Some("method_not_allowed");
