@@ -134,7 +134,7 @@ impl Policy {
                 "To allow it, add \"{host}\" itself to allowed_domains, or set allow_local_binding = true"
             ),
             Reason::NotAllowedLocal => {
-                "To allow it, set allow_local_binding = true, or ask for an allowed address instead of the name"
+                "To allow it, set allow_local_binding = true, or allow the address itself and use it in place of the name"
                     .to_string()
             }
             Reason::MethodNotAllowed => "To allow it, set mode = \"full\"".to_string(),

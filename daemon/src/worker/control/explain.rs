@@ -168,7 +168,8 @@ fn notes(generation: &Generation, told: &ForeseenDecision<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     let is_inside = told.protocol == Protocol::Https;
     if told.handling == Handling::Intercept {
-        notes.push("TLS is intercepted, and every request inside is judged by itself".to_owned());
+        let note = "TLS is intercepted, and every request inside is judged by itself; bytes that are neither TLS nor HTTP are refused (mitm_required), and so is TLS for another host (policy_denied)";
+        notes.push(note.to_owned());
     }
     if let HookVerdict::Matched(id) = told.hook
         && let Some(hook) = generation.settings().mitm.hooks.get(id)
@@ -230,7 +231,8 @@ fn managed_remedy(reason: Reason, host: &Host) -> Option<String> {
     );
     match reason {
         Reason::NotAllowed => Some(format!("To allow it, {ask}")),
-        Reason::NotAllowedLocal => Some(format!(
+        // A name is not lifted: its addresses are.
+        Reason::NotAllowedLocal if host.ip().is_some() || host.is_localhost() => Some(format!(
             "To allow it, set allow_local_binding = true, or {ask}"
         )),
         _ => None,
