@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use codex_network_policy::Mode;
+use codex_network_control::message::HeaderField;
+use codex_network_policy::{HeaderNameText, Mode};
 use serde::Serialize;
 
 use crate::find::ProxyTrust;
@@ -64,11 +65,18 @@ pub(crate) enum Command {
     Config,
     /// Show the decision of the policy in force on a URL, the rule behind it, and how to change it.
     Explain {
-        /// http://…, https://…, socks5h://HOST:PORT, HOST or HOST:PORT.
+        /// http://…, https://…, ws://…, wss://…, socks5h://HOST:PORT, udp://HOST:PORT, HOST or HOST:PORT.
         url: String,
-        /// The method of a plain HTTP request.
+        /// The method of the HTTP request, in plain HTTP or inside intercepted TLS.
         #[arg(long, short = 'X', value_name = "METHOD")]
         method: Option<String>,
+        /// A header field of the HTTP request, as in 'Name: value'. May be given several times.
+        #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
+        headers: Vec<HeaderField>,
+        /// Look the name up as the proxy does, if the policy permits the name, and show how each
+        /// address is judged.
+        #[arg(long)]
+        resolve: bool,
     },
     /// Check everything that a working proxy needs, and say what is wrong and what to do. Needs no
     /// running proxy, changes nothing, and sends nothing off this machine. Exits with 1 if there is
@@ -207,6 +215,21 @@ impl From<ModeWord> for Mode {
             ModeWord::Limited => Self::Limited,
         }
     }
+}
+
+/// Reads a header field. No message repeats its value, which may be a secret.
+fn header(text: &str) -> Result<HeaderField, String> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or_else(|| "a header field is written 'Name: value'".to_owned())?;
+    HeaderNameText::parse(name).map_err(|error| format!("the name of the field: {error}"))?;
+    if value.chars().any(|c| c.is_control() && c != '\t') {
+        return Err(format!("the value of {name} holds a control character"));
+    }
+    Ok(HeaderField {
+        name: name.to_owned(),
+        value: value.trim().to_owned(),
+    })
 }
 
 #[cfg(test)]

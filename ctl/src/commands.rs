@@ -14,6 +14,7 @@ mod status;
 
 use codex_network_control::ControlError;
 use codex_network_control::client::CallError;
+use codex_network_control::message::ExplainQuery;
 
 use crate::args::{Args, CaCommand, Command};
 use crate::output::Output;
@@ -55,7 +56,20 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             } => blocked::list(&client, output, since).await,
             Command::Patterns => patterns::run(&client, output).await,
             Command::Config => config::run(&client, output).await,
-            Command::Explain { url, method } => explain::run(&client, output, url, method).await,
+            Command::Explain {
+                url,
+                method,
+                headers,
+                resolve,
+            } => {
+                let query = ExplainQuery {
+                    url,
+                    method,
+                    headers,
+                    resolve,
+                };
+                explain::run(&client, output, query).await
+            }
             Command::Ca { command } => ca::run(&client, output, command).await,
             Command::Completions { .. } | Command::Man { .. } | Command::Doctor { .. } => Ok(()),
         }

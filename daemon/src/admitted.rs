@@ -3,7 +3,8 @@
 //! The loader looks names up once, when it loads the configuration: the worker, which serves the
 //! callers, cannot read the user database and must not wait for it. The worker gets ids. A group
 //! stands for its id and for its members at that time. A change of a group's members counts from
-//! the next reload.
+//! the next reload. A caller is in a group if the user database says so, or if the kernel does: a
+//! session may have groups that no database lists.
 
 use std::collections::HashSet;
 
@@ -128,12 +129,12 @@ impl Admitted {
         ]
     }
 
-    /// The access of a caller; `None` for strangers. Root and the user that runs the service
-    /// administer.
-    pub(crate) fn access(&self, user: Uid, group: Gid) -> Option<Access> {
-        if user.is_root() || user.as_raw() == self.owner || self.administrators.hold(user, group) {
+    /// The access of a caller with these groups; `None` for strangers. Root and the user that runs the
+    /// service administer.
+    pub(crate) fn access(&self, user: Uid, groups: &[Gid]) -> Option<Access> {
+        if user.is_root() || user.as_raw() == self.owner || self.administrators.hold(user, groups) {
             Some(Access::Administer)
-        } else if self.observers.hold(user, group) {
+        } else if self.observers.hold(user, groups) {
             Some(Access::Observe)
         } else {
             None
@@ -181,8 +182,9 @@ impl Ids {
         Ok(true)
     }
 
-    fn hold(&self, user: Uid, group: Gid) -> bool {
-        self.users.contains(&user.as_raw()) || self.groups.contains(&group.as_raw())
+    fn hold(&self, user: Uid, groups: &[Gid]) -> bool {
+        let is_held = |group: &Gid| self.groups.contains(&group.as_raw());
+        self.users.contains(&user.as_raw()) || groups.iter().any(is_held)
     }
 }
 
@@ -227,7 +229,7 @@ mod tests {
     }
 
     fn access(admitted: &Admitted, user: u32, group: u32) -> Option<Access> {
-        admitted.access(Uid::from_raw(user), Gid::from_raw(group))
+        admitted.access(Uid::from_raw(user), &[Gid::from_raw(group)])
     }
 
     #[test]
@@ -241,6 +243,11 @@ mod tests {
         assert_eq!(access(&admitted, 1001, 1001), Some(Access::Observe));
         assert_eq!(access(&admitted, 2000, 50), Some(Access::Observe));
         assert_eq!(access(&admitted, 2000, 2000), None);
+        // By a supplementary group.
+        let groups = [7, 50, 2000].map(Gid::from_raw);
+        let by_group = admitted.access(Uid::from_raw(2000), &groups);
+        assert_eq!(by_group, Some(Access::Observe));
+        assert_eq!(admitted.access(Uid::from_raw(2000), &groups[..1]), None);
         // Ids of users and of groups are different things.
         assert_eq!(access(&admitted, 50, 1000), None);
     }

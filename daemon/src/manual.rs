@@ -1,7 +1,7 @@
 //! `codex-network-proxy man DIRECTORY` and `codex-network-proxy completions SHELL`: for packagers.
 //!
 //! The page is built from the definition of the command line and from
-//! `packaging/man/codex-network-proxy.8.roff`.
+//! `packaging/man/reasons.roff` and `packaging/man/codex-network-proxy.8.roff`.
 
 use std::env;
 use std::fs::File;
@@ -18,7 +18,10 @@ use time::OffsetDateTime;
 use crate::args::Args;
 
 /// The sections that the definition of the command line lacks.
-const SECTIONS: &str = include_str!("../../packaging/man/codex-network-proxy.8.roff");
+const SECTIONS: &str = concat!(
+    include_str!("../../packaging/man/reasons.roff"),
+    include_str!("../../packaging/man/codex-network-proxy.8.roff")
+);
 
 /// Writes the page into an existing directory.
 pub(crate) fn write(directory: &Path) -> ExitCode {

@@ -4,6 +4,7 @@ mod callers;
 mod commands;
 mod constraints;
 mod doctor;
+mod explain;
 mod follow;
 mod listeners;
 mod machine;

@@ -100,6 +100,10 @@ impl Scene {
         }
     }
 
+    pub(crate) fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
     pub(crate) fn authority(&self, host: &str) -> String {
         format!("{host}:{}", self.origin.addr().port())
     }

@@ -1,5 +1,5 @@
 //! One policy behind every door: the same destination gets the same verdict and reason (SPEC P3 to
 //! P5, P9, P10).
 
-mod doors;
+pub(crate) mod doors;
 mod lookups;

@@ -46,6 +46,19 @@ fn every_command_in_the_readme_says_what_it_shows() {
 }
 
 #[test]
+fn every_command_on_the_operators_page_says_what_it_shows() {
+    let mut console = Console::new(&text::blocks("toml")[0]);
+    let mut commands = 0;
+    for block in text::blocks_of("packaging/OPERATING.md", "console") {
+        for (command, shown) in text::commands(&block) {
+            console.run(&command, &shown);
+            commands += 1;
+        }
+    }
+    assert!(commands >= 5, "the page's commands were not found");
+}
+
+#[test]
 fn every_toml_block_of_the_readme_passes_check() {
     for block in text::blocks("toml") {
         check(&block).succeeded();

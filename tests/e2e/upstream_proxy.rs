@@ -169,6 +169,11 @@ fn h12_a_proxy_that_is_this_proxy_is_told_and_never_used() {
     assert_eq!(answer.status, 403);
     assert_eq!(answer.json()["reason"], "loop_detected");
     assert_eq!(Connection::open(own).connect("far.test:443").status, 403);
+    for url in ["http://far.test/", "https://far.test/"] {
+        let explained = output(&daemon, &["explain", url, "--resolve", "--json"]);
+        assert!(explained.contains("loop_detected"), "{url}: {explained}");
+        assert!(explained.contains("HTTP_PROXY"), "{url}: {explained}");
+    }
     let status = output(&daemon, &["status"]);
     assert!(status.contains("is this proxy itself"), "{status}");
 }

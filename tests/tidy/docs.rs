@@ -78,3 +78,70 @@ fn every_file_that_the_architecture_names_exists() {
         }
     }
 }
+
+/// The words in the arms of `Reason::as_str`.
+fn reasons() -> Vec<String> {
+    let source = read("crates/policy/src/decision.rs");
+    let (_, body) = source.split_once("impl Reason {").expect("the words");
+    let body = body.split("\n}\n").next().unwrap_or_default();
+    let words: Vec<String> = body
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Self::")?.split('"').nth(1))
+        .filter(|word| *word != "allow")
+        .map(str::to_owned)
+        .collect();
+    assert!(words.len() >= 12, "{words:?}");
+    words
+}
+
+/// A document lists these reasons and no other.
+fn assert_lists_every_reason(document: &str, listed: &[String]) {
+    let (mut wanted, mut listed) = (reasons(), listed.to_vec());
+    wanted.sort();
+    listed.sort();
+    assert_eq!(listed, wanted, "the reasons in {document}");
+}
+
+#[test]
+fn h6_k5_readme_specification_and_manual_list_every_reason() {
+    let readme = read("README.md");
+    let (_, table) = readme
+        .split_once("| reason | what it means | what to do |\n")
+        .expect("the table");
+    let rows = table
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'));
+    let mut listed = Vec::new();
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        assert_eq!(cells.len(), 3, "{row}");
+        assert!(cells.iter().all(|cell| !cell.is_empty()), "{row}");
+        listed.push(cells[0].trim_matches(['`', ' ']).to_owned());
+    }
+    assert_lists_every_reason("README.md", &listed);
+
+    let manual = read("packaging/man/reasons.roff");
+    let listed: Vec<String> = manual
+        .split("\n.TP\n.B ")
+        .skip(1)
+        .map(|entry| {
+            let (word, text) = entry.split_once('\n').expect("a text");
+            let sentences = text.lines().filter(|line| line.ends_with('.')).count();
+            assert!(sentences >= 2, "{word}: what it means, and what to do");
+            word.to_owned()
+        })
+        .collect();
+    assert_lists_every_reason("packaging/man/reasons.roff", &listed);
+
+    let specification = read("SPEC.md");
+    let (_, line) = specification.split_once("\nReasons: ").expect("the line");
+    let line = line.split("\n\n").next().unwrap_or_default();
+    let listed: Vec<String> = line
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect();
+    assert_lists_every_reason("SPEC.md", &listed);
+}

@@ -9,6 +9,7 @@ mod docs;
 mod invariants;
 mod manual;
 mod needs;
+mod operating;
 mod packaging;
 mod sources;
 mod spec;

@@ -243,6 +243,15 @@ fn the_pages_render_without_a_complaint() {
 }
 
 #[test]
+fn k5_the_pages_of_both_programs_list_the_reasons() {
+    for (program, name) in [(PROXY, "codex-network-proxy.8"), (PROXYCTL, "proxyctl.1")] {
+        let page = page(&pages(program), name);
+        assert!(page.contains("\n.SH REASONS\n"), "{name}");
+        assert!(page.contains("\n.B mitm_hook_denied\n"), "{name}");
+    }
+}
+
+#[test]
 fn k1_completions_offer_what_people_may_use_and_nothing_else() {
     for (program, offered, hidden) in [
         (PROXY, "check", "holder"),

@@ -92,6 +92,10 @@ fn the_package_has_every_unit_and_its_scripts_know_them() {
             assert!(is_packed(&format!("../{folder}/{name}")), "{folder}/{name}");
         }
     }
+    assert!(
+        is_packed("../packaging/OPERATING.md"),
+        "the operator's page"
+    );
     for name in names("packaging/man")
         .iter()
         .filter(|name| !name.contains(".roff"))

@@ -22,6 +22,8 @@ use crate::version::{Hello, Welcome};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a reload may take: long lists, slow disks.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
+/// The same for a call that looks names up, as long as the settings permit.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A connection to a daemon that has answered the hello. Use it inside a tokio runtime.
 #[derive(Debug)]
@@ -259,9 +261,19 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ControlError::Invalid`] for a text that is not a destination; otherwise as every call.
+    /// [`ControlError::Invalid`] for a text that is not a destination, or a request that the proxy
+    /// would not read; [`CallError::TooOld`] when the daemon knows neither header fields nor lookups;
+    /// otherwise as every call.
     pub async fn explain(&self, query: ExplainQuery) -> Result<Explained, CallError> {
-        settle(self.calls.explain(within(PATIENCE), query).await)
+        let patience = if query.resolve {
+            RESOLVE_PATIENCE
+        } else {
+            PATIENCE
+        };
+        if query.resolve || !query.headers.is_empty() {
+            self.since(3)?;
+        }
+        settle(self.calls.explain(within(patience), query).await)
     }
 
     /// The CA for interception, without its key.

@@ -15,7 +15,7 @@ mod status;
 
 pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MOST_WAIT};
 pub use ca::{Ca, CaQuery};
-pub use explain::{ExplainQuery, Explained, Rule};
+pub use explain::{ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule};
 pub use names::{NameServer, Names};
 pub use status::{Counters, GenerationInForce, LastReload, Listener, Outcome, Role, Status};
 

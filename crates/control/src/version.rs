@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
 
-/// The newest version of the contract that this crate speaks. Goes up by one when calls are added.
-pub const NEWEST: u32 = 2;
+/// The newest version of the contract that this crate speaks. Goes up by one when calls are added, or
+/// arguments that an older daemon must not ignore.
+pub const NEWEST: u32 = 3;
 
 /// The oldest version that it still speaks.
 pub const OLDEST: u32 = 1;

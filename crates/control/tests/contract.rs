@@ -6,8 +6,10 @@ mod caller;
 use std::time::Duration;
 
 use caller::{HELLO, STATUS, Toy, call, frame, serve_all, serve_bytes, serve_messages};
-use codex_network_control::client::ConnectError;
-use codex_network_control::message::{BlockedQuery, CaQuery, ExplainQuery, ModeChange};
+use codex_network_control::client::{CallError, ConnectError};
+use codex_network_control::message::{
+    BlockedQuery, CaQuery, ExplainQuery, HeaderField, ModeChange,
+};
 use codex_network_control::version::NEWEST;
 use codex_network_control::{Access, Client, ControlError, Ended, TrustedListeners, serve};
 use codex_network_policy::Mode;
@@ -156,6 +158,45 @@ async fn k4_fields_of_later_versions_are_passed_over_and_missing_ones_have_defau
     let (answers, _) = serve_all(Access::Observe, &[hello, blocked]).await;
     assert_eq!(answers[0]["Ok"]["Hello"]["Ok"]["protocol"], NEWEST);
     assert_eq!(answers[1]["Ok"]["Blocked"]["Ok"]["next"], 0);
+}
+
+/// An older daemon would judge the request without its fields, and say nothing about that.
+#[tokio::test]
+async fn k4_k5_fields_and_lookups_are_not_asked_of_a_daemon_that_passes_them_over() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("k5.sock");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let older = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("the caller");
+        let length = stream.read_u32().await.expect("a hello");
+        let mut hello = vec![0; usize::try_from(length).expect("a length")];
+        stream.read_exact(&mut hello).await.expect("all of it");
+        let hello: Value = serde_json::from_slice(&hello).expect("JSON");
+        let id = &hello["Request"]["id"];
+        let welcome = json!({"protocol": 2, "version": "older", "access": "observe"});
+        let message = json!({"Ok": {"Hello": {"Ok": welcome}}});
+        let answer = json!({"request_id": id, "message": message}).to_string();
+        stream.write_all(&frame(&answer)).await.expect("it reads");
+        let mut further = Vec::new();
+        stream.read_to_end(&mut further).await.expect("an end");
+        further
+    });
+    let client = Client::connect(&path, TrustedListeners::Any, "test").await;
+    let client = client.expect("a daemon");
+    let with_field = ExplainQuery {
+        headers: vec![HeaderField::default()],
+        ..ExplainQuery::default()
+    };
+    let with_lookup = ExplainQuery {
+        resolve: true,
+        ..ExplainQuery::default()
+    };
+    for query in [with_field, with_lookup] {
+        let error = client.explain(query).await.expect_err("it is too old");
+        assert!(matches!(error, CallError::TooOld { .. }), "{error}");
+    }
+    drop(client);
+    assert_eq!(older.await.expect("no panic"), b"", "nothing was asked");
 }
 
 #[tokio::test]

@@ -28,6 +28,18 @@ pub(crate) struct Client {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AttemptId(Arc<str>);
 
+impl Client {
+    /// The client of a request that is described and not made.
+    pub(crate) fn unconnected() -> Self {
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self {
+            address,
+            attempt: None,
+            connection: ConnectionHandle::new(address, address),
+        }
+    }
+}
+
 impl AttemptId {
     /// Reads the id out of a proxy user name. Other names are credentials for another proxy and are
     /// ignored.

@@ -7,6 +7,7 @@
 //! check and the dial, does not compile.
 
 mod detail;
+mod foreseen;
 mod question;
 mod standing;
 pub(crate) mod unix_socket;
@@ -15,12 +16,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_policy::{
-    Authority, Content, Decision, Handling, Hooked, Host, LocalAddresses, Mode, Protocol, Reason,
-    Request, Source, is_local_address,
+    Authority, Content, Decision, Handling, Hooked, Host, Mode, Protocol, Reason, Request, Source,
 };
 
 use crate::Shared;
-pub(crate) use detail::CONTENT;
+use detail::AUTHORITY_MISMATCH;
+pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
+pub use foreseen::{AddressStanding, JudgedAddress};
+pub(crate) use foreseen::{Foreseen, decide_invalid};
 pub(crate) use question::Question;
 use standing::on_change;
 pub(crate) use standing::{Standing, rejudged};
@@ -29,10 +32,6 @@ use crate::client::Client;
 use crate::live_policy::Generation;
 use crate::record::Recorder;
 
-/// The detail of a refusal because the upstream proxy is this proxy itself.
-pub(crate) const LOOPING_PROXY: &str = "upstream_proxy";
-/// The detail of a refusal because the requirements alone fill the allow list (SPEC C6).
-pub(crate) const MANAGED_LIST: &str = "managed_allowed_domains_only";
 /// What a client wants: the facts that policy judges.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
@@ -132,14 +131,7 @@ pub(crate) fn judge(
     authority: Authority,
 ) -> Judged {
     let recorder = &shared.recorder;
-    let policy = generation.policy();
-    let own = || is_own_listener(recorder, attempt.protocol, &authority);
-    let decision = if policy.is_enabled() && own() {
-        Decision::deny(Source::ProxyState, Reason::LoopDetected, None)
-    } else {
-        let request = attempt.request(&authority, &generation);
-        where_possible(&generation, policy.decide(&request))
-    };
+    let decision = decide(recorder, &generation, &attempt, &authority);
     let permit = Permit {
         attempt,
         authority,
@@ -155,6 +147,39 @@ pub(crate) fn judge(
         }
         _ => Judged::Refused(permit.refuse(decision)),
     }
+}
+
+/// The decision on an attempt by what it names, before anything is resolved.
+fn decide(
+    recorder: &Recorder,
+    generation: &Generation,
+    attempt: &Attempt,
+    authority: &Authority,
+) -> Decision {
+    let policy = generation.policy();
+    if policy.is_enabled() && is_own_listener(recorder, attempt.protocol, authority) {
+        return Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
+    }
+    where_possible(
+        generation,
+        policy.decide(&attempt.request(authority, generation)),
+    )
+}
+
+/// The decision on an allowed attempt, once its host is resolved.
+fn decide_addresses(
+    recorder: &Recorder,
+    generation: &Generation,
+    attempt: &Attempt,
+    (allowed, port): (Decision, u16),
+    addresses: &[IpAddr],
+) -> Decision {
+    let own = |address: &IpAddr| recorder.is_own(attempt.protocol, *address, port);
+    if addresses.iter().any(own) {
+        return Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
+    }
+    let policy = generation.policy();
+    policy.decide_addresses(allowed, addresses, generation.machine())
 }
 
 /// Whether a decider may have the last word. It may for hosts on neither list, unless a requirement
@@ -191,18 +216,8 @@ pub(crate) fn refuse_invalid_host(
     text: &[u8],
     port: u16,
 ) -> Refusal {
-    let reason = if generation.policy().is_enabled() {
-        Reason::InvalidHost
-    } else {
-        Reason::ProxyDisabled
-    };
-    let source = if reason == Reason::InvalidHost {
-        Source::BaselinePolicy
-    } else {
-        Source::ProxyState
-    };
     let refusal = Refusal {
-        decision: Decision::deny(source, reason, None),
+        decision: decide_invalid_host(generation),
         destination: Destination::Host,
         protocol: attempt.protocol,
         host: escape(text),
@@ -214,6 +229,15 @@ pub(crate) fn refuse_invalid_host(
     refusal
 }
 
+fn decide_invalid_host(generation: &Generation) -> Decision {
+    let (source, reason) = if generation.policy().is_enabled() {
+        (Source::BaselinePolicy, Reason::InvalidHost)
+    } else {
+        (Source::ProxyState, Reason::ProxyDisabled)
+    };
+    Decision::deny(source, reason, None)
+}
+
 /// Refuses a request inside intercepted TLS whose authority is not that of the connection. The
 /// record names the connection's authority: the client is not connected to the other one.
 pub(crate) fn refuse_misdirected(
@@ -223,16 +247,20 @@ pub(crate) fn refuse_misdirected(
     authority: &Authority,
 ) -> Refusal {
     let refusal = Refusal {
-        decision: Decision::deny(Source::BaselinePolicy, Reason::PolicyDenied, None),
+        decision: misdirected(),
         destination: Destination::Host,
         protocol: attempt.protocol,
         host: authority.host.to_string(),
         port: authority.port,
-        detail: Some("authority_mismatch"),
+        detail: Some(AUTHORITY_MISMATCH),
         word: None,
     };
     recorder.refused(generation, attempt, &refusal);
     refusal
+}
+
+fn misdirected() -> Decision {
+    Decision::deny(Source::BaselinePolicy, Reason::PolicyDenied, None)
 }
 
 /// The refusal that holds for every datagram, whatever its destination, if there is one (SPEC P7,
@@ -362,15 +390,14 @@ impl Permit {
     /// Judges the addresses that the host resolved to, and records the outcome. Only now is the
     /// decision complete.
     pub(crate) fn vet(&self, addresses: &[IpAddr]) -> Result<VettedAddrs, Refusal> {
-        let (policy, machine) = (self.generation.policy(), self.generation.machine());
-        let mut decision = policy.decide_addresses(self.decision, addresses, machine);
-        let (port, recorder) = (self.authority.port, &self.recorder);
-        if addresses
-            .iter()
-            .any(|address| recorder.is_own(self.attempt.protocol, *address, port))
-        {
-            decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
-        }
+        let allowed = (self.decision, self.authority.port);
+        let decision = decide_addresses(
+            &self.recorder,
+            &self.generation,
+            &self.attempt,
+            allowed,
+            addresses,
+        );
         if !decision.is_allow() {
             return Err(self.refuse(decision));
         }
@@ -419,12 +446,7 @@ impl Permit {
     }
 
     fn refuse(&self, decision: Decision) -> Refusal {
-        let managed = self.generation.settings().managed.allowed_domains_only;
-        let detail = match (decision.reason(), self.attempt.hooked) {
-            (Reason::NotAllowed, _) if managed => Some(MANAGED_LIST),
-            (Reason::MitmHookDenied, Hooked::Ambiguous(ambiguity)) => Some(ambiguity.as_str()),
-            _ => self.attempt.detail_of(decision),
-        };
+        let detail = detail::of(&self.generation, &self.attempt, decision);
         self.refuse_for(decision, detail)
     }
 
@@ -479,12 +501,6 @@ impl VettedAddrs {
     /// How the attempt of these addresses came to be allowed.
     pub(crate) fn allowed(&self) -> Allowed {
         self.1
-    }
-
-    /// Whether one of the addresses is local: non-public, or an address of this machine.
-    pub(crate) fn has_local(&self, machine: &dyn LocalAddresses) -> bool {
-        let is_local = |address: &SocketAddr| is_local_address(address.ip(), machine);
-        self.0.iter().any(is_local)
     }
 
     /// Forgets all but the first `most`.

@@ -9,6 +9,7 @@ mod answer_head;
 mod body;
 mod client_stream;
 mod connect;
+pub(crate) mod described;
 mod exchange;
 mod first;
 mod forward;

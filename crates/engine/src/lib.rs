@@ -67,6 +67,7 @@ mod respond;
 
 mod child_env;
 mod drain;
+mod explain;
 mod server;
 
 #[cfg(fuzzing)]
@@ -83,6 +84,8 @@ pub use child_env::ChildEnvironment;
 pub use clock::{Clock, SystemClock};
 pub use decider::{NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
 pub use drain::Drain;
+pub use enforce::{AddressStanding, JudgedAddress};
+pub use explain::{DescribedRequest, ForeseenAddresses, ForeseenDecision, Lookup, NotJudged};
 pub use live_policy::{Generation, LivePolicy};
 pub use local_addresses::KernelAddresses;
 pub use mitm::{InterceptionError, IssueError, IssuedLeaf, KeyError, LeafIssuer};

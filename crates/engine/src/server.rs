@@ -461,6 +461,10 @@ impl Engine {
         connection.user()
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The signals that end the engine.
     pub fn drain(&self) -> &Drain {
         &self.shared.drain

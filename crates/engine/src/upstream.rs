@@ -25,7 +25,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use codex_network_policy::Host;
+use codex_network_config::UpstreamProxy;
+use codex_network_policy::{Authority, Host, Protocol};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -55,6 +56,7 @@ use crate::error::Failure;
 use crate::frames::{FrameMeter, Side};
 use crate::http::RequestBody;
 use crate::http2_memory::Http2Memory;
+use crate::live_policy::Generation;
 use crate::observed::Observed;
 use tls::{ClientCertificate, Offer, Wire};
 
@@ -350,8 +352,27 @@ pub(crate) async fn vetted(permit: &Permit) -> Result<VettedAddrs, Failure> {
     Ok(permit.vet(&addresses)?)
 }
 
+/// The upstream proxy that would carry a request by this protocol to an authority with these addresses.
+pub(crate) fn proxy_for<'g>(
+    generation: &'g Generation,
+    authority: &Authority,
+    addresses: &[IpAddr],
+    protocol: Protocol,
+) -> Option<&'g Arc<UpstreamProxy>> {
+    let proxy_use = match protocol {
+        Protocol::Http => ProxyUse::Http,
+        // Datagrams go direct.
+        Protocol::Socks5Udp => return None,
+        Protocol::HttpConnect | Protocol::Https | Protocol::Socks5Tcp => ProxyUse::Tunnel,
+    };
+    proxy::chosen(generation, authority, addresses, proxy_use)
+}
+
 /// The addresses of a host; at least one.
-async fn lookup(resolver: &dyn Resolve, host: &Host) -> Result<Vec<IpAddr>, ResolveError> {
+pub(crate) async fn lookup(
+    resolver: &dyn Resolve,
+    host: &Host,
+) -> Result<Vec<IpAddr>, ResolveError> {
     let name = match host {
         Host::Name(name) => name,
         Host::V4(address) => return Ok(vec![IpAddr::V4(*address)]),

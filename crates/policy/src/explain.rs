@@ -1,6 +1,7 @@
 //! A decision in words: what happened, by which rule, and how to change it.
 //!
-//! It calls [`Policy::decide`] and describes the result, so it always agrees with the doors.
+//! It describes a decision that [`Policy::decide`] or the enforcement point made, and makes none of its
+//! own.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -9,8 +10,9 @@ use core::fmt;
 use crate::address::AddressClass;
 use crate::decision::{Decision, Handling, Reason};
 use crate::host::Host;
-use crate::policy::{Policy, Rule};
-use crate::request::{Hooked, Request};
+use crate::method::is_read_only;
+use crate::policy::{Interception, Policy, Rule};
+use crate::request::{Hooked, Protocol, Request};
 
 /// The policy's decision on a request, for people. `Display` writes sentences.
 #[derive(Clone, Debug)]
@@ -29,19 +31,41 @@ impl Policy {
     /// Explains the result of [`decide`](Self::decide). It does not look at addresses: a name that
     /// is allowed here can still be refused for the addresses it resolves to.
     pub fn explain(&self, request: &Request<'_>) -> Explanation {
-        let decision = self.decide(request);
+        self.explain_decision(request, self.decide(request))
+    }
+
+    /// Explains a decision on a request, which may be about the addresses that its host resolves to.
+    pub fn explain_decision(&self, request: &Request<'_>, decision: Decision) -> Explanation {
         let rule = decision.rule().and_then(|rule| self.rule(rule));
+        Explanation {
+            decision,
+            because: self.because(request, &decision, rule.as_ref()),
+            remedy: self.remedy(request, &decision),
+            rule,
+        }
+    }
+
+    fn because(&self, request: &Request<'_>, decision: &Decision, rule: Option<&Rule>) -> String {
         let host = request.host;
-        let because = match (decision.reason(), &rule) {
+        let is_literal = host.ip().is_some();
+        match (decision.reason(), rule) {
             (Reason::Allow, Some(rule)) if decision.handling() == Handling::Intercept => format!(
                 "the allow list has {rule}; TLS is intercepted and every request inside is judged by itself"
             ),
             (Reason::Allow, Some(rule)) => format!("the allow list has {rule}"),
-            (Reason::Denied, Some(rule)) => format!("the deny list has {rule}"),
+            (Reason::Denied, Some(rule)) => match self.decide(request).reason() {
+                Reason::Denied => format!("the deny list has {rule}"),
+                _ => format!("{host} resolves to an address that the deny list has: {rule}"),
+            },
             (Reason::NotAllowedLocal, _) if is_public(host) => {
                 format!("{host} is an address of this machine")
             }
-            (Reason::NotAllowedLocal, _) => format!("{host} is a local or private address"),
+            (Reason::NotAllowedLocal, _) if is_literal || host.is_localhost() => {
+                format!("{host} is a local or private address")
+            }
+            (Reason::NotAllowedLocal, _) => format!(
+                "{host} resolves to an address that is local or private, or of this machine"
+            ),
             (Reason::NotAllowed, _) if self.allowed().is_empty() => {
                 "the allow list is empty".to_string()
             }
@@ -51,35 +75,86 @@ impl Policy {
                 }
                 None => format!("no entry of the allow list covers {host}"),
             },
-            (Reason::MethodNotAllowed, _) if request.upgrade.is_some() => {
-                "limited mode lets no protocol upgrade through".to_string()
-            }
-            (Reason::MethodNotAllowed, _) => match request.method {
-                Some(method) => {
-                    format!("limited mode lets only GET, HEAD and OPTIONS through, not {method}")
-                }
-                None => {
-                    "limited mode lets only requests through whose method can be seen".to_string()
-                }
-            },
-            (Reason::MitmRequired, _) => {
-                "requests to it can be judged only inside TLS interception, which is not possible here"
-                    .to_string()
-            }
+            (Reason::MethodNotAllowed, _) => method_not_allowed(request),
+            (Reason::MitmRequired, _) => self.mitm_required(request),
             (Reason::MitmHookDenied, _) => match request.hooked {
                 Hooked::Ambiguous(ambiguity) => format!(
                     "{host} has hooks, and servers could read the request in different ways: {ambiguity}"
                 ),
+                Hooked::Matched => {
+                    "a hook matches the request, but its method does not define content".to_string()
+                }
                 _ => format!("{host} has hooks, and none matches the request"),
             },
             (Reason::ProxyDisabled, _) => "the proxy is switched off".to_string(),
+            (Reason::LoopDetected, _) => "the destination is the proxy itself".to_string(),
             (reason, _) => format!("the reason is {reason}"),
+        }
+    }
+
+    fn mitm_required(&self, request: &Request<'_>) -> String {
+        let host = request.host;
+        let why = if self.is_hooked(host) {
+            format!("{host} has hooks")
+        } else {
+            "the mode is limited".to_string()
         };
-        Explanation {
-            decision,
-            rule,
-            because,
-            remedy: remedy(decision.reason(), request),
+        let how = match request.protocol {
+            Protocol::Http => "and plain HTTP cannot be judged by them",
+            Protocol::Socks5Udp => "and datagrams cannot be judged",
+            Protocol::Socks5Tcp if request.port != 443 => {
+                "and SOCKS5 connections are intercepted only on port 443"
+            }
+            _ if self.interception() == Interception::Forbidden => {
+                "so each request must be judged, and mitm = false forbids to intercept TLS"
+            }
+            _ => "so each request must be judged, and the proxy has no CA to intercept TLS with",
+        };
+        format!("{why}, {how}")
+    }
+
+    fn remedy(&self, request: &Request<'_>, decision: &Decision) -> String {
+        let host = request.host;
+        let hooked = self.is_hooked(host);
+        let reason = decision.reason();
+        match reason {
+            Reason::MitmHookDenied if matches!(request.hooked, Hooked::Ambiguous(_)) => {
+                "No hook matches such a request: ask in a way that has one reading".to_string()
+            }
+            Reason::MitmHookDenied if request.hooked == Hooked::Matched => {
+                "Send it without content: no Content-Length, no Transfer-Encoding".to_string()
+            }
+            Reason::Denied => {
+                "To allow it, remove that entry: no allow entry can lift it".to_string()
+            }
+            Reason::NotAllowed => {
+                format!("To allow it, add \"{host}\" to allowed_domains and reload")
+            }
+            Reason::NotAllowedLocal if host.ip().is_some() || host.is_localhost() => format!(
+                "To allow it, add \"{host}\" itself to allowed_domains, or set allow_local_binding = true"
+            ),
+            Reason::NotAllowedLocal => {
+                "To allow it, set allow_local_binding = true, or allow the address itself and use it in place of the name"
+                    .to_string()
+            }
+            Reason::MethodNotAllowed => "To allow it, set mode = \"full\"".to_string(),
+            Reason::MitmRequired if hooked && self.interception() == Interception::Automatic => {
+                format!("Use https on port 443 through the proxy, or remove the hooks of {host}")
+            }
+            Reason::MitmRequired if hooked => {
+                format!("To allow it, remove mitm = false, or the hooks of {host}")
+            }
+            Reason::MitmRequired => {
+                "To allow it, set mode = \"full\", or let the proxy intercept TLS".to_string()
+            }
+            Reason::MitmHookDenied => {
+                "To allow it, add a hook that matches it, or remove the host's hooks".to_string()
+            }
+            Reason::ProxyDisabled => "To use it, set enabled = true and reload".to_string(),
+            Reason::LoopDetected => {
+                "Check the URL, and the proxy settings of the client".to_string()
+            }
+            _ => String::new(),
         }
     }
 
@@ -114,24 +189,18 @@ fn is_public(host: &Host) -> bool {
         .is_some_and(|address| AddressClass::of(address).is_public())
 }
 
-fn remedy(reason: Reason, request: &Request<'_>) -> String {
-    let host = request.host;
-    match reason {
-        Reason::MitmHookDenied if matches!(request.hooked, Hooked::Ambiguous(_)) => {
-            "No hook matches such a request: ask in a way that has one reading".to_string()
+/// Why limited mode refuses a request.
+fn method_not_allowed(request: &Request<'_>) -> String {
+    if request.upgrade.is_some() {
+        return "limited mode lets no protocol upgrade through".to_string();
+    }
+    match request.method {
+        Some(method) if is_read_only(method) => {
+            format!("limited mode lets {method} through only without content")
         }
-        Reason::Denied => "To allow it, remove that entry: no allow entry can lift it".to_string(),
-        Reason::NotAllowed => format!("To allow it, add \"{host}\" to allowed_domains and reload"),
-        Reason::NotAllowedLocal => format!(
-            "To allow it, add \"{host}\" itself to allowed_domains, or set allow_local_binding = true"
-        ),
-        Reason::MethodNotAllowed | Reason::MitmRequired => {
-            "To allow it, set mode = \"full\"".to_string()
+        Some(method) => {
+            format!("limited mode lets only GET, HEAD and OPTIONS through, not {method}")
         }
-        Reason::MitmHookDenied => {
-            "To allow it, add a hook that matches it, or remove the host's hooks".to_string()
-        }
-        Reason::ProxyDisabled => "To use it, set enabled = true and reload".to_string(),
-        _ => String::new(),
+        None => "limited mode lets only requests through whose method can be seen".to_string(),
     }
 }

@@ -9,6 +9,7 @@
 
 mod ambiguity;
 mod glob;
+mod miss;
 mod query;
 mod target;
 mod text;
@@ -20,9 +21,11 @@ use hashbrown::HashMap;
 
 use crate::host::Host;
 use crate::policy::Origin;
+use query::Presence;
 use target::Target;
 
 pub use ambiguity::Ambiguity;
+pub use miss::{HookMiss, MissedClause};
 pub use target::PathFlaw;
 pub use text::{
     HeaderNameText, HookMethod, NotAToken, PathPrefix, PathPrefixError, ValuePattern,
@@ -173,30 +176,38 @@ impl Hooks {
 impl HookSpec {
     /// Only a hook that covers the rest of the request reports an ambiguity.
     fn covers(&self, request: &HookRequest<'_>, target: &Target<'_>) -> Result<bool, Ambiguity> {
-        let method = |one: &HookMethod| one.as_str() == request.method;
-        let beginning = |one: &PathPrefix| one.covers(&target.path);
-        let covers = self.methods.iter().any(method)
-            && self.path_prefixes.iter().any(beginning)
-            && self
-                .headers
-                .iter()
-                .all(|(name, values)| has_field(request.fields, name, values));
+        let covers = self.covers_method(request)
+            && self.covers_path(target)
+            && self.headers.iter().all(|(name, values)| {
+                field_presence(request.fields, name, values) == Presence::Covered
+            });
         if !covers {
             return Ok(false);
         }
         target.query.check_overrides(&self.query)?;
         target.query.has(&self.query)
     }
+
+    fn covers_method(&self, request: &HookRequest<'_>) -> bool {
+        let covers = |one: &HookMethod| one.as_str() == request.method;
+        self.methods.iter().any(covers)
+    }
+
+    fn covers_path(&self, target: &Target<'_>) -> bool {
+        let covers = |one: &PathPrefix| one.covers(&target.path);
+        self.path_prefixes.iter().any(covers)
+    }
 }
 
 /// Whether a field is present and all of its occurrences have one of the values. The origin may
 /// read any occurrence.
-fn has_field(fields: &dyn Fields, name: &HeaderNameText, values: &[ValuePattern]) -> bool {
-    let (mut seen, mut others) = (false, false);
+fn field_presence(fields: &dyn Fields, name: &HeaderNameText, values: &[ValuePattern]) -> Presence {
+    let mut presence = Presence::Missing;
     fields.for_each_value(name.as_str(), &mut |value| {
-        seen = true;
         let text = core::str::from_utf8(value);
-        others |= !text.is_ok_and(|text| values.iter().any(|pattern| pattern.covers(text)));
+        let is_covered = values.is_empty()
+            || text.is_ok_and(|text| values.iter().any(|pattern| pattern.covers(text)));
+        presence = presence.and(is_covered);
     });
-    seen && (values.is_empty() || !others)
+    presence
 }

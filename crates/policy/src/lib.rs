@@ -45,9 +45,9 @@ pub use domain_set::{DomainSet, Listed, RuleId};
 pub use explain::Explanation;
 pub use field::{FieldClass, Scrutiny, ends_here, ends_here_in_answers, is_same_field};
 pub use hook::{
-    Ambiguity, Fields, HeaderNameText, HookId, HookMethod, HookRequest, HookSpec, HookVerdict,
-    Hooks, NotAToken, PathFlaw, PathPrefix, PathPrefixError, ValuePattern, ValuePatternError,
-    WildcardError,
+    Ambiguity, Fields, HeaderNameText, HookId, HookMethod, HookMiss, HookRequest, HookSpec,
+    HookVerdict, Hooks, MissedClause, NotAToken, PathFlaw, PathPrefix, PathPrefixError,
+    ValuePattern, ValuePatternError, WildcardError,
 };
 pub use host::{Host, HostError, Ipv6Host, Name};
 pub use local_addresses::{LocalAddresses, NoLocalAddresses, is_local_address};

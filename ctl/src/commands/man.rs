@@ -1,7 +1,7 @@
 //! `proxyctl man DIRECTORY`: for packagers. One page for the program, one per command.
 //!
 //! They are generated from the definition of the command line. The program's own page ends with
-//! `packaging/man/proxyctl.1.roff`, and those of the commands refer to it.
+//! `packaging/man/reasons.roff` and `packaging/man/proxyctl.1.roff`, and those of the commands refer to it.
 
 use std::env;
 use std::fs::File;
@@ -16,7 +16,10 @@ use crate::Failure;
 use crate::args::Args;
 
 /// The sections that the definition of the command line lacks.
-const SECTIONS: &str = include_str!("../../../packaging/man/proxyctl.1.roff");
+const SECTIONS: &str = concat!(
+    include_str!("../../../packaging/man/reasons.roff"),
+    include_str!("../../../packaging/man/proxyctl.1.roff")
+);
 /// The end of a command's page.
 const SEE_ALSO: &str = ".SH SEE ALSO\n.BR proxyctl (1),\n.BR codex-network-proxy (8)\n";
 

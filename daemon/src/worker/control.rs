@@ -144,7 +144,8 @@ impl Accept {
                 return;
             }
         };
-        let Some(access) = peer.access(&self.reloader.admitted()) else {
+        let groups = peer.groups(&stream);
+        let Some(access) = self.reloader.admitted().access(peer.user, &groups) else {
             if refusals.note(peer.user.as_raw()) {
                 tracing::warn!(
                     uid = peer.user.as_raw(),

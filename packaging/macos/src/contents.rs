@@ -49,6 +49,7 @@ pub const CONTENTS: &[Line] = &[
     line(Tree("LICENSE"), "usr/local/share/doc/codex-network-proxy/LICENSE", 0o644),
     line(Tree("README.md"), "usr/local/share/doc/codex-network-proxy/README.md", 0o644),
     line(Tree("CHANGELOG.md"), "usr/local/share/doc/codex-network-proxy/CHANGELOG.md", 0o644),
+    line(Tree("packaging/OPERATING.md"), "usr/local/share/doc/codex-network-proxy/OPERATING.md", 0o644),
     line(Tree("packaging/config/config.toml"), "private/etc/codex-network-proxy/config.toml.default", 0o644),
     line(Tree("packaging/config/requirements.toml"), "private/etc/codex-network-proxy/requirements.toml.default", 0o644),
     line(Pages("man"), "usr/local/share/man", 0o644),

@@ -18,6 +18,11 @@ const NOBODY: &str = "nobody";
 
 /// Runs `proxyctl` as `nobody`. Needs root.
 fn as_nobody(daemon: &Daemon, arguments: &[&str]) -> Run {
+    as_nobody_in(daemon, &["--clear-groups".to_owned()], arguments)
+}
+
+/// The same with these options of setpriv(1) for the supplementary groups.
+fn as_nobody_in(daemon: &Daemon, groups: &[String], arguments: &[&str]) -> Run {
     let nobody = nix::unistd::User::from_name(NOBODY)
         .expect("a user database")
         .expect("every system has nobody");
@@ -32,7 +37,8 @@ fn as_nobody(daemon: &Daemon, arguments: &[&str]) -> Run {
             .succeeded();
     }
     Program::new("setpriv")
-        .args(["--clear-groups", "--reuid"])
+        .args(groups)
+        .arg("--reuid")
         .arg(nobody.uid.to_string())
         .arg("--regid")
         .arg(nobody.gid.to_string())
@@ -176,6 +182,42 @@ fn k3_observers_look_and_administrators_change() {
         logged.field("uid").and_then(serde_json::Value::as_u64),
         Some(0)
     );
+}
+
+/// A group of the session alone: the user database does not know the member.
+#[test]
+#[cfg(target_os = "linux")]
+fn k3_a_supplementary_group_of_the_process_admits_it() {
+    if !machine::has(Need::Root) {
+        return;
+    }
+    let group = nix::unistd::Group::from_name("daemon").expect("a group database");
+    let group = group.expect("every system has it");
+    assert!(
+        !group.mem.iter().any(|member| member == NOBODY),
+        "{group:?}"
+    );
+    let daemon = with_control("observers", r#"["@daemon", "root"]"#);
+    let run = as_nobody(&daemon, &["status"]);
+    assert_eq!(run.code, Some(4), "{run:?}");
+    let in_it = |further: u32| {
+        let further: Vec<_> = (0..further)
+            .map(|group| (100_000 + group).to_string())
+            .collect();
+        let all = [&[group.gid.to_string()], &further[..]].concat();
+        ["--groups".to_owned(), all.join(",")]
+    };
+    // With more groups than the first question has room for, too.
+    for further in [0, 1, 63, 64, 500] {
+        let groups = in_it(further);
+        as_nobody_in(&daemon, &groups, &["status"]).succeeded();
+        let run = as_nobody_in(&daemon, &groups, &["mode", "limited"]);
+        assert_eq!(run.code, Some(4), "{run:?}");
+        run.says("needs the right to administer");
+    }
+    let others = ["--groups".to_owned(), "100000,100001".to_owned()];
+    let run = as_nobody_in(&daemon, &others, &["status"]);
+    assert_eq!(run.code, Some(4), "{run:?}");
 }
 
 #[test]

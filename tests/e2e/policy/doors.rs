@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::forward::scene::{Scene, message};
 
 /// A way in, by its name in records.
-pub(super) const DOORS: [&str; 4] = ["http", "http-connect", "socks5", "socks5-udp"];
+pub(crate) const DOORS: [&str; 4] = ["http", "http-connect", "socks5", "socks5-udp"];
 
 /// The result for a destination: `None` if it was permitted, else the reason.
-pub(super) fn ask(scene: &Scene, door: &str, host: &str, port: u16) -> Option<String> {
+pub(crate) fn ask(scene: &Scene, door: &str, host: &str, port: u16) -> Option<String> {
     let daemon = &scene.daemon;
     let authority = format!("{host}:{port}");
     match door {

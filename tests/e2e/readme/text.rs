@@ -1,13 +1,24 @@
-//! Reads the README: its blocks, and the cells of its tables.
+//! Reads the README: its blocks, and the cells of its tables. Other pages have blocks too.
+
+const README: &str = "README.md";
+
+fn page(name: &str) -> String {
+    let path = format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
 
 fn readme() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    std::fs::read_to_string(path).expect("the README")
+    page(README)
 }
 
 /// The blocks of one language.
 pub(super) fn blocks(language: &str) -> Vec<String> {
-    let text = readme();
+    blocks_of(README, language)
+}
+
+/// The same of another page.
+pub(super) fn blocks_of(name: &str, language: &str) -> Vec<String> {
+    let text = page(name);
     let mut blocks = Vec::new();
     let mut open: Option<(bool, String)> = None;
     for line in text.lines() {
@@ -24,7 +35,7 @@ pub(super) fn blocks(language: &str) -> Vec<String> {
             (None, None) => {}
         }
     }
-    assert!(!blocks.is_empty(), "the README has no {language} block");
+    assert!(!blocks.is_empty(), "{name} has no {language} block");
     blocks
 }
 

@@ -1,6 +1,6 @@
 //! `explain`: the decision of the policy in force on a request, and why.
 
-use codex_network_policy::{Explanation, Request, RuleRef};
+use codex_network_policy::{Explanation, RuleRef};
 use serde::{Deserialize, Serialize};
 
 /// The request to judge.
@@ -11,6 +11,22 @@ pub struct ExplainQuery {
     pub url: String,
     /// The HTTP method.
     pub method: Option<String>,
+    /// The header fields of the HTTP request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderField>,
+    /// Whether to look the name up, if the policy permits it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub resolve: bool,
+}
+
+/// A header field of the request to judge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeaderField {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
 }
 
 /// The answer.
@@ -32,6 +48,9 @@ pub struct Explained {
     pub source: String,
     /// Why.
     pub reason: String,
+    /// More detail, as in the record of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// The rule that decides, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Rule>,
@@ -39,12 +58,48 @@ pub struct Explained {
     pub because: String,
     /// How to get the other decision; empty where there is no sensible way.
     pub remedy: String,
+    /// The addresses of the name, as the proxy judges each; `None` if it was not looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<ExplainedAddress>>,
+    /// The hooks of the host that come nearest to the request, where none matches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<MissedHook>,
     /// Further remarks, a sentence each.
     pub notes: Vec<String>,
     /// The mode in force.
     pub mode: String,
     /// The generation of the settings in force.
     pub generation: u64,
+}
+
+/// An address that the name resolves to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExplainedAddress {
+    /// The address.
+    pub address: String,
+    /// `public`, `local`, `this_machine`, `own_listener` or `denied`.
+    pub standing: String,
+    /// The decision if the name had this address alone: `allow` or `deny`.
+    pub decision: String,
+    /// The reason of that decision.
+    pub reason: String,
+    /// The rule that denies it, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
+}
+
+/// A hook that does not match the request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MissedHook {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it is written, as `file:line`, if known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// What the request misses, a clause each. They show no value of the hook.
+    pub missed: Vec<String>,
 }
 
 /// A pattern of a list and where it is written.
@@ -65,18 +120,14 @@ pub struct Rule {
 }
 
 impl Explained {
-    /// The policy's decision on a request, without notes, mode and generation.
-    pub fn of(request: &Request<'_>, explanation: &Explanation) -> Self {
+    /// A decision in words, without the request and the settings.
+    pub fn of(explanation: &Explanation) -> Self {
         let decision = &explanation.decision;
         let list = decision.rule().map(|rule| match rule {
             RuleRef::Allowed(_) => "allow",
             RuleRef::Denied(_) => "deny",
         });
         Self {
-            host: request.host.to_string(),
-            port: request.port,
-            protocol: request.protocol.audit_name().to_owned(),
-            method: request.method.map(str::to_owned),
             decision: decision.verdict().as_str().to_owned(),
             source: decision.source().as_str().to_owned(),
             reason: decision.reason().as_str().to_owned(),

@@ -70,19 +70,11 @@ pub(crate) fn judge(
         Arc::clone(&shared.recorder),
         shared.own_unix_sockets.clone(),
     );
-    let path = UnixSocketPath::parse(path);
-    let decision = decide(
-        &generation,
-        &attempt,
-        support,
-        path.as_ref().ok(),
-        None,
-        &[],
-    );
-    let refuse = |detail| refuse(&recorder, &generation, &attempt, decision, detail);
+    let path = UnixSocketPath::parse(path).ok();
+    let (decision, detail) = decide_path(&generation, &attempt, support, path.as_ref());
     match path {
         // A path on no list may lead to a file that is on one.
-        Ok(path) if decision.is_allow() || decision.reason() == Reason::NotAllowed => Ok(Claim {
+        Some(path) if decision.is_allow() || decision.reason() == Reason::NotAllowed => Ok(Claim {
             attempt,
             path,
             decision,
@@ -91,9 +83,24 @@ pub(crate) fn judge(
             recorder,
             own,
         }),
-        Err(_) if decision.reason() == Reason::NotAllowed => Err(refuse(Some(RELATIVE))),
-        Ok(_) | Err(_) => Err(refuse(attempt.detail_of(decision))),
+        _ => Err(refuse(&recorder, &generation, &attempt, decision, detail)),
     }
+}
+
+/// The decision on a path alone, before any file is looked at, and the detail of a refusal. `None`
+/// stands for a path that is not absolute.
+pub(super) fn decide_path(
+    generation: &Generation,
+    attempt: &Attempt,
+    support: UnixSocketSupport,
+    path: Option<&UnixSocketPath>,
+) -> (Decision, Option<&'static str>) {
+    let decision = decide(generation, attempt, support, path, None, &[]);
+    let detail = match path {
+        None if decision.reason() == Reason::NotAllowed => Some(RELATIVE),
+        _ => attempt.detail_of(decision),
+    };
+    (decision, detail)
 }
 
 /// The detail of a refusal because the path is not absolute.

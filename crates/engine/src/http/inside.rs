@@ -7,7 +7,7 @@
 //! misdirected, whatever else it says.
 
 use codex_network_policy::{
-    Authority, HookRequest, HookVerdict, Hooked, Hooks, Protocol, Scrutiny, is_same_field,
+    Authority, Content, HookRequest, HookVerdict, Hooked, Protocol, Scrutiny, is_same_field,
 };
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
@@ -25,6 +25,7 @@ use crate::client::Client;
 use crate::enforce::{self, Attempt};
 use crate::error::Failure;
 use crate::incoming::Incoming;
+use crate::live_policy::Generation;
 use crate::respond::{self, Door};
 use crate::upstream::tls::Wire;
 
@@ -69,30 +70,23 @@ pub(super) async fn answer(
     };
     let shared = &session.shared;
     let generation = shared.live.current();
-    let scrutiny = generation.policy().scrutiny(&inside.authority.host);
-    let offer = UpgradeOffer::read(request.headers(), version);
-    let token = offer.token().map(str::to_owned);
-    let content = body::content(request.body());
-    let upgrade = offer.carried(scrutiny, request.method(), content);
-    let hooks = &generation.settings().mitm.hooks;
-    let verdict = if protocol == Protocol::Http || !hooks.has(&inside.authority.host) {
-        HookVerdict::NotHooked
-    } else {
-        judge(hooks, &request, &upgrade, &inside.authority, scrutiny)
+    let head = Head {
+        method: request.method(),
+        target: request
+            .uri()
+            .path_and_query()
+            .map_or("", PathAndQuery::as_str),
+        headers: request.headers(),
+        version,
+        content: body::content(request.body()),
     };
-    let attempt = Attempt {
-        client: inside.client.clone(),
-        protocol,
-        method: Some(request.method().as_str().to_owned()),
-        upgrade: token,
-        content,
-        hooked: match verdict {
-            HookVerdict::NotHooked => Hooked::Unasked,
-            HookVerdict::Matched(_) => Hooked::Matched,
-            HookVerdict::NoMatch => Hooked::Unmatched,
-            HookVerdict::Ambiguous(ambiguity) => Hooked::Ambiguous(ambiguity),
-        },
-    };
+    let AskedInside {
+        attempt,
+        verdict,
+        upgrade,
+        scrutiny,
+        ..
+    } = head.ask(&generation, &inside.client, &inside.authority, protocol);
     let authority = inside.authority.clone();
     let Some(path) = asked_for(&request, &authority, protocol) else {
         let recorder = &shared.recorder;
@@ -162,24 +156,88 @@ fn connect(version: Version) -> Response<Answer> {
     }
 }
 
-/// Asks the hooks of a host about a request.
-fn judge(
-    hooks: &Hooks,
-    request: &Request<Incoming>,
-    upgrade: &UpgradeOffer,
-    authority: &Authority,
-    scrutiny: Scrutiny,
-) -> HookVerdict {
-    let fields = fields_of_origin(request.headers(), upgrade, authority, scrutiny);
-    hooks.judge(&HookRequest {
-        host: &authority.host,
-        method: request.method().as_str(),
-        target: request
-            .uri()
-            .path_and_query()
-            .map_or("", PathAndQuery::as_str),
-        fields: &Fields(&fields),
-    })
+/// The part of a request that is judged.
+pub(super) struct Head<'a> {
+    pub(super) method: &'a Method,
+    /// In origin-form.
+    pub(super) target: &'a str,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) version: Version,
+    pub(super) content: Content,
+}
+
+/// A request inside a tunnel, as the enforcement point is asked about it.
+pub(super) struct AskedInside {
+    pub(super) attempt: Attempt,
+    pub(super) verdict: HookVerdict,
+    /// What is passed on of the offer to change protocols.
+    pub(super) upgrade: UpgradeOffer,
+    pub(super) scrutiny: Scrutiny,
+    /// The fields that hooks looked at; empty for a host without hooks.
+    pub(super) fields: Fields,
+}
+
+impl Head<'_> {
+    /// Reads the offer to change protocols, and asks the hooks of the host. A plain request is asked no
+    /// hooks.
+    pub(super) fn ask(
+        &self,
+        generation: &Generation,
+        client: &Client,
+        authority: &Authority,
+        protocol: Protocol,
+    ) -> AskedInside {
+        let scrutiny = generation.policy().scrutiny(&authority.host);
+        let offer = UpgradeOffer::read(self.headers, self.version);
+        let token = offer.token().map(str::to_owned);
+        let upgrade = offer.carried(scrutiny, self.method, self.content);
+        let hooks = &generation.settings().mitm.hooks;
+        let (verdict, fields) = if protocol == Protocol::Http || !hooks.has(&authority.host) {
+            (HookVerdict::NotHooked, Fields::default())
+        } else {
+            let fields = Fields(fields_of_origin(
+                self.headers,
+                &upgrade,
+                authority,
+                scrutiny,
+            ));
+            (hooks.judge(&self.for_hooks(authority, &fields)), fields)
+        };
+        let attempt = Attempt {
+            client: client.clone(),
+            protocol,
+            method: Some(self.method.as_str().to_owned()),
+            upgrade: token,
+            content: self.content,
+            hooked: match verdict {
+                HookVerdict::NotHooked => Hooked::Unasked,
+                HookVerdict::Matched(_) => Hooked::Matched,
+                HookVerdict::NoMatch => Hooked::Unmatched,
+                HookVerdict::Ambiguous(ambiguity) => Hooked::Ambiguous(ambiguity),
+            },
+        };
+        AskedInside {
+            attempt,
+            verdict,
+            upgrade,
+            scrutiny,
+            fields,
+        }
+    }
+
+    /// The request as hooks look at it.
+    pub(super) fn for_hooks<'a>(
+        &'a self,
+        authority: &'a Authority,
+        fields: &'a Fields,
+    ) -> HookRequest<'a> {
+        HookRequest {
+            host: &authority.host,
+            method: self.method.as_str(),
+            target: self.target,
+            fields,
+        }
+    }
 }
 
 /// The fields that the origin would get. A field that ends at the proxy, such as one that `Connection`
@@ -199,14 +257,15 @@ fn fields_of_origin(
 
 /// Header fields as hooks look at them. A hook finds a field only if its exact name is present. Then
 /// fields whose names become the same CGI variable count too, since some origins read them as one.
-struct Fields<'a>(&'a HeaderMap);
+#[derive(Default)]
+pub(super) struct Fields(HeaderMap);
 
-impl codex_network_policy::Fields for Fields<'_> {
+impl codex_network_policy::Fields for Fields {
     fn for_each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         if !self.0.contains_key(name) {
             return;
         }
-        for (spelt, value) in self.0 {
+        for (spelt, value) in &self.0 {
             if is_same_field(spelt.as_str(), name) {
                 each(value.as_bytes().trim_ascii());
             }
@@ -232,7 +291,7 @@ fn asked_for(
 
 /// The path that a request asks for, if its target (in any form: RFC 9112 section 3.2, RFC 9113 section
 /// 8.3.1) and every `Host` field name this authority.
-fn path(
+pub(super) fn path(
     uri: &Uri,
     headers: &HeaderMap,
     authority: &Authority,

@@ -17,7 +17,7 @@ pub(super) struct Target {
 
 /// Why a request-target cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TargetError {
+pub(crate) enum TargetError {
     /// Origin-form or asterisk-form: the client took us for a web server.
     #[error(
         "this is a proxy: the request-target must be a whole URL, as in `GET http://example.com/ HTTP/1.1`, \

@@ -22,7 +22,7 @@ const LONGEST: usize = libc::PATH_MAX.unsigned_abs() as usize - 1;
 
 /// What is wrong with the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FieldFlaw {
+pub(crate) enum FieldFlaw {
     #[error("the request has more than one x-unix-socket field")]
     Repeated,
     #[error("the x-unix-socket field is empty: it takes the absolute path of a socket")]

@@ -6,6 +6,7 @@
 //! `connect.rs` dials, and a proxy's addresses pass the enforcement point like all others.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
 use codex_network_config::{ProxyScheme, UpstreamProxies, UpstreamProxy};
-use codex_network_policy::Authority;
+use codex_network_policy::{Authority, is_local_address};
 use http::header::PROXY_AUTHORIZATION;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, uri};
@@ -29,6 +30,7 @@ use super::tls::{Offer, TlsError};
 use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
 use crate::http::{RequestBody, host_field};
+use crate::live_policy::Generation;
 
 /// What a connection is for. It decides which variable counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,15 +120,28 @@ pub(super) fn carrying<'a>(
     vetted: &VettedAddrs,
     proxy_use: ProxyUse,
 ) -> Option<&'a Arc<UpstreamProxy>> {
-    let settings = permit.generation().settings();
+    let generation = permit.generation();
+    let addresses = vetted.ips();
+    chosen(generation, permit.authority(), &addresses, proxy_use)
+}
+
+/// The proxy that carries a connection to an authority with these addresses.
+pub(super) fn chosen<'g>(
+    generation: &'g Generation,
+    authority: &Authority,
+    addresses: &[IpAddr],
+    proxy_use: ProxyUse,
+) -> Option<&'g Arc<UpstreamProxy>> {
+    let settings = generation.settings();
     let proxies: &UpstreamProxies = &settings.upstream_proxies;
     let proxy = match proxy_use {
         ProxyUse::Http => proxies.http(),
         ProxyUse::Tunnel => proxies.tunnel(),
     }?;
+    let is_local = |address: &IpAddr| is_local_address(*address, generation.machine());
     let goes_past = !settings.allow_upstream_proxy
-        || proxies.except().covers(permit.authority())
-        || vetted.has_local(permit.generation().machine());
+        || proxies.except().covers(authority)
+        || addresses.iter().any(is_local);
     (!goes_past).then_some(proxy)
 }
 

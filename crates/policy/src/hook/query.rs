@@ -21,6 +21,17 @@ const METHOD_OVERRIDES: [&str; 2] = ["_method", "_httpmethod"];
 /// A query, without its `?`.
 pub(super) struct Query<'t>(&'t str);
 
+/// Whether a request has a name that a hook judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It does not.
+    Missing,
+    /// Every occurrence has one of the hook's values.
+    Covered,
+    /// An occurrence has another value.
+    OtherValue,
+}
+
 /// A name as the most lenient server reads it.
 struct Folded {
     /// Its letters and digits without case, and `_` for each run of other characters between them.
@@ -63,21 +74,28 @@ impl<'t> Query<'t> {
 
     /// Whether each of these names is in the query, and each occurrence has one of its values.
     pub(super) fn has(&self, wanted: &[(String, Vec<ValuePattern>)]) -> Result<bool, Ambiguity> {
+        let presence = self.presence(wanted)?;
+        Ok(presence.iter().all(|one| *one == Presence::Covered))
+    }
+
+    /// For each of these names, whether it is in the query with its values.
+    pub(super) fn presence(
+        &self,
+        wanted: &[(String, Vec<ValuePattern>)],
+    ) -> Result<Vec<Presence>, Ambiguity> {
         if wanted.is_empty() {
-            return Ok(true);
+            return Ok(Vec::new());
         }
         // `;` separates pairs for some origins, and is part of a value for others.
         if self.0.contains([';', '#']) {
             return Err(Ambiguity::QueryDelimiter);
         }
         let pairs = self.pairs().collect::<Result<Vec<_>, _>>()?;
-        let wanted = wanted
-            .iter()
-            .map(|(name, values)| has_pair(&pairs, name, values));
         // An ambiguity counts in any pair.
         wanted
-            .reduce(|one, other| Ok(one? & other?))
-            .unwrap_or(Ok(true))
+            .iter()
+            .map(|(name, values)| presence_of(&pairs, name, values))
+            .collect()
     }
 
     fn pairs(&self) -> impl Iterator<Item = Result<Pair<'t>, Ambiguity>> {
@@ -109,21 +127,34 @@ struct Pair<'t> {
     plus_in_value: bool,
 }
 
-fn has_pair(pairs: &[Pair<'_>], wanted: &str, values: &[ValuePattern]) -> Result<bool, Ambiguity> {
+impl Presence {
+    /// After a further occurrence, whose value the hook covers or not.
+    pub(super) fn and(self, is_covered: bool) -> Self {
+        match self {
+            Self::Missing | Self::Covered if is_covered => Self::Covered,
+            _ => Self::OtherValue,
+        }
+    }
+}
+
+fn presence_of(
+    pairs: &[Pair<'_>],
+    wanted: &str,
+    values: &[ValuePattern],
+) -> Result<Presence, Ambiguity> {
     let folded = Folded::new(wanted.as_bytes());
-    let (mut seen, mut others) = (false, false);
+    let mut presence = Presence::Missing;
     for pair in pairs {
         if *pair.name == *wanted.as_bytes() && !pair.plus_in_name {
             if pair.plus_in_value {
                 return Err(Ambiguity::QueryPlus);
             }
-            seen = true;
-            others |= !has_value(&pair.value, values);
+            presence = presence.and(has_value(&pair.value, values));
         } else if pair.folded.is_alike(&folded) {
             return Err(Ambiguity::QueryName);
         }
     }
-    Ok(seen && !others)
+    Ok(presence)
 }
 
 fn has_value(value: &[u8], values: &[ValuePattern]) -> bool {

@@ -2,8 +2,8 @@
 //! with it, here and in `tests/fuzz`.
 
 use codex_network_policy::{
-    Fields, HeaderNameText, HookMethod, HookRequest, HookSpec, HookVerdict, Hooks, Host,
-    PathPrefix, ValuePattern,
+    Ambiguity, Fields, HeaderNameText, HookMethod, HookRequest, HookSpec, HookVerdict, Hooks, Host,
+    MissedClause, PathPrefix, ValuePattern,
 };
 
 /// A hook for GET with one of everything, and a request for it.
@@ -42,13 +42,29 @@ impl Scene {
                 vec![ValuePattern::parse(&self.header).ok()?],
             )],
         }]);
-        let verdict = hooks.judge(&HookRequest {
+        let request = HookRequest {
             host: &host,
             method: "GET",
             target: &self.target,
             fields: &Field(&self.field),
-        });
-        assert_ne!(verdict, HookVerdict::NotHooked);
+        };
+        let verdict = hooks.judge(&request);
+        // The words for people say the same (SPEC K5).
+        let missed: Vec<_> = hooks
+            .misses(&request)
+            .into_iter()
+            .flat_map(|miss| miss.clauses)
+            .collect();
+        match verdict {
+            HookVerdict::NotHooked => panic!("the host has a hook"),
+            HookVerdict::NoMatch => assert!(!missed.is_empty(), "{self:?}"),
+            HookVerdict::Matched(_) | HookVerdict::Ambiguous(Ambiguity::Path(_)) => {
+                assert_eq!(missed, [], "{self:?}");
+            }
+            HookVerdict::Ambiguous(ambiguity) => {
+                assert_eq!(missed, [MissedClause::Ambiguous(ambiguity)], "{self:?}");
+            }
+        }
         Some(matches!(verdict, HookVerdict::Matched(_)))
     }
 

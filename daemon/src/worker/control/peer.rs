@@ -1,10 +1,10 @@
-//! Identifies a caller and its access, by the kernel, before a byte is read (SPEC K3).
+//! Identifies a caller and its groups, by the kernel, before a byte is read (SPEC K3).
 
-use codex_network_control::Access;
+#[cfg(target_os = "linux")]
+mod groups;
+
 use nix::unistd::{Gid, Uid};
 use tokio::net::UnixStream;
-
-use crate::admitted::Admitted;
 
 /// The process at the other end of a connection, as it was when it connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +28,21 @@ impl Peer {
         })
     }
 
-    /// The access of this caller; `None` for a stranger.
-    pub(super) fn access(&self, admitted: &Admitted) -> Option<Access> {
-        admitted.access(self.user, self.group)
+    /// Its groups when it connected: the effective one and, on Linux, the supplementary ones. Elsewhere
+    /// only the user database says which users are in a group.
+    #[cfg(target_os = "linux")]
+    pub(super) fn groups(&self, stream: &UnixStream) -> Vec<Gid> {
+        let supplementary = groups::supplementary(stream).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the system does not tell the groups of a caller of the control socket");
+            Vec::new()
+        });
+        let supplementary = supplementary.into_iter().map(Gid::from_raw);
+        supplementary.chain([self.group]).collect()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn groups(&self, _stream: &UnixStream) -> Vec<Gid> {
+        vec![self.group]
     }
 }
 

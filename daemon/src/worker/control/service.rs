@@ -286,13 +286,13 @@ impl Control for Session {
     }
 
     async fn explain(self, _: Context, query: ExplainQuery) -> Result<Explained, ControlError> {
-        let generation = self.service.engine.current();
         let open = self.service.reloader.listeners();
         let listeners: Vec<_> = open
             .into_iter()
             .map(|(name, address, _)| (name, address))
             .collect();
-        explain::explain(&generation, &listeners, &query)
+        explain::explain(&self.service.engine, &listeners, query)
+            .await
             .map_err(|message| ControlError::Invalid { message })
     }
 

@@ -1,0 +1,151 @@
+//! The decision that a request would get, for `explain` (SPEC K1).
+//!
+//! It asks the functions that the doors ask, so it cannot disagree with them. It makes no permit and
+//! records nothing: no client has asked.
+
+use std::net::IpAddr;
+
+use codex_network_policy::{
+    AddressClass, Authority, Decision, Explanation, Protocol, Reason, Rule, Source, UnixSocketPath,
+    is_local_address,
+};
+
+use super::detail::{self, AUTHORITY_MISMATCH, LOOPING_PROXY};
+use super::{Attempt, decide, decide_addresses, decide_invalid_host, misdirected, unix_socket};
+use super::{forbids_datagrams, is_own_listener};
+use crate::Shared;
+use crate::live_policy::Generation;
+
+/// A request that is described and not made, with the settings that judge it.
+#[derive(Clone, Copy)]
+pub(crate) struct Foreseen<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) generation: &'a Generation,
+    pub(crate) attempt: &'a Attempt,
+    pub(crate) authority: &'a Authority,
+}
+
+/// An address that the host of a request resolves to, as it is judged by itself.
+#[derive(Clone, Debug)]
+pub struct JudgedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// What it is.
+    pub standing: AddressStanding,
+    /// The decision if the host had this address alone.
+    pub decision: Decision,
+}
+
+/// What an address is to the policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressStanding {
+    /// An address of the internet.
+    Public,
+    /// Not an address of the internet.
+    Local(AddressClass),
+    /// An address of this machine.
+    ThisMachine,
+    /// One of the proxy's own listeners.
+    OwnListener,
+    /// On the deny list.
+    Denied(Option<Rule>),
+}
+
+/// A decision, and the detail that its record would have.
+pub(crate) type Detailed = (Decision, Option<&'static str>);
+
+impl Foreseen<'_> {
+    /// The decision before anything is resolved.
+    pub(crate) fn decision(&self) -> Detailed {
+        let Self {
+            shared,
+            generation,
+            attempt,
+            authority,
+        } = self;
+        if attempt.protocol == Protocol::Socks5Udp
+            && let Some(refused) = forbids_datagrams(generation)
+        {
+            return (refused, None);
+        }
+        let decision = decide(&shared.recorder, generation, attempt, authority);
+        (decision, detail::of(generation, attempt, decision))
+    }
+
+    /// The decision when an allowed host has these addresses.
+    pub(crate) fn on_addresses(&self, allowed: Decision, addresses: &[IpAddr]) -> Decision {
+        decide_addresses(
+            &self.shared.recorder,
+            self.generation,
+            self.attempt,
+            (allowed, self.authority.port),
+            addresses,
+        )
+    }
+
+    /// Judges one address by itself.
+    pub(crate) fn judge_address(&self, allowed: Decision, address: IpAddr) -> JudgedAddress {
+        let decision = self.on_addresses(allowed, &[address]);
+        let class = AddressClass::of(address);
+        let standing = match decision.reason() {
+            Reason::LoopDetected => AddressStanding::OwnListener,
+            Reason::Denied => {
+                let rule = decision.rule();
+                let policy = self.generation.policy();
+                AddressStanding::Denied(rule.and_then(|rule| policy.rule(rule)))
+            }
+            _ if !class.is_public() => AddressStanding::Local(class),
+            _ if is_local_address(address, self.generation.machine()) => {
+                AddressStanding::ThisMachine
+            }
+            _ => AddressStanding::Public,
+        };
+        JudgedAddress {
+            address,
+            standing,
+            decision,
+        }
+    }
+
+    /// The refusal because the upstream proxy that would carry the request is this proxy, if it has one
+    /// of these addresses. `None` stands for addresses that are not known.
+    pub(crate) fn looping_proxy(
+        &self,
+        proxy: &Authority,
+        addresses: Option<&[IpAddr]>,
+    ) -> Option<Detailed> {
+        let recorder = &self.shared.recorder;
+        let own = |address: &IpAddr| recorder.own.covers(*address, proxy.port);
+        let loops = match addresses {
+            Some(addresses) => addresses.iter().any(own),
+            None => is_own_listener(recorder, Protocol::HttpConnect, proxy),
+        };
+        let refused = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
+        loops.then_some((refused, Some(LOOPING_PROXY)))
+    }
+
+    /// The refusal of a request inside TLS that is for another authority.
+    pub(crate) fn misdirected() -> Detailed {
+        (misdirected(), Some(AUTHORITY_MISMATCH))
+    }
+
+    /// The decision on a request to the unix socket of this path, before the file is looked at.
+    pub(crate) fn on_unix_socket(&self, path: &[u8]) -> Detailed {
+        let path = UnixSocketPath::parse(path).ok();
+        let support = self.shared.unix_sockets;
+        unix_socket::decide_path(self.generation, self.attempt, support, path.as_ref())
+    }
+
+    /// The words for a decision.
+    pub(crate) fn explain(&self, decision: Decision) -> Explanation {
+        let request = self.attempt.request(self.authority, self.generation);
+        self.generation
+            .policy()
+            .explain_decision(&request, decision)
+    }
+}
+
+/// The decision on a host that is not valid.
+pub(crate) fn decide_invalid(generation: &Generation) -> Decision {
+    decide_invalid_host(generation)
+}

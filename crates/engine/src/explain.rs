@@ -1,0 +1,370 @@
+//! [`Engine::explain`]: the decision that a request would get, and why (SPEC K1).
+//!
+//! A described request is read and judged by the functions that a real one meets, in the same order. It
+//! is recorded nowhere, and nothing is dialled. A name is looked up only where the caller asks for that
+//! and the policy has permitted the name (SPEC P4): a question about a host must not reveal it otherwise.
+
+use std::net::IpAddr;
+
+use codex_network_policy::{
+    Authority, Content, Decision, Explanation, Handling, HookMiss, HookVerdict, Hooked, Protocol,
+    Reach, Reason, Source,
+};
+
+use crate::client::Client;
+use crate::enforce::unix_socket::UNIX_SOCKET;
+use crate::enforce::{Attempt, Foreseen, JudgedAddress, decide_invalid};
+use crate::http::described::{self, AskedWithin, DescribedHead, Place, Unreadable};
+use crate::live_policy::Generation;
+use crate::server::Engine;
+use crate::upstream::{self, ResolveError};
+
+/// A request that is described and not made.
+#[derive(Clone, Debug)]
+pub struct DescribedRequest {
+    /// How it arrives: [`Protocol::Http`], [`Protocol::HttpConnect`], [`Protocol::Socks5Tcp`] or
+    /// [`Protocol::Socks5Udp`].
+    pub protocol: Protocol,
+    /// The destination, or the text in place of one whose host is not valid.
+    pub authority: Result<Authority, String>,
+    /// The path and query, from `/` on.
+    pub target: String,
+    /// The method of the HTTP request, inside the tunnel if there is one.
+    pub method: String,
+    /// The header fields of the HTTP request. Without a `Host` among them it has the right one.
+    pub fields: Vec<(String, String)>,
+    /// Whether to look its name up.
+    pub lookup: Lookup,
+}
+
+/// Whether names are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// As for a real request.
+    Made,
+    /// Never.
+    LeftOut,
+}
+
+/// Why no door would judge such a request. It repeats nothing of the request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotJudged(String);
+
+/// The decision that a described request would get.
+#[derive(Debug)]
+pub struct ForeseenDecision<'g> {
+    /// The protocol of the record that the decision would leave.
+    pub protocol: Protocol,
+    /// The host in canonical form; empty if it is not valid.
+    pub host: String,
+    /// The port; 0 if there is none.
+    pub port: u16,
+    /// The method, where the proxy would see it.
+    pub method: Option<String>,
+    /// The decision in words.
+    pub explanation: Explanation,
+    /// The detail of its record.
+    pub detail: Option<&'static str>,
+    /// Whether its TLS is intercepted.
+    pub handling: Handling,
+    /// What the hooks of the host say.
+    pub hook: HookVerdict,
+    /// What each hook misses where none matches; the nearest first.
+    pub misses: Vec<HookMiss<'g>>,
+    /// The names of fields that the proxy removes though they would matter to an origin.
+    pub removed: Vec<String>,
+    /// What is known of the addresses.
+    pub addresses: ForeseenAddresses,
+}
+
+/// What is known of the addresses of a described request.
+#[derive(Clone, Debug)]
+pub enum ForeseenAddresses {
+    /// The decision came before addresses matter.
+    Irrelevant,
+    /// The host is an address.
+    Literal,
+    /// The name was not looked up. Its addresses may change the decision.
+    NotLookedUp(Reach),
+    /// The name has these addresses.
+    Resolved(Vec<JudgedAddress>),
+    /// The name does not resolve.
+    Unresolved(ResolveError),
+}
+
+impl Engine {
+    /// The decision of these settings on a described request.
+    ///
+    /// # Errors
+    ///
+    /// When a door would not judge such a request but answer that it is malformed.
+    pub async fn explain<'g>(
+        &self,
+        generation: &'g Generation,
+        request: &DescribedRequest,
+    ) -> Result<ForeseenDecision<'g>, NotJudged> {
+        let authority = match &request.authority {
+            Ok(authority) => authority,
+            Err(text) => return invalid_host(generation, request.protocol, text),
+        };
+        let client = Client::unconnected();
+        // A tunnel that is not intercepted may carry any target.
+        let target = match request.protocol {
+            Protocol::Http => &request.target,
+            _ => "/",
+        };
+        let read = |target| {
+            let method = (request.method.as_str(), target);
+            let protocol = request.protocol;
+            DescribedHead::read(generation, protocol, authority, method, &request.fields)
+        };
+        let head = read(target)?;
+        let attempt = match request.protocol {
+            Protocol::Http => {
+                let plain = head.plain(client.clone(), authority)?;
+                if let Some(path) = plain.socket {
+                    return Ok(self.unix_socket(generation, &plain.attempt, authority, &path));
+                }
+                plain.attempt
+            }
+            protocol => Attempt {
+                client: client.clone(),
+                protocol,
+                method: None,
+                upgrade: None,
+                content: Content::Absent,
+                hooked: Hooked::Unasked,
+            },
+        };
+        let foreseen = Foreseen {
+            shared: self.shared(),
+            generation,
+            attempt: &attempt,
+            authority,
+        };
+        let (decision, detail) = foreseen.decision();
+        let mut told = ForeseenDecision {
+            handling: decision.handling(),
+            ..ForeseenDecision::of(&foreseen, decision, detail)
+        };
+        if !decision.is_allow() {
+            return Ok(told);
+        }
+        if attempt.protocol == Protocol::Http {
+            let scrutiny = generation.policy().scrutiny(&authority.host);
+            told.removed = head.removed(authority, scrutiny);
+        }
+        let (refused, addresses) = self.look_up(&foreseen, decision, request.lookup).await;
+        told.addresses = addresses;
+        if let Some((decision, detail)) = refused {
+            told.explanation = foreseen.explain(decision);
+            told.detail = detail;
+            return Ok(told);
+        }
+        if decision.handling() == Handling::Intercept {
+            let head = read(&request.target)?;
+            let within = head.within(generation, &client, authority)?;
+            self.inside(&mut told, generation, (&head, &within), authority);
+        }
+        Ok(told)
+    }
+
+    /// Looks an allowed name up, if that is asked for, and judges its addresses. Returns the refusal, if
+    /// there is one.
+    async fn look_up(
+        &self,
+        foreseen: &Foreseen<'_>,
+        allowed: Decision,
+        lookup: Lookup,
+    ) -> (Option<(Decision, Option<&'static str>)>, ForeseenAddresses) {
+        let (generation, host) = (foreseen.generation, &foreseen.authority.host);
+        let resolver = generation.resolver().as_ref();
+        let is_literal = host.ip().is_some();
+        if !is_literal && lookup == Lookup::LeftOut {
+            return (None, ForeseenAddresses::NotLookedUp(allowed.reach()));
+        }
+        let addresses = match upstream::lookup(resolver, host).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                let decision = Decision::deny(Source::ProxyState, Reason::DnsFailure, None);
+                let unresolved = ForeseenAddresses::Unresolved(error);
+                return (Some((decision, None)), unresolved);
+            }
+        };
+        let shown = if is_literal {
+            ForeseenAddresses::Literal
+        } else {
+            let judged = addresses.iter();
+            let judged = judged.map(|address| foreseen.judge_address(allowed, *address));
+            ForeseenAddresses::Resolved(judged.collect())
+        };
+        let decision = foreseen.on_addresses(allowed, &addresses);
+        if !decision.is_allow() {
+            return (Some((decision, None)), shown);
+        }
+        (looping_proxy(foreseen, &addresses, lookup).await, shown)
+    }
+
+    /// Goes on with the request inside a connection whose TLS is intercepted.
+    fn inside<'g>(
+        &self,
+        told: &mut ForeseenDecision<'g>,
+        generation: &'g Generation,
+        (head, within): (&DescribedHead, &AskedWithin),
+        authority: &Authority,
+    ) {
+        let foreseen = Foreseen {
+            shared: self.shared(),
+            generation,
+            attempt: &within.attempt,
+            authority,
+        };
+        let (decision, detail) = match within.place {
+            Place::Here => foreseen.decision(),
+            Place::Elsewhere => Foreseen::misdirected(),
+        };
+        let inside = ForeseenDecision::of(&foreseen, decision, detail);
+        told.protocol = inside.protocol;
+        told.method = inside.method;
+        told.explanation = inside.explanation;
+        told.detail = inside.detail;
+        told.hook = within.verdict;
+        if within.verdict == HookVerdict::NoMatch {
+            told.misses = head.misses(generation, authority, within);
+        }
+        let scrutiny = generation.policy().scrutiny(&authority.host);
+        told.removed = head.removed(authority, scrutiny);
+    }
+
+    fn unix_socket<'g>(
+        &self,
+        generation: &'g Generation,
+        attempt: &Attempt,
+        authority: &Authority,
+        path: &[u8],
+    ) -> ForeseenDecision<'g> {
+        let foreseen = Foreseen {
+            shared: self.shared(),
+            generation,
+            attempt,
+            authority,
+        };
+        let (decision, detail) = foreseen.on_unix_socket(path);
+        let mut told = ForeseenDecision::of(&foreseen, decision, detail);
+        UNIX_SOCKET.clone_into(&mut told.host);
+        told.port = 0;
+        told.explanation.because = match decision.reason() {
+            Reason::UnixSocketUnsupported => {
+                "this platform does not proxy to unix sockets (x-unix-socket)".to_owned()
+            }
+            Reason::Allow => {
+                "allow_unix_sockets permits the socket; the file behind it is looked at \
+                              when a request comes"
+                    .to_owned()
+            }
+            Reason::NotAllowed => {
+                "allow_unix_sockets does not permit the socket, unless its path leads \
+                                   to the file of a path that it permits"
+                    .to_owned()
+            }
+            _ => told.explanation.because,
+        };
+        if matches!(decision.reason(), Reason::Allow | Reason::NotAllowed) {
+            told.explanation.remedy.clear();
+        }
+        told
+    }
+}
+
+/// The refusal because the upstream proxy that would carry the request is this proxy itself.
+async fn looping_proxy(
+    foreseen: &Foreseen<'_>,
+    addresses: &[IpAddr],
+    lookup: Lookup,
+) -> Option<(Decision, Option<&'static str>)> {
+    let Foreseen {
+        generation,
+        authority,
+        attempt,
+        ..
+    } = *foreseen;
+    let proxy = upstream::proxy_for(generation, authority, addresses, attempt.protocol)?;
+    let proxy = &proxy.authority;
+    if lookup == Lookup::LeftOut {
+        return foreseen.looping_proxy(proxy, None);
+    }
+    let resolver = generation.resolver().as_ref();
+    // A proxy whose name does not resolve is no refusal by the policy.
+    let found = upstream::lookup(resolver, &proxy.host).await.ok()?;
+    foreseen.looping_proxy(proxy, Some(&found))
+}
+
+fn invalid_host<'g>(
+    generation: &'g Generation,
+    protocol: Protocol,
+    text: &str,
+) -> Result<ForeseenDecision<'g>, NotJudged> {
+    let is_socks = matches!(protocol, Protocol::Socks5Tcp | Protocol::Socks5Udp);
+    if !is_socks && !described::is_readable(text) {
+        let flaw = crate::http::framing::Flaw::Target;
+        return Err(Unreadable::Flaw(flaw).into());
+    }
+    let decision = decide_invalid(generation);
+    let explanation = Explanation {
+        decision,
+        rule: None,
+        because: match decision.reason() {
+            Reason::InvalidHost => "the host is neither a valid name nor an address",
+            _ => "the proxy is switched off",
+        }
+        .to_owned(),
+        remedy: match decision.reason() {
+            Reason::InvalidHost => "Check the URL",
+            _ => "To use it, set enabled = true and reload",
+        }
+        .to_owned(),
+    };
+    Ok(ForeseenDecision {
+        protocol,
+        host: String::new(),
+        port: 0,
+        method: None,
+        explanation,
+        detail: None,
+        handling: Handling::Carry,
+        hook: HookVerdict::NotHooked,
+        misses: Vec::new(),
+        removed: Vec::new(),
+        addresses: ForeseenAddresses::Irrelevant,
+    })
+}
+
+impl ForeseenDecision<'_> {
+    fn of(foreseen: &Foreseen<'_>, decision: Decision, detail: Option<&'static str>) -> Self {
+        let is_literal = foreseen.authority.host.ip().is_some();
+        Self {
+            protocol: foreseen.attempt.protocol,
+            host: foreseen.authority.host.to_string(),
+            port: foreseen.authority.port,
+            method: foreseen.attempt.method.clone(),
+            explanation: foreseen.explain(decision),
+            detail,
+            handling: Handling::Carry,
+            hook: HookVerdict::NotHooked,
+            misses: Vec::new(),
+            removed: Vec::new(),
+            addresses: if is_literal && decision.is_allow() {
+                ForeseenAddresses::Literal
+            } else {
+                ForeseenAddresses::Irrelevant
+            },
+        }
+    }
+}
+
+impl From<Unreadable> for NotJudged {
+    fn from(error: Unreadable) -> Self {
+        Self(error.to_string())
+    }
+}

@@ -1,0 +1,241 @@
+//! Reads a request that is described and not made, as the door would read it (SPEC K1).
+//!
+//! The head is written as a client writes it and goes through the same scanner and readers. A head that
+//! a door answers with `400`, `414` or `431` is an error here.
+
+use codex_network_policy::{
+    Authority, Content, FieldClass, HookMiss, HookVerdict, Hooked, Protocol, Scrutiny,
+};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+
+use super::framing::{Flaw, Framing, is_token, is_visible};
+use super::inside::{self, AskedInside, Fields, Head};
+use super::target::{self, TargetError};
+use super::unix_socket::{self, FieldFlaw};
+use super::upgrade::UpgradeOffer;
+use super::{headers, host_field};
+use crate::client::Client;
+use crate::enforce::Attempt;
+use crate::live_policy::Generation;
+
+/// The head of a described request.
+pub(crate) struct DescribedHead {
+    method: Method,
+    /// In origin-form.
+    target: String,
+    headers: HeaderMap,
+    content: Content,
+}
+
+/// Why no door would judge such a request. The text repeats nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error("the method is not a token (RFC 9110 section 5.6.2)")]
+    Method,
+    #[error("CONNECT opens a tunnel: ask about https://HOST or HOST:PORT instead")]
+    Connect,
+    #[error("the proxy answers such a request with status {status}: {0}", status = .0.status())]
+    Flaw(Flaw),
+    #[error("the proxy answers such a request with status 400: {0}")]
+    Target(TargetError),
+    #[error("the proxy answers such a request with status 400: {0}")]
+    Socket(FieldFlaw),
+}
+
+/// A plain request at the HTTP door.
+pub(crate) struct AskedPlain {
+    pub(crate) attempt: Attempt,
+    /// The path of the unix socket that it is for.
+    pub(crate) socket: Option<Vec<u8>>,
+}
+
+/// A request inside an intercepted connection.
+pub(crate) struct AskedWithin {
+    pub(crate) attempt: Attempt,
+    pub(crate) verdict: HookVerdict,
+    fields: Fields,
+    /// Whether it is for the authority of the connection.
+    pub(crate) place: Place,
+}
+
+/// Where a request inside a connection belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Here,
+    Elsewhere,
+}
+
+/// Whether a text can stand in a request line as an authority.
+pub(crate) fn is_readable(authority: &str) -> bool {
+    authority.parse::<http::uri::Authority>().is_ok()
+}
+
+impl DescribedHead {
+    /// Reads a head. `authority` is for the `Host` field, if there is none among the fields.
+    pub(crate) fn read(
+        generation: &Generation,
+        protocol: Protocol,
+        authority: &Authority,
+        (method, target): (&str, &str),
+        fields: &[(String, String)],
+    ) -> Result<Self, Unreadable> {
+        if method.is_empty() || !method.bytes().all(is_token) {
+            return Err(Unreadable::Method);
+        }
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Unreadable::Method)?;
+        if method == Method::CONNECT {
+            return Err(Unreadable::Connect);
+        }
+        let own_port = if protocol == Protocol::Http {
+            ":80"
+        } else {
+            ":443"
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            let name = name.map_err(|_| Unreadable::Flaw(Flaw::FieldName))?;
+            let value = HeaderValue::from_bytes(value.trim_ascii().as_bytes());
+            let value = value.map_err(|_| Unreadable::Flaw(Flaw::FieldValue))?;
+            let full = headers.try_append(name, value);
+            full.map_err(|_| Unreadable::Flaw(Flaw::TooManyFields))?;
+        }
+        if !headers.contains_key(HOST) {
+            headers.insert(HOST, host_field(authority, own_port));
+        }
+        // No byte of the target ends the request line.
+        if !target.bytes().all(is_visible) {
+            return Err(Unreadable::Flaw(Flaw::RequestLine));
+        }
+        let mut head = format!("{method} {target} HTTP/1.1\r\n").into_bytes();
+        for (name, value) in &headers {
+            let line = [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"];
+            head.extend_from_slice(&line.concat());
+        }
+        head.extend_from_slice(b"\r\n");
+        let limit = generation.settings().daemon.limits.max_header_bytes;
+        let scanned = Framing::new(limit).scan(&head);
+        scanned.map_err(|cut| Unreadable::Flaw(cut.flaw))?;
+        let content = content(&headers);
+        Ok(Self {
+            method,
+            target: target.to_owned(),
+            headers,
+            content,
+        })
+    }
+
+    /// Asks as the HTTP door does.
+    pub(crate) fn plain(
+        &self,
+        client: Client,
+        authority: &Authority,
+    ) -> Result<AskedPlain, Unreadable> {
+        let uri: Uri = format!("http://{authority}{}", self.target)
+            .parse()
+            .map_err(|_| Unreadable::Flaw(Flaw::Target))?;
+        target::absolute(&uri, &self.headers).map_err(Unreadable::Target)?;
+        let socket = unix_socket::path(&self.headers).map_err(Unreadable::Socket)?;
+        let upgrade = UpgradeOffer::read(&self.headers, Version::HTTP_11);
+        Ok(AskedPlain {
+            attempt: Attempt {
+                client,
+                protocol: Protocol::Http,
+                method: Some(self.method.as_str().to_owned()),
+                upgrade: upgrade.token().map(str::to_owned),
+                content: self.content,
+                hooked: Hooked::Unasked,
+            },
+            socket: socket.map(<[u8]>::to_owned),
+        })
+    }
+
+    /// Asks as for a request inside intercepted TLS to this authority.
+    pub(crate) fn within(
+        &self,
+        generation: &Generation,
+        client: &Client,
+        authority: &Authority,
+    ) -> Result<AskedWithin, Unreadable> {
+        let uri: Uri = self
+            .target
+            .parse()
+            .map_err(|_| Unreadable::Flaw(Flaw::Target))?;
+        let protocol = Protocol::Https;
+        let place = match inside::path(&uri, &self.headers, authority, protocol) {
+            Some(_) => Place::Here,
+            None => Place::Elsewhere,
+        };
+        let asked = self.head().ask(generation, client, authority, protocol);
+        let AskedInside {
+            attempt,
+            verdict,
+            fields,
+            ..
+        } = asked;
+        Ok(AskedWithin {
+            attempt,
+            verdict,
+            fields,
+            place,
+        })
+    }
+
+    /// What the hooks of the authority miss in a request that none of them matches.
+    pub(crate) fn misses<'g>(
+        &self,
+        generation: &'g Generation,
+        authority: &Authority,
+        asked: &AskedWithin,
+    ) -> Vec<HookMiss<'g>> {
+        let hooks = &generation.settings().mitm.hooks;
+        hooks.misses(&self.head().for_hooks(authority, &asked.fields))
+    }
+
+    /// The names of the fields that the proxy removes though they would change the request for an
+    /// origin: which method, host or path it acts on, and where it came from.
+    pub(crate) fn removed(&self, authority: &Authority, scrutiny: Scrutiny) -> Vec<String> {
+        use FieldClass::{Forwarding, MethodOverride, Retargeting};
+        let mut sent = self.headers.clone();
+        headers::to_upstream(
+            &mut sent,
+            authority,
+            crate::upstream::tls::Wire::TlsHttp1,
+            scrutiny,
+        );
+        let telling = |name: &&HeaderName| {
+            let class = FieldClass::of(name.as_str());
+            matches!(
+                class,
+                None | Some(Forwarding | MethodOverride | Retargeting)
+            ) && !sent.contains_key(*name)
+        };
+        self.headers
+            .keys()
+            .filter(telling)
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head {
+            method: &self.method,
+            target: &self.target,
+            headers: &self.headers,
+            version: Version::HTTP_11,
+            content: self.content,
+        }
+    }
+}
+
+/// Whether hyper would find content: the framing has been checked.
+fn content(headers: &HeaderMap) -> Content {
+    let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    let is_empty = |length: &[u8]| length.iter().all(|digit| *digit == b'0');
+    if headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| !is_empty(length)) {
+        Content::Present
+    } else {
+        Content::Absent
+    }
+}
