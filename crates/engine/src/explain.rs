@@ -179,7 +179,7 @@ impl Engine {
         lookup: Lookup,
     ) -> (Option<(Decision, Option<&'static str>)>, ForeseenAddresses) {
         let (generation, host) = (foreseen.generation, &foreseen.authority.host);
-        let resolver = generation.resolver().as_ref();
+        let resolver = generation.resolver();
         let is_literal = host.ip().is_some();
         if !is_literal && lookup == Lookup::LeftOut {
             return (None, ForeseenAddresses::NotLookedUp(allowed.reach()));
@@ -294,7 +294,7 @@ async fn looping_proxy(
     if lookup == Lookup::LeftOut {
         return foreseen.looping_proxy(proxy, None);
     }
-    let resolver = generation.resolver().as_ref();
+    let resolver = generation.resolver();
     // A proxy whose name does not resolve is no refusal by the policy.
     let found = upstream::lookup(resolver, &proxy.host).await.ok()?;
     foreseen.looping_proxy(proxy, Some(&found))
