@@ -50,10 +50,26 @@ pub(crate) trait Owner: Send + Sync + 'static {
     /// Reads the configuration again and puts it in force; on any error the old one stays (SPEC C7).
     fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>>;
 
+    /// What `/health` tells. A library has no other configuration than the one in force.
+    fn condition(&self) -> Condition {
+        Condition::Sound
+    }
+
     /// The listen addresses that `/config` shows: those that the settings ask for.
     fn listen(&self, settings: &Settings) -> Listen {
         settings.listen
     }
+}
+
+/// Whether the configuration is in force (SPEC L16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// It is.
+    Sound,
+    /// It cannot be used, and the last good one is.
+    LastGood,
+    /// It cannot be used, and everything is refused.
+    Closed,
 }
 
 /// Why a reload changed nothing.
@@ -216,7 +232,7 @@ impl Admin {
             return answer;
         }
         match route {
-            Route::Health => text(StatusCode::OK, "ok"),
+            Route::Health => self.health(),
             Route::Config => self.config(),
             Route::Patterns => self.patterns(),
             Route::Blocked => {
@@ -225,6 +241,20 @@ impl Admin {
             }
             Route::Mode => self.set_mode(request.into_body()).await,
             Route::Reload => self.reload().await,
+        }
+    }
+
+    fn health(&self) -> Answer {
+        match self.owner.condition() {
+            Condition::Sound => text(StatusCode::OK, "ok"),
+            Condition::LastGood => text(
+                StatusCode::OK,
+                "ok: the last good configuration is in force, since the present one cannot be used",
+            ),
+            Condition::Closed => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the configuration cannot be used, and everything is refused",
+            ),
         }
     }
 

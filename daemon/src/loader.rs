@@ -9,13 +9,14 @@
 
 mod authority;
 mod interceptable;
+mod last_good;
 mod system_files;
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -32,8 +33,8 @@ use crate::admitted::{Admitted, SystemDirectory};
 use crate::args::Args;
 use crate::logging;
 use crate::places::{self, Scope};
-use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING};
-use crate::privsep::message::{Account, Confinement, Problems};
+use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING, Which};
+use crate::privsep::message::{Account, Confinement, Fallback, Problems};
 use crate::privsep::settled::{
     Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
 };
@@ -63,16 +64,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     };
     let loaded = match briefing {
         Briefing::Configuration {
+            which,
             environment,
             certificate,
-        } => {
-            let environment = Arc::new(environment);
-            let here = Arc::clone(&environment);
-            let sources = args
-                .sources(|name| environment.get(name))
-                .with_environment(move |name| here.get(name));
-            settle(&sources, &environment, &certificate).unwrap_or_else(Loaded::Problems)
-        }
+        } => configured(args, which, &Arc::new(environment), &certificate)
+            .unwrap_or_else(Loaded::Problems),
         Briefing::SystemFiles(plan) => Loaded::Files(system_files::again(&plan)),
     };
     let (key, rest) = loaded.encode();
@@ -100,17 +96,78 @@ fn read_briefing() -> Option<Briefing> {
     Briefing::decode(&bytes).ok()
 }
 
-fn settle(
-    sources: &Sources,
-    environment: &Environment,
+/// The settings of a configuration that refuses everything (SPEC L16). Nothing shows or changes them
+/// through the admin API.
+const CLOSED: &str = "[network]\nenabled = false\nmitm = false\n\
+                      [daemon.admin]\nread_only = true\nshow_config = false\nshow_patterns = false\n";
+
+fn configured(
+    args: &Args,
+    which: Which,
+    environment: &Arc<Environment>,
     ephemeral: &[u8],
 ) -> Result<Loaded, Problems> {
-    let captured = sources.capture().map_err(|found| diagnosed(&found))?;
-    let loaded = load(&captured).map_err(|found| diagnosed(&found))?;
-    let simple = |text| Problems {
+    let state = last_good::directory(environment);
+    let words = args.for_loader();
+    let (sources, files) = match which {
+        Which::Current | Which::CurrentWithCopy => {
+            (args.sources(|name| environment.get(name)), Files::AreRead)
+        }
+        Which::LastGood => {
+            let state = state
+                .as_deref()
+                .ok_or_else(|| simple(state::NOWHERE.to_owned()))?;
+            let sources = last_good::read(state, &words).map_err(simple)?;
+            (sources, Files::AreCopied)
+        }
+        Which::Closed => (
+            Sources::none().with_text("built-in settings", CLOSED),
+            Files::AreCopied,
+        ),
+    };
+    let here = Arc::clone(environment);
+    let captured = sources
+        .with_environment(move |name| here.get(name))
+        .capture()
+        .map_err(|found| diagnosed(&found))?;
+    let state = state.filter(|_| which == Which::CurrentWithCopy);
+    let copy = |warnings: &mut Vec<String>| {
+        let written = last_good::write(state.as_deref()?, &words, &captured);
+        written.unwrap_or_else(|error| {
+            warnings.push(error);
+            None
+        })
+    };
+    settle(captured.clone(), environment, ephemeral, files, copy)
+}
+
+fn simple(text: String) -> Problems {
+    Problems {
         text,
         detail: String::new(),
-    };
+    }
+}
+
+/// Whether the files of a configuration have just been read, or their text is a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    AreRead,
+    AreCopied,
+}
+
+/// The settings of a configuration. `copy` writes a copy of it, or adds a warning.
+fn settle(
+    captured: Sources,
+    environment: &Environment,
+    ephemeral: &[u8],
+    files: Files,
+    copy: impl FnOnce(&mut Vec<String>) -> Option<PathBuf>,
+) -> Result<Loaded, Problems> {
+    let mut loaded = load(&captured).map_err(|found| diagnosed(&found))?;
+    if files == Files::AreCopied {
+        // Others may change the files by now, which is a reason to use the copy.
+        loaded.settings.files.clear();
+    }
     let mut warnings =
         places::judge(&loaded.settings, &loaded.secrets, &Scope::default()).map_err(simple)?;
     // The worker can read neither the environment nor the files with the secrets.
@@ -155,6 +212,8 @@ fn settle(
             LogFormat::Auto => Lines::Auto,
         },
         interceptable: Arc::new(interceptable::of(&settings)),
+        copy: copy(&mut warnings),
+        fallback: Fallback::None,
         blob: blob(&settings, environment, &captured, warnings),
         system_files: Box::new(files),
         authority: chosen.authority,

@@ -7,6 +7,7 @@
 
 mod control_socket;
 mod dispatch;
+pub(crate) mod failed_start;
 mod inherit;
 mod issue;
 mod listen;
@@ -18,6 +19,7 @@ mod predecessor;
 mod reload;
 mod reloads;
 mod socket_owner;
+mod standby;
 mod stop;
 mod supervise;
 mod system_files;
@@ -31,7 +33,7 @@ use anyhow::{Context as _, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGURG};
 
 use self::control_socket::ControlSocket;
-use self::inherit::Inherited;
+use self::inherit::{Attended, Inherited};
 use self::issue::Issuing;
 use self::listen::{Listeners, Prepared};
 use self::load::Loading;
@@ -41,8 +43,10 @@ use self::ping::Ping;
 use self::predecessor::Predecessor;
 use self::reloads::Reloads;
 use self::socket_owner::SocketOwners;
+use self::standby::Standby;
 use self::supervise::{BackOff, Worker};
 use self::system_files::Followed;
+use crate::privsep::briefing::Which;
 use crate::privsep::channel;
 use crate::privsep::message::{Listener, Mode, ToMonitor, ToWorker};
 use crate::privsep::settled::{Loaded, Settled};
@@ -82,6 +86,10 @@ struct Monitor {
     listeners: Listeners,
     control: Option<ControlSocket>,
     settled: Settled,
+    /// Which configuration a loader loads.
+    which: Which,
+    /// Why the settings in force stand in for the configuration, if they do.
+    standby: Option<Standby>,
     /// The previous settings, until a worker has run successfully with `settled`.
     before: Option<Settled>,
     worker: Option<Worker>,
@@ -142,16 +150,16 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         .context("cannot keep inherited descriptors from the other roles")?;
     let issuing = Issuing::new().context("cannot make a CA")?;
     let arguments = load::Arguments::new(arguments, issuing.certificate());
-    let settled = match load::load(&arguments)? {
-        Loaded::Settled(settled) => settled,
-        Loaded::Problems(problems) => {
-            return Err(UnusableConfiguration(problems.text).into());
-        }
-        Loaded::Files(_) => anyhow::bail!("the loader did something else"),
+    let mut inherited = Inherited::take()?;
+    let which = if notify::is_heard() || inherited.attended() == Attended::Yes {
+        Which::CurrentWithCopy
+    } else {
+        Which::Current
     };
+    let (settled, standby) = standby::first_settings(&arguments, which)
+        .map_err(|problems| UnusableConfiguration(problems.text))?;
     logging::init_plain(settled.lines)?.start()?;
     raise_descriptor_limit();
-    let mut inherited = Inherited::take()?;
     let handed = inherited.take_control();
     let left = inherited.take_left();
     let mut listeners = Listeners::new(inherited);
@@ -185,6 +193,8 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         listeners,
         control,
         settled,
+        which,
+        standby,
         before: None,
         worker: None,
         predecessor: None,
@@ -199,6 +209,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         ping: Ping::new(),
         phase: Phase::Starting,
     };
+    monitor.tell_standby();
     monitor.start_worker()?;
     monitor.adopt_predecessor(left);
     monitor.watch_system_files();
@@ -269,7 +280,10 @@ impl Monitor {
             Phase::Restarting(at) | Phase::Draining(at) | Phase::HandingOver(at) => Some(at),
         };
         let of_predecessor = self.predecessor.as_ref().map(Predecessor::deadline);
-        of_phase.into_iter().chain(of_predecessor).min()
+        let of_standby = self.standby.as_ref().map(Standby::next);
+        let of_standby = of_standby.filter(|_| self.phase == Phase::Serving);
+        let all = [of_phase, of_predecessor, of_standby];
+        all.into_iter().flatten().min()
     }
 
     /// A deadline has passed: that of the predecessor, of the phase, or both.
@@ -279,6 +293,9 @@ impl Monitor {
         if late.is_some() {
             tracing::warn!("the worker of the previous start did not end in time and is killed");
             return self.drained();
+        }
+        if self.phase == Phase::Serving {
+            self.try_again(now);
         }
         match self.phase {
             Phase::Serving if now < self.ping.next() => {}
@@ -420,6 +437,7 @@ impl Monitor {
     /// Settings are in force from now on.
     fn settle(&mut self, settled: Settled) {
         self.settled = settled;
+        self.renew_standby();
         self.watch_system_files();
         self.admit_callers();
         if let Some(predecessor) = &mut self.predecessor {
@@ -465,6 +483,7 @@ impl Monitor {
             listeners: prepared.changes(),
             account: settled.account,
             confinement: settled.confinement,
+            fallback: settled.fallback,
             release: release.unwrap_or_default(),
         };
         let descriptors = || -> anyhow::Result<_> {

@@ -18,7 +18,7 @@ use {
 
 use sd_notify::NotifyState;
 
-use crate::privsep::message::{Mode, Name, Report};
+use crate::privsep::message::{Fallback, Mode, Name, Report};
 
 /// The service is up, or up again after a reload.
 pub(crate) fn ready() {
@@ -40,7 +40,12 @@ pub(crate) fn stopping() {
 
 /// The worker answers. Feeds the watchdog, and sets the status line: the policy, how often the
 /// worker was replaced, and which listeners are missing because their address is `busy`.
-pub(crate) fn well(report: &Report, restarts: u32, busy: impl Iterator<Item = (Name, SocketAddr)>) {
+pub(crate) fn well(
+    report: &Report,
+    restarts: u32,
+    busy: impl Iterator<Item = (Name, SocketAddr)>,
+    fallback: Fallback,
+) {
     let mode = match report.mode {
         Mode::Limited => "limited",
         Mode::Full => "full",
@@ -58,11 +63,23 @@ pub(crate) fn well(report: &Report, restarts: u32, busy: impl Iterator<Item = (N
     let missing: Vec<String> = busy
         .map(|(name, address)| format!(", {} missing ({address} is in use)", name.as_str()))
         .collect();
+    let instead = match fallback {
+        Fallback::None => "",
+        Fallback::LastGood => {
+            "the last good configuration is in force, the present one cannot be used: "
+        }
+        Fallback::Closed => "everything is refused, the configuration cannot be used: ",
+    };
     let status = format!(
-        "{mode} mode, {allow_rules} allow and {deny_rules} deny rules, {connections} connections{replaced}{}",
+        "{instead}{mode} mode, {allow_rules} allow and {deny_rules} deny rules, {connections} connections{replaced}{}",
         missing.concat()
     );
     tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
+}
+
+/// Sets the status line.
+pub(crate) fn status(text: &str) {
+    tell(&[NotifyState::Status(text)]);
 }
 
 /// A worker had to be replaced.

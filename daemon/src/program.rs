@@ -42,7 +42,9 @@ fn end(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            let why = format!("{error:#}");
+            complain(&why);
+            monitor::failed_start::wait(&why);
             if error.is::<monitor::UnusableConfiguration>() {
                 ExitCode::from(UNUSABLE_CONFIGURATION)
             } else {

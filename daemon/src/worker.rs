@@ -26,7 +26,7 @@ use codex_network_engine::{ClientOwner, Engine, EngineParts};
 use tokio::sync::mpsc;
 
 use crate::logging;
-use crate::privsep::message::{Mode, Report, ToMonitor};
+use crate::privsep::message::{Fallback, Mode, Report, ToMonitor};
 use doors::Doors;
 use issuer::Issuer;
 use link::{Order, Orders};
@@ -136,6 +136,9 @@ async fn serve(
         let mut settings = loaded.settings;
         settings.upstream_proxies = orders.upstream_proxies;
         orders.system_files.files.fill(&mut settings);
+        if orders.fallback == Fallback::Closed {
+            settings.policy = Arc::new(settings.policy.closed());
+        }
         issuer.use_ca(settings.mitm.ca.as_deref());
         let parts = EngineParts {
             blocked_base: orders.blocked_base,
@@ -162,6 +165,7 @@ async fn serve(
             Arc::clone(&link),
             Arc::clone(&issuer),
             orders.admitted,
+            orders.fallback,
             warnings.collect(),
             orders.system_files.warnings,
         );

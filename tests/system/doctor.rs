@@ -216,22 +216,18 @@ fn k1_doctor_says_how_a_service_that_does_not_run_is_started() {
 }
 
 #[test]
-fn k1_doctor_says_that_a_configuration_keeps_the_service_from_starting() {
+fn l16_doctor_says_that_the_service_refuses_everything_for_its_configuration() {
     let scene = Scene::new();
     scene.configure_text("[network]\nmode = 3\n");
-    scene.start_in_vain();
-    let (code, lines) = examine(&scene, "root", &["service"]);
+    scene.start();
+    let (code, lines) = examine(&scene, "root", &["settings"]);
     assert_eq!(code, Some(1), "{lines:#?}");
-    says(&lines, "service", "problem", "exit code 78");
+    says(&lines, "settings", "problem", "config.toml:2:8");
+    says(&lines, "settings", "note", "everything is refused");
     assert!(
         advice(&lines).contains("codex-network-proxy check"),
         "{lines:#?}"
     );
-    // However systemd handles a caller at the control socket, the call ends and reports what is
-    // wrong.
-    let (code, lines) = examine(&scene, "root", &[]);
-    assert_eq!(code, Some(1), "{lines:#?}");
-    says(&lines, "settings", "problem", "config.toml:2:8");
 }
 
 #[test]

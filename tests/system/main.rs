@@ -27,6 +27,7 @@ mod privilege;
 mod reload;
 mod scene;
 mod sockets;
+mod standby;
 mod start;
 mod system_files;
 mod units;

@@ -230,12 +230,11 @@ pub(crate) fn refuse_invalid_host(
 }
 
 fn decide_invalid_host(generation: &Generation) -> Decision {
-    let (source, reason) = if generation.policy().is_enabled() {
-        (Source::BaselinePolicy, Reason::InvalidHost)
-    } else {
-        (Source::ProxyState, Reason::ProxyDisabled)
-    };
-    Decision::deny(source, reason, None)
+    let invalid = || Decision::deny(Source::BaselinePolicy, Reason::InvalidHost, None);
+    generation
+        .policy()
+        .refuses_everything()
+        .unwrap_or_else(invalid)
 }
 
 /// Refuses a request inside intercepted TLS whose authority is not that of the connection. The
@@ -267,9 +266,8 @@ fn misdirected() -> Decision {
 /// L6).
 pub(crate) fn forbids_datagrams(generation: &Generation) -> Option<Decision> {
     let policy = generation.policy();
-    if !policy.is_enabled() {
-        let (source, reason) = (Source::ProxyState, Reason::ProxyDisabled);
-        return Some(Decision::deny(source, reason, None));
+    if let Some(refused) = policy.refuses_everything() {
+        return Some(refused);
     }
     (policy.mode() == Mode::Limited)
         .then(|| Decision::deny(Source::ModeGuard, Reason::MethodNotAllowed, None))

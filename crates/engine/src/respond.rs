@@ -80,6 +80,12 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
             "text/plain",
             "network proxy is disabled".to_owned(),
         ),
+        _ if reason == Reason::ConfigurationUnusable => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain",
+            "the configuration cannot be used; run `codex-network-proxy check` and fix the problems that it prints"
+                .to_owned(),
+        ),
         _ if reason == Reason::UnixSocketUnsupported => (
             StatusCode::NOT_IMPLEMENTED,
             "text/plain",
@@ -261,6 +267,7 @@ fn proxy_error(reason: Reason) -> &'static str {
         Reason::Allow
         | Reason::PolicyDenied
         | Reason::ProxyDisabled
+        | Reason::ConfigurationUnusable
         | Reason::UnixSocketUnsupported
         | Reason::InvalidHost
         | Reason::DnsFailure

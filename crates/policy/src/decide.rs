@@ -52,9 +52,8 @@ impl Policy {
 
     /// The entry that allows the host, and which addresses it permits; or the refusal.
     fn look_up(&self, request: &Request<'_>) -> Result<(RuleRef, Reach), Decision> {
-        if !self.enabled {
-            let (source, reason) = (Source::ProxyState, Reason::ProxyDisabled);
-            return Err(Decision::deny(source, reason, None));
+        if let Some(refused) = self.refuses_everything() {
+            return Err(refused);
         }
         let refuse = |reason, rule| Err(Decision::deny(Source::BaselinePolicy, reason, rule));
         let host = request.host;

@@ -49,6 +49,8 @@ pub enum Reason {
     PolicyDenied,
     /// The proxy is switched off.
     ProxyDisabled,
+    /// There is no usable configuration.
+    ConfigurationUnusable,
     /// This platform does not proxy to unix sockets.
     UnixSocketUnsupported,
     /// Not a valid host name or address.
@@ -220,6 +222,7 @@ impl Reason {
             Self::MitmHookDenied => "mitm_hook_denied",
             Self::PolicyDenied => "policy_denied",
             Self::ProxyDisabled => "proxy_disabled",
+            Self::ConfigurationUnusable => "configuration_unusable",
             Self::UnixSocketUnsupported => "unix_socket_unsupported",
             Self::InvalidHost => "invalid_host",
             Self::DnsFailure => "dns_failure",

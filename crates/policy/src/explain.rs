@@ -87,6 +87,9 @@ impl Policy {
                 _ => format!("{host} has hooks, and none matches the request"),
             },
             (Reason::ProxyDisabled, _) => "the proxy is switched off".to_string(),
+            (Reason::ConfigurationUnusable, _) => {
+                "the configuration cannot be used, and the proxy has no earlier one".to_string()
+            }
             (Reason::LoopDetected, _) => "the destination is the proxy itself".to_string(),
             (reason, _) => format!("the reason is {reason}"),
         }
@@ -151,6 +154,9 @@ impl Policy {
                 "To allow it, add a hook that matches it, or remove the host's hooks".to_string()
             }
             Reason::ProxyDisabled => "To use it, set enabled = true and reload".to_string(),
+            Reason::ConfigurationUnusable => {
+                "Run `codex-network-proxy check` and fix the problems that it prints".to_string()
+            }
             Reason::LoopDetected => {
                 "Check the URL, and the proxy settings of the client".to_string()
             }

@@ -7,6 +7,7 @@ use core::fmt;
 
 use hashbrown::HashSet;
 
+use crate::decision::{Decision, Reason, Source};
 use crate::domain_set::{DomainSet, RuleId, TooLarge};
 use crate::host::Host;
 use crate::method::Mode;
@@ -44,10 +45,20 @@ pub enum Interception {
     Forbidden,
 }
 
+/// Whether the policy lets anything through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    On,
+    /// The configuration switches the proxy off (SPEC L6).
+    Off,
+    /// There is no usable configuration (SPEC L16).
+    Unusable,
+}
+
 /// A compiled policy. Cloning it is cheap, and so is changing its mode.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    pub(crate) enabled: bool,
+    pub(crate) state: State,
     pub(crate) mode: Mode,
     pub(crate) allow_local_binding: bool,
     pub(crate) interception: Interception,
@@ -124,7 +135,7 @@ impl Policy {
             intercepted: spec.intercepted.iter().cloned().collect(),
         };
         Ok(Self {
-            enabled: spec.enabled,
+            state: if spec.enabled { State::On } else { State::Off },
             mode: spec.mode,
             allow_local_binding: spec.allow_local_binding,
             interception: spec.interception,
@@ -141,9 +152,28 @@ impl Policy {
         }
     }
 
+    /// The policy of a proxy without a usable configuration: it refuses everything, and says why.
+    #[must_use]
+    pub fn closed(&self) -> Self {
+        Self {
+            state: State::Unusable,
+            ..self.clone()
+        }
+    }
+
     /// Whether the proxy is switched on.
     pub fn is_enabled(&self) -> bool {
-        self.enabled
+        self.state == State::On
+    }
+
+    /// Why the proxy refuses everything; `None` if it is switched on.
+    pub fn refuses_everything(&self) -> Option<Decision> {
+        let reason = match self.state {
+            State::On => return None,
+            State::Off => Reason::ProxyDisabled,
+            State::Unusable => Reason::ConfigurationUnusable,
+        };
+        Some(Decision::deny(Source::ProxyState, reason, None))
     }
 
     /// Limited or full.

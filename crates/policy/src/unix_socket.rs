@@ -124,8 +124,8 @@ impl Policy {
         request: &UnixSocketRequest<'_>,
         lists: UnixSocketLists<'_>,
     ) -> Decision {
-        if !self.enabled {
-            return Decision::deny(Source::ProxyState, Reason::ProxyDisabled, None);
+        if let Some(refused) = self.refuses_everything() {
+            return refused;
         }
         let reads = request.upgrade.is_none()
             && !has_undefined_content(request.method, request.content)

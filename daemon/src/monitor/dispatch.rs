@@ -11,7 +11,7 @@ use anyhow::anyhow;
 use super::issue::{Answer, Asked, Scope};
 use super::pending::{Pending, Stage};
 use super::reloads::OWN_TICKETS;
-use super::{End, FIRST, Monitor, Phase, predecessor};
+use super::{End, FIRST, Monitor, Phase, failed_start, predecessor};
 use crate::notify;
 use crate::privsep::message::{Mode, ToMonitor, ToWorker, operation};
 use crate::privsep::settled::Authority;
@@ -161,13 +161,19 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     let ToMonitor::Applied { ticket } = message else {
         return None;
     };
-    if *ticket == FIRST {
+    let ticket = *ticket;
+    if ticket == FIRST {
         if let Some(worker) = &mut monitor.worker {
             worker.ready();
         }
         monitor.before = None;
         if monitor.phase == Phase::Starting {
             monitor.phase = Phase::Serving;
+            failed_start::forget();
+        }
+        if let Some(standby) = &monitor.standby {
+            let problems = standby.problems.clone();
+            monitor.tell(&ToWorker::ReloadFailed { ticket, problems }, &[]);
         }
         notify::ready();
         // At once, so that the service manager's status line has content.
@@ -177,6 +183,7 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         monitor.settle(pending.settled);
         monitor.reload_done();
     }
+    monitor.keep_copy();
     monitor.issuing.note(&monitor.settled.authority);
     None
 }
@@ -213,6 +220,7 @@ fn well(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
             report,
             monitor.back_off.restarts(),
             monitor.listeners.busy(),
+            monitor.settled.fallback,
         );
     }
     None

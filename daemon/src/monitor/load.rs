@@ -20,7 +20,7 @@ use super::Event;
 use super::reloads::Begin;
 use crate::ca::Scalar;
 use crate::privsep;
-use crate::privsep::briefing::{Briefing, Environment};
+use crate::privsep::briefing::{Briefing, Environment, Which};
 use crate::privsep::settled::Loaded;
 use crate::privsep::system_files::Plan;
 
@@ -39,39 +39,47 @@ pub(super) struct Loading(Arc<Mutex<Child>>);
 pub(super) struct Arguments {
     /// How to find the configuration.
     words: Vec<OsString>,
-    /// The bytes of its [`Briefing`].
-    briefing: Arc<Zeroizing<Vec<u8>>>,
+    environment: Environment,
+    /// That of the monitor's CA, for the public files.
+    certificate: Vec<u8>,
 }
 
 impl Arguments {
     /// `words` are those of the command line. `certificate` is that of the monitor's CA, for the
     /// public files. The environment is that of this process.
     pub(super) fn new(words: Vec<OsString>, certificate: &[u8]) -> Self {
-        let briefing = Briefing::Configuration {
-            environment: Environment::of_this_process(),
-            certificate: certificate.to_vec(),
-        };
         Self {
             words,
-            briefing: Arc::new(briefing.encode()),
+            environment: Environment::of_this_process(),
+            certificate: certificate.to_vec(),
         }
+    }
+
+    fn briefing(&self, which: Which) -> Arc<Zeroizing<Vec<u8>>> {
+        let briefing = Briefing::Configuration {
+            which,
+            environment: self.environment.clone(),
+            certificate: self.certificate.clone(),
+        };
+        Arc::new(briefing.encode())
     }
 }
 
 /// Runs a loader and waits for its result.
-pub(super) fn load(arguments: &Arguments) -> anyhow::Result<Loaded> {
-    let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.briefing)?;
+pub(super) fn load(arguments: &Arguments, which: Which) -> anyhow::Result<Loaded> {
+    let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.briefing(which))?;
     loading.finish(stdout, LIMIT)
 }
 
 /// Runs a loader beside the loop, which gets the result as an event.
 pub(super) fn start(
     arguments: &Arguments,
+    which: Which,
     Begin(load): Begin,
     events: SyncSender<Event>,
 ) -> anyhow::Result<Loading> {
     let loaded = move |loaded| Event::Loaded(load, loaded);
-    beside(arguments, &arguments.briefing, events, loaded)
+    beside(arguments, &arguments.briefing(which), events, loaded)
 }
 
 /// Runs a loader beside the loop that reads the files of the system alone. `reading` is the number

@@ -21,7 +21,7 @@ use super::supervise::{SEND_TIMEOUT, Worker, listen};
 use crate::notify;
 use crate::privsep::channel::{self, Sender};
 use crate::privsep::message::{
-    LONGEST_TO_MONITOR, Listener, NoLeaf, Problems, ToMonitor, ToWorker,
+    Fallback, LONGEST_TO_MONITOR, Listener, NoLeaf, Problems, ToMonitor, ToWorker,
 };
 use crate::privsep::settled::Settled;
 
@@ -185,6 +185,7 @@ impl Predecessor {
             listeners: [Listener::Keep; 3],
             account: settled.account,
             confinement: settled.confinement,
+            fallback: Fallback::None,
             release: 0,
         };
         self.tell(&message, &blobs);

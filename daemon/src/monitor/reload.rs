@@ -6,6 +6,7 @@ use anyhow::anyhow;
 
 use super::load;
 use super::reloads::Begin;
+use super::standby::log_problems;
 use crate::notify;
 use crate::privsep::message::{Problems, ToWorker};
 use crate::privsep::settled::Loaded;
@@ -30,7 +31,7 @@ impl Monitor {
 
     pub(super) fn begin(&mut self, begin: Begin) {
         self.stop_reading();
-        match load::start(&self.arguments, begin, self.events.clone()) {
+        match load::start(&self.arguments, self.which, begin, self.events.clone()) {
             Ok(loading) => self.loading = Some(loading),
             Err(error) => self.loaded(begin.0, Err(error)),
         }
@@ -53,14 +54,10 @@ impl Monitor {
     }
 
     pub(super) fn reload_failed(&mut self, ticket: u32, problems: Problems) {
-        for line in problems
-            .text
-            .lines()
-            .filter(|line| line.starts_with("error"))
-        {
-            tracing::error!("{line}");
+        if !self.is_known(&problems) {
+            log_problems(&problems);
+            tracing::error!("the reload failed: the old settings stay in force");
         }
-        tracing::error!("the reload failed: the old settings stay in force");
         self.tell(&ToWorker::ReloadFailed { ticket, problems }, &[]);
         self.reload_done();
     }

@@ -22,8 +22,9 @@ pub(crate) const MAX_BRIEFING: u64 = 16 << 20;
 /// The input of a loader: its task.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Briefing {
-    /// Load the configuration.
+    /// Load a configuration.
     Configuration {
+        which: Which,
         environment: Environment,
         /// That of the monitor's CA, DER.
         certificate: Vec<u8>,
@@ -32,8 +33,22 @@ pub(crate) enum Briefing {
     SystemFiles(Plan),
 }
 
+/// Which configuration to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Which {
+    /// The one that the command line names.
+    Current = 0,
+    /// The same, and write a copy of it for [`LastGood`](Self::LastGood).
+    CurrentWithCopy = 1,
+    /// The copy of the last one that a worker ran with.
+    LastGood = 2,
+    /// One that refuses everything.
+    Closed = 3,
+}
+
 /// The variables that the service was started with.
-#[derive(Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Environment(HashMap<OsString, OsString>);
 
 impl Environment {
@@ -57,11 +72,12 @@ impl std::fmt::Debug for Environment {
 impl Briefing {
     /// The bytes, which are overwritten when they are dropped.
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let (environment, certificate) = match self {
+        let (which, environment, certificate) = match self {
             Self::Configuration {
+                which,
                 environment,
                 certificate,
-            } => (environment, certificate),
+            } => (which, environment, certificate),
             Self::SystemFiles(plan) => {
                 let mut out = Writer::default();
                 out.u8(1);
@@ -74,10 +90,11 @@ impl Briefing {
             .iter()
             .map(|(name, value)| name.len() + value.len());
         let texts = 2 * variables.len() + 1;
-        let length = 1 + bytes.sum::<usize>() + certificate.len() + 4 * (texts + 1);
+        let length = 2 + bytes.sum::<usize>() + certificate.len() + 4 * (texts + 1);
         // One allocation: a vector that grows leaves its old bytes behind.
         let mut out = Writer(Vec::with_capacity(length));
         out.u8(0);
+        out.u8(*which as u8);
         out.u32(u32::try_from(variables.len()).unwrap_or(u32::MAX));
         for (name, value) in variables {
             out.counted(name.as_bytes());
@@ -97,12 +114,20 @@ impl Briefing {
             }
             _ => return Err(Malformed),
         }
+        let which = match input.u8()? {
+            0 => Which::Current,
+            1 => Which::CurrentWithCopy,
+            2 => Which::LastGood,
+            3 => Which::Closed,
+            _ => return Err(Malformed),
+        };
         let mut variables = HashMap::new();
         for _ in 0..input.u32()? {
             let name = OsString::from_vec(input.counted()?.to_vec());
             variables.insert(name, OsString::from_vec(input.counted()?.to_vec()));
         }
         let briefing = Self::Configuration {
+            which,
             environment: Environment(variables),
             certificate: input.counted()?.to_vec(),
         };
@@ -130,6 +155,7 @@ mod tests {
             Environment(HashMap::from(variables)),
         ] {
             let briefing = Briefing::Configuration {
+                which: Which::LastGood,
                 environment,
                 certificate: b"DER".to_vec(),
             };
@@ -156,6 +182,7 @@ mod tests {
     fn b4_a_briefing_does_not_show_its_variables() {
         let variable = (OsString::from("API_TOKEN"), OsString::from("hunter2"));
         let briefing = Briefing::Configuration {
+            which: Which::Current,
             environment: Environment(HashMap::from([variable])),
             certificate: Vec::new(),
         };

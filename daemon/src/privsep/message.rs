@@ -84,6 +84,19 @@ pub(crate) enum Confinement {
     Require = 2,
 }
 
+/// Whether settings stand in for a configuration that cannot be used (SPEC L16).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Fallback {
+    /// No: they are those of the configuration.
+    #[default]
+    None = 0,
+    /// They are those of the last configuration that could be used.
+    LastGood = 1,
+    /// They refuse everything.
+    Closed = 2,
+}
+
 /// Why a configuration cannot be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Problems {
@@ -162,6 +175,7 @@ pub(crate) enum ToWorker {
         listeners: [Listener; 3],
         account: Option<Account>,
         confinement: Confinement,
+        fallback: Fallback,
         /// A random number. Only with it may the worker outlive the monitor, so a confined worker
         /// must forget it; [`HandOver`](Self::HandOver) brings it back. 0 in later settings.
         release: u64,
@@ -272,9 +286,11 @@ impl ToWorker {
                 listeners,
                 account,
                 confinement,
+                fallback,
                 release,
             } => {
                 out.u32(*ticket);
+                out.u8(*fallback as u8);
                 out.u64(*release);
                 for listener in listeners {
                     out.u8(*listener as u8);
@@ -356,6 +372,7 @@ impl ToWorker {
         let message = match operation {
             operation::SETTINGS => Self::Settings {
                 ticket: input.u32()?,
+                fallback: input.fallback()?,
                 release: input.u64()?,
                 listeners: [input.listener()?, input.listener()?, input.listener()?],
                 account: input.account()?,

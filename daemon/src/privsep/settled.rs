@@ -2,13 +2,13 @@
 //! blob for the worker.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::interceptable::Interceptable;
 use super::layout::{Reader, Writer};
-use super::message::{Account, Confinement, Malformed, Problems};
+use super::message::{Account, Confinement, Fallback, Malformed, Problems};
 use super::system_files::{FoundFiles, SystemFiles};
 use crate::ca::{Ca, Scalar};
 
@@ -44,6 +44,12 @@ pub(crate) struct Settled {
     pub(crate) interceptable: Arc<Interceptable>,
     /// The files of the system.
     pub(crate) system_files: Box<SystemFiles>,
+    /// The copy of the configuration, which becomes the last good one once a worker runs with it.
+    /// `None` if there is nothing to write.
+    pub(crate) copy: Option<PathBuf>,
+    /// Whether these stand in for a configuration that cannot be used. The monitor knows it, not the
+    /// loader.
+    pub(crate) fallback: Fallback,
     /// The settings, for the worker.
     pub(crate) blob: Vec<u8>,
 }
@@ -151,6 +157,7 @@ impl Loaded {
                     }
                 }
                 settled.interceptable.encode(&mut out);
+                out.path(settled.copy.as_deref().unwrap_or(Path::new("")));
                 settled.system_files.encode(&mut out);
                 out.0.extend_from_slice(&settled.blob);
             }
@@ -198,6 +205,8 @@ impl Loaded {
                     _ => return Err(Malformed),
                 },
                 interceptable: Arc::new(Interceptable::decode(&mut input)?),
+                fallback: Fallback::None,
+                copy: Some(input.path()?).filter(|path| !path.as_os_str().is_empty()),
                 system_files: Box::new(SystemFiles::decode(&mut input)?),
                 blob: input.0.to_vec(),
             })),
@@ -280,6 +289,8 @@ impl Settled {
             lines: Lines::Json,
             authority: Authority::None,
             interceptable: Arc::new(Interceptable::Everything),
+            fallback: Fallback::None,
+            copy: Some("/var/lib/copy".into()),
             system_files: Box::default(),
             blob: b"anything".to_vec(),
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use codex_network_config::Listen;
 use codex_network_engine::{Door, Engine, Generation, Listening, OwnListener};
+use codex_network_policy::Reason;
 
 use super::link::{Change, Origin};
 use super::reload::Reloader;
@@ -116,6 +117,13 @@ impl Doors {
                 "the proxy is disabled (enabled = false) and listens nowhere; set enabled = true and send SIGHUP"
             );
             tracing::info!("ready");
+            return;
+        }
+        if let Some(refused) = policy.refuses_everything()
+            && refused.reason() == Reason::ConfigurationUnusable
+        {
+            // The monitor has logged why.
+            tracing::info!("ready to refuse everything");
             return;
         }
         if !policy.is_enabled() {

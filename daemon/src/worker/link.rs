@@ -24,8 +24,8 @@ use crate::ca::Leaf;
 use crate::ca::handed::Handed;
 use crate::privsep::channel::{self, Frame, Receiver, Sender};
 use crate::privsep::message::{
-    Account, Confinement, LONGEST_TO_WORKER, Listener, Mode, Name, NoLeaf, Problems, ToMonitor,
-    ToWorker,
+    Account, Confinement, Fallback, LONGEST_TO_WORKER, Listener, Mode, Name, NoLeaf, Problems,
+    ToMonitor, ToWorker,
 };
 use crate::privsep::system_files;
 use crate::problems::ReloadError;
@@ -64,6 +64,8 @@ pub(super) struct Orders {
     pub(super) listeners: Vec<(Name, Change)>,
     pub(super) account: Option<Account>,
     pub(super) confinement: Confinement,
+    /// Whether they stand in for a configuration that cannot be used.
+    pub(super) fallback: Fallback,
     /// The number for `sandbox::outlive_the_monitor`.
     pub(super) release: u64,
 }
@@ -187,6 +189,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
             listeners,
             account,
             confinement,
+            fallback,
             release,
         } => {
             let mut descriptors = descriptors.into_iter();
@@ -223,6 +226,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 listeners,
                 account,
                 confinement,
+                fallback,
                 release,
             }))
         }

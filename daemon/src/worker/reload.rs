@@ -19,9 +19,9 @@ use super::doors::Doors;
 use super::issuer::Issuer;
 use super::link::{Link, Orders, ReceivedFiles};
 use super::system_files;
-use crate::admin::{Owner, Unchanged};
+use crate::admin::{Condition, Owner, Unchanged};
 use crate::admitted::Admitted;
-use crate::privsep::message::{Problems, ToMonitor};
+use crate::privsep::message::{Fallback, Problems, ToMonitor};
 use crate::problems::ReloadError;
 
 /// How many changed rules of a list are logged one by one.
@@ -29,6 +29,13 @@ const LOGGED_RULES: usize = 20;
 /// Where users who may read the files find the parts that the admin API leaves out.
 const WHERE_ALL_IS_TOLD: &str =
     "`proxyctl reload` and `codex-network-proxy check` show what `…` stands for";
+
+/// The warning while the settings in force are those of an earlier configuration (SPEC L16).
+const LAST_GOOD: &str = "the last good configuration is in force, since the present one cannot be used; run \
+                         `codex-network-proxy check` and fix what it prints";
+/// The same while everything is refused.
+const CLOSED: &str = "everything is refused, since the configuration cannot be used and there is no earlier one; run \
+                      `codex-network-proxy check` and fix what it prints";
 
 /// Puts new settings in force.
 #[derive(Debug)]
@@ -55,6 +62,8 @@ struct Told {
     warnings: Vec<String>,
     /// Warnings about the files of the system, as they were read last.
     of_files: Vec<String>,
+    /// Whether the settings in force stand in for a configuration that cannot be used.
+    fallback: Fallback,
     admitted: Arc<Admitted>,
 }
 
@@ -75,6 +84,7 @@ impl Reloader {
         link: Arc<Link>,
         issuer: Arc<Issuer>,
         admitted: Admitted,
+        fallback: Fallback,
         warnings: Vec<String>,
         of_files: Vec<String>,
     ) -> Arc<Self> {
@@ -86,6 +96,7 @@ impl Reloader {
             last: None,
             warnings,
             of_files,
+            fallback,
             admitted: Arc::new(admitted),
         };
         Arc::new(Self {
@@ -131,7 +142,13 @@ impl Reloader {
     /// The warnings about the settings in force, a line each.
     pub(super) fn warnings(&self) -> Vec<String> {
         let told = self.told();
-        [told.warnings.as_slice(), &told.of_files].concat()
+        let instead = match told.fallback {
+            Fallback::None => None,
+            Fallback::LastGood => Some(LAST_GOOD),
+            Fallback::Closed => Some(CLOSED),
+        };
+        let instead: Vec<_> = instead.map(str::to_owned).into_iter().collect();
+        [&instead, told.warnings.as_slice(), &told.of_files].concat()
     }
 
     /// The callers of the control socket that the settings in force permit.
@@ -345,6 +362,7 @@ impl Reloader {
         let mut told = self.told();
         told.warnings = warnings;
         told.of_files = of_files;
+        told.fallback = Fallback::None;
         told.admitted = Arc::new(admitted);
     }
 
@@ -363,6 +381,14 @@ impl Reloader {
 }
 
 impl Owner for Reloader {
+    fn condition(&self) -> Condition {
+        match self.told().fallback {
+            Fallback::None => Condition::Sound,
+            Fallback::LastGood => Condition::LastGood,
+            Fallback::Closed => Condition::Closed,
+        }
+    }
+
     fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
         self.set_mode(mode)
     }

@@ -84,7 +84,8 @@ fn descriptors(answers: &Answers) -> Option<Finding> {
     })
 }
 
-/// What would happen at a restart of the service: it starts with the current files, or not at all.
+/// What would happen at a restart of the service: it starts with the current files, or on the last good
+/// configuration (SPEC L16).
 fn next_start(facts: &Facts, answers: &Answers) -> Option<Finding> {
     let pid = answers.monitor().map(|monitor| monitor.pid);
     let is_the_service = pid.is_some() && pid == facts.init_system.main_pid();
@@ -100,12 +101,14 @@ fn next_start(facts: &Facts, answers: &Answers) -> Option<Finding> {
             .find_map(|path| leads_out(Path::new(path), &own_root(pid?)))
             .map(|why| {
                 Finding::problem(
-                    format!("the service would not start again: {why}"),
+                    format!("a restart of the service would leave its configuration out: {why}"),
                     "replace the link by the file itself, then proxyctl reload",
                 )
             }),
         Configured::Unusable(why) => Some(Finding::problem(
-            format!("the service would not start again, since the files now have errors: {why}"),
+            format!(
+                "a restart of the service would leave its configuration out, since the files now have errors: {why}"
+            ),
             "codex-network-proxy check, fix the problems that it prints, then proxyctl reload",
         )),
     }

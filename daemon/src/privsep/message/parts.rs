@@ -1,8 +1,8 @@
 //! The parts that messages share: problems, accounts, lists and small enumerations.
 
 use super::{
-    Account, Confinement, Ends, LONGEST_TO_WORKER, Listener, MAX_OWNERS_ASKED, Malformed, Mode,
-    Problems,
+    Account, Confinement, Ends, Fallback, LONGEST_TO_WORKER, Listener, MAX_OWNERS_ASKED, Malformed,
+    Mode, Problems,
 };
 use crate::ca::PublicKey;
 use crate::privsep::layout::{Reader, Writer};
@@ -98,6 +98,15 @@ impl Reader<'_> {
                 uid: self.u32()?,
                 gid: self.u32()?,
             })),
+            _ => Err(Malformed),
+        }
+    }
+
+    pub(super) fn fallback(&mut self) -> Result<Fallback, Malformed> {
+        match self.u8()? {
+            0 => Ok(Fallback::None),
+            1 => Ok(Fallback::LastGood),
+            2 => Ok(Fallback::Closed),
             _ => Err(Malformed),
         }
     }

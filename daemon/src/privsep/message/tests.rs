@@ -49,6 +49,7 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
             listeners,
             account,
             confinement: Confinement::Try,
+            fallback: Fallback::LastGood,
             release: u64::MAX - 1,
         },
         ToWorker::Settings {
@@ -61,6 +62,7 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
             listeners,
             account: None,
             confinement: Confinement::Off,
+            fallback: Fallback::None,
             release: 0,
         },
         ToWorker::Announce {

@@ -1,0 +1,198 @@
+//! A start with a configuration that cannot be used, and starts that fail (SPEC L16).
+
+use e2e::client::Connection;
+use e2e::daemon::Config;
+use e2e::wait::{PATIENCE, poll};
+
+use crate::scene::{ADMIN, HTTP, SERVICE, SOCKETS, SOCKS5, Scene};
+
+const BROKEN: &str = "[network]\nallowed_domains = [\"https://x\"]\n";
+const COPY: &str = "/var/lib/codex-network-proxy/last-good";
+
+/// Stops the service and nothing else: its sockets stay.
+fn stop(scene: &Scene) {
+    scene.systemctl(&["stop", SERVICE]).succeeded();
+}
+
+fn health(scene: &Scene) -> String {
+    let url = format!("http://{ADMIN}/health");
+    let command = ["curl", "-s", "-w", " %{http_code}", url.as_str()];
+    scene.machine().run(command).stdout
+}
+
+#[track_caller]
+fn sockets_are_open(scene: &Scene) {
+    for socket in SOCKETS {
+        let run = scene.systemctl(&["is-active", socket]);
+        assert_eq!(run.stdout.trim(), "active", "{socket}\n{}", scene.log());
+    }
+}
+
+#[test]
+fn l16_a_broken_configuration_leaves_the_last_good_one_in_force_until_it_is_mended() {
+    let scene = Scene::new();
+    let origin = scene.origin();
+    scene.start();
+    stop(&scene);
+    scene.configure_text(BROKEN);
+    scene.start();
+    let (status, _) = scene.get(&origin.url("allowed.test", "/"));
+    assert_eq!(status, 200, "{}", scene.log());
+    assert_eq!(scene.get("http://blocked.test/").0, 403);
+    // Everything that tells of the service tells of this.
+    scene.wait_for_message("the configuration cannot be used: the last good one is in force");
+    scene.wait_for_message("config.toml:2:");
+    scene.wait_for("StatusText", |text| {
+        text.contains("the last good configuration is in force")
+    });
+    let health = health(&scene);
+    assert!(
+        health.starts_with("ok: the last good") && health.ends_with(" 200"),
+        "{health}"
+    );
+    let status = scene.proxyctl("root", &["status"]);
+    status
+        .succeeded()
+        .says("the last good configuration is in force");
+    let doctor = scene.proxyctl("root", &["doctor", "settings"]);
+    doctor.failed().says("config.toml:2:");
+    // A restart in this state keeps it.
+    scene.systemctl(&["restart", SERVICE]).succeeded();
+    assert_eq!(scene.get(&origin.url("allowed.test", "/")).0, 200);
+
+    // The service finds the repair by itself.
+    scene.configure(&Config::example().set("network", "allowed_domains", "[]"));
+    poll(2 * PATIENCE, || {
+        let (status, _) = scene.get(&origin.url("allowed.test", "/"));
+        (status == 403).then_some(())
+    })
+    .unwrap_or_else(|| panic!("it is not in force\n{}", scene.log()));
+    scene.wait_for_message("the configuration can be used again, and is in force");
+    scene.wait_for("StatusText", |text| text.starts_with("full mode"));
+}
+
+#[test]
+fn l16_without_an_earlier_configuration_every_door_refuses_and_says_why() {
+    let scene = Scene::new();
+    let origin = scene.origin();
+    scene.configure_text(BROKEN);
+    scene.start();
+    let url = origin.url("allowed.test", "/");
+    let (status, body) = scene.get(&url);
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("the configuration cannot be used"), "{body}");
+    let mut connection = Connection::open(HTTP.parse().expect("an address"));
+    let refused = connection.connect(&format!("allowed.test:{}", origin.addr().port()));
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    let socks = format!("socks5h://{SOCKS5}");
+    let curl = scene.machine().run(["curl", "-s", "-x", &socks, &url]);
+    assert_eq!(curl.failed().code, Some(97), "{curl:#?}");
+    let health = health(&scene);
+    assert!(health.ends_with(" 503"), "{health}");
+    scene.wait_for_message("there is no earlier one, so everything is refused");
+    let status = scene.proxyctl("root", &["status"]);
+    status.succeeded().says("everything is refused");
+    let explained = scene.proxyctl("root", &["explain", &url]);
+    explained.says("configuration_unusable");
+    sockets_are_open(&scene);
+
+    scene.configure(&Config::example());
+    poll(2 * PATIENCE, || (scene.get(&url).0 == 200).then_some(()))
+        .unwrap_or_else(|| panic!("it is not in force\n{}", scene.log()));
+    assert!(scene.machine().path(COPY).exists());
+}
+
+#[test]
+fn l16_proxyctl_reload_puts_the_mended_configuration_in_force_at_once() {
+    let scene = Scene::new();
+    let origin = scene.origin();
+    scene.configure_text(BROKEN);
+    scene.start();
+    scene
+        .proxyctl("root", &["reload"])
+        .failed()
+        .says("config.toml:2:");
+    scene.configure(&Config::example());
+    scene.proxyctl("root", &["reload"]).succeeded();
+    assert_eq!(scene.get(&origin.url("allowed.test", "/")).0, 200);
+}
+
+#[test]
+fn l16_a_copy_that_is_not_whole_or_not_roots_is_not_used() {
+    for spoil in [
+        "truncate --size=-1 last-good",
+        "chmod 0666 last-good",
+        "chown daemon last-good",
+        "mv last-good elsewhere && ln -s elsewhere last-good",
+    ] {
+        let scene = Scene::new();
+        scene.start();
+        stop(&scene);
+        scene.configure_text(BROKEN);
+        let command = format!("cd /var/lib/codex-network-proxy && {spoil}");
+        scene.machine().run(["sh", "-c", &command]).succeeded();
+        scene.start();
+        let (status, body) = scene.get("http://allowed.test/");
+        assert_eq!(status, 503, "{spoil}: {body}");
+    }
+}
+
+#[test]
+fn l16_the_copy_holds_no_secret_and_only_root_reads_it() {
+    let scene = Scene::new();
+    scene.edit(
+        SERVICE,
+        "[Service]\nEnvironment=TOKEN_OF_THE_SERVICE=s3cret\n",
+    );
+    scene.configure_text(
+        "[network]\nallowed_domains = [\"api.test\"]\n\
+         [network.mitm.hooks.read]\nhost = \"api.test\"\nmethods = [\"GET\"]\npath_prefixes = [\"/\"]\n\
+         action = [\"sign\"]\n\
+         [[network.mitm.actions.sign.inject_request_headers]]\nname = \"authorization\"\n\
+         secret_env_var = \"TOKEN_OF_THE_SERVICE\"\n",
+    );
+    scene.start();
+    let copy = poll(PATIENCE, || std::fs::read(scene.machine().path(COPY)).ok());
+    let copy = copy.expect("there is a copy");
+    let text = String::from_utf8_lossy(&copy);
+    assert!(
+        text.contains("TOKEN_OF_THE_SERVICE") && !text.contains("s3cret"),
+        "{text}"
+    );
+    let mode = scene.machine().run(["stat", "--format=%a %U", COPY]);
+    assert_eq!(mode.stdout.trim(), "600 root");
+    // The hooks work from the copy too: the secret is read where the configuration names it.
+    stop(&scene);
+    scene.configure_text(BROKEN);
+    scene.start();
+    scene.wait_for_message("the last good one is in force");
+}
+
+/// Clients that wait at the sockets start the service again and again.
+#[test]
+fn l16_a_service_that_cannot_start_costs_no_socket_and_starts_once_it_can() {
+    let scene = Scene::new();
+    let origin = scene.origin();
+    scene.edit(SOCKETS[1], "[Socket]\nFileDescriptorName=web\n");
+    let start: Vec<&str> = ["start"].into_iter().chain(SOCKETS).collect();
+    scene.systemctl(&start).succeeded();
+    let mut waiting = Connection::open(HTTP.parse().expect("an address"));
+    waiting.send(crate::scene::request(&origin.url("allowed.test", "/")));
+    // More failed starts than systemd's limit, which is five within ten seconds, are not needed: the
+    // delays grow.
+    for delay in ["ending in 1 s", "ending in 2 s", "ending in 4 s"] {
+        scene.wait_for("StatusText", |text| text.contains(delay));
+    }
+    sockets_are_open(&scene);
+    scene.wait_for_message("a socket called \"web\"");
+    scene.edit(SOCKETS[1], "[Socket]\nFileDescriptorName=socks5\n");
+    scene.systemctl(&["stop", SERVICE]).succeeded();
+    scene.systemctl(&["restart", SOCKETS[1]]).succeeded();
+    scene.start();
+    let answer = waiting.read_response();
+    assert_eq!(answer.status, 200, "the client has waited for this");
+    let forgotten = scene
+        .machine()
+        .path("/run/codex-network-proxy/failed-starts");
+    assert!(!forgotten.exists());
+}
