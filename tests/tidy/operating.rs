@@ -216,6 +216,17 @@ fn fields(names: &BTreeSet<String>) -> String {
     names.join(", ")
 }
 
+/// The checks of `doctor`, from the definition of the command line.
+fn checks() -> Vec<String> {
+    let sources = rust();
+    let arguments = sources.iter().find(|one| one.path == "ctl/src/args.rs");
+    let text = arguments.expect("the command line").product();
+    let (_, checks) = text.split_once("enum Check {").expect("the checks");
+    let checks = checks.split('}').next().unwrap_or_default().lines();
+    let names = checks.filter_map(|line| line.trim().strip_suffix(','));
+    names.map(str::to_lowercase).collect()
+}
+
 /// The sources of a check of `doctor`.
 fn sources_of(check: &str) -> String {
     let own = format!("ctl/src/commands/doctor/{check}");
@@ -229,20 +240,8 @@ fn sources_of(check: &str) -> String {
 
 #[test]
 fn k1_the_operators_page_has_every_note_and_problem_of_doctor() {
-    let checks = [
-        "service",
-        "sockets",
-        "control",
-        "listeners",
-        "ports",
-        "user",
-        "confinement",
-        "permissions",
-        "ca",
-        "environment",
-        "settings",
-        "version",
-    ];
+    let checks = checks();
+    let checks: Vec<&str> = checks.iter().map(String::as_str).collect();
     let rows = rows("| check | verdict | finding | what it means, and what to do |");
     for row in &rows {
         let (check, finding) = (&row[0], code(&row[2]));
@@ -258,8 +257,9 @@ fn k1_the_operators_page_has_every_note_and_problem_of_doctor() {
         );
     }
     let mut seen = 0;
-    for check in checks {
+    for check in checks.iter().copied() {
         let source = sources_of(check);
+        assert!(!source.is_empty(), "doctor {check} is nowhere");
         for verdict in ["note", "problem"] {
             for call in source.split(&format!("Finding::{verdict}(")).skip(1) {
                 let found = arguments(call).remove(0);
