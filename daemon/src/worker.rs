@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use codex_network_config::{Diagnostic, Loaded, load};
+use codex_network_config::{Diagnostic, Loaded, Settings, load};
 use codex_network_engine::{ClientOwner, Engine, EngineParts};
 use tokio::sync::mpsc;
 
@@ -136,9 +136,7 @@ async fn serve(
         let mut settings = loaded.settings;
         settings.upstream_proxies = orders.upstream_proxies;
         orders.system_files.files.fill(&mut settings);
-        if orders.fallback == Fallback::Closed {
-            settings.policy = Arc::new(settings.policy.closed());
-        }
+        close_if_unusable(&mut settings, orders.fallback);
         issuer.use_ca(settings.mitm.ca.as_deref());
         let parts = EngineParts {
             blocked_base: orders.blocked_base,
@@ -229,6 +227,13 @@ async fn serve(
         control.close().await;
     }
     Ok(())
+}
+
+/// Without a usable configuration everything is refused (SPEC L16).
+fn close_if_unusable(settings: &mut Settings, fallback: Fallback) {
+    if fallback == Fallback::Closed {
+        settings.policy = Arc::new(settings.policy.closed());
+    }
 }
 
 /// Confirms a handover to the next monitor. Call it on the main thread. Without the confirmation

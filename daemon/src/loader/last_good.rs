@@ -101,7 +101,9 @@ fn section(words: &[OsString]) -> Vec<u8> {
 }
 
 fn put(state: &Path, content: &[u8]) -> io::Result<Option<PathBuf>> {
-    make_directory(state, 0o755)?;
+    if !state.is_dir() {
+        make_directory(state, 0o755)?;
+    }
     Trust::of_process()
         .check_own_directory(state)
         .map_err(|error| io::Error::other(error.to_string()))?;

@@ -56,7 +56,7 @@ pub(super) fn forget() {
     }
 }
 
-/// In the first of systemd's runtime directories (`systemd.exec(5)`, RUNTIME_DIRECTORY).
+/// In the first of systemd's runtime directories (`RUNTIME_DIRECTORY`, `systemd.exec(5)`).
 fn file() -> Option<PathBuf> {
     let directories = std::env::var_os("RUNTIME_DIRECTORY").filter(|_| notify::is_heard())?;
     let first = std::env::split_paths(&directories).next()?;

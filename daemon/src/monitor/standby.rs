@@ -95,8 +95,8 @@ impl Monitor {
             Fallback::LastGood | Fallback::None => "the last good one is in force",
         };
         tracing::error!(
-            "the configuration cannot be used: {in_force}; fix what `codex-network-proxy check` prints, and it is \
-             in force within a minute, or at once with `proxyctl reload`"
+            "the configuration cannot be used: {in_force}; run `codex-network-proxy check` and fix what it prints; \
+             the proxy tries it again at least once a minute"
         );
     }
 
