@@ -106,8 +106,9 @@ fn l9_the_service_stops_no_sooner_than_a_drain_may_take() {
     };
     // C5: drain_timeout is 30 s, and the monitor waits for 2 s more.
     assert!(stop.parse::<u32>().expect("seconds") > 32);
-    // Otherwise the service manager stops the worker too, and the worker does not drain.
-    assert_eq!(values(&unit, "KillMode"), ["mixed"]);
+    // Otherwise the service manager stops the worker too, and the worker neither drains nor outlives
+    // a restart (L15).
+    assert_eq!(values(&unit, "KillMode"), ["process"]);
 }
 
 #[test]

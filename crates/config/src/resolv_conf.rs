@@ -51,14 +51,21 @@ impl ResolvConf {
     pub fn parse_whole(text: &str) -> Option<Self> {
         let parsed = Self::parse(text);
         let is_known = |line: &str| {
-            line.trim_start().starts_with(['#', ';'])
-                || match line.split_ascii_whitespace().next() {
-                    None => true,
-                    Some(word) => OTHER_LINES.contains(&word),
-                }
+            let mut words = line.split_ascii_whitespace();
+            match words.next() {
+                None => true,
+                Some("nameserver") => words.next().is_some_and(is_scoped),
+                Some(word) => word.starts_with(['#', ';']) || OTHER_LINES.contains(&word),
+            }
         };
         (!parsed.servers.is_empty() || text.lines().all(is_known)).then_some(parsed)
     }
+}
+
+/// Whether this is an address with a scope, as in `fe80::1%eth0`.
+fn is_scoped(address: &str) -> bool {
+    let address = address.split_once('%');
+    address.is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok())
 }
 
 #[cfg(test)]
@@ -100,6 +107,7 @@ mod tests {
             ("# made by a DHCP client\n\n", true),
             ("; a comment\nsearch lan\noptions edns0\n", true),
             ("nameserver 192.0.2.1\ngarbage\n", true),
+            ("nameserver fe80::1%eth0\n", true),
             ("nameserver\n", false),
             ("nameserver here\n", false),
             ("\0\0\0\0", false),

@@ -39,14 +39,19 @@ pub(super) fn start(running: &Arc<Running>) {
             let look = tokio::task::spawn_blocking(move || {
                 let settings = Arc::clone(engine.current().settings());
                 let seen = seen.look(&settings);
-                if seen.has_changed == HasChanged::Yes {
-                    match engine.renew(&SystemFiles::of(&settings)) {
-                        Ok(()) => tracing::info!("name servers or the hosts file have changed: read again"),
-                        Err(error) => tracing::warn!(
-                            "name servers or the hosts file have changed: {:#}; the old ones stay in force",
-                            anyhow::Error::new(error)
-                        ),
+                let renewed = match seen.change {
+                    Change::None => return seen,
+                    Change::Unknown | Change::Seen => engine.renew(&SystemFiles::of(&settings)),
+                };
+                match (renewed, seen.change) {
+                    (Ok(()), Change::Seen) => {
+                        tracing::info!("name servers or the hosts file have changed: read again");
                     }
+                    (Ok(()), _) => {}
+                    (Err(error), _) => tracing::warn!(
+                        "name servers or the hosts file have changed: {:#}; the old ones stay in force",
+                        anyhow::Error::new(error)
+                    ),
                 }
                 seen
             });
@@ -63,14 +68,16 @@ pub(super) fn start(running: &Arc<Running>) {
 #[derive(Debug, Default)]
 struct Seen {
     paths: Option<Vec<WatchedPath>>,
-    has_changed: HasChanged,
+    change: Change,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum HasChanged {
+enum Change {
     #[default]
-    No,
-    Yes,
+    None,
+    /// This is the first look. The files may have changed since the proxy was built.
+    Unknown,
+    Seen,
 }
 
 impl Seen {
@@ -83,13 +90,11 @@ impl Seen {
             paths.add(Path::new("/etc/resolv.conf"), Part::Itself);
         }
         let paths = paths.stamped();
-        // Other settings were just read with their files.
-        let is_other = self.paths.is_some_and(|before| before != paths);
         Self {
-            has_changed: if is_other {
-                HasChanged::Yes
-            } else {
-                HasChanged::No
+            change: match self.paths {
+                None => Change::Unknown,
+                Some(before) if before == paths => Change::None,
+                Some(_) => Change::Seen,
             },
             paths: Some(paths),
         }

@@ -78,18 +78,23 @@ impl Watch {
 
 /// Reports changes until the watch is dropped.
 fn watch(number: u32, mut paths: Vec<WatchedPath>, end: &UnixStream, events: &SyncSender<Event>) {
-    let source = Source::open(&paths)
-        .inspect_err(|error| say_that_it_polls(error))
-        .ok();
+    let source = Source::open(&paths);
+    let missing = match &source {
+        Ok(source) => source.missing(),
+        Err(error) => Some(*error),
+    };
+    if let Some(error) = missing {
+        say_that_it_polls(error);
+    }
+    let source = source.ok();
     let mut change = Change::default();
     if paths.iter().any(WatchedPath::has_changed) {
         change.note();
     }
     loop {
-        let limit = match (change.due(), &source) {
-            (Some(due), _) => Some(due.saturating_duration_since(Instant::now())),
-            (None, None) => Some(POLL_INTERVAL),
-            (None, Some(_)) => None,
+        let limit = match change.due() {
+            Some(due) => Some(due.saturating_duration_since(Instant::now())),
+            None => missing.map(|_| POLL_INTERVAL),
         };
         let woken = match &source {
             Some(source) => source.wait(end, limit),
@@ -99,7 +104,7 @@ fn watch(number: u32, mut paths: Vec<WatchedPath>, end: &UnixStream, events: &Sy
             Woken::Dropped => return,
             Woken::Changed => change.note(),
             Woken::Hint if has_changed(&mut paths) => change.note(),
-            Woken::Nothing if source.is_none() && has_changed(&mut paths) => change.note(),
+            Woken::Nothing if missing.is_some() && has_changed(&mut paths) => change.note(),
             Woken::Hint | Woken::Nothing => {}
         }
         if change.due().is_some_and(|due| due <= Instant::now()) {
@@ -177,12 +182,12 @@ fn is_ready(descriptor: &nix::poll::PollFd<'_>) -> bool {
 }
 
 /// Says once that changes are noticed late, and why.
-fn say_that_it_polls(why: &dyn std::fmt::Display) {
+fn say_that_it_polls(why: nix::Error) {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Ordering::Relaxed) {
         tracing::warn!(
-            "the kernel does not report changes of files ({why}); name servers, hosts and roots are looked at every \
-             {} s instead",
+            "the kernel does not report all changes of name servers, hosts and roots ({why}); they are looked at every \
+             {} s too",
             POLL_INTERVAL.as_secs()
         );
     }

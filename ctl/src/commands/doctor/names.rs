@@ -107,11 +107,8 @@ fn judge(names: &Names, system: &System) -> Vec<Finding> {
         ));
     } else {
         found.push(
-            Finding::note(format!(
-                "a name server does not answer: {}",
-                told.join("; ")
-            ))
-            .advise(advice),
+            Finding::note(format!("not every lookup is answered: {}", told.join("; ")))
+                .advise(advice),
         );
     }
     if is_of_system {

@@ -22,6 +22,8 @@ use crate::watched::{Part, WatchedPath, split};
 pub(super) struct Source {
     inotify: Inotify,
     watched: HashMap<WatchDescriptor, Names>,
+    /// Why some of the paths are not watched.
+    missing: Option<Errno>,
 }
 
 /// The names in a directory that count.
@@ -87,16 +89,27 @@ impl Source {
             }
         }
         let mut watched = HashMap::new();
+        let mut missing = None;
         for (path, Wanted { flags, names }) in wanted {
             let flags = flags.unwrap_or(itself);
             match inotify.add_watch(path, flags) {
                 Ok(descriptor) => drop(watched.insert(descriptor, names)),
                 // The directory that it would be in is watched, or the next one above.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-                Err(error) => return Err(error),
+                // A directory that this user may not list, or the limit of watches.
+                Err(error) => missing = Some(error),
             }
         }
-        Ok(Self { inotify, watched })
+        Ok(Self {
+            inotify,
+            watched,
+            missing,
+        })
+    }
+
+    /// Why some of the paths are not watched; they must be looked at.
+    pub(super) fn missing(&self) -> Option<Errno> {
+        self.missing
     }
 
     /// Waits for a change, or for a limited time.
@@ -138,5 +151,29 @@ impl Source {
         } else {
             Woken::Changed
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l14_a_path_that_cannot_be_watched_does_not_keep_the_others_from_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let watched = |path: std::path::PathBuf| WatchedPath {
+            path,
+            part: Part::Itself,
+            stamp: 0,
+        };
+        let file = watched(directory.path().join("hosts"));
+        let source = Source::open(std::slice::from_ref(&file)).expect("inotify");
+        assert_eq!(source.missing(), None);
+        let too_long = watched(directory.path().join("x".repeat(300)).join("hosts"));
+        let source = Source::open(&[too_long, file.clone()]).expect("inotify");
+        assert_eq!(source.missing(), Some(Errno::ENAMETOOLONG));
+        std::fs::write(&file.path, "one").expect("a file");
+        let (_alive, end) = UnixStream::pair().expect("a pair");
+        assert_eq!(source.wait(&end, None), Woken::Changed);
     }
 }

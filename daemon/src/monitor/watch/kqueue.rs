@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags};
@@ -27,6 +28,8 @@ pub(super) struct Source {
     queue: Kqueue,
     /// Open for events alone, and which of them are files.
     open: HashMap<usize, (OwnedFd, Woken)>,
+    /// Why some of the paths are not watched.
+    missing: Option<Errno>,
 }
 
 impl Source {
@@ -35,17 +38,24 @@ impl Source {
         let mut source = Self {
             queue: Kqueue::new()?,
             open: HashMap::new(),
+            missing: None,
         };
         let mut seen = std::collections::BTreeSet::new();
         for watched in paths {
             let directory = split(&watched.path).map(|(directory, _)| directory);
             for path in directory.into_iter().chain([watched.path.as_path()]) {
                 if seen.insert(path.to_owned()) {
-                    source.add(path)?;
+                    // A path that this user may not open, or the limit of descriptors.
+                    source.missing = source.add(path).err().or(source.missing);
                 }
             }
         }
         Ok(source)
+    }
+
+    /// Why some of the paths are not watched; they must be looked at.
+    pub(super) fn missing(&self) -> Option<Errno> {
+        self.missing
     }
 
     fn add(&mut self, path: &Path) -> nix::Result<()> {
