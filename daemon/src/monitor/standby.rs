@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Monitor;
 use super::load::{self, Arguments};
+use crate::notify;
 use crate::privsep::briefing::Which;
 use crate::privsep::message::{Fallback, Problems};
 use crate::privsep::settled::{Loaded, Settled};
@@ -94,6 +95,8 @@ impl Monitor {
             Fallback::Closed => "there is no earlier one, so everything is refused",
             Fallback::LastGood | Fallback::None => "the last good one is in force",
         };
+        // Before the service is ready, so that a script that waits for that can read it.
+        notify::status(&format!("the configuration cannot be used: {in_force}"));
         tracing::error!(
             "the configuration cannot be used: {in_force}; run `codex-network-proxy check` and fix what it prints; \
              the proxy tries it again at least once a minute"
