@@ -34,11 +34,7 @@ impl Monitor {
             self.kill_worker();
             return Some(End::Stopped);
         }
-        self.loading = None;
-        self.stop_following();
-        notify::stopping();
-        self.listeners.close();
-        self.control = None;
+        self.close();
         self.phase = Phase::HandingOver(Instant::now() + HAND_OVER_TIMEOUT);
         None
     }
@@ -52,6 +48,13 @@ impl Monitor {
             self.kill_worker();
             return Some(End::Stopped);
         }
+        self.close();
+        self.drain_worker();
+        None
+    }
+
+    /// Ends everything but the worker.
+    fn close(&mut self) {
         // Its result is no longer needed, and it may hang.
         self.loading = None;
         self.stop_following();
@@ -60,8 +63,6 @@ impl Monitor {
         // vain.
         self.listeners.close();
         self.control = None;
-        self.drain_worker();
-        None
     }
 
     /// Asks the worker to finish open connections within the drain's limit.
