@@ -98,12 +98,12 @@ struct Started {
 
 /// Gives up the privilege, which may be root's, and confines the process.
 fn start(orders: &mut Orders) -> anyhow::Result<Started> {
+    let mut witness = Witness::open(orders.restarts);
     sandbox::drop_privilege(orders.account).context("the worker cannot give up its privilege")?;
     let loaded =
         load(&orders.sources).map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
     let writing = logging::init(&daemon.log, daemon.log_format, logging::Confined::Yes)?;
-    let mut witness = Witness::open(orders.restarts);
     let confined = sandbox::confine(orders.confinement, writing.socket(), orders.release)
         .context("the worker cannot confine itself")?;
     orders.release = 0;

@@ -113,7 +113,7 @@ fn beside(
 }
 
 fn loader(arguments: &Arguments) -> anyhow::Result<Command> {
-    let mut command = Command::new(privsep::this_program()?);
+    let mut command = privsep::command("loader")?;
     command.args(&arguments.words).arg(privsep::LOADER);
     // Everything else comes over the pipe.
     command.env_clear().envs(
