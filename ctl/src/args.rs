@@ -55,7 +55,7 @@ pub(crate) enum Command {
         /// Keep listing new refusals, until interrupted.
         #[arg(long, short)]
         follow: bool,
-        /// List only entries after this sequence number.
+        /// List only entries after this sequence number. Its last six digits, as the list shows them, do.
         #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
         since: u64,
     },

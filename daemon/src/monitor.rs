@@ -419,7 +419,7 @@ impl Monitor {
                 notify::restarting(restarts);
                 tracing::error!(
                     restarts,
-                    ?wait,
+                    wait = logging::duration_text(wait),
                     "the worker is gone ({how}); starting another, clients wait meanwhile"
                 );
                 self.phase = Phase::Restarting(Instant::now() + wait);

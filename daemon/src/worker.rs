@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use codex_network_config::{Diagnostic, Loaded, Settings, load};
+use codex_network_config::{Diagnostic, Loaded, Settings, duration_text, load};
 use codex_network_engine::{ClientOwner, Engine, EngineParts};
 use tokio::sync::mpsc;
 
@@ -273,7 +273,11 @@ async fn drain(
     mut incoming: mpsc::Receiver<Order>,
 ) {
     let open = engine.counters().connections;
-    tracing::info!(open, ?limit, "stopping: waiting for open connections");
+    tracing::info!(
+        open,
+        limit = duration_text(limit),
+        "stopping: waiting for open connections"
+    );
     // Begun first, so that the addresses of closing listeners stay our own: the next process may
     // serve there while this one still carries requests.
     engine.drain().begin();

@@ -52,6 +52,7 @@ pub use certificate_variables::CERTIFICATE_VARIABLES;
 pub use codex_network_policy::HeaderNameText;
 pub use constraints::managed::{Managed, Pin, Widening};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
+pub use duration::duration_text;
 pub use layers::Sources;
 pub use origins::Origins;
 pub use resolv_conf::ResolvConf;
