@@ -19,6 +19,7 @@ pub fn main() -> ExitCode {
         ));
         return ExitCode::FAILURE;
     }
+    memory::bound_reserve();
     let args = Args::read();
     let environment = |name: &str| std::env::var_os(name);
     let code = match args.command {

@@ -252,7 +252,10 @@ fn obey(order: Order, reloader: &Reloader, link: &link::Link, engine: &Engine) {
     match order {
         Order::Announce { ticket, addresses } => reloader.announced(ticket, addresses),
         Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
-        Order::Ping => link.tell(ToMonitor::Well(report(engine))),
+        Order::Ping => {
+            link.tell(ToMonitor::Well(report(engine)));
+            reloader.give_memory_back();
+        }
         // Handled where they are received.
         Order::Leaf { .. }
         | Order::Owners { .. }
