@@ -16,7 +16,7 @@ use codex_network_engine::{Engine, NameServerHealth, NameServers, NameServersFro
 use codex_network_policy::{DomainSet, Mode};
 
 use super::peer::Peer;
-use super::{MOST_OF_ONE_USER, Room, explain};
+use super::{MAX_SERVED_OF_ONE_USER, Room, explain};
 use crate::admin::config;
 use crate::ca::certificate::describe;
 use crate::ca::pem;
@@ -155,8 +155,8 @@ impl Control for Session {
         if self.room == Room::TurnedAway {
             return Err(ControlError::Failed {
                 message: format!(
-                    "this user has {MOST_OF_ONE_USER} connections already; end one of them, such as a \
-                     `proxyctl blocked --follow`, and try again"
+                    "{MAX_SERVED_OF_ONE_USER} calls of this user are open; try again, or end one of them, such as a \
+                     `proxyctl blocked --follow`"
                 ),
             });
         }
