@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use codex_network_config::{
     Control, LogFormat, Principal, Sandbox, Settings, Sources, UpstreamProxies, load,
+    user_state_directory,
 };
 use codex_network_control::place;
 use codex_network_files::Trust;
@@ -310,13 +311,19 @@ pub(crate) fn check_hosts(path: &Path) -> Result<(), Problems> {
 }
 
 /// The path of the control socket: the configured one, else the default for the user that runs the
-/// service. `None` for a user without a runtime directory.
+/// service: in the runtime directory, or in the state directory without one. `None` for a user without
+/// either.
 fn control(control: &Control, environment: &Environment) -> Option<ControlPlace> {
     let default = || {
         if Uid::effective().is_root() {
             Some(place::of_system().to_path_buf())
         } else {
-            place::of_user(|name| environment.get(name))
+            // Not `[daemon] state_dir`, which proxyctl does not know.
+            let in_state = || {
+                let state = user_state_directory(|name| environment.get(name))?;
+                Some(place::in_state(&state))
+            };
+            place::of_user(|name| environment.get(name)).or_else(in_state)
         }
     };
     Some(ControlPlace {

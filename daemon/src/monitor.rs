@@ -177,8 +177,8 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         (None, Some(place)) => control_socket::bind(place)?,
         (None, None) => {
             tracing::warn!(
-                "there is no control socket, since XDG_RUNTIME_DIR is not set; set it, or [daemon.control] socket, \
-                 to use proxyctl"
+                "there is no control socket, since neither XDG_RUNTIME_DIR nor HOME is set; set one of them, or \
+                 [daemon.control] socket, to use proxyctl"
             );
             None
         }

@@ -80,6 +80,15 @@ impl Wrapped {
         ))
     }
 
+    /// As this account, from this copy, at the default place of the control socket. Needs root.
+    pub(crate) fn with_default_socket(user: &nix::unistd::User, copy: &Path) -> Self {
+        let (uid, gid, copy) = (user.uid, user.gid, copy.display());
+        Self::script(&format!(
+            "config=$2\nshift 4\n\
+             exec setpriv --clear-groups --reuid {uid} --regid {gid} '{copy}' --config \"$config\" \"$@\""
+        ))
+    }
+
     /// As an ordinary user: `nobody` if root runs the tests. `program` is a copy that all users may
     /// run.
     pub(crate) fn as_ordinary_user(program: &Path) -> Self {

@@ -42,6 +42,7 @@ mod resolv_conf;
 mod secret;
 mod settings;
 mod settle;
+mod state;
 mod text;
 mod unavailable;
 mod upstream_proxy;
@@ -62,6 +63,7 @@ pub use settings::{
     LogFormat, Mitm, Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, SystemFiles,
     UnixSockets,
 };
+pub use state::user_state_directory;
 pub use upstream_proxy::{
     Except, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,
 };
