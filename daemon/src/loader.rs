@@ -26,6 +26,7 @@ use codex_network_config::{
 };
 use codex_network_control::place;
 use codex_network_files::Trust;
+use codex_network_policy::Mode;
 use nix::unistd::{Group, Uid, User};
 use zeroize::Zeroizing;
 
@@ -37,7 +38,7 @@ use crate::places::{self, Scope};
 use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING, Which};
 use crate::privsep::message::{Account, Confinement, Fallback, Problems};
 use crate::privsep::settled::{
-    Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
+    Authority, Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
 };
 use crate::privsep::system_files::{Plan, Use};
 use crate::problems::{diagnosed, withheld};
@@ -238,7 +239,16 @@ fn plan(
         ca: chosen.ca.clone(),
         ephemeral: ephemeral.to_vec(),
         state: state::directory(&settings.daemon, |name| environment.get(name)),
+        public_files: used(
+            !matches!(chosen.authority, Authority::Ephemeral) || can_intercept(settings),
+        ),
     }
+}
+
+/// Whether these settings have something intercepted (SPEC M1). Limited mode that is set at run time is
+/// the monitor's to know.
+fn can_intercept(settings: &Settings) -> bool {
+    settings.policy.mode() == Mode::Limited || settings.mitm.hooks.iter().next().is_some()
 }
 
 /// The part for the worker, which the monitor does not parse: the permitted callers by id, names

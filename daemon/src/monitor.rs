@@ -439,6 +439,7 @@ impl Monitor {
         self.settled = settled;
         self.renew_standby();
         self.watch_system_files();
+        self.publish_if_narrowed();
         self.admit_callers();
         if let Some(predecessor) = &mut self.predecessor {
             predecessor.obey(&self.settled);

@@ -19,6 +19,9 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     output.line(&output.paint(Tone::Heading, &printable(&ca.subject)))?;
     let path = |path: &Option<String>| match path {
         Some(path) => printable(path),
+        None if ca.unused => {
+            "written when something can be intercepted: in limited mode, or with hooks".to_owned()
+        }
         None => output.paint(
             Tone::Bad,
             "not written: the state directory cannot be used, see `proxyctl status`",
