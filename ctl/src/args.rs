@@ -17,8 +17,9 @@ use crate::output::Form;
     name = "proxyctl",
     version,
     after_help = "The proxy's control socket is the one that --socket or CODEX_NETWORK_PROXY_CONTROL names; without them, \
-                  $XDG_RUNTIME_DIR/codex-network-proxy/control.sock, then /run/codex-network-proxy/control.sock \
-                  (on macOS $TMPDIR/codex-network-proxy/control.sock, then /var/run/codex-network-proxy.sock). \
+                  $XDG_RUNTIME_DIR/codex-network-proxy/control.sock, ~/.local/state/codex-network-proxy/control.sock, \
+                  then /run/codex-network-proxy/control.sock (on macOS $TMPDIR stands for the first directory, \
+                  and the last is /var/run/codex-network-proxy.sock). \
                   Where --socket does not name it, root talks only to a proxy of root, and other users to their own \
                   or root's; `ca install` talks to a proxy of root in any case.\n\n\
                   Exit codes: 0 done, 1 failed, or `doctor` found a problem; 2 the command line was not understood; 3 no proxy \
@@ -55,7 +56,7 @@ pub(crate) enum Command {
         /// Keep listing new refusals, until interrupted.
         #[arg(long, short)]
         follow: bool,
-        /// List only entries after this sequence number.
+        /// List only entries after this sequence number. Its last six digits, as the list shows them, do.
         #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
         since: u64,
     },

@@ -1,10 +1,11 @@
-//! Finds the proxy (SPEC K2): the flag, the variable, the user's socket, the system's; and decides
+//! Finds the proxy (SPEC K2): the flag, the variable, the user's sockets, the system's; and decides
 //! which listeners to trust. Variables survive `su`. So unless the flag names the socket, root
 //! trusts only root's proxy, and other users trust their own or root's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use codex_network_config::user_state_directory;
 use codex_network_control::client::ConnectError;
 use codex_network_control::{Client, TrustedListeners, place};
 use nix::unistd::Uid;
@@ -26,6 +27,7 @@ pub(crate) enum ProxyTrust {
 
 /// The sockets to try, in order. A named socket is the only one to try.
 fn candidates(
+    caller: Uid,
     flag: Option<PathBuf>,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Vec<PathBuf> {
@@ -37,10 +39,12 @@ fn candidates(
     if let Some(named) = named {
         return vec![named];
     }
-    let user = place::of_user(environment);
-    user.into_iter()
-        .chain([place::of_system().to_path_buf()])
-        .collect()
+    let runtime = place::of_user(&environment);
+    // Root's own proxy is the system's.
+    let state = user_state_directory(environment).filter(|_| !caller.is_root());
+    let state = state.map(|directory| place::in_state(&directory));
+    let system = place::of_system().to_path_buf();
+    runtime.into_iter().chain(state).chain([system]).collect()
 }
 
 /// Which users' listeners a caller trusts. A variable names a socket but proves nothing.
@@ -65,7 +69,7 @@ pub(crate) async fn first(
 ) -> Result<Client, Vec<ConnectError>> {
     let mut tried = Vec::new();
     let trusted = trusted(Uid::effective(), flag.as_deref(), wanted);
-    for path in candidates(flag, |name| std::env::var_os(name)) {
+    for path in candidates(Uid::effective(), flag, |name| std::env::var_os(name)) {
         match Client::connect(&path, trusted, PROGRAM).await {
             Ok(client) => return Ok(client),
             Err(error) => tried.push(error),
@@ -202,7 +206,11 @@ mod tests {
     use super::*;
 
     fn with(flag: Option<&str>, variables: &[(&str, &str)]) -> Vec<String> {
-        let found = candidates(flag.map(PathBuf::from), |name| {
+        of(7, flag, variables)
+    }
+
+    fn of(user: u32, flag: Option<&str>, variables: &[(&str, &str)]) -> Vec<String> {
+        let found = candidates(Uid::from_raw(user), flag.map(PathBuf::from), |name| {
             let variable = variables.iter().find(|(given, _)| *given == name)?;
             Some(variable.1.into())
         });
@@ -245,5 +253,27 @@ mod tests {
             ]
         );
         assert_eq!(with(None, &[]), [place::SYSTEM]);
+    }
+
+    #[test]
+    fn k2_the_state_directory_comes_after_the_runtime_directory() {
+        let in_state = "/users/a/.local/state/codex-network-proxy/control.sock";
+        let home = ("HOME", "/users/a");
+        assert_eq!(with(None, &[home]), [in_state, place::SYSTEM]);
+        let runtime = ("XDG_RUNTIME_DIR", "/run/user/7");
+        assert_eq!(
+            with(None, &[home, runtime]),
+            [
+                "/run/user/7/codex-network-proxy/control.sock",
+                in_state,
+                place::SYSTEM
+            ]
+        );
+        assert_eq!(
+            with(None, &[home, ("XDG_STATE_HOME", "/state")])[0],
+            "/state/codex-network-proxy/control.sock"
+        );
+        assert_eq!(with(Some("/flag"), &[home]), ["/flag"]);
+        assert_eq!(of(0, None, &[home]), [place::SYSTEM]);
     }
 }

@@ -7,6 +7,7 @@
 //! for programs.
 
 mod args;
+mod capabilities;
 mod commands;
 mod find;
 mod listener;

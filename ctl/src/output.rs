@@ -1,13 +1,26 @@
 //! Writing answers: aligned text for people, JSON for programs.
 //!
 //! Colour is used only on a terminal, and not with `NO_COLOR`. Text from the proxy may come from a
-//! client, so control characters never reach a terminal.
+//! client, so control characters never reach a terminal. On a terminal, text is wrapped to its width.
+//! Elsewhere each record is one line, for `grep` and `awk`.
+
+mod layout;
+mod quantity;
 
 use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+
+pub(crate) use self::layout::{Cells, Column, padded};
+use self::layout::{fitted, row, width, wrapped};
+pub(crate) use self::quantity::{
+    SHORT_SEQUENCE, ago, counted, grouped, short_sequence, size, span, utc,
+};
+
+/// Columns of a terminal that does not tell its width.
+const USUAL_COLUMNS: usize = 80;
+/// The least columns for text beside a label. A narrower terminal breaks lines itself.
+const MIN_TEXT: usize = 16;
 
 /// The audience of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +49,8 @@ pub(crate) struct Output {
     error: io::Stderr,
     colour: Colour,
     colour_of_errors: Colour,
+    /// The width of the terminal; `None` for a file or a pipe.
+    columns: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +91,7 @@ impl Output {
             form,
             colour: Colour::for_stream(out.is_terminal()),
             colour_of_errors: Colour::for_stream(error.is_terminal()),
+            columns: out.is_terminal().then(|| columns(&out)),
             out,
             error,
         }
@@ -107,45 +123,133 @@ impl Output {
         self.line(&serde_json::to_string(answer)?)
     }
 
-    /// Writes labels and their values, aligned. An empty label continues the previous one.
-    pub(crate) fn labelled(&self, rows: &[(&str, String)]) -> io::Result<()> {
-        let width = rows
-            .iter()
-            .map(|(label, _)| width(label))
-            .max()
-            .unwrap_or(0);
-        for (label, text) in rows {
-            let label = self.paint(Tone::Faint, &padded(label, width));
-            self.line(&format!("  {label}  {text}"))?;
+    /// Writes a sentence of an answer.
+    pub(crate) fn sentence(&self, text: &str) -> io::Result<()> {
+        self.indented("", "  ", text)
+    }
+
+    /// Writes text behind a beginning. Further lines begin with blanks.
+    pub(crate) fn indented(&self, beginning: &str, blanks: &str, text: &str) -> io::Result<()> {
+        let Some(columns) = self.columns else {
+            return self.line(&format!("{beginning}{text}"));
+        };
+        let room = columns.saturating_sub(width(beginning).max(width(blanks)));
+        let mut beginning = beginning;
+        for part in wrapped(text, room.max(MIN_TEXT)) {
+            self.line(&format!("{beginning}{part}"))?;
+            beginning = blanks;
         }
         Ok(())
     }
 
-    /// Writes rows in columns, each as wide as its widest cell and at least as `least`; the last is
-    /// not padded. The heading is emphasised.
+    /// Writes a command to copy. It is never broken, since a shell would run its parts.
+    pub(crate) fn command(&self, beginning: &str, text: &str) -> io::Result<()> {
+        self.line(&format!("{beginning}{text}"))
+    }
+
+    /// Whether text that does not fit is wrapped.
+    pub(crate) fn wraps(&self) -> bool {
+        self.columns.is_some()
+    }
+
+    /// Writes labels and their values, aligned. An empty label continues the previous one.
+    pub(crate) fn labelled(&self, rows: &[(&str, String)]) -> io::Result<()> {
+        let widest = rows
+            .iter()
+            .map(|(label, _)| width(label))
+            .max()
+            .unwrap_or(0);
+        let blanks = padded("", widest + 4);
+        for (label, text) in rows {
+            let label = self.paint(Tone::Faint, &padded(label, widest));
+            self.indented(&format!("  {label}  "), &blanks, text)?;
+        }
+        Ok(())
+    }
+
+    /// Writes rows in columns, with an emphasised heading. On a terminal that is too narrow, cells
+    /// are broken, and dispensable columns are left out.
     pub(crate) fn table<const N: usize>(
         &self,
-        least: [usize; N],
-        heading: Option<[&str; N]>,
+        columns: &[Column; N],
         rows: &[[String; N]],
     ) -> io::Result<()> {
-        let heading = heading.map(|names| names.map(str::to_owned));
-        let mut widths = least;
-        for row in heading.iter().chain(rows) {
-            for (cell, most) in row.iter().zip(&mut widths) {
-                *most = width(cell).max(*most);
-            }
+        let heading = columns.map(|column| column.heading.to_owned());
+        let widths = self.widths(columns, [0; N], std::iter::once(&heading).chain(rows));
+        self.heading(&heading, &widths)?;
+        self.rows(rows, &widths)
+    }
+
+    /// Writes rows in columns without a heading, behind blanks.
+    pub(crate) fn plain_table<const N: usize>(
+        &self,
+        blanks: &str,
+        columns: &[Column; N],
+        rows: &[[String; N]],
+    ) -> io::Result<()> {
+        let room = self
+            .columns
+            .map(|columns| columns.saturating_sub(width(blanks)));
+        let widths = fitted(columns, natural([0; N], rows.iter()), room);
+        for line in rows.iter().flat_map(|cells| row(cells, &widths)) {
+            self.line(&format!("{blanks}{line}"))?;
         }
-        let line = |row: &[String; N]| {
-            let cells = row.iter().zip(widths);
-            let cells: Vec<_> = cells.map(|(cell, width)| padded(cell, width)).collect();
-            cells.join("  ").trim_end().to_owned()
+        Ok(())
+    }
+
+    /// Writes the heading of a table whose rows come one by one.
+    pub(crate) fn open_table<const N: usize>(&self, columns: &[Column; N]) -> io::Result<()> {
+        let heading = columns.map(|column| column.heading.to_owned());
+        let usual = columns.map(|column| column.usual);
+        let widths = self.widths(columns, usual, std::iter::once(&heading));
+        self.heading(&heading, &widths)
+    }
+
+    /// Writes further rows of an [open table](Self::open_table).
+    pub(crate) fn further_rows<const N: usize>(
+        &self,
+        columns: &[Column; N],
+        rows: &[[String; N]],
+    ) -> io::Result<()> {
+        let heading = columns.map(|column| column.heading.to_owned());
+        let usual = columns.map(|column| column.usual);
+        let widths = match self.columns {
+            // All rows have the widths of the heading.
+            Some(_) => self.widths(columns, usual, std::iter::once(&heading)),
+            None => self.widths(columns, usual, std::iter::once(&heading).chain(rows)),
         };
-        if let Some(heading) = &heading {
-            self.line(&self.paint(Tone::Heading, &line(heading)))?;
+        self.rows(rows, &widths)
+    }
+
+    fn widths<'r, const N: usize>(
+        &self,
+        columns: &[Column; N],
+        least: [usize; N],
+        rows: impl Iterator<Item = &'r [String; N]>,
+    ) -> [Option<usize>; N] {
+        fitted(columns, natural(least, rows), self.columns)
+    }
+
+    fn heading<const N: usize>(
+        &self,
+        heading: &[String; N],
+        widths: &[Option<usize>; N],
+    ) -> io::Result<()> {
+        for line in row(heading, widths) {
+            self.line(&self.paint(Tone::Heading, &line))?;
         }
-        for row in rows {
-            self.line(&line(row))?;
+        Ok(())
+    }
+
+    fn rows<const N: usize>(
+        &self,
+        rows: &[[String; N]],
+        widths: &[Option<usize>; N],
+    ) -> io::Result<()> {
+        for cells in rows {
+            for line in row(cells, widths) {
+                self.line(&line)?;
+            }
         }
         Ok(())
     }
@@ -160,6 +264,30 @@ impl Output {
     pub(crate) fn remark(&self, message: &str) {
         let _ = writeln!(self.error.lock(), "{}", printable(message));
     }
+}
+
+/// The widths that the cells of these rows need, and no less than `least`.
+fn natural<'r, const N: usize>(
+    mut least: [usize; N],
+    rows: impl Iterator<Item = &'r [String; N]>,
+) -> [usize; N] {
+    for row in rows {
+        for (cell, most) in row.iter().zip(&mut least) {
+            *most = width(cell).max(*most);
+        }
+    }
+    least
+}
+
+/// The width of the terminal; where it tells none, as a serial line, `COLUMNS`.
+fn columns(out: &io::Stdout) -> usize {
+    let named = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let told = rustix::termios::tcgetwinsize(out).map(|size| usize::from(size.ws_col));
+    told.ok()
+        .filter(|columns| *columns > 0)
+        .or_else(named)
+        .filter(|columns| *columns > 0)
+        .unwrap_or(USUAL_COLUMNS)
 }
 
 /// Text without characters that a terminal would interpret, except for line ends.
@@ -184,70 +312,12 @@ pub(crate) fn bracketed(host: &str) -> String {
     }
 }
 
-/// `1 rule`, `2 rules`.
-pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
-    match count {
-        1 => format!("1 {one}"),
-        _ => format!("{count} {many}"),
-    }
-}
-
-/// A time span in its two largest units: `2d 3h`, `4m 0s`, `7s`.
-pub(crate) fn span(seconds: u64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
-        (0, _, _) => format!("{hours}h {}m", minutes % 60),
-        _ => format!("{days}d {}h", hours % 24),
-    }
-}
-
-/// How long ago a time was, by this machine's clock.
-pub(crate) fn ago(unix_seconds: i64) -> String {
-    let passed = OffsetDateTime::now_utc().unix_timestamp() - unix_seconds;
-    span(u64::try_from(passed).unwrap_or(0))
-}
-
-/// A time in UTC, in the form of RFC 3339.
-pub(crate) fn utc(unix_seconds: i64) -> String {
-    OffsetDateTime::from_unix_timestamp(unix_seconds)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| unix_seconds.to_string())
-}
-
-fn width(text: &str) -> usize {
-    text.chars().count()
-}
-
-pub(crate) fn padded(text: &str, to: usize) -> String {
-    let blanks = to.saturating_sub(width(text));
-    format!("{text}{}", " ".repeat(blanks))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_told_in_two_units() {
-        let told = [0, 59, 60, 3599, 3600, 86399, 86400, 200_000].map(span);
-        assert_eq!(
-            told,
-            [
-                "0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "2d 7h"
-            ]
-        );
-    }
-
-    #[test]
     fn what_a_terminal_would_obey_is_escaped() {
         assert_eq!(printable("a\x1b[2Jb\tc\nd"), "a\\u{1b}[2Jb\\tc\nd");
-    }
-
-    #[test]
-    fn times_are_in_utc() {
-        assert_eq!(utc(1_700_000_000), "2023-11-14T22:13:20Z");
     }
 }

@@ -22,9 +22,11 @@ use std::sync::Arc;
 
 use codex_network_config::{
     Control, LogFormat, Principal, Sandbox, Settings, Sources, UpstreamProxies, load,
+    user_state_directory,
 };
 use codex_network_control::place;
 use codex_network_files::Trust;
+use codex_network_policy::Mode;
 use nix::unistd::{Group, Uid, User};
 use zeroize::Zeroizing;
 
@@ -36,7 +38,7 @@ use crate::places::{self, Scope};
 use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING, Which};
 use crate::privsep::message::{Account, Confinement, Fallback, Problems};
 use crate::privsep::settled::{
-    Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
+    Authority, Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
 };
 use crate::privsep::system_files::{Plan, Use};
 use crate::problems::{diagnosed, withheld};
@@ -237,7 +239,16 @@ fn plan(
         ca: chosen.ca.clone(),
         ephemeral: ephemeral.to_vec(),
         state: state::directory(&settings.daemon, |name| environment.get(name)),
+        public_files: used(
+            !matches!(chosen.authority, Authority::Ephemeral) || can_intercept(settings),
+        ),
     }
+}
+
+/// Whether these settings have something intercepted (SPEC M1). Limited mode that is set at run time is
+/// the monitor's to know.
+fn can_intercept(settings: &Settings) -> bool {
+    settings.policy.mode() == Mode::Limited || settings.mitm.hooks.iter().next().is_some()
 }
 
 /// The part for the worker, which the monitor does not parse: the permitted callers by id, names
@@ -310,13 +321,19 @@ pub(crate) fn check_hosts(path: &Path) -> Result<(), Problems> {
 }
 
 /// The path of the control socket: the configured one, else the default for the user that runs the
-/// service. `None` for a user without a runtime directory.
+/// service: in the runtime directory, or in the state directory without one. `None` for a user without
+/// either.
 fn control(control: &Control, environment: &Environment) -> Option<ControlPlace> {
     let default = || {
         if Uid::effective().is_root() {
             Some(place::of_system().to_path_buf())
         } else {
-            place::of_user(|name| environment.get(name))
+            // Not `[daemon] state_dir`, which proxyctl does not know.
+            let in_state = || {
+                let state = user_state_directory(|name| environment.get(name))?;
+                Some(place::in_state(&state))
+            };
+            place::of_user(|name| environment.get(name)).or_else(in_state)
         }
     };
     Some(ControlPlace {

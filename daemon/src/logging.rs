@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use codex_network_config::LogFormat;
+/// How a duration is written. It only formats, so the monitor may use it.
+pub(crate) use codex_network_config::duration_text;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};

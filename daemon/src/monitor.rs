@@ -177,8 +177,8 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         (None, Some(place)) => control_socket::bind(place)?,
         (None, None) => {
             tracing::warn!(
-                "there is no control socket, since XDG_RUNTIME_DIR is not set; set it, or [daemon.control] socket, \
-                 to use proxyctl"
+                "there is no control socket, since neither XDG_RUNTIME_DIR nor HOME is set; set one of them, or \
+                 [daemon.control] socket, to use proxyctl"
             );
             None
         }
@@ -419,7 +419,7 @@ impl Monitor {
                 notify::restarting(restarts);
                 tracing::error!(
                     restarts,
-                    ?wait,
+                    wait = logging::duration_text(wait),
                     "the worker is gone ({how}); starting another, clients wait meanwhile"
                 );
                 self.phase = Phase::Restarting(Instant::now() + wait);
@@ -439,6 +439,7 @@ impl Monitor {
         self.settled = settled;
         self.renew_standby();
         self.watch_system_files();
+        self.publish_if_narrowed();
         self.admit_callers();
         if let Some(predecessor) = &mut self.predecessor {
             predecessor.obey(&self.settled);

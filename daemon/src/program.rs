@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::args::{Args, Command};
-use crate::{check, init, loader, logging, manual, memory, monitor, worker};
+use crate::{check, init, loader, logging, manual, memory, monitor, privsep, worker};
 
 /// `EX_CONFIG` of `sysexits(3)`. The service unit does not restart the service after it.
 const UNUSABLE_CONFIGURATION: u8 = 78;
@@ -19,16 +19,23 @@ pub fn main() -> ExitCode {
         ));
         return ExitCode::FAILURE;
     }
+    memory::bound_reserve();
     let args = Args::read();
     let environment = |name: &str| std::env::var_os(name);
     let code = match args.command {
         None | Some(Command::Proxy(_)) => end(monitor::run(args.for_loader())),
-        Some(Command::Load(_)) => loader::run(&args),
-        Some(Command::Work) => match worker::run() {
-            Ok(()) => ExitCode::SUCCESS,
-            // The monitor has the error, and prints it.
-            Err(_) => ExitCode::FAILURE,
-        },
+        Some(Command::Load(_)) => {
+            privsep::show_as(c"codex-np-loader");
+            loader::run(&args)
+        }
+        Some(Command::Work) => {
+            privsep::show_as(c"codex-np-worker");
+            match worker::run() {
+                Ok(()) => ExitCode::SUCCESS,
+                // The monitor has the error, and prints it.
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
         Some(Command::Init(_)) => init::run(&args.sources(environment)),
         Some(Command::Completions { shell }) => manual::complete(shell),
         Some(Command::Man { ref directory }) => manual::write(directory),

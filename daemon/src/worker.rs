@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use codex_network_config::{Diagnostic, Loaded, Settings, load};
+use codex_network_config::{Diagnostic, Loaded, Settings, duration_text, load};
 use codex_network_engine::{ClientOwner, Engine, EngineParts};
 use tokio::sync::mpsc;
 
@@ -98,12 +98,12 @@ struct Started {
 
 /// Gives up the privilege, which may be root's, and confines the process.
 fn start(orders: &mut Orders) -> anyhow::Result<Started> {
+    let mut witness = Witness::open(orders.restarts);
     sandbox::drop_privilege(orders.account).context("the worker cannot give up its privilege")?;
     let loaded =
         load(&orders.sources).map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
     let writing = logging::init(&daemon.log, daemon.log_format, logging::Confined::Yes)?;
-    let mut witness = Witness::open(orders.restarts);
     let confined = sandbox::confine(orders.confinement, writing.socket(), orders.release)
         .context("the worker cannot confine itself")?;
     orders.release = 0;
@@ -252,7 +252,10 @@ fn obey(order: Order, reloader: &Reloader, link: &link::Link, engine: &Engine) {
     match order {
         Order::Announce { ticket, addresses } => reloader.announced(ticket, addresses),
         Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
-        Order::Ping => link.tell(ToMonitor::Well(report(engine))),
+        Order::Ping => {
+            link.tell(ToMonitor::Well(report(engine)));
+            reloader.give_memory_back();
+        }
         // Handled where they are received.
         Order::Leaf { .. }
         | Order::Owners { .. }
@@ -273,7 +276,11 @@ async fn drain(
     mut incoming: mpsc::Receiver<Order>,
 ) {
     let open = engine.counters().connections;
-    tracing::info!(open, ?limit, "stopping: waiting for open connections");
+    tracing::info!(
+        open,
+        limit = duration_text(limit),
+        "stopping: waiting for open connections"
+    );
     // Begun first, so that the addresses of closing listeners stay our own: the next process may
     // serve there while this one still carries requests.
     engine.drain().begin();

@@ -10,6 +10,7 @@ mod listeners;
 mod machine;
 mod secrets;
 mod socket;
+mod tables;
 
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,8 @@
 mod enabled;
 mod failing;
 mod listeners;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod memory;
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -103,6 +103,38 @@ fn l5_the_worker_has_no_privilege_and_cannot_get_any() {
 }
 
 #[test]
+fn l5_ps_names_the_roles() {
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let short = |pid: u32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.expect("the process is there").trim_end().to_owned()
+    };
+    let worker = worker(&daemon);
+    assert_eq!(command_line(worker), "codex-network-proxy: worker work");
+    assert_eq!(short(worker), "codex-np-worker");
+    // A loader that waits for a pipe lives long enough.
+    let pipe = daemon.config_path().to_owned();
+    std::fs::remove_file(&pipe).expect("the test's own file");
+    e2e::program::Program::new("mkfifo")
+        .arg(&pipe)
+        .run()
+        .succeeded();
+    daemon.signal(Signal::SIGHUP);
+    let loader = poll(PATIENCE, || {
+        let others = children(&daemon).into_iter();
+        others
+            .filter(|pid| *pid != worker)
+            .find(|pid| short(*pid) == "codex-np-loader")
+    })
+    .expect("a loader");
+    let words = command_line(loader);
+    assert!(
+        words.starts_with("codex-network-proxy: loader --config="),
+        "{words}"
+    );
+}
+
+#[test]
 fn l5_an_unknown_user_is_one_clear_error() {
     if !machine::has(Need::Root) {
         // Only root can change the worker's user; for others the key has no effect.

@@ -60,11 +60,32 @@ impl Wrapped {
         ))
     }
 
+    /// As its unit runs it: with few capabilities, and with `ProtectProc=invisible` and
+    /// `ProcSubset=pid`. Needs root.
+    pub(crate) fn with_invisible_processes() -> Self {
+        Self::script(&format!(
+            "[ -n \"$MOUNTED\" ] || MOUNTED=yes exec unshare --mount \"$0\" \"$@\"\n\
+             unset MOUNTED\n\
+             mount -t proc -o hidepid=invisible,subset=pid proc /proc || exit 99\n\
+             exec setpriv --bounding-set=-all,+setuid,+setgid,+setpcap,+kill '{}' \"$@\"",
+            e2e::binary!()
+        ))
+    }
+
     /// As this account, from this copy, which the account can reach. Needs root.
     pub(crate) fn as_account(user: &nix::unistd::User, copy: &Path) -> Self {
         let (uid, gid, copy) = (user.uid, user.gid, copy.display());
         Self::script(&format!(
             "exec setpriv --clear-groups --reuid {uid} --regid {gid} '{copy}' \"$@\""
+        ))
+    }
+
+    /// As this account, from this copy, at the default place of the control socket. Needs root.
+    pub(crate) fn with_default_socket(user: &nix::unistd::User, copy: &Path) -> Self {
+        let (uid, gid, copy) = (user.uid, user.gid, copy.display());
+        Self::script(&format!(
+            "config=$2\nshift 4\n\
+             exec setpriv --clear-groups --reuid {uid} --regid {gid} '{copy}' --config \"$config\" \"$@\""
         ))
     }
 

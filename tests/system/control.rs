@@ -97,6 +97,10 @@ fn k1_status_tells_what_the_kernel_holds_against_each_role() {
         let pid = pid.expect("both are there").to_string();
         assert!(text.contains(&pid), "{pid} in {status:#}");
     }
+    // `ProtectProc=invisible` hides the monitor from the worker's user.
+    for role in status["roles"].as_array().expect("a list") {
+        assert!(role["capabilities"].is_string(), "{role}");
+    }
     for listener in status["listeners"].as_array().expect("a list") {
         assert_eq!(listener["origin"], "service manager", "{listener}");
     }

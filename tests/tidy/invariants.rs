@@ -175,6 +175,7 @@ fn invariant_3_only_respond_writes_status_codes() {
 #[test]
 fn invariant_4_unsafe_code_has_its_places() {
     let places = [
+        "daemon/src/memory.rs",
         "daemon/src/privsep/channel.rs",
         "daemon/src/worker/control/peer/groups.rs",
         "daemon/src/worker/sandbox/elsewhere.rs",

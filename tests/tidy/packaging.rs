@@ -102,6 +102,18 @@ fn the_package_has_every_unit_and_its_scripts_know_them() {
     {
         assert!(is_packed(&format!("../packaging/man/{name}")), "{name}");
     }
+    let folders = names("packaging/fleet").into_iter();
+    let folders = folders.filter(|name| root().join("packaging/fleet").join(name).is_dir());
+    let folders = folders.map(|name| format!("packaging/fleet/{name}"));
+    for folder in folders.chain(["packaging/fleet".to_owned()]) {
+        for name in names(&folder) {
+            let path = format!("{folder}/{name}");
+            assert!(
+                root().join(&path).is_dir() || is_packed(&format!("../{path}")),
+                "{path}"
+            );
+        }
+    }
     let units: Vec<String> = names("systemd")
         .into_iter()
         .filter(|name| name.ends_with(".service") || name.ends_with(".socket"))

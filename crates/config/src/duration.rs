@@ -1,4 +1,5 @@
-//! Durations as people write them: `"250ms"`, `"10s"`, `"1m30s"`.
+//! Durations as people write them: `"250ms"`, `"10s"`, `"1m30s"` or `"1m 30s"`; and the one form in
+//! which the proxy shows them (SPEC C5).
 
 use std::time::Duration;
 
@@ -29,7 +30,25 @@ pub(crate) enum DurationError {
     TooLong,
 }
 
-/// Reads whole numbers with units, from the largest unit to the smallest, without spaces.
+/// Writes a duration exactly to the millisecond, in the form that [`parse`] reads: `1h 30m`, `250ms`.
+/// Parts that are zero are left out.
+pub fn duration_text(duration: Duration) -> String {
+    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut parts = Vec::new();
+    for (unit, millis) in UNITS {
+        if rest >= millis {
+            parts.push(format!("{}{unit}", rest / millis));
+            rest %= millis;
+        }
+    }
+    if parts.is_empty() {
+        return "0s".to_owned();
+    }
+    parts.join(" ")
+}
+
+/// Reads whole numbers with units, from the largest unit to the smallest, with at most one space
+/// between two parts.
 pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
     let mut rest = text;
     let mut units = UNITS.iter();
@@ -62,7 +81,11 @@ pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
             .and_then(|number: u64| number.checked_mul(*millis))
             .ok_or(DurationError::TooLong)?;
         total = total.saturating_add(Duration::from_millis(part));
-        rest = behind;
+        rest = match behind.strip_prefix(' ') {
+            Some("") => return Err(DurationError::Shape),
+            Some(next) => next,
+            None => behind,
+        };
     }
     if total > MAX {
         return Err(DurationError::TooLong);
@@ -82,7 +105,7 @@ mod tests {
 
     #[test]
     fn durations_are_whole_numbers_with_units_c5() {
-        let good: [(&str, u64); 12] = [
+        let good: [(&str, u64); 14] = [
             ("0s", 0),
             ("1ms", 1),
             ("250ms", 250),
@@ -93,6 +116,8 @@ mod tests {
             ("1m30s", 90_000),
             ("1h1ms", 3_600_001),
             ("1d2h3m4s5ms", 93_784_005),
+            ("1h 30m", 5_400_000),
+            ("1d 2h3m 4s 5ms", 93_784_005),
             ("007s", 7000),
             ("365d", 31_536_000_000),
         ];
@@ -110,6 +135,8 @@ mod tests {
             ("1 s", DurationError::Shape),
             (" 1s", DurationError::Shape),
             ("1s ", DurationError::Shape),
+            ("1m  1s", DurationError::Shape),
+            ("1m\t1s", DurationError::Shape),
             ("1µs", DurationError::Shape),
             ("1us", DurationError::UnknownUnit),
             ("1S", DurationError::UnknownUnit),
@@ -126,5 +153,24 @@ mod tests {
         for (text, error) in bad {
             assert_eq!(parse(text), Err(error), "{text}");
         }
+    }
+
+    #[test]
+    fn c5_durations_are_shown_in_the_form_in_which_they_are_read() {
+        for (millis, text) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (250, "250ms"),
+            (1500, "1s 500ms"),
+            (10_000, "10s"),
+            (90_000, "1m 30s"),
+            (3_600_000, "1h"),
+            (93_784_005, "1d 2h 3m 4s 5ms"),
+        ] {
+            let duration = Duration::from_millis(millis);
+            assert_eq!(duration_text(duration), text);
+            assert_eq!(parse(text), Ok(duration));
+        }
+        assert_eq!(duration_text(Duration::from_micros(1)), "0s");
     }
 }

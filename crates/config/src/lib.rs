@@ -42,6 +42,7 @@ mod resolv_conf;
 mod secret;
 mod settings;
 mod settle;
+mod state;
 mod text;
 mod unavailable;
 mod upstream_proxy;
@@ -52,6 +53,7 @@ pub use certificate_variables::CERTIFICATE_VARIABLES;
 pub use codex_network_policy::HeaderNameText;
 pub use constraints::managed::{Managed, Pin, Widening};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
+pub use duration::duration_text;
 pub use layers::Sources;
 pub use origins::Origins;
 pub use resolv_conf::ResolvConf;
@@ -61,6 +63,7 @@ pub use settings::{
     LogFormat, Mitm, Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, SystemFiles,
     UnixSockets,
 };
+pub use state::user_state_directory;
 pub use upstream_proxy::{
     Except, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,
 };

@@ -330,6 +330,9 @@ fn in_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such socket".to_owned(),
         io::ErrorKind::ConnectionRefused => "no process listens on it".to_owned(),
+        io::ErrorKind::InvalidInput => {
+            "the path is too long for a unix socket, or has a NUL in it".to_owned()
+        }
         io::ErrorKind::TimedOut => "the connection was not accepted in time".to_owned(),
         _ => error.to_string(),
     }

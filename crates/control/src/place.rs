@@ -16,6 +16,8 @@ pub const SYSTEM: &str = "/var/run/codex-network-proxy.sock";
 
 /// The directory and the file below a user's runtime directory.
 const BELOW_RUNTIME: &str = "codex-network-proxy/control.sock";
+/// The file in a user's state directory.
+const IN_STATE: &str = "control.sock";
 
 /// The socket of a user's own proxy: below `XDG_RUNTIME_DIR`; on macOS, which has none, below the
 /// user's own `TMPDIR`. `None` if there is no such directory. `environment` looks a variable up.
@@ -32,6 +34,12 @@ pub fn of_user(environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf
             .flatten()
     })?;
     Some(runtime.join(BELOW_RUNTIME))
+}
+
+/// The socket of a proxy whose user has no runtime directory, as after `su`, in cron jobs and in
+/// containers: in the user's state directory.
+pub fn in_state(directory: &Path) -> PathBuf {
+    directory.join(IN_STATE)
 }
 
 /// The socket of the system service.

@@ -70,10 +70,10 @@ pub enum Ended {
     #[error("the proxy stops")]
     Stopped,
     /// No `hello` in time.
-    #[error("it did not say hello within {} s", HELLO_PATIENCE.as_secs())]
+    #[error("it did not say hello within {}s", HELLO_PATIENCE.as_secs())]
     NoHello,
     /// The caller was silent for a long time.
-    #[error("it was silent for {} s", IDLE_PATIENCE.as_secs())]
+    #[error("it was silent for {}s", IDLE_PATIENCE.as_secs())]
     Idle,
     /// The caller sent calls and did not read the answers.
     #[error("it has more than {MOST_CALLS} calls open at once")]

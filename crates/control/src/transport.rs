@@ -253,7 +253,7 @@ impl<S> Patient<S> {
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_PATIENCE)));
         ready!(stalled.as_mut().poll(cx));
         let why = format!(
-            "it took no byte of its answers for {} s",
+            "it took no byte of its answers for {}s",
             WRITE_PATIENCE.as_secs()
         );
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use codex_network_config::duration_text;
 use codex_network_policy::Protocol;
 use futures_util::future::BoxFuture;
 use tokio_util::task::AbortOnDropHandle;
@@ -110,8 +111,8 @@ impl Decider {
                 NetworkDecision::deny("")
             }
             Err(_) => {
-                let limit = self.patience;
-                tracing::error!(%host, port, ?limit, "the policy decider did not answer in time, which refuses the request");
+                let limit = duration_text(self.patience);
+                tracing::error!(%host, port, limit, "the policy decider did not answer in time, which refuses the request");
                 NetworkDecision::deny("")
             }
         }

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use codex_network_config::duration_text;
 use codex_network_policy::{Handling, Reason};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -113,7 +114,7 @@ impl RelayEnd {
                 tracing::debug!(%client, %authority, "closed {relay} to let another client in");
             }
             Self::Idle(limit) => {
-                tracing::debug!(%client, %authority, ?limit, "closed {relay} that was idle");
+                tracing::debug!(%client, %authority, limit = duration_text(limit), "closed {relay} that was idle");
             }
             Self::Forbidden(reason) => {
                 tracing::info!(%client, %authority, %reason, "closed {relay} that the policy no longer permits");

@@ -273,7 +273,12 @@ impl Upstream {
             .handshake::<_, RequestBody>(TokioIo::new(stream))
             .await
             .map_err(|error| far.broken_head(error))?;
-        self.drive(connection.with_upgrades());
+        let (pool, kept) = (Arc::clone(&self.pool), (key.clone(), far.clone()));
+        self.drive(async move {
+            let ended = connection.with_upgrades().await;
+            pool.forget(&kept.0, &kept.1);
+            ended
+        });
         Ok(self.lease(key, Sender::Http1(sender), far))
     }
 

@@ -58,7 +58,8 @@ pub enum Hooked {
 }
 
 impl Protocol {
-    /// The name in blocked-request entries (SPEC R1).
+    /// The name in blocked-request entries (SPEC R1). It differs from the [other one](Self::audit_name) since
+    /// existing readers of each depend on its words.
     pub fn record_name(self) -> &'static str {
         match self {
             Self::Http => "http",

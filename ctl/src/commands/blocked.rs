@@ -4,33 +4,73 @@ use codex_network_control::Client;
 use codex_network_control::client::CallError;
 use codex_network_control::message::{Blocked, BlockedEntry, BlockedQuery, MOST_WAIT};
 
-use crate::output::{Form, Output, bracketed, counted, printable, utc};
+use crate::output::{
+    Cells, Column, Form, Output, SHORT_SEQUENCE, bracketed, counted, grouped, printable,
+    short_sequence, utc,
+};
 use crate::{Failure, find};
 
-/// While following, widths that are rarely exceeded, so that new lines stay aligned with earlier
-/// ones.
-const LEAST: [usize; 6] = [16, 20, 28, 12, 7, 0];
+/// The columns. A narrow terminal leaves out the method first.
+const COLUMNS: [Column; 6] = [
+    column("#", 6, Cells::Whole, 1),
+    column("TIME", 20, Cells::Whole, 2),
+    column("DESTINATION", 28, Cells::Broken(22), 0),
+    column("PROTOCOL", 12, Cells::Whole, 3),
+    column("METHOD", 7, Cells::Whole, 4),
+    column("REASON", 24, Cells::Broken(16), 0),
+];
 
-const HEADING: [&str; 6] = ["#", "TIME", "DESTINATION", "PROTOCOL", "METHOD", "REASON"];
+const fn column(heading: &'static str, usual: usize, cells: Cells, dispensable: u8) -> Column {
+    Column {
+        heading,
+        usual,
+        cells,
+        dispensable,
+    }
+}
 
 /// Lists the last refusals.
 pub(super) async fn list(client: &Client, output: &Output, since: u64) -> Result<(), Failure> {
+    let since = whole(client, since).await?;
     let found = client.blocked(BlockedQuery { since, wait: 0 }).await?;
     if output.form() == Form::Json {
         return Ok(output.json(&found)?);
     }
     if found.blocked.is_empty() {
-        return Ok(output.line("nothing was refused")?);
+        return Ok(output.sentence("nothing was refused")?);
     }
-    rows(output, &found, [0; 6], Some(HEADING))
+    remark_dropped(output, &found);
+    let rows: Vec<_> = found.blocked.iter().map(row).collect();
+    Ok(output.table(&COLUMNS, &rows)?)
+}
+
+/// A sequence number of which only the last digits may be given, as the list shows them: then the
+/// newest that ends with them.
+async fn whole(client: &Client, since: u64) -> Result<u64, Failure> {
+    if since == 0 || since >= SHORT_SEQUENCE {
+        return Ok(since);
+    }
+    // A number that was never used stands for the last one.
+    let query = BlockedQuery {
+        since: u64::MAX,
+        wait: 0,
+    };
+    Ok(newest(client.blocked(query).await?.next, since))
+}
+
+/// The largest number up to `last` that ends with these digits.
+fn newest(last: u64, digits: u64) -> u64 {
+    let behind = (last % SHORT_SEQUENCE + SHORT_SEQUENCE - digits) % SHORT_SEQUENCE;
+    last.checked_sub(behind).unwrap_or(digits)
 }
 
 /// Lists the last refusals and the new ones. Ends with the proxy or the reader. Numbers never go
 /// back, so it continues at its place when another worker has replaced the first.
 pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> Result<(), Failure> {
+    let since = whole(&client, since).await?;
     let mut query = BlockedQuery { since, wait: 0 };
     if output.form() == Form::Text {
-        output.table(LEAST, Some(HEADING), &[])?;
+        output.open_table(&COLUMNS)?;
     }
     loop {
         let found = match client.blocked(query).await {
@@ -49,7 +89,11 @@ pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> R
                     output.json_line(entry)?;
                 }
             }
-            Form::Text => rows(output, &found, LEAST, None)?,
+            Form::Text => {
+                remark_dropped(output, &found);
+                let rows: Vec<_> = found.blocked.iter().map(row).collect();
+                output.further_rows(&COLUMNS, &rows)?;
+            }
         }
         if found.ending {
             return Err(Failure::Unreachable("the proxy is stopping".to_owned()));
@@ -61,19 +105,12 @@ pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> R
     }
 }
 
-fn rows(
-    output: &Output,
-    found: &Blocked,
-    least: [usize; 6],
-    heading: Option<[&str; 6]>,
-) -> Result<(), Failure> {
+fn remark_dropped(output: &Output, found: &Blocked) {
     if found.dropped > 0 {
         let dropped = usize::try_from(found.dropped).unwrap_or(usize::MAX);
         let entries = counted(dropped, "older entry is", "older entries are");
         output.remark(&format!("({entries} no longer kept)"));
     }
-    let rows: Vec<_> = found.blocked.iter().map(row).collect();
-    Ok(output.table(least, heading, &rows)?)
 }
 
 fn row(entry: &BlockedEntry) -> [String; 6] {
@@ -88,10 +125,10 @@ fn row(entry: &BlockedEntry) -> [String; 6] {
     };
     let reason = match entry.count {
         0 | 1 => reason,
-        count => format!("{reason} ({count} times)"),
+        count => format!("{reason} ({} times)", grouped(count)),
     };
     let cells = [
-        entry.sequence.to_string(),
+        short_sequence(entry.sequence),
         utc(entry.timestamp),
         destination,
         entry.protocol.clone(),
@@ -99,4 +136,23 @@ fn row(entry: &BlockedEntry) -> [String; 6] {
         reason,
     ];
     cells.map(|cell| printable(&cell))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k1_the_last_digits_stand_for_the_newest_number_that_ends_with_them() {
+        for (last, digits, wanted) in [
+            (1_839_083_467_192_322, 192_321, 1_839_083_467_192_321),
+            (1_839_083_467_192_322, 192_322, 1_839_083_467_192_322),
+            (1_839_083_467_192_322, 192_323, 1_839_083_466_192_323),
+            (1_839_083_467_000_001, 999_999, 1_839_083_466_999_999),
+            (5, 3, 3),
+            (5, 7, 7),
+        ] {
+            assert_eq!(newest(last, digits), wanted, "{digits} up to {last}");
+        }
+    }
 }

@@ -4,7 +4,23 @@ use codex_network_control::Client;
 use serde_json::Value;
 
 use crate::Failure;
-use crate::output::{Form, Output, Tone, printable};
+use crate::output::{Cells, Column, Form, Output, Tone, printable, size};
+
+/// The values come last, since lists may be long.
+const COLUMNS: [Column; 3] = [
+    column("KEY", 20, 0),
+    column("SET BY", 12, 1),
+    column("VALUE", 16, 0),
+];
+
+const fn column(heading: &'static str, least: usize, dispensable: u8) -> Column {
+    Column {
+        heading,
+        usual: 0,
+        cells: Cells::Broken(least),
+        dispensable,
+    }
+}
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     let config = client.config().await?;
@@ -32,8 +48,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
             [key, source, value]
         })
         .collect();
-    // The values come last, since lists may be long.
-    Ok(output.table([0, 0, 0], Some(["KEY", "SET BY", "VALUE"]), &rows)?)
+    Ok(output.table(&COLUMNS, &rows)?)
 }
 
 /// The line that set a value. The line of a table that is set as a whole counts for its values.
@@ -70,6 +85,10 @@ fn flatten(prefix: &str, value: &Value, rows: &mut Vec<[String; 2]>) {
     }
     let shown = match value {
         Value::Null => "-".to_owned(),
+        Value::Number(bytes) if prefix.ends_with("_bytes") => match bytes.as_u64() {
+            Some(many) => format!("{bytes} ({})", size(many)),
+            None => bytes.to_string(),
+        },
         value => value.to_string(),
     };
     rows.push([printable(prefix), printable(&shown)]);

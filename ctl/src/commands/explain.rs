@@ -22,7 +22,7 @@ pub(super) async fn run(
         "deny" => output.paint(Tone::Bad, "refused"),
         other => printable(other),
     };
-    output.line(&format!("{} is {verdict}", what(&explained)))?;
+    output.sentence(&format!("{} is {verdict}", what(&explained)))?;
     let detail = match &explained.detail {
         Some(detail) => format!(": {detail}"),
         None => String::new(),

@@ -25,7 +25,7 @@ pub(super) async fn run(
         Some(was) if *was == mode.mode => format!("{now}, {} (as before)", until(&mode.mode)),
         Some(was) => format!("{now}, {} (was {})", until(&mode.mode), printable(was)),
     };
-    Ok(output.line(&sentence)?)
+    Ok(output.sentence(&sentence)?)
 }
 
 /// How long a mode lasts that was set at run time: a reload never widens a narrowed mode.

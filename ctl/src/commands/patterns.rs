@@ -4,7 +4,19 @@ use codex_network_control::Client;
 use codex_network_control::message::Rule;
 
 use crate::Failure;
-use crate::output::{Form, Output, Tone, printable};
+use crate::output::{Cells, Column, Form, Output, Tone, printable};
+
+/// A pattern, and where it is written.
+const COLUMNS: [Column; 2] = [column(18), column(14)];
+
+const fn column(least: usize) -> Column {
+    Column {
+        heading: "",
+        usual: 0,
+        cells: Cells::Broken(least),
+        dispensable: 0,
+    }
+}
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     let patterns = client.patterns().await?;
@@ -29,8 +41,8 @@ fn list(output: &Output, name: &str, rules: &[Rule]) -> Result<(), Failure> {
         .iter()
         .map(|rule| {
             let place = rule.place().unwrap_or_default();
-            [format!("  {}", printable(&rule.pattern)), printable(&place)]
+            [printable(&rule.pattern), printable(&place)]
         })
         .collect();
-    Ok(output.table([0, 0], None, &rows)?)
+    Ok(output.plain_table("  ", &COLUMNS, &rows)?)
 }

@@ -32,7 +32,7 @@ fn done(output: &Output, reloaded: &Reloaded) -> Result<(), Failure> {
     for warning in &reloaded.warnings {
         output.remark(&format!("warning: {warning}"));
     }
-    Ok(output.line(&format!(
+    Ok(output.sentence(&format!(
         "reloaded: {} mode, {}, {}",
         printable(&reloaded.mode),
         counted(reloaded.allow_rules, "allow rule", "allow rules"),

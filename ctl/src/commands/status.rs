@@ -6,9 +6,9 @@ use codex_network_control::Client;
 use codex_network_control::message::{LastReload, Listener, Outcome, Role, Status};
 use serde::Serialize;
 
-use crate::Failure;
 use crate::listener::AnsweringProxy;
-use crate::output::{Form, Output, Tone, ago, counted, printable, span, utc};
+use crate::output::{Form, Output, Tone, ago, counted, grouped, printable, span, utc};
+use crate::{Failure, capabilities};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     let status = client.status().await?;
@@ -22,15 +22,13 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     }
     let title = format!("codex-network-proxy {}", printable(&status.version));
     let title = output.paint(Tone::Heading, &title);
-    output.line(&format!(
+    output.sentence(&format!(
         "{title}, up {}, since {}",
         span(status.uptime),
         utc(status.started)
     ))?;
     let mut rows = vec![("answered by", printable(&proxy.to_string()))];
-    for role in &status.roles {
-        rows.extend(continued("process", describe_role(role).into_iter()));
-    }
+    rows.extend(continued("process", status.roles.iter().map(describe_role)));
     rows.push(("policy", policy(output, &status)));
     rows.push(("settings", settings(&status)));
     rows.extend(
@@ -55,7 +53,8 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
         "connections",
         format!(
             "{} open{associations}, {} kept upstream",
-            counters.connections, counters.idle_upstream
+            grouped(counters.connections as u64),
+            grouped(counters.idle_upstream as u64)
         ),
     ));
     rows.extend(continued("", shortages(&status).into_iter()));
@@ -64,7 +63,11 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     rows.extend(continued("upstream", upstream(&status).into_iter()));
     rows.push((
         "decisions",
-        format!("{} allowed, {} refused", counters.allowed, counters.blocked),
+        format!(
+            "{} allowed, {} refused",
+            grouped(counters.allowed),
+            grouped(counters.blocked)
+        ),
     ));
     let warnings = status.warnings.iter().map(|warning| printable(warning));
     rows.extend(continued("warnings", warnings));
@@ -77,7 +80,8 @@ fn shortages(status: &Status) -> Option<String> {
     (counters.ended_for_others > 0 || counters.turned_away > 0).then(|| {
         format!(
             "{} ended for others, {} turned away, since places ran short",
-            counters.ended_for_others, counters.turned_away
+            grouped(counters.ended_for_others),
+            grouped(counters.turned_away)
         )
     })
 }
@@ -93,10 +97,10 @@ struct Told<'a> {
 /// How many connections took which way.
 fn upstream(status: &Status) -> Vec<String> {
     let counters = status.counters;
-    let direct = format!("{} direct", counters.upstream_direct);
+    let direct = format!("{} direct", grouped(counters.upstream_direct));
     let through = |proxy: &Option<String>, what, count| {
         let proxy = proxy.as_deref().map(printable)?;
-        Some(format!("{what} through {proxy}: {count}"))
+        Some(format!("{what} through {proxy}: {}", grouped(count)))
     };
     std::iter::once(direct)
         .chain(through(
@@ -112,8 +116,8 @@ fn upstream(status: &Status) -> Vec<String> {
         .collect()
 }
 
-/// The kernel's facts about a process, on lines of a terminal's smallest width.
-fn describe_role(role: &Role) -> Vec<String> {
+/// The kernel's facts about a process.
+fn describe_role(role: &Role) -> String {
     let mut told = vec![
         format!("{} {}", printable(&role.name), role.pid),
         format!("uid {}", role.uid),
@@ -123,7 +127,8 @@ fn describe_role(role: &Role) -> Vec<String> {
             told.push(format!("{label}{}", printable(&value)));
         }
     };
-    add("capabilities ", role.capabilities.clone());
+    let capabilities = role.capabilities.as_deref();
+    add("", capabilities.and_then(capabilities::in_words));
     let barred = role.no_new_privs.filter(|barred| *barred);
     add("", barred.map(|_| "no new privileges".to_owned()));
     add("seccomp ", role.seccomp.clone());
@@ -133,33 +138,10 @@ fn describe_role(role: &Role) -> Vec<String> {
         "restarted ",
         restarts.map(|restarts| match restarts {
             1 => "once".to_owned(),
-            more => format!("{more} times"),
+            more => format!("{} times", grouped(more)),
         }),
     );
-    wrapped(&told)
-}
-
-/// A list, wrapped to the width beside the labels.
-fn wrapped(items: &[String]) -> Vec<String> {
-    // 80 columns, less the widest label and the blanks around it.
-    const ROOM: usize = 80 - 2 - "connections".len() - 2;
-    let mut lines: Vec<String> = Vec::new();
-    for item in items {
-        match lines.last_mut() {
-            // One more for the following comma.
-            Some(line) if line.chars().count() + 2 + item.chars().count() < ROOM => {
-                line.push_str(", ");
-                line.push_str(item);
-            }
-            full => {
-                if let Some(line) = full {
-                    line.push(',');
-                }
-                lines.push(item.clone());
-            }
-        }
-    }
-    lines
+    told.join(", ")
 }
 
 fn policy(output: &Output, status: &Status) -> String {
@@ -185,7 +167,7 @@ fn settings(status: &Status) -> String {
         [] => "built-in defaults".to_owned(),
         files => format!("from {}", printable(&files.join(", "))),
     };
-    format!("generation {}{age}, {from}", generation.number)
+    format!("generation {}{age}, {from}", grouped(generation.number))
 }
 
 fn last_reload(output: &Output, last: &LastReload) -> Vec<(&'static str, String)> {

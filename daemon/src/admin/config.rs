@@ -7,7 +7,7 @@ mod mitm;
 use std::sync::Arc;
 
 use codex_network_config::{
-    AdminAccess, AdminView, Listen, LogFormat, Principal, Settings, UpstreamProxy,
+    AdminAccess, AdminView, Listen, LogFormat, Principal, Settings, UpstreamProxy, duration_text,
 };
 use codex_network_engine::Generation;
 use codex_network_policy::{DomainSet, Policy};
@@ -111,16 +111,16 @@ fn daemon(daemon: &codex_network_config::Daemon) -> Value {
         },
         "resolver": {
             "nameservers": daemon.resolver.nameservers,
-            "timeout": format!("{:?}", daemon.resolver.timeout),
+            "timeout": duration_text(daemon.resolver.timeout),
             "hosts_file": daemon.resolver.hosts_file,
         },
         "limits": {
             "max_connections": limits.max_connections,
             "max_header_bytes": limits.max_header_bytes,
-            "header_timeout": format!("{:?}", limits.header_timeout),
-            "connect_timeout": format!("{:?}", limits.connect_timeout),
-            "idle_timeout": format!("{:?}", limits.idle_timeout),
-            "drain_timeout": format!("{:?}", limits.drain_timeout),
+            "header_timeout": duration_text(limits.header_timeout),
+            "connect_timeout": duration_text(limits.connect_timeout),
+            "idle_timeout": duration_text(limits.idle_timeout),
+            "drain_timeout": duration_text(limits.drain_timeout),
             "blocked_buffer": limits.blocked_buffer,
         },
     })

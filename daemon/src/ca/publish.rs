@@ -62,10 +62,18 @@ pub(crate) fn publish<'a>(
             certificate: put(state, CERTIFICATE, certificate.as_bytes(), now)?,
             bundle: put(state, BUNDLE, bundle.as_bytes(), now)?,
         };
-        prune(state, &published, now)?;
+        prune(state, Some(&published), now)?;
         Ok(published)
     };
     write().map_err(|error| format!("cannot write {}: {error}", state.display()))
+}
+
+/// Removes old files, when no new ones are written. Without the directory there are none.
+pub(crate) fn clean(state: &Path, now: SystemTime) {
+    if Trust::of_process().check_own_directory(state).is_ok() {
+        // The next time finds what stays.
+        let _ = prune(state, None, now);
+    }
 }
 
 /// A user who may write into the directory decides which CA other users trust.
@@ -124,7 +132,7 @@ fn is_there(path: &Path, content: &[u8], now: SystemTime) -> bool {
 }
 
 /// Removes old files. Files whose names are not exactly in our form stay.
-fn prune(state: &Path, current: &Published, now: SystemTime) -> io::Result<()> {
+fn prune(state: &Path, current: Option<&Published>, now: SystemTime) -> io::Result<()> {
     let (mut certificates, mut bundles) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(state)?.flatten() {
         let Some(age) = age(&entry, now) else {
@@ -141,7 +149,9 @@ fn prune(state: &Path, current: &Published, now: SystemTime) -> io::Result<()> {
     for mut files in [certificates, bundles] {
         files.sort_unstable();
         for (age, path) in files.into_iter().skip(NEWEST) {
-            if age > OLD && path != current.certificate && path != current.bundle {
+            let is_current = current
+                .is_some_and(|current| path == current.certificate || path == current.bundle);
+            if age > OLD && !is_current {
                 std::fs::remove_file(path)?;
             }
         }

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use codex_network_config::{Listen, Settings, Widening};
+use codex_network_config::{Listen, Settings, Widening, duration_text};
 use codex_network_engine::{Door, Engine, Listening};
 use codex_network_policy::Mode;
 use futures_util::future::BoxFuture;
@@ -285,8 +285,8 @@ impl Owner for Running {
                 }
                 Ok(Err(nothing)) => Err(nothing),
                 Err(_) => Err(Unchanged::Unusable(format!(
-                    "error: the configuration was not read within {} seconds",
-                    PATIENCE.as_secs()
+                    "error: the configuration was not read within {}",
+                    duration_text(PATIENCE)
                 ))),
             }
         })

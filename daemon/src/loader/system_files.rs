@@ -164,16 +164,23 @@ fn handed(plan: &Plan, warnings: &mut Vec<String>) -> Result<Handed, NoRoots> {
         .collect();
     let roots = roots::load(&own);
     let ca = plan.ca.as_ref().map(|(der, kept_at)| {
-        let published =
-            public_files(plan.state.as_deref(), der, &roots.certificates).map_err(|why| {
-                warnings.push(format!(
-                "the CA's public files are missing, so programs cannot be pointed at them: {why}"
-            ));
-            });
-        let (certificate_file, bundle_file) = published
-            .ok()
-            .map(|published| (published.certificate, published.bundle))
-            .unzip();
+        let (certificate_file, bundle_file) = match plan.public_files {
+            Use::Yes => public_files(plan.state.as_deref(), der, &roots.certificates)
+                .map_err(|why| {
+                    warnings.push(format!(
+                        "the CA's public files are missing, so programs cannot be pointed at them: {why}"
+                    ));
+                })
+                .ok(),
+            Use::No => {
+                if let Some(state) = &plan.state {
+                    publish::clean(state, SystemTime::now());
+                }
+                None
+            }
+        }
+        .map(|published| (published.certificate, published.bundle))
+        .unzip();
         Arc::new(CaCertificate {
             der: der.as_slice().into(),
             kept_at: kept_at.clone(),

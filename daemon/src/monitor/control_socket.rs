@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixListener;
@@ -11,12 +12,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use codex_network_files::{FileLock, LockError, Node, Trust, make_directory};
+use nix::libc::sockaddr_un;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::privsep::message::Listener;
 use crate::privsep::settled::{Callers, Chosen, ControlPlace};
+
+/// Longest path of a unix socket in bytes. The address has room for its end too.
+const MAX_PATH: usize = size_of::<sockaddr_un>() - offset_of!(sockaddr_un, sun_path) - 1;
 
 /// Binding is immediate. A process that holds the lock for longer is stuck.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,12 +43,26 @@ pub(super) struct ControlSocket {
 /// so, and the proxy runs without a control socket.
 pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>> {
     let path = &place.path;
+    let length = path.as_os_str().len();
+    if length > MAX_PATH {
+        let error = format!(
+            "the path of the control socket is too long ({length} bytes, and the system takes {MAX_PATH}): {}",
+            path.display()
+        );
+        if place.chosen == Chosen::Configured {
+            bail!("{error}; set [daemon.control] socket to a shorter one");
+        }
+        tracing::warn!(
+            "there is no control socket: {error}; set [daemon.control] socket to a shorter one to use proxyctl"
+        );
+        return Ok(None);
+    }
     let mode = if Uid::effective().is_root() {
         0o755
     } else {
         0o700
     };
-    if let Err(error) = prepare(parent(path), mode) {
+    if let Err(error) = prepare(parent(path), mode, place.chosen) {
         if place.chosen == Chosen::Configured {
             return Err(error);
         }
@@ -73,13 +92,16 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
 
 /// Makes the socket's directory if it is missing. A user who may change it could replace our
 /// socket, so root does not use such a directory; other users are warned.
-fn prepare(directory: &Path, mode: u32) -> anyhow::Result<()> {
+fn prepare(directory: &Path, mode: u32, chosen: Chosen) -> anyhow::Result<()> {
     let user = Trust::of_process();
     if let Err(error) = user.check(directory) {
         if user.is_binding() {
             bail!("the control socket's directory is refused: {error}");
         }
         tracing::warn!("others may replace the control socket: {error}");
+    }
+    if chosen == Chosen::Default {
+        make_above(directory, mode);
     }
     match make_directory(directory, mode) {
         Ok(()) => Ok(()),
@@ -89,6 +111,21 @@ fn prepare(directory: &Path, mode: u32) -> anyhow::Result<()> {
             let path = directory.display();
             Err(error)
                 .with_context(|| format!("cannot make the directory {path} for the control socket"))
+        }
+    }
+}
+
+/// Makes the directories above a default one, such as `~/.local/state`. If one cannot be made, neither can
+/// the last.
+fn make_above(directory: &Path, mode: u32) {
+    let missing = directory
+        .ancestors()
+        .skip(1)
+        .take_while(|above| !above.exists());
+    let missing: Vec<&Path> = missing.collect();
+    for above in missing.into_iter().rev() {
+        if make_directory(above, mode).is_err() {
+            return;
         }
     }
 }

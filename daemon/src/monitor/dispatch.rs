@@ -229,6 +229,7 @@ fn well(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
 fn mode_set(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     if let ToMonitor::ModeSet { mode } = message {
         monitor.narrowed = (*mode == Mode::Limited).then_some(Mode::Limited);
+        monitor.publish_if_narrowed();
     }
     None
 }

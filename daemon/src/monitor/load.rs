@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::Event;
 use super::reloads::Begin;
 use crate::ca::Scalar;
+use crate::logging;
 use crate::privsep;
 use crate::privsep::briefing::{Briefing, Environment, Which};
 use crate::privsep::settled::Loaded;
@@ -113,7 +114,7 @@ fn beside(
 }
 
 fn loader(arguments: &Arguments) -> anyhow::Result<Command> {
-    let mut command = Command::new(privsep::this_program()?);
+    let mut command = privsep::command("loader")?;
     command.args(&arguments.words).arg(privsep::LOADER);
     // Everything else comes over the pipe.
     command.env_clear().envs(
@@ -196,9 +197,9 @@ fn read(stdout: &mut ChildStdout, key: &mut Scalar, limit: Duration) -> anyhow::
         };
         if deadline <= Instant::now() {
             bail!(
-                "loading took longer than {} s; see whether a file of the configuration is a pipe, or on a disk that \
+                "loading took longer than {}; see whether a file of the configuration is a pipe, or on a disk that \
                  does not answer",
-                limit.as_secs()
+                logging::duration_text(limit)
             );
         }
         if ready == 0 {
@@ -241,7 +242,7 @@ mod tests {
     #[test]
     fn c7_a_loader_that_takes_too_long_is_killed_and_reaped() {
         let (error, loading) = finish("exec sleep 1000", Duration::from_millis(50));
-        assert!(error.contains("loading took longer than 0 s"), "{error}");
+        assert!(error.contains("loading took longer than 50ms;"), "{error}");
         let status = loading.0.lock().expect("a lock").try_wait();
         let signal = status.expect("our own child").and_then(|s| s.signal());
         assert_eq!(signal, Some(9));

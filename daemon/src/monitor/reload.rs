@@ -7,9 +7,9 @@ use anyhow::anyhow;
 use super::load;
 use super::reloads::Begin;
 use super::standby::log_problems;
-use crate::notify;
 use crate::privsep::message::{Problems, ToWorker};
 use crate::privsep::settled::Loaded;
+use crate::{memory, notify};
 
 impl Monitor {
     /// A reload was requested. It begins now or later.
@@ -22,6 +22,7 @@ impl Monitor {
 
     /// A reload has ended, with any result. The next one begins.
     pub(super) fn reload_done(&mut self) {
+        memory::give_back();
         if let Some(next) = self.reloads.done() {
             return self.begin(next);
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -72,7 +72,7 @@ impl Worker {
         // A worker that does not read must not block the monitor.
         ours.set_write_timeout(Some(SEND_TIMEOUT))
             .context("cannot use the channel to the worker")?;
-        let child = Command::new(privsep::this_program()?)
+        let child = privsep::command("worker")?
             .arg(privsep::WORKER)
             // The starter's environment may hold secrets, so a process that talks to the network
             // must not get it.

@@ -11,7 +11,7 @@ use super::watch::Watch;
 use super::{Monitor, Phase};
 use crate::privsep::message::ToWorker;
 use crate::privsep::settled::Loaded;
-use crate::privsep::system_files::Content;
+use crate::privsep::system_files::{Content, Use};
 
 /// The watch, and the loader that reads the files.
 #[derive(Debug, Default)]
@@ -47,6 +47,16 @@ impl Monitor {
         self.watch_system_files();
         self.followed.state = State::Changed;
         self.read_system_files();
+    }
+
+    /// With limited mode that was set at run time every allowed host is intercepted, so the CA's public
+    /// files are needed, which a loader writes with the roots (SPEC M5).
+    pub(super) fn publish_if_narrowed(&mut self) {
+        let plan = &mut self.settled.system_files.plan;
+        if self.narrowed.is_some() && plan.public_files == Use::No {
+            plan.public_files = Use::Yes;
+            self.read_system_files_anew();
+        }
     }
 
     /// A reload begins, whose loader reads the files too.

@@ -25,6 +25,9 @@ pub(crate) struct Plan {
     pub(crate) ephemeral: Vec<u8>,
     /// The directory of the public files.
     pub(crate) state: Option<PathBuf>,
+    /// Whether the public files are written. A CA that ends with the monitor would leave new ones at each
+    /// start, so they wait until something can be intercepted (SPEC M5).
+    pub(crate) public_files: Use,
 }
 
 /// Whether a file is used.
@@ -157,6 +160,7 @@ impl Plan {
         }
         out.counted(&self.ephemeral);
         out.optional_path(self.state.as_deref());
+        out.u8(self.public_files as u8);
     }
 
     pub(super) fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -171,6 +175,7 @@ impl Plan {
             },
             ephemeral: input.counted()?.to_vec(),
             state: input.optional_path()?,
+            public_files: input.used()?,
         })
     }
 }
@@ -264,6 +269,7 @@ mod tests {
                 ca: Some((b"DER".to_vec(), Some("/state/ca.pem".into()))),
                 ephemeral: b"other DER".to_vec(),
                 state: None,
+                public_files: Use::Yes,
             },
             watched: vec![WatchedPath {
                 path: "/etc/resolv.conf".into(),

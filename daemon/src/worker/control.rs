@@ -12,12 +12,13 @@ mod service;
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use codex_network_control::{Access, serve};
 use codex_network_engine::{Engine, OwnUnixSocket};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use self::peer::Peer;
@@ -29,10 +30,14 @@ use super::witness::Witness;
 /// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
 const NAME: &str = "control";
 
-/// Connections of one user at once. Permitted users are few, so this bounds their total too, and
-/// none can keep another out.
-const MOST_OF_ONE_USER: usize = 16;
-/// Further connections of one user that get a refusal. The rest are closed at once.
+/// Connections of one user that are served at once. Permitted users are few, so this bounds their
+/// total too, and none can keep another out.
+const MAX_SERVED_OF_ONE_USER: usize = 16;
+/// Further connections of one user that wait for a place.
+const MAX_WAITING_OF_ONE_USER: usize = 112;
+/// How long they wait. Then they get a refusal.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Further connections of one user that get a refusal at once. The rest are closed.
 const TOLD_OF_ONE_USER: usize = 4;
 /// How long a refused caller may take to read it.
 const TURNING_AWAY: Duration = Duration::from_secs(2);
@@ -124,19 +129,26 @@ impl Accept {
                     }
                 },
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    report_panic(ended);
+                    if let Some(Ending::TurnedAway(peer)) = ending(ended) {
+                        tell_turned_away(&mut refusals, peer);
+                    }
                 }
             }
         }
         tell_further(refusals.drain());
         drop(self);
         while let Some(ended) = connections.join_next().await {
-            report_panic(ended);
+            ending(ended);
         }
     }
 
     /// Serves a caller that the kernel has identified, or disconnects it before a byte is read.
-    fn admit(&self, stream: UnixStream, connections: &mut JoinSet<()>, refusals: &mut Refusals) {
+    fn admit(
+        &self,
+        stream: UnixStream,
+        connections: &mut JoinSet<Ending>,
+        refusals: &mut Refusals,
+    ) {
         let peer = match Peer::of(&stream) {
             Ok(peer) => peer,
             Err(error) => {
@@ -155,35 +167,35 @@ impl Accept {
             }
             return;
         };
-        let place = Callers::enter(&self.callers, peer);
-        if !matches!(
-            place,
-            Some(Place {
-                room: Room::Served,
-                ..
-            })
-        ) && refusals.note(peer.user.as_raw())
-        {
-            tracing::warn!(
-                uid = peer.user.as_raw(),
-                pid = peer.pid,
-                "turned a caller of the control socket away: this user has {MOST_OF_ONE_USER} connections"
-            );
-        }
-        let Some(place) = place else {
+        let entry = Callers::enter(&self.callers, peer);
+        let Some(entry) = entry else {
+            tell_turned_away(refusals, peer);
             return;
         };
-        let room = place.room;
-        let service = self.service.of(peer, access, room);
+        let service = self.service.clone();
         let drain = self.engine.drain().clone();
         connections.spawn(async move {
+            let place = tokio::select! {
+                place = entry.place() => place,
+                () = drain.begun() => return Ending::Served,
+            };
+            let room = match &place {
+                Some(_) => Room::Served,
+                None => Room::TurnedAway,
+            };
+            let service = service.of(peer, access, room);
             let served = serve(stream, access, service, async move { drain.begun().await });
             match room {
-                Room::Served => tell_end(peer, access, &served.await),
+                Room::Served => {
+                    tell_end(peer, access, &served.await);
+                    Ending::Served
+                }
                 // The refusal was sent after its hello, or it never said hello.
-                Room::TurnedAway => drop(tokio::time::timeout(TURNING_AWAY, served).await),
+                Room::TurnedAway => {
+                    let _ = tokio::time::timeout(TURNING_AWAY, served).await;
+                    Ending::TurnedAway(peer)
+                }
             }
-            drop(place);
         });
     }
 }
@@ -211,23 +223,53 @@ fn tell_end(peer: Peer, access: Access, ended: &codex_network_control::Ended) {
     }
 }
 
-fn report_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a control connection ended in a panic; this is a bug");
+fn tell_turned_away(refusals: &mut Refusals, peer: Peer) {
+    if refusals.note(peer.user.as_raw()) {
+        tracing::warn!(
+            uid = peer.user.as_raw(),
+            pid = peer.pid,
+            "turned a caller of the control socket away: {MAX_SERVED_OF_ONE_USER} calls of this user are open"
+        );
     }
 }
 
-/// How many connections each user has.
-#[derive(Debug, Default)]
-struct Callers(Mutex<HashMap<u32, usize>>);
+/// How a connection ended; `None`: in a panic.
+fn ending(ended: Result<Ending, tokio::task::JoinError>) -> Option<Ending> {
+    ended
+        .inspect_err(|error| {
+            if error.is_panic() {
+                tracing::error!(%error, "a control connection ended in a panic; this is a bug");
+            }
+        })
+        .ok()
+}
 
-/// One of the connections; dropping it frees its place.
-struct Place {
+/// The connections of each user.
+#[derive(Debug, Default)]
+struct Callers(Mutex<HashMap<u32, User>>);
+
+/// The connections of one user.
+#[derive(Debug)]
+struct User {
+    /// All of them, in whatever state.
+    count: usize,
+    /// The places of those that are served.
+    places: Arc<Semaphore>,
+}
+
+/// One of the connections. Dropping it ends its count.
+struct Entry {
     callers: Arc<Callers>,
     user: u32,
-    room: Room,
+    /// The places to wait for; `None` when too many wait already.
+    places: Option<Arc<Semaphore>>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Served,
+    TurnedAway(Peer),
 }
 
 /// Whether there is room for a caller.
@@ -239,36 +281,48 @@ enum Room {
 }
 
 impl Callers {
-    fn enter(callers: &Arc<Self>, peer: Peer) -> Option<Place> {
-        let user = peer.user.as_raw();
-        let mut counts = callers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(user).or_default();
-        let room = match *count {
-            0..MOST_OF_ONE_USER => Room::Served,
-            count if count < MOST_OF_ONE_USER + TOLD_OF_ONE_USER => Room::TurnedAway,
+    fn enter(callers: &Arc<Self>, peer: Peer) -> Option<Entry> {
+        const MAX_WAITING: usize = MAX_SERVED_OF_ONE_USER + MAX_WAITING_OF_ONE_USER;
+        let mut users = callers.lock();
+        let user = users.entry(peer.user.as_raw()).or_insert_with(|| User {
+            count: 0,
+            places: Arc::new(Semaphore::new(MAX_SERVED_OF_ONE_USER)),
+        });
+        let places = match user.count {
+            0..MAX_WAITING => Some(Arc::clone(&user.places)),
+            count if count < MAX_WAITING + TOLD_OF_ONE_USER => None,
             _ => return None,
         };
-        *count += 1;
-        drop(counts);
-        Some(Place {
+        user.count += 1;
+        drop(users);
+        Some(Entry {
             callers: Arc::clone(callers),
-            user,
-            room,
+            user: peer.user.as_raw(),
+            places,
         })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, User>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place {
+impl Entry {
+    /// Waits for a place. `None`: there is none in time, or too many wait.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let places = Arc::clone(self.places.as_ref()?);
+        let place = tokio::time::timeout(PLACE_TIMEOUT, places.acquire_owned()).await;
+        place.ok()?.ok()
+    }
+}
+
+impl Drop for Entry {
     fn drop(&mut self) {
-        let mut counts = self
-            .callers
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.user);
+        let mut users = self.callers.lock();
+        if let Some(user) = users.get_mut(&self.user) {
+            user.count -= 1;
+            if user.count == 0 {
+                users.remove(&self.user);
             }
         }
     }

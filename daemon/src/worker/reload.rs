@@ -5,13 +5,13 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use codex_network_config::{Daemon, Diagnostic, Settings, Widening, load};
 use codex_network_control::ReloadProblem;
 use codex_network_control::message::{LastReload, Outcome};
-use codex_network_engine::{Engine, OwnListener};
+use codex_network_engine::{Engine, Generation, OwnListener};
 use codex_network_policy::{DomainSet, Mode, Policy};
 use futures_util::future::BoxFuture;
 
@@ -21,6 +21,7 @@ use super::link::{Link, Orders, ReceivedFiles};
 use super::system_files;
 use crate::admin::{Condition, Owner, Unchanged};
 use crate::admitted::Admitted;
+use crate::memory;
 use crate::privsep::message::{Fallback, Problems, ToMonitor};
 use crate::problems::ReloadError;
 
@@ -50,6 +51,8 @@ pub(super) struct Reloader {
     mode: Mutex<()>,
     /// Facts about the settings in force.
     told: Mutex<Told>,
+    /// Settings that a reload has replaced. Open connections may still use them.
+    replaced: Mutex<Vec<Weak<Generation>>>,
 }
 
 /// Facts for `status` about settings and reloads, and the permitted callers.
@@ -107,6 +110,7 @@ impl Reloader {
             announced: Mutex::default(),
             mode: Mutex::default(),
             told: Mutex::new(told),
+            replaced: Mutex::default(),
         })
     }
 
@@ -274,6 +278,7 @@ impl Reloader {
             return Err(unusable(&format!("{error:#}")));
         }
         self.note_generation(number);
+        self.replaced().push(Arc::downgrade(&old));
         let warnings: Vec<String> = loaded
             .warnings
             .iter()
@@ -369,6 +374,21 @@ impl Reloader {
     fn expect(&self, listeners: Vec<OwnListener>) {
         let announced = self.announced.lock();
         *announced.unwrap_or_else(PoisonError::into_inner) = listeners;
+    }
+
+    /// Returns the memory of settings to the system that a reload has replaced and no connection uses
+    /// any more. Call it now and then.
+    pub(super) fn give_memory_back(&self) {
+        let mut replaced = self.replaced();
+        let before = replaced.len();
+        replaced.retain(|generation| generation.strong_count() > 0);
+        if replaced.len() < before {
+            tokio::task::spawn_blocking(memory::give_back);
+        }
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, Vec<Weak<Generation>>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn doors(&self) -> MutexGuard<'_, Doors> {

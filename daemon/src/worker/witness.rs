@@ -1,8 +1,9 @@
 //! The roles' privilege as the kernel reports it, for `proxyctl status`.
 //!
 //! The confined worker cannot open files under `/proc`, so it opens the two that it needs before;
-//! the kernel generates their content at every read. Other systems than Linux have no such files,
-//! and `status` shows less.
+//! the kernel generates their content at every read. With `ProtectProc=invisible` only root sees the
+//! monitor there, so it opens them before it becomes another user. Other systems than Linux have no
+//! such files, and `status` shows less.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -30,7 +31,7 @@ struct Eye {
 }
 
 impl Witness {
-    /// Call it before the worker is confined. `restarts` is how many workers came before.
+    /// Call it before the worker gives up its privilege. `restarts` is how many workers came before.
     pub(super) fn open(restarts: u32) -> Self {
         let eye = |pid: u32| Eye {
             pid,

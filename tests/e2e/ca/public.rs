@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::program::Program;
+use e2e::wait::{PATIENCE, poll};
 use serde_json::Value;
 
 use super::{ca, daemon_in, fingerprint, init, set, shown};
-use crate::control::proxyctl_at;
+use crate::control::{proxyctl, proxyctl_at};
+use crate::roles;
 
 /// Two roots that issued nothing, as PEM.
 fn roots(directory: &Path) -> (PathBuf, String) {
@@ -39,11 +41,90 @@ fn file(shown: &Value, key: &str) -> PathBuf {
     path.unwrap_or_else(|| panic!("no {key}: {shown}")).into()
 }
 
+/// Sets limited mode, in which every allowed host is intercepted.
+fn limit(daemon: &Daemon) {
+    proxyctl(daemon, &["mode", "limited"]).succeeded();
+}
+
+/// The public files in a state directory.
+fn public_files(state: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = paths
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with("ca-"))
+        })
+        .collect();
+    files.sort_unstable();
+    files
+}
+
+#[test]
+fn m5_a_ca_of_the_start_writes_no_file_while_nothing_can_be_intercepted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("state");
+    for _ in 0..2 {
+        let daemon = daemon_in(&state);
+        let shown = shown(&daemon);
+        assert_eq!(shown["certificate_file"], Value::Null);
+        assert_eq!(shown["unused"], true);
+        ca(&daemon, &["show"])
+            .succeeded()
+            .says("written when something can be intercepted");
+        // The certificate can be had all the same.
+        ca(&daemon, &["export", "--bundle"])
+            .succeeded()
+            .says("BEGIN CERTIFICATE");
+        assert_eq!(public_files(&state), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn m5_the_files_are_there_when_a_reload_makes_interception_possible() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("state");
+    let daemon = daemon_in(&state);
+    daemon.reload_with(&Config::example().set("network", "mode", r#""limited""#));
+    let shown = shown(&daemon);
+    let written = [
+        file(&shown, "certificate_file"),
+        file(&shown, "bundle_file"),
+    ];
+    let mut written = written.to_vec();
+    written.sort_unstable();
+    assert_eq!(public_files(&state), written);
+}
+
+#[test]
+fn m5_the_files_of_limited_mode_set_at_run_time_stay_known() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("state");
+    let daemon = daemon_in(&state);
+    limit(&daemon);
+    let before = file(&shown(&daemon), "bundle_file");
+    assert!(before.exists());
+    let again = || {
+        poll(PATIENCE, || {
+            let shown = shown(&daemon);
+            shown["bundle_file"].as_str().map(PathBuf::from)
+        })
+    };
+    // The configuration still says full mode, and limited mode outlasts the reload.
+    daemon.reload_with(&Config::example().allow("more.test"));
+    assert_eq!(again().as_ref(), Some(&before));
+    let first = roles::worker(&daemon);
+    roles::end(first);
+    poll(PATIENCE, || (roles::worker(&daemon) != first).then_some(())).expect("another worker");
+    assert_eq!(again().as_ref(), Some(&before));
+}
+
 #[test]
 fn m5_the_certificate_and_the_bundle_are_files_that_everybody_may_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let (path, roots) = roots(directory.path());
     let daemon = with_roots(&directory.path().join("state"), &path);
+    limit(&daemon);
     let shown = shown(&daemon);
     assert_eq!(shown["roots"], 2);
     let certificate = file(&shown, "certificate_file");
@@ -96,6 +177,7 @@ fn m5_without_roots_the_proxy_runs_and_says_so() {
 fn m5_a_state_directory_that_cannot_be_written_is_a_warning() {
     // Even root cannot make directories there.
     let daemon = daemon_in(Path::new("/proc/no-such-place"));
+    limit(&daemon);
     daemon.wait_for_log(|line| line.message_starts_with("the CA's public files are missing"));
     let shown = shown(&daemon);
     assert_eq!(

@@ -127,6 +127,31 @@ fn k3_c7_a_reload_lets_others_at_the_socket_and_keeps_them_out_again() {
 }
 
 #[test]
+fn k3_callers_of_one_user_wait_for_a_place() {
+    let daemon = daemon();
+    let path = socket(&daemon);
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..64)
+            .map(|_| scope.spawn(|| proxyctl_at(&path, &["status"])))
+            .collect();
+        for call in calls {
+            call.join().expect("no panic").succeeded();
+        }
+    });
+    // One that has a place only after a while is served as well.
+    let mut held: Vec<UnixStream> = (0..16).map(|_| raw(&path)).collect();
+    for stream in &mut held {
+        send(stream, 0, &hello(1)).expect("it reads");
+        receive(stream);
+    }
+    let mut waiting = raw(&path);
+    send(&mut waiting, 0, &hello(1)).expect("there is room in the kernel's buffer");
+    drop(held.pop());
+    let welcome = receive(&mut waiting);
+    assert!(welcome.contains(r#""access""#), "{welcome}");
+}
+
+#[test]
 fn k3_one_caller_too_many_is_told_what_the_matter_is() {
     let daemon = daemon();
     let path = socket(&daemon);
@@ -137,7 +162,7 @@ fn k3_one_caller_too_many_is_told_what_the_matter_is() {
     }
     let run = proxyctl_at(&path, &["status"]);
     assert_eq!(run.code, Some(1), "{run:?}");
-    run.says("this user has 16 connections already");
+    run.says("16 calls of this user are open; try again");
     daemon.wait_for_message("turned a caller of the control socket away");
     drop(held);
     let served = e2e::wait::poll(PATIENCE, || {

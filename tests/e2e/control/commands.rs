@@ -1,10 +1,13 @@
 //! Every command, with text and JSON output, successful and failed.
 
 use e2e::client::{Association, Connection};
-use e2e::daemon::Config;
+use e2e::daemon::{Config, Daemon};
+use e2e::machine::{self, Need};
 use e2e::program::Program;
 use e2e::wait::{PATIENCE, poll};
 use serde_json::json;
+
+use crate::startup::Wrapped;
 
 use super::{PROXYCTL, be_refused, daemon, json, proxyctl, socket};
 
@@ -46,19 +49,28 @@ fn k1_status_tells_what_runs_where_and_since_when() {
         .says("generation 1, for ")
         .says(&address("http"))
         .says("0 allowed, 1 refused");
-    let lines = text.stdout.lines();
-    let worker: Vec<_> = lines
-        .skip_while(|line| !line.contains("worker "))
-        .take_while(|line| !line.contains("policy"))
-        .collect();
+    let worker = text.stdout.lines().find(|line| line.contains("worker "));
+    let worker = worker.expect("the worker");
     for fact in ["uid ", "no new privileges", "seccomp filter"] {
-        assert!(worker.iter().any(|line| line.contains(fact)), "{worker:?}");
+        assert!(worker.contains(fact), "{worker}");
     }
-    assert!(
-        worker.iter().all(|line| line.chars().count() <= 80),
-        "{worker:#?}"
-    );
     assert!(!text.stdout.contains('\x1b'), "no colour into a pipe");
+}
+
+#[test]
+fn k1_status_shows_the_monitor_where_the_worker_cannot_see_it() {
+    if !machine::has(Need::Mounts) {
+        return;
+    }
+    let wrapped = Wrapped::with_invisible_processes();
+    let daemon = Daemon::start(wrapped.path(), &Config::example());
+    let status = json(&daemon, &["status"]);
+    let monitor = &status["roles"][0];
+    assert_eq!(monitor["name"], "monitor");
+    // CAP_SETUID, CAP_SETGID, CAP_SETPCAP and CAP_KILL.
+    assert_eq!(monitor["capabilities"], "00000000000001e0", "{status:#}");
+    assert_eq!(monitor["seccomp"], "off");
+    assert_eq!(status["roles"][1]["seccomp"], "filter");
 }
 
 #[test]

@@ -23,6 +23,16 @@ struct UsersProxy {
     _program: Wrapped,
     daemon: Daemon,
     owner: User,
+    socket: PathBuf,
+}
+
+/// The place of its control socket.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Below the runtime directory, as the configuration says.
+    Runtime,
+    /// In the state directory, by default: there is no runtime directory.
+    State,
 }
 
 fn account(name: &str) -> User {
@@ -33,6 +43,10 @@ fn account(name: &str) -> User {
 impl UsersProxy {
     /// `None` without root.
     fn start() -> Option<Self> {
+        Self::start_at(Place::Runtime)
+    }
+
+    fn start_at(place: Place) -> Option<Self> {
         if !machine::has(Need::Root) {
             return None;
         }
@@ -50,13 +64,32 @@ impl UsersProxy {
             .succeeded();
         fs::set_permissions(runtime.path(), Permissions::from_mode(0o755)).expect("our own");
         let name = copies[0].file_name().expect("a program");
-        let program = Wrapped::as_account(&owner, &runtime.path().join(name));
-        let place = Self::place(runtime.path());
+        let copy = runtime.path().join(name);
+        let program = match place {
+            Place::Runtime => Wrapped::as_account(&owner, &copy),
+            Place::State => Wrapped::with_default_socket(&owner, &copy),
+        };
+        let launch = Daemon::launch(program.path());
         let config = Config::example().set("daemon.control", "observers", r#"["daemon"]"#);
-        let daemon = Daemon::launch(program.path())
-            .config(&config)
-            .args_of(&place, runtime.path())
-            .start();
+        let launch = launch.config(&config);
+        let (place, launch) = match place {
+            Place::Runtime => {
+                let place = Self::place(runtime.path());
+                let launch = launch.args_of(&place, runtime.path());
+                (place, launch)
+            }
+            Place::State => {
+                let home = runtime.path();
+                let place = home.join(".local/state/codex-network-proxy/control.sock");
+                let state = home.join("elsewhere");
+                let launch = launch.env("HOME", home).arg("-c").arg(format!(
+                    "daemon.state_dir={}",
+                    Value::from(state.to_string_lossy())
+                ));
+                (place, launch)
+            }
+        };
+        let daemon = launch.start();
         // A user's own proxy is closed to others; one with observers is open.
         let directory = place.parent().expect("a parent");
         fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("root may");
@@ -65,6 +98,7 @@ impl UsersProxy {
             _program: program,
             daemon,
             owner,
+            socket: place,
         })
     }
 
@@ -73,7 +107,7 @@ impl UsersProxy {
     }
 
     fn socket(&self) -> PathBuf {
-        Self::place(self.runtime.path())
+        self.socket.clone()
     }
 
     /// Runs `proxyctl` as another account.
@@ -199,4 +233,25 @@ fn k2_users_talk_to_their_own_proxy_and_to_roots() {
     run.says("this user talks only to a proxy of their own or of root");
     let named = ["--socket", &path.to_string_lossy(), "status"];
     users.run_as(&other, &[], &named).succeeded();
+}
+
+#[test]
+fn k2_without_a_runtime_directory_the_socket_is_in_the_state_directory() {
+    let Some(users) = UsersProxy::start_at(Place::State) else {
+        return;
+    };
+    assert_eq!(socket(&users.daemon), users.socket());
+    let home: &[(&str, &Path)] = &[("HOME", users.runtime.path())];
+    let run = users.run_as(&users.owner, home, &["status"]);
+    run.succeeded()
+        .says(&format!("on {}", users.socket().display()));
+    let file = fs::metadata(users.socket()).expect("it is there");
+    assert_eq!(file.permissions().mode() & 0o777, 0o666, "it has observers");
+    // The directories are made for their owner alone.
+    let run = users.run_as(&account("daemon"), home, &["status"]);
+    assert_eq!(run.code, Some(4), "{run:?}");
+    run.says(&format!(
+        "{}: this user may not connect to it",
+        users.socket().display()
+    ));
 }

@@ -146,7 +146,17 @@ fn l4_a_configured_place_that_cannot_be_made_is_an_error() {
         exit.text()
     );
     let long = directory.path().join("x".repeat(120));
-    assert!(refused_at(&long).text().contains("control socket"));
+    let told = refused_at(&long).text();
+    assert!(
+        told.contains("the path of the control socket is too long ("),
+        "{told}"
+    );
+    assert!(told.contains("and the system takes 10"), "{told}");
+    assert!(
+        told.contains("set [daemon.control] socket to a shorter one"),
+        "{told}"
+    );
+    proxyctl_at(&long, &["status"]).says("the path is too long for a unix socket");
 }
 
 #[test]

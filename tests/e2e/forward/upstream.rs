@@ -8,8 +8,10 @@ use e2e::daemon::{Config, Daemon, Signal};
 use e2e::origin::{Answer, Body, Origin, Reply};
 use e2e::port::{RefusingPort, StalledPort};
 use e2e::resolver::StubResolver;
+use e2e::wait::{PATIENCE, poll};
 
 use super::scene::{Scene, message};
+use crate::control::json;
 
 #[test]
 fn h1_a_connection_to_an_origin_is_used_again() {
@@ -144,6 +146,46 @@ fn h1_a_connection_is_not_used_when_its_origin_is_about_to_close_it() {
     assert_eq!(connections("timeout=0", Duration::ZERO), 2);
     assert_eq!(connections("max=100", Duration::ZERO), 1);
     assert_eq!(connections("timeout=60", pause), 1);
+}
+
+/// How many connections are kept, as `status` shows it.
+fn kept(scene: &Scene) -> u64 {
+    let status = json(&scene.daemon, &["status"]);
+    let kept = &status["counters"]["idle_upstream"];
+    kept.as_u64().expect("a number")
+}
+
+#[test]
+fn h1_a_kept_connection_is_closed_when_its_time_is_over_without_another_request() {
+    let scene = Scene::new(Origin::start(|_| {
+        let reply = Reply::new(200, Body::Sized(b"ok".to_vec()));
+        Answer::Reply(reply.header("Keep-Alive", "timeout=1"))
+    }));
+    let mut client = scene.client();
+    let answer = client.exchange(&scene.get("allowed.test", "/"));
+    assert_eq!(answer.status, 200);
+    // The origin itself never closes.
+    scene.origin.wait_until_idle();
+    poll(PATIENCE, || (kept(&scene) == 0).then_some(())).expect("none is kept");
+    // Later ones are closed too.
+    let answer = client.exchange(&scene.get("allowed.test", "/"));
+    assert_eq!(answer.status, 200);
+    assert_eq!(scene.origin.connections(), 2);
+    scene.origin.wait_until_idle();
+}
+
+#[test]
+fn h1_a_kept_connection_that_its_origin_closes_is_forgotten_at_once() {
+    let scene = Scene::new(Origin::start(|_| Answer::text("ok")));
+    let mut client = scene.client();
+    let answer = client.exchange(&scene.get("allowed.test", "/"));
+    assert_eq!(answer.status, 200);
+    poll(PATIENCE, || (kept(&scene) == 1).then_some(())).expect("it is kept");
+    // It closes all connections.
+    let Scene { origin, daemon, .. } = scene;
+    drop(origin);
+    let kept = || json(&daemon, &["status"])["counters"]["idle_upstream"].clone();
+    poll(PATIENCE, || (kept() == 0).then_some(())).expect("it is forgotten");
 }
 
 #[test]

@@ -52,6 +52,18 @@ fn l9_a_fresh_install_serves_on_sockets_that_systemd_holds() {
 }
 
 #[test]
+fn d1_the_package_has_the_fleet_examples_and_the_fence() {
+    let bare = Bare::new();
+    bare.install(PACKAGE).succeeded();
+    bare.shell(
+        "cd /usr/share/doc/codex-network-proxy/examples/fleet && test -x nftables.conf && test -r README.md && \
+         codex-network-proxy check --strict conf.d && codex-network-proxy check requirements.toml && \
+         test -r cloud-init.yaml && test -r ansible/playbook.yml && test -r environment/profile.sh",
+    )
+    .succeeded();
+}
+
+#[test]
 fn l5_k1_manuals_render_and_completions_complete() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();

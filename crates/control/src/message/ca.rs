@@ -25,10 +25,12 @@ pub struct Ca {
     /// The certificate's own file; `None` when the CA was made at the start and ends with the
     /// process.
     pub kept_at: Option<String>,
-    /// The public file with the certificate; `None` when it could not be written.
+    /// The public file with the certificate; `None` when it could not be written, or is not needed yet.
     pub certificate_file: Option<String>,
     /// The public file with the system's roots and the certificate.
     pub bundle_file: Option<String>,
+    /// Whether the public files wait until something can be intercepted.
+    pub unused: bool,
     /// How many root certificates the system has.
     pub roots: usize,
     /// The certificate.

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use codex_network_config::duration_text;
 use codex_network_policy::{Authority, Content, Hooked, Protocol, Reason};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -137,7 +138,9 @@ pub(super) async fn associate(
     let client = association.attempt.client.address;
     match end {
         End::Control => {}
-        End::Idle(limit) => tracing::debug!(%client, ?limit, "ended an idle UDP association"),
+        End::Idle(limit) => {
+            tracing::debug!(%client, limit = duration_text(limit), "ended an idle UDP association");
+        }
         End::Forbidden(reason) => {
             tracing::info!(%client, %reason, "ended a UDP association that the policy no longer permits");
         }

@@ -184,6 +184,11 @@ impl FarEnd {
         self.0.going_away.store(true, Ordering::Relaxed);
     }
 
+    /// Whether this is the same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn form(&self) -> Option<&AbsoluteForm> {
         self.0.proxy.as_ref()
     }
@@ -385,9 +390,10 @@ impl Lease {
             return;
         }
         let (pool, key, far) = (self.pool, self.key, self.far);
+        let drain = self.drain.clone();
         let keep = move |sender| {
             if !far.cut().is_unwritable() {
-                pool.put(key, Idle::new(sender, far));
+                pool.put(key, Idle::new(sender, far), &drain);
             }
         };
         if sender.is_ready() {
@@ -405,7 +411,7 @@ impl Lease {
 
 impl PartialEq for ConnectionId {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0.0, &other.0.0)
+        self.0.is(&other.0)
     }
 }
 

@@ -4,14 +4,19 @@
 //! together with the generation of the settings, name servers and roots that vetted it. After a change the
 //! pool gives out no older connection. So a kept connection never carries a request to a destination that the new policy would
 //! refuse to dial. [`Lease`] decides what happens to a connection after its request.
+//!
+//! A task closes the connections whose time is over, whether requests come or not. It runs only while
+//! connections are kept.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use codex_network_policy::Authority;
 use hyper::client::conn::http1::SendRequest;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use super::lease::{FarEnd, Lease, Sender};
 use super::tls::Wire;
@@ -29,7 +34,8 @@ const IN_ALL: usize = 1024;
 /// close idle connections after 60 seconds or more. The pool closes them earlier, so that no request meets
 /// the origin's close.
 pub(super) const KEEP_MILLIS: u64 = 50_000;
-const KEEP: Duration = Duration::from_millis(KEEP_MILLIS);
+/// Between two closings, so that connections with slightly different times are closed together.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a kept connection was vetted for.
 #[derive(Clone, Debug)]
@@ -63,6 +69,8 @@ pub(super) enum Peer {
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     kept: Mutex<Kept>,
+    /// A connection was kept that is to be closed before all others.
+    sooner: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +78,8 @@ struct Kept {
     generation: u64,
     idle: HashMap<Key, Vec<Idle>>,
     count: usize,
-    swept: Option<Instant>,
+    /// When the next connections are closed; `None` while no task waits for that.
+    closes_at: Option<Instant>,
     closed: bool,
 }
 
@@ -176,8 +185,54 @@ impl Pool {
         };
     }
 
-    pub(super) fn put(&self, key: Checkout, idle: Idle) {
-        self.lock().put(key, idle);
+    /// Keeps a connection until its time is over.
+    pub(super) fn put(self: &Arc<Self>, key: Checkout, idle: Idle, drain: &Drain) {
+        let until = idle.until();
+        let mut kept = self.lock();
+        if !kept.put(key, idle) {
+            return;
+        }
+        match kept.closes_at {
+            Some(at) if at <= until => {}
+            Some(_) => {
+                kept.closes_at = Some(until);
+                self.sooner.notify_one();
+            }
+            None => {
+                kept.closes_at = Some(until);
+                drop(kept);
+                let (pool, drain_begun) = (Arc::clone(self), drain.clone());
+                drain.spawn(async move {
+                    tokio::select! {
+                        // Then the pool is closed.
+                        () = drain_begun.begun() => {}
+                        () = pool.close_in_time() => {}
+                    }
+                });
+            }
+        }
+    }
+
+    /// Forgets a connection that its other end has closed.
+    pub(super) fn forget(&self, key: &Checkout, far: &FarEnd) {
+        self.lock().forget(&key.key, far);
+    }
+
+    /// Closes connections when their time is over, until none is kept.
+    async fn close_in_time(&self) {
+        loop {
+            let Some(at) = self.lock().closes_at else {
+                return;
+            };
+            tokio::select! {
+                () = sleep_until(at) => {}
+                () = self.sooner.notified() => continue,
+            }
+            let now = Instant::now();
+            let mut kept = self.lock();
+            kept.close_stale(now);
+            kept.closes_at = kept.earliest().map(|at| at.max(now + CLOSE_INTERVAL));
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -187,7 +242,7 @@ impl Pool {
 
 impl Kept {
     fn take(&mut self, key: &Checkout) -> Option<Idle> {
-        self.sweep(key.generation);
+        self.begin(key.generation);
         if key.generation != self.generation {
             return None;
         }
@@ -196,38 +251,60 @@ impl Kept {
         Some(idle)
     }
 
-    fn put(&mut self, key: Checkout, new: Idle) {
-        self.sweep(key.generation);
+    /// Returns whether the connection is kept.
+    fn put(&mut self, key: Checkout, new: Idle) -> bool {
+        self.begin(key.generation);
         if self.closed || key.generation != self.generation || self.count >= IN_ALL {
-            return;
+            return false;
+        }
+        // One that has ended was forgotten already, or will be.
+        if new.sender.is_closed() {
+            return false;
         }
         let idle = self.idle.entry(key.key).or_default();
-        if idle.len() < PER_PEER {
-            idle.push(new);
-            self.count += 1;
+        if idle.len() >= PER_PEER {
+            return false;
         }
+        idle.push(new);
+        self.count += 1;
+        true
     }
 
-    /// Drops connections of an older generation at once. Drops connections that are closed or have waited
-    /// too long now and then.
-    fn sweep(&mut self, generation: u64) {
+    /// Drops connections of an older generation.
+    fn begin(&mut self, generation: u64) {
         if generation > self.generation {
             *self = Self {
                 generation,
                 closed: self.closed,
+                closes_at: self.closes_at,
                 ..Self::default()
             };
         }
-        let now = Instant::now();
-        if self.swept.is_some_and(|swept| now - swept < KEEP / 10) {
+    }
+
+    fn forget(&mut self, key: &Key, far: &FarEnd) {
+        let Some(idle) = self.idle.get_mut(key) else {
             return;
+        };
+        let before = idle.len();
+        idle.retain(|idle| !idle.far.is(far));
+        self.count -= before - idle.len();
+        if idle.is_empty() {
+            self.idle.remove(key);
         }
-        self.swept = Some(now);
+    }
+
+    fn close_stale(&mut self, now: Instant) {
         self.idle.retain(|_, idle| {
-            idle.retain(|idle| idle.is_fresh(now) && !idle.sender.is_closed());
+            idle.retain(|idle| idle.is_fresh(now));
             !idle.is_empty()
         });
         self.count = self.idle.values().map(Vec::len).sum();
+    }
+
+    /// When the time of the first connection is over.
+    fn earliest(&self) -> Option<Instant> {
+        self.idle.values().flatten().map(Idle::until).min()
     }
 }
 
@@ -240,7 +317,12 @@ impl Idle {
         }
     }
 
+    /// When its time is over.
+    fn until(&self) -> Instant {
+        self.since + self.far.keep()
+    }
+
     fn is_fresh(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) < self.far.keep()
+        now < self.until()
     }
 }

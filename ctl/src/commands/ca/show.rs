@@ -6,7 +6,7 @@ use codex_network_control::message::{Ca, CaQuery};
 use super::none;
 use crate::Failure;
 use crate::listener::AnsweringProxy;
-use crate::output::{Form, Output, Tone, printable, utc};
+use crate::output::{Form, Output, Tone, grouped, printable, utc};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     let ca = client.ca(CaQuery::default()).await?;
@@ -19,6 +19,9 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     output.line(&output.paint(Tone::Heading, &printable(&ca.subject)))?;
     let path = |path: &Option<String>| match path {
         Some(path) => printable(path),
+        None if ca.unused => {
+            "written when something can be intercepted: in limited mode, or with hooks".to_owned()
+        }
         None => output.paint(
             Tone::Bad,
             "not written: the state directory cannot be used, see `proxyctl status`",
@@ -34,7 +37,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
             Tone::Bad,
             "none were found; install ca-certificates, or set SSL_CERT_FILE for the proxy, and reload",
         ),
-        count => format!("{count} of the system"),
+        count => format!("{} of the system", grouped(count as u64)),
     };
     output.labelled(&[
         (
@@ -57,7 +60,15 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     } else {
         INSTALLED_BY_HAND
     };
-    Ok(output.labelled(&ways(&ca, install))?)
+    let ways = ways(&ca, install);
+    if !output.wraps() {
+        return Ok(output.labelled(&ways)?);
+    }
+    for (system, way) in ways {
+        output.line(&format!("  {}", output.paint(Tone::Faint, system)))?;
+        output.command("    ", &way)?;
+    }
+    Ok(())
 }
 
 /// How to make the stores of Debian, of Fedora and of macOS trust the CA of root's proxy.

@@ -112,10 +112,17 @@ fn table(output: &Output, lines: &[Line]) -> std::io::Result<()> {
         let verdict = padded(finding.verdict.word(), verdicts);
         let verdict = output.paint(finding.verdict.tone(), &verdict);
         let check = padded(&name(line), width);
-        output.line(&format!("{verdict}  {check}  {}", in_one(&finding.found)))?;
+        let blanks = padded("", verdicts + width + 4);
+        let beginning = format!("{verdict}  {check}  ");
+        output.indented(&beginning, &blanks, &in_one(&finding.found))?;
         if let Some(advice) = &finding.advice {
-            let blank = padded("", verdicts + width + 4);
-            output.line(&format!("{blank}-> {}", in_one(advice)))?;
+            // A terminal gets it whole, from its left edge, since most of it is to be copied.
+            let blanks = if output.wraps() {
+                "  "
+            } else {
+                blanks.as_str()
+            };
+            output.command(&format!("{blanks}-> "), &in_one(advice))?;
         }
     }
     let problems = match count(lines, Verdict::Problem) {

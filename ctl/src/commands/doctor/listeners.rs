@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use codex_network_config::duration_text;
 use codex_network_control::message::Listener;
 
 use super::Facts;
@@ -135,8 +136,8 @@ fn speak(name: &str, address: SocketAddr) -> Result<(), String> {
         Ok(()) if heard == hear => Ok(()),
         Ok(()) => Err("is answered by another program".to_owned()),
         Err(error) => Err(format!(
-            "takes connections and does not answer within {} s ({})",
-            PATIENCE.as_secs(),
+            "takes connections and does not answer within {} ({})",
+            duration_text(PATIENCE),
             error.kind()
         )),
     }

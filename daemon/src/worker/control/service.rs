@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use codex_network_config::{Mitm, UpstreamProxy};
+use codex_network_config::{Settings, UpstreamProxy};
 use codex_network_control::message::{
     Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
     GenerationInForce, Listener, MOST_WAIT, ModeChange, ModeInForce, NameServer, Names, Nothing,
@@ -16,7 +16,7 @@ use codex_network_engine::{Engine, NameServerHealth, NameServers, NameServersFro
 use codex_network_policy::{DomainSet, Mode};
 
 use super::peer::Peer;
-use super::{MOST_OF_ONE_USER, Room, explain};
+use super::{MAX_SERVED_OF_ONE_USER, Room, explain};
 use crate::admin::config;
 use crate::ca::certificate::describe;
 use crate::ca::pem;
@@ -25,6 +25,9 @@ use crate::worker::witness::Witness;
 
 /// Interval of checks while a caller waits for new entries.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+
+/// How long a caller who sets limited mode waits for the public files of the CA.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Shared by all connections.
 #[derive(Clone)]
@@ -130,6 +133,20 @@ impl Service {
         }
     }
 
+    /// Waits until the public files of the CA are written, which limited mode needs (SPEC M5). If they cannot
+    /// be written, `status` has a warning.
+    async fn ca_is_published(&self) {
+        let until = Instant::now() + PUBLISH_TIMEOUT;
+        let waits = || {
+            let generation = self.engine.current();
+            let ca = generation.settings().mitm.ca.as_deref();
+            ca.is_some_and(|ca| ca.kept_at.is_none() && ca.certificate_file.is_none())
+        };
+        while waits() && Instant::now() < until {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+
     /// The entries as of now.
     fn blocked_after(&self, since: u64) -> Blocked {
         let log = self.engine.blocked();
@@ -155,8 +172,8 @@ impl Control for Session {
         if self.room == Room::TurnedAway {
             return Err(ControlError::Failed {
                 message: format!(
-                    "this user has {MOST_OF_ONE_USER} connections already; end one of them, such as a \
-                     `proxyctl blocked --follow`, and try again"
+                    "{MAX_SERVED_OF_ONE_USER} calls of this user are open; try again, or end one of them, such as a \
+                     `proxyctl blocked --follow`"
                 ),
             });
         }
@@ -216,6 +233,9 @@ impl Control for Session {
             pid = self.peer.pid,
             "the mode was changed through the control socket"
         );
+        if mode == Mode::Limited {
+            self.service.ca_is_published().await;
+        }
         Ok(ModeInForce {
             mode: mode.as_str().to_owned(),
             generation,
@@ -298,12 +318,14 @@ impl Control for Session {
 
     async fn ca(self, _: Context, query: CaQuery) -> Result<Ca, ControlError> {
         let generation = self.service.engine.current();
-        Ok(ca(&generation.settings().mitm, query))
+        Ok(ca(generation.settings(), query))
     }
 }
 
 /// The public facts about the CA.
-fn ca(mitm: &Mitm, query: CaQuery) -> Ca {
+fn ca(settings: &Settings, query: CaQuery) -> Ca {
+    let mitm = &settings.mitm;
+    let is_used = settings.policy.mode() == Mode::Limited || mitm.hooks.iter().next().is_some();
     let described = mitm
         .ca
         .as_deref()
@@ -320,6 +342,7 @@ fn ca(mitm: &Mitm, query: CaQuery) -> Ca {
         kept_at: path(&ca.kept_at),
         certificate_file: path(&ca.certificate_file),
         bundle_file: path(&ca.bundle_file),
+        unused: ca.certificate_file.is_none() && ca.kept_at.is_none() && !is_used,
         roots: mitm.roots.len(),
         pem: pem::certificate(&ca.der),
         bundle: query

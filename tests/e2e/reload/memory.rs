@@ -1,0 +1,56 @@
+//! The memory of a large policy goes back when the policy shrinks (SPEC C7).
+
+use e2e::daemon::{Config, Daemon};
+use e2e::wait::{PATIENCE, poll};
+
+use crate::roles::worker;
+
+/// Rules of the large policy. Each takes far more than this many bytes, in either process.
+const RULES: usize = 200_000;
+/// What a process may keep, in KiB: a part of what the large policy takes.
+const KEPT: u64 = 10 * 1024;
+
+/// The memory of a process that is its own, in KiB.
+fn own_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    let status = status.expect("the process is there");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .expect("Linux tells it");
+    let number = line.trim().trim_end_matches(" kB");
+    number.parse().expect("a number")
+}
+
+fn large() -> Config {
+    let hosts = (0..RULES).map(|number| format!("host-{number}.department.example.com"));
+    hosts.fold(Config::example(), |config, host| config.allow(&host))
+}
+
+#[test]
+fn c7_the_memory_of_a_large_policy_goes_back_when_it_shrinks() {
+    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let roles = [daemon.pid(), worker(&daemon)];
+    let before = roles.map(own_memory);
+    let large = large();
+    // Freed memory may be kept in another way after the first time.
+    for round in ["the first", "the second"] {
+        daemon.reload_with(&large);
+        let most = roles.map(own_memory);
+        for (most, before) in most.iter().zip(before) {
+            assert!(*most > before + KEPT, "a policy too small for this test");
+        }
+        daemon.reload_with(&Config::example());
+        let after = || roles.map(own_memory);
+        let is_back = |after: [u64; 2]| {
+            let mut both = after.iter().zip(before);
+            both.all(|(after, before)| *after <= before + KEPT)
+        };
+        poll(PATIENCE, || is_back(after()).then_some(())).unwrap_or_else(|| {
+            panic!(
+                "after {round} large policy: {before:?}, then {most:?}, then {:?} KiB",
+                after()
+            )
+        });
+    }
+}
