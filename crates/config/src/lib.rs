@@ -58,8 +58,8 @@ pub use resolv_conf::ResolvConf;
 pub use secret::{Secret, SecretSource, Secrets, below};
 pub use settings::{
     Admin, AdminAccess, AdminView, CaCertificate, CaPaths, Control, Daemon, Limits, Listen,
-    LogFormat, Mitm, Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, SystemFiles,
-    UnixSockets,
+    LogFlows, LogFormat, Mitm, Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings,
+    SystemFiles, UnixSockets,
 };
 pub use upstream_proxy::{
     Except, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,
