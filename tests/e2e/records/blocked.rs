@@ -7,7 +7,7 @@ use e2e::daemon::Config;
 use e2e::resolver::StubResolver;
 use serde_json::{Value, json};
 
-use super::{audit_events, get, hello, http, socks5, start};
+use super::{VIOLATION, audit_events, get, hello, http, lines, socks5, start};
 
 #[test]
 fn r1_an_entry_has_every_field_under_its_name_and_in_its_order() {
@@ -112,7 +112,7 @@ fn r1_it_holds_200_entries_unless_told_otherwise() {
 }
 
 #[test]
-fn r1_a_name_that_does_not_resolve_is_audited_and_no_block() {
+fn r1_r5_a_name_that_does_not_resolve_is_allowed_and_failed_and_no_block() {
     let dns = StubResolver::start();
     let config = Config::new()
         .allow("missing.test")
@@ -124,15 +124,23 @@ fn r1_a_name_that_does_not_resolve_is_audited_and_no_block() {
     let events = audit_events(&daemon, 3);
     for event in events {
         for (field, value) in [
-            ("network.policy.decision", "deny"),
-            ("network.policy.reason", "dns_failure"),
-            ("network.policy.source", "proxy_state"),
-            ("network.policy.scope", "non_domain"),
+            ("network.policy.decision", "allow"),
+            ("network.policy.reason", "allow"),
+            ("network.policy.source", "baseline_policy"),
+            ("network.policy.scope", "domain"),
         ] {
             assert_eq!(event.field(field), Some(&Value::from(value)), "{field}");
         }
     }
+    for flow in lines(&daemon, 3, |line| line.flow().is_some()) {
+        assert_eq!(flow.flow(), Some("dns_failed"));
+        let cause = "dns_failure: the name does not exist";
+        assert_eq!(flow.flow_cause(), Some(cause));
+        assert_eq!(flow.level(), Some("INFO"));
+    }
     assert!(daemon.blocked().is_empty());
+    let said = |line: &e2e::daemon::LogLine| line.message_starts_with(VIOLATION);
+    assert!(!daemon.logs().iter().any(said));
 }
 
 #[test]
@@ -146,4 +154,36 @@ fn r1_a_host_that_is_none_is_recorded_as_it_was_given_and_escaped() {
     assert_eq!(entry["host"], "a..b");
     assert_eq!(entry["reason"], "invalid_host");
     assert_eq!(origin.connections(), 0);
+}
+
+/// As when the service starts again after the clock was set back by a year.
+#[test]
+fn r1_numbers_go_on_behind_those_of_a_start_with_a_later_clock() {
+    let place = tempfile::tempdir().expect("a directory");
+    let kept = place.path().join("sequence");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let year = std::time::Duration::from_secs(366 * 24 * 60 * 60);
+    let later = (now.expect("after 1970") + year).as_millis();
+    std::fs::write(&kept, format!("{later}\n")).expect("a file");
+    let state = Value::from(place.path().to_string_lossy());
+    let sequence = || {
+        let daemon = e2e::daemon::Daemon::launch(e2e::binary!())
+            .config(&Config::example())
+            .arg("-c")
+            .arg(format!("daemon.state_dir={state}"))
+            .start();
+        get(&daemon, "http://blocked.test/");
+        let entry = daemon.wait_for_blocked(|entry| entry["host"] == "blocked.test");
+        entry["sequence"].as_u64().expect("a number")
+    };
+    let first = sequence();
+    assert!(u128::from(first) > later * 1024, "{first}");
+    let second = sequence();
+    assert!(second > first, "{first} {second}");
+    let kept = std::fs::read_to_string(kept).expect("the file of the last start");
+    let time = kept.split(' ').next().expect("a time");
+    assert!(
+        time.parse::<u128>().is_ok_and(|time| time > later),
+        "{kept}"
+    );
 }
