@@ -71,7 +71,7 @@ fn a1_config_tells_the_settings_in_force_under_the_names_of_the_file() {
     }
     let limits = &told["daemon"]["limits"];
     assert_eq!(limits["max_connections"], 77);
-    assert_eq!(limits["header_timeout"], "90s");
+    assert_eq!(limits["header_timeout"], "1m 30s");
     assert_eq!(limits["blocked_buffer"], 200);
     assert_eq!(told["daemon"]["admin"]["read_only"], false);
 }
