@@ -10,8 +10,8 @@ use crate::merge::Table;
 use crate::origins::Origins;
 use crate::read::{self, Zero};
 use crate::settings::{
-    Admin, AdminAccess, AdminView, Control, Daemon, Limits, LogFormat, Principal, Resolver,
-    ResolverFiles, Sandbox,
+    Admin, AdminAccess, AdminView, Control, Daemon, Limits, LogFlows, LogFormat, Principal,
+    Resolver, ResolverFiles, Sandbox,
 };
 
 /// The table's name.
@@ -24,6 +24,7 @@ pub(crate) static SCHEMA: Schema = Schema(&[&[
     ("state_dir", Slot::Value(Key::StateDir)),
     ("log", Slot::Value(Key::Log)),
     ("log_format", Slot::Value(Key::LogFormat)),
+    ("log_flows", Slot::Value(Key::LogFlows)),
     ("control", Slot::Table(&CONTROL)),
     ("admin", Slot::Table(&ADMIN)),
     ("resolver", Slot::Table(&RESOLVER)),
@@ -97,6 +98,10 @@ pub(crate) fn settle(
             .get(Key::LogFormat)
             .and_then(|setting| read::word(setting, LOG_FORMATS, problems))
             .unwrap_or(default.log_format),
+        log_flows: raw
+            .get(Key::LogFlows)
+            .and_then(|setting| read::boolean(setting, problems))
+            .map_or(default.log_flows, LogFlows::of),
         control: Control {
             socket: path(Key::ControlSocket, problems),
             administrators: principals(raw.get(Key::Administrators), problems),

@@ -58,6 +58,7 @@ pub(crate) enum Key {
     StateDir,
     Log,
     LogFormat,
+    LogFlows,
     ControlSocket,
     Administrators,
     Observers,

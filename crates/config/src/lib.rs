@@ -60,8 +60,8 @@ pub use resolv_conf::ResolvConf;
 pub use secret::{Secret, SecretSource, Secrets, below};
 pub use settings::{
     Admin, AdminAccess, AdminView, CaCertificate, CaPaths, Control, Daemon, Limits, Listen,
-    LogFormat, Mitm, Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings, SystemFiles,
-    UnixSockets,
+    LogFlows, LogFormat, Mitm, Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings,
+    SystemFiles, UnixSockets,
 };
 pub use state::user_state_directory;
 pub use upstream_proxy::{

@@ -150,6 +150,8 @@ pub struct Daemon {
     pub log: String,
     /// How log records are written.
     pub log_format: LogFormat,
+    /// Which ends of permitted attempts are logged at level `info`.
+    pub log_flows: LogFlows,
     /// `[daemon.control]`.
     pub control: Control,
     /// `[daemon.admin]`.
@@ -204,6 +206,23 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// Which ends of permitted attempts are logged at level `info` (SPEC R5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFlows {
+    /// Those that failed. The others are logged at level `debug`.
+    #[default]
+    Failures,
+    /// All of them.
+    All,
+}
+
+impl LogFlows {
+    /// The meaning of the key's value.
+    pub(crate) fn of(is_on: bool) -> Self {
+        if is_on { Self::All } else { Self::Failures }
+    }
 }
 
 /// The control socket (SPEC L4, K3).
@@ -397,6 +416,7 @@ impl Default for Daemon {
             state_dir: None,
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
+            log_flows: LogFlows::Failures,
             control: Control::default(),
             admin: Admin::default(),
             resolver: Resolver::default(),

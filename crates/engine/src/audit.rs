@@ -14,6 +14,46 @@ use time::macros::format_description;
 const TIMESTAMP: StaticFormatDescription =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
+/// A `tracing` event with the fields of a decision, further fields, and a message. Every event about a
+/// decision has the same fields in this way.
+macro_rules! decided {
+    ($target:expr, $level:expr, $name:literal, $event:expr, $($rest:tt)+) => {{
+        let decided: &$crate::audit::AuditEvent<'_> = $event;
+        let metadata = decided.metadata;
+        let timestamp = decided.timestamp.format($crate::audit::TIMESTAMP).unwrap_or_default();
+        tracing::event!(
+            target: $target,
+            $level,
+            event.name = $name,
+            event.timestamp = timestamp,
+            network.policy.scope = decided.scope.as_str(),
+            network.policy.decision = decided.decision.verdict().as_str(),
+            network.policy.source = decided.decision.source().as_str(),
+            network.policy.reason = decided.reason,
+            network.policy.override = decided.overridden == $crate::audit::Override::Overridden,
+            network.transport.protocol = decided.protocol.audit_name(),
+            server.address = decided.server_address,
+            server.port = decided.server_port,
+            http.request.method = decided.method.unwrap_or("none"),
+            client.address = decided.client_address.unwrap_or("unknown"),
+            attempt_id = decided.attempt_id,
+            conversation.id = metadata.conversation_id.as_deref(),
+            app.version = metadata.app_version.as_deref(),
+            user.account_id = metadata.user_account_id.as_deref(),
+            auth_mode = metadata.auth_mode.as_deref(),
+            originator = metadata.originator.as_deref(),
+            user.email = metadata.user_email.as_deref(),
+            terminal.type = metadata.terminal_type.as_deref(),
+            model = metadata.model.as_deref(),
+            slug = metadata.slug.as_deref(),
+            event.count = (decided.count > 1).then_some(decided.count),
+            $($rest)+
+        );
+    }};
+}
+
+pub(crate) mod flow;
+
 /// What is recorded of a decision.
 #[derive(Clone, Debug)]
 pub struct AuditEvent<'a> {
@@ -123,34 +163,11 @@ impl AuditSink for TracingAudit {
         if !tracing::enabled!(target: "codex_otel.network_proxy", tracing::Level::INFO) {
             return;
         }
-        let metadata = event.metadata;
-        let timestamp = event.timestamp.format(TIMESTAMP).unwrap_or_default();
-        tracing::event!(
-            target: "codex_otel.network_proxy",
+        decided!(
+            "codex_otel.network_proxy",
             tracing::Level::INFO,
-            event.name = "codex.network_proxy.policy_decision",
-            event.timestamp = timestamp,
-            network.policy.scope = event.scope.as_str(),
-            network.policy.decision = event.decision.verdict().as_str(),
-            network.policy.source = event.decision.source().as_str(),
-            network.policy.reason = event.reason,
-            network.policy.override = event.overridden == Override::Overridden,
-            network.transport.protocol = event.protocol.audit_name(),
-            server.address = event.server_address,
-            server.port = event.server_port,
-            http.request.method = event.method.unwrap_or("none"),
-            client.address = event.client_address.unwrap_or("unknown"),
-            attempt_id = event.attempt_id,
-            conversation.id = metadata.conversation_id.as_deref(),
-            app.version = metadata.app_version.as_deref(),
-            user.account_id = metadata.user_account_id.as_deref(),
-            auth_mode = metadata.auth_mode.as_deref(),
-            originator = metadata.originator.as_deref(),
-            user.email = metadata.user_email.as_deref(),
-            terminal.type = metadata.terminal_type.as_deref(),
-            model = metadata.model.as_deref(),
-            slug = metadata.slug.as_deref(),
-            event.count = (event.count > 1).then_some(event.count),
+            "codex.network_proxy.policy_decision",
+            event,
             // People see a journal entry without a message as an empty line.
             "{} {} {}:{} ({}{})",
             event.decision.verdict(),

@@ -64,6 +64,11 @@ impl Drain {
         self.tasks.len()
     }
 
+    /// Whether every task that is left is being ended.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.is_cancelled()
+    }
+
     /// Whether the drain has begun.
     pub fn has_begun(&self) -> bool {
         self.begun.is_cancelled()

@@ -7,6 +7,7 @@
 //! check and the dial, does not compile.
 
 mod detail;
+pub(crate) mod flow;
 mod foreseen;
 mod question;
 mod standing;
@@ -22,6 +23,8 @@ use codex_network_policy::{
 use crate::Shared;
 use detail::AUTHORITY_MISMATCH;
 pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
+use flow::Subject;
+pub(crate) use flow::{Flow, WeakFlow};
 pub use foreseen::{AddressStanding, JudgedAddress};
 pub(crate) use foreseen::{Foreseen, decide_invalid};
 pub(crate) use question::Question;
@@ -51,11 +54,11 @@ pub(crate) struct Attempt {
 /// says nothing about addresses yet.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    attempt: Attempt,
     authority: Authority,
     decision: Decision,
     generation: Arc<Generation>,
-    recorder: Arc<Recorder>,
+    /// The attempt, and what becomes of it.
+    flow: Flow,
 }
 
 /// The only addresses that may be dialled, and how their attempt came to be allowed.
@@ -132,12 +135,12 @@ pub(crate) fn judge(
 ) -> Judged {
     let recorder = &shared.recorder;
     let decision = decide(recorder, &generation, &attempt, &authority);
+    let subject = Subject::Host(authority.clone());
     let permit = Permit {
-        attempt,
+        flow: Flow::new(recorder, &generation, attempt, subject),
         authority,
         decision,
         generation,
-        recorder: Arc::clone(recorder),
     };
     match &shared.decider {
         _ if decision.is_allow() => Judged::Permitted(permit),
@@ -335,7 +338,16 @@ impl Attempt {
 
 impl Permit {
     pub(crate) fn attempt(&self) -> &Attempt {
-        &self.attempt
+        self.flow.attempt()
+    }
+
+    /// What becomes of the attempt.
+    pub(crate) fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    fn recorder(&self) -> &Arc<Recorder> {
+        self.flow.recorder()
     }
 
     pub(crate) fn authority(&self) -> &Authority {
@@ -354,7 +366,7 @@ impl Permit {
             &self.generation.settings().mitm.hooks,
             &generation.settings().mitm.hooks,
         );
-        match self.attempt.hooked {
+        match self.attempt().hooked {
             Hooked::Matched if !now.has(&self.authority.host) => Hooked::Unasked,
             Hooked::Matched if before != now => Hooked::Unmatched,
             hooked => hooked,
@@ -379,10 +391,9 @@ impl Permit {
     }
 
     /// Admits the attempt to a connection that was vetted earlier for the same authority under the
-    /// same generation, and records it.
+    /// same generation. That is recorded once.
     pub(crate) fn admit_pooled(&self) {
-        self.recorder
-            .allowed(&self.attempt, &self.authority, self.decision);
+        self.flow.allow(self.decision);
     }
 
     /// Judges the addresses that the host resolved to, and records the outcome. Only now is the
@@ -390,17 +401,16 @@ impl Permit {
     pub(crate) fn vet(&self, addresses: &[IpAddr]) -> Result<VettedAddrs, Refusal> {
         let allowed = (self.decision, self.authority.port);
         let decision = decide_addresses(
-            &self.recorder,
+            self.recorder(),
             &self.generation,
-            &self.attempt,
+            self.attempt(),
             allowed,
             addresses,
         );
         if !decision.is_allow() {
             return Err(self.refuse(decision));
         }
-        self.recorder
-            .allowed(&self.attempt, &self.authority, decision);
+        self.flow.allow(decision);
         let allowed = Allowed::of(decision);
         Ok(VettedAddrs::of(&self.authority, addresses, allowed))
     }
@@ -413,7 +423,7 @@ impl Permit {
         proxy: &Authority,
         addresses: &[IpAddr],
     ) -> Result<VettedAddrs, Refusal> {
-        let own = &self.recorder.own;
+        let own = &self.recorder().own;
         if addresses
             .iter()
             .any(|address| own.covers(*address, proxy.port))
@@ -428,7 +438,7 @@ impl Permit {
     /// may have opened between the judgement and the dial. Its address was in the set before
     /// clients could connect to it.
     pub(crate) fn admit_peer(&self, peer: Option<SocketAddr>) -> Result<(), Refusal> {
-        let own = &self.recorder.own;
+        let own = &self.recorder().own;
         if peer.is_some_and(|peer| own.covers(peer.ip(), peer.port())) {
             let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
             return Err(self.refuse(decision));
@@ -436,22 +446,20 @@ impl Permit {
         Ok(())
     }
 
-    /// Records that the attempt ended without an address: the name did not resolve.
+    /// The permitted name does not resolve. That is no refusal: the attempt was allowed, and failed.
     pub(crate) fn unresolved(&self) {
-        let decision = Decision::deny(Source::ProxyState, Reason::DnsFailure, None);
-        self.recorder
-            .unresolved(&self.attempt, &self.authority, decision);
+        self.flow.allow(self.decision);
     }
 
     fn refuse(&self, decision: Decision) -> Refusal {
-        let detail = detail::of(&self.generation, &self.attempt, decision);
+        let detail = detail::of(&self.generation, self.attempt(), decision);
         self.refuse_for(decision, detail)
     }
 
     fn refuse_for(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {
         let refusal = self.refusal(decision, detail);
-        self.recorder
-            .refused(&self.generation, &self.attempt, &refusal);
+        self.recorder()
+            .refused(&self.generation, self.attempt(), &refusal);
         refusal
     }
 
@@ -459,7 +467,7 @@ impl Permit {
         Refusal {
             decision,
             destination: Destination::Host,
-            protocol: self.attempt.protocol,
+            protocol: self.attempt().protocol,
             host: self.authority.host.to_string(),
             port: self.authority.port,
             detail,

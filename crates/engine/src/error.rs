@@ -1,12 +1,10 @@
 //! What can fail between a permit and an answer, whose fault it is, and the words for it.
 
 use std::error::Error;
-use std::fmt::Display;
 
 use crate::enforce::Refusal;
 use crate::incoming::BodyError;
-use crate::owner::ConnectionHandle;
-use crate::record::Recorder;
+use crate::outcome::{Ending, Outcome, Told};
 use crate::upstream::tls::TlsError;
 use crate::upstream::unix_socket::SocketError;
 use crate::upstream::{Answerer, BrokenAnswer, ConnectError, ProxyError, ResolveError};
@@ -77,7 +75,7 @@ fn resolving(error: &ResolveError) -> &'static str {
 
 impl Fault {
     /// The word in the log.
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Upstream => "host",
@@ -111,6 +109,34 @@ impl Failure {
         }
     }
 
+    /// The end of a permitted attempt that failed. One that was refused after all has a record of
+    /// its own (SPEC R2).
+    pub(crate) fn ending(&self) -> Ending {
+        let (outcome, told) = match self {
+            Self::Refused(_) => (Outcome::Forbidden, Told::InARecord),
+            Self::NoInterception => (Outcome::Forbidden, Told::Nowhere),
+            Self::Resolve(_) => (Outcome::DnsFailed, Told::Nowhere),
+            Self::RequestBody(_) => (Outcome::ClientGone, Told::Nowhere),
+            Self::Connect(_)
+            | Self::UnixSocket(_)
+            | Self::Tls(_)
+            | Self::UpstreamProxy(_)
+            | Self::Answer(_)
+            | Self::NotProcessed(_) => (Outcome::UpstreamFailed, Told::Nowhere),
+        };
+        Ending {
+            outcome,
+            fault: Some(self.fault().as_str()),
+            reason: match self {
+                Self::Refused(refusal) => Some(refusal.decision.reason()),
+                _ => None,
+            },
+            cause: Some(self.to_string().into()),
+            detail: detail(self),
+            told,
+        }
+    }
+
     /// Why a connection could not be opened: to the host, the upstream proxy or the unix socket.
     pub(crate) fn connect_error(&self) -> Option<&ConnectError> {
         match self {
@@ -120,24 +146,6 @@ impl Failure {
             _ => None,
         }
     }
-}
-
-/// Logs that a permitted request failed, in one line within the client's budget. A request that was
-/// refused after all has its own record (SPEC R2).
-pub(crate) fn log(
-    recorder: &Recorder,
-    connection: &ConnectionHandle,
-    door: &'static str,
-    authority: &dyn Display,
-    failure: &Failure,
-) {
-    if matches!(failure, Failure::Refused(_)) || !recorder.may_say(connection, "failed requests") {
-        return;
-    }
-    tracing::info!(
-        client = %connection.client(), %authority, door, fault = failure.fault().as_str(), detail = detail(failure),
-        "a permitted request failed: {failure}",
-    );
 }
 
 /// Bytes of [`detail`] at most. A certificate can make rustls say a quarter of a MiB.

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_config::Limits;
-use codex_network_policy::{Protocol, Reason};
+use codex_network_policy::Protocol;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::server::conn::http1;
@@ -45,7 +45,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use body::Reporter;
 pub(crate) use body::{Answer, RequestBody};
 pub(crate) use client_stream::ClientEnd;
 use client_stream::{ClientStream, Stop, Timeouts};
@@ -61,10 +60,11 @@ use upgrade::{Switched, UpgradeOffer};
 
 use crate::Shared;
 use crate::client::{AttemptId, Client};
-use crate::enforce::{self, Attempt, Standing};
+use crate::enforce::{self, Attempt};
 use crate::incoming::Incoming;
 use crate::live_policy::Generation;
 use crate::mitm::Interception;
+use crate::outcome::Ending;
 use crate::owner::ConnectionHandle;
 use crate::respond::{self, Door};
 use crate::tunnel::Tunnel;
@@ -92,8 +92,6 @@ pub(crate) struct Session {
     turns: Turns,
     /// The requests that are judged again when the settings change.
     underway: Arc<Underway>,
-    /// Logs what goes wrong.
-    reporter: Arc<Reporter>,
 }
 
 /// Where requests come from.
@@ -192,6 +190,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         timeouts,
         session.turns.clone(),
         session.interim.clone(),
+        session.connection.clone(),
     );
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let mut request = request.map(Incoming::from);
@@ -230,14 +229,15 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     let outcome = loop {
         tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break outcome,
-            (standing, reason) = &mut forbidden => {
-                session.say_forbidden(&standing, reason);
+            reason = &mut forbidden => {
+                session.connection.end(Ending::forbidden(reason));
                 // An orderly close would end an answer without a length.
                 let (stream, _) = connection.into_parts().io.into_inner().into_parts();
                 let _ = stream.socket().set_zero_linger();
                 return None;
             }
             () = session.connection.gives_way() => {
+                session.connection.end(Ending::gives_way());
                 if session.turns.is_ours() {
                     let (stream, _) = connection.into_parts().io.into_inner().into_parts();
                     let _ = stream.socket().set_zero_linger();
@@ -294,11 +294,6 @@ impl Session {
         connection: ConnectionHandle,
         place: Place,
     ) -> Arc<Self> {
-        let reporter = Reporter {
-            shared: Arc::clone(shared),
-            connection: connection.clone(),
-            door: place.door(),
-        };
         Arc::new(Self {
             shared: Arc::clone(shared),
             address,
@@ -309,7 +304,6 @@ impl Session {
             interim: Interim::default(),
             turns: Turns::default(),
             underway: Arc::default(),
-            reporter: Arc::new(reporter),
         })
     }
 
@@ -403,11 +397,6 @@ impl Session {
             return;
         }
         tracing::info!(client = %self.address, door = self.place.door(), "refused a malformed request: {why}");
-    }
-
-    /// Logs that the connection ends because the policy no longer permits a request in hand.
-    fn say_forbidden(&self, standing: &Standing, reason: Reason) {
-        tracing::info!(client = %self.address, authority = %standing, %reason, door = self.place.door(), "closed a connection with a request that the policy no longer permits");
     }
 
     /// Makes the connection something else once the answer in hand has been sent.

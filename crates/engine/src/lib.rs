@@ -62,6 +62,7 @@ mod blocked;
 mod clock;
 mod error;
 mod lines;
+mod outcome;
 mod record;
 mod respond;
 

@@ -45,9 +45,10 @@ use silent_client::SilentClient;
 use crate::Shared;
 use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
 use crate::enforce::{self, LeadsTo, Permit};
-use crate::error::Failure;
+use crate::error::{Failure, Fault};
 use crate::http::{self, ClientEnd, First, Inside};
 use crate::observed::Observed;
+use crate::outcome::{Ending, Outcome, Told};
 use crate::respond::{self, TlsAlert};
 use crate::upstream::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease};
@@ -104,6 +105,30 @@ enum Refused {
     SwitchedOff,
 }
 
+impl Refused {
+    /// The end of the attempt.
+    fn ending(&self) -> Ending {
+        let (outcome, told) = match self {
+            Self::Gone => (Outcome::ClientGone, Told::Nowhere),
+            // They have a record, or a line of level `error`, of their own.
+            Self::Slow | Self::NotTls | Self::OtherName | Self::SwitchedOff => {
+                (Outcome::Forbidden, Told::InARecord)
+            }
+            Self::Leaf(_) => (Outcome::UpstreamFailed, Told::InARecord),
+            Self::Flaw(_) => (Outcome::Forbidden, Told::Nowhere),
+        };
+        let cause = format!("the client cannot be intercepted: {self}");
+        Ending {
+            fault: Some(match self {
+                Self::Leaf(_) | Self::SwitchedOff => Fault::Proxy.as_str(),
+                _ => Fault::Client.as_str(),
+            }),
+            told,
+            ..Ending::because(outcome, cause)
+        }
+    }
+}
+
 impl Interceptor {
     /// Makes the interceptor that the settings ask for, or keeps the old one if it fits, so that
     /// certificates survive a reload. `None` where TLS may not be intercepted.
@@ -143,7 +168,7 @@ impl Interception {
         let leads_to = upstream.leads_to().clone();
         let opening = tokio::select! {
             opening = meet(&permit, &mut client, early) => opening,
-            reason = forbidden(shared, &permit, &leads_to) => return say_forbidden(&permit, reason),
+            reason = forbidden(shared, &permit, &leads_to) => return end_forbidden(&permit, reason),
         };
         match opening {
             Ok(Opening::Tls(hello, early)) => {
@@ -152,14 +177,9 @@ impl Interception {
             Ok(Opening::PlainHttp(early)) => {
                 serve_plainly(shared, &permit, upstream, client, early).await;
             }
-            Err(refused) => {
-                refuse(&permit, client, &refused).await;
-                if may_say(shared, &permit) {
-                    let address = permit.attempt().client.address;
-                    tracing::info!(client = %address, authority = %permit.authority(), "refused to intercept a client: {refused}");
-                }
-            }
+            Err(refused) => refuse(&permit, client, &refused).await,
         }
+        permit.flow().complete_with_connection();
     }
 }
 
@@ -181,7 +201,7 @@ async fn intercept(
         tokio::select! {
             () = &mut served => return,
             changed = changed(shared, permit, &leads_to, is_needed) => match changed {
-                Changed::Forbidden(reason) => return say_forbidden(permit, reason),
+                Changed::Forbidden(reason) => return end_forbidden(permit, reason),
                 // The requests in hand may end, while they are permitted.
                 Changed::Needless => {
                     say_needless(permit);
@@ -208,13 +228,13 @@ async fn serve_plainly(
     let end = CancellationToken::new();
     let inside = inside(permit, Wire::Plain, first, end.clone());
     let address = permit.attempt().client.address;
-    let stream = Replay::new(early, client);
+    let stream = Replay::new(early, client, permit.flow().clone());
     let mut served: BoxFuture<'_, ()> =
         Box::pin(http::serve_inside(shared, stream, address, inside));
     tokio::select! {
         () = &mut served => return,
         changed = changed(shared, permit, &leads_to, true) => match changed {
-            Changed::Forbidden(reason) => say_forbidden(permit, reason),
+            Changed::Forbidden(reason) => end_forbidden(permit, reason),
             Changed::Needless => say_needless(permit),
         }
     }
@@ -222,9 +242,10 @@ async fn serve_plainly(
     served.await;
 }
 
-fn say_forbidden(permit: &Permit, reason: Reason) {
-    let (client, authority) = (permit.attempt().client.address, permit.authority());
-    tracing::info!(%client, %authority, %reason, "closed an intercepted connection that the policy no longer permits");
+/// Ends the connection, and the requests in hand with it.
+fn end_forbidden(permit: &Permit, reason: Reason) {
+    let connection = &permit.attempt().client.connection;
+    connection.end(Ending::forbidden(reason));
 }
 
 fn say_needless(permit: &Permit) {
@@ -269,6 +290,7 @@ async fn meet(permit: &Permit, client: &mut TcpStream, early: Bytes) -> Result<O
 /// Refuses a client: sends a TLS alert with the reason to a TLS client, and resets a client that
 /// speaks neither TLS nor HTTP. Records a refusal by policy.
 async fn refuse(permit: &Permit, mut client: TcpStream, refused: &Refused) {
+    permit.flow().end(refused.ending());
     let alert = match refused {
         Refused::NotTls | Refused::Slow => {
             let _refusal = permit.withdraw(Reason::MitmRequired, "not_tls");
@@ -410,7 +432,8 @@ async fn accept(
         Err(error) => return Err((client, error.into())),
     };
     let limit = generation.settings().daemon.limits.header_timeout;
-    let accepted = TlsAcceptor::from(config).accept(Replay::new(early, client));
+    let accepted =
+        TlsAcceptor::from(config).accept(Replay::new(early, client, permit.flow().clone()));
     let address = permit.attempt().client.address;
     match timeout(limit, accepted).await {
         Ok(Ok(stream)) => Ok(Some(listen(stream, interceptor, address, host))),
@@ -418,12 +441,17 @@ async fn accept(
             if may_say(shared, permit) {
                 interceptor.distrust.note(address, host, &error);
             }
+            let cause = "the client ended the TLS handshake";
+            permit
+                .flow()
+                .end(Ending::because(Outcome::ClientGone, cause));
             Ok(None)
         }
         Err(_) => {
             if may_say(shared, permit) {
                 tracing::info!(client = %address, authority = %permit.authority(), "a client did not finish its TLS handshake in time");
             }
+            permit.flow().end(Ending::idle(limit));
             Ok(None)
         }
     }

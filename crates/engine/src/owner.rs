@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use crate::activity::{Activity, Busy};
+use crate::outcome::Ending;
 use crate::shares::Holder;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +55,8 @@ struct Inner {
     user: OnceLock<Option<u32>>,
     activity: Arc<Activity>,
     gives_way: CancellationToken,
+    /// Set when the proxy ends the connection.
+    ending: OnceLock<Ending>,
     /// Whether a task is asking.
     is_being_asked: AtomicBool,
 }
@@ -73,13 +76,9 @@ impl ConnectionHandle {
             user: OnceLock::new(),
             activity: Arc::new(Activity::new()),
             gives_way: CancellationToken::new(),
+            ending: OnceLock::new(),
             is_being_asked: AtomicBool::new(false),
         }))
-    }
-
-    /// The client's address.
-    pub(crate) fn client(&self) -> SocketAddr {
-        self.0.ends.client
     }
 
     /// The address that the connection came in on.
@@ -121,6 +120,17 @@ impl ConnectionHandle {
     /// Resolves when the connection has to end for another one.
     pub(crate) async fn gives_way(&self) {
         self.0.gives_way.cancelled().await;
+    }
+
+    /// Notes why the proxy ends the connection. What is under way on it ends for the same cause.
+    pub(crate) fn end(&self, ending: Ending) {
+        // The first cause stands.
+        let _ = self.0.ending.set(ending);
+    }
+
+    /// Why the proxy ends the connection, if it does.
+    pub(crate) fn ending(&self) -> Option<&Ending> {
+        self.0.ending.get()
     }
 
     /// Whether the kernel knows more than the address tells, and was not asked yet.

@@ -1,21 +1,27 @@
-//! Writes decisions down: audit event, blocked entry, counters.
+//! Writes decisions and their outcomes down: audit event, blocked entry, flow event, counters.
 //!
-//! Only `enforce.rs` calls it, so there is one record per decision.
+//! Only `enforce.rs` and its folder call it, so there is one record per decision.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use codex_network_config::LogFlows;
 use codex_network_policy::{Authority, Decision, Protocol, Source, Verdict};
 
+use crate::audit::flow::{FlowEvent, FlowLevel};
 use crate::audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope, Volume};
 use crate::blocked::{self, BlockedEntry, BlockedLog};
+use crate::client::AttemptId;
 use crate::clock::Clock;
+use crate::drain::Drain;
 use crate::enforce::unix_socket::UNIX_SOCKET;
 use crate::enforce::{Attempt, Destination, Refusal};
 use crate::lines::{About, Count, Decided, INTERVAL, Key, Line, Lines};
 use crate::live_policy::Generation;
+use crate::outcome::Ending;
 use crate::own::OwnListeners;
 use crate::owner::{ConnectionHandle, Owners};
 
@@ -24,6 +30,22 @@ struct Server<'a> {
     destination: Destination,
     address: &'a str,
     port: u16,
+}
+
+/// An allowed attempt that has ended.
+pub(crate) struct Flowed<'a> {
+    pub(crate) attempt: &'a Attempt,
+    pub(crate) destination: Destination,
+    pub(crate) address: &'a str,
+    pub(crate) port: u16,
+    pub(crate) decision: Decision,
+    pub(crate) ending: &'a Ending,
+    pub(crate) log: LogFlows,
+    /// Bytes from the client to the upstream, and back.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) duration: Duration,
+    pub(crate) peer: Option<SocketAddr>,
 }
 
 /// Where decisions are written to.
@@ -37,6 +59,7 @@ pub(crate) struct Recorder {
     clock: Arc<dyn Clock>,
     allowed: AtomicU64,
     lines: Lines,
+    drain: Drain,
     /// A reference to this recorder, for the task that writes counts.
     this: Weak<Self>,
 }
@@ -49,6 +72,7 @@ impl Recorder {
         metadata: AuditMetadata,
         owners: Arc<Owners>,
         own: [OwnListeners; 2],
+        drain: Drain,
     ) -> Arc<Self> {
         let [own, own_datagrams] = own;
         Arc::new_cyclic(|this| Self {
@@ -60,6 +84,7 @@ impl Recorder {
             clock,
             allowed: AtomicU64::new(0),
             lines: Lines::new(owners),
+            drain,
             this: this.clone(),
         })
     }
@@ -92,7 +117,12 @@ impl Recorder {
 
     pub(crate) fn allowed(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
-        self.audit_host(attempt, authority, decision);
+        let server = Server {
+            destination: Destination::Host,
+            address: &authority.host.to_string(),
+            port: authority.port,
+        };
+        self.audit(attempt, &server, decision, decision.reason().as_str(), None);
     }
 
     pub(crate) fn allowed_unix_socket(&self, attempt: &Attempt, decision: Decision) {
@@ -103,12 +133,6 @@ impl Recorder {
             port: 0,
         };
         self.audit(attempt, &server, decision, decision.reason().as_str(), None);
-    }
-
-    /// A name that does not resolve is an outcome and not a violation: it is audited, and gets no
-    /// blocked entry.
-    pub(crate) fn unresolved(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
-        self.audit_host(attempt, authority, decision);
     }
 
     pub(crate) fn refused(&self, generation: &Generation, attempt: &Attempt, refusal: &Refusal) {
@@ -157,25 +181,56 @@ impl Recorder {
         );
     }
 
-    fn audit_host(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
-        let server = Server {
-            destination: Destination::Host,
-            address: &authority.host.to_string(),
-            port: authority.port,
-        };
-        self.audit(attempt, &server, decision, decision.reason().as_str(), None);
+    /// Whether the proxy is ending everything that is left.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.drain.is_cut()
     }
 
-    /// Records a decision. `blocked` is the entry of a refusal, with the capacity of the log.
-    fn audit(
-        &self,
-        attempt: &Attempt,
-        server: &Server<'_>,
+    /// Logs the end of an allowed attempt, if the log wants it and, for a failure, the client's budget
+    /// has room (SPEC R5).
+    pub(crate) fn flowed(&self, flow: &Flowed<'_>) {
+        let ending = flow.ending;
+        let level = match (flow.log, ending.is_failure()) {
+            (LogFlows::All, _) | (LogFlows::Failures, true) => FlowLevel::Info,
+            (LogFlows::Failures, false) => FlowLevel::Debug,
+        };
+        if !level.is_enabled() {
+            return;
+        }
+        let connection = &flow.attempt.client.connection;
+        if ending.is_failure() && !self.may_say(connection, "failed requests") {
+            return;
+        }
+        let server = Server {
+            destination: flow.destination,
+            address: flow.address,
+            port: flow.port,
+        };
+        let (reason, client) = (
+            flow.decision.reason().as_str(),
+            flow.attempt.client.address.to_string(),
+        );
+        FlowEvent {
+            decided: self.event(flow.attempt, &server, flow.decision, reason, &client),
+            ending,
+            sent: flow.sent,
+            received: flow.received,
+            duration: flow.duration,
+            peer: flow.peer,
+        }
+        .write(level);
+    }
+
+    /// The event of a decision.
+    fn event<'a>(
+        &'a self,
+        attempt: &'a Attempt,
+        server: &Server<'a>,
         decision: Decision,
-        reason: &str,
-        blocked: Option<(BlockedEntry, usize)>,
-    ) {
-        let event = AuditEvent {
+        reason: &'a str,
+        client: &'a str,
+    ) -> AuditEvent<'a> {
+        AuditEvent {
             timestamp: self.clock.now(),
             scope: server.scope(decision.source()),
             decision,
@@ -189,15 +244,24 @@ impl Recorder {
             server_address: server.address,
             server_port: server.port,
             method: attempt.method.as_deref().map(short),
-            client_address: Some(&attempt.client.address.to_string()),
-            attempt_id: attempt
-                .client
-                .attempt
-                .as_ref()
-                .map(crate::client::AttemptId::as_str),
+            client_address: Some(client),
+            attempt_id: attempt.client.attempt.as_ref().map(AttemptId::as_str),
             metadata: &self.metadata,
             count: 1,
-        };
+        }
+    }
+
+    /// Records a decision. `blocked` is the entry of a refusal, with the capacity of the log.
+    fn audit(
+        &self,
+        attempt: &Attempt,
+        server: &Server<'_>,
+        decision: Decision,
+        reason: &str,
+        blocked: Option<(BlockedEntry, usize)>,
+    ) {
+        let client = attempt.client.address.to_string();
+        let event = self.event(attempt, server, decision, reason, &client);
         // Each allowed decision is recorded by itself: it shows what left the machine.
         let line = match decision.verdict() {
             Verdict::Allow => Line::Written,
@@ -346,16 +410,24 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::local_addresses::KernelAddresses;
 
+    impl Recorder {
+        /// With nothing behind it but `tracing`.
+        pub(crate) fn for_tests() -> Arc<Self> {
+            Self::new(
+                Arc::new(TracingAudit),
+                Arc::new(SystemClock),
+                BlockedLog::default(),
+                AuditMetadata::default(),
+                Arc::new(Owners::new(None)),
+                [(), ()].map(|()| OwnListeners::new(Arc::new(KernelAddresses))),
+                Drain::new(),
+            )
+        }
+    }
+
     #[test]
     fn r2_messages_that_a_client_causes_are_within_its_budget_and_the_rest_is_counted() {
-        let recorder = Recorder::new(
-            Arc::new(TracingAudit),
-            Arc::new(SystemClock),
-            BlockedLog::default(),
-            AuditMetadata::default(),
-            Arc::new(Owners::new(None)),
-            [(), ()].map(|()| OwnListeners::new(Arc::new(KernelAddresses))),
-        );
+        let recorder = Recorder::for_tests();
         let client =
             |last| ConnectionHandle::new(([192, 0, 2, last], 5).into(), ([127, 0, 0, 1], 1).into());
         let flood = client(1);

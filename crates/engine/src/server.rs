@@ -200,6 +200,7 @@ impl Engine {
                     OwnListeners::kept_while_draining(Arc::clone(&parts.machine), drain.clone()),
                     OwnListeners::new(parts.machine),
                 ],
+                drain.clone(),
             ),
             upstream: Upstream::new(
                 parts.dialler,

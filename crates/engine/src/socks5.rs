@@ -20,7 +20,6 @@ use self::handshake::{Command, Flaw, Method, Parsed};
 use crate::Shared;
 use crate::client::{AttemptId, Client};
 use crate::enforce::{self, Attempt, Permit};
-use crate::error;
 use crate::http::linger;
 use crate::mitm::Interception;
 use crate::owner::ConnectionHandle;
@@ -203,9 +202,7 @@ async fn open(
     match shared.upstream.open(&permit).await {
         Ok(upstream) => Ok((permit, upstream)),
         Err(failure) => {
-            let connection = &permit.attempt().client.connection;
-            let authority = permit.authority();
-            error::log(&shared.recorder, connection, DOOR, authority, &failure);
+            permit.flow().fail(&failure);
             Err(respond::socks_failure(&failure))
         }
     }

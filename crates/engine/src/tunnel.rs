@@ -5,13 +5,10 @@
 //! longer permits its destination, it ends (SPEC P11). How the bytes are moved is private to this
 //! file; callers pass two sockets.
 
-use std::fmt::Display;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use codex_network_config::duration_text;
 use codex_network_policy::{Handling, Reason};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -19,7 +16,9 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::Shared;
 use crate::activity::Activity;
-use crate::enforce::{self, LeadsTo, Permit};
+use crate::enforce::{self, Flow, LeadsTo, Permit};
+use crate::error::Fault;
+use crate::outcome::{Ending, Outcome};
 use crate::owner::ConnectionHandle;
 use crate::upstream::{Connection, Stream};
 
@@ -39,13 +38,20 @@ pub(crate) struct Tunnel {
 #[derive(Debug)]
 pub(crate) enum RelayEnd {
     /// Both ends are done, or one broke.
-    Closed(io::Result<()>),
+    Closed(Result<(), Broken>),
     /// Nothing flowed for too long.
     Idle(Duration),
     /// The policy no longer permits it.
     Forbidden(Reason),
     /// Another client needs its place.
     GivesWay,
+}
+
+/// An end of a relay that broke.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    Client(io::Error),
+    Upstream(io::Error),
 }
 
 impl Tunnel {
@@ -63,8 +69,9 @@ impl Tunnel {
         let connection = &permit.attempt().client.connection;
         let activity = connection.activity();
         activity.note();
+        let flow = permit.flow();
         let end = {
-            let moved = relay_both(&mut client, &mut upstream, early, behind, activity);
+            let moved = relay_both(&mut client, &mut upstream, early, behind, activity, flow);
             let forbidden = forbidden(shared, &permit, &leads_to);
             RelayEnd::of(moved, connection, limit, forbidden).await
         };
@@ -74,18 +81,14 @@ impl Tunnel {
                 upstream.socket().set_zero_linger(),
             );
         }
-        end.log(
-            "a tunnel",
-            permit.attempt().client.address,
-            permit.authority(),
-        );
+        flow.end(end.ending());
     }
 }
 
 impl RelayEnd {
     /// Moves bytes until the end, whatever brings it. Nothing may be silent for longer than `limit`.
     pub(crate) async fn of(
-        moved: impl Future<Output = io::Result<()>>,
+        moved: impl Future<Output = Result<(), Broken>>,
         connection: &ConnectionHandle,
         limit: Duration,
         forbidden: impl Future<Output = Reason>,
@@ -103,22 +106,22 @@ impl RelayEnd {
         matches!(self, Self::Closed(Err(_)) | Self::GivesWay)
     }
 
-    /// Logs the end of `relay`, which is a noun with its article.
-    pub(crate) fn log(self, relay: &'static str, client: SocketAddr, authority: &dyn Display) {
+    /// The end of the attempt that the relay was for.
+    pub(crate) fn ending(self) -> Ending {
         match self {
-            Self::Closed(Ok(())) => {}
-            Self::Closed(Err(error)) => {
-                tracing::debug!(%client, %authority, %error, "{relay} broke");
-            }
-            Self::GivesWay => {
-                tracing::debug!(%client, %authority, "closed {relay} to let another client in");
-            }
-            Self::Idle(limit) => {
-                tracing::debug!(%client, %authority, limit = duration_text(limit), "closed {relay} that was idle");
-            }
-            Self::Forbidden(reason) => {
-                tracing::info!(%client, %authority, %reason, "closed {relay} that the policy no longer permits");
-            }
+            Self::Closed(Ok(())) => Ending::plain(Outcome::Completed),
+            Self::Closed(Err(Broken::Client(error))) => Ending {
+                detail: Some(error.to_string()),
+                ..Ending::because(Outcome::ClientGone, "the client's connection broke")
+            },
+            Self::Closed(Err(Broken::Upstream(error))) => Ending {
+                fault: Some(Fault::Upstream.as_str()),
+                detail: Some(error.to_string()),
+                ..Ending::because(Outcome::UpstreamFailed, "the host's connection broke")
+            },
+            Self::GivesWay => Ending::gives_way(),
+            Self::Idle(limit) => Ending::idle(limit),
+            Self::Forbidden(reason) => Ending::forbidden(reason),
         }
     }
 }
@@ -130,20 +133,56 @@ async fn relay_both(
     early: Bytes,
     behind: Bytes,
     activity: &Activity,
-) -> io::Result<()> {
+    flow: &Flow,
+) -> Result<(), Broken> {
     let (from_client, to_client) = client.split();
     match upstream {
         Stream::Tcp(upstream) => {
             let (from_upstream, to_upstream) = upstream.split();
-            let there = relay(from_client, to_upstream, early, activity);
-            let back = relay(from_upstream, to_client, behind, activity);
+            let there = relay(from_client, to_upstream, early, activity, Way::There(flow));
+            let back = relay(from_upstream, to_client, behind, activity, Way::Back(flow));
             tokio::try_join!(there, back).map(|_| ())
         }
         Stream::Tls(upstream) => {
             let (from_upstream, to_upstream) = tokio::io::split(upstream);
-            let there = relay_stream(from_client, to_upstream, early, activity);
-            let back = relay_stream(from_upstream, to_client, behind, activity);
+            let there = relay_stream(from_client, to_upstream, early, activity, Way::There(flow));
+            let back = relay_stream(from_upstream, to_client, behind, activity, Way::Back(flow));
             tokio::try_join!(there, back).map(|_| ())
+        }
+    }
+}
+
+/// The direction of a relay, which counts what it has moved.
+#[derive(Clone, Copy)]
+pub(crate) enum Way<'a> {
+    /// From the client.
+    There(&'a Flow),
+    /// To the client.
+    Back(&'a Flow),
+}
+
+impl Way<'_> {
+    /// Counts bytes that have been passed on.
+    fn moved(self, bytes: usize) {
+        match self {
+            Self::There(flow) => flow.sent(bytes),
+            Self::Back(flow) => flow.received(bytes),
+        }
+    }
+
+    /// The end that was read from has broken.
+    fn source(self, error: io::Error) -> Broken {
+        match self {
+            Self::There(_) => Broken::Client(error),
+            Self::Back(_) => Broken::Upstream(error),
+        }
+    }
+
+    /// The end that was written to has broken.
+    fn target(self, error: io::Error) -> Broken {
+        match self {
+            Self::There(_) => Broken::Upstream(error),
+            Self::Back(_) => Broken::Client(error),
         }
     }
 }
@@ -154,27 +193,31 @@ async fn relay(
     mut to: WriteHalf<'_>,
     early: Bytes,
     activity: &Activity,
-) -> io::Result<()> {
+    way: Way<'_>,
+) -> Result<(), Broken> {
+    let (source, target) = (|error| way.source(error), |error| way.target(error));
     if !early.is_empty() {
-        to.write_all(&early).await?;
+        to.write_all(&early).await.map_err(target)?;
+        way.moved(early.len());
     }
     drop(early);
     loop {
-        from.readable().await?;
+        from.readable().await.map_err(source)?;
         let mut buffer = Vec::with_capacity(BUFFER);
         loop {
             match from.try_read_buf(&mut buffer) {
                 Ok(0) => {
-                    return to.shutdown().await;
+                    return to.shutdown().await.map_err(target);
                 }
-                Ok(_) => {
+                Ok(read) => {
                     activity.note();
-                    to.write_all(&buffer).await?;
+                    to.write_all(&buffer).await.map_err(target)?;
+                    way.moved(read);
                     activity.note();
                     buffer.clear();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
+                Err(error) => return Err(source(error)),
             }
         }
     }
@@ -186,18 +229,22 @@ pub(crate) async fn relay_stream(
     mut to: impl AsyncWrite + Unpin,
     early: Bytes,
     activity: &Activity,
-) -> io::Result<()> {
-    to.write_all(&early).await?;
+    way: Way<'_>,
+) -> Result<(), Broken> {
+    let (source, target) = (|error| way.source(error), |error| way.target(error));
+    to.write_all(&early).await.map_err(target)?;
+    way.moved(early.len());
     drop(early);
     let mut buffer = vec![0; STREAM_BUFFER];
     loop {
-        let read = from.read(&mut buffer).await?;
+        let read = from.read(&mut buffer).await.map_err(source)?;
         if read == 0 {
-            return to.shutdown().await;
+            return to.shutdown().await.map_err(target);
         }
         activity.note();
-        to.write_all(&buffer[..read]).await?;
-        to.flush().await?;
+        to.write_all(&buffer[..read]).await.map_err(target)?;
+        to.flush().await.map_err(target)?;
+        way.moved(read);
         activity.note();
     }
 }

@@ -129,7 +129,9 @@ impl Upstream {
         let mut stream = proxy::reach(dialler, permit, &vetted, proxy, deadline).await?;
         let early = proxy::ask(&mut stream, proxy, permit.authority(), deadline).await?;
         self.ways.note(proxy_use);
-        Ok(Connection::new(stream, early, vetted.all()))
+        let connection = Connection::new(stream, early, vetted.all());
+        permit.flow().connected(connection.peer());
+        Ok(connection)
     }
 
     async fn dial(&self, permit: &Permit, vetted: &VettedAddrs) -> Result<Connection, Failure> {
@@ -139,7 +141,9 @@ impl Upstream {
             .map_err(Failure::Connect)?;
         permit.admit_peer(stream.peer_addr().ok())?;
         self.ways.direct.fetch_add(1, Ordering::Relaxed);
-        Ok(Connection::direct(stream))
+        let connection = Connection::direct(stream);
+        permit.flow().connected(connection.peer());
+        Ok(connection)
     }
 
     /// A kept HTTP connection that was vetted for the same authority under the same generation.
@@ -214,7 +218,7 @@ impl Upstream {
         let dialler = self.dialler.as_ref();
         let stream = proxy::reach(dialler, permit, &vetted, proxy, deadline).await?;
         self.ways.note(ProxyUse::Http);
-        let far = FarEnd::proxy(vetted.all(), form);
+        let far = FarEnd::proxy(vetted.all(), stream.socket().peer_addr().ok(), form);
         self.over(key, stream, far).await
     }
 
@@ -350,7 +354,6 @@ pub(crate) async fn vetted(permit: &Permit) -> Result<VettedAddrs, Failure> {
     let addresses = lookup(permit.generation().resolver(), host)
         .await
         .map_err(|error| {
-            tracing::debug!(%error, %host, "a permitted name does not resolve");
             permit.unresolved();
             Failure::Resolve(error)
         })?;

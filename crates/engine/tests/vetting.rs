@@ -408,7 +408,7 @@ async fn r3_every_decision_is_recorded_once() {
         scene.recorded(),
         [
             "allow allow site.test:1",
-            "deny dns_failure site.test:2",
+            "allow allow site.test:2",
             "deny not_allowed_local site.test:3",
             "deny not_allowed other.test:4",
             "deny invalid_host a..b:80",

@@ -7,7 +7,8 @@ mod mitm;
 use std::sync::Arc;
 
 use codex_network_config::{
-    AdminAccess, AdminView, Listen, LogFormat, Principal, Settings, UpstreamProxy, duration_text,
+    AdminAccess, AdminView, Listen, LogFlows, LogFormat, Principal, Settings, UpstreamProxy,
+    duration_text,
 };
 use codex_network_engine::Generation;
 use codex_network_policy::{DomainSet, Policy};
@@ -98,6 +99,7 @@ fn daemon(daemon: &codex_network_config::Daemon) -> Value {
         "state_dir": daemon.state_dir,
         "log": daemon.log,
         "log_format": log_format(daemon.log_format),
+        "log_flows": daemon.log_flows == LogFlows::All,
         "control": {
             "socket": daemon.control.socket,
             "administrators": principals(&daemon.control.administrators),

@@ -96,7 +96,9 @@ impl Captured {
     /// is meant for programs, whose target is not one of our modules.
     pub(super) fn in_words(&self) -> Option<String> {
         let message = self.metadata.fields().field("message")?;
-        if !self.metadata.target().starts_with("codex_network") {
+        // A module's path has no dot.
+        let target = self.metadata.target();
+        if !target.starts_with("codex_network") || target.contains('.') {
             return None;
         }
         let texts = self.texts();
@@ -339,8 +341,9 @@ mod tests {
             tracing::info!(lost = 3, long, "3 lines");
             tracing::info!(why = "a\nb c", absent = None::<&str>, "ended");
             tracing::event!(target: "codex_otel.network_proxy", tracing::Level::INFO, server.port = 443, "deny");
+            tracing::event!(target: "codex_network_proxy.flow", tracing::Level::INFO, server.port = 443, "completed");
         });
-        // The last one is meant for programs.
+        // The last two are meant for programs.
         assert_eq!(
             words,
             [

@@ -87,14 +87,10 @@ fn p11_a_tunnel_whose_host_a_reload_denies_ends_at_once_and_is_logged() {
     let authority = scene.authority("allowed.test");
     let line = scene.daemon.wait_for_message("no longer permits");
     assert_eq!(line.level(), Some("INFO"));
-    assert_eq!(
-        line.field("authority").and_then(|value| value.as_str()),
-        Some(&*authority)
-    );
-    assert_eq!(
-        line.field("reason").and_then(|value| value.as_str()),
-        Some("denied")
-    );
+    assert_eq!(line.flow(), Some("forbidden"));
+    assert_eq!(line.server(), Some(authority));
+    let reason = line.field("network.flow.reason");
+    assert_eq!(reason.and_then(|value| value.as_str()), Some("denied"));
     assert_alive(&mut spared);
 }
 

@@ -108,8 +108,8 @@ fn p11_what_a_reload_no_longer_permits_ends_within_a_second_and_is_logged() {
             let line = scene
                 .daemon
                 .wait_for_message("the policy no longer permits");
-            let authority = line.field("authority").and_then(|it| it.as_str());
-            assert_eq!(authority, Some(&*scene.authority("allowed.test")), "{what}");
+            let authority = scene.authority("allowed.test");
+            assert_eq!(line.server(), Some(authority), "{what}");
             scene.assert_sound();
         }
     }

@@ -7,7 +7,7 @@ use e2e::daemon::Config;
 use e2e::resolver::StubResolver;
 use serde_json::{Value, json};
 
-use super::{audit_events, get, hello, http, socks5, start};
+use super::{VIOLATION, audit_events, get, hello, http, lines, socks5, start};
 
 #[test]
 fn r1_an_entry_has_every_field_under_its_name_and_in_its_order() {
@@ -112,7 +112,7 @@ fn r1_it_holds_200_entries_unless_told_otherwise() {
 }
 
 #[test]
-fn r1_a_name_that_does_not_resolve_is_audited_and_no_block() {
+fn r1_r5_a_name_that_does_not_resolve_is_allowed_and_failed_and_no_block() {
     let dns = StubResolver::start();
     let config = Config::new()
         .allow("missing.test")
@@ -124,15 +124,23 @@ fn r1_a_name_that_does_not_resolve_is_audited_and_no_block() {
     let events = audit_events(&daemon, 3);
     for event in events {
         for (field, value) in [
-            ("network.policy.decision", "deny"),
-            ("network.policy.reason", "dns_failure"),
-            ("network.policy.source", "proxy_state"),
-            ("network.policy.scope", "non_domain"),
+            ("network.policy.decision", "allow"),
+            ("network.policy.reason", "allow"),
+            ("network.policy.source", "baseline_policy"),
+            ("network.policy.scope", "domain"),
         ] {
             assert_eq!(event.field(field), Some(&Value::from(value)), "{field}");
         }
     }
+    for flow in lines(&daemon, 3, |line| line.flow().is_some()) {
+        assert_eq!(flow.flow(), Some("dns_failed"));
+        let cause = "dns_failure: the name does not exist";
+        assert_eq!(flow.flow_cause(), Some(cause));
+        assert_eq!(flow.level(), Some("INFO"));
+    }
     assert!(daemon.blocked().is_empty());
+    let said = |line: &e2e::daemon::LogLine| line.message_starts_with(VIOLATION);
+    assert!(!daemon.logs().iter().any(said));
 }
 
 #[test]

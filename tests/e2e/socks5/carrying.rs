@@ -233,10 +233,9 @@ fn p11_a_tunnel_ends_when_its_host_is_no_longer_allowed_and_others_go_on() {
     echoes(&mut ended, b"as yet");
     daemon.reload_with(&config);
     ended.expect_closed();
-    let line = daemon.wait_for_log(|line| {
-        line.message() == Some("closed a tunnel that the policy no longer permits")
-    });
-    assert_eq!(line.field("reason").expect("a reason"), "not_allowed");
+    let line = daemon.wait_for_log(|line| line.flow() == Some("forbidden"));
+    let reason = line.field("network.flow.reason");
+    assert_eq!(reason.expect("a reason"), "not_allowed");
     echoes(&mut kept, b"still");
     assert_eq!(reply(&daemon, &Socks5Target::name("other.test", port)), 2);
 }

@@ -44,6 +44,23 @@ impl LogLine {
         self.json.as_ref()?.get("fields")?.get(name)
     }
 
+    /// The outcome, if this is the event at the end of a permitted attempt (SPEC R5).
+    pub fn flow(&self) -> Option<&str> {
+        (self.target() == Some("codex_network_proxy.flow"))
+            .then(|| self.field("network.flow.outcome")?.as_str())?
+    }
+
+    /// The words for the cause in such an event.
+    pub fn flow_cause(&self) -> Option<&str> {
+        self.field("network.flow.cause")?.as_str()
+    }
+
+    /// The authority that a decision or its outcome is about.
+    pub fn server(&self) -> Option<String> {
+        let host = self.field("server.address")?.as_str()?;
+        Some(format!("{host}:{}", self.field("server.port")?))
+    }
+
     /// The event's level, such as `INFO`.
     pub fn level(&self) -> Option<&str> {
         self.json.as_ref()?.get("level")?.as_str()

@@ -31,7 +31,7 @@ impl Question {
             NetworkDecision::Deny { reason } => return Err(refuse_saying(&permit, &reason)),
         }
         let overruled = |generation: &Generation| {
-            let request = permit.attempt.request(&permit.authority, generation);
+            let request = permit.attempt().request(&permit.authority, generation);
             where_possible(generation, overruled_by(generation, &request))
         };
         let current = live.current();
@@ -51,7 +51,7 @@ impl Question {
 
 /// What the decider is asked.
 fn question(permit: &Permit) -> NetworkPolicyRequest {
-    let (attempt, authority) = (&permit.attempt, &permit.authority);
+    let (attempt, authority) = (permit.attempt(), &permit.authority);
     let id = attempt.client.attempt.as_ref();
     NetworkPolicyRequest {
         protocol: attempt.protocol,
@@ -76,8 +76,7 @@ fn refuse_saying(permit: &Permit, reason: &str) -> Refusal {
     };
     let mut refusal = permit.refusal(Decision::deny(Source::Decider, reason, None), None);
     refusal.word = word;
-    permit
-        .recorder
-        .refused(&permit.generation, &permit.attempt, &refusal);
+    let recorder = permit.recorder();
+    recorder.refused(&permit.generation, permit.attempt(), &refusal);
     refusal
 }

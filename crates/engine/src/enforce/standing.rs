@@ -26,7 +26,7 @@ impl Standing {
     /// For an attempt over a connection that leads to these addresses.
     pub(crate) fn of(permit: &Permit, leads_to: &LeadsTo) -> Self {
         Self::Host {
-            attempt: permit.attempt.clone(),
+            attempt: permit.attempt().clone(),
             authority: permit.authority.clone(),
             leads_to: leads_to.clone(),
             allowed: permit.allowed(),
@@ -74,7 +74,7 @@ pub(crate) async fn rejudged<T>(
     on_change(live, permit.generation.number(), |generation| {
         let attempt = Attempt {
             hooked: permit.hooked_under(generation),
-            ..permit.attempt.clone()
+            ..permit.attempt().clone()
         };
         let allowed = Allowed::of(permit.decision);
         let (authority, addresses) = (&permit.authority, &leads_to.0);

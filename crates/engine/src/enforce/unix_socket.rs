@@ -14,6 +14,7 @@ use codex_network_policy::{
     UnixSocketRequest, UnixSocketSupport,
 };
 
+use super::flow::{Flow, Subject};
 use super::{Attempt, Destination, Refusal, on_change};
 use crate::Shared;
 use crate::error::Failure;
@@ -46,6 +47,7 @@ pub(crate) struct SocketPermit {
     standing: SocketStanding,
     socket: Socket,
     generation: Arc<Generation>,
+    flow: Flow,
 }
 
 /// The part that is judged again when the settings change.
@@ -152,8 +154,10 @@ impl Claim {
             let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
             return Err(refuse(decision).into());
         }
-        recorder.allowed_unix_socket(&attempt, decision);
-        let socket = look.found.map_err(Failure::UnixSocket)?;
+        let flow = Flow::new(&recorder, &generation, attempt.clone(), Subject::UnixSocket);
+        flow.allow(decision);
+        let socket = look.found.map_err(Failure::UnixSocket);
+        let socket = socket.inspect_err(|failure| flow.fail(failure))?;
         Ok(SocketPermit {
             standing: SocketStanding {
                 attempt,
@@ -163,6 +167,7 @@ impl Claim {
             },
             socket,
             generation,
+            flow,
         })
     }
 }
@@ -175,6 +180,11 @@ impl SocketPermit {
 
     pub(crate) fn generation(&self) -> &Arc<Generation> {
         &self.generation
+    }
+
+    /// What becomes of the request.
+    pub(crate) fn flow(&self) -> &Flow {
+        &self.flow
     }
 
     pub(crate) fn standing(&self) -> &SocketStanding {

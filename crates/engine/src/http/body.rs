@@ -1,6 +1,5 @@
 //! The bodies that pass through. The proxy never holds a whole body; each body knows what its end means.
 
-use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,11 +21,10 @@ use super::inspect::Inspection;
 use super::resend::Resendable;
 use super::turn::Turn;
 use super::underway::Place;
-use crate::Shared;
 use crate::activity::Activity;
-use crate::error::{self, Failure};
+use crate::enforce::Flow;
+use crate::error::Failure;
 use crate::incoming::{BodyError, Incoming};
-use crate::owner::ConnectionHandle;
 use crate::upstream::Lease;
 
 /// How long we hold back the body of a client that sent `Expect: 100-continue` when the origin says
@@ -67,6 +65,7 @@ pub(crate) struct Streamed {
     /// A hook that strips a header field strips it from the trailer fields too.
     pub(super) actions: Vec<Action>,
     pub(super) inspection: Option<Box<Inspection>>,
+    pub(super) flow: Flow,
     pub(super) _place: Place,
 }
 
@@ -98,16 +97,9 @@ enum Content {
         /// Lets a held-back request body end with the answer.
         _expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
-        reporter: Arc<Reporter>,
+        flow: Flow,
         _place: Place,
     },
-}
-
-/// Logs what goes wrong with the permitted requests of one connection.
-pub(super) struct Reporter {
-    pub(super) shared: Arc<Shared>,
-    pub(super) connection: ConnectionHandle,
-    pub(super) door: &'static str,
 }
 
 /// Whether a request has content: in HTTP/1 by its framing, in HTTP/2 unless its HEADERS end the
@@ -151,23 +143,15 @@ impl RequestBody {
     }
 }
 
-impl Reporter {
-    /// Logs that a permitted request failed.
-    pub(super) fn log(&self, authority: &dyn Display, failure: &Failure) {
-        let recorder = &self.shared.recorder;
-        error::log(recorder, &self.connection, self.door, authority, failure);
-    }
-
-    /// Logs that the content of an answer broke off, with an error or before its length. The
-    /// connection is in no state to carry another request.
-    fn broke_off(&self, lease: &mut Option<Lease>, error: Option<BodyError>) -> BodyError {
-        let Some(lease) = lease.take() else {
-            return "the content broke off".into();
-        };
-        let failure = Failure::from(lease.broken_body(error));
-        self.log(&lease.peer(), &failure);
-        failure.into()
-    }
+/// The content of an answer broke off, with an error or before its length. The connection is in no
+/// state to carry another request.
+fn broke_off(flow: &Flow, lease: &mut Option<Lease>, error: Option<BodyError>) -> BodyError {
+    let Some(lease) = lease.take() else {
+        return "the content broke off".into();
+    };
+    let failure = Failure::from(lease.broken_body(error));
+    flow.fail(&failure);
+    failure.into()
 }
 
 impl Streamed {
@@ -178,6 +162,7 @@ impl Streamed {
             self.progress.set_partial(false);
         }
         inspect(&mut self.inspection, frame.as_ref());
+        self.flow.sent(length(frame.as_ref()));
         let frame = frame.map(|frame| {
             frame.map(|frame| {
                 with_trailers(frame, |trailers| {
@@ -208,13 +193,14 @@ impl Answer {
         expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
         place: Place,
-        reporter: Arc<Reporter>,
+        flow: Flow,
     ) -> Self {
         let mut lease = Some(lease);
         if body.is_end_stream()
             && let Some(lease) = lease.take()
         {
             lease.release();
+            flow.complete();
         }
         Self {
             content: Content::Upstream {
@@ -223,7 +209,7 @@ impl Answer {
                 lease,
                 _expected: expected,
                 inspection,
-                reporter,
+                flow,
                 _place: place,
             },
             _turn: None,
@@ -323,17 +309,18 @@ impl Body for Answer {
                 left,
                 lease,
                 inspection,
-                reporter,
+                flow,
                 ..
             } => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-                let frame = match (frame, left) {
+                let frame = match (frame, &mut *left) {
                     (Some(Ok(frame)), Some(left)) => Some(Ok(take_from(left, frame))),
-                    (Some(Err(error)), _) => Some(Err(reporter.broke_off(lease, Some(error)))),
-                    (None, Some(_)) => Some(Err(reporter.broke_off(lease, None))),
+                    (Some(Err(error)), _) => Some(Err(broke_off(flow, lease, Some(error)))),
+                    (None, Some(_)) => Some(Err(broke_off(flow, lease, None))),
                     (frame, None) => frame,
                 };
                 inspect(inspection, frame.as_ref());
+                flow.received(length(frame.as_ref()));
                 let ended = match &frame {
                     None => true,
                     Some(Ok(_)) => body.is_end_stream(),
@@ -341,6 +328,9 @@ impl Body for Answer {
                 };
                 if ended && let Some(lease) = lease.take() {
                     lease.release();
+                }
+                if ended || (*left == Some(0) && matches!(frame, Some(Ok(_)))) {
+                    flow.complete();
                 }
                 Poll::Ready(frame.map(|frame| {
                     frame.map(|frame| with_trailers(frame, headers::trailers_to_client))
@@ -405,6 +395,12 @@ fn with_trailers(frame: Frame<Bytes>, change: impl FnOnce(&mut HeaderMap)) -> Fr
         }
         Err(frame) => frame,
     }
+}
+
+/// The bytes of content in a frame.
+fn length(frame: Option<&Result<Frame<Bytes>, BodyError>>) -> usize {
+    let data = |frame: &Frame<Bytes>| frame.data_ref().map_or(0, Bytes::len);
+    frame.and_then(|frame| frame.as_ref().ok()).map_or(0, data)
 }
 
 fn inspect(

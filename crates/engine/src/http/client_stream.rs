@@ -19,6 +19,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::framing::{Flaw, Framing, Position};
 use super::interim::Interim;
 use super::turn::{Turns, Upgrade};
+use crate::outcome::Ending;
+use crate::owner::ConnectionHandle;
 
 /// The time limits for a client.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +80,7 @@ pub(super) struct ClientStream<S> {
     reset_check: Option<Pin<Box<Sleep>>>,
     turns: Turns,
     interim: Interim,
+    connection: ConnectionHandle,
     /// The interim answer that is partly written.
     partial: Bytes,
 }
@@ -99,6 +102,7 @@ impl<S: ClientEnd> ClientStream<S> {
         timeouts: Timeouts,
         turns: Turns,
         interim: Interim,
+        connection: ConnectionHandle,
     ) -> Self {
         Self {
             stream,
@@ -111,6 +115,7 @@ impl<S: ClientEnd> ClientStream<S> {
             reset_check: None,
             turns,
             interim,
+            connection,
             partial: Bytes::new(),
         }
     }
@@ -252,11 +257,16 @@ impl<S: ClientEnd> ClientStream<S> {
     }
 
     fn time_is_up(&self) -> Stop {
-        match self.waiting {
-            Waiting::Head => Stop::SlowHead,
-            Waiting::FirstHead if self.framing.position() == Position::InHead => Stop::SlowHead,
-            Waiting::FirstHead | Waiting::NextRequest | Waiting::Else => Stop::Idle,
-        }
+        let (stop, limit) = match self.waiting {
+            Waiting::Head => (Stop::SlowHead, self.timeouts.header),
+            Waiting::FirstHead if self.framing.position() == Position::InHead => {
+                (Stop::SlowHead, self.timeouts.header)
+            }
+            Waiting::FirstHead => (Stop::Idle, self.timeouts.header),
+            Waiting::NextRequest | Waiting::Else => (Stop::Idle, self.timeouts.idle),
+        };
+        self.connection.end(Ending::idle(limit));
+        stop
     }
 
     /// Writes interim answers. Call it only when hyper has no answer partly written.

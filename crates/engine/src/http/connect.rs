@@ -52,7 +52,7 @@ pub(super) async fn answer(
         }
         Err(failure) => {
             let authority = permit.authority();
-            session.reporter.log(authority, &failure);
+            permit.flow().fail(&failure);
             respond::closing(respond::failure(&failure, authority, Door::Connect))
         }
     }

@@ -25,7 +25,7 @@ use super::resend::Spare;
 use super::underway::Place;
 use super::upgrade::{self, Switched, UpgradeOffer};
 use super::{Next, Session, headers};
-use crate::enforce::LeadsTo;
+use crate::enforce::{Flow, LeadsTo};
 use crate::error::Failure;
 use crate::incoming::Incoming;
 use crate::upstream::tls::Wire;
@@ -115,14 +115,14 @@ pub(super) async fn send(
     let (failure, passage) = match (outcome, passage) {
         (Ok(Outcome::Answer(response)), _) => return Ok(response),
         (Ok(Outcome::Switched(response, upgraded, leads_to)), passage) => {
-            let client = (session.address, session.connection.clone());
+            let client = session.connection.clone();
             let switched = Switched::new(client, passage, upgraded, leads_to);
             session.become_next(Next::Switched(switched));
             return Ok(response);
         }
         (Err(failure), passage) => (failure, passage),
     };
-    session.reporter.log(&passage, &failure);
+    passage.flow().fail(&failure);
     Err((failure, passage))
 }
 
@@ -143,7 +143,8 @@ async fn try_send(
 ) -> Result<Outcome, Failure> {
     let upstream = &session.shared.upstream;
     let inspection = sent.inspection(session, passage, Direction::Request);
-    let (body, held) = request_body(&mut parts, body, sent, inspection);
+    let flow = passage.flow();
+    let (body, held) = request_body(&mut parts, body, sent, inspection, flow);
     let (spare, body) = Spare::of(&parts, body, sent.wire);
     let mut message = Request::from_parts(parts, body);
     let mut opened = first.map_or(Ok(None), |first| first.take(passage))?;
@@ -280,6 +281,7 @@ async fn exchange(
     let silence = sent.progress.activity.silence(limit);
     let (underway, live) = (&session.underway, &session.shared.live);
     sent.place.take(underway, passage, lease.leads_to(), live);
+    passage.flow().connected(lease.peer());
     if headers::authenticate_the_connection(request.headers()) {
         lease.retire();
     }
@@ -341,8 +343,8 @@ async fn exchange(
     parts.version = Version::HTTP_11;
     let inspection = sent.inspection(session, passage, Direction::Response);
     let place = sent.place.clone();
-    let reporter = Arc::clone(&session.reporter);
-    let mut answer = Answer::upstream(body, lease, held.take(), inspection, place, reporter);
+    let flow = passage.flow().clone();
+    let mut answer = Answer::upstream(body, lease, held.take(), inspection, place, flow);
     if let Some(length) = length {
         answer = answer.ending_after(length);
     }
@@ -447,6 +449,7 @@ fn request_body(
     body: Incoming,
     sent: &Sent,
     inspection: Option<Box<Inspection>>,
+    flow: &Flow,
 ) -> (RequestBody, Held) {
     if body.is_end_stream() {
         return (RequestBody::empty(), Held::default());
@@ -463,6 +466,7 @@ fn request_body(
         scrutiny: sent.scrutiny,
         actions: sent.actions.clone(),
         inspection,
+        flow: flow.clone(),
         _place: sent.place.clone(),
     };
     let expects = parts

@@ -58,10 +58,7 @@ pub(super) async fn answer(
             let permit = Box::pin(unix_socket::authorize(shared, generation, attempt, path));
             match permit.await {
                 Ok(permit) => Passage::UnixSocket(permit, target.authority),
-                Err(failure) => {
-                    session.reporter.log(&UNIX_SOCKET, &failure);
-                    return respond::failure(&failure, &UNIX_SOCKET, Door::Http);
-                }
+                Err(failure) => return respond::failure(&failure, &UNIX_SOCKET, Door::Http),
             }
         }
     };

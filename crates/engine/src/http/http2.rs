@@ -28,6 +28,7 @@ use crate::http2::{self, GivenUp, Received, SendError};
 use crate::http2_memory::{Need, Share};
 use crate::incoming::Incoming;
 use crate::observed::Observed;
+use crate::outcome::Ending;
 use crate::respond;
 
 /// Requests that one connection may have in hand: as many as there is memory for, and at most as many as
@@ -88,7 +89,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
         tokio::select! {
             () = shared.drain.begun() => {}
             () = end.cancelled() => {}
-            () = patience => {}
+            () = patience => session.connection.end(Ending::idle(limits.idle_timeout)),
         }
     });
     let mut forbidden = std::pin::pin!(session.underway.forbidden(&shared.live));
@@ -99,16 +100,17 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
         outcome = requests.as_mut() => outcome,
         () = &mut stalled => {
             tracing::info!(client = %address, "closed a stalled HTTP/2 connection: no part of a message has moved for {patience:?}");
+            session.connection.end(Ending::idle(patience));
             return;
         }
-        (standing, reason) = &mut forbidden => return session.say_forbidden(&standing, reason),
+        reason = &mut forbidden => return session.connection.end(Ending::forbidden(reason)),
         () = &mut drain => {
             goodbye.cancel();
             activity.note();
             tokio::select! {
                 outcome = requests.as_mut() => outcome,
-                (standing, reason) = &mut forbidden => {
-                    return session.say_forbidden(&standing, reason);
+                reason = &mut forbidden => {
+                    return session.connection.end(Ending::forbidden(reason));
                 }
                 // The client should close after GOAWAY (RFC 9113 section 6.8), but some do not.
                 () = activity.silence(limits.header_timeout) => return,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use codex_network_policy::Authority;
 
 use crate::enforce::unix_socket::{SocketPermit, UNIX_SOCKET};
-use crate::enforce::{LeadsTo, Permit, Standing};
+use crate::enforce::{Flow, LeadsTo, Permit, Standing};
 use crate::error::Failure;
 use crate::live_policy::Generation;
 use crate::upstream::tls::Wire;
@@ -33,6 +33,14 @@ impl Passage {
         match self {
             Self::Host(permit) => permit.generation(),
             Self::UnixSocket(permit, _) => permit.generation(),
+        }
+    }
+
+    /// What becomes of the request.
+    pub(super) fn flow(&self) -> &Flow {
+        match self {
+            Self::Host(permit) => permit.flow(),
+            Self::UnixSocket(permit, _) => permit.flow(),
         }
     }
 

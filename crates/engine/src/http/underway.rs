@@ -53,7 +53,7 @@ struct Held {
 
 impl Underway {
     /// Resolves when the settings in force no longer permit one of the requests.
-    pub(super) async fn forbidden(&self, live: &LivePolicy) -> (Standing, Reason) {
+    pub(super) async fn forbidden(&self, live: &LivePolicy) -> Reason {
         let mut changes = live.watch();
         loop {
             tokio::select! {
@@ -73,7 +73,7 @@ impl Underway {
         }
     }
 
-    fn judge(&self, generation: &Generation) -> Option<(Standing, Reason)> {
+    fn judge(&self, generation: &Generation) -> Option<Reason> {
         let mut requests = self.lock();
         for request in requests.by_number.values_mut() {
             if request.generation == generation.number() {
@@ -81,7 +81,7 @@ impl Underway {
             }
             let decision = request.standing.judge(generation);
             if !decision.is_allow() {
-                return Some((request.standing.clone(), decision.reason()));
+                return Some(decision.reason());
             }
             request.generation = generation.number();
         }

@@ -7,8 +7,6 @@
 //! carry requests. `h2c` is never carried: a client that offers it gets an ordinary answer in
 //! HTTP/1.1.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use codex_network_policy::{Content, Reason, Scrutiny};
 use http::header::{CONNECTION, UPGRADE};
@@ -22,7 +20,7 @@ use super::passage::Passage;
 use crate::Shared;
 use crate::enforce::LeadsTo;
 use crate::owner::ConnectionHandle;
-use crate::tunnel::{self, RelayEnd, relay_stream};
+use crate::tunnel::{self, RelayEnd, Way, relay_stream};
 
 const WEBSOCKET: &str = "websocket";
 
@@ -33,7 +31,6 @@ pub(super) struct UpgradeOffer(Vec<String>);
 
 /// The upstream end of a connection that has changed protocols.
 pub(crate) struct Switched {
-    address: SocketAddr,
     connection: ConnectionHandle,
     passage: Passage,
     upstream: Upgraded,
@@ -126,13 +123,12 @@ fn is(token: &[u8], name: &str) -> bool {
 
 impl Switched {
     pub(super) fn new(
-        (address, connection): (SocketAddr, ConnectionHandle),
+        connection: ConnectionHandle,
         passage: Passage,
         upstream: Upgraded,
         leads_to: LeadsTo,
     ) -> Self {
         Self {
-            address,
             connection,
             passage,
             upstream,
@@ -143,7 +139,6 @@ impl Switched {
     /// Moves bytes until the end. `early` are bytes that came behind the client's request.
     pub(crate) async fn run<S: ClientEnd>(self, shared: &Shared, mut client: S, early: Bytes) {
         let Self {
-            address,
             connection,
             passage,
             upstream,
@@ -152,11 +147,13 @@ impl Switched {
         let limit = passage.generation().settings().daemon.limits.idle_timeout;
         let activity = connection.activity();
         activity.note();
+        let flow = passage.flow();
         let end = {
             let (from_client, to_client) = tokio::io::split(&mut client);
             let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
-            let there = relay_stream(from_client, to_upstream, early, activity);
-            let back = relay_stream(from_upstream, to_client, Bytes::new(), activity);
+            let (way, back) = (Way::There(flow), Way::Back(flow));
+            let there = relay_stream(from_client, to_upstream, early, activity, way);
+            let back = relay_stream(from_upstream, to_client, Bytes::new(), activity, back);
             let moved = async { tokio::try_join!(there, back).map(|_| ()) };
             let forbidden = forbidden(shared, &passage, &leads_to);
             RelayEnd::of(moved, &connection, limit, forbidden).await
@@ -164,7 +161,7 @@ impl Switched {
         if end.must_reset() {
             let _ = client.socket().set_zero_linger();
         }
-        end.log("an upgraded connection", address, &passage);
+        flow.end(end.ending());
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::enforce::Flow;
 use crate::http::ClientEnd;
 
 /// Returns the early bytes first, and then reads from the socket.
@@ -15,11 +16,25 @@ use crate::http::ClientEnd;
 pub(super) struct Replay {
     early: Bytes,
     stream: TcpStream,
+    /// Counts what passes.
+    flow: Flow,
 }
 
 impl Replay {
-    pub(super) fn new(early: Bytes, stream: TcpStream) -> Self {
-        Self { early, stream }
+    pub(super) fn new(early: Bytes, stream: TcpStream, flow: Flow) -> Self {
+        Self {
+            early,
+            stream,
+            flow,
+        }
+    }
+
+    /// Counts bytes that were written to the client.
+    fn counted(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.flow.received(bytes);
+        }
+        written
     }
 }
 
@@ -35,12 +50,15 @@ impl AsyncRead for Replay {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         if self.early.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        } else {
+            let length = self.early.len().min(buf.remaining());
+            buf.put_slice(&self.early[..length]);
+            self.early.advance(length);
         }
-        let length = self.early.len().min(buf.remaining());
-        buf.put_slice(&self.early[..length]);
-        self.early.advance(length);
+        self.flow.sent(buf.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }
@@ -51,7 +69,8 @@ impl AsyncWrite for Replay {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.counted(written)
     }
 
     fn poll_write_vectored(
@@ -59,7 +78,8 @@ impl AsyncWrite for Replay {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.counted(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -48,9 +48,10 @@ use super::{DOOR, answer, handshake, linger};
 use crate::Shared;
 use crate::activity::Activity;
 use crate::client::Client;
-use crate::enforce::{self, Attempt, Judged, VettedAddrs};
-use crate::error::{self, Failure};
+use crate::enforce::{self, Attempt, Flow, Judged, Permit, VettedAddrs};
+use crate::error::{Failure, Fault};
 use crate::live_policy::Generation;
+use crate::outcome::{Ending, Outcome};
 use crate::respond::Reply;
 use crate::upstream;
 use crate::upstream::datagram::{Family, Outlets};
@@ -66,7 +67,10 @@ const LOOKUPS_MAX: usize = 16;
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// The result of a lookup: the destination, the generation of the settings, and the addresses.
-type Lookup = BoxFuture<'static, (Wanted, u64, Result<VettedAddrs, Failure>)>;
+type Lookup = BoxFuture<'static, (Wanted, u64, Result<Allowed, Failure>)>;
+
+/// The addresses of a permitted destination, and what becomes of it.
+type Allowed = (VettedAddrs, Flow);
 
 /// Why an association ended.
 #[derive(Debug)]
@@ -136,6 +140,7 @@ pub(super) async fn associate(
     }
     let end = association.run(&mut control).await;
     let client = association.attempt.client.address;
+    connection.end(end.ending());
     match end {
         End::Control => {}
         End::Idle(limit) => {
@@ -149,6 +154,36 @@ pub(super) async fn associate(
         }
         End::Broken(error) => tracing::debug!(%client, %error, "a UDP association broke"),
     }
+}
+
+impl End {
+    /// The end of the destinations that are permitted.
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Control => Ending::plain(Outcome::Completed),
+            Self::Idle(limit) => Ending::idle(*limit),
+            Self::Forbidden(reason) => Ending::forbidden(*reason),
+            Self::SwitchedOff => {
+                let cause = "the policy no longer permits it (enable_socks5_udp is off)";
+                Ending::because(Outcome::Forbidden, cause)
+            }
+            Self::Broken(error) => Ending {
+                fault: Some(Fault::Proxy.as_str()),
+                detail: Some(error.to_string()),
+                ..Ending::because(
+                    Outcome::UpstreamFailed,
+                    "the socket of the UDP association broke",
+                )
+            },
+        }
+    }
+}
+
+/// Looks a permitted destination up. A failure is the end of the attempt.
+async fn vetted(permit: &Permit) -> Result<Allowed, Failure> {
+    let vetted = upstream::vetted(permit).await;
+    let vetted = vetted.inspect_err(|failure| permit.flow().fail(failure))?;
+    Ok((vetted, permit.flow().clone()))
 }
 
 /// Judges the request for an association and binds its socket.
@@ -302,7 +337,7 @@ impl Association<'_> {
             }
             Known::Permitted(addresses) => {
                 let sent = self.outlets.send(addresses, data).await;
-                return self.sent(&wanted, sent);
+                return self.sent(&wanted, data.len(), sent);
             }
             Known::Refused => {
                 self.counts.refused += 1;
@@ -333,8 +368,8 @@ impl Association<'_> {
                 let outcome = async move {
                     let permit = question.ask(&shared.live).await?;
                     match known_addresses {
-                        Some(addresses) => Ok(permit.vet(&addresses)?),
-                        None => upstream::vetted(&permit).await,
+                        Some(addresses) => Ok((permit.vet(&addresses)?, permit.flow().clone())),
+                        None => vetted(&permit).await,
                     }
                 };
                 return self.await_outcome(wanted, number, data, outcome);
@@ -345,14 +380,14 @@ impl Association<'_> {
             }
         };
         let Some(addresses) = known_addresses else {
-            let outcome = async move { upstream::vetted(&permit).await };
+            let outcome = async move { vetted(&permit).await };
             return self.await_outcome(wanted, number, data, outcome);
         };
         match permit.vet(&addresses) {
             Ok(vetted) => {
                 let sent = self.outlets.send(&vetted, data).await;
-                self.permit(wanted.clone(), number, vetted);
-                self.sent(&wanted, sent);
+                self.permit(wanted.clone(), number, (vetted, permit.flow().clone()));
+                self.sent(&wanted, data.len(), sent);
             }
             Err(refusal) => self.refuse(wanted, number, refusal.decision.reason()),
         }
@@ -365,7 +400,7 @@ impl Association<'_> {
         wanted: Wanted,
         number: u64,
         data: &[u8],
-        outcome: impl Future<Output = Result<VettedAddrs, Failure>> + Send + 'static,
+        outcome: impl Future<Output = Result<Allowed, Failure>> + Send + 'static,
     ) {
         let now = Instant::now();
         let forgotten = self.destinations.resolving(wanted.clone(), number, now);
@@ -393,25 +428,18 @@ impl Association<'_> {
     }
 
     /// A lookup has ended: sends the waiting datagrams, by the settings in force now.
-    async fn resolved(
-        &mut self,
-        wanted: Wanted,
-        number: u64,
-        outcome: Result<VettedAddrs, Failure>,
-    ) {
+    async fn resolved(&mut self, wanted: Wanted, number: u64, outcome: Result<Allowed, Failure>) {
         // The destination may have been forgotten for another one.
         let Some(waiting) = self.destinations.take_waiting(&wanted) else {
             return;
         };
         // The refusal was recorded for the first datagram.
         let judged = match outcome {
-            Ok(vetted) => {
-                self.permit(wanted.clone(), number, vetted);
+            Ok(allowed) => {
+                self.permit(wanted.clone(), number, allowed);
                 0
             }
             Err(failure) => {
-                let connection = &self.attempt.client.connection;
-                error::log(&self.shared.recorder, connection, DOOR, &wanted, &failure);
                 let reason = match failure {
                     Failure::Refused(refusal) => refusal.decision.reason(),
                     _ => Reason::DnsFailure,
@@ -425,9 +453,9 @@ impl Association<'_> {
         }
     }
 
-    fn permit(&mut self, wanted: Wanted, number: u64, addresses: VettedAddrs) {
+    fn permit(&mut self, wanted: Wanted, number: u64, allowed: Allowed) {
         let now = Instant::now();
-        let forgotten = self.destinations.permit(wanted, number, addresses, now);
+        let forgotten = self.destinations.permit(wanted, number, allowed, now);
         self.tell(&forgotten);
     }
 
@@ -438,11 +466,11 @@ impl Association<'_> {
         self.tell(&forgotten);
     }
 
-    fn sent(&mut self, wanted: &Wanted, outcome: io::Result<SocketAddr>) {
+    fn sent(&mut self, wanted: &Wanted, bytes: usize, outcome: io::Result<SocketAddr>) {
         match outcome {
             Ok(to) => {
                 self.counts.sent += 1;
-                self.destinations.sent(wanted, to);
+                self.destinations.sent(wanted, to, bytes);
             }
             Err(error) => {
                 if self.counts.lost == 0 && self.may_say() {
@@ -463,16 +491,18 @@ impl Association<'_> {
             let Some(from) = self.outlets.receive(family, &mut buffer) else {
                 return;
             };
-            if !self.destinations.may_answer(from) {
+            let bytes = buffer.len() - header::LONGEST_WRITTEN;
+            let Some(flow) = self.destinations.may_answer(from) else {
                 if self.counts.unasked == 0 && self.may_say() {
                     tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram from an address that nothing was sent to; further ones are dropped without logging");
                 }
                 self.counts.unasked += 1;
                 continue;
-            }
+            };
             // With its header an answer may be longer than a datagram can be. Then it is lost.
             match self.relay.answer(header::write_before(&mut buffer, from)) {
                 Ok(()) => {
+                    flow.received(bytes);
                     self.counts.answered += 1;
                     self.activity.note();
                 }
@@ -492,7 +522,7 @@ impl Association<'_> {
             return Some(End::SwitchedOff);
         }
         let attempt = &self.attempt;
-        let forbidden = self.destinations.rejudge(|authority, addresses| {
+        self.destinations.rejudge(|authority, addresses| {
             let ips = addresses.ips();
             let decision = enforce::still_permitted(
                 &generation,
@@ -503,9 +533,6 @@ impl Association<'_> {
             );
             (!decision.is_allow()).then(|| decision.reason())
         });
-        for (authority, reason) in forbidden {
-            tracing::info!(client = %attempt.client.address, %authority, %reason, "closed a destination of a UDP association that the policy no longer permits");
-        }
         let forgotten = self.destinations.forget_old_refusals(generation.number());
         self.tell(&forgotten);
         None
@@ -530,7 +557,12 @@ impl Association<'_> {
             if !self.may_say() {
                 continue;
             }
-            tracing::info!(client = %self.attempt.client.address, authority = %wanted, %reason, count = further, "further datagrams to a refused destination were dropped");
+            let client = self.attempt.client.address;
+            if *reason == Reason::DnsFailure {
+                tracing::info!(%client, authority = %wanted, count = further, "further datagrams to a name that does not resolve were dropped");
+            } else {
+                tracing::info!(%client, authority = %wanted, %reason, count = further, "further datagrams to a refused destination were dropped");
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) struct Connection {
     /// Bytes behind the proxy's answer: the first bytes of the destination.
     early: Bytes,
     leads_to: LeadsTo,
+    peer: Option<SocketAddr>,
 }
 
 /// The stream underneath.
@@ -36,16 +37,29 @@ pub(crate) enum Stream {
 impl Connection {
     /// To the destination itself.
     pub(super) fn direct(stream: TcpStream) -> Self {
-        let leads_to = LeadsTo::peer(stream.peer_addr().ok());
-        Self::new(Stream::Tcp(stream), Bytes::new(), leads_to)
+        let peer = stream.peer_addr().ok();
+        Self {
+            stream: Stream::Tcp(stream),
+            early: Bytes::new(),
+            leads_to: LeadsTo::peer(peer),
+            peer,
+        }
     }
 
+    /// Through an upstream proxy.
     pub(super) fn new(stream: Stream, early: Bytes, leads_to: LeadsTo) -> Self {
+        let peer = stream.socket().peer_addr().ok();
         Self {
             stream,
             early,
             leads_to,
+            peer,
         }
+    }
+
+    /// The address at the other end: of the destination, or of the proxy.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// The addresses that it may lead to.

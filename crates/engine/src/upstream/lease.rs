@@ -8,7 +8,7 @@
 //! define content, or the proxy adds secrets to requests (to a host with hooks, and to an upstream proxy
 //! with credentials). A secret therefore never follows a client's content.
 
-use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -92,6 +92,8 @@ pub(super) struct FarEnd(Arc<Far>);
 #[derive(Debug)]
 struct Far {
     leads_to: LeadsTo,
+    /// The address at the other end of the connection; `None` for a unix socket.
+    peer: Option<SocketAddr>,
     /// Set if an upstream proxy reads the requests; `None` if the origin does.
     proxy: Option<AbsoluteForm>,
     answerer: Answerer,
@@ -106,22 +108,29 @@ struct Far {
 impl FarEnd {
     /// The origin, even if an upstream proxy tunnels the bytes.
     pub(super) fn origin(connection: &Connection) -> Self {
-        Self::new(connection.leads_to().clone(), Answerer::Host, None)
+        let leads_to = connection.leads_to().clone();
+        Self::new(leads_to, connection.peer(), Answerer::Host, None)
     }
 
     /// The program behind a unix socket.
     pub(super) fn unix_socket() -> Self {
-        Self::new(LeadsTo::nowhere(), Answerer::Program, None)
+        Self::new(LeadsTo::nowhere(), None, Answerer::Program, None)
     }
 
     /// An upstream proxy.
-    pub(super) fn proxy(leads_to: LeadsTo, form: AbsoluteForm) -> Self {
-        Self::new(leads_to, Answerer::UpstreamProxy, Some(form))
+    pub(super) fn proxy(leads_to: LeadsTo, peer: Option<SocketAddr>, form: AbsoluteForm) -> Self {
+        Self::new(leads_to, peer, Answerer::UpstreamProxy, Some(form))
     }
 
-    fn new(leads_to: LeadsTo, answerer: Answerer, proxy: Option<AbsoluteForm>) -> Self {
+    fn new(
+        leads_to: LeadsTo,
+        peer: Option<SocketAddr>,
+        answerer: Answerer,
+        proxy: Option<AbsoluteForm>,
+    ) -> Self {
         Self(Arc::new(Far {
             leads_to,
+            peer,
             proxy,
             answerer,
             evidence: Evidence::default(),
@@ -298,9 +307,9 @@ impl Lease {
         self.far.unusable(cause)
     }
 
-    /// The peer that the connection was vetted for, for logs. A unix socket appears without its path.
-    pub(crate) fn peer(&self) -> impl fmt::Display + '_ {
-        self.key.peer()
+    /// The address at the other end: of the origin, or of the upstream proxy.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.far.0.peer
     }
 
     /// Whether the connection was vetted under these settings, name servers and roots.

@@ -119,11 +119,6 @@ impl Checkout {
         self.generation
     }
 
-    /// The peer that the connection was vetted for, for logs. A unix socket appears without its path.
-    pub(super) fn peer(&self) -> &Peer {
-        &self.key.peer
-    }
-
     pub(super) fn of_unix_socket(permit: &SocketPermit) -> Self {
         Self {
             key: Key {

@@ -57,15 +57,11 @@ fn p11_a_destination_that_is_no_longer_permitted_is_closed_and_the_others_go_on(
     association.send(&no_more, b"as yet");
     let (_, outlet) = next(&closed);
     daemon.reload_with(&config);
-    let line = daemon.wait_for_log(|line| {
-        line.message()
-            == Some("closed a destination of a UDP association that the policy no longer permits")
-    });
-    assert_eq!(line.field("reason"), Some(&json!("not_allowed")));
-    assert_eq!(
-        line.field("authority"),
-        Some(&json!(format!("other.test:{}", port(&closed))))
-    );
+    let line = daemon.wait_for_log(|line| line.flow() == Some("forbidden"));
+    let reason = line.field("network.flow.reason");
+    assert_eq!(reason, Some(&json!("not_allowed")));
+    let authority = format!("other.test:{}", port(&closed));
+    assert_eq!(line.server(), Some(authority));
     // It is not sent to, and it may not answer.
     closed.send_to(b"late", outlet).expect("a datagram");
     association.send(&no_more, b"no");

@@ -102,8 +102,9 @@ fn s3_p4_a_name_is_looked_up_once_in_an_association_and_the_addresses_are_kept()
     let config = config.deny("127.0.0.1");
     daemon.reload_with(&config);
     // That closes the destination. The next datagram is looked up and judged like a new one.
-    let line = daemon.wait_for_log(|line| line.message_starts_with("closed a destination"));
-    assert_eq!(line.field("reason"), Some(&json!("denied")));
+    let line = daemon.wait_for_log(|line| line.flow() == Some("forbidden"));
+    let reason = line.field("network.flow.reason");
+    assert_eq!(reason, Some(&json!("denied")));
     daemon.reload_with(&config.deny("127.0.0.2"));
     association.send(&target, b"no more");
     let entry = daemon.wait_for_blocked(|entry| entry["host"] == "rebind.test");
@@ -144,8 +145,7 @@ fn s3_what_comes_during_a_lookup_is_sent_after_it_and_others_do_not_wait() {
     assert_eq!(next(&server).0, b"one");
     assert_eq!(next(&server).0, b"two");
     // No violation, and the association goes on.
-    let line = daemon
-        .wait_for_log(|line| line.field("network.policy.reason") == Some(&json!("dns_failure")));
+    let line = daemon.wait_for_log(|line| line.flow() == Some("dns_failed"));
     assert_eq!(line.field("server.address"), Some(&json!("never.test")));
     echoes(&association, &late, &server, b"three");
     assert_eq!(daemon.blocked().len(), 1);

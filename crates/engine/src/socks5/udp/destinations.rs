@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use codex_network_policy::{Authority, Host, Reason};
 
-use crate::enforce::VettedAddrs;
+use crate::enforce::{Flow, VettedAddrs, WeakFlow};
+use crate::outcome::Ending;
 use crate::upstream::datagram::ATTEMPTS_MAX;
 
 /// Destinations remembered at once, which also bounds the addresses that may answer.
@@ -39,10 +40,19 @@ pub(crate) struct Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Destinations {
     table: HashMap<Wanted, Destination>,
-    /// The addresses that were sent to, and by how many destinations.
-    peers: HashMap<SocketAddr, usize>,
+    /// The addresses that were sent to.
+    peers: HashMap<SocketAddr, Peer>,
     /// Bytes that wait for lookups.
     waiting: usize,
+}
+
+/// An address that was sent to.
+#[derive(Debug)]
+struct Peer {
+    /// By how many destinations.
+    count: usize,
+    /// The last of these, to which answers are counted.
+    flow: WeakFlow,
 }
 
 #[derive(Debug)]
@@ -57,8 +67,8 @@ struct Destination {
 enum State {
     /// Its name is being looked up; the datagrams that wait for it.
     Resolving(Vec<Vec<u8>>),
-    /// It may be sent to; the address that it was last sent to.
-    Permitted(VettedAddrs, Option<SocketAddr>),
+    /// It may be sent to; what becomes of it, and the address that it was last sent to.
+    Permitted(VettedAddrs, Flow, Option<SocketAddr>),
     /// It may not, or not before a time; the number of datagrams dropped since that was recorded.
     Refused(Reason, Option<Instant>, u64),
 }
@@ -101,7 +111,7 @@ impl Destinations {
         let current = destination.generation == generation;
         match &mut destination.state {
             State::Resolving(_) => Known::Resolving,
-            State::Permitted(addresses, _) => {
+            State::Permitted(addresses, ..) => {
                 if current {
                     Known::Permitted(addresses)
                 } else {
@@ -138,12 +148,12 @@ impl Destinations {
         &mut self,
         wanted: Wanted,
         generation: u64,
-        mut addresses: VettedAddrs,
+        (mut addresses, flow): (VettedAddrs, Flow),
         now: Instant,
     ) -> Vec<Forgotten> {
         // A name may have hundreds, which would add up over the destinations of all associations.
         addresses.cut(ATTEMPTS_MAX);
-        let state = State::Permitted(addresses, None);
+        let state = State::Permitted(addresses, flow, None);
         self.put(wanted, generation, state, now)
     }
 
@@ -186,22 +196,29 @@ impl Destinations {
     }
 
     /// Notes the address that a permitted destination was sent to: answers from it are accepted.
-    pub(crate) fn sent(&mut self, wanted: &Wanted, to: SocketAddr) {
+    pub(crate) fn sent(&mut self, wanted: &Wanted, to: SocketAddr, bytes: usize) {
         let Some(destination) = self.table.get_mut(wanted) else {
             return;
         };
-        if let State::Permitted(_, peer) = &mut destination.state
-            && *peer != Some(to)
-        {
-            let before = peer.replace(to);
-            *self.peers.entry(to).or_default() += 1;
-            self.release(before);
+        let State::Permitted(_, flow, peer) = &mut destination.state else {
+            return;
+        };
+        flow.sent(bytes);
+        if *peer == Some(to) {
+            return;
         }
+        flow.connected(Some(to));
+        let before = peer.replace(to);
+        let flow = flow.downgrade();
+        let known = self.peers.remove(&to).map_or(0, |peer| peer.count);
+        let count = known + 1;
+        self.peers.insert(to, Peer { count, flow });
+        self.release(before);
     }
 
-    /// Whether a remembered destination was sent to at this address.
-    pub(crate) fn may_answer(&self, from: SocketAddr) -> bool {
-        self.peers.contains_key(&from)
+    /// The remembered destination that was sent to at this address, if there is one.
+    pub(crate) fn may_answer(&self, from: SocketAddr) -> Option<&WeakFlow> {
+        self.peers.get(&from).map(|peer| &peer.flow)
     }
 
     /// Forgets destinations that were unused for long. Returns the refusals among them.
@@ -221,26 +238,22 @@ impl Destinations {
         self.forget(|destination| !matches!(destination.state, State::Refused(..)))
     }
 
-    /// Judges every permitted destination again with this function. Forgets those for which it
-    /// returns a reason, and returns these.
-    pub(crate) fn rejudge(
-        &mut self,
-        judge: impl Fn(&Authority, &VettedAddrs) -> Option<Reason>,
-    ) -> Vec<(Authority, Reason)> {
+    /// Judges every permitted destination again with this function. Ends those for which it returns
+    /// a reason.
+    pub(crate) fn rejudge(&mut self, judge: impl Fn(&Authority, &VettedAddrs) -> Option<Reason>) {
         let mut forbidden = Vec::new();
         for (wanted, destination) in &self.table {
-            if let (State::Permitted(addresses, _), Some(authority)) =
+            if let (State::Permitted(addresses, flow, _), Some(authority)) =
                 (&destination.state, wanted.authority())
                 && let Some(reason) = judge(&authority, addresses)
             {
-                forbidden.push((wanted.clone(), authority, reason));
+                flow.end(Ending::forbidden(reason));
+                forbidden.push(wanted.clone());
             }
         }
-        let forget = |(wanted, authority, reason)| {
+        for wanted in forbidden {
             self.remove(&wanted);
-            (authority, reason)
-        };
-        forbidden.into_iter().map(forget).collect()
+        }
     }
 
     fn put(
@@ -277,7 +290,10 @@ impl Destinations {
         let (wanted, destination) = self.table.remove_entry(wanted)?;
         match destination.state {
             State::Resolving(waiting) => self.waiting -= cost(&waiting),
-            State::Permitted(_, peer) => self.release(peer),
+            State::Permitted(_, flow, peer) => {
+                flow.complete();
+                self.release(peer);
+            }
             State::Refused(reason, _, further) if further > 0 => {
                 return Some(Forgotten {
                     wanted,
@@ -293,9 +309,9 @@ impl Destinations {
     /// One destination fewer was sent to at this address.
     fn release(&mut self, peer: Option<SocketAddr>) {
         let Some(peer) = peer else { return };
-        if let Some(count) = self.peers.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.count -= 1;
+            if known.count == 0 {
                 self.peers.remove(&peer);
             }
         }
@@ -347,8 +363,8 @@ mod tests {
 
     /// A destination that may be sent to. Its addresses do not matter to the table.
     fn permit(table: &mut Destinations, number: usize, now: Instant) {
-        let addresses = VettedAddrs::none_for_tests();
-        assert_eq!(table.permit(wanted(number), 1, addresses, now), []);
+        let allowed = (VettedAddrs::none_for_tests(), Flow::for_tests());
+        assert_eq!(table.permit(wanted(number), 1, allowed, now), []);
     }
 
     #[test]
@@ -358,12 +374,16 @@ mod tests {
         for number in 0..10_000 {
             let now = start + Duration::from_millis(number as u64);
             permit(&mut table, number, now);
-            table.sent(&wanted(number), peer(u16::try_from(number).expect("small")));
+            table.sent(
+                &wanted(number),
+                peer(u16::try_from(number).expect("small")),
+                1,
+            );
             assert!(table.table.len() <= MOST);
             assert!(table.peers.len() <= MOST);
         }
-        assert!(table.may_answer(peer(9_999)));
-        assert!(!table.may_answer(peer(1)));
+        assert!(table.may_answer(peer(9_999)).is_some());
+        assert!(table.may_answer(peer(1)).is_none());
         assert!(matches!(table.look(&wanted(0), 1, start), Known::Nothing));
     }
 
@@ -373,13 +393,13 @@ mod tests {
         let start = Instant::now();
         permit(&mut table, 1, start);
         permit(&mut table, 2, start);
-        table.sent(&wanted(1), peer(1));
-        table.sent(&wanted(2), peer(2));
+        table.sent(&wanted(1), peer(1), 1);
+        table.sent(&wanted(2), peer(2), 1);
         let later = start + UNUSED_MAX / 2;
         table.look(&wanted(1), 1, later);
         table.expire(start + UNUSED_MAX);
-        assert!(table.may_answer(peer(1)));
-        assert!(!table.may_answer(peer(2)));
+        assert!(table.may_answer(peer(1)).is_some());
+        assert!(table.may_answer(peer(2)).is_none());
     }
 
     #[test]
@@ -388,14 +408,14 @@ mod tests {
         let now = Instant::now();
         for number in [1, 2] {
             permit(&mut table, number, now);
-            table.sent(&wanted(number), peer(1));
-            table.sent(&wanted(number), peer(1));
+            table.sent(&wanted(number), peer(1), 1);
+            table.sent(&wanted(number), peer(1), 1);
         }
-        table.sent(&wanted(1), peer(3));
-        assert!(table.may_answer(peer(1)));
-        assert!(table.may_answer(peer(3)));
+        table.sent(&wanted(1), peer(3), 1);
+        assert!(table.may_answer(peer(1)).is_some());
+        assert!(table.may_answer(peer(3)).is_some());
         table.remove(&wanted(2));
-        assert!(!table.may_answer(peer(1)));
+        assert!(table.may_answer(peer(1)).is_none());
     }
 
     #[test]
@@ -456,15 +476,19 @@ mod tests {
         let now = Instant::now();
         for number in [1, 2] {
             permit(&mut table, number, now);
-            table.sent(&wanted(number), peer(u16::try_from(number).expect("small")));
+            table.sent(
+                &wanted(number),
+                peer(u16::try_from(number).expect("small")),
+                1,
+            );
         }
         let first = wanted(1).authority().expect("an authority");
         let judge = |authority: &Authority, _: &VettedAddrs| {
             (*authority == first).then_some(Reason::Denied)
         };
-        assert_eq!(table.rejudge(judge), [(first.clone(), Reason::Denied)]);
-        assert!(!table.may_answer(peer(1)));
-        assert!(table.may_answer(peer(2)));
+        table.rejudge(judge);
+        assert!(table.may_answer(peer(1)).is_none());
+        assert!(table.may_answer(peer(2)).is_some());
         assert!(matches!(table.look(&wanted(2), 2, now), Known::Before(_)));
     }
 }

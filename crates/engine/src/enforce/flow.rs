@@ -1,0 +1,234 @@
+//! What becomes of a permitted attempt: one event when it ends, whatever ends it (SPEC R5).
+//!
+//! The enforcement point makes a [`Flow`] with each permit, so no door can forget to. Everything that
+//! moves a part of the attempt holds a handle. When the last handle is dropped, the event is written.
+//! It has the end that was set first. If none was set, it is the one of the client's connection, if
+//! the proxy itself ended that; then the drain's; else the client has gone away.
+//!
+//! An attempt that was never allowed has no event: its refusal is its record.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
+
+use codex_network_config::LogFlows;
+use codex_network_policy::{Authority, Decision};
+
+use super::{Attempt, Destination};
+use crate::error::Failure;
+use crate::live_policy::Generation;
+use crate::outcome::{Ending, Outcome};
+use crate::record::{Flowed, Recorder};
+
+/// A handle of a permitted attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Flow(Arc<State>);
+
+/// A handle that does not keep the attempt from ending.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakFlow(Weak<State>);
+
+/// What an attempt is for, as records show it.
+#[derive(Clone, Debug)]
+pub(crate) enum Subject {
+    Host(Authority),
+    UnixSocket,
+}
+
+#[derive(Debug)]
+struct State {
+    attempt: Attempt,
+    subject: Subject,
+    recorder: Arc<Recorder>,
+    log: LogFlows,
+    begun: Instant,
+    /// Set once the attempt is allowed.
+    decision: OnceLock<Decision>,
+    sent: AtomicU64,
+    received: AtomicU64,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    peer: Option<SocketAddr>,
+    ending: Option<Ending>,
+}
+
+impl Flow {
+    /// For an attempt that is being judged. Only `enforce` makes one.
+    pub(super) fn new(
+        recorder: &Arc<Recorder>,
+        generation: &Generation,
+        attempt: Attempt,
+        subject: Subject,
+    ) -> Self {
+        Self(Arc::new(State {
+            attempt,
+            subject,
+            recorder: Arc::clone(recorder),
+            log: generation.settings().daemon.log_flows,
+            begun: Instant::now(),
+            decision: OnceLock::new(),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            progress: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn attempt(&self) -> &Attempt {
+        &self.0.attempt
+    }
+
+    pub(super) fn recorder(&self) -> &Arc<Recorder> {
+        &self.0.recorder
+    }
+
+    /// The attempt is allowed. This is recorded once, even if the request is sent again.
+    pub(super) fn allow(&self, decision: Decision) {
+        if self.0.decision.set(decision).is_err() {
+            return;
+        }
+        let (recorder, attempt) = (&self.0.recorder, &self.0.attempt);
+        match &self.0.subject {
+            Subject::Host(authority) => recorder.allowed(attempt, authority, decision),
+            Subject::UnixSocket => recorder.allowed_unix_socket(attempt, decision),
+        }
+    }
+
+    /// This many bytes went from the client to the upstream.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.0.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// This many bytes went from the upstream to the client.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.0.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The address that the attempt is connected to: of the host, or of the upstream proxy.
+    pub(crate) fn connected(&self, peer: Option<SocketAddr>) {
+        if peer.is_some() {
+            self.progress().peer = peer;
+        }
+    }
+
+    /// Sets the end, unless one is set.
+    pub(crate) fn end(&self, ending: Ending) {
+        self.progress().ending.get_or_insert(ending);
+    }
+
+    pub(crate) fn fail(&self, failure: &Failure) {
+        self.end(failure.ending());
+    }
+
+    /// The attempt has come to its own end.
+    pub(crate) fn complete(&self) {
+        self.end(Ending::plain(Outcome::Completed));
+    }
+
+    /// The client's connection has ended: because the proxy ended it, or as it should.
+    pub(crate) fn complete_with_connection(&self) {
+        match self.0.attempt.client.connection.ending() {
+            Some(ending) => self.end(ending.clone()),
+            None => self.complete(),
+        }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakFlow {
+        WeakFlow(Arc::downgrade(&self.0))
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.0
+            .progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Flow {
+    /// For tests of tables that hold flows: no attempt, and nothing allowed.
+    pub(crate) fn for_tests() -> Self {
+        use codex_network_policy::{Content, Hooked, Protocol};
+
+        let address = SocketAddr::from(([192, 0, 2, 1], 5));
+        let local = SocketAddr::from(([127, 0, 0, 1], 1));
+        Self(Arc::new(State {
+            attempt: Attempt {
+                client: crate::client::Client {
+                    address,
+                    attempt: None,
+                    connection: crate::owner::ConnectionHandle::new(address, local),
+                },
+                protocol: Protocol::Socks5Udp,
+                method: None,
+                upgrade: None,
+                content: Content::Absent,
+                hooked: Hooked::Unasked,
+            },
+            subject: Subject::UnixSocket,
+            recorder: Recorder::for_tests(),
+            log: LogFlows::Failures,
+            begun: Instant::now(),
+            decision: OnceLock::new(),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            progress: Mutex::default(),
+        }))
+    }
+}
+
+impl WeakFlow {
+    /// As [`Flow::received`], if the attempt has not ended.
+    pub(crate) fn received(&self, bytes: usize) {
+        if let Some(state) = self.0.upgrade() {
+            Flow(state).received(bytes);
+        }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let Some(decision) = self.decision.get() else {
+            return;
+        };
+        let Progress { peer, ending } = std::mem::take(
+            self.progress
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        let ending = ending
+            .or_else(|| self.attempt.client.connection.ending().cloned())
+            .unwrap_or_else(|| {
+                Ending::plain(if self.recorder.is_cut() {
+                    Outcome::Drained
+                } else {
+                    Outcome::ClientGone
+                })
+            });
+        let host;
+        let (destination, address, port) = match &self.subject {
+            Subject::Host(authority) => {
+                host = authority.host.to_string();
+                (Destination::Host, host.as_str(), authority.port)
+            }
+            Subject::UnixSocket => (Destination::UnixSocket, super::unix_socket::UNIX_SOCKET, 0),
+        };
+        self.recorder.flowed(&Flowed {
+            attempt: &self.attempt,
+            destination,
+            address,
+            port,
+            decision: *decision,
+            ending: &ending,
+            log: self.log,
+            sent: *self.sent.get_mut(),
+            received: *self.received.get_mut(),
+            duration: self.begun.elapsed(),
+            peer,
+        });
+    }
+}

@@ -1,0 +1,114 @@
+//! How a permitted attempt ends, for its event (SPEC R5).
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use codex_network_config::duration_text;
+use codex_network_policy::Reason;
+
+/// The value of `network.flow.outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The attempt came to its own end.
+    Completed,
+    /// The client went away, or its side broke.
+    ClientGone,
+    /// The upstream could not be reached, or its side broke.
+    UpstreamFailed,
+    /// The permitted name did not resolve.
+    DnsFailed,
+    /// A later decision ended it.
+    Forbidden,
+    /// Nothing flowed for too long, or another client needed the place.
+    Idle,
+    /// The proxy ended.
+    Drained,
+}
+
+/// Whether the log has been told of a failure already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It has a record or a line of its own.
+    InARecord,
+    /// The event is the only line.
+    Nowhere,
+}
+
+/// The end of a permitted attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) outcome: Outcome,
+    /// Whose fault it is, in the word of the log.
+    pub(crate) fault: Option<&'static str>,
+    /// Why the policy forbids it now, if it does.
+    pub(crate) reason: Option<Reason>,
+    /// Why, in the words that the client gets too, where it gets any.
+    pub(crate) cause: Option<Cow<'static, str>>,
+    /// What the causes of the cause add, for the log only.
+    pub(crate) detail: Option<String>,
+    pub(crate) told: Told,
+}
+
+impl Outcome {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::ClientGone => "client_gone",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::DnsFailed => "dns_failed",
+            Self::Forbidden => "forbidden",
+            Self::Idle => "idle",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+impl Ending {
+    /// An end whose outcome says everything.
+    pub(crate) fn plain(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            fault: None,
+            reason: None,
+            cause: None,
+            detail: None,
+            told: Told::Nowhere,
+        }
+    }
+
+    pub(crate) fn because(outcome: Outcome, cause: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            cause: Some(cause.into()),
+            ..Self::plain(outcome)
+        }
+    }
+
+    /// A change of the settings forbids it (SPEC P11).
+    pub(crate) fn forbidden(reason: Reason) -> Self {
+        let cause = format!("the policy no longer permits it ({reason})");
+        Self {
+            reason: Some(reason),
+            ..Self::because(Outcome::Forbidden, cause)
+        }
+    }
+
+    pub(crate) fn idle(limit: Duration) -> Self {
+        Self::because(Outcome::Idle, format!("nothing flowed for {}", duration_text(limit)))
+    }
+
+    /// The connection makes room for another one.
+    pub(crate) fn gives_way() -> Self {
+        Self::because(Outcome::Idle, "its place was needed for another client")
+    }
+
+    /// Whether it is logged at level `info` even if completed attempts are not. A client may go away
+    /// at any time, so that is not a failure.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self.outcome {
+            Outcome::UpstreamFailed | Outcome::DnsFailed | Outcome::Forbidden => {
+                self.told == Told::Nowhere
+            }
+            Outcome::Completed | Outcome::ClientGone | Outcome::Idle | Outcome::Drained => false,
+        }
+    }
+}
