@@ -9,6 +9,7 @@ mod connect;
 mod content;
 mod control;
 mod fleet;
+mod flows;
 mod forward;
 mod interception;
 mod limits;

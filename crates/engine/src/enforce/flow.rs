@@ -116,6 +116,12 @@ impl Flow {
 
     /// Sets the end, unless one is set.
     pub(crate) fn end(&self, ending: Ending) {
+        // The drain cuts connections in any order. That looks as if one of the ends had broken.
+        let ending = if ending.outcome != Outcome::Completed && self.0.recorder.is_cut() {
+            Ending::plain(Outcome::Drained)
+        } else {
+            ending
+        };
         self.progress().ending.get_or_insert(ending);
     }
 
