@@ -3,6 +3,8 @@
 
 #[path = "unix_sockets/content.rs"]
 mod content;
+#[path = "unix_sockets/flows.rs"]
+mod flows;
 #[path = "unix_sockets/scene.rs"]
 mod scene;
 

@@ -79,7 +79,7 @@ fn metadata() -> NetworkProxyAuditMetadata {
 }
 
 #[tokio::test]
-async fn r3_an_embedders_metadata_is_in_the_events_of_all_doors() {
+async fn r3_r5_an_embedders_metadata_is_in_the_events_of_all_doors() {
     let (as_text, as_json) = (Log::default(), Log::default());
     let (text, json_lines) = (as_text.clone(), as_json.clone());
     let text = fmt::layer()
@@ -155,6 +155,21 @@ async fn r3_an_embedders_metadata_is_in_the_events_of_all_doors() {
     for event in &events {
         for (name, value) in METADATA {
             assert_eq!(event["fields"][name], value, "{name}: {event}");
+        }
+    }
+    let flows: Vec<Value> = as_json
+        .lines()
+        .iter()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .filter(|line: &Value| line["target"] == "codex_network_proxy.flow")
+        .collect();
+    let allowed = events
+        .iter()
+        .filter(|event| event["fields"]["network.policy.decision"] == "allow");
+    assert_eq!(flows.len(), allowed.count());
+    for flow in &flows {
+        for (name, value) in METADATA {
+            assert_eq!(flow["fields"][name], value, "{name}: {flow}");
         }
     }
     let mut lines = as_text.lines();
