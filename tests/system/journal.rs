@@ -52,6 +52,41 @@ fn r4_a_refusal_is_found_by_its_fields() {
     assert_eq!(once, 1, "nothing is logged twice");
 }
 
+/// `journalctl -u codex-network-proxy NETWORK_FLOW_OUTCOME=upstream_failed` finds the hosts that fail.
+#[test]
+fn r4_r5_the_end_of_a_permitted_request_is_found_by_its_fields() {
+    let scene = Scene::new();
+    scene.configure(&e2e::daemon::Config::example().set("daemon", "log_flows", "true"));
+    scene.start();
+    let origin = scene.origin();
+    let port = origin.addr().port().to_string();
+    assert_eq!(scene.get(&format!("http://allowed.test:{port}/")).0, 200);
+    let beginning = format!("completed http allowed.test:{port} (0 bytes sent, ");
+    let entry = scene.wait_for_message(&beginning);
+    for (field, value) in [
+        ("PRIORITY", "5"),
+        ("TARGET", "codex_network_proxy.flow"),
+        ("EVENT_NAME", "codex.network_proxy.flow"),
+        ("NETWORK_POLICY_DECISION", "allow"),
+        ("NETWORK_FLOW_OUTCOME", "completed"),
+        ("NETWORK_FLOW_SENT_BYTES", "0"),
+        ("NETWORK_PEER_ADDRESS", "127.0.0.1"),
+        ("NETWORK_PEER_PORT", &port),
+        ("SERVER_ADDRESS", "allowed.test"),
+    ] {
+        assert_eq!(entry.field(field), Some(value), "{field}");
+    }
+    let message = entry.message();
+    assert!(!message.contains("network.flow"), "{message}");
+    drop(origin);
+    assert_eq!(scene.get(&format!("http://allowed.test:{port}/")).0, 502);
+    let failed = format!("upstream_failed http allowed.test:{port}: the connection was refused");
+    let entry = scene.wait_for_message(&failed);
+    let cause = entry.field("NETWORK_FLOW_CAUSE");
+    assert_eq!(cause, Some("the connection was refused"));
+    assert_eq!(entry.field("NETWORK_FLOW_FAULT"), Some("host"));
+}
+
 /// The journal of the machine, which accepts nothing while this value lives.
 struct Stuck<'a> {
     scene: &'a Scene,
