@@ -60,6 +60,7 @@ pub(crate) struct Ca {
 pub(crate) struct Leaf {
     /// DER.
     pub(crate) certificate: Vec<u8>,
+    pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
 }
 
@@ -75,8 +76,8 @@ pub(crate) enum NotIssued {
     /// RFC 5280 section 4.2.1.6 has no field for a scope.
     #[error("a certificate cannot name an address with a scope")]
     Scope,
-    #[error("the CA has expired")]
-    Expired,
+    #[error("the CA has expired, or is not valid yet, by this machine's clock")]
+    NotValidNow,
     #[error("signing failed")]
     Signing,
 }
@@ -154,6 +155,19 @@ impl Ca {
         Ok(ca)
     }
 
+    /// Whether it should be replaced: two thirds of its life are over, or it is not valid at this time.
+    pub(crate) fn is_due(&self, now: SystemTime) -> bool {
+        let now = OffsetDateTime::from(now);
+        let worn = self.not_before + (self.not_after - self.not_before) * 2 / 3;
+        now < self.not_before || now >= worn
+    }
+
+    /// When it is valid, in words.
+    pub(crate) fn valid(&self) -> String {
+        let [from, until] = [self.not_before, self.not_after].map(OffsetDateTime::date);
+        format!("valid from {from} until {until}")
+    }
+
     /// The certificate (DER).
     pub(crate) fn certificate(&self) -> &Arc<[u8]> {
         &self.certificate
@@ -201,8 +215,9 @@ impl Ca {
         // Some clients refuse a leaf that begins before its CA or ends after it.
         let not_before = whole_seconds(now - SKEW).max(self.not_before);
         let not_after = whole_seconds(now + LEAF).min(self.not_after);
-        if not_after <= whole_seconds(now) {
-            return Err(NotIssued::Expired);
+        let now = whole_seconds(now);
+        if not_after <= now || now < not_before {
+            return Err(NotIssued::NotValidNow);
         }
         let mut params = CertificateParams::default();
         // The name is only in the alternative name, which is critical then.
@@ -220,6 +235,7 @@ impl Ca {
             .map_err(|_| NotIssued::Signing)?;
         Ok(Leaf {
             certificate: signed.der().to_vec(),
+            not_before: not_before.into(),
             not_after: not_after.into(),
         })
     }

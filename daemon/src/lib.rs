@@ -65,6 +65,8 @@ mod problems;
 #[cfg(feature = "service")]
 mod program;
 #[cfg(feature = "service")]
+mod sequence;
+#[cfg(feature = "service")]
 mod state;
 #[cfg_attr(
     not(feature = "service"),

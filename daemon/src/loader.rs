@@ -19,6 +19,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use codex_network_config::{
     Control, LogFormat, Principal, Sandbox, Settings, Sources, UpstreamProxies, load,
@@ -42,7 +43,7 @@ use crate::privsep::settled::{
 };
 use crate::privsep::system_files::{Plan, Use};
 use crate::problems::{diagnosed, withheld};
-use crate::state;
+use crate::{sequence, state};
 
 /// The worker's user when root started the service, by default.
 #[cfg(not(target_os = "macos"))]
@@ -184,6 +185,9 @@ fn settle(
     let account = account(&settings, &mut warnings).map_err(simple)?;
     let plan = plan(&settings, environment, &chosen, ephemeral);
     let files = system_files::first(plan).map_err(|why| simple(format!("error: {why}")))?;
+    let state = state::directory(&settings.daemon, |name| environment.get(name));
+    let (numbered_from, warning) = sequence::next(state.as_deref(), SystemTime::now());
+    warnings.extend(warning);
     let listen = &settings.listen;
     Ok(Loaded::Settled(Settled {
         listen: [Some(listen.http), listen.socks5, listen.admin],
@@ -218,6 +222,7 @@ fn settle(
         fallback: Fallback::None,
         blob: blob(&settings, environment, &captured, warnings),
         system_files: Box::new(files),
+        numbered_from,
         authority: chosen.authority,
     }))
 }

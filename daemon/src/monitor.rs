@@ -18,6 +18,7 @@ mod ping;
 mod predecessor;
 mod reload;
 mod reloads;
+mod renew;
 mod socket_owner;
 mod standby;
 mod stop;
@@ -27,7 +28,7 @@ mod watch;
 
 use std::ffi::OsString;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGURG};
@@ -42,6 +43,7 @@ use self::pending::Pending;
 use self::ping::Ping;
 use self::predecessor::Predecessor;
 use self::reloads::Reloads;
+use self::renew::Renewal;
 use self::socket_owner::SocketOwners;
 use self::standby::Standby;
 use self::supervise::{BackOff, Worker};
@@ -81,6 +83,7 @@ enum Event {
 struct Monitor {
     arguments: load::Arguments,
     issuing: Issuing,
+    renewal: Renewal,
     socket_owners: SocketOwners,
     events: SyncSender<Event>,
     listeners: Listeners,
@@ -158,6 +161,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     };
     let (settled, standby) = standby::first_settings(&arguments, which)
         .map_err(|problems| UnusableConfiguration(problems.text))?;
+    let numbering = Numbering::from(settled.numbered_from);
     logging::init_plain(settled.lines)?.start()?;
     raise_descriptor_limit();
     let handed = inherited.take_control();
@@ -188,6 +192,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let mut monitor = Monitor {
         arguments,
         issuing,
+        renewal: Renewal::default(),
         socket_owners: SocketOwners::open(),
         events,
         listeners,
@@ -199,7 +204,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         worker: None,
         predecessor: None,
         workers: 0,
-        numbering: Numbering::new(),
+        numbering,
         back_off: BackOff::default(),
         pending: None,
         reloads: Reloads::default(),
@@ -316,7 +321,10 @@ impl Monitor {
                 self.kill_worker();
                 tracing::warn!("the worker did not end in time and is killed");
             }
-            Phase::Serving => self.ping(),
+            Phase::Serving => {
+                self.ping();
+                self.look_at_ca(SystemTime::now(), Instant::now());
+            }
             Phase::Starting => {}
         }
         None

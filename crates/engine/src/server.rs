@@ -176,7 +176,11 @@ impl Engine {
     pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, SetupError> {
         let resolver = resolver(parts.resolver.as_ref(), &settings)?;
         let tls = UpstreamTls::renewed(None, &settings.mitm.roots)?;
-        let leaves = parts.issuer.map(LeafSource::new).transpose();
+        let clock = Arc::clone(&parts.clock);
+        let leaves = parts
+            .issuer
+            .map(|issuer| LeafSource::new(issuer, clock))
+            .transpose();
         let leaves = leaves.map_err(InterceptionError::from)?;
         let interceptor = Interceptor::renewed(None, leaves.as_ref(), &settings);
         let drain = Drain::new();

@@ -64,7 +64,7 @@ pub(crate) enum FileError {
     NotACertificate(PathBuf),
     #[error("{path} must hold an unencrypted P-256 key in PKCS#8 form (`BEGIN PRIVATE KEY`); `openssl pkcs8 -topk8 -nocrypt` converts one", path = .0.display())]
     NotAKey(PathBuf),
-    #[error("the CA {certificate} with the key {key} cannot be used: {why}", certificate = certificate.display(), key = key.display())]
+    #[error("the CA {certificate} with the key {key} cannot be used: {why}{}", advice(*why), certificate = certificate.display(), key = key.display())]
     Unfit {
         certificate: PathBuf,
         key: PathBuf,
@@ -78,6 +78,18 @@ pub(crate) enum FileError {
     NotLocked(LockError),
     #[error("cannot make a CA: {0:#}")]
     NotMade(anyhow::Error),
+}
+
+/// What to do about a CA that time has made unfit.
+fn advice(why: Unfit) -> &'static str {
+    match why {
+        Unfit::Expired => {
+            "; move both files away and run `codex-network-proxy init`, with the --config and -c of the \
+             proxy, then make programs trust the new one (`proxyctl ca show`)"
+        }
+        Unfit::NotYet => "; set this machine's clock (`timedatectl`)",
+        _ => "",
+    }
 }
 
 impl FileError {

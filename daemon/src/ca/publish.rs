@@ -48,13 +48,7 @@ pub(crate) fn publish<'a>(
     roots: impl IntoIterator<Item = &'a [u8]>,
     now: SystemTime,
 ) -> Result<Published, String> {
-    let user = Trust::of_process();
-    if user.is_binding() {
-        user.check(state).map_err(|error| refused(&error))?;
-    }
-    make_directory(state).map_err(|error| error.to_string())?;
-    user.check_own_directory(state)
-        .map_err(|error| refused(&error))?;
+    own_directory(state)?;
     let write = || -> io::Result<Published> {
         let certificate = pem::certificate(ca);
         let bundle = pem::bundle(roots, ca);
@@ -74,6 +68,21 @@ pub(crate) fn clean(state: &Path, now: SystemTime) {
         // The next time finds what stays.
         let _ = prune(state, None, now);
     }
+}
+
+/// Makes the state directory if it is missing. No other user may write there.
+///
+/// # Errors
+///
+/// A sentence that says why the directory cannot be used.
+pub(crate) fn own_directory(state: &Path) -> Result<(), String> {
+    let user = Trust::of_process();
+    if user.is_binding() {
+        user.check(state).map_err(|error| refused(&error))?;
+    }
+    make_directory(state).map_err(|error| error.to_string())?;
+    user.check_own_directory(state)
+        .map_err(|error| refused(&error))
 }
 
 /// A user who may write into the directory decides which CA other users trust.

@@ -185,7 +185,7 @@ fn m4_a_leaf_does_not_outlive_its_ca() {
     assert_eq!(late.not_after, end);
     assert_eq!(
         ca.issue("a.test", &public_key(), end),
-        Err(NotIssued::Expired)
+        Err(NotIssued::NotValidNow)
     );
 }
 

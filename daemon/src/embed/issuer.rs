@@ -145,6 +145,7 @@ impl LeafIssuer for Issuer {
                 CertificateDer::from(leaf.certificate),
                 CertificateDer::from(self.public.der.to_vec()),
             ],
+            not_before: leaf.not_before,
             not_after: leaf.not_after,
         });
         Box::pin(std::future::ready(leaf))

@@ -4,7 +4,7 @@
 //! operation, or one at the wrong time, is killed and replaced. A new row gives the worker a new
 //! power.
 
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
 
@@ -266,10 +266,8 @@ fn issue_leaf(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         Answer::Leaf(leaf) => ToWorker::Leaf {
             ticket,
             certificate: leaf.certificate,
-            not_after: leaf
-                .not_after
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
+            not_before: seconds(leaf.not_before),
+            not_after: seconds(leaf.not_after),
         },
         Answer::Refused(why) => ToWorker::LeafRefused { ticket, why },
         Answer::Unsound(why) => {
@@ -279,6 +277,12 @@ fn issue_leaf(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     };
     monitor.tell(&answer, &[]);
     None
+}
+
+/// Seconds since 1970.
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// Returns the users of clients on this machine. Only connections to our own listeners are looked

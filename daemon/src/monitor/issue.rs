@@ -18,6 +18,8 @@ const RATE: u32 = 200;
 #[derive(Debug)]
 pub(super) struct Issuing {
     ephemeral: Ca,
+    /// The one before, while the worker uses it.
+    before: Option<Ca>,
     bucket: Bucket,
     /// Whether a worker was ever allowed to intercept.
     begun: bool,
@@ -68,6 +70,7 @@ impl Issuing {
     pub(super) fn new() -> anyhow::Result<Self> {
         Ok(Self {
             ephemeral: Ca::generate(Lifetime::Ephemeral, SystemTime::now())?,
+            before: None,
             bucket: Bucket::new(Instant::now()),
             begun: false,
             key: None,
@@ -78,6 +81,22 @@ impl Issuing {
     /// The certificate of the CA that ends with the process.
     pub(super) fn certificate(&self) -> &[u8] {
         self.ephemeral.certificate()
+    }
+
+    /// Makes another CA if this one is old at this time, or not valid. Returns its certificate. The
+    /// old one still issues, until it is forgotten.
+    pub(super) fn renew(&mut self, now: SystemTime) -> anyhow::Result<Option<&[u8]>> {
+        if !self.ephemeral.is_due(now) {
+            return Ok(None);
+        }
+        let new = Ca::generate(Lifetime::Ephemeral, now)?;
+        self.before = Some(std::mem::replace(&mut self.ephemeral, new));
+        Ok(Some(self.ephemeral.certificate()))
+    }
+
+    /// The worker no longer uses the CA before this one, so nothing does.
+    pub(super) fn forget_before(&mut self) {
+        self.before = None;
     }
 
     /// Whether a worker ever got settings with which it may intercept.
@@ -112,7 +131,9 @@ impl Issuing {
         if self.key.get_or_insert(*asked.public_key) != asked.public_key {
             return Answer::Unsound(Unsound::SecondKey);
         }
-        let ephemeral = &self.ephemeral;
+        let before = self.before.as_ref();
+        let is_before = |ca: &&Ca| ca.fingerprint() == asked.authority;
+        let ephemeral = before.filter(is_before).unwrap_or(&self.ephemeral);
         let mut listed = false;
         let mut chosen = None;
         for Scope {
@@ -150,7 +171,7 @@ impl Issuing {
             Err(unsound @ (NotIssued::Name | NotIssued::PublicKey | NotIssued::Scope)) => {
                 Answer::Unsound(unsound.into())
             }
-            Err(NotIssued::Expired) => Answer::Refused(NoLeaf::Expired),
+            Err(NotIssued::NotValidNow) => Answer::Refused(NoLeaf::NotValidNow),
             Err(NotIssued::Signing) => Answer::Refused(NoLeaf::Failed),
         }
     }
@@ -284,6 +305,43 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn m3_a_ca_in_memory_is_renewed_at_two_thirds_of_its_life_and_when_the_clock_leaves_it() {
+        let day = Duration::from_secs(24 * 60 * 60);
+        let start = SystemTime::now();
+        for (now, is_renewed) in [
+            (start, false),
+            (start + 240 * day, false),
+            (start + 245 * day, true),
+            (start + 4000 * day, true),
+            (start - day / 2, false),
+            (start - 2 * day, true),
+        ] {
+            let mut issuing = Issuing::new().expect("a CA");
+            let first = *issuing.ephemeral.fingerprint();
+            let renewed = issuing.renew(now).expect("a CA").is_some();
+            assert_eq!(renewed, is_renewed, "{now:?}");
+            assert_eq!(*issuing.ephemeral.fingerprint() != first, is_renewed);
+            assert!(issuing.renew(now).expect("a CA").is_none(), "once");
+        }
+    }
+
+    #[test]
+    fn m3_the_ca_before_issues_until_the_worker_has_the_new_one_and_then_no_more() {
+        let mut issuing = Issuing::new().expect("a CA");
+        let first = *issuing.ephemeral.fingerprint();
+        let key = public_key(7);
+        let in_a_year = SystemTime::now() + Duration::from_secs(250 * 24 * 60 * 60);
+        issuing.renew(in_a_year).expect("a CA").expect("another CA");
+        let answer = |issuing: &mut Issuing| {
+            let asked = asked(&first, &key, "a.test");
+            issuing.answer(asked, [everything(&Authority::Ephemeral)], Instant::now())
+        };
+        assert!(matches!(answer(&mut issuing), Answer::Leaf(_)));
+        issuing.forget_before();
+        assert_eq!(answer(&mut issuing), Answer::Refused(NoLeaf::OtherCa));
     }
 
     #[test]

@@ -56,6 +56,11 @@ impl Arguments {
         }
     }
 
+    /// The monitor has another CA: later loaders get its certificate.
+    pub(super) fn set_certificate(&mut self, certificate: &[u8]) {
+        self.certificate = certificate.to_vec();
+    }
+
     fn briefing(&self, which: Which) -> Arc<Zeroizing<Vec<u8>>> {
         let briefing = Briefing::Configuration {
             which,

@@ -1,16 +1,14 @@
 //! The number from which each worker counts refusals (SPEC R1).
 //!
 //! A client that polls `?since=SEQUENCE` or follows must get every newer entry, also from a
-//! replacement worker, so numbers never go back. Nothing is stored for that: the base is the time
-//! in milliseconds times 1024, which a worker would exceed only by refusing a thousand requests in
-//! every millisecond of its life. The time is measured from the monitor's start by a monotonic
-//! clock, so the base rises even when the system's clock is set back.
+//! replacement worker, so numbers never go back. The base is a time in milliseconds times 1024, which a
+//! worker would exceed only by refusing a thousand requests in every millisecond of its life. The
+//! loader says which time the service begins with (see `sequence`). From then on it is measured by a
+//! monotonic clock, so the base rises even when the system's clock is set back.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-/// Numbers that a worker may use per millisecond of its life. Programs that read JSON numbers as
-/// floating point read them exactly below 2^53, which the product reaches in the year 2248.
-const PER_MILLISECOND: u64 = 1024;
+use crate::sequence::PER_MILLISECOND;
 
 /// Computes bases.
 #[derive(Debug)]
@@ -22,10 +20,9 @@ pub(super) struct Numbering {
 
 impl Numbering {
     /// Call it once, at the monitor's start.
-    pub(super) fn new() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    pub(super) fn from(started: u64) -> Self {
         Self {
-            started: milliseconds(now.unwrap_or_default()),
+            started,
             since: Instant::now(),
         }
     }
@@ -44,13 +41,18 @@ fn milliseconds(duration: std::time::Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use super::*;
 
+    fn now() -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        milliseconds(now.expect("a clock after 1970"))
+    }
+
     #[test]
     fn r1_a_later_worker_counts_from_a_higher_number() {
-        let numbering = Numbering::new();
+        let numbering = Numbering::from(now());
         let later = Numbering {
             since: numbering
                 .since
@@ -63,7 +65,7 @@ mod tests {
 
     #[test]
     fn r1_numbers_are_whole_in_floating_point_for_a_century() {
-        let numbering = Numbering::new();
+        let numbering = Numbering::from(now());
         let century = 100 * 366 * 24 * 60 * 60 * 1000 * PER_MILLISECOND;
         assert!(numbering.base() + century < 1 << 53);
     }

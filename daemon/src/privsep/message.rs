@@ -140,7 +140,7 @@ pub(crate) enum NoLeaf {
     Busy = 0,
     /// The requested CA is not the one in force.
     OtherCa = 1,
-    Expired = 2,
+    NotValidNow = 2,
     Failed = 3,
     /// The settings in force do not permit intercepting this host.
     NotListed = 4,
@@ -196,10 +196,11 @@ pub(crate) enum ToWorker {
     HandOver { limit: Duration, release: u64 },
     /// Report your state.
     Ping,
-    /// A requested leaf (DER), and when it expires, in seconds since 1970.
+    /// A requested leaf (DER), and its validity, in seconds since 1970.
     Leaf {
         ticket: u32,
         certificate: Vec<u8>,
+        not_before: u64,
         not_after: u64,
     },
     /// A requested leaf is not issued.
@@ -337,9 +338,11 @@ impl ToWorker {
             Self::Leaf {
                 ticket,
                 certificate,
+                not_before,
                 not_after,
             } => {
                 out.u32(*ticket);
+                out.u64(*not_before);
                 out.u64(*not_after);
                 out.counted(certificate);
                 operation::LEAF
@@ -406,6 +409,7 @@ impl ToWorker {
             operation::SYSTEM_FILES => Self::SystemFiles,
             operation::LEAF => Self::Leaf {
                 ticket: input.u32()?,
+                not_before: input.u64()?,
                 not_after: input.u64()?,
                 certificate: input.counted()?.to_vec(),
             },
@@ -414,7 +418,7 @@ impl ToWorker {
                 why: match input.u8()? {
                     0 => NoLeaf::Busy,
                     1 => NoLeaf::OtherCa,
-                    2 => NoLeaf::Expired,
+                    2 => NoLeaf::NotValidNow,
                     3 => NoLeaf::Failed,
                     4 => NoLeaf::NotListed,
                     _ => return Err(Malformed),

@@ -50,6 +50,8 @@ pub(crate) struct Settled {
     /// Whether these stand in for a configuration that cannot be used. The monitor knows it, not the
     /// loader.
     pub(crate) fallback: Fallback,
+    /// The time from which a service that starts now numbers refusals: milliseconds since 1970.
+    pub(crate) numbered_from: u64,
     /// The settings, for the worker.
     pub(crate) blob: Vec<u8>,
 }
@@ -159,6 +161,7 @@ impl Loaded {
                 settled.interceptable.encode(&mut out);
                 out.path(settled.copy.as_deref().unwrap_or(Path::new("")));
                 settled.system_files.encode(&mut out);
+                out.u64(settled.numbered_from);
                 out.0.extend_from_slice(&settled.blob);
             }
             Self::Files(found) => {
@@ -208,6 +211,7 @@ impl Loaded {
                 fallback: Fallback::None,
                 copy: Some(input.path()?).filter(|path| !path.as_os_str().is_empty()),
                 system_files: Box::new(SystemFiles::decode(&mut input)?),
+                numbered_from: input.u64()?,
                 blob: input.0.to_vec(),
             })),
             2 => {
@@ -292,6 +296,7 @@ impl Settled {
             fallback: Fallback::None,
             copy: Some("/var/lib/copy".into()),
             system_files: Box::default(),
+            numbered_from: 1 << 40,
             blob: b"anything".to_vec(),
         }
     }

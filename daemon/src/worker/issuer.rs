@@ -121,11 +121,14 @@ impl Issuer {
         match answer.await {
             Ok(Ok(leaf)) => Ok(IssuedLeaf {
                 chain: vec![CertificateDer::from(leaf.certificate), ca.certificate],
+                not_before: leaf.not_before,
                 not_after: leaf.not_after,
             }),
             Ok(Err(NoLeaf::Busy)) => Err(IssueError::Busy),
             Ok(Err(NoLeaf::OtherCa)) => Err(refused("the CA has just been replaced")),
-            Ok(Err(NoLeaf::Expired)) => Err(refused("the CA has expired")),
+            Ok(Err(NoLeaf::NotValidNow)) => Err(refused(
+                "the CA has expired, or is not valid yet, by this machine's clock",
+            )),
             Ok(Err(NoLeaf::NotListed)) => Err(refused(
                 "the settings in force do not permit intercepting this host",
             )),

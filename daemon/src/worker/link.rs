@@ -242,11 +242,13 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
         ToWorker::Leaf {
             ticket,
             certificate,
+            not_before,
             not_after,
         } => Order::Leaf {
             ticket,
             outcome: Ok(Leaf {
                 certificate,
+                not_before: UNIX_EPOCH + Duration::from_secs(not_before),
                 not_after: UNIX_EPOCH + Duration::from_secs(not_after),
             }),
         },

@@ -155,3 +155,35 @@ fn r1_a_host_that_is_none_is_recorded_as_it_was_given_and_escaped() {
     assert_eq!(entry["reason"], "invalid_host");
     assert_eq!(origin.connections(), 0);
 }
+
+/// As when the service starts again after the clock was set back by a year.
+#[test]
+fn r1_numbers_go_on_behind_those_of_a_start_with_a_later_clock() {
+    let place = tempfile::tempdir().expect("a directory");
+    let kept = place.path().join("sequence");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let year = std::time::Duration::from_secs(366 * 24 * 60 * 60);
+    let later = (now.expect("after 1970") + year).as_millis();
+    std::fs::write(&kept, format!("{later}\n")).expect("a file");
+    let state = Value::from(place.path().to_string_lossy());
+    let sequence = || {
+        let daemon = e2e::daemon::Daemon::launch(e2e::binary!())
+            .config(&Config::example())
+            .arg("-c")
+            .arg(format!("daemon.state_dir={state}"))
+            .start();
+        get(&daemon, "http://blocked.test/");
+        let entry = daemon.wait_for_blocked(|entry| entry["host"] == "blocked.test");
+        entry["sequence"].as_u64().expect("a number")
+    };
+    let first = sequence();
+    assert!(u128::from(first) > later * 1024, "{first}");
+    let second = sequence();
+    assert!(second > first, "{first} {second}");
+    let kept = std::fs::read_to_string(kept).expect("the file of the last start");
+    let time = kept.split(' ').next().expect("a time");
+    assert!(
+        time.parse::<u128>().is_ok_and(|time| time > later),
+        "{kept}"
+    );
+}

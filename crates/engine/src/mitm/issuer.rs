@@ -32,6 +32,8 @@ pub trait LeafIssuer: fmt::Debug + Send + Sync + 'static {
 pub struct IssuedLeaf {
     /// The leaf first, then the intermediates up to the CA.
     pub chain: Vec<CertificateDer<'static>>,
+    /// When the leaf begins.
+    pub not_before: SystemTime,
     /// When the leaf ends.
     pub not_after: SystemTime,
 }

@@ -22,6 +22,7 @@ use tokio::sync::OnceCell;
 
 use super::issuer::{IssueError, LeafIssuer};
 use super::leaf_budget::LeafBudget;
+use crate::clock::Clock;
 use crate::owner::ConnectionHandle;
 
 /// Hosts that are remembered.
@@ -40,13 +41,14 @@ pub(crate) enum Speaks {
     Http2 = 2,
 }
 
-/// An issuer, and the one key of all leaves. An issuer sees the same public key for as long as this
+/// An issuer, the one key of all leaves, and the clock by which they are valid. An issuer sees the same public key for as long as this
 /// engine lives, even when the CA changes.
 #[derive(Clone)]
 pub(crate) struct LeafSource {
     issuer: Arc<dyn LeafIssuer>,
     key: Arc<dyn SigningKey>,
     public_key: [u8; 65],
+    clock: Arc<dyn Clock>,
 }
 
 /// The leaves.
@@ -69,6 +71,7 @@ struct Slot {
 pub(crate) struct Leaf {
     certified: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
+    not_before: SystemTime,
     not_after: SystemTime,
     /// One for each [`Speaks`], made when it is first needed. A session resumes only within one of
     /// them.
@@ -97,7 +100,10 @@ impl LeafSource {
     /// # Errors
     ///
     /// When the system gives no randomness.
-    pub(crate) fn new(issuer: Arc<dyn LeafIssuer>) -> Result<Self, KeyError> {
+    pub(crate) fn new(
+        issuer: Arc<dyn LeafIssuer>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, KeyError> {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
             .map_err(|_| KeyError)?;
@@ -117,6 +123,7 @@ impl LeafSource {
             issuer,
             key,
             public_key,
+            clock,
         })
     }
 }
@@ -151,9 +158,10 @@ impl LeafCache {
     }
 
     fn slot(&self, host: &Host) -> Arc<Slot> {
-        let now = self.asked.fetch_add(1, Ordering::Relaxed);
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        let now = SystemTime::from(self.source.clock.now());
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = leaves.get(host).filter(|slot| !slot.ends_soon());
+        let known = leaves.get(host).filter(|slot| slot.is_usable(now));
         let slot = if let Some(slot) = known {
             Arc::clone(slot)
         } else {
@@ -168,7 +176,7 @@ impl LeafCache {
             leaves.insert(host.clone(), Arc::clone(&slot));
             slot
         };
-        slot.last_asked.store(now, Ordering::Relaxed);
+        slot.last_asked.store(asked, Ordering::Relaxed);
         slot
     }
 
@@ -177,6 +185,7 @@ impl LeafCache {
             issuer,
             key,
             public_key,
+            clock: _,
         } = &self.source;
         let issued = issuer.issue(host, public_key).await?;
         let certified = CertifiedKey::new(issued.chain, Arc::clone(key));
@@ -184,6 +193,7 @@ impl LeafCache {
         Ok(Arc::new(Leaf {
             certified: Arc::new(certified),
             provider: Arc::clone(&self.provider),
+            not_before: issued.not_before,
             not_after: issued.not_after,
             configs: Default::default(),
         }))
@@ -191,9 +201,13 @@ impl LeafCache {
 }
 
 impl Slot {
-    fn ends_soon(&self) -> bool {
-        let soon = SystemTime::now() + RENEW_BEFORE;
-        self.leaf.get().is_some_and(|leaf| leaf.not_after < soon)
+    /// Whether a client may get the leaf, if there is one. A clock that was set back or forth may have
+    /// left its validity.
+    fn is_usable(&self, now: SystemTime) -> bool {
+        self.leaf.get().is_none_or(|leaf| {
+            let ends_soon = leaf.not_after < now + RENEW_BEFORE;
+            leaf.not_before <= now && !ends_soon
+        })
     }
 }
 
@@ -257,6 +271,27 @@ mod tests {
     struct Counting {
         asked: AtomicUsize,
         lasts: Duration,
+        clock: Arc<Settable>,
+    }
+
+    /// A clock that a test sets.
+    #[derive(Debug)]
+    struct Settable(Mutex<SystemTime>);
+
+    impl Settable {
+        fn set(&self, now: SystemTime) {
+            *self.0.lock().expect("no panic") = now;
+        }
+
+        fn get(&self) -> SystemTime {
+            *self.0.lock().expect("no panic")
+        }
+    }
+
+    impl Clock for Settable {
+        fn now(&self) -> time::OffsetDateTime {
+            self.get().into()
+        }
     }
 
     struct Point([u8; 65]);
@@ -287,19 +322,22 @@ mod tests {
                     .expect("a leaf");
                 Ok(IssuedLeaf {
                     chain: vec![leaf.der().clone()],
-                    not_after: SystemTime::now() + self.lasts,
+                    not_before: self.clock.get() - DAY,
+                    not_after: self.clock.get() + self.lasts,
                 })
             })
         }
     }
 
     fn cache(lasts: Duration) -> (Arc<Counting>, LeafCache) {
+        let clock = Arc::new(Settable(Mutex::new(SystemTime::now())));
         let issuer = Arc::new(Counting {
             asked: AtomicUsize::new(0),
             lasts,
+            clock: Arc::clone(&clock),
         });
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let source = LeafSource::new(Arc::<Counting>::clone(&issuer)).expect("a key");
+        let source = LeafSource::new(Arc::<Counting>::clone(&issuer), clock).expect("a key");
         let cache = LeafCache::new(source, provider);
         (issuer, cache)
     }
@@ -322,6 +360,7 @@ mod tests {
         Host::parse(&format!("h{number}.test")).expect("a host")
     }
 
+    const DAY: Duration = Duration::from_secs(86_400);
     const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
     #[tokio::test]
@@ -363,6 +402,29 @@ mod tests {
             leaf.expect("a leaf");
         }
         assert_eq!(issuer.asked.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn m4_a_leaf_that_is_not_valid_after_the_clock_was_set_is_issued_anew() {
+        let (issuer, cache) = cache(WEEK);
+        let (client, budget) = (client(1), plenty());
+        let start = issuer.clock.get();
+        for (now, issued) in [
+            (start, 1),
+            // Within the validity.
+            (start - DAY / 2, 1),
+            (start + DAY, 1),
+            // Before and behind it.
+            (start - 2 * DAY, 2),
+            (start - 2 * DAY, 2),
+            (start + 30 * DAY, 3),
+            (start, 4),
+        ] {
+            issuer.clock.set(now);
+            let leaf = cache.leaf(&host(0), &client, &budget).await;
+            leaf.expect("a leaf");
+            assert_eq!(issuer.asked.load(Ordering::Relaxed), issued, "{now:?}");
+        }
     }
 
     #[tokio::test]
@@ -418,7 +480,8 @@ mod tests {
 
         let issuer = Arc::new(Stuck::default());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let source = LeafSource::new(Arc::<Stuck>::clone(&issuer)).expect("a key");
+        let clock = Arc::new(crate::clock::SystemClock);
+        let source = LeafSource::new(Arc::<Stuck>::clone(&issuer), clock).expect("a key");
         let cache = LeafCache::new(source, provider);
         let budget = LeafBudget::new(Arc::new(Owners::new(None)));
         let names: Vec<_> = (0..200).map(host).collect();

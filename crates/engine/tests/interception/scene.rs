@@ -121,6 +121,7 @@ impl LeafIssuer for Ca {
             tokio::task::yield_now().await;
             Ok(IssuedLeaf {
                 chain: self.sign(&[&host.to_string()], &Point(*public_key)),
+                not_before: SystemTime::now(),
                 not_after: SystemTime::now() + Duration::from_secs(7 * 86_400),
             })
         })

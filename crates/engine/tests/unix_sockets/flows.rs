@@ -32,7 +32,7 @@ impl Log {
     async fn flows(&self, count: usize) -> Vec<Value> {
         loop {
             let text = String::from_utf8_lossy(&self.0.lock().expect("no panic")).into_owned();
-            let lines = text.lines().map(|line| serde_json::from_str(line));
+            let lines = text.lines().map(serde_json::from_str);
             let flows: Vec<Value> = lines
                 .map(|line| line.expect("JSON"))
                 .filter(|line: &Value| line["target"] == "codex_network_proxy.flow")

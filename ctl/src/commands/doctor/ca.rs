@@ -12,9 +12,6 @@ use super::tool::{self, Success};
 use crate::commands::ca::store::{Store, Trust};
 use crate::output::{span, utc};
 
-/// A CA that expires sooner than this should be replaced.
-const SOON: i64 = 30 * 24 * 60 * 60;
-
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let Some(answers) = facts.proxy.answers() else {
         return vec![Finding::skipped("no proxy reports which CA it uses")];
@@ -134,10 +131,14 @@ fn judge_time(ca: &Ca, advice: &Advice, now: i64) -> Option<Finding> {
             advice.renew,
         ));
     }
-    // A CA that is made at each start is never too old.
-    (left < SOON && ca.kept_at.is_some()).then(|| {
+    // The proxy replaces a CA in memory itself.
+    let is_old = now >= ca.not_before + (ca.not_after - ca.not_before) / 3 * 2;
+    (is_old && ca.kept_at.is_some()).then(|| {
         let left = span(u64::try_from(left).unwrap_or(0));
-        Finding::note(format!("the CA expires in {left}")).advise(advice.renew)
+        Finding::note(format!(
+            "the CA is past two thirds of its life and expires in {left}"
+        ))
+        .advise(advice.renew)
     })
 }
 
@@ -146,11 +147,13 @@ mod tests {
     use super::super::finding::Verdict::{Note, Ok, Problem};
     use super::*;
 
+    const LIFE: i64 = 90 * 24 * 60 * 60;
+
     fn ca(kept: bool) -> Ca {
         Ca {
             kept_at: kept.then(|| "/state/ca.pem".to_owned()),
             not_before: 1_000,
-            not_after: 1_000 + 2 * SOON,
+            not_after: 1_000 + LIFE,
             roots: 1,
             ..Ca::default()
         }
@@ -184,7 +187,7 @@ mod tests {
             let told = found.into_iter().filter_map(|found| found.advice);
             told.collect::<Vec<_>>().join("; ")
         };
-        for (is_kept, now) in [(false, 2_000), (true, 2_000), (true, 1_001 + 2 * SOON)] {
+        for (is_kept, now) in [(false, 2_000), (true, 2_000), (true, 1_001 + LIFE)] {
             assert!(advised(&OF_ROOT, is_kept, now).contains("sudo"));
             let told = advised(&OF_A_USER, is_kept, now);
             assert!(!told.contains("sudo"), "{told}");
@@ -197,13 +200,14 @@ mod tests {
         for (now, verdict) in [
             (999, Some(Problem)),
             (1_000, None),
-            (1_000 + SOON + 1, Some(Note)),
-            (1_001 + 2 * SOON, Some(Problem)),
+            (999 + LIFE / 3 * 2, None),
+            (1_000 + LIFE / 3 * 2, Some(Note)),
+            (1_001 + LIFE, Some(Problem)),
         ] {
             let found = judge_time(&ca(true), &OF_ROOT, now);
             assert_eq!(found.map(|found| found.verdict), verdict, "{now}");
         }
-        assert_eq!(judge_time(&ca(false), &OF_ROOT, 1_000 + SOON + 1), None);
+        assert_eq!(judge_time(&ca(false), &OF_ROOT, 999 + LIFE), None);
         let rootless = Ca {
             roots: 0,
             ..ca(true)

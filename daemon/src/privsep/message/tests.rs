@@ -89,6 +89,7 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
         ToWorker::Leaf {
             ticket: 9,
             certificate: b"DER".to_vec(),
+            not_before: 1 << 39,
             not_after: 1 << 40,
         },
         ToWorker::LeafRefused {

@@ -32,6 +32,7 @@ const KEY: PublicKey = [4; 65];
 fn leaf() -> Leaf {
     Leaf {
         certificate: b"the leaf".to_vec(),
+        not_before: SystemTime::UNIX_EPOCH,
         not_after: SystemTime::UNIX_EPOCH,
     }
 }
@@ -98,7 +99,7 @@ async fn m4_refusals_are_told_in_words() {
     for (why, told) in [
         (NoLeaf::Busy, "try again"),
         (NoLeaf::OtherCa, "just been replaced"),
-        (NoLeaf::Expired, "has expired"),
+        (NoLeaf::NotValidNow, "has expired"),
         (NoLeaf::Failed, "signing failed"),
     ] {
         let (issuer, heard) = scene();
