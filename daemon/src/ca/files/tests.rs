@@ -135,7 +135,19 @@ fn m3_an_expired_ca_is_refused() {
     let (_directory, paths, _) = scene();
     let in_eleven_years = SystemTime::now() + std::time::Duration::from_secs(11 * 366 * 86400);
     let error = read(&paths, in_eleven_years).expect_err("a refusal");
-    assert!(error.to_string().contains("has expired"), "{error}");
+    let error = error.to_string();
+    assert!(
+        error.contains("has expired; move both files away"),
+        "{error}"
+    );
+    assert!(error.contains("`codex-network-proxy init`"), "{error}");
+    let a_year_ago = SystemTime::now() - std::time::Duration::from_secs(366 * 86400);
+    let error = read(&paths, a_year_ago).expect_err("a refusal");
+    let error = error.to_string();
+    assert!(
+        error.contains("is not valid yet; set this machine's clock (`timedatectl`)"),
+        "{error}"
+    );
 }
 
 #[test]
