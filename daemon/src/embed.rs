@@ -251,7 +251,7 @@ impl NetworkProxyHandle {
         child.socks5 = self.socks_addr();
         child.allow_local_binding = policy.allows_local_binding();
         if policy.interception() == Interception::Automatic {
-            child.bundle = self.running.issuer.bundle_file().map(Into::into);
+            child.bundle = self.running.issuer.bundle_file();
         }
         Some(child)
     }

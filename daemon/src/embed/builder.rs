@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use codex_network_config::{Listen, Reach, Settings, Sources, UpstreamProxies, load};
 use codex_network_engine::{
@@ -303,7 +303,7 @@ impl Configuration {
             ));
         }
         if settings.policy.interception() == Interception::Automatic {
-            issuer.fill(&mut settings.mitm);
+            issuer.fill(&mut settings.mitm, SystemTime::now());
         } else if settings.upstream_proxies.need_tls() {
             issuer::fill_roots(&mut settings.mitm);
         }

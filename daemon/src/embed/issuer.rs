@@ -1,12 +1,12 @@
 //! The CA of an embedded proxy, in the same process: it signs leaves for the engine (SPEC M3, M4).
 //!
 //! Without a monitor there is no process to keep the key from. It is made when the proxy is built,
-//! never leaves memory, and ends with the proxy.
+//! never leaves memory, and ends with the proxy. New settings replace one that is old.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use codex_network_config::{CaCertificate, Mitm};
@@ -21,21 +21,26 @@ use crate::ca::{Ca, Lifetime, PublicKey, pem, publish, trusted};
 /// The system's roots, read once for all proxies of the process.
 static ROOTS: OnceLock<Roots> = OnceLock::new();
 
-/// A CA and its public facts.
+/// Holds the CA.
 pub(super) struct Issuer {
-    ca: Ca,
-    public: Arc<CaCertificate>,
+    made: RwLock<Made>,
     /// The directory for bundles.
     directory: Option<PathBuf>,
 }
 
-impl Issuer {
+/// A CA and its public facts.
+#[derive(Clone)]
+struct Made {
+    ca: Arc<Ca>,
+    public: Arc<CaCertificate>,
+}
+
+impl Made {
     /// Makes a CA. With a directory, writes the certificate and a bundle of it and the system's
     /// roots there.
-    pub(super) fn ephemeral(bundle_directory: Option<&Path>) -> Result<Self, String> {
-        let now = SystemTime::now();
+    fn new(directory: Option<&Path>, now: SystemTime) -> Result<Self, String> {
         let ca = Ca::generate(Lifetime::Ephemeral, now).map_err(|error| format!("{error:#}"))?;
-        let published = match bundle_directory {
+        let published = match directory {
             Some(directory) => {
                 let roots = roots();
                 let roots = roots.certificates.iter().map(|root| &**root);
@@ -53,27 +58,57 @@ impl Issuer {
             bundle_file,
         };
         Ok(Self {
-            ca,
+            ca: Arc::new(ca),
             public: Arc::new(public),
+        })
+    }
+}
+
+impl Issuer {
+    /// Makes a CA. With a directory, writes the certificate and a bundle there.
+    pub(super) fn ephemeral(bundle_directory: Option<&Path>) -> Result<Self, String> {
+        let made = Made::new(bundle_directory, SystemTime::now())?;
+        Ok(Self {
+            made: RwLock::new(made),
             directory: bundle_directory.map(Into::into),
         })
     }
 
-    /// Sets the CA and the roots in the engine's settings.
-    pub(super) fn fill(&self, mitm: &mut Mitm) {
-        mitm.ca = Some(Arc::clone(&self.public));
+    /// Sets the CA and the roots in the engine's settings. A CA that is old at this time is replaced
+    /// first (SPEC M3).
+    pub(super) fn fill(&self, mitm: &mut Mitm, now: SystemTime) {
+        if self.made().ca.is_due(now) {
+            match Made::new(self.directory.as_deref(), now) {
+                Ok(new) => {
+                    *self.made.write().unwrap_or_else(PoisonError::into_inner) = new;
+                    tracing::info!(
+                        "made a new CA, since the one in memory is past two thirds of its life, or not valid by \
+                         this machine's clock"
+                    );
+                }
+                Err(why) => tracing::warn!("the CA is not replaced: {why}"),
+            }
+        }
+        mitm.ca = Some(self.made().public);
         fill_roots(mitm);
     }
 
+    fn made(&self) -> Made {
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        made.clone()
+    }
+
     /// The bundle's file, if there is one.
-    pub(super) fn bundle_file(&self) -> Option<&Path> {
-        self.public.bundle_file.as_deref()
+    pub(super) fn bundle_file(&self) -> Option<PathBuf> {
+        self.made().public.bundle_file.clone()
     }
 
     /// The bundle for a child with this environment. It includes the certificates in the files that
     /// the bundle will replace (SPEC B2). If it cannot be written, the common bundle is used.
     pub(super) fn bundle_for(&self, environment: &HashMap<String, String>) -> Option<PathBuf> {
-        let (directory, plain) = (self.directory.as_deref()?, self.bundle_file()?);
+        let public = self.made().public;
+        let directory = self.directory.as_deref()?;
+        let plain = public.bundle_file.clone()?;
         let named = ChildEnvironment::BUNDLE_VARIABLES.iter();
         let named = named.filter_map(|name| Some((*name, environment.get(*name)?.as_str())));
         let mut trusted = trusted::read(named);
@@ -81,18 +116,17 @@ impl Issuer {
             tracing::warn!("{warning}");
         }
         let roots = &roots().certificates;
-        let known =
-            |der: &[u8]| roots.iter().any(|root| **root == *der) || *self.public.der == *der;
+        let known = |der: &[u8]| roots.iter().any(|root| **root == *der) || *public.der == *der;
         trusted.certificates.retain(|der| !known(der));
         if trusted.certificates.is_empty() {
-            return Some(plain.to_owned());
+            return Some(plain);
         }
         let now = SystemTime::now();
         let publish = |own: &[&[u8]]| {
             let roots = roots.iter().map(|root| &**root);
             publish::publish(
                 directory,
-                &self.public.der,
+                &public.der,
                 roots.chain(own.iter().copied()),
                 now,
             )
@@ -103,14 +137,14 @@ impl Issuer {
             Ok(published) => Some(published.bundle),
             Err(why) => {
                 tracing::warn!("a child gets a bundle without what it trusted before: {why}");
-                Some(plain.to_owned())
+                Some(plain)
             }
         }
     }
 
     /// The certificate as PEM.
     pub(super) fn certificate_pem(&self) -> String {
-        pem::certificate(&self.public.der)
+        pem::certificate(&self.made().public.der)
     }
 }
 
@@ -136,14 +170,13 @@ impl LeafIssuer for Issuer {
         host: &'a Host,
         public_key: &'a PublicKey,
     ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
-        let issued = self
-            .ca
-            .issue(&host.to_string(), public_key, SystemTime::now());
+        let Made { ca, public } = self.made();
+        let issued = ca.issue(&host.to_string(), public_key, SystemTime::now());
         let issued = issued.map_err(|why| IssueError::Refused(why.to_string()));
         let leaf = issued.map(|leaf| IssuedLeaf {
             chain: vec![
                 CertificateDer::from(leaf.certificate),
-                CertificateDer::from(self.public.der.to_vec()),
+                CertificateDer::from(public.der.to_vec()),
             ],
             not_before: leaf.not_before,
             not_after: leaf.not_after,
@@ -154,6 +187,31 @@ impl LeafIssuer for Issuer {
 
 impl fmt::Debug for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.ca.fmt(f)
+        self.made().ca.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn m3_new_settings_replace_a_ca_in_memory_that_is_old() {
+        let issuer = Issuer::ephemeral(None).expect("a CA");
+        let day = Duration::from_secs(24 * 60 * 60);
+        let mut mitm = Mitm::default();
+        let mut filled = |now| {
+            issuer.fill(&mut mitm, now);
+            mitm.ca.clone().expect("a CA").der.to_vec()
+        };
+        let start = SystemTime::now();
+        let first = filled(start);
+        assert_eq!(filled(start + 200 * day), first);
+        let second = filled(start + 250 * day);
+        assert_ne!(second, first);
+        assert_eq!(filled(start + 250 * day), second);
+        assert!(issuer.certificate_pem().contains("BEGIN CERTIFICATE"));
     }
 }
