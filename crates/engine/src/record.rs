@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use codex_network_config::LogFlows;
 use codex_network_policy::{Authority, Decision, Protocol, Source, Verdict};
 
 use crate::audit::flow::{FlowEvent, FlowLevel};
@@ -40,7 +39,7 @@ pub(crate) struct Flowed<'a> {
     pub(crate) port: u16,
     pub(crate) decision: Decision,
     pub(crate) ending: &'a Ending,
-    pub(crate) log: LogFlows,
+    pub(crate) level: FlowLevel,
     /// Bytes from the client to the upstream, and back.
     pub(crate) sent: u64,
     pub(crate) received: u64,
@@ -186,17 +185,10 @@ impl Recorder {
         self.drain.is_cut()
     }
 
-    /// Logs the end of an allowed attempt, if the log wants it and, for a failure, the client's budget
-    /// has room (SPEC R5).
+    /// Logs the end of an allowed attempt, unless it is a failure for which the client's budget has no
+    /// room (SPEC R5).
     pub(crate) fn flowed(&self, flow: &Flowed<'_>) {
         let ending = flow.ending;
-        let level = match (flow.log, ending.is_failure()) {
-            (LogFlows::All, _) | (LogFlows::Failures, true) => FlowLevel::Info,
-            (LogFlows::Failures, false) => FlowLevel::Debug,
-        };
-        if !level.is_enabled() {
-            return;
-        }
         let connection = &flow.attempt.client.connection;
         if ending.is_failure() && !self.may_say(connection, "failed requests") {
             return;
@@ -218,7 +210,7 @@ impl Recorder {
             duration: flow.duration,
             peer: flow.peer,
         }
-        .write(level);
+        .write(flow.level);
     }
 
     /// The event of a decision.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use codex_network_config::LogFlows;
+
 use super::AuditEvent;
 use crate::outcome::Ending;
 
@@ -29,6 +31,14 @@ pub(crate) struct FlowEvent<'a> {
 }
 
 impl FlowLevel {
+    /// The level of an event with this end.
+    pub(crate) fn of(ending: &Ending, log: LogFlows) -> Self {
+        match (log, ending.is_failure()) {
+            (LogFlows::All, _) | (LogFlows::Failures, true) => Self::Info,
+            (LogFlows::Failures, false) => Self::Debug,
+        }
+    }
+
     /// Whether anything takes events of this level. Cheap, and asked before anything is formatted.
     pub(crate) fn is_enabled(self) -> bool {
         match self {

@@ -16,6 +16,7 @@ use codex_network_config::LogFlows;
 use codex_network_policy::{Authority, Decision};
 
 use super::{Attempt, Destination};
+use crate::audit::flow::FlowLevel;
 use crate::error::Failure;
 use crate::live_policy::Generation;
 use crate::outcome::{Ending, Outcome};
@@ -215,6 +216,11 @@ impl Drop for State {
                     Outcome::ClientGone
                 })
             });
+        // Most completed attempts are not logged, and cost no more than this.
+        let level = FlowLevel::of(&ending, self.log);
+        if !level.is_enabled() {
+            return;
+        }
         let host;
         let (destination, address, port) = match &self.subject {
             Subject::Host(authority) => {
@@ -230,7 +236,7 @@ impl Drop for State {
             port,
             decision: *decision,
             ending: &ending,
-            log: self.log,
+            level,
             sent: *self.sent.get_mut(),
             received: *self.received.get_mut(),
             duration: self.begun.elapsed(),
