@@ -1,6 +1,7 @@
 //! What an operator sees in the journal (SPEC R2, R4).
 
 use e2e::client::Connection;
+use e2e::port::RefusingPort;
 use e2e::wait::{PATIENCE, poll};
 
 use crate::scene::{HTTP, SERVICE, Scene};
@@ -78,7 +79,8 @@ fn r4_r5_the_end_of_a_permitted_request_is_found_by_its_fields() {
     }
     let message = entry.message();
     assert!(!message.contains("network.flow"), "{message}");
-    drop(origin);
+    let refusing = RefusingPort::open();
+    let port = refusing.addr().port();
     assert_eq!(scene.get(&format!("http://allowed.test:{port}/")).0, 502);
     let failed = format!("upstream_failed http allowed.test:{port}: the connection was refused");
     let entry = scene.wait_for_message(&failed);
