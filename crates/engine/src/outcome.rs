@@ -93,7 +93,10 @@ impl Ending {
     }
 
     pub(crate) fn idle(limit: Duration) -> Self {
-        Self::because(Outcome::Idle, format!("nothing flowed for {}", duration_text(limit)))
+        Self::because(
+            Outcome::Idle,
+            format!("nothing flowed for {}", duration_text(limit)),
+        )
     }
 
     /// The connection makes room for another one.
