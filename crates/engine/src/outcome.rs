@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use codex_network_config::duration_text;
 use codex_network_policy::Reason;
 
 /// The value of `network.flow.outcome`.
@@ -92,7 +93,10 @@ impl Ending {
     }
 
     pub(crate) fn idle(limit: Duration) -> Self {
-        Self::because(Outcome::Idle, format!("nothing flowed for {limit:?}"))
+        Self::because(
+            Outcome::Idle,
+            format!("nothing flowed for {}", duration_text(limit)),
+        )
     }
 
     /// The connection makes room for another one.
