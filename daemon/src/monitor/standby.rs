@@ -10,7 +10,7 @@ use super::Monitor;
 use super::load::{self, Arguments};
 use crate::privsep::briefing::Which;
 use crate::privsep::message::{Fallback, Problems};
-use crate::privsep::settled::{Loaded, Settled};
+use crate::privsep::settled::{Loaded, Power, Settled};
 
 /// The waits before the configuration is tried again: the first and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -46,6 +46,10 @@ pub(super) fn first_settings(
     ] {
         if let Ok(mut settled) = settings(arguments, which) {
             settled.fallback = fallback;
+            if fallback == Fallback::Closed {
+                // Doors that answer say more than ports that refuse. The worker refuses everything.
+                settled.power = Power::On;
+            }
             return Ok((settled, Some(Standby::new(problems))));
         }
     }
