@@ -165,6 +165,25 @@ fn l16_a_copy_that_is_not_whole_or_not_roots_is_not_used() {
 }
 
 #[test]
+fn l16_a_configuration_that_could_not_be_copied_is_not_replaced_by_an_older_one() {
+    let scene = Scene::new();
+    scene.start();
+    let copy = scene.machine().path(COPY);
+    poll(PATIENCE, || copy.exists().then_some(())).expect("there is a copy");
+    // As on a full disk: the loader cannot write.
+    let obstacle = format!("{COPY}.abc");
+    scene.machine().run(["mkdir", &obstacle]).succeeded();
+    scene.configure(&Config::example().deny("allowed.test"));
+    scene.proxyctl("root", &["reload"]).succeeded();
+    scene.wait_for_message("no copy of this configuration can be kept");
+    stop(&scene);
+    scene.configure_text(BROKEN);
+    scene.start();
+    let (status, body) = scene.get("http://allowed.test/");
+    assert_eq!(status, 503, "{body}");
+}
+
+#[test]
 fn l16_the_copy_holds_no_secret_and_only_root_reads_it() {
     let scene = Scene::new();
     scene.edit(

@@ -150,6 +150,8 @@ impl Monitor {
         };
         let place = copy.with_extension("");
         if let Err(error) = std::fs::rename(&copy, &place) {
+            // The copy that is there is older than the settings in force. Usually there is none.
+            let _ = std::fs::remove_file(&place);
             tracing::warn!(%error, path = %place.display(), "the last good configuration cannot be kept");
         }
     }
