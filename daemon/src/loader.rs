@@ -135,10 +135,11 @@ fn configured(
         .map_err(|found| diagnosed(&found))?;
     let state = state.filter(|_| which == Which::CurrentWithCopy);
     let copy = |warnings: &mut Vec<String>| {
-        let written = last_good::write(state.as_deref()?, &words, &captured);
+        let state = state.as_deref()?;
+        let written = last_good::write(state, &words, &captured);
         written.unwrap_or_else(|error| {
             warnings.push(error);
-            None
+            Some(last_good::unwritten(state))
         })
     };
     settle(captured.clone(), environment, ephemeral, files, copy)

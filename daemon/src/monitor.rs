@@ -317,9 +317,10 @@ impl Monitor {
                 }
             }
             Phase::Draining(_) => {
-                self.predecessor = None;
-                self.kill_worker();
                 tracing::warn!("the worker did not end in time and is killed");
+                self.kill_worker();
+                // Not after its end is reported: no event is taken while a deadline is over.
+                return Some(End::Stopped);
             }
             Phase::Serving => {
                 self.ping();

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::args::{Args, Command};
 use crate::{check, init, loader, logging, manual, memory, monitor, privsep, worker};
 
-/// `EX_CONFIG` of `sysexits(3)`. The service unit does not restart the service after it.
+/// `EX_CONFIG` of `sysexits(3)`. A service starts all the same, on a stand-in (SPEC L16).
 const UNUSABLE_CONFIGURATION: u8 = 78;
 
 /// Runs the program with its command-line arguments to its end. Exit codes: 0 done, 1 failed (or

@@ -233,6 +233,48 @@ fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
 }
 
 #[test]
+fn l15_a_stop_ends_a_worker_that_does_not_drain() {
+    let config = Config::example().set("daemon.limits", "drain_timeout", "\"1s\"");
+    let daemon = Daemon::start(e2e::binary!(), &config);
+    let stuck = worker(&daemon);
+    let pid = Pid::from_raw(i32::try_from(stuck).expect("a process id"));
+    kill(pid, Signal::SIGSTOP).expect("the worker is there");
+    daemon.signal(Signal::SIGTERM);
+    let exit = daemon.wait_exit();
+    assert_eq!(exit.code, Some(0));
+    let told = exit.text().matches("did not end in time").count();
+    assert_eq!(told, 1);
+    poll(PATIENCE, || is_gone(stuck).then_some(())).expect("no worker is left");
+}
+
+/// The service manager does not listen, so the worker cannot be left to the next monitor.
+#[test]
+fn l15_a_handover_that_fails_or_is_confirmed_late_becomes_a_stop() {
+    let config = Config::example().set("daemon.limits", "drain_timeout", "\"1h\"");
+    for late in [false, true] {
+        let daemon = Daemon::launch(e2e::binary!())
+            .config(&config)
+            .env("NOTIFY_SOCKET", "/nonexistent/notify")
+            .start();
+        let pid = i32::try_from(worker(&daemon)).expect("a process id");
+        let pid = Pid::from_raw(pid);
+        if late {
+            kill(pid, Signal::SIGSTOP).expect("the worker is there");
+        }
+        daemon.signal(Signal::SIGURG);
+        if late {
+            daemon.wait_for_message("the worker cannot be handed over");
+            kill(pid, Signal::SIGCONT).expect("the worker is there");
+        }
+        let exit = daemon.wait_exit();
+        assert_eq!(exit.code, Some(0), "{}", exit.text());
+        let text = exit.text();
+        assert!(text.contains("does not keep the worker"), "{text}");
+        assert!(!text.contains("violated"), "{text}");
+    }
+}
+
+#[test]
 fn l5_a_new_worker_has_the_settings_in_force_and_not_those_of_the_start() {
     let origin = Origin::start(|_| Answer::text("here"));
     let daemon = Daemon::start(e2e::binary!(), &Config::example());

@@ -167,6 +167,23 @@ fn l15_a_draining_worker_does_not_outlive_a_killed_monitor() {
     scene.wait_for("ActiveState", |state| state == "active");
 }
 
+/// A worker that has been taken over does not end with its channel. One that is stuck stands for it.
+#[test]
+fn l15_a_stuck_draining_worker_does_not_outlive_a_killed_monitor() {
+    let scene = Scene::new();
+    let origin = scene.origin();
+    scene.start();
+    let mut tunnel = scene.tunnel("allowed.test", &origin);
+    let worker = scene.wait_for_worker(None);
+    scene.systemctl(&["restart", SERVICE]).succeeded();
+    scene.kill("STOP", worker);
+    scene.kill("KILL", scene.monitor());
+    wait_for_end(&scene, worker);
+    tunnel.expect_closed();
+    scene.wait_for("ActiveState", |state| state == "active");
+    assert_eq!(scene.show("NFileDescriptorStore"), "0");
+}
+
 #[test]
 fn l15_the_control_socket_is_served_by_the_worker_that_serves() {
     let scene = Scene::new();

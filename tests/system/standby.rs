@@ -102,6 +102,33 @@ fn l16_without_an_earlier_configuration_every_door_refuses_and_says_why() {
     assert!(scene.machine().path(COPY).exists());
 }
 
+/// The service binds its addresses itself, and systemd keeps the sockets over a restart.
+#[test]
+fn l16_without_socket_units_every_door_refuses_too() {
+    let scene = Scene::new();
+    scene.mask(&SOCKETS[..3]);
+    let refuses = |address: &str| {
+        let mut connection = Connection::open(address.parse().expect("an address"));
+        let refused = connection.connect("allowed.test:443");
+        assert_eq!(refused.status, 503, "{}", scene.log());
+    };
+    let moved = "127.0.0.1:4128";
+    scene.configure_text(&format!("[network]\nproxy_url = \"{moved}\"\n"));
+    scene.systemctl(&["start", SERVICE]).succeeded();
+    let copy = scene.machine().path(COPY);
+    poll(PATIENCE, || copy.exists().then_some(())).expect("there is a copy");
+    scene.configure_text(BROKEN);
+    scene.machine().run(["rm", COPY]).succeeded();
+    scene.systemctl(&["restart", SERVICE]).succeeded();
+    refuses(moved);
+    scene.wait_for_message("ready to refuse everything");
+    // No socket is left, and no address is known.
+    stop(&scene);
+    scene.systemctl(&["start", SERVICE]).succeeded();
+    refuses(HTTP);
+    assert!(health(&scene).ends_with(" 503"));
+}
+
 #[test]
 fn l16_proxyctl_reload_puts_the_mended_configuration_in_force_at_once() {
     let scene = Scene::new();
@@ -135,6 +162,25 @@ fn l16_a_copy_that_is_not_whole_or_not_roots_is_not_used() {
         let (status, body) = scene.get("http://allowed.test/");
         assert_eq!(status, 503, "{spoil}: {body}");
     }
+}
+
+#[test]
+fn l16_a_configuration_that_could_not_be_copied_is_not_replaced_by_an_older_one() {
+    let scene = Scene::new();
+    scene.start();
+    let copy = scene.machine().path(COPY);
+    poll(PATIENCE, || copy.exists().then_some(())).expect("there is a copy");
+    // As on a full disk: the loader cannot write.
+    let obstacle = format!("{COPY}.abc");
+    scene.machine().run(["mkdir", &obstacle]).succeeded();
+    scene.configure(&Config::example().deny("allowed.test"));
+    scene.proxyctl("root", &["reload"]).succeeded();
+    scene.wait_for_message("no copy of this configuration can be kept");
+    stop(&scene);
+    scene.configure_text(BROKEN);
+    scene.start();
+    let (status, body) = scene.get("http://allowed.test/");
+    assert_eq!(status, 503, "{body}");
 }
 
 #[test]

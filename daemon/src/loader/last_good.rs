@@ -56,6 +56,12 @@ pub(super) fn write(
     })
 }
 
+/// The place of a copy that could not be written. Nothing is there, so the monitor removes the copy of
+/// the configuration before: it must not come back.
+pub(super) fn unwritten(state: &Path) -> PathBuf {
+    state.join(format!("{NAME}.unwritten"))
+}
+
 /// The sources in the copy.
 ///
 /// # Errors

@@ -143,14 +143,16 @@ fn may_issue(monitor: &Monitor, message: &ToMonitor) -> bool {
     is_ready(monitor, message) && (pending || monitor.issuing.has_begun())
 }
 
+/// Whether the worker was asked to outlive this monitor. Its confirmation may be late.
 fn is_handing_over(monitor: &Monitor, _message: &ToMonitor) -> bool {
-    matches!(monitor.phase, Phase::HandingOver(_))
+    let worker = monitor.worker.as_ref();
+    monitor.is_stopping() && worker.is_some_and(super::Worker::is_leaving)
 }
 
 /// No request can reach the announced listeners any more, so they may open.
 fn noted(monitor: &mut Monitor, _message: &ToMonitor) -> Option<End> {
     if let Some(pending) = monitor.pending.take()
-        && !matches!(monitor.phase, Phase::Draining(_))
+        && !monitor.is_stopping()
     {
         monitor.pass_on(pending);
     }
@@ -306,7 +308,14 @@ fn handed_over(monitor: &mut Monitor, _message: &ToMonitor) -> Option<End> {
     let worker = monitor.worker.as_ref()?;
     if let Err(error) = predecessor::leave(worker) {
         tracing::warn!(%error, "the service manager does not keep the worker; the stop waits for it");
-        monitor.drain_worker();
+        if worker.keep(monitor.events.clone()).is_err() {
+            // Its messages and its end would not be noticed.
+            monitor.kill_worker();
+            return Some(End::Stopped);
+        }
+        if matches!(monitor.phase, Phase::HandingOver(_)) {
+            monitor.drain_worker();
+        }
         return None;
     }
     Some(End::Stopped)

@@ -12,7 +12,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::inherit::{self, Attended, From, Inherited};
 use crate::notify;
-use crate::privsep::message::{Listener, Name};
+use crate::privsep::message::{Fallback, Listener, Name};
 use crate::privsep::settled::{Power, Reach, Settled};
 
 /// How many clients may wait in the kernel until a worker accepts them. The kernel reduces it to
@@ -150,9 +150,14 @@ impl Listeners {
         if settled.power == Power::Off {
             return Ok(Change::Keep);
         }
-        let Some(wanted) = settled.listen[index] else {
+        let Some(mut wanted) = settled.listen[index] else {
             return Ok(Change::Close);
         };
+        let is_closed = settled.fallback == Fallback::Closed;
+        // The configuration that cannot be used may name another address, where clients connect.
+        if let Some(stored) = handed.filter(|_| is_closed) {
+            wanted = stored.address;
+        }
         if self.open[index]
             .as_ref()
             .is_some_and(|open| open.wanted == wanted)
@@ -166,7 +171,7 @@ impl Listeners {
                 Ok(socket) => (socket, Stage::Bound),
                 Err(error)
                     if error.kind() == io::ErrorKind::AddrInUse
-                        && self.can_forgo(index, wanted) =>
+                        && (is_closed || self.can_forgo(index, wanted)) =>
                 {
                     tracing::error!(
                         "{}; running without it meanwhile",

@@ -37,7 +37,8 @@ const OTHER_VERSION_LIMIT: Duration = Duration::from_secs(5);
 /// How long it may still take to exit after the drain's limit.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Descriptors of a worker that a monitor left, as the service manager passed them.
+/// Descriptors of a worker that a monitor left, as the service manager passed them. A worker that is
+/// not adopted is killed: it may have been taken over, and then it does not end by itself.
 #[derive(Debug, Default)]
 pub(super) struct Left {
     /// Its channel, and the version of its program.
@@ -90,21 +91,35 @@ impl Left {
         } else {
             return Err(descriptor);
         }
-        // It must not come back at the next start.
-        notify::unstore(name);
+        // It must not come back at the next start. The process may, until it has ended: if this monitor is
+        // killed, the next one ends it.
+        if name != PROCESS {
+            notify::unstore(name);
+        }
         Ok(())
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        if let Some(process) = &self.process {
+            process::kill(process);
+            notify::unstore(PROCESS);
+        }
     }
 }
 
 impl Predecessor {
     /// Takes over the worker that the monitor before left. `None` if it left none. `limit` is that
     /// of the drain.
-    pub(super) fn adopt(left: Left, limit: Duration, events: SyncSender<Event>) -> Option<Self> {
-        let (Some((stream, version)), process) = (left.channel, left.process) else {
-            return None;
-        };
+    pub(super) fn adopt(
+        mut left: Left,
+        limit: Duration,
+        events: SyncSender<Event>,
+    ) -> Option<Self> {
         // Without its process it could not be killed. It ends itself when its channel does.
-        let process = process?;
+        let (stream, version) = left.channel.take()?;
+        let process = left.process.take()?;
         let version = if version == env!("CARGO_PKG_VERSION") {
             Version::Ours
         } else {
@@ -243,6 +258,7 @@ impl Predecessor {
 impl Drop for Predecessor {
     fn drop(&mut self) {
         process::kill(&self.process);
+        notify::unstore(PROCESS);
     }
 }
 
@@ -366,6 +382,22 @@ mod tests {
             why: "no".to_owned(),
         });
         child.wait().expect("it is killed");
+    }
+
+    #[test]
+    fn l15_a_worker_that_no_monitor_adopts_is_killed() {
+        // The start failed before.
+        let (mut child, _receiver, whole) = left("1");
+        drop(whole);
+        let status = child.wait().expect("our own child");
+        assert!(!status.success());
+        // Its channel is missing.
+        let (mut child, _receiver, mut half) = left("1");
+        half.channel = None;
+        let (events, _) = mpsc::sync_channel(8);
+        assert!(Predecessor::adopt(half, Duration::from_secs(60), events).is_none());
+        let status = child.wait().expect("our own child");
+        assert!(!status.success());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::load::{self, Arguments};
 use crate::notify;
 use crate::privsep::briefing::Which;
 use crate::privsep::message::{Fallback, Problems};
-use crate::privsep::settled::{Loaded, Settled};
+use crate::privsep::settled::{Loaded, Power, Settled};
 
 /// The waits before the configuration is tried again: the first and the longest.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -47,6 +47,10 @@ pub(super) fn first_settings(
     ] {
         if let Ok(mut settled) = settings(arguments, which) {
             settled.fallback = fallback;
+            if fallback == Fallback::Closed {
+                // Doors that answer say more than ports that refuse. The worker refuses everything.
+                settled.power = Power::On;
+            }
             return Ok((settled, Some(Standby::new(problems))));
         }
     }
@@ -149,6 +153,8 @@ impl Monitor {
         };
         let place = copy.with_extension("");
         if let Err(error) = std::fs::rename(&copy, &place) {
+            // The copy that is there is older than the settings in force. Usually there is none.
+            let _ = std::fs::remove_file(&place);
             tracing::warn!(%error, path = %place.display(), "the last good configuration cannot be kept");
         }
     }

@@ -154,6 +154,21 @@ impl Worker {
         self.tell(&ToWorker::HandOver { limit, release }, &[])
     }
 
+    /// Whether it was asked to outlive this monitor.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
+    }
+
+    /// The next monitor cannot take it over, so its messages are read here again.
+    pub(super) fn keep(&self, events: SyncSender<Event>) -> io::Result<()> {
+        self.is_leaving.store(false, Ordering::Release);
+        let (_, receiver) = channel::split(self.channel.try_clone()?, LONGEST_TO_MONITOR)?;
+        let (number, leaves) = (self.number, Arc::clone(&self.leaves));
+        let leaving = Arc::clone(&self.is_leaving);
+        std::thread::spawn(move || listen(number, receiver, &events, &leaves, &leaving));
+        Ok(())
+    }
+
     /// Kills it. The channel, which closes with it, reports its end.
     pub(super) fn kill(&mut self) {
         // It may have ended already.
