@@ -139,7 +139,7 @@ fn configured(
         let written = last_good::write(state, &words, &captured);
         written.unwrap_or_else(|error| {
             warnings.push(error);
-            Some(last_good::unwritten(state))
+            Some(last_good::unwritten(state, &words))
         })
     };
     settle(captured.clone(), environment, ephemeral, files, copy)

@@ -106,6 +106,8 @@ struct Monitor {
     reloads: Reloads,
     /// The running loader, or the last one.
     loading: Option<Loading>,
+    /// A reload was requested before the first worker was ready.
+    reload_waits: bool,
     followed: Followed,
     /// Limited mode was set at run time. Workers keep it until full mode is set. A change to full
     /// mode is not kept: an attacker who has taken over a worker could send it.
@@ -209,6 +211,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         pending: None,
         reloads: Reloads::default(),
         loading: None,
+        reload_waits: false,
         followed: Followed::default(),
         narrowed: None,
         ping: Ping::new(),
@@ -344,7 +347,10 @@ impl Monitor {
     fn take(&mut self, event: Event) -> Option<End> {
         match event {
             Event::Signal(SIGHUP) => {
-                if !self.is_stopping() {
+                if self.phase == Phase::Starting {
+                    // It would replace the worker that is starting.
+                    self.reload_waits = true;
+                } else if !self.is_stopping() {
                     let begin = self.reloads.ask_by_signal();
                     self.reload(begin);
                 }

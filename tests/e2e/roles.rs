@@ -430,3 +430,20 @@ fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
     .expect("the loader reads the pipe");
     assert!(!opened.contains(&file), "{opened:?}");
 }
+
+/// A past bug: the reload replaced the worker that was starting, and the service ended.
+#[test]
+fn c7_a_reload_before_the_first_worker_is_ready_waits_for_it() {
+    let daemon = Daemon::launch(e2e::binary!())
+        .config(&Config::example())
+        .spawn();
+    let is_worker = |pid: &u32| command_line(*pid).contains("worker");
+    let worker = poll(PATIENCE, || children(&daemon).into_iter().find(is_worker));
+    let worker = Pid::from_raw(worker.expect("a worker").cast_signed());
+    kill(worker, Signal::SIGSTOP).expect("our own process");
+    daemon.signal(Signal::SIGHUP);
+    // The signal reaches the monitor before the worker goes on.
+    daemon.signal(Signal::SIGCONT);
+    kill(worker, Signal::SIGCONT).expect("our own process");
+    daemon.wait_for_message("reloaded");
+}

@@ -2,8 +2,8 @@
 //!
 //! A service that starts with a configuration that cannot be used runs with this copy. A loader
 //! writes it beside its place, and the monitor moves it there once a worker runs with it. It holds
-//! the text of the files, and no secrets: these are read where the configuration names them. It is
-//! used only for the same command line.
+//! the text of the files, and not the secrets that they name, which are read again. It is used only
+//! for the same command line.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -22,7 +22,8 @@ use crate::state;
 
 /// Its first line, with the version of its layout.
 const TITLE: &[u8] = b"codex-network-proxy: the last good configuration, layout 1\n";
-/// Its name in the state directory. A copy that no worker has run with yet has an ending.
+/// Its name in the state directory. A mark of the command line follows, if there is one, and an ending
+/// if no worker has run with it yet.
 const NAME: &str = "last-good";
 /// Largest copy, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
@@ -44,11 +45,12 @@ pub(super) fn write(
 ) -> Result<Option<PathBuf>, String> {
     let body = [&section(words)[..], &captured.to_bytes()].concat();
     let content = [TITLE, &fingerprint(&body), &body].concat();
-    let present = reading().read(&state.join(NAME));
+    let name = name(words);
+    let present = reading().read(&state.join(&name));
     if present.is_ok_and(|present| *present == content) {
         return Ok(None);
     }
-    put(state, &content).map_err(|error| {
+    put(state, &name, &content).map_err(|error| {
         format!(
             "no copy of this configuration can be kept for a start with a broken one: {}: {error}",
             state.display()
@@ -58,8 +60,8 @@ pub(super) fn write(
 
 /// The place of a copy that could not be written. Nothing is there, so the monitor removes the copy of
 /// the configuration before: it must not come back.
-pub(super) fn unwritten(state: &Path) -> PathBuf {
-    state.join(format!("{NAME}.unwritten"))
+pub(super) fn unwritten(state: &Path, words: &[OsString]) -> PathBuf {
+    state.join(format!("{}.unwritten", name(words)))
 }
 
 /// The sources in the copy.
@@ -68,7 +70,7 @@ pub(super) fn unwritten(state: &Path) -> PathBuf {
 ///
 /// Why there are none, in one sentence.
 pub(super) fn read(state: &Path, words: &[OsString]) -> Result<Sources, String> {
-    let place = state.join(NAME);
+    let place = state.join(name(words));
     let broken = || format!("{} is broken", place.display());
     let content = reading().read(&place).map_err(|error| match error {
         ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -78,7 +80,7 @@ pub(super) fn read(state: &Path, words: &[OsString]) -> Result<Sources, String> 
     })?;
     let content = content
         .strip_prefix(TITLE)
-        .ok_or("the earlier configuration is that of another version")?;
+        .ok_or("the earlier configuration is in another layout")?;
     // A part of a configuration could allow what the whole forbids.
     let (mark, body) = content.split_first_chunk().ok_or_else(broken)?;
     if fingerprint(body) != *mark {
@@ -88,6 +90,15 @@ pub(super) fn read(state: &Path, words: &[OsString]) -> Result<Sources, String> 
         .strip_prefix(&section(words)[..])
         .ok_or("the earlier configuration is that of another command line")?;
     Sources::from_bytes(sources).map_err(|_| broken())
+}
+
+/// Services with different command lines have copies of their own.
+fn name(words: &[OsString]) -> String {
+    if words.is_empty() {
+        NAME.to_owned()
+    } else {
+        format!("{NAME}-{}", &hex(&fingerprint(&section(words)))[..8])
+    }
 }
 
 fn reading() -> Reading {
@@ -106,16 +117,16 @@ fn section(words: &[OsString]) -> Vec<u8> {
     count.into_iter().chain(words).collect()
 }
 
-fn put(state: &Path, content: &[u8]) -> io::Result<Option<PathBuf>> {
+fn put(state: &Path, name: &str, content: &[u8]) -> io::Result<Option<PathBuf>> {
     if !state.is_dir() {
         make_directory(state, 0o755)?;
     }
     Trust::of_process()
         .check_own_directory(state)
         .map_err(|error| io::Error::other(error.to_string()))?;
-    forget(state)?;
+    forget(state, name)?;
     let mark = &hex(&fingerprint(content))[..16];
-    let path = state.join(format!("{NAME}.{mark}"));
+    let path = state.join(format!("{name}.{mark}"));
     let mut file = File::options()
         .write(true)
         .create_new(true)
@@ -128,11 +139,11 @@ fn put(state: &Path, content: &[u8]) -> io::Result<Option<PathBuf>> {
 }
 
 /// Removes copies that no worker has run with.
-fn forget(state: &Path) -> io::Result<()> {
+fn forget(state: &Path, name: &str) -> io::Result<()> {
     for entry in fs::read_dir(state)?.flatten() {
-        let name = entry.file_name();
-        let ending = name.to_str().and_then(|name| {
-            let ending = name.strip_prefix(NAME)?;
+        let found = entry.file_name();
+        let ending = found.to_str().and_then(|found| {
+            let ending = found.strip_prefix(name)?;
             ending.strip_prefix('.')
         });
         if ending.is_some_and(|ending| ending.bytes().all(|byte| byte.is_ascii_hexdigit())) {
@@ -165,7 +176,7 @@ mod tests {
         let new = write(state, &ours, &text("[network]\n")).expect("it is written");
         let new = new.expect("it is new");
         assert!(read(state, &ours).is_err(), "no worker ran with it");
-        fs::rename(&new, state.join(NAME)).expect("the monitor moves it");
+        fs::rename(&new, state.join(name(&ours))).expect("the monitor moves it");
         assert!(read(state, &ours).is_ok());
         let same = write(state, &ours, &text("[network]\n"));
         assert_eq!(same, Ok(None));
@@ -176,11 +187,16 @@ mod tests {
         ];
         for others in others {
             let refused = read(state, &others).expect_err("another command line");
+            assert!(refused.contains("no earlier"), "{refused}");
+            fs::copy(state.join(name(&ours)), state.join(name(&others))).expect("our own files");
+            let refused = read(state, &others).expect_err("another command line");
             assert!(refused.contains("command line"), "{refused}");
         }
-        let content = reading().read(&state.join(NAME)).expect("it is there");
+        let content = reading()
+            .read(&state.join(name(&ours)))
+            .expect("it is there");
         for end in 0..content.len() {
-            fs::write(state.join(NAME), &content[..end]).expect("our own file");
+            fs::write(state.join(name(&ours)), &content[..end]).expect("our own file");
             assert!(read(state, &ours).is_err(), "cut to {end}");
         }
     }

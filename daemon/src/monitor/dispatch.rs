@@ -180,6 +180,10 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         notify::ready();
         // At once, so that the service manager's status line has content.
         monitor.ping();
+        if std::mem::take(&mut monitor.reload_waits) {
+            let begin = monitor.reloads.ask_by_signal();
+            monitor.reload(begin);
+        }
     } else if let Some(pending) = monitor.pending.take() {
         monitor.listeners.apply(pending.prepared);
         monitor.settle(pending.settled);

@@ -44,7 +44,8 @@ impl Monitor {
         if matches!(self.phase, Phase::HandingOver(_)) {
             return None;
         }
-        if matches!(self.phase, Phase::Draining(_)) || self.worker.is_none() {
+        let nothing_drains = self.worker.is_none() && self.predecessor.is_none();
+        if matches!(self.phase, Phase::Draining(_)) || nothing_drains {
             self.kill_worker();
             return Some(End::Stopped);
         }
