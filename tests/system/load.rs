@@ -87,7 +87,8 @@ impl Load {
 }
 
 impl Attempt {
-    fn make(door: SocketAddr, request: &str) -> Self {
+    /// Makes one request.
+    pub(crate) fn make(door: SocketAddr, request: &str) -> Self {
         let begun = Instant::now();
         let outcome = match TcpStream::connect_timeout(&door, PATIENCE) {
             Ok(stream) => ask(stream, request).unwrap_or_else(Outcome::Broken),

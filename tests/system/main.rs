@@ -14,6 +14,7 @@ mod ca;
 mod control;
 mod death;
 mod doctor;
+mod faults;
 mod fence;
 mod fleet;
 mod handed;

@@ -1,0 +1,144 @@
+//! Faults around the service and in it, under load (SPEC L9, L14, L15, L16, R4, C7): nothing opens, nothing is
+//! lost that was promised, and the service serves again by itself.
+//!
+//! The machine is a container without `CAP_SYS_TIME`, so its clock cannot be set. The parts that use the
+//! clock have tests of their own.
+
+mod descriptors;
+mod disk;
+mod journal;
+mod memory;
+mod network;
+mod reload;
+mod restart;
+mod standby;
+
+use std::time::{Duration, Instant};
+
+use e2e::client::Connection;
+use e2e::origin::Origin;
+use e2e::wait::{PATIENCE, poll};
+
+use crate::load::{Attempt, Load, Outcome, refused};
+use crate::scene::{HTTP, SOCKETS, Scene};
+
+/// How long the service may take to serve again after a fault. Longer than a second, since a client's first
+/// packets may have been lost, and the kernel sends them again after that.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Clients of an allowed host and of a blocked one, which do not stop while something fails.
+struct Traffic {
+    url: String,
+    allowed: Load,
+    blocked: Load,
+    /// The origin of the blocked host alone.
+    unreachable: Origin,
+}
+
+impl Traffic {
+    /// Starts the clients, and waits until both kinds are answered.
+    fn start(scene: &Scene, origin: &Origin) -> Self {
+        Self::to(scene, origin.url("allowed.test", "/"))
+    }
+
+    fn to(scene: &Scene, url: String) -> Self {
+        let unreachable = scene.origin();
+        let traffic = Self {
+            allowed: Load::start(2, HTTP, &url),
+            blocked: Load::start(1, HTTP, &unreachable.url("blocked.test", "/")),
+            unreachable,
+            url,
+        };
+        traffic.continues();
+        traffic
+    }
+
+    /// Waits for further answers of both kinds.
+    fn continues(&self) {
+        self.allowed.wait_for(5);
+        self.blocked.wait_for(5);
+    }
+
+    /// Waits until a new client is served. The fault has been gone since `gone`.
+    #[track_caller]
+    fn recovers(&self, scene: &Scene, gone: Instant) {
+        let door = HTTP.parse().expect("an address");
+        let request = crate::scene::request(&self.url);
+        let served = poll(PATIENCE, || {
+            Attempt::make(door, &request).is_served().then(Instant::now)
+        });
+        let served = served.unwrap_or_else(|| panic!("no client is served\n{}", scene.log()));
+        let took = served - gone;
+        assert!(took < RECOVERY_TIMEOUT, "{took:?}\n{}", scene.log());
+    }
+
+    /// Ends the clients. No client met a closed port, the sockets are open, and the blocked host was
+    /// neither answered for nor reached. Returns what came of the allowed requests.
+    #[track_caller]
+    fn finish(self, scene: &Scene) -> Vec<Attempt> {
+        let (allowed, blocked) = (self.allowed.finish(), self.blocked.finish());
+        let opened = blocked.iter().find(|attempt| match attempt.outcome {
+            Outcome::Answered(status, _) => status != 403 && status != 503,
+            Outcome::Refused | Outcome::Broken(_) => false,
+        });
+        assert!(opened.is_none(), "{opened:#?}");
+        assert_eq!(self.unreachable.connections(), 0, "the blocked host");
+        assert_eq!(refused(&allowed) + refused(&blocked), 0, "closed ports");
+        for socket in SOCKETS {
+            let run = scene.systemctl(&["is-active", socket]);
+            assert_eq!(run.stdout.trim(), "active", "{socket}\n{}", scene.log());
+        }
+        allowed
+    }
+}
+
+/// Runs a script in the machine, which must succeed.
+#[track_caller]
+fn run(scene: &Scene, script: &str) {
+    let script = format!("set -e; {script}");
+    scene.machine().run(["sh", "-c", &script]).succeeded();
+}
+
+/// Runs a script in the machine when dropped, to undo a fault even if the test fails.
+struct Undo<'a>(&'a Scene, &'static str);
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        self.0.machine().run(["sh", "-c", self.1]);
+    }
+}
+
+/// Sends a request through the tunnel and reads the origin's answer.
+#[track_caller]
+fn use_tunnel(tunnel: &mut Connection) {
+    let answer = tunnel.exchange("GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
+    assert_eq!(answer.status, 200);
+}
+
+/// The processes of the service, apart from the monitor: workers, and loaders that have not ended.
+fn other_processes(scene: &Scene) -> Vec<u32> {
+    let run = scene.machine().run(["pgrep", "--full", " (work|load)$"]);
+    run.stdout
+        .lines()
+        .filter_map(|pid| pid.parse().ok())
+        .filter(|pid| scene.is_alive(*pid))
+        .collect()
+}
+
+/// Waits until one worker is all that the monitor has beside it, and nothing waits for a next start.
+#[track_caller]
+fn leaves_nothing_behind(scene: &Scene) {
+    let alone = || {
+        let worker = scene.worker()?;
+        let stored = scene.show("NFileDescriptorStore");
+        (other_processes(scene) == [worker] && stored == "0").then_some(())
+    };
+    poll(PATIENCE, alone).unwrap_or_else(|| {
+        panic!(
+            "{:?} and {} stored descriptors\n{}",
+            other_processes(scene),
+            scene.show("NFileDescriptorStore"),
+            scene.log()
+        )
+    });
+}

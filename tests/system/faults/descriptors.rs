@@ -1,0 +1,48 @@
+//! No descriptor is left.
+
+use std::net::TcpStream;
+use std::time::Instant;
+
+use e2e::wait::{PATIENCE, poll};
+
+use super::{Traffic, use_tunnel};
+use crate::load::failures;
+use crate::scene::{HTTP, SERVICE, Scene};
+
+/// Few, but more than the roles need for themselves.
+const DESCRIPTORS: usize = 96;
+
+#[test]
+fn l9_clients_wait_while_no_descriptor_is_left_and_are_served_afterwards() {
+    let scene = Scene::new();
+    scene.edit(SERVICE, &format!("[Service]\nLimitNOFILE={DESCRIPTORS}\n"));
+    let origin = scene.origin();
+    scene.start();
+    let mut tunnel = scene.tunnel("allowed.test", &origin);
+    let (monitor, worker) = (scene.monitor(), scene.wait_for_worker(None));
+    let traffic = Traffic::start(&scene, &origin);
+    let crowd: Vec<TcpStream> = (0..2 * DESCRIPTORS)
+        .map(|_| TcpStream::connect(HTTP).expect("the kernel's queue has room"))
+        .collect();
+    scene.wait_for_message("cannot accept clients");
+    // Open connections work on.
+    use_tunnel(&mut tunnel);
+    drop(crowd);
+    let gone = Instant::now();
+    traffic.recovers(&scene, gone);
+    scene.wait_for_message("accepting again");
+    traffic.continues();
+    use_tunnel(&mut tunnel);
+    let attempts = traffic.finish(&scene);
+    // A client that had a place when the last descriptor was taken is told so.
+    let lost = failures(&attempts);
+    assert!(lost.len() <= 50, "{lost:#?}");
+    assert_eq!((scene.monitor(), scene.worker()), (monitor, Some(worker)));
+    scene.proxyctl("root", &["status"]).succeeded();
+    let open = || {
+        let path = scene.machine().path(&format!("/proc/{worker}/fd"));
+        std::fs::read_dir(path).map_or(usize::MAX, Iterator::count)
+    };
+    poll(PATIENCE, || (open() < DESCRIPTORS / 2).then_some(()))
+        .unwrap_or_else(|| panic!("{} descriptors stay open", open()));
+}

@@ -1,0 +1,87 @@
+//! Processes that die at each step of a reload.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e::daemon::Config;
+use e2e::wait::{PATIENCE, poll};
+
+use super::{Traffic, leaves_nothing_behind};
+use crate::scene::{SERVICE, Scene};
+
+/// How long after the request for a reload a process is killed: the loader starts, reads, writes, ends; the
+/// worker takes the settings, and confirms them. That takes some 30 ms. Six, because the monitor waits longer
+/// before each further worker in a row.
+const STEPS_MS: [u64; 6] = [0, 4, 8, 16, 32, 64];
+
+/// The configuration of a step: it denies a host of its own, and allows another.
+fn of_step(step: usize) -> Config {
+    Config::example()
+        .deny(&format!("denied-{step}.test"))
+        .allow(&format!("new-{step}.test"))
+}
+
+/// Kills one process at each step of reloads under load. Afterwards the old policy is in force or the new one,
+/// as the caller of the reload was told; the next reload puts the new one in force.
+/// `request` returns whether the caller was told that the new policy is in force.
+fn kill_at_each_step(
+    victim: impl Fn(&Scene) -> Option<u32>,
+    request: impl Fn(&Scene) -> bool + Sync,
+) {
+    let scene = Scene::new();
+    let origin = scene.origin();
+    scene.start();
+    let traffic = Traffic::start(&scene, &origin);
+    for (step, delay) in STEPS_MS.into_iter().enumerate() {
+        scene.wait_for_worker(None);
+        traffic.recovers(&scene, Instant::now());
+        let before = victim(&scene).expect("a process to kill");
+        scene.configure(&of_step(step));
+        let was_told = thread::scope(|scope| {
+            let reload = scope.spawn(|| request(&scene));
+            // Not to wait for something: this is the moment of the fault.
+            thread::sleep(Duration::from_millis(20 + delay));
+            scene
+                .machine()
+                .run(["kill", "-s", "KILL", &before.to_string()]);
+            reload.join().expect("systemctl ends")
+        });
+        let gone = Instant::now();
+        poll(PATIENCE, || victim(&scene).filter(|pid| *pid != before))
+            .unwrap_or_else(|| panic!("step {step}: it is not replaced\n{}", scene.log()));
+        traffic.recovers(&scene, gone);
+        let url = format!("http://denied-{step}.test/");
+        let reason = || {
+            let run = scene.proxyctl("root", &["explain", "--json", &url]);
+            run.stdout
+        };
+        if was_told {
+            assert!(reason().contains("\"denied\""), "{step}: {}", reason());
+        }
+        scene.systemctl(&["reload", SERVICE]).succeeded();
+        assert!(reason().contains("\"denied\""), "{step}: {}", reason());
+    }
+    traffic.continues();
+    traffic.finish(&scene);
+    leaves_nothing_behind(&scene);
+}
+
+#[test]
+fn c7_a_worker_that_dies_at_any_step_of_a_reload_leaves_one_whole_policy() {
+    kill_at_each_step(Scene::worker, |scene| {
+        scene.systemctl(&["reload", SERVICE]).code == Some(0)
+    });
+}
+
+#[test]
+fn c7_a_monitor_that_dies_at_any_step_of_a_reload_leaves_one_whole_policy() {
+    // By signal: systemd starts a killed monitor again only when the `proxyctl reload` of the unit has ended.
+    let request = |scene: &Scene| {
+        scene.systemctl(&["kill", "--kill-who=main", "--signal=HUP", SERVICE]);
+        false
+    };
+    kill_at_each_step(
+        |scene| Some(scene.monitor()).filter(|pid| *pid != 0),
+        request,
+    );
+}

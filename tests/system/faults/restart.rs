@@ -1,0 +1,81 @@
+//! Processes that die at each step of a restart, beside a tunnel of the previous worker (SPEC L15).
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Traffic, leaves_nothing_behind, use_tunnel};
+use crate::scene::{SERVICE, Scene};
+
+/// How long after the request for a restart a process is killed: the monitor hands its worker over and
+/// ends, the next one starts, loads, starts its worker, which takes the sockets. A restart takes some 300 ms.
+const STEPS_MS: [u64; 7] = [0, 25, 50, 100, 150, 250, 400];
+
+/// Which process dies.
+#[derive(Clone, Copy)]
+enum Victim {
+    /// The worker that serves when the restart begins, and drains.
+    FirstWorker,
+    /// The worker that the monitor of that moment has; none, if it has none yet.
+    WorkerOfTheMoment,
+    /// The monitor of that moment.
+    MonitorOfTheMoment,
+}
+
+fn kill_at_each_step(victim: Victim) {
+    let scene = Scene::new();
+    let origin = scene.origin();
+    scene.start();
+    let traffic = Traffic::start(&scene, &origin);
+    for delay in STEPS_MS {
+        let first = scene.wait_for_worker(None);
+        traffic.recovers(&scene, Instant::now());
+        let mut tunnel = scene.tunnel("allowed.test", &origin);
+        thread::scope(|scope| {
+            let restart = scope.spawn(|| scene.systemctl(&["restart", SERVICE]));
+            // Not to wait for something: this is the moment of the fault.
+            thread::sleep(Duration::from_millis(delay));
+            let pid = match victim {
+                Victim::FirstWorker => Some(first),
+                Victim::WorkerOfTheMoment => scene.worker(),
+                Victim::MonitorOfTheMoment => Some(scene.monitor()).filter(|pid| *pid != 0),
+            };
+            if let Some(pid) = pid {
+                // It may have ended by itself.
+                scene
+                    .machine()
+                    .run(["kill", "-s", "KILL", &pid.to_string()]);
+            }
+            // A monitor that is killed while it starts fails the job; systemd starts it again.
+            restart.join().expect("systemctl ends");
+        });
+        let gone = Instant::now();
+        traffic.recovers(&scene, gone);
+        scene.wait_for("ActiveState", |state| state == "active");
+        // The tunnel ends with its worker, and not before.
+        if scene.is_alive(first) {
+            use_tunnel(&mut tunnel);
+        } else {
+            tunnel.expect_closed();
+        }
+        drop(tunnel);
+        leaves_nothing_behind(&scene);
+    }
+    traffic.continues();
+    traffic.finish(&scene);
+    scene.proxyctl("root", &["status"]).succeeded();
+}
+
+#[test]
+fn l15_a_draining_worker_that_dies_at_any_step_of_a_restart_costs_no_new_client() {
+    kill_at_each_step(Victim::FirstWorker);
+}
+
+#[test]
+fn l15_a_worker_that_dies_at_any_step_of_a_restart_is_replaced() {
+    kill_at_each_step(Victim::WorkerOfTheMoment);
+}
+
+#[test]
+fn l15_a_monitor_that_dies_at_any_step_of_a_restart_is_started_again() {
+    kill_at_each_step(Victim::MonitorOfTheMoment);
+}
