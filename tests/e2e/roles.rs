@@ -2,6 +2,7 @@
 //! what clients notice when it dies (`ARCHITECTURE.md`, "Three roles, one program").
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use e2e::client::{Connection, Response};
 use e2e::daemon::{Config, Daemon, Signal};
@@ -442,8 +443,10 @@ fn c7_a_reload_before_the_first_worker_is_ready_waits_for_it() {
     let worker = Pid::from_raw(worker.expect("a worker").cast_signed());
     kill(worker, Signal::SIGSTOP).expect("our own process");
     daemon.signal(Signal::SIGHUP);
-    // The signal reaches the monitor before the worker goes on.
-    daemon.signal(Signal::SIGCONT);
+    // Long enough for a load: a reload that does not wait kills the worker after it.
+    let is_gone = || !children(&daemon).contains(&worker.as_raw().cast_unsigned());
+    let replaced = poll(Duration::from_millis(500), || is_gone().then_some(()));
+    assert_eq!(replaced, None, "{:#?}", daemon.logs());
     kill(worker, Signal::SIGCONT).expect("our own process");
     daemon.wait_for_message("reloaded");
 }
