@@ -5,12 +5,12 @@
 //! receiver that expects none closes them.
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::cmsg_space;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, sendmsg};
 
 /// Most descriptors in one frame: the settings, the files of the system, and one for each listener.
 pub(crate) const MOST_DESCRIPTORS: usize = 8;
@@ -35,6 +35,10 @@ pub(crate) struct Sender(Arc<Mutex<UnixStream>>);
 pub(crate) struct Receiver {
     stream: UnixStream,
     longest: usize,
+    /// How many descriptors are kept free for the next frame.
+    to_reserve: usize,
+    /// Copies of the socket, closed when a frame arrives.
+    reserve: Vec<OwnedFd>,
 }
 
 /// Splits a connected socket into its halves.
@@ -42,7 +46,12 @@ pub(crate) fn split(stream: UnixStream, longest: usize) -> io::Result<(Sender, R
     let sending = stream.try_clone()?;
     Ok((
         Sender(Arc::new(Mutex::new(sending))),
-        Receiver { stream, longest },
+        Receiver {
+            stream,
+            longest,
+            to_reserve: 0,
+            reserve: Vec::new(),
+        },
     ))
 }
 
@@ -86,6 +95,14 @@ fn send_with(stream: &UnixStream, head: &[u8], descriptors: &[RawFd]) -> io::Res
 }
 
 impl Receiver {
+    /// Keeps descriptors free for those of a frame. The kernel drops a frame's descriptors when the
+    /// process has as many as it may have, and connections of clients can take all others.
+    pub(crate) fn reserving_descriptors(mut self) -> Self {
+        self.to_reserve = MOST_DESCRIPTORS;
+        self.fill_reserve();
+        self
+    }
+
     /// Waits for a frame; `None` when the other side is gone.
     ///
     /// # Errors
@@ -93,7 +110,13 @@ impl Receiver {
     /// `InvalidData` for a frame that is too long, else the system's error.
     pub(crate) fn receive(&mut self) -> io::Result<Option<Frame>> {
         let mut head = [0; HEAD];
+        self.fill_reserve();
+        if !self.reserve.is_empty() {
+            self.wait_for_bytes();
+            self.reserve.clear();
+        }
         let (read, descriptors) = self.receive_first(&mut head)?;
+        self.fill_reserve();
         if read == 0 {
             return Ok(None);
         }
@@ -119,6 +142,22 @@ impl Receiver {
     pub(crate) fn wait_for_the_end(mut self) {
         // A failure is an end too.
         let _ = io::copy(&mut self.stream, &mut io::sink());
+    }
+
+    /// Takes free descriptors. If there are too few, the next call takes the rest.
+    fn fill_reserve(&mut self) {
+        while self.reserve.len() < self.to_reserve {
+            let Ok(copy) = self.stream.as_fd().try_clone_to_owned() else {
+                return;
+            };
+            self.reserve.push(copy);
+        }
+    }
+
+    /// Waits until something can be read. The reader reports an error.
+    fn wait_for_bytes(&self) {
+        let peek = || recv(self.stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK);
+        while peek() == Err(nix::Error::EINTR) {}
     }
 
     /// Reads the beginning of a frame, and the descriptors that come with it.

@@ -162,7 +162,7 @@ pub(super) fn over(stream: UnixStream) -> io::Result<(Arc<Link>, Receiver)> {
         askers: Askers::default(),
         early: Mutex::new(Some(Vec::new())),
     };
-    Ok((Arc::new(link), receiver))
+    Ok((Arc::new(link), receiver.reserving_descriptors()))
 }
 
 /// Waits for the next order; `None` when the monitor is gone.

@@ -25,7 +25,10 @@ fn l9_clients_wait_while_no_descriptor_is_left_and_are_served_afterwards() {
         .map(|_| TcpStream::connect(HTTP).expect("the kernel's queue has room"))
         .collect();
     scene.wait_for_message("cannot accept clients");
-    // Open connections work on.
+    // Open connections work on, also when the monitor passes new settings.
+    use_tunnel(&mut tunnel);
+    scene.kill("HUP", monitor);
+    scene.wait_for_message("reloaded");
     use_tunnel(&mut tunnel);
     drop(crowd);
     let gone = Instant::now();
