@@ -15,7 +15,6 @@ mod standby;
 
 use std::time::{Duration, Instant};
 
-use e2e::client::Connection;
 use e2e::origin::Origin;
 use e2e::wait::{PATIENCE, poll};
 
@@ -106,13 +105,6 @@ impl Drop for Undo<'_> {
     fn drop(&mut self) {
         self.0.machine().run(["sh", "-c", self.1]);
     }
-}
-
-/// Sends a request through the tunnel and reads the origin's answer.
-#[track_caller]
-fn use_tunnel(tunnel: &mut Connection) {
-    let answer = tunnel.exchange("GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
-    assert_eq!(answer.status, 200);
 }
 
 /// The processes of the service, apart from the monitor: workers, and loaders that have not ended.

@@ -3,19 +3,11 @@
 
 use std::time::Instant;
 
-use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::wait::{PATIENCE, poll};
 
 use crate::load::{Load, failures, longest_wait};
-use crate::scene::{CONTROL, HTTP, ONE_SECOND, SERVICE, SOCKETS, Scene};
-
-/// Sends a request through the tunnel and reads the origin's answer.
-#[track_caller]
-fn use_tunnel(tunnel: &mut Connection) {
-    let answer = tunnel.exchange("GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
-    assert_eq!(answer.status, 200);
-}
+use crate::scene::{CONTROL, HTTP, ONE_SECOND, SERVICE, SOCKETS, Scene, use_tunnel};
 
 /// Waits until a process has ended.
 #[track_caller]

@@ -83,6 +83,11 @@ impl Bare {
         self.install(NEXT)
     }
 
+    /// Goes back to the revision before.
+    pub(super) fn roll_back(&self) -> Run {
+        self.install(&format!("--allow-downgrades {PACKAGE}"))
+    }
+
     /// Every file of the machine that a package could own.
     pub(super) fn files(&self) -> Vec<String> {
         let run = self.shell(FILES);

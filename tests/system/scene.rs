@@ -272,6 +272,13 @@ impl Scene {
     }
 }
 
+/// Sends a request through the tunnel and reads the origin's answer.
+#[track_caller]
+pub(crate) fn use_tunnel(tunnel: &mut Connection) {
+    let answer = tunnel.exchange("GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
+    assert_eq!(answer.status, 200);
+}
+
 /// A request for a proxy, on a connection of its own.
 pub(crate) fn request(url: &str) -> String {
     let authority = url

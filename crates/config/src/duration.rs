@@ -30,7 +30,7 @@ pub(crate) enum DurationError {
     TooLong,
 }
 
-/// Writes a duration exactly to the millisecond, in the form that [`parse`] reads: `1h 30m`, `250ms`.
+/// Writes a duration exactly to the millisecond, in the form that settings have: `1h 30m`, `250ms`.
 /// Parts that are zero are left out.
 pub fn duration_text(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

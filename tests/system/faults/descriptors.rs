@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use e2e::wait::{PATIENCE, poll};
 
-use super::{Traffic, use_tunnel};
+use super::Traffic;
 use crate::load::failures;
-use crate::scene::{HTTP, SERVICE, Scene};
+use crate::scene::{HTTP, SERVICE, Scene, use_tunnel};
 
 /// Few, but more than the roles need for themselves.
 const DESCRIPTORS: usize = 96;

@@ -7,8 +7,8 @@ use e2e::daemon::Config;
 use e2e::resolver::StubResolver;
 use e2e::wait::{PATIENCE, poll};
 
-use super::{Traffic, Undo, run, use_tunnel};
-use crate::scene::Scene;
+use super::{Traffic, Undo, run};
+use crate::scene::{Scene, use_tunnel};
 
 /// A name server in the machine's network. Its answers are not kept.
 fn name_server(last: u8) -> StubResolver {

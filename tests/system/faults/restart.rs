@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Traffic, leaves_nothing_behind, use_tunnel};
-use crate::scene::{SERVICE, Scene};
+use super::{Traffic, leaves_nothing_behind};
+use crate::scene::{SERVICE, Scene, use_tunnel};
 
 /// How long after the request for a restart a process is killed: the monitor hands its worker over and
 /// ends, the next one starts, loads, starts its worker, which takes the sockets. A restart takes some 300 ms.

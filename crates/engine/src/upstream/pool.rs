@@ -114,7 +114,7 @@ impl Checkout {
         self.secrets == Secrets::Injected
     }
 
-    /// The generation that vetted the connection ([`Generation::connections`]).
+    /// The generation that vetted the connection (`Generation::connections` in `live_policy.rs`).
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
