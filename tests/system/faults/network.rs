@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use e2e::daemon::Config;
+use e2e::origin::{Answer, Body, Origin, Reply};
 use e2e::resolver::StubResolver;
 use e2e::wait::{PATIENCE, poll};
 
@@ -19,7 +20,7 @@ fn name_server(last: u8) -> StubResolver {
     dns
 }
 
-/// Waits until requests fail: connections to the origin that are kept need no name server.
+/// Waits until requests fail.
 #[track_caller]
 fn fails(scene: &Scene, url: &str) {
     poll(PATIENCE, || {
@@ -39,9 +40,13 @@ fn l14_a_name_server_dies_is_replaced_and_comes_back() {
         "rm -f /etc/resolv.conf; echo nameserver 127.0.0.2 >/etc/resolv.conf",
     );
     let first = name_server(2);
-    let origin = scene.origin();
+    // No connection to it is kept, so that each request needs a name server.
+    let origin = Origin::start(|_| {
+        Answer::Reply(Reply::new(200, Body::Sized(b"here".to_vec())).header("Connection", "close"))
+    });
+    let of_tunnel = scene.origin();
     scene.start();
-    let mut tunnel = scene.tunnel("allowed.test", &origin);
+    let mut tunnel = scene.tunnel("allowed.test", &of_tunnel);
     let worker = scene.wait_for_worker(None);
     let traffic = Traffic::start(&scene, &origin);
 
@@ -58,8 +63,8 @@ fn l14_a_name_server_dies_is_replaced_and_comes_back() {
         &scene,
         "echo nameserver 127.0.0.3 >/etc/new && mv /etc/new /etc/resolv.conf",
     );
-    let gone = Instant::now();
     scene.wait_for_message("name servers 127.0.0.2:53 -> 127.0.0.3:53");
+    let gone = Instant::now();
     traffic.recovers(&scene, gone);
 
     // It dies too, and the same one comes back.
