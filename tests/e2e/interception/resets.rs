@@ -163,14 +163,18 @@ fn m6_a_stream_that_the_client_resets_is_reset_upstream_while_the_origin_takes_n
 /// `NO_ERROR` does not make content complete.
 #[test]
 fn m6_content_that_a_reset_without_an_error_cuts_short_is_a_break() {
-    let scene = scene(|mut origin| {
+    // A reset overtakes what a connection has not sent yet, so it waits until the client has the head.
+    let (go, gone) = mpsc::channel::<()>();
+    let scene = scene(move |mut origin| {
         let stream = origin.answer(b"part", 0)?;
+        gone.recv().map_err(io::Error::other)?;
         origin.send(&frame(RST_STREAM, 0, stream, &[0; 4]))?;
         origin.next(RST_STREAM).map(|_| ())
     });
     let client = scene.http2();
     let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
     assert_eq!(exchange.head().status, 200);
+    go.send(()).expect("the origin");
     let error = loop {
         match exchange.try_read_some() {
             Ok(part) => assert_eq!(part, b"part", "an end"),
