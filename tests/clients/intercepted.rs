@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Builder, Origin};
-use e2e::program::Run;
+use e2e::program::{Program, Run};
 use e2e::tls::{Server, TestCa};
 
 use crate::scene::{Attempt, CONTENT, Client, Scheme};
@@ -100,16 +100,31 @@ pub(crate) fn proxy(daemon: &Daemon) -> String {
     format!("http://{}", daemon.http_addr())
 }
 
-/// The bundle of M5, which the proxy's children trust.
+/// The bundle of M5, which the proxy's children trust. It is in the state directory when something can
+/// be intercepted; else `proxyctl` writes it.
 pub(crate) fn bundle(daemon: &Daemon) -> PathBuf {
-    fs::read_dir(daemon.directory().join("state"))
-        .expect("a state directory")
-        .map(|entry| entry.expect("an entry").path())
-        .find(|path| {
-            let name = path.file_name().unwrap_or_default();
-            name.to_string_lossy().starts_with("ca-bundle-")
-        })
-        .expect("a bundle in the state directory")
+    let files = fs::read_dir(daemon.directory().join("state"));
+    let mut paths = files
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.expect("an entry").path());
+    let published = paths.find(|path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with("ca-bundle-")
+    });
+    published.unwrap_or_else(|| {
+        let file = daemon.directory().join("bundle.pem");
+        if !file.exists() {
+            Program::new(env!("CARGO_BIN_EXE_proxyctl-under-test"))
+                .arg("--socket")
+                .arg(daemon.directory().join("control.sock"))
+                .args(["ca", "export", "--bundle", "--out"])
+                .arg(&file)
+                .run()
+                .succeeded();
+        }
+        file
+    })
 }
 
 /// The client reads from an intercepted origin (M1, M5, M6, B2).
