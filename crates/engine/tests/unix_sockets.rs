@@ -3,8 +3,6 @@
 
 #[path = "unix_sockets/content.rs"]
 mod content;
-#[path = "unix_sockets/flows.rs"]
-mod flows;
 #[path = "unix_sockets/scene.rs"]
 mod scene;
 
