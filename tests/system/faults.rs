@@ -13,17 +13,13 @@ mod reload;
 mod restart;
 mod standby;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use e2e::origin::Origin;
 use e2e::wait::{PATIENCE, poll};
 
 use crate::load::{Attempt, Load, Outcome, refused};
-use crate::scene::{HTTP, SOCKETS, Scene};
-
-/// How long the service may take to serve again after a fault. Longer than a second, since a client's first
-/// packets may have been lost, and the kernel sends them again after that.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(3);
+use crate::scene::{HTTP, NO_STALL, SOCKETS, Scene};
 
 /// Clients of an allowed host and of a blocked one, which do not stop while something fails.
 struct Traffic {
@@ -68,7 +64,7 @@ impl Traffic {
         });
         let served = served.unwrap_or_else(|| panic!("no client is served\n{}", scene.log()));
         let took = served - gone;
-        assert!(took < RECOVERY_TIMEOUT, "{took:?}\n{}", scene.log());
+        assert!(took < NO_STALL, "{took:?}\n{}", scene.log());
     }
 
     /// Ends the clients. No client met a closed port, the sockets are open, and the blocked host was

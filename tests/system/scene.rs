@@ -293,6 +293,10 @@ pub(crate) fn request(url: &str) -> String {
 /// How long clients may wait after a worker is killed (issue 3).
 pub(crate) const ONE_SECOND: Duration = Duration::from_secs(1);
 
+/// The longest wait of a client that nothing holds up, on a slow and noisy machine too. The stalls that
+/// the tests look for last for 30 s (`drain_timeout`) or without end.
+pub(crate) const NO_STALL: Duration = Duration::from_secs(10);
+
 impl Entry {
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
