@@ -2,8 +2,8 @@
 //!
 //! Numbers are times in milliseconds, multiplied (see [`PER_MILLISECOND`]), so they rise without being
 //! stored. The system's clock may be set back between two starts, though. So each load writes down the
-//! time that it used, and how long the machine had been up. A later load in the same boot adds what has
-//! passed since by a clock that nobody sets. After a reboot it begins behind the time in the file.
+//! time that it used, and how long the machine had been up. The next load adds the time that has passed
+//! at least since then, by the clock that counts from the boot and cannot be set.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
@@ -22,25 +22,20 @@ pub(crate) const PER_MILLISECOND: u64 = 1024;
 /// The largest time whose numbers are whole in floating point. A file that says more is not used.
 const MAX_TIME: u64 = (1 << 53) / PER_MILLISECOND;
 
-/// The file in the state directory: a time, the boot's id, and the time since the boot.
+/// The file in the state directory: a time, and the time since the boot.
 const NAME: &str = "sequence";
 /// The file that is being written.
 const NEW: &str = ".sequence-new";
-/// Longest file.
-const LONGEST: u64 = 256;
+/// Largest file, in bytes.
+const MAX_BYTES: u64 = 256;
 
-/// A boot of the machine, and for how long it has lasted, in milliseconds. The machine's sleep counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Boot {
-    id: String,
-    lasted: u64,
-}
-
-/// A time from which refusals are numbered, in milliseconds since 1970.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// When a load took place, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
+    /// The time from which refusals are numbered, since 1970.
     time: u64,
-    boot: Option<Boot>,
+    /// How long the machine had been up, sleep included; 0 if the system does not tell.
+    uptime: u64,
 }
 
 /// The time from which a service that starts now numbers refusals, which is written down. When that
@@ -48,14 +43,14 @@ struct Mark {
 pub(crate) fn next(state: Option<&Path>, now: SystemTime) -> (u64, Option<String>) {
     let clock = Mark {
         time: milliseconds(now.duration_since(UNIX_EPOCH).unwrap_or_default()),
-        boot: boot(),
+        uptime: uptime(),
     };
     let Some(state) = state else {
         return (clock.time, None);
     };
-    let next = after(read(&state.join(NAME)).as_ref(), clock);
+    let next = after(read(&state.join(NAME)), clock);
     let written = own_directory(state).and_then(|()| {
-        let written = write(state, &next);
+        let written = write(state, next);
         written.map_err(|error| format!("cannot write {}: {error}", state.join(NAME).display()))
     });
     let warning = written.err().map(|why| {
@@ -65,42 +60,43 @@ pub(crate) fn next(state: Option<&Path>, now: SystemTime) -> (u64, Option<String
 }
 
 /// The mark behind a kept one, and not before the clock.
-fn after(kept: Option<&Mark>, clock: Mark) -> Mark {
+fn after(kept: Option<Mark>, clock: Mark) -> Mark {
     let Some(kept) = kept else {
         return clock;
     };
-    let passed = match (&kept.boot, &clock.boot) {
-        (Some(then), Some(now)) if then.id == now.id => now.lasted.saturating_sub(then.lasted),
-        _ => 0,
-    };
+    // In another boot at least its own uptime has passed.
+    let passed = clock
+        .uptime
+        .checked_sub(kept.uptime)
+        .unwrap_or(clock.uptime);
     Mark {
         time: clock.time.max(kept.time + passed + 1),
-        boot: clock.boot,
+        ..clock
     }
 }
 
 fn read(path: &Path) -> Option<Mark> {
-    let file = Reading::up_to(LONGEST).without_links().open(path).ok()?;
+    let file = Reading::up_to(MAX_BYTES).without_links().open(path).ok()?;
     parse(std::str::from_utf8(&file.read().ok()?).ok()?)
 }
 
 fn parse(text: &str) -> Option<Mark> {
     let mut words = text.split_ascii_whitespace();
-    let time = words.next()?.parse().ok().filter(|time| *time < MAX_TIME)?;
-    let boot = match (words.next(), words.next()) {
-        (Some(id), Some(lasted)) => Some(Boot {
-            id: id.to_owned(),
-            lasted: lasted.parse().ok().filter(|lasted| *lasted < MAX_TIME)?,
-        }),
-        _ => None,
+    let mut number = || {
+        words
+            .next()?
+            .parse()
+            .ok()
+            .filter(|number| *number < MAX_TIME)
     };
-    Some(Mark { time, boot })
+    Some(Mark {
+        time: number()?,
+        uptime: number()?,
+    })
 }
 
-fn write(state: &Path, mark: &Mark) -> io::Result<()> {
-    let boot = mark.boot.as_ref();
-    let boot = boot.map(|boot| format!(" {} {}", boot.id, boot.lasted));
-    let text = format!("{}{}\n", mark.time, boot.unwrap_or_default());
+fn write(state: &Path, mark: Mark) -> io::Result<()> {
+    let text = format!("{} {}\n", mark.time, mark.uptime);
     let new = state.join(NEW);
     let mut file = File::options()
         .write(true)
@@ -115,28 +111,14 @@ fn write(state: &Path, mark: &Mark) -> io::Result<()> {
     std::fs::rename(&new, state.join(NAME))
 }
 
-/// The present boot, where the system tells.
-#[cfg(target_os = "linux")]
-fn boot() -> Option<Boot> {
+/// How long the machine has been up, by a clock that goes on while it sleeps.
+fn uptime() -> u64 {
     use nix::time::{ClockId, clock_gettime};
-
-    /// Linux's own id of this boot, a UUID (`random(4)`).
-    const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-    let id = Reading::up_to(LONGEST).open(Path::new(BOOT_ID)).ok()?;
-    let id = String::from_utf8(id.read().ok()?.to_vec()).ok()?;
-    let id = id.trim();
-    let lasted = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
-    let is_word = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
-    is_word.then(|| Boot {
-        id: id.to_owned(),
-        lasted: milliseconds(Duration::from(lasted)),
-    })
-}
-
-/// Other systems tell no id that this program can read without unsafe code.
-#[cfg(not(target_os = "linux"))]
-fn boot() -> Option<Boot> {
-    None
+    #[cfg(target_os = "linux")]
+    const SINCE_BOOT: ClockId = ClockId::CLOCK_BOOTTIME;
+    #[cfg(not(target_os = "linux"))]
+    const SINCE_BOOT: ClockId = ClockId::CLOCK_MONOTONIC;
+    clock_gettime(SINCE_BOOT).map_or(0, |time| milliseconds(Duration::from(time)))
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -147,49 +129,29 @@ fn milliseconds(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn mark(time: u64, boot: Option<(&str, u64)>) -> Mark {
-        Mark {
-            time,
-            boot: boot.map(|(id, lasted)| Boot {
-                id: id.to_owned(),
-                lasted,
-            }),
-        }
+    fn mark(time: u64, uptime: u64) -> Mark {
+        Mark { time, uptime }
     }
 
     #[test]
     fn r1_a_clock_that_is_set_back_between_two_starts_lowers_no_number() {
+        let kept = Some(mark(1000, 50));
         for (kept, clock, wanted) in [
-            (None, mark(1000, Some(("a", 50))), 1000),
+            (None, mark(1000, 50), 1000),
             // The clock goes as it should.
-            (
-                Some(mark(1000, Some(("a", 50)))),
-                mark(2000, Some(("a", 1050))),
-                2001,
-            ),
+            (kept, mark(2000, 1050), 2001),
             // It was set forth, or back.
-            (
-                Some(mark(1000, Some(("a", 50)))),
-                mark(9000, Some(("a", 1050))),
-                9000,
-            ),
-            (
-                Some(mark(1000, Some(("a", 50)))),
-                mark(3, Some(("a", 1050))),
-                2001,
-            ),
-            // After a reboot the time that has passed is not known.
-            (
-                Some(mark(1000, Some(("a", 9999)))),
-                mark(3, Some(("b", 10))),
-                1001,
-            ),
-            (Some(mark(1000, None)), mark(3, None), 1001),
-            (Some(mark(1000, Some(("a", 50)))), mark(2000, None), 2000),
+            (kept, mark(9000, 1050), 9000),
+            (kept, mark(3, 1050), 2001),
+            // After a reboot only its own uptime is known to have passed.
+            (Some(mark(1000, 9999)), mark(3, 10), 1011),
+            // A system that does not tell its uptime.
+            (Some(mark(1000, 0)), mark(3, 0), 1001),
+            (kept, mark(2000, 0), 2000),
         ] {
-            let next = after(kept.as_ref(), clock.clone());
+            let next = after(kept, clock);
             assert_eq!(next.time, wanted, "{kept:?} {clock:?}");
-            assert_eq!(next.boot, clock.boot);
+            assert_eq!(next.uptime, clock.uptime);
         }
     }
 
@@ -215,16 +177,16 @@ mod tests {
             "",
             "\n",
             "x",
-            "-1",
-            "99999999999999999999999",
-            "18446744073709551615 a 1",
-            "1000 a x",
-            "1000 a 18446744073709551615",
+            "-1 0",
+            "1000",
+            "1000 x",
+            "99999999999999999999999 1",
+            "18446744073709551615 1",
+            "1000 18446744073709551615",
         ] {
             assert_eq!(parse(text), None, "{text:?}");
         }
-        assert_eq!(parse("1000\n"), Some(mark(1000, None)));
-        assert_eq!(parse("1000 a 5\n"), Some(mark(1000, Some(("a", 5)))));
+        assert_eq!(parse("1000 5\n"), Some(mark(1000, 5)));
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join(NAME), "\0\u{ff}").expect("a file");
         let (time, warning) = next(Some(directory.path()), SystemTime::now());

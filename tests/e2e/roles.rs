@@ -36,6 +36,18 @@ pub(crate) fn worker(daemon: &Daemon) -> u32 {
     children.expect("one worker and nothing else")[0]
 }
 
+/// Makes the configuration a pipe, and starts a reload: its loader waits until the pipe is opened.
+fn start_a_loader_that_waits(daemon: &Daemon) -> PathBuf {
+    let pipe = daemon.config_path().to_owned();
+    std::fs::remove_file(&pipe).expect("the test's own file");
+    e2e::program::Program::new("mkfifo")
+        .arg(&pipe)
+        .run()
+        .succeeded();
+    daemon.signal(Signal::SIGHUP);
+    pipe
+}
+
 /// The words of a process's command line, with spaces between them.
 pub(crate) fn command_line(pid: u32) -> String {
     let words = std::fs::read(PathBuf::from("/proc").join(pid.to_string()).join("cmdline"));
@@ -113,14 +125,7 @@ fn l5_ps_names_the_roles() {
     let worker = worker(&daemon);
     assert_eq!(command_line(worker), "codex-network-proxy: worker work");
     assert_eq!(short(worker), "codex-np-worker");
-    // A loader that waits for a pipe lives long enough.
-    let pipe = daemon.config_path().to_owned();
-    std::fs::remove_file(&pipe).expect("the test's own file");
-    e2e::program::Program::new("mkfifo")
-        .arg(&pipe)
-        .run()
-        .succeeded();
-    daemon.signal(Signal::SIGHUP);
+    let _pipe = start_a_loader_that_waits(&daemon);
     let loader = poll(PATIENCE, || {
         let others = children(&daemon).into_iter();
         others
@@ -410,14 +415,7 @@ fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
     }
     assert!(opened(daemon.pid()).contains(&file), "the monitor has it");
     assert!(!opened(worker(&daemon)).contains(&file));
-    // A loader that waits for a pipe lives long enough.
-    let pipe = daemon.config_path().to_owned();
-    std::fs::remove_file(&pipe).expect("the test's own file");
-    e2e::program::Program::new("mkfifo")
-        .arg(&pipe)
-        .run()
-        .succeeded();
-    daemon.signal(Signal::SIGHUP);
+    let pipe = start_a_loader_that_waits(&daemon);
     let _pipe = std::fs::File::create(&pipe).expect("a pipe that is read");
     let children = children(&daemon);
     let loader = children

@@ -3,11 +3,24 @@
 
 use std::time::Instant;
 
+use e2e::client::Connection;
 use e2e::daemon::Config;
+use e2e::origin::Origin;
 use e2e::wait::{PATIENCE, poll};
 
 use crate::load::{Load, failures, longest_wait};
 use crate::scene::{CONTROL, HTTP, NO_STALL, SERVICE, SOCKETS, Scene, use_tunnel};
+
+/// Starts the service, opens a tunnel, and restarts the service. Returns the origin, the tunnel, and the
+/// worker that has it.
+fn restart_beside_a_tunnel(scene: &Scene) -> (Origin, Connection, u32) {
+    let origin = scene.origin();
+    scene.start();
+    let tunnel = scene.tunnel("allowed.test", &origin);
+    let worker = scene.wait_for_worker(None);
+    scene.systemctl(&["restart", SERVICE]).succeeded();
+    (origin, tunnel, worker)
+}
 
 /// Waits until a process has ended.
 #[track_caller]
@@ -108,11 +121,7 @@ fn l15_a_stop_waits_for_open_connections_and_a_restart_before_it_changes_nothing
 #[test]
 fn l15_at_most_one_worker_drains_beside_the_one_that_serves() {
     let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    let mut first = scene.tunnel("allowed.test", &origin);
-    let oldest = scene.wait_for_worker(None);
-    scene.systemctl(&["restart", SERVICE]).succeeded();
+    let (origin, mut first, oldest) = restart_beside_a_tunnel(&scene);
     let mut second = scene.tunnel("allowed.test", &origin);
     let older = scene.wait_for_worker(None);
     scene.systemctl(&["restart", SERVICE]).succeeded();
@@ -146,11 +155,7 @@ fn l15_a_worker_that_does_not_finish_in_time_is_ended() {
 #[test]
 fn l15_a_draining_worker_does_not_outlive_a_killed_monitor() {
     let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    let mut tunnel = scene.tunnel("allowed.test", &origin);
-    let worker = scene.wait_for_worker(None);
-    scene.systemctl(&["restart", SERVICE]).succeeded();
+    let (_origin, mut tunnel, worker) = restart_beside_a_tunnel(&scene);
     assert!(scene.is_alive(worker), "{}", scene.log());
     use_tunnel(&mut tunnel);
     scene.kill("KILL", scene.monitor());
@@ -163,11 +168,7 @@ fn l15_a_draining_worker_does_not_outlive_a_killed_monitor() {
 #[test]
 fn l15_a_stuck_draining_worker_does_not_outlive_a_killed_monitor() {
     let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    let mut tunnel = scene.tunnel("allowed.test", &origin);
-    let worker = scene.wait_for_worker(None);
-    scene.systemctl(&["restart", SERVICE]).succeeded();
+    let (_origin, mut tunnel, worker) = restart_beside_a_tunnel(&scene);
     scene.kill("STOP", worker);
     scene.kill("KILL", scene.monitor());
     wait_for_end(&scene, worker);
@@ -179,10 +180,7 @@ fn l15_a_stuck_draining_worker_does_not_outlive_a_killed_monitor() {
 #[test]
 fn l15_the_control_socket_is_served_by_the_worker_that_serves() {
     let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    let _tunnel = scene.tunnel("allowed.test", &origin);
-    scene.systemctl(&["restart", SERVICE]).succeeded();
+    let _held = restart_beside_a_tunnel(&scene);
     let worker = scene.wait_for_worker(None);
     for _ in 0..20 {
         let run = scene.proxyctl("root", &["--socket", CONTROL, "status", "--json"]);

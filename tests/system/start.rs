@@ -202,3 +202,19 @@ fn the_tools_are_there() {
             .succeeded();
     }
 }
+
+/// A past bug: the unit hides the file that the time of the boot was read from.
+#[test]
+fn r1_the_service_writes_down_how_long_the_machine_has_been_up() {
+    let scene = Scene::new();
+    scene.start();
+    let file = scene
+        .machine()
+        .path("/var/lib/codex-network-proxy/sequence");
+    let text = std::fs::read_to_string(file).expect("each load writes it");
+    let numbers: Vec<u64> = text
+        .split_whitespace()
+        .map(|number| number.parse().expect("a number"))
+        .collect();
+    assert!(matches!(numbers[..], [_, uptime] if uptime > 0), "{text}");
+}

@@ -58,7 +58,7 @@ pub struct ForeseenDecision<'g> {
     pub protocol: Protocol,
     /// The host in canonical form; empty if it is not valid.
     pub host: String,
-    /// The port; 0 if there is none.
+    /// The port; 0 for a request without a port.
     pub port: u16,
     /// The method, where the proxy would see it.
     pub method: Option<String>,

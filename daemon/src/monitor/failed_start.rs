@@ -51,7 +51,7 @@ pub(crate) fn wait(why: &str) {
 /// A start has succeeded.
 pub(super) fn forget() {
     if let Some(file) = file() {
-        // Usually there is none.
+        // After a start that did not fail the file does not exist.
         let _ = fs::remove_file(file);
     }
 }

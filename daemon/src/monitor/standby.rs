@@ -153,7 +153,8 @@ impl Monitor {
         };
         let place = copy.with_extension("");
         if let Err(error) = std::fs::rename(&copy, &place) {
-            // The copy that is there is older than the settings in force. Usually there is none.
+            // An older copy must not come back. Removing it fails if there is no older copy, which is
+            // fine.
             let _ = std::fs::remove_file(&place);
             tracing::warn!(%error, path = %place.display(), "the last good configuration cannot be kept");
         }

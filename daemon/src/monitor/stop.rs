@@ -18,7 +18,8 @@ impl Monitor {
     }
 
     /// A restart has begun: leaves the worker to the next monitor, which serves new clients at once.
-    /// Without a service manager there is none. The stop that follows may be noticed first.
+    /// Without a service manager no next monitor starts, so nothing happens. SIGTERM follows, and the
+    /// loop may see it first.
     pub(super) fn hand_over(&mut self) -> Option<End> {
         if matches!(self.phase, Phase::HandingOver(_)) || !notify::is_heard() {
             return None;

@@ -308,7 +308,7 @@ impl Callers {
 }
 
 impl Entry {
-    /// Waits for a place. `None`: there is none in time, or too many wait.
+    /// Waits for a place. `None` if no place becomes free in time, or if too many callers wait.
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
         let places = Arc::clone(self.places.as_ref()?);
         let place = tokio::time::timeout(PLACE_TIMEOUT, places.acquire_owned()).await;

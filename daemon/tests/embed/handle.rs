@@ -172,8 +172,10 @@ async fn e1_l14_a_changed_hosts_file_is_noticed_and_a_proxy_that_has_ended_leave
         scene.write_hosts(hosts);
         let wanted = format!("HTTP/1.1 {status}");
         let followed = async {
+            // Nothing tells when the file is read, so the test asks until the answer changes.
+            let mut looks = tokio::time::interval(std::time::Duration::from_millis(50));
             while !request(http, "GET", &target, "").await.starts_with(&wanted) {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                looks.tick().await;
             }
         };
         let within = std::time::Duration::from_secs(60);

@@ -56,6 +56,13 @@ fn both(scene: &Scene, door: &str, host: &str, port: u16) -> Option<String> {
     got
 }
 
+/// Adds the byte that the fields of a row announce.
+fn add_content(message: &mut String, fields: &[(&str, &str)]) {
+    if fields.contains(&("Content-Length", "1")) {
+        message.push('x');
+    }
+}
+
 #[test]
 fn k5_p9_explain_agrees_with_every_door_in_full_mode() {
     let here = Ipv4Addr::LOCALHOST;
@@ -221,9 +228,7 @@ fn k5_h9_h10_explain_judges_the_fields_of_a_plain_request() {
             .collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let mut message = scene.message(method, "allowed.test", path, &lines);
-        if fields.contains(&("Content-Length", "1")) {
-            message.push('x');
-        }
+        add_content(&mut message, fields);
         let answer = scene.client().exchange(&message);
         assert_eq!(told(&answer).as_deref(), *wanted, "{message}");
         let url = format!("http://allowed.test:{port}{path}");
@@ -286,9 +291,7 @@ action = ["clean"]
     ];
     for (method, path, fields, wanted) in rows {
         let mut message = scene.message(method, "hooked.test", path, fields);
-        if fields.contains(&("Content-Length", "1")) {
-            message.push('x');
-        }
+        add_content(&mut message, fields);
         if let Some((_, host)) = fields.iter().find(|(name, _)| *name == "Host") {
             message = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         }

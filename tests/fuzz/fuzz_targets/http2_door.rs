@@ -83,7 +83,7 @@ async fn run(scene: &Scene, frames: &[u8]) {
     let ended = timeout(ENDS, async {
         // The counter gives no notification.
         while scene.engine.counters().connections > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     });
     ended.await.expect("the connection ends with its client");

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use e2e::daemon::Config;
+use e2e::origin::Origin;
 use e2e::wait::{PATIENCE, poll};
 
 use super::{Traffic, Undo, run};
@@ -20,14 +21,20 @@ const UNMOUNT: &str = "systemctl stop --no-block codex-network-proxy.service
     systemctl kill --signal=KILL codex-network-proxy.service
     umount --lazy /var/lib/codex-network-proxy";
 
+/// Fills the disk of the state directory, and starts the service and its clients.
+fn start_on_a_full_disk(scene: &Scene) -> (Origin, Traffic) {
+    run(scene, FILL);
+    let origin = scene.origin();
+    scene.start();
+    let traffic = Traffic::start(scene, &origin);
+    (origin, traffic)
+}
+
 #[test]
 fn l16_without_room_for_its_state_the_service_starts_reloads_and_restarts() {
     let scene = Scene::new();
     let _undo = Undo(&scene, UNMOUNT);
-    run(&scene, FILL);
-    let origin = scene.origin();
-    scene.start();
-    let traffic = Traffic::start(&scene, &origin);
+    let (_origin, traffic) = start_on_a_full_disk(&scene);
     scene.configure(&Config::example().deny("other.test"));
     scene.systemctl(&["reload", SERVICE]).succeeded();
     let explained = scene.proxyctl("root", &["explain", "http://other.test/"]);
@@ -49,10 +56,7 @@ fn l16_without_room_for_its_state_the_service_starts_reloads_and_restarts() {
 fn l16_a_copy_for_which_there_was_no_room_is_not_used() {
     let scene = Scene::new();
     let _undo = Undo(&scene, UNMOUNT);
-    run(&scene, FILL);
-    let origin = scene.origin();
-    scene.start();
-    let traffic = Traffic::start(&scene, &origin);
+    let (origin, traffic) = start_on_a_full_disk(&scene);
     scene.systemctl(&["stop", SERVICE]).succeeded();
     scene.configure_text("[network]\nnonsense = true\n");
     scene.start();

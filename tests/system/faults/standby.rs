@@ -27,6 +27,14 @@ fn kill(scene: &Scene, victim: Victim) {
     scene.wait_for_worker(Some(worker));
 }
 
+/// The processes that die, one after the other.
+const VICTIMS: [Victim; 4] = [
+    Victim::Worker,
+    Victim::Monitor,
+    Victim::Worker,
+    Victim::Monitor,
+];
+
 #[test]
 fn l16_the_last_good_configuration_stays_in_force_when_processes_die() {
     let scene = Scene::new();
@@ -36,12 +44,7 @@ fn l16_the_last_good_configuration_stays_in_force_when_processes_die() {
     scene.configure_text(BROKEN);
     scene.systemctl(&["restart", SERVICE]).succeeded();
     scene.wait_for_message("the last good one is in force");
-    for victim in [
-        Victim::Worker,
-        Victim::Monitor,
-        Victim::Worker,
-        Victim::Monitor,
-    ] {
+    for victim in VICTIMS {
         kill(&scene, victim);
         traffic.recovers(&scene, Instant::now());
         traffic.continues();
@@ -61,12 +64,7 @@ fn l16_everything_stays_refused_when_processes_die_and_the_repair_is_found() {
     scene.configure_text(BROKEN);
     scene.start();
     let traffic = Traffic::start(&scene, &origin);
-    for victim in [
-        Victim::Worker,
-        Victim::Monitor,
-        Victim::Worker,
-        Victim::Monitor,
-    ] {
+    for victim in VICTIMS {
         kill(&scene, victim);
         let (status, body) = poll(PATIENCE, || {
             let answer = scene.machine().run([

@@ -10,7 +10,7 @@ pub struct Names {
     pub from: String,
     /// The servers in the order in which they are asked, at most 16.
     pub servers: Vec<NameServer>,
-    /// Why there is none.
+    /// Why no server is known; `None` when one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

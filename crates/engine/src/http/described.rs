@@ -72,7 +72,7 @@ pub(crate) fn is_readable(authority: &str) -> bool {
 }
 
 impl DescribedHead {
-    /// Reads a head. `authority` is for the `Host` field, if there is none among the fields.
+    /// Reads a head. If `fields` lacks `Host`, the head gets one from `authority`.
     pub(crate) fn read(
         generation: &Generation,
         protocol: Protocol,

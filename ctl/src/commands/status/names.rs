@@ -4,7 +4,7 @@ use codex_network_control::message::{NameServer, Names};
 
 use crate::output::{ago, counted, printable};
 
-/// One line for each name server, or one that says why there is none.
+/// One line for each name server, or one line that says why no server is known.
 pub(super) fn lines(names: &Names) -> Vec<String> {
     if names.servers.is_empty() {
         let why = names.problem.as_deref().map(printable);

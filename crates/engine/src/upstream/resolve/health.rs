@@ -15,7 +15,7 @@ pub struct NameServers {
     pub from: NameServersFrom,
     /// At most 16 of them, in the order in which they are asked.
     pub servers: Vec<NameServerHealth>,
-    /// Why there is none.
+    /// Why no server is known; `None` when one is.
     pub problem: Option<String>,
 }
 
