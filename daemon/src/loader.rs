@@ -27,7 +27,6 @@ use codex_network_config::{
 };
 use codex_network_control::place;
 use codex_network_files::Trust;
-use codex_network_policy::Mode;
 use nix::unistd::{Group, Uid, User};
 use zeroize::Zeroizing;
 
@@ -70,8 +69,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             which,
             environment,
             certificate,
-        } => configured(args, which, &Arc::new(environment), &certificate)
-            .unwrap_or_else(Loaded::Problems),
+        } => configured(args, which, &environment, &certificate).unwrap_or_else(Loaded::Problems),
         Briefing::SystemFiles(plan) => Loaded::Files(system_files::again(&plan)),
     };
     let (key, rest) = loaded.encode();
@@ -246,15 +244,9 @@ fn plan(
         ephemeral: ephemeral.to_vec(),
         state: state::directory(&settings.daemon, |name| environment.get(name)),
         public_files: used(
-            !matches!(chosen.authority, Authority::Ephemeral) || can_intercept(settings),
+            !matches!(chosen.authority, Authority::Ephemeral) || settings.intercepts(),
         ),
     }
-}
-
-/// Whether these settings have something intercepted (SPEC M1). Limited mode that is set at run time is
-/// the monitor's to know.
-fn can_intercept(settings: &Settings) -> bool {
-    settings.policy.mode() == Mode::Limited || settings.mitm.hooks.iter().next().is_some()
 }
 
 /// The part for the worker, which the monitor does not parse: the permitted callers by id, names

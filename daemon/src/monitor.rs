@@ -359,7 +359,7 @@ impl Monitor {
             Event::Signal(HAND_OVER) => self.hand_over(),
             Event::Signal(_) => self.stop(),
             Event::Said(predecessor::NUMBER, message) => {
-                if let Some(predecessor) = &mut self.predecessor {
+                if let Some(predecessor) = &self.predecessor {
                     predecessor.answer(message);
                 }
                 None
@@ -456,7 +456,7 @@ impl Monitor {
         self.watch_system_files();
         self.publish_if_narrowed();
         self.admit_callers();
-        if let Some(predecessor) = &mut self.predecessor {
+        if let Some(predecessor) = &self.predecessor {
             predecessor.obey(&self.settled);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! The service is three roles of one program (`ARCHITECTURE.md`, "Three roles, one program"). The
 //! *monitor* keeps the privilege that the service was started with; it owns the listening sockets
-//! and parses nothing. A *loader* is started for each configuration, checks it, and ends. The
+//! and parses nothing. A *loader* is started for each configuration, and when files of
+//! the system change; it reads, checks, and ends. The
 //! *worker* talks to clients and upstreams, and may ask the monitor only for the operations in
 //! `monitor/dispatch.rs`.
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use codex_network_files::Reading;
+use codex_network_files::{Reading, Trust};
 use nix::fcntl::OFlag;
 
 use crate::ca::publish::own_directory;
@@ -76,7 +76,11 @@ fn after(kept: Option<Mark>, clock: Mark) -> Mark {
 }
 
 fn read(path: &Path) -> Option<Mark> {
-    let file = Reading::up_to(MAX_BYTES).without_links().open(path).ok()?;
+    let file = Reading::up_to(MAX_BYTES)
+        .without_links()
+        .kept_by(Trust::of_process())
+        .open(path)
+        .ok()?;
     parse(std::str::from_utf8(&file.read().ok()?).ok()?)
 }
 
@@ -121,7 +125,8 @@ fn uptime() -> u64 {
     clock_gettime(SINCE_BOOT).map_or(0, |time| milliseconds(Duration::from(time)))
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+/// A duration in milliseconds, at most the largest number.
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -229,7 +229,7 @@ fn l16_a_service_that_cannot_start_costs_no_socket_and_starts_once_it_can() {
     scene.systemctl(&start).succeeded();
     let mut waiting = Connection::open(HTTP.parse().expect("an address"));
     waiting.send(crate::scene::request(&origin.url("allowed.test", "/")));
-    for delay in ["ending in 1 s", "ending in 2 s", "ending in 4 s"] {
+    for delay in ["ending in 1s", "ending in 2s", "ending in 4s"] {
         scene.wait_for("StatusText", |text| text.contains(delay));
     }
     scene.wait_for_message("sandbox = \"require\"");

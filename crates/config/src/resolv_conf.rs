@@ -8,6 +8,8 @@
 
 use std::net::IpAddr;
 
+use codex_network_files::Reading;
+
 /// Name servers of the system that are asked. Other resolvers ask three (`MAXNS`). A lookup shares
 /// its time among all of them.
 const MAX_SERVERS: usize = 8;
@@ -24,6 +26,11 @@ pub struct ResolvConf {
 }
 
 impl ResolvConf {
+    /// The file.
+    pub const PATH: &str = "/etc/resolv.conf";
+    /// How it is read: 1 MiB at most. A file that is missing counts as empty.
+    pub const READING: Reading = Reading::up_to(1 << 20);
+
     /// Reads a text in the format of `/etc/resolv.conf`. Scoped addresses are left out: they cannot be
     /// dialled without their scope, and hickory's server addresses have no field for it.
     pub fn parse(text: &str) -> Self {

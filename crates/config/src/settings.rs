@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_policy::{Hooks, Policy, PolicySpec};
+use codex_network_policy::{Hooks, Mode, Policy, PolicySpec};
 
 use crate::action::Actions;
 use crate::constraints::managed::Managed;
@@ -357,6 +357,14 @@ impl Listen {
     pub const DEFAULT_SOCKS5: SocketAddr = loopback(8081);
     /// The admin API's default address.
     pub const DEFAULT_ADMIN: SocketAddr = loopback(8080);
+}
+
+impl Settings {
+    /// Whether something is intercepted under these settings (SPEC M1). Limited mode that is set at run
+    /// time is not in them.
+    pub fn intercepts(&self) -> bool {
+        self.policy.mode() == Mode::Limited || self.mitm.hooks.iter().next().is_some()
+    }
 }
 
 impl Default for Settings {

@@ -74,7 +74,7 @@ impl Drain {
         self.begun.is_cancelled()
     }
 
-    /// Runs a task of the engine's owner until the drain begins.
+    /// Runs a task until the drain begins.
     pub fn spawn_until_begun(&self, task: impl Future<Output = ()> + Send + 'static) {
         let begun = self.begun.clone();
         self.tasks.spawn(async move {

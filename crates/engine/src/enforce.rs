@@ -25,8 +25,8 @@ use detail::AUTHORITY_MISMATCH;
 pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
 use flow::Subject;
 pub(crate) use flow::{Flow, WeakFlow};
+pub(crate) use foreseen::Foreseen;
 pub use foreseen::{AddressStanding, JudgedAddress};
-pub(crate) use foreseen::{Foreseen, decide_invalid};
 pub(crate) use question::Question;
 use standing::on_change;
 pub(crate) use standing::{Standing, rejudged};
@@ -232,7 +232,8 @@ pub(crate) fn refuse_invalid_host(
     refusal
 }
 
-fn decide_invalid_host(generation: &Generation) -> Decision {
+/// The decision on a host that is not valid.
+pub(crate) fn decide_invalid_host(generation: &Generation) -> Decision {
     let invalid = || Decision::deny(Source::BaselinePolicy, Reason::InvalidHost, None);
     generation
         .policy()

@@ -1,4 +1,4 @@
-//! [`Engine::explain`]: the decision that a request would get, and why (SPEC K1).
+//! [`Engine::explain`]: the decision that a request would get, and why (SPEC K5).
 //!
 //! A described request is read and judged by the functions that a real one meets, in the same order. It
 //! is recorded nowhere, and nothing is dialled. A name is looked up only where the caller asks for that
@@ -13,7 +13,7 @@ use codex_network_policy::{
 
 use crate::client::Client;
 use crate::enforce::unix_socket::UNIX_SOCKET;
-use crate::enforce::{Attempt, Foreseen, JudgedAddress, decide_invalid};
+use crate::enforce::{Attempt, Foreseen, JudgedAddress, decide_invalid_host};
 use crate::http::described::{self, AskedWithin, DescribedHead, Place, Unreadable};
 use crate::live_policy::Generation;
 use crate::server::Engine;
@@ -310,21 +310,7 @@ fn invalid_host<'g>(
         let flaw = crate::http::framing::Flaw::Target;
         return Err(Unreadable::Flaw(flaw).into());
     }
-    let decision = decide_invalid(generation);
-    let explanation = Explanation {
-        decision,
-        rule: None,
-        because: match decision.reason() {
-            Reason::InvalidHost => "the host is neither a valid name nor an address",
-            _ => "the proxy is switched off",
-        }
-        .to_owned(),
-        remedy: match decision.reason() {
-            Reason::InvalidHost => "Check the URL",
-            _ => "To use it, set enabled = true and reload",
-        }
-        .to_owned(),
-    };
+    let explanation = Explanation::without_host(decide_invalid_host(generation));
     Ok(ForeseenDecision {
         protocol,
         host: String::new(),

@@ -86,12 +86,11 @@ impl Policy {
                 }
                 _ => format!("{host} has hooks, and none matches the request"),
             },
-            (Reason::ProxyDisabled, _) => "the proxy is switched off".to_string(),
-            (Reason::ConfigurationUnusable, _) => {
-                "the configuration cannot be used, and the proxy has no earlier one".to_string()
-            }
             (Reason::LoopDetected, _) => "the destination is the proxy itself".to_string(),
-            (reason, _) => format!("the reason is {reason}"),
+            (reason, _) => match without_host(reason) {
+                Some((because, _)) => because.to_string(),
+                None => format!("the reason is {reason}"),
+            },
         }
     }
 
@@ -153,14 +152,10 @@ impl Policy {
             Reason::MitmHookDenied => {
                 "To allow it, add a hook that matches it, or remove the host's hooks".to_string()
             }
-            Reason::ProxyDisabled => "To use it, set enabled = true and reload".to_string(),
-            Reason::ConfigurationUnusable => {
-                "Run `codex-network-proxy check` and fix the problems that it prints".to_string()
-            }
             Reason::LoopDetected => {
                 "Check the URL, and the proxy settings of the client".to_string()
             }
-            _ => String::new(),
+            _ => without_host(reason).map_or_else(String::new, |(_, remedy)| remedy.to_string()),
         }
     }
 
@@ -170,6 +165,38 @@ impl Policy {
         let below = Host::parse(&format!("x.{host}")).ok()?;
         self.allowed().rule(self.allowed().find(&below)?.rule)
     }
+}
+
+impl Explanation {
+    /// Explains a decision that does not depend on a host.
+    pub fn without_host(decision: Decision) -> Self {
+        let (because, remedy) = without_host(decision.reason()).unwrap_or_default();
+        Self {
+            decision,
+            rule: None,
+            because: because.to_string(),
+            remedy: remedy.to_string(),
+        }
+    }
+}
+
+/// Why a request is refused whatever its host is, and what to do about it.
+fn without_host(reason: Reason) -> Option<(&'static str, &'static str)> {
+    Some(match reason {
+        Reason::InvalidHost => (
+            "the host is neither a valid name nor an address",
+            "Check the URL",
+        ),
+        Reason::ProxyDisabled => (
+            "the proxy is switched off",
+            "To use it, set enabled = true and reload",
+        ),
+        Reason::ConfigurationUnusable => (
+            "the configuration cannot be used, and the proxy has no earlier one",
+            "Run `codex-network-proxy check` and fix the problems that it prints",
+        ),
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Explanation {

@@ -49,7 +49,7 @@ pub(super) async fn run(
     Ok(output.labelled(&rows)?)
 }
 
-/// `read (policy.toml:4) misses: the method is not GET`.
+/// `read (policy.toml:4) does not match: the method is not GET`.
 fn missed(hook: &MissedHook) -> String {
     let place = hook.place.as_ref().map(|place| format!(" ({place})"));
     format!(
@@ -60,7 +60,7 @@ fn missed(hook: &MissedHook) -> String {
     )
 }
 
-/// `10.0.0.1 is local: not_allowed_local`.
+/// `10.0.0.1 is local or private: refused, not_allowed_local`.
 fn judged(address: &ExplainedAddress) -> String {
     let standing = match address.standing.as_str() {
         "public" => "public",

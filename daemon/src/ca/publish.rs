@@ -85,7 +85,8 @@ pub(crate) fn own_directory(state: &Path) -> Result<(), String> {
         .map_err(|error| refused(&error))
 }
 
-/// A user who may write into the directory decides which CA other users trust.
+/// A user who may write into the directory decides which CA other users trust, and which configuration
+/// a service falls back to.
 fn refused(error: &Untrusted) -> String {
     format!("others may write there: {error}")
 }

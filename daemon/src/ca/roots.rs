@@ -19,7 +19,7 @@ const MAX_BYTES: u64 = 16 << 20;
 const FILE: &str = "SSL_CERT_FILE";
 const DIRECTORIES: &str = "SSL_CERT_DIR";
 
-/// Where the systems keep their roots: the places that `rustls-native-certs` looks into.
+/// Where the systems usually keep their roots, of the places that `rustls-native-certs` looks into.
 #[cfg(not(target_os = "macos"))]
 const SYSTEM_PLACES: &[(&str, Part)] = &[
     ("/etc/ssl/certs", Part::Entries),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_config::{Settings, SystemFiles};
+use codex_network_config::{ResolvConf, Settings, SystemFiles};
 
 use super::running::Running;
 use crate::watched::{Collection, Part, WatchedPath};
@@ -87,7 +87,7 @@ impl Seen {
         let hosts = resolver.hosts_file.as_deref();
         paths.add(hosts.unwrap_or(Path::new("/etc/hosts")), Part::Itself);
         if resolver.nameservers.is_empty() {
-            paths.add(Path::new("/etc/resolv.conf"), Part::Itself);
+            paths.add(Path::new(ResolvConf::PATH), Part::Itself);
         }
         let paths = paths.stamped();
         Self {

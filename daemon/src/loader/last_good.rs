@@ -13,10 +13,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use codex_network_config::{Daemon, Sources};
-use codex_network_files::{ReadError, Reading, Trust, make_directory};
+use codex_network_files::{ReadError, Reading, Trust};
 use nix::fcntl::OFlag;
 
 use crate::ca::certificate::{fingerprint, hex};
+use crate::ca::publish::own_directory;
 use crate::privsep::briefing::Environment;
 use crate::state;
 
@@ -118,12 +119,7 @@ fn section(words: &[OsString]) -> Vec<u8> {
 }
 
 fn put(state: &Path, name: &str, content: &[u8]) -> io::Result<Option<PathBuf>> {
-    if !state.is_dir() {
-        make_directory(state, 0o755)?;
-    }
-    Trust::of_process()
-        .check_own_directory(state)
-        .map_err(|error| io::Error::other(error.to_string()))?;
+    own_directory(state).map_err(io::Error::other)?;
     forget(state, name)?;
     let mark = &hex(&fingerprint(content))[..16];
     let path = state.join(format!("{name}.{mark}"));

@@ -17,10 +17,9 @@ use crate::watched::{Collection, Part};
 
 /// Files that resolving names needs. The worker needs them and may not open files.
 const SYSTEM_HOSTS: &str = "/etc/hosts";
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+const RESOLV_CONF: &str = ResolvConf::PATH;
 /// Large block lists are hosts files too, and `/dev/null` means no hosts file.
 pub(super) const HOSTS: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
-const RESOLVER: Reading = Reading::up_to(1 << 20);
 
 /// Reads the files of new settings.
 ///
@@ -93,7 +92,7 @@ impl Found {
         let resolv_conf = match plan.resolv_conf {
             Use::No => Ok(Vec::new()),
             // Without it, lookups that need DNS fail and say so.
-            Use::Yes => of_system(RESOLV_CONF, RESOLVER).and_then(judged),
+            Use::Yes => of_system(RESOLV_CONF, ResolvConf::READING).and_then(judged),
         };
         let mut warnings = Vec::new();
         Self {

@@ -43,26 +43,12 @@ pub(super) struct ControlSocket {
 /// so, and the proxy runs without a control socket.
 pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>> {
     let path = &place.path;
-    let length = path.as_os_str().len();
-    if length > MAX_PATH {
-        let error = format!(
-            "the path of the control socket is too long ({length} bytes, and the system takes {MAX_PATH}): {}",
-            path.display()
-        );
-        if place.chosen == Chosen::Configured {
-            bail!("{error}; set [daemon.control] socket to a shorter one");
-        }
-        tracing::warn!(
-            "there is no control socket: {error}; set [daemon.control] socket to a shorter one to use proxyctl"
-        );
-        return Ok(None);
-    }
     let mode = if Uid::effective().is_root() {
         0o755
     } else {
         0o700
     };
-    if let Err(error) = prepare(parent(path), mode, place.chosen) {
+    if let Err(error) = prepare(path, mode, place.chosen) {
         if place.chosen == Chosen::Configured {
             return Err(error);
         }
@@ -90,9 +76,18 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
     Ok(Some(socket))
 }
 
-/// Makes the socket's directory if it is missing. A user who may change it could replace our
+/// Checks the path, and makes the socket's directory if it is missing. A user who may change it could replace our
 /// socket, so root does not use such a directory; other users are warned.
-fn prepare(directory: &Path, mode: u32, chosen: Chosen) -> anyhow::Result<()> {
+fn prepare(socket: &Path, mode: u32, chosen: Chosen) -> anyhow::Result<()> {
+    let length = socket.as_os_str().len();
+    if length > MAX_PATH {
+        bail!(
+            "the path of the control socket is too long ({length} bytes, and the system takes {MAX_PATH}): {}; set \
+             [daemon.control] socket to a shorter one",
+            socket.display()
+        );
+    }
+    let directory = parent(socket);
     let user = Trust::of_process();
     if let Err(error) = user.check(directory) {
         if user.is_binding() {

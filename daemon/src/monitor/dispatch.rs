@@ -180,6 +180,7 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
         notify::ready();
         // At once, so that the service manager's status line has content.
         monitor.ping();
+        monitor.keep_copy();
         if std::mem::take(&mut monitor.reload_waits) {
             let begin = monitor.reloads.ask_by_signal();
             monitor.reload(begin);
@@ -187,9 +188,10 @@ fn applied(monitor: &mut Monitor, message: &ToMonitor) -> Option<End> {
     } else if let Some(pending) = monitor.pending.take() {
         monitor.listeners.apply(pending.prepared);
         monitor.settle(pending.settled);
+        // Before the next load, which removes a copy that was not kept.
+        monitor.keep_copy();
         monitor.reload_done();
     }
-    monitor.keep_copy();
     monitor.issuing.note(&monitor.settled.authority);
     None
 }

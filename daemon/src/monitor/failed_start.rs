@@ -38,7 +38,7 @@ pub(crate) fn wait(why: &str) {
         }
     }
     notify::status(&format!(
-        "cannot start: {}; ending in {} s",
+        "cannot start: {}; ending in {}s",
         why.lines().next().unwrap_or_default(),
         delay.as_secs()
     ));

@@ -40,7 +40,7 @@ pub(super) struct Loading(Arc<Mutex<Child>>);
 pub(super) struct Arguments {
     /// How to find the configuration.
     words: Vec<OsString>,
-    environment: Environment,
+    environment: Arc<Environment>,
     /// That of the monitor's CA, for the public files.
     certificate: Vec<u8>,
 }
@@ -51,7 +51,7 @@ impl Arguments {
     pub(super) fn new(words: Vec<OsString>, certificate: &[u8]) -> Self {
         Self {
             words,
-            environment: Environment::of_this_process(),
+            environment: Arc::new(Environment::of_this_process()),
             certificate: certificate.to_vec(),
         }
     }
@@ -64,7 +64,7 @@ impl Arguments {
     fn briefing(&self, which: Which) -> Arc<Zeroizing<Vec<u8>>> {
         let briefing = Briefing::Configuration {
             which,
-            environment: self.environment.clone(),
+            environment: Arc::clone(&self.environment),
             certificate: self.certificate.clone(),
         };
         Arc::new(briefing.encode())

@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use crate::sequence::PER_MILLISECOND;
+use crate::sequence::{PER_MILLISECOND, milliseconds};
 
 /// Computes bases.
 #[derive(Debug)]
@@ -33,10 +33,6 @@ impl Numbering {
             .saturating_add(milliseconds(self.since.elapsed()))
             .saturating_mul(PER_MILLISECOND)
     }
-}
-
-fn milliseconds(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -11,13 +11,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::Event;
 use super::listen::sealed;
-use super::supervise::{SEND_TIMEOUT, Worker, listen};
+use super::stop::GRACE;
+use super::supervise::{SEND_TIMEOUT, Worker, listen, tell};
 use crate::notify;
 use crate::privsep::channel::{self, Sender};
 use crate::privsep::message::{
@@ -34,8 +35,6 @@ const CHANNEL: &str = "draining-";
 const PROCESS: &str = "draining.process";
 /// How long a worker of another version may drain. It cannot be given the new policy.
 const OTHER_VERSION_LIMIT: Duration = Duration::from_secs(5);
-/// How long it may still take to exit after the drain's limit.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// Descriptors of a worker that a monitor left, as the service manager passed them. A worker that is
 /// not adopted is killed: it may have been taken over, and then it does not end by itself.
@@ -53,7 +52,8 @@ pub(super) struct Predecessor {
     process: OwnedFd,
     version: Version,
     deadline: Instant,
-    tickets: u32,
+    /// Leaves that were requested and not answered.
+    leaves: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,16 +85,15 @@ impl Left {
     /// Takes a stored descriptor, if its name is one of ours.
     pub(super) fn take(&mut self, name: &str, descriptor: OwnedFd) -> Result<(), OwnedFd> {
         if name == PROCESS {
+            // It stays stored until the worker has ended: if this monitor is killed, the next one ends
+            // the worker.
             self.process = Some(descriptor);
         } else if let Some(version) = name.strip_prefix(CHANNEL) {
             self.channel = Some((descriptor.into(), version.to_owned()));
+            // It must not come back at the next start.
+            notify::unstore(name);
         } else {
             return Err(descriptor);
-        }
-        // It must not come back at the next start. The process may, until it has ended: if this monitor is
-        // killed, the next one ends it.
-        if name != PROCESS {
-            notify::unstore(name);
         }
         Ok(())
     }
@@ -119,7 +118,6 @@ impl Predecessor {
     ) -> Option<Self> {
         // Without its process it could not be killed. It ends itself when its channel does.
         let (stream, version) = left.channel.take()?;
-        let process = left.process.take()?;
         let version = if version == env!("CARGO_PKG_VERSION") {
             Version::Ours
         } else {
@@ -132,18 +130,14 @@ impl Predecessor {
             Ok(halves) => halves,
             Err(error) => {
                 tracing::warn!(%error, "the worker of the previous start cannot be adopted, and ends");
-                process::kill(&process);
                 return None;
             }
         };
+        let process = left.process.take()?;
+        let leaves = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&leaves);
         std::thread::spawn(move || {
-            listen(
-                NUMBER,
-                receiver,
-                &events,
-                &Arc::default(),
-                &AtomicBool::new(false),
-            );
+            listen(NUMBER, receiver, &events, &asked, &AtomicBool::new(false));
         });
         let limit = match version {
             Version::Ours => limit,
@@ -154,7 +148,7 @@ impl Predecessor {
             process,
             version,
             deadline: Instant::now() + limit + GRACE,
-            tickets: 0,
+            leaves,
         };
         tracing::info!(
             ?limit,
@@ -172,7 +166,7 @@ impl Predecessor {
     }
 
     /// Passes new settings on.
-    pub(super) fn obey(&mut self, settled: &Settled) {
+    pub(super) fn obey(&self, settled: &Settled) {
         if self.version == Version::Other {
             return;
         }
@@ -189,9 +183,8 @@ impl Predecessor {
                 return process::kill(&self.process);
             }
         };
-        self.tickets = self.tickets.wrapping_add(1);
         let message = ToWorker::Settings {
-            ticket: self.tickets,
+            ticket: 1,
             control: None,
             control_from: Listener::Keep,
             mode: None,
@@ -207,9 +200,10 @@ impl Predecessor {
     }
 
     /// Answers a message. It gets no certificates and no users: it accepts no connections.
-    pub(super) fn answer(&mut self, message: ToMonitor) {
+    pub(super) fn answer(&self, message: ToMonitor) {
         match message {
             ToMonitor::IssueLeaf { ticket, .. } => {
+                self.leaves.fetch_sub(1, Ordering::Relaxed);
                 let why = NoLeaf::OtherCa;
                 self.tell(&ToWorker::LeafRefused { ticket, why }, &[]);
             }
@@ -242,12 +236,7 @@ impl Predecessor {
     }
 
     fn tell(&self, message: &ToWorker, descriptors: &[OwnedFd]) {
-        let (operation, payload) = message.encode();
-        let raw: Vec<_> = descriptors
-            .iter()
-            .map(std::os::fd::AsRawFd::as_raw_fd)
-            .collect();
-        if let Err(error) = self.sender.send(operation, &payload, &raw) {
+        if let Err(error) = tell(&self.sender, message, descriptors) {
             tracing::debug!(%error, "the worker of the previous start does not listen");
             // It has ended or is stuck.
             process::kill(&self.process);
@@ -327,7 +316,7 @@ mod tests {
         let (mut child, mut receiver, left) = left("0.0.0-other");
         let (events, _) = mpsc::sync_channel(8);
         let minute = Duration::from_secs(60);
-        let mut adopted = Predecessor::adopt(left, minute, events).expect("it is adopted");
+        let adopted = Predecessor::adopt(left, minute, events).expect("it is adopted");
         adopted.obey(&Settled::example());
         adopted.answer(ToMonitor::Reload { ticket: 7 });
         assert_eq!(
@@ -351,7 +340,7 @@ mod tests {
         let (mut child, mut receiver, left) = left(env!("CARGO_PKG_VERSION"));
         let (events, _) = mpsc::sync_channel(8);
         let minute = Duration::from_secs(60);
-        let mut adopted = Predecessor::adopt(left, minute, events).expect("it is adopted");
+        let adopted = Predecessor::adopt(left, minute, events).expect("it is adopted");
         adopted.obey(&Settled::example());
         assert!(matches!(
             next(&mut receiver),
@@ -411,5 +400,43 @@ mod tests {
         assert!(receiver.receive().expect("a channel").is_none());
         child.kill().expect("our own child");
         child.wait().expect("our own child");
+    }
+
+    /// A past bug: answered requests counted on, and the worker was killed for the 257th.
+    #[test]
+    fn l15_an_adopted_worker_may_ask_for_any_number_of_certificates_one_after_the_other() {
+        let child = Command::new("sleep").arg("1000").spawn();
+        let mut child = child.expect("a child");
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let left = Left {
+            channel: Some((ours, env!("CARGO_PKG_VERSION").to_owned())),
+            process: Some(process::open(child.id()).expect("a descriptor")),
+        };
+        let (worker, mut receiver) = channel::split(theirs, LONGEST_TO_WORKER).expect("two halves");
+        let (events, heard) = mpsc::sync_channel(8);
+        let minute = Duration::from_secs(60);
+        let adopted = Predecessor::adopt(left, minute, events).expect("it is adopted");
+        let (operation, question) = ToMonitor::IssueLeaf {
+            ticket: 1,
+            authority: [0; 32],
+            public_key: [4; 65],
+            name: "a.test".to_owned(),
+        }
+        .encode();
+        for asked in 0..1000 {
+            worker
+                .send(operation, &question, &[])
+                .expect("the monitor reads");
+            match heard.recv().expect("an event") {
+                Event::Said(NUMBER, message) => adopted.answer(message),
+                _ => panic!("distrusted after {asked} requests"),
+            }
+            assert!(matches!(
+                next(&mut receiver),
+                ToWorker::LeafRefused { ticket: 1, .. }
+            ));
+        }
+        drop(adopted);
+        child.wait().expect("it is killed");
     }
 }

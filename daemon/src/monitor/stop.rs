@@ -8,7 +8,7 @@ use crate::notify;
 use crate::privsep::message::ToWorker;
 
 /// How long a worker may still take to exit after the drain's limit.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// How long a worker may take to confirm that it outlives the monitor.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -83,7 +83,7 @@ impl Monitor {
     pub(super) fn adopt_predecessor(&mut self, left: predecessor::Left) {
         let (limit, events) = (self.settled.drain_limit, self.events.clone());
         self.predecessor = Predecessor::adopt(left, limit, events);
-        if let Some(predecessor) = &mut self.predecessor {
+        if let Some(predecessor) = &self.predecessor {
             predecessor.obey(&self.settled);
         }
     }

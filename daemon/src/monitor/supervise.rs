@@ -112,12 +112,7 @@ impl Worker {
     }
 
     pub(super) fn tell(&self, message: &ToWorker, descriptors: &[OwnedFd]) -> io::Result<()> {
-        let (operation, payload) = message.encode();
-        let raw: Vec<_> = descriptors
-            .iter()
-            .map(std::os::fd::AsRawFd::as_raw_fd)
-            .collect();
-        self.sender.send(operation, &payload, &raw)
+        tell(&self.sender, message, descriptors)
     }
 
     /// A request for a leaf was answered.
@@ -206,6 +201,20 @@ impl BackOff {
         self.wait = (wait * 2).clamp(WAITS.0, WAITS.1);
         wait
     }
+}
+
+/// Sends a message to a worker.
+pub(super) fn tell(
+    sender: &channel::Sender,
+    message: &ToWorker,
+    descriptors: &[OwnedFd],
+) -> io::Result<()> {
+    let (operation, payload) = message.encode();
+    let raw: Vec<_> = descriptors
+        .iter()
+        .map(std::os::fd::AsRawFd::as_raw_fd)
+        .collect();
+    sender.send(operation, &payload, &raw)
 }
 
 /// Passes the messages of worker `number` on as events, and at last its end. With `is_leaving`, a

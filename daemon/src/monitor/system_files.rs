@@ -5,10 +5,10 @@
 //! reads them beside one. A file that cannot be used leaves what was read before in force, until it
 //! changes again.
 
+use super::Monitor;
 use super::listen::sealed;
 use super::load::{self, Loading};
 use super::watch::Watch;
-use super::{Monitor, Phase};
 use crate::privsep::message::ToWorker;
 use crate::privsep::settled::Loaded;
 use crate::privsep::system_files::{Content, Use};
@@ -44,7 +44,7 @@ impl Monitor {
 
     /// The settings in force are others than those of the last reading, and were read some time ago.
     pub(super) fn read_system_files_anew(&mut self) {
-        self.watch_system_files();
+        self.stop_reading();
         self.followed.state = State::Changed;
         self.read_system_files();
     }
@@ -75,7 +75,7 @@ impl Monitor {
 
     /// A watch has seen a change.
     pub(super) fn system_files_changed(&mut self, watch: u32) {
-        if watch == self.followed.watches && !matches!(self.phase, Phase::Draining(_)) {
+        if watch == self.followed.watches {
             self.followed.state = State::Changed;
             self.read_system_files();
         }
@@ -83,6 +83,9 @@ impl Monitor {
 
     /// Starts a loader, if the files have changed and none is running.
     pub(super) fn read_system_files(&mut self) {
+        if self.is_stopping() {
+            return;
+        }
         let followed = &mut self.followed;
         if followed.state == State::Read || followed.reading.is_some() || !self.reloads.is_idle() {
             return;
@@ -142,6 +145,9 @@ impl Monitor {
     }
 
     fn renew_watch(&mut self) {
+        if self.is_stopping() {
+            return;
+        }
         let followed = &mut self.followed;
         followed.watches = followed.watches.wrapping_add(1);
         let paths = self.settled.system_files.watched.clone();

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -25,7 +26,7 @@ pub(crate) enum Briefing {
     /// Load a configuration.
     Configuration {
         which: Which,
-        environment: Environment,
+        environment: Arc<Environment>,
         /// That of the monitor's CA, DER.
         certificate: Vec<u8>,
     },
@@ -48,7 +49,7 @@ pub(crate) enum Which {
 }
 
 /// The variables that the service was started with.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 pub(crate) struct Environment(HashMap<OsString, OsString>);
 
 impl Environment {
@@ -85,7 +86,7 @@ impl Briefing {
                 return Zeroizing::new(out.0);
             }
         };
-        let Environment(variables) = environment;
+        let Environment(variables) = &**environment;
         let bytes = variables
             .iter()
             .map(|(name, value)| name.len() + value.len());
@@ -128,7 +129,7 @@ impl Briefing {
         }
         let briefing = Self::Configuration {
             which,
-            environment: Environment(variables),
+            environment: Arc::new(Environment(variables)),
             certificate: input.counted()?.to_vec(),
         };
         input.end(briefing)
@@ -156,7 +157,7 @@ mod tests {
         ] {
             let briefing = Briefing::Configuration {
                 which: Which::LastGood,
-                environment,
+                environment: Arc::new(environment),
                 certificate: b"DER".to_vec(),
             };
             let bytes = briefing.encode();
@@ -183,7 +184,7 @@ mod tests {
         let variable = (OsString::from("API_TOKEN"), OsString::from("hunter2"));
         let briefing = Briefing::Configuration {
             which: Which::Current,
-            environment: Environment(HashMap::from([variable])),
+            environment: Arc::new(Environment(HashMap::from([variable]))),
             certificate: Vec::new(),
         };
         assert!(!format!("{briefing:?}").contains("hunter2"));

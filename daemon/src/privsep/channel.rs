@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, sendmsg};
 
-/// Most descriptors in one frame: the settings, the files of the system, and one for each listener.
+/// Most descriptors in one frame: the settings, the files of the system, one for each listener, and
+/// the control socket.
 pub(crate) const MOST_DESCRIPTORS: usize = 8;
 /// Bytes before a frame's payload.
 const HEAD: usize = 5;
@@ -198,7 +199,6 @@ fn close_on_exec() -> MsgFlags {
 /// Marks every descriptor but the standard three to be closed in programs that this process starts.
 /// Descriptors that the starter left open must not reach a process that talks to the network. Other
 /// roles get theirs explicitly.
-/// roles are to have they are given.
 pub(crate) fn keep_descriptors_to_ourselves() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if mark_all() {

@@ -187,7 +187,8 @@ pub(crate) enum ToWorker {
         ticket: u32,
         addresses: [Option<SocketAddr>; 3],
     },
-    /// A reload that the worker requested failed before there were settings.
+    /// A reload failed before there were settings. A worker that starts on settings that stand in for
+    /// the configuration gets it too, with the ticket of these.
     ReloadFailed { ticket: u32, problems: Problems },
     /// Finish open requests within this time, and exit. A second one sets a new limit.
     Drain { limit: Duration },

@@ -1,4 +1,4 @@
-//! A loader's output about a configuration: the facts for the monitor, in a fixed layout, and a
+//! A loader's output. About a configuration it is the facts for the monitor, in a fixed layout, and a
 //! blob for the worker.
 
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use super::message::{Account, Confinement, Fallback, Malformed, Problems};
 use super::system_files::{FoundFiles, SystemFiles};
 use crate::ca::{Ca, Scalar};
 
-/// A loader's output about a configuration.
+/// A loader's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Loaded {
     /// The configuration cannot be used.

@@ -178,6 +178,8 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
         payload,
         descriptors,
     } = frame;
+    // The first settings hold a number that a confined worker must forget.
+    let payload = Zeroizing::new(payload);
     Ok(Some(match ToWorker::decode(operation, &payload)? {
         ToWorker::Settings {
             ticket,

@@ -164,7 +164,7 @@ fn r1_numbers_go_on_behind_those_of_a_start_with_a_later_clock() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let year = std::time::Duration::from_secs(366 * 24 * 60 * 60);
     let later = (now.expect("after 1970") + year).as_millis();
-    std::fs::write(&kept, format!("{later}\n")).expect("a file");
+    std::fs::write(&kept, format!("{later} 0\n")).expect("a file");
     let state = Value::from(place.path().to_string_lossy());
     let sequence = || {
         let daemon = e2e::daemon::Daemon::launch(e2e::binary!())

@@ -1,4 +1,4 @@
-//! The decision that a request would get, for `explain` (SPEC K1).
+//! The decision that a request would get, for `explain` (SPEC K5).
 //!
 //! It asks the functions that the doors ask, so it cannot disagree with them. It makes no permit and
 //! records nothing: no client has asked.
@@ -11,7 +11,7 @@ use codex_network_policy::{
 };
 
 use super::detail::{self, AUTHORITY_MISMATCH, LOOPING_PROXY};
-use super::{Attempt, decide, decide_addresses, decide_invalid_host, misdirected, unix_socket};
+use super::{Attempt, decide, decide_addresses, misdirected, unix_socket};
 use super::{forbids_datagrams, is_own_listener};
 use crate::Shared;
 use crate::live_policy::Generation;
@@ -143,9 +143,4 @@ impl Foreseen<'_> {
             .policy()
             .explain_decision(&request, decision)
     }
-}
-
-/// The decision on a host that is not valid.
-pub(crate) fn decide_invalid(generation: &Generation) -> Decision {
-    decide_invalid_host(generation)
 }

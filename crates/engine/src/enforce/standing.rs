@@ -1,11 +1,9 @@
 //! The part of a permitted attempt that is kept while it is under way: just enough to judge it
 //! again when the settings change (SPEC P11).
 
-use std::fmt;
-
 use codex_network_policy::{Authority, Decision};
 
-use super::unix_socket::{SocketStanding, UNIX_SOCKET};
+use super::unix_socket::SocketStanding;
 use super::{Allowed, Attempt, LeadsTo, Permit, still_permitted};
 use crate::live_policy::{Generation, LivePolicy};
 
@@ -49,16 +47,6 @@ impl Standing {
                 *allowed,
             ),
             Self::UnixSocket(standing) => standing.judge(generation),
-        }
-    }
-}
-
-/// For the log: an authority, or that it is a unix socket.
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host { authority, .. } => authority.fmt(f),
-            Self::UnixSocket(_) => f.write_str(UNIX_SOCKET),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reads a request that is described and not made, as the door would read it (SPEC K1).
+//! Reads a request that is described and not made, as the door would read it (SPEC K5).
 //!
 //! The head is written as a client writes it and goes through the same scanner and readers. A head that
 //! a door answers with `400`, `414` or `431` is an error here.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use codex_network_config::duration_text;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use h2::server::{self, SendResponse};
@@ -99,7 +100,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     let outcome = tokio::select! {
         outcome = requests.as_mut() => outcome,
         () = &mut stalled => {
-            tracing::info!(client = %address, "closed a stalled HTTP/2 connection: no part of a message has moved for {patience:?}");
+            tracing::info!(client = %address, "closed a stalled HTTP/2 connection: no part of a message has moved for {}", duration_text(patience));
             session.connection.end(Ending::idle(patience));
             return;
         }

@@ -136,16 +136,7 @@ impl fmt::Display for Checkout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key.peer {
             Peer::Host(authority) => write!(f, "origin {authority}"),
-            peer @ Peer::UnixSocket(_) => peer.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host(authority) => authority.fmt(f),
-            Self::UnixSocket(_) => f.write_str(UNIX_SOCKET),
+            Peer::UnixSocket(_) => f.write_str(UNIX_SOCKET),
         }
     }
 }
@@ -196,14 +187,9 @@ impl Pool {
             None => {
                 kept.closes_at = Some(until);
                 drop(kept);
-                let (pool, drain_begun) = (Arc::clone(self), drain.clone());
-                drain.spawn(async move {
-                    tokio::select! {
-                        // Then the pool is closed.
-                        () = drain_begun.begun() => {}
-                        () = pool.close_in_time() => {}
-                    }
-                });
+                let pool = Arc::clone(self);
+                // A drain closes the pool.
+                drain.spawn_until_begun(async move { pool.close_in_time().await });
             }
         }
     }

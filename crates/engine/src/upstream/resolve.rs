@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use codex_network_config::{ResolvConf, ResolverFiles};
-use codex_network_files::{ReadError, Reading};
+use codex_network_files::ReadError;
 use futures_util::future::{BoxFuture, FutureExt};
 use hickory_resolver::{
     config::{
@@ -176,9 +176,17 @@ impl DnsResolver {
     ///
     /// As [`new`](Self::new).
     pub fn renewed(&self, options: &ResolverOptions) -> Result<Self, ResolverSetupError> {
-        let mut new = Self::new(options)?;
-        let is_broken = options.nameservers.is_empty()
-            && system(options).map_or(true, |text| ResolvConf::parse_whole(&text).is_none());
+        // Read once, so that the same text is judged and used.
+        let mut options = options.clone();
+        let mut is_broken = false;
+        if options.nameservers.is_empty() {
+            let text = system(&options);
+            is_broken = !text
+                .as_ref()
+                .is_ok_and(|text| ResolvConf::parse_whole(text).is_some());
+            options.files.resolv_conf = text.ok().map(Into::into).or(options.files.resolv_conf);
+        }
+        let mut new = Self::new(&options)?;
         if new.limit == self.limit && (is_broken || new.servers.are_same(&self.servers)) {
             new.servers = Arc::clone(&self.servers);
         }
@@ -253,8 +261,7 @@ fn system(options: &ResolverOptions) -> Result<String, String> {
 
 /// Reads the system's DNS configuration. A file that is missing counts as empty.
 fn read_resolv_conf() -> Result<String, String> {
-    let path = Path::new("/etc/resolv.conf");
-    match Reading::up_to(1 << 20).read_text(path) {
+    match ResolvConf::READING.read_text(Path::new(ResolvConf::PATH)) {
         Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         content => content.map_err(|error| error.to_string()),
     }

@@ -1,4 +1,4 @@
-//! Which parts of a hook a request misses, for people (SPEC K1).
+//! Which parts of a hook a request misses, for people (SPEC K5).
 //!
 //! It asks the same questions as [`Hooks::judge`], one by one. No value of the hook is named: it may
 //! be a secret.

@@ -35,7 +35,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     let roots = match ca.roots {
         0 => output.paint(
             Tone::Bad,
-            "none were found; install ca-certificates, or set SSL_CERT_FILE for the proxy, and reload",
+            "none were found; install ca-certificates, which the proxy notices, or set SSL_CERT_FILE for the proxy and restart it",
         ),
         count => format!("{} of the system", grouped(count as u64)),
     };

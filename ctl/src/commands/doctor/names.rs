@@ -8,16 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use codex_network_config::ResolvConf;
 use codex_network_control::message::Names;
-use codex_network_files::{ReadError, Reading};
+use codex_network_files::ReadError;
 
 use super::Facts;
 use super::finding::Finding;
 use crate::commands::status::names::health;
 use crate::output::printable;
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// The longest `resolv.conf` that is read, as in the proxy.
-const MAX_BYTES: u64 = 1 << 20;
+const RESOLV_CONF: &str = ResolvConf::PATH;
 /// A file that changed a moment ago may not have reached the proxy yet.
 const SETTLING: Duration = Duration::from_secs(10);
 
@@ -56,7 +54,7 @@ impl System {
         if has_changed {
             return Self::Changing;
         }
-        match Reading::up_to(MAX_BYTES).read_text(path) {
+        match ResolvConf::READING.read_text(path) {
             Ok(text) => Self::Names(ResolvConf::parse(&text).servers),
             Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound => {
                 Self::Names(Vec::new())

@@ -101,13 +101,13 @@ fn next_start(facts: &Facts, answers: &Answers) -> Option<Finding> {
             .find_map(|path| leads_out(Path::new(path), &own_root(pid?)))
             .map(|why| {
                 Finding::problem(
-                    format!("a restart of the service would leave its configuration out: {why}"),
+                    format!("after a restart the service could not use its configuration, and would run on the last good one: {why}"),
                     "replace the link by the file itself, then proxyctl reload",
                 )
             }),
         Configured::Unusable(why) => Some(Finding::problem(
             format!(
-                "a restart of the service would leave its configuration out, since the files now have errors: {why}"
+                "after a restart the service could not use its configuration, and would run on the last good one, since the files now have errors: {why}"
             ),
             "codex-network-proxy check, fix the problems that it prints, then proxyctl reload",
         )),

@@ -1,6 +1,6 @@
 //! `explain`: the answer of the engine about a described request, in words.
 //!
-//! The engine judges (SPEC K1). This file reads the question, and says what the decision means and what
+//! The engine judges (SPEC K5). This file reads the question, and says what the decision means and what
 //! could still change it. A URL may hold a secret, so no message repeats it.
 
 mod destination;

@@ -325,7 +325,6 @@ impl Control for Session {
 /// The public facts about the CA.
 fn ca(settings: &Settings, query: CaQuery) -> Ca {
     let mitm = &settings.mitm;
-    let is_used = settings.policy.mode() == Mode::Limited || mitm.hooks.iter().next().is_some();
     let described = mitm
         .ca
         .as_deref()
@@ -342,7 +341,7 @@ fn ca(settings: &Settings, query: CaQuery) -> Ca {
         kept_at: path(&ca.kept_at),
         certificate_file: path(&ca.certificate_file),
         bundle_file: path(&ca.bundle_file),
-        unused: ca.certificate_file.is_none() && ca.kept_at.is_none() && !is_used,
+        unused: ca.certificate_file.is_none() && ca.kept_at.is_none() && !settings.intercepts(),
         roots: mitm.roots.len(),
         pem: pem::certificate(&ca.der),
         bundle: query

@@ -110,7 +110,7 @@ fn conditions(call: i64, given: Given) -> anyhow::Result<Vec<SeccompRule>> {
         libc::SYS_mmap | libc::SYS_mprotect => all_of(vec![masked(2, flag(libc::PROT_EXEC), 0)?]),
         // Names of threads and, from glibc 2.39 on, of memory. Every other option changes the
         // process's permissions. The death with the parent can be undone only with the number that
-        // the monitor sends when it hands the worker over (`release` in `linux.rs`).
+        // the monitor sends when it hands the worker over (`ToWorker::HandOver`).
         libc::SYS_prctl => {
             let mut rules = one_of(0, &[libc::PR_SET_NAME, libc::PR_SET_VMA])?;
             rules.push(SeccompRule::new(vec![
@@ -188,7 +188,8 @@ fn apply(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> any
     let mut program: BpfProgram =
         SeccompFilter::new(rules, otherwise, matching, arch)?.try_into()?;
     install(&program)?;
-    // The kernel has its copy, and the number for the release must not stay in this process.
+    // The kernel has its copy. The number for the release is overwritten here, as in the other places
+    // that this process controls.
     for instruction in &mut program {
         instruction.k = 0;
     }
