@@ -33,11 +33,11 @@ use self::worded::Worded;
 pub(crate) const NAME: &str = "admin";
 
 /// Connections at once; the API serves people and scripts.
-const MOST_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 /// Largest body.
-const MOST_BODY: usize = 8 * 1024;
+const MAX_BODY: usize = 8 * 1024;
 /// Most of a larger body that is read and thrown away.
-const MOST_DISCARDED: usize = 16 << 20;
+const MAX_DISCARDED: usize = 16 << 20;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -133,7 +133,7 @@ pub(crate) fn open(
     engine.open_beside(
         NAME,
         listener,
-        MOST_CONNECTIONS,
+        MAX_CONNECTIONS,
         move |stream, client, connection| {
             let admin = Admin {
                 engine: served.clone(),
@@ -442,11 +442,11 @@ async fn collect(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
             continue;
         };
         seen += data.len();
-        if seen <= MOST_BODY {
+        if seen <= MAX_BODY {
             whole.extend_from_slice(&data);
-        } else if seen > MOST_DISCARDED {
+        } else if seen > MAX_DISCARDED {
             break;
         }
     }
-    Ok((seen <= MOST_BODY).then(|| whole.into()))
+    Ok((seen <= MAX_BODY).then(|| whole.into()))
 }

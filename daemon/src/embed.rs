@@ -18,7 +18,9 @@ mod running;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use codex_network_config::{Settings, Sources, Widening};
 use codex_network_engine::{BlockedEntry, ChildEnvironment, Counters, Engine};
@@ -148,11 +150,7 @@ impl NetworkProxyHandle {
         self.running.close();
         let limit = self.settings().daemon.limits.drain_timeout;
         self.running.engine.drain().finish(limit).await;
-        let telling = self
-            .telling
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let telling = self.telling.lock().take();
         if let Some(telling) = telling {
             telling.finish().await;
         }

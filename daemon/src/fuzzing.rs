@@ -5,7 +5,7 @@
 //! for any bytes, and panics where one does not hold.
 
 use crate::ca::Scalar;
-use crate::privsep::message::{LONGEST_TO_MONITOR, ToMonitor, ToWorker};
+use crate::privsep::message::{MAX_TO_MONITOR, ToMonitor, ToWorker};
 use crate::privsep::settled::Loaded;
 
 /// Reads a message of either direction. A message that was read is written back as the same bytes.
@@ -15,7 +15,7 @@ use crate::privsep::settled::Loaded;
 /// When a message has a second encoding.
 pub fn read_privsep_message(operation: u8, payload: &[u8]) {
     // The channel never delivers longer ones, and writing cuts texts there.
-    let payload = &payload[..payload.len().min(LONGEST_TO_MONITOR)];
+    let payload = &payload[..payload.len().min(MAX_TO_MONITOR)];
     if let Ok(message) = ToMonitor::decode(operation, payload) {
         assert_eq!(message.encode(), (operation, payload.to_vec()));
     }
@@ -30,7 +30,7 @@ pub fn read_privsep_message(operation: u8, payload: &[u8]) {
 ///
 /// When it has a second encoding.
 pub fn read_loaded(bytes: &[u8]) {
-    let bytes = &bytes[..bytes.len().min(LONGEST_TO_MONITOR)];
+    let bytes = &bytes[..bytes.len().min(MAX_TO_MONITOR)];
     let Ok(loaded) = Loaded::decode(&Scalar::default(), bytes) else {
         return;
     };

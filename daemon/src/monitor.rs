@@ -61,7 +61,7 @@ const FIRST: u32 = 0;
 const HAND_OVER: i32 = SIGURG;
 /// Largest number of events that wait for the loop. Further messages of a worker are not read
 /// meanwhile.
-const MOST_EVENTS: usize = 64;
+const MAX_EVENTS: usize = 64;
 
 /// What the loop receives.
 enum Event {
@@ -189,7 +189,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
             None
         }
     };
-    let (events, receiver) = mpsc::sync_channel(MOST_EVENTS);
+    let (events, receiver) = mpsc::sync_channel(MAX_EVENTS);
     watch_signals(events.clone())?;
     let mut monitor = Monitor {
         arguments,

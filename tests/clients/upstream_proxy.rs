@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 /// A public address that no host uses: its range was given back (RFC 3701).
 const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 1);
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A real proxy, in a directory of its own.
 struct Real {
@@ -90,7 +90,7 @@ impl Real {
             _place: place,
             _directory: directory,
         };
-        poll(PATIENCE, || TcpStream::connect(addr).ok()).expect("the proxy accepts");
+        poll(TIMEOUT, || TcpStream::connect(addr).ok()).expect("the proxy accepts");
         real
     }
 }

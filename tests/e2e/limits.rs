@@ -9,7 +9,7 @@ use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon};
 use e2e::descriptors::Descriptors;
 use e2e::origin::{Answer, Origin};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 const AT_THE_LIMIT: &str = "at the limit of connections: further clients wait";
 
@@ -118,7 +118,7 @@ fn c5_at_the_limit_tunnels_and_answers_under_way_keep_their_places() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let slow = Origin::start(move |_| {
-        let _ = wait.lock().expect("the lock").recv_timeout(PATIENCE);
+        let _ = wait.lock().expect("the lock").recv_timeout(TIMEOUT);
         Answer::text("late")
     });
     let echo = Origin::echoing_bytes().start();
@@ -236,7 +236,7 @@ fn c5_five_hundred_clients_at_once_are_all_answered() {
             scope.spawn(move || assert_eq!(client.read_final_response().text(), "hello"));
         }
     });
-    poll(PATIENCE, || {
+    poll(TIMEOUT, || {
         let told = daemon.admin("GET", "/health", None);
         (told.text() == "ok").then_some(())
     });

@@ -12,7 +12,7 @@ use e2e::daemon::{Config, Daemon, Signal};
 use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
 use e2e::program::{Program, Run};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use tempfile::TempDir;
 
 use crate::roles::{children, command_line, worker};
@@ -137,7 +137,7 @@ fn l5_no_role_can_be_looked_into_by_other_processes_of_its_user() {
     let other = Process::of_ordinary_user(Path::new("sleep"), &["600"]);
     let look = format!("cat /proc/{0}/environ && ls /proc/{0}/fd/", other.0.id());
     // It may not have become that user yet.
-    let seen = poll(PATIENCE, || {
+    let seen = poll(TIMEOUT, || {
         let run = as_ordinary_user(&look);
         run.stdout.contains(SECRET).then_some(())
     });

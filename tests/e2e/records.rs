@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use e2e::client::{Connection, Response, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine};
 use e2e::origin::{Answer, Origin};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
 const VIOLATION: &str = "CODEX_NETWORK_POLICY_VIOLATION ";
@@ -52,12 +52,12 @@ fn lines(daemon: &Daemon, count: usize, look: impl Fn(&LogLine) -> bool) -> Vec<
         lines.retain(&look);
         lines
     };
-    poll(PATIENCE, || (find().len() >= count).then_some(()))
+    poll(TIMEOUT, || (find().len() >= count).then_some(()))
         .unwrap_or_else(|| panic!("there are not {count} such lines"));
     let reloads = |line: &LogLine| line.message() == Some("reloaded");
     let before = daemon.logs().iter().filter(|line| reloads(line)).count();
     assert_eq!(daemon.reload().status, 200);
-    poll(PATIENCE, || {
+    poll(TIMEOUT, || {
         let now = daemon.logs().iter().filter(|line| reloads(line)).count();
         (now > before).then_some(())
     })

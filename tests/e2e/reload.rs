@@ -16,7 +16,7 @@ use std::thread;
 use e2e::client::{Connection, Response, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine, Signal};
 use e2e::origin::{Answer, Origin};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use serde_json::{Value, json};
 
 pub(crate) use e2e::port::Reserved;
@@ -37,7 +37,7 @@ fn hello() -> Origin {
 
 /// The lines with this message, once there are `count` of them.
 fn lines(daemon: &Daemon, message: &str, count: usize) -> Vec<LogLine> {
-    poll(PATIENCE, || {
+    poll(TIMEOUT, || {
         let mut lines = daemon.logs();
         lines.retain(|line| line.message() == Some(message));
         (lines.len() >= count).then_some(lines)
@@ -167,7 +167,7 @@ fn c7_stopping_ends_a_loader_that_hangs() {
         .expect("a loader");
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait_exit().code, Some(0));
-    poll(PATIENCE, || crate::roles::is_gone(loader).then_some(())).expect("no loader is left");
+    poll(TIMEOUT, || crate::roles::is_gone(loader).then_some(())).expect("no loader is left");
     drop(pipe);
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use codex_network_engine::{DnsResolver, Resolve, ResolveError, ResolverOptions};
 use e2e::resolver::{Family, StubResolver};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 /// Longer than any test needs: a test that waits this long fails.
 const AMPLE: Duration = Duration::from_secs(60);
@@ -444,6 +444,6 @@ fn the_stub_serves_tests_without_a_runtime_and_frees_its_port_when_dropped() {
     assert!(address.ip().is_loopback());
     drop(dns);
     // Another test may have the port for a while.
-    poll(PATIENCE, || std::net::TcpListener::bind(address).ok()).expect("TCP is free again");
-    poll(PATIENCE, || std::net::UdpSocket::bind(address).ok()).expect("UDP is free again");
+    poll(TIMEOUT, || std::net::TcpListener::bind(address).ok()).expect("TCP is free again");
+    poll(TIMEOUT, || std::net::UdpSocket::bind(address).ok()).expect("UDP is free again");
 }

@@ -8,7 +8,7 @@ use e2e::client::{Connection, Response};
 use e2e::daemon::{Config, Daemon, Signal};
 use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
@@ -30,7 +30,7 @@ pub(crate) fn children(daemon: &Daemon) -> Vec<u32> {
 }
 
 pub(crate) fn worker(daemon: &Daemon) -> u32 {
-    let children = poll(PATIENCE, || {
+    let children = poll(TIMEOUT, || {
         Some(children(daemon)).filter(|children| children.len() == 1)
     });
     children.expect("one worker and nothing else")[0]
@@ -126,7 +126,7 @@ fn l5_ps_names_the_roles() {
     assert_eq!(command_line(worker), "codex-network-proxy: worker work");
     assert_eq!(short(worker), "codex-np-worker");
     let _pipe = start_a_loader_that_waits(&daemon);
-    let loader = poll(PATIENCE, || {
+    let loader = poll(TIMEOUT, || {
         let others = children(&daemon).into_iter();
         others
             .filter(|pid| *pid != worker)
@@ -235,7 +235,7 @@ fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
     daemon.signal(Signal::SIGTERM);
     daemon.signal(Signal::SIGINT);
     assert_eq!(daemon.wait_exit().code, Some(0));
-    poll(PATIENCE, || is_gone(stuck).then_some(())).expect("no worker is left");
+    poll(TIMEOUT, || is_gone(stuck).then_some(())).expect("no worker is left");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn l15_a_stop_ends_a_worker_that_does_not_drain() {
     assert_eq!(exit.code, Some(0));
     let told = exit.text().matches("did not end in time").count();
     assert_eq!(told, 1);
-    poll(PATIENCE, || is_gone(stuck).then_some(())).expect("no worker is left");
+    poll(TIMEOUT, || is_gone(stuck).then_some(())).expect("no worker is left");
 }
 
 /// The service manager does not listen, so the worker cannot be left to the next monitor.
@@ -295,7 +295,7 @@ fn l5_nothing_serves_when_the_monitor_is_gone() {
     let daemon = Daemon::start(e2e::binary!(), &Config::example());
     let worker = worker(&daemon);
     end(daemon.pid());
-    let gone = poll(PATIENCE, || is_gone(worker).then_some(()));
+    let gone = poll(TIMEOUT, || is_gone(worker).then_some(()));
     gone.expect("the worker ends with its monitor");
 }
 
@@ -349,9 +349,7 @@ fn c7_a_reload_that_its_worker_does_not_survive_is_not_lost() {
     let url = origin.url("allowed.test", "/");
     // A worker that starts on the old settings is ended again, with its open requests.
     let ask = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| get(&daemon, &url)));
-    let refused = poll(PATIENCE, || {
-        ask().ok().filter(|answer| answer.status == 403)
-    });
+    let refused = poll(TIMEOUT, || ask().ok().filter(|answer| answer.status == 403));
     refused.expect("the deny rule comes into force");
 }
 
@@ -370,7 +368,7 @@ fn l5_the_roles_are_of_one_build_even_when_an_upgrade_replaces_the_file() {
     assert_eq!(daemon.reload().status, 200, "a loader starts");
     let first = worker(&daemon);
     end(first);
-    let next = poll(PATIENCE, || {
+    let next = poll(TIMEOUT, || {
         Some(worker(&daemon)).filter(|next| *next != first)
     });
     next.expect("another worker starts");
@@ -423,7 +421,7 @@ fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
         .find(|pid| command_line(**pid).ends_with("load"));
     let loader = *loader.expect("a loader");
     // The pipe opens for this test a moment before the loader has its descriptor.
-    let opened = poll(PATIENCE, || {
+    let opened = poll(TIMEOUT, || {
         Some(opened(loader)).filter(|opened| opened.contains(&pipe))
     })
     .expect("the loader reads the pipe");
@@ -437,7 +435,7 @@ fn c7_a_reload_before_the_first_worker_is_ready_waits_for_it() {
         .config(&Config::example())
         .spawn();
     let is_worker = |pid: &u32| command_line(*pid).contains("worker");
-    let worker = poll(PATIENCE, || children(&daemon).into_iter().find(is_worker));
+    let worker = poll(TIMEOUT, || children(&daemon).into_iter().find(is_worker));
     let worker = Pid::from_raw(worker.expect("a worker").cast_signed());
     kill(worker, Signal::SIGSTOP).expect("our own process");
     daemon.signal(Signal::SIGHUP);

@@ -14,7 +14,7 @@ use e2e::namespace::{Namespace, is_inside};
 use e2e::origin::{Answer, Origin};
 use e2e::resolver::StubResolver;
 use e2e::tls::{Client, Server, TestCa};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -60,7 +60,7 @@ fn get(daemon: &Daemon, origin: &Origin, host: &str) -> Response {
 /// where the kernel does not report changes.
 #[track_caller]
 fn wait_until_reached(daemon: &Daemon, origin: &Origin, host: &str) {
-    let reached = poll(PATIENCE, || {
+    let reached = poll(TIMEOUT, || {
         (get(daemon, origin, host).status == 200).then_some(())
     });
     reached.unwrap_or_else(|| panic!("{host} is not reached: {:?}", get(daemon, origin, host)));
@@ -83,7 +83,7 @@ fn times(daemon: &Daemon, words: &str) -> usize {
 
 #[track_caller]
 fn wait_for_times(daemon: &Daemon, words: &str, count: usize) {
-    let said = poll(PATIENCE, || (times(daemon, words) >= count).then_some(()));
+    let said = poll(TIMEOUT, || (times(daemon, words) >= count).then_some(()));
     said.unwrap_or_else(|| panic!("{words:?} is logged {} times", times(daemon, words)));
 }
 
@@ -248,14 +248,14 @@ fn l14_a_hosts_file_of_the_settings_is_followed_and_kept_connections_follow_too(
     // Nothing listens there. The kept connection leads to the old address.
     let hosts = daemon.directory().join("hosts");
     write(&hosts, "127.0.0.9 moved.test\n");
-    let moved = poll(PATIENCE, || (get_kept() == 502).then_some(()));
+    let moved = poll(TIMEOUT, || (get_kept() == 502).then_some(()));
     assert!(moved.is_some(), "the kept connection is used again");
     // A file that is gone for a moment changes nothing.
     fs::remove_file(&hosts).expect("our own file");
     daemon.wait_for_message("what was read before stays in force");
     assert_eq!(get_kept(), 502);
     write(&hosts, "127.0.0.1 moved.test\n");
-    let back = poll(PATIENCE, || (get_kept() == 200).then_some(()));
+    let back = poll(TIMEOUT, || (get_kept() == 200).then_some(()));
     assert!(back.is_some(), "the file is not read again");
 }
 
@@ -291,7 +291,7 @@ fn l14_a_root_that_is_added_is_trusted_and_one_that_is_removed_is_not() {
         bundle.to_str().expect("our own path"),
         &format!("{}{}", other.pem(), ca.pem()),
     );
-    let trusted = poll(PATIENCE, || (get().status == 200).then_some(()));
+    let trusted = poll(TIMEOUT, || (get().status == 200).then_some(()));
     assert!(trusted.is_some(), "the added root does not count");
     daemon.wait_for_message("roots: 1 added, 0 removed");
     // Without any root nothing would be verified: the old ones stay.
@@ -299,7 +299,7 @@ fn l14_a_root_that_is_added_is_trusted_and_one_that_is_removed_is_not() {
     daemon.wait_for_message("no root certificates were found");
     assert_eq!(get().status, 200);
     write(&bundle, other.pem());
-    let distrusted = poll(PATIENCE, || (get().status == 502).then_some(()));
+    let distrusted = poll(TIMEOUT, || (get().status == 502).then_some(()));
     assert!(distrusted.is_some(), "the removed root still counts");
 }
 

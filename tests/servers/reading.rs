@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 use e2e::wire::{Wire, prepare};
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ pub(crate) fn all(addr: SocketAddr, request: &[u8], last: &[u8]) -> io::Result<V
 )]
 fn open(addr: SocketAddr) -> io::Result<Wire<TcpStream>> {
     let stream = TcpStream::connect(addr)?;
-    prepare(&stream, PATIENCE)?;
+    prepare(&stream, TIMEOUT)?;
     Ok(Wire::new(stream))
 }
 

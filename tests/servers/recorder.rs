@@ -2,10 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use std::thread;
 
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 use e2e::wire::{Wire, prepare};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -38,12 +40,12 @@ impl Recorder {
 
     /// How many requests there are, and the last of them.
     pub(crate) fn last(&self) -> (usize, Option<Vec<u8>>) {
-        let requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = self.0.lock();
         (requests.len(), requests.last().cloned())
     }
 
     fn accept(&self, stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<()> {
-        prepare(&stream, PATIENCE)?;
+        prepare(&stream, TIMEOUT)?;
         match tls {
             None => self.serve(stream),
             Some(tls) => {
@@ -69,10 +71,7 @@ impl Recorder {
                 wire.read_sized(length, |_| {})?;
             }
             let bytes = std::mem::take(&mut wire.stream().read);
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(bytes);
+            self.0.lock().push(bytes);
             let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
             wire.stream().stream.write_all(answer)?;
         }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 /// A Java compiler, a JVM and Tomcat took more than two minutes on a machine with forty times its
 /// normal load. A passing test never waits this long.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A running server. It ends with the value.
 pub(crate) struct Server {
@@ -199,7 +199,7 @@ fn announced(mut command: Command, before_port: &str) -> Server {
     });
     let server = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut starting = Server::new(server(0), vec![child], directory);
-    let port = announced.recv_timeout(PATIENCE);
+    let port = announced.recv_timeout(TIMEOUT);
     starting.addr = server(port.expect("the server says where it listens"));
     starting
 }

@@ -19,10 +19,10 @@ pub use self::association::Association;
 pub use self::http2::{Exchange, Http2};
 pub use self::socks5::{Bound, Socks5Target};
 use crate::tls::TestCa;
-use crate::wait::PATIENCE;
+use crate::wait::TIMEOUT;
 use crate::wire::{self, Fields, SharedSocket, Stream, Wire, latin1};
 
-/// One connection of a test's own. Every read gives up after [`PATIENCE`].
+/// One connection of a test's own. Every read gives up after [`TIMEOUT`].
 pub struct Connection {
     wire: Wire<Box<dyn Stream>>,
     socket: SharedSocket,
@@ -64,9 +64,9 @@ impl Response {
 impl Connection {
     /// Connects over TCP.
     pub fn open(addr: SocketAddr) -> Self {
-        let socket = TcpStream::connect_timeout(&addr, PATIENCE)
+        let socket = TcpStream::connect_timeout(&addr, TIMEOUT)
             .unwrap_or_else(|error| panic!("connect to {addr}: {error}"));
-        wire::prepare(&socket, PATIENCE).expect("a fresh socket takes options");
+        wire::prepare(&socket, TIMEOUT).expect("a fresh socket takes options");
         let socket = SharedSocket::new(socket);
         Self {
             wire: Wire::new(Box::new(socket.clone())),

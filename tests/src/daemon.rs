@@ -27,7 +27,7 @@ use self::log::Log;
 pub use self::log::LogLine;
 use crate::client::{self, Response};
 use crate::tls::TestCa;
-use crate::wait::{PATIENCE, poll};
+use crate::wait::{TIMEOUT, poll};
 
 /// How long the daemon may take to end by itself after a test.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -147,7 +147,7 @@ impl Daemon {
     /// Waits for a line of stderr, past or future.
     pub fn wait_for_log(&self, look: impl FnMut(&LogLine) -> bool) -> LogLine {
         self.stderr
-            .wait_for(PATIENCE, look)
+            .wait_for(TIMEOUT, look)
             .expect("the daemon logs the line that the test waits for")
     }
 
@@ -204,7 +204,7 @@ impl Daemon {
 
     /// Waits until `GET /blocked` lists an entry that satisfies `look`.
     pub fn wait_for_blocked(&self, look: impl Fn(&Value) -> bool) -> Value {
-        poll(PATIENCE, || {
+        poll(TIMEOUT, || {
             self.blocked().into_iter().find(|entry| look(entry))
         })
         .unwrap_or_else(|| {
@@ -223,14 +223,14 @@ impl Daemon {
 
     /// Waits until the daemon has ended.
     pub fn wait_exit(mut self) -> Exit {
-        let status = poll(PATIENCE, || self.child.try_wait().expect("our own child"))
+        let status = poll(TIMEOUT, || self.child.try_wait().expect("our own child"))
             .unwrap_or_else(|| panic!("the daemon does not end; it said\n{}", self.stderr.text()));
         self.exit(status)
     }
 
     fn exit(&self, status: ExitStatus) -> Exit {
-        self.stderr.wait_for_end(PATIENCE);
-        self.stdout.wait_for_end(PATIENCE);
+        self.stderr.wait_for_end(TIMEOUT);
+        self.stdout.wait_for_end(TIMEOUT);
         Exit {
             code: status.code(),
             signal: status.signal(),
@@ -312,7 +312,7 @@ impl Launch {
     pub fn try_start(self) -> Result<Daemon, Exit> {
         let daemon = self.spawn();
         let ready = |line: &LogLine| line.message() == Some("ready");
-        if daemon.stderr.wait_for(PATIENCE, ready).is_some() {
+        if daemon.stderr.wait_for(TIMEOUT, ready).is_some() {
             return Ok(daemon);
         }
         Err(daemon.wait_exit())

@@ -40,7 +40,7 @@ impl Descriptors {
         }
         // Without a deadline: the tests that hold descriptors end by themselves.
         let taken = |reserved: &mut u64| (*reserved + count <= limit()).then(|| *reserved += count);
-        while RESERVED.wait(crate::wait::PATIENCE, taken).is_none() {}
+        while RESERVED.wait(crate::wait::TIMEOUT, taken).is_none() {}
         Some(Self(count))
     }
 }

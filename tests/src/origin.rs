@@ -22,7 +22,7 @@ pub use self::handshake::Handshake;
 pub use self::request::Request;
 use self::serve::Protocol;
 use crate::tls::{Server, TestCa};
-use crate::wait::{PATIENCE, Watched};
+use crate::wait::{TIMEOUT, Watched};
 use crate::wire::SharedSocket;
 
 /// A test's function from a request to an answer. It may block, which delays the answer.
@@ -116,7 +116,7 @@ impl Origin {
     /// Waits until the requests satisfy `look`.
     pub fn wait_for<R>(&self, what: &str, mut look: impl FnMut(&[Request]) -> Option<R>) -> R {
         self.state
-            .wait(PATIENCE, |state| look(&state.requests))
+            .wait(TIMEOUT, |state| look(&state.requests))
             .unwrap_or_else(|| {
                 panic!(
                     "the origin waited in vain for {what}; it has {:#?}",
@@ -137,7 +137,7 @@ impl Origin {
             .local_addr()
             .expect("a connected socket has an address");
         self.state
-            .wait(PATIENCE, |state| {
+            .wait(TIMEOUT, |state| {
                 let later = &state.accepted[before..];
                 let at = before + later.iter().position(|peer| *peer == mine)?;
                 let probes = state.probes.iter().filter(|probe| **probe < at).count();
@@ -150,7 +150,7 @@ impl Origin {
     /// Waits until every accepted connection has ended, from either side.
     pub fn wait_until_idle(&self) {
         self.state
-            .wait(PATIENCE, |state| state.open.is_empty().then_some(()))
+            .wait(TIMEOUT, |state| state.open.is_empty().then_some(()))
             .expect("every connection to the origin ends");
     }
 }

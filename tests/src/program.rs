@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::wait::poll;
 
 /// npm and pip take many seconds to start on a loaded machine with two cores.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A client about to be run.
 pub struct Program {
@@ -76,7 +76,7 @@ impl Program {
         Self {
             command,
             stdin: Vec::new(),
-            deadline: PATIENCE,
+            deadline: TIMEOUT,
             home,
         }
     }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
-use crate::wait::{PATIENCE, Watched};
+use crate::wait::{TIMEOUT, Watched};
 use crate::wire;
 
 /// A running proxy.
@@ -48,7 +48,7 @@ impl UpstreamProxy {
 }
 
 fn serve(mut client: TcpStream, to: SocketAddr, heads: &Watched<Vec<String>>) -> io::Result<()> {
-    wire::prepare(&client, PATIENCE)?;
+    wire::prepare(&client, TIMEOUT)?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

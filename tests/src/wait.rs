@@ -3,12 +3,12 @@
 //! A wait ends as soon as the condition holds. The deadline only makes a broken program fail the
 //! test instead of hanging it.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long a local operation may take before a test fails. Generous, because a loaded machine with
 /// two cores is slow, and a passing test never waits that long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Interval between checks of a condition without a notification.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
@@ -30,11 +30,8 @@ impl<T> Watched<T> {
     }
 
     /// Reads the value, or changes it without waking waiters.
-    ///
-    /// A poisoned lock is still used: the panic that poisoned it is the failure to report, and the
-    /// records of other threads are valid.
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+        self.value.lock()
     }
 
     /// Changes the value and wakes all waiters.
@@ -44,31 +41,28 @@ impl<T> Watched<T> {
         result
     }
 
-    /// Waits until `look` returns something, for at most `patience`; `None` at the deadline.
+    /// Waits until `look` returns something, for at most `timeout`; `None` at the deadline.
     pub fn wait<R>(
         &self,
-        patience: Duration,
+        timeout: Duration,
         mut look: impl FnMut(&mut T) -> Option<R>,
     ) -> Option<R> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let mut value = self.lock();
         loop {
             if let Some(found) = look(&mut value) {
                 return Some(found);
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            (value, _) = self
-                .changed
-                .wait_timeout(value, left)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait_for(&mut value, left);
         }
     }
 }
 
-/// Calls `look` repeatedly until it returns something, for at most `patience`: for conditions
+/// Calls `look` repeatedly until it returns something, for at most `timeout`: for conditions
 /// outside this process, which give no notification.
-pub fn poll<R>(patience: Duration, mut look: impl FnMut() -> Option<R>) -> Option<R> {
-    let deadline = Instant::now() + patience;
+pub fn poll<R>(timeout: Duration, mut look: impl FnMut() -> Option<R>) -> Option<R> {
+    let deadline = Instant::now() + timeout;
     loop {
         if let Some(found) = look() {
             return Some(found);

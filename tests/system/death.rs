@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use crate::load::{Load, failures, refused, served_again};
 use crate::scene::{HTTP, ONE_SECOND, SERVICE, SOCKETS, Scene};
@@ -57,7 +57,7 @@ fn l9_a_killed_monitor_takes_its_worker_along_and_nobody_is_refused() {
     load.wait_for(50);
     let killed = Instant::now();
     scene.kill("KILL", monitor);
-    poll(PATIENCE, || (!scene.is_alive(worker)).then_some(())).expect("the worker dies");
+    poll(TIMEOUT, || (!scene.is_alive(worker)).then_some(())).expect("the worker dies");
     scene.wait_for("NRestarts", |restarts| restarts == "1");
     scene.wait_for("ActiveState", |state| state == "active");
     load.wait_for(50);
@@ -80,7 +80,7 @@ fn l9_a_worker_does_not_outlive_its_monitor_even_where_nobody_cleans_up() {
     // A worker that could not notice that the channel has closed.
     scene.kill("STOP", worker);
     scene.kill("KILL", monitor);
-    poll(PATIENCE, || (!scene.is_alive(worker)).then_some(())).expect("the kernel ends it");
+    poll(TIMEOUT, || (!scene.is_alive(worker)).then_some(())).expect("the kernel ends it");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn l9_a_stored_socket_is_let_go_when_the_address_moves() {
     );
     scene.configure_text(&text);
     scene.systemctl(&["reload", SERVICE]).succeeded();
-    poll(PATIENCE, || {
+    poll(TIMEOUT, || {
         let open = scene.machine().run(["ss", "-H", "-tln"]).stdout;
         (open.contains("127.0.0.1:3333") && !open.contains(HTTP)).then_some(())
     })

@@ -3,7 +3,7 @@
 
 use e2e::daemon::Config;
 use e2e::program::Run;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
 use crate::scene::{CONTROL, HTTP, SERVICE, SOCKETS, Scene};
@@ -136,7 +136,7 @@ fn k1_doctor_names_the_process_that_holds_a_port_before_the_first_start() {
     let hold =
         format!("systemd-run --quiet --unit=holder systemd-socket-activate --listen={HTTP} cat");
     scene.machine().run(["sh", "-c", &hold]).succeeded();
-    let pid = poll(PATIENCE, || {
+    let pid = poll(TIMEOUT, || {
         let listening = scene
             .machine()
             .run(["ss", "-H", "-tlnp", "sport = :3128"])

@@ -16,7 +16,7 @@ mod standby;
 use std::time::Instant;
 
 use e2e::origin::Origin;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use crate::load::{Attempt, Load, Outcome, refused};
 use crate::scene::{HTTP, NO_STALL, SOCKETS, Scene};
@@ -59,7 +59,7 @@ impl Traffic {
     fn recovers(&self, scene: &Scene, gone: Instant) {
         let door = HTTP.parse().expect("an address");
         let request = crate::scene::request(&self.url);
-        let served = poll(PATIENCE, || {
+        let served = poll(TIMEOUT, || {
             Attempt::make(door, &request).is_served().then(Instant::now)
         });
         let served = served.unwrap_or_else(|| panic!("no client is served\n{}", scene.log()));
@@ -121,7 +121,7 @@ fn leaves_nothing_behind(scene: &Scene) {
         let stored = scene.show("NFileDescriptorStore");
         (other_processes(scene) == [worker] && stored == "0").then_some(())
     };
-    poll(PATIENCE, alone).unwrap_or_else(|| {
+    poll(TIMEOUT, alone).unwrap_or_else(|| {
         panic!(
             "{:?} and {} stored descriptors\n{}",
             other_processes(scene),

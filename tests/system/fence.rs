@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use e2e::daemon::Config;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use nix::sched::{CloneFlags, setns};
 
 use crate::machine::tree;
@@ -138,7 +138,7 @@ fn behind_the_fence_only_the_proxy_reaches_other_machines() {
         assert!(far.is_reached("nobody", address, &[]), "{address}");
     }
     far.send_datagram();
-    poll(PATIENCE, || far.datagram_came().then_some(())).expect("it arrives");
+    poll(TIMEOUT, || far.datagram_came().then_some(())).expect("it arrives");
 
     scene.machine().write("/etc/nftables.conf", rules());
     let load = ["nft", "-f", "/etc/nftables.conf"];

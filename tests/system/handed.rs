@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon, Signal};
-use e2e::wait::{PATIENCE, Watched, poll};
+use e2e::wait::{TIMEOUT, Watched, poll};
 use tempfile::TempDir;
 
 use crate::scene::Scene;
@@ -76,7 +76,7 @@ impl Handed {
     fn wait_for(&self, text: &str) {
         let seen = self
             .stderr
-            .wait(PATIENCE, |said| said.contains(text).then_some(()));
+            .wait(TIMEOUT, |said| said.contains(text).then_some(()));
         assert!(seen.is_some(), "not {text:?}, but: {}", self.stderr.lock());
     }
 
@@ -91,7 +91,7 @@ impl Handed {
 
     /// Waits for its end, which must be a failure, and returns its output.
     fn fails(mut self) -> String {
-        let status = poll(PATIENCE, || self.child.try_wait().expect("our own child"));
+        let status = poll(TIMEOUT, || self.child.try_wait().expect("our own child"));
         let said = self.stderr.lock().clone();
         assert_eq!(status.and_then(|s| s.code()), Some(1), "{said}");
         self.wait_for("error");
@@ -221,7 +221,7 @@ fn l6_the_socket_of_a_listener_that_is_switched_off_hangs_up() {
         for (value, served) in [("true", true), ("false", false)] {
             let config = Config::example().set(table, key, value);
             handed.reload(&config);
-            poll(PATIENCE, || {
+            poll(TIMEOUT, || {
                 (is_served(name, address) == served).then_some(())
             })
             .unwrap_or_else(|| panic!("{name} is not switched to {value}"));
@@ -336,7 +336,7 @@ fn l9_systemd_socket_activate_hands_its_socket_over() {
         .expect("there is systemd-socket-activate: run .ci/system");
     let address = SocketAddr::from(([127, 0, 0, 1], 4000));
     // The first client makes it start the program, which then has that client in its queue.
-    let client = poll(PATIENCE, || TcpStream::connect(address).ok());
+    let client = poll(TIMEOUT, || TcpStream::connect(address).ok());
     let outcome = std::panic::catch_unwind(|| is_the_http_door(address));
     child.kill().expect("our own child");
     child.wait().expect("our own child");
@@ -357,7 +357,7 @@ impl Notified {
         let folder = TempDir::new().expect("a temporary folder");
         let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a free path");
         socket
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(TIMEOUT))
             .expect("a socket takes options");
         Self { socket, folder }
     }

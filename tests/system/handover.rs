@@ -6,7 +6,7 @@ use std::time::Instant;
 use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::origin::Origin;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use crate::load::{Load, failures, longest_wait};
 use crate::scene::{CONTROL, HTTP, NO_STALL, SERVICE, SOCKETS, Scene, use_tunnel};
@@ -25,7 +25,7 @@ fn restart_beside_a_tunnel(scene: &Scene) -> (Origin, Connection, u32) {
 /// Waits until a process has ended.
 #[track_caller]
 fn wait_for_end(scene: &Scene, pid: u32) {
-    poll(PATIENCE, || (!scene.is_alive(pid)).then_some(()))
+    poll(TIMEOUT, || (!scene.is_alive(pid)).then_some(()))
         .unwrap_or_else(|| panic!("process {pid} lives on\n{}", scene.log()));
 }
 

@@ -2,7 +2,7 @@
 
 use e2e::client::Connection;
 use e2e::port::RefusingPort;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use crate::scene::{HTTP, SERVICE, Scene};
 
@@ -180,7 +180,7 @@ fn r4_entries_reach_the_journal_while_its_name_is_away() {
         let written = entries.filter(|entry| entry.message().contains("blocked.test"));
         (written.count() == 2 * 100).then_some(())
     };
-    poll(PATIENCE, written).unwrap_or_else(|| panic!("{}", scene.log()));
+    poll(TIMEOUT, written).unwrap_or_else(|| panic!("{}", scene.log()));
 }
 
 /// The number of journal entries about allowed requests. It must be all of them without those that
@@ -199,5 +199,5 @@ fn all_but_the_lost(scene: &Scene, all: usize) -> usize {
         let written = entries.filter(|entry| entry.message().contains("allowed.test"));
         Some(written.count()).filter(|written| written + lost == all)
     };
-    poll(PATIENCE, written).unwrap_or_else(|| panic!("{lost} of {all}\n{}", scene.log()))
+    poll(TIMEOUT, written).unwrap_or_else(|| panic!("{lost} of {all}\n{}", scene.log()))
 }

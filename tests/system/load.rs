@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use crate::scene::request;
 
@@ -72,7 +72,7 @@ impl Load {
     /// Waits until this many more requests have ended.
     pub(crate) fn wait_for(&self, more: usize) {
         let enough = self.done() + more;
-        poll(PATIENCE, || (self.done() >= enough).then_some(()))
+        poll(TIMEOUT, || (self.done() >= enough).then_some(()))
             .expect("the clients get on with it");
     }
 
@@ -90,7 +90,7 @@ impl Attempt {
     /// Makes one request.
     pub(crate) fn make(door: SocketAddr, request: &str) -> Self {
         let begun = Instant::now();
-        let outcome = match TcpStream::connect_timeout(&door, PATIENCE) {
+        let outcome = match TcpStream::connect_timeout(&door, TIMEOUT) {
             Ok(stream) => ask(stream, request).unwrap_or_else(Outcome::Broken),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Outcome::Refused,
             Err(error) => Outcome::Broken(error),
@@ -108,7 +108,7 @@ impl Attempt {
 }
 
 fn ask(mut stream: TcpStream, request: &str) -> io::Result<Outcome> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use e2e::program::{Program, Run};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use nix::sched::{CloneFlags, setns};
 
 const UNITS: [&str; 6] = [
@@ -56,7 +56,7 @@ impl Machine {
         }
         let console = cache.join("console.log");
         let (mut starter, keep) = start(&root, &console)?;
-        let leader = poll(PATIENCE, || {
+        let leader = poll(TIMEOUT, || {
             let ended = starter.try_wait().is_ok_and(|status| status.is_some());
             if ended {
                 return Some(None);
@@ -74,7 +74,7 @@ impl Machine {
             leader,
             _keep: keep,
         };
-        poll(PATIENCE, || {
+        poll(TIMEOUT, || {
             let run = machine.run(["systemctl", "is-system-running"]);
             ["running", "degraded"]
                 .contains(&run.stdout.trim())

@@ -1,14 +1,14 @@
 //! One test's turn on the machine: a service that has never run, a configuration, and access to the
 //! service manager.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
 use e2e::program::Run;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
 use crate::machine::{Machine, machine, status_field};
@@ -57,7 +57,7 @@ impl Scene {
     /// Waits for a turn, and prepares the machine and this thread. The policy is that of
     /// [`Config::example`].
     pub(crate) fn new() -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = TURN.lock();
         let machine = machine();
         machine.enter_network();
         machine.run(["sh", "-c", CLEAN]);
@@ -148,7 +148,7 @@ impl Scene {
     /// Waits until a property of the service has a value that `look` accepts.
     #[track_caller]
     pub(crate) fn wait_for(&self, property: &str, look: impl Fn(&str) -> bool) -> String {
-        poll(PATIENCE, || {
+        poll(TIMEOUT, || {
             let value = self.show(property);
             look(&value).then_some(value)
         })
@@ -176,7 +176,7 @@ impl Scene {
 
     /// Waits for a worker that is not this one.
     pub(crate) fn wait_for_worker(&self, other_than: Option<u32>) -> u32 {
-        poll(PATIENCE, || {
+        poll(TIMEOUT, || {
             self.worker().filter(|pid| Some(*pid) != other_than)
         })
         .unwrap_or_else(|| panic!("there is no other worker\n{}", self.log()))
@@ -232,7 +232,7 @@ impl Scene {
     /// Waits until the journal has an entry with this text, and returns it.
     #[track_caller]
     pub(crate) fn wait_for_message(&self, text: &str) -> Entry {
-        poll(PATIENCE, || {
+        poll(TIMEOUT, || {
             let mut entries = self.journal().into_iter();
             entries.find(|entry| entry.message().contains(text))
         })

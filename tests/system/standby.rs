@@ -2,7 +2,7 @@
 
 use e2e::client::Connection;
 use e2e::daemon::Config;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use crate::scene::{ADMIN, HTTP, SERVICE, SOCKETS, SOCKS5, Scene};
 
@@ -62,7 +62,7 @@ fn l16_a_broken_configuration_leaves_the_last_good_one_in_force_until_it_is_mend
 
     // The service finds the repair by itself.
     scene.configure(&Config::example().deny("allowed.test"));
-    poll(2 * PATIENCE, || {
+    poll(2 * TIMEOUT, || {
         let (status, _) = scene.get(&origin.url("allowed.test", "/"));
         (status == 403).then_some(())
     })
@@ -97,7 +97,7 @@ fn l16_without_an_earlier_configuration_every_door_refuses_and_says_why() {
     sockets_are_open(&scene);
 
     scene.configure(&Config::example());
-    poll(2 * PATIENCE, || (scene.get(&url).0 == 200).then_some(()))
+    poll(2 * TIMEOUT, || (scene.get(&url).0 == 200).then_some(()))
         .unwrap_or_else(|| panic!("it is not in force\n{}", scene.log()));
     assert!(scene.machine().path(COPY).exists());
 }
@@ -116,7 +116,7 @@ fn l16_without_socket_units_every_door_refuses_too() {
     scene.configure_text(&format!("[network]\nproxy_url = \"{moved}\"\n"));
     scene.systemctl(&["start", SERVICE]).succeeded();
     let copy = scene.machine().path(COPY);
-    poll(PATIENCE, || copy.exists().then_some(())).expect("there is a copy");
+    poll(TIMEOUT, || copy.exists().then_some(())).expect("there is a copy");
     scene.configure_text(BROKEN);
     scene.machine().run(["rm", COPY]).succeeded();
     scene.systemctl(&["restart", SERVICE]).succeeded();
@@ -169,7 +169,7 @@ fn l16_a_configuration_that_could_not_be_copied_is_not_replaced_by_an_older_one(
     let scene = Scene::new();
     scene.start();
     let copy = scene.machine().path(COPY);
-    poll(PATIENCE, || copy.exists().then_some(())).expect("there is a copy");
+    poll(TIMEOUT, || copy.exists().then_some(())).expect("there is a copy");
     // As on a full disk: the loader cannot write.
     let obstacle = format!("{COPY}.abc");
     scene.machine().run(["mkdir", &obstacle]).succeeded();
@@ -198,7 +198,7 @@ fn l16_the_copy_holds_no_secret_and_only_root_reads_it() {
          secret_env_var = \"TOKEN_OF_THE_SERVICE\"\n",
     );
     scene.start();
-    let copy = poll(PATIENCE, || std::fs::read(scene.machine().path(COPY)).ok());
+    let copy = poll(TIMEOUT, || std::fs::read(scene.machine().path(COPY)).ok());
     let copy = copy.expect("there is a copy");
     let text = String::from_utf8_lossy(&copy);
     assert!(
@@ -240,7 +240,7 @@ fn l16_a_service_that_cannot_start_costs_no_socket_and_starts_once_it_can() {
     let count = scene
         .machine()
         .path("/run/codex-network-proxy/failed-starts");
-    poll(PATIENCE, || (!count.exists()).then_some(()))
+    poll(TIMEOUT, || (!count.exists()).then_some(()))
         .expect("the next failed start waits for a second");
     sockets_are_open(&scene);
 }

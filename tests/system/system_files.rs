@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use e2e::daemon::Config;
 use e2e::resolver::StubResolver;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
 use crate::scene::{SERVICE, Scene};
@@ -32,7 +32,7 @@ fn run(scene: &Scene, script: &str) {
 
 #[track_caller]
 fn wait_until_reached(scene: &Scene, url: &str) {
-    let reached = poll(PATIENCE, || (scene.get(url).0 == 200).then_some(()));
+    let reached = poll(TIMEOUT, || (scene.get(url).0 == 200).then_some(()));
     reached.unwrap_or_else(|| panic!("{:?}\n{}", scene.get(url), scene.log()));
 }
 

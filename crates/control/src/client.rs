@@ -19,11 +19,11 @@ use crate::transport;
 use crate::version::{Hello, Welcome};
 
 /// How long connecting, saying hello, and calls that only read may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reload may take: long lists, slow disks.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// The same for a call that looks names up, as long as the settings permit.
-const RESOLVE_PATIENCE: Duration = Duration::from_secs(120);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A connection to a daemon that has answered the hello. Use it inside a tokio runtime.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Client {
         program: &str,
     ) -> Result<Self, ConnectError> {
         let path = path.to_path_buf();
-        let stream = match tokio::time::timeout(PATIENCE, UnixStream::connect(&path)).await {
+        let stream = match tokio::time::timeout(CALL_TIMEOUT, UnixStream::connect(&path)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(ConnectError::Barred { path });
@@ -147,7 +147,7 @@ impl Client {
         }
         let calls =
             ControlClient::new(ChannelConfig::default(), transport::of_caller(stream)).spawn();
-        let welcome = settle(calls.hello(within(PATIENCE), Hello::of(program)).await);
+        let welcome = settle(calls.hello(within(CALL_TIMEOUT), Hello::of(program)).await);
         match welcome {
             Ok(welcome) => Ok(Self {
                 calls,
@@ -197,7 +197,7 @@ impl Client {
     ///
     /// As every call: [`CallError`].
     pub async fn status(&self) -> Result<Status, CallError> {
-        settle(self.calls.status(within(PATIENCE), Nothing {}).await)
+        settle(self.calls.status(within(CALL_TIMEOUT), Nothing {}).await)
     }
 
     /// The mode in force.
@@ -206,7 +206,7 @@ impl Client {
     ///
     /// As every call: [`CallError`].
     pub async fn mode(&self) -> Result<ModeInForce, CallError> {
-        settle(self.calls.mode(within(PATIENCE), Nothing {}).await)
+        settle(self.calls.mode(within(CALL_TIMEOUT), Nothing {}).await)
     }
 
     /// Changes the mode: full mode until the next reload, limited mode until it is changed again.
@@ -216,7 +216,7 @@ impl Client {
     /// [`ControlError::NotPermitted`] for a caller that may only observe,
     /// [`ControlError::ConstraintViolation`] when the mode is managed; otherwise as every call.
     pub async fn set_mode(&self, change: ModeChange) -> Result<ModeInForce, CallError> {
-        settle(self.calls.set_mode(within(PATIENCE), change).await)
+        settle(self.calls.set_mode(within(CALL_TIMEOUT), change).await)
     }
 
     /// Reloads.
@@ -226,7 +226,7 @@ impl Client {
     /// [`ControlError::ReloadFailed`] with every problem when nothing was changed,
     /// [`ControlError::NotPermitted`] for a caller that may only observe; otherwise as every call.
     pub async fn reload(&self) -> Result<Reloaded, CallError> {
-        settle(self.calls.reload(within(RELOAD_PATIENCE), Nothing {}).await)
+        settle(self.calls.reload(within(RELOAD_TIMEOUT), Nothing {}).await)
     }
 
     /// The refused requests; may wait for one.
@@ -235,7 +235,7 @@ impl Client {
     ///
     /// As every call: [`CallError`].
     pub async fn blocked(&self, query: BlockedQuery) -> Result<Blocked, CallError> {
-        let deadline = PATIENCE.saturating_add(Duration::from_secs(query.wait));
+        let deadline = CALL_TIMEOUT.saturating_add(Duration::from_secs(query.wait));
         settle(self.calls.blocked(within(deadline), query).await)
     }
 
@@ -245,7 +245,7 @@ impl Client {
     ///
     /// As every call: [`CallError`].
     pub async fn patterns(&self) -> Result<Patterns, CallError> {
-        settle(self.calls.patterns(within(PATIENCE), Nothing {}).await)
+        settle(self.calls.patterns(within(CALL_TIMEOUT), Nothing {}).await)
     }
 
     /// The settings in force.
@@ -254,7 +254,7 @@ impl Client {
     ///
     /// As every call: [`CallError`].
     pub async fn config(&self) -> Result<Config, CallError> {
-        settle(self.calls.config(within(PATIENCE), Nothing {}).await)
+        settle(self.calls.config(within(CALL_TIMEOUT), Nothing {}).await)
     }
 
     /// The decision of the policy in force on a request.
@@ -266,9 +266,9 @@ impl Client {
     /// otherwise as every call.
     pub async fn explain(&self, query: ExplainQuery) -> Result<Explained, CallError> {
         let patience = if query.resolve {
-            RESOLVE_PATIENCE
+            RESOLVE_TIMEOUT
         } else {
-            PATIENCE
+            CALL_TIMEOUT
         };
         if query.resolve || !query.headers.is_empty() {
             self.since(3)?;
@@ -283,7 +283,7 @@ impl Client {
     /// [`CallError::TooOld`] when the daemon has no such call; otherwise as every call.
     pub async fn ca(&self, query: CaQuery) -> Result<Ca, CallError> {
         self.since(2)?;
-        settle(self.calls.ca(within(PATIENCE), query).await)
+        settle(self.calls.ca(within(CALL_TIMEOUT), query).await)
     }
 
     /// A daemon closes the connection on an unknown call, so the call is not made.

@@ -13,7 +13,7 @@ mod explain;
 mod names;
 mod status;
 
-pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MOST_WAIT};
+pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MAX_WAIT};
 pub use ca::{Ca, CaQuery};
 pub use explain::{ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule};
 pub use names::{NameServer, Names};

@@ -27,13 +27,13 @@ use crate::transport;
 use crate::version::{Hello, Welcome};
 
 /// How long a caller may take to say hello.
-const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller may be silent after that.
-const IDLE_PATIENCE: Duration = Duration::from_secs(5 * 60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// How long pending answers may take when the daemon stops.
-const STOP_PATIENCE: Duration = Duration::from_millis(500);
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 /// Calls of one connection that are not answered yet, unread answers included.
-const MOST_CALLS: usize = 16;
+const MAX_CALLS: usize = 16;
 
 /// The daemon's calls. `hello` is frozen; calls are only ever added.
 #[tarpc::service]
@@ -70,13 +70,13 @@ pub enum Ended {
     #[error("the proxy stops")]
     Stopped,
     /// No `hello` in time.
-    #[error("it did not say hello within {}s", HELLO_PATIENCE.as_secs())]
+    #[error("it did not say hello within {}s", HELLO_TIMEOUT.as_secs())]
     NoHello,
     /// The caller was silent for a long time.
-    #[error("it was silent for {}s", IDLE_PATIENCE.as_secs())]
+    #[error("it was silent for {}s", IDLE_TIMEOUT.as_secs())]
     Idle,
     /// The caller sent calls and did not read the answers.
-    #[error("it has more than {MOST_CALLS} calls open at once")]
+    #[error("it has more than {MAX_CALLS} calls open at once")]
     TooManyCalls,
     /// The bytes are not valid messages, or writing failed.
     #[error("{0}")]
@@ -106,7 +106,7 @@ where
     S: Control + Clone,
 {
     let config = ChannelConfig {
-        pending_response_buffer: MOST_CALLS,
+        pending_response_buffer: MAX_CALLS,
     };
     let transport = transport::of_daemon(stream);
     let requests = BaseChannel::new(config, transport).requests();
@@ -119,7 +119,7 @@ where
     let mut calls = FuturesUnordered::new();
     let mut stop = std::pin::pin!(stop);
     let mut stopping = false;
-    let mut until = Instant::now() + HELLO_PATIENCE;
+    let mut until = Instant::now() + HELLO_TIMEOUT;
     loop {
         let waiting = calls.is_empty() || stopping;
         tokio::select! {
@@ -128,11 +128,11 @@ where
                     return Ended::Stopped;
                 }
                 stopping = true;
-                until = Instant::now() + STOP_PATIENCE;
+                until = Instant::now() + STOP_TIMEOUT;
             }
             Some(()) = calls.next(), if !calls.is_empty() => {
                 if !stopping && guard.has_greeted() {
-                    until = Instant::now() + IDLE_PATIENCE;
+                    until = Instant::now() + IDLE_TIMEOUT;
                 }
             }
             request = requests.next() => match request {
@@ -140,7 +140,7 @@ where
                 Some(Err(error)) => return Ended::of(error),
                 Some(Ok(_)) if stopping => return Ended::Stopped,
                 Some(Ok(request)) => {
-                    if requests.channel().in_flight_requests() > MOST_CALLS {
+                    if requests.channel().in_flight_requests() > MAX_CALLS {
                         return Ended::TooManyCalls;
                     }
                     calls.push(request.execute(guard.clone()));

@@ -24,13 +24,13 @@ use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
 use crate::service::{ControlRequest, ControlResponse};
 
 /// Largest message of a caller.
-const MOST_REQUEST: usize = 1 << 20;
+const MAX_REQUEST: usize = 1 << 20;
 /// Largest message of the daemon: both lists and the settings may be long.
-const MOST_ANSWER: usize = 64 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 /// The furthest deadline of a call; a later one is reduced to it.
 pub(crate) const FURTHEST_DEADLINE: Duration = Duration::from_secs(5 * 60);
 /// How long the other side may not read what is written to it.
-const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The daemon's side of a connection.
 pub(crate) fn of_daemon<S>(
@@ -39,7 +39,7 @@ pub(crate) fn of_daemon<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    Transport::new(stream, MOST_REQUEST, MOST_ANSWER)
+    Transport::new(stream, MAX_REQUEST, MAX_ANSWER)
 }
 
 /// The caller's side of a connection.
@@ -49,7 +49,7 @@ pub(crate) fn of_caller<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    Transport::new(stream, MOST_ANSWER, MOST_REQUEST)
+    Transport::new(stream, MAX_ANSWER, MAX_REQUEST)
 }
 
 /// Whether an error only means that the other side has gone.
@@ -250,11 +250,11 @@ impl<S> Patient<S> {
         }
         let stalled = self
             .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_PATIENCE)));
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
         ready!(stalled.as_mut().poll(cx));
         let why = format!(
             "it took no byte of its answers for {}s",
-            WRITE_PATIENCE.as_secs()
+            WRITE_TIMEOUT.as_secs()
         );
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
     }

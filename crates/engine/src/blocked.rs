@@ -7,7 +7,8 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -154,7 +155,7 @@ impl BlockedLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ring.lock()
     }
 
     /// The entries with a sequence number above `since`, the oldest first.

@@ -15,9 +15,9 @@ use futures_util::future::BoxFuture;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long a decider may take by default.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest reason that goes into records and answers, in bytes before escaping.
-const LONGEST_REASON: usize = 128;
+const MAX_REASON: usize = 128;
 
 /// A host that is on neither list, and who wants to reach it how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl fmt::Debug for Decider {
 /// length; `None` when it says nothing.
 pub(crate) fn word(reason: &str) -> Option<Arc<str>> {
     let reason = reason.trim();
-    let end = (0..=reason.len().min(LONGEST_REASON))
+    let end = (0..=reason.len().min(MAX_REASON))
         .rev()
         .find(|end| reason.is_char_boundary(*end))
         .unwrap_or(0);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn decider(decider: impl NetworkPolicyDecider) -> Decider {
-        Decider::new(Arc::new(decider), PATIENCE)
+        Decider::new(Arc::new(decider), DEFAULT_TIMEOUT)
     }
 
     #[tokio::test(start_paused = true)]
@@ -186,9 +186,6 @@ mod tests {
         assert_eq!(word("no_budget").as_deref(), Some("no_budget"));
         assert_eq!(word("a\r\nb").as_deref(), Some("a\\r\\nb"));
         let long = word(&"\u{e9}".repeat(500)).expect("a word");
-        assert!(
-            long.is_ascii() && long.len() <= 4 * LONGEST_REASON,
-            "{long}"
-        );
+        assert!(long.is_ascii() && long.len() <= 4 * MAX_REASON, "{long}");
     }
 }

@@ -584,10 +584,10 @@ fn scope_id(host: &Host) -> u32 {
 /// The escaped text of an invalid host, fit for a log line and a header: printable ASCII, of
 /// bounded length.
 fn escape(text: &[u8]) -> String {
-    const LONGEST: usize = 255;
-    let shown = &text[..text.len().min(LONGEST)];
+    const MAX_LENGTH: usize = 255;
+    let shown = &text[..text.len().min(MAX_LENGTH)];
     let mut escaped = shown.escape_ascii().to_string();
-    if text.len() > LONGEST {
+    if text.len() > MAX_LENGTH {
         escaped.push_str("...");
     }
     escaped

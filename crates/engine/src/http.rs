@@ -30,7 +30,9 @@ mod upgrade;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -350,7 +352,7 @@ impl Session {
         let named = headers
             .get(http::header::PROXY_AUTHORIZATION)
             .and_then(|field| AttemptId::from_credentials(field.as_bytes()));
-        let mut known = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.attempt.lock();
         if named.is_some() {
             *known = named;
         }
@@ -401,14 +403,11 @@ impl Session {
 
     /// Makes the connection something else once the answer in hand has been sent.
     fn become_next(&self, next: Next) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+        *self.next.lock() = Some(next);
     }
 
     fn take_next(&self) -> Option<Next> {
-        self.next
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.next.lock().take()
     }
 
     /// Ends the connection. If the stream was cut for a reason that concerns the client, and no other
@@ -444,11 +443,11 @@ impl Session {
 /// Closes so that the client can read what was sent: closing a socket with unread input resets it,
 /// and a reset throws away what the client has not read yet (RFC 9112 section 9.6).
 pub(crate) async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-    const LONGEST: Duration = Duration::from_secs(2);
-    const MOST: u64 = 256 * 1024;
+    const MAX_TIME: Duration = Duration::from_secs(2);
+    const MAX_BYTES: u64 = 256 * 1024;
     if stream.shutdown().await.is_err() {
         return;
     }
-    let (mut rest, mut nowhere) = (stream.take(MOST), tokio::io::sink());
-    let _ = timeout(LONGEST, tokio::io::copy(&mut rest, &mut nowhere)).await;
+    let (mut rest, mut nowhere) = (stream.take(MAX_BYTES), tokio::io::sink());
+    let _ = timeout(MAX_TIME, tokio::io::copy(&mut rest, &mut nowhere)).await;
 }

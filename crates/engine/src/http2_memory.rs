@@ -8,7 +8,9 @@
 //! and are served all the same.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::owner::{ConnectionHandle, Owners};
 use crate::shares::Holder;
@@ -87,7 +89,7 @@ impl Http2Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use codex_network_policy::{LocalAddresses, UnixSocketPath};
 use socket2::{Domain, Type};
@@ -79,8 +81,7 @@ impl OwnListeners {
 
     /// Adds a listener's address.
     pub fn add(&self, address: SocketAddr) -> OwnListener {
-        let own = self.0.addresses.write();
-        let mut own = own.unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.0.addresses.write();
         own.entry(address.port()).or_default().push(address.ip());
         OwnListener {
             set: self.clone(),
@@ -109,7 +110,6 @@ impl OwnListeners {
     pub(crate) fn covers(&self, address: IpAddr, port: u16) -> bool {
         let address = address.to_canonical();
         let own = self.0.addresses.read();
-        let own = own.unwrap_or_else(PoisonError::into_inner);
         let Some(own) = own.get(&port) else {
             return false;
         };
@@ -135,7 +135,7 @@ impl OwnUnixSockets {
             path: path_of(canonical.as_deref().unwrap_or(path)),
             node: std::fs::metadata(path).ok().as_ref().map(Node::of),
         });
-        let mut own = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.0.write();
         own.push(Arc::clone(&file));
         drop(own);
         OwnUnixSocket {
@@ -146,7 +146,7 @@ impl OwnUnixSockets {
 
     /// Whether this is one of them, under any name.
     pub(crate) fn has(&self, socket: &Socket) -> bool {
-        let own = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let own = self.0.read();
         own.iter().any(|file| {
             file.path.as_ref() == Some(socket.path()) || file.node == Some(socket.node())
         })
@@ -155,7 +155,7 @@ impl OwnUnixSockets {
 
 impl Drop for OwnUnixSocket {
     fn drop(&mut self) {
-        let mut own = self.set.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.set.0.write();
         own.retain(|file| !Arc::ptr_eq(file, &self.file));
     }
 }
@@ -166,8 +166,7 @@ impl Drop for OwnListener {
         if set.drain.as_ref().is_some_and(Drain::has_begun) {
             return;
         }
-        let own = set.addresses.write();
-        let mut own = own.unwrap_or_else(PoisonError::into_inner);
+        let mut own = set.addresses.write();
         let Entry::Occupied(mut there) = own.entry(self.address.port()) else {
             return;
         };

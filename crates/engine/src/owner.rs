@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 /// How long an answer may take. Clients of this machine whose user is not known by then are one
 /// holder.
 /// holder.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections in one question.
 const BATCH: usize = 64;
 /// How long after a shortage new connections are still asked about when they are accepted.
@@ -162,7 +162,7 @@ impl Owners {
             .collect();
         for batch in unasked.chunks(BATCH) {
             let ends: Vec<_> = batch.iter().map(|connection| connection.0.ends).collect();
-            let answers = timeout(PATIENCE, owner.owners(&ends)).await;
+            let answers = timeout(LOOKUP_TIMEOUT, owner.owners(&ends)).await;
             let answers = answers.unwrap_or_default();
             let answers = answers.into_iter().chain(std::iter::repeat(None));
             for (connection, user) in batch.iter().zip(answers) {

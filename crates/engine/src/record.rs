@@ -383,8 +383,8 @@ impl Server<'_> {
 
 /// A method may be any token, as long as a whole head; a record keeps only its beginning.
 fn short(method: &str) -> &str {
-    const LONGEST: usize = 64;
-    method.get(..LONGEST).unwrap_or(method)
+    const MAX_LENGTH: usize = 64;
+    method.get(..MAX_LENGTH).unwrap_or(method)
 }
 
 impl std::fmt::Debug for Recorder {

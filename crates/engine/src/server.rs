@@ -155,7 +155,7 @@ impl Default for EngineParts {
             clock: Arc::new(SystemClock),
             blocked_base: 0,
             decider: None,
-            decider_timeout: decider::PATIENCE,
+            decider_timeout: decider::DEFAULT_TIMEOUT,
             blocked_observer: None,
             audit_metadata: AuditMetadata::default(),
             unix_sockets: if cfg!(target_os = "macos") {

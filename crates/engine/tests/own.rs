@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// How long the proxy may take to refuse.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 const POLICY: &str = "[network]\nallowed_domains = [\"127.0.0.1\"]\nallow_local_binding = true\n";
 
@@ -71,7 +71,7 @@ async fn p6_a_listener_that_opens_between_the_judgement_and_the_dial_is_not_reac
     let head = format!("GET http://{address}/health HTTP/1.1\r\nConnection: close\r\n\r\n");
     client.write_all(head.as_bytes()).await.expect("a request");
     let mut answer = String::new();
-    let read = timeout(PATIENCE, client.read_to_string(&mut answer)).await;
+    let read = timeout(TIMEOUT, client.read_to_string(&mut answer)).await;
     read.expect("it is refused").expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert_eq!(engine.blocked().entries(0)[0].reason, "loop_detected");
@@ -115,7 +115,7 @@ async fn p6_a_destination_of_datagrams_that_becomes_our_own_gets_no_more() {
     }
     let _own = engine.own_listeners().add(address);
     client.send_to(&datagram, relay).await.expect("it is sent");
-    let refused = timeout(PATIENCE, refusals.recv()).await;
+    let refused = timeout(TIMEOUT, refusals.recv()).await;
     let refused = refused.expect("it is refused").expect("a refusal");
     assert_eq!(refused.reason, "loop_detected");
     assert!(server.try_recv(&mut buffer).is_err(), "it came through");

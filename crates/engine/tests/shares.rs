@@ -12,7 +12,7 @@ mod shares {
 
 use std::time::Duration;
 
-use shares::scene::{PATIENCE, Scene};
+use shares::scene::{Scene, TIMEOUT};
 
 /// An idle time that no test reaches.
 const NEVER: &str = "1h";
@@ -235,7 +235,7 @@ async fn c5_a_listener_beside_the_doors_is_shared_out_too() {
     }
     let mut other = scene.open_at(beside, 2).await;
     other.send("anything".to_owned()).await;
-    assert!(other.answers_within(PATIENCE).await);
+    assert!(other.answers_within(TIMEOUT).await);
     assert!(idle[0].has_ended().await);
     assert_eq!(scene.engine.counters().ended_for_others, 1);
 }

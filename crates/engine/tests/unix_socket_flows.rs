@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use scene::{PATIENCE, Plays, Program, Stage, field, head};
+use scene::{Plays, Program, Stage, TIMEOUT, field, head};
 
 const ONE: &str = "allow_unix_sockets = [\"{}/one\"]";
 
@@ -83,7 +83,7 @@ async fn r5_h10_a_request_to_a_unix_socket_leaves_one_event_without_its_path() {
     client.write_all(request.as_bytes()).await.expect("a door");
     head(&mut client).await.expect("an answer");
     scene.replace(ONE);
-    let flows = tokio::time::timeout(PATIENCE, log.flows(4))
+    let flows = tokio::time::timeout(TIMEOUT, log.flows(4))
         .await
         .expect("four events");
     let told: Vec<Value> = flows

@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use codex_network_policy::{Mode, UnixSocketSupport};
-use scene::{PATIENCE, Plays, Program, Said, Stage, field, head};
+use scene::{Plays, Program, Said, Stage, TIMEOUT, field, head};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -456,7 +456,7 @@ async fn p11_h10_a_policy_that_tightens_ends_an_upgraded_connection() {
         assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
         scene.replace(tighten);
         let mut byte = [0];
-        let end = timeout(PATIENCE, client.read(&mut byte));
+        let end = timeout(TIMEOUT, client.read(&mut byte));
         assert_eq!(end.await.expect("an end in time").unwrap_or(0), 0);
     }
 }
@@ -522,14 +522,14 @@ async fn begun(scene: &scene::Scene, method: &str, socket: &str) -> tokio::net::
     let mut client = scene.client().await;
     let request = format!("{method} http://localhost/ HTTP/1.1\r\n{socket}\r\n");
     client.write_all(request.as_bytes()).await.expect("a door");
-    let head = timeout(PATIENCE, head(&mut client)).await.expect("in time");
+    let head = timeout(TIMEOUT, head(&mut client)).await.expect("in time");
     assert!(head.expect("an answer").starts_with("HTTP/1.1 200"));
     client
 }
 
 /// Whether the connection ends without the rest of the answer.
 async fn is_cut(client: &mut tokio::net::TcpStream) -> bool {
-    timeout(PATIENCE, client.read_u8())
+    timeout(TIMEOUT, client.read_u8())
         .await
         .expect("in time")
         .is_err()
@@ -617,7 +617,7 @@ async fn p11_what_is_still_permitted_goes_on() {
     }
     go.send(()).expect("the program waits");
     let mut rest = [0; 4];
-    let read = timeout(PATIENCE, client.read_exact(&mut rest));
+    let read = timeout(TIMEOUT, client.read_exact(&mut rest));
     read.await.expect("in time").expect("the rest");
     assert_eq!(&rest, b"rest");
 }

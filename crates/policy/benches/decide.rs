@@ -18,7 +18,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 const SIZES: [usize; 4] = [10, 1_000, 100_000, 1_000_000];
 /// Past this size building the twin takes minutes.
-const GLOBSET_MOST: usize = 100_000;
+const MAX_GLOBSET: usize = 100_000;
 const ROTATED: u32 = 4096;
 const TLDS: [&str; 8] = ["com", "org", "net", "io", "dev", "co.uk", "de", "example"];
 /// Of ten patterns, half are names; the others cover the names below a name.
@@ -143,7 +143,7 @@ impl Twin {
 }
 
 fn twin(size: usize) -> Option<Twin> {
-    if size > GLOBSET_MOST {
+    if size > MAX_GLOBSET {
         return None;
     }
     let mut lists = [GlobSetBuilder::new(), GlobSetBuilder::new()];

@@ -2,7 +2,7 @@
 
 use codex_network_control::Client;
 use codex_network_control::client::CallError;
-use codex_network_control::message::{Blocked, BlockedEntry, BlockedQuery, MOST_WAIT};
+use codex_network_control::message::{Blocked, BlockedEntry, BlockedQuery, MAX_WAIT};
 
 use crate::output::{
     Cells, Column, Form, Output, SHORT_SEQUENCE, bracketed, counted, grouped, printable,
@@ -100,7 +100,7 @@ pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> R
         }
         query = BlockedQuery {
             since: found.next,
-            wait: MOST_WAIT.as_secs(),
+            wait: MAX_WAIT.as_secs(),
         };
     }
 }

@@ -42,7 +42,7 @@ use init_system::InitSystem;
 use proxy::Proxy;
 
 /// Time limit of all checks together, after the proxy and the service manager were asked.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Facts for more than one check.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ fn examine(facts: Facts, checks: &[Check]) -> Vec<Line> {
             (check, found)
         })
         .collect();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TOTAL_TIMEOUT;
     let mut lines = Vec::new();
     for (check, found) in running {
         let left = deadline.saturating_duration_since(Instant::now());

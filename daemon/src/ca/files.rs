@@ -29,7 +29,7 @@ use super::{Ca, Scalar};
 const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca.key";
 /// Larger files hold something else.
-const LONGEST: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// What is wrong with the files, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +152,7 @@ pub(crate) fn read(paths: &CaPaths, now: SystemTime) -> Result<Option<Ca>, FileE
 /// Opens a file that may be missing, and returns its metadata. All checks use the opened file: its
 /// name may come to mean another file.
 fn open(path: &Path) -> Result<Option<OpenedFile>, FileError> {
-    let file = match Reading::up_to(LONGEST).without_links().open(path) {
+    let file = match Reading::up_to(MAX_BYTES).without_links().open(path) {
         Ok(file) => file,
         Err(ReadError::Io(error))
             if matches!(

@@ -19,7 +19,7 @@ use super::certificate::is_certificate;
 /// Largest file that is read; the roots of a whole system take a tenth of this.
 const LARGEST: u64 = 4 << 20;
 /// Most bytes of certificates (DER) of all files together.
-const MOST: usize = 8 << 20;
+const MAX_BYTES: usize = 8 << 20;
 
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const END: &[u8] = b"-----END CERTIFICATE-----";
@@ -49,7 +49,7 @@ enum Unusable {
         "{0} certificates in it are broken, number {1} the first of them; the others are taken"
     )]
     SomeBroken(usize, usize),
-    #[error("all the files together hold more than {} MiB", MOST >> 20)]
+    #[error("all the files together hold more than {} MiB", MAX_BYTES >> 20)]
     TooMany,
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn read<'a>(named: impl IntoIterator<Item = (&'a str, &'a str)>) -> T
                 broken.push(found);
                 continue;
             };
-            if size + certificate.len() > MOST {
+            if size + certificate.len() > MAX_BYTES {
                 leave_out(&Unusable::TooMany);
                 break;
             }

@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::RwLock;
 use std::time::SystemTime;
 
 use codex_network_config::{CaCertificate, Mitm};
@@ -80,7 +82,7 @@ impl Issuer {
         if self.made().ca.is_due(now) {
             match Made::new(self.directory.as_deref(), now) {
                 Ok(new) => {
-                    *self.made.write().unwrap_or_else(PoisonError::into_inner) = new;
+                    *self.made.write() = new;
                     tracing::info!(
                         "made a new CA, since the one in memory is past two thirds of its life, or not valid by \
                          this machine's clock"
@@ -94,7 +96,7 @@ impl Issuer {
     }
 
     fn made(&self) -> Made {
-        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        let made = self.made.read();
         made.clone()
     }
 

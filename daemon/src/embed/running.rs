@@ -5,7 +5,9 @@
 //! serve, one change at a time, and put in force whole or not at all (SPEC C7).
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use codex_network_config::{Listen, Settings, Widening, duration_text};
@@ -20,7 +22,7 @@ use super::issuer::Issuer;
 use crate::admin::{self, Owner, Unchanged};
 
 /// How long the admin API waits for a reload.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A listener of an embedded proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +256,7 @@ impl Running {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -273,7 +275,7 @@ impl Owner for Running {
                 self.readable()?;
                 Ok(self.put_in_force_by(turn, None).await)
             };
-            let reloaded = tokio::time::timeout(PATIENCE, reloading).await;
+            let reloaded = tokio::time::timeout(RELOAD_TIMEOUT, reloading).await;
             match reloaded {
                 Ok(Ok(Ok(generation))) => {
                     tracing::info!(generation, "reloaded through the admin API");
@@ -286,7 +288,7 @@ impl Owner for Running {
                 Ok(Err(nothing)) => Err(nothing),
                 Err(_) => Err(Unchanged::Unusable(format!(
                     "error: the configuration was not read within {}",
-                    duration_text(PATIENCE)
+                    duration_text(RELOAD_TIMEOUT)
                 ))),
             }
         })

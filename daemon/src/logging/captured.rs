@@ -16,12 +16,12 @@ use tracing_subscriber::layer::Context;
 use super::outlet::{Entry, Outlet};
 
 /// Longest value, in bytes.
-const LONGEST_VALUE: usize = 32 * 1024;
+const MAX_VALUE: usize = 32 * 1024;
 /// Longest value that is put into a message.
-const LONGEST_WORD: usize = 256;
+const MAX_WORD: usize = 256;
 /// Most bytes of all values of an event. With the names of its fields they fit into one datagram
 /// (the kernel lets a socket send 208 KiB, `net.core.wmem_default`).
-const LONGEST_TEXT: usize = 96 * 1024;
+const MAX_TEXT: usize = 96 * 1024;
 
 /// Copies events into the queue.
 pub(super) struct Capture(pub(super) Arc<Outlet<Captured>>);
@@ -56,7 +56,7 @@ impl Captured {
 
     /// Adds a value, up to the remaining room.
     pub(super) fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        let end = (self.text.len() + LONGEST_VALUE).min(LONGEST_TEXT);
+        let end = (self.text.len() + MAX_VALUE).min(MAX_TEXT);
         let text = &mut self.text;
         // Fails when there is no more room or the value itself fails. The part that was written is
         // kept.
@@ -105,7 +105,7 @@ impl Captured {
         let said = texts[message.index()].unwrap_or_default();
         let mut words = said.to_owned();
         for (field, text) in self.metadata.fields().iter().zip(&texts) {
-            let Some(text) = text.filter(|text| text.len() <= LONGEST_WORD) else {
+            let Some(text) = text.filter(|text| text.len() <= MAX_WORD) else {
                 continue;
             };
             if field == message || said.contains(text) {
@@ -321,21 +321,21 @@ mod tests {
 
     #[test]
     fn r4_values_that_are_too_long_are_cut_between_characters() {
-        let long = "\u{20ac}".repeat(LONGEST_VALUE);
+        let long = "\u{20ac}".repeat(MAX_VALUE);
         let ([direct, captured], _) = directly_and_captured(|| {
             tracing::info!(a = "x", b = long, c = %long, d = ?long, e = ?long, f = "y");
         });
         assert_eq!(direct.len(), captured.len());
         let lengths: Vec<usize> = captured.iter().map(|(_, text)| text.len()).collect();
-        assert!(lengths.iter().sum::<usize>() <= LONGEST_TEXT, "{lengths:?}");
-        assert!(lengths.iter().all(|length| *length <= LONGEST_VALUE));
-        assert!(lengths[1] > LONGEST_VALUE - 3, "{lengths:?}");
+        assert!(lengths.iter().sum::<usize>() <= MAX_TEXT, "{lengths:?}");
+        assert!(lengths.iter().all(|length| *length <= MAX_VALUE));
+        assert!(lengths[1] > MAX_VALUE - 3, "{lengths:?}");
         assert!(direct[1].1.starts_with(&captured[1].1));
     }
 
     #[test]
     fn r4_a_message_in_words_has_what_its_fields_hold_and_says_nothing_twice() {
-        let long = "x".repeat(LONGEST_WORD + 1);
+        let long = "x".repeat(MAX_WORD + 1);
         let (_, words) = directly_and_captured(|| {
             tracing::info!(listener = "http", address = "127.0.0.1:1", "listening");
             tracing::info!(lost = 3, long, "3 lines");
@@ -359,7 +359,7 @@ mod tests {
     fn r4_a_datagram_takes_the_longest_event() {
         let (one, _other) = std::os::unix::net::UnixDatagram::pair().expect("sockets");
         let names = 16 * 1024;
-        one.send(&vec![b'x'; LONGEST_TEXT + names])
+        one.send(&vec![b'x'; MAX_TEXT + names])
             .expect("the kernel takes it");
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! An entry is lost only in these cases:
 //!
-//! - [`MOST_ENTRIES`] or [`MOST_BYTES`] are waiting (counted and reported);
+//! - [`MAX_ENTRIES`] or [`MAX_BYTES`] are waiting (counted and reported);
 //! - the sink refuses it, as a pipe without a reader (counted, and reported when it accepts
 //!   another);
 //! - the journal goes away between the check and the send;
@@ -17,15 +17,17 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Most entries that wait.
-const MOST_ENTRIES: usize = 4096;
+const MAX_ENTRIES: usize = 4096;
 /// Most bytes that wait.
-const MOST_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 /// What can wait in the queue.
 pub(super) trait Entry: Send + 'static {
@@ -107,7 +109,7 @@ impl<E: Entry> Outlet<E> {
     /// Appends an entry, or counts it as lost. Never waits for the writer.
     pub(super) fn push(&self, entry: E) {
         let mut queue = self.lock();
-        if queue.entries.len() >= MOST_ENTRIES || queue.bytes + entry.size() > MOST_BYTES {
+        if queue.entries.len() >= MAX_ENTRIES || queue.bytes + entry.size() > MAX_BYTES {
             queue.lost += 1;
             return;
         }
@@ -122,14 +124,14 @@ impl<E: Entry> Outlet<E> {
 
     /// Waits until everything is written, at most `limit`.
     pub(super) fn flush(&self, limit: Duration) {
-        let queue = self.lock();
+        let mut queue = self.lock();
         if queue.writer == Writer::NotStarted {
             return;
         }
         let unwritten = |queue: &mut Queue<E>| {
             queue.writer == Writer::Writing || !queue.entries.is_empty() || queue.lost > 0
         };
-        let _ = self.drained.wait_timeout_while(queue, limit, unwritten);
+        self.drained.wait_while_for(&mut queue, unwritten, limit);
     }
 
     /// The next entry to write, once there is one.
@@ -147,10 +149,7 @@ impl<E: Entry> Outlet<E> {
                 queue.writer = Writer::Writing;
                 return waiting;
             }
-            queue = self
-                .filled
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.filled.wait(&mut queue);
         }
     }
 
@@ -165,7 +164,7 @@ impl<E: Entry> Outlet<E> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<E>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 }
 
@@ -232,7 +231,7 @@ mod tests {
     #[test]
     fn r4_a_full_queue_loses_what_comes_and_says_how_much_at_the_place_of_the_gap() {
         let outlet = outlet();
-        for number in 0..MOST_ENTRIES + 3 {
+        for number in 0..MAX_ENTRIES + 3 {
             outlet.push(number.to_string().into_bytes());
         }
         let first = outlet.next();
@@ -241,13 +240,13 @@ mod tests {
         let taken = drain(&outlet);
         let last = &taken[taken.len() - 3..];
         assert_eq!(last, ["4095", "3 lost", "later"]);
-        assert_eq!(taken.len(), MOST_ENTRIES + 1);
+        assert_eq!(taken.len(), MAX_ENTRIES + 1);
     }
 
     #[test]
     fn r4_what_was_lost_is_said_even_when_nothing_follows() {
         let outlet = outlet();
-        let large = vec![b'x'; MOST_BYTES / 2];
+        let large = vec![b'x'; MAX_BYTES / 2];
         for _ in 0..5 {
             outlet.push(large.clone());
         }

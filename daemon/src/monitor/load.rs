@@ -8,8 +8,10 @@ use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -26,7 +28,7 @@ use crate::privsep::settled::Loaded;
 use crate::privsep::system_files::Plan;
 
 /// Largest output of a loader: several files of the largest accepted size.
-const LONGEST: usize = 512 << 20;
+const MAX_OUTPUT: usize = 512 << 20;
 /// A loader's own environment: variables that libraries read, none of them secret.
 const PASSED_ON: [&str; 4] = ["HOME", "RUST_BACKTRACE", "SSL_CERT_DIR", "SSL_CERT_FILE"];
 /// How long a loader may take.
@@ -170,7 +172,7 @@ impl Loading {
     /// Kills and reaps it. One that has ended already keeps its own status, and its process id
     /// until it is reaped here, so no other process can be killed.
     fn end(&self) -> std::io::Result<ExitStatus> {
-        let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut child = self.0.lock();
         child.kill()?;
         child.wait()
     }
@@ -179,7 +181,7 @@ impl Loading {
 impl Drop for Loading {
     fn drop(&mut self) {
         // The thread that waits for it reaps it, or has already.
-        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).kill();
+        let _ = self.0.lock().kill();
     }
 }
 
@@ -223,8 +225,8 @@ fn read(stdout: &mut ChildStdout, key: &mut Scalar, limit: Duration) -> anyhow::
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error).context("cannot read what the loader says"),
         }
-        if said.len() > LONGEST {
-            bail!("the loader's output is larger than {LONGEST} bytes");
+        if said.len() > MAX_OUTPUT {
+            bail!("the loader's output is larger than {MAX_OUTPUT} bytes");
         }
     }
 }
@@ -248,7 +250,7 @@ mod tests {
     fn c7_a_loader_that_takes_too_long_is_killed_and_reaped() {
         let (error, loading) = finish("exec sleep 1000", Duration::from_millis(50));
         assert!(error.contains("loading took longer than 50ms;"), "{error}");
-        let status = loading.0.lock().expect("a lock").try_wait();
+        let status = loading.0.lock().try_wait();
         let signal = status.expect("our own child").and_then(|s| s.signal());
         assert_eq!(signal, Some(9));
     }

@@ -22,7 +22,7 @@ use super::supervise::{SEND_TIMEOUT, Worker, listen, tell};
 use crate::notify;
 use crate::privsep::channel::{self, Sender};
 use crate::privsep::message::{
-    Fallback, LONGEST_TO_MONITOR, Listener, NoLeaf, Problems, ToMonitor, ToWorker,
+    Fallback, Listener, MAX_TO_MONITOR, NoLeaf, Problems, ToMonitor, ToWorker,
 };
 use crate::privsep::settled::Settled;
 
@@ -125,7 +125,7 @@ impl Predecessor {
         };
         let split = stream
             .set_write_timeout(Some(SEND_TIMEOUT))
-            .and_then(|()| channel::split(stream, LONGEST_TO_MONITOR));
+            .and_then(|()| channel::split(stream, MAX_TO_MONITOR));
         let (sender, receiver) = match split {
             Ok(halves) => halves,
             Err(error) => {
@@ -292,7 +292,7 @@ mod tests {
 
     use super::*;
     use crate::privsep::channel::Receiver;
-    use crate::privsep::message::LONGEST_TO_WORKER;
+    use crate::privsep::message::MAX_TO_WORKER;
 
     /// A process that stands for the worker, the worker's end of the channel, and what was left.
     fn left(version: &str) -> (Child, Receiver, Left) {
@@ -302,7 +302,7 @@ mod tests {
             channel: Some((ours, version.to_owned())),
             process: Some(process::open(child.id()).expect("a descriptor")),
         };
-        let (_, receiver) = channel::split(theirs, LONGEST_TO_WORKER).expect("two halves");
+        let (_, receiver) = channel::split(theirs, MAX_TO_WORKER).expect("two halves");
         (child, receiver, left)
     }
 
@@ -412,7 +412,7 @@ mod tests {
             channel: Some((ours, env!("CARGO_PKG_VERSION").to_owned())),
             process: Some(process::open(child.id()).expect("a descriptor")),
         };
-        let (worker, mut receiver) = channel::split(theirs, LONGEST_TO_WORKER).expect("two halves");
+        let (worker, mut receiver) = channel::split(theirs, MAX_TO_WORKER).expect("two halves");
         let (events, heard) = mpsc::sync_channel(8);
         let minute = Duration::from_secs(60);
         let adopted = Predecessor::adopt(left, minute, events).expect("it is adopted");

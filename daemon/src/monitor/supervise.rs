@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use super::Event;
 use crate::privsep;
 use crate::privsep::channel::{self, Receiver};
-use crate::privsep::message::{LONGEST_TO_MONITOR, MOST_LEAVES_ASKED, ToMonitor, ToWorker};
+use crate::privsep::message::{MAX_LEAVES_REQUESTED, MAX_TO_MONITOR, ToMonitor, ToWorker};
 
 /// How long a worker may take to read a message.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ const SOUND: Duration = Duration::from_secs(10);
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Leaves that a worker may wait for at once. A sound worker waits for fewer.
-const MOST_LEAVES: usize = 2 * MOST_LEAVES_ASKED;
+const MAX_LEAVES: usize = 2 * MAX_LEAVES_REQUESTED;
 
 /// A running worker.
 pub(super) struct Worker {
@@ -89,7 +89,7 @@ impl Worker {
             .context("cannot start the worker")?;
         let channel = ours.try_clone().context("cannot use the channel")?;
         let (sender, receiver) =
-            channel::split(ours, LONGEST_TO_MONITOR).context("cannot use the channel")?;
+            channel::split(ours, MAX_TO_MONITOR).context("cannot use the channel")?;
         let leaves = Arc::new(AtomicUsize::new(0));
         let asked = Arc::clone(&leaves);
         let is_leaving = Arc::new(AtomicBool::new(false));
@@ -157,7 +157,7 @@ impl Worker {
     /// The next monitor cannot take it over, so its messages are read here again.
     pub(super) fn keep(&self, events: SyncSender<Event>) -> io::Result<()> {
         self.is_leaving.store(false, Ordering::Release);
-        let (_, receiver) = channel::split(self.channel.try_clone()?, LONGEST_TO_MONITOR)?;
+        let (_, receiver) = channel::split(self.channel.try_clone()?, MAX_TO_MONITOR)?;
         let (number, leaves) = (self.number, Arc::clone(&self.leaves));
         let leaving = Arc::clone(&self.is_leaving);
         std::thread::spawn(move || listen(number, receiver, &events, &leaves, &leaving));
@@ -238,7 +238,7 @@ pub(super) fn listen(
             Ok(Some(frame)) => match ToMonitor::decode(frame.operation, &frame.payload) {
                 // Requests that the loop has not handled yet pile up in memory.
                 Ok(ToMonitor::IssueLeaf { .. })
-                    if leaves.fetch_add(1, Ordering::Relaxed) >= MOST_LEAVES =>
+                    if leaves.fetch_add(1, Ordering::Relaxed) >= MAX_LEAVES =>
                 {
                     Event::Garbled(number, "it asks for too many certificates".to_owned())
                 }
@@ -280,7 +280,7 @@ mod tests {
     fn heard(said: &[u8], unread: &[u8]) -> Vec<Event> {
         use std::io::Write as _;
         let (ours, mut theirs) = UnixStream::pair().expect("a channel");
-        let (sender, receiver) = channel::split(ours, LONGEST_TO_MONITOR).expect("two halves");
+        let (sender, receiver) = channel::split(ours, MAX_TO_MONITOR).expect("two halves");
         let (events, heard) = std::sync::mpsc::sync_channel(8);
         theirs.write_all(said).expect("the monitor listens");
         if !unread.is_empty() {
@@ -318,8 +318,8 @@ mod tests {
     fn m4_a_worker_that_floods_the_monitor_with_questions_is_ended() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let (worker, _) = channel::split(theirs, 0).expect("a channel");
-        let (_, receiver) = channel::split(ours, LONGEST_TO_MONITOR).expect("a channel");
-        let (events, heard) = std::sync::mpsc::sync_channel(2 * MOST_LEAVES);
+        let (_, receiver) = channel::split(ours, MAX_TO_MONITOR).expect("a channel");
+        let (events, heard) = std::sync::mpsc::sync_channel(2 * MAX_LEAVES);
         let leaves = AtomicUsize::new(0);
         let (operation, question) = ToMonitor::IssueLeaf {
             ticket: 1,
@@ -329,7 +329,7 @@ mod tests {
         }
         .encode();
         std::thread::spawn(move || {
-            for _ in 0..2 * MOST_LEAVES {
+            for _ in 0..2 * MAX_LEAVES {
                 let _ = worker.send(operation, &question, &[]);
             }
         });
@@ -337,7 +337,7 @@ mod tests {
         let heard: Vec<Event> = heard.try_iter().collect();
         let questions =
             |event: &&Event| matches!(event, Event::Said(1, ToMonitor::IssueLeaf { .. }));
-        assert_eq!(heard.iter().filter(questions).count(), MOST_LEAVES);
+        assert_eq!(heard.iter().filter(questions).count(), MAX_LEAVES);
         let [.., Event::Garbled(1, why), Event::Gone(1)] = &heard[..] else {
             panic!("not distrusted");
         };

@@ -7,14 +7,16 @@
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, sendmsg};
 
 /// Most descriptors in one frame: the settings, the files of the system, one for each listener, and
 /// the control socket.
-pub(crate) const MOST_DESCRIPTORS: usize = 8;
+pub(crate) const MAX_DESCRIPTORS: usize = 8;
 /// Bytes before a frame's payload.
 const HEAD: usize = 5;
 
@@ -67,7 +69,7 @@ impl Sender {
         let length = u32::try_from(payload.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut head = [operation; HEAD];
         head[1..].copy_from_slice(&length.to_le_bytes());
-        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stream = self.0.lock();
         // The confined worker has no `sendmsg`, so its messages have no descriptors.
         let sent = if descriptors.is_empty() {
             0
@@ -99,7 +101,7 @@ impl Receiver {
     /// Keeps descriptors free for those of a frame. The kernel drops a frame's descriptors when the
     /// process has as many as it may have, and connections of clients can take all others.
     pub(crate) fn reserving_descriptors(mut self) -> Self {
-        self.to_reserve = MOST_DESCRIPTORS;
+        self.to_reserve = MAX_DESCRIPTORS;
         self.fill_reserve();
         self
     }
@@ -163,7 +165,7 @@ impl Receiver {
 
     /// Reads the beginning of a frame, and the descriptors that come with it.
     fn receive_first(&mut self, head: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-        let mut space = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+        let mut space = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
         loop {
             let mut buffers = [IoSliceMut::new(head)];
             let flags = close_on_exec();

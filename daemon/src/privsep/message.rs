@@ -12,12 +12,12 @@ use super::layout::{Reader, Writer};
 use crate::ca::PublicKey;
 
 /// Longest message to the monitor: a rejection with its text.
-pub(crate) const LONGEST_TO_MONITOR: usize = 64 * 1024;
+pub(crate) const MAX_TO_MONITOR: usize = 64 * 1024;
 /// Longest message to the worker: a failed reload with all its problems.
-pub(crate) const LONGEST_TO_WORKER: usize = 1024 * 1024;
+pub(crate) const MAX_TO_WORKER: usize = 1024 * 1024;
 
 /// Leaves that a worker waits for at once.
-pub(crate) const MOST_LEAVES_ASKED: usize = 128;
+pub(crate) const MAX_LEAVES_REQUESTED: usize = 128;
 /// Connections whose owners a worker asks for at once.
 pub(crate) const MAX_OWNERS_ASKED: usize = 64;
 /// Longest name that a certificate is asked for: a DNS name, or an address with a scope.
@@ -310,7 +310,7 @@ impl ToWorker {
                     }
                 }
                 // A path is never empty, so an empty text means "none".
-                out.text(control.as_deref().unwrap_or_default(), LONGEST_TO_WORKER);
+                out.text(control.as_deref().unwrap_or_default(), MAX_TO_WORKER);
                 operation::SETTINGS
             }
             Self::Announce { ticket, addresses } => {
@@ -449,7 +449,7 @@ impl ToMonitor {
             }
             Self::Rejected { ticket, why } => {
                 out.u32(*ticket);
-                out.text(why, LONGEST_TO_MONITOR);
+                out.text(why, MAX_TO_MONITOR);
                 operation::REJECTED
             }
             Self::Reload { ticket } => {
@@ -476,7 +476,7 @@ impl ToMonitor {
                 out.u32(*ticket);
                 out.0.extend_from_slice(authority);
                 out.0.extend_from_slice(public_key);
-                out.text(name, LONGEST_TO_MONITOR);
+                out.text(name, MAX_TO_MONITOR);
                 operation::ISSUE_LEAF
             }
             Self::AskOwners {

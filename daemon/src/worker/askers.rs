@@ -4,14 +4,14 @@
 //! for the next one, and all of them get its result. Their number is bounded: any user of this
 //! machine can ask through the admin API.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
 use crate::problems::ReloadError;
 
 /// Largest number of callers that wait at once.
-const MOST: usize = 256;
+const MAX_WAITERS: usize = 256;
 
 /// The waiting callers.
 #[derive(Debug, Default)]
@@ -57,9 +57,9 @@ impl Askers {
         running.retain(Asker::is_there);
         let running = running.len();
         state.waiting.retain(Asker::is_there);
-        if running + state.waiting.len() >= MOST {
+        if running + state.waiting.len() >= MAX_WAITERS {
             return Err(ReloadError::placeless(&format!(
-                "busy: {MOST} callers wait for a reload already; ask again later"
+                "busy: {MAX_WAITERS} callers wait for a reload already; ask again later"
             )));
         }
         state.waiting.push(Asker(asker));
@@ -84,7 +84,7 @@ impl Askers {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -136,7 +136,9 @@ mod tests {
     #[test]
     fn c7_one_asker_too_many_is_told_so_and_one_that_hangs_up_makes_room() {
         let askers = Askers::default();
-        let mut waiting: Vec<_> = (0..MOST).map(|_| askers.join().expect("room")).collect();
+        let mut waiting: Vec<_> = (0..MAX_WAITERS)
+            .map(|_| askers.join().expect("room"))
+            .collect();
         let refused = askers.join().err().expect("no room");
         assert!(refused.text.contains("busy"), "{}", refused.text);
         waiting.pop();

@@ -12,7 +12,9 @@ mod service;
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use codex_network_control::{Access, serve};
@@ -303,7 +305,7 @@ impl Callers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, User>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -165,7 +165,7 @@ fn known_as_own(engine: &Engine, changes: &[(Name, Change)]) -> anyhow::Result<V
 }
 
 /// Connections that are being closed at once.
-const MOST_HUNG_UP_ON: usize = 64;
+const MAX_REFUSED_AT_ONCE: usize = 64;
 
 /// Takes connections off a socket's queue, where clients would wait for ever, and closes them (SPEC
 /// L6).
@@ -173,7 +173,7 @@ fn hang_up(engine: &Engine, name: Name, socket: TcpListener) -> std::io::Result<
     engine.open_beside(
         name.as_str(),
         socket,
-        MOST_HUNG_UP_ON,
+        MAX_REFUSED_AT_ONCE,
         |stream, _, _| async {
             drop(stream);
         },

@@ -5,8 +5,10 @@
 //! error.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use codex_network_config::CaCertificate;
@@ -20,10 +22,10 @@ use tokio::sync::oneshot;
 use super::link::Link;
 use crate::ca::certificate::fingerprint;
 use crate::ca::{Leaf, PublicKey};
-use crate::privsep::message::{MOST_LEAVES_ASKED, NoLeaf, ToMonitor};
+use crate::privsep::message::{MAX_LEAVES_REQUESTED, NoLeaf, ToMonitor};
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ISSUE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks the monitor.
 #[derive(Debug)]
@@ -71,7 +73,7 @@ impl Issuer {
             certificate: CertificateDer::from(ca.der.to_vec()),
             fingerprint: fingerprint(&ca.der),
         });
-        *self.ca.write().unwrap_or_else(PoisonError::into_inner) = authority;
+        *self.ca.write() = authority;
     }
 
     /// An answer came.
@@ -94,11 +96,7 @@ impl Issuer {
         if matches!(host, Host::V6(host) if host.scope().is_some()) {
             return Err(refused("a certificate cannot name an address with a scope"));
         }
-        let ca = self
-            .ca
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let ca = self.ca.read().clone();
         let ca = ca.ok_or_else(|| refused("there is no CA, since interception is off"))?;
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let (asker, answer) = oneshot::channel();
@@ -107,7 +105,7 @@ impl Issuer {
             if waiting.channel == Channel::Ended {
                 return Err(IssueError::Gone);
             }
-            if waiting.askers.len() >= MOST_LEAVES_ASKED {
+            if waiting.askers.len() >= MAX_LEAVES_REQUESTED {
                 return Err(IssueError::Busy);
             }
             waiting.askers.insert(ticket, asker);
@@ -138,7 +136,7 @@ impl Issuer {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 }
 
@@ -149,7 +147,7 @@ impl LeafIssuer for Issuer {
         public_key: &'a PublicKey,
     ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
         async move {
-            tokio::time::timeout(PATIENCE, self.ask(host, public_key))
+            tokio::time::timeout(ISSUE_TIMEOUT, self.ask(host, public_key))
                 .await
                 .unwrap_or(Err(IssueError::Gone))
         }

@@ -11,7 +11,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
@@ -24,7 +26,7 @@ use crate::ca::Leaf;
 use crate::ca::handed::Handed;
 use crate::privsep::channel::{self, Frame, Receiver, Sender};
 use crate::privsep::message::{
-    Account, Confinement, Fallback, LONGEST_TO_WORKER, Listener, Mode, Name, NoLeaf, Problems,
+    Account, Confinement, Fallback, Listener, MAX_TO_WORKER, Mode, Name, NoLeaf, Problems,
     ToMonitor, ToWorker,
 };
 use crate::privsep::system_files;
@@ -156,7 +158,7 @@ pub(super) fn open() -> io::Result<(Arc<Link>, Receiver)> {
 
 /// Both halves of the channel over a connected socket.
 pub(super) fn over(stream: UnixStream) -> io::Result<(Arc<Link>, Receiver)> {
-    let (sender, receiver) = channel::split(stream, LONGEST_TO_WORKER)?;
+    let (sender, receiver) = channel::split(stream, MAX_TO_WORKER)?;
     let link = Link {
         sender,
         askers: Askers::default(),
@@ -354,7 +356,7 @@ impl Link {
     /// Sends a message to the monitor. If the monitor is gone, this process ends soon. Doors open a
     /// moment before the monitor knows it, so messages that their clients cause may have to wait.
     pub(super) fn tell(&self, message: ToMonitor) {
-        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut early = self.early.lock();
         match (&mut *early, &message) {
             (Some(_), ToMonitor::Applied { .. }) => {
                 self.send(&message);
@@ -398,7 +400,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privsep::message::LONGEST_TO_MONITOR;
+    use crate::privsep::message::MAX_TO_MONITOR;
 
     /// A past bug: a client of a worker that had just opened its doors asked for a reload, and the
     /// monitor took it for a protocol violation.
@@ -406,7 +408,7 @@ mod tests {
     fn what_is_asked_before_the_worker_serves_is_said_right_after_that_it_does() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let (link, _) = over(ours).expect("a channel");
-        let (_, mut heard) = channel::split(theirs, LONGEST_TO_MONITOR).expect("a channel");
+        let (_, mut heard) = channel::split(theirs, MAX_TO_MONITOR).expect("a channel");
         link.tell(ToMonitor::Reload { ticket: 7 });
         link.tell(ToMonitor::Applied { ticket: 0 });
         link.tell(ToMonitor::Reload { ticket: 8 });

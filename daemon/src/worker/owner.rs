@@ -2,8 +2,10 @@
 //!
 //! One question is pending at a time, since its size is bounded; the next caller waits.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use codex_network_engine::{ClientOwner, SocketPair};
 use futures_util::FutureExt as _;
@@ -71,7 +73,7 @@ impl Owners {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 }
 

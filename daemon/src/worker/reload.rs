@@ -5,7 +5,9 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use codex_network_config::{Daemon, Diagnostic, Settings, Widening, load};
@@ -175,7 +177,7 @@ impl Reloader {
     /// The monitor is told, so that a replacement worker is not less strict. Returns the
     /// generation's number, or the requirement that forbids it (SPEC C6).
     pub(super) fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
-        let _turn = self.mode.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.mode.lock();
         let number = self.engine.set_mode(mode)?;
         self.note_generation(number);
         self.link.tell(ToMonitor::ModeSet { mode: mode.into() });
@@ -372,8 +374,7 @@ impl Reloader {
     }
 
     fn expect(&self, listeners: Vec<OwnListener>) {
-        let announced = self.announced.lock();
-        *announced.unwrap_or_else(PoisonError::into_inner) = listeners;
+        *self.announced.lock() = listeners;
     }
 
     /// Returns the memory of settings to the system that a reload has replaced and no connection uses
@@ -388,15 +389,15 @@ impl Reloader {
     }
 
     fn replaced(&self) -> MutexGuard<'_, Vec<Weak<Generation>>> {
-        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+        self.replaced.lock()
     }
 
     fn doors(&self) -> MutexGuard<'_, Doors> {
-        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+        self.doors.lock()
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told.lock()
     }
 }
 

@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Uid, getppid};
 
 /// Longest `/proc/PID/status` that is read; the files have about 1.5 KiB.
-const LONGEST: usize = 16 * 1024;
+const MAX_SMAPS: usize = 16 * 1024;
 
 /// The roles, with an open file for each.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Eye {
     }
 
     fn read(&self) -> Option<String> {
-        let mut text = vec![0; LONGEST];
+        let mut text = vec![0; MAX_SMAPS];
         let length = self.status.as_ref()?.read_at(&mut text, 0).ok()?;
         text.truncate(length);
         String::from_utf8(text).ok()

@@ -1,7 +1,9 @@
 //! The decider (SPEC P8) at every door.
 
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use codex_network_proxy::{
@@ -30,16 +32,13 @@ impl Says {
     fn decider(&self) -> impl NetworkPolicyDecider {
         let says = self.clone();
         move |request| {
-            says.asked
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(request);
+            says.asked.lock().push(request);
             std::future::ready(says.decision.clone())
         }
     }
 
     fn asked(&self) -> Vec<NetworkPolicyRequest> {
-        std::mem::take(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.asked.lock())
     }
 }
 

@@ -1,7 +1,9 @@
 //! The embedder's metadata in the audit events of all doors, as text and as JSON (SPEC R3).
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use codex_network_proxy::NetworkProxyAuditMetadata;
 use rustls::pki_types::pem::PemObject as _;
@@ -36,7 +38,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.0.lock();
         log.extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -48,7 +50,7 @@ impl Write for Log {
 
 impl Log {
     fn lines(&self) -> Vec<String> {
-        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.0.lock();
         let text = String::from_utf8_lossy(&log);
         text.lines().map(str::to_owned).collect()
     }

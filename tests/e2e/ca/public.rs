@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::program::Program;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
 use super::{ca, daemon_in, fingerprint, init, set, shown};
@@ -105,7 +105,7 @@ fn m5_the_files_of_limited_mode_set_at_run_time_stay_known() {
     let before = file(&shown(&daemon), "bundle_file");
     assert!(before.exists());
     let again = || {
-        poll(PATIENCE, || {
+        poll(TIMEOUT, || {
             let shown = shown(&daemon);
             shown["bundle_file"].as_str().map(PathBuf::from)
         })
@@ -115,7 +115,7 @@ fn m5_the_files_of_limited_mode_set_at_run_time_stay_known() {
     assert_eq!(again().as_ref(), Some(&before));
     let first = roles::worker(&daemon);
     roles::end(first);
-    poll(PATIENCE, || (roles::worker(&daemon) != first).then_some(())).expect("another worker");
+    poll(TIMEOUT, || (roles::worker(&daemon) != first).then_some(())).expect("another worker");
     assert_eq!(again().as_ref(), Some(&before));
 }
 

@@ -132,7 +132,7 @@ fn h8_an_end_of_sending_upstream_leaves_the_way_there_open() {
     client.send("still ");
     client.send("there");
     client.finish_sending();
-    let received = received.recv_timeout(e2e::wait::PATIENCE);
+    let received = received.recv_timeout(e2e::wait::TIMEOUT);
     assert_eq!(received.expect("the upstream reads on"), "still there");
 }
 

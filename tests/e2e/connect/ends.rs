@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 
 use crate::forward::scene::Scene;
 
@@ -144,7 +144,7 @@ fn p11_a_tunnel_that_sends_and_never_reads_ends_as_well() {
     let begun = Instant::now();
     let ended = sender.join().expect("the sender");
     // It did not end because one end gave up waiting for the other to read.
-    assert!(begun.elapsed() < PATIENCE / 3);
+    assert!(begun.elapsed() < TIMEOUT / 3);
     let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
     assert!(closed.contains(&ended), "{ended}");
     scene.origin.wait_until_idle();

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon, Signal};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -93,7 +93,7 @@ fn p6_requests_that_wait_for_a_worker_do_not_reach_the_listeners_that_open_last(
     let monitor = Pid::from_raw(i32::try_from(daemon.pid()).expect("a process id"));
     kill(monitor, Signal::SIGSTOP).expect("our child");
     roles::end(worker);
-    poll(PATIENCE, || roles::is_gone(worker).then_some(())).expect("it is gone");
+    poll(TIMEOUT, || roles::is_gone(worker).then_some(())).expect("it is gone");
     let request = message("GET", &admin.to_string(), "/health", &[]);
     let ask = |_| {
         let mut client = Connection::open(daemon.http_addr());
@@ -125,7 +125,7 @@ fn p6_what_listens_in_the_place_of_a_draining_proxy_is_not_reached_through_it() 
     assert_ne!(later.status, 200);
     daemon.signal(Signal::SIGTERM);
     for door in doors {
-        poll(PATIENCE, || (!accepts(door)).then_some(())).expect("it closes");
+        poll(TIMEOUT, || (!accepts(door)).then_some(())).expect("it closes");
     }
     let next = doors.map(|door| TcpListener::bind(door).expect("the place is free"));
     for (client, listener) in under_way.iter_mut().zip(&next) {

@@ -9,7 +9,7 @@ use std::{fs, io};
 use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::program::{Program, Run};
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 
 use super::{PROXYCTL, daemon, json, proxyctl, proxyctl_at, socket};
 
@@ -97,7 +97,7 @@ fn k3_c7_a_reload_lets_others_at_the_socket_and_keeps_them_out_again() {
     let mode_with = |key: &str, names: &str, wanted: (u32, Option<u32>)| {
         daemon.reload_with(&Config::example().set("daemon.control", key, names));
         // They follow when the monitor knows that the settings are in force.
-        let followed = e2e::wait::poll(PATIENCE, || {
+        let followed = e2e::wait::poll(TIMEOUT, || {
             let file = fs::metadata(socket(&daemon)).expect("it is there");
             let mode = file.permissions().mode() & 0o777 == wanted.0;
             (mode && wanted.1.is_none_or(|group| file.gid() == group)).then_some(())
@@ -165,7 +165,7 @@ fn k3_one_caller_too_many_is_told_what_the_matter_is() {
     run.says("16 calls of this user are open; try again");
     daemon.wait_for_message("turned a caller of the control socket away");
     drop(held);
-    let served = e2e::wait::poll(PATIENCE, || {
+    let served = e2e::wait::poll(TIMEOUT, || {
         (proxyctl_at(&path, &["status"]).code == Some(0)).then_some(())
     });
     served.expect("there is room again");
@@ -256,8 +256,8 @@ fn k3_a_name_that_nobody_has_is_told_in_the_log_and_in_status() {
 /// A caller that sends raw bytes.
 fn raw(socket: &PathBuf) -> UnixStream {
     let stream = UnixStream::connect(socket).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a socket");
+    stream.set_write_timeout(Some(TIMEOUT)).expect("a socket");
     stream
 }
 

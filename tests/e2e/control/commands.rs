@@ -4,7 +4,7 @@ use e2e::client::{Association, Connection};
 use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::program::Program;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use serde_json::json;
 
 use crate::startup::Wrapped;
@@ -84,14 +84,14 @@ fn k1_s3_status_says_how_many_connections_have_a_udp_association() {
     let another = Association::open(daemon.socks_addr());
     let tunnel = Connection::open(daemon.socks_addr());
     assert_eq!(counted(), 2);
-    poll(PATIENCE, || {
+    poll(TIMEOUT, || {
         let open = &json(&daemon, &["status"])["counters"]["connections"];
         (*open == 3).then_some(())
     })
     .expect("three connections");
     says("3 open (2 UDP associations), 0 kept upstream");
     drop((one, another, tunnel));
-    poll(PATIENCE, || (counted() == 0).then_some(())).expect("they end");
+    poll(TIMEOUT, || (counted() == 0).then_some(())).expect("they end");
 }
 
 #[test]

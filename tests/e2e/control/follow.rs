@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use e2e::daemon::{Daemon, Signal};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
 use super::{PROXYCTL, be_refused, daemon, json, socket};
@@ -41,12 +41,12 @@ impl Follower {
     }
 
     fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("a line in time")
+        self.lines.recv_timeout(TIMEOUT).expect("a line in time")
     }
 
     fn exit_code(&mut self) -> Option<i32> {
         let ended = || self.child.try_wait().expect("our own child");
-        poll(PATIENCE, ended).expect("it ends").code()
+        poll(TIMEOUT, ended).expect("it ends").code()
     }
 }
 

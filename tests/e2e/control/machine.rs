@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use e2e::client::{Association, Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon};
 use e2e::namespace::{Namespace, is_inside};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::json;
 
@@ -48,7 +48,7 @@ fn p9_an_address_of_this_machine_is_local_at_every_door_and_in_explain() {
         assert_eq!(client.socks5_connect(&target).reply, 2, "{authority}");
         association.send(&target, b"hello");
     }
-    let refused = poll(PATIENCE, || {
+    let refused = poll(TIMEOUT, || {
         Some(daemon.blocked()).filter(|blocked| blocked.len() == 4 * hosts.len())
     });
     for entry in refused.expect("every attempt is refused") {

@@ -9,7 +9,7 @@ use e2e::client::{Association, Connection, Http2, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine, Signal};
 use e2e::origin::{Answer, Gate, Origin, Reply};
 use e2e::tls::{Client, Server, TestCa};
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 
 use crate::control::proxyctl;
 use crate::forward::scene::{each_by_hand, read_head};
@@ -186,7 +186,7 @@ impl Attempt {
             }
             Door::Datagrams => {
                 let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-                let patience = socket.set_read_timeout(Some(PATIENCE));
+                let patience = socket.set_read_timeout(Some(TIMEOUT));
                 patience.expect("a fresh socket takes options");
                 let port = socket.local_addr().expect("an address").port();
                 (Upstream::Datagrams(socket), port)

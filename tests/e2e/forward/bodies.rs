@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Body, Gate, Origin, Reply};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::scene::{Scene, answer_ok, by_hand, message, noise, read_head};
 
@@ -111,7 +111,7 @@ fn h1_an_origin_that_does_not_read_holds_the_client_back() {
     });
     // Until nothing moves any more.
     let (mut last, mut since) = (0, Instant::now());
-    poll(PATIENCE, || {
+    poll(TIMEOUT, || {
         let now = progress.load(Ordering::SeqCst);
         if now != last {
             (last, since) = (now, Instant::now());
@@ -332,7 +332,7 @@ fn h1_a_client_that_hangs_up_in_the_answer_ends_it_upstream() {
     client.send(message("GET", &authority, "/", &[]));
     assert_eq!(client.read_head().status, 200);
     drop(client);
-    end.recv_timeout(PATIENCE)
+    end.recv_timeout(TIMEOUT)
         .expect("the connection to the origin ends");
 }
 

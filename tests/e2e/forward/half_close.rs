@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Sender};
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::scene::{Scene, noise};
 
@@ -16,7 +16,7 @@ fn held(answer: Answer) -> (Scene, Sender<()>) {
     let (sender, receiver) = mpsc::channel();
     let receiver = Mutex::new(receiver);
     let scene = Scene::new(Origin::start(move |_| {
-        let held = receiver.lock().expect("the lock").recv_timeout(PATIENCE);
+        let held = receiver.lock().expect("the lock").recv_timeout(TIMEOUT);
         held.expect("the test lets the origin answer");
         answer.clone()
     }));
@@ -167,7 +167,7 @@ fn h1_a_client_that_ended_its_side_is_asked_whether_it_is_still_there() {
     client.send(scene.get("allowed.test", "/"));
     arrived(&scene, 1);
     client.finish_sending();
-    poll(PATIENCE, || {
+    poll(TIMEOUT, || {
         let (state, timer) = kernel_says(&scene.daemon, &client)?;
         (state == CLOSE_WAIT && timer == KEEPALIVE).then_some(())
     })

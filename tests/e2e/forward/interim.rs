@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Body, Origin, Reply};
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 
 use super::scene::{Scene, by_hand, message, read_head};
 
@@ -74,7 +74,7 @@ fn h1_a_silent_origin_gets_the_body_after_about_a_second() {
     let wait = Mutex::new(wait);
     let origin =
         Origin::answering(|request| Answer::text(&request.text())).before_body(move |_| {
-            let _: Result<(), _> = wait.lock().expect("the lock").recv_timeout(PATIENCE);
+            let _: Result<(), _> = wait.lock().expect("the lock").recv_timeout(TIMEOUT);
             None
         });
     let scene = Scene::new(origin.start());
@@ -109,7 +109,7 @@ fn h1_early_hints_arrive_before_the_answer_is_there() {
               X-Proxy-Error: blocked-by-denylist\r\n\r\n",
         )?;
         // Without it the client gets no answer.
-        wait.recv_timeout(PATIENCE).map_err(io::Error::other)?;
+        wait.recv_timeout(TIMEOUT).map_err(io::Error::other)?;
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     });
     let daemon = Daemon::start(e2e::binary!(), &Config::example());
@@ -197,7 +197,7 @@ fn h1_an_origin_that_sends_interim_answers_without_end_is_given_up() {
     let answer = client.exchange(&message("GET", &authority, "/", &[]));
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains("interim"), "{}", answer.text());
-    let broken = ended.recv_timeout(PATIENCE).expect("the connection ends");
+    let broken = ended.recv_timeout(TIMEOUT).expect("the connection ends");
     assert!(broken.is_some());
 }
 

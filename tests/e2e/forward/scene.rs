@@ -8,7 +8,7 @@ use std::thread;
 use e2e::client::{Connection, Response};
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 
 /// A daemon and an origin; names that the daemon's hosts file has lead to the origin.
 pub(crate) struct Scene {
@@ -125,7 +125,7 @@ pub(crate) fn by_hand_at(
     thread::spawn(move || {
         let (stream, _) = listener.accept().expect("a connection");
         stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(TIMEOUT))
             .expect("a fresh socket takes options");
         // The test sees an error here at the client.
         let _: io::Result<()> = serve(stream);
@@ -146,7 +146,7 @@ pub(crate) fn each_by_hand(
             // Written bytes leave at once, even before a reset.
             stream
                 .set_nodelay(true)
-                .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
+                .and_then(|()| stream.set_read_timeout(Some(TIMEOUT)))
                 .expect("a fresh socket takes options");
             let serve = Arc::clone(&serve);
             // The test sees an error here at the client.

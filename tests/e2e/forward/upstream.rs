@@ -8,7 +8,7 @@ use e2e::daemon::{Config, Daemon, Signal};
 use e2e::origin::{Answer, Body, Origin, Reply};
 use e2e::port::{RefusingPort, StalledPort};
 use e2e::resolver::StubResolver;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::scene::{Scene, message};
 use crate::control::json;
@@ -166,7 +166,7 @@ fn h1_a_kept_connection_is_closed_when_its_time_is_over_without_another_request(
     assert_eq!(answer.status, 200);
     // The origin itself never closes.
     scene.origin.wait_until_idle();
-    poll(PATIENCE, || (kept(&scene) == 0).then_some(())).expect("none is kept");
+    poll(TIMEOUT, || (kept(&scene) == 0).then_some(())).expect("none is kept");
     // Later ones are closed too.
     let answer = client.exchange(&scene.get("allowed.test", "/"));
     assert_eq!(answer.status, 200);
@@ -180,12 +180,12 @@ fn h1_a_kept_connection_that_its_origin_closes_is_forgotten_at_once() {
     let mut client = scene.client();
     let answer = client.exchange(&scene.get("allowed.test", "/"));
     assert_eq!(answer.status, 200);
-    poll(PATIENCE, || (kept(&scene) == 1).then_some(())).expect("it is kept");
+    poll(TIMEOUT, || (kept(&scene) == 1).then_some(())).expect("it is kept");
     // It closes all connections.
     let Scene { origin, daemon, .. } = scene;
     drop(origin);
     let kept = || json(&daemon, &["status"])["counters"]["idle_upstream"].clone();
-    poll(PATIENCE, || (kept() == 0).then_some(())).expect("it is forgotten");
+    poll(TIMEOUT, || (kept() == 0).then_some(())).expect("it is forgotten");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use e2e::client::{Connection, Http2};
 use e2e::daemon::{Config, Signal};
 use e2e::origin::{Answer, Builder, Gate, Origin, Reply};
 use e2e::tls::{Client, Server};
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 
 use super::frames::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw, SETTINGS, frame};
 use super::hooks::{hooked, secret, unhooked};
@@ -300,7 +300,7 @@ fn h1_a_drain_lets_the_request_in_hand_finish() {
         });
         let begun = Instant::now();
         assert_eq!(scene.daemon.wait_exit().code, Some(0));
-        assert!(begun.elapsed() < PATIENCE / 3, "it waits for nobody else");
+        assert!(begun.elapsed() < TIMEOUT / 3, "it waits for nobody else");
     }
 }
 
@@ -320,7 +320,7 @@ fn h1_a_drain_does_not_wait_for_an_http2_client_that_says_nothing() {
     raw.until(|frame| frame.kind == GOAWAY).expect("a goodbye");
     let begun = Instant::now();
     assert_eq!(scene.daemon.wait_exit().code, Some(0));
-    assert!(begun.elapsed() < PATIENCE / 3);
+    assert!(begun.elapsed() < TIMEOUT / 3);
     drop(raw);
 }
 
@@ -337,7 +337,7 @@ fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
         client.send(early);
         let begun = Instant::now();
         while !client.read_some().is_empty() {}
-        assert!(begun.elapsed() < PATIENCE / 3);
+        assert!(begun.elapsed() < TIMEOUT / 3);
     }
     // One that began a header and does not end it; and one that is idle and does not close.
     for begin in [true, false] {
@@ -350,7 +350,7 @@ fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
         }
         let begun = Instant::now();
         while raw.next().is_some() {}
-        assert!(begun.elapsed() < PATIENCE / 3);
+        assert!(begun.elapsed() < TIMEOUT / 3);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::mpsc;
 
 use e2e::origin::Answer;
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 
 use super::{Scene, limited};
 
@@ -15,7 +15,7 @@ fn m6_a_client_that_ends_its_side_of_tls_gets_its_answer() {
         let (let_answer, held) = mpsc::channel();
         let held = Mutex::new(held);
         let scene = Scene::new(&limited(), &["http/1.1"], move |_| {
-            let held = held.lock().expect("the lock").recv_timeout(PATIENCE);
+            let held = held.lock().expect("the lock").recv_timeout(TIMEOUT);
             held.expect("the test lets the origin answer");
             Answer::Echo
         });

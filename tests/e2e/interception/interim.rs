@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 
 use e2e::tls::{Server, TestCa};
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 use rustls::ServerConfig;
 
 use super::early::Writable;
@@ -42,7 +42,7 @@ fn m6_early_hints_arrive_before_the_answer_is_there() {
         ];
         origin.send(&head(0, stream, &hints.concat()))?;
         // Without it the client gets no answer.
-        wait.recv_timeout(PATIENCE).map_err(io::Error::other)?;
+        wait.recv_timeout(TIMEOUT).map_err(io::Error::other)?;
         origin.send(&head(END_STREAM, stream, OK))?;
         origin.next(RST_STREAM).map(|_| ())
     });
@@ -151,7 +151,7 @@ fn m6_content_that_is_not_wanted_is_not_sent() {
     assert_eq!(exchange.interim(), None);
     assert_eq!(exchange.head().status, 417);
     drop(exchange);
-    assert_eq!(next.recv_timeout(PATIENCE), Ok(RST_STREAM));
+    assert_eq!(next.recv_timeout(TIMEOUT), Ok(RST_STREAM));
 }
 
 /// RFC 9113 section 8.6: over HTTP/2 nothing switches protocols.

@@ -83,7 +83,7 @@ fn r1_r3_requests_inside_are_recorded_each() {
                 })
                 .collect::<Vec<_>>()
         };
-        e2e::wait::poll(e2e::wait::PATIENCE, || (events().len() >= 4).then_some(()));
+        e2e::wait::poll(e2e::wait::TIMEOUT, || (events().len() >= 4).then_some(()));
         let connect = json!(["allow", "allow", "https_connect", "CONNECT"]);
         let read = json!(["allow", "allow", "https", "GET"]);
         let write = json!(["deny", "method_not_allowed", "https", "POST"]);

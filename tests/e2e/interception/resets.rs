@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 
 use e2e::client::Exchange;
 use e2e::tls::{Server, TestCa};
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::NAMES;
@@ -102,7 +102,7 @@ fn m6_a_stream_that_the_client_resets_is_reset_upstream_and_the_others_go_on() {
     let first = begun(&client, &scene, b"first");
     let mut second = begun(&client, &scene, b"second");
     drop(first);
-    let reset = reset.recv_timeout(PATIENCE).expect("a reset upstream");
+    let reset = reset.recv_timeout(TIMEOUT).expect("a reset upstream");
     assert_eq!(reset, (true, CANCEL));
     assert_eq!(second.read_some(), b"rest");
     assert_eq!(second.read_some(), b"");
@@ -156,7 +156,7 @@ fn m6_a_stream_that_the_client_resets_is_reset_upstream_while_the_origin_takes_n
         exchange.send(&vec![0; 200_000]);
         assert_eq!(exchange.head().status, 200);
         drop(exchange);
-        assert_eq!(reset.recv_timeout(PATIENCE), Ok((true, CANCEL)), "{ends}");
+        assert_eq!(reset.recv_timeout(TIMEOUT), Ok((true, CANCEL)), "{ends}");
     }
 }
 
@@ -219,6 +219,6 @@ fn m6_frames_of_an_origin_that_carry_nothing_end_its_connection() {
         let client = scene.http2();
         let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
         assert_eq!(exchange.head().status, 502);
-        assert!(ended.recv_timeout(PATIENCE).expect("the connection ends"));
+        assert!(ended.recv_timeout(TIMEOUT).expect("the connection ends"));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use e2e::client::{Connection, Exchange, Http2};
 use e2e::daemon::{Daemon, LogLine};
 use e2e::tls::{Client, Server, TestCa};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::frames::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame,
@@ -140,7 +140,7 @@ impl Scene {
     }
 
     fn wait_for_requests(&self, count: usize) {
-        poll(PATIENCE, || (self.requests() == count).then_some(())).expect("the requests come");
+        poll(TIMEOUT, || (self.requests() == count).then_some(())).expect("the requests come");
     }
 
     /// Waits until the proxy has judged this many `POST` requests.
@@ -152,7 +152,7 @@ impl Scene {
             };
             (lines.iter().filter(is_post).count() >= count).then_some(())
         };
-        poll(PATIENCE, judged).expect("the decisions are logged");
+        poll(TIMEOUT, judged).expect("the decisions are logged");
     }
 }
 

@@ -3,7 +3,7 @@
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Signal};
 use e2e::origin::Origin;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::{Reserved, get, hello, lines, start};
 use crate::startup::accepts;
@@ -32,7 +32,7 @@ fn l6_a_proxy_that_starts_disabled_binds_nothing_and_a_reload_enables_it() {
     assert!(!accepts(http.address()));
     daemon.rewrite_config(&config);
     daemon.signal(Signal::SIGHUP);
-    poll(PATIENCE, || accepts(http.address()).then_some(())).expect("the door opens");
+    poll(TIMEOUT, || accepts(http.address()).then_some(())).expect("the door opens");
     let answer = get(http.address(), "allowed.test", origin.addr().port());
     assert_eq!(answer.text(), "hello");
     lines(&daemon, "reloaded", 2);

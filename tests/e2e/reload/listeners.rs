@@ -9,13 +9,13 @@ use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::Config;
 use e2e::machine::{self, Need};
 use e2e::origin::Origin;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::{Reserved, get, hello, start};
 use crate::startup::accepts;
 
 fn closes(address: SocketAddr) {
-    poll(PATIENCE, || (!accepts(address)).then_some(())).expect("the listener closes");
+    poll(TIMEOUT, || (!accepts(address)).then_some(())).expect("the listener closes");
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn c7_a_listener_that_moves_accepts_at_the_new_place_before_the_old_one_closes()
     thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             together.wait();
-            poll(PATIENCE, || (!accepts(old)).then(|| accepts(new)))
+            poll(TIMEOUT, || (!accepts(old)).then(|| accepts(new)))
         });
         together.wait();
         assert_eq!(daemon.reload().status, 200);
@@ -95,7 +95,7 @@ fn p6_the_new_place_of_a_listener_is_the_proxy_and_the_old_one_is_not() {
     assert_eq!(refused.json()["reason"], "loop_detected");
     closes(old);
     // The address is the proxy's until the last connection that came in there has ended.
-    poll(PATIENCE, || {
+    poll(TIMEOUT, || {
         (get(http, "127.0.0.1", old.port()).status == 502).then_some(())
     })
     .expect("the old place is forgotten");
@@ -125,7 +125,7 @@ fn p6_no_request_gets_into_the_queue_of_a_listener_that_a_reload_opens() {
         thread::scope(|scope| {
             let floods: Vec<_> = (0..8).map(|_| scope.spawn(flood)).collect();
             let reloaded = daemon.reload().status;
-            poll(PATIENCE, || {
+            poll(TIMEOUT, || {
                 (get(http, "127.0.0.1", port).status == 403).then_some(())
             })
             .expect("it counts as the proxy's own");

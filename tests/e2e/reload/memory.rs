@@ -1,7 +1,7 @@
 //! The memory of a large policy goes back when the policy shrinks (SPEC C7).
 
 use e2e::daemon::{Config, Daemon};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use crate::roles::worker;
 
@@ -46,7 +46,7 @@ fn c7_the_memory_of_a_large_policy_goes_back_when_it_shrinks() {
             let mut both = after.iter().zip(before);
             both.all(|(after, before)| *after <= before + KEPT)
         };
-        poll(PATIENCE, || is_back(after()).then_some(())).unwrap_or_else(|| {
+        poll(TIMEOUT, || is_back(after()).then_some(())).unwrap_or_else(|| {
             panic!(
                 "after {round} large policy: {before:?}, then {most:?}, then {:?} KiB",
                 after()

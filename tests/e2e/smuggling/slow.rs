@@ -7,7 +7,7 @@ use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::descriptors::Descriptors;
 use e2e::origin::{Answer, Origin};
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 
 use super::assert_unharmed;
 use crate::forward::scene::Scene;
@@ -40,10 +40,10 @@ fn c5_a_head_that_drips_is_408_as_well() {
     let mut client = scene.client();
     let begun = Instant::now();
     client.send("GET http://allowed.test/ HTTP/1.1\r\nX: ");
-    while begun.elapsed() < PATIENCE && client.try_send("x").is_ok() {
+    while begun.elapsed() < TIMEOUT && client.try_send("x").is_ok() {
         thread::sleep(Duration::from_millis(50));
     }
-    assert!(begun.elapsed() < PATIENCE, "it went on for ever");
+    assert!(begun.elapsed() < TIMEOUT, "it went on for ever");
     assert_eq!(client.read_final_response().status, 408);
 }
 

@@ -83,7 +83,7 @@ fn s1_clients_that_speak_something_else_are_hung_up_on_and_logged_in_one_line() 
             .filter(|line| line.message_starts_with("refused a malformed request"));
         (told.count() >= number).then_some(())
     };
-    e2e::wait::poll(e2e::wait::PATIENCE, || refused(others.len())).expect("a line for each");
+    e2e::wait::poll(e2e::wait::TIMEOUT, || refused(others.len())).expect("a line for each");
     assert!(daemon.blocked().is_empty(), "nothing was judged");
 }
 
@@ -146,7 +146,7 @@ fn c5_a_handshake_that_takes_too_long_ends_however_busy_the_client_is() {
     let mut dripping = client(&daemon);
     dripping.send(b"\x05\x01\x02\x01\xff");
     // One byte of the user name after the other, each of them in time.
-    let ended = e2e::wait::poll(e2e::wait::PATIENCE, || dripping.try_send(b"x").err());
+    let ended = e2e::wait::poll(e2e::wait::TIMEOUT, || dripping.try_send(b"x").err());
     assert!(ended.is_some(), "a dripping client is not served for ever");
     for client in [&mut silent, &mut half, &mut greeted] {
         client.expect_closed();

@@ -8,7 +8,7 @@ use e2e::machine::{self, Need};
 use e2e::origin::Origin;
 use e2e::port::{RefusingPort, StalledPort};
 use e2e::resolver::StubResolver;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::{client, reply, start};
 
@@ -172,7 +172,7 @@ fn s2_an_address_that_is_refused_beside_one_that_answers_is_no_failure() {
     if !machine::has(Need::Ipv6) {
         return;
     }
-    let taken = poll(PATIENCE, || {
+    let taken = poll(TIMEOUT, || {
         let origin = Origin::echoing_bytes().start();
         let six = SocketAddr::from((Ipv6Addr::LOCALHOST, origin.addr().port()));
         Some((origin, six, RefusingPort::at(six)?))

@@ -10,7 +10,7 @@ use e2e::client::{Association, Socks5Target};
 use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::resolver::StubResolver;
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 
 use super::{client, start};
 
@@ -22,7 +22,7 @@ fn associate(daemon: &Daemon) -> Association {
 fn socket(ip: impl Into<IpAddr>) -> UdpSocket {
     let socket = UdpSocket::bind((ip.into(), 0)).expect("a free port");
     socket
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TIMEOUT))
         .expect("a fresh socket takes options");
     socket
 }

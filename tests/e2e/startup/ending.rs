@@ -4,7 +4,7 @@ use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon, Signal};
 use e2e::origin::{Answer, Gate, Origin, Reply};
 use e2e::port::Reserved;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use serde_json::json;
 use std::sync::Mutex;
 
@@ -50,7 +50,7 @@ fn l5_an_open_tunnel_goes_on_while_nobody_new_gets_in_and_its_end_ends_the_proxy
         daemon.signal(signal);
         is_stopping(&daemon);
         for door in doors {
-            poll(PATIENCE, || (!accepts(door)).then_some(())).expect("nobody new gets in");
+            poll(TIMEOUT, || (!accepts(door)).then_some(())).expect("nobody new gets in");
         }
         tunnel.send("still");
         assert_eq!(tunnel.read_exact(5), b"still");

@@ -6,7 +6,7 @@ use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
-use e2e::wait::PATIENCE;
+use e2e::wait::TIMEOUT;
 use serde_json::{Value, json};
 
 use super::{run, start};
@@ -209,7 +209,7 @@ fn l9_a_service_manager_in_the_abstract_namespace_is_told() {
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
     let manager = UnixDatagram::bind_addr(&address).expect("a name of our own");
     manager
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TIMEOUT))
         .expect("a fresh socket takes options");
     let _daemon = Daemon::launch(e2e::binary!())
         .config(&Config::example())

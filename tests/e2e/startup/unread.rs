@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -59,7 +59,7 @@ impl Unread {
             _config: config,
         };
         let address = unread.http.address();
-        poll(PATIENCE, || accepts(address).then_some(())).expect("it starts and serves");
+        poll(TIMEOUT, || accepts(address).then_some(())).expect("it starts and serves");
         unread
     }
 
@@ -90,7 +90,7 @@ impl Unread {
     }
 
     fn ends_in_time(&mut self) {
-        let ended = poll(PATIENCE, || self.child.try_wait().expect("our own child"));
+        let ended = poll(TIMEOUT, || self.child.try_wait().expect("our own child"));
         assert_eq!(ended.expect("it ends").code(), Some(0));
     }
 }

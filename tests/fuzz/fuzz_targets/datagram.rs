@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 
 use codex_network_policy::Host;
 use libfuzzer_sys::fuzz_target;
-use socks5::header::{Flaw, LONGEST_WRITTEN, read, write_before};
+use socks5::header::{Flaw, MAX_WRITTEN, read, write_before};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(datagram) = read(bytes) else { return };
@@ -28,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(read(&bytes[..end]), Err(Flaw::Truncated));
     }
     let Some(ip) = datagram.host.as_ref().ok().and_then(Host::ip) else { return };
-    let mut buffer = vec![0; LONGEST_WRITTEN];
+    let mut buffer = vec![0; MAX_WRITTEN];
     buffer.extend_from_slice(datagram.data);
     let written = write_before(&mut buffer, SocketAddr::new(ip, datagram.port)).to_vec();
     let again = read(&written).expect("what is written is well-formed");

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 
 use super::{Connection, Socks5Target};
-use crate::wait::PATIENCE;
+use crate::wait::TIMEOUT;
 
 /// An open association: its control connection, and a socket of its own.
 pub struct Association {
@@ -82,7 +82,7 @@ impl Association {
     pub fn expect_gone(&self) {
         let probe = socket(self.control.local_addr());
         probe.connect(self.relay).expect("a route on loopback");
-        let gone = crate::wait::poll(PATIENCE, || {
+        let gone = crate::wait::poll(TIMEOUT, || {
             // The second of the two gets the kernel's report that nothing received the first.
             let told = |result: std::io::Result<usize>| {
                 result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
@@ -97,7 +97,7 @@ impl Association {
 fn socket(beside: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind((beside.ip(), 0)).expect("a free port");
     socket
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TIMEOUT))
         .expect("a fresh socket takes options");
     socket
 }

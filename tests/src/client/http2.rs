@@ -15,14 +15,14 @@ use tokio_rustls::TlsConnector;
 use super::{Connection, Response};
 use crate::frames::{self, Frames, Sender};
 use crate::tls::{self, Session, Writes};
-use crate::wait::PATIENCE;
+use crate::wait::TIMEOUT;
 use crate::wire::Fields;
 
 /// Bytes that the server may send before they are read: in a stream, and in all of them.
 const STREAM_WINDOW: u32 = 2 << 20;
 const WINDOW: u32 = 5 << 20;
 
-/// A connection that carries concurrent requests. Every wait gives up after [`PATIENCE`].
+/// A connection that carries concurrent requests. Every wait gives up after [`TIMEOUT`].
 pub struct Http2 {
     sender: SendRequest<Bytes>,
     /// Moves the bytes until the connection ends.
@@ -287,5 +287,5 @@ impl Drop for Exchange {
 
 /// Waits, but not for ever.
 fn within<R>(runtime: &Handle, work: impl Future<Output = io::Result<R>>) -> io::Result<R> {
-    runtime.block_on(async { timeout(PATIENCE, work).await? })
+    runtime.block_on(async { timeout(TIMEOUT, work).await? })
 }

@@ -1,8 +1,10 @@
 //! The possible answers of an origin.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use serde_json::Value;
 
@@ -176,7 +178,7 @@ impl Body {
             }
             Self::Stepped(receiver) => {
                 to.flush()?;
-                let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+                let receiver = receiver.lock();
                 for chunk in receiver.iter() {
                     write_chunk(to, &chunk)?;
                     to.flush()?;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use tokio_rustls::server::StartHandshake;
 use super::handshake::{self, ClientHello};
 use super::{Answer, Body, EarlyScript, Reply, Request, Script, State};
 use crate::frames::{self, Frames};
-use crate::wait::{PATIENCE, Watched};
+use crate::wait::{TIMEOUT, Watched};
 use crate::wire::Fields;
 
 /// Bytes of requests that may come before they are read: in a stream, and in all of them.
@@ -60,7 +60,7 @@ impl Connection {
         let socket = tokio::net::TcpStream::from_std(socket)?;
         let (accepted, entry) = hello.into_parts();
         let start = StartHandshake::from_parts(accepted, socket);
-        let stream = tokio::time::timeout(PATIENCE, start.into_stream(config)).await??;
+        let stream = tokio::time::timeout(TIMEOUT, start.into_stream(config)).await??;
         handshake::finished(entry, stream.get_ref().1, &self.state);
         let connection = Arc::new(self);
         let close = Arc::new(Notify::new());
@@ -273,7 +273,7 @@ fn stream(body: &Body) -> Frames {
             let (sender, frames) = Frames::open();
             let receiver = Arc::clone(receiver);
             thread::spawn(move || {
-                let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+                let receiver = receiver.lock();
                 for chunk in receiver.iter() {
                     frames::send(&sender, &chunk);
                 }

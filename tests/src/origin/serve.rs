@@ -11,7 +11,7 @@ use serde_json::to_vec;
 use super::answer::{AfterReply, write_head};
 use super::handshake::ClientHello;
 use super::{Answer, EarlyScript, Request, Script, State, Unread, http2};
-use crate::wait::{PATIENCE, Watched};
+use crate::wait::{TIMEOUT, Watched};
 use crate::wire::{self, SharedSocket, Stream, Wire};
 
 /// The protocol of an origin.
@@ -41,7 +41,7 @@ pub(super) fn connection(
     tls: Option<Arc<ServerConfig>>,
     state: &Arc<Watched<State>>,
 ) -> io::Result<()> {
-    wire::prepare(socket, PATIENCE)?;
+    wire::prepare(socket, TIMEOUT)?;
     let mut stream = socket.clone();
     let stream: Box<dyn Stream> = match (tls, protocol) {
         (None, _) => Box::new(stream),

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::Instant;
 
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::Traffic;
 use crate::load::failures;
@@ -46,6 +46,6 @@ fn l9_clients_wait_while_no_descriptor_is_left_and_are_served_afterwards() {
         let path = scene.machine().path(&format!("/proc/{worker}/fd"));
         std::fs::read_dir(path).map_or(usize::MAX, Iterator::count)
     };
-    poll(PATIENCE, || (open() < DESCRIPTORS / 2).then_some(()))
+    poll(TIMEOUT, || (open() < DESCRIPTORS / 2).then_some(()))
         .unwrap_or_else(|| panic!("{} descriptors stay open", open()));
 }

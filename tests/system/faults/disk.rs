@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use e2e::daemon::Config;
 use e2e::origin::Origin;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::{Traffic, Undo, run};
 use crate::scene::{SERVICE, Scene};
@@ -47,7 +47,7 @@ fn l16_without_room_for_its_state_the_service_starts_reloads_and_restarts() {
     // The copy of the configuration is written with the next load.
     scene.systemctl(&["reload", SERVICE]).succeeded();
     let copy = scene.machine().path(&format!("{STATE}/last-good"));
-    poll(PATIENCE, || copy.exists().then_some(()))
+    poll(TIMEOUT, || copy.exists().then_some(()))
         .unwrap_or_else(|| panic!("no copy\n{}", scene.log()));
     traffic.finish(&scene);
 }

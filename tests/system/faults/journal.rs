@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::{Traffic, Undo, run};
 use crate::load::failures;
@@ -58,5 +58,5 @@ fn r4_a_journal_that_is_killed_holds_up_no_request_and_gets_the_entries() {
         let allowed = entries.filter(|entry| entry.message().starts_with("allow http"));
         (allowed.count() * 10 >= attempts.len() * 9).then_some(())
     };
-    poll(PATIENCE, told).unwrap_or_else(|| panic!("{} requests\n{}", attempts.len(), scene.log()));
+    poll(TIMEOUT, told).unwrap_or_else(|| panic!("{} requests\n{}", attempts.len(), scene.log()));
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::{Traffic, leaves_nothing_behind};
 use crate::load::failures;
@@ -40,7 +40,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // It can be removed when the last process has ended.
-        poll(PATIENCE, || fs::remove_dir(&self.0).ok());
+        poll(TIMEOUT, || fs::remove_dir(&self.0).ok());
     }
 }
 
@@ -59,7 +59,7 @@ fn l9_a_worker_that_the_kernel_kills_for_its_memory_is_replaced() {
         };
         let worker = scene.wait_for_worker(None);
         group.add(scene.machine().outside(worker));
-        poll(PATIENCE, || (!scene.is_alive(worker)).then_some(()))
+        poll(TIMEOUT, || (!scene.is_alive(worker)).then_some(()))
             .unwrap_or_else(|| panic!("it is not killed\n{}", scene.log()));
         let gone = Instant::now();
         scene.wait_for_worker(Some(worker));

@@ -6,7 +6,7 @@ use std::time::Instant;
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Body, Origin, Reply};
 use e2e::resolver::StubResolver;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::{Traffic, Undo, run};
 use crate::scene::{Scene, use_tunnel};
@@ -23,7 +23,7 @@ fn name_server(last: u8) -> StubResolver {
 /// Waits until requests fail.
 #[track_caller]
 fn fails(scene: &Scene, url: &str) {
-    poll(PATIENCE, || {
+    poll(TIMEOUT, || {
         [502, 504].contains(&scene.get(url).0).then_some(())
     })
     .unwrap_or_else(|| panic!("{:?}", scene.get(url)));

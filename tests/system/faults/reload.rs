@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use e2e::daemon::Config;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::{Traffic, leaves_nothing_behind};
 use crate::scene::{SERVICE, Scene};
@@ -47,7 +47,7 @@ fn kill_at_each_step(
             reload.join().expect("systemctl ends")
         });
         let gone = Instant::now();
-        poll(PATIENCE, || victim(&scene).filter(|pid| *pid != before))
+        poll(TIMEOUT, || victim(&scene).filter(|pid| *pid != before))
             .unwrap_or_else(|| panic!("step {step}: it is not replaced\n{}", scene.log()));
         traffic.recovers(&scene, gone);
         let url = format!("http://denied-{step}.test/");

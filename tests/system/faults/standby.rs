@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use e2e::daemon::Config;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::{Traffic, leaves_nothing_behind};
 use crate::scene::{SERVICE, Scene};
@@ -66,7 +66,7 @@ fn l16_everything_stays_refused_when_processes_die_and_the_repair_is_found() {
     let traffic = Traffic::start(&scene, &origin);
     for victim in VICTIMS {
         kill(&scene, victim);
-        let (status, body) = poll(PATIENCE, || {
+        let (status, body) = poll(TIMEOUT, || {
             let answer = scene.machine().run([
                 "curl",
                 "-s",
@@ -84,7 +84,7 @@ fn l16_everything_stays_refused_when_processes_die_and_the_repair_is_found() {
         traffic.continues();
     }
     scene.configure(&Config::example());
-    let served = poll(PATIENCE, || {
+    let served = poll(TIMEOUT, || {
         (scene.get(&origin.url("allowed.test", "/")).0 == 200).then_some(())
     });
     served.unwrap_or_else(|| panic!("the repair is not found\n{}", scene.log()));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use e2e::daemon::Config;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 
 use super::{Bare, PACKAGE};
 use crate::load::{Load, failures, longest_wait};
@@ -38,10 +38,10 @@ impl Keeper {
                 while !stop.load(Ordering::Relaxed) {
                     connections += 1;
                     let mut requests = 0;
-                    let stream = TcpStream::connect_timeout(&door, PATIENCE);
+                    let stream = TcpStream::connect_timeout(&door, TIMEOUT);
                     let stream = stream.expect("somebody listens");
                     stream
-                        .set_read_timeout(Some(PATIENCE))
+                        .set_read_timeout(Some(TIMEOUT))
                         .expect("a socket takes options");
                     let mut stream = BufReader::new(stream);
                     while !stop.load(Ordering::Relaxed) && ask(&mut stream, &request) {
@@ -65,7 +65,7 @@ impl Keeper {
 
     fn wait_for(&self, more: usize) {
         let enough = self.answered.load(Ordering::Relaxed) + more;
-        poll(PATIENCE, || {
+        poll(TIMEOUT, || {
             (self.answered.load(Ordering::Relaxed) >= enough).then_some(())
         })
         .expect("the client gets on with it");

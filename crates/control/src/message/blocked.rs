@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// The longest time that a `blocked` call may wait for a refusal.
-pub const MOST_WAIT: Duration = Duration::from_secs(30);
+pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Which entries to return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +13,7 @@ pub const MOST_WAIT: Duration = Duration::from_secs(30);
 pub struct BlockedQuery {
     /// Only entries with a larger sequence number.
     pub since: u64,
-    /// If no entry matches, how many seconds to wait for the next one; at most [`MOST_WAIT`].
+    /// If no entry matches, how many seconds to wait for the next one; at most [`MAX_WAIT`].
     pub wait: u64,
 }
 

@@ -9,7 +9,9 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use codex_network_config::LogFlows;
@@ -148,10 +150,7 @@ impl Flow {
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.0
-            .progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.progress.lock()
     }
 }
 
@@ -202,11 +201,7 @@ impl Drop for State {
         let Some(decision) = self.decision.get() else {
             return;
         };
-        let Progress { peer, ending } = std::mem::take(
-            self.progress
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let Progress { peer, ending } = std::mem::take(self.progress.get_mut());
         let ending = ending
             .or_else(|| self.attempt.client.connection.ending().cloned())
             .unwrap_or_else(|| {

@@ -33,8 +33,8 @@ const CONTINUE_AFTER: Duration = Duration::from_secs(1);
 
 /// After the answer to a refused HTTP/2 request, we read and discard up to this many bytes of the
 /// request, for up to this time.
-const MOST_DISCARDED: usize = 64 * 1024 * 1024;
-const LONGEST_DISCARD: Duration = Duration::from_secs(5);
+const MAX_DISCARDED: usize = 64 * 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request's body on its way upstream.
 pub(crate) enum RequestBody {
@@ -365,13 +365,13 @@ pub(super) async fn discard(mut body: Incoming) {
         let mut taken = 0;
         while let Some(Ok(frame)) = body.frame().await {
             taken += frame.data_ref().map_or(0, Bytes::len);
-            if taken > MOST_DISCARDED {
+            if taken > MAX_DISCARDED {
                 break;
             }
         }
     };
     // A client that needs longer gets a reset.
-    let _ = timeout(LONGEST_DISCARD, discarded).await;
+    let _ = timeout(DISCARD_TIMEOUT, discarded).await;
 }
 
 /// The beginning of a part, at most `left` bytes.

@@ -7,7 +7,7 @@
 //! client reads none of them. A client with more requests in hand gets further connections, which
 //! end when it no longer needs them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::time::timeout;
 
@@ -92,9 +92,7 @@ impl First {
     }
 
     fn lock(&self) -> MutexGuard<'_, OriginConnections> {
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.connections.lock()
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use crate::respond;
 
 /// Interim answers kept for a slow client. Further ones are dropped, which RFC 9110 section 15.2
 /// allows.
-const MOST_INTERIM: usize = 16;
+const MAX_INTERIM: usize = 16;
 
 /// Where the interim answers to a request go.
 #[derive(Clone)]
@@ -68,7 +70,7 @@ impl Interim {
     /// Queues an interim answer.
     pub(super) fn push(&self, answer: Bytes) {
         let mut queue = self.lock();
-        if queue.answers.len() < MOST_INTERIM {
+        if queue.answers.len() < MAX_INTERIM {
             queue.answers.push_back(answer);
         }
     }
@@ -103,6 +105,6 @@ impl Interim {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

@@ -6,7 +6,9 @@
 //! taken back.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -246,7 +248,7 @@ impl Part {
 }
 
 fn lock(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
-    content.lock().unwrap_or_else(PoisonError::into_inner)
+    content.lock()
 }
 
 fn is_idempotent(method: &Method) -> bool {

@@ -1,8 +1,10 @@
 //! Whose turn it is on a connection: the client's to ask, or ours to answer.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 use std::task::Context;
 
 use futures_util::task::AtomicWaker;
@@ -71,10 +73,7 @@ impl Turns {
     }
 
     fn pathless(&self) -> MutexGuard<'_, VecDeque<bool>> {
-        self.0
-            .pathless
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.pathless.lock()
     }
 
     /// Wakes the task when the turn is the client's again.

@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use codex_network_policy::Reason;
@@ -89,7 +91,7 @@ impl Underway {
     }
 
     fn lock(&self) -> MutexGuard<'_, Requests> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.requests.lock()
     }
 }
 
@@ -116,11 +118,7 @@ impl Place {
         };
         requests.by_number.insert(number, request);
         drop(requests);
-        let before = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(held);
+        let before = self.0.lock().replace(held);
         drop(before);
         // A change of the settings after this check finds the request in its place.
         if live.current().number() != passage.generation().number() {

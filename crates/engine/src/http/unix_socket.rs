@@ -18,7 +18,7 @@ use crate::upstream::unix_socket::permitted;
 const FIELD: HeaderName = HeaderName::from_static("x-unix-socket");
 
 /// The longest path that a system call takes, without its final NUL.
-const LONGEST: usize = libc::PATH_MAX.unsigned_abs() as usize - 1;
+const MAX_LENGTH: usize = libc::PATH_MAX.unsigned_abs() as usize - 1;
 
 /// What is wrong with the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,7 @@ pub(crate) enum FieldFlaw {
     Repeated,
     #[error("the x-unix-socket field is empty: it takes the absolute path of a socket")]
     Empty,
-    #[error("the path in the x-unix-socket field is longer than {LONGEST} bytes")]
+    #[error("the path in the x-unix-socket field is longer than {MAX_LENGTH} bytes")]
     TooLong,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn path(headers: &HeaderMap) -> Result<Option<&[u8]>, FieldFlaw> {
     // No field value holds NUL (RFC 9110 section 5.5), which would end a path.
     match field.as_bytes() {
         [] => Err(FieldFlaw::Empty),
-        path if path.len() > LONGEST => Err(FieldFlaw::TooLong),
+        path if path.len() > MAX_LENGTH => Err(FieldFlaw::TooLong),
         path => Ok(Some(path)),
     }
 }
@@ -67,8 +67,8 @@ mod tests {
 
     #[test]
     fn h10_the_field_is_there_once_and_holds_a_path() {
-        let long = "/".repeat(LONGEST);
-        let too_long = "/".repeat(LONGEST + 1);
+        let long = "/".repeat(MAX_LENGTH);
+        let too_long = "/".repeat(MAX_LENGTH + 1);
         for (fields, wanted) in [
             (&[][..], Ok(None)),
             (&["/run/a.sock"], Ok(Some("/run/a.sock"))),

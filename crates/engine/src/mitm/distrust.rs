@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 use codex_network_policy::Host;
@@ -17,7 +18,7 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Later, it may have opened a connection that it did not need, as browsers do.
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// Clients and hosts that are remembered. Beyond this number all are forgotten, and logged again.
-const MOST: usize = 1024;
+const MAX_REMEMBERED: usize = 1024;
 
 /// When each client and host was last logged.
 #[derive(Debug, Default)]
@@ -55,11 +56,11 @@ impl Distrust {
 
     fn is_new(&self, client: IpAddr, host: &Host) -> bool {
         let now = Instant::now();
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.len() >= MOST {
+        let mut said = self.said.lock();
+        if said.len() >= MAX_REMEMBERED {
             said.retain(|_, at| now - *at < QUIET);
         }
-        if said.len() >= MOST {
+        if said.len() >= MAX_REMEMBERED {
             said.clear();
         }
         let last = said.insert((client, host.clone()), now);
@@ -108,10 +109,10 @@ mod tests {
         assert!(!distrust.is_new(client, &host(0)));
         assert!(distrust.is_new(client, &host(1)));
         assert!(distrust.is_new(IpAddr::from([127, 0, 0, 2]), &host(0)));
-        for number in 0..3 * MOST {
+        for number in 0..3 * MAX_REMEMBERED {
             distrust.is_new(client, &host(number));
-            let said = distrust.said.lock().expect("not poisoned");
-            assert!(said.len() <= MOST);
+            let said = distrust.said.lock();
+            assert!(said.len() <= MAX_REMEMBERED);
         }
     }
 }

@@ -5,7 +5,9 @@
 //! up only its own part, and does not delay other clients.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -78,15 +80,12 @@ impl LeafBudget {
     }
 
     fn take(&self, holder: Holder) -> bool {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.budgets.lock();
         budgets.take(holder, Instant::now())
     }
 
     fn places(&self, holder: Holder) -> Arc<Semaphore> {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way.lock();
         if under_way.len() >= MAX_HOLDERS {
             under_way.retain(|_, places| Arc::strong_count(places) > 1);
         }

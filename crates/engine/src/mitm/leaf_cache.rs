@@ -1,13 +1,15 @@
 //! Leaf certificates: one per host, issued once for any number of concurrent requests (SPEC M4).
 //!
 //! All leaves share one key pair, which is made with the engine and never leaves this process. The
-//! cache is bounded: beyond [`MOST`] hosts the one that was requested least recently is forgotten,
+//! cache is bounded: beyond [`MAX_LEAVES`] hosts the one that was requested least recently is forgotten,
 //! with its session ticket key.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 use std::time::{Duration, SystemTime};
 
 use codex_network_policy::Host;
@@ -26,7 +28,7 @@ use crate::clock::Clock;
 use crate::owner::ConnectionHandle;
 
 /// Hosts that are remembered.
-const MOST: usize = 1024;
+const MAX_LEAVES: usize = 1024;
 /// A leaf that expires sooner than this is issued anew, so that no client sees it expire.
 const RENEW_BEFORE: Duration = Duration::from_secs(3600);
 
@@ -160,12 +162,12 @@ impl LeafCache {
     fn slot(&self, host: &Host) -> Arc<Slot> {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::from(self.source.clock.now());
-        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leaves = self.leaves.lock();
         let known = leaves.get(host).filter(|slot| slot.is_usable(now));
         let slot = if let Some(slot) = known {
             Arc::clone(slot)
         } else {
-            if leaves.len() >= MOST && !leaves.contains_key(host) {
+            if leaves.len() >= MAX_LEAVES && !leaves.contains_key(host) {
                 let oldest = leaves
                     .iter()
                     .min_by_key(|(_, slot)| slot.last_asked.load(Ordering::Relaxed))
@@ -245,7 +247,7 @@ impl fmt::Debug for LeafSource {
 
 impl fmt::Debug for LeafCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        let leaves = self.leaves.lock();
         f.debug_struct("LeafCache")
             .field("source", &self.source)
             .field("leaves", &leaves.len())
@@ -280,11 +282,11 @@ mod tests {
 
     impl Settable {
         fn set(&self, now: SystemTime) {
-            *self.0.lock().expect("no panic") = now;
+            *self.0.lock() = now;
         }
 
         fn get(&self) -> SystemTime {
-            *self.0.lock().expect("no panic")
+            *self.0.lock()
         }
     }
 
@@ -374,7 +376,7 @@ mod tests {
             let leaf = cache.leaf(&host(0), &client, &budget).await;
             leaf.expect("a leaf");
         }
-        assert_eq!(cache.leaves.lock().expect("not poisoned").len(), MOST);
+        assert_eq!(cache.leaves.lock().len(), MAX_LEAVES);
         assert_eq!(issuer.asked.load(Ordering::Relaxed), 10_000);
     }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use codex_network_policy::{Host, HostError};
 
 /// The bytes of the longest address that is written here: IPv6.
-pub(crate) const LONGEST_WRITTEN: usize = 1 + 16 + 2;
+pub(crate) const MAX_WRITTEN: usize = 1 + 16 + 2;
 
 const IPV4: u8 = 0x01;
 const DOMAINNAME: u8 = 0x03;

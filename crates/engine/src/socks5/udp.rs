@@ -484,14 +484,14 @@ impl Association<'_> {
     /// Passes the client the datagrams of addresses that it has sent to, and no others: without
     /// this check a stranger could reach the client through the proxy.
     fn take_from_upstream(&mut self, family: Family) {
-        let mut buffer = Vec::with_capacity(header::LONGEST_WRITTEN + BUFFER);
+        let mut buffer = Vec::with_capacity(header::MAX_WRITTEN + BUFFER);
         for _ in 0..BATCH {
             buffer.clear();
-            buffer.resize(header::LONGEST_WRITTEN, 0);
+            buffer.resize(header::MAX_WRITTEN, 0);
             let Some(from) = self.outlets.receive(family, &mut buffer) else {
                 return;
             };
-            let bytes = buffer.len() - header::LONGEST_WRITTEN;
+            let bytes = buffer.len() - header::MAX_WRITTEN;
             let Some(flow) = self.destinations.may_answer(from) else {
                 if self.counts.unasked == 0 && self.may_say() {
                     tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram from an address that nothing was sent to; further ones are dropped without logging");

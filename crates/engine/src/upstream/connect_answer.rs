@@ -9,7 +9,7 @@
 use crate::http::framing::{is_field_text, is_token};
 
 /// Largest head, including interim answers before it.
-const LONGEST: usize = 64 * 1024;
+const MAX_LENGTH: usize = 64 * 1024;
 
 /// What the bytes so far are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Reader {
                 return self.check_beginning(begun, bytes.len());
             };
             let end = self.line + self.seen + end;
-            if end >= LONGEST {
+            if end >= MAX_LENGTH {
                 return Err(Flaw::TooLarge);
             }
             self.check_start(&bytes[self.line..end])?;
@@ -120,7 +120,7 @@ impl Reader {
 
     /// Checks an incomplete line for flaws that its beginning already shows.
     fn check_beginning(&self, line: &[u8], length: usize) -> Result<Parsed, Flaw> {
-        if length >= LONGEST {
+        if length >= MAX_LENGTH {
             return Err(Flaw::TooLarge);
         }
         self.check_start(line)?;
@@ -284,11 +284,16 @@ mod tests {
     #[test]
     fn h12_a_head_has_a_largest_size() {
         let endless = b"HTTP/1.1 200 OK\r\na: ".iter().copied();
-        let endless: Vec<u8> = endless.chain(std::iter::repeat_n(b'x', LONGEST)).collect();
+        let endless: Vec<u8> = endless
+            .chain(std::iter::repeat_n(b'x', MAX_LENGTH))
+            .collect();
         let mut reader = Reader::default();
-        assert_eq!(reader.feed(&endless[..LONGEST - 1]), Ok(Parsed::Incomplete));
-        assert_eq!(reader.feed(&endless[..LONGEST]), Err(Flaw::TooLarge));
-        let many = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(LONGEST / 20);
+        assert_eq!(
+            reader.feed(&endless[..MAX_LENGTH - 1]),
+            Ok(Parsed::Incomplete)
+        );
+        assert_eq!(reader.feed(&endless[..MAX_LENGTH]), Err(Flaw::TooLarge));
+        let many = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(MAX_LENGTH / 20);
         assert_eq!(Reader::default().feed(&many), Err(Flaw::TooLarge));
     }
 

@@ -6,7 +6,9 @@
 //! [`AnswerError`](super::answer_error::AnswerError) derives the causes.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use rustls::AlertDescription;
 
@@ -90,7 +92,7 @@ impl Evidence {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Shown> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn note_bytes(&self, bytes: &[u8]) {

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// Time limit for everything that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reports users by the client's port.
 #[derive(Default)]
@@ -170,7 +170,7 @@ impl Scene {
     }
 
     pub(crate) async fn slow_request_has_come(&self) {
-        let came = timeout(PATIENCE, self.slow.came.acquire()).await;
+        let came = timeout(TIMEOUT, self.slow.came.acquire()).await;
         came.expect("a request").expect("open").forget();
     }
 
@@ -184,7 +184,7 @@ impl Scene {
         let request = [5, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0];
         client.0.write_all(&request).await.expect("an open door");
         let mut reply = [0; 12];
-        let read = timeout(PATIENCE, client.0.read_exact(&mut reply)).await;
+        let read = timeout(TIMEOUT, client.0.read_exact(&mut reply)).await;
         read.expect("a reply").expect("a reply");
         assert_eq!(reply[3], 0);
         client
@@ -211,7 +211,7 @@ impl Client {
     pub(crate) async fn status(&mut self) -> u16 {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            let byte = timeout(PATIENCE, self.0.read_u8()).await;
+            let byte = timeout(TIMEOUT, self.0.read_u8()).await;
             head.push(byte.expect("in time").expect("an answer"));
         }
         let status = std::str::from_utf8(&head[9..12]).expect("ASCII");
@@ -229,7 +229,7 @@ impl Client {
     pub(crate) async fn try_echo(&mut self) -> bool {
         let mut answer = [0; 4];
         self.0.write_all(b"echo").await.is_ok()
-            && timeout(PATIENCE, self.0.read_exact(&mut answer))
+            && timeout(TIMEOUT, self.0.read_exact(&mut answer))
                 .await
                 .expect("an echo in time")
                 .is_ok()
@@ -238,7 +238,7 @@ impl Client {
     /// Waits for the end. Returns whether it was a reset.
     pub(crate) async fn was_reset(&mut self) -> bool {
         let mut rest = Vec::new();
-        let end = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await;
+        let end = timeout(TIMEOUT, self.0.read_to_end(&mut rest)).await;
         end.expect("an end").is_err()
     }
 

@@ -19,7 +19,7 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::time::timeout;
 
 /// Time limit for everything in these tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Scene {
     pub(crate) engine: Engine,
@@ -140,7 +140,7 @@ impl Scene {
         let mut client = self.client().await;
         client.write_all(request.as_bytes()).await.expect("a door");
         let mut answer = String::new();
-        let read = timeout(PATIENCE, client.read_to_string(&mut answer));
+        let read = timeout(TIMEOUT, client.read_to_string(&mut answer));
         read.await.expect("an answer in time").expect("an answer");
         Said::of(&answer)
     }

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// Time limit for everything in these tests.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) const POLICY: &str = "[network]\nallowed_domains = [\"**.test\", \"127.0.0.1\", \"93.184.216.9\"]\n\
      [daemon.limits]\nconnect_timeout = \"1s\"\n";
@@ -150,7 +150,7 @@ impl Scene {
             .await
             .expect("an open connection");
         let mut answer = Vec::new();
-        let read = timeout(PATIENCE, stream.read_to_end(&mut answer));
+        let read = timeout(TIMEOUT, stream.read_to_end(&mut answer));
         read.await.expect("an answer in time").expect("an answer");
         String::from_utf8_lossy(&answer).into_owned()
     }
@@ -173,7 +173,7 @@ impl Scene {
             return Ok(stream);
         }
         let mut rest = Vec::new();
-        let read = timeout(PATIENCE, stream.read_to_end(&mut rest));
+        let read = timeout(TIMEOUT, stream.read_to_end(&mut rest));
         read.await.expect("a body in time").expect("a body");
         Err(head + &String::from_utf8_lossy(&rest))
     }
@@ -190,7 +190,7 @@ impl Scene {
         message.extend_from_slice(&port.to_be_bytes());
         stream.write_all(&message).await.expect("a connection");
         let mut reply = [0; 12];
-        let read = timeout(PATIENCE, stream.read_exact(&mut reply));
+        let read = timeout(TIMEOUT, stream.read_exact(&mut reply));
         read.await.expect("a reply in time").expect("a reply");
         reply[3]
     }
@@ -223,7 +223,7 @@ pub(crate) fn settings(policy: &str, variables: &[(&str, &str)]) -> Settings {
 pub(crate) async fn head(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        let byte = timeout(PATIENCE, stream.read_u8());
+        let byte = timeout(TIMEOUT, stream.read_u8());
         head.push(byte.await.expect("a head in time").ok()?);
     }
     Some(head)
@@ -233,7 +233,7 @@ pub(crate) async fn head(stream: &mut TcpStream) -> Option<Vec<u8>> {
 pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut text = Vec::new();
     while !text.ends_with(end.as_bytes()) {
-        let byte = timeout(PATIENCE, stream.read_u8());
+        let byte = timeout(TIMEOUT, stream.read_u8());
         text.push(byte.await.expect("bytes in time").expect("bytes"));
     }
     String::from_utf8(text).expect("text")

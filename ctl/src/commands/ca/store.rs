@@ -20,9 +20,9 @@ const SUFFIX: &str = ".crt";
 /// Bytes of the fingerprint in a name.
 const MARK: usize = 8;
 /// Longest certificate that is read.
-const LONGEST: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 64 * 1024;
 /// Longest list of a system's trusted certificates that is read.
-const LONGEST_LIST: u64 = 16 << 20;
+const MAX_LIST: u64 = 16 << 20;
 /// The store of macOS.
 const KEYCHAIN: &str = "/Library/Keychains/System.keychain";
 
@@ -183,7 +183,7 @@ impl Store {
             Kind::Macos => return self.verify(pem, run),
         };
         // Far longer than a certificate, because it is a list.
-        let Ok(list) = Reading::up_to(LONGEST_LIST).read(&self.root.join(list)) else {
+        let Ok(list) = Reading::up_to(MAX_LIST).read(&self.root.join(list)) else {
             return Trust::Unknown;
         };
         let Ok(wanted) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
@@ -298,7 +298,7 @@ fn fingerprint(pem: &[u8]) -> Option<String> {
 
 /// A small regular file, also through a link.
 fn read(path: &Path) -> Option<Vec<u8>> {
-    let mut content = Reading::up_to(LONGEST).without_links().read(path).ok()?;
+    let mut content = Reading::up_to(MAX_BYTES).without_links().read(path).ok()?;
     Some(std::mem::take(&mut *content))
 }
 

@@ -11,7 +11,7 @@ use super::Facts;
 use super::finding::Finding;
 
 /// How long a door may take to accept, and then to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let Some(answers) = facts.proxy.answers() else {
@@ -110,7 +110,7 @@ fn speak(name: &str, address: SocketAddr) -> Result<(), String> {
         clippy::disallowed_methods,
         reason = "a client of the proxy, and to an address of this machine"
     )]
-    let connected = TcpStream::connect_timeout(&address, PATIENCE);
+    let connected = TcpStream::connect_timeout(&address, PROBE_TIMEOUT);
     let mut stream = connected.map_err(|error| format!("takes no connections: {error}"))?;
     // The HTTP door answers a ping (RFC 9110 section 9.3.7) without a line in its log, and the admin
     // API says that it is healthy.
@@ -128,8 +128,8 @@ fn speak(name: &str, address: SocketAddr) -> Result<(), String> {
     };
     let mut heard = vec![0; hear.len()];
     let spoken = stream
-        .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+        .set_read_timeout(Some(PROBE_TIMEOUT))
+        .and_then(|()| stream.set_write_timeout(Some(PROBE_TIMEOUT)))
         .and_then(|()| stream.write_all(say))
         .and_then(|()| stream.read_exact(&mut heard));
     match spoken {
@@ -137,7 +137,7 @@ fn speak(name: &str, address: SocketAddr) -> Result<(), String> {
         Ok(()) => Err("is answered by another program".to_owned()),
         Err(error) => Err(format!(
             "takes connections and does not answer within {} ({})",
-            duration_text(PATIENCE),
+            duration_text(PROBE_TIMEOUT),
             error.kind()
         )),
     }

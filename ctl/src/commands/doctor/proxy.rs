@@ -16,7 +16,7 @@ use crate::listener::AnsweringProxy;
 use crate::{Failure, find};
 
 /// Time limit for all answers of the proxy.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The doors, and the settings that say where each is.
 const DOORS: [(&str, &str); 3] = [
@@ -124,7 +124,7 @@ pub(super) fn ask(socket: Option<PathBuf>) -> Result<Proxy, Failure> {
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     Ok(runtime.block_on(async {
-        match tokio::time::timeout(PATIENCE, find::first(socket, ProxyTrust::ByFlag)).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, find::first(socket, ProxyTrust::ByFlag)).await {
             Ok(Ok(client)) => question(&client).await,
             Ok(Err(tried)) => nobody(&tried),
             Err(_) => Proxy::Strange("the proxy does not answer in time".to_owned()),
@@ -150,7 +150,7 @@ async fn question(client: &Client) -> Proxy {
 }
 
 async fn in_time<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
-    let answer = tokio::time::timeout(PATIENCE, call).await;
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, call).await;
     answer.unwrap_or(Err(CallError::TimedOut))
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::system_tool;
 
 /// Time limit of one tool. They ask a local service and print its answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TOOL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A tool's standard output, and whether it succeeded; or why there is no output.
 pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(String, Success), String> {
@@ -32,7 +32,7 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(String, Success)
         // After the time limit the receiver is gone.
         let _ = sender.send(read.map(|_| said));
     });
-    let said = ended.recv_timeout(PATIENCE);
+    let said = ended.recv_timeout(TOOL_TIMEOUT);
     if said.is_err() {
         // It may have ended just now; then there is nothing to kill.
         let _ = child.kill();

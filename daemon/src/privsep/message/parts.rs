@@ -1,7 +1,7 @@
 //! The parts that messages share: problems, accounts, lists and small enumerations.
 
 use super::{
-    Account, Confinement, Ends, Fallback, LONGEST_TO_WORKER, Listener, MAX_OWNERS_ASKED, Malformed,
+    Account, Confinement, Ends, Fallback, Listener, MAX_OWNERS_ASKED, MAX_TO_WORKER, Malformed,
     Mode, Problems,
 };
 use crate::ca::PublicKey;
@@ -10,8 +10,8 @@ use crate::privsep::layout::{Reader, Writer};
 impl Writer {
     /// Each gets half of the room, so that a long text does not displace the detail.
     pub(in crate::privsep) fn problems(&mut self, problems: &Problems) {
-        self.text(&problems.text, LONGEST_TO_WORKER / 2);
-        self.text(&problems.detail, LONGEST_TO_WORKER);
+        self.text(&problems.text, MAX_TO_WORKER / 2);
+        self.text(&problems.detail, MAX_TO_WORKER);
     }
 
     pub(super) fn count(&mut self, count: usize) {

@@ -199,8 +199,8 @@ fn m4_a_leaf_is_asked_for_with_an_uncompressed_key_and_a_name_that_can_be_one() 
 
 #[test]
 fn a_text_that_is_too_long_is_cut_between_characters() {
-    let why = "\u{e9}".repeat(LONGEST_TO_MONITOR);
+    let why = "\u{e9}".repeat(MAX_TO_MONITOR);
     let (operation, bytes) = ToMonitor::Rejected { ticket: 1, why }.encode();
-    assert!(bytes.len() <= LONGEST_TO_MONITOR);
+    assert!(bytes.len() <= MAX_TO_MONITOR);
     assert!(ToMonitor::decode(operation, &bytes).is_ok());
 }

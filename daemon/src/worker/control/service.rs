@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use codex_network_config::{Settings, UpstreamProxy};
 use codex_network_control::message::{
     Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
-    GenerationInForce, Listener, MOST_WAIT, ModeChange, ModeInForce, NameServer, Names, Nothing,
+    GenerationInForce, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, Nothing,
     Patterns, Reloaded, Rule, Status,
 };
 use codex_network_control::version::{Hello, Welcome};
@@ -277,7 +277,7 @@ impl Control for Session {
         let log = self.service.engine.blocked();
         // A number that was never used means: from now on.
         let since = query.since.min(log.last());
-        let until = Instant::now() + Duration::from_secs(query.wait).min(MOST_WAIT);
+        let until = Instant::now() + Duration::from_secs(query.wait).min(MAX_WAIT);
         loop {
             let found = self.service.blocked_after(since);
             if !found.blocked.is_empty() || found.ending || Instant::now() >= until {

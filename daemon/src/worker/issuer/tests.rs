@@ -5,13 +5,13 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::privsep::channel::{self, Receiver};
-use crate::privsep::message::LONGEST_TO_MONITOR;
+use crate::privsep::message::MAX_TO_MONITOR;
 use crate::worker::link;
 
 fn scene() -> (Arc<Issuer>, Receiver) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (link, _) = link::over(ours).unwrap();
-    let (_, mut heard) = channel::split(theirs, LONGEST_TO_MONITOR).unwrap();
+    let (_, mut heard) = channel::split(theirs, MAX_TO_MONITOR).unwrap();
     link.tell(ToMonitor::Applied { ticket: 0 });
     heard.receive().unwrap().expect("that the worker serves");
     let issuer = Issuer::new(link);
@@ -79,7 +79,7 @@ async fn m4_a_leaf_comes_with_the_ca_that_was_asked() {
 #[tokio::test]
 async fn m4_too_many_at_once_are_told_so_and_one_counts_until_it_is_answered() {
     let (issuer, mut heard) = scene();
-    for _ in 0..MOST_LEAVES_ASKED {
+    for _ in 0..MAX_LEAVES_REQUESTED {
         // The caller goes away, and the question stays pending.
         let host = host("a.test");
         let ask = issuer.issue(&host, &KEY);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use e2e::client::{Association, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine};
 use e2e::resolver::StubResolver;
-use e2e::wait::{PATIENCE, poll};
+use e2e::wait::{TIMEOUT, poll};
 use serde_json::json;
 
 use super::{address, associate, client, echoes, here, next, port, start};
@@ -24,7 +24,7 @@ fn audited(daemon: &Daemon, count: usize) -> Vec<LogLine> {
         });
         (lines.len() >= count).then_some(lines)
     };
-    let lines = poll(PATIENCE, read).expect("as many audit events");
+    let lines = poll(TIMEOUT, read).expect("as many audit events");
     assert_eq!(lines.len(), count, "{lines:#?}");
     lines
 }

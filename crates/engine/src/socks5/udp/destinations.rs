@@ -16,7 +16,7 @@ use crate::outcome::Ending;
 use crate::upstream::datagram::ATTEMPTS_MAX;
 
 /// Destinations remembered at once, which also bounds the addresses that may answer.
-pub(crate) const MOST: usize = 256;
+pub(crate) const MAX_DESTINATIONS: usize = 256;
 /// How long an unused destination is remembered (RFC 4787 section 4.3, the recommended value). Only
 /// datagrams of the client count as use: those from outside could keep the way in open for ever
 /// (REQ-6).
@@ -264,7 +264,7 @@ impl Destinations {
         now: Instant,
     ) -> Vec<Forgotten> {
         let mut forgotten = Vec::from_iter(self.remove(&wanted));
-        if self.table.len() >= MOST {
+        if self.table.len() >= MAX_DESTINATIONS {
             let oldest = self.table.iter().min_by_key(|(_, it)| it.used);
             if let Some(oldest) = oldest.map(|(wanted, _)| wanted.clone()) {
                 forgotten.extend(self.remove(&oldest));
@@ -379,8 +379,8 @@ mod tests {
                 peer(u16::try_from(number).expect("small")),
                 1,
             );
-            assert!(table.table.len() <= MOST);
-            assert!(table.peers.len() <= MOST);
+            assert!(table.table.len() <= MAX_DESTINATIONS);
+            assert!(table.peers.len() <= MAX_DESTINATIONS);
         }
         assert!(table.may_answer(peer(9_999)).is_some());
         assert!(table.may_answer(peer(1)).is_none());

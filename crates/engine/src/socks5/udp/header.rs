@@ -11,7 +11,7 @@ use codex_network_policy::Host;
 use crate::socks5::address::{self, Address, AddressFlaw, InvalidHost};
 
 /// The bytes of the longest header that is written here.
-pub(crate) const LONGEST_WRITTEN: usize = 3 + address::LONGEST_WRITTEN;
+pub(crate) const MAX_WRITTEN: usize = 3 + address::MAX_WRITTEN;
 
 /// A datagram that a client wants sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,14 +67,14 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Datagram<'_>, Flaw> {
     }
 }
 
-/// Writes the header of an answer in front of its data: `buffer` holds [`LONGEST_WRITTEN`] bytes of
+/// Writes the header of an answer in front of its data: `buffer` holds [`MAX_WRITTEN`] bytes of
 /// room and then the data. Returns the whole datagram, which begins somewhere in that room.
 pub(crate) fn write_before(buffer: &mut [u8], from: SocketAddr) -> &[u8] {
-    let mut header = Vec::with_capacity(LONGEST_WRITTEN);
+    let mut header = Vec::with_capacity(MAX_WRITTEN);
     header.extend_from_slice(&[0, 0, 0]);
     address::write(from, &mut header);
-    let start = LONGEST_WRITTEN - header.len();
-    buffer[start..LONGEST_WRITTEN].copy_from_slice(&header);
+    let start = MAX_WRITTEN - header.len();
+    buffer[start..MAX_WRITTEN].copy_from_slice(&header);
     &buffer[start..]
 }
 
@@ -151,7 +151,7 @@ mod tests {
             SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 53)),
             SocketAddr::from((Ipv6Addr::LOCALHOST, 65535)),
         ] {
-            let mut buffer = vec![0xff; LONGEST_WRITTEN];
+            let mut buffer = vec![0xff; MAX_WRITTEN];
             buffer.extend_from_slice(b"answer");
             let written = write_before(&mut buffer, from);
             let read = read(written).expect("a datagram");

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::{Either, select};
@@ -93,7 +95,7 @@ impl NameServer {
 
     /// How it does.
     pub(super) fn health(&self) -> NameServerHealth {
-        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcomes = self.outcomes.lock();
         NameServerHealth {
             address: self.address,
             last_success: outcomes.last_success,
@@ -250,7 +252,7 @@ impl NameServer {
     }
 
     fn note_success(&self) {
-        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcomes = self.outcomes.lock();
         *outcomes = Outcomes {
             last_success: Some(SystemTime::now()),
             ..Outcomes::default()
@@ -263,7 +265,7 @@ impl NameServer {
         let mut ends = (0..=MAX_ERROR.min(error.len())).rev();
         let end = ends.find(|end| error.is_char_boundary(*end));
         let error = error[..end.unwrap_or(0)].to_owned();
-        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcomes = self.outcomes.lock();
         outcomes.failures = outcomes.failures.saturating_add(1);
         outcomes.last_error = Some(error);
     }
