@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(policy.mode(), codex_network_policy::Mode::Limited);
         let rule = policy.allowed().rules().next().unwrap();
         assert!(
-            rule.origin.unwrap().file.ends_with("/a.toml"),
+            rule.written_at.unwrap().file.ends_with("/a.toml"),
             "the place of a rule is kept"
         );
         assert_eq!(loaded.settings.files.len(), 1);

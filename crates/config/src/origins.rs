@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use codex_network_policy::Origin;
+use codex_network_policy::ConfigLine;
 
 use crate::diagnostic::Problems;
 use crate::generation::{self, Key, Raw, Schema};
@@ -10,18 +10,18 @@ use crate::generation::{self, Key, Raw, Schema};
 /// The places of values that are not at their defaults, under the names of the newest form: `mode`,
 /// `daemon.limits.blocked_buffer`. A value that is not here has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origins(BTreeMap<String, Vec<Origin>>);
+pub struct Origins(BTreeMap<String, Vec<ConfigLine>>);
 
 impl Origins {
     /// All of them, sorted by name. There is one place, or one for each file for a list that
     /// requirements add to (SPEC C6).
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[Origin])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[ConfigLine])> {
         self.0.iter().map(|(key, at)| (key.as_str(), at.as_slice()))
     }
 
     /// A value was changed in a running proxy.
     pub fn set_at_run_time(&mut self, name: &str) {
-        let origin = Origin {
+        let origin = ConfigLine {
             file: "run time".into(),
             line: 0,
         };
@@ -53,19 +53,19 @@ impl Origins {
     }
 
     /// Sets the only place of a value.
-    fn replace(&mut self, name: &str, origin: Origin) {
+    fn replace(&mut self, name: &str, origin: ConfigLine) {
         self.0.insert(name.to_owned(), vec![origin]);
     }
 
     /// Sets the place of a value that has none yet.
-    pub(crate) fn fall_back(&mut self, name: &str, origin: Origin) {
+    pub(crate) fn fall_back(&mut self, name: &str, origin: ConfigLine) {
         self.0
             .entry(name.to_owned())
             .or_insert_with(|| vec![origin]);
     }
 
     /// Adds the place of a part of a list, once for each file.
-    pub(crate) fn add(&mut self, name: &str, origin: &Origin) {
+    pub(crate) fn add(&mut self, name: &str, origin: &ConfigLine) {
         let places = self.0.entry(name.to_owned()).or_default();
         if places.iter().all(|place| place.file != origin.file) {
             places.push(origin.clone());

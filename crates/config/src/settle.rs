@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use codex_network_policy::{ListKind, Mode, Origin, Pattern, Policy, PolicySpec};
+use codex_network_policy::{ConfigLine, ListKind, Mode, Pattern, Policy, PolicySpec};
 
 use crate::constraints::Requirements;
 use crate::diagnostic::{Diagnostic, Problems, quoted, shown};
@@ -20,7 +20,7 @@ use crate::{daemon, listen, mitm, platform, unavailable};
 pub(crate) const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("limited", Mode::Limited)];
 
 /// The source of a compiled list: patterns with their places.
-pub(crate) type Rules = Vec<(Pattern, Option<Origin>)>;
+pub(crate) type Rules = Vec<(Pattern, Option<ConfigLine>)>;
 
 /// Checks and converts everything. The result is valid only when `problems` holds no error
 /// afterwards.
@@ -181,7 +181,7 @@ fn pattern(
     at: Place,
     kind: ListKind,
     problems: &mut Problems<'_>,
-) -> Option<(Pattern, Option<Origin>)> {
+) -> Option<(Pattern, Option<ConfigLine>)> {
     match Pattern::parse(text, kind) {
         Ok(pattern) => Some((pattern, Some(problems.texts.origin(at)))),
         Err(error) => {

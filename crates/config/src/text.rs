@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use codex_network_policy::Origin;
+use codex_network_policy::ConfigLine;
 
 /// A part of one text, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,9 +119,9 @@ impl Texts {
         format!("{}:{}", self.text(place).name, self.line(place))
     }
 
-    /// The same as an [`Origin`], to be kept.
-    pub(crate) fn origin(&self, place: Place) -> Origin {
-        Origin {
+    /// The same as a [`ConfigLine`], to be kept.
+    pub(crate) fn origin(&self, place: Place) -> ConfigLine {
+        ConfigLine {
             file: Arc::clone(&self.text(place).name),
             line: self.line(place),
         }

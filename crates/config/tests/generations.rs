@@ -368,7 +368,7 @@ fn hooks_mean_the_same_everywhere_m9() {
 
         let (id, hook) = settings.mitm.hooks.iter().next().expect("one hook");
         assert_eq!(hook.name, "api");
-        let origin = hook.origin.as_ref().expect("it is written");
+        let origin = hook.written_at.as_ref().expect("it is written");
         assert_eq!(&*origin.file, "config.toml");
         assert_eq!(hook.methods[0].as_str(), "GET");
         assert_eq!(hook.headers[0].0.as_str(), "accept");

@@ -8,8 +8,9 @@ use crate::domain_set::{DomainSet, Listed};
 use crate::host::Host;
 use crate::local_addresses::{LocalAddresses, is_local_address};
 use crate::method::{Mode, has_undefined_content, is_read_only};
-use crate::policy::{Interception, Policy, RuleRef};
+use crate::policy::{Interception, Policy};
 use crate::request::{Hooked, Protocol, Request};
+use crate::rule::RuleRef;
 
 impl Policy {
     /// Judges a request by what it names, before anything is resolved.

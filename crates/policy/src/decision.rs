@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::policy::RuleRef;
+use crate::rule::RuleRef;
 
 /// Whether a request is permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -18,7 +18,7 @@ use hashbrown::HashMap;
 use self::names::{Hash, NONE, Names, suffixes};
 use crate::host::Host;
 use crate::pattern::{Depth, label_matches};
-use crate::policy::{Origin, Rule};
+use crate::rule::{ConfigLine, Rule, RuleId};
 
 /// A compiled list.
 #[derive(Debug, Default)]
@@ -36,10 +36,6 @@ pub struct DomainSet {
     texts: Vec<String>,
     files: Vec<Arc<str>>,
 }
-
-/// A rule's place in its list. Only the list that gave it can tell its text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RuleId(pub(crate) u32);
 
 /// The result of finding a host on a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,13 +136,16 @@ impl DomainSet {
                 text
             }
         };
-        let origin = usize::from(row.file).checked_sub(1).and_then(|file| {
-            Some(Origin {
+        let written_at = usize::from(row.file).checked_sub(1).and_then(|file| {
+            Some(ConfigLine {
                 file: Arc::clone(self.files.get(file)?),
                 line: row.line,
             })
         });
-        Some(Rule { pattern, origin })
+        Some(Rule {
+            pattern,
+            written_at,
+        })
     }
 
     /// All rules, in the order in which they were written.

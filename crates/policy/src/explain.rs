@@ -11,8 +11,9 @@ use crate::address::AddressClass;
 use crate::decision::{Decision, Handling, Reason};
 use crate::host::Host;
 use crate::method::is_read_only;
-use crate::policy::{Interception, Policy, Rule};
+use crate::policy::{Interception, Policy};
 use crate::request::{Hooked, Protocol, Request};
+use crate::rule::Rule;
 
 /// The policy's decision on a request, for people. `Display` writes sentences.
 #[derive(Clone, Debug)]

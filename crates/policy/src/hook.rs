@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 use crate::host::Host;
-use crate::policy::Origin;
+use crate::rule::ConfigLine;
 use query::Presence;
 use target::Target;
 
@@ -37,8 +37,8 @@ pub use text::{
 pub struct HookSpec {
     /// Its name in the configuration.
     pub name: String,
-    /// Where it is written, when that is known.
-    pub origin: Option<Origin>,
+    /// The line that it is written on, if that is known.
+    pub written_at: Option<ConfigLine>,
     /// The exact host that it covers.
     pub host: Host,
     /// The methods that it covers, none of which is `CONNECT`.

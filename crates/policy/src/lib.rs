@@ -36,12 +36,13 @@ mod method;
 mod pattern;
 mod policy;
 mod request;
+mod rule;
 mod unix_socket;
 
 pub use address::{AddressClass, SPECIAL_PURPOSE_V4, SPECIAL_PURPOSE_V6, SpecialPurpose};
 pub use authority::{Authority, AuthorityError};
 pub use decision::{Decision, Handling, Reach, Reason, Source, Verdict};
-pub use domain_set::{DomainSet, Listed, RuleId};
+pub use domain_set::{DomainSet, Listed};
 pub use explain::Explanation;
 pub use field::{FieldClass, Scrutiny, ends_here, ends_here_in_answers, is_same_field};
 pub use hook::{
@@ -53,8 +54,9 @@ pub use host::{Host, HostError, Ipv6Host, Name};
 pub use local_addresses::{LocalAddresses, NoLocalAddresses, is_local_address};
 pub use method::{Content, Mode, ModeError, defines_content, is_read_only};
 pub use pattern::{ListKind, Pattern, PatternError};
-pub use policy::{Interception, Origin, Policy, PolicyError, PolicySpec, Rule, RuleRef};
+pub use policy::{Interception, Policy, PolicyError, PolicySpec};
 pub use request::{Hooked, Protocol, Request};
+pub use rule::{ConfigLine, Rule, RuleId, RuleRef};
 pub use unix_socket::{
     ListedUnixSocket, RelativePath, UnixSocketList, UnixSocketLists, UnixSocketPath,
     UnixSocketRequest, UnixSocketSupport,

@@ -1,17 +1,16 @@
 //! The rules in force: two lists and a few switches, compiled once and never changed.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 
 use hashbrown::HashSet;
 
 use crate::decision::{Decision, Reason, Source};
-use crate::domain_set::{DomainSet, RuleId, TooLarge};
+use crate::domain_set::{DomainSet, TooLarge};
 use crate::host::Host;
 use crate::method::Mode;
 use crate::pattern::Pattern;
+use crate::rule::{ConfigLine, Rule, RuleRef};
 
 /// The source of a policy. The default refuses everything.
 #[derive(Clone, Debug)]
@@ -23,12 +22,12 @@ pub struct PolicySpec {
     /// Whether hosts on the allow list may be, or resolve to, addresses that are not public.
     pub allow_local_binding: bool,
     /// Patterns of the allow list, in the order in which they were written.
-    pub allowed: Vec<(Pattern, Option<Origin>)>,
+    pub allowed: Vec<(Pattern, Option<ConfigLine>)>,
     /// The entries of the allow list that may name a non-public host and so lift the rule against
     /// it; `None` when all may.
-    pub local_exceptions: Option<Vec<(Pattern, Option<Origin>)>>,
+    pub local_exceptions: Option<Vec<(Pattern, Option<ConfigLine>)>>,
     /// Patterns of the deny list, in the order in which they were written.
-    pub denied: Vec<(Pattern, Option<Origin>)>,
+    pub denied: Vec<(Pattern, Option<ConfigLine>)>,
     /// Hosts with hooks: their requests are judged one by one inside TLS interception.
     pub intercepted: Vec<Host>,
     /// Whether TLS may be intercepted where a request needs it.
@@ -71,33 +70,6 @@ pub(crate) struct Lists {
     pub(crate) local_exceptions: Option<DomainSet>,
     pub(crate) denied: DomainSet,
     pub(crate) intercepted: HashSet<Host>,
-}
-
-/// Where a rule is written.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// The file's path, or a word for another source (`-c`).
-    pub file: Arc<str>,
-    /// The line, from 1; 0 where there are no lines.
-    pub line: u32,
-}
-
-/// A rule, for people: `Display` gives `*.example.com (config.toml:4)`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Rule {
-    /// The pattern in its canonical text.
-    pub pattern: String,
-    /// Where it is written, when that is known.
-    pub origin: Option<Origin>,
-}
-
-/// Identifies a rule of a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RuleRef {
-    /// A rule of the allow list.
-    Allowed(RuleId),
-    /// A rule of the deny list.
-    Denied(RuleId),
 }
 
 /// A list that is too large to index.
@@ -211,25 +183,6 @@ impl Policy {
         match rule {
             RuleRef::Allowed(id) => self.lists.allowed.rule(id),
             RuleRef::Denied(id) => self.lists.denied.rule(id),
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => f.write_str(&self.file),
-            line => write!(f, "{}:{line}", self.file),
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.pattern)?;
-        match &self.origin {
-            None => Ok(()),
-            Some(origin) => write!(f, " ({origin})"),
         }
     }
 }

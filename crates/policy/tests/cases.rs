@@ -15,8 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use codex_network_policy::{
-    AddressClass, Authority, Content, Decision, Handling, Hooked, Host, Interception, ListKind,
-    LocalAddresses, Mode, Origin, Pattern, Policy, PolicySpec, Protocol, Request, UnixSocketPath,
+    AddressClass, Authority, ConfigLine, Content, Decision, Handling, Hooked, Host, Interception,
+    ListKind, LocalAddresses, Mode, Pattern, Policy, PolicySpec, Protocol, Request, UnixSocketPath,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -383,7 +383,7 @@ impl Asked {
             let entry = |(text, line): (&String, u32)| {
                 let pattern = Pattern::parse(&expand(text), kind).expect("the row has patterns");
                 let file = Arc::clone(&file);
-                (pattern, Some(Origin { file, line }))
+                (pattern, Some(ConfigLine { file, line }))
             };
             numbered.map(entry).collect()
         };

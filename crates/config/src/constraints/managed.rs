@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use codex_network_policy::{Mode, Origin};
+use codex_network_policy::{ConfigLine, Mode};
 
 /// The requirements that the settings were made under. The default requires nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Pin {
     /// The permitted values, in words.
     pub allowed: String,
     /// The place of the requirement.
-    pub origin: Origin,
+    pub origin: ConfigLine,
 }
 
 /// A value that exceeds a requirement. `Display` writes one line.

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use codex_network_policy::{
-    HeaderNameText, HookMethod, HookSpec, Host, Origin, PathPrefix, ValuePattern,
+    ConfigLine, HeaderNameText, HookMethod, HookSpec, Host, PathPrefix, ValuePattern,
 };
 
 use super::{Named, non_empty_list, non_empty_strings};
@@ -80,7 +80,7 @@ fn hook(entry: &Entry<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Op
     }
     let spec = HookSpec {
         name: entry.name.clone().into_owned(),
-        origin: Some(Origin {
+        written_at: Some(ConfigLine {
             file: problems.texts.text(entry.at).name.clone(),
             line: problems.texts.line(entry.at),
         }),

@@ -144,12 +144,12 @@ impl Explained {
 
 impl From<&codex_network_policy::Rule> for Rule {
     fn from(rule: &codex_network_policy::Rule) -> Self {
-        let origin = rule.origin.as_ref();
+        let at = rule.written_at.as_ref();
         Self {
             pattern: rule.pattern.clone(),
             list: None,
-            file: origin.map(|origin| origin.file.to_string()),
-            line: origin.map(|origin| origin.line).filter(|line| *line > 0),
+            file: at.map(|at| at.file.to_string()),
+            line: at.map(|at| at.line).filter(|line| *line > 0),
         }
     }
 }

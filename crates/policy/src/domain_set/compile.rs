@@ -10,7 +10,7 @@ use hashbrown::{HashMap, HashSet};
 use super::names::{Hash, NONE, Names, Rules};
 use super::{AddressRule, DomainSet, RuleKind, RuleRow, TooLarge, Wildcard};
 use crate::pattern::{Depth, Pattern, Shape};
-use crate::policy::Origin;
+use crate::rule::ConfigLine;
 
 /// A list while it is compiled. Until [`finish`](Self::finish), indices into the table of names are
 /// indices into `names`.
@@ -33,18 +33,22 @@ struct DraftName<'a> {
 impl DomainSet {
     /// Compiles a list. Of equal patterns the first one names the rule.
     pub(crate) fn compile<'a>(
-        patterns: impl IntoIterator<Item = &'a (Pattern, Option<Origin>)>,
+        patterns: impl IntoIterator<Item = &'a (Pattern, Option<ConfigLine>)>,
     ) -> Result<Self, TooLarge> {
         let mut draft = Draft::default();
-        for (pattern, origin) in patterns {
-            draft.add(pattern, origin.as_ref())?;
+        for (pattern, written_at) in patterns {
+            draft.add(pattern, written_at.as_ref())?;
         }
         draft.finish()
     }
 }
 
 impl<'a> Draft<'a> {
-    fn add(&mut self, pattern: &'a Pattern, origin: Option<&'a Origin>) -> Result<(), TooLarge> {
+    fn add(
+        &mut self,
+        pattern: &'a Pattern,
+        written_at: Option<&'a ConfigLine>,
+    ) -> Result<(), TooLarge> {
         let rule = u32::try_from(self.set.rules.len()).map_err(|_| TooLarge)?;
         if rule == NONE {
             return Err(TooLarge);
@@ -84,8 +88,8 @@ impl<'a> Draft<'a> {
         let Some((kind, subject)) = placed else {
             return Ok(());
         };
-        let file = origin.map_or(0, |origin| self.file_number(&origin.file));
-        let line = origin.map_or(0, |origin| origin.line);
+        let file = written_at.map_or(0, |at| self.file_number(&at.file));
+        let line = written_at.map_or(0, |at| at.line);
         self.set.rules.push(RuleRow {
             kind,
             subject,

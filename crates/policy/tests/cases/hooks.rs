@@ -114,7 +114,7 @@ impl Written {
         });
         HookSpec {
             name: self.name.clone(),
-            origin: None,
+            written_at: None,
             host: Host::parse(&self.host).expect("a host"),
             methods: methods.map(|method| method.expect("a method")).collect(),
             path_prefixes: paths.map(|path| path.expect("a path")).collect(),

@@ -32,7 +32,7 @@ impl Scene {
         let host = Host::parse("a.example").ok()?;
         let hooks = Hooks::compile(vec![HookSpec {
             name: "hook".to_owned(),
-            origin: None,
+            written_at: None,
             host: host.clone(),
             methods: vec![HookMethod::parse("get").ok()?],
             path_prefixes: vec![PathPrefix::parse(&self.path).ok()?],

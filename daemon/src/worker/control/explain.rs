@@ -156,7 +156,7 @@ fn missed_hooks(generation: &Generation, told: &ForeseenDecision<'_>) -> Vec<Mis
         let hook = hooks.get(miss.hook)?;
         Some(MissedHook {
             name: hook.name.clone(),
-            place: hook.origin.as_ref().map(ToString::to_string),
+            place: hook.written_at.as_ref().map(ToString::to_string),
             missed: miss.clauses.iter().map(ToString::to_string).collect(),
         })
     });
@@ -174,7 +174,7 @@ fn notes(generation: &Generation, told: &ForeseenDecision<'_>) -> Vec<String> {
     if let HookVerdict::Matched(id) = told.hook
         && let Some(hook) = generation.settings().mitm.hooks.get(id)
     {
-        let place = hook.origin.as_ref().map(|at| format!(" ({at})"));
+        let place = hook.written_at.as_ref().map(|at| format!(" ({at})"));
         let place = place.unwrap_or_default();
         notes.push(format!("the hook {}{place} matches", hook.name));
     }
