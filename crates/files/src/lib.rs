@@ -1,11 +1,11 @@
 //! Files and directories that other users may influence.
 //!
-//! [`Trust`] says who may change a place: the file and every directory on the way to it.
-//! [`Reading`] is the one reader of files: it stops at a limit. [`Node`] changes the mode and group
+//! [`Trust`] checks who may change a file: it looks at the file and at every directory above it.
+//! [`Reading`] is the only reader of files; it stops at a limit. [`Node`] changes the mode and group
 //! of the file that was inspected, even if its name leads to another file by then. [`FileLock`] is
 //! a lock that other users cannot take.
 //!
-//! This crate knows nothing of the proxy: its callers decide what a refusal means.
+//! This crate knows nothing of the proxy. Its callers decide what a refusal means.
 
 mod lock;
 mod node;

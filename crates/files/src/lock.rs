@@ -1,7 +1,7 @@
-//! A lock that other users cannot take: it is on a file of our own that only its owner may open.
+//! A lock that other users cannot take: it is on a file that only its owner may open.
 //!
-//! A user may lock every file that they may open, so any user could hold a lock on a directory that
-//! all may read, for ever. Nothing here waits without a limit.
+//! A user may lock every file that they may open. A lock on a directory that all users may read
+//! could be kept for ever by any of them. Every wait here has a limit.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::Uid;
 
-/// Pause between two tries.
+/// Pause between two attempts to take the lock.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
-/// Enough bytes for the number of a process.
-const MAX_NOTE: u64 = 32;
+/// Longest text that is read from the file: enough for a process id.
+const MAX_PID_BYTES: u64 = 32;
 
-/// The lock, until it is dropped. Its file is removed with it.
+/// A lock that is held until it is dropped. Its file is removed then.
 #[derive(Debug)]
 pub struct FileLock {
     file: Flock<File>,
     path: PathBuf,
 }
 
-/// Why there is no lock.
+/// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process holds it and did not release it in time.
@@ -32,7 +32,7 @@ pub enum LockError {
     Held {
         /// The lock's file.
         path: PathBuf,
-        /// Its process, if it wrote its number.
+        /// The process that holds it, if it wrote its id.
         holder: Option<u32>,
     },
     /// The name is taken by a file that is not a lock of this user.
@@ -52,17 +52,17 @@ pub enum LockError {
 }
 
 impl FileLock {
-    /// Takes the lock with the file `path` plus `.lock`, and waits at most `patience` for another
-    /// process to release it.
+    /// Takes the lock with the file `path` plus `.lock`. Waits at most `timeout` for another process
+    /// to release it.
     ///
     /// # Errors
     ///
-    /// When it is held for longer, or when its file cannot be made.
-    pub fn beside(path: &Path, patience: Duration) -> Result<Self, LockError> {
+    /// When another process holds it for longer, or when its file cannot be created.
+    pub fn beside(path: &Path, timeout: Duration) -> Result<Self, LockError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         let path = PathBuf::from(name);
-        let give_up = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         loop {
             let failed = |error| LockError::Io {
                 path: path.clone(),
@@ -74,13 +74,13 @@ impl FileLock {
                     // The last holder has removed the file, perhaps after it was opened here.
                     if is_at(&path, &file).map_err(failed)? {
                         let mut lock = Self { file, path };
-                        lock.sign();
+                        lock.write_pid();
                         return Ok(lock);
                     }
                 }
                 Err((mut file, nix::Error::EWOULDBLOCK)) => {
-                    if Instant::now() >= give_up {
-                        let holder = signature(&mut file);
+                    if Instant::now() >= deadline {
+                        let holder = read_pid(&mut file);
                         return Err(LockError::Held { path, holder });
                     }
                     std::thread::sleep(RETRY_INTERVAL);
@@ -90,20 +90,20 @@ impl FileLock {
         }
     }
 
-    /// Writes our number for waiting processes. A failure does not matter.
-    fn sign(&mut self) {
-        let note = format!("{}\n", std::process::id());
+    /// Writes the id of this process for waiting processes. A failure does not matter.
+    fn write_pid(&mut self) {
+        let pid = format!("{}\n", std::process::id());
         let _ = self
             .file
             .set_len(0)
-            .and_then(|()| self.file.write_all(note.as_bytes()));
+            .and_then(|()| self.file.write_all(pid.as_bytes()));
     }
 }
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        // Removed while it is locked, so that it is ours. If that fails, the next process takes the
-        // file.
+        // The file is removed while it is locked, so it is not the file of another process. If the
+        // removal fails, the next process locks the same file.
         if is_at(&self.path, &self.file).unwrap_or(false) {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -159,11 +159,11 @@ fn is_at(path: &Path, file: &File) -> io::Result<bool> {
     }
 }
 
-fn signature(file: &mut File) -> Option<u32> {
-    let mut note = String::new();
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut pid = String::new();
     file.rewind().ok()?;
-    file.take(MAX_NOTE).read_to_string(&mut note).ok()?;
-    note.trim().parse().ok()
+    file.take(MAX_PID_BYTES).read_to_string(&mut pid).ok()?;
+    pid.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -173,7 +173,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(50);
 
     #[test]
-    fn l4_a_lock_is_a_file_of_the_owner_alone_and_goes_when_it_is_given_back() {
+    fn l4_only_the_owner_may_open_the_file_of_a_lock_and_it_is_removed_on_release() {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path().join("control.sock");
         let file = directory.path().join("control.sock.lock");
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn l4_waiting_for_a_lock_has_a_limit_and_its_end_says_who_holds_it() {
+    fn l4_the_wait_for_a_lock_times_out_and_the_error_names_the_holder() {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path().join("ca.key");
         let _lock = FileLock::beside(&at, SHORT).unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn l4_a_lock_that_is_given_back_goes_to_one_who_waits() {
+    fn l4_a_waiting_process_gets_a_released_lock() {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path().join("ca.key");
         let first = FileLock::beside(&at, SHORT).unwrap();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn l4_what_another_put_in_the_locks_place_is_refused_and_not_waited_for() {
+    fn l4_a_link_pipe_or_socket_in_the_locks_place_is_refused_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path().join("ca.key");
         let place = directory.path().join("ca.key.lock");

@@ -1,8 +1,8 @@
 //! Changes modes and groups: of an inspected file or socket, and of a new directory.
 //!
-//! A change by path affects the file that the path leads to by then, through a link too. These
-//! changes affect the inspected file. A socket cannot be opened, so on Linux a descriptor that
-//! opens nothing (`O_PATH`) holds it.
+//! A change by path affects the file that the path leads to at that moment, through a link too.
+//! These changes affect the inspected file. A socket cannot be opened. On Linux an `O_PATH`
+//! descriptor refers to it without opening it.
 
 use std::fs::{DirBuilder, File, Metadata, Permissions};
 use std::io;
@@ -13,30 +13,30 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-/// A file, held without following a link.
+/// A file or socket that was inspected. A link at the end of the path was not followed.
 #[derive(Debug)]
 pub struct Node {
-    held: held::Held,
+    file: inode::InodeHandle,
     metadata: Metadata,
 }
 
 impl Node {
-    /// Holds the file of this name. A link is held itself.
+    /// Inspects the file at this path. For a link it inspects the link itself.
     ///
     /// # Errors
     ///
     /// When the file does not exist or cannot be inspected.
     pub fn of(path: &Path) -> io::Result<Self> {
-        let (held, metadata) = held::Held::of(path)?;
-        Ok(Self { held, metadata })
+        let (file, metadata) = inode::InodeHandle::of(path)?;
+        Ok(Self { file, metadata })
     }
 
-    /// Its metadata at that time.
+    /// Its metadata at the time of the inspection.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// Device and inode: equal for two names of one file.
+    /// Device and inode numbers. They are equal for two names of one file.
     pub fn identity(&self) -> (u64, u64) {
         (self.metadata.dev(), self.metadata.ino())
     }
@@ -45,32 +45,32 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When the system refuses. It always does for a link, which has no mode.
+    /// When the system refuses. A link has no mode, so it is always refused.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         if self.metadata.is_symlink() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        self.held.set_mode(mode)
+        self.file.set_mode(mode)
     }
 
     /// Sets its group.
     ///
     /// # Errors
     ///
-    /// When the system refuses. It always does for a link.
+    /// When the system refuses. A link is always refused.
     pub fn set_group(&self, group: u32) -> io::Result<()> {
         if self.metadata.is_symlink() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        self.held.set_group(group)
+        self.file.set_group(group)
     }
 }
 
-/// Makes a directory of this mode, whatever the umask.
+/// Creates a directory with this mode, whatever the umask.
 ///
 /// # Errors
 ///
-/// When it cannot be made; `AlreadyExists` when the name is taken.
+/// When it cannot be created; `AlreadyExists` when the name is taken.
 pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().mode(mode & 0o700).create(path)?;
     set_directory_mode(path, mode)
@@ -85,7 +85,7 @@ fn set_directory_mode(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 #[cfg(target_os = "linux")]
-mod held {
+mod inode {
     use std::fs::{File, Metadata, Permissions};
     use std::io;
     use std::os::fd::AsRawFd as _;
@@ -96,23 +96,23 @@ mod held {
     use nix::unistd::{Gid, fchownat};
 
     #[derive(Debug)]
-    pub(super) struct Held(File);
+    pub(super) struct InodeHandle(File);
 
-    impl Held {
+    impl InodeHandle {
         pub(super) fn of(path: &Path) -> io::Result<(Self, Metadata)> {
-            let held = File::options()
+            let file = File::options()
                 .read(true)
                 .custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits())
                 .open(path)?;
-            let metadata = held.metadata()?;
-            Ok((Self(held), metadata))
+            let metadata = file.metadata()?;
+            Ok((Self(file), metadata))
         }
 
-        /// `fchmod` does not accept such a descriptor. The kernel's link in `/proc` leads to the
-        /// file that it holds.
+        /// `fchmod` does not accept an `O_PATH` descriptor. The kernel's link in `/proc` leads to its
+        /// file.
         pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
-            let held = PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()));
-            std::fs::set_permissions(held, Permissions::from_mode(mode))
+            let link = PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()));
+            std::fs::set_permissions(link, Permissions::from_mode(mode))
         }
 
         pub(super) fn set_group(&self, group: u32) -> io::Result<()> {
@@ -122,9 +122,9 @@ mod held {
     }
 }
 
-/// Without `O_PATH`: the directory is held, and the name in it is not followed.
+/// Without `O_PATH`: an open directory and a name in it. Links are not followed.
 #[cfg(not(target_os = "linux"))]
-mod held {
+mod inode {
     use std::ffi::OsString;
     use std::fs::{File, Metadata};
     use std::io;
@@ -135,23 +135,23 @@ mod held {
     use nix::unistd::{Gid, fchownat};
 
     #[derive(Debug)]
-    pub(super) struct Held {
+    pub(super) struct InodeHandle {
         directory: File,
         name: OsString,
     }
 
-    impl Held {
+    impl InodeHandle {
         pub(super) fn of(path: &Path) -> io::Result<(Self, Metadata)> {
             let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
             let directory = match path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,
                 _ => Path::new("."),
             };
-            let held = Self {
+            let handle = Self {
                 directory: File::open(directory)?,
                 name: name.to_owned(),
             };
-            Ok((held, path.symlink_metadata()?))
+            Ok((handle, path.symlink_metadata()?))
         }
 
         pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn l4_a_mode_goes_to_what_was_looked_at_and_not_to_what_has_its_name_now() {
+    fn l4_a_mode_is_set_on_the_inspected_file_even_if_its_name_leads_elsewhere() {
         let directory = tempfile::tempdir().unwrap();
         let (socket, moved) = (
             directory.path().join("socket"),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn l4_a_link_has_neither_mode_nor_group_to_set() {
+    fn l4_mode_and_group_of_a_link_are_not_set() {
         let directory = tempfile::tempdir().unwrap();
         let (link, target) = (
             directory.path().join("link"),

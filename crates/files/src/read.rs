@@ -1,7 +1,7 @@
-//! The one reader of files: it checks the opened file, and stops at a limit.
+//! The only reader of files. It checks the opened file and stops at a limit.
 //!
-//! A path may lead to a device that never ends, a pipe without a writer, or a file of any size. So
-//! a caller says how large the file may be and of which kinds.
+//! A path may lead to an endless device, a pipe without a writer, or a file of any size. The caller
+//! says how large the file may be and which kinds of files it accepts.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::trust::{Trust, Untrusted};
 
-/// First buffer for a source of unknown size.
+/// Size of the first buffer for a file of unknown size.
 const FIRST_BUFFER: usize = 8 << 10;
 
 /// How a file is read.
@@ -40,11 +40,11 @@ pub enum Sources {
     Regular,
     /// Regular files and `/dev/null`, which stands for an empty one.
     RegularOrNull,
-    /// Pipes and devices too, because the user named the file. Opening a pipe waits for its writer.
+    /// Pipes and devices too, for a file that the user named. Opening a pipe waits for its writer.
     Any,
 }
 
-/// A file that was checked and not read yet.
+/// A file that was checked and has not been read yet.
 #[derive(Debug)]
 pub struct OpenedFile {
     file: File,
@@ -52,7 +52,7 @@ pub struct OpenedFile {
     limit: u64,
 }
 
-/// Why a file is not read. The text does not name the path, which the caller knows.
+/// Why a file was not read. The message leaves the path out: the caller adds it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A system error.
@@ -197,15 +197,15 @@ impl OpenedFile {
     /// When it cannot be read, or does not end before the limit.
     pub fn read(mut self) -> Result<Zeroizing<Vec<u8>>, ReadError> {
         // The length may be wrong for a pipe, a file of the kernel, or a growing file.
-        let most = usize::try_from(self.limit)
+        let max = usize::try_from(self.limit)
             .unwrap_or(usize::MAX)
             .saturating_add(1);
-        let told = usize::try_from(self.metadata.len()).unwrap_or(usize::MAX);
-        let first = match told {
+        let announced = usize::try_from(self.metadata.len()).unwrap_or(usize::MAX);
+        let first = match announced {
             0 => FIRST_BUFFER,
-            told => told.saturating_add(1),
+            size => size.saturating_add(1),
         };
-        let mut content = Zeroizing::new(vec![0; first.min(most)]);
+        let mut content = Zeroizing::new(vec![0; first.min(max)]);
         let mut filled = 0;
         loop {
             match self.file.read(&mut content[filled..]) {
@@ -217,11 +217,11 @@ impl OpenedFile {
             if filled < content.len() {
                 continue;
             }
-            if filled == most {
+            if filled == max {
                 return Err(ReadError::TooLarge(self.limit));
             }
             // Not `reserve`, which would leave the old buffer behind.
-            let mut larger = Zeroizing::new(vec![0; filled.saturating_mul(2).min(most)]);
+            let mut larger = Zeroizing::new(vec![0; filled.saturating_mul(2).min(max)]);
             larger[..filled].copy_from_slice(&content);
             content = larger;
         }

@@ -1,6 +1,7 @@
-//! Who may change a place: checks the owner and the mode of a file and of every directory above it.
+//! Who may change a file: checks the owner and the mode of the file and of every directory above it.
 //!
-//! The rule is that of OpenSSH's `StrictModes`. It is stricter for root than for other users:
+//! The rule is that of OpenSSH's `StrictModes`. It is stricter for root than for other users. A file
+//! or directory is called a place here:
 //!
 //! - A place belongs to root or to the user who runs this process.
 //! - Other users may not write to it. A directory with the sticky bit, like `/tmp`, may be
@@ -26,7 +27,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::Uid;
 
-/// Links that are followed at most; the kernel's own limit.
+/// How many links are followed at most. The kernel has the same limit.
 const MAX_LINKS: usize = 40;
 const STICKY: u32 = 0o1000;
 
@@ -74,7 +75,7 @@ pub enum Untrusted {
     /// Other users may change it.
     #[error("{0}")]
     Writable(Fault),
-    /// The walk ended before the place.
+    /// A part of the path could not be inspected.
     #[error("cannot see who may change {path}: {error}", path = path.display())]
     Unseen {
         /// The path that could not be inspected.
@@ -104,15 +105,15 @@ struct Walk {
 
 /// The facts that the rule depends on.
 #[derive(Clone, Copy, Debug)]
-struct Node {
-    kind: Kind,
+struct FileFacts {
+    kind: FileKind,
     mode: u32,
     uid: u32,
     gid: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FileKind {
     Directory,
     Link,
     Device,
@@ -163,12 +164,12 @@ impl Trust {
             path: path.to_owned(),
             error,
         })?;
-        let node = Node::of(&metadata);
-        let node = Node {
-            mode: node.mode & !STICKY,
-            ..node
+        let facts = FileFacts::of(&metadata);
+        let facts = FileFacts {
+            mode: facts.mode & !STICKY,
+            ..facts
         };
-        match self.judge(node, false, |uid| uid == 0 || uid == self.user) {
+        match self.judge(facts, false, |uid| uid == 0 || uid == self.user) {
             Some(writer) => Err(Untrusted::Writable(Fault {
                 path: path.to_owned(),
                 writer,
@@ -269,7 +270,7 @@ impl Trust {
         if walk.passed.iter().any(|passed| passed.path == path) {
             return is_shared(metadata);
         }
-        let found = self.judge(Node::of(metadata), in_shared, trusts);
+        let found = self.judge(FileFacts::of(metadata), in_shared, trusts);
         walk.passed.push(Inspected {
             path: path.to_owned(),
             fault: found.map(|writer| Fault {
@@ -283,41 +284,46 @@ impl Trust {
     }
 
     /// The complete rule. `in_shared` is whether it is in a directory to which others may write.
-    fn judge(self, node: Node, in_shared: bool, trusts: impl Fn(u32) -> bool) -> Option<Writer> {
+    fn judge(
+        self,
+        facts: FileFacts,
+        in_shared: bool,
+        trusts: impl Fn(u32) -> bool,
+    ) -> Option<Writer> {
         // The owner of a link cannot change the link or its directory, except in a shared
         // directory.
-        let is_owners = node.kind != Kind::Link || in_shared;
-        if is_owners && !trusts(node.uid) {
-            return Some(Writer::User(node.uid));
+        let is_owners = facts.kind != FileKind::Link || in_shared;
+        if is_owners && !trusts(facts.uid) {
+            return Some(Writer::User(facts.uid));
         }
         // A link has no mode. Writing to a device changes no file, and only root can make a device.
-        if matches!(node.kind, Kind::Link | Kind::Device) {
+        if matches!(facts.kind, FileKind::Link | FileKind::Device) {
             return None;
         }
-        if node.kind == Kind::Directory && node.mode & STICKY != 0 {
+        if facts.kind == FileKind::Directory && facts.mode & STICKY != 0 {
             return None;
         }
-        if node.mode & 0o002 != 0 {
+        if facts.mode & 0o002 != 0 {
             return Some(Writer::Everyone);
         }
-        let is_own_group = self.user != 0 && node.gid == node.uid;
-        let is_trusted_group = is_own_group || ROOT_GROUPS.contains(&node.gid);
-        (node.mode & 0o020 != 0 && !is_trusted_group).then_some(Writer::Group(node.gid))
+        let is_own_group = self.user != 0 && facts.gid == facts.uid;
+        let is_trusted_group = is_own_group || ROOT_GROUPS.contains(&facts.gid);
+        (facts.mode & 0o020 != 0 && !is_trusted_group).then_some(Writer::Group(facts.gid))
     }
 }
 
-impl Node {
+impl FileFacts {
     fn of(metadata: &Metadata) -> Self {
         let kind = metadata.file_type();
         Self {
             kind: if kind.is_dir() {
-                Kind::Directory
+                FileKind::Directory
             } else if kind.is_symlink() {
-                Kind::Link
+                FileKind::Link
             } else if kind.is_char_device() || kind.is_block_device() {
-                Kind::Device
+                FileKind::Device
             } else {
-                Kind::File
+                FileKind::File
             },
             mode: metadata.mode() & 0o7777,
             uid: metadata.uid(),

@@ -26,7 +26,7 @@ fn c5_a_file_of_up_to_the_limit_is_read_whole() {
 }
 
 #[test]
-fn c5_a_file_that_grows_or_does_not_tell_its_size_stops_at_the_limit() {
+fn c5_a_growing_file_and_one_of_unknown_size_are_read_up_to_the_limit() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file");
     std::fs::write(&path, "x").unwrap();
@@ -45,7 +45,7 @@ fn c5_a_file_that_grows_or_does_not_tell_its_size_stops_at_the_limit() {
 }
 
 #[test]
-fn c5_what_is_not_a_regular_file_is_refused_and_not_waited_for() {
+fn c5_other_files_than_regular_ones_are_refused_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     mkfifo(&at("pipe"), Mode::S_IRWXU).unwrap();
@@ -83,7 +83,7 @@ fn c5_a_device_or_pipe_that_was_named_is_read_up_to_the_limit() {
 }
 
 #[test]
-fn m3_a_link_is_followed_only_where_links_are() {
+fn m3_without_links_a_link_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (file, link) = (directory.path().join("file"), directory.path().join("link"));
     std::fs::write(&file, "here").unwrap();
@@ -94,7 +94,7 @@ fn m3_a_link_is_followed_only_where_links_are() {
 }
 
 #[test]
-fn c1_root_does_not_read_what_others_may_change() {
+fn c1_root_does_not_read_a_file_that_others_may_change() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();

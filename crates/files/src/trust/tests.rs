@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use tempfile::TempDir;
 
 use super::*;
-use Kind::{Device, Directory, File, Link};
+use FileKind::{Device, Directory, File, Link};
 use Writer::{Everyone, Group, User};
 
 const ROOT: u32 = 0;
@@ -17,7 +17,15 @@ const STAFF: u32 = 50;
 
 /// A row: the kind, mode, owner and group; whether others may add names to its directory; and who
 /// may change it for root and for Alice.
-type Row = (Kind, u32, u32, u32, bool, Option<Writer>, Option<Writer>);
+type Row = (
+    FileKind,
+    u32,
+    u32,
+    u32,
+    bool,
+    Option<Writer>,
+    Option<Writer>,
+);
 
 const ROWS: [Row; 27] = [
     (File, 0o644, ROOT, ROOT, false, None, None),
@@ -167,9 +175,9 @@ const ROWS: [Row; 27] = [
 ];
 
 #[test]
-fn c1_who_may_change_a_place_follows_from_owner_group_and_mode() {
+fn c1_owner_group_and_mode_decide_who_may_change_a_place() {
     for (kind, mode, uid, gid, in_shared, root, alice) in ROWS {
-        let node = Node {
+        let node = FileFacts {
             kind,
             mode,
             uid,
@@ -254,7 +262,7 @@ fn c1_a_place_of_another_user_does_not_pass_and_neither_does_what_is_below() {
 }
 
 #[test]
-fn m5_a_directory_of_files_that_are_all_ours_is_not_shared_even_with_the_sticky_bit() {
+fn m5_an_own_directory_must_not_be_shared_even_with_the_sticky_bit() {
     let directory = tempfile::tempdir().unwrap();
     for (mode, passes) in [
         (0o755, true),
@@ -269,7 +277,7 @@ fn m5_a_directory_of_files_that_are_all_ours_is_not_shared_even_with_the_sticky_
 }
 
 #[test]
-fn c1_links_are_judged_where_they_are_and_where_they_lead() {
+fn c1_a_link_and_its_target_are_both_checked() {
     let (directory, file) = tree();
     let (other, _) = tree();
     let link = other.path().join("a/link");
@@ -310,7 +318,7 @@ fn c1_a_link_of_another_user_in_a_shared_directory_does_not_pass() {
 }
 
 #[test]
-fn c1_an_open_descriptor_is_the_business_of_who_opened_it() {
+fn c1_an_open_descriptor_is_not_checked() {
     let (_directory, file) = tree();
     set(&file, 0o666);
     let held = fs::File::open(&file).unwrap();
@@ -320,7 +328,7 @@ fn c1_an_open_descriptor_is_the_business_of_who_opened_it() {
 }
 
 #[test]
-fn c1_everything_on_the_way_can_be_inspected() {
+fn c1_every_directory_above_a_place_can_be_inspected() {
     let (directory, file) = tree();
     set(&directory.path().join("a"), 0o777);
     set(&file, 0o646);
@@ -335,7 +343,7 @@ fn c1_everything_on_the_way_can_be_inspected() {
 }
 
 #[test]
-fn c6_an_advised_command_takes_a_path_as_one_word() {
+fn c6_a_repair_command_quotes_a_path_as_one_word() {
     assert_eq!(as_typed(Path::new("/etc/a-b.toml")), "/etc/a-b.toml");
     assert_eq!(as_typed(Path::new("/etc/a b;c")), "'/etc/a b;c'");
     assert_eq!(as_typed(Path::new("/etc/it's")), r"'/etc/it'\''s'");
