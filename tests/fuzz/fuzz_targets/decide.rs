@@ -4,7 +4,7 @@
 //! first line stands for local binding.
 #![no_main]
 
-#[path = "../../../crates/policy/tests/naive/interpreter.rs"]
+#[path = "../../../crates/policy/tests/it/naive/interpreter.rs"]
 mod interpreter;
 
 use codex_network_policy::{Content, Hooked, Host, ListKind, NoLocalAddresses, Pattern, Protocol, Reason, Request};

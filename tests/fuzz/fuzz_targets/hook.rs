@@ -4,7 +4,7 @@
 //! then the request's target and field.
 #![no_main]
 
-#[path = "../../../crates/policy/tests/naive/hooks.rs"]
+#[path = "../../../crates/policy/tests/it/naive/hooks.rs"]
 mod naive;
 
 use libfuzzer_sys::fuzz_target;

@@ -3,9 +3,7 @@
 //! All rows of a table are checked before a test fails. Each failure is reported with the row's
 //! name and the line of SPEC.md that it tests.
 
-#[path = "cases/hooks.rs"]
 mod hooks;
-#[path = "cases/unix_sockets.rs"]
 mod unix_sockets;
 
 use std::collections::HashSet;

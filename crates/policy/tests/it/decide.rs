@@ -2,19 +2,17 @@
 //!
 //! Labels come from a small alphabet, so that most hosts are near some pattern.
 
-#[path = "naive/interpreter.rs"]
-mod interpreter;
-
 use std::net::Ipv4Addr;
 
 use codex_network_policy::{
     Content, Hooked, Host, ListKind, NoLocalAddresses, Pattern, Protocol, Reason, Request, RuleRef,
     Verdict,
 };
-use interpreter::{compile, covers};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+use crate::naive::interpreter::{self, compile, covers};
 
 const LABELS: [&str; 8] = ["a", "b", "ab", "ba", "aab", "com", "localhost", "1"];
 const STARRED: [&str; 6] = ["*", "a*", "*b", "a*b", "*a*", "a*a*b"];

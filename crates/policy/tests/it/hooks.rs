@@ -2,12 +2,10 @@
 //!
 //! Texts come from a small alphabet, so that many requests are near the hook.
 
-#[path = "naive/hooks.rs"]
-mod naive;
-
 use codex_network_policy::{HookSpec, Hooks};
-use naive::Scene;
 use proptest::prelude::*;
+
+use crate::naive::hooks::Scene;
 
 /// Literal prefixes and patterns over two letters.
 fn path() -> impl Strategy<Value = String> {

@@ -1,0 +1,6 @@
+//! Tests of the policy: decision tables, and comparison with naive twins.
+
+mod cases;
+mod decide;
+mod hooks;
+mod naive;
