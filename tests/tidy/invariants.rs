@@ -113,7 +113,11 @@ fn invariant_3_only_enforce_makes_permits_and_vetted_addresses() {
     only_in(" Permit {", &["crates/engine/src/enforce.rs"], in_engine);
     let unix_socket = ["crates/engine/src/enforce/unix_socket.rs"];
     only_in("SocketPermit {", &unix_socket, in_engine);
-    only_in("VettedAddrs(", &["crates/engine/src/enforce.rs"], in_engine);
+    only_in(
+        "VettedAddrs(",
+        &["crates/engine/src/enforce/addresses.rs"],
+        in_engine,
+    );
 }
 
 #[test]

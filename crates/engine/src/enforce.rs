@@ -6,6 +6,7 @@
 //! only a permit yields those: a connection without a decision, or a second lookup between the
 //! check and the dial, does not compile.
 
+mod addresses;
 mod detail;
 pub(crate) mod flow;
 mod foreseen;
@@ -17,10 +18,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_policy::{
-    Authority, Content, Decision, Handling, Hooked, Host, Mode, Protocol, Reason, Request, Source,
+    Authority, Content, Decision, Handling, Hooked, Mode, Protocol, Reason, Request, Source,
+    UnixSocketSupport,
 };
 
-use crate::Shared;
+use addresses::AllowedBy;
+pub(crate) use addresses::{LeadsTo, VettedAddrs};
 use detail::AUTHORITY_MISMATCH;
 pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
 use flow::Subject;
@@ -32,8 +35,21 @@ use standing::on_change;
 pub(crate) use standing::{Standing, rejudged};
 
 use crate::client::Client;
-use crate::live_policy::Generation;
+use crate::decider::Decider;
+use crate::live_policy::{Generation, LivePolicy};
+use crate::own::OwnUnixSockets;
 use crate::record::Recorder;
+
+/// The enforcement point of one engine.
+pub(crate) struct Enforcer {
+    live: LivePolicy,
+    recorder: Arc<Recorder>,
+    /// Evaluates hosts that are on neither list.
+    decider: Option<Decider>,
+    /// Whether requests to unix sockets are served.
+    unix_sockets: UnixSocketSupport,
+    own_unix_sockets: OwnUnixSockets,
+}
 
 /// What a client wants: the facts that policy judges.
 #[derive(Clone, Debug)]
@@ -61,19 +77,6 @@ pub(crate) struct Permit {
     flow: Flow,
 }
 
-/// The only addresses that may be dialled, and how their attempt came to be allowed.
-#[derive(Debug)]
-pub(crate) struct VettedAddrs(Vec<SocketAddr>, Allowed);
-
-/// How an attempt came to be allowed. It matters when the attempt is judged again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Allowed {
-    /// By the lists.
-    Listed,
-    /// By the decider, where the lists say nothing (SPEC P8).
-    Overruled,
-}
-
 /// The immediate verdict on an attempt.
 #[derive(Debug)]
 pub(crate) enum Judged {
@@ -82,11 +85,6 @@ pub(crate) enum Judged {
     /// The decider must be asked.
     Open(Box<Question>),
 }
-
-/// The addresses that a connection may lead to, for when it is judged again: the dialled one, or
-/// all vetted ones where an upstream proxy chose.
-#[derive(Clone, Debug)]
-pub(crate) struct LeadsTo(Arc<[IpAddr]>);
 
 /// A refused attempt. It has been recorded.
 #[derive(Clone, Debug)]
@@ -111,44 +109,146 @@ pub(crate) enum Destination {
     UnixSocket,
 }
 
-/// Judges an attempt to reach an authority by the settings in force now. Waits for the decider
-/// where it has the last word.
-pub(crate) async fn authorize(
-    shared: &Shared,
-    generation: Arc<Generation>,
-    attempt: Attempt,
-    authority: Authority,
-) -> Result<Permit, Refusal> {
-    match judge(shared, generation, attempt, authority) {
-        Judged::Permitted(permit) => Ok(permit),
-        Judged::Refused(refusal) => Err(refusal),
-        Judged::Open(question) => Box::pin(question.ask(&shared.live)).await,
-    }
-}
-
-/// As [`authorize`], for callers that cannot wait.
-pub(crate) fn judge(
-    shared: &Shared,
-    generation: Arc<Generation>,
-    attempt: Attempt,
-    authority: Authority,
-) -> Judged {
-    let recorder = &shared.recorder;
-    let decision = decide(recorder, &generation, &attempt, &authority);
-    let subject = Subject::Host(authority.clone());
-    let permit = Permit {
-        flow: Flow::new(recorder, &generation, attempt, subject),
-        authority,
-        decision,
-        generation,
-    };
-    match &shared.decider {
-        _ if decision.is_allow() => Judged::Permitted(permit),
-        Some(decider) if may_overrule(permit.generation(), decision) => {
-            let decider = decider.clone();
-            Judged::Open(Box::new(Question { decider, permit }))
+impl Enforcer {
+    pub(crate) fn new(
+        live: LivePolicy,
+        recorder: Arc<Recorder>,
+        decider: Option<Decider>,
+        unix_sockets: UnixSocketSupport,
+    ) -> Self {
+        Self {
+            live,
+            recorder,
+            decider,
+            unix_sockets,
+            own_unix_sockets: OwnUnixSockets::default(),
         }
-        _ => Judged::Refused(permit.refuse(decision)),
+    }
+
+    /// The settings in force.
+    pub(crate) fn live(&self) -> &LivePolicy {
+        &self.live
+    }
+
+    pub(crate) fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
+    }
+
+    /// The unix sockets that this process listens on.
+    pub(crate) fn own_unix_sockets(&self) -> &OwnUnixSockets {
+        &self.own_unix_sockets
+    }
+
+    /// Judges an attempt to reach an authority by these settings. Waits for the decider where it
+    /// has the last word.
+    pub(crate) async fn authorize(
+        &self,
+        generation: Arc<Generation>,
+        attempt: Attempt,
+        authority: Authority,
+    ) -> Result<Permit, Refusal> {
+        match self.judge(generation, attempt, authority) {
+            Judged::Permitted(permit) => Ok(permit),
+            Judged::Refused(refusal) => Err(refusal),
+            Judged::Open(question) => Box::pin(question.ask(&self.live)).await,
+        }
+    }
+
+    /// As [`authorize`](Self::authorize), for callers that cannot wait.
+    pub(crate) fn judge(
+        &self,
+        generation: Arc<Generation>,
+        attempt: Attempt,
+        authority: Authority,
+    ) -> Judged {
+        let recorder = &self.recorder;
+        let decision = decide(recorder, &generation, &attempt, &authority);
+        let subject = Subject::Host(authority.clone());
+        let permit = Permit {
+            flow: Flow::new(recorder, &generation, attempt, subject),
+            authority,
+            decision,
+            generation,
+        };
+        match &self.decider {
+            _ if decision.is_allow() => Judged::Permitted(permit),
+            Some(decider) if may_overrule(permit.generation(), decision) => {
+                let decider = decider.clone();
+                Judged::Open(Box::new(Question { decider, permit }))
+            }
+            _ => Judged::Refused(permit.refuse(decision)),
+        }
+    }
+
+    /// Refuses an attempt whose host is not valid, and records it like any refusal. There is
+    /// nothing to judge. `text` is what the client gave as the host.
+    pub(crate) fn refuse_invalid_host(
+        &self,
+        generation: &Generation,
+        attempt: &Attempt,
+        text: &[u8],
+        port: u16,
+    ) -> Refusal {
+        let refusal = Refusal {
+            decision: decide_invalid_host(generation),
+            destination: Destination::Host,
+            protocol: attempt.protocol,
+            host: escape(text),
+            port,
+            detail: None,
+            word: None,
+        };
+        self.recorder.refused(generation, attempt, &refusal);
+        refusal
+    }
+
+    /// Refuses a request inside intercepted TLS whose authority is not that of the connection. The
+    /// record names the connection's authority: the client is not connected to the other one.
+    pub(crate) fn refuse_misdirected(
+        &self,
+        generation: &Generation,
+        attempt: &Attempt,
+        authority: &Authority,
+    ) -> Refusal {
+        let refusal = Refusal {
+            decision: misdirected(),
+            destination: Destination::Host,
+            protocol: attempt.protocol,
+            host: authority.host.to_string(),
+            port: authority.port,
+            detail: Some(AUTHORITY_MISMATCH),
+            word: None,
+        };
+        self.recorder.refused(generation, attempt, &refusal);
+        refusal
+    }
+
+    /// Refuses a UDP association of which every datagram would be refused, and records it. An
+    /// association names no destination. `host` and `port` are the client's own end, which the
+    /// request names instead (RFC 1928 section 6), and `detail` says so.
+    pub(crate) fn refuse_association(
+        &self,
+        generation: &Generation,
+        attempt: &Attempt,
+        host: &[u8],
+        port: u16,
+    ) -> Option<Refusal> {
+        let refusal = Refusal {
+            decision: forbids_datagrams(generation)?,
+            destination: Destination::Host,
+            protocol: attempt.protocol,
+            host: escape(host),
+            port,
+            detail: Some("udp_associate"),
+            word: None,
+        };
+        self.recorder.refused(generation, attempt, &refusal);
+        Some(refusal)
+    }
+
+    /// Whether the authority names one of our own listeners without being resolved.
+    pub(crate) fn is_own_listener(&self, protocol: Protocol, authority: &Authority) -> bool {
+        is_own_listener(&self.recorder, protocol, authority)
     }
 }
 
@@ -210,28 +310,6 @@ fn where_possible(generation: &Generation, decision: Decision) -> Decision {
     decision
 }
 
-/// Refuses an attempt whose host is not valid, and records it like any refusal. There is nothing to
-/// judge. `text` is what the client gave as the host.
-pub(crate) fn refuse_invalid_host(
-    recorder: &Arc<Recorder>,
-    generation: &Generation,
-    attempt: &Attempt,
-    text: &[u8],
-    port: u16,
-) -> Refusal {
-    let refusal = Refusal {
-        decision: decide_invalid_host(generation),
-        destination: Destination::Host,
-        protocol: attempt.protocol,
-        host: escape(text),
-        port,
-        detail: None,
-        word: None,
-    };
-    recorder.refused(generation, attempt, &refusal);
-    refusal
-}
-
 /// The decision on a host that is not valid.
 pub(crate) fn decide_invalid_host(generation: &Generation) -> Decision {
     let invalid = || Decision::deny(Source::BaselinePolicy, Reason::InvalidHost, None);
@@ -239,27 +317,6 @@ pub(crate) fn decide_invalid_host(generation: &Generation) -> Decision {
         .policy()
         .refuses_everything()
         .unwrap_or_else(invalid)
-}
-
-/// Refuses a request inside intercepted TLS whose authority is not that of the connection. The
-/// record names the connection's authority: the client is not connected to the other one.
-pub(crate) fn refuse_misdirected(
-    recorder: &Recorder,
-    generation: &Generation,
-    attempt: &Attempt,
-    authority: &Authority,
-) -> Refusal {
-    let refusal = Refusal {
-        decision: misdirected(),
-        destination: Destination::Host,
-        protocol: attempt.protocol,
-        host: authority.host.to_string(),
-        port: authority.port,
-        detail: Some(AUTHORITY_MISMATCH),
-        word: None,
-    };
-    recorder.refused(generation, attempt, &refusal);
-    refusal
 }
 
 fn misdirected() -> Decision {
@@ -277,29 +334,6 @@ pub(crate) fn forbids_datagrams(generation: &Generation) -> Option<Decision> {
         .then(|| Decision::deny(Source::ModeGuard, Reason::MethodNotAllowed, None))
 }
 
-/// Refuses a UDP association of which every datagram would be refused, and records it. An
-/// association names no destination. `host` and `port` are the client's own end, which the request
-/// names instead (RFC 1928 section 6), and `detail` says so.
-pub(crate) fn refuse_association(
-    recorder: &Recorder,
-    generation: &Generation,
-    attempt: &Attempt,
-    host: &[u8],
-    port: u16,
-) -> Option<Refusal> {
-    let refusal = Refusal {
-        decision: forbids_datagrams(generation)?,
-        destination: Destination::Host,
-        protocol: attempt.protocol,
-        host: escape(host),
-        port,
-        detail: Some("udp_associate"),
-        word: None,
-    };
-    recorder.refused(generation, attempt, &refusal);
-    Some(refusal)
-}
-
 /// Judges an attempt that an earlier policy permitted, and its vetted addresses, by the policy in
 /// force now. It records nothing and does not ask the decider again: what the decider allowed stays
 /// allowed until the settings refuse it in a way that the decider could not overrule.
@@ -308,13 +342,13 @@ pub(crate) fn still_permitted(
     attempt: &Attempt,
     authority: &Authority,
     addresses: &[IpAddr],
-    allowed: Allowed,
+    allowed: AllowedBy,
 ) -> Decision {
     let policy = generation.policy();
     let request = attempt.request(authority, generation);
     let decision = match allowed {
-        Allowed::Listed => policy.decide(&request),
-        Allowed::Overruled => overruled_by(generation, &request),
+        AllowedBy::Lists => policy.decide(&request),
+        AllowedBy::Decider => overruled_by(generation, &request),
     };
     if !decision.is_allow() {
         return decision;
@@ -375,8 +409,8 @@ impl Permit {
     }
 
     /// What permitted it.
-    pub(crate) fn allowed(&self) -> Allowed {
-        Allowed::of(self.decision)
+    pub(crate) fn allowed(&self) -> AllowedBy {
+        AllowedBy::of(self.decision)
     }
 
     /// How the connection is handled: passed on, or intercepted.
@@ -412,7 +446,7 @@ impl Permit {
             return Err(self.refuse(decision));
         }
         self.flow.allow(decision);
-        let allowed = Allowed::of(decision);
+        let allowed = AllowedBy::of(decision);
         Ok(VettedAddrs::of(&self.authority, addresses, allowed))
     }
 
@@ -432,7 +466,7 @@ impl Permit {
             let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
             return Err(self.refuse_for(decision, Some(LOOPING_PROXY)));
         }
-        Ok(VettedAddrs::of(proxy, addresses, Allowed::Listed))
+        Ok(VettedAddrs::of(proxy, addresses, AllowedBy::Lists))
     }
 
     /// Refuses a connection that turned out to lead to one of our own listeners. Such a listener
@@ -477,16 +511,6 @@ impl Permit {
     }
 }
 
-impl Allowed {
-    fn of(decision: Decision) -> Self {
-        if decision.is_overruled() {
-            Self::Overruled
-        } else {
-            Self::Listed
-        }
-    }
-}
-
 impl Refusal {
     /// The reason as records and answers show it.
     pub(crate) fn reason(&self) -> &str {
@@ -495,70 +519,8 @@ impl Refusal {
     }
 }
 
-impl VettedAddrs {
-    fn of(authority: &Authority, addresses: &[IpAddr], allowed: Allowed) -> Self {
-        let (port, scope) = (authority.port, scope_id(&authority.host));
-        let addresses = addresses.iter().map(|address| match address {
-            IpAddr::V4(address) => SocketAddr::from((*address, port)),
-            IpAddr::V6(address) => std::net::SocketAddrV6::new(*address, port, 0, scope).into(),
-        });
-        Self(addresses.collect(), allowed)
-    }
-
-    /// How the attempt of these addresses came to be allowed.
-    pub(crate) fn allowed(&self) -> Allowed {
-        self.1
-    }
-
-    /// Forgets all but the first `most`.
-    pub(crate) fn cut(&mut self, most: usize) {
-        self.0.truncate(most);
-        self.0.shrink_to_fit();
-    }
-
-    /// Where a connection may lead that an upstream proxy makes.
-    pub(crate) fn all(&self) -> LeadsTo {
-        LeadsTo(self.0.iter().map(SocketAddr::ip).collect())
-    }
-
-    pub(crate) fn as_slice(&self) -> &[SocketAddr] {
-        &self.0
-    }
-
-    /// For tests of tables that hold addresses and never send.
-    #[cfg(test)]
-    pub(crate) fn none_for_tests() -> Self {
-        Self(Vec::new(), Allowed::Listed)
-    }
-
-    /// The addresses without their port, to be vetted again.
-    pub(crate) fn ips(&self) -> Vec<IpAddr> {
-        self.0.iter().map(SocketAddr::ip).collect()
-    }
-}
-
-impl LeadsTo {
-    /// No address, for a unix socket.
-    pub(crate) fn nowhere() -> Self {
-        Self(Arc::default())
-    }
-
-    /// The address that was dialled; unknown only if the socket is gone already.
-    pub(crate) fn peer(peer: Option<SocketAddr>) -> Self {
-        Self(peer.iter().map(SocketAddr::ip).collect())
-    }
-
-    pub(crate) fn addresses(&self) -> &[IpAddr] {
-        &self.0
-    }
-}
-
 /// Whether the authority names one of our own listeners without being resolved.
-pub(crate) fn is_own_listener(
-    recorder: &Recorder,
-    protocol: Protocol,
-    authority: &Authority,
-) -> bool {
+fn is_own_listener(recorder: &Recorder, protocol: Protocol, authority: &Authority) -> bool {
     let covers = |address: IpAddr| recorder.is_own(protocol, address, authority.port);
     match authority.host.ip() {
         Some(address) => covers(address),
@@ -567,18 +529,6 @@ pub(crate) fn is_own_listener(
         }
         None => false,
     }
-}
-
-/// The interface that a zone identifier means; 0, "any", when the host has none or there is no
-/// such interface (connecting then fails, as it should).
-fn scope_id(host: &Host) -> u32 {
-    let Host::V6(host) = host else { return 0 };
-    host.scope().map_or(0, |scope| {
-        scope
-            .parse()
-            .or_else(|_| nix::net::if_::if_nametoindex(scope))
-            .unwrap_or(0)
-    })
 }
 
 /// The escaped text of an invalid host, fit for a log line and a header: printable ASCII, of

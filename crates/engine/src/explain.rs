@@ -138,7 +138,7 @@ impl Engine {
             },
         };
         let foreseen = Foreseen {
-            shared: self.shared(),
+            enforcer: self.enforcer(),
             generation,
             attempt: &attempt,
             authority,
@@ -215,7 +215,7 @@ impl Engine {
         authority: &Authority,
     ) {
         let foreseen = Foreseen {
-            shared: self.shared(),
+            enforcer: self.enforcer(),
             generation,
             attempt: &within.attempt,
             authority,
@@ -245,7 +245,7 @@ impl Engine {
         path: &[u8],
     ) -> ForeseenDecision<'g> {
         let foreseen = Foreseen {
-            shared: self.shared(),
+            enforcer: self.enforcer(),
             generation,
             attempt,
             authority,

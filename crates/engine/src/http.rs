@@ -60,15 +60,15 @@ use turn::{Turns, Upgrade};
 use underway::Underway;
 use upgrade::{Switched, UpgradeOffer};
 
-use crate::Shared;
 use crate::client::{AttemptId, Client};
-use crate::enforce::{self, Attempt};
+use crate::enforce::Attempt;
 use crate::incoming::Incoming;
 use crate::live_policy::Generation;
 use crate::mitm::Interception;
 use crate::outcome::Ending;
 use crate::owner::ConnectionHandle;
 use crate::respond::{self, Door};
+use crate::shared::Shared;
 use crate::tunnel::Tunnel;
 use crate::upstream::tls::Wire;
 
@@ -154,9 +154,9 @@ pub(crate) async fn serve(
         next,
     } = continued;
     match next {
-        Next::Tunnel(tunnel) => tunnel.run(&shared, stream, early).await,
+        Next::Tunnel(tunnel) => tunnel.run(shared.live(), stream, early).await,
         Next::Intercept(interception) => Box::pin(interception.run(&shared, stream, early)).await,
-        Next::Switched(switched) => switched.run(&shared, stream, early).await,
+        Next::Switched(switched) => switched.run(shared.live(), stream, early).await,
     }
 }
 
@@ -174,7 +174,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     };
     if let Next::Switched(switched) = continued.next {
         switched
-            .run(shared, continued.stream, continued.early)
+            .run(shared.live(), continued.stream, continued.early)
             .await;
     }
 }
@@ -226,7 +226,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         .max_buf_size(limits.max_header_bytes.max(8192) * 2)
         .serve_connection(TokioIo::new(client), service);
     let mut drain = std::pin::pin!(session.asked_to_end());
-    let mut forbidden = std::pin::pin!(session.underway.forbidden(&session.shared.live));
+    let mut forbidden = std::pin::pin!(session.underway.forbidden(session.shared.live()));
     let mut asked_to_end = false;
     let outcome = loop {
         tokio::select! {
@@ -310,7 +310,7 @@ impl Session {
     }
 
     fn limits(&self) -> Limits {
-        self.shared.live.current().settings().daemon.limits
+        self.shared.live().current().settings().daemon.limits
     }
 
     /// Resolves when the connection should end after the request in hand.
@@ -383,14 +383,14 @@ impl Session {
         };
         let port = uri.port_u16().unwrap_or(default_port);
         let host = uri.host().unwrap_or(text).as_bytes();
-        let recorder = &self.shared.recorder;
-        let refusal = enforce::refuse_invalid_host(recorder, generation, attempt, host, port);
+        let enforcer = &self.shared.enforcer;
+        let refusal = enforcer.refuse_invalid_host(generation, attempt, host, port);
         respond::refusal(&refusal, door)
     }
 
     /// Whether the limit on log lines allows this client another one.
     fn may_say(&self, kind: &'static str) -> bool {
-        self.shared.recorder.may_say(&self.connection, kind)
+        self.shared.recorder().may_say(&self.connection, kind)
     }
 
     /// Logs a malformed request. `why` must not contain client text that could end a log line.

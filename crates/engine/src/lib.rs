@@ -70,13 +70,10 @@ mod child_env;
 mod drain;
 mod explain;
 mod server;
+mod shared;
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
-
-use std::sync::Arc;
-
-use codex_network_policy::UnixSocketSupport;
 
 pub use activity::Busy;
 pub use audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope, TracingAudit, Volume};
@@ -97,27 +94,3 @@ pub use upstream::{
     ConnectError, Dial, DnsResolver, NameServerHealth, NameServers, NameServersFrom, Resolve,
     ResolveError, ResolverOptions, ResolverSetupError, TcpDialler,
 };
-
-/// What all doors of one engine share.
-struct Shared {
-    live: LivePolicy,
-    recorder: Arc<record::Recorder>,
-    upstream: upstream::Upstream,
-    admission: Arc<admission::Admission>,
-    shortages: Arc<admission::Shortages>,
-    owners: Arc<owner::Owners>,
-    /// How many certificates each client may have issued.
-    leaf_budget: mitm::LeafBudget,
-    /// The connections that have a UDP association.
-    associations: Arc<limits::ConnectionCount>,
-    drain: Drain,
-    /// Asked about hosts on neither list.
-    decider: Option<decider::Decider>,
-    /// A resolver that the owner provided. It outlives the settings.
-    fixed_resolver: Option<Arc<dyn Resolve>>,
-    /// Issues certificates for intercepted hosts.
-    leaves: Option<mitm::LeafSource>,
-    /// Whether requests to unix sockets are served.
-    unix_sockets: UnixSocketSupport,
-    own_unix_sockets: OwnUnixSockets,
-}

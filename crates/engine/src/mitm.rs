@@ -42,7 +42,6 @@ use leaf_cache::{LeafCache, LeafError, Speaks};
 use replay::Replay;
 use silent_client::SilentClient;
 
-use crate::Shared;
 use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
 use crate::enforce::{self, LeadsTo, Permit};
 use crate::error::{Failure, Fault};
@@ -50,6 +49,7 @@ use crate::http::{self, ClientEnd, First, Inside};
 use crate::observed::Observed;
 use crate::outcome::{Ending, Outcome, Told};
 use crate::respond::{self, TlsAlert};
+use crate::shared::Shared;
 use crate::upstream::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease};
 
@@ -391,14 +391,14 @@ enum Changed {
 
 /// Resolves when a change of the settings forbids the destination.
 async fn forbidden(shared: &Shared, permit: &Permit, leads_to: &LeadsTo) -> Reason {
-    enforce::rejudged(&shared.live, permit, leads_to, |decision| {
+    enforce::rejudged(shared.live(), permit, leads_to, |decision| {
         (!decision.is_allow()).then(|| decision.reason())
     })
     .await
 }
 
 async fn changed(shared: &Shared, permit: &Permit, leads_to: &LeadsTo, is_needed: bool) -> Changed {
-    enforce::rejudged(&shared.live, permit, leads_to, |decision| {
+    enforce::rejudged(shared.live(), permit, leads_to, |decision| {
         match (decision.is_allow(), decision.handling()) {
             (false, _) => Some(Changed::Forbidden(decision.reason())),
             (true, Handling::Carry) if is_needed => Some(Changed::Needless),
@@ -460,7 +460,7 @@ async fn accept(
 /// Whether the client may cause another log line.
 fn may_say(shared: &Shared, permit: &Permit) -> bool {
     let connection = &permit.attempt().client.connection;
-    shared.recorder.may_say(connection, "interception")
+    shared.recorder().may_say(connection, "interception")
 }
 
 /// Notices a client that hangs up when it sees the certificate. A resumed session shows none.

@@ -19,6 +19,7 @@ use crate::blocked::{BlockedEntry, BlockedLog};
 use crate::clock::{Clock, SystemClock};
 use crate::decider::{self, Decider, NetworkPolicyDecider};
 use crate::drain::Drain;
+use crate::enforce::Enforcer;
 use crate::http2_memory::Http2Memory;
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, LivePolicy};
@@ -27,11 +28,12 @@ use crate::mitm::{InterceptionError, Interceptor, LeafBudget, LeafIssuer, LeafSo
 use crate::own::{OwnListener, OwnListeners, OwnUnixSockets};
 use crate::owner::{ClientOwner, ConnectionHandle, Owners};
 use crate::record::Recorder;
+use crate::shared::Shared;
 use crate::upstream::tls::UpstreamTls;
 use crate::upstream::{
     Dial, DnsResolver, Resolve, Resolver, ResolverOptions, ResolverSetupError, TcpDialler, Upstream,
 };
-use crate::{Shared, enforce, http, socks5};
+use crate::{http, socks5};
 
 /// A running proxy. Cloning it gives another handle to the same one.
 #[derive(Clone)]
@@ -186,26 +188,30 @@ impl Engine {
         let drain = Drain::new();
         let owners = Arc::new(Owners::new(parts.client_owner));
         let shortages = Arc::new(Shortages::default());
+        let live = LivePolicy::new(
+            settings,
+            resolver,
+            Arc::clone(&parts.machine),
+            tls,
+            interceptor,
+        );
+        let recorder = Recorder::new(
+            parts.audit,
+            parts.clock,
+            BlockedLog::after(parts.blocked_base).told_to(parts.blocked_observer),
+            parts.audit_metadata,
+            Arc::clone(&owners),
+            [
+                OwnListeners::kept_while_draining(Arc::clone(&parts.machine), drain.clone()),
+                OwnListeners::new(parts.machine),
+            ],
+            drain.clone(),
+        );
+        let decider = parts
+            .decider
+            .map(|decider| Decider::new(decider, parts.decider_timeout));
         let shared = Shared {
-            live: LivePolicy::new(
-                settings,
-                resolver,
-                Arc::clone(&parts.machine),
-                tls,
-                interceptor,
-            ),
-            recorder: Recorder::new(
-                parts.audit,
-                parts.clock,
-                BlockedLog::after(parts.blocked_base).told_to(parts.blocked_observer),
-                parts.audit_metadata,
-                Arc::clone(&owners),
-                [
-                    OwnListeners::kept_while_draining(Arc::clone(&parts.machine), drain.clone()),
-                    OwnListeners::new(parts.machine),
-                ],
-                drain.clone(),
-            ),
+            enforcer: Enforcer::new(live, recorder, decider, parts.unix_sockets),
             upstream: Upstream::new(
                 parts.dialler,
                 drain.clone(),
@@ -222,13 +228,8 @@ impl Engine {
             owners,
             associations: Arc::new(ConnectionCount::default()),
             drain,
-            decider: parts
-                .decider
-                .map(|decider| Decider::new(decider, parts.decider_timeout)),
             fixed_resolver: parts.resolver,
             leaves,
-            unix_sockets: parts.unix_sockets,
-            own_unix_sockets: OwnUnixSockets::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -271,7 +272,7 @@ impl Engine {
     fn bounds(&self, places: Option<usize>) -> BoundsInForce {
         let shared = Arc::clone(&self.shared);
         Arc::new(move || {
-            let limits = shared.live.current().settings().daemon.limits;
+            let limits = shared.live().current().settings().daemon.limits;
             Bounds {
                 places: places.unwrap_or(limits.max_connections),
                 min_idle: limits.header_timeout,
@@ -358,7 +359,7 @@ impl Engine {
         let tls = UpstreamTls::renewed(Some(current.tls()), &settings.mitm.roots)?;
         let leaves = self.shared.leaves.as_ref();
         let interceptor = Interceptor::renewed(current.interceptor(), leaves, settings);
-        let live = &self.shared.live;
+        let live = self.shared.live();
         Ok(live.replace(settings, &resolver, &tls, interceptor.as_ref()))
     }
 
@@ -379,7 +380,7 @@ impl Engine {
             (Some(dns), None) => Resolver::Dns(Arc::new(dns.renewed(&options(&settings))?)),
             (_, fixed) => resolver(fixed.as_ref(), &settings)?,
         };
-        self.shared.live.renew(files, &resolver, &tls);
+        self.shared.live().renew(files, &resolver, &tls);
         Ok(())
     }
 
@@ -390,30 +391,30 @@ impl Engine {
     ///
     /// When a requirement has a stricter mode (SPEC C6). Then nothing has changed.
     pub fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
-        self.shared.live.set_mode(mode)
+        self.shared.live().set_mode(mode)
     }
 
     /// The settings in force.
     pub fn current(&self) -> Arc<Generation> {
-        self.shared.live.current()
+        self.shared.live().current()
     }
 
     /// The last refusals.
     pub fn blocked(&self) -> &BlockedLog {
-        &self.shared.recorder.blocked
+        &self.shared.recorder().blocked
     }
 
     /// The addresses that no request may reach because they are our own. Add every other listener
     /// of this process here before it opens: clients may be in the queue of each of them before the
     /// first one accepts.
     pub fn own_listeners(&self) -> &OwnListeners {
-        &self.shared.recorder.own
+        &self.shared.recorder().own
     }
 
     /// The unix sockets that no request may reach because they are our own. Add every one that this
     /// process listens on.
     pub fn own_unix_sockets(&self) -> &OwnUnixSockets {
-        &self.shared.own_unix_sockets
+        self.shared.enforcer.own_unix_sockets()
     }
 
     /// The upstream proxies, by address, that are listeners of this proxy. Everything for them is
@@ -424,11 +425,8 @@ impl Engine {
         let mut looping: Vec<_> = proxies.http().into_iter().chain(proxies.tunnel()).collect();
         looping.dedup();
         looping.retain(|proxy| {
-            enforce::is_own_listener(
-                &self.shared.recorder,
-                Protocol::HttpConnect,
-                &proxy.authority,
-            )
+            let enforcer = &self.shared.enforcer;
+            enforcer.is_own_listener(Protocol::HttpConnect, &proxy.authority)
         });
         let warning = |proxy: &&Arc<UpstreamProxy>| {
             format!(
@@ -452,8 +450,8 @@ impl Engine {
             upstream_direct: opened.direct,
             upstream_http_proxy: opened.http_proxy,
             upstream_tunnel_proxy: opened.tunnel_proxy,
-            allowed: self.shared.recorder.allowed_total(),
-            blocked: self.shared.recorder.blocked.total(),
+            allowed: self.shared.recorder().allowed_total(),
+            blocked: self.shared.recorder().blocked.total(),
         }
     }
 
@@ -466,8 +464,8 @@ impl Engine {
         connection.user()
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
+    pub(crate) fn enforcer(&self) -> &Enforcer {
+        &self.shared.enforcer
     }
 
     /// The signals that end the engine.

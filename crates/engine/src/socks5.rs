@@ -17,13 +17,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::handshake::{Command, Flaw, Method, Parsed};
-use crate::Shared;
 use crate::client::{AttemptId, Client};
-use crate::enforce::{self, Attempt, Permit};
+use crate::enforce::{Attempt, Permit};
 use crate::http::linger;
 use crate::mitm::Interception;
 use crate::owner::ConnectionHandle;
 use crate::respond::{self, Reply};
+use crate::shared::Shared;
 use crate::tunnel::Tunnel;
 use crate::upstream::Connection;
 
@@ -52,7 +52,7 @@ pub(crate) async fn serve(
     connection: ConnectionHandle,
 ) {
     let limit = shared
-        .live
+        .live()
         .current()
         .settings()
         .daemon
@@ -68,13 +68,13 @@ pub(crate) async fn serve(
             }
             if matches!(refused, Refused::Io(_)) {
                 tracing::debug!(client = %address, door = DOOR, "a client went away: {refused}");
-            } else if shared.recorder.may_say(&connection, "malformed requests") {
+            } else if shared.recorder().may_say(&connection, "malformed requests") {
                 tracing::info!(client = %address, door = DOOR, "refused a malformed request: {refused}");
             }
             return linger(stream).await;
         }
         Err(_) => {
-            if shared.recorder.may_say(&connection, "slow requests") {
+            if shared.recorder().may_say(&connection, "slow requests") {
                 tracing::info!(client = %address, door = DOOR, "gave up on a request that did not arrive in time");
             }
             return;
@@ -102,7 +102,7 @@ pub(crate) async fn serve(
             match permit.handling() {
                 Handling::Carry => {
                     let tunnel = Tunnel::new(permit, upstream);
-                    tunnel.run(&shared, stream, early).await;
+                    tunnel.run(shared.live(), stream, early).await;
                 }
                 Handling::Intercept => {
                     let interception = Interception::new(permit, upstream);
@@ -165,14 +165,14 @@ async fn open(
 ) -> Result<(Permit, Connection), Reply> {
     if request.command != Command::Connect {
         if shared
-            .recorder
+            .recorder()
             .may_say(&client.connection, "refused commands")
         {
             tracing::info!(client = %client.address, door = DOOR, command = ?request.command, "refused a command");
         }
         return Err(Reply::CommandNotSupported);
     }
-    let generation = shared.live.current();
+    let generation = shared.live().current();
     let attempt = Attempt {
         client,
         protocol: Protocol::Socks5Tcp,
@@ -183,20 +183,17 @@ async fn open(
     };
     let port = request.port;
     let host = request.host.map_err(|invalid| {
-        let _refusal = enforce::refuse_invalid_host(
-            &shared.recorder,
-            &generation,
-            &attempt,
-            &invalid.text,
-            port,
-        );
+        let enforcer = &shared.enforcer;
+        let _refusal = enforcer.refuse_invalid_host(&generation, &attempt, &invalid.text, port);
         Reply::NotAllowed
     })?;
     if port == 0 {
         return Err(Reply::GeneralFailure);
     }
     let authority = Authority { host, port };
-    let permit = enforce::authorize(shared, generation, attempt, authority)
+    let permit = shared
+        .enforcer
+        .authorize(generation, attempt, authority)
         .await
         .map_err(|_refusal| Reply::NotAllowed)?;
     match shared.upstream.open(&permit).await {

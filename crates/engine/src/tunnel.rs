@@ -14,10 +14,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use crate::Shared;
 use crate::activity::Activity;
 use crate::enforce::{self, Flow, LeadsTo, Permit};
 use crate::error::Fault;
+use crate::live_policy::LivePolicy;
 use crate::outcome::{Ending, Outcome};
 use crate::owner::ConnectionHandle;
 use crate::upstream::{Connection, Stream};
@@ -61,7 +61,7 @@ impl Tunnel {
 
     /// Moves bytes until the end. `early` are bytes that the client sent before the tunnel was
     /// ready.
-    pub(crate) async fn run(self, shared: &Shared, mut client: TcpStream, early: Bytes) {
+    pub(crate) async fn run(self, live: &LivePolicy, mut client: TcpStream, early: Bytes) {
         let Self { permit, upstream } = self;
         let leads_to = upstream.leads_to().clone();
         let (mut upstream, behind) = upstream.into_parts();
@@ -72,7 +72,7 @@ impl Tunnel {
         let flow = permit.flow();
         let end = {
             let moved = relay_both(&mut client, &mut upstream, early, behind, activity, flow);
-            let forbidden = forbidden(shared, &permit, &leads_to);
+            let forbidden = forbidden(live, &permit, &leads_to);
             RelayEnd::of(moved, connection, limit, forbidden).await
         };
         if end.must_reset() {
@@ -251,8 +251,8 @@ pub(crate) async fn relay_stream(
 
 /// Resolves when a change of the settings no longer permits the tunnel. The tunnel is judged
 /// without its contents.
-pub(crate) async fn forbidden(shared: &Shared, permit: &Permit, leads_to: &LeadsTo) -> Reason {
-    enforce::rejudged(&shared.live, permit, leads_to, |decision| {
+pub(crate) async fn forbidden(live: &LivePolicy, permit: &Permit, leads_to: &LeadsTo) -> Reason {
+    enforce::rejudged(live, permit, leads_to, |decision| {
         match (decision.is_allow(), decision.handling()) {
             (false, _) => Some(decision.reason()),
             (true, Handling::Intercept) => Some(Reason::MitmRequired),

@@ -12,14 +12,13 @@ use codex_network_policy::{
 
 use super::detail::{self, AUTHORITY_MISMATCH, LOOPING_PROXY};
 use super::{Attempt, decide, decide_addresses, misdirected, unix_socket};
-use super::{forbids_datagrams, is_own_listener};
-use crate::Shared;
+use super::{Enforcer, forbids_datagrams};
 use crate::live_policy::Generation;
 
 /// A request that is described and not made, with the settings that judge it.
 #[derive(Clone, Copy)]
 pub(crate) struct Foreseen<'a> {
-    pub(crate) shared: &'a Shared,
+    pub(crate) enforcer: &'a Enforcer,
     pub(crate) generation: &'a Generation,
     pub(crate) attempt: &'a Attempt,
     pub(crate) authority: &'a Authority,
@@ -58,7 +57,7 @@ impl Foreseen<'_> {
     /// The decision before anything is resolved.
     pub(crate) fn decision(&self) -> Detailed {
         let Self {
-            shared,
+            enforcer,
             generation,
             attempt,
             authority,
@@ -68,14 +67,14 @@ impl Foreseen<'_> {
         {
             return (refused, None);
         }
-        let decision = decide(&shared.recorder, generation, attempt, authority);
+        let decision = decide(&enforcer.recorder, generation, attempt, authority);
         (decision, detail::of(generation, attempt, decision))
     }
 
     /// The decision when an allowed host has these addresses.
     pub(crate) fn on_addresses(&self, allowed: Decision, addresses: &[IpAddr]) -> Decision {
         decide_addresses(
-            &self.shared.recorder,
+            &self.enforcer.recorder,
             self.generation,
             self.attempt,
             (allowed, self.authority.port),
@@ -114,11 +113,11 @@ impl Foreseen<'_> {
         proxy: &Authority,
         addresses: Option<&[IpAddr]>,
     ) -> Option<Detailed> {
-        let recorder = &self.shared.recorder;
+        let recorder = &self.enforcer.recorder;
         let own = |address: &IpAddr| recorder.own.covers(*address, proxy.port);
         let loops = match addresses {
             Some(addresses) => addresses.iter().any(own),
-            None => is_own_listener(recorder, Protocol::HttpConnect, proxy),
+            None => self.enforcer.is_own_listener(Protocol::HttpConnect, proxy),
         };
         let refused = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
         loops.then_some((refused, Some(LOOPING_PROXY)))
@@ -132,7 +131,7 @@ impl Foreseen<'_> {
     /// The decision on a request to the unix socket of this path, before the file is looked at.
     pub(crate) fn on_unix_socket(&self, path: &[u8]) -> Detailed {
         let path = UnixSocketPath::parse(path).ok();
-        let support = self.shared.unix_sockets;
+        let support = self.enforcer.unix_sockets;
         unix_socket::decide_path(self.generation, self.attempt, support, path.as_ref())
     }
 

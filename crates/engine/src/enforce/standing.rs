@@ -4,7 +4,7 @@
 use codex_network_policy::{Authority, Decision};
 
 use super::unix_socket::SocketStanding;
-use super::{Allowed, Attempt, LeadsTo, Permit, still_permitted};
+use super::{AllowedBy, Attempt, LeadsTo, Permit, still_permitted};
 use crate::live_policy::{Generation, LivePolicy};
 
 /// A permitted attempt, to be judged again.
@@ -15,7 +15,7 @@ pub(crate) enum Standing {
         authority: Authority,
         leads_to: LeadsTo,
         /// What permitted it.
-        allowed: Allowed,
+        allowed: AllowedBy,
     },
     UnixSocket(SocketStanding),
 }
@@ -64,8 +64,8 @@ pub(crate) async fn rejudged<T>(
             hooked: permit.hooked_under(generation),
             ..permit.attempt().clone()
         };
-        let allowed = Allowed::of(permit.decision);
-        let (authority, addresses) = (&permit.authority, &leads_to.0);
+        let allowed = AllowedBy::of(permit.decision);
+        let (authority, addresses) = (&permit.authority, leads_to.addresses());
         end(still_permitted(
             generation, &attempt, authority, addresses, allowed,
         ))

@@ -15,8 +15,7 @@ use codex_network_policy::{
 };
 
 use super::flow::{Flow, Subject};
-use super::{Attempt, Destination, Refusal, on_change};
-use crate::Shared;
+use super::{Attempt, Destination, Enforcer, Refusal, on_change};
 use crate::error::Failure;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::own::OwnUnixSockets;
@@ -60,32 +59,38 @@ pub(crate) struct SocketStanding {
     aliases: Vec<UnixSocketPath>,
 }
 
-/// Judges a request to a unix socket by the path that it names.
-pub(crate) fn judge(
-    shared: &Shared,
-    generation: Arc<Generation>,
-    attempt: Attempt,
-    path: &[u8],
-) -> Result<Claim, Refusal> {
-    let support = shared.unix_sockets;
-    let (recorder, own) = (
-        Arc::clone(&shared.recorder),
-        shared.own_unix_sockets.clone(),
-    );
-    let path = UnixSocketPath::parse(path).ok();
-    let (decision, detail) = decide_path(&generation, &attempt, support, path.as_ref());
-    match path {
-        // A path on no list may lead to a file that is on one.
-        Some(path) if decision.is_allow() || decision.reason() == Reason::NotAllowed => Ok(Claim {
-            attempt,
-            path,
-            decision,
-            support,
-            generation,
-            recorder,
-            own,
-        }),
-        _ => Err(refuse(&recorder, &generation, &attempt, decision, detail)),
+impl Enforcer {
+    /// Judges a request to a unix socket by the path that it names.
+    pub(crate) fn judge_unix_socket(
+        &self,
+        generation: Arc<Generation>,
+        attempt: Attempt,
+        path: &[u8],
+    ) -> Result<Claim, Refusal> {
+        let support = self.unix_sockets;
+        let path = UnixSocketPath::parse(path).ok();
+        let (decision, detail) = decide_path(&generation, &attempt, support, path.as_ref());
+        match path {
+            // A path on no list may lead to a file that is on one.
+            Some(path) if decision.is_allow() || decision.reason() == Reason::NotAllowed => {
+                Ok(Claim {
+                    attempt,
+                    path,
+                    decision,
+                    support,
+                    generation,
+                    recorder: Arc::clone(&self.recorder),
+                    own: self.own_unix_sockets.clone(),
+                })
+            }
+            _ => Err(refuse(
+                &self.recorder,
+                &generation,
+                &attempt,
+                decision,
+                detail,
+            )),
+        }
     }
 }
 

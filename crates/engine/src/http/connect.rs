@@ -7,7 +7,7 @@ use super::body::Answer;
 use super::target;
 use super::{Next, Session};
 use crate::client::Client;
-use crate::enforce::{self, Attempt};
+use crate::enforce::Attempt;
 use crate::incoming::Incoming;
 use crate::mitm::Interception;
 use crate::respond::{self, Door};
@@ -21,7 +21,7 @@ pub(super) async fn answer(
     request: &Request<Incoming>,
 ) -> Response<Answer> {
     let shared = &session.shared;
-    let generation = shared.live.current();
+    let generation = shared.live().current();
     let attempt = Attempt {
         client,
         protocol: Protocol::HttpConnect,
@@ -38,7 +38,11 @@ pub(super) async fn answer(
                 return respond::closing(refused);
             }
         };
-    let permit = match enforce::authorize(shared, generation, attempt, authority).await {
+    let permit = match shared
+        .enforcer
+        .authorize(generation, attempt, authority)
+        .await
+    {
         Ok(permit) => permit,
         Err(refusal) => return respond::closing(respond::refusal(&refusal, Door::Connect)),
     };

@@ -281,7 +281,7 @@ async fn exchange(
     };
     let limit = passage.generation().settings().daemon.limits.idle_timeout;
     let silence = sent.progress.activity.silence(limit);
-    let (underway, live) = (&session.underway, &session.shared.live);
+    let (underway, live) = (&session.underway, session.shared.live());
     sent.place.take(underway, passage, lease.leads_to(), live);
     passage.flow().connected(lease.peer());
     if headers::authenticate_the_connection(request.headers()) {

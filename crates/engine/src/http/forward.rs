@@ -10,8 +10,8 @@ use super::passage::Passage;
 use super::upgrade::UpgradeOffer;
 use super::{EmptyPath, Session, headers, target, unix_socket};
 use crate::client::Client;
+use crate::enforce::Attempt;
 use crate::enforce::unix_socket::UNIX_SOCKET;
-use crate::enforce::{self, Attempt};
 use crate::incoming::Incoming;
 use crate::respond::{self, Door};
 use crate::upstream::tls::Wire;
@@ -22,7 +22,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Answer> {
     let shared = &session.shared;
-    let generation = shared.live.current();
+    let generation = shared.live().current();
     let upgrade = UpgradeOffer::read(request.headers(), request.version());
     let content = body::content(request.body());
     let attempt = Attempt {
@@ -50,12 +50,21 @@ pub(super) async fn answer(
     };
     let scrutiny = generation.policy().scrutiny(&target.authority.host);
     let passage = match socket {
-        None => match enforce::authorize(shared, generation, attempt, target.authority).await {
+        None => match shared
+            .enforcer
+            .authorize(generation, attempt, target.authority)
+            .await
+        {
             Ok(permit) => Passage::Host(permit),
             Err(refusal) => return respond::refusal(&refusal, Door::Http),
         },
         Some(path) => {
-            let permit = Box::pin(unix_socket::authorize(shared, generation, attempt, path));
+            let permit = Box::pin(unix_socket::authorize(
+                &shared.enforcer,
+                generation,
+                attempt,
+                path,
+            ));
             match permit.await {
                 Ok(permit) => Passage::UnixSocket(permit, target.authority),
                 Err(failure) => return respond::failure(&failure, &UNIX_SOCKET, Door::Http),

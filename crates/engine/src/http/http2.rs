@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use super::body::Answer;
 use super::inside::{Inside, NotProcessed};
 use super::{ClientEnd, Place, Session};
-use crate::Shared;
 use crate::activity::Activity;
 use crate::frames::{FrameMeter, Side};
 use crate::http2::{self, GivenUp, Received, SendError};
@@ -33,6 +32,7 @@ use crate::incoming::Incoming;
 use crate::observed::Observed;
 use crate::outcome::Ending;
 use crate::respond;
+use crate::shared::Shared;
 
 /// Requests that one connection may have in hand: as many as there is memory for, and at most as many as
 /// RFC 9113 section 6.5.2 asks for at least.
@@ -95,7 +95,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
             () = patience => session.connection.end(Ending::idle(limits.idle_timeout)),
         }
     });
-    let mut forbidden = std::pin::pin!(session.underway.forbidden(&shared.live));
+    let mut forbidden = std::pin::pin!(session.underway.forbidden(shared.live()));
     // An origin may be silent for `idle_timeout`. After that there must be time to tell the client.
     let patience = limits.idle_timeout.saturating_add(limits.header_timeout);
     let mut stalled = std::pin::pin!(messages.silence(patience));

@@ -22,7 +22,7 @@ use super::passage::Passage;
 use super::upgrade::UpgradeOffer;
 use super::{EmptyPath, Session, headers};
 use crate::client::Client;
-use crate::enforce::{self, Attempt};
+use crate::enforce::Attempt;
 use crate::error::Failure;
 use crate::incoming::Incoming;
 use crate::live_policy::Generation;
@@ -69,7 +69,7 @@ pub(super) async fn answer(
         (Protocol::Https, Door::Connect)
     };
     let shared = &session.shared;
-    let generation = shared.live.current();
+    let generation = shared.live().current();
     let head = Head {
         method: request.method(),
         target: request
@@ -89,11 +89,15 @@ pub(super) async fn answer(
     } = head.ask(&generation, &inside.client, &inside.authority, protocol);
     let authority = inside.authority.clone();
     let Some(path) = asked_for(&request, &authority, protocol) else {
-        let recorder = &shared.recorder;
-        let refusal = enforce::refuse_misdirected(recorder, &generation, &attempt, &authority);
+        let enforcer = &shared.enforcer;
+        let refusal = enforcer.refuse_misdirected(&generation, &attempt, &authority);
         return respond::misdirected(&refusal);
     };
-    let permit = match enforce::authorize(shared, generation, attempt, authority).await {
+    let permit = match shared
+        .enforcer
+        .authorize(generation, attempt, authority)
+        .await
+    {
         Ok(permit) => permit,
         Err(refusal) => {
             if version == Version::HTTP_2 {

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 use nix::libc;
 
-use crate::Shared;
-use crate::enforce::Attempt;
-use crate::enforce::unix_socket::{SocketPermit, judge};
+use crate::enforce::unix_socket::SocketPermit;
+use crate::enforce::{Attempt, Enforcer};
 use crate::error::Failure;
 use crate::live_policy::Generation;
 use crate::upstream::unix_socket::permitted;
@@ -50,12 +49,12 @@ pub(super) fn path(headers: &HeaderMap) -> Result<Option<&[u8]>, FieldFlaw> {
 
 /// Judges a request to a unix socket: first the path, then the file that it leads to.
 pub(super) async fn authorize(
-    shared: &Shared,
+    enforcer: &Enforcer,
     generation: Arc<Generation>,
     attempt: Attempt,
     path: &[u8],
 ) -> Result<SocketPermit, Failure> {
-    let claim = judge(shared, generation, attempt, path)?;
+    let claim = enforcer.judge_unix_socket(generation, attempt, path)?;
     permitted(claim).await
 }
 

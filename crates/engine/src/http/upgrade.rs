@@ -17,8 +17,8 @@ use hyper_util::rt::TokioIo;
 use super::client_stream::ClientEnd;
 use super::headers::elements;
 use super::passage::Passage;
-use crate::Shared;
 use crate::enforce::LeadsTo;
+use crate::live_policy::LivePolicy;
 use crate::owner::ConnectionHandle;
 use crate::tunnel::{self, RelayEnd, Way, relay_stream};
 
@@ -137,7 +137,7 @@ impl Switched {
     }
 
     /// Moves bytes until the end. `early` are bytes that came behind the client's request.
-    pub(crate) async fn run<S: ClientEnd>(self, shared: &Shared, mut client: S, early: Bytes) {
+    pub(crate) async fn run<S: ClientEnd>(self, live: &LivePolicy, mut client: S, early: Bytes) {
         let Self {
             connection,
             passage,
@@ -155,7 +155,7 @@ impl Switched {
             let there = relay_stream(from_client, to_upstream, early, activity, way);
             let back = relay_stream(from_upstream, to_client, Bytes::new(), activity, back);
             let moved = async { tokio::try_join!(there, back).map(|_| ()) };
-            let forbidden = forbidden(shared, &passage, &leads_to);
+            let forbidden = forbidden(live, &passage, &leads_to);
             RelayEnd::of(moved, &connection, limit, forbidden).await
         };
         if end.must_reset() {
@@ -166,10 +166,10 @@ impl Switched {
 }
 
 /// Resolves when a change of the settings no longer permits the connection (SPEC P11).
-async fn forbidden(shared: &Shared, passage: &Passage, leads_to: &LeadsTo) -> Reason {
+async fn forbidden(live: &LivePolicy, passage: &Passage, leads_to: &LeadsTo) -> Reason {
     match passage {
-        Passage::Host(permit) => tunnel::forbidden(shared, permit, leads_to).await,
-        Passage::UnixSocket(permit, _) => permit.forbidden(&shared.live).await,
+        Passage::Host(permit) => tunnel::forbidden(live, permit, leads_to).await,
+        Passage::UnixSocket(permit, _) => permit.forbidden(live).await,
     }
 }
 

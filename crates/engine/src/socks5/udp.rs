@@ -45,7 +45,6 @@ use self::destinations::{Destinations, Forgotten, Known, Wanted};
 use self::relay::Relay;
 use super::handshake::Request;
 use super::{DOOR, answer, handshake, linger};
-use crate::Shared;
 use crate::activity::Activity;
 use crate::client::Client;
 use crate::enforce::{self, Attempt, Flow, Judged, Permit, VettedAddrs};
@@ -53,6 +52,7 @@ use crate::error::{Failure, Fault};
 use crate::live_policy::Generation;
 use crate::outcome::{Ending, Outcome};
 use crate::respond::Reply;
+use crate::shared::Shared;
 use crate::upstream;
 use crate::upstream::datagram::{Family, Outlets};
 
@@ -194,7 +194,7 @@ async fn open<'a>(
     request: Request,
     activity: &'a Activity,
 ) -> Result<Association<'a>, Reply> {
-    let generation = shared.live.current();
+    let generation = shared.live().current();
     let attempt = Attempt {
         client,
         protocol: Protocol::Socks5Udp,
@@ -207,7 +207,7 @@ async fn open<'a>(
     let switched_off = !generation.settings().socks5_udp;
     if switched_off && generation.policy().is_enabled() {
         if shared
-            .recorder
+            .recorder()
             .may_say(&attempt.client.connection, "refused commands")
         {
             tracing::info!(client = %peer, door = DOOR, command = ?request.command, "refused a command");
@@ -218,12 +218,13 @@ async fn open<'a>(
         Ok(host) => host.to_string().into_bytes(),
         Err(invalid) => invalid.text.clone(),
     };
-    let recorder = &shared.recorder;
-    if enforce::refuse_association(recorder, &generation, &attempt, &named, request.port).is_some()
-    {
+    let refusal = shared
+        .enforcer
+        .refuse_association(&generation, &attempt, &named, request.port);
+    if refusal.is_some() {
         return Err(Reply::NotAllowed);
     }
-    let own = recorder.own_datagrams.clone();
+    let own = shared.recorder().own_datagrams.clone();
     let bound = match control.local_addr() {
         Ok(local) => Relay::bind(local, peer, request.port, &own).await,
         Err(error) => Err(error),
@@ -252,12 +253,12 @@ async fn ended(control: &mut TcpStream) {
 
 impl Association<'_> {
     async fn run(&mut self, control: &mut TcpStream) -> End {
-        let settings = Arc::clone(self.shared.live.current().settings());
+        let settings = Arc::clone(self.shared.live().current().settings());
         let limit = settings.daemon.limits.idle_timeout;
         let activity = self.activity;
         let (ended, silence) = (ended(control), activity.silence(limit));
         tokio::pin!(ended, silence);
-        let mut changes = self.shared.live.watch();
+        let mut changes = self.shared.live().watch();
         // A change may have come between the judgement and now.
         changes.mark_changed();
         let mut sweep = interval(SWEEP);
@@ -324,11 +325,11 @@ impl Association<'_> {
 
     /// Sends a datagram, or keeps it until its name is looked up, or drops it.
     async fn take(&mut self, wanted: Wanted, data: &[u8]) {
-        let generation = self.shared.live.current();
+        let generation = self.shared.live().current();
         let known = self
             .destinations
             .look(&wanted, generation.number(), Instant::now());
-        let (recorder, protocol) = (&self.shared.recorder, self.attempt.protocol);
+        let (recorder, protocol) = (self.shared.recorder(), self.attempt.protocol);
         let is_own = |to: &SocketAddr| recorder.is_own(protocol, to.ip(), to.port());
         let before = match known {
             // A socket of ours has been opened there since. It is judged again and refused.
@@ -366,7 +367,7 @@ impl Association<'_> {
             Judged::Open(question) if self.lookups.len() < LOOKUPS_MAX => {
                 let shared = Arc::clone(self.shared);
                 let outcome = async move {
-                    let permit = question.ask(&shared.live).await?;
+                    let permit = question.ask(shared.live()).await?;
                     match known_addresses {
                         Some(addresses) => Ok((permit.vet(&addresses)?, permit.flow().clone())),
                         None => vetted(&permit).await,
@@ -412,19 +413,19 @@ impl Association<'_> {
 
     /// Asks the enforcement point, which records the answer.
     fn judge(&self, generation: Arc<Generation>, wanted: &Wanted) -> Judged {
-        let recorder = &self.shared.recorder;
+        let enforcer = &self.shared.enforcer;
         let host = match &wanted.host {
             Ok(host) => host.clone(),
             Err(text) => {
                 let attempt = &self.attempt;
-                let refusal =
-                    enforce::refuse_invalid_host(recorder, &generation, attempt, text, wanted.port);
+                let port = wanted.port;
+                let refusal = enforcer.refuse_invalid_host(&generation, attempt, text, port);
                 return Judged::Refused(refusal);
             }
         };
         let port = wanted.port;
         let authority = Authority { host, port };
-        enforce::judge(self.shared, generation, self.attempt.clone(), authority)
+        enforcer.judge(generation, self.attempt.clone(), authority)
     }
 
     /// A lookup has ended: sends the waiting datagrams, by the settings in force now.
@@ -514,7 +515,7 @@ impl Association<'_> {
     /// Other settings are in force: ends what they forbid (SPEC P11). A permitted destination is
     /// judged and recorded when its next datagram comes.
     fn rejudge(&mut self) -> Option<End> {
-        let generation = self.shared.live.current();
+        let generation = self.shared.live().current();
         if let Some(decision) = enforce::forbids_datagrams(&generation) {
             return Some(End::Forbidden(decision.reason()));
         }
@@ -542,7 +543,7 @@ impl Association<'_> {
     fn may_say(&self) -> bool {
         let connection = &self.attempt.client.connection;
         self.shared
-            .recorder
+            .recorder()
             .may_say(connection, "dropped datagrams")
     }
 

@@ -1,0 +1,105 @@
+//! The addresses that enforcement has permitted: those that may be dialled, and those that a
+//! connection may lead to. Only this folder makes them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use codex_network_policy::{Authority, Decision, Host};
+
+/// The only addresses that may be dialled, and how their attempt came to be allowed.
+#[derive(Debug)]
+pub(crate) struct VettedAddrs(Vec<SocketAddr>, AllowedBy);
+
+/// How an attempt came to be allowed. It matters when the attempt is judged again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AllowedBy {
+    /// By the lists.
+    Lists,
+    /// By the decider, for a host on neither list (SPEC P8).
+    Decider,
+}
+
+/// The addresses that a connection may lead to, for when it is judged again: the dialled one, or
+/// all vetted ones where an upstream proxy chose.
+#[derive(Clone, Debug)]
+pub(crate) struct LeadsTo(Arc<[IpAddr]>);
+
+impl VettedAddrs {
+    pub(super) fn of(authority: &Authority, addresses: &[IpAddr], allowed: AllowedBy) -> Self {
+        let (port, scope) = (authority.port, scope_id(&authority.host));
+        let addresses = addresses.iter().map(|address| match address {
+            IpAddr::V4(address) => SocketAddr::from((*address, port)),
+            IpAddr::V6(address) => std::net::SocketAddrV6::new(*address, port, 0, scope).into(),
+        });
+        Self(addresses.collect(), allowed)
+    }
+
+    /// How the attempt of these addresses came to be allowed.
+    pub(crate) fn allowed(&self) -> AllowedBy {
+        self.1
+    }
+
+    /// Forgets all but the first `most`.
+    pub(crate) fn cut(&mut self, most: usize) {
+        self.0.truncate(most);
+        self.0.shrink_to_fit();
+    }
+
+    /// Where a connection may lead that an upstream proxy makes.
+    pub(crate) fn all(&self) -> LeadsTo {
+        LeadsTo(self.0.iter().map(SocketAddr::ip).collect())
+    }
+
+    pub(crate) fn as_slice(&self) -> &[SocketAddr] {
+        &self.0
+    }
+
+    /// For tests of tables that hold addresses and never send.
+    #[cfg(test)]
+    pub(crate) fn none_for_tests() -> Self {
+        Self(Vec::new(), AllowedBy::Lists)
+    }
+
+    /// The addresses without their port, to be vetted again.
+    pub(crate) fn ips(&self) -> Vec<IpAddr> {
+        self.0.iter().map(SocketAddr::ip).collect()
+    }
+}
+
+impl LeadsTo {
+    /// No address, for a unix socket.
+    pub(crate) fn nowhere() -> Self {
+        Self(Arc::default())
+    }
+
+    /// The address that was dialled; unknown only if the socket is gone already.
+    pub(crate) fn peer(peer: Option<SocketAddr>) -> Self {
+        Self(peer.iter().map(SocketAddr::ip).collect())
+    }
+
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
+        &self.0
+    }
+}
+
+impl AllowedBy {
+    pub(super) fn of(decision: Decision) -> Self {
+        if decision.is_overruled() {
+            Self::Decider
+        } else {
+            Self::Lists
+        }
+    }
+}
+
+/// The interface that a zone identifier means; 0, "any", when the host has none or there is no
+/// such interface (connecting then fails, as it should).
+fn scope_id(host: &Host) -> u32 {
+    let Host::V6(host) = host else { return 0 };
+    host.scope().map_or(0, |scope| {
+        scope
+            .parse()
+            .or_else(|_| nix::net::if_::if_nametoindex(scope))
+            .unwrap_or(0)
+    })
+}

@@ -1,0 +1,44 @@
+//! What the doors of one engine share. Only the doors see it: `http`, `socks5`, `mitm` and `server`.
+//! Everything below them takes the parts that it needs.
+
+use std::sync::Arc;
+
+use crate::admission::{Admission, Shortages};
+use crate::drain::Drain;
+use crate::enforce::Enforcer;
+use crate::limits::ConnectionCount;
+use crate::live_policy::LivePolicy;
+use crate::mitm::{LeafBudget, LeafSource};
+use crate::owner::Owners;
+use crate::record::Recorder;
+use crate::upstream::{Resolve, Upstream};
+
+/// The parts of a running engine.
+pub(crate) struct Shared {
+    pub(crate) enforcer: Enforcer,
+    pub(crate) upstream: Upstream,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) shortages: Arc<Shortages>,
+    pub(crate) owners: Arc<Owners>,
+    /// How many certificates each client may have issued.
+    pub(crate) leaf_budget: LeafBudget,
+    /// The connections that have a UDP association.
+    pub(crate) associations: Arc<ConnectionCount>,
+    pub(crate) drain: Drain,
+    /// A resolver that the owner provided. It outlives the settings.
+    pub(crate) fixed_resolver: Option<Arc<dyn Resolve>>,
+    /// Issues certificates for intercepted hosts.
+    pub(crate) leaves: Option<LeafSource>,
+}
+
+impl Shared {
+    /// The settings in force.
+    pub(crate) fn live(&self) -> &LivePolicy {
+        self.enforcer.live()
+    }
+
+    /// Records decisions, and limits the log lines that a client causes.
+    pub(crate) fn recorder(&self) -> &Arc<Recorder> {
+        self.enforcer.recorder()
+    }
+}
