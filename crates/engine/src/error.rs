@@ -5,9 +5,10 @@ use std::error::Error;
 use crate::enforce::Refusal;
 use crate::incoming::BodyError;
 use crate::outcome::{Ending, Outcome, Told};
-use crate::upstream::tls::TlsError;
+use crate::resolve::ResolveError;
+use crate::tls::TlsError;
 use crate::upstream::unix_socket::SocketError;
-use crate::upstream::{Answerer, BrokenAnswer, ConnectError, ProxyError, ResolveError};
+use crate::upstream::{Answerer, BrokenAnswer, ConnectError, ProxyError};
 
 /// Whose fault a failure is: the first thing an operator asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,8 +16,9 @@ use crate::enforce::unix_socket::UNIX_SOCKET;
 use crate::enforce::{Attempt, Foreseen, JudgedAddress, decide_invalid_host};
 use crate::http::described::{self, AskedWithin, DescribedHead, Place, Unreadable};
 use crate::live_policy::Generation;
+use crate::resolve::ResolveError;
 use crate::server::Engine;
-use crate::upstream::{self, ResolveError};
+use crate::upstream;
 
 /// A request that is described and not made.
 #[derive(Clone, Debug)]

@@ -69,8 +69,8 @@ use crate::outcome::Ending;
 use crate::owner::ConnectionHandle;
 use crate::respond::{self, Door};
 use crate::shared::Shared;
+use crate::tls::Wire;
 use crate::tunnel::Tunnel;
-use crate::upstream::tls::Wire;
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "http";

@@ -52,8 +52,12 @@ mod frames;
 mod http2;
 mod http2_memory;
 mod incoming;
+mod interceptor;
 mod mitm;
 mod observed;
+mod resolve;
+mod stream_end;
+mod tls;
 mod tunnel;
 mod upstream;
 
@@ -84,13 +88,14 @@ pub use decider::{NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
 pub use drain::Drain;
 pub use enforce::{AddressStanding, JudgedAddress};
 pub use explain::{DescribedRequest, ForeseenAddresses, ForeseenDecision, Lookup, NotJudged};
+pub use interceptor::{InterceptionError, IssueError, IssuedLeaf, KeyError, LeafIssuer};
 pub use live_policy::{Generation, LivePolicy};
 pub use local_addresses::KernelAddresses;
-pub use mitm::{InterceptionError, IssueError, IssuedLeaf, KeyError, LeafIssuer};
 pub use own::{OwnListener, OwnListeners, OwnUnixSocket, OwnUnixSockets};
 pub use owner::{ClientOwner, ConnectionHandle, SocketPair};
-pub use server::{Counters, Door, Engine, EngineParts, Listening, SetupError};
-pub use upstream::{
-    ConnectError, Dial, DnsResolver, NameServerHealth, NameServers, NameServersFrom, Resolve,
-    ResolveError, ResolverOptions, ResolverSetupError, TcpDialler,
+pub use resolve::{
+    DnsResolver, NameServerHealth, NameServers, NameServersFrom, Resolve, ResolveError,
+    ResolverOptions, ResolverSetupError,
 };
+pub use server::{Counters, Door, Engine, EngineParts, Listening, SetupError};
+pub use upstream::{ConnectError, Dial, TcpDialler};

@@ -10,9 +10,9 @@ use codex_network_config::{Settings, SystemFiles, Widening};
 use codex_network_policy::{LocalAddresses, Mode, Policy};
 use tokio::sync::watch;
 
-use crate::mitm::Interceptor;
-use crate::upstream::tls::UpstreamTls;
-use crate::upstream::{DnsResolver, NameServers, Resolve, Resolver};
+use crate::interceptor::Interceptor;
+use crate::resolve::{DnsResolver, NameServers, Resolve, Resolver};
+use crate::tls::UpstreamTls;
 
 /// Settings with everything that was made from them.
 pub struct Generation {

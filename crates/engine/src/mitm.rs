@@ -7,25 +7,18 @@
 //! client gets a session only with a certificate for the host that it named to the proxy, whatever
 //! its `ClientHello` says.
 
-mod distrust;
-mod issuer;
-mod leaf_budget;
-mod leaf_cache;
 mod plain_http;
 mod replay;
 mod silent_client;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use codex_network_config::Settings;
-use codex_network_policy::{Handling, Host, Interception as Allowed, Reason};
+use codex_network_policy::{Handling, Host, Reason};
 use futures_util::future::BoxFuture;
 use rustls::HandshakeKind;
-use rustls::crypto::CryptoProvider;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -33,12 +26,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use distrust::Distrust;
-pub use issuer::{IssueError, IssuedLeaf, LeafIssuer};
-pub(crate) use leaf_budget::LeafBudget;
-pub use leaf_cache::KeyError;
-pub(crate) use leaf_cache::LeafSource;
-use leaf_cache::{LeafCache, LeafError, Speaks};
 use replay::Replay;
 use silent_client::SilentClient;
 
@@ -46,36 +33,18 @@ use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
 use crate::enforce::{self, LeadsTo, Permit};
 use crate::error::{Failure, Fault};
 use crate::http::{self, ClientEnd, First, Inside};
+use crate::interceptor::{Interceptor, LeafError, Speaks};
 use crate::observed::Observed;
 use crate::outcome::{Ending, Outcome, Told};
 use crate::respond::{self, TlsAlert};
 use crate::shared::Shared;
-use crate::upstream::tls::{Offer, Wire};
+use crate::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease};
-
-/// Intercepts TLS with certificates for clients.
-pub(crate) struct Interceptor {
-    leaves: LeafCache,
-    distrust: Distrust,
-    /// The CA that it was made for. Another CA needs new leaves.
-    ca: Option<Arc<[u8]>>,
-}
 
 /// A permitted connection whose TLS will be intercepted. Its upstream end is connected.
 pub(crate) struct Interception {
     permit: Permit,
     upstream: Connection,
-}
-
-/// Why TLS cannot be intercepted at all.
-#[derive(Debug, thiserror::Error)]
-pub enum InterceptionError {
-    /// There is no key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] rustls::Error),
 }
 
 /// How a served client begins.
@@ -126,33 +95,6 @@ impl Refused {
             told,
             ..Ending::because(outcome, cause)
         }
-    }
-}
-
-impl Interceptor {
-    /// Makes the interceptor that the settings ask for, or keeps the old one if it fits, so that
-    /// certificates survive a reload. `None` where TLS may not be intercepted.
-    pub(crate) fn renewed(
-        old: Option<&Arc<Self>>,
-        source: Option<&LeafSource>,
-        settings: &Settings,
-    ) -> Option<Arc<Self>> {
-        let source = source?;
-        if settings.policy.interception() == Allowed::Forbidden {
-            return None;
-        }
-        let ca = settings.mitm.ca.as_ref().map(|ca| Arc::clone(&ca.der));
-        if let Some(old) = old
-            && old.ca == ca
-        {
-            return Some(Arc::clone(old));
-        }
-        let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
-        Some(Arc::new(Self {
-            leaves: LeafCache::new(source.clone(), provider),
-            distrust: Distrust::default(),
-            ca,
-        }))
     }
 }
 
@@ -523,13 +465,5 @@ fn speaks(alpn: Alpn, wire: Wire) -> Speaks {
 impl ClientEnd for Observed<TlsStream<Replay>, SilentClient> {
     fn socket(&self) -> &TcpStream {
         self.get_ref().get_ref().0.socket()
-    }
-}
-
-impl fmt::Debug for Interceptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Interceptor")
-            .field("leaves", &self.leaves)
-            .finish_non_exhaustive()
     }
 }

@@ -21,18 +21,17 @@ use crate::decider::{self, Decider, NetworkPolicyDecider};
 use crate::drain::Drain;
 use crate::enforce::Enforcer;
 use crate::http2_memory::Http2Memory;
+use crate::interceptor::{InterceptionError, Interceptor, LeafBudget, LeafIssuer, LeafSource};
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::local_addresses::KernelAddresses;
-use crate::mitm::{InterceptionError, Interceptor, LeafBudget, LeafIssuer, LeafSource};
 use crate::own::{OwnListener, OwnListeners, OwnUnixSockets};
 use crate::owner::{ClientOwner, ConnectionHandle, Owners};
 use crate::record::Recorder;
+use crate::resolve::{DnsResolver, Resolve, Resolver, ResolverOptions, ResolverSetupError};
 use crate::shared::Shared;
-use crate::upstream::tls::UpstreamTls;
-use crate::upstream::{
-    Dial, DnsResolver, Resolve, Resolver, ResolverOptions, ResolverSetupError, TcpDialler, Upstream,
-};
+use crate::tls::UpstreamTls;
+use crate::upstream::{Dial, TcpDialler, Upstream};
 use crate::{http, socks5};
 
 /// A running proxy. Cloning it gives another handle to the same one.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use crate::admission::{Admission, Shortages};
 use crate::drain::Drain;
 use crate::enforce::Enforcer;
+use crate::interceptor::{LeafBudget, LeafSource};
 use crate::limits::ConnectionCount;
 use crate::live_policy::LivePolicy;
-use crate::mitm::{LeafBudget, LeafSource};
 use crate::owner::Owners;
 use crate::record::Recorder;
-use crate::upstream::{Resolve, Upstream};
+use crate::resolve::Resolve;
+use crate::upstream::Upstream;
 
 /// The parts of a running engine.
 pub(crate) struct Shared {

@@ -15,8 +15,6 @@ mod http2;
 mod lease;
 mod pool;
 mod proxy;
-mod resolve;
-pub(crate) mod tls;
 pub(crate) mod unix_socket;
 
 use std::fmt::Display;
@@ -42,11 +40,6 @@ use lease::{FarEnd, Sender};
 use pool::{Checkout, Pool};
 pub(crate) use proxy::ProxyError;
 use proxy::{AbsoluteForm, ProxyUse, Ways};
-pub(crate) use resolve::Resolver;
-pub use resolve::{
-    DnsResolver, NameServerHealth, NameServers, NameServersFrom, Resolve, ResolveError,
-    ResolverOptions, ResolverSetupError,
-};
 
 use crate::activity::Activity;
 use crate::drain::Drain;
@@ -58,7 +51,8 @@ use crate::http::RequestBody;
 use crate::http2_memory::Http2Memory;
 use crate::live_policy::Generation;
 use crate::observed::Observed;
-use tls::{ClientCertificate, Offer, Wire};
+use crate::resolve::{Resolve, ResolveError};
+use crate::tls::{ClientCertificate, Offer, Wire};
 
 /// Most fields of an HTTP/1 answer. Browsers limit only the size of the fields (hyper: 408 KiB). With a
 /// higher limit, the parser's two arrays (32 bytes a field each) would cost more to allocate than the

@@ -198,12 +198,7 @@ impl DescribedHead {
     pub(crate) fn removed(&self, authority: &Authority, scrutiny: Scrutiny) -> Vec<String> {
         use FieldClass::{Forwarding, MethodOverride, Retargeting};
         let mut sent = self.headers.clone();
-        headers::to_upstream(
-            &mut sent,
-            authority,
-            crate::upstream::tls::Wire::TlsHttp1,
-            scrutiny,
-        );
+        headers::to_upstream(&mut sent, authority, crate::tls::Wire::TlsHttp1, scrutiny);
         let telling = |name: &&HeaderName| {
             let class = FieldClass::of(name.as_str());
             matches!(

@@ -30,7 +30,7 @@ use super::{Next, Session, headers};
 use crate::enforce::{Flow, LeadsTo};
 use crate::error::Failure;
 use crate::incoming::Incoming;
-use crate::upstream::tls::Wire;
+use crate::tls::Wire;
 use crate::upstream::{AnswerError, BrokenAnswer, Cut, Lease, ProxyError, Unanswered};
 
 /// How many kept connections are tried before a new one is opened: origins close theirs without notice.

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::passage::Passage;
 use crate::error::Failure;
 use crate::live_policy::Generation;
-use crate::upstream::tls::Wire;
+use crate::tls::Wire;
 use crate::upstream::{ConnectionId, Lease, Upstream};
 
 /// The connection that was opened before its first request, and further ones.

@@ -14,7 +14,7 @@ use crate::enforce::Attempt;
 use crate::enforce::unix_socket::UNIX_SOCKET;
 use crate::incoming::Incoming;
 use crate::respond::{self, Door};
-use crate::upstream::tls::Wire;
+use crate::tls::Wire;
 
 pub(super) async fn answer(
     session: &Session,

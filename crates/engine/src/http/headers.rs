@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
-use crate::upstream::tls::Wire;
+use crate::tls::Wire;
 
 /// Turns the client's fields into those of the request upstream.
 pub(super) fn to_upstream(

@@ -27,7 +27,7 @@ use crate::error::Failure;
 use crate::incoming::Incoming;
 use crate::live_policy::Generation;
 use crate::respond::{self, Door};
-use crate::upstream::tls::Wire;
+use crate::tls::Wire;
 
 /// What the requests of one intercepted connection share.
 pub(crate) struct Inside {

@@ -10,7 +10,7 @@ use crate::enforce::unix_socket::{SocketPermit, UNIX_SOCKET};
 use crate::enforce::{Flow, LeadsTo, Permit, Standing};
 use crate::error::Failure;
 use crate::live_policy::Generation;
-use crate::upstream::tls::Wire;
+use crate::tls::Wire;
 use crate::upstream::{Lease, Upstream};
 
 /// A permitted destination.

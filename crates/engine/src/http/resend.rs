@@ -18,7 +18,7 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::body::RequestBody;
 use crate::incoming::BodyError;
-use crate::upstream::tls::Wire;
+use crate::tls::Wire;
 
 /// Most bytes that we remember: the window that every HTTP/2 origin grants at the start (RFC 9113
 /// section 6.9.2). We cannot have sent more to an origin that refuses a stream at once.

@@ -8,8 +8,9 @@ use http::{Response, StatusCode};
 use super::{Door, Reply, refusal, text};
 use crate::error::{Failure, Fault};
 use crate::http::Answer;
-use crate::upstream::tls::TlsError;
-use crate::upstream::{AnswerError, BrokenAnswer, ConnectError, ProxyError, ResolveError};
+use crate::resolve::ResolveError;
+use crate::tls::TlsError;
+use crate::upstream::{AnswerError, BrokenAnswer, ConnectError, ProxyError};
 
 /// The answer to a request that failed.
 pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Response<Answer> {

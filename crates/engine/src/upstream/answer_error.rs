@@ -9,8 +9,9 @@ use h2::Reason;
 use rustls::AlertDescription;
 
 use super::MAX_FIELDS;
-use super::evidence::{End, Evidence, Shown};
+use super::evidence::{Evidence, Shown};
 use crate::incoming::BodyError;
+use crate::stream_end::StreamEnd;
 
 /// Most bytes of an HTTP/1 head: hyper's limit.
 pub(super) const MAX_HEAD: usize = 8192 + 4096 * 100;
@@ -202,14 +203,14 @@ impl AnswerError {
     }
 
     /// The error that the kind of end shows by itself; an orderly end shows none.
-    fn of_break(end: End) -> Option<Self> {
+    fn of_break(end: StreamEnd) -> Option<Self> {
         Some(match end {
-            End::Alert(AlertDescription::CertificateRequired) => Self::ClientCertificate,
-            End::Alert(alert) => Self::Alert(alert),
-            End::BadTls => Self::Tls,
-            End::Reset => Self::Reset,
-            End::Broken => Self::Broken,
-            End::Closed => return None,
+            StreamEnd::Alert(AlertDescription::CertificateRequired) => Self::ClientCertificate,
+            StreamEnd::Alert(alert) => Self::Alert(alert),
+            StreamEnd::BadTls => Self::Tls,
+            StreamEnd::Reset => Self::Reset,
+            StreamEnd::Broken => Self::Broken,
+            StreamEnd::Closed => return None,
         })
     }
 }

@@ -10,10 +10,9 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use rustls::AlertDescription;
-
 use super::answer_error::MAX_HEAD;
 use crate::observed::Observer;
+use crate::stream_end::StreamEnd;
 
 /// How interim answers begin.
 const INTERIM: &[u8] = b"HTTP/1.1 1";
@@ -42,7 +41,7 @@ pub(super) struct Shown {
     line: usize,
     part: Part,
     /// How the connection ended, if it did.
-    pub(super) end: Option<End>,
+    pub(super) end: Option<StreamEnd>,
 }
 
 /// Which part of an answer is read.
@@ -51,21 +50,6 @@ enum Part {
     #[default]
     Head,
     Content,
-}
-
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// In order, or without the `close_notify` that TLS requires.
-    Closed,
-    /// With a reset.
-    Reset,
-    /// With a TLS alert.
-    Alert(AlertDescription),
-    /// With a violation of TLS.
-    BadTls,
-    /// In another way.
-    Broken,
 }
 
 impl Evidence {
@@ -98,14 +82,14 @@ impl Evidence {
     fn note_bytes(&self, bytes: &[u8]) {
         let mut shown = self.lock();
         if bytes.is_empty() {
-            shown.end.get_or_insert(End::Closed);
+            shown.end.get_or_insert(StreamEnd::Closed);
         } else if shown.bytes < MAX_HEAD {
             shown.count(bytes);
         }
     }
 
     fn note_error(&self, error: &io::Error) {
-        self.lock().end.get_or_insert(End::of(error));
+        self.lock().end.get_or_insert(StreamEnd::of(error));
     }
 }
 
@@ -154,25 +138,6 @@ impl Shown {
     pub(super) fn begins_with(&self, text: &[u8]) -> bool {
         let length = self.bytes.min(self.start.len()).min(text.len());
         self.start[..length] == text[..length]
-    }
-}
-
-impl End {
-    /// How a stream with this error ended.
-    pub(super) fn of(error: &io::Error) -> Self {
-        let inner = error.get_ref();
-        match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::AlertReceived(alert)) => return Self::Alert(*alert),
-            Some(_) => return Self::BadTls,
-            None => {}
-        }
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Closed,
-            io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Self::Reset,
-            _ => Self::Broken,
-        }
     }
 }
 

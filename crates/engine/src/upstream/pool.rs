@@ -21,12 +21,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::lease::{FarEnd, Lease, Sender};
-use super::tls::Wire;
 use super::unix_socket::SocketIdentity;
 use crate::drain::Drain;
 use crate::enforce::Permit;
 use crate::enforce::unix_socket::{SocketPermit, UNIX_SOCKET};
 use crate::http::RequestBody;
+use crate::tls::Wire;
 
 /// Most kept connections per authority or unix socket; further ones are closed after use.
 const PER_PEER: usize = 256;

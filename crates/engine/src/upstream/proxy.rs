@@ -25,12 +25,12 @@ use tokio::time::{Instant, timeout_at};
 use super::connect::{self, ConnectError, Dial};
 use super::connect_answer::{Flaw, Parsed, Reader};
 use super::connection::Stream;
-use super::resolve::ResolveError;
-use super::tls::{Offer, TlsError};
 use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
 use crate::http::{RequestBody, host_field};
 use crate::live_policy::Generation;
+use crate::resolve::ResolveError;
+use crate::tls::{Offer, TlsError};
 
 /// What a connection is for. It decides which variable counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

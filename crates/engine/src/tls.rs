@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 pub(crate) use certificate_request::ClientCertificate;
 use certificate_request::NoCertificate;
 
-use super::evidence::End;
+use crate::stream_end::StreamEnd;
 
 /// TLS sessions remembered for resumption, for all origins together.
 const SESSIONS: usize = 1024;
@@ -242,10 +242,10 @@ impl TlsError {
                 ),
             ) => Self::NotTls(other.clone()),
             Some(other) => Self::Protocol(other.clone()),
-            None => match End::of(&error) {
-                End::Closed => Self::Closed,
-                End::Reset => Self::Reset,
-                End::Alert(_) | End::BadTls | End::Broken => Self::Broken(error),
+            None => match StreamEnd::of(&error) {
+                StreamEnd::Closed => Self::Closed,
+                StreamEnd::Reset => Self::Reset,
+                StreamEnd::Alert(_) | StreamEnd::BadTls | StreamEnd::Broken => Self::Broken(error),
             },
         }
     }

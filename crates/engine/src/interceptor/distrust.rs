@@ -22,13 +22,13 @@ const MAX_REMEMBERED: usize = 1024;
 
 /// When each client and host was last logged.
 #[derive(Debug, Default)]
-pub(super) struct Distrust {
+pub(crate) struct Distrust {
     said: Mutex<HashMap<(IpAddr, Host), Instant>>,
 }
 
 impl Distrust {
     /// Logs a handshake that the client broke off.
-    pub(super) fn note(&self, client: SocketAddr, host: &Host, error: &io::Error) {
+    pub(crate) fn note(&self, client: SocketAddr, host: &Host, error: &io::Error) {
         if !is_distrust(error) {
             tracing::info!(%client, %host, %error, "the TLS handshake with a client failed");
             return;
@@ -44,7 +44,7 @@ impl Distrust {
     }
 
     /// Logs a client that hung up without sending anything, this long after a completed handshake.
-    pub(super) fn note_silence(&self, client: SocketAddr, host: &Host, after: Duration) {
+    pub(crate) fn note_silence(&self, client: SocketAddr, host: &Host, after: Duration) {
         if after < AT_ONCE && self.is_new(client.ip(), host) {
             tracing::warn!(
                 %client,

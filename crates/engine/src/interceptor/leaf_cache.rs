@@ -131,7 +131,7 @@ impl LeafSource {
 }
 
 impl LeafCache {
-    pub(super) fn new(source: LeafSource, provider: Arc<CryptoProvider>) -> Self {
+    pub(crate) fn new(source: LeafSource, provider: Arc<CryptoProvider>) -> Self {
         Self {
             source,
             provider,

@@ -47,7 +47,7 @@ impl LeafBudget {
         Self::with_rate(owners, RATE)
     }
 
-    pub(super) fn with_rate(owners: Arc<Owners>, rate: Rate) -> Self {
+    pub(crate) fn with_rate(owners: Arc<Owners>, rate: Rate) -> Self {
         Self {
             owners,
             budgets: Mutex::new(Budgets::new(rate)),
@@ -56,7 +56,7 @@ impl LeafBudget {
     }
 
     /// Waits for a client's turn.
-    pub(super) async fn turn(&self, client: &ConnectionHandle) -> Result<Turn, IssueError> {
+    pub(crate) async fn turn(&self, client: &ConnectionHandle) -> Result<Turn, IssueError> {
         if !self.take(client.holder()) {
             // Clients that share an address are told apart, and each has a budget.
             let before = client.holder();
