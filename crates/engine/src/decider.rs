@@ -128,8 +128,8 @@ impl fmt::Debug for Decider {
 }
 
 /// A decider's reason as it may stand in a header and in a log line: printable ASCII of bounded
-/// length; `None` when it says nothing.
-pub(crate) fn word(reason: &str) -> Option<Arc<str>> {
+/// length; `None` for an empty one.
+pub(crate) fn printable_reason(reason: &str) -> Option<Arc<str>> {
     let reason = reason.trim();
     let end = (0..=reason.len().min(MAX_REASON))
         .rev()
@@ -181,11 +181,11 @@ mod tests {
 
     #[test]
     fn p8_a_reason_fits_into_a_header_whatever_the_decider_says() {
-        assert_eq!(word(""), None);
-        assert_eq!(word(" \n"), None);
-        assert_eq!(word("no_budget").as_deref(), Some("no_budget"));
-        assert_eq!(word("a\r\nb").as_deref(), Some("a\\r\\nb"));
-        let long = word(&"\u{e9}".repeat(500)).expect("a word");
+        assert_eq!(printable_reason(""), None);
+        assert_eq!(printable_reason(" \n"), None);
+        assert_eq!(printable_reason("no_budget").as_deref(), Some("no_budget"));
+        assert_eq!(printable_reason("a\r\nb").as_deref(), Some("a\\r\\nb"));
+        let long = printable_reason(&"\u{e9}".repeat(500)).expect("a reason");
         assert!(long.is_ascii() && long.len() <= 4 * MAX_REASON, "{long}");
     }
 }

@@ -14,19 +14,17 @@ mod question;
 mod standing;
 pub(crate) mod unix_socket;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_policy::{
-    Authority, Content, Decision, Handling, Hooked, Mode, Protocol, Reason, Request, Source,
-    UnixSocketSupport,
+    Authority, Decision, Handling, Hooked, Mode, Reason, Request, Source, UnixSocketSupport,
 };
 
 use addresses::AllowedBy;
 pub(crate) use addresses::{LeadsTo, VettedAddrs};
 use detail::AUTHORITY_MISMATCH;
 pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
-use flow::Subject;
 pub(crate) use flow::{Flow, WeakFlow};
 pub(crate) use foreseen::Foreseen;
 pub use foreseen::{AddressStanding, JudgedAddress};
@@ -34,10 +32,10 @@ pub(crate) use question::Question;
 use standing::on_change;
 pub(crate) use standing::{Standing, rejudged};
 
-use crate::client::Client;
+use crate::attempt::{Attempt, Destination, DestinationKind, Refusal};
 use crate::decider::Decider;
 use crate::live_policy::{Generation, LivePolicy};
-use crate::own::OwnUnixSockets;
+use crate::own::OwnSockets;
 use crate::record::Recorder;
 
 /// The enforcement point of one engine.
@@ -48,22 +46,7 @@ pub(crate) struct Enforcer {
     decider: Option<Decider>,
     /// Whether requests to unix sockets are served.
     unix_sockets: UnixSocketSupport,
-    own_unix_sockets: OwnUnixSockets,
-}
-
-/// What a client wants: the facts that policy judges.
-#[derive(Clone, Debug)]
-pub(crate) struct Attempt {
-    pub(crate) client: Client,
-    pub(crate) protocol: Protocol,
-    /// The HTTP method, where there is one.
-    pub(crate) method: Option<String>,
-    /// The protocol that the request asks to change to.
-    pub(crate) upgrade: Option<String>,
-    /// Whether the request has content.
-    pub(crate) content: Content,
-    /// The verdict of the host's hooks, inside interception.
-    pub(crate) hooked: Hooked,
+    own: Arc<OwnSockets>,
 }
 
 /// Permission for this attempt to reach this authority, under this generation of the settings. It
@@ -73,6 +56,7 @@ pub(crate) struct Permit {
     authority: Authority,
     decision: Decision,
     generation: Arc<Generation>,
+    own: Arc<OwnSockets>,
     /// The attempt, and what becomes of it.
     flow: Flow,
 }
@@ -86,34 +70,12 @@ pub(crate) enum Judged {
     Open(Box<Question>),
 }
 
-/// A refused attempt. It has been recorded.
-#[derive(Clone, Debug)]
-pub(crate) struct Refusal {
-    pub(crate) decision: Decision,
-    pub(crate) destination: Destination,
-    pub(crate) protocol: Protocol,
-    /// The host in canonical form, or the escaped text that is not a valid host.
-    pub(crate) host: String,
-    /// 0 when no port could be read.
-    pub(crate) port: u16,
-    /// More detail, where the reason alone does not say it.
-    pub(crate) detail: Option<&'static str>,
-    /// The decider's own reason, which replaces the policy's; printable ASCII.
-    pub(crate) word: Option<Arc<str>>,
-}
-
-/// What an attempt is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Destination {
-    Host,
-    UnixSocket,
-}
-
 impl Enforcer {
     pub(crate) fn new(
         live: LivePolicy,
         recorder: Arc<Recorder>,
         decider: Option<Decider>,
+        own: OwnSockets,
         unix_sockets: UnixSocketSupport,
     ) -> Self {
         Self {
@@ -121,7 +83,7 @@ impl Enforcer {
             recorder,
             decider,
             unix_sockets,
-            own_unix_sockets: OwnUnixSockets::default(),
+            own: Arc::new(own),
         }
     }
 
@@ -134,9 +96,9 @@ impl Enforcer {
         &self.recorder
     }
 
-    /// The unix sockets that this process listens on.
-    pub(crate) fn own_unix_sockets(&self) -> &OwnUnixSockets {
-        &self.own_unix_sockets
+    /// The sockets of this process, which no request may reach.
+    pub(crate) fn own(&self) -> &OwnSockets {
+        &self.own
     }
 
     /// Judges an attempt to reach an authority by these settings. Waits for the decider where it
@@ -162,13 +124,14 @@ impl Enforcer {
         authority: Authority,
     ) -> Judged {
         let recorder = &self.recorder;
-        let decision = decide(recorder, &generation, &attempt, &authority);
-        let subject = Subject::Host(authority.clone());
+        let decision = decide(&self.own, &generation, &attempt, &authority);
+        let destination = Destination::Host(authority.clone());
         let permit = Permit {
-            flow: Flow::new(recorder, &generation, attempt, subject),
+            flow: Flow::new(recorder, &generation, attempt, destination),
             authority,
             decision,
             generation,
+            own: Arc::clone(&self.own),
         };
         match &self.decider {
             _ if decision.is_allow() => Judged::Permitted(permit),
@@ -191,12 +154,12 @@ impl Enforcer {
     ) -> Refusal {
         let refusal = Refusal {
             decision: decide_invalid_host(generation),
-            destination: Destination::Host,
+            destination: DestinationKind::Host,
             protocol: attempt.protocol,
             host: escape(text),
             port,
             detail: None,
-            word: None,
+            decider_reason: None,
         };
         self.recorder.refused(generation, attempt, &refusal);
         refusal
@@ -212,12 +175,12 @@ impl Enforcer {
     ) -> Refusal {
         let refusal = Refusal {
             decision: misdirected(),
-            destination: Destination::Host,
+            destination: DestinationKind::Host,
             protocol: attempt.protocol,
             host: authority.host.to_string(),
             port: authority.port,
             detail: Some(AUTHORITY_MISMATCH),
-            word: None,
+            decider_reason: None,
         };
         self.recorder.refused(generation, attempt, &refusal);
         refusal
@@ -235,32 +198,27 @@ impl Enforcer {
     ) -> Option<Refusal> {
         let refusal = Refusal {
             decision: forbids_datagrams(generation)?,
-            destination: Destination::Host,
+            destination: DestinationKind::Host,
             protocol: attempt.protocol,
             host: escape(host),
             port,
             detail: Some("udp_associate"),
-            word: None,
+            decider_reason: None,
         };
         self.recorder.refused(generation, attempt, &refusal);
         Some(refusal)
-    }
-
-    /// Whether the authority names one of our own listeners without being resolved.
-    pub(crate) fn is_own_listener(&self, protocol: Protocol, authority: &Authority) -> bool {
-        is_own_listener(&self.recorder, protocol, authority)
     }
 }
 
 /// The decision on an attempt by what it names, before anything is resolved.
 fn decide(
-    recorder: &Recorder,
+    own: &OwnSockets,
     generation: &Generation,
     attempt: &Attempt,
     authority: &Authority,
 ) -> Decision {
     let policy = generation.policy();
-    if policy.is_enabled() && is_own_listener(recorder, attempt.protocol, authority) {
+    if policy.is_enabled() && own.has_named(attempt.protocol, authority) {
         return Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
     }
     where_possible(
@@ -271,14 +229,14 @@ fn decide(
 
 /// The decision on an allowed attempt, once its host is resolved.
 fn decide_addresses(
-    recorder: &Recorder,
+    own: &OwnSockets,
     generation: &Generation,
     attempt: &Attempt,
     (allowed, port): (Decision, u16),
     addresses: &[IpAddr],
 ) -> Decision {
-    let own = |address: &IpAddr| recorder.is_own(attempt.protocol, *address, port);
-    if addresses.iter().any(own) {
+    let is_own = |address: &IpAddr| own.has(attempt.protocol, *address, port);
+    if addresses.iter().any(is_own) {
         return Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
     }
     let policy = generation.policy();
@@ -436,7 +394,7 @@ impl Permit {
     pub(crate) fn vet(&self, addresses: &[IpAddr]) -> Result<VettedAddrs, Refusal> {
         let allowed = (self.decision, self.authority.port);
         let decision = decide_addresses(
-            self.recorder(),
+            &self.own,
             &self.generation,
             self.attempt(),
             allowed,
@@ -458,7 +416,7 @@ impl Permit {
         proxy: &Authority,
         addresses: &[IpAddr],
     ) -> Result<VettedAddrs, Refusal> {
-        let own = &self.recorder().own;
+        let own = &self.own.listeners;
         if addresses
             .iter()
             .any(|address| own.covers(*address, proxy.port))
@@ -473,7 +431,7 @@ impl Permit {
     /// may have opened between the judgement and the dial. Its address was in the set before
     /// clients could connect to it.
     pub(crate) fn admit_peer(&self, peer: Option<SocketAddr>) -> Result<(), Refusal> {
-        let own = &self.recorder().own;
+        let own = &self.own.listeners;
         if peer.is_some_and(|peer| own.covers(peer.ip(), peer.port())) {
             let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
             return Err(self.refuse(decision));
@@ -501,33 +459,13 @@ impl Permit {
     fn refusal(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {
         Refusal {
             decision,
-            destination: Destination::Host,
+            destination: DestinationKind::Host,
             protocol: self.attempt().protocol,
             host: self.authority.host.to_string(),
             port: self.authority.port,
             detail,
-            word: None,
+            decider_reason: None,
         }
-    }
-}
-
-impl Refusal {
-    /// The reason as records and answers show it.
-    pub(crate) fn reason(&self) -> &str {
-        let reason = || self.decision.reason().as_str();
-        self.word.as_deref().unwrap_or_else(reason)
-    }
-}
-
-/// Whether the authority names one of our own listeners without being resolved.
-fn is_own_listener(recorder: &Recorder, protocol: Protocol, authority: &Authority) -> bool {
-    let covers = |address: IpAddr| recorder.is_own(protocol, address, authority.port);
-    match authority.host.ip() {
-        Some(address) => covers(address),
-        None if authority.host.is_localhost() => {
-            covers(Ipv4Addr::LOCALHOST.into()) || covers(Ipv6Addr::LOCALHOST.into())
-        }
-        None => false,
     }
 }
 

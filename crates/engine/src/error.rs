@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::enforce::Refusal;
+use crate::attempt::Refusal;
 use crate::incoming::BodyError;
 use crate::outcome::{Ending, Outcome, Told};
 use crate::resolve::ResolveError;

@@ -11,9 +11,9 @@ use codex_network_policy::{
     Reach, Reason, Source,
 };
 
+use crate::attempt::{Attempt, UNIX_SOCKET};
 use crate::client::Client;
-use crate::enforce::unix_socket::UNIX_SOCKET;
-use crate::enforce::{Attempt, Foreseen, JudgedAddress, decide_invalid_host};
+use crate::enforce::{Foreseen, JudgedAddress, decide_invalid_host};
 use crate::http::described::{self, AskedWithin, DescribedHead, Place, Unreadable};
 use crate::live_policy::Generation;
 use crate::resolve::ResolveError;

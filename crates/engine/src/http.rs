@@ -60,8 +60,8 @@ use turn::{Turns, Upgrade};
 use underway::Underway;
 use upgrade::{Switched, UpgradeOffer};
 
+use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
-use crate::enforce::Attempt;
 use crate::incoming::Incoming;
 use crate::live_policy::Generation;
 use crate::mitm::Interception;

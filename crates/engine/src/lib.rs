@@ -40,6 +40,7 @@ mod http;
 mod socks5;
 mod spoken;
 
+mod attempt;
 mod decider;
 mod enforce;
 mod live_policy;

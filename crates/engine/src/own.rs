@@ -1,15 +1,15 @@
-//! The proxy's own listeners, which no request may reach (SPEC P6).
+//! The proxy's own sockets, which no request may reach (SPEC P6).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use codex_network_policy::{LocalAddresses, UnixSocketPath};
+use codex_network_policy::{Authority, LocalAddresses, Protocol, UnixSocketPath};
 use socket2::{Domain, Type};
 
 use crate::drain::Drain;
@@ -37,6 +37,15 @@ struct Set {
 pub struct OwnListener {
     set: OwnListeners,
     address: SocketAddr,
+}
+
+/// Every socket of this process that no request may reach (SPEC P6).
+#[derive(Clone, Debug)]
+pub(crate) struct OwnSockets {
+    pub(crate) listeners: OwnListeners,
+    /// The sockets of our own UDP associations, which only datagrams can reach.
+    pub(crate) datagrams: OwnListeners,
+    pub(crate) unix: OwnUnixSockets,
 }
 
 /// The unix sockets that this process listens on. Their listeners would take a connection of the
@@ -124,6 +133,28 @@ impl OwnListeners {
 
     fn is_of_this_machine(&self, address: IpAddr) -> bool {
         address.is_loopback() || address.is_unspecified() || self.0.machine.contains(address)
+    }
+}
+
+impl OwnSockets {
+    /// Whether an attempt by this protocol would reach one of them. A datagram to a TCP listener
+    /// would reach nothing, but is refused all the same: the same destination gets the same verdict
+    /// (SPEC P9).
+    pub(crate) fn has(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
+        self.listeners.covers(address, port)
+            || (protocol == Protocol::Socks5Udp && self.datagrams.covers(address, port))
+    }
+
+    /// Whether an authority names one of them without being resolved.
+    pub(crate) fn has_named(&self, protocol: Protocol, authority: &Authority) -> bool {
+        let has = |address: IpAddr| self.has(protocol, address, authority.port);
+        match authority.host.ip() {
+            Some(address) => has(address),
+            None if authority.host.is_localhost() => {
+                has(Ipv4Addr::LOCALHOST.into()) || has(Ipv6Addr::LOCALHOST.into())
+            }
+            None => false,
+        }
     }
 }
 

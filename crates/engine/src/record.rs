@@ -3,30 +3,28 @@
 //! Only `enforce.rs` and its folder call it, so there is one record per decision.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use codex_network_policy::{Authority, Decision, Protocol, Source, Verdict};
+use codex_network_policy::{Authority, Decision, Source, Verdict};
 
+use crate::attempt::{Attempt, DestinationKind, Refusal, UNIX_SOCKET};
 use crate::audit::flow::{FlowEvent, FlowLevel};
 use crate::audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope, Volume};
 use crate::blocked::{self, BlockedEntry, BlockedLog};
 use crate::client::AttemptId;
 use crate::clock::Clock;
 use crate::drain::Drain;
-use crate::enforce::unix_socket::UNIX_SOCKET;
-use crate::enforce::{Attempt, Destination, Refusal};
 use crate::lines::{About, Count, Decided, INTERVAL, Key, Line, Lines};
 use crate::live_policy::Generation;
 use crate::outcome::Ending;
-use crate::own::OwnListeners;
 use crate::owner::{ConnectionHandle, Owners};
 
 /// What a decision was about.
 struct Server<'a> {
-    destination: Destination,
+    destination: DestinationKind,
     address: &'a str,
     port: u16,
 }
@@ -34,7 +32,7 @@ struct Server<'a> {
 /// An allowed attempt that has ended.
 pub(crate) struct Flowed<'a> {
     pub(crate) attempt: &'a Attempt,
-    pub(crate) destination: Destination,
+    pub(crate) destination: DestinationKind,
     pub(crate) address: &'a str,
     pub(crate) port: u16,
     pub(crate) decision: Decision,
@@ -50,9 +48,6 @@ pub(crate) struct Flowed<'a> {
 /// Where decisions are written to.
 pub(crate) struct Recorder {
     pub(crate) blocked: BlockedLog,
-    pub(crate) own: OwnListeners,
-    /// The sockets of our own UDP associations, which only datagrams can reach.
-    pub(crate) own_datagrams: OwnListeners,
     audit: Arc<dyn AuditSink>,
     metadata: AuditMetadata,
     clock: Arc<dyn Clock>,
@@ -70,14 +65,10 @@ impl Recorder {
         blocked: BlockedLog,
         metadata: AuditMetadata,
         owners: Arc<Owners>,
-        own: [OwnListeners; 2],
         drain: Drain,
     ) -> Arc<Self> {
-        let [own, own_datagrams] = own;
         Arc::new_cyclic(|this| Self {
             blocked,
-            own,
-            own_datagrams,
             audit,
             metadata,
             clock,
@@ -101,14 +92,6 @@ impl Recorder {
         }
     }
 
-    /// Whether an attempt by this protocol would reach a socket of our own (SPEC P6). A datagram to
-    /// a TCP listener would reach nothing, but is refused all the same: the same destination gets
-    /// the same verdict (SPEC P9).
-    pub(crate) fn is_own(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
-        self.own.covers(address, port)
-            || (protocol == Protocol::Socks5Udp && self.own_datagrams.covers(address, port))
-    }
-
     /// How many attempts were ever allowed.
     pub(crate) fn allowed_total(&self) -> u64 {
         self.allowed.load(Ordering::Relaxed)
@@ -117,7 +100,7 @@ impl Recorder {
     pub(crate) fn allowed(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
         let server = Server {
-            destination: Destination::Host,
+            destination: DestinationKind::Host,
             address: &authority.host.to_string(),
             port: authority.port,
         };
@@ -127,7 +110,7 @@ impl Recorder {
     pub(crate) fn allowed_unix_socket(&self, attempt: &Attempt, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
         let server = Server {
-            destination: Destination::UnixSocket,
+            destination: DestinationKind::UnixSocket,
             address: UNIX_SOCKET,
             port: 0,
         };
@@ -144,8 +127,8 @@ impl Recorder {
         let rule = refusal.decision.rule().and_then(|rule| policy.rule(rule));
         let entry = BlockedEntry {
             host: refusal.host.clone(),
-            reason: match &refusal.word {
-                Some(word) => Cow::Owned(word.as_ref().to_owned()),
+            reason: match &refusal.decider_reason {
+                Some(reason) => Cow::Owned(reason.as_ref().to_owned()),
                 None => Cow::Borrowed(refusal.decision.reason().as_str()),
             },
             client: Some(attempt.client.address.to_string()),
@@ -374,9 +357,9 @@ impl Drop for Recorder {
 impl Server<'_> {
     fn scope(&self, source: Source) -> Scope {
         match (self.destination, source) {
-            (Destination::Host, Source::BaselinePolicy | Source::Decider) => Scope::Domain,
-            (Destination::Host, Source::ModeGuard | Source::ProxyState)
-            | (Destination::UnixSocket, _) => Scope::NonDomain,
+            (DestinationKind::Host, Source::BaselinePolicy | Source::Decider) => Scope::Domain,
+            (DestinationKind::Host, Source::ModeGuard | Source::ProxyState)
+            | (DestinationKind::UnixSocket, _) => Scope::NonDomain,
         }
     }
 }
@@ -400,7 +383,6 @@ mod tests {
     use super::*;
     use crate::audit::TracingAudit;
     use crate::clock::SystemClock;
-    use crate::local_addresses::KernelAddresses;
 
     impl Recorder {
         /// With nothing behind it but `tracing`.
@@ -411,7 +393,6 @@ mod tests {
                 BlockedLog::default(),
                 AuditMetadata::default(),
                 Arc::new(Owners::new(None)),
-                [(), ()].map(|()| OwnListeners::new(Arc::new(KernelAddresses))),
                 Drain::new(),
             )
         }

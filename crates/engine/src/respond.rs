@@ -13,7 +13,8 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::enforce::{CONTENT, Destination, LOOPING_PROXY, MANAGED_LIST, Refusal};
+use crate::attempt::{DestinationKind, Refusal};
+use crate::enforce::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
 use crate::http::Answer;
 use crate::http::framing::Flaw;
 
@@ -71,8 +72,8 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
     };
     let json = serde_json::to_string(&fields).unwrap_or_default();
     let sentence = match refusal.destination {
-        Destination::Host => sentence(refusal),
-        Destination::UnixSocket => unix_socket::sentence(refusal),
+        DestinationKind::Host => sentence(refusal),
+        DestinationKind::UnixSocket => unix_socket::sentence(refusal),
     };
     let (status, content_type, body) = match door {
         _ if reason == Reason::ProxyDisabled => (
@@ -360,12 +361,12 @@ mod tests {
     fn refused(reason: Reason, source: Source, protocol: Protocol) -> Refusal {
         Refusal {
             decision: Decision::deny(source, reason, None),
-            destination: Destination::Host,
+            destination: DestinationKind::Host,
             protocol,
             host: "blocked.example".to_owned(),
             port: 443,
             detail: None,
-            word: None,
+            decider_reason: None,
         }
     }
 

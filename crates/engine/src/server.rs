@@ -25,7 +25,7 @@ use crate::interceptor::{InterceptionError, Interceptor, LeafBudget, LeafIssuer,
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::local_addresses::KernelAddresses;
-use crate::own::{OwnListener, OwnListeners, OwnUnixSockets};
+use crate::own::{OwnListener, OwnListeners, OwnSockets, OwnUnixSockets};
 use crate::owner::{ClientOwner, ConnectionHandle, Owners};
 use crate::record::Recorder;
 use crate::resolve::{DnsResolver, Resolve, Resolver, ResolverOptions, ResolverSetupError};
@@ -200,17 +200,18 @@ impl Engine {
             BlockedLog::after(parts.blocked_base).told_to(parts.blocked_observer),
             parts.audit_metadata,
             Arc::clone(&owners),
-            [
-                OwnListeners::kept_while_draining(Arc::clone(&parts.machine), drain.clone()),
-                OwnListeners::new(parts.machine),
-            ],
             drain.clone(),
         );
+        let own = OwnSockets {
+            listeners: OwnListeners::kept_while_draining(Arc::clone(&parts.machine), drain.clone()),
+            datagrams: OwnListeners::new(parts.machine),
+            unix: OwnUnixSockets::default(),
+        };
         let decider = parts
             .decider
             .map(|decider| Decider::new(decider, parts.decider_timeout));
         let shared = Shared {
-            enforcer: Enforcer::new(live, recorder, decider, parts.unix_sockets),
+            enforcer: Enforcer::new(live, recorder, decider, own, parts.unix_sockets),
             upstream: Upstream::new(
                 parts.dialler,
                 drain.clone(),
@@ -407,13 +408,13 @@ impl Engine {
     /// of this process here before it opens: clients may be in the queue of each of them before the
     /// first one accepts.
     pub fn own_listeners(&self) -> &OwnListeners {
-        &self.shared.recorder().own
+        &self.shared.enforcer.own().listeners
     }
 
     /// The unix sockets that no request may reach because they are our own. Add every one that this
     /// process listens on.
     pub fn own_unix_sockets(&self) -> &OwnUnixSockets {
-        self.shared.enforcer.own_unix_sockets()
+        &self.shared.enforcer.own().unix
     }
 
     /// The upstream proxies, by address, that are listeners of this proxy. Everything for them is
@@ -424,8 +425,8 @@ impl Engine {
         let mut looping: Vec<_> = proxies.http().into_iter().chain(proxies.tunnel()).collect();
         looping.dedup();
         looping.retain(|proxy| {
-            let enforcer = &self.shared.enforcer;
-            enforcer.is_own_listener(Protocol::HttpConnect, &proxy.authority)
+            let own = self.shared.enforcer.own();
+            own.has_named(Protocol::HttpConnect, &proxy.authority)
         });
         let warning = |proxy: &&Arc<UpstreamProxy>| {
             format!(

@@ -17,8 +17,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::handshake::{Command, Flaw, Method, Parsed};
+use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
-use crate::enforce::{Attempt, Permit};
+use crate::enforce::Permit;
 use crate::http::linger;
 use crate::mitm::Interception;
 use crate::owner::ConnectionHandle;

@@ -2,7 +2,7 @@
 
 use codex_network_policy::{Content, Decision, Hooked, Reason, is_read_only};
 
-use super::Attempt;
+use crate::attempt::Attempt;
 use crate::live_policy::Generation;
 
 /// The detail of a refusal because the upstream proxy is this proxy itself.

@@ -15,9 +15,9 @@ use parking_lot::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use codex_network_config::LogFlows;
-use codex_network_policy::{Authority, Decision};
+use codex_network_policy::Decision;
 
-use super::{Attempt, Destination};
+use crate::attempt::{Attempt, Destination, DestinationKind, UNIX_SOCKET};
 use crate::audit::flow::FlowLevel;
 use crate::error::Failure;
 use crate::live_policy::Generation;
@@ -32,17 +32,10 @@ pub(crate) struct Flow(Arc<State>);
 #[derive(Clone, Debug)]
 pub(crate) struct WeakFlow(Weak<State>);
 
-/// What an attempt is for, as records show it.
-#[derive(Clone, Debug)]
-pub(crate) enum Subject {
-    Host(Authority),
-    UnixSocket,
-}
-
 #[derive(Debug)]
 struct State {
     attempt: Attempt,
-    subject: Subject,
+    destination: Destination,
     recorder: Arc<Recorder>,
     log: LogFlows,
     begun: Instant,
@@ -65,11 +58,11 @@ impl Flow {
         recorder: &Arc<Recorder>,
         generation: &Generation,
         attempt: Attempt,
-        subject: Subject,
+        destination: Destination,
     ) -> Self {
         Self(Arc::new(State {
             attempt,
-            subject,
+            destination,
             recorder: Arc::clone(recorder),
             log: generation.settings().daemon.log_flows,
             begun: Instant::now(),
@@ -94,9 +87,9 @@ impl Flow {
             return;
         }
         let (recorder, attempt) = (&self.0.recorder, &self.0.attempt);
-        match &self.0.subject {
-            Subject::Host(authority) => recorder.allowed(attempt, authority, decision),
-            Subject::UnixSocket => recorder.allowed_unix_socket(attempt, decision),
+        match &self.0.destination {
+            Destination::Host(authority) => recorder.allowed(attempt, authority, decision),
+            Destination::UnixSocket => recorder.allowed_unix_socket(attempt, decision),
         }
     }
 
@@ -175,7 +168,7 @@ impl Flow {
                 content: Content::Absent,
                 hooked: Hooked::Unasked,
             },
-            subject: Subject::UnixSocket,
+            destination: Destination::UnixSocket,
             recorder: Recorder::for_tests(),
             log: LogFlows::Failures,
             begun: Instant::now(),
@@ -217,12 +210,12 @@ impl Drop for State {
             return;
         }
         let host;
-        let (destination, address, port) = match &self.subject {
-            Subject::Host(authority) => {
+        let (destination, address, port) = match &self.destination {
+            Destination::Host(authority) => {
                 host = authority.host.to_string();
-                (Destination::Host, host.as_str(), authority.port)
+                (DestinationKind::Host, host.as_str(), authority.port)
             }
-            Subject::UnixSocket => (Destination::UnixSocket, super::unix_socket::UNIX_SOCKET, 0),
+            Destination::UnixSocket => (DestinationKind::UnixSocket, UNIX_SOCKET, 0),
         };
         self.recorder.flowed(&Flowed {
             attempt: &self.attempt,

@@ -11,8 +11,8 @@ use codex_network_policy::{
 };
 
 use super::detail::{self, AUTHORITY_MISMATCH, LOOPING_PROXY};
-use super::{Attempt, decide, decide_addresses, misdirected, unix_socket};
-use super::{Enforcer, forbids_datagrams};
+use super::{Enforcer, decide, decide_addresses, forbids_datagrams, misdirected, unix_socket};
+use crate::attempt::Attempt;
 use crate::live_policy::Generation;
 
 /// A request that is described and not made, with the settings that judge it.
@@ -67,14 +67,14 @@ impl Foreseen<'_> {
         {
             return (refused, None);
         }
-        let decision = decide(&enforcer.recorder, generation, attempt, authority);
+        let decision = decide(&enforcer.own, generation, attempt, authority);
         (decision, detail::of(generation, attempt, decision))
     }
 
     /// The decision when an allowed host has these addresses.
     pub(crate) fn on_addresses(&self, allowed: Decision, addresses: &[IpAddr]) -> Decision {
         decide_addresses(
-            &self.enforcer.recorder,
+            &self.enforcer.own,
             self.generation,
             self.attempt,
             (allowed, self.authority.port),
@@ -113,11 +113,11 @@ impl Foreseen<'_> {
         proxy: &Authority,
         addresses: Option<&[IpAddr]>,
     ) -> Option<Detailed> {
-        let recorder = &self.enforcer.recorder;
-        let own = |address: &IpAddr| recorder.own.covers(*address, proxy.port);
+        let own = &self.enforcer.own;
+        let is_own = |address: &IpAddr| own.listeners.covers(*address, proxy.port);
         let loops = match addresses {
-            Some(addresses) => addresses.iter().any(own),
-            None => self.enforcer.is_own_listener(Protocol::HttpConnect, proxy),
+            Some(addresses) => addresses.iter().any(is_own),
+            None => own.has_named(Protocol::HttpConnect, proxy),
         };
         let refused = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
         loops.then_some((refused, Some(LOOPING_PROXY)))

@@ -3,7 +3,8 @@
 
 use codex_network_policy::{Decision, Reason, Source};
 
-use super::{Permit, Refusal, overruled_by, where_possible};
+use super::{Permit, overruled_by, where_possible};
+use crate::attempt::Refusal;
 use crate::client::AttemptId;
 use crate::decider::{self, Decider, NetworkDecision, NetworkPolicyRequest};
 use crate::live_policy::{Generation, LivePolicy};
@@ -67,15 +68,15 @@ fn question(permit: &Permit) -> NetworkPolicyRequest {
 
 /// Refuses because the decider does, for the reason that it gives.
 fn refuse_saying(permit: &Permit, reason: &str) -> Refusal {
-    let word = decider::word(reason);
+    let decider_reason = decider::printable_reason(reason);
     // A reason that is one of the policy's own keeps its `x-proxy-error` (SPEC H6).
-    let reason = match word.as_deref() {
+    let reason = match decider_reason.as_deref() {
         Some("denied") => Reason::Denied,
         Some("not_allowed") => Reason::NotAllowed,
         _ => Reason::PolicyDenied,
     };
     let mut refusal = permit.refusal(Decision::deny(Source::Decider, reason, None), None);
-    refusal.word = word;
+    refusal.decider_reason = decider_reason;
     let recorder = permit.recorder();
     recorder.refused(&permit.generation, permit.attempt(), &refusal);
     refusal

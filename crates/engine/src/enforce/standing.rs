@@ -4,7 +4,8 @@
 use codex_network_policy::{Authority, Decision};
 
 use super::unix_socket::SocketStanding;
-use super::{AllowedBy, Attempt, LeadsTo, Permit, still_permitted};
+use super::{AllowedBy, LeadsTo, Permit, still_permitted};
+use crate::attempt::Attempt;
 use crate::live_policy::{Generation, LivePolicy};
 
 /// A permitted attempt, to be judged again.

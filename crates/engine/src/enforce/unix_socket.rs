@@ -14,16 +14,14 @@ use codex_network_policy::{
     UnixSocketRequest, UnixSocketSupport,
 };
 
-use super::flow::{Flow, Subject};
-use super::{Attempt, Destination, Enforcer, Refusal, on_change};
+use super::flow::Flow;
+use super::{Enforcer, on_change};
+use crate::attempt::{Attempt, Destination, DestinationKind, Refusal, UNIX_SOCKET};
 use crate::error::Failure;
 use crate::live_policy::{Generation, LivePolicy};
-use crate::own::OwnUnixSockets;
+use crate::own::OwnSockets;
 use crate::record::Recorder;
 use crate::upstream::unix_socket::{Look, Socket, path_of};
-
-/// What records and answers have in place of a host; they never hold the path (SPEC R3, H7).
-pub(crate) const UNIX_SOCKET: &str = "unix-socket";
 
 /// A request may reach the file that its path leads to, if that file is permitted too. Nothing has
 /// been recorded yet.
@@ -36,7 +34,7 @@ pub(crate) struct Claim {
     support: UnixSocketSupport,
     generation: Arc<Generation>,
     recorder: Arc<Recorder>,
-    own: OwnUnixSockets,
+    own: Arc<OwnSockets>,
 }
 
 /// Permission for a request to reach this very file, under this generation of the settings. It has
@@ -80,7 +78,7 @@ impl Enforcer {
                     support,
                     generation,
                     recorder: Arc::clone(&self.recorder),
-                    own: self.own_unix_sockets.clone(),
+                    own: Arc::clone(&self.own),
                 })
             }
             _ => Err(refuse(
@@ -155,11 +153,16 @@ impl Claim {
         if !decision.is_allow() {
             return Err(refuse(decision).into());
         }
-        if look.found.as_ref().is_ok_and(|socket| own.has(socket)) {
+        if look.found.as_ref().is_ok_and(|socket| own.unix.has(socket)) {
             let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
             return Err(refuse(decision).into());
         }
-        let flow = Flow::new(&recorder, &generation, attempt.clone(), Subject::UnixSocket);
+        let flow = Flow::new(
+            &recorder,
+            &generation,
+            attempt.clone(),
+            Destination::UnixSocket,
+        );
         flow.allow(decision);
         let socket = look.found.map_err(Failure::UnixSocket);
         let socket = socket.inspect_err(|failure| flow.fail(failure))?;
@@ -274,12 +277,12 @@ fn refuse(
 ) -> Refusal {
     let refusal = Refusal {
         decision,
-        destination: Destination::UnixSocket,
+        destination: DestinationKind::UnixSocket,
         protocol: attempt.protocol,
         host: UNIX_SOCKET.to_owned(),
         port: 0,
         detail,
-        word: None,
+        decider_reason: None,
     };
     recorder.refused(generation, attempt, &refusal);
     refusal

@@ -15,8 +15,8 @@ use super::target::{self, TargetError};
 use super::unix_socket::{self, FieldFlaw};
 use super::upgrade::UpgradeOffer;
 use super::{headers, host_field};
+use crate::attempt::Attempt;
 use crate::client::Client;
-use crate::enforce::Attempt;
 use crate::live_policy::Generation;
 
 /// The head of a described request.

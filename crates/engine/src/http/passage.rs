@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use codex_network_policy::Authority;
 
-use crate::enforce::unix_socket::{SocketPermit, UNIX_SOCKET};
+use crate::attempt::UNIX_SOCKET;
+use crate::enforce::unix_socket::SocketPermit;
 use crate::enforce::{Flow, LeadsTo, Permit, Standing};
 use crate::error::Failure;
 use crate::live_policy::Generation;

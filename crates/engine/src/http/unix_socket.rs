@@ -8,8 +8,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 use nix::libc;
 
+use crate::attempt::Attempt;
+use crate::enforce::Enforcer;
 use crate::enforce::unix_socket::SocketPermit;
-use crate::enforce::{Attempt, Enforcer};
 use crate::error::Failure;
 use crate::live_policy::Generation;
 use crate::upstream::unix_socket::permitted;

@@ -2,8 +2,9 @@
 
 use codex_network_policy::Reason;
 
+use crate::attempt::Refusal;
+use crate::enforce::CONTENT;
 use crate::enforce::unix_socket::RELATIVE;
-use crate::enforce::{CONTENT, Refusal};
 
 /// Why a request to a unix socket was refused.
 pub(super) fn sentence(refusal: &Refusal) -> String {

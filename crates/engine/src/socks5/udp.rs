@@ -46,8 +46,9 @@ use self::relay::Relay;
 use super::handshake::Request;
 use super::{DOOR, answer, handshake, linger};
 use crate::activity::Activity;
+use crate::attempt::Attempt;
 use crate::client::Client;
-use crate::enforce::{self, Attempt, Flow, Judged, Permit, VettedAddrs};
+use crate::enforce::{self, Flow, Judged, Permit, VettedAddrs};
 use crate::error::{Failure, Fault};
 use crate::live_policy::Generation;
 use crate::outcome::{Ending, Outcome};
@@ -224,7 +225,7 @@ async fn open<'a>(
     if refusal.is_some() {
         return Err(Reply::NotAllowed);
     }
-    let own = shared.recorder().own_datagrams.clone();
+    let own = shared.enforcer.own().datagrams.clone();
     let bound = match control.local_addr() {
         Ok(local) => Relay::bind(local, peer, request.port, &own).await,
         Err(error) => Err(error),
@@ -329,8 +330,8 @@ impl Association<'_> {
         let known = self
             .destinations
             .look(&wanted, generation.number(), Instant::now());
-        let (recorder, protocol) = (self.shared.recorder(), self.attempt.protocol);
-        let is_own = |to: &SocketAddr| recorder.is_own(protocol, to.ip(), to.port());
+        let (own, protocol) = (self.shared.enforcer.own(), self.attempt.protocol);
+        let is_own = |to: &SocketAddr| own.has(protocol, to.ip(), to.port());
         let before = match known {
             // A socket of ours has been opened there since. It is judged again and refused.
             Known::Permitted(addresses) if addresses.as_slice().iter().any(is_own) => {

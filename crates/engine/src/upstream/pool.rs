@@ -22,9 +22,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::lease::{FarEnd, Lease, Sender};
 use super::unix_socket::SocketIdentity;
+use crate::attempt::UNIX_SOCKET;
 use crate::drain::Drain;
 use crate::enforce::Permit;
-use crate::enforce::unix_socket::{SocketPermit, UNIX_SOCKET};
+use crate::enforce::unix_socket::SocketPermit;
 use crate::http::RequestBody;
 use crate::tls::Wire;
 

@@ -1,0 +1,64 @@
+//! Attempts, their destinations and refusals: plain data that enforcement makes, and that records
+//! and answers show. Nothing here decides.
+
+use std::sync::Arc;
+
+use codex_network_policy::{Authority, Content, Decision, Hooked, Protocol};
+
+use crate::client::Client;
+
+/// What records and answers have in place of a host; they never hold the path (SPEC R3, H7).
+pub(crate) const UNIX_SOCKET: &str = "unix-socket";
+
+/// A request of a client: the facts that the policy judges, and whom records name.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) client: Client,
+    pub(crate) protocol: Protocol,
+    /// The HTTP method, where there is one.
+    pub(crate) method: Option<String>,
+    /// The protocol that the request asks to change to.
+    pub(crate) upgrade: Option<String>,
+    /// Whether the request has content.
+    pub(crate) content: Content,
+    /// The verdict of the host's hooks, inside interception.
+    pub(crate) hooked: Hooked,
+}
+
+/// What a valid attempt is for.
+#[derive(Clone, Debug)]
+pub(crate) enum Destination {
+    Host(Authority),
+    UnixSocket,
+}
+
+/// Whether an attempt is for a host, valid or not, or for a unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DestinationKind {
+    Host,
+    UnixSocket,
+}
+
+/// A refused attempt. It has been recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) decision: Decision,
+    pub(crate) destination: DestinationKind,
+    pub(crate) protocol: Protocol,
+    /// The host in canonical form, or the escaped text that is not a valid host.
+    pub(crate) host: String,
+    /// 0 when no port could be read.
+    pub(crate) port: u16,
+    /// More detail, where the reason alone does not say it.
+    pub(crate) detail: Option<&'static str>,
+    /// The decider's own reason, which replaces the policy's; printable ASCII.
+    pub(crate) decider_reason: Option<Arc<str>>,
+}
+
+impl Refusal {
+    /// The reason as records and answers show it.
+    pub(crate) fn reason(&self) -> &str {
+        let reason = || self.decision.reason().as_str();
+        self.decider_reason.as_deref().unwrap_or_else(reason)
+    }
+}
