@@ -146,8 +146,8 @@ fn invariant_3_only_one_place_in_the_engine_connects_to_unix_sockets() {
         source.path.starts_with("crates/engine/")
     });
     // The file that is connected to was found there, and was judged.
-    let finder = ["crates/engine/src/upstream/unix_socket.rs"];
-    only_in("Self { identity, held }", &finder, anywhere);
+    let finder = ["crates/engine/src/socket_file.rs"];
+    only_in("Self { identity, pin }", &finder, anywhere);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn files_are_read_in_one_place() {
     only_in(
         ".read(true)",
         // A socket that is inspected, not read.
-        &["crates/engine/src/upstream/unix_socket.rs"],
+        &["crates/engine/src/socket_file.rs"],
         shipped,
     );
     let streams = [

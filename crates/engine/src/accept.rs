@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, BoundsInForce, Entry, Slot};
+use crate::descriptors;
 use crate::drain::Drain;
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
@@ -160,7 +161,8 @@ async fn wait(slot: oneshot::Receiver<Slot>, drain: &Drain) -> Option<Slot> {
 fn classify(error: &io::Error) -> Trouble {
     match error.raw_os_error() {
         Some(libc::ECONNABORTED | libc::EPROTO | libc::EINTR | libc::EPERM) => Trouble::Client,
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Trouble::Exhausted,
+        Some(libc::ENOBUFS | libc::ENOMEM) => Trouble::Exhausted,
+        _ if descriptors::are_exhausted(error) => Trouble::Exhausted,
         _ => Trouble::Other,
     }
 }

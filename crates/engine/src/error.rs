@@ -3,12 +3,13 @@
 use std::error::Error;
 
 use crate::attempt::Refusal;
+use crate::connect_error::ConnectError;
 use crate::incoming::BodyError;
 use crate::outcome::{Ending, Outcome, Told};
 use crate::resolve::ResolveError;
+use crate::socket_file::SocketError;
 use crate::tls::TlsError;
-use crate::upstream::unix_socket::SocketError;
-use crate::upstream::{Answerer, BrokenAnswer, ConnectError, ProxyError};
+use crate::upstream::{Answerer, BrokenAnswer, ProxyError};
 
 /// Whose fault a failure is: the first thing an operator asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

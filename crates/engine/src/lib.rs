@@ -49,6 +49,8 @@ mod own;
 
 mod activity;
 mod client_hello;
+mod connect_error;
+mod descriptors;
 mod frames;
 mod http2;
 mod http2_memory;
@@ -57,6 +59,7 @@ mod interceptor;
 mod mitm;
 mod observed;
 mod resolve;
+mod socket_file;
 mod stream_end;
 mod tls;
 mod tunnel;
@@ -85,6 +88,7 @@ pub use audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope, TracingAu
 pub use blocked::{BlockedEntry, BlockedLog};
 pub use child_env::ChildEnvironment;
 pub use clock::{Clock, SystemClock};
+pub use connect_error::ConnectError;
 pub use decider::{NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
 pub use drain::Drain;
 pub use enforce::{AddressStanding, JudgedAddress};
@@ -99,4 +103,4 @@ pub use resolve::{
     ResolverOptions, ResolverSetupError,
 };
 pub use server::{Counters, Door, Engine, EngineParts, Listening, SetupError};
-pub use upstream::{ConnectError, Dial, TcpDialler};
+pub use upstream::{Dial, TcpDialler};

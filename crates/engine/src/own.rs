@@ -13,7 +13,7 @@ use codex_network_policy::{Authority, LocalAddresses, Protocol, UnixSocketPath};
 use socket2::{Domain, Type};
 
 use crate::drain::Drain;
-use crate::upstream::unix_socket::{Node, Socket, path_of};
+use crate::socket_file::{FileId, SocketFile, path_of};
 
 /// How many clients may wait in the kernel to be accepted. The kernel reduces it to its own limit.
 const BACKLOG: i32 = 4096;
@@ -64,7 +64,7 @@ pub struct OwnUnixSocket {
 struct OwnFile {
     path: Option<UnixSocketPath>,
     /// `None` where this process may not look at the file.
-    node: Option<Node>,
+    id: Option<FileId>,
 }
 
 impl OwnListeners {
@@ -164,7 +164,7 @@ impl OwnUnixSockets {
         let canonical = std::fs::canonicalize(path);
         let file = Arc::new(OwnFile {
             path: path_of(canonical.as_deref().unwrap_or(path)),
-            node: std::fs::metadata(path).ok().as_ref().map(Node::of),
+            id: std::fs::metadata(path).ok().as_ref().map(FileId::of),
         });
         let mut own = self.0.write();
         own.push(Arc::clone(&file));
@@ -176,11 +176,10 @@ impl OwnUnixSockets {
     }
 
     /// Whether this is one of them, under any name.
-    pub(crate) fn has(&self, socket: &Socket) -> bool {
+    pub(crate) fn has(&self, socket: &SocketFile) -> bool {
         let own = self.0.read();
-        own.iter().any(|file| {
-            file.path.as_ref() == Some(socket.path()) || file.node == Some(socket.node())
-        })
+        own.iter()
+            .any(|file| file.path.as_ref() == Some(socket.path()) || file.id == Some(socket.id()))
     }
 }
 

@@ -15,7 +15,7 @@ mod http2;
 mod lease;
 mod pool;
 mod proxy;
-pub(crate) mod unix_socket;
+mod unix_socket;
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -31,7 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 pub(crate) use answer_error::{AnswerError, Answerer, BrokenAnswer};
-pub use connect::{ConnectError, Dial, TcpDialler};
+pub use connect::{Dial, TcpDialler};
 pub(crate) use connection::{Connection, Stream};
 pub(crate) use cut::Cut;
 use cut::Cuttable;

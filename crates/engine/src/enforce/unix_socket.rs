@@ -1,8 +1,8 @@
 //! Unix sockets at the enforcement point: the only place that makes a [`SocketPermit`] (SPEC H10).
 //!
 //! A request is judged twice, as a host and its addresses are. The path that it names gives a
-//! [`Claim`]. Then the file behind the path is judged, once `upstream::unix_socket` has found and
-//! holds it. A refused client gets the same answer whether a file exists or not.
+//! [`Claim`]. Then the file behind the path is judged, once `socket_file` has found it. A refused
+//! client gets the same answer whether a file exists or not.
 //!
 //! The decider is never asked: it judges hosts (SPEC P8).
 
@@ -21,7 +21,7 @@ use crate::error::Failure;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::own::OwnSockets;
 use crate::record::Recorder;
-use crate::upstream::unix_socket::{Look, Socket, path_of};
+use crate::socket_file::{SocketFile, SocketLookup, path_of};
 
 /// A request may reach the file that its path leads to, if that file is permitted too. Nothing has
 /// been recorded yet.
@@ -42,7 +42,7 @@ pub(crate) struct Claim {
 #[derive(Debug)]
 pub(crate) struct SocketPermit {
     standing: SocketStanding,
-    socket: Socket,
+    socket: SocketFile,
     generation: Arc<Generation>,
     flow: Flow,
 }
@@ -129,7 +129,7 @@ impl Claim {
 
     /// Judges the file that was found, and records the outcome. Only a client that may use the path
     /// learns that the file is missing.
-    pub(crate) fn vet(self, look: Look) -> Result<SocketPermit, Failure> {
+    pub(crate) fn vet(self, lookup: SocketLookup) -> Result<SocketPermit, Failure> {
         let Self {
             attempt,
             path,
@@ -140,8 +140,8 @@ impl Claim {
             ..
         } = self;
         let refuse = |decision| refuse(&recorder, &generation, &attempt, decision, None);
-        let leads_to = look.found.as_ref().ok().map(Socket::path);
-        let aliases = look.aliases;
+        let leads_to = lookup.found.as_ref().ok().map(SocketFile::path);
+        let aliases = lookup.aliases;
         let decision = decide(
             &generation,
             &attempt,
@@ -153,7 +153,11 @@ impl Claim {
         if !decision.is_allow() {
             return Err(refuse(decision).into());
         }
-        if look.found.as_ref().is_ok_and(|socket| own.unix.has(socket)) {
+        if lookup
+            .found
+            .as_ref()
+            .is_ok_and(|socket| own.unix.has(socket))
+        {
             let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
             return Err(refuse(decision).into());
         }
@@ -164,7 +168,7 @@ impl Claim {
             Destination::UnixSocket,
         );
         flow.allow(decision);
-        let socket = look.found.map_err(Failure::UnixSocket);
+        let socket = lookup.found.map_err(Failure::UnixSocket);
         let socket = socket.inspect_err(|failure| flow.fail(failure))?;
         Ok(SocketPermit {
             standing: SocketStanding {
@@ -182,7 +186,7 @@ impl Claim {
 
 impl SocketPermit {
     /// The file, and no other.
-    pub(crate) fn socket(&self) -> &Socket {
+    pub(crate) fn socket(&self) -> &SocketFile {
         &self.socket
     }
 

@@ -13,7 +13,7 @@ use crate::enforce::Enforcer;
 use crate::enforce::unix_socket::SocketPermit;
 use crate::error::Failure;
 use crate::live_policy::Generation;
-use crate::upstream::unix_socket::permitted;
+use crate::socket_file::SocketLookup;
 
 const FIELD: HeaderName = HeaderName::from_static("x-unix-socket");
 
@@ -56,7 +56,9 @@ pub(super) async fn authorize(
     path: &[u8],
 ) -> Result<SocketPermit, Failure> {
     let claim = enforcer.judge_unix_socket(generation, attempt, path)?;
-    permitted(claim).await
+    let limit = claim.generation().settings().daemon.limits.connect_timeout;
+    let lookup = SocketLookup::within(limit, claim.path().clone(), claim.entries()).await;
+    claim.vet(lookup)
 }
 
 #[cfg(test)]

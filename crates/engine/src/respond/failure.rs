@@ -6,11 +6,12 @@ use std::fmt::Display;
 use http::{Response, StatusCode};
 
 use super::{Door, Reply, refusal, text};
+use crate::connect_error::ConnectError;
 use crate::error::{Failure, Fault};
 use crate::http::Answer;
 use crate::resolve::ResolveError;
 use crate::tls::TlsError;
-use crate::upstream::{AnswerError, BrokenAnswer, ConnectError, ProxyError};
+use crate::upstream::{AnswerError, BrokenAnswer, ProxyError};
 
 /// The answer to a request that failed.
 pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Response<Answer> {
@@ -80,7 +81,7 @@ pub(crate) fn socks_failure(failure: &Failure) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::unix_socket::SocketError;
+    use crate::socket_file::SocketError;
 
     #[test]
     fn h8_connections_that_cannot_be_opened_have_one_status_for_each_cause() {

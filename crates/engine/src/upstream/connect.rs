@@ -11,10 +11,11 @@ use futures_util::{
     future::{BoxFuture, FutureExt},
     stream::{FuturesUnordered, StreamExt},
 };
-use nix::libc;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::timeout};
 
+use crate::connect_error::ConnectError;
+use crate::descriptors;
 use crate::enforce::VettedAddrs;
 
 /// How long an attempt runs alone before the next one starts beside it: the "Connection Attempt
@@ -66,27 +67,6 @@ fn keep_alive() -> TcpKeepalive {
         .with_time(KEEP_ALIVE_AFTER)
         .with_interval(KEEP_ALIVE_INTERVAL)
         .with_retries(KEEP_ALIVE_PROBES)
-}
-
-/// Why no address could be connected to. The fault lies with the upstream or the way to it, except
-/// for [`ExhaustedDescriptors`](Self::ExhaustedDescriptors), which is ours.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Nothing answered within the limit.
-    #[error("the connection timed out")]
-    Timeout,
-    /// The host answered that the port is closed.
-    #[error("the connection was refused")]
-    Refused,
-    /// There is no way to the host, or there was no address to try.
-    #[error("the host is unreachable")]
-    Unreachable,
-    /// This process, or this machine, has no file descriptor left.
-    #[error("the proxy has no file descriptors left")]
-    ExhaustedDescriptors,
-    /// Any other system error. The detail is for the log.
-    #[error("the connection failed")]
-    Other(#[source] io::Error),
 }
 
 /// Connects to the first of `addresses` that answers (RFC 8305). Families alternate, beginning with
@@ -201,7 +181,7 @@ fn telling(error: &io::Error) -> u8 {
         TimedOut,
     };
     match error.kind() {
-        _ if descriptors_are_exhausted(error) => 5,
+        _ if descriptors::are_exhausted(error) => 5,
         ConnectionRefused => 4,
         HostUnreachable => 2,
         TimedOut => 1,
@@ -210,30 +190,13 @@ fn telling(error: &io::Error) -> u8 {
     }
 }
 
-fn descriptors_are_exhausted(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
-impl From<io::Error> for ConnectError {
-    fn from(error: io::Error) -> Self {
-        use io::ErrorKind::{
-            ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut,
-        };
-        match error.kind() {
-            _ if descriptors_are_exhausted(&error) => Self::ExhaustedDescriptors,
-            ConnectionRefused => Self::Refused,
-            HostUnreachable | NetworkUnreachable | NetworkDown => Self::Unreachable,
-            TimedOut => Self::Timeout,
-            _ => Self::Other(error),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{collections::HashMap, future::pending, sync::Mutex};
 
     use tokio::time::{Instant, sleep};
+
+    use nix::libc;
 
     use super::*;
 

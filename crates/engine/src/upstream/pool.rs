@@ -21,12 +21,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::lease::{FarEnd, Lease, Sender};
-use super::unix_socket::SocketIdentity;
 use crate::attempt::UNIX_SOCKET;
 use crate::drain::Drain;
 use crate::enforce::Permit;
 use crate::enforce::unix_socket::SocketPermit;
 use crate::http::RequestBody;
+use crate::socket_file::SocketIdentity;
 use crate::tls::Wire;
 
 /// Most kept connections per authority or unix socket; further ones are closed after use.

@@ -22,9 +22,10 @@ use http::{HeaderValue, Request, Uri, uri};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::{self, ConnectError, Dial};
+use super::connect::{self, Dial};
 use super::connect_answer::{Flaw, Parsed, Reader};
 use super::connection::Stream;
+use crate::connect_error::ConnectError;
 use crate::enforce::{Permit, VettedAddrs};
 use crate::error::Failure;
 use crate::http::{RequestBody, host_field};

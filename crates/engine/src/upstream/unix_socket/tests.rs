@@ -8,7 +8,10 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
 
+use codex_network_policy::UnixSocketPath;
+
 use super::*;
+use crate::socket_file::{SocketLookup, path_of};
 
 /// A folder, by its canonical name.
 struct Folder(TempDir);
@@ -36,12 +39,12 @@ impl Folder {
     }
 }
 
-fn plain(path: &Path) -> UnixSocketPath {
+fn plain(path: &std::path::Path) -> UnixSocketPath {
     path_of(path).expect("an absolute path")
 }
 
-fn find(path: &Path) -> Result<Socket, SocketError> {
-    Socket::find(&plain(path))
+fn find(path: &std::path::Path) -> Result<SocketFile, SocketError> {
+    SocketFile::find(&plain(path))
 }
 
 /// The name of the listener that answers.
@@ -54,8 +57,8 @@ async fn hear(stream: Result<UnixStream, SocketError>) -> Result<String, SocketE
     Ok(said)
 }
 
-async fn connect(socket: &Socket) -> Result<String, SocketError> {
-    hear(socket.held.connect(&socket.identity).await).await
+async fn connect(socket: &SocketFile) -> Result<String, SocketError> {
+    hear(dial(socket).await).await
 }
 
 #[tokio::test]
@@ -96,22 +99,17 @@ async fn h10_what_is_connected_is_what_was_found_under_whatever_name_it_has_by_t
     assert_eq!(connect(&other).await.expect("it listens"), "second");
 }
 
-/// The method for systems where a file cannot be held open.
+/// The method for systems without `O_PATH`.
 #[tokio::test]
 async fn h10_by_its_path_a_file_is_used_only_while_it_is_the_same() {
     let folder = Folder::new();
     let (first, second) = (folder.listen("first"), folder.listen("second"));
     symlink(&first, folder.path("link")).expect("a link");
-    let (held, canonical, metadata) = by_path::Held::find(&folder.path("link")).expect("there");
-    assert_eq!(canonical, first);
-    let identity = SocketIdentity {
-        path: plain(&canonical),
-        node: Node::of(&metadata),
-    };
-    let heard = hear(held.connect(&identity).await).await;
-    assert_eq!(heard.expect("it listens"), "first");
+    let socket = SocketFile::find_by_path(&folder.path("link")).expect("there");
+    assert_eq!(socket.path(), &plain(&first));
+    assert_eq!(connect(&socket).await.expect("it listens"), "first");
     fs::rename(&second, &first).expect("the first is gone");
-    let replaced = held.connect(&identity).await.expect_err("another file");
+    let replaced = connect(&socket).await.expect_err("another file");
     assert!(matches!(replaced, SocketError::Replaced), "{replaced}");
 }
 
@@ -161,12 +159,8 @@ async fn h10_a_long_path_is_reached_by_its_file_or_said_to_be_too_long() {
         let socket = find(&long).expect("a socket");
         assert_eq!(connect(&socket).await.expect("it listens"), "real");
     }
-    let (held, canonical, metadata) = by_path::Held::find(&long).expect("there");
-    let identity = SocketIdentity {
-        path: plain(&canonical),
-        node: Node::of(&metadata),
-    };
-    let error = held.connect(&identity).await.expect_err("no address");
+    let socket = SocketFile::find_by_path(&long).expect("there");
+    let error = connect(&socket).await.expect_err("no address");
     assert!(matches!(error, SocketError::TooLong), "{error:?}");
 }
 
@@ -180,8 +174,8 @@ async fn h10_entries_that_lead_to_the_same_file_are_found() {
     let entries: Vec<_> = ["link", "elsewhere", "missing", "real"]
         .map(|name| plain(&folder.path(name)))
         .into();
-    let look = Look::at(&plain(&real), entries.clone());
-    assert_eq!(look.aliases, [entries[0].clone(), entries[3].clone()]);
-    let nothing = Look::at(&plain(&folder.path("missing")), entries);
+    let lookup = SocketLookup::at(&plain(&real), entries.clone());
+    assert_eq!(lookup.aliases, [entries[0].clone(), entries[3].clone()]);
+    let nothing = SocketLookup::at(&plain(&folder.path("missing")), entries);
     assert!(nothing.found.is_err() && nothing.aliases.is_empty());
 }
