@@ -31,15 +31,14 @@ use silent_client::SilentClient;
 
 use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
 use crate::enforce::{self, LeadsTo, Permit};
-use crate::error::{Failure, Fault};
 use crate::http::{self, ClientEnd, First, Inside};
 use crate::interceptor::{Interceptor, LeafError, Speaks};
 use crate::observed::Observed;
-use crate::outcome::{Ending, Outcome, Told};
+use crate::outcome::{Ending, Fault, Logged, Outcome};
 use crate::respond::{self, TlsAlert};
 use crate::shared::Shared;
 use crate::tls::{Offer, Wire};
-use crate::upstream::{Connection, Lease};
+use crate::upstream::{Connection, Lease, UpstreamError};
 
 /// A permitted connection whose TLS will be intercepted. Its upstream end is connected.
 pub(crate) struct Interception {
@@ -77,22 +76,22 @@ enum Refused {
 impl Refused {
     /// The end of the attempt.
     fn ending(&self) -> Ending {
-        let (outcome, told) = match self {
-            Self::Gone => (Outcome::ClientGone, Told::Nowhere),
+        let (outcome, logged) = match self {
+            Self::Gone => (Outcome::ClientGone, Logged::HereOnly),
             // They have a record, or a line of level `error`, of their own.
             Self::Slow | Self::NotTls | Self::OtherName | Self::SwitchedOff => {
-                (Outcome::Forbidden, Told::InARecord)
+                (Outcome::Forbidden, Logged::Already)
             }
-            Self::Leaf(_) => (Outcome::UpstreamFailed, Told::InARecord),
-            Self::Flaw(_) => (Outcome::Forbidden, Told::Nowhere),
+            Self::Leaf(_) => (Outcome::UpstreamFailed, Logged::Already),
+            Self::Flaw(_) => (Outcome::Forbidden, Logged::HereOnly),
         };
         let cause = format!("the client cannot be intercepted: {self}");
         Ending {
             fault: Some(match self {
-                Self::Leaf(_) | Self::SwitchedOff => Fault::Proxy.as_str(),
-                _ => Fault::Client.as_str(),
+                Self::Leaf(_) | Self::SwitchedOff => Fault::Proxy,
+                _ => Fault::Client,
             }),
-            told,
+            logged,
             ..Ending::because(outcome, cause)
         }
     }
@@ -297,9 +296,11 @@ async fn secure(
     permit: &Permit,
     upstream: Connection,
     offer: Offer,
-) -> Result<(Lease, Wire), Failure> {
+) -> Result<(Lease, Wire), UpstreamError> {
     match shared.upstream.secure(permit, upstream, offer).await {
-        Err(Failure::Tls(error)) if offer == Offer::Http2 && error.is_no_common_protocol() => {
+        Err(UpstreamError::Tls(error))
+            if offer == Offer::Http2 && error.is_no_common_protocol() =>
+        {
             let wire = Wire::TlsHttp1;
             let lease = shared.upstream.connect_http(permit, wire).await?;
             Ok((lease, wire))
@@ -311,7 +312,7 @@ async fn secure(
 fn inside(
     permit: &Permit,
     wire: Wire,
-    first: Result<Lease, Failure>,
+    first: Result<Lease, UpstreamError>,
     end: CancellationToken,
 ) -> Inside {
     Inside {

@@ -25,28 +25,43 @@ pub(crate) enum Outcome {
     Drained,
 }
 
-/// Whether the log has been told of a failure already.
+/// Whose fault a failure is: the first thing an operator asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Fault {
+    /// The client sent something that cannot be served.
+    Client,
+    /// The origin, or the way to it.
+    Upstream,
+    /// The proxy that carries what this one allows, or the way to it.
+    UpstreamProxy,
+    /// A unix socket, or the program that should listen on it.
+    UnixSocket,
+    /// This proxy, or the machine it runs on.
+    Proxy,
+}
+
+/// Whether the log has a line about a failure besides its event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Logged {
     /// It has a record or a line of its own.
-    InARecord,
+    Already,
     /// The event is the only line.
-    Nowhere,
+    HereOnly,
 }
 
 /// The end of a permitted attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
     pub(crate) outcome: Outcome,
-    /// Whose fault it is, in the word of the log.
-    pub(crate) fault: Option<&'static str>,
+    /// Whose fault it is.
+    pub(crate) fault: Option<Fault>,
     /// Why the policy forbids it now, if it does.
     pub(crate) reason: Option<Reason>,
-    /// Why, in the words that the client gets too, where it gets any.
+    /// The reason in words. The client gets the same words, if it gets any.
     pub(crate) cause: Option<Cow<'static, str>>,
-    /// What the causes of the cause add, for the log only.
+    /// What the sources of the error add, for the log only.
     pub(crate) detail: Option<String>,
-    pub(crate) told: Told,
+    pub(crate) logged: Logged,
 }
 
 impl Outcome {
@@ -63,6 +78,19 @@ impl Outcome {
     }
 }
 
+impl Fault {
+    /// The word in the log.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "host",
+            Self::UpstreamProxy => "upstream proxy",
+            Self::UnixSocket => "unix socket",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
 impl Ending {
     /// An end whose outcome says everything.
     pub(crate) fn plain(outcome: Outcome) -> Self {
@@ -72,7 +100,7 @@ impl Ending {
             reason: None,
             cause: None,
             detail: None,
-            told: Told::Nowhere,
+            logged: Logged::HereOnly,
         }
     }
 
@@ -109,7 +137,7 @@ impl Ending {
     pub(crate) fn is_failure(&self) -> bool {
         match self.outcome {
             Outcome::UpstreamFailed | Outcome::DnsFailed | Outcome::Forbidden => {
-                self.told == Told::Nowhere
+                self.logged == Logged::HereOnly
             }
             Outcome::Completed | Outcome::ClientGone | Outcome::Idle | Outcome::Drained => false,
         }

@@ -200,7 +200,7 @@ async fn open(
     match shared.upstream.open(&permit).await {
         Ok(upstream) => Ok((permit, upstream)),
         Err(failure) => {
-            permit.flow().fail(&failure);
+            permit.flow().end(failure.ending());
             Err(respond::socks_failure(&failure))
         }
     }

@@ -16,9 +16,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::activity::Activity;
 use crate::enforce::{self, Flow, LeadsTo, Permit};
-use crate::error::Fault;
 use crate::live_policy::LivePolicy;
-use crate::outcome::{Ending, Outcome};
+use crate::outcome::{Ending, Fault, Outcome};
 use crate::owner::ConnectionHandle;
 use crate::upstream::{Connection, Stream};
 
@@ -115,7 +114,7 @@ impl RelayEnd {
                 ..Ending::because(Outcome::ClientGone, "the client's connection broke")
             },
             Self::Closed(Err(Broken::Upstream(error))) => Ending {
-                fault: Some(Fault::Upstream.as_str()),
+                fault: Some(Fault::Upstream),
                 detail: Some(error.to_string()),
                 ..Ending::because(Outcome::UpstreamFailed, "the host's connection broke")
             },

@@ -10,6 +10,7 @@ pub(crate) mod connect_answer;
 mod connection;
 mod cut;
 pub(crate) mod datagram;
+mod error;
 mod evidence;
 mod http2;
 mod lease;
@@ -30,11 +31,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-pub(crate) use answer_error::{AnswerError, Answerer, BrokenAnswer};
+pub(crate) use answer_error::{AnswerError, BrokenAnswer};
 pub use connect::{Dial, TcpDialler};
 pub(crate) use connection::{Connection, Stream};
 pub(crate) use cut::Cut;
 use cut::Cuttable;
+pub(crate) use error::UpstreamError;
 pub(crate) use lease::{ConnectionId, Lease, Unanswered};
 use lease::{FarEnd, Sender};
 use pool::{Checkout, Pool};
@@ -45,7 +47,6 @@ use crate::activity::Activity;
 use crate::drain::Drain;
 use crate::enforce::unix_socket::SocketPermit;
 use crate::enforce::{Permit, VettedAddrs};
-use crate::error::Failure;
 use crate::frames::{FrameMeter, Side};
 use crate::http::RequestBody;
 use crate::http2_memory::Http2Memory;
@@ -109,11 +110,15 @@ impl Upstream {
 
     /// Opens a connection for a permit: looks the name up once, vets the addresses once, and then dials
     /// only these addresses, or the upstream proxy if the destination is outside the site.
-    pub(crate) async fn open(&self, permit: &Permit) -> Result<Connection, Failure> {
+    pub(crate) async fn open(&self, permit: &Permit) -> Result<Connection, UpstreamError> {
         self.open_for(permit, ProxyUse::Tunnel).await
     }
 
-    async fn open_for(&self, permit: &Permit, proxy_use: ProxyUse) -> Result<Connection, Failure> {
+    async fn open_for(
+        &self,
+        permit: &Permit,
+        proxy_use: ProxyUse,
+    ) -> Result<Connection, UpstreamError> {
         let vetted = vetted(permit).await?;
         let Some(proxy) = proxy::carrying(permit, &vetted, proxy_use) else {
             return self.dial(permit, &vetted).await;
@@ -128,11 +133,15 @@ impl Upstream {
         Ok(connection)
     }
 
-    async fn dial(&self, permit: &Permit, vetted: &VettedAddrs) -> Result<Connection, Failure> {
+    async fn dial(
+        &self,
+        permit: &Permit,
+        vetted: &VettedAddrs,
+    ) -> Result<Connection, UpstreamError> {
         let limit = connect_timeout(permit);
         let stream = connect::connect(self.dialler.as_ref(), vetted, limit)
             .await
-            .map_err(Failure::Connect)?;
+            .map_err(UpstreamError::Connect)?;
         permit.admit_peer(stream.peer_addr().ok())?;
         self.ways.direct.fetch_add(1, Ordering::Relaxed);
         let connection = Connection::direct(stream);
@@ -160,18 +169,22 @@ impl Upstream {
     pub(crate) async fn connect_unix_socket(
         &self,
         permit: &SocketPermit,
-    ) -> Result<Lease, Failure> {
+    ) -> Result<Lease, UpstreamError> {
         let limit = permit.generation().settings().daemon.limits.connect_timeout;
         let stream = unix_socket::connect(permit, limit)
             .await
-            .map_err(Failure::UnixSocket)?;
+            .map_err(UpstreamError::UnixSocket)?;
         self.ways.direct.fetch_add(1, Ordering::Relaxed);
         let key = Checkout::of_unix_socket(permit);
         self.over(key, stream, FarEnd::unix_socket()).await
     }
 
     /// A new HTTP connection, which is kept for further requests.
-    pub(crate) async fn connect_http(&self, permit: &Permit, wire: Wire) -> Result<Lease, Failure> {
+    pub(crate) async fn connect_http(
+        &self,
+        permit: &Permit,
+        wire: Wire,
+    ) -> Result<Lease, UpstreamError> {
         let offer = match wire {
             Wire::Plain => return self.connect_plain(permit).await,
             Wire::TlsHttp1 => Offer::Http1,
@@ -183,7 +196,7 @@ impl Upstream {
 
     /// A new connection for a plain HTTP request that asks for another protocol. The origin itself reads the
     /// request: an upstream proxy only tunnels it.
-    pub(crate) async fn connect_upgrade(&self, permit: &Permit) -> Result<Lease, Failure> {
+    pub(crate) async fn connect_upgrade(&self, permit: &Permit) -> Result<Lease, UpstreamError> {
         let connection = self.open_for(permit, ProxyUse::Http).await?;
         self.plainly(permit, connection).await
     }
@@ -193,13 +206,13 @@ impl Upstream {
         &self,
         permit: &Permit,
         connection: Connection,
-    ) -> Result<Lease, Failure> {
+    ) -> Result<Lease, UpstreamError> {
         let far = FarEnd::origin(&connection);
         let key = Checkout::of(permit, Wire::Plain);
         self.over(key, connection, far).await
     }
 
-    async fn connect_plain(&self, permit: &Permit) -> Result<Lease, Failure> {
+    async fn connect_plain(&self, permit: &Permit) -> Result<Lease, UpstreamError> {
         let vetted = vetted(permit).await?;
         let key = Checkout::of(permit, Wire::Plain);
         let Some(proxy) = proxy::carrying(permit, &vetted, ProxyUse::Http) else {
@@ -223,11 +236,11 @@ impl Upstream {
         permit: &Permit,
         connection: Connection,
         offer: Offer,
-    ) -> Result<(Lease, Wire), Failure> {
+    ) -> Result<(Lease, Wire), UpstreamError> {
         let generation = permit.generation();
         // Only intercepted connections get here, so this does not happen.
         if !generation.intercepts() {
-            return Err(Failure::NoInterception);
+            return Err(UpstreamError::NoInterception);
         }
         let limit = connect_timeout(permit);
         let far = FarEnd::origin(&connection);
@@ -248,7 +261,7 @@ impl Upstream {
     }
 
     /// Speaks HTTP/1.
-    async fn over<S>(&self, key: Checkout, stream: S, far: FarEnd) -> Result<Lease, Failure>
+    async fn over<S>(&self, key: Checkout, stream: S, far: FarEnd) -> Result<Lease, UpstreamError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -287,7 +300,7 @@ impl Upstream {
         key: Checkout,
         stream: S,
         far: FarEnd,
-    ) -> Result<Lease, Failure>
+    ) -> Result<Lease, UpstreamError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -343,13 +356,13 @@ fn connect_timeout(permit: &Permit) -> Duration {
 }
 
 /// Looks the host up once, and has the policy judge its addresses.
-pub(crate) async fn vetted(permit: &Permit) -> Result<VettedAddrs, Failure> {
+pub(crate) async fn vetted(permit: &Permit) -> Result<VettedAddrs, UpstreamError> {
     let host = &permit.authority().host;
     let addresses = lookup(permit.generation().resolver(), host)
         .await
         .map_err(|error| {
             permit.unresolved();
-            Failure::Resolve(error)
+            UpstreamError::Resolve(error)
         })?;
     Ok(permit.vet(&addresses)?)
 }

@@ -58,7 +58,7 @@ macro_rules! write_at {
             &$flow.decided,
             network.flow.outcome = $flow.ending.outcome.as_str(),
             network.flow.reason = $flow.ending.reason.map(|reason| reason.as_str()),
-            network.flow.fault = $flow.ending.fault,
+            network.flow.fault = $flow.ending.fault.map(|fault| fault.as_str()),
             network.flow.cause = $flow.ending.cause.as_deref(),
             network.flow.detail = $flow.ending.detail.as_deref(),
             network.flow.sent_bytes = $flow.sent,

@@ -19,7 +19,6 @@ use codex_network_policy::Decision;
 
 use crate::attempt::{Attempt, Destination, DestinationKind, UNIX_SOCKET};
 use crate::audit::flow::FlowLevel;
-use crate::error::Failure;
 use crate::live_policy::Generation;
 use crate::outcome::{Ending, Outcome};
 use crate::record::{Flowed, Recorder};
@@ -119,10 +118,6 @@ impl Flow {
             ending
         };
         self.progress().ending.get_or_insert(ending);
-    }
-
-    pub(crate) fn fail(&self, failure: &Failure) {
-        self.end(failure.ending());
     }
 
     /// The attempt has come to its own end.

@@ -17,11 +17,10 @@ use codex_network_policy::{
 use super::flow::Flow;
 use super::{Enforcer, on_change};
 use crate::attempt::{Attempt, Destination, DestinationKind, Refusal, UNIX_SOCKET};
-use crate::error::Failure;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::own::OwnSockets;
 use crate::record::Recorder;
-use crate::socket_file::{SocketFile, SocketLookup, path_of};
+use crate::socket_file::{SocketError, SocketFile, SocketLookup, path_of};
 
 /// A request may reach the file that its path leads to, if that file is permitted too. Nothing has
 /// been recorded yet.
@@ -45,6 +44,15 @@ pub(crate) struct SocketPermit {
     socket: SocketFile,
     generation: Arc<Generation>,
     flow: Flow,
+}
+
+/// Why a claim gives no permit.
+#[derive(Debug)]
+pub(crate) enum ClaimError {
+    /// The policy refuses the file.
+    Refused(Refusal),
+    /// The file is permitted, but cannot be used. The caller ends the flow with the error.
+    Unusable(SocketError, Flow),
 }
 
 /// The part that is judged again when the settings change.
@@ -129,7 +137,7 @@ impl Claim {
 
     /// Judges the file that was found, and records the outcome. Only a client that may use the path
     /// learns that the file is missing.
-    pub(crate) fn vet(self, lookup: SocketLookup) -> Result<SocketPermit, Failure> {
+    pub(crate) fn vet(self, lookup: SocketLookup) -> Result<SocketPermit, ClaimError> {
         let Self {
             attempt,
             path,
@@ -151,7 +159,7 @@ impl Claim {
             &aliases,
         );
         if !decision.is_allow() {
-            return Err(refuse(decision).into());
+            return Err(ClaimError::Refused(refuse(decision)));
         }
         if lookup
             .found
@@ -159,7 +167,7 @@ impl Claim {
             .is_ok_and(|socket| own.unix.has(socket))
         {
             let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
-            return Err(refuse(decision).into());
+            return Err(ClaimError::Refused(refuse(decision)));
         }
         let flow = Flow::new(
             &recorder,
@@ -168,8 +176,10 @@ impl Claim {
             Destination::UnixSocket,
         );
         flow.allow(decision);
-        let socket = lookup.found.map_err(Failure::UnixSocket);
-        let socket = socket.inspect_err(|failure| flow.fail(failure))?;
+        let socket = match lookup.found {
+            Ok(socket) => socket,
+            Err(error) => return Err(ClaimError::Unusable(error, flow)),
+        };
         Ok(SocketPermit {
             standing: SocketStanding {
                 attempt,

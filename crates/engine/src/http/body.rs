@@ -23,9 +23,8 @@ use super::turn::Turn;
 use super::underway::Place;
 use crate::activity::Activity;
 use crate::enforce::Flow;
-use crate::error::Failure;
 use crate::incoming::{BodyError, Incoming};
-use crate::upstream::Lease;
+use crate::upstream::{Lease, UpstreamError};
 
 /// How long we hold back the body of a client that sent `Expect: 100-continue` when the origin says
 /// nothing. An origin that does not know the expectation waits for the body (RFC 9110 section 10.1.1).
@@ -149,8 +148,8 @@ fn broke_off(flow: &Flow, lease: &mut Option<Lease>, error: Option<BodyError>) -
     let Some(lease) = lease.take() else {
         return "the content broke off".into();
     };
-    let failure = Failure::from(lease.broken_body(error));
-    flow.fail(&failure);
+    let failure = UpstreamError::from(lease.broken_body(error));
+    flow.end(failure.ending());
     failure.into()
 }
 

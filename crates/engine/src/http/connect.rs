@@ -56,7 +56,7 @@ pub(super) async fn answer(
         }
         Err(failure) => {
             let authority = permit.authority();
-            permit.flow().fail(&failure);
+            permit.flow().end(failure.ending());
             respond::closing(respond::failure(&failure, authority, Door::Connect))
         }
     }

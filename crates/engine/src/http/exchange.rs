@@ -28,10 +28,11 @@ use super::underway::Place;
 use super::upgrade::{self, Switched, UpgradeOffer};
 use super::{Next, Session, headers};
 use crate::enforce::{Flow, LeadsTo};
-use crate::error::Failure;
 use crate::incoming::Incoming;
 use crate::tls::Wire;
-use crate::upstream::{AnswerError, BrokenAnswer, Cut, Lease, ProxyError, Unanswered};
+use crate::upstream::{
+    AnswerError, BrokenAnswer, Cut, Lease, ProxyError, Unanswered, UpstreamError,
+};
 
 /// How many kept connections are tried before a new one is opened: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
@@ -110,7 +111,7 @@ pub(super) async fn send(
     parts: http::request::Parts,
     body: Incoming,
     first: Option<&First>,
-) -> Result<Response<Answer>, (Failure, Passage)> {
+) -> Result<Response<Answer>, (UpstreamError, Passage)> {
     let outcome = try_send(session, &passage, sent, parts, body, first).await;
     let limit = passage.generation().settings().daemon.limits.idle_timeout;
     session.interim.written(limit).await;
@@ -124,7 +125,7 @@ pub(super) async fn send(
         }
         (Err(failure), passage) => (failure, passage),
     };
-    passage.flow().fail(&failure);
+    passage.flow().end(failure.ending());
     Err((failure, passage))
 }
 
@@ -142,7 +143,7 @@ async fn try_send(
     mut parts: http::request::Parts,
     body: Incoming,
     first: Option<&First>,
-) -> Result<Outcome, Failure> {
+) -> Result<Outcome, UpstreamError> {
     let upstream = &session.shared.upstream;
     let inspection = sent.inspection(session, passage, Direction::Request);
     let flow = passage.flow();
@@ -190,7 +191,7 @@ async fn try_send(
                 Some(request) => request,
                 None => return Err(failure),
             },
-            (_, Failure::NotProcessed(error)) => {
+            (_, UpstreamError::NotProcessed(error)) => {
                 refusals += 1;
                 match spare.again() {
                     Some(request) if refusals < MAX_REFUSALS => {
@@ -200,11 +201,11 @@ async fn try_send(
                         opened = first.map_or(Ok(None), |first| first.take(passage))?;
                         request
                     }
-                    _ => return Err(Failure::NotProcessed(error)),
+                    _ => return Err(UpstreamError::NotProcessed(error)),
                 }
             }
             // An origin that answers, or resets a stream, has read the request.
-            (Unsent::No, Failure::Answer(broken))
+            (Unsent::No, UpstreamError::Answer(broken))
                 if is_kept && broken.cause.is_lost_connection() =>
             {
                 match spare.if_idempotent() {
@@ -220,7 +221,7 @@ async fn try_send(
 
 /// An exchange that failed.
 struct Broken {
-    failure: Failure,
+    failure: UpstreamError,
     /// Whether the request was sent.
     unsent: Unsent,
 }
@@ -241,14 +242,14 @@ impl From<Unanswered> for Broken {
                 failure: broken.into(),
                 unsent: request.map_or(Unsent::Taken, Unsent::Request),
             },
-            Unanswered::Unprocessed(error) => Failure::NotProcessed(error).into(),
-            Unanswered::Content(error) => Failure::RequestBody(error).into(),
+            Unanswered::Unprocessed(error) => UpstreamError::NotProcessed(error).into(),
+            Unanswered::Content(error) => UpstreamError::RequestBody(error).into(),
             Unanswered::Broken(broken) => broken.into(),
         }
     }
 }
 
-impl<E: Into<Failure>> From<E> for Broken {
+impl<E: Into<UpstreamError>> From<E> for Broken {
     fn from(failure: E) -> Self {
         Self {
             failure: failure.into(),

@@ -12,10 +12,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 use super::passage::Passage;
-use crate::error::Failure;
 use crate::live_policy::Generation;
 use crate::tls::Wire;
-use crate::upstream::{ConnectionId, Lease, Upstream};
+use crate::upstream::{ConnectionId, Lease, Upstream, UpstreamError};
 
 /// The connection that was opened before its first request, and further ones.
 pub(crate) struct First {
@@ -28,13 +27,13 @@ pub(crate) struct First {
 /// The client's connections to the origin.
 enum OriginConnections {
     /// For one request at a time, until the first request takes it; or why it could not be opened.
-    Once(Option<Result<Lease, Failure>>),
+    Once(Option<Result<Lease, UpstreamError>>),
     /// Connections that carry many requests at once, the oldest first.
     Multiplexed(Vec<Lease>),
 }
 
 impl First {
-    pub(crate) fn new(opened: Result<Lease, Failure>) -> Self {
+    pub(crate) fn new(opened: Result<Lease, UpstreamError>) -> Self {
         let connections = match opened {
             Ok(lease) if lease.is_multiplexed() => {
                 OriginConnections::Multiplexed(vec![lease.without_place()])
@@ -48,7 +47,7 @@ impl First {
     }
 
     /// A connection with room for another request, if it was vetted under the settings in force.
-    pub(super) fn take(&self, passage: &Passage) -> Result<Option<Lease>, Failure> {
+    pub(super) fn take(&self, passage: &Passage) -> Result<Option<Lease>, UpstreamError> {
         let Passage::Host(permit) = passage else {
             return Ok(None);
         };
@@ -74,7 +73,7 @@ impl First {
         upstream: &Upstream,
         wire: Wire,
         tried: Option<&ConnectionId>,
-    ) -> Result<Lease, Failure> {
+    ) -> Result<Lease, UpstreamError> {
         if wire != Wire::TlsHttp2 {
             return passage.open(upstream, wire).await;
         }
@@ -97,10 +96,10 @@ impl First {
 }
 
 impl OriginConnections {
-    fn take(&mut self, generation: &Generation) -> Option<Result<Lease, Failure>> {
+    fn take(&mut self, generation: &Generation) -> Option<Result<Lease, UpstreamError>> {
         match self {
             Self::Once(opened) => {
-                let is_usable = |opened: &Result<Lease, Failure>| {
+                let is_usable = |opened: &Result<Lease, UpstreamError>| {
                     opened
                         .as_ref()
                         .map_or(true, |lease| lease.is_of(generation))

@@ -23,11 +23,11 @@ use super::upgrade::UpgradeOffer;
 use super::{EmptyPath, Session, headers};
 use crate::attempt::Attempt;
 use crate::client::Client;
-use crate::error::Failure;
 use crate::incoming::Incoming;
 use crate::live_policy::Generation;
 use crate::respond::{self, Door};
 use crate::tls::Wire;
+use crate::upstream::UpstreamError;
 
 /// What the requests of one intercepted connection share.
 pub(crate) struct Inside {
@@ -142,7 +142,7 @@ pub(super) async fn answer(
         .await
         .unwrap_or_else(|(failure, passage)| {
             let mut response = respond::failure(&failure, &passage, door);
-            if let Failure::NotProcessed(_) = failure {
+            if let UpstreamError::NotProcessed(_) = failure {
                 response.extensions_mut().insert(NotProcessed);
             }
             response

@@ -9,10 +9,9 @@ use codex_network_policy::Authority;
 use crate::attempt::UNIX_SOCKET;
 use crate::enforce::unix_socket::SocketPermit;
 use crate::enforce::{Flow, LeadsTo, Permit, Standing};
-use crate::error::Failure;
 use crate::live_policy::Generation;
 use crate::tls::Wire;
-use crate::upstream::{Lease, Upstream};
+use crate::upstream::{Lease, Upstream, UpstreamError};
 
 /// A permitted destination.
 pub(super) enum Passage {
@@ -71,7 +70,11 @@ impl Passage {
     }
 
     /// A new connection, for requests that do not offer to change protocols outside TLS.
-    pub(super) async fn open(&self, upstream: &Upstream, wire: Wire) -> Result<Lease, Failure> {
+    pub(super) async fn open(
+        &self,
+        upstream: &Upstream,
+        wire: Wire,
+    ) -> Result<Lease, UpstreamError> {
         match self {
             Self::Host(permit) => upstream.connect_http(permit, wire).await,
             Self::UnixSocket(permit, _) => upstream.connect_unix_socket(permit).await,

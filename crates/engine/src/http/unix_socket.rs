@@ -10,10 +10,10 @@ use nix::libc;
 
 use crate::attempt::Attempt;
 use crate::enforce::Enforcer;
-use crate::enforce::unix_socket::SocketPermit;
-use crate::error::Failure;
+use crate::enforce::unix_socket::{ClaimError, SocketPermit};
 use crate::live_policy::Generation;
 use crate::socket_file::SocketLookup;
+use crate::upstream::UpstreamError;
 
 const FIELD: HeaderName = HeaderName::from_static("x-unix-socket");
 
@@ -54,11 +54,18 @@ pub(super) async fn authorize(
     generation: Arc<Generation>,
     attempt: Attempt,
     path: &[u8],
-) -> Result<SocketPermit, Failure> {
+) -> Result<SocketPermit, UpstreamError> {
     let claim = enforcer.judge_unix_socket(generation, attempt, path)?;
     let limit = claim.generation().settings().daemon.limits.connect_timeout;
     let lookup = SocketLookup::within(limit, claim.path().clone(), claim.entries()).await;
-    claim.vet(lookup)
+    claim.vet(lookup).map_err(|error| match error {
+        ClaimError::Refused(refusal) => refusal.into(),
+        ClaimError::Unusable(error, flow) => {
+            let error = UpstreamError::UnixSocket(error);
+            flow.end(error.ending());
+            error
+        }
+    })
 }
 
 #[cfg(test)]

@@ -1,24 +1,23 @@
-//! Answers to requests that policy allowed but that failed (SPEC H8, S2). The words are those of
-//! the failure (`error.rs`), so that the client and the log read the same.
+//! Answers to requests that policy allowed but that failed (SPEC H8, S2). The text is that of the
+//! failure, so that the client and the log read the same.
 
 use std::fmt::Display;
 
 use http::{Response, StatusCode};
 
 use super::{Door, Reply, refusal, text};
-use crate::connect_error::ConnectError;
-use crate::error::{Failure, Fault};
+use crate::error::{Failure, FailureKind};
 use crate::http::Answer;
-use crate::resolve::ResolveError;
-use crate::tls::TlsError;
-use crate::upstream::{AnswerError, BrokenAnswer, ProxyError};
+use crate::outcome::Fault;
+use crate::upstream::UpstreamError;
 
-/// The answer to a request that failed.
-pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Response<Answer> {
-    if let Failure::Refused(refused) = failure {
+/// The answer to a permitted request for `whom` that was refused after all or that failed.
+pub(crate) fn failure(error: &UpstreamError, whom: &dyn Display, door: Door) -> Response<Answer> {
+    if let UpstreamError::Refused(refused) = error {
         return refusal(refused, door);
     }
-    let whose = match failure.fault() {
+    let failure = error.failure();
+    let whose = match failure.fault {
         Fault::Client => "The request is at fault",
         Fault::Upstream => {
             "The proxy allowed the request; the fault lies with the host or the way to it"
@@ -33,62 +32,45 @@ pub(crate) fn failure(failure: &Failure, whom: &dyn Display, door: Door) -> Resp
             "The fault lies with the proxy: try again later, and tell its administrator"
         }
     };
-    text(status(failure), &format!("{whom}: {failure}. {whose}."))
+    let line = format!("{whom}: {}. {whose}.", failure.text);
+    text(status(&failure), &line)
 }
 
 fn status(failure: &Failure) -> StatusCode {
-    if is_timeout(failure) {
-        return StatusCode::GATEWAY_TIMEOUT;
-    }
-    match failure.fault() {
-        Fault::Client => StatusCode::BAD_REQUEST,
-        Fault::Proxy => StatusCode::SERVICE_UNAVAILABLE,
-        Fault::Upstream | Fault::UpstreamProxy | Fault::UnixSocket => StatusCode::BAD_GATEWAY,
+    match (failure.kind, failure.fault) {
+        (FailureKind::Timeout, _) => StatusCode::GATEWAY_TIMEOUT,
+        (_, Fault::Client) => StatusCode::BAD_REQUEST,
+        (_, Fault::Proxy) => StatusCode::SERVICE_UNAVAILABLE,
+        (_, Fault::Upstream | Fault::UpstreamProxy | Fault::UnixSocket) => StatusCode::BAD_GATEWAY,
     }
 }
 
-fn is_timeout(failure: &Failure) -> bool {
-    if let Some(error) = failure.connect_error() {
-        return matches!(error, ConnectError::Timeout);
+/// The SOCKS5 reply to a permitted request that was refused after all or that failed.
+pub(crate) fn socks_failure(error: &UpstreamError) -> Reply {
+    if let UpstreamError::Refused(_) = error {
+        return Reply::NotAllowed;
     }
-    matches!(
-        failure,
-        Failure::Resolve(ResolveError::Timeout)
-            | Failure::Tls(TlsError::Timeout)
-            | Failure::Answer(BrokenAnswer {
-                cause: AnswerError::Silent(_),
-                ..
-            })
-            | Failure::UpstreamProxy(
-                ProxyError::Timeout
-                    | ProxyError::Resolve(ResolveError::Timeout)
-                    | ProxyError::Tls(TlsError::Timeout)
-            )
-    )
-}
-
-/// The SOCKS5 reply to a request that failed.
-pub(crate) fn socks_failure(failure: &Failure) -> Reply {
-    match failure {
-        Failure::Refused(_) => Reply::NotAllowed,
-        failure if is_timeout(failure) => Reply::TtlExpired,
-        Failure::Resolve(_) | Failure::Connect(ConnectError::Unreachable) => Reply::HostUnreachable,
-        Failure::Connect(ConnectError::Refused) => Reply::ConnectionRefused,
-        _ => Reply::GeneralFailure,
+    match error.failure().kind {
+        FailureKind::Timeout => Reply::TtlExpired,
+        FailureKind::NotResolved | FailureKind::Unreachable => Reply::HostUnreachable,
+        FailureKind::ConnectionRefused => Reply::ConnectionRefused,
+        FailureKind::Other => Reply::GeneralFailure,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connect_error::ConnectError;
     use crate::socket_file::SocketError;
+    use crate::upstream::ProxyError;
 
     #[test]
     fn h8_connections_that_cannot_be_opened_have_one_status_for_each_cause() {
-        let ways: [fn(ConnectError) -> Failure; 3] = [
-            Failure::Connect,
+        let ways: [fn(ConnectError) -> UpstreamError; 3] = [
+            UpstreamError::Connect,
             |error| ProxyError::Connect(error).into(),
-            |error| Failure::UnixSocket(SocketError::Connect(error)),
+            |error| UpstreamError::UnixSocket(SocketError::Connect(error)),
         ];
         for way in ways {
             for (error, wanted) in [
@@ -97,7 +79,7 @@ mod tests {
                 (ConnectError::Unreachable, 502),
                 (ConnectError::ExhaustedDescriptors, 503),
             ] {
-                let failure = way(error);
+                let failure = way(error).failure();
                 assert_eq!(status(&failure).as_u16(), wanted, "{failure:?}");
             }
         }

@@ -49,13 +49,12 @@ use crate::activity::Activity;
 use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::enforce::{self, Flow, Judged, Permit, VettedAddrs};
-use crate::error::{Failure, Fault};
 use crate::live_policy::Generation;
-use crate::outcome::{Ending, Outcome};
+use crate::outcome::{Ending, Fault, Outcome};
 use crate::respond::Reply;
 use crate::shared::Shared;
-use crate::upstream;
 use crate::upstream::datagram::{Family, Outlets};
+use crate::upstream::{self, UpstreamError};
 
 /// Room for any datagram: a length is 16 bits, headers included (RFC 768).
 const BUFFER: usize = 64 * 1024;
@@ -68,7 +67,7 @@ const LOOKUPS_MAX: usize = 16;
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// The result of a lookup: the destination, the generation of the settings, and the addresses.
-type Lookup = BoxFuture<'static, (Wanted, u64, Result<Allowed, Failure>)>;
+type Lookup = BoxFuture<'static, (Wanted, u64, Result<Allowed, UpstreamError>)>;
 
 /// The addresses of a permitted destination, and what becomes of it.
 type Allowed = (VettedAddrs, Flow);
@@ -169,7 +168,7 @@ impl End {
                 Ending::because(Outcome::Forbidden, cause)
             }
             Self::Broken(error) => Ending {
-                fault: Some(Fault::Proxy.as_str()),
+                fault: Some(Fault::Proxy),
                 detail: Some(error.to_string()),
                 ..Ending::because(
                     Outcome::UpstreamFailed,
@@ -181,9 +180,9 @@ impl End {
 }
 
 /// Looks a permitted destination up. A failure is the end of the attempt.
-async fn vetted(permit: &Permit) -> Result<Allowed, Failure> {
+async fn vetted(permit: &Permit) -> Result<Allowed, UpstreamError> {
     let vetted = upstream::vetted(permit).await;
-    let vetted = vetted.inspect_err(|failure| permit.flow().fail(failure))?;
+    let vetted = vetted.inspect_err(|failure| permit.flow().end(failure.ending()))?;
     Ok((vetted, permit.flow().clone()))
 }
 
@@ -402,7 +401,7 @@ impl Association<'_> {
         wanted: Wanted,
         number: u64,
         data: &[u8],
-        outcome: impl Future<Output = Result<Allowed, Failure>> + Send + 'static,
+        outcome: impl Future<Output = Result<Allowed, UpstreamError>> + Send + 'static,
     ) {
         let now = Instant::now();
         let forgotten = self.destinations.resolving(wanted.clone(), number, now);
@@ -430,7 +429,12 @@ impl Association<'_> {
     }
 
     /// A lookup has ended: sends the waiting datagrams, by the settings in force now.
-    async fn resolved(&mut self, wanted: Wanted, number: u64, outcome: Result<Allowed, Failure>) {
+    async fn resolved(
+        &mut self,
+        wanted: Wanted,
+        number: u64,
+        outcome: Result<Allowed, UpstreamError>,
+    ) {
         // The destination may have been forgotten for another one.
         let Some(waiting) = self.destinations.take_waiting(&wanted) else {
             return;
@@ -443,7 +447,7 @@ impl Association<'_> {
             }
             Err(failure) => {
                 let reason = match failure {
-                    Failure::Refused(refusal) => refusal.decision.reason(),
+                    UpstreamError::Refused(refusal) => refusal.decision.reason(),
                     _ => Reason::DnsFailure,
                 };
                 self.refuse(wanted.clone(), number, reason);

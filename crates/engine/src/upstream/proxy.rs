@@ -25,9 +25,9 @@ use tokio::time::{Instant, timeout_at};
 use super::connect::{self, Dial};
 use super::connect_answer::{Flaw, Parsed, Reader};
 use super::connection::Stream;
+use super::error::UpstreamError;
 use crate::connect_error::ConnectError;
 use crate::enforce::{Permit, VettedAddrs};
-use crate::error::Failure;
 use crate::http::{RequestBody, host_field};
 use crate::live_policy::Generation;
 use crate::resolve::ResolveError;
@@ -153,7 +153,7 @@ pub(super) async fn reach(
     vetted: &VettedAddrs,
     proxy: &UpstreamProxy,
     deadline: Instant,
-) -> Result<Stream, Failure> {
+) -> Result<Stream, UpstreamError> {
     let generation = permit.generation();
     let host = &proxy.authority.host;
     let addresses = super::lookup(generation.resolver(), host)
