@@ -5,8 +5,8 @@ use e2e::daemon::Config;
 use e2e::origin::{Answer, Body, Builder, Origin, Reply};
 use e2e::program::Run;
 
-use crate::intercepted::{Intercepted, Scene, intercepted_tests};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
+use crate::client::{Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, client_tests};
+use crate::intercepted::{Intercepted, attempt_through, intercepted_tests, setup_for};
 
 /// The length of the object that `python/boto3_object.py` puts.
 const LENGTH: usize = 300_000;
@@ -25,7 +25,7 @@ impl Client for Boto3 {
         Outcome::printed(object(attempt, "get"))
     }
 
-    fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {
+    fn refusals(&self, scheme: Scheme, _through: ProxyProtocol) -> &'static [&'static str] {
         match scheme {
             Scheme::Http => &["(403)"],
             Scheme::Https => &["403 Forbidden"],
@@ -62,10 +62,10 @@ intercepted_tests!(Boto3);
 #[test]
 fn an_object_is_put_in_aws_chunked_coding_inside_interception() {
     let config = Config::example().hook("s3", "allowed.test", &["PUT"], "/bucket/key");
-    let scene = Scene::new(Boto3.origin(Scheme::Https), &config);
-    let run = scene.attempt(|attempt| object(attempt, "put"));
+    let setup = setup_for(Boto3.origin(Scheme::Https), &config);
+    let run = attempt_through(&setup, |attempt| object(attempt, "put"));
     run.succeeded().says("put");
-    let requests = scene.origin.requests();
+    let requests = setup.origin.requests();
     let request = requests.first().expect("a request");
     assert_eq!(request.header("content-encoding"), Some("aws-chunked"));
     let sent = request.text();

@@ -5,7 +5,7 @@ use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
 use e2e::program::{Program, Run};
 
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
+use crate::client::{Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, client_tests};
 
 struct Wget;
 
@@ -21,7 +21,7 @@ impl Client for Wget {
         Outcome::printed(program.run())
     }
 
-    fn refusals(&self, _scheme: Scheme, _door: Door) -> &'static [&'static str] {
+    fn refusals(&self, _scheme: Scheme, _through: ProxyProtocol) -> &'static [&'static str] {
         &["403 Forbidden"]
     }
 }
@@ -32,7 +32,7 @@ client_tests!(Wget; http);
 #[test]
 fn netcat_gets_the_answer_to_what_was_typed() {
     let origin = Origin::start(|_| Answer::text(CONTENT));
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: allowed.test:{}\r\n\r\n",
         origin.url("allowed.test", "/"),

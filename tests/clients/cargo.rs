@@ -9,8 +9,10 @@ use e2e::program::{Program, Run};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::client::{
+    Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, client_tests, sha256, tar_gz,
+};
 use crate::intercepted::{Intercepted, intercepted_tests};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, sha256, tar_gz};
 
 struct Cargo;
 
@@ -62,11 +64,11 @@ impl Client for Cargo {
         Outcome { run, fetched }
     }
 
-    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        match (scheme, door) {
-            (Scheme::Http, Door::Http) => &["got 403"],
-            (Scheme::Https, Door::Http) => &["CONNECT tunnel failed, response 403"],
-            (_, Door::Socks5) => &["blocked.test. (2)"],
+    fn refusals(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        match (scheme, through) {
+            (Scheme::Http, ProxyProtocol::Http) => &["got 403"],
+            (Scheme::Https, ProxyProtocol::Http) => &["CONNECT tunnel failed, response 403"],
+            (_, ProxyProtocol::Socks5) => &["blocked.test. (2)"],
         }
     }
 }

@@ -4,7 +4,6 @@
 use e2e::daemon::{Config, Daemon};
 use e2e::program::Run;
 
-use crate::intercepted::limited;
 use crate::script::{self, Trust};
 
 fn show(config: &Config) -> (Run, Daemon) {
@@ -40,7 +39,7 @@ fn a_page_works_inside_intercepted_tls() {
 /// P7: all but the WebSocket.
 #[test]
 fn a_page_is_read_in_limited_mode() {
-    let (run, daemon) = show(&limited());
+    let (run, daemon) = show(&Config::limited());
     assert_eq!(run.succeeded().stdout, "40 3 error\n");
     let entry = daemon.wait_for_blocked(|entry| entry["host"] == "allowed.test");
     assert_eq!(entry["reason"], "method_not_allowed", "{entry}");

@@ -3,8 +3,10 @@
 use e2e::daemon::Config;
 use e2e::program::Run;
 
-use crate::intercepted::{Intercepted, Scene, bundle, intercepted_tests, proxy};
-use crate::scene::{Attempt, Client, Door, Outcome, Scheme, client_tests};
+use crate::client::{Attempt, Client, Outcome, ProxyProtocol, Scheme, client_tests};
+use crate::intercepted::{
+    Intercepted, attempt_through, base, bundle, intercepted_tests, limited_setup, proxy, setup_for,
+};
 
 /// curl, and the newest version of HTTP that it speaks.
 #[derive(Clone, Copy)]
@@ -18,16 +20,18 @@ impl Client for Curl {
         Outcome::printed(self.run(attempt, &[]))
     }
 
-    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        match (scheme, door) {
+    fn refusals(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        match (scheme, through) {
             // The body of H5.
-            (Scheme::Http, Door::Http) => &[r#""reason":"not_allowed""#],
-            (Scheme::Https, Door::Http) => &[
+            (Scheme::Http, ProxyProtocol::Http) => &[r#""reason":"not_allowed""#],
+            (Scheme::Https, ProxyProtocol::Http) => &[
                 "CONNECT tunnel failed, response 403",
                 "HTTP code 403 from proxy after CONNECT",
             ],
             // 2 is "not allowed by ruleset": RFC 1928 section 6.
-            (_, Door::Socks5) => &["Can't complete SOCKS5 connection to blocked.test. (2)"],
+            (_, ProxyProtocol::Socks5) => {
+                &["Can't complete SOCKS5 connection to blocked.test. (2)"]
+            }
         }
     }
 }
@@ -80,20 +84,19 @@ mod http2 {
 /// M1.
 #[test]
 fn nothing_is_decrypted_in_full_mode_for_a_host_without_hooks() {
-    let scene = Scene::new(Curl::Http2.origin(Scheme::Https), &Config::example());
-    for ca in [scene.ca.file(), &bundle(&scene.daemon)] {
+    let setup = setup_for(Curl::Http2.origin(Scheme::Https), &Config::example());
+    for ca in [setup.ca.file(), &bundle(&setup.daemon)] {
         let attempt = Attempt {
-            base: scene.base(),
-            proxy: Some(proxy(&scene.daemon)),
+            base: base(&setup),
+            proxy: Some(proxy(&setup.daemon)),
             ca,
         };
         let run = Curl::Http2.run(&attempt, &["--verbose", "--data", "something"]);
         run.succeeded().says("issuer: CN=authority of one test");
     }
     // The same check in limited mode finds another issuer.
-    let scene = Scene::limited(Curl::Http2.origin(Scheme::Https));
-    scene
-        .attempt(|attempt| Curl::Http2.run(attempt, &["--verbose"]))
+    let setup = limited_setup(Curl::Http2.origin(Scheme::Https));
+    attempt_through(&setup, |attempt| Curl::Http2.run(attempt, &["--verbose"]))
         .succeeded()
         .says("issuer: CN=codex-network-proxy CA");
 }

@@ -9,8 +9,8 @@ use e2e::origin::{Answer, Body, Builder, Origin, Reply, Request};
 use e2e::program::{Program, Run};
 use tempfile::TempDir;
 
-use crate::intercepted::{Intercepted, Scene};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme};
+use crate::client::{Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme};
+use crate::intercepted::{Intercepted, attempt_through, limited_setup, setup_for};
 
 /// A bare repository `tiny.git` with one commit, and a place for clones.
 struct Repository {
@@ -81,8 +81,8 @@ impl Client for Clone {
         self.0.clone(attempt, &[])
     }
 
-    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        refusals(scheme, door)
+    fn refusals(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        refusals(scheme, through)
     }
 }
 
@@ -104,8 +104,8 @@ impl Client for Push {
         Outcome { run, fetched }
     }
 
-    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        refusals(scheme, door)
+    fn refusals(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        refusals(scheme, through)
     }
 }
 
@@ -122,8 +122,8 @@ impl Client for DumbClone {
         self.0.clone(attempt, &[("GIT_SMART_HTTP", "0")])
     }
 
-    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        refusals(scheme, door)
+    fn refusals(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        refusals(scheme, through)
     }
 }
 
@@ -148,14 +148,14 @@ impl Intercepted for DumbClone {
     }
 }
 
-fn refusals(scheme: Scheme, door: Door) -> &'static [&'static str] {
-    match (scheme, door) {
-        (Scheme::Http, Door::Http) => &["The requested URL returned error: 403"],
-        (Scheme::Https, Door::Http) => &[
+fn refusals(scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+    match (scheme, through) {
+        (Scheme::Http, ProxyProtocol::Http) => &["The requested URL returned error: 403"],
+        (Scheme::Https, ProxyProtocol::Http) => &[
             "CONNECT tunnel failed, response 403",
             "HTTP code 403 from proxy after CONNECT",
         ],
-        (_, Door::Socks5) => &["blocked.test. (2)"],
+        (_, ProxyProtocol::Socks5) => &["blocked.test. (2)"],
     }
 }
 
@@ -247,7 +247,7 @@ fn http_backend(root: &Path, request: &Request) -> Answer {
 
 mod clone {
     use super::{Clone, Repository};
-    crate::scene::client_tests!(Clone(Repository::new()); http, https, socks5);
+    crate::client::client_tests!(Clone(Repository::new()); http, https, socks5);
 }
 
 mod dumb_clone {
@@ -259,10 +259,10 @@ mod dumb_clone {
 #[test]
 fn a_clone_over_smart_http_is_refused_in_limited_mode() {
     let clone = Clone(Repository::new());
-    let scene = Scene::limited(clone.origin(Scheme::Https));
-    let outcome = scene.attempt(|attempt| clone.attempt(attempt));
+    let setup = limited_setup(clone.origin(Scheme::Https));
+    let outcome = attempt_through(&setup, |attempt| clone.attempt(attempt));
     outcome.run.failed().says("HTTP 403");
-    let entry = scene.daemon.wait_for_blocked(|_| true);
+    let entry = setup.daemon.wait_for_blocked(|_| true);
     assert_eq!(entry["method"], "POST", "{entry}");
 }
 
@@ -283,18 +283,18 @@ fn hooks_let_git_clone_and_not_push() {
         "#,
     );
     let clone = Clone(Repository::new());
-    let scene = Scene::new(clone.origin(Scheme::Https), &config);
-    let outcome = scene.attempt(|attempt| clone.attempt(attempt));
+    let setup = setup_for(clone.origin(Scheme::Https), &config);
+    let outcome = attempt_through(&setup, |attempt| clone.attempt(attempt));
     outcome.run.succeeded();
     assert_eq!(outcome.fetched.as_deref(), Some(CONTENT));
     let push = Push(Repository::new());
-    let outcome = scene.attempt(|attempt| push.attempt(attempt));
+    let outcome = attempt_through(&setup, |attempt| push.attempt(attempt));
     outcome.run.failed().says("403");
-    let entry = scene.daemon.wait_for_blocked(|_| true);
+    let entry = setup.daemon.wait_for_blocked(|_| true);
     assert_eq!(entry["reason"], "mitm_hook_denied", "{entry}");
 }
 
 mod push {
     use super::{Push, Repository};
-    crate::scene::client_tests!(Push(Repository::new()); http, https, socks5);
+    crate::client::client_tests!(Push(Repository::new()); http, https, socks5);
 }

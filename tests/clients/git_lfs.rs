@@ -7,9 +7,11 @@ use e2e::origin::{Answer, Builder, Origin};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::client::{
+    Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, client_tests, sha256,
+};
 use crate::git::{commit, git, over_http};
-use crate::intercepted::Scene;
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, sha256};
+use crate::intercepted::{attempt_through, limited_setup, setup_for};
 
 /// `git lfs fetch` in a repository whose one file is stored on the server.
 struct Fetch;
@@ -63,7 +65,7 @@ impl Client for Fetch {
         Outcome { run, fetched }
     }
 
-    fn refusals(&self, _scheme: Scheme, _door: Door) -> &'static [&'static str] {
+    fn refusals(&self, _scheme: Scheme, _through: ProxyProtocol) -> &'static [&'static str] {
         // It shows the message of H5's JSON.
         &["not on the allow list", "Forbidden"]
     }
@@ -82,8 +84,8 @@ fn hooks_let_git_lfs_fetch() {
     let config = Config::example()
         .hook("batch", "allowed.test", &["POST"], "/lfs/objects/batch")
         .hook("content", "allowed.test", &["GET"], "/content");
-    let scene = Scene::new(Fetch.origin(Scheme::Https), &config);
-    let outcome = scene.attempt(|attempt| Fetch.attempt(attempt));
+    let setup = setup_for(Fetch.origin(Scheme::Https), &config);
+    let outcome = attempt_through(&setup, |attempt| Fetch.attempt(attempt));
     outcome.run.succeeded();
     assert_eq!(outcome.fetched.as_deref(), Some(CONTENT));
 }
@@ -91,10 +93,10 @@ fn hooks_let_git_lfs_fetch() {
 /// P7.
 #[test]
 fn git_lfs_is_refused_in_limited_mode() {
-    let scene = Scene::limited(Fetch.origin(Scheme::Https));
-    let outcome = scene.attempt(|attempt| Fetch.attempt(attempt));
+    let setup = limited_setup(Fetch.origin(Scheme::Https));
+    let outcome = attempt_through(&setup, |attempt| Fetch.attempt(attempt));
     outcome.run.failed();
     assert_eq!(outcome.fetched, None);
-    let entry = scene.daemon.wait_for_blocked(|_| true);
+    let entry = setup.daemon.wait_for_blocked(|_| true);
     assert_eq!(entry["reason"], "method_not_allowed", "{entry}");
 }

@@ -5,8 +5,8 @@ use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
 use e2e::program::{Run, installed};
 
-use crate::intercepted::{Intercepted, Scene, intercepted_tests};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
+use crate::client::{Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, client_tests};
+use crate::intercepted::{Intercepted, attempt_through, intercepted_tests, setup_for};
 
 struct Go;
 
@@ -15,12 +15,12 @@ impl Client for Go {
         Outcome::printed(fetch(attempt, &["GET"]))
     }
 
-    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        match (scheme, door) {
+    fn refusals(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        match (scheme, through) {
             // The body of H5.
-            (Scheme::Http, Door::Http) => &[r#""reason":"not_allowed""#],
-            (Scheme::Https, Door::Http) => &["Forbidden"],
-            (_, Door::Socks5) => &["connection not allowed by ruleset"],
+            (Scheme::Http, ProxyProtocol::Http) => &[r#""reason":"not_allowed""#],
+            (Scheme::Https, ProxyProtocol::Http) => &["Forbidden"],
+            (_, ProxyProtocol::Socks5) => &["connection not allowed by ruleset"],
         }
     }
 }
@@ -64,11 +64,11 @@ intercepted_tests!(Go);
 fn content_is_asked_for_by_100_continue_inside_interception() {
     let config = Config::example().hook("write", "allowed.test", &["POST"], "/");
     let origin = Origin::answering(|request| Answer::text(&request.text()));
-    let scene = Scene::new(origin, &config);
-    let run = scene.attempt(|attempt| fetch(attempt, &["POST", CONTENT]));
+    let setup = setup_for(origin, &config);
+    let run = attempt_through(&setup, |attempt| fetch(attempt, &["POST", CONTENT]));
     run.succeeded();
     assert_eq!(run.stdout, CONTENT);
-    let requests = scene.origin.requests();
+    let requests = setup.origin.requests();
     assert_eq!(requests[0].version, "HTTP/2.0");
     assert_eq!(requests[0].headers.get("expect"), Some("100-continue"));
 }

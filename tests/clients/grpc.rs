@@ -4,7 +4,7 @@
 use e2e::daemon::{Config, Daemon};
 use e2e::program::Run;
 
-use crate::intercepted::{distrust_is_logged_once, limited};
+use crate::intercepted::distrust_is_logged_once;
 use crate::script::{self, Trust};
 
 fn call(config: &Config, trust: Trust) -> (Run, Daemon) {
@@ -73,7 +73,7 @@ fn a_call_that_no_hook_is_for_is_refused() {
 /// P7.
 #[test]
 fn a_call_is_refused_in_limited_mode() {
-    let (run, daemon) = call(&limited(), Trust::Bundle);
+    let (run, daemon) = call(&Config::limited(), Trust::Bundle);
     run.failed().says("PERMISSION_DENIED: ");
     let entry = daemon.wait_for_blocked(|_| true);
     assert_eq!(entry["reason"], "method_not_allowed", "{entry}");
@@ -82,7 +82,7 @@ fn a_call_is_refused_in_limited_mode() {
 /// M5.
 #[test]
 fn a_client_that_does_not_trust_the_ca_says_so() {
-    let (run, daemon) = call(&limited(), Trust::Origin);
+    let (run, daemon) = call(&Config::limited(), Trust::Origin);
     run.failed().says("CERTIFICATE_VERIFY_FAILED");
     distrust_is_logged_once(&daemon);
 }

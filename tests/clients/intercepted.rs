@@ -1,5 +1,5 @@
-//! The scene in which a client's TLS is intercepted: an origin of the test's own, the proxy in
-//! limited mode, and a client in the environment that the proxy's own children get (issue 4, "Real
+//! The tests of clients whose TLS is intercepted: an origin of the test's own, the proxy in limited
+//! mode, and a client in the environment that the proxy's own children get (issue 4, "Real
 //! components"; SPEC M1, M5, M6, P7, B2).
 //!
 //! Each client reads, which works; writes, which is refused with a text that its user sees; and
@@ -9,11 +9,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use e2e::daemon::{Config, Daemon};
-use e2e::origin::{Builder, Origin};
-use e2e::program::{Program, Run};
-use e2e::tls::{Server, TestCa};
+use e2e::origin::Builder;
+use e2e::program::Run;
+use e2e::proxyctl::proxyctl;
+use e2e::setup::TlsSetup;
 
-use crate::scene::{Attempt, CONTENT, Client, Scheme};
+use crate::client::{Attempt, CONTENT, Client, Scheme};
 
 /// A client whose TLS is intercepted.
 pub(crate) trait Intercepted: Client {
@@ -33,69 +34,42 @@ pub(crate) trait Intercepted: Client {
     }
 }
 
-/// An origin over TLS and the proxy before it.
-pub(crate) struct Scene {
-    /// Issued the origin's certificate; the proxy trusts it.
-    pub(crate) ca: TestCa,
-    pub(crate) origin: Origin,
-    pub(crate) daemon: Daemon,
+/// A proxy, and an origin behind it that speaks HTTP/2 and HTTP/1.1.
+pub(crate) fn setup_for(origin: Builder, config: &Config) -> TlsSetup {
+    TlsSetup::with(config, &["h2", "http/1.1"], origin)
 }
 
-impl Scene {
-    /// An origin that speaks HTTP/2 and HTTP/1.1.
-    pub(crate) fn new(origin: Builder, config: &Config) -> Self {
-        let ca = TestCa::new();
-        let server = Server::of(&ca, &["allowed.test"]).alpn(&["h2", "http/1.1"]);
-        let origin = origin.tls_as(&server).start();
-        let daemon = start(config, &ca);
-        Self { ca, origin, daemon }
-    }
+/// The same with a proxy in limited mode.
+pub(crate) fn limited_setup(origin: Builder) -> TlsSetup {
+    setup_for(origin, &Config::limited())
+}
 
-    /// A proxy in limited mode.
-    pub(crate) fn limited(origin: Builder) -> Self {
-        Self::new(origin, &limited())
-    }
+/// The origin as a URL.
+pub(crate) fn base(setup: &TlsSetup) -> String {
+    setup.origin.url("allowed.test", "")
+}
 
-    /// The origin as a URL.
-    pub(crate) fn base(&self) -> String {
-        self.origin.url("allowed.test", "")
-    }
+/// Runs a client that trusts the proxy's bundle.
+pub(crate) fn attempt_through<R>(setup: &TlsSetup, run: impl FnOnce(&Attempt<'_>) -> R) -> R {
+    run(&Attempt {
+        base: base(setup),
+        proxy: Some(proxy(&setup.daemon)),
+        ca: &bundle(&setup.daemon),
+    })
+}
 
-    /// Runs a client that trusts the proxy's bundle.
-    pub(crate) fn attempt<R>(&self, run: impl FnOnce(&Attempt<'_>) -> R) -> R {
-        run(&Attempt {
-            base: self.base(),
-            proxy: Some(proxy(&self.daemon)),
-            ca: &bundle(&self.daemon),
-        })
-    }
-
-    /// Checks that the origin was asked for something, in one of these versions, and for nothing
-    /// that writes.
-    pub(crate) fn was_read(&self, versions: &[&str]) {
-        let requests = self.origin.requests();
-        assert!(!requests.is_empty());
-        for request in &requests {
-            assert!(versions.contains(&&*request.version), "{request:?}");
-            assert!(matches!(&*request.method, "GET" | "HEAD"), "{request:?}");
-        }
+/// Fails unless the origin has received requests, in these versions only, and only such that read.
+#[track_caller]
+pub(crate) fn assert_only_read(setup: &TlsSetup, versions: &[&str]) {
+    let requests = setup.origin.requests();
+    assert!(!requests.is_empty());
+    for request in &requests {
+        assert!(versions.contains(&&*request.version), "{request:?}");
+        assert!(matches!(&*request.method, "GET" | "HEAD"), "{request:?}");
     }
 }
 
-/// `Config::example` in limited mode.
-pub(crate) fn limited() -> Config {
-    Config::example().set("network", "mode", r#""limited""#)
-}
-
-/// A proxy that trusts the authority of the test, and no other.
-pub(crate) fn start(config: &Config, ca: &TestCa) -> Daemon {
-    Daemon::launch(e2e::binary!())
-        .config(config)
-        .trusting(ca)
-        .start()
-}
-
-/// The HTTP door as a URL.
+/// The HTTP listener as a URL.
 pub(crate) fn proxy(daemon: &Daemon) -> String {
     format!("http://{}", daemon.http_addr())
 }
@@ -115,13 +89,8 @@ pub(crate) fn bundle(daemon: &Daemon) -> PathBuf {
     published.unwrap_or_else(|| {
         let file = daemon.directory().join("bundle.pem");
         if !file.exists() {
-            Program::new(env!("CARGO_BIN_EXE_proxyctl-under-test"))
-                .arg("--socket")
-                .arg(daemon.directory().join("control.sock"))
-                .args(["ca", "export", "--bundle", "--out"])
-                .arg(&file)
-                .run()
-                .succeeded();
+            let out = file.to_string_lossy();
+            proxyctl(daemon, &["ca", "export", "--bundle", "--out", &out]).succeeded();
         }
         file
     })
@@ -129,32 +98,32 @@ pub(crate) fn bundle(daemon: &Daemon) -> PathBuf {
 
 /// The client reads from an intercepted origin (M1, M5, M6, B2).
 pub(crate) fn reads(client: &impl Intercepted) {
-    let scene = Scene::limited(client.origin(Scheme::Https));
-    let outcome = scene.attempt(|attempt| client.attempt(attempt));
+    let setup = limited_setup(client.origin(Scheme::Https));
+    let outcome = attempt_through(&setup, |attempt| client.attempt(attempt));
     outcome.run.succeeded();
     assert_eq!(outcome.fetched.as_deref(), Some(CONTENT));
-    scene.was_read(client.versions());
+    assert_only_read(&setup, client.versions());
     // A record of a request inside TLS proves that TLS was intercepted.
-    scene.daemon.wait_for_log(|line| {
+    setup.daemon.wait_for_log(|line| {
         let is = |field, value| line.field(field).is_some_and(|found| found == value);
         is("network.transport.protocol", "https")
             && is("http.request.method", "GET")
             && is("network.policy.decision", "allow")
     });
-    let blocked = scene.daemon.blocked();
+    let blocked = setup.daemon.blocked();
     assert!(blocked.is_empty(), "{blocked:?}");
 }
 
 /// The client may not write and says so. The origin never gets the request (P7, H5, M7).
 pub(crate) fn does_not_write(client: &impl Intercepted) {
-    let scene = Scene::limited(client.origin(Scheme::Https));
-    let run = scene.attempt(|attempt| client.write(attempt));
+    let setup = limited_setup(client.origin(Scheme::Https));
+    let run = attempt_through(&setup, |attempt| client.write(attempt));
     run.failed().says_one_of(client.write_refusals());
-    let entry = scene.daemon.wait_for_blocked(|_| true);
+    let entry = setup.daemon.wait_for_blocked(|_| true);
     assert_eq!(entry["reason"], "method_not_allowed", "{entry}");
     assert_eq!(entry["protocol"], "https", "{entry}");
     assert_eq!(entry["host"], "allowed.test", "{entry}");
-    for request in scene.origin.requests() {
+    for request in setup.origin.requests() {
         assert_eq!(request.method, "GET", "{request:?}");
     }
 }
@@ -162,16 +131,16 @@ pub(crate) fn does_not_write(client: &impl Intercepted) {
 /// A client that trusts the origin's authority but not the proxy's fails with its own message, and
 /// the log says once what to do.
 pub(crate) fn needs_the_ca(client: &impl Intercepted) {
-    let scene = Scene::limited(client.origin(Scheme::Https));
+    let setup = limited_setup(client.origin(Scheme::Https));
     let outcome = client.attempt(&Attempt {
-        base: scene.base(),
-        proxy: Some(proxy(&scene.daemon)),
-        ca: scene.ca.file(),
+        base: base(&setup),
+        proxy: Some(proxy(&setup.daemon)),
+        ca: setup.ca.file(),
     });
     outcome.run.failed().says_one_of(client.distrusts());
     assert_eq!(outcome.fetched, None);
-    assert!(scene.origin.requests().is_empty());
-    distrust_is_logged_once(&scene.daemon);
+    assert!(setup.origin.requests().is_empty());
+    distrust_is_logged_once(&setup.daemon);
 }
 
 /// The log has one line about a client that does not trust the proxy's CA.

@@ -6,8 +6,8 @@ use std::path::Path;
 use e2e::program::{Program, Run};
 use tempfile::TempDir;
 
+use crate::client::{Attempt, Client, Outcome, ProxyProtocol, Scheme, client_tests};
 use crate::intercepted::{Intercepted, intercepted_tests};
-use crate::scene::{Attempt, Client, Door, Outcome, Scheme, client_tests};
 
 /// More than it may send before there is room for it. It reads no answer before that.
 const LARGE: usize = 5_000_000;
@@ -20,7 +20,7 @@ impl Client for HttpClient {
         Outcome::printed(fetch(attempt, "GET", 0))
     }
 
-    fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {
+    fn refusals(&self, scheme: Scheme, _through: ProxyProtocol) -> &'static [&'static str] {
         match scheme {
             // The body of H5.
             Scheme::Http => &[r#""reason":"not_allowed""#],

@@ -3,7 +3,6 @@
 use e2e::daemon::{Config, Daemon};
 use e2e::program::Run;
 
-use crate::intercepted::limited;
 use crate::script::{self, Trust};
 
 fn exec(config: &Config) -> (Run, Daemon) {
@@ -30,7 +29,7 @@ fn exec_is_not_carried_where_hooks_judge_requests() {
 /// P7.
 #[test]
 fn exec_is_refused_in_limited_mode() {
-    let (run, daemon) = exec(&limited());
+    let (run, daemon) = exec(&Config::limited());
     run.failed().says("method_not_allowed");
     let entry = daemon.wait_for_blocked(|_| true);
     assert_eq!(entry["reason"], "method_not_allowed", "{entry}");

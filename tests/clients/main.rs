@@ -1,4 +1,4 @@
-//! Real clients through the real binary: each through every door it can use, once to an allowed
+//! Real clients through the real binary: each by HTTP and SOCKS5 if it can, once to an allowed
 //! origin and once to a blocked one, which must not be contacted (issue 2, "Real components"; SPEC
 //! H1, H5, H8, S1, S2, R1).
 //!
@@ -10,6 +10,7 @@ mod boto3;
 mod busybox;
 mod cargo;
 mod chromium;
+mod client;
 mod curl;
 mod git;
 mod git_lfs;
@@ -24,7 +25,6 @@ mod npm;
 mod openssl;
 mod pip;
 mod python;
-mod scene;
 mod script;
 mod skopeo;
 mod ssh;

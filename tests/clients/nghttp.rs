@@ -5,8 +5,8 @@ use std::fs;
 use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::Run;
 
-use crate::intercepted::Scene;
-use crate::scene::{Attempt, CONTENT};
+use crate::client::{Attempt, CONTENT};
+use crate::intercepted::{assert_only_read, attempt_through, base, limited_setup};
 
 fn origin() -> Builder {
     Origin::answering(|_| Answer::text(CONTENT))
@@ -33,38 +33,37 @@ fn nghttp(attempt: &Attempt<'_>, arguments: &[&str]) -> Run {
 /// M5, M6: with several streams on one connection.
 #[test]
 fn nghttp_reads_over_http2() {
-    let scene = Scene::limited(origin());
-    let run = scene.attempt(|attempt| nghttp(attempt, &["--multiply=20"]));
+    let setup = limited_setup(origin());
+    let run = attempt_through(&setup, |attempt| nghttp(attempt, &["--multiply=20"]));
     run.succeeded().says("The negotiated protocol: h2");
     assert!(!run.stdout.contains("verification failed"), "{run:#?}");
     assert_eq!(run.stdout.matches(CONTENT).count(), 20, "{run:#?}");
-    scene.was_read(&["HTTP/2.0"]);
-    assert_eq!(scene.origin.requests().len(), 20);
+    assert_only_read(&setup, &["HTTP/2.0"]);
+    assert_eq!(setup.origin.requests().len(), 20);
     // One carries sixteen requests at once.
-    assert!(scene.origin.connections() <= 2);
+    assert!(setup.origin.connections() <= 2);
 }
 
 /// P7, H5, M7.
 #[test]
 fn nghttp_may_not_write() {
-    let scene = Scene::limited(origin());
+    let setup = limited_setup(origin());
     let post = ["--header=:method: POST"];
-    scene
-        .attempt(|attempt| nghttp(attempt, &post))
+    attempt_through(&setup, |attempt| nghttp(attempt, &post))
         .succeeded()
         .says(":status: 403")
         .says("x-proxy-error: blocked-by-method-policy");
-    assert!(scene.origin.requests().is_empty());
+    assert!(setup.origin.requests().is_empty());
 }
 
 /// It warns and goes on, so the proxy cannot notice it.
 #[test]
 fn nghttp_warns_where_the_ca_is_not_trusted() {
-    let scene = Scene::limited(origin());
+    let setup = limited_setup(origin());
     let attempt = Attempt {
-        base: scene.base(),
-        proxy: Some(crate::intercepted::proxy(&scene.daemon)),
-        ca: scene.ca.file(),
+        base: base(&setup),
+        proxy: Some(crate::intercepted::proxy(&setup.daemon)),
+        ca: setup.ca.file(),
     };
     nghttp(&attempt, &[]).says("Certificate verification failed");
 }

@@ -4,12 +4,12 @@
 //! get the agent that this switch would install, from the undici that `.ci/clients` installs;
 //! `fetch` itself is node's in both cases.
 
-use e2e::daemon::Daemon;
+use e2e::daemon::{Config, Daemon};
 use e2e::program::{Run, installed};
 use e2e::tls::TestCa;
 
-use crate::intercepted::{Intercepted, intercepted_tests, limited, proxy};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
+use crate::client::{Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, client_tests};
+use crate::intercepted::{Intercepted, intercepted_tests, proxy};
 
 const FETCH: &str = r"
 const [url, undici, method] = process.argv.slice(1);
@@ -65,12 +65,12 @@ impl Client for Fetch {
         Outcome::printed(fetch(attempt, "GET"))
     }
 
-    fn refusals(&self, _scheme: Scheme, _door: Door) -> &'static [&'static str] {
+    fn refusals(&self, _scheme: Scheme, _through: ProxyProtocol) -> &'static [&'static str] {
         // The `fetch` of node 18 does not report why a tunnel was refused.
         &["403", "TypeError: fetch failed"]
     }
 
-    fn protocols(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {
+    fn protocols(&self, scheme: Scheme, _through: ProxyProtocol) -> &'static [&'static str] {
         match scheme {
             // undici made a tunnel for plain HTTP too; newer ones do not.
             Scheme::Http => &["http-connect", "http"],
@@ -118,7 +118,7 @@ intercepted_tests!(Fetch);
 fn plain_http_inside_a_tunnel_is_read_in_limited_mode() {
     let origin = Fetch.origin(Scheme::Http).start();
     let ca = TestCa::new();
-    let daemon = Daemon::start(e2e::binary!(), &limited());
+    let daemon = Daemon::start(&Config::limited());
     let attempt = Attempt {
         base: origin.url("allowed.test", ""),
         proxy: Some(proxy(&daemon)),
@@ -140,8 +140,8 @@ impl Client for Https {
         Outcome::printed(https(attempt, "GET"))
     }
 
-    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        Fetch.refusals(scheme, door)
+    fn refusals(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        Fetch.refusals(scheme, through)
     }
 }
 

@@ -8,8 +8,10 @@ use e2e::program::{Program, Run};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::client::{
+    Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, client_tests, tar_gz,
+};
 use crate::intercepted::{Intercepted, intercepted_tests};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, tar_gz};
 
 struct Npm;
 
@@ -44,11 +46,11 @@ impl Client for Npm {
         Outcome { run, fetched }
     }
 
-    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        match (scheme, door) {
-            (Scheme::Http, Door::Http) => &["403 Forbidden"],
-            (Scheme::Https, Door::Http) => &["403"],
-            (_, Door::Socks5) => &["NotAllowed"],
+    fn refusals(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        match (scheme, through) {
+            (Scheme::Http, ProxyProtocol::Http) => &["403 Forbidden"],
+            (Scheme::Https, ProxyProtocol::Http) => &["403"],
+            (_, ProxyProtocol::Socks5) => &["NotAllowed"],
         }
     }
 }

@@ -4,8 +4,11 @@ use e2e::daemon::Config;
 use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::Run;
 
-use crate::intercepted::{Scene, distrust_is_logged_once, proxy};
-use crate::scene::{Attempt, CONTENT};
+use crate::client::{Attempt, CONTENT};
+use crate::intercepted::{
+    attempt_through, base, distrust_is_logged_once, limited_setup, proxy, setup_for,
+};
+use e2e::setup::TlsSetup;
 
 const ISSUER: &str = "issuer=CN=codex-network-proxy CA";
 
@@ -28,8 +31,8 @@ fn s_client(attempt: &Attempt<'_>, arguments: &[&str], requests: &str) -> Run {
         .run()
 }
 
-fn request(line: &str, scene: &Scene, connection: &str) -> String {
-    let port = scene.origin.addr().port();
+fn request(line: &str, setup: &TlsSetup, connection: &str) -> String {
+    let port = setup.origin.addr().port();
     format!(
         "{line} HTTP/1.1\r\nHost: allowed.test:{port}\r\nContent-Length: 0\r\n\
          Connection: {connection}\r\n\r\n"
@@ -40,16 +43,16 @@ fn request(line: &str, scene: &Scene, connection: &str) -> String {
 #[test]
 fn s_client_reads_and_may_not_write_on_one_connection() {
     for version in ["-tls1_2", "-tls1_3"] {
-        let scene = Scene::limited(origin());
+        let setup = limited_setup(origin());
         let requests = [
-            request("GET /first", &scene, "keep-alive"),
-            request("POST /second", &scene, "keep-alive"),
-            request("GET /third", &scene, "close"),
+            request("GET /first", &setup, "keep-alive"),
+            request("POST /second", &setup, "keep-alive"),
+            request("GET /third", &setup, "close"),
         ]
         .concat();
         // Without it, the end of its input would end the session.
         let arguments = ["-alpn", "http/1.1", version, "-ign_eof"];
-        let run = scene.attempt(|attempt| s_client(attempt, &arguments, &requests));
+        let run = attempt_through(&setup, |attempt| s_client(attempt, &arguments, &requests));
         run.succeeded()
             .says("ALPN protocol: http/1.1")
             .says("Verify return code: 0 (ok)")
@@ -57,7 +60,7 @@ fn s_client_reads_and_may_not_write_on_one_connection() {
             .says("HTTP/1.1 403 Forbidden")
             .says("x-proxy-error: blocked-by-method-policy");
         assert_eq!(run.stdout.matches(CONTENT).count(), 2, "{run:#?}");
-        let asked = scene.origin.requests();
+        let asked = setup.origin.requests();
         let asked: Vec<_> = asked.iter().map(|request| &*request.target).collect();
         assert_eq!(asked, ["/first", "/third"]);
     }
@@ -66,7 +69,7 @@ fn s_client_reads_and_may_not_write_on_one_connection() {
 /// M6: ALPN chooses a protocol that both sides speak.
 #[test]
 fn s_client_is_offered_what_it_and_the_origin_speak() {
-    let scene = Scene::limited(origin());
+    let setup = limited_setup(origin());
     for (offered, spoken) in [
         (&["-alpn", "h2,http/1.1"][..], "ALPN protocol: h2"),
         (&["-alpn", "h2"], "ALPN protocol: h2"),
@@ -74,8 +77,7 @@ fn s_client_is_offered_what_it_and_the_origin_speak() {
         (&[], "No ALPN negotiated"),
         (&["-noservername"], "No ALPN negotiated"),
     ] {
-        scene
-            .attempt(|attempt| s_client(attempt, offered, ""))
+        attempt_through(&setup, |attempt| s_client(attempt, offered, ""))
             .succeeded()
             .says(spoken)
             .says(ISSUER)
@@ -86,59 +88,58 @@ fn s_client_is_offered_what_it_and_the_origin_speak() {
 /// M6.
 #[test]
 fn s_client_resumes_its_session() {
-    let scene = Scene::limited(origin());
-    let file = scene.daemon.directory().join("session");
+    let setup = limited_setup(origin());
+    let file = setup.daemon.directory().join("session");
     let file = file.to_string_lossy();
     let arguments = ["-tls1_3", "-alpn", "http/1.1", "-ign_eof"];
-    let get = request("GET /", &scene, "close");
-    scene
-        .attempt(|attempt| {
-            s_client(
-                attempt,
-                &[&arguments[..], &["-sess_out", &file]].concat(),
-                &get,
-            )
-        })
-        .succeeded()
-        .says("New, TLSv1.3");
-    scene
-        .attempt(|attempt| {
-            s_client(
-                attempt,
-                &[&arguments[..], &["-sess_in", &file]].concat(),
-                &get,
-            )
-        })
-        .succeeded()
-        .says("Reused, TLSv1.3")
-        .says(CONTENT);
+    let get = request("GET /", &setup, "close");
+    attempt_through(&setup, |attempt| {
+        s_client(
+            attempt,
+            &[&arguments[..], &["-sess_out", &file]].concat(),
+            &get,
+        )
+    })
+    .succeeded()
+    .says("New, TLSv1.3");
+    attempt_through(&setup, |attempt| {
+        s_client(
+            attempt,
+            &[&arguments[..], &["-sess_in", &file]].concat(),
+            &get,
+        )
+    })
+    .succeeded()
+    .says("Reused, TLSv1.3")
+    .says(CONTENT);
 }
 
 /// Issue 4, "Bad input".
 #[test]
 fn s_client_that_names_another_host_inside_gets_an_alert() {
-    let scene = Scene::limited(origin());
-    scene
-        .attempt(|attempt| s_client(attempt, &["-servername", "denied.test"], ""))
-        .failed()
-        .says("unrecognized name");
-    let entry = scene.daemon.wait_for_blocked(|_| true);
+    let setup = limited_setup(origin());
+    attempt_through(&setup, |attempt| {
+        s_client(attempt, &["-servername", "denied.test"], "")
+    })
+    .failed()
+    .says("unrecognized name");
+    let entry = setup.daemon.wait_for_blocked(|_| true);
     assert_eq!(entry["reason"], "policy_denied", "{entry}");
 }
 
 /// M5.
 #[test]
 fn s_client_that_does_not_trust_the_ca_says_so() {
-    let scene = Scene::limited(origin());
+    let setup = limited_setup(origin());
     let attempt = Attempt {
-        base: scene.base(),
-        proxy: Some(proxy(&scene.daemon)),
-        ca: scene.ca.file(),
+        base: base(&setup),
+        proxy: Some(proxy(&setup.daemon)),
+        ca: setup.ca.file(),
     };
     s_client(&attempt, &[], "")
         .failed()
         .says("self-signed certificate in certificate chain");
-    distrust_is_logged_once(&scene.daemon);
+    distrust_is_logged_once(&setup.daemon);
 }
 
 /// M1: a hook for another host makes no difference either.
@@ -146,9 +147,8 @@ fn s_client_that_does_not_trust_the_ca_says_so() {
 fn s_client_sees_the_origins_certificate_in_full_mode() {
     let hooked = Config::example().hook("other", "other.test", &["GET"], "/");
     for config in [Config::example(), hooked] {
-        let scene = Scene::new(origin(), &config);
-        scene
-            .attempt(|attempt| s_client(attempt, &["-alpn", "h2"], ""))
+        let setup = setup_for(origin(), &config);
+        attempt_through(&setup, |attempt| s_client(attempt, &["-alpn", "h2"], ""))
             .succeeded()
             .says("issuer=CN=authority of one test");
     }

@@ -7,8 +7,8 @@ use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::{Program, Run, installed};
 use tempfile::TempDir;
 
+use crate::client::{Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, client_tests};
 use crate::intercepted::{Intercepted, intercepted_tests};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests};
 
 const WHEEL: &str = "tiny-1.0-py3-none-any.whl";
 
@@ -42,11 +42,11 @@ impl Client for Pip {
         Outcome { run, fetched }
     }
 
-    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        match (scheme, door) {
-            (Scheme::Http, Door::Http) => &["403 Client Error: Forbidden"],
-            (Scheme::Https, Door::Http) => &["Tunnel connection failed: 403 Forbidden"],
-            (_, Door::Socks5) => &["0x02: Connection not allowed by ruleset"],
+    fn refusals(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        match (scheme, through) {
+            (Scheme::Http, ProxyProtocol::Http) => &["403 Client Error: Forbidden"],
+            (Scheme::Https, ProxyProtocol::Http) => &["Tunnel connection failed: 403 Forbidden"],
+            (_, ProxyProtocol::Socks5) => &["0x02: Connection not allowed by ruleset"],
         }
     }
 }

@@ -7,10 +7,10 @@ use std::thread;
 use e2e::daemon::{Config, Daemon};
 use e2e::program::Run;
 
+use crate::client::{Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, python};
 use crate::intercepted::Intercepted;
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, python};
 
-/// Sends a datagram through the SOCKS5 door to a server that echoes it, and waits for the echo as
+/// Sends a datagram by SOCKS5 to a server that echoes it, and waits for the echo as
 /// long as a client would.
 fn datagram(daemon: &Daemon, name: &str) -> Run {
     let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -31,7 +31,7 @@ fn datagram(daemon: &Daemon, name: &str) -> Run {
 /// S3.
 #[test]
 fn pysocks_sends_a_datagram_where_allowed_and_is_answered() {
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let run = datagram(&daemon, "allowed.test");
     run.succeeded();
     assert_eq!(run.stdout, CONTENT);
@@ -41,7 +41,7 @@ fn pysocks_sends_a_datagram_where_allowed_and_is_answered() {
 /// S3, R1.
 #[test]
 fn pysocks_is_not_answered_where_blocked() {
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let run = datagram(&daemon, "blocked.test");
     run.failed().says_one_of(&["timed out"]);
     let entry = daemon.wait_for_blocked(|entry| entry["host"] == "blocked.test");
@@ -57,7 +57,7 @@ struct Library {
     options: &'static [&'static str],
     /// Its message when a plain request, a CONNECT or a SOCKS5 request is refused.
     refusals: [&'static [&'static str]; 3],
-    /// How its plain requests through the HTTP door are recorded.
+    /// How its plain requests are recorded if the proxy speaks HTTP.
     plain: &'static [&'static str],
     /// The version that it speaks inside intercepted TLS.
     versions: &'static [&'static str],
@@ -80,19 +80,19 @@ impl Client for Library {
         Outcome::printed(self.run(attempt, &[]))
     }
 
-    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        match (scheme, door) {
-            (Scheme::Http, Door::Http) => self.refusals[0],
-            (Scheme::Https, Door::Http) => self.refusals[1],
-            (_, Door::Socks5) => self.refusals[2],
+    fn refusals(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        match (scheme, through) {
+            (Scheme::Http, ProxyProtocol::Http) => self.refusals[0],
+            (Scheme::Https, ProxyProtocol::Http) => self.refusals[1],
+            (_, ProxyProtocol::Socks5) => self.refusals[2],
         }
     }
 
-    fn protocols(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        match (scheme, door) {
-            (_, Door::Socks5) => &["socks5"],
-            (Scheme::Http, Door::Http) => self.plain,
-            (Scheme::Https, Door::Http) => &["http-connect"],
+    fn protocols(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        match (scheme, through) {
+            (_, ProxyProtocol::Socks5) => &["socks5"],
+            (Scheme::Http, ProxyProtocol::Http) => self.plain,
+            (Scheme::Https, ProxyProtocol::Http) => &["http-connect"],
         }
     }
 }
@@ -138,7 +138,7 @@ mod requests {
         forbidden: &["403 Client Error: Forbidden"],
         ..super::USUAL
     };
-    crate::scene::client_tests!(REQUESTS; http, https, socks5);
+    crate::client::client_tests!(REQUESTS; http, https, socks5);
     crate::intercepted::intercepted_tests!(REQUESTS);
 }
 
@@ -153,7 +153,7 @@ mod httpx {
         forbidden: &["Client error '403 Forbidden'"],
         ..super::USUAL
     };
-    crate::scene::client_tests!(HTTPX; http, https, socks5);
+    crate::client::client_tests!(HTTPX; http, https, socks5);
     crate::intercepted::intercepted_tests!(HTTPX);
 
     /// It sends its whole request before it reads an answer, and needs room for all of it.
@@ -188,7 +188,7 @@ mod aiohttp {
         forbidden: &["403, message='Forbidden'"],
         ..super::USUAL
     };
-    crate::scene::client_tests!(AIOHTTP; http, https, socks5);
+    crate::client::client_tests!(AIOHTTP; http, https, socks5);
     crate::intercepted::intercepted_tests!(AIOHTTP);
 }
 
@@ -204,7 +204,7 @@ mod urllib {
         forbidden: &["HTTP Error 403: Forbidden"],
         ..super::USUAL
     };
-    crate::scene::client_tests!(URLLIB; http, https);
+    crate::client::client_tests!(URLLIB; http, https);
     crate::intercepted::intercepted_tests!(URLLIB);
 }
 
@@ -220,5 +220,5 @@ mod pysocks {
         plain: &["http-connect"],
         ..super::USUAL
     };
-    crate::scene::client_tests!(PYSOCKS; http, https, socks5);
+    crate::client::client_tests!(PYSOCKS; http, https, socks5);
 }

@@ -1,4 +1,4 @@
-//! The scene of a script that is server and client in one: it serves at a free port, and runs its client with
+//! Runs a script that is server and client in one: it serves at a free port, and runs its client with
 //! the proxy between.
 
 use e2e::daemon::{Config, Daemon};
@@ -6,8 +6,8 @@ use e2e::program::Run;
 use e2e::tls::{Server, TestCa};
 use tempfile::TempDir;
 
-use crate::intercepted::{bundle, proxy, start};
-use crate::scene::{python, trusting};
+use crate::client::{python, trusting};
+use crate::intercepted::{bundle, proxy};
 
 /// The authority that the client trusts.
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ pub(crate) enum Trust {
 /// `server.key` for `allowed.test`.
 pub(crate) fn run(script: &str, options: &[&str], config: &Config, trust: Trust) -> (Run, Daemon) {
     let ca = TestCa::new();
-    let daemon = start(config, &ca);
+    let daemon = Daemon::start_trusting(config, &ca);
     let directory = TempDir::new().expect("a temporary directory");
     let server = Server::of(&ca, &["allowed.test"]);
     server.write(directory.path()).expect("a directory of ours");

@@ -4,8 +4,10 @@ use e2e::origin::{Answer, Body, Builder, Origin, Reply, Request};
 use e2e::program::Run;
 use serde_json::json;
 
+use crate::client::{
+    Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, client_tests, sha256,
+};
 use crate::intercepted::{Intercepted, intercepted_tests};
-use crate::scene::{Attempt, CONTENT, Client, Door, Outcome, Scheme, client_tests, sha256};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -20,14 +22,14 @@ impl Client for Skopeo {
         Outcome::printed(skopeo(attempt, &["inspect", "--config", "--raw"]))
     }
 
-    fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {
+    fn refusals(&self, scheme: Scheme, _through: ProxyProtocol) -> &'static [&'static str] {
         match scheme {
             Scheme::Http => &["403 (Forbidden)"],
             Scheme::Https => &["Forbidden"],
         }
     }
 
-    fn protocols(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {
+    fn protocols(&self, scheme: Scheme, _through: ProxyProtocol) -> &'static [&'static str] {
         match scheme {
             // It tries HTTPS first.
             Scheme::Http => &["http", "http-connect"],

@@ -12,8 +12,6 @@ use e2e::program::{Program, Run, run};
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 
-use crate::intercepted::limited;
-
 /// More than all buffers on the way hold.
 const LENGTH: usize = 3_000_000;
 
@@ -153,7 +151,7 @@ fn ssh_to_a_blocked_host_fails_and_says_why() {
 /// P7, M1: limited mode only permits requests that it can see. The proxy sees no requests in SSH.
 #[test]
 fn ssh_does_not_get_through_in_limited_mode() {
-    let (server, daemon) = (Server::start(), start(&limited()));
+    let (server, daemon) = (Server::start(), start(&Config::limited()));
     for way in WAYS {
         let (run, _) = way.ssh(&server, "allowed.test", &daemon, b"");
         run.failed();
@@ -163,5 +161,5 @@ fn ssh_does_not_get_through_in_limited_mode() {
 }
 
 fn start(config: &Config) -> Daemon {
-    Daemon::start(e2e::binary!(), config)
+    Daemon::start(config)
 }

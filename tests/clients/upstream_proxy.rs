@@ -129,7 +129,7 @@ fn carries(real: fn(SocketAddr) -> Real) {
             .allow("far.test")
             .host("far.test", IpAddr::from(NOWHERE));
         let proxy = format!("http://agent:s3cret@{}", real.addr);
-        let daemon = Daemon::launch(e2e::binary!())
+        let daemon = Daemon::launch()
             .config(&config)
             .env("ALL_PROXY", proxy)
             .start();
@@ -162,7 +162,7 @@ fn tinyproxy_that_wants_credentials_is_blamed() {
     let config = Config::new()
         .allow("far.test")
         .host("far.test", IpAddr::from(NOWHERE));
-    let daemon = Daemon::launch(e2e::binary!())
+    let daemon = Daemon::launch()
         .config(&config)
         // No credentials at all: it answers wrong ones with 401, like an origin.
         .env("ALL_PROXY", format!("http://{}", real.addr))

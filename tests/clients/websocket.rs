@@ -4,7 +4,6 @@
 use e2e::daemon::{Config, Daemon};
 use e2e::program::Run;
 
-use crate::intercepted::limited;
 use crate::script::{self, Trust};
 
 const CLOSED: &str = "brought home 4000 enough";
@@ -45,7 +44,7 @@ fn a_websocket_goes_through_plain_http() {
 #[test]
 fn a_websocket_is_refused_in_limited_mode() {
     for options in [&[][..], &["--plain", "--forward"]] {
-        let (run, daemon) = talk(&limited(), options);
+        let (run, daemon) = talk(&Config::limited(), options);
         run.failed().says("rejected WebSocket connection: HTTP 403");
         let entry = daemon.wait_for_blocked(|_| true);
         assert_eq!(entry["reason"], "method_not_allowed", "{entry}");

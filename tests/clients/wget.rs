@@ -2,8 +2,8 @@
 
 use e2e::program::Run;
 
+use crate::client::{Attempt, Client, Outcome, ProxyProtocol, Scheme, client_tests};
 use crate::intercepted::{Intercepted, intercepted_tests};
-use crate::scene::{Attempt, Client, Door, Outcome, Scheme, client_tests};
 
 struct Wget;
 
@@ -12,7 +12,7 @@ impl Client for Wget {
         Outcome::printed(wget(attempt, &[]))
     }
 
-    fn refusals(&self, scheme: Scheme, _door: Door) -> &'static [&'static str] {
+    fn refusals(&self, scheme: Scheme, _through: ProxyProtocol) -> &'static [&'static str] {
         match scheme {
             Scheme::Http => &["ERROR 403: Forbidden."],
             Scheme::Https => &["Proxy tunneling failed: Forbidden"],

@@ -14,10 +14,6 @@ use serde_json::json;
 const GETS: [&str; 4] = ["/health", "/config", "/patterns", "/blocked"];
 const POSTS: [&str; 2] = ["/mode", "/reload"];
 
-fn start(config: &Config) -> Daemon {
-    Daemon::start(e2e::binary!(), config)
-}
-
 /// A request to the API with these field lines besides `Connection`, each without its end.
 fn ask(daemon: &Daemon, method: &str, target: &str, fields: &[&str]) -> Response {
     let fields = fields.join("\r\n");
@@ -36,7 +32,7 @@ fn through(daemon: &Daemon, method: &str, host: &str, port: u16) -> Response {
 
 #[test]
 fn a1_health_says_ok_and_nothing_else() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let answer = daemon.admin("GET", "/health", None);
     assert_eq!((answer.status, &*answer.text()), (200, "ok"));
     assert_eq!(
@@ -52,7 +48,7 @@ fn a1_config_tells_the_settings_in_force_under_the_names_of_the_file() {
         .set("network", "mode", r#""limited""#)
         .set("daemon.limits", "header_timeout", r#""1m30s""#)
         .set("daemon.limits", "max_connections", "77");
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let answer = daemon.admin("GET", "/config", None);
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let told = answer.json();
@@ -78,7 +74,7 @@ fn a1_config_tells_the_settings_in_force_under_the_names_of_the_file() {
 
 #[test]
 fn a1_patterns_lists_both_lists_and_follows_a_reload() {
-    let daemon = start(&Config::example().allow("*.example.com").deny("10.0.0.1"));
+    let daemon = Daemon::start(&Config::example().allow("*.example.com").deny("10.0.0.1"));
     let answer = daemon.admin("GET", "/patterns", None);
     assert_eq!(
         answer.text(),
@@ -92,7 +88,7 @@ fn a1_patterns_lists_both_lists_and_follows_a_reload() {
 
 #[test]
 fn a1_head_is_answered_like_get_without_the_body() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for path in GETS {
         let get = daemon.admin("GET", path, None);
         let mut connection = Connection::open(daemon.admin_addr());
@@ -112,7 +108,7 @@ fn a1_head_is_answered_like_get_without_the_body() {
 
 #[test]
 fn a1_an_unknown_path_is_404_with_the_paths_that_there_are() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for path in ["/", "/Health", "/health/", "/blocked/1", "/%68ealth", "*"] {
         let method = if path == "*" { "OPTIONS" } else { "GET" };
         let answer = ask(&daemon, method, path, &["Host: localhost"]);
@@ -123,7 +119,7 @@ fn a1_an_unknown_path_is_404_with_the_paths_that_there_are() {
 
 #[test]
 fn a1_a_wrong_method_is_405_and_names_the_right_one() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for (paths, wrong, allow) in [
         (&GETS[..], ["POST", "PUT", "DELETE", "OPTIONS"], "GET, HEAD"),
         (&POSTS[..], ["GET", "HEAD", "PUT", "DELETE"], "POST"),
@@ -140,7 +136,7 @@ fn a1_a_wrong_method_is_405_and_names_the_right_one() {
 
 #[test]
 fn a1_requests_follow_one_another_on_a_connection() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut connection = Connection::open(daemon.admin_addr());
     let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     for path in GETS {
@@ -155,7 +151,7 @@ fn a1_requests_follow_one_another_on_a_connection() {
 #[test]
 fn c5_a_read_only_api_tells_everything_and_changes_nothing() {
     let origin = Origin::start(|_| Answer::text("hello"));
-    let daemon = start(&Config::example().set("daemon.admin", "read_only", "true"));
+    let daemon = Daemon::start(&Config::example().set("daemon.admin", "read_only", "true"));
     let port = origin.addr().port();
     assert_eq!(through(&daemon, "GET", "blocked.test", port).status, 403);
     for path in GETS {
@@ -183,7 +179,7 @@ fn c5_a_read_only_api_tells_everything_and_changes_nothing() {
 #[test]
 fn c5_what_the_api_may_change_and_show_follows_a_reload() {
     let config = Config::example();
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let locked = config
         .set("daemon.admin", "show_config", "false")
         .set("daemon.admin", "show_patterns", "false")
@@ -213,7 +209,7 @@ fn c5_what_the_api_may_change_and_show_follows_a_reload() {
 #[test]
 fn c5_an_api_that_is_off_binds_nothing() {
     let origin = Origin::start(|_| Answer::text("hello"));
-    let daemon = start(&Config::example().set("daemon.admin", "enabled", "false"));
+    let daemon = Daemon::start(&Config::example().set("daemon.admin", "enabled", "false"));
     let listeners: Vec<_> = daemon
         .logs()
         .iter()
@@ -231,7 +227,7 @@ fn c5_an_api_that_is_off_binds_nothing() {
 /// hyper itself would answer with a head and no text.
 #[test]
 fn a1_a_request_that_cannot_be_read_is_answered_in_words() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let long = "x".repeat(70_000);
     for (what, head, status) in [
         ("target", "GET /<x> HTTP/1.1\r\n\r\n".to_owned(), 400),

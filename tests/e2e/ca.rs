@@ -9,9 +9,8 @@ use std::path::Path;
 
 use e2e::daemon::{Config, Daemon};
 use e2e::program::{Program, Run};
+use e2e::proxyctl::{proxyctl, proxyctl_json};
 use serde_json::Value;
-
-use crate::control::{json, proxyctl};
 
 /// A TOML assignment for `-c`.
 fn set(key: &str, path: &Path) -> String {
@@ -20,7 +19,7 @@ fn set(key: &str, path: &Path) -> String {
 
 /// `codex-network-proxy init` on an empty configuration, with state in this directory.
 pub(crate) fn init(state: &Path) -> Run {
-    run_init(Program::new(e2e::binary!()), state)
+    run_init(Program::new(e2e::shipped::proxy()), state)
 }
 
 fn run_init(program: Program, state: &Path) -> Run {
@@ -32,7 +31,7 @@ fn run_init(program: Program, state: &Path) -> Run {
 
 /// A daemon with state in this directory.
 fn daemon_in(state: &Path) -> Daemon {
-    Daemon::launch(e2e::binary!())
+    Daemon::launch()
         .config(&Config::example())
         .arg("-c")
         .arg(set("daemon.state_dir", state))
@@ -46,7 +45,7 @@ fn ca(daemon: &Daemon, arguments: &[&str]) -> Run {
 
 /// The output of `proxyctl ca show --json`.
 fn shown(daemon: &Daemon) -> Value {
-    json(daemon, &["ca", "show"])
+    proxyctl_json(daemon, &["ca", "show"])
 }
 
 fn fingerprint(daemon: &Daemon) -> String {

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use codex_network_config::{Loaded, Sources, load};
 use e2e::program::{Program, Run};
+use e2e::shipped;
 use tempfile::TempDir;
-
-use crate::control::PROXYCTL;
 
 /// Each example, and its path on a system.
 const PLACES: [(&str, &str); 6] = [
@@ -144,10 +143,11 @@ fn b1_the_doctor_finds_nothing_wrong_with_either_environment() {
     let run = Program::new("sh")
         .args(["-euc", script])
         .arg(shell)
-        .args([PROXYCTL, socket]);
+        .args([shipped::proxyctl(), socket]);
     doctor(run.env("NO_PROXY", "*").env("no_proxy", "*"));
 
-    let mut program = Program::new(PROXYCTL).args(["--socket", socket, "doctor", "environment"]);
+    let mut program =
+        Program::new(shipped::proxyctl()).args(["--socket", socket, "doctor", "environment"]);
     let variables = example("environment/50-codex-network-proxy.conf");
     let lines = variables.lines().filter(|line| !line.starts_with('#'));
     for (name, value) in lines.map(|line| line.split_once('=').expect("a variable")) {

@@ -1,16 +1,15 @@
 //! One event at the end of each permitted attempt, at every door and whatever ends it (SPEC R5).
 
-mod scene;
+mod attempt;
 
-use e2e::client::{Connection, Socks5Target};
+use e2e::client::{Connection, Socks5Target, proxy_request};
 use e2e::daemon::{Config, Daemon, LogLine, Signal};
 use e2e::origin::{Answer, Origin};
 use e2e::port::RefusingPort;
 use e2e::resolver::StubResolver;
 use serde_json::{Value, json};
 
-use self::scene::{ALL, Attempt, Door, Way};
-use crate::forward::scene::message;
+use self::attempt::{ALL, Attempt, Door, Way};
 
 fn number(line: &LogLine, field: &str) -> u64 {
     let value = line.field(field).and_then(Value::as_u64);
@@ -109,7 +108,7 @@ fn r5_p4_a_permitted_name_that_does_not_resolve_has_failed_at_every_door() {
         "timeout",
         r#""500ms""#,
     );
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     for (name, cause) in [
         ("missing.test", "dns_failure: the name does not exist"),
         (
@@ -118,7 +117,7 @@ fn r5_p4_a_permitted_name_that_does_not_resolve_has_failed_at_every_door() {
         ),
     ] {
         let mut client = Connection::open(daemon.http_addr());
-        client.exchange(&message("GET", name, "/", &[]));
+        client.exchange(&proxy_request("GET", name, "/", &[]));
         Connection::open(daemon.http_addr()).connect(&format!("{name}:443"));
         let target = Socks5Target::name(name, 22);
         Connection::open(daemon.socks_addr()).socks5_connect(&target);
@@ -152,12 +151,12 @@ fn r5_p4_a_permitted_name_that_does_not_resolve_has_failed_at_every_door() {
 fn r5_without_log_flows_only_failures_are_in_the_log_and_a_reload_puts_it_in_force() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let refusing = RefusingPort::open();
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let ask = |port: u16| {
         let authority = format!("allowed.test:{port}");
         let mut client = Connection::open(daemon.http_addr());
         client
-            .exchange(&message("GET", &authority, "/", &[]))
+            .exchange(&proxy_request("GET", &authority, "/", &[]))
             .status
     };
     let flows = || {
@@ -179,10 +178,10 @@ fn r5_without_log_flows_only_failures_are_in_the_log_and_a_reload_puts_it_in_for
 fn r5_completed_attempts_are_at_level_debug() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let config = Config::example().set("daemon", "log", r#""info,codex_network_proxy.flow=debug""#);
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     let authority = format!("allowed.test:{}", origin.addr().port());
     let mut client = Connection::open(daemon.http_addr());
-    client.exchange(&message("GET", &authority, "/", &[]));
+    client.exchange(&proxy_request("GET", &authority, "/", &[]));
     let line = daemon.wait_for_log(|line| line.flow() == Some("completed"));
     assert_eq!(line.level(), Some("DEBUG"));
     let message = line.message().expect("a message");
@@ -196,10 +195,10 @@ fn r5_r2_failures_of_one_client_beyond_a_rate_are_counted_together() {
     const TIMES: u64 = 1500;
     let refusing = RefusingPort::open();
     let authority = format!("allowed.test:{}", refusing.addr().port());
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     for _ in 0..TIMES {
-        let answer = client.exchange(&message("GET", &authority, "/", &[]));
+        let answer = client.exchange(&proxy_request("GET", &authority, "/", &[]));
         assert_eq!(answer.status, 502);
     }
     drop(client);

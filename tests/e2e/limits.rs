@@ -17,10 +17,6 @@ fn limited(most: usize) -> Config {
     Config::example().set("daemon.limits", "max_connections", &most.to_string())
 }
 
-fn start(config: &Config) -> Daemon {
-    Daemon::start(e2e::binary!(), config)
-}
-
 fn is_full(daemon: &Daemon) {
     daemon.wait_for_log(|line| line.message() == Some(AT_THE_LIMIT));
 }
@@ -43,7 +39,7 @@ fn hold(daemon: &Daemon, count: usize) -> Vec<Connection> {
 #[test]
 fn c5_clients_beyond_max_connections_wait_and_are_served_when_a_place_is_freed() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&limited(2));
+    let daemon = Daemon::start(&limited(2));
     let mut held = hold(&daemon, 2);
     is_full(&daemon);
     let target = Socks5Target::name("allowed.test", origin.addr().port());
@@ -69,7 +65,7 @@ fn c5_clients_beyond_max_connections_wait_and_are_served_when_a_place_is_freed()
 #[test]
 fn c5_a_place_is_freed_however_its_connection_ends() {
     let origin = Origin::start(|_| Answer::text("hello"));
-    let daemon = start(&limited(1));
+    let daemon = Daemon::start(&limited(1));
     for number in 0..30 {
         let mut client = Connection::open(daemon.http_addr());
         match number % 5 {
@@ -98,7 +94,7 @@ fn c5_at_the_limit_connections_that_wait_for_their_next_request_give_their_place
     let origin = Origin::start(|_| Answer::text("hello"));
     let authority = format!("allowed.test:{}", origin.addr().port());
     let kept = format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n");
-    let daemon = start(&impatient(2));
+    let daemon = Daemon::start(&impatient(2));
     let mut idle: Vec<_> = (0..2)
         .map(|_| Connection::open(daemon.http_addr()))
         .collect();
@@ -122,7 +118,7 @@ fn c5_at_the_limit_tunnels_and_answers_under_way_keep_their_places() {
         Answer::text("late")
     });
     let echo = Origin::echoing_bytes().start();
-    let daemon = start(&impatient(2));
+    let daemon = Daemon::start(&impatient(2));
     let mut tunnel = Connection::open(daemon.http_addr());
     let authority = format!("allowed.test:{}", echo.addr().port());
     assert_eq!(tunnel.connect(&authority).status, 200);
@@ -143,7 +139,7 @@ fn c5_below_the_limit_a_connection_waits_for_its_next_request_undisturbed() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let authority = format!("allowed.test:{}", origin.addr().port());
     let kept = format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n");
-    let daemon = start(&impatient(2));
+    let daemon = Daemon::start(&impatient(2));
     let mut client = Connection::open(daemon.http_addr());
     for _ in 0..2 {
         assert_eq!(client.exchange(&kept).text(), "hello");
@@ -155,7 +151,7 @@ fn c5_below_the_limit_a_connection_waits_for_its_next_request_undisturbed() {
 #[test]
 fn c5_a_higher_limit_lets_waiting_clients_in_when_it_is_reloaded() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&limited(1));
+    let daemon = Daemon::start(&limited(1));
     // A tunnel: a handshake would free its place after a while.
     let mut held = hold(&daemon, 1).remove(0);
     let target = Socks5Target::name("allowed.test", origin.addr().port());
@@ -172,7 +168,7 @@ fn c5_a_higher_limit_lets_waiting_clients_in_when_it_is_reloaded() {
 #[test]
 fn c5_the_limit_is_told_in_the_log_once_and_not_for_every_client() {
     const CLIENTS: usize = 20;
-    let daemon = start(&limited(1));
+    let daemon = Daemon::start(&limited(1));
     let held = hold(&daemon, 1);
     is_full(&daemon);
     let waiting: Vec<_> = (0..CLIENTS)
@@ -203,7 +199,7 @@ fn c5_slow_clients_cost_nobody_else_anything() {
         return;
     };
     let origin = Origin::start(|_| Answer::text("hello"));
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut slow: Vec<_> = (0..200)
         .map(|_| Connection::open(daemon.http_addr()))
         .collect();
@@ -222,7 +218,7 @@ fn c5_five_hundred_clients_at_once_are_all_answered() {
         return;
     };
     let origin = Origin::start(|_| Answer::text("hello"));
-    let daemon = start(&limited(100));
+    let daemon = Daemon::start(&limited(100));
     // All of them are connected before the first is read from.
     let clients: Vec<_> = (0..500)
         .map(|_| {

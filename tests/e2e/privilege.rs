@@ -8,15 +8,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use e2e::client::Connection;
-use e2e::daemon::{Config, Daemon, Signal};
+use e2e::daemon::{Config, Daemon, Signal, StartScript};
 use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
+use e2e::process::command_line;
 use e2e::program::{Program, Run};
 use e2e::wait::{TIMEOUT, poll};
 use tempfile::TempDir;
-
-use crate::roles::{children, command_line, worker};
-use crate::startup::Wrapped;
 
 /// An account that owns nothing, by number.
 const NOBODY: &str = "65534";
@@ -118,7 +116,7 @@ fn program_for_all() -> (TempDir, std::path::PathBuf) {
     // Not written by this process, which may be forking at this moment: see ETXTBSY.
     let copy = "cp \"$0\" \"$1\" && chmod 755 \"$1\" && chmod 777 \"${1%/*}\"";
     Program::new("sh")
-        .args(["-c", copy, e2e::binary!()])
+        .args(["-c", copy, e2e::shipped::proxy()])
         .arg(&program)
         .run()
         .succeeded();
@@ -144,20 +142,21 @@ fn l5_no_role_can_be_looked_into_by_other_processes_of_its_user() {
     seen.expect("such an attempt sees what is there to be seen");
 
     let (_directory, program) = program_for_all();
-    let wrapped = Wrapped::as_ordinary_user(&program);
-    let daemon = Daemon::launch(wrapped.path())
+    let wrapped = StartScript::as_ordinary_user(&program);
+    let daemon = Daemon::launch()
+        .program(wrapped.path())
         .config(&Config::example())
         .env("SECRET_OF_STARTER", SECRET)
         .start();
     assert_closed("monitor", daemon.pid());
-    assert_closed("worker", worker(&daemon));
+    assert_closed("worker", daemon.worker());
     make_pipe(daemon.config_path());
     daemon.signal(Signal::SIGHUP);
     let _pipe = File::options()
         .write(true)
         .open(daemon.config_path())
         .expect("a pipe that is read");
-    let children = children(&daemon);
+    let children = daemon.children();
     let loader = children
         .iter()
         .find(|pid| command_line(**pid).ends_with("load"));
@@ -194,13 +193,13 @@ fn m9_a_secret_of_the_environment_reaches_the_worker_and_no_roles_environment() 
         inject_request_headers = [{ name = "Authorization", secret_env_var = "SECRET_OF_STARTER" }]
         "#,
     );
-    let daemon = Daemon::launch(e2e::binary!())
+    let daemon = Daemon::launch()
         .config(&config)
         .env("SECRET_OF_STARTER", SECRET)
         .start();
     // A reload looks the user up again.
     assert_eq!(daemon.reload().status, 200);
-    let environment = std::fs::read(format!("/proc/{}/environ", worker(&daemon)));
+    let environment = std::fs::read(format!("/proc/{}/environ", daemon.worker()));
     let environment = environment.unwrap_or_default();
     assert!(!String::from_utf8_lossy(&environment).contains(SECRET));
 }
@@ -210,7 +209,7 @@ fn m3_another_user_neither_reads_nor_changes_what_the_proxy_keeps() {
     if !machine::has(Need::Root) {
         return;
     }
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let state = daemon.directory().join("state");
     crate::ca::init(&state).succeeded();
     assert_eq!(daemon.reload().status, 200);
@@ -250,7 +249,7 @@ fn m3_another_user_neither_reads_nor_changes_what_the_proxy_keeps() {
 fn a2_a_client_gets_what_the_policy_allows_and_steers_nothing_that_is_read_only() {
     let origin = Origin::start(|_| Answer::text("here"));
     let config = Config::example().set("daemon.admin", "read_only", "true");
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     let through = |method: &str, url: &str| {
         let request = format!("{method} {url} HTTP/1.1\r\n\r\n");
         Connection::open(daemon.http_addr())

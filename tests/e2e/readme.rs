@@ -14,14 +14,13 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use e2e::daemon::{Config, Daemon};
 use e2e::program::{Program, Run};
+use e2e::shipped;
 
 use console::Console;
 
-use crate::control::PROXYCTL;
-
 /// `check` on this text as `policy.toml`.
 fn check(text: &str) -> Run {
-    let program = Program::new(e2e::binary!());
+    let program = Program::new(shipped::proxy());
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(program.home(), open).expect("the directory is ours");
     std::fs::write(program.home().join("policy.toml"), text).expect("a new directory");
@@ -87,7 +86,7 @@ fn every_key_in_the_settings_of_the_readme_has_the_default_that_it_names() {
 #[test]
 fn the_defaults_in_the_readme_are_those_of_the_proxy() {
     let told = |text: &str| {
-        let program = Program::new(e2e::binary!());
+        let program = Program::new(shipped::proxy());
         let run = program.args(["check"]).run();
         let own = check(text);
         (
@@ -118,7 +117,7 @@ fn the_defaults_in_the_readme_are_those_of_the_proxy() {
         Config::new().append(&format!("\n{}", limits_table())),
     );
     let config = |config: &Config| {
-        let daemon = Daemon::start(e2e::binary!(), config);
+        let daemon = Daemon::start(config);
         daemon.admin("GET", "/config", None).json()["daemon"]["limits"].clone()
     };
     assert_eq!(config(&bare), config(&written));
@@ -147,7 +146,7 @@ fn every_pattern_in_the_readme_can_be_written() {
 fn every_request_to_the_admin_api_in_the_readme_is_answered() {
     let rows = text::rows("| request |");
     assert!(rows.len() >= 6, "the table of requests was not found");
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     for row in rows {
         let request = text::code(&row[0]).remove(0);
         let (method, path) = request.split_once(' ').expect("a method and a path");
@@ -172,7 +171,9 @@ fn every_proxyctl_command_in_the_readme_exists() {
     for row in rows {
         let command = text::code(&row[0]).remove(0);
         let name = command.split(' ').nth(1).expect("a command of proxyctl");
-        let run = Program::new(PROXYCTL).args([name, "--help"]).run();
+        let run = Program::new(shipped::proxyctl())
+            .args([name, "--help"])
+            .run();
         for option in row.iter().flat_map(|cell| text::code(cell)) {
             if let Some(option) = option
                 .split(' ')

@@ -17,15 +17,6 @@ use serde_json::Value;
 const VIOLATION: &str = "CODEX_NETWORK_POLICY_VIOLATION ";
 const AUDIT: &str = "codex_otel.network_proxy";
 
-fn start(config: &Config) -> Daemon {
-    Daemon::start(e2e::binary!(), config)
-}
-
-/// An origin that answers every request with `hello`.
-fn hello() -> Origin {
-    Origin::start(|_| Answer::text("hello"))
-}
-
 /// A request through the HTTP door, with optional further header lines.
 fn http(client: &mut Connection, method: &str, url: &str, fields: &str) -> Response {
     let authority = url.trim_start_matches("http://").split(['/', '?']).next();
@@ -33,10 +24,6 @@ fn http(client: &mut Connection, method: &str, url: &str, fields: &str) -> Respo
     client.exchange(&format!(
         "{method} {url} HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n"
     ))
-}
-
-fn get(daemon: &Daemon, url: &str) -> Response {
-    http(&mut Connection::open(daemon.http_addr()), "GET", url, "")
 }
 
 fn socks5(daemon: &Daemon, name: &str, port: u16) -> u8 {
@@ -84,15 +71,15 @@ fn violations(daemon: &Daemon, count: usize) -> Vec<Value> {
 
 #[test]
 fn r2_each_block_is_one_line_whose_json_is_the_blocked_entry() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();
-    get(&daemon, &format!("http://denied.test:{port}/a?b"));
-    get(&daemon, "http://blocked.test/");
+    daemon.get(&format!("http://denied.test:{port}/a?b"));
+    daemon.get("http://blocked.test/");
     Connection::open(daemon.http_addr()).connect("blocked.test:443");
     socks5(&daemon, "blocked.test", 22);
     socks5(&daemon, "a b.test", 22);
-    get(&daemon, &format!("http://allowed.test:{port}/"));
+    daemon.get(&format!("http://allowed.test:{port}/"));
     let told = violations(&daemon, 5);
     assert_eq!(told, daemon.blocked());
     let answer = daemon.admin("GET", "/blocked", None).text();
@@ -104,14 +91,11 @@ fn r2_each_block_is_one_line_whose_json_is_the_blocked_entry() {
 
 #[test]
 fn r1_r3_paths_and_queries_are_in_no_record() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();
     for host in ["allowed.test", "denied.test", "blocked.test", "not valid"] {
-        get(
-            &daemon,
-            &format!("http://{host}:{port}/s3cret-path?token=s3cret"),
-        );
+        daemon.get(&format!("http://{host}:{port}/s3cret-path?token=s3cret"));
     }
     http(
         &mut Connection::open(daemon.http_addr()),
@@ -130,9 +114,9 @@ fn r1_r3_paths_and_queries_are_in_no_record() {
 
 #[test]
 fn p10_a_block_names_the_rule_with_its_file_and_line() {
-    let daemon = start(&Config::example().deny("*.tracker.example"));
-    get(&daemon, "http://a.tracker.example/");
-    get(&daemon, "http://blocked.test/");
+    let daemon = Daemon::start(&Config::example().deny("*.tracker.example"));
+    daemon.get("http://a.tracker.example/");
+    daemon.get("http://blocked.test/");
     let file = std::fs::read_to_string(daemon.config_path()).expect("the file");
     let (number, _) = (1..)
         .zip(file.lines())
@@ -150,8 +134,8 @@ fn p10_a_block_names_the_rule_with_its_file_and_line() {
 #[test]
 fn p10_an_address_that_the_deny_list_names_is_told_as_the_rule() {
     let config = Config::example().deny("127.0.0.0").deny("127.0.0.1");
-    let daemon = start(&config);
-    get(&daemon, "http://allowed.test/");
+    let daemon = Daemon::start(&config);
+    daemon.get("http://allowed.test/");
     let entry = &daemon.blocked()[0];
     assert_eq!(
         (&entry["host"], &entry["reason"]),
@@ -163,8 +147,8 @@ fn p10_an_address_that_the_deny_list_names_is_told_as_the_rule() {
 
 #[test]
 fn h11_an_attempt_id_is_in_every_record_of_either_door_and_other_credentials_in_none() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();
     // codex-net-attempt-abc.1 and alice, each with the password `secret`.
     let attempt = "Proxy-Authorization: Basic Y29kZXgtbmV0LWF0dGVtcHQtYWJjLjE6c2VjcmV0\r\n";
@@ -212,7 +196,7 @@ fn r2_a_text_log_holds_unprintable_hosts_escaped_on_one_line() {
     let config = Config::example()
         .set("daemon", "log_format", r#""text""#)
         .host("six.test", Ipv4Addr::LOCALHOST);
-    let daemon = Daemon::launch(e2e::binary!()).config(&config).spawn();
+    let daemon = Daemon::launch().config(&config).spawn();
     let line = daemon.wait_for_log(|line| line.raw.contains("listener=\"socks5\""));
     let address = line.raw.split("address=").nth(1).expect("an address");
     let address = address.split(' ').next().expect("an address");

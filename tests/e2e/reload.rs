@@ -21,39 +21,24 @@ use serde_json::{Value, json};
 
 pub(crate) use e2e::port::Reserved;
 
-fn start(config: &Config) -> Daemon {
-    Daemon::start(e2e::binary!(), config)
-}
-
 fn get(door: SocketAddr, host: &str, port: u16) -> Response {
     Connection::open(door).exchange(&format!(
         "GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
     ))
 }
 
-fn hello() -> Origin {
-    Origin::start(|_| Answer::text("hello"))
-}
-
-/// The lines with this message, once there are `count` of them.
-fn lines(daemon: &Daemon, message: &str, count: usize) -> Vec<LogLine> {
-    poll(TIMEOUT, || {
-        let mut lines = daemon.logs();
-        lines.retain(|line| line.message() == Some(message));
-        (lines.len() >= count).then_some(lines)
-    })
-    .unwrap_or_else(|| panic!("{message:?} is not logged {count} times"))
-}
-
 #[test]
 fn c7_a_reload_through_the_api_applies_the_file() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();
-    assert_eq!(get(daemon.http_addr(), "blocked.test", port).status, 403);
+    assert_eq!(
+        daemon.get(&format!("http://blocked.test:{port}/")).status,
+        403
+    );
     daemon.rewrite_config(&Config::example().allow("blocked.test").deny("allowed.test"));
     assert_eq!(
-        get(daemon.http_addr(), "blocked.test", port).status,
+        daemon.get(&format!("http://blocked.test:{port}/")).status,
         403,
         "not before it was asked for"
     );
@@ -61,29 +46,29 @@ fn c7_a_reload_through_the_api_applies_the_file() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.text(), r#"{"status":"reloaded"}"#);
     assert_eq!(
-        get(daemon.http_addr(), "blocked.test", port).text(),
+        daemon.get(&format!("http://blocked.test:{port}/")).text(),
         "hello"
     );
-    let refused = get(daemon.http_addr(), "allowed.test", port);
+    let refused = daemon.get(&format!("http://allowed.test:{port}/"));
     assert_eq!(refused.json()["reason"], "denied");
 }
 
 #[test]
 fn c7_a_reload_by_sighup_applies_the_file() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().allow("blocked.test"));
     daemon.signal(Signal::SIGHUP);
     let line = daemon.wait_for_log(|line| line.message() == Some("reloaded"));
     assert_eq!(line.field("allow_rules"), Some(&json!(2)));
     assert_eq!(line.field("generation"), Some(&json!(2)));
-    let answer = get(daemon.http_addr(), "blocked.test", origin.addr().port());
+    let answer = daemon.get(&origin.url("blocked.test", "/"));
     assert_eq!(answer.text(), "hello");
 }
 
 #[test]
 fn c7_reloads_at_once_are_all_answered_and_the_last_file_holds() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().allow("new.test"));
     let together = Barrier::new(8);
     thread::scope(|scope| {
@@ -104,7 +89,7 @@ fn c7_reloads_at_once_are_all_answered_and_the_last_file_holds() {
 #[test]
 fn c7_hundreds_of_askers_share_a_few_loads_and_each_is_answered() {
     const ASKERS: usize = 200;
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().allow("new.test"));
     let together = Barrier::new(ASKERS);
     thread::scope(|scope| {
@@ -122,14 +107,16 @@ fn c7_hundreds_of_askers_share_a_few_loads_and_each_is_answered() {
     });
     let patterns = daemon.admin("GET", "/patterns", None).json();
     assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
-    let loads = lines(&daemon, "reloaded", 1).len();
+    let loads = daemon
+        .wait_for_logs(1, |line| line.message() == Some("reloaded"))
+        .len();
     assert!(loads <= ASKERS / 4, "{loads} loads");
 }
 
 #[test]
 fn c7_askers_who_share_a_load_all_hear_of_its_problems() {
     const ASKERS: usize = 20;
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config_text("[network]\nallowed_domains = []\nnonsense = 1\n");
     let together = Barrier::new(ASKERS);
     thread::scope(|scope| {
@@ -151,7 +138,7 @@ fn c7_askers_who_share_a_load_all_hear_of_its_problems() {
 /// The loader waits for a pipe without a writer.
 #[test]
 fn c7_stopping_ends_a_loader_that_hangs() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let path = daemon.config_path().to_owned();
     std::fs::remove_file(&path).expect("the test's own file");
     e2e::program::Program::new("mkfifo")
@@ -161,13 +148,14 @@ fn c7_stopping_ends_a_loader_that_hangs() {
     daemon.signal(Signal::SIGHUP);
     // Returns when the loader has opened the other end, where it waits.
     let pipe = std::fs::File::create(&path).expect("a pipe that is read");
-    let loader = crate::roles::children(&daemon)
+    let loader = daemon
+        .children()
         .into_iter()
-        .find(|pid| crate::roles::command_line(*pid).ends_with("load"))
+        .find(|pid| e2e::process::command_line(*pid).ends_with("load"))
         .expect("a loader");
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait_exit().code, Some(0));
-    poll(TIMEOUT, || crate::roles::is_gone(loader).then_some(())).expect("no loader is left");
+    poll(TIMEOUT, || e2e::process::has_ended(loader).then_some(())).expect("no loader is left");
     drop(pipe);
 }
 
@@ -177,7 +165,7 @@ fn c7_stopping_ends_a_loader_that_hangs() {
 fn c7_every_request_is_judged_by_one_whole_policy() {
     const RELOADS: usize = 10;
     const CLIENTS: usize = 3;
-    let origin = hello();
+    let origin = Origin::start(|_| Answer::text("hello"));
     let base = || {
         Config::new()
             .host("first.test", Ipv4Addr::LOCALHOST)
@@ -187,7 +175,7 @@ fn c7_every_request_is_judged_by_one_whole_policy() {
         .allow("first.test")
         .set("network", "mode", r#""limited""#);
     let other = base().allow("second.test").deny("second.test");
-    let daemon = start(&one);
+    let daemon = Daemon::start(&one);
     let (door, port) = (daemon.http_addr(), origin.addr().port());
     let reloading = AtomicBool::new(true);
     let client = || {
@@ -236,7 +224,7 @@ fn c7_every_request_is_judged_by_one_whole_policy() {
 
 #[test]
 fn c7_changed_lists_are_logged_as_a_difference() {
-    let daemon = start(&Config::example().deny("*.old.example"));
+    let daemon = Daemon::start(&Config::example().deny("*.old.example"));
     let new = Config::new()
         .allow("allowed.test")
         .allow("**.new.example")
@@ -248,7 +236,8 @@ fn c7_changed_lists_are_logged_as_a_difference() {
         let field = |name| line.field(name).and_then(Value::as_str).map(str::to_owned);
         [field("list"), field("change"), field("pattern")].map(Option::unwrap_or_default)
     };
-    let changes: Vec<_> = lines(&daemon, "a rule changes", 2)
+    let changes: Vec<_> = daemon
+        .wait_for_logs(2, |line| line.message() == Some("a rule changes"))
         .iter()
         .map(told)
         .collect();
@@ -259,21 +248,23 @@ fn c7_changed_lists_are_logged_as_a_difference() {
             ["deny", "removed", "*.old.example"]
         ]
     );
-    let mode = &lines(&daemon, "the mode changes", 1)[0];
+    let mode = &daemon.wait_for_logs(1, |line| line.message() == Some("the mode changes"))[0];
     assert_eq!(mode.field("from"), Some(&json!("full")));
     assert_eq!(mode.field("to"), Some(&json!("limited")));
 }
 
 #[test]
 fn c7_a_difference_of_thousands_is_cut() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let many = (0..3000).fold(Config::example(), |config, number| {
         config.allow(&format!("n{number}.example"))
     });
     daemon.rewrite_config(&many);
     daemon.reload();
-    let more = &lines(&daemon, "more rules change", 1)[0];
-    let told = lines(&daemon, "a rule changes", 1).len() as u64;
+    let more = &daemon.wait_for_logs(1, |line| line.message() == Some("more rules change"))[0];
+    let told = daemon
+        .wait_for_logs(1, |line| line.message() == Some("a rule changes"))
+        .len() as u64;
     let cut = more
         .field("more")
         .and_then(Value::as_u64)
@@ -285,7 +276,7 @@ fn c7_a_difference_of_thousands_is_cut() {
 #[test]
 fn c7_a_reload_that_changes_nothing_says_so_and_lets_tunnels_live() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut tunnel = Connection::open(daemon.socks_addr());
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     assert_eq!(tunnel.socks5_connect(&target).reply, 0);
@@ -302,8 +293,8 @@ fn c7_a_reload_that_changes_nothing_says_so_and_lets_tunnels_live() {
 /// The file is a pipe: the reload waits for its writer, which is the test.
 #[test]
 fn c7_a_reload_that_takes_long_stops_nobody_and_is_carried_out_when_its_asker_has_gone() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let path = daemon.config_path();
     std::fs::remove_file(path).expect("the test's own file");
     e2e::program::Program::new("mkfifo")
@@ -316,7 +307,7 @@ fn c7_a_reload_that_takes_long_stops_nobody_and_is_carried_out_when_its_asker_ha
     let mut pipe = std::fs::File::create(path).expect("a pipe that is read");
     drop(asker);
     for _ in 0..10 {
-        let answer = get(daemon.http_addr(), "allowed.test", origin.addr().port());
+        let answer = daemon.get(&origin.url("allowed.test", "/"));
         assert_eq!(answer.text(), "hello");
         assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
     }
@@ -326,17 +317,17 @@ fn c7_a_reload_that_takes_long_stops_nobody_and_is_carried_out_when_its_asker_ha
     pipe.write_all(text.as_bytes())
         .expect("a pipe that is read");
     drop(pipe);
-    lines(&daemon, "reloaded", 1);
+    daemon.wait_for_logs(1, |line| line.message() == Some("reloaded"));
     let patterns = daemon.admin("GET", "/patterns", None).json();
     assert_eq!(patterns["allowed"], json!(["allowed.test", "late.test"]));
 }
 
 #[test]
 fn r1_what_was_blocked_survives_a_reload() {
-    let daemon = start(&Config::example());
-    get(daemon.http_addr(), "one.test", 80);
+    let daemon = Daemon::start(&Config::example());
+    daemon.get("http://one.test/");
     daemon.reload_with(&Config::new());
-    get(daemon.http_addr(), "two.test", 80);
+    daemon.get("http://two.test/");
     let entries = daemon.blocked();
     let hosts: Vec<_> = entries.iter().map(|entry| &entry["host"]).collect();
     assert_eq!(hosts, ["one.test", "two.test"]);
@@ -346,12 +337,12 @@ fn r1_what_was_blocked_survives_a_reload() {
 
 #[test]
 fn c5_a_smaller_blocked_buffer_holds_after_a_reload() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for number in 0..5 {
-        get(daemon.http_addr(), &format!("n{number}.test"), 80);
+        daemon.get(&format!("http://n{number}.test/"));
     }
     daemon.reload_with(&Config::example().set("daemon.limits", "blocked_buffer", "2"));
-    get(daemon.http_addr(), "last.test", 80);
+    daemon.get("http://last.test/");
     let hosts: Vec<_> = daemon
         .blocked()
         .iter()
@@ -362,10 +353,10 @@ fn c5_a_smaller_blocked_buffer_holds_after_a_reload() {
 
 #[test]
 fn c5_a_changed_log_filter_is_applied_or_warned_of() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let quiet = Config::example().set("daemon", "log", r#""error""#);
     daemon.reload_with(&quiet);
-    get(daemon.http_addr(), "blocked.test", 80);
+    daemon.get("http://blocked.test/");
     assert_eq!(daemon.blocked().len(), 1);
     // An error passes every filter, and comes after everything logged before.
     daemon.rewrite_config_text("broken");

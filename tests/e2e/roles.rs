@@ -4,37 +4,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use e2e::client::{Connection, Response};
-use e2e::daemon::{Config, Daemon, Signal};
+use e2e::client::Connection;
+use e2e::daemon::{Config, Daemon, Signal, StartScript};
 use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
+use e2e::process::{command_line, has_ended, kill_process, status_field};
 use e2e::wait::{TIMEOUT, poll};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-
-use crate::startup::Wrapped;
-
-/// The processes that the daemon's first process has started and that still exist.
-pub(crate) fn children(daemon: &Daemon) -> Vec<u32> {
-    let processes = std::fs::read_dir("/proc").expect("a Linux machine");
-    let parent = |pid: u32| {
-        status(pid)?
-            .lines()
-            .find_map(|line| line.strip_prefix("PPid:\t")?.parse::<u32>().ok())
-    };
-    processes
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| parent(*pid) == Some(daemon.pid()))
-        .collect()
-}
-
-pub(crate) fn worker(daemon: &Daemon) -> u32 {
-    let children = poll(TIMEOUT, || {
-        Some(children(daemon)).filter(|children| children.len() == 1)
-    });
-    children.expect("one worker and nothing else")[0]
-}
 
 /// Makes the configuration a pipe, and starts a reload: its loader waits until the pipe is opened.
 fn start_a_loader_that_waits(daemon: &Daemon) -> PathBuf {
@@ -48,68 +25,27 @@ fn start_a_loader_that_waits(daemon: &Daemon) -> PathBuf {
     pipe
 }
 
-/// The words of a process's command line, with spaces between them.
-pub(crate) fn command_line(pid: u32) -> String {
-    let words = std::fs::read(PathBuf::from("/proc").join(pid.to_string()).join("cmdline"));
-    let words = String::from_utf8_lossy(&words.unwrap_or_default()).replace('\0', " ");
-    words.trim_end().to_owned()
-}
-
-/// Whether a process has ended, even if it is not reaped yet.
-pub(crate) fn is_gone(pid: u32) -> bool {
-    status(pid).is_none_or(|status| status.contains("State:\tZ"))
-}
-
-fn status(pid: u32) -> Option<String> {
-    std::fs::read_to_string(PathBuf::from("/proc").join(pid.to_string()).join("status")).ok()
-}
-
-/// A line of `/proc/PID/status`.
-fn field(pid: u32, name: &str) -> String {
-    let status = status(pid).expect("the worker is there");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
-    line.unwrap_or_else(|| panic!("no {name} in\n{status}"))
-        .to_owned()
-}
-
-/// One request on a connection of its own.
-fn get(daemon: &Daemon, url: &str) -> Response {
-    Connection::open(daemon.http_addr()).exchange(&format!("GET {url} HTTP/1.1\r\n\r\n"))
-}
-
-pub(crate) fn end(pid: u32) {
-    let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
-    // It may have ended by itself since it was looked up.
-    let killed = kill(pid, Signal::SIGKILL);
-    assert!(
-        matches!(killed, Ok(()) | Err(nix::Error::ESRCH)),
-        "{killed:?}"
-    );
-}
-
 #[test]
 fn l5_the_worker_has_no_privilege_and_cannot_get_any() {
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
-    let worker = worker(&daemon);
+    let daemon = Daemon::start(&Config::example());
+    let worker = daemon.worker();
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-        assert_eq!(field(worker, set), "0000000000000000", "{set}");
+        assert_eq!(status_field(worker, set), "0000000000000000", "{set}");
     }
-    assert_eq!(field(worker, "NoNewPrivs"), "1");
-    assert_eq!(field(worker, "Seccomp"), "2", "a filter");
+    assert_eq!(status_field(worker, "NoNewPrivs"), "1");
+    assert_eq!(status_field(worker, "Seccomp"), "2", "a filter");
     let ours = nix::unistd::Uid::effective();
-    let uids: Vec<String> = field(worker, "Uid")
+    let uids: Vec<String> = status_field(worker, "Uid")
         .split('\t')
         .map(str::to_owned)
         .collect();
     if machine::is_root() {
-        assert_eq!(field(worker, "CapBnd"), "0000000000000000");
+        assert_eq!(status_field(worker, "CapBnd"), "0000000000000000");
         assert!(
             uids.iter().all(|uid| uid != "0"),
             "root's worker is somebody else: {uids:?}"
         );
-        assert_eq!(field(worker, "Groups").trim(), "");
+        assert_eq!(status_field(worker, "Groups").trim(), "");
     } else {
         assert!(uids.iter().all(|uid| *uid == ours.to_string()), "{uids:?}");
     }
@@ -117,17 +53,17 @@ fn l5_the_worker_has_no_privilege_and_cannot_get_any() {
 
 #[test]
 fn l5_ps_names_the_roles() {
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let short = |pid: u32| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
         name.expect("the process is there").trim_end().to_owned()
     };
-    let worker = worker(&daemon);
+    let worker = daemon.worker();
     assert_eq!(command_line(worker), "codex-network-proxy: worker work");
     assert_eq!(short(worker), "codex-np-worker");
     let _pipe = start_a_loader_that_waits(&daemon);
     let loader = poll(TIMEOUT, || {
-        let others = children(&daemon).into_iter();
+        let others = daemon.children().into_iter();
         others
             .filter(|pid| *pid != worker)
             .find(|pid| short(*pid) == "codex-np-loader")
@@ -145,11 +81,11 @@ fn l5_an_unknown_user_is_one_clear_error() {
     if !machine::has(Need::Root) {
         // Only root can change the worker's user; for others the key has no effect.
         let config = Config::example().set("daemon", "user", r#""nobody-by-this-name""#);
-        drop(Daemon::start(e2e::binary!(), &config));
+        drop(Daemon::start(&config));
         return;
     }
     let config = Config::example().set("daemon", "user", r#""nobody-by-this-name""#);
-    let exit = Daemon::launch(e2e::binary!())
+    let exit = Daemon::launch()
         .config(&config)
         .try_start()
         .err()
@@ -171,11 +107,11 @@ fn l5_root_is_no_user_for_a_worker() {
     }
     for user in ["root", "nobody"] {
         let config = Config::example().set("daemon", "user", &format!("\"{user}\""));
-        let started = Daemon::launch(e2e::binary!()).config(&config).try_start();
+        let started = Daemon::launch().config(&config).try_start();
         match started {
             Ok(daemon) => {
                 assert_eq!(user, "nobody");
-                assert!(!field(worker(&daemon), "Uid").starts_with("0\t"));
+                assert!(!status_field(daemon.worker(), "Uid").starts_with("0\t"));
             }
             Err(exit) => {
                 assert_eq!((user, exit.code), ("root", Some(78)), "{}", exit.text());
@@ -188,15 +124,15 @@ fn l5_root_is_no_user_for_a_worker() {
 #[test]
 fn l5_clients_wait_for_the_next_worker_and_none_is_refused() {
     let origin = Origin::start(|_| Answer::text("here"));
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
-    let first = worker(&daemon);
-    end(first);
+    let daemon = Daemon::start(&Config::example());
+    let first = daemon.worker();
+    kill_process(first);
     // At once: clients that connect now wait in the kernel's queue for the next worker.
     for _ in 0..20 {
-        let answer = get(&daemon, &origin.url("allowed.test", "/"));
+        let answer = daemon.get(&origin.url("allowed.test", "/"));
         assert_eq!(answer.status, 200);
     }
-    assert_ne!(worker(&daemon), first);
+    assert_ne!(daemon.worker(), first);
     let told = daemon.wait_for_log(|line| line.message_starts_with("the worker is gone"));
     assert_eq!(
         told.field("restarts").and_then(serde_json::Value::as_u64),
@@ -207,13 +143,13 @@ fn l5_clients_wait_for_the_next_worker_and_none_is_refused() {
 /// Signals, reloads and the end belong to the monitor, whatever a worker does.
 #[test]
 fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
-    let daemon = Daemon::launch(e2e::binary!())
+    let daemon = Daemon::launch()
         .config(&Config::example())
         // The monitor pings its worker at an interval that it derives from the watchdog. A stuck
         // worker gets half of this time; a sound one on a loaded machine needs less.
         .env("WATCHDOG_USEC", "8000000")
         .start();
-    let stuck = worker(&daemon);
+    let stuck = daemon.worker();
     let pid = Pid::from_raw(i32::try_from(stuck).expect("a process id"));
     kill(pid, Signal::SIGSTOP).expect("the worker is there");
     daemon.rewrite_config(&Config::example().deny("allowed.test"));
@@ -221,28 +157,28 @@ fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
         daemon.signal(Signal::SIGHUP);
     }
     daemon.wait_for_message("does not answer");
-    assert_eq!(get(&daemon, "http://allowed.test/").status, 403);
-    assert_ne!(worker(&daemon), stuck);
+    assert_eq!(daemon.get("http://allowed.test/").status, 403);
+    assert_ne!(daemon.worker(), stuck);
     // A worker's death is reported as a death.
     let distrusted = daemon
         .logs()
         .iter()
         .any(|line| line.raw.contains("trusted"));
     assert!(!distrusted);
-    let stuck = worker(&daemon);
+    let stuck = daemon.worker();
     let pid = Pid::from_raw(i32::try_from(stuck).expect("a process id"));
     kill(pid, Signal::SIGSTOP).expect("the worker is there");
     daemon.signal(Signal::SIGTERM);
     daemon.signal(Signal::SIGINT);
     assert_eq!(daemon.wait_exit().code, Some(0));
-    poll(TIMEOUT, || is_gone(stuck).then_some(())).expect("no worker is left");
+    poll(TIMEOUT, || has_ended(stuck).then_some(())).expect("no worker is left");
 }
 
 #[test]
 fn l15_a_stop_ends_a_worker_that_does_not_drain() {
     let config = Config::example().set("daemon.limits", "drain_timeout", "\"1s\"");
-    let daemon = Daemon::start(e2e::binary!(), &config);
-    let stuck = worker(&daemon);
+    let daemon = Daemon::start(&config);
+    let stuck = daemon.worker();
     let pid = Pid::from_raw(i32::try_from(stuck).expect("a process id"));
     kill(pid, Signal::SIGSTOP).expect("the worker is there");
     daemon.signal(Signal::SIGTERM);
@@ -250,7 +186,7 @@ fn l15_a_stop_ends_a_worker_that_does_not_drain() {
     assert_eq!(exit.code, Some(0));
     let told = exit.text().matches("did not end in time").count();
     assert_eq!(told, 1);
-    poll(TIMEOUT, || is_gone(stuck).then_some(())).expect("no worker is left");
+    poll(TIMEOUT, || has_ended(stuck).then_some(())).expect("no worker is left");
 }
 
 /// The service manager does not listen, so the worker cannot be left to the next monitor.
@@ -258,11 +194,11 @@ fn l15_a_stop_ends_a_worker_that_does_not_drain() {
 fn l15_a_handover_that_fails_or_is_confirmed_late_becomes_a_stop() {
     let config = Config::example().set("daemon.limits", "drain_timeout", "\"1h\"");
     for late in [false, true] {
-        let daemon = Daemon::launch(e2e::binary!())
+        let daemon = Daemon::launch()
             .config(&config)
             .env("NOTIFY_SOCKET", "/nonexistent/notify")
             .start();
-        let pid = i32::try_from(worker(&daemon)).expect("a process id");
+        let pid = i32::try_from(daemon.worker()).expect("a process id");
         let pid = Pid::from_raw(pid);
         if late {
             kill(pid, Signal::SIGSTOP).expect("the worker is there");
@@ -283,25 +219,25 @@ fn l15_a_handover_that_fails_or_is_confirmed_late_becomes_a_stop() {
 #[test]
 fn l5_a_new_worker_has_the_settings_in_force_and_not_those_of_the_start() {
     let origin = Origin::start(|_| Answer::text("here"));
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     daemon.reload_with(&Config::example().allow("blocked.test"));
-    end(worker(&daemon));
-    let answer = get(&daemon, &origin.url("blocked.test", "/"));
+    kill_process(daemon.worker());
+    let answer = daemon.get(&origin.url("blocked.test", "/"));
     assert_eq!(answer.status, 200);
 }
 
 #[test]
 fn l5_nothing_serves_when_the_monitor_is_gone() {
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
-    let worker = worker(&daemon);
-    end(daemon.pid());
-    let gone = poll(TIMEOUT, || is_gone(worker).then_some(()));
+    let daemon = Daemon::start(&Config::example());
+    let worker = daemon.worker();
+    kill_process(daemon.pid());
+    let gone = poll(TIMEOUT, || has_ended(worker).then_some(()));
     gone.expect("the worker ends with its monitor");
 }
 
 #[test]
 fn c7_many_reloads_at_once_are_each_answered() {
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     std::thread::scope(|scope| {
         let reloads: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| daemon.reload().status))
@@ -315,40 +251,40 @@ fn c7_many_reloads_at_once_are_each_answered() {
 #[test]
 fn p11_a_tunnel_does_not_outlive_its_worker() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut tunnel = Connection::open(daemon.http_addr());
     let authority = format!("allowed.test:{}", origin.addr().port());
     assert_eq!(tunnel.connect(&authority).status, 200);
-    end(worker(&daemon));
+    kill_process(daemon.worker());
     tunnel.expect_closed();
 }
 
 #[test]
 fn c7_a_reload_while_no_worker_lives_is_not_lost() {
     let origin = Origin::start(|_| Answer::text("here"));
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     // Each death in a row makes the wait for the next worker longer.
     for _ in 0..4 {
-        end(worker(&daemon));
+        kill_process(daemon.worker());
     }
     daemon.rewrite_config(&Config::example().deny("allowed.test"));
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for_log(|line| line.message_starts_with("reloaded"));
-    assert_eq!(get(&daemon, &origin.url("allowed.test", "/")).status, 403);
+    assert_eq!(daemon.get(&origin.url("allowed.test", "/")).status, 403);
     assert_eq!(daemon.reload().status, 200, "further reloads are answered");
 }
 
 #[test]
 fn c7_a_reload_that_its_worker_does_not_survive_is_not_lost() {
     let origin = Origin::start(|_| Answer::text("here"));
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
-    let first = worker(&daemon);
+    let daemon = Daemon::start(&Config::example());
+    let first = daemon.worker();
     daemon.rewrite_config(&Config::example().deny("allowed.test"));
     daemon.signal(Signal::SIGHUP);
-    end(first);
+    kill_process(first);
     let url = origin.url("allowed.test", "/");
     // A worker that starts on the old settings is ended again, with its open requests.
-    let ask = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| get(&daemon, &url)));
+    let ask = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| daemon.get(&url)));
     let refused = poll(TIMEOUT, || ask().ok().filter(|answer| answer.status == 403));
     refused.expect("the deny rule comes into force");
 }
@@ -359,29 +295,32 @@ fn l5_the_roles_are_of_one_build_even_when_an_upgrade_replaces_the_file() {
     let copy = directory.path().join("codex-network-proxy");
     // Not written by this process, which may be forking at this moment: see ETXTBSY.
     e2e::program::Program::new("cp")
-        .arg(e2e::binary!())
+        .arg(e2e::shipped::proxy())
         .arg(&copy)
         .run()
         .succeeded();
-    let daemon = Daemon::start(&copy, &Config::example());
+    let daemon = Daemon::launch()
+        .program(&copy)
+        .config(&Config::example())
+        .start();
     std::fs::remove_file(&copy).expect("the copy is there");
     assert_eq!(daemon.reload().status, 200, "a loader starts");
-    let first = worker(&daemon);
-    end(first);
+    let first = daemon.worker();
+    kill_process(first);
     let next = poll(TIMEOUT, || {
-        Some(worker(&daemon)).filter(|next| *next != first)
+        Some(daemon.worker()).filter(|next| *next != first)
     });
     next.expect("another worker starts");
 }
 
 #[test]
 fn l5_the_worker_gets_nothing_of_the_starters_environment() {
-    let daemon = Daemon::launch(e2e::binary!())
+    let daemon = Daemon::launch()
         .config(&Config::example())
         .env("SECRET_TOKEN", "not-for-the-worker")
         .start();
     let environment = PathBuf::from("/proc")
-        .join(worker(&daemon).to_string())
+        .join(daemon.worker().to_string())
         .join("environ");
     let environment = std::fs::read(environment);
     if machine::has(Need::Ptrace) {
@@ -398,8 +337,11 @@ fn l5_the_worker_gets_nothing_of_the_starters_environment() {
 fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("left-open");
-    let wrapped = Wrapped::with_open_file(9, &file);
-    let daemon = Daemon::start(wrapped.path(), &Config::example());
+    let wrapped = StartScript::with_open_file(9, &file);
+    let daemon = Daemon::launch()
+        .program(wrapped.path())
+        .config(&Config::example())
+        .start();
     let opened = |pid: u32| -> Vec<PathBuf> {
         let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
         let descriptors = descriptors.into_iter().flatten().flatten();
@@ -412,10 +354,10 @@ fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
         return;
     }
     assert!(opened(daemon.pid()).contains(&file), "the monitor has it");
-    assert!(!opened(worker(&daemon)).contains(&file));
+    assert!(!opened(daemon.worker()).contains(&file));
     let pipe = start_a_loader_that_waits(&daemon);
     let _pipe = std::fs::File::create(&pipe).expect("a pipe that is read");
-    let children = children(&daemon);
+    let children = daemon.children();
     let loader = children
         .iter()
         .find(|pid| command_line(**pid).ends_with("load"));
@@ -431,16 +373,14 @@ fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
 /// A past bug: the reload replaced the worker that was starting, and the service ended.
 #[test]
 fn c7_a_reload_before_the_first_worker_is_ready_waits_for_it() {
-    let daemon = Daemon::launch(e2e::binary!())
-        .config(&Config::example())
-        .spawn();
+    let daemon = Daemon::launch().config(&Config::example()).spawn();
     let is_worker = |pid: &u32| command_line(*pid).contains("worker");
-    let worker = poll(TIMEOUT, || children(&daemon).into_iter().find(is_worker));
+    let worker = poll(TIMEOUT, || daemon.children().into_iter().find(is_worker));
     let worker = Pid::from_raw(worker.expect("a worker").cast_signed());
     kill(worker, Signal::SIGSTOP).expect("our own process");
     daemon.signal(Signal::SIGHUP);
     // Long enough for a load: a reload that does not wait kills the worker after it.
-    let is_gone = || !children(&daemon).contains(&worker.as_raw().cast_unsigned());
+    let is_gone = || !daemon.children().contains(&worker.as_raw().cast_unsigned());
     let replaced = poll(Duration::from_millis(500), || is_gone().then_some(()));
     assert_eq!(replaced, None, "{:#?}", daemon.logs());
     kill(worker, Signal::SIGCONT).expect("our own process");

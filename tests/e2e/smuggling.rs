@@ -8,16 +8,17 @@ use std::fmt::Write as _;
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
+use e2e::setup::PlainSetup;
 
-use crate::forward::scene::{Scene, assert_bad_request};
+use crate::forward::assert_bad_request;
 
 /// The path that a hostile request tries to smuggle.
 const SMUGGLED: &str = "/smuggled";
 
 /// Sends bytes on a new connection and checks that they get this status and a close. Returns the
 /// client's address.
-fn assert_answered(scene: &Scene, what: &str, bytes: impl AsRef<[u8]>, status: u16) -> String {
-    let mut client = scene.client();
+fn assert_answered(setup: &PlainSetup, what: &str, bytes: impl AsRef<[u8]>, status: u16) -> String {
+    let mut client = setup.client();
     client.send(bytes);
     let answer = client.read_final_response();
     assert_eq!(answer.status, status, "{what}: {}", answer.text());
@@ -29,9 +30,9 @@ fn assert_answered(scene: &Scene, what: &str, bytes: impl AsRef<[u8]>, status: u
 }
 
 /// The same, and checks that the log tells the operator in one line.
-fn assert_refused(scene: &Scene, what: &str, bytes: impl AsRef<[u8]>, status: u16) {
-    let me = assert_answered(scene, what, bytes, status);
-    let line = scene
+fn assert_refused(setup: &PlainSetup, what: &str, bytes: impl AsRef<[u8]>, status: u16) {
+    let me = assert_answered(setup, what, bytes, status);
+    let line = setup
         .daemon
         .wait_for_log(|line| line.field("client").is_some_and(|client| *client == *me));
     assert_eq!(line.level(), Some("INFO"), "{what}");
@@ -39,15 +40,15 @@ fn assert_refused(scene: &Scene, what: &str, bytes: impl AsRef<[u8]>, status: u1
 }
 
 /// Checks that nothing was passed on and that the proxy still works.
-fn assert_unharmed(scene: &Scene) {
-    assert_eq!(scene.origin.connections(), 0);
-    let answer = scene.ask("GET", "allowed.test", "/fine", &[]);
+fn assert_unharmed(setup: &PlainSetup) {
+    assert_eq!(setup.origin.connections(), 0);
+    let answer = setup.ask("GET", "allowed.test", "/fine", &[]);
     assert_eq!(answer.status, 200);
 }
 
 /// A request with these lines after `Host`, and another one behind it.
-fn with_lines(scene: &Scene, version: &str, lines: &str) -> String {
-    let authority = scene.authority("allowed.test");
+fn with_lines(setup: &PlainSetup, version: &str, lines: &str) -> String {
+    let authority = setup.authority("allowed.test");
     format!(
         "POST http://{authority}/ HTTP/{version}\r\nHost: {authority}\r\n{lines}\r\n\r\n\
          0\r\n\r\nGET http://{authority}{SMUGGLED} HTTP/1.1\r\nHost: {authority}\r\n\r\n"
@@ -56,7 +57,7 @@ fn with_lines(scene: &Scene, version: &str, lines: &str) -> String {
 
 #[test]
 fn h4_every_way_to_frame_a_request_twice_is_refused() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for lines in [
         "Content-Length: 5\r\nContent-Length: 6",
         "Content-Length: 5\r\nContent-Length: 5",
@@ -77,15 +78,15 @@ fn h4_every_way_to_frame_a_request_twice_is_refused() {
         "Content-Length: 5;",
         "Content-Length: \"5\"",
     ] {
-        let bytes = with_lines(&scene, "1.1", lines);
-        assert_refused(&scene, lines, bytes, 400);
+        let bytes = with_lines(&setup, "1.1", lines);
+        assert_refused(&setup, lines, bytes, 400);
     }
-    assert_unharmed(&scene);
+    assert_unharmed(&setup);
 }
 
 #[test]
 fn h4_a_transfer_coding_that_is_not_just_chunked_is_refused() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for lines in [
         "Transfer-Encoding: gzip, chunked",
         "Transfer-Encoding: chunked, chunked",
@@ -104,17 +105,17 @@ fn h4_a_transfer_coding_that_is_not_just_chunked_is_refused() {
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
         "Transfer-Encoding: chunked\r\n chunked",
     ] {
-        let bytes = with_lines(&scene, "1.1", lines);
-        assert_refused(&scene, lines, bytes, 400);
+        let bytes = with_lines(&setup, "1.1", lines);
+        assert_refused(&setup, lines, bytes, 400);
     }
-    let bytes = with_lines(&scene, "1.0", "Transfer-Encoding: chunked");
-    assert_refused(&scene, "HTTP/1.0 with chunks", bytes, 400);
-    assert_unharmed(&scene);
+    let bytes = with_lines(&setup, "1.0", "Transfer-Encoding: chunked");
+    assert_refused(&setup, "HTTP/1.0 with chunks", bytes, 400);
+    assert_unharmed(&setup);
 }
 
 #[test]
 fn h4_a_field_line_that_two_parsers_could_read_differently_is_refused() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for lines in [
         "Content-Length : 5",
         "Content-Length\t: 5",
@@ -138,16 +139,16 @@ fn h4_a_field_line_that_two_parsers_could_read_differently_is_refused() {
         "Content-Length",
         "\u{b}Content-Length: 5",
     ] {
-        let bytes = with_lines(&scene, "1.1", lines);
-        assert_refused(&scene, lines, bytes, 400);
+        let bytes = with_lines(&setup, "1.1", lines);
+        assert_refused(&setup, lines, bytes, 400);
     }
-    assert_unharmed(&scene);
+    assert_unharmed(&setup);
 }
 
 #[test]
 fn h4_a_request_line_that_is_not_exactly_one_is_refused() {
-    let scene = Scene::echoing();
-    let url = format!("http://{}{SMUGGLED}", scene.authority("allowed.test"));
+    let setup = PlainSetup::echoing();
+    let url = format!("http://{}{SMUGGLED}", setup.authority("allowed.test"));
     for (line, status) in [
         (format!("GET  {url} HTTP/1.1\r\n"), 400),
         (format!("GET {url}  HTTP/1.1\r\n"), 400),
@@ -176,9 +177,9 @@ fn h4_a_request_line_that_is_not_exactly_one_is_refused() {
         (format!("\nGET {url} HTTP/1.1\r\n"), 400),
     ] {
         let bytes = format!("{line}Host: x\r\n\r\n");
-        assert_refused(&scene, &line, bytes, status);
+        assert_refused(&setup, &line, bytes, status);
     }
-    assert_unharmed(&scene);
+    assert_unharmed(&setup);
 }
 
 /// Well framed, but not a valid URI.
@@ -192,20 +193,20 @@ const NO_URIS: [&str; 5] = [
 
 #[test]
 fn h4_a_target_that_is_no_uri_is_refused() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for target in NO_URIS {
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
-        assert_answered(&scene, target, bytes, 400);
+        assert_answered(&setup, target, bytes, 400);
     }
-    assert_unharmed(&scene);
+    assert_unharmed(&setup);
 }
 
 /// Heads that only a larger limit than the default permits, and numbers that hyper rejects.
 #[test]
 fn h4_what_hyper_would_refuse_itself_is_refused_in_words() {
     let config = Config::example().set("daemon.limits", "max_header_bytes", "300000");
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
-    let authority = scene.authority("allowed.test");
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
+    let authority = setup.authority("allowed.test");
     let long = "x".repeat(70_000);
     for (what, head, status) in [
         (
@@ -227,38 +228,38 @@ fn h4_what_hyper_would_refuse_itself_is_refused_in_words() {
             400,
         ),
     ] {
-        assert_refused(&scene, what, head, status);
+        assert_refused(&setup, what, head, status);
     }
-    assert_unharmed(&scene);
+    assert_unharmed(&setup);
 }
 
 /// "Bad input": a request refused for its target is logged like one refused for its framing.
 #[test]
 fn h4_a_target_that_is_no_uri_is_logged() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for target in NO_URIS {
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
-        assert_refused(&scene, target, bytes, 400);
+        assert_refused(&setup, target, bytes, 400);
     }
 }
 
 #[test]
 fn h2_a_request_that_contradicts_itself_is_logged() {
-    let scene = Scene::echoing();
-    let authority = scene.authority("allowed.test");
+    let setup = PlainSetup::echoing();
+    let authority = setup.authority("allowed.test");
     for head in [
         format!("GET http://{authority}/ HTTP/1.1\r\nHost: denied.test\r\n\r\n"),
         format!("GET http://user@{authority}/ HTTP/1.1\r\n\r\n"),
         format!("CONNECT {authority} HTTP/1.1\r\nHost: denied.test\r\n\r\n"),
         "GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
     ] {
-        assert_refused(&scene, &head, &head, 400);
+        assert_refused(&setup, &head, &head, 400);
     }
 }
 
 #[test]
 fn h4_other_protocols_are_told_that_this_is_http_1() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let hello = [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
         &[0x41; 520],
@@ -278,8 +279,8 @@ fn h4_other_protocols_are_told_that_this_is_http_1() {
             "the client speaks SOCKS4, and this port speaks HTTP",
         ),
     ] {
-        assert_bad_request(scene.daemon.http_addr(), bytes, words);
-        scene.daemon.wait_for_log(|line| {
+        assert_bad_request(setup.daemon.http_addr(), bytes, words);
+        setup.daemon.wait_for_log(|line| {
             line.message_contains("malformed") && line.message_contains(words)
         });
     }
@@ -303,58 +304,58 @@ fn h4_other_protocols_are_told_that_this_is_http_1() {
         ),
         ("PROXY protocol 2", b"\r\n\r\n\0\r\nQUIT\n", 400),
     ] {
-        assert_refused(&scene, what, bytes, status);
+        assert_refused(&setup, what, bytes, status);
     }
-    assert_unharmed(&scene);
+    assert_unharmed(&setup);
 }
 
 #[test]
 fn h4_too_much_is_refused_as_what_it_is() {
     let config = Config::example().set("daemon.limits", "max_header_bytes", "8192");
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
-    let authority = scene.authority("allowed.test");
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
+    let authority = setup.authority("allowed.test");
     let begin = format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n");
     let long = "x".repeat(9000);
     let many = "x: 1\r\n".repeat(101);
     assert_refused(
-        &scene,
+        &setup,
         "a long value",
         format!("{begin}X: {long}\r\n\r\n"),
         431,
     );
     assert_refused(
-        &scene,
+        &setup,
         "a long name",
         format!("{begin}{long}: 1\r\n\r\n"),
         431,
     );
-    assert_refused(&scene, "many fields", format!("{begin}{many}\r\n"), 431);
+    assert_refused(&setup, "many fields", format!("{begin}{many}\r\n"), 431);
     let target = format!("GET http://{authority}/{long} HTTP/1.1\r\n\r\n");
-    assert_refused(&scene, "a long target", target, 414);
+    assert_refused(&setup, "a long target", target, 414);
     // The rest of it need not be sent.
     assert_refused(
-        &scene,
+        &setup,
         "a value without an end",
         format!("{begin}X: {long}"),
         431,
     );
     assert_refused(
-        &scene,
+        &setup,
         "a target without an end",
         format!("GET {long}"),
         414,
     );
-    assert_unharmed(&scene);
+    assert_unharmed(&setup);
     // Just below the limit.
     let room = 8192 - begin.len() - "X: \r\n\r\n".len();
     let fits = format!("{begin}X: {}\r\n\r\n", "x".repeat(room));
-    assert_eq!(scene.client().exchange(&fits).status, 200);
+    assert_eq!(setup.client().exchange(&fits).status, 200);
 }
 
 #[test]
 fn h4_content_that_does_not_keep_to_its_chunks_never_completes_a_request() {
-    let scene = Scene::echoing();
-    let authority = scene.authority("allowed.test");
+    let setup = PlainSetup::echoing();
+    let authority = setup.authority("allowed.test");
     let next = format!("GET http://{authority}{SMUGGLED} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
     for content in [
         "zz\r\n",
@@ -381,15 +382,15 @@ fn h4_content_that_does_not_keep_to_its_chunks_never_completes_a_request() {
         "0\r\n\n",
         "00000000000000000\r\n\r\n",
     ] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         let fields = ["Transfer-Encoding: chunked"];
-        let head = scene.message("POST", "allowed.test", "/broken", &fields);
+        let head = setup.message("POST", "allowed.test", "/broken", &fields);
         client.send(format!("{head}{content}{next}"));
         let answer = client.read_final_response();
         assert_eq!(answer.status, 400, "{content:?}: {}", answer.text());
     }
-    scene.origin.wait_until_idle();
-    for request in scene.origin.requests() {
+    setup.origin.wait_until_idle();
+    for request in setup.origin.requests() {
         assert_eq!(request.target, "/broken");
         assert!(!request.complete, "{request:?}");
     }
@@ -398,11 +399,11 @@ fn h4_content_that_does_not_keep_to_its_chunks_never_completes_a_request() {
 /// A second answer would be taken for that to the next request.
 #[test]
 fn h4_broken_content_gets_one_answer() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let fields = ["Transfer-Encoding: chunked"];
-    let head = scene.message("POST", "allowed.test", "/broken", &fields);
+    let head = setup.message("POST", "allowed.test", "/broken", &fields);
     for content in ["zz\r\n", "2\r\nabc\r\n0\r\n\r\n", "0\r\nX : 1\r\n\r\n"] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(format!("{head}{content}"));
         let said = String::from_utf8(client.read_to_end()).expect("text");
         assert_eq!(said.matches("HTTP/1.1 ").count(), 1, "{said}");
@@ -411,20 +412,20 @@ fn h4_broken_content_gets_one_answer() {
 
 #[test]
 fn h4_what_is_pipelined_behind_a_good_request_is_refused_all_the_same() {
-    let scene = Scene::echoing();
-    let authority = scene.authority("allowed.test");
-    let good = scene.get("allowed.test", "/good");
+    let setup = PlainSetup::echoing();
+    let authority = setup.authority("allowed.test");
+    let good = setup.get("allowed.test", "/good");
     for bad in [
         format!("GET http://{authority}{SMUGGLED} HTTP/1.1\nHost: {authority}\n\n"),
         with_lines(
-            &scene,
+            &setup,
             "1.1",
             "Content-Length: 5\r\nTransfer-Encoding: chunked",
         ),
-        with_lines(&scene, "1.1", "X : 1"),
+        with_lines(&setup, "1.1", "X : 1"),
         format!("\0GET http://{authority}{SMUGGLED} HTTP/1.1\r\nHost: {authority}\r\n\r\n"),
     ] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(good.clone() + &bad);
         // The first may have been answered already, or no longer.
         let said = String::from_utf8(client.read_to_end()).expect("text");
@@ -437,48 +438,48 @@ fn h4_what_is_pipelined_behind_a_good_request_is_refused_all_the_same() {
             "{bad:?}: {said:?}"
         );
     }
-    assert!(scene.paths().iter().all(|path| path == "/good"));
+    assert!(setup.paths().iter().all(|path| path == "/good"));
 }
 
 /// An answered request does not vouch for the next one.
 #[test]
 fn h4_a_flaw_later_on_a_connection_is_found_too() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
     for _ in 0..3 {
         assert_eq!(
-            client.exchange(&scene.get("allowed.test", "/good")).status,
+            client.exchange(&setup.get("allowed.test", "/good")).status,
             200
         );
     }
     client.send(with_lines(
-        &scene,
+        &setup,
         "1.1",
         "Content-Length: 1\r\nContent-Length: 1",
     ));
     assert_eq!(client.read_final_response().status, 400);
     client.expect_closed();
-    assert_eq!(scene.paths(), ["/good"; 3]);
+    assert_eq!(setup.paths(), ["/good"; 3]);
 }
 
 /// A method may be any token; a record of it must not be as large as a head.
 #[test]
 fn r1_what_is_recorded_of_a_request_is_bounded() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let method = "M".repeat(50_000);
-    let answer = scene.ask(&method, "blocked.test", "/", &[]);
+    let answer = setup.ask(&method, "blocked.test", "/", &[]);
     assert_eq!(answer.status, 403);
-    let entry = scene.daemon.wait_for_blocked(|_| true);
+    let entry = setup.daemon.wait_for_blocked(|_| true);
     let recorded = entry["method"].as_str().expect("a method");
     assert!(recorded.len() < 1000, "{} bytes", recorded.len());
-    for line in scene.daemon.logs() {
+    for line in setup.daemon.logs() {
         assert!(line.raw.len() < 4000, "{} bytes in a line", line.raw.len());
     }
 }
 
 #[test]
 fn r2_bytes_from_outside_are_escaped_and_stay_on_one_line() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let names: [&[u8]; 4] = [
         b"evil\n{\"level\":\"ERROR\"}\n.test",
         b"\x1b[31mred\x07\0.test",
@@ -486,7 +487,7 @@ fn r2_bytes_from_outside_are_escaped_and_stay_on_one_line() {
         &[0xff, 0xfe, 0x80, b'.', b't'],
     ];
     for name in names {
-        let mut client = Connection::open(scene.daemon.socks_addr());
+        let mut client = Connection::open(setup.daemon.socks_addr());
         assert_eq!(client.socks5_greet(&[0]), 0);
         let length = u8::try_from(name.len()).expect("a short name");
         client.send([&[5, 1, 0, 3, length], name, &[0, 80]].concat());
@@ -494,11 +495,11 @@ fn r2_bytes_from_outside_are_escaped_and_stay_on_one_line() {
     }
     // By HTTP: everything that a request line can hold.
     for host in ["a%0ab", "a\"b", "a$(b)`c`"] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(format!("GET http://{host}/ HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(matches!(client.read_final_response().status, 400 | 403));
     }
-    let blocked = scene.daemon.blocked();
+    let blocked = setup.daemon.blocked();
     assert!(blocked.len() >= names.len());
     let mut seen = String::new();
     for entry in &blocked {
@@ -514,7 +515,7 @@ fn r2_bytes_from_outside_are_escaped_and_stay_on_one_line() {
     assert!(seen.contains(r"evil\n"), "{seen}");
     assert!(seen.contains(r"\x1b[31mred\x07\x00.test"), "{seen}");
     assert!(seen.contains(r"\xff\xfe\x80.t"), "{seen}");
-    for line in scene.daemon.logs() {
+    for line in setup.daemon.logs() {
         assert!(line.level().is_some(), "not one JSON line: {:?}", line.raw);
         assert!(
             line.raw.bytes().all(|byte| (b' '..0x7f).contains(&byte)),
@@ -522,9 +523,9 @@ fn r2_bytes_from_outside_are_escaped_and_stay_on_one_line() {
             line.raw
         );
     }
-    let socks = Connection::open(scene.daemon.socks_addr()).socks5_connect(&Socks5Target::name(
+    let socks = Connection::open(setup.daemon.socks_addr()).socks5_connect(&Socks5Target::name(
         "allowed.test",
-        scene.origin.addr().port(),
+        setup.origin.addr().port(),
     ));
     assert_eq!(socks.reply, 0);
 }

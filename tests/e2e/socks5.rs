@@ -9,23 +9,11 @@ mod udp;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use e2e::client::{Connection, Socks5Target};
-use e2e::daemon::{Config, Daemon};
-
-fn start(config: &Config) -> Daemon {
-    Daemon::start(e2e::binary!(), config)
-}
+use e2e::daemon::Daemon;
 
 /// A new connection to the door.
 fn client(daemon: &Daemon) -> Connection {
     Connection::open(daemon.socks_addr())
-}
-
-/// An established tunnel to `name`.
-fn tunnel(daemon: &Daemon, name: &str, port: u16) -> Connection {
-    let mut client = client(daemon);
-    let bound = client.socks5_connect(&Socks5Target::name(name, port));
-    assert_eq!(bound.reply, 0, "{name}:{port} is reached");
-    client
 }
 
 /// The reply to a request for a connection on a connection of its own.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use e2e::client::{Connection, Response};
+use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, LogLine, Signal};
 use e2e::namespace::{Namespace, is_inside};
 use e2e::origin::{Answer, Origin};
@@ -18,8 +18,6 @@ use e2e::wait::{TIMEOUT, poll};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde_json::Value;
-
-use crate::roles::worker;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const TAKEN_OVER: &str = "taken over without a reload: ";
@@ -47,27 +45,19 @@ fn replace(path: &str, content: &str) {
     fs::rename(&new, path).expect("our own directory");
 }
 
-/// `GET /` for a host.
-fn get(daemon: &Daemon, origin: &Origin, host: &str) -> Response {
-    let authority = format!("{host}:{}", origin.addr().port());
-    let head = format!(
-        "GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
-    );
-    Connection::open(daemon.http_addr()).exchange(&head)
-}
-
 /// Waits until a host answers, for a short time: longer than the proxy takes, shorter than it takes
 /// where the kernel does not report changes.
 #[track_caller]
 fn wait_until_reached(daemon: &Daemon, origin: &Origin, host: &str) {
     let reached = poll(TIMEOUT, || {
-        (get(daemon, origin, host).status == 200).then_some(())
+        (daemon.get(&origin.url(host, "/")).status == 200).then_some(())
     });
-    reached.unwrap_or_else(|| panic!("{host} is not reached: {:?}", get(daemon, origin, host)));
-}
-
-fn echo() -> Origin {
-    Origin::start(|_| Answer::text("here"))
+    reached.unwrap_or_else(|| {
+        panic!(
+            "{host} is not reached: {:?}",
+            daemon.get(&origin.url(host, "/"))
+        )
+    });
 }
 
 fn generation(daemon: &Daemon) -> Value {
@@ -99,14 +89,14 @@ fn l14_changed_name_servers_are_asked_without_a_reload_and_an_open_tunnel_goes_o
     let there = "name servers 127.0.0.2:53 -> 127.0.0.3:53";
     let back = "name servers 127.0.0.3:53 -> 127.0.0.2:53";
     replace(RESOLV_CONF, &one);
-    let origin = echo();
+    let origin = Origin::start(|_| Answer::text("here"));
     let bytes = Origin::echoing_bytes().start();
     let config = Config::new().allow("*").system_names();
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     let mut tunnel = Connection::open(daemon.http_addr());
     let authority = format!("first.test:{}", bytes.addr().port());
     assert_eq!(tunnel.connect(&authority).status, 200);
-    assert_eq!(get(&daemon, &origin, "second.test").status, 502);
+    assert_eq!(daemon.get(&origin.url("second.test", "/")).status, 502);
     let before = generation(&daemon);
 
     // Renamed over, as network managers do it.
@@ -114,7 +104,7 @@ fn l14_changed_name_servers_are_asked_without_a_reload_and_an_open_tunnel_goes_o
     wait_until_reached(&daemon, &origin, "second.test");
     wait_for_times(&daemon, there, 1);
     // What the first server said does not count any more.
-    assert_eq!(get(&daemon, &origin, "first.test").status, 502);
+    assert_eq!(daemon.get(&origin.url("first.test", "/")).status, 502);
     // In place.
     write(RESOLV_CONF, &one);
     wait_until_reached(&daemon, &origin, "first.test");
@@ -140,11 +130,11 @@ fn l14_changed_name_servers_are_asked_without_a_reload_and_an_open_tunnel_goes_o
     // Half of a file, or something else, is no reason to forget the name servers.
     write("/etc/run/resolv.conf", "names\0");
     daemon.wait_for_message("what was read before stays in force");
-    assert_eq!(get(&daemon, &origin, "second.test").status, 200);
+    assert_eq!(daemon.get(&origin.url("second.test", "/")).status, 200);
     replace("/etc/run/resolv.conf", &one);
     wait_until_reached(&daemon, &origin, "first.test");
 
-    let in_use = crate::control::json(&daemon, &["status"])["names"].clone();
+    let in_use = e2e::proxyctl::proxyctl_json(&daemon, &["status"])["names"].clone();
     assert_eq!(in_use["from"], "system");
     assert_eq!(in_use["servers"][0]["address"], "127.0.0.2:53");
     assert!(in_use["servers"][0]["last_success"].is_i64(), "{in_use}");
@@ -166,29 +156,29 @@ fn l14_without_a_name_server_names_fail_with_words_and_work_when_there_is_one() 
     let _server = name_server([127, 0, 0, 2], "first.test");
     // It is not asked, though resolver(3) would: no file names it.
     let local = name_server([127, 0, 0, 1], "first.test");
-    let origin = echo();
+    let origin = Origin::start(|_| Answer::text("here"));
     let config = Config::new().allow("*").system_names();
     for missing in [true, false] {
         fs::remove_file(RESOLV_CONF).expect("our own file");
         if !missing {
             write(RESOLV_CONF, "# no network yet\n");
         }
-        let daemon = Daemon::start(e2e::binary!(), &config);
-        let answer = get(&daemon, &origin, "first.test");
+        let daemon = Daemon::start(&config);
+        let answer = daemon.get(&origin.url("first.test", "/"));
         assert_eq!(answer.status, 502);
         assert!(
             answer.text().contains("knows no name server"),
             "{}",
             answer.text()
         );
-        assert_eq!(get(&daemon, &origin, "localhost").status, 200);
+        assert_eq!(daemon.get(&origin.url("localhost", "/")).status, 200);
         replace(RESOLV_CONF, &names(&["127.0.0.2"]));
         wait_until_reached(&daemon, &origin, "first.test");
         wait_for_times(&daemon, "name servers none -> 127.0.0.2:53", 1);
         // And the other way round.
         write(RESOLV_CONF, "");
         daemon.wait_for_message("name servers 127.0.0.2:53 -> none");
-        assert_eq!(get(&daemon, &origin, "first.test").status, 502);
+        assert_eq!(daemon.get(&origin.url("first.test", "/")).status, 502);
         assert_eq!(local.names_asked(), [""; 0]);
     }
 }
@@ -201,16 +191,16 @@ fn l14_the_systems_hosts_file_is_followed_and_a_new_worker_and_a_reload_have_the
     }
     let _server = name_server([127, 0, 0, 2], "first.test");
     replace(RESOLV_CONF, "");
-    let origin = echo();
+    let origin = Origin::start(|_| Answer::text("here"));
     let config = Config::new().allow("*").system_names();
-    let daemon = Daemon::start(e2e::binary!(), &config);
-    assert_eq!(get(&daemon, &origin, "listed.test").status, 502);
+    let daemon = Daemon::start(&config);
+    assert_eq!(daemon.get(&origin.url("listed.test", "/")).status, 502);
     replace("/etc/hosts", "127.0.0.1 listed.test\n");
     wait_until_reached(&daemon, &origin, "listed.test");
     replace(RESOLV_CONF, &names(&["127.0.0.2"]));
     wait_until_reached(&daemon, &origin, "first.test");
 
-    let killed = worker(&daemon);
+    let killed = daemon.worker();
     kill(
         Pid::from_raw(i32::try_from(killed).expect("a process id")),
         Signal::SIGKILL,
@@ -224,7 +214,7 @@ fn l14_the_systems_hosts_file_is_followed_and_a_new_worker_and_a_reload_have_the
     daemon.rewrite_config_text("[network]\nmode = 3\n");
     assert_eq!(daemon.reload().status, 500);
     wait_for_times(&daemon, "hosts file", 2);
-    assert_eq!(get(&daemon, &origin, "listed.test").status, 502);
+    assert_eq!(daemon.get(&origin.url("listed.test", "/")).status, 502);
     write("/etc/hosts", "127.0.0.1 again.test\n");
     daemon.reload_with(&config);
     wait_until_reached(&daemon, &origin, "again.test");
@@ -238,7 +228,7 @@ fn l14_a_hosts_file_of_the_settings_is_followed_and_kept_connections_follow_too(
     let origin = Origin::start(|_| Answer::text("one"));
     let there = IpAddr::from([127, 0, 0, 1]);
     let config = Config::new().allow("*").host("moved.test", there);
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     let get_kept = || {
         let authority = format!("moved.test:{}", origin.addr().port());
         let head = format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n");
@@ -270,12 +260,12 @@ fn l14_a_root_that_is_added_is_trusted_and_one_that_is_removed_is_not() {
     let directory = tempfile::tempdir().expect("a directory");
     let bundle = directory.path().join("roots.pem");
     write(&bundle, other.pem());
-    let daemon = Daemon::launch(e2e::binary!())
+    let daemon = Daemon::launch()
         .config(&config)
         .env("SSL_CERT_FILE", &bundle)
         .env("SSL_CERT_DIR", "/nonexistent")
         .start();
-    let proxy_ca = crate::interception::exported(&daemon);
+    let proxy_ca = e2e::proxyctl::exported_ca(&daemon);
     let get = || {
         let mut client = Connection::open(daemon.http_addr());
         let authority = format!("allowed.test:{}", origin.addr().port());
@@ -305,7 +295,7 @@ fn l14_a_root_that_is_added_is_trusted_and_one_that_is_removed_is_not() {
 
 /// The line of `proxyctl doctor names`, its advice included.
 fn doctor(daemon: &Daemon) -> Value {
-    let ran = crate::control::proxyctl(daemon, &["doctor", "--json", "names"]);
+    let ran = e2e::proxyctl::proxyctl(daemon, &["doctor", "--json", "names"]);
     let lines: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     lines[0].clone()
 }
@@ -329,10 +319,10 @@ fn l14_status_and_doctor_say_how_the_name_servers_do() {
         fs::rename(path, RESOLV_CONF).expect("our own directory");
     };
     replace_old("");
-    let origin = echo();
+    let origin = Origin::start(|_| Answer::text("here"));
     let config = Config::new().allow("*").system_names();
-    let daemon = Daemon::start(e2e::binary!(), &config);
-    let status = || crate::control::json(&daemon, &["status"])["names"].clone();
+    let daemon = Daemon::start(&config);
+    let status = || e2e::proxyctl::proxyctl_json(&daemon, &["status"])["names"].clone();
     assert!(status()["problem"].is_string(), "{}", status());
     let line = doctor(&daemon);
     assert_eq!(line["verdict"], "note", "{line}");
@@ -347,14 +337,14 @@ fn l14_status_and_doctor_say_how_the_name_servers_do() {
     for number in 1..=3 {
         let name = format!("broken{number}.test");
         server.servfail(&name);
-        assert_eq!(get(&daemon, &origin, &name).status, 502);
+        assert_eq!(daemon.get(&origin.url(&name, "/")).status, 502);
         assert_eq!(status()["servers"][0]["failures"], number, "{}", status());
     }
     assert!(status()["servers"][0]["last_error"].is_string());
     let line = doctor(&daemon);
     assert_eq!(line["verdict"], "problem", "{line}");
     // The name that does not exist is an answer.
-    assert_eq!(get(&daemon, &origin, "missing.test").status, 502);
+    assert_eq!(daemon.get(&origin.url("missing.test", "/")).status, 502);
     assert_eq!(status()["servers"][0]["failures"], 0);
 }
 
@@ -362,7 +352,7 @@ fn l14_status_and_doctor_say_how_the_name_servers_do() {
 fn l14_a_change_while_the_proxy_stops_is_left_alone() {
     let bytes = Origin::echoing_bytes().start();
     let config = Config::example();
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     let mut tunnel = Connection::open(daemon.http_addr());
     let authority = format!("allowed.test:{}", bytes.addr().port());
     assert_eq!(tunnel.connect(&authority).status, 200);

@@ -11,10 +11,6 @@ use crate::startup::check;
 
 const SOCKET: &str = "x-unix-socket: /var/run/docker.sock\r\n";
 
-fn start(config: &Config) -> Daemon {
-    Daemon::start(e2e::binary!(), config)
-}
-
 fn ask(daemon: &Daemon, method: &str, url: &str, fields: &str) -> Response {
     let mut client = Connection::open(daemon.http_addr());
     client.exchange(&format!("{method} {url} HTTP/1.1\r\n{fields}\r\n"))
@@ -33,7 +29,7 @@ fn h10_a_request_to_a_unix_socket_is_501_whatever_is_allowed() {
         listing(r#"["/var/run/docker.sock"]"#),
         Config::example().set("network", "dangerously_allow_all_unix_sockets", "true"),
     ] {
-        let daemon = start(&config);
+        let daemon = Daemon::start(&config);
         for fields in [SOCKET, "X-Unix-Socket: relative\r\n"] {
             let answer = ask(&daemon, "GET", &url, fields);
             assert_eq!(answer.status, 501, "{}", answer.text());
@@ -57,7 +53,7 @@ fn h10_a_request_to_a_unix_socket_is_501_whatever_is_allowed() {
 
 #[test]
 fn r3_a_unix_socket_is_recorded_without_its_path() {
-    let daemon = start(&listing(r#"["/var/run/docker.sock"]"#));
+    let daemon = Daemon::start(&listing(r#"["/var/run/docker.sock"]"#));
     ask(&daemon, "GET", "http://localhost/containers/json", SOCKET);
     let entry = &daemon.blocked()[0];
     for (key, value) in [
@@ -98,7 +94,7 @@ fn h10_switch_method_and_platform_are_judged_in_this_order() {
     let limited = Config::example()
         .set("network", "mode", r#""limited""#)
         .set("network", "mitm", "false");
-    let daemon = start(&limited);
+    let daemon = Daemon::start(&limited);
     let url = "http://localhost/";
     for (method, fields, status) in [
         ("GET", "", 501),
@@ -138,7 +134,7 @@ fn h10_switch_method_and_platform_are_judged_in_this_order() {
 
 #[test]
 fn h10_a_field_that_names_no_path_is_400_and_no_decision() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for fields in [SOCKET.repeat(2), "x-unix-socket:\r\n".to_owned()] {
         let answer = ask(&daemon, "GET", "http://localhost/", &fields);
         assert_eq!(answer.status, 400, "{fields}");
@@ -171,7 +167,7 @@ fn l8_with_unix_sockets_every_listener_is_on_loopback_whatever_is_opted_in() {
         "allow_unix_sockets",
         r#"["/var/run/docker.sock"]"#,
     );
-    let daemon = start(&on);
+    let daemon = Daemon::start(&on);
     for address in [daemon.http_addr(), daemon.socks_addr(), daemon.admin_addr()] {
         assert!(address.ip().is_loopback(), "{address}");
     }

@@ -10,10 +10,9 @@ use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Launch};
 use e2e::origin::{Answer, Origin};
 use e2e::port::Reserved;
+use e2e::proxyctl::proxyctl;
 use e2e::tls::TestCa;
 use e2e::upstream_proxy::UpstreamProxy;
-
-use crate::control::proxyctl;
 
 const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 1);
 
@@ -25,7 +24,7 @@ fn config() -> Config {
 }
 
 fn launch(config: &Config) -> Launch {
-    Daemon::launch(e2e::binary!()).config(config)
+    Daemon::launch().config(config)
 }
 
 fn with_proxy(proxy: &UpstreamProxy) -> Daemon {

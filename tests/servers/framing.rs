@@ -54,7 +54,7 @@ static SENT: LazyLock<Vec<(Row, Vec<u8>)>> = LazyLock::new(|| {
     let table = include_str!("../cases/server-framing.toml");
     let table: Table = toml::from_str(table).expect("a table");
     let (origin, addr) = Recorder::start(None);
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let authority = format!("allowed.test:{}", addr.port());
     let mut sent = Vec::new();
     for row in table.cases {

@@ -3,9 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
 
-use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
-use e2e::program::Program;
+use e2e::proxyctl::exported_ca;
 use e2e::tls::{Client, TestCa};
 use serde::Deserialize;
 use serde_json::Value;
@@ -122,17 +121,12 @@ impl Proxy {
             .allow(HOST)
             .host(HOST, Ipv4Addr::LOCALHOST)
             .append(HOOKS);
-        let daemon = Daemon::launch(e2e::binary!())
+        let daemon = Daemon::launch()
             .config(&config)
             .trusting(&ca)
             .env("TOKEN", SECRET)
             .start();
-        let exported = Program::new(env!("CARGO_BIN_EXE_proxyctl-under-test"))
-            .arg("--socket")
-            .arg(daemon.directory().join("control.sock"))
-            .args(["ca", "export"])
-            .run();
-        let client = Client::trusting_pem(&exported.succeeded().stdout).alpn(&["http/1.1"]);
+        let client = Client::trusting_pem(&exported_ca(&daemon)).alpn(&["http/1.1"]);
         Self {
             daemon,
             origin,
@@ -142,9 +136,8 @@ impl Proxy {
     }
 
     fn judge(&self, row: &Row) -> Option<Vec<u8>> {
-        let mut tunnel = Connection::open(self.daemon.http_addr());
         let authority = format!("{HOST}:{}", self.addr.port());
-        assert_eq!(tunnel.connect(&authority).status, 200);
+        let tunnel = self.daemon.tunnel(&authority);
         let (mut client, _) = tunnel.secure(&self.client, HOST);
         let (before, _) = self.origin.last();
         client.send(row.message(&authority));

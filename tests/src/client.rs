@@ -252,6 +252,16 @@ impl Connection {
     }
 }
 
+/// A request to a proxy, in absolute-form, to its empty line; `fields` are whole lines without their
+/// ends, and follow `Host`.
+pub fn proxy_request(method: &str, authority: &str, path: &str, fields: &[&str]) -> String {
+    let mut text = format!("{method} http://{authority}{path} HTTP/1.1\r\nHost: {authority}\r\n");
+    for field in fields {
+        text.extend([*field, "\r\n"]);
+    }
+    text + "\r\n"
+}
+
 /// One request on a connection of its own: `GET` and the like without a body, or
 /// with one that gets curl's content type.
 pub fn request(addr: SocketAddr, method: &str, target: &str, body: Option<&str>) -> Response {

@@ -1,11 +1,13 @@
 //! The daemon as a child process, started on a configuration of one test.
 //!
-//! The binary is the one that ships, found by [`binary!`](crate::binary). The harness requires that
-//! it logs JSON lines on stderr: one with the message `listening` and the fields `listener` and
-//! `address` per listener, and one with the message `ready` when all of them accept.
+//! The program is the one that ships ([`shipped`]). The harness requires that it logs JSON lines on
+//! stderr: one with the message `listening` and the fields `listener` and `address` per listener, and
+//! one with the message `ready` when all of them accept.
 
 mod config;
 mod log;
+mod requests;
+mod start_script;
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
@@ -17,7 +19,7 @@ use std::time::Duration;
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub use nix::sys::signal::Signal;
@@ -25,20 +27,13 @@ pub use nix::sys::signal::Signal;
 pub use self::config::Config;
 use self::log::Log;
 pub use self::log::LogLine;
-use crate::client::{self, Response};
+pub use self::start_script::StartScript;
 use crate::tls::TestCa;
 use crate::wait::{TIMEOUT, poll};
+use crate::{process, shipped};
 
 /// How long the daemon may take to end by itself after a test.
-const GOODBYE: Duration = Duration::from_secs(3);
-
-/// The path of the shipped binary. Only integration tests can name it.
-#[macro_export]
-macro_rules! binary {
-    () => {
-        env!("CARGO_BIN_EXE_codex-network-proxy-under-test")
-    };
-}
+const END_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running daemon. Dropping it ends it; when the test has failed, its log is
 /// printed.
@@ -67,7 +62,8 @@ pub struct Exit {
 
 /// A daemon about to be started.
 pub struct Launch {
-    program: PathBuf,
+    /// The shipped proxy if it is `None`.
+    program: Option<PathBuf>,
     arguments: Vec<OsString>,
     environment: Vec<(String, OsString)>,
     text: String,
@@ -76,15 +72,20 @@ pub struct Launch {
 }
 
 impl Daemon {
-    /// Starts the binary on a configuration and waits until it is ready.
-    pub fn start(binary: impl AsRef<Path>, config: &Config) -> Self {
-        Self::launch(binary).config(config).start()
+    /// Starts the shipped proxy on a configuration and waits until it is ready.
+    pub fn start(config: &Config) -> Self {
+        Self::launch().config(config).start()
+    }
+
+    /// Starts it so that it trusts only this authority.
+    pub fn start_trusting(config: &Config, ca: &TestCa) -> Self {
+        Self::launch().config(config).trusting(ca).start()
     }
 
     /// Prepares a start with further options.
-    pub fn launch(binary: impl AsRef<Path>) -> Launch {
+    pub fn launch() -> Launch {
         Launch {
-            program: binary.as_ref().to_owned(),
+            program: None,
             arguments: Vec::new(),
             environment: Vec::new(),
             text: String::new(),
@@ -108,15 +109,20 @@ impl Daemon {
         self.listener("admin")
     }
 
+    /// The path of the control socket. Waits until it is logged.
+    pub fn control_socket(&self) -> PathBuf {
+        let line = self.wait_for_log(|line| line.listener() == Some("control"));
+        let address = line.field("address").and_then(Value::as_str);
+        PathBuf::from(address.expect("an address"))
+    }
+
     /// The last logged address of this listener: a reload may move it.
     fn listener(&self, name: &str) -> SocketAddr {
-        self.logs()
-            .iter()
-            .rev()
-            .filter(|line| line.message() == Some("listening"))
-            .find(|line| line.field("listener").and_then(Value::as_str) == Some(name))
-            .and_then(|line| line.field("address")?.as_str()?.parse().ok())
-            .unwrap_or_else(|| panic!("the daemon has not said where {name} listens"))
+        let logs = self.logs();
+        let mut lines = logs.iter().rev();
+        let line = lines.find(|line| line.listener() == Some(name));
+        line.and_then(|line| line.field("address")?.as_str()?.parse().ok())
+            .unwrap_or_else(|| panic!("the daemon has not logged where {name} listens"))
     }
 
     /// The configuration file.
@@ -132,6 +138,20 @@ impl Daemon {
     /// The daemon's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The process ids of its children: the worker, and a loader while it runs.
+    pub fn children(&self) -> Vec<u32> {
+        process::children(self.pid())
+    }
+
+    /// The process id of its worker. Waits until there is one, and no other child.
+    pub fn worker(&self) -> u32 {
+        let only_child = || match self.children()[..] {
+            [child] => Some(child),
+            _ => None,
+        };
+        poll(TIMEOUT, only_child).expect("one worker and no other child")
     }
 
     /// Every line of stderr so far.
@@ -156,6 +176,23 @@ impl Daemon {
         self.wait_for_log(|line| line.message_contains(part))
     }
 
+    /// Waits until stderr has this many lines that satisfy `look`, and returns all of them.
+    #[track_caller]
+    pub fn wait_for_logs(&self, count: usize, look: impl Fn(&LogLine) -> bool) -> Vec<LogLine> {
+        let find = || {
+            let mut lines = self.logs();
+            lines.retain(&look);
+            lines
+        };
+        poll(TIMEOUT, || {
+            Some(find()).filter(|lines| lines.len() >= count)
+        })
+        .unwrap_or_else(|| {
+            let lines = find();
+            panic!("{} lines of {count} are logged: {lines:#?}", lines.len())
+        })
+    }
+
     /// Replaces the configuration file; nothing reads it before a reload.
     pub fn rewrite_config(&self, config: &Config) {
         self.rewrite_config_text(&config.write(self.directory.path()));
@@ -164,55 +201,6 @@ impl Daemon {
     /// Replaces the configuration file by any text.
     pub fn rewrite_config_text(&self, text: &str) {
         std::fs::write(&self.config_path, text).expect("the test's own file can be written");
-    }
-
-    /// Makes a request to the admin API; a body is sent with curl's content type.
-    pub fn admin(&self, method: &str, target: &str, body: Option<&str>) -> Response {
-        client::request(self.admin_addr(), method, target, body)
-    }
-
-    /// `POST /reload`.
-    pub fn reload(&self) -> Response {
-        self.admin("POST", "/reload", None)
-    }
-
-    /// Replaces the configuration and reloads it, which must succeed.
-    #[track_caller]
-    pub fn reload_with(&self, config: &Config) {
-        self.rewrite_config(config);
-        let answer = self.reload();
-        assert_eq!(answer.status, 200, "{}", answer.text());
-    }
-
-    /// Sets the mode by `POST /mode`, which must succeed.
-    #[track_caller]
-    pub fn set_mode(&self, mode: &str) {
-        let body = json!({ "mode": mode }).to_string();
-        let answer = self.admin("POST", "/mode", Some(&body));
-        assert_eq!(answer.status, 200, "{}", answer.text());
-    }
-
-    /// The entries of `GET /blocked`.
-    pub fn blocked(&self) -> Vec<Value> {
-        let response = self.admin("GET", "/blocked", None);
-        assert_eq!(response.status, 200, "{}", response.text());
-        response.json()["blocked"]
-            .as_array()
-            .expect("a list of blocked requests")
-            .clone()
-    }
-
-    /// Waits until `GET /blocked` lists an entry that satisfies `look`.
-    pub fn wait_for_blocked(&self, look: impl Fn(&Value) -> bool) -> Value {
-        poll(TIMEOUT, || {
-            self.blocked().into_iter().find(|entry| look(entry))
-        })
-        .unwrap_or_else(|| {
-            panic!(
-                "the blocked request is not listed, only {:?}",
-                self.blocked()
-            )
-        })
     }
 
     /// Sends a signal.
@@ -224,7 +212,7 @@ impl Daemon {
     /// Waits until the daemon has ended.
     pub fn wait_exit(mut self) -> Exit {
         let status = poll(TIMEOUT, || self.child.try_wait().expect("our own child"))
-            .unwrap_or_else(|| panic!("the daemon does not end; it said\n{}", self.stderr.text()));
+            .unwrap_or_else(|| panic!("the daemon does not end; its log:\n{}", self.stderr.text()));
         self.exit(status)
     }
 
@@ -258,6 +246,13 @@ fn open_directory() -> TempDir {
 }
 
 impl Launch {
+    /// Runs this program instead of the shipped proxy.
+    #[must_use]
+    pub fn program(mut self, program: impl AsRef<Path>) -> Self {
+        self.program = Some(program.as_ref().to_owned());
+        self
+    }
+
     /// Uses this configuration.
     #[must_use]
     pub fn config(mut self, config: &Config) -> Self {
@@ -323,7 +318,9 @@ impl Launch {
         crate::descriptors::limit();
         let config_path = self.directory.path().join("config.toml");
         std::fs::write(&config_path, &self.text).expect("a new directory takes a file");
-        let mut command = Command::new(&self.program);
+        let shipped = || PathBuf::from(shipped::proxy());
+        let program = self.program.unwrap_or_else(shipped);
+        let mut command = Command::new(&program);
         command
             .arg("--config")
             .arg(&config_path)
@@ -347,7 +344,7 @@ impl Launch {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()));
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
         Daemon {
             stderr: Log::read(child.stderr.take().expect("a piped stderr")),
             stdout: Log::read(child.stdout.take().expect("a piped stdout")),
@@ -379,7 +376,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
             self.signal(Signal::SIGTERM);
-            if poll(GOODBYE, || self.child.try_wait().ok().flatten()).is_none() {
+            if poll(END_TIMEOUT, || self.child.try_wait().ok().flatten()).is_none() {
                 self.child.kill().expect("our own child can be killed");
                 self.child.wait().expect("our own child");
             }

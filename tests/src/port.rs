@@ -33,6 +33,11 @@ impl RefusingPort {
     }
 }
 
+/// Whether a process accepts connections at this address.
+pub fn accepts(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_ok()
+}
+
 /// A port for a daemon that refuses connections before the daemon listens and after it has stopped.
 /// The kernel never gives it to a socket that asks for any free port.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Interval between checks of a condition without a notification.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A value that threads change and tests wait on.
 #[derive(Debug, Default)]
@@ -70,6 +70,6 @@ pub fn poll<R>(timeout: Duration, mut look: impl FnMut() -> Option<R>) -> Option
         if Instant::now() >= deadline {
             return None;
         }
-        std::thread::sleep(BETWEEN_LOOKS);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }

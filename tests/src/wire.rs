@@ -329,10 +329,21 @@ impl<S: Read> Wire<S> {
 ///
 /// # Errors
 /// The socket is already gone.
-pub fn prepare(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+pub fn prepare(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))
+}
+
+/// This many bytes, the same for the same seed, in a sequence that does not repeat soon.
+pub fn noise(seed: u32, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    })
+    .take(length)
+    .collect()
 }
 
 /// One character per byte.

@@ -5,23 +5,23 @@ use std::net::TcpListener;
 
 use e2e::daemon::Config;
 
-use crate::scene::{HTTP, SERVICE, SOCKETS, Scene};
+use crate::service::{HTTP, SERVICE, SOCKETS, Service};
 
 /// The line of `proxyctl status` about the HTTP listener.
 const MISSING: &str = "there is no http listener, since something else listens on 127.0.0.1:3128";
 
-/// A scene in which this process, in the machine's network, has the HTTP listener's address.
-fn taken() -> (Scene, TcpListener) {
-    let scene = Scene::new();
+/// A service in which this process, in the machine's network, has the HTTP listener's address.
+fn taken() -> (Service, TcpListener) {
+    let service = Service::new();
     let holder = TcpListener::bind(HTTP).expect("nobody has the port");
-    scene.systemctl(&["start", SOCKETS[0]]).failed();
-    scene.edit(SERVICE, "[Service]\nWatchdogSec=3\n");
-    scene.start();
-    (scene, holder)
+    service.systemctl(&["start", SOCKETS[0]]).failed();
+    service.edit(SERVICE, "[Service]\nWatchdogSec=3\n");
+    service.start();
+    (service, holder)
 }
 
-fn status(scene: &Scene) -> String {
-    scene
+fn status(service: &Service) -> String {
+    service
         .proxyctl("root", &["status"])
         .succeeded()
         .stdout
@@ -30,23 +30,23 @@ fn status(scene: &Scene) -> String {
 
 #[test]
 fn l9_a_port_that_is_taken_costs_one_listener_and_not_the_service() {
-    let (scene, _holder) = taken();
-    let said = scene.wait_for_message("cannot listen on 127.0.0.1:3128 for http");
+    let (service, _holder) = taken();
+    let said = service.wait_for_message("cannot listen on 127.0.0.1:3128 for http");
     assert!(
         said.message().contains("running without it"),
         "{}",
         said.message()
     );
     assert_eq!(said.field("PRIORITY"), Some("3"));
-    scene.wait_for("StatusText", |text| {
+    service.wait_for("StatusText", |text| {
         text.ends_with(", http missing (127.0.0.1:3128 is in use)")
     });
-    let told = status(&scene);
+    let told = status(&service);
     assert!(told.contains(MISSING), "{told}");
     assert!(told.contains("set proxy_url to another port"), "{told}");
 
     // The other doors are served.
-    let curl = scene.machine().run([
+    let curl = service.machine().run([
         "curl",
         "-s",
         "-x",
@@ -54,7 +54,7 @@ fn l9_a_port_that_is_taken_costs_one_listener_and_not_the_service() {
         "http://blocked.test/",
     ]);
     assert_eq!(curl.code, Some(97), "{curl:#?}");
-    let health = scene
+    let health = service
         .machine()
         .run(["curl", "-s", "http://127.0.0.1:8080/health"]);
     assert!(health.stdout.starts_with("ok"), "{health:#?}");
@@ -62,52 +62,55 @@ fn l9_a_port_that_is_taken_costs_one_listener_and_not_the_service() {
 
 #[test]
 fn c7_a_reload_does_not_fail_for_a_port_that_was_taken_before() {
-    let (scene, holder) = taken();
-    scene.configure(&Config::example().allow("*.other.test"));
-    scene.systemctl(&["reload", SERVICE]).succeeded();
-    let told = status(&scene);
+    let (service, holder) = taken();
+    service.configure(&Config::example().allow("*.other.test"));
+    service.systemctl(&["reload", SERVICE]).succeeded();
+    let told = status(&service);
     assert!(told.contains("2 allow rules"), "{told}");
     assert!(told.contains(MISSING), "{told}");
 
     // It takes the address when it is free.
     drop(holder);
-    scene.systemctl(&["reload", SERVICE]).succeeded();
-    assert_eq!(scene.get("http://blocked.test/").0, 403);
-    let told = status(&scene);
+    service.systemctl(&["reload", SERVICE]).succeeded();
+    assert_eq!(service.get("http://blocked.test/").0, 403);
+    let told = status(&service);
     assert!(!told.contains(MISSING), "{told}");
-    scene.wait_for("StatusText", |text| text.ends_with(" connections"));
+    service.wait_for("StatusText", |text| text.ends_with(" connections"));
 }
 
 #[test]
 fn l9_a_worker_that_takes_anothers_place_knows_what_is_missing() {
-    let (scene, _holder) = taken();
-    let before = scene.wait_for_worker(None);
-    scene.kill("KILL", before);
-    scene.wait_for_worker(Some(before));
-    scene.wait_for("StatusText", |text| {
+    let (service, _holder) = taken();
+    let before = service.wait_for_worker(None);
+    service.kill("KILL", before);
+    service.wait_for_worker(Some(before));
+    service.wait_for("StatusText", |text| {
         text.contains("worker restarted") && text.contains(", http missing (")
     });
-    let told = status(&scene);
+    let told = status(&service);
     assert!(told.contains(MISSING), "{told}");
 }
 
 #[test]
 fn c7_a_reload_that_moves_a_listener_to_a_taken_port_changes_nothing() {
-    let scene = Scene::new();
-    scene.mask(&SOCKETS[..1]);
-    scene.start();
+    let service = Service::new();
+    service.mask(&SOCKETS[..1]);
+    service.start();
     let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = holder.local_addr().expect("a bound listener");
-    let mut text =
-        std::fs::read_to_string(scene.machine().path("/etc/codex-network-proxy/config.toml"))
-            .expect("the configuration");
+    let mut text = std::fs::read_to_string(
+        service
+            .machine()
+            .path("/etc/codex-network-proxy/config.toml"),
+    )
+    .expect("the configuration");
     text = text.replacen(
         "[network]\n",
         &format!("[network]\nproxy_url = \"{address}\"\n"),
         1,
     );
-    scene.configure_text(&text);
-    let reload = scene.proxyctl("root", &["reload"]);
+    service.configure_text(&text);
+    let reload = service.proxyctl("root", &["reload"]);
     reload.failed();
     assert!(
         reload
@@ -115,14 +118,14 @@ fn c7_a_reload_that_moves_a_listener_to_a_taken_port_changes_nothing() {
             .contains(&format!("cannot listen on {address}")),
         "{reload:#?}"
     );
-    assert_eq!(scene.get("http://blocked.test/").0, 403);
+    assert_eq!(service.get("http://blocked.test/").0, 403);
 }
 
 #[test]
 fn l9_without_a_socket_of_the_service_manager_a_taken_port_ends_the_start() {
-    let scene = Scene::new();
-    scene.mask(&SOCKETS);
+    let service = Service::new();
+    service.mask(&SOCKETS);
     let _holder = TcpListener::bind(HTTP).expect("nobody has the port");
-    scene.start_in_vain();
-    scene.wait_for_message("cannot listen on 127.0.0.1:3128 for http");
+    service.start_in_vain();
+    service.wait_for_message("cannot listen on 127.0.0.1:3128 for http");
 }

@@ -1,6 +1,6 @@
 //! The CA as the units keep it, and the system's trust in it (SPEC M3, M5, L5).
 
-use crate::scene::{SERVICE, Scene};
+use crate::service::{SERVICE, Service};
 
 const STATE: &str = "/var/lib/codex-network-proxy";
 
@@ -12,24 +12,24 @@ fn fingerprint(said: &str) -> &str {
 
 #[test]
 fn m3_root_keeps_a_ca_that_the_service_takes_up_and_nobody_else_can_read() {
-    let scene = Scene::new();
-    scene.start();
-    let first = scene.proxyctl("root", &["ca", "show"]);
-    let made = scene.machine().run(["codex-network-proxy", "init"]);
+    let service = Service::new();
+    service.start();
+    let first = service.proxyctl("root", &["ca", "show"]);
+    let made = service.machine().run(["codex-network-proxy", "init"]);
     made.succeeded().says(&format!("{STATE}/ca.key"));
     let kept = fingerprint(&made.stdout).to_owned();
     assert_ne!(fingerprint(&first.succeeded().stdout), kept);
-    scene.systemctl(&["reload", SERVICE]).succeeded();
-    scene
+    service.systemctl(&["reload", SERVICE]).succeeded();
+    service
         .proxyctl("root", &["ca", "show"])
         .succeeded()
         .says(&kept);
-    scene.systemctl(&["restart", SERVICE]).succeeded();
-    let shown = scene.proxyctl("root", &["ca", "show"]);
+    service.systemctl(&["restart", SERVICE]).succeeded();
+    let shown = service.proxyctl("root", &["ca", "show"]);
     shown.succeeded().says(&kept);
     let read = |user: &str, file: &str| {
         let path = format!("{STATE}/{file}");
-        scene
+        service
             .machine()
             .run(["runuser", "-u", user, "--", "cat", &path])
     };
@@ -39,7 +39,7 @@ fn m3_root_keeps_a_ca_that_the_service_takes_up_and_nobody_else_can_read() {
         .succeeded()
         .says("BEGIN CERTIFICATE");
     // The public files, which the service wrote under its own umask.
-    let bundle = scene.machine().run([
+    let bundle = service.machine().run([
         "sh",
         "-c",
         &format!("runuser -u nobody -- sh -c 'cat {STATE}/ca-bundle-*.pem'"),
@@ -54,24 +54,24 @@ fn m3_root_keeps_a_ca_that_the_service_takes_up_and_nobody_else_can_read() {
 
 #[test]
 fn k1_ca_install_makes_debian_trust_it_and_uninstall_undoes_exactly_that() {
-    let scene = Scene::new();
-    scene.start();
-    scene
+    let service = Service::new();
+    service.start();
+    service
         .proxyctl("root", &["ca", "install"])
         .failed()
         .says("worthless after a restart");
-    scene
+    service
         .proxyctl("nobody", &["ca", "uninstall"])
         .failed()
         .says("sudo proxyctl ca uninstall");
-    scene
+    service
         .machine()
         .run(["codex-network-proxy", "init"])
         .succeeded();
-    scene.systemctl(&["reload", SERVICE]).succeeded();
+    service.systemctl(&["reload", SERVICE]).succeeded();
     let trusted = || {
         let list = "sha256sum /etc/ssl/certs/ca-certificates.crt; ls /etc/ssl/certs /usr/local/share/ca-certificates";
-        scene
+        service
             .machine()
             .run(["sh", "-c", list])
             .succeeded()
@@ -81,11 +81,11 @@ fn k1_ca_install_makes_debian_trust_it_and_uninstall_undoes_exactly_that() {
     let before = trusted();
     let verify = || {
         let verify = format!("openssl verify {STATE}/ca.pem");
-        scene.machine().run(["sh", "-c", &verify])
+        service.machine().run(["sh", "-c", &verify])
     };
     verify().failed();
     for said in ["installed: ", "was there already: "] {
-        let installed = scene.proxyctl("root", &["ca", "install"]);
+        let installed = service.proxyctl("root", &["ca", "install"]);
         installed
             .succeeded()
             .says(said)
@@ -94,23 +94,23 @@ fn k1_ca_install_makes_debian_trust_it_and_uninstall_undoes_exactly_that() {
     }
     // The proxy itself still does not trust it (SPEC M6).
     let roots = || {
-        let json = scene.proxyctl("root", &["ca", "show", "--json"]);
+        let json = service.proxyctl("root", &["ca", "show", "--json"]);
         let json: serde_json::Value = serde_json::from_str(&json.succeeded().stdout).expect("JSON");
         json["roots"].as_u64().expect("a number")
     };
     let trusted_by_us = roots();
-    scene.systemctl(&["reload", SERVICE]).succeeded();
+    service.systemctl(&["reload", SERVICE]).succeeded();
     assert_eq!(roots(), trusted_by_us);
     // Without the service.
-    scene.systemctl(&["stop", SERVICE]).succeeded();
-    scene
+    service.systemctl(&["stop", SERVICE]).succeeded();
+    service
         .proxyctl("root", &["ca", "uninstall"])
         .succeeded()
         .says("removed: ");
     verify().failed();
     // The first line has everything except the links.
     assert!(trusted() == before, "not as it was:\n{}", trusted());
-    scene
+    service
         .proxyctl("root", &["ca", "uninstall"])
         .succeeded()
         .says("was not installed");

@@ -3,59 +3,65 @@
 
 use e2e::daemon::Config;
 
-use crate::scene::{CONTROL, SERVICE, SOCKETS, Scene};
+use crate::service::{CONTROL, SERVICE, SOCKETS, Service};
 
 /// Users of the machine: one in the group that may use the socket, one outside of it.
-fn with_users() -> Scene {
-    let scene = Scene::new();
+fn with_users() -> Service {
+    let service = Service::new();
     let make = "id member 2>/dev/null || useradd --groups codex-network-proxy member; \
                 id stranger 2>/dev/null || useradd stranger";
-    scene.machine().run(["sh", "-c", make]).succeeded();
-    scene
+    service.machine().run(["sh", "-c", make]).succeeded();
+    service
 }
 
 #[test]
 fn l4_the_control_socket_has_its_mode_and_group_before_anybody_can_connect() {
-    let scene = Scene::new();
+    let service = Service::new();
     // Without the service: the service manager has made the socket.
-    scene.systemctl(&["start", SOCKETS[3]]).succeeded();
-    let run = scene
+    service.systemctl(&["start", SOCKETS[3]]).succeeded();
+    let run = service
         .machine()
         .run(["stat", "--format=%F %a %U %G", CONTROL]);
     assert_eq!(run.stdout.trim(), "socket 660 root codex-network-proxy");
     // The first caller starts the service.
-    scene.proxyctl("root", &["status"]).succeeded().says("full");
-    assert_eq!(scene.show("ActiveState"), "active");
+    service
+        .proxyctl("root", &["status"])
+        .succeeded()
+        .says("full");
+    assert_eq!(service.show("ActiveState"), "active");
 }
 
 #[test]
 fn k3_a_stranger_is_refused_and_a_member_of_the_group_is_not() {
-    let scene = with_users();
+    let service = with_users();
     let members = "[\"@codex-network-proxy\"]";
-    scene.configure(&Config::example().set("daemon.control", "administrators", members));
-    scene.start();
+    service.configure(&Config::example().set("daemon.control", "administrators", members));
+    service.start();
     assert_eq!(
-        scene.proxyctl("stranger", &["status"]).failed().code,
+        service.proxyctl("stranger", &["status"]).failed().code,
         Some(4)
     );
-    scene.proxyctl("member", &["status"]).succeeded();
-    scene.proxyctl("member", &["mode", "limited"]).succeeded();
+    service.proxyctl("member", &["status"]).succeeded();
+    service.proxyctl("member", &["mode", "limited"]).succeeded();
     // The worker's own user may not change anything, but root may.
-    scene.proxyctl("root", &["mode", "full"]).succeeded();
+    service.proxyctl("root", &["mode", "full"]).succeeded();
 }
 
 #[test]
 fn k3_a_member_of_the_group_whom_the_configuration_does_not_admit_is_refused() {
-    let scene = with_users();
-    scene.start();
-    assert_eq!(scene.proxyctl("member", &["status"]).failed().code, Some(4));
+    let service = with_users();
+    service.start();
+    assert_eq!(
+        service.proxyctl("member", &["status"]).failed().code,
+        Some(4)
+    );
 }
 
 #[test]
 fn k1_the_mode_changes_what_the_running_proxy_does() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
     let post = || {
         let url = origin.url("allowed.test", "/");
         let options = [
@@ -69,31 +75,34 @@ fn k1_the_mode_changes_what_the_running_proxy_does() {
             "x",
         ];
         let proxy = ["-x", "http://127.0.0.1:3128", url.as_str()];
-        scene.machine().run(options.into_iter().chain(proxy)).stdout
+        service
+            .machine()
+            .run(options.into_iter().chain(proxy))
+            .stdout
     };
     assert_eq!(post(), "200");
-    scene.proxyctl("root", &["mode", "limited"]).succeeded();
+    service.proxyctl("root", &["mode", "limited"]).succeeded();
     assert_eq!(post(), "403");
-    scene.wait_for("StatusText", |status| status.starts_with("limited mode"));
+    service.wait_for("StatusText", |status| status.starts_with("limited mode"));
 }
 
 #[test]
 fn k1_nobody_to_talk_to_is_an_exit_code_of_its_own() {
-    let scene = Scene::new();
-    let run = scene.proxyctl("root", &["status"]);
+    let service = Service::new();
+    let run = service.proxyctl("root", &["status"]);
     assert_eq!(run.failed().code, Some(3), "{run:#?}");
     run.says("systemctl");
 }
 
 #[test]
 fn k1_status_tells_what_the_kernel_holds_against_each_role() {
-    let scene = Scene::new();
-    scene.start();
-    let run = scene.proxyctl("root", &["status", "--json"]);
+    let service = Service::new();
+    service.start();
+    let run = service.proxyctl("root", &["status", "--json"]);
     let status: serde_json::Value =
         serde_json::from_str(&run.succeeded().stdout).expect("it is JSON");
     let text = status.to_string();
-    for pid in [Some(scene.monitor()), scene.worker()] {
+    for pid in [Some(service.monitor()), service.worker()] {
         let pid = pid.expect("both are there").to_string();
         assert!(text.contains(&pid), "{pid} in {status:#}");
     }
@@ -108,25 +117,30 @@ fn k1_status_tells_what_the_kernel_holds_against_each_role() {
 
 #[test]
 fn l4_the_service_manages_without_the_control_units_group() {
-    let scene = Scene::new();
+    let service = Service::new();
     let members = "[\"@codex-network-proxy\"]";
-    scene.configure(&Config::example().set("daemon.control", "administrators", members));
-    scene.mask(&[SOCKETS[3]]);
+    service.configure(&Config::example().set("daemon.control", "administrators", members));
+    service.mask(&[SOCKETS[3]]);
     // The proxy makes the socket itself, but may not change its owner (CAP_CHOWN).
-    scene.start();
-    scene.proxyctl("root", &["status"]).succeeded();
-    scene.systemctl(&["restart", SERVICE]).succeeded();
-    scene.proxyctl("root", &["status"]).succeeded();
+    service.start();
+    service.proxyctl("root", &["status"]).succeeded();
+    service.systemctl(&["restart", SERVICE]).succeeded();
+    service.proxyctl("root", &["status"]).succeeded();
 }
 
 #[test]
 fn l9_the_control_socket_is_the_same_after_a_restart() {
-    let scene = Scene::new();
-    scene.start();
-    let inode = || scene.machine().run(["stat", "--format=%i", CONTROL]).stdout;
+    let service = Service::new();
+    service.start();
+    let inode = || {
+        service
+            .machine()
+            .run(["stat", "--format=%i", CONTROL])
+            .stdout
+    };
     let before = inode();
-    scene.systemctl(&["restart", SERVICE]).succeeded();
-    scene.systemctl(&["stop", SERVICE]).succeeded();
+    service.systemctl(&["restart", SERVICE]).succeeded();
+    service.systemctl(&["stop", SERVICE]).succeeded();
     assert_eq!(inode(), before);
-    scene.proxyctl("root", &["reload"]).succeeded();
+    service.proxyctl("root", &["reload"]).succeeded();
 }

@@ -6,12 +6,12 @@ use e2e::program::Run;
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
-use crate::scene::{CONTROL, HTTP, SERVICE, SOCKETS, Scene};
+use crate::service::{CONTROL, HTTP, SERVICE, SOCKETS, Service};
 
 /// The output of `proxyctl doctor … --json` for a user, and its exit code.
-fn examine(scene: &Scene, user: &str, checks: &[&str]) -> (Option<i32>, Vec<Value>) {
+fn examine(service: &Service, user: &str, checks: &[&str]) -> (Option<i32>, Vec<Value>) {
     let arguments = [&["doctor", "--json"], checks].concat();
-    let run: Run = scene.proxyctl(user, &arguments);
+    let run: Run = service.proxyctl(user, &arguments);
     let lines = serde_json::from_str(&run.stdout);
     (
         run.code,
@@ -42,16 +42,16 @@ fn advice(lines: &[Value]) -> String {
 
 #[test]
 fn k1_doctor_finds_nothing_wrong_with_a_service_that_is_well() {
-    let scene = Scene::new();
-    scene.systemctl(&["preset", SERVICE]).succeeded();
-    scene.start();
-    let (code, lines) = examine(&scene, "root", &[]);
+    let service = Service::new();
+    service.systemctl(&["preset", SERVICE]).succeeded();
+    service.start();
+    let (code, lines) = examine(&service, "root", &[]);
     assert_eq!(code, Some(0), "{lines:#?}");
     says(
         &lines,
         "service",
         "ok",
-        &format!("{SERVICE} runs, process {}", scene.monitor()),
+        &format!("{SERVICE} runs, process {}", service.monitor()),
     );
     says(&lines, "sockets", "ok", HTTP);
     says(
@@ -81,7 +81,7 @@ fn k1_doctor_finds_nothing_wrong_with_a_service_that_is_well() {
     says(&lines, "permissions", "ok", "only root may change");
     says(&lines, "version", "ok", env!("CARGO_PKG_VERSION"));
     // A user whom the proxy does not serve is told so, and nothing more. That is not a problem.
-    let (code, lines) = examine(&scene, "nobody", &[]);
+    let (code, lines) = examine(&service, "nobody", &[]);
     assert_eq!(code, Some(0), "{lines:#?}");
     says(&lines, "control", "note", "this user may not connect to it");
     says(&lines, "service", "ok", "runs");
@@ -89,10 +89,10 @@ fn k1_doctor_finds_nothing_wrong_with_a_service_that_is_well() {
 
 #[test]
 fn k1_doctor_tells_a_masked_socket_from_one_that_is_down() {
-    let scene = Scene::new();
-    scene.mask(&[SOCKETS[1]]);
-    scene.start();
-    let (code, lines) = examine(&scene, "root", &["sockets", "listeners", "ports"]);
+    let service = Service::new();
+    service.mask(&[SOCKETS[1]]);
+    service.start();
+    let (code, lines) = examine(&service, "root", &["sockets", "listeners", "ports"]);
     assert_eq!(code, Some(0), "{lines:#?}");
     says(
         &lines,
@@ -106,8 +106,8 @@ fn k1_doctor_tells_a_masked_socket_from_one_that_is_down() {
         "ok",
         "socks5 127.0.0.1:8081 answers (bound)",
     );
-    scene.systemctl(&["stop", SOCKETS[2]]);
-    let (code, lines) = examine(&scene, "root", &["sockets"]);
+    service.systemctl(&["stop", SOCKETS[2]]);
+    let (code, lines) = examine(&service, "root", &["sockets"]);
     assert_eq!(code, Some(1), "{lines:#?}");
     says(
         &lines,
@@ -122,22 +122,22 @@ fn k1_doctor_tells_a_masked_socket_from_one_that_is_down() {
         format!("systemctl enable {}; {anew}", SOCKETS[2])
     );
     // Also when the proxy has bound the address itself meanwhile.
-    scene.proxyctl("root", &["reload"]).succeeded();
-    scene.machine().run(["sh", "-c", anew]).succeeded();
-    assert_eq!(examine(&scene, "root", &["sockets"]).0, Some(0));
+    service.proxyctl("root", &["reload"]).succeeded();
+    service.machine().run(["sh", "-c", anew]).succeeded();
+    assert_eq!(examine(&service, "root", &["sockets"]).0, Some(0));
 }
 
 #[test]
 fn k1_doctor_names_the_process_that_holds_a_port_before_the_first_start() {
-    let scene = Scene::new();
-    let (code, lines) = examine(&scene, "root", &["ports"]);
+    let service = Service::new();
+    let (code, lines) = examine(&service, "root", &["ports"]);
     assert_eq!(code, Some(0), "{lines:#?}");
     says(&lines, "ports", "ok", &format!("http {HTTP} is free"));
     let hold =
         format!("systemd-run --quiet --unit=holder systemd-socket-activate --listen={HTTP} cat");
-    scene.machine().run(["sh", "-c", &hold]).succeeded();
+    service.machine().run(["sh", "-c", &hold]).succeeded();
     let pid = poll(TIMEOUT, || {
-        let listening = scene
+        let listening = service
             .machine()
             .run(["ss", "-H", "-tlnp", "sport = :3128"])
             .stdout;
@@ -145,8 +145,8 @@ fn k1_doctor_names_the_process_that_holds_a_port_before_the_first_start() {
         pid.split(',').next().map(str::to_owned)
     });
     let pid = pid.expect("the port is held");
-    scene.systemctl(&["start", SOCKETS[0]]).failed();
-    let (code, lines) = examine(&scene, "root", &["sockets", "ports"]);
+    service.systemctl(&["start", SOCKETS[0]]).failed();
+    let (code, lines) = examine(&service, "root", &["sockets", "ports"]);
     assert_eq!(code, Some(1), "{lines:#?}");
     says(
         &lines,
@@ -165,7 +165,7 @@ fn k1_doctor_names_the_process_that_holds_a_port_before_the_first_start() {
         "{lines:#?}"
     );
     // No other user may inspect root's processes.
-    let (code, lines) = examine(&scene, "nobody", &["ports"]);
+    let (code, lines) = examine(&service, "nobody", &["ports"]);
     assert_eq!(code, Some(1), "{lines:#?}");
     says(
         &lines,
@@ -174,16 +174,16 @@ fn k1_doctor_names_the_process_that_holds_a_port_before_the_first_start() {
         "held by a process of root that only root can name",
     );
     assert_eq!(advice(&lines), "sudo proxyctl doctor ports");
-    scene.systemctl(&["stop", "holder.service"]).succeeded();
-    scene.systemctl(&["reset-failed"]).succeeded();
+    service.systemctl(&["stop", "holder.service"]).succeeded();
+    service.systemctl(&["reset-failed"]).succeeded();
 }
 
 #[test]
 fn k1_doctor_starts_no_service_to_look_at_its_ports() {
-    let scene = Scene::new();
+    let service = Service::new();
     let start: Vec<&str> = ["start"].into_iter().chain(SOCKETS).collect();
-    scene.systemctl(&start).succeeded();
-    let (code, lines) = examine(&scene, "root", &["ports", "sockets", "service"]);
+    service.systemctl(&start).succeeded();
+    let (code, lines) = examine(&service, "root", &["ports", "sockets", "service"]);
     assert_eq!(code, Some(0), "{lines:#?}");
     says(
         &lines,
@@ -197,13 +197,13 @@ fn k1_doctor_starts_no_service_to_look_at_its_ports() {
         "note",
         "the first client of its sockets starts it",
     );
-    assert_eq!(scene.show("ActiveState"), "inactive");
+    assert_eq!(service.show("ActiveState"), "inactive");
 }
 
 #[test]
 fn k1_doctor_says_how_a_service_that_does_not_run_is_started() {
-    let scene = Scene::new();
-    let (code, lines) = examine(&scene, "root", &[]);
+    let service = Service::new();
+    let (code, lines) = examine(&service, "root", &[]);
     assert_eq!(code, Some(1), "{lines:#?}");
     says(&lines, "service", "problem", "does not run");
     says(&lines, "control", "problem", "no proxy answers");
@@ -217,10 +217,10 @@ fn k1_doctor_says_how_a_service_that_does_not_run_is_started() {
 
 #[test]
 fn l16_doctor_says_that_the_service_refuses_everything_for_its_configuration() {
-    let scene = Scene::new();
-    scene.configure_text("[network]\nmode = 3\n");
-    scene.start();
-    let (code, lines) = examine(&scene, "root", &["settings"]);
+    let service = Service::new();
+    service.configure_text("[network]\nmode = 3\n");
+    service.start();
+    let (code, lines) = examine(&service, "root", &["settings"]);
     assert_eq!(code, Some(1), "{lines:#?}");
     says(&lines, "settings", "problem", "config.toml:2:8");
     says(&lines, "settings", "note", "everything is refused");
@@ -232,11 +232,11 @@ fn l16_doctor_says_that_the_service_refuses_everything_for_its_configuration() {
 
 #[test]
 fn k1_doctor_warns_of_files_on_which_a_running_service_would_not_start_again() {
-    let scene = Scene::new();
-    scene.start();
-    assert_eq!(examine(&scene, "root", &["settings"]).0, Some(0));
-    scene.configure_text("[network]\nmode = 3\n");
-    let (code, lines) = examine(&scene, "root", &["settings"]);
+    let service = Service::new();
+    service.start();
+    assert_eq!(examine(&service, "root", &["settings"]).0, Some(0));
+    service.configure_text("[network]\nmode = 3\n");
+    let (code, lines) = examine(&service, "root", &["settings"]);
     assert_eq!(code, Some(1), "{lines:#?}");
     says(&lines, "settings", "ok", "generation 1 is in force");
     says(&lines, "settings", "problem", "config.toml:2:8");
@@ -249,15 +249,18 @@ fn k1_doctor_warns_of_files_on_which_a_running_service_would_not_start_again() {
 
 #[test]
 fn c6_doctor_finds_files_that_are_not_roots() {
-    let scene = Scene::new();
-    let write = |path: &str| scene.machine().write(path, "[experimental_network]\n");
+    let service = Service::new();
+    let write = |path: &str| service.machine().write(path, "[experimental_network]\n");
     write("/etc/codex-network-proxy/requirements.toml");
-    scene.start();
-    assert_eq!(examine(&scene, "root", &["permissions"]).0, Some(0));
+    service.start();
+    assert_eq!(examine(&service, "root", &["permissions"]).0, Some(0));
     for file in ["config.toml", "requirements.toml"] {
         let path = format!("/etc/codex-network-proxy/{file}");
-        scene.machine().run(["chown", "nobody", &path]).succeeded();
-        let (code, lines) = examine(&scene, "root", &["permissions"]);
+        service
+            .machine()
+            .run(["chown", "nobody", &path])
+            .succeeded();
+        let (code, lines) = examine(&service, "root", &["permissions"]);
         assert_eq!(code, Some(1), "{lines:#?}");
         says(
             &lines,
@@ -267,38 +270,38 @@ fn c6_doctor_finds_files_that_are_not_roots() {
         );
         let advised = advice(&lines);
         assert_eq!(advised, format!("sudo chown root {path}"));
-        scene
+        service
             .machine()
             .run(["sh", "-c", advised.trim_start_matches("sudo ")])
             .succeeded();
     }
-    assert_eq!(examine(&scene, "root", &["permissions"]).0, Some(0));
+    assert_eq!(examine(&service, "root", &["permissions"]).0, Some(0));
 }
 
 #[test]
 fn c5_doctor_finds_a_user_who_can_log_in() {
-    let scene = Scene::new();
-    scene.start();
+    let service = Service::new();
+    service.start();
     let shell = |shell: &str| {
         let usermod = ["usermod", "--shell", shell, "codex-network-proxy"];
-        scene.machine().run(usermod).succeeded();
+        service.machine().run(usermod).succeeded();
     };
     shell("/bin/bash");
-    let (code, lines) = examine(&scene, "root", &["user"]);
+    let (code, lines) = examine(&service, "root", &["user"]);
     shell("/usr/sbin/nologin");
     assert_eq!(code, Some(1), "{lines:#?}");
     says(&lines, "user", "problem", "can log in (shell /bin/bash)");
-    assert_eq!(examine(&scene, "root", &["user"]).0, Some(0));
+    assert_eq!(examine(&service, "root", &["user"]).0, Some(0));
 }
 
 #[test]
 fn k1_doctor_wants_a_restart_after_an_upgrade() {
-    let scene = Scene::new();
-    scene.start();
+    let service = Service::new();
+    service.start();
     // As dpkg does it, with the same content.
     let replace = "cp -p /usr/bin/codex-network-proxy /usr/bin/new && mv /usr/bin/new /usr/bin/codex-network-proxy";
-    scene.machine().run(["sh", "-c", replace]).succeeded();
-    let (code, lines) = examine(&scene, "root", &["version"]);
+    service.machine().run(["sh", "-c", replace]).succeeded();
+    let (code, lines) = examine(&service, "root", &["version"]);
     assert_eq!(code, Some(1), "{lines:#?}");
     says(
         &lines,
@@ -307,41 +310,41 @@ fn k1_doctor_wants_a_restart_after_an_upgrade() {
         "has been replaced since it started",
     );
     assert_eq!(advice(&lines), "systemctl restart codex-network-proxy");
-    scene.systemctl(&["restart", SERVICE]).succeeded();
-    assert_eq!(examine(&scene, "root", &["version"]).0, Some(0));
+    service.systemctl(&["restart", SERVICE]).succeeded();
+    assert_eq!(examine(&service, "root", &["version"]).0, Some(0));
 }
 
 #[test]
 fn m1_doctor_leads_to_a_ca_that_this_system_trusts() {
-    let scene = Scene::new();
-    scene.configure(&Config::example().set("network", "mode", "\"limited\""));
-    scene.start();
-    let (code, lines) = examine(&scene, "root", &["ca"]);
+    let service = Service::new();
+    service.configure(&Config::example().set("network", "mode", "\"limited\""));
+    service.start();
+    let (code, lines) = examine(&service, "root", &["ca"]);
     assert_eq!(code, Some(1), "{lines:#?}");
     says(&lines, "ca", "problem", "is lost when the proxy stops");
-    scene
+    service
         .machine()
         .run(["codex-network-proxy", "init"])
         .succeeded();
-    scene.proxyctl("root", &["reload"]).succeeded();
-    let (_, lines) = examine(&scene, "root", &["ca"]);
+    service.proxyctl("root", &["reload"]).succeeded();
+    let (_, lines) = examine(&service, "root", &["ca"]);
     says(&lines, "ca", "problem", "this system does not trust the CA");
     assert_eq!(advice(&lines), "sudo proxyctl ca install");
-    scene.proxyctl("root", &["ca", "install"]).succeeded();
-    let (code, lines) = examine(&scene, "root", &["ca", "permissions"]);
+    service.proxyctl("root", &["ca", "install"]).succeeded();
+    let (code, lines) = examine(&service, "root", &["ca", "permissions"]);
     assert_eq!(code, Some(0), "{lines:#?}");
     says(&lines, "ca", "ok", "this system trusts the CA");
-    scene
+    service
         .machine()
         .run(["chmod", "0640", "/var/lib/codex-network-proxy/ca.key"])
         .succeeded();
-    let (_, lines) = examine(&scene, "root", &["permissions"]);
+    let (_, lines) = examine(&service, "root", &["permissions"]);
     says(
         &lines,
         "permissions",
         "problem",
         "the CA's key, has mode 0640",
     );
-    scene.systemctl(&["stop", SERVICE]).succeeded();
-    scene.proxyctl("root", &["ca", "uninstall"]).succeeded();
+    service.systemctl(&["stop", SERVICE]).succeeded();
+    service.proxyctl("root", &["ca", "uninstall"]).succeeded();
 }

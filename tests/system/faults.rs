@@ -19,7 +19,7 @@ use e2e::origin::Origin;
 use e2e::wait::{TIMEOUT, poll};
 
 use crate::load::{Attempt, Load, Outcome, refused};
-use crate::scene::{HTTP, NO_STALL, SOCKETS, Scene};
+use crate::service::{HTTP, NO_STALL, SOCKETS, Service};
 
 /// Clients of an allowed host and of a blocked one, which do not stop while something fails.
 struct Traffic {
@@ -32,12 +32,12 @@ struct Traffic {
 
 impl Traffic {
     /// Starts the clients, and waits until both kinds are answered.
-    fn start(scene: &Scene, origin: &Origin) -> Self {
-        Self::to(scene, origin.url("allowed.test", "/"))
+    fn start(service: &Service, origin: &Origin) -> Self {
+        Self::to(service, origin.url("allowed.test", "/"))
     }
 
-    fn to(scene: &Scene, url: String) -> Self {
-        let unreachable = scene.origin();
+    fn to(service: &Service, url: String) -> Self {
+        let unreachable = service.origin();
         let traffic = Self {
             allowed: Load::start(2, HTTP, &url),
             blocked: Load::start(1, HTTP, &unreachable.url("blocked.test", "/")),
@@ -56,21 +56,21 @@ impl Traffic {
 
     /// Waits until a new client is served. The fault has been gone since `gone`.
     #[track_caller]
-    fn recovers(&self, scene: &Scene, gone: Instant) {
+    fn recovers(&self, service: &Service, gone: Instant) {
         let door = HTTP.parse().expect("an address");
-        let request = crate::scene::request(&self.url);
+        let request = crate::service::request(&self.url);
         let served = poll(TIMEOUT, || {
             Attempt::make(door, &request).is_served().then(Instant::now)
         });
-        let served = served.unwrap_or_else(|| panic!("no client is served\n{}", scene.log()));
+        let served = served.unwrap_or_else(|| panic!("no client is served\n{}", service.log()));
         let took = served - gone;
-        assert!(took < NO_STALL, "{took:?}\n{}", scene.log());
+        assert!(took < NO_STALL, "{took:?}\n{}", service.log());
     }
 
     /// Ends the clients. No client met a closed port, the sockets are open, and the blocked host was
     /// neither answered for nor reached. Returns what came of the allowed requests.
     #[track_caller]
-    fn finish(self, scene: &Scene) -> Vec<Attempt> {
+    fn finish(self, service: &Service) -> Vec<Attempt> {
         let (allowed, blocked) = (self.allowed.finish(), self.blocked.finish());
         let opened = blocked.iter().find(|attempt| match attempt.outcome {
             Outcome::Answered(status, _) => status != 403 && status != 503,
@@ -80,8 +80,8 @@ impl Traffic {
         assert_eq!(self.unreachable.connections(), 0, "the blocked host");
         assert_eq!(refused(&allowed) + refused(&blocked), 0, "closed ports");
         for socket in SOCKETS {
-            let run = scene.systemctl(&["is-active", socket]);
-            assert_eq!(run.stdout.trim(), "active", "{socket}\n{}", scene.log());
+            let run = service.systemctl(&["is-active", socket]);
+            assert_eq!(run.stdout.trim(), "active", "{socket}\n{}", service.log());
         }
         allowed
     }
@@ -89,13 +89,13 @@ impl Traffic {
 
 /// Runs a script in the machine, which must succeed.
 #[track_caller]
-fn run(scene: &Scene, script: &str) {
+fn run(service: &Service, script: &str) {
     let script = format!("set -e; {script}");
-    scene.machine().run(["sh", "-c", &script]).succeeded();
+    service.machine().run(["sh", "-c", &script]).succeeded();
 }
 
 /// Runs a script in the machine when dropped, to undo a fault even if the test fails.
-struct Undo<'a>(&'a Scene, &'static str);
+struct Undo<'a>(&'a Service, &'static str);
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
@@ -104,29 +104,29 @@ impl Drop for Undo<'_> {
 }
 
 /// The processes of the service, apart from the monitor: workers, and loaders that have not ended.
-fn other_processes(scene: &Scene) -> Vec<u32> {
-    let run = scene.machine().run(["pgrep", "--full", " (work|load)$"]);
+fn other_processes(service: &Service) -> Vec<u32> {
+    let run = service.machine().run(["pgrep", "--full", " (work|load)$"]);
     run.stdout
         .lines()
         .filter_map(|pid| pid.parse().ok())
-        .filter(|pid| scene.is_alive(*pid))
+        .filter(|pid| service.is_alive(*pid))
         .collect()
 }
 
 /// Waits until one worker is all that the monitor has beside it, and nothing waits for a next start.
 #[track_caller]
-fn leaves_nothing_behind(scene: &Scene) {
+fn leaves_nothing_behind(service: &Service) {
     let alone = || {
-        let worker = scene.worker()?;
-        let stored = scene.show("NFileDescriptorStore");
-        (other_processes(scene) == [worker] && stored == "0").then_some(())
+        let worker = service.worker()?;
+        let stored = service.show("NFileDescriptorStore");
+        (other_processes(service) == [worker] && stored == "0").then_some(())
     };
     poll(TIMEOUT, alone).unwrap_or_else(|| {
         panic!(
             "{:?} and {} stored descriptors\n{}",
-            other_processes(scene),
-            scene.show("NFileDescriptorStore"),
-            scene.log()
+            other_processes(service),
+            service.show("NFileDescriptorStore"),
+            service.log()
         )
     });
 }

@@ -12,7 +12,7 @@ use e2e::wait::{TIMEOUT, poll};
 use nix::sched::{CloneFlags, setns};
 
 use crate::machine::tree;
-use crate::scene::Scene;
+use crate::service::Service;
 
 /// The machine's end of the cable, and the other (RFC 5737, RFC 3849).
 const FAR: &str = "198.51.100.2";
@@ -28,17 +28,17 @@ const CABLE: &str = "
 
 /// Another machine, and the cable to it.
 struct Far<'s> {
-    scene: &'s Scene,
+    service: &'s Service,
     http: u16,
     datagrams: UdpSocket,
 }
 
 impl<'s> Far<'s> {
-    fn connect(scene: &'s Scene) -> Self {
-        let sh = |script: &str| scene.machine().run(["sh", "-c", script]);
+    fn connect(service: &'s Service) -> Self {
+        let sh = |script: &str| service.machine().run(["sh", "-c", script]);
         sh(UNPLUG);
         sh(CABLE).succeeded();
-        let network = File::open(scene.machine().path("/run/netns/far")).expect("it was made");
+        let network = File::open(service.machine().path("/run/netns/far")).expect("it was made");
         let (sender, opened) = mpsc::channel();
         // Only this thread is over there, and those that it starts.
         thread::spawn(move || {
@@ -52,7 +52,7 @@ impl<'s> Far<'s> {
         let (http, datagrams) = opened.recv().expect("the thread runs");
         datagrams.set_nonblocking(true).expect("it is open");
         Self {
-            scene,
+            service,
             http,
             datagrams,
         }
@@ -73,7 +73,7 @@ impl<'s> Far<'s> {
             "--fail",
         ];
         let command = curl.iter().chain(options).copied().chain([url.as_str()]);
-        let run = self.scene.machine().run(command);
+        let run = self.service.machine().run(command);
         assert_ne!(
             run.code,
             Some(28),
@@ -85,7 +85,7 @@ impl<'s> Far<'s> {
     fn send_datagram(&self) {
         let port = self.datagrams.local_addr().expect("an address").port();
         let script = format!("echo x >/dev/udp/{FAR}/{port}");
-        self.scene.machine().run(["bash", "-c", &script]);
+        self.service.machine().run(["bash", "-c", &script]);
     }
 
     fn datagram_came(&self) -> bool {
@@ -102,7 +102,7 @@ const UNPLUG: &str = "
 
 impl Drop for Far<'_> {
     fn drop(&mut self) {
-        self.scene.machine().run(["sh", "-c", UNPLUG]);
+        self.service.machine().run(["sh", "-c", UNPLUG]);
     }
 }
 
@@ -124,11 +124,11 @@ fn rules() -> Vec<u8> {
 
 #[test]
 fn behind_the_fence_only_the_proxy_reaches_other_machines() {
-    let scene = Scene::new();
-    let far = Far::connect(&scene);
+    let service = Service::new();
+    let far = Far::connect(&service);
     let far_http: SocketAddr = format!("{FAR}:{}", far.http).parse().expect("an address");
-    scene.configure(&Config::example().allow(FAR).allow(FAR6));
-    scene.start();
+    service.configure(&Config::example().allow(FAR).allow(FAR6));
+    service.start();
     let addresses = [FAR.to_owned(), format!("[{FAR6}]")];
     let proxy = ["-x", "http://127.0.0.1:3128"];
     let socks5 = ["-x", "socks5h://127.0.0.1:8081"];
@@ -140,11 +140,11 @@ fn behind_the_fence_only_the_proxy_reaches_other_machines() {
     far.send_datagram();
     poll(TIMEOUT, || far.datagram_came().then_some(())).expect("it arrives");
 
-    scene.machine().write("/etc/nftables.conf", rules());
+    service.machine().write("/etc/nftables.conf", rules());
     let load = ["nft", "-f", "/etc/nftables.conf"];
-    scene.machine().run(load).succeeded();
+    service.machine().run(load).succeeded();
     // Loading them again replaces them.
-    scene.machine().run(load).succeeded();
+    service.machine().run(load).succeeded();
 
     for address in &addresses {
         for user in ["nobody", "root"] {
@@ -163,22 +163,22 @@ fn behind_the_fence_only_the_proxy_reaches_other_machines() {
     }
     far.send_datagram();
     // What is forbidden by policy stays so.
-    scene.configure(&Config::example());
-    scene
-        .systemctl(&["reload", crate::scene::SERVICE])
+    service.configure(&Config::example());
+    service
+        .systemctl(&["reload", crate::service::SERVICE])
         .succeeded();
     assert!(!far.is_reached("nobody", FAR, &proxy));
     // It would have arrived by now.
     assert!(!far.datagram_came(), "a datagram went past the proxy");
-    let (status, body) = scene.get(&format!("http://{far_http}/"));
+    let (status, body) = service.get(&format!("http://{far_http}/"));
     assert_eq!(status, 403, "{body}");
 }
 
 #[test]
 fn the_rules_of_the_fence_are_understood_by_nft() {
-    let scene = Scene::new();
-    scene.machine().write("/etc/nftables.conf", rules());
-    scene
+    let service = Service::new();
+    service.machine().write("/etc/nftables.conf", rules());
+    service
         .machine()
         .run(["nft", "--check", "--file", "/etc/nftables.conf"])
         .succeeded();

@@ -7,7 +7,7 @@ use e2e::program::{Program, Run};
 use serde_json::Value;
 
 use crate::machine::tree;
-use crate::scene::{SERVICE, Scene};
+use crate::service::{SERVICE, Service};
 
 fn fleet(name: &str) -> PathBuf {
     tree().join("packaging/fleet").join(name)
@@ -162,8 +162,8 @@ fn the_profile_carries_a_certificate_and_names_launchds_job() {
 
 #[test]
 fn c1_a_machine_with_the_fleets_files_has_the_policy_that_its_readme_shows() {
-    let scene = Scene::new();
-    let machine = scene.machine();
+    let service = Service::new();
+    let machine = service.machine();
     let put = |name: &str, place: &str| machine.write(place, example(name));
     for name in ["10-site.toml", "50-team.toml"] {
         put(
@@ -177,10 +177,10 @@ fn c1_a_machine_with_the_fleets_files_has_the_policy_that_its_readme_shows() {
     );
     put("requirements.toml", "/etc/codex/requirements.toml");
     // In the state that a package leaves.
-    scene.configure_text("# Nothing yet.\n");
+    service.configure_text("# Nothing yet.\n");
     machine.run(["codex-network-proxy", "check"]).succeeded();
-    scene.systemctl(&["preset", SERVICE]).succeeded();
-    scene.start();
+    service.systemctl(&["preset", SERVICE]).succeeded();
+    service.start();
     for (host, verdict, place) in [
         ("www.example.com", "is allowed", "10-site.toml"),
         ("crates.example.org", "is allowed", "50-team.toml"),
@@ -189,7 +189,7 @@ fn c1_a_machine_with_the_fleets_files_has_the_policy_that_its_readme_shows() {
         ("a.paste.example.net", "is refused", "requirements.toml"),
         ("elsewhere.example.net", "is refused", "not_allowed"),
     ] {
-        let explained = scene.proxyctl("root", &["explain", host]);
+        let explained = service.proxyctl("root", &["explain", host]);
         explained.succeeded().says(verdict).says(place);
     }
     // A login shell, and other shells.

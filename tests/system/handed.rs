@@ -17,7 +17,7 @@ use e2e::daemon::{Config, Daemon, Signal};
 use e2e::wait::{TIMEOUT, Watched, poll};
 use tempfile::TempDir;
 
-use crate::scene::Scene;
+use crate::service::Service;
 
 /// Passes standard input and output on as the first two descriptors.
 const HAND_OVER: &str = "exec 3<&0 4>&1 </dev/null >/dev/null; \
@@ -42,7 +42,7 @@ impl Handed {
         let mut sockets = sockets.into_iter();
         let mut next = || sockets.next().map_or_else(Stdio::null, Stdio::from);
         let mut child = Command::new("sh")
-            .args(["-c", HAND_OVER, "sh", e2e::binary!(), "--config"])
+            .args(["-c", HAND_OVER, "sh", e2e::shipped::proxy(), "--config"])
             .arg(&file)
             .args(["-c", &own_control_socket(&folder)])
             .env_clear()
@@ -294,7 +294,7 @@ fn l8_an_inherited_socket_beyond_loopback_is_refused() {
 #[test]
 fn l9_sockets_that_are_meant_for_somebody_else_are_left_alone() {
     // As after a fork: LISTEN_PID names another process.
-    let daemon = Daemon::launch(e2e::binary!())
+    let daemon = Daemon::launch()
         .config(&Config::example())
         .env("LISTEN_PID", "1")
         .env("LISTEN_FDS", "1")
@@ -316,7 +316,7 @@ fn l9_a_client_that_waited_in_the_queue_is_served() {
 /// In the machine's network, where every port is free.
 #[test]
 fn l9_systemd_socket_activate_hands_its_socket_over() {
-    let _scene = Scene::new();
+    let _service = Service::new();
     let folder = open_folder();
     let config = Config::example();
     let file = folder.path().join("config.toml");
@@ -325,7 +325,7 @@ fn l9_systemd_socket_activate_hands_its_socket_over() {
         .args([
             "--listen=127.0.0.1:4000",
             "--fdname=http",
-            e2e::binary!(),
+            e2e::shipped::proxy(),
             "--config",
         ])
         .arg(&file)
@@ -387,7 +387,7 @@ impl Notified {
 }
 
 fn notifying(notified: &Notified, watchdog: Option<Duration>) -> Daemon {
-    let launch = Daemon::launch(e2e::binary!())
+    let launch = Daemon::launch()
         .config(&Config::example())
         .env("NOTIFY_SOCKET", notified.path());
     let launch = match watchdog {
@@ -500,7 +500,7 @@ fn l2_the_socket_of_a_listener_that_a_reload_closes_is_taken_back() {
 #[test]
 fn l9_a_service_manager_that_is_gone_is_no_error() {
     let nobody = Path::new("/nonexistent/notify");
-    let daemon = Daemon::launch(e2e::binary!())
+    let daemon = Daemon::launch()
         .config(&Config::example())
         .env("NOTIFY_SOCKET", nobody)
         .start();

@@ -4,35 +4,35 @@ use e2e::client::Connection;
 use e2e::port::RefusingPort;
 use e2e::wait::{TIMEOUT, poll};
 
-use crate::scene::{HTTP, SERVICE, Scene};
+use crate::service::{HTTP, SERVICE, Service};
 
 /// More than the journal's socket and the queue before it hold, an entry each.
 const REQUESTS: usize = 8000;
 
 #[test]
 fn r4_the_journal_has_the_life_of_the_service_and_its_refusals() {
-    let scene = Scene::new();
-    scene.start();
+    let service = Service::new();
+    service.start();
     // A reader of messages sees the fields too.
-    scene.wait_for_message("listening listener=http address=127.0.0.1:3128");
-    scene.wait_for_message("ready");
-    assert_eq!(scene.get("http://blocked.test/secret?q=1").0, 403);
-    let entry = scene.wait_for_message("CODEX_NETWORK_POLICY_VIOLATION");
+    service.wait_for_message("listening listener=http address=127.0.0.1:3128");
+    service.wait_for_message("ready");
+    assert_eq!(service.get("http://blocked.test/secret?q=1").0, 403);
+    let entry = service.wait_for_message("CODEX_NETWORK_POLICY_VIOLATION");
     let message = entry.message();
     assert!(message.contains("\"host\":\"blocked.test\""), "{message}");
-    assert!(!scene.log().contains("secret?q=1"), "{}", scene.log());
+    assert!(!service.log().contains("secret?q=1"), "{}", service.log());
     // The worker wrote this entry.
-    let worker = scene.wait_for_worker(None).to_string();
+    let worker = service.wait_for_worker(None).to_string();
     assert_eq!(entry.field("_PID"), Some(worker.as_str()));
 }
 
 /// `journalctl -u codex-network-proxy NETWORK_POLICY_DECISION=deny` is how an operator asks.
 #[test]
 fn r4_a_refusal_is_found_by_its_fields() {
-    let scene = Scene::new();
-    scene.start();
-    assert_eq!(scene.get("http://blocked.test/").0, 403);
-    let entry = scene.wait_for_message("deny http blocked.test:80 (not_allowed)");
+    let service = Service::new();
+    service.start();
+    assert_eq!(service.get("http://blocked.test/").0, 403);
+    let entry = service.wait_for_message("deny http blocked.test:80 (not_allowed)");
     for (field, value) in [
         ("PRIORITY", "5"),
         ("TARGET", "codex_otel.network_proxy"),
@@ -46,7 +46,7 @@ fn r4_a_refusal_is_found_by_its_fields() {
     }
     let file = entry.field("CODE_FILE").unwrap_or_default();
     assert!(file.ends_with("audit.rs"), "{file}");
-    let once = scene
+    let once = service
         .log()
         .matches("deny http blocked.test:80 (not_allowed)")
         .count();
@@ -56,14 +56,14 @@ fn r4_a_refusal_is_found_by_its_fields() {
 /// `journalctl -u codex-network-proxy NETWORK_FLOW_OUTCOME=upstream_failed` finds the hosts that fail.
 #[test]
 fn r4_r5_the_end_of_a_permitted_request_is_found_by_its_fields() {
-    let scene = Scene::new();
-    scene.configure(&e2e::daemon::Config::example().set("daemon", "log_flows", "true"));
-    scene.start();
-    let origin = scene.origin();
+    let service = Service::new();
+    service.configure(&e2e::daemon::Config::example().set("daemon", "log_flows", "true"));
+    service.start();
+    let origin = service.origin();
     let port = origin.addr().port().to_string();
-    assert_eq!(scene.get(&format!("http://allowed.test:{port}/")).0, 200);
+    assert_eq!(service.get(&format!("http://allowed.test:{port}/")).0, 200);
     let beginning = format!("completed http allowed.test:{port} (0 bytes sent, ");
-    let entry = scene.wait_for_message(&beginning);
+    let entry = service.wait_for_message(&beginning);
     for (field, value) in [
         ("PRIORITY", "5"),
         ("TARGET", "codex_network_proxy.flow"),
@@ -81,9 +81,9 @@ fn r4_r5_the_end_of_a_permitted_request_is_found_by_its_fields() {
     assert!(!message.contains("network.flow"), "{message}");
     let refusing = RefusingPort::open();
     let port = refusing.addr().port();
-    assert_eq!(scene.get(&format!("http://allowed.test:{port}/")).0, 502);
+    assert_eq!(service.get(&format!("http://allowed.test:{port}/")).0, 502);
     let failed = format!("upstream_failed http allowed.test:{port}: the connection was refused");
-    let entry = scene.wait_for_message(&failed);
+    let entry = service.wait_for_message(&failed);
     let cause = entry.field("NETWORK_FLOW_CAUSE");
     assert_eq!(cause, Some("the connection was refused"));
     assert_eq!(entry.field("NETWORK_FLOW_FAULT"), Some("host"));
@@ -91,28 +91,28 @@ fn r4_r5_the_end_of_a_permitted_request_is_found_by_its_fields() {
 
 /// The journal of the machine, which accepts nothing while this value lives.
 struct Stuck<'a> {
-    scene: &'a Scene,
+    service: &'a Service,
     journal: u32,
 }
 
 impl<'a> Stuck<'a> {
-    fn new(scene: &'a Scene) -> Self {
+    fn new(service: &'a Service) -> Self {
         let show = ["show", "--value", "--property=MainPID", "systemd-journald"];
-        let run = scene.systemctl(&show);
+        let run = service.systemctl(&show);
         let journal = run
             .succeeded()
             .stdout
             .trim()
             .parse()
             .expect("the journal runs");
-        scene.kill("STOP", journal);
-        Self { scene, journal }
+        service.kill("STOP", journal);
+        Self { service, journal }
     }
 }
 
 impl Drop for Stuck<'_> {
     fn drop(&mut self) {
-        self.scene.kill("CONT", self.journal);
+        self.service.kill("CONT", self.journal);
     }
 }
 
@@ -127,8 +127,8 @@ fn refuse(requests: usize) {
 }
 
 /// This many allowed requests, each of which is answered. (Refusals beyond a rate share entries.)
-fn allow(scene: &Scene, requests: usize) {
-    let origin = scene.origin();
+fn allow(service: &Service, requests: usize) {
+    let origin = service.origin();
     let authority = format!("allowed.test:{}", origin.addr().port());
     let mut client = Connection::open(HTTP.parse().expect("an address"));
     for _ in 0..requests {
@@ -139,55 +139,55 @@ fn allow(scene: &Scene, requests: usize) {
 
 #[test]
 fn r4_a_stuck_journal_holds_up_neither_requests_nor_the_end() {
-    let scene = Scene::new();
-    scene.start();
-    let _stuck = Stuck::new(&scene);
-    allow(&scene, REQUESTS);
-    scene.systemctl(&["stop", SERVICE]).succeeded();
-    assert_eq!(scene.show("Result"), "success");
+    let service = Service::new();
+    service.start();
+    let _stuck = Stuck::new(&service);
+    allow(&service, REQUESTS);
+    service.systemctl(&["stop", SERVICE]).succeeded();
+    assert_eq!(service.show("Result"), "success");
 }
 
 #[test]
 fn r4_entries_that_a_stuck_journal_did_not_take_are_counted_in_it() {
-    let scene = Scene::new();
+    let service = Service::new();
     // The journal itself must not drop entries.
-    scene.edit(SERVICE, "[Service]\nLogRateLimitIntervalSec=0\n");
-    scene.start();
-    let stuck = Stuck::new(&scene);
-    allow(&scene, REQUESTS);
+    service.edit(SERVICE, "[Service]\nLogRateLimitIntervalSec=0\n");
+    service.start();
+    let stuck = Stuck::new(&service);
+    allow(&service, REQUESTS);
     drop(stuck);
-    let written = all_but_the_lost(&scene, REQUESTS);
+    let written = all_but_the_lost(&service, REQUESTS);
     assert!(written > 1000, "{written}");
 }
 
 /// The journal's socket is connected once: moving its name does not matter.
 #[test]
 fn r4_entries_reach_the_journal_while_its_name_is_away() {
-    let scene = Scene::new();
-    scene.edit(SERVICE, "[Service]\nLogRateLimitIntervalSec=0\n");
-    scene.start();
-    scene.wait_for_message("ready");
+    let service = Service::new();
+    service.edit(SERVICE, "[Service]\nLogRateLimitIntervalSec=0\n");
+    service.start();
+    service.wait_for_message("ready");
     let rename = |from: &str, to: &str| {
         let path = |name: &str| format!("/run/systemd/journal/{name}");
-        let run = scene.machine().run(["mv", &path(from), &path(to)]);
+        let run = service.machine().run(["mv", &path(from), &path(to)]);
         run.succeeded();
     };
     rename("socket", "away");
     refuse(100);
     rename("away", "socket");
     let written = || {
-        let entries = scene.journal().into_iter();
+        let entries = service.journal().into_iter();
         let written = entries.filter(|entry| entry.message().contains("blocked.test"));
         (written.count() == 2 * 100).then_some(())
     };
-    poll(TIMEOUT, written).unwrap_or_else(|| panic!("{}", scene.log()));
+    poll(TIMEOUT, written).unwrap_or_else(|| panic!("{}", service.log()));
 }
 
 /// The number of journal entries about allowed requests. It must be all of them without those that
 /// the log reports as lost.
 #[track_caller]
-fn all_but_the_lost(scene: &Scene, all: usize) -> usize {
-    let entry = scene.wait_for_message("log lines were lost");
+fn all_but_the_lost(service: &Service, all: usize) -> usize {
+    let entry = service.wait_for_message("log lines were lost");
     let lost = entry.field("LOST").expect("a number");
     assert_eq!(entry.message(), format!("{lost} log lines were lost"));
     assert_eq!(entry.field("PRIORITY"), Some("4"));
@@ -195,9 +195,9 @@ fn all_but_the_lost(scene: &Scene, all: usize) -> usize {
     assert!(lost > 0);
     // The rest may be on its way.
     let written = || {
-        let entries = scene.journal().into_iter();
+        let entries = service.journal().into_iter();
         let written = entries.filter(|entry| entry.message().contains("allowed.test"));
         Some(written.count()).filter(|written| written + lost == all)
     };
-    poll(TIMEOUT, written).unwrap_or_else(|| panic!("{lost} of {all}\n{}", scene.log()))
+    poll(TIMEOUT, written).unwrap_or_else(|| panic!("{lost} of {all}\n{}", service.log()))
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use e2e::wait::{TIMEOUT, poll};
 
-use crate::scene::request;
+use crate::service::request;
 
 /// The running clients.
 pub(crate) struct Load {

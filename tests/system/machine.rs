@@ -151,8 +151,8 @@ impl Machine {
             self.write(&format!("/usr/lib/{place}"), content);
         }
         for (program, built) in [
-            ("codex-network-proxy", e2e::binary!()),
-            ("proxyctl", env!("CARGO_BIN_EXE_proxyctl-under-test")),
+            ("codex-network-proxy", e2e::shipped::proxy()),
+            ("proxyctl", e2e::shipped::proxyctl()),
         ] {
             let inside = format!("/usr/bin/{program}");
             self.write(&inside, fs::read(built).expect("cargo built it"));

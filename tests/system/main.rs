@@ -26,7 +26,7 @@ mod machine;
 mod package;
 mod privilege;
 mod reload;
-mod scene;
+mod service;
 mod sockets;
 mod standby;
 mod start;

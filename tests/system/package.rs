@@ -10,7 +10,7 @@ use std::fs;
 use e2e::program::Run;
 
 use crate::machine::tree;
-use crate::scene::{SERVICE, Scene};
+use crate::service::{SERVICE, Service};
 
 /// The files of the other tests' installation, which the package must not find.
 const BY_HAND: &str = "
@@ -45,13 +45,13 @@ const FILES: &str = "find /etc /usr /var /run/codex-network-proxy /home /root -x
 /// A turn on the machine without the service, and with the package. Afterwards everything is as
 /// other tests expect it.
 pub(super) struct Bare {
-    scene: Scene,
+    service: Service,
 }
 
 impl Bare {
     pub(super) fn new() -> Self {
-        let scene = Scene::new();
-        let machine = scene.machine();
+        let service = Service::new();
+        let machine = service.machine();
         let folder = tree().join("target/system/packages");
         let built = fs::read_dir(&folder)
             .into_iter()
@@ -62,12 +62,12 @@ impl Bare {
             .unwrap_or_else(|| panic!("no package in {}: run .ci/package", folder.display()));
         machine.run(["sh", "-c", BY_HAND]);
         machine.write(PACKAGE, fs::read(built).expect("the package"));
-        Self { scene }
+        Self { service }
     }
 
     /// Runs a script in the machine.
     pub(super) fn shell(&self, script: &str) -> Run {
-        self.scene.machine().run(["sh", "-c", script])
+        self.service.machine().run(["sh", "-c", script])
     }
 
     /// Installs a package with apt.
@@ -98,20 +98,20 @@ impl Bare {
 
     /// The output of `proxyctl status`.
     pub(super) fn status(&self) -> String {
-        let run = self.scene.proxyctl("root", &["status"]);
+        let run = self.service.proxyctl("root", &["status"]);
         run.succeeded().stdout.clone()
     }
 
     pub(super) fn is_active(&self, unit: &str) -> bool {
-        let run = self.scene.systemctl(&["is-active", unit]);
+        let run = self.service.systemctl(&["is-active", unit]);
         run.stdout.trim() == "active"
     }
 
     /// Whether the service runs the installed program, and not a replaced one.
     pub(super) fn runs_what_is_installed(&self) -> bool {
-        let monitor = self.scene.monitor();
+        let monitor = self.service.monitor();
         let run = self.shell(&format!("readlink /proc/{monitor}/exe"));
-        assert_eq!(self.scene.show("ActiveState"), "active", "{SERVICE}");
+        assert_eq!(self.service.show("ActiveState"), "active", "{SERVICE}");
         !run.succeeded().stdout.contains("(deleted)")
     }
 }
@@ -119,6 +119,6 @@ impl Bare {
 impl Drop for Bare {
     fn drop(&mut self) {
         self.shell("dpkg --purge --force-all codex-network-proxy; userdel codex-network-proxy; groupdel codex-network-proxy");
-        self.scene.machine().install();
+        self.service.machine().install();
     }
 }

@@ -8,7 +8,7 @@ use e2e::program::Program;
 use nix::libc;
 
 use crate::machine::status_field;
-use crate::scene::{SERVICE, Scene};
+use crate::service::{SERVICE, Service};
 
 /// `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID` and `CAP_SETPCAP`.
 const GRANTED: &str = "00000000000001e0";
@@ -16,57 +16,59 @@ const NONE: &str = "0000000000000000";
 
 #[test]
 fn c5_the_worker_is_another_user_and_has_no_privilege() {
-    let scene = Scene::new();
-    scene.start();
-    let worker = scene.wait_for_worker(None);
-    scene.wait_for_message("ready");
+    let service = Service::new();
+    service.start();
+    let worker = service.wait_for_worker(None);
+    service.wait_for_message("ready");
     let id = |what: &str| {
-        let run = scene.machine().run(["id", what, "codex-network-proxy"]);
+        let run = service.machine().run(["id", what, "codex-network-proxy"]);
         run.succeeded().stdout.trim().to_owned()
     };
     let (uid, gid) = (id("--user"), id("--group"));
     assert_ne!(uid, "0");
-    assert_eq!(scene.status(worker, "Uid"), [uid.as_str(); 4].join("\t"));
-    assert_eq!(scene.status(worker, "Gid"), [gid.as_str(); 4].join("\t"));
-    assert_eq!(scene.status(worker, "Groups"), "");
+    assert_eq!(service.status(worker, "Uid"), [uid.as_str(); 4].join("\t"));
+    assert_eq!(service.status(worker, "Gid"), [gid.as_str(); 4].join("\t"));
+    assert_eq!(service.status(worker, "Groups"), "");
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        assert_eq!(scene.status(worker, set), NONE, "{set}");
+        assert_eq!(service.status(worker, set), NONE, "{set}");
     }
-    assert_eq!(scene.status(worker, "NoNewPrivs"), "1");
-    assert_eq!(scene.status(worker, "Seccomp"), "2");
+    assert_eq!(service.status(worker, "NoNewPrivs"), "1");
+    assert_eq!(service.status(worker, "Seccomp"), "2");
     // Three filters of its own in addition to those of the unit.
     let filters = |pid| -> u32 {
-        let count = scene.status(pid, "Seccomp_filters");
+        let count = service.status(pid, "Seccomp_filters");
         count.parse().expect("a number")
     };
-    assert_eq!(filters(worker), filters(scene.monitor()) + 3);
+    assert_eq!(filters(worker), filters(service.monitor()) + 3);
     // The files in /proc of a process that cannot be dumped belong to root.
-    let owner = scene
+    let owner = service
         .machine()
         .run(["stat", "--format=%u", &format!("/proc/{worker}/environ")]);
     assert_eq!(owner.stdout.trim(), "0");
-    for pid in [worker, scene.monitor()] {
-        let limits = scene.process(pid, "limits").expect("the process is there");
+    for pid in [worker, service.monitor()] {
+        let limits = service
+            .process(pid, "limits")
+            .expect("the process is there");
         let core = limits
             .lines()
             .find_map(|line| line.strip_prefix("Max core file size"))
             .map(|line| line.split_whitespace().next());
         assert_eq!(core, Some(Some("0")), "no core file of {pid}");
     }
-    let shown = scene
+    let shown = service
         .machine()
         .run(["ps", "-o", "user:32=", "-p", &worker.to_string()]);
     assert_eq!(shown.stdout.trim(), "codex-network-proxy");
-    let log = scene.log();
+    let log = service.log();
     assert!(!log.contains("not fully confined"), "{log}");
 }
 
 #[test]
 fn c5_the_monitor_has_the_capabilities_of_its_unit_and_no_more() {
-    let scene = Scene::new();
-    scene.start();
-    let monitor = scene.monitor();
-    assert_eq!(scene.status(monitor, "Uid"), "0\t0\t0\t0");
+    let service = Service::new();
+    service.start();
+    let monitor = service.monitor();
+    assert_eq!(service.status(monitor, "Uid"), "0\t0\t0\t0");
     for (set, wanted) in [
         ("CapInh", NONE),
         ("CapPrm", GRANTED),
@@ -74,12 +76,14 @@ fn c5_the_monitor_has_the_capabilities_of_its_unit_and_no_more() {
         ("CapBnd", GRANTED),
         ("CapAmb", NONE),
     ] {
-        assert_eq!(scene.status(monitor, set), wanted, "{set}");
+        assert_eq!(service.status(monitor, set), wanted, "{set}");
     }
-    assert_eq!(scene.status(monitor, "NoNewPrivs"), "1");
+    assert_eq!(service.status(monitor, "NoNewPrivs"), "1");
     // The unit's limit, or the highest that this machine permits.
     let files = |pid| -> u64 {
-        let limits = scene.process(pid, "limits").expect("the process is there");
+        let limits = service
+            .process(pid, "limits")
+            .expect("the process is there");
         let line = limits
             .lines()
             .find_map(|line| line.strip_prefix("Max open files"));
@@ -88,7 +92,7 @@ fn c5_the_monitor_has_the_capabilities_of_its_unit_and_no_more() {
     };
     assert_eq!(files(monitor), files(1).min(524_288));
     // Programs and settings are there, and no user's files.
-    let root = scene.machine().path(&format!("/proc/{monitor}/root"));
+    let root = service.machine().path(&format!("/proc/{monitor}/root"));
     let mut names: Vec<String> = std::fs::read_dir(root)
         .expect("root looks everywhere")
         .flatten()
@@ -171,10 +175,10 @@ fn attempts(monitor: u32) -> Vec<Call> {
 /// the restrictions of this very process.
 #[test]
 fn c5_a_worker_that_was_taken_over_can_do_nothing() {
-    let scene = Scene::new();
-    scene.start();
-    scene.wait_for_message("ready");
-    let (monitor, worker) = (scene.monitor(), scene.wait_for_worker(None));
+    let service = Service::new();
+    service.start();
+    service.wait_for_message("ready");
+    let (monitor, worker) = (service.monitor(), service.wait_for_worker(None));
     let attempts = attempts(monitor);
     let mut script = String::new();
     for Call {
@@ -192,7 +196,7 @@ fn c5_a_worker_that_was_taken_over_can_do_nothing() {
         )
         .expect("a string takes text");
     }
-    let results = debug(&scene, worker, &script);
+    let results = debug(&service, worker, &script);
     assert_eq!(results.len(), 2 * attempts.len(), "{results:?}");
     for (Call { what, error, .. }, result) in attempts.iter().zip(results.chunks(2)) {
         match *error {
@@ -201,21 +205,22 @@ fn c5_a_worker_that_was_taken_over_can_do_nothing() {
         }
     }
     // None of that did it any harm.
-    assert_eq!(scene.get("http://blocked.test/").0, 403);
-    assert_eq!(scene.worker(), Some(worker));
-    assert_eq!(scene.monitor(), monitor);
+    assert_eq!(service.get("http://blocked.test/").0, 403);
+    assert_eq!(service.worker(), Some(worker));
+    assert_eq!(service.monitor(), monitor);
 }
 
 /// The one unix datagram socket of a worker reaches only the journal.
 #[test]
 fn c5_the_workers_way_to_the_journal_leads_nowhere_else() {
-    let scene = Scene::new();
-    scene.start();
-    scene.wait_for_message("ready");
-    let worker = scene.wait_for_worker(None);
-    let descriptors = scene
-        .machine()
-        .run(["ss", "--no-header", "--unix", "--all", "--processes"]);
+    let service = Service::new();
+    service.start();
+    service.wait_for_message("ready");
+    let worker = service.wait_for_worker(None);
+    let descriptors =
+        service
+            .machine()
+            .run(["ss", "--no-header", "--unix", "--all", "--processes"]);
     let descriptors = descriptors.succeeded();
     let own = format!("pid={worker},fd=");
     let datagrams: Vec<&str> = descriptors
@@ -236,61 +241,61 @@ fn c5_the_workers_way_to_the_journal_leads_nowhere_else() {
         libc::SYS_sendto,
         libc::SYS_dup
     );
-    let results = debug(&scene, worker, &script);
+    let results = debug(&service, worker, &script);
     assert_eq!(results, [-1, EPERM.into(), -1, EPERM.into()]);
     // Entries still arrive there.
-    assert_eq!(scene.get("http://blocked.test/").0, 403);
-    scene.wait_for_message("deny http blocked.test:80");
+    assert_eq!(service.get("http://blocked.test/").0, 403);
+    service.wait_for_message("deny http blocked.test:80");
 }
 
 /// The unit's own limits, for a program that it runs beside the monitor.
 #[test]
 fn l9_the_unit_lets_nobody_in_it_send_to_many_or_see_other_files() {
-    let scene = Scene::new();
+    let service = Service::new();
     let probe = "/bin/bash -c '\
         ! ls /srv && ! ls /boot && ! touch /etc/x && ! touch /usr/x && \
         echo x >/dev/udp/127.0.0.1/9 && ! echo x >/dev/udp/224.0.0.1/9 && \
         touch /var/lib/codex-network-proxy/x /run/codex-network-proxy/x && echo as it should be'";
-    scene.edit(SERVICE, &format!("[Service]\nExecStartPost={probe}\n"));
-    scene.start();
-    scene.wait_for_message("as it should be");
+    service.edit(SERVICE, &format!("[Service]\nExecStartPost={probe}\n"));
+    service.start();
+    service.wait_for_message("as it should be");
 }
 
 #[test]
 fn c5_a_worker_without_its_sandbox_says_so() {
-    let scene = Scene::new();
+    let service = Service::new();
     let config = e2e::daemon::Config::example().set("daemon", "sandbox", "\"off\"");
-    scene.configure(&config);
-    scene.start();
-    scene.wait_for_message("not confined ([daemon] sandbox = \"off\")");
-    let worker = scene.wait_for_worker(None);
+    service.configure(&config);
+    service.start();
+    service.wait_for_message("not confined ([daemon] sandbox = \"off\")");
+    let worker = service.wait_for_worker(None);
     // Still no privilege.
-    assert_eq!(scene.status(worker, "CapEff"), NONE);
-    let status = scene.process(worker, "status").expect("it is there");
+    assert_eq!(service.status(worker, "CapEff"), NONE);
+    let status = service.process(worker, "status").expect("it is there");
     assert_ne!(status_field(&status, "Uid"), Some("0\t0\t0\t0"));
 }
 
 #[test]
 fn c5_a_required_sandbox_is_there_or_the_service_is_not() {
-    let scene = Scene::new();
+    let service = Service::new();
     let config = e2e::daemon::Config::example().set("daemon", "sandbox", "\"require\"");
-    scene.configure(&config);
-    scene.start();
+    service.configure(&config);
+    service.start();
     // A kernel without Landlock, from the service's point of view.
-    scene.systemctl(&["stop", SERVICE]).succeeded();
-    scene.edit(
+    service.systemctl(&["stop", SERVICE]).succeeded();
+    service.edit(
         SERVICE,
         "[Service]\nSystemCallFilter=~landlock_create_ruleset\n",
     );
-    scene.start_in_vain();
-    scene.wait_for_message("sandbox = \"require\"");
+    service.start_in_vain();
+    service.wait_for_message("sandbox = \"require\"");
 }
 
 /// Runs a debugger script on the worker. Returns the numbers that it printed.
-fn debug(scene: &Scene, worker: u32, script: &str) -> Vec<i64> {
+fn debug(service: &Service, worker: u32, script: &str) -> Vec<i64> {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), script).expect("it is ours");
-    let pid = scene.machine().outside(worker).to_string();
+    let pid = service.machine().outside(worker).to_string();
     let run = Program::new("gdb")
         .args(["-nx", "-batch", "-p", &pid, "-x"])
         .arg(file.path())

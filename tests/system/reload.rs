@@ -6,82 +6,85 @@ use e2e::daemon::Config;
 use e2e::origin::Origin;
 
 use crate::load::{Load, Outcome};
-use crate::scene::{HTTP, ONE_SECOND, SERVICE, Scene};
+use crate::service::{HTTP, ONE_SECOND, SERVICE, Service};
 
 const BROKEN: &str = "[network]\nallowed_domains = []\nmode = \"limited\"\nnonsense = true\n";
 
 #[test]
 fn c7_systemctl_reload_puts_a_good_file_in_force() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    let (monitor, worker) = (scene.monitor(), scene.wait_for_worker(None));
-    assert_eq!(scene.get(&origin.url("blocked.test", "/")).0, 403);
-    scene.configure(&Config::example().allow("blocked.test"));
-    scene.systemctl(&["reload", SERVICE]).succeeded();
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
+    let (monitor, worker) = (service.monitor(), service.wait_for_worker(None));
+    assert_eq!(service.get(&origin.url("blocked.test", "/")).0, 403);
+    service.configure(&Config::example().allow("blocked.test"));
+    service.systemctl(&["reload", SERVICE]).succeeded();
     // It waited for the result, and the worker was not replaced.
-    assert_eq!(scene.get(&origin.url("blocked.test", "/")).0, 200);
-    assert_eq!((scene.monitor(), scene.worker()), (monitor, Some(worker)));
-    scene.wait_for_message("reloaded");
-    assert_eq!(scene.show("ActiveState"), "active");
+    assert_eq!(service.get(&origin.url("blocked.test", "/")).0, 200);
+    assert_eq!(
+        (service.monitor(), service.worker()),
+        (monitor, Some(worker))
+    );
+    service.wait_for_message("reloaded");
+    assert_eq!(service.show("ActiveState"), "active");
 }
 
 #[test]
 fn c7_systemctl_reload_fails_with_a_broken_file_and_the_old_policy_stays() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    scene.configure_text(BROKEN);
-    scene.systemctl(&["reload", SERVICE]).failed();
-    scene.wait_for_message("/etc/codex-network-proxy/config.toml:4:1: unknown key `nonsense`");
-    old_policy_is_in_force(&scene, &origin);
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
+    service.configure_text(BROKEN);
+    service.systemctl(&["reload", SERVICE]).failed();
+    service.wait_for_message("/etc/codex-network-proxy/config.toml:4:1: unknown key `nonsense`");
+    old_policy_is_in_force(&service, &origin);
 }
 
 #[test]
 fn c7_sighup_with_a_broken_file_leaves_the_old_policy_and_says_where() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    scene.configure_text(BROKEN);
-    scene.kill("HUP", scene.monitor());
-    scene.wait_for_message("/etc/codex-network-proxy/config.toml:4:1: unknown key `nonsense`");
-    scene.wait_for_message("the old settings stay in force");
-    old_policy_is_in_force(&scene, &origin);
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
+    service.configure_text(BROKEN);
+    service.kill("HUP", service.monitor());
+    service.wait_for_message("/etc/codex-network-proxy/config.toml:4:1: unknown key `nonsense`");
+    service.wait_for_message("the old settings stay in force");
+    old_policy_is_in_force(&service, &origin);
     // The next valid file is accepted.
-    scene.configure(&Config::example().allow("blocked.test"));
-    scene.kill("HUP", scene.monitor());
-    scene.wait_for_message("reloaded");
-    assert_eq!(scene.get(&origin.url("blocked.test", "/")).0, 200);
+    service.configure(&Config::example().allow("blocked.test"));
+    service.kill("HUP", service.monitor());
+    service.wait_for_message("reloaded");
+    assert_eq!(service.get(&origin.url("blocked.test", "/")).0, 200);
 }
 
 /// SPEC C6: the service reads requirements before anything is confined, and nothing avoids them.
 #[test]
 fn c6_the_service_is_held_to_the_requirements_of_the_machine() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
     let requirements = "/etc/codex-network-proxy/requirements.toml";
     let require = |table: &str| {
         let text = format!("[experimental_network]\n{table}\n");
-        scene.machine().write(requirements, text);
+        service.machine().write(requirements, text);
     };
     require("mode = \"limited\"");
-    scene.systemctl(&["reload", SERVICE]).succeeded();
-    scene.wait_for_message("reloaded");
+    service.systemctl(&["reload", SERVICE]).succeeded();
+    service.wait_for_message("reloaded");
     let why = format!(
         "invalid value for network.mode: full (allowed limited); {requirements}:2 requires it"
     );
-    let refused = scene.proxyctl("root", &["mode", "full"]);
+    let refused = service.proxyctl("root", &["mode", "full"]);
     assert_eq!(refused.failed().code, Some(4));
     refused.says(&why);
-    scene.configure(&Config::example().set("network", "mode", r#""full""#));
-    scene.systemctl(&["reload", SERVICE]).failed();
-    scene.wait_for_message("invalid value for network.mode: full (allowed limited)");
-    assert_eq!(scene.get(&origin.url("allowed.test", "/")).0, 200);
+    service.configure(&Config::example().set("network", "mode", r#""full""#));
+    service.systemctl(&["reload", SERVICE]).failed();
+    service.wait_for_message("invalid value for network.mode: full (allowed limited)");
+    assert_eq!(service.get(&origin.url("allowed.test", "/")).0, 200);
     // After a restart it is not in force either (SPEC L16).
-    scene.systemctl(&["restart", SERVICE]).succeeded();
-    scene.wait_for_message("the last good one is in force");
-    let mode = scene.proxyctl("root", &["mode"]);
+    service.systemctl(&["restart", SERVICE]).succeeded();
+    service.wait_for_message("the last good one is in force");
+    let mode = service.proxyctl("root", &["mode"]);
     assert_eq!(mode.succeeded().stdout.trim(), "limited");
 }
 
@@ -89,8 +92,8 @@ fn c6_the_service_is_held_to_the_requirements_of_the_machine() {
 /// neither, and report `not_allowed`.
 #[test]
 fn c7_a_thousand_requests_across_twenty_reloads_are_each_judged_by_one_policy() {
-    let scene = Scene::new();
-    let origin = scene.origin();
+    let service = Service::new();
+    let origin = service.origin();
     let resolving = || {
         let here = std::net::Ipv4Addr::LOCALHOST;
         Config::new().host("a.test", here).host("b.test", here)
@@ -99,12 +102,12 @@ fn c7_a_thousand_requests_across_twenty_reloads_are_each_judged_by_one_policy() 
         resolving().allow("a.test").deny("b.test"),
         resolving().allow("b.test").deny("a.test"),
     ];
-    scene.configure(&policies[0]);
-    scene.start();
+    service.configure(&policies[0]);
+    service.start();
     let load = Load::start(4, HTTP, &origin.url("a.test", "/"));
     for reload in 1..=20 {
-        scene.configure(&policies[reload % 2]);
-        scene.systemctl(&["reload", SERVICE]).succeeded();
+        service.configure(&policies[reload % 2]);
+        service.systemctl(&["reload", SERVICE]).succeeded();
         load.wait_for(50);
     }
     let attempts = load.finish();
@@ -124,21 +127,21 @@ fn c7_a_thousand_requests_across_twenty_reloads_are_each_judged_by_one_policy() 
 
 #[test]
 fn p11_an_open_tunnel_to_a_host_that_a_reload_denies_ends_within_a_second() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    let mut tunnel = scene.tunnel("allowed.test", &origin);
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
+    let mut tunnel = service.tunnel("allowed.test", &origin);
     let denied = Config::example().deny("allowed.test");
-    scene.configure(&denied);
-    scene.systemctl(&["reload", SERVICE]).succeeded();
+    service.configure(&denied);
+    service.systemctl(&["reload", SERVICE]).succeeded();
     let reloaded = Instant::now();
     tunnel.expect_closed();
     assert!(reloaded.elapsed() < ONE_SECOND, "{:?}", reloaded.elapsed());
-    scene.wait_for_message("allowed.test");
+    service.wait_for_message("allowed.test");
 }
 
-fn old_policy_is_in_force(scene: &Scene, origin: &Origin) {
-    assert_eq!(scene.get(&origin.url("allowed.test", "/")).0, 200);
-    assert_eq!(scene.get(&origin.url("denied.test", "/")).0, 403);
-    assert_eq!(scene.show("ActiveState"), "active");
+fn old_policy_is_in_force(service: &Service, origin: &Origin) {
+    assert_eq!(service.get(&origin.url("allowed.test", "/")).0, 200);
+    assert_eq!(service.get(&origin.url("denied.test", "/")).0, 403);
+    assert_eq!(service.show("ActiveState"), "active");
 }

@@ -1,14 +1,14 @@
 //! Socket units that do not fit: each is refused with a sentence that says what to change (SPEC L8,
 //! L9).
 
-use crate::scene::{SOCKETS, Scene};
+use crate::service::{SOCKETS, Service};
 
 #[test]
 fn l9_an_unknown_name_is_an_error_that_says_which_names_there_are() {
-    let scene = Scene::new();
-    scene.edit(SOCKETS[0], "[Socket]\nFileDescriptorName=web\n");
-    scene.start_in_vain();
-    let said = scene.wait_for_message("a socket called \"web\"");
+    let service = Service::new();
+    service.edit(SOCKETS[0], "[Socket]\nFileDescriptorName=web\n");
+    service.start_in_vain();
+    let said = service.wait_for_message("a socket called \"web\"");
     assert!(
         said.message().contains("http, socks5"),
         "{}",
@@ -18,13 +18,13 @@ fn l9_an_unknown_name_is_an_error_that_says_which_names_there_are() {
 
 #[test]
 fn l8_a_socket_that_others_can_reach_is_refused() {
-    let scene = Scene::new();
-    scene.edit(
+    let service = Service::new();
+    service.edit(
         SOCKETS[0],
         "[Socket]\nListenStream=\nListenStream=0.0.0.0:3128\n",
     );
-    scene.start_in_vain();
-    let said = scene.wait_for_message("listens on 0.0.0.0:3128");
+    service.start_in_vain();
+    let said = service.wait_for_message("listens on 0.0.0.0:3128");
     let said = said.message();
     assert!(
         said.contains("dangerously_allow_non_loopback_proxy"),
@@ -34,67 +34,67 @@ fn l8_a_socket_that_others_can_reach_is_refused() {
 
 #[test]
 fn l8_a_socket_that_others_can_reach_is_taken_where_that_is_allowed() {
-    let scene = Scene::new();
-    scene.edit(
+    let service = Service::new();
+    service.edit(
         SOCKETS[0],
         "[Socket]\nListenStream=\nListenStream=0.0.0.0:3128\n",
     );
     let key = "dangerously_allow_non_loopback_proxy";
-    scene.configure(&e2e::daemon::Config::example().set("network", key, "true"));
-    scene.start();
-    assert_eq!(scene.get("http://blocked.test/").0, 403);
+    service.configure(&e2e::daemon::Config::example().set("network", key, "true"));
+    service.start();
+    assert_eq!(service.get("http://blocked.test/").0, 403);
     // P6: the proxy knows every address that leads back to it.
-    let (_, body) = scene.get("http://127.0.0.9:3128/");
+    let (_, body) = service.get("http://127.0.0.9:3128/");
     assert!(body.contains("loop_detected"), "{body}");
-    let (_, body) = scene.get("http://blocked.test:3128/");
+    let (_, body) = service.get("http://blocked.test:3128/");
     assert!(body.contains("not_allowed"), "{body}");
 }
 
 #[test]
 fn l9_a_datagram_socket_is_refused() {
-    let scene = Scene::new();
-    scene.edit(
+    let service = Service::new();
+    service.edit(
         SOCKETS[1],
         "[Socket]\nListenStream=\nListenDatagram=127.0.0.1:8081\n",
     );
-    scene.start_in_vain();
-    scene.wait_for_message("not a stream socket (ListenStream=)");
+    service.start_in_vain();
+    service.wait_for_message("not a stream socket (ListenStream=)");
 }
 
 #[test]
 fn l9_two_sockets_of_one_name_are_refused() {
-    let scene = Scene::new();
-    scene.edit(SOCKETS[0], "[Socket]\nListenStream=127.0.0.1:3129\n");
-    scene.start_in_vain();
-    scene.wait_for_message("two sockets called \"http\"");
+    let service = Service::new();
+    service.edit(SOCKETS[0], "[Socket]\nListenStream=127.0.0.1:3129\n");
+    service.start_in_vain();
+    service.wait_for_message("two sockets called \"http\"");
 }
 
 #[test]
 fn l9_socket_units_and_own_sockets_mix() {
-    let scene = Scene::new();
-    scene.mask(&SOCKETS[1..]);
-    scene.start();
-    assert_eq!(scene.get("http://blocked.test/").0, 403);
-    let open = scene.machine().run(["ss", "-H", "-tln"]).stdout;
+    let service = Service::new();
+    service.mask(&SOCKETS[1..]);
+    service.start();
+    assert_eq!(service.get("http://blocked.test/").0, 403);
+    let open = service.machine().run(["ss", "-H", "-tln"]).stdout;
     for port in ["127.0.0.1:3128", "127.0.0.1:8081", "127.0.0.1:8080"] {
         assert!(open.contains(port), "{open}");
     }
-    assert_eq!(scene.show("NFileDescriptorStore"), "2");
+    assert_eq!(service.show("NFileDescriptorStore"), "2");
 }
 
 #[test]
 fn p6_an_address_of_another_machine_is_not_taken_for_our_own() {
-    let scene = Scene::new();
-    scene.edit(
+    let service = Service::new();
+    service.edit(
         SOCKETS[0],
         "[Socket]\nListenStream=\nListenStream=0.0.0.0:3128\n",
     );
     let key = "dangerously_allow_non_loopback_proxy";
     let config = e2e::daemon::Config::example().set("network", key, "true");
-    scene.configure(&config.allow("192.0.2.1"));
-    scene.start();
+    service.configure(&config.allow("192.0.2.1"));
+    service.start();
     // It cannot be reached from the machine, which does not matter here.
-    let (status, body) = scene.get("http://192.0.2.1:3128/");
+    let (status, body) = service.get("http://192.0.2.1:3128/");
     assert_eq!(status, 502, "{body}");
     assert!(!body.contains("loop_detected"), "{body}");
 }

@@ -4,144 +4,144 @@ use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::wait::{TIMEOUT, poll};
 
-use crate::scene::{ADMIN, HTTP, SERVICE, SOCKETS, SOCKS5, Scene};
+use crate::service::{ADMIN, HTTP, SERVICE, SOCKETS, SOCKS5, Service};
 
 const BROKEN: &str = "[network]\nallowed_domains = [\"https://x\"]\n";
 const COPY: &str = "/var/lib/codex-network-proxy/last-good";
 
 /// Stops the service and nothing else: its sockets stay.
-fn stop(scene: &Scene) {
-    scene.systemctl(&["stop", SERVICE]).succeeded();
+fn stop(service: &Service) {
+    service.systemctl(&["stop", SERVICE]).succeeded();
 }
 
-fn health(scene: &Scene) -> String {
+fn health(service: &Service) -> String {
     let url = format!("http://{ADMIN}/health");
     let command = ["curl", "-s", "-w", " %{http_code}", url.as_str()];
-    scene.machine().run(command).stdout
+    service.machine().run(command).stdout
 }
 
 #[track_caller]
-fn sockets_are_open(scene: &Scene) {
+fn sockets_are_open(service: &Service) {
     for socket in SOCKETS {
-        let run = scene.systemctl(&["is-active", socket]);
-        assert_eq!(run.stdout.trim(), "active", "{socket}\n{}", scene.log());
+        let run = service.systemctl(&["is-active", socket]);
+        assert_eq!(run.stdout.trim(), "active", "{socket}\n{}", service.log());
     }
 }
 
 #[test]
 fn l16_a_broken_configuration_leaves_the_last_good_one_in_force_until_it_is_mended() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    stop(&scene);
-    scene.configure_text(BROKEN);
-    scene.start();
-    let (status, _) = scene.get(&origin.url("allowed.test", "/"));
-    assert_eq!(status, 200, "{}", scene.log());
-    assert_eq!(scene.get("http://blocked.test/").0, 403);
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
+    stop(&service);
+    service.configure_text(BROKEN);
+    service.start();
+    let (status, _) = service.get(&origin.url("allowed.test", "/"));
+    assert_eq!(status, 200, "{}", service.log());
+    assert_eq!(service.get("http://blocked.test/").0, 403);
     // Everything that tells of the service tells of this.
-    scene.wait_for_message("the configuration cannot be used: the last good one is in force");
-    scene.wait_for_message("config.toml:2:");
-    scene.wait_for("StatusText", |text| {
+    service.wait_for_message("the configuration cannot be used: the last good one is in force");
+    service.wait_for_message("config.toml:2:");
+    service.wait_for("StatusText", |text| {
         text.contains("the last good configuration is in force")
     });
-    let health = health(&scene);
+    let health = health(&service);
     assert!(
         health.starts_with("ok: the last good") && health.ends_with(" 200"),
         "{health}"
     );
-    let status = scene.proxyctl("root", &["status"]);
+    let status = service.proxyctl("root", &["status"]);
     status
         .succeeded()
         .says("the last good configuration is in force");
-    let doctor = scene.proxyctl("root", &["doctor", "settings"]);
+    let doctor = service.proxyctl("root", &["doctor", "settings"]);
     doctor.failed().says("config.toml:2:");
     // A restart in this state keeps it.
-    scene.systemctl(&["restart", SERVICE]).succeeded();
-    assert_eq!(scene.get(&origin.url("allowed.test", "/")).0, 200);
+    service.systemctl(&["restart", SERVICE]).succeeded();
+    assert_eq!(service.get(&origin.url("allowed.test", "/")).0, 200);
 
     // The service finds the repair by itself.
-    scene.configure(&Config::example().deny("allowed.test"));
+    service.configure(&Config::example().deny("allowed.test"));
     poll(2 * TIMEOUT, || {
-        let (status, _) = scene.get(&origin.url("allowed.test", "/"));
+        let (status, _) = service.get(&origin.url("allowed.test", "/"));
         (status == 403).then_some(())
     })
-    .unwrap_or_else(|| panic!("it is not in force\n{}", scene.log()));
-    scene.wait_for_message("the configuration can be used again, and is in force");
-    scene.wait_for("StatusText", |text| text.starts_with("full mode"));
+    .unwrap_or_else(|| panic!("it is not in force\n{}", service.log()));
+    service.wait_for_message("the configuration can be used again, and is in force");
+    service.wait_for("StatusText", |text| text.starts_with("full mode"));
 }
 
 #[test]
 fn l16_without_an_earlier_configuration_every_door_refuses_and_says_why() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.configure_text(BROKEN);
-    scene.start();
+    let service = Service::new();
+    let origin = service.origin();
+    service.configure_text(BROKEN);
+    service.start();
     let url = origin.url("allowed.test", "/");
-    let (status, body) = scene.get(&url);
+    let (status, body) = service.get(&url);
     assert_eq!(status, 503, "{body}");
     assert!(body.contains("the configuration cannot be used"), "{body}");
     let mut connection = Connection::open(HTTP.parse().expect("an address"));
     let refused = connection.connect(&format!("allowed.test:{}", origin.addr().port()));
     assert_eq!(refused.status, 503, "{}", refused.text());
     let socks = format!("socks5h://{SOCKS5}");
-    let curl = scene.machine().run(["curl", "-s", "-x", &socks, &url]);
+    let curl = service.machine().run(["curl", "-s", "-x", &socks, &url]);
     assert_eq!(curl.failed().code, Some(97), "{curl:#?}");
-    let health = health(&scene);
+    let health = health(&service);
     assert!(health.ends_with(" 503"), "{health}");
-    scene.wait_for_message("there is no earlier one, so everything is refused");
-    let status = scene.proxyctl("root", &["status"]);
+    service.wait_for_message("there is no earlier one, so everything is refused");
+    let status = service.proxyctl("root", &["status"]);
     status.succeeded().says("everything is refused");
-    let explained = scene.proxyctl("root", &["explain", &url]);
+    let explained = service.proxyctl("root", &["explain", &url]);
     explained.says("configuration_unusable");
-    sockets_are_open(&scene);
+    sockets_are_open(&service);
 
-    scene.configure(&Config::example());
-    poll(2 * TIMEOUT, || (scene.get(&url).0 == 200).then_some(()))
-        .unwrap_or_else(|| panic!("it is not in force\n{}", scene.log()));
-    assert!(scene.machine().path(COPY).exists());
+    service.configure(&Config::example());
+    poll(2 * TIMEOUT, || (service.get(&url).0 == 200).then_some(()))
+        .unwrap_or_else(|| panic!("it is not in force\n{}", service.log()));
+    assert!(service.machine().path(COPY).exists());
 }
 
 /// The service binds its addresses itself, and systemd keeps the sockets over a restart.
 #[test]
 fn l16_without_socket_units_every_door_refuses_too() {
-    let scene = Scene::new();
-    scene.mask(&SOCKETS[..3]);
+    let service = Service::new();
+    service.mask(&SOCKETS[..3]);
     let refuses = |address: &str| {
         let mut connection = Connection::open(address.parse().expect("an address"));
         let refused = connection.connect("allowed.test:443");
-        assert_eq!(refused.status, 503, "{}", scene.log());
+        assert_eq!(refused.status, 503, "{}", service.log());
     };
     let moved = "127.0.0.1:4128";
-    scene.configure_text(&format!("[network]\nproxy_url = \"{moved}\"\n"));
-    scene.systemctl(&["start", SERVICE]).succeeded();
-    let copy = scene.machine().path(COPY);
+    service.configure_text(&format!("[network]\nproxy_url = \"{moved}\"\n"));
+    service.systemctl(&["start", SERVICE]).succeeded();
+    let copy = service.machine().path(COPY);
     poll(TIMEOUT, || copy.exists().then_some(())).expect("there is a copy");
-    scene.configure_text(BROKEN);
-    scene.machine().run(["rm", COPY]).succeeded();
-    scene.systemctl(&["restart", SERVICE]).succeeded();
+    service.configure_text(BROKEN);
+    service.machine().run(["rm", COPY]).succeeded();
+    service.systemctl(&["restart", SERVICE]).succeeded();
     refuses(moved);
-    scene.wait_for_message("ready to refuse everything");
+    service.wait_for_message("ready to refuse everything");
     // No socket is left, and no address is known.
-    stop(&scene);
-    scene.systemctl(&["start", SERVICE]).succeeded();
+    stop(&service);
+    service.systemctl(&["start", SERVICE]).succeeded();
     refuses(HTTP);
-    assert!(health(&scene).ends_with(" 503"));
+    assert!(health(&service).ends_with(" 503"));
 }
 
 #[test]
 fn l16_proxyctl_reload_puts_the_mended_configuration_in_force_at_once() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.configure_text(BROKEN);
-    scene.start();
-    scene
+    let service = Service::new();
+    let origin = service.origin();
+    service.configure_text(BROKEN);
+    service.start();
+    service
         .proxyctl("root", &["reload"])
         .failed()
         .says("config.toml:2:");
-    scene.configure(&Config::example());
-    scene.proxyctl("root", &["reload"]).succeeded();
-    assert_eq!(scene.get(&origin.url("allowed.test", "/")).0, 200);
+    service.configure(&Config::example());
+    service.proxyctl("root", &["reload"]).succeeded();
+    assert_eq!(service.get(&origin.url("allowed.test", "/")).0, 200);
 }
 
 #[test]
@@ -152,95 +152,95 @@ fn l16_a_copy_that_is_not_whole_or_not_roots_is_not_used() {
         "chown daemon last-good",
         "mv last-good elsewhere && ln -s elsewhere last-good",
     ] {
-        let scene = Scene::new();
-        scene.start();
-        stop(&scene);
-        scene.configure_text(BROKEN);
+        let service = Service::new();
+        service.start();
+        stop(&service);
+        service.configure_text(BROKEN);
         let command = format!("cd /var/lib/codex-network-proxy && {spoil}");
-        scene.machine().run(["sh", "-c", &command]).succeeded();
-        scene.start();
-        let (status, body) = scene.get("http://allowed.test/");
+        service.machine().run(["sh", "-c", &command]).succeeded();
+        service.start();
+        let (status, body) = service.get("http://allowed.test/");
         assert_eq!(status, 503, "{spoil}: {body}");
     }
 }
 
 #[test]
 fn l16_a_configuration_that_could_not_be_copied_is_not_replaced_by_an_older_one() {
-    let scene = Scene::new();
-    scene.start();
-    let copy = scene.machine().path(COPY);
+    let service = Service::new();
+    service.start();
+    let copy = service.machine().path(COPY);
     poll(TIMEOUT, || copy.exists().then_some(())).expect("there is a copy");
     // As on a full disk: the loader cannot write.
     let obstacle = format!("{COPY}.abc");
-    scene.machine().run(["mkdir", &obstacle]).succeeded();
-    scene.configure(&Config::example().deny("allowed.test"));
-    scene.proxyctl("root", &["reload"]).succeeded();
-    scene.wait_for_message("no copy of this configuration can be kept");
-    stop(&scene);
-    scene.configure_text(BROKEN);
-    scene.start();
-    let (status, body) = scene.get("http://allowed.test/");
+    service.machine().run(["mkdir", &obstacle]).succeeded();
+    service.configure(&Config::example().deny("allowed.test"));
+    service.proxyctl("root", &["reload"]).succeeded();
+    service.wait_for_message("no copy of this configuration can be kept");
+    stop(&service);
+    service.configure_text(BROKEN);
+    service.start();
+    let (status, body) = service.get("http://allowed.test/");
     assert_eq!(status, 503, "{body}");
 }
 
 #[test]
 fn l16_the_copy_holds_no_secret_and_only_root_reads_it() {
-    let scene = Scene::new();
-    scene.edit(
+    let service = Service::new();
+    service.edit(
         SERVICE,
         "[Service]\nEnvironment=TOKEN_OF_THE_SERVICE=s3cret\n",
     );
-    scene.configure_text(
+    service.configure_text(
         "[network]\nallowed_domains = [\"api.test\"]\n\
          [network.mitm.hooks.read]\nhost = \"api.test\"\nmethods = [\"GET\"]\npath_prefixes = [\"/\"]\n\
          action = [\"sign\"]\n\
          [[network.mitm.actions.sign.inject_request_headers]]\nname = \"authorization\"\n\
          secret_env_var = \"TOKEN_OF_THE_SERVICE\"\n",
     );
-    scene.start();
-    let copy = poll(TIMEOUT, || std::fs::read(scene.machine().path(COPY)).ok());
+    service.start();
+    let copy = poll(TIMEOUT, || std::fs::read(service.machine().path(COPY)).ok());
     let copy = copy.expect("there is a copy");
     let text = String::from_utf8_lossy(&copy);
     assert!(
         text.contains("TOKEN_OF_THE_SERVICE") && !text.contains("s3cret"),
         "{text}"
     );
-    let mode = scene.machine().run(["stat", "--format=%a %U", COPY]);
+    let mode = service.machine().run(["stat", "--format=%a %U", COPY]);
     assert_eq!(mode.stdout.trim(), "600 root");
     // The hooks work from the copy too: the secret is read where the configuration names it.
-    stop(&scene);
-    scene.configure_text(BROKEN);
-    scene.start();
-    scene.wait_for_message("the last good one is in force");
+    stop(&service);
+    service.configure_text(BROKEN);
+    service.start();
+    service.wait_for_message("the last good one is in force");
 }
 
 /// Clients that wait at the sockets start the service again and again.
 #[test]
 fn l16_a_service_that_cannot_start_costs_no_socket_and_starts_once_it_can() {
-    let scene = Scene::new();
-    let origin = scene.origin();
+    let service = Service::new();
+    let origin = service.origin();
     // A kernel without Landlock, from the service's point of view.
-    scene.edit(
+    service.edit(
         SERVICE,
         "[Service]\nSystemCallFilter=~landlock_create_ruleset\n",
     );
-    scene.configure(&Config::example().set("daemon", "sandbox", "\"require\""));
+    service.configure(&Config::example().set("daemon", "sandbox", "\"require\""));
     let start: Vec<&str> = ["start"].into_iter().chain(SOCKETS).collect();
-    scene.systemctl(&start).succeeded();
+    service.systemctl(&start).succeeded();
     let mut waiting = Connection::open(HTTP.parse().expect("an address"));
-    waiting.send(crate::scene::request(&origin.url("allowed.test", "/")));
+    waiting.send(crate::service::request(&origin.url("allowed.test", "/")));
     for delay in ["ending in 1s", "ending in 2s", "ending in 4s"] {
-        scene.wait_for("StatusText", |text| text.contains(delay));
+        service.wait_for("StatusText", |text| text.contains(delay));
     }
-    scene.wait_for_message("sandbox = \"require\"");
-    sockets_are_open(&scene);
-    scene.configure(&Config::example());
+    service.wait_for_message("sandbox = \"require\"");
+    sockets_are_open(&service);
+    service.configure(&Config::example());
     let answer = waiting.read_response();
     assert_eq!(answer.status, 200, "the client has waited for this");
-    let count = scene
+    let count = service
         .machine()
         .path("/run/codex-network-proxy/failed-starts");
     poll(TIMEOUT, || (!count.exists()).then_some(()))
         .expect("the next failed start waits for a second");
-    sockets_are_open(&scene);
+    sockets_are_open(&service);
 }

@@ -4,20 +4,20 @@ use e2e::daemon::Config;
 use e2e::program::Program;
 
 use crate::load::{Load, failures};
-use crate::scene::{ADMIN, CONTROL, HTTP, SERVICE, SOCKETS, SOCKS5, Scene};
+use crate::service::{ADMIN, CONTROL, HTTP, SERVICE, SOCKETS, SOCKS5, Service};
 
 #[test]
 fn l9_systemd_holds_the_sockets_and_the_service_serves_them() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    assert_eq!(scene.show("ActiveState"), "active");
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
+    assert_eq!(service.show("ActiveState"), "active");
     for socket in SOCKETS {
-        scene.systemctl(&["is-active", socket]).succeeded();
+        service.systemctl(&["is-active", socket]).succeeded();
     }
     // The service manager has them too, so they outlive every process of the service.
-    let held = scene.machine().run(["ss", "-H", "-tlnp"]);
-    let control = scene.machine().run(["ss", "-H", "-xlp"]);
+    let held = service.machine().run(["ss", "-H", "-tlnp"]);
+    let control = service.machine().run(["ss", "-H", "-xlp"]);
     let control = control.stdout.lines().find(|line| line.contains(CONTROL));
     assert!(
         control.is_some_and(|line| line.contains("(\"systemd\",pid=1,")),
@@ -38,7 +38,7 @@ fn l9_systemd_holds_the_sockets_and_the_service_serves_them() {
             .chain(arguments)
             .copied()
             .chain([url.as_str()]);
-        scene.machine().run(command)
+        service.machine().run(command)
     };
     let http = ["-x", "http://127.0.0.1:3128"];
     assert_eq!(curl(&http, "allowed.test").stdout, "200");
@@ -46,7 +46,7 @@ fn l9_systemd_holds_the_sockets_and_the_service_serves_them() {
     let socks = ["-x", "socks5h://127.0.0.1:8081"];
     assert_eq!(curl(&socks, "allowed.test").stdout, "200");
     assert_eq!(curl(&socks, "blocked.test").failed().code, Some(97));
-    let admin = scene
+    let admin = service
         .machine()
         .run(["curl", "-s", "http://127.0.0.1:8080/health"]);
     assert!(admin.stdout.starts_with("ok"), "{admin:#?}");
@@ -54,69 +54,69 @@ fn l9_systemd_holds_the_sockets_and_the_service_serves_them() {
 
 #[test]
 fn l9_a_client_starts_the_service() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.systemctl(&["start", SOCKETS[0]]).succeeded();
-    assert_eq!(scene.show("ActiveState"), "inactive");
-    let (status, body) = scene.get(&origin.url("allowed.test", "/"));
+    let service = Service::new();
+    let origin = service.origin();
+    service.systemctl(&["start", SOCKETS[0]]).succeeded();
+    assert_eq!(service.show("ActiveState"), "inactive");
+    let (status, body) = service.get(&origin.url("allowed.test", "/"));
     assert_eq!((status, body.as_str()), (200, "here"));
-    assert_eq!(scene.show("ActiveState"), "active");
+    assert_eq!(service.show("ActiveState"), "active");
 }
 
 #[test]
 fn l7_without_a_configuration_everything_is_refused() {
-    let scene = Scene::new();
+    let service = Service::new();
     let config = "/etc/codex-network-proxy/config.toml";
-    std::fs::remove_file(scene.machine().path(config)).expect("it is there");
-    scene.start();
-    let (status, body) = scene.get("http://example.com/");
+    std::fs::remove_file(service.machine().path(config)).expect("it is there");
+    service.start();
+    let (status, body) = service.get("http://example.com/");
     assert_eq!(status, 403, "{body}");
     assert!(body.contains("allowed_domains"), "{body}");
 }
 
 #[test]
 fn l9_the_status_line_says_mode_rules_and_connections() {
-    let scene = Scene::new();
-    scene.configure(&Config::example().allow("*.other.test"));
+    let service = Service::new();
+    service.configure(&Config::example().allow("*.other.test"));
     // Often enough to see a change soon.
-    scene.edit(SERVICE, "[Service]\nWatchdogSec=3\n");
-    let origin = scene.origin();
-    scene.start();
-    scene.wait_for("StatusText", |status| {
+    service.edit(SERVICE, "[Service]\nWatchdogSec=3\n");
+    let origin = service.origin();
+    service.start();
+    service.wait_for("StatusText", |status| {
         status == "full mode, 2 allow and 1 deny rules, 0 connections"
     });
-    let _tunnel = scene.tunnel("allowed.test", &origin);
-    scene.wait_for("StatusText", |status| status.ends_with(" 1 connections"));
-    let shown = scene.systemctl(&["status", "--no-pager", SERVICE]);
+    let _tunnel = service.tunnel("allowed.test", &origin);
+    service.wait_for("StatusText", |status| status.ends_with(" 1 connections"));
+    let shown = service.systemctl(&["status", "--no-pager", SERVICE]);
     shown.succeeded().says("Status: \"full mode, 2 allow");
 }
 
 #[test]
 fn l6_a_disabled_proxy_stays_active_and_binds_nothing() {
-    let scene = Scene::new();
-    scene.mask(&SOCKETS);
-    scene.configure(&Config::example().set("network", "enabled", "false"));
-    scene.start();
-    scene.wait_for_message("the proxy is disabled");
-    assert_eq!(scene.show("ActiveState"), "active");
-    let listening = scene.machine().run(["ss", "-H", "-tln"]);
+    let service = Service::new();
+    service.mask(&SOCKETS);
+    service.configure(&Config::example().set("network", "enabled", "false"));
+    service.start();
+    service.wait_for_message("the proxy is disabled");
+    assert_eq!(service.show("ActiveState"), "active");
+    let listening = service.machine().run(["ss", "-H", "-tln"]);
     assert_eq!(listening.succeeded().stdout.trim(), "");
 
     // A reload can switch it on.
-    scene.configure(&Config::example());
-    let monitor = scene.monitor();
-    scene.kill("HUP", monitor);
-    scene.wait_for_message("reloaded");
-    assert_eq!(scene.get("http://blocked.test/").0, 403);
-    assert_eq!(scene.monitor(), monitor);
+    service.configure(&Config::example());
+    let monitor = service.monitor();
+    service.kill("HUP", monitor);
+    service.wait_for_message("reloaded");
+    assert_eq!(service.get("http://blocked.test/").0, 403);
+    assert_eq!(service.monitor(), monitor);
 }
 
 #[test]
 fn c5_a_missing_user_is_one_clear_sentence() {
-    let scene = Scene::new();
-    scene.configure(&Config::example().set("daemon", "user", "\"nobody-has-this\""));
-    scene.start();
-    let said = scene
+    let service = Service::new();
+    service.configure(&Config::example().set("daemon", "user", "\"nobody-has-this\""));
+    service.start();
+    let said = service
         .wait_for_message("there is no user \"nobody-has-this\"")
         .message();
     assert!(said.contains("set [daemon] user"), "{said}");
@@ -124,60 +124,60 @@ fn c5_a_missing_user_is_one_clear_sentence() {
 
 #[test]
 fn c5_the_configured_user_is_whom_the_worker_becomes() {
-    let scene = Scene::new();
+    let service = Service::new();
     let config = Config::example()
         .set("daemon", "user", "\"daemon\"")
         .set("daemon", "group", "\"mail\"");
-    scene.configure(&config);
-    scene.start();
-    let worker = scene.wait_for_worker(None);
-    assert_eq!(scene.status(worker, "Uid"), "1\t1\t1\t1");
-    assert_eq!(scene.status(worker, "Gid"), "8\t8\t8\t8");
+    service.configure(&config);
+    service.start();
+    let worker = service.wait_for_worker(None);
+    assert_eq!(service.status(worker, "Uid"), "1\t1\t1\t1");
+    assert_eq!(service.status(worker, "Gid"), "8\t8\t8\t8");
 }
 
 #[test]
 fn l5_a_broken_configuration_is_told_with_file_and_line() {
-    let scene = Scene::new();
-    scene.configure_text("[network]\nallowed_domains = [\"https://x\"]\n");
-    scene.start();
-    scene.wait_for_message("/etc/codex-network-proxy/config.toml:2:");
+    let service = Service::new();
+    service.configure_text("[network]\nallowed_domains = [\"https://x\"]\n");
+    service.start();
+    service.wait_for_message("/etc/codex-network-proxy/config.toml:2:");
 }
 
 #[test]
 fn l5_stopping_finishes_what_is_in_hand() {
-    let scene = Scene::new();
-    scene.start();
-    let origin = scene.origin();
-    let mut tunnel = scene.tunnel("allowed.test", &origin);
-    scene
+    let service = Service::new();
+    service.start();
+    let origin = service.origin();
+    let mut tunnel = service.tunnel("allowed.test", &origin);
+    service
         .systemctl(&["stop", "--no-block", SERVICE])
         .succeeded();
-    scene.wait_for_message("waiting for open connections");
+    service.wait_for_message("waiting for open connections");
     // Despite the signals, the worker exists and the tunnel works.
-    assert_eq!(scene.show("ActiveState"), "deactivating");
+    assert_eq!(service.show("ActiveState"), "deactivating");
     let answer = tunnel.exchange("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_eq!(answer.text(), "here");
     drop(tunnel);
-    scene.wait_for("ActiveState", |state| state == "inactive");
-    assert_eq!(scene.show("Result"), "success");
+    service.wait_for("ActiveState", |state| state == "inactive");
+    assert_eq!(service.show("Result"), "success");
 }
 
 #[test]
 fn l9_enabled_by_the_preset_it_starts_at_boot() {
-    let scene = Scene::new();
-    scene.systemctl(&["preset", SERVICE]);
+    let service = Service::new();
+    service.systemctl(&["preset", SERVICE]);
     for unit in SOCKETS.into_iter().chain([SERVICE]) {
-        let run = scene.systemctl(&["is-enabled", unit]);
+        let run = service.systemctl(&["is-enabled", unit]);
         assert_eq!(run.stdout.trim(), "enabled", "{unit}: {run:#?}");
     }
 }
 
 #[test]
 fn l9_nothing_is_lost_while_the_service_starts() {
-    let scene = Scene::new();
-    let origin = scene.origin();
+    let service = Service::new();
+    let origin = service.origin();
     let sockets: Vec<&str> = ["start"].into_iter().chain(SOCKETS).collect();
-    scene.systemctl(&sockets).succeeded();
+    service.systemctl(&sockets).succeeded();
     let load = Load::start(8, HTTP, &origin.url("allowed.test", "/"));
     load.wait_for(50);
     let attempts = load.finish();
@@ -206,9 +206,9 @@ fn the_tools_are_there() {
 /// A past bug: the unit hides the file that the time of the boot was read from.
 #[test]
 fn r1_the_service_writes_down_how_long_the_machine_has_been_up() {
-    let scene = Scene::new();
-    scene.start();
-    let file = scene
+    let service = Service::new();
+    service.start();
+    let file = service
         .machine()
         .path("/var/lib/codex-network-proxy/sequence");
     let text = std::fs::read_to_string(file).expect("each load writes it");

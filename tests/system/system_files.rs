@@ -8,7 +8,7 @@ use e2e::resolver::StubResolver;
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
-use crate::scene::{SERVICE, Scene};
+use crate::service::{SERVICE, Service};
 
 /// A name server in the machine's network.
 fn name_server(last: u8) -> StubResolver {
@@ -18,59 +18,59 @@ fn name_server(last: u8) -> StubResolver {
 }
 
 /// The system resolves names, with these lines of a shell script to write its files.
-fn scene(script: &str) -> Scene {
-    let scene = Scene::new();
-    scene.configure(&Config::new().allow("*").system_names());
-    run(&scene, script);
-    scene
+fn service(script: &str) -> Service {
+    let service = Service::new();
+    service.configure(&Config::new().allow("*").system_names());
+    run(&service, script);
+    service
 }
 
-fn run(scene: &Scene, script: &str) {
+fn run(service: &Service, script: &str) {
     let script = format!("set -e; {script}");
-    scene.machine().run(["sh", "-c", &script]).succeeded();
+    service.machine().run(["sh", "-c", &script]).succeeded();
 }
 
 #[track_caller]
-fn wait_until_reached(scene: &Scene, url: &str) {
-    let reached = poll(TIMEOUT, || (scene.get(url).0 == 200).then_some(()));
-    reached.unwrap_or_else(|| panic!("{:?}\n{}", scene.get(url), scene.log()));
+fn wait_until_reached(service: &Service, url: &str) {
+    let reached = poll(TIMEOUT, || (service.get(url).0 == 200).then_some(()));
+    reached.unwrap_or_else(|| panic!("{:?}\n{}", service.get(url), service.log()));
 }
 
-fn doctor(scene: &Scene) -> Vec<Value> {
-    let run = scene.proxyctl("root", &["doctor", "--json", "names"]);
+fn doctor(service: &Service) -> Vec<Value> {
+    let run = service.proxyctl("root", &["doctor", "--json", "names"]);
     serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:#?}"))
 }
 
 #[test]
 fn l14_the_service_starts_before_the_network_and_follows_each_change_of_it() {
-    let scene = scene("rm -f /etc/resolv.conf && : >/etc/resolv.conf");
+    let service = service("rm -f /etc/resolv.conf && : >/etc/resolv.conf");
     let servers = [2, 3].map(name_server);
-    let origin = scene.origin();
+    let origin = service.origin();
     let url = origin.url("a.test", "/");
-    scene.start();
-    let (status, body) = scene.get(&url);
+    service.start();
+    let (status, body) = service.get(&url);
     assert_eq!(status, 502, "{body}");
     assert!(body.contains("knows no name server"), "{body}");
-    assert_eq!(doctor(&scene)[0]["verdict"], "note");
-    run(&scene, "echo nameserver 127.0.0.2 >/etc/resolv.conf");
-    wait_until_reached(&scene, &url);
-    scene.wait_for_message("name servers none -> 127.0.0.2:53");
-    let mut tunnel = scene.tunnel("a.test", &origin);
+    assert_eq!(doctor(&service)[0]["verdict"], "note");
+    run(&service, "echo nameserver 127.0.0.2 >/etc/resolv.conf");
+    wait_until_reached(&service, &url);
+    service.wait_for_message("name servers none -> 127.0.0.2:53");
+    let mut tunnel = service.tunnel("a.test", &origin);
     run(
-        &scene,
+        &service,
         "echo nameserver 127.0.0.3 >/etc/new && mv /etc/new /etc/resolv.conf",
     );
-    scene.wait_for_message("name servers 127.0.0.2:53 -> 127.0.0.3:53");
+    service.wait_for_message("name servers 127.0.0.2:53 -> 127.0.0.3:53");
     assert_eq!(servers[1].queries("a.test"), 0);
-    wait_until_reached(&scene, &url);
+    wait_until_reached(&service, &url);
     assert!(servers[1].queries("a.test") > 0, "the new one is asked");
     let answer = tunnel.exchange("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
     assert_eq!(answer.status, 200, "the tunnel lives");
-    assert_eq!(scene.systemctl(&["is-active", SERVICE]).code, Some(0));
+    assert_eq!(service.systemctl(&["is-active", SERVICE]).code, Some(0));
     assert!(
-        !scene.log().contains("does not report all changes"),
+        !service.log().contains("does not report all changes"),
         "{}",
-        scene.log()
+        service.log()
     );
 }
 
@@ -78,33 +78,33 @@ fn l14_the_service_starts_before_the_network_and_follows_each_change_of_it() {
 #[test]
 fn l14_a_link_into_run_is_followed_where_the_unit_binds_it_and_doctor_finds_where_it_cannot() {
     let link = "ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf";
-    let scene = scene(&format!("mkdir -p /run/systemd/resolve && {link}"));
+    let service = service(&format!("mkdir -p /run/systemd/resolve && {link}"));
     let _server = name_server(2);
-    let origin = scene.origin();
+    let origin = service.origin();
     let url = origin.url("a.test", "/");
-    scene.start();
-    assert_eq!(scene.get(&url).0, 502);
+    service.start();
+    assert_eq!(service.get(&url).0, 502);
     let written = "mkdir -p /run/systemd/resolve && cd /run/systemd/resolve && \
                    echo nameserver 127.0.0.2 >new && mv new stub-resolv.conf";
-    run(&scene, written);
-    wait_until_reached(&scene, &url);
+    run(&service, written);
+    wait_until_reached(&service, &url);
 
     // A directory that is made after the service's start is not in its view of the file system.
-    scene.systemctl(&["stop", SERVICE]).succeeded();
-    run(&scene, "rm -r /run/systemd/resolve");
-    scene.start();
-    assert_eq!(scene.get(&url).0, 502);
+    service.systemctl(&["stop", SERVICE]).succeeded();
+    run(&service, "rm -r /run/systemd/resolve");
+    service.start();
+    assert_eq!(service.get(&url).0, 502);
     // Long ago, so that `doctor` does not take it for a change that is under way.
     run(
-        &scene,
+        &service,
         &format!("{written} && touch -h -d yesterday stub-resolv.conf /etc/resolv.conf"),
     );
-    let found = doctor(&scene);
+    let found = doctor(&service);
     assert_eq!(found[0]["verdict"], "problem", "{found:#?}");
     let advice = found[0]["advice"].as_str().expect("advice");
     assert!(advice.contains("systemctl restart codex-network-proxy"));
-    scene.systemctl(&["restart", SERVICE]).succeeded();
-    wait_until_reached(&scene, &url);
-    assert_eq!(doctor(&scene)[0]["verdict"], "ok");
-    run(&scene, "rm -rf /run/systemd/resolve /etc/resolv.conf");
+    service.systemctl(&["restart", SERVICE]).succeeded();
+    wait_until_reached(&service, &url);
+    assert_eq!(doctor(&service)[0]["verdict"], "ok");
+    run(&service, "rm -rf /run/systemd/resolve /etc/resolv.conf");
 }

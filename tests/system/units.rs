@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use crate::machine::tree;
-use crate::scene::{SERVICE, SOCKETS, Scene};
+use crate::service::{SERVICE, SOCKETS, Service};
 
 #[test]
 fn l9_systemd_finds_nothing_wrong_with_the_units() {
-    let scene = Scene::new();
-    let run = scene.machine().run(
+    let service = Service::new();
+    let run = service.machine().run(
         ["systemd-analyze", "verify", "--man=no", SERVICE]
             .into_iter()
             .chain(SOCKETS),
@@ -21,8 +21,8 @@ fn l9_systemd_finds_nothing_wrong_with_the_units() {
 #[test]
 #[expect(clippy::print_stdout, reason = "the figure is for the closing note")]
 fn l9_the_exposure_is_at_most_two() {
-    let scene = Scene::new();
-    let run = scene
+    let service = Service::new();
+    let run = service
         .machine()
         .run(["systemd-analyze", "security", "--no-pager", SERVICE]);
     let line = run.stdout.lines().find(|line| line.contains("Overall"));
@@ -37,8 +37,8 @@ fn l9_the_exposure_is_at_most_two() {
 
 #[test]
 fn every_remaining_point_of_exposure_is_explained_in_the_unit() {
-    let scene = Scene::new();
-    let run = scene
+    let service = Service::new();
+    let run = service
         .machine()
         .run(["systemd-analyze", "security", "--no-pager", SERVICE]);
     let unit = shipped(SERVICE);

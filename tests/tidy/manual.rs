@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::sources::root;
 
-const PROXY: &str = e2e::binary!();
+const PROXY: &str = env!("CARGO_BIN_EXE_codex-network-proxy-under-test");
 const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
 const SETTINGS: &str = "packaging/man/codex-network-proxy.toml.5";
 

@@ -3,7 +3,7 @@
 use e2e::daemon::{Config, Daemon};
 use serde_json::Value;
 
-use super::{start, through};
+use super::through;
 
 /// Causes this many refusals, each for a host of its own: `n1.test` and so on.
 fn refuse(daemon: &Daemon, count: usize) {
@@ -29,14 +29,14 @@ fn sequences(daemon: &Daemon) -> Vec<u64> {
 
 #[test]
 fn a1_nothing_blocked_is_an_empty_list() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let answer = daemon.admin("GET", "/blocked", None);
     assert_eq!(answer.text(), r#"{"blocked":[]}"#);
 }
 
 #[test]
 fn a1_entries_are_kept_and_listed_from_a_sequence_number_on() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     refuse(&daemon, 3);
     for _ in 0..2 {
         assert_eq!(hosts(&daemon, ""), ["n1.test", "n2.test", "n3.test"]);
@@ -59,7 +59,7 @@ fn a1_entries_are_kept_and_listed_from_a_sequence_number_on() {
 
 #[test]
 fn a1_drain_hands_the_entries_out_once_and_the_numbers_go_on() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     refuse(&daemon, 2);
     let second = sequences(&daemon)[1];
     assert_eq!(hosts(&daemon, "?drain=true"), ["n1.test", "n2.test"]);
@@ -70,7 +70,7 @@ fn a1_drain_hands_the_entries_out_once_and_the_numbers_go_on() {
 
 #[test]
 fn a1_a_query_that_is_not_understood_is_400_and_drains_nothing() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     refuse(&daemon, 1);
     for query in [
         "?since=",

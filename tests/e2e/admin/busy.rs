@@ -1,17 +1,17 @@
 //! The API and the doors do not block each other.
 
 use e2e::client::Connection;
-use e2e::daemon::Config;
+use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
 
-use super::{start, through};
+use super::through;
 
 /// As many as the API serves at once.
 const MANY: usize = 64;
 
 #[test]
 fn a1_it_answers_while_the_doors_are_full() {
-    let daemon = start(&Config::example().set("daemon.limits", "max_connections", "1"));
+    let daemon = Daemon::start(&Config::example().set("daemon.limits", "max_connections", "1"));
     let _held = Connection::open(daemon.socks_addr());
     daemon.wait_for_log(|line| line.message_starts_with("at the limit of connections"));
     for _ in 0..3 {
@@ -23,7 +23,7 @@ fn a1_it_answers_while_the_doors_are_full() {
 #[test]
 fn a1_idle_connections_to_it_do_not_block_the_doors_and_are_ended_in_time() {
     let origin = Origin::start(|_| Answer::text("hello"));
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut idle: Vec<_> = (0..MANY)
         .map(|_| Connection::open(daemon.admin_addr()))
         .collect();

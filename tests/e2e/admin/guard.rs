@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
 
-use super::{ask, start, through};
+use super::{ask, through};
 
 fn status(daemon: &Daemon, fields: &[&str]) -> u16 {
     ask(daemon, "GET", "/health", fields).status
@@ -13,7 +13,7 @@ fn status(daemon: &Daemon, fields: &[&str]) -> u16 {
 
 #[test]
 fn a2_requests_that_a_web_page_made_are_refused() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for field in [
         "Origin: http://evil.example",
         "Origin: http://localhost",
@@ -32,7 +32,7 @@ fn a2_requests_that_a_web_page_made_are_refused() {
 
 #[test]
 fn a2_a_page_cannot_change_the_mode_with_a_simple_request() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let body = r#"{"mode":"limited"}"#;
     let length = format!("Content-Length: {}", body.len());
     let mut connection = Connection::open(daemon.admin_addr());
@@ -47,7 +47,7 @@ fn a2_a_page_cannot_change_the_mode_with_a_simple_request() {
 
 #[test]
 fn a2_only_a_loopback_host_is_served() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let own = format!("Host: {}", daemon.admin_addr());
     for host in [
         &*own,
@@ -85,7 +85,7 @@ fn a2_only_a_loopback_host_is_served() {
 
 #[test]
 fn a2_a_refusal_is_logged_with_what_stands_against_it() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     status(&daemon, &["Host: rebound.example"]);
     daemon.wait_for_log(|line| {
         line.level() == Some("WARN") && line.message_starts_with("refused an admin request")
@@ -100,7 +100,7 @@ fn a2_p6_it_cannot_be_reached_through_the_proxy() {
         .allow("localhost")
         .allow("admin.test")
         .host("admin.test", Ipv4Addr::LOCALHOST);
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let port = daemon.admin_addr().port();
     for host in ["127.0.0.1", "localhost", "admin.test", "2130706433"] {
         let answer = through(&daemon, "GET", host, port);

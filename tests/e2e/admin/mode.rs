@@ -5,7 +5,7 @@ use e2e::daemon::{Config, Daemon, LogLine};
 use e2e::origin::{Answer, Origin};
 use e2e::program;
 
-use super::{start, through};
+use super::through;
 
 const LIMITED: &str = r#"{"mode":"limited"}"#;
 
@@ -23,7 +23,7 @@ fn mode(daemon: &Daemon) -> String {
 
 #[test]
 fn a1_curl_changes_the_mode_with_its_default_content_type() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let url = format!("http://{}/mode", daemon.admin_addr());
     let run = program::run("curl", &["-s", "-d", LIMITED, &url]);
     assert_eq!(
@@ -38,7 +38,7 @@ fn a1_curl_changes_the_mode_with_its_default_content_type() {
 
 #[test]
 fn a1_a_change_of_mode_is_logged() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     daemon.admin("POST", "/mode", Some(LIMITED));
     let line = daemon
         .wait_for_log(|line| line.message() == Some("the mode was changed through the admin API"));
@@ -48,7 +48,7 @@ fn a1_a_change_of_mode_is_logged() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a2_the_log_names_the_user_of_each_change() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     through(&daemon, "GET", "blocked.test", 1);
     let own = nix::unistd::Uid::effective().as_raw();
     for (method, target, body, message) in [
@@ -85,7 +85,7 @@ fn a2_the_log_names_the_user_of_each_change() {
 #[test]
 fn a1_a_change_of_mode_acts_on_connections_that_are_open() {
     let origin = Origin::start(|_| Answer::text("hello"));
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let authority = format!("allowed.test:{}", origin.addr().port());
     let request = |method: &str| {
         format!(
@@ -106,7 +106,7 @@ fn a1_a_change_of_mode_acts_on_connections_that_are_open() {
 
 #[test]
 fn a1_full_mode_lasts_until_the_next_reload_and_limited_mode_until_it_is_lifted() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     daemon.admin("POST", "/mode", Some(LIMITED));
     assert_eq!(daemon.reload().status, 200);
     assert_eq!(mode(&daemon), "limited");
@@ -124,7 +124,7 @@ fn a1_full_mode_lasts_until_the_next_reload_and_limited_mode_until_it_is_lifted(
 
 #[test]
 fn a1_a_body_that_is_missing_or_wrong_is_400_and_changes_nothing() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for body in ["", " \r\n\t"] {
         let answer = daemon.admin("POST", "/mode", Some(body));
         assert_eq!((answer.status, &*answer.text()), (400, "missing body"));
@@ -163,7 +163,7 @@ fn a1_a_body_that_is_missing_or_wrong_is_400_and_changes_nothing() {
 
 #[test]
 fn a1_an_unknown_mode_is_told_which_ones_there_are() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let answer = daemon.admin("POST", "/mode", Some(r#"{"mode":"strict"}"#));
     let text = answer.text();
     assert!(text.contains("full") && text.contains("limited"), "{text}");
@@ -171,7 +171,7 @@ fn a1_an_unknown_mode_is_told_which_ones_there_are() {
 
 #[test]
 fn a1_a_body_of_8_kib_is_read_and_a_larger_one_is_413() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let padded = |length: usize| format!("{LIMITED:<length$}");
     let sized = |body: String| {
         let head = format!("Content-Length: {}\r\n", body.len());
@@ -194,7 +194,7 @@ fn a1_a_body_of_8_kib_is_read_and_a_larger_one_is_413() {
 /// A reset must not destroy the answer when most of the body was not read.
 #[test]
 fn a1_curl_sees_the_413_however_large_the_body_is() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let url = format!("http://{}/mode", daemon.admin_addr());
     for length in [100_000, 900_000, 4_000_000] {
         let run = program::Program::new("curl")
@@ -207,7 +207,7 @@ fn a1_curl_sees_the_413_however_large_the_body_is() {
 
 #[test]
 fn a1_a_body_that_breaks_off_changes_nothing() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut connection = Connection::open(daemon.admin_addr());
     connection.send(format!(
         "POST /mode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{LIMITED}"

@@ -33,7 +33,7 @@ fn l5_init_makes_a_ca_whatever_the_umask_and_says_where_it_is_and_what_comes_nex
         let state = directory.path().join("state");
         let run = Program::new("sh")
             .args(["-c", r#"umask "$1"; shift; exec "$@""#, "sh", umask])
-            .arg(e2e::binary!())
+            .arg(e2e::shipped::proxy())
             .args(["init", "-c", &set("daemon.state_dir", &state)])
             .run();
         let (certificate, key) = files(&state);
@@ -106,7 +106,7 @@ fn m3_what_cannot_be_trusted_is_refused_by_init_and_by_the_daemon_in_one_sentenc
         let run = init(directory.path());
         run.failed().says(sentence);
         assert_eq!(run.stderr.trim_end().lines().count(), 1, "{run:?}");
-        let exit = Daemon::launch(e2e::binary!())
+        let exit = Daemon::launch()
             .config(&Config::example())
             .arg("-c")
             .arg(set("daemon.state_dir", directory.path()))
@@ -133,7 +133,7 @@ fn elsewhere(directory: &Path) -> (Config, PathBuf, PathBuf) {
 fn m3_configured_files_that_do_not_exist_yet_are_made_at_the_start_and_kept() {
     let directory = tempfile::tempdir().expect("a directory");
     let (config, certificate, key) = elsewhere(directory.path());
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     assert_eq!((mode(&certificate), mode(&key)), (0o644, 0o600));
     daemon.wait_for_log(|line| {
         line.level() == Some("WARN") && line.message_starts_with("made the CA of ca_cert_path")
@@ -141,7 +141,7 @@ fn m3_configured_files_that_do_not_exist_yet_are_made_at_the_start_and_kept() {
     let first = fingerprint(&daemon);
     assert_eq!(shown(&daemon)["kept_at"], serde_json::json!(certificate));
     drop(daemon);
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     assert_eq!(fingerprint(&daemon), first);
     let made = daemon.logs();
     let made = made.iter().any(|line| line.message_contains("made the CA"));
@@ -169,9 +169,9 @@ fn m3_half_a_pair_and_a_place_that_cannot_be_written_stay_errors() {
     for (bend, sentence) in cases {
         let directory = tempfile::tempdir().expect("a directory");
         let (config, ..) = elsewhere(directory.path());
-        drop(Daemon::start(e2e::binary!(), &config));
+        drop(Daemon::start(&config));
         bend(directory.path());
-        let exit = Daemon::launch(e2e::binary!()).config(&config).try_start();
+        let exit = Daemon::launch().config(&config).try_start();
         let exit = exit.err().expect("a refusal");
         assert_eq!(exit.code, Some(78));
         assert!(exit.text().contains(sentence), "{}", exit.text());
@@ -184,12 +184,12 @@ fn m3_init_makes_the_configured_files_too() {
     let (config, certificate, key) = elsewhere(directory.path());
     let file = directory.path().join("config.toml");
     std::fs::write(&file, config.write(directory.path())).expect("a new file");
-    let run = Program::new(e2e::binary!())
+    let run = Program::new(e2e::shipped::proxy())
         .args(["init", "--config"])
         .arg(&file)
         .run();
     assert_eq!(mode(&key), 0o600);
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     assert_eq!(fingerprint(&daemon), told(&run));
     assert_eq!(shown(&daemon)["kept_at"], serde_json::json!(certificate));
 }
@@ -221,8 +221,8 @@ fn m3_a_ca_of_the_start_survives_workers_and_reloads_and_goes_when_one_is_kept()
     let first = fingerprint(&daemon);
     assert_eq!(daemon.reload().status, 200);
     assert_eq!(fingerprint(&daemon), first, "after a reload");
-    let worker = crate::roles::worker(&daemon);
-    crate::roles::end(worker);
+    let worker = daemon.worker();
+    e2e::process::kill_process(worker);
     // The next one serves on the same socket.
     assert_eq!(daemon.admin("GET", "/health", None).status, 200);
     assert_eq!(fingerprint(&daemon), first, "after a worker's death");

@@ -123,7 +123,7 @@ fn m4_the_cas_key_is_in_the_monitors_memory_and_not_in_the_workers() {
         monitor.as_ref().is_none_or(|found| !found.is_empty()),
         "the scan finds what is there"
     );
-    let worker = found(crate::roles::worker(&daemon), &forms);
+    let worker = found(daemon.worker(), &forms);
     assert_eq!(worker.unwrap_or_default(), [""; 0], "monitor: {monitor:?}");
     let monitor = monitor.unwrap_or_default();
     assert!(

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::program::Program;
+use e2e::proxyctl::{proxyctl, proxyctl_at};
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
 use super::{ca, daemon_in, fingerprint, init, set, shown};
-use crate::control::{proxyctl, proxyctl_at};
-use crate::roles;
 
 /// Two roots that issued nothing, as PEM.
 fn roots(directory: &Path) -> (PathBuf, String) {
@@ -28,7 +27,7 @@ fn roots(directory: &Path) -> (PathBuf, String) {
 }
 
 fn with_roots(state: &Path, roots: &Path) -> Daemon {
-    Daemon::launch(e2e::binary!())
+    Daemon::launch()
         .config(&Config::example())
         .env("SSL_CERT_FILE", roots)
         .arg("-c")
@@ -113,9 +112,9 @@ fn m5_the_files_of_limited_mode_set_at_run_time_stay_known() {
     // The configuration still says full mode, and limited mode outlasts the reload.
     daemon.reload_with(&Config::example().allow("more.test"));
     assert_eq!(again().as_ref(), Some(&before));
-    let first = roles::worker(&daemon);
-    roles::end(first);
-    poll(TIMEOUT, || (roles::worker(&daemon) != first).then_some(())).expect("another worker");
+    let first = daemon.worker();
+    e2e::process::kill_process(first);
+    poll(TIMEOUT, || (daemon.worker() != first).then_some(())).expect("another worker");
     assert_eq!(again().as_ref(), Some(&before));
 }
 
@@ -251,7 +250,7 @@ fn k1_ca_install_refuses_a_ca_that_goes_with_the_process() {
 #[test]
 fn m1_without_interception_there_is_no_ca() {
     let config = Config::example().set("network.mitm", "enabled", "false");
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     for command in ["show", "export", "install"] {
         if command == "install" && !machine::has(Need::Root) {
             continue;

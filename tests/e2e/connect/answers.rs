@@ -7,33 +7,32 @@ use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
 use e2e::port::{RefusingPort, StalledPort};
 use e2e::resolver::StubResolver;
-
-use crate::forward::scene::Scene;
+use e2e::setup::PlainSetup;
 
 #[test]
 fn h8_200_means_that_the_other_end_is_there() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
-    let answer = client.connect(&scene.authority("allowed.test"));
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
+    let answer = client.connect(&setup.authority("allowed.test"));
     assert_eq!(answer.status, 200);
     // Connected already, though nothing has been sent through.
-    assert_eq!(scene.origin.connections(), 1);
+    assert_eq!(setup.origin.connections(), 1);
 }
 
 /// RFC 9110 section 9.3.6: neither field may be in it. The bytes after it belong to the tunnel.
 #[test]
 fn h8_200_to_connect_has_no_body_and_no_framing() {
-    let scene = Scene::echoing();
-    let answer = scene.client().connect(&scene.authority("allowed.test"));
+    let setup = PlainSetup::echoing();
+    let answer = setup.client().connect(&setup.authority("allowed.test"));
     assert_eq!(answer.start, "HTTP/1.1 200 OK");
     assert!(answer.headers.is_empty(), "{:?}", answer.headers);
 }
 
 #[test]
 fn h8_an_http_1_0_client_gets_a_tunnel_too() {
-    let scene = Scene::new(Origin::echoing_bytes().start());
-    let mut client = scene.client();
-    let authority = scene.authority("allowed.test");
+    let setup = PlainSetup::new(Origin::echoing_bytes().start());
+    let mut client = setup.client();
+    let authority = setup.authority("allowed.test");
     client.send(format!("CONNECT {authority} HTTP/1.0\r\n\r\n"));
     assert_eq!(client.read_head().status, 200);
     client.send("hello");
@@ -42,8 +41,8 @@ fn h8_an_http_1_0_client_gets_a_tunnel_too() {
 
 #[test]
 fn h5_a_block_of_connect_is_a_decision_and_a_sentence() {
-    let scene = Scene::echoing();
-    let port = scene.origin.addr().port();
+    let setup = PlainSetup::echoing();
+    let port = setup.origin.addr().port();
     for (host, reason, error, sentence) in [
         (
             "blocked.test",
@@ -58,8 +57,8 @@ fn h5_a_block_of_connect_is_a_decision_and_a_sentence() {
             "denied.test is explicitly denied",
         ),
     ] {
-        let mut client = scene.client();
-        let answer = client.connect(&scene.authority(host));
+        let mut client = setup.client();
+        let answer = client.connect(&setup.authority(host));
         assert_eq!(answer.start, "HTTP/1.1 403 Forbidden");
         assert_eq!(answer.header("content-type"), Some("text/plain"));
         assert_eq!(answer.header("x-proxy-error"), Some(error));
@@ -74,22 +73,22 @@ fn h5_a_block_of_connect_is_a_decision_and_a_sentence() {
         assert_eq!(lines.len(), 2, "{text}");
         // Bytes behind the CONNECT were not meant for the proxy.
         client.expect_closed();
-        let entry = scene.daemon.wait_for_blocked(|entry| entry["host"] == host);
+        let entry = setup.daemon.wait_for_blocked(|entry| entry["host"] == host);
         assert_eq!(
             [&entry["protocol"], &entry["method"]],
             ["http-connect", "CONNECT"]
         );
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 /// A client that does not wait for the answer must still be able to read it.
 #[test]
 fn h5_a_block_is_read_though_more_was_sent_behind_the_connect() {
-    let scene = Scene::echoing();
-    let authority = scene.authority("blocked.test");
+    let setup = PlainSetup::echoing();
+    let authority = setup.authority("blocked.test");
     for _ in 0..10 {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(format!(
             "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"
         ));
@@ -97,22 +96,22 @@ fn h5_a_block_is_read_though_more_was_sent_behind_the_connect() {
         assert_eq!(client.read_final_response().status, 403);
         assert_eq!(client.read_to_end(), b"", "and no reset");
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 /// Bytes behind a refused CONNECT are not a request.
 #[test]
 fn h4_what_follows_a_refused_connect_is_not_taken_for_a_request() {
-    let scene = Scene::echoing();
-    let authority = scene.authority("blocked.test");
-    let mut client = scene.client();
-    let hidden = scene.get("allowed.test", "/hidden");
+    let setup = PlainSetup::echoing();
+    let authority = setup.authority("blocked.test");
+    let mut client = setup.client();
+    let hidden = setup.get("allowed.test", "/hidden");
     client.send(format!(
         "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n{hidden}"
     ));
     assert_eq!(client.read_final_response().status, 403);
     client.expect_closed();
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
@@ -125,7 +124,7 @@ fn h8_upstream_trouble_is_told_with_whose_fault_it_is() {
         .nameserver(dns.address())
         .set("daemon.resolver", "timeout", r#""300ms""#)
         .set("daemon.limits", "connect_timeout", r#""300ms""#);
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     for (host, port, status, what) in [
         (
             "allowed.test",
@@ -169,8 +168,8 @@ fn h8_upstream_trouble_is_told_with_whose_fault_it_is() {
 
 #[test]
 fn h2_connect_takes_a_host_and_a_port_and_nothing_else() {
-    let scene = Scene::echoing();
-    let port = scene.origin.addr().port();
+    let setup = PlainSetup::echoing();
+    let port = setup.origin.addr().port();
     for target in [
         "allowed.test".to_owned(),
         "allowed.test:".to_owned(),
@@ -191,7 +190,7 @@ fn h2_connect_takes_a_host_and_a_port_and_nothing_else() {
         format!("[allowed.test]:{port}"),
         format!("::1:{port}:"),
     ] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(format!("CONNECT {target} HTTP/1.1\r\n\r\n"));
         let answer = client.read_final_response();
         let invalid = answer.status == 403 && answer.text().contains("invalid_host");
@@ -202,15 +201,15 @@ fn h2_connect_takes_a_host_and_a_port_and_nothing_else() {
         );
         client.expect_closed();
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn h2_a_host_field_must_agree_with_the_target_of_connect() {
-    let scene = Scene::echoing();
-    let target = scene.authority("allowed.test");
+    let setup = PlainSetup::echoing();
+    let target = setup.authority("allowed.test");
     let connect = |hosts: &[&str]| {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(format!("CONNECT {target} HTTP/1.1\r\n"));
         for host in hosts {
             client.send(format!("Host: {host}\r\n"));
@@ -227,7 +226,7 @@ fn h2_a_host_field_must_agree_with_the_target_of_connect() {
     ] {
         assert_eq!(connect(hosts), 400, "{hosts:?}");
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
     for hosts in [&[][..], &[&*target], &["allowed.test"], &["Allowed.Test."]] {
         assert_eq!(connect(hosts), 200, "{hosts:?}");
     }
@@ -236,9 +235,9 @@ fn h2_a_host_field_must_agree_with_the_target_of_connect() {
 /// Some clients name the proxy there. The field is only checked.
 #[test]
 fn h2_a_host_field_of_connect_may_name_the_proxy() {
-    let scene = Scene::echoing();
-    let target = scene.authority("allowed.test");
-    let door = scene.daemon.http_addr();
+    let setup = PlainSetup::echoing();
+    let target = setup.authority("allowed.test");
+    let door = setup.daemon.http_addr();
     for host in [
         door.to_string(),
         format!("localhost:{}", door.port()),
@@ -246,19 +245,19 @@ fn h2_a_host_field_of_connect_may_name_the_proxy() {
         "127.0.0.1".to_owned(),
         "localhost".to_owned(),
     ] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         assert_eq!(client.read_head().status, 200, "{host}");
     }
     // A request is for the host in its request-target.
     let head = format!("GET http://{target}/ HTTP/1.1\r\nHost: {door}\r\n\r\n");
-    assert_eq!(scene.client().exchange(&head).status, 400);
+    assert_eq!(setup.client().exchange(&head).status, 400);
 }
 
 #[test]
 fn h4_connect_may_say_that_it_has_no_content_but_not_have_any() {
-    let scene = Scene::new(Origin::echoing_bytes().start());
-    let target = scene.authority("allowed.test");
+    let setup = PlainSetup::new(Origin::echoing_bytes().start());
+    let target = setup.authority("allowed.test");
     for field in [
         "Content-Length: 5",
         "Content-Length: 00001",
@@ -267,13 +266,13 @@ fn h4_connect_may_say_that_it_has_no_content_but_not_have_any() {
         "Content-Length: 0\r\nContent-Length: 0",
         "Content-Length: 0\r\nTransfer-Encoding: chunked",
     ] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(format!("CONNECT {target} HTTP/1.1\r\n{field}\r\n\r\n"));
         assert_eq!(client.read_final_response().status, 400, "{field}");
         client.expect_closed();
     }
-    assert_eq!(scene.origin.connections(), 0);
-    let mut client = scene.client();
+    assert_eq!(setup.origin.connections(), 0);
+    let mut client = setup.client();
     client.send(format!(
         "CONNECT {target} HTTP/1.1\r\nContent-Length: 0\r\n\r\nhello"
     ));
@@ -286,8 +285,8 @@ fn p7_limited_mode_has_no_tunnels_where_tls_may_not_be_intercepted() {
     let config = Config::example()
         .set("network", "mode", r#""limited""#)
         .set("network", "mitm", "false");
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
-    let answer = scene.client().connect(&scene.authority("allowed.test"));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
+    let answer = setup.client().connect(&setup.authority("allowed.test"));
     assert_eq!(answer.status, 403);
     assert_eq!(
         answer.header("x-proxy-error"),
@@ -299,18 +298,18 @@ fn p7_limited_mode_has_no_tunnels_where_tls_may_not_be_intercepted() {
         "{text}"
     );
     // The lists come before the mode.
-    let answer = scene.client().connect(&scene.authority("denied.test"));
+    let answer = setup.client().connect(&setup.authority("denied.test"));
     assert!(answer.text().contains(r#""reason":"denied""#));
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn h1_connect_may_follow_other_requests_on_a_connection() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
-    assert_eq!(client.exchange(&scene.get("allowed.test", "/")).status, 200);
-    assert_eq!(client.exchange(&scene.get("blocked.test", "/")).status, 403);
-    assert_eq!(client.connect(&scene.authority("allowed.test")).status, 200);
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
+    assert_eq!(client.exchange(&setup.get("allowed.test", "/")).status, 200);
+    assert_eq!(client.exchange(&setup.get("blocked.test", "/")).status, 403);
+    assert_eq!(client.connect(&setup.authority("allowed.test")).status, 200);
     // Now the origin answers.
     let answer = client.exchange("GET /inside HTTP/1.1\r\nHost: any.thing\r\n\r\n");
     assert_eq!(answer.json()["target"], "/inside");

@@ -6,21 +6,15 @@ use std::thread;
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
+use e2e::raw_origin::serve_one;
+use e2e::setup::PlainSetup;
 use e2e::tls::{Client, Server, TestCa};
-
-use crate::forward::scene::{Scene, by_hand, noise};
-
-fn tunnel(scene: &Scene) -> Connection {
-    let mut client = scene.client();
-    let answer = client.connect(&scene.authority("allowed.test"));
-    assert_eq!(answer.status, 200);
-    client
-}
+use e2e::wire::noise;
 
 #[test]
 fn h8_bytes_go_both_ways_as_they_come() {
-    let scene = Scene::new(Origin::echoing_bytes().start());
-    let mut client = tunnel(&scene);
+    let setup = PlainSetup::new(Origin::echoing_bytes().start());
+    let mut client = setup.tunnel("allowed.test");
     let every: Vec<u8> = (0..=255).collect();
     for part in [b"ping".as_slice(), b"\0", b"\r\n\r\n", &every] {
         client.send(part);
@@ -31,12 +25,12 @@ fn h8_bytes_go_both_ways_as_they_come() {
 /// A `ClientHello` in the same packet as the CONNECT, or bytes that come before the answer.
 #[test]
 fn h8_bytes_sent_right_behind_connect_reach_the_other_end() {
-    let scene = Scene::new(Origin::echoing_bytes().start());
-    let target = scene.authority("allowed.test");
+    let setup = PlainSetup::new(Origin::echoing_bytes().start());
+    let target = setup.authority("allowed.test");
     let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
     for size in [1, 1000, 60_000, 1_000_000] {
         let early = noise(7, size);
-        let mut client = scene.client();
+        let mut client = setup.client();
         let all = [connect.as_bytes(), &early].concat();
         // The first piece holds the head and some of what follows it.
         let (first, rest) = all.split_at(all.len().min(connect.len() + 16_000));
@@ -54,7 +48,7 @@ fn h8_bytes_sent_right_behind_connect_reach_the_other_end() {
 #[test]
 fn h8_megabytes_go_both_ways_at_once_unchanged() {
     const LENGTH: usize = 8 * 1024 * 1024;
-    let upstream = by_hand(|stream| {
+    let upstream = serve_one(|stream| {
         let (mut reader, mut writer) = (stream.try_clone()?, stream);
         let sender = thread::spawn(move || {
             writer.write_all(&noise(1, LENGTH))?;
@@ -65,7 +59,7 @@ fn h8_megabytes_go_both_ways_at_once_unchanged() {
         let mut writer = sender.join().expect("the sender")?;
         writer.write_all(&[u8::from(received == noise(2, LENGTH))])
     });
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     client.connect(&format!("allowed.test:{}", upstream.port()));
     // The harness has one thread for a connection: send in parts, and read between them.
@@ -81,12 +75,12 @@ fn h8_megabytes_go_both_ways_at_once_unchanged() {
 
 #[test]
 fn h8_many_tunnels_stay_apart() {
-    let scene = Scene::new(Origin::echoing_bytes().start());
+    let setup = PlainSetup::new(Origin::echoing_bytes().start());
     thread::scope(|scope| {
         for seed in 0..48 {
-            let scene = &scene;
+            let setup = &setup;
             scope.spawn(move || {
-                let mut client = tunnel(scene);
+                let mut client = setup.tunnel("allowed.test");
                 for round in 0..4 {
                     let part = noise(seed * 100 + round, 20_000);
                     client.send(&part);
@@ -95,18 +89,18 @@ fn h8_many_tunnels_stay_apart() {
             });
         }
     });
-    assert_eq!(scene.origin.connections(), 48);
+    assert_eq!(setup.origin.connections(), 48);
 }
 
 #[test]
 fn h8_an_end_of_sending_goes_through_and_the_other_way_stays_open() {
     let (upstream, daemon) = (
-        by_hand(|mut stream| {
+        serve_one(|mut stream| {
             let mut all = Vec::new();
             stream.read_to_end(&mut all)?;
             stream.write_all(format!("{} bytes", all.len()).as_bytes())
         }),
-        Daemon::start(e2e::binary!(), &Config::example()),
+        Daemon::start(&Config::example()),
     );
     let mut client = Connection::open(daemon.http_addr());
     client.connect(&format!("allowed.test:{}", upstream.port()));
@@ -118,14 +112,14 @@ fn h8_an_end_of_sending_goes_through_and_the_other_way_stays_open() {
 #[test]
 fn h8_an_end_of_sending_upstream_leaves_the_way_there_open() {
     let (report, received) = std::sync::mpsc::channel();
-    let upstream = by_hand(move |mut stream| {
+    let upstream = serve_one(move |mut stream| {
         stream.write_all(b"goodbye")?;
         stream.shutdown(std::net::Shutdown::Write)?;
         let mut all = String::new();
         stream.read_to_string(&mut all)?;
         report.send(all).map_err(std::io::Error::other)
     });
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     client.connect(&format!("allowed.test:{}", upstream.port()));
     assert_eq!(client.read_to_end(), b"goodbye");
@@ -140,15 +134,15 @@ fn h8_an_end_of_sending_upstream_leaves_the_way_there_open() {
 fn m1_tls_through_a_tunnel_is_the_origins_own() {
     let ca = TestCa::new();
     let origin = Origin::answering(|_| Answer::Echo).tls(&ca, &["allowed.test"]);
-    let scene = Scene::new(origin.start());
+    let setup = PlainSetup::new(origin.start());
     // The client trusts only the origin's authority.
-    let mut client = tunnel(&scene).start_tls(&ca, "allowed.test");
+    let mut client = setup.tunnel("allowed.test").start_tls(&ca, "allowed.test");
     let fields = "Host: allowed.test\r\nVia: mine\r\nProxy-Authorization: Basic eDp5\r\n";
     let answer = client.exchange(&format!("GET /inside HTTP/1.1\r\n{fields}\r\n"));
     assert_eq!(answer.json()["target"], "/inside");
-    let seen = &scene.origin.requests()[0];
+    let seen = &setup.origin.requests()[0];
     assert_eq!(seen.header("via"), Some("mine"), "nobody looked inside");
-    for line in scene.daemon.logs() {
+    for line in setup.daemon.logs() {
         assert!(!line.raw.contains("/inside"), "{}", line.raw);
     }
 }
@@ -157,13 +151,15 @@ fn m1_tls_through_a_tunnel_is_the_origins_own() {
 fn m1_http2_through_a_tunnel_is_the_origins_own() {
     let ca = TestCa::new();
     let server = Server::of(&ca, &["allowed.test"]).alpn(&["h2", "http/1.1"]);
-    let scene = Scene::new(Origin::answering(|_| Answer::Echo).tls_as(&server).start());
+    let setup = PlainSetup::new(Origin::answering(|_| Answer::Echo).tls_as(&server).start());
     let client = Client::trusting(&ca).alpn(&["h2"]);
-    let http2 = tunnel(&scene).into_http2(&client, "allowed.test");
+    let http2 = setup
+        .tunnel("allowed.test")
+        .into_http2(&client, "allowed.test");
     let answer = http2.request("POST", "https://allowed.test/inside", &[], b"body");
     assert_eq!(answer.json()["body"], "body");
     // Exactly the session that the origin began, with its hello.
-    let handshake = &scene.origin.handshakes()[0];
+    let handshake = &setup.origin.handshakes()[0];
     assert_eq!(handshake.server_name.as_deref(), Some("allowed.test"));
     assert_eq!(handshake.offered, ["h2"]);
     assert_eq!(http2.session().certificates.len(), 1);

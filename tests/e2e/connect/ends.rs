@@ -6,18 +6,17 @@ use std::time::{Duration, Instant};
 use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
+use e2e::setup::PlainSetup;
 use e2e::wait::TIMEOUT;
 
-use crate::forward::scene::Scene;
-
-fn echoing(config: &Config) -> Scene {
-    Scene::with(config, Origin::echoing_bytes().start())
+fn echoing(config: &Config) -> PlainSetup {
+    PlainSetup::with(config, Origin::echoing_bytes().start())
 }
 
 /// A tunnel that has been seen to work.
-fn tunnel(scene: &Scene, host: &str) -> Connection {
-    let mut client = scene.client();
-    let answer = client.connect(&scene.authority(host));
+fn tunnel(setup: &PlainSetup, host: &str) -> Connection {
+    let mut client = setup.client();
+    let answer = client.connect(&setup.authority(host));
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_alive(&mut client);
     client
@@ -30,19 +29,19 @@ fn assert_alive(client: &mut Connection) {
 
 #[test]
 fn h8_a_client_that_hangs_up_ends_the_connection_upstream() {
-    let scene = echoing(&Config::example());
-    drop(tunnel(&scene, "allowed.test"));
-    scene.origin.wait_until_idle();
-    tunnel(&scene, "allowed.test").reset();
-    scene.origin.wait_until_idle();
+    let setup = echoing(&Config::example());
+    drop(tunnel(&setup, "allowed.test"));
+    setup.origin.wait_until_idle();
+    tunnel(&setup, "allowed.test").reset();
+    setup.origin.wait_until_idle();
 }
 
 /// An orderly close would tell the client that it has received everything.
 #[test]
 fn h8_a_reset_upstream_is_a_reset_for_the_client() {
-    let scene = Scene::new(Origin::start(|_| Answer::Reset));
-    let mut client = scene.client();
-    assert_eq!(client.connect(&scene.authority("allowed.test")).status, 200);
+    let setup = PlainSetup::new(Origin::start(|_| Answer::Reset));
+    let mut client = setup.client();
+    assert_eq!(client.connect(&setup.authority("allowed.test")).status, 200);
     client.send("GET / HTTP/1.1\r\n\r\n");
     client.expect_reset();
 }
@@ -50,19 +49,19 @@ fn h8_a_reset_upstream_is_a_reset_for_the_client() {
 #[test]
 fn c5_a_tunnel_in_which_nothing_flows_ends_after_idle_timeout() {
     let config = Config::example().set("daemon.limits", "idle_timeout", r#""500ms""#);
-    let scene = echoing(&config);
+    let setup = echoing(&config);
     let begun = Instant::now();
-    let mut client = tunnel(&scene, "allowed.test");
+    let mut client = tunnel(&setup, "allowed.test");
     client.expect_closed();
     assert!(begun.elapsed() >= Duration::from_millis(500));
-    scene.origin.wait_until_idle();
+    setup.origin.wait_until_idle();
 }
 
 #[test]
 fn c5_a_tunnel_in_which_something_flows_now_and_then_goes_on() {
     let config = Config::example().set("daemon.limits", "idle_timeout", r#""1s""#);
-    let scene = echoing(&config);
-    let mut client = tunnel(&scene, "allowed.test");
+    let setup = echoing(&config);
+    let mut client = tunnel(&setup, "allowed.test");
     // The test is about time: each pause is shorter than the limit, and all together are longer.
     for _ in 0..6 {
         std::thread::sleep(Duration::from_millis(300));
@@ -75,17 +74,17 @@ fn p11_a_tunnel_whose_host_a_reload_denies_ends_at_once_and_is_logged() {
     let config = Config::example()
         .allow("other.test")
         .host("other.test", std::net::Ipv4Addr::LOCALHOST);
-    let scene = echoing(&config);
-    let mut doomed = tunnel(&scene, "allowed.test");
-    let mut spared = tunnel(&scene, "other.test");
-    scene
+    let setup = echoing(&config);
+    let mut doomed = tunnel(&setup, "allowed.test");
+    let mut spared = tunnel(&setup, "other.test");
+    setup
         .daemon
         .reload_with(&config.clone().deny("allowed.test"));
     let begun = Instant::now();
     doomed.expect_closed();
     assert!(begun.elapsed() < Duration::from_secs(1));
-    let authority = scene.authority("allowed.test");
-    let line = scene.daemon.wait_for_message("no longer permits");
+    let authority = setup.authority("allowed.test");
+    let line = setup.daemon.wait_for_message("no longer permits");
     assert_eq!(line.level(), Some("INFO"));
     assert_eq!(line.flow(), Some("forbidden"));
     assert_eq!(line.server(), Some(authority));
@@ -107,29 +106,29 @@ fn p11_every_way_to_tighten_the_policy_ends_tunnels() {
         ("its address denied", Config::example().deny("127.0.0.1")),
         ("disabled", disabled),
     ] {
-        let scene = echoing(&Config::example());
-        let mut client = tunnel(&scene, "allowed.test");
-        scene.daemon.reload_with(&tighter);
+        let setup = echoing(&Config::example());
+        let mut client = tunnel(&setup, "allowed.test");
+        setup.daemon.reload_with(&tighter);
         let begun = Instant::now();
         client.expect_closed();
         assert!(begun.elapsed() < Duration::from_secs(1), "{what}");
-        scene.origin.wait_until_idle();
+        setup.origin.wait_until_idle();
     }
 }
 
 #[test]
 fn p11_a_change_of_mode_ends_tunnels_too() {
-    let scene = echoing(&Config::example());
-    let mut client = tunnel(&scene, "allowed.test");
-    scene.daemon.set_mode("limited");
+    let setup = echoing(&Config::example());
+    let mut client = tunnel(&setup, "allowed.test");
+    setup.daemon.set_mode("limited");
     client.expect_closed();
 }
 
 #[test]
 fn p11_a_tunnel_that_sends_and_never_reads_ends_as_well() {
-    let scene = echoing(&Config::example());
-    let mut client = tunnel(&scene, "allowed.test");
-    scene
+    let setup = echoing(&Config::example());
+    let mut client = tunnel(&setup, "allowed.test");
+    setup
         .daemon
         .rewrite_config(&Config::example().deny("allowed.test"));
     let sender = std::thread::spawn(move || {
@@ -140,33 +139,33 @@ fn p11_a_tunnel_that_sends_and_never_reads_ends_as_well() {
             }
         }
     });
-    assert_eq!(scene.daemon.reload().status, 200);
+    assert_eq!(setup.daemon.reload().status, 200);
     let begun = Instant::now();
     let ended = sender.join().expect("the sender");
     // It did not end because one end gave up waiting for the other to read.
     assert!(begun.elapsed() < TIMEOUT / 3);
     let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
     assert!(closed.contains(&ended), "{ended}");
-    scene.origin.wait_until_idle();
+    setup.origin.wait_until_idle();
 }
 
 #[test]
 fn p11_a_reload_that_still_allows_it_leaves_a_tunnel_alone() {
-    let scene = echoing(&Config::example());
-    let mut client = tunnel(&scene, "allowed.test");
+    let setup = echoing(&Config::example());
+    let mut client = tunnel(&setup, "allowed.test");
     for config in [
         Config::example(),
         Config::example().deny("something.else.test"),
         Config::example().allow("**.test"),
     ] {
-        scene.daemon.reload_with(&config);
+        setup.daemon.reload_with(&config);
         assert_alive(&mut client);
     }
     // A reload that fails changes nothing.
-    scene
+    setup
         .daemon
         .rewrite_config_text("[network]\nallowed_domain = 1\n");
-    assert_eq!(scene.daemon.reload().status, 500);
+    assert_eq!(setup.daemon.reload().status, 500);
     assert_alive(&mut client);
 }
 
@@ -178,11 +177,11 @@ fn p11_a_request_under_way_ends_when_the_policy_no_longer_permits_it() {
         let body = body.lock().expect("the lock").take().expect("one request");
         Answer::Reply(e2e::origin::Reply::new(200, body))
     });
-    let scene = Scene::new(origin);
-    let mut client = scene.client();
-    client.send(scene.get("allowed.test", "/"));
+    let setup = PlainSetup::new(origin);
+    let mut client = setup.client();
+    client.send(setup.get("allowed.test", "/"));
     assert_eq!(client.read_head().status, 200);
-    scene
+    setup
         .daemon
         .reload_with(&Config::example().deny("allowed.test"));
     client.expect_closed();

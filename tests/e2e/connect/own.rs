@@ -2,16 +2,13 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use e2e::client::{Connection, Socks5Target};
+use e2e::client::{Connection, Socks5Target, proxy_request};
 use e2e::daemon::{Config, Daemon, Signal};
+use e2e::port::accepts;
 use e2e::wait::{TIMEOUT, poll};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde_json::Value;
-
-use crate::forward::scene::message;
-use crate::roles;
-use crate::startup::accepts;
 
 fn permissive() -> Daemon {
     let config = Config::new()
@@ -21,7 +18,7 @@ fn permissive() -> Daemon {
         .allow("me.test")
         .host("me.test", Ipv4Addr::LOCALHOST)
         .host("zero.test", Ipv4Addr::UNSPECIFIED);
-    Daemon::start(e2e::binary!(), &config)
+    Daemon::start(&config)
 }
 
 const SPELLINGS: [&str; 16] = [
@@ -64,7 +61,7 @@ fn p6_no_spelling_leads_to_an_own_listener() {
             );
 
             let mut client = Connection::open(daemon.http_addr());
-            let answer = client.exchange(&message("GET", &authority, "/health", &[]));
+            let answer = client.exchange(&proxy_request("GET", &authority, "/health", &[]));
             assert_eq!(answer.status, 403, "GET {authority}");
             assert_eq!(answer.json()["reason"], "loop_detected");
             assert_eq!(answer.header("x-proxy-error"), Some("blocked-by-policy"));
@@ -88,13 +85,13 @@ fn p6_no_spelling_leads_to_an_own_listener() {
 fn p6_requests_that_wait_for_a_worker_do_not_reach_the_listeners_that_open_last() {
     let daemon = permissive();
     let admin = daemon.admin_addr();
-    let worker = roles::worker(&daemon);
+    let worker = daemon.worker();
     // The monitor starts another worker only when it continues.
     let monitor = Pid::from_raw(i32::try_from(daemon.pid()).expect("a process id"));
     kill(monitor, Signal::SIGSTOP).expect("our child");
-    roles::end(worker);
-    poll(TIMEOUT, || roles::is_gone(worker).then_some(())).expect("it is gone");
-    let request = message("GET", &admin.to_string(), "/health", &[]);
+    e2e::process::kill_process(worker);
+    poll(TIMEOUT, || e2e::process::has_ended(worker).then_some(())).expect("it is gone");
+    let request = proxy_request("GET", &admin.to_string(), "/health", &[]);
     let ask = |_| {
         let mut client = Connection::open(daemon.http_addr());
         client.send(&request);

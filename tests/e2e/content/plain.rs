@@ -4,17 +4,16 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use e2e::client::{Connection, Response};
 use e2e::daemon::{Config, Daemon};
+use e2e::setup::PlainSetup;
 use e2e::upstream_proxy::UpstreamProxy;
 
 use super::{READING, careless, hidden};
-use crate::forward::scene::Scene;
-use crate::interception::limited;
 
 /// A request with such content on a connection of its own.
-fn ask(scene: &Scene, method: &str, path: &str, content: &str) -> Response {
+fn ask(setup: &PlainSetup, method: &str, path: &str, content: &str) -> Response {
     let length = format!("Content-Length: {}", content.len());
-    let mut client = scene.client();
-    client.send(scene.message(method, "allowed.test", path, &[&length]) + content);
+    let mut client = setup.client();
+    client.send(setup.message(method, "allowed.test", path, &[&length]) + content);
     if method == "HEAD" {
         return client.read_head();
     }
@@ -23,7 +22,7 @@ fn ask(scene: &Scene, method: &str, path: &str, content: &str) -> Response {
 
 #[test]
 fn p7_limited_mode_refuses_content_that_an_origin_could_take_for_a_request() {
-    let scene = Scene::with(&limited(), careless().start());
+    let setup = PlainSetup::with(&Config::limited(), careless().start());
     let write = hidden("POST", "/written", 0);
     let length = format!("Content-Length: {}", write.len());
     for method in READING {
@@ -33,23 +32,23 @@ fn p7_limited_mode_refuses_content_that_an_origin_could_take_for_a_request() {
             (&["Transfer-Encoding: chunked"], "0\r\n\r\n"),
             (&["Transfer-Encoding: chunked"], "0\r\nX-Trailer: 1\r\n\r\n"),
         ] {
-            let mut client = scene.client();
-            client.send(scene.message(method, "allowed.test", "/", fields) + content);
+            let mut client = setup.client();
+            client.send(setup.message(method, "allowed.test", "/", fields) + content);
             let answer = client.read_head();
             assert_eq!(answer.status, 403, "{method} {fields:?}");
             let kind = answer.header("x-proxy-error");
             assert_eq!(kind, Some("blocked-by-method-policy"));
         }
     }
-    let old = scene.message("GET", "allowed.test", "/", &[&length]);
-    let mut client = scene.client();
+    let old = setup.message("GET", "allowed.test", "/", &[&length]);
+    let mut client = setup.client();
     client.send(old.replace("HTTP/1.1", "HTTP/1.0") + &write);
     assert_eq!(client.read_head().status, 403, "HTTP/1.0");
-    let answer = ask(&scene, "GET", "/", &write);
+    let answer = ask(&setup, "GET", "/", &write);
     let said = answer.json()["message"].to_string();
     assert!(said.contains("without content"), "{said}");
-    assert_eq!(scene.origin.connections(), 0);
-    let entry = &scene.daemon.blocked()[0];
+    assert_eq!(setup.origin.connections(), 0);
+    let entry = &setup.daemon.blocked()[0];
     assert_eq!(entry["reason"], "method_not_allowed");
     assert_eq!(entry["source"], "mode_guard");
     assert_eq!(entry["method"], "GET");
@@ -57,51 +56,51 @@ fn p7_limited_mode_refuses_content_that_an_origin_could_take_for_a_request() {
 
 #[test]
 fn p7_a_length_of_zero_is_no_content() {
-    let scene = Scene::with(&limited(), careless().start());
+    let setup = PlainSetup::with(&Config::limited(), careless().start());
     for method in READING {
-        assert_eq!(ask(&scene, method, "/", "").status, 200, "{method}");
+        assert_eq!(ask(&setup, method, "/", "").status, 200, "{method}");
     }
-    let used = scene.origin.used_connections();
+    let used = setup.origin.used_connections();
     assert_eq!(used, [0; 3], "one connection is enough");
 }
 
 #[test]
 fn h1_content_that_a_method_does_not_define_ends_its_connection_in_full_mode() {
-    let scene = Scene::new(careless().start());
+    let setup = PlainSetup::new(careless().start());
     for method in ["GET", "HEAD", "OPTIONS", "DELETE", "TRACE", "get", "OWN"] {
-        let answer = ask(&scene, method, "/first", &hidden("POST", "/written", 0));
+        let answer = ask(&setup, method, "/first", &hidden("POST", "/written", 0));
         assert_eq!(answer.status, 200, "{method}");
-        let seen = scene.origin.requests();
+        let seen = setup.origin.requests();
         let first = seen.last().expect("a request");
         assert_eq!((&*first.method, &*first.target), (method, "/first"));
         assert_eq!(first.headers.all("connection"), ["close"], "{method}");
         // From another client.
-        assert_eq!(ask(&scene, "GET", "/second", "").status, 200);
-        let seen = scene.origin.requests();
+        assert_eq!(ask(&setup, "GET", "/second", "").status, 200);
+        let seen = setup.origin.requests();
         let second = seen.last().expect("a request");
         assert_eq!(second.target, "/second", "{method}");
         assert_ne!(second.connection, first.connection, "{method}");
     }
-    assert!(!scene.paths().contains(&"/written".to_owned()));
+    assert!(!setup.paths().contains(&"/written".to_owned()));
 }
 
 #[test]
 fn h1_chunked_content_and_te_keep_their_fields_beside_the_close() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let fields = [
         "Transfer-Encoding: chunked",
         "TE: trailers",
         "Connection: te",
     ];
-    let mut client = scene.client();
-    client.send(scene.message("GET", "allowed.test", "/", &fields) + "1\r\na\r\n0\r\n\r\n");
+    let mut client = setup.client();
+    client.send(setup.message("GET", "allowed.test", "/", &fields) + "1\r\na\r\n0\r\n\r\n");
     assert_eq!(client.read_final_response().status, 200);
     // The client's own connection goes on.
     assert_eq!(
-        client.exchange(&scene.get("allowed.test", "/next")).status,
+        client.exchange(&setup.get("allowed.test", "/next")).status,
         200
     );
-    let [first, next] = &scene.origin.requests()[..] else {
+    let [first, next] = &setup.origin.requests()[..] else {
         panic!("two requests");
     };
     assert_eq!(first.text(), "a");
@@ -111,12 +110,12 @@ fn h1_chunked_content_and_te_keep_their_fields_beside_the_close() {
 
 #[test]
 fn h1_content_that_a_method_defines_leaves_the_connection_to_the_next_request() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for method in ["POST", "PUT", "PATCH", "PROPFIND"] {
-        assert_eq!(ask(&scene, method, "/", "content").status, 200);
+        assert_eq!(ask(&setup, method, "/", "content").status, 200);
     }
-    assert_eq!(scene.origin.used_connections(), [0; 4]);
-    let requests = scene.origin.requests();
+    assert_eq!(setup.origin.used_connections(), [0; 4]);
+    let requests = setup.origin.requests();
     assert!(
         requests
             .iter()
@@ -135,7 +134,7 @@ fn h12_no_credentials_for_an_upstream_proxy_follow_content() {
         let origin = careless().start();
         let proxy = UpstreamProxy::start(origin.addr());
         let url = format!("http://{user}{}", proxy.addr());
-        let daemon = Daemon::launch(e2e::binary!())
+        let daemon = Daemon::launch()
             .config(&config)
             .env("HTTP_PROXY", url)
             .start();

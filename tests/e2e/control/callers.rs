@@ -9,9 +9,9 @@ use std::{fs, io};
 use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::program::{Program, Run};
+use e2e::proxyctl::{proxyctl, proxyctl_at, proxyctl_json};
+use e2e::shipped;
 use e2e::wait::TIMEOUT;
-
-use super::{PROXYCTL, daemon, json, proxyctl, proxyctl_at, socket};
 
 /// An account that exists on every system and is not ours.
 const NOBODY: &str = "nobody";
@@ -32,7 +32,7 @@ fn as_nobody_in(daemon: &Daemon, groups: &[String], arguments: &[&str]) -> Run {
     let program = daemon.directory().join("proxyctl");
     if !program.exists() {
         Program::new("cp")
-            .args([Path::new(PROXYCTL), &program])
+            .args([Path::new(shipped::proxyctl()), &program])
             .run()
             .succeeded();
     }
@@ -44,7 +44,7 @@ fn as_nobody_in(daemon: &Daemon, groups: &[String], arguments: &[&str]) -> Run {
         .arg(nobody.gid.to_string())
         .arg(program)
         .arg("--socket")
-        .arg(socket(daemon))
+        .arg(daemon.control_socket())
         .args(arguments)
         .current_dir(Path::new("/"))
         .run()
@@ -55,10 +55,7 @@ fn open_to_all(path: &Path) {
 }
 
 fn with_control(key: &str, names: &str) -> Daemon {
-    Daemon::start(
-        e2e::binary!(),
-        &Config::example().set("daemon.control", key, names),
-    )
+    Daemon::start(&Config::example().set("daemon.control", key, names))
 }
 
 #[test]
@@ -66,7 +63,8 @@ fn k3_strangers_are_hung_up_on_and_told_how_to_be_admitted() {
     let daemon = with_control("observers", r#"["daemon"]"#);
     if !machine::has(Need::Root) {
         // Only root can become another user. Without root, the test checks the file's permissions.
-        fs::set_permissions(socket(&daemon), fs::Permissions::from_mode(0o000)).expect("ours");
+        fs::set_permissions(daemon.control_socket(), fs::Permissions::from_mode(0o000))
+            .expect("ours");
         let run = proxyctl(&daemon, &["status"]);
         assert_eq!(run.code, Some(4), "{run:?}");
         return;
@@ -81,8 +79,8 @@ fn k3_strangers_are_hung_up_on_and_told_how_to_be_admitted() {
 
 #[test]
 fn k3_without_anybody_named_the_file_keeps_others_out() {
-    let daemon = daemon();
-    let mode = fs::metadata(socket(&daemon)).expect("it is there");
+    let daemon = Daemon::start(&Config::example());
+    let mode = fs::metadata(daemon.control_socket()).expect("it is there");
     assert_eq!(mode.permissions().mode() & 0o777, 0o600);
     if machine::has(Need::Root) {
         let run = as_nobody(&daemon, &["status"]);
@@ -93,12 +91,12 @@ fn k3_without_anybody_named_the_file_keeps_others_out() {
 
 #[test]
 fn k3_c7_a_reload_lets_others_at_the_socket_and_keeps_them_out_again() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     let mode_with = |key: &str, names: &str, wanted: (u32, Option<u32>)| {
         daemon.reload_with(&Config::example().set("daemon.control", key, names));
         // They follow when the monitor knows that the settings are in force.
         let followed = e2e::wait::poll(TIMEOUT, || {
-            let file = fs::metadata(socket(&daemon)).expect("it is there");
+            let file = fs::metadata(daemon.control_socket()).expect("it is there");
             let mode = file.permissions().mode() & 0o777 == wanted.0;
             (mode && wanted.1.is_none_or(|group| file.gid() == group)).then_some(())
         });
@@ -128,8 +126,8 @@ fn k3_c7_a_reload_lets_others_at_the_socket_and_keeps_them_out_again() {
 
 #[test]
 fn k3_callers_of_one_user_wait_for_a_place() {
-    let daemon = daemon();
-    let path = socket(&daemon);
+    let daemon = Daemon::start(&Config::example());
+    let path = daemon.control_socket();
     std::thread::scope(|scope| {
         let calls: Vec<_> = (0..64)
             .map(|_| scope.spawn(|| proxyctl_at(&path, &["status"])))
@@ -153,8 +151,8 @@ fn k3_callers_of_one_user_wait_for_a_place() {
 
 #[test]
 fn k3_one_caller_too_many_is_told_what_the_matter_is() {
-    let daemon = daemon();
-    let path = socket(&daemon);
+    let daemon = Daemon::start(&Config::example());
+    let path = daemon.control_socket();
     let mut held: Vec<UnixStream> = (0..16).map(|_| raw(&path)).collect();
     for stream in &mut held {
         send(stream, 0, &hello(1)).expect("it reads");
@@ -186,7 +184,7 @@ fn k3_observers_look_and_administrators_change() {
         assert_eq!(run.code, Some(4), "{run:?}");
         run.says("needs the right to administer");
     }
-    assert_eq!(json(&daemon, &["mode"])["mode"], "full");
+    assert_eq!(proxyctl_json(&daemon, &["mode"])["mode"], "full");
 
     // By group, and only after a reload.
     let group = nix::unistd::User::from_name(NOBODY).expect("a user database");
@@ -283,8 +281,8 @@ fn receive(stream: &mut UnixStream) -> String {
 
 #[test]
 fn k4_a_version_that_cannot_talk_is_told_on_both_sides() {
-    let daemon = daemon();
-    let mut caller = raw(&socket(&daemon));
+    let daemon = Daemon::start(&Config::example());
+    let mut caller = raw(&daemon.control_socket());
     send(&mut caller, 0, &hello(99)).expect("it reads");
     let answer = receive(&mut caller);
     assert!(answer.contains(r#""kind":"version_mismatch""#), "{answer}");
@@ -298,8 +296,8 @@ fn k4_a_version_that_cannot_talk_is_told_on_both_sides() {
 
 #[test]
 fn k3_bad_callers_end_alone_with_a_reason_in_the_log() {
-    let daemon = daemon();
-    let path = socket(&daemon);
+    let daemon = Daemon::start(&Config::example());
+    let path = daemon.control_socket();
     let giant = [0x7f; 4];
     for (bytes, reason) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "longer than"),
@@ -319,8 +317,8 @@ fn k3_bad_callers_end_alone_with_a_reason_in_the_log() {
 
 #[test]
 fn k3_callers_that_never_read_or_say_nothing_keep_nobody_waiting() {
-    let daemon = daemon();
-    let path = socket(&daemon);
+    let daemon = Daemon::start(&Config::example());
+    let path = daemon.control_socket();
     let silent: Vec<UnixStream> = (0..4).map(|_| raw(&path)).collect();
     let mut deaf = raw(&path);
     send(&mut deaf, 0, &hello(1)).expect("it reads");

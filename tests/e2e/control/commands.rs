@@ -1,21 +1,21 @@
 //! Every command, with text and JSON output, successful and failed.
 
 use e2e::client::{Association, Connection};
-use e2e::daemon::{Config, Daemon};
+use e2e::daemon::{Config, Daemon, StartScript};
 use e2e::machine::{self, Need};
 use e2e::program::Program;
+use e2e::proxyctl::{proxyctl, proxyctl_json};
+use e2e::shipped;
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::json;
 
-use crate::startup::Wrapped;
-
-use super::{PROXYCTL, be_refused, daemon, json, proxyctl, socket};
+use super::be_refused;
 
 #[test]
 fn k1_status_tells_what_runs_where_and_since_when() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     be_refused(&daemon, "blocked.test");
-    let status = json(&daemon, &["status"]);
+    let status = proxyctl_json(&daemon, &["status"]);
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(status["roles"][0]["name"], "monitor");
     assert_eq!(status["roles"][0]["pid"], daemon.pid());
@@ -40,7 +40,10 @@ fn k1_status_tells_what_runs_where_and_since_when() {
     assert_eq!(address("http"), daemon.http_addr().to_string());
     assert_eq!(address("socks5"), daemon.socks_addr().to_string());
     assert_eq!(address("admin"), daemon.admin_addr().to_string());
-    assert_eq!(address("control"), socket(&daemon).display().to_string());
+    assert_eq!(
+        address("control"),
+        daemon.control_socket().display().to_string()
+    );
 
     let text = proxyctl(&daemon, &["status"]);
     text.succeeded()
@@ -62,9 +65,12 @@ fn k1_status_shows_the_monitor_where_the_worker_cannot_see_it() {
     if !machine::has(Need::Mounts) {
         return;
     }
-    let wrapped = Wrapped::with_invisible_processes();
-    let daemon = Daemon::start(wrapped.path(), &Config::example());
-    let status = json(&daemon, &["status"]);
+    let wrapped = StartScript::with_invisible_processes();
+    let daemon = Daemon::launch()
+        .program(wrapped.path())
+        .config(&Config::example())
+        .start();
+    let status = proxyctl_json(&daemon, &["status"]);
     let monitor = &status["roles"][0];
     assert_eq!(monitor["name"], "monitor");
     // CAP_SETUID, CAP_SETGID, CAP_SETPCAP and CAP_KILL.
@@ -75,8 +81,8 @@ fn k1_status_shows_the_monitor_where_the_worker_cannot_see_it() {
 
 #[test]
 fn k1_s3_status_says_how_many_connections_have_a_udp_association() {
-    let daemon = daemon();
-    let counted = || json(&daemon, &["status"])["counters"]["udp_associations"].clone();
+    let daemon = Daemon::start(&Config::example());
+    let counted = || proxyctl_json(&daemon, &["status"])["counters"]["udp_associations"].clone();
     assert_eq!(counted(), 0);
     let says = |text: &str| proxyctl(&daemon, &["status"]).succeeded().says(text).code;
     says("0 open, 0 kept upstream");
@@ -85,7 +91,7 @@ fn k1_s3_status_says_how_many_connections_have_a_udp_association() {
     let tunnel = Connection::open(daemon.socks_addr());
     assert_eq!(counted(), 2);
     poll(TIMEOUT, || {
-        let open = &json(&daemon, &["status"])["counters"]["connections"];
+        let open = &proxyctl_json(&daemon, &["status"])["counters"]["connections"];
         (*open == 3).then_some(())
     })
     .expect("three connections");
@@ -96,13 +102,13 @@ fn k1_s3_status_says_how_many_connections_have_a_udp_association() {
 
 #[test]
 fn k1_mode_is_shown_and_changed() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     assert_eq!(proxyctl(&daemon, &["mode"]).succeeded().stdout, "full\n");
     let changed = proxyctl(&daemon, &["mode", "limited"]);
     changed
         .succeeded()
         .says("limited, until it is changed again or the service restarts (was full)");
-    assert_eq!(json(&daemon, &["mode"])["mode"], "limited");
+    assert_eq!(proxyctl_json(&daemon, &["mode"])["mode"], "limited");
     let logged = daemon.wait_for_log(|line| {
         line.message() == Some("the mode was changed through the control socket")
     });
@@ -121,16 +127,16 @@ fn k1_mode_is_shown_and_changed() {
 
 #[test]
 fn k1_reload_applies_the_files_and_names_what_is_in_force() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().allow("more.test"));
     let reloaded = proxyctl(&daemon, &["reload"]);
     reloaded
         .succeeded()
         .says("reloaded: full mode, 2 allow rules, 1 deny rule");
-    let reloaded = json(&daemon, &["reload"]);
+    let reloaded = proxyctl_json(&daemon, &["reload"]);
     assert_eq!(reloaded["status"], "reloaded");
     assert_eq!(reloaded["generation"], 3);
-    let last = &json(&daemon, &["status"])["last_reload"];
+    let last = &proxyctl_json(&daemon, &["status"])["last_reload"];
     assert_eq!(last["outcome"], "applied");
     daemon.wait_for_log(|line| {
         line.message() == Some("a reload was asked for through the control socket")
@@ -139,7 +145,7 @@ fn k1_reload_applies_the_files_and_names_what_is_in_force() {
 
 #[test]
 fn k1_c7_a_reload_that_fails_gives_every_problem_back_and_changes_nothing() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config_text("[network]\nmode = 3\nallowed_domans = []\n");
     let failed = proxyctl(&daemon, &["reload"]);
     assert_eq!(failed.code, Some(1));
@@ -153,7 +159,7 @@ fn k1_c7_a_reload_that_fails_gives_every_problem_back_and_changes_nothing() {
     let told: serde_json::Value = serde_json::from_str(&failed.stdout).expect("JSON");
     assert_eq!(told["status"], "failed");
     assert_eq!(told["problems"][0]["line"], 2);
-    let status = json(&daemon, &["status"]);
+    let status = proxyctl_json(&daemon, &["status"]);
     assert_eq!(status["allow_rules"], 1);
     assert_eq!(status["last_reload"]["outcome"], "failed");
     proxyctl(&daemon, &["status"])
@@ -164,20 +170,20 @@ fn k1_c7_a_reload_that_fails_gives_every_problem_back_and_changes_nothing() {
 
 #[test]
 fn k1_blocked_lists_what_was_refused_and_why() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     proxyctl(&daemon, &["blocked"])
         .succeeded()
         .says("nothing was refused");
     be_refused(&daemon, "blocked.test");
     be_refused(&daemon, "denied.test");
-    let blocked = json(&daemon, &["blocked"]);
+    let blocked = proxyctl_json(&daemon, &["blocked"]);
     let first = &blocked["blocked"][0]["sequence"];
     assert_eq!(blocked["next"], blocked["blocked"][1]["sequence"]);
     assert_eq!(blocked["blocked"][0]["host"], "blocked.test");
     assert_eq!(blocked["blocked"][1]["reason"], "denied");
     // The same entries as the admin API gives.
     assert_eq!(blocked["blocked"], json!(daemon.blocked()));
-    let later = json(&daemon, &["blocked", "--since", &first.to_string()]);
+    let later = proxyctl_json(&daemon, &["blocked", "--since", &first.to_string()]);
     assert_eq!(later["blocked"].as_array().map(Vec::len), Some(1));
     assert_eq!(later["dropped"], 0);
     proxyctl(&daemon, &["blocked"])
@@ -185,7 +191,7 @@ fn k1_blocked_lists_what_was_refused_and_why() {
         .says("blocked.test:80")
         .says("denied: denied.test (");
     daemon.admin("GET", "/blocked?drain=true", None);
-    let drained = json(&daemon, &["blocked"]);
+    let drained = proxyctl_json(&daemon, &["blocked"]);
     assert_eq!(
         (&drained["next"], &drained["dropped"]),
         (&blocked["next"], &json!(2))
@@ -194,15 +200,15 @@ fn k1_blocked_lists_what_was_refused_and_why() {
 
 #[test]
 fn k1_patterns_and_config_show_what_is_in_force() {
-    let daemon = daemon();
-    let patterns = json(&daemon, &["patterns"]);
+    let daemon = Daemon::start(&Config::example());
+    let patterns = proxyctl_json(&daemon, &["patterns"]);
     assert_eq!(patterns["allowed"][0]["pattern"], "allowed.test");
     assert!(patterns["denied"][0]["line"].as_u64() > Some(0));
     proxyctl(&daemon, &["patterns"])
         .succeeded()
         .says("allow\n  allowed.test  ")
         .says("deny\n  denied.test  ");
-    let config = json(&daemon, &["config"]);
+    let config = proxyctl_json(&daemon, &["config"]);
     assert_eq!(config, daemon.admin("GET", "/config", None).json());
     proxyctl(&daemon, &["config"])
         .succeeded()
@@ -212,7 +218,7 @@ fn k1_patterns_and_config_show_what_is_in_force() {
 
 #[test]
 fn k1_explain_says_the_verdict_the_rule_its_place_and_the_remedy() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     let config = daemon.config_path().display().to_string();
     proxyctl(&daemon, &["explain", "https://allowed.test/x"])
         .succeeded()
@@ -227,16 +233,22 @@ fn k1_explain_says_the_verdict_the_rule_its_place_and_the_remedy() {
     proxyctl(&daemon, &["explain", "nobody.test"])
         .succeeded()
         .says("add \"nobody.test\" to allowed_domains");
-    let explained = json(&daemon, &["explain", "denied.test"]);
+    let explained = proxyctl_json(&daemon, &["explain", "denied.test"]);
     assert_eq!(explained["decision"], "deny");
     assert_eq!(explained["rule"]["list"], "deny");
     assert_eq!(explained["rule"]["file"], config);
     let own = format!("http://{}/", daemon.http_addr());
-    assert_eq!(json(&daemon, &["explain", &own])["reason"], "loop_detected");
+    assert_eq!(
+        proxyctl_json(&daemon, &["explain", &own])["reason"],
+        "loop_detected"
+    );
     proxyctl(&daemon, &["mode", "limited"]).succeeded();
     let post = ["explain", "http://allowed.test", "--method", "POST"];
-    assert_eq!(json(&daemon, &post)["reason"], "method_not_allowed");
-    assert_eq!(json(&daemon, &post[..2])["decision"], "allow");
+    assert_eq!(
+        proxyctl_json(&daemon, &post)["reason"],
+        "method_not_allowed"
+    );
+    assert_eq!(proxyctl_json(&daemon, &post[..2])["decision"], "allow");
     let none = proxyctl(&daemon, &["explain", "https://me:hunter2@allowed.test"]);
     assert_eq!(none.code, Some(1));
     assert!(!none.says("out of the URL").stderr.contains("hunter2"));
@@ -244,11 +256,11 @@ fn k1_explain_says_the_verdict_the_rule_its_place_and_the_remedy() {
 
 #[test]
 fn k1_explain_agrees_with_what_the_proxy_does() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     for host in ["blocked.test", "denied.test"] {
         be_refused(&daemon, host);
         let entry = daemon.wait_for_blocked(|entry| entry["host"] == host);
-        let explained = json(&daemon, &["explain", &format!("http://{host}/")]);
+        let explained = proxyctl_json(&daemon, &["explain", &format!("http://{host}/")]);
         for key in ["decision", "source", "reason"] {
             assert_eq!(explained[key], entry[key], "{host}: {key}");
         }
@@ -264,21 +276,21 @@ fn k1_a_command_line_that_is_not_understood_is_2() {
         &["blocked", "--since", "yesterday"],
         &["explain"],
     ] {
-        let run = Program::new(PROXYCTL).args(arguments).run();
+        let run = Program::new(shipped::proxyctl()).args(arguments).run();
         assert_eq!(run.code, Some(2), "{arguments:?}: {run:?}");
     }
 }
 
 #[test]
 fn k1_a_reader_who_has_heard_enough_is_no_failure() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     Program::new("bash")
         .args([
             "-c",
             "set -o pipefail; \"$0\" --socket \"$1\" config | true",
         ])
-        .arg(PROXYCTL)
-        .arg(socket(&daemon))
+        .arg(shipped::proxyctl())
+        .arg(daemon.control_socket())
         .run()
         .succeeded();
 }
@@ -286,11 +298,13 @@ fn k1_a_reader_who_has_heard_enough_is_no_failure() {
 #[test]
 fn k1_completions_and_man_pages_come_from_the_same_definitions() {
     for shell in ["bash", "zsh", "fish"] {
-        let script = Program::new(PROXYCTL).args(["completions", shell]).run();
+        let script = Program::new(shipped::proxyctl())
+            .args(["completions", shell])
+            .run();
         script.succeeded().says("explain").says("socket");
     }
     let man = tempfile::tempdir().expect("a directory");
-    Program::new(PROXYCTL)
+    Program::new(shipped::proxyctl())
         .arg("man")
         .arg(man.path())
         .run()

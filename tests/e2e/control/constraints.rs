@@ -4,23 +4,20 @@
 use std::fs;
 use std::net::Ipv4Addr;
 
-use e2e::client::Connection;
-use e2e::daemon::{Config, Daemon};
+use e2e::daemon::{Config, Daemon, StartScript};
 use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
 use e2e::program::{Program, Run};
+use e2e::proxyctl::{proxyctl, proxyctl_json};
 use serde_json::json;
 use tempfile::TempDir;
-
-use super::{json, proxyctl};
-use crate::startup::Wrapped;
 
 const REQUIREMENTS: &str = "/etc/codex/requirements.toml";
 
 /// A directory mounted over `/etc`, and the program that sees it.
 struct Machine {
     etc: TempDir,
-    program: Wrapped,
+    program: StartScript,
 }
 
 impl Machine {
@@ -31,7 +28,7 @@ impl Machine {
         }
         let etc = TempDir::new().expect("a temporary directory");
         fs::create_dir(etc.path().join("codex")).expect("a new directory");
-        let program = Wrapped::with_etc(etc.path());
+        let program = StartScript::with_etc(etc.path());
         let machine = Self { etc, program };
         machine.require(table);
         Some(machine)
@@ -43,18 +40,15 @@ impl Machine {
     }
 
     fn start(&self, config: &Config) -> Daemon {
-        Daemon::start(self.program.path(), config)
+        Daemon::launch()
+            .program(self.program.path())
+            .config(config)
+            .start()
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
         Program::new(self.program.path()).args(arguments).run()
     }
-}
-
-fn get(daemon: &Daemon, host: &str) -> e2e::client::Response {
-    Connection::open(daemon.http_addr()).exchange(&format!(
-        "GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n"
-    ))
 }
 
 #[test]
@@ -78,7 +72,7 @@ fn c6_a_mode_beyond_the_requirement_is_403_and_exit_code_4() {
     let refused = proxyctl(&daemon, &["mode", "full"]);
     assert_eq!(refused.failed().code, Some(4));
     refused.says(&why);
-    assert_eq!(json(&daemon, &["mode"])["mode"], "limited");
+    assert_eq!(proxyctl_json(&daemon, &["mode"])["mode"], "limited");
     let arguments = ["explain", "http://allowed.test/", "--method", "POST"];
     proxyctl(&daemon, &arguments).says(&format!(
         "mode may only be limited while {REQUIREMENTS}:2 requires it"
@@ -101,7 +95,7 @@ fn c6_config_shows_who_set_each_value_and_what_bounds_it() {
     };
     let daemon = machine.start(&Config::example());
     let file = daemon.config_path().display().to_string();
-    let told = json(&daemon, &["config"]);
+    let told = proxyctl_json(&daemon, &["config"]);
     let denied = told["sources"]["denied_domains"].as_str().expect("places");
     assert!(
         denied.starts_with(&file) && denied.ends_with(&format!(", {REQUIREMENTS}:3")),
@@ -123,7 +117,10 @@ fn c6_config_shows_who_set_each_value_and_what_bounds_it() {
     assert!(row("daemon.log_format").contains(&format!("{file}:")));
     assert_eq!(row("daemon.state_dir").split(' ').nth(1), Some("-c:1"));
     proxyctl(&daemon, &["mode", "limited"]).succeeded();
-    assert_eq!(json(&daemon, &["config"])["sources"]["mode"], "run time");
+    assert_eq!(
+        proxyctl_json(&daemon, &["config"])["sources"]["mode"],
+        "run time"
+    );
 }
 
 /// SPEC C7: if the files violate a requirement, the old settings stay in force. A requirement that
@@ -134,13 +131,13 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
         return;
     };
     let daemon = machine.start(&Config::example());
-    assert_eq!(get(&daemon, "allowed.test:1").status, 502);
+    assert_eq!(daemon.get("http://allowed.test:1/").status, 502);
     machine.require("allow_local_binding = false");
     let failed = daemon.reload();
     assert_eq!(failed.status, 500);
     let why = "invalid value for network.allow_local_binding: true (allowed false)";
     assert!(failed.text().contains(why), "{}", failed.text());
-    assert_eq!(get(&daemon, "allowed.test:1").status, 502);
+    assert_eq!(daemon.get("http://allowed.test:1/").status, 502);
     // The test's own resolver must be in the requirements too.
     let resolver = daemon.admin("GET", "/config", None).json()["daemon"]["resolver"].clone();
     let (servers, hosts) = (&resolver["nameservers"], &resolver["hosts_file"]);
@@ -150,7 +147,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     ));
     let reloaded = daemon.reload();
     assert_eq!(reloaded.status, 200, "{}", reloaded.text());
-    let refused = get(&daemon, "allowed.test:1");
+    let refused = daemon.get("http://allowed.test:1/");
     let told = refused.json();
     assert_eq!(told["reason"], "not_allowed");
     // It says who can help, and not where the file is (SPEC H7).
@@ -164,7 +161,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
         daemon.blocked()[0]["detail"],
         "managed_allowed_domains_only"
     );
-    let explained = json(&daemon, &["explain", "http://allowed.test/"]);
+    let explained = proxyctl_json(&daemon, &["explain", "http://allowed.test/"]);
     let remedy = explained["remedy"].as_str().expect("a remedy");
     assert!(
         remedy.contains("the administrator of requirements.toml to add \"allowed.test\""),
@@ -177,7 +174,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     daemon.wait_for_message("only the managed allow list counts");
     machine.require("mode = \"limited\"");
     assert_eq!(daemon.reload().status, 200);
-    assert_eq!(json(&daemon, &["mode"])["mode"], "limited");
+    assert_eq!(proxyctl_json(&daemon, &["mode"])["mode"], "limited");
 }
 
 /// The resolver decides where an allowed name leads, so a resolver of the user could lead a managed
@@ -190,7 +187,8 @@ fn c6_a_resolver_of_the_configurations_own_leads_no_managed_name_elsewhere() {
     };
     let origin = Origin::start(|_| Answer::text("the managed one"));
     let users = Config::new().host("managed.test", Ipv4Addr::LOCALHOST);
-    let started = Daemon::launch(machine.program.path())
+    let started = Daemon::launch()
+        .program(machine.program.path())
         .config(&users)
         .try_start();
     let Err(exit) = started else {
@@ -208,11 +206,15 @@ fn c6_a_resolver_of_the_configurations_own_leads_no_managed_name_elsewhere() {
     let own = "[experimental_network.daemon.resolver]\nnameservers = [\"127.0.0.1:9\"]\nhosts_file = \"/etc/codex/hosts\"";
     machine.require(&format!("{only}\n{own}"));
     let silent = "[network]\nproxy_url = \"127.0.0.1:0\"\nsocks_url = \"127.0.0.1:0\"\nadmin_url = \"127.0.0.1:0\"\nallow_local_binding = true\n[daemon]\nlog_format = \"json\"\n";
-    let daemon = Daemon::launch(machine.program.path())
+    let daemon = Daemon::launch()
+        .program(machine.program.path())
         .config_text(silent)
         .start();
     let host = format!("managed.test:{}", origin.addr().port());
-    assert_eq!(get(&daemon, &host).text(), "the managed one");
+    assert_eq!(
+        daemon.get(&format!("http://{host}/")).text(),
+        "the managed one"
+    );
     let pinned = daemon.admin("GET", "/config", None).json()["pinned"].clone();
     assert_eq!(
         pinned["daemon.resolver.hosts_file"]["allowed"],
@@ -225,7 +227,10 @@ fn c6_a_resolver_of_the_configurations_own_leads_no_managed_name_elsewhere() {
         "{silent}[daemon.resolver]\nhosts_file = \"/etc/hosts\"\n"
     ));
     assert_eq!(daemon.reload().status, 500);
-    assert_eq!(get(&daemon, &host).text(), "the managed one");
+    assert_eq!(
+        daemon.get(&format!("http://{host}/")).text(),
+        "the managed one"
+    );
 }
 
 #[test]

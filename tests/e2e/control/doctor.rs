@@ -6,13 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use e2e::client::Connection;
-use e2e::daemon::{Config, Daemon, Signal};
+use e2e::daemon::{Config, Daemon, Signal, StartScript};
 use e2e::port::Reserved;
 use e2e::program::{Program, Run};
+use e2e::shipped;
 use serde_json::Value;
-
-use super::{PROXYCTL, daemon, socket};
-use crate::startup::Wrapped;
 
 /// Runs `proxyctl --socket SOCKET doctor … --json` in a shell with these variables.
 fn examine(
@@ -20,7 +18,7 @@ fn examine(
     checks: &[&str],
     variables: &[(&str, &str)],
 ) -> (Option<i32>, Vec<Value>) {
-    let mut program = Program::new(PROXYCTL)
+    let mut program = Program::new(shipped::proxyctl())
         .arg("--socket")
         .arg(socket)
         .args(["doctor", "--json"])
@@ -65,10 +63,10 @@ fn advice(lines: &[Value]) -> &str {
 
 #[test]
 fn k1_doctor_finds_nothing_wrong_with_a_proxy_that_is_well() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     let http = format!("http://{}", daemon.http_addr());
     let variables = ["http_proxy", "https_proxy"].map(|name| (name, http.as_str()));
-    let (code, lines) = examine(&socket(&daemon), &[], &variables);
+    let (code, lines) = examine(&daemon.control_socket(), &[], &variables);
     assert_eq!(code, Some(0), "{lines:#?}");
     let doors = of(&lines, "listeners");
     for (name, address) in [
@@ -125,10 +123,10 @@ fn k1_doctor_finds_nothing_wrong_with_a_proxy_that_is_well() {
 
 #[test]
 fn k1_doctor_tells_people_in_columns_and_without_colour_in_a_pipe() {
-    let daemon = daemon();
-    let run = Program::new(PROXYCTL)
+    let daemon = Daemon::start(&Config::example());
+    let run = Program::new(shipped::proxyctl())
         .args(["doctor", "control", "environment"])
-        .env("CODEX_NETWORK_PROXY_CONTROL", socket(&daemon))
+        .env("CODEX_NETWORK_PROXY_CONTROL", daemon.control_socket())
         .env("NO_PROXY", "a\u{1b}[2Jb.example")
         .run();
     assert_eq!(run.code, Some(1), "{run:#?}");
@@ -156,8 +154,8 @@ fn k1_doctor_tells_people_in_columns_and_without_colour_in_a_pipe() {
 
 #[test]
 fn k1_doctor_is_for_proxies_that_do_not_answer() {
-    let daemon = daemon();
-    let socket = socket(&daemon);
+    let daemon = Daemon::start(&Config::example());
+    let socket = daemon.control_socket();
     daemon.signal(Signal::SIGTERM);
     let config = daemon.config_path().to_owned();
     assert_eq!(daemon.wait_exit().code, Some(0));
@@ -237,12 +235,12 @@ fn k1_doctor_names_the_process_that_holds_a_port() {
 
 #[test]
 fn c6_doctor_finds_what_others_may_change() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     let config = daemon.config_path();
     let directory = config.parent().expect("it is in one");
     for (path, good, bad) in [(config, 0o644, 0o646), (directory, 0o755, 0o757)] {
         fs::set_permissions(path, Permissions::from_mode(bad)).expect("it is ours");
-        let (code, lines) = examine(&socket(&daemon), &["permissions"], &[]);
+        let (code, lines) = examine(&daemon.control_socket(), &["permissions"], &[]);
         assert_eq!(code, Some(1), "{lines:#?}");
         let wanted = format!(
             "{} can be changed by others (mode {bad:04o})",
@@ -257,41 +255,47 @@ fn c6_doctor_finds_what_others_may_change() {
             format!("sudo chmod go-w {}", path.display())
         );
         fs::set_permissions(path, Permissions::from_mode(good)).expect("it is ours");
-        assert_eq!(examine(&socket(&daemon), &["permissions"], &[]).0, Some(0));
+        assert_eq!(
+            examine(&daemon.control_socket(), &["permissions"], &[]).0,
+            Some(0)
+        );
     }
 }
 
 #[test]
 fn m3_doctor_finds_a_key_that_others_may_read_and_a_ca_that_nobody_trusts() {
     let config = Config::example().set("network", "mode", "\"limited\"");
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     // In use, and lost with the process.
-    let (code, lines) = examine(&socket(&daemon), &["ca"], &[]);
+    let (code, lines) = examine(&daemon.control_socket(), &["ca"], &[]);
     assert_eq!(code, Some(1), "{lines:#?}");
     assert!(
         the(&lines, "ca").1.contains("is lost when the proxy stops"),
         "{lines:#?}"
     );
     let state = serde_json::json!(daemon.directory().join("state"));
-    Program::new(e2e::binary!())
+    Program::new(shipped::proxy())
         .args(["init", "-c", &format!("daemon.state_dir={state}")])
         .run()
         .succeeded();
     assert_eq!(daemon.reload().status, 200);
-    assert_eq!(examine(&socket(&daemon), &["permissions"], &[]).0, Some(0));
-    let (_, lines) = examine(&socket(&daemon), &["ca"], &[]);
+    assert_eq!(
+        examine(&daemon.control_socket(), &["permissions"], &[]).0,
+        Some(0)
+    );
+    let (_, lines) = examine(&daemon.control_socket(), &["ca"], &[]);
     assert_ne!(the(&lines, "ca").0, "ok", "{lines:#?}");
     // `init` never makes it like this, and the proxy would not start with it.
     let key = daemon.directory().join("state/ca.key");
     fs::set_permissions(&key, Permissions::from_mode(0o640)).expect("it is ours");
-    let (code, lines) = examine(&socket(&daemon), &["permissions"], &[]);
+    let (code, lines) = examine(&daemon.control_socket(), &["permissions"], &[]);
     assert_eq!(code, Some(1), "{lines:#?}");
     assert!(advice(&lines).starts_with(&format!("sudo chmod 0600 {}", key.display())));
 }
 
 #[test]
 fn b1_doctor_looks_at_the_shell_that_it_is_called_from() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     let (http, socks5) = (daemon.http_addr(), daemon.socks_addr());
     let right = format!("http://{http}");
     let names = format!("socks5://{socks5}");
@@ -329,7 +333,7 @@ fn b1_doctor_looks_at_the_shell_that_it_is_called_from() {
             "SSL_CERT_FILE names a file that cannot be read",
         ),
     ] {
-        let (ended, lines) = examine(&socket(&daemon), &["environment"], &variables);
+        let (ended, lines) = examine(&daemon.control_socket(), &["environment"], &variables);
         assert_eq!(ended, Some(code), "{variables:?}: {lines:#?}");
         let found = of(&lines, "environment");
         assert!(
@@ -342,14 +346,14 @@ fn b1_doctor_looks_at_the_shell_that_it_is_called_from() {
 
 #[test]
 fn a2_doctor_tells_that_the_admin_api_changes_things() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     let may_change = |lines: &[Value]| {
         let found = of(lines, "settings");
         found.iter().any(|(verdict, found)| {
             *verdict == "note" && found.starts_with("every program on this machine may change")
         })
     };
-    let socket = socket(&daemon);
+    let socket = daemon.control_socket();
     let (code, lines) = examine(&socket, &["settings"], &[]);
     assert!(code == Some(0) && may_change(&lines), "{lines:#?}");
     daemon.reload_with(&Config::example().set("daemon.admin", "read_only", "true"));
@@ -364,8 +368,11 @@ fn c5_doctor_tells_of_too_few_descriptors_and_of_a_worker_that_is_not_confined()
         "max_connections",
         "10",
     );
-    let wrapped = Wrapped::with_descriptors(200);
-    let daemon = Daemon::start(wrapped.path(), &config);
+    let wrapped = StartScript::with_descriptors(200);
+    let daemon = Daemon::launch()
+        .program(wrapped.path())
+        .config(&config)
+        .start();
     let is_short = |lines: &[Value]| {
         let found = of(lines, "settings");
         found.iter().any(|(verdict, found)| {
@@ -374,7 +381,7 @@ fn c5_doctor_tells_of_too_few_descriptors_and_of_a_worker_that_is_not_confined()
                     == "the worker may have 200 descriptors open, and max_connections = 101 can need 202"
         })
     };
-    let socket = socket(&daemon);
+    let socket = daemon.control_socket();
     let (_, lines) = examine(&socket, &["settings", "confinement"], &[]);
     assert!(!is_short(&lines), "{lines:#?}");
     if cfg!(target_os = "linux") {
@@ -388,10 +395,10 @@ fn c5_doctor_tells_of_too_few_descriptors_and_of_a_worker_that_is_not_confined()
 
 #[test]
 fn c7_doctor_tells_that_the_last_reload_failed() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config_text("[network]\nmode = 3\n");
     assert_eq!(daemon.reload().status, 500);
-    let (code, lines) = examine(&socket(&daemon), &["settings"], &[]);
+    let (code, lines) = examine(&daemon.control_socket(), &["settings"], &[]);
     assert_eq!(code, Some(1), "{lines:#?}");
     let (verdict, found) = of(&lines, "settings")[0];
     assert_eq!(verdict, "problem");
@@ -400,7 +407,9 @@ fn c7_doctor_tells_that_the_last_reload_failed() {
 
 #[test]
 fn k1_a_check_that_does_not_exist_is_a_usage_error() {
-    let run = Program::new(PROXYCTL).args(["doctor", "prots"]).run();
+    let run = Program::new(shipped::proxyctl())
+        .args(["doctor", "prots"])
+        .run();
     assert_eq!(run.code, Some(2), "{run:#?}");
     run.says("ports");
 }

@@ -6,13 +6,12 @@ use std::net::Ipv4Addr;
 use e2e::client::{Connection, Response, Socks5Target};
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
+use e2e::proxyctl::{proxyctl, proxyctl_json};
 use e2e::resolver::StubResolver;
+use e2e::setup::{PlainSetup, TlsSetup};
 use serde_json::Value;
 
-use super::{json, proxyctl};
-use crate::forward::scene::Scene;
 use crate::interception::hooks::{hooked, secret};
-use crate::interception::{Scene as Intercepted, limited};
 use crate::policy::doors::{DOORS, ask};
 
 /// The URL that stands for a destination at a door.
@@ -35,13 +34,13 @@ fn reason(explained: &Value) -> Option<String> {
 }
 
 /// Asks at a door and of `explain`, which must agree. Returns the reason of a refusal.
-fn both(scene: &Scene, door: &str, host: &str, port: u16) -> Option<String> {
-    let got = ask(scene, door, host, port);
+fn both(setup: &PlainSetup, door: &str, host: &str, port: u16) -> Option<String> {
+    let got = ask(setup, door, host, port);
     let url = url(door, &format!("{host}:{port}"));
-    let explained = json(&scene.daemon, &["explain", &url, "--resolve"]);
+    let explained = proxyctl_json(&setup.daemon, &["explain", &url, "--resolve"]);
     assert_eq!(reason(&explained), got, "{url}: {explained}");
     if got.is_some() {
-        let entry = scene.daemon.blocked().pop().expect("a blocked request");
+        let entry = setup.daemon.blocked().pop().expect("a blocked request");
         for key in ["decision", "source", "reason", "detail"] {
             assert_eq!(explained[key], entry[key], "{url}: {key} of {explained}");
         }
@@ -77,8 +76,8 @@ fn k5_p9_explain_agrees_with_every_door_in_full_mode() {
         .host("nine.test", Ipv4Addr::new(127, 0, 0, 9))
         .hook("read", "hooked.test", &["GET"], "/")
         .host("hooked.test", here);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
-    let port = scene.origin.addr().port();
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
+    let port = setup.origin.addr().port();
     for (host, wanted) in [
         ("127.0.0.1", None),
         ("localhost", None),
@@ -92,11 +91,11 @@ fn k5_p9_explain_agrees_with_every_door_in_full_mode() {
         ("256.0.0.1", Some("invalid_host")),
     ] {
         for door in DOORS {
-            assert_eq!(both(&scene, door, host, port).as_deref(), wanted, "{host}");
+            assert_eq!(both(&setup, door, host, port).as_deref(), wanted, "{host}");
         }
     }
     for door in ["http", "socks5", "socks5-udp"] {
-        let got = both(&scene, door, "hooked.test", port);
+        let got = both(&setup, door, "hooked.test", port);
         assert_eq!(got.as_deref(), Some("mitm_required"), "{door}");
     }
 }
@@ -108,24 +107,24 @@ fn k5_p6_explain_knows_every_way_to_the_proxys_own_listeners() {
         .allow("127.0.0.1")
         .allow("localhost")
         .host("own.test", Ipv4Addr::LOCALHOST);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let own = [
-        scene.daemon.http_addr(),
-        scene.daemon.socks_addr(),
-        scene.daemon.admin_addr(),
+        setup.daemon.http_addr(),
+        setup.daemon.socks_addr(),
+        setup.daemon.admin_addr(),
     ];
     for address in own {
         for host in ["own.test", "127.0.0.1", "localhost", "0.0.0.0"] {
             for door in ["http", "http-connect", "socks5"] {
-                let got = both(&scene, door, host, address.port());
+                let got = both(&setup, door, host, address.port());
                 assert_eq!(got.as_deref(), Some("loop_detected"), "{host} by {door}");
             }
         }
     }
     let url = format!("http://own.test:{}/", own[0].port());
-    let explained = json(&scene.daemon, &["explain", &url, "--resolve"]);
+    let explained = proxyctl_json(&setup.daemon, &["explain", &url, "--resolve"]);
     assert_eq!(explained["addresses"][0]["standing"], "own_listener");
-    proxyctl(&scene.daemon, &["explain", &url])
+    proxyctl(&setup.daemon, &["explain", &url])
         .succeeded()
         .says("is allowed")
         .says("they were not looked at here");
@@ -137,29 +136,29 @@ fn k5_p7_explain_agrees_with_every_door_in_limited_mode() {
         let config = Config::example()
             .set("network", "mode", r#""limited""#)
             .set("network", "mitm", mitm);
-        let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
-        let port = scene.origin.addr().port();
+        let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
+        let port = setup.origin.addr().port();
         for host in ["allowed.test", "denied.test", "blocked.test"] {
             for door in ["http", "http-connect", "socks5"] {
-                both(&scene, door, host, port);
+                both(&setup, door, host, port);
             }
         }
         if mitm == "false" {
             for door in ["http-connect", "socks5"] {
-                let got = both(&scene, door, "allowed.test", 443);
+                let got = both(&setup, door, "allowed.test", 443);
                 assert_eq!(got.as_deref(), Some("mitm_required"));
             }
         }
         // The association is refused before any datagram.
         for host in ["allowed.test", "denied.test"] {
-            let explained = json(&scene.daemon, &["explain", &format!("udp://{host}:53")]);
+            let explained = proxyctl_json(&setup.daemon, &["explain", &format!("udp://{host}:53")]);
             assert_eq!(explained["reason"], "method_not_allowed", "{explained}");
         }
-        let mut client = Connection::open(scene.daemon.socks_addr());
+        let mut client = Connection::open(setup.daemon.socks_addr());
         client.socks5_greet(&[0]);
         let nowhere = Socks5Target::Address(([0, 0, 0, 0], 0).into());
         assert_eq!(client.socks5_request(3, &nowhere).reply, 2);
-        let entry = scene.daemon.blocked().pop().expect("a refusal");
+        let entry = setup.daemon.blocked().pop().expect("a refusal");
         assert_eq!(entry["reason"], "method_not_allowed");
     }
 }
@@ -179,7 +178,7 @@ fn explained(daemon: &Daemon, method: &str, url: &str, fields: &[(&str, &str)]) 
         arguments.extend(["--header".to_owned(), format!("{name}: {value}")]);
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    json(daemon, &arguments)
+    proxyctl_json(daemon, &arguments)
 }
 
 type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
@@ -188,7 +187,7 @@ type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
 #[test]
 fn k5_h9_h10_explain_judges_the_fields_of_a_plain_request() {
     let config = Config::example().set("network", "mode", r#""limited""#);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
     let h2c = [("Connection", "upgrade"), ("Upgrade", "h2c")];
     let no_option = [("Upgrade", "websocket")];
@@ -220,24 +219,24 @@ fn k5_h9_h10_explain_judges_the_fields_of_a_plain_request() {
             Some("method_not_allowed"),
         ),
     ];
-    let port = scene.origin.addr().port();
+    let port = setup.origin.addr().port();
     for (method, path, fields, wanted) in rows {
         let lines: Vec<String> = fields
             .iter()
             .map(|(name, value)| format!("{name}: {value}"))
             .collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        let mut message = scene.message(method, "allowed.test", path, &lines);
+        let mut message = setup.message(method, "allowed.test", path, &lines);
         add_content(&mut message, fields);
-        let answer = scene.client().exchange(&message);
+        let answer = setup.client().exchange(&message);
         assert_eq!(told(&answer).as_deref(), *wanted, "{message}");
         let url = format!("http://allowed.test:{port}{path}");
-        let explained = explained(&scene.daemon, method, &url, fields);
+        let explained = explained(&setup.daemon, method, &url, fields);
         assert_eq!(reason(&explained).as_deref(), *wanted, "{explained}");
     }
     let overridden = [("X-HTTP-Method-Override", "PUT")];
     let url = format!("http://allowed.test:{port}/");
-    let notes = explained(&scene.daemon, "GET", &url, &overridden)["notes"].to_string();
+    let notes = explained(&setup.daemon, "GET", &url, &overridden)["notes"].to_string();
     assert!(notes.contains("x-http-method-override"), "{notes}");
 }
 
@@ -255,7 +254,7 @@ headers = { x-team = ["red-hunter2"], x-any = [] }
 action = ["clean"]
 "#,
     );
-    let scene = Intercepted::echoing(&config, &["http/1.1"]);
+    let setup = TlsSetup::echoing(&config, &["http/1.1"]);
     let team = [("X-Team", "red-hunter2"), ("X-Any", "1")];
     let taken_away = [
         ("X-Team", "red-hunter2"),
@@ -290,22 +289,22 @@ action = ["clean"]
         ),
     ];
     for (method, path, fields, wanted) in rows {
-        let mut message = scene.message(method, "hooked.test", path, fields);
+        let mut message = setup.message(method, "hooked.test", path, fields);
         add_content(&mut message, fields);
         if let Some((_, host)) = fields.iter().find(|(name, _)| *name == "Host") {
             message = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         }
-        let answer = scene.http1("hooked.test").exchange(&message);
+        let answer = setup.http1("hooked.test").exchange(&message);
         assert_eq!(told(&answer).as_deref(), *wanted, "{message}");
-        let url = scene.url("hooked.test", path);
-        let explained = explained(scene.daemon(), method, &url, fields);
+        let url = setup.url("hooked.test", path);
+        let explained = explained(&setup.daemon, method, &url, fields);
         assert_eq!(
             reason(&explained).as_deref(),
             *wanted,
             "{message}: {explained}"
         );
         if let Some(wanted) = wanted {
-            let entry = scene.daemon().blocked().pop().expect("a refusal");
+            let entry = setup.daemon.blocked().pop().expect("a refusal");
             for key in ["reason", "source", "detail", "decision"] {
                 assert_eq!(explained[key], entry[key], "{wanted}: {key}");
             }
@@ -313,8 +312,8 @@ action = ["clean"]
     }
     // Every protocol upgrade but WebSocket is left out, so the hook is asked about the rest.
     let spdy = [("Connection", "upgrade"), ("Upgrade", "spdy/3.1")];
-    let url = scene.url("hooked.test", "/api/x");
-    assert_eq!(reason(&explained(scene.daemon(), "GET", &url, &spdy)), None);
+    let url = setup.url("hooked.test", "/api/x");
+    assert_eq!(reason(&explained(&setup.daemon, "GET", &url, &spdy)), None);
 }
 
 #[test]
@@ -331,8 +330,8 @@ headers = { x-team = ["red-hunter2"], x-any = [] }
 action = ["clean"]
 "#,
     );
-    let scene = Intercepted::echoing(&config, &["http/1.1"]);
-    let config = scene.daemon().config_path().display().to_string();
+    let setup = TlsSetup::echoing(&config, &["http/1.1"]);
+    let config = setup.daemon.config_path().display().to_string();
     for (method, path, fields, hook, missed) in [
         (
             "DELETE",
@@ -384,8 +383,8 @@ action = ["clean"]
             "state in the query has another value",
         ),
     ] {
-        let url = scene.url("hooked.test", path);
-        let explained = explained(scene.daemon(), method, &url, fields);
+        let url = setup.url("hooked.test", path);
+        let explained = explained(&setup.daemon, method, &url, fields);
         let nearest = &explained["hooks"][0];
         assert_eq!(nearest["name"], hook, "{explained}");
         assert_eq!(
@@ -397,8 +396,8 @@ action = ["clean"]
         assert!(place.starts_with(&config), "{place}");
         assert!(!explained.to_string().contains("hunter2"), "{explained}");
     }
-    let url = scene.url("hooked.test", "/api/x");
-    proxyctl(scene.daemon(), &["explain", &url, "-X", "DELETE"])
+    let url = setup.url("hooked.test", "/api/x");
+    proxyctl(&setup.daemon, &["explain", &url, "-X", "DELETE"])
         .succeeded()
         .says("hook     api (")
         .says("does not match: the method is not GET or POST");
@@ -419,19 +418,19 @@ fn k5_p4_explain_resolves_only_when_told_and_only_permitted_names() {
         .allow("gone.test")
         .deny("denied.test")
         .nameserver(dns.address());
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
-    let daemon = &scene.daemon;
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
+    let daemon = &setup.daemon;
     for host in ["mixed.test", "public.test", "gone.test"] {
         let text = proxyctl(daemon, &["explain", host]);
         text.succeeded().says("they were not looked at here");
     }
     for host in ["denied.test", "blocked.test"] {
-        let explained = json(daemon, &["explain", host, "--resolve"]);
+        let explained = proxyctl_json(daemon, &["explain", host, "--resolve"]);
         assert!(explained.get("addresses").is_none(), "{explained}");
     }
     assert_eq!(dns.names_asked(), [""; 0]);
 
-    let explained = json(daemon, &["explain", "mixed.test", "--resolve"]);
+    let explained = proxyctl_json(daemon, &["explain", "mixed.test", "--resolve"]);
     assert_eq!(explained["reason"], "not_allowed_local");
     let mut judged: Vec<_> = explained["addresses"]
         .as_array()
@@ -456,12 +455,12 @@ fn k5_p4_explain_resolves_only_when_told_and_only_permitted_names() {
         .says("93.184.215.14 is public: allowed");
 
     // The same words as at the door.
-    let explained = json(daemon, &["explain", "http://gone.test/", "--resolve"]);
+    let explained = proxyctl_json(daemon, &["explain", "http://gone.test/", "--resolve"]);
     assert_eq!(explained["reason"], "dns_failure");
     assert_eq!(explained["source"], "proxy_state");
     let because = explained["because"].as_str().expect("a sentence");
     assert!(because.contains("the policy allows gone.test"), "{because}");
-    let answer = scene
+    let answer = setup
         .client()
         .exchange("GET http://gone.test/ HTTP/1.1\r\nHost: gone.test\r\n\r\n");
     assert_eq!(answer.status, 502);
@@ -475,7 +474,7 @@ fn k5_p4_explain_resolves_only_when_told_and_only_permitted_names() {
 #[test]
 fn k5_explain_refuses_a_request_that_no_door_would_judge_in_one_line() {
     let config = Config::example();
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let url = "http://allowed.test/";
     for (arguments, code, says) in [
         (&["--header", "hunter2"][..], 2, "'Name: value'"),
@@ -494,34 +493,34 @@ fn k5_explain_refuses_a_request_that_no_door_would_judge_in_one_line() {
         (&["--method", "hunter 2"], 1, "not a token"),
         (&["--method", "CONNECT"], 1, "opens a tunnel"),
     ] {
-        let run = proxyctl(&scene.daemon, &[&["explain", url], arguments].concat());
+        let run = proxyctl(&setup.daemon, &[&["explain", url], arguments].concat());
         assert_eq!(run.code, Some(code), "{arguments:?}: {run:?}");
         let repeats = run.stderr.contains("hunter2") && code == 1;
         assert!(!repeats, "{}", run.stderr);
         run.says(says);
     }
     let field = format!("x-long: {}", "x".repeat(70_000));
-    let run = proxyctl(&scene.daemon, &["explain", url, "--header", &field]);
+    let run = proxyctl(&setup.daemon, &["explain", url, "--header", &field]);
     assert_eq!(run.code, Some(1));
     run.says("status 431");
     let mut many = vec!["explain", url];
     for _ in 0..101 {
         many.extend(["--header", "x: y"]);
     }
-    proxyctl(&scene.daemon, &many).says("status 431");
+    proxyctl(&setup.daemon, &many).says("status 431");
 }
 
 #[test]
 fn k5_l6_explain_says_that_the_proxy_is_off() {
     let config = Config::example().set("network", "enabled", "false");
-    let daemon = Daemon::launch(e2e::binary!()).config(&config).start();
+    let daemon = Daemon::launch().config(&config).start();
     for url in [
         "http://allowed.test/",
         "denied.test",
         "http://a..b/",
         "udp://a.test:5",
     ] {
-        let explained = json(&daemon, &["explain", url]);
+        let explained = proxyctl_json(&daemon, &["explain", url]);
         assert_eq!(explained["reason"], "proxy_disabled", "{explained}");
         assert_eq!(explained["source"], "proxy_state");
     }
@@ -530,7 +529,7 @@ fn k5_l6_explain_says_that_the_proxy_is_off() {
 /// In limited mode every request inside is judged, for hosts without hooks too.
 #[test]
 fn k5_p7_explain_agrees_with_what_is_inside_in_limited_mode() {
-    let scene = Intercepted::echoing(&limited(), &["http/1.1"]);
+    let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
     let websocket = [("Connection", "upgrade"), ("Upgrade", "websocket")];
     let refused = Some("method_not_allowed");
     let rows: &[Row<'_>] = &[
@@ -540,14 +539,14 @@ fn k5_p7_explain_agrees_with_what_is_inside_in_limited_mode() {
         ("GET", "/", &[("Transfer-Encoding", "chunked")], refused),
     ];
     for (method, path, fields, wanted) in rows {
-        let mut message = scene.message(method, "allowed.test", path, fields);
+        let mut message = setup.message(method, "allowed.test", path, fields);
         if fields.iter().any(|(name, _)| *name == "Transfer-Encoding") {
             message.push_str("1\r\nx\r\n0\r\n\r\n");
         }
-        let answer = scene.http1("allowed.test").exchange(&message);
+        let answer = setup.http1("allowed.test").exchange(&message);
         assert_eq!(told(&answer).as_deref(), *wanted, "{message}");
-        let url = scene.url("allowed.test", path);
-        let explained = explained(scene.daemon(), method, &url, fields);
+        let url = setup.url("allowed.test", path);
+        let explained = explained(&setup.daemon, method, &url, fields);
         assert_eq!(
             reason(&explained).as_deref(),
             *wanted,

@@ -5,11 +5,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use e2e::daemon::{Daemon, Signal};
+use e2e::daemon::{Config, Daemon, Signal};
+use e2e::proxyctl::proxyctl_json;
+use e2e::shipped;
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
-use super::{PROXYCTL, be_refused, daemon, json, socket};
+use super::be_refused;
 
 /// A running `proxyctl blocked --follow`, line by line.
 struct Follower {
@@ -19,9 +21,9 @@ struct Follower {
 
 impl Follower {
     fn start(daemon: &Daemon, arguments: &[&str]) -> Self {
-        let mut child = Command::new(PROXYCTL)
+        let mut child = Command::new(shipped::proxyctl())
             .arg("--socket")
-            .arg(socket(daemon))
+            .arg(daemon.control_socket())
             .args(["blocked", "--follow"])
             .args(arguments)
             .stdout(Stdio::piped())
@@ -59,7 +61,7 @@ impl Drop for Follower {
 
 #[test]
 fn k1_follow_tells_what_was_refused_and_then_each_refusal_as_it_happens() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     be_refused(&daemon, "blocked.test");
     let follower = Follower::start(&daemon, &["--json"]);
     let host = || {
@@ -75,7 +77,7 @@ fn k1_follow_tells_what_was_refused_and_then_each_refusal_as_it_happens() {
 
 #[test]
 fn k1_follow_for_people_starts_where_it_is_told() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     be_refused(&daemon, "blocked.test");
     let first = daemon.blocked()[0]["sequence"].as_u64().expect("a number");
     let follower = Follower::start(&daemon, &["--since", &first.to_string()]);
@@ -91,7 +93,7 @@ fn k1_follow_for_people_starts_where_it_is_told() {
 
 #[test]
 fn r1_numbers_never_go_back_and_follow_goes_on_when_a_worker_is_replaced() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     be_refused(&daemon, "blocked.test");
     be_refused(&daemon, "denied.test");
     let follower = Follower::start(&daemon, &["--json"]);
@@ -105,7 +107,7 @@ fn r1_numbers_never_go_back_and_follow_goes_on_when_a_worker_is_replaced() {
     assert_eq!(second, first + 1);
     let mut last = second;
     for host in ["one.test", "two.test"] {
-        let worker = json(&daemon, &["status"])["roles"][1]["pid"].clone();
+        let worker = proxyctl_json(&daemon, &["status"])["roles"][1]["pid"].clone();
         let worker = i32::try_from(worker.as_i64().expect("a process")).expect("its id");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), Signal::SIGKILL)
             .expect("the worker is there");
@@ -115,20 +117,23 @@ fn r1_numbers_never_go_back_and_follow_goes_on_when_a_worker_is_replaced() {
         assert!(sequence > last, "{sequence} after {last}");
         // A crash loses the list. A client that asks from an old number on still gets everything
         // newer.
-        let asked = json(&daemon, &["blocked", "--since", &last.to_string()]);
+        let asked = proxyctl_json(&daemon, &["blocked", "--since", &last.to_string()]);
         assert_eq!(asked["blocked"][0]["host"], host, "{asked}");
         assert_eq!(asked["dropped"], 0, "{asked}");
         assert_eq!(asked["next"], sequence, "{asked}");
         let polled = daemon.admin("GET", &format!("/blocked?since={last}"), None);
         assert_eq!(polled.json()["blocked"][0]["sequence"], sequence);
-        assert_eq!(json(&daemon, &["status"])["counters"]["blocked"], 1);
+        assert_eq!(
+            proxyctl_json(&daemon, &["status"])["counters"]["blocked"],
+            1
+        );
         last = sequence;
     }
 }
 
 #[test]
 fn k1_follow_ends_with_the_proxy() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&Config::example());
     let mut follower = Follower::start(&daemon, &["--since", "0"]);
     follower.line();
     daemon.signal(Signal::SIGTERM);

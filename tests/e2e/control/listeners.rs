@@ -5,22 +5,21 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use e2e::daemon::{Config, Daemon};
+use e2e::daemon::{Config, Daemon, StartScript};
 use e2e::machine::{self, Need};
 use e2e::program::{Program, Run};
+use e2e::proxyctl::{proxyctl, proxyctl_json};
+use e2e::shipped;
 use nix::unistd::User;
 use serde_json::Value;
 use tempfile::TempDir;
-
-use super::{PROXYCTL, daemon, json, proxyctl, socket};
-use crate::startup::Wrapped;
 
 const VARIABLE: &str = "CODEX_NETWORK_PROXY_CONTROL";
 
 /// A proxy of `nobody`, at the place where that user's `XDG_RUNTIME_DIR` leads.
 struct UsersProxy {
     runtime: TempDir,
-    _program: Wrapped,
+    _program: StartScript,
     daemon: Daemon,
     owner: User,
     socket: PathBuf,
@@ -56,7 +55,7 @@ impl UsersProxy {
         chown(runtime.path(), own, None).expect("our own directory");
         // The build directory may be closed to others. Copied by another process: a child of another
         // test could inherit a file that this one has open for writing, and it could not be run then.
-        let copies = [e2e::binary!(), PROXYCTL].map(Path::new);
+        let copies = [shipped::proxy(), shipped::proxyctl()].map(Path::new);
         Program::new("cp")
             .args(copies)
             .arg(runtime.path())
@@ -66,10 +65,10 @@ impl UsersProxy {
         let name = copies[0].file_name().expect("a program");
         let copy = runtime.path().join(name);
         let program = match place {
-            Place::Runtime => Wrapped::as_account(&owner, &copy),
-            Place::State => Wrapped::with_default_socket(&owner, &copy),
+            Place::Runtime => StartScript::as_account(&owner, &copy),
+            Place::State => StartScript::with_default_socket(&owner, &copy),
         };
-        let launch = Daemon::launch(program.path());
+        let launch = Daemon::launch().program(program.path());
         let config = Config::example().set("daemon.control", "observers", r#"["daemon"]"#);
         let launch = launch.config(&config);
         let (place, launch) = match place {
@@ -112,7 +111,9 @@ impl UsersProxy {
 
     /// Runs `proxyctl` as another account.
     fn run_as(&self, user: &User, variables: &[(&str, &Path)], arguments: &[&str]) -> Run {
-        let copy = Path::new(PROXYCTL).file_name().expect("a program");
+        let copy = Path::new(shipped::proxyctl())
+            .file_name()
+            .expect("a program");
         let program = Program::new("setpriv")
             .args(["--clear-groups", "--reuid"])
             .arg(user.uid.to_string())
@@ -165,12 +166,14 @@ fn k2_root_talks_to_a_users_proxy_only_where_the_flag_names_it() {
         &["ca", "export"],
         &["blocked", "--follow"],
     ] {
-        let run = Program::new(PROXYCTL).args(arguments).env(VARIABLE, &path);
+        let run = Program::new(shipped::proxyctl())
+            .args(arguments)
+            .env(VARIABLE, &path);
         let run = run.run();
         says(&run);
         run.says(&format!("--socket {}", path.display()));
     }
-    let run = Program::new(PROXYCTL)
+    let run = Program::new(shipped::proxyctl())
         .arg("status")
         .env("XDG_RUNTIME_DIR", users.runtime.path())
         .run();
@@ -179,20 +182,20 @@ fn k2_root_talks_to_a_users_proxy_only_where_the_flag_names_it() {
         says(&run);
         run.says("/run/codex-network-proxy/control.sock: there is no such socket");
     }
-    let told = Program::new(PROXYCTL)
+    let told = Program::new(shipped::proxyctl())
         .args(["doctor", "control", "--json"])
         .env(VARIABLE, &path)
         .run();
     told.failed().says("nobody (uid ").says("\"problem\"");
 
     // The flag is explicit, and the answer names the owner.
-    let status = json(&users.daemon, &["status"]);
+    let status = proxyctl_json(&users.daemon, &["status"]);
     let by = &status["answered_by"];
     assert_eq!(by["uid"], users.owner.uid.as_raw());
     assert_eq!(by["user"], "nobody");
     assert_eq!(by["pid"], users.daemon.pid());
     assert_eq!(by["socket"], path.to_string_lossy().as_ref());
-    assert_eq!(json(&users.daemon, &["mode"])["mode"], "full");
+    assert_eq!(proxyctl_json(&users.daemon, &["mode"])["mode"], "full");
 }
 
 #[test]
@@ -202,7 +205,9 @@ fn k2_ca_install_trusts_roots_proxy_alone() {
     };
     let path = users.socket();
     for flag in [&["--socket"][..], &[]] {
-        let named = Program::new(PROXYCTL).args(["ca", "install"]).args(flag);
+        let named = Program::new(shipped::proxyctl())
+            .args(["ca", "install"])
+            .args(flag);
         let named = if flag.is_empty() {
             named.env(VARIABLE, &path)
         } else {
@@ -216,9 +221,13 @@ fn k2_ca_install_trusts_roots_proxy_alone() {
 
 #[test]
 fn k2_users_talk_to_their_own_proxy_and_to_roots() {
-    let roots = daemon();
+    let roots = Daemon::start(&Config::example());
     let text = proxyctl(&roots, &["status"]);
-    let process = format!(", process {}) on {}", roots.pid(), socket(&roots).display());
+    let process = format!(
+        ", process {}) on {}",
+        roots.pid(),
+        roots.control_socket().display()
+    );
     text.succeeded().says("answered by").says(&process);
     let Some(users) = UsersProxy::start() else {
         return;
@@ -240,7 +249,7 @@ fn k2_without_a_runtime_directory_the_socket_is_in_the_state_directory() {
     let Some(users) = UsersProxy::start_at(Place::State) else {
         return;
     };
-    assert_eq!(socket(&users.daemon), users.socket());
+    assert_eq!(users.daemon.control_socket(), users.socket());
     let home: &[(&str, &Path)] = &[("HOME", users.runtime.path())];
     let run = users.run_as(&users.owner, home, &["status"]);
     run.succeeded()

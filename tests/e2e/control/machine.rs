@@ -6,9 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use e2e::client::{Association, Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon};
 use e2e::namespace::{Namespace, is_inside};
+use e2e::proxyctl::proxyctl_json;
 use e2e::wait::{TIMEOUT, poll};
-
-use super::json;
 
 const OWN: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
 const ADDRESSES: &str =
@@ -31,7 +30,7 @@ fn p9_an_address_of_this_machine_is_local_at_every_door_and_in_explain() {
         .allow("*")
         .host("wild.test", OWN)
         .host("six.test", six);
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     let hosts = ["wild.test", "six.test", "93.184.216.34", "[2606:2800::1]"];
     let association = Association::open(daemon.socks_addr());
     for host in hosts {
@@ -57,7 +56,7 @@ fn p9_an_address_of_this_machine_is_local_at_every_door_and_in_explain() {
     let nothing = datagrams.recv_from(&mut [0; 16]);
     assert!(nothing.is_err(), "a datagram came through");
     for literal in ["93.184.216.34", "[2606:2800::1]"] {
-        let explained = json(&daemon, &["explain", &format!("http://{literal}/")]);
+        let explained = proxyctl_json(&daemon, &["explain", &format!("http://{literal}/")]);
         assert_eq!(explained["reason"], "not_allowed_local", "{explained}");
         let because = explained["because"].as_str().expect("a sentence");
         assert!(

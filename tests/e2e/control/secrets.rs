@@ -4,9 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use e2e::daemon::{Config, Daemon};
+use e2e::proxyctl::proxyctl;
 use serde_json::json;
-
-use super::proxyctl;
 
 const TOKEN: &str = "ghp-hunter2-variable";
 const KEY: &str = "hunter2-file-sesame";
@@ -51,7 +50,7 @@ fn b4_hooks_are_shown_and_their_secrets_are_not() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let key = directory.path().join("key");
     write_key(&key, KEY);
-    let daemon = Daemon::launch(e2e::binary!())
+    let daemon = Daemon::launch()
         .config(&config(&key))
         .env("API_TOKEN", TOKEN)
         .start();
@@ -112,9 +111,7 @@ fn b4_hooks_are_shown_and_their_secrets_are_not() {
 fn m9_without_its_secrets_nothing_starts() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let key = directory.path().join("key");
-    let started = Daemon::launch(e2e::binary!())
-        .config(&config(&key))
-        .try_start();
+    let started = Daemon::launch().config(&config(&key)).try_start();
     let Err(failed) = started else {
         panic!("it started without its secrets");
     };

@@ -6,14 +6,13 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use e2e::daemon::{Config, Daemon, Exit, Launch, Signal};
-use e2e::machine;
 use e2e::program::Program;
-
-use super::{PROXYCTL, daemon, proxyctl_at, socket};
+use e2e::proxyctl::proxyctl_at;
+use e2e::{machine, shipped};
 
 fn launch_at(socket: &Path) -> Launch {
     let path = serde_json::Value::from(socket.to_string_lossy());
-    Daemon::launch(e2e::binary!())
+    Daemon::launch()
         .config(&Config::example())
         .arg("-c")
         .arg(format!("daemon.control.socket={path}"))
@@ -32,12 +31,15 @@ fn k2_the_variable_and_the_runtime_directory_lead_to_the_socket() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path().join("codex-network-proxy/control.sock");
     let daemon = launch_at(&place).start();
-    assert_eq!(socket(&daemon), place);
+    assert_eq!(daemon.control_socket(), place);
     for (name, value) in [
         ("CODEX_NETWORK_PROXY_CONTROL", place.as_path()),
         ("XDG_RUNTIME_DIR", directory.path()),
     ] {
-        let found = Program::new(PROXYCTL).arg("mode").env(name, value).run();
+        let found = Program::new(shipped::proxyctl())
+            .arg("mode")
+            .env(name, value)
+            .run();
         assert_eq!(found.succeeded().stdout, "full\n", "{name}");
     }
 }
@@ -87,8 +89,8 @@ fn l4_a_stale_socket_is_replaced() {
 
 #[test]
 fn l4_a_second_instance_is_refused_and_the_first_goes_on() {
-    let first = daemon();
-    let exit = refused_at(&socket(&first));
+    let first = Daemon::start(&Config::example());
+    let exit = refused_at(&first.control_socket());
     let wanted = format!(
         "another codex-network-proxy (process {}) listens on it",
         first.pid()
@@ -99,7 +101,7 @@ fn l4_a_second_instance_is_refused_and_the_first_goes_on() {
         "another codex-network-proxy"
     };
     assert!(exit.text().contains(named), "{}", exit.text());
-    proxyctl_at(&socket(&first), &["mode"]).succeeded();
+    proxyctl_at(&first.control_socket(), &["mode"]).succeeded();
 }
 
 #[test]
@@ -167,8 +169,8 @@ fn l4_the_mode_says_who_has_to_be_able_to_connect() {
         ("observers", "[]", 0o600),
     ] {
         let config = Config::example().set("daemon.control", key, names);
-        let daemon = Daemon::start(e2e::binary!(), &config);
-        let mode = fs::metadata(socket(&daemon))
+        let daemon = Daemon::start(&config);
+        let mode = fs::metadata(daemon.control_socket())
             .expect("it is there")
             .permissions()
             .mode();
@@ -179,8 +181,8 @@ fn l4_the_mode_says_who_has_to_be_able_to_connect() {
     let group = group.expect("a group database").expect("our own group");
     let names = format!(r#"["@{}"]"#, group.name);
     let config = Config::example().set("daemon.control", "observers", &names);
-    let daemon = Daemon::start(e2e::binary!(), &config);
-    let file = fs::metadata(socket(&daemon)).expect("it is there");
+    let daemon = Daemon::start(&config);
+    let file = fs::metadata(daemon.control_socket()).expect("it is there");
     assert_eq!(file.permissions().mode() & 0o777, 0o660);
     assert_eq!(file.gid(), group.gid.as_raw());
 }

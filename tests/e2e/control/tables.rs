@@ -6,10 +6,12 @@ use std::process::{Command, Stdio};
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
+use e2e::proxyctl::{proxyctl, proxyctl_json};
+use e2e::shipped;
 use nix::pty::{Winsize, openpty};
 use serde_json::Value;
 
-use super::{PROXYCTL, be_refused, json, proxyctl, socket};
+use super::be_refused;
 
 const LONG: &str = "a-rather-long-host-name-of-a-department.engineering.corporation.example";
 
@@ -22,7 +24,7 @@ fn on_terminal(socket: &Path, columns: u16, arguments: &[&str]) -> Vec<String> {
         ws_ypixel: 0,
     };
     let terminal = openpty(&size, None).expect("a terminal");
-    let mut child = Command::new(PROXYCTL)
+    let mut child = Command::new(shipped::proxyctl())
         .arg("--socket")
         .arg(socket)
         .args(arguments)
@@ -58,7 +60,7 @@ fn daemon() -> Daemon {
     let config = Config::example()
         .allow(&format!("*.{LONG}"))
         .deny(&format!("other.{LONG}"));
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     be_refused(&daemon, &format!("nothing-{LONG}"));
     be_refused(&daemon, &format!("other.{LONG}"));
     let answer = Connection::open(daemon.http_addr()).connect("blocked.test:443");
@@ -82,7 +84,7 @@ fn k1_output_fits_a_terminal_of_40_and_of_80_columns() {
     ];
     for columns in [40, 80] {
         for command in commands {
-            let lines = on_terminal(&socket(&daemon), columns, command);
+            let lines = on_terminal(&daemon.control_socket(), columns, command);
             assert!(lines.len() > 3, "{command:?}: {lines:#?}");
             let wide = lines.iter().find(|line| {
                 // Commands to copy are whole.
@@ -98,7 +100,7 @@ fn k1_output_fits_a_terminal_of_40_and_of_80_columns() {
 fn k1_a_narrow_terminal_loses_no_pattern_no_value_and_no_destination() {
     let daemon = daemon();
     let squeezed = |columns, command: &[&str], cells: &dyn Fn(&str) -> String| {
-        let lines = on_terminal(&socket(&daemon), columns, command);
+        let lines = on_terminal(&daemon.control_socket(), columns, command);
         let cells: Vec<_> = lines.iter().map(|line| cells(line)).collect();
         cells.concat()
     };
@@ -139,14 +141,14 @@ fn k1_people_read_capabilities_by_name_and_programs_as_the_kernel_prints_them() 
     proxyctl(&daemon, &["status"])
         .succeeded()
         .says("no capabilities, no new privileges, seccomp filter");
-    let status = json(&daemon, &["status"]);
+    let status = proxyctl_json(&daemon, &["status"]);
     assert_eq!(status["roles"][1]["capabilities"], "0000000000000000");
 }
 
 #[test]
 fn k1_sequence_numbers_are_short_for_people_and_since_takes_the_short_form() {
     let daemon = daemon();
-    let blocked = json(&daemon, &["blocked"]);
+    let blocked = proxyctl_json(&daemon, &["blocked"]);
     let first = blocked["blocked"][0]["sequence"]
         .as_u64()
         .expect("a number");
@@ -155,7 +157,7 @@ fn k1_sequence_numbers_are_short_for_people_and_since_takes_the_short_form() {
     let text = proxyctl(&daemon, &["blocked"]);
     let line = text.succeeded().stdout.lines().nth(1).expect("an entry");
     assert!(line.starts_with(&format!("{short}  ")), "{line}");
-    let later = json(&daemon, &["blocked", "--since", &short]);
+    let later = proxyctl_json(&daemon, &["blocked", "--since", &short]);
     assert_eq!(later["blocked"].as_array().map(Vec::len), Some(2));
     assert_eq!(later["blocked"][0], blocked["blocked"][1]);
 }
@@ -165,8 +167,8 @@ fn c5_durations_have_one_form() {
     let config = Config::example()
         .set("daemon.limits", "idle_timeout", r#""90m""#)
         .set("daemon.limits", "header_timeout", r#""1500ms""#);
-    let daemon = Daemon::start(e2e::binary!(), &config);
-    let limits = &json(&daemon, &["config"])["daemon"]["limits"];
+    let daemon = Daemon::start(&config);
+    let limits = &proxyctl_json(&daemon, &["config"])["daemon"]["limits"];
     assert_eq!(limits["idle_timeout"], "1h 30m");
     assert_eq!(limits["header_timeout"], "1s 500ms");
     proxyctl(&daemon, &["config"])

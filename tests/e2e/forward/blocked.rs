@@ -4,14 +4,13 @@ use std::thread;
 
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
-
-use super::scene::Scene;
+use e2e::setup::PlainSetup;
 
 #[test]
 fn h5_a_block_is_json_with_its_keys_in_order() {
-    let scene = Scene::echoing();
-    let port = scene.origin.addr().port();
-    let answer = scene.ask("GET", "blocked.test", "/secret?q=1", &[]);
+    let setup = PlainSetup::echoing();
+    let port = setup.origin.addr().port();
+    let answer = setup.ask("GET", "blocked.test", "/secret?q=1", &[]);
     assert_eq!(answer.start, "HTTP/1.1 403 Forbidden");
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("x-proxy-error"), Some("blocked-by-allowlist"));
@@ -27,13 +26,13 @@ fn h5_a_block_is_json_with_its_keys_in_order() {
             r#"{{"decision":"deny","reason":"not_allowed","source":"baseline_policy","protocol":"http","host":"blocked.test","port":{port}}}"#
         ))
     );
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn h5_a_block_adds_no_other_fields() {
-    let scene = Scene::echoing();
-    let answer = scene.ask("GET", "denied.test", "/", &[]);
+    let setup = PlainSetup::echoing();
+    let answer = setup.ask("GET", "denied.test", "/", &[]);
     let mut names: Vec<String> = answer
         .headers
         .iter()
@@ -58,7 +57,7 @@ fn h6_each_kind_of_block_has_its_name() {
         .unset("network", "allow_local_binding")
         .set("network", "mode", r#""limited""#)
         .host("allowed.test", std::net::Ipv4Addr::LOCALHOST);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for (method, host, reason, error) in [
         ("GET", "blocked.test", "not_allowed", "blocked-by-allowlist"),
         (
@@ -82,19 +81,19 @@ fn h6_each_kind_of_block_has_its_name() {
         ),
         ("GET", "a..test", "invalid_host", "blocked-by-policy"),
     ] {
-        let answer = scene.ask(method, host, "/", &[]);
+        let answer = setup.ask(method, host, "/", &[]);
         assert_eq!(answer.status, 403, "{host}");
         assert_eq!(answer.json()["reason"], reason, "{host}");
         assert_eq!(answer.header("x-proxy-error"), Some(error), "{host}");
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn h7_sentences_tell_a_miss_from_a_deny_and_what_to_do() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let message = |host| {
-        let answer = scene.ask("GET", host, "/", &[]);
+        let answer = setup.ask("GET", host, "/", &[]);
         answer.json()["message"]
             .as_str()
             .expect("a sentence")
@@ -120,15 +119,15 @@ fn h7_answers_hold_no_paths_rules_or_addresses() {
         .host("inside.test", std::net::Ipv4Addr::new(10, 11, 12, 13))
         .deny("**.secret-rule.test")
         .unset("network", "allow_local_binding");
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
-    let directory = scene.daemon.directory().display().to_string();
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
+    let directory = setup.daemon.directory().display().to_string();
     for host in [
         "denied.test",
         "blocked.test",
         "inside.test",
         "x.secret-rule.test",
     ] {
-        let answer = scene.ask("GET", host, "/the/path", &[]);
+        let answer = setup.ask("GET", host, "/the/path", &[]);
         let text = format!("{:?}{}", answer.headers, answer.text());
         for secret in ["config.toml", &directory, "/the/path", "10.11.12.13", "**."] {
             assert!(!text.contains(secret), "{host}: {text}");
@@ -138,32 +137,32 @@ fn h7_answers_hold_no_paths_rules_or_addresses() {
 
 #[test]
 fn h5_head_to_a_blocked_host_has_the_fields_and_no_body() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
     for _ in 0..3 {
-        let answer = client.exchange(&scene.message("HEAD", "blocked.test", "/", &[]));
+        let answer = client.exchange(&setup.message("HEAD", "blocked.test", "/", &[]));
         assert_eq!(answer.status, 403);
         assert_eq!(answer.header("x-proxy-error"), Some("blocked-by-allowlist"));
     }
     // Had there been bodies, this would read them.
-    let answer = client.exchange(&scene.get("allowed.test", "/"));
+    let answer = client.exchange(&setup.get("allowed.test", "/"));
     assert_eq!(answer.status, 200);
 }
 
 #[test]
 fn h5_a_block_leaves_the_connection_usable() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
-    let small = scene.message("POST", "blocked.test", "/", &["Content-Length: 4"]) + "body";
-    let chunked = scene.message("PUT", "denied.test", "/", &["Transfer-Encoding: chunked"]);
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
+    let small = setup.message("POST", "blocked.test", "/", &["Content-Length: 4"]) + "body";
+    let chunked = setup.message("PUT", "denied.test", "/", &["Transfer-Encoding: chunked"]);
     for request in [
-        scene.get("blocked.test", "/"),
+        setup.get("blocked.test", "/"),
         small,
         chunked + "1\r\nx\r\n0\r\n\r\n",
-        scene.get("denied.test", "/"),
+        setup.get("denied.test", "/"),
     ] {
         assert_eq!(client.exchange(&request).status, 403, "{request}");
-        let answer = client.exchange(&scene.get("allowed.test", "/"));
+        let answer = client.exchange(&setup.get("allowed.test", "/"));
         assert_eq!(answer.status, 200);
     }
 }
@@ -173,10 +172,10 @@ fn h5_a_block_leaves_the_connection_usable() {
 fn h5_a_block_is_read_by_a_client_that_is_still_sending_a_large_body() {
     const PART: usize = 64 * 1024;
     const PARTS: usize = 512;
-    let scene = Scene::echoing();
-    let mut client = scene.client();
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
     let length = format!("Content-Length: {}", PART * PARTS);
-    client.send(scene.message("POST", "blocked.test", "/", &[&length]));
+    client.send(setup.message("POST", "blocked.test", "/", &[&length]));
     let part = vec![0; PART];
     let sent = (0..PARTS)
         .take_while(|_| client.try_send(&part).is_ok())
@@ -184,15 +183,15 @@ fn h5_a_block_is_read_by_a_client_that_is_still_sending_a_large_body() {
     let answer = client.read_final_response();
     assert_eq!(answer.status, 403, "after {sent} parts");
     assert_eq!(answer.json()["reason"], "not_allowed");
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn h5_a_block_arrives_before_the_body_has_been_sent() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
     let fields = ["Content-Length: 1000000"];
-    client.send(scene.message("POST", "blocked.test", "/", &fields));
+    client.send(setup.message("POST", "blocked.test", "/", &fields));
     client.send([0; 1000]);
     let answer = client.read_final_response();
     assert_eq!(answer.status, 403);
@@ -204,7 +203,7 @@ fn h5_a_block_arrives_before_the_body_has_been_sent() {
 #[test]
 fn p7_limited_mode_lets_exactly_get_head_and_options_through() {
     let config = Config::example().set("network", "mode", r#""limited""#);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for (method, status) in [
         ("GET", 200),
         ("HEAD", 200),
@@ -219,7 +218,7 @@ fn p7_limited_mode_lets_exactly_get_head_and_options_through() {
         ("GETX", 403),
         ("PROPFIND", 403),
     ] {
-        let answer = scene.ask(method, "allowed.test", "/", &[]);
+        let answer = setup.ask(method, "allowed.test", "/", &[]);
         assert_eq!(answer.status, status, "{method}");
         if status == 403 {
             let block = answer.json();
@@ -229,40 +228,40 @@ fn p7_limited_mode_lets_exactly_get_head_and_options_through() {
             assert_eq!(error, Some("blocked-by-method-policy"));
         }
     }
-    assert_eq!(scene.origin.requests().len(), 3);
+    assert_eq!(setup.origin.requests().len(), 3);
     // The lists come before the mode.
-    let answer = scene.ask("POST", "denied.test", "/", &[]);
+    let answer = setup.ask("POST", "denied.test", "/", &[]);
     assert_eq!(answer.json()["reason"], "denied");
 }
 
 #[test]
 fn p7_the_mode_can_change_under_an_open_connection() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
     for (mode, status) in [("limited", 403), ("full", 200)] {
-        scene.daemon.set_mode(mode);
-        let request = scene.message("DELETE", "allowed.test", "/", &[]);
+        setup.daemon.set_mode(mode);
+        let request = setup.message("DELETE", "allowed.test", "/", &[]);
         assert_eq!(client.exchange(&request).status, status, "{mode}");
     }
 }
 
 #[test]
 fn h5_blocks_and_answers_do_not_mix_among_many_clients() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     thread::scope(|scope| {
         for number in 0..16 {
-            let scene = &scene;
+            let setup = &setup;
             scope.spawn(move || {
-                let mut client = scene.client();
+                let mut client = setup.client();
                 for round in 0..10 {
                     let path = format!("/{number}/{round}");
-                    let answer = client.exchange(&scene.get("allowed.test", &path));
+                    let answer = client.exchange(&setup.get("allowed.test", &path));
                     assert_eq!(answer.json()["target"], path);
-                    let answer = client.exchange(&scene.get("blocked.test", &path));
+                    let answer = client.exchange(&setup.get("blocked.test", &path));
                     assert_eq!(answer.json()["host"], "blocked.test");
                 }
             });
         }
     });
-    assert_eq!(scene.origin.requests().len(), 160);
+    assert_eq!(setup.origin.requests().len(), 160);
 }

@@ -7,21 +7,23 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::client::Connection;
+use e2e::client::{Connection, proxy_request};
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Body, Gate, Origin, Reply};
+use e2e::process::memory;
+use e2e::raw_origin::{answer_ok, read_head, serve_one};
+use e2e::setup::PlainSetup;
 use e2e::wait::{TIMEOUT, poll};
-
-use super::scene::{Scene, answer_ok, by_hand, message, noise, read_head};
+use e2e::wire::noise;
 
 #[test]
 fn h1_a_request_body_reaches_the_origin_while_it_is_being_sent() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
-    client.send(scene.message("POST", "allowed.test", "/", &["Content-Length: 10"]));
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
+    client.send(setup.message("POST", "allowed.test", "/", &["Content-Length: 10"]));
     for (part, so_far) in [("first", "first"), ("after", "firstafter")] {
         client.send(part);
-        scene.origin.wait_for("a part of the body", |requests| {
+        setup.origin.wait_for("a part of the body", |requests| {
             requests
                 .first()
                 .filter(|request| request.text() == so_far)?;
@@ -33,11 +35,11 @@ fn h1_a_request_body_reaches_the_origin_while_it_is_being_sent() {
 
 #[test]
 fn h1_a_chunk_reaches_the_origin_while_the_body_is_being_sent() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
-    client.send(scene.message("POST", "allowed.test", "/", &["Transfer-Encoding: chunked"]));
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
+    client.send(setup.message("POST", "allowed.test", "/", &["Transfer-Encoding: chunked"]));
     client.send("3\r\none\r\n");
-    scene.origin.wait_for("the first chunk", |requests| {
+    setup.origin.wait_for("the first chunk", |requests| {
         requests.first().filter(|request| request.text() == "one")?;
         Some(())
     });
@@ -49,12 +51,12 @@ fn h1_a_chunk_reaches_the_origin_while_the_body_is_being_sent() {
 fn h1_an_answer_reaches_the_client_while_it_is_being_made() {
     let (gate, body) = Gate::new();
     let body = Mutex::new(Some(body));
-    let scene = Scene::new(Origin::start(move |_| {
+    let setup = PlainSetup::new(Origin::start(move |_| {
         let body = body.lock().expect("the lock").take().expect("one request");
         Answer::Reply(Reply::new(200, body))
     }));
-    let mut client = scene.client();
-    client.send(scene.get("allowed.test", "/"));
+    let mut client = setup.client();
+    client.send(setup.get("allowed.test", "/"));
     let head = client.read_head();
     assert!(head.headers.is_chunked());
     gate.release(b"first");
@@ -67,13 +69,13 @@ fn h1_an_answer_reaches_the_client_while_it_is_being_made() {
 
 #[test]
 fn h1_a_large_body_is_neither_changed_nor_held() {
-    let scene = Scene::new(Origin::start(|request| {
+    let setup = PlainSetup::new(Origin::start(|request| {
         Answer::bytes("application/octet-stream", &request.body)
     }));
     let sent = noise(1, 8 * 1024 * 1024);
-    let mut client = scene.client();
+    let mut client = setup.client();
     let length = format!("Content-Length: {}", sent.len());
-    client.send(scene.message("PUT", "allowed.test", "/", &[&length]));
+    client.send(setup.message("PUT", "allowed.test", "/", &[&length]));
     client.send(&sent);
     let answer = client.read_final_response();
     assert!(answer.body == sent, "{} bytes came back", answer.body.len());
@@ -92,12 +94,12 @@ fn h1_an_origin_that_does_not_read_holds_the_client_back() {
         let _: Result<(), mpsc::RecvError> = wait.lock().expect("the lock").recv();
         None
     });
-    let scene = Scene::new(origin.start());
-    let (before, _) = scene.memory();
+    let setup = PlainSetup::new(origin.start());
+    let before = memory(setup.daemon.pid()).resident;
     let progress = Arc::new(AtomicUsize::new(0));
-    let mut client = scene.client();
+    let mut client = setup.client();
     let length = format!("Content-Length: {}", PART * PARTS);
-    client.send(scene.message("PUT", "allowed.test", "/", &[&length]));
+    client.send(setup.message("PUT", "allowed.test", "/", &[&length]));
     let sender = thread::spawn({
         let progress = Arc::clone(&progress);
         move || {
@@ -119,25 +121,25 @@ fn h1_an_origin_that_does_not_read_holds_the_client_back() {
         (now > 0 && since.elapsed() > Duration::from_millis(300)).then_some(())
     })
     .expect("the sender stalls or has finished");
-    let (_, most) = scene.memory();
+    let most = memory(setup.daemon.pid()).peak;
     let grown = most.saturating_sub(before);
     assert!(grown < 16 * 1024, "the daemon took {grown} KiB more");
     drop(go);
     let mut client = sender.join().expect("the sender");
     assert_eq!(client.read_final_response().text(), "done");
-    assert_eq!(scene.origin.requests()[0].body.len(), PART * PARTS);
+    assert_eq!(setup.origin.requests()[0].body.len(), PART * PARTS);
 }
 
 #[test]
 fn h1_trailers_of_a_request_reach_the_origin() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let fields = ["Transfer-Encoding: chunked", "Trailer: X-Sum, X-Note"];
-    let request = scene.message("POST", "allowed.test", "/", &fields);
-    let answer = scene.client().exchange(&format!(
+    let request = setup.message("POST", "allowed.test", "/", &fields);
+    let answer = setup.client().exchange(&format!(
         "{request}2\r\nab\r\n0\r\nX-Sum: 42\r\nX-Note: n\r\n\r\n"
     ));
     assert_eq!(answer.json()["body"], "ab");
-    let seen = &scene.origin.requests()[0];
+    let seen = &setup.origin.requests()[0];
     assert_eq!(seen.header("trailer"), Some("X-Sum, X-Note"));
     assert_eq!(seen.trailers.get("x-sum"), Some("42"));
     assert_eq!(seen.trailers.get("x-note"), Some("n"));
@@ -145,7 +147,7 @@ fn h1_trailers_of_a_request_reach_the_origin() {
 
 #[test]
 fn h1_trailers_of_an_answer_reach_a_client_that_takes_them() {
-    let scene = Scene::new(Origin::start(|_| {
+    let setup = PlainSetup::new(Origin::start(|_| {
         let (chunks, trailers) = (
             vec![b"ab".to_vec()],
             vec![
@@ -157,28 +159,28 @@ fn h1_trailers_of_an_answer_reach_a_client_that_takes_them() {
         Answer::Reply(reply.header("Trailer", "X-Sum, X-Proxy-Error"))
     }));
     let fields = ["TE: trailers", "Connection: TE"];
-    let answer = scene.ask("GET", "allowed.test", "/", &fields);
+    let answer = setup.ask("GET", "allowed.test", "/", &fields);
     assert_eq!(answer.text(), "ab");
     assert_eq!(answer.trailers.get("x-sum"), Some("42"));
     assert_eq!(answer.trailers.get("x-proxy-error"), None, "ours to say");
-    let seen = &scene.origin.requests()[0];
+    let seen = &setup.origin.requests()[0];
     assert_eq!(seen.header("te"), Some("trailers"));
 }
 
 /// Fields that may not be in the header section may not follow the body either.
 #[test]
 fn h3_trailers_cannot_carry_what_ends_here() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let names = "Proxy-Authorization, X-Forwarded-For, Via, X-Unix-Socket, Forwarded, X-Good";
     let fields = ["Transfer-Encoding: chunked", &format!("Trailer: {names}")];
-    let request = scene.message("POST", "allowed.test", "/", &fields);
+    let request = setup.message("POST", "allowed.test", "/", &fields);
     let trailers = "Proxy-Authorization: Basic eDp5\r\nX-Forwarded-For: 192.0.2.1\r\nVia: 1.1 x\r\n\
                     X-Unix-Socket: /x\r\nForwarded: for=_x\r\nX-Good: 1\r\n";
-    let answer = scene
+    let answer = setup
         .client()
         .exchange(&format!("{request}0\r\n{trailers}\r\n"));
     assert_eq!(answer.status, 200);
-    let seen = &scene.origin.requests()[0];
+    let seen = &setup.origin.requests()[0];
     let names: Vec<_> = seen.trailers.iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["x-good"]);
 }
@@ -186,34 +188,34 @@ fn h3_trailers_cannot_carry_what_ends_here() {
 #[test]
 fn p7_trailers_cannot_carry_a_method_override() {
     let config = Config::example().set("network", "mode", r#""limited""#);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let fields = [
         "Transfer-Encoding: chunked",
         "Trailer: X-HTTP-Method-Override",
     ];
-    let request = scene.message("OPTIONS", "allowed.test", "/", &fields);
-    let answer = scene.client().exchange(&format!(
+    let request = setup.message("OPTIONS", "allowed.test", "/", &fields);
+    let answer = setup.client().exchange(&format!(
         "{request}0\r\nX-HTTP-Method-Override: DELETE\r\n\r\n"
     ));
     // Where limited mode would have to remove it, there is no content for it to follow.
     assert_eq!(answer.status, 403);
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 /// A search with `GET` and content (as in Elasticsearch) is rare and allowed: it must not become
 /// another request on the way.
 #[test]
 fn h1_a_get_with_content_keeps_it() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
-    let sized = scene.message("GET", "allowed.test", "/", &["Content-Length: 5"]);
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
+    let sized = setup.message("GET", "allowed.test", "/", &["Content-Length: 5"]);
     let answer = client.exchange(&format!("{sized}hello"));
     assert_eq!(answer.json()["body"], "hello");
-    let chunked = scene.message("GET", "allowed.test", "/", &["Transfer-Encoding: chunked"]);
+    let chunked = setup.message("GET", "allowed.test", "/", &["Transfer-Encoding: chunked"]);
     let answer = client.exchange(&format!("{chunked}5\r\nhello\r\n0\r\n\r\n"));
     assert_eq!(answer.json()["body"], "hello");
     // And what follows is a request of its own.
-    let answer = client.exchange(&scene.get("allowed.test", "/next"));
+    let answer = client.exchange(&setup.get("allowed.test", "/next"));
     assert_eq!(answer.json()["target"], "/next");
 }
 
@@ -224,10 +226,10 @@ fn h1_an_early_answer_reaches_a_client_that_is_still_sending() {
     const PARTS: usize = 256;
     let origin = Origin::answering(|_| panic!("the body was read to its end"));
     let origin = origin.before_body(|_| Some(Answer::status(413)));
-    let scene = Scene::new(origin.start());
-    let mut client = scene.client();
+    let setup = PlainSetup::new(origin.start());
+    let mut client = setup.client();
     let length = format!("Content-Length: {}", PART * PARTS);
-    client.send(scene.message("PUT", "allowed.test", "/", &[&length]));
+    client.send(setup.message("PUT", "allowed.test", "/", &[&length]));
     let part = vec![0; PART];
     let sent = (0..PARTS)
         .take_while(|_| client.try_send(&part).is_ok())
@@ -236,15 +238,15 @@ fn h1_an_early_answer_reaches_a_client_that_is_still_sending() {
     assert_eq!(answer.status, 413, "after {sent} parts");
 }
 
-fn cut_short(answer: &'static str) -> Scene {
-    Scene::new(Origin::start(move |_| Answer::Raw(answer.into())))
+fn cut_short(answer: &'static str) -> PlainSetup {
+    PlainSetup::new(Origin::start(move |_| Answer::Raw(answer.into())))
 }
 
 #[test]
 fn h1_a_sized_answer_that_breaks_off_is_not_completed() {
-    let scene = cut_short("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
-    let mut client = scene.client();
-    client.send(scene.get("allowed.test", "/"));
+    let setup = cut_short("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+    let mut client = setup.client();
+    client.send(setup.get("allowed.test", "/"));
     assert_eq!(client.read_head().header("content-length"), Some("10"));
     assert_eq!(client.read_exact(4), b"half");
     client.expect_closed();
@@ -252,9 +254,9 @@ fn h1_a_sized_answer_that_breaks_off_is_not_completed() {
 
 #[test]
 fn h1_a_chunked_answer_that_breaks_off_is_not_completed() {
-    let scene = cut_short("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
-    let mut client = scene.client();
-    client.send(scene.get("allowed.test", "/"));
+    let setup = cut_short("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+    let mut client = setup.client();
+    client.send(setup.get("allowed.test", "/"));
     assert!(client.read_head().headers.is_chunked());
     assert_eq!(client.read_exact(9), b"4\r\nhalf\r\n");
     client.expect_closed();
@@ -264,9 +266,9 @@ fn h1_a_chunked_answer_that_breaks_off_is_not_completed() {
 /// body was cut.
 #[test]
 fn h1_an_answer_that_breaks_off_is_not_completed_towards_http_1_0_either() {
-    let scene = cut_short("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
-    let mut client = scene.client();
-    let authority = scene.authority("allowed.test");
+    let setup = cut_short("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+    let mut client = setup.client();
+    let authority = setup.authority("allowed.test");
     client.send(format!("GET http://{authority}/ HTTP/1.0\r\n\r\n"));
     assert_eq!(client.read_head().status, 200);
     // What came before the reset may or may not still be seen.
@@ -277,11 +279,11 @@ fn h1_an_answer_that_breaks_off_is_not_completed_towards_http_1_0_either() {
 /// RFC 9112 section 6.3: the transfer coding overrides the length, which must not be passed on.
 #[test]
 fn h1_an_answer_with_both_framings_is_not_cut_to_the_wrong_one() {
-    let scene = cut_short(
+    let setup = cut_short(
         "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n\
          6\r\nabcdef\r\n0\r\n\r\n",
     );
-    let answer = scene.ask("GET", "allowed.test", "/", &[]);
+    let answer = setup.ask("GET", "allowed.test", "/", &[]);
     match answer.status {
         200 => assert_eq!(answer.text(), "abcdef"),
         status => assert_eq!(status, 502),
@@ -290,28 +292,28 @@ fn h1_an_answer_with_both_framings_is_not_cut_to_the_wrong_one() {
 
 #[test]
 fn h1_an_answer_with_two_lengths_is_the_origins_fault() {
-    let scene =
+    let setup =
         cut_short("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 6\r\n\r\nabcdef");
-    let answer = scene.ask("GET", "allowed.test", "/", &[]);
+    let answer = setup.ask("GET", "allowed.test", "/", &[]);
     assert_eq!(answer.status, 502, "{}", answer.text());
 }
 
 #[test]
 fn h1_a_request_body_that_breaks_off_is_not_completed() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for (field, body) in [
         ("Content-Length: 10", "half"),
         ("Transfer-Encoding: chunked", "4\r\nhalf\r\n"),
     ] {
-        let mut client = scene.client();
-        client.send(scene.message("POST", "allowed.test", "/", &[field]) + body);
-        scene.origin.wait_for("half a body", |requests| {
+        let mut client = setup.client();
+        client.send(setup.message("POST", "allowed.test", "/", &[field]) + body);
+        setup.origin.wait_for("half a body", |requests| {
             requests.last().filter(|request| request.text() == "half")?;
             Some(())
         });
         drop(client);
-        scene.origin.wait_until_idle();
-        let requests = scene.origin.requests();
+        setup.origin.wait_until_idle();
+        let requests = setup.origin.requests();
         assert!(!requests.last().expect("a request").complete, "{field}");
     }
 }
@@ -319,17 +321,17 @@ fn h1_a_request_body_that_breaks_off_is_not_completed() {
 #[test]
 fn h1_a_client_that_hangs_up_in_the_answer_ends_it_upstream() {
     let (ended, end) = mpsc::channel();
-    let origin = by_hand(move |mut stream| {
+    let origin = serve_one(move |mut stream| {
         read_head(&mut stream)?;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         // Only a write notices the end.
         while stream.write_all(&[0; 8 * 1024]).is_ok() {}
         ended.send(()).map_err(std::io::Error::other)
     });
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     let authority = format!("allowed.test:{}", origin.port());
-    client.send(message("GET", &authority, "/", &[]));
+    client.send(proxy_request("GET", &authority, "/", &[]));
     assert_eq!(client.read_head().status, 200);
     drop(client);
     end.recv_timeout(TIMEOUT)
@@ -344,7 +346,7 @@ fn impatient() -> Config {
 /// limit, and all together are longer.
 #[test]
 fn h1_a_slow_download_that_goes_on_is_not_idle() {
-    let origin = by_hand(|mut stream| {
+    let origin = serve_one(|mut stream| {
         read_head(&mut stream)?;
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")?;
         for _ in 0..8 {
@@ -353,25 +355,30 @@ fn h1_a_slow_download_that_goes_on_is_not_idle() {
         }
         Ok(())
     });
-    let daemon = Daemon::start(e2e::binary!(), &impatient());
+    let daemon = Daemon::start(&impatient());
     let mut client = Connection::open(daemon.http_addr());
     let authority = format!("allowed.test:{}", origin.port());
-    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    let answer = client.exchange(&proxy_request("GET", &authority, "/", &[]));
     assert_eq!(answer.text(), "xxxxxxxx");
 }
 
 /// The test is about time, as above.
 #[test]
 fn h1_a_slow_upload_that_goes_on_is_not_idle() {
-    let origin = by_hand(|mut stream| {
+    let origin = serve_one(|mut stream| {
         read_head(&mut stream)?;
         stream.read_exact(&mut [0; 8])?;
         answer_ok(&mut stream)
     });
-    let daemon = Daemon::start(e2e::binary!(), &impatient());
+    let daemon = Daemon::start(&impatient());
     let mut client = Connection::open(daemon.http_addr());
     let authority = format!("allowed.test:{}", origin.port());
-    client.send(message("POST", &authority, "/", &["Content-Length: 8"]));
+    client.send(proxy_request(
+        "POST",
+        &authority,
+        "/",
+        &["Content-Length: 8"],
+    ));
     for _ in 0..8 {
         thread::sleep(Duration::from_millis(250));
         client.send("x");
@@ -382,20 +389,20 @@ fn h1_a_slow_upload_that_goes_on_is_not_idle() {
 
 #[test]
 fn h8_an_origin_that_never_answers_is_given_up_after_idle_timeout() {
-    let scene = Scene::with(&impatient(), Origin::start(|_| Answer::Silence));
+    let setup = PlainSetup::with(&impatient(), Origin::start(|_| Answer::Silence));
     for _ in 0..3 {
-        let answer = scene.ask("GET", "allowed.test", "/", &[]);
+        let answer = setup.ask("GET", "allowed.test", "/", &[]);
         assert_eq!(answer.status, 504, "{}", answer.text());
         assert!(answer.text().contains("did not answer in time"));
     }
-    scene.origin.wait_until_idle();
+    setup.origin.wait_until_idle();
 }
 
 #[test]
 fn h1_a_connection_without_requests_ends_after_idle_timeout() {
-    let scene = Scene::with(&impatient(), Origin::start(|_| Answer::Echo));
-    let mut client = scene.client();
-    let answer = client.exchange(&scene.get("allowed.test", "/"));
+    let setup = PlainSetup::with(&impatient(), Origin::start(|_| Answer::Echo));
+    let mut client = setup.client();
+    let answer = client.exchange(&setup.get("allowed.test", "/"));
     assert_eq!(answer.status, 200);
     client.expect_closed();
 }

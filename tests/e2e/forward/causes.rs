@@ -6,19 +6,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use e2e::client::{Connection, Socks5Target};
+use e2e::client::{Connection, Socks5Target, proxy_request};
 use e2e::daemon::{Config, Daemon};
 use e2e::port::RefusingPort;
-
-use super::scene::{by_hand, each_by_hand, message, read_head};
-
-fn start() -> Daemon {
-    Daemon::start(e2e::binary!(), &Config::example())
-}
+use e2e::raw_origin::{read_head, serve_each, serve_one};
 
 /// An origin that answers with these bytes, and closes.
 fn saying(bytes: &'static [u8]) -> SocketAddr {
-    by_hand(move |mut stream| {
+    serve_one(move |mut stream| {
         read_head(&mut stream)?;
         stream.write_all(bytes)
     })
@@ -53,7 +48,7 @@ fn failed(daemon: &Daemon, client: &Connection) -> e2e::daemon::LogLine {
 fn assert_cause(daemon: &Daemon, origin: SocketAddr, words: &str) {
     let authority = format!("allowed.test:{}", origin.port());
     let mut client = Connection::open(daemon.http_addr());
-    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    let answer = client.exchange(&proxy_request("GET", &authority, "/", &[]));
     assert_eq!(answer.status, 502, "{words}: {}", answer.text());
     let wanted = format!(
         "{authority}: {words}. The proxy allowed the request; the fault lies with the host or the way to it.\n"
@@ -71,7 +66,7 @@ fn assert_cause(daemon: &Daemon, origin: SocketAddr, words: &str) {
 
 #[test]
 fn h8_every_unusable_answer_names_its_cause_to_the_client_and_in_the_log() {
-    let daemon = start();
+    let daemon = Daemon::start(&Config::example());
     for (bytes, words) in [
         (&b""[..], "the host closed the connection without an answer"),
         (
@@ -110,11 +105,11 @@ fn h8_every_unusable_answer_names_its_cause_to_the_client_and_in_the_log() {
     ] {
         assert_cause(&daemon, saying(bytes), words);
     }
-    assert_cause(&daemon, by_hand(reset), "the host reset the connection");
-    let many = by_hand(|stream| fields(stream, 20_000, 1));
+    assert_cause(&daemon, serve_one(reset), "the host reset the connection");
+    let many = serve_one(|stream| fields(stream, 20_000, 1));
     let words = "the host answered with too many header fields";
     assert_cause(&daemon, many, words);
-    let large = by_hand(|stream| fields(stream, 20, 100_000));
+    let large = serve_one(|stream| fields(stream, 20, 100_000));
     let words = "the host answered with a header section that is too large";
     assert_cause(&daemon, large, words);
 }
@@ -122,7 +117,7 @@ fn h8_every_unusable_answer_names_its_cause_to_the_client_and_in_the_log() {
 /// The client cannot get an error any more: its answer has begun.
 #[test]
 fn h8_an_answer_that_breaks_off_names_its_cause_in_the_log() {
-    let daemon = start();
+    let daemon = Daemon::start(&Config::example());
     for (bytes, words) in [
         (
             &b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"[..],
@@ -135,7 +130,7 @@ fn h8_an_answer_that_breaks_off_names_its_cause_in_the_log() {
     ] {
         let authority = format!("allowed.test:{}", saying(bytes).port());
         let mut client = Connection::open(daemon.http_addr());
-        client.send(message("GET", &authority, "/", &[]));
+        client.send(proxy_request("GET", &authority, "/", &[]));
         assert_eq!(client.read_head().status, 200);
         let line = failed(&daemon, &client);
         assert_eq!(line.flow_cause(), Some(words));
@@ -146,7 +141,7 @@ fn h8_an_answer_that_breaks_off_names_its_cause_in_the_log() {
 
 #[test]
 fn h8_s2_a_tunnel_that_cannot_be_opened_leaves_one_line() {
-    let daemon = start();
+    let daemon = Daemon::start(&Config::example());
     let refusing = RefusingPort::open();
     let port = refusing.addr().port();
     let wanted = "the connection was refused";
@@ -178,10 +173,10 @@ fn h8_s2_a_tunnel_that_cannot_be_opened_leaves_one_line() {
 fn h8_content_that_ends_before_its_length_beside_identity_is_logged() {
     let origin =
         saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 9\r\n\r\nshort");
-    let daemon = start();
+    let daemon = Daemon::start(&Config::example());
     let authority = format!("allowed.test:{}", origin.port());
     let mut client = Connection::open(daemon.http_addr());
-    client.send(message("GET", &authority, "/", &[]));
+    client.send(proxy_request("GET", &authority, "/", &[]));
     let wanted = "the host closed the connection before its answer was complete";
     assert_eq!(failed(&daemon, &client).flow_cause(), Some(wanted));
 }
@@ -190,7 +185,7 @@ fn h8_content_that_ends_before_its_length_beside_identity_is_logged() {
 #[test]
 fn h1_a_malformed_answer_on_a_kept_connection_is_not_asked_for_again() {
     let (told, asked) = mpsc::channel();
-    let origin = each_by_hand(move |number, mut stream| {
+    let origin = serve_each(move |number, mut stream| {
         let answers: [&[u8]; 2] = [
             b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
@@ -202,11 +197,11 @@ fn h1_a_malformed_answer_on_a_kept_connection_is_not_asked_for_again() {
         }
         io::copy(&mut stream, &mut io::sink()).map(|_| ())
     });
-    let daemon = start();
+    let daemon = Daemon::start(&Config::example());
     let authority = format!("allowed.test:{}", origin.port());
     let mut client = Connection::open(daemon.http_addr());
     for status in [200, 502] {
-        let answer = client.exchange(&message("GET", &authority, "/", &[]));
+        let answer = client.exchange(&proxy_request("GET", &authority, "/", &[]));
         assert_eq!(answer.status, status);
     }
     assert_eq!(asked.try_iter().collect::<Vec<_>>(), [0, 0]);

@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use e2e::client::Connection;
+use e2e::client::{Connection, proxy_request};
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
-
-use super::scene::{Scene, each_by_hand, message, read_head};
+use e2e::raw_origin::{read_head, serve_each};
+use e2e::setup::PlainSetup;
 
 /// Reads a head, answers 413, and closes: with unread bytes, that is a reset.
 fn hasty() -> (SocketAddr, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    let address = each_by_hand(move |_, mut stream| {
+    let address = serve_each(move |_, mut stream| {
         read_head(&mut stream)?;
         count.fetch_add(1, Ordering::SeqCst);
         stream.write_all(
@@ -38,7 +38,7 @@ pub(crate) fn upload(client: &mut Connection, size: usize) {
 #[test]
 fn h1_an_answer_that_lies_in_the_socket_is_read_though_writing_the_body_broke() {
     let (origin, asked) = hasty();
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let authority = format!("allowed.test:{}", origin.port());
     let mut rounds = 0;
     for size in [1024, 64 * 1024, 1 << 20, 16 << 20] {
@@ -46,7 +46,7 @@ fn h1_an_answer_that_lies_in_the_socket_is_read_though_writing_the_body_broke() 
             rounds += 1;
             let mut client = Connection::open(daemon.http_addr());
             let length = format!("Content-Length: {size}");
-            client.send(message("POST", &authority, "/", &[&length]));
+            client.send(proxy_request("POST", &authority, "/", &[&length]));
             upload(&mut client, size);
             let answer = client.read_final_response();
             assert_eq!((answer.status, &*answer.text()), (413, "much"), "{size}");
@@ -62,19 +62,19 @@ fn h1_after_an_early_answer_both_connections_end() {
         target => panic!("{target} came"),
     });
     let origin = origin.leaving_unread(|request| request.header("content-length") == Some("9"));
-    let scene = Scene::new(origin.start());
+    let setup = PlainSetup::new(origin.start());
     for _ in 0..2 {
-        let mut client = scene.client();
-        client.send(scene.message("POST", "allowed.test", "/", &["Content-Length: 9"]));
+        let mut client = setup.client();
+        client.send(setup.message("POST", "allowed.test", "/", &["Content-Length: 9"]));
         let answer = client.read_final_response();
         assert_eq!((answer.status, &*answer.text()), (200, "whole"));
         assert!(answer.headers.closes(), "{:?}", answer.headers);
         // Late bytes belong to no request.
         let _ = client.try_send("GET /late ");
         drop(client);
-        let answer = scene.ask("POST", "allowed.test", "/", &["Content-Length: 0"]);
+        let answer = setup.ask("POST", "allowed.test", "/", &["Content-Length: 0"]);
         assert_eq!(answer.status, 200);
         assert!(!answer.headers.closes(), "{:?}", answer.headers);
     }
-    assert_eq!(scene.origin.used_connections(), [0, 1, 1, 2]);
+    assert_eq!(setup.origin.used_connections(), [0, 1, 1, 2]);
 }

@@ -2,14 +2,13 @@
 
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Body, Origin, Reply};
-
-use super::scene::Scene;
+use e2e::setup::PlainSetup;
 
 /// The fields that the origin was sent, except for `Host`.
-fn sent(scene: &Scene, fields: &[&str]) -> Vec<(String, String)> {
-    let answer = scene.ask("GET", "allowed.test", "/", fields);
+fn sent(setup: &PlainSetup, fields: &[&str]) -> Vec<(String, String)> {
+    let answer = setup.ask("GET", "allowed.test", "/", fields);
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let seen = scene.origin.requests().pop().expect("a request");
+    let seen = setup.origin.requests().pop().expect("a request");
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let fields = seen.headers.iter().map(owned);
     fields.filter(|(name, _)| name != "Host").collect()
@@ -24,7 +23,7 @@ fn pairs<const N: usize>(fields: [(&str, &str); N]) -> Vec<(String, String)> {
 
 #[test]
 fn h3_what_concerns_this_hop_ends_here() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for field in [
         "Keep-Alive: timeout=5",
         "Proxy-Connection: keep-alive",
@@ -42,13 +41,13 @@ fn h3_what_concerns_this_hop_ends_here() {
         "X-Real-IP: 192.0.2.1",
         "Via: 1.1 somebody",
     ] {
-        assert_eq!(sent(&scene, &[field]), [], "{field}");
+        assert_eq!(sent(&setup, &[field]), [], "{field}");
     }
 }
 
 #[test]
 fn h3_what_connection_names_ends_here() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let fields = [
         "Connection: X-One, keep-alive",
         "X-One: 1",
@@ -57,25 +56,25 @@ fn h3_what_connection_names_ends_here() {
         "X-Two: 3",
         "X-Three: stays",
     ];
-    assert_eq!(sent(&scene, &fields), pairs([("X-Three", "stays")]));
+    assert_eq!(sent(&setup, &fields), pairs([("X-Three", "stays")]));
 }
 
 /// Without them the message would be another one, or would be sent elsewhere.
 #[test]
 fn h3_connection_cannot_take_away_what_routes_and_frames() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let fields = ["Connection: Host, Content-Length", "Content-Length: 5"];
-    let request = scene.message("POST", "allowed.test", "/", &fields);
-    let answer = scene.client().exchange(&format!("{request}hello"));
+    let request = setup.message("POST", "allowed.test", "/", &fields);
+    let answer = setup.client().exchange(&format!("{request}hello"));
     assert_eq!(answer.json()["body"], "hello");
-    let seen = &scene.origin.requests()[0];
+    let seen = &setup.origin.requests()[0];
     assert_eq!(seen.header("content-length"), Some("5"));
-    assert_eq!(seen.header("host"), Some(&*scene.authority("allowed.test")));
+    assert_eq!(seen.header("host"), Some(&*setup.authority("allowed.test")));
 }
 
 #[test]
 fn h3_everything_else_goes_through_as_it_is_and_nothing_is_added() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let fields = [
         "User-Agent: a/1 (b; c)",
         "accept: */*",
@@ -104,7 +103,7 @@ fn h3_everything_else_goes_through_as_it_is_and_nothing_is_added() {
         ("Max-Forwards", "3"),
         ("DNT", "1"),
     ]);
-    let mut seen = sent(&scene, &fields);
+    let mut seen = sent(&setup, &fields);
     wanted.sort();
     seen.sort();
     assert_eq!(seen, wanted);
@@ -112,7 +111,7 @@ fn h3_everything_else_goes_through_as_it_is_and_nothing_is_added() {
 
 #[test]
 fn h3_the_values_of_one_name_stay_in_their_order() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let fields = [
         "X-List: 3",
         "Cookie: z=1",
@@ -121,8 +120,8 @@ fn h3_the_values_of_one_name_stay_in_their_order() {
         "X-LIST: 2",
         "Cookie: a=2",
     ];
-    sent(&scene, &fields);
-    let seen = &scene.origin.requests()[0];
+    sent(&setup, &fields);
+    let seen = &setup.origin.requests()[0];
     assert_eq!(seen.headers.all("x-list"), ["3", "1", "2"]);
     assert_eq!(seen.headers.all("cookie"), ["z=1", "a=2"]);
     let spelled: Vec<&str> = seen.headers.iter().map(|(name, _)| name).collect();
@@ -134,22 +133,22 @@ fn h3_the_values_of_one_name_stay_in_their_order() {
 
 #[test]
 fn h3_bytes_beyond_ascii_in_a_value_go_through() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
-    let request = scene.message("GET", "allowed.test", "/", &["X-Name: caf\u{1}"]);
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
+    let request = setup.message("GET", "allowed.test", "/", &["X-Name: caf\u{1}"]);
     let request: Vec<u8> = request
         .bytes()
         .map(|byte| if byte == 1 { 0xe9 } else { byte })
         .collect();
     client.send(request);
     assert_eq!(client.read_final_response().status, 200);
-    let seen = &scene.origin.requests()[0];
+    let seen = &setup.origin.requests()[0];
     assert_eq!(seen.header("x-name"), Some("caf\u{e9}"));
 }
 
 #[test]
 fn h3_an_answer_keeps_its_fields_but_for_those_of_the_hop() {
-    let scene = Scene::new(Origin::start(|_| {
+    let setup = PlainSetup::new(Origin::start(|_| {
         let reply = Reply::new(200, Body::Sized(b"ok".to_vec()))
             .header("Set-Cookie", "b=1")
             .header("ETag", "\"x\"")
@@ -164,7 +163,7 @@ fn h3_an_answer_keeps_its_fields_but_for_those_of_the_hop() {
             .header("x-network-policy-decision", "{}");
         Answer::Reply(reply)
     }));
-    let answer = scene.ask("GET", "allowed.test", "/", &[]);
+    let answer = setup.ask("GET", "allowed.test", "/", &[]);
     assert_eq!(answer.headers.all("set-cookie"), ["b=1", "a=2"]);
     let mut seen: Vec<_> = answer.headers.iter().collect();
     seen.sort_unstable();
@@ -183,97 +182,97 @@ fn h3_an_answer_keeps_its_fields_but_for_those_of_the_hop() {
 /// HTTP/2 without TLS is never carried; the client that offers it is served in HTTP/1.1.
 #[test]
 fn h9_an_upgrade_to_h2c_is_not_asked_for() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let fields = [
         "Connection: Upgrade, HTTP2-Settings",
         "Upgrade: h2c",
         "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
         "X-Kept: 1",
     ];
-    assert_eq!(sent(&scene, &fields), pairs([("X-Kept", "1")]));
+    assert_eq!(sent(&setup, &fields), pairs([("X-Kept", "1")]));
 }
 
 /// RFC 9110 section 7.8: without the connection option the field means nothing.
 #[test]
 fn h9_an_upgrade_field_alone_asks_for_nothing() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let fields = ["Upgrade: websocket", "X-Kept: 1"];
-    assert_eq!(sent(&scene, &fields), pairs([("X-Kept", "1")]));
+    assert_eq!(sent(&setup, &fields), pairs([("X-Kept", "1")]));
 }
 
 #[test]
 fn p7_limited_mode_takes_method_overrides_away() {
     let config = Config::example().set("network", "mode", r#""limited""#);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let fields = [
         "X-HTTP-Method-Override: DELETE",
         "x-http-method: PUT",
         "X-Method-Override: POST",
         "X-Kept: 1",
     ];
-    assert_eq!(sent(&scene, &fields), pairs([("X-Kept", "1")]));
+    assert_eq!(sent(&setup, &fields), pairs([("X-Kept", "1")]));
 }
 
 /// Nothing could judge the bytes of an upgraded connection.
 #[test]
 fn p7_limited_mode_refuses_an_upgrade() {
     let config = Config::example().set("network", "mode", r#""limited""#);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for fields in [
         &["Connection: Upgrade", "Upgrade: websocket"][..],
         &["Connection: Upgrade", "Upgrade: TLS/1.0"],
         &["Connection: Upgrade", "Upgrade: h2c, tcp"],
         &["Connection: Upgrade", "Upgrade: SPDY/3.1"],
     ] {
-        let answer = scene.ask("GET", "allowed.test", "/", fields);
+        let answer = setup.ask("GET", "allowed.test", "/", fields);
         assert_eq!(answer.status, 403, "{fields:?}");
         assert_eq!(answer.json()["reason"], "method_not_allowed");
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
     // Some clients offer this with every request; it is not carried, so it opens nothing.
     let fields = ["Connection: Upgrade", "Upgrade: h2c"];
-    assert_eq!(scene.ask("GET", "allowed.test", "/", &fields).status, 200);
+    assert_eq!(setup.ask("GET", "allowed.test", "/", &fields).status, 200);
 }
 
 #[test]
 fn p7_full_mode_leaves_method_overrides_alone() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let fields = ["X-HTTP-Method-Override: DELETE"];
     assert_eq!(
-        sent(&scene, &fields),
+        sent(&setup, &fields),
         pairs([("X-HTTP-Method-Override", "DELETE")])
     );
 }
 
 #[test]
 fn h11_an_attempt_id_marks_records_and_goes_no_further() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     // codex-net-attempt-a1.B:secret
     let credentials = "Proxy-Authorization: Basic Y29kZXgtbmV0LWF0dGVtcHQtYTEuQjpzZWNyZXQ=";
-    assert_eq!(sent(&scene, &[credentials]), []);
-    let answer = scene.ask("GET", "blocked.test", "/", &[credentials]);
+    assert_eq!(sent(&setup, &[credentials]), []);
+    let answer = setup.ask("GET", "blocked.test", "/", &[credentials]);
     assert_eq!(answer.status, 403);
-    let entry = scene
+    let entry = setup
         .daemon
         .wait_for_blocked(|entry| entry["host"] == "blocked.test");
     assert_eq!(entry["attempt_id"], "a1.B");
-    for line in scene.daemon.logs() {
+    for line in setup.daemon.logs() {
         assert!(!line.raw.contains("secret"), "{}", line.raw);
     }
 }
 
 #[test]
 fn h11_other_credentials_are_neither_needed_nor_used() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for field in [
         "Proxy-Authorization: Basic YWxpY2U6c2VjcmV0",
         "Proxy-Authorization: nonsense",
     ] {
-        assert_eq!(sent(&scene, &[field]), []);
-        let answer = scene.ask("GET", "blocked.test", "/", &[field]);
+        assert_eq!(sent(&setup, &[field]), []);
+        let answer = setup.ask("GET", "blocked.test", "/", &[field]);
         assert_eq!(answer.status, 403, "never 407");
     }
-    for entry in scene.daemon.blocked() {
+    for entry in setup.daemon.blocked() {
         assert_eq!(entry.get("attempt_id"), None, "{entry}");
     }
 }

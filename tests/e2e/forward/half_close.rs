@@ -7,25 +7,25 @@ use std::sync::mpsc::{self, Sender};
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
+use e2e::setup::PlainSetup;
 use e2e::wait::{TIMEOUT, poll};
-
-use super::scene::{Scene, noise};
+use e2e::wire::noise;
 
 /// An origin that answers when the test permits it.
-fn held(answer: Answer) -> (Scene, Sender<()>) {
+fn held(answer: Answer) -> (PlainSetup, Sender<()>) {
     let (sender, receiver) = mpsc::channel();
     let receiver = Mutex::new(receiver);
-    let scene = Scene::new(Origin::start(move |_| {
+    let setup = PlainSetup::new(Origin::start(move |_| {
         let held = receiver.lock().expect("the lock").recv_timeout(TIMEOUT);
         held.expect("the test lets the origin answer");
         answer.clone()
     }));
-    (scene, sender)
+    (setup, sender)
 }
 
 /// Waits until this many requests have arrived completely.
-fn arrived(scene: &Scene, number: usize) {
-    scene.origin.wait_for("the request", |requests| {
+fn arrived(setup: &PlainSetup, number: usize) {
+    setup.origin.wait_for("the request", |requests| {
         (requests.len() == number && requests[number - 1].complete).then_some(())
     });
 }
@@ -50,17 +50,17 @@ fn kernel_says(daemon: &Daemon, client: &Connection) -> Option<(String, String)>
 
 #[test]
 fn h1_a_client_that_ends_its_side_behind_a_request_gets_its_answer() {
-    let (scene, let_answer) = held(Answer::Echo);
-    let authority = scene.authority("allowed.test");
+    let (setup, let_answer) = held(Answer::Echo);
+    let authority = setup.authority("allowed.test");
     for (number, (request, body)) in [
-        (scene.get("allowed.test", "/"), ""),
+        (setup.get("allowed.test", "/"), ""),
         (format!("GET http://{authority}/ HTTP/1.0\r\n\r\n"), ""),
         (
-            scene.message("POST", "allowed.test", "/", &["Content-Length: 4"]) + "four",
+            setup.message("POST", "allowed.test", "/", &["Content-Length: 4"]) + "four",
             "four",
         ),
         (
-            scene.message("PUT", "allowed.test", "/", &["Transfer-Encoding: chunked"])
+            setup.message("PUT", "allowed.test", "/", &["Transfer-Encoding: chunked"])
                 + "4\r\nfour\r\n0\r\n\r\n",
             "four",
         ),
@@ -68,10 +68,10 @@ fn h1_a_client_that_ends_its_side_behind_a_request_gets_its_answer() {
     .into_iter()
     .enumerate()
     {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(&request);
         client.finish_sending();
-        arrived(&scene, number + 1);
+        arrived(&setup, number + 1);
         let_answer.send(()).expect("the origin waits");
         let answer = client.read_final_response();
         assert_eq!(answer.status, 200, "{request}");
@@ -82,12 +82,12 @@ fn h1_a_client_that_ends_its_side_behind_a_request_gets_its_answer() {
 
 #[test]
 fn h1_every_request_in_front_of_the_end_is_answered() {
-    let (scene, let_answer) = held(Answer::Echo);
-    let mut client = scene.client();
-    client.send(scene.get("allowed.test", "/1") + &scene.get("allowed.test", "/2"));
+    let (setup, let_answer) = held(Answer::Echo);
+    let mut client = setup.client();
+    client.send(setup.get("allowed.test", "/1") + &setup.get("allowed.test", "/2"));
     client.finish_sending();
     for number in 1..=2 {
-        arrived(&scene, number);
+        arrived(&setup, number);
         let_answer.send(()).expect("the origin waits");
         let target = client.read_final_response().json()["target"].clone();
         assert_eq!(target, format!("/{number}"));
@@ -100,11 +100,11 @@ fn h1_every_request_in_front_of_the_end_is_answered() {
 #[test]
 fn h1_a_large_answer_behind_the_end_arrives_whole() {
     let sent = noise(7, 16 * 1024 * 1024);
-    let (scene, let_answer) = held(Answer::bytes("application/octet-stream", &sent));
-    let mut client = scene.client();
-    client.send(scene.get("allowed.test", "/"));
+    let (setup, let_answer) = held(Answer::bytes("application/octet-stream", &sent));
+    let mut client = setup.client();
+    client.send(setup.get("allowed.test", "/"));
     client.finish_sending();
-    arrived(&scene, 1);
+    arrived(&setup, 1);
     let_answer.send(()).expect("the origin waits");
     // The origin's side is over before the client takes the last of it.
     let head = client.read_head();
@@ -115,10 +115,10 @@ fn h1_a_large_answer_behind_the_end_arrives_whole() {
 
 #[test]
 fn h8_bytes_behind_a_connect_and_the_end_go_through_the_tunnel() {
-    let scene = Scene::new(Origin::echoing_bytes().start());
-    let authority = scene.authority("allowed.test");
+    let setup = PlainSetup::new(Origin::echoing_bytes().start());
+    let authority = setup.authority("allowed.test");
     for behind in ["quit\r\n", ""] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(format!("CONNECT {authority} HTTP/1.1\r\n\r\n{behind}"));
         client.finish_sending();
         assert_eq!(client.read_head().status, 200);
@@ -128,7 +128,7 @@ fn h8_bytes_behind_a_connect_and_the_end_go_through_the_tunnel() {
 
 #[test]
 fn a1_the_admin_api_answers_a_client_that_ends_its_side() {
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.admin_addr());
     client.send("POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.finish_sending();
@@ -142,16 +142,16 @@ const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: tcp\r\n";
 #[test]
 fn h1_a_client_that_resets_takes_its_request_back() {
     for (ends_first, offer) in [(true, ""), (false, ""), (false, UPGRADE)] {
-        let scene = Scene::new(Origin::start(|_| Answer::Silence));
-        let mut client = scene.client();
-        let request = scene.get("allowed.test", "/");
+        let setup = PlainSetup::new(Origin::start(|_| Answer::Silence));
+        let mut client = setup.client();
+        let request = setup.get("allowed.test", "/");
         client.send(request.replacen("\r\n", &format!("\r\n{offer}"), 1));
         if ends_first {
             client.finish_sending();
         }
-        arrived(&scene, 1);
+        arrived(&setup, 1);
         client.reset();
-        scene.origin.wait_until_idle();
+        setup.origin.wait_until_idle();
     }
 }
 
@@ -162,16 +162,16 @@ fn h1_a_client_that_resets_takes_its_request_back() {
 fn h1_a_client_that_ended_its_side_is_asked_whether_it_is_still_there() {
     const CLOSE_WAIT: &str = "08";
     const KEEPALIVE: &str = "02";
-    let scene = Scene::new(Origin::start(|_| Answer::Silence));
-    let mut client = scene.client();
-    client.send(scene.get("allowed.test", "/"));
-    arrived(&scene, 1);
+    let setup = PlainSetup::new(Origin::start(|_| Answer::Silence));
+    let mut client = setup.client();
+    client.send(setup.get("allowed.test", "/"));
+    arrived(&setup, 1);
     client.finish_sending();
     poll(TIMEOUT, || {
-        let (state, timer) = kernel_says(&scene.daemon, &client)?;
+        let (state, timer) = kernel_says(&setup.daemon, &client)?;
         (state == CLOSE_WAIT && timer == KEEPALIVE).then_some(())
     })
     .expect("a connection that waits and is asked about");
     client.reset();
-    scene.origin.wait_until_idle();
+    setup.origin.wait_until_idle();
 }

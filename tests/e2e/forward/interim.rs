@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use e2e::client::Connection;
+use e2e::client::{Connection, proxy_request};
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Body, Origin, Reply};
+use e2e::raw_origin::{read_head, serve_one};
+use e2e::setup::PlainSetup;
 use e2e::wait::TIMEOUT;
-
-use super::scene::{Scene, by_hand, message, read_head};
 
 const EXPECTING: [&str; 2] = ["Expect: 100-continue", "Content-Length: 4"];
 
@@ -18,7 +18,7 @@ const EXPECTING: [&str; 2] = ["Expect: 100-continue", "Content-Length: 4"];
 fn h1_the_client_is_told_to_continue_when_the_origin_says_so() {
     let said = Arc::new(AtomicBool::new(false));
     let origin = Origin::answering(|request| Answer::text(&request.text()));
-    let scene = Scene::new(
+    let setup = PlainSetup::new(
         origin
             .before_body({
                 let said = Arc::clone(&said);
@@ -29,10 +29,10 @@ fn h1_the_client_is_told_to_continue_when_the_origin_says_so() {
             })
             .start(),
     );
-    let mut client = scene.client();
+    let mut client = setup.client();
     for _ in 0..3 {
         said.store(false, Ordering::SeqCst);
-        client.send(scene.message("POST", "allowed.test", "/", &EXPECTING));
+        client.send(setup.message("POST", "allowed.test", "/", &EXPECTING));
         let interim = client.read_response();
         assert_eq!(interim.status, 100);
         assert!(said.load(Ordering::SeqCst), "before the origin had said so");
@@ -45,25 +45,25 @@ fn h1_the_client_is_told_to_continue_when_the_origin_says_so() {
 fn h1_an_answer_without_100_means_that_the_body_is_not_wanted() {
     for status in [417, 403] {
         let origin = Origin::answering(|_| panic!("the body was read"));
-        let scene = Scene::new(
+        let setup = PlainSetup::new(
             origin
                 .before_body(move |_| Some(Answer::status(status)))
                 .start(),
         );
-        let mut client = scene.client();
-        client.send(scene.message("PUT", "allowed.test", "/", &EXPECTING));
+        let mut client = setup.client();
+        client.send(setup.message("PUT", "allowed.test", "/", &EXPECTING));
         let answer = client.read_response();
         assert_eq!((answer.status, answer.text()), (status, status.to_string()));
-        scene.origin.wait_until_idle();
-        assert!(scene.origin.requests()[0].body.is_empty());
+        setup.origin.wait_until_idle();
+        assert!(setup.origin.requests()[0].body.is_empty());
     }
 }
 
 #[test]
 fn h1_a_refused_request_is_not_asked_for_its_body() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
-    client.send(scene.message("POST", "blocked.test", "/", &EXPECTING));
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
+    client.send(setup.message("POST", "blocked.test", "/", &EXPECTING));
     assert_eq!(client.read_response().status, 403);
 }
 
@@ -77,10 +77,10 @@ fn h1_a_silent_origin_gets_the_body_after_about_a_second() {
             let _: Result<(), _> = wait.lock().expect("the lock").recv_timeout(TIMEOUT);
             None
         });
-    let scene = Scene::new(origin.start());
-    let mut client = scene.client();
+    let setup = PlainSetup::new(origin.start());
+    let mut client = setup.client();
     let begun = Instant::now();
-    client.send(scene.message("POST", "allowed.test", "/", &EXPECTING));
+    client.send(setup.message("POST", "allowed.test", "/", &EXPECTING));
     assert_eq!(client.read_response().status, 100);
     assert!(begun.elapsed() > Duration::from_millis(900));
     client.send("body");
@@ -90,9 +90,9 @@ fn h1_a_silent_origin_gets_the_body_after_about_a_second() {
 
 #[test]
 fn h1_a_client_that_does_not_wait_may_send_its_body_at_once() {
-    let scene = Scene::echoing();
-    let request = scene.message("POST", "allowed.test", "/", &EXPECTING);
-    let mut client = scene.client();
+    let setup = PlainSetup::echoing();
+    let request = setup.message("POST", "allowed.test", "/", &EXPECTING);
+    let mut client = setup.client();
     for _ in 0..5 {
         let answer = client.exchange(&format!("{request}body"));
         assert_eq!(answer.json()["body"], "body");
@@ -102,7 +102,7 @@ fn h1_a_client_that_does_not_wait_may_send_its_body_at_once() {
 #[test]
 fn h1_early_hints_arrive_before_the_answer_is_there() {
     let (go, wait) = mpsc::channel::<()>();
-    let origin = by_hand(move |mut stream| {
+    let origin = serve_one(move |mut stream| {
         read_head(&mut stream)?;
         stream.write_all(
             b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nLink: </b>\r\n\
@@ -112,10 +112,10 @@ fn h1_early_hints_arrive_before_the_answer_is_there() {
         wait.recv_timeout(TIMEOUT).map_err(io::Error::other)?;
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     });
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     let authority = format!("allowed.test:{}", origin.port());
-    client.send(message("GET", &authority, "/", &[]));
+    client.send(proxy_request("GET", &authority, "/", &[]));
     let hints = client.read_response();
     assert_eq!(hints.status, 103);
     assert_eq!(hints.headers.all("link"), ["</a.css>; rel=preload", "</b>"]);
@@ -129,10 +129,10 @@ fn h1_early_hints_arrive_before_the_answer_is_there() {
 fn h1_interim_answers_come_before_the_final_one_however_they_arrive() {
     const ANSWER: &str = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
                           HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    let scene = Scene::new(Origin::start(|_| Answer::Raw(ANSWER.into())));
-    let mut client = scene.client();
+    let setup = PlainSetup::new(Origin::start(|_| Answer::Raw(ANSWER.into())));
+    let mut client = setup.client();
     for round in 0..20 {
-        client.send(scene.get("allowed.test", "/"));
+        client.send(setup.get("allowed.test", "/"));
         let mut seen = Vec::new();
         let last = loop {
             let answer = client.read_response();
@@ -149,13 +149,13 @@ fn h1_interim_answers_come_before_the_final_one_however_they_arrive() {
 /// RFC 9110 section 15.2: such a client would take it for the final answer.
 #[test]
 fn h1_an_http_1_0_client_gets_no_interim_answer() {
-    let scene = Scene::new(Origin::start(|_| {
+    let setup = PlainSetup::new(Origin::start(|_| {
         let reply = Reply::new(200, Body::Sized(b"ok".to_vec()));
         Answer::Reply(reply.interim(103, &[("Link", "</a>")]))
     }));
-    let authority = scene.authority("allowed.test");
+    let authority = setup.authority("allowed.test");
     for _ in 0..10 {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(format!("GET http://{authority}/ HTTP/1.0\r\n\r\n"));
         let answer = client.read_response();
         assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
@@ -166,10 +166,10 @@ fn h1_an_http_1_0_client_gets_no_interim_answer() {
 #[test]
 fn h1_an_origin_that_switches_protocols_unasked_is_at_fault() {
     let upgrade = vec![("Upgrade".to_owned(), "irc".to_owned())];
-    let scene = Scene::new(Origin::start(move |_| Answer::Upgrade(upgrade.clone())));
+    let setup = PlainSetup::new(Origin::start(move |_| Answer::Upgrade(upgrade.clone())));
     let fields = ["Connection: Upgrade", "Upgrade: websocket"];
     for fields in [&fields[..], &["Upgrade: websocket"], &[]] {
-        let answer = scene.ask("GET", "allowed.test", "/", fields);
+        let answer = setup.ask("GET", "allowed.test", "/", fields);
         assert_eq!(answer.status, 502);
         assert!(
             answer.text().contains("switched protocols unasked"),
@@ -178,23 +178,23 @@ fn h1_an_origin_that_switches_protocols_unasked_is_at_fault() {
         );
         assert_eq!(answer.header("upgrade"), None);
     }
-    scene.origin.wait_until_idle();
+    setup.origin.wait_until_idle();
 }
 
 #[test]
 fn h1_an_origin_that_sends_interim_answers_without_end_is_given_up() {
     let (told, ended) = mpsc::channel();
-    let address = by_hand(move |mut stream| {
+    let address = serve_one(move |mut stream| {
         read_head(&mut stream)?;
         let batch = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100);
         let broken = std::iter::repeat_with(|| stream.write_all(&batch)).find_map(Result::err);
         let _ = told.send(broken);
         Ok(())
     });
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     let authority = format!("allowed.test:{}", address.port());
-    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    let answer = client.exchange(&proxy_request("GET", &authority, "/", &[]));
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains("interim"), "{}", answer.text());
     let broken = ended.recv_timeout(TIMEOUT).expect("the connection ends");
@@ -207,7 +207,7 @@ fn h1_many_interim_answers_are_no_flood() {
         Reply::new(200, Body::Sized(b"late".to_vec())),
         |reply, _| reply.interim(102, &[]),
     );
-    let scene = Scene::new(Origin::start(move |_| Answer::Reply(reply.clone())));
-    let answer = scene.ask("GET", "allowed.test", "/", &[]);
+    let setup = PlainSetup::new(Origin::start(move |_| Answer::Reply(reply.clone())));
+    let answer = setup.ask("GET", "allowed.test", "/", &[]);
     assert_eq!((answer.status, &*answer.text()), (200, "late"));
 }

@@ -3,19 +3,19 @@
 
 use std::io::{Read as _, Write as _};
 
-use e2e::client::Connection;
+use e2e::client::{Connection, proxy_request};
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
+use e2e::raw_origin::{read_head, serve_one};
+use e2e::setup::PlainSetup;
 
-use super::scene::{Scene, by_hand, message, read_head};
-
-fn answering(raw: &[u8]) -> Scene {
+fn answering(raw: &[u8]) -> PlainSetup {
     let raw = raw.to_vec();
-    Scene::new(Origin::start(move |_| Answer::Raw(raw.clone())))
+    PlainSetup::new(Origin::start(move |_| Answer::Raw(raw.clone())))
 }
 
 /// An answer with this line among others.
-fn with_line(line: &str) -> Scene {
+fn with_line(line: &str) -> PlainSetup {
     let raw = format!("HTTP/1.1 200 OK\r\n{line}\r\nX-Last: 1\r\nContent-Length: 2\r\n\r\nok");
     answering(raw.as_bytes())
 }
@@ -84,13 +84,13 @@ fn h4_white_space_does_not_hide_what_frames_an_answer() {
         ("Transfer-Encoding : chunked", "2\r\nok\r\n0\r\n\r\n"),
         ("Transfer-Encoding:\r\n\tchunked", "2\r\nok\r\n0\r\n\r\n"),
     ] {
-        let scene =
+        let setup =
             answering(format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n{body}and more").as_bytes());
-        let answer = scene.ask("GET", "allowed.test", "/", &[]);
+        let answer = setup.ask("GET", "allowed.test", "/", &[]);
         assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{line:?}");
         assert_eq!(answer.headers.len(), 1, "{line:?}: {:?}", answer.headers);
         // Bytes behind the answer are not the beginning of the next one.
-        let answer = scene.ask("GET", "allowed.test", "/", &[]);
+        let answer = setup.ask("GET", "allowed.test", "/", &[]);
         assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{line:?}");
     }
 }
@@ -117,8 +117,8 @@ fn h4_what_could_end_an_answer_elsewhere_for_the_client_is_refused() {
         "1.1 200 OK\r\nTransfer-Encoding:",
         "1.0 200 OK\r\nTransfer-Encoding: chunked",
     ] {
-        let scene = answering(format!("HTTP/{head}\r\n\r\nok").as_bytes());
-        let answer = scene.ask("GET", "allowed.test", "/", &[]);
+        let setup = answering(format!("HTTP/{head}\r\n\r\nok").as_bytes());
+        let answer = setup.ask("GET", "allowed.test", "/", &[]);
         assert_eq!(answer.status, 502, "{head:?}");
         let text = answer.text();
         assert!(text.contains("the fault lies with the host"), "{text}");
@@ -142,13 +142,13 @@ fn h4_another_transfer_coding_goes_on_by_its_name() {
         ("gzip", "ab", Some("gzip, chunked")),
         ("identity, chunked", "2\r\nab\r\n0\r\n\r\n", Some("chunked")),
     ] {
-        let scene = answering(
+        let setup = answering(
             format!(
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\nContent-Length: 1\r\n\r\n{body}"
             )
             .as_bytes(),
         );
-        let answer = scene.ask("GET", "allowed.test", "/", &[]);
+        let answer = setup.ask("GET", "allowed.test", "/", &[]);
         assert_eq!((answer.status, &*answer.text()), (200, "ab"), "{coding}");
         assert_eq!(answer.header("transfer-encoding"), wanted, "{coding}");
         assert_eq!(answer.header("content-length"), None, "{coding}");
@@ -159,17 +159,17 @@ fn h4_another_transfer_coding_goes_on_by_its_name() {
 /// close.
 #[test]
 fn h4_beside_identity_a_length_ends_the_content() {
-    let origin = by_hand(|mut stream| {
+    let origin = serve_one(|mut stream| {
         read_head(&mut stream)?;
         stream.write_all(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok",
         )?;
         stream.read(&mut [0]).map(|_| ())
     });
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let authority = format!("allowed.test:{}", origin.port());
     let mut client = Connection::open(daemon.http_addr());
-    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    let answer = client.exchange(&proxy_request("GET", &authority, "/", &[]));
     assert_eq!((answer.status, &*answer.text()), (200, "ok"));
     assert_eq!(answer.header("content-length"), Some("2"));
 }
@@ -178,11 +178,11 @@ fn h4_beside_identity_a_length_ends_the_content() {
 /// meaningless.
 #[test]
 fn h4_a_client_that_cannot_be_told_of_a_transfer_coding_hears_so() {
-    let scene = answering(
+    let setup = answering(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
     );
-    let authority = scene.authority("allowed.test");
-    let mut client = scene.client();
+    let authority = setup.authority("allowed.test");
+    let mut client = setup.client();
     let answer = client.exchange(&format!("GET http://{authority}/ HTTP/1.0\r\n\r\n"));
     assert_eq!(answer.status, 502);
     assert!(
@@ -196,8 +196,8 @@ fn h4_a_client_that_cannot_be_told_of_a_transfer_coding_hears_so() {
 fn h4_codings_of_an_answer_without_content_do_not_matter() {
     for (method, status) in [("HEAD", 200), ("GET", 204), ("GET", 304)] {
         let raw = format!("HTTP/1.1 {status} X\r\nTransfer-Encoding: gzip, chunked\r\n\r\n");
-        let scene = answering(raw.as_bytes());
-        let answer = scene.ask(method, "allowed.test", "/", &[]);
+        let setup = answering(raw.as_bytes());
+        let answer = setup.ask(method, "allowed.test", "/", &[]);
         assert_eq!((answer.status, &*answer.text()), (status, ""));
         assert_eq!(
             answer.header("transfer-encoding"),

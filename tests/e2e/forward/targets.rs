@@ -3,17 +3,19 @@
 
 use std::net::Ipv6Addr;
 
-use e2e::client::Connection;
+use e2e::client::{Connection, proxy_request};
 use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
+use e2e::raw_origin::{answer_ok, read_head, serve_one_at};
+use e2e::setup::PlainSetup;
 
-use super::scene::{Scene, answer_ok, assert_bad_request, by_hand_at, message, read_head};
+use crate::forward::assert_bad_request;
 
 #[test]
 fn h2_a_host_field_that_names_something_else_is_refused() {
-    let scene = Scene::echoing();
-    let port = scene.origin.addr().port();
+    let setup = PlainSetup::echoing();
+    let port = setup.origin.addr().port();
     for host in [
         format!("denied.test:{port}"),
         format!("blocked.test:{port}"),
@@ -27,7 +29,7 @@ fn h2_a_host_field_that_names_something_else_is_refused() {
         format!("http://allowed.test:{port}"),
         String::new(),
     ] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         let answer = client.exchange(&format!(
             "GET http://allowed.test:{port}/ HTTP/1.1\r\nHost: {host}\r\n\r\n"
         ));
@@ -35,41 +37,41 @@ fn h2_a_host_field_that_names_something_else_is_refused() {
         assert!(answer.text().contains("Host"), "{}", answer.text());
         client.expect_closed();
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn h2_two_host_fields_are_refused_even_when_they_agree() {
-    let scene = Scene::echoing();
-    let authority = scene.authority("allowed.test");
+    let setup = PlainSetup::echoing();
+    let authority = setup.authority("allowed.test");
     for second in [format!("Host: {authority}"), "hOST: denied.test".to_owned()] {
-        let answer = scene.ask("GET", "allowed.test", "/", &[&second]);
+        let answer = setup.ask("GET", "allowed.test", "/", &[&second]);
         assert_eq!(answer.status, 400, "{second}");
         assert!(answer.text().contains("more than one Host"));
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn h2_a_host_field_may_spell_the_same_host_differently() {
-    let scene = Scene::echoing();
-    let port = scene.origin.addr().port();
+    let setup = PlainSetup::echoing();
+    let port = setup.origin.addr().port();
     for host in ["allowed.test", "ALLOWED.test", "allowed.test."] {
-        let answer = scene.client().exchange(&format!(
+        let answer = setup.client().exchange(&format!(
             "GET http://Allowed.Test:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
         ));
         assert_eq!(answer.status, 200, "{host}");
     }
-    let wanted = scene.authority("allowed.test");
-    for request in scene.origin.requests() {
+    let wanted = setup.authority("allowed.test");
+    for request in setup.origin.requests() {
         assert_eq!(request.header("host"), Some(&*wanted));
     }
 }
 
 #[test]
 fn h2_a_target_that_is_not_plainly_a_host_and_a_port_is_refused() {
-    let scene = Scene::echoing();
-    let port = scene.origin.addr().port();
+    let setup = PlainSetup::echoing();
+    let port = setup.origin.addr().port();
     for target in [
         format!("http://user@allowed.test:{port}/"),
         format!("http://user:pass@allowed.test:{port}/"),
@@ -91,7 +93,7 @@ fn h2_a_target_that_is_not_plainly_a_host_and_a_port_is_refused() {
         format!("http://[::1:{port}/"),
         format!("http://allowed.test:{port}\\@denied.test/"),
     ] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
         let answer = client.read_final_response();
         // If the rest of the target shows that this is an invalid host, policy answers it.
@@ -102,12 +104,12 @@ fn h2_a_target_that_is_not_plainly_a_host_and_a_port_is_refused() {
             answer.start
         );
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn h2_other_schemes_are_refused_in_words() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for (scheme, words) in [
         (
             "https",
@@ -122,17 +124,17 @@ fn h2_other_schemes_are_refused_in_words() {
         ("ftp", "this proxy carries no ftp URLs"),
         ("gopher", "this proxy carries no gopher URLs"),
     ] {
-        let target = format!("{scheme}://{}/", scene.authority("allowed.test"));
+        let target = format!("{scheme}://{}/", setup.authority("allowed.test"));
         let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert_bad_request(scene.daemon.http_addr(), head, words);
-        scene.daemon.wait_for_message(words);
+        assert_bad_request(setup.daemon.http_addr(), head, words);
+        setup.daemon.wait_for_message(words);
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn h2_an_ipv6_address_without_brackets_is_refused_in_words() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for head in [
         "GET http://::1/ HTTP/1.1\r\n\r\n",
         "GET http://2001:db8::1:8080/a HTTP/1.1\r\n\r\n",
@@ -140,21 +142,21 @@ fn h2_an_ipv6_address_without_brackets_is_refused_in_words() {
         "CONNECT 2001:db8::1:443 HTTP/1.1\r\n\r\n",
     ] {
         let words = "an IPv6 address in the request-target needs square brackets";
-        assert_bad_request(scene.daemon.http_addr(), head, words);
+        assert_bad_request(setup.daemon.http_addr(), head, words);
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 /// RFC 6874: the zone is behind `%25`.
 #[test]
 fn p1_an_empty_ipv6_zone_is_invalid() {
-    let scene = Scene::echoing();
-    let answer = scene
+    let setup = PlainSetup::echoing();
+    let answer = setup
         .client()
         .exchange("GET http://[fe80::1%25]/ HTTP/1.1\r\n\r\n");
     assert_eq!(answer.status, 403);
     assert_eq!(answer.json()["reason"], "invalid_host");
-    let mut client = scene.client();
+    let mut client = setup.client();
     let answer = client.connect("[fe80::1%25]:443");
     assert!(
         answer.text().contains(r#""reason":"invalid_host""#),
@@ -166,32 +168,32 @@ fn p1_an_empty_ipv6_zone_is_invalid() {
 /// RFC 9112 section 3.2.4, pipelined too.
 #[test]
 fn h1_options_for_a_url_without_a_path_asks_about_the_whole_server() {
-    let scene = Scene::echoing();
-    let authority = scene.authority("allowed.test");
-    let mut client = scene.client();
+    let setup = PlainSetup::echoing();
+    let authority = setup.authority("allowed.test");
+    let mut client = setup.client();
     let targets = ["", "/", "?q", "", "/a"];
     for path in targets {
-        client.send(message("OPTIONS", &authority, path, &[]));
+        client.send(proxy_request("OPTIONS", &authority, path, &[]));
     }
-    client.send(message("GET", &authority, "", &[]));
+    client.send(proxy_request("GET", &authority, "", &[]));
     for _ in 0..=targets.len() {
         assert_eq!(client.read_final_response().status, 200);
     }
-    assert_eq!(scene.paths(), ["*", "/", "/?q", "*", "/a", "/"]);
+    assert_eq!(setup.paths(), ["*", "/", "/?q", "*", "/a", "/"]);
 }
 
 #[test]
 fn h2_a_fragment_never_reaches_the_origin() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for path in ["/a?b#c", "/a#b?c", "#frag"] {
-        scene.ask("GET", "allowed.test", path, &[]);
+        setup.ask("GET", "allowed.test", path, &[]);
     }
-    assert_eq!(scene.paths(), ["/a?b", "/a", "/"]);
+    assert_eq!(setup.paths(), ["/a?b", "/a", "/"]);
 }
 
 #[test]
 fn h2_a_path_goes_through_as_it_is_spelled() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     let paths = [
         "/a%2Fb/../c/./d//e",
         "/%00%zz%",
@@ -200,16 +202,16 @@ fn h2_a_path_goes_through_as_it_is_spelled() {
         "/~user/'(x)!*+$\"",
     ];
     for path in paths {
-        let answer = scene.ask("GET", "allowed.test", path, &[]);
+        let answer = setup.ask("GET", "allowed.test", path, &[]);
         assert_eq!(answer.status, 200, "{path}");
     }
-    assert_eq!(scene.paths(), paths);
+    assert_eq!(setup.paths(), paths);
 }
 
 /// Spellings of a name that mean the same host.
 #[test]
 fn p1_a_name_is_the_same_host_however_it_is_spelled() {
-    let scene = Scene::echoing();
+    let setup = PlainSetup::echoing();
     for (host, status) in [
         ("ALLOWED.TEST", 200),
         ("Allowed.test.", 200),
@@ -217,14 +219,14 @@ fn p1_a_name_is_the_same_host_however_it_is_spelled() {
         ("denied.test.", 403),
         ("BLOCKED.test.", 403),
     ] {
-        let answer = scene.ask("GET", host, "/", &[]);
+        let answer = setup.ask("GET", host, "/", &[]);
         assert_eq!(answer.status, status, "{host}: {}", answer.text());
         if status == 403 {
             let canonical = host.trim_end_matches('.').to_ascii_lowercase();
             assert_eq!(answer.json()["host"], canonical);
         }
     }
-    assert_eq!(scene.origin.requests().len(), 2);
+    assert_eq!(setup.origin.requests().len(), 2);
 }
 
 const LOOPBACK: [&str; 14] = [
@@ -247,9 +249,9 @@ const LOOPBACK: [&str; 14] = [
 #[test]
 fn p1_an_address_is_denied_however_it_is_spelled() {
     let config = Config::new().allow("*").deny("127.0.0.1");
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for host in LOOPBACK {
-        let answer = scene.ask("GET", host, "/", &[]);
+        let answer = setup.ask("GET", host, "/", &[]);
         assert_eq!(answer.status, 403, "{host}");
         let block = answer.json();
         assert_eq!(
@@ -258,19 +260,19 @@ fn p1_an_address_is_denied_however_it_is_spelled() {
             "{host}"
         );
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn p1_an_address_is_allowed_however_it_is_spelled() {
     let config = Config::new().allow("127.0.0.1");
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for host in LOOPBACK {
-        let answer = scene.ask("GET", host, "/", &[]);
+        let answer = setup.ask("GET", host, "/", &[]);
         assert_eq!(answer.status, 200, "{host}: {}", answer.text());
     }
-    let wanted = scene.authority("127.0.0.1");
-    for request in scene.origin.requests() {
+    let wanted = setup.authority("127.0.0.1");
+    for request in setup.origin.requests() {
         assert_eq!(request.header("host"), Some(&*wanted));
     }
 }
@@ -280,17 +282,17 @@ fn h1_an_ipv6_literal_is_reached() {
     if !machine::has(Need::Ipv6) {
         return;
     }
-    let origin = by_hand_at(Ipv6Addr::LOCALHOST.into(), |mut stream| {
+    let origin = serve_one_at(Ipv6Addr::LOCALHOST.into(), |mut stream| {
         let head = read_head(&mut stream)?;
         assert!(head.contains("[::1]:"), "{head}");
         answer_ok(&mut stream)
     });
-    let daemon = Daemon::start(e2e::binary!(), &Config::new().allow("::1"));
+    let daemon = Daemon::start(&Config::new().allow("::1"));
     let mut client = Connection::open(daemon.http_addr());
     let authority = format!("[0:0::0:1]:{}", origin.port());
     assert_eq!(
         client
-            .exchange(&message("GET", &authority, "/", &[]))
+            .exchange(&proxy_request("GET", &authority, "/", &[]))
             .text(),
         "ok"
     );
@@ -298,8 +300,8 @@ fn h1_an_ipv6_literal_is_reached() {
 
 #[test]
 fn p1_what_no_host_can_be_spelled_like_is_refused_and_recorded() {
-    let scene = Scene::echoing();
-    let port = scene.origin.addr().port();
+    let setup = PlainSetup::echoing();
+    let port = setup.origin.addr().port();
     let hosts = [
         "a..test",
         ".test",
@@ -317,7 +319,7 @@ fn p1_what_no_host_can_be_spelled_like_is_refused_and_recorded() {
         "[1::2::3]",
     ];
     for host in hosts {
-        let answer = scene.client().exchange(&format!(
+        let answer = setup.client().exchange(&format!(
             "GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
         ));
         let invalid = answer.status == 403 && answer.json()["reason"] == "invalid_host";
@@ -328,8 +330,8 @@ fn p1_what_no_host_can_be_spelled_like_is_refused_and_recorded() {
             answer.text()
         );
     }
-    assert_eq!(scene.origin.connections(), 0);
-    let blocked = scene.daemon.blocked();
+    assert_eq!(setup.origin.connections(), 0);
+    let blocked = setup.daemon.blocked();
     assert!(
         blocked
             .iter()
@@ -343,13 +345,13 @@ fn p1_a_name_is_judged_by_its_a_labels() {
     let config = Config::new()
         .allow("b\u{fc}cher.test")
         .host("xn--bcher-kva.test", std::net::Ipv4Addr::LOCALHOST);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for host in ["xn--bcher-kva.test", "XN--BCHER-KVA.test"] {
-        let answer = scene.ask("GET", host, "/", &[]);
+        let answer = setup.ask("GET", host, "/", &[]);
         assert_eq!(answer.status, 200, "{host}: {}", answer.text());
     }
-    let seen = scene.origin.requests();
-    let wanted = scene.authority("xn--bcher-kva.test");
+    let seen = setup.origin.requests();
+    let wanted = setup.authority("xn--bcher-kva.test");
     assert!(
         seen.iter()
             .all(|request| request.header("host") == Some(&*wanted))

@@ -4,11 +4,11 @@
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use e2e::client::Connection;
+use e2e::client::{Connection, proxy_request};
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
-
-use super::scene::{Scene, by_hand, message, read_head};
+use e2e::raw_origin::{read_head, serve_one};
+use e2e::setup::PlainSetup;
 
 /// Changes to the protocol in the path; answers anything else with the request.
 fn origin() -> Origin {
@@ -21,20 +21,20 @@ fn origin() -> Origin {
     })
 }
 
-fn scene(config: &Config) -> Scene {
-    Scene::with(config, origin())
+fn setup(config: &Config) -> PlainSetup {
+    PlainSetup::with(config, origin())
 }
 
-fn offer(scene: &Scene, method: &str, path: &str, protocols: &str, fields: &[&str]) -> String {
+fn offer(setup: &PlainSetup, method: &str, path: &str, protocols: &str, fields: &[&str]) -> String {
     let upgrade = format!("Upgrade: {protocols}");
     let fields = [&["Connection: Upgrade", upgrade.as_str()], fields].concat();
-    scene.message(method, "allowed.test", path, &fields)
+    setup.message(method, "allowed.test", path, &fields)
 }
 
 /// A request like that of `docker attach`.
-fn attached(scene: &Scene) -> Connection {
-    let mut client = scene.client();
-    client.send(offer(scene, "POST", "/to/tcp", "tcp", &[]));
+fn attached(setup: &PlainSetup) -> Connection {
+    let mut client = setup.client();
+    client.send(offer(setup, "POST", "/to/tcp", "tcp", &[]));
     assert_eq!(client.read_head().status, 101);
     client
 }
@@ -47,7 +47,7 @@ fn assert_alive(client: &mut Connection) {
 
 #[test]
 fn h9_any_protocol_that_both_ends_agree_on_is_carried() {
-    let scene = scene(&Config::example());
+    let setup = setup(&Config::example());
     for (method, offered, taken, fields, body) in [
         // kubectl exec
         (
@@ -83,14 +83,14 @@ fn h9_any_protocol_that_both_ends_agree_on_is_carried() {
         ("GET", "websocket, foo/2", "foo/2", &[], ""),
         ("GET", "bar, h2c, foo/2", "foo/2, bar", &[], ""),
     ] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         let path = format!("/to/{}", taken.replace(", ", "+"));
-        client.send(offer(&scene, method, &path, offered, fields) + body);
+        client.send(offer(&setup, method, &path, offered, fields) + body);
         let head = client.read_head();
         assert_eq!(head.status, 101, "{offered}");
         assert_eq!(head.header("upgrade"), Some(taken));
         assert_eq!(head.header("connection"), Some("upgrade"));
-        let seen = scene.origin.requests().pop().expect("a request");
+        let seen = setup.origin.requests().pop().expect("a request");
         assert!(seen.complete, "{offered}");
         let offered = offered.replace(", h2c", "");
         assert_eq!(seen.header("upgrade"), Some(&*offered));
@@ -104,8 +104,8 @@ fn h9_any_protocol_that_both_ends_agree_on_is_carried() {
 
 #[test]
 fn h9_an_offer_that_the_origin_passes_over_is_an_ordinary_request() {
-    let scene = scene(&Config::example());
-    let mut client = scene.client();
+    let setup = setup(&Config::example());
+    let mut client = setup.client();
     for (method, offered, fields, body) in [
         ("GET", "TLS/1.0", &[][..], ""),
         ("GET", "h2c, foo", &["HTTP2-Settings: AAMAAABk"], ""),
@@ -118,7 +118,7 @@ fn h9_an_offer_that_the_origin_passes_over_is_an_ordinary_request() {
             "2\r\nhi\r\n0\r\n\r\n",
         ),
     ] {
-        let answer = client.exchange(&(offer(&scene, method, "/", offered, fields) + body));
+        let answer = client.exchange(&(offer(&setup, method, "/", offered, fields) + body));
         assert_eq!(answer.status, 200, "{offered}: {}", answer.text());
         let wanted = if body.is_empty() { "" } else { "hi" };
         assert_eq!(answer.json()["body"], wanted, "{offered}");
@@ -127,7 +127,7 @@ fn h9_an_offer_that_the_origin_passes_over_is_an_ordinary_request() {
 
 #[test]
 fn h9_an_origin_that_changes_to_what_was_not_offered_is_a_502() {
-    let scene = scene(&Config::example());
+    let setup = setup(&Config::example());
     for (offered, path) in [
         ("tcp", "/to/websocket"),
         ("tcp", "/to/tcp+websocket"),
@@ -135,8 +135,8 @@ fn h9_an_origin_that_changes_to_what_was_not_offered_is_a_502() {
         ("SPDY/3.1", "/to/SPDY"),
         ("h2c", "/to/h2c"),
     ] {
-        let mut client = scene.client();
-        client.send(offer(&scene, "GET", path, offered, &[]));
+        let mut client = setup.client();
+        client.send(offer(&setup, "GET", path, offered, &[]));
         assert_eq!(client.read_final_response().status, 502, "{offered} {path}");
     }
 }
@@ -147,18 +147,18 @@ fn h9_an_origin_that_changes_before_it_has_the_whole_request_is_a_502() {
     let origin = Origin::answering(|_| Answer::Echo)
         .before_body(|_| Some(Answer::Upgrade(vec![("Upgrade".into(), "tcp".into())])))
         .start();
-    let scene = Scene::new(origin);
-    let mut client = scene.client();
-    client.send(offer(&scene, "POST", "/", "tcp", &["Content-Length: 10"]) + "half");
+    let setup = PlainSetup::new(origin);
+    let mut client = setup.client();
+    client.send(offer(&setup, "POST", "/", "tcp", &["Content-Length: 10"]) + "half");
     assert_eq!(client.read_final_response().status, 502);
 }
 
 /// They were read as HTTP before the origin agreed.
 #[test]
 fn h9_bytes_of_the_protocol_in_front_of_the_answer_are_never_lost_silently() {
-    let scene = scene(&Config::example());
-    let mut client = scene.client();
-    client.send(offer(&scene, "GET", "/to/websocket", "websocket", &[]) + "\0early");
+    let setup = setup(&Config::example());
+    let mut client = setup.client();
+    client.send(offer(&setup, "GET", "/to/websocket", "websocket", &[]) + "\0early");
     let mut all = Vec::new();
     let end = loop {
         match client.try_read_exact(1) {
@@ -173,7 +173,7 @@ fn h9_bytes_of_the_protocol_in_front_of_the_answer_are_never_lost_silently() {
 /// An orderly close would tell the client that it has received everything.
 #[test]
 fn h9_a_reset_upstream_is_a_reset_for_the_client() {
-    let address = by_hand(|mut stream| {
+    let address = serve_one(|mut stream| {
         read_head(&mut stream)?;
         stream.write_all(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
@@ -182,11 +182,11 @@ fn h9_a_reset_upstream_is_a_reset_for_the_client() {
         stream.read_exact(&mut [0])?;
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
     });
-    let scene = scene(&Config::example());
+    let setup = setup(&Config::example());
     let authority = format!("allowed.test:{}", address.port());
-    let mut client = scene.client();
+    let mut client = setup.client();
     let fields = ["Connection: Upgrade", "Upgrade: tcp"];
-    client.send(message("GET", &authority, "/", &fields));
+    client.send(proxy_request("GET", &authority, "/", &fields));
     assert_eq!(client.read_head().status, 101);
     client.send("x");
     client.expect_reset();
@@ -195,15 +195,15 @@ fn h9_a_reset_upstream_is_a_reset_for_the_client() {
 #[test]
 fn p11_a_policy_that_tightens_ends_any_upgraded_connection() {
     let config = Config::example();
-    let scene = scene(&config);
-    let mut client = attached(&scene);
+    let setup = setup(&config);
+    let mut client = attached(&setup);
     assert_alive(&mut client);
-    scene.daemon.reload_with(&config.deny("allowed.test"));
+    setup.daemon.reload_with(&config.deny("allowed.test"));
     client.expect_closed();
-    scene.origin.wait_until_idle();
+    setup.origin.wait_until_idle();
 
-    let scene = Scene::with(&Config::example(), origin());
-    let mut client = attached(&scene);
-    scene.daemon.set_mode("limited");
+    let setup = PlainSetup::with(&Config::example(), origin());
+    let mut client = attached(&setup);
+    setup.daemon.set_mode("limited");
     client.expect_closed();
 }

@@ -3,27 +3,26 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::client::Connection;
+use e2e::client::{Connection, proxy_request};
 use e2e::daemon::{Config, Daemon, Signal};
 use e2e::origin::{Answer, Body, Origin, Reply};
 use e2e::port::{RefusingPort, StalledPort};
+use e2e::proxyctl::proxyctl_json;
 use e2e::resolver::StubResolver;
+use e2e::setup::PlainSetup;
 use e2e::wait::{TIMEOUT, poll};
-
-use super::scene::{Scene, message};
-use crate::control::json;
 
 #[test]
 fn h1_a_connection_to_an_origin_is_used_again() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
     for _ in 0..5 {
-        client.exchange(&scene.get("allowed.test", "/"));
+        client.exchange(&setup.get("allowed.test", "/"));
     }
     // It belongs to the proxy, not to one client.
-    scene.ask("GET", "allowed.test", "/", &[]);
-    assert_eq!(scene.origin.requests().len(), 6);
-    assert_eq!(scene.origin.connections(), 1);
+    setup.ask("GET", "allowed.test", "/", &[]);
+    assert_eq!(setup.origin.requests().len(), 6);
+    assert_eq!(setup.origin.connections(), 1);
 }
 
 #[test]
@@ -31,49 +30,49 @@ fn h1_a_connection_is_not_used_for_another_name_of_the_same_address() {
     let config = Config::example()
         .allow("other.test")
         .host("other.test", std::net::Ipv4Addr::LOCALHOST);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for host in ["allowed.test", "other.test", "allowed.test", "other.test"] {
-        scene.ask("GET", host, "/", &[]);
+        setup.ask("GET", host, "/", &[]);
     }
-    assert_eq!(scene.origin.used_connections(), [0, 1, 0, 1]);
+    assert_eq!(setup.origin.used_connections(), [0, 1, 0, 1]);
 }
 
 #[test]
 fn c7_connections_kept_under_old_settings_are_not_used_after_a_reload() {
-    let scene = Scene::echoing();
-    let mut client = scene.client();
+    let setup = PlainSetup::echoing();
+    let mut client = setup.client();
     for connection in 0..3 {
         for _ in 0..2 {
-            client.exchange(&scene.get("allowed.test", "/"));
-            let requests = scene.origin.requests();
+            client.exchange(&setup.get("allowed.test", "/"));
+            let requests = setup.origin.requests();
             let last = requests.last().expect("a request");
             assert_eq!(last.connection, connection);
         }
-        assert_eq!(scene.daemon.reload().status, 200);
+        assert_eq!(setup.daemon.reload().status, 200);
     }
 }
 
 #[test]
 fn h1_an_origin_that_closes_its_connection_gets_a_new_one() {
-    let scene = Scene::new(Origin::start(|request| match &*request.target {
+    let setup = PlainSetup::new(Origin::start(|request| match &*request.target {
         "/says-so" => Answer::Reply(Reply::new(200, Body::UntilClose(b"ok".to_vec()))),
         _ => Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()),
     }));
-    let mut client = scene.client();
+    let mut client = setup.client();
     for path in ["/says-so", "/just-does", "/says-so", "/just-does"] {
         assert_eq!(
-            client.exchange(&scene.get("allowed.test", path)).text(),
+            client.exchange(&setup.get("allowed.test", path)).text(),
             "ok"
         );
     }
-    assert_eq!(scene.origin.requests().len(), 4);
+    assert_eq!(setup.origin.requests().len(), 4);
 }
 
 /// An origin that closes at the second request of every connection, as one does that closes an idle
 /// connection just when a request comes.
-fn forgetful(ending: Answer) -> Scene {
+fn forgetful(ending: Answer) -> PlainSetup {
     let last = AtomicUsize::new(usize::MAX);
-    Scene::new(Origin::start(move |request| {
+    PlainSetup::new(Origin::start(move |request| {
         if last.swap(request.connection, Ordering::SeqCst) == request.connection {
             return ending.clone();
         }
@@ -84,25 +83,25 @@ fn forgetful(ending: Answer) -> Scene {
 #[test]
 fn h1_a_request_that_a_closing_connection_swallowed_is_sent_again() {
     for ending in [Answer::Close, Answer::Reset] {
-        let scene = forgetful(ending);
-        let mut client = scene.client();
+        let setup = forgetful(ending);
+        let mut client = setup.client();
         for method in ["GET", "HEAD", "OPTIONS", "DELETE", "TRACE"] {
-            client.exchange(&scene.get("allowed.test", "/first"));
+            client.exchange(&setup.get("allowed.test", "/first"));
             let path = format!("/{method}");
-            let answer = client.exchange(&scene.message(method, "allowed.test", &path, &[]));
+            let answer = client.exchange(&setup.message(method, "allowed.test", &path, &[]));
             assert_eq!(answer.status, 200, "{method}: {}", answer.text());
-            let tries = scene.paths().iter().filter(|seen| **seen == path).count();
+            let tries = setup.paths().iter().filter(|seen| **seen == path).count();
             assert_eq!(tries, 2, "{method}");
             // The next round begins with a connection that has not been used.
-            scene.daemon.reload();
+            setup.daemon.reload();
         }
     }
 }
 
 #[test]
 fn h1_a_request_that_may_have_been_carried_out_is_not_sent_again() {
-    let scene = forgetful(Answer::Close);
-    let mut client = scene.client();
+    let setup = forgetful(Answer::Close);
+    let mut client = setup.client();
     for (method, fields, body) in [
         ("POST", &["Content-Length: 4"][..], "body"),
         ("POST", &["Content-Length: 0"], ""),
@@ -113,29 +112,29 @@ fn h1_a_request_that_may_have_been_carried_out_is_not_sent_again() {
         ),
         ("PUT", &["Content-Length: 4"], "body"),
     ] {
-        client.exchange(&scene.get("allowed.test", "/first"));
-        let before = scene.paths().len();
-        let request = scene.message(method, "allowed.test", "/once", fields);
+        client.exchange(&setup.get("allowed.test", "/first"));
+        let before = setup.paths().len();
+        let request = setup.message(method, "allowed.test", "/once", fields);
         let answer = client.exchange(&(request + body));
         assert_eq!(answer.status, 502, "{method}");
-        assert_eq!(scene.paths().len(), before + 1, "{method}");
+        assert_eq!(setup.paths().len(), before + 1, "{method}");
     }
 }
 
 /// How many connections two requests needed, this long after each other. `hint` is the origin's
 /// `Keep-Alive` in the first answer.
 fn connections(hint: &'static str, pause: Duration) -> usize {
-    let scene = Scene::new(Origin::start(move |_| {
+    let setup = PlainSetup::new(Origin::start(move |_| {
         let reply = Reply::new(200, Body::Sized(b"ok".to_vec()));
         Answer::Reply(reply.header("Keep-Alive", hint))
     }));
-    let mut client = scene.client();
-    let request = scene.message("POST", "allowed.test", "/", &["Content-Length: 0"]);
+    let mut client = setup.client();
+    let request = setup.message("POST", "allowed.test", "/", &["Content-Length: 0"]);
     assert_eq!(client.exchange(&request).status, 200);
     // The test is about time.
     std::thread::sleep(pause);
     assert_eq!(client.exchange(&request).status, 200);
-    scene.origin.connections()
+    setup.origin.connections()
 }
 
 #[test]
@@ -149,42 +148,42 @@ fn h1_a_connection_is_not_used_when_its_origin_is_about_to_close_it() {
 }
 
 /// How many connections are kept, as `status` shows it.
-fn kept(scene: &Scene) -> u64 {
-    let status = json(&scene.daemon, &["status"]);
+fn kept(setup: &PlainSetup) -> u64 {
+    let status = proxyctl_json(&setup.daemon, &["status"]);
     let kept = &status["counters"]["idle_upstream"];
     kept.as_u64().expect("a number")
 }
 
 #[test]
 fn h1_a_kept_connection_is_closed_when_its_time_is_over_without_another_request() {
-    let scene = Scene::new(Origin::start(|_| {
+    let setup = PlainSetup::new(Origin::start(|_| {
         let reply = Reply::new(200, Body::Sized(b"ok".to_vec()));
         Answer::Reply(reply.header("Keep-Alive", "timeout=1"))
     }));
-    let mut client = scene.client();
-    let answer = client.exchange(&scene.get("allowed.test", "/"));
+    let mut client = setup.client();
+    let answer = client.exchange(&setup.get("allowed.test", "/"));
     assert_eq!(answer.status, 200);
     // The origin itself never closes.
-    scene.origin.wait_until_idle();
-    poll(TIMEOUT, || (kept(&scene) == 0).then_some(())).expect("none is kept");
+    setup.origin.wait_until_idle();
+    poll(TIMEOUT, || (kept(&setup) == 0).then_some(())).expect("none is kept");
     // Later ones are closed too.
-    let answer = client.exchange(&scene.get("allowed.test", "/"));
+    let answer = client.exchange(&setup.get("allowed.test", "/"));
     assert_eq!(answer.status, 200);
-    assert_eq!(scene.origin.connections(), 2);
-    scene.origin.wait_until_idle();
+    assert_eq!(setup.origin.connections(), 2);
+    setup.origin.wait_until_idle();
 }
 
 #[test]
 fn h1_a_kept_connection_that_its_origin_closes_is_forgotten_at_once() {
-    let scene = Scene::new(Origin::start(|_| Answer::text("ok")));
-    let mut client = scene.client();
-    let answer = client.exchange(&scene.get("allowed.test", "/"));
+    let setup = PlainSetup::new(Origin::start(|_| Answer::text("ok")));
+    let mut client = setup.client();
+    let answer = client.exchange(&setup.get("allowed.test", "/"));
     assert_eq!(answer.status, 200);
-    poll(TIMEOUT, || (kept(&scene) == 1).then_some(())).expect("it is kept");
+    poll(TIMEOUT, || (kept(&setup) == 1).then_some(())).expect("it is kept");
     // It closes all connections.
-    let Scene { origin, daemon, .. } = scene;
+    let PlainSetup { origin, daemon, .. } = setup;
     drop(origin);
-    let kept = || json(&daemon, &["status"])["counters"]["idle_upstream"].clone();
+    let kept = || proxyctl_json(&daemon, &["status"])["counters"]["idle_upstream"].clone();
     poll(TIMEOUT, || (kept() == 0).then_some(())).expect("it is forgotten");
 }
 
@@ -200,17 +199,17 @@ fn h8_an_answer_that_is_none_is_the_origins_fault() {
         Answer::Raw(b"HTTP/2 200\r\n\r\n".to_vec()),
         Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Len".to_vec()),
     ] {
-        let scene = Scene::new(Origin::start(move |_| answer.clone()));
-        let mut client = scene.client();
-        let answer = client.exchange(&scene.get("allowed.test", "/secret"));
+        let setup = PlainSetup::new(Origin::start(move |_| answer.clone()));
+        let mut client = setup.client();
+        let answer = client.exchange(&setup.get("allowed.test", "/secret"));
         assert_eq!(answer.status, 502);
         assert_eq!(answer.header("content-type"), Some("text/plain"));
         let text = answer.text();
-        assert!(text.starts_with(&scene.authority("allowed.test")), "{text}");
+        assert!(text.starts_with(&setup.authority("allowed.test")), "{text}");
         assert!(text.contains("the fault lies with the host"), "{text}");
         assert!(!text.contains("secret"), "{text}");
         // It concerned one request only.
-        let answer = client.exchange(&scene.get("blocked.test", "/"));
+        let answer = client.exchange(&setup.get("blocked.test", "/"));
         assert_eq!(answer.status, 403);
     }
 }
@@ -218,11 +217,11 @@ fn h8_an_answer_that_is_none_is_the_origins_fault() {
 #[test]
 fn h8_a_refused_connection_is_502() {
     let port = RefusingPort::open();
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     let authority = format!("allowed.test:{}", port.addr().port());
     for _ in 0..2 {
-        let answer = client.exchange(&message("GET", &authority, "/", &[]));
+        let answer = client.exchange(&proxy_request("GET", &authority, "/", &[]));
         assert_eq!(answer.status, 502);
         let wanted = format!("{authority}: the connection was refused.");
         assert!(answer.text().starts_with(&wanted), "{}", answer.text());
@@ -235,11 +234,11 @@ fn h8_a_refused_connection_is_502() {
 fn h8_a_connection_that_stalls_is_504_after_connect_timeout() {
     let port = StalledPort::open();
     let config = Config::example().set("daemon.limits", "connect_timeout", r#""300ms""#);
-    let daemon = Daemon::start(e2e::binary!(), &config);
+    let daemon = Daemon::start(&config);
     let mut client = Connection::open(daemon.http_addr());
     let authority = format!("allowed.test:{}", port.addr().port());
     let begun = Instant::now();
-    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    let answer = client.exchange(&proxy_request("GET", &authority, "/", &[]));
     assert_eq!(answer.status, 504);
     assert!(
         answer.text().contains("the connection timed out"),
@@ -259,31 +258,31 @@ fn p4_a_name_that_does_not_resolve_is_an_outcome_and_no_block() {
         .allow("**.test")
         .nameserver(dns.address())
         .set("daemon.resolver", "timeout", r#""500ms""#);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
-    let mut client = scene.client();
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
+    let mut client = setup.client();
     for (host, status) in [
         ("missing.test", 502),
         ("empty.test", 502),
         ("broken.test", 502),
         ("silent.test", 504),
     ] {
-        let answer = client.exchange(&scene.get(host, "/"));
+        let answer = client.exchange(&setup.get(host, "/"));
         assert_eq!(answer.status, status, "{host}: {}", answer.text());
         assert!(answer.text().contains("dns_failure"), "{}", answer.text());
         assert!(!answer.text().contains("127.0.0.1"), "{}", answer.text());
         assert!(!answer.text().contains("private"), "{}", answer.text());
     }
-    assert!(scene.daemon.blocked().is_empty());
-    assert_eq!(scene.origin.connections(), 0);
+    assert!(setup.daemon.blocked().is_empty());
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 /// An idle connection to an origin is not a request in hand.
 #[test]
 fn h1_kept_connections_do_not_hold_up_the_end_of_the_proxy() {
-    let Scene { origin, daemon } = Scene::echoing();
+    let PlainSetup { origin, daemon } = PlainSetup::echoing();
     let authority = format!("allowed.test:{}", origin.addr().port());
     let mut client = Connection::open(daemon.http_addr());
-    let answer = client.exchange(&message("GET", &authority, "/", &[]));
+    let answer = client.exchange(&proxy_request("GET", &authority, "/", &[]));
     assert_eq!(answer.status, 200);
     drop(client);
     let begun = Instant::now();

@@ -3,21 +3,22 @@
 
 use serde_json::Value;
 
+use super::BOTH;
 use super::hooks::{hooked, secret};
-use super::{BOTH, Scene};
-use crate::control::json;
+use e2e::proxyctl::proxyctl_json;
+use e2e::setup::TlsSetup;
 
 /// The output of `proxyctl explain` for a URL.
-fn explained(scene: &Scene, method: &str, path: &str) -> Value {
-    let url = scene.url("hooked.test", path);
-    json(&scene.daemon, &["explain", "--method", method, &url])
+fn explained(setup: &TlsSetup, method: &str, path: &str) -> Value {
+    let url = setup.url("hooked.test", path);
+    proxyctl_json(&setup.daemon, &["explain", "--method", method, &url])
 }
 
 #[test]
 fn m10_an_ambiguous_request_is_refused_and_refusal_record_and_explain_say_why() {
     let (_directory, file) = secret();
     for protocol in BOTH {
-        let scene = Scene::echoing(&hooked(&file), &[protocol]);
+        let setup = TlsSetup::echoing(&hooked(&file), &[protocol]);
         for (method, path, why) in [
             ("GET", "/api//x", "empty segment"),
             ("GET", "//api/x", "empty segment"),
@@ -29,14 +30,14 @@ fn m10_an_ambiguous_request_is_refused_and_refusal_record_and_explain_say_why() 
             ("POST", "/api/x?_method=DELETE", "another method"),
             ("GET", "/api/x?a;%5Fmethod=DELETE", "another method"),
         ] {
-            let answer = scene.ask(protocol, method, "hooked.test", path, &[]);
+            let answer = setup.ask(protocol, method, "hooked.test", path, &[]);
             assert_eq!(answer.status, 403, "{protocol} {method} {path}");
             assert_eq!(answer.header("x-proxy-error"), Some("blocked-by-mitm-hook"));
             let text = answer.text();
             assert!(text.contains("\"reason\":\"mitm_hook_denied\""), "{text}");
             assert!(text.contains("in different ways"), "{path}: {text}");
             assert!(text.contains(why), "{path}: {text}");
-            let explained = explained(&scene, method, path);
+            let explained = explained(&setup, method, path);
             assert_eq!(explained["reason"], "mitm_hook_denied", "{explained}");
             let because = explained["because"].as_str().unwrap_or_default();
             assert!(because.contains(why), "{path}: {explained}");
@@ -45,17 +46,17 @@ fn m10_an_ambiguous_request_is_refused_and_refusal_record_and_explain_say_why() 
                     .as_str()
                     .is_some_and(|detail| detail.contains(why))
             };
-            scene.daemon.wait_for_blocked(is_told);
+            setup.daemon.wait_for_blocked(is_told);
         }
-        assert_eq!(scene.origin.requests().len(), 0);
+        assert_eq!(setup.origin.requests().len(), 0);
         // Another refusal does not say so.
-        let answer = scene.ask(protocol, "DELETE", "hooked.test", "/api/x", &[]);
+        let answer = setup.ask(protocol, "DELETE", "hooked.test", "/api/x", &[]);
         assert!(
             !answer.text().contains("in different ways"),
             "{}",
             answer.text()
         );
-        assert_eq!(explained(&scene, "GET", "/api/x")["decision"], "allow");
+        assert_eq!(explained(&setup, "GET", "/api/x")["decision"], "allow");
     }
 }
 
@@ -89,12 +90,12 @@ fn m10_fields_that_change_what_was_judged_do_not_reach_a_hooked_host_in_any_mode
     for mode in ["full", "limited"] {
         let config = hooked(&file).set("network", "mode", &format!("{mode:?}"));
         for protocol in BOTH {
-            let scene = Scene::echoing(&config, &[protocol]);
+            let setup = TlsSetup::echoing(&config, &[protocol]);
             let mut fields = FIELDS.map(|name| (name, "/of-the-client")).to_vec();
             fields.push(("x-kept", "1"));
-            let answer = scene.ask(protocol, "GET", "hooked.test", "/api/x", &fields);
+            let answer = setup.ask(protocol, "GET", "hooked.test", "/api/x", &fields);
             assert_eq!(answer.status, 200, "{mode} {protocol}: {}", answer.text());
-            let seen = scene.origin.requests().pop().expect("a request");
+            let seen = setup.origin.requests().pop().expect("a request");
             assert_eq!(seen.header("x-kept"), Some("1"));
             for name in FIELDS {
                 assert_eq!(seen.header(name), None, "{mode} {protocol}");

@@ -1,9 +1,11 @@
 //! Attempt ids (SPEC H11): the id in the CONNECT marks every record inside.
 
 use e2e::client::Connection;
+use e2e::daemon::Config;
+use e2e::setup::TlsSetup;
 use serde_json::{Value, json};
 
-use super::{BOTH, Scene, limited};
+use super::BOTH;
 
 /// `codex-net-attempt-abc.1`, password `secret`.
 const BASIC: &str = "Basic Y29kZXgtbmV0LWF0dGVtcHQtYWJjLjE6c2VjcmV0";
@@ -11,9 +13,9 @@ const BASIC: &str = "Basic Y29kZXgtbmV0LWF0dGVtcHQtYWJjLjE6c2VjcmV0";
 const OTHER: &str = "Basic Y29kZXgtbmV0LWF0dGVtcHQtYjI6c2VjcmV0";
 
 /// A tunnel that was asked for with credentials.
-fn marked(scene: &Scene) -> Connection {
-    let authority = scene.authority("allowed.test");
-    let mut client = Connection::open(scene.daemon.http_addr());
+fn marked(setup: &TlsSetup) -> Connection {
+    let authority = setup.authority("allowed.test");
+    let mut client = Connection::open(setup.daemon.http_addr());
     client.send(format!(
         "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nProxy-Authorization: {BASIC}\r\n\r\n"
     ));
@@ -24,9 +26,9 @@ fn marked(scene: &Scene) -> Connection {
 #[test]
 fn h11_the_credentials_of_the_connect_mark_every_record_inside() {
     for protocol in BOTH {
-        let scene = Scene::echoing(&limited(), &BOTH);
-        let tunnel = marked(&scene);
-        let tls = scene.client(&[protocol]);
+        let setup = TlsSetup::echoing(&Config::limited(), &BOTH);
+        let tunnel = marked(&setup);
+        let tls = setup.client(&[protocol]);
         // Fields inside are for the origin: they name no attempt.
         let fields = [("proxy-authorization", OTHER)];
         let asked = [
@@ -37,28 +39,28 @@ fn h11_the_credentials_of_the_connect_mark_every_record_inside() {
         if protocol == "h2" {
             let client = tunnel.into_http2(&tls, "allowed.test");
             for (method, host, status) in asked {
-                let answer = client.request(method, &scene.url(host, "/"), &fields, b"");
+                let answer = client.request(method, &setup.url(host, "/"), &fields, b"");
                 assert_eq!(answer.status, status, "{method} {host}");
             }
         } else {
             let (mut client, _) = tunnel.secure(&tls, "allowed.test");
             for (method, host, status) in asked {
-                let answer = client.exchange(&scene.message(method, host, "/", &fields));
+                let answer = client.exchange(&setup.message(method, host, "/", &fields));
                 assert_eq!(answer.status, status, "{method} {host}");
             }
         }
         let entry = |entry: &Value| json!([entry["reason"], entry["attempt_id"]]);
-        let entries: Vec<Value> = scene.daemon.blocked().iter().map(entry).collect();
+        let entries: Vec<Value> = setup.daemon.blocked().iter().map(entry).collect();
         let wanted = [
             json!(["method_not_allowed", "abc.1"]),
             json!(["policy_denied", "abc.1"]),
         ];
         assert_eq!(entries, wanted, "{protocol}");
         // The CONNECT and the three requests.
-        scene.daemon.wait_for_log(|line| {
+        setup.daemon.wait_for_log(|line| {
             line.field("network.policy.reason") == Some(&json!("policy_denied"))
         });
-        let events: Vec<Value> = scene
+        let events: Vec<Value> = setup
             .daemon
             .logs()
             .iter()

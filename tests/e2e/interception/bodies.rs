@@ -4,31 +4,33 @@
 use std::sync::Mutex;
 
 use e2e::client::{Connection, Exchange, Http2};
+use e2e::daemon::Config;
 use e2e::origin::{Answer, Body, Gate, Origin, Reply};
+use e2e::process::memory;
+use e2e::setup::TlsSetup;
+use e2e::wire::noise;
 
+use super::BOTH;
 use super::hooks::{hooked, secret};
-use super::{BOTH, Scene, limited};
-use crate::forward::scene::noise;
-use crate::roles::worker;
 
-/// A scene in full mode, where `hooked.test` is intercepted and may be written to.
+/// A setup in full mode, where `hooked.test` is intercepted and may be written to.
 pub(super) struct Writable {
-    scene: Scene,
+    setup: TlsSetup,
     _secret: tempfile::TempDir,
 }
 
 impl std::ops::Deref for Writable {
-    type Target = Scene;
+    type Target = TlsSetup;
 
-    fn deref(&self) -> &Scene {
-        &self.scene
+    fn deref(&self) -> &TlsSetup {
+        &self.setup
     }
 }
 
 pub(super) fn writable(protocol: &str, origin: e2e::origin::Builder) -> Writable {
     let (directory, file) = secret();
     Writable {
-        scene: Scene::with(&hooked(&file), &[protocol], origin),
+        setup: TlsSetup::with(&hooked(&file), &[protocol], origin),
         _secret: directory,
     }
 }
@@ -51,22 +53,22 @@ fn gated() -> (Gate, e2e::origin::Builder) {
 }
 
 /// Begins a request with a chunked body over HTTP/1.1.
-fn upload(scene: &Scene, fields: &[(&str, &str)]) -> Connection {
-    let mut client = scene.http1("hooked.test");
+fn upload(setup: &TlsSetup, fields: &[(&str, &str)]) -> Connection {
+    let mut client = setup.http1("hooked.test");
     let fields = [fields, &[("Transfer-Encoding", "chunked")]].concat();
-    client.send(scene.message("POST", "hooked.test", "/api/x", &fields));
+    client.send(setup.message("POST", "hooked.test", "/api/x", &fields));
     client
 }
 
-fn upload_http2(scene: &Scene) -> (Http2, Exchange) {
-    let client = scene.http2("hooked.test");
-    let exchange = client.open("POST", &scene.url("hooked.test", "/api/x"), &[]);
+fn upload_http2(setup: &TlsSetup) -> (Http2, Exchange) {
+    let client = setup.http2("hooked.test");
+    let exchange = client.open("POST", &setup.url("hooked.test", "/api/x"), &[]);
     (client, exchange)
 }
 
 /// Waits until the origin has this much of the first body.
-fn arrived(scene: &Scene, body: &str) {
-    scene.origin.wait_for("a part of the body", |requests| {
+fn arrived(setup: &TlsSetup, body: &str) {
+    setup.origin.wait_for("a part of the body", |requests| {
         let request = requests.first()?;
         (request.text() == body && !request.complete).then_some(())
     });
@@ -76,11 +78,11 @@ fn arrived(scene: &Scene, body: &str) {
 fn m6_an_event_arrives_before_the_next_is_sent() {
     for protocol in BOTH {
         let (gate, origin) = gated();
-        let scene = Scene::with(&limited(), &[protocol], origin);
+        let setup = TlsSetup::with(&Config::limited(), &[protocol], origin);
         let events = ["data: one\n\n", "data: two\n\n", "data: three\n\n"];
         if protocol == "h2" {
-            let client = scene.http2("allowed.test");
-            let mut exchange = client.begin("GET", &scene.url("allowed.test", "/"), &[]);
+            let client = setup.http2("allowed.test");
+            let mut exchange = client.begin("GET", &setup.url("allowed.test", "/"), &[]);
             assert_eq!(exchange.head().status, 200);
             for event in events {
                 gate.release(event.as_bytes());
@@ -89,8 +91,8 @@ fn m6_an_event_arrives_before_the_next_is_sent() {
             drop(gate);
             assert_eq!(exchange.read_some(), b"");
         } else {
-            let mut client = scene.http1("allowed.test");
-            client.send(scene.message("GET", "allowed.test", "/", &[]));
+            let mut client = setup.http1("allowed.test");
+            client.send(setup.message("GET", "allowed.test", "/", &[]));
             assert_eq!(client.read_head().status, 200);
             for event in events {
                 gate.release(event.as_bytes());
@@ -109,21 +111,21 @@ fn m6_an_event_arrives_before_the_next_is_sent() {
 
 #[test]
 fn m6_a_request_body_goes_on_as_it_comes() {
-    let scene = writable("http/1.1", Origin::answering(|_| Answer::Echo));
-    let mut client = upload(&scene, &[]);
+    let setup = writable("http/1.1", Origin::answering(|_| Answer::Echo));
+    let mut client = upload(&setup, &[]);
     client.send("3\r\none\r\n");
-    arrived(&scene, "one");
+    arrived(&setup, "one");
     client.send("3\r\ntwo\r\n");
-    arrived(&scene, "onetwo");
+    arrived(&setup, "onetwo");
     client.send("0\r\n\r\n");
     assert_eq!(client.read_final_response().json()["body"], "onetwo");
 
-    let scene = writable("h2", Origin::answering(|_| Answer::Echo));
-    let (_client, mut exchange) = upload_http2(&scene);
+    let setup = writable("h2", Origin::answering(|_| Answer::Echo));
+    let (_client, mut exchange) = upload_http2(&setup);
     exchange.send(b"one");
-    arrived(&scene, "one");
+    arrived(&setup, "one");
     exchange.send(b"two");
-    arrived(&scene, "onetwo");
+    arrived(&setup, "onetwo");
     exchange.finish(&[]);
     assert_eq!(exchange.head().status, 200);
 }
@@ -140,18 +142,18 @@ fn m6_trailers_go_both_ways() {
         };
         Answer::Reply(Reply::new(200, body).header("Trailer", "grpc-status, x-proxy-error"))
     };
-    let scene = writable("http/1.1", Origin::answering(move |_| reply()));
-    let mut client = upload(&scene, &[("Trailer", "X-Sum"), ("TE", "trailers")]);
+    let setup = writable("http/1.1", Origin::answering(move |_| reply()));
+    let mut client = upload(&setup, &[("Trailer", "X-Sum"), ("TE", "trailers")]);
     client.send("1\r\na\r\n0\r\nX-Sum: 1\r\n\r\n");
     let answer = client.read_final_response();
     assert_eq!((answer.status, &*answer.text()), (200, "body"));
     assert_eq!(answer.trailers.get("grpc-status"), Some("0"));
     assert_eq!(answer.trailers.len(), 1);
-    let seen = scene.origin.requests().pop().expect("a request");
+    let seen = setup.origin.requests().pop().expect("a request");
     assert_eq!(seen.trailers.get("x-sum"), Some("1"));
 
-    let scene = writable("h2", Origin::answering(move |_| reply()));
-    let (_client, mut exchange) = upload_http2(&scene);
+    let setup = writable("h2", Origin::answering(move |_| reply()));
+    let (_client, mut exchange) = upload_http2(&setup);
     exchange.send(b"a");
     exchange.finish(&[
         ("x-sum", "1"),
@@ -163,7 +165,7 @@ fn m6_trailers_go_both_ways() {
     assert_eq!(exchange.read_some(), b"");
     let trailers: Vec<_> = exchange.trailers().iter().collect();
     assert_eq!(trailers, [("grpc-status", "0")]);
-    let seen = scene.origin.requests().pop().expect("a request");
+    let seen = setup.origin.requests().pop().expect("a request");
     let trailers: Vec<_> = seen.trailers.iter().collect();
     assert_eq!(trailers, [("x-sum", "1")]);
 }
@@ -172,9 +174,9 @@ fn m6_trailers_go_both_ways() {
 #[test]
 fn m6_both_bodies_stream_at_once_over_http2() {
     let mirror = Origin::answering(|_| Answer::Echo).before_body(|_| Some(Answer::Mirror));
-    let scene = writable("h2", mirror);
-    let client = scene.http2("hooked.test");
-    let url = scene.url("hooked.test", "/api/Service/Method");
+    let setup = writable("h2", mirror);
+    let client = setup.http2("hooked.test");
+    let url = setup.url("hooked.test", "/api/Service/Method");
     let fields = [("content-type", "application/grpc"), ("te", "trailers")];
     let mut calls: Vec<Exchange> = (0..8).map(|_| client.open("POST", &url, &fields)).collect();
     for call in &mut calls {
@@ -193,18 +195,18 @@ fn m6_both_bodies_stream_at_once_over_http2() {
         assert_eq!(call.read_some(), b"");
         assert_eq!(call.trailers().get("grpc-status"), Some("0"));
     }
-    let seen = scene.origin.requests();
+    let seen = setup.origin.requests();
     assert!(
         seen.iter()
             .all(|call| call.header("te") == Some("trailers"))
     );
-    assert_eq!(scene.origin.handshakes().len(), 1, "over one connection");
+    assert_eq!(setup.origin.handshakes().len(), 1, "over one connection");
 }
 
 #[test]
 fn m6_answers_without_content_stay_without() {
     for protocol in BOTH {
-        let scene = Scene::new(&limited(), &[protocol], |request| {
+        let setup = TlsSetup::new(&Config::limited(), &[protocol], |request| {
             match request.target.as_str() {
                 "/204" => Answer::Reply(Reply::new(204, Body::Sized(Vec::new()))),
                 "/304" => {
@@ -213,15 +215,15 @@ fn m6_answers_without_content_stay_without() {
                 _ => Answer::text("twelve bytes"),
             }
         });
-        let head = scene.ask(protocol, "HEAD", "allowed.test", "/", &[]);
+        let head = setup.ask(protocol, "HEAD", "allowed.test", "/", &[]);
         assert_eq!(head.header("content-length"), Some("12"), "{protocol}");
         assert_eq!(head.text(), "");
         for (path, status) in [("/204", 204), ("/304", 304)] {
-            let answer = scene.ask(protocol, "GET", "allowed.test", path, &[]);
+            let answer = setup.ask(protocol, "GET", "allowed.test", path, &[]);
             assert_eq!((answer.status, &*answer.text()), (status, ""));
             assert_eq!(answer.header("transfer-encoding"), None);
         }
-        assert_eq!(scene.status_over(protocol, "allowed.test"), 200);
+        assert_eq!(setup.status_over(protocol, "allowed.test"), 200);
     }
 }
 
@@ -231,13 +233,13 @@ fn m6_expectations_and_interim_answers_pass_inside() {
         let reply = Reply::new(200, Body::Sized(b"done".to_vec()));
         Answer::Reply(reply.interim(103, &[("link", "</a.css>")]))
     });
-    let scene = writable("http/1.1", origin);
-    let mut client = scene.http1("hooked.test");
+    let setup = writable("http/1.1", origin);
+    let mut client = setup.http1("hooked.test");
     let fields = [("Expect", "100-continue"), ("Content-Length", "4")];
-    client.send(scene.message("POST", "hooked.test", "/api/x", &fields));
+    client.send(setup.message("POST", "hooked.test", "/api/x", &fields));
     assert_eq!(client.read_response().status, 100);
     assert_eq!(
-        scene.origin.requests()[0].text(),
+        setup.origin.requests()[0].text(),
         "",
         "nothing was sent yet"
     );
@@ -249,37 +251,37 @@ fn m6_expectations_and_interim_answers_pass_inside() {
     );
     let answer = client.read_response();
     assert_eq!((answer.status, &*answer.text()), (200, "done"));
-    assert_eq!(scene.origin.requests()[0].text(), "body");
+    assert_eq!(setup.origin.requests()[0].text(), "body");
 }
 
 #[test]
 fn m6_an_origin_that_refuses_an_expectation_is_not_sent_the_body() {
     let origin = Origin::answering(|_| Answer::Echo).before_body(|_| Some(Answer::status(417)));
-    let scene = writable("http/1.1", origin);
-    let mut client = scene.http1("hooked.test");
+    let setup = writable("http/1.1", origin);
+    let mut client = setup.http1("hooked.test");
     let fields = [("Expect", "100-continue"), ("Content-Length", "4")];
-    client.send(scene.message("POST", "hooked.test", "/api/x", &fields));
+    client.send(setup.message("POST", "hooked.test", "/api/x", &fields));
     assert_eq!(client.read_response().status, 417);
-    assert_eq!(scene.origin.requests()[0].text(), "");
+    assert_eq!(setup.origin.requests()[0].text(), "");
 }
 
 #[test]
 fn m6_big_bodies_arrive_as_they_were_sent() {
     const SIZE: usize = 8 << 20;
     for protocol in BOTH {
-        let scene = writable(
+        let setup = writable(
             protocol,
             Origin::answering(|request| Answer::bytes("application/octet-stream", &request.body)),
         );
         let body = noise(7, SIZE);
         let answer = if protocol == "h2" {
-            let client = scene.http2("hooked.test");
-            client.request("POST", &scene.url("hooked.test", "/api/x"), &[], &body)
+            let client = setup.http2("hooked.test");
+            client.request("POST", &setup.url("hooked.test", "/api/x"), &[], &body)
         } else {
-            let mut client = scene.http1("hooked.test");
+            let mut client = setup.http1("hooked.test");
             let length = SIZE.to_string();
             let fields = [("Content-Length", &*length)];
-            client.send(scene.message("POST", "hooked.test", "/api/x", &fields));
+            client.send(setup.message("POST", "hooked.test", "/api/x", &fields));
             client.send(&body);
             client.read_final_response()
         };
@@ -288,46 +290,35 @@ fn m6_big_bodies_arrive_as_they_were_sent() {
     }
 }
 
-/// What the worker has in memory, in KiB.
-pub(super) fn memory(scene: &Scene) -> u64 {
-    let path = format!("/proc/{}/status", worker(&scene.daemon));
-    let status = std::fs::read_to_string(path).expect("the worker is there");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number
-        .and_then(|number| number.parse().ok())
-        .expect("VmRSS")
-}
-
 #[test]
 fn m6_a_client_that_does_not_read_holds_the_origin_up_and_not_our_memory() {
     const SIZE: usize = 96 << 20;
     for protocol in BOTH {
         let body = noise(3, SIZE);
-        let scene = Scene::new(&limited(), &[protocol], move |request| {
+        let setup = TlsSetup::new(&Config::limited(), &[protocol], move |request| {
             if request.target == "/big" {
                 Answer::bytes("application/octet-stream", &body)
             } else {
                 Answer::text("small")
             }
         });
-        assert_eq!(scene.status_over(protocol, "allowed.test"), 200);
-        let before = memory(&scene);
+        assert_eq!(setup.status_over(protocol, "allowed.test"), 200);
+        let before = memory(setup.daemon.worker()).resident;
         let _unread: Box<dyn std::any::Any> = if protocol == "h2" {
-            let client = scene.http2("allowed.test");
-            let mut exchange = client.begin("GET", &scene.url("allowed.test", "/big"), &[]);
+            let client = setup.http2("allowed.test");
+            let mut exchange = client.begin("GET", &setup.url("allowed.test", "/big"), &[]);
             assert_eq!(exchange.head().status, 200);
             Box::new((client, exchange))
         } else {
-            let mut client = scene.http1("allowed.test");
-            client.send(scene.message("GET", "allowed.test", "/big", &[]));
+            let mut client = setup.http1("allowed.test");
+            client.send(setup.message("GET", "allowed.test", "/big", &[]));
             assert_eq!(client.read_head().status, 200);
             Box::new(client)
         };
         for _ in 0..5 {
-            assert_eq!(scene.status_over(protocol, "allowed.test"), 200);
+            assert_eq!(setup.status_over(protocol, "allowed.test"), 200);
         }
-        let after = memory(&scene);
+        let after = memory(setup.daemon.worker()).resident;
         assert!(
             after < before + 32 * 1024,
             "{protocol}: {before} to {after} KiB"
@@ -337,18 +328,18 @@ fn m6_a_client_that_does_not_read_holds_the_origin_up_and_not_our_memory() {
 
 #[test]
 fn m6_a_client_that_gives_up_ends_the_request_upstream() {
-    let scene = writable("http/1.1", Origin::answering(|_| Answer::Echo));
-    let mut client = upload(&scene, &[]);
+    let setup = writable("http/1.1", Origin::answering(|_| Answer::Echo));
+    let mut client = upload(&setup, &[]);
     client.send("3\r\none\r\n");
-    arrived(&scene, "one");
+    arrived(&setup, "one");
     drop(client);
-    scene.origin.wait_until_idle();
-    assert!(!scene.origin.requests()[0].complete, "it was cut off");
+    setup.origin.wait_until_idle();
+    assert!(!setup.origin.requests()[0].complete, "it was cut off");
 
     let (gate, origin) = gated();
-    let scene = Scene::with(&limited(), &["http/1.1"], origin);
-    let mut client = scene.http1("allowed.test");
-    client.send(scene.message("GET", "allowed.test", "/", &[]));
+    let setup = TlsSetup::with(&Config::limited(), &["http/1.1"], origin);
+    let mut client = setup.http1("allowed.test");
+    client.send(setup.message("GET", "allowed.test", "/", &[]));
     assert_eq!(client.read_head().status, 200);
     drop(client);
     // An origin notices it when it goes on writing.
@@ -357,7 +348,7 @@ fn m6_a_client_that_gives_up_ends_the_request_upstream() {
             gate.release(&[0; 16 * 1024]);
         }
     });
-    scene.origin.wait_until_idle();
+    setup.origin.wait_until_idle();
     writing.join().expect("the gate");
 }
 
@@ -365,9 +356,11 @@ fn m6_a_client_that_gives_up_ends_the_request_upstream() {
 #[test]
 fn m6_an_answer_that_breaks_off_is_no_orderly_end() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort";
-    let scene = Scene::new(&limited(), &["http/1.1"], move |_| Answer::Raw(head.into()));
-    let mut client = scene.http1("allowed.test");
-    client.send(scene.message("GET", "allowed.test", "/", &[]));
+    let setup = TlsSetup::new(&Config::limited(), &["http/1.1"], move |_| {
+        Answer::Raw(head.into())
+    });
+    let mut client = setup.http1("allowed.test");
+    client.send(setup.message("GET", "allowed.test", "/", &[]));
     assert_eq!(client.read_head().status, 200);
     assert_eq!(client.read_exact(5), b"short");
     client.expect_closed();

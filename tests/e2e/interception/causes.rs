@@ -6,25 +6,27 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use e2e::daemon::Config;
+use e2e::raw_origin::{serve_each, serve_one};
+use e2e::setup::TlsSetup;
 use e2e::tls::{Server, TLS12, TLS13, TestCa};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use super::BOTH;
 use super::frames::{END_HEADERS, GOAWAY, HEADERS, RST_STREAM, frame};
 use super::origins::Odd;
 use super::resets::Http2Origin;
-use super::{BOTH, NAMES};
-use crate::forward::scene::{by_hand, each_by_hand};
 
 /// Asks for `/` and expects a 502 with these words, and the same words in the log.
-fn assert_cause(scene: &Odd, protocol: &str, words: &str) {
-    let (status, text) = scene.ask(protocol);
+fn assert_cause(setup: &Odd, protocol: &str, words: &str) {
+    let (status, text) = setup.ask(protocol);
     assert_eq!(status, 502, "{protocol}: {text}");
     let wanted = format!(
         "{}: {words}. The proxy allowed the request; ",
-        scene.authority
+        setup.authority
     );
     assert!(text.starts_with(&wanted), "{protocol}: {text}");
-    let line = scene
+    let line = setup
         .daemon
         .wait_for_log(|line| line.flow() == Some("upstream_failed"));
     assert_eq!(line.flow_cause(), Some(words), "{protocol}");
@@ -36,7 +38,7 @@ fn in_tls(
     config: Arc<ServerConfig>,
     serve: impl Fn(StreamOwned<ServerConnection, TcpStream>) -> io::Result<()> + Send + Sync + 'static,
 ) -> SocketAddr {
-    each_by_hand(move |_, stream| {
+    serve_each(move |_, stream| {
         let session = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
         serve(StreamOwned::new(session, stream))
     })
@@ -51,7 +53,7 @@ fn m6_an_origin_that_wants_a_client_certificate_is_told_as_such() {
             (&TLS13, "and ended the connection"),
         ] {
             let ca = TestCa::new();
-            let config = Server::of(&ca, &NAMES)
+            let config = Server::of(&ca, &TlsSetup::NAMES)
                 .alpn(&[protocol])
                 .only(version)
                 .wanting_certificates()
@@ -62,8 +64,8 @@ fn m6_an_origin_that_wants_a_client_certificate_is_told_as_such() {
                 let _ = stream.conn.write_tls(&mut stream.sock);
                 read.map(|_| ())
             });
-            let scene = Odd::at(address, &ca);
-            let (status, text) = scene.ask(protocol);
+            let setup = Odd::at(address, &ca);
+            let (status, text) = setup.ask(protocol);
             assert_eq!(status, 502, "{text}");
             let words = "asked for a client certificate, which this proxy does not have, ";
             assert!(text.contains(words), "{protocol}: {text}");
@@ -72,7 +74,7 @@ fn m6_an_origin_that_wants_a_client_certificate_is_told_as_such() {
                 text.contains("works only where TLS is not intercepted"),
                 "{text}"
             );
-            scene
+            setup
                 .daemon
                 .wait_for_log(|line| line.level() == Some("INFO") && line.message_contains(words));
         }
@@ -82,21 +84,21 @@ fn m6_an_origin_that_wants_a_client_certificate_is_told_as_such() {
 #[test]
 fn m6_a_tls_handshake_that_fails_names_its_cause() {
     for protocol in BOTH {
-        let not_tls = by_hand(|mut stream| {
+        let not_tls = serve_one(|mut stream| {
             stream.read_exact(&mut [0; 5])?;
             stream.write_all(b"220 mail.test ESMTP\r\n")?;
             io::copy(&mut stream, &mut io::sink()).map(|_| ())
         });
-        let closed = by_hand(|mut stream| {
+        let closed = serve_one(|mut stream| {
             io::copy(&mut (&mut stream).take(200), &mut io::sink())?;
             stream.shutdown(std::net::Shutdown::Write)?;
             io::copy(&mut stream, &mut io::sink()).map(|_| ())
         });
-        let reset = by_hand(|mut stream| {
+        let reset = serve_one(|mut stream| {
             stream.read_exact(&mut [0; 5])?;
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
         });
-        let alert = by_hand(|mut stream| {
+        let alert = serve_one(|mut stream| {
             stream.read_exact(&mut [0; 5])?;
             stream.write_all(b"\x15\x03\x03\x00\x02\x02\x28")?;
             io::copy(&mut stream, &mut io::sink()).map(|_| ())
@@ -120,7 +122,7 @@ fn m6_a_tls_handshake_that_fails_names_its_cause() {
 fn m6_an_origin_that_ends_a_session_names_its_cause() {
     for protocol in BOTH {
         let ca = TestCa::new();
-        let config = Server::of(&ca, &NAMES).alpn(&[protocol]).config();
+        let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&[protocol]).config();
         let closed = in_tls(config, |mut stream| {
             stream.read_exact(&mut [0; 16])?;
             stream.conn.send_close_notify();
@@ -133,9 +135,9 @@ fn m6_an_origin_that_ends_a_session_names_its_cause() {
 
 fn http2(serve: impl Fn(Http2Origin) -> io::Result<()> + Send + Sync + 'static) -> Odd {
     let ca = TestCa::new();
-    let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+    let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
     let address =
-        each_by_hand(move |_, stream| serve(Http2Origin::accept(stream, Arc::clone(&config))?));
+        serve_each(move |_, stream| serve(Http2Origin::accept(stream, Arc::clone(&config))?));
     Odd::at(address, &ca)
 }
 
@@ -162,7 +164,7 @@ fn m6_an_http2_origin_that_gives_up_names_its_cause() {
 #[test]
 fn m6_an_answer_in_http_1_where_http_2_was_agreed_on_is_told_as_such() {
     let ca = TestCa::new();
-    let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+    let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
     let address = in_tls(config, |mut stream| {
         stream.read_exact(&mut [0; 16])?;
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")?;
@@ -176,20 +178,20 @@ fn m6_an_answer_in_http_1_where_http_2_was_agreed_on_is_told_as_such() {
 #[test]
 fn m6_an_answer_inside_that_breaks_off_names_its_cause_in_the_log() {
     let (go, seen) = mpsc::channel::<()>();
-    let scene = super::resets::scene(move |mut origin| {
+    let setup = super::resets::setup(move |mut origin| {
         let stream = origin.answer(b"first", 0)?;
         seen.recv().map_err(io::Error::other)?;
         origin.send(&frame(RST_STREAM, 0, stream, &[0, 0, 0, 2]))?;
         origin.next(GOAWAY).map(|_| ())
     });
-    let client = scene.http2();
-    let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
+    let client = setup.http2();
+    let mut exchange = client.begin("GET", &format!("https://{}/", setup.authority), &[]);
     assert_eq!(exchange.head().status, 200);
     assert_eq!(exchange.read_some(), b"first");
     go.send(()).expect("the origin");
     exchange.try_read_some().expect_err("a break, and no end");
     let wanted = "the host reset the HTTP/2 stream (RST_STREAM, INTERNAL_ERROR)";
-    scene
+    setup
         .daemon
         .wait_for_log(|line| line.flow_cause() == Some(wanted));
 }
@@ -197,33 +199,33 @@ fn m6_an_answer_inside_that_breaks_off_names_its_cause_in_the_log() {
 /// RFC 9112 section 3.2.
 #[test]
 fn m7_a_request_over_http_1_1_without_host_is_a_400() {
-    let scene = super::Scene::echoing(&super::limited(), &["http/1.1"]);
+    let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
     for (head, wanted) in [
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
         (
-            format!("GET {} HTTP/1.1\r\n\r\n", scene.url("allowed.test", "/")),
+            format!("GET {} HTTP/1.1\r\n\r\n", setup.url("allowed.test", "/")),
             400,
         ),
         ("GET / HTTP/1.0\r\n\r\n".to_owned(), 200),
     ] {
-        let answer = scene.http1("allowed.test").exchange(&head);
+        let answer = setup.http1("allowed.test").exchange(&head);
         assert_eq!(answer.status, wanted, "{head}: {}", answer.text());
         if wanted == 400 {
             assert!(answer.text().contains("needs a Host field"), "{head}");
         }
     }
-    assert_eq!(scene.origin.requests().len(), 1);
-    let line = scene.daemon.wait_for_message("refused a malformed request");
+    assert_eq!(setup.origin.requests().len(), 1);
+    let line = setup.daemon.wait_for_message("refused a malformed request");
     assert_eq!(line.field("door"), Some(&"https".into()));
 }
 
 /// hyper would answer with a head and no text.
 #[test]
 fn h4_a_target_that_is_no_uri_is_answered_in_words_inside_too() {
-    let scene = super::Scene::echoing(&super::limited(), &["http/1.1"]);
-    let authority = scene.authority("allowed.test");
+    let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
+    let authority = setup.authority("allowed.test");
     let head = format!("GET /<x> HTTP/1.1\r\nHost: {authority}\r\n\r\n");
-    let answer = scene.http1("allowed.test").exchange(&head);
+    let answer = setup.http1("allowed.test").exchange(&head);
     assert_eq!(answer.status, 400);
     assert!(
         answer.text().contains("request-target"),

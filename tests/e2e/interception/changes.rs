@@ -4,17 +4,17 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use e2e::client::{Connection, Http2};
+use e2e::client::{Connection, Http2, proxy_request};
 use e2e::daemon::{Config, Signal};
 use e2e::origin::{Answer, Builder, Gate, Origin, Reply};
+use e2e::proxyctl::exported_ca;
+use e2e::setup::TlsSetup;
 use e2e::tls::{Client, Server};
 use e2e::wait::TIMEOUT;
 
+use super::BOTH;
 use super::frames::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw, SETTINGS, frame};
 use super::hooks::{hooked, secret, unhooked};
-use super::{BOTH, Scene, exported, limited};
-use crate::forward::scene::message;
-use crate::roles;
 
 /// An intercepted connection that has been seen to work.
 enum Inside {
@@ -22,27 +22,27 @@ enum Inside {
     Http2(Http2),
 }
 
-fn inside(scene: &Scene, protocol: &str, host: &str) -> Inside {
+fn inside(setup: &TlsSetup, protocol: &str, host: &str) -> Inside {
     let mut inside = if protocol == "h2" {
-        Inside::Http2(scene.http2(host))
+        Inside::Http2(setup.http2(host))
     } else {
-        Inside::Http1(scene.http1(host))
+        Inside::Http1(setup.http1(host))
     };
-    assert_eq!(inside.get(scene, host, "/api/x"), 200);
+    assert_eq!(inside.get(setup, host, "/api/x"), 200);
     inside
 }
 
 impl Inside {
-    fn get(&mut self, scene: &Scene, host: &str, path: &str) -> u16 {
+    fn get(&mut self, setup: &TlsSetup, host: &str, path: &str) -> u16 {
         match self {
             Self::Http1(client) => {
                 client
-                    .exchange(&scene.message("GET", host, path, &[]))
+                    .exchange(&setup.message("GET", host, path, &[]))
                     .status
             }
             Self::Http2(client) => {
                 client
-                    .request("GET", &scene.url(host, path), &[], b"")
+                    .request("GET", &setup.url(host, path), &[], b"")
                     .status
             }
         }
@@ -66,19 +66,23 @@ fn within_a_second(wait: impl FnOnce()) {
 #[test]
 fn m3_a_reload_keeps_the_ca_and_the_connections_and_the_sessions() {
     for protocol in BOTH {
-        let scene = Scene::echoing(&limited(), &[protocol]);
-        let mut kept = inside(&scene, protocol, "allowed.test");
-        scene.daemon.reload_with(&limited().allow("another.test"));
-        assert_eq!(kept.get(&scene, "allowed.test", "/"), 200);
-        assert_eq!(exported(&scene.daemon), scene.proxy_ca);
+        let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
+        let mut kept = inside(&setup, protocol, "allowed.test");
+        setup
+            .daemon
+            .reload_with(&Config::limited().allow("another.test"));
+        assert_eq!(kept.get(&setup, "allowed.test", "/"), 200);
+        assert_eq!(exported_ca(&setup.daemon), setup.proxy_ca);
     }
-    let scene = Scene::echoing(&limited(), &["http/1.1"]);
-    let client = scene.client(&["http/1.1"]);
+    let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
+    let client = setup.client(&["http/1.1"]);
     for resumed in [false, true] {
-        let (mut inside, session) = scene.tunnel("allowed.test").secure(&client, "allowed.test");
+        let (mut inside, session) = setup.tunnel("allowed.test").secure(&client, "allowed.test");
         assert_eq!(session.resumed, resumed);
-        inside.exchange(&scene.message("GET", "allowed.test", "/", &[]));
-        scene.daemon.reload_with(&limited().allow("another.test"));
+        inside.exchange(&setup.message("GET", "allowed.test", "/", &[]));
+        setup
+            .daemon
+            .reload_with(&Config::limited().allow("another.test"));
     }
 }
 
@@ -86,31 +90,34 @@ fn m3_a_reload_keeps_the_ca_and_the_connections_and_the_sessions() {
 fn p11_what_a_reload_no_longer_permits_ends_within_a_second_and_is_logged() {
     let here = std::net::Ipv4Addr::LOCALHOST;
     for (what, tighter) in [
-        ("denied", limited().deny("allowed.test")),
+        ("denied", Config::limited().deny("allowed.test")),
         (
             "no longer allowed",
             Config::new()
                 .set("network", "mode", r#""limited""#)
                 .host("allowed.test", here),
         ),
-        ("its address is denied", limited().deny("127.0.0.1")),
+        ("its address is denied", Config::limited().deny("127.0.0.1")),
         (
             "interception is forbidden",
-            limited().set("network", "mitm", "false"),
+            Config::limited().set("network", "mitm", "false"),
         ),
-        ("disabled", limited().set("network", "enabled", "false")),
+        (
+            "disabled",
+            Config::limited().set("network", "enabled", "false"),
+        ),
     ] {
         for protocol in BOTH {
-            let scene = Scene::echoing(&limited(), &[protocol]);
-            let mut doomed = inside(&scene, protocol, "allowed.test");
-            scene.daemon.reload_with(&tighter);
+            let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
+            let mut doomed = inside(&setup, protocol, "allowed.test");
+            setup.daemon.reload_with(&tighter);
             within_a_second(|| doomed.expect_closed());
-            let line = scene
+            let line = setup
                 .daemon
                 .wait_for_message("the policy no longer permits");
-            let authority = scene.authority("allowed.test");
+            let authority = setup.authority("allowed.test");
             assert_eq!(line.server(), Some(authority), "{what}");
-            scene.assert_sound();
+            setup.assert_no_crash();
         }
     }
 }
@@ -118,15 +125,17 @@ fn p11_what_a_reload_no_longer_permits_ends_within_a_second_and_is_logged() {
 /// Before there is a session, while the client or the origin is silent.
 #[test]
 fn p11_what_is_no_longer_permitted_ends_before_its_handshake_too() {
-    let scene = Scene::echoing(&limited(), &["http/1.1"]);
-    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
-    let mut silent = scene.tunnel("allowed.test");
-    let mut half = scene.tunnel("allowed.test");
+    let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
+    let hello = setup.client(&["http/1.1"]).hello("allowed.test");
+    let mut silent = setup.tunnel("allowed.test");
+    let mut half = setup.tunnel("allowed.test");
     half.send(&hello[..20]);
-    let mut waiting = scene.tunnel("allowed.test");
+    let mut waiting = setup.tunnel("allowed.test");
     waiting.send(&hello);
     assert_eq!(waiting.read_exact(1), [22], "the server's hello");
-    scene.daemon.reload_with(&limited().deny("allowed.test"));
+    setup
+        .daemon
+        .reload_with(&Config::limited().deny("allowed.test"));
     within_a_second(|| {
         for client in [&mut silent, &mut half, &mut waiting] {
             while client.try_read_exact(1).is_ok() {}
@@ -147,10 +156,16 @@ fn endless() -> (Gate, Builder) {
 
 /// An [`endless`] answer that has begun is delivered to its end, even if `happen` changes the settings
 /// meanwhile. Then the connection closes.
-fn assert_finished(scene: &Scene, protocol: &str, host: &str, gate: Gate, happen: impl FnOnce()) {
+fn assert_finished(
+    setup: &TlsSetup,
+    protocol: &str,
+    host: &str,
+    gate: Gate,
+    happen: impl FnOnce(),
+) {
     if protocol == "h2" {
-        let mut client = scene.http2(host);
-        let mut exchange = client.begin("GET", &scene.url(host, "/api/x"), &[]);
+        let mut client = setup.http2(host);
+        let mut exchange = client.begin("GET", &setup.url(host, "/api/x"), &[]);
         assert_eq!(exchange.head().status, 200);
         happen();
         gate.release(b"whole");
@@ -159,8 +174,8 @@ fn assert_finished(scene: &Scene, protocol: &str, host: &str, gate: Gate, happen
         assert_eq!(exchange.read_some(), b"");
         client.wait_until_closed();
     } else {
-        let mut client = scene.http1(host);
-        client.send(scene.message("GET", host, "/api/x", &[]));
+        let mut client = setup.http1(host);
+        client.send(setup.message("GET", host, "/api/x", &[]));
         let head = client.read_head();
         happen();
         gate.release(b"whole");
@@ -177,25 +192,25 @@ fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
     let (_directory, file) = secret();
     for protocol in BOTH {
         let (gate, origin) = endless();
-        let scene = Scene::with(&hooked(&file), &[protocol], origin);
+        let setup = TlsSetup::with(&hooked(&file), &[protocol], origin);
         let denied = unhooked().deny("hooked.test");
         if protocol == "h2" {
-            let mut client = scene.http2("hooked.test");
-            let mut exchange = client.begin("GET", &scene.url("hooked.test", "/api/x"), &[]);
+            let mut client = setup.http2("hooked.test");
+            let mut exchange = client.begin("GET", &setup.url("hooked.test", "/api/x"), &[]);
             assert_eq!(exchange.head().status, 200);
-            scene.daemon.reload_with(&unhooked());
+            setup.daemon.reload_with(&unhooked());
             gate.release(b"more");
             assert_eq!(exchange.read_some(), b"more");
-            scene.daemon.reload_with(&denied);
+            setup.daemon.reload_with(&denied);
             within_a_second(|| client.wait_until_closed());
         } else {
-            let mut client = scene.http1("hooked.test");
-            client.send(scene.message("GET", "hooked.test", "/api/x", &[]));
+            let mut client = setup.http1("hooked.test");
+            client.send(setup.message("GET", "hooked.test", "/api/x", &[]));
             assert_eq!(client.read_head().status, 200);
-            scene.daemon.reload_with(&unhooked());
+            setup.daemon.reload_with(&unhooked());
             gate.release(b"more");
             assert_eq!(client.read_exact(9), b"4\r\nmore\r\n");
-            scene.daemon.reload_with(&denied);
+            setup.daemon.reload_with(&denied);
             within_a_second(|| client.expect_closed());
         }
     }
@@ -205,20 +220,20 @@ fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
 #[test]
 fn m1_the_mode_changes_what_is_intercepted_at_once() {
     for protocol in BOTH {
-        let scene = Scene::echoing(&Config::example(), &[protocol]);
-        let theirs = Client::trusting(&scene.ca);
+        let setup = TlsSetup::echoing(&Config::example(), &[protocol]);
+        let theirs = Client::trusting(&setup.ca);
         let opaque = || {
-            scene
+            setup
                 .tunnel("allowed.test")
                 .try_secure(&theirs, "allowed.test")
         };
         for _ in 0..2 {
             let (mut tunnel, _) = opaque().expect("the origin itself");
-            scene.daemon.set_mode("limited");
+            setup.daemon.set_mode("limited");
             within_a_second(|| tunnel.expect_closed());
             assert!(opaque().is_err(), "nobody's certificate but ours");
-            let mut intercepted = inside(&scene, protocol, "allowed.test");
-            scene.daemon.set_mode("full");
+            let mut intercepted = inside(&setup, protocol, "allowed.test");
+            setup.daemon.set_mode("full");
             within_a_second(|| intercepted.expect_closed());
         }
     }
@@ -230,9 +245,9 @@ fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
     let (_directory, file) = secret();
     for protocol in BOTH {
         let (gate, origin) = endless();
-        let scene = Scene::with(&hooked(&file), &[protocol], origin);
-        assert_finished(&scene, protocol, "hooked.test", gate, || {
-            scene.daemon.reload_with(&unhooked());
+        let setup = TlsSetup::with(&hooked(&file), &[protocol], origin);
+        assert_finished(&setup, protocol, "hooked.test", gate, || {
+            setup.daemon.reload_with(&unhooked());
         });
     }
 }
@@ -240,52 +255,54 @@ fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
 #[test]
 fn m4_after_a_worker_was_killed_the_next_intercepts_with_the_same_ca() {
     for protocol in BOTH {
-        let scene = Scene::echoing(&limited(), &[protocol]);
+        let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
         let mut doomed: Vec<Inside> = (0..8)
-            .map(|_| inside(&scene, protocol, "allowed.test"))
+            .map(|_| inside(&setup, protocol, "allowed.test"))
             .collect();
-        let first = roles::worker(&scene.daemon);
-        roles::end(first);
+        let first = setup.daemon.worker();
+        e2e::process::kill_process(first);
         within_a_second(|| doomed.iter_mut().for_each(Inside::expect_closed));
-        let answer = scene.ask(protocol, "GET", "allowed.test", "/", &[]);
+        let answer = setup.ask(protocol, "GET", "allowed.test", "/", &[]);
         assert_eq!(answer.status, 200);
-        let answer = scene.ask(protocol, "POST", "allowed.test", "/", &[]);
+        let answer = setup.ask(protocol, "POST", "allowed.test", "/", &[]);
         assert_eq!(answer.status, 403);
-        assert_ne!(roles::worker(&scene.daemon), first);
-        assert_eq!(exported(&scene.daemon), scene.proxy_ca);
+        assert_ne!(setup.daemon.worker(), first);
+        assert_eq!(exported_ca(&setup.daemon), setup.proxy_ca);
     }
 }
 
 /// The monitor issues for one public key of each worker, whatever CA is in force.
 #[test]
 fn m4_a_worker_intercepts_with_another_ca_after_a_reload_and_is_not_replaced() {
-    let mut scene = Scene::echoing(&limited(), &["http/1.1"]);
-    let worker = roles::worker(&scene.daemon);
-    let get = |scene: &Scene| {
-        let request = scene.message("GET", "allowed.test", "/", &[]);
-        scene.http1("allowed.test").exchange(&request).status
+    let mut setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
+    let worker = setup.daemon.worker();
+    let get = |setup: &TlsSetup| {
+        let request = setup.message("GET", "allowed.test", "/", &[]);
+        setup.http1("allowed.test").exchange(&request).status
     };
-    assert_eq!(get(&scene), 200);
-    crate::ca::init(&scene.daemon.directory().join("state")).succeeded();
-    assert_eq!(scene.daemon.reload().status, 200);
-    let kept = exported(&scene.daemon);
-    assert_ne!(kept, scene.proxy_ca, "another CA is in force");
-    scene.proxy_ca = kept;
-    assert_eq!(get(&scene), 200);
-    assert_eq!(roles::worker(&scene.daemon), worker);
+    assert_eq!(get(&setup), 200);
+    crate::ca::init(&setup.daemon.directory().join("state")).succeeded();
+    assert_eq!(setup.daemon.reload().status, 200);
+    let kept = exported_ca(&setup.daemon);
+    assert_ne!(kept, setup.proxy_ca, "another CA is in force");
+    setup.proxy_ca = kept;
+    assert_eq!(get(&setup), 200);
+    assert_eq!(setup.daemon.worker(), worker);
 }
 
 /// The monitor issues certificates for each kind of entry of the allow list.
 #[test]
 fn m4_hosts_below_wildcards_are_intercepted() {
-    let patterns = limited().allow("**.apex.test").allow("in*label.wild.test");
+    let patterns = Config::limited()
+        .allow("**.apex.test")
+        .allow("in*label.wild.test");
     for host in ["apex.test", "x.apex.test", "in-a-label.wild.test"] {
         let config = patterns.clone().host(host, std::net::Ipv4Addr::LOCALHOST);
-        let scene = Scene::serving(&config, Origin::answering(|_| Answer::Echo), |ca| {
+        let setup = TlsSetup::serving(&config, Origin::answering(|_| Answer::Echo), |ca| {
             Server::of(ca, &[host])
         });
-        let request = scene.message("GET", host, "/", &[]);
-        assert_eq!(scene.http1(host).exchange(&request).status, 200, "{host}");
+        let request = setup.message("GET", host, "/", &[]);
+        assert_eq!(setup.http1(host).exchange(&request).status, 200, "{host}");
     }
 }
 
@@ -293,13 +310,13 @@ fn m4_hosts_below_wildcards_are_intercepted() {
 fn h1_a_drain_lets_the_request_in_hand_finish() {
     for protocol in BOTH {
         let (gate, origin) = endless();
-        let scene = Scene::with(&limited(), &[protocol], origin);
-        assert_finished(&scene, protocol, "allowed.test", gate, || {
-            scene.daemon.signal(Signal::SIGTERM);
-            scene.daemon.wait_for_message("stopping");
+        let setup = TlsSetup::with(&Config::limited(), &[protocol], origin);
+        assert_finished(&setup, protocol, "allowed.test", gate, || {
+            setup.daemon.signal(Signal::SIGTERM);
+            setup.daemon.wait_for_message("stopping");
         });
         let begun = Instant::now();
-        assert_eq!(scene.daemon.wait_exit().code, Some(0));
+        assert_eq!(setup.daemon.wait_exit().code, Some(0));
         assert!(begun.elapsed() < TIMEOUT / 3, "it waits for nobody else");
     }
 }
@@ -308,18 +325,18 @@ fn h1_a_drain_lets_the_request_in_hand_finish() {
 /// `drain_timeout`.
 #[test]
 fn h1_a_drain_does_not_wait_for_an_http2_client_that_says_nothing() {
-    let scene = Scene::echoing(
-        &limited().set("daemon.limits", "header_timeout", r#""1s""#),
+    let setup = TlsSetup::echoing(
+        &Config::limited().set("daemon.limits", "header_timeout", r#""1s""#),
         &["h2"],
     );
-    let mut raw = Raw::open(&scene, "allowed.test", &[]);
+    let mut raw = Raw::open(&setup, "allowed.test", &[]);
     let block = raw.request("GET", "/", &[]);
     raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
     raw.until(|frame| frame.kind == HEADERS).expect("an answer");
-    scene.daemon.signal(Signal::SIGTERM);
+    setup.daemon.signal(Signal::SIGTERM);
     raw.until(|frame| frame.kind == GOAWAY).expect("a goodbye");
     let begun = Instant::now();
-    assert_eq!(scene.daemon.wait_exit().code, Some(0));
+    assert_eq!(setup.daemon.wait_exit().code, Some(0));
     assert!(begun.elapsed() < TIMEOUT / 3);
     drop(raw);
 }
@@ -327,13 +344,13 @@ fn h1_a_drain_does_not_wait_for_an_http2_client_that_says_nothing() {
 /// A client that has a session and sends nothing in it, or not a whole preface.
 #[test]
 fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
-    let config = limited()
+    let config = Config::limited()
         .set("daemon.limits", "header_timeout", r#""500ms""#)
         .set("daemon.limits", "idle_timeout", r#""1s""#);
     for early in [&b""[..], b"PRI * HTTP/2.0\r\n\r\n"] {
-        let scene = Scene::echoing(&config, &["h2"]);
-        let client = scene.client(&["h2"]);
-        let (mut client, _) = scene.tunnel("allowed.test").secure(&client, "allowed.test");
+        let setup = TlsSetup::echoing(&config, &["h2"]);
+        let client = setup.client(&["h2"]);
+        let (mut client, _) = setup.tunnel("allowed.test").secure(&client, "allowed.test");
         client.send(early);
         let begun = Instant::now();
         while !client.read_some().is_empty() {}
@@ -341,8 +358,8 @@ fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
     }
     // One that began a header and does not end it; and one that is idle and does not close.
     for begin in [true, false] {
-        let scene = Scene::echoing(&config, &["h2"]);
-        let mut raw = Raw::open(&scene, "allowed.test", &[]);
+        let setup = TlsSetup::echoing(&config, &["h2"]);
+        let mut raw = Raw::open(&setup, "allowed.test", &[]);
         raw.until(|frame| frame.kind == SETTINGS).expect("settings");
         if begin {
             let block = raw.request("GET", "/", &[]);
@@ -357,16 +374,16 @@ fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
 /// A client that opens a stream and never a window is not kept for ever.
 #[test]
 fn c5_an_http2_connection_on_which_no_message_moves_ends() {
-    let config = limited()
+    let config = Config::limited()
         .set("daemon.limits", "header_timeout", r#""500ms""#)
         .set("daemon.limits", "idle_timeout", r#""1s""#);
-    let scene = Scene::echoing(&config, &["h2"]);
+    let setup = TlsSetup::echoing(&config, &["h2"]);
     // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 section 6.5.2).
-    let mut raw = Raw::open(&scene, "allowed.test", &[(4, 0)]);
+    let mut raw = Raw::open(&setup, "allowed.test", &[(4, 0)]);
     let block = raw.request("GET", "/", &[]);
     raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
     raw.until(|frame| frame.kind == HEADERS).expect("an answer");
-    scene
+    setup
         .daemon
         .wait_for_message("closed a stalled HTTP/2 connection");
     while raw.next().is_some() {}
@@ -375,8 +392,8 @@ fn c5_an_http2_connection_on_which_no_message_moves_ends() {
 /// The answer for the same destination, by every way there.
 #[test]
 fn p9_the_verdict_inside_is_the_verdict_at_the_doors() {
-    let config = limited().allow("127.0.0.1");
-    let scene = Scene::echoing(&config, &["http/1.1"]);
+    let config = Config::limited().allow("127.0.0.1");
+    let setup = TlsSetup::echoing(&config, &["http/1.1"]);
     let plain = Origin::start(|_| Answer::Echo);
     let port = plain.addr().port();
     for (method, reason) in [
@@ -387,10 +404,10 @@ fn p9_the_verdict_inside_is_the_verdict_at_the_doors() {
         ("get", Some("method_not_allowed")),
     ] {
         for host in ["allowed.test", "127.0.0.1"] {
-            let mut door = Connection::open(scene.daemon.http_addr());
+            let mut door = Connection::open(setup.daemon.http_addr());
             let authority = format!("{host}:{port}");
-            let outside = door.exchange(&message(method, &authority, "/", &[]));
-            let inside = scene.ask("http/1.1", method, host, "/", &[]);
+            let outside = door.exchange(&proxy_request(method, &authority, "/", &[]));
+            let inside = setup.ask("http/1.1", method, host, "/", &[]);
             let wanted = if reason.is_some() { 403 } else { 200 };
             assert_eq!(
                 (outside.status, inside.status),
@@ -408,14 +425,14 @@ fn p9_the_verdict_inside_is_the_verdict_at_the_doors() {
         }
     }
     // A reload has its effect inside too, at the next request.
-    let mut kept = inside(&scene, "http/1.1", "allowed.test");
+    let mut kept = inside(&setup, "http/1.1", "allowed.test");
     let (_directory, file) = secret();
     let hooks = hooked(&file)
         .set("network", "mode", r#""limited""#)
         .hook("new", "allowed.test", &["GET"], "/only")
         .set("network.mitm.hooks.new", "action", r#"["clean"]"#);
-    scene.daemon.reload_with(&hooks);
-    assert_eq!(kept.get(&scene, "allowed.test", "/else"), 403);
-    assert_eq!(scene.blocked("mitm_hook_denied")["host"], "allowed.test");
-    assert_eq!(kept.get(&scene, "allowed.test", "/only"), 200);
+    setup.daemon.reload_with(&hooks);
+    assert_eq!(kept.get(&setup, "allowed.test", "/else"), 403);
+    assert_eq!(setup.blocked("mitm_hook_denied")["host"], "allowed.test");
+    assert_eq!(kept.get(&setup, "allowed.test", "/only"), 200);
 }

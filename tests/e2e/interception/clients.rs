@@ -4,20 +4,20 @@
 use std::time::{Duration, Instant};
 
 use e2e::client::Connection;
+use e2e::daemon::Config;
 use e2e::descriptors::Descriptors;
+use e2e::setup::TlsSetup;
 use e2e::tls::TestCa;
 use e2e::wait::TIMEOUT;
 
-use super::{Scene, limited};
-
-fn scene() -> Scene {
-    Scene::echoing(&limited(), &["http/1.1"])
+fn setup() -> TlsSetup {
+    TlsSetup::echoing(&Config::limited(), &["http/1.1"])
 }
 
 /// Short limits that a test can wait for.
-fn hasty() -> Scene {
-    let config = limited().set("daemon.limits", "header_timeout", r#""500ms""#);
-    Scene::echoing(&config, &["http/1.1"])
+fn hasty() -> TlsSetup {
+    let config = Config::limited().set("daemon.limits", "header_timeout", r#""500ms""#);
+    TlsSetup::echoing(&config, &["http/1.1"])
 }
 
 #[test]
@@ -31,15 +31,15 @@ fn m2_what_is_neither_tls_nor_http_is_reset_and_recorded() {
         &[0x17, 3, 3, 0, 1, 0], // a TLS record, but of data
         &[0xff; 4096],
     ] {
-        let scene = scene();
-        let mut client = scene.tunnel("allowed.test");
+        let setup = setup();
+        let mut client = setup.tunnel("allowed.test");
         client.send(first);
         client.expect_reset();
-        let entry = scene.blocked("mitm_required");
+        let entry = setup.blocked("mitm_required");
         assert_eq!(entry["detail"], "not_tls");
         assert_eq!(entry["source"], "mode_guard");
-        assert_eq!(scene.origin.requests().len(), 0);
-        assert_eq!(scene.origin.handshakes().len(), 0);
+        assert_eq!(setup.origin.requests().len(), 0);
+        assert_eq!(setup.origin.handshakes().len(), 0);
     }
 }
 
@@ -47,67 +47,67 @@ fn m2_what_is_neither_tls_nor_http_is_reset_and_recorded() {
 /// recognised.
 #[test]
 fn m2_a_client_that_waits_for_the_server_is_refused_after_header_timeout() {
-    let scene = hasty();
+    let setup = hasty();
     let begun = Instant::now();
-    let mut client = scene.tunnel("allowed.test");
+    let mut client = setup.tunnel("allowed.test");
     client.expect_reset();
     assert!(begun.elapsed() >= Duration::from_millis(500));
     assert!(begun.elapsed() < TIMEOUT / 3);
-    scene.blocked("mitm_required");
+    setup.blocked("mitm_required");
 }
 
 #[test]
 fn m2_a_hello_that_breaks_off_is_no_session() {
-    let scene = scene();
-    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
+    let setup = setup();
+    let hello = setup.client(&["http/1.1"]).hello("allowed.test");
     for length in [1, 4, 5, 6, 9, 43, 80, hello.len() - 1] {
-        let mut client = scene.tunnel("allowed.test");
+        let mut client = setup.tunnel("allowed.test");
         client.send(&hello[..length]);
         client.finish_sending();
         let answer = client.read_to_end();
         assert!(answer.is_empty() || answer[0] == 21, "an alert at most");
     }
-    assert_eq!(scene.origin.handshakes().len(), 0);
-    assert_eq!(scene.status("allowed.test"), 200);
-    scene.assert_sound();
+    assert_eq!(setup.origin.handshakes().len(), 0);
+    assert_eq!(setup.status("allowed.test"), 200);
+    setup.assert_no_crash();
 }
 
 #[test]
 fn m2_a_slow_hello_is_given_up_after_header_timeout() {
-    let scene = hasty();
-    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
-    let mut client = scene.tunnel("allowed.test");
+    let setup = hasty();
+    let hello = setup.client(&["http/1.1"]).hello("allowed.test");
+    let mut client = setup.tunnel("allowed.test");
     client.send(&hello[..hello.len() - 1]);
     let begun = Instant::now();
     client.expect_reset();
     assert!(begun.elapsed() < TIMEOUT / 3);
     // A client whose hello is complete, and that sends nothing more.
-    let mut client = scene.tunnel("allowed.test");
+    let mut client = setup.tunnel("allowed.test");
     client.send(&hello);
     let begun = Instant::now();
     assert_eq!(client.read_exact(1), [22], "the server's hello");
     while !client.read_some().is_empty() {}
     assert!(begun.elapsed() < TIMEOUT / 3);
-    scene
+    setup
         .daemon
         .wait_for_message("did not finish its TLS handshake in time");
 }
 
 #[test]
 fn m2_a_client_may_write_its_bytes_one_by_one() {
-    let scene = scene();
-    let client = scene.client(&["http/1.1"]).trickling();
-    let (mut inside, _) = scene.tunnel("allowed.test").secure(&client, "allowed.test");
-    let get = scene.message("GET", "allowed.test", "/", &[]);
+    let setup = setup();
+    let client = setup.client(&["http/1.1"]).trickling();
+    let (mut inside, _) = setup.tunnel("allowed.test").secure(&client, "allowed.test");
+    let get = setup.message("GET", "allowed.test", "/", &[]);
     assert_eq!(inside.exchange(&get).status, 200);
 }
 
 #[test]
 fn m2_bytes_behind_connect_are_the_beginning_of_tls() {
-    let scene = scene();
-    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
-    let authority = scene.authority("allowed.test");
-    let mut client = Connection::open(scene.daemon.http_addr());
+    let setup = setup();
+    let hello = setup.client(&["http/1.1"]).hello("allowed.test");
+    let authority = setup.authority("allowed.test");
+    let mut client = Connection::open(setup.daemon.http_addr());
     let connect = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
     client.send([connect.as_bytes(), &hello].concat());
     assert_eq!(client.read_head().status, 200);
@@ -117,8 +117,8 @@ fn m2_bytes_behind_connect_are_the_beginning_of_tls() {
 /// Each is refused with an alert, and leaves no trace.
 #[test]
 fn m2_garbage_in_records_gets_an_alert() {
-    let scene = scene();
-    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
+    let setup = setup();
+    let hello = setup.client(&["http/1.1"]).hello("allowed.test");
     let mut long = vec![22, 3, 1, 0x40, 0];
     long.extend([1, 1, 0, 1]); // a hello of 65537 bytes
     long.resize(5 + 0x4000, 0);
@@ -134,19 +134,19 @@ fn m2_garbage_in_records_gets_an_alert() {
         ("a version", &version),
         ("a length", &lengths),
     ] {
-        let mut client = scene.tunnel("allowed.test");
+        let mut client = setup.tunnel("allowed.test");
         client.send(bytes);
         let alert = client.read_to_end();
         assert_eq!(alert[..5], [21, 3, 3, 0, 2], "{what}: {alert:?}");
     }
-    assert_eq!(scene.status("allowed.test"), 200);
-    scene.assert_sound();
+    assert_eq!(setup.status("allowed.test"), 200);
+    setup.assert_no_crash();
 }
 
 /// SSL 3 to TLS 1.1 are not supported; the client gets an alert.
 #[test]
 fn m6_tls_1_0_is_refused_with_an_alert() {
-    let scene = scene();
+    let setup = setup();
     let mut body = vec![3, 1];
     body.extend([7; 32]);
     body.push(0); // no session
@@ -155,7 +155,7 @@ fn m6_tls_1_0_is_refused_with_an_alert() {
     let mut hello = vec![22, 3, 1, 0, u8::try_from(body.len() + 4).expect("short")];
     hello.extend([1, 0, 0, u8::try_from(body.len()).expect("short")]);
     hello.extend(body);
-    let mut client = scene.tunnel("allowed.test");
+    let mut client = setup.tunnel("allowed.test");
     client.send(&hello);
     let alert = client.read_to_end();
     assert_eq!((alert[0], alert.len()), (21, 7), "{alert:?}");
@@ -167,37 +167,37 @@ fn m2_many_broken_clients_leave_room_for_good_ones() {
     let Some(_reserved) = Descriptors::reserve(430) else {
         return;
     };
-    let scene = scene();
-    let hello = scene.client(&["http/1.1"]).hello("allowed.test");
+    let setup = setup();
+    let hello = setup.client(&["http/1.1"]).hello("allowed.test");
     let mut held = Vec::new();
     for number in 0..200 {
-        let mut client = scene.tunnel("allowed.test");
+        let mut client = setup.tunnel("allowed.test");
         client.send(&hello[..number % hello.len()]);
         held.push(client);
     }
-    assert_eq!(scene.status("allowed.test"), 200);
+    assert_eq!(setup.status("allowed.test"), 200);
     drop(held);
-    scene.assert_sound();
+    setup.assert_no_crash();
 }
 
 #[test]
 fn m4_a_client_that_does_not_trust_the_ca_is_told_of_once_per_host_and_minute() {
-    let scene = Scene::echoing(&limited().allow("127.0.0.1"), &["http/1.1"]);
+    let setup = TlsSetup::echoing(&Config::limited().allow("127.0.0.1"), &["http/1.1"]);
     let stranger = e2e::tls::Client::trusting(&TestCa::new());
     for host in ["allowed.test", "127.0.0.1"] {
         for _ in 0..5 {
-            let refused = scene.tunnel(host).try_secure(&stranger, host);
+            let refused = setup.tunnel(host).try_secure(&stranger, host);
             assert!(refused.is_err());
         }
     }
-    assert_eq!(scene.status("allowed.test"), 200);
+    assert_eq!(setup.status("allowed.test"), 200);
     let told = |line: &e2e::daemon::LogLine| line.message_contains("does not trust the proxy's CA");
-    scene
+    setup
         .daemon
         .wait_for_log(|line| told(line) && line.field("host").is_some_and(|it| it == "127.0.0.1"));
-    assert_eq!(scene.daemon.reload().status, 200);
-    scene.daemon.wait_for_message("reloaded");
-    let lines = scene.daemon.logs();
+    assert_eq!(setup.daemon.reload().status, 200);
+    setup.daemon.wait_for_message("reloaded");
+    let lines = setup.daemon.logs();
     let lines: Vec<_> = lines.iter().filter(|line| told(line)).collect();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     for line in lines {
@@ -205,5 +205,5 @@ fn m4_a_client_that_does_not_trust_the_ca_is_told_of_once_per_host_and_minute() 
         let said = line.message().unwrap_or_default();
         assert!(said.contains("proxyctl ca show"), "{said}");
     }
-    assert_eq!(scene.daemon.blocked().len(), 0, "nothing was refused");
+    assert_eq!(setup.daemon.blocked().len(), 0, "nothing was refused");
 }

@@ -4,15 +4,16 @@ use std::io::Write as _;
 
 use e2e::client::{Connection, Http2};
 use e2e::daemon::Daemon;
+use e2e::proxyctl::exported_ca;
+use e2e::raw_origin::{read_head, serve_each};
+use e2e::setup::TlsSetup;
 use e2e::tls::{Client, Server, TestCa};
 use rustls::{ServerConnection, StreamOwned};
 
 use super::frames::{END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame};
 use super::hooks::{hooked, secret};
 use super::resets::Http2Origin;
-use super::{NAMES, exported, start};
 use crate::forward::early::upload;
-use crate::forward::scene::{each_by_hand, read_head};
 
 /// `:status: 413` (RFC 7541 section 6.2.2, with the name of the static table's entry 8).
 const TOO_MUCH: &[u8] = b"\x08\x03413";
@@ -28,9 +29,9 @@ pub(super) struct Writable {
 impl Writable {
     pub(super) fn new(port: u16, ca: &TestCa) -> Self {
         let (directory, file) = secret();
-        let daemon = start(&hooked(&file), ca);
+        let daemon = Daemon::start_trusting(&hooked(&file), ca);
         Self {
-            client: Client::trusting_pem(&exported(&daemon)),
+            client: Client::trusting_pem(&exported_ca(&daemon)),
             daemon,
             authority: format!("hooked.test:{port}"),
             _secret: directory,
@@ -57,8 +58,10 @@ impl Writable {
 #[test]
 fn m6_an_answer_is_read_inside_though_writing_the_body_broke() {
     let ca = TestCa::new();
-    let config = Server::of(&ca, &NAMES).alpn(&["http/1.1"]).config();
-    let origin = each_by_hand(move |_, stream| {
+    let config = Server::of(&ca, &TlsSetup::NAMES)
+        .alpn(&["http/1.1"])
+        .config();
+    let origin = serve_each(move |_, stream| {
         let session = ServerConnection::new(config.clone()).map_err(std::io::Error::other)?;
         let mut stream = StreamOwned::new(session, stream);
         read_head(&mut stream)?;
@@ -66,15 +69,15 @@ fn m6_an_answer_is_read_inside_though_writing_the_body_broke() {
         stream.conn.send_close_notify();
         stream.flush()
     });
-    let scene = Writable::new(origin.port(), &ca);
+    let setup = Writable::new(origin.port(), &ca);
     // This client cannot read any more after a failed write, so the proxy must read everything.
     for size in [1024, 64 * 1024, 192 * 1024] {
         for _ in 0..15 {
-            let client = scene.client.clone().alpn(&["http/1.1"]);
-            let (mut client, _) = scene.tunnel().secure(&client, "hooked.test");
+            let client = setup.client.clone().alpn(&["http/1.1"]);
+            let (mut client, _) = setup.tunnel().secure(&client, "hooked.test");
             client.send(format!(
                 "POST /api/x HTTP/1.1\r\nHost: {}\r\nContent-Length: {size}\r\n\r\n",
-                scene.authority
+                setup.authority
             ));
             upload(&mut client, size);
             let answer = client.read_final_response();
@@ -87,8 +90,8 @@ fn m6_an_answer_is_read_inside_though_writing_the_body_broke() {
 #[test]
 fn m6_an_answer_over_http2_is_read_though_the_stream_is_reset_behind_it() {
     let ca = TestCa::new();
-    let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
-    let origin = each_by_hand(move |_, stream| {
+    let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
+    let origin = serve_each(move |_, stream| {
         let mut origin = Http2Origin::accept(stream, config.clone())?;
         loop {
             let stream = origin.next(HEADERS)?.stream;
@@ -97,9 +100,9 @@ fn m6_an_answer_over_http2_is_read_though_the_stream_is_reset_behind_it() {
             origin.send(&frames)?;
         }
     });
-    let scene = Writable::new(origin.port(), &ca);
-    let client = scene.http2();
-    let url = scene.url();
+    let setup = Writable::new(origin.port(), &ca);
+    let client = setup.http2();
+    let url = setup.url();
     for size in [1024, 64 * 1024, 1 << 20] {
         for _ in 0..10 {
             let mut exchange = client.open("POST", &url, &[]);

@@ -1,14 +1,15 @@
 //! Hostile HTTP/2 clients: whatever they send, the connection ends or is bounded, other clients are
 //! served, and the memory stays the same (SPEC M6; RFC 9113 section 10.5).
 
+use e2e::daemon::Config;
 use e2e::origin::Answer;
+use e2e::process::memory;
+use e2e::setup::TlsSetup;
 
-use super::bodies::memory;
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, Raw,
     SETTINGS, WINDOW_UPDATE, field, frame,
 };
-use super::{Scene, limited};
 
 /// Permitted growth of the worker, in KiB.
 const GROWTH: u64 = 48 * 1024;
@@ -19,29 +20,31 @@ const GROWTH: u64 = 48 * 1024;
 const UNREAD_GROWTH: u64 = 160 * 1024;
 
 /// Runs an attack and checks that the proxy survives it.
-fn survives(attack: impl FnOnce(&Scene, &mut Raw)) {
+fn survives(attack: impl FnOnce(&TlsSetup, &mut Raw)) {
     survives_within(GROWTH, attack);
 }
 
-fn survives_within(growth: u64, attack: impl FnOnce(&Scene, &mut Raw)) {
-    let scene = Scene::new(&limited(), &["h2", "http/1.1"], |request| {
-        match request.target.as_str() {
+fn survives_within(growth: u64, attack: impl FnOnce(&TlsSetup, &mut Raw)) {
+    let setup = TlsSetup::new(
+        &Config::limited(),
+        &["h2", "http/1.1"],
+        |request| match request.target.as_str() {
             "/silent" => Answer::Silence,
             "/big" => Answer::bytes("text/plain", &vec![b'x'; 4 << 20]),
             _ => Answer::text("here"),
-        }
-    });
-    assert_eq!(scene.status("allowed.test"), 200);
-    let before = memory(&scene);
-    let mut raw = Raw::open(&scene, "allowed.test", &[]);
-    attack(&scene, &mut raw);
-    assert_eq!(scene.status("allowed.test"), 200, "others are served");
-    let get = scene.http2("allowed.test");
-    let url = scene.url("allowed.test", "/");
+        },
+    );
+    assert_eq!(setup.status("allowed.test"), 200);
+    let before = memory(setup.daemon.worker()).resident;
+    let mut raw = Raw::open(&setup, "allowed.test", &[]);
+    attack(&setup, &mut raw);
+    assert_eq!(setup.status("allowed.test"), 200, "others are served");
+    let get = setup.http2("allowed.test");
+    let url = setup.url("allowed.test", "/");
     assert_eq!(get.request("GET", &url, &[], b"").status, 200);
-    let after = memory(&scene);
+    let after = memory(setup.daemon.worker()).resident;
     assert!(after < before + growth, "{before} to {after} KiB");
-    scene.assert_sound();
+    setup.assert_no_crash();
 }
 
 /// Sends until the other end closes, or this many times.
@@ -120,7 +123,7 @@ fn m6_frames_that_carry_nothing_end_the_connection() {
         frame(0xbe, 0, 0, &[]),
     ] {
         let kind = part[3];
-        survives(|scene, raw| {
+        survives(|setup, raw| {
             let batch = part.repeat(100);
             let ended = flood(raw, 1_000, |number| match number % 20 {
                 // An answer to the last of them, up to which everything is read.
@@ -128,7 +131,7 @@ fn m6_frames_that_carry_nothing_end_the_connection() {
                 _ => batch.clone(),
             });
             assert!(ended || raw.until(|_| false).is_none(), "kind {kind}");
-            scene.daemon.wait_for_message("too many HTTP/2 frames");
+            setup.daemon.wait_for_message("too many HTTP/2 frames");
         });
     }
 }
@@ -137,7 +140,7 @@ fn m6_frames_that_carry_nothing_end_the_connection() {
 #[test]
 fn m6_requests_that_are_reset_before_their_answer_end_the_connection() {
     const BATCH: usize = 100;
-    survives(|scene, raw| {
+    survives(|setup, raw| {
         let block = raw.request("GET", "/silent", &[]);
         let ended = (0..40).any(|batch| {
             let streams = || (batch * BATCH..(batch + 1) * BATCH).map(stream);
@@ -149,7 +152,7 @@ fn m6_requests_that_are_reset_before_their_answer_end_the_connection() {
                 return true;
             }
             // h2 itself limits resets of requests that were not begun.
-            scene.origin.wait_for("the requests", |requests| {
+            setup.origin.wait_for("the requests", |requests| {
                 let silent = requests.iter().filter(|one| one.target == "/silent");
                 (silent.count() >= (batch + 1) * BATCH).then_some(())
             });
@@ -160,7 +163,7 @@ fn m6_requests_that_are_reset_before_their_answer_end_the_connection() {
             raw.try_send(reset).is_err() || raw.until(|frame| frame.kind == PING).is_none()
         });
         assert!(ended, "4000 requests were begun and reset");
-        scene.daemon.wait_for_message("too many HTTP/2 frames");
+        setup.daemon.wait_for_message("too many HTTP/2 frames");
     });
 }
 
@@ -264,12 +267,12 @@ fn m6_no_more_streams_at_once_than_were_told() {
 /// The one request without a path (RFC 9110 section 7.1).
 #[test]
 fn p7_options_for_the_server_itself_reach_it() {
-    survives(|scene, raw| {
+    survives(|setup, raw| {
         let block = raw.request("OPTIONS", "*", &[]);
         raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
         let answer = raw.until(|frame| frame.stream == 1).expect("an answer");
         assert_eq!(answer.payload.first(), Some(&0x88), "200: {answer:?}");
-        let seen = scene.origin.requests().pop().expect("a request");
+        let seen = setup.origin.requests().pop().expect("a request");
         assert_eq!((&*seen.method, &*seen.target), ("OPTIONS", "*"));
     });
 }
@@ -278,8 +281,8 @@ fn p7_options_for_the_server_itself_reach_it() {
 /// (SPEC M7).
 #[test]
 fn m7_connect_on_a_stream_is_refused() {
-    survives(|scene, raw| {
-        let authority = scene.authority("allowed.test");
+    survives(|setup, raw| {
+        let authority = setup.authority("allowed.test");
         let connect = [field(":method", "CONNECT"), field(":authority", &authority)].concat();
         raw.send(frame(HEADERS, END_HEADERS, 1, &connect));
         let answer = raw.until(|frame| frame.stream == 1).expect("an answer");
@@ -294,7 +297,7 @@ fn m7_connect_on_a_stream_is_refused() {
         if let Some(answer) = answer.filter(|answer| answer.kind == HEADERS) {
             assert_ne!(answer.payload.first(), Some(&0x88), "no 200");
         }
-        let reached = scene.origin.requests();
+        let reached = setup.origin.requests();
         assert!(reached.iter().all(|request| request.method == "GET"));
     });
 }
@@ -315,15 +318,15 @@ fn m6_malformed_requests_reach_nobody() {
         &[("content-length", "1"), ("content-length", "2")],
     ];
     for fields in cases {
-        survives(|scene, raw| {
-            let before = scene.origin.requests().len();
+        survives(|setup, raw| {
+            let before = setup.origin.requests().len();
             let block = raw.request("GET", "/malformed", fields);
             raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
             let answer = raw.until(|frame| frame.stream == 1 || frame.kind == GOAWAY);
             let answer = answer.filter(|answer| answer.kind == HEADERS);
             let ok = answer.is_some_and(|answer| answer.payload.first() == Some(&0x88));
             assert!(!ok, "{fields:?}");
-            assert_eq!(scene.origin.requests().len(), before, "{fields:?}");
+            assert_eq!(setup.origin.requests().len(), before, "{fields:?}");
         });
     }
 }
@@ -331,10 +334,10 @@ fn m6_malformed_requests_reach_nobody() {
 /// The resources of one client are its own.
 #[test]
 fn m6_clients_of_one_origin_do_not_starve_each_other() {
-    survives(|scene, raw| {
+    survives(|setup, raw| {
         let block = raw.request("GET", "/silent", &[]);
         let mut greedy: Vec<Raw> = (0..3)
-            .map(|_| Raw::open(scene, "allowed.test", &[]))
+            .map(|_| Raw::open(setup, "allowed.test", &[]))
             .collect();
         for raw in &mut greedy {
             for number in 0..100 {
@@ -342,7 +345,7 @@ fn m6_clients_of_one_origin_do_not_starve_each_other() {
                 raw.send(begun);
             }
         }
-        scene
+        setup
             .origin
             .wait_for("what it can have in hand", |requests| {
                 let held = requests

@@ -3,8 +3,7 @@
 use std::io;
 
 use e2e::client::Connection;
-
-use super::Scene;
+use e2e::setup::TlsSetup;
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -90,9 +89,9 @@ fn integer(bytes: &mut Vec<u8>, mut number: usize, most: usize) {
 
 impl Raw {
     /// HTTP/2 inside intercepted TLS, with these settings (identifiers and values).
-    pub(super) fn open(scene: &Scene, host: &str, settings: &[(u16, u32)]) -> Self {
-        let client = scene.client(&["h2"]);
-        let (mut connection, session) = scene.tunnel(host).secure(&client, host);
+    pub(super) fn open(setup: &TlsSetup, host: &str, settings: &[(u16, u32)]) -> Self {
+        let client = setup.client(&["h2"]);
+        let (mut connection, session) = setup.tunnel(host).secure(&client, host);
         assert_eq!(session.alpn.as_deref(), Some("h2"));
         let settings: Vec<u8> = settings
             .iter()
@@ -101,7 +100,7 @@ impl Raw {
         connection.send([PREFACE, &frame(SETTINGS, 0, 0, &settings)].concat());
         Self {
             connection,
-            authority: scene.authority(host),
+            authority: setup.authority(host),
         }
     }
 

@@ -4,30 +4,30 @@
 use std::sync::Mutex;
 use std::sync::mpsc;
 
+use e2e::daemon::Config;
 use e2e::origin::Answer;
+use e2e::setup::TlsSetup;
 use e2e::wait::TIMEOUT;
-
-use super::{Scene, limited};
 
 #[test]
 fn m6_a_client_that_ends_its_side_of_tls_gets_its_answer() {
     for says_so in [true, false] {
         let (let_answer, held) = mpsc::channel();
         let held = Mutex::new(held);
-        let scene = Scene::new(&limited(), &["http/1.1"], move |_| {
+        let setup = TlsSetup::new(&Config::limited(), &["http/1.1"], move |_| {
             let held = held.lock().expect("the lock").recv_timeout(TIMEOUT);
             held.expect("the test lets the origin answer");
             Answer::Echo
         });
-        let mut client = scene.http1("allowed.test");
-        client.send(scene.message("GET", "allowed.test", "/a", &[]));
+        let mut client = setup.http1("allowed.test");
+        client.send(setup.message("GET", "allowed.test", "/a", &[]));
         if says_so {
             client.close_notify();
         } else {
             // Like programs that only close the socket.
             client.finish_sending();
         }
-        scene.origin.wait_for("the request", |requests| {
+        setup.origin.wait_for("the request", |requests| {
             requests.first().filter(|request| request.complete)?;
             Some(())
         });
@@ -40,13 +40,13 @@ fn m6_a_client_that_ends_its_side_of_tls_gets_its_answer() {
 
 #[test]
 fn m6_a_client_that_resets_takes_its_request_back() {
-    let scene = Scene::new(&limited(), &["http/1.1"], |_| Answer::Silence);
-    let mut client = scene.http1("allowed.test");
-    client.send(scene.message("GET", "allowed.test", "/", &[]));
+    let setup = TlsSetup::new(&Config::limited(), &["http/1.1"], |_| Answer::Silence);
+    let mut client = setup.http1("allowed.test");
+    client.send(setup.message("GET", "allowed.test", "/", &[]));
     client.close_notify();
-    scene
+    setup
         .origin
         .wait_for("the request", |requests| requests.first().map(|_| ()));
     client.reset();
-    scene.origin.wait_until_idle();
+    setup.origin.wait_until_idle();
 }

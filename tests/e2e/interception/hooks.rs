@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use e2e::client::{Connection, Socks5Target};
+use e2e::client::{Connection, Socks5Target, proxy_request};
 use e2e::daemon::Config;
 use e2e::origin::Answer;
+use e2e::setup::TlsSetup;
 use e2e::tls::Client;
 use serde_json::{Value, json};
 
-use super::{BOTH, Scene};
-use crate::forward::scene::message;
+use super::BOTH;
 
 pub(crate) const SECRET: &str = "hunter2-of-the-proxy";
 
@@ -56,48 +56,48 @@ pub(crate) fn secret() -> (tempfile::TempDir, std::path::PathBuf) {
     (directory, file)
 }
 
-fn hooked_scene(protocols: &[&str]) -> (tempfile::TempDir, Scene) {
+fn hooked_setup(protocols: &[&str]) -> (tempfile::TempDir, TlsSetup) {
     let (directory, file) = secret();
-    let scene = Scene::echoing(&hooked(&file), protocols);
-    (directory, scene)
+    let setup = TlsSetup::echoing(&hooked(&file), protocols);
+    (directory, setup)
 }
 
 #[test]
 fn m1_in_full_mode_the_client_sees_the_origins_own_certificate_and_resumes_with_it() {
-    let scene = Scene::echoing(&Config::example(), &BOTH);
-    let direct = Client::trusting(&scene.ca).alpn(&["http/1.1"]);
-    let (_, wanted) = Connection::open(scene.origin.addr()).secure(&direct.clone(), "allowed.test");
+    let setup = TlsSetup::echoing(&Config::example(), &BOTH);
+    let direct = Client::trusting(&setup.ca).alpn(&["http/1.1"]);
+    let (_, wanted) = Connection::open(setup.origin.addr()).secure(&direct.clone(), "allowed.test");
     for _ in 0..2 {
-        let (mut client, session) = scene.tunnel("allowed.test").secure(&direct, "allowed.test");
+        let (mut client, session) = setup.tunnel("allowed.test").secure(&direct, "allowed.test");
         assert_eq!(session.certificates, wanted.certificates);
-        let answer = client.exchange(&scene.message("POST", "allowed.test", "/", &[]));
+        let answer = client.exchange(&setup.message("POST", "allowed.test", "/", &[]));
         assert_eq!(answer.status, 200);
     }
-    let (_, last) = scene.tunnel("allowed.test").secure(&direct, "allowed.test");
+    let (_, last) = setup.tunnel("allowed.test").secure(&direct, "allowed.test");
     assert!(last.resumed);
 }
 
 #[test]
 fn m1_only_the_hooked_host_is_intercepted() {
-    let (_directory, scene) = hooked_scene(&["http/1.1"]);
-    let theirs = Client::trusting(&scene.ca);
-    let (mut client, _) = scene.tunnel("allowed.test").secure(&theirs, "allowed.test");
-    let answer = client.exchange(&scene.message("DELETE", "allowed.test", "/any", &[]));
+    let (_directory, setup) = hooked_setup(&["http/1.1"]);
+    let theirs = Client::trusting(&setup.ca);
+    let (mut client, _) = setup.tunnel("allowed.test").secure(&theirs, "allowed.test");
+    let answer = client.exchange(&setup.message("DELETE", "allowed.test", "/any", &[]));
     assert_eq!(answer.status, 200);
     assert!(
-        scene
+        setup
             .tunnel("hooked.test")
             .try_secure(&theirs, "hooked.test")
             .is_err()
     );
-    let answer = scene.ask("http/1.1", "GET", "hooked.test", "/api/x", &[]);
+    let answer = setup.ask("http/1.1", "GET", "hooked.test", "/api/x", &[]);
     assert_eq!(answer.status, 200);
 }
 
 #[test]
 fn m9_a_hook_strips_and_injects_however_fields_are_spelt() {
     for protocol in BOTH {
-        let (_directory, scene) = hooked_scene(&[protocol]);
+        let (_directory, setup) = hooked_setup(&[protocol]);
         for name in ["x-api-key", "x_api_key", "x-api_key"] {
             let fields = [
                 (name, "of-the-client"),
@@ -109,9 +109,9 @@ fn m9_a_hook_strips_and_injects_however_fields_are_spelt() {
                 .into_iter()
                 .filter(|(name, _)| protocol != "h2" || *name != "Authorization")
                 .collect();
-            let answer = scene.ask(protocol, "POST", "hooked.test", "/api/x?y", &fields);
+            let answer = setup.ask(protocol, "POST", "hooked.test", "/api/x?y", &fields);
             assert_eq!(answer.status, 200, "{}", answer.text());
-            let seen = scene.origin.requests().pop().expect("a request");
+            let seen = setup.origin.requests().pop().expect("a request");
             let injected = format!("Bearer {SECRET}");
             assert_eq!(seen.headers.all("authorization"), [&injected]);
             assert_eq!(seen.header("x-kept"), Some("1"));
@@ -122,16 +122,16 @@ fn m9_a_hook_strips_and_injects_however_fields_are_spelt() {
 
 #[test]
 fn m9_what_a_hook_strips_is_stripped_from_trailers_too() {
-    let (_directory, scene) = hooked_scene(&["http/1.1"]);
-    let mut client = scene.http1("hooked.test");
+    let (_directory, setup) = hooked_setup(&["http/1.1"]);
+    let mut client = setup.http1("hooked.test");
     let fields = [
         ("Transfer-Encoding", "chunked"),
         ("Trailer", "X-Api-Key, Authorization, X-Kept"),
     ];
-    client.send(scene.message("POST", "hooked.test", "/api/x", &fields));
+    client.send(setup.message("POST", "hooked.test", "/api/x", &fields));
     client.send("1\r\na\r\n0\r\nX-Api-Key: mine\r\nAuthorization: mine\r\nX-Kept: 1\r\n\r\n");
     assert_eq!(client.read_final_response().status, 200);
-    let seen = scene.origin.requests().pop().expect("a request");
+    let seen = setup.origin.requests().pop().expect("a request");
     assert_eq!(seen.text(), "a");
     let trailers: Vec<_> = seen.trailers.iter().collect();
     assert_eq!(
@@ -145,7 +145,7 @@ fn m9_what_a_hook_strips_is_stripped_from_trailers_too() {
 #[test]
 fn m10_what_no_hook_is_for_is_refused_in_full_mode_too() {
     for protocol in BOTH {
-        let (_directory, scene) = hooked_scene(&[protocol]);
+        let (_directory, setup) = hooked_setup(&[protocol]);
         for (method, path) in [
             ("GET", "/"),
             ("GET", "/ap"),
@@ -167,13 +167,13 @@ fn m10_what_no_hook_is_for_is_refused_in_full_mode_too() {
             if protocol == "h2" && path == "*" {
                 continue;
             }
-            let answer = scene.ask(protocol, method, "hooked.test", path, &[]);
+            let answer = setup.ask(protocol, method, "hooked.test", path, &[]);
             assert_eq!(answer.status, 403, "{protocol} {method} {path}");
             assert_eq!(answer.header("x-proxy-error"), Some("blocked-by-mitm-hook"));
             assert!(answer.text().contains("\"reason\":\"mitm_hook_denied\""));
         }
-        assert_eq!(scene.origin.requests().len(), 0);
-        let entry = scene.blocked("mitm_hook_denied");
+        assert_eq!(setup.origin.requests().len(), 0);
+        let entry = setup.blocked("mitm_hook_denied");
         assert_eq!(entry["protocol"], "https");
         assert_eq!(entry["mode"], "full");
     }
@@ -181,18 +181,18 @@ fn m10_what_no_hook_is_for_is_refused_in_full_mode_too() {
 
 #[test]
 fn m10_a_hooked_host_is_reached_by_intercepted_tls_alone() {
-    let (_directory, scene) = hooked_scene(&["http/1.1"]);
-    let mut client = Connection::open(scene.daemon.http_addr());
-    let authority = scene.authority("hooked.test");
-    let answer = client.exchange(&message("GET", &authority, "/api/x", &[]));
+    let (_directory, setup) = hooked_setup(&["http/1.1"]);
+    let mut client = Connection::open(setup.daemon.http_addr());
+    let authority = setup.authority("hooked.test");
+    let answer = client.exchange(&proxy_request("GET", &authority, "/api/x", &[]));
     assert_eq!(
         (answer.status, &answer.json()["reason"]),
         (403, &json!("mitm_required"))
     );
-    let mut client = Connection::open(scene.daemon.socks_addr());
-    let target = Socks5Target::name("hooked.test", scene.origin.addr().port());
+    let mut client = Connection::open(setup.daemon.socks_addr());
+    let target = Socks5Target::name("hooked.test", setup.origin.addr().port());
     assert_eq!(client.socks5_connect(&target).reply, 2);
-    let reasons: Vec<_> = scene
+    let reasons: Vec<_> = setup
         .daemon
         .blocked()
         .iter()
@@ -200,18 +200,18 @@ fn m10_a_hooked_host_is_reached_by_intercepted_tls_alone() {
         .collect();
     let wanted = [["http", "mitm_required"], ["socks5", "mitm_required"]];
     assert_eq!(reasons, wanted.map(|entry| json!(entry)));
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn m10_a_hook_does_not_lift_limited_mode() {
     let (_directory, file) = secret();
     let config = hooked(&file).set("network", "mode", r#""limited""#);
-    let scene = Scene::echoing(&config, &["http/1.1"]);
-    let answer = scene.ask("http/1.1", "POST", "hooked.test", "/api/x", &[]);
+    let setup = TlsSetup::echoing(&config, &["http/1.1"]);
+    let answer = setup.ask("http/1.1", "POST", "hooked.test", "/api/x", &[]);
     assert_eq!(answer.status, 403);
     assert!(answer.text().contains("method_not_allowed"));
-    let answer = scene.ask("http/1.1", "GET", "hooked.test", "/api/x", &[]);
+    let answer = setup.ask("http/1.1", "GET", "hooked.test", "/api/x", &[]);
     assert_eq!(answer.status, 200);
 }
 
@@ -220,7 +220,7 @@ fn m9_b4_the_secret_is_told_to_the_origin_and_to_nobody_else() {
     for protocol in BOTH {
         let (_directory, file) = secret();
         let config = hooked(&file).set("daemon", "log", r#""trace""#);
-        let scene = Scene::new(&config, &[protocol], |request| {
+        let setup = TlsSetup::new(&config, &[protocol], |request| {
             match request.target.as_str() {
                 "/api/reset" => Answer::Reset,
                 "/api/close" => Answer::Close,
@@ -234,25 +234,25 @@ fn m9_b4_the_secret_is_told_to_the_origin_and_to_nobody_else() {
             ("POST", "/api/close", 502),
             ("GET", "/no", 403),
         ] {
-            let answer = scene.ask(protocol, method, "hooked.test", path, &[]);
+            let answer = setup.ask(protocol, method, "hooked.test", path, &[]);
             assert_eq!(answer.status, status, "{path}: {}", answer.text());
             assert!(!answer.text().contains("hunter2"), "{}", answer.text());
             let heads: Vec<_> = answer.headers.iter().collect();
             assert!(!format!("{heads:?}").contains("hunter2"));
         }
-        let sent = scene.origin.requests();
+        let sent = setup.origin.requests();
         assert!(
             sent.iter()
                 .all(|request| request.header("authorization").is_some())
         );
         for target in ["/config", "/blocked", "/patterns"] {
-            let told = scene.daemon.admin("GET", target, None).text();
+            let told = setup.daemon.admin("GET", target, None).text();
             assert!(!told.contains("hunter2"), "{target}: {told}");
         }
         // After everything that was logged before.
-        assert_eq!(scene.daemon.reload().status, 200);
-        scene.daemon.wait_for_message("reloaded");
-        for line in scene.daemon.logs() {
+        assert_eq!(setup.daemon.reload().status, 200);
+        setup.daemon.wait_for_message("reloaded");
+        for line in setup.daemon.logs() {
             assert!(!line.raw.contains("hunter2"), "{}", line.raw);
             // Nor as bytes.
             assert!(!line.raw.contains("104, 117, 110, 116"), "{}", line.raw);
@@ -263,9 +263,9 @@ fn m9_b4_the_secret_is_told_to_the_origin_and_to_nobody_else() {
 #[test]
 fn m9_a_secret_is_read_again_on_reload_and_a_missing_one_changes_nothing() {
     let (_directory, file) = secret();
-    let scene = Scene::echoing(&hooked(&file), &["http/1.1"]);
-    let injected = |scene: &Scene| -> String {
-        let answer = scene.ask("http/1.1", "GET", "hooked.test", "/api/x", &[]);
+    let setup = TlsSetup::echoing(&hooked(&file), &["http/1.1"]);
+    let injected = |setup: &TlsSetup| -> String {
+        let answer = setup.ask("http/1.1", "GET", "hooked.test", "/api/x", &[]);
         assert_eq!(answer.status, 200);
         let headers = answer.json()["headers"].clone();
         let is_it = |field: &&Value| {
@@ -279,18 +279,18 @@ fn m9_a_secret_is_read_again_on_reload_and_a_missing_one_changes_nothing() {
             .expect("text")
             .to_owned()
     };
-    let mut kept = scene.http1("hooked.test");
-    let request = scene.message("GET", "hooked.test", "/api/x", &[]);
+    let mut kept = setup.http1("hooked.test");
+    let request = setup.message("GET", "hooked.test", "/api/x", &[]);
     assert!(kept.exchange(&request).text().contains(SECRET));
     std::fs::write(&file, "another\n").expect("a file");
-    assert_eq!(injected(&scene), format!("Bearer {SECRET}"));
-    assert_eq!(scene.daemon.reload().status, 200);
-    assert_eq!(injected(&scene), "Bearer another");
+    assert_eq!(injected(&setup), format!("Bearer {SECRET}"));
+    assert_eq!(setup.daemon.reload().status, 200);
+    assert_eq!(injected(&setup), "Bearer another");
     let answer = kept.exchange(&request).text();
     assert!(answer.contains("another"), "a kept session hears of it");
     std::fs::remove_file(&file).expect("the file");
-    let failed = scene.daemon.reload();
+    let failed = setup.daemon.reload();
     assert_eq!(failed.status, 500);
     assert!(!failed.text().contains("another"));
-    assert_eq!(injected(&scene), "Bearer another");
+    assert_eq!(injected(&setup), "Bearer another");
 }

@@ -4,16 +4,17 @@ use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 
+use e2e::raw_origin::{read_head, serve_each, serve_one};
+use e2e::setup::TlsSetup;
 use e2e::tls::{Server, TestCa};
 use e2e::wait::TIMEOUT;
 use rustls::ServerConfig;
 
+use super::BOTH;
 use super::early::Writable;
 use super::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, field, frame};
 use super::origins::Odd;
-use super::resets::{Http2Origin, OK, scene};
-use super::{BOTH, NAMES};
-use crate::forward::scene::{by_hand, each_by_hand, read_head};
+use super::resets::{Http2Origin, OK, setup};
 
 /// A status that has no entry in the static table (RFC 7541 section 6.2.2, with the name of
 /// entry 8).
@@ -25,14 +26,14 @@ fn head(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | flags, stream, block)
 }
 
-fn url(scene: &Odd) -> String {
-    format!("https://{}/", scene.authority)
+fn url(setup: &Odd) -> String {
+    format!("https://{}/", setup.authority)
 }
 
 #[test]
 fn m6_early_hints_arrive_before_the_answer_is_there() {
     let (go, wait) = mpsc::channel::<()>();
-    let scene = scene(move |mut origin| {
+    let setup = setup(move |mut origin| {
         let stream = origin.next(HEADERS)?.stream;
         let hints = [
             status("103"),
@@ -46,8 +47,8 @@ fn m6_early_hints_arrive_before_the_answer_is_there() {
         origin.send(&head(END_STREAM, stream, OK))?;
         origin.next(RST_STREAM).map(|_| ())
     });
-    let client = scene.http2();
-    let mut exchange = client.begin("GET", &url(&scene), &[]);
+    let client = setup.http2();
+    let mut exchange = client.begin("GET", &url(&setup), &[]);
     let (code, fields) = exchange.interim().expect("the hints");
     assert_eq!(code, 103);
     assert_eq!(fields.all("link"), ["</a.css>; rel=preload", "</b>"]);
@@ -59,7 +60,7 @@ fn m6_early_hints_arrive_before_the_answer_is_there() {
 
 #[test]
 fn m6_interim_answers_come_before_the_final_one_however_they_arrive() {
-    let scene = scene(move |mut origin| {
+    let setup = setup(move |mut origin| {
         loop {
             let stream = origin.next(HEADERS)?.stream;
             let frames = [
@@ -70,9 +71,9 @@ fn m6_interim_answers_come_before_the_final_one_however_they_arrive() {
             origin.send(&frames.concat())?;
         }
     });
-    let client = scene.http2();
+    let client = setup.http2();
     for round in 0..20 {
-        let mut exchange = client.begin("GET", &url(&scene), &[]);
+        let mut exchange = client.begin("GET", &url(&setup), &[]);
         let seen: Vec<u16> = std::iter::from_fn(|| exchange.interim())
             .map(|(code, _)| code)
             .collect();
@@ -87,16 +88,16 @@ fn m6_interim_answers_come_before_the_final_one_however_they_arrive() {
 fn m6_content_that_is_held_back_is_sent_when_the_origin_asks_for_it() {
     for protocol in BOTH {
         let ca = TestCa::new();
-        let config = Server::of(&ca, &NAMES).alpn(&[protocol]).config();
+        let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&[protocol]).config();
         // Over HTTP/1.1 the first connection finds out that there is no HTTP/2.
-        let origin = each_by_hand(move |_, stream| match protocol {
+        let origin = serve_each(move |_, stream| match protocol {
             "h2" => ask_over_http2(stream, Arc::clone(&config)),
             _ => ask_over_http1(stream, Arc::clone(&config)),
         });
-        let scene = Writable::new(origin.port(), &ca);
-        let client = scene.http2();
+        let setup = Writable::new(origin.port(), &ca);
+        let client = setup.http2();
         let fields = [("expect", "100-continue"), ("content-length", "4")];
-        let mut exchange = client.open("POST", &scene.url(), &fields);
+        let mut exchange = client.open("POST", &setup.url(), &fields);
         assert_eq!(exchange.interim().expect("to go on").0, 100, "{protocol}");
         exchange.send(b"body");
         exchange.finish(&[]);
@@ -134,9 +135,9 @@ fn ask_over_http1(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()
 #[test]
 fn m6_content_that_is_not_wanted_is_not_sent() {
     let ca = TestCa::new();
-    let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+    let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
     let (told, next) = mpsc::channel();
-    let origin = by_hand(move |stream| {
+    let origin = serve_one(move |stream| {
         let mut origin = Http2Origin::accept(stream, config)?;
         let stream = origin.next(HEADERS)?.stream;
         origin.send(&head(END_STREAM, stream, &status("417")))?;
@@ -144,10 +145,10 @@ fn m6_content_that_is_not_wanted_is_not_sent() {
         let _ = told.send(next.kind);
         Ok(())
     });
-    let scene = Writable::new(origin.port(), &ca);
-    let client = scene.http2();
+    let setup = Writable::new(origin.port(), &ca);
+    let client = setup.http2();
     let fields = [("expect", "100-continue"), ("content-length", "4")];
-    let mut exchange = client.open("POST", &scene.url(), &fields);
+    let mut exchange = client.open("POST", &setup.url(), &fields);
     assert_eq!(exchange.interim(), None);
     assert_eq!(exchange.head().status, 417);
     drop(exchange);
@@ -157,12 +158,12 @@ fn m6_content_that_is_not_wanted_is_not_sent() {
 /// RFC 9113 section 8.6: over HTTP/2 nothing switches protocols.
 #[test]
 fn h9_an_origin_that_switches_protocols_over_http2_is_a_502() {
-    let scene = scene(move |mut origin| {
+    let setup = setup(move |mut origin| {
         let stream = origin.next(HEADERS)?.stream;
         origin.send(&head(0, stream, &status("101")))?;
         origin.next(RST_STREAM).map(|_| ())
     });
-    let answer = scene.http2().request("GET", &url(&scene), &[], b"");
+    let answer = setup.http2().request("GET", &url(&setup), &[], b"");
     assert_eq!(answer.status, 502);
     let text = answer.text();
     assert!(text.contains("switched protocols"), "{text}");
@@ -172,8 +173,10 @@ fn h9_an_origin_that_switches_protocols_over_http2_is_a_502() {
 #[test]
 fn h1_an_interim_answer_has_no_length() {
     let ca = TestCa::new();
-    let config = Server::of(&ca, &NAMES).alpn(&["http/1.1"]).config();
-    let origin = each_by_hand(move |_, stream| {
+    let config = Server::of(&ca, &TlsSetup::NAMES)
+        .alpn(&["http/1.1"])
+        .config();
+    let origin = serve_each(move |_, stream| {
         let session =
             rustls::ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
         let mut stream = rustls::StreamOwned::new(session, stream);
@@ -185,9 +188,9 @@ fn h1_an_interim_answer_has_no_length() {
         stream.flush()?;
         stream.read_exact(&mut [0])
     });
-    let scene = Writable::new(origin.port(), &ca);
-    let client = scene.http2();
-    let mut exchange = client.open("POST", &scene.url(), &[]);
+    let setup = Writable::new(origin.port(), &ca);
+    let client = setup.http2();
+    let mut exchange = client.open("POST", &setup.url(), &[]);
     exchange.finish(&[]);
     let (code, fields) = exchange.interim().expect("the hints");
     assert_eq!((code, fields.get("content-length")), (103, None));
@@ -200,7 +203,7 @@ fn h1_an_interim_answer_has_no_length() {
 fn m6_interim_answers_to_one_request_are_bounded() {
     const COUNT: usize = 200;
     const SIZE: usize = 1000;
-    let scene = scene(move |mut origin| {
+    let setup = setup(move |mut origin| {
         let stream = origin.next(HEADERS)?.stream;
         let hints = [status("103"), field("link", &"x".repeat(SIZE))].concat();
         for _ in 0..COUNT {
@@ -209,8 +212,8 @@ fn m6_interim_answers_to_one_request_are_bounded() {
         origin.send(&head(END_STREAM, stream, OK))?;
         origin.next(RST_STREAM).map(|_| ())
     });
-    let client = scene.http2();
-    let mut exchange = client.begin("GET", &url(&scene), &[]);
+    let client = setup.http2();
+    let mut exchange = client.begin("GET", &url(&setup), &[]);
     let seen = std::iter::from_fn(|| exchange.interim()).count();
     assert!((1..=16).contains(&seen), "{seen}");
     assert_eq!(exchange.head().status, 200);

@@ -1,37 +1,39 @@
 //! Limited mode over HTTPS: reads only (SPEC M1, P7, H5, R1, R3).
 
 use e2e::client::Connection;
+use e2e::daemon::Config;
 use e2e::origin::Answer;
+use e2e::setup::TlsSetup;
 use serde_json::{Value, json};
 
-use super::{BOTH, Scene, limited};
+use super::BOTH;
 
 #[test]
 fn p7_get_head_and_options_go_through_and_the_rest_is_refused() {
     for protocol in BOTH {
-        let scene = Scene::new(&limited(), &[protocol], |_| Answer::text("read"));
+        let setup = TlsSetup::new(&Config::limited(), &[protocol], |_| Answer::text("read"));
         for method in ["GET", "HEAD", "OPTIONS"] {
-            let answer = scene.ask(protocol, method, "allowed.test", "/p?q", &[]);
+            let answer = setup.ask(protocol, method, "allowed.test", "/p?q", &[]);
             assert_eq!(answer.status, 200, "{protocol} {method}");
             let body = if method == "HEAD" { "" } else { "read" };
             assert_eq!(answer.text(), body, "{protocol} {method}");
         }
-        let seen = scene.origin.requests().len();
+        let seen = setup.origin.requests().len();
         assert_eq!(seen, 3);
         for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "get", "PROPFIND"] {
-            let answer = scene.ask(protocol, method, "allowed.test", "/p?q", &[]);
+            let answer = setup.ask(protocol, method, "allowed.test", "/p?q", &[]);
             assert_eq!(answer.status, 403, "{protocol} {method}");
         }
-        assert_eq!(scene.origin.requests().len(), seen);
+        assert_eq!(setup.origin.requests().len(), seen);
     }
 }
 
 #[test]
 fn h5_a_block_inside_is_told_like_a_block_of_connect() {
     for protocol in BOTH {
-        let scene = Scene::echoing(&limited(), &[protocol]);
-        let answer = scene.ask(protocol, "POST", "allowed.test", "/secret?token=x", &[]);
-        let port = scene.origin.addr().port();
+        let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
+        let answer = setup.ask(protocol, "POST", "allowed.test", "/secret?token=x", &[]);
+        let port = setup.origin.addr().port();
         let decision = format!(
             r#"{{"decision":"deny","reason":"method_not_allowed","source":"mode_guard","protocol":"https","host":"allowed.test","port":{port}}}"#
         );
@@ -53,14 +55,14 @@ fn h5_a_block_inside_is_told_like_a_block_of_connect() {
 #[test]
 fn r1_r3_requests_inside_are_recorded_each() {
     for protocol in BOTH {
-        let scene = Scene::echoing(&limited(), &[protocol]);
-        scene.ask(protocol, "GET", "allowed.test", "/s3cret", &[]);
-        scene.ask(protocol, "POST", "allowed.test", "/s3cret", &[]);
-        let entry = scene.blocked("method_not_allowed");
+        let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
+        setup.ask(protocol, "GET", "allowed.test", "/s3cret", &[]);
+        setup.ask(protocol, "POST", "allowed.test", "/s3cret", &[]);
+        let entry = setup.blocked("method_not_allowed");
         assert_eq!(entry["protocol"], "https");
         assert_eq!(entry["method"], "POST");
         assert_eq!(entry["host"], "allowed.test");
-        assert_eq!(entry["port"], scene.origin.addr().port());
+        assert_eq!(entry["port"], setup.origin.addr().port());
         assert_eq!(entry["mode"], "limited");
         assert_eq!(entry["source"], "mode_guard");
         let events = || {
@@ -69,7 +71,7 @@ fn r1_r3_requests_inside_are_recorded_each() {
                     line.field(name).cloned().unwrap_or_default()
                 }
             };
-            let mut lines = scene.daemon.logs();
+            let mut lines = setup.daemon.logs();
             lines.retain(|line| line.target() == Some("codex_otel.network_proxy"));
             lines
                 .iter()
@@ -89,7 +91,7 @@ fn r1_r3_requests_inside_are_recorded_each() {
         let write = json!(["deny", "method_not_allowed", "https", "POST"]);
         assert_eq!(events(), [connect.clone(), read, connect, write]);
         assert!(
-            !scene
+            !setup
                 .daemon
                 .logs()
                 .iter()
@@ -100,17 +102,19 @@ fn r1_r3_requests_inside_are_recorded_each() {
 
 #[test]
 fn p7_a_websocket_is_refused_in_limited_mode() {
-    let scene = Scene::new(&limited(), &["http/1.1"], |_| Answer::Upgrade(Vec::new()));
-    let mut client = scene.http1("allowed.test");
-    let answer = client.exchange(&scene.message(
+    let setup = TlsSetup::new(&Config::limited(), &["http/1.1"], |_| {
+        Answer::Upgrade(Vec::new())
+    });
+    let mut client = setup.http1("allowed.test");
+    let answer = client.exchange(&setup.message(
         "GET",
         "allowed.test",
         "/",
         &[("Connection", "Upgrade"), ("Upgrade", "websocket")],
     ));
     assert_eq!(answer.status, 403);
-    assert_eq!(scene.origin.requests().len(), 0);
-    let entry = scene.blocked("method_not_allowed");
+    assert_eq!(setup.origin.requests().len(), 0);
+    let entry = setup.blocked("method_not_allowed");
     assert_eq!(
         (&entry["protocol"], &entry["method"]),
         (&"https".into(), &"GET".into())
@@ -120,14 +124,14 @@ fn p7_a_websocket_is_refused_in_limited_mode() {
 #[test]
 fn p7_method_overrides_are_removed_inside() {
     for protocol in BOTH {
-        let scene = Scene::echoing(&limited(), &[protocol]);
+        let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
         let fields = [
             ("x-http-method-override", "DELETE"),
             ("x_http_method", "DELETE"),
             ("x-method-override", "DELETE"),
             ("x-kept", "1"),
         ];
-        let answer = scene.ask(protocol, "GET", "allowed.test", "/", &fields);
+        let answer = setup.ask(protocol, "GET", "allowed.test", "/", &fields);
         assert_eq!(answer.status, 200);
         let text = answer.text();
         assert!(
@@ -140,20 +144,20 @@ fn p7_method_overrides_are_removed_inside() {
 /// A host that policy refuses is refused at the CONNECT, and so is any host without interception.
 #[test]
 fn m1_without_interception_limited_mode_lets_no_connection_through() {
-    let scene = Scene::echoing(&limited(), &["http/1.1"]);
+    let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
     for (host, reason) in [("denied.test", "denied"), ("blocked.test", "not_allowed")] {
-        let mut client = Connection::open(scene.daemon.http_addr());
-        assert_eq!(client.connect(&scene.authority(host)).status, 403);
-        assert_eq!(scene.blocked(reason)["protocol"], "http-connect");
+        let mut client = Connection::open(setup.daemon.http_addr());
+        assert_eq!(client.connect(&setup.authority(host)).status, 403);
+        assert_eq!(setup.blocked(reason)["protocol"], "http-connect");
     }
-    let off = limited().set("network", "mitm", "false");
-    scene.daemon.reload_with(&off);
-    let mut client = Connection::open(scene.daemon.http_addr());
-    let answer = client.connect(&scene.authority("allowed.test"));
+    let off = Config::limited().set("network", "mitm", "false");
+    setup.daemon.reload_with(&off);
+    let mut client = Connection::open(setup.daemon.http_addr());
+    let answer = client.connect(&setup.authority("allowed.test"));
     assert_eq!(answer.status, 403);
     assert_eq!(
         answer.header("x-proxy-error"),
         Some("blocked-by-mitm-required")
     );
-    assert_eq!(scene.origin.handshakes().len(), 0);
+    assert_eq!(setup.origin.handshakes().len(), 0);
 }

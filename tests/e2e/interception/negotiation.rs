@@ -2,11 +2,13 @@
 //! earlier session resumes (SPEC M4, M6, M7).
 
 use e2e::client::Connection;
+use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
+use e2e::setup::TlsSetup;
 use e2e::tls::{Client, Server, TLS12, TLS13};
 use rustls::pki_types::{CertificateDer, ServerName};
 
-use super::{BOTH, NAMES, Scene, limited};
+use super::BOTH;
 
 #[test]
 fn m6_the_client_is_offered_what_the_origin_speaks() {
@@ -22,19 +24,19 @@ fn m6_the_client_is_offered_what_the_origin_speaks() {
         (&["h2", "http/1.1"], &[], None),
         (&[], &[], None),
     ] {
-        let scene = Scene::echoing(&limited(), origin);
-        let client = scene.client(client);
-        let tunnel = scene.tunnel("allowed.test");
+        let setup = TlsSetup::echoing(&Config::limited(), origin);
+        let client = setup.client(client);
+        let tunnel = setup.tunnel("allowed.test");
         let answer = if wanted == Some("h2") {
             let client = tunnel.into_http2(&client, "allowed.test");
-            client.request("GET", &scene.url("allowed.test", "/"), &[], b"")
+            client.request("GET", &setup.url("allowed.test", "/"), &[], b"")
         } else {
             let (mut client, session) = tunnel.secure(&client, "allowed.test");
             assert_eq!(session.alpn.as_deref(), wanted, "{origin:?}");
-            client.exchange(&scene.message("GET", "allowed.test", "/", &[]))
+            client.exchange(&setup.message("GET", "allowed.test", "/", &[]))
         };
         assert_eq!(answer.status, 200, "{origin:?}: {}", answer.text());
-        let version = scene.origin.requests()[0].version.clone();
+        let version = setup.origin.requests()[0].version.clone();
         let spoken = if wanted == Some("h2") {
             "HTTP/2.0"
         } else {
@@ -48,23 +50,23 @@ fn m6_the_client_is_offered_what_the_origin_speaks() {
 #[test]
 fn m6_a_client_of_http2_alone_is_served_where_the_origin_has_http_1_1_alone() {
     for origin in [&["http/1.1"][..], &[]] {
-        let scene = Scene::echoing(&limited(), origin);
-        let client = scene.http2("allowed.test");
+        let setup = TlsSetup::echoing(&Config::limited(), origin);
+        let client = setup.http2("allowed.test");
         for path in ["/1", "/2"] {
             let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers")];
-            let answer = client.request("GET", &scene.url("allowed.test", path), &fields, b"");
+            let answer = client.request("GET", &setup.url("allowed.test", path), &fields, b"");
             assert_eq!(answer.status, 200, "{origin:?}: {}", answer.text());
             assert_eq!(answer.json()["target"], path);
         }
-        let answer = client.request("HEAD", &scene.url("allowed.test", "/"), &[], b"");
+        let answer = client.request("HEAD", &setup.url("allowed.test", "/"), &[], b"");
         assert_eq!(answer.status, 200);
-        let refused = client.request("POST", &scene.url("allowed.test", "/"), &[], b"x");
+        let refused = client.request("POST", &setup.url("allowed.test", "/"), &[], b"x");
         assert_eq!(refused.status, 403);
-        let seen = scene.origin.requests();
+        let seen = setup.origin.requests();
         assert_eq!(seen.len(), 3);
         for request in &seen[..2] {
             assert_eq!(request.version, "HTTP/1.1");
-            let authority = scene.authority("allowed.test");
+            let authority = setup.authority("allowed.test");
             assert_eq!(request.header("host"), Some(&*authority));
             assert_eq!(request.headers.all("cookie"), ["a=1; b=2"]);
         }
@@ -74,10 +76,10 @@ fn m6_a_client_of_http2_alone_is_served_where_the_origin_has_http_1_1_alone() {
 /// Client and origin have no protocol in common, and the client gets the error in its own.
 #[test]
 fn m6_an_origin_that_speaks_nothing_of_the_clients_is_a_502() {
-    let scene = Scene::echoing(&limited(), &["h2"]);
-    let answer = scene.ask("http/1.1", "GET", "allowed.test", "/", &[]);
+    let setup = TlsSetup::echoing(&Config::limited(), &["h2"]);
+    let answer = setup.ask("http/1.1", "GET", "allowed.test", "/", &[]);
     assert_eq!(answer.status, 502, "{}", answer.text());
-    assert_eq!(scene.origin.requests().len(), 0);
+    assert_eq!(setup.origin.requests().len(), 0);
 }
 
 #[test]
@@ -86,23 +88,25 @@ fn m6_either_side_may_have_but_one_version_of_tls() {
         for client in [&TLS12, &TLS13] {
             for protocol in BOTH {
                 let echo = Origin::answering(|_| Answer::Echo);
-                let scene = Scene::serving(&limited(), echo, |ca| {
-                    Server::of(ca, &NAMES).alpn(&[protocol]).only(origin)
+                let setup = TlsSetup::serving(&Config::limited(), echo, |ca| {
+                    Server::of(ca, &TlsSetup::NAMES)
+                        .alpn(&[protocol])
+                        .only(origin)
                 });
-                let trusting = scene.client(&[protocol]).only(client);
-                let tunnel = scene.tunnel("allowed.test");
+                let trusting = setup.client(&[protocol]).only(client);
+                let tunnel = setup.tunnel("allowed.test");
                 let (status, version) = if protocol == "h2" {
                     let client = tunnel.into_http2(&trusting, "allowed.test");
-                    let url = scene.url("allowed.test", "/");
+                    let url = setup.url("allowed.test", "/");
                     let answer = client.request("GET", &url, &[], b"");
                     (answer.status, client.session().version)
                 } else {
                     let (mut client, session) = tunnel.secure(&trusting, "allowed.test");
-                    let get = scene.message("GET", "allowed.test", "/", &[]);
+                    let get = setup.message("GET", "allowed.test", "/", &[]);
                     (client.exchange(&get).status, session.version)
                 };
                 assert_eq!((status, version), (200, client.version));
-                let theirs = scene.origin.handshakes()[0].session.clone();
+                let theirs = setup.origin.handshakes()[0].session.clone();
                 assert_eq!(theirs.expect("a session").version, origin.version);
             }
         }
@@ -113,25 +117,25 @@ fn m6_either_side_may_have_but_one_version_of_tls() {
 fn m6_clients_resume_their_sessions_and_so_do_we() {
     for version in [&TLS12, &TLS13] {
         for protocol in BOTH {
-            let scene = Scene::echoing(&limited(), &[protocol]);
-            let client = scene.client(&[protocol]).only(version);
+            let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
+            let client = setup.client(&[protocol]).only(version);
             let mut resumed = Vec::new();
             for _ in 0..3 {
-                let tunnel = scene.tunnel("allowed.test");
+                let tunnel = setup.tunnel("allowed.test");
                 resumed.push(if protocol == "h2" {
                     let client = tunnel.into_http2(&client, "allowed.test");
-                    let url = scene.url("allowed.test", "/");
+                    let url = setup.url("allowed.test", "/");
                     assert_eq!(client.request("GET", &url, &[], b"").status, 200);
                     client.session().resumed
                 } else {
                     let (mut client, session) = tunnel.secure(&client, "allowed.test");
-                    let get = scene.message("GET", "allowed.test", "/", &[]);
+                    let get = setup.message("GET", "allowed.test", "/", &[]);
                     assert_eq!(client.exchange(&get).status, 200);
                     session.resumed
                 });
             }
             assert_eq!(resumed, [false, true, true], "{protocol} {version:?}");
-            let upstream = scene.origin.handshakes();
+            let upstream = setup.origin.handshakes();
             let theirs = upstream.last().and_then(|last| last.session.clone());
             assert!(theirs.expect("a session").resumed, "upstream");
         }
@@ -141,14 +145,14 @@ fn m6_clients_resume_their_sessions_and_so_do_we() {
 /// A session is not a permission: each request of a resumed one is judged like any other.
 #[test]
 fn p7_a_resumed_session_is_judged_like_any_other() {
-    let scene = Scene::echoing(&limited(), &["http/1.1"]);
-    let client = scene.client(&["http/1.1"]);
+    let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
+    let client = setup.client(&["http/1.1"]);
     for wanted in [false, true] {
-        let tunnel = scene.tunnel("allowed.test");
+        let tunnel = setup.tunnel("allowed.test");
         let (mut inside, session) = tunnel.secure(&client, "allowed.test");
         assert_eq!(session.resumed, wanted);
         for (method, status) in [("GET", 200), ("POST", 403)] {
-            let message = scene.message(method, "allowed.test", "/", &[]);
+            let message = setup.message(method, "allowed.test", "/", &[]);
             assert_eq!(inside.exchange(&message).status, status);
         }
     }
@@ -167,14 +171,14 @@ fn assert_is_for(certificate: &[u8], name: &str) {
 
 #[test]
 fn m7_without_a_server_name_the_authority_names_the_leaf() {
-    let scene = Scene::echoing(&limited().allow("127.0.0.1"), &["http/1.1"]);
-    let client = scene.client(&["http/1.1"]).without_server_name();
+    let setup = TlsSetup::echoing(&Config::limited().allow("127.0.0.1"), &["http/1.1"]);
+    let client = setup.client(&["http/1.1"]).without_server_name();
     for host in ["allowed.test", "127.0.0.1"] {
-        let (mut inside, session) = scene.tunnel(host).secure(&client, host);
+        let (mut inside, session) = setup.tunnel(host).secure(&client, host);
         assert_is_for(&session.certificates[0], host);
-        let answer = inside.exchange(&scene.message("GET", host, "/", &[]));
+        let answer = inside.exchange(&setup.message("GET", host, "/", &[]));
         assert_eq!(answer.status, 200, "{host}: {}", answer.text());
-        let upstream = scene.origin.handshakes().pop().expect("a handshake");
+        let upstream = setup.origin.handshakes().pop().expect("a handshake");
         let wanted = (host == "allowed.test").then_some(host);
         assert_eq!(upstream.server_name.as_deref(), wanted, "SNI upstream");
     }
@@ -183,50 +187,50 @@ fn m7_without_a_server_name_the_authority_names_the_leaf() {
 /// The leaf has only the properties that clients require.
 #[test]
 fn m4_a_leaf_is_for_one_name_and_soon_over_and_no_two_have_one_number() {
-    let scene = Scene::echoing(&limited().allow("127.0.0.1"), &["http/1.1"]);
-    let client = scene.client(&["http/1.1"]);
+    let setup = TlsSetup::echoing(&Config::limited().allow("127.0.0.1"), &["http/1.1"]);
+    let client = setup.client(&["http/1.1"]);
     let leaf = |host: &str| {
-        let (_, session) = scene.tunnel(host).secure(&client, host);
+        let (_, session) = setup.tunnel(host).secure(&client, host);
         session.certificates[0].clone()
     };
     let one = leaf("allowed.test");
     assert_eq!(one, leaf("allowed.test"), "it is kept");
     assert_ne!(one, leaf("127.0.0.1"));
-    let theirs = Client::trusting(&scene.ca);
-    let (_, direct) = Connection::open(scene.origin.addr()).secure(&theirs, "allowed.test");
+    let theirs = Client::trusting(&setup.ca);
+    let (_, direct) = Connection::open(setup.origin.addr()).secure(&theirs, "allowed.test");
     assert_ne!(one, direct.certificates[0]);
 }
 
 #[test]
 fn m7_a_hello_for_somebody_else_gets_an_alert_and_is_recorded() {
-    let scene = Scene::echoing(&limited(), &["http/1.1"]);
+    let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
     for (host, sni) in [
         ("allowed.test", "hooked.test"),
         ("allowed.test", "sub.allowed.test"),
         ("allowed.test", "denied.test"),
     ] {
-        let refused = scene
+        let refused = setup
             .tunnel(host)
-            .try_secure(&scene.client(&["http/1.1"]), sni);
+            .try_secure(&setup.client(&["http/1.1"]), sni);
         let error = refused.err().expect("no session").to_string();
         assert!(error.contains("UnrecognisedName"), "{error}");
     }
-    let entries = scene.daemon.blocked();
+    let entries = setup.daemon.blocked();
     assert_eq!(entries.len(), 3);
     for entry in entries {
         assert_eq!(entry["reason"], "policy_denied");
         assert_eq!(entry["detail"], "sni_mismatch");
         assert_eq!(entry["host"], "allowed.test");
     }
-    assert_eq!(scene.origin.handshakes().len(), 0, "nobody is asked");
+    assert_eq!(setup.origin.handshakes().len(), 0, "nobody is asked");
 }
 
 #[test]
 fn m7_a_server_name_for_an_address_is_somebody_else() {
-    let scene = Scene::echoing(&limited().allow("127.0.0.1"), &["http/1.1"]);
-    let refused = scene
+    let setup = TlsSetup::echoing(&Config::limited().allow("127.0.0.1"), &["http/1.1"]);
+    let refused = setup
         .tunnel("127.0.0.1")
-        .try_secure(&scene.client(&[]), "allowed.test");
+        .try_secure(&setup.client(&[]), "allowed.test");
     assert!(refused.is_err());
-    assert_eq!(scene.blocked("policy_denied")["detail"], "sni_mismatch");
+    assert_eq!(setup.blocked("policy_denied")["detail"], "sni_mismatch");
 }

@@ -2,8 +2,10 @@
 //! M7), in every spelling.
 
 use e2e::client::Response;
+use e2e::daemon::Config;
+use e2e::setup::TlsSetup;
 
-use super::{BOTH, Scene, limited};
+use super::BOTH;
 
 fn assert_misdirected(answer: &Response, what: &str) {
     assert_eq!(answer.status, 421, "{what}: {}", answer.text());
@@ -37,18 +39,18 @@ fn m7_a_request_for_another_authority_is_misdirected() {
         ("http://allowed.test:{port}/", &["allowed.test:{port}"], 421),
         ("/", &["allowed.test:{port}", "denied.test"], 400),
     ] {
-        let scene = Scene::echoing(&limited(), &["http/1.1"]);
-        let port = scene.origin.addr().port().to_string();
+        let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
+        let port = setup.origin.addr().port().to_string();
         let mut text = format!("GET {target} HTTP/1.1\r\n");
         for host in hosts {
             text.extend(["Host: ", host, "\r\n"]);
         }
         let text = text.replace("{port}", &port) + "\r\n";
-        let answer = scene.http1("allowed.test").exchange(&text);
+        let answer = setup.http1("allowed.test").exchange(&text);
         match status {
             421 => {
                 assert_misdirected(&answer, &text);
-                let entry = scene.blocked("policy_denied");
+                let entry = setup.blocked("policy_denied");
                 assert_eq!(entry["detail"], "authority_mismatch");
                 assert_eq!(entry["host"], "allowed.test");
             }
@@ -56,18 +58,18 @@ fn m7_a_request_for_another_authority_is_misdirected() {
             _ => assert_eq!(answer.status, status, "{text}: {}", answer.text()),
         }
         let reached = usize::from(status == 200);
-        assert_eq!(scene.origin.requests().len(), reached, "{text}");
+        assert_eq!(setup.origin.requests().len(), reached, "{text}");
     }
 }
 
 #[test]
 fn m7_a_later_stream_of_a_good_connection_cannot_switch_the_authority() {
-    let scene = Scene::echoing(&limited(), &["h2"]);
-    let client = scene.http2("allowed.test");
-    let url = scene.url("allowed.test", "/");
+    let setup = TlsSetup::echoing(&Config::limited(), &["h2"]);
+    let client = setup.http2("allowed.test");
+    let url = setup.url("allowed.test", "/");
     assert_eq!(client.request("GET", &url, &[], b"").status, 200);
     for host in ["denied.test", "other.test", "127.0.0.1"] {
-        let answer = client.request("GET", &scene.url(host, "/"), &[], b"");
+        let answer = client.request("GET", &setup.url(host, "/"), &[], b"");
         assert_misdirected(&answer, host);
     }
     let answer = client.request("GET", &url, &[("host", "denied.test")], b"");
@@ -75,16 +77,16 @@ fn m7_a_later_stream_of_a_good_connection_cannot_switch_the_authority() {
     let answer = client.request("GET", &url.replace("https:", "http:"), &[], b"");
     assert_misdirected(&answer, ":scheme");
     assert_eq!(client.request("GET", &url, &[], b"").status, 200);
-    assert_eq!(scene.origin.requests().len(), 2);
+    assert_eq!(setup.origin.requests().len(), 2);
 }
 
 #[test]
 fn m7_a_later_request_of_a_good_connection_cannot_switch_the_authority() {
-    let scene = Scene::echoing(&limited(), &["http/1.1"]);
-    let mut client = scene.http1("allowed.test");
-    let good = scene.message("GET", "allowed.test", "/", &[]);
+    let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
+    let mut client = setup.http1("allowed.test");
+    let good = setup.message("GET", "allowed.test", "/", &[]);
     assert_eq!(client.exchange(&good).status, 200);
-    let bad = scene.message("GET", "denied.test", "/", &[]);
+    let bad = setup.message("GET", "denied.test", "/", &[]);
     assert_misdirected(&client.exchange(&bad), "later");
     assert_eq!(client.exchange(&good).status, 200);
     // Pipelined.
@@ -95,13 +97,13 @@ fn m7_a_later_request_of_a_good_connection_cannot_switch_the_authority() {
 
 #[test]
 fn m7_connect_inside_is_no_method() {
-    let scene = Scene::echoing(&limited(), &["http/1.1"]);
-    let mut client = scene.http1("allowed.test");
-    let answer = client.connect(&scene.authority("allowed.test"));
+    let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
+    let mut client = setup.http1("allowed.test");
+    let answer = client.connect(&setup.authority("allowed.test"));
     assert_eq!(answer.status, 405);
     let allowed = answer.header("allow").expect("what may be asked");
     assert!(!allowed.contains("CONNECT"), "{allowed}");
-    assert_eq!(scene.origin.requests().len(), 0);
+    assert_eq!(setup.origin.requests().len(), 0);
 }
 
 /// Request smuggling fails inside as it does over plain HTTP (SPEC H4).
@@ -115,11 +117,11 @@ fn h4_ambiguous_framing_is_refused_inside() {
         &[("Content-Length ", "0")],
         &[("X", "a\n b")],
     ] {
-        let scene = Scene::echoing(&limited(), &["http/1.1"]);
-        let mut client = scene.http1("allowed.test");
-        let answer = client.exchange(&scene.message("GET", "allowed.test", "/", fields));
+        let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
+        let mut client = setup.http1("allowed.test");
+        let answer = client.exchange(&setup.message("GET", "allowed.test", "/", fields));
         assert_eq!(answer.status, 400, "{fields:?}");
-        assert_eq!(scene.origin.requests().len(), 0, "{fields:?}");
+        assert_eq!(setup.origin.requests().len(), 0, "{fields:?}");
     }
 }
 
@@ -127,7 +129,7 @@ fn h4_ambiguous_framing_is_refused_inside() {
 #[test]
 fn h3_fields_of_one_hop_end_inside_too() {
     for protocol in BOTH {
-        let scene = Scene::echoing(&limited(), &[protocol]);
+        let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
         let fields = [
             ("proxy-authorization", "Basic eA=="),
             ("x-forwarded-for", "1.2.3.4"),
@@ -139,9 +141,9 @@ fn h3_fields_of_one_hop_end_inside_too() {
             ("x-kept", "a"),
             ("x-kept", "b"),
         ];
-        let answer = scene.ask(protocol, "GET", "allowed.test", "/", &fields);
+        let answer = setup.ask(protocol, "GET", "allowed.test", "/", &fields);
         assert_eq!(answer.status, 200);
-        let seen = scene.origin.requests().pop().expect("a request");
+        let seen = setup.origin.requests().pop().expect("a request");
         let mut names: Vec<_> = seen
             .headers
             .iter()
@@ -161,9 +163,9 @@ fn h3_fields_of_one_hop_end_inside_too() {
 /// Cookies may come in pieces over HTTP/2 (RFC 9113 section 8.2.3), and are passed on in pieces.
 #[test]
 fn h3_cookie_pieces_go_on_over_http2() {
-    let scene = Scene::echoing(&limited(), &["h2"]);
+    let setup = TlsSetup::echoing(&Config::limited(), &["h2"]);
     let fields = [("cookie", "a=1"), ("cookie", "b=2")];
-    scene.ask("h2", "GET", "allowed.test", "/", &fields);
-    let seen = scene.origin.requests().pop().expect("a request");
+    setup.ask("h2", "GET", "allowed.test", "/", &fields);
+    let seen = setup.origin.requests().pop().expect("a request");
     assert_eq!(seen.headers.all("cookie"), ["a=1", "b=2"]);
 }

@@ -6,18 +6,18 @@ use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 
 use e2e::client::Exchange;
+use e2e::raw_origin::serve_one;
+use e2e::setup::TlsSetup;
 use e2e::tls::{Server, TestCa};
 use e2e::wait::TIMEOUT;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::NAMES;
 use super::early::Writable;
 use super::frames::{
     DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame,
     header,
 };
 use super::origins::Odd;
-use crate::forward::scene::by_hand;
 
 /// `:status: 200`, of the static table (RFC 7541 appendix A).
 pub(super) const OK: &[u8] = &[0x88];
@@ -71,16 +71,16 @@ impl Http2Origin {
     }
 }
 
-pub(super) fn scene(serve: impl FnOnce(Http2Origin) -> io::Result<()> + Send + 'static) -> Odd {
+pub(super) fn setup(serve: impl FnOnce(Http2Origin) -> io::Result<()> + Send + 'static) -> Odd {
     let ca = TestCa::new();
-    let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
-    let address = by_hand(move |stream| serve(Http2Origin::accept(stream, config)?));
+    let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
+    let address = serve_one(move |stream| serve(Http2Origin::accept(stream, config)?));
     Odd::at(address, &ca)
 }
 
 /// A request with this much of its answer.
-fn begun(client: &e2e::client::Http2, scene: &Odd, body: &[u8]) -> Exchange {
-    let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
+fn begun(client: &e2e::client::Http2, setup: &Odd, body: &[u8]) -> Exchange {
+    let mut exchange = client.begin("GET", &format!("https://{}/", setup.authority), &[]);
     assert_eq!(exchange.head().status, 200);
     assert_eq!(exchange.read_some(), body);
     exchange
@@ -89,7 +89,7 @@ fn begun(client: &e2e::client::Http2, scene: &Odd, body: &[u8]) -> Exchange {
 #[test]
 fn m6_a_stream_that_the_client_resets_is_reset_upstream_and_the_others_go_on() {
     let (told, reset) = mpsc::channel();
-    let scene = scene(move |mut origin| {
+    let setup = setup(move |mut origin| {
         let first = origin.answer(b"first", 0)?;
         let second = origin.answer(b"second", 0)?;
         let reset = origin.next(RST_STREAM)?;
@@ -98,9 +98,9 @@ fn m6_a_stream_that_the_client_resets_is_reset_upstream_and_the_others_go_on() {
         let _ = told.send((reset.stream == first, code));
         origin.next(RST_STREAM).map(|_| ())
     });
-    let client = scene.http2();
-    let first = begun(&client, &scene, b"first");
-    let mut second = begun(&client, &scene, b"second");
+    let client = setup.http2();
+    let first = begun(&client, &setup, b"first");
+    let mut second = begun(&client, &setup, b"second");
     drop(first);
     let reset = reset.recv_timeout(TIMEOUT).expect("a reset upstream");
     assert_eq!(reset, (true, CANCEL));
@@ -110,7 +110,7 @@ fn m6_a_stream_that_the_client_resets_is_reset_upstream_and_the_others_go_on() {
 
 #[test]
 fn m6_a_stream_that_the_origin_resets_is_reset_for_the_client_and_the_others_go_on() {
-    let scene = scene(|mut origin| {
+    let setup = setup(|mut origin| {
         let first = origin.answer(b"first", 0)?;
         let second = origin.answer(b"second", 0)?;
         origin.send(&frame(RST_STREAM, 0, first, &CANCEL.to_be_bytes()))?;
@@ -118,14 +118,14 @@ fn m6_a_stream_that_the_origin_resets_is_reset_for_the_client_and_the_others_go_
         origin.answer(b"third", END_STREAM)?;
         origin.next(RST_STREAM).map(|_| ())
     });
-    let client = scene.http2();
-    let mut first = begun(&client, &scene, b"first");
-    let mut second = begun(&client, &scene, b"second");
+    let client = setup.http2();
+    let mut first = begun(&client, &setup, b"first");
+    let mut second = begun(&client, &setup, b"second");
     let error = first.try_read_some().expect_err("a break, and no end");
     assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
     assert_eq!(second.read_some(), b"rest");
     assert_eq!(second.read_some(), b"");
-    let mut third = begun(&client, &scene, b"third");
+    let mut third = begun(&client, &setup, b"third");
     assert_eq!(third.read_some(), b"");
 }
 
@@ -134,9 +134,9 @@ fn m6_a_stream_that_the_origin_resets_is_reset_for_the_client_and_the_others_go_
 fn m6_a_stream_that_the_client_resets_is_reset_upstream_while_the_origin_takes_nothing() {
     for ends in [0, END_STREAM] {
         let ca = TestCa::new();
-        let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+        let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
         let (told, reset) = mpsc::channel();
-        let origin = by_hand(move |stream| {
+        let origin = serve_one(move |stream| {
             let mut origin = Http2Origin::accept(stream, config)?;
             let stream = origin.next(HEADERS)?.stream;
             let mut taken = 0;
@@ -150,9 +150,9 @@ fn m6_a_stream_that_the_client_resets_is_reset_upstream_while_the_origin_takes_n
             let _ = told.send((reset.stream == stream, code));
             Ok(())
         });
-        let scene = Writable::new(origin.port(), &ca);
-        let client = scene.http2();
-        let mut exchange = client.open("POST", &scene.url(), &[]);
+        let setup = Writable::new(origin.port(), &ca);
+        let client = setup.http2();
+        let mut exchange = client.open("POST", &setup.url(), &[]);
         exchange.send(&vec![0; 200_000]);
         assert_eq!(exchange.head().status, 200);
         drop(exchange);
@@ -165,14 +165,14 @@ fn m6_a_stream_that_the_client_resets_is_reset_upstream_while_the_origin_takes_n
 fn m6_content_that_a_reset_without_an_error_cuts_short_is_a_break() {
     // A reset overtakes what a connection has not sent yet, so it waits until the client has the head.
     let (go, gone) = mpsc::channel::<()>();
-    let scene = scene(move |mut origin| {
+    let setup = setup(move |mut origin| {
         let stream = origin.answer(b"part", 0)?;
         gone.recv().map_err(io::Error::other)?;
         origin.send(&frame(RST_STREAM, 0, stream, &[0; 4]))?;
         origin.next(RST_STREAM).map(|_| ())
     });
-    let client = scene.http2();
-    let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
+    let client = setup.http2();
+    let mut exchange = client.begin("GET", &format!("https://{}/", setup.authority), &[]);
     assert_eq!(exchange.head().status, 200);
     go.send(()).expect("the origin");
     let error = loop {
@@ -187,12 +187,12 @@ fn m6_content_that_a_reset_without_an_error_cuts_short_is_a_break() {
 #[test]
 fn m6_an_origin_that_goes_away_breaks_bodies_off_and_does_not_end_them() {
     let (go, gone) = mpsc::channel::<()>();
-    let scene = scene(move |mut origin| {
+    let setup = setup(move |mut origin| {
         origin.answer(b"first", 0)?;
         gone.recv().map_err(io::Error::other)
     });
-    let client = scene.http2();
-    let mut first = begun(&client, &scene, b"first");
+    let client = setup.http2();
+    let mut first = begun(&client, &setup, b"first");
     go.send(()).expect("the origin");
     first.try_read_some().expect_err("a break, and no end");
 }
@@ -208,7 +208,7 @@ fn m6_frames_of_an_origin_that_carry_nothing_end_its_connection() {
         Some(frame(PING, 0, 0, &[0; 8])),
     ] {
         let (told, ended) = mpsc::channel();
-        let scene = scene(move |mut origin| {
+        let setup = setup(move |mut origin| {
             let stream = origin.next(HEADERS)?.stream;
             let interim = frame(HEADERS, END_HEADERS, stream, b"\x08\x03103");
             let batch = part.unwrap_or(interim).repeat(100);
@@ -216,8 +216,8 @@ fn m6_frames_of_an_origin_that_carry_nothing_end_its_connection() {
             let _ = told.send(broken.is_some());
             Ok(())
         });
-        let client = scene.http2();
-        let mut exchange = client.begin("GET", &format!("https://{}/", scene.authority), &[]);
+        let client = setup.http2();
+        let mut exchange = client.begin("GET", &format!("https://{}/", setup.authority), &[]);
         assert_eq!(exchange.head().status, 502);
         assert!(ended.recv_timeout(TIMEOUT).expect("the connection ends"));
     }

@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use e2e::client::{Connection, Exchange, Http2};
 use e2e::daemon::{Daemon, LogLine};
+use e2e::proxyctl::exported_ca;
+use e2e::raw_origin::serve_each;
+use e2e::setup::TlsSetup;
 use e2e::tls::{Client, Server, TestCa};
 use e2e::wait::{TIMEOUT, poll};
 
@@ -16,8 +19,6 @@ use super::frames::{
 };
 use super::hooks::{hooked, secret};
 use super::resets::{Http2Origin, OK};
-use super::{NAMES, exported, start};
-use crate::forward::scene::each_by_hand;
 
 /// `REFUSED_STREAM` (RFC 9113 section 7).
 const REFUSED: u32 = 7;
@@ -88,10 +89,10 @@ impl Scene {
     /// With an origin that serves each of its connections like this.
     fn new(serve: impl Fn(usize, &mut Counting) -> io::Result<()> + Send + Sync + 'static) -> Self {
         let ca = TestCa::new();
-        let config = Server::of(&ca, &NAMES).alpn(&["h2"]).config();
+        let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
         let requests = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&requests);
-        let origin = each_by_hand(move |number, stream| {
+        let origin = serve_each(move |number, stream| {
             let mut origin = Counting {
                 origin: Http2Origin::accept(stream, Arc::clone(&config))?,
                 requests: Arc::clone(&counter),
@@ -99,10 +100,10 @@ impl Scene {
             serve(number, &mut origin)
         });
         let (directory, file) = secret();
-        let daemon = start(&hooked(&file), &ca);
+        let daemon = Daemon::start_trusting(&hooked(&file), &ca);
         let authority = format!("hooked.test:{}", origin.port());
         Self {
-            client: Client::trusting_pem(&exported(&daemon)).alpn(&["h2"]),
+            client: Client::trusting_pem(&exported_ca(&daemon)).alpn(&["h2"]),
             daemon,
             url: format!("https://{authority}/api/x"),
             authority,
@@ -118,7 +119,7 @@ impl Scene {
     ) -> (Sender<()>, Self) {
         let (go, gone) = mpsc::channel();
         let first = Mutex::new((serve, gone));
-        let scene = Self::new(move |number, origin| {
+        let setup = Self::new(move |number, origin| {
             if number > 0 {
                 origin.echo()?;
                 return origin.linger();
@@ -126,7 +127,7 @@ impl Scene {
             let first = first.lock().expect("the lock");
             (first.0)(origin, &first.1)
         });
-        (go, scene)
+        (go, setup)
     }
 
     fn http2(&self) -> Http2 {
@@ -168,22 +169,22 @@ const REQUESTS: [(&str, &[u8]); 3] = [("GET", b""), ("POST", b""), ("POST", b"co
 #[test]
 fn m6_a_stream_that_the_origin_refuses_is_sent_again() {
     for (method, content) in REQUESTS {
-        let scene = Scene::new(|_, origin| {
+        let setup = Scene::new(|_, origin| {
             origin.refuse_next()?;
             origin.echo()?;
             origin.linger()
         });
-        let answer = scene.http2().request(method, &scene.url, &[], content);
+        let answer = setup.http2().request(method, &setup.url, &[], content);
         assert_eq!(answer.status, 200, "{method}");
         assert_eq!(answer.body, content, "{method}");
-        assert_eq!(scene.requests(), 2);
+        assert_eq!(setup.requests(), 2);
     }
 }
 
 #[test]
 fn m6_a_request_behind_a_goodbye_is_sent_again_over_a_new_connection() {
     for (method, content) in REQUESTS {
-        let scene = Scene::new(|number, origin| {
+        let setup = Scene::new(|number, origin| {
             if number == 0 {
                 origin.request()?;
                 return origin.say_goodbye(0);
@@ -192,20 +193,20 @@ fn m6_a_request_behind_a_goodbye_is_sent_again_over_a_new_connection() {
             origin.echo()?;
             origin.linger()
         });
-        let client = scene.http2();
+        let client = setup.http2();
         for _ in 0..2 {
-            let answer = client.request(method, &scene.url, &[], content);
+            let answer = client.request(method, &setup.url, &[], content);
             assert_eq!(answer.status, 200, "{method}: {}", answer.text());
             assert_eq!(answer.body, content, "{method}");
         }
-        assert_eq!(scene.requests(), 3);
+        assert_eq!(setup.requests(), 3);
     }
 }
 
 /// The origin keeps the old connection open for the streams that it has accepted.
 #[test]
 fn m6_a_goodbye_leaves_the_streams_before_it_alone() {
-    let (go, scene) = Scene::held(|origin, gone| {
+    let (go, setup) = Scene::held(|origin, gone| {
         let (first, _) = origin.request()?;
         origin.request()?;
         origin.say_goodbye(first)?;
@@ -214,46 +215,46 @@ fn m6_a_goodbye_leaves_the_streams_before_it_alone() {
         origin.origin.send(&answer)?;
         origin.linger()
     });
-    let client = scene.http2();
-    let mut first = client.begin("POST", &scene.url, &[]);
+    let client = setup.http2();
+    let mut first = client.begin("POST", &setup.url, &[]);
     // The two may overtake each other on the way.
-    scene.wait_for_requests(1);
-    let mut second = client.begin("POST", &scene.url, &[]);
+    setup.wait_for_requests(1);
+    let mut second = client.begin("POST", &setup.url, &[]);
     assert_eq!(second.head().status, 200);
     go.send(()).expect("the origin");
     assert_eq!(first.head().status, 200);
-    assert_eq!(scene.requests(), 3);
+    assert_eq!(setup.requests(), 3);
 }
 
 #[test]
 fn m6_a_stream_that_stays_refused_is_refused_for_the_client() {
     for (method, content) in REQUESTS {
-        let scene = Scene::new(|_, origin| {
+        let setup = Scene::new(|_, origin| {
             for _ in 0..4 {
                 origin.refuse_next()?;
             }
             origin.echo()?;
             origin.linger()
         });
-        let client = scene.http2();
+        let client = setup.http2();
         let mut exchange = if content.is_empty() {
-            client.begin(method, &scene.url, &[])
+            client.begin(method, &setup.url, &[])
         } else {
-            let mut exchange = client.open(method, &scene.url, &[]);
+            let mut exchange = client.open(method, &setup.url, &[]);
             exchange.send(content);
             exchange.finish(&[]);
             exchange
         };
         assert_refused(&mut exchange);
-        assert_eq!(scene.requests(), 4, "{method}");
+        assert_eq!(setup.requests(), 4, "{method}");
         // It concerned one stream only.
-        assert_eq!(client.request("GET", &scene.url, &[], b"").status, 200);
+        assert_eq!(client.request("GET", &setup.url, &[], b"").status, 200);
     }
 }
 
 #[test]
 fn m6_content_that_is_too_much_to_remember_is_refused_for_the_client() {
-    let scene = Scene::new(|_, origin| {
+    let setup = Scene::new(|_, origin| {
         // SETTINGS_INITIAL_WINDOW_SIZE, and as much for the connection.
         origin
             .origin
@@ -269,30 +270,30 @@ fn m6_content_that_is_too_much_to_remember_is_refused_for_the_client() {
         origin.refuse(stream)?;
         origin.linger()
     });
-    let client = scene.http2();
-    let mut exchange = client.open("POST", &scene.url, &[]);
+    let client = setup.http2();
+    let mut exchange = client.open("POST", &setup.url, &[]);
     exchange.send(&vec![7; 200 * 1024]);
     assert_refused(&mut exchange);
-    assert_eq!(scene.requests(), 1);
+    assert_eq!(setup.requests(), 1);
 }
 
 #[test]
 fn m6_what_the_origin_may_have_processed_is_not_sent_again() {
     for content in [&b""[..], b"content"] {
-        let scene = Scene::new(|_, origin| {
+        let setup = Scene::new(|_, origin| {
             let (stream, _) = origin.request()?;
             origin.say_goodbye(stream)
         });
-        let answer = scene.http2().request("POST", &scene.url, &[], content);
+        let answer = setup.http2().request("POST", &setup.url, &[], content);
         assert_eq!(answer.status, 502);
-        assert_eq!(scene.requests(), 1);
+        assert_eq!(setup.requests(), 1);
     }
 }
 
 /// It waits in the proxy for the one stream that the origin permits.
 #[test]
 fn m6_a_request_that_waits_for_a_stream_is_not_lost_with_the_connection() {
-    let (go, scene) = Scene::held(|origin, gone| {
+    let (go, setup) = Scene::held(|origin, gone| {
         // SETTINGS_MAX_CONCURRENT_STREAMS.
         origin
             .origin
@@ -300,13 +301,13 @@ fn m6_a_request_that_waits_for_a_stream_is_not_lost_with_the_connection() {
         origin.request()?;
         gone.recv().map_err(io::Error::other)
     });
-    let client = scene.http2();
-    let mut first = client.begin("POST", &scene.url, &[]);
-    scene.wait_for_requests(1);
-    let mut second = client.open("POST", &scene.url, &[("x-second", "1")]);
+    let client = setup.http2();
+    let mut first = client.begin("POST", &setup.url, &[]);
+    setup.wait_for_requests(1);
+    let mut second = client.open("POST", &setup.url, &[("x-second", "1")]);
     second.send(b"content");
     second.finish(&[]);
-    scene.wait_for_decisions(2);
+    setup.wait_for_decisions(2);
     go.send(()).expect("the origin");
     assert_eq!(first.head().status, 502);
     assert_eq!(second.head().status, 200);

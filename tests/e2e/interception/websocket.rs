@@ -2,12 +2,12 @@
 //! either end closes or the policy forbids it (SPEC H9, P11).
 
 use e2e::client::{Connection, Response};
-use e2e::daemon::Config;
+use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
+use e2e::setup::TlsSetup;
 use e2e::tls::TestCa;
 
 use super::hooks::{hooked, secret, unhooked};
-use super::{Scene, start};
 
 const EXTENSIONS: &str = "permessage-deflate; client_max_window_bits";
 
@@ -33,7 +33,7 @@ fn origin() -> e2e::origin::Builder {
 
 /// One way to an origin, over plain HTTP or inside TLS.
 struct Way {
-    daemon: e2e::daemon::Daemon,
+    daemon: Daemon,
     config: Config,
     origin: Origin,
     /// The authority that a client inside trusts; `None` over plain HTTP.
@@ -45,7 +45,7 @@ fn ways() -> [Way; 2] {
     let (plain_secret, file) = secret();
     let config = hooked(&file);
     let plain = Way {
-        daemon: start(&config, &TestCa::new()),
+        daemon: Daemon::start_trusting(&config, &TestCa::new()),
         config,
         origin: origin().start(),
         proxy_ca: None,
@@ -53,12 +53,12 @@ fn ways() -> [Way; 2] {
     };
     let (inner_secret, file) = secret();
     let config = hooked(&file);
-    let scene = Scene::with(&config, &["http/1.1"], origin());
+    let setup = TlsSetup::with(&config, &["http/1.1"], origin());
     let inside = Way {
-        daemon: scene.daemon,
+        daemon: setup.daemon,
         config,
-        origin: scene.origin,
-        proxy_ca: Some(scene.proxy_ca),
+        origin: setup.origin,
+        proxy_ca: Some(setup.proxy_ca),
         _secret: inner_secret,
     };
     [plain, inside]
@@ -265,10 +265,10 @@ fn p11_other_hooks_end_a_websocket_inside() {
 
 #[test]
 fn h9_wss_through_connect_is_a_tunnel_in_full_mode() {
-    let scene = Scene::with(&Config::example(), &["http/1.1"], origin());
-    let theirs = e2e::tls::Client::trusting(&scene.ca);
-    let (mut client, _) = scene.tunnel("allowed.test").secure(&theirs, "allowed.test");
-    client.send(scene.message(
+    let setup = TlsSetup::with(&Config::example(), &["http/1.1"], origin());
+    let theirs = e2e::tls::Client::trusting(&setup.ca);
+    let (mut client, _) = setup.tunnel("allowed.test").secure(&theirs, "allowed.test");
+    client.send(setup.message(
         "GET",
         "allowed.test",
         "/socket",
@@ -290,8 +290,8 @@ fn h9_where_hooks_judge_other_protocols_are_passed_over() {
         }
         None => Answer::Echo,
     });
-    let scene = Scene::with(&hooked(&file), &["http/1.1"], answering);
-    let mut client = scene.http1("hooked.test");
+    let setup = TlsSetup::with(&hooked(&file), &["http/1.1"], answering);
+    let mut client = setup.http1("hooked.test");
     for (method, offered, length) in [
         ("GET", "tcp", "0"),
         ("POST", "SPDY/3.1, tcp", "0"),
@@ -304,18 +304,18 @@ fn h9_where_hooks_judge_other_protocols_are_passed_over() {
             ("Content-Length", length),
         ];
         let body = if length == "2" { "hi" } else { "" };
-        let message = scene.message(method, "hooked.test", "/api/x", &fields) + body;
+        let message = setup.message(method, "hooked.test", "/api/x", &fields) + body;
         let answer = client.exchange(&message);
         assert_eq!(answer.status, 200, "{method} {offered}");
         assert_eq!(answer.json()["body"], body);
     }
     let fields = [("Connection", "upgrade"), ("Upgrade", "tcp")];
-    let message = scene.message("GET", "hooked.test", "/api/unasked", &fields);
+    let message = setup.message("GET", "hooked.test", "/api/unasked", &fields);
     client.send(message);
     assert_eq!(client.read_final_response().status, 502);
-    let mut client = scene.http1("hooked.test");
+    let mut client = setup.http1("hooked.test");
     let fields = [("Connection", "upgrade"), ("Upgrade", "tcp, websocket")];
-    client.send(scene.message("GET", "hooked.test", "/socket", &fields));
+    client.send(setup.message("GET", "hooked.test", "/socket", &fields));
     let head = client.read_head();
     assert_eq!(
         (head.status, head.header("upgrade")),

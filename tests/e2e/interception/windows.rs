@@ -1,12 +1,13 @@
 //! Concurrent HTTP/2 streams: one that a peer leaves unread does not block another (SPEC M6).
 
+use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
+use e2e::setup::TlsSetup;
 
 use super::bodies::writable;
 use super::frames::{
     DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame,
 };
-use super::{Scene, limited};
 
 /// More than any window of a stream, in bytes.
 const BIG: usize = 8 << 20;
@@ -23,7 +24,7 @@ fn stream(number: usize) -> u32 {
 
 #[test]
 fn m6_answers_that_a_client_leaves_unread_do_not_hold_up_others() {
-    let scene = Scene::new(&limited(), &["h2"], |request| {
+    let setup = TlsSetup::new(&Config::limited(), &["h2"], |request| {
         let length = if request.target == "/big" {
             BIG
         } else {
@@ -31,7 +32,7 @@ fn m6_answers_that_a_client_leaves_unread_do_not_hold_up_others() {
         };
         Answer::bytes("text/plain", &vec![b'x'; length])
     });
-    let mut raw = Raw::open(&scene, "allowed.test", &[]);
+    let mut raw = Raw::open(&setup, "allowed.test", &[]);
     // The connection's window is not the cause of the stall.
     let much = 0x3fff_ffff_u32.to_be_bytes();
     raw.send(frame(WINDOW_UPDATE, 0, 0, &much));
@@ -48,28 +49,28 @@ fn m6_answers_that_a_client_leaves_unread_do_not_hold_up_others() {
         let ended = raw.until(|frame| frame.stream == stream && frame.flags & END_STREAM != 0);
         assert!(ended.is_some(), "the answer to request {number}");
     }
-    scene.assert_sound();
+    setup.assert_no_crash();
 }
 
 #[test]
 fn m6_uploads_that_an_origin_leaves_unread_do_not_hold_up_others() {
     let origin = Origin::answering(|request| Answer::text(&request.body.len().to_string()))
         .before_body(|request| (request.target == "/api/slow").then_some(Answer::Silence));
-    let scene = writable("h2", origin);
-    let client = scene.http2("hooked.test");
-    let slow = scene.url("hooked.test", "/api/slow");
+    let setup = writable("h2", origin);
+    let client = setup.http2("hooked.test");
+    let slow = setup.url("hooked.test", "/api/slow");
     let mut stalled = Vec::new();
     for _ in 0..STALLED {
         let mut upload = client.open("POST", &slow, &[]);
         upload.send(&vec![b'x'; BIG]);
         stalled.push(upload);
     }
-    let url = scene.url("hooked.test", "/api/x");
+    let url = setup.url("hooked.test", "/api/x");
     for _ in 0..OTHERS {
         let answer = client.request("POST", &url, &[], &vec![b'x'; OTHER_SIZE]);
         assert_eq!(answer.text(), OTHER_SIZE.to_string());
     }
-    scene.assert_sound();
+    setup.assert_no_crash();
 }
 
 /// The settings in the first SETTINGS of this connection.
@@ -91,8 +92,8 @@ fn settings(raw: &mut Raw) -> Vec<(u16, u32)> {
 /// RFC 9113 section 6.9.2: the connection's window is 65535 bytes until it is opened further.
 #[test]
 fn m6_the_window_of_a_connection_is_that_of_all_its_streams() {
-    let scene = Scene::echoing(&limited(), &["h2"]);
-    let mut raw = Raw::open(&scene, "allowed.test", &[]);
+    let setup = TlsSetup::echoing(&Config::limited(), &["h2"]);
+    let mut raw = Raw::open(&setup, "allowed.test", &[]);
     let settings = settings(&mut raw);
     let told = |id: u16| {
         let found = settings.iter().find(|setting| setting.0 == id);
@@ -111,13 +112,13 @@ fn m6_the_window_of_a_connection_is_that_of_all_its_streams() {
 #[test]
 fn m6_a_client_with_many_requests_in_hand_gets_further_connections() {
     const IN_HAND: usize = 40;
-    let scene = Scene::new(&limited(), &["h2"], |request| {
+    let setup = TlsSetup::new(&Config::limited(), &["h2"], |request| {
         match request.target.as_str() {
             "/silent" => Answer::Silence,
             _ => Answer::text("here"),
         }
     });
-    let mut raw = Raw::open(&scene, "allowed.test", &[]);
+    let mut raw = Raw::open(&setup, "allowed.test", &[]);
     let silent = raw.request("GET", "/silent", &[]);
     for number in 0..IN_HAND {
         let stream = stream(number);
@@ -132,7 +133,7 @@ fn m6_a_client_with_many_requests_in_hand_gets_further_connections() {
             by_connection.into_values().collect::<Vec<_>>()
         })
     };
-    let carried = scene.origin.wait_for("all requests", all);
+    let carried = setup.origin.wait_for("all requests", all);
     assert_eq!(carried, [16, 16, 8]);
     // Freed places are used again.
     for number in 0..IN_HAND {
@@ -145,6 +146,6 @@ fn m6_a_client_with_many_requests_in_hand_gets_further_connections() {
         let answered = raw.until(|frame| frame.stream == stream && frame.kind == DATA);
         assert!(answered.is_some(), "request {number}");
     }
-    assert_eq!(scene.origin.connections(), 3);
-    scene.assert_sound();
+    assert_eq!(setup.origin.connections(), 3);
+    setup.assert_no_crash();
 }

@@ -1,19 +1,21 @@
 //! A shortage of file descriptors passes, and does not end the proxy.
 
 use e2e::client::{Connection, Socks5Target};
-use e2e::daemon::{Config, Daemon};
+use e2e::daemon::{Config, Daemon, StartScript};
 use e2e::descriptors::Descriptors;
 use e2e::origin::{Answer, Origin};
 
 use super::get;
-use crate::startup::Wrapped;
 
 /// Enough to start with, and quickly used up.
 const FEW: u32 = 48;
 
 fn start() -> Daemon {
-    let wrapped = Wrapped::with_descriptors(FEW);
-    Daemon::start(wrapped.path(), &Config::example())
+    let wrapped = StartScript::with_descriptors(FEW);
+    Daemon::launch()
+        .program(wrapped.path())
+        .config(&Config::example())
+        .start()
 }
 
 /// Opens connections until the door says that it cannot accept another one.

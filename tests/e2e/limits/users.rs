@@ -8,7 +8,7 @@ use e2e::origin::Origin;
 use nix::unistd::Uid;
 use serde_json::Value;
 
-use super::{limited, start};
+use super::limited;
 
 /// A user that no other process belongs to.
 const OTHER: u32 = 54_321;
@@ -23,13 +23,6 @@ fn as_other<T: Send>(run: impl FnOnce() -> T + Send) -> T {
         });
         other.join().expect("the other user succeeds")
     })
-}
-
-fn tunnel(daemon: &Daemon, origin: &Origin) -> Connection {
-    let mut client = Connection::open(daemon.http_addr());
-    let authority = format!("allowed.test:{}", origin.addr().port());
-    assert_eq!(client.connect(&authority).status, 200);
-    client
 }
 
 fn echoes(tunnel: &mut Connection) -> bool {
@@ -60,9 +53,10 @@ fn owner(daemon: &Daemon, uid: Uid) -> Value {
 fn c5_an_idle_tunnel_gives_way_and_the_log_says_whose_it_was() {
     let origin = Origin::echoing_bytes().start();
     let config = limited(2).set("daemon.limits", "header_timeout", r#""300ms""#);
-    let daemon = start(&config);
-    let mut held = [tunnel(&daemon, &origin), tunnel(&daemon, &origin)];
-    let mut third = tunnel(&daemon, &origin);
+    let daemon = Daemon::start(&config);
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    let mut held = [daemon.tunnel(&authority), daemon.tunnel(&authority)];
+    let mut third = daemon.tunnel(&authority);
     assert!(echoes(&mut third));
     let line = ended(&daemon);
     let us = owner(&daemon, Uid::effective());
@@ -81,13 +75,14 @@ fn c5_a_user_who_holds_every_place_keeps_no_other_user_out() {
         return;
     }
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&limited(4));
+    let daemon = Daemon::start(&limited(4));
+    let authority = format!("allowed.test:{}", origin.addr().port());
     assert!(!cannot_ask(&daemon), "root may ask the kernel");
-    let mut held: Vec<_> = (0..4).map(|_| tunnel(&daemon, &origin)).collect();
+    let mut held: Vec<_> = (0..4).map(|_| daemon.tunnel(&authority)).collect();
     let waiting: Vec<_> = (0..20)
         .map(|_| Connection::open(daemon.http_addr()))
         .collect();
-    let mut others = as_other(|| [tunnel(&daemon, &origin), tunnel(&daemon, &origin)]);
+    let mut others = as_other(|| [daemon.tunnel(&authority), daemon.tunnel(&authority)]);
     for other in &mut others {
         assert!(echoes(other));
     }
@@ -108,7 +103,7 @@ fn c5_a_user_who_holds_the_admin_api_keeps_no_other_user_out() {
     }
     // So that only the shares let another client in.
     let config = Config::example().set("daemon.limits", "header_timeout", r#""1h""#);
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     assert!(!cannot_ask(&daemon), "root may ask the kernel");
     let mut held = as_other(|| {
         let open = |_| {
@@ -132,7 +127,7 @@ fn c5_a_user_who_holds_the_admin_api_keeps_no_other_user_out() {
 #[test]
 fn a1_a_request_that_does_not_arrive_in_time_is_cut_by_the_header_timeout() {
     let config = Config::example().set("daemon.limits", "header_timeout", r#""200ms""#);
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let mut slow: Vec<_> = (0..70)
         .map(|_| {
             let mut client = Connection::open(daemon.admin_addr());

@@ -2,24 +2,23 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-use e2e::client::{Association, Connection, Socks5Target};
+use e2e::client::{Association, Connection, Socks5Target, proxy_request};
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
+use e2e::setup::PlainSetup;
 use serde_json::Value;
-
-use crate::forward::scene::{Scene, message};
 
 /// A way in, by its name in records.
 pub(crate) const DOORS: [&str; 4] = ["http", "http-connect", "socks5", "socks5-udp"];
 
 /// The result for a destination: `None` if it was permitted, else the reason.
-pub(crate) fn ask(scene: &Scene, door: &str, host: &str, port: u16) -> Option<String> {
-    let daemon = &scene.daemon;
+pub(crate) fn ask(setup: &PlainSetup, door: &str, host: &str, port: u16) -> Option<String> {
+    let daemon = &setup.daemon;
     let authority = format!("{host}:{port}");
     match door {
         "http" => {
             let mut client = Connection::open(daemon.http_addr());
-            let answer = client.exchange(&message("GET", &authority, "/", &[]));
+            let answer = client.exchange(&proxy_request("GET", &authority, "/", &[]));
             let reason = |answer: Value| answer["reason"].as_str().map(str::to_owned);
             match answer.status {
                 200 => None,
@@ -41,11 +40,11 @@ pub(crate) fn ask(scene: &Scene, door: &str, host: &str, port: u16) -> Option<St
             let mut client = Connection::open(daemon.socks_addr());
             match client.socks5_connect(&target(host, port)).reply {
                 0 => None,
-                2 => last_blocked(scene)["reason"].as_str().map(str::to_owned),
+                2 => last_blocked(setup)["reason"].as_str().map(str::to_owned),
                 reply => panic!("SOCKS5 {authority} got {reply}"),
             }
         }
-        "socks5-udp" => ask_for_a_datagram(scene, host, port),
+        "socks5-udp" => ask_for_a_datagram(setup, host, port),
         door => panic!("there is no door {door}"),
     }
 }
@@ -59,37 +58,37 @@ fn target(host: &str, port: u16) -> Socks5Target {
 }
 
 /// The proxy does not answer a datagram, so its decision is read from the records.
-fn ask_for_a_datagram(scene: &Scene, host: &str, port: u16) -> Option<String> {
+fn ask_for_a_datagram(setup: &PlainSetup, host: &str, port: u16) -> Option<String> {
     // No other socket gets the port meanwhile, not even one of the proxy's own.
     let _reserved = UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
-    let association = Association::open(scene.daemon.socks_addr());
+    let association = Association::open(setup.daemon.socks_addr());
     association.send(&target(host, port), b"datagram");
     let client = Value::from(association.client());
-    let event = scene.daemon.wait_for_log(|line| {
+    let event = setup.daemon.wait_for_log(|line| {
         line.target() == Some("codex_otel.network_proxy")
             && line.field("client.address") == Some(&client)
     });
     if event.field("network.policy.decision") == Some(&Value::from("allow")) {
         return None;
     }
-    let entry = scene
+    let entry = setup
         .daemon
         .wait_for_blocked(|entry| entry["client"] == client);
     entry["reason"].as_str().map(str::to_owned)
 }
 
-fn last_blocked(scene: &Scene) -> Value {
-    scene.daemon.blocked().pop().expect("a blocked request")
+fn last_blocked(setup: &PlainSetup) -> Value {
+    setup.daemon.blocked().pop().expect("a blocked request")
 }
 
 /// Asks at every door. `wanted` is "allow", or a reason followed by the rule's pattern, if any.
-fn check(scene: &Scene, table: &[(&str, &str)]) {
-    let config = std::fs::read_to_string(scene.daemon.config_path()).expect("the configuration");
-    let port = scene.origin.addr().port();
+fn check(setup: &PlainSetup, table: &[(&str, &str)]) {
+    let config = std::fs::read_to_string(setup.daemon.config_path()).expect("the configuration");
+    let port = setup.origin.addr().port();
     for (host, wanted) in table {
         for door in DOORS {
-            let before = scene.origin.requests().len();
-            let got = ask(scene, door, host, port);
+            let before = setup.origin.requests().len();
+            let got = ask(setup, door, host, port);
             if *wanted == "allow" {
                 assert_eq!(got, None, "{host} by {door}");
                 continue;
@@ -98,27 +97,27 @@ fn check(scene: &Scene, table: &[(&str, &str)]) {
                 .split_once(' ')
                 .map_or((*wanted, None), |(reason, rule)| (reason, Some(rule)));
             assert_eq!(got.as_deref(), Some(reason), "{host} by {door}");
-            assert_eq!(scene.origin.requests().len(), before);
-            let entry = last_blocked(scene);
+            assert_eq!(setup.origin.requests().len(), before);
+            let entry = last_blocked(setup);
             assert_eq!(entry["reason"], reason, "{host} by {door}");
             assert_eq!(entry["protocol"], door);
             assert_eq!(entry["decision"], "deny");
             assert_eq!(entry["port"], port);
             assert_eq!(entry["mode"], "full");
             let given = entry.get("rule").and_then(Value::as_str);
-            let written = rule.map(|rule| written(&config, scene, rule));
+            let written = rule.map(|rule| written(&config, setup, rule));
             assert_eq!(given, written.as_deref(), "{host} by {door}");
         }
     }
 }
 
 /// A rule of the deny list as records show it: the pattern, the file and the line.
-fn written(config: &str, scene: &Scene, rule: &str) -> String {
+fn written(config: &str, setup: &PlainSetup, rule: &str) -> String {
     let line = config
         .lines()
         .position(|line| line.starts_with("denied_domains"))
         .expect("a deny list");
-    let file = scene.daemon.config_path().display();
+    let file = setup.daemon.config_path().display();
     format!("{rule} ({file}:{})", line + 1)
 }
 
@@ -147,9 +146,9 @@ fn p9_every_door_gives_the_same_verdict_reason_and_rule() {
         .host("denied.test", here)
         .host("blocked.test", here)
         .host("trap.test", Ipv4Addr::new(127, 0, 0, 2));
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     check(
-        &scene,
+        &setup,
         &[
             ("allowed.test", "allow"),
             ("ALLOWED.Test.", "allow"),
@@ -200,9 +199,9 @@ fn p3_without_local_binding_only_explicit_entries_lead_to_local_addresses() {
         .host("allowed.test", here)
         .host("ten.test", Ipv4Addr::new(10, 0, 0, 1))
         .host("nine.test", Ipv4Addr::new(127, 0, 0, 9));
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     check(
-        &scene,
+        &setup,
         &[
             ("127.0.0.1", "allow"),
             ("127.1", "allow"),
@@ -229,9 +228,9 @@ fn p3_without_local_binding_only_explicit_entries_lead_to_local_addresses() {
 #[test]
 fn p3_an_empty_allow_list_refuses_everything() {
     let config = Config::new().host("allowed.test", Ipv4Addr::LOCALHOST);
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     check(
-        &scene,
+        &setup,
         &[
             ("allowed.test", "not_allowed"),
             ("127.0.0.1", "not_allowed"),
@@ -239,7 +238,7 @@ fn p3_an_empty_allow_list_refuses_everything() {
             ("[::1]", "not_allowed"),
         ],
     );
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 /// Only addresses in this table may be dialled here, so this test is about refusals.
@@ -292,24 +291,24 @@ fn p5_a_name_that_leads_to_a_special_purpose_address_is_refused() {
         let address: IpAddr = address.parse().expect(address);
         config = config.host(&format!("n{number}.test"), address);
     }
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for (number, address) in SPECIAL.iter().enumerate() {
         let host = format!("n{number}.test");
         let door = DOORS[number % DOORS.len()];
-        let got = ask(&scene, door, &host, scene.origin.addr().port());
+        let got = ask(&setup, door, &host, setup.origin.addr().port());
         assert_eq!(
             got.as_deref(),
             Some("not_allowed_local"),
             "{address} by {door}"
         );
     }
-    assert_eq!(scene.origin.connections(), 0);
+    assert_eq!(setup.origin.connections(), 0);
 }
 
 #[test]
 fn p10_every_decision_is_audited_the_same_way_at_every_door() {
-    let scene = Scene::echoing();
-    let port = scene.origin.addr().port();
+    let setup = PlainSetup::echoing();
+    let port = setup.origin.addr().port();
     for (door, protocol, method) in [
         ("http", "http", "GET"),
         ("http-connect", "https_connect", "CONNECT"),
@@ -321,8 +320,8 @@ fn p10_every_decision_is_audited_the_same_way_at_every_door() {
             ("blocked.test", "deny", "not_allowed"),
             ("denied.test", "deny", "denied"),
         ] {
-            ask(&scene, door, host, port);
-            let line = scene.daemon.wait_for_log(|line| {
+            ask(&setup, door, host, port);
+            let line = setup.daemon.wait_for_log(|line| {
                 line.target() == Some("codex_otel.network_proxy")
                     && line
                         .field("network.transport.protocol")
@@ -341,7 +340,7 @@ fn p10_every_decision_is_audited_the_same_way_at_every_door() {
             assert_eq!(field("http.request.method"), method);
         }
     }
-    let audited = scene.daemon.logs();
+    let audited = setup.daemon.logs();
     let audited = audited
         .iter()
         .filter(|line| line.target() == Some("codex_otel.network_proxy"));
@@ -354,8 +353,8 @@ fn p9_limited_mode_without_interception_holds_at_every_door() {
         .allow("127.0.0.1")
         .set("network", "mode", r#""limited""#)
         .set("network", "mitm", "false");
-    let scene = Scene::with(&config, Origin::start(|_| Answer::Echo));
-    let port = scene.origin.addr().port();
+    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
+    let port = setup.origin.addr().port();
     for (door, port, wanted) in [
         ("http", port, None),
         ("http-connect", port, Some("mitm_required")),
@@ -363,9 +362,9 @@ fn p9_limited_mode_without_interception_holds_at_every_door() {
         ("socks5", port, Some("method_not_allowed")),
         ("socks5", 443, Some("mitm_required")),
     ] {
-        let got = ask(&scene, door, "allowed.test", port);
+        let got = ask(&setup, door, "allowed.test", port);
         assert_eq!(got.as_deref(), wanted, "{door} to port {port}");
-        let got = ask(&scene, door, "denied.test", port);
+        let got = ask(&setup, door, "denied.test", port);
         assert_eq!(got.as_deref(), Some("denied"), "{door} to port {port}");
     }
 }

@@ -6,16 +6,16 @@ use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
 use e2e::resolver::StubResolver;
+use e2e::setup::PlainSetup;
 
 use super::doors::{DOORS, ask};
-use crate::forward::scene::Scene;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-fn scene(config: Config, dns: &StubResolver) -> Scene {
+fn setup(config: Config, dns: &StubResolver) -> PlainSetup {
     let config = config.nameserver(dns.address());
-    Scene::with(&config, Origin::start(|_| Answer::Echo))
+    PlainSetup::with(&config, Origin::start(|_| Answer::Echo))
 }
 
 #[test]
@@ -25,8 +25,8 @@ fn p4_a_refused_name_causes_no_query() {
         dns.answer(name, [HERE]);
     }
     let config = Config::new().allow("allowed.test").deny("denied.test");
-    let scene = scene(config, &dns);
-    let port = scene.origin.addr().port();
+    let setup = setup(config, &dns);
+    let port = setup.origin.addr().port();
     for door in DOORS {
         for (host, reason) in [
             ("blocked.test", "not_allowed"),
@@ -34,11 +34,11 @@ fn p4_a_refused_name_causes_no_query() {
             ("a..test", "invalid_host"),
             ("secret-in-a-name.blocked.test", "not_allowed"),
         ] {
-            assert_eq!(ask(&scene, door, host, port).as_deref(), Some(reason));
+            assert_eq!(ask(&setup, door, host, port).as_deref(), Some(reason));
         }
     }
     assert_eq!(dns.names_asked(), [""; 0]);
-    assert_eq!(ask(&scene, "http", "allowed.test", port), None);
+    assert_eq!(ask(&setup, "http", "allowed.test", port), None);
     assert_eq!(dns.names_asked(), ["allowed.test"]);
 }
 
@@ -50,11 +50,11 @@ fn p4_limited_mode_refuses_before_it_looks_up() {
         .allow("allowed.test")
         .set("network", "mode", r#""limited""#)
         .set("network", "mitm", "false");
-    let scene = scene(config, &dns);
+    let setup = setup(config, &dns);
     for door in ["http-connect", "socks5"] {
-        assert!(ask(&scene, door, "allowed.test", 443).is_some());
+        assert!(ask(&setup, door, "allowed.test", 443).is_some());
     }
-    let answer = scene.ask("POST", "allowed.test", "/", &[]);
+    let answer = setup.ask("POST", "allowed.test", "/", &[]);
     assert_eq!(answer.status, 403);
     assert_eq!(dns.names_asked(), [""; 0]);
 }
@@ -65,9 +65,9 @@ fn p4_a_connection_costs_one_lookup() {
     for door in DOORS {
         let dns = StubResolver::start();
         dns.answer_with_ttl("allowed.test", [HERE], 0);
-        let scene = scene(Config::new().allow("allowed.test"), &dns);
-        let port = scene.origin.addr().port();
-        assert_eq!(ask(&scene, door, "allowed.test", port), None);
+        let setup = setup(Config::new().allow("allowed.test"), &dns);
+        let port = setup.origin.addr().port();
+        assert_eq!(ask(&setup, door, "allowed.test", port), None);
         assert_eq!(dns.queries("allowed.test"), 2, "{door}");
     }
 }
@@ -79,13 +79,13 @@ fn p4_a_name_that_changes_its_address_is_judged_anew() {
         let dns = StubResolver::start();
         dns.answer_sequence("rebind.test", vec![vec![HERE], vec![ELSEWHERE]]);
         let config = Config::new().allow("rebind.test").deny("127.0.0.2");
-        let scene = scene(config, &dns);
-        let port = scene.origin.addr().port();
-        assert_eq!(ask(&scene, door, "rebind.test", port), None, "{door}");
+        let setup = setup(config, &dns);
+        let port = setup.origin.addr().port();
+        assert_eq!(ask(&setup, door, "rebind.test", port), None, "{door}");
         // A kept connection would need no lookup.
-        scene.daemon.reload();
+        setup.daemon.reload();
         assert_eq!(
-            ask(&scene, door, "rebind.test", port).as_deref(),
+            ask(&setup, door, "rebind.test", port).as_deref(),
             Some("denied"),
             "{door}"
         );
@@ -102,7 +102,7 @@ fn p4_one_bad_address_among_good_ones_is_enough() {
     );
     let config = Config::new().allow("**.test").deny("127.0.0.2");
     let strict = config.clone().unset("network", "allow_local_binding");
-    let open = scene(config, &dns);
+    let open = setup(config, &dns);
     let port = open.origin.addr().port();
     for door in DOORS {
         assert_eq!(
@@ -110,7 +110,7 @@ fn p4_one_bad_address_among_good_ones_is_enough() {
             Some("denied")
         );
     }
-    let strict = scene(strict, &dns);
+    let strict = setup(strict, &dns);
     let port = strict.origin.addr().port();
     for door in DOORS {
         let got = ask(&strict, door, "mixed-local.test", port);
@@ -126,10 +126,10 @@ fn p4_an_alias_of_a_denied_name_is_judged_by_its_own_name_and_address() {
     let dns = StubResolver::start();
     dns.alias("www.test", "denied.test");
     dns.answer("denied.test", [HERE]);
-    let scene = scene(Config::new().allow("www.test").deny("denied.test"), &dns);
-    let port = scene.origin.addr().port();
+    let setup = setup(Config::new().allow("www.test").deny("denied.test"), &dns);
+    let port = setup.origin.addr().port();
     for door in DOORS {
-        assert_eq!(ask(&scene, door, "www.test", port), None, "{door}");
+        assert_eq!(ask(&setup, door, "www.test", port), None, "{door}");
     }
 }
 
@@ -137,11 +137,11 @@ fn p4_an_alias_of_a_denied_name_is_judged_by_its_own_name_and_address() {
 fn p4_a_kept_connection_needs_no_lookup() {
     let dns = StubResolver::start();
     dns.answer_with_ttl("allowed.test", [HERE], 0);
-    let scene = scene(Config::new().allow("allowed.test"), &dns);
-    let mut client = Connection::open(scene.daemon.http_addr());
+    let setup = setup(Config::new().allow("allowed.test"), &dns);
+    let mut client = Connection::open(setup.daemon.http_addr());
     for _ in 0..5 {
-        assert_eq!(client.exchange(&scene.get("allowed.test", "/")).status, 200);
+        assert_eq!(client.exchange(&setup.get("allowed.test", "/")).status, 200);
     }
     assert_eq!(dns.queries("allowed.test"), 2);
-    assert_eq!(scene.origin.connections(), 1);
+    assert_eq!(setup.origin.connections(), 1);
 }

@@ -3,15 +3,14 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 
-use e2e::daemon::Daemon;
+use e2e::daemon::{Daemon, StartScript};
 use e2e::origin::{Answer, Origin};
 use e2e::program::Program;
+use e2e::shipped;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::text;
-use crate::control::PROXYCTL;
-use crate::startup::Wrapped;
 
 /// A reader's directory, the proxy that was started last, and an origin under the README's name
 /// `example.com`.
@@ -52,11 +51,11 @@ impl Console {
             // This command runs the tests.
             ["cargo", "test", "--workspace"] => return,
             ["codex-network-proxy", "check", ..] => {
-                self.shell(&command.replacen("codex-network-proxy", e2e::binary!(), 1))
+                self.shell(&command.replacen("codex-network-proxy", shipped::proxy(), 1))
             }
             ["codex-network-proxy", "init"] => {
                 let state = json!(self.directory.path().join("state"));
-                let program = e2e::binary!();
+                let program = shipped::proxy();
                 self.shell(&format!("{program} init -c 'daemon.state_dir={state}'"))
             }
             [
@@ -72,9 +71,9 @@ impl Console {
                 String::new()
             }
             [assignment, "proxyctl", ..] if assignment.contains('=') => {
-                self.shell(&command.replacen("proxyctl", PROXYCTL, 1))
+                self.shell(&command.replacen("proxyctl", shipped::proxyctl(), 1))
             }
-            ["proxyctl", ..] => self.shell(&command.replacen("proxyctl", PROXYCTL, 1)),
+            ["proxyctl", ..] => self.shell(&command.replacen("proxyctl", shipped::proxyctl(), 1)),
             // Off a terminal it shows no progress.
             ["curl", ..] if !words.contains(&"-s") => self.shell(&format!("{command} 2>/dev/null")),
             ["curl", ..] => self.shell(command),
@@ -115,8 +114,8 @@ impl Console {
         drop(self.daemon.take());
         let hosts = self.directory.path().join("hosts");
         let mute = self.mute.local_addr().expect("a bound socket");
-        let wrapped = Wrapped::without_config_in(self.directory.path());
-        let mut launch = Daemon::launch(wrapped.path());
+        let wrapped = StartScript::without_config_in(self.directory.path());
+        let mut launch = Daemon::launch().program(wrapped.path());
         for argument in arguments.iter().filter(|argument| !argument.is_empty()) {
             launch = launch.arg(argument);
         }

@@ -3,9 +3,10 @@
 
 use e2e::client::{Association, Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine};
+use e2e::origin::{Answer, Origin};
 use serde_json::{Value, json};
 
-use super::{audit_events, hello, http, start, violations};
+use super::{audit_events, http, violations};
 
 /// `codex-net-attempt-abc.1`, password `secret`.
 const BASIC: &str = "Proxy-Authorization: Basic Y29kZXgtbmV0LWF0dGVtcHQtYWJjLjE6c2VjcmV0\r\n";
@@ -34,8 +35,8 @@ fn assert_records(daemon: &Daemon, audited: &Value, blocked: &Value) {
 
 #[test]
 fn h11_credentials_of_a_connect_mark_its_records() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();
     for (authority, status) in [
         (format!("allowed.test:{port}"), 200),
@@ -64,8 +65,8 @@ fn h11_credentials_of_a_connect_mark_its_records() {
 
 #[test]
 fn h11_a_user_name_marks_the_records_of_a_socks5_connection_and_of_its_datagrams() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();
     let greeted = || {
         let mut client = Connection::open(daemon.socks_addr());
@@ -104,7 +105,7 @@ fn h11_a_user_name_marks_the_records_of_a_socks5_connection_and_of_its_datagrams
 
 #[test]
 fn h11_an_attempt_that_was_named_once_marks_the_rest_of_the_connection() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     // codex-net-attempt-b2 and alice, each with the password `secret`.
     let other = "Proxy-Authorization: Basic Y29kZXgtbmV0LWF0dGVtcHQtYjI6c2VjcmV0\r\n";

@@ -1,10 +1,11 @@
 //! The audit events, field by field.
 
 use e2e::client::Connection;
-use e2e::daemon::{Config, LogLine};
+use e2e::daemon::{Config, Daemon, LogLine};
+use e2e::origin::{Answer, Origin};
 use serde_json::{Value, json};
 
-use super::{audit_events, get, hello, http, socks5, start};
+use super::{audit_events, http, socks5};
 
 const NAMES: [&str; 12] = [
     "event.name",
@@ -45,8 +46,8 @@ fn subject(event: &LogLine) -> Value {
 
 #[test]
 fn r3_every_decision_at_every_door_is_one_event() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();
     let mut http_client = Connection::open(daemon.http_addr());
     for host in ["allowed.test", "blocked.test"] {
@@ -99,8 +100,8 @@ fn r3_every_decision_at_every_door_is_one_event() {
 
 #[test]
 fn r3_an_event_has_every_field() {
-    let daemon = start(&Config::example());
-    get(&daemon, "http://blocked.test/");
+    let daemon = Daemon::start(&Config::example());
+    daemon.get("http://blocked.test/");
     let event = &audit_events(&daemon, 1)[0];
     assert_eq!(event.level(), Some("INFO"));
     for name in NAMES {
@@ -132,8 +133,8 @@ fn r3_an_event_has_every_field() {
 
 #[test]
 fn r3_requests_on_a_kept_upstream_connection_are_events_of_their_own() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     for _ in 0..3 {
         let url = format!("http://allowed.test:{}/", origin.addr().port());
@@ -148,17 +149,17 @@ fn r3_requests_on_a_kept_upstream_connection_are_events_of_their_own() {
 #[test]
 fn r3_an_allowed_request_that_fails_beyond_policy_is_one_allow() {
     let port = e2e::port::RefusingPort::open();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let url = format!("http://allowed.test:{}/", port.addr().port());
-    assert_eq!(get(&daemon, &url).status, 502);
+    assert_eq!(daemon.get(&url).status, 502);
     let event = &audit_events(&daemon, 1)[0];
     assert_eq!(verdict(event)[0], "allow");
 }
 
 #[test]
 fn r3_what_the_addresses_decide_is_one_event_and_not_an_allow_and_a_deny() {
-    let daemon = start(&Config::example().unset("network", "allow_local_binding"));
-    assert_eq!(get(&daemon, "http://allowed.test/").status, 403);
+    let daemon = Daemon::start(&Config::example().unset("network", "allow_local_binding"));
+    assert_eq!(daemon.get("http://allowed.test/").status, 403);
     let event = &audit_events(&daemon, 1)[0];
     assert_eq!(
         verdict(event),
@@ -171,7 +172,7 @@ fn r3_the_mode_and_the_proxy_itself_decide_outside_the_domain() {
     let config = Config::example()
         .set("network", "mode", r#""limited""#)
         .set("network", "mitm", "false");
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let mut client = Connection::open(daemon.http_addr());
     http(&mut client, "DELETE", "http://allowed.test/", "");
     socks5(&daemon, "allowed.test", 443);
@@ -191,9 +192,9 @@ fn r3_the_mode_and_the_proxy_itself_decide_outside_the_domain() {
 
 #[test]
 fn r3_a_disabled_proxy_audits_its_refusals_too() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     daemon.reload_with(&Config::example().set("network", "enabled", "false"));
-    assert_eq!(get(&daemon, "http://allowed.test/").status, 503);
+    assert_eq!(daemon.get("http://allowed.test/").status, 503);
     let event = &audit_events(&daemon, 1)[0];
     assert_eq!(
         verdict(event),
@@ -203,7 +204,7 @@ fn r3_a_disabled_proxy_audits_its_refusals_too() {
 
 #[test]
 fn r3_requests_that_are_none_are_no_decisions() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     client.send("GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
     assert_eq!(client.read_final_response().status, 400);

@@ -3,15 +3,16 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use e2e::client::Connection;
-use e2e::daemon::Config;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
 use e2e::resolver::StubResolver;
 use serde_json::{Value, json};
 
-use super::{VIOLATION, audit_events, get, hello, http, lines, socks5, start};
+use super::{VIOLATION, audit_events, http, lines, socks5};
 
 #[test]
 fn r1_an_entry_has_every_field_under_its_name_and_in_its_order() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let seconds = || {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         now.expect("after 1970").as_secs()
@@ -63,8 +64,8 @@ fn r1_an_entry_has_every_field_under_its_name_and_in_its_order() {
 
 #[test]
 fn r1_each_door_has_its_protocol_and_method() {
-    let daemon = start(&Config::example());
-    get(&daemon, "http://blocked.test/");
+    let daemon = Daemon::start(&Config::example());
+    daemon.get("http://blocked.test/");
     Connection::open(daemon.http_addr()).connect("blocked.test:443");
     socks5(&daemon, "blocked.test", 22);
     let told: Vec<_> = daemon
@@ -84,7 +85,7 @@ fn r1_each_door_has_its_protocol_and_method() {
 
 #[test]
 fn r1_the_buffer_holds_the_last_ones_and_counts_all() {
-    let daemon = start(&Config::example().set("daemon.limits", "blocked_buffer", "3"));
+    let daemon = Daemon::start(&Config::example().set("daemon.limits", "blocked_buffer", "3"));
     let mut client = Connection::open(daemon.http_addr());
     for number in 1..=10 {
         http(&mut client, "GET", &format!("http://n{number}.test/"), "");
@@ -101,7 +102,7 @@ fn r1_the_buffer_holds_the_last_ones_and_counts_all() {
 
 #[test]
 fn r1_it_holds_200_entries_unless_told_otherwise() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     for number in 1..=205 {
         http(&mut client, "GET", &format!("http://n{number}.test/"), "");
@@ -117,8 +118,8 @@ fn r1_r5_a_name_that_does_not_resolve_is_allowed_and_failed_and_no_block() {
     let config = Config::new()
         .allow("missing.test")
         .nameserver(dns.address());
-    let daemon = start(&config);
-    assert_eq!(get(&daemon, "http://missing.test/").status, 502);
+    let daemon = Daemon::start(&config);
+    assert_eq!(daemon.get("http://missing.test/").status, 502);
     Connection::open(daemon.http_addr()).connect("missing.test:443");
     assert_eq!(socks5(&daemon, "missing.test", 22), 4);
     let events = audit_events(&daemon, 3);
@@ -145,10 +146,10 @@ fn r1_r5_a_name_that_does_not_resolve_is_allowed_and_failed_and_no_block() {
 
 #[test]
 fn r1_a_host_that_is_none_is_recorded_as_it_was_given_and_escaped() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();
-    let answer = get(&daemon, &format!("http://a..b:{port}/"));
+    let answer = daemon.get(&format!("http://a..b:{port}/"));
     assert_eq!(answer.status, 403, "{}", answer.text());
     let entry = &daemon.blocked()[0];
     assert_eq!(entry["host"], "a..b");
@@ -167,12 +168,12 @@ fn r1_numbers_go_on_behind_those_of_a_start_with_a_later_clock() {
     std::fs::write(&kept, format!("{later} 0\n")).expect("a file");
     let state = Value::from(place.path().to_string_lossy());
     let sequence = || {
-        let daemon = e2e::daemon::Daemon::launch(e2e::binary!())
+        let daemon = Daemon::launch()
             .config(&Config::example())
             .arg("-c")
             .arg(format!("daemon.state_dir={state}"))
             .start();
-        get(&daemon, "http://blocked.test/");
+        daemon.get("http://blocked.test/");
         let entry = daemon.wait_for_blocked(|entry| entry["host"] == "blocked.test");
         entry["sequence"].as_u64().expect("a number")
     };

@@ -4,7 +4,7 @@ use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Exit, LogLine, Signal};
 use serde_json::Value;
 
-use super::{AUDIT, VIOLATION, get, start};
+use super::{AUDIT, VIOLATION};
 
 const MANY: u64 = 20_000;
 
@@ -47,9 +47,9 @@ fn refused(violations: &[Value], host: &str) -> u64 {
 
 #[test]
 fn r2_a_client_that_is_refused_again_and_again_is_counted_and_others_are_in_the_log() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     flood(&daemon, |_| "blocked.test".to_owned());
-    get(&daemon, "http://denied.test/");
+    daemon.get("http://denied.test/");
     let listed = daemon.blocked();
     let counted = listed
         .iter()
@@ -70,7 +70,7 @@ fn r2_a_client_that_is_refused_again_and_again_is_counted_and_others_are_in_the_
 
 #[test]
 fn r3_every_decision_is_in_one_audit_event_of_its_own_or_in_a_count() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     flood(&daemon, |_| "blocked.test".to_owned());
     let exit = stop(daemon);
     let events = exit.logs.iter().filter(|line| line.target() == Some(AUDIT));
@@ -91,7 +91,7 @@ fn r3_every_decision_is_in_one_audit_event_of_its_own_or_in_a_count() {
 
 #[test]
 fn r2_a_client_that_asks_for_a_host_of_its_own_each_time_is_counted_too() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     flood(&daemon, |number| format!("h{number}.test"));
     let exit = stop(daemon);
     let violations = violations(&exit);
@@ -113,12 +113,12 @@ fn r2_a_client_that_asks_for_a_host_of_its_own_each_time_is_counted_too() {
 #[test]
 fn r2_every_malformed_request_is_a_line_or_in_a_count() {
     const TIMES: u64 = 2000;
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for _ in 0..TIMES {
         Connection::open(daemon.http_addr()).send("nonsense\r\n\r\n");
     }
     // Clients are accepted in order, and those inside are answered before the end.
-    assert_eq!(get(&daemon, "http://denied.test/").status, 403);
+    assert_eq!(daemon.get("http://denied.test/").status, 403);
     let exit = stop(daemon);
     let said = exit
         .logs

@@ -1,22 +1,22 @@
 //! `enabled = false`, at the start and at run time (SPEC L6).
 
 use e2e::client::{Connection, Socks5Target};
-use e2e::daemon::{Config, Signal};
-use e2e::origin::Origin;
+use e2e::daemon::{Config, Daemon, Signal};
+use e2e::origin::{Answer, Origin};
+use e2e::port::accepts;
 use e2e::wait::{TIMEOUT, poll};
 
-use super::{Reserved, get, hello, lines, start};
-use crate::startup::accepts;
+use super::{Reserved, get};
 
 #[test]
 fn l6_a_proxy_that_starts_disabled_binds_nothing_and_a_reload_enables_it() {
-    let origin = hello();
+    let origin = Origin::start(|_| Answer::text("hello"));
     let [http, socks5, admin] = [(); 3].map(|()| Reserved::open());
     let config = Config::example()
         .set("network", "proxy_url", &http.url())
         .set("network", "socks_url", &socks5.url())
         .set("network", "admin_url", &admin.url());
-    let daemon = start(&config.clone().set("network", "enabled", "false"));
+    let daemon = Daemon::start(&config.clone().set("network", "enabled", "false"));
     let line = daemon.wait_for_message("disabled");
     assert!(
         line.raw.contains("SIGHUP"),
@@ -28,21 +28,21 @@ fn l6_a_proxy_that_starts_disabled_binds_nothing_and_a_reload_enables_it() {
     }
     // Another reload that keeps it disabled changes nothing.
     daemon.signal(Signal::SIGHUP);
-    lines(&daemon, "reloaded", 1);
+    daemon.wait_for_logs(1, |line| line.message() == Some("reloaded"));
     assert!(!accepts(http.address()));
     daemon.rewrite_config(&config);
     daemon.signal(Signal::SIGHUP);
     poll(TIMEOUT, || accepts(http.address()).then_some(())).expect("the door opens");
     let answer = get(http.address(), "allowed.test", origin.addr().port());
     assert_eq!(answer.text(), "hello");
-    lines(&daemon, "reloaded", 2);
+    daemon.wait_for_logs(2, |line| line.message() == Some("reloaded"));
     let health = e2e::client::request(admin.address(), "GET", "/health", None);
     assert_eq!(health.text(), "ok");
 }
 
 #[test]
 fn l6_a_reload_that_enables_says_what_listens_where() {
-    let daemon = start(&Config::example().set("network", "enabled", "false"));
+    let daemon = Daemon::start(&Config::example().set("network", "enabled", "false"));
     daemon.rewrite_config(&Config::example());
     daemon.signal(Signal::SIGHUP);
     for name in ["http", "socks5", "admin"] {
@@ -56,11 +56,11 @@ fn l6_a_reload_that_enables_says_what_listens_where() {
 
 #[test]
 fn l6_a_proxy_that_is_disabled_at_run_time_says_so_at_every_door() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();
     daemon.reload_with(&Config::example().set("network", "enabled", "false"));
-    let plain = get(daemon.http_addr(), "allowed.test", port);
+    let plain = daemon.get(&format!("http://allowed.test:{port}/"));
     assert_eq!(
         (plain.status, &*plain.text()),
         (503, "network proxy is disabled")
@@ -81,7 +81,7 @@ fn l6_a_proxy_that_is_disabled_at_run_time_says_so_at_every_door() {
     assert_eq!(origin.connections(), 0);
     daemon.reload_with(&Config::example());
     assert_eq!(
-        get(daemon.http_addr(), "allowed.test", port).text(),
+        daemon.get(&format!("http://allowed.test:{port}/")).text(),
         "hello"
     );
 }
@@ -89,7 +89,7 @@ fn l6_a_proxy_that_is_disabled_at_run_time_says_so_at_every_door() {
 #[test]
 fn l6_p11_disabling_ends_open_tunnels() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     let mut tunnel = Connection::open(daemon.socks_addr());
     assert_eq!(tunnel.socks5_connect(&target).reply, 0);

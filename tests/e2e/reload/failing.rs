@@ -1,9 +1,7 @@
 //! Reloads that fail: all problems are reported, and nothing has changed.
 
 use e2e::daemon::{Config, Daemon, Signal};
-use e2e::origin::Origin;
-
-use super::{get, hello, lines, start};
+use e2e::origin::{Answer, Origin};
 
 const OLD: &str = "the old settings stay in force";
 
@@ -11,10 +9,13 @@ const OLD: &str = "the old settings stay in force";
 fn is_as_before(daemon: &Daemon, origin: &Origin) {
     let port = origin.addr().port();
     assert_eq!(
-        get(daemon.http_addr(), "allowed.test", port).text(),
+        daemon.get(&format!("http://allowed.test:{port}/")).text(),
         "hello"
     );
-    assert_eq!(get(daemon.http_addr(), "blocked.test", port).status, 403);
+    assert_eq!(
+        daemon.get(&format!("http://blocked.test:{port}/")).status,
+        403
+    );
     let told = daemon.admin("GET", "/config", None).json();
     assert_eq!(told["generation"], 1);
 }
@@ -30,8 +31,8 @@ fn broken() -> Config {
 
 #[test]
 fn c7_every_problem_of_a_broken_file_comes_back_with_its_place() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&broken());
     let answer = daemon.reload();
     assert_eq!(answer.status, 500);
@@ -57,11 +58,13 @@ fn c7_every_problem_of_a_broken_file_comes_back_with_its_place() {
 
 #[test]
 fn c7_a_broken_file_at_sighup_is_told_in_the_log_line_by_line() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&broken());
     daemon.signal(Signal::SIGHUP);
-    let failed = &lines(&daemon, &format!("the reload failed: {OLD}"), 1)[0];
+    let failed = &daemon.wait_for_logs(1, |line| {
+        line.message() == Some(&*format!("the reload failed: {OLD}"))
+    })[0];
     assert_eq!(failed.level(), Some("ERROR"));
     let place = format!("{}:", daemon.config_path().display());
     let told = daemon
@@ -75,8 +78,8 @@ fn c7_a_broken_file_at_sighup_is_told_in_the_log_line_by_line() {
 
 #[test]
 fn c7_a_file_that_is_gone_or_unreadable_or_no_toml_changes_nothing() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let path = daemon.config_path();
     let whole = std::fs::read(path).expect("the file");
     let fails = |part: &str| {
@@ -101,8 +104,8 @@ fn c7_a_file_that_is_gone_or_unreadable_or_no_toml_changes_nothing() {
 
 #[test]
 fn c7_settings_that_are_sound_and_cannot_be_put_in_force_change_nothing() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let path = daemon.config_path();
     let file = std::fs::read_to_string(path).expect("the file");
     let (old, new) = ("/hosts\"", "/no-such-hosts\"");
@@ -118,8 +121,8 @@ fn c7_settings_that_are_sound_and_cannot_be_put_in_force_change_nothing() {
 #[test]
 fn a1_a_failed_reload_shows_nothing_of_the_file_over_http() {
     const WORD: &str = "s3cr3tw0rd";
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     let sound = std::fs::read_to_string(daemon.config_path()).expect("the file");
     for text in [
         format!("root:{WORD}:1:0:::::\n"),
@@ -138,7 +141,7 @@ fn a1_a_failed_reload_shows_nothing_of_the_file_over_http() {
         let told = daemon.admin("GET", "/config", None).text();
         assert!(!told.contains(WORD), "{told}");
         // An administrator sees the line.
-        let run = crate::control::proxyctl(&daemon, &["reload"]);
+        let run = e2e::proxyctl::proxyctl(&daemon, &["reload"]);
         run.failed().says(WORD);
     }
     daemon.rewrite_config_text(&sound);
@@ -148,8 +151,8 @@ fn a1_a_failed_reload_shows_nothing_of_the_file_over_http() {
 /// A replacement worker could not start with it.
 #[test]
 fn c7_a_log_filter_that_is_none_fails_the_reload() {
-    let origin = hello();
-    let daemon = start(&Config::example());
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().set("daemon", "log", r#""==[""#));
     let answer = daemon.reload();
     assert_eq!(answer.status, 500, "{}", answer.text());

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use e2e::client::{Connection, Socks5Target};
-use e2e::daemon::Config;
+use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
-use e2e::origin::Origin;
+use e2e::origin::{Answer, Origin};
+use e2e::port::accepts;
 use e2e::wait::{TIMEOUT, poll};
 
-use super::{Reserved, get, hello, start};
-use crate::startup::accepts;
+use super::{Reserved, get};
 
 fn closes(address: SocketAddr) {
     poll(TIMEOUT, || (!accepts(address)).then_some(())).expect("the listener closes");
@@ -20,11 +20,11 @@ fn closes(address: SocketAddr) {
 
 #[test]
 fn c7_a_listener_that_moves_accepts_at_the_new_place_before_the_old_one_closes() {
-    let origin = hello();
+    let origin = Origin::start(|_| Answer::text("hello"));
     let places = [Reserved::open(), Reserved::open()];
     let [old, new] = [places[0].address(), places[1].address()];
     let at = |place: &Reserved| Config::example().set("network", "proxy_url", &place.url());
-    let daemon = start(&at(&places[0]));
+    let daemon = Daemon::start(&at(&places[0]));
     assert!(!accepts(new));
     daemon.rewrite_config(&at(&places[1]));
     let together = Barrier::new(2);
@@ -50,7 +50,7 @@ fn c7_connections_that_came_in_at_the_old_place_go_on() {
     let origin = Origin::echoing_bytes().start();
     let places = [Reserved::open(), Reserved::open(), Reserved::open()];
     let first = Config::example().set("network", "socks_url", &places[2].url());
-    let daemon = start(&first);
+    let daemon = Daemon::start(&first);
     let old = daemon.socks_addr();
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     let mut tunnel = Connection::open(old);
@@ -73,7 +73,7 @@ fn c7_connections_that_came_in_at_the_old_place_go_on() {
 fn c7_the_admin_api_can_move_and_answers_the_one_who_moved_it() {
     let (first, place) = (Reserved::open(), Reserved::open());
     let at = |place: &Reserved| Config::example().set("network", "admin_url", &place.url());
-    let daemon = start(&at(&first));
+    let daemon = Daemon::start(&at(&first));
     let old = daemon.admin_addr();
     daemon.rewrite_config(&at(&place));
     assert_eq!(daemon.reload().text(), r#"{"status":"reloaded"}"#);
@@ -88,7 +88,7 @@ fn p6_the_new_place_of_a_listener_is_the_proxy_and_the_old_one_is_not() {
     let config = Config::example()
         .allow("127.0.0.1")
         .set("network", "admin_url", &first.url());
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let (http, old) = (daemon.http_addr(), daemon.admin_addr());
     daemon.reload_with(&config.set("network", "admin_url", &place.url()));
     let refused = get(http, "127.0.0.1", place.address().port());
@@ -106,7 +106,7 @@ fn p6_the_new_place_of_a_listener_is_the_proxy_and_the_old_one_is_not() {
 #[test]
 fn p6_no_request_gets_into_the_queue_of_a_listener_that_a_reload_opens() {
     let config = Config::example().allow("127.0.0.1");
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let http = daemon.http_addr();
     for _ in 0..5 {
         let place = Reserved::open();
@@ -146,7 +146,7 @@ fn p6_no_request_gets_into_the_queue_of_a_listener_that_a_reload_opens() {
 #[test]
 fn c7_a_reload_that_moves_listeners_says_where_they_are() {
     let place = Reserved::open();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     daemon.reload_with(&Config::example().set("network", "proxy_url", &place.url()));
     let address = place.address().to_string();
     daemon.wait_for_log(|line| {
@@ -162,13 +162,13 @@ fn c7_an_address_that_is_taken_fails_the_reload_and_nothing_has_changed() {
     if !machine::has(Need::Ptrace) {
         return;
     }
-    let origin = hello();
+    let origin = Origin::start(|_| Answer::text("hello"));
     let (free, taken) = (
         Reserved::open(),
         TcpListener::bind("127.0.0.1:0").expect("a free port"),
     );
     let address = taken.local_addr().expect("a bound listener");
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let wanted = Config::example()
         .allow("blocked.test")
         .set("network", "proxy_url", &free.url())
@@ -187,10 +187,13 @@ fn c7_an_address_that_is_taken_fails_the_reload_and_nothing_has_changed() {
     }
     let port = origin.addr().port();
     assert_eq!(
-        get(daemon.http_addr(), "allowed.test", port).text(),
+        daemon.get(&format!("http://allowed.test:{port}/")).text(),
         "hello"
     );
-    assert_eq!(get(daemon.http_addr(), "blocked.test", port).status, 403);
+    assert_eq!(
+        daemon.get(&format!("http://blocked.test:{port}/")).status,
+        403
+    );
     closes(free.address());
     // Once the address is free, the same file works.
     drop(taken);
@@ -204,7 +207,7 @@ fn l2_socks5_can_be_switched_off_and_on() {
     let place = Reserved::open();
     let on = Config::example().set("network", "socks_url", &place.url());
     let off = on.clone().set("network", "enable_socks5", "false");
-    let daemon = start(&off);
+    let daemon = Daemon::start(&off);
     assert!(!accepts(place.address()));
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     daemon.reload_with(&on);

@@ -3,34 +3,24 @@
 use e2e::daemon::{Config, Daemon};
 use e2e::wait::{TIMEOUT, poll};
 
-use crate::roles::worker;
-
 /// Rules of the large policy. Each takes far more than this many bytes, in either process.
 const RULES: usize = 200_000;
 /// What a process may keep, in KiB: a part of what the large policy takes.
 const KEPT: u64 = 10 * 1024;
-
-/// The memory of a process that is its own, in KiB.
-fn own_memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-    let status = status.expect("the process is there");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .expect("Linux tells it");
-    let number = line.trim().trim_end_matches(" kB");
-    number.parse().expect("a number")
-}
 
 fn large() -> Config {
     let hosts = (0..RULES).map(|number| format!("host-{number}.department.example.com"));
     hosts.fold(Config::example(), |config, host| config.allow(&host))
 }
 
+fn own_memory(pid: u32) -> u64 {
+    e2e::process::memory(pid).anonymous
+}
+
 #[test]
 fn c7_the_memory_of_a_large_policy_goes_back_when_it_shrinks() {
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
-    let roles = [daemon.pid(), worker(&daemon)];
+    let daemon = Daemon::start(&Config::example());
+    let roles = [daemon.pid(), daemon.worker()];
     let before = roles.map(own_memory);
     let large = large();
     // Freed memory may be kept in another way after the first time.

@@ -7,20 +7,20 @@ use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::descriptors::Descriptors;
 use e2e::origin::{Answer, Origin};
+use e2e::setup::PlainSetup;
 use e2e::wait::TIMEOUT;
 
 use super::assert_unharmed;
-use crate::forward::scene::Scene;
 
-fn quick_headers() -> Scene {
+fn quick_headers() -> PlainSetup {
     let config = Config::example().set("daemon.limits", "header_timeout", r#""400ms""#);
-    Scene::with(&config, Origin::start(|_| Answer::Echo))
+    PlainSetup::with(&config, Origin::start(|_| Answer::Echo))
 }
 
 #[test]
 fn c5_a_head_that_does_not_come_to_its_end_is_408() {
-    let scene = quick_headers();
-    let mut client = scene.client();
+    let setup = quick_headers();
+    let mut client = setup.client();
     let begun = Instant::now();
     client.send("GET http://allowed.test/ HTTP/1.1\r\nX: ");
     let answer = client.read_final_response();
@@ -28,16 +28,16 @@ fn c5_a_head_that_does_not_come_to_its_end_is_408() {
     assert!(answer.headers.closes());
     assert!(begun.elapsed() >= Duration::from_millis(400));
     client.expect_closed();
-    scene.daemon.wait_for_message("did not arrive in time");
-    assert_unharmed(&scene);
+    setup.daemon.wait_for_message("did not arrive in time");
+    assert_unharmed(&setup);
 }
 
 /// The limit is for the whole head: a byte now and then does not extend it. The test is about time:
 /// the bytes must come slowly.
 #[test]
 fn c5_a_head_that_drips_is_408_as_well() {
-    let scene = quick_headers();
-    let mut client = scene.client();
+    let setup = quick_headers();
+    let mut client = setup.client();
     let begun = Instant::now();
     client.send("GET http://allowed.test/ HTTP/1.1\r\nX: ");
     while begun.elapsed() < TIMEOUT && client.try_send("x").is_ok() {
@@ -49,12 +49,12 @@ fn c5_a_head_that_drips_is_408_as_well() {
 
 #[test]
 fn c5_a_later_request_has_the_same_time() {
-    let scene = quick_headers();
-    let mut client = scene.client();
-    assert_eq!(client.exchange(&scene.get("allowed.test", "/")).status, 200);
+    let setup = quick_headers();
+    let mut client = setup.client();
+    assert_eq!(client.exchange(&setup.get("allowed.test", "/")).status, 200);
     // The test is about time: between two requests there is more of it than for a head.
     thread::sleep(Duration::from_millis(600));
-    assert_eq!(client.exchange(&scene.get("allowed.test", "/")).status, 200);
+    assert_eq!(client.exchange(&setup.get("allowed.test", "/")).status, 200);
     client.send("GET ");
     assert_eq!(client.read_final_response().status, 408);
     client.expect_closed();
@@ -62,24 +62,24 @@ fn c5_a_later_request_has_the_same_time() {
 
 #[test]
 fn c5_a_connection_that_says_nothing_is_closed() {
-    let scene = quick_headers();
-    scene.client().expect_closed();
+    let setup = quick_headers();
+    setup.client().expect_closed();
 }
 
 /// Empty lines are not a request: they do not extend the limit (RFC 9112 section 2.2 requires them
 /// to be skipped).
 #[test]
 fn c5_empty_lines_do_not_lift_the_limit_of_the_first_head() {
-    let scene = quick_headers();
+    let setup = quick_headers();
     for lines in ["\r\n", "\r\n\r\n", "\r\n\r\n\r"] {
-        let mut client = scene.client();
+        let mut client = setup.client();
         client.send(lines);
         client.expect_closed();
     }
-    let mut client = scene.client();
+    let mut client = setup.client();
     client.send("\r\n\r\nGET ");
     assert_eq!(client.read_final_response().status, 408);
-    assert_unharmed(&scene);
+    assert_unharmed(&setup);
 }
 
 /// Many of them do not delay other clients.
@@ -88,11 +88,11 @@ fn c5_slow_clients_do_not_keep_others_waiting() {
     let Some(_reserved) = Descriptors::reserve(230) else {
         return;
     };
-    let scene = Scene::echoing();
-    let mut slow: Vec<Connection> = (0..200).map(|_| scene.client()).collect();
+    let setup = PlainSetup::echoing();
+    let mut slow: Vec<Connection> = (0..200).map(|_| setup.client()).collect();
     for client in &mut slow {
         client.send("GET http://allowed.test/ HTTP/1.1\r\nX: ");
     }
-    let answer = scene.ask("GET", "allowed.test", "/", &[]);
+    let answer = setup.ask("GET", "allowed.test", "/", &[]);
     assert_eq!(answer.status, 200);
 }

@@ -5,12 +5,12 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use e2e::client::{Connection, Socks5Target};
-use e2e::daemon::Config;
+use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
 use e2e::tls::{Client, Server, TestCa};
 
-use super::{client, reply, start, tunnel};
+use super::{client, reply};
 
 const GREETING: [u8; 3] = [5, 1, 0];
 
@@ -31,7 +31,7 @@ fn accept_one(address: &str) -> (SocketAddr, thread::JoinHandle<(TcpStream, Sock
 #[test]
 fn s1_connect_by_ipv4_address() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::new().allow("127.0.0.1"));
+    let daemon = Daemon::start(&Config::new().allow("127.0.0.1"));
     let mut client = client(&daemon);
     let bound = client.socks5_connect(&Socks5Target::Address(origin.addr()));
     assert_eq!(bound.reply, 0);
@@ -44,7 +44,7 @@ fn s1_connect_by_ipv6_address() {
         return;
     }
     let (address, accepted) = accept_one("::1");
-    let daemon = start(&Config::new().allow("::1"));
+    let daemon = Daemon::start(&Config::new().allow("::1"));
     let mut client = client(&daemon);
     let bound = client.socks5_connect(&Socks5Target::Address(address));
     assert_eq!(bound.reply, 0);
@@ -58,10 +58,10 @@ fn s1_connect_by_ipv6_address() {
 #[test]
 fn s1_a_name_is_resolved_by_the_proxy() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for name in ["allowed.test", "ALLOWED.Test", "allowed.test."] {
         echoes(
-            &mut tunnel(&daemon, name, origin.addr().port()),
+            &mut daemon.socks5_tunnel(name, origin.addr().port()),
             name.as_bytes(),
         );
     }
@@ -76,7 +76,7 @@ fn s1_a_name_may_lead_to_ipv6() {
     let config = Config::new()
         .allow("six.test")
         .host("six.test", Ipv6Addr::LOCALHOST);
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let mut client = client(&daemon);
     let bound = client.socks5_connect(&Socks5Target::name("six.test", address.port()));
     assert_eq!(bound.reply, 0);
@@ -86,7 +86,7 @@ fn s1_a_name_may_lead_to_ipv6() {
 #[test]
 fn s2_the_bound_address_is_where_the_origin_sees_the_connection_come_from() {
     let (address, accepted) = accept_one("127.0.0.1");
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = client(&daemon);
     let bound = client.socks5_connect(&Socks5Target::name("allowed.test", address.port()));
     assert_eq!(bound.addr, accepted.join().expect("the origin accepts").1);
@@ -95,7 +95,7 @@ fn s2_the_bound_address_is_where_the_origin_sees_the_connection_come_from() {
 #[test]
 fn s1_a_user_name_and_password_are_taken_whatever_they_are() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     let long = "x".repeat(255);
     for (user, password) in [("alice", "secret"), ("", ""), (&*long, &*long)] {
@@ -110,7 +110,7 @@ fn s1_a_user_name_and_password_are_taken_whatever_they_are() {
 #[test]
 fn s1_everything_may_arrive_byte_by_byte() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = client(&daemon);
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     let one_by_one = |client: &mut Connection, bytes: &[u8]| {
@@ -130,7 +130,7 @@ fn s1_everything_may_arrive_byte_by_byte() {
 #[test]
 fn s1_everything_may_arrive_at_once_and_what_follows_is_carried() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     // More than the proxy reads for the messages alone.
     let early = b"early data ".repeat(1000);
@@ -149,8 +149,8 @@ fn s1_everything_may_arrive_at_once_and_what_follows_is_carried() {
 #[test]
 fn s1_half_a_tunnel_goes_on_after_the_other_half_is_closed() {
     let origin = Origin::start(|request| Answer::text(&request.text()));
-    let daemon = start(&Config::example());
-    let mut client = tunnel(&daemon, "allowed.test", origin.addr().port());
+    let daemon = Daemon::start(&Config::example());
+    let mut client = daemon.socks5_tunnel("allowed.test", origin.addr().port());
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
     origin.wait_for("the head", |requests| requests.first().map(|_| ()));
     client.send("ok");
@@ -162,8 +162,8 @@ fn s1_half_a_tunnel_goes_on_after_the_other_half_is_closed() {
 #[test]
 fn s1_the_close_of_the_origin_reaches_the_client() {
     let origin = Origin::start(|_| Answer::Raw(b"last words".to_vec()));
-    let daemon = start(&Config::example());
-    let mut client = tunnel(&daemon, "allowed.test", origin.addr().port());
+    let daemon = Daemon::start(&Config::example());
+    let mut client = daemon.socks5_tunnel("allowed.test", origin.addr().port());
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.read_to_end(), b"last words");
 }
@@ -172,8 +172,8 @@ fn s1_the_close_of_the_origin_reaches_the_client() {
 fn s1_megabytes_come_through_intact_both_ways() {
     const PIECE: usize = 64 * 1024;
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
-    let mut client = tunnel(&daemon, "allowed.test", origin.addr().port());
+    let daemon = Daemon::start(&Config::example());
+    let mut client = daemon.socks5_tunnel("allowed.test", origin.addr().port());
     for number in 0..128_u32 {
         let piece: Vec<u8> = (0..PIECE)
             .map(|at| u8::try_from((at * 7 + number as usize) % 251).expect("less than 251"))
@@ -188,9 +188,10 @@ fn s1_tls_goes_through_untouched() {
     let origin = Origin::answering(|_| Answer::text("secret"))
         .tls(&ca, &["allowed.test"])
         .start();
-    let daemon = start(&Config::example());
-    let mut client =
-        tunnel(&daemon, "allowed.test", origin.addr().port()).start_tls(&ca, "allowed.test");
+    let daemon = Daemon::start(&Config::example());
+    let mut client = daemon
+        .socks5_tunnel("allowed.test", origin.addr().port())
+        .start_tls(&ca, "allowed.test");
     let answer = client.exchange("GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
     assert_eq!(answer.text(), "secret");
 }
@@ -202,10 +203,11 @@ fn s1_http2_goes_through_untouched() {
     let origin = Origin::answering(|_| Answer::text("secret"))
         .tls_as(&server)
         .start();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let client = Client::trusting(&ca).alpn(&["h2"]);
-    let http2 =
-        tunnel(&daemon, "allowed.test", origin.addr().port()).into_http2(&client, "allowed.test");
+    let http2 = daemon
+        .socks5_tunnel("allowed.test", origin.addr().port())
+        .into_http2(&client, "allowed.test");
     let answer = http2.request("GET", "https://allowed.test/", &[], b"");
     assert_eq!(answer.text(), "secret");
 }
@@ -213,8 +215,9 @@ fn s1_http2_goes_through_untouched() {
 #[test]
 fn c5_a_tunnel_in_which_nothing_flows_ends_after_the_idle_timeout() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example().set("daemon.limits", "idle_timeout", r#""300ms""#));
-    let mut client = tunnel(&daemon, "allowed.test", origin.addr().port());
+    let daemon =
+        Daemon::start(&Config::example().set("daemon.limits", "idle_timeout", r#""300ms""#));
+    let mut client = daemon.socks5_tunnel("allowed.test", origin.addr().port());
     echoes(&mut client, b"something");
     client.expect_closed();
     origin.wait_until_idle();
@@ -224,11 +227,11 @@ fn c5_a_tunnel_in_which_nothing_flows_ends_after_the_idle_timeout() {
 fn p11_a_tunnel_ends_when_its_host_is_no_longer_allowed_and_others_go_on() {
     let origin = Origin::echoing_bytes().start();
     let config = Config::example().host("other.test", std::net::Ipv4Addr::LOCALHOST);
-    let daemon = start(&config.clone().allow("other.test"));
+    let daemon = Daemon::start(&config.clone().allow("other.test"));
     let port = origin.addr().port();
     let (mut kept, mut ended) = (
-        tunnel(&daemon, "allowed.test", port),
-        tunnel(&daemon, "other.test", port),
+        daemon.socks5_tunnel("allowed.test", port),
+        daemon.socks5_tunnel("other.test", port),
     );
     echoes(&mut ended, b"as yet");
     daemon.reload_with(&config);
@@ -243,8 +246,8 @@ fn p11_a_tunnel_ends_when_its_host_is_no_longer_allowed_and_others_go_on() {
 #[test]
 fn p11_limited_mode_ends_open_tunnels() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
-    let mut client = tunnel(&daemon, "allowed.test", origin.addr().port());
+    let daemon = Daemon::start(&Config::example());
+    let mut client = daemon.socks5_tunnel("allowed.test", origin.addr().port());
     daemon.set_mode("limited");
     client.expect_closed();
     origin.wait_until_idle();

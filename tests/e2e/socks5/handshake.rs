@@ -4,8 +4,8 @@ use e2e::client::Socks5Target;
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::Origin;
 
-use super::{client, start, tunnel};
-use crate::forward::scene::assert_bad_request;
+use super::client;
+use crate::forward::assert_bad_request;
 
 /// Sends bytes as the first of a connection and expects a close without an answer.
 fn is_hung_up_on(daemon: &Daemon, bytes: &[u8]) {
@@ -25,7 +25,7 @@ fn is_logged(daemon: &Daemon, words: &str) {
 
 #[test]
 fn s1_an_http_client_is_answered_in_http() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let words = "the client speaks HTTP, and this port speaks SOCKS5";
     for head in [
         "GET http://allowed.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\n",
@@ -40,7 +40,7 @@ fn s1_an_http_client_is_answered_in_http() {
 
 #[test]
 fn s1_a_socks4_client_is_refused_in_socks4() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = client(&daemon);
     client.send(b"\x04\x01\x00\x50\x7f\x00\x00\x01user\x00");
     assert_eq!(client.read_exact(8), [0, 91, 0, 0, 0, 0, 0, 0]);
@@ -53,7 +53,7 @@ fn s1_a_socks4_client_is_refused_in_socks4() {
 
 #[test]
 fn s1_a_tls_client_is_named_in_the_log() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     is_hung_up_on(&daemon, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
     is_logged(
         &daemon,
@@ -64,7 +64,7 @@ fn s1_a_tls_client_is_named_in_the_log() {
 #[test]
 fn s1_clients_that_speak_something_else_are_hung_up_on_and_logged_in_one_line() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let before = daemon.logs().len();
     let others: [&[u8]; 3] = [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -75,7 +75,7 @@ fn s1_clients_that_speak_something_else_are_hung_up_on_and_logged_in_one_line() 
         is_hung_up_on(&daemon, bytes);
     }
     // After all of them in the log, since one thread asks.
-    tunnel(&daemon, "allowed.test", origin.addr().port());
+    daemon.socks5_tunnel("allowed.test", origin.addr().port());
     let refused = |number: usize| {
         let logs = daemon.logs();
         let told = logs[before..]
@@ -89,7 +89,7 @@ fn s1_clients_that_speak_something_else_are_hung_up_on_and_logged_in_one_line() 
 
 #[test]
 fn s1_a_client_without_an_acceptable_method_is_told_0xff() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = client(&daemon);
     assert_eq!(client.socks5_greet(&[1, 0x80]), 0xff);
     client.expect_closed();
@@ -98,7 +98,7 @@ fn s1_a_client_without_an_acceptable_method_is_told_0xff() {
 
 #[test]
 fn s1_a_wrong_version_further_on_ends_the_connection() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut client = client(&daemon);
     assert_eq!(client.socks5_greet(&[2]), 2);
     client.send(b"\x05\x01a\x01b");
@@ -112,7 +112,7 @@ fn s1_a_wrong_version_further_on_ends_the_connection() {
 #[test]
 fn s1_clients_that_go_away_in_the_middle_harm_nobody() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     let whole = [
         &b"\x05\x02\x00\x02\x01\x05alice\x01b"[..],
@@ -130,14 +130,15 @@ fn s1_clients_that_go_away_in_the_middle_harm_nobody() {
         }
     }
     assert_eq!(origin.connections(), 0);
-    let mut client = tunnel(&daemon, "allowed.test", origin.addr().port());
+    let mut client = daemon.socks5_tunnel("allowed.test", origin.addr().port());
     client.send("still there");
     assert_eq!(client.read_exact(11), b"still there");
 }
 
 #[test]
 fn c5_a_handshake_that_takes_too_long_ends_however_busy_the_client_is() {
-    let daemon = start(&Config::example().set("daemon.limits", "header_timeout", r#""300ms""#));
+    let daemon =
+        Daemon::start(&Config::example().set("daemon.limits", "header_timeout", r#""300ms""#));
     let mut silent = client(&daemon);
     let mut half = client(&daemon);
     half.send([5]);

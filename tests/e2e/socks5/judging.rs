@@ -1,10 +1,10 @@
 //! The meaning of a name in a request, and the effect of the mode and the records.
 
 use e2e::client::Socks5Target;
-use e2e::daemon::Config;
+use e2e::daemon::{Config, Daemon};
 use e2e::origin::Origin;
 
-use super::{client, reply, request_by_bytes, start};
+use super::{client, reply, request_by_bytes};
 
 /// Spellings of 127.0.0.1 that a resolver would accept.
 const LOOPBACK: [&str; 6] = [
@@ -19,7 +19,7 @@ const LOOPBACK: [&str; 6] = [
 #[test]
 fn p1_an_address_in_any_spelling_is_that_address() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::new().allow("127.0.0.1"));
+    let daemon = Daemon::start(&Config::new().allow("127.0.0.1"));
     for name in LOOPBACK {
         let target = Socks5Target::name(name, origin.addr().port());
         assert_eq!(reply(&daemon, &target), 0, "{name}");
@@ -32,7 +32,7 @@ fn p1_a_local_address_in_any_spelling_is_refused_as_one() {
     let config = Config::new()
         .allow("*")
         .unset("network", "allow_local_binding");
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     for name in LOOPBACK
         .into_iter()
         .chain(["::ffff:127.0.0.1", "[::1]", "0"])
@@ -52,7 +52,7 @@ fn p1_a_local_address_in_any_spelling_is_refused_as_one() {
 #[test]
 fn p1_what_no_name_can_hold_is_refused_and_recorded_escaped() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::new().allow("*").allow("**.allowed.test"));
+    let daemon = Daemon::start(&Config::new().allow("*").allow("**.allowed.test"));
     let long = [&[b'a'; 64][..], b".test"].concat();
     let names: [(&[u8], &str); 12] = [
         (b"allowed.test\0.evil.test", r"allowed.test\x00.evil.test"),
@@ -89,7 +89,7 @@ fn p7_limited_mode_without_interception_refuses_every_connection_and_says_why_fo
     let config = Config::example()
         .set("network", "mode", r#""limited""#)
         .set("network", "mitm", "false");
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     for (name, port, reason) in [
         ("allowed.test", 443, "mitm_required"),
         ("allowed.test", origin.addr().port(), "method_not_allowed"),
@@ -105,7 +105,7 @@ fn p7_limited_mode_without_interception_refuses_every_connection_and_says_why_fo
 
 #[test]
 fn h11_a_user_name_marks_the_records_of_the_connection() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for (user, wanted) in [
         ("codex-net-attempt-a1.B_2-c", Some("a1.B_2-c")),
         ("codex-net-attempt-", None),

@@ -3,14 +3,14 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
 use e2e::client::Socks5Target;
-use e2e::daemon::Config;
+use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::origin::Origin;
 use e2e::port::{RefusingPort, StalledPort};
 use e2e::resolver::StubResolver;
 use e2e::wait::{TIMEOUT, poll};
 
-use super::{client, reply, start};
+use super::{client, reply};
 
 const GENERAL_FAILURE: u8 = 0x01;
 const NOT_ALLOWED: u8 = 0x02;
@@ -23,7 +23,7 @@ const ADDRESS_TYPE_NOT_SUPPORTED: u8 = 0x08;
 #[test]
 fn s2_what_the_policy_refuses_gets_0x02_and_the_origin_sees_nobody() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for (name, reason) in [
         ("blocked.test", "not_allowed"),
         ("denied.test", "denied"),
@@ -40,7 +40,7 @@ fn s2_what_the_policy_refuses_gets_0x02_and_the_origin_sees_nobody() {
 #[test]
 fn s2_an_allowed_name_that_leads_to_a_local_address_gets_0x02() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example().unset("network", "allow_local_binding"));
+    let daemon = Daemon::start(&Config::example().unset("network", "allow_local_binding"));
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     assert_eq!(reply(&daemon, &target), NOT_ALLOWED);
     let entry = daemon.wait_for_blocked(|entry| entry["host"] == "allowed.test");
@@ -50,7 +50,7 @@ fn s2_an_allowed_name_that_leads_to_a_local_address_gets_0x02() {
 
 #[test]
 fn s2_p6_the_proxy_itself_gets_0x02() {
-    let daemon = start(&Config::new().allow("127.0.0.1").allow("localhost"));
+    let daemon = Daemon::start(&Config::new().allow("127.0.0.1").allow("localhost"));
     for (listener, address) in [
         ("http", daemon.http_addr()),
         ("socks5", daemon.socks_addr()),
@@ -79,7 +79,7 @@ fn s2_p6_the_proxy_itself_gets_0x02() {
 #[test]
 fn s2_a_port_where_nobody_listens_gets_0x05() {
     let port = RefusingPort::open();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", port.addr().port());
     assert_eq!(reply(&daemon, &target), REFUSED);
     assert!(daemon.blocked().is_empty(), "that is not a block");
@@ -88,7 +88,8 @@ fn s2_a_port_where_nobody_listens_gets_0x05() {
 #[test]
 fn s2_a_connection_that_takes_too_long_gets_0x06() {
     let port = StalledPort::open();
-    let daemon = start(&Config::example().set("daemon.limits", "connect_timeout", r#""200ms""#));
+    let daemon =
+        Daemon::start(&Config::example().set("daemon.limits", "connect_timeout", r#""200ms""#));
     let target = Socks5Target::name("allowed.test", port.addr().port());
     assert_eq!(reply(&daemon, &target), TTL_EXPIRED);
 }
@@ -98,7 +99,7 @@ fn s2_a_name_that_does_not_exist_gets_0x04() {
     let dns = StubResolver::start();
     dns.servfail("broken.test");
     let config = Config::new().allow("**.test").nameserver(dns.address());
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     for name in ["missing.test", "broken.test"] {
         let target = Socks5Target::name(name, 80);
         assert_eq!(reply(&daemon, &target), HOST_UNREACHABLE, "{name}");
@@ -114,7 +115,7 @@ fn s2_a_lookup_that_takes_too_long_gets_0x06() {
         .allow("silent.test")
         .nameserver(dns.address())
         .set("daemon.resolver", "timeout", r#""200ms""#);
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let target = Socks5Target::name("silent.test", 80);
     assert_eq!(reply(&daemon, &target), TTL_EXPIRED);
 }
@@ -122,7 +123,7 @@ fn s2_a_lookup_that_takes_too_long_gets_0x06() {
 #[test]
 fn s4_bind_and_unknown_commands_get_0x07() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     for command in [2, 0, 4, 0xf0, 0xff] {
         let mut client = client(&daemon);
@@ -136,7 +137,7 @@ fn s4_bind_and_unknown_commands_get_0x07() {
 
 #[test]
 fn s2_an_address_type_that_does_not_exist_gets_0x08() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     for address_type in [0, 2, 5, 0xff] {
         let mut client = client(&daemon);
         assert_eq!(client.socks5_greet(&[0]), 0);
@@ -152,7 +153,7 @@ fn s2_an_address_type_that_does_not_exist_gets_0x08() {
 
 #[test]
 fn s2_an_empty_name_port_0_and_a_reserved_byte_get_0x01() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut port_0 = Socks5Target::name("allowed.test", 0).request(1);
     let no_name = super::request_by_bytes(b"", 80);
     for request in [&port_0.clone(), &no_name, {
@@ -179,7 +180,7 @@ fn s2_an_address_that_is_refused_beside_one_that_answers_is_no_failure() {
     });
     let (origin, six, _refusing) = taken.expect("a port that is free in both families");
     let config = Config::example().host("allowed.test", six.ip());
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     assert_eq!(reply(&daemon, &target), 0);
 }

@@ -12,7 +12,7 @@ use e2e::machine::{self, Need};
 use e2e::resolver::StubResolver;
 use e2e::wait::TIMEOUT;
 
-use super::{client, start};
+use super::client;
 
 fn associate(daemon: &Daemon) -> Association {
     Association::open(daemon.socks_addr())
@@ -71,7 +71,7 @@ fn query(id: u8, name: &str) -> Vec<u8> {
 fn s3_a_dns_query_is_answered_where_allowed_and_dropped_and_recorded_where_not() {
     let dns = StubResolver::start();
     dns.answer("wanted.example", [Ipv4Addr::new(192, 0, 2, 7).into()]);
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
     let port = dns.address().port();
     association.send(
@@ -111,7 +111,7 @@ fn s3_names_and_literals_of_both_families_are_reached_and_answer_as_they_are() {
         .allow("::1")
         .allow("six.test")
         .host("six.test", Ipv6Addr::LOCALHOST);
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let association = associate(&daemon);
     for (target, server) in [
         (Socks5Target::Address(address(&four)), &four),
@@ -131,7 +131,7 @@ fn s3_names_and_literals_of_both_families_are_reached_and_answer_as_they_are() {
 fn s3_a_datagram_of_any_size_that_fits_goes_through_whole() {
     const LARGEST: usize = 65507;
     let server = here();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
     let target = Socks5Target::name("allowed.test", port(&server));
     let header = target.datagram(b"").len();
@@ -151,7 +151,7 @@ fn s3_a_datagram_of_any_size_that_fits_goes_through_whole() {
 #[test]
 fn s3_every_answer_of_a_server_comes_and_many_servers_at_once() {
     let servers: Vec<UdpSocket> = (0..20).map(|_| here()).collect();
-    let daemon = start(&Config::example().allow("127.0.0.1"));
+    let daemon = Daemon::start(&Config::example().allow("127.0.0.1"));
     let association = associate(&daemon);
     for server in &servers {
         association.send(&Socks5Target::Address(address(server)), b"hello");
@@ -173,7 +173,7 @@ fn s3_ipv6_clients_get_a_relay_of_their_family() {
     let server = here();
     let config = Config::example().set("network", "socks_url", r#""socks5h://[::1]:0""#);
     let config = config.set("network", "dangerously_allow_non_loopback_proxy", "true");
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let association = associate(&daemon);
     assert_eq!(association.relay.ip(), daemon.socks_addr().ip());
     let target = Socks5Target::name("allowed.test", port(&server));

@@ -13,7 +13,7 @@ use super::{assert_nothing_in_etc, check, run};
 
 /// The binary in a home with these files.
 fn with_files(files: &[(&str, &str)]) -> Program {
-    let program = Program::new(e2e::binary!());
+    let program = Program::new(e2e::shipped::proxy());
     for (name, text) in files {
         let path = program.home().join(name);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
@@ -54,7 +54,7 @@ fn l5_check_judges_what_the_proxy_would_start_with_when_no_file_is_named() {
             .starts_with("no configuration files: built-in defaults\n"),
         "{run:?}"
     );
-    let program = Program::new(e2e::binary!());
+    let program = Program::new(e2e::shipped::proxy());
     let directory = program.home().join(".codex");
     std::fs::create_dir(&directory).expect("a new directory");
     std::fs::write(
@@ -170,7 +170,7 @@ fn c2_all_four_generations_are_understood_and_the_newest_form_is_mentioned() {
 
 #[test]
 fn c4_a_file_that_cannot_be_read_is_told_by_name_with_exit_code_1() {
-    let program = Program::new(e2e::binary!());
+    let program = Program::new(e2e::shipped::proxy());
     let home = program.home().to_owned();
     let write = |name: &str, bytes: &[u8]| std::fs::write(home.join(name), bytes).expect(name);
     write("latin1.toml", b"# caf\xe9\n");
@@ -187,7 +187,7 @@ fn c4_a_file_that_cannot_be_read_is_told_by_name_with_exit_code_1() {
         ("binary.toml", "binary.toml:1:"),
         ("large.toml", "is larger than 64 MiB"),
     ] {
-        let run = Program::new(e2e::binary!())
+        let run = Program::new(e2e::shipped::proxy())
             .current_dir(&home)
             .args(["check", name])
             .run();
@@ -244,10 +244,10 @@ fn c5_check_judges_the_log_filter_too() {
 
 #[test]
 fn l5_a_reader_that_has_gone_does_not_change_the_verdict() {
-    let text = format!("{} check policy.toml | true", e2e::binary!());
+    let text = format!("{} check policy.toml | true", e2e::shipped::proxy());
     let program = Program::new("sh");
     std::fs::write(program.home().join("policy.toml"), "").expect("a new file");
     let run = program.args(["-c", &text]).run();
     assert!(!run.succeeded().stderr.contains("panicked"), "{run:?}");
-    assert!(Path::new(e2e::binary!()).exists());
+    assert!(Path::new(e2e::shipped::proxy()).exists());
 }

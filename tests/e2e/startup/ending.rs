@@ -1,23 +1,14 @@
 //! Ends: SIGTERM and SIGINT drain, and a second one ends at once.
 
-use e2e::client::{Connection, Socks5Target};
+use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Signal};
 use e2e::origin::{Answer, Gate, Origin, Reply};
-use e2e::port::Reserved;
+use e2e::port::{Reserved, accepts};
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::json;
 use std::sync::Mutex;
 
-use super::{accepts, start};
-
 const ENDS: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
-
-fn tunnel(daemon: &Daemon, origin: &Origin) -> Connection {
-    let mut tunnel = Connection::open(daemon.socks_addr());
-    let target = Socks5Target::name("allowed.test", origin.addr().port());
-    assert_eq!(tunnel.socks5_connect(&target).reply, 0);
-    tunnel
-}
 
 /// Waits until the daemon has noticed the signal.
 fn is_stopping(daemon: &Daemon) {
@@ -27,7 +18,7 @@ fn is_stopping(daemon: &Daemon) {
 #[test]
 fn l5_without_connections_a_signal_ends_it_at_once_with_exit_code_0() {
     for signal in ENDS {
-        let daemon = start(&Config::example());
+        let daemon = Daemon::start(&Config::example());
         daemon.signal(signal);
         let exit = daemon.wait_exit();
         assert_eq!((exit.code, exit.signal), (Some(0), None), "{signal}");
@@ -44,8 +35,8 @@ fn l5_an_open_tunnel_goes_on_while_nobody_new_gets_in_and_its_end_ends_the_proxy
             .set("network", "proxy_url", &places[0].url())
             .set("network", "socks_url", &places[1].url())
             .set("network", "admin_url", &places[2].url());
-        let daemon = start(&config);
-        let mut tunnel = tunnel(&daemon, &origin);
+        let daemon = Daemon::start(&config);
+        let mut tunnel = daemon.socks5_tunnel("allowed.test", origin.addr().port());
         let doors = places.each_ref().map(Reserved::address);
         daemon.signal(signal);
         is_stopping(&daemon);
@@ -63,8 +54,9 @@ fn l5_an_open_tunnel_goes_on_while_nobody_new_gets_in_and_its_end_ends_the_proxy
 #[test]
 fn c5_the_drain_timeout_cuts_what_is_left() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example().set("daemon.limits", "drain_timeout", r#""300ms""#));
-    let mut tunnel = tunnel(&daemon, &origin);
+    let daemon =
+        Daemon::start(&Config::example().set("daemon.limits", "drain_timeout", r#""300ms""#));
+    let mut tunnel = daemon.socks5_tunnel("allowed.test", origin.addr().port());
     daemon.signal(Signal::SIGTERM);
     tunnel.expect_closed();
     let exit = daemon.wait_exit();
@@ -84,8 +76,9 @@ fn l5_a_second_signal_ends_it_at_once() {
         (Signal::SIGTERM, Signal::SIGINT),
     ] {
         let origin = Origin::echoing_bytes().start();
-        let daemon = start(&Config::example().set("daemon.limits", "drain_timeout", r#""1h""#));
-        let mut tunnel = tunnel(&daemon, &origin);
+        let daemon =
+            Daemon::start(&Config::example().set("daemon.limits", "drain_timeout", r#""1h""#));
+        let mut tunnel = daemon.socks5_tunnel("allowed.test", origin.addr().port());
         daemon.signal(first);
         is_stopping(&daemon);
         daemon.signal(second);
@@ -98,8 +91,8 @@ fn l5_a_second_signal_ends_it_at_once() {
 #[test]
 fn l5_sighup_while_it_stops_does_not_kill_it() {
     let origin = Origin::echoing_bytes().start();
-    let daemon = start(&Config::example());
-    let mut tunnel = tunnel(&daemon, &origin);
+    let daemon = Daemon::start(&Config::example());
+    let mut tunnel = daemon.socks5_tunnel("allowed.test", origin.addr().port());
     daemon.signal(Signal::SIGTERM);
     is_stopping(&daemon);
     daemon.signal(Signal::SIGHUP);
@@ -117,7 +110,7 @@ fn l5_a_response_on_its_way_is_finished_and_kept_connections_end() {
         let body = body.lock().expect("one request at a time").take();
         Answer::Reply(Reply::new(200, body.expect("one request")))
     });
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let _unused = Connection::open(daemon.http_addr());
     let mut kept = Connection::open(daemon.http_addr());
     let refused = kept.exchange("GET http://blocked.test/ HTTP/1.1\r\nHost: blocked.test\r\n\r\n");
@@ -141,7 +134,7 @@ fn l5_a_response_on_its_way_is_finished_and_kept_connections_end() {
 #[test]
 fn l5_a_killed_proxy_can_be_started_again_on_the_same_port_at_once() {
     let origin = Origin::start(|_| Answer::text("hello"));
-    let first = start(&Config::example());
+    let first = Daemon::start(&Config::example());
     let address = first.http_addr();
     // A connection in TIME_WAIT on the daemon's side, and an open one.
     let mut client = Connection::open(address);
@@ -151,7 +144,7 @@ fn l5_a_killed_proxy_can_be_started_again_on_the_same_port_at_once() {
     first.signal(Signal::SIGKILL);
     assert_eq!(first.wait_exit().signal, Some(9));
     let config = Config::example().set("network", "proxy_url", &format!("\"{address}\""));
-    let again = start(&config);
+    let again = Daemon::start(&config);
     assert_eq!(again.http_addr(), address);
     let authority = format!("allowed.test:{}", origin.addr().port());
     let answer = Connection::open(address).exchange(&format!(

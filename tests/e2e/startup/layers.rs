@@ -3,18 +3,18 @@
 use std::net::UdpSocket;
 
 use e2e::client::Connection;
-use e2e::daemon::{Config, Daemon};
+use e2e::daemon::{Config, Daemon, StartScript};
 use e2e::program::{Program, Run};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Wrapped, assert_nothing_in_etc, by_hand, run, start};
+use super::{assert_nothing_in_etc, by_hand, run};
 
 /// `check` without a file, with this text in the user's layer.
 fn check_user(text: &str, arguments: &[&str]) -> Run {
     let home = TempDir::new().expect("a temporary directory");
     std::fs::write(home.path().join("config.toml"), text).expect("a new file");
-    Program::new(e2e::binary!())
+    Program::new(e2e::shipped::proxy())
         .env("CODEX_HOME", home.path())
         .arg("check")
         .args(arguments)
@@ -26,8 +26,10 @@ fn l7_without_any_file_it_starts_on_built_in_defaults_and_says_how_to_allow_a_ho
     assert_nothing_in_etc();
     let mute = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let home = TempDir::new().expect("a temporary directory");
-    let wrapped = Wrapped::without_config();
-    let mut launch = Daemon::launch(wrapped.path()).env("CODEX_HOME", home.path());
+    let wrapped = StartScript::without_config();
+    let mut launch = Daemon::launch()
+        .program(wrapped.path())
+        .env("CODEX_HOME", home.path());
     for argument in by_hand(mute.local_addr().expect("a bound socket")) {
         launch = launch.arg(argument);
     }
@@ -64,7 +66,7 @@ fn c1_the_file_in_codex_home_is_read_and_named() {
 fn c1_config_replaces_every_other_file() {
     let home = TempDir::new().expect("a temporary directory");
     std::fs::write(home.path().join("config.toml"), "broken").expect("a new file");
-    let daemon = Daemon::launch(e2e::binary!())
+    let daemon = Daemon::launch()
         .config(&Config::example())
         .env("CODEX_HOME", home.path())
         .start();
@@ -91,7 +93,7 @@ fn c1_an_override_is_stronger_than_the_files_and_the_last_one_wins() {
 
 #[test]
 fn c1_an_override_survives_a_reload() {
-    let daemon = Daemon::launch(e2e::binary!())
+    let daemon = Daemon::launch()
         .config(&Config::example())
         .arg("-c")
         .arg("network.mode=limited")
@@ -127,7 +129,7 @@ fn c2_a_proxy_runs_on_the_newest_generation() {
          nameservers = [\"{}\"]\n",
         mute.local_addr().expect("a bound socket")
     );
-    let daemon = Daemon::launch(e2e::binary!()).config_text(&text).start();
+    let daemon = Daemon::launch().config_text(&text).start();
     let authority = origin.addr().to_string();
     let answer = Connection::open(daemon.http_addr()).exchange(&format!(
         "GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n"
@@ -138,6 +140,6 @@ fn c2_a_proxy_runs_on_the_newest_generation() {
 #[test]
 fn c4_a_file_that_is_mostly_codex_own_starts_the_proxy() {
     let config = Config::example().append("[model_providers.x]\nname = \"y\"\n[tui]\nz = 1\n");
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
 }

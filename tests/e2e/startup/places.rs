@@ -29,7 +29,7 @@ fn theirs() -> (TempDir, PathBuf) {
 
 fn launch(key: &str, value: &Path) -> Launch {
     let value = serde_json::Value::from(value.to_string_lossy());
-    Daemon::launch(e2e::binary!())
+    Daemon::launch()
         .config(&Config::example())
         .arg("-c")
         .arg(format!("{key}={value}"))
@@ -104,7 +104,10 @@ fn c1_root_reads_no_configuration_that_another_user_may_change() {
     let (_directory, theirs) = theirs();
     let file = theirs.join("policy.toml");
     fs::write(&file, "[network]\nallowed_domains = []\n").expect("a file");
-    let check = Program::new(e2e::binary!()).arg("check").arg(&file).run();
+    let check = Program::new(e2e::shipped::proxy())
+        .arg("check")
+        .arg(&file)
+        .run();
     if machine::is_root() {
         check
             .failed()
@@ -126,7 +129,7 @@ fn c1_root_does_not_take_the_layer_of_another_users_home() {
     }
     let (_directory, home) = theirs();
     let check = || {
-        Program::new(e2e::binary!())
+        Program::new(e2e::shipped::proxy())
             .env("CODEX_HOME", &home)
             .arg("check")
             .run()
@@ -166,7 +169,7 @@ fn c7_a_reload_refuses_a_place_that_others_may_change_by_now_and_the_policy_stay
     if !machine::has(Need::Root) {
         return;
     }
-    let daemon = super::start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let config = daemon.config_path().to_owned();
     fs::set_permissions(&config, Permissions::from_mode(0o646)).expect("ours");
     let answer = daemon.reload();
@@ -203,6 +206,6 @@ fn c5_a_worker_that_runs_as_nobody_is_told_in_the_log() {
     if !machine::has(Need::Root) || !machine::has(Need::NoServiceAccount) {
         return;
     }
-    let daemon = super::start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     warned(&daemon, &["the worker runs as nobody", "useradd --system"]);
 }

@@ -9,7 +9,7 @@ use e2e::origin::{Answer, Origin};
 use e2e::wait::TIMEOUT;
 use serde_json::{Value, json};
 
-use super::{run, start};
+use super::run;
 
 #[test]
 fn l5_help_names_the_commands_the_signals_and_what_no_configuration_means() {
@@ -49,7 +49,7 @@ fn l5_a_command_line_that_is_not_understood_is_exit_code_2() {
 
 #[test]
 fn l5_proxy_is_the_same_as_no_command() {
-    let daemon = Daemon::launch(e2e::binary!())
+    let daemon = Daemon::launch()
         .config(&Config::example())
         .arg("proxy")
         .start();
@@ -58,7 +58,7 @@ fn l5_proxy_is_the_same_as_no_command() {
 
 #[test]
 fn l5_a_start_says_what_listens_the_mode_the_rules_and_how_to_try_it() {
-    let daemon = start(&Config::example().set("network", "mode", r#""limited""#));
+    let daemon = Daemon::start(&Config::example().set("network", "mode", r#""limited""#));
     let ready = daemon.wait_for_log(|line| line.message() == Some("ready"));
     let http = daemon.http_addr();
     for (field, value) in [
@@ -84,7 +84,7 @@ fn c4_a_bad_configuration_is_told_in_full_with_exit_code_78() {
     let config = Config::example()
         .set("network", "modee", r#""limited""#)
         .set("daemon.limits", "max_connections", "0");
-    let exit = Daemon::launch(e2e::binary!())
+    let exit = Daemon::launch()
         .config(&config)
         .try_start()
         .err()
@@ -115,7 +115,7 @@ fn l1_l2_l3_a_port_in_use_is_one_line_with_the_address_and_who_holds_it() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("a bound listener");
         let config = Config::example().set("network", key, &format!("\"{address}\""));
-        let exit = Daemon::launch(e2e::binary!())
+        let exit = Daemon::launch()
             .config(&config)
             .try_start()
             .err()
@@ -142,7 +142,8 @@ fn l1_l2_l3_a_port_in_use_is_one_line_with_the_address_and_who_holds_it() {
 
 #[test]
 fn l8_a_start_on_an_address_that_is_not_loopback_is_clamped_and_warned_of() {
-    let daemon = start(&Config::example().set("network", "proxy_url", r#""http://0.0.0.0:0""#));
+    let daemon =
+        Daemon::start(&Config::example().set("network", "proxy_url", r#""http://0.0.0.0:0""#));
     assert!(daemon.http_addr().ip().is_loopback());
     daemon.wait_for_log(|line| {
         line.level() == Some("WARN")
@@ -158,7 +159,8 @@ fn l11_it_listens_on_ipv6_loopback() {
         return;
     }
     let origin = Origin::start(|_| Answer::text("hello"));
-    let daemon = start(&Config::example().set("network", "proxy_url", r#""http://[::1]:0""#));
+    let daemon =
+        Daemon::start(&Config::example().set("network", "proxy_url", r#""http://[::1]:0""#));
     assert!(daemon.http_addr().is_ipv6());
     let authority = format!("allowed.test:{}", origin.addr().port());
     let answer = Connection::open(daemon.http_addr()).exchange(&format!(
@@ -170,7 +172,7 @@ fn l11_it_listens_on_ipv6_loopback() {
 #[test]
 fn c5_a_text_log_is_one_plain_line_per_event() {
     let config = Config::example().set("daemon", "log_format", r#""text""#);
-    let daemon = Daemon::launch(e2e::binary!()).config(&config).spawn();
+    let daemon = Daemon::launch().config(&config).spawn();
     let ready = daemon.wait_for_log(|line| line.raw.contains(" ready "));
     assert!(ready.raw.contains("INFO"), "{}", ready.raw);
     for line in daemon.logs() {
@@ -181,7 +183,7 @@ fn c5_a_text_log_is_one_plain_line_per_event() {
 #[test]
 fn c5_a_log_filter_that_is_none_is_exit_code_78() {
     let config = Config::example().set("daemon", "log", r#""==[""#);
-    let exit = Daemon::launch(e2e::binary!())
+    let exit = Daemon::launch()
         .config(&config)
         .try_start()
         .err()
@@ -192,7 +194,10 @@ fn c5_a_log_filter_that_is_none_is_exit_code_78() {
 
 #[test]
 fn l5_two_proxies_run_beside_each_other() {
-    let (one, other) = (start(&Config::example()), start(&Config::example()));
+    let (one, other) = (
+        Daemon::start(&Config::example()),
+        Daemon::start(&Config::example()),
+    );
     let files = |daemon: &Daemon| daemon.admin("GET", "/config", None).json()["files"].clone();
     assert_ne!(files(&one), files(&other));
     assert_ne!(files(&one), Value::Null);
@@ -211,7 +216,7 @@ fn l9_a_service_manager_in_the_abstract_namespace_is_told() {
     manager
         .set_read_timeout(Some(TIMEOUT))
         .expect("a fresh socket takes options");
-    let _daemon = Daemon::launch(e2e::binary!())
+    let _daemon = Daemon::launch()
         .config(&Config::example())
         .env("NOTIFY_SOCKET", format!("@{name}"))
         .start();

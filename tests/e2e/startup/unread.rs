@@ -7,13 +7,13 @@ use std::process::{Child, Command, Stdio};
 use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
+use e2e::port::accepts;
 use e2e::wait::{TIMEOUT, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::accepts;
 use crate::reload::Reserved;
 
 /// Each allowed request writes a line: together far more than a pipe and the queue before it hold.
@@ -39,7 +39,7 @@ impl Unread {
         let child = Command::new("sh")
             .args(["-c", &format!("{first}\nexec \"$@\""), "sh"])
             .args([
-                e2e::binary!(),
+                e2e::shipped::proxy(),
                 "-c",
                 &format!("daemon.control.socket={control}"),
             ])

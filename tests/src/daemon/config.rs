@@ -73,6 +73,11 @@ impl Config {
             .host("blocked.test", here)
     }
 
+    /// The example in limited mode: `allowed.test` may be read, and nothing else is allowed.
+    pub fn limited() -> Self {
+        Self::example().set("network", "mode", r#""limited""#)
+    }
+
     /// Adds a pattern to `allowed_domains`.
     #[must_use]
     pub fn allow(mut self, pattern: &str) -> Self {

@@ -30,18 +30,23 @@ impl LogLine {
 
     /// Whether the event's message has this part.
     pub fn message_contains(&self, part: &str) -> bool {
-        self.message().is_some_and(|said| said.contains(part))
+        self.message().is_some_and(|message| message.contains(part))
     }
 
     /// Whether the event's message begins like this.
     pub fn message_starts_with(&self, beginning: &str) -> bool {
         self.message()
-            .is_some_and(|said| said.starts_with(beginning))
+            .is_some_and(|message| message.starts_with(beginning))
     }
 
     /// One of the event's fields.
     pub fn field(&self, name: &str) -> Option<&Value> {
         self.json.as_ref()?.get("fields")?.get(name)
+    }
+
+    /// The listener, if this is the line that names its address.
+    pub(super) fn listener(&self) -> Option<&str> {
+        (self.message() == Some("listening")).then(|| self.field("listener")?.as_str())?
     }
 
     /// The outcome, if this is the event at the end of a permitted attempt (SPEC R5).
@@ -50,7 +55,7 @@ impl LogLine {
             .then(|| self.field("network.flow.outcome")?.as_str())?
     }
 
-    /// The words for the cause in such an event.
+    /// The text of the cause in such an event.
     pub fn flow_cause(&self) -> Option<&str> {
         self.field("network.flow.cause")?.as_str()
     }
@@ -109,18 +114,18 @@ impl Log {
     /// Waits for a line; `None` when the log ended or the deadline passed first.
     pub(super) fn wait_for(
         &self,
-        patience: Duration,
+        timeout: Duration,
         mut look: impl FnMut(&LogLine) -> bool,
     ) -> Option<LogLine> {
-        self.0.wait(patience, |log| {
+        self.0.wait(timeout, |log| {
             let line = log.lines.iter().find(|line| look(line)).cloned();
             (line.is_some() || log.ended).then_some(line)
         })?
     }
 
     /// Waits until every writer of the log is gone.
-    pub(super) fn wait_for_end(&self, patience: Duration) {
-        self.0.wait(patience, |log| log.ended.then_some(()));
+    pub(super) fn wait_for_end(&self, timeout: Duration) {
+        self.0.wait(timeout, |log| log.ended.then_some(()));
     }
 
     pub(super) fn text(&self) -> String {

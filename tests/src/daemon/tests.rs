@@ -4,9 +4,16 @@ use super::*;
 
 const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/daemon/stand_in.sh");
 
+fn start() -> Daemon {
+    Daemon::launch()
+        .program(STAND_IN)
+        .config(&Config::example())
+        .start()
+}
+
 #[test]
 fn a_start_waits_until_ready_and_knows_where_everything_listens() {
-    let daemon = Daemon::start(STAND_IN, &Config::example());
+    let daemon = start();
     assert_eq!(daemon.http_addr().port(), 1001);
     assert_eq!(daemon.socks_addr().port(), 1002);
     assert_eq!(daemon.admin_addr().port(), 1003);
@@ -17,7 +24,7 @@ fn a_start_waits_until_ready_and_knows_where_everything_listens() {
 
 #[test]
 fn a_listener_that_moved_is_found_where_it_is_now() {
-    let daemon = Daemon::start(STAND_IN, &Config::example());
+    let daemon = start();
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for_log(|line| {
         line.field("address").and_then(Value::as_str) == Some("127.0.0.1:2001")
@@ -27,7 +34,7 @@ fn a_listener_that_moved_is_found_where_it_is_now() {
 
 #[test]
 fn an_end_gives_the_exit_code_and_the_whole_log() {
-    let daemon = Daemon::start(STAND_IN, &Config::example());
+    let daemon = start();
     daemon.signal(Signal::SIGTERM);
     let exit = daemon.wait_exit();
     assert_eq!((exit.code, exit.signal), (Some(7), None));
@@ -38,7 +45,8 @@ fn an_end_gives_the_exit_code_and_the_whole_log() {
 
 #[test]
 fn a_daemon_that_gives_up_is_told_apart_from_one_that_is_ready() {
-    let exit = Daemon::launch(STAND_IN)
+    let exit = Daemon::launch()
+        .program(STAND_IN)
         .config_text("unheard_of = 1")
         .try_start()
         .err()
@@ -49,7 +57,8 @@ fn a_daemon_that_gives_up_is_told_apart_from_one_that_is_ready() {
 
 #[test]
 fn the_daemon_sees_no_environment_but_what_the_test_gives() {
-    let daemon = Daemon::launch(STAND_IN)
+    let daemon = Daemon::launch()
+        .program(STAND_IN)
         .config(&Config::example())
         .env("GIVEN", "1")
         .start();
@@ -67,7 +76,7 @@ fn the_daemon_sees_no_environment_but_what_the_test_gives() {
 
 #[test]
 fn a_dropped_daemon_is_gone() {
-    let daemon = Daemon::start(STAND_IN, &Config::example());
+    let daemon = start();
     let pid = i32::try_from(daemon.pid()).expect("a process id");
     drop(daemon);
     assert_eq!(kill(Pid::from_raw(pid), None), Err(nix::Error::ESRCH));

@@ -7,43 +7,46 @@ use e2e::wait::{TIMEOUT, poll};
 
 use super::Traffic;
 use crate::load::failures;
-use crate::scene::{HTTP, SERVICE, Scene, use_tunnel};
+use crate::service::{HTTP, SERVICE, Service, use_tunnel};
 
 /// Few, but more than the roles need for themselves.
 const DESCRIPTORS: usize = 96;
 
 #[test]
 fn l9_clients_wait_while_no_descriptor_is_left_and_are_served_afterwards() {
-    let scene = Scene::new();
-    scene.edit(SERVICE, &format!("[Service]\nLimitNOFILE={DESCRIPTORS}\n"));
-    let origin = scene.origin();
-    scene.start();
-    let mut tunnel = scene.tunnel("allowed.test", &origin);
-    let (monitor, worker) = (scene.monitor(), scene.wait_for_worker(None));
-    let traffic = Traffic::start(&scene, &origin);
+    let service = Service::new();
+    service.edit(SERVICE, &format!("[Service]\nLimitNOFILE={DESCRIPTORS}\n"));
+    let origin = service.origin();
+    service.start();
+    let mut tunnel = service.tunnel("allowed.test", &origin);
+    let (monitor, worker) = (service.monitor(), service.wait_for_worker(None));
+    let traffic = Traffic::start(&service, &origin);
     let crowd: Vec<TcpStream> = (0..2 * DESCRIPTORS)
         .map(|_| TcpStream::connect(HTTP).expect("the kernel's queue has room"))
         .collect();
-    scene.wait_for_message("cannot accept clients");
+    service.wait_for_message("cannot accept clients");
     // Open connections work on, also when the monitor passes new settings.
     use_tunnel(&mut tunnel);
-    scene.kill("HUP", monitor);
-    scene.wait_for_message("reloaded");
+    service.kill("HUP", monitor);
+    service.wait_for_message("reloaded");
     use_tunnel(&mut tunnel);
     drop(crowd);
     let gone = Instant::now();
-    traffic.recovers(&scene, gone);
-    scene.wait_for_message("accepting again");
+    traffic.recovers(&service, gone);
+    service.wait_for_message("accepting again");
     traffic.continues();
     use_tunnel(&mut tunnel);
-    let attempts = traffic.finish(&scene);
+    let attempts = traffic.finish(&service);
     // A client that had a place when the last descriptor was taken is told so.
     let lost = failures(&attempts);
     assert!(lost.len() <= 50, "{lost:#?}");
-    assert_eq!((scene.monitor(), scene.worker()), (monitor, Some(worker)));
-    scene.proxyctl("root", &["status"]).succeeded();
+    assert_eq!(
+        (service.monitor(), service.worker()),
+        (monitor, Some(worker))
+    );
+    service.proxyctl("root", &["status"]).succeeded();
     let open = || {
-        let path = scene.machine().path(&format!("/proc/{worker}/fd"));
+        let path = service.machine().path(&format!("/proc/{worker}/fd"));
         std::fs::read_dir(path).map_or(usize::MAX, Iterator::count)
     };
     poll(TIMEOUT, || (open() < DESCRIPTORS / 2).then_some(()))

@@ -7,7 +7,7 @@ use e2e::origin::Origin;
 use e2e::wait::{TIMEOUT, poll};
 
 use super::{Traffic, Undo, run};
-use crate::scene::{SERVICE, Scene};
+use crate::service::{SERVICE, Service};
 
 const STATE: &str = "/var/lib/codex-network-proxy";
 /// A file system of a few pages, which are all taken.
@@ -22,70 +22,70 @@ const UNMOUNT: &str = "systemctl stop --no-block codex-network-proxy.service
     umount --lazy /var/lib/codex-network-proxy";
 
 /// Fills the disk of the state directory, and starts the service and its clients.
-fn start_on_a_full_disk(scene: &Scene) -> (Origin, Traffic) {
-    run(scene, FILL);
-    let origin = scene.origin();
-    scene.start();
-    let traffic = Traffic::start(scene, &origin);
+fn start_on_a_full_disk(service: &Service) -> (Origin, Traffic) {
+    run(service, FILL);
+    let origin = service.origin();
+    service.start();
+    let traffic = Traffic::start(service, &origin);
     (origin, traffic)
 }
 
 #[test]
 fn l16_without_room_for_its_state_the_service_starts_reloads_and_restarts() {
-    let scene = Scene::new();
-    let _undo = Undo(&scene, UNMOUNT);
-    let (_origin, traffic) = start_on_a_full_disk(&scene);
-    scene.configure(&Config::example().deny("other.test"));
-    scene.systemctl(&["reload", SERVICE]).succeeded();
-    let explained = scene.proxyctl("root", &["explain", "http://other.test/"]);
+    let service = Service::new();
+    let _undo = Undo(&service, UNMOUNT);
+    let (_origin, traffic) = start_on_a_full_disk(&service);
+    service.configure(&Config::example().deny("other.test"));
+    service.systemctl(&["reload", SERVICE]).succeeded();
+    let explained = service.proxyctl("root", &["explain", "http://other.test/"]);
     explained.says("denied");
-    scene.systemctl(&["restart", SERVICE]).succeeded();
+    service.systemctl(&["restart", SERVICE]).succeeded();
     traffic.continues();
     let gone = Instant::now();
-    run(&scene, EMPTY);
-    traffic.recovers(&scene, gone);
+    run(&service, EMPTY);
+    traffic.recovers(&service, gone);
     // The copy of the configuration is written with the next load.
-    scene.systemctl(&["reload", SERVICE]).succeeded();
-    let copy = scene.machine().path(&format!("{STATE}/last-good"));
+    service.systemctl(&["reload", SERVICE]).succeeded();
+    let copy = service.machine().path(&format!("{STATE}/last-good"));
     poll(TIMEOUT, || copy.exists().then_some(()))
-        .unwrap_or_else(|| panic!("no copy\n{}", scene.log()));
-    traffic.finish(&scene);
+        .unwrap_or_else(|| panic!("no copy\n{}", service.log()));
+    traffic.finish(&service);
 }
 
 #[test]
 fn l16_a_copy_for_which_there_was_no_room_is_not_used() {
-    let scene = Scene::new();
-    let _undo = Undo(&scene, UNMOUNT);
-    let (origin, traffic) = start_on_a_full_disk(&scene);
-    scene.systemctl(&["stop", SERVICE]).succeeded();
-    scene.configure_text("[network]\nnonsense = true\n");
-    scene.start();
-    let (status, body) = scene.get(&origin.url("allowed.test", "/"));
+    let service = Service::new();
+    let _undo = Undo(&service, UNMOUNT);
+    let (origin, traffic) = start_on_a_full_disk(&service);
+    service.systemctl(&["stop", SERVICE]).succeeded();
+    service.configure_text("[network]\nnonsense = true\n");
+    service.start();
+    let (status, body) = service.get(&origin.url("allowed.test", "/"));
     assert_eq!(status, 503, "{body}");
     traffic.continues();
-    scene.configure(&Config::example());
+    service.configure(&Config::example());
     let gone = Instant::now();
-    scene.proxyctl("root", &["reload"]).succeeded();
-    traffic.recovers(&scene, gone);
-    traffic.finish(&scene);
+    service.proxyctl("root", &["reload"]).succeeded();
+    traffic.recovers(&service, gone);
+    traffic.finish(&service);
 }
 
 /// The journal keeps its files on a file system that is full.
 #[test]
 fn r4_a_journal_without_room_holds_up_no_request() {
-    let scene = Scene::new();
+    let service = Service::new();
     let restart = "systemctl reset-failed systemd-journald.service; systemctl restart systemd-journald.service";
     let _undo = Undo(
-        &scene,
+        &service,
         "umount --lazy /run/log/journal; umount --lazy /var/log/journal
          systemctl reset-failed systemd-journald.service; systemctl restart systemd-journald.service",
     );
-    let origin = scene.origin();
-    scene.start();
-    let traffic = Traffic::start(&scene, &origin);
+    let origin = service.origin();
+    service.start();
+    let traffic = Traffic::start(&service, &origin);
     for place in ["/run/log/journal", "/var/log/journal"] {
         run(
-            &scene,
+            &service,
             &format!(
                 "mkdir -p {place}; mount -t tmpfs -o size=16k full {place}
                  dd if=/dev/zero of={place}/all bs=4k count=16 2>/dev/null || :"
@@ -93,20 +93,20 @@ fn r4_a_journal_without_room_holds_up_no_request() {
         );
     }
     // The journal may fail without room, or go on without files.
-    scene.machine().run(["sh", "-c", restart]);
+    service.machine().run(["sh", "-c", restart]);
     traffic.continues();
-    scene.systemctl(&["reload", SERVICE]).succeeded();
+    service.systemctl(&["reload", SERVICE]).succeeded();
     traffic.continues();
     let gone = Instant::now();
     run(
-        &scene,
+        &service,
         &format!("umount --lazy /run/log/journal; umount --lazy /var/log/journal; {restart}"),
     );
-    traffic.recovers(&scene, gone);
-    let attempts = traffic.finish(&scene);
+    traffic.recovers(&service, gone);
+    let attempts = traffic.finish(&service);
     let lost = crate::load::failures(&attempts);
     assert!(lost.is_empty(), "{lost:#?}");
     // New entries arrive.
-    scene.systemctl(&["reload", SERVICE]).succeeded();
-    scene.wait_for_message("reloaded");
+    service.systemctl(&["reload", SERVICE]).succeeded();
+    service.wait_for_message("reloaded");
 }

@@ -9,7 +9,7 @@ use e2e::wait::{TIMEOUT, poll};
 
 use super::{Traffic, leaves_nothing_behind};
 use crate::load::failures;
-use crate::scene::Scene;
+use crate::service::Service;
 
 /// Less than a worker takes for its next connections.
 const LIMIT: &str = "16384";
@@ -46,29 +46,29 @@ impl Drop for Group {
 
 #[test]
 fn l9_a_worker_that_the_kernel_kills_for_its_memory_is_replaced() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
     // The service manager must not stop the whole service for it.
-    assert_eq!(scene.show("OOMPolicy"), "continue");
-    let monitor = scene.monitor();
-    let traffic = Traffic::start(&scene, &origin);
+    assert_eq!(service.show("OOMPolicy"), "continue");
+    let monitor = service.monitor();
+    let traffic = Traffic::start(&service, &origin);
     for _ in 0..3 {
         let Some(group) = Group::new() else {
             return;
         };
-        let worker = scene.wait_for_worker(None);
-        group.add(scene.machine().outside(worker));
-        poll(TIMEOUT, || (!scene.is_alive(worker)).then_some(()))
-            .unwrap_or_else(|| panic!("it is not killed\n{}", scene.log()));
+        let worker = service.wait_for_worker(None);
+        group.add(service.machine().outside(worker));
+        poll(TIMEOUT, || (!service.is_alive(worker)).then_some(()))
+            .unwrap_or_else(|| panic!("it is not killed\n{}", service.log()));
         let gone = Instant::now();
-        scene.wait_for_worker(Some(worker));
-        traffic.recovers(&scene, gone);
+        service.wait_for_worker(Some(worker));
+        traffic.recovers(&service, gone);
         traffic.continues();
     }
-    scene.wait_for_message("the worker is gone (signal: 9 (SIGKILL))");
-    let lost = failures(&traffic.finish(&scene)).len();
+    service.wait_for_message("the worker is gone (signal: 9 (SIGKILL))");
+    let lost = failures(&traffic.finish(&service)).len();
     assert!(lost <= 3 * 2, "{lost} requests were lost");
-    assert_eq!(scene.monitor(), monitor);
-    leaves_nothing_behind(&scene);
+    assert_eq!(service.monitor(), monitor);
+    leaves_nothing_behind(&service);
 }

@@ -9,7 +9,7 @@ use e2e::resolver::StubResolver;
 use e2e::wait::{TIMEOUT, poll};
 
 use super::{Traffic, Undo, run};
-use crate::scene::{Scene, use_tunnel};
+use crate::service::{Service, use_tunnel};
 
 /// A name server in the machine's network. Its answers are not kept.
 fn name_server(last: u8) -> StubResolver {
@@ -22,21 +22,21 @@ fn name_server(last: u8) -> StubResolver {
 
 /// Waits until requests fail.
 #[track_caller]
-fn fails(scene: &Scene, url: &str) {
+fn fails(service: &Service, url: &str) {
     poll(TIMEOUT, || {
-        [502, 504].contains(&scene.get(url).0).then_some(())
+        [502, 504].contains(&service.get(url).0).then_some(())
     })
-    .unwrap_or_else(|| panic!("{:?}", scene.get(url)));
+    .unwrap_or_else(|| panic!("{:?}", service.get(url)));
 }
 
 #[test]
 fn l14_a_name_server_dies_is_replaced_and_comes_back() {
-    let scene = Scene::new();
-    let _undo = Undo(&scene, "rm -f /etc/resolv.conf");
+    let service = Service::new();
+    let _undo = Undo(&service, "rm -f /etc/resolv.conf");
     let config = Config::new().allow("allowed.test").system_names();
-    scene.configure(&config.set("daemon.resolver", "timeout", "\"500ms\""));
+    service.configure(&config.set("daemon.resolver", "timeout", "\"500ms\""));
     run(
-        &scene,
+        &service,
         "rm -f /etc/resolv.conf; echo nameserver 127.0.0.2 >/etc/resolv.conf",
     );
     let first = name_server(2);
@@ -44,59 +44,62 @@ fn l14_a_name_server_dies_is_replaced_and_comes_back() {
     let origin = Origin::start(|_| {
         Answer::Reply(Reply::new(200, Body::Sized(b"here".to_vec())).header("Connection", "close"))
     });
-    let of_tunnel = scene.origin();
-    scene.start();
-    let mut tunnel = scene.tunnel("allowed.test", &of_tunnel);
-    let worker = scene.wait_for_worker(None);
-    let traffic = Traffic::start(&scene, &origin);
+    let of_tunnel = service.origin();
+    service.start();
+    let mut tunnel = service.tunnel("allowed.test", &of_tunnel);
+    let worker = service.wait_for_worker(None);
+    let traffic = Traffic::start(&service, &origin);
 
     // It is silent, and then its port is closed.
     let url = origin.url("allowed.test", "/");
     first.fall_silent();
-    fails(&scene, &url);
+    fails(&service, &url);
     drop(first);
-    fails(&scene, &url);
+    fails(&service, &url);
     use_tunnel(&mut tunnel);
 
     let second = name_server(3);
     run(
-        &scene,
+        &service,
         "echo nameserver 127.0.0.3 >/etc/new && mv /etc/new /etc/resolv.conf",
     );
-    scene.wait_for_message("name servers 127.0.0.2:53 -> 127.0.0.3:53");
+    service.wait_for_message("name servers 127.0.0.2:53 -> 127.0.0.3:53");
     let gone = Instant::now();
-    traffic.recovers(&scene, gone);
+    traffic.recovers(&service, gone);
 
     // It dies too, and the same one comes back.
     drop(second);
-    fails(&scene, &url);
+    fails(&service, &url);
     let second = name_server(3);
-    traffic.recovers(&scene, Instant::now());
+    traffic.recovers(&service, Instant::now());
     use_tunnel(&mut tunnel);
-    traffic.finish(&scene);
+    traffic.finish(&service);
     assert_eq!(second.queries("blocked.test"), 0, "P4");
-    assert_eq!(scene.worker(), Some(worker));
+    assert_eq!(service.worker(), Some(worker));
 }
 
 #[test]
 fn l9_the_network_goes_down_and_comes_back() {
-    let scene = Scene::new();
-    let _undo = Undo(&scene, "ip link set lo up");
-    let origin = scene.origin();
-    scene.start();
-    let mut tunnel = scene.tunnel("allowed.test", &origin);
-    let (monitor, worker) = (scene.monitor(), scene.wait_for_worker(None));
-    let traffic = Traffic::start(&scene, &origin);
+    let service = Service::new();
+    let _undo = Undo(&service, "ip link set lo up");
+    let origin = service.origin();
+    service.start();
+    let mut tunnel = service.tunnel("allowed.test", &origin);
+    let (monitor, worker) = (service.monitor(), service.wait_for_worker(None));
+    let traffic = Traffic::start(&service, &origin);
     for _ in 0..3 {
-        run(&scene, "ip link set lo down");
+        run(&service, "ip link set lo down");
         // Unix sockets do without a network.
-        scene.proxyctl("root", &["status"]).succeeded();
-        scene.proxyctl("root", &["reload"]).succeeded();
-        run(&scene, "ip link set lo up");
-        traffic.recovers(&scene, Instant::now());
+        service.proxyctl("root", &["status"]).succeeded();
+        service.proxyctl("root", &["reload"]).succeeded();
+        run(&service, "ip link set lo up");
+        traffic.recovers(&service, Instant::now());
         traffic.continues();
     }
     use_tunnel(&mut tunnel);
-    traffic.finish(&scene);
-    assert_eq!((scene.monitor(), scene.worker()), (monitor, Some(worker)));
+    traffic.finish(&service);
+    assert_eq!(
+        (service.monitor(), service.worker()),
+        (monitor, Some(worker))
+    );
 }

@@ -7,7 +7,7 @@ use e2e::daemon::Config;
 use e2e::wait::{TIMEOUT, poll};
 
 use super::{Traffic, leaves_nothing_behind};
-use crate::scene::{SERVICE, Scene};
+use crate::service::{SERVICE, Service};
 
 /// How long after the request for a reload a process is killed: the loader starts, reads, writes, ends; the
 /// worker takes the settings, and confirms them. That takes some 30 ms. Six, because the monitor waits longer
@@ -25,63 +25,63 @@ fn of_step(step: usize) -> Config {
 /// as the caller of the reload was told; the next reload puts the new one in force.
 /// `request` returns whether the caller was told that the new policy is in force.
 fn kill_at_each_step(
-    victim: impl Fn(&Scene) -> Option<u32>,
-    request: impl Fn(&Scene) -> bool + Sync,
+    victim: impl Fn(&Service) -> Option<u32>,
+    request: impl Fn(&Service) -> bool + Sync,
 ) {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    let traffic = Traffic::start(&scene, &origin);
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
+    let traffic = Traffic::start(&service, &origin);
     for (step, delay) in STEPS_MS.into_iter().enumerate() {
-        scene.wait_for_worker(None);
-        traffic.recovers(&scene, Instant::now());
-        let before = victim(&scene).expect("a process to kill");
-        scene.configure(&of_step(step));
+        service.wait_for_worker(None);
+        traffic.recovers(&service, Instant::now());
+        let before = victim(&service).expect("a process to kill");
+        service.configure(&of_step(step));
         let was_told = thread::scope(|scope| {
-            let reload = scope.spawn(|| request(&scene));
+            let reload = scope.spawn(|| request(&service));
             // Not to wait for something: this is the moment of the fault.
             thread::sleep(Duration::from_millis(20 + delay));
-            scene
+            service
                 .machine()
                 .run(["kill", "-s", "KILL", &before.to_string()]);
             reload.join().expect("systemctl ends")
         });
         let gone = Instant::now();
-        poll(TIMEOUT, || victim(&scene).filter(|pid| *pid != before))
-            .unwrap_or_else(|| panic!("step {step}: it is not replaced\n{}", scene.log()));
-        traffic.recovers(&scene, gone);
+        poll(TIMEOUT, || victim(&service).filter(|pid| *pid != before))
+            .unwrap_or_else(|| panic!("step {step}: it is not replaced\n{}", service.log()));
+        traffic.recovers(&service, gone);
         let url = format!("http://denied-{step}.test/");
         let reason = || {
-            let run = scene.proxyctl("root", &["explain", "--json", &url]);
+            let run = service.proxyctl("root", &["explain", "--json", &url]);
             run.stdout
         };
         if was_told {
             assert!(reason().contains("\"denied\""), "{step}: {}", reason());
         }
-        scene.systemctl(&["reload", SERVICE]).succeeded();
+        service.systemctl(&["reload", SERVICE]).succeeded();
         assert!(reason().contains("\"denied\""), "{step}: {}", reason());
     }
     traffic.continues();
-    traffic.finish(&scene);
-    leaves_nothing_behind(&scene);
+    traffic.finish(&service);
+    leaves_nothing_behind(&service);
 }
 
 #[test]
 fn c7_a_worker_that_dies_at_any_step_of_a_reload_leaves_one_whole_policy() {
-    kill_at_each_step(Scene::worker, |scene| {
-        scene.systemctl(&["reload", SERVICE]).code == Some(0)
+    kill_at_each_step(Service::worker, |service| {
+        service.systemctl(&["reload", SERVICE]).code == Some(0)
     });
 }
 
 #[test]
 fn c7_a_monitor_that_dies_at_any_step_of_a_reload_leaves_one_whole_policy() {
     // By signal: systemd starts a killed monitor again only when the `proxyctl reload` of the unit has ended.
-    let request = |scene: &Scene| {
-        scene.systemctl(&["kill", "--kill-who=main", "--signal=HUP", SERVICE]);
+    let request = |service: &Service| {
+        service.systemctl(&["kill", "--kill-who=main", "--signal=HUP", SERVICE]);
         false
     };
     kill_at_each_step(
-        |scene| Some(scene.monitor()).filter(|pid| *pid != 0),
+        |service| Some(service.monitor()).filter(|pid| *pid != 0),
         request,
     );
 }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Traffic, leaves_nothing_behind};
-use crate::scene::{SERVICE, Scene, use_tunnel};
+use crate::service::{SERVICE, Service, use_tunnel};
 
 /// How long after the request for a restart a process is killed: the monitor hands its worker over and
 /// ends, the next one starts, loads, starts its worker, which takes the sockets. A restart takes some 300 ms.
@@ -22,26 +22,26 @@ enum Victim {
 }
 
 fn kill_at_each_step(victim: Victim) {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    let traffic = Traffic::start(&scene, &origin);
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
+    let traffic = Traffic::start(&service, &origin);
     for delay in STEPS_MS {
-        let first = scene.wait_for_worker(None);
-        traffic.recovers(&scene, Instant::now());
-        let mut tunnel = scene.tunnel("allowed.test", &origin);
+        let first = service.wait_for_worker(None);
+        traffic.recovers(&service, Instant::now());
+        let mut tunnel = service.tunnel("allowed.test", &origin);
         thread::scope(|scope| {
-            let restart = scope.spawn(|| scene.systemctl(&["restart", SERVICE]));
+            let restart = scope.spawn(|| service.systemctl(&["restart", SERVICE]));
             // Not to wait for something: this is the moment of the fault.
             thread::sleep(Duration::from_millis(delay));
             let pid = match victim {
                 Victim::FirstWorker => Some(first),
-                Victim::WorkerOfTheMoment => scene.worker(),
-                Victim::MonitorOfTheMoment => Some(scene.monitor()).filter(|pid| *pid != 0),
+                Victim::WorkerOfTheMoment => service.worker(),
+                Victim::MonitorOfTheMoment => Some(service.monitor()).filter(|pid| *pid != 0),
             };
             if let Some(pid) = pid {
                 // It may have ended by itself.
-                scene
+                service
                     .machine()
                     .run(["kill", "-s", "KILL", &pid.to_string()]);
             }
@@ -49,20 +49,20 @@ fn kill_at_each_step(victim: Victim) {
             restart.join().expect("systemctl ends");
         });
         let gone = Instant::now();
-        traffic.recovers(&scene, gone);
-        scene.wait_for("ActiveState", |state| state == "active");
+        traffic.recovers(&service, gone);
+        service.wait_for("ActiveState", |state| state == "active");
         // The tunnel ends with its worker, and not before.
-        if scene.is_alive(first) {
+        if service.is_alive(first) {
             use_tunnel(&mut tunnel);
         } else {
             tunnel.expect_closed();
         }
         drop(tunnel);
-        leaves_nothing_behind(&scene);
+        leaves_nothing_behind(&service);
     }
     traffic.continues();
-    traffic.finish(&scene);
-    scene.proxyctl("root", &["status"]).succeeded();
+    traffic.finish(&service);
+    service.proxyctl("root", &["status"]).succeeded();
 }
 
 #[test]

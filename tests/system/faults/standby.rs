@@ -6,7 +6,7 @@ use e2e::daemon::Config;
 use e2e::wait::{TIMEOUT, poll};
 
 use super::{Traffic, leaves_nothing_behind};
-use crate::scene::{SERVICE, Scene};
+use crate::service::{SERVICE, Service};
 
 const BROKEN: &str = "[network]\nallowed_domains = [\"https://x\"]\n";
 
@@ -17,14 +17,14 @@ enum Victim {
     Monitor,
 }
 
-fn kill(scene: &Scene, victim: Victim) {
-    let worker = scene.wait_for_worker(None);
+fn kill(service: &Service, victim: Victim) {
+    let worker = service.wait_for_worker(None);
     let pid = match victim {
         Victim::Worker => worker,
-        Victim::Monitor => scene.monitor(),
+        Victim::Monitor => service.monitor(),
     };
-    scene.kill("KILL", pid);
-    scene.wait_for_worker(Some(worker));
+    service.kill("KILL", pid);
+    service.wait_for_worker(Some(worker));
 }
 
 /// The processes that die, one after the other.
@@ -37,37 +37,37 @@ const VICTIMS: [Victim; 4] = [
 
 #[test]
 fn l16_the_last_good_configuration_stays_in_force_when_processes_die() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.start();
-    let traffic = Traffic::start(&scene, &origin);
-    scene.configure_text(BROKEN);
-    scene.systemctl(&["restart", SERVICE]).succeeded();
-    scene.wait_for_message("the last good one is in force");
+    let service = Service::new();
+    let origin = service.origin();
+    service.start();
+    let traffic = Traffic::start(&service, &origin);
+    service.configure_text(BROKEN);
+    service.systemctl(&["restart", SERVICE]).succeeded();
+    service.wait_for_message("the last good one is in force");
     for victim in VICTIMS {
-        kill(&scene, victim);
-        traffic.recovers(&scene, Instant::now());
+        kill(&service, victim);
+        traffic.recovers(&service, Instant::now());
         traffic.continues();
     }
-    let status = scene.proxyctl("root", &["status"]);
+    let status = service.proxyctl("root", &["status"]);
     status
         .succeeded()
         .says("the last good configuration is in force");
-    traffic.finish(&scene);
-    leaves_nothing_behind(&scene);
+    traffic.finish(&service);
+    leaves_nothing_behind(&service);
 }
 
 #[test]
 fn l16_everything_stays_refused_when_processes_die_and_the_repair_is_found() {
-    let scene = Scene::new();
-    let origin = scene.origin();
-    scene.configure_text(BROKEN);
-    scene.start();
-    let traffic = Traffic::start(&scene, &origin);
+    let service = Service::new();
+    let origin = service.origin();
+    service.configure_text(BROKEN);
+    service.start();
+    let traffic = Traffic::start(&service, &origin);
     for victim in VICTIMS {
-        kill(&scene, victim);
+        kill(&service, victim);
         let (status, body) = poll(TIMEOUT, || {
-            let answer = scene.machine().run([
+            let answer = service.machine().run([
                 "curl",
                 "-s",
                 "-w",
@@ -83,11 +83,11 @@ fn l16_everything_stays_refused_when_processes_die_and_the_repair_is_found() {
         assert_eq!(status, "503", "{body}");
         traffic.continues();
     }
-    scene.configure(&Config::example());
+    service.configure(&Config::example());
     let served = poll(TIMEOUT, || {
-        (scene.get(&origin.url("allowed.test", "/")).0 == 200).then_some(())
+        (service.get(&origin.url("allowed.test", "/")).0 == 200).then_some(())
     });
-    served.unwrap_or_else(|| panic!("the repair is not found\n{}", scene.log()));
-    let attempts = traffic.finish(&scene);
+    served.unwrap_or_else(|| panic!("the repair is not found\n{}", service.log()));
+    let attempts = traffic.finish(&service);
     assert!(attempts.iter().any(crate::load::Attempt::is_served));
 }

@@ -3,7 +3,7 @@
 use e2e::daemon::Config;
 
 use super::{Bare, PACKAGE};
-use crate::scene::{ADMIN, CONTROL, HTTP, SERVICE, SOCKETS, SOCKS5};
+use crate::service::{ADMIN, CONTROL, HTTP, SERVICE, SOCKETS, SOCKS5};
 
 #[test]
 fn l9_a_fresh_install_serves_on_sockets_that_systemd_holds() {
@@ -12,7 +12,7 @@ fn l9_a_fresh_install_serves_on_sockets_that_systemd_holds() {
     assert_eq!(run.code, Some(0), "{run:#?}");
     for unit in SOCKETS.into_iter().chain([SERVICE]) {
         assert!(bare.is_active(unit), "{unit}: {run:#?}");
-        let enabled = bare.scene.systemctl(&["is-enabled", unit]);
+        let enabled = bare.service.systemctl(&["is-enabled", unit]);
         assert_eq!(enabled.stdout.trim(), "enabled", "{unit}");
     }
     let held = bare.shell("ss -H -tlnp; ss -H -xlp").stdout;
@@ -29,7 +29,7 @@ fn l9_a_fresh_install_serves_on_sockets_that_systemd_holds() {
         "{status}"
     );
     assert!(status.contains("0 allow rules"), "{status}");
-    let worker = bare.scene.wait_for_worker(None);
+    let worker = bare.service.wait_for_worker(None);
     let user = bare.shell(&format!("ps -o user:32= -p {worker}")).stdout;
     assert_eq!(user.trim(), "codex-network-proxy");
     bare.shell("test -d /etc/codex-network-proxy/conf.d")
@@ -38,15 +38,15 @@ fn l9_a_fresh_install_serves_on_sockets_that_systemd_holds() {
     doctor.succeeded().says("no problems");
 
     // The policy is the administrator's.
-    let origin = bare.scene.origin();
+    let origin = bare.service.origin();
     let url = origin.url("allowed.test", "/");
     let curl = |url: &str| {
         let options = "-s -o /dev/null -w '%{http_code}' -x http://127.0.0.1:3128";
         bare.shell(&format!("curl {options} {url}")).stdout
     };
     assert_eq!(curl(&url), "403");
-    bare.scene.configure(&Config::example());
-    bare.scene.systemctl(&["reload", SERVICE]).succeeded();
+    bare.service.configure(&Config::example());
+    bare.service.systemctl(&["reload", SERVICE]).succeeded();
     assert_eq!(curl(&url), "200");
     assert_eq!(curl("http://blocked.test/"), "403");
 }
@@ -86,7 +86,7 @@ fn l5_k1_manuals_render_and_completions_complete() {
              $(complete -p {program} | sed 's/.* -F \\([^ ]*\\) .*/\\1/') {program} {word} {program}
              echo \"${{COMPREPLY[*]}}\""
         );
-        let run = bare.scene.machine().run(["bash", "-c", &script]);
+        let run = bare.service.machine().run(["bash", "-c", &script]);
         run.stdout.trim().to_owned()
     };
     assert_eq!(complete("codex-network-proxy", "ch"), "check");
@@ -99,8 +99,8 @@ fn removing_keeps_configuration_and_state_and_purging_leaves_nothing() {
     let bare = Bare::new();
     let before = bare.files();
     bare.install(PACKAGE).succeeded();
-    bare.scene.configure(&Config::example());
-    bare.scene
+    bare.service.configure(&Config::example());
+    bare.service
         .machine()
         .write("/etc/codex-network-proxy/conf.d/10-site.toml", "");
     bare.shell("codex-network-proxy init").succeeded();

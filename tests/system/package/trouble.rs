@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use super::{Bare, PACKAGE};
-use crate::scene::{HTTP, SERVICE, SOCKETS};
+use crate::service::{HTTP, SERVICE, SOCKETS};
 
 #[test]
 fn l9_ports_that_are_taken_cost_their_listeners_and_are_told_with_their_holders() {
@@ -45,11 +45,11 @@ fn l9_ports_that_are_taken_cost_their_listeners_and_are_told_with_their_holders(
 
     // The advice works.
     bare.shell("systemctl stop holder").succeeded();
-    bare.scene.systemctl(&["restart", SERVICE]).succeeded();
+    bare.service.systemctl(&["restart", SERVICE]).succeeded();
     for unit in SOCKETS {
         assert!(bare.is_active(unit), "{unit}");
     }
-    assert_eq!(bare.scene.get("http://blocked.test/").0, 403);
+    assert_eq!(bare.service.get("http://blocked.test/").0, 403);
 }
 
 #[test]
@@ -103,18 +103,18 @@ fn c4_a_broken_configuration_is_no_reason_to_fail() {
     bare.install(PACKAGE).succeeded();
     bare.shell("apt-get -qq remove -y codex-network-proxy 2>&1")
         .succeeded();
-    bare.scene
+    bare.service
         .configure_text("[network]\nallowed_domains = [\"https://x\"]\n");
     let run = bare.install(PACKAGE);
     assert_eq!(run.code, Some(0), "{run:#?}");
     run.says("the configuration cannot be used, so the service runs on an earlier one");
-    bare.scene
+    bare.service
         .wait_for("ActiveState", |state| state == "active");
     // The repair is enough.
-    bare.scene.configure_text("");
-    bare.scene
+    bare.service.configure_text("");
+    bare.service
         .wait_for_message("the configuration can be used again");
-    assert_eq!(bare.scene.get("http://blocked.test/").0, 403);
+    assert_eq!(bare.service.get("http://blocked.test/").0, 403);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_listener_that_an_administrator_has_disabled_stays_so() {
         .succeeded();
     let run = bare.upgrade();
     assert_eq!(run.code, Some(0), "{run:#?}");
-    let enabled = bare.scene.systemctl(&["is-enabled", SOCKETS[2]]);
+    let enabled = bare.service.systemctl(&["is-enabled", SOCKETS[2]]);
     assert_eq!(enabled.stdout.trim(), "disabled");
     assert!(TcpListener::bind(HTTP).is_err(), "the others go on");
 }

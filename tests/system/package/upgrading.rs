@@ -11,7 +11,7 @@ use e2e::wait::{TIMEOUT, poll};
 
 use super::{Bare, PACKAGE};
 use crate::load::{Load, failures, longest_wait};
-use crate::scene::{HTTP, NO_STALL, SERVICE, SOCKETS, use_tunnel};
+use crate::service::{HTTP, NO_STALL, SERVICE, SOCKETS, use_tunnel};
 
 /// A client that sends requests on a kept connection, and on a new one if that was closed between
 /// two requests (RFC 9112 section 9.3). It returns the number of its connections, or panics at an
@@ -113,12 +113,12 @@ fn ask(stream: &mut BufReader<TcpStream>, request: &str) -> bool {
 fn d1_l15_an_upgrade_and_a_rollback_under_load_refuse_break_and_delay_nothing() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
-    bare.scene.configure(&Config::example());
-    bare.scene.systemctl(&["reload", SERVICE]).succeeded();
-    let origin = bare.scene.origin();
+    bare.service.configure(&Config::example());
+    bare.service.systemctl(&["reload", SERVICE]).succeeded();
+    let origin = bare.service.origin();
     let url = origin.url("allowed.test", "/");
-    let monitor = bare.scene.monitor();
-    let mut tunnel = bare.scene.tunnel("allowed.test", &origin);
+    let monitor = bare.service.monitor();
+    let mut tunnel = bare.service.tunnel("allowed.test", &origin);
     let load = Load::start(4, HTTP, &url);
     let keeper = Keeper::start(&url);
     load.wait_for(20);
@@ -129,17 +129,17 @@ fn d1_l15_an_upgrade_and_a_rollback_under_load_refuse_break_and_delay_nothing() 
     load.wait_for(20);
     keeper.wait_for(20);
 
-    let upgraded = bare.scene.monitor();
+    let upgraded = bare.service.monitor();
     assert_ne!(upgraded, monitor, "{run:#?}");
     assert!(bare.runs_what_is_installed());
     use_tunnel(&mut tunnel);
 
-    let mut second = bare.scene.tunnel("allowed.test", &origin);
+    let mut second = bare.service.tunnel("allowed.test", &origin);
     let run = bare.roll_back();
     assert_eq!(run.code, Some(0), "{run:#?}");
     load.wait_for(20);
     keeper.wait_for(20);
-    assert_ne!(bare.scene.monitor(), upgraded, "{run:#?}");
+    assert_ne!(bare.service.monitor(), upgraded, "{run:#?}");
     assert!(bare.runs_what_is_installed());
     use_tunnel(&mut second);
     // One worker drains beside the one that serves, and not two.
@@ -162,10 +162,10 @@ fn d1_l15_an_upgrade_and_a_rollback_under_load_refuse_break_and_delay_nothing() 
 fn c7_an_upgrade_over_a_broken_configuration_leaves_the_running_service_alone() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
-    bare.scene.configure(&Config::example());
-    bare.scene.systemctl(&["reload", SERVICE]).succeeded();
-    let monitor = bare.scene.monitor();
-    bare.scene
+    bare.service.configure(&Config::example());
+    bare.service.systemctl(&["reload", SERVICE]).succeeded();
+    let monitor = bare.service.monitor();
+    bare.service
         .configure_text("[network]\nallowed_domains = [\"https://x\"]\n");
 
     let run = bare.upgrade();
@@ -173,12 +173,12 @@ fn c7_an_upgrade_over_a_broken_configuration_leaves_the_running_service_alone() 
     run.says("the service keeps running with its old program and settings");
     run.says("/etc/codex-network-proxy/config.toml:2:");
     run.says("fix it, then run: systemctl restart codex-network-proxy.service");
-    assert_eq!(bare.scene.monitor(), monitor);
-    let origin = bare.scene.origin();
-    assert_eq!(bare.scene.get(&origin.url("allowed.test", "/")).0, 200);
+    assert_eq!(bare.service.monitor(), monitor);
+    let origin = bare.service.origin();
+    assert_eq!(bare.service.get(&origin.url("allowed.test", "/")).0, 200);
 
-    bare.scene.configure(&Config::example());
-    bare.scene.systemctl(&["restart", SERVICE]).succeeded();
+    bare.service.configure(&Config::example());
+    bare.service.systemctl(&["restart", SERVICE]).succeeded();
     assert!(bare.runs_what_is_installed());
 }
 
@@ -186,40 +186,40 @@ fn c7_an_upgrade_over_a_broken_configuration_leaves_the_running_service_alone() 
 fn c7_an_upgrade_over_a_link_that_the_service_cannot_follow_leaves_it_alone() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
-    let monitor = bare.scene.monitor();
+    let monitor = bare.service.monitor();
     let link = "mkdir -p /opt/site && cd /etc/codex-network-proxy && rmdir conf.d && ln -s /opt/site conf.d";
-    bare.scene.machine().run(["sh", "-c", link]).succeeded();
+    bare.service.machine().run(["sh", "-c", link]).succeeded();
     // Seen from outside the service's root, nothing is wrong.
-    let check = bare.scene.machine().run(["codex-network-proxy", "check"]);
+    let check = bare.service.machine().run(["codex-network-proxy", "check"]);
     check.succeeded();
 
     let run = bare.upgrade();
     assert_eq!(run.code, Some(0), "{run:#?}");
     run.says("the service keeps running with its old program and settings");
     run.says("/etc/codex-network-proxy/conf.d: cannot be read: it is a link to a file that does not exist");
-    assert_eq!(bare.scene.monitor(), monitor);
+    assert_eq!(bare.service.monitor(), monitor);
 }
 
 #[test]
 fn m9_what_the_running_service_has_in_its_environment_counts_for_an_upgrade() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
-    bare.scene.edit(
+    bare.service.edit(
         SERVICE,
         "[Service]\nEnvironment=TOKEN_OF_THE_SERVICE=s3cret\n",
     );
-    bare.scene.configure_text(
+    bare.service.configure_text(
         "[network]\nallowed_domains = [\"api.test\"]\n\
          [network.mitm.hooks.read]\nhost = \"api.test\"\nmethods = [\"GET\"]\npath_prefixes = [\"/\"]\n\
          action = [\"sign\"]\n\
          [[network.mitm.actions.sign.inject_request_headers]]\nname = \"authorization\"\n\
          secret_env_var = \"TOKEN_OF_THE_SERVICE\"\n",
     );
-    bare.scene.systemctl(&["restart", SERVICE]).succeeded();
-    let monitor = bare.scene.monitor();
+    bare.service.systemctl(&["restart", SERVICE]).succeeded();
+    let monitor = bare.service.monitor();
     let run = bare.upgrade();
     assert_eq!(run.code, Some(0), "{run:#?}");
-    assert_ne!(bare.scene.monitor(), monitor, "{run:#?}");
+    assert_ne!(bare.service.monitor(), monitor, "{run:#?}");
     assert!(bare.runs_what_is_installed());
     assert!(!run.stdout.contains("s3cret"), "{run:#?}");
 }

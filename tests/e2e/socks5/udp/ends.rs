@@ -3,17 +3,17 @@
 use std::net::Ipv4Addr;
 
 use e2e::client::Socks5Target;
-use e2e::daemon::{Config, Signal};
+use e2e::daemon::{Config, Daemon, Signal};
 use serde_json::json;
 
-use super::{address, associate, client, echoes, here, next, port, start};
+use super::{address, associate, client, echoes, here, next, port};
 
 const ENDED: &str = "ended a UDP association that the policy no longer permits";
 
 #[test]
 fn s3_an_association_ends_with_its_control_connection() {
     let server = here();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", port(&server));
     let mut association = associate(&daemon);
     echoes(&association, &target, &server, b"mine");
@@ -37,7 +37,8 @@ fn s3_an_association_ends_with_its_control_connection() {
 #[test]
 fn c5_an_association_in_which_nothing_flows_ends_after_the_idle_timeout() {
     let server = here();
-    let daemon = start(&Config::example().set("daemon.limits", "idle_timeout", r#""300ms""#));
+    let daemon =
+        Daemon::start(&Config::example().set("daemon.limits", "idle_timeout", r#""300ms""#));
     let mut association = associate(&daemon);
     let target = Socks5Target::name("allowed.test", port(&server));
     echoes(&association, &target, &server, b"something");
@@ -49,7 +50,7 @@ fn c5_an_association_in_which_nothing_flows_ends_after_the_idle_timeout() {
 fn p11_a_destination_that_is_no_longer_permitted_is_closed_and_the_others_go_on() {
     let (kept, closed) = (here(), here());
     let config = Config::example().host("other.test", Ipv4Addr::LOCALHOST);
-    let daemon = start(&config.clone().allow("other.test"));
+    let daemon = Daemon::start(&config.clone().allow("other.test"));
     let association = associate(&daemon);
     let still = Socks5Target::name("allowed.test", port(&kept));
     let no_more = Socks5Target::name("other.test", port(&closed));
@@ -74,7 +75,7 @@ fn p11_a_destination_that_is_no_longer_permitted_is_closed_and_the_others_go_on(
 
 #[test]
 fn p11_limited_mode_ends_associations() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut association = associate(&daemon);
     daemon.set_mode("limited");
     association.control.expect_closed();
@@ -86,7 +87,7 @@ fn p11_limited_mode_ends_associations() {
 #[test]
 fn p11_switching_udp_off_ends_associations_and_on_again_lets_new_ones_in() {
     let server = here();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut association = associate(&daemon);
     let target = Socks5Target::name("allowed.test", port(&server));
     echoes(&association, &target, &server, b"yes");
@@ -103,7 +104,7 @@ fn p11_switching_udp_off_ends_associations_and_on_again_lets_new_ones_in() {
 #[test]
 fn c5_a_drain_lets_associations_go_on_until_its_limit() {
     let server = here();
-    let daemon = start(&Config::example().set("daemon.limits", "drain_timeout", r#""1s""#));
+    let daemon = Daemon::start(&Config::example().set("daemon.limits", "drain_timeout", r#""1s""#));
     let association = associate(&daemon);
     let target = Socks5Target::name("allowed.test", port(&server));
     echoes(&association, &target, &server, b"before");

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use e2e::client::{Association, Socks5Target};
 use e2e::daemon::{Config, Daemon};
 
-use super::{address, associate, client, echoes, here, next, port, socket, start};
+use super::{address, associate, client, echoes, here, next, port, socket};
 
 /// Waits until the daemon has logged that it dropped a datagram for this reason.
 fn wait_for_drop(daemon: &Daemon, beginning: &str) {
@@ -18,7 +18,7 @@ const UNASKED: &str = "dropped a datagram from an address that nothing was sent 
 #[test]
 fn s3_another_port_of_the_client_is_dropped_once_the_first_has_sent() {
     let server = here();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
     let target = Socks5Target::name("allowed.test", port(&server));
     echoes(&association, &target, &server, b"mine");
@@ -33,7 +33,7 @@ fn s3_another_port_of_the_client_is_dropped_once_the_first_has_sent() {
 #[test]
 fn s3_another_address_than_the_clients_is_dropped_from_the_start() {
     let server = here();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
     let target = Socks5Target::name("allowed.test", port(&server));
     let spoofer = socket(Ipv4Addr::new(127, 0, 0, 2));
@@ -47,7 +47,7 @@ fn s3_another_address_than_the_clients_is_dropped_from_the_start() {
 #[test]
 fn s3_the_port_that_the_request_names_is_the_only_one() {
     let server = here();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let named = here();
     let mut control = client(&daemon);
     assert_eq!(control.socks5_greet(&[0]), 0);
@@ -67,7 +67,7 @@ fn s3_the_port_that_the_request_names_is_the_only_one() {
 #[test]
 fn s3_an_answer_of_somebody_who_was_not_asked_is_dropped() {
     let server = here();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
     association.send(&Socks5Target::name("allowed.test", port(&server)), b"asked");
     let (_, from) = next(&server);
@@ -84,7 +84,7 @@ fn s3_an_answer_of_somebody_who_was_not_asked_is_dropped() {
 #[test]
 fn s3_fragments_and_what_is_not_well_formed_are_dropped_and_the_association_lives() {
     let server = here();
-    let daemon = start(&Config::example().allow("127.0.0.1"));
+    let daemon = Daemon::start(&Config::example().allow("127.0.0.1"));
     let association = associate(&daemon);
     let target = Socks5Target::Address(address(&server));
     let good = target.datagram(b"");
@@ -116,7 +116,7 @@ fn s3_fragments_and_what_is_not_well_formed_are_dropped_and_the_association_live
 #[test]
 fn s3_a_malformed_datagram_pins_nobody() {
     let server = here();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
     here()
         .send_to(b"nonsense", association.relay)
@@ -130,7 +130,7 @@ fn s3_a_malformed_datagram_pins_nobody() {
 fn s3_p6_the_sockets_of_associations_and_our_listeners_are_refused() {
     let server = here();
     let config = Config::example().allow("127.0.0.1").allow("localhost");
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let (association, other) = (associate(&daemon), associate(&daemon));
     let target = Socks5Target::name("allowed.test", port(&server));
     other.send(&target, b"which socket is this?");
@@ -161,7 +161,7 @@ fn s3_p6_the_sockets_of_associations_and_our_listeners_are_refused() {
 #[test]
 fn s3_thousands_of_destinations_are_judged_and_the_association_lives() {
     let server = here();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
     let target = Socks5Target::name("allowed.test", port(&server));
     association.send(&Socks5Target::name("blocked.test", 1), b"?");

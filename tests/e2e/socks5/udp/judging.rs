@@ -9,7 +9,7 @@ use e2e::resolver::StubResolver;
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::json;
 
-use super::{address, associate, client, echoes, here, next, port, start};
+use super::{address, associate, client, echoes, here, next, port};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -32,7 +32,7 @@ fn audited(daemon: &Daemon, count: usize) -> Vec<LogLine> {
 #[test]
 fn s3_r3_a_decision_is_recorded_once_and_what_it_drops_is_counted() {
     let server = here();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
     let port = port(&server);
     let target = Socks5Target::name("allowed.test", port);
@@ -69,7 +69,7 @@ fn s3_r3_a_decision_is_recorded_once_and_what_it_drops_is_counted() {
 #[test]
 fn s3_other_associations_and_other_settings_are_other_decisions() {
     let server = here();
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", port(&server));
     let (first, second) = (associate(&daemon), associate(&daemon));
     for association in [&first, &second, &first] {
@@ -89,7 +89,7 @@ fn s3_p4_a_name_is_looked_up_once_in_an_association_and_the_addresses_are_kept()
     let dns = StubResolver::start();
     dns.answer_sequence("rebind.test", vec![vec![HERE], vec![ELSEWHERE]]);
     let config = Config::new().allow("rebind.test").nameserver(dns.address());
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let target = Socks5Target::name("rebind.test", port(&server));
     let association = associate(&daemon);
     for data in [b"one", b"two"] {
@@ -114,7 +114,7 @@ fn s3_p4_a_name_is_looked_up_once_in_an_association_and_the_addresses_are_kept()
 
 #[test]
 fn s3_p4_a_name_that_leads_to_a_local_address_is_refused() {
-    let daemon = start(&Config::example().unset("network", "allow_local_binding"));
+    let daemon = Daemon::start(&Config::example().unset("network", "allow_local_binding"));
     let association = associate(&daemon);
     association.send(&Socks5Target::name("allowed.test", 53), b"no");
     let entry = daemon.wait_for_blocked(|entry| entry["host"] == "allowed.test");
@@ -132,7 +132,7 @@ fn s3_what_comes_during_a_lookup_is_sent_after_it_and_others_do_not_wait() {
         .allow("*.test")
         .nameserver(dns.address())
         .set("daemon.resolver", "timeout", r#""1s""#);
-    let daemon = start(&config);
+    let daemon = Daemon::start(&config);
     let association = associate(&daemon);
     let late = Socks5Target::name("late.test", port(&server));
     association.send(&Socks5Target::name("never.test", port(&server)), b"lost");
@@ -153,7 +153,7 @@ fn s3_what_comes_during_a_lookup_is_sent_after_it_and_others_do_not_wait() {
 
 #[test]
 fn s3_p7_limited_mode_refuses_the_association_with_0x02_and_records_it() {
-    let daemon = start(&Config::example().set("network", "mode", r#""limited""#));
+    let daemon = Daemon::start(&Config::example().set("network", "mode", r#""limited""#));
     let mut control = client(&daemon);
     assert_eq!(control.socks5_greet(&[0]), 0);
     let any = Socks5Target::Address(([0, 0, 0, 0], 0).into());
@@ -170,7 +170,7 @@ fn s3_p7_limited_mode_refuses_the_association_with_0x02_and_records_it() {
 
 #[test]
 fn l2_without_enable_socks5_udp_the_command_is_not_supported() {
-    let daemon = start(&Config::example().set("network", "enable_socks5_udp", "false"));
+    let daemon = Daemon::start(&Config::example().set("network", "enable_socks5_udp", "false"));
     let mut control = client(&daemon);
     assert_eq!(control.socks5_greet(&[0]), 0);
     let any = Socks5Target::Address(([0, 0, 0, 0], 0).into());
@@ -181,7 +181,7 @@ fn l2_without_enable_socks5_udp_the_command_is_not_supported() {
 
 #[test]
 fn h11_a_user_name_marks_the_records_of_datagrams() {
-    let daemon = start(&Config::example());
+    let daemon = Daemon::start(&Config::example());
     let mut control = client(&daemon);
     assert_eq!(control.socks5_greet(&[2]), 2);
     assert_eq!(control.socks5_authenticate("codex-net-attempt-u1", ""), 0);

@@ -85,7 +85,7 @@ fn l12_a_link_out_of_a_tree_is_an_error() {
     let link = home.join("tree/etc/codex/config.toml");
     symlink("inside.toml", &link).expect("a link");
     let check = || {
-        let again = e2e::program::Program::new(e2e::binary!());
+        let again = e2e::program::Program::new(e2e::shipped::proxy());
         let again = again.current_dir(&home);
         again.args(["check", "--root", "tree"]).run()
     };

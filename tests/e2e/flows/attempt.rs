@@ -8,11 +8,10 @@ use std::time::Duration;
 use e2e::client::{Association, Connection, Http2, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine, Signal};
 use e2e::origin::{Answer, Gate, Origin, Reply};
+use e2e::proxyctl::proxyctl;
+use e2e::raw_origin::{read_head, serve_each};
 use e2e::tls::{Client, Server, TestCa};
 use e2e::wait::TIMEOUT;
-
-use crate::control::proxyctl;
-use crate::forward::scene::{each_by_hand, read_head};
 
 /// Where an attempt comes in, or what it becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +124,7 @@ fn config(door: Door, way: Way) -> Config {
 /// Echoes, for any number of connections. Where the bytes begin with a request, it changes protocols
 /// first.
 fn bytes(upgrades: bool) -> SocketAddr {
-    each_by_hand(move |_, mut stream: TcpStream| {
+    serve_each(move |_, mut stream: TcpStream| {
         if upgrades {
             read_head(&mut stream)?;
             let head =
@@ -166,10 +165,7 @@ impl Attempt {
     pub(super) fn begin(door: Door, way: Way) -> Self {
         let ca = TestCa::new();
         let config = config(door, way);
-        let daemon = Daemon::launch(e2e::binary!())
-            .config(&config)
-            .trusting(&ca)
-            .start();
+        let daemon = Daemon::launch().config(&config).trusting(&ca).start();
         let tls = match door {
             Door::Inside1 => Some((&ca, "http/1.1")),
             Door::Inside2 => Some((&ca, "h2")),

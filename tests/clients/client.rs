@@ -1,5 +1,5 @@
-//! The scene that is the same for every client: an allowed and a blocked origin, the proxy between,
-//! and the conditions at the end.
+//! The tests that are the same for every client: it reaches an allowed origin through the proxy, and
+//! is refused a blocked one.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -41,14 +41,14 @@ pub(crate) enum Scheme {
     Https,
 }
 
-/// The door that a client uses.
+/// The protocol between client and proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum ProxyProtocol {
     Http,
     Socks5,
 }
 
-/// The input of a client: the origin, the door, and the trusted certificates.
+/// The input of a client: the origin, the proxy, and the trusted certificates.
 pub(crate) struct Attempt<'a> {
     /// The origin, without a slash at the end.
     pub(crate) base: String,
@@ -78,15 +78,15 @@ pub(crate) trait Client {
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome;
 
     /// The client's message to its user when it was refused: one of these.
-    fn refusals(&self, scheme: Scheme, door: Door) -> &'static [&'static str];
+    fn refusals(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str];
 
-    /// How the blocked request may be recorded (R1): by the door and by whether
+    /// How the blocked request may be recorded (R1): by the protocol to the proxy and by whether
     /// this client makes a tunnel.
-    fn protocols(&self, scheme: Scheme, door: Door) -> &'static [&'static str] {
-        match (scheme, door) {
-            (_, Door::Socks5) => &["socks5"],
-            (Scheme::Http, Door::Http) => &["http"],
-            (Scheme::Https, Door::Http) => &["http-connect"],
+    fn protocols(&self, scheme: Scheme, through: ProxyProtocol) -> &'static [&'static str] {
+        match (scheme, through) {
+            (_, ProxyProtocol::Socks5) => &["socks5"],
+            (Scheme::Http, ProxyProtocol::Http) => &["http"],
+            (Scheme::Https, ProxyProtocol::Http) => &["http-connect"],
         }
     }
 }
@@ -159,15 +159,15 @@ pub(crate) fn directly(client: &impl Client, scheme: Scheme) {
     assert_eq!(outcome.fetched.as_deref(), Some(CONTENT));
 }
 
-/// The client reaches an allowed origin through a door (H1, H8, S1).
-pub(crate) fn allowed(client: &impl Client, scheme: Scheme, door: Door) {
+/// The client reaches an allowed origin through the proxy (H1, H8, S1).
+pub(crate) fn allowed(client: &impl Client, scheme: Scheme, through: ProxyProtocol) {
     let ca = TestCa::new();
     let origin = open(client, scheme, &ca);
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let outcome = client.attempt(&Attempt {
         // Only the proxy can resolve this name, so success proves that the proxy was used.
         base: origin.url("allowed.test", ""),
-        proxy: Some(door.url(&daemon)),
+        proxy: Some(through.url(&daemon)),
         ca: ca.file(),
     });
     outcome.run.succeeded();
@@ -176,18 +176,18 @@ pub(crate) fn allowed(client: &impl Client, scheme: Scheme, door: Door) {
     assert!(daemon.blocked().is_empty(), "{:?}", daemon.blocked());
 }
 
-/// The client is refused a blocked origin at a door and tells its user. The origin is never
+/// The client is refused a blocked origin by the proxy and tells its user. The origin is never
 /// connected to (H5, H8, S2, R1).
-pub(crate) fn refused(client: &impl Client, scheme: Scheme, door: Door) {
+pub(crate) fn refused(client: &impl Client, scheme: Scheme, through: ProxyProtocol) {
     let ca = TestCa::new();
     let origin = open(client, scheme, &ca);
-    let daemon = Daemon::start(e2e::binary!(), &Config::example());
+    let daemon = Daemon::start(&Config::example());
     let outcome = client.attempt(&Attempt {
         base: origin.url("blocked.test", ""),
-        proxy: Some(door.url(&daemon)),
+        proxy: Some(through.url(&daemon)),
         ca: ca.file(),
     });
-    let refusals = client.refusals(scheme, door);
+    let refusals = client.refusals(scheme, through);
     outcome.run.failed().says_one_of(refusals);
     assert_eq!(outcome.fetched, None);
     assert_eq!(origin.connections(), 0);
@@ -195,7 +195,7 @@ pub(crate) fn refused(client: &impl Client, scheme: Scheme, door: Door) {
     assert_eq!(entry["reason"], "not_allowed", "{entry}");
     assert_eq!(entry["port"], origin.addr().port(), "{entry}");
     let protocol = entry["protocol"].as_str().unwrap_or_default();
-    let expected = client.protocols(scheme, door);
+    let expected = client.protocols(scheme, through);
     assert!(expected.contains(&protocol), "{expected:?}: {entry}");
 }
 
@@ -220,7 +220,7 @@ impl Scheme {
     }
 }
 
-impl Door {
+impl ProxyProtocol {
     fn url(self, daemon: &Daemon) -> String {
         match self {
             Self::Http => format!("http://{}", daemon.http_addr()),
@@ -233,75 +233,75 @@ impl Door {
 /// The tests of one client: which doors it can use, and how.
 macro_rules! client_tests {
     ($client:expr; $($case:ident),+) => {
-        $(crate::scene::client_tests!(@$case $client);)+
+        $(crate::client::client_tests!(@$case $client);)+
     };
     (@http $client:expr) => {
         #[test]
         fn http_is_spoken_without_the_proxy() {
-            crate::scene::directly(&$client, crate::scene::Scheme::Http);
+            crate::client::directly(&$client, crate::client::Scheme::Http);
         }
 
         /// H1.
         #[test]
         fn http_through_the_http_door_is_served_where_allowed() {
-            use crate::scene::{Door, Scheme};
-            crate::scene::allowed(&$client, Scheme::Http, Door::Http);
+            use crate::client::{ProxyProtocol, Scheme};
+            crate::client::allowed(&$client, Scheme::Http, ProxyProtocol::Http);
         }
 
         /// H5, R1.
         #[test]
         fn http_through_the_http_door_is_refused_where_blocked() {
-            use crate::scene::{Door, Scheme};
-            crate::scene::refused(&$client, Scheme::Http, Door::Http);
+            use crate::client::{ProxyProtocol, Scheme};
+            crate::client::refused(&$client, Scheme::Http, ProxyProtocol::Http);
         }
     };
     (@https $client:expr) => {
         #[test]
         fn https_is_spoken_without_the_proxy() {
-            crate::scene::directly(&$client, crate::scene::Scheme::Https);
+            crate::client::directly(&$client, crate::client::Scheme::Https);
         }
 
         /// H8.
         #[test]
         fn https_through_connect_is_served_where_allowed() {
-            use crate::scene::{Door, Scheme};
-            crate::scene::allowed(&$client, Scheme::Https, Door::Http);
+            use crate::client::{ProxyProtocol, Scheme};
+            crate::client::allowed(&$client, Scheme::Https, ProxyProtocol::Http);
         }
 
         /// H5, H8, R1.
         #[test]
         fn https_through_connect_is_refused_where_blocked() {
-            use crate::scene::{Door, Scheme};
-            crate::scene::refused(&$client, Scheme::Https, Door::Http);
+            use crate::client::{ProxyProtocol, Scheme};
+            crate::client::refused(&$client, Scheme::Https, ProxyProtocol::Http);
         }
     };
     (@socks5 $client:expr) => {
         /// S1.
         #[test]
         fn http_through_the_socks5_door_is_served_where_allowed() {
-            use crate::scene::{Door, Scheme};
-            crate::scene::allowed(&$client, Scheme::Http, Door::Socks5);
+            use crate::client::{ProxyProtocol, Scheme};
+            crate::client::allowed(&$client, Scheme::Http, ProxyProtocol::Socks5);
         }
 
         /// S2, R1.
         #[test]
         fn http_through_the_socks5_door_is_refused_where_blocked() {
-            use crate::scene::{Door, Scheme};
-            crate::scene::refused(&$client, Scheme::Http, Door::Socks5);
+            use crate::client::{ProxyProtocol, Scheme};
+            crate::client::refused(&$client, Scheme::Http, ProxyProtocol::Socks5);
         }
 
         /// S1.
         #[test]
         fn https_through_the_socks5_door_is_served_where_allowed() {
-            use crate::scene::{Door, Scheme};
-            crate::scene::allowed(&$client, Scheme::Https, Door::Socks5);
+            use crate::client::{ProxyProtocol, Scheme};
+            crate::client::allowed(&$client, Scheme::Https, ProxyProtocol::Socks5);
         }
 
         /// S2, R1.
         #[test]
         fn https_through_the_socks5_door_is_refused_where_blocked() {
-            use crate::scene::{Door, Scheme};
-            crate::scene::refused(&$client, Scheme::Https, Door::Socks5);
+            use crate::client::{ProxyProtocol, Scheme};
+            crate::client::refused(&$client, Scheme::Https, ProxyProtocol::Socks5);
         }
     };
 }

@@ -1,5 +1,5 @@
-//! One test's turn on the machine: a service that has never run, a configuration, and access to the
-//! service manager.
+//! The service on the machine, for one test at a time: never run before, with a configuration, and
+//! with access to the service manager.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) const ADMIN: &str = "127.0.0.1:8080";
 pub(crate) const CONTROL: &str = "/run/codex-network-proxy/control.sock";
 
 const CONFIG: &str = "/etc/codex-network-proxy/config.toml";
-/// Removes the traces of tests and the service between two turns.
+/// Removes the traces of the test before, and of its service.
 const CLEAN: &str = "
     systemctl stop --no-block codex-network-proxy-http.socket codex-network-proxy-socks5.socket \
         codex-network-proxy-admin.socket codex-network-proxy-control.socket codex-network-proxy.service
@@ -39,25 +39,25 @@ const CLEAN: &str = "
     systemctl reset-failed
 ";
 
-/// The current turn.
-static TURN: Mutex<()> = Mutex::new(());
+/// Locked by the test that uses the machine.
+static IN_USE: Mutex<()> = Mutex::new(());
 
-pub(crate) struct Scene {
+pub(crate) struct Service {
     machine: &'static Machine,
-    /// The end of the journal when the turn began.
+    /// The end of the journal when the test began.
     cursor: String,
-    _turn: MutexGuard<'static, ()>,
+    _in_use: MutexGuard<'static, ()>,
 }
 
 /// An entry of the journal.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry(Value);
 
-impl Scene {
-    /// Waits for a turn, and prepares the machine and this thread. The policy is that of
+impl Service {
+    /// Waits until no other test uses the machine, and prepares it and this thread. The policy is that of
     /// [`Config::example`].
     pub(crate) fn new() -> Self {
-        let turn = TURN.lock();
+        let in_use = IN_USE.lock();
         let machine = machine();
         machine.enter_network();
         machine.run(["sh", "-c", CLEAN]);
@@ -68,13 +68,13 @@ impl Scene {
             .strip_prefix("-- cursor: ")
             .unwrap_or_else(|| panic!("the journal has no end: {run:#?}"))
             .to_owned();
-        let scene = Self {
+        let service = Self {
             machine,
             cursor,
-            _turn: turn,
+            _in_use: in_use,
         };
-        scene.configure(&Config::example());
-        scene
+        service.configure(&Config::example());
+        service
     }
 
     pub(crate) fn machine(&self) -> &'static Machine {
@@ -209,7 +209,7 @@ impl Scene {
             .to_owned()
     }
 
-    /// The journal entries of the service, and of the service manager about it, in this turn.
+    /// The journal entries of the service, and of the service manager about it, in this test.
     pub(crate) fn journal(&self) -> Vec<Entry> {
         let after = format!("--after-cursor={}", self.cursor);
         let unit = format!("--unit={SERVICE}");
@@ -239,7 +239,7 @@ impl Scene {
         .unwrap_or_else(|| panic!("the journal does not say {text:?}, only\n{}", self.log()))
     }
 
-    /// Every message of this turn, for messages of failed tests.
+    /// Every message of this test, for messages of failed tests.
     pub(crate) fn log(&self) -> String {
         let messages: Vec<String> = self.journal().iter().map(Entry::message).collect();
         messages.join("\n")
@@ -248,9 +248,9 @@ impl Scene {
 
 #[expect(
     clippy::unused_self,
-    reason = "only who has a turn is in the machine's network"
+    reason = "only a test that has the service is in the machine's network"
 )]
-impl Scene {
+impl Service {
     /// An origin in the machine's network.
     pub(crate) fn origin(&self) -> Origin {
         Origin::start(|_| Answer::text("here"))

@@ -1,0 +1,11 @@
+//! What most tests begin with: a daemon, an origin behind it, and clients that reach the origin
+//! through the daemon.
+//!
+//! [`PlainSetup`] is for plain HTTP and for tunnels whose content the daemon does not read;
+//! [`TlsSetup`] is for intercepted TLS.
+
+mod plain;
+mod tls;
+
+pub use self::plain::PlainSetup;
+pub use self::tls::TlsSetup;

@@ -1,0 +1,34 @@
+//! The shipped programs, as cargo has built them for these tests.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// The path of the proxy.
+pub fn proxy() -> &'static str {
+    static PATH: LazyLock<String> = LazyLock::new(|| find("codex-network-proxy-under-test"));
+    &PATH
+}
+
+/// The path of `proxyctl`.
+pub fn proxyctl() -> &'static str {
+    static PATH: LazyLock<String> = LazyLock::new(|| find("proxyctl-under-test"));
+    &PATH
+}
+
+/// Cargo names the path in a variable when it runs a test, since 1.94. Otherwise the program is in the
+/// folder above the test's own.
+fn find(name: &str) -> String {
+    let path = std::env::var_os(format!("CARGO_BIN_EXE_{name}")).map_or_else(
+        || {
+            let test = std::env::current_exe().expect("a test program has a path");
+            let folders = test.ancestors().skip(1).take(2);
+            let mut paths = folders.map(|folder| folder.join(name));
+            let found = paths.find(|path| path.exists());
+            found.unwrap_or_else(|| panic!("{name} is not beside {}", test.display()))
+        },
+        PathBuf::from,
+    );
+    path.into_os_string()
+        .into_string()
+        .expect("cargo's paths are text")
+}
