@@ -7,7 +7,6 @@
 
 pub(crate) mod certificate;
 pub(crate) mod files;
-pub(crate) mod handed;
 pub(crate) mod pem;
 pub(crate) mod publish;
 pub(crate) mod roots;

@@ -23,6 +23,7 @@
 //! - `state`: the state directory.
 //! - `program`: runs the command line.
 //! - `privsep`: the messages between monitor, loader and worker.
+//! - `opaque`: bytes that the loader writes for the worker.
 //! - `watched`: the paths of the system's files, to notice that one of them has changed.
 
 mod admin;
@@ -56,6 +57,8 @@ mod memory;
 mod monitor;
 #[cfg(feature = "service")]
 mod notify;
+#[cfg(feature = "service")]
+mod opaque;
 #[cfg(feature = "service")]
 mod places;
 #[cfg(feature = "service")]

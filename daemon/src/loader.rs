@@ -12,10 +12,8 @@ mod interceptable;
 mod last_good;
 mod system_files;
 
-use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,6 +32,7 @@ use self::authority::Chosen as ChosenCa;
 use crate::admitted::{Admitted, SystemDirectory};
 use crate::args::Args;
 use crate::logging;
+use crate::opaque::worker_settings;
 use crate::places::{self, Scope};
 use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING, Which};
 use crate::privsep::message::{Account, Confinement, Fallback, Problems};
@@ -219,7 +218,7 @@ fn settle(
         interceptable: Arc::new(interceptable::of(&settings)),
         copy: copy(&mut warnings),
         fallback: Fallback::None,
-        blob: blob(&settings, environment, &captured, warnings),
+        blob: for_worker(&settings, environment, &captured, warnings),
         system_files: Box::new(files),
         numbered_from,
         authority: chosen.authority,
@@ -249,29 +248,18 @@ fn plan(
     }
 }
 
-/// The part for the worker, which the monitor does not parse: the permitted callers by id, names
-/// without an account, the upstream proxies, and the configuration with the secrets that it names.
-fn blob(
+/// The part for the worker, which the monitor does not parse.
+fn for_worker(
     settings: &Settings,
     environment: &Environment,
     captured: &Sources,
     mut warnings: Vec<String>,
 ) -> Vec<u8> {
-    let (admitted, strangers) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
-    warnings.extend(strangers);
-    let mut blob = admitted.to_bytes();
-    part(&mut blob, warnings.join("\n").as_bytes());
-    for value in proxy_variables(settings, environment) {
-        part(&mut blob, value.as_bytes());
-    }
-    blob.extend_from_slice(&captured.to_bytes());
-    blob
-}
-
-/// Appends bytes after their length.
-fn part(blob: &mut Vec<u8>, bytes: &[u8]) {
-    blob.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-    blob.extend_from_slice(bytes);
+    let (admitted, unknown) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
+    warnings.extend(unknown);
+    let is_used = settings.allow_upstream_proxy;
+    let proxy_variable = |name: &str| environment.get(name).filter(|_| is_used);
+    worker_settings::encode(&admitted, &warnings, proxy_variable, captured)
 }
 
 /// The proxies in the environment that the service was started with (SPEC H12).
@@ -292,18 +280,6 @@ fn upstream_proxies(
             detail: String::new(),
         }
     })
-}
-
-/// The values of [`UpstreamProxies::VARIABLES`], or none if they do not count.
-fn proxy_variables(
-    settings: &Settings,
-    environment: &Environment,
-) -> impl Iterator<Item = OsString> {
-    let count = settings.allow_upstream_proxy;
-    let value = move |name| environment.get(name).filter(|_| count);
-    UpstreamProxies::VARIABLES
-        .into_iter()
-        .map(move |name| value(name).unwrap_or_default())
 }
 
 /// Checks the hosts file that a configuration names. It must exist.

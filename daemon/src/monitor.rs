@@ -27,6 +27,8 @@ mod system_files;
 mod watch;
 
 use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Instant, SystemTime};
 
@@ -50,12 +52,11 @@ use self::supervise::{BackOff, Worker};
 use self::system_files::Followed;
 use crate::privsep::briefing::Which;
 use crate::privsep::channel;
-use crate::privsep::message::{Listener, Mode, ToMonitor, ToWorker};
+use crate::privsep::message::{FirstSettings, Listener, Mode, ToMonitor, ToWorker};
 use crate::privsep::settled::{Loaded, Settled};
+use crate::privsep::ticket::Ticket;
 use crate::{logging, notify};
 
-/// The ticket of the settings that a worker starts with.
-const FIRST: u32 = 0;
 /// Asks the monitor to leave its worker to the next one and end: the first half of a restart. By
 /// default it has no effect, so an older version ignores it.
 const HAND_OVER: i32 = SIGURG;
@@ -337,7 +338,7 @@ impl Monitor {
     /// Pings the worker. One that owes many answers is stuck.
     fn ping(&mut self) {
         if self.ping.ask() {
-            self.tell(&ToWorker::Ping, &[]);
+            self.send(&ToWorker::Ping, &[]);
         } else {
             self.kill_worker();
             tracing::error!("the worker does not answer and is replaced");
@@ -351,7 +352,7 @@ impl Monitor {
                     // It would replace the worker that is starting.
                     self.reload_waits = true;
                 } else if !self.is_stopping() {
-                    let begin = self.reloads.ask_by_signal();
+                    let begin = self.reloads.request_by_signal();
                     self.reload(begin);
                 }
                 None
@@ -380,7 +381,7 @@ impl Monitor {
             }
             Event::Said(number, message) => {
                 if self.is_current(number) {
-                    return self.dispatch(&message);
+                    return self.dispatch(message);
                 }
                 None
             }
@@ -480,39 +481,56 @@ impl Monitor {
             .all()
             .context("cannot hand the sockets over")?;
         let settled = self.settled.clone();
-        self.send_settings(FIRST, &settled, &all);
-        Ok(())
-    }
-
-    fn send_settings(&mut self, ticket: u32, settled: &Settled, prepared: &Prepared) {
-        // A worker keeps the control socket that it started with.
-        let control = self.control.as_ref().filter(|_| ticket == FIRST);
-        let release = self.worker.as_ref().map(Worker::release);
-        let release = release.filter(|_| ticket == FIRST);
-        let message = ToWorker::Settings {
-            ticket,
-            control: control.map(ControlSocket::address),
-            control_from: control.map_or(Listener::Keep, ControlSocket::from),
-            mode: self.narrowed.filter(|_| ticket == FIRST),
+        let message = ToWorker::FirstSettings(FirstSettings {
+            control: self.control.as_ref().map(ControlSocket::address),
+            control_from: self
+                .control
+                .as_ref()
+                .map_or(Listener::Keep, ControlSocket::from),
+            mode: self.narrowed,
             restarts: self.back_off.restarts(),
             blocked_base: self.numbering.base(),
-            listeners: prepared.changes(),
+            listeners: all.changes(),
             account: settled.account,
             confinement: settled.confinement,
             fallback: settled.fallback,
-            release: release.unwrap_or_default(),
+            release: self
+                .worker
+                .as_ref()
+                .map(Worker::release)
+                .unwrap_or_default(),
+        });
+        let control = self.control.as_ref().map(ControlSocket::descriptor);
+        self.send_settings(&message, &settled, &all, control);
+        Ok(())
+    }
+
+    /// Sends settings to a worker that serves.
+    fn send_later_settings(&mut self, ticket: Ticket, settled: &Settled, prepared: &Prepared) {
+        let message = ToWorker::Settings {
+            ticket,
+            listeners: prepared.changes(),
         };
+        // A worker keeps the control socket that it started with.
+        self.send_settings(&message, settled, prepared, None);
+    }
+
+    fn send_settings(
+        &mut self,
+        message: &ToWorker,
+        settled: &Settled,
+        prepared: &Prepared,
+        control: Option<io::Result<OwnedFd>>,
+    ) {
         let descriptors = || -> anyhow::Result<_> {
             let files = settled.system_files.blob();
             let mut descriptors = vec![listen::sealed(&settled.blob)?, listen::sealed(&files)?];
             descriptors.extend(prepared.descriptors()?);
-            if let Some(control) = control {
-                descriptors.push(control.descriptor()?);
-            }
+            descriptors.extend(control.transpose()?);
             Ok(descriptors)
         };
         match descriptors() {
-            Ok(descriptors) => self.tell(&message, &descriptors),
+            Ok(descriptors) => self.send(message, &descriptors),
             Err(error) => {
                 // A worker that waits for settings that do not come is useless.
                 self.kill_worker();
@@ -521,9 +539,9 @@ impl Monitor {
         }
     }
 
-    fn tell(&mut self, message: &ToWorker, descriptors: &[std::os::fd::OwnedFd]) {
+    fn send(&mut self, message: &ToWorker, descriptors: &[OwnedFd]) {
         if let Some(worker) = &mut self.worker
-            && let Err(error) = worker.tell(message, descriptors)
+            && let Err(error) = worker.send(message, descriptors)
         {
             // It has ended or is stuck. In both cases another one starts.
             worker.kill();

@@ -18,6 +18,7 @@ mod layout;
 pub(crate) mod message;
 pub(crate) mod settled;
 pub(crate) mod system_files;
+pub(crate) mod ticket;
 
 /// The hidden command that makes this program a loader.
 pub(crate) const LOADER: &str = "load";

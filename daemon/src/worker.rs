@@ -5,16 +5,16 @@
 //! either, and confines itself before it accepts connections. When it dies another worker replaces
 //! it.
 
-mod askers;
 mod control;
 mod doors;
 mod issuer;
 mod link;
 mod owner;
 mod reload;
+mod reload_waiters;
+mod role_status;
 mod sandbox;
 mod system_files;
-mod witness;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,13 +27,15 @@ use tokio::sync::mpsc;
 
 use crate::logging;
 use crate::privsep::message::{Fallback, Mode, Report, ToMonitor};
+use crate::privsep::ticket::Ticket;
+use control::ControlSocket;
 use doors::Doors;
 use issuer::Issuer;
-use link::{Order, Orders};
+use link::{First, Order};
 use owner::Owners;
 use reload::Reloader;
+use role_status::RoleStatus;
 use sandbox::Confined;
-use witness::Witness;
 
 /// Makes the kernel end this process when the monitor ends. On other systems a worker learns it
 /// from the channel, and a loader ends soon anyway.
@@ -49,10 +51,10 @@ pub(crate) fn die_with_the_monitor() -> anyhow::Result<()> {
 pub(crate) fn run() -> anyhow::Result<()> {
     die_with_the_monitor().context("cannot tie the worker to its monitor")?;
     let (link, mut receiver) = link::open().context("cannot use the channel to the monitor")?;
-    let Some(Order::Settings(mut orders)) = link::next(&mut receiver)? else {
+    let Some(Order::FirstSettings(mut first)) = link::next(&mut receiver)? else {
         bail!("the monitor sent no settings");
     };
-    let started = start(&mut orders).and_then(|started| {
+    let started = start(&mut first).and_then(|started| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -62,8 +64,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let (started, runtime) = match started {
         Ok(started) => started,
         Err(error) => {
-            link.tell(ToMonitor::Rejected {
-                ticket: orders.ticket,
+            link.send(ToMonitor::Rejected {
+                ticket: Ticket::FIRST,
                 why: format!("{error:#}"),
             });
             return Err(error);
@@ -73,47 +75,52 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let owners = Owners::new(Arc::clone(&link));
     let (orders_in, orders_out) = mpsc::channel(8);
     let answers = Arc::clone(&issuer);
-    let told_owners = Arc::clone(&owners);
+    let owner_answers = Arc::clone(&owners);
     std::thread::spawn(move || {
         while let Ok(Some(order)) = link::next(&mut receiver) {
             match order {
                 // Connections wait for it, even while a reload or the end is in progress.
-                Order::Leaf { ticket, outcome } => answers.answered(ticket, outcome),
-                Order::Owners { ticket, users } => told_owners.answered(ticket, users),
+                Order::Leaf { question, outcome } => answers.answered(question, outcome),
+                Order::Owners { question, users } => owner_answers.answered(question, users),
                 // When orders are no longer taken, answers still arrive.
                 order => drop(orders_in.blocking_send(order)),
             }
         }
         answers.close();
     });
-    runtime.block_on(serve(link, issuer, owners, *orders, started, orders_out))
+    runtime.block_on(serve(link, issuer, owners, *first, started, orders_out))
 }
 
 /// A worker without privilege.
 struct Started {
     loaded: Loaded,
     confined: Confined,
-    witness: Witness,
+    role_status: RoleStatus,
 }
 
 /// Gives up the privilege, which may be root's, and confines the process.
-fn start(orders: &mut Orders) -> anyhow::Result<Started> {
-    let mut witness = Witness::open(orders.restarts);
-    sandbox::drop_privilege(orders.account).context("the worker cannot give up its privilege")?;
-    let loaded =
-        load(&orders.sources).map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
+fn start(first: &mut First) -> anyhow::Result<Started> {
+    let mut role_status = RoleStatus::open(first.message.restarts);
+    sandbox::drop_privilege(first.message.account)
+        .context("the worker cannot give up its privilege")?;
+    let loaded = load(&first.settings.configuration.sources)
+        .map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
     let writing = logging::init(&daemon.log, daemon.log_format, logging::Confined::Yes)?;
-    let confined = sandbox::confine(orders.confinement, writing.socket(), orders.release)
-        .context("the worker cannot confine itself")?;
-    orders.release = 0;
+    let confined = sandbox::confine(
+        first.message.confinement,
+        writing.socket(),
+        first.message.release,
+    )
+    .context("the worker cannot confine itself")?;
+    first.message.release = 0;
     // The first further thread. It is confined like this one.
     writing.start()?;
-    witness.note_landlock(confined.landlock().map(str::to_owned));
+    role_status.record_landlock(confined.landlock().map(str::to_owned));
     Ok(Started {
         loaded,
         confined,
-        witness,
+        role_status,
     })
 }
 
@@ -121,83 +128,27 @@ async fn serve(
     link: Arc<link::Link>,
     issuer: Arc<Issuer>,
     owners: Arc<Owners>,
-    orders: Orders,
+    first: First,
     started: Started,
     mut incoming: mpsc::Receiver<Order>,
 ) -> anyhow::Result<()> {
-    let Started {
-        loaded,
-        confined,
-        witness,
-    } = started;
-    confined.report();
-    let ticket = orders.ticket;
-    let started = (|| {
-        let mut settings = loaded.settings;
-        settings.upstream_proxies = orders.upstream_proxies;
-        orders.system_files.files.fill(&mut settings);
-        close_if_unusable(&mut settings, orders.fallback);
-        issuer.use_ca(settings.mitm.ca.as_deref());
-        let parts = EngineParts {
-            blocked_base: orders.blocked_base,
-            issuer: Some(Arc::<Issuer>::clone(&issuer)),
-            // On other systems the monitor cannot find out.
-            client_owner: cfg!(target_os = "linux").then_some(owners as Arc<dyn ClientOwner>),
-            ..EngineParts::default()
-        };
-        let engine = Engine::new(Arc::new(settings), parts)?;
-        if let Some(mode) = orders.mode {
-            match engine.set_mode(mode.into()) {
-                Ok(_) => tracing::info!("the mode that was set at run time stays in force"),
-                Err(error) => tracing::warn!("the mode that was set at run time is not: {error}"),
-            }
-        }
-        let warnings = loaded
-            .warnings
-            .iter()
-            .map(Diagnostic::one_line)
-            .chain(orders.unknown)
-            .chain(engine.current().settings().upstream_proxies.warnings());
-        let reloader = Reloader::new(
-            engine.clone(),
-            Arc::clone(&link),
-            Arc::clone(&issuer),
-            orders.admitted,
-            orders.fallback,
-            warnings.collect(),
-            orders.system_files.warnings,
-        );
-        // Like the listeners' addresses, the control socket counts as our own before the first door
-        // accepts.
-        let control_path = orders.control.as_ref().map(|(_, path, _)| Path::new(path));
-        let _control = control_path.map(|path| engine.own_unix_sockets().add(path));
-        let mut doors = Doors::default();
-        doors.change(&engine, &reloader, orders.listeners)?;
-        reloader.warn(engine.looping_proxies());
-        let control = match orders.control {
-            None => None,
-            Some((listener, path, origin)) => Some(control::open(
-                &engine,
-                &reloader,
-                witness,
-                listener,
-                &path,
-                origin.as_str(),
-            )?),
-        };
-        anyhow::Ok((engine, reloader, doors, control))
-    })();
-    let (engine, reloader, doors, control) = match started {
-        Ok(started) => started,
+    let ticket = Ticket::FIRST;
+    let Serving {
+        engine,
+        reloader,
+        doors,
+        control,
+    } = match open(&link, &issuer, owners, first, started) {
+        Ok(serving) => serving,
         Err(error) => {
-            link.tell(ToMonitor::Rejected {
+            link.send(ToMonitor::Rejected {
                 ticket,
                 why: format!("{error:#}"),
             });
             return Err(error);
         }
     };
-    link.tell(ToMonitor::Applied { ticket });
+    link.send(ToMonitor::Applied { ticket });
     doors.announce(&engine.current());
     reloader.keep(doors);
 
@@ -205,7 +156,7 @@ async fn serve(
     let mut limit = Duration::ZERO;
     while let Some(order) = incoming.recv().await {
         match order {
-            Order::Settings(orders) => reloader.put_in_force(*orders).await,
+            Order::Settings(new) => reloader.put_in_force(*new).await,
             Order::Drain(within) => {
                 limit = within;
                 break;
@@ -229,6 +180,93 @@ async fn serve(
     Ok(())
 }
 
+/// A worker that serves.
+struct Serving {
+    engine: Engine,
+    reloader: Arc<Reloader>,
+    doors: Doors,
+    control: Option<ControlSocket>,
+}
+
+/// Starts the engine and opens the listeners and the control socket.
+fn open(
+    link: &Arc<link::Link>,
+    issuer: &Arc<Issuer>,
+    owners: Arc<Owners>,
+    first: First,
+    started: Started,
+) -> anyhow::Result<Serving> {
+    let Started {
+        loaded,
+        confined,
+        role_status,
+    } = started;
+    confined.report();
+    let First {
+        message,
+        settings: new,
+        control,
+    } = first;
+    let mut settings = loaded.settings;
+    settings.upstream_proxies = Arc::new(new.configuration.upstream_proxies);
+    new.system_files.files.fill(&mut settings);
+    close_if_unusable(&mut settings, message.fallback);
+    issuer.use_ca(settings.mitm.ca.as_deref());
+    let parts = EngineParts {
+        blocked_base: message.blocked_base,
+        issuer: Some(Arc::<Issuer>::clone(issuer)),
+        // On other systems the monitor cannot find out.
+        client_owner: cfg!(target_os = "linux").then_some(owners as Arc<dyn ClientOwner>),
+        ..EngineParts::default()
+    };
+    let engine = Engine::new(Arc::new(settings), parts)?;
+    if let Some(mode) = message.mode {
+        match engine.set_mode(mode.into()) {
+            Ok(_) => tracing::info!("the mode that was set at run time stays in force"),
+            Err(error) => tracing::warn!("the mode that was set at run time is not: {error}"),
+        }
+    }
+    let warnings = loaded
+        .warnings
+        .iter()
+        .map(Diagnostic::one_line)
+        .chain(new.configuration.warnings)
+        .chain(engine.current().settings().upstream_proxies.warnings());
+    let reloader = Reloader::new(
+        engine.clone(),
+        Arc::clone(link),
+        Arc::clone(issuer),
+        new.configuration.admitted,
+        message.fallback,
+        warnings.collect(),
+        new.system_files.warnings,
+    );
+    // Like the listeners' addresses, the control socket counts as our own before the first door
+    // accepts.
+    let control_path = control.as_ref().map(|(_, path, _)| Path::new(path));
+    let _control = control_path.map(|path| engine.own_unix_sockets().add(path));
+    let mut doors = Doors::default();
+    doors.change(&engine, &reloader, new.listeners)?;
+    reloader.warn(engine.looping_proxies());
+    let control = match control {
+        None => None,
+        Some((listener, path, source)) => Some(control::open(
+            &engine,
+            &reloader,
+            role_status,
+            listener,
+            &path,
+            source.as_str(),
+        )?),
+    };
+    Ok(Serving {
+        engine,
+        reloader,
+        doors,
+        control,
+    })
+}
+
 /// Without a usable configuration everything is refused (SPEC L16).
 fn close_if_unusable(settings: &mut Settings, fallback: Fallback) {
     if fallback == Fallback::Closed {
@@ -240,7 +278,7 @@ fn close_if_unusable(settings: &mut Settings, fallback: Fallback) {
 /// the monitor waits for the end of the drain.
 fn outlive_the_monitor(release: u64, link: &link::Link) {
     match sandbox::outlive_the_monitor(release) {
-        Ok(()) => link.tell(ToMonitor::HandedOver),
+        Ok(()) => link.send(ToMonitor::HandedOver),
         Err(error) => {
             tracing::warn!(%error, "the worker cannot be handed over to the next monitor");
         }
@@ -253,12 +291,13 @@ fn obey(order: Order, reloader: &Reloader, link: &link::Link, engine: &Engine) {
         Order::Announce { ticket, addresses } => reloader.announced(ticket, addresses),
         Order::ReloadFailed { ticket, problems } => reloader.failed(ticket, problems),
         Order::Ping => {
-            link.tell(ToMonitor::Well(report(engine)));
+            link.send(ToMonitor::Well(report(engine)));
             reloader.give_memory_back();
         }
         // Handled where they are received.
         Order::Leaf { .. }
         | Order::Owners { .. }
+        | Order::FirstSettings(_)
         | Order::Settings(_)
         | Order::SystemFiles(_)
         | Order::Drain(_)
@@ -297,7 +336,7 @@ async fn drain(
             None => break,
             Some(Order::Drain(within)) => end = tokio::time::Instant::now() + within,
             Some(Order::HandOver { release, .. }) => outlive_the_monitor(release, link),
-            Some(Order::Settings(orders)) => reloader.put_in_force_draining(*orders).await,
+            Some(Order::Settings(new)) => reloader.put_in_force_draining(*new).await,
             Some(other) => obey(other, reloader, link, engine),
         }
     }

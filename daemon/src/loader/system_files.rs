@@ -9,9 +9,10 @@ use std::time::SystemTime;
 use codex_network_config::{CaCertificate, ResolvConf};
 use codex_network_files::{ReadError, Reading, Sources as Kinds, Trust};
 
-use crate::ca::handed::Handed;
 use crate::ca::{publish, roots};
-use crate::privsep::system_files::{FoundFiles, PARTS, Plan, SystemFiles, Use};
+use crate::opaque::ca_and_roots::CaAndRoots;
+use crate::opaque::file_contents::FileContents;
+use crate::privsep::system_files::{FoundFiles, Plan, SystemFiles, Use};
 use crate::state;
 use crate::watched::{Collection, Part};
 
@@ -31,33 +32,31 @@ pub(super) fn first(plan: Plan) -> Result<SystemFiles, String> {
     if let (Err(why), Some(_)) = (&found.hosts, &plan.hosts_file) {
         return Err(format!("[daemon.resolver] hosts_file: {why}"));
     }
-    let warnings = found.warnings("it counts as empty");
-    let roots = found.roots.unwrap_or_else(|missing| missing.otherwise);
+    let contents = FileContents {
+        warnings: found.warnings("it counts as empty"),
+        hosts: found.hosts.ok(),
+        resolv_conf: found.resolv_conf.ok(),
+        roots: Some(found.roots.unwrap_or_else(|missing| missing.otherwise)),
+    };
     Ok(SystemFiles {
         plan,
         watched: found.watched,
-        parts: [
-            found.hosts.unwrap_or_default(),
-            found.resolv_conf.unwrap_or_default(),
-            roots.to_bytes(),
-            warnings,
-        ],
+        parts: contents.to_parts().map(Option::unwrap_or_default),
     })
 }
 
 /// Reads the files again. Those that cannot be used are left out.
 pub(super) fn again(plan: &Plan) -> FoundFiles {
     let found = Found::read(plan);
-    let warnings = found.warnings("what was read before stays in force");
-    let parts: [Option<Vec<u8>>; PARTS] = [
-        found.hosts.ok(),
-        found.resolv_conf.ok(),
-        found.roots.ok().map(|roots| roots.to_bytes()),
-        Some(warnings),
-    ];
+    let contents = FileContents {
+        warnings: found.warnings("what was read before stays in force"),
+        hosts: found.hosts.ok(),
+        resolv_conf: found.resolv_conf.ok(),
+        roots: found.roots.ok(),
+    };
     FoundFiles {
         watched: found.watched,
-        parts,
+        parts: contents.to_parts(),
     }
 }
 
@@ -66,7 +65,7 @@ struct Found {
     watched: Vec<crate::watched::WatchedPath>,
     hosts: Result<Vec<u8>, String>,
     resolv_conf: Result<Vec<u8>, String>,
-    roots: Result<Handed, NoRoots>,
+    roots: Result<CaAndRoots, NoRoots>,
     warnings: Vec<String>,
 }
 
@@ -74,7 +73,7 @@ struct Found {
 struct NoRoots {
     why: String,
     /// The CA alone.
-    otherwise: Handed,
+    otherwise: CaAndRoots,
 }
 
 impl Found {
@@ -99,22 +98,21 @@ impl Found {
             watched,
             hosts,
             resolv_conf,
-            roots: handed(plan, &mut warnings),
+            roots: ca_and_roots(plan, &mut warnings),
             warnings,
         }
     }
 
-    /// The warnings, a line each. `instead` says what takes the place of a file that cannot be used.
-    fn warnings(&self, instead: &str) -> Vec<u8> {
+    /// The warnings. `instead` says what takes the place of a file that cannot be used.
+    fn warnings(&self, instead: &str) -> Vec<String> {
         let files = [&self.hosts, &self.resolv_conf].into_iter();
         let unusable =
             files.filter_map(|file| Some(format!("{}; {instead}", file.as_ref().err()?)));
         let roots = self.roots.as_ref().err().map(|roots| roots.why.clone());
-        let lines: Vec<String> = unusable
+        unusable
             .chain(roots)
             .chain(self.warnings.iter().cloned())
-            .collect();
-        lines.join("\n").into_bytes()
+            .collect()
     }
 }
 
@@ -152,9 +150,9 @@ fn judged(content: Vec<u8>) -> Result<Vec<u8>, String> {
 }
 
 /// The roots, and the CA with its public files, whose bundle holds the roots.
-fn handed(plan: &Plan, warnings: &mut Vec<String>) -> Result<Handed, NoRoots> {
+fn ca_and_roots(plan: &Plan, warnings: &mut Vec<String>) -> Result<CaAndRoots, NoRoots> {
     if plan.roots == Use::No {
-        return Ok(Handed::default());
+        return Ok(CaAndRoots::default());
     }
     let own: Vec<&[u8]> = [&plan.ephemeral]
         .into_iter()
@@ -187,15 +185,15 @@ fn handed(plan: &Plan, warnings: &mut Vec<String>) -> Result<Handed, NoRoots> {
             bundle_file,
         })
     });
-    let handed = Handed {
+    let found = CaAndRoots {
         ca,
         roots: roots.certificates.into(),
     };
     match roots.warning {
-        None => Ok(handed),
+        None => Ok(found),
         Some(why) => Err(NoRoots {
             why,
-            otherwise: handed,
+            otherwise: found,
         }),
     }
 }

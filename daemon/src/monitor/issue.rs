@@ -31,7 +31,7 @@ pub(super) struct Issuing {
 
 /// A worker's request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct LeafRequest<'a> {
     /// The CA that the worker uses, by the SHA-256 of its certificate: in the middle of a reload
     /// there are two.
     pub(super) authority: &'a [u8; 32],
@@ -118,7 +118,7 @@ impl Issuing {
     /// Issues with the requested CA, if it is permitted and its settings allow the host.
     pub(super) fn answer<'a>(
         &mut self,
-        asked: Asked<'_>,
+        asked: LeafRequest<'_>,
         allowed: impl IntoIterator<Item = Scope<'a>>,
         now: Instant,
     ) -> Answer {
@@ -223,8 +223,12 @@ mod tests {
         key
     }
 
-    fn asked<'a>(authority: &'a [u8; 32], public_key: &'a PublicKey, name: &'a str) -> Asked<'a> {
-        Asked {
+    fn asked<'a>(
+        authority: &'a [u8; 32],
+        public_key: &'a PublicKey,
+        name: &'a str,
+    ) -> LeafRequest<'a> {
+        LeafRequest {
             authority,
             public_key,
             name,

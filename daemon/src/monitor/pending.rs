@@ -7,10 +7,11 @@ use super::listen::Prepared;
 use super::{Monitor, Worker};
 use crate::privsep::message::{Problems, ToWorker};
 use crate::privsep::settled::Settled;
+use crate::privsep::ticket::Ticket;
 
 /// Settings that the worker must put in force.
 pub(super) struct Pending {
-    pub(super) ticket: u32,
+    pub(super) ticket: Ticket,
     pub(super) settled: Settled,
     pub(super) prepared: Prepared,
     pub(super) stage: Stage,
@@ -27,7 +28,7 @@ pub(super) enum Stage {
 
 impl Monitor {
     /// Puts settings in force: in the worker, or in the next one.
-    pub(super) fn put_in_force(&mut self, ticket: u32, settled: Settled, prepared: Prepared) {
+    pub(super) fn put_in_force(&mut self, ticket: Ticket, settled: Settled, prepared: Prepared) {
         let pending = Pending {
             ticket,
             settled,
@@ -44,7 +45,7 @@ impl Monitor {
             // Without this step, requests that the worker permits meanwhile could wait in the new
             // queues, and would be served as if they came from outside (SPEC P6).
             Ok(addresses) => {
-                self.tell(&ToWorker::Announce { ticket, addresses }, &[]);
+                self.send(&ToWorker::Announce { ticket, addresses }, &[]);
                 self.pending = Some(pending);
             }
             Err(error) => self.reload_failed(ticket, Problems::from(&error.into())),
@@ -57,7 +58,7 @@ impl Monitor {
             return self.reload_failed(pending.ticket, Problems::from(&error));
         }
         pending.stage = Stage::Sent;
-        self.send_settings(pending.ticket, &pending.settled, &pending.prepared);
+        self.send_later_settings(pending.ticket, &pending.settled, &pending.prepared);
         self.pending = Some(pending);
     }
 

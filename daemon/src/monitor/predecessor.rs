@@ -18,13 +18,12 @@ use std::time::{Duration, Instant};
 use super::Event;
 use super::listen::sealed;
 use super::stop::GRACE;
-use super::supervise::{SEND_TIMEOUT, Worker, listen, tell};
+use super::supervise::{SEND_TIMEOUT, Worker, listen, send};
 use crate::notify;
 use crate::privsep::channel::{self, Sender};
-use crate::privsep::message::{
-    Fallback, Listener, MAX_TO_MONITOR, NoLeaf, Problems, ToMonitor, ToWorker,
-};
+use crate::privsep::message::{Listener, MAX_TO_MONITOR, NoLeaf, Problems, ToMonitor, ToWorker};
 use crate::privsep::settled::Settled;
+use crate::privsep::ticket::Ticket;
 
 /// Its number among the workers. Those of this monitor count from 1.
 pub(super) const NUMBER: u64 = 0;
@@ -155,7 +154,7 @@ impl Predecessor {
             "the worker of the previous start finishes its open connections"
         );
         if version == Version::Other {
-            predecessor.tell(&ToWorker::Drain { limit }, &[]);
+            predecessor.send(&ToWorker::Drain { limit }, &[]);
         }
         Some(predecessor)
     }
@@ -184,42 +183,33 @@ impl Predecessor {
             }
         };
         let message = ToWorker::Settings {
-            ticket: 1,
-            control: None,
-            control_from: Listener::Keep,
-            mode: None,
-            restarts: 0,
-            blocked_base: 0,
+            ticket: Ticket::DRAINING,
             listeners: [Listener::Keep; 3],
-            account: settled.account,
-            confinement: settled.confinement,
-            fallback: Fallback::None,
-            release: 0,
         };
-        self.tell(&message, &blobs);
+        self.send(&message, &blobs);
     }
 
     /// Answers a message. It gets no certificates and no users: it accepts no connections.
     pub(super) fn answer(&self, message: ToMonitor) {
         match message {
-            ToMonitor::IssueLeaf { ticket, .. } => {
+            ToMonitor::IssueLeaf { question, .. } => {
                 self.leaves.fetch_sub(1, Ordering::Relaxed);
                 let why = NoLeaf::OtherCa;
-                self.tell(&ToWorker::LeafRefused { ticket, why }, &[]);
+                self.send(&ToWorker::LeafRefused { question, why }, &[]);
             }
             ToMonitor::AskOwners {
-                ticket,
+                question,
                 connections,
             } => {
                 let users = vec![None; connections.len()];
-                self.tell(&ToWorker::Owners { ticket, users }, &[]);
+                self.send(&ToWorker::Owners { question, users }, &[]);
             }
             ToMonitor::Reload { ticket } => {
                 let problems = Problems {
                     text: "error: this worker is stopping; ask again".to_owned(),
                     detail: String::new(),
                 };
-                self.tell(&ToWorker::ReloadFailed { ticket, problems }, &[]);
+                self.send(&ToWorker::ReloadFailed { ticket, problems }, &[]);
             }
             ToMonitor::Rejected { why, .. } => {
                 tracing::warn!(
@@ -235,8 +225,8 @@ impl Predecessor {
         }
     }
 
-    fn tell(&self, message: &ToWorker, descriptors: &[OwnedFd]) {
-        if let Err(error) = tell(&self.sender, message, descriptors) {
+    fn send(&self, message: &ToWorker, descriptors: &[OwnedFd]) {
+        if let Err(error) = send(&self.sender, message, descriptors) {
             tracing::debug!(%error, "the worker of the previous start does not listen");
             // It has ended or is stuck.
             process::kill(&self.process);
@@ -293,6 +283,7 @@ mod tests {
     use super::*;
     use crate::privsep::channel::Receiver;
     use crate::privsep::message::MAX_TO_WORKER;
+    use crate::privsep::ticket::QuestionId;
 
     /// A process that stands for the worker, the worker's end of the channel, and what was left.
     fn left(version: &str) -> (Child, Receiver, Left) {
@@ -318,7 +309,8 @@ mod tests {
         let minute = Duration::from_secs(60);
         let adopted = Predecessor::adopt(left, minute, events).expect("it is adopted");
         adopted.obey(&Settled::example());
-        adopted.answer(ToMonitor::Reload { ticket: 7 });
+        let ticket = Ticket::of_worker(7);
+        adopted.answer(ToMonitor::Reload { ticket });
         assert_eq!(
             next(&mut receiver),
             ToWorker::Drain {
@@ -327,7 +319,7 @@ mod tests {
         );
         assert!(matches!(
             next(&mut receiver),
-            ToWorker::ReloadFailed { ticket: 7, .. }
+            ToWorker::ReloadFailed { ticket: answered, .. } if answered == ticket
         ));
         assert!(adopted.deadline() <= Instant::now() + OTHER_VERSION_LIMIT + GRACE);
         drop(adopted);
@@ -350,7 +342,7 @@ mod tests {
             }
         ));
         adopted.answer(ToMonitor::IssueLeaf {
-            ticket: 1,
+            question: QuestionId::numbered(1),
             authority: [0; 32],
             public_key: [4; 65],
             name: "a.test".to_owned(),
@@ -358,16 +350,25 @@ mod tests {
         let why = NoLeaf::OtherCa;
         assert_eq!(
             next(&mut receiver),
-            ToWorker::LeafRefused { ticket: 1, why }
+            ToWorker::LeafRefused {
+                question: QuestionId::numbered(1),
+                why
+            }
         );
         adopted.answer(ToMonitor::AskOwners {
-            ticket: 2,
+            question: QuestionId::numbered(2),
             connections: Vec::new(),
         });
         let users = Vec::new();
-        assert_eq!(next(&mut receiver), ToWorker::Owners { ticket: 2, users });
+        assert_eq!(
+            next(&mut receiver),
+            ToWorker::Owners {
+                question: QuestionId::numbered(2),
+                users
+            }
+        );
         adopted.answer(ToMonitor::Rejected {
-            ticket: 1,
+            ticket: Ticket::DRAINING,
             why: "no".to_owned(),
         });
         child.wait().expect("it is killed");
@@ -417,7 +418,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         let adopted = Predecessor::adopt(left, minute, events).expect("it is adopted");
         let (operation, question) = ToMonitor::IssueLeaf {
-            ticket: 1,
+            question: QuestionId::numbered(1),
             authority: [0; 32],
             public_key: [4; 65],
             name: "a.test".to_owned(),
@@ -431,10 +432,7 @@ mod tests {
                 Event::Said(NUMBER, message) => adopted.answer(message),
                 _ => panic!("distrusted after {asked} requests"),
             }
-            assert!(matches!(
-                next(&mut receiver),
-                ToWorker::LeafRefused { ticket: 1, .. }
-            ));
+            assert!(matches!(next(&mut receiver), ToWorker::LeafRefused { .. }));
         }
         drop(adopted);
         child.wait().expect("it is killed");

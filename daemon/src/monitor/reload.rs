@@ -9,6 +9,7 @@ use super::reloads::Begin;
 use super::standby::log_problems;
 use crate::privsep::message::{Problems, ToWorker};
 use crate::privsep::settled::Loaded;
+use crate::privsep::ticket::Ticket;
 use crate::{memory, notify};
 
 impl Monitor {
@@ -54,12 +55,12 @@ impl Monitor {
         self.reload_failed(ticket, problems);
     }
 
-    pub(super) fn reload_failed(&mut self, ticket: u32, problems: Problems) {
+    pub(super) fn reload_failed(&mut self, ticket: Ticket, problems: Problems) {
         if !self.is_known(&problems) {
             log_problems(&problems);
             tracing::error!("the reload failed: the old settings stay in force");
         }
-        self.tell(&ToWorker::ReloadFailed { ticket, problems }, &[]);
+        self.send(&ToWorker::ReloadFailed { ticket, problems }, &[]);
         self.reload_done();
     }
 

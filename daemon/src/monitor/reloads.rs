@@ -5,17 +5,16 @@
 //! changed in between. One later load is enough for all of them. So any number of requests causes
 //! only one load after the other.
 
-/// Tickets of reloads that a worker requests are below this; the monitor's own are above.
-pub(super) const OWN_TICKETS: u32 = 1 << 31;
+use crate::privsep::ticket::{MonitorTickets, Ticket};
 
 /// The running and the waiting reload.
 #[derive(Debug, Default)]
 pub(super) struct Reloads {
     running: Option<Running>,
     /// The ticket of the next reload.
-    waiting: Option<u32>,
+    waiting: Option<Ticket>,
     loads: u32,
-    own: u32,
+    own_tickets: MonitorTickets,
 }
 
 #[derive(Debug)]
@@ -23,7 +22,7 @@ struct Running {
     /// The number of the load, to tell its result from that of a cancelled one.
     load: u32,
     /// The ticket under which the worker gets the result.
-    ticket: u32,
+    ticket: Ticket,
 }
 
 /// A load to begin, by its number.
@@ -32,17 +31,17 @@ pub(super) struct Begin(pub(super) u32);
 
 impl Reloads {
     /// A signal requests a reload.
-    pub(super) fn ask_by_signal(&mut self) -> Option<Begin> {
+    pub(super) fn request_by_signal(&mut self) -> Option<Begin> {
         if self.waiting.is_some() {
             return None;
         }
-        let ticket = self.own_ticket();
-        self.ask(ticket)
+        let ticket = self.own_tickets.next();
+        self.request(ticket)
     }
 
     /// The worker requests a reload with its own ticket, which the waiting reload then has. A
-    /// worker has one ticket at a time ([`is_asked_by_worker`](Self::is_asked_by_worker)).
-    pub(super) fn ask(&mut self, ticket: u32) -> Option<Begin> {
+    /// worker has one ticket at a time ([`is_requested_by_worker`](Self::is_requested_by_worker)).
+    pub(super) fn request(&mut self, ticket: Ticket) -> Option<Begin> {
         if self.running.is_none() {
             return Some(self.begin(ticket));
         }
@@ -51,12 +50,12 @@ impl Reloads {
     }
 
     /// Whether a ticket of the worker is in use.
-    pub(super) fn is_asked_by_worker(&self) -> bool {
+    pub(super) fn is_requested_by_worker(&self) -> bool {
         let running = self.running.as_ref().map(|running| running.ticket);
         [running, self.waiting]
             .into_iter()
             .flatten()
-            .any(|ticket| ticket < OWN_TICKETS)
+            .any(Ticket::is_of_worker)
     }
 
     /// Whether no reload is running.
@@ -65,7 +64,7 @@ impl Reloads {
     }
 
     /// The ticket of this load, unless it was cancelled.
-    pub(super) fn ticket(&self, load: u32) -> Option<u32> {
+    pub(super) fn ticket(&self, load: u32) -> Option<Ticket> {
         let running = self.running.as_ref()?;
         (running.load == load).then_some(running.ticket)
     }
@@ -81,15 +80,15 @@ impl Reloads {
     /// the next worker, which counts anew.
     pub(super) fn disown(&mut self) {
         if let Some(mut running) = self.running.take() {
-            running.ticket = self.own_ticket();
+            running.ticket = self.own_tickets.next();
             self.running = Some(running);
         }
         if self.waiting.is_some() {
-            self.waiting = Some(self.own_ticket());
+            self.waiting = Some(self.own_tickets.next());
         }
     }
 
-    fn begin(&mut self, ticket: u32) -> Begin {
+    fn begin(&mut self, ticket: Ticket) -> Begin {
         self.loads = self.loads.wrapping_add(1);
         self.running = Some(Running {
             load: self.loads,
@@ -97,45 +96,51 @@ impl Reloads {
         });
         Begin(self.loads)
     }
-
-    fn own_ticket(&mut self) -> u32 {
-        self.own = self.own.wrapping_add(1);
-        self.own | OWN_TICKETS
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn ticket(number: u32) -> Ticket {
+        Ticket::of_worker(number)
+    }
+
     #[test]
     fn c7_requests_during_a_load_share_the_next() {
         let mut reloads = Reloads::default();
-        assert_eq!(reloads.ask_by_signal(), Some(Begin(1)));
+        assert_eq!(reloads.request_by_signal(), Some(Begin(1)));
         for _ in 0..100 {
-            assert_eq!(reloads.ask_by_signal(), None);
+            assert_eq!(reloads.request_by_signal(), None);
         }
-        assert!(!reloads.is_asked_by_worker());
-        assert_eq!(reloads.ask(7), None);
-        assert!(reloads.is_asked_by_worker());
+        assert!(!reloads.is_requested_by_worker());
+        assert_eq!(reloads.request(ticket(7)), None);
+        assert!(reloads.is_requested_by_worker());
         // The worker must get the result under its ticket.
-        assert_eq!(reloads.ask_by_signal(), None);
+        assert_eq!(reloads.request_by_signal(), None);
         assert_eq!(reloads.done(), Some(Begin(2)));
-        assert_eq!((reloads.ticket(1), reloads.ticket(2)), (None, Some(7)));
+        assert_eq!(
+            (reloads.ticket(1), reloads.ticket(2)),
+            (None, Some(ticket(7)))
+        );
         assert_eq!(reloads.done(), None);
         assert_eq!(reloads.ticket(2), None);
     }
 
     #[test]
-    fn c7_what_a_worker_asked_for_outlives_it_and_its_tickets_do_not() {
+    fn c7_the_reload_of_a_worker_outlives_it_and_its_tickets_do_not() {
         let mut reloads = Reloads::default();
-        assert_eq!(reloads.ask(1), Some(Begin(1)));
+        assert_eq!(reloads.request(ticket(1)), Some(Begin(1)));
         reloads.disown();
-        assert!(reloads.ticket(1).is_some_and(|ticket| ticket > OWN_TICKETS));
-        assert!(!reloads.is_asked_by_worker());
-        assert_eq!(reloads.ask(1), None);
+        assert!(
+            reloads
+                .ticket(1)
+                .is_some_and(|ticket| !ticket.is_of_worker())
+        );
+        assert!(!reloads.is_requested_by_worker());
+        assert_eq!(reloads.request(ticket(1)), None);
         reloads.disown();
-        assert!(!reloads.is_asked_by_worker());
+        assert!(!reloads.is_requested_by_worker());
         assert_eq!(reloads.done(), Some(Begin(2)));
     }
 }

@@ -103,7 +103,7 @@ impl Monitor {
         }
         if self.renewal.must_reload(in_force, now) {
             tracing::info!("reloading, to put the new CA in force");
-            let begin = self.reloads.ask_by_signal();
+            let begin = self.reloads.request_by_signal();
             self.reload(begin);
         }
     }

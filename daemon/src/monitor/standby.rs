@@ -113,7 +113,7 @@ impl Monitor {
             && standby.next <= now
         {
             standby.put_off();
-            if let Some(begin) = self.reloads.ask_by_signal() {
+            if let Some(begin) = self.reloads.request_by_signal() {
                 self.begin(begin);
             }
         }

@@ -71,7 +71,7 @@ impl Monitor {
     pub(super) fn drain_worker(&mut self) {
         let limit = self.settled.drain_limit;
         self.phase = Phase::Draining(Instant::now() + limit + GRACE);
-        self.tell(&ToWorker::Drain { limit }, &[]);
+        self.send(&ToWorker::Drain { limit }, &[]);
     }
 
     /// The end of a stop, once both workers have ended.

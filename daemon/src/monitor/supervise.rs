@@ -111,8 +111,8 @@ impl Worker {
         })
     }
 
-    pub(super) fn tell(&self, message: &ToWorker, descriptors: &[OwnedFd]) -> io::Result<()> {
-        tell(&self.sender, message, descriptors)
+    pub(super) fn send(&self, message: &ToWorker, descriptors: &[OwnedFd]) -> io::Result<()> {
+        send(&self.sender, message, descriptors)
     }
 
     /// A request for a leaf was answered.
@@ -146,7 +146,7 @@ impl Worker {
     pub(super) fn hand_over(&self, limit: Duration) -> io::Result<()> {
         self.is_leaving.store(true, Ordering::Release);
         let release = self.release;
-        self.tell(&ToWorker::HandOver { limit, release }, &[])
+        self.send(&ToWorker::HandOver { limit, release }, &[])
     }
 
     /// Whether it was asked to outlive this monitor.
@@ -204,7 +204,7 @@ impl BackOff {
 }
 
 /// Sends a message to a worker.
-pub(super) fn tell(
+pub(super) fn send(
     sender: &channel::Sender,
     message: &ToWorker,
     descriptors: &[OwnedFd],
@@ -275,6 +275,7 @@ fn is_its_end(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::privsep::ticket::QuestionId;
 
     /// The events of the loop when a worker sends this and ends, with unread bytes or without.
     fn heard(said: &[u8], unread: &[u8]) -> Vec<Event> {
@@ -322,7 +323,7 @@ mod tests {
         let (events, heard) = std::sync::mpsc::sync_channel(2 * MAX_LEAVES);
         let leaves = AtomicUsize::new(0);
         let (operation, question) = ToMonitor::IssueLeaf {
-            ticket: 1,
+            question: QuestionId::numbered(1),
             authority: [0; 32],
             public_key: [4; 65],
             name: "a.test".to_owned(),

@@ -124,7 +124,7 @@ impl Monitor {
 
     fn send_system_files(&mut self) {
         match sealed(&self.settled.system_files.blob()) {
-            Ok(blob) => self.tell(&ToWorker::SystemFiles, &[blob]),
+            Ok(blob) => self.send(&ToWorker::SystemFiles, &[blob]),
             Err(error) => {
                 tracing::error!(
                     "cannot pass changed name servers, hosts or roots to the worker: {error:#}; reload the proxy"

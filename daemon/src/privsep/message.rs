@@ -3,13 +3,17 @@
 //! The layout needs no parser: the monitor reads the messages of a worker that may have been taken
 //! over. A malformed message is refused as a whole.
 
+mod first_settings;
 mod parts;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::layout::{Reader, Writer};
+use super::ticket::{QuestionId, Ticket};
 use crate::ca::PublicKey;
+
+pub(crate) use first_settings::FirstSettings;
 
 /// Longest message to the monitor: a rejection with its text.
 pub(crate) const MAX_TO_MONITOR: usize = 64 * 1024;
@@ -158,38 +162,24 @@ pub(crate) struct Ends {
 /// From the monitor to the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToWorker {
+    /// Start with these settings. It is the first message to a worker, and never a later one.
+    FirstSettings(FirstSettings),
     /// Put these settings in force. The first descriptor holds them, the second one the files of the
-    /// system. One follows for each replaced listener, in the order of [`Name::ALL`], and one for the
-    /// control socket, if its path is given.
+    /// system. One follows for each replaced listener, in the order of [`Name::ALL`].
     Settings {
-        ticket: u32,
-        control: Option<String>,
-        /// Whether the monitor bound the control socket or inherited it.
-        control_from: Listener,
-        /// The mode that was set at run time, if it differs from that of the settings.
-        mode: Option<Mode>,
-        /// How many workers came before this one.
-        restarts: u32,
-        /// The number after which a new worker counts its refusals.
-        blocked_base: u64,
+        ticket: Ticket,
         listeners: [Listener; 3],
-        account: Option<Account>,
-        confinement: Confinement,
-        fallback: Fallback,
-        /// A random number. Only with it may the worker outlive the monitor, so a confined worker
-        /// must forget it; [`HandOver`](Self::HandOver) brings it back. 0 in later settings.
-        release: u64,
     },
     /// Settings with this ticket will follow, with listeners on these addresses, in the order of
     /// [`Name::ALL`]. These do not listen until the worker has confirmed that it lets no request
     /// through to them (SPEC P6).
     Announce {
-        ticket: u32,
+        ticket: Ticket,
         addresses: [Option<SocketAddr>; 3],
     },
     /// A reload failed before there were settings. A worker that starts on settings that stand in for
     /// the configuration gets it too, with the ticket of these.
-    ReloadFailed { ticket: u32, problems: Problems },
+    ReloadFailed { ticket: Ticket, problems: Problems },
     /// Finish open requests within this time, and exit. A second one sets a new limit.
     Drain { limit: Duration },
     /// The same, and outlive this monitor: the next one takes the worker over. Confirm it.
@@ -199,16 +189,16 @@ pub(crate) enum ToWorker {
     Ping,
     /// A requested leaf (DER), and its validity, in seconds since 1970.
     Leaf {
-        ticket: u32,
+        question: QuestionId,
         certificate: Vec<u8>,
         not_before: u64,
         not_after: u64,
     },
     /// A requested leaf is not issued.
-    LeafRefused { ticket: u32, why: NoLeaf },
+    LeafRefused { question: QuestionId, why: NoLeaf },
     /// The requested users, in the order of the question; `None` where one is not known.
     Owners {
-        ticket: u32,
+        question: QuestionId,
         users: Vec<Option<u32>>,
     },
     /// Name servers, hosts or roots have changed, and the settings have not. The descriptor holds the
@@ -220,28 +210,31 @@ pub(crate) enum ToWorker {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToMonitor {
     /// The announced addresses of this ticket count as the proxy's own.
-    Noted { ticket: u32 },
+    Noted { ticket: Ticket },
     /// The settings with this ticket are in force.
-    Applied { ticket: u32 },
+    Applied { ticket: Ticket },
     /// They cannot be put in force; the old ones still are.
-    Rejected { ticket: u32, why: String },
+    Rejected { ticket: Ticket, why: String },
     /// Load the configuration again. The answer carries the ticket back.
-    Reload { ticket: u32 },
+    Reload { ticket: Ticket },
     /// The answer to a ping.
     Well(Report),
     /// The mode was changed at run time.
     ModeSet { mode: Mode },
     /// Issue a leaf for this host and key, with the CA whose certificate has this SHA-256. The answer
-    /// carries the ticket back.
+    /// carries the number of the question back.
     IssueLeaf {
-        ticket: u32,
+        question: QuestionId,
         authority: [u8; 32],
         public_key: PublicKey,
         name: String,
     },
     /// Return the users at the other ends of these connections, at most [`MAX_OWNERS_ASKED`]. The
-    /// answer carries the ticket back.
-    AskOwners { ticket: u32, connections: Vec<Ends> },
+    /// answer carries the number of the question back.
+    AskOwners {
+        question: QuestionId,
+        connections: Vec<Ends>,
+    },
     /// The worker drains and will outlive this monitor. The next monitor reads what follows.
     HandedOver,
 }
@@ -251,8 +244,9 @@ pub(crate) enum ToMonitor {
 #[error("the message does not have the layout of its operation")]
 pub(crate) struct Malformed;
 
-/// Operation numbers: odd ones to the worker, even ones to the monitor.
+/// Numbers of operations: odd ones to the worker, even ones to the monitor.
 pub(crate) mod operation {
+    pub(crate) const FIRST_SETTINGS: u8 = 21;
     pub(crate) const SETTINGS: u8 = 1;
     pub(crate) const RELOAD_FAILED: u8 = 3;
     pub(crate) const DRAIN: u8 = 5;
@@ -278,50 +272,26 @@ impl ToWorker {
     pub(crate) fn encode(&self) -> (u8, Vec<u8>) {
         let mut out = Writer::default();
         let operation = match self {
-            Self::Settings {
-                ticket,
-                control,
-                control_from,
-                mode,
-                restarts,
-                blocked_base,
-                listeners,
-                account,
-                confinement,
-                fallback,
-                release,
-            } => {
-                out.u32(*ticket);
-                out.u8(*fallback as u8);
-                out.u64(*release);
+            Self::FirstSettings(first) => {
+                first.encode(&mut out);
+                operation::FIRST_SETTINGS
+            }
+            Self::Settings { ticket, listeners } => {
+                ticket.encode(&mut out);
                 for listener in listeners {
                     out.u8(*listener as u8);
                 }
-                out.account(*account);
-                out.u8(*confinement as u8);
-                out.u8(*control_from as u8);
-                out.u32(*restarts);
-                out.u64(*blocked_base);
-                match mode {
-                    None => out.u8(0),
-                    Some(mode) => {
-                        out.u8(1);
-                        out.u8(*mode as u8);
-                    }
-                }
-                // A path is never empty, so an empty text means "none".
-                out.text(control.as_deref().unwrap_or_default(), MAX_TO_WORKER);
                 operation::SETTINGS
             }
             Self::Announce { ticket, addresses } => {
-                out.u32(*ticket);
+                ticket.encode(&mut out);
                 for address in addresses {
                     out.address(*address);
                 }
                 operation::ANNOUNCE
             }
             Self::ReloadFailed { ticket, problems } => {
-                out.u32(*ticket);
+                ticket.encode(&mut out);
                 out.problems(problems);
                 operation::RELOAD_FAILED
             }
@@ -337,24 +307,24 @@ impl ToWorker {
             Self::Ping => operation::PING,
             Self::SystemFiles => operation::SYSTEM_FILES,
             Self::Leaf {
-                ticket,
+                question,
                 certificate,
                 not_before,
                 not_after,
             } => {
-                out.u32(*ticket);
+                question.encode(&mut out);
                 out.u64(*not_before);
                 out.u64(*not_after);
                 out.counted(certificate);
                 operation::LEAF
             }
-            Self::LeafRefused { ticket, why } => {
-                out.u32(*ticket);
+            Self::LeafRefused { question, why } => {
+                question.encode(&mut out);
                 out.u8(*why as u8);
                 operation::LEAF_REFUSED
             }
-            Self::Owners { ticket, users } => {
-                out.u32(*ticket);
+            Self::Owners { question, users } => {
+                question.encode(&mut out);
                 out.count(users.len());
                 for user in users {
                     match user {
@@ -374,29 +344,17 @@ impl ToWorker {
     pub(crate) fn decode(operation: u8, payload: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader(payload);
         let message = match operation {
+            operation::FIRST_SETTINGS => Self::FirstSettings(FirstSettings::decode(&mut input)?),
             operation::SETTINGS => Self::Settings {
-                ticket: input.u32()?,
-                fallback: input.fallback()?,
-                release: input.u64()?,
+                ticket: Ticket::decode(&mut input)?,
                 listeners: [input.listener()?, input.listener()?, input.listener()?],
-                account: input.account()?,
-                confinement: input.confinement()?,
-                control_from: input.listener()?,
-                restarts: input.u32()?,
-                blocked_base: input.u64()?,
-                mode: match input.u8()? {
-                    0 => None,
-                    1 => Some(input.mode()?),
-                    _ => return Err(Malformed),
-                },
-                control: Some(input.text()?).filter(|path| !path.is_empty()),
             },
             operation::ANNOUNCE => Self::Announce {
-                ticket: input.u32()?,
+                ticket: Ticket::decode(&mut input)?,
                 addresses: [input.address()?, input.address()?, input.address()?],
             },
             operation::RELOAD_FAILED => Self::ReloadFailed {
-                ticket: input.u32()?,
+                ticket: Ticket::decode(&mut input)?,
                 problems: input.problems()?,
             },
             operation::DRAIN => Self::Drain {
@@ -409,13 +367,13 @@ impl ToWorker {
             operation::PING => Self::Ping,
             operation::SYSTEM_FILES => Self::SystemFiles,
             operation::LEAF => Self::Leaf {
-                ticket: input.u32()?,
+                question: QuestionId::decode(&mut input)?,
                 not_before: input.u64()?,
                 not_after: input.u64()?,
                 certificate: input.counted()?.to_vec(),
             },
             operation::LEAF_REFUSED => Self::LeafRefused {
-                ticket: input.u32()?,
+                question: QuestionId::decode(&mut input)?,
                 why: match input.u8()? {
                     0 => NoLeaf::Busy,
                     1 => NoLeaf::OtherCa,
@@ -426,7 +384,7 @@ impl ToWorker {
                 },
             },
             operation::OWNERS => Self::Owners {
-                ticket: input.u32()?,
+                question: QuestionId::decode(&mut input)?,
                 users: input.users()?,
             },
             _ => return Err(Malformed),
@@ -440,20 +398,20 @@ impl ToMonitor {
         let mut out = Writer::default();
         let operation = match self {
             Self::Noted { ticket } => {
-                out.u32(*ticket);
+                ticket.encode(&mut out);
                 operation::NOTED
             }
             Self::Applied { ticket } => {
-                out.u32(*ticket);
+                ticket.encode(&mut out);
                 operation::APPLIED
             }
             Self::Rejected { ticket, why } => {
-                out.u32(*ticket);
+                ticket.encode(&mut out);
                 out.text(why, MAX_TO_MONITOR);
                 operation::REJECTED
             }
             Self::Reload { ticket } => {
-                out.u32(*ticket);
+                ticket.encode(&mut out);
                 operation::RELOAD
             }
             Self::Well(report) => {
@@ -468,22 +426,22 @@ impl ToMonitor {
                 operation::MODE_SET
             }
             Self::IssueLeaf {
-                ticket,
+                question,
                 authority,
                 public_key,
                 name,
             } => {
-                out.u32(*ticket);
+                question.encode(&mut out);
                 out.0.extend_from_slice(authority);
                 out.0.extend_from_slice(public_key);
                 out.text(name, MAX_TO_MONITOR);
                 operation::ISSUE_LEAF
             }
             Self::AskOwners {
-                ticket,
+                question,
                 connections,
             } => {
-                out.u32(*ticket);
+                question.encode(&mut out);
                 out.count(connections.len());
                 for ends in connections {
                     out.address(Some(ends.client));
@@ -500,23 +458,23 @@ impl ToMonitor {
         let mut input = Reader(payload);
         let message = match operation {
             operation::NOTED => Self::Noted {
-                ticket: input.u32()?,
+                ticket: Ticket::decode(&mut input)?,
             },
             operation::APPLIED => Self::Applied {
-                ticket: input.u32()?,
+                ticket: Ticket::decode(&mut input)?,
             },
             operation::REJECTED => Self::Rejected {
-                ticket: input.u32()?,
+                ticket: Ticket::decode(&mut input)?,
                 why: input.text()?,
             },
             operation::RELOAD => Self::Reload {
-                ticket: input.u32()?,
+                ticket: Ticket::decode(&mut input)?,
             },
             operation::MODE_SET => Self::ModeSet {
                 mode: input.mode()?,
             },
             operation::ISSUE_LEAF => Self::IssueLeaf {
-                ticket: input.u32()?,
+                question: QuestionId::decode(&mut input)?,
                 authority: input.array()?,
                 public_key: input.public_key()?,
                 name: Some(input.text()?)
@@ -524,7 +482,7 @@ impl ToMonitor {
                     .ok_or(Malformed)?,
             },
             operation::ASK_OWNERS => Self::AskOwners {
-                ticket: input.u32()?,
+                question: QuestionId::decode(&mut input)?,
                 connections: input.connections()?,
             },
             operation::HANDED_OVER => Self::HandedOver,

@@ -47,8 +47,7 @@ pub(crate) const PARTS: usize = 4;
 pub(crate) struct SystemFiles {
     pub(crate) plan: Plan,
     pub(crate) watched: Vec<WatchedPath>,
-    /// The hosts file, `/etc/resolv.conf`, the roots with the CA's public facts, and warnings, a line
-    /// each.
+    /// The contents, in the order of `opaque/file_contents.rs`, which writes and reads them.
     pub(crate) parts: [Vec<u8>; PARTS],
 }
 
@@ -92,16 +91,6 @@ impl SystemFiles {
         out.0
     }
 
-    /// The parts of [`blob`](Self::blob).
-    pub(crate) fn split_blob(blob: &[u8]) -> Result<[&[u8]; PARTS], Malformed> {
-        let mut input = Reader(blob);
-        let mut parts = [&[][..]; PARTS];
-        for part in &mut parts {
-            *part = input.counted()?;
-        }
-        input.end(parts)
-    }
-
     pub(super) fn encode(&self, out: &mut Writer) {
         self.plan.encode(out);
         out.watched(&self.watched);
@@ -122,6 +111,16 @@ impl SystemFiles {
             ],
         })
     }
+}
+
+/// The parts of [`SystemFiles::blob`].
+pub(crate) fn split_blob(blob: &[u8]) -> Result<[&[u8]; PARTS], Malformed> {
+    let mut input = Reader(blob);
+    let mut parts = [&[][..]; PARTS];
+    for part in &mut parts {
+        *part = input.counted()?;
+    }
+    input.end(parts)
 }
 
 impl FoundFiles {
@@ -316,7 +315,7 @@ mod tests {
             ["hosts", "other", "roots", "why"].map(Vec::from)
         );
         let blob = files.blob();
-        let parts = SystemFiles::split_blob(&blob).map(|parts| parts.map(<[u8]>::to_vec));
+        let parts = split_blob(&blob).map(|parts| parts.map(<[u8]>::to_vec));
         assert_eq!(parts, Ok(files.parts));
     }
 }

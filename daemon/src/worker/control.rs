@@ -27,7 +27,7 @@ use self::peer::Peer;
 use self::refusals::{Further, Refusals};
 use self::service::Service;
 use super::reload::Reloader;
-use super::witness::Witness;
+use super::role_status::RoleStatus;
 
 /// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
 const NAME: &str = "control";
@@ -60,10 +60,10 @@ pub(super) struct ControlSocket {
 pub(super) fn open(
     engine: &Engine,
     reloader: &Arc<Reloader>,
-    witness: Witness,
+    role_status: RoleStatus,
     listener: StdListener,
     path: &str,
-    origin: &'static str,
+    socket_source: &'static str,
 ) -> std::io::Result<ControlSocket> {
     listener.set_nonblocking(true)?;
     let accept = Accept {
@@ -72,9 +72,9 @@ pub(super) fn open(
         service: Service::new(
             engine.clone(),
             Arc::clone(reloader),
-            witness,
+            role_status,
             Path::new(path),
-            origin,
+            socket_source,
         ),
         engine: engine.clone(),
         reloader: Arc::clone(reloader),

@@ -9,7 +9,7 @@ use codex_network_config::Listen;
 use codex_network_engine::{Door, Engine, Generation, Listening, OwnListener};
 use codex_network_policy::Reason;
 
-use super::link::{Change, Origin};
+use super::link::{Change, SocketSource};
 use super::reload::Reloader;
 use crate::admin;
 use crate::privsep::message::Name;
@@ -18,7 +18,7 @@ use crate::privsep::message::Name;
 #[derive(Debug, Default)]
 pub(super) struct Doors {
     /// In the order of [`Name::ALL`].
-    open: [Option<(Listening, Origin)>; 3],
+    open: [Option<(Listening, SocketSource)>; 3],
     /// Listeners that are closed because another program has their addresses.
     busy: BTreeSet<Name>,
 }
@@ -44,16 +44,16 @@ impl Doors {
             }
             let listening = match change {
                 Change::Close | Change::Busy => None,
-                Change::Open(socket, origin) => {
-                    let listening = match origin {
-                        Origin::SwitchedOff => hang_up(engine, name, socket),
-                        Origin::Bound | Origin::ServiceManager => {
+                Change::Open(socket, source) => {
+                    let listening = match source {
+                        SocketSource::SwitchedOff => hang_up(engine, name, socket),
+                        SocketSource::Bound | SocketSource::ServiceManager => {
                             open(engine, reloader, name, socket)
                         }
                     };
                     let listening = listening
                         .with_context(|| format!("cannot listen for {}", name.as_str()))?;
-                    Some((listening, origin))
+                    Some((listening, source))
                 }
             };
             opened.push((name, listening));
@@ -62,13 +62,13 @@ impl Doors {
         for (name, listening) in opened {
             let told = name.as_str();
             match &listening {
-                Some((listening, Origin::SwitchedOff)) => tracing::warn!(
+                Some((listening, SocketSource::SwitchedOff)) => tracing::warn!(
                     listener = told,
                     address = %listening.address(),
                     "the listener {told} is switched off, but the service manager has a socket for it: the worker \
                      closes each connection at once; disable its socket unit too (codex-network-proxy-{told}.socket)"
                 ),
-                Some((listening, Origin::Bound | Origin::ServiceManager)) => {
+                Some((listening, SocketSource::Bound | SocketSource::ServiceManager)) => {
                     tracing::info!(listener = told, address = %listening.address(), "listening");
                 }
                 None => {}
@@ -78,15 +78,15 @@ impl Doors {
         Ok(())
     }
 
-    /// The open listeners: name, address and origin.
+    /// The open listeners: name, address and the process that made the socket.
     pub(super) fn listening(&self) -> Vec<(&'static str, SocketAddr, &'static str)> {
         let named = Name::ALL.into_iter().zip(&self.open);
         named
             .filter_map(|(name, door)| {
                 let open = door.as_ref();
-                let (listening, origin) =
-                    open.filter(|(_, origin)| *origin != Origin::SwitchedOff)?;
-                Some((name.as_str(), listening.address(), origin.as_str()))
+                let (listening, source) =
+                    open.filter(|(_, source)| *source != SocketSource::SwitchedOff)?;
+                Some((name.as_str(), listening.address(), source.as_str()))
             })
             .collect()
     }
@@ -217,7 +217,8 @@ mod tests {
         let sockets = [Name::Http, Name::Socks5, Name::Admin]
             .map(|name| (name, TcpListener::bind("127.0.0.1:0").expect("a listener")));
         let last = sockets[2].1.local_addr().expect("an address");
-        let changes = sockets.map(|(name, socket)| (name, Change::Open(socket, Origin::Bound)));
+        let changes =
+            sockets.map(|(name, socket)| (name, Change::Open(socket, SocketSource::Bound)));
         let engine = engine(last);
         assert_eq!(engine.looping_proxies(), [""; 0]);
         let known = known_as_own(&engine, &changes).expect("bound listeners");

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::time::Duration;
@@ -23,6 +22,7 @@ use super::link::Link;
 use crate::ca::certificate::fingerprint;
 use crate::ca::{Leaf, PublicKey};
 use crate::privsep::message::{MAX_LEAVES_REQUESTED, NoLeaf, ToMonitor};
+use crate::privsep::ticket::{QuestionId, QuestionIds};
 
 /// How long an answer may take.
 const ISSUE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ pub(super) struct Issuer {
     link: Arc<Link>,
     /// The CA of the settings in force.
     ca: RwLock<Option<Authority>>,
-    tickets: AtomicU32,
+    questions: QuestionIds,
     waiting: Mutex<Waiting>,
 }
 
@@ -45,7 +45,7 @@ struct Authority {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    askers: HashMap<u32, oneshot::Sender<Result<Leaf, NoLeaf>>>,
+    callers: HashMap<QuestionId, oneshot::Sender<Result<Leaf, NoLeaf>>>,
     channel: Channel,
 }
 
@@ -62,7 +62,7 @@ impl Issuer {
         Arc::new(Self {
             link,
             ca: RwLock::default(),
-            tickets: AtomicU32::new(0),
+            questions: QuestionIds::default(),
             waiting: Mutex::default(),
         })
     }
@@ -77,10 +77,10 @@ impl Issuer {
     }
 
     /// An answer came.
-    pub(super) fn answered(&self, ticket: u32, outcome: Result<Leaf, NoLeaf>) {
-        if let Some(asker) = self.waiting().askers.remove(&ticket) {
+    pub(super) fn answered(&self, question: QuestionId, outcome: Result<Leaf, NoLeaf>) {
+        if let Some(caller) = self.waiting().callers.remove(&question) {
             // A caller that has gone needs no answer.
-            let _ = asker.send(outcome);
+            let _ = caller.send(outcome);
         }
     }
 
@@ -88,7 +88,7 @@ impl Issuer {
     pub(super) fn close(&self) {
         let mut waiting = self.waiting();
         waiting.channel = Channel::Ended;
-        waiting.askers.clear();
+        waiting.callers.clear();
     }
 
     async fn ask(&self, host: &Host, public_key: &PublicKey) -> Result<IssuedLeaf, IssueError> {
@@ -98,20 +98,20 @@ impl Issuer {
         }
         let ca = self.ca.read().clone();
         let ca = ca.ok_or_else(|| refused("there is no CA, since interception is off"))?;
-        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        let (asker, answer) = oneshot::channel();
+        let question = self.questions.next();
+        let (caller, answer) = oneshot::channel();
         {
             let mut waiting = self.waiting();
             if waiting.channel == Channel::Ended {
                 return Err(IssueError::Gone);
             }
-            if waiting.askers.len() >= MAX_LEAVES_REQUESTED {
+            if waiting.callers.len() >= MAX_LEAVES_REQUESTED {
                 return Err(IssueError::Busy);
             }
-            waiting.askers.insert(ticket, asker);
+            waiting.callers.insert(question, caller);
         }
-        self.link.tell(ToMonitor::IssueLeaf {
-            ticket,
+        self.link.send(ToMonitor::IssueLeaf {
+            question,
             authority: ca.fingerprint,
             public_key: *public_key,
             name: host.to_string(),

@@ -1,14 +1,11 @@
 //! The worker's end of the channel to the monitor.
 //!
-//! One thread receives. Callers of a reload wait in [`askers`](super::askers).
+//! One thread receives. Callers of a reload wait in [`reload_waiters`](super::reload_waiters).
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -17,66 +14,46 @@ use parking_lot::Mutex;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use codex_network_config::{ResolverFiles, Sources, SystemFiles, UpstreamProxies};
 use zeroize::Zeroizing;
 
-use super::askers::Askers;
-use crate::admitted::Admitted;
+use super::reload_waiters::ReloadWaiters;
 use crate::ca::Leaf;
-use crate::ca::handed::Handed;
+use crate::opaque::file_contents::ReceivedFiles;
+use crate::opaque::worker_settings::{self, WorkerSettings};
 use crate::privsep::channel::{self, Frame, Receiver, Sender};
 use crate::privsep::message::{
-    Account, Confinement, Fallback, Listener, MAX_TO_WORKER, Mode, Name, NoLeaf, Problems,
-    ToMonitor, ToWorker,
+    FirstSettings, Listener, MAX_TO_WORKER, Name, NoLeaf, Problems, ToMonitor, ToWorker,
 };
-use crate::privsep::system_files;
+use crate::privsep::ticket::{QuestionId, Ticket};
 use crate::problems::ReloadError;
 
 /// Sends to the monitor.
 #[derive(Debug)]
 pub(super) struct Link {
     sender: Sender,
-    askers: Askers,
+    reload_waiters: ReloadWaiters,
     /// Messages from before the monitor knew that this worker serves. Sent earlier, they would be
     /// protocol violations. `None` from then on.
     early: Mutex<Option<Vec<ToMonitor>>>,
 }
 
-/// Settings to put in force, with the sockets that change.
+/// The settings that a worker starts with.
 #[derive(Debug)]
-pub(super) struct Orders {
-    pub(super) ticket: u32,
-    /// The mode that was set at run time, if it differs from that of the configuration.
-    pub(super) mode: Option<Mode>,
-    /// How many workers came before this one.
-    pub(super) restarts: u32,
-    /// The number after which a new worker counts its refusals.
-    pub(super) blocked_base: u64,
-    pub(super) sources: Sources,
-    /// The permitted callers of the control socket.
-    pub(super) admitted: Admitted,
-    /// Sentences about names without an account.
-    pub(super) unknown: Vec<String>,
-    /// The files of the system, with the CA.
-    pub(super) system_files: ReceivedFiles,
-    /// The proxies of the environment that the service was started with.
-    pub(super) upstream_proxies: Arc<UpstreamProxies>,
-    /// The control socket, with its path; a worker gets it with its first orders.
-    pub(super) control: Option<(UnixListener, String, Origin)>,
-    pub(super) listeners: Vec<(Name, Change)>,
-    pub(super) account: Option<Account>,
-    pub(super) confinement: Confinement,
-    /// Whether they stand in for a configuration that cannot be used.
-    pub(super) fallback: Fallback,
-    /// The number for `sandbox::outlive_the_monitor`.
-    pub(super) release: u64,
+pub(super) struct First {
+    pub(super) message: FirstSettings,
+    pub(super) settings: NewSettings,
+    /// The control socket, with its path.
+    pub(super) control: Option<(UnixListener, String, SocketSource)>,
 }
 
-/// The files of the system, and sentences about those that cannot be used.
+/// Settings to put in force, with the sockets that change.
 #[derive(Debug)]
-pub(super) struct ReceivedFiles {
-    pub(super) files: SystemFiles,
-    pub(super) warnings: Vec<String>,
+pub(super) struct NewSettings {
+    pub(super) ticket: Ticket,
+    pub(super) configuration: WorkerSettings,
+    /// The files of the system, with the CA.
+    pub(super) system_files: ReceivedFiles,
+    pub(super) listeners: Vec<(Name, Change)>,
 }
 
 /// The change of a listener.
@@ -85,12 +62,12 @@ pub(super) enum Change {
     Close,
     /// Close it: another program listens on its address.
     Busy,
-    Open(TcpListener, Origin),
+    Open(TcpListener, SocketSource),
 }
 
-/// The origin of a socket.
+/// Which process made a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum SocketSource {
     /// The monitor bound it.
     Bound,
     /// The service manager made it.
@@ -99,7 +76,7 @@ pub(super) enum Origin {
     SwitchedOff,
 }
 
-impl Origin {
+impl SocketSource {
     fn of(listener: Listener) -> Self {
         match listener {
             Listener::Handed => Self::ServiceManager,
@@ -120,14 +97,15 @@ impl Origin {
 /// A message of the monitor, with its descriptors.
 #[derive(Debug)]
 pub(super) enum Order {
-    Settings(Box<Orders>),
+    FirstSettings(Box<First>),
+    Settings(Box<NewSettings>),
     /// Listeners on these addresses will come with the settings of this ticket.
     Announce {
-        ticket: u32,
+        ticket: Ticket,
         addresses: [Option<SocketAddr>; 3],
     },
     ReloadFailed {
-        ticket: u32,
+        ticket: Ticket,
         problems: Problems,
     },
     Drain(Duration),
@@ -141,12 +119,12 @@ pub(super) enum Order {
     SystemFiles(ReceivedFiles),
     /// The result of a request for a leaf.
     Leaf {
-        ticket: u32,
+        question: QuestionId,
         outcome: Result<Leaf, NoLeaf>,
     },
     /// The users of the connections in a question.
     Owners {
-        ticket: u32,
+        question: QuestionId,
         users: Vec<Option<u32>>,
     },
 }
@@ -161,7 +139,7 @@ pub(super) fn over(stream: UnixStream) -> io::Result<(Arc<Link>, Receiver)> {
     let (sender, receiver) = channel::split(stream, MAX_TO_WORKER)?;
     let link = Link {
         sender,
-        askers: Askers::default(),
+        reload_waiters: ReloadWaiters::default(),
         early: Mutex::new(Some(Vec::new())),
     };
     Ok((Arc::new(link), receiver.reserving_descriptors()))
@@ -183,56 +161,31 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
     // The first settings hold a number that a confined worker must forget.
     let payload = Zeroizing::new(payload);
     Ok(Some(match ToWorker::decode(operation, &payload)? {
-        ToWorker::Settings {
-            ticket,
-            control,
-            control_from,
-            mode,
-            restarts,
-            blocked_base,
-            listeners,
-            account,
-            confinement,
-            fallback,
-            release,
-        } => {
+        ToWorker::FirstSettings(message) => {
             let mut descriptors = descriptors.into_iter();
-            let blob = File::from(descriptors.next().context("no settings came")?);
-            let files = descriptors.next().context("no files of the system came")?;
-            let listeners = take_listeners(&mut descriptors, listeners)?;
-            let control = match control {
+            let settings = receive_settings(Ticket::FIRST, message.listeners, &mut descriptors)?;
+            let control = match message.control.clone() {
                 None => None,
                 Some(path) => {
                     let socket = descriptors
                         .next()
                         .context("the control socket is missing")?;
-                    Some((UnixListener::from(socket), path, Origin::of(control_from)))
+                    let source = SocketSource::of(message.control_from);
+                    Some((UnixListener::from(socket), path, source))
                 }
             };
-            if descriptors.next().is_some() {
-                bail!("more descriptors came than were announced");
-            }
-            // It holds secrets.
-            let bytes = Zeroizing::new(read(&blob).context("cannot read the settings")?);
-            let unpacked = unpack(&bytes).context("the settings are garbled")?;
-            let sources = Sources::from_bytes(unpacked.sources)?;
-            Order::Settings(Box::new(Orders {
-                ticket,
-                mode,
-                restarts,
-                blocked_base,
-                sources,
-                admitted: unpacked.admitted,
-                unknown: unpacked.unknown,
-                system_files: receive(files)?,
-                upstream_proxies: Arc::new(unpacked.upstream_proxies),
+            end(descriptors)?;
+            Order::FirstSettings(Box::new(First {
+                message,
+                settings,
                 control,
-                listeners,
-                account,
-                confinement,
-                fallback,
-                release,
             }))
+        }
+        ToWorker::Settings { ticket, listeners } => {
+            let mut descriptors = descriptors.into_iter();
+            let settings = receive_settings(ticket, listeners, &mut descriptors)?;
+            end(descriptors)?;
+            Order::Settings(Box::new(settings))
         }
         ToWorker::Announce { ticket, addresses } => Order::Announce { ticket, addresses },
         ToWorker::ReloadFailed { ticket, problems } => Order::ReloadFailed { ticket, problems },
@@ -241,27 +194,54 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
         ToWorker::Ping => Order::Ping,
         ToWorker::SystemFiles => {
             let files = descriptors.into_iter().next();
-            Order::SystemFiles(receive(files.context("no files of the system came")?)?)
+            Order::SystemFiles(receive_files(
+                files.context("no files of the system came")?,
+            )?)
         }
         ToWorker::Leaf {
-            ticket,
+            question,
             certificate,
             not_before,
             not_after,
         } => Order::Leaf {
-            ticket,
+            question,
             outcome: Ok(Leaf {
                 certificate,
                 not_before: UNIX_EPOCH + Duration::from_secs(not_before),
                 not_after: UNIX_EPOCH + Duration::from_secs(not_after),
             }),
         },
-        ToWorker::LeafRefused { ticket, why } => Order::Leaf {
-            ticket,
+        ToWorker::LeafRefused { question, why } => Order::Leaf {
+            question,
             outcome: Err(why),
         },
-        ToWorker::Owners { ticket, users } => Order::Owners { ticket, users },
+        ToWorker::Owners { question, users } => Order::Owners { question, users },
     }))
+}
+
+fn receive_settings(
+    ticket: Ticket,
+    listeners: [Listener; 3],
+    descriptors: &mut impl Iterator<Item = OwnedFd>,
+) -> anyhow::Result<NewSettings> {
+    let blob = File::from(descriptors.next().context("no settings came")?);
+    let files = descriptors.next().context("no files of the system came")?;
+    let listeners = take_listeners(descriptors, listeners)?;
+    // It holds secrets.
+    let bytes = Zeroizing::new(read(&blob).context("cannot read the settings")?);
+    Ok(NewSettings {
+        ticket,
+        configuration: worker_settings::decode(&bytes).context("the settings are garbled")?,
+        system_files: receive_files(files)?,
+        listeners,
+    })
+}
+
+fn end(mut descriptors: impl Iterator<Item = OwnedFd>) -> anyhow::Result<()> {
+    if descriptors.next().is_some() {
+        bail!("more descriptors came than were announced");
+    }
+    Ok(())
 }
 
 fn take_listeners(
@@ -275,9 +255,9 @@ fn take_listeners(
             Listener::Close => changes.push((name, Change::Close)),
             Listener::Busy => changes.push((name, Change::Busy)),
             Listener::Open | Listener::Handed | Listener::Shut => {
-                let origin = Origin::of(listener);
+                let source = SocketSource::of(listener);
                 let socket = descriptors.next().context("a socket is missing")?;
-                changes.push((name, Change::Open(TcpListener::from(socket), origin)));
+                changes.push((name, Change::Open(TcpListener::from(socket), source)));
             }
         }
     }
@@ -294,82 +274,30 @@ fn read(mut file: &File) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The parts of the loader's blob.
-struct Unpacked<'a> {
-    admitted: Admitted,
-    unknown: Vec<String>,
-    upstream_proxies: UpstreamProxies,
-    sources: &'a [u8],
-}
-
-/// Splits the loader's blob into its parts.
-fn unpack(bytes: &[u8]) -> Option<Unpacked<'_>> {
-    let (admitted, rest) = Admitted::from_bytes(bytes)?;
-    let (unknown, mut rest) = part(rest)?;
-    let mut variables = HashMap::new();
-    for name in UpstreamProxies::VARIABLES {
-        let (value, after) = part(rest)?;
-        variables.insert(name, OsStr::from_bytes(value));
-        rest = after;
-    }
-    let variable = |name: &str| variables.get(name).map(|value| (*value).to_owned());
-    Some(Unpacked {
-        admitted,
-        unknown: lines(unknown),
-        // The loader has checked them.
-        upstream_proxies: UpstreamProxies::from_environment(variable).ok()?,
-        sources: rest,
-    })
-}
-
 /// Reads the files of the system from the memory that holds them.
-fn receive(memory: OwnedFd) -> anyhow::Result<ReceivedFiles> {
+fn receive_files(memory: OwnedFd) -> anyhow::Result<ReceivedFiles> {
     let bytes = read(&File::from(memory)).context("cannot read the files of the system")?;
-    let [hosts, resolv_conf, handed, warnings] = system_files::SystemFiles::split_blob(&bytes)?;
-    let handed = Handed::from_bytes(handed).context("the roots are garbled")?;
-    let text = |bytes| Some(Arc::from(String::from_utf8_lossy(bytes)));
-    Ok(ReceivedFiles {
-        files: SystemFiles {
-            resolver: ResolverFiles {
-                hosts: text(hosts),
-                resolv_conf: text(resolv_conf),
-            },
-            ca: handed.ca,
-            roots: handed.roots,
-        },
-        warnings: lines(warnings),
-    })
-}
-
-fn lines(bytes: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(bytes);
-    text.lines().map(str::to_owned).collect()
-}
-
-/// Bytes after their length, and the rest.
-fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
+    ReceivedFiles::from_blob(&bytes).context("the files of the system are garbled")
 }
 
 impl Link {
     /// Sends a message to the monitor. If the monitor is gone, this process ends soon. Doors open a
     /// moment before the monitor knows it, so messages that their clients cause may have to wait.
-    pub(super) fn tell(&self, message: ToMonitor) {
+    pub(super) fn send(&self, message: ToMonitor) {
         let mut early = self.early.lock();
         match (&mut *early, &message) {
             (Some(_), ToMonitor::Applied { .. }) => {
-                self.send(&message);
+                self.write(&message);
                 for waited in early.take().unwrap_or_default() {
-                    self.send(&waited);
+                    self.write(&waited);
                 }
             }
-            (Some(_), ToMonitor::Rejected { .. }) | (None, _) => self.send(&message),
+            (Some(_), ToMonitor::Rejected { .. }) | (None, _) => self.write(&message),
             (Some(early), _) => early.push(message),
         }
     }
 
-    fn send(&self, message: &ToMonitor) {
+    fn write(&self, message: &ToMonitor) {
         let (operation, payload) = message.encode();
         if let Err(error) = self.sender.send(operation, &payload, &[]) {
             tracing::debug!(%error, "the monitor does not listen");
@@ -378,9 +306,9 @@ impl Link {
 
     /// Requests a reload and waits for its result.
     pub(super) async fn reload(&self) -> Result<(), ReloadError> {
-        let joined = self.askers.join()?;
-        if let Some(ticket) = joined.ask {
-            self.tell(ToMonitor::Reload { ticket });
+        let joined = self.reload_waiters.join()?;
+        if let Some(ticket) = joined.request {
+            self.send(ToMonitor::Reload { ticket });
         }
         joined
             .outcome
@@ -388,11 +316,11 @@ impl Link {
             .unwrap_or_else(|_| Err(ReloadError::placeless("the proxy is stopping")))
     }
 
-    /// Tells the callers of the reload with this ticket, and requests the next one if callers wait
-    /// for it.
-    pub(super) fn reload_ended(&self, ticket: u32, outcome: &Result<(), ReloadError>) {
-        if let Some(ticket) = self.askers.ended(ticket, outcome) {
-            self.tell(ToMonitor::Reload { ticket });
+    /// Gives the result to the callers of the reload with this ticket, and requests the next one if
+    /// callers wait for it.
+    pub(super) fn reload_ended(&self, ticket: Ticket, outcome: &Result<(), ReloadError>) {
+        if let Some(ticket) = self.reload_waiters.ended(ticket, outcome) {
+            self.send(ToMonitor::Reload { ticket });
         }
     }
 }
@@ -402,24 +330,26 @@ mod tests {
     use super::*;
     use crate::privsep::message::MAX_TO_MONITOR;
 
-    /// A past bug: a client of a worker that had just opened its doors asked for a reload, and the
-    /// monitor took it for a protocol violation.
+    /// A past bug: a client of a worker that had just opened its doors requested a reload, and the
+    /// monitor treated it as a protocol violation.
     #[test]
-    fn what_is_asked_before_the_worker_serves_is_said_right_after_that_it_does() {
+    fn c7_a_reload_requested_before_the_worker_serves_is_sent_right_after_it_does() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let (link, _) = over(ours).expect("a channel");
-        let (_, mut heard) = channel::split(theirs, MAX_TO_MONITOR).expect("a channel");
-        link.tell(ToMonitor::Reload { ticket: 7 });
-        link.tell(ToMonitor::Applied { ticket: 0 });
-        link.tell(ToMonitor::Reload { ticket: 8 });
-        for wanted in [
-            ToMonitor::Applied { ticket: 0 },
-            ToMonitor::Reload { ticket: 7 },
-            ToMonitor::Reload { ticket: 8 },
-        ] {
-            let frame = heard.receive().expect("a channel").expect("a message");
-            let said = ToMonitor::decode(frame.operation, &frame.payload);
-            assert_eq!(said, Ok(wanted));
+        let (_, mut received) = channel::split(theirs, MAX_TO_MONITOR).expect("a channel");
+        let reload = |number| ToMonitor::Reload {
+            ticket: Ticket::of_worker(number),
+        };
+        let applied = ToMonitor::Applied {
+            ticket: Ticket::FIRST,
+        };
+        link.send(reload(7));
+        link.send(applied.clone());
+        link.send(reload(8));
+        for expected in [applied, reload(7), reload(8)] {
+            let frame = received.receive().expect("a channel").expect("a message");
+            let message = ToMonitor::decode(frame.operation, &frame.payload);
+            assert_eq!(message, Ok(expected));
         }
     }
 }

@@ -3,7 +3,6 @@
 //! One question is pending at a time, since its size is bounded; the next caller waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -14,12 +13,13 @@ use tokio::sync::oneshot;
 
 use super::link::Link;
 use crate::privsep::message::{Ends, MAX_OWNERS_ASKED, ToMonitor};
+use crate::privsep::ticket::{QuestionId, QuestionIds};
 
 /// Asks the monitor.
 #[derive(Debug)]
 pub(super) struct Owners {
     link: Arc<Link>,
-    tickets: AtomicU32,
+    questions: QuestionIds,
     /// Held by the caller that asks.
     turn: tokio::sync::Mutex<()>,
     waiting: Mutex<Option<Waiting>>,
@@ -28,7 +28,7 @@ pub(super) struct Owners {
 /// A pending question.
 #[derive(Debug)]
 struct Waiting {
-    ticket: u32,
+    question: QuestionId,
     answer: oneshot::Sender<Vec<Option<u32>>>,
 }
 
@@ -36,15 +36,17 @@ impl Owners {
     pub(super) fn new(link: Arc<Link>) -> Arc<Self> {
         Arc::new(Self {
             link,
-            tickets: AtomicU32::new(0),
+            questions: QuestionIds::default(),
             turn: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
         })
     }
 
     /// An answer came.
-    pub(super) fn answered(&self, ticket: u32, users: Vec<Option<u32>>) {
-        let waiting = self.waiting().take_if(|waiting| waiting.ticket == ticket);
+    pub(super) fn answered(&self, question: QuestionId, users: Vec<Option<u32>>) {
+        let waiting = self
+            .waiting()
+            .take_if(|waiting| waiting.question == question);
         if let Some(waiting) = waiting {
             // The caller may have given up.
             let _ = waiting.answer.send(users);
@@ -59,15 +61,15 @@ impl Owners {
         };
         let mut users = Vec::new();
         for batch in connections.chunks(MAX_OWNERS_ASKED) {
-            let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-            let (answer, heard) = oneshot::channel();
-            *self.waiting() = Some(Waiting { ticket, answer });
-            self.link.tell(ToMonitor::AskOwners {
-                ticket,
+            let question = self.questions.next();
+            let (answer, received) = oneshot::channel();
+            *self.waiting() = Some(Waiting { question, answer });
+            self.link.send(ToMonitor::AskOwners {
+                question,
                 connections: batch.iter().map(ends).collect(),
             });
             // Without a monitor this process ends.
-            users.extend(heard.await.unwrap_or_default());
+            users.extend(received.await.unwrap_or_default());
         }
         users
     }

@@ -19,12 +19,15 @@ use futures_util::future::BoxFuture;
 
 use super::doors::Doors;
 use super::issuer::Issuer;
-use super::link::{Link, Orders, ReceivedFiles};
+use super::link::{Link, NewSettings};
 use super::system_files;
 use crate::admin::{Condition, Owner, Unchanged};
 use crate::admitted::Admitted;
 use crate::memory;
+use crate::opaque::file_contents::ReceivedFiles;
+use crate::opaque::worker_settings::WorkerSettings;
 use crate::privsep::message::{Fallback, Problems, ToMonitor};
+use crate::privsep::ticket::Ticket;
 use crate::problems::ReloadError;
 
 /// How many changed rules of a list are logged one by one.
@@ -129,7 +132,7 @@ impl Reloader {
         *self.doors() = doors;
     }
 
-    /// The open listeners: name, address and origin.
+    /// The open listeners: name, address, and the process that made the socket.
     pub(super) fn listeners(&self) -> Vec<(&'static str, SocketAddr, &'static str)> {
         self.doors().listening()
     }
@@ -180,7 +183,7 @@ impl Reloader {
         let _turn = self.mode.lock();
         let number = self.engine.set_mode(mode)?;
         self.note_generation(number);
-        self.link.tell(ToMonitor::ModeSet { mode: mode.into() });
+        self.link.send(ToMonitor::ModeSet { mode: mode.into() });
         Ok(number)
     }
 
@@ -191,23 +194,23 @@ impl Reloader {
 
     /// Listeners are about to open: refuses requests to their addresses from now on, and confirms
     /// that.
-    pub(super) fn announced(&self, ticket: u32, addresses: [Option<SocketAddr>; 3]) {
+    pub(super) fn announced(&self, ticket: Ticket, addresses: [Option<SocketAddr>; 3]) {
         let own = self.engine.own_listeners();
         let coming = addresses.into_iter().flatten();
         self.expect(coming.map(|address| own.add(address)).collect());
-        self.link.tell(ToMonitor::Noted { ticket });
+        self.link.send(ToMonitor::Noted { ticket });
     }
 
     /// A reload failed: the configuration has problems. The monitor has logged them.
-    pub(super) fn failed(&self, ticket: u32, problems: Problems) {
+    pub(super) fn failed(&self, ticket: Ticket, problems: Problems) {
         self.expect(Vec::new());
         self.end(ticket, &Err(problems.into()));
     }
 
     /// Puts settings from the monitor in force, and reports the result to it and to the callers.
-    pub(super) async fn put_in_force(self: &Arc<Self>, orders: Orders) {
-        let ticket = orders.ticket;
-        let outcome = match self.try_put_in_force(orders).await {
+    pub(super) async fn put_in_force(self: &Arc<Self>, new: NewSettings) {
+        let ticket = new.ticket;
+        let outcome = match self.try_put_in_force(new).await {
             Ok(replaced) => {
                 self.tell_reloaded(replaced).await;
                 Ok(())
@@ -217,10 +220,10 @@ impl Reloader {
         // Open listeners hold their addresses themselves by now.
         self.expect(Vec::new());
         match &outcome {
-            Ok(()) => self.link.tell(ToMonitor::Applied { ticket }),
+            Ok(()) => self.link.send(ToMonitor::Applied { ticket }),
             Err(error) => {
                 tracing::error!("the reload failed: {error}; the old settings stay in force");
-                self.link.tell(ToMonitor::Rejected {
+                self.link.send(ToMonitor::Rejected {
                     ticket,
                     why: error.text.clone(),
                 });
@@ -231,30 +234,33 @@ impl Reloader {
 
     /// Puts settings in force while open connections are finished: what they forbid ends (SPEC
     /// P11). The worker that serves new connections logs the changes.
-    pub(super) async fn put_in_force_draining(self: &Arc<Self>, orders: Orders) {
-        let ticket = orders.ticket;
-        match self.try_put_in_force(orders).await {
+    pub(super) async fn put_in_force_draining(self: &Arc<Self>, new: NewSettings) {
+        let ticket = new.ticket;
+        match self.try_put_in_force(new).await {
             Ok(_) => {
                 tracing::debug!("the settings are in force for open connections");
-                self.link.tell(ToMonitor::Applied { ticket });
+                self.link.send(ToMonitor::Applied { ticket });
             }
-            Err(error) => self.link.tell(ToMonitor::Rejected {
+            Err(error) => self.link.send(ToMonitor::Rejected {
                 ticket,
                 why: error.text,
             }),
         }
     }
 
-    async fn try_put_in_force(self: &Arc<Self>, orders: Orders) -> Result<Replaced, ReloadError> {
-        let Orders {
-            sources,
-            admitted,
-            unknown,
+    async fn try_put_in_force(self: &Arc<Self>, new: NewSettings) -> Result<Replaced, ReloadError> {
+        let NewSettings {
+            configuration,
             system_files,
-            upstream_proxies,
             listeners,
             ..
-        } = orders;
+        } = new;
+        let WorkerSettings {
+            sources,
+            admitted,
+            warnings: unknown,
+            upstream_proxies,
+        } = configuration;
         let unusable = |error: &dyn std::fmt::Display| ReloadError::placeless(&error.to_string());
         // Long lists take a while to compile, so it must not run on a thread that serves.
         let loaded = tokio::task::spawn_blocking(move || load(&sources))
@@ -262,7 +268,7 @@ impl Reloader {
             .map_err(|error| unusable(&error))?
             .map_err(|problems| ReloadError::of(&problems))?;
         let mut settings = loaded.settings;
-        settings.upstream_proxies = upstream_proxies;
+        settings.upstream_proxies = Arc::new(upstream_proxies);
         system_files.files.fill(&mut settings);
         let settings = Arc::new(settings);
         let old = self.engine.current();
@@ -340,7 +346,7 @@ impl Reloader {
     }
 
     /// A reload has ended: notes it, and tells its callers.
-    fn end(&self, ticket: u32, outcome: &Result<(), ReloadError>) {
+    fn end(&self, ticket: Ticket, outcome: &Result<(), ReloadError>) {
         let (came_of_it, problems) = match outcome {
             Ok(()) => (Outcome::Applied, self.warnings()),
             Err(error) => (

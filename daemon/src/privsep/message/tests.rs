@@ -2,6 +2,14 @@
 
 use super::*;
 
+fn ticket() -> Ticket {
+    Ticket::of_worker(7)
+}
+
+fn question() -> QuestionId {
+    QuestionId::numbered(9)
+}
+
 fn problems() -> Problems {
     Problems {
         text: "line 1\nline 2".to_owned(),
@@ -39,8 +47,7 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
     });
     let listeners = [Listener::Handed, Listener::Shut, Listener::Busy];
     for message in [
-        ToWorker::Settings {
-            ticket: 7,
+        ToWorker::FirstSettings(FirstSettings {
             control: Some("/run/control.sock".to_owned()),
             control_from: Listener::Handed,
             mode: Some(Mode::Limited),
@@ -51,9 +58,8 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
             confinement: Confinement::Try,
             fallback: Fallback::LastGood,
             release: u64::MAX - 1,
-        },
-        ToWorker::Settings {
-            ticket: 0,
+        }),
+        ToWorker::FirstSettings(FirstSettings {
             control: None,
             control_from: Listener::Keep,
             mode: None,
@@ -64,9 +70,13 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
             confinement: Confinement::Off,
             fallback: Fallback::None,
             release: 0,
+        }),
+        ToWorker::Settings {
+            ticket: ticket(),
+            listeners,
         },
         ToWorker::Announce {
-            ticket: 8,
+            ticket: ticket(),
             addresses: [
                 Some(SocketAddr::from(([127, 0, 0, 1], 3128))),
                 None,
@@ -74,7 +84,7 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
             ],
         },
         ToWorker::ReloadFailed {
-            ticket: 1,
+            ticket: ticket(),
             problems: problems(),
         },
         ToWorker::Drain {
@@ -87,21 +97,21 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
         ToWorker::Ping,
         ToWorker::SystemFiles,
         ToWorker::Leaf {
-            ticket: 9,
+            question: question(),
             certificate: b"DER".to_vec(),
             not_before: 1 << 39,
             not_after: 1 << 40,
         },
         ToWorker::LeafRefused {
-            ticket: 9,
+            question: question(),
             why: NoLeaf::Failed,
         },
         ToWorker::Owners {
-            ticket: 9,
+            question: question(),
             users: vec![None, Some(0), Some(u32::MAX)],
         },
         ToWorker::LeafRefused {
-            ticket: 9,
+            question: question(),
             why: NoLeaf::NotListed,
         },
     ] {
@@ -118,13 +128,13 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
 #[test]
 fn messages_to_the_monitor_survive_the_way_and_nothing_else_does() {
     for message in [
-        ToMonitor::Noted { ticket: 8 },
-        ToMonitor::Applied { ticket: 7 },
+        ToMonitor::Noted { ticket: ticket() },
+        ToMonitor::Applied { ticket: ticket() },
         ToMonitor::Rejected {
-            ticket: 7,
+            ticket: ticket(),
             why: "because".to_owned(),
         },
-        ToMonitor::Reload { ticket: u32::MAX },
+        ToMonitor::Reload { ticket: ticket() },
         ToMonitor::ModeSet {
             mode: Mode::Limited,
         },
@@ -156,7 +166,7 @@ fn ask_owners(count: usize) -> ToMonitor {
         local: "[::1]:3128".parse().expect("an address"),
     };
     ToMonitor::AskOwners {
-        ticket: 9,
+        question: question(),
         connections: vec![ends; count],
     }
 }
@@ -174,7 +184,7 @@ fn issue_leaf(name: &str, first: u8) -> ToMonitor {
     let mut public_key = [9; 65];
     public_key[0] = first;
     ToMonitor::IssueLeaf {
-        ticket: 9,
+        question: question(),
         authority: [7; 32],
         public_key,
         name: name.to_owned(),
@@ -200,7 +210,11 @@ fn m4_a_leaf_is_asked_for_with_an_uncompressed_key_and_a_name_that_can_be_one() 
 #[test]
 fn a_text_that_is_too_long_is_cut_between_characters() {
     let why = "\u{e9}".repeat(MAX_TO_MONITOR);
-    let (operation, bytes) = ToMonitor::Rejected { ticket: 1, why }.encode();
+    let (operation, bytes) = ToMonitor::Rejected {
+        ticket: ticket(),
+        why,
+    }
+    .encode();
     assert!(bytes.len() <= MAX_TO_MONITOR);
     assert!(ToMonitor::decode(operation, &bytes).is_ok());
 }

@@ -21,7 +21,7 @@ use crate::admin::config;
 use crate::ca::certificate::describe;
 use crate::ca::pem;
 use crate::worker::reload::{Reloader, unix_seconds};
-use crate::worker::witness::Witness;
+use crate::worker::role_status::RoleStatus;
 
 /// Interval of checks while a caller waits for new entries.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -34,7 +34,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Service {
     engine: Engine,
     reloader: Arc<Reloader>,
-    witness: Arc<Witness>,
+    role_status: Arc<RoleStatus>,
     started: (SystemTime, Instant),
     /// The control socket itself.
     own: Arc<Listener>,
@@ -53,7 +53,7 @@ impl Service {
     pub(super) fn new(
         engine: Engine,
         reloader: Arc<Reloader>,
-        witness: Witness,
+        role_status: RoleStatus,
         path: &Path,
         origin: &str,
     ) -> Self {
@@ -65,7 +65,7 @@ impl Service {
         Self {
             engine,
             reloader,
-            witness: Arc::new(witness),
+            role_status: Arc::new(role_status),
             started: (SystemTime::now(), Instant::now()),
             own: Arc::new(own),
         }
@@ -102,7 +102,7 @@ impl Service {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: unix_seconds(started),
             uptime: since_start.elapsed().as_secs(),
-            roles: self.witness.roles(),
+            roles: self.role_status.roles(),
             enabled: policy.is_enabled(),
             mode: policy.mode().as_str().to_owned(),
             allow_rules: policy.allowed().len(),

@@ -6,13 +6,16 @@ use std::time::SystemTime;
 use super::*;
 use crate::privsep::channel::{self, Receiver};
 use crate::privsep::message::MAX_TO_MONITOR;
+use crate::privsep::ticket::{QuestionId, Ticket};
 use crate::worker::link;
 
 fn scene() -> (Arc<Issuer>, Receiver) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (link, _) = link::over(ours).unwrap();
     let (_, mut heard) = channel::split(theirs, MAX_TO_MONITOR).unwrap();
-    link.tell(ToMonitor::Applied { ticket: 0 });
+    link.send(ToMonitor::Applied {
+        ticket: Ticket::FIRST,
+    });
     heard.receive().unwrap().expect("that the worker serves");
     let issuer = Issuer::new(link);
     let ca = CaCertificate {
@@ -57,7 +60,7 @@ async fn m4_a_leaf_comes_with_the_ca_that_was_asked() {
     };
     let (asked, _heard) = question(heard).await;
     let ToMonitor::IssueLeaf {
-        ticket,
+        question,
         authority,
         public_key,
         name,
@@ -69,8 +72,8 @@ async fn m4_a_leaf_comes_with_the_ca_that_was_asked() {
     assert_eq!(authority, fingerprint(b"the CA"));
     // The CA changes while the answer is on its way.
     issuer.use_ca(None);
-    issuer.answered(ticket + 1, Ok(leaf()));
-    issuer.answered(ticket, Ok(leaf()));
+    issuer.answered(QuestionId::numbered(7), Ok(leaf()));
+    issuer.answered(question, Ok(leaf()));
     let outcome = asking.await.unwrap().expect("a leaf");
     let chain: Vec<&[u8]> = outcome.chain.iter().map(AsRef::as_ref).collect();
     assert_eq!(chain, [&b"the leaf"[..], b"the CA"]);
@@ -88,7 +91,7 @@ async fn m4_too_many_at_once_are_told_so_and_one_counts_until_it_is_answered() {
     }
     let over = issuer.issue(&host("a.test"), &KEY).await;
     assert!(matches!(over, Err(IssueError::Busy)), "{over:?}");
-    issuer.answered(0, Ok(leaf()));
+    issuer.answered(QuestionId::numbered(0), Ok(leaf()));
     let host = host("a.test");
     let next = issuer.issue(&host, &KEY);
     assert!(next.now_or_never().is_none(), "there is room for one");
@@ -108,7 +111,7 @@ async fn m4_refusals_are_told_in_words() {
             async move { issuer.issue(&host("a.test"), &KEY).await }
         });
         let (_, _heard) = question(heard).await;
-        issuer.answered(0, Err(why));
+        issuer.answered(QuestionId::numbered(0), Err(why));
         let error = asking.await.unwrap().expect_err("a refusal").to_string();
         assert!(error.contains(told), "{error}");
     }
@@ -147,5 +150,5 @@ async fn m4_without_a_ca_or_with_a_scope_nothing_is_asked() {
         matches!(without, Err(IssueError::Refused(_))),
         "{without:?}"
     );
-    assert_eq!(issuer.waiting().askers.len(), 0);
+    assert_eq!(issuer.waiting().callers.len(), 0);
 }

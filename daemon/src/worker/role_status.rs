@@ -1,9 +1,9 @@
-//! The roles' privilege as the kernel reports it, for `proxyctl status`.
+//! The privilege of monitor and worker as the kernel reports it, for `proxyctl status`.
 //!
-//! The confined worker cannot open files under `/proc`, so it opens the two that it needs before;
-//! the kernel generates their content at every read. With `ProtectProc=invisible` only root sees the
-//! monitor there, so it opens them before it becomes another user. Other systems than Linux have no
-//! such files, and `status` shows less.
+//! A confined worker cannot open files under `/proc`. So it opens the two that it needs before it
+//! confines itself. The kernel generates their content at every read. With `ProtectProc=invisible` only
+//! root sees the monitor there, so the worker opens them before it becomes another user. Only Linux has
+//! these files. On other systems `status` shows less.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -12,41 +12,41 @@ use codex_network_control::message::Role;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Uid, getppid};
 
-/// Longest `/proc/PID/status` that is read; the files have about 1.5 KiB.
-const MAX_SMAPS: usize = 16 * 1024;
+/// Longest `/proc/PID/status` that is read, in bytes. The files have about 1.5 KiB.
+const MAX_STATUS_BYTES: usize = 16 * 1024;
 
 /// The roles, with an open file for each.
 #[derive(Debug)]
-pub(super) struct Witness {
-    monitor: Eye,
-    worker: Eye,
+pub(super) struct RoleStatus {
+    monitor: ProcessStatus,
+    worker: ProcessStatus,
     landlock: Option<String>,
     restarts: u32,
 }
 
 #[derive(Debug)]
-struct Eye {
+struct ProcessStatus {
     pid: u32,
     status: Option<File>,
 }
 
-impl Witness {
+impl RoleStatus {
     /// Call it before the worker gives up its privilege. `restarts` is how many workers came before.
     pub(super) fn open(restarts: u32) -> Self {
-        let eye = |pid: u32| Eye {
+        let process = |pid: u32| ProcessStatus {
             pid,
             status: File::open(format!("/proc/{pid}/status")).ok(),
         };
         Self {
-            monitor: eye(u32::try_from(getppid().as_raw()).unwrap_or_default()),
-            worker: eye(std::process::id()),
+            monitor: process(u32::try_from(getppid().as_raw()).unwrap_or_default()),
+            worker: process(std::process::id()),
             landlock: None,
             restarts,
         }
     }
 
-    /// Notes what Landlock restricts, which no file reports.
-    pub(super) fn note_landlock(&mut self, landlock: Option<String>) {
+    /// Records which accesses Landlock restricts. No file reports that.
+    pub(super) fn record_landlock(&mut self, landlock: Option<String>) {
         self.landlock = landlock;
     }
 
@@ -63,7 +63,7 @@ impl Witness {
     }
 }
 
-impl Eye {
+impl ProcessStatus {
     fn role(&self, name: &str) -> Role {
         let mut role = Role {
             name: name.to_owned(),
@@ -83,7 +83,7 @@ impl Eye {
         let uid = field("Uid").and_then(|uids| uids.split_ascii_whitespace().nth(1)?.parse().ok());
         role.uid = uid.unwrap_or_default();
         role.capabilities = field("CapEff").map(str::to_owned);
-        role.no_new_privs = field("NoNewPrivs").map(|barred| barred == "1");
+        role.no_new_privs = field("NoNewPrivs").map(|set| set == "1");
         role.seccomp = field("Seccomp").map(|mode| {
             let mode = match mode {
                 "0" => "off",
@@ -97,7 +97,7 @@ impl Eye {
     }
 
     fn read(&self) -> Option<String> {
-        let mut text = vec![0; MAX_SMAPS];
+        let mut text = vec![0; MAX_STATUS_BYTES];
         let length = self.status.as_ref()?.read_at(&mut text, 0).ok()?;
         text.truncate(length);
         String::from_utf8(text).ok()
@@ -109,8 +109,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k1_the_kernel_tells_of_both_roles() {
-        let [monitor, worker] = <[Role; 2]>::try_from(Witness::open(3).roles()).expect("two roles");
+    fn k1_the_kernel_reports_both_roles() {
+        let [monitor, worker] =
+            <[Role; 2]>::try_from(RoleStatus::open(3).roles()).expect("two roles");
         assert_eq!(worker.pid, std::process::id());
         assert_eq!(worker.uid, Uid::effective().as_raw());
         assert_eq!(worker.restarts, Some(3));

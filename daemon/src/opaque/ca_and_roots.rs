@@ -1,6 +1,4 @@
-//! The part of the CA that the worker gets, as bytes in the loader's blob. None of it is secret.
-//!
-//! Each part is a length in eight bytes and that many bytes, as in the rest of the blob.
+//! The public facts about the CA, and the roots. None of them is secret.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,26 +7,28 @@ use std::sync::Arc;
 
 use codex_network_config::CaCertificate;
 
+use super::{put, take};
+
 /// The CA in force, and the roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Handed {
+pub(crate) struct CaAndRoots {
     pub(crate) ca: Option<Arc<CaCertificate>>,
     pub(crate) roots: Arc<[Arc<[u8]>]>,
 }
 
-impl Handed {
+impl CaAndRoots {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         // Neither a certificate nor a path is ever empty, so an empty part means "none".
         let none = CaCertificate::default();
         let ca = self.ca.as_deref().unwrap_or(&none);
-        part(&mut bytes, &ca.der);
+        put(&mut bytes, &ca.der);
         for path in [&ca.kept_at, &ca.certificate_file, &ca.bundle_file] {
             let path = path.as_deref().unwrap_or(Path::new(""));
-            part(&mut bytes, path.as_os_str().as_bytes());
+            put(&mut bytes, path.as_os_str().as_bytes());
         }
         for root in self.roots.iter() {
-            part(&mut bytes, root);
+            put(&mut bytes, root);
         }
         bytes
     }
@@ -62,23 +62,13 @@ impl Handed {
     }
 }
 
-fn part(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-    out.extend_from_slice(bytes);
-}
-
-fn take(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn m5_what_the_worker_gets_survives_the_way_and_no_part_of_it_is_taken_for_the_whole() {
-        let handed = Handed {
+    fn m5_the_ca_and_the_roots_are_read_back_unchanged_and_never_in_part() {
+        let sent = CaAndRoots {
             ca: Some(Arc::new(CaCertificate {
                 der: Arc::from(&b"certificate"[..]),
                 kept_at: None,
@@ -87,13 +77,13 @@ mod tests {
             })),
             roots: [Arc::from(&b"root"[..])].into(),
         };
-        let bytes = handed.to_bytes();
-        assert_eq!(Handed::from_bytes(&bytes), Some(handed));
+        let bytes = sent.to_bytes();
+        assert_eq!(CaAndRoots::from_bytes(&bytes), Some(sent));
         let last = bytes.len() - (8 + b"root".len());
         for end in (0..bytes.len()).filter(|end| *end != last) {
-            assert_eq!(Handed::from_bytes(&bytes[..end]), None, "cut to {end}");
+            assert_eq!(CaAndRoots::from_bytes(&bytes[..end]), None, "cut to {end}");
         }
-        let nothing = Handed::default();
-        assert_eq!(Handed::from_bytes(&nothing.to_bytes()), Some(nothing));
+        let nothing = CaAndRoots::default();
+        assert_eq!(CaAndRoots::from_bytes(&nothing.to_bytes()), Some(nothing));
     }
 }
