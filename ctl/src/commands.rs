@@ -83,10 +83,10 @@ impl From<CallError> for Failure {
                 refused @ (ControlError::NotPermitted { .. }
                 | ControlError::ConstraintViolation { .. }),
             ) => Self::NotPermitted(refused.to_string()),
-            CallError::HungUp => Self::Unreachable(error.to_string()),
+            CallError::Disconnected => Self::Unreachable(error.to_string()),
             CallError::Refused(_)
             | CallError::TimedOut
-            | CallError::Unreadable(_)
+            | CallError::Malformed(_)
             | CallError::TooOld { .. } => Self::Failed(error.to_string()),
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use codex_network_config::user_state_directory;
 use codex_network_control::client::ConnectError;
-use codex_network_control::{Client, TrustedListeners, place};
+use codex_network_control::{Client, TrustedListeners, socket_path};
 use nix::unistd::Uid;
 
 use crate::Failure;
@@ -32,18 +32,18 @@ fn candidates(
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Vec<PathBuf> {
     let named = flag.or_else(|| {
-        environment(place::VARIABLE)
+        environment(socket_path::VARIABLE)
             .filter(|path| !path.is_empty())
             .map(PathBuf::from)
     });
     if let Some(named) = named {
         return vec![named];
     }
-    let runtime = place::of_user(&environment);
+    let runtime = socket_path::of_user(&environment);
     // Root's own proxy is the system's.
     let state = user_state_directory(environment).filter(|_| !caller.is_root());
-    let state = state.map(|directory| place::in_state(&directory));
-    let system = place::of_system().to_path_buf();
+    let state = state.map(|directory| socket_path::in_state(&directory));
+    let system = socket_path::of_system().to_path_buf();
     runtime.into_iter().chain(state).chain([system]).collect()
 }
 
@@ -95,15 +95,15 @@ fn failure(tried: &[ConnectError], wanted: ProxyTrust) -> Failure {
     match tried.iter().find(|error| is_refusal(error)) {
         // Root is never refused (SPEC K3), but the holder of the socket also closes the connection
         // when the proxy does not start.
-        Some(ConnectError::HungUp { path }) if Uid::effective().is_root() => {
+        Some(ConnectError::Disconnected { path }) if Uid::effective().is_root() => {
             Failure::Unreachable(format!(
                 "{}: a process holds this socket, but no proxy answers on it; `proxyctl doctor` says what is wrong",
                 path.display()
             ))
         }
-        Some(refused @ (ConnectError::Barred { .. } | ConnectError::HungUp { .. })) => {
-            Failure::NotPermitted(format!("{refused}\n{}", how_to_be_admitted()))
-        }
+        Some(
+            refused @ (ConnectError::PermissionDenied { .. } | ConnectError::Disconnected { .. }),
+        ) => Failure::NotPermitted(format!("{refused}\n{}", how_to_be_admitted())),
         Some(other) => Failure::Failed(other.to_string()),
         None => {
             let mut message = String::from("no proxy answers. Tried:\n");
@@ -240,33 +240,33 @@ mod tests {
     #[test]
     fn k2_the_flag_then_the_variable_then_the_users_then_the_systems_socket() {
         let variables = [
-            (place::VARIABLE, "/variable"),
+            (socket_path::VARIABLE, "/variable"),
             ("XDG_RUNTIME_DIR", "/run/user/7"),
         ];
         assert_eq!(with(Some("/flag"), &variables), ["/flag"]);
         assert_eq!(with(None, &variables), ["/variable"]);
         assert_eq!(
-            with(None, &[(place::VARIABLE, ""), variables[1]]),
+            with(None, &[(socket_path::VARIABLE, ""), variables[1]]),
             [
                 "/run/user/7/codex-network-proxy/control.sock",
-                place::SYSTEM
+                socket_path::SYSTEM
             ]
         );
-        assert_eq!(with(None, &[]), [place::SYSTEM]);
+        assert_eq!(with(None, &[]), [socket_path::SYSTEM]);
     }
 
     #[test]
     fn k2_the_state_directory_comes_after_the_runtime_directory() {
         let in_state = "/users/a/.local/state/codex-network-proxy/control.sock";
         let home = ("HOME", "/users/a");
-        assert_eq!(with(None, &[home]), [in_state, place::SYSTEM]);
+        assert_eq!(with(None, &[home]), [in_state, socket_path::SYSTEM]);
         let runtime = ("XDG_RUNTIME_DIR", "/run/user/7");
         assert_eq!(
             with(None, &[home, runtime]),
             [
                 "/run/user/7/codex-network-proxy/control.sock",
                 in_state,
-                place::SYSTEM
+                socket_path::SYSTEM
             ]
         );
         assert_eq!(
@@ -274,6 +274,6 @@ mod tests {
             "/state/codex-network-proxy/control.sock"
         );
         assert_eq!(with(Some("/flag"), &[home]), ["/flag"]);
-        assert_eq!(of(0, None, &[home]), [place::SYSTEM]);
+        assert_eq!(of(0, None, &[home]), [socket_path::SYSTEM]);
     }
 }

@@ -23,7 +23,7 @@ use codex_network_config::{
     Control, LogFormat, Principal, Sandbox, Settings, Sources, UpstreamProxies, load,
     user_state_directory,
 };
-use codex_network_control::place;
+use codex_network_control::socket_path;
 use codex_network_files::Trust;
 use nix::unistd::{Group, Uid, User};
 use zeroize::Zeroizing;
@@ -300,14 +300,14 @@ pub(crate) fn check_hosts(path: &Path) -> Result<(), Problems> {
 fn control(control: &Control, environment: &Environment) -> Option<ControlPlace> {
     let default = || {
         if Uid::effective().is_root() {
-            Some(place::of_system().to_path_buf())
+            Some(socket_path::of_system().to_path_buf())
         } else {
             // Not `[daemon] state_dir`, which proxyctl does not know.
             let in_state = || {
                 let state = user_state_directory(|name| environment.get(name))?;
-                Some(place::in_state(&state))
+                Some(socket_path::in_state(&state))
             };
-            place::of_user(|name| environment.get(name)).or_else(in_state)
+            socket_path::of_user(|name| environment.get(name)).or_else(in_state)
         }
     };
     Some(ControlPlace {

@@ -1,12 +1,11 @@
-//! The one table of calls and the access that each needs (SPEC K3).
+//! What a caller of the control socket may do (SPEC K3).
 //!
-//! The daemon decides which caller has which access: it knows the caller from the kernel.
+//! The daemon decides which caller has which access: it knows the caller from the kernel. `service`
+//! has the table of the access that each call needs.
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::ControlRequest;
-
-/// What a caller may do. The larger contains the smaller.
+/// What a caller may do. Access to administer includes access to observe.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -40,28 +39,12 @@ impl std::fmt::Display for Access {
     }
 }
 
-/// A call's name and the access that it needs. A new call does not compile without a row here.
-pub(crate) fn needed(request: &ControlRequest) -> (&'static str, Access) {
-    match request {
-        ControlRequest::Hello { .. } => ("hello", Access::Observe),
-        ControlRequest::Status { .. } => ("status", Access::Observe),
-        ControlRequest::Mode { .. } => ("mode", Access::Observe),
-        ControlRequest::SetMode { .. } => ("set_mode", Access::Administer),
-        ControlRequest::Reload { .. } => ("reload", Access::Administer),
-        ControlRequest::Blocked { .. } => ("blocked", Access::Observe),
-        ControlRequest::Patterns { .. } => ("patterns", Access::Observe),
-        ControlRequest::Config { .. } => ("config", Access::Observe),
-        ControlRequest::Explain { .. } => ("explain", Access::Observe),
-        ControlRequest::Ca { .. } => ("ca", Access::Observe),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn k3_administering_contains_observing_and_not_the_other_way() {
+    fn k3_access_to_administer_includes_access_to_observe() {
         assert!(Access::Administer.covers(Access::Observe));
         assert!(Access::Observe.covers(Access::Observe));
         assert!(!Access::Observe.covers(Access::Administer));

@@ -1,4 +1,4 @@
-//! The caller's side: connects, says hello, makes calls.
+//! The caller's side: connects, sends `hello`, makes calls.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use crate::error::ControlError;
 use crate::listener::{ListenerOwner, TrustedListeners};
 use crate::message::{
     Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
-    Nothing, Patterns, Reloaded, Status,
+    NoArguments, Patterns, Reloaded, Status,
 };
 use crate::service::ControlClient;
 use crate::transport;
 use crate::version::{Hello, Welcome};
 
-/// How long connecting, saying hello, and calls that only read may take.
+/// How long connecting, `hello`, and calls that only read may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a reload may take: long lists, slow disks.
+/// How long a reload may take. Lists may be long and disks slow.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// The same for a call that looks names up, as long as the settings permit.
+/// How long a call may take that looks names up. The settings may permit that much.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A connection to a daemon that has answered the hello. Use it inside a tokio runtime.
+/// A connection to a daemon that has answered `hello`. Use it inside a tokio runtime.
 #[derive(Debug)]
 pub struct Client {
     calls: ControlClient,
@@ -39,16 +39,16 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// No process answers at the path.
-    #[error("{}: {}", path.display(), in_words(source))]
+    #[error("{}: {}", path.display(), described(source))]
     Unreachable {
         /// The socket that was tried.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
     },
-    /// The file's permissions keep this user out.
+    /// The file's permissions do not let this user connect.
     #[error("{}: this user may not connect to it", path.display())]
-    Barred {
+    PermissionDenied {
         /// The socket that was tried.
         path: PathBuf,
     },
@@ -60,21 +60,21 @@ pub enum ConnectError {
         /// The listener's owner.
         owner: ListenerOwner,
     },
-    /// The daemon closed the connection before it answered, as it does for strangers.
-    #[error("{}: the proxy closed the connection without an answer, as it does for users it does not serve", path.display())]
-    HungUp {
+    /// The daemon closed the connection before it answered. It does that to users without access.
+    #[error("{}: the proxy closed the connection without an answer, as it does for users without access", path.display())]
+    Disconnected {
         /// The socket that was tried.
         path: PathBuf,
     },
-    /// The listener speaks another protocol.
-    #[error("{}: what answers there is not codex-network-proxy ({why})", path.display())]
-    Stranger {
+    /// The program that listens there uses another protocol.
+    #[error("{}: another program than codex-network-proxy answers there ({why})", path.display())]
+    NotAProxy {
         /// The socket that was tried.
         path: PathBuf,
         /// The unexpected answer.
         why: String,
     },
-    /// The daemon refused the hello, with its reason.
+    /// The daemon refused `hello`.
     #[error("{}: {reason}", path.display())]
     Refused {
         /// The socket that was tried.
@@ -84,21 +84,21 @@ pub enum ConnectError {
     },
 }
 
-/// Why a call has no answer.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The daemon refused.
     #[error(transparent)]
     Refused(#[from] ControlError),
     /// The connection ended before the answer came.
-    #[error("the proxy hung up before it answered; has it been stopped?")]
-    HungUp,
-    /// The daemon took too long.
+    #[error("the proxy closed the connection before it answered; has it been stopped?")]
+    Disconnected,
+    /// The daemon did not answer in time.
     #[error("the proxy did not answer in time")]
     TimedOut,
     /// The answer is malformed.
-    #[error("the answer cannot be read: {0}")]
-    Unreadable(String),
+    #[error("the answer is malformed: {0}")]
+    Malformed(String),
     /// The daemon is older than the call.
     #[error(
         "the proxy is older (version {version}) and cannot do that; restart it on this version"
@@ -110,13 +110,13 @@ pub enum CallError {
 }
 
 impl Client {
-    /// Connects to a socket and says hello. Nothing is sent unless the listener's owner, whom the
-    /// kernel names, is among the `trusted`. `program` is the caller's name and version, for the
-    /// daemon's log.
+    /// Connects to a socket and sends `hello`. Before that it asks the kernel for the owner of the
+    /// listener, and sends nothing unless `trusted` includes that user. `program` is the caller's
+    /// name and version, for the daemon's log.
     ///
     /// # Errors
     ///
-    /// Why there is no connection, or no common version.
+    /// When there is no connection, or no common version.
     #[expect(
         clippy::disallowed_methods,
         reason = "the caller's own connection to the daemon, not a client's through it"
@@ -130,7 +130,7 @@ impl Client {
         let stream = match tokio::time::timeout(CALL_TIMEOUT, UnixStream::connect(&path)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(ConnectError::Barred { path });
+                return Err(ConnectError::PermissionDenied { path });
             }
             Ok(Err(source)) => return Err(ConnectError::Unreachable { path, source }),
             Err(_) => {
@@ -146,7 +146,7 @@ impl Client {
             return Err(ConnectError::Untrusted { path, owner });
         }
         let calls =
-            ControlClient::new(ChannelConfig::default(), transport::of_caller(stream)).spawn();
+            ControlClient::new(ChannelConfig::default(), transport::caller_side(stream)).spawn();
         let welcome = settle(calls.hello(within(CALL_TIMEOUT), Hello::of(program)).await);
         match welcome {
             Ok(welcome) => Ok(Self {
@@ -157,12 +157,12 @@ impl Client {
                 trusted,
             }),
             Err(CallError::Refused(reason)) => Err(ConnectError::Refused { path, reason }),
-            Err(CallError::HungUp) => Err(ConnectError::HungUp { path }),
+            Err(CallError::Disconnected) => Err(ConnectError::Disconnected { path }),
             Err(
-                error @ (CallError::TimedOut | CallError::Unreadable(_) | CallError::TooOld { .. }),
+                error @ (CallError::TimedOut | CallError::Malformed(_) | CallError::TooOld { .. }),
             ) => {
                 let why = error.to_string();
-                Err(ConnectError::Stranger { path, why })
+                Err(ConnectError::NotAProxy { path, why })
             }
         }
     }
@@ -176,7 +176,7 @@ impl Client {
         Self::connect(&self.path, self.trusted, program).await
     }
 
-    /// The daemon's answer to the hello.
+    /// The daemon's answer to `hello`.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
@@ -197,7 +197,11 @@ impl Client {
     ///
     /// As every call: [`CallError`].
     pub async fn status(&self) -> Result<Status, CallError> {
-        settle(self.calls.status(within(CALL_TIMEOUT), Nothing {}).await)
+        settle(
+            self.calls
+                .status(within(CALL_TIMEOUT), NoArguments {})
+                .await,
+        )
     }
 
     /// The mode in force.
@@ -206,7 +210,7 @@ impl Client {
     ///
     /// As every call: [`CallError`].
     pub async fn mode(&self) -> Result<ModeInForce, CallError> {
-        settle(self.calls.mode(within(CALL_TIMEOUT), Nothing {}).await)
+        settle(self.calls.mode(within(CALL_TIMEOUT), NoArguments {}).await)
     }
 
     /// Changes the mode: full mode until the next reload, limited mode until it is changed again.
@@ -226,10 +230,14 @@ impl Client {
     /// [`ControlError::ReloadFailed`] with every problem when nothing was changed,
     /// [`ControlError::NotPermitted`] for a caller that may only observe; otherwise as every call.
     pub async fn reload(&self) -> Result<Reloaded, CallError> {
-        settle(self.calls.reload(within(RELOAD_TIMEOUT), Nothing {}).await)
+        settle(
+            self.calls
+                .reload(within(RELOAD_TIMEOUT), NoArguments {})
+                .await,
+        )
     }
 
-    /// The refused requests; may wait for one.
+    /// The refused requests. Waits for one if the query says so.
     ///
     /// # Errors
     ///
@@ -239,13 +247,17 @@ impl Client {
         settle(self.calls.blocked(within(deadline), query).await)
     }
 
-    /// Both lists.
+    /// The patterns of the allow list and the deny list.
     ///
     /// # Errors
     ///
     /// As every call: [`CallError`].
     pub async fn patterns(&self) -> Result<Patterns, CallError> {
-        settle(self.calls.patterns(within(CALL_TIMEOUT), Nothing {}).await)
+        settle(
+            self.calls
+                .patterns(within(CALL_TIMEOUT), NoArguments {})
+                .await,
+        )
     }
 
     /// The settings in force.
@@ -254,7 +266,11 @@ impl Client {
     ///
     /// As every call: [`CallError`].
     pub async fn config(&self) -> Result<Config, CallError> {
-        settle(self.calls.config(within(CALL_TIMEOUT), Nothing {}).await)
+        settle(
+            self.calls
+                .config(within(CALL_TIMEOUT), NoArguments {})
+                .await,
+        )
     }
 
     /// The decision of the policy in force on a request.
@@ -262,18 +278,18 @@ impl Client {
     /// # Errors
     ///
     /// [`ControlError::Invalid`] for a text that is not a destination, or a request that the proxy
-    /// would not read; [`CallError::TooOld`] when the daemon knows neither header fields nor lookups;
-    /// otherwise as every call.
+    /// would reject as malformed; [`CallError::TooOld`] when the daemon does not support header
+    /// fields or lookups; otherwise as every call.
     pub async fn explain(&self, query: ExplainQuery) -> Result<Explained, CallError> {
-        let patience = if query.resolve {
+        let timeout = if query.resolve {
             RESOLVE_TIMEOUT
         } else {
             CALL_TIMEOUT
         };
         if query.resolve || !query.headers.is_empty() {
-            self.since(3)?;
+            self.require_protocol(3)?;
         }
-        settle(self.calls.explain(within(patience), query).await)
+        settle(self.calls.explain(within(timeout), query).await)
     }
 
     /// The CA for interception, without its key.
@@ -282,12 +298,12 @@ impl Client {
     ///
     /// [`CallError::TooOld`] when the daemon has no such call; otherwise as every call.
     pub async fn ca(&self, query: CaQuery) -> Result<Ca, CallError> {
-        self.since(2)?;
+        self.require_protocol(2)?;
         settle(self.calls.ca(within(CALL_TIMEOUT), query).await)
     }
 
-    /// A daemon closes the connection on an unknown call, so the call is not made.
-    fn since(&self, protocol: u32) -> Result<(), CallError> {
+    /// Fails if the daemon does not support a call. It would close the connection.
+    fn require_protocol(&self, protocol: u32) -> Result<(), CallError> {
         if self.welcome.protocol >= protocol {
             return Ok(());
         }
@@ -297,36 +313,38 @@ impl Client {
     }
 }
 
-fn within(patience: Duration) -> Context {
+/// A context whose deadline is this far from now.
+fn within(timeout: Duration) -> Context {
     let mut context = tarpc::context::current();
-    context.deadline = Instant::now() + patience.min(transport::FURTHEST_DEADLINE);
+    context.deadline = Instant::now() + timeout.min(transport::MAX_DEADLINE);
     context
 }
 
+/// The answer of a call, or why it failed.
 fn settle<T>(answer: Result<Result<T, ControlError>, RpcError>) -> Result<T, CallError> {
     use tarpc::ChannelError::{Close, Flush, Read, Ready, Write};
     match answer {
         Ok(answer) => Ok(answer?),
         Err(RpcError::DeadlineExceeded) => Err(CallError::TimedOut),
-        Err(RpcError::Shutdown) => Err(CallError::HungUp),
-        Err(RpcError::Server(error)) => Err(CallError::Unreadable(error.detail)),
-        Err(RpcError::Send(error)) => Err(broken(&*error)),
+        Err(RpcError::Shutdown) => Err(CallError::Disconnected),
+        Err(RpcError::Server(error)) => Err(CallError::Malformed(error.detail)),
+        Err(RpcError::Send(error)) => Err(transport_failure(&*error)),
         Err(RpcError::Channel(
             Read(error) | Ready(error) | Write(error) | Flush(error) | Close(error),
-        )) => Err(broken(&*error)),
+        )) => Err(transport_failure(&*error)),
     }
 }
 
-/// The cause of a transport error.
-fn broken(error: &(dyn std::error::Error + Send + Sync + 'static)) -> CallError {
+/// A failed call for a transport error.
+fn transport_failure(error: &(dyn std::error::Error + Send + Sync + 'static)) -> CallError {
     match error.downcast_ref::<io::Error>() {
-        Some(error) if transport::is_hang_up(error) => CallError::HungUp,
-        _ => CallError::Unreadable(error.to_string()),
+        Some(error) if transport::is_disconnection(error) => CallError::Disconnected,
+        _ => CallError::Malformed(error.to_string()),
     }
 }
 
-/// The usual causes in words, which are clearer than the errno.
-fn in_words(error: &io::Error) -> String {
+/// An error in words. The usual ones are clearer than the text of the errno.
+fn described(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such socket".to_owned(),
         io::ErrorKind::ConnectionRefused => "no process listens on it".to_owned(),

@@ -32,7 +32,7 @@ pub enum ControlError {
         /// Every problem, in the order in which it was found.
         problems: Vec<ReloadProblem>,
     },
-    /// The change would exceed a managed constraint (SPEC C6).
+    /// The change would violate a managed constraint (SPEC C6).
     #[error("{message}")]
     ConstraintViolation {
         /// The permitted values.
@@ -44,7 +44,7 @@ pub enum ControlError {
         /// Why it is not valid.
         message: String,
     },
-    /// The daemon cannot do it.
+    /// The call failed in the daemon.
     #[error("{message}")]
     Failed {
         /// The cause.
@@ -62,7 +62,7 @@ pub enum ControlError {
 pub struct ReloadProblem {
     /// `error`, `warning` or `note`.
     pub severity: String,
-    /// The file, or a word for another source; empty for a problem without a place.
+    /// The file, or a word for another source; empty for a problem that is in no file.
     pub file: String,
     /// The line. The first is 1; 0 stands for a problem without a line.
     pub line: u32,
@@ -70,7 +70,7 @@ pub struct ReloadProblem {
     pub column: u32,
     /// What is wrong.
     pub message: String,
-    /// The full text for people: place, excerpt and suggested fix, over several lines.
+    /// The full text for people: file and line, excerpt and suggested fix, over several lines.
     pub text: String,
 }
 

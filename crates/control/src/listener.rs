@@ -1,8 +1,9 @@
 //! The owner of a control socket's listener, and which owners a caller trusts (SPEC K2).
 //!
-//! A path proves nothing: variables that name one survive `su`, and any user can make a directory.
-//! The kernel knows which process called listen(2), and reports it on the connected socket before a
-//! byte is sent. The program finds the owner's name, and chooses which trust to require.
+//! The path of a socket does not prove who listens there: variables that name a path survive `su`,
+//! and any user can make a directory. The kernel knows which process called listen(2), and reports it
+//! on the connected socket before a byte is sent. `proxyctl` finds the owner's name, and chooses which
+//! users to trust.
 
 use std::fmt;
 use std::io;
@@ -26,7 +27,7 @@ pub enum TrustedListeners {
     Root,
     /// Root and this user id.
     RootAnd(u32),
-    /// Any user: the caller has explicitly named this socket.
+    /// Any user. For a socket that the caller has named explicitly.
     Any,
 }
 
@@ -69,15 +70,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k2_trust_is_in_root_in_one_user_or_in_any() {
+    fn k2_root_alone_root_and_one_user_or_all_users_are_trusted() {
         for (trusted, root, user, other) in [
             (TrustedListeners::Root, true, false, false),
             (TrustedListeners::RootAnd(7), true, true, false),
             (TrustedListeners::RootAnd(0), true, false, false),
             (TrustedListeners::Any, true, true, true),
         ] {
-            let told = [0, 7, 8].map(|uid| trusted.include(uid));
-            assert_eq!(told, [root, user, other], "{trusted:?}");
+            let trusts = [0, 7, 8].map(|uid| trusted.include(uid));
+            assert_eq!(trusts, [root, user, other], "{trusted:?}");
         }
     }
 }

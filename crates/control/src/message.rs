@@ -1,5 +1,5 @@
-//! Arguments and results of calls. Every field has a default, so that either side may be the newer
-//! one.
+//! Arguments and results of calls. Every field has a default, so either side may be newer than the
+//! other.
 //!
 //! The names are also those of `proxyctl --json`. Times are seconds since 1970 (UTC).
 
@@ -17,12 +17,12 @@ pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MAX_WAIT};
 pub use ca::{Ca, CaQuery};
 pub use explain::{ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule};
 pub use names::{NameServer, Names};
-pub use status::{Counters, GenerationInForce, LastReload, Listener, Outcome, Role, Status};
+pub use status::{Counters, GenerationInForce, LastReload, Listener, ReloadOutcome, Role, Status};
 
-/// An empty argument.
+/// The argument of calls that take none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Nothing {}
+pub struct NoArguments {}
 
 /// A mode to change to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,11 +57,11 @@ pub struct Reloaded {
     pub allow_rules: usize,
     /// Patterns of the deny list.
     pub deny_rules: usize,
-    /// Settings that do not do what they seem to say, a line each.
+    /// Settings that have another effect than they seem to, a line each.
     pub warnings: Vec<String>,
 }
 
-/// Both lists.
+/// The patterns of the allow list and the deny list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Patterns {
@@ -75,7 +75,7 @@ pub struct Patterns {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// The settings, under the names that the files use; secrets are never in them.
+    /// The settings, under the names that the files use; without secrets.
     pub settings: Value,
     /// The files that they were read from, the weakest layer first.
     pub files: Vec<String>,

@@ -1,7 +1,7 @@
 //! Frames: four bytes of length (big-endian), then one message in JSON.
 //!
 //! Everything that arrives is checked against limits before other code sees it: the length before
-//! the body is read, the deadline before tarpc computes with it. tarpc adds a caller's deadline to
+//! the content is read, the deadline before tarpc computes with it. tarpc adds a caller's deadline to
 //! the clock, formats it as a date and puts it in a timer wheel. Each of these panics on a deadline
 //! in the far future, so requests are first read into a type of our own and clamped.
 
@@ -23,46 +23,46 @@ use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
 
 use crate::service::{ControlRequest, ControlResponse};
 
-/// Largest message of a caller.
-const MAX_REQUEST: usize = 1 << 20;
-/// Largest message of the daemon: both lists and the settings may be long.
-const MAX_ANSWER: usize = 64 << 20;
-/// The furthest deadline of a call; a later one is reduced to it.
-pub(crate) const FURTHEST_DEADLINE: Duration = Duration::from_secs(5 * 60);
-/// How long the other side may not read what is written to it.
+/// The longest message of a caller, in bytes.
+const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// The longest message of the daemon, in bytes. Both lists and the settings may be long.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// The latest deadline of a call, from now. A later one is reduced to it.
+pub(crate) const MAX_DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// How long a write may wait for the other side to read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The daemon's side of a connection.
-pub(crate) fn of_daemon<S>(
+pub(crate) fn daemon_side<S>(
     stream: S,
-) -> Transport<S, FromCaller, ClientMessage<ControlRequest>, Response<ControlResponse>>
+) -> Transport<S, CallerMessage, ClientMessage<ControlRequest>, Response<ControlResponse>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    Transport::new(stream, MAX_REQUEST, MAX_ANSWER)
+    Transport::new(stream, MAX_REQUEST_BYTES, MAX_ANSWER_BYTES)
 }
 
 /// The caller's side of a connection.
-pub(crate) fn of_caller<S>(
+pub(crate) fn caller_side<S>(
     stream: S,
 ) -> Transport<S, Response<ControlResponse>, Response<ControlResponse>, ClientMessage<ControlRequest>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    Transport::new(stream, MAX_ANSWER, MAX_REQUEST)
+    Transport::new(stream, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES)
 }
 
-/// Whether an error only means that the other side has gone.
-pub(crate) fn is_hang_up(error: &io::Error) -> bool {
+/// Whether an error only means that the other side has disconnected.
+pub(crate) fn is_disconnection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
     )
 }
 
-/// Messages over a byte stream. `Wire` is the received form, `In` its meaning.
+/// Messages over a byte stream. A `Wire` is received and becomes an `In`; an `Out` is sent.
 pub(crate) struct Transport<S, Wire, In, Out> {
-    frames: Framed<Patient<S>, Json<Wire, Out>>,
+    frames: Framed<WriteLimited<S>, JsonFrames<Wire, Out>>,
     meaning: PhantomData<fn() -> In>,
 }
 
@@ -70,19 +70,19 @@ impl<S, Wire, In, Out> Transport<S, Wire, In, Out>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    fn new(stream: S, most_in: usize, most_out: usize) -> Self {
-        let stream = Patient {
+    fn new(stream: S, max_in: usize, max_out: usize) -> Self {
+        let stream = WriteLimited {
             stream,
             stalled: None,
         };
-        let limited = |most| {
+        let limited = |max| {
             LengthDelimitedCodec::builder()
-                .max_frame_length(most)
+                .max_frame_length(max)
                 .new_codec()
         };
-        let json = Json {
-            incoming: limited(most_in),
-            outgoing: limited(most_out),
+        let json = JsonFrames {
+            incoming: limited(max_in),
+            outgoing: limited(max_out),
             messages: PhantomData,
         };
         Self {
@@ -103,7 +103,7 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(match ready!(Pin::new(&mut self.frames).poll_next(cx)) {
             Some(message) => Some(message.map(Into::into)),
-            // The answers to a caller that has gone are not needed: an error ends its calls.
+            // An error ends the calls of a caller that has disconnected: it needs no answers.
             None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
         })
     }
@@ -133,14 +133,14 @@ where
     }
 }
 
-/// One JSON message per frame, with a cap for each direction.
-struct Json<Wire, Out> {
+/// One JSON message per frame, with a length limit for each direction.
+struct JsonFrames<Wire, Out> {
     incoming: LengthDelimitedCodec,
     outgoing: LengthDelimitedCodec,
     messages: PhantomData<fn(Out) -> Wire>,
 }
 
-impl<Wire, Out> Decoder for Json<Wire, Out>
+impl<Wire, Out> Decoder for JsonFrames<Wire, Out>
 where
     Wire: for<'de> Deserialize<'de>,
 {
@@ -148,9 +148,9 @@ where
     type Error = io::Error;
 
     fn decode(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Wire>> {
-        let most = self.incoming.max_frame_length();
+        let max = self.incoming.max_frame_length();
         let frame = self.incoming.decode(bytes).map_err(|_| {
-            let why = format!("a frame is longer than {most} bytes");
+            let why = format!("a frame is longer than {max} bytes");
             io::Error::new(io::ErrorKind::InvalidData, why)
         })?;
         let Some(frame) = frame else { return Ok(None) };
@@ -171,16 +171,16 @@ where
     }
 }
 
-impl<Wire, Out: Serialize> Encoder<Out> for Json<Wire, Out> {
+impl<Wire, Out: Serialize> Encoder<Out> for JsonFrames<Wire, Out> {
     type Error = io::Error;
 
     fn encode(&mut self, message: Out, bytes: &mut BytesMut) -> io::Result<()> {
         let mut frame = BytesMut::new().writer();
         serde_json::to_writer(&mut frame, &message)?;
-        let most = self.outgoing.max_frame_length();
+        let max = self.outgoing.max_frame_length();
         let frame = frame.into_inner().freeze();
         self.outgoing.encode(frame, bytes).map_err(|_| {
-            let why = format!("an answer is longer than {most} bytes");
+            let why = format!("an answer is longer than {max} bytes");
             io::Error::new(io::ErrorKind::InvalidInput, why)
         })
     }
@@ -188,7 +188,7 @@ impl<Wire, Out: Serialize> Encoder<Out> for Json<Wire, Out> {
 
 /// A caller's message, before its deadline is clamped.
 #[derive(Deserialize)]
-pub(crate) enum FromCaller {
+pub(crate) enum CallerMessage {
     Request {
         context: CallerContext,
         id: u64,
@@ -199,30 +199,30 @@ pub(crate) enum FromCaller {
     },
 }
 
-/// The part of a caller's context that is used: traces do not cross this socket.
+/// The part of a caller's context that the daemon uses. Traces do not cross this socket.
 #[derive(Deserialize)]
 pub(crate) struct CallerContext {
     /// Relative to now.
     deadline: Duration,
 }
 
-impl From<FromCaller> for ClientMessage<ControlRequest> {
-    fn from(message: FromCaller) -> Self {
+impl From<CallerMessage> for ClientMessage<ControlRequest> {
+    fn from(message: CallerMessage) -> Self {
         match message {
-            FromCaller::Request {
+            CallerMessage::Request {
                 context: caller,
                 id,
                 message,
             } => {
                 let mut context = tarpc::context::current();
-                context.deadline = Instant::now() + caller.deadline.min(FURTHEST_DEADLINE);
+                context.deadline = Instant::now() + caller.deadline.min(MAX_DEADLINE);
                 Self::Request(Request {
                     context,
                     id,
                     message,
                 })
             }
-            FromCaller::Cancel { request_id } => Self::Cancel {
+            CallerMessage::Cancel { request_id } => Self::Cancel {
                 trace_context: tarpc::trace::Context::default(),
                 request_id,
             },
@@ -230,16 +230,17 @@ impl From<FromCaller> for ClientMessage<ControlRequest> {
     }
 }
 
-/// A stream whose writes fail when the other side does not read for too long.
-struct Patient<S> {
+/// A stream whose writes fail when the other side does not read within [`WRITE_TIMEOUT`].
+struct WriteLimited<S> {
     stream: S,
-    /// Runs while a write waits.
+    /// The time limit of the write that waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Patient<S> {
-    /// Handles a write's result: progress stops the clock, waiting runs it.
-    fn judge<T>(
+impl<S> WriteLimited<S> {
+    /// Passes a write's result on. Starts the timer while the write waits, and removes it on
+    /// progress.
+    fn limited<T>(
         &mut self,
         written: Poll<io::Result<T>>,
         cx: &mut Context<'_>,
@@ -260,7 +261,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteLimited<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -270,19 +271,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteLimited<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.judge(written, cx)
+        self.limited(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.judge(flushed, cx)
+        self.limited(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

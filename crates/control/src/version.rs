@@ -1,36 +1,36 @@
-//! Which versions of the contract can talk to each other (SPEC K4).
+//! The version that both sides support (SPEC K4).
 //!
-//! The `hello` that carries the versions is frozen: these structs may get new fields with defaults,
-//! and nothing else about them may ever change.
+//! `hello` carries the versions and is frozen: these structs may get new fields with defaults, and
+//! must not change otherwise.
 
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
 
-/// The newest version of the contract that this crate speaks. Goes up by one when calls are added, or
-/// arguments that an older daemon must not ignore.
+/// The newest version of the protocol that this crate supports. It goes up by one when calls are
+/// added, or arguments that an older daemon must not ignore.
 pub const NEWEST: u32 = 3;
 
-/// The oldest version that it still speaks.
+/// The oldest version that this crate supports.
 pub const OLDEST: u32 = 1;
 
 /// The first call of a caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hello {
-    /// The oldest version that the caller speaks.
+    /// The oldest version that the caller supports.
     pub oldest: u32,
-    /// The newest version that the caller speaks.
+    /// The newest version that the caller supports.
     pub newest: u32,
     /// The caller's program and version, for the log.
     pub program: String,
 }
 
-/// The answer to it.
+/// The answer to `hello`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Welcome {
-    /// The version that both will speak from now on.
+    /// The version that both sides use from now on.
     pub protocol: u32,
     /// The version of the daemon's program.
     pub version: String,
@@ -41,22 +41,22 @@ pub struct Welcome {
 /// Two sides without a common version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(default)]
-#[error("{}", self.in_words())]
+#[error("{}", self.text())]
 pub struct VersionMismatch {
-    /// The oldest version that the caller speaks.
+    /// The oldest version that the caller supports.
     pub caller_oldest: u32,
-    /// The newest version that the caller speaks.
+    /// The newest version that the caller supports.
     pub caller_newest: u32,
-    /// The oldest version that the daemon speaks.
+    /// The oldest version that the daemon supports.
     pub daemon_oldest: u32,
-    /// The newest version that the daemon speaks.
+    /// The newest version that the daemon supports.
     pub daemon_newest: u32,
     /// The version of the daemon's program.
     pub daemon_version: String,
 }
 
 impl Hello {
-    /// The hello of this crate's own version.
+    /// The first call of a caller that uses this crate.
     pub fn of(program: impl Into<String>) -> Self {
         Self {
             oldest: OLDEST,
@@ -65,7 +65,7 @@ impl Hello {
         }
     }
 
-    /// The version to speak with this caller: the newest one that both know.
+    /// The version to use with this caller: the newest one that both sides support.
     ///
     /// # Errors
     ///
@@ -86,7 +86,7 @@ impl Hello {
 }
 
 impl VersionMismatch {
-    fn in_words(&self) -> String {
+    fn text(&self) -> String {
         let older = if self.caller_newest < self.daemon_oldest {
             "update proxyctl"
         } else {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn k4_the_newest_common_version_is_spoken() {
+    fn k4_the_newest_common_version_is_used() {
         assert_eq!(hello(OLDEST, NEWEST).agree("0"), Ok(NEWEST));
         assert_eq!(hello(0, NEWEST + 7).agree("0"), Ok(NEWEST));
     }
@@ -140,7 +140,7 @@ mod tests {
                 range(OLDEST, NEWEST)
             )
         );
-        // An empty hello speaks version 0, which never existed.
+        // An empty hello names version 0, which never existed.
         let older = Hello::default().agree("0.1.0").unwrap_err();
         assert!(older.to_string().ends_with("update proxyctl"), "{older}");
     }

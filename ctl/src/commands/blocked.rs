@@ -74,7 +74,7 @@ pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> R
     }
     loop {
         let found = match client.blocked(query).await {
-            Err(CallError::HungUp) => {
+            Err(CallError::Disconnected) => {
                 client = find::connect_again(&client).await?;
                 output.remark(
                     "(the proxy's worker was replaced; the earlier entries are in the log)",

@@ -3,7 +3,7 @@
 pub(super) mod names;
 
 use codex_network_control::Client;
-use codex_network_control::message::{LastReload, Listener, Outcome, Role, Status};
+use codex_network_control::message::{LastReload, Listener, ReloadOutcome, Role, Status};
 use serde::Serialize;
 
 use crate::listener::AnsweringProxy;
@@ -173,17 +173,17 @@ fn settings(status: &Status) -> String {
 fn last_reload(output: &Output, last: &LastReload) -> Vec<(&'static str, String)> {
     let when = ago(last.at);
     let outcome = match last.outcome {
-        Outcome::Applied => format!("{}, {when} ago", output.paint(Tone::Good, "applied")),
-        Outcome::Failed => format!(
+        ReloadOutcome::Applied => format!("{}, {when} ago", output.paint(Tone::Good, "applied")),
+        ReloadOutcome::Failed => format!(
             "{}, {when} ago; the old settings stay in force",
             output.paint(Tone::Bad, "failed")
         ),
-        Outcome::Unknown => format!("{when} ago"),
+        ReloadOutcome::Unknown => format!("{when} ago"),
     };
     // Warnings of a successful reload are those of the settings, shown below.
     let problems = match last.outcome {
-        Outcome::Failed => last.problems.as_slice(),
-        Outcome::Applied | Outcome::Unknown => &[],
+        ReloadOutcome::Failed => last.problems.as_slice(),
+        ReloadOutcome::Applied | ReloadOutcome::Unknown => &[],
     };
     let problems = problems.iter().map(|problem| printable(problem));
     continued("last reload", std::iter::once(outcome).chain(problems))

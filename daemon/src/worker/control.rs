@@ -212,9 +212,9 @@ fn tell_further(further: Vec<Further>) {
     }
 }
 
-fn tell_end(peer: Peer, access: Access, ended: &codex_network_control::Ended) {
+fn tell_end(peer: Peer, access: Access, ended: &codex_network_control::ConnectionEnd) {
     let (uid, pid) = (peer.user.as_raw(), peer.pid);
-    if ended.is_the_callers_fault() {
+    if ended.is_callers_fault() {
         tracing::warn!(
             uid,
             pid,

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use codex_network_config::{Daemon, Diagnostic, Settings, Widening, load};
 use codex_network_control::ReloadProblem;
-use codex_network_control::message::{LastReload, Outcome};
+use codex_network_control::message::{LastReload, ReloadOutcome};
 use codex_network_engine::{Engine, Generation, OwnListener};
 use codex_network_policy::{DomainSet, Mode, Policy};
 use futures_util::future::BoxFuture;
@@ -348,9 +348,9 @@ impl Reloader {
     /// A reload has ended: notes it, and tells its callers.
     fn end(&self, ticket: Ticket, outcome: &Result<(), ReloadError>) {
         let (came_of_it, problems) = match outcome {
-            Ok(()) => (Outcome::Applied, self.warnings()),
+            Ok(()) => (ReloadOutcome::Applied, self.warnings()),
             Err(error) => (
-                Outcome::Failed,
+                ReloadOutcome::Failed,
                 error.problems.iter().map(one_line).collect(),
             ),
         };

@@ -3,7 +3,7 @@
 #![no_main]
 
 #[expect(dead_code, reason = "the tests of the contract use the rest")]
-#[path = "../../../crates/control/tests/contract/caller.rs"]
+#[path = "../../../crates/control/tests/it/caller.rs"]
 mod caller;
 
 use codex_network_control::Access;

@@ -25,8 +25,8 @@ pub struct Blocked {
     pub blocked: Vec<BlockedEntry>,
     /// The value of `since` that returns the entries after these.
     pub next: u64,
-    /// How many entries after `since` are no longer kept, among those of the answering worker. The
-    /// entries of an earlier worker ended with it.
+    /// How many entries after `since` are no longer kept. Counts those of the answering worker only:
+    /// the entries of an earlier worker ended with it.
     pub dropped: u64,
     /// Whether the proxy is stopping: there are no more entries.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -57,7 +57,7 @@ pub struct BlockedEntry {
     pub port: Option<u16>,
     /// The time.
     pub timestamp: i64,
-    /// The attempt that the client belongs to.
+    /// The id of the attempt that the client belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_id: Option<String>,
     /// The rule that decided, with the file and line it is written in.
@@ -66,12 +66,14 @@ pub struct BlockedEntry {
     /// How many refusals the entry stands for, if more than one; 0 or absent otherwise.
     #[serde(skip_serializing_if = "is_zero")]
     pub count: u64,
-    /// Rises with every entry and never goes back, whichever worker answers. A worker counts up by
-    /// 1 from a base of its own.
+    /// Rises with every entry, also across workers. A worker counts up by 1 from a base of its own.
     pub sequence: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }

@@ -22,14 +22,14 @@ pub struct Ca {
     pub not_before: i64,
     /// Until when it is valid.
     pub not_after: i64,
-    /// The certificate's own file; `None` when the CA was made at the start and ends with the
+    /// The CA certificate's file. `None` when the CA exists only in memory and ends with the
     /// process.
     pub kept_at: Option<String>,
     /// The public file with the certificate; `None` when it could not be written, or is not needed yet.
     pub certificate_file: Option<String>,
     /// The public file with the system's roots and the certificate.
     pub bundle_file: Option<String>,
-    /// Whether the public files wait until something can be intercepted.
+    /// Whether the public files are not written yet, because nothing can be intercepted.
     pub unused: bool,
     /// How many root certificates the system has.
     pub roots: usize,

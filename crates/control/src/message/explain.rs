@@ -56,12 +56,12 @@ pub struct Explained {
     pub rule: Option<Rule>,
     /// The facts behind the decision, in words.
     pub because: String,
-    /// How to get the other decision; empty where there is no sensible way.
+    /// How to get the opposite decision; empty where there is no sensible way.
     pub remedy: String,
     /// The addresses of the name, as the proxy judges each; `None` if it was not looked up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub addresses: Option<Vec<ExplainedAddress>>,
-    /// The hooks of the host that come nearest to the request, where none matches.
+    /// If no hook matches: the hooks of the host that come nearest to the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<MissedHook>,
     /// Further remarks, a sentence each.
@@ -78,7 +78,7 @@ pub struct Explained {
 pub struct ExplainedAddress {
     /// The address.
     pub address: String,
-    /// `public`, `local`, `this_machine`, `own_listener` or `denied`.
+    /// The kind of address: `public`, `local`, `this_machine`, `own_listener` or `denied`.
     pub standing: String,
     /// The decision if the name had this address alone: `allow` or `deny`.
     pub decision: String,
@@ -98,7 +98,7 @@ pub struct MissedHook {
     /// Where it is written, as `file:line`, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
-    /// What the request misses, a clause each. They show no value of the hook.
+    /// The conditions that the request does not meet, a clause each. They show no value of the hook.
     pub missed: Vec<String>,
 }
 
@@ -108,7 +108,7 @@ pub struct MissedHook {
 pub struct Rule {
     /// The pattern in its canonical text.
     pub pattern: String,
-    /// `allow` or `deny`, where the list is not obvious.
+    /// `allow` or `deny`, where the message does not say which list it is from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub list: Option<String>,
     /// The file, or a word for another source (`-c`).
@@ -120,7 +120,7 @@ pub struct Rule {
 }
 
 impl Explained {
-    /// A decision in words, without the request and the settings.
+    /// The answer for a decision, without the fields about the request and the settings.
     pub fn of(explanation: &Explanation) -> Self {
         let decision = &explanation.decision;
         let list = decision.rule().map(|rule| match rule {

@@ -1,4 +1,4 @@
-//! How names are resolved, in `status` (SPEC L14).
+//! The name servers in `status` (SPEC L14).
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Names {
-    /// What names them: `settings` or `system`.
+    /// The source of the list: `settings` or `system`.
     pub from: String,
     /// The servers in the order in which they are asked, at most 16.
     pub servers: Vec<NameServer>,

@@ -35,7 +35,7 @@ pub struct Status {
     pub last_reload: Option<LastReload>,
     /// Counts.
     pub counters: Counters,
-    /// What is wrong, a sentence each.
+    /// Warnings, a sentence each.
     pub warnings: Vec<String>,
     /// The proxy for plain HTTP, without its credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub struct Role {
     /// Its effective capabilities as the kernel prints them, in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<String>,
-    /// Whether it and its children are barred from new privileges.
+    /// Whether it and its children cannot gain privileges (`no_new_privs`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_new_privs: Option<bool>,
     /// How its system calls are filtered: `off`, `strict` or `filter`.
@@ -86,7 +86,7 @@ pub struct Listener {
     pub name: String,
     /// `ip:port`, or the path of a unix socket.
     pub address: String,
-    /// The origin of the socket: `bound` by the proxy itself, `systemd` or `launchd`.
+    /// Where the socket comes from: `bound` by the proxy itself, `systemd` or `launchd`.
     pub origin: String,
 }
 
@@ -101,14 +101,14 @@ pub struct GenerationInForce {
     pub since: Option<i64>,
 }
 
-/// A reload, with any result.
+/// A reload, successful or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LastReload {
     /// When it ended.
     pub at: i64,
     /// Its result.
-    pub outcome: Outcome,
+    pub outcome: ReloadOutcome,
     /// Errors if it failed, else warnings; a line each.
     pub problems: Vec<String>,
 }
@@ -116,7 +116,7 @@ pub struct LastReload {
 /// The result of a reload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ReloadOutcome {
     /// The settings were put in force.
     Applied,
     /// The old settings stayed.
@@ -135,9 +135,9 @@ pub struct Counters {
     pub connections: usize,
     /// The connections among them that have a UDP association.
     pub udp_associations: usize,
-    /// Connections since the start that ended to make room for others.
+    /// Connections since the start that were ended to make room for others.
     pub ended_for_others: u64,
-    /// Clients since the start that were turned away because too many waited for a place.
+    /// Clients since the start that were disconnected because too many waited already.
     pub turned_away: u64,
     /// Upstream connections kept for the next request.
     pub idle_upstream: usize,

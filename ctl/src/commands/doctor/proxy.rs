@@ -158,12 +158,12 @@ fn nobody(tried: &[ConnectError]) -> Proxy {
     match tried.iter().find(|error| find::is_refusal(error)) {
         // Root is never refused, but systemd closes the connection when the service behind its
         // socket fails.
-        Some(ConnectError::HungUp { path }) if Uid::effective().is_root() => Proxy::Strange(
+        Some(ConnectError::Disconnected { path }) if Uid::effective().is_root() => Proxy::Strange(
             format!("{}: the proxy hung up before it answered", path.display()),
         ),
-        Some(turned @ (ConnectError::Barred { .. } | ConnectError::HungUp { .. })) => {
-            Proxy::TurnsAway(turned.to_string())
-        }
+        Some(
+            turned @ (ConnectError::PermissionDenied { .. } | ConnectError::Disconnected { .. }),
+        ) => Proxy::TurnsAway(turned.to_string()),
         Some(strange) => Proxy::Strange(strange.to_string()),
         None => Proxy::Silent(tried.iter().map(find::described).collect()),
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use codex_network_control::message::{Outcome, Status};
+use codex_network_control::message::{ReloadOutcome, Status};
 use nix::unistd::Uid;
 
 use super::Facts;
@@ -43,7 +43,7 @@ fn judge(status: &Status) -> Vec<Finding> {
     let failed = status
         .last_reload
         .as_ref()
-        .filter(|last| last.outcome == Outcome::Failed);
+        .filter(|last| last.outcome == ReloadOutcome::Failed);
     let first = match failed {
         Some(last) => {
             let why = last.problems.first().map_or("", String::as_str);
@@ -90,7 +90,7 @@ fn next_start(facts: &Facts, answers: &Answers) -> Option<Finding> {
     let pid = answers.monitor().map(|monitor| monitor.pid);
     let is_the_service = pid.is_some() && pid == facts.init_system.main_pid();
     let has_told = answers.status.last_reload.as_ref();
-    let has_told = has_told.is_some_and(|last| last.outcome == Outcome::Failed);
+    let has_told = has_told.is_some_and(|last| last.outcome == ReloadOutcome::Failed);
     // Users other than root may not be able to read all of them.
     if !is_the_service || has_told || !Uid::effective().is_root() {
         return None;
@@ -228,7 +228,10 @@ mod tests {
         };
         assert_eq!(verdicts(&status), [Ok]);
         status.warnings = vec!["not fully confined".to_owned()];
-        for (outcome, verdict) in [(Outcome::Applied, Ok), (Outcome::Failed, Problem)] {
+        for (outcome, verdict) in [
+            (ReloadOutcome::Applied, Ok),
+            (ReloadOutcome::Failed, Problem),
+        ] {
             status.last_reload = Some(LastReload {
                 outcome,
                 problems: vec!["config.toml:2:8: bad".to_owned()],

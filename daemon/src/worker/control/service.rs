@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use codex_network_config::{Settings, UpstreamProxy};
 use codex_network_control::message::{
     Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
-    GenerationInForce, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, Nothing,
+    GenerationInForce, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, NoArguments,
     Patterns, Reloaded, Rule, Status,
 };
 use codex_network_control::version::{Hello, Welcome};
@@ -190,11 +190,11 @@ impl Control for Session {
         })
     }
 
-    async fn status(self, _: Context, _: Nothing) -> Result<Status, ControlError> {
+    async fn status(self, _: Context, _: NoArguments) -> Result<Status, ControlError> {
         Ok(self.service.status())
     }
 
-    async fn mode(self, _: Context, _: Nothing) -> Result<ModeInForce, ControlError> {
+    async fn mode(self, _: Context, _: NoArguments) -> Result<ModeInForce, ControlError> {
         let generation = self.service.engine.current();
         Ok(ModeInForce {
             mode: generation.policy().mode().as_str().to_owned(),
@@ -243,7 +243,7 @@ impl Control for Session {
         })
     }
 
-    async fn reload(self, _: Context, _: Nothing) -> Result<Reloaded, ControlError> {
+    async fn reload(self, _: Context, _: NoArguments) -> Result<Reloaded, ControlError> {
         tracing::info!(
             parent: None,
             uid = self.peer.user.as_raw(),
@@ -288,7 +288,7 @@ impl Control for Session {
         }
     }
 
-    async fn patterns(self, _: Context, _: Nothing) -> Result<Patterns, ControlError> {
+    async fn patterns(self, _: Context, _: NoArguments) -> Result<Patterns, ControlError> {
         let generation = self.service.engine.current();
         let list = |set: &DomainSet| set.rules().map(|rule| Rule::from(&rule)).collect();
         Ok(Patterns {
@@ -297,7 +297,7 @@ impl Control for Session {
         })
     }
 
-    async fn config(self, _: Context, _: Nothing) -> Result<Config, ControlError> {
+    async fn config(self, _: Context, _: NoArguments) -> Result<Config, ControlError> {
         let generation = self.service.engine.current();
         Ok(Config {
             settings: config::effective(&generation, &generation.settings().listen),

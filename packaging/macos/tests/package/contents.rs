@@ -163,7 +163,7 @@ fn the_names_that_code_scripts_and_lists_share_are_the_same() {
         .split_once("<key>SockPathName</key>")
         .and_then(|(_, rest)| rest.split('>').nth(1)?.split('<').next())
         .expect("a path");
-    assert!(read("crates/control/src/place.rs").contains(&format!("\"{socket}\"")));
+    assert!(read("crates/control/src/socket_path.rs").contains(&format!("\"{socket}\"")));
     let minimum = format!(
         "MACOSX_DEPLOYMENT_TARGET={}.{}\n",
         macos_package::program::MINIMUM_OS.0,

@@ -1,10 +1,11 @@
-//! A caller that writes frames by hand, and a service without a proxy.
+//! A caller that writes its frames itself, and a service without a proxy.
+
 use codex_network_control::message::{
     Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
-    Nothing, Patterns, Reloaded, Status,
+    NoArguments, Patterns, Reloaded, Status,
 };
 use codex_network_control::version::{Hello, Welcome};
-use codex_network_control::{Access, Context, Control, ControlError, Ended, serve};
+use codex_network_control::{Access, ConnectionEnd, Context, Control, ControlError, serve};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -31,15 +32,23 @@ pub(crate) fn call(id: u64, call: &str) -> String {
 
 /// Makes the calls one after the other, waiting for each answer, and disconnects. Returns the
 /// answers and the end of the connection as the daemon saw it.
-pub(crate) async fn serve_all(access: Access, calls: &[&str]) -> (Vec<Value>, Ended) {
+pub(crate) async fn serve_all(access: Access, calls: &[&str]) -> (Vec<Value>, ConnectionEnd) {
     let messages: Vec<String> = (1..).zip(calls).map(|(id, text)| call(id, text)).collect();
     serve_messages(access, &messages).await
 }
 
 /// The same with whole messages, numbered from 1.
-pub(crate) async fn serve_messages(access: Access, messages: &[String]) -> (Vec<Value>, Ended) {
+pub(crate) async fn serve_messages(
+    access: Access,
+    messages: &[String],
+) -> (Vec<Value>, ConnectionEnd) {
     let (mut caller, daemon) = tokio::io::duplex(4 << 20);
-    let served = tokio::spawn(serve(daemon, access, Toy, std::future::pending::<()>()));
+    let served = tokio::spawn(serve(
+        daemon,
+        access,
+        TestService,
+        std::future::pending::<()>(),
+    ));
     let mut answers = Vec::new();
     for (id, message) in (1_u64..).zip(messages) {
         caller.write_all(&frame(message)).await.expect("it reads");
@@ -54,12 +63,12 @@ pub(crate) async fn serve_messages(access: Access, messages: &[String]) -> (Vec<
     (answers, served.await.expect("no panic"))
 }
 
-/// Sends raw bytes, reads answers until the daemon is silent, and disconnects.
-pub(crate) async fn serve_bytes(access: Access, bytes: &[u8]) -> (Vec<Value>, Ended) {
+/// Sends bytes as they are, and reads the answers until the daemon disconnects.
+pub(crate) async fn serve_bytes(access: Access, bytes: &[u8]) -> (Vec<Value>, ConnectionEnd) {
     let (mut caller, daemon) = tokio::io::duplex(4 << 20);
     caller.write_all(bytes).await.expect("there is room");
     caller.shutdown().await.expect("an end");
-    let ended = serve(daemon, access, Toy, std::future::pending::<()>()).await;
+    let ended = serve(daemon, access, TestService, std::future::pending::<()>()).await;
     let mut rest = Vec::new();
     caller.read_to_end(&mut rest).await.expect("the rest");
     let mut rest = &rest[..];
@@ -75,27 +84,27 @@ pub(crate) async fn serve_bytes(access: Access, bytes: &[u8]) -> (Vec<Value>, En
 
 /// A service without a proxy behind it.
 #[derive(Clone)]
-pub(crate) struct Toy;
+pub(crate) struct TestService;
 
-impl Control for Toy {
+impl Control for TestService {
     async fn hello(self, _: Context, request: Hello) -> Result<Welcome, ControlError> {
-        let protocol = request.agree("toy")?;
+        let protocol = request.agree("test")?;
         Ok(Welcome {
             protocol,
-            version: "toy".to_owned(),
+            version: "test".to_owned(),
             access: Access::Administer,
         })
     }
 
-    async fn status(self, _: Context, _: Nothing) -> Result<Status, ControlError> {
-        let version = "toy".to_owned();
+    async fn status(self, _: Context, _: NoArguments) -> Result<Status, ControlError> {
+        let version = "test".to_owned();
         Ok(Status {
             version,
             ..Status::default()
         })
     }
 
-    async fn mode(self, _: Context, _: Nothing) -> Result<ModeInForce, ControlError> {
+    async fn mode(self, _: Context, _: NoArguments) -> Result<ModeInForce, ControlError> {
         let mode = "full".to_owned();
         Ok(ModeInForce {
             mode,
@@ -104,14 +113,14 @@ impl Control for Toy {
     }
 
     async fn set_mode(self, _: Context, change: ModeChange) -> Result<ModeInForce, ControlError> {
-        assert_ne!(change.mode, "panic", "as the test asked");
+        assert_ne!(change.mode, "panic", "a panic for the test");
         Ok(ModeInForce {
             mode: change.mode,
             ..ModeInForce::default()
         })
     }
 
-    async fn reload(self, _: Context, _: Nothing) -> Result<Reloaded, ControlError> {
+    async fn reload(self, _: Context, _: NoArguments) -> Result<Reloaded, ControlError> {
         let problems = Vec::new();
         Err(ControlError::ReloadFailed { problems })
     }
@@ -126,11 +135,11 @@ impl Control for Toy {
         })
     }
 
-    async fn patterns(self, _: Context, _: Nothing) -> Result<Patterns, ControlError> {
+    async fn patterns(self, _: Context, _: NoArguments) -> Result<Patterns, ControlError> {
         Ok(Patterns::default())
     }
 
-    async fn config(self, _: Context, _: Nothing) -> Result<Config, ControlError> {
+    async fn config(self, _: Context, _: NoArguments) -> Result<Config, ControlError> {
         Ok(Config::default())
     }
 
@@ -143,7 +152,7 @@ impl Control for Toy {
     }
 
     async fn ca(self, _: Context, _: CaQuery) -> Result<Ca, ControlError> {
-        let subject = "CN=toy".to_owned();
+        let subject = "CN=test".to_owned();
         Ok(Ca {
             subject,
             ..Ca::default()

@@ -9,7 +9,7 @@ pub const VARIABLE: &str = "CODEX_NETWORK_PROXY_CONTROL";
 /// The socket of the system service.
 #[cfg(not(target_os = "macos"))]
 pub const SYSTEM: &str = "/run/codex-network-proxy/control.sock";
-/// The socket of the system service. launchd makes it, but makes no directories, and macOS has no
+/// The socket of the system service. launchd makes the socket but no directories, and macOS has no
 /// `/run`.
 #[cfg(target_os = "macos")]
 pub const SYSTEM: &str = "/var/run/codex-network-proxy.sock";
@@ -19,8 +19,8 @@ const BELOW_RUNTIME: &str = "codex-network-proxy/control.sock";
 /// The file in a user's state directory.
 const IN_STATE: &str = "control.sock";
 
-/// The socket of a user's own proxy: below `XDG_RUNTIME_DIR`; on macOS, which has none, below the
-/// user's own `TMPDIR`. `None` if there is no such directory. `environment` looks a variable up.
+/// The socket of a user's own proxy: below `XDG_RUNTIME_DIR`, or on macOS below the user's own
+/// `TMPDIR`. `None` if there is no such directory. `environment` looks a variable up.
 pub fn of_user(environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let directory = |name| {
         environment(name)
@@ -36,8 +36,8 @@ pub fn of_user(environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf
     Some(runtime.join(BELOW_RUNTIME))
 }
 
-/// The socket of a proxy whose user has no runtime directory, as after `su`, in cron jobs and in
-/// containers: in the user's state directory.
+/// The socket in the user's state directory, for users without a runtime directory: after `su`, in
+/// cron jobs and in containers.
 pub fn in_state(directory: &Path) -> PathBuf {
     directory.join(IN_STATE)
 }

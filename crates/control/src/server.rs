@@ -1,0 +1,192 @@
+//! The daemon's side: serves one caller's connection from its first frame to its end.
+//!
+//! One task serves one caller: a caller that does anything wrong, or causes a panic, ends only its
+//! own connection. `hello` must come first and in time (SPEC K4). Every call is checked against the
+//! access that it needs (SPEC K3). A caller that sends calls faster than it reads answers is
+//! disconnected.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tarpc::ServerError;
+use tarpc::context::Context;
+use tarpc::server::{BaseChannel, Channel as _, Config as ChannelConfig, Serve};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until};
+
+use crate::access::Access;
+use crate::error::ControlError;
+use crate::service::{Control, ControlRequest, ControlResponse, refusal, requirement};
+use crate::transport;
+
+/// How long a caller may take to send `hello`.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller may make no call after that.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// How long pending answers may take when the daemon stops.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// The most unanswered calls of one connection. A call counts until its answer has been written.
+const MAX_CALLS: usize = 16;
+
+/// How a connection ended. `Display` is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionEnd {
+    /// The caller disconnected, as is normal.
+    #[error("the caller disconnected")]
+    Disconnected,
+    /// The daemon is stopping.
+    #[error("the proxy is stopping")]
+    Stopped,
+    /// The caller sent no `hello` in time.
+    #[error("it sent no hello within {}s", HELLO_TIMEOUT.as_secs())]
+    NoHello,
+    /// The caller made no call for a long time.
+    #[error("it made no call for {}s", IDLE_TIMEOUT.as_secs())]
+    Idle,
+    /// The caller has too many calls whose answers it has not read.
+    #[error("it has more than {MAX_CALLS} unanswered calls")]
+    TooManyCalls,
+    /// A message was malformed, or writing failed.
+    #[error("{0}")]
+    Failed(std::io::Error),
+}
+
+impl ConnectionEnd {
+    /// Whether the caller violated the protocol or a limit.
+    pub fn is_callers_fault(&self) -> bool {
+        match self {
+            Self::Disconnected | Self::Stopped | Self::Idle => false,
+            Self::NoHello | Self::TooManyCalls | Self::Failed(_) => true,
+        }
+    }
+
+    fn of(error: tarpc::ChannelError<std::io::Error>) -> Self {
+        use tarpc::ChannelError::{Close, Flush, Read, Ready, Write};
+        let (Read(error) | Ready(error) | Write(error) | Flush(error) | Close(error)) = error;
+        if transport::is_disconnection(&error) {
+            return Self::Disconnected;
+        }
+        Self::Failed(std::io::Error::new(error.kind(), error.to_string()))
+    }
+}
+
+/// Serves one caller who has `access`, until it disconnects, violates the protocol or a limit, or
+/// `stop` resolves. Then pending calls have half a second to finish.
+///
+/// Dropping the future ends the connection and its pending calls.
+pub async fn serve<S>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    access: Access,
+    service: S,
+    stop: impl Future<Output = ()>,
+) -> ConnectionEnd
+where
+    S: Control + Clone,
+{
+    let config = ChannelConfig {
+        pending_response_buffer: MAX_CALLS,
+    };
+    let transport = transport::daemon_side(stream);
+    let requests = BaseChannel::new(config, transport).requests();
+    let mut requests = std::pin::pin!(requests);
+    let guard = CallGuard {
+        service,
+        access,
+        hello_done: Arc::default(),
+    };
+    let mut calls = FuturesUnordered::new();
+    let mut stop = std::pin::pin!(stop);
+    let mut stopping = false;
+    let mut until = Instant::now() + HELLO_TIMEOUT;
+    loop {
+        let waiting = calls.is_empty() || stopping;
+        tokio::select! {
+            () = &mut stop, if !stopping => {
+                if requests.channel().in_flight_requests() == 0 {
+                    return ConnectionEnd::Stopped;
+                }
+                stopping = true;
+                until = Instant::now() + STOP_TIMEOUT;
+            }
+            Some(()) = calls.next(), if !calls.is_empty() => {
+                if !stopping && guard.is_hello_done() {
+                    until = Instant::now() + IDLE_TIMEOUT;
+                }
+            }
+            request = requests.next() => match request {
+                None => return ConnectionEnd::Disconnected,
+                Some(Err(error)) => return ConnectionEnd::of(error),
+                Some(Ok(_)) if stopping => return ConnectionEnd::Stopped,
+                Some(Ok(request)) => {
+                    if requests.channel().in_flight_requests() > MAX_CALLS {
+                        return ConnectionEnd::TooManyCalls;
+                    }
+                    calls.push(request.execute(guard.clone()));
+                }
+            },
+            () = sleep_until(until), if waiting => {
+                return match (stopping, guard.is_hello_done()) {
+                    (true, _) => ConnectionEnd::Stopped,
+                    (false, true) => ConnectionEnd::Idle,
+                    (false, false) => ConnectionEnd::NoHello,
+                };
+            }
+        }
+    }
+}
+
+/// Checks the calls of one connection.
+#[derive(Clone)]
+struct CallGuard<S> {
+    service: S,
+    access: Access,
+    hello_done: Arc<AtomicBool>,
+}
+
+impl<S> CallGuard<S> {
+    fn is_hello_done(&self) -> bool {
+        self.hello_done.load(Ordering::Acquire)
+    }
+
+    /// Fails if the caller may not make this call now.
+    fn check(&self, request: &ControlRequest) -> Result<(), ControlError> {
+        if matches!(request, ControlRequest::Hello { .. }) {
+            return Ok(());
+        }
+        if !self.is_hello_done() {
+            return Err(ControlError::HelloFirst);
+        }
+        let (call, needed) = requirement(request);
+        if self.access.covers(needed) {
+            return Ok(());
+        }
+        Err(ControlError::NotPermitted {
+            call: call.to_owned(),
+            needed,
+            has: self.access,
+        })
+    }
+}
+
+impl<S: Control> Serve for CallGuard<S> {
+    type Req = ControlRequest;
+    type Resp = ControlResponse;
+
+    async fn serve(
+        self,
+        context: Context,
+        request: ControlRequest,
+    ) -> Result<ControlResponse, ServerError> {
+        if let Err(error) = self.check(&request) {
+            return Ok(refusal(&request, error));
+        }
+        let answer = self.service.serve().serve(context, request).await?;
+        if let ControlResponse::Hello(Ok(_)) = &answer {
+            self.hello_done.store(true, Ordering::Release);
+        }
+        Ok(answer)
+    }
+}

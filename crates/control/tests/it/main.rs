@@ -1,0 +1,5 @@
+//! The protocol of the control socket at the level of bytes, on both sides.
+
+mod caller;
+mod client;
+mod server;
