@@ -51,7 +51,6 @@ pub(crate) use body::{Answer, RequestBody};
 pub(crate) use client_stream::ClientEnd;
 use client_stream::{ClientStream, Stop, Timeouts};
 pub(crate) use first::First;
-pub(crate) use headers::host_field;
 pub(crate) use http2::serve_inside as serve_inside_http2;
 pub(crate) use inside::Inside;
 use interim::Interim;

@@ -31,7 +31,7 @@ use silent_client::SilentClient;
 
 use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
 use crate::enforce::{self, LeadsTo, Permit};
-use crate::http::{self, ClientEnd, First, Inside};
+use crate::http::{self, ClientEnd, First, Inside, RequestBody};
 use crate::interceptor::{Interceptor, LeafError, Speaks};
 use crate::observed::Observed;
 use crate::outcome::{Ending, Fault, Logged, Outcome};
@@ -296,7 +296,7 @@ async fn secure(
     permit: &Permit,
     upstream: Connection,
     offer: Offer,
-) -> Result<(Lease, Wire), UpstreamError> {
+) -> Result<(Lease<RequestBody>, Wire), UpstreamError> {
     match shared.upstream.secure(permit, upstream, offer).await {
         Err(UpstreamError::Tls(error))
             if offer == Offer::Http2 && error.is_no_common_protocol() =>
@@ -312,7 +312,7 @@ async fn secure(
 fn inside(
     permit: &Permit,
     wire: Wire,
-    first: Result<Lease, UpstreamError>,
+    first: Result<Lease<RequestBody>, UpstreamError>,
     end: CancellationToken,
 ) -> Inside {
     Inside {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::admission::{Admission, Shortages};
 use crate::drain::Drain;
 use crate::enforce::Enforcer;
+use crate::http::RequestBody;
 use crate::interceptor::{LeafBudget, LeafSource};
 use crate::limits::ConnectionCount;
 use crate::live_policy::LivePolicy;
@@ -17,7 +18,7 @@ use crate::upstream::Upstream;
 /// The parts of a running engine.
 pub(crate) struct Shared {
     pub(crate) enforcer: Enforcer,
-    pub(crate) upstream: Upstream,
+    pub(crate) upstream: Upstream<RequestBody>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) shortages: Arc<Shortages>,
     pub(crate) owners: Arc<Owners>,

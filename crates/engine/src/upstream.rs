@@ -24,8 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use codex_network_config::UpstreamProxy;
 use codex_network_policy::{Authority, Host, Protocol};
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -48,8 +50,8 @@ use crate::drain::Drain;
 use crate::enforce::unix_socket::SocketPermit;
 use crate::enforce::{Permit, VettedAddrs};
 use crate::frames::{FrameMeter, Side};
-use crate::http::RequestBody;
 use crate::http2_memory::Http2Memory;
+use crate::incoming::BodyError;
 use crate::live_policy::Generation;
 use crate::observed::Observed;
 use crate::resolve::{Resolve, ResolveError};
@@ -60,10 +62,19 @@ use crate::tls::{ClientCertificate, Offer, Wire};
 /// request itself.
 const MAX_FIELDS: usize = 1024;
 
-/// Dials permitted authorities and keeps their HTTP connections.
-pub(crate) struct Upstream {
+/// The content of a request on its way out. `http` chooses the type.
+pub(crate) trait Outgoing:
+    Body<Data = Bytes, Error = BodyError> + Send + Unpin + 'static
+{
+}
+
+impl<B> Outgoing for B where B: Body<Data = Bytes, Error = BodyError> + Send + Unpin + 'static {}
+
+/// Dials permitted authorities and keeps their HTTP connections, for requests with content of type
+/// `B`.
+pub(crate) struct Upstream<B> {
     dialler: Arc<dyn Dial>,
-    pool: Arc<Pool>,
+    pool: Arc<Pool<B>>,
     drain: Drain,
     ways: Ways,
     http2_memory: Arc<Http2Memory>,
@@ -77,11 +88,11 @@ pub(crate) struct Opened {
     pub(crate) tunnel_proxy: u64,
 }
 
-impl Upstream {
+impl<B: Outgoing> Upstream<B> {
     pub(crate) fn new(dialler: Arc<dyn Dial>, drain: Drain, http2_memory: Http2Memory) -> Self {
         Self {
             dialler,
-            pool: Arc::default(),
+            pool: Arc::new(Pool::new()),
             drain,
             ways: Ways::default(),
             http2_memory: Arc::new(http2_memory),
@@ -150,7 +161,7 @@ impl Upstream {
     }
 
     /// A kept HTTP connection that was vetted for the same authority under the same generation.
-    pub(crate) async fn pooled(&self, permit: &Permit, wire: Wire) -> Option<Lease> {
+    pub(crate) async fn pooled(&self, permit: &Permit, wire: Wire) -> Option<Lease<B>> {
         let lease = self
             .pool
             .checkout(Checkout::of(permit, wire), &self.drain)
@@ -160,7 +171,7 @@ impl Upstream {
     }
 
     /// A kept connection to exactly the permitted file, under the same generation.
-    pub(crate) async fn pooled_unix_socket(&self, permit: &SocketPermit) -> Option<Lease> {
+    pub(crate) async fn pooled_unix_socket(&self, permit: &SocketPermit) -> Option<Lease<B>> {
         let key = Checkout::of_unix_socket(permit);
         self.pool.checkout(key, &self.drain).await
     }
@@ -169,7 +180,7 @@ impl Upstream {
     pub(crate) async fn connect_unix_socket(
         &self,
         permit: &SocketPermit,
-    ) -> Result<Lease, UpstreamError> {
+    ) -> Result<Lease<B>, UpstreamError> {
         let limit = permit.generation().settings().daemon.limits.connect_timeout;
         let stream = unix_socket::connect(permit, limit)
             .await
@@ -184,7 +195,7 @@ impl Upstream {
         &self,
         permit: &Permit,
         wire: Wire,
-    ) -> Result<Lease, UpstreamError> {
+    ) -> Result<Lease<B>, UpstreamError> {
         let offer = match wire {
             Wire::Plain => return self.connect_plain(permit).await,
             Wire::TlsHttp1 => Offer::Http1,
@@ -196,7 +207,7 @@ impl Upstream {
 
     /// A new connection for a plain HTTP request that asks for another protocol. The origin itself reads the
     /// request: an upstream proxy only tunnels it.
-    pub(crate) async fn connect_upgrade(&self, permit: &Permit) -> Result<Lease, UpstreamError> {
+    pub(crate) async fn connect_upgrade(&self, permit: &Permit) -> Result<Lease<B>, UpstreamError> {
         let connection = self.open_for(permit, ProxyUse::Http).await?;
         self.plainly(permit, connection).await
     }
@@ -206,13 +217,13 @@ impl Upstream {
         &self,
         permit: &Permit,
         connection: Connection,
-    ) -> Result<Lease, UpstreamError> {
+    ) -> Result<Lease<B>, UpstreamError> {
         let far = FarEnd::origin(&connection);
         let key = Checkout::of(permit, Wire::Plain);
         self.over(key, connection, far).await
     }
 
-    async fn connect_plain(&self, permit: &Permit) -> Result<Lease, UpstreamError> {
+    async fn connect_plain(&self, permit: &Permit) -> Result<Lease<B>, UpstreamError> {
         let vetted = vetted(permit).await?;
         let key = Checkout::of(permit, Wire::Plain);
         let Some(proxy) = proxy::carrying(permit, &vetted, ProxyUse::Http) else {
@@ -236,7 +247,7 @@ impl Upstream {
         permit: &Permit,
         connection: Connection,
         offer: Offer,
-    ) -> Result<(Lease, Wire), UpstreamError> {
+    ) -> Result<(Lease<B>, Wire), UpstreamError> {
         let generation = permit.generation();
         // Only intercepted connections get here, so this does not happen.
         if !generation.intercepts() {
@@ -261,7 +272,12 @@ impl Upstream {
     }
 
     /// Speaks HTTP/1.
-    async fn over<S>(&self, key: Checkout, stream: S, far: FarEnd) -> Result<Lease, UpstreamError>
+    async fn over<S>(
+        &self,
+        key: Checkout,
+        stream: S,
+        far: FarEnd,
+    ) -> Result<Lease<B>, UpstreamError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -281,7 +297,7 @@ impl Upstream {
             // hyper's defaults are right for the rest: no HTTP/0.9, whose answers have neither status nor
             // framing; no title case, since the client's spelling is kept; heads of at most 400 KiB, four
             // times what clients accept; one write call where the stream can gather.
-            .handshake::<_, RequestBody>(TokioIo::new(stream))
+            .handshake::<_, B>(TokioIo::new(stream))
             .await
             .map_err(|error| far.broken_head(error))?;
         let (pool, kept) = (Arc::clone(&self.pool), (key.clone(), far.clone()));
@@ -300,7 +316,7 @@ impl Upstream {
         key: Checkout,
         stream: S,
         far: FarEnd,
-    ) -> Result<Lease, UpstreamError>
+    ) -> Result<Lease<B>, UpstreamError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -323,7 +339,7 @@ impl Upstream {
         Ok(self.lease(key, Sender::Http2(sender), far))
     }
 
-    fn lease(&self, key: Checkout, sender: Sender, far: FarEnd) -> Lease {
+    fn lease(&self, key: Checkout, sender: Sender<B>, far: FarEnd) -> Lease<B> {
         let (pool, drain) = (Arc::clone(&self.pool), self.drain.clone());
         Lease::new(pool, key, sender, far, drain)
     }

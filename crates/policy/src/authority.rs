@@ -2,6 +2,8 @@
 //!
 //! It knows no schemes: the caller passes the port that a text without one means.
 
+use alloc::format;
+use alloc::string::{String, ToString as _};
 use core::fmt;
 
 use crate::host::{Host, HostError};
@@ -53,6 +55,21 @@ impl Authority {
         };
         let host = Host::parse(host)?;
         Ok(Self { host, port })
+    }
+
+    /// The value of a `Host` field: without the port if it is the scheme's own (RFC 9110 section
+    /// 7.2), and without the zone of an IPv6 address, which has a meaning on this machine only
+    /// (RFC 6874 section 4). With `None` the port is always there.
+    pub fn host_field(&self, scheme_port: Option<u16>) -> String {
+        let host = match &self.host {
+            Host::V6(host) => format!("[{}]", host.address()),
+            host => host.to_string(),
+        };
+        if scheme_port == Some(self.port) {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
     }
 }
 

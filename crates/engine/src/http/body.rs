@@ -92,7 +92,7 @@ enum Content {
         /// The bytes that are missing yet, if the content has a length.
         left: Option<u64>,
         /// The connection, which is kept if the body ends without an error.
-        lease: Option<Lease>,
+        lease: Option<Lease<RequestBody>>,
         /// Lets a held-back request body end with the answer.
         _expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
@@ -144,7 +144,11 @@ impl RequestBody {
 
 /// The content of an answer broke off, with an error or before its length. The connection is in no
 /// state to carry another request.
-fn broke_off(flow: &Flow, lease: &mut Option<Lease>, error: Option<BodyError>) -> BodyError {
+fn broke_off(
+    flow: &Flow,
+    lease: &mut Option<Lease<RequestBody>>,
+    error: Option<BodyError>,
+) -> BodyError {
     let Some(lease) = lease.take() else {
         return "the content broke off".into();
     };
@@ -188,7 +192,7 @@ impl Answer {
     /// The body of an upstream's answer.
     pub(super) fn upstream(
         body: Incoming,
-        lease: Lease,
+        lease: Lease<RequestBody>,
         expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
         place: Place,

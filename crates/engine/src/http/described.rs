@@ -10,11 +10,11 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 use super::framing::{Flaw, Framing, is_token, is_visible};
+use super::headers;
 use super::inside::{self, AskedInside, Fields, Head};
 use super::target::{self, TargetError};
 use super::unix_socket::{self, FieldFlaw};
 use super::upgrade::UpgradeOffer;
-use super::{headers, host_field};
 use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::live_policy::Generation;
@@ -87,11 +87,7 @@ impl DescribedHead {
         if method == Method::CONNECT {
             return Err(Unreadable::Connect);
         }
-        let own_port = if protocol == Protocol::Http {
-            ":80"
-        } else {
-            ":443"
-        };
+        let own_port = if protocol == Protocol::Http { 80 } else { 443 };
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = HeaderName::from_bytes(name.as_bytes());
@@ -102,7 +98,7 @@ impl DescribedHead {
             full.map_err(|_| Unreadable::Flaw(Flaw::TooManyFields))?;
         }
         if !headers.contains_key(HOST) {
-            headers.insert(HOST, host_field(authority, own_port));
+            headers.insert(HOST, headers::host_field(authority, own_port));
         }
         // No byte of the target ends the request line.
         if !target.bytes().all(is_visible) {

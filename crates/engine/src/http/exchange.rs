@@ -235,8 +235,8 @@ enum Unsent {
     Taken,
 }
 
-impl From<Unanswered> for Broken {
-    fn from(unanswered: Unanswered) -> Self {
+impl From<Unanswered<RequestBody>> for Broken {
+    fn from(unanswered: Unanswered<RequestBody>) -> Self {
         match unanswered {
             Unanswered::Unsent(request, broken) => Self {
                 failure: broken.into(),
@@ -263,7 +263,7 @@ async fn exchange(
     session: &Session,
     passage: &Passage,
     sent: &Sent,
-    mut lease: Lease,
+    mut lease: Lease<RequestBody>,
     request: Request<RequestBody>,
     held: &Held,
 ) -> Result<Outcome, Broken> {
@@ -376,7 +376,7 @@ fn codings(sent: &Sent, fields: &HeaderMap) -> Option<Codings> {
 /// section 15.2.2). It must have the whole request first, or it would take the rest for the new protocol.
 async fn switch(
     sent: &Sent,
-    lease: &Lease,
+    lease: &Lease<RequestBody>,
     mut response: Response<Incoming>,
 ) -> Result<Outcome, BrokenAnswer> {
     let protocols = sent

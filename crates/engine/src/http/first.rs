@@ -11,6 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use tokio::time::timeout;
 
+use super::body::RequestBody;
 use super::passage::Passage;
 use crate::live_policy::Generation;
 use crate::tls::Wire;
@@ -27,13 +28,13 @@ pub(crate) struct First {
 /// The client's connections to the origin.
 enum OriginConnections {
     /// For one request at a time, until the first request takes it; or why it could not be opened.
-    Once(Option<Result<Lease, UpstreamError>>),
+    Once(Option<Result<Lease<RequestBody>, UpstreamError>>),
     /// Connections that carry many requests at once, the oldest first.
-    Multiplexed(Vec<Lease>),
+    Multiplexed(Vec<Lease<RequestBody>>),
 }
 
 impl First {
-    pub(crate) fn new(opened: Result<Lease, UpstreamError>) -> Self {
+    pub(crate) fn new(opened: Result<Lease<RequestBody>, UpstreamError>) -> Self {
         let connections = match opened {
             Ok(lease) if lease.is_multiplexed() => {
                 OriginConnections::Multiplexed(vec![lease.without_place()])
@@ -47,7 +48,10 @@ impl First {
     }
 
     /// A connection with room for another request, if it was vetted under the settings in force.
-    pub(super) fn take(&self, passage: &Passage) -> Result<Option<Lease>, UpstreamError> {
+    pub(super) fn take(
+        &self,
+        passage: &Passage,
+    ) -> Result<Option<Lease<RequestBody>>, UpstreamError> {
         let Passage::Host(permit) = passage else {
             return Ok(None);
         };
@@ -70,10 +74,10 @@ impl First {
     pub(super) async fn open(
         &self,
         passage: &Passage,
-        upstream: &Upstream,
+        upstream: &Upstream<RequestBody>,
         wire: Wire,
         tried: Option<&ConnectionId>,
-    ) -> Result<Lease, UpstreamError> {
+    ) -> Result<Lease<RequestBody>, UpstreamError> {
         if wire != Wire::TlsHttp2 {
             return passage.open(upstream, wire).await;
         }
@@ -96,10 +100,13 @@ impl First {
 }
 
 impl OriginConnections {
-    fn take(&mut self, generation: &Generation) -> Option<Result<Lease, UpstreamError>> {
+    fn take(
+        &mut self,
+        generation: &Generation,
+    ) -> Option<Result<Lease<RequestBody>, UpstreamError>> {
         match self {
             Self::Once(opened) => {
-                let is_usable = |opened: &Result<Lease, UpstreamError>| {
+                let is_usable = |opened: &Result<Lease<RequestBody>, UpstreamError>| {
                     opened
                         .as_ref()
                         .map_or(true, |lease| lease.is_of(generation))
@@ -121,7 +128,7 @@ impl OriginConnections {
     }
 
     /// Keeps a connection for further requests, if it carries many at once.
-    fn keep(&mut self, lease: &Lease) {
+    fn keep(&mut self, lease: &Lease<RequestBody>) {
         let Some(lease) = lease.keeper() else {
             return;
         };

@@ -34,7 +34,7 @@ pub(super) fn to_upstream(
     if trailers {
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    let own_port = if wire == Wire::Plain { ":80" } else { ":443" };
+    let own_port = if wire == Wire::Plain { 80 } else { 443 };
     headers.insert(HOST, host_field(authority, own_port));
 }
 
@@ -156,21 +156,11 @@ pub(super) fn authenticate_the_connection(headers: &HeaderMap) -> bool {
         .any(|name| headers.get_all(name).iter().any(of_connection))
 }
 
-/// The `Host` field for an authority: without the port where it is the scheme's own (RFC 9110
-/// section 7.2).
-pub(crate) fn host_field(authority: &Authority, own_port: &str) -> HeaderValue {
-    let text = authority.to_string();
-    let text = text.strip_suffix(own_port).unwrap_or(&text);
-    // A field can hold every byte of a canonical host, except for an IPv6 zone, which has a meaning
-    // on this machine only (RFC 6874 section 4).
-    let text = match text.split_once('%') {
-        Some((address, zone)) => match zone.split_once(']') {
-            Some((_, rest)) => format!("{address}]{rest}"),
-            None => address.to_owned(),
-        },
-        None => text.to_owned(),
-    };
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+/// The `Host` field for an authority whose scheme has this port.
+pub(super) fn host_field(authority: &Authority, own_port: u16) -> HeaderValue {
+    // A field can hold every byte of a canonical host.
+    HeaderValue::from_str(&authority.host_field(Some(own_port)))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// The elements of a field that is a list (RFC 9110 section 5.6.1), in the order of the fields. Empty
@@ -422,7 +412,7 @@ mod tests {
             ("0x7f.1:80", "127.0.0.1"),
         ] {
             let authority = Authority::parse(authority, None).expect("an authority");
-            assert_eq!(host_field(&authority, ":80"), wanted, "{authority}");
+            assert_eq!(host_field(&authority, 80), wanted, "{authority}");
         }
     }
 }

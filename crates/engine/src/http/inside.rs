@@ -327,7 +327,7 @@ pub(super) fn path(
 
 /// The target of an HTTP/2 request: h2 takes the pseudo-header fields from it.
 fn whole_uri(authority: &Authority, path: PathAndQuery) -> Option<Uri> {
-    let host = headers::host_field(authority, ":443");
+    let host = authority.host_field(Some(443));
     Uri::builder()
         .scheme(Scheme::HTTPS)
         .authority(host.as_bytes())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use codex_network_policy::Authority;
 
+use super::body::RequestBody;
 use crate::attempt::UNIX_SOCKET;
 use crate::enforce::unix_socket::SocketPermit;
 use crate::enforce::{Flow, LeadsTo, Permit, Standing};
@@ -62,7 +63,11 @@ impl Passage {
     }
 
     /// A kept connection.
-    pub(super) async fn kept(&self, upstream: &Upstream, wire: Wire) -> Option<Lease> {
+    pub(super) async fn kept(
+        &self,
+        upstream: &Upstream<RequestBody>,
+        wire: Wire,
+    ) -> Option<Lease<RequestBody>> {
         match self {
             Self::Host(permit) => upstream.pooled(permit, wire).await,
             Self::UnixSocket(permit, _) => upstream.pooled_unix_socket(permit).await,
@@ -72,9 +77,9 @@ impl Passage {
     /// A new connection, for requests that do not offer to change protocols outside TLS.
     pub(super) async fn open(
         &self,
-        upstream: &Upstream,
+        upstream: &Upstream<RequestBody>,
         wire: Wire,
-    ) -> Result<Lease, UpstreamError> {
+    ) -> Result<Lease<RequestBody>, UpstreamError> {
         match self {
             Self::Host(permit) => upstream.connect_http(permit, wire).await,
             Self::UnixSocket(permit, _) => upstream.connect_unix_socket(permit).await,

@@ -12,15 +12,14 @@ use h2::client::{self, Connection, SendRequest};
 use h2::{Reason, SendStream};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Outgoing;
 use super::answer_error::AnswerError;
 use super::lease::{FarEnd, Unanswered};
 use crate::frames::FrameMeter;
-use crate::http::RequestBody;
 use crate::http2::{self, GivenUp, Received, SendError};
 use crate::http2_memory::{Need, Share};
 use crate::incoming::{BodyError, Incoming};
@@ -119,12 +118,12 @@ impl Sender {
     }
 
     /// Sends a request and returns the answer. Dropping the future resets the stream.
-    pub(super) async fn send(
+    pub(super) async fn send<B: Outgoing>(
         self,
-        request: Request<RequestBody>,
+        request: Request<B>,
         far: FarEnd,
         on_interim: impl Fn(StatusCode, &HeaderMap) + Send + Sync,
-    ) -> Result<Response<Incoming>, Unanswered> {
+    ) -> Result<Response<Incoming>, Unanswered<B>> {
         if let Some(error) = self.error() {
             let broken = far.broken_head(error);
             return Err(Unanswered::Unsent(Some(Box::new(request)), broken));
@@ -189,7 +188,7 @@ impl Sender {
     /// Why the request of a stream has no answer. An origin has not processed it if it refused the stream
     /// (RFC 9113 section 8.7), or said goodbye before it (section 6.8; h2 gives this error to no other
     /// stream). It was not sent if its stream never left, for there were as many as the origin allows.
-    fn unanswered(&self, stream: u32, error: h2::Error, far: &FarEnd) -> Unanswered {
+    fn unanswered<B>(&self, stream: u32, error: h2::Error, far: &FarEnd) -> Unanswered<B> {
         let is_goodbye = error.is_go_away() && error.is_remote();
         if is_goodbye {
             far.go_away();
@@ -217,8 +216,8 @@ struct Upload {
 
 impl Upload {
     /// Sends the content until the client has given the request up.
-    fn begin(
-        content: RequestBody,
+    fn begin<B: Outgoing>(
+        content: B,
         mut stream: SendStream<Bytes>,
         given_up: Option<GivenUp>,
     ) -> Self {
@@ -281,6 +280,8 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::FutureExt as _;
+    use http_body_util::combinators::UnsyncBoxBody;
+    use http_body_util::{BodyExt as _, Empty};
     use tokio::io::{AsyncReadExt as _, DuplexStream};
 
     use super::*;
@@ -304,8 +305,12 @@ mod tests {
             .expect("a connection")
     }
 
-    fn get() -> Request<RequestBody> {
-        let request = Request::get("https://origin.test/").body(RequestBody::empty());
+    fn no_content() -> UnsyncBoxBody<Bytes, BodyError> {
+        Empty::new().map_err(|never| match never {}).boxed_unsync()
+    }
+
+    fn get() -> Request<UnsyncBoxBody<Bytes, BodyError>> {
+        let request = Request::get("https://origin.test/").body(no_content());
         request.expect("a request")
     }
 

@@ -18,10 +18,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Body as _;
 use hyper::client::conn::http1;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Outgoing;
 use super::answer_error::{AnswerError, Answerer, BrokenAnswer};
 use super::connection::Connection;
 use super::cut::Cut;
@@ -31,7 +31,6 @@ use super::pool::{Checkout, Idle, KEEP_MILLIS, Pool};
 use super::proxy::{self, AbsoluteForm};
 use crate::drain::Drain;
 use crate::enforce::LeadsTo;
-use crate::http::RequestBody;
 use crate::incoming::{BodyError, Incoming};
 use crate::live_policy::Generation;
 
@@ -40,22 +39,20 @@ use crate::live_policy::Generation;
 const KEEP_MARGIN: Duration = Duration::from_secs(1);
 
 /// The sending half of a connection.
-#[derive(Debug)]
-pub(crate) enum Sender {
+pub(crate) enum Sender<B> {
     /// One request at a time.
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(http1::SendRequest<B>),
     /// Many requests at a time, each with a place.
     Http2(http2::Sender),
 }
 
 /// A connection in use. [`release`](Self::release) keeps it for the next request; dropping it
 /// closes it.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    pool: Arc<Pool>,
+pub(crate) struct Lease<B> {
+    pool: Arc<Pool<B>>,
     key: Checkout,
     drain: Drain,
-    sender: Sender,
+    sender: Sender<B>,
     far: FarEnd,
     fate: Fate,
     /// The place of a request among those that an HTTP/2 connection carries at once.
@@ -63,9 +60,9 @@ pub(crate) struct Lease {
 }
 
 /// Why a request has no answer.
-pub(crate) enum Unanswered {
+pub(crate) enum Unanswered<B> {
     /// It was not sent, since the connection has ended. The request is there if it can be had back.
-    Unsent(Option<Box<Request<RequestBody>>>, BrokenAnswer),
+    Unsent(Option<Box<Request<B>>>, BrokenAnswer),
     /// The origin says that it has not processed it.
     Unprocessed(h2::Error),
     /// Its content broke off.
@@ -180,7 +177,7 @@ impl FarEnd {
     }
 
     /// Why a request over HTTP/1 has no answer.
-    fn unanswered(&self, unsent: Option<Request<RequestBody>>, error: hyper::Error) -> Unanswered {
+    fn unanswered<B>(&self, unsent: Option<Request<B>>, error: hyper::Error) -> Unanswered<B> {
         match unsent {
             Some(request) => Unanswered::Unsent(Some(Box::new(request)), self.broken_head(error)),
             None if error.is_user() => Unanswered::Content(error.into()),
@@ -208,12 +205,12 @@ impl FarEnd {
     }
 }
 
-impl Lease {
+impl<B: Outgoing> Lease<B> {
     /// A lease of a new connection, for its first request.
     pub(super) fn new(
-        pool: Arc<Pool>,
+        pool: Arc<Pool<B>>,
         key: Checkout,
-        sender: Sender,
+        sender: Sender<B>,
         far: FarEnd,
         drain: Drain,
     ) -> Self {
@@ -236,9 +233,9 @@ impl Lease {
     /// given to `on_interim` as they come (RFC 9110 section 15.2).
     pub(crate) fn send(
         &mut self,
-        mut request: Request<RequestBody>,
+        mut request: Request<B>,
         on_interim: impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static,
-    ) -> BoxFuture<'static, Result<Response<Incoming>, Unanswered>> {
+    ) -> BoxFuture<'static, Result<Response<Incoming>, Unanswered<B>>> {
         let is_last = self.ends_with(&request);
         let far = self.far.clone();
         match &mut self.sender {
@@ -266,7 +263,7 @@ impl Lease {
     }
 
     /// Whether no request may follow this one on an HTTP/1 connection.
-    fn ends_with(&self, request: &Request<RequestBody>) -> bool {
+    fn ends_with(&self, request: &Request<B>) -> bool {
         let adds_secret = self.key.injects_secrets() || self.far.adds_credentials();
         !request.body().is_end_stream()
             && (adds_secret || !defines_content(request.method().as_str()))
@@ -424,7 +421,7 @@ impl PartialEq for ConnectionId {
     }
 }
 
-impl Sender {
+impl<B> Sender<B> {
     fn is_closed(&self) -> bool {
         match self {
             Self::Http1(sender) => sender.is_closed(),

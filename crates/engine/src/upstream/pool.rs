@@ -20,12 +20,12 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::Outgoing;
 use super::lease::{FarEnd, Lease, Sender};
 use crate::attempt::UNIX_SOCKET;
 use crate::drain::Drain;
 use crate::enforce::Permit;
 use crate::enforce::unix_socket::SocketPermit;
-use crate::http::RequestBody;
 use crate::socket_file::SocketIdentity;
 use crate::tls::Wire;
 
@@ -69,17 +69,15 @@ pub(super) enum Peer {
 }
 
 /// The kept connections.
-#[derive(Debug, Default)]
-pub(crate) struct Pool {
-    kept: Mutex<Kept>,
+pub(crate) struct Pool<B> {
+    kept: Mutex<Kept<B>>,
     /// A connection was kept that is to be closed before all others.
     sooner: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
+struct Kept<B> {
     generation: u64,
-    idle: HashMap<Key, Vec<Idle>>,
+    idle: HashMap<Key, Vec<Idle<B>>>,
     count: usize,
     /// When the next connections are closed; `None` while no task waits for that.
     closes_at: Option<Instant>,
@@ -87,9 +85,8 @@ struct Kept {
 }
 
 /// A connection over HTTP/1 that waits for a request.
-#[derive(Debug)]
-pub(super) struct Idle {
-    sender: SendRequest<RequestBody>,
+pub(super) struct Idle<B> {
+    sender: SendRequest<B>,
     far: FarEnd,
     since: Instant,
 }
@@ -144,13 +141,37 @@ impl fmt::Display for Checkout {
     }
 }
 
-impl Pool {
+impl<B> Default for Kept<B> {
+    fn default() -> Self {
+        Self {
+            generation: 0,
+            idle: HashMap::new(),
+            count: 0,
+            closes_at: None,
+            closed: false,
+        }
+    }
+}
+
+impl<B: Outgoing> Pool<B> {
+    pub(crate) fn new() -> Self {
+        Self {
+            kept: Mutex::default(),
+            sooner: Notify::new(),
+        }
+    }
+
+    /// How many connections are kept.
     pub(crate) fn idle(&self) -> usize {
         self.lock().count
     }
 
     /// Takes a kept connection that is still open and ready, the youngest first.
-    pub(crate) async fn checkout(self: &Arc<Self>, key: Checkout, drain: &Drain) -> Option<Lease> {
+    pub(crate) async fn checkout(
+        self: &Arc<Self>,
+        key: Checkout,
+        drain: &Drain,
+    ) -> Option<Lease<B>> {
         loop {
             let mut idle = self.lock().take(&key)?;
             if idle.is_fresh(Instant::now()) && idle.sender.ready().await.is_ok() {
@@ -175,7 +196,7 @@ impl Pool {
     }
 
     /// Keeps a connection until its time is over.
-    pub(super) fn put(self: &Arc<Self>, key: Checkout, idle: Idle, drain: &Drain) {
+    pub(super) fn put(self: &Arc<Self>, key: Checkout, idle: Idle<B>, drain: &Drain) {
         let until = idle.until();
         let mut kept = self.lock();
         if !kept.put(key, idle) {
@@ -219,13 +240,13 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> parking_lot::MutexGuard<'_, Kept> {
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Kept<B>> {
         self.kept.lock()
     }
 }
 
-impl Kept {
-    fn take(&mut self, key: &Checkout) -> Option<Idle> {
+impl<B> Kept<B> {
+    fn take(&mut self, key: &Checkout) -> Option<Idle<B>> {
         self.begin(key.generation);
         if key.generation != self.generation {
             return None;
@@ -236,7 +257,7 @@ impl Kept {
     }
 
     /// Returns whether the connection is kept.
-    fn put(&mut self, key: Checkout, new: Idle) -> bool {
+    fn put(&mut self, key: Checkout, new: Idle<B>) -> bool {
         self.begin(key.generation);
         if self.closed || key.generation != self.generation || self.count >= IN_ALL {
             return false;
@@ -292,8 +313,8 @@ impl Kept {
     }
 }
 
-impl Idle {
-    pub(super) fn new(sender: SendRequest<RequestBody>, far: FarEnd) -> Self {
+impl<B> Idle<B> {
+    pub(super) fn new(sender: SendRequest<B>, far: FarEnd) -> Self {
         Self {
             sender,
             far,

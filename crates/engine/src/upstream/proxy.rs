@@ -28,7 +28,6 @@ use super::connection::Stream;
 use super::error::UpstreamError;
 use crate::connect_error::ConnectError;
 use crate::enforce::{Permit, VettedAddrs};
-use crate::http::{RequestBody, host_field};
 use crate::live_policy::Generation;
 use crate::resolve::ResolveError;
 use crate::tls::{Offer, TlsError};
@@ -214,7 +213,7 @@ pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
 fn connect_request(proxy: &UpstreamProxy, authority: &Authority) -> Vec<u8> {
     // A zone means nothing on another machine, and the port is always written (RFC 9110 section
     // 9.3.6).
-    let target = host_field(authority, "");
+    let target = authority.host_field(None);
     let target = target.as_bytes();
     let mut request = [b"CONNECT ", target, b" HTTP/1.1\r\nHost: ", target, b"\r\n"].concat();
     if let Some(credentials) = basic(proxy) {
@@ -228,7 +227,7 @@ fn connect_request(proxy: &UpstreamProxy, authority: &Authority) -> Vec<u8> {
 
 impl AbsoluteForm {
     pub(super) fn new(proxy: &UpstreamProxy, authority: &Authority) -> Result<Self, ProxyError> {
-        let authority = uri::Authority::try_from(host_field(authority, ":80").as_bytes())
+        let authority = uri::Authority::try_from(authority.host_field(Some(80)).as_bytes())
             .map_err(|_| ProxyError::NoForm)?;
         Ok(Self {
             authority,
@@ -242,7 +241,7 @@ impl AbsoluteForm {
 }
 
 /// Gives an HTTP/1 request the form for its receiver: the proxy, or the origin (`None`).
-pub(super) fn address(request: &mut Request<RequestBody>, proxy: Option<&AbsoluteForm>) {
+pub(super) fn address<B>(request: &mut Request<B>, proxy: Option<&AbsoluteForm>) {
     // A request that could not be sent passes here again.
     request.headers_mut().remove(PROXY_AUTHORIZATION);
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
@@ -298,7 +297,7 @@ mod tests {
             let proxy = proxies.http().expect("a proxy");
             let form = AbsoluteForm::new(proxy, &authority).expect("a form");
             assert!(!format!("{form:?}").contains("dXNlcjpwYXNz"), "{form:?}");
-            let mut request = Request::new(RequestBody::empty());
+            let mut request = Request::new(());
             *request.uri_mut() = Uri::from_static("/a?b");
             // To the proxy twice, as after a failed send; then to the origin itself.
             for _ in 0..2 {
@@ -313,7 +312,7 @@ mod tests {
             }
             address(&mut request, None);
             assert_eq!(request.uri().to_string(), "/a?b");
-            let mut options = Request::new(RequestBody::empty());
+            let mut options = Request::new(());
             *options.uri_mut() = Uri::from_static("*");
             address(&mut options, None);
             assert_eq!(options.uri(), "*");
