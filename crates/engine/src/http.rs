@@ -66,7 +66,7 @@ use crate::live_policy::Generation;
 use crate::mitm::Interception;
 use crate::outcome::Ending;
 use crate::owner::ConnectionHandle;
-use crate::respond::{self, Door};
+use crate::respond::{self, RefusalFormat};
 use crate::shared::Shared;
 use crate::tls::Wire;
 use crate::tunnel::Tunnel;
@@ -339,7 +339,9 @@ impl Session {
             connection: self.connection.clone(),
         };
         if request.method() == Method::CONNECT {
-            connect::answer(self, client, &request).await
+            connect::answer(self, client, &request)
+                .await
+                .map(Answer::own)
         } else {
             forward::answer(self, client, request).await
         }
@@ -366,7 +368,7 @@ impl Session {
         generation: &Generation,
         attempt: &Attempt,
         uri: &Uri,
-    ) -> Response<Answer> {
+    ) -> Response<Bytes> {
         let TargetError::Host { text, .. } = error else {
             // `OPTIONS *` is a ping of this server (RFC 9110 section 9.3.7), and well-formed. `proxyctl
             // doctor` sends it.
@@ -376,15 +378,15 @@ impl Session {
             }
             return respond::bad_request(&error.to_string());
         };
-        let (door, default_port) = match attempt.protocol {
-            Protocol::HttpConnect => (Door::Connect, 0),
-            _ => (Door::Http, 80),
+        let (format, default_port) = match attempt.protocol {
+            Protocol::HttpConnect => (RefusalFormat::Text, 0),
+            _ => (RefusalFormat::Json, 80),
         };
         let port = uri.port_u16().unwrap_or(default_port);
         let host = uri.host().unwrap_or(text).as_bytes();
         let enforcer = &self.shared.enforcer;
         let refusal = enforcer.refuse_invalid_host(generation, attempt, host, port);
-        respond::refusal(&refusal, door)
+        respond::refusal(&refusal, format)
     }
 
     /// Whether the limit on log lines allows this client another one.
@@ -418,7 +420,7 @@ impl Session {
             None | Some(Stop::Idle | Stop::Finished) => None,
             Some(Stop::Flaw(flaw)) => {
                 self.say_malformed(&flaw);
-                Some(respond::malformed(flaw))
+                Some(respond::malformed(flaw.status(), &flaw))
             }
             Some(Stop::BrokenContent(flaw)) => {
                 self.say_malformed(&flaw);

@@ -15,8 +15,6 @@ use serde::Serialize;
 
 use crate::attempt::{DestinationKind, Refusal};
 use crate::enforce::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
-use crate::http::Answer;
-use crate::http::framing::Flaw;
 
 pub(crate) use failure::{failure, socks_failure};
 
@@ -27,11 +25,11 @@ pub(crate) const POLICY_DECISION: HeaderName = HeaderName::from_static("x-networ
 /// What the first line of a text answer to a blocked request begins with (SPEC H5).
 const DECISION_LINE: &str = "CODEX_NETWORK_POLICY_DECISION";
 
-/// The format of a refusal: JSON for plain HTTP, text for clients that see it as a failed CONNECT.
+/// The format of a refusal (SPEC H5): JSON for plain HTTP, text for CONNECT and inside intercepted TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
-    Http,
-    Connect,
+pub(crate) enum RefusalFormat {
+    Json,
+    Text,
 }
 
 /// The fields that machines read, in the order that SPEC H5 gives.
@@ -59,7 +57,7 @@ struct BlockedBody<'a> {
 }
 
 /// The answer to a refused request.
-pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
+pub(crate) fn refusal(refusal: &Refusal, format: RefusalFormat) -> Response<Bytes> {
     let decision = &refusal.decision;
     let reason = decision.reason();
     let fields = DecisionFields {
@@ -75,7 +73,7 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
         DestinationKind::Host => sentence(refusal),
         DestinationKind::UnixSocket => unix_socket::sentence(refusal),
     };
-    let (status, content_type, body) = match door {
+    let (status, content_type, body) = match format {
         _ if reason == Reason::ProxyDisabled => (
             StatusCode::SERVICE_UNAVAILABLE,
             "text/plain",
@@ -92,7 +90,7 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
             "text/plain",
             "unix sockets unsupported".to_owned(),
         ),
-        Door::Http => {
+        RefusalFormat::Json => {
             let body = BlockedBody {
                 status: "blocked",
                 host: fields.host,
@@ -109,7 +107,7 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
                 serde_json::to_string(&body).unwrap_or_default(),
             )
         }
-        Door::Connect => (
+        RefusalFormat::Text => (
             StatusCode::FORBIDDEN,
             "text/plain",
             format!("{DECISION_LINE} {json}\n{sentence}\n"),
@@ -126,12 +124,12 @@ pub(crate) fn refusal(refusal: &Refusal, door: Door) -> Response<Answer> {
 }
 
 /// `400` for a request that cannot be served.
-pub(crate) fn bad_request(why: &str) -> Response<Answer> {
+pub(crate) fn bad_request(why: &str) -> Response<Bytes> {
     closing(text(StatusCode::BAD_REQUEST, why))
 }
 
 /// Marks an answer as the last one of its connection.
-pub(crate) fn closing(mut response: Response<Answer>) -> Response<Answer> {
+pub(crate) fn closing(mut response: Response<Bytes>) -> Response<Bytes> {
     let close = HeaderValue::from_static("close");
     response
         .headers_mut()
@@ -140,7 +138,7 @@ pub(crate) fn closing(mut response: Response<Answer>) -> Response<Answer> {
 }
 
 /// `405` for a CONNECT inside intercepted TLS (SPEC M7).
-pub(crate) fn connect_inside() -> Response<Answer> {
+pub(crate) fn connect_inside() -> Response<Bytes> {
     let mut response = text(
         StatusCode::METHOD_NOT_ALLOWED,
         "CONNECT is for the proxy itself, not for a connection through it",
@@ -152,8 +150,8 @@ pub(crate) fn connect_inside() -> Response<Answer> {
 
 /// `421` for a request inside intercepted TLS that names another authority (SPEC M7, RFC 9110
 /// section 15.5.20).
-pub(crate) fn misdirected(refused: &Refusal) -> Response<Answer> {
-    let mut response = refusal(refused, Door::Connect);
+pub(crate) fn misdirected(refused: &Refusal) -> Response<Bytes> {
+    let mut response = refusal(refused, RefusalFormat::Text);
     *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
     response
 }
@@ -174,14 +172,15 @@ pub(crate) enum TlsAlert {
 }
 
 /// `200` for a CONNECT whose other end is connected.
-pub(crate) fn connected() -> Response<Answer> {
-    Response::new(Answer::own(Bytes::new()))
+pub(crate) fn connected() -> Response<Bytes> {
+    Response::new(Bytes::new())
 }
 
-/// A whole message for a client whose bytes were not a valid request (SPEC H4).
-pub(crate) fn malformed(flaw: Flaw) -> Vec<u8> {
-    let status = StatusCode::from_u16(flaw.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    whole_message(status, &flaw.to_string())
+/// A whole message for a client whose bytes were not a valid request (SPEC H4), with the status and
+/// the reason that the parser gives.
+pub(crate) fn malformed(status: u16, why: &dyn std::fmt::Display) -> Vec<u8> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    whole_message(status, &why.to_string())
 }
 
 /// A whole message for a client that began a request and did not finish it in time.
@@ -245,12 +244,12 @@ pub(crate) enum Reply {
     AddressTypeNotSupported = 0x08,
 }
 
-fn text(status: StatusCode, line: &str) -> Response<Answer> {
+fn text(status: StatusCode, line: &str) -> Response<Bytes> {
     own(status, "text/plain", format!("{line}\n"))
 }
 
-fn own(status: StatusCode, content_type: &'static str, body: String) -> Response<Answer> {
-    let mut response = Response::new(Answer::own(body));
+fn own(status: StatusCode, content_type: &'static str, body: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     response
         .headers_mut()
@@ -354,7 +353,6 @@ fn sentence(refusal: &Refusal) -> String {
 #[cfg(test)]
 mod tests {
     use codex_network_policy::Decision;
-    use http_body_util::BodyExt as _;
 
     use super::*;
 
@@ -370,13 +368,8 @@ mod tests {
         }
     }
 
-    async fn read(response: Response<Answer>) -> (u16, HeaderMap, String) {
+    fn read(response: Response<Bytes>) -> (u16, HeaderMap, String) {
         let (parts, body) = response.into_parts();
-        let body = body
-            .collect()
-            .await
-            .expect("own bodies do not fail")
-            .to_bytes();
         (
             parts.status.as_u16(),
             parts.headers,
@@ -384,10 +377,10 @@ mod tests {
         )
     }
 
-    #[tokio::test]
-    async fn h5_a_block_of_plain_http_is_json() {
+    #[test]
+    fn h5_a_block_of_plain_http_is_json() {
         let refusal_ = refused(Reason::NotAllowed, Source::BaselinePolicy, Protocol::Http);
-        let (status, headers, body) = read(refusal(&refusal_, Door::Http)).await;
+        let (status, headers, body) = read(refusal(&refusal_, RefusalFormat::Json));
         assert_eq!(status, 403);
         assert_eq!(headers[CONTENT_TYPE], "application/json");
         assert_eq!(headers[PROXY_ERROR], "blocked-by-allowlist");
@@ -400,14 +393,14 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn h5_a_block_of_connect_is_text_with_the_decision_first() {
+    #[test]
+    fn h5_a_block_of_connect_is_text_with_the_decision_first() {
         let refusal_ = refused(
             Reason::Denied,
             Source::BaselinePolicy,
             Protocol::HttpConnect,
         );
-        let (status, headers, body) = read(refusal(&refusal_, Door::Connect)).await;
+        let (status, headers, body) = read(refusal(&refusal_, RefusalFormat::Text));
         assert_eq!(status, 403);
         assert_eq!(headers[CONTENT_TYPE], "text/plain");
         assert_eq!(headers[PROXY_ERROR], "blocked-by-denylist");
@@ -422,11 +415,11 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn l6_a_disabled_proxy_answers_503() {
+    #[test]
+    fn l6_a_disabled_proxy_answers_503() {
         let refusal_ = refused(Reason::ProxyDisabled, Source::ProxyState, Protocol::Http);
-        for door in [Door::Http, Door::Connect] {
-            let (status, headers, body) = read(refusal(&refusal_, door)).await;
+        for format in [RefusalFormat::Json, RefusalFormat::Text] {
+            let (status, headers, body) = read(refusal(&refusal_, format));
             assert_eq!((status, body.as_str()), (503, "network proxy is disabled"));
             assert_eq!(headers[PROXY_ERROR], "blocked-by-policy");
         }

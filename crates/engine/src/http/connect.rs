@@ -1,16 +1,16 @@
 //! CONNECT: dial first, then answer (SPEC H8). A 200 means that the other end is connected.
 
+use bytes::Bytes;
 use codex_network_policy::{Content, Handling, Hooked, Protocol};
 use http::{Request, Response};
 
-use super::body::Answer;
 use super::target;
 use super::{Next, Session};
 use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::incoming::Incoming;
 use crate::mitm::Interception;
-use crate::respond::{self, Door};
+use crate::respond::{self, RefusalFormat};
 use crate::tunnel::Tunnel;
 
 /// Carries out a CONNECT. A failed one is the last request of its connection: what the client sent
@@ -19,7 +19,7 @@ pub(super) async fn answer(
     session: &Session,
     client: Client,
     request: &Request<Incoming>,
-) -> Response<Answer> {
+) -> Response<Bytes> {
     let shared = &session.shared;
     let generation = shared.live().current();
     let attempt = Attempt {
@@ -44,7 +44,7 @@ pub(super) async fn answer(
         .await
     {
         Ok(permit) => permit,
-        Err(refusal) => return respond::closing(respond::refusal(&refusal, Door::Connect)),
+        Err(refusal) => return respond::closing(respond::refusal(&refusal, RefusalFormat::Text)),
     };
     match shared.upstream.open(&permit).await {
         Ok(upstream) => {
@@ -57,7 +57,7 @@ pub(super) async fn answer(
         Err(failure) => {
             let authority = permit.authority();
             permit.flow().end(failure.ending());
-            respond::closing(respond::failure(&failure, authority, Door::Connect))
+            respond::closing(respond::failure(&failure, authority, RefusalFormat::Text))
         }
     }
 }

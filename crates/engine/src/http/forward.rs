@@ -12,7 +12,7 @@ use super::{EmptyPath, Session, headers, target, unix_socket};
 use crate::attempt::{Attempt, UNIX_SOCKET};
 use crate::client::Client;
 use crate::incoming::Incoming;
-use crate::respond::{self, Door};
+use crate::respond::{self, RefusalFormat};
 use crate::tls::Wire;
 
 pub(super) async fn answer(
@@ -37,14 +37,15 @@ pub(super) async fn answer(
         Ok(target) if request.extensions().get::<EmptyPath>().is_some() => target.whole_server(),
         Ok(target) => target,
         Err(error) => {
-            return session.refuse_target(&error, &generation, &attempt, request.uri());
+            let refused = session.refuse_target(&error, &generation, &attempt, request.uri());
+            return refused.map(Answer::own);
         }
     };
     let socket = match unix_socket::path(request.headers()) {
         Ok(path) => path,
         Err(flaw) => {
             session.say_malformed(&flaw);
-            return respond::bad_request(&flaw.to_string());
+            return respond::bad_request(&flaw.to_string()).map(Answer::own);
         }
     };
     let scrutiny = generation.policy().scrutiny(&target.authority.host);
@@ -55,7 +56,9 @@ pub(super) async fn answer(
             .await
         {
             Ok(permit) => Passage::Host(permit),
-            Err(refusal) => return respond::refusal(&refusal, Door::Http),
+            Err(refusal) => {
+                return respond::refusal(&refusal, RefusalFormat::Json).map(Answer::own);
+            }
         },
         Some(path) => {
             let permit = Box::pin(unix_socket::authorize(
@@ -66,7 +69,10 @@ pub(super) async fn answer(
             ));
             match permit.await {
                 Ok(permit) => Passage::UnixSocket(permit, target.authority),
-                Err(failure) => return respond::failure(&failure, &UNIX_SOCKET, Door::Http),
+                Err(failure) => {
+                    let format = RefusalFormat::Json;
+                    return respond::failure(&failure, &UNIX_SOCKET, format).map(Answer::own);
+                }
             }
         }
     };
@@ -79,5 +85,7 @@ pub(super) async fn answer(
     parts.version = Version::HTTP_11;
     exchange::send(session, passage, &sent, parts, body, None)
         .await
-        .unwrap_or_else(|(failure, passage)| respond::failure(&failure, &passage, Door::Http))
+        .unwrap_or_else(|(failure, passage)| {
+            respond::failure(&failure, &passage, RefusalFormat::Json).map(Answer::own)
+        })
 }

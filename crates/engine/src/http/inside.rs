@@ -6,6 +6,7 @@
 //! origin could give. The authority is the one that CONNECT named. A request for another authority is
 //! misdirected, whatever else it says.
 
+use bytes::Bytes;
 use codex_network_policy::{
     Authority, Content, HookRequest, HookVerdict, Hooked, Protocol, Scrutiny, is_same_field,
 };
@@ -25,7 +26,7 @@ use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::incoming::Incoming;
 use crate::live_policy::Generation;
-use crate::respond::{self, Door};
+use crate::respond::{self, RefusalFormat};
 use crate::tls::Wire;
 use crate::upstream::UpstreamError;
 
@@ -56,17 +57,17 @@ pub(super) async fn answer(
 ) -> Response<Answer> {
     let version = request.version();
     if request.method() == Method::CONNECT {
-        return connect(version);
+        return connect(version).map(Answer::own);
     }
     if version == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
         let flaw = "a request over HTTP/1.1 needs a Host field (RFC 9112 section 3.2)";
         session.say_malformed(&flaw);
-        return respond::bad_request(flaw);
+        return respond::bad_request(flaw).map(Answer::own);
     }
-    let (protocol, door) = if inside.wire == Wire::Plain {
-        (Protocol::Http, Door::Http)
+    let (protocol, format) = if inside.wire == Wire::Plain {
+        (Protocol::Http, RefusalFormat::Json)
     } else {
-        (Protocol::Https, Door::Connect)
+        (Protocol::Https, RefusalFormat::Text)
     };
     let shared = &session.shared;
     let generation = shared.live().current();
@@ -91,7 +92,7 @@ pub(super) async fn answer(
     let Some(path) = asked_for(&request, &authority, protocol) else {
         let enforcer = &shared.enforcer;
         let refusal = enforcer.refuse_misdirected(&generation, &attempt, &authority);
-        return respond::misdirected(&refusal);
+        return respond::misdirected(&refusal).map(Answer::own);
     };
     let permit = match shared
         .enforcer
@@ -103,7 +104,7 @@ pub(super) async fn answer(
             if version == Version::HTTP_2 {
                 tokio::spawn(body::discard(request.into_body()));
             }
-            return respond::refusal(&refusal, door);
+            return respond::refusal(&refusal, format).map(Answer::own);
         }
     };
     let (mut parts, body) = request.into_parts();
@@ -127,21 +128,25 @@ pub(super) async fn answer(
     }
     for action in &sent.actions {
         if headers::act(&mut parts.headers, action).is_err() {
-            return respond::bad_request("a header that the policy injects cannot be written");
+            let why = "a header that the policy injects cannot be written";
+            return respond::bad_request(why).map(Answer::own);
         }
     }
     (parts.uri, parts.version) = match inside.wire {
-        Wire::TlsHttp2 => match whole_uri(permit.authority(), path) {
-            Some(uri) => (uri, Version::HTTP_2),
-            None => return respond::bad_request("the request-target cannot be sent on"),
-        },
+        Wire::TlsHttp2 => {
+            let Some(uri) = whole_uri(permit.authority(), path) else {
+                let why = "the request-target cannot be sent on";
+                return respond::bad_request(why).map(Answer::own);
+            };
+            (uri, Version::HTTP_2)
+        }
         Wire::Plain | Wire::TlsHttp1 => (Uri::from(path), Version::HTTP_11),
     };
     let passage = Passage::Host(permit);
     exchange::send(session, passage, &sent, parts, body, Some(&inside.first))
         .await
         .unwrap_or_else(|(failure, passage)| {
-            let mut response = respond::failure(&failure, &passage, door);
+            let mut response = respond::failure(&failure, &passage, format).map(Answer::own);
             if let UpstreamError::NotProcessed(_) = failure {
                 response.extensions_mut().insert(NotProcessed);
             }
@@ -151,7 +156,7 @@ pub(super) async fn answer(
 
 /// Refuses a CONNECT. In HTTP/1 it is the last request of its connection: the bytes behind it were meant
 /// for a tunnel, so their framing was not checked.
-fn connect(version: Version) -> Response<Answer> {
+fn connect(version: Version) -> Response<Bytes> {
     let refused = respond::connect_inside();
     if version == Version::HTTP_2 {
         refused

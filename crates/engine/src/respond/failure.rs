@@ -3,18 +3,22 @@
 
 use std::fmt::Display;
 
+use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use super::{Door, Reply, refusal, text};
+use super::{RefusalFormat, Reply, refusal, text};
 use crate::error::{Failure, FailureKind};
-use crate::http::Answer;
 use crate::outcome::Fault;
 use crate::upstream::UpstreamError;
 
 /// The answer to a permitted request for `whom` that was refused after all or that failed.
-pub(crate) fn failure(error: &UpstreamError, whom: &dyn Display, door: Door) -> Response<Answer> {
+pub(crate) fn failure(
+    error: &UpstreamError,
+    whom: &dyn Display,
+    format: RefusalFormat,
+) -> Response<Bytes> {
     if let UpstreamError::Refused(refused) = error {
-        return refusal(refused, door);
+        return refusal(refused, format);
     }
     let failure = error.failure();
     let whose = match failure.fault {
