@@ -43,9 +43,8 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 pub(crate) use body::{Answer, RequestBody};
 pub(crate) use client_stream::ClientEnd;
@@ -61,20 +60,25 @@ use upgrade::{Switched, UpgradeOffer};
 
 use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
+use crate::connected::ConnectedClient;
+use crate::enforce::Permit;
 use crate::incoming::Incoming;
+use crate::linger::linger;
 use crate::live_policy::Generation;
-use crate::mitm::Interception;
 use crate::outcome::Ending;
 use crate::owner::ConnectionHandle;
 use crate::respond::{self, RefusalFormat};
-use crate::shared::Shared;
+use crate::shared::SharedParts;
 use crate::tls::Wire;
-use crate::tunnel::Tunnel;
+use crate::upstream::Connection;
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "http";
 /// How long a connection may still begin requests after a drain has begun.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// The parts of the engine, as all doors share them.
+pub(crate) type Shared = SharedParts<RequestBody>;
 
 /// What the requests of one connection share.
 pub(crate) struct Session {
@@ -116,10 +120,8 @@ impl Place {
 
 /// What a connection becomes after an answer that ends HTTP on it.
 pub(crate) enum Next {
-    /// After a CONNECT: bytes that the proxy does not look at.
-    Tunnel(Tunnel),
-    /// After a CONNECT: TLS that is intercepted.
-    Intercept(Interception),
+    /// After a CONNECT: a connection to the destination.
+    Connected(Permit, Connection),
     /// After an upgrade: messages that the proxy does not look at.
     Switched(Switched),
 }
@@ -136,26 +138,30 @@ struct Continued<S> {
 #[derive(Clone, Copy, Debug)]
 struct EmptyPath;
 
-/// Serves one accepted connection to its end.
+/// Serves one accepted connection to its end, or to the answer to a CONNECT.
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
+    shared: &Arc<Shared>,
     stream: TcpStream,
     address: SocketAddr,
     connection: ConnectionHandle,
-) {
-    let session = Session::new(&shared, address, connection, Place::Door);
-    let Some(continued) = run(session, stream).await else {
-        return;
-    };
+) -> Option<ConnectedClient> {
+    let session = Session::new(shared, address, connection, Place::Door);
     let Continued {
         stream,
         early,
         next,
-    } = continued;
+    } = run(session, stream).await?;
     match next {
-        Next::Tunnel(tunnel) => tunnel.run(shared.live(), stream, early).await,
-        Next::Intercept(interception) => Box::pin(interception.run(&shared, stream, early)).await,
-        Next::Switched(switched) => switched.run(shared.live(), stream, early).await,
+        Next::Connected(permit, upstream) => Some(ConnectedClient {
+            permit,
+            client: stream,
+            early,
+            upstream,
+        }),
+        Next::Switched(switched) => {
+            switched.run(shared.live(), stream, early).await;
+            None
+        }
     }
 }
 
@@ -439,16 +445,4 @@ impl Session {
         }
         linger(stream).await;
     }
-}
-
-/// Closes so that the client can read what was sent: closing a socket with unread input resets it,
-/// and a reset throws away what the client has not read yet (RFC 9112 section 9.6).
-pub(crate) async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-    const MAX_TIME: Duration = Duration::from_secs(2);
-    const MAX_BYTES: u64 = 256 * 1024;
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    let (mut rest, mut nowhere) = (stream.take(MAX_BYTES), tokio::io::sink());
-    let _ = timeout(MAX_TIME, tokio::io::copy(&mut rest, &mut nowhere)).await;
 }

@@ -36,7 +36,9 @@ mod limits;
 mod owner;
 mod shares;
 
+mod doors;
 mod http;
+mod shared;
 mod socks5;
 mod spoken;
 
@@ -50,12 +52,15 @@ mod own;
 mod activity;
 mod client_hello;
 mod connect_error;
+mod connected;
 mod descriptors;
 mod frames;
 mod http2;
 mod http2_memory;
+mod http_bytes;
 mod incoming;
 mod interceptor;
+mod linger;
 mod mitm;
 mod observed;
 mod resolve;
@@ -78,7 +83,6 @@ mod child_env;
 mod drain;
 mod explain;
 mod server;
-mod shared;
 
 #[cfg(fuzzing)]
 pub mod fuzzing;

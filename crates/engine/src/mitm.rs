@@ -30,21 +30,16 @@ use replay::Replay;
 use silent_client::SilentClient;
 
 use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
+use crate::connected::ConnectedClient;
 use crate::enforce::{self, LeadsTo, Permit};
-use crate::http::{self, ClientEnd, First, Inside, RequestBody};
+use crate::http::{self, ClientEnd, First, Inside, RequestBody, Shared};
 use crate::interceptor::{Interceptor, LeafError, Speaks};
+use crate::linger::linger;
 use crate::observed::Observed;
 use crate::outcome::{Ending, Fault, Logged, Outcome};
 use crate::respond::{self, TlsAlert};
-use crate::shared::Shared;
 use crate::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease, UpstreamError};
-
-/// A permitted connection whose TLS will be intercepted. Its upstream end is connected.
-pub(crate) struct Interception {
-    permit: Permit,
-    upstream: Connection,
-}
 
 /// How a served client begins.
 enum Opening {
@@ -97,31 +92,29 @@ impl Refused {
     }
 }
 
-impl Interception {
-    pub(crate) fn new(permit: Permit, upstream: Connection) -> Self {
-        Self { permit, upstream }
-    }
-
-    /// Serves the client to its end, or until the policy no longer permits it (SPEC P11). `early`
-    /// are the bytes that the client sent before it was answered.
-    pub(crate) async fn run(self, shared: &Arc<Shared>, mut client: TcpStream, early: Bytes) {
-        let Self { permit, upstream } = self;
-        let leads_to = upstream.leads_to().clone();
-        let opening = tokio::select! {
-            opening = meet(&permit, &mut client, early) => opening,
-            reason = forbidden(shared, &permit, &leads_to) => return end_forbidden(&permit, reason),
-        };
-        match opening {
-            Ok(Opening::Tls(hello, early)) => {
-                intercept(shared, &permit, upstream, client, &hello, early).await;
-            }
-            Ok(Opening::PlainHttp(early)) => {
-                serve_plainly(shared, &permit, upstream, client, early).await;
-            }
-            Err(refused) => refuse(&permit, client, &refused).await,
+/// Serves the client to its end, or until the policy no longer permits it (SPEC P11).
+pub(crate) async fn run(shared: &Arc<Shared>, connected: ConnectedClient) {
+    let ConnectedClient {
+        permit,
+        mut client,
+        early,
+        upstream,
+    } = connected;
+    let leads_to = upstream.leads_to().clone();
+    let opening = tokio::select! {
+        opening = meet(&permit, &mut client, early) => opening,
+        reason = forbidden(shared, &permit, &leads_to) => return end_forbidden(&permit, reason),
+    };
+    match opening {
+        Ok(Opening::Tls(hello, early)) => {
+            intercept(shared, &permit, upstream, client, &hello, early).await;
         }
-        permit.flow().complete_with_connection();
+        Ok(Opening::PlainHttp(early)) => {
+            serve_plainly(shared, &permit, upstream, client, early).await;
+        }
+        Err(refused) => refuse(&permit, client, &refused).await,
     }
+    permit.flow().complete_with_connection();
 }
 
 /// Serves a client that has sent an acceptable `ClientHello`.
@@ -250,7 +243,7 @@ async fn refuse(permit: &Permit, mut client: TcpStream, refused: &Refused) {
     if let Some(alert) = alert {
         let _ = client.write_all(&respond::tls_alert(alert)).await;
     }
-    http::linger(client).await;
+    linger(client).await;
 }
 
 /// Makes both sessions and serves the requests inside.

@@ -20,6 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::decider::{self, Decider, NetworkPolicyDecider};
 use crate::drain::Drain;
 use crate::enforce::Enforcer;
+use crate::http::Shared;
 use crate::http2_memory::Http2Memory;
 use crate::interceptor::{InterceptionError, Interceptor, LeafBudget, LeafIssuer, LeafSource};
 use crate::limits::ConnectionCount;
@@ -29,10 +30,10 @@ use crate::own::{OwnListener, OwnListeners, OwnSockets, OwnUnixSockets};
 use crate::owner::{ClientOwner, ConnectionHandle, Owners};
 use crate::record::Recorder;
 use crate::resolve::{DnsResolver, Resolve, Resolver, ResolverOptions, ResolverSetupError};
-use crate::shared::Shared;
+use crate::shared::SharedParts;
 use crate::tls::UpstreamTls;
 use crate::upstream::{Dial, TcpDialler, Upstream};
-use crate::{http, socks5};
+use crate::{doors, http, socks5};
 
 /// A running proxy. Cloning it gives another handle to the same one.
 #[derive(Clone)]
@@ -210,7 +211,7 @@ impl Engine {
         let decider = parts
             .decider
             .map(|decider| Decider::new(decider, parts.decider_timeout));
-        let shared = Shared {
+        let shared = SharedParts {
             enforcer: Enforcer::new(live, recorder, decider, own, parts.unix_sockets),
             upstream: Upstream::new(
                 parts.dialler,
@@ -252,7 +253,7 @@ impl Engine {
                 admission,
                 bounds,
                 move |stream, address, connection| {
-                    http::serve(Arc::clone(&shared), stream, address, connection)
+                    doors::serve_http(Arc::clone(&shared), stream, address, connection)
                 },
             ),
             Door::Socks5 => self.listen(
@@ -261,7 +262,7 @@ impl Engine {
                 admission,
                 bounds,
                 move |stream, address, connection| {
-                    socks5::serve(Arc::clone(&shared), stream, address, connection)
+                    doors::serve_socks5(Arc::clone(&shared), stream, address, connection)
                 },
             ),
         }

@@ -1,12 +1,11 @@
-//! What the doors of one engine share. Only the doors see it: `http`, `socks5`, `mitm` and `server`.
-//! Everything below them takes the parts that it needs.
+//! What the doors of one engine share. Only they see it: `doors`, `http`, `socks5`, `mitm` and
+//! `server`. Everything below them takes the parts that it needs.
 
 use std::sync::Arc;
 
 use crate::admission::{Admission, Shortages};
 use crate::drain::Drain;
 use crate::enforce::Enforcer;
-use crate::http::RequestBody;
 use crate::interceptor::{LeafBudget, LeafSource};
 use crate::limits::ConnectionCount;
 use crate::live_policy::LivePolicy;
@@ -15,10 +14,10 @@ use crate::record::Recorder;
 use crate::resolve::Resolve;
 use crate::upstream::Upstream;
 
-/// The parts of a running engine.
-pub(crate) struct Shared {
+/// The parts of a running engine. `http` chooses the type of the content that is sent.
+pub(crate) struct SharedParts<B> {
     pub(crate) enforcer: Enforcer,
-    pub(crate) upstream: Upstream<RequestBody>,
+    pub(crate) upstream: Upstream<B>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) shortages: Arc<Shortages>,
     pub(crate) owners: Arc<Owners>,
@@ -33,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) leaves: Option<LeafSource>,
 }
 
-impl Shared {
+impl<B> SharedParts<B> {
     /// The settings in force.
     pub(crate) fn live(&self) -> &LivePolicy {
         self.enforcer.live()

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
-use codex_network_policy::{Authority, Content, Handling, Hooked, Protocol};
+use codex_network_policy::{Authority, Content, Hooked, Protocol};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -19,13 +19,12 @@ use tokio::time::timeout;
 use self::handshake::{Command, Flaw, Method, Parsed};
 use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
+use crate::connected::ConnectedClient;
 use crate::enforce::Permit;
-use crate::http::linger;
-use crate::mitm::Interception;
+use crate::http::Shared;
+use crate::linger::linger;
 use crate::owner::ConnectionHandle;
 use crate::respond::{self, Reply};
-use crate::shared::Shared;
-use crate::tunnel::Tunnel;
 use crate::upstream::Connection;
 
 /// The listener's name in records and messages.
@@ -45,13 +44,13 @@ enum Refused {
     Io(#[from] io::Error),
 }
 
-/// Serves one accepted connection to its end.
+/// Serves one accepted connection to its end, or to the answer to a CONNECT request.
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
+    shared: &Arc<Shared>,
     mut stream: TcpStream,
     address: SocketAddr,
     connection: ConnectionHandle,
-) {
+) -> Option<ConnectedClient> {
     let limit = shared
         .live()
         .current()
@@ -72,13 +71,14 @@ pub(crate) async fn serve(
             } else if shared.recorder().may_say(&connection, "malformed requests") {
                 tracing::info!(client = %address, door = DOOR, "refused a malformed request: {refused}");
             }
-            return linger(stream).await;
+            linger(stream).await;
+            return None;
         }
         Err(_) => {
             if shared.recorder().may_say(&connection, "slow requests") {
                 tracing::info!(client = %address, door = DOOR, "gave up on a request that did not arrive in time");
             }
-            return;
+            return None;
         }
     };
     let busy = connection.busy();
@@ -89,31 +89,25 @@ pub(crate) async fn serve(
     };
     if request.command == Command::UdpAssociate {
         drop(busy);
-        return Box::pin(udp::associate(&shared, stream, client, request)).await;
+        Box::pin(udp::associate(shared, stream, client, request)).await;
+        return None;
     }
-    match open(&shared, client, request).await {
+    match open(shared, client, request).await {
         Ok((permit, upstream)) => {
             let bound = upstream.local_addr().unwrap_or(NOWHERE);
             let answer = handshake::reply(Reply::Succeeded, bound);
-            if stream.write_all(&answer).await.is_err() {
-                return;
-            }
-            drop(busy);
-            let early = buffer.freeze();
-            match permit.handling() {
-                Handling::Carry => {
-                    let tunnel = Tunnel::new(permit, upstream);
-                    tunnel.run(shared.live(), stream, early).await;
-                }
-                Handling::Intercept => {
-                    let interception = Interception::new(permit, upstream);
-                    Box::pin(interception.run(&shared, stream, early)).await;
-                }
-            }
+            stream.write_all(&answer).await.ok()?;
+            Some(ConnectedClient {
+                permit,
+                client: stream,
+                early: buffer.freeze(),
+                upstream,
+            })
         }
         Err(reply) => {
             let _ = answer(&mut stream, reply).await;
             linger(stream).await;
+            None
         }
     }
 }

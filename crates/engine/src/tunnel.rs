@@ -15,23 +15,17 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::activity::Activity;
+use crate::connected::ConnectedClient;
 use crate::enforce::{self, Flow, LeadsTo, Permit};
 use crate::live_policy::LivePolicy;
 use crate::outcome::{Ending, Fault, Outcome};
 use crate::owner::ConnectionHandle;
-use crate::upstream::{Connection, Stream};
+use crate::upstream::Stream;
 
 /// Bytes moved at once. Larger pieces gain little once each of them empties the socket's buffer.
 const BUFFER: usize = 32 * 1024;
 /// The same for streams that are not sockets; a TLS record holds no more.
 const STREAM_BUFFER: usize = 16 * 1024;
-
-/// A permitted connection. Its upstream end is connected.
-#[derive(Debug)]
-pub(crate) struct Tunnel {
-    permit: Permit,
-    upstream: Connection,
-}
 
 /// Why a relay of bytes ended: of a tunnel, or of a connection that has changed protocols.
 #[derive(Debug)]
@@ -53,35 +47,33 @@ pub(crate) enum Broken {
     Upstream(io::Error),
 }
 
-impl Tunnel {
-    pub(crate) fn new(permit: Permit, upstream: Connection) -> Self {
-        Self { permit, upstream }
+/// Moves bytes until the end.
+pub(crate) async fn run(live: &LivePolicy, connected: ConnectedClient) {
+    let ConnectedClient {
+        permit,
+        mut client,
+        early,
+        upstream,
+    } = connected;
+    let leads_to = upstream.leads_to().clone();
+    let (mut upstream, behind) = upstream.into_parts();
+    let limit = permit.generation().settings().daemon.limits.idle_timeout;
+    let connection = &permit.attempt().client.connection;
+    let activity = connection.activity();
+    activity.note();
+    let flow = permit.flow();
+    let end = {
+        let moved = relay_both(&mut client, &mut upstream, early, behind, activity, flow);
+        let forbidden = forbidden(live, &permit, &leads_to);
+        RelayEnd::of(moved, connection, limit, forbidden).await
+    };
+    if end.must_reset() {
+        let _ = (
+            client.set_zero_linger(),
+            upstream.socket().set_zero_linger(),
+        );
     }
-
-    /// Moves bytes until the end. `early` are bytes that the client sent before the tunnel was
-    /// ready.
-    pub(crate) async fn run(self, live: &LivePolicy, mut client: TcpStream, early: Bytes) {
-        let Self { permit, upstream } = self;
-        let leads_to = upstream.leads_to().clone();
-        let (mut upstream, behind) = upstream.into_parts();
-        let limit = permit.generation().settings().daemon.limits.idle_timeout;
-        let connection = &permit.attempt().client.connection;
-        let activity = connection.activity();
-        activity.note();
-        let flow = permit.flow();
-        let end = {
-            let moved = relay_both(&mut client, &mut upstream, early, behind, activity, flow);
-            let forbidden = forbidden(live, &permit, &leads_to);
-            RelayEnd::of(moved, connection, limit, forbidden).await
-        };
-        if end.must_reset() {
-            let _ = (
-                client.set_zero_linger(),
-                upstream.socket().set_zero_linger(),
-            );
-        }
-        flow.end(end.ending());
-    }
+    flow.end(end.ending());
 }
 
 impl RelayEnd {

@@ -11,6 +11,10 @@ mod http {
 }
 
 #[rustfmt::skip]
+#[path = "../../../crates/engine/src/http_bytes.rs"]
+mod http_bytes;
+
+#[rustfmt::skip]
 #[path = "../../../crates/engine/src/spoken.rs"]
 mod spoken;
 

@@ -1,7 +1,7 @@
 //! CONNECT: dial first, then answer (SPEC H8). A 200 means that the other end is connected.
 
 use bytes::Bytes;
-use codex_network_policy::{Content, Handling, Hooked, Protocol};
+use codex_network_policy::{Content, Hooked, Protocol};
 use http::{Request, Response};
 
 use super::target;
@@ -9,9 +9,7 @@ use super::{Next, Session};
 use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::incoming::Incoming;
-use crate::mitm::Interception;
 use crate::respond::{self, RefusalFormat};
-use crate::tunnel::Tunnel;
 
 /// Carries out a CONNECT. A failed one is the last request of its connection: what the client sent
 /// behind it was meant for the tunnel, and its framing was not checked.
@@ -48,10 +46,7 @@ pub(super) async fn answer(
     };
     match shared.upstream.open(&permit).await {
         Ok(upstream) => {
-            session.become_next(match permit.handling() {
-                Handling::Carry => Next::Tunnel(Tunnel::new(permit, upstream)),
-                Handling::Intercept => Next::Intercept(Interception::new(permit, upstream)),
-            });
+            session.become_next(Next::Connected(permit, upstream));
             respond::connected()
         }
         Err(failure) => {

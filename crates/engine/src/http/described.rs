@@ -9,7 +9,7 @@ use codex_network_policy::{
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
-use super::framing::{Flaw, Framing, is_token, is_visible};
+use super::framing::{Flaw, Framing};
 use super::headers;
 use super::inside::{self, AskedInside, Fields, Head};
 use super::target::{self, TargetError};
@@ -17,6 +17,7 @@ use super::unix_socket::{self, FieldFlaw};
 use super::upgrade::UpgradeOffer;
 use crate::attempt::Attempt;
 use crate::client::Client;
+use crate::http_bytes::{is_token, is_visible};
 use crate::live_policy::Generation;
 
 /// The head of a described request.

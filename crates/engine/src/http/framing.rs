@@ -22,8 +22,8 @@ mod tests;
 pub(crate) use flaw::Flaw;
 
 use self::target::{RawTarget, is_path_or_query};
-use grammar::{Word, chunk_size, flaw_at, is_ascii_text};
-pub(crate) use grammar::{is_field_text, is_token, is_visible};
+use crate::http_bytes::{is_ascii_text, is_field_text, is_token, is_visible};
+use grammar::{Word, chunk_size, flaw_at};
 
 /// Most empty lines before a request line. RFC 9112 section 2.2 asks for "at least one"; a client that
 /// sends only empty lines must not keep a connection in use for ever.

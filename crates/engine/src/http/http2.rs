@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Answer;
 use super::inside::{Inside, NotProcessed};
-use super::{ClientEnd, Place, Session};
+use super::{ClientEnd, Place, Session, Shared};
 use crate::activity::Activity;
 use crate::frames::{FrameMeter, Side};
 use crate::http2::{self, GivenUp, Received, SendError};
@@ -32,7 +32,6 @@ use crate::incoming::Incoming;
 use crate::observed::Observed;
 use crate::outcome::Ending;
 use crate::respond;
-use crate::shared::Shared;
 
 /// Requests that one connection may have in hand: as many as there is memory for, and at most as many as
 /// RFC 9113 section 6.5.2 asks for at least.

@@ -1,7 +1,7 @@
 //! Whether the first bytes of a connection begin a request in HTTP/1 (SPEC M2). It only tells HTTP from
 //! other protocols; the HTTP server checks what comes.
 
-use crate::http::framing::{is_token, is_visible};
+use crate::http_bytes::{is_token, is_visible};
 
 /// The longest token that is taken for a method. Registered ones have 17 letters at most.
 const MAX_METHOD: usize = 32;

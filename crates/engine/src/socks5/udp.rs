@@ -44,15 +44,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use self::destinations::{Destinations, Forgotten, Known, Wanted};
 use self::relay::Relay;
 use super::handshake::Request;
-use super::{DOOR, answer, handshake, linger};
+use super::{DOOR, answer, handshake};
 use crate::activity::Activity;
 use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::enforce::{self, Flow, Judged, Permit, VettedAddrs};
+use crate::http::Shared;
+use crate::linger::linger;
 use crate::live_policy::Generation;
 use crate::outcome::{Ending, Fault, Outcome};
 use crate::respond::Reply;
-use crate::shared::Shared;
 use crate::upstream::datagram::{Family, Outlets};
 use crate::upstream::{self, UpstreamError};
 

@@ -6,7 +6,7 @@
 //! line, a field is a name, a colon and a value, and a head has a largest size. Field values count
 //! only where they show that the answer does not open a tunnel.
 
-use crate::http::framing::{is_field_text, is_token};
+use crate::http_bytes::{is_field_text, is_token};
 
 /// Largest head, including interim answers before it.
 const MAX_LENGTH: usize = 64 * 1024;

@@ -5,6 +5,7 @@ use super::{
     Content, Flaw, Framing, Line, MAX_CHUNK_DIGITS, MAX_EMPTY_LINES, MAX_FIELDS, MAX_LENGTH,
     MAX_NAME, Method, Section, State, Version,
 };
+use crate::http_bytes::{is_token, is_visible};
 use crate::spoken::SpokenProtocol;
 
 /// A copy of the current word, bounded by the longest word that matters, `transfer-encoding`.
@@ -211,25 +212,4 @@ pub(super) fn flaw_at(byte: u8, otherwise: Flaw) -> Flaw {
     } else {
         otherwise
     }
-}
-
-/// tchar of RFC 9110 section 5.6.2.
-pub(crate) fn is_token(byte: u8) -> bool {
-    matches!(byte,
-        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\''
-        | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
-}
-
-/// VCHAR: the bytes that framing allows in a request-target.
-pub(crate) fn is_visible(byte: u8) -> bool {
-    byte.is_ascii_graphic()
-}
-
-/// What a field value may hold (RFC 9110 section 5.5): HTAB, SP, VCHAR, obs-text.
-pub(crate) fn is_field_text(byte: u8) -> bool {
-    is_ascii_text(byte) || !byte.is_ascii()
-}
-
-pub(super) fn is_ascii_text(byte: u8) -> bool {
-    matches!(byte, b'\t' | b' '..=b'~')
 }

@@ -1,0 +1,46 @@
+//! The doors of the proxy: how an accepted connection is served to its end.
+//!
+//! A door ends when its client is connected to a permitted destination. Here the connection then
+//! becomes a tunnel, or its TLS is intercepted. The decision says which (SPEC M1).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use codex_network_policy::Handling;
+use tokio::net::TcpStream;
+
+use crate::connected::ConnectedClient;
+use crate::http::Shared;
+use crate::owner::ConnectionHandle;
+use crate::{http, mitm, socks5, tunnel};
+
+/// Serves a connection to the HTTP door.
+pub(crate) async fn serve_http(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    address: SocketAddr,
+    connection: ConnectionHandle,
+) {
+    if let Some(connected) = http::serve(&shared, stream, address, connection).await {
+        carry(&shared, connected).await;
+    }
+}
+
+/// Serves a connection to the SOCKS5 door.
+pub(crate) async fn serve_socks5(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    address: SocketAddr,
+    connection: ConnectionHandle,
+) {
+    if let Some(connected) = socks5::serve(&shared, stream, address, connection).await {
+        carry(&shared, connected).await;
+    }
+}
+
+async fn carry(shared: &Arc<Shared>, connected: ConnectedClient) {
+    match connected.permit.handling() {
+        Handling::Carry => tunnel::run(shared.live(), connected).await,
+        Handling::Intercept => Box::pin(mitm::run(shared, connected)).await,
+    }
+}
