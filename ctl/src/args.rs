@@ -8,9 +8,6 @@ use codex_network_control::message::HeaderField;
 use codex_network_policy::{HeaderNameText, Mode};
 use serde::Serialize;
 
-use crate::find::ProxyTrust;
-use crate::output::Form;
-
 /// Inspect and control a running codex-network-proxy.
 #[derive(Debug, Parser)]
 #[command(
@@ -32,7 +29,7 @@ pub(crate) struct Args {
 
     /// Write JSON, for programs.
     #[arg(long, global = true)]
-    json: bool,
+    pub(crate) json: bool,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -168,18 +165,6 @@ pub(crate) enum ModeWord {
     Limited,
 }
 
-impl Command {
-    /// Which users' proxies the command trusts.
-    pub(crate) fn trust(&self) -> ProxyTrust {
-        match self {
-            Self::Ca {
-                command: CaCommand::Install,
-            } => ProxyTrust::RootOnly,
-            _ => ProxyTrust::ByFlag,
-        }
-    }
-}
-
 impl Args {
     /// The command line without the internal commands, which completions would offer.
     pub(crate) fn for_people() -> clap::Command {
@@ -192,10 +177,6 @@ impl Args {
             .subcommand_required(true)
             .args(all.get_arguments())
             .subcommands(visible)
-    }
-
-    pub(crate) fn form(&self) -> Form {
-        if self.json { Form::Json } else { Form::Text }
     }
 }
 
@@ -247,7 +228,7 @@ mod tests {
         let args =
             Args::try_parse_from(["proxyctl", "explain", "x.test", "--json", "--socket", "/s"]);
         let args = args.expect("a command line");
-        assert_eq!(args.form(), Form::Json);
+        assert!(args.json);
         assert!(args.socket.is_some());
     }
 }

@@ -147,7 +147,7 @@ fn l5_the_page_of_the_proxy_has_every_command_option_and_exit_code() {
 fn the_exit_codes_are_those_of_the_sources() {
     let program = read(&root().join("daemon/src/program.rs"));
     assert!(program.contains("const UNUSABLE_CONFIGURATION: u8 = 78;"));
-    let ctl = read(&root().join("ctl/src/main.rs"));
+    let ctl = read(&root().join("ctl/src/failure.rs"));
     let listed = codes(&run(PROXYCTL, &["--help"]).stdout);
     for code in ["(message, 1)", "(message, 3)", "(message, 4)"] {
         assert!(ctl.contains(code), "{code}");

@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use clap_complete::Shell;
 
-use crate::Failure;
 use crate::args::Args;
+use crate::failure::Failure;
 
 pub(super) fn run(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();

@@ -12,8 +12,8 @@ use clap::Command;
 use clap_mangen::Man;
 use time::OffsetDateTime;
 
-use crate::Failure;
 use crate::args::Args;
+use crate::failure::Failure;
 
 /// The sections that the definition of the command line lacks.
 const SECTIONS: &str = concat!(
