@@ -1,9 +1,11 @@
-//! The command line of `proxyctl` (SPEC K1). Completions and man pages are made from it.
+//! The command line of `proxyctl` (SPEC K1).
+//!
+//! `packaging/man` compiles this file too, and generates man pages and completions from it. So it
+//! uses no other module of this crate.
 
 use std::path::PathBuf;
 
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap::{Parser, Subcommand, ValueEnum};
 use codex_network_control::message::HeaderField;
 use codex_network_policy::{HeaderNameText, Mode};
 use serde::Serialize;
@@ -90,18 +92,6 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: CaCommand,
     },
-    /// Write completions for a shell.
-    #[command(hide = true)]
-    Completions {
-        /// The shell.
-        shell: Shell,
-    },
-    /// Write the man pages into a directory.
-    #[command(hide = true)]
-    Man {
-        /// An existing directory.
-        directory: PathBuf,
-    },
 }
 
 /// What to do with the CA.
@@ -165,21 +155,6 @@ pub(crate) enum ModeWord {
     Limited,
 }
 
-impl Args {
-    /// The command line without the internal commands, which completions would offer.
-    pub(crate) fn for_people() -> clap::Command {
-        let all = Self::command();
-        let visible = all.get_subcommands().filter(|one| !one.is_hide_set());
-        clap::Command::new("proxyctl")
-            .version(env!("CARGO_PKG_VERSION"))
-            .about(all.get_about().cloned().unwrap_or_default())
-            .after_help(all.get_after_help().cloned().unwrap_or_default())
-            .subcommand_required(true)
-            .args(all.get_arguments())
-            .subcommands(visible)
-    }
-}
-
 /// As on the command line.
 impl std::fmt::Display for Check {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -216,6 +191,8 @@ fn header(text: &str) -> Result<HeaderField, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]

@@ -2,10 +2,8 @@
 
 mod blocked;
 mod ca;
-mod completions;
 mod config;
 mod explain;
-mod man;
 mod mode;
 mod patterns;
 mod reload;
@@ -23,8 +21,6 @@ use crate::output::Output;
 pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
     // Commands that need no proxy.
     match args.command {
-        Command::Completions { shell } => return completions::run(shell),
-        Command::Man { directory } => return man::run(&directory),
         Command::Ca {
             command: CaCommand::Uninstall,
         } => return ca::uninstall(output),
@@ -70,7 +66,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
                 explain::run(&client, output, query).await
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
-            Command::Completions { .. } | Command::Man { .. } | Command::Doctor { .. } => Ok(()),
+            Command::Doctor { .. } => Ok(()),
         }
     })
 }
