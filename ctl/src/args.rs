@@ -1,15 +1,14 @@
-//! The command line of `proxyctl` (SPEC K1). Completions and man pages are made from it.
+//! The command line of `proxyctl` (SPEC K1).
+//!
+//! `packaging/man` compiles this file too, and generates man pages and completions from it. So it
+//! uses no other module of this crate.
 
 use std::path::PathBuf;
 
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap::{Parser, Subcommand, ValueEnum};
 use codex_network_control::message::HeaderField;
 use codex_network_policy::{HeaderNameText, Mode};
 use serde::Serialize;
-
-use crate::find::ProxyTrust;
-use crate::output::Form;
 
 /// Inspect and control a running codex-network-proxy.
 #[derive(Debug, Parser)]
@@ -32,7 +31,7 @@ pub(crate) struct Args {
 
     /// Write JSON, for programs.
     #[arg(long, global = true)]
-    json: bool,
+    pub(crate) json: bool,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -92,18 +91,6 @@ pub(crate) enum Command {
     Ca {
         #[command(subcommand)]
         command: CaCommand,
-    },
-    /// Write completions for a shell.
-    #[command(hide = true)]
-    Completions {
-        /// The shell.
-        shell: Shell,
-    },
-    /// Write the man pages into a directory.
-    #[command(hide = true)]
-    Man {
-        /// An existing directory.
-        directory: PathBuf,
     },
 }
 
@@ -168,37 +155,6 @@ pub(crate) enum ModeWord {
     Limited,
 }
 
-impl Command {
-    /// Which users' proxies the command trusts.
-    pub(crate) fn trust(&self) -> ProxyTrust {
-        match self {
-            Self::Ca {
-                command: CaCommand::Install,
-            } => ProxyTrust::RootOnly,
-            _ => ProxyTrust::ByFlag,
-        }
-    }
-}
-
-impl Args {
-    /// The command line without the internal commands, which completions would offer.
-    pub(crate) fn for_people() -> clap::Command {
-        let all = Self::command();
-        let visible = all.get_subcommands().filter(|one| !one.is_hide_set());
-        clap::Command::new("proxyctl")
-            .version(env!("CARGO_PKG_VERSION"))
-            .about(all.get_about().cloned().unwrap_or_default())
-            .after_help(all.get_after_help().cloned().unwrap_or_default())
-            .subcommand_required(true)
-            .args(all.get_arguments())
-            .subcommands(visible)
-    }
-
-    pub(crate) fn form(&self) -> Form {
-        if self.json { Form::Json } else { Form::Text }
-    }
-}
-
 /// As on the command line.
 impl std::fmt::Display for Check {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -235,6 +191,8 @@ fn header(text: &str) -> Result<HeaderField, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]
@@ -247,7 +205,7 @@ mod tests {
         let args =
             Args::try_parse_from(["proxyctl", "explain", "x.test", "--json", "--socket", "/s"]);
         let args = args.expect("a command line");
-        assert_eq!(args.form(), Form::Json);
+        assert!(args.json);
         assert!(args.socket.is_some());
     }
 }

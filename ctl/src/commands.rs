@@ -2,30 +2,25 @@
 
 mod blocked;
 mod ca;
-mod completions;
 mod config;
-mod doctor;
 mod explain;
-mod man;
 mod mode;
 mod patterns;
 mod reload;
 mod status;
 
-use codex_network_control::ControlError;
-use codex_network_control::client::CallError;
 use codex_network_control::message::ExplainQuery;
 
 use crate::args::{Args, CaCommand, Command};
+use crate::doctor;
+use crate::failure::Failure;
+use crate::find::{self, ProxyTrust};
 use crate::output::Output;
-use crate::{Failure, find};
 
 /// Runs the command line.
 pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
     // Commands that need no proxy.
     match args.command {
-        Command::Completions { shell } => return completions::run(shell),
-        Command::Man { directory } => return man::run(&directory),
         Command::Ca {
             command: CaCommand::Uninstall,
         } => return ca::uninstall(output),
@@ -41,7 +36,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     runtime.block_on(async {
-        let client = find::connect(args.socket, args.command.trust()).await?;
+        let client = find::connect(args.socket, trust(&args.command)).await?;
         match args.command {
             Command::Status => status::run(&client, output).await,
             Command::Mode { mode } => mode::run(&client, output, mode.map(Into::into)).await,
@@ -71,23 +66,17 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
                 explain::run(&client, output, query).await
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
-            Command::Completions { .. } | Command::Man { .. } | Command::Doctor { .. } => Ok(()),
+            Command::Doctor { .. } => Ok(()),
         }
     })
 }
 
-impl From<CallError> for Failure {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::Refused(
-                refused @ (ControlError::NotPermitted { .. }
-                | ControlError::ConstraintViolation { .. }),
-            ) => Self::NotPermitted(refused.to_string()),
-            CallError::Disconnected => Self::Unreachable(error.to_string()),
-            CallError::Refused(_)
-            | CallError::TimedOut
-            | CallError::Malformed(_)
-            | CallError::TooOld { .. } => Self::Failed(error.to_string()),
-        }
+/// Which users' proxies a command trusts.
+fn trust(command: &Command) -> ProxyTrust {
+    match command {
+        Command::Ca {
+            command: CaCommand::Install,
+        } => ProxyTrust::RootOnly,
+        _ => ProxyTrust::ByFlag,
     }
 }

@@ -10,8 +10,8 @@ use codex_network_control::client::ConnectError;
 use codex_network_control::{Client, TrustedListeners, socket_path};
 use nix::unistd::Uid;
 
-use crate::Failure;
-use crate::listener::{AnsweringProxy, user_name};
+use crate::failure::Failure;
+use crate::listener::{AnsweringProxy, user_or_uid};
 
 /// The program's name in the proxy's log.
 const PROGRAM: &str = concat!("proxyctl ", env!("CARGO_PKG_VERSION"));
@@ -175,7 +175,7 @@ pub(crate) fn is_refusal(error: &ConnectError) -> bool {
 
 pub(crate) fn how_to_be_admitted() -> String {
     let user = Uid::effective();
-    let name = user_name(user.as_raw()).unwrap_or_else(|| format!("uid {user}"));
+    let name = user_or_uid(user.as_raw());
     // No configuration changes the group in the socket's unit.
     let group = if cfg!(target_os = "macos") {
         String::new()

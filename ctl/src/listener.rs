@@ -50,9 +50,14 @@ impl AnsweringProxy {
 }
 
 /// A user's name, if the user database has one.
-pub(crate) fn user_name(uid: u32) -> Option<String> {
+fn user_name(uid: u32) -> Option<String> {
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
     Some(user.name)
+}
+
+/// A user's name, or `uid 1000` for one without a name.
+pub(crate) fn user_or_uid(uid: u32) -> String {
+    user_name(uid).unwrap_or_else(|| format!("uid {uid}"))
 }
 
 /// `root (uid 0, process 1) on /run/codex-network-proxy/control.sock`.

@@ -1,11 +1,13 @@
 //! The command line of `codex-network-proxy` (SPEC L5, C1).
+//!
+//! `packaging/man` compiles this file too, and generates the man page and completions from it. So it
+//! uses no other module of this crate.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
-use clap_complete::Shell;
 use codex_network_config::Sources;
 
 /// Decides which hosts the programs on this machine may talk to: an HTTP and SOCKS5 proxy that
@@ -91,18 +93,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Write completions for a shell.
-    #[command(hide = true)]
-    Completions {
-        /// The shell.
-        shell: Shell,
-    },
-    /// Write the man page into a directory.
-    #[command(hide = true)]
-    Man {
-        /// An existing directory.
-        directory: PathBuf,
-    },
     /// Load the configuration for the monitor; not for people.
     #[command(hide = true)]
     Load(Options),
@@ -116,18 +106,6 @@ impl Args {
     pub(crate) fn read() -> Self {
         let understood = Self::try_parse().and_then(Self::gathered);
         understood.unwrap_or_else(|error| error.exit())
-    }
-
-    /// The command line without the internal commands, which completions would offer.
-    pub(crate) fn for_people() -> clap::Command {
-        let all = Self::command();
-        let visible = all.get_subcommands().filter(|one| !one.is_hide_set());
-        clap::Command::new("codex-network-proxy")
-            .version(env!("CARGO_PKG_VERSION"))
-            .about(all.get_about().cloned().unwrap_or_default())
-            .after_help(all.get_after_help().cloned().unwrap_or_default())
-            .args(all.get_arguments())
-            .subcommands(visible)
     }
 
     /// Combines the options before the command and after it, in this order.
@@ -216,7 +194,7 @@ impl Command {
             | Self::Init(options)
             | Self::Check { options, .. }
             | Self::Load(options) => Some(options),
-            Self::Completions { .. } | Self::Man { .. } | Self::Work => None,
+            Self::Work => None,
         }
     }
 }

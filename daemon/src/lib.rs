@@ -50,8 +50,6 @@ mod loader;
 #[cfg(feature = "service")]
 mod logging;
 #[cfg(feature = "service")]
-mod manual;
-#[cfg(feature = "service")]
 mod memory;
 #[cfg(feature = "service")]
 mod monitor;

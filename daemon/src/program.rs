@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use crate::args::{Args, Command};
-use crate::{check, init, loader, logging, manual, memory, monitor, privsep, worker};
+use crate::{check, init, loader, logging, memory, monitor, privsep, worker};
 
 /// `EX_CONFIG` of `sysexits(3)`. A service starts all the same, on a stand-in (SPEC L16).
 const UNUSABLE_CONFIGURATION: u8 = 78;
@@ -37,8 +37,6 @@ pub fn main() -> ExitCode {
             }
         }
         Some(Command::Init(_)) => init::run(&args.sources(environment)),
-        Some(Command::Completions { shell }) => manual::complete(shell),
-        Some(Command::Man { ref directory }) => manual::write(directory),
         Some(Command::Check { ref wanted, .. }) => check::run(&args, wanted, environment),
     };
     logging::flush();

@@ -125,7 +125,7 @@ fn invariant_3_only_connect_dials() {
     let diallers = [
         "crates/engine/src/upstream/connect.rs",
         // A client of the proxy, which connects to its doors on this machine.
-        "ctl/src/commands/doctor/listeners.rs",
+        "ctl/src/doctor/listeners.rs",
     ];
     only_in("TcpStream::connect", &diallers, anywhere);
     only_in("TcpSocket::new", &[], anywhere);
@@ -249,7 +249,7 @@ fn files_are_read_in_one_place() {
         // The output of another role.
         "daemon/src/loader.rs",
         // The output of a program.
-        "ctl/src/commands/doctor/tool.rs",
+        "ctl/src/doctor/tool.rs",
     ];
     only_in(".read_to_end(", &streams, shipped);
 }

@@ -16,11 +16,10 @@ fn run(program: &str, arguments: &[&str]) -> Run {
     Program::new(program).args(arguments).run()
 }
 
-/// The generated pages of a program.
-fn pages(program: &str) -> TempDir {
+/// A directory with the pages of both programs in `man`, and their completions in `completions`.
+fn generated() -> TempDir {
     let directory = TempDir::new().expect("a temporary directory");
-    let path = directory.path().to_str().expect("our own path");
-    run(program, &["man", path]).succeeded();
+    manual::write(directory.path()).expect("the pages and completions");
     directory
 }
 
@@ -30,7 +29,7 @@ fn read(path: &Path) -> String {
 
 /// A page without roff's escapes: roff writes a hyphen that is not a line end with a backslash.
 fn page(directory: &TempDir, name: &str) -> String {
-    read(&directory.path().join(name)).replace("\\-", "-")
+    read(&directory.path().join("man").join(name)).replace("\\-", "-")
 }
 
 /// The names of the commands in a help text.
@@ -98,7 +97,7 @@ fn assert_has_codes(page: &str, help: &str) {
 
 #[test]
 fn k1_the_pages_of_proxyctl_have_every_command_option_and_exit_code() {
-    let directory = pages(PROXYCTL);
+    let directory = generated();
     let help = run(PROXYCTL, &["--help"]).stdout;
     let main = page(&directory, "proxyctl.1");
     assert_has_options(&main, &help, "proxyctl");
@@ -122,7 +121,7 @@ fn k1_the_pages_of_proxyctl_have_every_command_option_and_exit_code() {
 
 #[test]
 fn l5_the_page_of_the_proxy_has_every_command_option_and_exit_code() {
-    let directory = pages(PROXY);
+    let directory = generated();
     let help = run(PROXY, &["--help"]).stdout;
     let page = page(&directory, "codex-network-proxy.8");
     assert_has_options(&page, &help, "codex-network-proxy");
@@ -147,7 +146,7 @@ fn l5_the_page_of_the_proxy_has_every_command_option_and_exit_code() {
 fn the_exit_codes_are_those_of_the_sources() {
     let program = read(&root().join("daemon/src/program.rs"));
     assert!(program.contains("const UNUSABLE_CONFIGURATION: u8 = 78;"));
-    let ctl = read(&root().join("ctl/src/main.rs"));
+    let ctl = read(&root().join("ctl/src/failure.rs"));
     let listed = codes(&run(PROXYCTL, &["--help"]).stdout);
     for code in ["(message, 1)", "(message, 3)", "(message, 4)"] {
         assert!(ctl.contains(code), "{code}");
@@ -209,13 +208,10 @@ fn c3_c5_c6_the_page_of_the_configuration_has_every_key() {
 
 #[test]
 fn the_pages_render_without_a_complaint() {
-    let (proxy, ctl) = (pages(PROXY), pages(PROXYCTL));
-    let mut pages = vec![root().join(SETTINGS)];
-    for directory in [&proxy, &ctl] {
-        let entries = std::fs::read_dir(directory.path()).expect("the pages");
-        pages.extend(entries.flatten().map(|entry| entry.path()));
-    }
-    assert!(pages.len() >= 12, "{pages:?}");
+    let directory = generated();
+    let entries = std::fs::read_dir(directory.path().join("man")).expect("the pages");
+    let pages: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    assert!(pages.len() >= 13, "{pages:?}");
     for page in pages {
         let text = read(&page);
         for section in [
@@ -244,24 +240,34 @@ fn the_pages_render_without_a_complaint() {
 
 #[test]
 fn k5_the_pages_of_both_programs_list_the_reasons() {
-    for (program, name) in [(PROXY, "codex-network-proxy.8"), (PROXYCTL, "proxyctl.1")] {
-        let page = page(&pages(program), name);
+    let directory = generated();
+    for name in ["codex-network-proxy.8", "proxyctl.1"] {
+        let page = page(&directory, name);
         assert!(page.contains("\n.SH REASONS\n"), "{name}");
         assert!(page.contains("\n.B mitm_hook_denied\n"), "{name}");
     }
 }
 
 #[test]
-fn k1_completions_offer_what_people_may_use_and_nothing_else() {
+fn k1_completions_offer_every_public_command_and_no_other() {
+    let directory = generated();
     for (program, offered, hidden) in [
-        (PROXY, "check", "holder"),
-        (PROXYCTL, "explain", "completions"),
+        ("codex-network-proxy", "check", "load"),
+        ("proxyctl", "explain", "completions"),
     ] {
-        for shell in ["bash", "zsh", "fish"] {
-            let run = run(program, &["completions", shell]);
-            let script = &run.succeeded().stdout;
-            assert!(script.contains(offered), "{shell}: {script}");
-            assert!(!script.contains(hidden), "{shell} offers {hidden}");
+        for name in [
+            format!("{program}.bash"),
+            format!("_{program}"),
+            format!("{program}.fish"),
+        ] {
+            let script = read(&directory.path().join("completions").join(&name));
+            let has = |word: &str| {
+                let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '-';
+                let mut words = script.split(|c| !is_letter(c));
+                words.any(|one| one == word)
+            };
+            assert!(has(offered), "{name} lacks {offered}");
+            assert!(!has(hidden), "{name} offers {hidden}");
         }
     }
 }

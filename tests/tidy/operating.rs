@@ -229,7 +229,7 @@ fn checks() -> Vec<String> {
 
 /// The sources of a check of `doctor`.
 fn sources_of(check: &str) -> String {
-    let own = format!("ctl/src/commands/doctor/{check}");
+    let own = format!("ctl/src/doctor/{check}");
     let sources = rust();
     let of_check = sources.iter().filter(|source| {
         !source.is_test()

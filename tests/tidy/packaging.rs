@@ -1,6 +1,7 @@
 //! The packages: complete, and with valid configuration.
 
 use std::fs;
+use std::path::Path;
 
 use codex_network_config::{AdminAccess, Loaded, Sources, load};
 use tempfile::TempDir;
@@ -31,9 +32,13 @@ fn in_force(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// The names of the files in a folder.
+/// The names of the files in a folder of the tree.
 fn names(folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(root().join(folder)).expect("a folder of the tree");
+    names_in(&root().join(folder))
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
     let mut names: Vec<String> = entries
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
@@ -96,11 +101,13 @@ fn the_package_has_every_unit_and_its_scripts_know_them() {
         is_packed("../packaging/OPERATING.md"),
         "the operator's page"
     );
-    for name in names("packaging/man")
-        .iter()
-        .filter(|name| !name.contains(".roff"))
-    {
-        assert!(is_packed(&format!("../packaging/man/{name}")), "{name}");
+    let generated = TempDir::new().expect("a temporary directory");
+    manual::write(generated.path()).expect("the pages and completions");
+    for folder in ["man", "completions"] {
+        for name in names_in(&generated.path().join(folder)) {
+            let path = format!("../target/package/{folder}/{name}");
+            assert!(is_packed(&path), "{path}");
+        }
     }
     let folders = names("packaging/fleet").into_iter();
     let folders = folders.filter(|name| root().join("packaging/fleet").join(name).is_dir());

@@ -4,11 +4,12 @@ use codex_network_control::Client;
 use codex_network_control::client::CallError;
 use codex_network_control::message::{Blocked, BlockedEntry, BlockedQuery, MAX_WAIT};
 
+use crate::failure::Failure;
+use crate::find;
 use crate::output::{
     Cells, Column, Form, Output, SHORT_SEQUENCE, bracketed, counted, grouped, printable,
     short_sequence, utc,
 };
-use crate::{Failure, find};
 
 /// The columns. A narrow terminal leaves out the method first.
 const COLUMNS: [Column; 6] = [

@@ -1,15 +1,13 @@
-//! `proxyctl ca`: the CA that signs certificates for intercepted connections, and whether the
-//! system trusts it.
+//! `proxyctl ca`: the CA that signs certificates for intercepted connections.
 
 mod export;
 mod install;
 mod show;
-pub(super) mod store;
 
 use codex_network_control::Client;
 
-use crate::Failure;
 use crate::args::CaCommand;
+use crate::failure::Failure;
 use crate::output::Output;
 
 pub(super) use install::{need_root, uninstall};
@@ -32,11 +30,4 @@ pub(super) async fn run(
         CaCommand::Install => install::install(client, output).await,
         CaCommand::Uninstall => uninstall(output),
     }
-}
-
-/// The error when there is no CA.
-fn none() -> Failure {
-    Failure::Failed(
-        "there is no CA, since the configuration forbids interception (mitm = false)".to_owned(),
-    )
 }

@@ -3,7 +3,7 @@
 use codex_network_control::Client;
 use serde_json::Value;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::output::{Cells, Column, Form, Output, Tone, printable, size};
 
 /// The values come last, since lists may be long.

@@ -3,7 +3,7 @@
 use codex_network_control::Client;
 use codex_network_control::message::{ExplainQuery, Explained, ExplainedAddress, MissedHook};
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::output::{Form, Output, Tone, bracketed, printable};
 
 pub(super) async fn run(

@@ -4,7 +4,7 @@ use codex_network_control::Client;
 use codex_network_control::message::ModeChange;
 use codex_network_policy::Mode;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::output::{Form, Output, printable};
 
 pub(super) async fn run(

@@ -3,7 +3,7 @@
 use codex_network_control::Client;
 use codex_network_control::message::Rule;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::output::{Cells, Column, Form, Output, Tone, printable};
 
 /// A pattern, and where it is written.

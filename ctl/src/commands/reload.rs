@@ -5,7 +5,7 @@ use codex_network_control::message::Reloaded;
 use codex_network_control::{Client, ControlError, ReloadProblem};
 use serde_json::json;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::output::{Form, Output, counted, printable};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
@@ -44,7 +44,7 @@ fn done(output: &Output, reloaded: &Reloaded) -> Result<(), Failure> {
 fn failed(output: &Output, problems: &[ReloadProblem]) -> Result<(), Failure> {
     if output.form() == Form::Json {
         output.json(&json!({ "status": "failed", "problems": problems }))?;
-        return Err(Failure::Told);
+        return Err(Failure::AlreadyReported);
     }
     for problem in problems {
         output.remark(&format!("{}\n", problem.text.trim_end()));

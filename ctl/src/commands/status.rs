@@ -1,14 +1,13 @@
 //! `proxyctl status`.
 
-pub(super) mod names;
-
 use codex_network_control::Client;
 use codex_network_control::message::{LastReload, Listener, ReloadOutcome, Role, Status};
 use serde::Serialize;
 
+use crate::failure::Failure;
 use crate::listener::AnsweringProxy;
 use crate::output::{Form, Output, Tone, ago, counted, grouped, printable, span, utc};
-use crate::{Failure, capabilities};
+use crate::{capabilities, name_servers};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     let status = client.status().await?;
@@ -58,7 +57,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
         ),
     ));
     rows.extend(continued("", shortages(&status).into_iter()));
-    let names = status.names.as_ref().map(names::lines);
+    let names = status.names.as_ref().map(name_servers::lines);
     rows.extend(continued("names", names.unwrap_or_default().into_iter()));
     rows.extend(continued("upstream", upstream(&status).into_iter()));
     rows.push((

@@ -16,9 +16,9 @@ pub enum From {
     Program(&'static str),
     /// A file of the source tree.
     Tree(&'static str),
-    /// A file that the programs generate.
+    /// A file that `packaging/man` generates.
     Made(&'static str),
-    /// A directory of generated man pages: each goes into the `manN` of its section.
+    /// A directory of man pages: each goes into the `manN` of its section.
     Pages(&'static str),
 }
 
@@ -53,7 +53,6 @@ pub const CONTENTS: &[Line] = &[
     line(Tree("packaging/config/config.toml"), "private/etc/codex-network-proxy/config.toml.default", 0o644),
     line(Tree("packaging/config/requirements.toml"), "private/etc/codex-network-proxy/requirements.toml.default", 0o644),
     line(Pages("man"), "usr/local/share/man", 0o644),
-    line(Tree("packaging/man/codex-network-proxy.toml.5"), "usr/local/share/man/man5/codex-network-proxy.toml.5", 0o644),
     line(Made("completions/codex-network-proxy.bash"), "usr/local/share/bash-completion/completions/codex-network-proxy", 0o644),
     line(Made("completions/_codex-network-proxy"), "usr/local/share/zsh/site-functions/_codex-network-proxy", 0o644),
     line(Made("completions/codex-network-proxy.fish"), "usr/local/share/fish/vendor_completions.d/codex-network-proxy.fish", 0o644),

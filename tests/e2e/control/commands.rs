@@ -294,22 +294,3 @@ fn k1_a_reader_who_has_heard_enough_is_no_failure() {
         .run()
         .succeeded();
 }
-
-#[test]
-fn k1_completions_and_man_pages_come_from_the_same_definitions() {
-    for shell in ["bash", "zsh", "fish"] {
-        let script = Program::new(shipped::proxyctl())
-            .args(["completions", shell])
-            .run();
-        script.succeeded().says("explain").says("socket");
-    }
-    let man = tempfile::tempdir().expect("a directory");
-    Program::new(shipped::proxyctl())
-        .arg("man")
-        .arg(man.path())
-        .run()
-        .succeeded();
-    let page = |name: &str| std::fs::read_to_string(man.path().join(name)).expect("a page");
-    assert!(page("proxyctl.1").contains("EXIT STATUS"));
-    assert!(page("proxyctl-explain.1").contains("method"));
-}

@@ -11,8 +11,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
-use super::none;
-use crate::Failure;
+use crate::failure::Failure;
 use crate::output::{Form, Output};
 
 /// What to write.
@@ -37,7 +36,7 @@ pub(super) async fn run(
         ca.pem
     };
     if pem.is_empty() {
-        return Err(none());
+        return Err(Failure::no_ca());
     }
     // It is written to a terminal, or added to a list of trusted certificates.
     if !is_pem(&pem) {

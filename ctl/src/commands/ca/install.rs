@@ -8,17 +8,17 @@ use codex_network_control::message::CaQuery;
 use nix::unistd::Uid;
 use serde_json::json;
 
-use super::none;
-use super::store::{Changed, Store, Tool};
+use crate::failure::Failure;
 use crate::listener::AnsweringProxy;
 use crate::output::{Form, Output, printable};
-use crate::{Failure, system_tool};
+use crate::system_tool;
+use crate::trust_store::{Changed, Store, Tool};
 
 /// Both the caller and the asked proxy must be root's.
 pub(super) async fn install(client: &Client, output: &Output) -> Result<(), Failure> {
     let ca = client.ca(CaQuery::default()).await?;
     if ca.subject.is_empty() {
-        return Err(none());
+        return Err(Failure::no_ca());
     }
     if ca.kept_at.is_none() {
         return Err(Failure::Failed(

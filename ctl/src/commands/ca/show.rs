@@ -3,8 +3,7 @@
 use codex_network_control::Client;
 use codex_network_control::message::{Ca, CaQuery};
 
-use super::none;
-use crate::Failure;
+use crate::failure::Failure;
 use crate::listener::AnsweringProxy;
 use crate::output::{Form, Output, Tone, grouped, printable, utc};
 
@@ -14,7 +13,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
         return Ok(output.json(&ca)?);
     }
     if ca.subject.is_empty() {
-        return Err(none());
+        return Err(Failure::no_ca());
     }
     output.line(&output.paint(Tone::Heading, &printable(&ca.subject)))?;
     let path = |path: &Option<String>| match path {

@@ -1,6 +1,6 @@
 //! The socket units: while they are up no client is refused, whatever the service does.
 
-use super::Facts;
+use super::facts::Facts;
 use super::finding::Finding;
 use super::init_system::{InitSystem, SOCKETS, Unit, Units};
 

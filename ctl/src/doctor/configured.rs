@@ -4,6 +4,15 @@ use codex_network_config::{Listen, Settings, Sources, load};
 
 use super::init_system::InitSystem;
 
+/// The configuration of the whole system: files, and a directory of files.
+pub(super) const SYSTEM_FILES: [&str; 5] = [
+    "/etc/codex/config.toml",
+    "/etc/codex/requirements.toml",
+    "/etc/codex-network-proxy/config.toml",
+    "/etc/codex-network-proxy/requirements.toml",
+    "/etc/codex-network-proxy/conf.d",
+];
+
 /// The content of the files, if they can be used.
 #[derive(Debug)]
 pub(super) enum Configured {

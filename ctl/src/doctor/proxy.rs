@@ -11,9 +11,10 @@ use codex_network_control::message::{Ca, CaQuery, Config, Role, Status};
 use nix::unistd::Uid;
 use serde_json::Value;
 
+use crate::failure::Failure;
+use crate::find;
 use crate::find::ProxyTrust;
 use crate::listener::AnsweringProxy;
-use crate::{Failure, find};
 
 /// Time limit for all answers of the proxy.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! Whether proxyctl and the running proxy have the same version. After an upgrade they differ until
 //! the proxy is restarted.
 
-use super::Facts;
+use super::facts::Facts;
 use super::finding::Finding;
 
 const OWN: &str = env!("CARGO_PKG_VERSION");

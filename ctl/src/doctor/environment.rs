@@ -14,7 +14,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 
-use super::Facts;
+use super::facts::Facts;
 use super::finding::Finding;
 use super::proxy::Answers;
 use address::{Leads, lead};

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use nix::unistd::{Uid, User};
 use serde_json::Value;
 
-use super::Facts;
-use super::control;
+use super::facts::Facts;
 use super::finding::Finding;
+use crate::listener::user_or_uid;
 
 /// The worker's user, unless `[daemon] user` names another.
 const DEFAULT: &str = if cfg!(target_os = "macos") {
@@ -59,7 +59,7 @@ fn account(user: User) -> Account {
 /// The worker of a running proxy; `user` is the system's entry for its user.
 fn running(monitor: u32, worker: u32, user: Option<&Account>, configured: Option<&str>) -> Finding {
     if monitor != 0 {
-        let name = control::user(worker);
+        let name = user_or_uid(worker);
         return Finding::ok(format!("the proxy runs without privilege, as {name}"));
     }
     if worker == 0 {

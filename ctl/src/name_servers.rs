@@ -5,7 +5,7 @@ use codex_network_control::message::{NameServer, Names};
 use crate::output::{ago, counted, printable};
 
 /// One line for each name server, or one line that says why no server is known.
-pub(super) fn lines(names: &Names) -> Vec<String> {
+pub(crate) fn lines(names: &Names) -> Vec<String> {
     if names.servers.is_empty() {
         let why = names.problem.as_deref().map(printable);
         let why = why.map_or_else(String::new, |why| format!(" ({why})"));

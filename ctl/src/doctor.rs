@@ -1,16 +1,17 @@
 //! `proxyctl doctor`: checks everything that a working proxy needs, and says what to do.
 //!
-//! Each check is a module with a function that gathers facts and a pure function that judges them.
-//! Checks run concurrently, each with its own time limit: one that hangs, or that this user may not
-//! make, has a line of its own and does not delay the others. Nothing is changed, and nothing is
-//! sent off this machine: no name is looked up, and only addresses of this machine are connected
-//! to.
+//! Each check is a module with a function that looks and a pure function that judges. `facts` has
+//! what several checks need. The checks run concurrently. A check that does not end in time, or that
+//! this user may not make, has a line of its own and does not delay the others. Nothing is changed,
+//! and nothing is sent off this machine: no name is looked up, and only addresses of this machine
+//! are connected to.
 
 mod ca;
 mod configured;
 mod confinement;
 mod control;
 mod environment;
+mod facts;
 mod finding;
 mod init_system;
 mod listeners;
@@ -26,41 +27,23 @@ mod user;
 mod version;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum as _;
 
-use crate::Failure;
 use crate::args::Check;
+use crate::failure::Failure;
 use crate::output::Output;
 
-use configured::Configured;
+use facts::Facts;
 use finding::{Finding, Line};
-use init_system::InitSystem;
-use proxy::Proxy;
 
-/// Time limit of all checks together, after the proxy and the service manager were asked.
+/// Time limit of all checks together. It starts when the facts are there.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Facts for more than one check.
-#[derive(Debug)]
-struct Facts {
-    init_system: InitSystem,
-    proxy: Proxy,
-    configured: OnceLock<Configured>,
-}
-
-impl Facts {
-    /// The configuration as a proxy would read it if it started now.
-    fn configured(&self) -> &Configured {
-        self.configured
-            .get_or_init(|| Configured::read(&self.init_system))
-    }
-}
-
-pub(super) fn run(
+pub(crate) fn run(
     socket: Option<PathBuf>,
     output: &Output,
     checks: Vec<Check>,
@@ -70,23 +53,8 @@ pub(super) fn run(
     } else {
         checks
     };
-    let mut init_system = InitSystem::ask();
-    // Asking may start a service that waits behind its socket. A user who checks only ports and
-    // units may be about to install it, and an installed service reports enough about itself.
-    let own_alone = [Check::Service, Check::Sockets, Check::Ports];
-    let is_needed = checks.iter().any(|check| !own_alone.contains(check));
-    let mut proxy = Proxy::NotAsked;
-    if is_needed || socket.is_some() || !init_system.has_service() {
-        proxy = proxy::ask(socket)?;
-        // The service runs now, or has failed to start.
-        init_system = InitSystem::ask();
-    }
-    let facts = Facts {
-        init_system,
-        proxy,
-        configured: OnceLock::new(),
-    };
-    finding::tell(output, &examine(facts, &checks))
+    let facts = Facts::gather(socket, &checks)?;
+    finding::report(output, &examine(facts, &checks))
 }
 
 /// Makes the checks, each in a thread of its own, and returns the results in the requested order.
@@ -99,7 +67,7 @@ fn examine(facts: Facts, checks: &[Check]) -> Vec<Line> {
             let (sender, found) = mpsc::channel();
             thread::spawn(move || {
                 // After the time limit the receiver is gone.
-                let _ = sender.send(look(check, &facts));
+                let _ = sender.send(make(check, &facts));
             });
             (check, found)
         })
@@ -119,11 +87,11 @@ fn examine(facts: Facts, checks: &[Check]) -> Vec<Line> {
 fn unfinished(error: mpsc::RecvTimeoutError) -> Finding {
     Finding::skipped(match error {
         mpsc::RecvTimeoutError::Timeout => "it did not end in time",
-        mpsc::RecvTimeoutError::Disconnected => "it failed, which is a fault of proxyctl",
+        mpsc::RecvTimeoutError::Disconnected => "it failed, which is a bug in proxyctl",
     })
 }
 
-fn look(check: Check, facts: &Facts) -> Vec<Finding> {
+fn make(check: Check, facts: &Facts) -> Vec<Finding> {
     match check {
         Check::Service => service::check(facts),
         Check::Sockets => sockets::check(facts),

@@ -2,7 +2,7 @@
 
 use codex_network_control::message::Role;
 
-use super::Facts;
+use super::facts::Facts;
 use super::finding::Finding;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {

@@ -10,19 +10,11 @@ use codex_network_files::{Fault, Trust, Writer, as_typed};
 use nix::unistd::Uid;
 use serde_json::Value;
 
-use super::Facts;
-use super::control::user;
+use super::configured::SYSTEM_FILES;
+use super::facts::Facts;
 use super::finding::Finding;
+use crate::listener::user_or_uid;
 use crate::output::counted;
-
-/// The places of a system's configuration, whether the proxy has read it or not.
-pub(super) const SYSTEM: [&str; 5] = [
-    "/etc/codex/config.toml",
-    "/etc/codex/requirements.toml",
-    "/etc/codex-network-proxy/config.toml",
-    "/etc/codex-network-proxy/requirements.toml",
-    "/etc/codex-network-proxy/conf.d",
-];
 
 /// How strict the check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,7 +94,10 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         let places = counted(good, "file or directory", "files and directories");
         found.insert(
             0,
-            Finding::ok(format!("{places} that only {} may change", user(owner))),
+            Finding::ok(format!(
+                "{places} that only {} may change",
+                user_or_uid(owner)
+            )),
         );
     }
     found
@@ -129,7 +124,7 @@ fn absolute(path: &Path, from: Option<&Path>) -> Option<PathBuf> {
 
 /// The configuration files: those that the proxy has read, else those that it would read.
 fn files(facts: &Facts) -> BTreeSet<PathBuf> {
-    let mut files: BTreeSet<PathBuf> = SYSTEM.into_iter().map(PathBuf::from).collect();
+    let mut files: BTreeSet<PathBuf> = SYSTEM_FILES.into_iter().map(PathBuf::from).collect();
     if let Some(answers) = facts.proxy.answers() {
         files.extend(answers.status.files.iter().map(PathBuf::from));
     } else {
@@ -176,7 +171,10 @@ fn authority(facts: &Facts) -> Vec<(PathBuf, Keep)> {
 fn changeable(fault: &Fault) -> Finding {
     let (path, mode) = (fault.path.display(), fault.mode);
     let found = match fault.writer {
-        Writer::User(other) => format!("{path} belongs to {}, who can change it", user(other)),
+        Writer::User(other) => format!(
+            "{path} belongs to {}, who can change it",
+            user_or_uid(other)
+        ),
         Writer::Group(group) => {
             format!("{path} can be changed by others, those of group {group} (mode {mode:04o})")
         }

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Group};
 
-use super::Facts;
+use super::facts::Facts;
 use super::finding::Finding;
 use super::proxy::Proxy;
 use crate::find;
-use crate::listener::user_name;
+use crate::listener::user_or_uid;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     vec![match &facts.proxy {
@@ -38,7 +38,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 /// (SPEC K3).
 fn judge(path: &Path, (uid, gid, mode): (u32, u32, u32), proxy: Option<u32>) -> Finding {
     let path = path.display();
-    let owner = user(uid);
+    let owner = user_or_uid(uid);
     if uid != 0 && Some(uid) != proxy {
         return Finding::problem(
             format!("{path} answers, but belongs to {owner}, but the proxy runs as another user"),
@@ -50,11 +50,6 @@ fn judge(path: &Path, (uid, gid, mode): (u32, u32, u32), proxy: Option<u32>) -> 
         "{path} answers; of {owner}, group {}, mode {mode:04o}",
         group(gid)
     ))
-}
-
-/// A user's name, or number.
-pub(super) fn user(uid: u32) -> String {
-    user_name(uid).unwrap_or_else(|| format!("uid {uid}"))
 }
 
 /// A group's name, or number.

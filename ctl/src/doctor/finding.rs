@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::Failure;
 use crate::args::Check;
+use crate::failure::Failure;
 use crate::output::{Form, Output, Tone, counted, padded, printable};
 
 /// One result.
@@ -91,7 +91,7 @@ impl Verdict {
 }
 
 /// Writes all results. Fails, without another message, if there is a problem.
-pub(super) fn tell(output: &Output, lines: &[Line]) -> Result<(), Failure> {
+pub(super) fn report(output: &Output, lines: &[Line]) -> Result<(), Failure> {
     if output.form() == Form::Json {
         output.json(&lines)?;
     } else {
@@ -99,7 +99,7 @@ pub(super) fn tell(output: &Output, lines: &[Line]) -> Result<(), Failure> {
     }
     match count(lines, Verdict::Problem) {
         0 => Ok(()),
-        _ => Err(Failure::Told),
+        _ => Err(Failure::AlreadyReported),
     }
 }
 

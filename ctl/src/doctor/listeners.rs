@@ -7,7 +7,7 @@ use std::time::Duration;
 use codex_network_config::duration_text;
 use codex_network_control::message::Listener;
 
-use super::Facts;
+use super::facts::Facts;
 use super::finding::Finding;
 
 /// How long a door may take to accept, and then to answer.

@@ -6,11 +6,11 @@ use std::ffi::OsStr;
 use codex_network_control::message::Ca;
 use time::OffsetDateTime;
 
-use super::Facts;
+use super::facts::Facts;
 use super::finding::Finding;
 use super::tool::{self, Success};
-use crate::commands::ca::store::{Store, Trust};
 use crate::output::{span, utc};
+use crate::trust_store::{Store, Trust};
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let Some(answers) = facts.proxy.answers() else {

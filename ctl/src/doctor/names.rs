@@ -10,9 +10,9 @@ use codex_network_config::ResolvConf;
 use codex_network_control::message::Names;
 use codex_network_files::ReadError;
 
-use super::Facts;
+use super::facts::Facts;
 use super::finding::Finding;
-use crate::commands::status::names::health;
+use crate::name_servers::health;
 use crate::output::printable;
 
 const RESOLV_CONF: &str = ResolvConf::PATH;

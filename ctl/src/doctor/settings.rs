@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use codex_network_control::message::{ReloadOutcome, Status};
 use nix::unistd::Uid;
 
-use super::Facts;
-use super::configured::Configured;
+use super::configured::{Configured, SYSTEM_FILES};
+use super::facts::Facts;
 use super::finding::Finding;
-use super::permissions::SYSTEM;
 use super::proxy::{Answers, Proxy};
 use crate::output::counted;
 
@@ -96,7 +95,7 @@ fn next_start(facts: &Facts, answers: &Answers) -> Option<Finding> {
         return None;
     }
     match facts.configured() {
-        Configured::Settings(_) => SYSTEM
+        Configured::Settings(_) => SYSTEM_FILES
             .into_iter()
             .find_map(|path| leads_out(Path::new(path), &own_root(pid?)))
             .map(|why| {

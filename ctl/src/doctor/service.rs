@@ -1,6 +1,6 @@
 //! The service: does it exist, does it run, and will it run after the next boot?
 
-use super::Facts;
+use super::facts::Facts;
 use super::finding::Finding;
 use super::init_system::{InitSystem, Job, SERVICE, SOCKETS, Unit};
 

@@ -5,11 +5,11 @@ mod procfs;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::Facts;
-use super::control::user;
+use super::facts::Facts;
 use super::finding::Finding;
 use super::init_system::{InitSystem, SOCKETS};
 use super::proxy::Proxy;
+use crate::listener::user_or_uid;
 
 /// A listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ fn judge(name: &str, address: SocketAddr, held: &[&Held], ours: &Ours) -> Findin
         [] if is_told => Finding::ok(format!("{what} is held by the proxy, by its own report")),
         [] => {
             let owner = held.iter().find_map(|held| held.uid);
-            let owner = owner.map_or_else(String::new, |uid| format!(" of {}", user(uid)));
+            let owner = owner.map_or_else(String::new, |uid| format!(" of {}", user_or_uid(uid)));
             Finding::problem(
                 format!("{what} is held by a process{owner} that only root can name"),
                 "sudo proxyctl doctor ports",

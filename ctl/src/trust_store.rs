@@ -65,14 +65,14 @@ pub(crate) enum Trust {
 
 /// The changed files.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Changed {
+pub(crate) enum Changed {
     /// Nothing was changed: these files existed, or none did.
     Nothing(Vec<PathBuf>),
     Files(Vec<PathBuf>),
 }
 
 impl Changed {
-    pub(super) fn files(&self) -> &[PathBuf] {
+    pub(crate) fn files(&self) -> &[PathBuf] {
         let (Self::Nothing(files) | Self::Files(files)) = self;
         files
     }
@@ -100,7 +100,7 @@ impl Store {
     /// # Errors
     ///
     /// A sentence, when it cannot. Then no file is left behind.
-    pub(super) fn install(&self, pem: &str, run: &mut Run<'_>) -> Result<Changed, String> {
+    pub(crate) fn install(&self, pem: &str, run: &mut Run<'_>) -> Result<Changed, String> {
         let mark = mark(pem.as_bytes()).ok_or("the proxy's CA cannot be read")?;
         let path = self.directory().join(format!("{PREFIX}{mark}{SUFFIX}"));
         let is_new = match write_new(&path, pem.as_bytes()) {
@@ -137,7 +137,7 @@ impl Store {
     /// # Errors
     ///
     /// A sentence, when a file could not be removed.
-    pub(super) fn uninstall(&self, run: &mut Run<'_>) -> Result<Changed, String> {
+    pub(crate) fn uninstall(&self, run: &mut Run<'_>) -> Result<Changed, String> {
         let mut removed = Vec::new();
         for path in self.ours() {
             if self.kind == Kind::Macos {

@@ -1,0 +1,73 @@
+//! Why a command failed, and its exit code (SPEC K1).
+
+use std::io::{Error, ErrorKind};
+use std::process::ExitCode;
+
+use codex_network_control::ControlError;
+use codex_network_control::client::CallError;
+
+use crate::output::Output;
+
+/// Why a command failed. Each variant has its exit code. clap uses 2 for an invalid command line.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The proxy, or this program, could not do it.
+    Failed(String),
+    /// No proxy answers.
+    Unreachable(String),
+    /// The proxy answers, but this user may not do that, or no user may.
+    NotPermitted(String),
+    /// The error has already been printed.
+    AlreadyReported,
+    /// The answer could not be written.
+    Output(Error),
+}
+
+impl Failure {
+    /// The proxy has no CA.
+    pub(crate) fn no_ca() -> Self {
+        Self::Failed(
+            "there is no CA, since the configuration forbids interception (mitm = false)"
+                .to_owned(),
+        )
+    }
+
+    /// Prints the error, unless that has been done. The result is the program's exit code.
+    pub(crate) fn report(self, output: &Output) -> ExitCode {
+        let (message, code) = match self {
+            Self::Failed(message) => (message, 1),
+            Self::Unreachable(message) => (message, 3),
+            Self::NotPermitted(message) => (message, 4),
+            Self::AlreadyReported => return ExitCode::from(1),
+            // The reader of the answer has closed it early.
+            Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => {
+                return ExitCode::SUCCESS;
+            }
+            Self::Output(error) => (format!("cannot write the answer: {error}"), 1),
+        };
+        output.complain(&message);
+        ExitCode::from(code)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(
+                refused @ (ControlError::NotPermitted { .. }
+                | ControlError::ConstraintViolation { .. }),
+            ) => Self::NotPermitted(refused.to_string()),
+            CallError::Disconnected => Self::Unreachable(error.to_string()),
+            CallError::Refused(_)
+            | CallError::TimedOut
+            | CallError::Malformed(_)
+            | CallError::TooOld { .. } => Self::Failed(error.to_string()),
+        }
+    }
+}
