@@ -11,6 +11,7 @@ use crate::sources::root;
 const PROXY: &str = env!("CARGO_BIN_EXE_codex-network-proxy-under-test");
 const PROXYCTL: &str = env!("CARGO_BIN_EXE_proxyctl-under-test");
 const SETTINGS: &str = "packaging/man/codex-network-proxy.toml.5";
+const GUIDE: &str = "packaging/man/codex-network-proxy.7";
 
 fn run(program: &str, arguments: &[&str]) -> Run {
     Program::new(program).args(arguments).run()
@@ -210,7 +211,7 @@ fn c3_c5_c6_the_page_of_the_configuration_has_every_key() {
 #[test]
 fn the_pages_render_without_a_complaint() {
     let (proxy, ctl) = (pages(PROXY), pages(PROXYCTL));
-    let mut pages = vec![root().join(SETTINGS)];
+    let mut pages = vec![root().join(SETTINGS), root().join(GUIDE)];
     for directory in [&proxy, &ctl] {
         let entries = std::fs::read_dir(directory.path()).expect("the pages");
         pages.extend(entries.flatten().map(|entry| entry.path()));
@@ -235,7 +236,7 @@ fn the_pages_render_without_a_complaint() {
             let request = line.split([' ', '\t']).next().unwrap_or_default();
             let known = [
                 ".TH", ".SH", ".SS", ".TP", ".TQ", ".PP", ".B", ".I", ".BR", ".IR", ".RI", ".nf",
-                ".fi", ".RS", ".RE", ".br", ".sp", ".ie", ".el", ".IP", ".\\\"",
+                ".EX", ".EE", ".fi", ".RS", ".RE", ".br", ".sp", ".ie", ".el", ".IP", ".\\\"",
             ];
             assert!(known.contains(&request), "{}: {line}", page.display());
         }
