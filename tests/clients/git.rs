@@ -266,7 +266,7 @@ fn a_clone_over_smart_http_is_refused_in_limited_mode() {
     assert_eq!(entry["method"], "POST", "{entry}");
 }
 
-/// M9, M10: the hooks that README gives for a repository that can be read only.
+/// M9, M10: the hooks that codex-network-proxy(7) gives for a repository that can be read only.
 #[test]
 fn hooks_let_git_clone_and_not_push() {
     let config = Config::example().append(

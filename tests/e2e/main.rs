@@ -13,10 +13,10 @@ mod flows;
 mod forward;
 mod interception;
 mod limits;
+mod pages;
 mod policy;
 #[cfg(target_os = "linux")]
 mod privilege;
-mod readme;
 mod records;
 mod reload;
 mod resolver;

@@ -7,6 +7,7 @@ mod api;
 mod dependencies;
 mod docs;
 mod invariants;
+mod language;
 mod manual;
 mod needs;
 mod operating;

@@ -38,29 +38,43 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn rust() -> Vec<Source> {
     let mut found = Vec::new();
     for folder in ["crates", "ctl", "daemon", "packaging", "tests"] {
-        collect(&root().join(folder), &mut found);
+        let is_rust = |path: &Path| path.extension().is_some_and(|extension| extension == "rs");
+        collect(&root().join(folder), &is_rust, &mut found);
     }
     assert!(found.len() > 30, "the tree was not found");
     found
 }
 
-fn collect(folder: &Path, found: &mut Vec<Source>) {
+/// All files with text: sources, pages, scripts, units, tables.
+pub(crate) fn texts() -> Vec<Source> {
+    let mut found = Vec::new();
+    collect(&root(), &|_| true, &mut found);
+    assert!(found.len() > 300, "the tree was not found");
+    found
+}
+
+/// Folders that hold no files of the tree.
+const SKIPPED: [&str; 5] = ["target", ".git", "corpus", "artifacts", "__pycache__"];
+
+fn collect(folder: &Path, wanted: &dyn Fn(&Path) -> bool, found: &mut Vec<Source>) {
     for entry in std::fs::read_dir(folder)
         .expect("a folder of the tree")
         .flatten()
     {
         let path = entry.path();
+        let is_skipped = SKIPPED.iter().any(|name| path.ends_with(name));
+        if is_skipped || path.is_symlink() {
+            continue;
+        }
         if path.is_dir() {
-            if !path.ends_with("target") {
-                collect(&path, found);
-            }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(&path).expect("a source file");
+            collect(&path, wanted, found);
+        } else if wanted(&path) {
             let relative = path.strip_prefix(root()).expect("below the root");
-            found.push(Source {
-                path: relative.to_string_lossy().into_owned(),
-                text,
-            });
+            let path = relative.to_string_lossy().into_owned();
+            // A file that is not UTF-8 has no text to check.
+            if let Ok(text) = std::fs::read_to_string(entry.path()) {
+                found.push(Source { path, text });
+            }
         }
     }
 }

@@ -475,26 +475,45 @@ fn c6_the_settings_know_where_each_value_is_written() {
     );
 }
 
-/// The README's example and table match the parser.
+/// The manual's example and keys match the parser.
 #[test]
-fn c6_the_readme_shows_requirements_as_they_are_read() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md"));
-    let readme = readme.expect("the README");
-    let (_, section) = readme
-        .split_once("\n## Managed constraints\n")
+fn c6_the_manual_shows_requirements_as_they_are_read() {
+    let manual = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../packaging/man/codex-network-proxy.toml.5"
+    ));
+    let manual = manual.expect("the page of the configuration");
+    let (_, section) = manual
+        .split_once("\n.SH REQUIREMENTS\n")
         .expect("the section");
-    let (_, example) = section.split_once("```toml\n").expect("an example");
-    let (example, _) = example.split_once("```").expect("its end");
+    let (section, _) = section.split_once("\n.SH ").expect("its end");
+    let (_, example) = section
+        .split_once(".\\\" toml requirements\n.EX\n")
+        .expect("an example");
+    let (example, _) = example.split_once(".EE").expect("its end");
     let root = Root::new();
     root.write(CODEX, example);
     let managed = root.settings("").managed;
     assert!(managed.allowed_domains_only);
     assert_eq!(managed.narrow(Mode::Full), Mode::Limited);
-    let rows = section.lines().filter(|line| line.starts_with("| `"));
-    let keys = rows.filter_map(|row| row.split('|').nth(1));
-    let keys: Vec<&str> = keys
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .collect();
+    let (keys, _) = section
+        .split_once("\n.SS How requirements apply\n")
+        .expect("the end of the keys");
+    let mut table = "";
+    let mut names = Vec::new();
+    for line in keys.lines() {
+        if let Some(name) = line.strip_prefix(".SS [experimental_network.") {
+            table = name.trim_end_matches(']');
+        } else if line.starts_with("\\fB") {
+            let keys = line.split("\\fB").skip(1);
+            let keys = keys.filter_map(|rest| rest.split("\\fR").next());
+            names.extend(keys.map(|key| match table {
+                "" => key.to_owned(),
+                table => format!("{table}.{key}"),
+            }));
+        }
+    }
+    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
     assert!(keys.len() >= 12, "{keys:?}");
     for key in keys {
         // A date fits none of them. An unknown key gets another message.

@@ -365,7 +365,7 @@ strip_request_headers = ["x-api-key"]
 inject_request_headers = [{ name = "authorization", secret_env_var = "TOKEN", prefix = "Bearer " }]
 "#;
 
-/// The worked example of the README, over both protocols.
+/// A hook as in the guide, over both protocols.
 #[tokio::test]
 async fn m9_a_hook_strips_and_injects_and_what_matches_none_is_refused() {
     for protocol in ["h2", "http/1.1"] {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Strictness;
 use super::changes::Changes;
 
-/// What `--json` prints. Its shape is public: see the README.
+/// What `--json` prints. Its shape is public: see codex-network-proxy(7), CHECKING FILES.
 #[derive(Serialize)]
 struct Report<'a> {
     ok: bool,

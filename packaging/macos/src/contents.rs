@@ -48,6 +48,7 @@ pub const CONTENTS: &[Line] = &[
     line(Tree("launchd/com.openai.codex-network-proxy.resolver.plist"), "Library/LaunchDaemons/com.openai.codex-network-proxy.resolver.plist", 0o644),
     line(Tree("LICENSE"), "usr/local/share/doc/codex-network-proxy/LICENSE", 0o644),
     line(Tree("README.md"), "usr/local/share/doc/codex-network-proxy/README.md", 0o644),
+    line(Tree("SECURITY.md"), "usr/local/share/doc/codex-network-proxy/SECURITY.md", 0o644),
     line(Tree("CHANGELOG.md"), "usr/local/share/doc/codex-network-proxy/CHANGELOG.md", 0o644),
     line(Tree("packaging/OPERATING.md"), "usr/local/share/doc/codex-network-proxy/OPERATING.md", 0o644),
     line(Tree("packaging/config/config.toml"), "private/etc/codex-network-proxy/config.toml.default", 0o644),

@@ -25,7 +25,7 @@ fn with_files(files: &[(&str, &str)]) -> Program {
 const DEFAULTS: &str = "http 127.0.0.1:3128, socks5 127.0.0.1:8081, admin 127.0.0.1:8080";
 
 #[test]
-fn l1_l2_l3_the_default_addresses_are_those_of_the_readme() {
+fn l1_l2_l3_the_default_addresses_are_those_of_the_manual() {
     let run = check("");
     assert_eq!(
         run.succeeded().stdout,
@@ -33,14 +33,21 @@ fn l1_l2_l3_the_default_addresses_are_those_of_the_readme() {
             "read policy.toml\nok: enabled, full mode, 0 allow rules, 0 deny rules\nlistens on {DEFAULTS}\n"
         )
     );
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    let readme = std::fs::read_to_string(readme).expect("the README");
-    for row in [
-        r#"| `proxy_url` | `"http://127.0.0.1:3128"` |"#,
-        r#"| `"socks5h://127.0.0.1:8081"`, `true` |"#,
-        r#"| `admin_url` | `"http://127.0.0.1:8080"` |"#,
+    let manual = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../packaging/man/codex-network-proxy.toml.5"
+    );
+    let manual = std::fs::read_to_string(manual).expect("the page of the configuration");
+    for (key, default) in [
+        ("proxy_url", "http://127.0.0.1:3128"),
+        ("socks_url", "socks5h://127.0.0.1:8081"),
+        ("admin_url", "http://127.0.0.1:8080"),
     ] {
-        assert!(readme.contains(row), "{row} is not in the README");
+        let row = manual
+            .lines()
+            .find(|line| line.contains(&format!("\\fB{key}\\fR")));
+        let row = row.expect("the key is on the page");
+        assert!(row.contains(&format!("\\(dq{default}\\(dq")), "{row}");
     }
 }
 

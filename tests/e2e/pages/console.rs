@@ -1,4 +1,4 @@
-//! Runs the README's commands, one after the other, like a reader.
+//! Runs the commands of a page, one after the other, like a reader.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,9 +12,10 @@ use tempfile::TempDir;
 
 use super::text;
 
-/// A reader's directory, the proxy that was started last, and an origin under the README's name
-/// `example.com`.
+/// A reader's directory, the proxy that was started last, and an origin under the name `example.com`.
 pub(super) struct Console {
+    /// The page, for messages.
+    page: String,
     daemon: Option<Daemon>,
     origin: Origin,
     directory: TempDir,
@@ -24,7 +25,7 @@ pub(super) struct Console {
 
 impl Console {
     /// In a directory with this policy as `policy.toml`, and a changed one as `next.toml`.
-    pub(super) fn new(policy: &str) -> Self {
+    pub(super) fn new(page: &str, policy: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).expect("the directory is ours");
@@ -33,10 +34,11 @@ impl Console {
         };
         write("policy.toml", policy);
         let next = policy.replace("\"localhost\"", "\"docs.example\"");
-        assert_ne!(next, policy, "the README speaks of another policy");
+        assert_ne!(next, policy, "the quick start has another policy");
         write("next.toml", &next);
         write("hosts", "127.0.0.1 example.com\n");
         Self {
+            page: page.to_owned(),
             daemon: None,
             origin: Origin::start(|_| Answer::text("hello")),
             directory,
@@ -77,12 +79,16 @@ impl Console {
             // Off a terminal it shows no progress.
             ["curl", ..] if !words.contains(&"-s") => self.shell(&format!("{command} 2>/dev/null")),
             ["curl", ..] => self.shell(command),
-            _ => panic!("the README has a command that this test does not run: {command}"),
+            _ => panic!(
+                "{} has a command that this test does not run: {command}",
+                self.page
+            ),
         };
         let lines: Vec<&str> = said.lines().map(str::trim_end).collect();
         assert!(
             text::lines_match(shown, &lines),
-            "$ {command}\nsays\n{said}\nand the README shows\n{}",
+            "$ {command}\nsays\n{said}\nand {} shows\n{}",
+            self.page,
             shown.join("\n")
         );
     }

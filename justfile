@@ -1,0 +1,25 @@
+# Short names for what a developer runs all day. `just` lists them; CONTRIBUTING.md explains them.
+
+_list:
+    @{{just_executable()}} --list
+
+# Compile errors, formatting and lints of all crates
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+# The tests of one crate, or those whose name contains NAME: `just test codex-network-policy p4_`
+test CRATE NAME="":
+    cargo test -p {{CRATE}} {{NAME}}
+
+# Tests over real sockets whose name contains NAME: `just e2e h8_`
+e2e NAME:
+    cargo test -p e2e --test e2e {{NAME}}
+
+# One fuzz target for a minute: `just fuzz host`
+fuzz TARGET SECONDS="60":
+    tests/fuzz/night {{SECONDS}} {{TARGET}}
+
+# Every required check, 30 to 40 minutes
+ci:
+    .ci/run
